@@ -1,0 +1,15 @@
+from django.apps import AppConfig
+from django.core.signals import request_started
+
+
+class TrajectoriesConfig(AppConfig):
+    name = "trajectories"
+    verbose_name = "Trajectories"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        # Here and not above: both need the apps to be loaded.
+        from trajectories import checks, relay  # noqa: F401  (checks registers itself)
+
+        # A host project's wsgi.py knows nothing of us; its first request starts the relay.
+        request_started.connect(relay.start, dispatch_uid="trajectories.relay")

@@ -1,0 +1,118 @@
+"""The errors of this app, as one tree.
+
+TrajectoriesError
+├── InvalidInput            400  the request says something that cannot be accepted
+├── AuthenticationFailure   401  no key, or one that is not good
+├── ScopeMissing            403  the key is good, but not for this
+├── NotFound                404
+├── MethodNotAllowed        405
+├── TooLarge                413
+├── UnsupportedMediaType    415
+└── Unavailable             503  a part that this answer needs is away; carries Retry-After
+    ├── OutboxUnavailable        the record was not taken: full, or the disk refuses
+    ├── KeyLookupUnavailable     the key is unknown here and the archive cannot be asked
+    ├── ArchiveUnavailable       what was asked for lies below the hot cache
+    └── ExportBehind             earlier records of this host are not archived yet
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with an input: where (``phases[0].cost_usd``), which rule, and a sentence."""
+
+    path: str
+    code: str
+    message: str
+
+
+class TrajectoriesError(Exception):
+    """Root of the tree. ``status``, ``type`` and ``code`` are what the API answers with."""
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    code: str = "server_error"
+    retry_after_s: int | None = None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        details: tuple[Problem, ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code or type(self).code
+        self.param = param
+        self.details = details
+
+
+class InvalidInput(TrajectoriesError):
+    status = 400
+    type = "invalid_request_error"
+    code = "invalid_input"
+
+
+class AuthenticationFailure(TrajectoriesError):
+    status = 401
+    type = "authentication_error"
+    code = "invalid_api_key"
+
+
+class ScopeMissing(TrajectoriesError):
+    status = 403
+    type = "permission_error"
+    code = "scope_missing"
+
+
+class NotFound(TrajectoriesError):
+    status = 404
+    type = "not_found_error"
+    code = "not_found"
+
+
+class MethodNotAllowed(TrajectoriesError):
+    status = 405
+    type = "invalid_request_error"
+    code = "method_not_allowed"
+
+
+class TooLarge(TrajectoriesError):
+    status = 413
+    type = "invalid_request_error"
+    code = "too_large"
+
+
+class UnsupportedMediaType(TrajectoriesError):
+    status = 415
+    type = "invalid_request_error"
+    code = "unsupported_media_type"
+
+
+class Unavailable(TrajectoriesError):
+    status = 503
+    type = "unavailable_error"
+    code = "unavailable"
+    retry_after_s = 1
+
+
+class OutboxUnavailable(Unavailable):
+    code = "outbox_unavailable"
+
+
+class KeyLookupUnavailable(Unavailable):
+    code = "key_lookup_unavailable"
+
+
+class ArchiveUnavailable(Unavailable):
+    code = "archive_unavailable"
+
+
+class ExportBehind(Unavailable):
+    code = "export_behind"

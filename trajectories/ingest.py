@@ -1,0 +1,95 @@
+"""The accept side: bytes in, a durable record out. Waits for the outbox's disk and for nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+from uuid import UUID, uuid4, uuid5
+
+from trajectories import dialects, schema
+from trajectories.conf import read_settings
+from trajectories.exceptions import InvalidInput, TooLarge, TrajectoriesError
+from trajectories.record import Record, digest_of
+from trajectories.tiers.hot import hot
+from trajectories.tiers.outbox import Appended, Draft, outbox
+
+IDEMPOTENCY_NAMESPACE = UUID("0f2b8a3e-6a57-5c8e-8f43-0d9f4f1a7b60")
+
+
+class Accepted(NamedTuple):
+    """A durable record. ``is_new``: this host had not known its id."""
+
+    record: Record
+    is_new: bool
+
+
+class Line(NamedTuple):
+    """What became of one line, counted from 1."""
+
+    number: int
+    id: UUID | None
+    outcome: Accepted | TrajectoriesError
+
+
+def record(tenant: str, data: bytes, *, idempotency_key: str | None = None) -> Accepted:
+    """Take one trajectory, canonical or in a dialect.
+
+    Args:
+        data: one JSON object, at most ``max_record_bytes`` long.
+        idempotency_key: decides the id of a body without one, so that sending again is the same record.
+
+    Raises:
+        InvalidInput: 400; every problem is in ``details``.
+        TooLarge: 413.
+        OutboxUnavailable: 503; nothing was taken.
+    """
+    return _append([_draft(tenant, data, idempotency_key, 0)])[0]
+
+
+def record_many(tenant: str, lines: Iterable[bytes], *, idempotency_key: str | None = None) -> list[Line]:
+    """Take the trajectories of an NDJSON body; good lines in one commit, a bad line fails alone. Blank lines are skipped.
+
+    Raises:
+        OutboxUnavailable: 503; nothing was taken.
+    """
+    drafts: dict[int, Draft] = {}
+    refused: dict[int, TrajectoriesError] = {}
+    for index, line in enumerate(lines):
+        if line.strip():
+            try:
+                drafts[index] = _draft(tenant, line, idempotency_key, index)
+            except (InvalidInput, TooLarge) as error:
+                refused[index] = error
+    accepted = dict(zip(drafts, _append(list(drafts.values())), strict=True))
+    return [
+        Line(index + 1, accepted[index].record.id, accepted[index])
+        if index in accepted
+        else Line(index + 1, None, refused[index])
+        for index in sorted({*accepted, *refused})
+    ]
+
+
+def _draft(tenant: str, data: bytes, idempotency_key: str | None, index: int) -> Draft:
+    limit = read_settings().max_record_bytes
+    if len(data) > limit:
+        raise TooLarge(f"A record may have {limit} bytes; this one has {len(data)}.", code="record_too_large")
+    trajectory = dialects.read(data)
+    if trajectory.id is None:
+        trajectory = trajectory.model_copy(update={"id": _new_id(tenant, idempotency_key, index)})
+    assert trajectory.id is not None
+    body = schema.canonical(trajectory)
+    return Draft(tenant, trajectory.id, digest_of(body), body, hot().known(tenant, trajectory.id))
+
+
+def _new_id(tenant: str, idempotency_key: str | None, index: int) -> UUID:
+    if idempotency_key is None:
+        return uuid4()
+    return uuid5(uuid5(IDEMPOTENCY_NAMESPACE, tenant), f"{index}:{idempotency_key}")
+
+
+def _append(drafts: Sequence[Draft]) -> list[Accepted]:
+    if not drafts:
+        return []
+    appended: list[Appended] = outbox().append(drafts)
+    hot().take([row for row, _ in appended])
+    return [Accepted(row.record, is_new) for row, is_new in appended]

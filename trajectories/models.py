@@ -1,0 +1,190 @@
+"""The archive: what the database keeps. Written by the persist side alone, read by lists, stats, exports and the admin.
+
+Times are integers in microseconds since 1970, so that a position is exact whatever ``USE_TZ`` says in the host project.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import ClassVar
+
+from django.core.validators import RegexValidator
+from django.db import models
+from django.utils import timezone
+from rest_framework_api_key.crypto import KeyGenerator
+
+from trajectories.exceptions import InvalidInput
+
+SCOPES = ("record", "read", "export", "admin")
+SLUG_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z"
+"""What a tenant may be called; a part of Redis keys and of their hash tag, so no braces."""
+
+
+class Tenant(models.Model):
+    """Whose records they are. ``last_seq`` and ``last_changed`` were given out last; locking the row orders its writers."""
+
+    slug = models.CharField(max_length=64, primary_key=True, validators=[RegexValidator(SLUG_PATTERN)])
+    name = models.CharField(max_length=200, blank=True)
+    last_seq = models.BigIntegerField(default=0, editable=False)
+    last_changed = models.BigIntegerField(default=0, editable=False)
+
+    def __str__(self) -> str:
+        return self.slug
+
+
+class ApiKeyManager(models.Manager["ApiKey"]):
+    def issue(
+        self, *, tenant: Tenant, name: str, scopes: Iterable[str], expires_at: datetime | None = None
+    ) -> tuple[ApiKey, str]:
+        """A new key and its text, which is not kept and cannot be shown again.
+
+        Raises:
+            InvalidInput: a scope is not one of SCOPES, or none is given.
+        """
+        wanted = list(dict.fromkeys(scopes))
+        wrong = [scope for scope in wanted if scope not in SCOPES]
+        if wrong or not wanted:
+            raise InvalidInput(f"Scopes are {', '.join(SCOPES)}; not {', '.join(wrong) or 'none'}.", param="scopes")
+        text, prefix, hashed_key = KeyGenerator(prefix_length=KEY_PREFIX_LENGTH).generate()
+        key = self.create(
+            tenant=tenant,
+            name=name,
+            prefix=prefix,
+            hashed_key=hashed_key,
+            scopes=" ".join(wanted),
+            expires_at=expires_at,
+        )
+        return key, text
+
+
+KEY_PREFIX_LENGTH = 12
+
+
+class ApiKey(models.Model):
+    """A key of a tenant. Only its hash is stored."""
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="api_keys")
+    name = models.CharField(max_length=200, blank=True)
+    prefix = models.CharField(max_length=KEY_PREFIX_LENGTH, unique=True, editable=False)
+    hashed_key = models.CharField(max_length=150, editable=False)
+    scopes = models.CharField(max_length=100, help_text="Of record, read, export, admin; separated by blanks.")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    is_revoked = models.BooleanField(default=False)
+
+    objects: ClassVar[ApiKeyManager] = ApiKeyManager()
+
+    class Meta:
+        verbose_name = "API key"
+
+    def __str__(self) -> str:
+        return f"{self.prefix}… {self.name}".strip()
+
+
+class Trajectory(models.Model):
+    """One trajectory: its canonical bytes, and in columns what filters and stats ask for.
+
+    ``seq`` is the order in which ids were first archived and never changes; ``changed`` grows with every visible change.
+    """
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+")
+    trajectory_id = models.UUIDField()
+    seq = models.BigIntegerField()
+    changed = models.BigIntegerField()
+    stamp = models.BigIntegerField()
+    digest = models.CharField(max_length=32)
+    revision = models.BigIntegerField()
+    recorded_at_us = models.BigIntegerField()
+    body = models.TextField()
+
+    request_summary_folded = models.TextField()
+    request_type = models.TextField(null=True)
+    source = models.TextField(null=True)
+    project = models.TextField(null=True)
+    outcome = models.CharField(max_length=8)
+    build_passed = models.BooleanField(null=True)
+    tests_passed = models.BooleanField(null=True)
+    tags = models.TextField()
+    started_at_us = models.BigIntegerField(null=True)
+    cost_nano_usd = models.BigIntegerField(null=True)
+    cost_nano_usd_bucket = models.SmallIntegerField(null=True)
+    duration_us = models.BigIntegerField(null=True)
+    duration_us_bucket = models.SmallIntegerField(null=True)
+    input_tokens = models.BigIntegerField(null=True)
+    input_tokens_bucket = models.SmallIntegerField(null=True)
+    output_tokens = models.BigIntegerField(null=True)
+    output_tokens_bucket = models.SmallIntegerField(null=True)
+    tokens = models.BigIntegerField(null=True)
+    tokens_bucket = models.SmallIntegerField(null=True)
+    phase_count = models.SmallIntegerField()
+
+    class Meta:
+        verbose_name_plural = "trajectories"
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant", "trajectory_id"], name="trajectories_once_per_tenant"),
+            models.UniqueConstraint(fields=["tenant", "seq"], name="trajectories_seq_once"),
+        ]
+        indexes: ClassVar = [
+            models.Index("tenant", "-recorded_at_us", "-trajectory_id", name="trajectories_position"),
+            models.Index("tenant", "changed", name="trajectories_changed"),
+            models.Index("-recorded_at_us", "-trajectory_id", name="trajectories_newest"),
+            models.Index("tenant", "project", "-recorded_at_us", name="trajectories_project"),
+            models.Index("tenant", "source", "-recorded_at_us", name="trajectories_source"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.trajectory_id)
+
+
+class Phase(models.Model):
+    """One phase of a trajectory, by its place in the list. ``phase`` is the group, ``phase_name`` the name as sent."""
+
+    trajectory = models.ForeignKey(Trajectory, on_delete=models.CASCADE, related_name="phases")
+    place = models.SmallIntegerField()
+    phase_name = models.TextField()
+    phase = models.TextField()
+    model = models.TextField(null=True)
+    requested_model = models.TextField(null=True)
+    selection_method = models.TextField(null=True)
+    selection_probability = models.FloatField(null=True)
+    agent = models.TextField(null=True)
+    tools = models.TextField()
+    outcome = models.CharField(max_length=8)
+    skip_reason = models.TextField(null=True)
+    attempt = models.BigIntegerField(null=True)
+    cost_nano_usd = models.BigIntegerField(null=True)
+    duration_us = models.BigIntegerField(null=True)
+    input_tokens = models.BigIntegerField(null=True)
+    output_tokens = models.BigIntegerField(null=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["trajectory", "place"], name="trajectories_phase_place"),
+        ]
+
+    def __str__(self) -> str:
+        return self.phase_name
+
+
+class Quarantined(models.Model):
+    """A version of a record that the archive refused, kept with the reason until somebody looks."""
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+")
+    trajectory_id = models.UUIDField()
+    stamp = models.BigIntegerField()
+    digest = models.CharField(max_length=32)
+    revision = models.BigIntegerField()
+    recorded_at_us = models.BigIntegerField()
+    body = models.BinaryField()
+    error = models.TextField()
+    quarantined_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        verbose_name = "quarantined record"
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant", "trajectory_id", "stamp"], name="trajectories_quarantined_once"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.trajectory_id)

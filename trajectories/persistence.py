@@ -1,0 +1,74 @@
+"""The persist side: a batch goes into Redis, then into the archive, and what the archive knows better goes back to Redis.
+
+Nothing here remembers anything between calls; every step may be repeated and may run twice at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from uuid import UUID
+
+from trajectories.conf import read_settings
+from trajectories.record import Record
+from trajectories.tiers import archive
+from trajectories.tiers.mirror import RefusedRecord, mirror, quarantine
+from trajectories.tiers.redis import redis_tier
+
+logger = logging.getLogger(__name__)
+
+_REBUILD_PAGE = 500
+REBUILD_CLAIM_S = 60.0
+
+
+def persist(records: Sequence[Record]) -> None:
+    """Bring Redis and the archive up to ``records``.
+
+    Raises:
+        RedisError: Redis is away or refuses writes; nothing went into the archive.
+        archive.ArchiveError: the archive is away. In both cases the relay sends the batch again.
+    """
+    held = dict(zip(map(_key, records), redis_tier().merge(records, is_settled=False), strict=True))
+    stored = _mirror_or_quarantine(records)
+    # The archive has seen this id before, and Redis had not or in another order.
+    differing = [r for r in stored if (r.stamp, r.digest, r.revision, r.recorded_at_us) != held[_key(r)]]
+    if differing:
+        redis_tier().merge(differing, is_settled=True)
+
+
+def _key(record: Record) -> tuple[str, UUID]:
+    return record.tenant, record.id
+
+
+def rebuild() -> int:
+    """Write the archive's records that have life left back into Redis and begin a new epoch; how many.
+
+    The replication id is read first: if the server is replaced meanwhile, the epoch names one that is gone, and nobody
+    trusts it.
+    """
+    tier = redis_tier()
+    replication_id = tier.replication_id()
+    revision = round((time.time() - read_settings().redis_ttl_s) * 1_000_000)
+    pk = count = 0
+    while page := archive.revised_since(revision, pk, _REBUILD_PAGE):
+        tier.merge([record for _, record in page], is_settled=True)
+        pk, count = page[-1][0], count + len(page)
+        tier.hold_rebuild(REBUILD_CLAIM_S)
+    tier.begin_epoch(replication_id)
+    logger.info("Redis rebuilt from the archive: %d records.", count)
+    return count
+
+
+def _mirror_or_quarantine(records: Sequence[Record]) -> list[Record]:
+    """Only data errors bisect a batch; what stays alone with one is quarantined and leaves Redis."""
+    try:
+        return mirror(records)
+    except RefusedRecord as error:
+        if len(records) > 1:
+            middle = len(records) // 2
+            return _mirror_or_quarantine(records[:middle]) + _mirror_or_quarantine(records[middle:])
+        logger.exception("Quarantined: %s of tenant %s.", records[0].id, records[0].tenant)
+        quarantine(records[0], str(error))
+        redis_tier().withdraw(records[0])
+        return []

@@ -1,0 +1,234 @@
+"""The relay: hands the outbox over to the workers and sends again until the archive has every row.
+
+One a host, by a lock on a file beside the outbox; two at once do no harm, they only send more often than needed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import close_old_connections, connections
+from kombu.exceptions import OperationalError as BrokerError
+
+from trajectories import tasks
+from trajectories.conf import Settings, read_settings
+from trajectories.exceptions import Unavailable
+from trajectories.persistence import REBUILD_CLAIM_S
+from trajectories.tiers import archive
+from trajectories.tiers.outbox import Row, now_us, outbox
+from trajectories.tiers.redis import RedisError, redis_tier
+
+logger = logging.getLogger(__name__)
+
+_IDLE_S = 0.1
+"""Between two looks at an outbox that other processes write to."""
+_CONFIRM_FIRST_S = 0.02
+_CONFIRM_LATER_S = 0.5
+_PRUNE_EVERY_S = 5.0
+_REBUILD_CHECK_EVERY_S = 2.0
+_LOCK_EVERY_S = 1.0
+_AFTER_FAILURE_S = 1.0
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Rows that were sent together and are not all in the archive yet."""
+
+    rows: dict[int, Row]
+    sent_at: float
+    attempts: int = 1
+    look_after_s: float = _CONFIRM_FIRST_S
+    looked_at: float = field(default=float("-inf"))
+
+    def resend_at(self, conf: Settings) -> float:
+        return self.sent_at + min(conf.resend_after_s * 2 ** (self.attempts - 1), conf.resend_max_s)
+
+
+class Relay:
+    """What is under way between this host's outbox and the archive. Its memory is bounded by batches_in_flight."""
+
+    def __init__(self) -> None:
+        self._conf = read_settings()
+        self._batches: list[_Batch] = []
+        self._sent_n = 0
+        self._pruned_at = self._rebuild_checked_at = float("-inf")
+        self._failing: set[str] = set()
+
+    def step(self) -> bool:
+        """Confirm, send and tidy once; whether anything is under way. What is away stops its own part only."""
+        for part in (self._confirm, self._resend, self._send, self._prune, self._rebuild):
+            try:
+                part()
+                self._failing.discard(part.__name__)
+            except (BrokerError, RedisError, archive.ArchiveError, Unavailable) as error:
+                if part.__name__ not in self._failing:
+                    logger.warning("The relay keeps trying to %s: %s", part.__name__.strip("_"), error)
+                self._failing.add(part.__name__)
+                close_old_connections()
+        return bool(self._batches)
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether a part of the last step failed."""
+        return bool(self._failing)
+
+    def drain(self, timeout_s: float) -> bool:
+        """Work until nothing is waiting, or until the timeout; whether nothing is."""
+        until = time.monotonic() + timeout_s
+        while self.step() or outbox().waiting(0, 1):
+            if time.monotonic() >= until:
+                return False
+            time.sleep(_AFTER_FAILURE_S if self.is_failing else _CONFIRM_FIRST_S)
+        return True
+
+    def _confirm(self) -> None:
+        now = time.monotonic()
+        due = [batch for batch in self._batches if now - batch.looked_at >= batch.look_after_s]
+        for batch in due:
+            batch.looked_at, batch.look_after_s = now, min(batch.look_after_s * 2, _CONFIRM_LATER_S)
+            versions = {n: (row.record.tenant, row.record.id, row.record.stamp) for n, row in batch.rows.items()}
+            confirmed, refused = archive.decided(list(versions.values()))
+            if confirmed or refused:
+                outbox().settle(
+                    [n for n, version in versions.items() if version in confirmed],
+                    [n for n, version in versions.items() if version in refused],
+                )
+                batch.rows = {n: row for n, row in batch.rows.items() if versions[n] not in confirmed | refused}
+        self._batches = [batch for batch in self._batches if batch.rows]
+
+    def _resend(self) -> None:
+        due = [batch for batch in self._batches if time.monotonic() >= batch.resend_at(self._conf)]
+        if due and tasks.waiting_messages() < self._conf.queue_max_messages:
+            for batch in due:
+                self._publish(list(batch.rows.values()))
+                batch.sent_at, batch.attempts, batch.look_after_s = time.monotonic(), batch.attempts + 1, _CONFIRM_FIRST_S
+
+    def _send(self) -> None:
+        while len(self._batches) < self._conf.batches_in_flight:
+            rows = self._next_rows()
+            if not rows:
+                return
+            self._publish(rows)
+            self._batches.append(_Batch({row.n: row for row in rows}, time.monotonic()))
+            self._sent_n = rows[-1].n
+
+    def _next_rows(self) -> list[Row]:
+        taken, size = [], 0
+        for row in outbox().waiting(self._sent_n, self._conf.batch_max_records):
+            size += len(row.record.body)
+            if taken and size > self._conf.batch_max_bytes:
+                break
+            taken.append(row)
+        return taken
+
+    def _publish(self, rows: Sequence[Row]) -> None:
+        tasks.send(tasks.persist, tasks.message_of([row.record for row in rows]))
+
+    def _prune(self) -> None:
+        if time.monotonic() - self._pruned_at >= _PRUNE_EVERY_S:
+            self._pruned_at = time.monotonic()
+            keep_us = round(self._conf.outbox_keep_confirmed_s * 1_000_000)
+            while outbox().prune(now_us() - keep_us):
+                pass
+
+    def _rebuild(self) -> None:
+        if time.monotonic() - self._rebuild_checked_at >= _REBUILD_CHECK_EVERY_S:
+            self._rebuild_checked_at = time.monotonic()
+            tier = redis_tier()
+            if not tier.is_trusted() and tier.claim_rebuild(REBUILD_CLAIM_S):
+                tasks.send(tasks.rebuild)
+
+
+class RelayThread(threading.Thread):
+    """A relay as a daemon thread: gets the host's lock, works, and outlives every failure of what it talks to."""
+
+    def __init__(self) -> None:
+        super().__init__(name="trajectories-relay", daemon=True)
+        self._stopping = threading.Event()
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        self._stopping.set()
+        self.join(timeout_s)
+
+    def run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                with host_lock():
+                    self._work()
+            except HostLockTaken:
+                pass
+            except Exception:
+                logger.exception("The relay stumbled and begins again.")
+            self._stopping.wait(_LOCK_EVERY_S)
+
+    def _work(self) -> None:
+        relay = Relay()
+        try:
+            while not self._stopping.is_set():
+                is_busy = relay.step()
+                self._stopping.wait(_AFTER_FAILURE_S if relay.is_failing else _CONFIRM_FIRST_S if is_busy else _IDLE_S)
+        finally:
+            connections.close_all()
+
+
+class HostLockTaken(Exception):
+    """Another process of this host is the relay."""
+
+
+@contextmanager
+def host_lock() -> Iterator[None]:
+    """Held by the one relay of this host. The file is opened here, after any fork, since a lock belongs to the open file.
+
+    Raises:
+        HostLockTaken: another process has it.
+    """
+    with open(read_settings().outbox_path + ".relay.lock", "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise HostLockTaken from None
+        yield
+
+
+# Global because a process needs one at most. A fork leaves threads behind, so the child starts its own.
+_thread: RelayThread | None = None
+_thread_lock = threading.Lock()
+
+
+def start(**_: Any) -> None:
+    """Start this process's relay thread if the settings want one and it does not run yet. Also a receiver of signals."""
+    global _thread
+    if (_thread is not None and _thread.is_alive()) or not read_settings().relay_in_process:
+        return
+    with _thread_lock:
+        if _thread is None or not _thread.is_alive():
+            _thread = RelayThread()
+            _thread.start()
+
+
+def stop() -> None:
+    """End this process's relay thread, if it runs."""
+    global _thread
+    with _thread_lock:
+        if _thread is not None:
+            _thread.stop()
+            _thread = None
+
+
+def _after_fork() -> None:
+    global _thread, _thread_lock
+    _thread_lock = threading.Lock()
+    if _thread is not None:
+        _thread = None
+        start()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,255 @@
+"""The wire contract: what a trajectory is, checked straight from bytes.
+
+Source: the contract is this project's own. Bounds that are not its own opinion: integers stay within 2**53 - 1, the
+largest that every JSON reader keeps exact (RFC 8259, section 6); NUL is refused because Postgres text cannot hold it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import orjson
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from trajectories.exceptions import InvalidInput, Problem
+
+MAX_INT = 2**53 - 1
+MAX_PHASES = 200
+MAX_NAME = 512
+"""Characters in a name. Four bytes each stay below the 2,704 bytes that a Postgres B-tree entry may have."""
+MAX_COST_USD = 1_000_000
+MAX_FREE_DEPTH = 64
+
+NO_NUL = r"^[^\x00]*$"
+
+
+def _plain_number(value: float) -> float:
+    """1.0 and 1 are one number in JSON, and so one digest; -0.0 is 0."""
+    return int(value) if value.is_integer() and abs(value) <= MAX_INT else value
+
+
+def _utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise PydanticCustomError("datetime_range", "Input should lie between the years 1 and 9999 in UTC") from None
+
+
+def selection_method(value: str) -> str:
+    return SELECTION_METHODS.get(value.casefold().replace("_", "-"), value)
+
+
+SELECTION_METHODS = {
+    "thompson": "thompson-sampling",
+    "thompson-sampling": "thompson-sampling",
+    "pattern": "pattern-recommendation",
+    "pattern-recommendation": "pattern-recommendation",
+    "explicit": "explicit",
+}
+
+
+def _free_object(value: dict[str, Any]) -> dict[str, Any]:
+    problems = list(_free_problems(value, "", 1))
+    if problems:
+        raise PydanticCustomError("free_value", "{first}", {"first": problems[0].message, "problems": problems})
+    plain: dict[str, Any] = _plain(value)
+    return plain
+
+
+def _free_problems(value: Any, path: str, depth: int) -> Iterator[Problem]:
+    if depth > MAX_FREE_DEPTH:
+        yield Problem(path, "too_deep", f"Nested deeper than {MAX_FREE_DEPTH} levels")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if "\x00" in key:
+                yield Problem(path, "nul_character", "A key has a NUL character")
+            yield from _free_problems(item, f"{path}.{key}", depth + 1)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _free_problems(item, f"{path}[{index}]", depth + 1)
+    elif isinstance(value, str):
+        if "\x00" in value:
+            yield Problem(path, "nul_character", "String has a NUL character")
+    elif isinstance(value, float):
+        if value != value or value in (float("inf"), float("-inf")):
+            yield Problem(path, "finite_number", "Input should be a finite number")
+    elif isinstance(value, int) and abs(value) > MAX_INT:
+        yield Problem(path, "integer_range", "Integers beyond 2^53 - 1 are not exact in JSON; send a string")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(value[key]) for key in sorted(value)}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return _plain_number(value) if isinstance(value, float) else value
+
+
+Text = Annotated[str, StringConstraints(pattern=NO_NUL)]
+Name = Annotated[str, StringConstraints(pattern=NO_NUL, max_length=MAX_NAME)]
+Count = Annotated[int, Field(ge=0, le=MAX_INT)]
+Cost = Annotated[float, Field(ge=0, le=MAX_COST_USD), AfterValidator(_plain_number)]
+Milliseconds = Annotated[float, Field(ge=0, le=MAX_INT), AfterValidator(_plain_number)]
+Number = Annotated[float, AfterValidator(_plain_number)]
+Probability = Annotated[float, Field(ge=0, le=1), AfterValidator(_plain_number)]
+Instant = Annotated[AwareDatetime, AfterValidator(_utc)]
+FreeObject = Annotated[dict[str, Any], AfterValidator(_free_object)]
+Outcome = Literal["success", "failure", "partial", "unknown"]
+PhaseOutcome = Literal["success", "failure", "partial", "skipped", "unknown"]
+SelectionMethod = Annotated[Name, AfterValidator(selection_method)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+
+
+class Candidate(_Body):
+    """A model that could have been picked."""
+
+    model: Name
+    score: Number | None = Field(None, description="What the selector gave it; the scale is the selector's.")
+    probability: Probability | None = Field(None, description="With which the selector would have picked it.")
+
+
+class FeedbackLoop(_Body):
+    """A later phase sent work back to an earlier one."""
+
+    from_phase: Name | None = None
+    to_phase: Name | None = None
+    reason: Text | None = None
+    at: Instant | None = None
+
+
+class Phase(_Body):
+    """One phase of the run, in the order in which they ran; a name may repeat."""
+
+    phase_name: Name = Field(description="Kept as sent; stats and filters group it by the alias table.")
+    agent: Name | None = None
+    model: Name | None = Field(None, description="The model that answered.")
+    requested_model: Name | None = Field(None, description="The model that was asked for, where a fallback answered.")
+    model_selection_method: SelectionMethod | None = Field(
+        None,
+        description="explicit, thompson-sampling, pattern-recommendation; other words are kept.",
+    )
+    candidates: list[Candidate] | None = Field(None, max_length=MAX_PHASES)
+    selection_probability: Probability | None = Field(
+        None, description="Propensity: the probability with which the model was picked."
+    )
+    tools_used: list[Text] | None = Field(None, max_length=10_000)
+    steps_taken: Count | None = None
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
+    cached_input_tokens: Count | None = None
+    reasoning_tokens: Count | None = None
+    cost_usd: Cost | None = None
+    duration_ms: Milliseconds | None = None
+    outcome: PhaseOutcome | None = None
+    skip_reason: Text | None = None
+    attempt: Count | None = None
+    error: Text | None = None
+    started_at: Instant | None = None
+    metadata: FreeObject | None = None
+
+
+class Trajectory(_Body):
+    """One run of a multi-phase workflow."""
+
+    id: UUID | None = Field(None, description="Chosen by the client, so that sending again is safe; else the server picks one.")
+    request_summary: Text
+    request_type: Name | None = None
+    source: Name | None = Field(None, description="The orchestrator that ran it.")
+    project: Name | None = None
+    phases: list[Phase] = Field(max_length=MAX_PHASES)
+    outcome: Outcome | None = None
+    total_cost_usd: Cost | None = Field(None, description="Given totals stand, even where the phases add up to others.")
+    total_duration_ms: Milliseconds | None = None
+    total_phases: Count | None = None
+    phases_skipped: Count | None = None
+    build_passed: bool | None = None
+    tests_passed: bool | None = None
+    review_findings: Count | None = None
+    critical_findings: Count | None = None
+    files_changed: Count | None = None
+    planned_phases: list[Name] | None = Field(None, max_length=MAX_PHASES)
+    feedback_loops: list[FeedbackLoop] | None = Field(None, max_length=1_000)
+    error: Text | None = None
+    started_at: Instant | None = None
+    ended_at: Instant | None = None
+    session_id: Name | None = None
+    trace_id: Name | None = None
+    tags: list[Name] | None = Field(None, max_length=200)
+    external_refs: Annotated[dict[Name, Name], AfterValidator(_plain)] | None = Field(
+        None, max_length=200, description="Where the run can be found elsewhere: pull request, commit."
+    )
+    metadata: FreeObject | None = Field(None, description="The client's own data; any JSON.")
+    # Set by the server; accepted and ignored in a posted body, so that an export can be posted back.
+    recorded_at: Any = Field(None, exclude=True)
+    revision: Any = Field(None, exclude=True)
+
+
+_MODEL_OF_LIST: dict[str, type[_Body]] = {"phases": Phase, "candidates": Candidate, "feedback_loops": FeedbackLoop}
+
+
+def parse(data: bytes) -> Trajectory:
+    """The trajectory in ``data``, one JSON object.
+
+    Raises:
+        InvalidInput: 400; ``details`` has every problem that was found, each with its path.
+    """
+    try:
+        return Trajectory.model_validate_json(data)
+    except ValidationError as error:
+        raise invalid_input(error) from None
+
+
+def canonical(trajectory: Trajectory) -> bytes:
+    """Its one JSON form: contract order, null left out, times in UTC, free objects sorted. Idempotent."""
+    return orjson.dumps(trajectory.model_dump(exclude_none=True, warnings=False), option=orjson.OPT_UTC_Z)
+
+
+def invalid_input(error: ValidationError) -> InvalidInput:
+    """Pydantic's errors as ours, in our words and with our paths."""
+    problems = tuple(p for e in error.errors(include_url=False, include_input=False) for p in _problems(e))
+    first = problems[0]
+    more = f" ({len(problems) - 1} more in details)" if len(problems) > 1 else ""
+    where = f"{first.path}: " if first.path else ""
+    code = "invalid_json" if first.code == "json_invalid" else "invalid_input"
+    return InvalidInput(f"{where}{first.message}{more}", code=code, param=first.path or None, details=problems[:100])
+
+
+def _problems(error: ErrorDetails) -> Iterator[Problem]:
+    path = _path(error["loc"])
+    if error["type"] == "free_value":
+        yield from (Problem(path + p.path, p.code, p.message) for p in error["ctx"]["problems"][:100])
+    elif error["type"] == "extra_forbidden":
+        yield Problem(path, "unknown_key", _unknown_key(error["loc"]))
+    elif error["type"] == "string_pattern_mismatch":
+        yield Problem(path, "nul_character", "String has a NUL character")
+    else:
+        yield Problem(path, error["type"], error["msg"])
+
+
+def _path(loc: tuple[int | str, ...]) -> str:
+    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc]
+    return "".join(parts).removeprefix(".")
+
+
+def _unknown_key(loc: tuple[int | str, ...]) -> str:
+    lists = [part for part in loc[:-1] if isinstance(part, str) and part in _MODEL_OF_LIST]
+    model = _MODEL_OF_LIST[lists[-1]] if lists else Trajectory
+    near = difflib.get_close_matches(str(loc[-1]), model.model_fields, 1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"Unknown key {str(loc[-1])[:100]!r}; {hint}Own data goes into 'metadata'."

@@ -1,0 +1,76 @@
+"""Celery tasks: thin shells around ``persistence``. Acknowledged early, results ignored; the relay sees to repetition."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+from uuid import UUID
+
+from celery import current_app, shared_task
+from kombu.exceptions import OperationalError
+
+from trajectories import persistence
+from trajectories.conf import read_settings
+from trajectories.record import Record
+from trajectories.tiers.archive import ArchiveError
+from trajectories.tiers.redis import RedisError
+
+logger = logging.getLogger(__name__)
+
+Message: TypeAlias = list[list[str | int]]
+"""Records as JSON: tenant, id, stamp, digest, revision, recorded_at_us, body."""
+
+
+@shared_task(name="trajectories.persist", ignore_result=True, acks_late=False)
+def persist(message: Message) -> None:
+    try:
+        persistence.persist([_record(*columns) for columns in message])
+    except (RedisError, ArchiveError) as error:
+        logger.warning("A batch of %d was not persisted; it will be sent again: %s", len(message), error)
+
+
+@shared_task(name="trajectories.rebuild", ignore_result=True, acks_late=False)
+def rebuild() -> None:
+    try:
+        persistence.rebuild()
+    except (RedisError, ArchiveError) as error:
+        logger.warning("Redis was not rebuilt; the next attempt follows: %s", error)
+
+
+def message_of(records: Sequence[Record]) -> Message:
+    """The argument of ``persist``. Bodies travel as text, so that no JSON library writes their numbers anew."""
+    return [
+        [r.tenant, str(r.id), r.stamp, r.digest, r.revision, r.recorded_at_us, r.body.decode()] for r in records
+    ]
+
+
+def send(task: Any, *args: Any) -> None:
+    """Publish without waiting for a broker that is away.
+
+    Raises:
+        kombu.exceptions.OperationalError: it is away.
+    """
+    task.apply_async(args, queue=read_settings().queue, retry=False)
+
+
+def waiting_messages() -> int:
+    """Messages in the queue that no worker has taken yet.
+
+    Raises:
+        kombu.exceptions.OperationalError: the broker is away.
+    """
+    queue = read_settings().queue or current_app.conf.task_default_queue
+    with current_app.connection_for_write() as connection:
+        try:
+            return int(connection.channel().queue_declare(queue=queue, passive=True).message_count)
+        except connection.channel_errors:
+            return 0  # no such queue yet; some brokers drop an empty one
+        except connection.connection_errors as error:
+            raise OperationalError(str(error)) from error
+
+
+def _record(
+    tenant: Any, id_: Any, stamp: Any, digest: Any, revision: Any, recorded_at_us: Any, body: Any
+) -> Record:
+    return Record(tenant, UUID(id_), stamp, digest, revision, recorded_at_us, body.encode())

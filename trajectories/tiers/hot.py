@@ -1,0 +1,343 @@
+"""The hot cache: per tenant the records at the highest positions, in this process, with their facets.
+
+It fills itself at first use and then follows: the outbox for what this host takes, the change feed in Redis for what others
+do. Its ``floor`` is the position from which on nothing is missing; None says that nothing older exists at all.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from bisect import bisect_left
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from django.core.signals import setting_changed
+
+from trajectories.conf import Settings, read_settings
+from trajectories.query import Query
+from trajectories.record import Facets, Position, Record, facets_of, merge
+from trajectories.tiers import archive
+from trajectories.tiers.outbox import Row, outbox
+from trajectories.tiers.redis import Change, FeedMark, RedisError, redis_tier
+
+_FOLLOW_CHUNK = 500
+_LOWEST_ID = UUID(int=0)
+# Estimates of what CPython holds beside the body, checked against tracemalloc by benchmarks/hot_memory.py.
+_RECORD_BYTES = 1_500
+_PHASE_BYTES = 450
+
+
+class Held(NamedTuple):
+    """A record in the hot cache."""
+
+    position: Position
+    record: Record
+    facets: Facets
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What one read sees of a tenant.
+
+    ``held`` is ascending by position. ``is_filled``: at and above ``floor`` nothing is missing that this host can know of.
+    ``is_following``: the change feed was reached, so what other hosts have persisted is in it too.
+    """
+
+    held: Sequence[Held]
+    by_id: Mapping[UUID, Held]
+    floor: Position | None
+    is_filled: bool
+    is_following: bool
+
+
+@dataclass(slots=True)
+class _Shelf:
+    """The hot cache of one tenant."""
+
+    floor: Position | None = None
+    is_filled: bool = False
+    mark: FeedMark | None = None
+    polled_at: float = float("-inf")
+    filled_at: float = float("-inf")
+    held: dict[UUID, Held] = field(default_factory=dict)
+    order: list[Held] = field(default_factory=list)
+    size: int = 0
+
+    def apply(self, record: Record, *, is_settled: bool) -> None:
+        known = self.held.get(record.id)
+        stands = merge(known and known.record, record, is_settled=is_settled)
+        if known and stands == known.record:
+            return
+        if known:
+            self.remove(record.id)
+        if self.floor is not None and stands.position < self.floor:
+            return
+        # The body decides the facets, so a version that only moved keeps them.
+        facets = known.facets if known and known.record.body is stands.body else facets_of(stands.body)
+        self._insert(Held(stands.position, stands, facets, _size(stands, facets)))
+
+    def remove(self, id_: UUID) -> None:
+        held = self.held.pop(id_)
+        del self.order[bisect_left(self.order, held.position, key=_position)]
+        self.size -= held.size
+
+    def drop_lowest(self) -> None:
+        self.remove(self.order[0].record.id)
+        # Never below: an entry at or above the floor may have been the last one.
+        self.floor = self.order[0].position if self.order else Position(2**62, _LOWEST_ID)
+
+    def shrink(self, max_records: int) -> None:
+        while len(self.order) > max_records:
+            self.drop_lowest()
+
+    def _insert(self, held: Held) -> None:
+        if not self.order or held.position > self.order[-1].position:
+            self.order.append(held)
+        else:
+            self.order.insert(bisect_left(self.order, held.position, key=_position), held)
+        self.held[held.record.id] = held
+        self.size += held.size
+
+
+class HotCache:
+    """The hot caches of all tenants in this process, bounded together."""
+
+    def __init__(self, conf: Settings) -> None:
+        self._conf = conf
+        self._lock = threading.RLock()
+        self._shelves: OrderedDict[str, _Shelf] = OrderedDict()
+        self._fill_locks: dict[str, threading.Lock] = {}
+        self._seen_n = outbox().last_n()
+        self._redis_away_until = float("-inf")
+
+    # The request path of writes: nothing here waits for another machine.
+
+    def known(self, tenant: str, id_: UUID) -> Record | None:
+        """The newest version of an id, as far as this process knows."""
+        with self._lock:
+            shelf = self._shelves.get(tenant)
+            held = shelf and shelf.held.get(id_)
+            return held.record if held else None
+
+    def take(self, rows: Sequence[Row]) -> None:
+        """Rows that this process has just committed; saves the next read from fetching them."""
+        with self._lock:
+            if rows and rows[0].n == self._seen_n + 1:
+                self._take(rows)
+
+    # Reads.
+
+    def view(self, tenant: str) -> View:
+        """The tenant's records as of now: after every row of the outbox, and after the feed if it answers."""
+        self._follow_outbox()
+        with self._lock:
+            shelf = self._shelves.get(tenant)
+        if shelf is None or self._is_fill_due(shelf):
+            self._fill(tenant)
+        is_following = self._follow_feed(tenant)
+        with self._lock:
+            shelf = self._shelves.setdefault(tenant, _Shelf())
+            self._shelves.move_to_end(tenant)
+            return View(list(shelf.order), dict(shelf.held), shelf.floor, shelf.is_filled, is_following)
+
+    def clear(self) -> None:
+        """Forget everything; the next read fills anew."""
+        with self._lock:
+            self._shelves.clear()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Records and estimated bytes, over all tenants."""
+        with self._lock:
+            return sum(len(s.order) for s in self._shelves.values()), sum(s.size for s in self._shelves.values())
+
+    def _follow_outbox(self) -> None:
+        with self._lock:
+            before = self._seen_n
+            while rows := outbox().rows_after(self._seen_n, _FOLLOW_CHUNK):
+                self._take(rows)
+            # Rows were deleted that this process had not seen: what they said must come from elsewhere.
+            if outbox().pruned_n() > before:
+                for shelf in self._shelves.values():
+                    shelf.is_filled = False
+
+    def _take(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            shelf = self._shelves.get(row.record.tenant)
+            if shelf is not None and row.state != "quarantined":
+                shelf.apply(row.record, is_settled=False)
+                shelf.shrink(self._conf.hot_max_records)
+        self._seen_n = max(self._seen_n, rows[-1].n)
+        self._bound_bytes()
+
+    def _bound_bytes(self) -> None:
+        """Tenants that were read longest ago go first; of the last one, its lowest records."""
+        size = sum(shelf.size for shelf in self._shelves.values())
+        while size > self._conf.hot_max_bytes:
+            tenant, shelf = next(iter(self._shelves.items()))
+            if len(self._shelves) > 1:
+                del self._shelves[tenant]
+                size -= shelf.size
+            elif shelf.order:
+                size -= shelf.order[0].size
+                shelf.drop_lowest()
+            else:
+                return
+
+    # Filling. Everything slow happens on a shelf that nobody sees yet.
+
+    def _is_fill_due(self, shelf: _Shelf) -> bool:
+        return not shelf.is_filled and time.monotonic() - shelf.filled_at >= self._conf.archive_retry_s
+
+    def _fill(self, tenant: str) -> None:
+        with self._lock:
+            fill_lock = self._fill_locks.setdefault(tenant, threading.Lock())
+        with fill_lock:
+            with self._lock:
+                shelf = self._shelves.get(tenant)
+            if shelf is not None and not self._is_fill_due(shelf):
+                return  # another thread has filled it meanwhile
+            fresh = _Shelf(filled_at=time.monotonic())
+            from_n = self._build(tenant, fresh)
+            with self._lock:
+                if not fresh.is_filled and shelf is not None:
+                    # Nothing to fill from: what is there is better than less of it.
+                    shelf.filled_at = fresh.filled_at
+                    return
+                self._shelves[tenant] = fresh
+                self._seen_n = min(self._seen_n, from_n)
+                self._follow_outbox()
+
+    def _build(self, tenant: str, shelf: _Shelf) -> int:
+        """Fill ``shelf``; returns the row number from which on the outbox has yet to be followed."""
+        for _ in range(3):
+            from_n = outbox().last_n()
+            records = self._newest(tenant, shelf)
+            for record in records:
+                shelf.apply(record, is_settled=True)
+            for row in outbox().rows_of(tenant):
+                shelf.apply(row.record, is_settled=False)
+                shelf.shrink(self._conf.hot_max_records)
+            if outbox().pruned_n() <= from_n:
+                break
+        return from_n
+
+    def _newest(self, tenant: str, shelf: _Shelf) -> list[Record]:
+        """The highest records out of Redis as far as it is complete, and out of the archive below that."""
+        limit = self._conf.hot_max_records
+        records: list[Record] = []
+        floor: Position | None = None
+        is_redis_complete = False
+        if self._is_redis_due():
+            try:
+                shelf.mark = redis_tier().mark(tenant)
+                if shelf.mark.is_trusted:
+                    fill = redis_tier().newest(tenant, limit)
+                    records, is_redis_complete = fill.records, True
+                    floor = Position(fill.complete_above_us + 1, _LOWEST_ID)
+            except RedisError:
+                self._redis_failed()
+                shelf.mark = None
+        if len(records) == limit:
+            shelf.floor, shelf.is_filled = records[-1].position, True
+            return records
+        room = limit - len(records)
+        try:
+            older = archive.newest(tenant, Query(), floor, room + 1)
+        except archive.ArchiveError:
+            shelf.floor, shelf.is_filled = floor, is_redis_complete
+            return records
+        records += older[:room]
+        shelf.floor, shelf.is_filled = records[-1].position if len(older) > room else None, True
+        return records
+
+    # Following the feed.
+
+    def _follow_feed(self, tenant: str) -> bool:
+        """Take in what other hosts have persisted; whether the feed is being followed."""
+        with self._lock:
+            shelf = self._shelves[tenant]
+            if not self._is_redis_due():
+                return False
+            if time.monotonic() - shelf.polled_at < self._conf.feed_poll_s:
+                return shelf.mark is not None
+            shelf.polled_at = time.monotonic()
+        try:
+            found = redis_tier().changes(tenant, shelf.mark) if shelf.mark else None
+        except RedisError:
+            self._redis_failed()
+            return False
+        if found is None:
+            return self._fill_again(tenant, shelf)
+        with self._lock:
+            if self._shelves.get(tenant) is shelf:
+                self._apply(shelf, *found)
+        return True
+
+    def _apply(self, shelf: _Shelf, mark: FeedMark, changes: Iterable[Change]) -> None:
+        for change in changes:
+            if change.record:
+                shelf.apply(change.record, is_settled=True)
+            elif (held := shelf.held.get(change.id)) and held.record.stamp <= (change.withdrawn_stamp or 0):
+                shelf.remove(change.id)
+        shelf.shrink(self._conf.hot_max_records)
+        shelf.mark = mark
+        self._bound_bytes()
+
+    def _fill_again(self, tenant: str, shelf: _Shelf) -> bool:
+        with self._lock:
+            shelf.is_filled, due = False, self._is_fill_due(shelf)
+        if due:
+            self._fill(tenant)
+        with self._lock:
+            now = self._shelves.get(tenant)
+            return now is not None and now is not shelf and now.mark is not None
+
+    def _is_redis_due(self) -> bool:
+        return time.monotonic() >= self._redis_away_until
+
+    def _redis_failed(self) -> None:
+        self._redis_away_until = time.monotonic() + self._conf.redis_retry_s
+
+
+def _position(held: Held) -> Position:
+    return held.position
+
+
+def _size(record: Record, facets: Facets) -> int:
+    return _RECORD_BYTES + len(record.body) + len(facets.request_summary_folded) + _PHASE_BYTES * len(facets.phases)
+
+
+# Global because a cache of the process is its purpose. Bounded by hot_max_bytes, emptied by a fork and by changed settings.
+_hot: HotCache | None = None
+_hot_lock = threading.Lock()
+
+
+def hot() -> HotCache:
+    """This process's hot cache."""
+    global _hot
+    with _hot_lock:
+        if _hot is None:
+            _hot = HotCache(read_settings())
+        return _hot
+
+
+def _reset(*, setting: str, **_: Any) -> None:
+    global _hot
+    if setting in ("TRAJECTORIES", "CACHES"):
+        _hot = None
+
+
+def _after_fork() -> None:
+    global _hot, _hot_lock
+    _hot, _hot_lock = None, threading.Lock()
+
+
+setting_changed.connect(_reset, dispatch_uid="trajectories.hot")
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,168 @@
+"""The writing half of the archive: brings the database up to a batch of records.
+
+Writers of a tenant are ordered by its row: the first statement is an UPDATE of it, which takes the row lock on Postgres and
+the write lock on SQLite. What is then read stays true until commit, so the merge is that of ``record.merge`` and not a
+second one in SQL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+from uuid import UUID
+
+import orjson
+from django.db import DataError, IntegrityError, router, transaction
+from django.db.models import F
+
+from trajectories.models import Phase, Quarantined, Tenant, Trajectory
+from trajectories.record import Facets, PhaseFacets, Record, facets_of, merge
+from trajectories.stats import TRAJECTORY_MEASURES, bucket_of
+
+
+class RefusedRecord(Exception):
+    """The database refuses a value, whatever state it is in; sending it again will not help."""
+
+
+def mirror(records: Sequence[Record]) -> list[Record]:
+    """Bring the archive up to ``records``, in one transaction.
+
+    Returns:
+        What the archive now holds of their ids.
+
+    Raises:
+        RefusedRecord: nothing was written; one of the records cannot be.
+        django.db.Error: nothing was written; the database is away, locked, read-only or slow, and the same may work later.
+    """
+    ordered = sorted(records, key=lambda record: (record.tenant, record.id, record.rank))
+    try:
+        with transaction.atomic(using=_alias()):
+            by_tenant = groupby(ordered, key=lambda record: record.tenant)
+            return [stored for tenant, group in by_tenant for stored in _mirror_tenant(tenant, list(group))]
+    except (DataError, IntegrityError, ValueError, OverflowError) as error:
+        raise RefusedRecord(str(error)) from error
+
+
+def quarantine(record: Record, error: str) -> None:
+    """Keep a version that the archive refuses, with the reason; the same version once."""
+    Tenant.objects.using(_alias()).get_or_create(pk=record.tenant)
+    Quarantined.objects.using(_alias()).get_or_create(
+        tenant_id=record.tenant,
+        trajectory_id=record.id,
+        stamp=record.stamp,
+        defaults={
+            "digest": record.digest,
+            "revision": record.revision,
+            "recorded_at_us": record.recorded_at_us,
+            "body": record.body,
+            "error": error[:10_000],
+        },
+    )
+
+
+def _mirror_tenant(tenant: str, records: list[Record]) -> list[Record]:
+    numbers = _locked(tenant)
+    ids = sorted({record.id for record in records})
+    found = Trajectory.objects.using(_alias()).filter(tenant=tenant, trajectory_id__in=ids)
+    rows = {row.trajectory_id: row for row in found}
+    merged: dict[UUID, Record] = {id_: record_of(row) for id_, row in rows.items()}
+    for record in records:
+        merged[record.id] = merge(merged.get(record.id), record, is_settled=False)
+    new = []
+    for id_ in ids:
+        row, stored = rows.get(id_), merged[id_]
+        if row is None:
+            numbers.last_seq += 1
+            numbers.last_changed += 1
+            new.append(Trajectory(tenant_id=tenant, trajectory_id=id_, seq=numbers.last_seq, changed=numbers.last_changed))
+            _fill(new[-1], stored)
+        elif (row.digest, row.revision, row.recorded_at_us) != (stored.digest, stored.revision, stored.recorded_at_us):
+            numbers.last_changed += 1
+            row.changed = numbers.last_changed
+            _replace(row, stored)
+        elif row.stamp != stored.stamp:
+            row.stamp = stored.stamp
+            row.save(using=_alias(), update_fields=["stamp"])
+    _insert(new, merged)
+    numbers.save(using=_alias(), update_fields=["last_seq", "last_changed"])
+    return [merged[id_] for id_ in ids]
+
+
+def _locked(tenant: str) -> Tenant:
+    """The tenant's row, with every other writer of it waiting; made if a host's own tenant writes for the first time."""
+    lock = Tenant.objects.using(_alias()).filter(pk=tenant)
+    if not lock.update(last_seq=F("last_seq")):
+        Tenant.objects.using(_alias()).get_or_create(pk=tenant)
+        lock.update(last_seq=F("last_seq"))
+    return lock.get()
+
+
+def record_of(row: Trajectory) -> Record:
+    """What a row holds, as the other tiers carry it."""
+    return Record(
+        row.tenant_id, row.trajectory_id, row.stamp, row.digest, row.revision, row.recorded_at_us, row.body.encode()
+    )
+
+
+def _insert(rows: list[Trajectory], merged: dict[UUID, Record]) -> None:
+    Trajectory.objects.using(_alias()).bulk_create(rows)
+    phases = [phase for row in rows for phase in _phases(row, merged[row.trajectory_id])]
+    Phase.objects.using(_alias()).bulk_create(phases)
+
+
+def _replace(row: Trajectory, stored: Record) -> None:
+    is_other_body = row.digest != stored.digest
+    _fill(row, stored)
+    row.save(using=_alias(), force_update=True)
+    if is_other_body:
+        Phase.objects.using(_alias()).filter(trajectory=row).delete()
+        Phase.objects.using(_alias()).bulk_create(_phases(row, stored))
+
+
+def _fill(row: Trajectory, stored: Record) -> None:
+    """Columns of ``row`` from the record and its facets, by their common names."""
+    row.stamp, row.digest, row.revision = stored.stamp, stored.digest, stored.revision
+    row.recorded_at_us, row.body = stored.recorded_at_us, stored.body.decode()
+    facets = facets_of(stored.body)
+    for name, value in _columns(facets).items():
+        setattr(row, name, value)
+    for measure in TRAJECTORY_MEASURES:
+        value = getattr(facets, measure.column)
+        setattr(row, f"{measure.column}_bucket", None if value is None else bucket_of(value))
+    row.phase_count = len(facets.phases)
+
+
+def _phases(row: Trajectory, stored: Record) -> list[Phase]:
+    bodies = orjson.loads(stored.body)["phases"]
+    return [
+        Phase(
+            trajectory=row,
+            place=place,
+            phase_name=body["phase_name"],
+            requested_model=body.get("requested_model"),
+            selection_probability=body.get("selection_probability"),
+            skip_reason=body.get("skip_reason"),
+            attempt=body.get("attempt"),
+            **_columns(facets),
+        )
+        for place, (body, facets) in enumerate(zip(bodies, facets_of(stored.body).phases, strict=True))
+    ]
+
+
+def _columns(facets: Facets | PhaseFacets) -> dict[str, Any]:
+    """Facets as column values: lists as text that a search can hit exactly, phases left to their own table."""
+    return {
+        name: members_text(value) if isinstance(value, tuple) else value
+        for name, value in facets._asdict().items()
+        if name != "phases"
+    }
+
+
+def members_text(members: Sequence[str]) -> str:
+    """Each member as JSON on a line of its own, so that a member is in the list if its line is in the text."""
+    return "".join(f"\n{orjson.dumps(member).decode()}\n" for member in members)
+
+
+def _alias() -> str:
+    return router.db_for_write(Trajectory)

@@ -1,0 +1,394 @@
+"""The outbox: a SQLite file of this host in which an acknowledged record is durable before anything else happens to it.
+
+Every process of the host opens the same file. Rows are numbered in commit order, so what is new is what lies above the
+last number seen. A row is ``waiting`` until the archive has it (``confirmed``) or has refused it (``quarantined``).
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from django.core.signals import setting_changed
+
+from trajectories.conf import read_settings
+from trajectories.exceptions import OutboxUnavailable
+from trajectories.record import Position, Record
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS rows (
+    n INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL DEFAULT 'record',
+    tenant TEXT NOT NULL,
+    id BLOB NOT NULL,
+    stamp INTEGER NOT NULL,
+    digest TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    recorded_at_us INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    state TEXT NOT NULL DEFAULT 'waiting',
+    settled_at_us INTEGER
+);
+CREATE INDEX IF NOT EXISTS rows_by_id ON rows (tenant, id, stamp);
+CREATE INDEX IF NOT EXISTS rows_waiting ON rows (n) WHERE state = 'waiting';
+CREATE INDEX IF NOT EXISTS rows_waiting_by_position ON rows (tenant, recorded_at_us, id) WHERE state = 'waiting';
+CREATE INDEX IF NOT EXISTS rows_settled ON rows (settled_at_us) WHERE state <> 'waiting';
+CREATE TABLE IF NOT EXISTS numbers (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
+INSERT OR IGNORE INTO numbers VALUES ('last_stamp', 0), ('pruned_n', 0);
+CREATE TABLE IF NOT EXISTS api_keys (prefix TEXT PRIMARY KEY, verified TEXT NOT NULL, verified_at_us INTEGER NOT NULL);
+"""
+_RECORD = "tenant, id, stamp, digest, revision, recorded_at_us, body"
+_NEWEST_OF_ITS_ID = (
+    "NOT EXISTS (SELECT 1 FROM rows newer WHERE newer.tenant = rows.tenant AND newer.id = rows.id"
+    " AND newer.stamp > rows.stamp AND newer.state <> 'quarantined')"
+)
+_PRUNE_CHUNK = 1_000
+_PAGE = 200
+
+
+class Draft(NamedTuple):
+    """A record at the door, before its stamps; ``known`` is the newest version that this process knows of its id."""
+
+    tenant: str
+    id: UUID
+    digest: str
+    body: bytes
+    known: Record | None
+
+
+class Row(NamedTuple):
+    """A row of the outbox."""
+
+    n: int
+    record: Record
+    state: str
+
+
+class Appended(NamedTuple):
+    """A committed row, and whether this host had not known the id."""
+
+    row: Row
+    is_new: bool
+
+
+@dataclass(slots=True)
+class _Waiter:
+    drafts: Sequence[Draft]
+    result: list[Appended] | None = None
+    error: OutboxUnavailable | None = None
+
+
+class Outbox:
+    """One process's view of the outbox file. Safe to use from threads; not to be carried over a fork."""
+
+    def __init__(self, path: str, *, synchronous: str, max_bytes: int) -> None:
+        self._path = path
+        self._synchronous = synchronous
+        self._max_bytes = max_bytes
+        self._waiters: list[_Waiter] = []
+        self._waiters_lock = threading.Lock()
+        self._write_lock = threading.Lock()
+        self._readers = threading.local()
+        self._writer: sqlite3.Connection | None = None
+
+    # The request path.
+
+    def append(self, drafts: Sequence[Draft]) -> list[Appended]:
+        """Commit ``drafts`` as rows with their stamps; durable on return. Concurrent callers share one commit.
+
+        Raises:
+            OutboxUnavailable: 503; nothing of ``drafts`` was taken: size limit, full disk, or locked for 5 s.
+        """
+        waiter = _Waiter(drafts)
+        with self._waiters_lock:
+            self._waiters.append(waiter)
+        # Whoever gets the lock commits for all who queued while the commit before was being synced.
+        with self._write_lock:
+            if waiter.result is None and waiter.error is None:
+                with self._waiters_lock:
+                    together, self._waiters = self._waiters, []
+                self._commit(together)
+        if waiter.error is not None:
+            # One per caller: an exception that several threads raise would mix their tracebacks.
+            raise OutboxUnavailable(waiter.error.message) from waiter.error
+        assert waiter.result is not None
+        return waiter.result
+
+    def _commit(self, waiters: list[_Waiter]) -> None:
+        results: list[list[Appended]] = []
+        try:
+            with self._write() as db:
+                self._make_room(db)
+                last_stamp = _number(db, "last_stamp")
+                for waiter in waiters:
+                    results.append([])
+                    for draft in waiter.drafts:
+                        results[-1].append(_insert(db, draft, last_stamp + 1))
+                        last_stamp = results[-1][-1].row.record.stamp
+                db.execute("UPDATE numbers SET value = ? WHERE name = 'last_stamp'", (last_stamp,))
+        except OutboxUnavailable as error:
+            for waiter in waiters:
+                waiter.error = error
+        else:
+            for waiter, result in zip(waiters, results, strict=True):
+                waiter.result = result
+
+    def _make_room(self, db: sqlite3.Connection) -> None:
+        """Under pressure settled rows go before their time; waiting ones never do."""
+        while _used_bytes(db) > self._max_bytes:
+            if not _delete_settled(db, before_us=now_us()):
+                raise OutboxUnavailable("The outbox has reached its size limit; the archive is behind.", code="outbox_full")
+
+    # What readers follow.
+
+    def rows_after(self, n: int, limit: int) -> list[Row]:
+        """The next rows of every tenant in commit order, at most ``limit``."""
+        return self._rows("n > ? ORDER BY n LIMIT ?", (n, limit))
+
+    def rows_of(self, tenant: str) -> Iterator[Row]:
+        """Every row of ``tenant`` that the archive has not refused, in commit order, in pages."""
+        n = 0
+        while page := self._rows(
+            "tenant = ? AND n > ? AND state <> 'quarantined' ORDER BY n LIMIT ?", (tenant, n, _PAGE)
+        ):
+            yield from page
+            n = page[-1].n
+
+    def last_n(self) -> int:
+        """Number of the newest row ever committed."""
+        found = self._read("SELECT seq FROM sqlite_sequence WHERE name = 'rows'")
+        return int(found[0][0]) if found else 0
+
+    def pruned_n(self) -> int:
+        """Highest number of a row that is gone; a reader that has not seen it has missed something."""
+        return int(self._read("SELECT value FROM numbers WHERE name = 'pruned_n'")[0][0])
+
+    def waiting_below(self, tenant: str, below: Position) -> Iterator[Record]:
+        """Newest versions that the archive may not have yet, at positions below ``below``, highest first."""
+        while page := self._rows(
+            f"tenant = ? AND state = 'waiting' AND (recorded_at_us, id) < (?, ?) AND {_NEWEST_OF_ITS_ID}"
+            " ORDER BY recorded_at_us DESC, id DESC LIMIT ?",
+            (tenant, below.recorded_at_us, below.id.bytes, _PAGE),
+        ):
+            yield from (row.record for row in page)
+            below = page[-1].record.position
+
+    def waiting_ids(self, tenant: str, among: Iterable[UUID] | None = None) -> Iterator[UUID]:
+        """Ids of ``tenant`` with a version that the archive may not have yet: all of them, or those in ``among``."""
+        if among is None:
+            found = self._read("SELECT DISTINCT id FROM rows WHERE tenant = ? AND state = 'waiting'", (tenant,))
+            yield from (UUID(bytes=row[0]) for row in found)
+            return
+        ids = [id_.bytes for id_ in among]
+        for start in range(0, len(ids), _PAGE):
+            chunk = ids[start : start + _PAGE]
+            marks = ", ".join("?" * len(chunk))
+            found = self._read(
+                f"SELECT DISTINCT id FROM rows WHERE tenant = ? AND id IN ({marks}) AND state = 'waiting'",
+                (tenant, *chunk),
+            )
+            yield from (UUID(bytes=row[0]) for row in found)
+
+    def find(self, tenant: str, id_: UUID) -> Record | None:
+        """The newest version of an id that this host still holds."""
+        found = self._rows(
+            "tenant = ? AND id = ? AND state <> 'quarantined' ORDER BY stamp DESC LIMIT 1", (tenant, id_.bytes)
+        )
+        return found[0].record if found else None
+
+    # What the relay does.
+
+    def waiting(self, after_n: int, limit: int) -> list[Row]:
+        """Rows to be sent, in commit order."""
+        return self._rows("state = 'waiting' AND n > ? ORDER BY n LIMIT ?", (after_n, limit))
+
+    def has_waiting(self, tenant: str, up_to_n: int) -> bool:
+        """Whether a row of ``tenant`` numbered at most ``up_to_n`` is still waiting."""
+        return bool(
+            self._read(
+                "SELECT 1 FROM rows INDEXED BY rows_waiting WHERE state = 'waiting' AND n <= ? AND tenant = ? LIMIT 1",
+                (up_to_n, tenant),
+            )
+        )
+
+    def settle(self, confirmed: Iterable[int], quarantined: Iterable[int] = ()) -> None:
+        """Mark rows as decided by the archive."""
+        at = now_us()
+        marks = [("confirmed", at, n) for n in confirmed] + [("quarantined", at, n) for n in quarantined]
+        with self._write_lock, self._write() as db:
+            db.executemany("UPDATE rows SET state = ?, settled_at_us = ? WHERE n = ?", marks)
+
+    def prune(self, before_us: int) -> int:
+        """Delete some of the rows that were settled before ``before_us`` and give their room back; how many."""
+        with self._write_lock:
+            with self._write() as db:
+                gone = _delete_settled(db, before_us)
+            if gone:
+                db.execute("PRAGMA incremental_vacuum(256)").fetchall()
+        return gone
+
+    # API keys, so that a restart while the database is away still knows the good ones.
+
+    def remember_key(self, prefix: str, verified: str) -> None:
+        with self._write_lock, self._write() as db:
+            db.execute("INSERT OR REPLACE INTO api_keys VALUES (?, ?, ?)", (prefix, verified, now_us()))
+
+    def forget_key(self, prefix: str) -> None:
+        with self._write_lock, self._write() as db:
+            db.execute("DELETE FROM api_keys WHERE prefix = ?", (prefix,))
+
+    def remembered_key(self, prefix: str, since_us: int) -> str | None:
+        found = self._read(
+            "SELECT verified FROM api_keys WHERE prefix = ? AND verified_at_us >= ?", (prefix, since_us)
+        )
+        return str(found[0][0]) if found else None
+
+    # Connections.
+
+    @contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        """A transaction that holds SQLite's write lock from its first statement; call with ``_write_lock`` held."""
+        with _as_unavailable():
+            if self._writer is None:
+                self._writer = self._connect()
+            db = self._writer
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+                db.execute("COMMIT")
+            except BaseException:
+                # A failed COMMIT may have ended the transaction by itself.
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                raise
+
+    def _read(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with _as_unavailable():
+            db = getattr(self._readers, "db", None)
+            if db is None:
+                db = self._readers.db = self._connect()
+            found: list[tuple[Any, ...]] = db.execute(sql, values).fetchall()
+            return found
+
+    def _rows(self, condition: str, values: Sequence[Any]) -> list[Row]:
+        found = self._read(f"SELECT n, state, {_RECORD} FROM rows WHERE {condition}", values)
+        return [Row(row[0], _record(row[2:]), row[1]) for row in found]
+
+    def _connect(self) -> sqlite3.Connection:
+        Path(self._path).parent.mkdir(parents=True, exist_ok=True)
+        db = sqlite3.connect(self._path, timeout=5, isolation_level=None, check_same_thread=False)
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # takes effect in a new file only, before its first table
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute(f"PRAGMA synchronous = {self._synchronous}")
+        db.execute("PRAGMA journal_size_limit = 67108864")
+        db.executescript(_SCHEMA)
+        return db
+
+
+@contextmanager
+def _as_unavailable() -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise OutboxUnavailable(f"The outbox does not answer: {error}.") from error
+
+
+def now_us() -> int:
+    """Microseconds since 1970 by this host's clock."""
+    return time.time_ns() // 1_000
+
+
+def _insert(db: sqlite3.Connection, draft: Draft, least_stamp: int) -> Appended:
+    known = max(filter(None, (draft.known, _newest(db, draft))), key=lambda record: record.rank, default=None)
+    stamp = max(now_us(), least_stamp, known.stamp + 1 if known else 0)
+    record = Record(
+        tenant=draft.tenant,
+        id=draft.id,
+        stamp=stamp,
+        digest=draft.digest,
+        revision=known.revision if known and known.digest == draft.digest else stamp,
+        recorded_at_us=known.recorded_at_us if known else stamp,
+        body=draft.body,
+    )
+    values = (record.tenant, record.id.bytes, stamp, record.digest, record.revision, record.recorded_at_us, record.body)
+    n = db.execute(f"INSERT INTO rows ({_RECORD}) VALUES (?, ?, ?, ?, ?, ?, ?)", values).lastrowid
+    assert n is not None
+    return Appended(Row(n, record, "waiting"), is_new=known is None)
+
+
+def _newest(db: sqlite3.Connection, draft: Draft) -> Record | None:
+    found = db.execute(
+        f"SELECT {_RECORD} FROM rows WHERE tenant = ? AND id = ? AND state <> 'quarantined' ORDER BY stamp DESC LIMIT 1",
+        (draft.tenant, draft.id.bytes),
+    ).fetchone()
+    return found and _record(found)
+
+
+def _record(columns: Sequence[Any]) -> Record:
+    tenant, id_bytes, *rest = columns
+    return Record(tenant, UUID(bytes=id_bytes), *rest)
+
+
+def _number(db: sqlite3.Connection, name: str) -> int:
+    return int(db.execute("SELECT value FROM numbers WHERE name = ?", (name,)).fetchone()[0])
+
+
+def _used_bytes(db: sqlite3.Connection) -> int:
+    pages, free, size = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size"))
+    return int((pages - free) * size)
+
+
+def _delete_settled(db: sqlite3.Connection, before_us: int) -> int:
+    gone = db.execute(
+        "SELECT n FROM rows WHERE state <> 'waiting' AND settled_at_us <= ? ORDER BY settled_at_us LIMIT ?",
+        (before_us, _PRUNE_CHUNK),
+    ).fetchall()
+    if gone:
+        db.executemany("DELETE FROM rows WHERE n = ?", gone)
+        db.execute("UPDATE numbers SET value = max(value, ?) WHERE name = 'pruned_n'", max(gone))
+    return len(gone)
+
+
+# Global because SQLite wants one writer a process and a commit is shared by its threads. Replaced when the settings change
+# and after a fork: SQLite's connections must not cross one, not even to be closed, so the parent's are kept, unused.
+_outbox: Outbox | None = None
+_outbox_lock = threading.Lock()
+_left_behind: list[Outbox] = []
+
+
+def outbox() -> Outbox:
+    """This process's outbox."""
+    global _outbox
+    with _outbox_lock:
+        if _outbox is None:
+            conf = read_settings()
+            _outbox = Outbox(
+                conf.outbox_path, synchronous=conf.outbox_synchronous, max_bytes=conf.outbox_max_bytes
+            )
+        return _outbox
+
+
+def _reset(*, setting: str, **_: Any) -> None:
+    global _outbox
+    if setting == "TRAJECTORIES":
+        _outbox = None
+
+
+def _after_fork() -> None:
+    global _outbox, _outbox_lock
+    _outbox_lock = threading.Lock()
+    if _outbox is not None:
+        _left_behind.append(_outbox)
+        _outbox = None
+
+
+setting_changed.connect(_reset, dispatch_uid="trajectories.outbox")
+os.register_at_fork(after_in_child=_after_fork)

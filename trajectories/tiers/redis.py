@@ -1,0 +1,266 @@
+"""The Redis tier: records with a time to live, and a change feed by which processes of other hosts follow.
+
+One hash per record. Per tenant (keys hash-tagged by it, so that one script may touch them on a cluster too): ``sequence``
+counts changes, ``feed`` is a sorted set of ids by their last change, ``positions`` one of ids by ``recorded_at_us``; both
+keep their highest members, and ``feed_floor`` and ``positions_floor`` say below which they have forgotten some.
+
+``epoch`` says that Redis holds everything it should, and on which server: it ends with the replication id. A wiped, restarted
+or failed-over server is not the one that the epoch names, so nobody takes it for complete until a worker has rebuilt it.
+Commands are those of Redis 6.2.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, TypeAlias
+from uuid import UUID, uuid4
+
+from django.core.cache import caches
+from django_redis import get_redis_connection
+from redis import Redis
+from redis.exceptions import RedisError
+
+from trajectories.conf import read_settings
+from trajectories.record import Record
+
+__all__ = ["RedisError"]
+
+_FIELDS = ("stamp", "digest", "revision", "recorded_at_us", "body")
+_FILL_CHUNK = 500
+
+# Numbers stay strings: Lua 5.1 prints 1.7e+15 otherwise. Below 2**53 they compare exactly as doubles.
+_MERGE = """
+local record, sequence, feed, positions = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local id, stamp, digest, revision, recorded_at, body, ttl_s, settled =
+  ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
+local known = redis.call('HMGET', record, 'stamp', 'digest', 'revision', 'recorded_at_us', 'withdrawn')
+local moved = false
+if known[1] then
+  if known[4] then
+    if tonumber(known[4]) < tonumber(recorded_at) then recorded_at = known[4] else moved = known[4] ~= recorded_at end
+  end
+  local older = tonumber(stamp) < tonumber(known[1]) or (stamp == known[1] and digest < known[2])
+  if known[5] and (older or stamp == known[1]) then return {known[1], known[2], '0', '0'} end
+  if older then
+    if not moved then return {known[1], known[2], known[3], known[4]} end
+    stamp, digest, revision, body = known[1], known[2], known[3], false
+  elseif digest == known[2] and not known[5] then
+    if settled == '0' then revision = known[3] end
+    if stamp == known[1] and revision == known[3] and not moved then return {stamp, digest, revision, recorded_at} end
+    body = false
+  end
+end
+redis.call('HSET', record, 'stamp', stamp, 'digest', digest, 'revision', revision, 'recorded_at_us', recorded_at)
+if body then
+  redis.call('HSET', record, 'body', body)
+  redis.call('HDEL', record, 'withdrawn')
+end
+redis.call('EXPIREAT', record, string.format('%.0f', math.floor(tonumber(revision) / 1000000) + tonumber(ttl_s)))
+redis.call('ZADD', feed, redis.call('INCR', sequence), id)
+redis.call('ZADD', positions, recorded_at, id)
+return {stamp, digest, revision, recorded_at}
+"""
+
+_WITHDRAW = """
+local record, sequence, feed, positions = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local id, stamp, digest, ttl_s = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local known = redis.call('HGET', record, 'stamp')
+if known and tonumber(known) > tonumber(stamp) then return 0 end
+redis.call('DEL', record)
+redis.call('HSET', record, 'stamp', stamp, 'digest', digest, 'withdrawn', '1')
+redis.call('EXPIREAT', record, string.format('%.0f', math.floor(tonumber(stamp) / 1000000) + tonumber(ttl_s)))
+redis.call('ZADD', feed, redis.call('INCR', sequence), id)
+redis.call('ZREM', positions, id)
+return 1
+"""
+
+_TRIM = """
+for at = 1, 2 do
+  local set, floor, keep = KEYS[at], KEYS[at + 2], tonumber(ARGV[1])
+  local beyond = redis.call('ZCARD', set) - keep
+  if beyond > 0 then
+    local last = redis.call('ZRANGE', set, beyond - 1, beyond - 1, 'WITHSCORES')
+    if tonumber(last[2]) > tonumber(redis.call('GET', floor) or '0') then redis.call('SET', floor, last[2]) end
+    redis.call('ZREMRANGEBYRANK', set, 0, beyond - 1)
+  end
+end
+return 1
+"""
+
+
+Stamps: TypeAlias = tuple[int, str, int, int]
+"""Stamp, digest, revision and recorded_at_us of what a key holds."""
+
+
+class FeedMark(NamedTuple):
+    """How far a reader has followed: which server, whether it is complete, and the last sequence seen."""
+
+    epoch: str
+    replication_id: str
+    sequence: int
+
+    @property
+    def is_trusted(self) -> bool:
+        """The server holds everything that it should."""
+        return self.epoch.endswith(":" + self.replication_id)
+
+
+class Change(NamedTuple):
+    """What the feed says of an id: its record as it is now, or its withdrawal. A key that is gone is not a change."""
+
+    id: UUID
+    record: Record | None
+    withdrawn_stamp: int | None
+
+
+class Fill(NamedTuple):
+    """Records at the highest positions, and the ``recorded_at_us`` above which none is missing."""
+
+    records: list[Record]
+    complete_above_us: int
+
+
+class RedisTier:
+    """Commands of the tier on one connection pool: that of the cache alias in the settings. Raises RedisError as it comes."""
+
+    def __init__(self, client: Redis, prefix: str, ttl_s: int, keep: int) -> None:
+        self._client = client
+        self._prefix = prefix
+        self._ttl_s = ttl_s
+        self._keep = keep
+        self._merge = client.register_script(_MERGE)
+        self._withdraw = client.register_script(_WITHDRAW)
+        self._trim = client.register_script(_TRIM)
+
+    # The persist side.
+
+    def merge(self, records: Sequence[Record], *, is_settled: bool) -> list[Stamps]:
+        """Store each record unless what is there is newer, by the rule of ``record.merge``; what each id has now."""
+        with self._client.pipeline(transaction=False) as pipe:
+            for r in records:
+                stamps = (r.stamp, r.digest, r.revision, r.recorded_at_us)
+                args = [str(r.id), *stamps, r.body, self._ttl_s, int(is_settled)]
+                self._merge(keys=self._keys(r.tenant, r.id), args=args, client=pipe)
+            for tenant in sorted({record.tenant for record in records}):
+                names = ("feed", "positions", "feed_floor", "positions_floor")
+                self._trim(keys=[self._key(tenant, name) for name in names], args=[self._keep], client=pipe)
+            replies = pipe.execute()[: len(records)]
+        return [(int(stamp), digest.decode(), int(revision), int(at)) for stamp, digest, revision, at in replies]
+
+    def withdraw(self, record: Record) -> None:
+        """Take this version back: nobody shall see it; a newer one may still come."""
+        args = [str(record.id), record.stamp, record.digest, self._ttl_s]
+        self._withdraw(keys=self._keys(record.tenant, record.id), args=args)
+
+    def claim_rebuild(self, for_s: float) -> bool:
+        """Whether this caller may start a rebuild; nobody else may for ``for_s`` seconds."""
+        return bool(self._client.set(self._prefix + "rebuilding", "1", nx=True, px=int(for_s * 1000)))
+
+    def hold_rebuild(self, for_s: float) -> None:
+        """The claimed rebuild is still going on."""
+        self._client.set(self._prefix + "rebuilding", "1", px=int(for_s * 1000))
+
+    def begin_epoch(self, replication_id: str) -> None:
+        """Say that the server with this replication id is complete."""
+        self._client.set(self._prefix + "epoch", f"{uuid4().hex}:{replication_id}")
+
+    def is_trusted(self) -> bool:
+        """Whether this server holds everything that it should."""
+        epoch = self._client.get(self._prefix + "epoch")
+        return bytes(epoch or b"").decode().endswith(":" + self.replication_id())
+
+    def replication_id(self) -> str:
+        return str(self._client.info("replication")["master_replid"])
+
+    # Readers.
+
+    def mark(self, tenant: str) -> FeedMark:
+        """Where the feed of ``tenant`` is now."""
+        with self._client.pipeline(transaction=False) as pipe:
+            pipe.get(self._prefix + "epoch")
+            pipe.info("replication")
+            pipe.get(self._key(tenant, "sequence"))
+            epoch, info, sequence = pipe.execute()
+        return FeedMark((epoch or b"").decode(), str(info["master_replid"]), int(sequence or 0))
+
+    def changes(self, tenant: str, after: FeedMark) -> tuple[FeedMark, list[Change]] | None:
+        """What has changed since ``after``; None if that cannot be told any more and the reader has to fill anew."""
+        mark = self.mark(tenant)
+        if mark[:2] != after[:2] or mark.sequence < after.sequence:
+            return None
+        if mark.sequence == after.sequence:
+            return mark, []
+        with self._client.pipeline(transaction=False) as pipe:
+            pipe.get(self._key(tenant, "feed_floor"))
+            pipe.zrangebyscore(self._key(tenant, "feed"), f"({after.sequence}", mark.sequence)
+            floor, ids = pipe.execute()
+        if int(floor or 0) > after.sequence:
+            return None
+        return mark, list(self._changes(tenant, ids))
+
+    def newest(self, tenant: str, limit: int) -> Fill:
+        """The records at the ``limit`` highest positions."""
+        with self._client.pipeline(transaction=False) as pipe:
+            pipe.get(self._key(tenant, "positions_floor"))
+            pipe.zrange(self._key(tenant, "positions"), 0, limit - 1, desc=True)
+            floor, ids = pipe.execute()
+        # Below this, keys of records that were never revised have begun to expire.
+        complete_above_us = max(int(floor or 0), (int(time.time()) - self._ttl_s) * 1_000_000)
+        records = []
+        for id_, record in self._records(tenant, ids):
+            if record is None or record.recorded_at_us <= complete_above_us:
+                at = self._client.zscore(self._key(tenant, "positions"), id_)
+                complete_above_us = max(complete_above_us, int(at or 0))
+                break
+            records.append(record)
+        return Fill(records, complete_above_us)
+
+    def find(self, tenant: str, id_: UUID) -> Record | None:
+        """The record, or None if Redis does not have it."""
+        values = self._client.hmget(self._record_key(tenant, str(id_)), _FIELDS)
+        return _record(tenant, id_, values)
+
+    def _changes(self, tenant: str, ids: Sequence[bytes]) -> Iterator[Change]:
+        for id_, values in self._hashes(tenant, ids, (*_FIELDS, "withdrawn")):
+            if values[-1] is not None:
+                yield Change(id_, None, int(values[0]))
+            elif record := _record(tenant, id_, values):
+                yield Change(id_, record, None)
+
+    def _records(self, tenant: str, ids: Sequence[bytes]) -> Iterator[tuple[str, Record | None]]:
+        for id_, values in self._hashes(tenant, ids, _FIELDS):
+            yield str(id_), _record(tenant, id_, values)
+
+    def _hashes(self, tenant: str, ids: Sequence[bytes], fields: Sequence[str]) -> Iterator[tuple[UUID, list[Any]]]:
+        for start in range(0, len(ids), _FILL_CHUNK):
+            chunk = [id_.decode() for id_ in ids[start : start + _FILL_CHUNK]]
+            with self._client.pipeline(transaction=False) as pipe:
+                for id_ in chunk:
+                    pipe.hmget(self._record_key(tenant, id_), fields)
+                yield from zip(map(UUID, chunk), pipe.execute(), strict=True)
+
+    def _keys(self, tenant: str, id_: UUID) -> list[str]:
+        names = ("sequence", "feed", "positions")
+        return [self._record_key(tenant, str(id_)), *(self._key(tenant, name) for name in names)]
+
+    def _record_key(self, tenant: str, id_: str) -> str:
+        return self._key(tenant, "record:" + id_)
+
+    def _key(self, tenant: str, name: str) -> str:
+        return f"{self._prefix}{{{tenant}}}:{name}"
+
+
+def _record(tenant: str, id_: UUID, values: Sequence[Any]) -> Record | None:
+    stamp, digest, revision, recorded_at_us, body = values[: len(_FIELDS)]
+    if body is None:
+        return None
+    return Record(tenant, id_, int(stamp), digest.decode(), int(revision), int(recorded_at_us), bytes(body))
+
+
+def redis_tier() -> RedisTier:
+    """The tier on the cache alias of the settings."""
+    conf = read_settings()
+    client = get_redis_connection(conf.cache_alias)
+    prefix = str(caches[conf.cache_alias].make_key("trajectories:"))
+    return RedisTier(client, prefix, conf.redis_ttl_s, 2 * conf.hot_max_records)

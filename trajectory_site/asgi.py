@@ -1,0 +1,14 @@
+"""``trajectory_site.asgi:application`` for ASGI servers."""
+
+import os
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "trajectory_site.settings")
+
+application = get_asgi_application()
+
+# The relay reads models, so it can only be imported once the apps are loaded.
+from trajectories import relay  # noqa: E402
+
+relay.start()

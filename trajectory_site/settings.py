@@ -1,0 +1,250 @@
+"""Settings of the site, all from the environment.
+
+``manage.py quickstart`` makes an environment of its own; everything else wants at least ``SECRET_KEY``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from trajectory_site import redis_url
+
+env = environ.Env()
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+DEBUG: bool = env.bool("DEBUG", default=False)
+
+SECRET_KEY: str = env.str("SECRET_KEY", default="")
+if not SECRET_KEY:
+    raise ImproperlyConfigured(
+        "SECRET_KEY is not set. Put a long random text into that environment variable, the same for every process of "
+        "the site. Only `manage.py quickstart` makes a key of its own."
+    )
+
+ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+
+# Files of this host: SQLite archive and outbox, where not said otherwise.
+DATA_DIR = Path(env.str("DATA_DIR", default=str(BASE_DIR / "var"))).expanduser().resolve()
+DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+# --- Apps, requests, pages
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "trajectories",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "trajectory_site.urls"
+WSGI_APPLICATION = "trajectory_site.wsgi.application"
+ASGI_APPLICATION = "trajectory_site.asgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+
+LANGUAGE_CODE = "en-us"
+USE_I18N = True
+USE_TZ = True
+TIME_ZONE = "UTC"
+
+# Without a STATIC_ROOT the files are served out of the installed packages: no collectstatic before the first start.
+STATIC_URL = "static/"
+STATIC_ROOT: str | None = env.str("STATIC_ROOT", default=None)
+WHITENOISE_USE_FINDERS = STATIC_ROOT is None
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"
+        if STATIC_ROOT
+        else "django.contrib.staticfiles.storage.StaticFilesStorage"
+    },
+}
+
+# The docs page takes its assets from the site, so it works without the internet.
+SPECTACULAR_SETTINGS = {
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SWAGGER_UI_SETTINGS": {"deepLinking": True, "persistAuthorization": True, "displayRequestDuration": True},
+}
+
+# --- The archive
+
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# 0 switches it off, for the migration of a large table.
+DATABASE_STATEMENT_TIMEOUT_MS: int = env.int("DATABASE_STATEMENT_TIMEOUT_MS", default=60_000)
+
+
+def _database(config: dict[str, Any]) -> dict[str, Any]:
+    """``config`` with what its engine needs; options in the URL win."""
+    options: dict[str, Any] = {}
+    if config["ENGINE"].endswith(".sqlite3"):
+        options = {
+            "timeout": 20,
+            # A transaction that reads first and writes later cannot wait for another writer: it fails at once.
+            "transaction_mode": "IMMEDIATE",
+            # synchronous stays FULL: the outbox drops a row once the archive has it, so the archive must not forget.
+            "init_command": "PRAGMA journal_mode=WAL",
+        }
+    elif config["ENGINE"].endswith(".postgresql"):
+        options = {
+            "connect_timeout": 3,
+            # A server that vanished without a word is given up after this, in milliseconds.
+            "tcp_user_timeout": 10_000,
+            "options": f"-c statement_timeout={DATABASE_STATEMENT_TIMEOUT_MS} -c lock_timeout=10000"
+            " -c idle_in_transaction_session_timeout=60000",
+        }
+        config.setdefault("CONN_HEALTH_CHECKS", True)
+    config.setdefault("CONN_MAX_AGE", 60)
+    return config | {"OPTIONS": options | config.get("OPTIONS", {})}
+
+
+DATABASES = {
+    "default": _database(
+        env.db_url("DATABASE_URL")
+        if env.str("DATABASE_URL", default="")
+        else {"ENGINE": "django.db.backends.sqlite3", "NAME": str(DATA_DIR / "db.sqlite3")}
+    )
+}
+
+# --- The Redis tier and the broker
+
+REDIS_URL: str = env.str("REDIS_URL", default="redis://127.0.0.1:6379/0")
+REDIS_TIMEOUT_S: float = env.float("REDIS_TIMEOUT_S", default=1.0)
+
+CACHES: dict[str, dict[str, Any]] = {
+    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+    "trajectories": {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": REDIS_URL,
+        "OPTIONS": {
+            "SOCKET_CONNECT_TIMEOUT": REDIS_TIMEOUT_S,
+            "SOCKET_TIMEOUT": REDIS_TIMEOUT_S,
+            # redis-py's own default tries four times with pauses, which turns one second into many.
+            "CONNECTION_POOL_KWARGS": {"retry": Retry(NoBackoff(), 0)},
+        },
+    },
+}
+
+CELERY_BROKER_URL: str = env.str("CELERY_BROKER_URL", default=redis_url.broker(REDIS_URL))
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker waits for its broker however long it is away
+CELERY_BROKER_CONNECTION_TIMEOUT = 3
+CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
+    {
+        "socket_connect_timeout": 3,
+        # Kombu would try a refused connection again and again inside a publication, with pauses of seconds.
+        "max_retries": 0,
+        # Longer than the one second for which a worker blocks in BRPOP.
+        "socket_timeout": 5,
+        # Messages that a killed worker had fetched and not begun come back after this; the relay is quicker.
+        "visibility_timeout": 600,
+        "health_check_interval": 10,
+    }
+    if CELERY_BROKER_URL.startswith(("redis", "rediss"))
+    else {}
+)
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_SERIALIZER = "json"
+CELERY_RESULT_BACKEND = None
+CELERY_TASK_IGNORE_RESULT = True
+# Early: sending again is the relay's work, and a message that kills its worker must not come back by itself.
+CELERY_TASK_ACKS_LATE = False
+CELERY_TASK_DEFAULT_QUEUE = "trajectories"
+# The relay tries again anyway, so a publication fails at once instead of retrying inside.
+CELERY_TASK_PUBLISH_RETRY = False
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_REDIRECT_STDOUTS = False
+CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
+CELERY_TIMEZONE = TIME_ZONE
+
+# --- The app
+
+
+def _from_environment(prefix: str) -> dict[str, Any]:
+    """``{"KEY": value}`` out of ``PREFIX_KEY``: JSON where it is JSON, else text. The app's checks know the types."""
+    given: dict[str, Any] = {}
+    for name, text in os.environ.items():
+        if name.startswith(prefix):
+            try:
+                given[name.removeprefix(prefix)] = json.loads(text)
+            except ValueError:
+                given[name.removeprefix(prefix)] = text
+    return given
+
+
+TRAJECTORIES = {"OUTBOX_PATH": str(DATA_DIR / "outbox.sqlite3")} | _from_environment("TRAJECTORIES_")
+
+# --- Behind HTTPS
+
+SECURE_SSL_REDIRECT: bool = env.bool("SECURE_SSL_REDIRECT", default=False)
+SECURE_HSTS_SECONDS: int = env.int("SECURE_HSTS_SECONDS", default=0)
+SECURE_HSTS_INCLUDE_SUBDOMAINS: bool = env.bool("SECURE_HSTS_INCLUDE_SUBDOMAINS", default=False)
+SECURE_HSTS_PRELOAD: bool = env.bool("SECURE_HSTS_PRELOAD", default=False)
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = env.bool("SECURE_COOKIES", default=SECURE_SSL_REDIRECT)
+if env.bool("TRUST_X_FORWARDED_PROTO", default=False):
+    # Only behind a proxy that sets or strips this header itself: whoever can send it decides what counts as HTTPS.
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+# --- Logs
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": env.str("LOG_FORMAT", default="%(asctime)s %(levelname)s %(name)s: %(message)s")}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", default="INFO")},
+    # Django's own handlers (console only with DEBUG, mails to ADMINS) would drop or double its lines.
+    "loggers": {"django": {"handlers": [], "level": "INFO", "propagate": True}},
+}
