@@ -88,7 +88,7 @@ class Trajectory(models.Model):
     ``seq`` is the order in which ids were first archived and never changes; ``changed`` grows with every visible change.
     """
 
-    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+")
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+", db_index=False)
     trajectory_id = models.UUIDField()
     seq = models.BigIntegerField()
     changed = models.BigIntegerField()
@@ -126,11 +126,11 @@ class Trajectory(models.Model):
             models.UniqueConstraint(fields=["tenant", "seq"], name="trajectories_seq_once"),
         ]
         indexes: ClassVar = [
-            models.Index("tenant", "-recorded_at_us", "-trajectory_id", name="trajectories_position"),
-            models.Index("tenant", "changed", name="trajectories_changed"),
-            models.Index("-recorded_at_us", "-trajectory_id", name="trajectories_newest"),
-            models.Index("tenant", "project", "-recorded_at_us", name="trajectories_project"),
-            models.Index("tenant", "source", "-recorded_at_us", name="trajectories_source"),
+            models.Index(fields=["tenant", "-recorded_at_us", "-trajectory_id"], name="trajectories_position"),
+            models.Index(fields=["tenant", "changed"], name="trajectories_changed"),
+            models.Index(fields=["-recorded_at_us", "-trajectory_id"], name="trajectories_newest"),
+            models.Index(fields=["tenant", "project", "-recorded_at_us"], name="trajectories_project"),
+            models.Index(fields=["tenant", "source", "-recorded_at_us"], name="trajectories_source"),
         ]
 
     def __str__(self) -> str:
@@ -140,7 +140,8 @@ class Trajectory(models.Model):
 class Phase(models.Model):
     """One phase of a trajectory, by its place in the list. ``phase`` is the group, ``phase_name`` the name as sent."""
 
-    trajectory = models.ForeignKey(Trajectory, on_delete=models.CASCADE, related_name="phases")
+    # The constraint below has the index on it.
+    trajectory = models.ForeignKey(Trajectory, on_delete=models.CASCADE, related_name="phases", db_index=False)
     place = models.SmallIntegerField()
     phase_name = models.TextField()
     phase = models.TextField()
@@ -170,7 +171,7 @@ class Phase(models.Model):
 class Quarantined(models.Model):
     """A version of a record that the archive refused, kept with the reason until somebody looks."""
 
-    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+")
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+", db_index=False)
     trajectory_id = models.UUIDField()
     stamp = models.BigIntegerField()
     digest = models.CharField(max_length=32)

@@ -1,1 +1,47 @@
-urlpatterns = []
+"""Routes of the app; a host project includes them once, under any prefix."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import orjson
+from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern, URLResolver, path, re_path
+from rest_framework.routers import DynamicRoute, Route, SimpleRouter
+
+from trajectories.api.errors import error_response
+from trajectories.api.openapi import openapi
+from trajectories.api.views import TrajectoryViewSet
+from trajectories.exceptions import NotFound
+
+
+class Router(SimpleRouter):
+    """Actions under our own names; no trailing slash."""
+
+    routes: ClassVar = [
+        Route(r"^{prefix}$", {"get": "list", "post": "record"}, "{basename}-list", detail=False, initkwargs={}),
+        DynamicRoute(r"^{prefix}/{url_path}$", "{basename}-{url_name}", detail=False, initkwargs={}),
+        Route(r"^{prefix}/{lookup}$", {"get": "retrieve"}, "{basename}-detail", detail=True, initkwargs={}),
+    ]
+
+
+router = Router()
+router.register("v1/agent/trajectories", TrajectoryViewSet, basename="trajectory")
+api_urlpatterns: list[URLPattern | URLResolver] = list(router.urls)
+
+
+def openapi_json(request: HttpRequest) -> HttpResponse:
+    """The OpenAPI document; it holds nothing of a tenant, so it needs no key."""
+    prefix = request.path.removesuffix("/v1/openapi.json")
+    return HttpResponse(orjson.dumps(openapi(prefix), option=orjson.OPT_INDENT_2), content_type="application/json")
+
+
+def nothing_here(request: HttpRequest) -> HttpResponse:
+    return error_response(NotFound("There is nothing at this address; it has no trailing slash."), request)
+
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    *api_urlpatterns,
+    path("v1/openapi.json", openapi_json, name="trajectories-openapi"),
+    re_path(r"^v1/agent/trajectories", nothing_here),
+]

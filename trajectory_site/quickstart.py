@@ -98,8 +98,8 @@ def _port(text: str) -> int:
 
 
 def _start(options: Options) -> int:
-    _expect_free(options.port)
     with _locked(options.data_dir) as lock:
+        _expect_free(options.port)
         kept = _secrets(options.data_dir / "secrets.json")
         before = _read_json(options.data_dir / "quickstart.json")
         with servers.running_redis(
@@ -252,18 +252,19 @@ def _run(options: Options, access: Access, redis: servers.RedisServer) -> int:
     environment = dict(os.environ)
     supervisor.add("web", _web(options.port), environment)
     supervisor.add("worker", _worker(), environment)
+    pids = {"quickstart": os.getpid()} | ({"redis": redis.pid} if redis.pid else {})
+    _write_json(options.data_dir / "processes.json", pids)
 
     def announce() -> None:
         try:
             _wait_for_web(facts)
+            _write_json(options.data_dir / "processes.json", pids | supervisor.pids)
             _write_json(options.data_dir / "quickstart.json", facts)
-            sample = _post_sample(facts) if options.with_sample else ""
-            supervisor.say(_banner(facts, options.data_dir) + sample)
+            sample = _post_sample(facts) if options.with_sample else None
+            supervisor.say(_banner(facts, options.data_dir, sample))
         except (CannotStart, OSError) as error:
             supervisor.fail(f"quickstart: {error}")
 
-    pids = {"quickstart": os.getpid()} | ({"redis": redis.pid} if redis.pid else {})
-    _write_json(options.data_dir / "processes.json", pids)
     return supervisor.run(announce)
 
 
@@ -297,12 +298,12 @@ def _wait_for_web(facts: dict[str, Any]) -> None:
             time.sleep(0.1)
 
 
-def _post_sample(facts: dict[str, Any]) -> str:
+def _post_sample(facts: dict[str, Any]) -> int:
     # The runs carry their ids, so posting them at every start doubles nothing.
     answer = _request(facts, "POST", "/v1/agent/trajectories", SAMPLE.read_bytes())
     if answer["refused"]:
         raise CannotStart(f"The sample runs were not accepted: {answer['results']}")
-    return f"  Sample     {answer['accepted']} runs recorded\n"
+    return int(answer["accepted"])
 
 
 def _request(facts: dict[str, Any], method: str, path: str, body: bytes | None = None) -> dict[str, Any]:
@@ -313,7 +314,7 @@ def _request(facts: dict[str, Any], method: str, path: str, body: bytes | None =
         return answer
 
 
-def _banner(facts: dict[str, Any], data_dir: Path) -> str:
+def _banner(facts: dict[str, Any], data_dir: Path, sample: int | None) -> str:
     login = f"{facts['admin_user']} / {facts['admin_password'] or '(the password you gave it)'}"
     curl = (
         f"curl -sS {facts['url']}/v1/agent/trajectories -H 'Authorization: Bearer {facts['api_key']}'"
@@ -326,7 +327,8 @@ The store is running. Ctrl-C ends it; the next start finds everything again.
   API key    {facts["api_key"]}  (tenant {facts["tenant"]})
   Admin      {facts["url"]}/admin/  ({login})
   Docs       {facts["url"]}/docs/
-  Data       {data_dir}  (these lines as JSON: quickstart.json)
+  Data       {data_dir}  (these lines as JSON: quickstart.json){"" if sample is None else f"""
+  Sample     {sample} runs recorded"""}
 
 Record a run:
 {curl}

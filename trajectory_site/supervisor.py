@@ -36,7 +36,7 @@ class Supervisor:
         self._events: SimpleQueue[Message] = SimpleQueue()
         self._printer = Printer(sys.stdout)
         self._processes: dict[str, Process] = {}
-        self._pids: dict[str, int] = {}
+        self.pids: dict[str, int] = {}  # of the processes that have started
         self._running: set[str] = set()
         self._colours = get_colours()
 
@@ -88,13 +88,13 @@ class Supervisor:
                 return 1
 
     def _stop(self, name: str) -> None:
-        self._handle_until(lambda: name in self._pids or name not in self._running)
+        self._handle_until(lambda: name in self.pids or name not in self._running)
         if name in self._running:
             with suppress(ProcessLookupError):
-                os.kill(self._pids[name], signal.SIGTERM)
+                os.kill(self.pids[name], signal.SIGTERM)
         if not self._handle_until(lambda: name not in self._running):
             with suppress(ProcessLookupError):
-                os.killpg(self._pids[name], signal.SIGKILL)
+                os.killpg(self.pids[name], signal.SIGKILL)
             self._handle_until(lambda: name not in self._running)
 
     def _handle_until(self, condition: Callable[[], bool]) -> bool:
@@ -115,7 +115,7 @@ class Supervisor:
         if message.type == "line":
             self._print(message)
         elif message.type == "start":
-            self._pids[message.name] = message.data["pid"]
+            self.pids[message.name] = message.data["pid"]
         elif message.type == "stop":
             self._running.discard(message.name)
         elif message.data:

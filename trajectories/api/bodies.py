@@ -1,0 +1,218 @@
+"""What the API answers with, as Pydantic models: the source of the OpenAPI document, held to the real answers by tests."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from trajectories.schema import Trajectory
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class StoredTrajectory(Trajectory):
+    """A trajectory as stored. Fields that were not given are absent, not null."""
+
+    id: UUID
+    recorded_at: datetime = Field(description="When its id was first accepted; its place in the list.")
+    revision: int = Field(description="Microseconds since 1970 at which this version was accepted.")
+
+
+class ErrorProblem(_Answer):
+    path: str = Field(description="Where, such as phases[0].cost_usd; empty for the body as a whole.")
+    code: str
+    message: str
+
+
+class ErrorObject(_Answer):
+    type: str = Field(description="The family of the error.")
+    code: str = Field(description="The error, for programs.")
+    message: str = Field(description="The error, for people.")
+    param: str | None = Field(None, description="The field or parameter that it is about.")
+    details: list[ErrorProblem] | None = Field(None, description="Every problem that was found, at most 100.")
+
+
+class ErrorBody(_Answer):
+    """The one shape of every error."""
+
+    error: ErrorObject
+
+
+class LineResult(_Answer):
+    """What became of one line of NDJSON: either ``revision`` or ``error``."""
+
+    line: int = Field(description="Counted from 1, blank lines too.")
+    id: UUID | None = None
+    status: int = Field(description="The HTTP status that this line alone would have got.")
+    revision: int | None = None
+    error: ErrorObject | None = None
+
+
+class RecordedLines(_Answer):
+    accepted: int
+    refused: int
+    results: list[LineResult]
+
+
+Tier = Literal["hot", "redis", "archive"]
+
+
+class TrajectoryPage(_Answer):
+    data: list[StoredTrajectory]
+    next_cursor: str | None = Field(description="Give it as cursor to get the next page; null on the last one.")
+    has_more: bool
+    tiers: list[Tier] = Field(description="Which tiers have answered.")
+    complete: bool = Field(description="False when a tier that this answer needs was away.")
+
+
+class Rate(_Answer):
+    """A proportion with its Wilson interval (z = 1.96); null of nothing."""
+
+    known: int
+    rate: float | None
+    low: float | None
+    high: float | None
+
+
+class MeasureSummary(_Answer):
+    """Over those for which the value is known."""
+
+    known: int
+    sum: float | None
+    mean: float | None
+
+
+class MeasureDistribution(MeasureSummary):
+    """With percentiles: the value at rank ceil(p * known), at most 1 % off."""
+
+    p50: float | None
+    p90: float | None
+    p95: float | None
+    p99: float | None
+
+
+class OutcomeCounts(_Answer):
+    success: int
+    failure: int
+    partial: int
+    unknown: int
+
+
+class PhaseOutcomeCounts(OutcomeCounts):
+    skipped: int
+
+
+class TrajectoryFigures(_Answer):
+    count: int
+    outcomes: OutcomeCounts
+    success_rate: Rate
+    build_pass_rate: Rate
+    test_pass_rate: Rate
+    cost_usd: MeasureSummary
+    duration_ms: MeasureSummary
+    input_tokens: MeasureSummary
+    output_tokens: MeasureSummary
+    tokens: MeasureSummary
+
+
+class RequestTypeGroup(TrajectoryFigures):
+    request_type: str | None
+
+
+class SourceGroup(TrajectoryFigures):
+    source: str | None
+
+
+class ProjectGroup(TrajectoryFigures):
+    project: str | None
+
+
+class PhaseFigures(_Answer):
+    count: int
+    outcomes: PhaseOutcomeCounts
+    success_rate: Rate
+    skip_rate: float | None
+    value_per_dollar: float | None = Field(description="Wilson lower bound / (mean cost in USD + 0.001).")
+    cost_usd: MeasureSummary
+    duration_ms: MeasureSummary
+    input_tokens: MeasureSummary
+    output_tokens: MeasureSummary
+
+
+class PhaseGroup(PhaseFigures):
+    phase: str
+
+
+class ModelGroup(PhaseFigures):
+    model: str | None
+
+
+class SelectionMethodGroup(PhaseFigures):
+    selection_method: str | None
+
+
+class PhaseModelGroup(PhaseFigures):
+    phase: str
+    model: str | None
+    selection_method: str | None
+
+
+class PhaseTotals(_Answer):
+    count: int
+    outcomes: PhaseOutcomeCounts
+    skip_rate: float | None
+
+
+class OtherTrajectories(TrajectoryFigures):
+    groups: int = Field(description="How many groups are summed here.")
+
+
+class OtherPhases(PhaseFigures):
+    groups: int = Field(description="How many groups are summed here.")
+
+
+class Other(_Answer):
+    """Per grouping, the sum of what is beyond the 1,000 largest groups; absent where nothing is."""
+
+    by_request_type: OtherTrajectories | None = None
+    by_source: OtherTrajectories | None = None
+    by_project: OtherTrajectories | None = None
+    by_phase: OtherPhases | None = None
+    by_model: OtherPhases | None = None
+    by_selection_method: OtherPhases | None = None
+    by_phase_model: OtherPhases | None = None
+
+
+class Window(_Answer):
+    from_: datetime | None = Field(alias="from", description="The since of the query.")
+    to: datetime | None = Field(description="The until of the query.")
+    tiers: list[Tier]
+    as_of: datetime
+    complete: bool = Field(description="False when a tier that this answer needs was away.")
+
+
+class Stats(TrajectoryFigures):
+    """Totals and groups of all matching trajectories. Unknown is null, never 0."""
+
+    cost_usd: MeasureDistribution
+    duration_ms: MeasureDistribution
+    input_tokens: MeasureDistribution
+    output_tokens: MeasureDistribution
+    tokens: MeasureDistribution
+    phases: PhaseTotals
+    by_request_type: list[RequestTypeGroup]
+    by_source: list[SourceGroup]
+    by_project: list[ProjectGroup]
+    by_phase: list[PhaseGroup]
+    by_model: list[ModelGroup]
+    by_selection_method: list[SelectionMethodGroup]
+    by_phase_model: list[PhaseModelGroup]
+    other: Other
+    window: Window
+
+

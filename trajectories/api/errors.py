@@ -1,0 +1,70 @@
+"""Every failure as the one error shape: ``{"error": {"type", "code", "message", "param"?, "details"?}}``."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
+from django.core.signals import got_request_exception
+from django.http import Http404, HttpRequest, HttpResponse
+from rest_framework.exceptions import APIException
+from rest_framework.exceptions import MethodNotAllowed as DrfMethodNotAllowed
+
+from trajectories.exceptions import (
+    InvalidInput,
+    MethodNotAllowed,
+    NotFound,
+    ScopeMissing,
+    TooLarge,
+    TrajectoriesError,
+)
+
+logger = logging.getLogger(__name__)
+
+
+def error_response(error: Exception, request: HttpRequest) -> HttpResponse:
+    """The answer to ``error``. What is nobody's fault but ours is logged and sent to Django's signal, and told as 500."""
+    known = _as_ours(error)
+    if known is None:
+        got_request_exception.send(sender=None, request=request)
+        logger.error("Internal error on %s %s", request.method, request.path, exc_info=error)
+        known = TrajectoriesError("Something went wrong on our side; it has been logged.")
+    response = HttpResponse(
+        orjson.dumps({"error": error_object(known)}), status=known.status, content_type="application/json"
+    )
+    if known.retry_after_s is not None:
+        response["Retry-After"] = str(known.retry_after_s)
+    if known.status == 401:
+        response["WWW-Authenticate"] = 'Bearer realm="trajectories"'
+    return response
+
+
+def error_object(error: TrajectoriesError) -> dict[str, Any]:
+    """The inside of ``error``, as lines of NDJSON results show it too."""
+    shape: dict[str, Any] = {"type": error.type, "code": error.code, "message": error.message}
+    if error.param is not None:
+        shape["param"] = error.param
+    if error.details:
+        shape["details"] = [asdict(problem) for problem in error.details]
+    return shape
+
+
+def _as_ours(error: Exception) -> TrajectoriesError | None:
+    match error:
+        case TrajectoriesError():
+            return error
+        case DrfMethodNotAllowed():
+            return MethodNotAllowed(str(error.detail))
+        case Http404():
+            return NotFound("There is nothing at this address.")
+        case RequestDataTooBig():
+            return TooLarge(str(error))
+        case PermissionDenied():
+            return ScopeMissing(str(error) or "This is not allowed.")
+        case SuspiciousOperation() | APIException():
+            return InvalidInput(str(error))
+        case _:
+            return None

@@ -1,0 +1,175 @@
+"""Who is calling: the API key of a request, checked against a bounded cache, the outbox file, and the database."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import threading
+import time
+from collections import OrderedDict
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from django.core.signals import setting_changed
+from django.db import Error as DatabaseError
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.module_loading import import_string
+from rest_framework_api_key.crypto import KeyGenerator
+
+from trajectories.conf import read_settings
+from trajectories.exceptions import AuthenticationFailure, KeyLookupUnavailable, OutboxUnavailable
+from trajectories.models import SCOPES, ApiKey
+from trajectories.tiers.outbox import now_us, outbox
+
+_generator = KeyGenerator()
+# Compared against when a prefix is unknown, so that the answer takes as long as for a known one.
+_NOBODYS_HASH = _generator.hash("nobody's key")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A tenant, and what it may do: some of record, read, export, admin."""
+
+    tenant: str
+    scopes: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Verified:
+    """A key that was good when the database was last asked."""
+
+    digest: str
+    tenant: str
+    scopes: tuple[str, ...]
+    expires_at_us: int | None
+
+    def matches(self, text: str) -> bool:
+        return hmac.compare_digest(self.digest, _digest(text))
+
+    def caller(self) -> Caller:
+        if self.expires_at_us is not None and self.expires_at_us <= now_us():
+            raise AuthenticationFailure("This API key has expired.", code="expired_api_key")
+        return Caller(self.tenant, frozenset(self.scopes))
+
+
+def authenticate(request: HttpRequest) -> Caller:
+    """The caller of ``request``, by its bearer key or by ``tenant_from_request``.
+
+    Raises:
+        AuthenticationFailure: 401; no key, or one that is unknown, revoked or expired.
+        KeyLookupUnavailable: 503; the key is not known here and the database cannot be asked.
+    """
+    path = read_settings().tenant_from_request
+    if path is None:
+        return caller_of(_bearer(request))
+    found = import_string(path)(request)
+    if found is None:
+        raise AuthenticationFailure("This request belongs to no tenant.", code="not_authenticated")
+    return found if isinstance(found, Caller) else Caller(str(found), frozenset(SCOPES))
+
+
+def caller_of(text: str) -> Caller:
+    """The caller whose key this is; raises as ``authenticate`` does."""
+    prefix = text.partition(".")[0]
+    conf = read_settings()
+    cached = _cache.get(prefix, conf.key_cache_s)
+    if cached is not None and cached.matches(text):
+        return cached.caller()
+    try:
+        verified = _verify(text, prefix)
+    except DatabaseError as error:
+        remembered = _remembered(prefix, conf.key_offline_s)
+        if remembered is None:
+            raise KeyLookupUnavailable("API keys cannot be looked up right now.") from error
+        if not remembered.matches(text):
+            raise _unknown() from None
+        _cache.put(prefix, remembered, conf.key_cache_max)
+        return remembered.caller()
+    _cache.put(prefix, verified, conf.key_cache_max)
+    return verified.caller()
+
+
+def _bearer(request: HttpRequest) -> str:
+    scheme, _, text = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not text.strip():
+        raise AuthenticationFailure("Send your API key as 'Authorization: Bearer KEY'.", code="missing_api_key")
+    return text.strip()
+
+
+def _verify(text: str, prefix: str) -> _Verified:
+    """Ask the database; what it says is remembered in the outbox file too, for when it is away."""
+    key = ApiKey.objects.filter(prefix=prefix).first() if prefix.isalnum() else None
+    is_match = _generator.verify(text, key.hashed_key if key else _NOBODYS_HASH)
+    if key is None or not is_match:
+        raise _unknown()
+    if key.is_revoked:
+        with suppress(OutboxUnavailable):
+            outbox().forget_key(prefix)
+        raise AuthenticationFailure("This API key has been revoked.", code="revoked_api_key")
+    verified = _Verified(_digest(text), key.tenant_id, tuple(key.scopes.split()), _expires_at_us(key))
+    remembered = orjson.dumps([verified.digest, verified.tenant, verified.scopes, verified.expires_at_us]).decode()
+    with suppress(OutboxUnavailable):  # a full disk must not keep readers out
+        outbox().remember_key(prefix, remembered)
+    return verified
+
+
+def _expires_at_us(key: ApiKey) -> int | None:
+    if key.expires_at is None:
+        return None
+    at = timezone.make_aware(key.expires_at) if timezone.is_naive(key.expires_at) else key.expires_at
+    return round(at.timestamp() * 1_000_000)
+
+
+def _remembered(prefix: str, for_s: float) -> _Verified | None:
+    text = outbox().remembered_key(prefix, now_us() - round(for_s * 1_000_000))
+    if text is None:
+        return None
+    digest, tenant, scopes, expires_at_us = orjson.loads(text)
+    return _Verified(digest, tenant, tuple(scopes), expires_at_us)
+
+
+def _unknown() -> AuthenticationFailure:
+    return AuthenticationFailure("This API key is not known.", code="invalid_api_key")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class _KeyCache:
+    """Verified keys by prefix, the oldest dropped at the bound."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._keys: OrderedDict[str, tuple[float, _Verified]] = OrderedDict()
+
+    def get(self, prefix: str, for_s: float) -> _Verified | None:
+        with self._lock:
+            at, verified = self._keys.get(prefix, (0.0, None))
+        return verified if verified and time.monotonic() - at < for_s else None
+
+    def put(self, prefix: str, verified: _Verified, bound: int) -> None:
+        with self._lock:
+            self._keys[prefix] = time.monotonic(), verified
+            self._keys.move_to_end(prefix)
+            while len(self._keys) > bound:
+                self._keys.popitem(last=False)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._keys.clear()
+
+
+# Global because the database must not be asked on each request. Bounded by key_cache_max; a fork may keep it, it is data.
+_cache = _KeyCache()
+
+
+def clear_key_cache(**_: Any) -> None:
+    """Forget every verified key in this process."""
+    _cache.clear()
+
+
+setting_changed.connect(clear_key_cache, dispatch_uid="trajectories.keys")

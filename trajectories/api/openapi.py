@@ -1,0 +1,191 @@
+"""The OpenAPI document: drf-spectacular over the viewset, with the Pydantic models as components."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, TypeVar
+
+from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.openapi import AutoSchema as SpectacularAutoSchema
+from drf_spectacular.settings import patched_settings
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, PolymorphicProxySerializer, extend_schema
+
+import trajectories
+from trajectories.api import bodies
+from trajectories.dialects import CamelTrajectory
+from trajectories.query import FILTERS, OUTCOMES, Filter
+from trajectories.schema import Trajectory
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_JSON = "application/json"
+_NDJSON = "application/x-ndjson"
+_KINDS: Mapping[str, dict[str, Any]] = {
+    "string": {"type": "string"},
+    "boolean": {"type": "boolean"},
+    "number": {"type": "number", "minimum": 0},
+    "time": {"type": "string", "format": "date-time"},
+    "outcome": {"type": "string", "enum": list(OUTCOMES)},
+}
+_ERRORS = {
+    400: "The request says something that cannot be accepted; the message names it.",
+    401: "No API key, or one that is unknown, revoked or expired.",
+    403: "The API key lacks the scope.",
+    404: "The tenant has no such trajectory.",
+    413: "A record or the request is too large.",
+    415: "Another Content-Type than the two, or a Content-Encoding.",
+    503: "A part that this answer needs is away; Retry-After says when to come again.",
+}
+_SETTINGS = {
+    "OAS_VERSION": "3.1.1",
+    "TITLE": "Trajectories",
+    "DESCRIPTION": "The store for orchestration trajectories: which phases ran, which model and why, at what cost, with what outcome.",
+    "VERSION": trajectories.__version__,
+    "SCHEMA_PATH_PREFIX": None,
+    "TAGS": [{"name": "trajectories"}],
+    "SECURITY": [{"apiKey": []}],
+    "APPEND_COMPONENTS": {
+        "securitySchemes": {
+            "apiKey": {"type": "http", "scheme": "bearer", "description": "An API key of a tenant, with scopes."}
+        }
+    },
+    "PREPROCESSING_HOOKS": [],
+    "POSTPROCESSING_HOOKS": [],
+    "SORT_OPERATIONS": False,
+}
+
+
+class AutoSchema(SpectacularAutoSchema):
+    """Operations of this app, whatever the host project has set for its own."""
+
+    def get_tags(self) -> list[str]:
+        return ["trajectories"]
+
+    def get_operation_id(self) -> str:
+        return str(self.view.action)
+
+    def get_auth(self) -> list[dict[str, list[str]]]:
+        return [{"apiKey": []}]
+
+
+def documented(operation: str) -> Callable[[F], F]:
+    """What the document says of an operation beside its signature."""
+    extend: Callable[[F], F] = extend_schema(**_OPERATIONS[operation]())
+
+    def decorate(method: F) -> F:
+        # extend_schema builds on what a method names here, and else on the host project's default.
+        method.kwargs = {"schema": AutoSchema, **getattr(method, "kwargs", {})}  # type: ignore[attr-defined]
+        return extend(method)
+
+    return decorate
+
+
+@cache
+def _document() -> dict[str, Any]:
+    # Not at the top: the URL configuration imports the views, and they import this module.
+    from trajectories.urls import api_urlpatterns
+
+    with _settings_lock, patched_settings(_SETTINGS):
+        document: dict[str, Any] = SchemaGenerator(patterns=api_urlpatterns).get_schema(request=None, public=True)
+    return document
+
+
+_settings_lock = threading.Lock()
+
+
+def openapi(prefix: str = "") -> dict[str, Any]:
+    """The OpenAPI 3.1 document, with ``prefix`` (where the host project mounts the app) as its server."""
+    return _document() | {"servers": [{"url": prefix or "/"}]}
+
+
+def _record() -> dict[str, Any]:
+    body = PolymorphicProxySerializer("AnyTrajectory", [Trajectory, CamelTrajectory], resource_type_field_name=None)
+    answer = PolymorphicProxySerializer(
+        "Recorded", [bodies.StoredTrajectory, bodies.RecordedLines], resource_type_field_name=None
+    )
+    stored = "Taken and durable on this host."
+    return {
+        "summary": "Record",
+        "description": "Takes one trajectory as JSON, or one a line as NDJSON (16 MiB, 10,000 lines): good lines in one"
+        " commit, a bad line fails alone. Sending the same id again stores a new revision, or nothing if the body is the"
+        " same. The camelCase body of an existing CLI is taken too.",
+        "parameters": [
+            _header("Idempotency-Key", "Decides the id of a body without one: the same key is the same record."),
+            _header("X-Idempotency-Key", "The same, for clients that send this name."),
+        ],
+        "request": {_JSON: body, _NDJSON: {"type": "string", "description": "One trajectory a line."}},
+        "responses": {
+            200: OpenApiResponse(answer, description=f"{stored} This host knew the id already; or NDJSON was sent."),
+            201: OpenApiResponse(bodies.StoredTrajectory, description=f"{stored} This host had not known the id."),
+        }
+        | _errors(400, 401, 403, 413, 415, 503),
+    }
+
+
+def _list() -> dict[str, Any]:
+    return {
+        "summary": "List",
+        "description": "Newest first. A page ends at limit or at 8 MiB.",
+        "filters": False,
+        "parameters": [
+            *map(_filter, FILTERS.items()),
+            _parameter("cursor", {"type": "string"}, "next_cursor of the page before."),
+            _parameter("limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 50}, "Records on a page."),
+        ],
+        "responses": {200: bodies.TrajectoryPage} | _errors(400, 401, 403, 503),
+    }
+
+
+def _retrieve() -> dict[str, Any]:
+    return {
+        "summary": "Retrieve",
+        "parameters": [OpenApiParameter("id", {"type": "string", "format": "uuid"}, OpenApiParameter.PATH)],
+        "responses": {200: bodies.StoredTrajectory} | _errors(400, 401, 403, 404, 503),
+    }
+
+
+def _stats() -> dict[str, Any]:
+    return {
+        "summary": "Stats",
+        "description": "Totals and groups of all matching trajectories, exact but for percentiles, which are within 1 %.",
+        "parameters": [*map(_filter, FILTERS.items())],
+        "responses": {200: bodies.Stats} | _errors(400, 401, 403, 503),
+    }
+
+
+def _export() -> dict[str, Any]:
+    return {
+        "summary": "Export",
+        "description": "One trajectory a line, in the order in which the archive first got them. With end=1 the last line"
+        " is an object `end` with count, cursor and sha256 of the lines before it; without that line the export was cut:"
+        " go on with after.",
+        "parameters": [
+            *map(_filter, FILTERS.items()),
+            _parameter("after", {"type": "string", "format": "uuid"}, "Go on behind the line with this id."),
+            _parameter("end", {"type": "string", "enum": ["0", "1"], "default": "0"}, "Close with an end line."),
+        ],
+        "responses": {(200, _NDJSON): {"type": "string", "description": "One trajectory a line."}}
+        | _errors(400, 401, 403, 503),
+    }
+
+
+_OPERATIONS = {"record": _record, "list": _list, "retrieve": _retrieve, "stats": _stats, "export": _export}
+
+
+def _errors(*statuses: int) -> dict[int, OpenApiResponse]:
+    return {status: OpenApiResponse(bodies.ErrorBody, description=_ERRORS[status]) for status in statuses}
+
+
+def _filter(item: tuple[str, Filter]) -> OpenApiParameter:
+    name, filter_ = item
+    return _parameter(name, _KINDS[filter_.kind], filter_.description)
+
+
+def _parameter(name: str, schema: dict[str, Any], description: str) -> OpenApiParameter:
+    return OpenApiParameter(name, schema, OpenApiParameter.QUERY, description=description)
+
+
+def _header(name: str, description: str) -> OpenApiParameter:
+    return OpenApiParameter(name, {"type": "string", "maxLength": 255}, OpenApiParameter.HEADER, description=description)

@@ -1,0 +1,224 @@
+"""The HTTP surface: one viewset. It reads bytes, calls ``ingest`` and ``reads``, and joins bytes; nothing is serialised twice.
+
+Every option of DRF that a host project could set globally is set here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+from uuid import UUID
+
+import orjson
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from rest_framework.decorators import action
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+from rest_framework.viewsets import ViewSet
+
+from trajectories import ingest, reads
+from trajectories.api.errors import error_object, error_response
+from trajectories.api.keys import Caller, authenticate
+from trajectories.api.openapi import AutoSchema, documented
+from trajectories.conf import read_settings
+from trajectories.exceptions import (
+    InvalidInput,
+    MethodNotAllowed,
+    NotFound,
+    ScopeMissing,
+    TooLarge,
+    TrajectoriesError,
+    UnsupportedMediaType,
+)
+from trajectories.query import FILTERS, decode_cursor, encode_cursor, parameters, parse_query
+
+JSON = "application/json"
+NDJSON = "application/x-ndjson"
+LIST_LIMIT = 50
+LIST_LIMIT_MAX = 1_000
+MAX_LINES = 10_000
+MAX_IDEMPOTENCY_KEY = 255
+_READ_CHUNK = 64 * 1024
+_SCOPES = {"record": "record", "list": "read", "retrieve": "read", "stats": "read", "export": "export"}
+
+
+class AnyAccept(BaseContentNegotiation):
+    """There is one form of each answer, so Accept does not choose."""
+
+    def select_parser(self, request: Any, parsers: Any) -> Any:
+        return None
+
+    def select_renderer(self, request: Any, renderers: Any, format_suffix: Any = None) -> Any:
+        return renderers[0], JSON
+
+
+class TrajectoryViewSet(ViewSet):
+    """Record, list, retrieve, stats, export."""
+
+    authentication_classes: ClassVar = []
+    permission_classes: ClassVar = []
+    throttle_classes: ClassVar = []
+    parser_classes: ClassVar = []
+    renderer_classes: ClassVar = [JSONRenderer]
+    content_negotiation_class = AnyAccept
+    metadata_class = None
+    versioning_class = None
+    schema = AutoSchema()
+    lookup_field = "id"
+
+    caller: Caller
+
+    @classmethod
+    def as_view(cls, *args: Any, **kwargs: Any) -> Callable[..., HttpResponseBase]:
+        # The outbox commits by itself, and a read must not hold a transaction open while it streams.
+        return transaction.non_atomic_requests(super().as_view(*args, **kwargs))
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        if self.action not in _SCOPES:
+            raise MethodNotAllowed(f"{request.method} is not for this address; {', '.join(self.allowed_methods)} are.")
+        self.caller = authenticate(request._request)
+        if _SCOPES[self.action] not in self.caller.scopes:
+            raise ScopeMissing(f"This API key lacks the scope {_SCOPES[self.action]!r}.")
+
+    def handle_exception(self, exc: Exception) -> HttpResponse:  # type: ignore[override]
+        response = error_response(exc, self.request._request)
+        if isinstance(exc, MethodNotAllowed):
+            response["Allow"] = ", ".join(self.allowed_methods)
+        return response
+
+    @documented("record")
+    def record(self, request: Request) -> HttpResponse:
+        """Take one trajectory, or many as NDJSON."""
+        self._parameters(())
+        media_type = _media_type(request._request)
+        conf = read_settings()
+        key = _idempotency_key(request._request)
+        if media_type == NDJSON:
+            lines = _body(request._request, conf.max_request_bytes).split(b"\n")
+            if len(lines) > MAX_LINES + 1:
+                raise TooLarge(f"A request may have {MAX_LINES} lines.", code="too_many_lines")
+            return _lines_response(ingest.record_many(self.caller.tenant, lines, idempotency_key=key))
+        data = _body(request._request, conf.max_record_bytes)
+        record, is_new = ingest.record(self.caller.tenant, data, idempotency_key=key)
+        response = HttpResponse(record.json(), status=201 if is_new else 200, content_type=JSON)
+        response["Location"] = f"{request.path}/{record.id}"
+        return response
+
+    @documented("list")
+    def list(self, request: Request) -> HttpResponse:
+        """A page of trajectories, newest first."""
+        given = self._parameters((*FILTERS, "cursor", "limit"))
+        cursor, limit = given.pop("cursor", None), _limit(given.pop("limit", None))
+        after = None if cursor is None else decode_cursor(cursor)
+        page = reads.list_(self.caller.tenant, parse_query(given), after=after, limit=limit)
+        rest = {
+            "next_cursor": page.next_position and encode_cursor(page.next_position),
+            "has_more": page.next_position is not None,
+            "tiers": page.tiers,
+            "complete": page.is_complete,
+        }
+        data = b",".join(record.json() for record in page.records)
+        return HttpResponse(b'{"data":[%b],%b' % (data, orjson.dumps(rest)[1:]), content_type=JSON)
+
+    @documented("retrieve")
+    def retrieve(self, request: Request, id: str) -> HttpResponse:
+        """One trajectory."""
+        self._parameters(())
+        try:
+            known_id = UUID(id)
+        except ValueError:
+            raise NotFound("There is no such trajectory; ids are UUIDs.", param="id") from None
+        return HttpResponse(reads.retrieve(self.caller.tenant, known_id).json(), content_type=JSON)
+
+    @documented("stats")
+    @action(detail=False, methods=["get"])
+    def stats(self, request: Request) -> HttpResponse:
+        """Totals and groups."""
+        query = parse_query(self._parameters(FILTERS))
+        return HttpResponse(orjson.dumps(reads.stats(self.caller.tenant, query)), content_type=JSON)
+
+    @documented("export")
+    @action(detail=False, methods=["get"])
+    def export(self, request: Request) -> StreamingHttpResponse:
+        """Every matching trajectory as NDJSON."""
+        given = self._parameters((*FILTERS, "after", "end"))
+        after, has_end = _after(given.pop("after", None)), _flag("end", given.pop("end", "0"))
+        lines = reads.export(self.caller.tenant, parse_query(given), after=after, has_end=has_end)
+        return StreamingHttpResponse(lines, content_type=NDJSON)
+
+    def _parameters(self, allowed: Any) -> dict[str, str]:
+        return parameters(self.request._request.GET.lists(), allowed=allowed)
+
+
+def _lines_response(lines: list[ingest.Line]) -> HttpResponse:
+    results = [_line_result(line) for line in lines]
+    refused = sum(1 for line in lines if isinstance(line.outcome, TrajectoriesError))
+    body = {"accepted": len(lines) - refused, "refused": refused, "results": results}
+    return HttpResponse(orjson.dumps(body), content_type=JSON)
+
+
+def _line_result(line: ingest.Line) -> dict[str, Any]:
+    if isinstance(line.outcome, TrajectoriesError):
+        return {"line": line.number, "status": line.outcome.status, "error": error_object(line.outcome)}
+    record, is_new = line.outcome
+    return {"line": line.number, "id": record.id, "status": 201 if is_new else 200, "revision": record.revision}
+
+
+def _media_type(request: HttpRequest) -> str:
+    media_type = (request.content_type or "").lower()
+    if media_type not in (JSON, NDJSON):
+        raise UnsupportedMediaType(f"Content-Type must be {JSON}, or {NDJSON} for one record a line.")
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaType("Send the body without Content-Encoding.", code="unsupported_content_encoding")
+    return media_type
+
+
+def _body(request: HttpRequest, limit: int) -> bytes:
+    """The body, refused before it is read when its announced length is over ``limit``.
+
+    Read from the stream, since ``request.body`` has a limit of the host project's.
+    """
+    too_large = TooLarge(f"The body may have {limit} bytes.", code="body_too_large")
+    announced = request.headers.get("Content-Length") or "0"
+    if announced.isdigit() and int(announced) > limit:
+        raise too_large
+    chunks, size = [], 0
+    while chunk := request.read(_READ_CHUNK):
+        size += len(chunk)
+        if size > limit:
+            raise too_large
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _idempotency_key(request: HttpRequest) -> str | None:
+    key = request.headers.get("Idempotency-Key") or request.headers.get("X-Idempotency-Key")
+    if key is not None and len(key) > MAX_IDEMPOTENCY_KEY:
+        raise InvalidInput(f"Idempotency-Key may have {MAX_IDEMPOTENCY_KEY} characters.", param="Idempotency-Key")
+    return key
+
+
+def _limit(text: str | None) -> int:
+    if text is None:
+        return LIST_LIMIT
+    is_number = text.isascii() and text.isdigit() and len(text) <= len(str(LIST_LIMIT_MAX))
+    if not is_number or not 1 <= int(text) <= LIST_LIMIT_MAX:
+        raise InvalidInput(f"limit must be 1 to {LIST_LIMIT_MAX}.", code="invalid_parameter", param="limit")
+    return int(text)
+
+
+def _after(text: str | None) -> UUID | None:
+    try:
+        return None if text is None else UUID(text)
+    except ValueError:
+        raise InvalidInput("after must be the id of an exported record.", code="invalid_cursor", param="after") from None
+
+
+def _flag(name: str, text: str) -> bool:
+    if text not in ("0", "1"):
+        raise InvalidInput(f"{name} must be 0 or 1.", code="invalid_parameter", param=name)
+    return text == "1"
