@@ -7,6 +7,7 @@ largest that every JSON reader keeps exact (RFC 8259, section 6); NUL is refused
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -17,6 +18,7 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -33,12 +35,20 @@ MAX_NAME = 512
 MAX_COST_USD = 1_000_000
 MAX_FREE_DEPTH = 64
 
+RFC3339_START = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:")
 NO_NUL = r"^[^\x00]*$"
 
 
 def _plain_number(value: float) -> float:
     """1.0 and 1 are one number in JSON, and so one digest; -0.0 is 0."""
     return int(value) if value.is_integer() and abs(value) <= MAX_INT else value
+
+
+def _rfc3339_text(value: Any) -> Any:
+    """Pydantic by itself would also read numbers, as seconds since 1970."""
+    if not isinstance(value, datetime) and not (isinstance(value, str) and RFC3339_START.match(value)):
+        raise PydanticCustomError("datetime_parsing", "Input should be an RFC 3339 time, such as 2026-01-05T23:58:46Z")
+    return value
 
 
 def _utc(value: datetime) -> datetime:
@@ -105,7 +115,7 @@ Cost = Annotated[float, Field(ge=0, le=MAX_COST_USD), AfterValidator(_plain_numb
 Milliseconds = Annotated[float, Field(ge=0, le=MAX_INT), AfterValidator(_plain_number)]
 Number = Annotated[float, AfterValidator(_plain_number)]
 Probability = Annotated[float, Field(ge=0, le=1), AfterValidator(_plain_number)]
-Instant = Annotated[AwareDatetime, AfterValidator(_utc)]
+Instant = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_rfc3339_text), AfterValidator(_utc)]
 FreeObject = Annotated[dict[str, Any], AfterValidator(_free_object)]
 Outcome = Literal["success", "failure", "partial", "unknown"]
 PhaseOutcome = Literal["success", "failure", "partial", "skipped", "unknown"]

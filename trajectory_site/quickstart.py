@@ -315,21 +315,23 @@ def _request(facts: dict[str, Any], method: str, path: str, body: bytes | None =
 
 
 def _banner(facts: dict[str, Any], data_dir: Path, sample: int | None) -> str:
-    login = f"{facts['admin_user']} / {facts['admin_password'] or '(the password you gave it)'}"
     curl = (
         f"curl -sS {facts['url']}/v1/agent/trajectories -H 'Authorization: Bearer {facts['api_key']}'"
         """ -H 'Content-Type: application/json' -d '{"request_summary": "My first run", "phases": []}'"""
     )
-    return f"""
-The store is running. Ctrl-C ends it; the next start finds everything again.
-
-  URL        {facts["url"]}
-  API key    {facts["api_key"]}  (tenant {facts["tenant"]})
-  Admin      {facts["url"]}/admin/  ({login})
-  Docs       {facts["url"]}/docs/
-  Data       {data_dir}  (these lines as JSON: quickstart.json){"" if sample is None else f"""
-  Sample     {sample} runs recorded"""}
-
-Record a run:
-{curl}
-"""
+    lines = [
+        "",
+        "The store is running. Ctrl-C ends it; the next start finds everything again.",
+        "",
+        f"  URL      {facts['url']}",
+        f"  API key  {facts['api_key']}  (tenant {facts['tenant']})",
+        f"  Admin    {facts['url']}/admin/  ({facts['admin_user']} / {facts['admin_password'] or 'its own password'})",
+        f"  Docs     {facts['url']}/docs/",
+        f"  Data     {data_dir}  (the lines above as JSON: quickstart.json)",
+        *([] if sample is None else [f"  Sample   {sample} runs recorded"]),
+        "",
+        "Record a run:",
+        curl,
+        "",
+    ]
+    return "\n".join(lines)

@@ -126,7 +126,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 DATABASE_STATEMENT_TIMEOUT_MS: int = env.int("DATABASE_STATEMENT_TIMEOUT_MS", default=60_000)
 
 
-def _database(config: dict[str, Any]) -> dict[str, Any]:
+def database_config(config: dict[str, Any]) -> dict[str, Any]:
     """``config`` with what its engine needs; options in the URL win."""
     options: dict[str, Any] = {}
     if config["ENGINE"].endswith(".sqlite3"):
@@ -151,7 +151,7 @@ def _database(config: dict[str, Any]) -> dict[str, Any]:
 
 
 DATABASES = {
-    "default": _database(
+    "default": database_config(
         env.db_url("DATABASE_URL")
         if env.str("DATABASE_URL", default="")
         else {"ENGINE": "django.db.backends.sqlite3", "NAME": str(DATA_DIR / "db.sqlite3")}

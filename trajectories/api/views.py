@@ -68,6 +68,7 @@ class TrajectoryViewSet(ViewSet):
     versioning_class = None
     schema = AutoSchema()
     lookup_field = "id"
+    http_method_names: ClassVar = ["get", "head", "post"]
 
     caller: Caller
 

@@ -63,19 +63,21 @@ def quarantine(record: Record, error: str) -> None:
 
 def _mirror_tenant(tenant: str, records: list[Record]) -> list[Record]:
     numbers = _locked(tenant)
-    ids = sorted({record.id for record in records})
+    ids = {record.id for record in records}
     found = Trajectory.objects.using(_alias()).filter(tenant=tenant, trajectory_id__in=ids)
     rows = {row.trajectory_id: row for row in found}
     merged: dict[UUID, Record] = {id_: record_of(row) for id_, row in rows.items()}
     for record in records:
         merged[record.id] = merge(merged.get(record.id), record, is_settled=False)
     new = []
-    for id_ in ids:
-        row, stored = rows.get(id_), merged[id_]
+    # By position, so that an export reads in the order in which a host took them.
+    stored_now = sorted((merged[id_] for id_ in ids), key=lambda record: record.position)
+    for stored in stored_now:
+        row = rows.get(stored.id)
         if row is None:
             numbers.last_seq += 1
             numbers.last_changed += 1
-            new.append(Trajectory(tenant_id=tenant, trajectory_id=id_, seq=numbers.last_seq, changed=numbers.last_changed))
+            new.append(Trajectory(tenant_id=tenant, trajectory_id=stored.id, seq=numbers.last_seq, changed=numbers.last_changed))
             _fill(new[-1], stored)
         elif (row.digest, row.revision, row.recorded_at_us) != (stored.digest, stored.revision, stored.recorded_at_us):
             numbers.last_changed += 1
@@ -86,7 +88,7 @@ def _mirror_tenant(tenant: str, records: list[Record]) -> list[Record]:
             row.save(using=_alias(), update_fields=["stamp"])
     _insert(new, merged)
     numbers.save(using=_alias(), update_fields=["last_seq", "last_changed"])
-    return [merged[id_] for id_ in ids]
+    return stored_now
 
 
 def _locked(tenant: str) -> Tenant:

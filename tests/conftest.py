@@ -1,0 +1,165 @@
+"""Servers and databases of the tests: started when the first test needs them, ended with the run.
+
+Nothing has to be installed or running; ``REDIS_URL`` and ``DATABASE_URL`` name servers to use instead of own ones.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import environ
+import pytest
+from django.conf import LazySettings
+from django.core.cache import caches
+from django.db import connections
+from pytest_django.fixtures import SettingsWrapper
+from redis import Redis
+
+from tests.processes import Site
+from tests.routing import ArchiveRouter
+from trajectory_site import redis_url, servers
+from trajectory_site.celery import app as celery_app
+
+_ARCHIVES = {"sqlite": "default", "postgres": "postgres"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of ``archive_db`` say which databases they use, so that Postgres starts only where one of them runs."""
+    for item in items:
+        archive = getattr(item, "callspec", None) and item.callspec.params.get("archive_db")  # type: ignore[attr-defined]
+        if archive:
+            databases = sorted({"default", _ARCHIVES[archive]})
+            item.add_marker(pytest.mark.django_db(transaction=True, databases=databases))
+
+
+# --- Settings
+
+
+@pytest.fixture(autouse=True)
+def trajectories_settings(settings: SettingsWrapper, tmp_path: Path) -> dict[str, Any]:
+    """``settings.TRAJECTORIES`` of the test: an outbox of its own, and no relay that it did not start."""
+    settings.TRAJECTORIES = {"OUTBOX_PATH": str(tmp_path / "outbox.sqlite3"), "RELAY_IN_PROCESS": False}
+    return dict(settings.TRAJECTORIES)
+
+
+# --- Databases
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A Postgres server."""
+    with servers.throwaway_postgres() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, django_db_modify_db_settings_parallel_suffix: None
+) -> None:
+    """pytest-django makes the databases after this. SQLite in a file, as in life: other processes can open it."""
+    connections.settings["default"]["TEST"]["NAME"] = str(tmp_path_factory.mktemp("sqlite") / "db.sqlite3")
+    if any(_uses_postgres(item) for item in request.session.items):
+        config = environ.Env.db_url_config(request.getfixturevalue("postgres_url"))
+        there = connections.settings["postgres"]
+        there["OPTIONS"] |= config.pop("OPTIONS", {})
+        there |= {key: config[key] for key in ("USER", "PASSWORD", "HOST", "PORT")}
+
+
+def _uses_postgres(item: pytest.Item) -> bool:
+    return any("postgres" in mark.kwargs.get("databases", ()) for mark in item.iter_markers("django_db"))
+
+
+@pytest.fixture(params=list(_ARCHIVES))
+def archive_db(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Runs the test twice: with the archive in SQLite, and in Postgres. The alias of the database."""
+    alias = _ARCHIVES[request.param]
+    with ArchiveRouter.to(alias):
+        yield alias
+
+
+# --- Redis and Celery
+
+
+@pytest.fixture(scope="session")
+def redis_server_url(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[str]:
+    """A Redis database that the tests may empty; the next one is the broker's."""
+    with servers.running_redis(tmp_path_factory.mktemp("redis"), password=secrets.token_urlsafe(12)) as server:
+        # Workers of pytest-xdist share a server that the environment names, so each takes two databases of its own.
+        ours = redis_url.database(server.url) + 2 * int(worker_id.removeprefix("gw").replace("master", "0"))
+        url = redis_url.with_database(server.url, ours)
+        for used in (url, redis_url.broker(url)):
+            with _client(used) as client:
+                if client.dbsize():
+                    raise pytest.UsageError(f"Tests empty their Redis databases, and {used} has keys. Name another one.")
+        yield url
+        for used in (url, redis_url.broker(url)):
+            with _client(used) as client:
+                client.flushdb()
+
+
+def _client(url: str) -> Redis:
+    return Redis.from_url(url, socket_timeout=5)
+
+
+@pytest.fixture
+def redis_tier_url(redis_server_url: str, settings: SettingsWrapper) -> Iterator[str]:
+    """The URL of the Redis tier, which is empty."""
+    with _client(redis_server_url) as client:
+        client.flushdb()
+    tier = settings.CACHES["trajectories"] | {"LOCATION": redis_server_url}
+    settings.CACHES = settings.CACHES | {"trajectories": tier}
+    yield redis_server_url
+    caches["trajectories"].close()
+
+
+@pytest.fixture
+def redis_tier(redis_tier_url: str) -> Iterator[Redis]:
+    """A client of the Redis tier, which is empty."""
+    with _client(redis_tier_url) as client:
+        yield client
+
+
+@pytest.fixture
+def celery_broker(redis_server_url: str) -> Iterator[str]:
+    """The URL of the broker, which is empty; this process publishes to it."""
+    url = redis_url.broker(redis_server_url)
+    with _client(url) as client:
+        client.flushdb()
+    before = celery_app.conf.broker_url
+    _publish_to(url)
+    yield url
+    _publish_to(before)
+
+
+def _publish_to(url: str) -> None:
+    celery_app.pool.force_close_all()
+    celery_app._after_fork()  # forgets the pools of connections and producers
+    celery_app.conf.broker_url = url
+
+
+# --- Processes
+
+
+@pytest.fixture
+def make_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
+    """Sites in processes of their own, each with its own data directory, database and Redis; ended with the test."""
+    made: list[Site] = []
+
+    def make(**environment: str) -> Site:
+        made.append(Site.make(tmp_path / f"site{len(made)}", environment))
+        return made[-1]
+
+    yield make
+    for site in made:
+        site.close()
+
+
+@pytest.fixture
+def site(make_site: Callable[..., Site]) -> Site:
+    """A migrated site with a tenant and a key; start its processes with ``site.web()`` and ``site.worker()``."""
+    return make_site()

@@ -1,0 +1,31 @@
+"""Which database the archive is, for tests that hold on SQLite and on Postgres."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar
+
+from django.db.models import Model
+
+
+class ArchiveRouter:
+    """Sends the models of the app to ``alias``; everything else stays in the default database."""
+
+    # Of the process and not of the thread: a relay or a pool of writers that a test starts must follow.
+    alias: ClassVar[str] = "default"
+
+    @classmethod
+    @contextmanager
+    def to(cls, alias: str) -> Iterator[None]:
+        before, cls.alias = cls.alias, alias
+        try:
+            yield
+        finally:
+            cls.alias = before
+
+    def db_for_read(self, model: type[Model], **_: object) -> str | None:
+        return self.alias if model._meta.app_label == "trajectories" else None
+
+    def db_for_write(self, model: type[Model], **_: object) -> str | None:
+        return self.db_for_read(model)
