@@ -152,7 +152,9 @@ def _build(given: Any) -> Settings:
     if not isinstance(given, Mapping):
         raise ImproperlyConfigured("TRAJECTORIES must be a dict.")
     for key, near in unknown_keys(given).items():
-        raise ImproperlyConfigured(f"TRAJECTORIES has no setting {key!r}." + (f" Did you mean {near!r}?" if near else ""))
+        raise ImproperlyConfigured(
+            f"TRAJECTORIES has no setting {key!r}." + (f" Did you mean {near!r}?" if near else "")
+        )
     return Settings(**{key.lower(): value for key, value in given.items()})
 
 

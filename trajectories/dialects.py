@@ -36,7 +36,9 @@ def _epoch_ms(value: float) -> datetime:
     try:
         return datetime.fromtimestamp(value / 1000, UTC)
     except (OverflowError, ValueError, OSError):
-        raise PydanticCustomError("datetime_range", "Input should be milliseconds since 1970, within the year 9999") from None
+        raise PydanticCustomError(
+            "datetime_range", "Input should be milliseconds since 1970, within the year 9999"
+        ) from None
 
 
 EpochMs = Annotated[float, AfterValidator(_epoch_ms)]
@@ -84,7 +86,9 @@ class CamelTrajectory(_CamelBody):
     """The body of the existing CLI, as it posts it."""
 
     id: Name | None = None
-    timestamp: Instant | EpochMs | None = Field(None, description="End of the run; RFC 3339 or milliseconds since 1970.")
+    timestamp: Instant | EpochMs | None = Field(
+        None, description="End of the run; RFC 3339 or milliseconds since 1970."
+    )
     request: Text
     projectPath: Name | None = None
     projectType: Name | None = None

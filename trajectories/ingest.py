@@ -74,11 +74,9 @@ def _draft(tenant: str, data: bytes, idempotency_key: str | None, index: int) ->
     if len(data) > limit:
         raise TooLarge(f"A record may have {limit} bytes; this one has {len(data)}.", code="record_too_large")
     trajectory = dialects.read(data)
-    if trajectory.id is None:
-        trajectory = trajectory.model_copy(update={"id": _new_id(tenant, idempotency_key, index)})
-    assert trajectory.id is not None
-    body = schema.canonical(trajectory)
-    return Draft(tenant, trajectory.id, digest_of(body), body, hot().known(tenant, trajectory.id))
+    id_ = trajectory.id or _new_id(tenant, idempotency_key, index)
+    body = schema.canonical(trajectory.model_copy(update={"id": id_}))
+    return Draft(tenant, id_, digest_of(body), body, hot().known(tenant, id_))
 
 
 def _new_id(tenant: str, idempotency_key: str | None, index: int) -> UUID:

@@ -139,7 +139,9 @@ FILTERS: Mapping[str, Filter] = {
     "until": Filter("position", "recorded_at_us", "below", _time_us, "time", "Recorded before."),
     "started_since": Filter("trajectory", "started_at_us", "at_least", _time_us, "time", "Started at or after."),
     "started_until": Filter("trajectory", "started_at_us", "below", _time_us, "time", "Started before."),
-    "min_cost_usd": Filter("trajectory", "cost_nano_usd", "at_least", _scaled(NANO_USD), "number", "Cost at least this."),
+    "min_cost_usd": Filter(
+        "trajectory", "cost_nano_usd", "at_least", _scaled(NANO_USD), "number", "Cost at least this."
+    ),
     "max_cost_usd": Filter("trajectory", "cost_nano_usd", "at_most", _scaled(NANO_USD), "number", "Cost at most this."),
     "min_duration_ms": Filter("trajectory", "duration_us", "at_least", _scaled(1000), "number", "Took at least this."),
     "max_duration_ms": Filter("trajectory", "duration_us", "at_most", _scaled(1000), "number", "Took at most this."),
@@ -216,4 +218,6 @@ def decode_cursor(text: str) -> Position:
 
 
 def _bad_cursor() -> InvalidInput:
-    return InvalidInput("cursor is not one of this API; take next_cursor of the page before.", code="invalid_cursor", param="cursor")
+    return InvalidInput(
+        "cursor is not one of this API; take next_cursor of the page before.", code="invalid_cursor", param="cursor"
+    )

@@ -61,7 +61,9 @@ def list_(tenant: str, query: Query, *, after: Position | None, limit: int) -> P
             tiers.append("archive")
         except archive.ArchiveError as error:
             if not found:
-                raise ArchiveUnavailable("What lies below the hot cache cannot be read: the archive is away.") from error
+                raise ArchiveUnavailable(
+                    "What lies below the hot cache cannot be read: the archive is away."
+                ) from error
             is_complete, is_cut = False, True
     return _page(found, limit, tiers, is_complete=is_complete, is_cut=is_cut)
 
@@ -192,7 +194,8 @@ def _from_hot(view: View, query: Query, after: Position | None) -> Iterator[Reco
 
 def _page(found: list[Record], limit: int, tiers: list[str], *, is_complete: bool, is_cut: bool) -> Page:
     """``found`` cut to the limits; one record more than ``limit`` says that there are more."""
-    size, records = 0, []
+    records: list[Record] = []
+    size = 0
     for record in found[:limit]:
         size += len(record.body)
         if records and size > read_settings().list_max_bytes:
@@ -232,7 +235,9 @@ def _wait_until_archived(tenant: str) -> None:
     until = time.monotonic() + read_settings().export_wait_s
     while outbox().has_waiting(tenant, up_to_n):
         if time.monotonic() >= until:
-            raise ExportBehind("Earlier records of this host have not reached the archive yet; an export would lack them.")
+            raise ExportBehind(
+                "Earlier records of this host have not reached the archive yet; an export would lack them."
+            )
         time.sleep(_WAIT_S)
 
 

@@ -96,6 +96,15 @@ class PhaseFacets(NamedTuple):
     input_tokens: int | None
     output_tokens: int | None
 
+    @property
+    def cell(self) -> tuple[str | None, ...]:
+        """By which stats group phases."""
+        return self.phase, self.model, self.selection_method
+
+    @property
+    def measures(self) -> tuple[int | None, ...]:
+        return self.cost_nano_usd, self.duration_us, self.input_tokens, self.output_tokens
+
 
 class Facets(NamedTuple):
     """The few scalars of a trajectory that filters and stats need, derived ones included; a pure function of its body."""
@@ -115,6 +124,15 @@ class Facets(NamedTuple):
     output_tokens: int | None
     tokens: int | None
     phases: tuple[PhaseFacets, ...]
+
+    @property
+    def cell(self) -> tuple[str | None, ...]:
+        """By which stats group trajectories."""
+        return self.request_type, self.source, self.project
+
+    @property
+    def measures(self) -> tuple[int | None, ...]:
+        return self.cost_nano_usd, self.duration_us, self.input_tokens, self.output_tokens, self.tokens
 
 
 PHASE_ALIASES: Mapping[str, str] = {

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from django.db import close_old_connections, connections
@@ -49,7 +50,7 @@ class _Batch:
     looked_at: float = field(default=float("-inf"))
 
     def resend_at(self, conf: Settings) -> float:
-        return self.sent_at + min(conf.resend_after_s * 2 ** (self.attempts - 1), conf.resend_max_s)
+        return self.sent_at + min(conf.resend_after_s * 2.0 ** (self.attempts - 1), conf.resend_max_s)
 
 
 class Relay:
@@ -109,7 +110,11 @@ class Relay:
         if due and tasks.waiting_messages() < self._conf.queue_max_messages:
             for batch in due:
                 self._publish(list(batch.rows.values()))
-                batch.sent_at, batch.attempts, batch.look_after_s = time.monotonic(), batch.attempts + 1, _CONFIRM_FIRST_S
+                batch.sent_at, batch.attempts, batch.look_after_s = (
+                    time.monotonic(),
+                    batch.attempts + 1,
+                    _CONFIRM_FIRST_S,
+                )
 
     def _send(self) -> None:
         while len(self._batches) < self._conf.batches_in_flight:
@@ -121,7 +126,8 @@ class Relay:
             self._sent_n = rows[-1].n
 
     def _next_rows(self) -> list[Row]:
-        taken, size = [], 0
+        taken: list[Row] = []
+        size = 0
         for row in outbox().waiting(self._sent_n, self._conf.batch_max_records):
             size += len(row.record.body)
             if taken and size > self._conf.batch_max_bytes:
@@ -190,7 +196,7 @@ def host_lock() -> Iterator[None]:
     Raises:
         HostLockTaken: another process has it.
     """
-    with open(read_settings().outbox_path + ".relay.lock", "a") as file:
+    with Path(read_settings().outbox_path + ".relay.lock").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

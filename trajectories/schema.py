@@ -177,7 +177,9 @@ class Phase(_Body):
 class Trajectory(_Body):
     """One run of a multi-phase workflow."""
 
-    id: UUID | None = Field(None, description="Chosen by the client, so that sending again is safe; else the server picks one.")
+    id: UUID | None = Field(
+        None, description="Chosen by the client, so that sending again is safe; else the server picks one."
+    )
     request_summary: Text
     request_type: Name | None = None
     source: Name | None = Field(None, description="The orchestrator that ran it.")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias, get_args
 
-from trajectories.record import NANO_USD, Facets, PhaseFacets
+from trajectories.record import NANO_USD, Facets
 from trajectories.schema import Outcome, PhaseOutcome
 
 RELATIVE_ERROR = 0.01
@@ -81,11 +81,6 @@ _MEASURES_AT = 1 + len(TRAJECTORY_TALLIES)
 _PHASE_MEASURES_AT = 1 + len(PHASE_TALLIES)
 _WIDTH = _MEASURES_AT + 2 * len(TRAJECTORY_MEASURES)
 _PHASE_WIDTH = _PHASE_MEASURES_AT + 2 * len(MEASURES)
-# Facets are tuples; slices of them are the keys and measures above, in their order. A test holds the two together.
-KEY_SLICE = slice(Facets._fields.index("request_type"), Facets._fields.index("project") + 1)
-MEASURE_SLICE = slice(Facets._fields.index("cost_nano_usd"), Facets._fields.index("tokens") + 1)
-PHASE_KEY_SLICE = slice(0, len(PHASE_KEY))
-PHASE_MEASURE_SLICE = slice(PhaseFacets._fields.index("cost_nano_usd"), None)
 
 
 @dataclass(slots=True)
@@ -98,8 +93,8 @@ class Summary:
 
     def add(self, facets: Facets, *, times: int = 1) -> None:
         """Count one trajectory in, or out with ``times=-1``."""
-        measures = facets[MEASURE_SLICE]
-        cell = self.trajectories.setdefault(facets[KEY_SLICE], [0] * _WIDTH)
+        measures = facets.measures
+        cell = self.trajectories.setdefault(facets.cell, [0] * _WIDTH)
         cell[0] += times
         cell[_OUTCOME_AT[facets.outcome]] += times
         if facets.build_passed is not None:
@@ -111,10 +106,10 @@ class Summary:
             if value is not None:
                 buckets[bucket_of(value)] += times
         for phase in facets.phases:
-            cell = self.phases.setdefault(phase[PHASE_KEY_SLICE], [0] * _PHASE_WIDTH)
+            cell = self.phases.setdefault(phase.cell, [0] * _PHASE_WIDTH)
             cell[0] += times
             cell[_PHASE_OUTCOME_AT[phase.outcome]] += times
-            _add_measures(cell, _PHASE_MEASURES_AT, phase[PHASE_MEASURE_SLICE], times)
+            _add_measures(cell, _PHASE_MEASURES_AT, phase.measures, times)
 
     def merge(self, other: Summary, *, times: int = 1) -> None:
         """Count in what ``other`` has counted, or out with ``times=-1``."""
@@ -146,12 +141,12 @@ class Summary:
         return shown | {"other": {name: figures for name, figures in others.items() if figures}}
 
 
-TRAJECTORY_GROUPS = {
+TRAJECTORY_GROUPS: dict[str, tuple[str, ...]] = {
     "by_request_type": ("request_type",),
     "by_source": ("source",),
     "by_project": ("project",),
 }
-PHASE_GROUPS = {
+PHASE_GROUPS: dict[str, tuple[str, ...]] = {
     "by_phase": ("phase",),
     "by_model": ("model",),
     "by_selection_method": ("selection_method",),

@@ -40,9 +40,7 @@ def rebuild() -> None:
 
 def message_of(records: Sequence[Record]) -> Message:
     """The argument of ``persist``. Bodies travel as text, so that no JSON library writes their numbers anew."""
-    return [
-        [r.tenant, str(r.id), r.stamp, r.digest, r.revision, r.recorded_at_us, r.body.decode()] for r in records
-    ]
+    return [[r.tenant, str(r.id), r.stamp, r.digest, r.revision, r.recorded_at_us, r.body.decode()] for r in records]
 
 
 def send(task: Any, *args: Any) -> None:
@@ -63,14 +61,13 @@ def waiting_messages() -> int:
     queue = read_settings().queue or current_app.conf.task_default_queue
     with current_app.connection_for_write() as connection:
         try:
-            return int(connection.channel().queue_declare(queue=queue, passive=True).message_count)
+            channel: Any = connection.channel()
+            return int(channel.queue_declare(queue=queue, passive=True).message_count)
         except connection.channel_errors:
             return 0  # no such queue yet; some brokers drop an empty one
         except connection.connection_errors as error:
             raise OperationalError(str(error)) from error
 
 
-def _record(
-    tenant: Any, id_: Any, stamp: Any, digest: Any, revision: Any, recorded_at_us: Any, body: Any
-) -> Record:
+def _record(tenant: Any, id_: Any, stamp: Any, digest: Any, revision: Any, recorded_at_us: Any, body: Any) -> Record:
     return Record(tenant, UUID(id_), stamp, digest, revision, recorded_at_us, body.encode())

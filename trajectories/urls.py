@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import orjson
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, URLResolver, path, re_path
@@ -18,7 +16,7 @@ from trajectories.exceptions import NotFound
 class Router(SimpleRouter):
     """Actions under our own names; no trailing slash."""
 
-    routes: ClassVar = [
+    routes = [  # noqa: RUF012  as SimpleRouter has it
         Route(r"^{prefix}$", {"get": "list", "post": "record"}, "{basename}-list", detail=False, initkwargs={}),
         DynamicRoute(r"^{prefix}/{url_path}$", "{basename}-{url_name}", detail=False, initkwargs={}),
         Route(r"^{prefix}/{lookup}$", {"get": "retrieve"}, "{basename}-detail", detail=True, initkwargs={}),

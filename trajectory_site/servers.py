@@ -56,13 +56,7 @@ def free_port() -> int:
 def running_redis(
     directory: Path, *, password: str, port: int | None = None, pass_fds: Sequence[int] = ()
 ) -> Iterator[RedisServer]:
-    """A Redis for as long as the context lasts: ``REDIS_URL``, or one of our own with its files in ``directory``.
-
-    Args:
-        directory: made if need be; the server keeps its append-only file and log there.
-        password: without it every user of this machine could read the records, and write files as this one.
-        port: of the loopback interface; a free one if that is ``None`` or taken.
-        pass_fds: file descriptors that the server holds open, and so locks that last as long as it does.
+    """A Redis for as long as the context lasts: ``REDIS_URL``, or one of our own, as ``own_redis`` has it.
 
     Raises:
         ServerUnavailable: with what to do about it.
@@ -71,6 +65,25 @@ def running_redis(
         _expect_redis(url)
         yield RedisServer(url, "REDIS_URL")
         return
+    with own_redis(directory, password=password, port=port, pass_fds=pass_fds) as server:
+        yield server
+
+
+@contextmanager
+def own_redis(
+    directory: Path, *, password: str, port: int | None = None, pass_fds: Sequence[int] = ()
+) -> Iterator[RedisServer]:
+    """A Redis of our own, on the loopback interface, that keeps every write in an append-only file.
+
+    Args:
+        directory: made if need be; the server keeps its files and its log there.
+        password: without it every user of this machine could read the records, and write files as this one.
+        port: a free one if that is ``None`` or taken.
+        pass_fds: file descriptors that the server holds open, and so locks that last as long as it does.
+
+    Raises:
+        ServerUnavailable: with what to do about it.
+    """
     binary, origin = find_redis()
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     port = port if port and _is_free(port) else free_port()

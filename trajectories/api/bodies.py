@@ -214,5 +214,3 @@ class Stats(TrajectoryFigures):
     by_phase_model: list[PhaseModelGroup]
     other: Other
     window: Window
-
-

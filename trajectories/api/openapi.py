@@ -38,7 +38,7 @@ _ERRORS = {
     415: "Another Content-Type than the two, or a Content-Encoding.",
     503: "A part that this answer needs is away; Retry-After says when to come again.",
 }
-_SETTINGS = {
+_SETTINGS: dict[str, Any] = {
     "OAS_VERSION": "3.1.1",
     "TITLE": "Trajectories",
     "DESCRIPTION": "The store for orchestration trajectories: which phases ran, which model and why, at what cost, with what outcome.",
@@ -64,7 +64,7 @@ class AutoSchema(SpectacularAutoSchema):
         return ["trajectories"]
 
     def get_operation_id(self) -> str:
-        return str(self.view.action)
+        return str(self.view.action)  # type: ignore[attr-defined]
 
     def get_auth(self) -> list[dict[str, list[str]]]:
         return [{"apiKey": []}]
@@ -82,13 +82,16 @@ def documented(operation: str) -> Callable[[F], F]:
     return decorate
 
 
+_generator: Any = SchemaGenerator  # it has no types
+
+
 @cache
 def _document() -> dict[str, Any]:
     # Not at the top: the URL configuration imports the views, and they import this module.
     from trajectories.urls import api_urlpatterns
 
     with _settings_lock, patched_settings(_SETTINGS):
-        document: dict[str, Any] = SchemaGenerator(patterns=api_urlpatterns).get_schema(request=None, public=True)
+        document: dict[str, Any] = _generator(patterns=api_urlpatterns).get_schema(request=None, public=True)
     return document
 
 
@@ -101,10 +104,8 @@ def openapi(prefix: str = "") -> dict[str, Any]:
 
 
 def _record() -> dict[str, Any]:
-    body = PolymorphicProxySerializer("AnyTrajectory", [Trajectory, CamelTrajectory], resource_type_field_name=None)
-    answer = PolymorphicProxySerializer(
-        "Recorded", [bodies.StoredTrajectory, bodies.RecordedLines], resource_type_field_name=None
-    )
+    body = _one_of("AnyTrajectory", Trajectory, CamelTrajectory)
+    answer = _one_of("Recorded", bodies.StoredTrajectory, bodies.RecordedLines)
     stored = "Taken and durable on this host."
     return {
         "summary": "Record",
@@ -132,7 +133,9 @@ def _list() -> dict[str, Any]:
         "parameters": [
             *map(_filter, FILTERS.items()),
             _parameter("cursor", {"type": "string"}, "next_cursor of the page before."),
-            _parameter("limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 50}, "Records on a page."),
+            _parameter(
+                "limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 50}, "Records on a page."
+            ),
         ],
         "responses": {200: bodies.TrajectoryPage} | _errors(400, 401, 403, 503),
     }
@@ -174,6 +177,10 @@ def _export() -> dict[str, Any]:
 _OPERATIONS = {"record": _record, "list": _list, "retrieve": _retrieve, "stats": _stats, "export": _export}
 
 
+def _one_of(name: str, *models: Any) -> PolymorphicProxySerializer:
+    return PolymorphicProxySerializer(name, list(models), resource_type_field_name=None)
+
+
 def _errors(*statuses: int) -> dict[int, OpenApiResponse]:
     return {status: OpenApiResponse(bodies.ErrorBody, description=_ERRORS[status]) for status in statuses}
 
@@ -188,4 +195,6 @@ def _parameter(name: str, schema: dict[str, Any], description: str) -> OpenApiPa
 
 
 def _header(name: str, description: str) -> OpenApiParameter:
-    return OpenApiParameter(name, {"type": "string", "maxLength": 255}, OpenApiParameter.HEADER, description=description)
+    return OpenApiParameter(
+        name, {"type": "string", "maxLength": 255}, OpenApiParameter.HEADER, description=description
+    )

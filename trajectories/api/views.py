@@ -5,14 +5,12 @@ Every option of DRF that a host project could set globally is set here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 from uuid import UUID
 
 import orjson
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
-from django.http.response import HttpResponseBase
 from rest_framework.decorators import action
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.renderers import JSONRenderer
@@ -58,24 +56,24 @@ class AnyAccept(BaseContentNegotiation):
 class TrajectoryViewSet(ViewSet):
     """Record, list, retrieve, stats, export."""
 
-    authentication_classes: ClassVar = []
-    permission_classes: ClassVar = []
-    throttle_classes: ClassVar = []
-    parser_classes: ClassVar = []
-    renderer_classes: ClassVar = [JSONRenderer]
+    authentication_classes = ()
+    permission_classes = ()
+    throttle_classes = ()
+    parser_classes = ()
+    renderer_classes = (JSONRenderer,)
     content_negotiation_class = AnyAccept
     metadata_class = None
     versioning_class = None
     schema = AutoSchema()
     lookup_field = "id"
-    http_method_names: ClassVar = ["get", "head", "post"]
+    http_method_names = ["get", "head", "post"]  # noqa: RUF012  a list, as View has it
 
     caller: Caller
 
     @classmethod
-    def as_view(cls, *args: Any, **kwargs: Any) -> Callable[..., HttpResponseBase]:
+    def as_view(cls, actions: Any = None, **initkwargs: Any) -> Any:
         # The outbox commits by itself, and a read must not hold a transaction open while it streams.
-        return transaction.non_atomic_requests(super().as_view(*args, **kwargs))
+        return transaction.non_atomic_requests(super().as_view(actions, **initkwargs))
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
@@ -126,7 +124,7 @@ class TrajectoryViewSet(ViewSet):
         return HttpResponse(b'{"data":[%b],%b' % (data, orjson.dumps(rest)[1:]), content_type=JSON)
 
     @documented("retrieve")
-    def retrieve(self, request: Request, id: str) -> HttpResponse:
+    def retrieve(self, request: Request, id: str) -> HttpResponse:  # noqa: A002  the name in the URL
         """One trajectory."""
         self._parameters(())
         try:
@@ -216,7 +214,9 @@ def _after(text: str | None) -> UUID | None:
     try:
         return None if text is None else UUID(text)
     except ValueError:
-        raise InvalidInput("after must be the id of an exported record.", code="invalid_cursor", param="after") from None
+        raise InvalidInput(
+            "after must be the id of an exported record.", code="invalid_cursor", param="after"
+        ) from None
 
 
 def _flag(name: str, text: str) -> bool:

@@ -179,9 +179,7 @@ def _condition(condition: Condition) -> Q:
     return Q(**{f"{column}__{_LOOKUPS[lookup]}": value})
 
 
-def _cells(
-    rows: QuerySet[Any], key: Iterable[str], tallies: Sequence[Tally], measures: Sequence[Measure]
-) -> Cells:
+def _cells(rows: QuerySet[Any], key: Iterable[str], tallies: Sequence[Tally], measures: Sequence[Measure]) -> Cells:
     """Cells of ``rows``, counted by the database; columns as in stats.Cell."""
     counted: dict[str, Any] = {"n": Count("pk")}
     for tally in tallies:
@@ -205,8 +203,8 @@ def _cell(columns: Sequence[Any], tallies: int) -> list[int]:
 
 
 def _record(columns: Sequence[Any]) -> Record:
-    *stamps, body = columns
-    return Record(*stamps, body.encode())
+    tenant, id_, stamp, digest, revision, recorded_at_us, body = columns
+    return Record(tenant, id_, stamp, digest, revision, recorded_at_us, body.encode())
 
 
 def _read_alias() -> str:

@@ -77,7 +77,11 @@ def _mirror_tenant(tenant: str, records: list[Record]) -> list[Record]:
         if row is None:
             numbers.last_seq += 1
             numbers.last_changed += 1
-            new.append(Trajectory(tenant_id=tenant, trajectory_id=stored.id, seq=numbers.last_seq, changed=numbers.last_changed))
+            new.append(
+                Trajectory(
+                    tenant_id=tenant, trajectory_id=stored.id, seq=numbers.last_seq, changed=numbers.last_changed
+                )
+            )
             _fill(new[-1], stored)
         elif (row.digest, row.revision, row.recorded_at_us) != (stored.digest, stored.revision, stored.recorded_at_us):
             numbers.last_changed += 1

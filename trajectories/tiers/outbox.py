@@ -12,9 +12,9 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 from django.core.signals import setting_changed
@@ -82,8 +82,9 @@ class Appended(NamedTuple):
 @dataclass(slots=True)
 class _Waiter:
     drafts: Sequence[Draft]
-    result: list[Appended] | None = None
+    result: list[Appended] = field(default_factory=list)
     error: OutboxUnavailable | None = None
+    is_done: bool = False
 
 
 class Outbox:
@@ -112,14 +113,13 @@ class Outbox:
             self._waiters.append(waiter)
         # Whoever gets the lock commits for all who queued while the commit before was being synced.
         with self._write_lock:
-            if waiter.result is None and waiter.error is None:
+            if not waiter.is_done:
                 with self._waiters_lock:
                     together, self._waiters = self._waiters, []
                 self._commit(together)
         if waiter.error is not None:
             # One per caller: an exception that several threads raise would mix their tracebacks.
             raise OutboxUnavailable(waiter.error.message) from waiter.error
-        assert waiter.result is not None
         return waiter.result
 
     def _commit(self, waiters: list[_Waiter]) -> None:
@@ -137,15 +137,19 @@ class Outbox:
         except OutboxUnavailable as error:
             for waiter in waiters:
                 waiter.error = error
+                waiter.is_done = True
         else:
             for waiter, result in zip(waiters, results, strict=True):
                 waiter.result = result
+                waiter.is_done = True
 
     def _make_room(self, db: sqlite3.Connection) -> None:
         """Under pressure settled rows go before their time; waiting ones never do."""
         while _used_bytes(db) > self._max_bytes:
             if not _delete_settled(db, before_us=now_us()):
-                raise OutboxUnavailable("The outbox has reached its size limit; the archive is behind.", code="outbox_full")
+                raise OutboxUnavailable(
+                    "The outbox has reached its size limit; the archive is behind.", code="outbox_full"
+                )
 
     # What readers follow.
 
@@ -246,9 +250,7 @@ class Outbox:
             db.execute("DELETE FROM api_keys WHERE prefix = ?", (prefix,))
 
     def remembered_key(self, prefix: str, since_us: int) -> str | None:
-        found = self._read(
-            "SELECT verified FROM api_keys WHERE prefix = ? AND verified_at_us >= ?", (prefix, since_us)
-        )
+        found = self._read("SELECT verified FROM api_keys WHERE prefix = ? AND verified_at_us >= ?", (prefix, since_us))
         return str(found[0][0]) if found else None
 
     # Connections.
@@ -320,8 +322,7 @@ def _insert(db: sqlite3.Connection, draft: Draft, least_stamp: int) -> Appended:
     )
     values = (record.tenant, record.id.bytes, stamp, record.digest, record.revision, record.recorded_at_us, record.body)
     n = db.execute(f"INSERT INTO rows ({_RECORD}) VALUES (?, ?, ?, ?, ?, ?, ?)", values).lastrowid
-    assert n is not None
-    return Appended(Row(n, record, "waiting"), is_new=known is None)
+    return Appended(Row(cast(int, n), record, "waiting"), is_new=known is None)
 
 
 def _newest(db: sqlite3.Connection, draft: Draft) -> Record | None:
@@ -342,7 +343,9 @@ def _number(db: sqlite3.Connection, name: str) -> int:
 
 
 def _used_bytes(db: sqlite3.Connection) -> int:
-    pages, free, size = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size"))
+    pages, free, size = (
+        db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+    )
     return int((pages - free) * size)
 
 
@@ -370,9 +373,7 @@ def outbox() -> Outbox:
     with _outbox_lock:
         if _outbox is None:
             conf = read_settings()
-            _outbox = Outbox(
-                conf.outbox_path, synchronous=conf.outbox_synchronous, max_bytes=conf.outbox_max_bytes
-            )
+            _outbox = Outbox(conf.outbox_path, synchronous=conf.outbox_synchronous, max_bytes=conf.outbox_max_bytes)
         return _outbox
 
 

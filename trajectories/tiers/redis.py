@@ -140,7 +140,7 @@ class RedisTier:
         with self._client.pipeline(transaction=False) as pipe:
             for r in records:
                 stamps = (r.stamp, r.digest, r.revision, r.recorded_at_us)
-                args = [str(r.id), *stamps, r.body, self._ttl_s, int(is_settled)]
+                args: list[str | bytes | int] = [str(r.id), *stamps, r.body, self._ttl_s, int(is_settled)]
                 self._merge(keys=self._keys(r.tenant, r.id), args=args, client=pipe)
             for tenant in sorted({record.tenant for record in records}):
                 names = ("feed", "positions", "feed_floor", "positions_floor")
@@ -150,7 +150,7 @@ class RedisTier:
 
     def withdraw(self, record: Record) -> None:
         """Take this version back: nobody shall see it; a newer one may still come."""
-        args = [str(record.id), record.stamp, record.digest, self._ttl_s]
+        args: list[str | int] = [str(record.id), record.stamp, record.digest, self._ttl_s]
         self._withdraw(keys=self._keys(record.tenant, record.id), args=args)
 
     def claim_rebuild(self, for_s: float) -> bool:
@@ -167,8 +167,8 @@ class RedisTier:
 
     def is_trusted(self) -> bool:
         """Whether this server holds everything that it should."""
-        epoch = self._client.get(self._prefix + "epoch")
-        return bytes(epoch or b"").decode().endswith(":" + self.replication_id())
+        epoch: Any = self._client.get(self._prefix + "epoch")
+        return (epoch or b"").decode().endswith(":" + self.replication_id())
 
     def replication_id(self) -> str:
         return str(self._client.info("replication")["master_replid"])

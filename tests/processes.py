@@ -1,0 +1,218 @@
+"""The store as it runs in life: web servers, workers and a Redis in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import httpx2
+from redis import Redis
+
+from trajectory_site import redis_url, servers
+
+PROJECT = Path(__file__).resolve().parent.parent
+_SETTINGS = ("DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL", "DEBUG", "ALLOWED_HOSTS", "STATIC_ROOT", "LOG_LEVEL")
+
+T = TypeVar("T")
+
+
+def wait_until(condition: Callable[[], T], timeout_s: float = 30.0, what: str = "") -> T:
+    """What ``condition`` returns once that is true.
+
+    Raises:
+        AssertionError: it is not within ``timeout_s``, which is a bound for a slow machine and no expectation.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"Not within {timeout_s:g} s: {what or condition}. It is {value!r}.")
+        time.sleep(0.02)
+    return value
+
+
+def clean_environment(**more: str) -> dict[str, str]:
+    """This process's environment without what would configure a site, and with ``more``."""
+    kept = {name: text for name, text in os.environ.items() if not name.startswith(("TRAJECTORIES_", "DJANGO_"))}
+    return {name: text for name, text in kept.items() if name not in _SETTINGS} | more
+
+
+class Process:
+    """A program in a process group of its own, its output in a file."""
+
+    def __init__(self, arguments: list[str], environment: dict[str, str], log: Path) -> None:
+        self._log = log
+        with log.open("ab") as output:
+            self._popen = subprocess.Popen(
+                arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                cwd=PROJECT,
+                start_new_session=True,
+            )
+        self.pid = self._popen.pid
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    @property
+    def is_running(self) -> bool:
+        return self._popen.poll() is None
+
+    def wait_for(self, condition: Callable[[], T], what: str) -> T:
+        """As ``wait_until``, but fails at once, and with the output, where the program ends before."""
+        try:
+            return wait_until(lambda: condition() or self._expect_running(), what=what)  # type: ignore[return-value]
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.output}") from None
+
+    def signal_group(self, number: signal.Signals) -> None:
+        """What Ctrl-C in a terminal does, with SIGINT."""
+        os.killpg(self.pid, number)
+
+    def wait(self, timeout_s: float = 30.0) -> int:
+        """The exit code, once the program has ended."""
+        return self._popen.wait(timeout_s)
+
+    def stop(self) -> None:
+        """End it as an operator does: SIGTERM, and wait."""
+        self._popen.terminate()
+        self.wait()
+
+    def kill(self) -> None:
+        """SIGKILL for it and all that it started."""
+        with suppress(ProcessLookupError):
+            self.signal_group(signal.SIGKILL)
+        self.wait()
+
+    def _expect_running(self) -> None:
+        if not self.is_running:
+            raise AssertionError(f"It ended with exit code {self.wait()}.")
+
+
+class Web(Process):
+    """A gunicorn; ``http`` speaks to it with the site's key."""
+
+    def __init__(self, port: int, api_key: str, arguments: list[str], environment: dict[str, str], log: Path) -> None:
+        super().__init__(arguments, environment, log)
+        self.url = f"http://127.0.0.1:{port}"
+        self.http = httpx2.Client(
+            base_url=self.url, headers={"Authorization": f"Bearer {api_key}"}, timeout=30, trust_env=False
+        )
+        self.wait_for(self._answers, "the web server answers")
+
+    def _answers(self) -> bool:
+        with suppress(httpx2.TransportError):
+            return self.http.get("/v1/openapi.json").is_success
+        return False
+
+
+class OwnRedis:
+    """A Redis that a test can take away and bring back, on the same port and with the same data."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._password = secrets.token_urlsafe(12)
+        self._running = ExitStack()
+        self._port = servers.free_port()
+        self.start()
+
+    def start(self) -> None:
+        server = servers.own_redis(self._directory, password=self._password, port=self._port)
+        self.url = self._running.enter_context(server).url
+        assert redis_url.port(self.url) == self._port, "another program took the port of this Redis"
+
+    def stop(self) -> None:
+        self._running.close()
+
+    def client(self) -> Redis:
+        """Of the tier's database."""
+        return Redis.from_url(self.url, socket_timeout=5)
+
+
+@dataclass
+class Site:
+    """A site with its own data directory, database, Redis, tenant and key.
+
+    ``environment`` is what its processes get; a test may change it between two starts.
+    """
+
+    data_dir: Path
+    redis: OwnRedis
+    environment: dict[str, str]
+    tenant: str = ""
+    api_key: str = ""
+    _processes: list[Process] = field(default_factory=list)
+
+    @classmethod
+    def make(cls, data_dir: Path, environment: dict[str, str]) -> Site:
+        data_dir.mkdir()
+        redis = OwnRedis(data_dir / "redis")
+        basis = {
+            "DJANGO_SETTINGS_MODULE": "trajectory_site.settings",
+            "SECRET_KEY": "only for tests",
+            "DATA_DIR": str(data_dir),
+            "REDIS_URL": redis.url,
+            "PYTHONPATH": str(PROJECT),
+            "PYTHONUNBUFFERED": "1",
+        }
+        site = cls(data_dir, redis, clean_environment(**(basis | environment)))
+        site._provision()
+        return site
+
+    def web(self, *, workers: int = 1, **environment: str) -> Web:
+        """A web server of this site; a second one shares outbox and archive with the first."""
+        port = servers.free_port()
+        arguments = [sys.executable, "-m", "gunicorn", "trajectory_site.wsgi", "--bind", f"127.0.0.1:{port}"]
+        arguments += ["--workers", str(workers), "--worker-class", "gthread", "--threads", "4", "--no-control-socket"]
+        web = Web(port, self.api_key, arguments, self.environment | environment, self._log("web"))
+        self._processes.append(web)
+        return web
+
+    def worker(self, *, concurrency: int = 2, **environment: str) -> Process:
+        """A Celery worker of this site, ready to take tasks."""
+        arguments = [sys.executable, "-m", "celery", "--app", "trajectory_site", "worker"]
+        arguments += ["--concurrency", str(concurrency), "--without-gossip", "--without-mingle"]
+        worker = Process(arguments, self.environment | environment, self._log("worker"))
+        self._processes.append(worker)
+        worker.wait_for(lambda: " ready." in worker.output, "the worker is ready")
+        return worker
+
+    def manage(self, *arguments: str) -> str:
+        """The output of ``manage.py`` with these arguments."""
+        return self._run(str(PROJECT / "manage.py"), *arguments)
+
+    def close(self) -> None:
+        for process in self._processes:
+            process.kill()
+        self.redis.stop()
+
+    def _provision(self) -> None:
+        script = (
+            "import dataclasses, django, json; django.setup(); from trajectory_site.provision import provision;"
+            "print(json.dumps(dataclasses.asdict(provision(known_key=None, admin_password='only for tests'))))"
+        )
+        access = json.loads(self._run("-c", script))
+        self.tenant, self.api_key = access["tenant"], access["api_key"]
+
+    def _run(self, *arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, *arguments], env=self.environment, cwd=PROJECT, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def _log(self, name: str) -> Path:
+        return self.data_dir / f"{name}{len(self._processes)}.log"

@@ -1,0 +1,185 @@
+"""The quick start as a person has it: one command, real processes, Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from redis import Redis
+
+from tests.processes import PROJECT, Process, clean_environment, wait_until
+from trajectory_site import servers
+
+Start = Callable[..., Process]
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    return tmp_path / "data dir"  # the blank is there on purpose
+
+
+@pytest.fixture
+def start(tmp_path: Path, data_dir: Path) -> Iterator[Start]:
+    """Starts the quick start and, unless told otherwise, waits until it says that the store runs."""
+    started: list[Process] = []
+
+    def start(*arguments: str, port: int | None = None, is_ready: bool = True) -> Process:
+        command = [sys.executable, str(PROJECT / "manage.py"), "quickstart", "--data-dir", str(data_dir)]
+        command += ["--port", str(port or servers.free_port()), *arguments]
+        log = tmp_path / f"quickstart{len(started)}.log"
+        started.append(Process(command, clean_environment(), log))
+        if is_ready:
+            started[-1].wait_for(lambda: "Record a run:" in started[-1].output, "the store runs")
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.is_running:
+            process.stop()
+
+
+def facts(data_dir: Path) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads((data_dir / "quickstart.json").read_text())
+    return read
+
+
+def summaries(data_dir: Path) -> list[str]:
+    found = facts(data_dir)
+    answer = httpx2.get(
+        found["url"] + "/v1/agent/trajectories", headers={"Authorization": f"Bearer {found['api_key']}"}, trust_env=False
+    )
+    return [record["request_summary"] for record in answer.raise_for_status().json()["data"]]
+
+
+def run_the_printed_curl(quickstart: Process) -> None:
+    line = next(line for line in quickstart.output.splitlines() if line.startswith("curl "))
+    assert shutil.which("curl"), "this test runs the line that the quick start prints"
+    done = subprocess.run(shlex.split(line), capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["request_summary"] == "My first run"
+
+
+def test_one_start_serves_and_says_how_and_keeps_its_files_private(start: Start, data_dir: Path) -> None:
+    quickstart = start("--sample")
+
+    found = facts(data_dir)
+    assert set(found) == {"url", "api_key", "tenant", "admin_user", "admin_password", "redis_url"}
+    assert all(found[name] in quickstart.output for name in ("url", "api_key", "admin_user", "admin_password"))
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in data_dir.rglob("*") if path.is_file()}
+    assert {path.name for path in modes} >= {"quickstart.json", "secrets.json", "db.sqlite3", "outbox.sqlite3"}
+    assert set(modes.values()) == {0o600}
+    assert len(summaries(data_dir)) == 6
+    with Redis.from_url(found["redis_url"]) as tier:
+        wait_until(lambda: sum(1 for key in tier.scan_iter(count=1000) if tier.ttl(key) > 0) >= 6, what="six keys with a TTL")
+
+
+def test_ctrl_c_ends_every_process_and_the_next_start_finds_key_admin_and_records(start: Start, data_dir: Path) -> None:
+    quickstart = start("--sample")
+    run_the_printed_curl(quickstart)
+    before = facts(data_dir)
+    pids = json.loads((data_dir / "processes.json").read_text())
+    assert set(pids) == {"quickstart", "redis", "web", "worker"}
+
+    quickstart.signal_group(signal.SIGINT)
+
+    assert quickstart.wait() == 0
+    assert not [name for name, pid in pids.items() if _group_lives(pid)]
+
+    start("--sample")
+
+    assert {**facts(data_dir), "url": before["url"]} == before
+    assert sorted(summaries(data_dir))[:2] == ["Add a CSV export to the order list", "Describe the webhook events in the manual"]
+    assert len(summaries(data_dir)) == 7
+
+
+def test_sigterm_ends_it_as_well(start: Start, data_dir: Path) -> None:
+    quickstart = start()
+    pids = json.loads((data_dir / "processes.json").read_text())
+    os.kill(quickstart.pid, signal.SIGTERM)
+    assert quickstart.wait() == 0
+    assert not [name for name, pid in pids.items() if _group_lives(pid)]
+
+
+def test_a_worker_that_dies_ends_the_rest_with_an_error(start: Start, data_dir: Path) -> None:
+    quickstart = start()
+    pids = json.loads((data_dir / "processes.json").read_text())
+    os.killpg(pids["worker"], signal.SIGKILL)
+    assert quickstart.wait() == 1
+    assert "worker ended by itself" in quickstart.output
+    assert not [name for name, pid in pids.items() if _group_lives(pid)]
+
+
+def test_a_busy_port_is_one_sentence(start: Start, data_dir: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        quickstart = start(port=port, is_ready=False)
+        assert quickstart.wait() == 1
+    assert quickstart.output.startswith(f"quickstart: Port {port} is in use.")
+    assert len(quickstart.output.splitlines()) == 1
+
+
+def test_a_second_start_in_the_same_directory_is_one_sentence(start: Start, data_dir: Path) -> None:
+    start()
+    second = start(is_ready=False)
+    assert second.wait() == 1
+    assert second.output.startswith(f"quickstart: The data directory {data_dir} is in use")
+    assert len(second.output.splitlines()) == 1
+
+
+def test_processes_that_a_killed_start_left_are_named(start: Start, data_dir: Path) -> None:
+    killed = start()
+    pids = json.loads((data_dir / "processes.json").read_text())
+    killed.kill()
+    try:
+        second = start(is_ready=False)
+        assert second.wait() == 1
+        assert second.output.strip().endswith(f"kill {pids['redis']} {pids['web']} {pids['worker']}")
+    finally:
+        for name in ("web", "worker", "redis"):
+            os.killpg(pids[name], signal.SIGTERM)
+    start()
+
+
+def test_a_redis_that_does_not_answer_is_one_sentence(tmp_path: Path, data_dir: Path) -> None:
+    environment = clean_environment(REDIS_URL=f"redis://127.0.0.1:{servers.free_port()}/0")
+    done = subprocess.run(
+        [sys.executable, str(PROJECT / "manage.py"), "quickstart", "--data-dir", str(data_dir)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("quickstart: The Redis that REDIS_URL names does not answer")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [["help", "quickstart"], ["quickstart", "--help"]])
+def test_its_help_needs_no_settings(arguments: list[str]) -> None:
+    environment = clean_environment()
+    environment.pop("SECRET_KEY", None)
+    done = subprocess.run(
+        [sys.executable, str(PROJECT / "manage.py"), *arguments], env=environment, capture_output=True, text=True, check=True
+    )
+    assert "--data-dir" in done.stdout
+
+
+def _group_lives(pid: int) -> bool:
+    try:
+        os.killpg(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
