@@ -13,6 +13,8 @@ from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -27,6 +29,7 @@ from trajectories.tiers.redis import Change, FeedMark, RedisError, redis_tier
 
 _FOLLOW_CHUNK = 500
 _LOWEST_ID = UUID(int=0)
+HIGHEST = Position(2**63 - 1, UUID(int=2**128 - 1))
 # Estimates of what CPython holds beside the body, checked against tracemalloc by benchmarks/hot_memory.py.
 _RECORD_BYTES = 1_500
 _PHASE_BYTES = 450
@@ -41,7 +44,7 @@ class Held(NamedTuple):
     size: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class View:
     """What one read sees of a tenant.
 
@@ -50,10 +53,13 @@ class View:
     """
 
     held: Sequence[Held]
-    by_id: Mapping[UUID, Held]
     floor: Position | None
     is_filled: bool
     is_following: bool
+
+    @cached_property
+    def by_id(self) -> Mapping[UUID, Held]:
+        return {held.record.id: held for held in self.held}
 
 
 @dataclass(slots=True)
@@ -67,7 +73,14 @@ class _Shelf:
     filled_at: float = float("-inf")
     held: dict[UUID, Held] = field(default_factory=dict)
     order: list[Held] = field(default_factory=list)
+    shown: list[Held] | None = None
     size: int = 0
+
+    def show(self) -> list[Held]:
+        """A copy of ``order`` that reads share until the next change."""
+        if self.shown is None:
+            self.shown = list(self.order)
+        return self.shown
 
     def apply(self, record: Record, *, is_settled: bool) -> None:
         known = self.held.get(record.id)
@@ -83,6 +96,7 @@ class _Shelf:
         self._insert(Held(stands.position, stands, facets, _size(stands, facets)))
 
     def remove(self, id_: UUID) -> None:
+        self.shown = None
         held = self.held.pop(id_)
         del self.order[bisect_left(self.order, held.position, key=_position)]
         self.size -= held.size
@@ -97,6 +111,7 @@ class _Shelf:
             self.drop_lowest()
 
     def _insert(self, held: Held) -> None:
+        self.shown = None
         if not self.order or held.position > self.order[-1].position:
             self.order.append(held)
         else:
@@ -144,7 +159,7 @@ class HotCache:
         with self._lock:
             shelf = self._shelves.setdefault(tenant, _Shelf())
             self._shelves.move_to_end(tenant)
-            return View(list(shelf.order), dict(shelf.held), shelf.floor, shelf.is_filled, is_following)
+            return View(shelf.show(), shelf.floor, shelf.is_filled, is_following)
 
     def clear(self) -> None:
         """Forget everything; the next read fills anew."""
@@ -218,12 +233,13 @@ class HotCache:
         """Fill ``shelf``; returns the row number from which on the outbox has yet to be followed."""
         for _ in range(3):
             from_n = outbox().last_n()
-            records = self._newest(tenant, shelf)
-            for record in records:
+            # Before the other tiers are read: what is confirmed meanwhile is then in one of the two at least.
+            waiting = list(islice(outbox().waiting_below(tenant, HIGHEST), self._conf.hot_max_records))
+            for record in self._newest(tenant, shelf):
                 shelf.apply(record, is_settled=True)
-            for row in outbox().rows_of(tenant):
-                shelf.apply(row.record, is_settled=False)
-                shelf.shrink(self._conf.hot_max_records)
+            for record in waiting:
+                shelf.apply(record, is_settled=False)
+            shelf.shrink(self._conf.hot_max_records)
             if outbox().pruned_n() <= from_n:
                 break
         return from_n
@@ -269,11 +285,12 @@ class HotCache:
                 return shelf.mark is not None
             shelf.polled_at = time.monotonic()
         try:
-            found = redis_tier().changes(tenant, shelf.mark) if shelf.mark else None
+            tier = redis_tier()
+            found = tier.changes(tenant, shelf.mark or tier.mark(tenant))
         except RedisError:
             self._redis_failed()
             return False
-        if found is None:
+        if found is None or shelf.mark is None:
             return self._fill_again(tenant, shelf)
         with self._lock:
             if self._shelves.get(tenant) is shelf:

@@ -51,6 +51,7 @@ _NEWEST_OF_ITS_ID = (
     " AND newer.stamp > rows.stamp AND newer.state <> 'quarantined')"
 )
 _PRUNE_CHUNK = 1_000
+_VACUUM_PAGES = 256
 _PAGE = 200
 
 
@@ -123,48 +124,34 @@ class Outbox:
         return waiter.result
 
     def _commit(self, waiters: list[_Waiter]) -> None:
-        results: list[list[Appended]] = []
         try:
-            with self._write() as db:
-                self._make_room(db)
-                last_stamp = _number(db, "last_stamp")
-                for waiter in waiters:
-                    results.append([])
-                    for draft in waiter.drafts:
-                        results[-1].append(_insert(db, draft, last_stamp + 1))
-                        last_stamp = results[-1][-1].row.record.stamp
-                db.execute("UPDATE numbers SET value = ? WHERE name = 'last_stamp'", (last_stamp,))
+            results = self._insert_all(waiters)
         except OutboxUnavailable as error:
             for waiter in waiters:
-                waiter.error = error
-                waiter.is_done = True
+                waiter.error, waiter.is_done = error, True
         else:
             for waiter, result in zip(waiters, results, strict=True):
-                waiter.result = result
-                waiter.is_done = True
+                waiter.result, waiter.is_done = result, True
 
-    def _make_room(self, db: sqlite3.Connection) -> None:
-        """Under pressure settled rows go before their time; waiting ones never do."""
-        while _used_bytes(db) > self._max_bytes:
-            if not _delete_settled(db, before_us=now_us()):
-                raise OutboxUnavailable(
-                    "The outbox has reached its size limit; the archive is behind.", code="outbox_full"
-                )
+    def _insert_all(self, waiters: list[_Waiter]) -> list[list[Appended]]:
+        while True:
+            try:
+                with self._write() as db:
+                    return _insert_all(db, [waiter.drafts for waiter in waiters])
+            except OutboxUnavailable as error:
+                # Under pressure settled rows go before their time; waiting ones never do.
+                if error.code != "outbox_full" or not self._delete_settled(before_us=now_us()):
+                    raise
+
+    def _delete_settled(self, before_us: int) -> int:
+        with self._write() as db:
+            return _delete_settled(db, before_us)
 
     # What readers follow.
 
     def rows_after(self, n: int, limit: int) -> list[Row]:
         """The next rows of every tenant in commit order, at most ``limit``."""
         return self._rows("n > ? ORDER BY n LIMIT ?", (n, limit))
-
-    def rows_of(self, tenant: str) -> Iterator[Row]:
-        """Every row of ``tenant`` that the archive has not refused, in commit order, in pages."""
-        n = 0
-        while page := self._rows(
-            "tenant = ? AND n > ? AND state <> 'quarantined' ORDER BY n LIMIT ?", (tenant, n, _PAGE)
-        ):
-            yield from page
-            n = page[-1].n
 
     def last_n(self) -> int:
         """Number of the newest row ever committed."""
@@ -233,10 +220,10 @@ class Outbox:
     def prune(self, before_us: int) -> int:
         """Delete some of the rows that were settled before ``before_us`` and give their room back; how many."""
         with self._write_lock:
-            with self._write() as db:
-                gone = _delete_settled(db, before_us)
-            if gone:
-                db.execute("PRAGMA incremental_vacuum(256)").fetchall()
+            gone = self._delete_settled(before_us)
+            if gone and self._writer is not None:
+                with _as_unavailable():
+                    self._writer.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
         return gone
 
     # API keys, so that a restart while the database is away still knows the good ones.
@@ -292,6 +279,9 @@ class Outbox:
         db.execute(f"PRAGMA synchronous = {self._synchronous}")
         db.execute("PRAGMA journal_size_limit = 67108864")
         db.executescript(_SCHEMA)
+        # SQLite itself says "full" then, as it does when the disk is.
+        page_size = db.execute("PRAGMA page_size").fetchone()[0]
+        db.execute(f"PRAGMA max_page_count = {max(1, self._max_bytes // page_size)}")
         return db
 
 
@@ -300,12 +290,26 @@ def _as_unavailable() -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError) as error:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            raise OutboxUnavailable("The outbox is full: its limit, or the disk's.", code="outbox_full") from error
         raise OutboxUnavailable(f"The outbox does not answer: {error}.") from error
 
 
 def now_us() -> int:
     """Microseconds since 1970 by this host's clock."""
     return time.time_ns() // 1_000
+
+
+def _insert_all(db: sqlite3.Connection, groups: Iterable[Sequence[Draft]]) -> list[list[Appended]]:
+    last_stamp = int(db.execute("SELECT value FROM numbers WHERE name = 'last_stamp'").fetchone()[0])
+    results: list[list[Appended]] = []
+    for drafts in groups:
+        results.append([])
+        for draft in drafts:
+            results[-1].append(_insert(db, draft, last_stamp + 1))
+            last_stamp = results[-1][-1].row.record.stamp
+    db.execute("UPDATE numbers SET value = ? WHERE name = 'last_stamp'", (last_stamp,))
+    return results
 
 
 def _insert(db: sqlite3.Connection, draft: Draft, least_stamp: int) -> Appended:
@@ -336,17 +340,6 @@ def _newest(db: sqlite3.Connection, draft: Draft) -> Record | None:
 def _record(columns: Sequence[Any]) -> Record:
     tenant, id_bytes, *rest = columns
     return Record(tenant, UUID(bytes=id_bytes), *rest)
-
-
-def _number(db: sqlite3.Connection, name: str) -> int:
-    return int(db.execute("SELECT value FROM numbers WHERE name = ?", (name,)).fetchone()[0])
-
-
-def _used_bytes(db: sqlite3.Connection) -> int:
-    pages, free, size = (
-        db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
-    )
-    return int((pages - free) * size)
 
 
 def _delete_settled(db: sqlite3.Connection, before_us: int) -> int:
