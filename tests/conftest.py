@@ -5,7 +5,6 @@ Nothing has to be installed or running; ``REDIS_URL`` and ``DATABASE_URL`` name 
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,10 +12,9 @@ from typing import Any
 
 import environ
 import pytest
-from django.conf import LazySettings
 from django.core.cache import caches
 from django.db import connections
-from pytest_django.fixtures import SettingsWrapper
+from pytest_django import Settings
 from redis import Redis
 
 from tests.processes import Site
@@ -41,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def trajectories_settings(settings: SettingsWrapper, tmp_path: Path) -> dict[str, Any]:
+def trajectories_settings(settings: Settings, tmp_path: Path) -> dict[str, Any]:
     """``settings.TRAJECTORIES`` of the test: an outbox of its own, and no relay that it did not start."""
     settings.TRAJECTORIES = {"OUTBOX_PATH": str(tmp_path / "outbox.sqlite3"), "RELAY_IN_PROCESS": False}
     return dict(settings.TRAJECTORIES)
@@ -107,7 +105,7 @@ def _client(url: str) -> Redis:
 
 
 @pytest.fixture
-def redis_tier_url(redis_server_url: str, settings: SettingsWrapper) -> Iterator[str]:
+def redis_tier_url(redis_server_url: str, settings: Settings) -> Iterator[str]:
     """The URL of the Redis tier, which is empty."""
     with _client(redis_server_url) as client:
         client.flushdb()

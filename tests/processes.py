@@ -46,6 +46,21 @@ def clean_environment(**more: str) -> dict[str, str]:
     return {name: text for name, text in kept.items() if name not in _SETTINGS} | more
 
 
+def group_lives(pgid: int) -> bool:
+    """Whether a process of this group runs. One that has ended and is only not collected yet does not count."""
+    if not Path("/proc/self/stat").exists():
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(pgid, 0)
+            return True
+        return False
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            state, _, group = path.read_text().rpartition(")")[2].split()[:3]
+            if int(group) == pgid and state not in "ZX":
+                return True
+    return False
+
+
 class Process:
     """A program in a process group of its own, its output in a file."""
 

@@ -48,15 +48,18 @@ def rebuild() -> int:
     trusts it.
     """
     tier = redis_tier()
-    replication_id = tier.replication_id()
+    replication_id, is_whole = tier.replication_id(), tier.hold_rebuild(REBUILD_CLAIM_S, is_begun=False)
     revision = round((time.time() - read_settings().redis_ttl_s) * 1_000_000)
     pk = count = 0
     while page := archive.revised_since(revision, pk, _REBUILD_PAGE):
         tier.merge([record for _, record in page], is_settled=True)
         pk, count = page[-1][0], count + len(page)
-        tier.hold_rebuild(REBUILD_CLAIM_S)
-    tier.begin_epoch(replication_id)
-    logger.info("Redis rebuilt from the archive: %d records.", count)
+        is_whole = is_whole and tier.hold_rebuild(REBUILD_CLAIM_S, is_begun=True)
+    if is_whole and tier.hold_rebuild(REBUILD_CLAIM_S, is_begun=True):
+        tier.begin_epoch(replication_id)
+        logger.info("Redis rebuilt from the archive: %d records.", count)
+    else:
+        logger.warning("Redis was wiped while it was rebuilt; the next attempt follows.")
     return count
 
 

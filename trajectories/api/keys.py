@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import threading
 import time
 from collections import OrderedDict
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.db import Error as DatabaseError
 from django.http import HttpRequest
@@ -21,7 +23,7 @@ from rest_framework_api_key.crypto import KeyGenerator
 
 from trajectories.conf import read_settings
 from trajectories.exceptions import AuthenticationFailure, KeyLookupUnavailable, OutboxUnavailable
-from trajectories.models import SCOPES, ApiKey
+from trajectories.models import SCOPES, SLUG_PATTERN, ApiKey
 from trajectories.tiers.outbox import now_us, outbox
 
 _generator = KeyGenerator()
@@ -68,7 +70,10 @@ def authenticate(request: HttpRequest) -> Caller:
     found = import_string(path)(request)
     if found is None:
         raise AuthenticationFailure("This request belongs to no tenant.", code="not_authenticated")
-    return found if isinstance(found, Caller) else Caller(str(found), frozenset(SCOPES))
+    caller = found if isinstance(found, Caller) else Caller(str(found), frozenset(SCOPES))
+    if not re.match(SLUG_PATTERN, caller.tenant):
+        raise ImproperlyConfigured(f"{path} returned {caller.tenant!r}, which cannot be a tenant: {SLUG_PATTERN}")
+    return caller
 
 
 def caller_of(text: str) -> Caller:

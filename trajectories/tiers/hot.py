@@ -278,8 +278,8 @@ class HotCache:
     def _follow_feed(self, tenant: str) -> bool:
         """Take in what other hosts have persisted; whether the feed is being followed."""
         with self._lock:
-            shelf = self._shelves[tenant]
-            if not self._is_redis_due():
+            shelf = self._shelves.get(tenant)
+            if shelf is None or not self._is_redis_due():
                 return False
             if time.monotonic() - shelf.polled_at < self._conf.feed_poll_s:
                 return shelf.mark is not None

@@ -313,7 +313,8 @@ def _insert_all(db: sqlite3.Connection, groups: Iterable[Sequence[Draft]]) -> li
 
 
 def _insert(db: sqlite3.Connection, draft: Draft, least_stamp: int) -> Appended:
-    known = max(filter(None, (draft.known, _newest(db, draft))), key=lambda record: record.rank, default=None)
+    versions = [version for version in (draft.known, _newest(db, draft)) if version]
+    known = max(versions, key=lambda version: version.rank, default=None)
     stamp = max(now_us(), least_stamp, known.stamp + 1 if known else 0)
     record = Record(
         tenant=draft.tenant,
@@ -321,7 +322,7 @@ def _insert(db: sqlite3.Connection, draft: Draft, least_stamp: int) -> Appended:
         stamp=stamp,
         digest=draft.digest,
         revision=known.revision if known and known.digest == draft.digest else stamp,
-        recorded_at_us=known.recorded_at_us if known else stamp,
+        recorded_at_us=min((version.recorded_at_us for version in versions), default=stamp),
         body=draft.body,
     )
     values = (record.tenant, record.id.bytes, stamp, record.digest, record.revision, record.recorded_at_us, record.body)

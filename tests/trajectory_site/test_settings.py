@@ -1,0 +1,104 @@
+"""Settings from the environment, each time in a new interpreter, as a process reads them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.processes import PROJECT, clean_environment
+
+
+def run(script: str, data_dir: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    settings = {"DJANGO_SETTINGS_MODULE": "trajectory_site.settings", "DATA_DIR": str(data_dir), "SECRET_KEY": "x"}
+    return subprocess.run(
+        [sys.executable, "-c", f"from django.conf import settings; {script}"],
+        cwd=PROJECT,
+        env=clean_environment(**(settings | environment)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def read(expression: str, data_dir: Path, **environment: str) -> Any:
+    done = run(f"import json; print(json.dumps({expression}))", data_dir, **environment)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_missing_secret_key_says_what_to_set(tmp_path: Path) -> None:
+    done = run("settings.DEBUG", tmp_path, SECRET_KEY="")
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("django.core.exceptions.ImproperlyConfigured: SECRET_KEY is not set.")
+    assert "quickstart" in last
+
+
+def test_debug_is_off_unless_asked_for(tmp_path: Path) -> None:
+    assert read("settings.DEBUG", tmp_path) is False
+    assert read("settings.DEBUG", tmp_path, DEBUG="1") is True
+
+
+def test_the_archive_is_sqlite_in_the_data_directory_with_wal(tmp_path: Path) -> None:
+    script = (
+        "import django; django.setup(); from django.db import connection; cursor = connection.cursor();"
+        "print(connection.settings_dict['NAME'], *cursor.execute('PRAGMA journal_mode').fetchone(),"
+        " *cursor.execute('PRAGMA synchronous').fetchone())"
+    )
+    done = run(script, tmp_path / "new")
+    assert done.stdout.split() == [str(tmp_path / "new" / "db.sqlite3"), "wal", "2"], done.stderr
+
+
+def test_a_postgres_url_gets_timeouts_and_keeps_its_own_options(tmp_path: Path) -> None:
+    url = "postgresql://someone@db.example/name?sslmode=require&connect_timeout=7"
+    database = read("settings.DATABASES['default']", tmp_path, DATABASE_URL=url)
+    assert database["HOST"] == "db.example"
+    assert database["OPTIONS"]["sslmode"] == "require"
+    assert database["OPTIONS"]["connect_timeout"] == 7
+    assert "statement_timeout=60000" in database["OPTIONS"]["options"]
+
+
+@pytest.mark.parametrize(
+    ("tier", "broker"),
+    [
+        ("redis://:secret@cache.example:6380/3", "redis://:secret@cache.example:6380/4"),
+        ("redis://cache.example", "redis://cache.example/1"),
+        ("rediss://cache.example/2?ssl_cert_reqs=required", "rediss://cache.example/3?ssl_cert_reqs=required"),
+        ("redis://cache.example?db=5", "redis://cache.example/6"),
+        ("unix:///run/redis.sock?db=2", "redis+socket:///run/redis.sock?virtual_host=3"),
+    ],
+)
+def test_the_broker_is_the_next_database_of_the_tier_s_server(tier: str, broker: str, tmp_path: Path) -> None:
+    assert read("settings.CELERY_BROKER_URL", tmp_path, REDIS_URL=tier) == broker
+
+
+def test_settings_of_the_app_come_from_the_environment_as_json_or_text(tmp_path: Path) -> None:
+    given = read(
+        "settings.TRAJECTORIES",
+        tmp_path,
+        TRAJECTORIES_OUTBOX_SYNCHRONOUS="NORMAL",
+        TRAJECTORIES_RELAY_IN_PROCESS="false",
+        TRAJECTORIES_REDIS_TTL_S="60",
+    )
+    assert given == {
+        "OUTBOX_PATH": str(tmp_path / "outbox.sqlite3"),
+        "OUTBOX_SYNCHRONOUS": "NORMAL",
+        "RELAY_IN_PROCESS": False,
+        "REDIS_TTL_S": 60,
+    }
+
+
+def test_a_broker_that_is_away_is_known_at_once(tmp_path: Path) -> None:
+    """Kombu's defaults would wait six seconds in each attempt of the relay."""
+    script = (
+        "import time, kombu; from trajectory_site.celery import app; began = time.monotonic()\n"
+        "try: app.send_task('nothing', retry=False)\n"
+        "except kombu.exceptions.OperationalError: print(time.monotonic() - began < 4)"
+    )
+    done = run(script, tmp_path, REDIS_URL="redis://127.0.0.1:1/0")
+    assert done.stdout.strip() == "True", done.stderr
