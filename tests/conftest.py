@@ -9,8 +9,10 @@ import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import environ
+import psycopg
 import pytest
 from django.core.cache import caches
 from django.db import connections
@@ -53,6 +55,17 @@ def postgres_url() -> Iterator[str]:
     """A Postgres server."""
     with servers.throwaway_postgres() as url:
         yield url
+
+
+@pytest.fixture
+def postgres_database(postgres_url: str) -> Iterator[str]:
+    """The URL of an empty Postgres database, for the processes of a site."""
+    name = f"site_{secrets.token_hex(6)}"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    yield urlsplit(postgres_url)._replace(path=f"/{name}").geturl()
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture(scope="session")

@@ -212,6 +212,8 @@ class Site:
     def close(self) -> None:
         for process in self._processes:
             process.kill()
+            if isinstance(process, Web):
+                process.http.close()
         self.redis.stop()
 
     def _provision(self) -> None:

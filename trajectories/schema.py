@@ -10,7 +10,8 @@ import difflib
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from itertools import islice
+from typing import Annotated, Any, Literal, TypeAlias
 from uuid import UUID
 
 import orjson
@@ -34,6 +35,11 @@ MAX_NAME = 512
 """Characters in a name. Four bytes each stay below the 2,704 bytes that a Postgres B-tree entry may have."""
 MAX_COST_USD = 1_000_000
 MAX_FREE_DEPTH = 64
+MAX_PROBLEMS = 100
+"""Problems that one answer tells; looking for more would let a small bad body cost much."""
+_MAX_PATH_PART = 100
+
+Loc: TypeAlias = tuple[int | str, ...]
 
 RFC3339_START = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:")
 NO_NUL = r"^[^\x00]*$"
@@ -71,33 +77,33 @@ SELECTION_METHODS = {
 }
 
 
-def _free_object(value: dict[str, Any]) -> dict[str, Any]:
-    problems = list(_free_problems(value, "", 1))
+def free_value(value: Any) -> Any:
+    """The client's own JSON in its one form, with everything refused in it that a later tier could not hold."""
+    problems = list(islice(_free_problems(value, (), 1), MAX_PROBLEMS))
     if problems:
-        raise PydanticCustomError("free_value", "{first}", {"first": problems[0].message, "problems": problems})
-    plain: dict[str, Any] = _plain(value)
-    return plain
+        raise PydanticCustomError("free_value", "Has values that cannot be kept", {"problems": problems})
+    return _plain(value)
 
 
-def _free_problems(value: Any, path: str, depth: int) -> Iterator[Problem]:
+def _free_problems(value: Any, loc: Loc, depth: int) -> Iterator[tuple[Loc, str, str]]:
     if depth > MAX_FREE_DEPTH:
-        yield Problem(path, "too_deep", f"Nested deeper than {MAX_FREE_DEPTH} levels")
+        yield loc, "too_deep", f"Nested deeper than {MAX_FREE_DEPTH} levels"
     elif isinstance(value, dict):
         for key, item in value.items():
             if "\x00" in key:
-                yield Problem(path, "nul_character", "A key has a NUL character")
-            yield from _free_problems(item, f"{path}.{key}", depth + 1)
+                yield loc, "nul_character", "A key has a NUL character"
+            yield from _free_problems(item, (*loc, key), depth + 1)
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            yield from _free_problems(item, f"{path}[{index}]", depth + 1)
+            yield from _free_problems(item, (*loc, index), depth + 1)
     elif isinstance(value, str):
         if "\x00" in value:
-            yield Problem(path, "nul_character", "String has a NUL character")
+            yield loc, "nul_character", "String has a NUL character"
     elif isinstance(value, float):
         if value != value or value in (float("inf"), float("-inf")):
-            yield Problem(path, "finite_number", "Input should be a finite number")
+            yield loc, "finite_number", "Input should be a finite number"
     elif isinstance(value, int) and abs(value) > MAX_INT:
-        yield Problem(path, "integer_range", "Integers beyond 2^53 - 1 are not exact in JSON; send a string")
+        yield loc, "integer_range", "Integers beyond 2^53 - 1 are not exact in JSON; send a string"
 
 
 def _plain(value: Any) -> Any:
@@ -116,7 +122,7 @@ Milliseconds = Annotated[float, Field(ge=0, le=MAX_INT), AfterValidator(_plain_n
 Number = Annotated[float, AfterValidator(_plain_number)]
 Probability = Annotated[float, Field(ge=0, le=1), AfterValidator(_plain_number)]
 Instant = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_rfc3339_text), AfterValidator(_utc)]
-FreeObject = Annotated[dict[str, Any], AfterValidator(_free_object)]
+FreeObject = Annotated[dict[str, Any], AfterValidator(free_value)]
 Outcome = Literal["success", "failure", "partial", "unknown"]
 PhaseOutcome = Literal["success", "failure", "partial", "skipped", "unknown"]
 SelectionMethod = Annotated[Name, AfterValidator(selection_method)]
@@ -234,32 +240,40 @@ def canonical(trajectory: Trajectory) -> bytes:
 
 def invalid_input(error: ValidationError) -> InvalidInput:
     """Pydantic's errors as ours, in our words and with our paths."""
-    problems = tuple(p for e in error.errors(include_url=False, include_input=False) for p in _problems(e))
+    found = (p for e in error.errors(include_url=False, include_input=False) for p in _problems(e))
+    problems = tuple(islice(found, MAX_PROBLEMS))
     first = problems[0]
     more = f" ({len(problems) - 1} more in details)" if len(problems) > 1 else ""
     where = f"{first.path}: " if first.path else ""
     code = "invalid_json" if first.code == "json_invalid" else "invalid_input"
-    return InvalidInput(f"{where}{first.message}{more}", code=code, param=first.path or None, details=problems[:100])
+    return InvalidInput(f"{where}{first.message}{more}", code=code, param=first.path or None, details=problems)
 
 
 def _problems(error: ErrorDetails) -> Iterator[Problem]:
-    path = _path(error["loc"])
-    if error["type"] == "free_value":
-        yield from (Problem(path + p.path, p.code, p.message) for p in error["ctx"]["problems"][:100])
-    elif error["type"] == "extra_forbidden":
-        yield Problem(path, "unknown_key", _unknown_key(error["loc"]))
-    elif error["type"] == "string_pattern_mismatch":
-        yield Problem(path, "nul_character", "String has a NUL character")
+    loc, code = error["loc"], error["type"]
+    if code == "free_value":
+        yield from (Problem(_path(loc + inner), *what) for inner, *what in error["ctx"]["problems"])
+    elif code == "extra_forbidden":
+        yield Problem(_path(loc), "unknown_key", _unknown_key(loc))
+    elif code == "string_pattern_mismatch":
+        yield _nul_character(loc)
     else:
-        yield Problem(path, error["type"], error["msg"])
+        yield Problem(_path(loc), code, error["msg"] + _HINTS.get(code, ""))
 
 
-def _path(loc: tuple[int | str, ...]) -> str:
-    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc]
+def _nul_character(loc: Loc) -> Problem:
+    if loc[-1] == "[key]":  # so says Pydantic of a key; before it stands the key
+        return Problem(_path(loc[:-2]), "nul_character", "A key has a NUL character")
+    return Problem(_path(loc), "nul_character", "String has a NUL character")
+
+
+def _path(loc: Loc) -> str:
+    # Cut, since a key may be as long as the body, and is in the path of all that lies below it.
+    parts = [f"[{part}]" if isinstance(part, int) else f".{part[:_MAX_PATH_PART]}" for part in loc]
     return "".join(parts).removeprefix(".")
 
 
-def _unknown_key(loc: tuple[int | str, ...]) -> str:
+def _unknown_key(loc: Loc) -> str:
     lists = [part for part in loc[:-1] if isinstance(part, str) and part in _MODEL_OF_LIST]
     model = _MODEL_OF_LIST[lists[-1]] if lists else Trajectory
     near = difflib.get_close_matches(str(loc[-1]), model.model_fields, 1)

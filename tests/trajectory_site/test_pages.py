@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 
 import pytest
 from django.http import HttpRequest, HttpResponse
@@ -20,7 +21,8 @@ def test_the_docs_page_takes_every_asset_from_the_site(client: Client) -> None:
     assets = re.findall(r'(?:src|href)="([^"]+)"', page)
     assert len(assets) == 5
     for asset in assets:
-        assert client.get(asset).status_code == 200, asset
+        with closing(client.get(asset)) as answer:
+            assert answer.status_code == 200, asset
     assert '"/v1/openapi.json"' in client.get("/docs/?script=").content.decode()
 
 
