@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import environ
+import hypothesis
 import psycopg
 import pytest
 from django.core.cache import caches
@@ -25,6 +26,10 @@ from trajectory_site import redis_url, servers
 from trajectory_site.celery import app as celery_app
 
 _ARCHIVES = {"sqlite": "default", "postgres": "postgres"}
+
+# A slow machine is no failure, and a first run builds tables of Unicode that later ones find.
+hypothesis.settings.register_profile("tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("tests")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -70,7 +75,9 @@ def postgres_database(postgres_url: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, django_db_modify_db_settings_parallel_suffix: None
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    django_db_modify_db_settings_parallel_suffix: None,
 ) -> None:
     """pytest-django makes the databases after this. SQLite in a file, as in life: other processes can open it."""
     connections.settings["default"]["TEST"]["NAME"] = str(tmp_path_factory.mktemp("sqlite") / "db.sqlite3")
@@ -106,7 +113,8 @@ def redis_server_url(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -
         for used in (url, redis_url.broker(url)):
             with _client(used) as client:
                 if client.dbsize():
-                    raise pytest.UsageError(f"Tests empty their Redis databases, and {used} has keys. Name another one.")
+                    number = redis_url.database(used)
+                    raise pytest.UsageError(f"Tests empty their Redis databases, and {number} has keys. Name another.")
         yield url
         for used in (url, redis_url.broker(url)):
             with _client(used) as client:
@@ -148,9 +156,10 @@ def celery_broker(redis_server_url: str) -> Iterator[str]:
 
 
 def _publish_to(url: str) -> None:
-    celery_app.pool.force_close_all()
-    celery_app._after_fork()  # forgets the pools of connections and producers
-    celery_app.conf.broker_url = url
+    # A pool of connections is made at first use; as after a fork, the app then makes new ones.
+    celery_app.pool.force_close_all()  # type: ignore[attr-defined]
+    celery_app._after_fork()  # type: ignore[attr-defined]
+    celery_app.conf.update(broker_url=url)
 
 
 # --- Processes

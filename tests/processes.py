@@ -89,7 +89,7 @@ class Process:
     def wait_for(self, condition: Callable[[], T], what: str) -> T:
         """As ``wait_until``, but fails at once, and with the output, where the program ends before."""
         try:
-            return wait_until(lambda: condition() or self._expect_running(), what=what)  # type: ignore[return-value]
+            return wait_until(lambda: self._unless_ended(condition()), what=what)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.output}") from None
 
@@ -112,9 +112,10 @@ class Process:
             self.signal_group(signal.SIGKILL)
         self.wait()
 
-    def _expect_running(self) -> None:
-        if not self.is_running:
+    def _unless_ended(self, value: T) -> T:
+        if not value and not self.is_running:
             raise AssertionError(f"It ended with exit code {self.wait()}.")
+        return value
 
 
 class Web(Process):

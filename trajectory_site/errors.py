@@ -9,7 +9,9 @@ from django.views import defaults
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     if not _is_api(request):
         return defaults.bad_request(request, exception)
-    return _error(400, "invalid_request_error", "bad_request", "The request is malformed, or its Host is not served here.")
+    return _error(
+        400, "invalid_request_error", "bad_request", "The request is malformed, or its Host is not served here."
+    )
 
 
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:

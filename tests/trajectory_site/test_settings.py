@@ -102,3 +102,17 @@ def test_a_broker_that_is_away_is_known_at_once(tmp_path: Path) -> None:
     )
     done = run(script, tmp_path, REDIS_URL="redis://127.0.0.1:1/0")
     assert done.stdout.strip() == "True", done.stderr
+
+
+def test_behind_https_django_s_deployment_checks_have_nothing_to_say(tmp_path: Path) -> None:
+    script = "from django.core.management import execute_from_command_line as run; run(['', 'check', '--deploy', '--fail-level=WARNING'])"
+    done = run(
+        script,
+        tmp_path,
+        SECRET_KEY="".join(map(chr, range(ord("0"), ord("z")))),
+        SECURE_SSL_REDIRECT="1",
+        SECURE_HSTS_SECONDS="31536000",
+        SECURE_HSTS_INCLUDE_SUBDOMAINS="1",
+        SECURE_HSTS_PRELOAD="1",
+    )
+    assert done.returncode == 0, done.stderr
