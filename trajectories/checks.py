@@ -1,1 +1,223 @@
-"""System checks."""
+"""System checks of the settings, each with an id and a hint.
+
+Those that ask a server run with ``check --deploy`` alone: a project must start, and pass its CI, while Redis is away.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from celery import current_app
+from django.apps import AppConfig
+from django.conf import settings as django_settings
+from django.core.checks import CheckMessage, Error, register
+from django.core.checks import Warning as CheckWarning
+from django.utils.module_loading import import_string
+from django_redis import get_redis_connection
+from django_redis.cache import RedisCache
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from trajectories.conf import Settings, read_settings, unknown_keys, wrong_types
+
+MOUNTS = Path("/proc/self/mounts")
+# SQLite's WAL shares memory and locks between processes, which these do not offer or not reliably.
+# fmt: off
+NETWORK_FILE_SYSTEMS = frozenset((
+    "9p", "afs", "beegfs", "ceph", "cifs", "davfs", "davfs2", "gcsfuse", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs",
+    "nfs4", "rclone", "s3fs", "smb", "smb3", "smbfs", "sshfs",
+))
+# fmt: on
+MEMORY_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs"})
+_ESCAPE = re.compile(r"\\([0-7]{3})")
+"""How that file writes a blank in a path."""
+_BROKER_TIMEOUT_S = 3
+
+_Found = Iterator[CheckMessage]
+
+
+@register("trajectories")
+def check_settings(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """What is wrong with ``TRAJECTORIES``; what depends on its form is looked at once the form is right."""
+    given = getattr(django_settings, "TRAJECTORIES", {})
+    return list(_form(given)) or [message for check in _CHECKS for message in check(read_settings())]
+
+
+@register("trajectories", deploy=True)
+def check_servers(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """Whether Redis and the broker answer, and whether the outbox outlives its container."""
+    if check_settings(app_configs):
+        return []
+    return [message for check in _DEPLOY_CHECKS for message in check(read_settings())]
+
+
+def _form(given: Any) -> _Found:
+    if not isinstance(given, Mapping):
+        hint = 'TRAJECTORIES = {"OUTBOX_PATH": "/var/lib/myproject/outbox.sqlite3"}'
+        yield Error(f"TRAJECTORIES is a {type(given).__name__} and not a dict.", hint=hint, id="trajectories.E001")
+        return
+    for key, near in unknown_keys({str(key): value for key, value in given.items()}).items():
+        hint = (
+            f"Did you mean {near!r}?" if near else f"There are {', '.join(f.name.upper() for f in fields(Settings))}."
+        )
+        yield Error(f"TRAJECTORIES has no setting {key!r}.", hint=hint, id="trajectories.E002")
+    for key, wanted in wrong_types(given).items():
+        hint = "Wrap it in str()." if isinstance(given[key], os.PathLike) else f"It wants {wanted}."
+        yield Error(f"TRAJECTORIES[{key!r}] cannot be {given[key]!r}.", hint=hint, id="trajectories.E003")
+
+
+def _check_numbers(conf: Settings) -> _Found:
+    for f in fields(Settings):
+        value, least = getattr(conf, f.name), 1 if f.type == "int" else 0
+        if f.type in ("int", "float") and not (math.isfinite(value) and value >= least):
+            yield _bad_number(f.name, value, f"It wants at least {least}.")
+    if conf.resend_after_s == 0:
+        yield _bad_number("resend_after_s", 0, "Every batch would be sent again at once, and for ever.")
+    for small, large in (("resend_after_s", "resend_max_s"), ("max_record_bytes", "max_request_bytes")):
+        if getattr(conf, large) < getattr(conf, small):
+            yield _bad_number(large, getattr(conf, large), f"It wants at least {small.upper()}.")
+
+
+def _bad_number(name: str, value: float, hint: str) -> CheckMessage:
+    return Error(f"TRAJECTORIES[{name.upper()!r}] cannot be {value!r}.", hint=hint, id="trajectories.E004")
+
+
+def _check_outbox(conf: Settings) -> _Found:
+    if not conf.outbox_path:
+        hint = "A file on a disk of this host, in a container on a volume that outlives it."
+        yield Error("TRAJECTORIES has no OUTBOX_PATH.", hint=hint, id="trajectories.E005")
+        return
+    if not Path(conf.outbox_path).is_absolute():
+        hint = "Processes started from different directories would have different outboxes: str(BASE_DIR / ...)."
+        yield Error(f"OUTBOX_PATH {conf.outbox_path} is not absolute.", hint=hint, id="trajectories.E006")
+        return
+    yield from _check_outbox_file_system(conf.outbox_path)
+    if not _can_write(Path(conf.outbox_path)):
+        hint = f"The user {os.getuid()} of this process must be allowed to write there."
+        yield Error(f"The outbox {conf.outbox_path} cannot be written to.", hint=hint, id="trajectories.E008")
+
+
+def _check_outbox_file_system(path: str) -> _Found:
+    kind = _file_system_of(Path(path))
+    if kind in NETWORK_FILE_SYSTEMS:
+        hint = "SQLite loses data where locks and memory are not shared by all processes. Use a disk of this host."
+        yield Error(f"The outbox {path} is on a network file system ({kind}).", hint=hint, id="trajectories.E007")
+    if kind in MEMORY_FILE_SYSTEMS:
+        hint = "Acknowledged records are lost when this host restarts. Use a disk."
+        yield CheckWarning(f"The outbox {path} is in memory ({kind}).", hint=hint, id="trajectories.W001")
+
+
+def _file_system_of(path: Path) -> str | None:
+    """Type of the file system that ``path`` is or will be on; None where the system does not say."""
+    try:
+        mounts = [line.split() for line in MOUNTS.read_text().splitlines()]
+    except OSError:
+        return None
+    place, found = path.resolve(), (-1, "")
+    for _, point, kind, *_rest in mounts:
+        mounted = Path(_ESCAPE.sub(lambda code: chr(int(code[1], 8)), point))
+        # The longest path wins, and of two at one place the later, which covers the other.
+        if place.is_relative_to(mounted) and len(mounted.parts) >= found[0]:
+            found = len(mounted.parts), kind
+    return found[1].removeprefix("fuse.") or None
+
+
+def _can_write(path: Path) -> bool:
+    if path.exists():
+        return path.is_file() and os.access(path, os.R_OK | os.W_OK) and os.access(path.parent, os.W_OK | os.X_OK)
+    there = next(parent for parent in path.parents if parent.exists())
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+
+
+def _check_cache(conf: Settings) -> _Found:
+    caches = django_settings.CACHES
+    if conf.cache_alias not in caches:
+        hint = (
+            f'CACHES["{conf.cache_alias}"] = {{"BACKEND": "django_redis.cache.RedisCache", "LOCATION": "redis://…/3"}}'
+        )
+        yield Error(f"CACHES has no {conf.cache_alias!r}, the Redis tier.", hint=hint, id="trajectories.E009")
+        return
+    if not _is_django_redis(caches[conf.cache_alias]):
+        hint = "The tier needs django_redis.cache.RedisCache, for its connection."
+        backend = caches[conf.cache_alias].get("BACKEND")
+        yield Error(f"CACHES[{conf.cache_alias!r}] has the backend {backend}.", hint=hint, id="trajectories.E010")
+    ours = caches[conf.cache_alias].get("LOCATION")
+    for alias, other in caches.items():
+        if alias != conf.cache_alias and ours and other.get("LOCATION") == ours:
+            hint = "clear() of either empties the whole database, with all records in it. Give it a number of its own."
+            message = f"CACHES[{alias!r}] is the same Redis database as the Redis tier."
+            yield CheckWarning(message, hint=hint, id="trajectories.W002")
+
+
+def _is_django_redis(cache: Mapping[str, Any]) -> bool:
+    try:
+        return issubclass(import_string(cache.get("BACKEND", "")), RedisCache)
+    except (ImportError, TypeError):
+        return False
+
+
+def _check_tenant_from_request(conf: Settings) -> _Found:
+    path = conf.tenant_from_request
+    if path is None:
+        return
+    try:
+        is_callable, why = callable(import_string(path)), "it cannot be called"
+    except ImportError as error:
+        is_callable, why = False, str(error)
+    if not is_callable:
+        hint = "A function of the request, which returns the slug of a tenant, or None."
+        message = f"TENANT_FROM_REQUEST {path!r} is of no use: {why}."
+        yield Error(message, hint=hint, id="trajectories.E011")
+
+
+def _check_phase_aliases(conf: Settings) -> _Found:
+    for name in {*conf.phase_aliases, *conf.phase_aliases.values()}:
+        if name != name.strip().casefold():
+            hint = f"Phase names are compared in small letters: {name.strip().casefold()!r}."
+            yield Error(f"PHASE_ALIASES has {name!r}, which no phase is.", hint=hint, id="trajectories.E012")
+
+
+_CHECKS: Sequence[Callable[[Settings], _Found]] = (
+    _check_numbers,
+    _check_outbox,
+    _check_cache,
+    _check_tenant_from_request,
+    _check_phase_aliases,
+)
+
+
+def _check_redis(conf: Settings) -> _Found:
+    try:
+        get_redis_connection(conf.cache_alias).ping()
+    except (RedisError, OSError) as error:
+        hint = "Records are accepted all the same, and wait in the outbox."
+        yield CheckWarning(f"The Redis tier does not answer: {error}", hint=hint, id="trajectories.W003")
+
+
+def _check_broker(conf: Settings) -> _Found:
+    connection = current_app.connection_for_write(connect_timeout=_BROKER_TIMEOUT_S)
+    with connection:
+        try:
+            connection.ensure_connection(max_retries=1, timeout=_BROKER_TIMEOUT_S)
+        except (OperationalError, OSError) as error:
+            hint = (
+                "Records are accepted all the same, and wait in the outbox. Which broker it is, Celery's settings say."
+            )
+            message = f"Celery's broker {connection.as_uri()} does not answer: {error}"
+            yield CheckWarning(message, hint=hint, id="trajectories.W004")
+
+
+def _check_container(conf: Settings) -> _Found:
+    if _file_system_of(Path(conf.outbox_path)) == "overlay":
+        hint = "Mount a volume there; else acknowledged records that no worker has fetched go with the container."
+        message = f"The outbox {conf.outbox_path} is in the writable layer of a container."
+        yield CheckWarning(message, hint=hint, id="trajectories.W005")
+
+
+_DEPLOY_CHECKS: Sequence[Callable[[Settings], _Found]] = (_check_redis, _check_broker, _check_container)

@@ -71,7 +71,7 @@ class Settings:
     """Run the relay as a thread of the web process. Off where ``manage.py relay`` runs beside it."""
 
     hot_max_records: int = 10_000
-    """Records that the hot cache of a process holds per tenant: those with the highest positions."""
+    """Records that the hot cache of a process holds per tenant: the newest, by when their id was first accepted."""
 
     hot_max_bytes: int = 1024**3
     """Memory that the hot cache of a process may take over all tenants, by its own estimate."""
@@ -89,7 +89,7 @@ class Settings:
     """How long an export waits for earlier records of this host to reach the archive before it answers 503."""
 
     phase_aliases: Mapping[str, str] = field(default_factory=dict)
-    """More names under which phases are grouped, beside the built-in ones: ``{"qa": "test"}``. Applies to what is accepted from then on."""
+    """More names under which phases are grouped, beside the built-in ones, in small letters: ``{"qa": "test"}``. Applies to what is accepted from then on."""
 
     tenant_from_request: str | None = None
     """Dotted path of a function from request to ``Caller`` or tenant slug (``None``: not authenticated), in place of API keys."""

@@ -11,10 +11,9 @@ from typing import Annotated, Any
 from uuid import UUID, uuid5
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from trajectories.exceptions import InvalidInput
 from trajectories.schema import (
     MAX_PHASES,
     Cost,
@@ -24,6 +23,7 @@ from trajectories.schema import (
     Name,
     Text,
     Trajectory,
+    free_value,
     invalid_input,
     parse,
 )
@@ -32,7 +32,9 @@ DIALECT_ID_NAMESPACE = UUID("6b0c2c57-4a35-5f0e-9d5b-2f6d0f3c1c52")
 """Ids of this dialect that are no UUIDs become UUIDv5 under it."""
 
 
-def _epoch_ms(value: float) -> datetime:
+def _epoch_ms(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
     try:
         return datetime.fromtimestamp(value / 1000, UTC)
     except (OverflowError, ValueError, OSError):
@@ -41,11 +43,17 @@ def _epoch_ms(value: float) -> datetime:
         ) from None
 
 
-EpochMs = Annotated[float, AfterValidator(_epoch_ms)]
+EpochMs = Annotated[
+    Instant,
+    BeforeValidator(_epoch_ms),
+    WithJsonSchema({"anyOf": [{"type": "string", "format": "date-time"}, {"type": "number"}]}),
+]
+"""RFC 3339 too. Not a union: of its errors each would be told, under a path that names the branch."""
 
 
 class _CamelBody(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+    __pydantic_extra__: dict[str, Annotated[Any, AfterValidator(free_value)]]
 
 
 class CamelPhase(_CamelBody):
@@ -85,10 +93,8 @@ class CamelFeedbackLoop(_CamelBody):
 class CamelTrajectory(_CamelBody):
     """The body of the existing CLI, as it posts it."""
 
-    id: Name | None = None
-    timestamp: Instant | EpochMs | None = Field(
-        None, description="End of the run; RFC 3339 or milliseconds since 1970."
-    )
+    id: Annotated[Name, Field(min_length=1)] | None = None
+    timestamp: EpochMs | None = Field(None, description="End of the run; RFC 3339 or milliseconds since 1970.")
     request: Text
     projectPath: Name | None = None
     projectType: Name | None = None
@@ -106,10 +112,11 @@ def read(data: bytes) -> Trajectory:
         InvalidInput: 400, with the paths of the dialect that was recognised.
     """
     try:
-        return parse(data)
-    except InvalidInput as error:
-        if error.code == "invalid_json" or not _is_camel(data):
-            raise
+        return Trajectory.model_validate_json(data)
+    except ValidationError as error:
+        # Told only if it is not camelCase: words for a hundred unknown keys cost more than the rest of the request.
+        if not _is_camel(data):
+            raise invalid_input(error) from None
     try:
         body = CamelTrajectory.model_validate_json(data)
     except ValidationError as error:
@@ -130,7 +137,14 @@ def _trajectory(body: CamelTrajectory) -> dict[str, Any]:
     phases = [_phase(phase) for phase in body.phases]
     ran = sum(1 for phase in phases if phase["outcome"] != "skipped")
     known_id = _uuid(body.id)
-    metadata = _extra(body) | {"projectType": body.projectType, "id": None if known_id else body.id}
+    rest = {
+        "id": None if known_id else body.id,
+        "projectType": body.projectType,
+        # Under their own names, since a key of theirs may also be one of the whole.
+        "outcome": outcome and _extra(outcome) | _without_none({"phasesCompleted": outcome.phasesCompleted}),
+        "feedbackLoops": [_extra(loop) for loop in body.feedbackLoops or [] if _extra(loop)],
+    }
+    metadata = _extra(body) | {key: value for key, value in rest.items() if value}
     canonical: dict[str, Any] = {
         "id": known_id or (body.id and uuid5(DIALECT_ID_NAMESPACE, body.id)),
         "request_summary": body.request,
@@ -143,7 +157,6 @@ def _trajectory(body: CamelTrajectory) -> dict[str, Any]:
     }
     if outcome:
         total = outcome.phasesTotal
-        metadata |= _extra(outcome) | {"phasesCompleted": outcome.phasesCompleted}
         canonical |= {
             "outcome": "success" if outcome.success else "failure",
             "total_phases": total,
@@ -154,7 +167,7 @@ def _trajectory(body: CamelTrajectory) -> dict[str, Any]:
             "critical_findings": outcome.criticalFindings,
             "files_changed": outcome.filesChanged,
         }
-    return canonical | {"metadata": _without_none(metadata) or None}
+    return canonical | {"metadata": metadata or None}
 
 
 def _phase(phase: CamelPhase) -> dict[str, Any]:
@@ -163,7 +176,7 @@ def _phase(phase: CamelPhase) -> dict[str, Any]:
     def known(value: float | None) -> float | None:
         return None if outcome == "failure" and value == 0 else value
 
-    metadata = {**_extra(phase), "subagentType": phase.subagentType, "outputLength": known(phase.outputLength)}
+    rest = {"subagentType": phase.subagentType, "outputLength": known(phase.outputLength)}
     return {
         "phase_name": phase.phase,
         "agent": phase.agentId,
@@ -175,7 +188,7 @@ def _phase(phase: CamelPhase) -> dict[str, Any]:
         "duration_ms": known(phase.duration),
         "outcome": outcome,
         "error": phase.error,
-        "metadata": _without_none(metadata) or None,
+        "metadata": _extra(phase) | _without_none(rest) or None,
     }
 
 

@@ -82,20 +82,31 @@ class ApiKey(models.Model):
         return f"{self.prefix}… {self.name}".strip()
 
 
-class Trajectory(models.Model):
+class _Version(models.Model):
+    """A version of a trajectory with its stamps, as ``record.Record`` has them."""
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+", db_index=False)
+    trajectory_id = models.UUIDField()
+    stamp = models.BigIntegerField()
+    digest = models.CharField(max_length=32)
+    revision = models.BigIntegerField()
+    recorded_at_us = models.BigIntegerField()
+
+    class Meta:
+        abstract = True
+
+    def __str__(self) -> str:
+        return str(self.trajectory_id)
+
+
+class Trajectory(_Version):
     """One trajectory: its canonical bytes, and in columns what filters and stats ask for.
 
     ``seq`` is the order in which ids were first archived and never changes; ``changed`` grows with every visible change.
     """
 
-    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+", db_index=False)
-    trajectory_id = models.UUIDField()
     seq = models.BigIntegerField()
     changed = models.BigIntegerField()
-    stamp = models.BigIntegerField()
-    digest = models.CharField(max_length=32)
-    revision = models.BigIntegerField()
-    recorded_at_us = models.BigIntegerField()
     body = models.TextField()
 
     request_summary_folded = models.TextField()
@@ -133,9 +144,6 @@ class Trajectory(models.Model):
             models.Index(fields=["tenant", "source", "-recorded_at_us"], name="trajectories_source"),
         ]
 
-    def __str__(self) -> str:
-        return str(self.trajectory_id)
-
 
 class Phase(models.Model):
     """One phase of a trajectory, by its place in the list. ``phase`` is the group, ``phase_name`` the name as sent."""
@@ -168,15 +176,9 @@ class Phase(models.Model):
         return self.phase_name
 
 
-class Quarantined(models.Model):
+class Quarantined(_Version):
     """A version of a record that the archive refused, kept with the reason until somebody looks."""
 
-    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+", db_index=False)
-    trajectory_id = models.UUIDField()
-    stamp = models.BigIntegerField()
-    digest = models.CharField(max_length=32)
-    revision = models.BigIntegerField()
-    recorded_at_us = models.BigIntegerField()
     body = models.BinaryField()
     error = models.TextField()
     quarantined_at = models.DateTimeField(default=timezone.now)
@@ -186,6 +188,3 @@ class Quarantined(models.Model):
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["tenant", "trajectory_id", "stamp"], name="trajectories_quarantined_once"),
         ]
-
-    def __str__(self) -> str:
-        return str(self.trajectory_id)

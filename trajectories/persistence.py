@@ -13,7 +13,7 @@ from uuid import UUID
 from trajectories.conf import read_settings
 from trajectories.record import Record
 from trajectories.tiers import archive
-from trajectories.tiers.mirror import RefusedRecord, mirror, quarantine
+from trajectories.tiers.mirror import RefusedRecord, holds, mirror, quarantine
 from trajectories.tiers.redis import redis_tier
 
 logger = logging.getLogger(__name__)
@@ -29,12 +29,16 @@ def persist(records: Sequence[Record]) -> None:
         RedisError: Redis is away or refuses writes; nothing went into the archive.
         archive.ArchiveError: the archive is away. In both cases the relay sends the batch again.
     """
-    held = dict(zip(map(_key, records), redis_tier().merge(records, is_settled=False), strict=True))
+    tier = redis_tier()
+    server = tier.server()
+    held = dict(zip(map(_key, records), tier.merge(records, is_settled=False), strict=True))
     stored = _mirror_or_quarantine(records)
-    # The archive has seen this id before, and Redis had not or in another order.
-    differing = [r for r in stored if (r.stamp, r.digest, r.revision, r.recorded_at_us) != held[_key(r)]]
-    if differing:
-        redis_tier().merge(differing, is_settled=True)
+    if tier.server() == server:
+        # The archive has seen this id before, and Redis had not or in another order.
+        stored = [r for r in stored if (r.stamp, r.digest, r.revision, r.recorded_at_us) != held[_key(r)]]
+    # Otherwise it was wiped meanwhile, and may have been rebuilt before the archive had these.
+    if stored:
+        tier.merge(stored, is_settled=True)
 
 
 def _key(record: Record) -> tuple[str, UUID]:
@@ -72,6 +76,7 @@ def _mirror_or_quarantine(records: Sequence[Record]) -> list[Record]:
             middle = len(records) // 2
             return _mirror_or_quarantine(records[:middle]) + _mirror_or_quarantine(records[middle:])
         logger.exception("Quarantined: %s of tenant %s.", records[0].id, records[0].tenant)
+        # In this order: once it is in quarantine nobody sends it again, so nobody would withdraw it.
+        redis_tier().withdraw(records[0], has_older=holds(records[0]))
         quarantine(records[0], str(error))
-        redis_tier().withdraw(records[0])
         return []

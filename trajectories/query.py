@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import difflib
+import re
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from trajectories.schema import Instant, Outcome, selection_method
 OUTCOMES = get_args(Outcome)
 BIGGEST = 2**63 - 1
 """Bounds are cut to what a 64-bit column holds; every stored value is below it."""
+
+_NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 class Condition(NamedTuple):
@@ -105,13 +108,12 @@ def _time_us(text: str) -> int:
 def _scaled(divisor: int) -> Callable[[str], int]:
     def read(text: str) -> int:
         try:
-            number = Decimal(text)
-            if not number.is_finite() or number < 0:
-                raise ValueError
-            # Exact, and cut to the column's range before a huge exponent could be expanded.
-            return BIGGEST if number.adjusted() > 18 else min(BIGGEST, round(number * divisor))
-        except (InvalidOperation, ValueError):
+            # By the pattern first, since Decimal also reads 1_000, blanks, NaN and the digits of every script.
+            number = Decimal(text if _NUMBER.fullmatch(text) else "")
+        except InvalidOperation:
             raise ValueError("must be a number of at least 0") from None
+        # Exact, and cut to the column's range before a huge exponent could be expanded.
+        return BIGGEST if number and number.adjusted() > 18 else min(BIGGEST, round(number * divisor))
 
     return read
 

@@ -1,8 +1,8 @@
 """The read side: one answer out of all tiers.
 
 At and above the hot cache's floor the hot cache answers. Below it the archive does, except for ids of which this host's
-outbox has a version that the archive may not have yet: these come from the outbox and replace what the archive says.
-The outbox is always read before the archive, so a record on its way from one to the other is seen at least once.
+outbox has versions that the archive may not have yet: these are merged into what the archive says, as they will be there.
+The outbox is read before the archive, and at one moment, so a record on its way from one to the other is seen just once.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from trajectories.tiers.redis import RedisError, redis_tier
 _EXPORT_PAGE = 100
 """At 1 MiB a record the most that an export holds at a time is 100 MiB."""
 _ARCHIVE_PAGE_MIN = 20
-_SUBTRACT_CHUNK = 500
+_WAITING_CHUNK = 200
 _WAIT_S = 0.02
 
 
@@ -78,14 +78,14 @@ def retrieve(tenant: str, id_: UUID) -> Record:
     view = hot().view(tenant)
     if held := view.by_id.get(id_):
         return held.record
-    row, has_all = outbox().find(tenant, id_), view.is_filled and view.floor is None
+    versions, has_all = outbox().versions(tenant, id_), view.is_filled and view.floor is None
     try:
         stored = None if has_all else _from_redis(view, tenant, id_) or archive.find(tenant, id_)
     except archive.ArchiveError as error:
-        if row is None:
+        if not versions:
             raise ArchiveUnavailable("The record is not in the hot cache and the archive is away.") from error
         stored = None
-    found = merge(stored, row, is_settled=False) if row else stored
+    found = _merged(stored, versions)
     if found is None:
         raise NotFound(f"There is no trajectory {id_}.", param="id")
     return found
@@ -100,14 +100,13 @@ def stats(tenant: str, query: Query) -> dict[str, Any]:
             summary.add(held.facets)
     tiers, is_complete = _tiers(view), view.is_filled and view.is_following
     if view.floor is not None:
-        replaced = list(outbox().waiting_ids(tenant))
-        for record in _waiting(tenant, view, query, view.floor):
-            summary.add(facets_of(record.body))
-        try:
-            summary.merge(_archived_summary(tenant, query, view.floor, replaced))
-            tiers.append("archive")
-        except archive.ArchiveError:
-            is_complete = False
+        with outbox().snapshot():
+            try:
+                summary.merge(_summary_below(tenant, view, query, view.floor))
+                tiers.append("archive")
+            except archive.ArchiveError:
+                is_complete = False
+                summary.merge(_waiting_summary(tenant, view, query, view.floor))
     return summary.as_json() | {"window": _window(query, tiers, is_complete=is_complete)}
 
 
@@ -143,44 +142,85 @@ def export(tenant: str, query: Query, *, after: UUID | None, has_end: bool) -> I
 
 
 def _below_floor(tenant: str, view: View, query: Query, below: Position, count: int) -> list[Record]:
-    waiting = list(islice(_waiting(tenant, view, query, below), count))
-    archived = _archived(tenant, view, query, below, count)
-    newest_first = merge_sorted(waiting, archived, key=lambda record: record.position, reverse=True)
     found: dict[UUID, Record] = {}
-    for record in newest_first:
-        if len(found) == count:
-            break
-        # Waiting comes first among equals, and never lies lower than the archive's version of the same id.
-        found.setdefault(record.id, record)
+    with outbox().snapshot():
+        waiting = islice(_waiting(tenant, view, query, below), count)
+        # The first of them is looked for before the archive is: the outbox goes first.
+        archived = _archived(tenant, view, query, below, count)
+        for record in merge_sorted(waiting, archived, key=lambda record: record.position, reverse=True):
+            if len(found) == count:
+                break
+            found.setdefault(record.id, record)
     return list(found.values())
 
 
 def _waiting(tenant: str, view: View, query: Query, below: Position) -> Iterator[Record]:
-    for record in outbox().waiting_below(tenant, below):
-        if record.id not in view.by_id and query.matches(record.recorded_at_us, facets_of(record.body)):
-            yield record
+    """What waits in the outbox, where the archive does not put it at a lower position; by position."""
+    waiting = (record for record in outbox().waiting_below(tenant, below) if record.id not in view.by_id)
+    while chunk := list(islice(waiting, _WAITING_CHUNK)):
+        ids = [record.id for record in chunk]
+        stored, versions = archive.find_many(tenant, ids), outbox().waiting_versions(tenant, ids)
+        for own in chunk:
+            known = stored.get(own.id)
+            if known is None or known.position >= own.position:
+                yield from _if_matching(query, _merged(known, versions[own.id]))
 
 
 def _archived(tenant: str, view: View, query: Query, below: Position, count: int) -> Iterator[Record]:
+    """What the archive has, less what ``_waiting`` shows; by position."""
     size = max(count, _ARCHIVE_PAGE_MIN)
     page: list[Record] | None = None
     while page is None or len(page) == size:
         page = archive.newest(tenant, query, below, size)
-        replaced = set(outbox().waiting_ids(tenant, among=[record.id for record in page]))
+        versions = outbox().waiting_versions(tenant, [record.id for record in page])
         for record in page:
-            if record.id not in replaced and record.id not in view.by_id:
+            if record.id in view.by_id:
+                continue
+            own = versions.get(record.id)
+            if own is None:
                 yield record
+            elif own[-1].position > record.position:
+                yield from _if_matching(query, _merged(record, own))
         if page:
             below = page[-1].position
 
 
-def _archived_summary(tenant: str, query: Query, below: Position, replaced: list[UUID]) -> Summary:
-    """What the archive has below ``below``, less the ids in ``replaced``: taken away instead of left out, as they may be many."""
+def _merged(known: Record | None, versions: Iterable[Record]) -> Record | None:
+    for version in versions:
+        known = merge(known, version, is_settled=False)
+    return known
+
+
+def _if_matching(query: Query, record: Record | None) -> Iterator[Record]:
+    if record is not None and query.matches(record.recorded_at_us, facets_of(record.body)):
+        yield record
+
+
+def _summary_below(tenant: str, view: View, query: Query, floor: Position) -> Summary:
+    """Of what lies below ``floor``. Waiting ids are taken away from what the archive counts, since they may be many, and merged."""
+    waiting = outbox().waiting_ids(tenant)
     with archive.snapshot():
-        summary = archive.summary(tenant, query, below)
-        for start in range(0, len(replaced), _SUBTRACT_CHUNK):
-            chunk = replaced[start : start + _SUBTRACT_CHUNK]
-            summary.merge(archive.summary(tenant, query, below, only=chunk), times=-1)
+        summary = archive.summary(tenant, query, floor)
+        for start in range(0, len(waiting), _WAITING_CHUNK):
+            chunk = waiting[start : start + _WAITING_CHUNK]
+            summary.merge(archive.summary(tenant, query, floor, only=chunk), times=-1)
+            unseen = [id_ for id_ in chunk if id_ not in view.by_id]
+            stored = archive.find_many(tenant, unseen)
+            for id_, versions in outbox().waiting_versions(tenant, unseen).items():
+                for record in _if_matching(query, _merged(stored.get(id_), versions)):
+                    # What lies above it has come after the view was taken.
+                    if record.position < floor:
+                        summary.add(facets_of(record.body))
+    return summary
+
+
+def _waiting_summary(tenant: str, view: View, query: Query, floor: Position) -> Summary:
+    """What this host knows of what lies below ``floor`` while the archive is away."""
+    summary = Summary()
+    for own in outbox().waiting_below(tenant, floor):
+        if own.id not in view.by_id:
+            for record in _if_matching(query, own):
+                summary.add(facets_of(record.body))
     return summary
 
 

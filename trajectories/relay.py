@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from django.db import close_old_connections, connections
 from kombu.exceptions import OperationalError as BrokerError
@@ -31,12 +31,14 @@ logger = logging.getLogger(__name__)
 
 _IDLE_S = 0.1
 """Between two looks at an outbox that other processes write to."""
+_SEND_EVERY_S = 0.1
 _CONFIRM_FIRST_S = 0.02
 _CONFIRM_LATER_S = 0.5
 _PRUNE_EVERY_S = 5.0
 _REBUILD_CHECK_EVERY_S = 2.0
 _LOCK_EVERY_S = 1.0
 _AFTER_FAILURE_S = 1.0
+_WARN_EVERY_S = 60.0
 
 
 @dataclass(slots=True)
@@ -44,13 +46,23 @@ class _Batch:
     """Rows that were sent together and are not all in the archive yet."""
 
     rows: dict[int, Row]
-    sent_at: float
     attempts: int = 1
+    sent_at: float = field(default_factory=time.monotonic)
+    look_at: float = 0.0
     look_after_s: float = _CONFIRM_FIRST_S
-    looked_at: float = field(default=float("-inf"))
+
+    def sent(self, attempts: int) -> None:
+        self.sent_at, self.attempts, self.look_after_s = time.monotonic(), attempts, _CONFIRM_FIRST_S
+
+    def look_again(self, now: float) -> None:
+        self.look_at, self.look_after_s = now + self.look_after_s, min(self.look_after_s * 2, _CONFIRM_LATER_S)
 
     def resend_at(self, conf: Settings) -> float:
         return self.sent_at + min(conf.resend_after_s * 2.0 ** (self.attempts - 1), conf.resend_max_s)
+
+
+def _version(row: Row) -> archive.Version:
+    return row.record.tenant, row.record.id, row.record.stamp
 
 
 class Relay:
@@ -60,8 +72,9 @@ class Relay:
         self._conf = read_settings()
         self._batches: list[_Batch] = []
         self._sent_n = 0
-        self._pruned_at = self._rebuild_checked_at = float("-inf")
+        self._sent_at = self._pruned_at = self._rebuild_checked_at = float("-inf")
         self._failing: set[str] = set()
+        self._warned_at: dict[str, float] = {}
 
     def step(self) -> bool:
         """Confirm, send and tidy once; whether anything is under way. What is away stops its own part only."""
@@ -70,11 +83,15 @@ class Relay:
                 part()
                 self._failing.discard(part.__name__)
             except (BrokerError, RedisError, archive.ArchiveError, Unavailable) as error:
-                if part.__name__ not in self._failing:
-                    logger.warning("The relay keeps trying to %s: %s", part.__name__.strip("_"), error)
                 self._failing.add(part.__name__)
+                self._warn(part.__name__, error)
                 close_old_connections()
         return bool(self._batches)
+
+    def _warn(self, part: str, error: Exception) -> None:
+        if time.monotonic() - self._warned_at.get(part, float("-inf")) >= _WARN_EVERY_S:
+            self._warned_at[part] = time.monotonic()
+            logger.warning("The relay keeps trying to %s: %s", part.strip("_"), error)
 
     @property
     def is_failing(self) -> bool:
@@ -92,17 +109,18 @@ class Relay:
 
     def _confirm(self) -> None:
         now = time.monotonic()
-        due = [batch for batch in self._batches if now - batch.looked_at >= batch.look_after_s]
+        due = [batch for batch in self._batches if now >= batch.look_at]
         for batch in due:
-            batch.looked_at, batch.look_after_s = now, min(batch.look_after_s * 2, _CONFIRM_LATER_S)
-            versions = {n: (row.record.tenant, row.record.id, row.record.stamp) for n, row in batch.rows.items()}
-            confirmed, refused = archive.decided(list(versions.values()))
-            if confirmed or refused:
-                outbox().settle(
-                    [n for n, version in versions.items() if version in confirmed],
-                    [n for n, version in versions.items() if version in refused],
-                )
-                batch.rows = {n: row for n, row in batch.rows.items() if versions[n] not in confirmed | refused}
+            batch.look_again(now)
+        versions = {n: _version(row) for batch in due for n, row in batch.rows.items()}
+        confirmed, refused = archive.decided(list(versions.values())) if versions else (set(), set())
+        if confirmed or refused:
+            outbox().settle(
+                [n for n, version in versions.items() if version in confirmed],
+                [n for n, version in versions.items() if version in refused],
+            )
+        for batch in due:
+            batch.rows = {n: row for n, row in batch.rows.items() if versions[n] not in confirmed | refused}
         self._batches = [batch for batch in self._batches if batch.rows]
 
     def _resend(self) -> None:
@@ -110,20 +128,20 @@ class Relay:
         if due and tasks.waiting_messages() < self._conf.queue_max_messages:
             for batch in due:
                 self._publish(list(batch.rows.values()))
-                batch.sent_at, batch.attempts, batch.look_after_s = (
-                    time.monotonic(),
-                    batch.attempts + 1,
-                    _CONFIRM_FIRST_S,
-                )
+                batch.sent(batch.attempts + 1)
 
     def _send(self) -> None:
         while len(self._batches) < self._conf.batches_in_flight:
+            # A message costs as much as thirty records in one, so under load those that are not full go at a pace.
+            is_full = outbox().last_n() - self._sent_n >= self._conf.batch_max_records
+            if not is_full and time.monotonic() - self._sent_at < _SEND_EVERY_S:
+                return
             rows = self._next_rows()
             if not rows:
                 return
             self._publish(rows)
-            self._batches.append(_Batch({row.n: row for row in rows}, time.monotonic()))
-            self._sent_n = rows[-1].n
+            self._batches.append(_Batch({row.n: row for row in rows}))
+            self._sent_n, self._sent_at = rows[-1].n, time.monotonic()
 
     def _next_rows(self) -> list[Row]:
         taken: list[Row] = []
@@ -168,21 +186,23 @@ class RelayThread(threading.Thread):
         while not self._stopping.is_set():
             try:
                 with host_lock():
-                    self._work()
+                    work(self._stopping)
             except HostLockTaken:
                 pass
             except Exception:
                 logger.exception("The relay stumbled and begins again.")
             self._stopping.wait(_LOCK_EVERY_S)
 
-    def _work(self) -> None:
-        relay = Relay()
-        try:
-            while not self._stopping.is_set():
-                is_busy = relay.step()
-                self._stopping.wait(_AFTER_FAILURE_S if relay.is_failing else _CONFIRM_FIRST_S if is_busy else _IDLE_S)
-        finally:
-            connections.close_all()
+
+def work(stopping: threading.Event) -> None:
+    """Be the relay until ``stopping`` is set. The caller holds ``host_lock``."""
+    relay = Relay()
+    try:
+        while not stopping.is_set():
+            is_busy = relay.step()
+            stopping.wait(_AFTER_FAILURE_S if relay.is_failing else _CONFIRM_FIRST_S if is_busy else _IDLE_S)
+    finally:
+        connections.close_all()
 
 
 class HostLockTaken(Exception):
@@ -196,13 +216,23 @@ def host_lock() -> Iterator[None]:
     Raises:
         HostLockTaken: another process has it.
     """
-    with Path(read_settings().outbox_path + ".relay.lock").open("a") as file:
+    global _lock_file
+    path = Path(read_settings().outbox_path + ".relay.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise HostLockTaken from None
-        yield
+        _lock_file = file
+        try:
+            yield
+        finally:
+            _lock_file = None
 
+
+# Global so that a child can let go of it: the lock ends with the last process that has the open file.
+_lock_file: IO[str] | None = None
 
 # Global because a process needs one at most. A fork leaves threads behind, so the child starts its own.
 _thread: RelayThread | None = None
@@ -230,7 +260,10 @@ def stop() -> None:
 
 
 def _after_fork() -> None:
-    global _thread, _thread_lock
+    global _lock_file, _thread, _thread_lock
+    if _lock_file is not None:
+        _lock_file.close()
+        _lock_file = None
     _thread_lock = threading.Lock()
     if _thread is not None:
         _thread = None

@@ -34,6 +34,8 @@ MAX_PHASES = 200
 MAX_NAME = 512
 """Characters in a name. Four bytes each stay below the 2,704 bytes that a Postgres B-tree entry may have."""
 MAX_COST_USD = 1_000_000
+MAX_DURATION_MS = 10**13
+"""Three centuries. MAX_PHASES of them, in microseconds, still fit into the 64 bits of a column; so do costs in nano-USD."""
 MAX_FREE_DEPTH = 64
 MAX_PROBLEMS = 100
 """Problems that one answer tells; looking for more would let a small bad body cost much."""
@@ -118,7 +120,7 @@ Text = Annotated[str, StringConstraints(pattern=NO_NUL)]
 Name = Annotated[str, StringConstraints(pattern=NO_NUL, max_length=MAX_NAME)]
 Count = Annotated[int, Field(ge=0, le=MAX_INT)]
 Cost = Annotated[float, Field(ge=0, le=MAX_COST_USD), AfterValidator(_plain_number)]
-Milliseconds = Annotated[float, Field(ge=0, le=MAX_INT), AfterValidator(_plain_number)]
+Milliseconds = Annotated[float, Field(ge=0, le=MAX_DURATION_MS), AfterValidator(_plain_number)]
 Number = Annotated[float, AfterValidator(_plain_number)]
 Probability = Annotated[float, Field(ge=0, le=1), AfterValidator(_plain_number)]
 Instant = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_rfc3339_text), AfterValidator(_utc)]
@@ -250,21 +252,20 @@ def invalid_input(error: ValidationError) -> InvalidInput:
 
 
 def _problems(error: ErrorDetails) -> Iterator[Problem]:
-    loc, code = error["loc"], error["type"]
+    loc, code, message = error["loc"], error["type"], error["msg"]
+    # So says Pydantic that it means the key, which stands before it.
+    is_key = len(loc) > 2 and loc[-1] == "[key]"
+    path = _path(loc[:-2] if is_key else loc)
     if code == "free_value":
         yield from (Problem(_path(loc + inner), *what) for inner, *what in error["ctx"]["problems"])
-    elif code == "extra_forbidden":
-        yield Problem(_path(loc), "unknown_key", _unknown_key(loc))
+        return
+    if code == "extra_forbidden":
+        code, message = "unknown_key", _unknown_key(loc)
     elif code == "string_pattern_mismatch":
-        yield _nul_character(loc)
-    else:
-        yield Problem(_path(loc), code, error["msg"] + _HINTS.get(code, ""))
-
-
-def _nul_character(loc: Loc) -> Problem:
-    if loc[-1] == "[key]":  # so says Pydantic of a key; before it stands the key
-        return Problem(_path(loc[:-2]), "nul_character", "A key has a NUL character")
-    return Problem(_path(loc), "nul_character", "String has a NUL character")
+        code, message = "nul_character", "String has a NUL character"
+    elif code == "json_invalid" and "hex escape" in message:
+        message += "; surrogates come in pairs"
+    yield Problem(path, code, message.replace("String", "A key", 1) if is_key else message)
 
 
 def _path(loc: Loc) -> str:
@@ -276,6 +277,7 @@ def _path(loc: Loc) -> str:
 def _unknown_key(loc: Loc) -> str:
     lists = [part for part in loc[:-1] if isinstance(part, str) and part in _MODEL_OF_LIST]
     model = _MODEL_OF_LIST[lists[-1]] if lists else Trajectory
-    near = difflib.get_close_matches(str(loc[-1]), model.model_fields, 1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"Unknown key {str(loc[-1])[:100]!r}; {hint}Own data goes into 'metadata'."
+    key = str(loc[-1])[:_MAX_PATH_PART]
+    near = difflib.get_close_matches(key, model.model_fields, 1)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    return f"Unknown key {key!r}{hint} Own data goes into 'metadata'."

@@ -161,7 +161,10 @@ def wilson(successes: int, known: int) -> tuple[float, float] | None:
     rate, z2 = successes / known, _Z * _Z
     middle = rate + z2 / (2 * known)
     half = _Z * math.sqrt(rate * (1 - rate) / known + z2 / (4 * known * known))
-    return max(0.0, (middle - half) / (1 + z2 / known)), min(1.0, (middle + half) / (1 + z2 / known))
+    # Rounding must not push the rate out of its interval: 0 of n has the lower bound 0.
+    return max(0.0, min(rate, (middle - half) / (1 + z2 / known))), min(
+        1.0, max(rate, (middle + half) / (1 + z2 / known))
+    )
 
 
 def _add_measures(cell: Cell, at: int, values: Iterable[Any], times: int) -> None:

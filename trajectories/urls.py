@@ -31,7 +31,9 @@ api_urlpatterns: list[URLPattern | URLResolver] = list(router.urls)
 def openapi_json(request: HttpRequest) -> HttpResponse:
     """The OpenAPI document; it holds nothing of a tenant, so it needs no key."""
     prefix = request.path.removesuffix("/v1/openapi.json")
-    return HttpResponse(orjson.dumps(openapi(prefix), option=orjson.OPT_INDENT_2), content_type="application/json")
+    return HttpResponse(
+        orjson.dumps(openapi(api_urlpatterns, prefix), option=orjson.OPT_INDENT_2), content_type="application/json"
+    )
 
 
 def nothing_here(request: HttpRequest) -> HttpResponse:

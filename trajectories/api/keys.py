@@ -108,11 +108,13 @@ def _verify(text: str, prefix: str) -> _Verified:
     """Ask the database; what it says is remembered in the outbox file too, for when it is away."""
     key = ApiKey.objects.filter(prefix=prefix).first() if prefix.isalnum() else None
     is_match = _generator.verify(text, key.hashed_key if key else _NOBODYS_HASH)
-    if key is None or not is_match:
+    if key is None:
+        _forget(prefix)  # it may have been deleted
+        raise _unknown()
+    if not is_match:
         raise _unknown()
     if key.is_revoked:
-        with suppress(OutboxUnavailable):
-            outbox().forget_key(prefix)
+        _forget(prefix)
         raise AuthenticationFailure("This API key has been revoked.", code="revoked_api_key")
     verified = _Verified(_digest(text), key.tenant_id, tuple(key.scopes.split()), _expires_at_us(key))
     remembered = orjson.dumps([verified.digest, verified.tenant, verified.scopes, verified.expires_at_us]).decode()
@@ -134,6 +136,13 @@ def _remembered(prefix: str, for_s: float) -> _Verified | None:
         return None
     digest, tenant, scopes, expires_at_us = orjson.loads(text)
     return _Verified(digest, tenant, tuple(scopes), expires_at_us)
+
+
+def _forget(prefix: str) -> None:
+    with suppress(OutboxUnavailable):
+        # Looked at before it is written to: guessed keys must not make the disk work.
+        if outbox().remembered_key(prefix, 0) is not None:
+            outbox().forget_key(prefix)
 
 
 def _unknown() -> AuthenticationFailure:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any, TypeVar
 
@@ -86,21 +86,18 @@ _generator: Any = SchemaGenerator  # it has no types
 
 
 @cache
-def _document() -> dict[str, Any]:
-    # Not at the top: the URL configuration imports the views, and they import this module.
-    from trajectories.urls import api_urlpatterns
-
+def _document(patterns: tuple[Any, ...]) -> dict[str, Any]:
     with _settings_lock, patched_settings(_SETTINGS):
-        document: dict[str, Any] = _generator(patterns=api_urlpatterns).get_schema(request=None, public=True)
+        document: dict[str, Any] = _generator(patterns=patterns).get_schema(request=None, public=True)
     return document
 
 
 _settings_lock = threading.Lock()
 
 
-def openapi(prefix: str = "") -> dict[str, Any]:
-    """The OpenAPI 3.1 document, with ``prefix`` (where the host project mounts the app) as its server."""
-    return _document() | {"servers": [{"url": prefix or "/"}]}
+def openapi(patterns: Iterable[Any], prefix: str = "") -> dict[str, Any]:
+    """The OpenAPI 3.1 document of URL patterns, with ``prefix`` (where the host project mounts them) as its server."""
+    return _document(tuple(patterns)) | {"servers": [{"url": prefix or "/"}]}
 
 
 def _record() -> dict[str, Any]:

@@ -5,6 +5,7 @@ Every option of DRF that a host project could set globally is set here.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
@@ -186,12 +187,37 @@ def _body(request: HttpRequest, limit: int) -> bytes:
     if announced.isdigit() and int(announced) > limit:
         raise too_large
     chunks, size = [], 0
-    while chunk := request.read(_READ_CHUNK):
+    for chunk in _chunks(request):
         size += len(chunk)
         if size > limit:
             raise too_large
         chunks.append(chunk)
+    if announced.isdigit() and size < int(announced):
+        raise _broken_off()  # lines of NDJSON that did arrive would else be taken without anybody being told
     return b"".join(chunks)
+
+
+def _chunks(request: HttpRequest) -> Iterator[bytes]:
+    stream = _stream(request)
+    try:
+        while chunk := stream.read(_READ_CHUNK):
+            yield chunk
+    except OSError as error:
+        raise _broken_off() from error
+
+
+def _stream(request: HttpRequest) -> Any:
+    """Where the body is read from. Under WSGI Django takes a body without Content-Length for an empty one."""
+    is_chunked = "Transfer-Encoding" in request.headers and not request.headers.get("Content-Length")
+    if not is_chunked or "wsgi.input" not in request.META:
+        return request
+    if not request.META.get("wsgi.input_terminated"):
+        raise InvalidInput("This server takes no chunked bodies; send Content-Length.", code="length_required")
+    return request.META["wsgi.input"]
+
+
+def _broken_off() -> InvalidInput:
+    return InvalidInput("The body broke off before its end; nothing of it was taken.", code="body_incomplete")
 
 
 def _idempotency_key(request: HttpRequest) -> str | None:

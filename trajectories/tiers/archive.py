@@ -93,6 +93,15 @@ def find(tenant: str, id_: UUID) -> Record | None:
     return columns and _record(columns)
 
 
+def find_many(tenant: str, ids: Iterable[UUID]) -> dict[UUID, Record]:
+    """The records of those ``ids`` that the archive has."""
+    wanted = list(ids)
+    if not wanted:
+        return {}
+    found = map(_record, _rows(tenant).filter(trajectory_id__in=wanted).values_list(*_COLUMNS))
+    return {record.id: record for record in found}
+
+
 def summary(tenant: str, query: Query, below: Position | None, only: Sequence[UUID] | None = None) -> Summary:
     """The summary of matching records below ``below``; of those alone whose id is in ``only``, if that is given."""
     rows = _matching(tenant, query, below)

@@ -101,6 +101,13 @@ class _Shelf:
         del self.order[bisect_left(self.order, held.position, key=_position)]
         self.size -= held.size
 
+    def raise_floor(self, position: Position | None) -> None:
+        """Let go of what lies below ``position``."""
+        if position is not None and (self.floor is None or self.floor < position):
+            while self.order and self.order[0].position < position:
+                self.remove(self.order[0].record.id)
+            self.floor = position
+
     def drop_lowest(self) -> None:
         self.remove(self.order[0].record.id)
         # Never below: an entry at or above the floor may have been the last one.
@@ -129,6 +136,7 @@ class HotCache:
         self._shelves: OrderedDict[str, _Shelf] = OrderedDict()
         self._fill_locks: dict[str, threading.Lock] = {}
         self._seen_n = outbox().last_n()
+        self._quarantines = outbox().quarantines()
         self._redis_away_until = float("-inf")
 
     # The request path of writes: nothing here waits for another machine.
@@ -153,12 +161,13 @@ class HotCache:
         self._follow_outbox()
         with self._lock:
             shelf = self._shelves.get(tenant)
+            if shelf is not None:
+                self._shelves.move_to_end(tenant)
         if shelf is None or self._is_fill_due(shelf):
-            self._fill(tenant)
-        is_following = self._follow_feed(tenant)
+            shelf = self._fill(tenant)
+        # From here on this shelf answers, also if other threads have it replaced or dropped meanwhile.
+        shelf, is_following = self._follow_feed(tenant, shelf)
         with self._lock:
-            shelf = self._shelves.setdefault(tenant, _Shelf())
-            self._shelves.move_to_end(tenant)
             return View(shelf.show(), shelf.floor, shelf.is_filled, is_following)
 
     def clear(self) -> None:
@@ -177,8 +186,11 @@ class HotCache:
             before = self._seen_n
             while rows := outbox().rows_after(self._seen_n, _FOLLOW_CHUNK):
                 self._take(rows)
-            # Rows were deleted that this process had not seen: what they said must come from elsewhere.
-            if outbox().pruned_n() > before:
+            # Rows were deleted that this process had not seen: what they said must come from elsewhere. Or some that it took in
+            # were refused: what stands instead may be an older version.
+            quarantines = outbox().quarantines()
+            if outbox().pruned_n() > before or quarantines != self._quarantines:
+                self._quarantines = quarantines
                 for shelf in self._shelves.values():
                     shelf.is_filled = False
 
@@ -210,39 +222,54 @@ class HotCache:
     def _is_fill_due(self, shelf: _Shelf) -> bool:
         return not shelf.is_filled and time.monotonic() - shelf.filled_at >= self._conf.archive_retry_s
 
-    def _fill(self, tenant: str) -> None:
+    def _fill(self, tenant: str) -> _Shelf:
+        """The shelf that now is the tenant's; an old one where there is nothing to fill from."""
         with self._lock:
             fill_lock = self._fill_locks.setdefault(tenant, threading.Lock())
         with fill_lock:
             with self._lock:
                 shelf = self._shelves.get(tenant)
             if shelf is not None and not self._is_fill_due(shelf):
-                return  # another thread has filled it meanwhile
-            fresh = _Shelf(filled_at=time.monotonic())
+                return shelf  # another thread has filled it meanwhile
+            fresh = _Shelf()
             from_n = self._build(tenant, fresh)
+            # Not when it began: an archive that takes seconds to fail would be asked by every read.
+            fresh.filled_at = time.monotonic()
             with self._lock:
                 if not fresh.is_filled and shelf is not None:
                     # Nothing to fill from: what is there is better than less of it.
                     shelf.filled_at = fresh.filled_at
-                    return
+                    return shelf
                 self._shelves[tenant] = fresh
+                self._shelves.move_to_end(tenant)
                 self._seen_n = min(self._seen_n, from_n)
                 self._follow_outbox()
+                self._bound_bytes()
+                return fresh
 
     def _build(self, tenant: str, shelf: _Shelf) -> int:
         """Fill ``shelf``; returns the row number from which on the outbox has yet to be followed."""
         for _ in range(3):
             from_n = outbox().last_n()
             # Before the other tiers are read: what is confirmed meanwhile is then in one of the two at least.
-            waiting = list(islice(outbox().waiting_below(tenant, HIGHEST), self._conf.hot_max_records))
+            waiting, lowest = self._waiting(tenant)
             for record in self._newest(tenant, shelf):
                 shelf.apply(record, is_settled=True)
             for record in waiting:
                 shelf.apply(record, is_settled=False)
+            shelf.raise_floor(lowest)
             shelf.shrink(self._conf.hot_max_records)
             if outbox().pruned_n() <= from_n:
                 break
         return from_n
+
+    def _waiting(self, tenant: str) -> tuple[list[Record], Position | None]:
+        """The versions that wait in the outbox of the highest ids there; the position of the last one if there may be more."""
+        with outbox().snapshot():
+            newest = list(islice(outbox().waiting_below(tenant, HIGHEST), self._conf.hot_max_records))
+            versions = outbox().waiting_versions(tenant, [record.id for record in newest])
+        is_cut = len(newest) == self._conf.hot_max_records
+        return [record for group in versions.values() for record in group], newest[-1].position if is_cut else None
 
     def _newest(self, tenant: str, shelf: _Shelf) -> list[Record]:
         """The highest records out of Redis as far as it is complete, and out of the archive below that."""
@@ -275,27 +302,25 @@ class HotCache:
 
     # Following the feed.
 
-    def _follow_feed(self, tenant: str) -> bool:
-        """Take in what other hosts have persisted; whether the feed is being followed."""
+    def _follow_feed(self, tenant: str, shelf: _Shelf) -> tuple[_Shelf, bool]:
+        """Take in what other hosts have persisted; the shelf that has it, and whether the feed is being followed."""
         with self._lock:
-            shelf = self._shelves.get(tenant)
-            if shelf is None or not self._is_redis_due():
-                return False
+            if not self._is_redis_due():
+                return shelf, False
             if time.monotonic() - shelf.polled_at < self._conf.feed_poll_s:
-                return shelf.mark is not None
+                return shelf, shelf.mark is not None
             shelf.polled_at = time.monotonic()
         try:
             tier = redis_tier()
             found = tier.changes(tenant, shelf.mark or tier.mark(tenant))
         except RedisError:
             self._redis_failed()
-            return False
+            return shelf, False
         if found is None or shelf.mark is None:
             return self._fill_again(tenant, shelf)
         with self._lock:
-            if self._shelves.get(tenant) is shelf:
-                self._apply(shelf, *found)
-        return True
+            self._apply(shelf, *found)
+        return shelf, True
 
     def _apply(self, shelf: _Shelf, mark: FeedMark, changes: Iterable[Change]) -> None:
         for change in changes:
@@ -303,18 +328,15 @@ class HotCache:
                 shelf.apply(change.record, is_settled=True)
             elif (held := shelf.held.get(change.id)) and held.record.stamp <= (change.withdrawn_stamp or 0):
                 shelf.remove(change.id)
+                shelf.is_filled = False  # an older version may stand instead
         shelf.shrink(self._conf.hot_max_records)
         shelf.mark = mark
         self._bound_bytes()
 
-    def _fill_again(self, tenant: str, shelf: _Shelf) -> bool:
-        with self._lock:
-            shelf.is_filled, due = False, self._is_fill_due(shelf)
-        if due:
-            self._fill(tenant)
-        with self._lock:
-            now = self._shelves.get(tenant)
-            return now is not None and now is not shelf and now.mark is not None
+    def _fill_again(self, tenant: str, shelf: _Shelf) -> tuple[_Shelf, bool]:
+        shelf.is_filled = False
+        now = self._fill(tenant) if self._is_fill_due(shelf) else shelf
+        return now, now is not shelf and now.mark is not None
 
     def _is_redis_due(self) -> bool:
         return time.monotonic() >= self._redis_away_until

@@ -44,6 +44,11 @@ def mirror(records: Sequence[Record]) -> list[Record]:
         raise RefusedRecord(str(error)) from error
 
 
+def holds(record: Record) -> bool:
+    """Whether the archive has a version of this id."""
+    return Trajectory.objects.using(_alias()).filter(tenant=record.tenant, trajectory_id=record.id).exists()
+
+
 def quarantine(record: Record, error: str) -> None:
     """Keep a version that the archive refuses, with the reason; the same version once."""
     Tenant.objects.using(_alias()).get_or_create(pk=record.tenant)
@@ -69,7 +74,8 @@ def _mirror_tenant(tenant: str, records: list[Record]) -> list[Record]:
     merged: dict[UUID, Record] = {id_: record_of(row) for id_, row in rows.items()}
     for record in records:
         merged[record.id] = merge(merged.get(record.id), record, is_settled=False)
-    new = []
+    new: list[Trajectory] = []
+    phases: list[Phase] = []
     # By position, so that an export reads in the order in which a host took them.
     stored_now = sorted((merged[id_] for id_ in ids), key=lambda record: record.position)
     for stored in stored_now:
@@ -77,12 +83,11 @@ def _mirror_tenant(tenant: str, records: list[Record]) -> list[Record]:
         if row is None:
             numbers.last_seq += 1
             numbers.last_changed += 1
-            new.append(
-                Trajectory(
-                    tenant_id=tenant, trajectory_id=stored.id, seq=numbers.last_seq, changed=numbers.last_changed
-                )
+            row = Trajectory(
+                tenant_id=tenant, trajectory_id=stored.id, seq=numbers.last_seq, changed=numbers.last_changed
             )
-            _fill(new[-1], stored)
+            new.append(row)
+            phases += _fill(row, stored)
         elif (row.digest, row.revision, row.recorded_at_us) != (stored.digest, stored.revision, stored.recorded_at_us):
             numbers.last_changed += 1
             row.changed = numbers.last_changed
@@ -90,7 +95,8 @@ def _mirror_tenant(tenant: str, records: list[Record]) -> list[Record]:
         elif row.stamp != stored.stamp:
             row.stamp = stored.stamp
             row.save(using=_alias(), update_fields=["stamp"])
-    _insert(new, merged)
+    Trajectory.objects.using(_alias()).bulk_create(new)
+    Phase.objects.using(_alias()).bulk_create(phases)
     numbers.save(using=_alias(), update_fields=["last_seq", "last_changed"])
     return stored_now
 
@@ -111,23 +117,17 @@ def record_of(row: Trajectory) -> Record:
     )
 
 
-def _insert(rows: list[Trajectory], merged: dict[UUID, Record]) -> None:
-    Trajectory.objects.using(_alias()).bulk_create(rows)
-    phases = [phase for row in rows for phase in _phases(row, merged[row.trajectory_id])]
-    Phase.objects.using(_alias()).bulk_create(phases)
-
-
 def _replace(row: Trajectory, stored: Record) -> None:
     is_other_body = row.digest != stored.digest
-    _fill(row, stored)
+    phases = _fill(row, stored)
     row.save(using=_alias(), force_update=True)
     if is_other_body:
         Phase.objects.using(_alias()).filter(trajectory=row).delete()
-        Phase.objects.using(_alias()).bulk_create(_phases(row, stored))
+        Phase.objects.using(_alias()).bulk_create(phases)
 
 
-def _fill(row: Trajectory, stored: Record) -> None:
-    """Columns of ``row`` from the record and its facets, by their common names."""
+def _fill(row: Trajectory, stored: Record) -> list[Phase]:
+    """Set the columns of ``row`` from the record and its facets, by their common names; its phases, unsaved."""
     row.stamp, row.digest, row.revision = stored.stamp, stored.digest, stored.revision
     row.recorded_at_us, row.body = stored.recorded_at_us, stored.body.decode()
     facets = facets_of(stored.body)
@@ -137,23 +137,22 @@ def _fill(row: Trajectory, stored: Record) -> None:
         value = getattr(facets, measure.column)
         setattr(row, f"{measure.column}_bucket", None if value is None else bucket_of(value))
     row.phase_count = len(facets.phases)
-
-
-def _phases(row: Trajectory, stored: Record) -> list[Phase]:
     bodies = orjson.loads(stored.body)["phases"]
-    return [
-        Phase(
-            trajectory=row,
-            place=place,
-            phase_name=body["phase_name"],
-            requested_model=body.get("requested_model"),
-            selection_probability=body.get("selection_probability"),
-            skip_reason=body.get("skip_reason"),
-            attempt=body.get("attempt"),
-            **_columns(facets),
-        )
-        for place, (body, facets) in enumerate(zip(bodies, facets_of(stored.body).phases, strict=True))
-    ]
+    return [_phase(row, *place) for place in enumerate(zip(bodies, facets.phases, strict=True))]
+
+
+def _phase(row: Trajectory, place: int, phase: tuple[dict[str, Any], PhaseFacets]) -> Phase:
+    body, facets = phase
+    return Phase(
+        trajectory=row,
+        place=place,
+        phase_name=body["phase_name"],
+        requested_model=body.get("requested_model"),
+        selection_probability=body.get("selection_probability"),
+        skip_reason=body.get("skip_reason"),
+        attempt=body.get("attempt"),
+        **_columns(facets),
+    )
 
 
 def _columns(facets: Facets | PhaseFacets) -> dict[str, Any]:

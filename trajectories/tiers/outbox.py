@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 from uuid import UUID
 
@@ -22,37 +21,17 @@ from django.core.signals import setting_changed
 from trajectories.conf import read_settings
 from trajectories.exceptions import OutboxUnavailable
 from trajectories.record import Position, Record
+from trajectories.tiers.outbox_file import OutboxFile
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS rows (
-    n INTEGER PRIMARY KEY AUTOINCREMENT,
-    kind TEXT NOT NULL DEFAULT 'record',
-    tenant TEXT NOT NULL,
-    id BLOB NOT NULL,
-    stamp INTEGER NOT NULL,
-    digest TEXT NOT NULL,
-    revision INTEGER NOT NULL,
-    recorded_at_us INTEGER NOT NULL,
-    body BLOB NOT NULL,
-    state TEXT NOT NULL DEFAULT 'waiting',
-    settled_at_us INTEGER
-);
-CREATE INDEX IF NOT EXISTS rows_by_id ON rows (tenant, id, stamp);
-CREATE INDEX IF NOT EXISTS rows_waiting ON rows (n) WHERE state = 'waiting';
-CREATE INDEX IF NOT EXISTS rows_waiting_by_position ON rows (tenant, recorded_at_us, id) WHERE state = 'waiting';
-CREATE INDEX IF NOT EXISTS rows_settled ON rows (settled_at_us) WHERE state <> 'waiting';
-CREATE TABLE IF NOT EXISTS numbers (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
-INSERT OR IGNORE INTO numbers VALUES ('last_stamp', 0), ('pruned_n', 0);
-CREATE TABLE IF NOT EXISTS api_keys (prefix TEXT PRIMARY KEY, verified TEXT NOT NULL, verified_at_us INTEGER NOT NULL);
-"""
 _RECORD = "tenant, id, stamp, digest, revision, recorded_at_us, body"
-_NEWEST_OF_ITS_ID = (
+_NEWEST_WAITING_OF_ITS_ID = (
     "NOT EXISTS (SELECT 1 FROM rows newer WHERE newer.tenant = rows.tenant AND newer.id = rows.id"
-    " AND newer.stamp > rows.stamp AND newer.state <> 'quarantined')"
+    " AND newer.stamp > rows.stamp AND newer.state = 'waiting')"
 )
 _PRUNE_CHUNK = 1_000
 _VACUUM_PAGES = 256
 _PAGE = 200
+_END_OF_TIME_US = 2**63 - 1
 
 
 class Draft(NamedTuple):
@@ -92,14 +71,10 @@ class Outbox:
     """One process's view of the outbox file. Safe to use from threads; not to be carried over a fork."""
 
     def __init__(self, path: str, *, synchronous: str, max_bytes: int) -> None:
-        self._path = path
-        self._synchronous = synchronous
-        self._max_bytes = max_bytes
+        self._file = OutboxFile(path, synchronous=synchronous, max_bytes=max_bytes)
         self._waiters: list[_Waiter] = []
         self._waiters_lock = threading.Lock()
         self._write_lock = threading.Lock()
-        self._readers = threading.local()
-        self._writer: sqlite3.Connection | None = None
 
     # The request path.
 
@@ -120,7 +95,7 @@ class Outbox:
                 self._commit(together)
         if waiter.error is not None:
             # One per caller: an exception that several threads raise would mix their tracebacks.
-            raise OutboxUnavailable(waiter.error.message) from waiter.error
+            raise OutboxUnavailable(waiter.error.message, code=waiter.error.code) from waiter.error
         return waiter.result
 
     def _commit(self, waiters: list[_Waiter]) -> None:
@@ -136,15 +111,15 @@ class Outbox:
     def _insert_all(self, waiters: list[_Waiter]) -> list[list[Appended]]:
         while True:
             try:
-                with self._write() as db:
+                with self._file.transaction(is_limited=True) as db:
                     return _insert_all(db, [waiter.drafts for waiter in waiters])
             except OutboxUnavailable as error:
                 # Under pressure settled rows go before their time; waiting ones never do.
-                if error.code != "outbox_full" or not self._delete_settled(before_us=now_us()):
+                if error.code != "outbox_full" or not self._delete_settled(_END_OF_TIME_US):
                     raise
 
     def _delete_settled(self, before_us: int) -> int:
-        with self._write() as db:
+        with self._file.transaction() as db:
             return _delete_settled(db, before_us)
 
     # What readers follow.
@@ -155,45 +130,56 @@ class Outbox:
 
     def last_n(self) -> int:
         """Number of the newest row ever committed."""
-        found = self._read("SELECT seq FROM sqlite_sequence WHERE name = 'rows'")
+        found = self._file.read("SELECT seq FROM sqlite_sequence WHERE name = 'rows'")
         return int(found[0][0]) if found else 0
 
     def pruned_n(self) -> int:
         """Highest number of a row that is gone; a reader that has not seen it has missed something."""
-        return int(self._read("SELECT value FROM numbers WHERE name = 'pruned_n'")[0][0])
+        return int(self._file.read("SELECT value FROM numbers WHERE name = 'pruned_n'")[0][0])
+
+    def quarantines(self) -> int:
+        """How many rows the archive has refused so far; a reader that took one of them in has to forget it."""
+        return int(self._file.read("SELECT value FROM numbers WHERE name = 'quarantines'")[0][0])
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Every read of this thread inside sees the outbox at one moment: that of the first."""
+        self._file.read("BEGIN DEFERRED")
+        try:
+            yield
+        finally:
+            self._file.read("ROLLBACK")
 
     def waiting_below(self, tenant: str, below: Position) -> Iterator[Record]:
-        """Newest versions that the archive may not have yet, at positions below ``below``, highest first."""
+        """Of each id its newest version that the archive may not have yet, at positions below ``below``, highest first."""
         while page := self._rows(
-            f"tenant = ? AND state = 'waiting' AND (recorded_at_us, id) < (?, ?) AND {_NEWEST_OF_ITS_ID}"
+            f"tenant = ? AND state = 'waiting' AND (recorded_at_us, id) < (?, ?) AND {_NEWEST_WAITING_OF_ITS_ID}"
             " ORDER BY recorded_at_us DESC, id DESC LIMIT ?",
             (tenant, below.recorded_at_us, below.id.bytes, _PAGE),
         ):
             yield from (row.record for row in page)
             below = page[-1].record.position
 
-    def waiting_ids(self, tenant: str, among: Iterable[UUID] | None = None) -> Iterator[UUID]:
-        """Ids of ``tenant`` with a version that the archive may not have yet: all of them, or those in ``among``."""
-        if among is None:
-            found = self._read("SELECT DISTINCT id FROM rows WHERE tenant = ? AND state = 'waiting'", (tenant,))
-            yield from (UUID(bytes=row[0]) for row in found)
-            return
-        ids = [id_.bytes for id_ in among]
-        for start in range(0, len(ids), _PAGE):
-            chunk = ids[start : start + _PAGE]
-            marks = ", ".join("?" * len(chunk))
-            found = self._read(
-                f"SELECT DISTINCT id FROM rows WHERE tenant = ? AND id IN ({marks}) AND state = 'waiting'",
-                (tenant, *chunk),
-            )
-            yield from (UUID(bytes=row[0]) for row in found)
+    def waiting_ids(self, tenant: str) -> list[UUID]:
+        """Ids with a version that the archive may not have yet."""
+        found = self._file.read("SELECT DISTINCT id FROM rows WHERE tenant = ? AND state = 'waiting'", (tenant,))
+        return [UUID(bytes=row[0]) for row in found]
 
-    def find(self, tenant: str, id_: UUID) -> Record | None:
-        """The newest version of an id that this host still holds."""
-        found = self._rows(
-            "tenant = ? AND id = ? AND state <> 'quarantined' ORDER BY stamp DESC LIMIT 1", (tenant, id_.bytes)
-        )
-        return found[0].record if found else None
+    def waiting_versions(self, tenant: str, ids: Iterable[UUID]) -> dict[UUID, list[Record]]:
+        """Those of ``ids`` that the archive may not have as they are, each with its waiting versions in commit order."""
+        versions: dict[UUID, list[Record]] = {}
+        remaining = [id_.bytes for id_ in ids]
+        while chunk := remaining[:_PAGE]:
+            del remaining[:_PAGE]
+            marks = ", ".join("?" * len(chunk))
+            for row in self._rows(f"tenant = ? AND id IN ({marks}) AND state = 'waiting' ORDER BY n", (tenant, *chunk)):
+                versions.setdefault(row.record.id, []).append(row.record)
+        return versions
+
+    def versions(self, tenant: str, id_: UUID) -> list[Record]:
+        """What this host still holds of an id, without what the archive has refused, in commit order."""
+        rows = self._rows("tenant = ? AND id = ? AND state <> 'quarantined' ORDER BY n", (tenant, id_.bytes))
+        return [row.record for row in rows]
 
     # What the relay does.
 
@@ -204,7 +190,7 @@ class Outbox:
     def has_waiting(self, tenant: str, up_to_n: int) -> bool:
         """Whether a row of ``tenant`` numbered at most ``up_to_n`` is still waiting."""
         return bool(
-            self._read(
+            self._file.read(
                 "SELECT 1 FROM rows INDEXED BY rows_waiting WHERE state = 'waiting' AND n <= ? AND tenant = ? LIMIT 1",
                 (up_to_n, tenant),
             )
@@ -214,85 +200,38 @@ class Outbox:
         """Mark rows as decided by the archive."""
         at = now_us()
         marks = [("confirmed", at, n) for n in confirmed] + [("quarantined", at, n) for n in quarantined]
-        with self._write_lock, self._write() as db:
+        with self._write_lock, self._file.transaction() as db:
             db.executemany("UPDATE rows SET state = ?, settled_at_us = ? WHERE n = ?", marks)
+            refused = sum(1 for state, _, _ in marks if state == "quarantined")
+            db.execute("UPDATE numbers SET value = value + ? WHERE name = 'quarantines'", (refused,))
 
     def prune(self, before_us: int) -> int:
-        """Delete some of the rows that were settled before ``before_us`` and give their room back; how many."""
+        """Delete some of the rows that were settled before ``before_us``, give some room back; how many were deleted."""
         with self._write_lock:
             gone = self._delete_settled(before_us)
-            if gone and self._writer is not None:
-                with _as_unavailable():
-                    self._writer.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+            # A little each time, since nobody can append meanwhile; the file goes on shrinking when nothing is left to delete.
+            self._file.vacuum(_VACUUM_PAGES)
         return gone
 
     # API keys, so that a restart while the database is away still knows the good ones.
 
     def remember_key(self, prefix: str, verified: str) -> None:
-        with self._write_lock, self._write() as db:
+        with self._write_lock, self._file.transaction() as db:
             db.execute("INSERT OR REPLACE INTO api_keys VALUES (?, ?, ?)", (prefix, verified, now_us()))
 
     def forget_key(self, prefix: str) -> None:
-        with self._write_lock, self._write() as db:
+        with self._write_lock, self._file.transaction() as db:
             db.execute("DELETE FROM api_keys WHERE prefix = ?", (prefix,))
 
     def remembered_key(self, prefix: str, since_us: int) -> str | None:
-        found = self._read("SELECT verified FROM api_keys WHERE prefix = ? AND verified_at_us >= ?", (prefix, since_us))
+        found = self._file.read(
+            "SELECT verified FROM api_keys WHERE prefix = ? AND verified_at_us >= ?", (prefix, since_us)
+        )
         return str(found[0][0]) if found else None
 
-    # Connections.
-
-    @contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that holds SQLite's write lock from its first statement; call with ``_write_lock`` held."""
-        with _as_unavailable():
-            if self._writer is None:
-                self._writer = self._connect()
-            db = self._writer
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                yield db
-                db.execute("COMMIT")
-            except BaseException:
-                # A failed COMMIT may have ended the transaction by itself.
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                raise
-
-    def _read(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        with _as_unavailable():
-            db = getattr(self._readers, "db", None)
-            if db is None:
-                db = self._readers.db = self._connect()
-            found: list[tuple[Any, ...]] = db.execute(sql, values).fetchall()
-            return found
-
     def _rows(self, condition: str, values: Sequence[Any]) -> list[Row]:
-        found = self._read(f"SELECT n, state, {_RECORD} FROM rows WHERE {condition}", values)
+        found = self._file.read(f"SELECT n, state, {_RECORD} FROM rows WHERE {condition}", values)
         return [Row(row[0], _record(row[2:]), row[1]) for row in found]
-
-    def _connect(self) -> sqlite3.Connection:
-        Path(self._path).parent.mkdir(parents=True, exist_ok=True)
-        db = sqlite3.connect(self._path, timeout=5, isolation_level=None, check_same_thread=False)
-        db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # takes effect in a new file only, before its first table
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute(f"PRAGMA synchronous = {self._synchronous}")
-        db.execute("PRAGMA journal_size_limit = 67108864")
-        db.executescript(_SCHEMA)
-        # SQLite itself says "full" then, as it does when the disk is.
-        page_size = db.execute("PRAGMA page_size").fetchone()[0]
-        db.execute(f"PRAGMA max_page_count = {max(1, self._max_bytes // page_size)}")
-        return db
-
-
-@contextmanager
-def _as_unavailable() -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.Error, OSError) as error:
-        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
-            raise OutboxUnavailable("The outbox is full: its limit, or the disk's.", code="outbox_full") from error
-        raise OutboxUnavailable(f"The outbox does not answer: {error}.") from error
 
 
 def now_us() -> int:

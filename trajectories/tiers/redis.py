@@ -64,14 +64,14 @@ return {stamp, digest, revision, recorded_at}
 
 _WITHDRAW = """
 local record, sequence, feed, positions = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local id, stamp, digest, ttl_s = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local id, stamp, digest, ttl_s, older = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local known = redis.call('HGET', record, 'stamp')
 if known and tonumber(known) > tonumber(stamp) then return 0 end
 redis.call('DEL', record)
 redis.call('HSET', record, 'stamp', stamp, 'digest', digest, 'withdrawn', '1')
 redis.call('EXPIREAT', record, string.format('%.0f', math.floor(tonumber(stamp) / 1000000) + tonumber(ttl_s)))
 redis.call('ZADD', feed, redis.call('INCR', sequence), id)
-redis.call('ZREM', positions, id)
+if older == '0' then redis.call('ZREM', positions, id) end
 return 1
 """
 
@@ -148,9 +148,13 @@ class RedisTier:
             replies = pipe.execute()[: len(records)]
         return [(int(stamp), digest.decode(), int(revision), int(at)) for stamp, digest, revision, at in replies]
 
-    def withdraw(self, record: Record) -> None:
-        """Take this version back: nobody shall see it; a newer one may still come."""
-        args: list[str | int] = [str(record.id), record.stamp, record.digest, self._ttl_s]
+    def withdraw(self, record: Record, *, has_older: bool) -> None:
+        """Take this version back: nobody shall see it; a newer one may still come.
+
+        Args:
+            has_older: the archive has an older version, so fills must not take Redis for complete at this position.
+        """
+        args: list[str | int] = [str(record.id), record.stamp, record.digest, self._ttl_s, int(has_older)]
         self._withdraw(keys=self._keys(record.tenant, record.id), args=args)
 
     def claim_rebuild(self, for_s: float) -> bool:
@@ -169,6 +173,11 @@ class RedisTier:
         """Whether this server holds everything that it should."""
         epoch: Any = self._client.get(self._prefix + "epoch")
         return (epoch or b"").decode().endswith(":" + self.replication_id())
+
+    def server(self) -> tuple[str, str]:
+        """Epoch and replication id. If they have not changed, nothing was lost meanwhile."""
+        mark = self.mark("")
+        return mark.epoch, mark.replication_id
 
     def replication_id(self) -> str:
         return str(self._client.info("replication")["master_replid"])

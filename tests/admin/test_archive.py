@@ -1,0 +1,162 @@
+"""What the admin shows of the archive, and that nobody changes it there."""
+
+from __future__ import annotations
+
+import html
+import re
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+from pytest_django import Settings
+
+from tests.admin.rows import AT_US, address, archived, page, page_of, quarantined
+from tests.examples import REFERENCE, body, phase
+from trajectories.admin import show
+from trajectories.models import Phase
+
+pytestmark = pytest.mark.django_db
+
+
+def text_of(shown: str) -> str:
+    """What a reader sees."""
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", shown)).split())
+
+
+@pytest.mark.parametrize("model", ["trajectory", "phase", "quarantined"])
+def test_a_superuser_may_look_at_the_mirror_and_nothing_else(model: str, admin_client: Client) -> None:
+    rows = {
+        "trajectory": (trajectory := archived(REFERENCE)),
+        "phase": Phase.objects.get(trajectory=trajectory),
+        "quarantined": quarantined(REFERENCE, "too long"),
+    }
+    assert admin_client.get(page_of(rows[model])).status_code == 200
+    assert admin_client.get(address(model, "add/")).status_code == 403
+    assert admin_client.get(page_of(rows[model], "delete")).status_code == 403
+    assert admin_client.post(page_of(rows[model]), {"outcome": "failure"}).status_code == 403
+    asked = {"action": "delete_selected", "_selected_action": [rows[model].pk], "post": "yes"}
+    admin_client.post(address(model), asked)
+    rows[model].refresh_from_db()
+
+
+def test_a_trajectory_is_shown_in_words(admin_client: Client) -> None:
+    row = archived(
+        REFERENCE | {"started_at": "2026-01-05T22:00:00+02:00", "tags": ["nightly", "a,b"], "error": "no disk"}
+    )
+    shown = text_of(page(admin_client, page_of(row)))
+    for expected in (
+        "Request: Add user authentication to the API",
+        "Cost: $0.057",
+        "Duration: 17.5s",
+        "Input tokens: 1,500",
+        "Started: 2026-01-05 20:00:00.000000 UTC",
+        "Recorded: 2026-01-05 23:58:46.123456 UTC",
+        "Tags: nightly, a,b",
+        "Error: no disk",
+        "1 spec product-manager anthropic/claude-sonnet-4 thompson-sampling success file_read, grep 1,500 800 $0.012 2.5s",
+        '"total_duration_ms": 17500',
+        '"recorded_at": "2026-01-05T23:58:46.123456Z"',
+    ):
+        assert expected in shown
+    listed = text_of(page(admin_client, address("trajectory")))
+    assert (
+        "2026-01-05 23:58:46 Add user authentication to the API alice my-project phase-build success $0.057" in listed
+    )
+
+
+def test_what_is_unknown_is_a_dash_and_neither_none_nor_zero(admin_client: Client) -> None:
+    row = archived(body(phases=[phase(outcome="skipped", skip_reason="too simple")]))
+    shown = text_of(page(admin_client, page_of(row)))
+    assert "Cost: - Duration: - Input tokens: - Output tokens: -" in shown
+    assert "1 spec - - - skipped too simple - - - - -" in shown
+    assert "None" not in shown
+    assert "None" not in text_of(page(admin_client, address("phase")))
+    assert "None" not in text_of(page(admin_client, page_of(Phase.objects.get())))
+
+
+def test_what_a_client_sent_cannot_become_markup(admin_client: Client) -> None:
+    evil = "<script>alert(1)</script>"
+    row = archived(
+        body(request_summary=evil, project=evil, error=evil, phases=[phase(phase_name=evil, tools_used=[evil])])
+    )
+    refused = quarantined(body(request_summary=evil), error=evil)
+    pages = [*map(address, ("trajectory", "phase", "quarantined")), page_of(row), page_of(refused)]
+    for url in [*pages, page_of(Phase.objects.get())]:
+        shown = page(admin_client, url)
+        assert evil not in shown
+        assert html.escape(evil) in shown
+
+
+def test_a_summary_that_the_changelist_cuts_inside_an_escape_is_still_shown(admin_client: Client) -> None:
+    for length in range(330, 345):
+        summary = "x" * length + '"\\\u0001é' * 20
+        row = archived(body(request_summary=summary))
+        assert summary.startswith(show.summary(row.body[:400]))
+        assert show.summary(row.body) == summary
+    assert page(admin_client, address("trajectory")).count("x" * 90) == 15
+
+
+def test_a_quarantined_record_shows_its_error_and_its_body(admin_client: Client) -> None:
+    row = quarantined(REFERENCE, error="value too long")
+    shown = text_of(page(admin_client, page_of(row)))
+    assert "Error: value too long" in shown
+    assert '"request_summary": "Add user authentication to the API"' in shown
+    row.body = b"\xff not JSON"
+    row.save()
+    assert r"\xff not JSON" in text_of(page(admin_client, page_of(row)))
+
+
+def test_a_phase_leads_to_its_trajectory(admin_client: Client) -> None:
+    row = archived(REFERENCE)
+    assert f'href="{page_of(row)}"' in page(admin_client, address("phase"))
+    assert f'href="{page_of(row)}"' in page(admin_client, page_of(Phase.objects.get()))
+
+
+def test_times_are_those_of_the_current_zone_with_and_without_use_tz(settings: Settings) -> None:
+    with timezone.override("Asia/Tokyo"):
+        assert show.moment(AT_US) == "2026-01-06 08:58:46.123456 JST"
+        assert show.moment(AT_US, timespec="seconds") == "2026-01-06 08:58:46"
+        settings.USE_TZ = False
+        assert show.moment(AT_US, timespec="seconds") == "2026-01-06 08:58:46"
+
+
+def test_the_first_and_the_last_moment_are_shown_in_any_zone() -> None:
+    first, last = -62_135_596_800_000_000, 253_402_300_799_999_999
+    for zone in ("Asia/Tokyo", "America/New_York"):
+        with timezone.override(zone):
+            assert str(show.moment(first)).startswith("0001-01-01")
+            assert str(show.moment(last)).startswith("9999-12-31")
+
+
+@pytest.mark.parametrize(
+    ("nano", "shown"),
+    [
+        (None, None),
+        (0, "$0.00"),
+        (1, "$0.000000001"),
+        (500_000_000, "$0.50"),
+        (12_660_000, "$0.01266"),
+        (1_234_000_000_000, "$1,234.00"),
+    ],
+)
+def test_costs_are_exact(nano: int | None, shown: str | None) -> None:
+    assert show.usd(nano) == shown
+
+
+@pytest.mark.parametrize(
+    ("us", "shown"),
+    [
+        (None, None),
+        (0, "0ms"),
+        (1, "0.001ms"),
+        (999_999, "999.999ms"),
+        (1_000_000, "1.0s"),
+        (59_999_999, "59.9s"),
+        (60_000_000, "1m 0s"),
+        (3_599_999_999, "59m 59s"),
+        (3_600_000_000, "1h 0m"),
+        (10**16, "2,777,777h 46m"),
+    ],
+)
+def test_durations_are_short(us: int | None, shown: str | None) -> None:
+    assert show.duration(us) == shown

@@ -1,0 +1,199 @@
+"""What the admin asks of tables that grow, and what of them it finds."""
+
+from __future__ import annotations
+
+import re
+from uuid import UUID
+
+import pytest
+from django.contrib.admin import site as admin_site
+from django.contrib.auth.models import User
+from django.contrib.staticfiles import finders
+from django.db import connections
+from django.db.models import Model
+from django.test import Client, RequestFactory
+from django.test.utils import CaptureQueriesContext
+
+from tests.admin.rows import AT_US, address, archived, fill, page, page_of, quarantined
+from tests.examples import REFERENCE, body, in_phase, phase
+from trajectories.admin import archive, changelist
+from trajectories.models import Phase, Trajectory
+from trajectories.tiers.outbox import now_us
+
+MIRROR = ("trajectory", "phase", "quarantined")
+MODELS = (*MIRROR, "tenant", "apikey")
+# Every way in which a person may ask a changelist of the mirror for something.
+ASKED = [
+    *(("trajectory", asked) for asked in ("", "?p=2", "?o=0", "?outcome=success", "?tenant=alice", "?days=7")),
+    *(("trajectory", asked) for asked in ("?q=my-project", "?q=nothing", f"?q={UUID(int=1)}")),
+    *(("phase", asked) for asked in ("", "?p=2", "?outcome=success", f"?q={UUID(int=1)}")),
+    *(("quarantined", asked) for asked in ("", "?p=2", "?tenant=alice", f"?q={UUID(int=1)}")),
+]
+
+
+def queries(client: Client, url: str) -> list[str]:
+    with CaptureQueriesContext(connections["default"]) as captured:
+        page(client, url)
+    assert len(captured)
+    return [query["sql"] for query in captured.captured_queries]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("model", MODELS)
+def test_a_changelist_takes_as_many_queries_for_fifty_rows_as_for_one(model: str, admin_client: Client) -> None:
+    fill(1)
+    page(admin_client, address(model))  # reads what is read once a process
+    for_one = queries(admin_client, address(model))
+    fill(50)
+    assert len(queries(admin_client, address(model))) == len(for_one)
+
+
+@pytest.mark.django_db
+def test_a_trajectory_takes_as_many_queries_with_two_hundred_phases_as_with_one(admin_client: Client) -> None:
+    few, many = archived(in_phase()), archived(body(phases=[phase(tools_used=["grep"])] * 200))
+    page(admin_client, page_of(few))
+    for_one = queries(admin_client, page_of(few))
+    assert len(queries(admin_client, page_of(many))) == len(for_one)
+    assert page(admin_client, page_of(many)).count("<td>grep</td>") == 200
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("model", "asked"), ASKED)
+def test_nothing_is_counted_without_a_bound(model: str, asked: str, admin_client: Client) -> None:
+    fill(60)
+    asked_for = queries(admin_client, address(model, asked))
+    assert not [sql for sql in asked_for if "DISTINCT" in sql]
+    counts = [sql for sql in asked_for if "COUNT(" in sql]
+    assert counts
+    assert not [sql for sql in counts if f"LIMIT {changelist.COUNTED + 1})" not in sql]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("model", MIRROR)
+def test_no_changelist_reads_a_body(model: str, admin_client: Client) -> None:
+    fill(2)
+    for sql in queries(admin_client, address(model)):
+        whole = re.sub(r"(SUBSTR|LENGTH)\([^)]*\)", "", sql)
+        assert '"body"' not in whole
+        assert "request_summary_folded" not in whole
+
+
+def fill_many(alias: str) -> UUID:
+    """So many rows that a database should prefer an index to reading them all; the id of one."""
+    row = archived(REFERENCE | {"phases": [phase()]})
+    columns = {field.attname: getattr(row, field.attname) for field in row._meta.fields if not field.primary_key}
+    more = [
+        Trajectory(
+            **columns
+            | {"trajectory_id": UUID(int=n), "seq": n, "changed": n, "recorded_at_us": AT_US + n, "project": f"p{n}"}
+        )
+        for n in range(2, 4_000)
+    ]
+    Trajectory.objects.bulk_create(more)
+    Phase.objects.bulk_create(
+        Phase(trajectory=one, place=0, phase_name="spec", phase="spec", tools="", outcome="success")
+        for one in Trajectory.objects.exclude(pk=row.pk)
+    )
+    with connections[alias].cursor() as cursor:
+        cursor.execute("ANALYZE")
+    return row.trajectory_id
+
+
+def plan(model: type[Model], **asked: str) -> str:
+    """How the database finds the rows of a changelist's first page."""
+    request = RequestFactory().get("/", asked)
+    request.user = User(is_staff=True, is_superuser=True)
+    shown = admin_site.get_model_admin(model).get_changelist_instance(request)
+    return str(shown.queryset[: shown.list_per_page].explain())
+
+
+def test_each_way_into_a_changelist_enters_an_index(archive_db: str) -> None:
+    id_ = str(fill_many(archive_db))
+    assert "trajectories_newest" in plan(Trajectory)
+    assert "trajectories_newest" in plan(Trajectory, days="90", outcome="success")
+    assert re.search("trajectories_(newest|position)", plan(Trajectory, tenant="alice"))
+    assert "trajectories_project" in (by_name := plan(Trajectory, q="p77"))
+    assert "trajectories_source" in by_name
+    # SQLite gives the indexes of its constraints names of its own.
+    assert re.search("trajectories_once_per_tenant|autoindex_trajectories_trajectory_1", plan(Trajectory, q=id_))
+    assert re.search("trajectories_phase_place|autoindex_trajectories_phase_1", plan(Phase, q=id_))
+    assert re.search("trajectories_phase_pkey|SCAN trajectories_phase$", plan(Phase), re.MULTILINE)
+
+
+@pytest.mark.django_db
+def test_more_rows_than_are_counted_are_said_to_be_more(admin_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(changelist, "COUNTED", 60)
+    fill(60)
+    assert "60 trajectories" in (shown := page(admin_client, address("trajectory")))
+    assert "The first" not in shown
+    archived(body())
+    assert "The first 60 trajectories" in page(admin_client, address("trajectory"))
+    assert admin_client.get(address("trajectory", "?p=3")).status_code == 302
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("counted", [changelist.COUNTED, 1])
+def test_a_search_finds_an_id_or_the_exact_name_of_a_project_or_source(
+    counted: int, admin_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # With 1, every name is one of those that are too common to be collected first.
+    for module in (archive, changelist):
+        monkeypatch.setattr(module, "COUNTED", counted)
+    mine = [archived(body(request_summary="mine", project="soar", source="cli")) for _ in range(2)]
+    other = archived(body(request_summary="other", project="x", source="soar"), tenant="bob")
+    third = archived(body(request_summary="third", project="soar-2", source="soar-2"), tenant="bob")
+
+    def found(term: str) -> list[str]:
+        shown = page(admin_client, address("trajectory", f"?q={term}"))
+        return sorted(re.findall(r">(mine|other|third)<", shown))
+
+    assert found("soar") == ["mine", "mine", "other"]
+    assert found("cli") == ["mine", "mine"]
+    assert found(str(third.trajectory_id)) == ["third"]
+    assert found(f"%20{other.trajectory_id}%20") == ["other"]
+    assert found("SOAR") == found("oar") == found(str(mine[0].trajectory_id)[:8]) == []
+
+
+@pytest.mark.django_db
+def test_phases_and_quarantined_records_are_found_by_the_id_of_their_trajectory(admin_client: Client) -> None:
+    wanted = archived(body(phases=[phase(phase_name="wanted")]))
+    archived(body(phases=[phase(phase_name="unwanted")]))
+    shown = page(admin_client, address("phase", f"?q={wanted.trajectory_id}"))
+    assert ">wanted<" in shown
+    assert ">unwanted<" not in shown
+    refused, other = quarantined(body(), "wanted"), quarantined(body(), "unwanted")
+    shown = page(admin_client, address("quarantined", f"?q={refused.trajectory_id}"))
+    assert str(refused.trajectory_id) in shown
+    assert str(other.trajectory_id) not in shown
+    assert "0 phases" in page(admin_client, address("phase", "?q=nonsense"))
+
+
+@pytest.mark.django_db
+def test_the_filters_hold(admin_client: Client) -> None:
+    archived(body(request_summary="old", outcome="failure"))
+    archived(body(request_summary="new", outcome="success"), tenant="bob", at_us=now_us())
+
+    def found(asked: str) -> list[str]:
+        return sorted(re.findall(r">(old|new)<", page(admin_client, address("trajectory", asked))))
+
+    assert found("") == ["new", "old"]
+    assert found("?days=1") == ["new"]
+    assert found("?outcome=failure") == ["old"]
+    assert found("?tenant=bob") == ["new"]
+    assert found("?tenant=bob&outcome=failure") == []
+
+
+@pytest.mark.django_db
+def test_the_newest_come_first_and_may_come_last(admin_client: Client) -> None:
+    for number, name in enumerate(("first", "second", "third")):
+        archived(body(request_summary=name), at_us=AT_US + number)
+
+    def order(asked: str) -> list[str]:
+        return re.findall(r">(first|second|third)<", page(admin_client, address("trajectory", asked)))
+
+    assert order("") == ["third", "second", "first"]
+    assert order("?o=0") == ["first", "second", "third"]
+
+
+def test_the_stylesheet_is_where_the_pages_look_for_it() -> None:
+    assert finders.find("trajectories/admin.css")

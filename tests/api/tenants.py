@@ -1,0 +1,17 @@
+"""What a host project may name in ``TENANT_FROM_REQUEST``."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest
+
+from trajectories.api.keys import Caller
+
+
+def slug(request: HttpRequest) -> str | None:
+    """The tenant is what a header says."""
+    return request.headers.get("X-Team")
+
+
+def reader(request: HttpRequest) -> Caller:
+    """Everybody may read what is of north."""
+    return Caller("north", frozenset({"read"}))

@@ -1,0 +1,280 @@
+"""GET of lists and of single records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.test import Client
+
+from tests.api.client import ID, PATH, archive_all, client_of, error, ids, issue, listed, number, post, posted, stats
+from tests.examples import body, in_phase
+from trajectories.query import FILTERS
+
+WithoutTables = Callable[..., AbstractContextManager[None]]
+
+# Each filter with a body that it takes, and one that it leaves.
+FILTERED: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "project": ("p", body(project="p"), body(project="P")),
+    "source": ("s", body(source="s"), body()),
+    "request_type": ("bug", body(request_type="bug"), body(request_type="feature")),
+    "outcome": ("failure", body(build_passed=False), body()),
+    "phase": ("verify", in_phase(phase_name="test"), in_phase()),
+    "model": ("m", in_phase(model="m"), in_phase(model="n")),
+    "selection_method": ("thompson", in_phase(model_selection_method="thompson-sampling"), in_phase()),
+    "agent": ("a", in_phase(agent="a"), in_phase()),
+    "tool": ("grep", in_phase(tools_used=["grep"]), in_phase(tools_used=["egrep"])),
+    "build_passed": ("true", body(build_passed=True), body()),
+    "tests_passed": ("false", body(tests_passed=False), body(tests_passed=True)),
+    "tag": ('t"1', body(tags=['t"1']), body(tags=["t"])),
+    "since": ("2000-01-01T00:00:00Z", body(), {}),
+    "until": ("2100-01-01T00:00:00Z", body(), {}),
+    "started_since": ("2026-01-05T00:00:00Z", body(started_at="2026-01-05T00:00:00Z"), body()),
+    "started_until": ("2026-01-05T00:00:00Z", body(started_at="2026-01-04T00:00:00Z"), body()),
+    "min_cost_usd": ("0.5", body(total_cost_usd=0.5), body(total_cost_usd=0.4)),
+    "max_cost_usd": ("0.5", body(total_cost_usd=0.5), body()),
+    "min_duration_ms": ("100", body(total_duration_ms=100), body(total_duration_ms=99.9)),
+    "max_duration_ms": ("100", in_phase(duration_ms=100), body(total_duration_ms=101)),
+    "q": ("LOGIN api", body(request_summary="Add a login to the API"), body(request_summary="Add a login")),
+}
+
+
+@pytest.fixture
+def hold(settings: Any, trajectories_settings: dict[str, Any]) -> Callable[[int], None]:
+    """Lets the hot cache hold so many records only, so that what is older comes out of the archive."""
+
+    def so_many(records: int) -> None:
+        settings.TRAJECTORIES = trajectories_settings | {"HOT_MAX_RECORDS": records}
+
+    return so_many
+
+
+def post_many(client: Client, count: int) -> list[str]:
+    """Ids of the posted records, newest first."""
+    return [posted(client, body(id=number(of)))["id"] for of in range(1, count + 1)][::-1]
+
+
+def pages(client: Client, **parameters: Any) -> list[list[str]]:
+    """Every page, by its cursors."""
+    found, page = [], listed(client, **parameters)
+    while True:
+        found.append([record["id"] for record in page["data"]])
+        assert page["has_more"] is (page["next_cursor"] is not None)
+        if page["next_cursor"] is None:
+            return found
+        page = listed(client, **parameters, cursor=page["next_cursor"])
+
+
+# Pages.
+
+
+def test_a_list_is_newest_first_and_a_revision_does_not_move_a_record(north: Client) -> None:
+    newest_first = post_many(north, 3)
+    posted(north, body(id=newest_first[-1], project="p"))
+    assert ids(north) == newest_first
+
+
+@pytest.mark.parametrize("held", [3, 10, 10_000])
+@pytest.mark.parametrize("limit", [1, 3, 4, 7, 8])
+def test_pages_lead_through_everything_once_whatever_the_hot_cache_holds(
+    north: Client, hold: Callable[[int], None], held: int, limit: int
+) -> None:
+    hold(held)
+    newest_first = post_many(north, 5)
+    archive_all()
+    newest_first = [posted(north, body(id=number(of)))["id"] for of in (7, 6)][::-1] + newest_first
+    found = pages(north, limit=limit)
+    assert [id_ for page in found for id_ in page] == newest_first
+    assert all(len(page) == limit for page in found[:-1])
+
+
+def test_what_is_recorded_meanwhile_does_not_shift_the_next_page(north: Client) -> None:
+    third, second, first = post_many(north, 3)
+    page = listed(north, limit=2)
+    posted(north, body())
+    assert ids(north, limit=2, cursor=page["next_cursor"]) == [first]
+    assert [record["id"] for record in page["data"]] == [third, second]
+
+
+def test_a_cursor_goes_on_behind_a_record_that_no_filter_takes_any_more(north: Client) -> None:
+    post_many(north, 3)
+    cursor = listed(north, limit=1)["next_cursor"]
+    posted(north, body(id=number(3), project="p"))
+    assert ids(north, cursor=cursor, project="p") == []
+    assert ids(north, cursor=cursor) == [number(2), number(1)]
+
+
+def test_the_last_page_says_so_also_when_it_is_full(north: Client) -> None:
+    post_many(north, 2)
+    page = listed(north, limit=2)
+    assert (len(page["data"]), page["has_more"], page["next_cursor"]) == (2, False, None)
+
+
+def test_a_page_has_fifty_records_unless_told_otherwise(north: Client) -> None:
+    post_many(north, 51)
+    assert len(ids(north)) == 50
+    assert len(ids(north, limit=1_000)) == 51
+
+
+def test_a_page_ends_at_its_bytes_and_still_has_one_record(
+    north: Client, settings: Any, trajectories_settings: dict[str, Any]
+) -> None:
+    settings.TRAJECTORIES = trajectories_settings | {"LIST_MAX_BYTES": 500}
+    for of in range(3):
+        posted(north, body(id=number(of), error="e" * (1_000 if of == 1 else 200)))
+    assert pages(north, limit=10) == [[number(2)], [number(1)], [number(0)]]
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "1001", "ten", "1.0", "", "1e2", "٣", " 5"])
+def test_a_limit_that_is_none_is_refused_by_name(north: Client, limit: str) -> None:
+    assert error(north.get(PATH, {"limit": limit}), 400, "invalid_parameter").param == "limit"
+
+
+@pytest.mark.parametrize("cursor", ["", "nonsense", "A" * 33, "ä", "_" * 32])
+def test_a_cursor_of_other_making_is_refused_by_name(north: Client, cursor: str) -> None:
+    assert error(north.get(PATH, {"cursor": cursor}), 400, "invalid_cursor").param == "cursor"
+
+
+# Filters.
+
+
+def test_every_filter_is_tried_here() -> None:
+    assert set(FILTERED) == set(FILTERS)
+
+
+@pytest.mark.parametrize("held", [1, 10_000])
+@pytest.mark.parametrize("parameter", FILTERS)
+def test_list_stats_and_export_take_the_same_by_every_filter(
+    north: Client, hold: Callable[[int], None], parameter: str, held: int
+) -> None:
+    hold(held)
+    text, hit, miss = FILTERED[parameter]
+    posted(north, hit | {"id": ID})
+    for other in (miss, miss, miss):
+        if other:
+            posted(north, other)
+    archive_all()
+    assert ids(north, **{parameter: text}) == [ID]
+    assert stats(north, **{parameter: text})["count"] == 1
+    lines = north.get(f"{PATH}/export", {parameter: text}).getvalue().splitlines()
+    assert len(lines) == 1
+    assert ID.encode() in lines[0]
+
+
+@pytest.mark.parametrize("operation", ["", "/stats", "/export"])
+def test_a_value_that_cannot_be_read_is_refused_by_name(north: Client, operation: str) -> None:
+    refused = error(north.get(PATH + operation, {"since": "now", "outcome": "good"}), 400, "invalid_parameter")
+    assert refused.param == "since"
+    assert [problem.path for problem in refused.details or []] == ["since", "outcome"]
+
+
+@pytest.mark.parametrize("operation", ["", "/stats", "/export", f"/{ID}"])
+def test_an_unknown_parameter_is_refused_by_name(north: Client, operation: str) -> None:
+    refused = error(north.get(PATH + operation, {"projct": "p"}), 400, "unknown_parameter")
+    assert refused.param == "projct"
+    assert ("'project'" in refused.message) is (operation != f"/{ID}")
+
+
+def test_a_parameter_of_another_operation_is_unknown(north: Client) -> None:
+    for operation, parameter in (("/stats", "limit"), ("/stats", "cursor"), ("/export", "cursor"), ("", "after")):
+        assert error(north.get(PATH + operation, {parameter: "1"}), 400, "unknown_parameter").param == parameter
+
+
+def test_a_parameter_given_twice_is_refused_by_name(north: Client) -> None:
+    assert error(north.get(f"{PATH}?project=a&project=b"), 400, "invalid_parameter").param == "project"
+
+
+# Single records.
+
+
+def test_a_record_is_found_in_whichever_tier_it_is(north: Client, hold: Callable[[int], None]) -> None:
+    hold(1)
+    response = post(north, body(id=ID))
+    posted(north, body())
+    for _ in range(2):
+        assert north.get(f"{PATH}/{ID}").content == response.content
+        archive_all()
+
+
+def test_the_newest_version_is_found_while_the_archive_has_an_older_one(
+    north: Client, hold: Callable[[int], None]
+) -> None:
+    hold(1)
+    posted(north, body(id=ID))
+    archive_all()
+    posted(north, body())
+    newer = posted(north, body(id=ID, project="p"))
+    assert north.get(f"{PATH}/{ID}").json() == newer
+
+
+@pytest.mark.parametrize("id_", [str(uuid4()), "nonsense", "1", "stats1", "%00", "a.b"])
+def test_what_is_not_there_is_404(north: Client, id_: str) -> None:
+    assert error(north.get(f"{PATH}/{id_}"), 404, "not_found").type == "not_found_error"
+
+
+# Tiers.
+
+
+def test_without_redis_the_answer_is_whole_and_says_that_it_may_lack_other_hosts(north: Client) -> None:
+    posted(north, body())
+    page = listed(north)
+    assert (len(page["data"]), page["tiers"], page["complete"]) == (1, ["hot"], False)
+
+
+@pytest.mark.usefixtures("redis_tier")
+def test_with_redis_the_answer_is_complete(north: Client) -> None:
+    posted(north, body())
+    page = listed(north)
+    assert (len(page["data"]), page["tiers"], page["complete"]) == (1, ["hot", "redis"], True)
+
+
+@pytest.mark.usefixtures("redis_tier")
+def test_an_answer_from_below_the_hot_cache_names_the_archive(north: Client, hold: Callable[[int], None]) -> None:
+    hold(2)
+    post_many(north, 3)
+    archive_all()
+    assert listed(north)["tiers"] == ["hot", "redis", "archive"]
+    assert listed(north, limit=1)["tiers"] == ["hot", "redis"]
+
+
+def test_while_the_archive_is_away_the_list_shows_what_is_hot_and_says_that_more_may_follow(
+    north: Client, hold: Callable[[int], None], without_tables: WithoutTables
+) -> None:
+    hold(2)
+    newest_first = post_many(north, 3)
+    archive_all()
+    ids(north)
+    with without_tables("trajectory"):
+        page = listed(north)
+        assert [record["id"] for record in page["data"]] == newest_first[:2]
+        assert (page["complete"], page["has_more"]) == (False, True)
+        refused = north.get(PATH, {"cursor": page["next_cursor"]})
+        error(refused, 503, "archive_unavailable")
+        # This host has not yet forgotten the third, but only the archive could say that another does not exist.
+        assert north.get(f"{PATH}/{newest_first[2]}").status_code == 200
+        error(north.get(f"{PATH}/{uuid4()}"), 503, "archive_unavailable")
+    assert ids(north, cursor=page["next_cursor"]) == newest_first[2:]
+
+
+def test_a_process_that_starts_while_the_archive_is_away_shows_what_its_host_has(
+    north: Client, without_tables: WithoutTables
+) -> None:
+    with without_tables("trajectory", "apikey"):
+        error(north.get(PATH), 503, "key_lookup_unavailable")
+    newest_first = post_many(north, 2)
+    with without_tables("trajectory"):
+        page = listed(north)
+        assert [record["id"] for record in page["data"]] == newest_first
+        assert page["complete"] is False
+
+
+def test_a_limit_and_filters_hold_for_what_is_hot_and_what_is_not(north: Client, hold: Callable[[int], None]) -> None:
+    hold(3)
+    for of in range(1, 9):
+        posted(north, body(id=number(of), project="even" if of % 2 == 0 else "odd"))
+    archive_all()
+    assert pages(north, project="even", limit=2) == [[number(8), number(6)], [number(4), number(2)]]
+    assert client_of(issue("south")[1]).get(PATH).json()["data"] == []

@@ -1,0 +1,175 @@
+"""The OpenAPI document: current, valid, and true of what is answered."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from django.test import Client
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from tests.api.client import ID, JSON, NDJSON, PATH, archive_all, client_of, error, exported, issue, post
+from tests.examples import CAMEL, REFERENCE, body, phase
+from trajectories.query import FILTERS
+
+WithoutTables = Callable[..., AbstractContextManager[None]]
+DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    kept: dict[str, Any] = orjson.loads((DOCS / "openapi.json").read_bytes())
+    return kept
+
+
+def validator(document: dict[str, Any], schema: dict[str, Any]) -> Draft202012Validator:
+    """Of a schema that refers to components of the document."""
+    return Draft202012Validator(schema | {"components": document["components"]})
+
+
+# The document.
+
+
+def test_the_kept_document_is_what_the_code_says_and_is_made_without_a_warning() -> None:
+    check = [sys.executable, str(DOCS / "generate_openapi.py"), "--check"]
+    done = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0), "python docs/generate_openapi.py"
+
+
+def test_the_document_is_served_to_everybody(client: Client, document: dict[str, Any]) -> None:
+    response = client.get("/v1/openapi.json")
+    assert (response.status_code, response["Content-Type"]) == (200, JSON)
+    assert response.json() == document
+
+
+def test_the_document_is_valid_openapi_3_1(document: dict[str, Any]) -> None:
+    OpenAPIV31SpecValidator(document).validate()
+
+
+def test_the_operations_have_the_verbs_of_every_other_layer(document: dict[str, Any]) -> None:
+    operations = {
+        operation["operationId"]: (method.upper(), path)
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    }
+    assert operations == {
+        "record": ("POST", PATH),
+        "list": ("GET", PATH),
+        "stats": ("GET", f"{PATH}/stats"),
+        "export": ("GET", f"{PATH}/export"),
+        "retrieve": ("GET", f"{PATH}/{{id}}"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("operation", "more"), [("", {"cursor", "limit"}), ("/stats", set()), ("/export", {"after", "end"})]
+)
+def test_every_parameter_that_is_taken_is_documented(
+    document: dict[str, Any], north: Client, operation: str, more: set[str]
+) -> None:
+    parameters = document["paths"][PATH + operation]["get"]["parameters"]
+    assert {parameter["name"] for parameter in parameters if parameter["in"] == "query"} == set(FILTERS) | more
+    for parameter in parameters:
+        response = north.get(PATH + operation, {parameter["name"]: "\0"})
+        assert error(response, 400, response.json()["error"]["code"]).param == parameter["name"]
+        assert response.json()["error"]["code"] != "unknown_parameter"
+
+
+# What it says of bodies is true.
+
+
+@pytest.mark.parametrize("given", [REFERENCE, CAMEL, body(), body(phases=[phase(candidates=[{"model": "m"}])])])
+def test_a_body_that_is_taken_is_one_of_the_document(
+    document: dict[str, Any], north: Client, given: dict[str, Any]
+) -> None:
+    taken = document["paths"][PATH]["post"]["requestBody"]["content"][JSON]["schema"]
+    validator(document, taken).validate(given)
+    assert post(north, given).status_code == 201
+
+
+@pytest.mark.parametrize("given", [body(projct="p"), body(phases=[phase(cost_usd=-1)]), {"request_summary": "x"}])
+def test_a_body_that_is_refused_is_none_of_the_document(
+    document: dict[str, Any], north: Client, given: dict[str, Any]
+) -> None:
+    taken = document["paths"][PATH]["post"]["requestBody"]["content"][JSON]["schema"]
+    assert not validator(document, taken).is_valid(given)
+    error(post(north, given), 400, "invalid_input")
+
+
+def test_every_good_answer_is_as_documented(document: dict[str, Any], north: Client) -> None:
+    lines = orjson.dumps(REFERENCE | {"id": ID}) + b"\n{\n" + orjson.dumps(CAMEL)
+    answers = {
+        ("post", PATH): [post(north, REFERENCE), post(north, lines, content_type=NDJSON), post(north, body(id=ID))],
+        ("get", PATH): [north.get(PATH), north.get(PATH, {"limit": 1})],
+        ("get", f"{PATH}/stats"): [north.get(f"{PATH}/stats"), north.get(f"{PATH}/stats", {"project": "none"})],
+        ("get", f"{PATH}/{{id}}"): [north.get(f"{PATH}/{ID}")],
+    }
+    for (method, path), responses in answers.items():
+        for response in responses:
+            documented = document["paths"][path][method]["responses"][str(response.status_code)]
+            validator(document, documented["content"][JSON]["schema"]).validate(response.json())
+
+
+def test_every_line_of_an_export_is_a_stored_trajectory(document: dict[str, Any], north: Client) -> None:
+    post(north, REFERENCE)
+    post(north, CAMEL)
+    archive_all()
+    schema = validator(document, {"$ref": "#/components/schemas/StoredTrajectory"})
+    assert len([schema.validate(orjson.loads(line)) for line in exported(north)]) == 2
+
+
+# What it says of errors is true: each documented status, brought about.
+
+
+@pytest.fixture
+def refusals(
+    north: Client, settings: Any, trajectories_settings: dict[str, Any], without_tables: WithoutTables
+) -> Callable[[str, str, int], Any]:
+    """Brings an operation to answer with a status."""
+    client_without_scope = client_of(issue(scopes="admin")[1])
+
+    def call(method: str, path: str, client: Client, **parameters: str) -> Any:
+        address = path.replace("{id}", ID)
+        return post(client, b"{" + b" " * 100) if method == "post" else client.get(address, parameters)
+
+    def refuse(method: str, path: str, status: int) -> Any:
+        if status == 400:
+            return call(method, path, north, nonsense="1")
+        if status == 401:
+            return call(method, path, Client())
+        if status == 403:
+            return call(method, path, client_without_scope)
+        if status == 404:
+            return call(method, path, north)
+        if status == 413:
+            settings.TRAJECTORIES = trajectories_settings | {"MAX_RECORD_BYTES": 100}
+            return call(method, path, north)
+        if status == 415:
+            return north.post(path, b"{}", content_type="text/plain")
+        with without_tables("apikey"):
+            return call(method, path, north)
+
+    return refuse
+
+
+def test_every_documented_error_can_happen_and_has_the_documented_body(
+    document: dict[str, Any], refusals: Callable[[str, str, int], Any]
+) -> None:
+    tried = 0
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            for status, documented in operation["responses"].items():
+                if status < "400":
+                    continue
+                response = refusals(method, path, int(status))
+                error(response, int(status), response.json()["error"]["code"])
+                validator(document, documented["content"][JSON]["schema"]).validate(response.json())
+                tried += 1
+    assert tried == 6 + 4 + 4 + 4 + 5

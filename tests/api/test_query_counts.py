@@ -1,0 +1,72 @@
+"""How often an answer asks the database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from tests.api.client import ID, PATH, archive_all, exported, ids, number, posted, stats
+from tests.examples import body
+
+pytestmark = pytest.mark.usefixtures("redis_tier")
+
+STATS_OF_THE_ARCHIVE = 7
+"""Cells of trajectories, cells of phases, and the buckets of five measures."""
+
+
+@pytest.fixture
+def hold_two(settings: Any, trajectories_settings: dict[str, Any]) -> None:
+    settings.TRAJECTORIES = trajectories_settings | {"HOT_MAX_RECORDS": 2}
+
+
+def test_recording_asks_for_the_key_once_and_then_never(north: Client, django_assert_num_queries: Any) -> None:
+    with django_assert_num_queries(1):
+        posted(north, body(id=ID))
+    with django_assert_num_queries(0):
+        posted(north, body(id=ID))
+        posted(north, body())
+
+
+def test_a_cold_process_fills_itself_by_one_query_and_then_asks_no_more(
+    north: Client, django_assert_num_queries: Any
+) -> None:
+    posted(north, body(id=ID))
+    archive_all()
+    with django_assert_num_queries(1):
+        assert ids(north) == [ID]
+    with django_assert_num_queries(0):
+        assert ids(north) == [ID]
+        assert ids(north, project="p") == []
+        assert stats(north)["count"] == 1
+        assert north.get(f"{PATH}/{ID}").status_code == 200
+        assert north.get(f"{PATH}/{number(1)}").status_code == 404
+
+
+@pytest.mark.usefixtures("hold_two")
+@pytest.mark.parametrize("count", [3, 30])
+def test_what_lies_below_the_hot_cache_costs_the_same_however_much_it_is(
+    north: Client, django_assert_num_queries: Any, count: int
+) -> None:
+    for of in range(count):
+        posted(north, body(id=number(of), phases=[{"phase_name": "spec"}] * 3))
+    archive_all()
+    ids(north)
+    with django_assert_num_queries(0):
+        assert len(ids(north, limit=1)) == 1
+    with django_assert_num_queries(1):
+        assert len(ids(north, limit=1_000)) == count
+    with django_assert_num_queries(STATS_OF_THE_ARCHIVE):
+        assert stats(north)["count"] == count
+
+
+def test_an_export_asks_where_it_ends_and_then_once_a_page(north: Client, django_assert_num_queries: Any) -> None:
+    for of in range(3):
+        posted(north, body(id=number(of)))
+    archive_all()
+    # The last page is known by the one behind it being empty.
+    with django_assert_num_queries(3):
+        assert len(exported(north)) == 3
+    with django_assert_num_queries(4):
+        assert len(exported(north, after=number(0))) == 2

@@ -1,0 +1,224 @@
+"""POST: what is answered to good bodies and bad ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from django.test import Client
+
+from tests.api.client import ID, JSON, NDJSON, PATH, error, ids, listed, post, posted
+from tests.examples import CAMEL, REFERENCE, body
+from trajectories.api import bodies
+
+# One record.
+
+
+def test_the_reference_body_is_answered_as_it_was_sent_with_its_stamps(north: Client) -> None:
+    response = post(north, REFERENCE)
+    assert response.status_code == 201
+    record = response.json()
+    bodies.StoredTrajectory.model_validate_json(response.content)
+    assert {key: record[key] for key in REFERENCE} == REFERENCE
+    assert set(record) - set(REFERENCE) == {"id", "recorded_at", "revision"}
+
+
+def test_the_stored_record_is_where_location_says(north: Client) -> None:
+    response = post(north, body())
+    assert response["Location"] == f"{PATH}/{response.json()['id']}"
+    found = north.get(response["Location"])
+    assert found.content == response.content
+
+
+def test_a_known_id_is_answered_200_and_a_new_one_201(north: Client) -> None:
+    assert post(north, body(id=ID)).status_code == 201
+    assert post(north, body(id=ID)).status_code == 200
+    changed = post(north, body(id=ID, project="p"))
+    assert changed.status_code == 200
+    assert [record["project"] for record in listed(north)["data"]] == ["p"]
+
+
+def test_the_cli_gets_json_with_an_id_for_its_own_body(north: Client) -> None:
+    first, second = post(north, CAMEL), post(north, CAMEL | {"totalCost": 0.03})
+    assert (first.status_code, second.status_code) == (201, 200)
+    assert first.json()["id"] == second.json()["id"]
+    assert second.json()["total_cost_usd"] == 0.03
+
+
+def test_an_exported_record_can_be_posted_back(north: Client) -> None:
+    first = post(north, body(id=ID, project="p"))
+    back = post(north, first.content)
+    assert back.status_code == 200
+    assert back.content == first.content
+
+
+@pytest.mark.parametrize("header", ["Idempotency-Key", "X-Idempotency-Key"])
+def test_an_idempotency_key_makes_a_repeat_the_same_record(north: Client, header: str) -> None:
+    first, again = (post(north, body(), **{header: "k1"}) for _ in range(2))
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert again.content == first.content
+    assert post(north, body(), **{header: "k2"}).json()["id"] != first.json()["id"]
+
+
+def test_both_names_of_the_idempotency_key_mean_the_same(north: Client) -> None:
+    one, other = (post(north, body(), **{name: "k"}) for name in ("Idempotency-Key", "X-Idempotency-Key"))
+    assert one.json()["id"] == other.json()["id"]
+
+
+def test_an_idempotency_key_has_a_length(north: Client) -> None:
+    assert post(north, body(), **{"Idempotency-Key": "k" * 255}).status_code == 201
+    refused = error(post(north, body(), **{"Idempotency-Key": "k" * 256}), 400, "invalid_input")
+    assert refused.param == "Idempotency-Key"
+
+
+@pytest.mark.parametrize("content_type", [JSON, "APPLICATION/JSON", "application/json; charset=utf-8"])
+def test_the_content_type_may_be_written_in_every_way(north: Client, content_type: str) -> None:
+    assert post(north, body(), content_type=content_type).status_code == 201
+
+
+# Many records.
+
+
+def ndjson(*lines: bytes) -> bytes:
+    return b"\n".join(lines)
+
+
+def test_a_bad_line_fails_alone_with_its_number_its_status_and_its_error(north: Client) -> None:
+    good = orjson.dumps(body(id=ID))
+    response = post(north, ndjson(good, b"", b"{", orjson.dumps(body(project=7)), good), content_type=NDJSON)
+    assert response.status_code == 200
+    answer = bodies.RecordedLines.model_validate_json(response.content)
+    assert (answer.accepted, answer.refused) == (2, 2)
+    assert [(result.line, result.status) for result in answer.results] == [(1, 201), (3, 400), (4, 400), (5, 200)]
+    assert [str(result.id) for result in answer.results if result.id] == [ID, ID]
+    first, broken, wrong, again = answer.results
+    assert broken.error is not None
+    assert wrong.error is not None
+    assert (broken.error.code, wrong.error.param) == ("invalid_json", "project")
+    assert first.revision == again.revision
+    assert ids(north) == [ID]
+
+
+def test_lines_may_end_as_on_windows_and_the_last_needs_no_end(north: Client) -> None:
+    line = orjson.dumps(body())
+    answer = post(north, line + b"\r\n" + line, content_type=NDJSON).json()
+    assert (answer["accepted"], answer["refused"]) == (2, 0)
+
+
+def test_a_request_of_bad_lines_only_is_still_answered_line_by_line(north: Client) -> None:
+    response = post(north, b"{\n[]\n", content_type=NDJSON)
+    assert response.status_code == 200
+    assert (response.json()["accepted"], response.json()["refused"]) == (0, 2)
+    assert ids(north) == []
+
+
+def test_an_empty_ndjson_request_is_nothing(north: Client) -> None:
+    assert post(north, b"", content_type=NDJSON).json() == {"accepted": 0, "refused": 0, "results": []}
+
+
+def test_more_lines_than_a_request_may_have_are_refused_whole(north: Client) -> None:
+    line = orjson.dumps(body())
+    error(post(north, ndjson(*[b""] * 10_001, line), content_type=NDJSON), 413, "too_many_lines")
+    assert ids(north) == []
+
+
+# Bad requests.
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"nonsense", b'{"request_summary": "\xff", "phases": []}', b"{}}"])
+def test_malformed_json_is_told_as_such(north: Client, data: bytes) -> None:
+    refused = error(post(north, data), 400, "invalid_json")
+    assert refused.type == "invalid_request_error"
+    assert "JSON" in refused.message
+
+
+def test_every_problem_of_a_body_is_told_with_its_path(north: Client) -> None:
+    refused = error(post(north, {"phases": [{"cost_usd": -1}], "projct": "p"}), 400, "invalid_input")
+    assert refused.details is not None
+    assert [problem.path for problem in refused.details] == [
+        "request_summary",
+        "phases[0].phase_name",
+        "phases[0].cost_usd",
+        "projct",
+    ]
+    assert refused.param == "request_summary"
+
+
+@pytest.mark.parametrize("value", [b"NaN", b"Infinity", b"-Infinity", b"1e999"])
+def test_a_number_that_is_none_is_refused(north: Client, value: bytes) -> None:
+    refused = error(
+        post(north, b'{"request_summary":"x","phases":[],"total_cost_usd":%b}' % value), 400, "invalid_input"
+    )
+    assert refused.param == "total_cost_usd"
+
+
+def test_a_refused_key_with_odd_characters_comes_back_as_json(north: Client) -> None:
+    refused = error(post(north, body(**{'a"\\\n\0é': 1})), 400, "invalid_input")
+    assert refused.param == 'a"\\\n\0é'
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/json"],
+)
+def test_another_content_type_is_refused(north: Client, content_type: str) -> None:
+    refused = error(post(north, body(), content_type=content_type), 415, "unsupported_media_type")
+    assert NDJSON in refused.message
+
+
+def test_a_content_encoding_is_refused_but_for_none(north: Client) -> None:
+    error(post(north, body(), **{"Content-Encoding": "gzip"}), 415, "unsupported_content_encoding")
+    assert post(north, body(), **{"Content-Encoding": "identity"}).status_code == 201
+
+
+def test_a_parameter_that_post_does_not_know_is_refused(north: Client) -> None:
+    response = north.post(f"{PATH}?dry_run=1", orjson.dumps(body()), content_type=JSON)
+    assert error(response, 400, "unknown_parameter").param == "dry_run"
+    assert ids(north) == []
+
+
+# Limits.
+
+
+@pytest.fixture
+def limits(settings: Any, trajectories_settings: dict[str, Any]) -> None:
+    settings.TRAJECTORIES = trajectories_settings | {"MAX_RECORD_BYTES": 1_000, "MAX_REQUEST_BYTES": 5_000}
+
+
+def of_length(length: int) -> bytes:
+    return orjson.dumps(body(error="e" * (length - len(orjson.dumps(body(error=""))))))
+
+
+def test_one_body_over_the_limit_is_too_large(north: Client, limits: None) -> None:
+    assert post(north, of_length(1_000)).status_code == 201
+    refused = error(post(north, of_length(1_001)), 413, "body_too_large")
+    assert "1000 bytes" in refused.message
+
+
+def test_a_request_over_the_limit_is_too_large_and_nothing_of_it_is_taken(north: Client, limits: None) -> None:
+    error(post(north, ndjson(*[of_length(900)] * 6), content_type=NDJSON), 413, "body_too_large")
+    assert ids(north) == []
+
+
+def test_a_line_over_the_limit_fails_alone(north: Client, limits: None) -> None:
+    response = post(north, ndjson(of_length(1_001), of_length(1_000)), content_type=NDJSON)
+    large, good = bodies.RecordedLines.model_validate_json(response.content).results
+    assert (large.status, good.status) == (413, 201)
+    assert large.error is not None
+    assert large.error.code == "record_too_large"
+
+
+def test_the_limit_is_not_djangos(north: Client, settings: Any) -> None:
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 10
+    assert post(north, body()).status_code == 201
+
+
+def test_a_full_outbox_takes_nothing_and_says_when_to_come_again(
+    north: Client, settings: Any, trajectories_settings: dict[str, Any]
+) -> None:
+    settings.TRAJECTORIES = trajectories_settings | {"OUTBOX_MAX_BYTES": 200_000}
+    before = posted(north, body())
+    line = orjson.dumps(body(error="e" * 20_000))
+    error(post(north, ndjson(*[line] * 50), content_type=NDJSON), 503, "outbox_full")
+    assert ids(north) == [before["id"]]

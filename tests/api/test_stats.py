@@ -1,0 +1,94 @@
+"""GET of stats: the figures of all that matches, out of every tier, and the window that they are of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from tests.api.client import archive_all, number, posted, stats
+from tests.examples import REFERENCE, body, in_phase, phase
+
+WithoutTables = Callable[..., AbstractContextManager[None]]
+
+
+def figures(client: Client, **parameters: Any) -> dict[str, Any]:
+    """Without the window, which says when it was asked."""
+    found = stats(client, **parameters)
+    del found["window"]
+    return found
+
+
+def post_some(client: Client) -> None:
+    posted(client, REFERENCE | {"id": number(1)})
+    posted(client, in_phase(model="m", cost_usd=0.1, outcome="success") | {"id": number(2), "project": "p"})
+    posted(
+        client, body(id=number(3), phases=[phase(outcome="skipped"), phase(phase_name="verify")], tests_passed=False)
+    )
+    posted(client, body(id=number(4), total_cost_usd=0, total_duration_ms=0.25))
+
+
+@pytest.mark.parametrize("held", [1, 2, 3])
+def test_figures_do_not_depend_on_the_tiers_that_count(
+    north: Client, settings: Any, trajectories_settings: dict[str, Any], held: int
+) -> None:
+    post_some(north)
+    expected = figures(north)
+    settings.TRAJECTORIES = trajectories_settings | {"HOT_MAX_RECORDS": held}
+    # Below the hot cache all of it waits in the outbox, then all is archived, then one record waits again.
+    assert figures(north) == expected
+    archive_all()
+    assert figures(north) == expected
+    posted(north, REFERENCE | {"id": number(1)})
+    assert figures(north) == expected
+
+
+def test_a_revision_replaces_what_it_revises_in_the_figures(
+    north: Client, settings: Any, trajectories_settings: dict[str, Any]
+) -> None:
+    settings.TRAJECTORIES = trajectories_settings | {"HOT_MAX_RECORDS": 1}
+    post_some(north)
+    archive_all()
+    posted(north, body(id=number(1), total_cost_usd=1))
+    found = stats(north)
+    assert (found["count"], found["cost_usd"]["sum"]) == (4, 1.1)
+
+
+def test_nothing_recorded_is_nothing_known(north: Client) -> None:
+    found = stats(north)
+    assert (found["count"], found["cost_usd"]["mean"], found["success_rate"]["rate"]) == (0, None, None)
+
+
+def test_the_window_says_what_the_figures_are_of(north: Client) -> None:
+    record = posted(north, body())
+    window = stats(north, since="2026-01-01T01:00:00+01:00", until="2100-01-01T00:00:00Z")["window"]
+    assert (window["from"], window["to"]) == ("2026-01-01T00:00:00.000000Z", "2100-01-01T00:00:00.000000Z")
+    assert window["as_of"] >= record["recorded_at"]
+    assert stats(north)["window"]["from"] is None
+
+
+def test_since_is_in_the_window_and_until_is_not(north: Client) -> None:
+    at = posted(north, body())["recorded_at"]
+    assert stats(north, since=at)["count"] == 1
+    assert stats(north, until=at)["count"] == 0
+
+
+@pytest.mark.usefixtures("redis_tier")
+def test_the_window_is_complete_when_every_tier_has_answered(north: Client) -> None:
+    posted(north, body())
+    assert stats(north)["window"]["complete"] is True
+
+
+def test_while_the_archive_is_away_the_figures_are_of_the_rest_and_say_so(
+    north: Client, settings: Any, trajectories_settings: dict[str, Any], without_tables: WithoutTables
+) -> None:
+    settings.TRAJECTORIES = trajectories_settings | {"HOT_MAX_RECORDS": 1}
+    post_some(north)
+    archive_all()
+    assert stats(north)["window"]["tiers"] == ["hot", "archive"]
+    with without_tables("trajectory"):
+        found = stats(north)
+    assert (found["count"], found["window"]["tiers"], found["window"]["complete"]) == (1, ["hot"], False)

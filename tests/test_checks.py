@@ -1,0 +1,197 @@
+"""System checks: each thing that is wrong is said, and nothing else is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.checks import CheckMessage, run_checks
+from django.core.management import call_command
+from django.test import override_settings
+from pytest_django import Settings
+
+from trajectories import checks
+from trajectory_site.celery import app
+
+TIER = {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": "redis://127.0.0.1:1/0"}
+not_callable = 3
+
+
+def tenant_of(request: object) -> str:
+    return "alice"
+
+
+def found(**kwargs: Any) -> list[CheckMessage]:
+    return run_checks(tags=["trajectories"], **kwargs)
+
+
+def found_with(given: Any) -> list[CheckMessage]:
+    with override_settings(TRAJECTORIES=given):
+        return found()
+
+
+@pytest.fixture
+def mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file of mounts to be written; the directory beside it is on the disk /."""
+    mounts = tmp_path / "mounts"
+    mounts.write_text("/dev/sda / ext4 rw 0 0\n")
+    monkeypatch.setattr(checks, "MOUNTS", mounts)
+    return mounts
+
+
+def mount(mounts: Path, kind: str, point: Path) -> None:
+    escaped = str(point).replace(" ", r"\040")
+    with mounts.open("a") as file:
+        file.write(f"server:/x {escaped} {kind} rw 0 0\n")
+
+
+def test_good_settings_have_nothing_to_be_said(mounted: Path, trajectories_settings: dict[str, Any]) -> None:
+    more = {"TENANT_FROM_REQUEST": "tests.test_checks.tenant_of", "PHASE_ALIASES": {"qa": "test"}}
+    assert found_with(trajectories_settings | more) == []
+
+
+@pytest.mark.parametrize("given", ["outbox.sqlite3", None, ["OUTBOX_PATH"]])
+def test_settings_that_are_no_dict_are_an_error(given: Any) -> None:
+    assert [message.id for message in found_with(given)] == ["trajectories.E001"]
+
+
+@pytest.mark.parametrize(
+    ("more", "id_", "said"),
+    [
+        ({"REDIS_TTL": 3}, "E002", "Did you mean 'REDIS_TTL_S'?"),
+        ({"COLOUR": 3}, "E002", "There are OUTBOX_PATH, "),
+        ({3: 3}, "E002", "no setting '3'"),
+        ({"BATCH_MAX_RECORDS": "100"}, "E003", "It wants int."),
+        ({"OUTBOX_PATH": Path("/x")}, "E003", "str()"),
+        ({"OUTBOX_SYNCHRONOUS": "OFF"}, "E003", "FULL"),
+        ({"BATCH_MAX_RECORDS": 0}, "E004", "at least 1"),
+        ({"REDIS_TTL_S": -1}, "E004", "at least 1"),
+        ({"KEY_CACHE_S": -0.5}, "E004", "at least 0"),
+        ({"KEY_CACHE_S": float("nan")}, "E004", "nan"),
+        ({"EXPORT_WAIT_S": float("inf")}, "E004", "inf"),
+        ({"RESEND_AFTER_S": 0}, "E004", "for ever"),
+        ({"RESEND_MAX_S": 1}, "E004", "at least RESEND_AFTER_S"),
+        ({"MAX_REQUEST_BYTES": 1}, "E004", "at least MAX_RECORD_BYTES"),
+        ({"OUTBOX_PATH": ""}, "E005", "on a volume"),
+        ({"OUTBOX_PATH": "var/outbox.sqlite3"}, "E006", "BASE_DIR"),
+        ({"CACHE_ALIAS": "nowhere"}, "E009", "CACHES["),
+        ({"CACHE_ALIAS": "default"}, "E010", "LocMemCache"),
+        ({"TENANT_FROM_REQUEST": "tests.nowhere.tenant_of"}, "E011", "tests.nowhere"),
+        ({"TENANT_FROM_REQUEST": "tests.test_checks.nothing"}, "E011", "nothing"),
+        ({"TENANT_FROM_REQUEST": "tests.test_checks.not_callable"}, "E011", "cannot be called"),
+        ({"PHASE_ALIASES": {"QA": "test"}}, "E012", "'qa'"),
+        ({"PHASE_ALIASES": {"qa": "Test"}}, "E012", "'test'"),
+    ],
+)
+def test_each_wrong_setting_is_an_error_with_a_hint(
+    more: dict[Any, Any], id_: str, said: str, mounted: Path, trajectories_settings: dict[str, Any]
+) -> None:
+    messages = found_with(trajectories_settings | more)
+    assert [message.id for message in messages] == [f"trajectories.{id_}"]
+    assert messages[0].is_serious()
+    assert messages[0].hint
+    assert said in f"{messages[0].msg} {messages[0].hint}"
+
+
+def test_all_that_is_wrong_is_said_at_once(mounted: Path, trajectories_settings: dict[str, Any]) -> None:
+    wrong = {"OUTBOX_PATH": "", "CACHE_ALIAS": "nowhere", "BATCH_MAX_RECORDS": 0}
+    ids = [message.id for message in found_with(trajectories_settings | wrong)]
+    assert sorted(map(str, ids)) == ["trajectories.E004", "trajectories.E005", "trajectories.E009"]
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "cifs", "9p", "fuse.sshfs"])
+def test_an_outbox_on_a_network_file_system_is_an_error(
+    kind: str, mounted: Path, tmp_path: Path, trajectories_settings: dict[str, Any]
+) -> None:
+    share = tmp_path / "a share"
+    mount(mounted, kind, share)
+    there = trajectories_settings | {"OUTBOX_PATH": str(share / "not made yet" / "outbox.sqlite3")}
+    assert [message.id for message in found_with(there)] == ["trajectories.E007"]
+    beside = trajectories_settings | {"OUTBOX_PATH": f"{share}-not/outbox.sqlite3"}
+    assert found_with(beside) == []
+
+
+def test_a_disk_inside_a_share_is_a_disk(mounted: Path, tmp_path: Path, trajectories_settings: dict[str, Any]) -> None:
+    mount(mounted, "ext4", tmp_path / "share" / "disk")
+    mount(mounted, "nfs", tmp_path / "share")
+    there = trajectories_settings | {"OUTBOX_PATH": str(tmp_path / "share" / "disk" / "outbox.sqlite3")}
+    assert found_with(there) == []
+
+
+def test_of_two_file_systems_at_one_place_the_later_counts(
+    mounted: Path, tmp_path: Path, trajectories_settings: dict[str, Any]
+) -> None:
+    mount(mounted, "nfs", tmp_path)
+    mount(mounted, "ext4", tmp_path)
+    assert found_with(trajectories_settings) == []
+
+
+def test_an_outbox_in_memory_is_a_warning(mounted: Path, tmp_path: Path, trajectories_settings: dict[str, Any]) -> None:
+    mount(mounted, "tmpfs", tmp_path)
+    messages = found_with(trajectories_settings)
+    assert [message.id for message in messages] == ["trajectories.W001"]
+    assert not messages[0].is_serious()
+
+
+def test_a_system_that_tells_no_mounts_is_no_error(
+    mounted: Path, tmp_path: Path, trajectories_settings: dict[str, Any]
+) -> None:
+    mounted.unlink()
+    assert found_with(trajectories_settings) == []
+
+
+def test_an_outbox_that_cannot_be_written_is_an_error(
+    mounted: Path, tmp_path: Path, trajectories_settings: dict[str, Any]
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "directory").mkdir()
+    for path in ("file/outbox.sqlite3", "directory"):
+        there = trajectories_settings | {"OUTBOX_PATH": str(tmp_path / path)}
+        assert [message.id for message in found_with(there)] == ["trajectories.E008"]
+
+
+def test_a_cache_in_the_same_redis_database_is_a_warning(
+    mounted: Path, settings: Settings, trajectories_settings: dict[str, Any]
+) -> None:
+    settings.CACHES = {"default": TIER, "trajectories": TIER, "other": TIER | {"LOCATION": "redis://127.0.0.1:1/1"}}
+    messages = found()
+    assert [message.id for message in messages] == ["trajectories.W002"]
+    assert "'default'" in messages[0].msg
+
+
+@pytest.mark.parametrize("backend", ["django.core.cache.backends.redis.RedisCache", "nowhere.Cache", ""])
+def test_a_tier_of_another_backend_is_an_error(backend: str, mounted: Path, settings: Settings) -> None:
+    settings.CACHES = {"default": {}, "trajectories": {"BACKEND": backend, "LOCATION": "redis://127.0.0.1:1/0"}}
+    assert [message.id for message in found()] == ["trajectories.E010"]
+
+
+def test_servers_that_are_away_are_told_of_at_deployment_alone(mounted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app.conf, "broker_url", "redis://127.0.0.1:1/1")
+    assert found() == []
+    messages = found(include_deployment_checks=True)
+    assert [message.id for message in messages] == ["trajectories.W003", "trajectories.W004"]
+    assert not [message for message in messages if message.is_serious()]
+
+
+def test_at_deployment_nothing_is_said_of_servers_that_answer(
+    mounted: Path, redis_tier_url: str, celery_broker: str
+) -> None:
+    assert found(include_deployment_checks=True) == []
+
+
+def test_at_deployment_a_layer_of_a_container_is_a_warning(
+    mounted: Path, redis_tier_url: str, celery_broker: str
+) -> None:
+    mounted.write_text("overlay / overlay rw 0 0\n")
+    assert found() == []
+    assert [message.id for message in found(include_deployment_checks=True)] == ["trajectories.W005"]
+
+
+def test_servers_are_not_asked_while_the_settings_are_wrong() -> None:
+    with override_settings(TRAJECTORIES=3):
+        assert [message.id for message in found(include_deployment_checks=True)] == ["trajectories.E001"]
+
+
+def test_the_site_passes_its_own_checks(mounted: Path) -> None:
+    call_command("check", fail_level="WARNING")

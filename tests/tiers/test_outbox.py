@@ -1,0 +1,454 @@
+"""The outbox: what was acknowledged stays, in order, until the archive has decided; and it never takes more than it may."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+import trajectories.tiers.outbox
+from tests.processes import PROJECT, clean_environment, wait_until
+from tests.tiers.hosts import SECOND_US, TENANT, draft, made, new_id
+from trajectories.exceptions import OutboxUnavailable
+from trajectories.tiers.hot import HIGHEST
+from trajectories.tiers.outbox import Outbox, Row, outbox
+from trajectories.tiers.outbox_file import OutboxFile
+
+MEBIBYTE = 1024**2
+ONE_KIB = "x" * 1024
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "outbox.sqlite3"
+
+
+def opened(path: Path, *, max_bytes: int = 2**30) -> Outbox:
+    return Outbox(str(path), synchronous="NORMAL", max_bytes=max_bytes)
+
+
+def append(outbox: Outbox, id_: UUID | None = None, **fields: Any) -> Row:
+    return outbox.append([draft(id_ or new_id(), **fields)])[0].row
+
+
+def all_rows(outbox: Outbox) -> list[Row]:
+    return outbox.rows_after(0, 1_000_000)
+
+
+def set_clock(monkeypatch: pytest.MonkeyPatch, us: int) -> None:
+    monkeypatch.setattr(trajectories.tiers.outbox, "now_us", lambda: us)
+
+
+# Stamps.
+
+
+def test_stamps_go_up_when_the_clock_is_set_back_and_after_all_rows_are_gone(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_clock(monkeypatch, 1_000)
+    first = append(opened(path))
+    set_clock(monkeypatch, 400)
+    second = append(opened(path))
+    opened(path).settle([first.n, second.n])
+    opened(path).prune(2**62)
+    third = append(opened(path))
+    assert [first.record.stamp, second.record.stamp, third.record.stamp] == [1_000, 1_001, 1_002]
+    assert all_rows(opened(path)) == [third]
+
+
+def test_a_version_is_newer_than_the_newest_known_one_also_if_that_is_from_a_host_whose_clock_is_ahead(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_clock(monkeypatch, 1_000)
+    known = made(new_id(), 5_000, recorded_at_us=700)
+    row = append(opened(path), known.id, known=known, tags=["new"])
+    assert (row.record.stamp, row.record.revision, row.record.recorded_at_us) == (5_001, 5_001, 700)
+
+
+def test_the_same_body_again_is_a_row_whose_stamp_alone_is_newer(path: Path) -> None:
+    outbox, id_ = opened(path), new_id()
+    first, again = append(outbox, id_).record, append(outbox, id_).record
+    assert again.stamp > first.stamp
+    assert (again.revision, again.recorded_at_us, again.body) == (first.revision, first.recorded_at_us, first.body)
+
+
+def test_another_body_is_a_new_revision_of_an_id_as_old_as_before_and_so_is_the_first_one_after_it(path: Path) -> None:
+    outbox, id_ = opened(path), new_id()
+    first, other, back = (append(outbox, id_, tags=tags).record for tags in (["a"], ["b"], ["a"]))
+    assert [record.revision for record in (first, other, back)] == [first.stamp, other.stamp, back.stamp]
+    assert {record.recorded_at_us for record in (first, other, back)} == {first.stamp}
+
+
+def test_an_id_is_as_old_as_the_oldest_version_that_process_or_outbox_know(path: Path) -> None:
+    """The outbox has a newer version, the process one that another host had taken before."""
+    outbox, id_ = opened(path), new_id()
+    own = append(outbox, id_, tags=["own"]).record
+    known = made(id_, own.stamp - 10, tags=["other host"])
+    assert append(outbox, id_, known=known, tags=["new"]).record.recorded_at_us == known.recorded_at_us
+
+
+def test_new_is_what_neither_the_outbox_nor_the_process_knew(path: Path) -> None:
+    outbox, known = opened(path), made(new_id(), 5)
+    fresh = draft(new_id())
+    assert [appended.is_new for appended in outbox.append([fresh, fresh, draft(known.id, known=known)])] == [
+        True,
+        False,
+        False,
+    ]
+
+
+# Commits.
+
+
+class CountedFile(OutboxFile):
+    """Counts the commits of records."""
+
+    commits = 0
+
+    @contextmanager
+    def transaction(self, *, is_limited: bool = False) -> Iterator[sqlite3.Connection]:
+        self.commits += is_limited
+        with super().transaction(is_limited=is_limited) as db:
+            yield db
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Nobody can write to the file meanwhile."""
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        db.execute("ROLLBACK")
+        db.close()
+
+
+def test_threads_that_wait_for_the_disk_share_one_commit_and_each_gets_its_own_rows(path: Path) -> None:
+    outbox = opened(path)
+    append(outbox)
+    file = outbox._file = CountedFile(str(path), synchronous="NORMAL", max_bytes=2**30)
+    groups = [[draft(new_id()) for _ in range(size)] for size in range(1, 9)]
+    with ThreadPoolExecutor(len(groups)) as pool:
+        with locked(path):
+            first = pool.submit(outbox.append, groups[0])
+            wait_until(lambda: file.commits == 1, what="the first waits for the file")
+            others = [pool.submit(outbox.append, group) for group in groups[1:]]
+            wait_until(lambda: len(outbox._waiters) == len(others), what="the others wait for the first")
+        results = [future.result() for future in (first, *others)]
+    assert file.commits == 2
+    for group, result in zip(groups, results, strict=True):
+        assert [appended.row.record.id for appended in result] == [one.id for one in group]
+        assert [appended.row.n - result[0].row.n for appended in result] == list(range(len(group)))
+    rows = all_rows(outbox)
+    assert len(rows) == 1 + sum(map(len, groups))
+    assert [row.record.stamp for row in rows] == sorted({row.record.stamp for row in rows})
+
+
+def test_what_cannot_be_committed_fails_for_each_of_its_callers_and_for_nobody_after_them(path: Path) -> None:
+    outbox = opened(path, max_bytes=MEBIBYTE)
+    append(outbox)
+    too_much = [draft(new_id(), error="x" * MEBIBYTE)]
+    with ThreadPoolExecutor(3) as pool:
+        with locked(path):
+            futures = [pool.submit(outbox.append, too_much) for _ in range(3)]
+            wait_until(lambda: len(outbox._waiters) >= 2, what="two wait together")
+        errors = [future.exception() for future in futures]
+    assert [type(error) for error in errors] == [OutboxUnavailable] * 3
+    assert len({id(error) for error in errors}) == 3
+    append(outbox)
+    assert len(all_rows(outbox)) == 2
+
+
+# The size limit.
+
+
+def fill(outbox: Outbox) -> list[Row]:
+    """Rows of one KiB until it says that it is full."""
+    rows: list[Row] = []
+    while True:
+        try:
+            rows += [appended.row for appended in outbox.append([draft(new_id(), error=ONE_KIB) for _ in range(50)])]
+        except OutboxUnavailable as error:
+            assert (error.code, error.status, error.retry_after_s) == ("outbox_full", 503, 1)
+            return rows
+
+
+def test_a_full_outbox_refuses_whole_requests_stays_within_its_limit_and_keeps_what_waits(path: Path) -> None:
+    outbox = opened(path, max_bytes=MEBIBYTE)
+    rows = fill(outbox)
+    assert 500 < len(rows) < 1_000
+    assert all_rows(outbox) == rows
+    assert outbox.pruned_n() == 0
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert path.stat().st_size <= MEBIBYTE
+
+
+@pytest.mark.parametrize("settled", [1, 2])
+def test_a_full_outbox_takes_records_again_once_the_archive_has_some_also_if_the_clock_was_set_back(
+    path: Path, monkeypatch: pytest.MonkeyPatch, settled: int
+) -> None:
+    outbox = opened(path, max_bytes=MEBIBYTE)
+    rows = fill(outbox)
+    gone = rows[:: 1 if settled == 1 else 2]
+    outbox.settle([row.n for row in gone])
+    set_clock(monkeypatch, 1)
+    more = fill(outbox)
+    assert len(more) >= len(gone) // 2
+    left = {row.n for row in all_rows(outbox)}
+    assert left == {row.n for row in rows + more} - {row.n for row in gone}
+    assert outbox.pruned_n() == max(row.n for row in gone)
+
+
+def test_every_row_of_a_full_outbox_can_be_settled(path: Path) -> None:
+    """Which needs room at first: settled rows are longer, and in an index of their own."""
+    outbox = opened(path, max_bytes=MEBIBYTE)
+    rows = fill(outbox)
+    while True:  # to the last byte
+        try:
+            rows.append(append(outbox))
+        except OutboxUnavailable:
+            break
+    outbox.settle([row.n for row in rows[1:]], [rows[0].n])
+    assert outbox.waiting(0, 1) == []
+    assert {row.state for row in all_rows(outbox)} == {"confirmed", "quarantined"}
+
+
+# What readers and the relay ask.
+
+
+def test_rows_are_numbered_in_the_order_of_commits_and_read_from_behind_a_number(path: Path) -> None:
+    outbox = opened(path)
+    rows = [append(outbox) for _ in range(5)]
+    assert [row.n for row in rows] == [1, 2, 3, 4, 5]
+    assert opened(path).rows_after(2, 2) == rows[2:4]
+    assert opened(path).last_n() == 5
+
+
+def test_the_last_number_is_known_when_no_row_is_left(path: Path) -> None:
+    outbox = opened(path)
+    assert outbox.last_n() == 0
+    append(outbox)
+    outbox.settle([1])
+    outbox.prune(2**62)
+    assert (outbox.last_n(), opened(path).last_n()) == (1, 1)
+
+
+def test_of_what_waits_below_a_position_each_id_comes_once_with_its_newest_version_highest_first(path: Path) -> None:
+    outbox = opened(path)
+    old, revised, high = (append(outbox) for _ in range(3))
+    newest = append(outbox, revised.record.id, tags=["new"])
+    append(outbox, tenant="bob")
+    assert list(outbox.waiting_below(TENANT, HIGHEST)) == [high.record, newest.record, old.record]
+    assert list(outbox.waiting_below(TENANT, high.record.position)) == [newest.record, old.record]
+    assert list(outbox.waiting_below(TENANT, old.record.position)) == []
+
+
+def test_what_waits_is_read_to_its_end_also_if_it_is_more_than_a_page(path: Path) -> None:
+    outbox = opened(path)
+    rows = [appended.row for appended in outbox.append([draft(new_id()) for _ in range(450)])]
+    assert list(outbox.waiting_below(TENANT, HIGHEST)) == [row.record for row in reversed(rows)]
+    assert len(outbox.waiting_versions(TENANT, [row.record.id for row in rows])) == 450
+    assert len(outbox.waiting_ids(TENANT)) == 450
+
+
+def test_an_id_of_which_an_older_version_waits_behind_a_confirmed_one_does_not_vanish(path: Path) -> None:
+    """The relay confirms batches one by one, so the newer batch may come first."""
+    outbox = opened(path)
+    older = append(outbox)
+    newer = append(outbox, older.record.id, tags=["new"])
+    outbox.settle([newer.n])
+    assert outbox.waiting_ids(TENANT) == [older.record.id]
+    assert list(outbox.waiting_below(TENANT, HIGHEST)) == [older.record]
+    assert outbox.waiting_versions(TENANT, [older.record.id]) == {older.record.id: [older.record]}
+    assert outbox.versions(TENANT, older.record.id) == [older.record, newer.record]
+
+
+def test_what_the_archive_has_refused_is_no_version_any_more_but_counted(path: Path) -> None:
+    outbox = opened(path)
+    good = append(outbox)
+    poison = append(outbox, good.record.id, tags=["poison"])
+    outbox.settle([], [poison.n])
+    assert outbox.versions(TENANT, good.record.id) == [good.record]
+    assert list(outbox.waiting_below(TENANT, HIGHEST)) == [good.record]
+    assert opened(path).quarantines() == 1
+    again = append(outbox, good.record.id, tags=["a"]).record
+    assert again.revision == again.stamp
+
+
+def test_whether_a_tenants_rows_up_to_a_number_wait_does_not_depend_on_later_ones_or_on_other_tenants(
+    path: Path,
+) -> None:
+    outbox = opened(path)
+    other, own, later = append(outbox, tenant="bob"), append(outbox), append(outbox)
+    assert outbox.has_waiting(TENANT, own.n)
+    outbox.settle([own.n])
+    assert not outbox.has_waiting(TENANT, own.n)
+    assert outbox.has_waiting(TENANT, later.n)
+    assert outbox.waiting(0, 10) == [other, later]
+    assert outbox.waiting(other.n, 10) == [later]
+
+
+def test_within_a_snapshot_nothing_moves_and_after_it_everything_is_seen(path: Path) -> None:
+    outbox = opened(path)
+    first = append(outbox)
+    with outbox.snapshot():
+        assert outbox.waiting_ids(TENANT) == [first.record.id]
+        outbox.settle([first.n])
+        append(outbox)
+        assert list(outbox.waiting_below(TENANT, HIGHEST)) == [first.record]
+        assert outbox.last_n() == first.n
+    assert first.record.id not in outbox.waiting_ids(TENANT)
+    assert outbox.last_n() == first.n + 1
+
+
+# Pruning.
+
+
+def test_rows_stay_for_a_while_after_they_are_settled_and_as_long_as_they_wait(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox = opened(path)
+    rows = [append(outbox) for _ in range(4)]
+    for row, at in ((rows[0], 10), (rows[2], 20)):
+        set_clock(monkeypatch, at * SECOND_US)
+        outbox.settle([row.n])
+    assert outbox.prune(9 * SECOND_US) == 0
+    assert outbox.prune(10 * SECOND_US) == 1
+    assert [row.n for row in all_rows(outbox)] == [2, 3, 4]
+    assert outbox.pruned_n() == 1
+    assert outbox.prune(10**15) == 1
+    assert [row.n for row in all_rows(outbox)] == [2, 4]
+    assert opened(path).pruned_n() == 3
+
+
+def test_the_file_shrinks_after_its_rows_are_gone(path: Path) -> None:
+    outbox = opened(path)
+    rows = [appended.row for appended in outbox.append([draft(new_id(), error=10 * ONE_KIB) for _ in range(600)])]
+    outbox.settle([row.n for row in rows])
+
+    def size() -> int:
+        with sqlite3.connect(path) as db:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return path.stat().st_size
+
+    assert size() > 6 * MEBIBYTE
+    assert outbox.prune(2**62) == 600
+    assert outbox.prune(2**62) == 0
+    # Little by little, and also in calls that have nothing left to delete.
+    wait_until(lambda: outbox.prune(2**62) or size() < MEBIBYTE // 4, what="the file is small")
+
+
+# More than one process.
+
+
+def appenders(path: Path, number: int, count: int) -> list[subprocess.Popen[str]]:
+    return [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.tiers.appender", str(path), str(count)],
+            cwd=PROJECT,
+            env=clean_environment(DJANGO_SETTINGS_MODULE="tests.settings"),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(number)
+    ]
+
+
+def test_processes_that_make_and_fill_one_file_at_once_lose_nothing_and_agree_on_an_order(path: Path) -> None:
+    processes = appenders(path, 3, 100)
+    acknowledged = [UUID(line) for process in processes for line in process.communicate(timeout=60)[0].split()]
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    rows = all_rows(opened(path))
+    assert len(acknowledged) == len(rows) == 300
+    assert {row.record.id for row in rows} == set(acknowledged)
+    assert [row.record.stamp for row in rows] == sorted({row.record.stamp for row in rows})
+
+
+def test_what_was_acknowledged_is_there_after_the_process_was_killed_in_the_middle(path: Path) -> None:
+    (process,) = appenders(path, 1, 0)
+    assert process.stdout is not None
+    acknowledged = [process.stdout.readline() for _ in range(30)]
+    process.send_signal(signal.SIGKILL)
+    acknowledged += process.stdout.readlines()
+    process.stdout.close()
+    process.wait()
+    outbox = opened(path)
+    ids = [row.record.id for row in all_rows(outbox)]
+    # One may have been committed of which nobody could be told any more.
+    assert ids[: len(acknowledged)] == [UUID(line) for line in acknowledged if line.endswith("\n")]
+    assert len(ids) - len(acknowledged) <= 1
+    assert append(outbox).n == len(ids) + 1
+
+
+def in_child(work: Callable[[], None]) -> int:
+    """Fork, do ``work`` in the child, and return its exit code."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # newer Pythons warn of threads, which is what these tests are about
+        pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    try:
+        status = wait_until(lambda: os.waitpid(pid, os.WNOHANG), timeout_s=20, what="the child ends")
+    except AssertionError:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
+    return os.waitstatus_to_exitcode(status[1])
+
+
+def test_a_forked_child_writes_and_reads_by_itself_and_the_parent_goes_on(path: Path) -> None:
+    before = append(outbox())
+    threading.Thread(target=lambda: append(outbox())).start()
+
+    def work() -> None:
+        assert len(all_rows(outbox())) == 2
+        append(outbox())
+
+    wait_until(lambda: outbox().last_n() == 2)
+    assert in_child(work) == 0
+    assert [row.n for row in all_rows(outbox())] == [1, 2, 3]
+    assert append(outbox()).n == 4
+    assert before.n == 1
+
+
+def test_a_fork_while_another_thread_reads_does_not_hang_the_child(path: Path) -> None:
+    """The child must not touch, not even close, what that thread holds: nobody is there to let go of it."""
+    append(outbox())
+    is_reading, is_over = threading.Event(), threading.Event()
+
+    def read_long() -> None:
+        connection = outbox()._file
+        connection.read("SELECT 1")
+        handle = connection._readers[threading.get_ident()] if hasattr(connection, "_readers") else None
+        assert handle is not None
+        handle.set_progress_handler(lambda: is_reading.set() or is_over.is_set(), 1_000)
+        with pytest.raises(OutboxUnavailable):  # interrupted
+            connection.read("WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(x) FROM c")
+
+    thread = threading.Thread(target=read_long)
+    thread.start()
+    try:
+        assert is_reading.wait(20)
+        assert in_child(lambda: append(outbox()) and None) == 0
+    finally:
+        is_over.set()
+        thread.join()
+    assert outbox().last_n() == 2

@@ -1,0 +1,177 @@
+"""Tenants and their API keys."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.db.models import Count, Model, OuterRef, Q, QuerySet, Subquery
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.http import urlencode
+from django.utils.safestring import SafeString
+
+from trajectories.admin import show
+from trajectories.admin.changelist import BoundedAdmin, TenantFilter
+from trajectories.exceptions import OutboxUnavailable
+from trajectories.models import SCOPES, ApiKey, Tenant, Trajectory
+from trajectories.tiers.outbox import outbox
+
+if TYPE_CHECKING:
+    _KeyForm = forms.ModelForm[ApiKey]
+else:
+    _KeyForm = forms.ModelForm
+
+
+@admin.register(Tenant)
+class TenantAdmin(BoundedAdmin):
+    list_display = ("slug", "name", "records", "last_recorded", "good_keys", "keys")
+    ordering = ("slug",)
+    search_fields = ("slug", "name")
+    fields = ("slug", "name")
+
+    def listed(self, rows: QuerySet[Any]) -> QuerySet[Any]:
+        newest = Trajectory.objects.filter(tenant=OuterRef("pk")).order_by("-recorded_at_us")
+        counted: QuerySet[Any] = rows.annotate(
+            newest_us=Subquery(newest.values("recorded_at_us")[:1]),
+            key_count=Count("api_keys"),
+            good_key_count=Count("api_keys", filter=_is_good("api_keys__")),
+        )
+        return counted
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
+        # The slug is the primary key: another one would make another tenant.
+        return ("slug",) if obj else ()
+
+    @admin.display(description="archived records")
+    def records(self, tenant: Tenant) -> SafeString:
+        """Counted by the mirror as it writes, so nothing has to be counted here."""
+        return _filtered("trajectory", tenant, show.number(tenant.last_seq))
+
+    @admin.display(description="last recorded")
+    def last_recorded(self, tenant: Any) -> str | None:
+        return show.moment(tenant.newest_us, timespec="seconds")
+
+    @admin.display(description="good API keys")
+    def good_keys(self, tenant: Any) -> int:
+        return int(tenant.good_key_count)
+
+    @admin.display(description="API keys")
+    def keys(self, tenant: Any) -> SafeString:
+        return _filtered("apikey", tenant, tenant.key_count)
+
+
+def _is_good(prefix: str) -> Q:
+    is_alive = Q(**{f"{prefix}expires_at": None}) | Q(**{f"{prefix}expires_at__gt": timezone.now()})
+    return is_alive & Q(**{f"{prefix}is_revoked": False})
+
+
+def _filtered(model: str, tenant: Tenant, text: Any) -> SafeString:
+    address = reverse(f"admin:trajectories_{model}_changelist")
+    return format_html('<a href="{}?{}">{}</a>', address, urlencode({"tenant": tenant.pk}), text)
+
+
+class ApiKeyForm(_KeyForm):
+    scopes = forms.MultipleChoiceField(
+        choices=[(scope, scope) for scope in SCOPES], widget=forms.CheckboxSelectMultiple, help_text="What it may do."
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance.pk:
+            self.initial["scopes"] = self.instance.scopes.split()
+
+    def clean_scopes(self) -> str:
+        return " ".join(scope for scope in SCOPES if scope in self.cleaned_data["scopes"])
+
+    def clean_expires_at(self) -> datetime | None:
+        at: datetime | None = self.cleaned_data["expires_at"]
+        if at is not None and at <= timezone.now() and not self.instance.pk:
+            raise forms.ValidationError("A key with this end has expired already.")
+        return at
+
+
+class StateFilter(admin.SimpleListFilter):
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
+        return [("good", "Good"), ("other", "Revoked or expired")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if self.value() == "good":
+            return queryset.filter(_is_good(""))
+        return queryset.exclude(_is_good("")) if self.value() == "other" else queryset
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(BoundedAdmin):
+    form = ApiKeyForm
+    list_display = ("prefix", "name", "owner", "scopes", "state", "created_at", "expires_at")
+    list_filter = (StateFilter, TenantFilter)
+    ordering = ("-pk",)
+    search_fields = ("prefix__startswith", "name", "tenant__slug__startswith")
+    search_help_text = "The beginning of a key or of its tenant, or a part of its name."
+    autocomplete_fields = ("tenant",)
+    actions = ("revoke",)
+
+    def get_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
+        made = ("prefix", "created_at", "is_revoked") if obj else ()
+        return ("tenant", "name", "scopes", "expires_at", *made)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
+        return ("tenant", "prefix", "created_at", "is_revoked") if obj else ()
+
+    def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
+        if change:
+            obj.save(update_fields=form.changed_data)
+            return
+        issued, text = ApiKey.objects.issue(
+            tenant=obj.tenant, name=obj.name, scopes=obj.scopes.split(), expires_at=obj.expires_at
+        )
+        obj.pk, obj.prefix, obj.issued_text = issued.pk, issued.prefix, text  # type: ignore[attr-defined]
+
+    def response_add(self, request: HttpRequest, obj: ApiKey, post_url_continue: str | None = None) -> HttpResponse:
+        """The one page that shows the key. No redirect with a message: messages wait in a cookie or in the database."""
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "API key made",
+            "opts": self.opts,
+            "key": obj,
+            "text": obj.issued_text,  # type: ignore[attr-defined]
+        }
+        return TemplateResponse(request, "admin/trajectories/apikey/issued.html", context)
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        if kwargs.get("add"):
+            # The answer is the page with the key, whichever button was pressed.
+            context |= {"show_save_and_continue": False, "show_save_and_add_another": False}
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    @admin.action(description="Revoke selected API keys", permissions=["change"])
+    def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
+        keys = list(queryset.filter(is_revoked=False))
+        ApiKey.objects.filter(pk__in=[key.pk for key in keys]).update(is_revoked=True)
+        for key in keys:
+            with suppress(OutboxUnavailable):
+                outbox().forget_key(key.prefix)
+            self.log_change(request, key, "Revoked.")
+        self.message_user(request, f"{len(keys)} API keys revoked.", messages.SUCCESS)
+
+    @admin.display(description="tenant")
+    def owner(self, key: ApiKey) -> str:
+        return key.tenant_id
+
+    @admin.display(description="state")
+    def state(self, key: ApiKey) -> str:
+        if key.is_revoked:
+            return "revoked"
+        return "expired" if key.expires_at and key.expires_at <= timezone.now() else "good"

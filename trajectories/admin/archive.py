@@ -1,0 +1,182 @@
+"""Trajectories, their phases, and what the archive refused: to look at, never to change."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.db.models.functions import Left, Length
+from django.http import HttpRequest
+
+from trajectories.admin import columns, show
+from trajectories.admin.changelist import (
+    COUNTED,
+    ChoiceFilter,
+    MirrorAdmin,
+    RecordedFilter,
+    TenantFilter,
+    bounded_count,
+    with_id,
+)
+from trajectories.models import Phase, Quarantined, Tenant, Trajectory
+from trajectories.schema import MAX_PHASES
+from trajectories.stats import OUTCOMES, PHASE_OUTCOMES
+from trajectories.tiers.mirror import record_of
+
+
+class OutcomeFilter(ChoiceFilter):
+    title = "outcome"
+    parameter_name = "outcome"
+    words = OUTCOMES
+
+
+class PhaseOutcomeFilter(OutcomeFilter):
+    words = PHASE_OUTCOMES
+
+
+@admin.register(Trajectory)
+class TrajectoryAdmin(MirrorAdmin):
+    list_display = (
+        columns.recorded,
+        columns.summary,
+        columns.owner,
+        "project",
+        "source",
+        "outcome",
+        columns.cost,
+        columns.duration,
+    )
+    list_display_links = (columns.recorded, columns.summary)
+    sortable_by: ClassVar[Any] = (columns.recorded,)
+    list_filter = (RecordedFilter, OutcomeFilter, TenantFilter)
+    ordering = ("-recorded_at_us", "-trajectory_id")
+    search_fields = ("trajectory_id", "project", "source")
+    search_help_text = "An id, or the exact name of a project or a source."
+    sections: ClassVar[Any] = {
+        None: (
+            columns.request,
+            "trajectory_id",
+            (columns.owner, "project"),
+            ("source", "request_type"),
+            (columns.started, columns.tags),
+        ),
+        "Result": (
+            ("outcome", columns.run_error),
+            ("build_passed", "tests_passed"),
+            (columns.cost, columns.duration),
+            (columns.input_tokens, columns.output_tokens),
+        ),
+        "Stored": (
+            (columns.recorded_exactly, columns.revised),
+            (columns.accepted, "digest"),
+            ("seq", "changed"),
+        ),
+    }
+
+    def listed(self, rows: QuerySet[Any]) -> QuerySet[Any]:
+        lean: QuerySet[Any] = rows.defer("body", "request_summary_folded", "tags").annotate(
+            head=Left("body", columns.HEAD)
+        )
+        return lean
+
+    def found(self, rows: QuerySet[Any], term: str) -> QuerySet[Any]:
+        mine = Trajectory.objects.filter(tenant__in=Tenant.objects.values("pk"))
+        project, source = mine.filter(project=term), mine.filter(source=term)
+        if max(bounded_count(project), bounded_count(source)) > COUNTED:
+            # So common that the newest are soon met; collecting and sorting them all would take longer.
+            return rows.filter(Q(project=term) | Q(source=term))
+        ids = with_id(Trajectory.objects.all(), term).values("pk")
+        # Each part enters an index of its own at one spot; an OR over the columns would walk the table.
+        return rows.filter(pk__in=project.values("pk").union(source.values("pk"), ids))
+
+    def shown_below(self, row: Any) -> dict[str, Any]:
+        phases = Phase.objects.filter(trajectory=row).order_by("place")[:MAX_PHASES]
+        return {"phases": [_phase_line(phase) for phase in phases], "json": show.pretty(record_of(row).json())}
+
+
+def _phase_line(phase: Phase) -> dict[str, Any]:
+    """A line of the table of phases."""
+    return {
+        "phase": phase,
+        "place": columns.place(phase),
+        "tools": columns.tools(phase),
+        "input_tokens": columns.input_tokens(phase),
+        "output_tokens": columns.output_tokens(phase),
+        "cost": columns.cost(phase),
+        "duration": columns.duration(phase),
+    }
+
+
+@admin.register(Phase)
+class PhaseAdmin(MirrorAdmin):
+    list_display = (
+        "phase_name",
+        columns.trajectory_short,
+        columns.trajectory_owner,
+        "model",
+        columns.picked_by,
+        "outcome",
+        columns.cost,
+        columns.duration,
+    )
+    list_filter = (PhaseOutcomeFilter,)
+    ordering = ("-pk",)
+    search_fields = ("trajectory__trajectory_id",)
+    search_help_text = "The id of a trajectory."
+    sections: ClassVar[Any] = {
+        None: (
+            ("phase_name", "phase"),
+            (columns.trajectory, columns.trajectory_owner),
+            (columns.place, "attempt"),
+            "agent",
+        ),
+        "Model": (("model", "requested_model"), ("selection_method", "selection_probability")),
+        "Result": (
+            ("outcome", "skip_reason"),
+            columns.tools,
+            (columns.cost, columns.duration),
+            (columns.input_tokens, columns.output_tokens),
+        ),
+    }
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        # The page of one phase names its trajectory too, and nowhere is the body wanted.
+        rows = super().get_queryset(request).select_related("trajectory")
+        return rows.defer("trajectory__body", "trajectory__request_summary_folded", "trajectory__tags")
+
+    def found(self, rows: QuerySet[Any], term: str) -> QuerySet[Any]:
+        return rows.filter(trajectory__in=with_id(Trajectory.objects.all(), term).values("pk"))
+
+
+@admin.register(Quarantined)
+class QuarantinedAdmin(MirrorAdmin):
+    list_display = (
+        columns.quarantined,
+        "trajectory_id",
+        columns.owner,
+        columns.error_head,
+        columns.recorded,
+        columns.size,
+    )
+    list_display_links = (columns.quarantined, "trajectory_id")
+    list_filter = (TenantFilter,)
+    ordering = ("-pk",)
+    search_fields = ("trajectory_id",)
+    search_help_text = "The id of a trajectory."
+    sections: ClassVar[Any] = {
+        None: ("error", "trajectory_id", (columns.owner, columns.quarantined)),
+        "Version": ((columns.recorded_exactly, columns.revised), (columns.accepted, "digest")),
+    }
+
+    def listed(self, rows: QuerySet[Any]) -> QuerySet[Any]:
+        lean: QuerySet[Any] = rows.defer("body", "error").annotate(
+            head=Left("error", columns.HEAD), body_bytes=Length("body")
+        )
+        return lean
+
+    def found(self, rows: QuerySet[Any], term: str) -> QuerySet[Any]:
+        return with_id(rows, term)
+
+    def shown_below(self, row: Any) -> dict[str, Any]:
+        return {"json": show.pretty(bytes(row.body))}

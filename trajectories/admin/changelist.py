@@ -1,0 +1,173 @@
+"""Changelists of tables that grow: no query of theirs counts, sorts or searches without an index or a bound."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+from uuid import UUID
+
+from django.contrib import admin
+from django.contrib.admin.utils import flatten
+from django.contrib.admin.views.main import ChangeList
+from django.core.paginator import Paginator
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils.functional import cached_property
+from django.utils.text import capfirst
+
+from trajectories.models import Tenant
+from trajectories.tiers.outbox import now_us
+
+if TYPE_CHECKING:  # Django's own classes take no parameters
+    _Paginator = Paginator[Any]
+    _ModelAdmin = admin.ModelAdmin[Any]
+else:
+    _Paginator, _ModelAdmin = Paginator, admin.ModelAdmin
+
+COUNTED = 10_000
+"""Rows that a changelist counts and pages through; what lies beyond is reached by filter and search."""
+_LISTED_TENANTS = 100
+_DAY_US = 24 * 3600 * 1_000_000
+
+
+class BoundedPaginator(_Paginator):
+    """Neither COUNT nor OFFSET goes beyond COUNTED rows."""
+
+    @cached_property
+    def _counted(self) -> int:
+        return bounded_count(cast("QuerySet[Any]", self.object_list))
+
+    @cached_property
+    def count(self) -> int:
+        return min(self._counted, COUNTED)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether there are more rows than ``count`` says."""
+        return self._counted > COUNTED
+
+
+def bounded_count(rows: QuerySet[Any]) -> int:
+    """How many rows there are; COUNTED + 1 for any number above COUNTED."""
+    # Without the order, which a count does not need and a database might sort for.
+    return rows.order_by().values("pk")[: COUNTED + 1].count()
+
+
+class BoundedChangeList(ChangeList):
+    """Reads only the columns that the admin's ``listed`` leaves."""
+
+    def get_queryset(self, request: HttpRequest, exclude_parameters: list[str | None] | None = None) -> QuerySet[Any]:
+        rows = super().get_queryset(request, exclude_parameters)
+        return self.model_admin.listed(rows) if isinstance(self.model_admin, BoundedAdmin) else rows
+
+
+class BoundedAdmin(_ModelAdmin):
+    """Base of every admin here. Nothing is deleted: a tenant would take its archive along, a key its history."""
+
+    paginator = BoundedPaginator
+    list_per_page = 50
+    list_max_show_all = 0
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    sortable_by: ClassVar[Any] = ()
+
+    class Media:
+        css: ClassVar = {"all": ("trajectories/admin.css",)}
+
+    def listed(self, rows: QuerySet[Any]) -> QuerySet[Any]:
+        """``rows`` with what the columns of the changelist need and nothing else."""
+        return rows
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return BoundedChangeList
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+class MirrorAdmin(BoundedAdmin):
+    """Rows that the persist side writes and nobody else: to look at."""
+
+    actions = None
+    change_form_template = "admin/trajectories/mirror_form.html"
+    sections: ClassVar[Mapping[str | None, Sequence[Any]]] = {}
+    """Fields of the page of one row under their headings; a tuple of fields shares a line."""
+
+    def found(self, rows: QuerySet[Any], term: str) -> QuerySet[Any]:
+        """Those of ``rows`` that a search for ``term`` shows, by an index."""
+        raise NotImplementedError
+
+    def shown_below(self, row: Any) -> dict[str, Any]:
+        """What its page shows below the fields: ``phases`` and ``json``, where there are any."""
+        return {}
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        return super().render_change_form(request, context | self.shown_below(context["original"]), *args, **kwargs)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        term = search_term.strip()
+        return self.found(queryset, term) if term else queryset, False
+
+    def get_fieldsets(self, request: HttpRequest, obj: Model | None = None) -> Any:
+        return [(heading, {"fields": lines}) for heading, lines in self.sections.items()]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
+        return flatten([line for lines in self.sections.values() for line in lines])
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+def with_id(rows: QuerySet[Any], term: str) -> QuerySet[Any]:
+    """Rows with this trajectory id, whosever. Tenants are named because the indexes begin with them."""
+    try:
+        return rows.filter(tenant__in=Tenant.objects.values("pk"), trajectory_id=UUID(term))
+    except ValueError:
+        return rows.none()
+
+
+class TenantFilter(admin.SimpleListFilter):
+    """The first tenants by name; another one by its slug in the address."""
+
+    title = "tenant"
+    parameter_name = "tenant"
+
+    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
+        slugs = Tenant.objects.order_by("pk").values_list("pk", flat=True)[:_LISTED_TENANTS]
+        return [(slug, slug) for slug in slugs]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(tenant=self.value()) if self.value() else queryset
+
+
+class RecordedFilter(admin.SimpleListFilter):
+    title = "recorded"
+    parameter_name = "days"
+
+    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
+        return [("1", "Past 24 hours"), ("7", "Past 7 days"), ("30", "Past 30 days"), ("90", "Past 90 days")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        days = self.value()
+        if days not in dict(self.lookup_choices):
+            return queryset
+        return queryset.filter(recorded_at_us__gte=now_us() - int(str(days)) * _DAY_US)
+
+
+class ChoiceFilter(admin.SimpleListFilter):
+    """By known words: for a column without choices, Django's own filter asks the whole table which there are."""
+
+    words: ClassVar[tuple[str, ...]]
+
+    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
+        return [(word, str(capfirst(word))) for word in self.words]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(**{str(self.parameter_name): self.value()}) if self.value() else queryset

@@ -1,0 +1,162 @@
+"""Columns and fields that admins share. Each takes a row; what it needs of it is loaded by ``listed`` of the admin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeAlias
+
+import orjson
+from django.contrib import admin
+from django.template.defaultfilters import filesizeformat
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.text import Truncator
+
+from trajectories.admin import show
+from trajectories.models import Phase, Quarantined, Trajectory
+
+HEAD = 400
+"""Characters of a body or an error that a changelist reads."""
+_SHOWN = 100
+
+Column: TypeAlias = Callable[[Any], str | bool]
+
+
+def _column(description: str, *, ordering: str | None = None) -> Callable[[Callable[[Any], Any]], Column]:
+    """``admin.display``, and a dash for None, which the page of a row would otherwise spell out."""
+
+    def decorate(read: Callable[[Any], Any]) -> Column:
+        @admin.display(description=description, ordering=ordering)
+        @wraps(read)
+        def column(row: Any) -> str | bool:
+            value: str | bool | None = read(row)
+            return "-" if value is None else value
+
+        return column
+
+    return decorate
+
+
+@_column("recorded", ordering="recorded_at_us")
+def recorded(row: Trajectory | Quarantined) -> str | None:
+    return show.moment(row.recorded_at_us, timespec="seconds")
+
+
+@_column("recorded")
+def recorded_exactly(row: Trajectory | Quarantined) -> str | None:
+    return show.moment(row.recorded_at_us)
+
+
+@_column("revised")
+def revised(row: Trajectory | Quarantined) -> str | None:
+    """When this body was first accepted; the same as recorded where there was one body only."""
+    return show.moment(row.revision)
+
+
+@_column("last accepted")
+def accepted(row: Trajectory | Quarantined) -> str | None:
+    """The stamp."""
+    return show.moment(row.stamp)
+
+
+@_column("started")
+def started(row: Trajectory) -> str | None:
+    return show.moment(row.started_at_us)
+
+
+@_column("request")
+def summary(row: Any) -> str:
+    return Truncator(show.summary(row.head)).chars(_SHOWN)
+
+
+@_column("request")
+def request(row: Trajectory) -> str:
+    return show.summary(row.body)
+
+
+@_column("tenant")
+def owner(row: Trajectory | Quarantined) -> str:
+    """The slug is the key, so no tenant has to be loaded."""
+    return row.tenant_id
+
+
+@_column("tags")
+def tags(row: Trajectory) -> str | None:
+    return ", ".join(show.members(row.tags)) or None
+
+
+@_column("error")
+def run_error(row: Trajectory) -> Any:
+    return orjson.loads(row.body).get("error")
+
+
+@_column("cost")
+def cost(row: Trajectory | Phase) -> str | None:
+    return show.usd(row.cost_nano_usd)
+
+
+@_column("duration")
+def duration(row: Trajectory | Phase) -> str | None:
+    return show.duration(row.duration_us)
+
+
+@_column("input tokens")
+def input_tokens(row: Trajectory | Phase) -> str | None:
+    return show.number(row.input_tokens)
+
+
+@_column("output tokens")
+def output_tokens(row: Trajectory | Phase) -> str | None:
+    return show.number(row.output_tokens)
+
+
+@_column("place")
+def place(row: Phase) -> int:
+    return row.place + 1
+
+
+@_column("tools")
+def tools(row: Phase) -> str | None:
+    return ", ".join(show.members(row.tools)) or None
+
+
+@_column("trajectory")
+def trajectory(row: Phase) -> SafeString:
+    return _link(row, str(row.trajectory))
+
+
+@_column("trajectory")
+def trajectory_short(row: Phase) -> SafeString:
+    return _link(row, f"{str(row.trajectory)[:8]}…")
+
+
+def _link(row: Phase, text: str) -> SafeString:
+    address = reverse("admin:trajectories_trajectory_change", args=[row.trajectory_id])
+    return format_html('<a href="{}" title="{}">{}</a>', address, row.trajectory, text)
+
+
+@_column("tenant")
+def trajectory_owner(row: Phase) -> str:
+    return row.trajectory.tenant_id
+
+
+@_column("error")
+def error_head(row: Any) -> str:
+    return Truncator(row.head).chars(_SHOWN)
+
+
+@_column("quarantined")
+def quarantined(row: Quarantined) -> str:
+    return show.local(row.quarantined_at, timespec="seconds")
+
+
+@_column("picked by")
+def picked_by(row: Phase) -> str | None:
+    return row.selection_method
+
+
+@_column("size")
+def size(row: Any) -> str:
+    return filesizeformat(row.body_bytes)

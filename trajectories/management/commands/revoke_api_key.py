@@ -1,0 +1,39 @@
+"""``manage.py revoke_api_key PREFIX``."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import router
+
+from trajectories.conf import read_settings
+from trajectories.exceptions import OutboxUnavailable
+from trajectories.models import ApiKey
+from trajectories.tiers.outbox import outbox
+
+
+class Command(BaseCommand):
+    help = "Revokes an API key for good. Web processes that have verified it lately still take it for KEY_CACHE_S."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("prefix", help="What stands before the dot of the key; the whole key will do.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        prefix = options["prefix"].partition(".")[0]
+        key = ApiKey.objects.using(router.db_for_write(ApiKey)).filter(prefix=prefix).first()
+        if key is None:
+            raise CommandError(f"There is no API key {prefix!r}.")
+        if key.is_revoked:
+            self.stdout.write(f"API key {key.prefix} of tenant {key.tenant_id} was revoked before.")
+            return
+        key.is_revoked = True
+        key.save(update_fields=["is_revoked"])
+        # Else this host would go on taking it whenever the database is away.
+        with suppress(OutboxUnavailable):
+            outbox().forget_key(key.prefix)
+        self.stdout.write(
+            f"API key {key.prefix} of tenant {key.tenant_id} is revoked, in every process within "
+            f"{read_settings().key_cache_s:g} seconds."
+        )

@@ -1,0 +1,112 @@
+"""The file of the outbox: its tables, and the connections of one process to it."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from trajectories.exceptions import OutboxUnavailable
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS rows (
+    n INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL DEFAULT 'record',
+    tenant TEXT NOT NULL,
+    id BLOB NOT NULL,
+    stamp INTEGER NOT NULL,
+    digest TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    recorded_at_us INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    state TEXT NOT NULL DEFAULT 'waiting',
+    settled_at_us INTEGER
+);
+CREATE INDEX IF NOT EXISTS rows_by_id ON rows (tenant, id, stamp);
+CREATE INDEX IF NOT EXISTS rows_waiting ON rows (n) WHERE state = 'waiting';
+CREATE INDEX IF NOT EXISTS rows_waiting_by_position ON rows (tenant, recorded_at_us, id) WHERE state = 'waiting';
+CREATE INDEX IF NOT EXISTS rows_settled ON rows (settled_at_us) WHERE state <> 'waiting';
+CREATE TABLE IF NOT EXISTS numbers (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
+INSERT OR IGNORE INTO numbers VALUES ('last_stamp', 0), ('pruned_n', 0), ('quarantines', 0);
+CREATE TABLE IF NOT EXISTS api_keys (prefix TEXT PRIMARY KEY, verified TEXT NOT NULL, verified_at_us INTEGER NOT NULL);
+"""
+
+
+class OutboxFile:
+    """One process's connections. Every method raises OutboxUnavailable for what SQLite or the disk refuses."""
+
+    def __init__(self, path: str, *, synchronous: str, max_bytes: int) -> None:
+        self._path = path
+        self._synchronous = synchronous
+        self._max_bytes = max_bytes
+        # By thread and not in a threading.local: that would close, in the child of a fork, connections of threads that are
+        # not there any more, and wait for ever for one that was in use. Thread numbers are used again, which bounds it.
+        self._readers: dict[int, sqlite3.Connection] = {}
+        self._writers: dict[bool, sqlite3.Connection] = {}
+
+    def read(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """On a connection of this thread's own."""
+        with _as_unavailable():
+            thread = threading.get_ident()
+            db = self._readers.get(thread)
+            if db is None:
+                db = self._readers[thread] = self._connect()
+            found: list[tuple[Any, ...]] = db.execute(sql, values).fetchall()
+            return found
+
+    @contextmanager
+    def transaction(self, *, is_limited: bool = False) -> Iterator[sqlite3.Connection]:
+        """Holds SQLite's write lock from its first statement; one thread at a time.
+
+        Args:
+            is_limited: the size limit holds. Not for settling and deleting, which take room before they give it back.
+        """
+        with _as_unavailable():
+            db = self._writer(is_limited=is_limited)
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+                db.execute("COMMIT")
+            except BaseException:
+                # A failed COMMIT may have ended the transaction by itself.
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                raise
+
+    def vacuum(self, pages: int) -> None:
+        """Give up to ``pages`` free pages back to the file system; one thread at a time."""
+        with _as_unavailable():
+            self._writer(is_limited=False).execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
+
+    def _writer(self, *, is_limited: bool) -> sqlite3.Connection:
+        db = self._writers.get(is_limited)
+        if db is None:
+            db = self._writers[is_limited] = self._connect()
+            if is_limited:
+                # SQLite itself says "full" then, as it does when the disk is.
+                page_size = db.execute("PRAGMA page_size").fetchone()[0]
+                db.execute(f"PRAGMA max_page_count = {max(1, self._max_bytes // page_size)}")
+        return db
+
+    def _connect(self) -> sqlite3.Connection:
+        Path(self._path).parent.mkdir(parents=True, exist_ok=True)
+        db = sqlite3.connect(self._path, timeout=5, isolation_level=None, check_same_thread=False)
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # takes effect in a new file only, before its first table
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute(f"PRAGMA synchronous = {self._synchronous}")
+        db.execute("PRAGMA journal_size_limit = 67108864")
+        db.executescript(_SCHEMA)
+        return db
+
+
+@contextmanager
+def _as_unavailable() -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            raise OutboxUnavailable("The outbox is full: its limit, or the disk's.", code="outbox_full") from error
+        raise OutboxUnavailable(f"The outbox does not answer: {error}.") from error
