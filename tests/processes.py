@@ -64,7 +64,9 @@ def group_lives(pgid: int) -> bool:
 class Process:
     """A program in a process group of its own, its output in a file."""
 
-    def __init__(self, arguments: list[str], environment: dict[str, str], log: Path) -> None:
+    def __init__(
+        self, arguments: list[str], environment: dict[str, str], log: Path, *, directory: Path = PROJECT
+    ) -> None:
         self._log = log
         with log.open("ab") as output:
             self._popen = subprocess.Popen(
@@ -73,7 +75,7 @@ class Process:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=environment,
-                cwd=PROJECT,
+                cwd=directory,
                 start_new_session=True,
             )
         self.pid = self._popen.pid

@@ -151,6 +151,8 @@ def _answers(url: str) -> bool:
 
 def _is_free(port: int) -> bool:
     with socket.socket() as probe, suppress(OSError):
+        # As servers do: connections of the one before, that linger closed, do not keep the port.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", port))
         return True
     return False
