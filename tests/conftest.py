@@ -17,6 +17,7 @@ import psycopg
 import pytest
 from django.core.cache import caches
 from django.db import connections
+from kombu import pools
 from pytest_django import Settings
 from redis import Redis
 
@@ -150,15 +151,15 @@ def celery_broker(redis_server_url: str) -> Iterator[str]:
     with _client(url) as client:
         client.flushdb()
     before = celery_app.conf.broker_url
-    _publish_to(url)
+    publish_to(url)
     yield url
-    _publish_to(before)
+    publish_to(before)
 
 
-def _publish_to(url: str) -> None:
-    # A pool of connections is made at first use; as after a fork, the app then makes new ones.
-    celery_app.pool.force_close_all()  # type: ignore[attr-defined]
-    celery_app._after_fork()  # type: ignore[attr-defined]
+def publish_to(url: str) -> None:
+    """Have this process send its tasks to another broker."""
+    pools.reset()  # they are kept by URL, and one that was closed would be found again
+    celery_app._after_fork()  # type: ignore[attr-defined]  # forgets the app's own references to them
     celery_app.conf.update(broker_url=url)
 
 
