@@ -63,7 +63,7 @@ def test_settings_that_are_no_dict_are_an_error(given: Any) -> None:
         ({"COLOUR": 3}, "E002", "There are OUTBOX_PATH, "),
         ({3: 3}, "E002", "no setting '3'"),
         ({"BATCH_MAX_RECORDS": "100"}, "E003", "It wants int."),
-        ({"OUTBOX_PATH": Path("/x")}, "E003", "str()"),
+        ({"OUTBOX_PATH": 3}, "E003", "It wants str."),
         ({"OUTBOX_SYNCHRONOUS": "OFF"}, "E003", "FULL"),
         ({"BATCH_MAX_RECORDS": 0}, "E004", "at least 1"),
         ({"REDIS_TTL_S": -1}, "E004", "at least 1"),

@@ -14,6 +14,7 @@ from pytest_django import Settings
 
 from trajectories import conf
 from trajectories.conf import read_settings, unknown_keys, wrong_types
+from trajectories.tiers.outbox import outbox
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -81,3 +82,14 @@ def test_every_unknown_key_is_told_with_the_nearest_known_one() -> None:
 def test_a_value_of_another_type_is_told_with_the_type_wanted(key: str, bad: Any, good: Any) -> None:
     assert list(wrong_types({key: bad})) == [key]
     assert wrong_types({key: good}) == {}
+
+
+def test_a_path_object_is_as_good_as_its_text(settings: Settings, tmp_path: Path) -> None:
+    settings.TRAJECTORIES = {"OUTBOX_PATH": tmp_path / "outbox.sqlite3"}
+    assert read_settings().outbox_path == str(tmp_path / "outbox.sqlite3")
+
+
+def test_without_a_path_nothing_is_acknowledged(settings: Settings) -> None:
+    settings.TRAJECTORIES = {}
+    with pytest.raises(ImproperlyConfigured, match="OUTBOX_PATH"):
+        outbox()

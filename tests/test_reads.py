@@ -153,3 +153,143 @@ def test_list_and_stats_are_the_same_bytes_in_processes_that_follow_outbox_and_f
 ) -> None:
     tenant = next(tenants)
     live(World(tmp_path / tenant, tenant, has_redis=True), data)
+
+
+# Every filter by itself.
+
+
+def recorded(count: int) -> list[Record]:
+    """Records of which each filter takes some and leaves some."""
+    made_of: list[dict[str, Any]] = []
+    for number in range(count):
+        pick: Callable[[Any], Any] = lambda values, number=number: values[number % len(values)]  # noqa: E731
+        phase = {
+            "phase_name": pick(reference.PHASES),
+            "model": pick(reference.MODELS),
+            "model_selection_method": pick(reference.METHODS),
+            "agent": pick(reference.NAMES),
+            "tools_used": [pick(reference.TOOLS)],
+            "cost_usd": pick(reference.COSTS),
+        }
+        fields = {
+            "request_summary": pick(reference.SUMMARIES),
+            "phases": [phase],
+            "request_type": pick(reference.NAMES),
+            "source": pick(reference.NAMES[1:]),
+            "project": pick(reference.NAMES[2:]),
+            "outcome": pick(["success", "failure", "partial", "unknown"]),
+            "build_passed": pick([True, False]),
+            "tests_passed": pick([True, False, True]),
+            "tags": [pick(reference.NAMES)],
+            "started_at": pick(reference.TIMES),
+            "total_duration_ms": pick(reference.DURATIONS),
+        }
+        # Each field is unknown now and then.
+        made_of.append(
+            {name: value for place, (name, value) in enumerate(fields.items()) if place < 2 or (number + place) % 5}
+        )
+    return [made(new_id(), (number + 1) * SECOND_US, **fields) for number, fields in enumerate(made_of)]
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_each_filter_takes_the_same_out_of_hot_cache_archive_and_reference(archive_db: str, name: str) -> None:
+    records = recorded(60)
+    mirror(records)
+    whole = {record.id: reference.Version.of(record) for record in records}
+    values = VALUES.get(name) or ["1970-01-01T00:00:30Z"]
+    for text in values:
+        query = parse_query({name: text})
+        expected = {id_ for id_, version in whole.items() if reference.matches({name: text}, version)}
+        facets = {record.id: facets_of(record.body) for record in records}
+        assert {r.id for r in records if query.matches(r.recorded_at_us, facets[r.id])} == expected
+        assert {record.id for record in archive.newest(TENANT, query, None, 1_000)} == expected
+        assert archive.summary(TENANT, query, None).as_json()["count"] == len(expected)
+    found = [len(archive.newest(TENANT, parse_query({name: text}), None, 1_000)) for text in values]
+    assert max(found) > 0
+    assert min(found) < 60
+
+
+VALUES: dict[str, list[str]] = {
+    "project": reference.NAMES,
+    "source": reference.NAMES,
+    "request_type": reference.NAMES,
+    "outcome": ["success", "failure", "partial", "unknown"],
+    "phase": [*reference.PHASES, "implementation", "nothing"],
+    "model": reference.MODELS,
+    "selection_method": [*reference.METHODS, "thompson", "OWN-way"],
+    "agent": reference.NAMES,
+    "tool": reference.TOOLS,
+    "build_passed": ["true", "false"],
+    "tests_passed": ["true", "false"],
+    "tag": reference.NAMES,
+    "started_since": reference.TIMES,
+    "started_until": reference.TIMES,
+    "min_cost_usd": ["0", "0.1", "0.1000000001", "1e6", "1e30"],
+    "max_cost_usd": ["0", "0.1", "1e6", "1e30"],
+    "min_duration_ms": ["0", "0.001", "17500.5", "17500.5001"],
+    "max_duration_ms": ["0", "0.001", "17500.5"],
+    "q": ["add", "LOGIN add", "strasse", "fix", "%", "_", "\\", "'", "  ", "nothing"],
+}
+
+
+# While everything moves.
+
+
+@pytest.mark.parametrize("size", [5, 10_000])
+def test_no_read_misses_or_doubles_a_record_while_records_are_taken_revised_persisted_and_pruned(
+    archive_db: str, redis_tier: Redis, tmp_path: Path, size: int
+) -> None:
+    process = WebProcess(tmp_path / "own", hot_max_records=size, feed_poll_s=0.0, archive_retry_s=0.0)
+    acknowledged: list[UUID] = []
+    is_over = threading.Event()
+
+    def write() -> None:
+        for number in range(150):
+            record = ingest.record(TENANT, orjson.dumps(body(error=str(number)))).record
+            acknowledged.append(record.id)
+            revised = acknowledged[number // 2]
+            ingest.record(TENANT, orjson.dumps(body(id=str(revised), error=f"revised {number}")))
+
+    def persist() -> None:
+        while not is_over.is_set():
+            if rows := process.outbox.waiting(0, 7):
+                persistence.persist([row.record for row in rows])
+                # Not all at once, as batches are not.
+                process.settle(rows[3:])
+                process.settle(rows[:3])
+                process.outbox.prune(2**62)
+
+    def read() -> int:
+        reads_made = 0
+        while not is_over.is_set():
+            before = set(acknowledged)
+            found: list[UUID] = []
+            after: Position | None = None
+            while reads_made == 0 or after is not None or not found:
+                page = reads.list_(TENANT, EVERYTHING, after=after, limit=37)
+                found += [record.id for record in page.records]
+                after = page.next_position
+                reads_made += 1
+                if after is None:
+                    break
+            assert len(found) == len(set(found))
+            assert before <= set(found)
+            low = len(acknowledged)
+            count = reads.stats(TENANT, EVERYTHING)["count"]
+            assert low <= count <= len(acknowledged) + 1
+        return reads_made
+
+    def run(work: Callable[[], Any]) -> Any:
+        try:
+            return work()
+        finally:
+            connections.close_all()
+
+    with process.at_work(), ThreadPoolExecutor(4) as pool:
+        writer, *others = [pool.submit(run, work) for work in (write, persist, read, read)]
+        try:
+            wait_until(lambda: writer.done() or any(other.done() for other in others), 120, "everything is written")
+        finally:
+            is_over.set()
+        writer.result(60)
+        assert all(other.result(60) is None or other.result() > 1 for other in others)

@@ -87,7 +87,13 @@ def test_ten_dimes_are_a_dollar() -> None:
 
 def test_every_figure_is_counted_from_the_facet_of_its_name() -> None:
     one = facets(request_type="t", source="s", project="p", outcome="partial", build_passed=True, tests_passed=False)
-    figures: dict[str, Any] = {"cost_nano_usd": 2 * 10**9, "duration_us": 3000, "input_tokens": 5, "output_tokens": 7, "tokens": 11}
+    figures: dict[str, Any] = {
+        "cost_nano_usd": 2 * 10**9,
+        "duration_us": 3000,
+        "input_tokens": 5,
+        "output_tokens": 7,
+        "tokens": 11,
+    }
     a_phase = facets(phases=[phase(model="m", model_selection_method="x", outcome="skipped")]).phases[0]
     phase_figures = {name: 10 * value for name, value in figures.items() if name != "tokens"}
     found = summary_of(one._replace(**figures, phases=(a_phase._replace(**phase_figures),))).as_json()

@@ -68,7 +68,7 @@ def _form(given: Any) -> _Found:
         )
         yield Error(f"TRAJECTORIES has no setting {key!r}.", hint=hint, id="trajectories.E002")
     for key, wanted in wrong_types(given).items():
-        hint = "Wrap it in str()." if isinstance(given[key], os.PathLike) else f"It wants {wanted}."
+        hint = f"It wants {wanted}."
         yield Error(f"TRAJECTORIES[{key!r}] cannot be {given[key]!r}.", hint=hint, id="trajectories.E003")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_type_hints
@@ -89,7 +90,8 @@ class Settings:
     """How long an export waits for earlier records of this host to reach the archive before it answers 503."""
 
     phase_aliases: Mapping[str, str] = field(default_factory=dict)
-    """More names under which phases are grouped, beside the built-in ones, in small letters: ``{"qa": "test"}``. Applies to what is accepted from then on."""
+    """More names under which phases are grouped, beside the built-in ones, in small letters: ``{"qa": "test"}``. For what is accepted
+    from then on."""
 
     tenant_from_request: str | None = None
     """Dotted path of a function from request to ``Caller`` or tenant slug (``None``: not authenticated), in place of API keys."""
@@ -120,7 +122,7 @@ def unknown_keys(given: Mapping[str, Any]) -> dict[str, str | None]:
     """Keys of ``given`` that are not settings, each with the nearest one that is."""
     known = [f.name.upper() for f in fields(Settings)]
     unknown = [key for key in given if key not in known]
-    return {key: next(iter(difflib.get_close_matches(key, known, 1)), None) for key in unknown}
+    return {key: next(iter(difflib.get_close_matches(str(key).upper(), known, 1)), None) for key in unknown}
 
 
 def wrong_types(given: Mapping[str, Any]) -> dict[str, str]:
@@ -128,10 +130,15 @@ def wrong_types(given: Mapping[str, Any]) -> dict[str, str]:
     hints = get_type_hints(Settings)
     wrong = {}
     for f in fields(Settings):
-        value = given.get(f.name.upper(), f.default)
+        value = _plain(given.get(f.name.upper(), f.default))
         if f.name.upper() in given and not _fits(value, hints[f.name]):
             wrong[f.name.upper()] = str(f.type)
     return wrong
+
+
+def _plain(value: Any) -> Any:
+    """A path is as good as its text: ``BASE_DIR / "outbox.sqlite3"``."""
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -155,7 +162,7 @@ def _build(given: Any) -> Settings:
         raise ImproperlyConfigured(
             f"TRAJECTORIES has no setting {key!r}." + (f" Did you mean {near!r}?" if near else "")
         )
-    return Settings(**{key.lower(): value for key, value in given.items()})
+    return Settings(**{key.lower(): _plain(value) for key, value in given.items()})
 
 
 # Global because Django's settings are: read once, dropped when a test or a host changes the dict. One reference, so no lock.

@@ -107,9 +107,6 @@ class Trajectory(_Version):
 
     seq = models.BigIntegerField()
     changed = models.BigIntegerField()
-    body = models.TextField()
-
-    request_summary_folded = models.TextField()
     request_type = models.TextField(null=True)
     source = models.TextField(null=True)
     project = models.TextField(null=True)
@@ -129,6 +126,9 @@ class Trajectory(_Version):
     tokens = models.BigIntegerField(null=True)
     tokens_bucket = models.SmallIntegerField(null=True)
     phase_count = models.SmallIntegerField()
+    # Last, so that a scan of the columns before need not read past them.
+    request_summary_folded = models.TextField()
+    body = models.TextField()
 
     class Meta:
         verbose_name_plural = "trajectories"

@@ -21,7 +21,7 @@ import orjson
 from trajectories.conf import read_settings
 from trajectories.exceptions import ArchiveUnavailable, ExportBehind, InvalidInput, NotFound
 from trajectories.query import Query
-from trajectories.record import Position, Record, facets_of, merge, rfc3339
+from trajectories.record import Position, Record, facets_of, merge_all, rfc3339
 from trajectories.stats import Summary
 from trajectories.tiers import archive
 from trajectories.tiers.hot import View, hot
@@ -85,10 +85,9 @@ def retrieve(tenant: str, id_: UUID) -> Record:
         if not versions:
             raise ArchiveUnavailable("The record is not in the hot cache and the archive is away.") from error
         stored = None
-    found = _merged(stored, versions)
-    if found is None:
+    if stored is None and not versions:
         raise NotFound(f"There is no trajectory {id_}.", param="id")
-    return found
+    return merge_all(stored, versions)
 
 
 def stats(tenant: str, query: Query) -> dict[str, Any]:
@@ -163,7 +162,7 @@ def _waiting(tenant: str, view: View, query: Query, below: Position) -> Iterator
         for own in chunk:
             known = stored.get(own.id)
             if known is None or known.position >= own.position:
-                yield from _if_matching(query, _merged(known, versions[own.id]))
+                yield from _if_matching(query, merge_all(known, versions[own.id]))
 
 
 def _archived(tenant: str, view: View, query: Query, below: Position, count: int) -> Iterator[Record]:
@@ -180,19 +179,13 @@ def _archived(tenant: str, view: View, query: Query, below: Position, count: int
             if own is None:
                 yield record
             elif own[-1].position > record.position:
-                yield from _if_matching(query, _merged(record, own))
+                yield from _if_matching(query, merge_all(record, own))
         if page:
             below = page[-1].position
 
 
-def _merged(known: Record | None, versions: Iterable[Record]) -> Record | None:
-    for version in versions:
-        known = merge(known, version, is_settled=False)
-    return known
-
-
-def _if_matching(query: Query, record: Record | None) -> Iterator[Record]:
-    if record is not None and query.matches(record.recorded_at_us, facets_of(record.body)):
+def _if_matching(query: Query, record: Record) -> Iterator[Record]:
+    if query.matches(record.recorded_at_us, facets_of(record.body)):
         yield record
 
 
@@ -207,7 +200,7 @@ def _summary_below(tenant: str, view: View, query: Query, floor: Position) -> Su
             unseen = [id_ for id_ in chunk if id_ not in view.by_id]
             stored = archive.find_many(tenant, unseen)
             for id_, versions in outbox().waiting_versions(tenant, unseen).items():
-                for record in _if_matching(query, _merged(stored.get(id_), versions)):
+                for record in _if_matching(query, merge_all(stored.get(id_), versions)):
                     # What lies above it has come after the view was taken.
                     if record.position < floor:
                         summary.add(facets_of(record.body))

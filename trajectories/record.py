@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -80,6 +80,15 @@ def merge(known: Record | None, incoming: Record, *, is_settled: bool) -> Record
     if incoming.digest == known.digest and not is_settled:
         return replace(known, stamp=incoming.stamp, recorded_at_us=recorded_at_us)
     return replace(incoming, recorded_at_us=recorded_at_us)
+
+
+def merge_all(known: Record | None, versions: Sequence[Record]) -> Record:
+    """What stands when ``versions`` of one outbox, in its order, meet ``known``; one of the two there must be."""
+    for version in versions:
+        known = merge(known, version, is_settled=False)
+    if known is None:
+        raise ValueError("there is nothing to merge")
+    return known
 
 
 class PhaseFacets(NamedTuple):

@@ -17,7 +17,7 @@ from django.test.utils import CaptureQueriesContext
 from tests.admin.rows import AT_US, address, archived, fill, page, page_of, quarantined
 from tests.examples import REFERENCE, body, in_phase, phase
 from trajectories.admin import archive, changelist
-from trajectories.models import Phase, Trajectory
+from trajectories.models import ApiKey, Phase, Quarantined, Tenant, Trajectory
 from trajectories.tiers.outbox import now_us
 
 MIRROR = ("trajectory", "phase", "quarantined")
@@ -125,9 +125,10 @@ def test_more_rows_than_are_counted_are_said_to_be_more(admin_client: Client, mo
     monkeypatch.setattr(changelist, "COUNTED", 60)
     fill(60)
     assert "60 trajectories" in (shown := page(admin_client, address("trajectory")))
-    assert "The first" not in shown
+    assert "the first" not in shown
+    assert "60 results" not in shown
     archived(body())
-    assert "The first 60 trajectories" in page(admin_client, address("trajectory"))
+    assert "the first 60 trajectories" in page(admin_client, address("trajectory"))
     assert admin_client.get(address("trajectory", "?p=3")).status_code == 302
 
 
@@ -197,3 +198,15 @@ def test_the_newest_come_first_and_may_come_last(admin_client: Client) -> None:
 
 def test_the_stylesheet_is_where_the_pages_look_for_it() -> None:
     assert finders.find("trajectories/admin.css")
+
+
+def test_every_page_opens_on_each_database(archive_db: str, admin_client: Client) -> None:
+    fill(60)
+    for model, asked in ASKED:
+        assert page(admin_client, address(model, asked))
+    for kind in (Trajectory, Phase, Quarantined, Tenant, ApiKey):
+        assert page(admin_client, page_of(kind._default_manager.all()[0]))
+    for model, asked in (("tenant", "?q=a"), ("apikey", "?q=a"), ("apikey", "?state=good"), ("apikey", "add/")):
+        assert page(admin_client, address(model, asked))
+    made = admin_client.post(address("apikey", "add/"), {"tenant": "alice", "scopes": ["read"]})
+    assert "Authorization: Bearer" in made.content.decode()

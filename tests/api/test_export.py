@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, cast
-from uuid import uuid4
 
 import orjson
 import pytest
@@ -15,7 +14,7 @@ from django.db import Error as DatabaseError
 from django.http import StreamingHttpResponse
 from django.test import Client
 
-from tests.api.client import NDJSON, PATH, archive_all, error, exported, number, post, posted
+from tests.api.client import ID, NDJSON, PATH, archive_all, error, exported, number, post, posted
 from tests.examples import body
 from trajectories.exceptions import TrajectoriesError
 from trajectories.ingest import record_many
@@ -136,7 +135,7 @@ def test_one_may_go_on_behind_a_record_that_the_filter_does_not_take(north: Clie
     assert [orjson.loads(line)["id"] for line in exported(north, after=number(2), project="p1")] == [number(3)]
 
 
-@pytest.mark.parametrize("after", ["nonsense", "", str(uuid4())])
+@pytest.mark.parametrize("after", ["nonsense", "", ID])
 def test_an_after_that_is_no_exported_record_is_refused_by_name(north: Client, after: str) -> None:
     assert error(north.get(f"{PATH}/export", {"after": after}), 400, "invalid_cursor").param == "after"
 

@@ -129,15 +129,13 @@ def test_every_line_of_an_export_is_a_stored_trajectory(document: dict[str, Any]
 
 
 @pytest.fixture
-def refusals(
-    north: Client, settings: Any, trajectories_settings: dict[str, Any], without_tables: WithoutTables
-) -> Callable[[str, str, int], Any]:
+def refusals(north: Client, without_tables: WithoutTables) -> Callable[[str, str, int], Any]:
     """Brings an operation to answer with a status."""
     client_without_scope = client_of(issue(scopes="admin")[1])
 
     def call(method: str, path: str, client: Client, **parameters: str) -> Any:
         address = path.replace("{id}", ID)
-        return post(client, b"{" + b" " * 100) if method == "post" else client.get(address, parameters)
+        return post(client, b"{") if method == "post" else client.get(address, parameters)
 
     def refuse(method: str, path: str, status: int) -> Any:
         if status == 400:
@@ -149,12 +147,11 @@ def refusals(
         if status == 404:
             return call(method, path, north)
         if status == 413:
-            settings.TRAJECTORIES = trajectories_settings | {"MAX_RECORD_BYTES": 100}
-            return call(method, path, north)
+            return post(north, b" " * (1024**2 + 1))
         if status == 415:
             return north.post(path, b"{}", content_type="text/plain")
         with without_tables("apikey"):
-            return call(method, path, north)
+            return call(method, path, client_of("neverseen.here"))
 
     return refuse
 

@@ -381,15 +381,16 @@ def test_processes_that_make_and_fill_one_file_at_once_lose_nothing_and_agree_on
 def test_what_was_acknowledged_is_there_after_the_process_was_killed_in_the_middle(path: Path) -> None:
     (process,) = appenders(path, 1, 0)
     assert process.stdout is not None
-    acknowledged = [process.stdout.readline() for _ in range(30)]
+    lines = [process.stdout.readline() for _ in range(30)]
     process.send_signal(signal.SIGKILL)
-    acknowledged += process.stdout.readlines()
+    lines += process.stdout.readlines()
     process.stdout.close()
     process.wait()
+    acknowledged = [UUID(line.strip()) for line in lines if line.endswith("\n")]
     outbox = opened(path)
     ids = [row.record.id for row in all_rows(outbox)]
     # One may have been committed of which nobody could be told any more.
-    assert ids[: len(acknowledged)] == [UUID(line) for line in acknowledged if line.endswith("\n")]
+    assert ids[: len(acknowledged)] == acknowledged
     assert len(ids) - len(acknowledged) <= 1
     assert append(outbox).n == len(ids) + 1
 
@@ -405,13 +406,20 @@ def in_child(work: Callable[[], None]) -> int:
             os._exit(0)
         finally:
             os._exit(1)
+    ended: list[int] = []
+
+    def has_ended() -> bool:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        ended.extend([status] if done else [])
+        return bool(done)
+
     try:
-        status = wait_until(lambda: os.waitpid(pid, os.WNOHANG), timeout_s=20, what="the child ends")
+        wait_until(has_ended, timeout_s=20, what="the child ends")
     except AssertionError:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         raise
-    return os.waitstatus_to_exitcode(status[1])
+    return os.waitstatus_to_exitcode(ended[0])
 
 
 def test_a_forked_child_writes_and_reads_by_itself_and_the_parent_goes_on(path: Path) -> None:

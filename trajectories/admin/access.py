@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +18,8 @@ from django.utils.safestring import SafeString
 
 from trajectories.admin import show
 from trajectories.admin.changelist import BoundedAdmin, TenantFilter
-from trajectories.exceptions import OutboxUnavailable
+from trajectories.api.keys import revoke
 from trajectories.models import SCOPES, ApiKey, Tenant, Trajectory
-from trajectories.tiers.outbox import outbox
 
 if TYPE_CHECKING:
     _KeyForm = forms.ModelForm[ApiKey]
@@ -122,11 +120,11 @@ class ApiKeyAdmin(BoundedAdmin):
     actions = ("revoke",)
 
     def get_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
-        made = ("prefix", "created_at", "is_revoked") if obj else ()
+        made = ("prefix", "created_at", "state") if obj else ()
         return ("tenant", "name", "scopes", "expires_at", *made)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
-        return ("tenant", "prefix", "created_at", "is_revoked") if obj else ()
+        return ("tenant", "prefix", "created_at", "state") if obj else ()
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
         if change:
@@ -144,6 +142,7 @@ class ApiKeyAdmin(BoundedAdmin):
             "title": "API key made",
             "opts": self.opts,
             "key": obj,
+            "scopes": ", ".join(obj.scopes.split()),
             "text": obj.issued_text,  # type: ignore[attr-defined]
         }
         return TemplateResponse(request, "admin/trajectories/apikey/issued.html", context)
@@ -159,10 +158,8 @@ class ApiKeyAdmin(BoundedAdmin):
     @admin.action(description="Revoke selected API keys", permissions=["change"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
         keys = list(queryset.filter(is_revoked=False))
-        ApiKey.objects.filter(pk__in=[key.pk for key in keys]).update(is_revoked=True)
         for key in keys:
-            with suppress(OutboxUnavailable):
-                outbox().forget_key(key.prefix)
+            revoke(key)
             self.log_change(request, key, "Revoked.")
         self.message_user(request, f"{len(keys)} API keys revoked.", messages.SUCCESS)
 

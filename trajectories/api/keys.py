@@ -97,6 +97,15 @@ def caller_of(text: str) -> Caller:
     return verified.caller()
 
 
+def revoke(key: ApiKey) -> None:
+    """Have ``key`` refused for good: here at once, in other processes when they ask the database again (``key_cache_s``)."""
+    key.is_revoked = True
+    key.save(update_fields=["is_revoked"])
+    _cache.drop(key.prefix)
+    # Else this host would go on taking it whenever the database is away.
+    _forget(key.prefix)
+
+
 def _bearer(request: HttpRequest) -> str:
     scheme, _, text = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not text.strip():
@@ -171,6 +180,10 @@ class _KeyCache:
             self._keys.move_to_end(prefix)
             while len(self._keys) > bound:
                 self._keys.popitem(last=False)
+
+    def drop(self, prefix: str) -> None:
+        with self._lock:
+            self._keys.pop(prefix, None)
 
     def clear(self) -> None:
         with self._lock:

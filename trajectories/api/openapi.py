@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.openapi import AutoSchema as SpectacularAutoSchema
-from drf_spectacular.settings import patched_settings
+from drf_spectacular.settings import SPECTACULAR_DEFAULTS, patched_settings
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, PolymorphicProxySerializer, extend_schema
 
 import trajectories
@@ -38,7 +38,12 @@ _ERRORS = {
     415: "Another Content-Type than the two, or a Content-Encoding.",
     503: "A part that this answer needs is away; Retry-After says when to come again.",
 }
+# The defaults too, so that nothing of the host project's own document gets into ours. SERVE_* cannot be patched.
 _SETTINGS: dict[str, Any] = {
+    name: value
+    for name, value in SPECTACULAR_DEFAULTS.items()
+    if not name.startswith("SERVE_") and name != "DEFAULT_GENERATOR_CLASS"
+} | {
     "OAS_VERSION": "3.1.1",
     "TITLE": "Trajectories",
     "DESCRIPTION": "The store for orchestration trajectories: which phases ran, which model and why, at what cost, with what outcome.",
@@ -53,7 +58,7 @@ _SETTINGS: dict[str, Any] = {
     },
     "PREPROCESSING_HOOKS": [],
     "POSTPROCESSING_HOOKS": [],
-    "SORT_OPERATIONS": False,
+    "SORT_OPERATIONS": True,  # else methods come in the order of a set
 }
 
 
@@ -65,6 +70,10 @@ class AutoSchema(SpectacularAutoSchema):
 
     def get_operation_id(self) -> str:
         return str(self.view.action)  # type: ignore[attr-defined]
+
+    def _is_list_view(self, serializer: Any = None) -> bool:
+        """A page is one object; by the name of its action it would be documented as an array of pages."""
+        return False
 
     def get_auth(self) -> list[dict[str, list[str]]]:
         return [{"apiKey": []}]

@@ -76,6 +76,9 @@ class TrajectoryViewSet(ViewSet):
         # The outbox commits by itself, and a read must not hold a transaction open while it streams.
         return transaction.non_atomic_requests(super().as_view(actions, **initkwargs))
 
+    def perform_authentication(self, request: Request) -> None:
+        """Nobody is asked for a user of the host project, whatever it has set for those who are not one."""
+
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
         if self.action not in _SCOPES:

@@ -14,7 +14,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
+from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -22,7 +23,7 @@ from django.core.signals import setting_changed
 
 from trajectories.conf import Settings, read_settings
 from trajectories.query import Query
-from trajectories.record import Facets, Position, Record, facets_of, merge
+from trajectories.record import Facets, Position, Record, facets_of, merge, merge_all
 from trajectories.tiers import archive
 from trajectories.tiers.outbox import Row, outbox
 from trajectories.tiers.redis import Change, FeedMark, RedisError, redis_tier
@@ -101,9 +102,9 @@ class _Shelf:
         del self.order[bisect_left(self.order, held.position, key=_position)]
         self.size -= held.size
 
-    def raise_floor(self, position: Position | None) -> None:
+    def raise_floor(self, position: Position) -> None:
         """Let go of what lies below ``position``."""
-        if position is not None and (self.floor is None or self.floor < position):
+        if self.floor is None or self.floor < position:
             while self.order and self.order[0].position < position:
                 self.remove(self.order[0].record.id)
             self.floor = position
@@ -251,25 +252,21 @@ class HotCache:
         """Fill ``shelf``; returns the row number from which on the outbox has yet to be followed."""
         for _ in range(3):
             from_n = outbox().last_n()
-            # Before the other tiers are read: what is confirmed meanwhile is then in one of the two at least.
-            waiting, lowest = self._waiting(tenant)
-            for record in self._newest(tenant, shelf):
+            # Of one moment before the other tiers are read: what is confirmed meanwhile is then in one of the two at least.
+            with outbox().snapshot():
+                waiting = list(islice(outbox().waiting_below(tenant, HIGHEST), self._conf.hot_max_records))
+                records = self._newest(tenant, shelf)
+                versions = outbox().waiting_versions(tenant, {record.id for record in chain(waiting, records)})
+            known = {record.id: record for record in records}
+            merged = [merge_all(known.get(id_), versions.get(id_, ())) for id_ in known.keys() | versions.keys()]
+            for record in sorted(merged, key=attrgetter("position")):
                 shelf.apply(record, is_settled=True)
-            for record in waiting:
-                shelf.apply(record, is_settled=False)
-            shelf.raise_floor(lowest)
+            if len(waiting) == self._conf.hot_max_records:
+                shelf.raise_floor(waiting[-1].position)
             shelf.shrink(self._conf.hot_max_records)
             if outbox().pruned_n() <= from_n:
                 break
         return from_n
-
-    def _waiting(self, tenant: str) -> tuple[list[Record], Position | None]:
-        """The versions that wait in the outbox of the highest ids there; the position of the last one if there may be more."""
-        with outbox().snapshot():
-            newest = list(islice(outbox().waiting_below(tenant, HIGHEST), self._conf.hot_max_records))
-            versions = outbox().waiting_versions(tenant, [record.id for record in newest])
-        is_cut = len(newest) == self._conf.hot_max_records
-        return [record for group in versions.values() for record in group], newest[-1].position if is_cut else None
 
     def _newest(self, tenant: str, shelf: _Shelf) -> list[Record]:
         """The highest records out of Redis as far as it is complete, and out of the archive below that."""
@@ -318,20 +315,26 @@ class HotCache:
             return shelf, False
         if found is None or shelf.mark is None:
             return self._fill_again(tenant, shelf)
+        mark, changes = found
+        waiting = outbox().waiting_versions(tenant, [change.id for change in changes])
         with self._lock:
-            self._apply(shelf, *found)
-        return shelf, True
+            is_whole = self._apply(shelf, changes, waiting)
+            shelf.mark = mark
+        return (shelf, True) if is_whole else self._fill_again(tenant, shelf)
 
-    def _apply(self, shelf: _Shelf, mark: FeedMark, changes: Iterable[Change]) -> None:
+    def _apply(self, shelf: _Shelf, changes: Iterable[Change], waiting: Mapping[UUID, Sequence[Record]]) -> bool:
+        """Take in ``changes``; False if one of them leaves a hole, as an older version may stand instead of a withdrawn one."""
+        is_whole = True
         for change in changes:
             if change.record:
-                shelf.apply(change.record, is_settled=True)
+                # What waits here counts too: it may place the id lower than the shelf reaches, and so not be on it.
+                shelf.apply(merge_all(change.record, waiting.get(change.id, ())), is_settled=True)
             elif (held := shelf.held.get(change.id)) and held.record.stamp <= (change.withdrawn_stamp or 0):
                 shelf.remove(change.id)
-                shelf.is_filled = False  # an older version may stand instead
+                is_whole = False
         shelf.shrink(self._conf.hot_max_records)
-        shelf.mark = mark
         self._bound_bytes()
+        return is_whole
 
     def _fill_again(self, tenant: str, shelf: _Shelf) -> tuple[_Shelf, bool]:
         shelf.is_filled = False

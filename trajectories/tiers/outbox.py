@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 from uuid import UUID
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 from trajectories.conf import read_settings
@@ -306,6 +307,9 @@ def outbox() -> Outbox:
     with _outbox_lock:
         if _outbox is None:
             conf = read_settings()
+            if not conf.outbox_path:
+                # SQLite would take "" for a file of its own that is gone when closed, and we would acknowledge into it.
+                raise ImproperlyConfigured("TRAJECTORIES has no OUTBOX_PATH.")
             _outbox = Outbox(conf.outbox_path, synchronous=conf.outbox_synchronous, max_bytes=conf.outbox_max_bytes)
         return _outbox
 

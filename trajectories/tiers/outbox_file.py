@@ -79,7 +79,8 @@ class OutboxFile:
     def vacuum(self, pages: int) -> None:
         """Give up to ``pages`` free pages back to the file system; one thread at a time."""
         with _as_unavailable():
-            self._writer(is_limited=False).execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
+            # As a script, which runs to its end: execute() would free one page, as the pragma has a step a page and no rows.
+            self._writer(is_limited=False).executescript(f"PRAGMA incremental_vacuum({pages})")
 
     def _writer(self, *, is_limited: bool) -> sqlite3.Connection:
         db = self._writers.get(is_limited)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import router
 
+from trajectories.api.keys import revoke
 from trajectories.conf import read_settings
-from trajectories.exceptions import OutboxUnavailable
 from trajectories.models import ApiKey
-from trajectories.tiers.outbox import outbox
 
 
 class Command(BaseCommand):
@@ -28,11 +26,7 @@ class Command(BaseCommand):
         if key.is_revoked:
             self.stdout.write(f"API key {key.prefix} of tenant {key.tenant_id} was revoked before.")
             return
-        key.is_revoked = True
-        key.save(update_fields=["is_revoked"])
-        # Else this host would go on taking it whenever the database is away.
-        with suppress(OutboxUnavailable):
-            outbox().forget_key(key.prefix)
+        revoke(key)
         self.stdout.write(
             f"API key {key.prefix} of tenant {key.tenant_id} is revoked, in every process within "
             f"{read_settings().key_cache_s:g} seconds."

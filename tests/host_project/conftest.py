@@ -1,0 +1,126 @@
+"""A host project outside the source tree, with the built wheel in an environment of its own."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.processes import PROJECT, OwnRedis, Process, clean_environment
+from trajectory_site import servers
+
+
+@dataclass
+class Host:
+    """The project in ``directory``; it runs on the Python of an environment that has the wheel and not the source tree."""
+
+    directory: Path
+    python: Path
+    redis: OwnRedis
+    environment: dict[str, str]
+    _processes: list[Process] = field(default_factory=list)
+    _clients: list[httpx2.Client] = field(default_factory=list)
+
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(self.python), *arguments],
+            cwd=self.directory,
+            env=self.environment | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def manage(self, *arguments: str) -> str:
+        """The output of the project's ``manage.py``, which must succeed."""
+        done = self.run("manage.py", *arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def web(self, api_key: str) -> httpx2.Client:
+        """A client of a web server of the project."""
+        url = f"http://127.0.0.1:{servers.free_port()}"
+        address = url.removeprefix("http://")
+        process = self._start(
+            "web", "gunicorn", "host.wsgi", "--bind", address, "--threads", "4", "--no-control-socket"
+        )
+        client = httpx2.Client(
+            base_url=url, headers={"Authorization": f"Bearer {api_key}"}, timeout=30, trust_env=False
+        )
+        self._clients.append(client)
+
+        def answers() -> bool:
+            with suppress(httpx2.TransportError):
+                return client.get("/store/v1/openapi.json").is_success
+            return False
+
+        process.wait_for(answers, "the web server answers")
+        return client
+
+    def worker(self) -> Process:
+        """A worker of the project's own Celery app, for the queue of the app."""
+        worker = self._start("worker", "celery", "--app", "host", "worker", "-Q", "runs", "-c", "1", "-l", "INFO")
+        worker.wait_for(lambda: " ready." in worker.output, "the worker is ready")
+        return worker
+
+    def close(self) -> None:
+        for client in self._clients:
+            client.close()
+        for process in self._processes:
+            process.kill()
+        self.redis.stop()
+
+    def _start(self, name: str, *module: str) -> Process:
+        log = self.directory / f"{name}.log"
+        process = Process([str(self.python), "-m", *module], self.environment, log, directory=self.directory)
+        self._processes.append(process)
+        return process
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from this checkout without a network."""
+    out = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(PROJECT)]
+    done = subprocess.run(build, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (built,) = out.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="session")
+def host(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    directory = tmp_path_factory.mktemp("host")
+    shutil.copytree(Path(__file__).parent / "project", directory, dirs_exist_ok=True)
+    redis = OwnRedis(directory / "redis")
+    environment = clean_environment(
+        HOST_DIR=str(directory), HOST_REDIS_URL=redis.url.rpartition("/")[0], PYTHONPATH="", PYTHONUNBUFFERED="1"
+    )
+    host = Host(directory, _python_with(wheel, directory / "environment"), redis, environment)
+    try:
+        yield host
+    finally:
+        host.close()
+
+
+def _python_with(wheel: Path, environment: Path) -> Path:
+    """The Python of a new environment: the wheel, and by a path file what this one has installed.
+
+    Path files in a directory that is itself named by one are not read, so an editable install of the source tree stays out.
+    """
+    venv.create(environment, with_pip=False, symlinks=True)
+    (packages,) = environment.glob("lib/python*/site-packages")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(packages)
+    installed = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
+    (packages / "installed.pth").write_text("\n".join(installed) + "\n")
+    return environment / "bin" / "python"

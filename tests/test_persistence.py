@@ -1,0 +1,441 @@
+"""The persist side: whatever comes, however often and in whatever order, Redis and archive hold the same, once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import count, permutations
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import orjson
+import pytest
+from django.db import OperationalError, connections, transaction
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from redis import Redis
+from redis.exceptions import RedisError
+
+from tests.processes import wait_until
+from tests.tiers.away import archive_away
+from tests.tiers.hosts import SECOND_US, TENANT, WebProcess, draft, made, new_id
+from trajectories import persistence
+from trajectories.models import Phase, Quarantined, Tenant, Trajectory
+from trajectories.query import Query
+from trajectories.record import Record, digest_of, facets_of
+from trajectories.tiers import archive
+from trajectories.tiers.mirror import mirror, record_of
+from trajectories.tiers.redis import redis_tier as tier
+
+NOW_US = int(time.time()) * SECOND_US
+
+
+def record(stamp: int = 0, *, id_: UUID | None = None, tenant: str = TENANT, **fields: Any) -> Record:
+    return made(id_ or new_id(), NOW_US + stamp, tenant=tenant, **fields)
+
+
+def poisoned(good: Record) -> Record:
+    """A version that no database takes: its cost does not fit into 64 bits. The door would have refused it."""
+    body = orjson.dumps(orjson.loads(good.body) | {"total_cost_usd": 10**12})
+    return replace(good, body=body, digest=digest_of(body))
+
+
+def rows(tenant: str = TENANT) -> dict[UUID, Trajectory]:
+    return {row.trajectory_id: row for row in Trajectory.objects.filter(tenant=tenant)}
+
+
+def archived(tenant: str = TENANT) -> list[Record]:
+    return [record_of(row) for row in Trajectory.objects.filter(tenant=tenant).order_by("seq")]
+
+
+def everywhere(tenant: str = TENANT) -> list[Record]:
+    """What the archive holds, once it is sure that Redis holds the same."""
+    found = archived(tenant)
+    assert [tier().find(tenant, one.id) for one in found] == found
+    return found
+
+
+# Any order.
+
+tenants = (f"tenant{number}" for number in count())
+IDS = [UUID(int=number) for number in (1, 2, 3)]
+SOME_PHASES = [[], [{"phase_name": "spec"}], [{"phase_name": "code", "tools_used": ["a"]}, {"phase_name": "test"}]]
+
+batches = st.lists(
+    st.lists(
+        st.builds(
+            lambda id_, stamp, phases, first: (id_, stamp, phases, min(first, stamp)),
+            st.sampled_from(IDS),
+            st.integers(1, 6),
+            st.sampled_from(SOME_PHASES),
+            st.integers(1, 6),
+        ),
+        min_size=1,
+        max_size=5,
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+def visible(row: Trajectory) -> tuple[str, int, int]:
+    return row.digest, row.revision, row.recorded_at_us
+
+
+@settings(max_examples=30, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(given=batches, order=st.randoms(use_true_random=False))
+def test_batches_leave_the_same_records_in_any_order_and_number_what_is_new_and_what_has_changed(
+    given: list[Any], order: Any, archive_db: str
+) -> None:
+    tenant = next(tenants)
+    messages = [
+        [made(id_, stamp, tenant=tenant, recorded_at_us=first, phases=phases) for id_, stamp, phases, first in batch]
+        for batch in given
+    ]
+    sent = messages + order.choices(messages, k=2)
+    order.shuffle(sent)
+    before: dict[UUID, Trajectory] = {}
+    last_changed = 0
+    for message in sent:
+        stored = mirror(message)
+        after = rows(tenant)
+        assert {one.id: one for one in stored} == {one.id: record_of(after[one.id]) for one in message}
+        changed = {id_ for id_, row in after.items() if id_ not in before or visible(before[id_]) != visible(row)}
+        assert {id_ for id_, row in after.items() if row.changed > last_changed} == changed
+        assert all(after[id_].seq == row.seq for id_, row in before.items())
+        last_changed = max(row.changed for row in after.values())
+        before = after
+    everything = [one for message in messages for one in message]
+    for id_, row in before.items():
+        mine = [one for one in everything if one.id == id_]
+        newest = max(mine, key=lambda one: one.rank)
+        assert (row.stamp, row.digest, row.body.encode()) == (newest.stamp, newest.digest, newest.body)
+        assert row.recorded_at_us == min(one.recorded_at_us for one in mine)
+        assert [phase.phase for phase in row.phases.order_by("place")] == [
+            phase.phase for phase in facets_of(newest.body).phases
+        ]
+    assert sorted(row.seq for row in before.values()) == list(range(1, len(before) + 1))
+    assert Tenant.objects.get(pk=tenant).last_changed == last_changed
+
+
+def test_a_batch_is_numbered_by_position_so_that_an_export_reads_as_it_was_taken(archive_db: str) -> None:
+    records = [record(stamp) for stamp in (3, 1, 2)]
+    mirror(records)
+    assert [one.stamp - NOW_US for one in archived()] == [1, 2, 3]
+
+
+def test_a_repeat_changes_nothing_that_a_follower_or_an_export_would_see(archive_db: str) -> None:
+    first = record(1)
+    mirror([first])
+    mirror([record(1, id_=first.id, tenant="bob")])
+    before = rows()[first.id]
+    mirror([replace(first, stamp=first.stamp + 9)])
+    after = rows()[first.id]
+    assert after.stamp == first.stamp + 9
+    assert (after.changed, after.seq, visible(after), after.body) == (
+        before.changed,
+        before.seq,
+        visible(before),
+        before.body,
+    )
+    assert Tenant.objects.get(pk=TENANT).last_changed == before.changed
+
+
+def test_another_body_replaces_the_columns_and_the_phases_that_filters_look_at(archive_db: str) -> None:
+    first = record(1, project="old", phases=[{"phase_name": "spec"}, {"phase_name": "code"}])
+    mirror([first])
+    second = record(2, id_=first.id, project="new", total_cost_usd=2, phases=[{"phase_name": "test", "model": "m"}])
+    mirror([second])
+    row = rows()[first.id]
+    assert (row.project, row.cost_nano_usd, row.phase_count) == ("new", 2 * 10**9, 1)
+    assert [(phase.phase, phase.model) for phase in Phase.objects.filter(trajectory=row)] == [("test", "m")]
+
+
+# Several writers at once.
+
+
+def in_threads(works: list[Callable[[], Any]]) -> None:
+    """All at once; what one of them raises is raised."""
+    start = threading.Barrier(len(works))
+
+    def run(work: Callable[[], Any]) -> None:
+        try:
+            start.wait(20)
+            work()
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(len(works)) as pool:
+        for future in [pool.submit(run, work) for work in works]:
+            future.result(60)
+
+
+def test_writers_of_the_same_ids_at_once_leave_what_one_after_the_other_would(archive_db: str) -> None:
+    ids = [new_id() for _ in range(8)]
+    messages = [
+        [record(10 * turn + place, id_=id_, tags=[str(turn)]) for place, id_ in enumerate(ids)] for turn in range(6)
+    ]
+    in_threads([lambda message=message: mirror(message) for message in messages])  # type: ignore[misc]
+    found = rows()
+    assert {id_: row.stamp for id_, row in found.items()} == {one.id: one.stamp for one in messages[-1]}
+    assert {id_: row.recorded_at_us for id_, row in found.items()} == {one.id: one.stamp for one in messages[0]}
+    assert sorted(row.seq for row in found.values()) == list(range(1, 9))
+    assert len({row.changed for row in found.values()}) == 8
+    assert Tenant.objects.get(pk=TENANT).last_changed == max(row.changed for row in found.values())
+
+
+def test_writers_of_the_same_tenants_in_other_orders_do_not_stop_each_other(archive_db: str) -> None:
+    names = ["alice", "bob", "charlie"]
+    works = [
+        lambda order=order: [mirror([record(tenant=tenant) for tenant in order for _ in range(3)]) for _ in range(5)]
+        for order in (names, list(reversed(names)), names[1:] + names[:1])
+    ]
+    in_threads(works)  # type: ignore[arg-type]
+    assert {tenant: len(rows(tenant)) for tenant in names} == dict.fromkeys(names, 45)
+
+
+# Redis and archive together.
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_a_body_that_went_and_came_back_is_the_same_in_both_tiers_in_every_order_of_arrival(
+    archive_db: str, redis_tier: Redis, order: tuple[int, ...]
+) -> None:
+    id_ = new_id()
+    versions = [record(stamp, id_=id_, recorded_at_us=NOW_US, tags=[tag]) for stamp, tag in enumerate("ABA")]
+    for place in order:
+        persistence.persist([versions[place]])
+    (stands,) = everywhere()
+    assert (stands.stamp, stands.body) == (versions[2].stamp, versions[2].body)
+
+
+def test_a_host_that_has_never_heard_of_an_id_changes_nothing_by_posting_it_again(
+    archive_db: str, redis_tier: Redis
+) -> None:
+    first = record(1)
+    persistence.persist([first])
+    before = rows()[first.id]
+    persistence.persist([record(9, id_=first.id)])
+    (stands,) = everywhere()
+    assert (stands.recorded_at_us, stands.revision, stands.stamp) == (first.stamp, first.stamp, first.stamp + 8)
+    assert rows()[first.id].changed == before.changed
+
+
+def test_redis_learns_from_the_archive_how_old_an_id_is_that_it_does_not_know(
+    archive_db: str, redis_tier: Redis
+) -> None:
+    first = record(1)
+    persistence.persist([first])
+    redis_tier.flushdb()
+    persistence.persist([record(9, id_=first.id)])
+    (stands,) = everywhere()
+    assert (stands.recorded_at_us, stands.revision) == (first.stamp, first.stamp)
+
+
+def test_while_redis_refuses_writes_the_archive_gets_nothing_and_afterwards_everything(
+    archive_db: str, redis_tier: Redis
+) -> None:
+    one = record()
+    redis_tier.config_set("maxmemory", "1")
+    try:
+        with pytest.raises(RedisError):
+            persistence.persist([one])
+        assert archived() == []
+    finally:
+        redis_tier.config_set("maxmemory", "0")
+    persistence.persist([one])
+    assert everywhere() == [one]
+
+
+def test_while_the_archive_is_away_redis_gets_it_and_nothing_goes_into_quarantine(
+    archive_db: str, redis_tier: Redis
+) -> None:
+    one = record()
+    with archive_away(), pytest.raises(OperationalError):
+        persistence.persist([one])
+    assert tier().find(TENANT, one.id) == one
+    assert not Quarantined.objects.exists()
+    persistence.persist([one])
+    assert everywhere() == [one]
+
+
+# Poison.
+
+
+def test_a_record_that_the_archive_refuses_is_quarantined_alone_and_its_batch_goes_through(
+    archive_db: str, redis_tier: Redis
+) -> None:
+    good = [record(stamp) for stamp in range(7)]
+    poison = poisoned(record(9))
+    persistence.persist([*good[:3], poison, *good[3:]])
+    assert everywhere() == good
+    assert tier().find(TENANT, poison.id) is None
+    (kept,) = Quarantined.objects.all()
+    assert (kept.trajectory_id, kept.stamp, bytes(kept.body)) == (poison.id, poison.stamp, poison.body)
+    assert kept.error
+    versions = [(one.tenant, one.id, one.stamp) for one in [*good, poison]]
+    assert archive.decided(versions) == (set(versions[:-1]), set(versions[-1:]))
+
+
+def test_poison_that_is_sent_again_is_quarantined_once_and_a_good_version_after_it_is_taken(
+    archive_db: str, redis_tier: Redis
+) -> None:
+    poison = poisoned(record(1))
+    for _ in range(2):
+        persistence.persist([poison])
+    assert Quarantined.objects.count() == 1
+    good = record(2, id_=poison.id)
+    persistence.persist([good])
+    assert everywhere() == [good]
+
+
+def test_the_version_before_a_poisoned_one_stands_in_every_process_and_size_of_hot_cache(
+    archive_db: str, redis_tier: Redis, tmp_path: Path
+) -> None:
+    quick: dict[str, Any] = {"feed_poll_s": 0.0, "archive_retry_s": 0.0}
+    own, elsewhere = WebProcess(tmp_path / "own", **quick), WebProcess(tmp_path / "other", **quick)
+    good = [own.record(tags=[str(number)]) for number in range(3)]
+    own.persist()
+    shown = own.listed()
+    assert elsewhere.listed() == shown
+    bad = poisoned(good[1])
+    row = own.outbox.append([draft(good[1].id, known=good[1])._replace(body=bad.body, digest=bad.digest)])[0].row
+    assert own.retrieve(good[1].id).body == bad.body
+    own.persist([row])
+    assert own.waiting() == []
+    fresh = WebProcess(tmp_path / "own", **quick), WebProcess(tmp_path / "own", hot_max_records=1, **quick)
+    for process in (own, elsewhere, *fresh):
+        assert process.listed() == shown
+        assert process.stats()["count"] == 3
+        assert process.retrieve(good[1].id) == good[1]
+
+
+@contextmanager
+def tenant_locked(alias: str) -> Iterator[None]:
+    """Writers of the tenant wait meanwhile."""
+    Tenant.objects.get_or_create(pk=TENANT)
+    with transaction.atomic(using=alias):
+        Tenant.objects.filter(pk=TENANT).update(last_seq=0)
+        yield
+
+
+@contextmanager
+def persisting(records: list[Record], alias: str) -> Iterator[Future[None]]:
+    """A worker that has brought ``records`` to Redis and, until the context ends, gets no further."""
+
+    def work() -> None:
+        try:
+            persistence.persist(records)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as pool, tenant_locked(alias):
+        future = pool.submit(work)
+        wait_until(lambda: all(tier().find(TENANT, one.id) for one in records), what="they are in Redis")
+        yield future
+
+
+def test_poison_that_could_not_be_withdrawn_is_not_settled_so_that_it_comes_again(
+    archive_db: str, redis_tier: Redis
+) -> None:
+    poison = poisoned(record())
+    try:
+        with persisting([poison], archive_db) as worker:
+            redis_tier.config_set("min-replicas-to-write", "1")
+        assert isinstance(worker.exception(20), RedisError)
+    finally:
+        redis_tier.config_set("min-replicas-to-write", "0")
+    version = (TENANT, poison.id, poison.stamp)
+    assert archive.decided([version]) == (set(), set())
+    persistence.persist([poison])
+    assert archive.decided([version]) == (set(), {version})
+    assert tier().find(TENANT, poison.id) is None
+
+
+# Wiped and rebuilt.
+
+
+def expires_at_s(client: Redis, one: Record) -> int:
+    (key,) = client.keys(f"*record:{one.id}")
+    with client.pipeline(transaction=True) as pipe:
+        pipe.time()
+        pipe.pttl(key)
+        (seconds, microseconds), left_ms = pipe.execute()
+    return round(seconds + microseconds / SECOND_US + left_ms / 1000)
+
+
+def test_a_wiped_redis_is_rebuilt_with_the_life_that_each_record_had_left_and_trusted_again(
+    archive_db: str, redis_tier: Redis
+) -> None:
+    records = [record(-100 * SECOND_US), record(-50 * SECOND_US), record(tenant="bob")]
+    persistence.persist(records)
+    persistence.rebuild()
+    before = {one.id: expires_at_s(redis_tier, one) for one in records}
+    redis_tier.flushdb()
+    assert not tier().is_trusted()
+    assert persistence.rebuild() == 3
+    assert tier().is_trusted()
+    assert {one.id: expires_at_s(redis_tier, one) for one in records} == before
+    assert everywhere() == records[:2]
+    assert tier().newest(TENANT, 10).records == [records[1], records[0]]
+
+
+def test_a_rebuild_leaves_out_what_has_no_life_left_and_does_not_bring_older_versions_over_newer_ones(
+    archive_db: str, redis_tier: Redis
+) -> None:
+    expired, revised = record(-91 * 86_400 * SECOND_US), record(-5)
+    persistence.persist([expired, revised])
+    redis_tier.flushdb()
+    newer = record(1, id_=revised.id, recorded_at_us=revised.recorded_at_us, tags=["newer"])
+    tier().merge([newer], is_settled=False)
+    assert persistence.rebuild() == 1
+    assert tier().find(TENANT, revised.id) == newer
+    assert tier().find(TENANT, expired.id) is None
+
+
+def test_what_was_on_its_way_while_redis_was_wiped_and_rebuilt_is_in_redis_afterwards(
+    archive_db: str, redis_tier: Redis
+) -> None:
+    persistence.rebuild()
+    one = record()
+    with persisting([one], archive_db) as worker:
+        redis_tier.flushdb()
+        persistence.rebuild()
+    worker.result(20)
+    assert tier().is_trusted()
+    assert everywhere() == [one]
+    assert tier().newest(TENANT, 10).records == [one]
+
+
+def test_a_rebuild_in_which_redis_was_wiped_again_does_not_call_it_complete(
+    archive_db: str, redis_tier: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    persistence.persist([record(stamp) for stamp in range(3)])
+    redis_tier.flushdb()
+    monkeypatch.setattr(persistence, "_REBUILD_PAGE", 1)
+    asked = archive.revised_since
+
+    def asked_while_wiped(revision: int, after_pk: int, limit: int) -> Any:
+        if after_pk:
+            redis_tier.flushdb()
+        return asked(revision, after_pk, limit)
+
+    monkeypatch.setattr(archive, "revised_since", asked_while_wiped)
+    persistence.rebuild()
+    assert not tier().is_trusted()
+
+
+# What the archive is asked by readers: it must not go wrong with what a hot cache would find.
+
+
+def test_the_archive_finds_many_ids_of_one_tenant_only(archive_db: str) -> None:
+    mine, others = record(), record(tenant="bob")
+    mirror([mine, others])
+    assert archive.find_many(TENANT, [mine.id, others.id, new_id()]) == {mine.id: mine}
+    assert archive.find_many(TENANT, []) == {}
+    assert archive.newest(TENANT, Query(), None, 10) == [mine]
