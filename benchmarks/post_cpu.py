@@ -14,6 +14,7 @@ import os
 import statistics
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tests.processes import Process, Site, Web, wait_until
@@ -45,9 +46,8 @@ def _measure(site: Site, web: Web, worker: Process, arguments: argparse.Namespac
         for name, route in ROUTES.items():
             is_store = name == "this store"
             worker_before = _cpu_s(worker.pid)
-            per_post[name].append(
-                _cost_us(web, lambda route=route: _post(web, route, body, arguments.requests), arguments)
-            )
+            work = partial(_post, web, route, body, arguments.requests)
+            per_post[name].append(_cost_us(web, work, arguments))
             if is_store:
                 recorded += arguments.requests
                 _wait_until_archived(web, recorded)
@@ -58,7 +58,7 @@ def _measure(site: Site, web: Web, worker: Process, arguments: argparse.Namespac
 def _print(size: int, per_post: dict[str, list[float]], per_record: list[float], arguments: argparse.Namespace) -> None:
     base = statistics.median(per_post["empty DRF view"])
     print(f"{arguments.rounds} rounds of {arguments.requests} POSTs, {arguments.phases} phases, {size} bytes; medians")
-    print(f"{'web process':24}{'µs CPU':>8}{'× empty':>10}")
+    print(f"{'web process':24}{'µs CPU':>8}{'of empty':>10}")
     for name, costs in per_post.items():
         print(f"{name:24}{statistics.median(costs):8.0f}{statistics.median(costs) / base:10.2f}")
     worker = statistics.median(per_record)
