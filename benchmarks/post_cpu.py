@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def _measure(site: Site, web: Web, worker: Process, arguments: argparse.Namespace) -> None:
-    body = json.dumps(_run(arguments.phases)).encode()
+    body = json.dumps(run(arguments.phases)).encode()
     for route in ROUTES.values():
         _post(web, route, body, 50)
     recorded = 50
@@ -99,7 +99,7 @@ def _cpu_s(pgid: int) -> float:
     return total / _TICKS
 
 
-def _run(phases: int) -> dict[str, object]:
+def run(phases: int) -> dict[str, object]:
     """A run as an orchestrator reports it: typical fields filled, no id."""
     phase = {
         "phase_name": "implement",

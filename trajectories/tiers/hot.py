@@ -32,8 +32,8 @@ _FOLLOW_CHUNK = 500
 _LOWEST_ID = UUID(int=0)
 HIGHEST = Position(2**63 - 1, UUID(int=2**128 - 1))
 # Estimates of what CPython holds beside the body, checked against tracemalloc by benchmarks/hot_memory.py.
-_RECORD_BYTES = 1_500
-_PHASE_BYTES = 450
+_RECORD_BYTES = 1_400
+_PHASE_BYTES = 780
 
 
 class Held(NamedTuple):

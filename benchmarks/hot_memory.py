@@ -1,0 +1,98 @@
+"""What the hot cache of a process takes, against what it believes to take.
+
+    uv run python -m benchmarks.hot_memory [--records 10000] [--phases 1 8 30]
+
+Memory is that of CPython's allocations (tracemalloc) and of the process (RSS, from /proc); the estimate is what
+``hot_max_bytes`` bounds. Each figure is of a process of its own. Linux only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import subprocess
+import sys
+import tempfile
+import tracemalloc
+from pathlib import Path
+
+import orjson
+
+MIB = 2**20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--records", type=int, default=10_000)
+    parser.add_argument("--phases", type=int, nargs="+", default=[1, 8, 30])
+    parser.add_argument("--one", choices=["allocated", "rss"], help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(
+            orjson.dumps(
+                _measure(arguments.records, arguments.phases[0], is_traced=arguments.one == "allocated")
+            ).decode()
+        )
+        return
+    print(f"{arguments.records} records; MiB")
+    print(f"{'phases':>7}{'bodies':>9}{'allocated':>11}{'RSS':>8}{'estimate':>10}{'estimate / allocated':>22}")
+    for phases in arguments.phases:
+        traced, plain = (_in_a_process(arguments.records, phases, one) for one in ("allocated", "rss"))
+        sizes = traced["bodies"], traced["allocated"], plain["rss"], traced["estimate"]
+        bodies, allocated, rss, estimate = (size / MIB for size in sizes)
+        print(f"{phases:7}{bodies:9.1f}{allocated:11.1f}{rss:8.1f}{estimate:10.1f}{estimate / allocated:22.2f}")
+
+
+def _in_a_process(records: int, phases: int, one: str) -> dict[str, int]:
+    command = [sys.executable, "-m", "benchmarks.hot_memory", "--one", one, "--phases", str(phases)]
+    done = subprocess.run([*command, "--records", str(records)], check=True, stdout=subprocess.PIPE)
+    return dict(orjson.loads(done.stdout.splitlines()[-1]))
+
+
+def _measure(records: int, phases: int, *, is_traced: bool) -> dict[str, int]:
+    with tempfile.TemporaryDirectory() as directory:
+        os.environ |= {
+            "DJANGO_SETTINGS_MODULE": "trajectory_site.settings",
+            "SECRET_KEY": "only for a benchmark",
+            "DATA_DIR": directory,
+            "REDIS_URL": "redis://127.0.0.1:1/0",  # nobody is there: the outbox and an empty archive fill the cache
+        }
+        import django
+        from django.core.management import call_command
+
+        django.setup()
+        call_command("migrate", verbosity=0)
+        return _fill(records, phases, is_traced=is_traced)
+
+
+def _fill(records: int, phases: int, *, is_traced: bool) -> dict[str, int]:
+    from benchmarks.post_cpu import run
+    from trajectories import ingest
+    from trajectories.tiers.hot import hot
+
+    body = run(phases)
+    for start in range(0, records, 500):
+        numbers = range(start, min(start + 500, records))
+        ingest.record_many("benchmark", [orjson.dumps(body | {"request_summary": f"Run {n}"}) for n in numbers])
+    hot().view("benchmark")  # what the first view imports and connects is not the cache's
+    hot().clear()
+    gc.collect()
+    before = _rss()
+    if is_traced:  # tracing takes memory itself
+        tracemalloc.start()
+    view = hot().view("benchmark")
+    rss, allocated = _rss() - before, tracemalloc.get_traced_memory()[0]
+    held, estimate = hot().size
+    if held != records:
+        raise SystemExit(f"{held} of {records} are held.")
+    bodies = sum(len(each.record.body) for each in view.held)
+    return {"bodies": bodies, "allocated": allocated, "rss": rss, "estimate": estimate}
+
+
+def _rss() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+if __name__ == "__main__":
+    main()
