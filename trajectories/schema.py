@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Annotated, Any, Literal, TypeAlias
@@ -39,6 +39,8 @@ MAX_DURATION_MS = 10**13
 MAX_FREE_DEPTH = 64
 MAX_PROBLEMS = 100
 """Problems that one answer tells; looking for more would let a small bad body cost much."""
+_MAX_HINTS = 3
+"""Unknown keys that are compared with the known ones, which takes as long as all else together. More are no slip of the pen."""
 _MAX_PATH_PART = 100
 
 Loc: TypeAlias = tuple[int | str, ...]
@@ -242,8 +244,10 @@ def canonical(trajectory: Trajectory) -> bytes:
 
 def invalid_input(error: ValidationError) -> InvalidInput:
     """Pydantic's errors as ours, in our words and with our paths."""
-    found = (p for e in error.errors(include_url=False, include_input=False) for p in _problems(e))
-    problems = tuple(islice(found, MAX_PROBLEMS))
+    errors = error.errors(include_url=False, include_input=False)
+    unknown_keys = (e["loc"] for e in errors if e["type"] == "extra_forbidden")
+    hints = {loc: _near(loc) for loc in islice(unknown_keys, _MAX_HINTS)}
+    problems = tuple(islice((p for e in errors for p in _problems(e, hints)), MAX_PROBLEMS))
     first = problems[0]
     more = f" ({len(problems) - 1} more in details)" if len(problems) > 1 else ""
     where = f"{first.path}: " if first.path else ""
@@ -251,16 +255,17 @@ def invalid_input(error: ValidationError) -> InvalidInput:
     return InvalidInput(f"{where}{first.message}{more}", code=code, param=first.path or None, details=problems)
 
 
-def _problems(error: ErrorDetails) -> Iterator[Problem]:
+def _problems(error: ErrorDetails, hints: Mapping[Loc, str]) -> Iterator[Problem]:
     loc, code, message = error["loc"], error["type"], error["msg"]
     # So says Pydantic that it means the key, which stands before it.
-    is_key = len(loc) > 2 and loc[-1] == "[key]"
+    is_key = len(loc) > 2 and loc[-1] == "[key]" and code != "extra_forbidden"
     path = _path(loc[:-2] if is_key else loc)
     if code == "free_value":
         yield from (Problem(_path(loc + inner), *what) for inner, *what in error["ctx"]["problems"])
         return
     if code == "extra_forbidden":
-        code, message = "unknown_key", _unknown_key(loc)
+        key, hint = str(loc[-1])[:_MAX_PATH_PART], hints.get(loc, ".")
+        code, message = "unknown_key", f"Unknown key {key!r}{hint} Own data goes into 'metadata'."
     elif code == "string_pattern_mismatch":
         code, message = "nul_character", "String has a NUL character"
     elif code == "json_invalid" and "hex escape" in message:
@@ -274,10 +279,8 @@ def _path(loc: Loc) -> str:
     return "".join(parts).removeprefix(".")
 
 
-def _unknown_key(loc: Loc) -> str:
+def _near(loc: Loc) -> str:
     lists = [part for part in loc[:-1] if isinstance(part, str) and part in _MODEL_OF_LIST]
     model = _MODEL_OF_LIST[lists[-1]] if lists else Trajectory
-    key = str(loc[-1])[:_MAX_PATH_PART]
-    near = difflib.get_close_matches(key, model.model_fields, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
-    return f"Unknown key {key!r}{hint} Own data goes into 'metadata'."
+    near = difflib.get_close_matches(str(loc[-1])[:_MAX_PATH_PART], model.model_fields, 1)
+    return f"; did you mean {near[0]!r}?" if near else "."

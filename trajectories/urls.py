@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import orjson
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, URLResolver, path, re_path
+from django.views.decorators.csrf import csrf_exempt
 from rest_framework.routers import DynamicRoute, Route, SimpleRouter
 
 from trajectories.api.errors import error_response
@@ -28,6 +30,7 @@ router.register("v1/agent/trajectories", TrajectoryViewSet, basename="trajectory
 api_urlpatterns: list[URLPattern | URLResolver] = list(router.urls)
 
 
+@transaction.non_atomic_requests
 def openapi_json(request: HttpRequest) -> HttpResponse:
     """The OpenAPI document; it holds nothing of a tenant, so it needs no key."""
     prefix = request.path.removesuffix("/v1/openapi.json")
@@ -36,6 +39,8 @@ def openapi_json(request: HttpRequest) -> HttpResponse:
     )
 
 
+@csrf_exempt  # its 403 would be a page, and of another matter
+@transaction.non_atomic_requests
 def nothing_here(request: HttpRequest) -> HttpResponse:
     return error_response(NotFound("There is nothing at this address; it has no trailing slash."), request)
 
