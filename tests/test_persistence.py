@@ -366,7 +366,8 @@ def expires_at_s(client: Redis, one: Record) -> int:
         pipe.time()
         pipe.pttl(key)
         (seconds, microseconds), left_ms = pipe.execute()
-    return round(seconds + microseconds / SECOND_US + left_ms / 1000)
+    ends_at_s: int = round(seconds + microseconds / SECOND_US + left_ms / 1000)
+    return ends_at_s
 
 
 def test_a_wiped_redis_is_rebuilt_with_the_life_that_each_record_had_left_and_trusted_again(

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import orjson
 import pytest
+from django.db import connections
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
 import trajectories.tiers.outbox
+from tests.examples import body
+from tests.processes import wait_until
 from tests.tiers import reference
-from tests.tiers.hosts import SECOND_US, Clock, WebProcess, new_id
+from tests.tiers.hosts import EVERYTHING, SECOND_US, TENANT, Clock, WebProcess, made, new_id
 from tests.tiers.reference import Reference
-from trajectories.query import parse_query
+from trajectories import ingest, persistence, reads
+from trajectories.query import FILTERS, parse_query
+from trajectories.record import Position, Record, facets_of
+from trajectories.tiers import archive
 from trajectories.tiers.mirror import mirror
 
 SIZES = (3, 10, 10_000)
@@ -66,6 +75,9 @@ class World:
         """The other host has never heard of this one's records, and its worker is quick."""
         self.other.record(self.tenant, **fields | {"id": str(id_)})
         self.persist(self.other, list(range(len(self.other.waiting()))))
+        # Since when an id has its body depends on whether one hears of what was in between, so all hear of it now.
+        for process in self.processes.values():
+            process.list(tenant=self.tenant, limit=1)
 
     def persist(self, process: WebProcess, places: list[int]) -> None:
         """Of the rows that wait those at ``places``, in that order."""
@@ -162,7 +174,10 @@ def recorded(count: int) -> list[Record]:
     """Records of which each filter takes some and leaves some."""
     made_of: list[dict[str, Any]] = []
     for number in range(count):
-        pick: Callable[[Any], Any] = lambda values, number=number: values[number % len(values)]  # noqa: E731
+
+        def pick(values: Any, number: int = number) -> Any:
+            return values[number % len(values)]
+
         phase = {
             "phase_name": pick(reference.PHASES),
             "model": pick(reference.MODELS),
@@ -216,7 +231,7 @@ VALUES: dict[str, list[str]] = {
     "outcome": ["success", "failure", "partial", "unknown"],
     "phase": [*reference.PHASES, "implementation", "nothing"],
     "model": reference.MODELS,
-    "selection_method": [*reference.METHODS, "thompson", "OWN-way"],
+    "selection_method": [*reference.METHODS, "OWN-way"],
     "agent": reference.NAMES,
     "tool": reference.TOOLS,
     "build_passed": ["true", "false"],
@@ -224,9 +239,9 @@ VALUES: dict[str, list[str]] = {
     "tag": reference.NAMES,
     "started_since": reference.TIMES,
     "started_until": reference.TIMES,
-    "min_cost_usd": ["0", "0.1", "0.1000000001", "1e6", "1e30"],
+    "min_cost_usd": ["0", "0.1", "0.100000001", "1e6", "1e30"],
     "max_cost_usd": ["0", "0.1", "1e6", "1e30"],
-    "min_duration_ms": ["0", "0.001", "17500.5", "17500.5001"],
+    "min_duration_ms": ["0", "0.001", "17500.5", "17500.501"],
     "max_duration_ms": ["0", "0.001", "17500.5"],
     "q": ["add", "LOGIN add", "strasse", "fix", "%", "_", "\\", "'", "  ", "nothing"],
 }
@@ -241,14 +256,20 @@ def test_no_read_misses_or_doubles_a_record_while_records_are_taken_revised_pers
 ) -> None:
     process = WebProcess(tmp_path / "own", hot_max_records=size, feed_poll_s=0.0, archive_retry_s=0.0)
     acknowledged: list[UUID] = []
+    reads_made: list[int] = []
     is_over = threading.Event()
 
     def write() -> None:
-        for number in range(150):
-            record = ingest.record(TENANT, orjson.dumps(body(error=str(number)))).record
-            acknowledged.append(record.id)
-            revised = acknowledged[number // 2]
+        for number in count():
+            if number < 200:
+                acknowledged.append(ingest.record(TENANT, orjson.dumps(body(error=str(number)))).record.id)
+            revised = acknowledged[number % len(acknowledged)]
             ingest.record(TENANT, orjson.dumps(body(id=str(revised), error=f"revised {number}")))
+            wait_until(
+                lambda: is_over.is_set() or len(process.outbox.waiting(0, 60)) < 60, what="a worker that keeps up"
+            )
+            if is_over.is_set():
+                return
 
     def persist() -> None:
         while not is_over.is_set():
@@ -257,39 +278,39 @@ def test_no_read_misses_or_doubles_a_record_while_records_are_taken_revised_pers
                 # Not all at once, as batches are not.
                 process.settle(rows[3:])
                 process.settle(rows[:3])
-                process.outbox.prune(2**62)
+                if size > 200:  # else the host would forget ids that are revised later
+                    process.outbox.prune(2**62)
 
-    def read() -> int:
-        reads_made = 0
+    def read() -> None:
         while not is_over.is_set():
             before = set(acknowledged)
             found: list[UUID] = []
             after: Position | None = None
-            while reads_made == 0 or after is not None or not found:
+            while True:
                 page = reads.list_(TENANT, EVERYTHING, after=after, limit=37)
                 found += [record.id for record in page.records]
                 after = page.next_position
-                reads_made += 1
                 if after is None:
                     break
             assert len(found) == len(set(found))
             assert before <= set(found)
             low = len(acknowledged)
-            count = reads.stats(TENANT, EVERYTHING)["count"]
-            assert low <= count <= len(acknowledged) + 1
-        return reads_made
+            counted = reads.stats(TENANT, EVERYTHING)["count"]
+            assert low <= counted <= len(acknowledged) + 1
+            reads_made.append(counted)
 
-    def run(work: Callable[[], Any]) -> Any:
+    def run(work: Callable[[], None]) -> None:
         try:
-            return work()
+            work()
         finally:
             connections.close_all()
 
     with process.at_work(), ThreadPoolExecutor(4) as pool:
-        writer, *others = [pool.submit(run, work) for work in (write, persist, read, read)]
+        works = [pool.submit(run, work) for work in (write, persist, read, read)]
         try:
-            wait_until(lambda: writer.done() or any(other.done() for other in others), 120, "everything is written")
+            wait_until(lambda: len(reads_made) >= 60 or any(work.done() for work in works), 120, "sixty reads")
         finally:
             is_over.set()
-        writer.result(60)
-        assert all(other.result(60) is None or other.result() > 1 for other in others)
+        for work in works:
+            work.result(60)
+    assert len(reads_made) >= 60

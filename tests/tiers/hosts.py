@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -89,9 +90,9 @@ class WebProcess:
         with self.at_work():
             return reads.list_(tenant, query, after=after, limit=limit)
 
-    def listed(self, query: Query = EVERYTHING, *, tenant: str = TENANT, limit: int = 1_000) -> list[bytes]:
+    def listed(self, query: Query = EVERYTHING, *, tenant: str = TENANT, limit: int = 1_000) -> builtins.list[bytes]:
         """Every page of the list, as the API shows the records."""
-        shown: list[bytes] = []
+        shown: builtins.list[bytes] = []
         after = None
         while True:
             page = self.list(query, tenant=tenant, after=after, limit=limit)
@@ -102,7 +103,7 @@ class WebProcess:
                 return shown
             assert page.records, "a page that says there is more has something"
 
-    def ids(self, query: Query = EVERYTHING, *, tenant: str = TENANT) -> list[UUID]:
+    def ids(self, query: Query = EVERYTHING, *, tenant: str = TENANT) -> builtins.list[UUID]:
         return [UUID(orjson.loads(shown)["id"]) for shown in self.listed(query, tenant=tenant)]
 
     def retrieve(self, id_: UUID, *, tenant: str = TENANT) -> Record:
@@ -122,7 +123,7 @@ class WebProcess:
 
     # What relay and worker do with what it has taken.
 
-    def waiting(self) -> list[Row]:
+    def waiting(self) -> builtins.list[Row]:
         return self.outbox.waiting(0, 100_000)
 
     def persist(self, rows: Sequence[Row] | None = None) -> None:

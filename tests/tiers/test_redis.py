@@ -59,7 +59,8 @@ def expires_at_s(client: Redis, one: Record) -> int:
         pipe.time()
         pipe.pttl(key)
         (seconds, microseconds), left_ms = pipe.execute()
-    return round(seconds + microseconds / SECOND_US + left_ms / 1000)
+    ends_at_s: int = round(seconds + microseconds / SECOND_US + left_ms / 1000)
+    return ends_at_s
 
 
 # The merge.
@@ -143,8 +144,8 @@ def test_a_repeat_does_not_prolong_the_life_of_a_record_and_another_body_does(
 
 def test_only_records_expire(tier: RedisTier, redis_tier: Redis) -> None:
     tier.merge([record()], is_settled=False)
-    lives = {key.decode().rpartition(":")[2]: redis_tier.ttl(key) for key in redis_tier.keys("*:feed")}
-    lives |= {key.decode().rpartition(":")[2]: redis_tier.ttl(key) for key in redis_tier.keys("*:positions")}
+    sets = [*redis_tier.scan_iter("*:feed"), *redis_tier.scan_iter("*:positions")]
+    lives = {bytes(key).decode().rpartition(":")[2]: redis_tier.ttl(key) for key in sets}
     assert lives == {"feed": -1, "positions": -1}
 
 

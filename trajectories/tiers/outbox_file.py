@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,9 @@ INSERT OR IGNORE INTO numbers VALUES ('last_stamp', 0), ('pruned_n', 0), ('quara
 CREATE TABLE IF NOT EXISTS api_keys (prefix TEXT PRIMARY KEY, verified TEXT NOT NULL, verified_at_us INTEGER NOT NULL);
 """
 
+_TIMEOUT_S = 5.0
+_RETRY_S = 0.01
+
 
 class OutboxFile:
     """One process's connections. Every method raises OutboxUnavailable for what SQLite or the disk refuses."""
@@ -42,8 +46,8 @@ class OutboxFile:
         self._path = path
         self._synchronous = synchronous
         self._max_bytes = max_bytes
-        # By thread and not in a threading.local: that would close, in the child of a fork, connections of threads that are
-        # not there any more, and wait for ever for one that was in use. Thread numbers are used again, which bounds it.
+        # By thread and not in a threading.local: in the child of a fork that would close the connections of threads that are
+        # gone, which SQLite forbids. Thread numbers are used again, which bounds it.
         self._readers: dict[int, sqlite3.Connection] = {}
         self._writers: dict[bool, sqlite3.Connection] = {}
 
@@ -94,13 +98,28 @@ class OutboxFile:
 
     def _connect(self) -> sqlite3.Connection:
         Path(self._path).parent.mkdir(parents=True, exist_ok=True)
-        db = sqlite3.connect(self._path, timeout=5, isolation_level=None, check_same_thread=False)
-        db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # takes effect in a new file only, before its first table
-        db.execute("PRAGMA journal_mode = WAL")
+        db = sqlite3.connect(self._path, timeout=_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+        if not db.execute("PRAGMA page_count").fetchone()[0]:
+            db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # in a new file only, before its first table
+        _switch_to_wal(db)
         db.execute(f"PRAGMA synchronous = {self._synchronous}")
         db.execute("PRAGMA journal_size_limit = 67108864")
         db.executescript(_SCHEMA)
         return db
+
+
+def _switch_to_wal(db: sqlite3.Connection) -> None:
+    """For the lock that this takes in a new file SQLite does not wait by itself, and others may make the file as well."""
+    until = time.monotonic() + _TIMEOUT_S
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
+                raise
+            time.sleep(_RETRY_S)
+        else:
+            return
 
 
 @contextmanager
