@@ -23,7 +23,7 @@ from redis.exceptions import RedisError
 
 from tests.processes import wait_until
 from tests.tiers.away import archive_away
-from tests.tiers.hosts import SECOND_US, TENANT, WebProcess, draft, made, new_id
+from tests.tiers.hosts import SECOND_US, TENANT, WebProcess, draft, expires_at_s, made, new_id
 from trajectories import persistence
 from trajectories.models import Phase, Quarantined, Tenant, Trajectory
 from trajectories.query import Query
@@ -358,16 +358,6 @@ def test_poison_that_could_not_be_withdrawn_is_not_settled_so_that_it_comes_agai
 
 
 # Wiped and rebuilt.
-
-
-def expires_at_s(client: Redis, one: Record) -> int:
-    (key,) = client.keys(f"*record:{one.id}")
-    with client.pipeline(transaction=True) as pipe:
-        pipe.time()
-        pipe.pttl(key)
-        (seconds, microseconds), left_ms = pipe.execute()
-    ends_at_s: int = round(seconds + microseconds / SECOND_US + left_ms / 1000)
-    return ends_at_s
 
 
 def test_a_wiped_redis_is_rebuilt_with_the_life_that_each_record_had_left_and_trusted_again(

@@ -17,8 +17,11 @@ from trajectories import stats
 from trajectories.api import bodies
 from trajectories.record import Facets, facets_of
 from trajectories.schema import MAX_COST_USD, canonical, parse
-from trajectories.stats import MAX_GROUPS, RELATIVE_ERROR, Summary, bucket_of, wilson
+from trajectories.stats import Summary, bucket_of, wilson
 
+# As documented, and so not taken from the code.
+MAX_GROUPS = 1_000
+RELATIVE_ERROR = 0.01
 WINDOW = {"from": None, "to": None, "tiers": ["hot"], "as_of": "2026-01-05T23:58:46Z", "complete": True}
 
 
@@ -201,6 +204,13 @@ def test_value_per_dollar_is_the_lower_bound_of_success_over_the_mean_cost() -> 
     assert group["value_per_dollar"] == pytest.approx(low / (0.03 + 0.001), rel=1e-12)
 
 
+def test_the_success_rate_of_phases_is_of_those_that_ran_to_a_known_end() -> None:
+    outcomes = ("success", "failure", "partial", "skipped", "unknown", "success")
+    (group,) = shown({"phases": [phase(outcome=outcome) for outcome in outcomes]})["by_phase"]
+    assert (group["success_rate"]["known"], group["success_rate"]["rate"]) == (4, 0.5)
+    assert group["skip_rate"] == 1 / 6
+
+
 @pytest.mark.parametrize("fields", [{"outcome": "success"}, {"cost_usd": 0.1}, {"outcome": "skipped", "cost_usd": 0.1}])
 def test_value_per_dollar_of_an_unknown_cost_or_success_is_unknown(fields: dict[str, Any]) -> None:
     assert shown({"phases": [phase(**fields)]})["by_phase_model"][0]["value_per_dollar"] is None
@@ -248,8 +258,8 @@ def test_zero_has_a_bucket_of_its_own() -> None:
     assert found["p95"] == pytest.approx(5, rel=RELATIVE_ERROR)
 
 
-def test_the_rank_is_rounded_up_without_the_error_of_a_float() -> None:
-    # ceil(0.95 * 20) is 19 and not 20: the nineteenth of twenty is still a dollar.
+def test_the_rank_is_rounded_up_and_an_exact_one_is_not() -> None:
+    # ceil(0.95 * 20) is 19: the nineteenth of twenty is still a dollar. ceil(0.99 * 20) is 20.
     found = shown(*[{"total_cost_usd": 1}] * 19, {"total_cost_usd": 100})["cost_usd"]
     assert found["p95"] == pytest.approx(1, rel=RELATIVE_ERROR)
     assert found["p99"] == pytest.approx(100, rel=RELATIVE_ERROR)

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
+from redis import Redis
 
 import trajectories.conf
 import trajectories.tiers.hot
@@ -144,6 +145,17 @@ class WebProcess:
 
 
 _numbers = count(1)
+
+
+def expires_at_s(client: Redis, one: Record) -> int:
+    """When the key of a record goes, by the clock of the server, in whole seconds."""
+    (key,) = client.keys(f"*record:{one.id}")
+    with client.pipeline(transaction=True) as pipe:
+        pipe.time()
+        pipe.pttl(key)
+        (seconds, microseconds), left_ms = pipe.execute()
+    ends_at_s: int = round(seconds + microseconds / SECOND_US + left_ms / 1000)
+    return ends_at_s
 
 
 def new_id() -> UUID:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +18,7 @@ import pytest
 
 import trajectories.tiers.outbox
 from tests.processes import PROJECT, clean_environment, wait_until
+from tests.tiers.forks import exit_code_of_child
 from tests.tiers.hosts import SECOND_US, TENANT, draft, made, new_id
 from trajectories.exceptions import OutboxUnavailable
 from trajectories.tiers.hot import HIGHEST
@@ -414,33 +413,6 @@ def test_what_was_acknowledged_is_there_after_the_process_was_killed_in_the_midd
     assert append(outbox).n == len(ids) + 1
 
 
-def in_child(work: Callable[[], None]) -> int:
-    """Fork, do ``work`` in the child, and return its exit code."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # newer Pythons warn of threads, which is what these tests are about
-        pid = os.fork()
-    if pid == 0:
-        try:
-            work()
-            os._exit(0)
-        finally:
-            os._exit(1)
-    ended: list[int] = []
-
-    def has_ended() -> bool:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        ended.extend([status] if done else [])
-        return bool(done)
-
-    try:
-        wait_until(has_ended, timeout_s=20, what="the child ends")
-    except AssertionError:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        raise
-    return os.waitstatus_to_exitcode(ended[0])
-
-
 def test_a_forked_child_writes_and_reads_by_itself_and_the_parent_goes_on(path: Path) -> None:
     before = append(outbox())
     threading.Thread(target=lambda: append(outbox())).start()
@@ -450,7 +422,7 @@ def test_a_forked_child_writes_and_reads_by_itself_and_the_parent_goes_on(path: 
         append(outbox())
 
     wait_until(lambda: outbox().last_n() == 2)
-    assert in_child(work) == 0
+    assert exit_code_of_child(work) == 0
     assert [row.n for row in all_rows(outbox())] == [1, 2, 3]
     assert append(outbox()).n == 4
     assert before.n == 1
@@ -474,7 +446,7 @@ def test_a_fork_while_another_thread_reads_does_not_hang_the_child(path: Path) -
     thread.start()
     try:
         assert is_reading.wait(20)
-        assert in_child(lambda: append(outbox()) and None) == 0
+        assert exit_code_of_child(lambda: append(outbox())) == 0
     finally:
         is_over.set()
         thread.join()

@@ -19,7 +19,7 @@ from pytest_django import Settings
 from redis import Redis
 
 from tests.processes import OwnRedis
-from tests.tiers.hosts import SECOND_US, TENANT, made, made_body, new_id
+from tests.tiers.hosts import SECOND_US, TENANT, expires_at_s, made, made_body, new_id
 from trajectories.conf import read_settings
 from trajectories.record import Record, digest_of, merge
 from trajectories.tiers.redis import Change, FeedMark, RedisTier, redis_tier
@@ -50,17 +50,6 @@ def keeping(few: int) -> RedisTier:
 
 def record(stamp: int = 0, *, id_: UUID | None = None, tenant: str = TENANT, **fields: Any) -> Record:
     return made(id_ or new_id(), NOW_US + stamp, tenant=tenant, **fields)
-
-
-def expires_at_s(client: Redis, one: Record) -> int:
-    """When the key of a record goes, by the clock of the server, in whole seconds."""
-    (key,) = client.keys(f"*record:{one.id}")
-    with client.pipeline(transaction=True) as pipe:
-        pipe.time()
-        pipe.pttl(key)
-        (seconds, microseconds), left_ms = pipe.execute()
-    ends_at_s: int = round(seconds + microseconds / SECOND_US + left_ms / 1000)
-    return ends_at_s
 
 
 # The merge.

@@ -1,0 +1,202 @@
+"""The relay of a host: one at a time, gone with its process, and back after everything; what it settles and tidies."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from pytest_django import Settings
+from redis import Redis
+
+from tests.examples import body
+from tests.processes import wait_until
+from tests.tiers.forks import forked
+from tests.tiers.hosts import TENANT, draft, new_id
+from trajectories import ingest, persistence, relay
+from trajectories.record import Record, digest_of
+from trajectories.relay import HostLockTaken, Relay, RelayThread, host_lock
+from trajectories.tiers.outbox import outbox
+from trajectories.tiers.redis import redis_tier as tier
+from trajectory_site.celery import app as celery_app
+
+Configure = Callable[..., None]
+
+
+@pytest.fixture
+def configure(settings: Settings, trajectories_settings: dict[str, Any]) -> Configure:
+    def configure(**values: Any) -> None:
+        settings.TRAJECTORIES = trajectories_settings | values
+
+    return configure
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[], RelayThread]]:
+    """Relay threads that are stopped with the test."""
+    made: list[RelayThread] = []
+
+    def start() -> RelayThread:
+        made.append(RelayThread())
+        made[-1].start()
+        return made[-1]
+
+    yield start
+    for thread in made:
+        thread.stop()
+    relay.stop()
+
+
+def is_relay_here() -> bool:
+    try:
+        with host_lock():
+            return False
+    except HostLockTaken:
+        return True
+
+
+def take(count: int = 1) -> list[Record]:
+    return [ingest.record(TENANT, orjson.dumps(body(error=str(number)))).record for number in range(count)]
+
+
+def queued(broker_url: str) -> list[str]:
+    """Names of the tasks that wait, oldest first."""
+    with Redis.from_url(broker_url) as broker:
+        texts = broker.lrange(celery_app.conf.task_default_queue, 0, -1)
+    return [orjson.loads(text)["headers"]["task"] for text in reversed(texts)]
+
+
+# One at a time.
+
+
+def test_another_thread_becomes_the_relay_when_the_first_one_stops(threads: Callable[[], RelayThread]) -> None:
+    first = threads()
+    wait_until(is_relay_here)
+    second = threads()
+    assert second.is_alive()
+    first.stop()
+    wait_until(is_relay_here, what="the second has taken over")
+    second.stop()
+    assert not is_relay_here()
+
+
+def test_a_child_does_not_keep_the_lock_of_a_parent_that_is_not_the_relay_any_more() -> None:
+    """The lock belongs to the open file, which a fork hands on."""
+    with ExitStack() as children:
+        with host_lock():
+            children.enter_context(forked(signal.pause))
+        assert not is_relay_here()
+
+
+def test_a_forked_child_whose_parent_ran_a_relay_becomes_the_relay_once_the_parent_is_not(configure: Configure) -> None:
+    configure(RELAY_IN_PROCESS=True)
+    relay.start()
+    try:
+        wait_until(is_relay_here)
+        with forked(signal.pause):
+            relay.stop()
+            wait_until(is_relay_here, what="the child has taken over")
+        wait_until(lambda: not is_relay_here(), what="the child is gone")
+    finally:
+        relay.stop()
+
+
+def test_no_thread_runs_where_the_settings_want_none_and_one_however_often_it_is_started(configure: Configure) -> None:
+    def running() -> list[threading.Thread]:
+        return [thread for thread in threading.enumerate() if isinstance(thread, RelayThread)]
+
+    relay.start()
+    assert running() == []
+    configure(RELAY_IN_PROCESS=True)
+    try:
+        for _ in range(3):
+            relay.start()
+        assert len(running()) == 1
+    finally:
+        relay.stop()
+    assert running() == []
+
+
+def test_a_relay_that_stumbles_over_something_unforeseen_begins_again(
+    configure: Configure, threads: Callable[[], RelayThread], tmp_path: Path
+) -> None:
+    in_the_way = tmp_path / "directory"
+    in_the_way.write_text("a file where a directory should be")
+    configure(OUTBOX_PATH=str(in_the_way / "outbox.sqlite3"))
+    thread = threads()
+    wait_until(thread.is_alive)
+    in_the_way.unlink()
+    wait_until(
+        lambda: (in_the_way / "outbox.sqlite3.relay.lock").exists() and is_relay_here(), what="it has begun again"
+    )
+
+
+# What it settles and tidies.
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_the_archive_has_refused_is_settled_as_such_and_not_sent_again(
+    redis_tier: Redis, celery_broker: str, configure: Configure
+) -> None:
+    configure(RESEND_AFTER_S=0.0)
+    good, poison = draft(new_id()), draft(new_id())
+    too_much = orjson.dumps(orjson.loads(poison.body) | {"total_cost_usd": 10**12})
+    rows = [one.row for one in outbox().append([good, poison._replace(body=too_much, digest=digest_of(too_much))])]
+    persistence.persist([row.record for row in rows])
+    working = Relay()
+    working.step()
+    working._batches[0].look_at = 0.0
+    working.step()
+    assert [row.state for row in outbox().rows_after(0, 10)] == ["confirmed", "quarantined"]
+    assert not working.step()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_redis_that_is_not_trusted_is_rebuilt_by_one_task(redis_tier: Redis, celery_broker: str) -> None:
+    for _ in range(3):
+        Relay().step()
+    assert queued(celery_broker) == ["trajectories.rebuild"]
+    persistence.rebuild()
+    Relay().step()
+    assert queued(celery_broker) == ["trajectories.rebuild"]
+    assert tier().is_trusted()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_rows_are_deleted_a_while_after_the_archive_has_them(
+    redis_tier: Redis, celery_broker: str, configure: Configure
+) -> None:
+    take(3)
+    rows = outbox().waiting(0, 10)
+    persistence.persist([row.record for row in rows[:2]])
+    outbox().settle([row.n for row in rows[:2]])
+    Relay().step()
+    assert len(outbox().rows_after(0, 10)) == 3
+    configure(OUTBOX_KEEP_CONFIRMED_S=0.0)
+    Relay().step()
+    assert [row.n for row in outbox().rows_after(0, 10)] == [rows[2].n]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_draining_ends_once_nothing_waits_and_says_so_if_it_gave_up(redis_tier: Redis, celery_broker: str) -> None:
+    records = take(2)
+    assert not Relay().drain(timeout_s=0)
+    persistence.persist(records)
+    assert Relay().drain(timeout_s=30)
+    assert outbox().waiting(0, 10) == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_relay_finds_what_waited_before_it_began_and_the_thread_confirms_it(
+    redis_tier: Redis, celery_broker: str, threads: Callable[[], RelayThread]
+) -> None:
+    records = take(3)
+    threads()
+    wait_until(lambda: "trajectories.persist" in queued(celery_broker), what="it has sent them")
+    persistence.persist(records)
+    wait_until(lambda: not outbox().waiting(0, 1), what="it has confirmed them")
