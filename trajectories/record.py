@@ -67,7 +67,10 @@ def rfc3339(us: int) -> bytes:
 
 
 def merge(known: Record | None, incoming: Record, *, is_settled: bool) -> Record:
-    """What stands when ``incoming`` meets ``known``; the same in every tier, and in every order of arrival.
+    """What stands when ``incoming`` meets ``known``, in every tier.
+
+    Body, stamp and ``recorded_at_us`` come out the same in every order of arrival. ``revision`` need not where a body comes
+    back after another one (A, B, A): then that of the archive stands, and goes back to the other tiers.
 
     Args:
         is_settled: ``incoming`` comes out of a tier that has merged it before, so at the same rank its ``revision`` stands.

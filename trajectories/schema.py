@@ -249,7 +249,7 @@ def invalid_input(error: ValidationError) -> InvalidInput:
     hints = {loc: _near(loc) for loc in islice(unknown_keys, _MAX_HINTS)}
     problems = tuple(islice((p for e in errors for p in _problems(e, hints)), MAX_PROBLEMS))
     first = problems[0]
-    more = f" ({len(problems) - 1} more in details)" if len(problems) > 1 else ""
+    more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
     where = f"{first.path}: " if first.path else ""
     code = "invalid_json" if first.code == "json_invalid" else "invalid_input"
     return InvalidInput(f"{where}{first.message}{more}", code=code, param=first.path or None, details=problems)

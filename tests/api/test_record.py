@@ -222,3 +222,10 @@ def test_a_full_outbox_takes_nothing_and_says_when_to_come_again(
     line = orjson.dumps(body(error="e" * 20_000))
     error(post(north, ndjson(*[line] * 50), content_type=NDJSON), 503, "outbox_full")
     assert ids(north) == [before["id"]]
+
+
+def test_a_bad_line_tells_its_first_ten_problems(north: Client) -> None:
+    line = {"request_summary": "x", "phases": [{"phase_name": "spec", "cost_usd": -1}] * 50}
+    (result,) = post(north, orjson.dumps(line), content_type=NDJSON).json()["results"]
+    assert len(result["error"]["details"]) == 10
+    assert "49 more" in result["error"]["message"]

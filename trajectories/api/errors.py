@@ -42,13 +42,13 @@ def error_response(error: Exception, request: HttpRequest) -> HttpResponse:
     return response
 
 
-def error_object(error: TrajectoriesError) -> dict[str, Any]:
+def error_object(error: TrajectoriesError, *, max_details: int | None = None) -> dict[str, Any]:
     """The inside of ``error``, as lines of NDJSON results show it too."""
     shape: dict[str, Any] = {"type": error.type, "code": error.code, "message": error.message}
     if error.param is not None:
         shape["param"] = error.param
     if error.details:
-        shape["details"] = [asdict(problem) for problem in error.details]
+        shape["details"] = [asdict(problem) for problem in error.details[:max_details]]
     return shape
 
 

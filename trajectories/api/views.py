@@ -39,6 +39,8 @@ NDJSON = "application/x-ndjson"
 LIST_LIMIT = 50
 LIST_LIMIT_MAX = 1_000
 MAX_LINES = 10_000
+MAX_LINE_DETAILS = 10
+"""Problems told of one line: all of every line would make the answer far larger than the request."""
 MAX_IDEMPOTENCY_KEY = 255
 _READ_CHUNK = 64 * 1024
 _SCOPES = {"record": "record", "list": "read", "retrieve": "read", "stats": "read", "export": "export"}
@@ -166,7 +168,11 @@ def _lines_response(lines: list[ingest.Line]) -> HttpResponse:
 
 def _line_result(line: ingest.Line) -> dict[str, Any]:
     if isinstance(line.outcome, TrajectoriesError):
-        return {"line": line.number, "status": line.outcome.status, "error": error_object(line.outcome)}
+        return {
+            "line": line.number,
+            "status": line.outcome.status,
+            "error": error_object(line.outcome, max_details=MAX_LINE_DETAILS),
+        }
     record, is_new = line.outcome
     return {"line": line.number, "id": record.id, "status": 201 if is_new else 200, "revision": record.revision}
 
