@@ -105,6 +105,9 @@ class _Bare(APIView):
 
 
 class EmptyView(_Bare):
+    def get(self, request: Request) -> Response:
+        return Response()
+
     def post(self, request: Request) -> Response:
         return Response(status=201)
 

@@ -33,7 +33,7 @@ from trajectories.tiers.mirror import mirror
 SIZES = (3, 10, 10_000)
 
 properties = settings(
-    max_examples=int(__import__("os").environ.get("EX", "40")),
+    max_examples=30,
     deadline=None,
     database=None,
     # Fixtures of one test serve all its examples: each takes a tenant of its own.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -22,7 +21,8 @@ from tests.processes import OwnRedis
 from tests.tiers.hosts import SECOND_US, TENANT, expires_at_s, made, made_body, new_id
 from trajectories.conf import read_settings
 from trajectories.record import Record, digest_of, merge
-from trajectories.tiers.redis import Change, FeedMark, RedisTier, redis_tier
+from trajectories.tiers.redis import Change, FeedMark, RedisTier
+from trajectories.tiers.redis import redis_tier as tier_of_settings
 
 TTL_S = 90 * 24 * 3600
 NOW_US = int(time.time()) * SECOND_US
@@ -34,16 +34,12 @@ properties = hypothesis_settings(
 
 @pytest.fixture
 def tier(redis_tier: Redis) -> RedisTier:
-    return redis_tier_of_settings()
-
-
-def redis_tier_of_settings() -> RedisTier:
-    return redis_tier()
+    return tier_of_settings()
 
 
 def keeping(few: int) -> RedisTier:
     """A tier that keeps so many ids in its sorted sets."""
-    tier = redis_tier_of_settings()
+    tier = tier_of_settings()
     tier._keep = few
     return tier
 
@@ -291,18 +287,18 @@ def test_a_server_that_was_restarted_is_not_the_one_that_the_epoch_names(tmp_pat
     server = OwnRedis(tmp_path / "redis")
     try:
         settings.CACHES = settings.CACHES | {"trajectories": settings.CACHES["trajectories"] | {"LOCATION": server.url}}
-        tier, one = redis_tier(), record()
+        tier, one = tier_of_settings(), record()
         tier.merge([one], is_settled=False)
         tier.begin_epoch(tier.replication_id())
         before = tier.mark(TENANT)
         server.stop()
         server.start()
-        after = redis_tier().mark(TENANT)
+        after = tier_of_settings().mark(TENANT)
         assert before.is_trusted
         assert not after.is_trusted
         assert after == FeedMark(before.epoch, after.replication_id, before.sequence)
-        assert redis_tier().find(TENANT, one.id) == one
-        assert redis_tier().changes(TENANT, before) is None
+        assert tier_of_settings().find(TENANT, one.id) == one
+        assert tier_of_settings().changes(TENANT, before) is None
     finally:
         caches["trajectories"].close()
         server.stop()
@@ -330,34 +326,30 @@ COMMANDS_OF_REDIS_6_2 = {
 }  # fmt: skip
 
 
-def test_every_command_is_one_of_redis_6_2(redis_tier: Redis, every_use: Callable[[], None]) -> None:
+def use_everything(client: Redis) -> None:
+    tier = keeping(2)
+    mark = tier.mark(TENANT)
+    records = [record(number) for number in range(5)]
+    tier.merge(records, is_settled=False)
+    tier.merge(records, is_settled=True)
+    tier.withdraw(records[0], has_older=False)
+    tier.changes(TENANT, mark)
+    tier.changes(TENANT, tier.mark(TENANT)._replace(sequence=4))
+    client.delete(*client.keys(f"*{records[4].id}"))
+    tier.newest(TENANT, 10)
+    tier.find(TENANT, records[3].id)
+    tier.claim_rebuild(1)
+    tier.hold_rebuild(1, is_begun=True)
+    tier.begin_epoch(tier.replication_id())
+    assert tier.is_trusted()
+
+
+def test_every_command_is_one_of_redis_6_2(redis_tier: Redis) -> None:
     redis_tier.config_resetstat()
-    every_use()
+    use_everything(redis_tier)
     used = {name.removeprefix("cmdstat_") for name in redis_tier.info("commandstats")}
     assert {"evalsha", "hset", "zadd", "expireat"} <= used
     assert used <= COMMANDS_OF_REDIS_6_2
-
-
-@pytest.fixture
-def every_use(redis_tier: Redis) -> Callable[[], None]:
-    def use() -> None:
-        tier = keeping(2)
-        mark = tier.mark(TENANT)
-        records = [record(number) for number in range(5)]
-        tier.merge(records, is_settled=False)
-        tier.merge(records, is_settled=True)
-        tier.withdraw(records[0], has_older=False)
-        tier.changes(TENANT, mark)
-        tier.changes(TENANT, tier.mark(TENANT)._replace(sequence=4))
-        redis_tier.delete(*redis_tier.keys(f"*{records[4].id}"))
-        tier.newest(TENANT, 10)
-        tier.find(TENANT, records[3].id)
-        tier.claim_rebuild(1)
-        tier.hold_rebuild(1, is_begun=True)
-        tier.begin_epoch(tier.replication_id())
-        assert tier.is_trusted()
-
-    return use
 
 
 def test_the_life_of_records_and_the_length_of_the_feed_come_from_the_settings(
@@ -366,6 +358,6 @@ def test_the_life_of_records_and_the_length_of_the_feed_come_from_the_settings(
     settings.TRAJECTORIES = trajectories_settings | {"REDIS_TTL_S": 1_000, "HOT_MAX_RECORDS": 2}
     assert read_settings().redis_ttl_s == 1_000
     records = [record(number) for number in range(6)]
-    redis_tier_of_settings().merge(records, is_settled=False)
+    tier_of_settings().merge(records, is_settled=False)
     assert expires_at_s(redis_tier, records[0]) == NOW_US // SECOND_US + 1_000
-    assert redis_tier_of_settings().newest(TENANT, 10).records == list(reversed(records[2:]))
+    assert tier_of_settings().newest(TENANT, 10).records == list(reversed(records[2:]))

@@ -13,7 +13,6 @@ from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import chain, islice
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -45,7 +44,7 @@ class Held(NamedTuple):
     size: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class View:
     """What one read sees of a tenant.
 
@@ -54,13 +53,10 @@ class View:
     """
 
     held: Sequence[Held]
+    by_id: Mapping[UUID, Held]
     floor: Position | None
     is_filled: bool
     is_following: bool
-
-    @cached_property
-    def by_id(self) -> Mapping[UUID, Held]:
-        return {held.record.id: held for held in self.held}
 
 
 @dataclass(slots=True)
@@ -74,13 +70,13 @@ class _Shelf:
     filled_at: float = float("-inf")
     held: dict[UUID, Held] = field(default_factory=dict)
     order: list[Held] = field(default_factory=list)
-    shown: list[Held] | None = None
+    shown: tuple[list[Held], dict[UUID, Held]] | None = None
     size: int = 0
 
-    def show(self) -> list[Held]:
-        """A copy of ``order`` that reads share until the next change."""
+    def show(self) -> tuple[list[Held], dict[UUID, Held]]:
+        """Copies of ``order`` and ``held`` that reads share until the next change."""
         if self.shown is None:
-            self.shown = list(self.order)
+            self.shown = list(self.order), dict(self.held)
         return self.shown
 
     def apply(self, record: Record, *, is_settled: bool) -> None:
@@ -169,7 +165,7 @@ class HotCache:
         # From here on this shelf answers, also if other threads have it replaced or dropped meanwhile.
         shelf, is_following = self._follow_feed(tenant, shelf)
         with self._lock:
-            return View(shelf.show(), shelf.floor, shelf.is_filled, is_following)
+            return View(*shelf.show(), shelf.floor, shelf.is_filled, is_following)
 
     def clear(self) -> None:
         """Forget everything; the next read fills anew."""
@@ -242,7 +238,6 @@ class HotCache:
                     shelf.filled_at = fresh.filled_at
                     return shelf
                 self._shelves[tenant] = fresh
-                self._shelves.move_to_end(tenant)
                 self._seen_n = min(self._seen_n, from_n)
                 self._follow_outbox()
                 self._bound_bytes()
