@@ -69,7 +69,7 @@ def _measure(web: Web, archived: int, requests: int) -> None:
     for name, (path, parameters) in questions.items():
         median = statistics.median(_times_ms(web, path, parameters, requests))
         base = base or median
-        print(f"{name:36}{median:10.2f} ms{median / base:8.1f} of")
+        print(f"{name:36}{median:10.2f} ms{median / base:8.1f} x")
 
 
 def _times_ms(web: Web, path: str, parameters: dict[str, Any], requests: int) -> list[float]:
