@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -154,6 +155,25 @@ def test_what_the_archive_has_refused_is_settled_as_such_and_not_sent_again(
     working.step()
     assert [row.state for row in outbox().rows_after(0, 10)] == ["confirmed", "quarantined"]
     assert not working.step()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_batch_that_is_not_full_waits_a_moment_after_the_last_one_and_a_full_one_goes_at_once(
+    redis_tier: Redis, celery_broker: str, configure: Configure
+) -> None:
+    configure(BATCH_MAX_RECORDS=3)
+    working = Relay()
+    working._sent_at = time.monotonic() + 3_600
+    take(2)
+    working.step()
+    assert "trajectories.persist" not in queued(celery_broker)
+    take(1)
+    working.step()
+    assert queued(celery_broker).count("trajectories.persist") == 1
+    take(2)
+    working._sent_at = 0.0
+    working.step()
+    assert queued(celery_broker).count("trajectories.persist") == 2
 
 
 @pytest.mark.django_db(transaction=True)

@@ -316,6 +316,37 @@ def test_a_record_that_the_archive_places_below_the_floor_is_not_lost_on_its_way
     assert small.ids(parse_query({"tag": "again"})) == [old.id]
 
 
+def test_below_the_floor_too_an_id_has_its_place_where_the_archive_knows_it_from(
+    archive_db: str, tmp_path: Path
+) -> None:
+    old, between = made(new_id(), 1, tags=["old"]), made(new_id(), 2)
+    mirror([old, between])
+    small = WebProcess(tmp_path / "own", hot_max_records=2, **QUICK)
+    own = small.record()
+    again = small.record(id=str(old.id), tags=["again"])
+    newer = [small.record() for _ in range(3)]
+    assert small.ids() == ids(old, between, own, *newer)
+    assert small.stats()["count"] == 6
+    assert small.ids(parse_query({"tag": "old"})) == []
+    assert small.retrieve(old.id).body == again.body
+
+
+def test_an_id_has_its_place_where_this_host_knows_it_from_also_if_another_host_took_it_for_new(
+    archive_db: str, redis_tier: Redis, tmp_path: Path, other_host: WebProcess
+) -> None:
+    small = WebProcess(tmp_path / "own", hot_max_records=2, **QUICK)
+    first = small.record()
+    newer = [small.record() for _ in range(3)]
+    small.list()
+    theirs = other_host.record(id=str(first.id), tags=["theirs"])
+    other_host.persist()
+    for _ in range(2):  # as it follows, and as it fills
+        assert small.ids() == ids(first, *newer)
+        assert small.stats()["count"] == 4
+        assert small.retrieve(first.id).body == theirs.body
+        small.restart()
+
+
 # While something is away.
 
 
