@@ -182,6 +182,8 @@ class Quarantined(_Version):
     body = models.BinaryField()
     error = models.TextField()
     quarantined_at = models.DateTimeField(default=timezone.now)
+    # The database's default, so that a process of the release before can still write here.
+    attempts = models.PositiveIntegerField(db_default=1, help_text="How often the archive has refused it.")
 
     class Meta:
         verbose_name = "quarantined record"
