@@ -6,6 +6,7 @@ Nothing has to be installed or running; ``REDIS_URL`` and ``DATABASE_URL`` name 
 from __future__ import annotations
 
 import secrets
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,21 @@ def trajectories_settings(settings: Settings, tmp_path: Path) -> dict[str, Any]:
     """``settings.TRAJECTORIES`` of the test: an outbox of its own, and no relay that it did not start."""
     settings.TRAJECTORIES = {"OUTBOX_PATH": str(tmp_path / "outbox.sqlite3"), "RELAY_IN_PROCESS": False}
     return dict(settings.TRAJECTORIES)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 16 MiB."""
+    directory = tmp_path / "disk"
+    directory.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=16m,mode=700", "none", str(directory)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("mounting a small file system is not allowed here")
+    yield directory
+    # Lazily: a process of the test may not be gone yet.
+    subprocess.run(["umount", "--lazy", str(directory)], check=True)
 
 
 # --- Databases

@@ -26,6 +26,10 @@ class Settings:
     outbox_max_bytes: int = 4 * 1024**3
     """Size of the outbox file at which writes are answered 503 instead of filling the disk."""
 
+    outbox_disk_reserve_bytes: int = 64 * 1024**2
+    """Room that writes leave on the outbox's disk, and are answered 503 instead of taking: what confirms and deletes rows needs it.
+    At least three times ``max_request_bytes``."""
+
     outbox_keep_confirmed_s: float = 600.0
     """How long rows stay after the archive has them, so that every process of the host can still follow."""
 
@@ -67,6 +71,10 @@ class Settings:
 
     resend_max_s: float = 600.0
     """Bound of that doubling."""
+
+    settle_after_s: float = 120.0
+    """Time after which another worker tells Redis what the archive made of a batch whose own worker did not come to it. Longer
+    than a batch may take."""
 
     relay_in_process: bool = True
     """Run the relay as a thread of the web process. Off where ``manage.py relay`` runs beside it."""

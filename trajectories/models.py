@@ -183,7 +183,7 @@ class Quarantined(_Version):
     error = models.TextField()
     quarantined_at = models.DateTimeField(default=timezone.now)
     # The database's default, so that a process of the release before can still write here.
-    attempts = models.PositiveIntegerField(db_default=1, help_text="How often the archive has refused it.")
+    attempts = models.PositiveIntegerField(db_default=1, help_text="1, and one more for each replay that was refused.")
 
     class Meta:
         verbose_name = "quarantined record"

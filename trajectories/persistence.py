@@ -8,17 +8,19 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from itertools import groupby
 from uuid import UUID
 
 from trajectories.conf import read_settings
 from trajectories.record import Record
 from trajectories.tiers import archive
-from trajectories.tiers.mirror import RefusedRecord, holds, mirror, quarantine
+from trajectories.tiers.mirror import RefusedRecord, holds, mirror, quarantine, refused, release
 from trajectories.tiers.redis import redis_tier
 
 logger = logging.getLogger(__name__)
 
 _REBUILD_PAGE = 500
+_SETTLE_BATCHES = 100
 REBUILD_CLAIM_S = 60.0
 
 
@@ -31,6 +33,7 @@ def persist(records: Sequence[Record]) -> None:
     """
     tier = redis_tier()
     server = tier.server()
+    batch = tier.open_batch(list(map(_key, records)))
     held = dict(zip(map(_key, records), tier.merge(records, is_settled=False), strict=True))
     stored = _mirror_or_quarantine(records)
     if tier.server() == server:
@@ -39,6 +42,40 @@ def persist(records: Sequence[Record]) -> None:
     # Otherwise it was wiped meanwhile, and may have been rebuilt before the archive had these.
     if stored:
         tier.merge(stored, is_settled=True)
+    tier.close_batch(batch)
+
+
+def settle() -> int:
+    """Tell Redis what the archive made of batches whose workers did not come to it; how many there were.
+
+    What the archive does not have of them is under way again, in a batch of its own.
+    """
+    tier = redis_tier()
+    batches = tier.open_batches(read_settings().settle_after_s, _SETTLE_BATCHES)
+    for name, ids in batches.items():
+        for tenant, group in groupby(sorted(ids), key=lambda pair: pair[0]):
+            stored = archive.stored(tenant, [id_ for _, id_ in group])
+            tier.merge(stored, is_settled=True)
+        tier.close_batch(name)
+    return len(batches)
+
+
+def replay(quarantined_pk: int) -> bool:
+    """Try a version that the archive has refused once more; whether it has taken it, now or meanwhile.
+
+    Raises:
+        RedisError: Redis is away; nothing was tried.
+        archive.ArchiveError: the archive is away.
+    """
+    record = refused(quarantined_pk)
+    if record is None:
+        return True
+    tier = redis_tier()
+    batch = tier.open_batch([_key(record)])
+    stored = release(quarantined_pk, record)
+    tier.merge(stored, is_settled=True)
+    tier.close_batch(batch)
+    return bool(stored)
 
 
 def _key(record: Record) -> tuple[str, UUID]:

@@ -52,7 +52,7 @@ def list_(tenant: str, query: Query, *, after: Position | None, limit: int) -> P
     """
     view = hot().view(tenant)
     found = list(islice(_from_hot(view, query, after), limit + 1))
-    tiers, is_complete = _tiers(view), view.is_filled and view.is_following
+    tiers, is_complete = _tiers(view), view.is_complete
     is_cut = False
     if len(found) <= limit and view.floor is not None:
         below = view.floor if after is None else min(view.floor, after)
@@ -97,7 +97,7 @@ def stats(tenant: str, query: Query) -> dict[str, Any]:
     for held in view.held:
         if query.matches(held.position.recorded_at_us, held.facets):
             summary.add(held.facets)
-    tiers, is_complete = _tiers(view), view.is_filled and view.is_following
+    tiers, is_complete = _tiers(view), view.is_complete
     if view.floor is not None:
         with outbox().snapshot():
             try:

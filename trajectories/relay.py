@@ -25,7 +25,7 @@ from trajectories.exceptions import Unavailable
 from trajectories.persistence import REBUILD_CLAIM_S
 from trajectories.tiers import archive
 from trajectories.tiers.outbox import Row, now_us, outbox
-from trajectories.tiers.redis import RedisError, redis_tier
+from trajectories.tiers.redis import REBUILDING, SETTLING, RedisError, redis_tier
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ _SEND_EVERY_S = 0.1
 _CONFIRM_FIRST_S = 0.02
 _CONFIRM_LATER_S = 0.5
 _PRUNE_EVERY_S = 5.0
-_REBUILD_CHECK_EVERY_S = 2.0
+_REDIS_CHECK_EVERY_S = 2.0
 _LOCK_EVERY_S = 1.0
 _AFTER_FAILURE_S = 1.0
 _WARN_EVERY_S = 60.0
@@ -72,13 +72,13 @@ class Relay:
         self._conf = read_settings()
         self._batches: list[_Batch] = []
         self._sent_n = 0
-        self._sent_at = self._pruned_at = self._rebuild_checked_at = float("-inf")
+        self._sent_at = self._pruned_at = self._redis_checked_at = float("-inf")
         self._failing: set[str] = set()
         self._warned_at: dict[str, float] = {}
 
     def step(self) -> bool:
         """Confirm, send and tidy once; whether anything is under way. What is away stops its own part only."""
-        for part in (self._confirm, self._resend, self._send, self._prune, self._rebuild):
+        for part in (self._confirm, self._resend, self._send, self._prune, self._tend_redis):
             try:
                 part()
                 self._failing.discard(part.__name__)
@@ -163,12 +163,16 @@ class Relay:
             while outbox().prune(now_us() - keep_us):
                 pass
 
-    def _rebuild(self) -> None:
-        if time.monotonic() - self._rebuild_checked_at >= _REBUILD_CHECK_EVERY_S:
-            self._rebuild_checked_at = time.monotonic()
-            tier = redis_tier()
-            if not tier.is_trusted() and tier.claim_rebuild(REBUILD_CLAIM_S):
+    def _tend_redis(self) -> None:
+        if time.monotonic() - self._redis_checked_at < _REDIS_CHECK_EVERY_S:
+            return
+        self._redis_checked_at = time.monotonic()
+        tier = redis_tier()
+        if not tier.is_trusted():
+            if tier.claim(REBUILDING, REBUILD_CLAIM_S):
                 tasks.send(tasks.rebuild)
+        elif tier.open_batches(self._conf.settle_after_s, 1) and tier.claim(SETTLING, self._conf.settle_after_s):
+            tasks.send(tasks.settle)
 
 
 class RelayThread(threading.Thread):

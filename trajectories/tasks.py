@@ -38,6 +38,14 @@ def rebuild() -> None:
         logger.warning("Redis was not rebuilt; the next attempt follows: %s", error)
 
 
+@shared_task(name="trajectories.settle", ignore_result=True, acks_late=False)
+def settle() -> None:
+    try:
+        persistence.settle()
+    except (RedisError, ArchiveError) as error:
+        logger.warning("Redis was not told of what the archive has; the next attempt follows: %s", error)
+
+
 def message_of(records: Sequence[Record]) -> Message:
     """The argument of ``persist``. Bodies travel as text, so that no JSON library writes their numbers anew."""
     return [[r.tenant, str(r.id), r.stamp, r.digest, r.revision, r.recorded_at_us, r.body.decode()] for r in records]

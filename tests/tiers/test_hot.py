@@ -21,6 +21,7 @@ from trajectories import persistence
 from trajectories.exceptions import ArchiveUnavailable, NotFound
 from trajectories.query import parse_query
 from trajectories.record import Record
+from trajectories.tiers import archive
 from trajectories.tiers.hot import HotCache, hot
 from trajectories.tiers.mirror import mirror
 from trajectories.tiers.outbox import outbox
@@ -51,6 +52,7 @@ def ids(*records: Record) -> list[UUID]:
 def test_of_10_001_records_it_holds_10_000_and_list_and_stats_answer_for_all(
     archive_db: str, redis_tier: Redis, own: WebProcess, is_cold: bool
 ) -> None:
+    persistence.rebuild()
     own.list()
     records = [one.row.record for one in own.outbox.append([draft(new_id(), project="p") for _ in range(10_001)])]
     own.persist(own.waiting()[:100])
@@ -224,6 +226,7 @@ def test_rows_that_were_pruned_before_it_saw_them_come_from_the_other_tiers(
     beside.settle(beside.waiting())
     beside.outbox.prune(2**62)
     later = beside.record()
+    persistence.rebuild()
     assert own.list().is_complete
     assert own.ids() == ids(record, later)
 
@@ -244,6 +247,7 @@ def test_what_the_archive_has_refused_goes_also_where_redis_cannot_say_so(archiv
 def test_what_another_host_has_persisted_is_in_the_next_read(
     archive_db: str, redis_tier: Redis, own: WebProcess, other_host: WebProcess
 ) -> None:
+    persistence.rebuild()
     assert own.ids() == []
     record = other_host.record()
     assert own.ids() == []
@@ -256,9 +260,27 @@ def test_what_another_host_has_persisted_is_in_the_next_read(
     assert own.list().is_complete
 
 
+def test_the_answer_is_not_called_complete_until_a_wiped_redis_was_rebuilt(
+    archive_db: str, redis_tier: Redis, own: WebProcess, other_host: WebProcess
+) -> None:
+    persistence.rebuild()
+    record = other_host.record()
+    with archive_away(), pytest.raises(archive.ArchiveError):
+        other_host.persist()
+    assert (own.ids(), own.list().is_complete) == ([record.id], True)
+    redis_tier.flushdb()
+    # Nobody but the other host has it now, so it is gone until that host has sent it again.
+    assert (own.ids(), own.list().is_complete) == ([], False)
+    assert own.window()["complete"] is False
+    other_host.persist()
+    persistence.rebuild()
+    assert (own.ids(), own.list().is_complete) == ([record.id], True)
+
+
 def test_the_feed_is_asked_no_more_often_than_the_setting_says(
     archive_db: str, redis_tier: Redis, tmp_path: Path, other_host: WebProcess
 ) -> None:
+    persistence.rebuild()
     seldom = WebProcess(tmp_path / "own", **QUICK | {"feed_poll_s": 3_600.0})
     assert seldom.ids() == []
     other_host.record()
@@ -405,6 +427,7 @@ def test_with_redis_away_a_cache_that_the_archive_has_filled_is_not_filled_again
 def test_with_redis_back_it_catches_up_with_other_hosts(
     archive_db: str, redis_tier: Redis, settings: Settings, own: WebProcess, other_host: WebProcess
 ) -> None:
+    persistence.rebuild()
     there = settings.CACHES
     settings.CACHES = there | {"trajectories": there["trajectories"] | {"LOCATION": "redis://127.0.0.1:1/0"}}
     assert own.ids() == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -138,7 +139,7 @@ def locked(path: Path) -> Iterator[None]:
 def test_threads_that_wait_for_the_disk_share_one_commit_and_each_gets_its_own_rows(path: Path) -> None:
     outbox = opened(path)
     append(outbox)
-    file = outbox._file = CountedFile(str(path), synchronous="NORMAL", max_bytes=2**30)
+    file = outbox._file = CountedFile(str(path), synchronous="NORMAL", max_bytes=2**30, disk_reserve_bytes=0)
     groups = [[draft(new_id()) for _ in range(size)] for size in range(1, 9)]
     with ThreadPoolExecutor(len(groups)) as pool:
         with locked(path):
@@ -227,6 +228,33 @@ def test_every_row_of_a_full_outbox_can_be_settled(path: Path) -> None:
     assert len(rows) > 2_000
     assert outbox.waiting(0, 1) == []
     assert {row.state for row in all_rows(outbox)} == {"confirmed", "quarantined"}
+
+
+def test_before_the_disk_is_full_it_refuses_and_what_is_settled_makes_room_for_more(small_disk: Path) -> None:
+    outbox = Outbox(str(small_disk / "outbox"), synchronous="FULL", max_bytes=2**30, disk_reserve_bytes=4 * MEBIBYTE)
+    rows = fill(outbox)
+    assert shutil.disk_usage(small_disk).free > 3 * MEBIBYTE, "room to settle in"
+    assert all_rows(outbox) == rows
+    for start in range(0, len(rows), 200):  # as the relay does, a few batches at a time
+        outbox.settle([row.n for row in rows[start : start + 200 : 2]])
+    more = fill(outbox)
+    assert len(more) >= len(rows) // 4
+    assert {row.n for row in all_rows(outbox)} == {row.n for row in rows[1::2] + more}
+
+
+def test_a_disk_that_others_have_filled_refuses_goes_on_reading_and_recovers_by_itself(small_disk: Path) -> None:
+    outbox = Outbox(str(small_disk / "outbox"), synchronous="FULL", max_bytes=2**30, disk_reserve_bytes=0)
+    first = append(outbox)
+    ballast = small_disk / "ballast"
+    with suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4_096))
+    assert shutil.disk_usage(small_disk).free == 0
+    rows = [first, *fill(outbox)]  # what the log had room for
+    assert all_rows(outbox) == rows
+    ballast.unlink()
+    rows.append(append(outbox))
+    assert all_rows(outbox) == rows
 
 
 # What readers and the relay ask.
@@ -321,7 +349,7 @@ class ExplainedFile(OutboxFile):
     """Keeps SQLite's plan of every question."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(str(path), synchronous="NORMAL", max_bytes=2**30)
+        super().__init__(str(path), synchronous="NORMAL", max_bytes=2**30, disk_reserve_bytes=0)
         self.plans: list[str] = []
 
     def read(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:

@@ -21,7 +21,7 @@ from tests.processes import OwnRedis
 from tests.tiers.hosts import SECOND_US, TENANT, expires_at_s, made, made_body, new_id
 from trajectories.conf import read_settings
 from trajectories.record import Record, digest_of, merge
-from trajectories.tiers.redis import Change, FeedMark, RedisTier
+from trajectories.tiers.redis import REBUILDING, Change, FeedMark, RedisTier
 from trajectories.tiers.redis import redis_tier as tier_of_settings
 
 TTL_S = 90 * 24 * 3600
@@ -166,12 +166,25 @@ def test_a_withdrawn_version_does_not_come_back_when_it_is_sent_again_but_a_newe
     tier.merge([poison], is_settled=False)
     tier.withdraw(poison, has_older=False)
     older = record(1, id_=poison.id, tags=["older"])
-    tier.merge([poison, older], is_settled=is_settled)
+    tier.merge([poison], is_settled=False)
+    tier.merge([older], is_settled=is_settled)
     assert tier.find(TENANT, poison.id) is None
     newer = record(6, id_=poison.id, tags=["newer"])
     tier.merge([newer], is_settled=is_settled)
     assert tier.find(TENANT, poison.id) == newer
     assert tier.newest(TENANT, 10).records == [newer]
+
+
+def test_a_withdrawn_version_comes_back_once_the_archive_has_taken_it_after_all(tier: RedisTier) -> None:
+    poison = record(5)
+    tier.merge([poison], is_settled=False)
+    tier.withdraw(poison, has_older=False)
+    mark = tier.mark(TENANT)
+    tier.merge([poison], is_settled=True)
+    assert tier.newest(TENANT, 10).records == [poison]
+    found = tier.changes(TENANT, mark)
+    assert found
+    assert found[1] == [Change(poison.id, poison, None)]
 
 
 def test_a_version_that_is_newer_than_the_withdrawn_one_stays(tier: RedisTier) -> None:
@@ -307,13 +320,13 @@ def test_a_server_that_was_restarted_is_not_the_one_that_the_epoch_names(tmp_pat
 def test_one_rebuild_at_a_time_is_claimed_and_one_that_was_wiped_away_is_noticed(
     tier: RedisTier, redis_tier: Redis
 ) -> None:
-    assert tier.claim_rebuild(60)
-    assert not tier.claim_rebuild(60)
+    assert tier.claim(REBUILDING, 60)
+    assert not tier.claim(REBUILDING, 60)
     assert tier.hold_rebuild(60, is_begun=True)
     redis_tier.flushdb()
     assert not tier.hold_rebuild(60, is_begun=True)
     assert tier.hold_rebuild(60, is_begun=False)
-    assert not tier.claim_rebuild(60)
+    assert not tier.claim(REBUILDING, 60)
 
 
 # What it asks of the server.
@@ -338,7 +351,7 @@ def use_everything(client: Redis) -> None:
     client.delete(*client.keys(f"*{records[4].id}"))
     tier.newest(TENANT, 10)
     tier.find(TENANT, records[3].id)
-    tier.claim_rebuild(1)
+    tier.claim(REBUILDING, 1)
     tier.hold_rebuild(1, is_begun=True)
     tier.begin_epoch(tier.replication_id())
     assert tier.is_trusted()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Left, Length
 from django.http import HttpRequest
 
+from trajectories import persistence
 from trajectories.admin import columns, show
 from trajectories.admin.changelist import (
     COUNTED,
@@ -22,7 +23,9 @@ from trajectories.admin.changelist import (
 from trajectories.models import Phase, Quarantined, Tenant, Trajectory
 from trajectories.schema import MAX_PHASES
 from trajectories.stats import OUTCOMES, PHASE_OUTCOMES
+from trajectories.tiers.archive import ArchiveError
 from trajectories.tiers.mirror import record_of
+from trajectories.tiers.redis import RedisError
 
 
 class OutcomeFilter(ChoiceFilter):
@@ -156,6 +159,7 @@ class QuarantinedAdmin(MirrorAdmin):
         "trajectory_id",
         columns.owner,
         columns.error_head,
+        "attempts",
         columns.recorded,
         columns.size,
     )
@@ -164,8 +168,9 @@ class QuarantinedAdmin(MirrorAdmin):
     ordering = ("-pk",)
     search_fields = ("trajectory_id",)
     search_help_text = "The id of a trajectory."
+    actions = ("replay",)
     sections: ClassVar[Any] = {
-        None: ("error", "trajectory_id", (columns.owner, columns.quarantined)),
+        None: ("error", "trajectory_id", (columns.owner, columns.quarantined, "attempts")),
         "Version": ((columns.recorded_exactly, columns.revised), (columns.accepted, "digest")),
     }
 
@@ -180,3 +185,20 @@ class QuarantinedAdmin(MirrorAdmin):
 
     def shown_below(self, row: Any) -> dict[str, Any]:
         return {"json": show.pretty(bytes(row.body))}
+
+    def has_replay_permission(self, request: HttpRequest) -> bool:
+        """Nobody changes a row by hand; whoever might may have the archive asked again."""
+        return request.user.has_perm("trajectories.change_quarantined")
+
+    @admin.action(description="Replay: try selected records again", permissions=["replay"])
+    def replay(self, request: HttpRequest, queryset: QuerySet[Quarantined]) -> None:
+        try:
+            taken = [persistence.replay(pk) for pk in list(queryset.order_by("pk").values_list("pk", flat=True))]
+        except (ArchiveError, RedisError):
+            self.message_user(request, "Redis or the archive is away; try again later.", messages.ERROR)
+            return
+        refused = taken.count(False)
+        if taken.count(True):
+            self.message_user(request, f"The archive has taken {taken.count(True)} now.", messages.SUCCESS)
+        if refused:
+            self.message_user(request, f"It still refuses {refused}; each has its new reason.", messages.WARNING)

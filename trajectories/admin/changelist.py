@@ -93,7 +93,7 @@ class BoundedAdmin(_ModelAdmin):
 class MirrorAdmin(BoundedAdmin):
     """Rows that the persist side writes and nobody else: to look at."""
 
-    actions = None
+    actions: Any = None
     change_form_template = "admin/trajectories/mirror_form.html"
     sections: ClassVar[Mapping[str | None, Sequence[Any]]] = {}
     """Fields of the page of one row under their headings; a tuple of fields shares a line."""

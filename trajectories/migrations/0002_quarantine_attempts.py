@@ -8,6 +8,8 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name="quarantined",
             name="attempts",
-            field=models.PositiveIntegerField(db_default=1, help_text="How often the archive has refused it."),
+            field=models.PositiveIntegerField(
+                db_default=1, help_text="1, and one more for each replay that was refused."
+            ),
         ),
     ]

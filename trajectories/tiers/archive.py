@@ -68,6 +68,12 @@ def decided(versions: Sequence[Version]) -> tuple[set[Version], set[Version]]:
     return confirmed - refused, refused
 
 
+def stored(tenant: str, ids: Iterable[UUID]) -> list[Record]:
+    """What the archive holds of ``ids``."""
+    rows = Trajectory.objects.using(_write_alias()).filter(tenant=tenant, trajectory_id__in=list(ids))
+    return [_record(columns) for columns in rows.values_list(*_COLUMNS)]
+
+
 def revised_since(revision: int, after_pk: int, limit: int) -> list[tuple[int, Record]]:
     """Records of every tenant with at least this revision, each with its primary key, from behind ``after_pk``."""
     rows = Trajectory.objects.using(_write_alias()).filter(revision__gte=revision, pk__gt=after_pk)

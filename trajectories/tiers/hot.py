@@ -49,7 +49,8 @@ class View:
     """What one read sees of a tenant.
 
     ``held`` is ascending by position. ``is_filled``: at and above ``floor`` nothing is missing that this host can know of.
-    ``is_following``: the change feed was reached, so what other hosts have persisted is in it too.
+    ``is_following``: the change feed was reached, so what other hosts have persisted is in it too. ``is_trusted``: Redis has not lost
+    what they persisted before, and the archive may not have yet.
     """
 
     held: Sequence[Held]
@@ -57,6 +58,12 @@ class View:
     floor: Position | None
     is_filled: bool
     is_following: bool
+    is_trusted: bool
+
+    @property
+    def is_complete(self) -> bool:
+        """Nothing is missing that any host has persisted."""
+        return self.is_filled and self.is_following and self.is_trusted
 
 
 @dataclass(slots=True)
@@ -165,7 +172,8 @@ class HotCache:
         # From here on this shelf answers, also if other threads have it replaced or dropped meanwhile.
         shelf, is_following = self._follow_feed(tenant, shelf)
         with self._lock:
-            return View(*shelf.show(), shelf.floor, shelf.is_filled, is_following)
+            is_trusted = shelf.mark is not None and shelf.mark.is_trusted
+            return View(*shelf.show(), shelf.floor, shelf.is_filled, is_following, is_trusted)
 
     def clear(self) -> None:
         """Forget everything; the next read fills anew."""

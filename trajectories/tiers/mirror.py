@@ -20,6 +20,8 @@ from trajectories.models import Phase, Quarantined, Tenant, Trajectory
 from trajectories.record import Facets, PhaseFacets, Record, facets_of, merge
 from trajectories.stats import TRAJECTORY_MEASURES, bucket_of
 
+_ERROR_MAX = 10_000
+
 
 class RefusedRecord(Exception):
     """The database refuses a value, whatever state it is in; sending it again will not help."""
@@ -49,6 +51,33 @@ def holds(record: Record) -> bool:
     return Trajectory.objects.using(_alias()).filter(tenant=record.tenant, trajectory_id=record.id).exists()
 
 
+def refused(quarantined_pk: int) -> Record | None:
+    """The quarantined version, if it is still there."""
+    row = Quarantined.objects.using(_alias()).filter(pk=quarantined_pk).first()
+    if row is None:
+        return None
+    return Record(
+        row.tenant_id, row.trajectory_id, row.stamp, row.digest, row.revision, row.recorded_at_us, bytes(row.body)
+    )
+
+
+def release(quarantined_pk: int, record: Record) -> list[Record]:
+    """Try the quarantined version again, and let it go if the archive takes it now; else keep the new reason.
+
+    Returns:
+        What the archive now holds of its id; nothing where it still refuses.
+    """
+    row = Quarantined.objects.using(_alias()).filter(pk=quarantined_pk)
+    try:
+        with transaction.atomic(using=_alias()):
+            stored = mirror([record])
+            row.delete()
+            return stored
+    except RefusedRecord as error:
+        row.update(attempts=F("attempts") + 1, error=str(error)[:_ERROR_MAX])
+        return []
+
+
 def quarantine(record: Record, error: str) -> None:
     """Keep a version that the archive refuses, with the reason; the same version once."""
     Tenant.objects.using(_alias()).get_or_create(pk=record.tenant)
@@ -61,7 +90,7 @@ def quarantine(record: Record, error: str) -> None:
             "revision": record.revision,
             "recorded_at_us": record.recorded_at_us,
             "body": record.body,
-            "error": error[:10_000],
+            "error": error[:_ERROR_MAX],
         },
     )
 

@@ -71,8 +71,10 @@ class _Waiter:
 class Outbox:
     """One process's view of the outbox file. Safe to use from threads; not to be carried over a fork."""
 
-    def __init__(self, path: str, *, synchronous: str, max_bytes: int) -> None:
-        self._file = OutboxFile(path, synchronous=synchronous, max_bytes=max_bytes)
+    def __init__(self, path: str, *, synchronous: str, max_bytes: int, disk_reserve_bytes: int = 0) -> None:
+        self._file = OutboxFile(
+            path, synchronous=synchronous, max_bytes=max_bytes, disk_reserve_bytes=disk_reserve_bytes
+        )
         self._waiters: list[_Waiter] = []
         self._waiters_lock = threading.Lock()
         self._write_lock = threading.Lock()
@@ -314,7 +316,12 @@ def outbox() -> Outbox:
             if not conf.outbox_path:
                 # SQLite would take "" for a file of its own that is gone when closed, and we would acknowledge into it.
                 raise ImproperlyConfigured("TRAJECTORIES has no OUTBOX_PATH.")
-            _outbox = Outbox(conf.outbox_path, synchronous=conf.outbox_synchronous, max_bytes=conf.outbox_max_bytes)
+            _outbox = Outbox(
+                conf.outbox_path,
+                synchronous=conf.outbox_synchronous,
+                max_bytes=conf.outbox_max_bytes,
+                disk_reserve_bytes=conf.outbox_disk_reserve_bytes,
+            )
         return _outbox
 
 

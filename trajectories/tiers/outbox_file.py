@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
@@ -42,8 +43,9 @@ _RETRY_S = 0.01
 class OutboxFile:
     """One process's connections. Every method raises OutboxUnavailable for what SQLite or the disk refuses."""
 
-    def __init__(self, path: str, *, synchronous: str, max_bytes: int) -> None:
+    def __init__(self, path: str, *, synchronous: str, max_bytes: int, disk_reserve_bytes: int) -> None:
         self._path = path
+        self._disk_reserve_bytes = disk_reserve_bytes
         self._synchronous = synchronous
         self._max_bytes = max_bytes
         # By thread and not in a threading.local: in the child of a fork that would close the connections of threads that are
@@ -66,12 +68,14 @@ class OutboxFile:
         """Holds SQLite's write lock from its first statement; one thread at a time.
 
         Args:
-            is_limited: the size limit holds. Not for settling and deleting, which take room before they give it back.
+            is_limited: size limit and disk reserve hold. Not for settling and deleting, which take room before they give it back.
         """
         with _as_unavailable():
             db = self._writer(is_limited=is_limited)
             db.execute("BEGIN IMMEDIATE")
             try:
+                if is_limited and self._free_bytes(db) < self._disk_reserve_bytes:
+                    raise _full()
                 yield db
                 db.execute("COMMIT")
             except BaseException:
@@ -85,6 +89,15 @@ class OutboxFile:
         with _as_unavailable():
             # As a script, which runs to its end: execute() would free one page, as the pragma has a step a page and no rows.
             self._writer(is_limited=False).executescript(f"PRAGMA incremental_vacuum({pages})")
+
+    def _free_bytes(self, db: sqlite3.Connection) -> int:
+        """Room on the disk and in the file."""
+        disk = os.statvfs(Path(self._path).parent)
+        free = disk.f_bavail * disk.f_frsize
+        if free >= self._disk_reserve_bytes:
+            return free
+        pages, size = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_size"))
+        return free + int(pages) * int(size)
 
     def _writer(self, *, is_limited: bool) -> sqlite3.Connection:
         db = self._writers.get(is_limited)
@@ -128,5 +141,9 @@ def _as_unavailable() -> Iterator[None]:
         yield
     except (sqlite3.Error, OSError) as error:
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
-            raise OutboxUnavailable("The outbox is full: its limit, or the disk's.", code="outbox_full") from error
+            raise _full() from error
         raise OutboxUnavailable(f"The outbox does not answer: {error}.") from error
+
+
+def _full() -> OutboxUnavailable:
+    return OutboxUnavailable("The outbox is full: its own limit, or that of its disk.", code="outbox_full")

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID, uuid4
 
+import orjson
 from django.core.cache import caches
 from django_redis import get_redis_connection
 from redis import Redis
@@ -28,6 +29,8 @@ __all__ = ["RedisError"]
 
 _FIELDS = ("stamp", "digest", "revision", "recorded_at_us", "body")
 _FILL_CHUNK = 500
+REBUILDING = "rebuilding"
+SETTLING = "settling"
 
 # Numbers stay strings: Lua 5.1 prints 1.7e+15 otherwise. Below 2**53 they compare exactly as doubles.
 _MERGE = """
@@ -41,7 +44,8 @@ if known[1] then
     if tonumber(known[4]) < tonumber(recorded_at) then recorded_at = known[4] else moved = known[4] ~= recorded_at end
   end
   local older = tonumber(stamp) < tonumber(known[1]) or (stamp == known[1] and digest < known[2])
-  if known[5] and (older or stamp == known[1]) then return {known[1], known[2], '0', '0'} end
+  -- The archive has the last word: what it took after all, a replay say, is not withdrawn any more.
+  if known[5] and (older or (stamp == known[1] and settled == '0')) then return {known[1], known[2], '0', '0'} end
   if older then
     if not moved then return {known[1], known[2], known[3], known[4]} end
     stamp, digest, revision, body = known[1], known[2], known[3], false
@@ -91,6 +95,9 @@ return 1
 
 Stamps: TypeAlias = tuple[int, str, int, int]
 """Stamp, digest, revision and recorded_at_us of what a key holds."""
+
+Ids: TypeAlias = list[tuple[str, UUID]]
+"""Pairs of tenant and id."""
 
 
 class FeedMark(NamedTuple):
@@ -148,6 +155,27 @@ class RedisTier:
             replies = pipe.execute()[: len(records)]
         return [(int(stamp), digest.decode(), int(revision), int(at)) for stamp, digest, revision, at in replies]
 
+    def open_batch(self, ids: Ids) -> str:
+        """Note that the archive may soon know something of ``ids`` that Redis does not; the name of the note.
+
+        It stays until ``close_batch``, so that what a killed worker did not come to is done by another one.
+        """
+        name = orjson.dumps([uuid4().hex, [(tenant, str(id_)) for tenant, id_ in ids]]).decode()
+        self._client.zadd(self._prefix + "open", {name: time.time()})
+        return name
+
+    def close_batch(self, name: str) -> None:
+        """Redis has heard what the archive made of this batch."""
+        self._client.zrem(self._prefix + "open", name)
+
+    def open_batches(self, older_than_s: float, limit: int) -> dict[str, Ids]:
+        """Batches that have been open for so long, by their names."""
+        # One that a host with a fast clock has opened looks as if it were yet to come.
+        now, key = time.time(), self._prefix + "open"
+        names: list[Any] = self._client.zrangebyscore(key, 0, now - older_than_s, 0, limit)
+        names += self._client.zrangebyscore(key, now + older_than_s, "+inf", 0, limit)
+        return {name.decode(): [(tenant, UUID(id_)) for tenant, id_ in orjson.loads(name)[1]] for name in names}
+
     def withdraw(self, record: Record, *, has_older: bool) -> None:
         """Take this version back: nobody shall see it; a newer one may still come.
 
@@ -157,13 +185,13 @@ class RedisTier:
         args: list[str | int] = [str(record.id), record.stamp, record.digest, self._ttl_s, int(has_older)]
         self._withdraw(keys=self._keys(record.tenant, record.id), args=args)
 
-    def claim_rebuild(self, for_s: float) -> bool:
-        """Whether this caller may start a rebuild; nobody else may for ``for_s`` seconds."""
-        return bool(self._client.set(self._prefix + "rebuilding", "1", nx=True, px=int(for_s * 1000)))
+    def claim(self, work: str, for_s: float) -> bool:
+        """Whether this caller may start ``work``; nobody else may for ``for_s`` seconds."""
+        return bool(self._client.set(self._prefix + work, "1", nx=True, px=int(for_s * 1000)))
 
     def hold_rebuild(self, for_s: float, *, is_begun: bool) -> bool:
         """Keep others from rebuilding; False if what ``is_begun`` was wiped meanwhile and has to begin again."""
-        return bool(self._client.set(self._prefix + "rebuilding", "1", px=int(for_s * 1000), xx=is_begun))
+        return bool(self._client.set(self._prefix + REBUILDING, "1", px=int(for_s * 1000), xx=is_begun))
 
     def begin_epoch(self, replication_id: str) -> None:
         """Say that the server with this replication id is complete."""

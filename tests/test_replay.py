@@ -1,0 +1,221 @@
+"""Quarantined records that are tried again, and batches that a worker left between the archive and Redis."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from io import StringIO
+from pathlib import Path
+from typing import Any, cast
+from uuid import uuid4
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.core.management import CommandError, call_command
+from django.db import connections
+from django.test import Client
+from pytest_django import Settings
+from redis import Redis
+
+from tests.admin.rows import address, page
+from tests.routing import ArchiveRouter
+from tests.tiers.away import archive_away
+from tests.tiers.hosts import SECOND_US, TENANT, WebProcess, made, new_id
+from trajectories import persistence
+from trajectories.models import Quarantined
+from trajectories.record import Record
+from trajectories.relay import Relay
+from trajectories.tiers import archive
+from trajectories.tiers.mirror import mirror
+from trajectories.tiers.redis import redis_tier as tier
+
+NOW_US = int(time.time()) * SECOND_US
+QUICK: dict[str, Any] = {"feed_poll_s": 0.0, "archive_retry_s": 0.0}
+
+
+@contextmanager
+def archive_refusing(project: str) -> Iterator[None]:
+    """The database itself refuses every trajectory of this project meanwhile."""
+    connection = connections[ArchiveRouter.alias]
+    if connection.vendor == "sqlite":
+        refuse = (
+            "CREATE TRIGGER refusal BEFORE INSERT ON trajectories_trajectory "
+            f"WHEN NEW.project = '{project}' BEGIN SELECT RAISE(ABORT, 'refused'); END"
+        )
+        take = "DROP TRIGGER refusal"
+    else:
+        table = "ALTER TABLE trajectories_trajectory"
+        refuse = f"{table} ADD CONSTRAINT refusal CHECK (project <> '{project}')"
+        take = f"{table} DROP CONSTRAINT refusal"
+    with connection.cursor() as cursor:
+        cursor.execute(refuse)
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(take)
+
+
+def refused_once(process: WebProcess) -> Record:
+    """A record that was refused while the archive would not take it."""
+    with archive_refusing("odd"):
+        one = process.record(project="odd")
+        process.persist()
+    assert (process.waiting(), process.listed()) == ([], [])
+    return one
+
+
+@pytest.mark.usefixtures("archive_db")
+def test_a_replayed_record_is_in_every_tier_and_process_again(redis_tier: Redis, tmp_path: Path) -> None:
+    own, elsewhere = WebProcess(tmp_path / "own", **QUICK), WebProcess(tmp_path / "other", **QUICK)
+    one = refused_once(own)
+    assert elsewhere.listed() == []
+    assert persistence.replay(Quarantined.objects.get().pk)
+    assert not Quarantined.objects.exists()
+    assert tier().find(TENANT, one.id) == one
+    for process in (own, elsewhere, WebProcess(tmp_path / "own", **QUICK)):
+        assert process.listed() == [one.json()]
+        assert process.retrieve(one.id) == one
+        assert process.stats()["count"] == 1
+
+
+@pytest.mark.usefixtures("archive_db", "redis_tier")
+def test_what_is_refused_again_stays_with_the_new_reason_and_the_number_of_attempts(tmp_path: Path) -> None:
+    refused_once(WebProcess(tmp_path / "own"))
+    row = Quarantined.objects.get()
+    Quarantined.objects.update(error="an old reason")
+    with archive_refusing("odd"):
+        assert not persistence.replay(row.pk)
+    row.refresh_from_db()
+    assert row.attempts == 2
+    assert "refus" in row.error
+
+
+@pytest.mark.usefixtures("archive_db", "redis_tier")
+def test_a_replay_does_not_bring_an_older_version_over_a_newer_one(tmp_path: Path) -> None:
+    own = WebProcess(tmp_path / "own", **QUICK)
+    one = refused_once(own)
+    newer = own.record(id=str(one.id), project="even")
+    own.persist()
+    assert persistence.replay(Quarantined.objects.get().pk)
+    assert [record.body for record in archive.stored(TENANT, [one.id])] == [newer.body]
+    assert tier().find(TENANT, one.id) == archive.stored(TENANT, [one.id])[0]
+    assert own.ids() == [one.id]
+
+
+@pytest.mark.usefixtures("archive_db", "redis_tier")
+def test_a_replay_that_cannot_reach_the_archive_leaves_the_record_in_quarantine(tmp_path: Path) -> None:
+    refused_once(WebProcess(tmp_path / "own"))
+    pk = Quarantined.objects.get().pk
+    with archive_away(), pytest.raises(archive.ArchiveError):
+        persistence.replay(pk)
+    assert Quarantined.objects.get().attempts == 1
+    assert persistence.replay(pk)
+    assert persistence.replay(pk), "somebody else has done it meanwhile"
+
+
+# By hand.
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_command_replays_what_it_is_asked_for_and_says_what_is_still_refused(
+    redis_tier: Redis, tmp_path: Path
+) -> None:
+    own = WebProcess(tmp_path / "own")
+    refused_once(own)
+    with archive_refusing("odd"):
+        other = own.record(project="odd")
+        own.persist()
+        with pytest.raises(CommandError) as stopped:
+            call_command("replay_quarantine", stdout=StringIO())
+        assert stopped.value.returncode == 3
+    call_command("replay_quarantine", "--tenant", "bob", stdout=StringIO())
+    call_command("replay_quarantine", "--id", str(uuid4()), stdout=StringIO())
+    assert Quarantined.objects.count() == 2
+    call_command("replay_quarantine", "--id", str(other.id), stdout=StringIO())
+    assert Quarantined.objects.count() == 1
+    said = StringIO()
+    call_command("replay_quarantine", "--tenant", TENANT, stdout=said)
+    assert said.getvalue() == "1 replayed, 0 still refused.\n"
+    assert not Quarantined.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_admin_replays_for_staff_who_might_change_the_rows(
+    redis_tier: Redis, tmp_path: Path, client: Client
+) -> None:
+    refused_once(WebProcess(tmp_path / "own"))
+    staff = User.objects.create_user("charlie", is_staff=True)
+    staff.user_permissions.add(Permission.objects.get(codename="view_quarantined"))
+    client.force_login(staff)
+    chosen = {"action": "replay", "_selected_action": [str(Quarantined.objects.get().pk)]}
+    client.post(address("quarantined"), chosen)
+    assert Quarantined.objects.exists()
+    assert "Replay" not in page(client, address("quarantined"))
+    staff.user_permissions.add(Permission.objects.get(codename="change_quarantined"))
+    with archive_refusing("odd"):
+        answer = client.post(address("quarantined"), chosen, follow=True)
+    assert "It still refuses 1" in answer.content.decode()
+    answer = client.post(address("quarantined"), chosen, follow=True)
+    assert "The archive has taken 1 now." in answer.content.decode()
+    assert not Quarantined.objects.exists()
+
+
+# Batches that were left.
+
+
+def test_what_the_archive_knows_better_reaches_redis_though_the_worker_was_killed_before_it_could_tell(
+    archive_db: str, redis_tier: Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.TRAJECTORIES |= {"SETTLE_AFTER_S": 0}
+    old = made(new_id(), NOW_US)
+    mirror([old])
+    again = made(old.id, NOW_US + 1, tags=["new"])
+
+    def mirror_and_die(records: Sequence[Record]) -> list[Record]:
+        mirror(records)
+        raise SystemExit
+
+    with monkeypatch.context() as dying, pytest.raises(SystemExit):
+        dying.setattr(persistence, "_mirror_or_quarantine", mirror_and_die)
+        persistence.persist([again])
+    held = tier().find(TENANT, again.id)
+    assert held
+    assert held.recorded_at_us == NOW_US + 1, "the archive knows that it is older"
+    assert persistence.settle() == 1
+    assert tier().find(TENANT, again.id) == archive.stored(TENANT, [again.id])[0]
+    assert persistence.settle() == 0
+
+
+@pytest.mark.usefixtures("archive_db", "redis_tier")
+def test_a_batch_that_went_through_is_left_to_nobody(settings: Settings) -> None:
+    settings.TRAJECTORIES |= {"SETTLE_AFTER_S": 0}
+    persistence.persist([made(new_id(), NOW_US)])
+    assert persistence.settle() == 0
+
+
+@pytest.mark.usefixtures("archive_db", "redis_tier")
+def test_a_batch_is_left_alone_as_long_as_its_worker_may_be_at_it() -> None:
+    with archive_away(), pytest.raises(archive.ArchiveError):
+        persistence.persist([made(new_id(), NOW_US)])
+    assert persistence.settle() == 0
+    assert tier().open_batches(0, 10) != {}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_relay_has_left_batches_seen_to_by_one_task(
+    redis_tier: Redis, celery_broker: str, settings: Settings
+) -> None:
+    settings.TRAJECTORIES |= {"SETTLE_AFTER_S": 1.0}
+    persistence.rebuild()
+    tier().open_batch([(TENANT, new_id())])
+    with Redis.from_url(celery_broker) as broker:
+        Relay().step()
+        assert broker.llen("trajectories") == 0
+        (key,) = redis_tier.keys("*open")
+        (member,) = cast(list[bytes], redis_tier.zrange(key, 0, 0))
+        redis_tier.zadd(key, {member: 0})
+        for _ in range(3):
+            Relay().step()
+        assert broker.llen("trajectories") == 1
