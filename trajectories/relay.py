@@ -73,6 +73,7 @@ class Relay:
         self._batches: list[_Batch] = []
         self._sent_n = 0
         self._sent_at = self._pruned_at = self._redis_checked_at = float("-inf")
+        self._redis_server: str | None = None
         self._failing: set[str] = set()
         self._warned_at: dict[str, float] = {}
 
@@ -168,6 +169,12 @@ class Relay:
             return
         self._redis_checked_at = time.monotonic()
         tier = redis_tier()
+        server = tier.replication_id()
+        if self._redis_server not in (None, server):
+            # What was under way may be gone with the one before, its queue too if that was there.
+            for batch in self._batches:
+                batch.sent_at = float("-inf")
+        self._redis_server = server
         if not tier.is_trusted():
             if tier.claim(REBUILDING, REBUILD_CLAIM_S):
                 tasks.send(tasks.rebuild)

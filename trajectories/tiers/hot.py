@@ -238,6 +238,8 @@ class HotCache:
                 return shelf  # another thread has filled it meanwhile
             fresh = _Shelf()
             from_n = self._build(tenant, fresh)
+            if shelf is not None and fresh.is_filled:
+                self._carry(shelf, fresh)
             # Not when it began: an archive that takes seconds to fail would be asked by every read.
             fresh.filled_at = time.monotonic()
             with self._lock:
@@ -270,6 +272,29 @@ class HotCache:
             if outbox().pruned_n() <= from_n:
                 break
         return from_n
+
+    def _carry(self, shelf: _Shelf, fresh: _Shelf) -> None:
+        """Keep what only this process still holds, unless the archive has refused it.
+
+        Redis may have lost what another host has sent and the archive does not have yet. A key that is gone means nothing: that
+        host sends it again, and until then nobody shall see it vanish.
+        """
+        with self._lock:
+            held = [one.record for one in shelf.held.values() if self._is_newer(one.record, fresh)]
+        try:
+            _, refused = archive.decided([(one.tenant, one.id, one.stamp) for one in held])
+        except archive.ArchiveError:
+            refused = set()
+        for record in held:
+            if (record.tenant, record.id, record.stamp) not in refused:
+                fresh.apply(record, is_settled=False)
+        fresh.shrink(self._conf.hot_max_records)
+
+    @staticmethod
+    def _is_newer(record: Record, fresh: _Shelf) -> bool:
+        known = fresh.held.get(record.id)
+        is_on_it = fresh.floor is None or record.position >= fresh.floor
+        return is_on_it if known is None else record.rank > known.record.rank
 
     def _newest(self, tenant: str, shelf: _Shelf) -> list[Record]:
         """The highest records out of Redis as far as it is complete, and out of the archive below that."""
