@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -148,12 +149,26 @@ class OwnRedis:
         self.start()
 
     def start(self) -> None:
-        server = servers.own_redis(self._directory, password=self._password, port=self._port)
-        self.url = self._running.enter_context(server).url
+        server = self._running.enter_context(
+            servers.own_redis(self._directory, password=self._password, port=self._port)
+        )
+        assert server.pid is not None
+        self.url, self.pid = server.url, server.pid
         assert redis_url.port(self.url) == self._port, "another program took the port of this Redis"
 
     def stop(self) -> None:
         self._running.close()
+
+    def kill(self) -> None:
+        """SIGKILL; nothing is saved."""
+        os.kill(self.pid, signal.SIGKILL)
+        self._running.close()
+
+    def wipe(self) -> None:
+        """Forget the data of a server that is not running."""
+        for path in self._directory.glob("*.aof"):
+            path.unlink()
+        shutil.rmtree(self._directory / "appendonlydir", ignore_errors=True)
 
     def client(self) -> Redis:
         """Of the tier's database."""
@@ -190,9 +205,9 @@ class Site:
         site._provision()
         return site
 
-    def web(self, *, workers: int = 1, **environment: str) -> Web:
+    def web(self, *, workers: int = 1, port: int | None = None, **environment: str) -> Web:
         """A web server of this site; a second one shares outbox and archive with the first."""
-        port = servers.free_port()
+        port = port or servers.free_port()
         arguments = [sys.executable, "-m", "gunicorn", "trajectory_site.wsgi", "--bind", f"127.0.0.1:{port}"]
         arguments += ["--workers", str(workers), "--worker-class", "gthread", "--threads", "4", "--no-control-socket"]
         web = Web(port, self.api_key, arguments, self.environment | environment, self._log("web"))
@@ -207,6 +222,14 @@ class Site:
         self._processes.append(worker)
         worker.wait_for(lambda: " ready." in worker.output, "the worker is ready")
         return worker
+
+    def relay(self, **environment: str) -> Process:
+        """A relay as a process of its own, at work."""
+        arguments = [sys.executable, str(PROJECT / "manage.py"), "relay"]
+        relay = Process(arguments, self.environment | environment, self._log("relay"))
+        self._processes.append(relay)
+        relay.wait_for(lambda: "This is the relay" in relay.output, "the relay is at work")
+        return relay
 
     def manage(self, *arguments: str) -> str:
         """The output of ``manage.py`` with these arguments."""

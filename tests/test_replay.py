@@ -177,9 +177,10 @@ def test_what_the_archive_knows_better_reaches_redis_though_the_worker_was_kille
         mirror(records)
         raise SystemExit
 
-    with monkeypatch.context() as dying, pytest.raises(SystemExit):
+    with monkeypatch.context() as dying:
         dying.setattr(persistence, "_mirror_or_quarantine", mirror_and_die)
-        persistence.persist([again])
+        with pytest.raises(SystemExit):
+            persistence.persist([again])
     held = tier().find(TENANT, again.id)
     assert held
     assert held.recorded_at_us == NOW_US + 1, "the archive knows that it is older"

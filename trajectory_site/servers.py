@@ -174,22 +174,52 @@ def throwaway_postgres() -> Iterator[str]:
     if url.startswith(("postgres://", "postgresql://")):
         yield url
         return
+    with postgres_files() as files, files.running("synchronous_commit=off"):
+        yield files.url
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresFiles:
+    """The files of a Postgres of our own in a private directory, where its socket is too."""
+
+    home: Path
+    binaries: Path
+    user: pwd.struct_passwd | None
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://postgres@/postgres?host={quote(str(self.home), safe='')}"
+
+    @contextmanager
+    def running(self, *settings: str) -> Iterator[subprocess.Popen[bytes]]:
+        """The server on these files, for as long as the context lasts. It does not wait for its disk."""
+        arguments = ["-D", str(self.home / "data"), "-k", str(self.home), "-p", "5432", "-c", "listen_addresses="]
+        for setting in ("fsync=off", "full_page_writes=off", *settings):
+            arguments += ["-c", setting]
+        log, pid_file = self.home / "postgres.log", self.home / "data" / "postmaster.pid"
+        pid_file.unlink(missing_ok=True)  # of one that was killed
+        command = [str(self.binaries / "postgres"), *arguments]
+        with _process(command, log, stop_signal=signal.SIGINT, user=self.user, cwd=self.home) as process:
+            _wait(process, log, "Postgres", lambda: _is_ready(pid_file))
+            yield process
+
+
+@contextmanager
+def postgres_files() -> Iterator[PostgresFiles]:
+    """Files of a new Postgres, gone with the context.
+
+    Raises:
+        ServerUnavailable: with what to do about it.
+    """
     # Postgres refuses to run as root, and another user reaches neither pytest's directories nor a home.
     user = _unprivileged_user() if os.geteuid() == 0 else None
     home = Path(tempfile.mkdtemp(prefix="postgres-", dir="/tmp" if user else None))  # noqa: S108  (mkdtemp is private)
     try:
         if user:
             os.chown(home, user.pw_uid, user.pw_gid)
-        binaries = _reachable(find_postgres(), home, user)
-        _initdb(binaries, home, user)
-        arguments = ["-D", str(home / "data"), "-k", str(home), "-p", "5432", "-c", "listen_addresses="]
-        for setting in ("fsync=off", "synchronous_commit=off", "full_page_writes=off"):
-            arguments += ["-c", setting]
-        log = home / "postgres.log"
-        command = [str(binaries / "postgres"), *arguments]
-        with _process(command, log, stop_signal=signal.SIGINT, user=user, cwd=home) as process:
-            _wait(process, log, "Postgres", lambda: _is_ready(home / "data" / "postmaster.pid"))
-            yield f"postgresql://postgres@/postgres?host={quote(str(home), safe='')}"
+        files = PostgresFiles(home, _reachable(find_postgres(), home, user), user)
+        _initdb(files.binaries, home, user)
+        yield files
     finally:
         shutil.rmtree(home, ignore_errors=True)
 

@@ -1,0 +1,263 @@
+"""Two hosts, a worker, a Redis and a Postgres, each of which a test can take away and bring back; and the verdict at the end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import httpx2
+import orjson
+import psycopg
+from redis import Redis
+
+from tests.faults.load import PATH, Ledger, Load
+from tests.processes import Process, Site, Web, wait_until
+from trajectory_site import redis_url, servers
+
+HOSTS = {"a1": "a", "a2": "a", "b1": "b"}
+"""Web processes and their hosts: two on one outbox, one on another machine, so to say."""
+_SETTINGS: dict[str, float | str] = {
+    "TRAJECTORIES_RESEND_AFTER_S": 2,
+    "TRAJECTORIES_RESEND_MAX_S": 4,
+    "TRAJECTORIES_SETTLE_AFTER_S": 15,
+    "TRAJECTORIES_OUTBOX_KEEP_CONFIRMED_S": 5,
+    "TRAJECTORIES_EXPORT_WAIT_S": 1,
+}
+_DOUBLED = "SELECT count(*) - count(DISTINCT (tenant_id, trajectory_id)) FROM trajectories_trajectory"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of everything that was acknowledged. ``differing``: what is not as it should be, in words."""
+
+    acknowledged: int
+    lost: int
+    doubled: int
+    differing: list[str]
+    converged_s: float
+
+
+class Cluster:
+    """The processes of a site on two hosts."""
+
+    def __init__(self, directory: Path, **environment: str) -> None:
+        self._stack = ExitStack()
+        self._postgres_files = self._stack.enter_context(servers.postgres_files())
+        self.postgres_pid = 0
+        self._postgres = ExitStack()
+        self.start_postgres()
+        with psycopg.connect(self._postgres_files.url, autocommit=True) as connection:
+            connection.execute("CREATE DATABASE site")
+        self.database_url = urlsplit(self._postgres_files.url)._replace(path="/site").geturl()
+        settings = {name: str(value) for name, value in _SETTINGS.items()}
+        self.site = Site.make(directory, settings | {"DATABASE_URL": self.database_url} | environment)
+        self._ports = {name: servers.free_port() for name in HOSTS}
+        self.web_environment: dict[str, dict[str, str]] = {name: {} for name in HOSTS}
+        self.webs: dict[str, Web] = {}
+        self.worker: Process
+        self.ledger = Ledger(directory / "ledger.jsonl")
+
+    def start(self, *, worker: bool = True) -> Cluster:
+        for name in HOSTS:
+            self.start_web(name)
+        if worker:
+            self.start_worker()
+        return self
+
+    def close(self) -> None:
+        self.ledger.close()
+        self.site.close()
+        self._postgres.close()
+        self._stack.close()
+
+    # Parts.
+
+    def start_web(self, name: str) -> Web:
+        environment = {"TRAJECTORIES_OUTBOX_PATH": str(self.outbox(HOSTS[name]))} | self.web_environment[name]
+        self.webs[name] = self.site.web(port=self._ports[name], **environment)
+        return self.webs[name]
+
+    def start_worker(self, **environment: str) -> Process:
+        self.worker = self.site.worker(concurrency=2, **environment)
+        return self.worker
+
+    def relay(self, host: str) -> Process:
+        """The relay of a host as a process of its own."""
+        return self.site.relay(TRAJECTORIES_OUTBOX_PATH=str(self.outbox(host)))
+
+    def start_postgres(self) -> None:
+        self.postgres_pid = self._postgres.enter_context(self._postgres_files.running()).pid
+
+    def stop_postgres(self) -> None:
+        self._postgres.close()
+
+    def outbox(self, host: str) -> Path:
+        return self.site.data_dir / f"outbox-{host}.sqlite3"
+
+    def urls(self, *names: str) -> list[str]:
+        return [self.webs[name].url for name in names or HOSTS]
+
+    def load(self, *names: str, **options: Any) -> Load:
+        return Load(self.ledger, self.urls(*names), self.site.api_key, **options)
+
+    # What is under way.
+
+    def waiting(self, host: str | None = None) -> int:
+        hosts = [host] if host else sorted(set(HOSTS.values()))
+        return sum(self._in_outbox(one, "SELECT count(*) FROM rows WHERE state = 'waiting'") for one in hosts)
+
+    def waiting_ids(self, host: str) -> set[UUID]:
+        with closing(sqlite3.connect(self.outbox(host), timeout=20)) as db:
+            return {UUID(bytes=id_) for (id_,) in db.execute("SELECT id FROM rows WHERE state = 'waiting'")}
+
+    def queued(self) -> int:
+        """Messages in the broker that no worker has taken."""
+        with Redis.from_url(redis_url.broker(self.site.redis.url), socket_timeout=5) as broker:
+            return cast(int, broker.llen("trajectories"))
+
+    def _in_outbox(self, host: str, sql: str) -> int:
+        with closing(sqlite3.connect(self.outbox(host), timeout=20)) as db:
+            return int(db.execute(sql).fetchone()[0])
+
+    def query(self, sql: Any) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.database_url, autocommit=True) as connection:
+            return connection.execute(sql).fetchall()
+
+    def execute(self, sql: Any) -> None:
+        with psycopg.connect(self.database_url, autocommit=True) as connection:
+            connection.execute(sql)
+
+    def value(self, sql: Any) -> Any:
+        return self.query(sql)[0][0]
+
+    @contextmanager
+    def tenant_locked(self) -> Iterator[psycopg.Connection]:
+        """Workers wait inside their transactions meanwhile."""
+        with psycopg.connect(self.database_url) as holder:
+            holder.execute("UPDATE trajectories_tenant SET name = name")
+            yield holder
+            holder.rollback()
+
+    def workers_waiting(self) -> int:
+        sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'UPDATE%tenant%'"
+        return int(self.value(sql))
+
+    # The verdict.
+
+    def converged(self, timeout_s: float = 120.0) -> Verdict:
+        """Once everything agrees, or after the timeout: what does not."""
+        expected = self.ledger.newest()
+        started = time.monotonic()
+        while True:
+            differing = self._differing(expected)
+            if not differing or time.monotonic() - started > timeout_s:
+                break
+            time.sleep(0.2)
+        archived = {UUID(str(id_)) for (id_,) in self.query("SELECT trajectory_id FROM trajectories_trajectory")}
+        return Verdict(
+            self.ledger.acknowledged,
+            len(expected.keys() - archived),
+            int(self.value(_DOUBLED)),
+            differing,
+            time.monotonic() - started,
+        )
+
+    def _differing(self, expected: dict[UUID, bytes]) -> list[str]:
+        if waiting := self.waiting():
+            return [f"{waiting} rows wait in the outboxes"]
+        found = {
+            "archive": {
+                row[0]: row[1].encode() for row in self.query("SELECT trajectory_id, body FROM trajectories_trajectory")
+            },
+            "Redis": self.in_redis(),
+        }
+        shown = {}
+        for name, web in self.webs.items():
+            try:
+                shown[name] = _shown(web)
+            except (httpx2.TransportError, AssertionError) as error:
+                return [f"{name}: {error!r}"]
+            found[f"export of {name}"] = shown[name][0]
+        wrong = [_difference(where, bodies, expected) for where, bodies in found.items()]
+        answers = {name: rest for name, (_, *rest) in shown.items()}
+        first = next(iter(answers.values()))
+        wrong += [f"{name} answers otherwise than the first" for name, rest in answers.items() if rest != first]
+        return [text for text in wrong if text]
+
+    def in_redis(self) -> dict[UUID, bytes]:
+        found: dict[UUID, bytes] = {}
+        with self.site.redis.client() as client:
+            keys = list(client.scan_iter("*:record:*", count=1000))
+            with client.pipeline(transaction=False) as pipe:
+                for key in keys:
+                    pipe.hget(key, "body")
+                for key, body in zip(keys, pipe.execute(), strict=True):
+                    if body is not None:  # else it was withdrawn
+                        found[UUID(key.decode().rpartition(":")[2])] = bytes(body)
+        return found
+
+
+def _shown(web: Web) -> tuple[dict[UUID, bytes], bytes, list[Any], dict[str, Any]]:
+    """Bodies by id and raw bytes of the export, the whole list, and stats."""
+    export = web.http.get(f"{PATH}/export")
+    assert export.is_success, export.text
+    listed: list[Any] = []
+    cursor = None
+    while True:
+        answer = web.http.get(PATH, params={"limit": 1000} | ({"cursor": cursor} if cursor else {}))
+        page = answer.json()
+        assert answer.is_success, answer.text
+        assert page["complete"], "the list is not complete"
+        listed += page["data"]
+        cursor = page["next_cursor"]
+        if not page["has_more"]:
+            break
+    stats = web.http.get(f"{PATH}/stats").json()
+    stats.pop("window")
+    assert stats["count"] == len(listed), "stats count otherwise than the list"
+    records = [orjson.loads(line) for line in export.content.splitlines()]
+    for record in records:
+        record.pop("recorded_at"), record.pop("revision")
+    bodies = {UUID(record["id"]): orjson.dumps(record) for record in records}
+    assert len(bodies) == len(records), "an id is twice in the export"
+    return bodies, export.content, listed, stats
+
+
+def _difference(where: str, found: dict[UUID, bytes], expected: dict[UUID, bytes]) -> str:
+    missing, more = expected.keys() - found.keys(), found.keys() - expected.keys()
+    other = [id_ for id_ in found.keys() & expected.keys() if orjson.loads(found[id_]) != orjson.loads(expected[id_])]
+    if missing or more or other:
+        return f"{where}: {len(missing)} missing, {len(more)} more, {len(other)} other bodies, as {[*missing, *more, *other][:3]}"
+    return ""
+
+
+def children(pid: int) -> list[int]:
+    """Processes that this one has started and that live."""
+    out = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False).stdout
+    return [int(line) for line in out.split()]
+
+
+def is_alive(pid: int) -> bool:
+    with suppress(ProcessLookupError):
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not is_alive(pid), what="it is gone")
+
+
+Fault = Callable[[Cluster, Load], str]
+"""Makes a fault under load and mends it; the proof that it happened."""

@@ -1,0 +1,80 @@
+"""A table of faults at the end of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.cluster import Cluster, Fault
+from tests.faults.load import Observer
+
+MINIMUM = 1_000
+_HEAD = ("fault", "proof", "acknowledged", "lost", "doubled", "converged s", "pages seen (incomplete)")
+
+
+@pytest.fixture
+def make_cluster(tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
+    made: list[Cluster] = []
+
+    def make(**environment: str) -> Cluster:
+        made.append(Cluster(tmp_path / f"cluster{len(made)}", **environment))
+        return made[-1]
+
+    yield make
+    for cluster in made:
+        cluster.close()
+
+
+@pytest.fixture
+def cluster(make_cluster: Callable[..., Cluster]) -> Cluster:
+    """Two hosts and a worker, at work."""
+    return make_cluster().start()
+
+
+@pytest.fixture
+def judge(record_property: Callable[[str, Any], None]) -> Callable[..., None]:
+    """Has a fault made under load, waits until everything agrees, and writes a row of the table."""
+
+    def run(
+        name: str,
+        cluster: Cluster,
+        fault: Fault,
+        *,
+        observed: str = "b1",
+        may_go: Callable[[dict[str, Any]], bool] = lambda record: False,
+        **load: Any,
+    ) -> None:
+        observer = Observer(cluster.webs[observed].url, cluster.site.api_key, may_go=may_go)
+        with cluster.load(**load) as writers, observer:
+            writers.more(200)
+            proof = fault(cluster, writers)
+            writers.until(MINIMUM)
+            writers.more(100)
+        verdict = cluster.converged()
+        row = (
+            *(name, proof, verdict.acknowledged, verdict.lost, verdict.doubled, f"{verdict.converged_s:.1f}"),
+            f"{observer.pages} ({observer.incomplete})",
+        )
+        record_property("fault", row)
+        assert proof
+        assert verdict.acknowledged >= MINIMUM
+        assert (verdict.lost, verdict.doubled, verdict.differing) == (0, 0, [])
+        assert observer.pages > observer.incomplete
+        assert observer.broken == []
+
+    return run
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [*terminalreporter.stats.get("passed", ()), *terminalreporter.stats.get("failed", ())]
+    rows = [value for report in reports for name, value in report.user_properties if name == "fault"]
+    if not rows:
+        return
+    terminalreporter.section("faults")
+    table = [_HEAD, *sorted(map(tuple, rows))]
+    widths = [max(len(str(row[at])) for row in table) for at in range(len(_HEAD))]
+    for row in table:
+        terminalreporter.write_line(" | ".join(f"{value!s:<{width}}" for value, width in zip(row, widths, strict=True)))

@@ -1,0 +1,239 @@
+"""Writers that go on whatever happens, and the ledger of what was acknowledged to them."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx2
+import orjson
+
+from tests.examples import CAMEL, REFERENCE
+from tests.processes import wait_until
+from trajectories import dialects, schema
+
+PATH = "/v1/agent/trajectories"
+JSON, NDJSON = "application/json", "application/x-ndjson"
+
+
+class Ledger:
+    """What was acknowledged, written down outside the store at the moment of the answer: a line of JSON each."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.Lock()
+        self._file = path.open("ab", buffering=0)
+        self._newest: dict[UUID, bytes] = {}
+        self.acknowledged = 0
+
+    def acknowledge(self, bodies: Sequence[tuple[UUID, bytes]]) -> None:
+        """Each id with its canonical body; an id belongs to one writer, so the order here is that of its answers."""
+        with self._lock:
+            self._file.write(b"".join(orjson.dumps([str(id_), body.decode()]) + b"\n" for id_, body in bodies))
+            self._newest.update(bodies)
+            self.acknowledged += len(bodies)
+
+    def newest(self) -> dict[UUID, bytes]:
+        with self._lock:
+            return dict(self._newest)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class Load:
+    """Writers of every kind at a steady pace: canonical, dialect, NDJSON, repeated ids, replaced revisions.
+
+    A writer sends until it is answered with 2xx, to any of the addresses, as an SDK would; so when the load has stopped everything
+    that was sent is in the ledger.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        urls: Sequence[str],
+        api_key: str,
+        *,
+        writers: int = 4,
+        seed: int = 0,
+        pause_s: float = 0.02,
+        extra: Callable[[random.Random], dict[str, Any]] = lambda chance: {},
+        revises: bool = True,
+    ) -> None:
+        self.ledger = ledger
+        self.urls = list(urls)
+        self.cut: list[str] = []
+        """Requests that broke off after their connection stood."""
+        self.refused: list[tuple[int, str | None]] = []
+        """Answers other than 2xx: status and Retry-After."""
+        self._headers = {"Authorization": f"Bearer {api_key}"}
+        self._pause_s, self._extra, self._revises = pause_s, extra, revises
+        self._stopping = threading.Event()
+        self._going = threading.Event()
+        self._going.set()
+        self._errors: list[BaseException] = []
+        self._threads = [
+            threading.Thread(target=self._work, args=(random.Random(f"{seed}:{number}"),), daemon=True)
+            for number in range(writers)
+        ]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._going.set()
+        for thread in self._threads:
+            thread.join(60)
+        assert not any(thread.is_alive() for thread in self._threads), "a writer gets no answer"
+        assert not self._errors, self._errors
+
+    def until(self, acknowledged: int, timeout_s: float = 120.0) -> None:
+        """Go on until so many are acknowledged in all."""
+        wait_until(
+            lambda: self._errors or self.ledger.acknowledged >= acknowledged, timeout_s, f"{acknowledged} acknowledged"
+        )
+        assert not self._errors, self._errors
+
+    def more(self, count: int, timeout_s: float = 120.0) -> None:
+        self.until(self.ledger.acknowledged + count, timeout_s)
+
+    def pause(self) -> None:
+        """Nothing more is sent until ``resume``, but for what is on its way."""
+        self._going.clear()
+
+    def resume(self) -> None:
+        self._going.set()
+
+    def _work(self, chance: random.Random) -> None:
+        mine: dict[UUID, bytes] = {}
+        try:
+            with httpx2.Client(headers=self._headers, timeout=30, trust_env=False) as http:
+                while not self._stopping.is_set():
+                    self._going.wait()
+                    self._step(http, chance, mine)
+                    self._stopping.wait(chance.random() * 2 * self._pause_s)
+        except BaseException as error:
+            self._errors.append(error)
+            raise
+
+    def _step(self, http: httpx2.Client, chance: random.Random, mine: dict[UUID, bytes]) -> None:
+        kind = chance.choices(("canonical", "dialect", "ndjson", "again"), (4, 1, 2, 3))[0]
+        if kind == "ndjson":
+            sent = [self._body(chance, mine) for _ in range(chance.randint(2, 20))]
+            self._send(http, chance, b"\n".join(sent), NDJSON)
+        else:
+            sent = [
+                self._again(chance, mine) if kind == "again" and mine else self._body(chance, mine, kind == "dialect")
+            ]
+            self._send(http, chance, sent[0], JSON)
+        expected = [canonical(data) for data in sent]
+        mine.update(expected)
+        self.ledger.acknowledge(expected)
+
+    def _body(self, chance: random.Random, mine: dict[UUID, bytes], is_dialect: bool = False) -> bytes:
+        if mine and chance.random() < 0.2:
+            return self._again(chance, mine)
+        id_ = str(UUID(int=chance.getrandbits(128), version=4))
+        if is_dialect:
+            return orjson.dumps(CAMEL | {"id": id_})
+        return orjson.dumps(REFERENCE | {"id": id_, "request_summary": f"run {id_}"} | self._extra(chance))
+
+    def _again(self, chance: random.Random, mine: dict[UUID, bytes]) -> bytes:
+        id_ = chance.choice(list(mine))
+        if not self._revises or chance.random() < 0.4:
+            return mine[id_]
+        return orjson.dumps(orjson.loads(mine[id_]) | {"total_cost_usd": chance.randrange(1_000_000) / 1_000_000})
+
+    def _send(self, http: httpx2.Client, chance: random.Random, data: bytes, media_type: str) -> None:
+        while True:
+            url = chance.choice(self.urls)
+            try:
+                answer = http.post(url + PATH, content=data, headers={"Content-Type": media_type})
+            except (httpx2.ConnectError, httpx2.ConnectTimeout):
+                pass  # nobody is there; nothing was sent
+            except httpx2.TransportError as error:
+                self.cut.append(repr(error))
+            else:
+                if answer.is_success:
+                    assert media_type == JSON or answer.json()["refused"] == 0, answer.text
+                    return
+                self.refused.append((answer.status_code, answer.headers.get("Retry-After")))
+                assert answer.status_code == 503, answer.text
+            assert not self._stopping.wait(0.1) or self._is_patient(), "not acknowledged after the load was stopped"
+
+    def _is_patient(self) -> bool:
+        """After the stop a last request is still finished, for half a minute."""
+        self._stopped_at = getattr(self, "_stopped_at", time.monotonic())
+        time.sleep(0.05)
+        return time.monotonic() - self._stopped_at < 30
+
+
+def canonical(data: bytes) -> tuple[UUID, bytes]:
+    """Id and canonical bytes of a body that has an id."""
+    trajectory = dialects.read(data)
+    assert trajectory.id
+    return trajectory.id, schema.canonical(trajectory)
+
+
+class Observer:
+    """Reads the list of one process all the time. ``broken``: records that were gone from a complete page, though no other
+    record had come above them."""
+
+    def __init__(
+        self, url: str, api_key: str, *, may_go: Callable[[dict[str, Any]], bool] = lambda record: False
+    ) -> None:
+        self._url, self._may_go = url, may_go
+        self._http = httpx2.Client(headers={"Authorization": f"Bearer {api_key}"}, timeout=30, trust_env=False)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._seen: dict[str, dict[str, Any]] = {}
+        self.pages = self.incomplete = 0
+        self.broken: list[str] = []
+
+    def __enter__(self) -> Observer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._thread.join(60)
+        self._http.close()
+
+    def _work(self) -> None:
+        while not self._stopping.wait(0.05):
+            with suppress(httpx2.TransportError):
+                answer = self._http.get(self._url + PATH, params={"limit": 1000})
+                if answer.is_success:
+                    self._look(answer.json())
+
+    def _look(self, page: dict[str, Any]) -> None:
+        self.pages += 1
+        if not page["complete"]:
+            self.incomplete += 1
+            return
+        shown = {record["id"]: record for record in page["data"]}
+        lowest = min(map(_position, shown.values()), default=("", "")) if page["has_more"] else ("", "")
+        for id_, record in self._seen.items():
+            if id_ not in shown and _position(record) > lowest and not self._may_go(record):
+                self._doubt(id_, lowest)
+        self._seen |= shown
+
+    def _doubt(self, id_: str, lowest: tuple[str, str]) -> None:
+        """It may have moved down, where another host had known it for longer."""
+        answer = self._http.get(f"{self._url}{PATH}/{id_}")
+        if not answer.is_success or _position(answer.json()) > lowest:
+            self.broken.append(f"{id_} was shown, then not: {answer.text[:200]}")
+        else:
+            self._seen[id_] = answer.json()
+
+
+def _position(record: dict[str, Any]) -> tuple[str, str]:
+    return record["recorded_at"], record["id"]
