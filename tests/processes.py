@@ -159,6 +159,12 @@ class OwnRedis:
     def stop(self) -> None:
         self._running.close()
 
+    def follow(self, master: OwnRedis) -> None:
+        """Be a replica of ``master``."""
+        with self.client() as client:
+            client.config_set("masterauth", master._password)
+            client.replicaof("127.0.0.1", str(master._port))
+
     def kill(self) -> None:
         """SIGKILL; nothing is saved."""
         os.kill(self.pid, signal.SIGKILL)
@@ -208,7 +214,8 @@ class Site:
     def web(self, *, workers: int = 1, port: int | None = None, **environment: str) -> Web:
         """A web server of this site; a second one shares outbox and archive with the first."""
         port = port or servers.free_port()
-        arguments = [sys.executable, "-m", "gunicorn", "trajectory_site.wsgi", "--bind", f"127.0.0.1:{port}"]
+        arguments = [sys.executable, "-m", "gunicorn", "-c", "python:trajectory_site.gunicorn_conf"]
+        arguments += ["trajectory_site.wsgi", "--bind", f"127.0.0.1:{port}"]
         arguments += ["--workers", str(workers), "--worker-class", "gthread", "--threads", "4", "--no-control-socket"]
         web = Web(port, self.api_key, arguments, self.environment | environment, self._log("web"))
         self._processes.append(web)

@@ -101,6 +101,10 @@ class Settings:
     """More names under which phases are grouped, beside the built-in ones, in small letters: ``{"qa": "test"}``. For what is accepted
     from then on."""
 
+    metrics_access: str = "off"
+    """Who may read ``/metrics``: ``off`` nobody, ``open`` whoever reaches the server, any other text (from 16 characters) whoever
+    sends it as bearer token."""
+
     tenant_from_request: str | None = None
     """Dotted path of a function from request to ``Caller`` or tenant slug (``None``: not authenticated), in place of API keys."""
 

@@ -18,6 +18,7 @@ from uuid import UUID
 
 import orjson
 
+from trajectories import metrics
 from trajectories.conf import read_settings
 from trajectories.exceptions import ArchiveUnavailable, ExportBehind, InvalidInput, NotFound
 from trajectories.query import Query
@@ -54,7 +55,9 @@ def list_(tenant: str, query: Query, *, after: Position | None, limit: int) -> P
     found = list(islice(_from_hot(view, query, after), limit + 1))
     tiers, is_complete = _tiers(view), view.is_complete
     is_cut = False
-    if len(found) <= limit and view.floor is not None:
+    is_below = len(found) <= limit and view.floor is not None
+    metrics.hot_reads.labels("miss" if is_below else "hit").inc()
+    if is_below and view.floor is not None:
         below = view.floor if after is None else min(view.floor, after)
         try:
             found += _below_floor(tenant, view, query, below, limit + 1 - len(found))
@@ -76,7 +79,9 @@ def retrieve(tenant: str, id_: UUID) -> Record:
         ArchiveUnavailable: 503; the archive would have to say.
     """
     view = hot().view(tenant)
-    if held := view.by_id.get(id_):
+    held = view.by_id.get(id_)
+    metrics.hot_reads.labels("hit" if held else "miss").inc()
+    if held:
         return held.record
     versions, has_all = outbox().versions(tenant, id_), view.is_filled and view.floor is None
     try:
@@ -98,6 +103,7 @@ def stats(tenant: str, query: Query) -> dict[str, Any]:
         if query.matches(held.position.recorded_at_us, held.facets):
             summary.add(held.facets)
     tiers, is_complete = _tiers(view), view.is_complete
+    metrics.hot_reads.labels("hit" if view.floor is None else "miss").inc()
     if view.floor is not None:
         with outbox().snapshot():
             try:

@@ -19,7 +19,7 @@ from typing import IO, Any
 from django.db import close_old_connections, connections
 from kombu.exceptions import OperationalError as BrokerError
 
-from trajectories import tasks
+from trajectories import metrics, tasks
 from trajectories.conf import Settings, read_settings
 from trajectories.exceptions import Unavailable
 from trajectories.persistence import REBUILD_CLAIM_S
@@ -120,6 +120,8 @@ class Relay:
                 [n for n, version in versions.items() if version in confirmed],
                 [n for n, version in versions.items() if version in refused],
             )
+        for _, _, stamp in confirmed:
+            metrics.confirm_seconds.observe(max(0, now_us() - stamp) / 1_000_000)
         for batch in due:
             batch.rows = {n: row for n, row in batch.rows.items() if versions[n] not in confirmed | refused}
         self._batches = [batch for batch in self._batches if batch.rows]
@@ -128,7 +130,7 @@ class Relay:
         due = [batch for batch in self._batches if time.monotonic() >= batch.resend_at(self._conf)]
         if due and tasks.waiting_messages() < self._conf.queue_max_messages:
             for batch in due:
-                self._publish(list(batch.rows.values()))
+                self._publish(list(batch.rows.values()), is_again=True)
                 batch.sent(batch.attempts + 1)
 
     def _send(self) -> None:
@@ -140,7 +142,7 @@ class Relay:
             rows = self._next_rows()
             if not rows:
                 return
-            self._publish(rows)
+            self._publish(rows, is_again=False)
             self._batches.append(_Batch({row.n: row for row in rows}))
             self._sent_n, self._sent_at = rows[-1].n, time.monotonic()
 
@@ -154,8 +156,9 @@ class Relay:
             taken.append(row)
         return taken
 
-    def _publish(self, rows: Sequence[Row]) -> None:
+    def _publish(self, rows: Sequence[Row], *, is_again: bool) -> None:
         tasks.send(tasks.persist, tasks.message_of([row.record for row in rows]))
+        outbox().count_sent(len(rows), is_again=is_again)
 
     def _prune(self) -> None:
         if time.monotonic() - self._pruned_at >= _PRUNE_EVERY_S:

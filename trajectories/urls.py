@@ -10,6 +10,8 @@ from django.views.decorators.csrf import csrf_exempt
 from rest_framework.routers import DynamicRoute, Route, SimpleRouter
 
 from trajectories.api.errors import error_response
+from trajectories.api.health import LiveView, ReadyView
+from trajectories.api.metrics import metrics_text
 from trajectories.api.openapi import openapi
 from trajectories.api.views import TrajectoryViewSet
 from trajectories.exceptions import NotFound
@@ -47,6 +49,9 @@ def nothing_here(request: HttpRequest) -> HttpResponse:
 
 urlpatterns: list[URLPattern | URLResolver] = [
     *api_urlpatterns,
+    path("health/live", LiveView.as_view(), name="trajectories-live"),
+    path("health/ready", ReadyView.as_view(), name="trajectories-ready"),
+    path("metrics", metrics_text, name="trajectories-metrics"),
     path("v1/openapi.json", openapi_json, name="trajectories-openapi"),
     re_path(r"^v1/agent/trajectories", nothing_here),
 ]

@@ -207,6 +207,8 @@ def _environment(options: Options, kept: Secrets, tier_url: str) -> dict[str, st
         "SECRET_KEY": kept.secret_key,
         "DATA_DIR": str(options.data_dir),
         "REDIS_URL": tier_url,
+        # It listens on this machine only.
+        "TRAJECTORIES_METRICS_ACCESS": "open",
         "CELERY_BROKER_URL": os.environ.get("CELERY_BROKER_URL") or redis_url.broker(tier_url),
         # The runner puts name and time before each line.
         "LOG_FORMAT": "%(levelname)s %(name)s: %(message)s",
@@ -271,7 +273,8 @@ def _run(options: Options, access: Access, redis: servers.RedisServer) -> int:
 
 def _web(port: int) -> list[str]:
     return [
-        *(sys.executable, "-m", "gunicorn", "trajectory_site.wsgi:application"),
+        *(sys.executable, "-m", "gunicorn", "-c", "python:trajectory_site.gunicorn_conf"),
+        "trajectory_site.wsgi:application",
         *("--bind", f"127.0.0.1:{port}", "--workers", "2", "--worker-class", "gthread", "--threads", "4"),
         *("--graceful-timeout", "5", "--no-control-socket"),
     ]

@@ -26,6 +26,7 @@ from trajectory_site import redis_url, servers
 
 HOSTS = {"a1": "a", "a2": "a", "b1": "b"}
 """Web processes and their hosts: two on one outbox, one on another machine, so to say."""
+OUTAGE_S = 60.0
 _SETTINGS: dict[str, float | str] = {
     "TRAJECTORIES_RESEND_AFTER_S": 2,
     "TRAJECTORIES_RESEND_MAX_S": 4,
@@ -63,6 +64,7 @@ class Cluster:
         self.site = Site.make(directory, settings | {"DATABASE_URL": self.database_url} | environment)
         self._ports = {name: servers.free_port() for name in HOSTS}
         self.web_environment: dict[str, dict[str, str]] = {name: {} for name in HOSTS}
+        self.outboxes = {host: directory / f"outbox-{host}.sqlite3" for host in HOSTS.values()}
         self.webs: dict[str, Web] = {}
         self.worker: Process
         self.ledger = Ledger(directory / "ledger.jsonl")
@@ -84,7 +86,7 @@ class Cluster:
 
     def start_web(self, name: str) -> Web:
         environment = {"TRAJECTORIES_OUTBOX_PATH": str(self.outbox(HOSTS[name]))} | self.web_environment[name]
-        self.webs[name] = self.site.web(port=self._ports[name], **environment)
+        self.webs[name] = self.site.web(workers=1, port=self._ports[name], **environment)
         return self.webs[name]
 
     def start_worker(self, **environment: str) -> Process:
@@ -102,7 +104,7 @@ class Cluster:
         self._postgres.close()
 
     def outbox(self, host: str) -> Path:
-        return self.site.data_dir / f"outbox-{host}.sqlite3"
+        return self.outboxes[host]
 
     def urls(self, *names: str) -> list[str]:
         return [self.webs[name].url for name in names or HOSTS]

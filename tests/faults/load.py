@@ -105,6 +105,11 @@ class Load:
     def more(self, count: int, timeout_s: float = 120.0) -> None:
         self.until(self.ledger.acknowledged + count, timeout_s)
 
+    def during(self, seconds: float) -> None:
+        """Go on for so long: the length of an outage is what is tested here."""
+        assert not self._stopping.wait(seconds)
+        assert not self._errors, self._errors
+
     def pause(self) -> None:
         """Nothing more is sent until ``resume``, but for what is on its way."""
         self._going.clear()

@@ -5,6 +5,7 @@ Every option of DRF that a host project could set globally is set here.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
@@ -18,7 +19,7 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.viewsets import ViewSet
 
-from trajectories import ingest, reads
+from trajectories import ingest, metrics, reads
 from trajectories.api.errors import error_object, error_response
 from trajectories.api.keys import Caller, authenticate
 from trajectories.api.openapi import AutoSchema, documented
@@ -43,6 +44,7 @@ MAX_LINE_DETAILS = 10
 """Problems told of one line: all of every line would make the answer far larger than the request."""
 MAX_IDEMPOTENCY_KEY = 255
 _READ_CHUNK = 64 * 1024
+_NO_ACTION = ("none", "other", "405")
 _SCOPES = {"record": "record", "list": "read", "retrieve": "read", "stats": "read", "export": "export"}
 
 
@@ -77,6 +79,14 @@ class TrajectoryViewSet(ViewSet):
     def as_view(cls, actions: Any = None, **initkwargs: Any) -> Any:
         # The outbox commits by itself, and a read must not hold a transaction open while it streams.
         return transaction.non_atomic_requests(super().as_view(actions, **initkwargs))
+
+    def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        started = time.perf_counter()
+        response = super().dispatch(request, *args, **kwargs)
+        # Whatever a client may call its method, there are few series.
+        labels = (self.action, request.method, str(response.status_code)) if self.action in _SCOPES else _NO_ACTION
+        metrics.request_seconds.labels(*map(str, labels)).observe(time.perf_counter() - started)
+        return response
 
     def perform_authentication(self, request: Request) -> None:
         """Nobody is asked for a user of the host project, whatever it has set for those who are not one."""

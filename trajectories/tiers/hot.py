@@ -20,6 +20,7 @@ from uuid import UUID
 
 from django.core.signals import setting_changed
 
+from trajectories import metrics
 from trajectories.conf import Settings, read_settings
 from trajectories.query import Query
 from trajectories.record import Facets, Position, Record, facets_of, merge, merge_all
@@ -142,6 +143,7 @@ class HotCache:
         self._seen_n = outbox().last_n()
         self._quarantines = outbox().quarantines()
         self._redis_away_until = float("-inf")
+        self._is_feed_lost = False
 
     # The request path of writes: nothing here waits for another machine.
 
@@ -210,7 +212,12 @@ class HotCache:
 
     def _bound_bytes(self) -> None:
         """Tenants that were read longest ago go first; of the last one, its lowest records."""
-        size = sum(shelf.size for shelf in self._shelves.values())
+        self._bound_shelves(sum(shelf.size for shelf in self._shelves.values()))
+        records, size = self.size
+        metrics.hot_records.set(records)
+        metrics.hot_bytes.set(size)
+
+    def _bound_shelves(self, size: int) -> None:
         while size > self._conf.hot_max_bytes:
             tenant, shelf = next(iter(self._shelves.items()))
             if len(self._shelves) > 1:
@@ -341,6 +348,9 @@ class HotCache:
         except RedisError:
             self._redis_failed()
             return shelf, False
+        if self._is_feed_lost:
+            self._is_feed_lost = False
+            metrics.feed_lost_timestamp_seconds.set(0)
         if found is None or shelf.mark is None:
             return self._fill_again(tenant, shelf)
         mark, changes = found
@@ -373,6 +383,9 @@ class HotCache:
         return time.monotonic() >= self._redis_away_until
 
     def _redis_failed(self) -> None:
+        if not self._is_feed_lost:
+            self._is_feed_lost = True
+            metrics.feed_lost_timestamp_seconds.set_to_current_time()
         self._redis_away_until = time.monotonic() + self._conf.redis_retry_s
 
 

@@ -60,6 +60,23 @@ class Appended(NamedTuple):
     is_new: bool
 
 
+class Counts(NamedTuple):
+    """Records that this outbox has had, at one moment: ``acknowledged = waiting + confirmed + quarantined``.
+
+    ``sent`` and ``resent`` count handing over, the first time and again; a process killed in between has not counted.
+    """
+
+    acknowledged: int
+    sent: int
+    resent: int
+    confirmed: int
+    quarantined: int
+    waiting: int
+    oldest_waiting_us: int | None
+    bytes: int
+    max_bytes: int
+
+
 @dataclass(slots=True)
 class _Waiter:
     drafts: Sequence[Draft]
@@ -219,6 +236,52 @@ class Outbox:
             # A little each time, since nobody can append meanwhile; the file goes on shrinking when nothing is left to delete.
             self._file.vacuum(_VACUUM_PAGES)
         return gone
+
+    def count_sent(self, records: int, *, is_again: bool) -> None:
+        """Add to what was handed over so far."""
+        name = "resent" if is_again else "sent"
+        with self._write_lock, self._file.transaction() as db:
+            db.execute("UPDATE numbers SET value = value + ? WHERE name = ?", (records, name))
+
+    # What operators ask.
+
+    def counts(self) -> Counts:
+        """What is under way, counted in the file, so the same in every process of the host."""
+        with self.snapshot():
+            numbers = dict(self._file.read("SELECT name, value FROM numbers"))
+            acknowledged = self.last_n()
+            ((waiting,),) = self._file.read("SELECT count(*) FROM rows WHERE state = 'waiting'")
+            oldest = self.waiting(0, 1)
+        return Counts(
+            acknowledged,
+            numbers["sent"],
+            numbers["resent"],
+            numbers["confirmed"],
+            numbers["quarantined"],
+            waiting,
+            oldest[0].record.stamp if oldest else None,
+            *self._file.sizes(),
+        )
+
+    def expect_room(self, size: int) -> None:
+        """Write, and look whether a record of this size would be taken now.
+
+        Raises:
+            OutboxUnavailable: 503; it would not.
+        """
+        with self._write_lock:
+            try:
+                with self._file.transaction(is_limited=True) as db:
+                    db.execute("UPDATE numbers SET value = ? WHERE name = 'probed_at'", (now_us(),))
+                    db.execute("SAVEPOINT probe")
+                    db.execute("INSERT INTO api_keys VALUES ('', zeroblob(?), 0)", (size,))
+                    db.execute("ROLLBACK TO probe")
+            except OutboxUnavailable as error:
+                # What is settled would make room.
+                if error.code != "outbox_full" or not self._file.read(
+                    "SELECT 1 FROM rows WHERE state <> 'waiting' LIMIT 1"
+                ):
+                    raise
 
     # API keys, so that a restart while the database is away still knows the good ones.
 

@@ -13,7 +13,12 @@ from typing import Any
 
 from trajectories.exceptions import OutboxUnavailable
 
-_SCHEMA = """
+_VERSION = 1
+"""Of the tables, in ``user_version``. A file of an earlier release is taken over; one that is still running does not look at it."""
+
+# Triggers count, so that a process of the release before, on the same file, counts as well.
+_SCHEMA = f"""
+BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS rows (
     n INTEGER PRIMARY KEY AUTOINCREMENT,
     kind TEXT NOT NULL DEFAULT 'record',
@@ -32,8 +37,20 @@ CREATE INDEX IF NOT EXISTS rows_waiting ON rows (n) WHERE state = 'waiting';
 CREATE INDEX IF NOT EXISTS rows_waiting_by_position ON rows (tenant, recorded_at_us, id) WHERE state = 'waiting';
 CREATE INDEX IF NOT EXISTS rows_settled ON rows (settled_at_us) WHERE state <> 'waiting';
 CREATE TABLE IF NOT EXISTS numbers (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
-INSERT OR IGNORE INTO numbers VALUES ('last_stamp', 0), ('pruned_n', 0), ('quarantines', 0);
+INSERT OR IGNORE INTO numbers
+    VALUES ('last_stamp', 0), ('pruned_n', 0), ('quarantines', 0), ('sent', 0), ('resent', 0), ('probed_at', 0);
+INSERT OR IGNORE INTO numbers SELECT 'quarantined', value FROM numbers WHERE name = 'quarantines';
+INSERT OR IGNORE INTO numbers SELECT 'confirmed', coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'rows'), 0)
+    - (SELECT count(*) FROM rows WHERE state = 'waiting') - (SELECT value FROM numbers WHERE name = 'quarantined');
+CREATE TRIGGER IF NOT EXISTS rows_confirmed AFTER UPDATE OF state ON rows
+    WHEN old.state = 'waiting' AND new.state = 'confirmed'
+    BEGIN UPDATE numbers SET value = value + 1 WHERE name = 'confirmed'; END;
+CREATE TRIGGER IF NOT EXISTS rows_quarantined AFTER UPDATE OF state ON rows
+    WHEN old.state = 'waiting' AND new.state = 'quarantined'
+    BEGIN UPDATE numbers SET value = value + 1 WHERE name = 'quarantined'; END;
 CREATE TABLE IF NOT EXISTS api_keys (prefix TEXT PRIMARY KEY, verified TEXT NOT NULL, verified_at_us INTEGER NOT NULL);
+PRAGMA user_version = {_VERSION};
+COMMIT;
 """
 
 _TIMEOUT_S = 5.0
@@ -90,6 +107,12 @@ class OutboxFile:
             # As a script, which runs to its end: execute() would free one page, as the pragma has a step a page and no rows.
             self._writer(is_limited=False).executescript(f"PRAGMA incremental_vacuum({pages})")
 
+    def sizes(self) -> tuple[int, int]:
+        """Bytes of the file and its log, and how large the file may get."""
+        with _as_unavailable():
+            files = [Path(self._path + end) for end in ("", "-wal")]
+            return sum(file.stat().st_size for file in files if file.exists()), self._max_bytes
+
     def _free_bytes(self, db: sqlite3.Connection) -> int:
         """Room on the disk and in the file."""
         disk = os.statvfs(Path(self._path).parent)
@@ -117,7 +140,8 @@ class OutboxFile:
         _switch_to_wal(db)
         db.execute(f"PRAGMA synchronous = {self._synchronous}")
         db.execute("PRAGMA journal_size_limit = 67108864")
-        db.executescript(_SCHEMA)
+        if db.execute("PRAGMA user_version").fetchone()[0] < _VERSION:
+            db.executescript(_SCHEMA)
         return db
 
 

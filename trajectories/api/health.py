@@ -1,0 +1,75 @@
+"""``/health/live`` and ``/health/ready``, for whoever restarts processes or sends them traffic. JSON, without a key."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import threading
+import time
+from typing import Any, cast
+
+from django.http import HttpRequest, HttpResponse
+from health_check.base import HealthCheck
+from health_check.exceptions import ServiceUnavailable
+from health_check.views import HealthCheckView
+
+from trajectories.conf import read_settings
+from trajectories.exceptions import OutboxUnavailable
+from trajectories.tiers.outbox import outbox
+
+_PROBE_EVERY_S = 1.0
+
+
+class _HealthView(HealthCheckView):  # type: ignore[misc]
+    """The library's checks, always as JSON: its HTML wants a template of an app that a host project need not install."""
+
+    http_method_names = ["get", "head", "options"]  # noqa: RUF012  as Django has it
+
+    async def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        self.results = await asyncio.gather(*(check.get_result() for check in self.get_checks()))
+        if not any(result.error for result in self.results):
+            return cast(HttpResponse, self.render_to_response_json(200))
+        response: HttpResponse = self.render_to_response_json(503)
+        response["Retry-After"] = str(OutboxUnavailable.retry_after_s)
+        return response
+
+
+@dataclasses.dataclass
+class TakesWrites(HealthCheck):  # type: ignore[misc]
+    """The outbox takes a record of the largest size. Redis, broker and archive may be away: nobody who writes would notice."""
+
+    def run(self) -> None:  # the library runs it in a thread
+        if error := _probe():
+            raise ServiceUnavailable(error)
+
+
+class LiveView(_HealthView):
+    """The process answers."""
+
+    checks = ()
+
+
+class ReadyView(_HealthView):
+    """The process takes writes."""
+
+    checks = (TakesWrites,)
+
+
+# Global because anybody may ask and each probe is a write: one a second and process. A fork may keep it.
+_probe_lock = threading.Lock()
+_probed_at = float("-inf")
+_found: str | None = None
+
+
+def _probe() -> str | None:
+    """What is wrong with the outbox, by a look at most a second old."""
+    global _probed_at, _found
+    with _probe_lock:
+        if time.monotonic() - _probed_at >= _PROBE_EVERY_S:
+            try:
+                outbox().expect_room(read_settings().max_record_bytes)
+                _found = None
+            except OutboxUnavailable as error:
+                _found = error.message
+            _probed_at = time.monotonic()
+        return _found
