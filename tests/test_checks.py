@@ -82,6 +82,7 @@ def test_settings_that_are_no_dict_are_an_error(given: Any) -> None:
         ({"TENANT_FROM_REQUEST": "tests.test_checks.not_callable"}, "E011", "cannot be called"),
         ({"PHASE_ALIASES": {"QA": "test"}}, "E012", "'qa'"),
         ({"PHASE_ALIASES": {"qa": "Test"}}, "E012", "'test'"),
+        ({"METRICS_ACCESS": "guessed"}, "E013", "16"),
     ],
 )
 def test_each_wrong_setting_is_an_error_with_a_hint(

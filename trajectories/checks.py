@@ -183,12 +183,21 @@ def _check_phase_aliases(conf: Settings) -> _Found:
             yield Error(f"PHASE_ALIASES has {name!r}, which no phase is.", hint=hint, id="trajectories.E012")
 
 
+def _check_metrics_access(conf: Settings) -> _Found:
+    if conf.metrics_access not in ("off", "open") and len(conf.metrics_access) < _SECRET_MIN:
+        hint = f"'off', 'open', or a secret of at least {_SECRET_MIN} characters."
+        yield Error("METRICS_ACCESS is too short to be a secret.", hint=hint, id="trajectories.E013")
+
+
+_SECRET_MIN = 16
+
 _CHECKS: Sequence[Callable[[Settings], _Found]] = (
     _check_numbers,
     _check_outbox,
     _check_cache,
     _check_tenant_from_request,
     _check_phase_aliases,
+    _check_metrics_access,
 )
 
 
