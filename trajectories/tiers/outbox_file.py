@@ -105,7 +105,10 @@ class OutboxFile:
         """Give up to ``pages`` free pages back to the file system; one thread at a time."""
         with _as_unavailable():
             # As a script, which runs to its end: execute() would free one page, as the pragma has a step a page and no rows.
-            self._writer(is_limited=False).executescript(f"PRAGMA incremental_vacuum({pages})")
+            db = self._writer(is_limited=False)
+            db.executescript(f"PRAGMA incremental_vacuum({pages})")
+            # The file itself gets shorter only then, and an idle host would never come to it.
+            db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def sizes(self) -> tuple[int, int]:
         """Bytes of the file and its log, and how large the file may get."""
