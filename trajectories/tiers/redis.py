@@ -194,8 +194,9 @@ class RedisTier:
         return bool(self._client.set(self._prefix + REBUILDING, "1", px=int(for_s * 1000), xx=is_begun))
 
     def begin_epoch(self, replication_id: str) -> None:
-        """Say that the server with this replication id is complete."""
+        """Say that the server with this replication id is complete; what comes after it may be rebuilt at once."""
         self._client.set(self._prefix + "epoch", f"{uuid4().hex}:{replication_id}")
+        self._client.delete(self._prefix + REBUILDING)
 
     def is_trusted(self) -> bool:
         """Whether this server holds everything that it should."""
