@@ -15,12 +15,13 @@ from tests.faults.cluster import OUTAGE_S, Cluster, is_alive, kill
 from tests.faults.load import PATH, Load
 from tests.processes import wait_until
 
-pytestmark = [pytest.mark.faults, pytest.mark.skip(reason="written down, not yet seen to pass")]
+pytestmark = pytest.mark.faults
 
 Judge = Callable[..., None]
 MEBIBYTE = 1024**2
 
 
+@pytest.mark.skip(reason="not yet seen to pass")
 def test_the_archive_is_stopped_for_a_minute(cluster: Cluster, judge: Judge) -> None:
     def fault(cluster: Cluster, load: Load) -> str:
         pid = cluster.postgres_pid
@@ -35,6 +36,7 @@ def test_the_archive_is_stopped_for_a_minute(cluster: Cluster, judge: Judge) -> 
     judge("archive stopped for a minute", cluster, fault, pause_s=0.1)
 
 
+@pytest.mark.skip(reason="not yet seen to pass")
 def test_the_archive_is_killed_and_restarted(cluster: Cluster, judge: Judge) -> None:
     def fault(cluster: Cluster, load: Load) -> str:
         waiting = 0

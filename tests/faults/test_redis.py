@@ -88,7 +88,6 @@ def test_redis_hangs(cluster: Cluster, judge: Judge) -> None:
     judge("Redis hangs", cluster, fault)
 
 
-@pytest.mark.skip(reason="not yet seen to pass")
 def test_redis_is_full_and_refuses_writes(cluster: Cluster, judge: Judge) -> None:
     def fault(cluster: Cluster, load: Load) -> str:
         with cluster.site.redis.client() as client:
@@ -110,7 +109,6 @@ def test_redis_is_full_and_refuses_writes(cluster: Cluster, judge: Judge) -> Non
     judge("Redis at maxmemory", cluster, fault)
 
 
-@pytest.mark.skip(reason="not yet seen to pass")
 def test_redis_fails_over_to_a_replica_that_lacks_the_last_writes(
     cluster: Cluster, judge: Judge, tmp_path: Path
 ) -> None:
