@@ -62,6 +62,12 @@ def group_lives(pgid: int) -> bool:
     return False
 
 
+def children(pid: int) -> list[int]:
+    """Processes that this one has started and that live."""
+    out = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False).stdout
+    return [int(line) for line in out.split()]
+
+
 class Process:
     """A program in a process group of its own, its output in a file."""
 
@@ -216,7 +222,7 @@ class Site:
         port = port or servers.free_port()
         arguments = [sys.executable, "-m", "gunicorn", "-c", "python:trajectory_site.gunicorn_conf"]
         arguments += ["trajectory_site.wsgi", "--bind", f"127.0.0.1:{port}"]
-        arguments += ["--workers", str(workers), "--worker-class", "gthread", "--threads", "4", "--no-control-socket"]
+        arguments += ["--workers", str(workers), "--threads", "4", "--no-control-socket"]
         web = Web(port, self.api_key, arguments, self.environment | environment, self._log("web"))
         self._processes.append(web)
         return web

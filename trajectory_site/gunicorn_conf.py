@@ -1,4 +1,5 @@
-"""``gunicorn -c python:trajectory_site.gunicorn_conf trajectory_site.wsgi``: metrics over all workers of a gunicorn."""
+"""``gunicorn -c python:trajectory_site.gunicorn_conf trajectory_site.wsgi``: workers that stop without cutting a request off,
+and metrics over all of them."""
 
 from __future__ import annotations
 
@@ -6,6 +7,8 @@ import os
 import shutil
 import tempfile
 from typing import Any
+
+worker_class = "trajectory_site.gunicorn_worker.DrainingWorker"
 
 _VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 

@@ -275,7 +275,7 @@ def _web(port: int) -> list[str]:
     return [
         *(sys.executable, "-m", "gunicorn", "-c", "python:trajectory_site.gunicorn_conf"),
         "trajectory_site.wsgi:application",
-        *("--bind", f"127.0.0.1:{port}", "--workers", "2", "--worker-class", "gthread", "--threads", "4"),
+        *("--bind", f"127.0.0.1:{port}", "--workers", "2", "--threads", "4"),
         *("--graceful-timeout", "5", "--no-control-socket"),
     ]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -241,12 +240,6 @@ def _difference(where: str, found: dict[UUID, bytes], expected: dict[UUID, bytes
     if missing or more or other:
         return f"{where}: {len(missing)} missing, {len(more)} more, {len(other)} other bodies, as {[*missing, *more, *other][:3]}"
     return ""
-
-
-def children(pid: int) -> list[int]:
-    """Processes that this one has started and that live."""
-    out = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False).stdout
-    return [int(line) for line in out.split()]
 
 
 def is_alive(pid: int) -> bool:

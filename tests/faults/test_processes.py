@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.cluster import HOSTS, Cluster, children, is_alive, kill
+from tests.faults.cluster import HOSTS, Cluster, is_alive, kill
 from tests.faults.load import Load
-from tests.processes import wait_until
+from tests.processes import children, wait_until
 
 pytestmark = pytest.mark.faults
 
@@ -89,7 +89,6 @@ def test_the_relay_is_killed_between_sent_and_confirmed(make_cluster: Callable[.
     judge("kill -9 of the relay", cluster, fault)
 
 
-@pytest.mark.skip(reason="a gunicorn that stops resets connections that wait to be accepted")
 def test_sigterm_of_web_and_worker_cuts_no_request_and_loses_no_task(cluster: Cluster, judge: Judge) -> None:
     """Exit within 35 s: gunicorn's grace of 30 s, of which a request of ours takes milliseconds, and its own end."""
 
