@@ -10,9 +10,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
@@ -130,8 +131,17 @@ class Process:
 class Web(Process):
     """A gunicorn; ``http`` speaks to it with the site's key."""
 
-    def __init__(self, port: int, api_key: str, arguments: list[str], environment: dict[str, str], log: Path) -> None:
-        super().__init__(arguments, environment, log)
+    def __init__(
+        self,
+        port: int,
+        api_key: str,
+        arguments: list[str],
+        environment: dict[str, str],
+        log: Path,
+        *,
+        directory: Path = PROJECT,
+    ) -> None:
+        super().__init__(arguments, environment, log, directory=directory)
         self.url = f"http://127.0.0.1:{port}"
         self.http = httpx2.Client(
             base_url=self.url, headers={"Authorization": f"Bearer {api_key}"}, timeout=30, trust_env=False
@@ -140,7 +150,7 @@ class Web(Process):
 
     def _answers(self) -> bool:
         with suppress(httpx2.TransportError):
-            return self.http.get("/v1/openapi.json").is_success
+            return not self.http.get("/health/live").is_server_error  # an earlier release does not know it
         return False
 
 
@@ -200,6 +210,7 @@ class Site:
     tenant: str = ""
     api_key: str = ""
     _processes: list[Process] = field(default_factory=list)
+    _numbers: Iterator[int] = field(default_factory=count)
 
     @classmethod
     def make(cls, data_dir: Path, environment: dict[str, str]) -> Site:
@@ -210,28 +221,28 @@ class Site:
             "SECRET_KEY": "only for tests",
             "DATA_DIR": str(data_dir),
             "REDIS_URL": redis.url,
-            "PYTHONPATH": str(PROJECT),
             "PYTHONUNBUFFERED": "1",
         }
         site = cls(data_dir, redis, clean_environment(**(basis | environment)))
         site._provision()
         return site
 
-    def web(self, *, workers: int = 1, port: int | None = None, **environment: str) -> Web:
+    def web(self, *, workers: int = 1, port: int | None = None, checkout: Path = PROJECT, **environment: str) -> Web:
         """A web server of this site; a second one shares outbox and archive with the first."""
         port = port or servers.free_port()
-        arguments = [sys.executable, "-m", "gunicorn", "-c", "python:trajectory_site.gunicorn_conf"]
-        arguments += ["trajectory_site.wsgi", "--bind", f"127.0.0.1:{port}"]
+        arguments = [sys.executable, "-m", "gunicorn", "trajectory_site.wsgi", "--bind", f"127.0.0.1:{port}"]
         arguments += ["--workers", str(workers), "--threads", "4", "--no-control-socket"]
-        web = Web(port, self.api_key, arguments, self.environment | environment, self._log("web"))
+        if (checkout / "trajectory_site" / "gunicorn_conf.py").exists():  # an earlier release has none
+            arguments += ["-c", "python:trajectory_site.gunicorn_conf"]
+        web = Web(port, self.api_key, arguments, self._at(checkout, environment), self._log("web"), directory=checkout)
         self._processes.append(web)
         return web
 
-    def worker(self, *, concurrency: int = 2, **environment: str) -> Process:
+    def worker(self, *, concurrency: int = 2, checkout: Path = PROJECT, **environment: str) -> Process:
         """A Celery worker of this site, ready to take tasks."""
         arguments = [sys.executable, "-m", "celery", "--app", "trajectory_site", "worker"]
         arguments += ["--concurrency", str(concurrency), "--without-gossip", "--without-mingle"]
-        worker = Process(arguments, self.environment | environment, self._log("worker"))
+        worker = Process(arguments, self._at(checkout, environment), self._log("worker"), directory=checkout)
         self._processes.append(worker)
         worker.wait_for(lambda: " ready." in worker.output, "the worker is ready")
         return worker
@@ -244,9 +255,9 @@ class Site:
         relay.wait_for(lambda: "This is the relay" in relay.output, "the relay is at work")
         return relay
 
-    def manage(self, *arguments: str) -> str:
+    def manage(self, *arguments: str, checkout: Path = PROJECT) -> str:
         """The output of ``manage.py`` with these arguments."""
-        return self._run(str(PROJECT / "manage.py"), *arguments)
+        return self._run("manage.py", *arguments, checkout=checkout)
 
     def close(self) -> None:
         for process in self._processes:
@@ -263,12 +274,21 @@ class Site:
         access = json.loads(self._run("-c", script))
         self.tenant, self.api_key = access["tenant"], access["api_key"]
 
-    def _run(self, *arguments: str) -> str:
+    def _run(self, *arguments: str, checkout: Path = PROJECT) -> str:
         done = subprocess.run(
-            [sys.executable, *arguments], env=self.environment, cwd=PROJECT, capture_output=True, text=True, check=False
+            [sys.executable, *arguments],
+            env=self._at(checkout, {}),
+            cwd=checkout,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def _at(self, checkout: Path, environment: dict[str, str]) -> dict[str, str]:
+        """The environment of a process that runs the code of ``checkout``."""
+        return self.environment | {"PYTHONPATH": str(checkout)} | environment
+
     def _log(self, name: str) -> Path:
-        return self.data_dir / f"{name}{len(self._processes)}.log"
+        return self.data_dir / f"{name}{next(self._numbers)}.log"

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ import psycopg
 from redis import Redis
 
 from tests.faults.load import PATH, Ledger, Load
-from tests.processes import Process, Site, Web, wait_until
+from tests.processes import PROJECT, Process, Site, Web, wait_until
 from trajectory_site import redis_url, servers
 
 HOSTS = {"a1": "a", "a2": "a", "b1": "b"}
@@ -69,10 +70,12 @@ class Cluster:
         self.ledger = Ledger(directory / "ledger.jsonl")
 
     def start(self, *, worker: bool = True) -> Cluster:
-        for name in HOSTS:
-            self.start_web(name)
-        if worker:
-            self.start_worker()
+        with ThreadPoolExecutor() as pool:  # most of a start is waiting
+            started: list[Future[Process]] = [pool.submit(self.start_web, name) for name in HOSTS]
+            if worker:
+                started.append(pool.submit(self.start_worker))
+        for one in started:
+            one.result()
         return self
 
     def close(self) -> None:
@@ -83,13 +86,13 @@ class Cluster:
 
     # Parts.
 
-    def start_web(self, name: str) -> Web:
+    def start_web(self, name: str, *, checkout: Path = PROJECT) -> Web:
         environment = {"TRAJECTORIES_OUTBOX_PATH": str(self.outbox(HOSTS[name]))} | self.web_environment[name]
-        self.webs[name] = self.site.web(workers=1, port=self._ports[name], **environment)
+        self.webs[name] = self.site.web(workers=1, port=self._ports[name], checkout=checkout, **environment)
         return self.webs[name]
 
-    def start_worker(self, **environment: str) -> Process:
-        self.worker = self.site.worker(concurrency=2, **environment)
+    def start_worker(self, *, checkout: Path = PROJECT, **environment: str) -> Process:
+        self.worker = self.site.worker(concurrency=2, checkout=checkout, **environment)
         return self.worker
 
     def relay(self, host: str) -> Process:
