@@ -285,7 +285,7 @@ def _initdb(binaries: Path, home: Path, user: pwd.struct_passwd | None) -> None:
 
 def _is_ready(pid_file: Path) -> bool:
     with suppress(OSError):
-        return pid_file.read_text().splitlines()[-1].strip() == "ready"
+        return pid_file.read_text().rstrip().endswith("\nready")
     return False
 
 

@@ -118,7 +118,7 @@ class Cluster:
 
     def waiting(self, host: str | None = None) -> int:
         hosts = [host] if host else sorted(set(HOSTS.values()))
-        return sum(self._in_outbox(one, "SELECT count(*) FROM rows WHERE state = 'waiting'") for one in hosts)
+        return sum(self.in_outbox(one, "SELECT count(*) FROM rows WHERE state = 'waiting'") for one in hosts)
 
     def waiting_ids(self, host: str) -> set[UUID]:
         with closing(sqlite3.connect(self.outbox(host), timeout=20)) as db:
@@ -129,7 +129,7 @@ class Cluster:
         with Redis.from_url(redis_url.broker(self.site.redis.url), socket_timeout=5) as broker:
             return cast(int, broker.llen("trajectories"))
 
-    def _in_outbox(self, host: str, sql: str) -> int:
+    def in_outbox(self, host: str, sql: str) -> int:
         with closing(sqlite3.connect(self.outbox(host), timeout=20)) as db:
             return int(db.execute(sql).fetchone()[0])
 

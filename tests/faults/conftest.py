@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.faults.cluster import Cluster, Fault
+from tests.faults.cluster import HOSTS, Cluster, Fault
 from tests.faults.load import Observer
 
 MINIMUM = 1_000
@@ -43,12 +43,13 @@ def judge(record_property: Callable[[str, Any], None]) -> Callable[..., None]:
         cluster: Cluster,
         fault: Fault,
         *,
+        on: Sequence[str] = tuple(HOSTS),
         observed: str = "b1",
         may_go: Callable[[dict[str, Any]], bool] = lambda record: False,
         **load: Any,
     ) -> None:
         observer = Observer(cluster.webs[observed].url, cluster.site.api_key, may_go=may_go)
-        with cluster.load(**load) as writers, observer:
+        with cluster.load(*on, **load) as writers, observer:
             writers.more(200)
             proof = fault(cluster, writers)
             writers.until(MINIMUM)
