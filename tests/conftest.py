@@ -5,6 +5,7 @@ Nothing has to be installed or running; ``REDIS_URL`` and ``DATABASE_URL`` name 
 
 from __future__ import annotations
 
+import os
 import secrets
 import subprocess
 from collections.abc import Callable, Iterator
@@ -27,11 +28,19 @@ from tests.routing import ArchiveRouter
 from trajectory_site import redis_url, servers
 from trajectory_site.celery import app as celery_app
 
+pytest_plugins = ["tests.faults.table"]
+
 _ARCHIVES = {"sqlite": "default", "postgres": "postgres"}
 
 # A slow machine is no failure, and a first run builds tables of Unicode that later ones find.
 hypothesis.settings.register_profile("tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("tests")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Most tests compute; those of faults have much to wait for."""
+    cores = os.cpu_count() or 1
+    return cores + 1 if config.option.markexpr == "faults" else cores
 
 
 @pytest.hookimpl(tryfirst=True)

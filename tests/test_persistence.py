@@ -30,6 +30,7 @@ from trajectories.query import Query
 from trajectories.record import Record, digest_of, facets_of
 from trajectories.tiers import archive
 from trajectories.tiers.mirror import mirror, record_of
+from trajectories.tiers.redis import REBUILDING
 from trajectories.tiers.redis import redis_tier as tier
 
 NOW_US = int(time.time()) * SECOND_US
@@ -419,6 +420,13 @@ def test_a_rebuild_in_which_redis_was_wiped_again_does_not_call_it_complete(
     monkeypatch.setattr(archive, "revised_since", asked_while_wiped)
     persistence.rebuild()
     assert not tier().is_trusted()
+
+
+def test_a_rebuild_that_failed_does_not_keep_the_next_one_away(archive_db: str, redis_tier: Redis) -> None:
+    assert tier().claim(REBUILDING, 60)
+    with archive_away(), pytest.raises(OperationalError):
+        persistence.rebuild()
+    assert tier().claim(REBUILDING, 60)
 
 
 # What the archive is asked by readers: it must not go wrong with what a hot cache would find.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import groupby
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from trajectories.conf import read_settings
 from trajectories.record import Record
 from trajectories.tiers import archive
 from trajectories.tiers.mirror import RefusedRecord, holds, mirror, quarantine, refused, release
-from trajectories.tiers.redis import redis_tier
+from trajectories.tiers.redis import REBUILDING, RedisError, RedisTier, redis_tier
 
 logger = logging.getLogger(__name__)
 
@@ -87,8 +88,19 @@ def rebuild() -> int:
 
     The replication id is read first: if the server is replaced meanwhile, the epoch names one that is gone, and nobody
     trusts it.
+
+    Raises:
+        RedisError, archive.ArchiveError: one of the two is away; whoever comes next may begin at once.
     """
-    tier = redis_tier()
+    try:
+        return _rebuild(redis_tier())
+    except (RedisError, archive.ArchiveError):
+        with suppress(RedisError):
+            redis_tier().release(REBUILDING)
+        raise
+
+
+def _rebuild(tier: RedisTier) -> int:
     replication_id, is_whole = tier.replication_id(), tier.hold_rebuild(REBUILD_CLAIM_S, is_begun=False)
     revision = round((time.time() - read_settings().redis_ttl_s) * 1_000_000)
     pk = count = 0

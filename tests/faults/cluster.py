@@ -6,7 +6,7 @@ import os
 import signal
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -42,10 +42,14 @@ class Verdict:
     """What became of everything that was acknowledged. ``differing``: what is not as it should be, in words."""
 
     acknowledged: int
-    lost: int
+    lost_ids: set[UUID]
     doubled: int
     differing: list[str]
     converged_s: float
+
+    @property
+    def lost(self) -> int:
+        return len(self.lost_ids)
 
 
 class Cluster:
@@ -124,6 +128,16 @@ class Cluster:
         with closing(sqlite3.connect(self.outbox(host), timeout=20)) as db:
             return {UUID(bytes=id_) for (id_,) in db.execute("SELECT id FROM rows WHERE state = 'waiting'")}
 
+    def last_numbers(self) -> dict[str, int]:
+        """Of each host the number of its newest row."""
+        newest = "SELECT seq FROM sqlite_sequence WHERE name = 'rows'"
+        return {host: self.in_outbox(host, newest) for host in sorted(set(HOSTS.values()))}
+
+    def has_decided(self, numbers: dict[str, int]) -> bool:
+        """Whether the archive has or has refused every row of each host up to the one of this number."""
+        oldest = "SELECT coalesce(min(n), 9e18) FROM rows WHERE state = 'waiting'"
+        return all(self.in_outbox(host, oldest) > n for host, n in numbers.items())
+
     def queued(self) -> int:
         """Messages in the broker that no worker has taken."""
         with Redis.from_url(redis_url.broker(self.site.redis.url), socket_timeout=5) as broker:
@@ -170,7 +184,7 @@ class Cluster:
         archived = {UUID(str(id_)) for (id_,) in self.query("SELECT trajectory_id FROM trajectories_trajectory")}
         return Verdict(
             self.ledger.acknowledged,
-            len(expected.keys() - archived),
+            expected.keys() - archived,
             int(self.value(_DOUBLED)),
             differing,
             time.monotonic() - started,
@@ -221,7 +235,7 @@ def _shown(web: Web) -> tuple[dict[UUID, bytes], bytes, list[Any], dict[str, Any
         answer = web.http.get(PATH, params={"limit": 1000} | ({"cursor": cursor} if cursor else {}))
         page = answer.json()
         assert answer.is_success, answer.text
-        assert page["complete"], "the list is not complete"
+        assert page["complete"], f"the list is not complete, out of {page['tiers']}"
         listed += page["data"]
         cursor = page["next_cursor"]
         if not page["has_more"]:
@@ -255,7 +269,3 @@ def is_alive(pid: int) -> bool:
 def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not is_alive(pid), what="it is gone")
-
-
-Fault = Callable[[Cluster, Load], str]
-"""Makes a fault under load and mends it; the proof that it happened."""

@@ -1,4 +1,4 @@
-"""A table of faults at the end of the run."""
+"""Clusters, and who judges what becomes of them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.faults.cluster import HOSTS, Cluster, Fault
+from tests.faults.cluster import HOSTS, Cluster
+from tests.faults.faults import Fault
 from tests.faults.load import Observer
 
 MINIMUM = 1_000
-_HEAD = ("fault", "proof", "acknowledged", "lost", "doubled", "converged s", "pages seen (incomplete)")
 
 
 @pytest.fixture
@@ -67,15 +67,3 @@ def judge(record_property: Callable[[str, Any], None]) -> Callable[..., None]:
         assert observer.broken == []
 
     return run
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    reports = [*terminalreporter.stats.get("passed", ()), *terminalreporter.stats.get("failed", ())]
-    rows = [value for report in reports for name, value in report.user_properties if name == "fault"]
-    if not rows:
-        return
-    terminalreporter.section("faults")
-    table = [_HEAD, *sorted(map(tuple, rows))]
-    widths = [max(len(str(row[at])) for row in table) for at in range(len(_HEAD))]
-    for row in table:
-        terminalreporter.write_line(" | ".join(f"{value!s:<{width}}" for value, width in zip(row, widths, strict=True)))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ import orjson
 from tests.examples import CAMEL, REFERENCE
 from tests.processes import wait_until
 from trajectories import dialects, schema
+
+logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line for each of thousands of requests
 
 PATH = "/v1/agent/trajectories"
 JSON, NDJSON = "application/json", "application/x-ndjson"
@@ -30,13 +34,19 @@ class Ledger:
         self._file = path.open("ab", buffering=0)
         self._newest: dict[UUID, bytes] = {}
         self.acknowledged = 0
+        self.kinds: Counter[str] = Counter()
+        self.during = ""
+        """What goes on at the moment; kept for each id that is acknowledged meanwhile."""
+        self.last_during: dict[UUID, str] = {}
 
-    def acknowledge(self, bodies: Sequence[tuple[UUID, bytes]]) -> None:
+    def acknowledge(self, bodies: Sequence[tuple[UUID, bytes]], kinds: Iterable[str] = ()) -> None:
         """Each id with its canonical body; an id belongs to one writer, so the order here is that of its answers."""
         with self._lock:
             self._file.write(b"".join(orjson.dumps([str(id_), body.decode()]) + b"\n" for id_, body in bodies))
             self._newest.update(bodies)
             self.acknowledged += len(bodies)
+            self.kinds.update(kinds)
+            self.last_during.update((id_, self.during) for id_, _ in bodies)
 
     def newest(self) -> dict[UUID, bytes]:
         with self._lock:
@@ -63,7 +73,6 @@ class Load:
         seed: int = 0,
         pause_s: float = 0.02,
         extra: Callable[[random.Random], dict[str, Any]] = lambda chance: {},
-        revises: bool = True,
     ) -> None:
         self.ledger = ledger
         self.urls = list(urls)
@@ -72,7 +81,7 @@ class Load:
         self.refused: list[tuple[int, str | None]] = []
         """Answers other than 2xx: status and Retry-After."""
         self._headers = {"Authorization": f"Bearer {api_key}"}
-        self._pause_s, self._extra, self._revises = pause_s, extra, revises
+        self._pause_s, self._extra = pause_s, extra
         self._stopping = threading.Event()
         self._going = threading.Event()
         self._going.set()
@@ -130,32 +139,31 @@ class Load:
             raise
 
     def _step(self, http: httpx2.Client, chance: random.Random, mine: dict[UUID, bytes]) -> None:
-        kind = chance.choices(("canonical", "dialect", "ndjson", "again"), (4, 1, 2, 3))[0]
+        kind = chance.choices(("canonical", "dialect", "ndjson", "again"), (3, 2, 2, 3))[0]
         if kind == "ndjson":
-            sent = [self._body(chance, mine) for _ in range(chance.randint(2, 20))]
-            self._send(http, chance, b"\n".join(sent), NDJSON)
+            sent = [self._record(chance, mine, "NDJSON line") for _ in range(chance.randint(2, 20))]
+            self._send(http, chance, b"\n".join(data for _, data in sent), NDJSON)
         else:
-            sent = [
-                self._again(chance, mine) if kind == "again" and mine else self._body(chance, mine, kind == "dialect")
-            ]
-            self._send(http, chance, sent[0], JSON)
-        expected = [canonical(data) for data in sent]
+            sent = [self._again(chance, mine) if kind == "again" and mine else self._record(chance, mine, kind)]
+            self._send(http, chance, sent[0][1], JSON)
+        expected = [canonical(data) for _, data in sent]
         mine.update(expected)
-        self.ledger.acknowledge(expected)
+        self.ledger.acknowledge(expected, [kind for kind, _ in sent])
 
-    def _body(self, chance: random.Random, mine: dict[UUID, bytes], is_dialect: bool = False) -> bytes:
+    def _record(self, chance: random.Random, mine: dict[UUID, bytes], kind: str) -> tuple[str, bytes]:
         if mine and chance.random() < 0.2:
             return self._again(chance, mine)
         id_ = str(UUID(int=chance.getrandbits(128), version=4))
-        if is_dialect:
-            return orjson.dumps(CAMEL | {"id": id_})
-        return orjson.dumps(REFERENCE | {"id": id_, "request_summary": f"run {id_}"} | self._extra(chance))
+        if kind == "dialect":
+            return kind, orjson.dumps(CAMEL | {"id": id_})
+        return kind, orjson.dumps(REFERENCE | {"id": id_, "request_summary": f"run {id_}"} | self._extra(chance))
 
-    def _again(self, chance: random.Random, mine: dict[UUID, bytes]) -> bytes:
+    def _again(self, chance: random.Random, mine: dict[UUID, bytes]) -> tuple[str, bytes]:
         id_ = chance.choice(list(mine))
-        if not self._revises or chance.random() < 0.4:
-            return mine[id_]
-        return orjson.dumps(orjson.loads(mine[id_]) | {"total_cost_usd": chance.randrange(1_000_000) / 1_000_000})
+        if chance.random() < 0.4:
+            return "repeated", mine[id_]
+        cost_usd = chance.randrange(1_000_000) / 1_000_000
+        return "replaced", orjson.dumps(orjson.loads(mine[id_]) | {"total_cost_usd": cost_usd})
 
     def _send(self, http: httpx2.Client, chance: random.Random, data: bytes, media_type: str) -> None:
         while True:
@@ -213,7 +221,7 @@ class Observer:
         self._http.close()
 
     def _work(self) -> None:
-        while not self._stopping.wait(0.05):
+        while not self._stopping.wait(0.1):
             with suppress(httpx2.TransportError):
                 answer = self._http.get(self._url + PATH, params={"limit": 1000})
                 if answer.is_success:

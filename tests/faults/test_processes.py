@@ -2,69 +2,35 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.faults.cluster import HOSTS, Cluster, is_alive, kill
+from tests.faults import faults
+from tests.faults.cluster import HOSTS, Cluster, is_alive
 from tests.faults.load import Load
-from tests.processes import children, wait_until
+from tests.processes import wait_until
 
 pytestmark = pytest.mark.faults
 
 Judge = Callable[..., None]
 
 
-def in_flight(cluster: Cluster, host: str | None = None) -> int:
-    """Wait until rows are under way; how many."""
-    return wait_until(lambda: cluster.waiting(host), what="rows are under way")
-
-
 def test_a_web_process_is_killed(cluster: Cluster, judge: Judge) -> None:
-    def fault(cluster: Cluster, load: Load) -> str:
-        flying = []
-        for _ in range(3):
-            (worker,) = wait_until(lambda: children(cluster.webs["a1"].pid))
-            flying.append(in_flight(cluster, "a"))
-            kill(worker)
-            load.more(150)
-        return f"3 workers of a gunicorn gone, {min(flying)}+ rows under way"
-
-    judge("kill -9 of a web process", cluster, fault)
+    judge("kill -9 of a web process", cluster, faults.kill_web_processes)
 
 
 def test_all_web_processes_are_killed(cluster: Cluster, judge: Judge) -> None:
-    def fault(cluster: Cluster, load: Load) -> str:
-        flying = in_flight(cluster)
-        pids = [pid for web in cluster.webs.values() for pid in (web.pid, *children(web.pid))]
-        for web in cluster.webs.values():
-            os.killpg(web.pid, signal.SIGKILL)
-        for web in cluster.webs.values():
-            web.wait()
-        assert not any(map(is_alive, pids))
-        for name in HOSTS:
-            cluster.start_web(name)
-        return f"{len(pids)} processes gone, {flying} rows under way"
-
-    judge("kill -9 of all web processes", cluster, fault)
+    judge("kill -9 of all web processes", cluster, faults.kill_all_web_processes)
 
 
 def test_the_worker_is_killed_in_the_middle_of_a_batch(cluster: Cluster, judge: Judge) -> None:
-    def fault(cluster: Cluster, load: Load) -> str:
-        flying = 0
-        for _ in range(3):
-            with cluster.tenant_locked():
-                waiting = wait_until(cluster.workers_waiting, what="a worker is in its transaction")
-                flying = in_flight(cluster)
-                cluster.worker.kill()
-            cluster.start_worker()
-            load.more(100)
-        return f"3 workers gone, {waiting} inside a transaction, {flying} rows under way"
+    judge("kill -9 of the worker in a batch", cluster, faults.kill_worker_in_a_batch)
 
-    judge("kill -9 of the worker in a batch", cluster, fault)
+
+def test_sigterm_of_web_and_worker_cuts_no_request_and_loses_no_task(cluster: Cluster, judge: Judge) -> None:
+    judge("SIGTERM of web and worker", cluster, faults.stop_web_and_worker)
 
 
 def test_the_relay_is_killed_between_sent_and_confirmed(make_cluster: Callable[..., Cluster], judge: Judge) -> None:
@@ -87,28 +53,6 @@ def test_the_relay_is_killed_between_sent_and_confirmed(make_cluster: Callable[.
         return f"3 relays gone, {sent} rows sent and not confirmed"
 
     judge("kill -9 of the relay", cluster, fault)
-
-
-def test_sigterm_of_web_and_worker_cuts_no_request_and_loses_no_task(cluster: Cluster, judge: Judge) -> None:
-    """Exit within 35 s: gunicorn's grace of 30 s, of which a request of ours takes milliseconds, and its own end."""
-
-    def fault(cluster: Cluster, load: Load) -> str:
-        told = []
-        for name in ("a1", "b1", "a2"):
-            web = cluster.webs[name]
-            os.kill(web.pid, signal.SIGTERM)
-            assert web.wait(35) == 0
-            told.append(name)
-            cluster.start_web(name)
-            flying = in_flight(cluster)
-            os.kill(cluster.worker.pid, signal.SIGTERM)
-            assert cluster.worker.wait(35) == 0
-            cluster.start_worker()
-            load.more(100)
-        assert load.cut == []
-        return f"3 gunicorns and 3 workers exited with 0, {flying} rows under way, {len(load.cut)} requests cut"
-
-    judge("SIGTERM of web and worker", cluster, fault)
 
 
 def test_a_worker_that_was_away_for_long_finds_a_short_queue_and_the_outbox_shrinks_again(

@@ -189,6 +189,10 @@ class RedisTier:
         """Whether this caller may start ``work``; nobody else may for ``for_s`` seconds."""
         return bool(self._client.set(self._prefix + work, "1", nx=True, px=int(for_s * 1000)))
 
+    def release(self, work: str) -> None:
+        """Let the next caller claim ``work``."""
+        self._client.delete(self._prefix + work)
+
     def hold_rebuild(self, for_s: float, *, is_begun: bool) -> bool:
         """Keep others from rebuilding; False if what ``is_begun`` was wiped meanwhile and has to begin again."""
         return bool(self._client.set(self._prefix + REBUILDING, "1", px=int(for_s * 1000), xx=is_begun))
@@ -196,7 +200,7 @@ class RedisTier:
     def begin_epoch(self, replication_id: str) -> None:
         """Say that the server with this replication id is complete; what comes after it may be rebuilt at once."""
         self._client.set(self._prefix + "epoch", f"{uuid4().hex}:{replication_id}")
-        self._client.delete(self._prefix + REBUILDING)
+        self.release(REBUILDING)
 
     def is_trusted(self) -> bool:
         """Whether this server holds everything that it should."""
