@@ -63,11 +63,12 @@ class Soak:
         proof = self._kinds[name](self._cluster, self._load)
         mended = time.monotonic()
         newest = self._cluster.last_numbers()
+        behind_by = self._cluster.waiting()
         wait_until(lambda: self._cluster.has_decided(newest), DRAIN_S, f"what waited after: {name}")
         self.times[name] += 1
         self.acknowledged[name] += ledger.acknowledged - before
         self.slowest_s[name] = max(self.slowest_s[name], time.monotonic() - mended)
-        print(f"{time.monotonic() - started:6.1f} s  {name}: {proof}", flush=True)
+        print(f"{time.monotonic() - started:6.1f} s  {name}: {proof}; {behind_by:,} waited then", flush=True)
 
     def table(self, lost: Counter[str]) -> Iterable[str]:
         yield "| fault | times | acknowledged | lost | seconds until decided, at most |"
@@ -77,14 +78,15 @@ class Soak:
             yield f"| {name} | " + " | ".join(map(str, row)) + " |"
 
 
-def run(directory: Path, minutes: float, seed: int, at_least: int) -> bool:
+def run(directory: Path, minutes: float, seed: int, at_least: int, only: str) -> bool:
     poison = Poison()
+    chosen = {name: fault for name, fault in kinds(poison).items() if only in name}
     cluster = Cluster(directory)
     try:
         cluster.start()
         observer = Observer(cluster.webs["b1"].url, cluster.site.api_key, may_go=poison.may_go)
-        with cluster.load(writers=6, seed=seed, pause_s=0.005, extra=poison.extra) as load, observer:
-            soak = Soak(cluster, load, random.Random(seed), kinds(poison))
+        with cluster.load(seed=seed, pause_s=0.03, extra=poison.extra) as load, observer:
+            soak = Soak(cluster, load, random.Random(seed), chosen)
             until = time.monotonic() + minutes * 60
             while time.monotonic() < until:
                 soak.step(at_least)
@@ -114,10 +116,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=15.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="kinds of fault that have this in their name")
     parser.add_argument("--at-least", type=int, default=10_000)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="soak-") as directory:
-        is_good = run(Path(directory) / "cluster", given.minutes, given.seed, given.at_least)
+        is_good = run(Path(directory) / "cluster", given.minutes, given.seed, given.at_least, given.only)
     print("passed" if is_good else "FAILED")
     return 0 if is_good else 1
 

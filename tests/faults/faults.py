@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -48,7 +49,7 @@ def kill_all_web_processes(cluster: Cluster, load: Load) -> str:
         os.killpg(web.pid, signal.SIGKILL)
     for web in cluster.webs.values():
         web.wait()
-    assert not any(map(is_alive, pids))
+    wait_until(lambda: not any(map(is_alive, pids)), what="they are gone")
     for name in HOSTS:
         cluster.start_web(name)
     return f"{len(pids)} processes gone, {flying} rows under way"
@@ -156,9 +157,24 @@ def fill_redis(cluster: Cluster, load: Load) -> str:
         load.more(300)
         waiting = wait_until(cluster.waiting, what="rows wait for it")
         client.config_set("maxmemory", "0")
-    if not cluster.worker.is_running:
-        cluster.start_worker()  # what whoever runs it does
-    return f"refused with “{refused[:40]}…”, {waiting} rows waited"
+    ended = supervise_until_decided(cluster)
+    return f"refused with “{refused[:40]}…”, {waiting} rows waited, the worker ended {ended} times and was started again"
+
+
+def supervise_until_decided(cluster: Cluster) -> int:
+    """Start the worker again until what waits now is decided; how often it had ended.
+
+    Celery ends when its broker refuses to note what it has begun. So it is with whoever runs it to start it again.
+    """
+    newest, ended = cluster.last_numbers(), 0
+    deadline = time.monotonic() + 120
+    while not cluster.has_decided(newest):
+        assert time.monotonic() < deadline, "nothing gets into the archive"
+        if not cluster.worker.is_running:
+            ended += 1
+            cluster.start_worker()
+        time.sleep(0.1)
+    return ended
 
 
 def fail_redis_over(cluster: Cluster, load: Load) -> str:
