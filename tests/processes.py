@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -46,6 +47,13 @@ def clean_environment(**more: str) -> dict[str, str]:
     """This process's environment without what would configure a site, and with ``more``."""
     kept = {name: text for name, text in os.environ.items() if not name.startswith(("TRAJECTORIES_", "DJANGO_"))}
     return {name: text for name, text in kept.items() if name not in _SETTINGS} | more
+
+
+def _known_to(checkout: Path, environment: dict[str, str]) -> dict[str, str]:
+    """Without the settings that came after ``checkout``, which its code would refuse as unknown."""
+    fields = re.findall(r"^    (\w+): ", (checkout / "trajectories" / "conf.py").read_text(), re.MULTILINE)
+    known = {f"TRAJECTORIES_{name.upper()}" for name in fields}
+    return {name: text for name, text in environment.items() if name in known or not name.startswith("TRAJECTORIES_")}
 
 
 def group_lives(pgid: int) -> bool:
@@ -213,8 +221,16 @@ class Site:
     _numbers: Iterator[int] = field(default_factory=count)
 
     @classmethod
-    def make(cls, data_dir: Path, environment: dict[str, str]) -> Site:
+    def make(cls, data_dir: Path, environment: dict[str, str], *, checkout: Path = PROJECT) -> Site:
+        """Migrated, and with a tenant and a key, by the code of ``checkout``."""
         data_dir.mkdir()
+        site = cls.around(data_dir, environment)
+        site._provision(checkout)
+        return site
+
+    @classmethod
+    def around(cls, data_dir: Path, environment: dict[str, str]) -> Site:
+        """With the files that are in ``data_dir``; whose tenant and key they know is for the caller to say."""
         redis = OwnRedis(data_dir / "redis")
         basis = {
             "DJANGO_SETTINGS_MODULE": "trajectory_site.settings",
@@ -223,9 +239,7 @@ class Site:
             "REDIS_URL": redis.url,
             "PYTHONUNBUFFERED": "1",
         }
-        site = cls(data_dir, redis, clean_environment(**(basis | environment)))
-        site._provision()
-        return site
+        return cls(data_dir, redis, clean_environment(**(basis | environment)))
 
     def web(self, *, workers: int = 1, port: int | None = None, checkout: Path = PROJECT, **environment: str) -> Web:
         """A web server of this site; a second one shares outbox and archive with the first."""
@@ -266,12 +280,12 @@ class Site:
                 process.http.close()
         self.redis.stop()
 
-    def _provision(self) -> None:
+    def _provision(self, checkout: Path) -> None:
         script = (
             "import dataclasses, django, json; django.setup(); from trajectory_site.provision import provision;"
             "print(json.dumps(dataclasses.asdict(provision(known_key=None, admin_password='only for tests'))))"
         )
-        access = json.loads(self._run("-c", script))
+        access = json.loads(self._run("-c", script, checkout=checkout))
         self.tenant, self.api_key = access["tenant"], access["api_key"]
 
     def _run(self, *arguments: str, checkout: Path = PROJECT) -> str:
@@ -288,7 +302,8 @@ class Site:
 
     def _at(self, checkout: Path, environment: dict[str, str]) -> dict[str, str]:
         """The environment of a process that runs the code of ``checkout``."""
-        return self.environment | {"PYTHONPATH": str(checkout)} | environment
+        given = self.environment | {"PYTHONPATH": str(checkout)} | environment
+        return given if checkout == PROJECT else _known_to(checkout, given)
 
     def _log(self, name: str) -> Path:
         return self.data_dir / f"{name}{next(self._numbers)}.log"

@@ -55,7 +55,7 @@ class Verdict:
 class Cluster:
     """The processes of a site on two hosts."""
 
-    def __init__(self, directory: Path, **environment: str) -> None:
+    def __init__(self, directory: Path, *, checkout: Path = PROJECT, **environment: str) -> None:
         self._stack = ExitStack()
         self._postgres_files = self._stack.enter_context(servers.postgres_files())
         self.postgres_pid = 0
@@ -65,7 +65,8 @@ class Cluster:
             connection.execute("CREATE DATABASE site")
         self.database_url = urlsplit(self._postgres_files.url)._replace(path="/site").geturl()
         settings = {name: str(value) for name, value in _SETTINGS.items()}
-        self.site = Site.make(directory, settings | {"DATABASE_URL": self.database_url} | environment)
+        environment = settings | {"DATABASE_URL": self.database_url} | environment
+        self.site = Site.make(directory, environment, checkout=checkout)
         self._ports = {name: servers.free_port() for name in HOSTS}
         self.web_environment: dict[str, dict[str, str]] = {name: {} for name in HOSTS}
         self.outboxes = {host: directory / f"outbox-{host}.sqlite3" for host in HOSTS.values()}
@@ -73,11 +74,11 @@ class Cluster:
         self.worker: Process
         self.ledger = Ledger(directory / "ledger.jsonl")
 
-    def start(self, *, worker: bool = True) -> Cluster:
+    def start(self, *, worker: bool = True, checkout: Path = PROJECT) -> Cluster:
         with ThreadPoolExecutor() as pool:  # most of a start is waiting
-            started: list[Future[Process]] = [pool.submit(self.start_web, name) for name in HOSTS]
+            started: list[Future[Process]] = [pool.submit(self.start_web, name, checkout=checkout) for name in HOSTS]
             if worker:
-                started.append(pool.submit(self.start_worker))
+                started.append(pool.submit(self.start_worker, checkout=checkout))
         for one in started:
             one.result()
         return self

@@ -11,6 +11,7 @@ import pytest
 from tests.faults.cluster import HOSTS, Cluster
 from tests.faults.faults import Fault
 from tests.faults.load import Observer
+from tests.processes import PROJECT
 
 MINIMUM = 1_000
 
@@ -19,8 +20,8 @@ MINIMUM = 1_000
 def make_cluster(tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
     made: list[Cluster] = []
 
-    def make(**environment: str) -> Cluster:
-        made.append(Cluster(tmp_path / f"cluster{len(made)}", **environment))
+    def make(*, checkout: Path = PROJECT, **environment: str) -> Cluster:
+        made.append(Cluster(tmp_path / f"cluster{len(made)}", checkout=checkout, **environment))
         return made[-1]
 
     yield make
