@@ -1,0 +1,19 @@
+"""The earlier revision where it cannot be had."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.upgrade import earlier
+
+
+@pytest.mark.parametrize(("ci", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)])
+def test_a_clone_without_the_revision_skips_what_needs_it_and_fails_in_ci(
+    ci: str, outcome: type[BaseException], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CI", ci)
+    monkeypatch.setattr(earlier, "REVISION", "0" * 40)
+    with pytest.raises(outcome, match="revision 0000000 cannot be checked out here"):
+        earlier.check_out(tmp_path)
