@@ -158,7 +158,9 @@ def fill_redis(cluster: Cluster, load: Load) -> str:
         waiting = wait_until(cluster.waiting, what="rows wait for it")
         client.config_set("maxmemory", "0")
     ended = supervise_until_decided(cluster)
-    return f"refused with “{refused[:40]}…”, {waiting} rows waited, the worker ended {ended} times and was started again"
+    return (
+        f"refused with “{refused[:40]}…”, {waiting} rows waited, the worker ended {ended} times and was started again"
+    )
 
 
 def supervise_until_decided(cluster: Cluster) -> int:

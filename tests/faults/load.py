@@ -71,7 +71,7 @@ class Load:
         *,
         writers: int = 4,
         seed: int = 0,
-        pause_s: float = 0.02,
+        pause_s: float = 0.05,
         extra: Callable[[random.Random], dict[str, Any]] = lambda chance: {},
     ) -> None:
         self.ledger = ledger

@@ -81,7 +81,7 @@ def test_a_worker_that_was_away_for_long_finds_a_short_queue_and_the_outbox_shri
             f"{waiting} rows waited, {queued} messages; outbox {size >> 10} → {small >> 10} KiB, relay +{grown:.0f} MiB"
         )
 
-    judge("worker stopped for long", cluster, fault)
+    judge("worker stopped for long", cluster, fault, pause_s=0.01)
 
 
 def resident_mib(pid: int) -> float:
