@@ -231,6 +231,19 @@ def test_rows_that_were_pruned_before_it_saw_them_come_from_the_other_tiers(
     assert own.ids() == ids(record, later)
 
 
+def test_it_is_complete_after_rows_were_pruned_before_it_saw_them_also_where_its_host_takes_nothing_more(
+    archive_db: str, redis_tier: Redis, own: WebProcess
+) -> None:
+    persistence.rebuild()
+    beside = WebProcess(Path(own.conf.outbox_path), **QUICK)
+    assert own.list().is_complete
+    record = beside.record()
+    beside.persist()
+    beside.outbox.prune(2**62)
+    assert own.list().is_complete
+    assert own.ids() == [record.id]
+
+
 def test_what_the_archive_has_refused_goes_also_where_redis_cannot_say_so(archive_db: str, own: WebProcess) -> None:
     good, poison = own.record(), own.record()
     assert own.ids() == ids(good, poison)

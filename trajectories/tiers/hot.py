@@ -189,17 +189,20 @@ class HotCache:
             return sum(len(s.order) for s in self._shelves.values()), sum(s.size for s in self._shelves.values())
 
     def _follow_outbox(self) -> None:
-        with self._lock:
+        # Of one moment: else rows might come and go between what is read and what is said to be gone.
+        with self._lock, outbox().snapshot():
             before = self._seen_n
             while rows := outbox().rows_after(self._seen_n, _FOLLOW_CHUNK):
                 self._take(rows)
             # Rows were deleted that this process had not seen: what they said must come from elsewhere. Or some that it took in
             # were refused: what stands instead may be an older version.
-            quarantines = outbox().quarantines()
-            if outbox().pruned_n() > before or quarantines != self._quarantines:
+            quarantines, pruned_n = outbox().quarantines(), outbox().pruned_n()
+            if pruned_n > before or quarantines != self._quarantines:
                 self._quarantines = quarantines
                 for shelf in self._shelves.values():
                     shelf.is_filled = False
+            # Else it would miss them, and fill, at each read until this host takes something again.
+            self._seen_n = max(self._seen_n, pruned_n)
 
     def _take(self, rows: Sequence[Row]) -> None:
         for row in rows:
