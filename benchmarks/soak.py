@@ -85,7 +85,7 @@ def run(directory: Path, minutes: float, seed: int, at_least: int, only: str) ->
     try:
         cluster.start()
         observer = Observer(cluster.webs["b1"].url, cluster.site.api_key, may_go=poison.may_go)
-        with cluster.load(seed=seed, pause_s=0.03, extra=poison.extra) as load, observer:
+        with cluster.load(seed=seed, pause_s=0.03, max_lines=40, extra=poison.extra) as load, observer:
             soak = Soak(cluster, load, random.Random(seed), chosen)
             until = time.monotonic() + minutes * 60
             while time.monotonic() < until:

@@ -311,7 +311,7 @@ class Poison:
         wait_until(lambda: cluster.value(self._QUARANTINED) >= 20, 60, "quarantine")
         self._share = 0.0
         load.pause()
-        wait_until(lambda: not cluster.waiting(), 60, "everything is decided")
+        wait_until(lambda: not cluster.waiting(), 300, "everything is decided")
         refused = {row[0] for row in cluster.query("SELECT trajectory_id FROM trajectories_quarantined")}
         self._expect_gone(cluster, refused)
         cluster.execute(f"{self._TABLE} DROP CONSTRAINT refusal")

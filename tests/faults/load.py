@@ -72,6 +72,7 @@ class Load:
         writers: int = 4,
         seed: int = 0,
         pause_s: float = 0.05,
+        max_lines: int = 20,
         extra: Callable[[random.Random], dict[str, Any]] = lambda chance: {},
     ) -> None:
         self.ledger = ledger
@@ -81,7 +82,7 @@ class Load:
         self.refused: list[tuple[int, str | None]] = []
         """Answers other than 2xx: status and Retry-After."""
         self._headers = {"Authorization": f"Bearer {api_key}"}
-        self._pause_s, self._extra = pause_s, extra
+        self._pause_s, self._max_lines, self._extra = pause_s, max_lines, extra
         self._stopping = threading.Event()
         self._going = threading.Event()
         self._going.set()
@@ -141,7 +142,7 @@ class Load:
     def _step(self, http: httpx2.Client, chance: random.Random, mine: dict[UUID, bytes]) -> None:
         kind = chance.choices(("canonical", "dialect", "ndjson", "again"), (3, 2, 2, 3))[0]
         if kind == "ndjson":
-            sent = [self._record(chance, mine, "NDJSON line") for _ in range(chance.randint(2, 20))]
+            sent = [self._record(chance, mine, "NDJSON line") for _ in range(chance.randint(2, self._max_lines))]
             self._send(http, chance, b"\n".join(data for _, data in sent), NDJSON)
         else:
             sent = [self._again(chance, mine) if kind == "again" and mine else self._record(chance, mine, kind)]
