@@ -23,7 +23,7 @@ from redis.exceptions import RedisError
 
 from tests.processes import wait_until
 from tests.tiers.away import archive_away
-from tests.tiers.hosts import SECOND_US, TENANT, WebProcess, draft, expires_at_s, made, new_id
+from tests.tiers.hosts import SECOND_US, TENANT, WebProcess, draft, expires_at_s, made, new_id, taken
 from trajectories import persistence
 from trajectories.models import Phase, Quarantined, Tenant, Trajectory
 from trajectories.query import Query
@@ -103,7 +103,7 @@ def test_batches_leave_the_same_records_in_any_order_and_number_what_is_new_and_
     before: dict[UUID, Trajectory] = {}
     last_changed = 0
     for message in sent:
-        stored = mirror(message)
+        stored = mirror(message).stored
         after = rows(tenant)
         assert {one.id: one for one in stored} == {one.id: record_of(after[one.id]) for one in message}
         changed = {id_ for id_, row in after.items() if id_ not in before or visible(before[id_]) != visible(row)}
@@ -280,7 +280,7 @@ def test_a_record_that_the_archive_refuses_is_quarantined_alone_and_its_batch_go
     assert (kept.trajectory_id, kept.stamp, bytes(kept.body)) == (poison.id, poison.stamp, poison.body)
     assert kept.error
     versions = [(one.tenant, one.id, one.stamp) for one in [*good, poison]]
-    assert archive.decided(versions) == (set(versions[:-1]), set(versions[-1:]))
+    assert archive.decided(versions) == (set(versions[:-1]), set(versions[-1:]), set())
 
 
 def test_poison_that_is_sent_again_is_quarantined_once_and_a_good_version_after_it_is_taken(
@@ -305,7 +305,7 @@ def test_the_version_before_a_poisoned_one_stands_in_every_process_and_size_of_h
     shown = own.listed()
     assert elsewhere.listed() == shown
     bad = poisoned(good[1])
-    row = own.outbox.append([draft(good[1].id, known=good[1])._replace(body=bad.body, digest=bad.digest)])[0].row
+    row = taken(own.outbox.append([draft(good[1].id, known=good[1])._replace(body=bad.body, digest=bad.digest)]))[0].row
     assert own.retrieve(good[1].id).body == bad.body
     own.persist([row])
     assert own.waiting() == []
@@ -352,9 +352,9 @@ def test_poison_that_could_not_be_withdrawn_is_not_settled_so_that_it_comes_agai
     finally:
         redis_tier.config_set("min-replicas-to-write", "0")
     version = (TENANT, poison.id, poison.stamp)
-    assert archive.decided([version]) == (set(), set())
+    assert archive.decided([version]) == (set(), set(), set())
     persistence.persist([poison])
-    assert archive.decided([version]) == (set(), {version})
+    assert archive.decided([version]) == (set(), {version}, set())
     assert tier().find(TENANT, poison.id) is None
 
 

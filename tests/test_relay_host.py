@@ -18,7 +18,7 @@ from redis import Redis
 from tests.examples import body
 from tests.processes import wait_until
 from tests.tiers.forks import forked
-from tests.tiers.hosts import TENANT, draft, new_id
+from tests.tiers.hosts import TENANT, draft, new_id, taken
 from trajectories import ingest, persistence, relay
 from trajectories.record import Record, digest_of
 from trajectories.relay import HostLockTaken, Relay, RelayThread, host_lock
@@ -147,7 +147,9 @@ def test_what_the_archive_has_refused_is_settled_as_such_and_not_sent_again(
     configure(RESEND_AFTER_S=0.0)
     good, poison = draft(new_id()), draft(new_id())
     too_much = orjson.dumps(orjson.loads(poison.body) | {"total_cost_usd": 10**12})
-    rows = [one.row for one in outbox().append([good, poison._replace(body=too_much, digest=digest_of(too_much))])]
+    rows = [
+        one.row for one in taken(outbox().append([good, poison._replace(body=too_much, digest=digest_of(too_much))]))
+    ]
     persistence.persist([row.record for row in rows])
     working = Relay()
     working.step()

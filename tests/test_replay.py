@@ -208,7 +208,7 @@ def test_a_batch_is_left_alone_as_long_as_its_worker_may_be_at_it() -> None:
 def test_the_relay_has_left_batches_seen_to_by_one_task(
     redis_tier: Redis, celery_broker: str, settings: Settings
 ) -> None:
-    settings.TRAJECTORIES |= {"SETTLE_AFTER_S": 1.0}
+    settings.TRAJECTORIES |= {"SETTLE_AFTER_S": 60.0}
     persistence.rebuild()
     tier().open_batch([(TENANT, new_id())])
     with Redis.from_url(celery_broker) as broker:

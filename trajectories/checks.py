@@ -79,7 +79,11 @@ def _check_numbers(conf: Settings) -> _Found:
             yield _bad_number(f.name, value, f"It wants at least {least}.")
     if conf.resend_after_s == 0:
         yield _bad_number("resend_after_s", 0, "Every batch would be sent again at once, and for ever.")
-    for small, large in (("resend_after_s", "resend_max_s"), ("max_record_bytes", "max_request_bytes")):
+    for small, large in (
+        ("resend_after_s", "resend_max_s"),
+        ("max_record_bytes", "max_request_bytes"),
+        ("redis_ttl_s", "tombstone_keep_s"),  # else Redis could bring back what was deleted
+    ):
         if getattr(conf, large) < getattr(conf, small):
             yield _bad_number(large, getattr(conf, large), f"It wants at least {small.upper()}.")
 

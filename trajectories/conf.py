@@ -39,6 +39,10 @@ class Settings:
     redis_ttl_s: int = 90 * 24 * 3600
     """Life of a record in Redis, from its revision on."""
 
+    tombstone_keep_s: int = 365 * 24 * 3600
+    """How long a deleted id is known as deleted. Longer than any outbox, queue or spool can hold an old copy: one that comes
+    later than this is a new record."""
+
     redis_retry_s: float = 1.0
     """After Redis failed a read, how long reads go without asking it again."""
 

@@ -61,7 +61,7 @@ class Deleted:
     has_more: bool
 
 
-def delete(tenant: str, id_: UUID) -> Removed:
+def delete_one(tenant: str, id_: UUID) -> Removed:
     """Delete one id, for good. Repeating is safe, and completes what could not be done before.
 
     Raises:
@@ -117,7 +117,7 @@ def bury(tenant: str, ids: Sequence[UUID], removed: Removed | None = None) -> Re
     """Delete ``ids`` from every part; adds to ``removed`` and returns it.
 
     Raises:
-        DeletionIncomplete: 503; as in ``delete``.
+        DeletionIncomplete: 503; as in ``delete_one``.
     """
     removed = removed or Removed()
     removed.outbox += outbox().bury(tenant, ids)

@@ -6,13 +6,15 @@ TrajectoriesError
 ├── ScopeMissing            403  the key is good, but not for this
 ├── NotFound                404
 ├── MethodNotAllowed        405
+├── Deleted                 409  the id was deleted, and does not come back
 ├── TooLarge                413
 ├── UnsupportedMediaType    415
 └── Unavailable             503  a part that this answer needs is away; carries Retry-After
     ├── OutboxUnavailable        the record was not taken: full, or the disk refuses
     ├── KeyLookupUnavailable     the key is unknown here and the archive cannot be asked
     ├── ArchiveUnavailable       what was asked for lies below the hot cache
-    └── ExportBehind             earlier records of this host are not archived yet
+    ├── ExportBehind             earlier records of this host are not archived yet
+    └── DeletionIncomplete       a part that is away still has what was to be deleted
 """
 
 from __future__ import annotations
@@ -83,6 +85,12 @@ class MethodNotAllowed(TrajectoriesError):
     code = "method_not_allowed"
 
 
+class Deleted(TrajectoriesError):
+    status = 409
+    type = "conflict_error"
+    code = "deleted"
+
+
 class TooLarge(TrajectoriesError):
     status = 413
     type = "invalid_request_error"
@@ -116,3 +124,7 @@ class ArchiveUnavailable(Unavailable):
 
 class ExportBehind(Unavailable):
     code = "export_behind"
+
+
+class DeletionIncomplete(Unavailable):
+    code = "deletion_incomplete"

@@ -8,10 +8,10 @@ from uuid import UUID, uuid4, uuid5
 
 from trajectories import dialects, schema
 from trajectories.conf import read_settings
-from trajectories.exceptions import InvalidInput, TooLarge, TrajectoriesError
+from trajectories.exceptions import Deleted, InvalidInput, TooLarge, TrajectoriesError
 from trajectories.record import Record, digest_of
 from trajectories.tiers.hot import hot
-from trajectories.tiers.outbox import Appended, Draft, outbox
+from trajectories.tiers.outbox import Draft, outbox
 
 IDEMPOTENCY_NAMESPACE = UUID("0f2b8a3e-6a57-5c8e-8f43-0d9f4f1a7b60")
 
@@ -41,9 +41,14 @@ def record(tenant: str, data: bytes, *, idempotency_key: str | None = None) -> A
     Raises:
         InvalidInput: 400; every problem is in ``details``.
         TooLarge: 413.
+        Deleted: 409; the id was deleted, as far as this host knows.
         OutboxUnavailable: 503; nothing was taken.
     """
-    return _append([_draft(tenant, data, idempotency_key, 0)])[0]
+    draft = _draft(tenant, data, idempotency_key, 0)
+    accepted = _append([draft])[0]
+    if accepted is None:
+        raise _deleted(draft.id)
+    return accepted
 
 
 def record_many(tenant: str, lines: Iterable[bytes], *, idempotency_key: str | None = None) -> list[Line]:
@@ -53,20 +58,24 @@ def record_many(tenant: str, lines: Iterable[bytes], *, idempotency_key: str | N
         OutboxUnavailable: 503; nothing was taken.
     """
     drafts: dict[int, Draft] = {}
-    refused: dict[int, TrajectoriesError] = {}
+    outcomes: dict[int, Accepted | TrajectoriesError] = {}
     for index, line in enumerate(lines):
         if line.strip():
             try:
                 drafts[index] = _draft(tenant, line, idempotency_key, index)
             except (InvalidInput, TooLarge) as error:
-                refused[index] = error
-    accepted = dict(zip(drafts, _append(list(drafts.values())), strict=True))
-    return [
-        Line(index + 1, accepted[index].record.id, accepted[index])
-        if index in accepted
-        else Line(index + 1, None, refused[index])
-        for index in sorted({*accepted, *refused})
-    ]
+                outcomes[index] = error
+    for index, accepted in zip(drafts, _append(list(drafts.values())), strict=True):
+        outcomes[index] = accepted or _deleted(drafts[index].id)
+    return [Line(index + 1, _id_of(outcomes[index]), outcomes[index]) for index in sorted(outcomes)]
+
+
+def _id_of(outcome: Accepted | TrajectoriesError) -> UUID | None:
+    return outcome.record.id if isinstance(outcome, Accepted) else None
+
+
+def _deleted(id_: UUID) -> Deleted:
+    return Deleted(f"The trajectory {id_} was deleted and does not come back.", param="id")
 
 
 def _draft(tenant: str, data: bytes, idempotency_key: str | None, index: int) -> Draft:
@@ -85,9 +94,9 @@ def _new_id(tenant: str, idempotency_key: str | None, index: int) -> UUID:
     return uuid5(uuid5(IDEMPOTENCY_NAMESPACE, tenant), f"{index}:{idempotency_key}")
 
 
-def _append(drafts: Sequence[Draft]) -> list[Accepted]:
+def _append(drafts: Sequence[Draft]) -> list[Accepted | None]:
     if not drafts:
         return []
-    appended: list[Appended] = outbox().append(drafts)
-    hot().take([row for row, _ in appended])
-    return [Accepted(row.record, is_new) for row, is_new in appended]
+    appended = outbox().append(drafts)
+    hot().take([one.row for one in appended if one])
+    return [Accepted(one.row.record, one.is_new) if one else None for one in appended]

@@ -176,6 +176,28 @@ class Phase(models.Model):
         return self.phase_name
 
 
+class Tombstone(models.Model):
+    """A deleted id: no version of it is taken any more. ``seq`` was its place in exports, if it had one; ``changed`` is its deletion."""
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+", db_index=False)
+    trajectory_id = models.UUIDField()
+    stamp = models.BigIntegerField()
+    seq = models.BigIntegerField(null=True)
+    changed = models.BigIntegerField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant", "trajectory_id"], name="trajectories_buried_once"),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["tenant", "changed"], name="trajectories_buried_changed"),
+            models.Index(fields=["stamp"], name="trajectories_buried_stamp"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.trajectory_id)
+
+
 class Quarantined(_Version):
     """A version of a record that the archive refused, kept with the reason until somebody looks."""
 

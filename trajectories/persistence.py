@@ -15,7 +15,7 @@ from uuid import UUID
 from trajectories.conf import read_settings
 from trajectories.record import Record
 from trajectories.tiers import archive
-from trajectories.tiers.mirror import RefusedRecord, holds, mirror, quarantine, refused, release
+from trajectories.tiers.mirror import Gone, Mirrored, RefusedRecord, holds, mirror, quarantine, refused, release
 from trajectories.tiers.redis import REBUILDING, RedisError, RedisTier, redis_tier
 
 logger = logging.getLogger(__name__)
@@ -35,8 +35,13 @@ def persist(records: Sequence[Record]) -> None:
     tier = redis_tier()
     server = tier.server()
     batch = tier.open_batch(list(map(_key, records)))
-    held = dict(zip(map(_key, records), tier.merge(records, is_settled=False), strict=True))
-    stored = _mirror_or_quarantine(records)
+    tombstones = [record for record in records if record.is_tombstone]
+    tier.bury(tombstones)
+    alive = [record for record in records if not record.is_tombstone]
+    held = dict(zip(map(_key, alive), tier.merge(alive, is_settled=False), strict=True))
+    stored, deleted, _ = _mirror_or_quarantine(records)
+    # Of some of them Redis may not have known yet that they are deleted.
+    tier.bury(deleted)
     if tier.server() == server:
         # The archive has seen this id before, and Redis had not or in another order.
         stored = [r for r in stored if (r.stamp, r.digest, r.revision, r.recorded_at_us) != held[_key(r)]]
@@ -44,6 +49,15 @@ def persist(records: Sequence[Record]) -> None:
     if stored:
         tier.merge(stored, is_settled=True)
     tier.close_batch(batch)
+
+
+def bury(tombstones: Sequence[Record]) -> Gone:
+    """Delete ids from the archive, for good; what was removed there.
+
+    Raises:
+        archive.ArchiveError: the archive is away; the relay brings the tombstones later.
+    """
+    return mirror(tombstones).gone
 
 
 def settle() -> int:
@@ -108,6 +122,11 @@ def _rebuild(tier: RedisTier) -> int:
         tier.merge([record for _, record in page], is_settled=True)
         pk, count = page[-1][0], count + len(page)
         is_whole = is_whole and tier.hold_rebuild(REBUILD_CLAIM_S, is_begun=True)
+    pk, since = 0, round((time.time() - read_settings().tombstone_keep_s) * 1_000_000)
+    while buried := archive.buried_since(since, pk, _REBUILD_PAGE):
+        tier.bury([record for _, record in buried])
+        pk = buried[-1][0]
+        is_whole = is_whole and tier.hold_rebuild(REBUILD_CLAIM_S, is_begun=True)
     if is_whole and tier.hold_rebuild(REBUILD_CLAIM_S, is_begun=True):
         tier.begin_epoch(replication_id)
         logger.info("Redis rebuilt from the archive: %d records.", count)
@@ -116,16 +135,17 @@ def _rebuild(tier: RedisTier) -> int:
     return count
 
 
-def _mirror_or_quarantine(records: Sequence[Record]) -> list[Record]:
+def _mirror_or_quarantine(records: Sequence[Record]) -> Mirrored:
     """Only data errors bisect a batch; what stays alone with one is quarantined and leaves Redis."""
     try:
         return mirror(records)
     except RefusedRecord as error:
         if len(records) > 1:
             middle = len(records) // 2
-            return _mirror_or_quarantine(records[:middle]) + _mirror_or_quarantine(records[middle:])
+            one, other = _mirror_or_quarantine(records[:middle]), _mirror_or_quarantine(records[middle:])
+            return Mirrored(one.stored + other.stored, one.deleted + other.deleted, one.gone.plus(other.gone))
         logger.exception("Quarantined: %s of tenant %s.", records[0].id, records[0].tenant)
         # In this order: once it is in quarantine nobody sends it again, so nobody would withdraw it.
         redis_tier().withdraw(records[0], has_older=holds(records[0]))
         quarantine(records[0], str(error))
-        return []
+        return Mirrored([], [], Gone())

@@ -90,9 +90,10 @@ def retrieve(tenant: str, id_: UUID) -> Record:
         if not versions:
             raise ArchiveUnavailable("The record is not in the hot cache and the archive is away.") from error
         stored = None
-    if stored is None and not versions:
+    found = merge_all(stored, versions) if stored or versions else None
+    if found is None or found.is_tombstone:
         raise NotFound(f"There is no trajectory {id_}.", param="id")
-    return merge_all(stored, versions)
+    return found
 
 
 def stats(tenant: str, query: Query) -> dict[str, Any]:
@@ -130,7 +131,7 @@ def export(tenant: str, query: Query, *, after: UUID | None, has_end: bool) -> I
         ExportBehind: 503; earlier records of this host have not reached the archive within ``export_wait_s``.
         ArchiveUnavailable: 503. Later, in the middle, what the database raises ends the stream without its end.
     """
-    _wait_until_archived(tenant)
+    wait_until_archived(tenant)
     try:
         after_seq = 0 if after is None else archive.seq_of(tenant, after)
         if after_seq is None:
@@ -191,6 +192,8 @@ def _archived(tenant: str, view: View, query: Query, below: Position, count: int
 
 
 def _if_matching(query: Query, record: Record) -> Iterator[Record]:
+    if record.is_tombstone:
+        return
     if query.matches(record.recorded_at_us, facets_of(record.body)):
         yield record
 
@@ -269,13 +272,18 @@ def _from_redis(view: View, tenant: str, id_: UUID) -> Record | None:
 # Export.
 
 
-def _wait_until_archived(tenant: str) -> None:
+def wait_until_archived(tenant: str) -> None:
+    """Until every row of this host so far is archived.
+
+    Raises:
+        ExportBehind: 503; not within ``export_wait_s``.
+    """
     up_to_n = outbox().last_n()
     until = time.monotonic() + read_settings().export_wait_s
     while outbox().has_waiting(tenant, up_to_n):
         if time.monotonic() >= until:
             raise ExportBehind(
-                "Earlier records of this host have not reached the archive yet; an export would lack them."
+                "Earlier records of this host have not reached the archive yet; this answer would lack them."
             )
         time.sleep(_WAIT_S)
 

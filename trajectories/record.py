@@ -31,6 +31,8 @@ class Record:
     ``stamp`` orders versions (microseconds since 1970); a repeat of the same body advances it alone. ``revision`` is the
     stamp at which this body was first accepted, ``recorded_at_us`` the one at which the id was. ``body`` is canonical JSON
     without these two; ``json()`` has them. ``digest`` is over ``body``, in hex.
+
+    A *tombstone* is a version without a body: the id was deleted, for good.
     """
 
     tenant: str
@@ -50,9 +52,18 @@ class Record:
     def position(self) -> Position:
         return Position(self.recorded_at_us, self.id)
 
+    @property
+    def is_tombstone(self) -> bool:
+        return not self.body
+
     def json(self) -> bytes:
         """The record as API, list and export show it."""
         return b'%s,"recorded_at":"%b","revision":%d}' % (self.body[:-1], rfc3339(self.recorded_at_us), self.revision)
+
+
+def tombstone(tenant: str, id_: UUID, stamp: int) -> Record:
+    """The version that says that an id was deleted."""
+    return Record(tenant, id_, stamp, "", stamp, stamp, b"")
 
 
 def digest_of(body: bytes) -> str:
@@ -67,7 +78,7 @@ def rfc3339(us: int) -> bytes:
 
 
 def merge(known: Record | None, incoming: Record, *, is_settled: bool) -> Record:
-    """What stands when ``incoming`` meets ``known``, in every tier.
+    """What stands when ``incoming`` meets ``known``, in every tier. A tombstone does, whatever the stamps.
 
     Body, stamp and ``recorded_at_us`` come out the same in every order of arrival. ``revision`` need not where a body comes
     back after another one (A, B, A): then that of the archive stands, and goes back to the other tiers.
@@ -77,6 +88,8 @@ def merge(known: Record | None, incoming: Record, *, is_settled: bool) -> Record
     """
     if known is None:
         return incoming
+    if known.is_tombstone or incoming.is_tombstone:
+        return known if known.is_tombstone else incoming
     recorded_at_us = min(known.recorded_at_us, incoming.recorded_at_us)
     if incoming.rank < known.rank:
         return replace(known, recorded_at_us=recorded_at_us)

@@ -10,9 +10,11 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any
 
@@ -65,6 +67,20 @@ def _version(row: Row) -> archive.Version:
     return row.record.tenant, row.record.id, row.record.stamp
 
 
+def settle(versions: Mapping[int, archive.Version]) -> archive.Decided:
+    """Note in the outbox what the archive has decided of these rows, by their numbers."""
+    decided = archive.decided(list(versions.values()))
+    for tenant, of_tenant in groupby(sorted(decided.deleted), key=itemgetter(0)):
+        # This host may not have known: then its processes hear of it by the row that this appends.
+        outbox().bury(tenant, [id_ for _, id_, _ in of_tenant])
+    if any(decided):
+        outbox().settle(
+            [n for n, version in versions.items() if version in decided.confirmed | decided.deleted],
+            [n for n, version in versions.items() if version in decided.refused],
+        )
+    return decided
+
+
 class Relay:
     """What is under way between this host's outbox and the archive. Its memory is bounded by batches_in_flight."""
 
@@ -114,16 +130,14 @@ class Relay:
         for batch in due:
             batch.look_again(now)
         versions = {n: _version(row) for batch in due for n, row in batch.rows.items()}
-        confirmed, refused = archive.decided(list(versions.values())) if versions else (set(), set())
-        if confirmed or refused:
-            outbox().settle(
-                [n for n, version in versions.items() if version in confirmed],
-                [n for n, version in versions.items() if version in refused],
-            )
-        for _, _, stamp in confirmed:
+        if not versions:
+            return
+        decided = settle(versions)
+        for _, _, stamp in decided.confirmed:
             metrics.confirm_seconds.observe(max(0, now_us() - stamp) / 1_000_000)
+        all_decided = decided.confirmed | decided.refused | decided.deleted
         for batch in due:
-            batch.rows = {n: row for n, row in batch.rows.items() if versions[n] not in confirmed | refused}
+            batch.rows = {n: row for n, row in batch.rows.items() if versions[n] not in all_decided}
         self._batches = [batch for batch in self._batches if batch.rows]
 
     def _resend(self) -> None:
@@ -166,6 +180,7 @@ class Relay:
             keep_us = round(self._conf.outbox_keep_confirmed_s * 1_000_000)
             while outbox().prune(now_us() - keep_us):
                 pass
+            outbox().forget_tombstones(now_us() - self._conf.tombstone_keep_s * 1_000_000)
 
     def _tend_redis(self) -> None:
         if time.monotonic() - self._redis_checked_at < _REDIS_CHECK_EVERY_S:

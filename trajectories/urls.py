@@ -21,9 +21,21 @@ class Router(SimpleRouter):
     """Actions under our own names; no trailing slash."""
 
     routes = [  # noqa: RUF012  as SimpleRouter has it
-        Route(r"^{prefix}$", {"get": "list", "post": "record"}, "{basename}-list", detail=False, initkwargs={}),
+        Route(
+            r"^{prefix}$",
+            {"get": "list", "post": "record", "delete": "delete_matching"},
+            "{basename}-list",
+            detail=False,
+            initkwargs={},
+        ),
         DynamicRoute(r"^{prefix}/{url_path}$", "{basename}-{url_name}", detail=False, initkwargs={}),
-        Route(r"^{prefix}/{lookup}$", {"get": "retrieve"}, "{basename}-detail", detail=True, initkwargs={}),
+        Route(
+            r"^{prefix}/{lookup}$",
+            {"get": "retrieve", "delete": "delete_one"},
+            "{basename}-detail",
+            detail=True,
+            initkwargs={},
+        ),
     ]
 
 

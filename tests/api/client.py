@@ -92,7 +92,7 @@ def error(response: Any, status: int, code: str) -> ErrorObject:
 def archive_all() -> list[Record]:
     """Do the relay's and the worker's part for what waits in the outbox."""
     rows = outbox().waiting(0, 10_000)
-    stored = mirror([row.record for row in rows])
+    stored = mirror([row.record for row in rows]).stored
     outbox().settle([row.n for row in rows])
     return stored
 

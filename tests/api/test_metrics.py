@@ -17,7 +17,7 @@ from pytest_django import Settings
 from tests.api.client import PATH, error, posted
 from tests.examples import REFERENCE, body
 from tests.processes import Site, Web, wait_until
-from tests.tiers.hosts import draft, new_id
+from tests.tiers.hosts import draft, new_id, taken
 from trajectories.api import health
 from trajectories.tiers.outbox import Outbox, outbox
 
@@ -39,14 +39,14 @@ def unprobed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_record_of_an_outbox_is_counted_in_one_state() -> None:
-    rows = [outbox().append([draft(new_id())])[0].row.n for _ in range(5)]
+    rows = [taken(outbox().append([draft(new_id())]))[0].row.n for _ in range(5)]
     outbox().settle(rows[:2], rows[2:3])
     outbox().settle(rows[:2])  # another relay, a moment later
     outbox().prune(2**62)
     outbox().count_sent(5, is_again=False)
     outbox().count_sent(2, is_again=True)
     counts = outbox().counts()
-    assert counts[:6] == (5, 5, 2, 2, 1, 2)
+    assert counts[:7] == (5, 5, 2, 2, 1, 0, 2)
     assert counts.oldest_waiting_us
     assert counts.max_bytes > counts.bytes > 0
 
@@ -54,7 +54,7 @@ def test_every_record_of_an_outbox_is_counted_in_one_state() -> None:
 def test_a_file_of_the_release_before_is_taken_over_with_its_counts(tmp_path: Path) -> None:
     path = tmp_path / "old.sqlite3"
     old = Outbox(str(path), synchronous="NORMAL", max_bytes=2**30)
-    rows = [old.append([draft(new_id())])[0].row.n for _ in range(6)]
+    rows = [taken(old.append([draft(new_id())]))[0].row.n for _ in range(6)]
     old.settle(rows[:3], rows[3:4])
     old.prune(2**62)
     with closing(sqlite3.connect(path)) as db:

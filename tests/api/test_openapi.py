@@ -8,16 +8,21 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
 
 import orjson
 import pytest
 from django.test import Client
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
+from redis import Redis
 
-from tests.api.client import ID, JSON, NDJSON, PATH, archive_all, client_of, error, exported, issue, post
+from tests.api.client import ID, JSON, NDJSON, PATH, archive_all, client_of, error, exported, issue, number, post
 from tests.examples import CAMEL, REFERENCE, body, phase
+from trajectories.models import SCOPES
 from trajectories.query import FILTERS
+from trajectories.tiers.outbox import outbox
 
 WithoutTables = Callable[..., AbstractContextManager[None]]
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
@@ -64,6 +69,8 @@ def test_the_operations_have_the_verbs_of_every_other_layer(document: dict[str, 
         "list": ("GET", PATH),
         "stats": ("GET", f"{PATH}/stats"),
         "export": ("GET", f"{PATH}/export"),
+        "delete_one": ("DELETE", f"{PATH}/{{id}}"),
+        "delete_matching": ("DELETE", PATH),
         "retrieve": ("GET", f"{PATH}/{{id}}"),
     }
 
@@ -129,23 +136,29 @@ def test_every_line_of_an_export_is_a_stored_trajectory(document: dict[str, Any]
 
 
 @pytest.fixture
-def refusals(north: Client, without_tables: WithoutTables) -> Callable[[str, str, int], Any]:
+def refusals(north: Client, without_tables: WithoutTables, redis_tier: Redis) -> Callable[[str, str, int], Any]:
     """Brings an operation to answer with a status."""
-    client_without_scope = client_of(issue(scopes="admin")[1])
+    everything, reader = client_of(issue(scopes=" ".join(SCOPES))[1]), client_of(issue(scopes="read")[1])
+    admin = client_of(issue(scopes="admin")[1])
 
     def call(method: str, path: str, client: Client, **parameters: str) -> Any:
         address = path.replace("{id}", ID)
-        return post(client, b"{") if method == "post" else client.get(address, parameters)
+        if method == "post":
+            return post(client, b"{")
+        return client.generic(method.upper(), f"{address}?{urlencode(parameters)}")
 
     def refuse(method: str, path: str, status: int) -> Any:
         if status == 400:
-            return call(method, path, north, nonsense="1")
+            return call(method, path, everything, nonsense="1")
         if status == 401:
             return call(method, path, Client())
         if status == 403:
-            return call(method, path, client_without_scope)
+            return call(method, path, reader if method in ("post", "delete") or "export" in path else admin)
         if status == 404:
-            return call(method, path, north)
+            return call(method, path, everything)
+        if status == 409:
+            outbox().bury("north", [UUID(number(1))])
+            return post(north, body(id=number(1)))
         if status == 413:
             return post(north, b" " * (1024**2 + 1))
         if status == 415:
@@ -169,4 +182,4 @@ def test_every_documented_error_can_happen_and_has_the_documented_body(
                 error(response, int(status), response.json()["error"]["code"])
                 validator(document, documented["content"][JSON]["schema"]).validate(response.json())
                 tried += 1
-    assert tried == 6 + 4 + 4 + 4 + 5
+    assert tried == 7 + 4 + 4 + 4 + 5 + 5 + 4

@@ -18,14 +18,13 @@ import trajectories.conf
 import trajectories.tiers.hot
 import trajectories.tiers.outbox
 from tests.examples import body
-from trajectories import ingest, persistence, reads
+from trajectories import deletion, ingest, persistence, reads, relay
 from trajectories.conf import read_settings
 from trajectories.query import Query
 from trajectories.record import Position, Record, digest_of
 from trajectories.schema import canonical, parse
-from trajectories.tiers import archive
 from trajectories.tiers.hot import HotCache
-from trajectories.tiers.outbox import Draft, Outbox, Row
+from trajectories.tiers.outbox import Appended, Draft, Outbox, Row
 
 TENANT = "alice"
 SECOND_US = 1_000_000
@@ -122,6 +121,10 @@ class WebProcess:
             window: dict[str, Any] = reads.stats(tenant, query)["window"]
             return window
 
+    def delete(self, id_: UUID, *, tenant: str = TENANT) -> deletion.Removed:
+        with self.at_work():
+            return deletion.delete_one(tenant, id_)
+
     # What relay and worker do with what it has taken.
 
     def waiting(self) -> builtins.list[Row]:
@@ -136,15 +139,17 @@ class WebProcess:
 
     def settle(self, rows: Sequence[Row]) -> None:
         """Confirm or quarantine what the archive has decided."""
-        versions = {row.n: (row.record.tenant, row.record.id, row.record.stamp) for row in rows}
-        confirmed, refused = archive.decided(list(versions.values()))
-        self.outbox.settle(
-            [n for n, version in versions.items() if version in confirmed],
-            [n for n, version in versions.items() if version in refused],
-        )
+        with self.at_work():
+            relay.settle({row.n: (row.record.tenant, row.record.id, row.record.stamp) for row in rows})
 
 
 _numbers = count(1)
+
+
+def taken(appended: Sequence[Appended | None]) -> list[Appended]:
+    """What an append returned, all of which was taken."""
+    assert None not in appended
+    return [one for one in appended if one]
 
 
 def expires_at_s(client: Redis, one: Record) -> int:

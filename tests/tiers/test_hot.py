@@ -16,7 +16,7 @@ from redis import Redis
 
 from tests.routing import ArchiveRouter
 from tests.tiers.away import archive_away
-from tests.tiers.hosts import TENANT, WebProcess, draft, made, new_id
+from tests.tiers.hosts import TENANT, WebProcess, draft, made, new_id, taken
 from trajectories import persistence
 from trajectories.exceptions import ArchiveUnavailable, NotFound
 from trajectories.query import parse_query
@@ -54,7 +54,9 @@ def test_of_10_001_records_it_holds_10_000_and_list_and_stats_answer_for_all(
 ) -> None:
     persistence.rebuild()
     own.list()
-    records = [one.row.record for one in own.outbox.append([draft(new_id(), project="p") for _ in range(10_001)])]
+    records = [
+        one.row.record for one in taken(own.outbox.append([draft(new_id(), project="p") for _ in range(10_001)]))
+    ]
     own.persist(own.waiting()[:100])
     if is_cold:
         own.restart()
@@ -202,7 +204,7 @@ def test_a_process_knows_what_it_has_taken_itself_without_reading_it_back(archiv
     own.list()
     with own.at_work():
         before = hot()._seen_n
-        row = outbox().append([draft(new_id())])[0].row
+        row = taken(outbox().append([draft(new_id())]))[0].row
         hot().take([row])
         assert hot().known(TENANT, row.record.id) == row.record
         assert hot()._seen_n == before + 1

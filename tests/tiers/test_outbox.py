@@ -20,7 +20,7 @@ import pytest
 import trajectories.tiers.outbox
 from tests.processes import PROJECT, clean_environment, wait_until
 from tests.tiers.forks import exit_code_of_child
-from tests.tiers.hosts import SECOND_US, TENANT, draft, made, new_id
+from tests.tiers.hosts import SECOND_US, TENANT, draft, made, new_id, taken
 from trajectories.exceptions import OutboxUnavailable
 from trajectories.tiers.hot import HIGHEST
 from trajectories.tiers.outbox import Outbox, Row, outbox
@@ -40,7 +40,7 @@ def opened(path: Path, *, max_bytes: int = 2**30) -> Outbox:
 
 
 def append(outbox: Outbox, id_: UUID | None = None, **fields: Any) -> Row:
-    return outbox.append([draft(id_ or new_id(), **fields)])[0].row
+    return taken(outbox.append([draft(id_ or new_id(), **fields)]))[0].row
 
 
 def all_rows(outbox: Outbox) -> list[Row]:
@@ -102,7 +102,7 @@ def test_an_id_is_as_old_as_the_oldest_version_that_process_or_outbox_know(path:
 def test_new_is_what_neither_the_outbox_nor_the_process_knew(path: Path) -> None:
     outbox, known = opened(path), made(new_id(), 5)
     fresh = draft(new_id())
-    assert [appended.is_new for appended in outbox.append([fresh, fresh, draft(known.id, known=known)])] == [
+    assert [one.is_new for one in taken(outbox.append([fresh, fresh, draft(known.id, known=known)]))] == [
         True,
         False,
         False,
@@ -149,7 +149,7 @@ def test_threads_that_wait_for_the_disk_share_one_commit_and_each_gets_its_own_r
             wait_until(lambda: len(outbox._waiters) == len(others), what="the others wait for the first")
         results = [future.result() for future in (first, *others)]
     assert file.commits == 2
-    for group, result in zip(groups, results, strict=True):
+    for group, result in zip(groups, map(taken, results), strict=True):
         assert [appended.row.record.id for appended in result] == [one.id for one in group]
         assert [appended.row.n - result[0].row.n for appended in result] == list(range(len(group)))
     rows = all_rows(outbox)
@@ -181,7 +181,7 @@ def fill(outbox: Outbox) -> list[Row]:
     while True:
         drafts = [draft(new_id(), error=ONE_KIB) for _ in range(50)]
         try:
-            rows += [appended.row for appended in outbox.append(drafts)]
+            rows += [appended.row for appended in taken(outbox.append(drafts))]
         except OutboxUnavailable:
             with pytest.raises(OutboxUnavailable) as refusal:
                 outbox.append(drafts)
@@ -223,7 +223,7 @@ def test_every_row_of_a_full_outbox_can_be_settled(path: Path) -> None:
     for group in (20, 1):  # to the last byte
         with suppress(OutboxUnavailable):
             while True:
-                rows += [appended.row for appended in outbox.append([draft(new_id()) for _ in range(group)])]
+                rows += [one.row for one in taken(outbox.append([draft(new_id()) for _ in range(group)]))]
     outbox.settle([row.n for row in rows[1:]], [rows[0].n])
     assert len(rows) > 2_000
     assert outbox.waiting(0, 1) == []
@@ -289,7 +289,7 @@ def test_of_what_waits_below_a_position_each_id_comes_once_with_its_newest_versi
 
 def test_what_waits_is_read_to_its_end_also_if_it_is_more_than_a_page(path: Path) -> None:
     outbox = opened(path)
-    rows = [appended.row for appended in outbox.append([draft(new_id()) for _ in range(450)])]
+    rows = [one.row for one in taken(outbox.append([draft(new_id()) for _ in range(450)]))]
     assert list(outbox.waiting_below(TENANT, HIGHEST)) == [row.record for row in reversed(rows)]
     assert len(outbox.waiting_versions(TENANT, [row.record.id for row in rows])) == 450
     assert len(outbox.waiting_ids(TENANT)) == 450
@@ -410,7 +410,7 @@ def test_rows_stay_for_a_while_after_they_are_settled_and_as_long_as_they_wait(
 
 def test_the_file_shrinks_after_its_rows_are_gone(path: Path) -> None:
     outbox = opened(path)
-    rows = [appended.row for appended in outbox.append([draft(new_id(), error=10 * ONE_KIB) for _ in range(600)])]
+    rows = [one.row for one in taken(outbox.append([draft(new_id(), error=10 * ONE_KIB) for _ in range(600)]))]
     outbox.settle([row.n for row in rows])
 
     def size() -> int:

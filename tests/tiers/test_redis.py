@@ -20,7 +20,7 @@ from redis import Redis
 from tests.processes import OwnRedis
 from tests.tiers.hosts import SECOND_US, TENANT, expires_at_s, made, made_body, new_id
 from trajectories.conf import read_settings
-from trajectories.record import Record, digest_of, merge
+from trajectories.record import Record, digest_of, merge, tombstone
 from trajectories.tiers.redis import REBUILDING, Change, FeedMark, RedisTier
 from trajectories.tiers.redis import redis_tier as tier_of_settings
 
@@ -332,7 +332,7 @@ def test_one_rebuild_at_a_time_is_claimed_and_one_that_was_wiped_away_is_noticed
 # What it asks of the server.
 
 COMMANDS_OF_REDIS_6_2 = {
-    "auth", "client|setinfo", "client", "del", "eval", "evalsha", "expireat", "flushdb", "get", "hdel", "hget", "hmget",
+    "auth", "client|setinfo", "client", "del", "eval", "evalsha", "expireat", "flushdb", "get", "hdel", "hexists", "hget", "hmget",
     "hset", "info", "incr", "keys", "ping", "script", "script|exists", "script|load", "select", "set", "zadd", "zcard",
     "zrange", "zrangebyscore", "zrem", "zremrangebyrank", "zrevrange", "zscore", "command", "hello", "config|resetstat",
     "config",
@@ -346,6 +346,7 @@ def use_everything(client: Redis) -> None:
     tier.merge(records, is_settled=False)
     tier.merge(records, is_settled=True)
     tier.withdraw(records[0], has_older=False)
+    tier.bury([tombstone(TENANT, records[1].id, NOW_US)])
     tier.changes(TENANT, mark)
     tier.changes(TENANT, tier.mark(TENANT)._replace(sequence=4))
     client.delete(*client.keys(f"*{records[4].id}"))

@@ -53,6 +53,34 @@ class LineResult(_Answer):
     error: ErrorObject | None = None
 
 
+class RemovedCounts(_Answer):
+    """Records that a deletion found in each part: a record is usually in several."""
+
+    outbox: int = Field(description="Rows of this host's outbox.")
+    redis: int
+    archive: int
+    quarantine: int = Field(description="Versions that the archive had refused.")
+
+
+class DeletedTrajectory(_Answer):
+    id: UUID
+    deleted: Literal[True]
+    removed: RemovedCounts
+
+
+class MatchingTrajectories(_Answer):
+    """What a dry run found."""
+
+    count: int
+    token: str = Field(description="For the call that deletes them; good for an hour, for these filters.")
+
+
+class DeletedTrajectories(_Answer):
+    deleted: int
+    has_more: bool = Field(description="There are more than one call deletes; the same call again goes on.")
+    removed: RemovedCounts
+
+
 class RecordedLines(_Answer):
     accepted: int
     refused: int

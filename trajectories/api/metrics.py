@@ -32,6 +32,7 @@ _COUNTERS = {
     "resent": "Records handed over again because the archive had not confirmed them in time.",
     "confirmed": "Records that the archive has.",
     "quarantined": "Records that the archive has refused.",
+    "deleted": "Records that were waiting when their id was deleted, late copies from elsewhere included.",
 }
 
 

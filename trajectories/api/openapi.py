@@ -34,6 +34,7 @@ _ERRORS = {
     401: "No API key, or one that is unknown, revoked or expired.",
     403: "The API key lacks the scope.",
     404: "The tenant has no such trajectory.",
+    409: "The id was deleted, and does not come back.",
     413: "A record or the request is too large.",
     415: "Another Content-Type than the two, or a Content-Encoding.",
     503: "A part that this answer needs is away; Retry-After says when to come again.",
@@ -127,7 +128,7 @@ def _record() -> dict[str, Any]:
             200: OpenApiResponse(answer, description=f"{stored} This host knew the id already; or NDJSON was sent."),
             201: OpenApiResponse(bodies.StoredTrajectory, description=f"{stored} This host had not known the id."),
         }
-        | _errors(400, 401, 403, 413, 415, 503),
+        | _errors(400, 401, 403, 409, 413, 415, 503),
     }
 
 
@@ -180,7 +181,41 @@ def _export() -> dict[str, Any]:
     }
 
 
-_OPERATIONS = {"record": _record, "list": _list, "retrieve": _retrieve, "stats": _stats, "export": _export}
+def _delete_one() -> dict[str, Any]:
+    return {
+        "summary": "Delete",
+        "description": "For good: from outbox, Redis, archive and quarantine; the id is not taken again. Repeating is safe. 503 names the"
+        " part that is away and still has it.",
+        "parameters": [OpenApiParameter("id", {"type": "string", "format": "uuid"}, OpenApiParameter.PATH)],
+        "responses": {200: bodies.DeletedTrajectory} | _errors(400, 401, 403, 404, 503),
+    }
+
+
+def _delete_matching() -> dict[str, Any]:
+    answer = _one_of("DeletionAnswer", bodies.MatchingTrajectories, bodies.DeletedTrajectories)
+    return {
+        "summary": "Delete by filters",
+        "description": "First with dry_run=1, which counts and gives a token; then with the same filters and the token. What has come or"
+        " was revised since the dry run stays. At least one filter is needed.",
+        "filters": False,
+        "parameters": [
+            *map(_filter, FILTERS.items()),
+            _parameter("dry_run", {"type": "string", "enum": ["0", "1"], "default": "0"}, "Count, delete nothing."),
+            _parameter("token", {"type": "string"}, "Of the dry run."),
+        ],
+        "responses": {200: answer} | _errors(400, 401, 403, 503),
+    }
+
+
+_OPERATIONS = {
+    "record": _record,
+    "list": _list,
+    "retrieve": _retrieve,
+    "stats": _stats,
+    "export": _export,
+    "delete_one": _delete_one,
+    "delete_matching": _delete_matching,
+}
 
 
 def _one_of(name: str, *models: Any) -> PolymorphicProxySerializer:

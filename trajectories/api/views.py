@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +20,7 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.viewsets import ViewSet
 
-from trajectories import ingest, metrics, reads
+from trajectories import deletion, ingest, metrics, reads
 from trajectories.api.errors import error_object, error_response
 from trajectories.api.keys import Caller, authenticate
 from trajectories.api.openapi import AutoSchema, documented
@@ -45,7 +46,15 @@ MAX_LINE_DETAILS = 10
 MAX_IDEMPOTENCY_KEY = 255
 _READ_CHUNK = 64 * 1024
 _NO_ACTION = ("none", "other", "405")
-_SCOPES = {"record": "record", "list": "read", "retrieve": "read", "stats": "read", "export": "export"}
+_SCOPES = {
+    "record": "record",
+    "list": "read",
+    "retrieve": "read",
+    "stats": "read",
+    "export": "export",
+    "delete_one": "admin",
+    "delete_matching": "admin",
+}
 
 
 class AnyAccept(BaseContentNegotiation):
@@ -71,7 +80,7 @@ class TrajectoryViewSet(ViewSet):
     versioning_class = None
     schema = AutoSchema()
     lookup_field = "id"
-    http_method_names = ["get", "head", "post"]  # noqa: RUF012  a list, as View has it
+    http_method_names = ["get", "head", "post", "delete"]  # noqa: RUF012  a list, as View has it
 
     caller: Caller
 
@@ -143,11 +152,7 @@ class TrajectoryViewSet(ViewSet):
     def retrieve(self, request: Request, id: str) -> HttpResponse:  # noqa: A002  the name in the URL
         """One trajectory."""
         self._parameters(())
-        try:
-            known_id = UUID(id)
-        except ValueError:
-            raise NotFound("There is no such trajectory; ids are UUIDs.", param="id") from None
-        return HttpResponse(reads.retrieve(self.caller.tenant, known_id).json(), content_type=JSON)
+        return HttpResponse(reads.retrieve(self.caller.tenant, _known_id(id)).json(), content_type=JSON)
 
     @documented("stats")
     @action(detail=False, methods=["get"])
@@ -164,6 +169,30 @@ class TrajectoryViewSet(ViewSet):
         after, has_end = _after(given.pop("after", None)), _flag("end", given.pop("end", "0"))
         lines = reads.export(self.caller.tenant, parse_query(given), after=after, has_end=has_end)
         return StreamingHttpResponse(lines, content_type=NDJSON)
+
+    @documented("delete_one")
+    def delete_one(self, request: Request, id: str) -> HttpResponse:  # noqa: A002  the name in the URL
+        """Delete one trajectory, for good."""
+        self._parameters(())
+        known_id = _known_id(id)
+        removed = deletion.delete_one(self.caller.tenant, known_id)
+        answer = {"id": known_id, "deleted": True, "removed": asdict(removed)}
+        return HttpResponse(orjson.dumps(answer), content_type=JSON)
+
+    @documented("delete_matching")
+    def delete_matching(self, request: Request) -> HttpResponse:
+        """Delete every trajectory that the filters find, after a dry run."""
+        given = self._parameters((*FILTERS, "dry_run", "token"))
+        is_dry, token = _flag("dry_run", given.pop("dry_run", "0")), given.pop("token", "")
+        if not given:
+            raise InvalidInput("Name at least one filter; everything is not deleted at once.", code="filter_required")
+        query = parse_query(given)
+        if is_dry:
+            found = deletion.matching(self.caller.tenant, query, given)
+            return HttpResponse(orjson.dumps({"count": found.count, "token": found.token}), content_type=JSON)
+        deleted = deletion.delete_matching(self.caller.tenant, query, given, token)
+        answer = {"deleted": deleted.count, "has_more": deleted.has_more, "removed": asdict(deleted.removed)}
+        return HttpResponse(orjson.dumps(answer), content_type=JSON)
 
     def _parameters(self, allowed: Any) -> dict[str, str]:
         return parameters(self.request._request.GET.lists(), allowed=allowed)
@@ -244,6 +273,13 @@ def _idempotency_key(request: HttpRequest) -> str | None:
     if key is not None and len(key) > MAX_IDEMPOTENCY_KEY:
         raise InvalidInput(f"Idempotency-Key may have {MAX_IDEMPOTENCY_KEY} characters.", param="Idempotency-Key")
     return key
+
+
+def _known_id(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise NotFound("There is no such trajectory; ids are UUIDs.", param="id") from None
 
 
 def _limit(text: str | None) -> int:

@@ -14,9 +14,9 @@ from django.db.models.functions import StrIndex
 from django.db.models.lookups import GreaterThan
 
 from trajectories.conf import read_settings
-from trajectories.models import Phase, Quarantined, Trajectory
+from trajectories.models import Phase, Quarantined, Tombstone, Trajectory
 from trajectories.query import Condition, Query
-from trajectories.record import Position, Record
+from trajectories.record import Position, Record, tombstone
 from trajectories.stats import (
     MEASURES,
     PHASE_KEY,
@@ -52,20 +52,47 @@ class Exported(NamedTuple):
 # What the relay and the persist side ask; the database that is written to answers.
 
 
-def decided(versions: Sequence[Version]) -> tuple[set[Version], set[Version]]:
-    """Which of ``versions`` the archive has or has passed, and which it has refused."""
+class Decided(NamedTuple):
+    """Versions that the archive has or has passed, that it has refused, and whose ids are deleted; no two overlap."""
+
+    confirmed: set[Version]
+    refused: set[Version]
+    deleted: set[Version]
+
+
+def decided(versions: Sequence[Version]) -> Decided:
+    """What the archive says of those of ``versions`` of which it knows."""
     confirmed: set[Version] = set()
     refused: set[Version] = set()
+    deleted: set[Version] = set()
     for tenant, group in groupby(sorted(versions), key=lambda version: version[0]):
         wanted = list(group)
         ids = {id_ for _, id_, _ in wanted}
         stored = Trajectory.objects.using(_write_alias()).filter(tenant=tenant, trajectory_id__in=ids)
         stamps = dict(stored.values_list("trajectory_id", "stamp"))
+        buried = Tombstone.objects.using(_write_alias()).filter(tenant=tenant, trajectory_id__in=ids)
+        buried_ids = set(buried.values_list("trajectory_id", flat=True))
+        deleted |= {version for version in wanted if version[1] in buried_ids}
         poison = Quarantined.objects.using(_write_alias()).filter(tenant=tenant, trajectory_id__in=ids)
         poison_versions = set(poison.values_list("trajectory_id", "stamp"))
         refused |= {version for version in wanted if version[1:] in poison_versions}
         confirmed |= {version for version in wanted if stamps.get(version[1], 0) >= version[2]}
-    return confirmed - refused, refused
+    return Decided(confirmed - refused - deleted, refused - deleted, deleted)
+
+
+def buried_since(stamp: int, after_pk: int, limit: int) -> list[tuple[int, Record]]:
+    """Tombstones of every tenant with at least this stamp, each with its primary key, from behind ``after_pk``."""
+    rows = Tombstone.objects.using(_write_alias()).filter(stamp__gte=stamp, pk__gt=after_pk)
+    found = rows.order_by("pk").values_list("pk", "tenant_id", "trajectory_id", "stamp")[:limit]
+    return [(pk, tombstone(tenant, id_, stamp)) for pk, tenant, id_, stamp in found]
+
+
+def forget_tombstones(before_us: int, limit: int) -> int:
+    """Let go of some tombstones from before ``before_us``; how many."""
+    rows = Tombstone.objects.using(_write_alias())
+    old = list(rows.filter(stamp__lt=before_us).order_by("stamp").values_list("pk", flat=True)[:limit])
+    gone, _ = rows.filter(pk__in=old).delete()
+    return gone
 
 
 def stored(tenant: str, ids: Iterable[UUID]) -> list[Record]:
@@ -132,7 +159,34 @@ def last_seq(tenant: str) -> int:
 
 
 def seq_of(tenant: str, id_: UUID) -> int | None:
-    return _rows(tenant).filter(trajectory_id=id_).values_list("seq", flat=True).first()
+    """Its place in exports, also if it was deleted meanwhile."""
+    place = _rows(tenant).filter(trajectory_id=id_).values_list("seq", flat=True).first()
+    return _buried(tenant, id_).values_list("seq", flat=True).first() if place is None else place
+
+
+def count_until(tenant: str, query: Query, revision: int) -> int:
+    """How many records match, of those last revised until then."""
+    return _until(tenant, query, revision).count()
+
+
+def ids_until(tenant: str, query: Query, revision: int, limit: int) -> list[UUID]:
+    """Some ids of those records."""
+    return list(_until(tenant, query, revision).values_list("trajectory_id", flat=True)[:limit])
+
+
+def _until(tenant: str, query: Query, revision: int) -> QuerySet[Trajectory]:
+    return _matching(tenant, query, None).using(_write_alias()).filter(revision__lte=revision)
+
+
+def is_known(tenant: str, id_: UUID) -> bool:
+    """Whether the archive has this id, has refused it, or has deleted it."""
+    poison = Quarantined.objects.using(_write_alias()).filter(tenant=tenant, trajectory_id=id_)
+    stored = Trajectory.objects.using(_write_alias()).filter(tenant=tenant, trajectory_id=id_)
+    return stored.exists() or poison.exists() or _buried(tenant, id_, _write_alias()).exists()
+
+
+def _buried(tenant: str, id_: UUID, alias: str | None = None) -> QuerySet[Tombstone]:
+    return Tombstone.objects.using(alias or _read_alias()).filter(tenant=tenant, trajectory_id=id_)
 
 
 def exported(tenant: str, query: Query, after_seq: int, up_to_seq: int, limit: int) -> list[Exported]:

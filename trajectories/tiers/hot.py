@@ -89,6 +89,10 @@ class _Shelf:
 
     def apply(self, record: Record, *, is_settled: bool) -> None:
         known = self.held.get(record.id)
+        if record.is_tombstone:
+            if known:
+                self.remove(record.id)
+            return
         stands = merge(known and known.record, record, is_settled=is_settled)
         if known and stands == known.record:
             return
@@ -284,7 +288,7 @@ class HotCache:
         return from_n
 
     def _carry(self, shelf: _Shelf, fresh: _Shelf) -> None:
-        """Keep what only this process still holds, unless the archive has refused it.
+        """Keep what only this process still holds, unless the archive has refused it or knows that it was deleted.
 
         Redis may have lost what another host has sent and the archive does not have yet. A key that is gone means nothing: that
         host sends it again, and until then nobody shall see it vanish.
@@ -292,11 +296,12 @@ class HotCache:
         with self._lock:
             held = [one.record for one in shelf.held.values() if self._is_newer(one.record, fresh)]
         try:
-            _, refused = archive.decided([(one.tenant, one.id, one.stamp) for one in held])
+            decided = archive.decided([(one.tenant, one.id, one.stamp) for one in held])
+            gone = decided.refused | decided.deleted
         except archive.ArchiveError:
-            refused = set()
+            gone = set()
         for record in held:
-            if (record.tenant, record.id, record.stamp) not in refused:
+            if (record.tenant, record.id, record.stamp) not in gone:
                 fresh.apply(record, is_settled=False)
         fresh.shrink(self._conf.hot_max_records)
 
@@ -357,6 +362,7 @@ class HotCache:
         if found is None or shelf.mark is None:
             return self._fill_again(tenant, shelf)
         mark, changes = found
+        self._bury(tenant, [change.id for change in changes if change.is_deletion])
         waiting = outbox().waiting_versions(tenant, [change.id for change in changes])
         with self._lock:
             is_whole = self._apply(shelf, changes, waiting)
@@ -367,7 +373,10 @@ class HotCache:
         """Take in ``changes``; False if one of them leaves a hole, as an older version may stand instead of a withdrawn one."""
         is_whole = True
         for change in changes:
-            if change.record:
+            if change.is_deletion:
+                if change.id in shelf.held:
+                    shelf.remove(change.id)
+            elif change.record:
                 # What waits here counts too: it may place the id lower than the shelf reaches, and so not be on it.
                 shelf.apply(merge_all(change.record, waiting.get(change.id, ())), is_settled=True)
             elif (held := shelf.held.get(change.id)) and held.record.stamp <= (change.withdrawn_stamp or 0):
@@ -376,6 +385,13 @@ class HotCache:
         shelf.shrink(self._conf.hot_max_records)
         self._bound_bytes()
         return is_whole
+
+    @staticmethod
+    def _bury(tenant: str, ids: Sequence[UUID]) -> None:
+        """Have this host forget what another one has deleted, as far as it still has rows of it."""
+        held = [id_ for id_ in ids if outbox().versions(tenant, id_) and not outbox().is_buried(tenant, id_)]
+        if held:
+            outbox().bury(tenant, held)
 
     def _fill_again(self, tenant: str, shelf: _Shelf) -> tuple[_Shelf, bool]:
         shelf.is_filled = False

@@ -8,30 +8,46 @@ second one in SQL.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
 from django.db import DataError, IntegrityError, router, transaction
 from django.db.models import F
 
-from trajectories.models import Phase, Quarantined, Tenant, Trajectory
-from trajectories.record import Facets, PhaseFacets, Record, facets_of, merge
+from trajectories.models import Phase, Quarantined, Tenant, Tombstone, Trajectory
+from trajectories.record import Facets, PhaseFacets, Record, facets_of, merge, tombstone
 from trajectories.stats import TRAJECTORY_MEASURES, bucket_of
 
 _ERROR_MAX = 10_000
+
+
+class Mirrored(NamedTuple):
+    """What became of a batch: what the archive now holds of its ids, and which of them are deleted; of these, what there was."""
+
+    stored: list[Record]
+    deleted: list[Record]
+    gone: Gone
+
+
+class Gone(NamedTuple):
+    """Rows that a deletion removed."""
+
+    archive: int = 0
+    quarantine: int = 0
+
+    def plus(self, other: Gone) -> Gone:
+        return Gone(self.archive + other.archive, self.quarantine + other.quarantine)
 
 
 class RefusedRecord(Exception):
     """The database refuses a value, whatever state it is in; sending it again will not help."""
 
 
-def mirror(records: Sequence[Record]) -> list[Record]:
-    """Bring the archive up to ``records``, in one transaction.
-
-    Returns:
-        What the archive now holds of their ids.
+def mirror(records: Sequence[Record]) -> Mirrored:
+    """Bring the archive up to ``records``, tombstones among them, in one transaction.
 
     Raises:
         RefusedRecord: nothing was written; one of the records cannot be.
@@ -41,7 +57,12 @@ def mirror(records: Sequence[Record]) -> list[Record]:
     try:
         with transaction.atomic(using=_alias()):
             by_tenant = groupby(ordered, key=lambda record: record.tenant)
-            return [stored for tenant, group in by_tenant for stored in _mirror_tenant(tenant, list(group))]
+            parts = [_mirror_tenant(tenant, list(group)) for tenant, group in by_tenant]
+            return Mirrored(
+                [record for part in parts for record in part.stored],
+                [record for part in parts for record in part.deleted],
+                reduce(Gone.plus, (part.gone for part in parts), Gone()),
+            )
     except (DataError, IntegrityError, ValueError, OverflowError) as error:
         raise RefusedRecord(str(error)) from error
 
@@ -70,7 +91,7 @@ def release(quarantined_pk: int, record: Record) -> list[Record]:
     row = Quarantined.objects.using(_alias()).filter(pk=quarantined_pk)
     try:
         with transaction.atomic(using=_alias()):
-            stored = mirror([record])
+            stored = mirror([record]).stored
             row.delete()
             return stored
     except RefusedRecord as error:
@@ -95,8 +116,43 @@ def quarantine(record: Record, error: str) -> None:
     )
 
 
-def _mirror_tenant(tenant: str, records: list[Record]) -> list[Record]:
+def _mirror_tenant(tenant: str, given: list[Record]) -> Mirrored:
     numbers = _locked(tenant)
+    deleted, gone = _bury(numbers, given)
+    buried = {record.id for record in deleted}
+    records = [record for record in given if record.id not in buried]
+    stored = _store(numbers, records) if records else []
+    numbers.save(using=_alias(), update_fields=["last_seq", "last_changed"])
+    return Mirrored(stored, deleted, gone)
+
+
+def _bury(numbers: Tenant, given: Sequence[Record]) -> tuple[list[Record], Gone]:
+    """Tombstones of those ids in ``given`` that are deleted, now or before; and the rows that went."""
+    ids = {record.id for record in given}
+    found = Tombstone.objects.using(_alias()).filter(tenant=numbers, trajectory_id__in=ids)
+    known = {row.trajectory_id: tombstone(numbers.pk, row.trajectory_id, row.stamp) for row in found}
+    new = {record.id: record for record in given if record.is_tombstone and record.id not in known}
+    if not new:
+        return list(known.values()), Gone()
+    rows = Trajectory.objects.using(_alias()).filter(tenant=numbers, trajectory_id__in=new)
+    seqs = dict(rows.values_list("trajectory_id", "seq"))
+    Phase.objects.using(_alias()).filter(trajectory__in=rows).delete()
+    archived, _ = rows.delete()
+    quarantined, _ = Quarantined.objects.using(_alias()).filter(tenant=numbers, trajectory_id__in=new).delete()
+    for record in new.values():
+        numbers.last_changed += 1
+        Tombstone.objects.using(_alias()).create(
+            tenant=numbers,
+            trajectory_id=record.id,
+            stamp=record.stamp,
+            seq=seqs.get(record.id),
+            changed=numbers.last_changed,
+        )
+    return [*known.values(), *new.values()], Gone(archived, quarantined)
+
+
+def _store(numbers: Tenant, records: Sequence[Record]) -> list[Record]:
+    tenant = numbers.pk
     ids = {record.id for record in records}
     found = Trajectory.objects.using(_alias()).filter(tenant=tenant, trajectory_id__in=ids)
     rows = {row.trajectory_id: row for row in found}
@@ -126,7 +182,6 @@ def _mirror_tenant(tenant: str, records: list[Record]) -> list[Record]:
             row.save(using=_alias(), update_fields=["stamp"])
     Trajectory.objects.using(_alias()).bulk_create(new)
     Phase.objects.using(_alias()).bulk_create(phases)
-    numbers.save(using=_alias(), update_fields=["last_seq", "last_changed"])
     return stored_now
 
 

@@ -21,7 +21,7 @@ from django.core.signals import setting_changed
 
 from trajectories.conf import read_settings
 from trajectories.exceptions import OutboxUnavailable
-from trajectories.record import Position, Record
+from trajectories.record import Position, Record, tombstone
 from trajectories.tiers.outbox_file import OutboxFile
 
 _RECORD = "tenant, id, stamp, digest, revision, recorded_at_us, body"
@@ -61,7 +61,9 @@ class Appended(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """Records that this outbox has had, at one moment: ``acknowledged = waiting + confirmed + quarantined``.
+    """Rows that this outbox has had, tombstones included, at one moment: ``acknowledged = waiting + confirmed + quarantined + deleted``.
+
+    ``deleted`` are those that were waiting when their id was deleted.
 
     ``sent`` and ``resent`` count handing over, the first time and again; a process killed in between has not counted.
     """
@@ -71,6 +73,7 @@ class Counts(NamedTuple):
     resent: int
     confirmed: int
     quarantined: int
+    deleted: int
     waiting: int
     oldest_waiting_us: int | None
     bytes: int
@@ -80,7 +83,7 @@ class Counts(NamedTuple):
 @dataclass(slots=True)
 class _Waiter:
     drafts: Sequence[Draft]
-    result: list[Appended] = field(default_factory=list)
+    result: list[Appended | None] = field(default_factory=list)
     error: OutboxUnavailable | None = None
     is_done: bool = False
 
@@ -98,8 +101,11 @@ class Outbox:
 
     # The request path.
 
-    def append(self, drafts: Sequence[Draft]) -> list[Appended]:
+    def append(self, drafts: Sequence[Draft]) -> list[Appended | None]:
         """Commit ``drafts`` as rows with their stamps; durable on return. Concurrent callers share one commit.
+
+        Returns:
+            For each draft its row; None where its id was deleted, and nothing of it was taken.
 
         Raises:
             OutboxUnavailable: 503; nothing of ``drafts`` was taken: size limit, full disk, or locked for 5 s.
@@ -128,7 +134,7 @@ class Outbox:
             for waiter, result in zip(waiters, results, strict=True):
                 waiter.result, waiter.is_done = result, True
 
-    def _insert_all(self, waiters: list[_Waiter]) -> list[list[Appended]]:
+    def _insert_all(self, waiters: list[_Waiter]) -> list[list[Appended | None]]:
         while True:
             try:
                 with self._file.transaction(is_limited=True) as db:
@@ -141,6 +147,29 @@ class Outbox:
     def _delete_settled(self, before_us: int) -> int:
         with self._file.transaction() as db:
             return _delete_settled(db, before_us)
+
+    # Deletion.
+
+    def bury(self, tenant: str, ids: Iterable[UUID]) -> int:
+        """Delete every row of ``ids``, quarantined ones too, and refuse these ids from now on; how many records there were.
+
+        A tombstone for each that had none is appended as a row, so that other processes hear of it and the relay hands it over.
+        """
+        with self._write_lock, self._file.transaction() as db:
+            return sum(_bury(db, tenant, id_) for id_ in dict.fromkeys(ids))
+
+    def is_buried(self, tenant: str, id_: UUID) -> bool:
+        found = self._file.read("SELECT 1 FROM tombstones WHERE tenant = ? AND id = ?", (tenant, id_.bytes))
+        return bool(found)
+
+    def forget_tombstones(self, before_us: int) -> int:
+        """Let go of some tombstones from before ``before_us``; how many."""
+        with self._write_lock, self._file.transaction() as db:
+            return db.execute(
+                "DELETE FROM tombstones WHERE (tenant, id) IN (SELECT tenant, id FROM tombstones"
+                " WHERE deleted_at_us < ? ORDER BY deleted_at_us LIMIT ?)",
+                (before_us, _PRUNE_CHUNK),
+            ).rowcount
 
     # What readers follow.
 
@@ -173,7 +202,7 @@ class Outbox:
     def waiting_below(self, tenant: str, below: Position) -> Iterator[Record]:
         """Of each id its newest version that the archive may not have yet, at positions below ``below``, highest first."""
         while page := self._rows(
-            f"tenant = ? AND state = 'waiting' AND (recorded_at_us, id) < (?, ?) AND {_NEWEST_WAITING_OF_ITS_ID}"
+            f"tenant = ? AND state = 'waiting' AND kind = 'record' AND (recorded_at_us, id) < (?, ?) AND {_NEWEST_WAITING_OF_ITS_ID}"
             " ORDER BY recorded_at_us DESC, id DESC LIMIT ?",
             (tenant, below.recorded_at_us, below.id.bytes, _PAGE),
         ):
@@ -235,6 +264,8 @@ class Outbox:
             gone = self._delete_settled(before_us)
             # A little each time, since nobody can append meanwhile; the file goes on shrinking when nothing is left to delete.
             self._file.vacuum(_VACUUM_PAGES)
+            # Of what was deleted no copy stays in the log either.
+            self._file.empty_log()
         return gone
 
     def count_sent(self, records: int, *, is_again: bool) -> None:
@@ -258,6 +289,7 @@ class Outbox:
             numbers["resent"],
             numbers["confirmed"],
             numbers["quarantined"],
+            numbers["deleted"],
             waiting,
             oldest[0].record.stamp if oldest else None,
             *self._file.sizes(),
@@ -309,19 +341,45 @@ def now_us() -> int:
     return time.time_ns() // 1_000
 
 
-def _insert_all(db: sqlite3.Connection, groups: Iterable[Sequence[Draft]]) -> list[list[Appended]]:
-    last_stamp = int(db.execute("SELECT value FROM numbers WHERE name = 'last_stamp'").fetchone()[0])
-    results: list[list[Appended]] = []
+def _insert_all(db: sqlite3.Connection, groups: Iterable[Sequence[Draft]]) -> list[list[Appended | None]]:
+    last_stamp = _last_stamp(db)
+    results: list[list[Appended | None]] = []
     for drafts in groups:
         results.append([])
         for draft in drafts:
-            results[-1].append(_insert(db, draft, last_stamp + 1))
-            last_stamp = results[-1][-1].row.record.stamp
-    db.execute("UPDATE numbers SET value = ? WHERE name = 'last_stamp'", (last_stamp,))
+            appended = _insert(db, draft, last_stamp + 1)
+            results[-1].append(appended)
+            last_stamp = appended.row.record.stamp if appended else last_stamp
+    _set_last_stamp(db, last_stamp)
     return results
 
 
-def _insert(db: sqlite3.Connection, draft: Draft, least_stamp: int) -> Appended:
+def _last_stamp(db: sqlite3.Connection) -> int:
+    return int(db.execute("SELECT value FROM numbers WHERE name = 'last_stamp'").fetchone()[0])
+
+
+def _set_last_stamp(db: sqlite3.Connection, stamp: int) -> None:
+    db.execute("UPDATE numbers SET value = ? WHERE name = 'last_stamp'", (stamp,))
+
+
+def _is_buried(db: sqlite3.Connection, tenant: str, id_: UUID) -> bool:
+    found = db.execute("SELECT 1 FROM tombstones WHERE tenant = ? AND id = ?", (tenant, id_.bytes)).fetchone()
+    return found is not None
+
+
+def _bury(db: sqlite3.Connection, tenant: str, id_: UUID) -> int:
+    gone = db.execute("DELETE FROM rows WHERE tenant = ? AND id = ? AND kind = 'record'", (tenant, id_.bytes)).rowcount
+    if not _is_buried(db, tenant, id_):
+        stamp = max(now_us(), _last_stamp(db) + 1)
+        _set_last_stamp(db, stamp)
+        db.execute("INSERT INTO tombstones VALUES (?, ?, ?)", (tenant, id_.bytes, stamp))
+        _insert_row(db, tombstone(tenant, id_, stamp), kind="tombstone")
+    return gone
+
+
+def _insert(db: sqlite3.Connection, draft: Draft, least_stamp: int) -> Appended | None:
+    if _is_buried(db, draft.tenant, draft.id):
+        return None
     versions = [version for version in (draft.known, _newest(db, draft)) if version]
     known = max(versions, key=lambda version: version.rank, default=None)
     stamp = max(now_us(), least_stamp, known.stamp + 1 if known else 0)
@@ -334,9 +392,14 @@ def _insert(db: sqlite3.Connection, draft: Draft, least_stamp: int) -> Appended:
         recorded_at_us=min((version.recorded_at_us for version in versions), default=stamp),
         body=draft.body,
     )
-    values = (record.tenant, record.id.bytes, stamp, record.digest, record.revision, record.recorded_at_us, record.body)
-    n = db.execute(f"INSERT INTO rows ({_RECORD}) VALUES (?, ?, ?, ?, ?, ?, ?)", values).lastrowid
-    return Appended(Row(cast(int, n), record, "waiting"), is_new=known is None)
+    return Appended(Row(_insert_row(db, record, kind="record"), record, "waiting"), is_new=known is None)
+
+
+def _insert_row(db: sqlite3.Connection, r: Record, *, kind: str) -> int:
+    values = (kind, r.tenant, r.id.bytes, r.stamp, r.digest, r.revision, r.recorded_at_us, r.body)
+    return cast(
+        int, db.execute(f"INSERT INTO rows (kind, {_RECORD}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values).lastrowid
+    )
 
 
 def _newest(db: sqlite3.Connection, draft: Draft) -> Record | None:

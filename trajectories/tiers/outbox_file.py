@@ -13,7 +13,7 @@ from typing import Any
 
 from trajectories.exceptions import OutboxUnavailable
 
-_VERSION = 1
+_VERSION = 2
 """Of the tables, in ``user_version``. A file of an earlier release is taken over; one that is still running does not look at it."""
 
 # Triggers count, so that a process of the release before, on the same file, counts as well.
@@ -36,9 +36,17 @@ CREATE INDEX IF NOT EXISTS rows_by_id ON rows (tenant, id, stamp);
 CREATE INDEX IF NOT EXISTS rows_waiting ON rows (n) WHERE state = 'waiting';
 CREATE INDEX IF NOT EXISTS rows_waiting_by_position ON rows (tenant, recorded_at_us, id) WHERE state = 'waiting';
 CREATE INDEX IF NOT EXISTS rows_settled ON rows (settled_at_us) WHERE state <> 'waiting';
+CREATE TABLE IF NOT EXISTS tombstones (
+    tenant TEXT NOT NULL,
+    id BLOB NOT NULL,
+    deleted_at_us INTEGER NOT NULL,
+    PRIMARY KEY (tenant, id)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS tombstones_by_age ON tombstones (deleted_at_us);
 CREATE TABLE IF NOT EXISTS numbers (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 INSERT OR IGNORE INTO numbers
-    VALUES ('last_stamp', 0), ('pruned_n', 0), ('quarantines', 0), ('sent', 0), ('resent', 0), ('probed_at', 0);
+    VALUES ('last_stamp', 0), ('pruned_n', 0), ('quarantines', 0), ('sent', 0), ('resent', 0), ('probed_at', 0),
+    ('deleted', 0);
 INSERT OR IGNORE INTO numbers SELECT 'quarantined', value FROM numbers WHERE name = 'quarantines';
 INSERT OR IGNORE INTO numbers SELECT 'confirmed', coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'rows'), 0)
     - (SELECT count(*) FROM rows WHERE state = 'waiting') - (SELECT value FROM numbers WHERE name = 'quarantined');
@@ -48,6 +56,9 @@ CREATE TRIGGER IF NOT EXISTS rows_confirmed AFTER UPDATE OF state ON rows
 CREATE TRIGGER IF NOT EXISTS rows_quarantined AFTER UPDATE OF state ON rows
     WHEN old.state = 'waiting' AND new.state = 'quarantined'
     BEGIN UPDATE numbers SET value = value + 1 WHERE name = 'quarantined'; END;
+CREATE TRIGGER IF NOT EXISTS rows_deleted AFTER DELETE ON rows
+    WHEN old.state = 'waiting'
+    BEGIN UPDATE numbers SET value = value + 1 WHERE name = 'deleted'; END;
 CREATE TABLE IF NOT EXISTS api_keys (prefix TEXT PRIMARY KEY, verified TEXT NOT NULL, verified_at_us INTEGER NOT NULL);
 PRAGMA user_version = {_VERSION};
 COMMIT;
@@ -107,8 +118,20 @@ class OutboxFile:
             # As a script, which runs to its end: execute() would free one page, as the pragma has a step a page and no rows.
             db = self._writer(is_limited=False)
             db.executescript(f"PRAGMA incremental_vacuum({pages})")
-            # The file itself gets shorter only then, and an idle host would never come to it.
-            db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def empty_log(self) -> bool:
+        """Bring the log into the file, which gets shorter only then, and leave nothing in it; False while somebody reads.
+
+        One thread at a time. An idle host would never come to it by itself.
+        """
+        with _as_unavailable():
+            db = self._writer(is_limited=False)
+            db.execute("PRAGMA busy_timeout = 0")  # nobody can append meanwhile
+            try:
+                is_busy, *_ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            finally:
+                db.execute(f"PRAGMA busy_timeout = {round(_TIMEOUT_S * 1000)}")
+            return not is_busy
 
     def sizes(self) -> tuple[int, int]:
         """Bytes of the file and its log, and how large the file may get."""
@@ -143,6 +166,7 @@ class OutboxFile:
         _switch_to_wal(db)
         db.execute(f"PRAGMA synchronous = {self._synchronous}")
         db.execute("PRAGMA journal_size_limit = 67108864")
+        db.execute("PRAGMA secure_delete = ON")  # what was deleted is overwritten, not only let go of
         if db.execute("PRAGMA user_version").fetchone()[0] < _VERSION:
             db.executescript(_SCHEMA)
         return db

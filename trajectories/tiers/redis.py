@@ -37,8 +37,9 @@ _MERGE = """
 local record, sequence, feed, positions = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local id, stamp, digest, revision, recorded_at, body, ttl_s, settled =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
-local known = redis.call('HMGET', record, 'stamp', 'digest', 'revision', 'recorded_at_us', 'withdrawn')
+local known = redis.call('HMGET', record, 'stamp', 'digest', 'revision', 'recorded_at_us', 'withdrawn', 'deleted')
 local moved = false
+if known[6] then return {known[1], '', '0', '0'} end
 if known[1] then
   if known[4] then
     if tonumber(known[4]) < tonumber(recorded_at) then recorded_at = known[4] else moved = known[4] ~= recorded_at end
@@ -69,6 +70,7 @@ return {stamp, digest, revision, recorded_at}
 _WITHDRAW = """
 local record, sequence, feed, positions = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local id, stamp, digest, ttl_s, older = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+if redis.call('HEXISTS', record, 'deleted') == 1 then return 0 end
 local known = redis.call('HGET', record, 'stamp')
 if known and tonumber(known) > tonumber(stamp) then return 0 end
 redis.call('DEL', record)
@@ -77,6 +79,18 @@ redis.call('EXPIREAT', record, string.format('%.0f', math.floor(tonumber(stamp) 
 redis.call('ZADD', feed, redis.call('INCR', sequence), id)
 if older == '0' then redis.call('ZREM', positions, id) end
 return 1
+"""
+
+_BURY = """
+local record, sequence, feed, positions = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local id, stamp, ttl_s = ARGV[1], ARGV[2], ARGV[3]
+if redis.call('HEXISTS', record, 'deleted') == 1 then return 0 end
+local gone = redis.call('DEL', record)
+redis.call('HSET', record, 'stamp', stamp, 'deleted', '1')
+redis.call('EXPIREAT', record, string.format('%.0f', math.floor(tonumber(stamp) / 1000000) + tonumber(ttl_s)))
+redis.call('ZADD', feed, redis.call('INCR', sequence), id)
+redis.call('ZREM', positions, id)
+return gone
 """
 
 _TRIM = """
@@ -114,11 +128,12 @@ class FeedMark(NamedTuple):
 
 
 class Change(NamedTuple):
-    """What the feed says of an id: its record as it is now, or its withdrawal. A key that is gone is not a change."""
+    """What the feed says of an id: its record as it is now, its withdrawal, or its deletion. A key that is gone is not a change."""
 
     id: UUID
-    record: Record | None
-    withdrawn_stamp: int | None
+    record: Record | None = None
+    withdrawn_stamp: int | None = None
+    is_deletion: bool = False
 
 
 class Fill(NamedTuple):
@@ -131,13 +146,15 @@ class Fill(NamedTuple):
 class RedisTier:
     """Commands of the tier on one connection pool: that of the cache alias in the settings. Raises RedisError as it comes."""
 
-    def __init__(self, client: Redis, prefix: str, ttl_s: int, keep: int) -> None:
+    def __init__(self, client: Redis, prefix: str, ttl_s: int, tombstone_ttl_s: int, keep: int) -> None:
         self._client = client
         self._prefix = prefix
         self._ttl_s = ttl_s
+        self._tombstone_ttl_s = tombstone_ttl_s
         self._keep = keep
         self._merge = client.register_script(_MERGE)
         self._withdraw = client.register_script(_WITHDRAW)
+        self._bury = client.register_script(_BURY)
         self._trim = client.register_script(_TRIM)
 
     # The persist side.
@@ -184,6 +201,14 @@ class RedisTier:
         """
         args: list[str | int] = [str(record.id), record.stamp, record.digest, self._ttl_s, int(has_older)]
         self._withdraw(keys=self._keys(record.tenant, record.id), args=args)
+
+    def bury(self, tombstones: Sequence[Record]) -> int:
+        """Forget these ids and let no version of them in any more; how many records there were."""
+        with self._client.pipeline(transaction=False) as pipe:
+            for r in tombstones:
+                args: list[str | int] = [str(r.id), r.stamp, self._tombstone_ttl_s]
+                self._bury(keys=self._keys(r.tenant, r.id), args=args, client=pipe)
+            return sum(map(int, pipe.execute()))
 
     def claim(self, work: str, for_s: float) -> bool:
         """Whether this caller may start ``work``; nobody else may for ``for_s`` seconds."""
@@ -264,11 +289,14 @@ class RedisTier:
         return _record(tenant, id_, values)
 
     def _changes(self, tenant: str, ids: Sequence[bytes]) -> Iterator[Change]:
-        for id_, values in self._hashes(tenant, ids, (*_FIELDS, "withdrawn")):
-            if values[-1] is not None:
-                yield Change(id_, None, int(values[0]))
+        for id_, values in self._hashes(tenant, ids, (*_FIELDS, "withdrawn", "deleted")):
+            *_, withdrawn, deleted = values
+            if deleted is not None:
+                yield Change(id_, is_deletion=True)
+            elif withdrawn is not None:
+                yield Change(id_, withdrawn_stamp=int(values[0]))
             elif record := _record(tenant, id_, values):
-                yield Change(id_, record, None)
+                yield Change(id_, record)
 
     def _records(self, tenant: str, ids: Sequence[bytes]) -> Iterator[tuple[str, Record | None]]:
         for id_, values in self._hashes(tenant, ids, _FIELDS):
@@ -305,4 +333,4 @@ def redis_tier() -> RedisTier:
     conf = read_settings()
     client = get_redis_connection(conf.cache_alias)
     prefix = str(caches[conf.cache_alias].make_key("trajectories:"))
-    return RedisTier(client, prefix, conf.redis_ttl_s, 2 * conf.hot_max_records)
+    return RedisTier(client, prefix, conf.redis_ttl_s, conf.tombstone_keep_s, 2 * conf.hot_max_records)
