@@ -43,6 +43,10 @@ class Settings:
     """How long a deleted id is known as deleted. Longer than any outbox, queue or spool can hold an old copy: one that comes
     later than this is a new record."""
 
+    retention_days: Mapping[str, int] = field(default_factory=dict)
+    """After how many days a record is deleted for good, by tenant; ``"*"`` is for those that are not named. Empty: never, but
+    by ``manage.py prune``."""
+
     redis_retry_s: float = 1.0
     """After Redis failed a read, how long reads go without asking it again."""
 
@@ -168,6 +172,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, hint)
     if hint == Mapping[str, str]:
         return isinstance(value, Mapping) and all(isinstance(x, str) for pair in value.items() for x in pair)
+    if hint == Mapping[str, int]:
+        return isinstance(value, Mapping) and all(_fits(k, str) and _fits(n, int) and n > 0 for k, n in value.items())
     return value in ("FULL", "NORMAL")
 
 

@@ -13,7 +13,7 @@ from itertools import groupby
 from uuid import UUID
 
 from trajectories.conf import read_settings
-from trajectories.record import Record
+from trajectories.record import Record, tombstone
 from trajectories.tiers import archive
 from trajectories.tiers.mirror import Gone, Mirrored, RefusedRecord, holds, mirror, quarantine, refused, release
 from trajectories.tiers.redis import REBUILDING, RedisError, RedisTier, redis_tier
@@ -22,7 +22,9 @@ logger = logging.getLogger(__name__)
 
 _REBUILD_PAGE = 500
 _SETTLE_BATCHES = 100
+_DAY_US = 24 * 3600 * 1_000_000
 REBUILD_CLAIM_S = 60.0
+PRUNE_BATCH = 500
 
 
 def persist(records: Sequence[Record]) -> None:
@@ -58,6 +60,39 @@ def bury(tombstones: Sequence[Record]) -> Gone:
         archive.ArchiveError: the archive is away; the relay brings the tombstones later.
     """
     return mirror(tombstones).gone
+
+
+def prune(tenant: str, before_us: int, limit: int) -> int:
+    """Delete, for good, some of what was recorded before; how many. 0: there is nothing left.
+
+    Raises:
+        RedisError, archive.ArchiveError: one of the two is away; the same call again goes on.
+    """
+    ids = archive.ids_before(tenant, before_us, limit)
+    if ids:
+        stamp = round(time.time() * 1_000_000)
+        persist([tombstone(tenant, id_, stamp) for id_ in ids])
+    return len(ids)
+
+
+def retain(batches: int) -> bool:
+    """Delete what is past ``retention_days``, and tombstones past their time, in at most so many batches; whether that was all."""
+    conf, now_us = read_settings(), round(time.time() * 1_000_000)
+    for tenant in archive.tenants():
+        days = conf.retention_days.get(tenant, conf.retention_days.get("*"))
+        while days is not None and prune(tenant, now_us - days * _DAY_US, PRUNE_BATCH):
+            batches -= 1
+            if batches <= 0:
+                return False
+    forget_tombstones()
+    return True
+
+
+def forget_tombstones() -> None:
+    """Let go of tombstones past their time."""
+    before_us = round((time.time() - read_settings().tombstone_keep_s) * 1_000_000)
+    while archive.forget_tombstones(before_us, PRUNE_BATCH):
+        pass
 
 
 def settle() -> int:

@@ -27,7 +27,7 @@ from trajectories.exceptions import Unavailable
 from trajectories.persistence import REBUILD_CLAIM_S
 from trajectories.tiers import archive
 from trajectories.tiers.outbox import Row, now_us, outbox
-from trajectories.tiers.redis import REBUILDING, SETTLING, RedisError, redis_tier
+from trajectories.tiers.redis import REBUILDING, RETAINING, SETTLING, RedisError, redis_tier
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ _REDIS_CHECK_EVERY_S = 2.0
 _LOCK_EVERY_S = 1.0
 _AFTER_FAILURE_S = 1.0
 _WARN_EVERY_S = 60.0
+RETAIN_EVERY_S = 600.0
 
 
 @dataclass(slots=True)
@@ -89,13 +90,14 @@ class Relay:
         self._batches: list[_Batch] = []
         self._sent_n = 0
         self._sent_at = self._pruned_at = self._redis_checked_at = float("-inf")
+        self._retention_checked_at = float("-inf")
         self._redis_server: str | None = None
         self._failing: set[str] = set()
         self._warned_at: dict[str, float] = {}
 
     def step(self) -> bool:
         """Confirm, send and tidy once; whether anything is under way. What is away stops its own part only."""
-        for part in (self._confirm, self._resend, self._send, self._prune, self._tend_redis):
+        for part in (self._confirm, self._resend, self._send, self._prune, self._tend_redis, self._tend_retention):
             try:
                 part()
                 self._failing.discard(part.__name__)
@@ -198,6 +200,14 @@ class Relay:
                 tasks.send(tasks.rebuild)
         elif tier.open_batches(self._conf.settle_after_s, 1) and tier.claim(SETTLING, self._conf.settle_after_s):
             tasks.send(tasks.settle)
+
+    def _tend_retention(self) -> None:
+        """One host has it done, as often as the claim ends."""
+        if not self._conf.retention_days or time.monotonic() - self._retention_checked_at < RETAIN_EVERY_S / 10:
+            return
+        self._retention_checked_at = time.monotonic()
+        if redis_tier().claim(RETAINING, RETAIN_EVERY_S):
+            tasks.send(tasks.retain)
 
 
 class RelayThread(threading.Thread):

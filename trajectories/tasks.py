@@ -18,6 +18,9 @@ from trajectories.tiers.redis import RedisError
 
 logger = logging.getLogger(__name__)
 
+_RETAIN_BATCHES = 200
+"""Of one run, so that a worker is not kept from its batches for long."""
+
 Message: TypeAlias = list[list[str | int]]
 """Records as JSON: tenant, id, stamp, digest, revision, recorded_at_us, body."""
 
@@ -44,6 +47,15 @@ def settle() -> None:
         persistence.settle()
     except (RedisError, ArchiveError) as error:
         logger.warning("Redis was not told of what the archive has; the next attempt follows: %s", error)
+
+
+@shared_task(name="trajectories.retain", ignore_result=True, acks_late=False)
+def retain() -> None:
+    try:
+        if not persistence.retain(_RETAIN_BATCHES):
+            logger.info("There is more past its retention; the next run goes on.")
+    except (RedisError, ArchiveError) as error:
+        logger.warning("What is past its retention was not deleted; the next run goes on: %s", error)
 
 
 def message_of(records: Sequence[Record]) -> Message:

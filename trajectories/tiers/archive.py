@@ -14,7 +14,7 @@ from django.db.models.functions import StrIndex
 from django.db.models.lookups import GreaterThan
 
 from trajectories.conf import read_settings
-from trajectories.models import Phase, Quarantined, Tombstone, Trajectory
+from trajectories.models import Phase, Quarantined, Tenant, Tombstone, Trajectory
 from trajectories.query import Condition, Query
 from trajectories.record import Position, Record, tombstone
 from trajectories.stats import (
@@ -176,6 +176,22 @@ def ids_until(tenant: str, query: Query, revision: int, limit: int) -> list[UUID
 
 def _until(tenant: str, query: Query, revision: int) -> QuerySet[Trajectory]:
     return _matching(tenant, query, None).using(_write_alias()).filter(revision__lte=revision)
+
+
+def ids_before(tenant: str, recorded_at_us: int, limit: int) -> list[UUID]:
+    """Ids of the records at the lowest positions, as far as they were recorded before."""
+    rows = Trajectory.objects.using(_write_alias()).filter(tenant=tenant, recorded_at_us__lt=recorded_at_us)
+    return list(rows.order_by("recorded_at_us", "trajectory_id").values_list("trajectory_id", flat=True)[:limit])
+
+
+def count_before(tenant: str, recorded_at_us: int) -> int:
+    """How many there are."""
+    return Trajectory.objects.using(_write_alias()).filter(tenant=tenant, recorded_at_us__lt=recorded_at_us).count()
+
+
+def tenants() -> list[str]:
+    """Every tenant."""
+    return list(Tenant.objects.using(_write_alias()).order_by("pk").values_list("pk", flat=True))
 
 
 def is_known(tenant: str, id_: UUID) -> bool:

@@ -31,6 +31,7 @@ _FIELDS = ("stamp", "digest", "revision", "recorded_at_us", "body")
 _FILL_CHUNK = 500
 REBUILDING = "rebuilding"
 SETTLING = "settling"
+RETAINING = "retaining"
 
 # Numbers stay strings: Lua 5.1 prints 1.7e+15 otherwise. Below 2**53 they compare exactly as doubles.
 _MERGE = """

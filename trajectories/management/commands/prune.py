@@ -1,0 +1,64 @@
+"""``manage.py prune --older-than 90d``"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from argparse import ArgumentTypeError
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from tqdm import tqdm
+
+from trajectories import persistence
+from trajectories.tiers import archive
+from trajectories.tiers.redis import RedisError
+
+_UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
+
+
+class Command(BaseCommand):
+    help = (
+        "Delete, for good, what was recorded longer ago than that. Works in batches, each of which is complete: whatever ends it, the "
+        "same command goes on. Runs beside a store at work. RETENTION_DAYS has it done all the time."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--older-than", required=True, type=age, help="as 90d, 12h, 30m or 45s", metavar="AGE")
+        parser.add_argument("--tenant", help="of this tenant only")
+        parser.add_argument("--batch", type=int, default=persistence.PRUNE_BATCH, help="records in a transaction")
+        parser.add_argument("--dry-run", action="store_true", help="only count")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        before_us = round((time.time() - options["older_than"].total_seconds()) * 1_000_000)
+        try:
+            known = archive.tenants()
+            if options["tenant"] and options["tenant"] not in known:
+                raise CommandError(f"There is no tenant {options['tenant']!r}.")
+            for tenant in [options["tenant"]] if options["tenant"] else known:
+                self._prune(tenant, before_us, options["batch"], is_dry=options["dry_run"])
+            if not options["dry_run"]:
+                persistence.forget_tombstones()
+        except (RedisError, archive.ArchiveError) as error:
+            raise CommandError(f"Not finished, the same command goes on: {error}") from error
+
+    def _prune(self, tenant: str, before_us: int, batch: int, *, is_dry: bool) -> None:
+        count = archive.count_before(tenant, before_us)
+        if is_dry:
+            self.stdout.write(f"{tenant}: {count} would be deleted.")
+            return
+        deleted = 0
+        with tqdm(total=count, desc=tenant, unit=" records", file=sys.stderr, disable=None) as bar:
+            while gone := persistence.prune(tenant, before_us, batch):
+                deleted += gone
+                bar.update(gone)
+        self.stdout.write(f"{tenant}: {deleted} deleted.")
+
+
+def age(text: str) -> timedelta:
+    found = re.fullmatch(r"(\d+)([dhms])", text, re.ASCII)
+    if found is None:
+        raise ArgumentTypeError(f"{text!r} is not an age; say it as 90d, 12h, 30m or 45s")
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})
