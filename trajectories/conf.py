@@ -96,6 +96,9 @@ class Settings:
     max_record_bytes: int = 1024**2
     """Largest body of one record."""
 
+    redact: bool = True
+    """Replace credentials in posted records by ``[redacted:kind]`` before they are stored (docs/security.md). Off: kept as sent."""
+
     max_request_bytes: int = 16 * 1024**2
     """Largest request, NDJSON included."""
 

@@ -52,7 +52,7 @@ EpochMs = Annotated[
 
 
 class _CamelBody(BaseModel):
-    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False, hide_input_in_errors=True)
     __pydantic_extra__: dict[str, Annotated[Any, AfterValidator(free_value)]]
 
 

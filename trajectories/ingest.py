@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 from uuid import UUID, uuid4, uuid5
 
-from trajectories import dialects, schema
+from trajectories import dialects, metrics, redaction, schema
 from trajectories.conf import read_settings
 from trajectories.exceptions import Deleted, InvalidInput, TooLarge, TrajectoriesError
 from trajectories.record import Record, digest_of
@@ -79,13 +79,23 @@ def _deleted(id_: UUID) -> Deleted:
 
 
 def _draft(tenant: str, data: bytes, idempotency_key: str | None, index: int) -> Draft:
-    limit = read_settings().max_record_bytes
-    if len(data) > limit:
-        raise TooLarge(f"A record may have {limit} bytes; this one has {len(data)}.", code="record_too_large")
+    conf = read_settings()
+    if len(data) > conf.max_record_bytes:
+        message = f"A record may have {conf.max_record_bytes} bytes; this one has {len(data)}."
+        raise TooLarge(message, code="record_too_large")
     trajectory = dialects.read(data)
     id_ = trajectory.id or _new_id(tenant, idempotency_key, index)
     body = schema.canonical(trajectory.model_copy(update={"id": id_}))
+    if conf.redact:
+        body = _redacted(body)
     return Draft(tenant, id_, digest_of(body), body, hot().known(tenant, id_))
+
+
+def _redacted(body: bytes) -> bytes:
+    redacted = redaction.redact(body)
+    for kind, count in redacted.found.items():
+        metrics.redacted.labels(kind).inc(count)
+    return redacted.body
 
 
 def _new_id(tenant: str, idempotency_key: str | None, index: int) -> UUID:

@@ -26,6 +26,12 @@ hot_reads = Counter(
     ["result"],
     registry=registry,
 )
+redacted = Counter(
+    "trajectories_redacted",
+    "Credentials that were replaced in posted records, by kind; those of a repeat again.",
+    ["kind"],
+    registry=registry,
+)
 feed_lost_timestamp_seconds = Gauge(
     "trajectories_feed_lost_timestamp_seconds",
     "Since when a process cannot follow the change feed, so how far it may lag behind other hosts; 0 if all follow.",

@@ -27,6 +27,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from trajectories import redaction
 from trajectories.exceptions import InvalidInput, Problem
 
 MAX_INT = 2**53 - 1
@@ -42,6 +43,8 @@ MAX_PROBLEMS = 100
 _MAX_HINTS = 3
 """Unknown keys that are compared with the known ones, which takes as long as all else together. More are no slip of the pen."""
 _MAX_PATH_PART = 100
+_MAX_PATH_PART_READ = 4_096
+"""Of a key that is quoted: credentials go before it is cut, since what is left of one would not be seen to be one."""
 
 Loc: TypeAlias = tuple[int | str, ...]
 
@@ -133,7 +136,8 @@ SelectionMethod = Annotated[Name, AfterValidator(selection_method)]
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+    # Hidden, since an input may hold a credential and an error's text may get into a log.
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True, hide_input_in_errors=True)
 
 
 class Candidate(_Body):
@@ -216,7 +220,11 @@ class Trajectory(_Body):
     external_refs: Annotated[dict[Name, Name], AfterValidator(_plain)] | None = Field(
         None, max_length=200, description="Where the run can be found elsewhere: pull request, commit."
     )
-    metadata: FreeObject | None = Field(None, description="The client's own data; any JSON.")
+    metadata: FreeObject | None = Field(
+        None,
+        description="The client's own data; any JSON. The server adds 'trajectories:redacted' where it has replaced credentials: "
+        "how many of each kind.",
+    )
     # Set by the server; accepted and ignored in a posted body, so that an export can be posted back.
     recorded_at: Any = Field(None, exclude=True)
     revision: Any = Field(None, exclude=True)
@@ -264,7 +272,7 @@ def _problems(error: ErrorDetails, hints: Mapping[Loc, str]) -> Iterator[Problem
         yield from (Problem(_path(loc + inner), *what) for inner, *what in error["ctx"]["problems"])
         return
     if code == "extra_forbidden":
-        key, hint = str(loc[-1])[:_MAX_PATH_PART], hints.get(loc, ".")
+        key, hint = _shown(str(loc[-1])), hints.get(loc, ".")
         code, message = "unknown_key", f"Unknown key {key!r}{hint} Own data goes into 'metadata'."
     elif code == "string_pattern_mismatch":
         code, message = "nul_character", "String has a NUL character"
@@ -275,8 +283,12 @@ def _problems(error: ErrorDetails, hints: Mapping[Loc, str]) -> Iterator[Problem
 
 def _path(loc: Loc) -> str:
     # Cut, since a key may be as long as the body, and is in the path of all that lies below it.
-    parts = [f"[{part}]" if isinstance(part, int) else f".{part[:_MAX_PATH_PART]}" for part in loc]
+    parts = [f"[{part}]" if isinstance(part, int) else f".{_shown(part)}" for part in loc]
     return "".join(parts).removeprefix(".")
+
+
+def _shown(key: str) -> str:
+    return redaction.without_credentials(key[:_MAX_PATH_PART_READ])[:_MAX_PATH_PART]
 
 
 def _near(loc: Loc) -> str:

@@ -13,6 +13,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from rest_framework.exceptions import APIException
 from rest_framework.exceptions import MethodNotAllowed as DrfMethodNotAllowed
 
+from trajectories import redaction
 from trajectories.exceptions import (
     InvalidInput,
     MethodNotAllowed,
@@ -32,9 +33,9 @@ def error_response(error: Exception, request: HttpRequest) -> HttpResponse:
         got_request_exception.send(sender=None, request=request)
         logger.error("Internal error on %s %s", request.method, request.path, exc_info=error)
         known = TrajectoriesError("Something went wrong on our side; it has been logged.")
-    response = HttpResponse(
-        orjson.dumps({"error": error_object(known)}), status=known.status, content_type="application/json"
-    )
+    # Messages quote names that the caller has sent, and answers get into logs.
+    data = redaction.replace(orjson.dumps({"error": error_object(known)})).body
+    response = HttpResponse(data, status=known.status, content_type="application/json")
     if known.retry_after_s is not None:
         response["Retry-After"] = str(known.retry_after_s)
     if known.status == 401:

@@ -1,0 +1,122 @@
+"""Credentials that nobody has issued, by kind. Put together when they are needed, so that no scanner stumbles over this file."""
+
+from __future__ import annotations
+
+HEX = "0123456789abcdef" * 8
+MIXED = "aB3dE5fG7hJ9kL1mN2pQ4rS6tU8vW0xY" * 5
+JWT_HEADER = "eyJ" + "hbGciOiJIUzI1NiJ9"
+JWT_PAYLOAD = "eyJ" + "zdWIiOiIxMjM0NTY3ODkwIn0"
+
+
+def private_key(label: str = "", *, newline: str = "\n", headers: str = "", end: bool = True) -> str:
+    """A block as PEM has it, of four lines."""
+    label = f"{label} PRIVATE" if label else "PRIVATE"
+    lines = [f"-----{'BEGIN'} {label} KEY-----", *headers.splitlines(), *[MIXED[:64]] * 4]
+    return newline.join([*lines, f"-----{'END'} {label} KEY-----"] if end else lines)
+
+
+CREDENTIALS: list[tuple[str, str]] = [
+    ("anthropic-key", "sk-" + "ant-api03-" + MIXED[:93] + "AA"),
+    ("anthropic-key", "sk-" + "ant-oat01-" + MIXED[:40] + "-_" + MIXED[:40]),
+    ("openrouter-key", "sk-" + "or-v1-" + HEX[:64]),
+    ("langfuse-key", "sk-" + "lf-29243fa3-f296-5e3b-9266-7052b77cbfe9"),
+    ("langsmith-key", "lsv2" + "_pt_" + HEX[:32] + "_" + HEX[:10]),
+    ("openai-key", "sk-" + "proj-" + MIXED[:74] + "T3Blbk" + "FJ" + MIXED[:74]),
+    ("openai-key", "sk-" + "svcacct-" + MIXED[:74]),
+    ("openai-key", "sk-" + MIXED[:20] + "T3Blbk" + "FJ" + MIXED[:20]),
+    ("openai-key", "sk-" + HEX[:32]),
+    ("groq-key", "gsk" + "_" + MIXED[:52]),
+    ("xai-key", "xai" + "-" + MIXED[:80]),
+    ("perplexity-key", "pplx" + "-" + MIXED[:48]),
+    ("replicate-token", "r8" + "_" + MIXED[:37]),
+    ("nvidia-key", "nvapi" + "-" + MIXED[:64]),
+    ("huggingface-token", "hf" + "_" + MIXED[:34]),
+    ("google-key", "AI" + "za" + "Sy" + MIXED[:33]),
+    ("google-key", "AQ" + ".Ab" + MIXED[:48]),
+    ("google-key", "ya29" + "." + MIXED[:100]),
+    ("google-key", "GOCSPX" + "-" + MIXED[:28]),
+    ("aws-access-key", "AK" + "IA" + "IOSFODNN7ABCDEFG"),
+    ("aws-access-key", "AS" + "IA" + "IOSFODNN7ABCDEFG"),
+    ("github-token", "gh" + "p_" + MIXED[:36]),
+    ("github-token", "gh" + "s_" + f"12345_{JWT_HEADER}.{JWT_PAYLOAD}.{MIXED[:43]}"),
+    ("github-token", "github" + "_pat_" + MIXED[:22] + "_" + MIXED[:59]),
+    ("gitlab-token", "gl" + "pat-" + MIXED[:20]),
+    ("gitlab-token", "gl" + "rt-" + MIXED[:27] + ".01.abcdefghi"),
+    ("slack-token", "xo" + "xb-" + "123456789012-123456789012-" + MIXED[:24]),
+    ("slack-token", "xoxe" + ".xo" + "xp-1-" + MIXED[:80]),
+    ("slack-token", "xa" + "pp-1-A0123456789-123456789012-" + HEX[:64]),
+    ("slack-webhook", "hooks.sl" + "ack.com/services/T0123ABCD/B0123ABCD/" + MIXED[:24]),
+    ("stripe-key", "sk" + "_live_" + MIXED[:24]),
+    ("stripe-key", "rk" + "_test_" + MIXED[:24]),
+    ("stripe-key", "wh" + "sec_" + MIXED[:32]),
+    ("npm-token", "npm" + "_" + MIXED[:36]),
+    ("pypi-token", "pypi" + "-AgEI" + MIXED[:160]),
+    ("sendgrid-key", "SG" + "." + MIXED[:22] + "." + MIXED[:43]),
+    ("jwt", f"{JWT_HEADER}.{JWT_PAYLOAD}.{MIXED[:43]}"),
+    ("jwt", f"{JWT_HEADER}.{JWT_PAYLOAD}."),
+    ("jwt", f"{JWT_HEADER}..{MIXED[:16]}.{MIXED[:60]}.{MIXED[:22]}"),
+    ("private-key", private_key()),
+    ("private-key", private_key("OPENSSH")),
+    ("private-key", private_key("RSA", newline="\\n")),
+    ("private-key", private_key("EC", newline="\r\n    12→")),
+    ("private-key", private_key("RSA", headers=f"Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,{HEX[:32]}\n")),
+    ("private-key", private_key(end=False)),
+]
+"""Whole credentials, each with its kind."""
+
+IN_CONTEXT: list[tuple[str, str, str, str]] = [
+    ("bearer-token", "curl -H 'Authorization: Bearer ", MIXED[:40], "' https://api.example.com"),
+    ("bearer-token", "bearer ", HEX[:40], ""),
+    ("bearer-token", "authorization=Bearer%20", "29243fa3-f296-5e3b-9266-7052b77cbfe9", "&x=1"),
+    ("basic-auth", "Authorization: Basic ", "dXNlcjpwYXNzd29yZA==", " sent"),
+    ("basic-auth", '{"Authorization": "Basic ', "dXNlcjpwYXNzd29yZA==", '"}'),
+    ("aws-secret-key", "aws_secret_access_key = ", "wJalrXUtnFEMI/K7MDENG/" + "bPxRfiCYABCDEFGHIJ", "\n"),
+    ("aws-secret-key", 'export AWS_SECRET_ACCESS_KEY="', "wJalrXUtnFEMI/K7MDENG/" + "bPxRfiCYABCDEFGHIJ", '"'),
+    ("url-password", "cannot reach postgres://app:", "hunter2", "@db.internal:5432/runs?sslmode=require"),
+    ("url-password", "redis://:", "p@ss:w0rd", "@10.0.0.7:6379/2, retrying"),
+    ("url-password", "https://user:", "s%40cret", "@example.com"),
+    ("url-password", "a+b://u:", "x1", "@h"),
+]
+"""Credentials that are told by what stands before them: kind, text before, credential, text after."""
+
+NO_CREDENTIALS: list[str] = [
+    "anthropic/claude-sonnet-4",
+    "anthropic/claude-3-5-sonnet-20241022-v2:0",
+    "openrouter/anthropic/claude-opus-4.1:thinking",
+    "us.anthropic.claude-sonnet-4-20250514-v1:0",
+    "ft:gpt-4o-mini-2024-07-18:my-org:custom-suffix:AB12cd34",
+    "hf_transfer_with_a_very_long_name_that_has_words",
+    "29243fa3-f296-5e3b-9266-7052b77cbfe9",
+    "da39a3ee5e6b4b0d3255bfef95601890afd80709",
+    "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+    "sha512-z4PhNX7vuL3xVChQ1m2AB9Yg5AULVxXcg/SpIdNs6c5H0NE8XYXysP+DGNKHfuwvY7kxvUdBeoGlODJ6+SfaPg==",
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==",
+    "/srv/project/node_modules/.bin/npm_config_registry/src/task-runner/disk-usage-of-everything.py",
+    r"C:\Users\somebody\npm_modules\risk-assessment-of-the-whole-project",
+    "task-0123456789abcdef0123456789abcdef0123",
+    "https://example.com/a/b?c=d#e",
+    "http://localhost:8080/path@version",
+    "ssh://git@github.com:22/org/repo.git",
+    "git@github.com:org/repo.git",
+    "see http://a.example:80 or write to somebody@example.com",
+    "postgres://${USER}:${PASSWORD}@$HOST/db",
+    "postgres://{user}:{password}@{host}/db",
+    "mysql://%s:%s@%s/db",
+    "https://user:***@example.com",
+    "https://user:@example.com",
+    "the bearer of this letter is to be trusted",
+    "Bearer authentication-middleware-of-the-gateway",
+    "bearer org.springframework.security.oauth2.server",
+    'WWW-Authenticate: Bearer realm="trajectories"',
+    "use sk-ant-... or ghp_xxx as the key; sk-proj-… too",
+    "grep -r '-----BEGIN RSA PRIVATE KEY-----' src/components/authentication/handlers.py",
+    "-----BEGIN PUBLIC KEY-----\n" + MIXED[:64] + "\n-----END PUBLIC KEY-----",
+    "-----BEGIN CERTIFICATE-----\n" + MIXED[:64] + "\n-----END CERTIFICATE-----",
+    "eyJhbGciOiJIUzI1NiJ9 is how a header begins",
+    "AKIAISNOTAKEY",
+    "[redacted:jwt]",
+    "https://user:[redacted:url-password]@example.com",
+    "aws_secret_access_key is not set",
+    "Authorization: Basic",
+]
+"""What is often taken for a credential, or nearly is one."""
