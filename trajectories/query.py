@@ -17,6 +17,7 @@ from uuid import UUID
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
+from trajectories import redaction
 from trajectories.exceptions import InvalidInput, Problem
 from trajectories.record import NANO_USD, Facets, PhaseFacets, Position, epoch_us, fold, phase_group
 from trajectories.schema import Instant, Outcome, selection_method
@@ -192,7 +193,8 @@ def parameters(given: Iterable[tuple[str, list[str]]], *, allowed: Iterable[str]
         if name not in names:
             near = difflib.get_close_matches(name, names, 1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise InvalidInput(f"Unknown parameter {name[:100]!r}.{hint}", code="unknown_parameter", param=name[:100])
+            shown = redaction.quoted(name, max_chars=100)
+            raise InvalidInput(f"Unknown parameter {shown!r}.{hint}", code="unknown_parameter", param=shown)
         if len(values) > 1:
             raise InvalidInput(f"{name} is given more than once.", code="invalid_parameter", param=name)
         found[name] = values[0]

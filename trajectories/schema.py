@@ -43,8 +43,6 @@ MAX_PROBLEMS = 100
 _MAX_HINTS = 3
 """Unknown keys that are compared with the known ones, which takes as long as all else together. More are no slip of the pen."""
 _MAX_PATH_PART = 100
-_MAX_PATH_PART_READ = 4_096
-"""Of a key that is quoted: credentials go before it is cut, since what is left of one would not be seen to be one."""
 
 Loc: TypeAlias = tuple[int | str, ...]
 
@@ -288,7 +286,7 @@ def _path(loc: Loc) -> str:
 
 
 def _shown(key: str) -> str:
-    return redaction.without_credentials(key[:_MAX_PATH_PART_READ])[:_MAX_PATH_PART]
+    return redaction.quoted(key, max_chars=_MAX_PATH_PART)
 
 
 def _near(loc: Loc) -> str:

@@ -1,0 +1,112 @@
+"""What redaction costs, as a share of what taking a record costs without it.
+
+    uv run python -m benchmarks.redaction [--records 1000] [--rounds 5] [--phases 1 8 30]
+
+CPU time of this process: ``ingest.record`` from bytes to the committed outbox row (synchronous=FULL), with ``REDACT`` off,
+and ``redaction.redact`` alone on the same canonical bytes, with and without a credential in them. The last lines are
+bodies of 1 MiB that are made to be slow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import orjson
+
+from benchmarks.post_cpu import run
+
+MAX_LINES = 10_000
+"""``api.views.MAX_LINES``."""
+TOKEN = "gh" + "p_" + "a1B2c3D4e5F6" * 3
+SLOW = {
+    "nothing but prefixes": "sk-ant-",
+    "keys without an end": "-----BEGIN PRIVATE KEY-----" + "A" * 24,
+    "tokens that are none": "bearer " + "a" * 24 + " ",
+    "131,072 passwords": "a://b:c@",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--records", type=int, default=1_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--phases", type=int, nargs="+", default=[1, 8, 30])
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        os.environ |= {
+            "DJANGO_SETTINGS_MODULE": "trajectory_site.settings",
+            "SECRET_KEY": "only for a benchmark",
+            "DATA_DIR": directory,
+            "REDIS_URL": "redis://127.0.0.1:1/0",  # nobody is asked
+            "TRAJECTORIES_REDACT": "false",
+            "TRAJECTORIES_RELAY_IN_PROCESS": "false",
+        }
+        import django
+
+        django.setup()
+        _print_shares(arguments)
+        _print_slow()
+
+
+def _print_shares(arguments: argparse.Namespace) -> None:
+    print(f"{arguments.rounds} rounds of {arguments.records} records; µs of CPU a record, medians")
+    print(f"{'phases':>7}{'bytes':>7}{'ingest':>8}{'redact':>8}{'share':>8}{'with a credential':>19}{'share':>8}")
+    for phases in arguments.phases:
+        size, costs = _measure(phases, arguments)
+        ingest, clean, hit = (statistics.median(each) for each in costs)
+        print(f"{phases:7}{size:7}{ingest:8.0f}{clean:8.1f}{clean / ingest:8.1%}{hit:19.1f}{hit / ingest:8.1%}")
+
+
+def _measure(phases: int, arguments: argparse.Namespace) -> tuple[int, tuple[list[float], ...]]:
+    from trajectories import ingest, redaction, schema
+
+    body = run(phases)
+    data = orjson.dumps(body)
+    clean = schema.canonical(schema.parse(data))
+    hit = schema.canonical(schema.parse(orjson.dumps(body | {"error": f"401 for {TOKEN}"})))
+    works: tuple[Callable[[], Any], ...] = (
+        partial(ingest.record, "benchmark", data),
+        partial(redaction.redact, clean),
+        partial(redaction.redact, hit),
+    )
+    costs: tuple[list[float], ...] = ([], [], [])
+    for _ in range(arguments.rounds):
+        for work, cost in zip(works, costs, strict=True):
+            cost.append(_cpu_us(work, arguments.records))
+    return len(clean), costs
+
+
+def _cpu_us(work: Callable[[], Any], count: int) -> float:
+    before = time.process_time()
+    for _ in range(count):
+        work()
+    return (time.process_time() - before) / count * 1e6
+
+
+def _print_slow() -> None:
+    from trajectories import ingest, redaction
+
+    # What a request of 1 MiB may cost anyway: all the lines that it may have.
+    small = orjson.dumps({"request_summary": "x", "phases": []})
+    lines = MAX_LINES * _cpu_us(lambda: ingest.record("benchmark", small), 500)
+    print(f"\n{'1 MiB of':24}{'ms':>7}   share of {MAX_LINES} small records")
+    for name, data in _slow_bodies():
+        redact = _cpu_us(lambda data=data: redaction.redact(data), 1)  # type: ignore[misc]
+        print(f"{name:24}{redact / 1000:7.0f}{redact / lines:8.1%}")
+
+
+def _slow_bodies() -> Iterator[tuple[str, bytes]]:
+    for name, piece in SLOW.items():
+        text = piece * (2**20 // len(piece))
+        yield name, orjson.dumps({"request_summary": text, "phases": []})
+
+
+if __name__ == "__main__":
+    main()
