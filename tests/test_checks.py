@@ -47,7 +47,8 @@ def mount(mounts: Path, kind: str, point: Path) -> None:
 
 
 def test_good_settings_have_nothing_to_be_said(mounted: Path, trajectories_settings: dict[str, Any]) -> None:
-    more = {"TENANT_FROM_REQUEST": "tests.test_checks.tenant_of", "PHASE_ALIASES": {"qa": "test"}}
+    more: dict[str, Any] = {"TENANT_FROM_REQUEST": "tests.test_checks.tenant_of", "PHASE_ALIASES": {"qa": "test"}}
+    more |= {"RATE_LIMITS": {"requests_per_minute": 1, "bytes_per_minute": 16 * 1024**2}}
     assert found_with(trajectories_settings | more) == []
 
 
@@ -83,6 +84,11 @@ def test_settings_that_are_no_dict_are_an_error(given: Any) -> None:
         ({"PHASE_ALIASES": {"QA": "test"}}, "E012", "'qa'"),
         ({"PHASE_ALIASES": {"qa": "Test"}}, "E012", "'test'"),
         ({"METRICS_ACCESS": "guessed"}, "E013", "16"),
+        ({"RATE_LIMITS": {"requests_per_minut": 6}}, "E020", "Did you mean 'requests_per_minute'?"),
+        ({"RATE_LIMITS": {"COLOUR": 6}}, "E020", "requests_per_minute and bytes_per_minute"),
+        ({"RATE_LIMITS": {"requests_per_minute": 0}}, "E021", "at least 1"),
+        ({"RATE_LIMITS": {"bytes_per_minute": 16 * 1024**2 - 1}}, "E021", "MAX_REQUEST_BYTES"),
+        ({"RATE_LIMITS": {"requests_per_minute": "6"}}, "E003", "Mapping[str, int]"),
     ],
 )
 def test_each_wrong_setting_is_an_error_with_a_hint(

@@ -77,6 +77,8 @@ def test_every_unknown_key_is_told_with_the_nearest_known_one() -> None:
         ("QUEUE", 1, None),
         ("PHASE_ALIASES", {"qa": 1}, {"qa": "test"}),
         ("PHASE_ALIASES", ["qa"], {}),
+        ("RATE_LIMITS", {"requests_per_minute": True}, {"requests_per_minute": 1}),
+        ("RATE_LIMITS", {1: 1}, {}),
     ],
 )
 def test_a_value_of_another_type_is_told_with_the_type_wanted(key: str, bad: Any, good: Any) -> None:

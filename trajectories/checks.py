@@ -5,6 +5,7 @@ Those that ask a server run with ``check --deploy`` alone: a project must start,
 
 from __future__ import annotations
 
+import difflib
 import math
 import os
 import re
@@ -24,7 +25,7 @@ from django_redis.cache import RedisCache
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from trajectories.conf import Settings, read_settings, unknown_keys, wrong_types
+from trajectories.conf import RATE_LIMITS, Settings, read_settings, unknown_keys, wrong_types
 
 MOUNTS = Path("/proc/self/mounts")
 # SQLite's WAL shares memory and locks between processes, which these do not offer or not reliably.
@@ -195,6 +196,20 @@ def _check_metrics_access(conf: Settings) -> _Found:
 
 _SECRET_MIN = 16
 
+
+def _check_rate_limits(conf: Settings) -> _Found:
+    for name, limit in conf.rate_limits.items():
+        if name not in RATE_LIMITS:
+            near = difflib.get_close_matches(name.lower(), RATE_LIMITS, 1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"There are {' and '.join(RATE_LIMITS)}."
+            yield Error(f"RATE_LIMITS has no limit {name!r}.", hint=hint, id="trajectories.E020")
+        elif limit < (least := conf.max_request_bytes if name == "bytes_per_minute" else 1):
+            hint = f"It wants at least {least}" + (
+                ", which is MAX_REQUEST_BYTES: else such a request never fits." if least > 1 else "."
+            )
+            yield Error(f"RATE_LIMITS[{name!r}] cannot be {limit!r}.", hint=hint, id="trajectories.E021")
+
+
 _CHECKS: Sequence[Callable[[Settings], _Found]] = (
     _check_numbers,
     _check_outbox,
@@ -202,6 +217,7 @@ _CHECKS: Sequence[Callable[[Settings], _Found]] = (
     _check_tenant_from_request,
     _check_phase_aliases,
     _check_metrics_access,
+    _check_rate_limits,
 )
 
 

@@ -12,6 +12,9 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
+RATE_LIMITS = ("requests_per_minute", "bytes_per_minute")
+"""Keys of ``rate_limits``."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -48,7 +51,7 @@ class Settings:
     by ``manage.py prune``."""
 
     redis_retry_s: float = 1.0
-    """After Redis failed a read, how long reads go without asking it again."""
+    """After Redis failed a read, how long reads go without asking it again; limits likewise."""
 
     feed_poll_s: float = 0.05
     """Shortest time between two looks of one process at the change feed of one tenant."""
@@ -128,6 +131,10 @@ class Settings:
     key_offline_s: float = 24 * 3600.0
     """How long a verified key is still taken while the database cannot be asked."""
 
+    rate_limits: Mapping[str, int] = field(default_factory=dict)
+    """What each API key may use in a minute, ``{"requests_per_minute": 600, "bytes_per_minute": 104857600}`` or one of the two; over
+    it the answer is 429. Empty: no limits. See docs/security.md."""
+
 
 def read_settings() -> Settings:
     """The settings as they are now.
@@ -176,7 +183,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if hint == Mapping[str, str]:
         return isinstance(value, Mapping) and all(isinstance(x, str) for pair in value.items() for x in pair)
     if hint == Mapping[str, int]:
-        return isinstance(value, Mapping) and all(_fits(k, str) and _fits(n, int) and n > 0 for k, n in value.items())
+        return isinstance(value, Mapping) and all(_fits(k, str) and _fits(v, int) for k, v in value.items())
     return value in ("FULL", "NORMAL")
 
 

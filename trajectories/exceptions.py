@@ -9,6 +9,7 @@ TrajectoriesError
 ├── Deleted                 409  the id was deleted, and does not come back
 ├── TooLarge                413
 ├── UnsupportedMediaType    415
+├── RateLimited             429  more than a key may ask; carries Retry-After
 └── Unavailable             503  a part that this answer needs is away; carries Retry-After
     ├── OutboxUnavailable        the record was not taken: full, or the disk refuses
     ├── KeyLookupUnavailable     the key is unknown here and the archive cannot be asked
@@ -101,6 +102,16 @@ class UnsupportedMediaType(TrajectoriesError):
     status = 415
     type = "invalid_request_error"
     code = "unsupported_media_type"
+
+
+class RateLimited(TrajectoriesError):
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limited"
+
+    def __init__(self, message: str, *, retry_after_s: int, code: str | None = None) -> None:
+        super().__init__(message, code=code)
+        self.retry_after_s = retry_after_s
 
 
 class Unavailable(TrajectoriesError):

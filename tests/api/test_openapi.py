@@ -13,7 +13,7 @@ from uuid import UUID
 
 import orjson
 import pytest
-from django.test import Client
+from django.test import Client, override_settings
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from redis import Redis
@@ -136,7 +136,9 @@ def test_every_line_of_an_export_is_a_stored_trajectory(document: dict[str, Any]
 
 
 @pytest.fixture
-def refusals(north: Client, without_tables: WithoutTables, redis_tier: Redis) -> Callable[[str, str, int], Any]:
+def refusals(
+    north: Client, without_tables: WithoutTables, trajectories_settings: dict[str, Any], redis_tier: Redis
+) -> Callable[[str, str, int], Any]:
     """Brings an operation to answer with a status."""
     everything, reader = client_of(issue(scopes=" ".join(SCOPES))[1]), client_of(issue(scopes="read")[1])
     admin = client_of(issue(scopes="admin")[1])
@@ -163,6 +165,10 @@ def refusals(north: Client, without_tables: WithoutTables, redis_tier: Redis) ->
             return post(north, b" " * (1024**2 + 1))
         if status == 415:
             return north.post(path, b"{}", content_type="text/plain")
+        if status == 429:
+            with override_settings(TRAJECTORIES=trajectories_settings | {"RATE_LIMITS": {"requests_per_minute": 1}}):
+                call(method, path, everything)
+                return call(method, path, everything)
         with without_tables("apikey"):
             return call(method, path, client_of("neverseen.here"))
 
@@ -182,4 +188,4 @@ def test_every_documented_error_can_happen_and_has_the_documented_body(
                 error(response, int(status), response.json()["error"]["code"])
                 validator(document, documented["content"][JSON]["schema"]).validate(response.json())
                 tried += 1
-    assert tried == 7 + 4 + 4 + 4 + 5 + 5 + 4
+    assert tried == 8 + 5 + 5 + 5 + 6 + 6 + 5

@@ -33,10 +33,15 @@ _NOBODYS_HASH = _generator.hash("nobody's key")
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A tenant, and what it may do: some of record, read, export, admin."""
+    """A tenant, and what it may do: some of record, read, export, admin.
+
+    ``key`` is whose requests are counted together by ``rate_limits``: the prefix of an API key, or a name of the host project's for
+    a user or client within the tenant; None counts all such requests of the tenant together.
+    """
 
     tenant: str
     scopes: frozenset[str]
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +56,10 @@ class _Verified:
     def matches(self, text: str) -> bool:
         return hmac.compare_digest(self.digest, _digest(text))
 
-    def caller(self) -> Caller:
+    def caller(self, prefix: str) -> Caller:
         if self.expires_at_us is not None and self.expires_at_us <= now_us():
             raise AuthenticationFailure("This API key has expired.", code="expired_api_key")
-        return Caller(self.tenant, frozenset(self.scopes))
+        return Caller(self.tenant, frozenset(self.scopes), prefix)
 
 
 def authenticate(request: HttpRequest) -> Caller:
@@ -82,7 +87,7 @@ def caller_of(text: str) -> Caller:
     conf = read_settings()
     cached = _cache.get(prefix, conf.key_cache_s)
     if cached is not None and cached.matches(text):
-        return cached.caller()
+        return cached.caller(prefix)
     try:
         verified = _verify(text, prefix)
     except DatabaseError as error:
@@ -92,9 +97,9 @@ def caller_of(text: str) -> Caller:
         if not remembered.matches(text):
             raise _unknown() from None
         _cache.put(prefix, remembered, conf.key_cache_max)
-        return remembered.caller()
+        return remembered.caller(prefix)
     _cache.put(prefix, verified, conf.key_cache_max)
-    return verified.caller()
+    return verified.caller(prefix)
 
 
 def revoke(key: ApiKey) -> None:

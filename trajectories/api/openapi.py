@@ -14,6 +14,7 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, Polymorphic
 
 import trajectories
 from trajectories.api import bodies
+from trajectories.conf import RATE_LIMITS
 from trajectories.dialects import CamelTrajectory
 from trajectories.query import FILTERS, OUTCOMES, Filter
 from trajectories.schema import Trajectory
@@ -37,6 +38,7 @@ _ERRORS = {
     409: "The id was deleted, and does not come back.",
     413: "A record or the request is too large.",
     415: "Another Content-Type than the two, or a Content-Encoding.",
+    429: "More than the key may use in a minute; Retry-After says when to come again.",
     503: "A part that this answer needs is away; Retry-After says when to come again.",
 }
 # The defaults too, so that nothing of the host project's own document gets into ours. SERVE_* cannot be patched.
@@ -82,7 +84,8 @@ class AutoSchema(SpectacularAutoSchema):
 
 def documented(operation: str) -> Callable[[F], F]:
     """What the document says of an operation beside its signature."""
-    extend: Callable[[F], F] = extend_schema(**_OPERATIONS[operation]())
+    said = _OPERATIONS[operation]()
+    extend: Callable[[F], F] = extend_schema(**said | {"parameters": [*said["parameters"], *_ANSWER_HEADERS]})
 
     def decorate(method: F) -> F:
         # extend_schema builds on what a method names here, and else on the host project's default.
@@ -128,7 +131,7 @@ def _record() -> dict[str, Any]:
             200: OpenApiResponse(answer, description=f"{stored} This host knew the id already; or NDJSON was sent."),
             201: OpenApiResponse(bodies.StoredTrajectory, description=f"{stored} This host had not known the id."),
         }
-        | _errors(400, 401, 403, 409, 413, 415, 503),
+        | _errors(400, 401, 403, 409, 413, 415, 429, 503),
     }
 
 
@@ -144,7 +147,7 @@ def _list() -> dict[str, Any]:
                 "limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 50}, "Records on a page."
             ),
         ],
-        "responses": {200: bodies.TrajectoryPage} | _errors(400, 401, 403, 503),
+        "responses": {200: bodies.TrajectoryPage} | _errors(400, 401, 403, 429, 503),
     }
 
 
@@ -152,7 +155,7 @@ def _retrieve() -> dict[str, Any]:
     return {
         "summary": "Retrieve",
         "parameters": [OpenApiParameter("id", {"type": "string", "format": "uuid"}, OpenApiParameter.PATH)],
-        "responses": {200: bodies.StoredTrajectory} | _errors(400, 401, 403, 404, 503),
+        "responses": {200: bodies.StoredTrajectory} | _errors(400, 401, 403, 404, 429, 503),
     }
 
 
@@ -161,7 +164,7 @@ def _stats() -> dict[str, Any]:
         "summary": "Stats",
         "description": "Totals and groups of all matching trajectories, exact but for percentiles, which are within 1 %.",
         "parameters": [*map(_filter, FILTERS.items())],
-        "responses": {200: bodies.Stats} | _errors(400, 401, 403, 503),
+        "responses": {200: bodies.Stats} | _errors(400, 401, 403, 429, 503),
     }
 
 
@@ -177,7 +180,7 @@ def _export() -> dict[str, Any]:
             _parameter("end", {"type": "string", "enum": ["0", "1"], "default": "0"}, "Close with an end line."),
         ],
         "responses": {(200, _NDJSON): {"type": "string", "description": "One trajectory a line."}}
-        | _errors(400, 401, 403, 503),
+        | _errors(400, 401, 403, 429, 503),
     }
 
 
@@ -187,7 +190,7 @@ def _delete_one() -> dict[str, Any]:
         "description": "For good: from outbox, Redis, archive and quarantine; the id is not taken again. Repeating is safe. 503 names the"
         " part that is away and still has it.",
         "parameters": [OpenApiParameter("id", {"type": "string", "format": "uuid"}, OpenApiParameter.PATH)],
-        "responses": {200: bodies.DeletedTrajectory} | _errors(400, 401, 403, 404, 503),
+        "responses": {200: bodies.DeletedTrajectory} | _errors(400, 401, 403, 404, 429, 503),
     }
 
 
@@ -203,10 +206,28 @@ def _delete_matching() -> dict[str, Any]:
             _parameter("dry_run", {"type": "string", "enum": ["0", "1"], "default": "0"}, "Count, delete nothing."),
             _parameter("token", {"type": "string"}, "Of the dry run."),
         ],
-        "responses": {200: answer} | _errors(400, 401, 403, 503),
+        "responses": {200: answer} | _errors(400, 401, 403, 429, 503),
     }
 
 
+def _answer_header(name: str, schema: dict[str, Any], description: str, statuses: list[int | str]) -> OpenApiParameter:
+    return OpenApiParameter(name, schema, OpenApiParameter.HEADER, description=description, response=statuses)
+
+
+_AMOUNT = {"type": "integer", "minimum": 0}
+_LIMITED: list[int | str] = [200, 201, 429]  # every answer has them; of errors the document says it once
+_ANSWER_HEADERS = [
+    _answer_header("Retry-After", _AMOUNT, "Seconds until it is worth coming again.", [429, 503]),
+    _answer_header("X-RateLimit-Limit", _AMOUNT, "Where keys have limits: what this one may use a minute.", _LIMITED),
+    _answer_header("X-RateLimit-Remaining", _AMOUNT, "What is left of it.", _LIMITED),
+    _answer_header("X-RateLimit-Reset", _AMOUNT, "Seconds until more is left.", _LIMITED),
+    _answer_header(
+        "X-RateLimit-Resource",
+        {"type": "string", "enum": list(RATE_LIMITS)},
+        "Which limit it is: the one that would refuse first, or has refused.",
+        _LIMITED,
+    ),
+]
 _OPERATIONS = {
     "record": _record,
     "list": _list,

@@ -21,9 +21,11 @@ from rest_framework.request import Request
 from rest_framework.viewsets import ViewSet
 
 from trajectories import deletion, ingest, metrics, reads
+from trajectories.api import limits
 from trajectories.api.errors import error_object, error_response
 from trajectories.api.keys import Caller, authenticate
 from trajectories.api.openapi import AutoSchema, documented
+from trajectories.api.window import Allowance
 from trajectories.conf import read_settings
 from trajectories.exceptions import (
     InvalidInput,
@@ -83,6 +85,7 @@ class TrajectoryViewSet(ViewSet):
     http_method_names = ["get", "head", "post", "delete"]  # noqa: RUF012  a list, as View has it
 
     caller: Caller
+    allowance: Allowance | None = None
 
     @classmethod
     def as_view(cls, actions: Any = None, **initkwargs: Any) -> Any:
@@ -92,6 +95,9 @@ class TrajectoryViewSet(ViewSet):
     def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
         started = time.perf_counter()
         response = super().dispatch(request, *args, **kwargs)
+        if self.allowance is not None:
+            for name, text in self.allowance.headers().items():
+                response[name] = text
         # Whatever a client may call its method, there are few series.
         labels = (self.action, request.method, str(response.status_code)) if self.action in _SCOPES else _NO_ACTION
         metrics.request_seconds.labels(*map(str, labels)).observe(time.perf_counter() - started)
@@ -105,6 +111,9 @@ class TrajectoryViewSet(ViewSet):
         if self.action not in _SCOPES:
             raise MethodNotAllowed(f"{request.method} is not for this address; {', '.join(self.allowed_methods)} are.")
         self.caller = authenticate(request._request)
+        self.allowance = limits.count(self.caller, request._request)
+        if self.allowance is not None:
+            self.allowance.expect_taken()
         if _SCOPES[self.action] not in self.caller.scopes:
             raise ScopeMissing(f"This API key lacks the scope {_SCOPES[self.action]!r}.")
 
@@ -122,11 +131,11 @@ class TrajectoryViewSet(ViewSet):
         conf = read_settings()
         key = _idempotency_key(request._request)
         if media_type == NDJSON:
-            lines = _body(request._request, conf.max_request_bytes).split(b"\n")
+            lines = _body(request._request, conf.max_request_bytes, self.caller).split(b"\n")
             if len(lines) > MAX_LINES + 1:
                 raise TooLarge(f"A request may have {MAX_LINES} lines.", code="too_many_lines")
             return _lines_response(ingest.record_many(self.caller.tenant, lines, idempotency_key=key))
-        data = _body(request._request, conf.max_record_bytes)
+        data = _body(request._request, conf.max_record_bytes, self.caller)
         record, is_new = ingest.record(self.caller.tenant, data, idempotency_key=key)
         response = HttpResponse(record.json(), status=201 if is_new else 200, content_type=JSON)
         response["Location"] = f"{request.path}/{record.id}"
@@ -225,7 +234,7 @@ def _media_type(request: HttpRequest) -> str:
     return media_type
 
 
-def _body(request: HttpRequest, limit: int) -> bytes:
+def _body(request: HttpRequest, limit: int, caller: Caller) -> bytes:
     """The body, refused before it is read when its announced length is over ``limit``.
 
     Read from the stream, since ``request.body`` has a limit of the host project's.
@@ -235,11 +244,14 @@ def _body(request: HttpRequest, limit: int) -> bytes:
     if announced.isdigit() and int(announced) > limit:
         raise too_large
     chunks, size = [], 0
-    for chunk in _chunks(request):
-        size += len(chunk)
-        if size > limit:
-            raise too_large
-        chunks.append(chunk)
+    try:
+        for chunk in _chunks(request):
+            size += len(chunk)
+            if size > limit:
+                raise too_large
+            chunks.append(chunk)
+    finally:
+        limits.count_unannounced(caller, request, size)
     if announced.isdigit() and size < int(announced):
         raise _broken_off()  # lines of NDJSON that did arrive would else be taken without anybody being told
     return b"".join(chunks)

@@ -1,0 +1,315 @@
+"""How much a key may ask in a minute: one count in Redis over all processes and hosts, and this process's own while Redis is away.
+
+A request asks Redis once, before its body is read, and waits 50 ms at most. What is over a limit is not counted, so that whoever
+goes on asking is not kept out by it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from django.core.cache import caches
+from django.core.signals import setting_changed
+from django.http import HttpRequest
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from trajectories.api.keys import Caller
+from trajectories.api.window import COUNTED_S, Allowance, Limits, Standing, Use, Window, allowance
+from trajectories.conf import RATE_LIMITS, Settings, read_settings
+
+logger = logging.getLogger(__name__)
+
+ASK_S = 0.05
+"""Longest time that a request waits for Redis, connecting and waiting for a thread included."""
+_ASKING_THREADS = 8
+_MAX_KEYS = 10_000
+
+# One field per second and unit ("r1764028800", "b1764028800"). The server's clock, since those of hosts differ; a test hands in
+# its own. `spent` was used already, so it is added whatever the limits say; 0 is no limit. Decides as `Window.take`.
+_TAKE = """
+local key, spent, counted_s = KEYS[1], tonumber(ARGV[3]), tonumber(ARGV[6])
+local now = tonumber(ARGV[7]) or tonumber(redis.call('TIME')[1])
+local units = {
+  r = {amount = tonumber(ARGV[1]), limit = tonumber(ARGV[4]), used = 0, oldest = -1, fits = -1, seconds = {}},
+  b = {amount = tonumber(ARGV[2]), limit = tonumber(ARGV[5]), used = 0, oldest = -1, fits = -1, seconds = {}},
+}
+local function count(unit, second, amount)
+  unit.used = unit.used + amount
+  unit.seconds[#unit.seconds + 1] = {second, amount}
+  if unit.oldest == -1 or second < unit.oldest then unit.oldest = second end
+end
+local function fits(unit)
+  local over = unit.used + unit.amount - unit.limit
+  if unit.limit == 0 or unit.amount == 0 or over <= 0 then return -1 end
+  table.sort(unit.seconds, function(one, other) return one[1] < other[1] end)
+  for _, pair in ipairs(unit.seconds) do
+    over = over - pair[2]
+    if over <= 0 then return pair[1] + counted_s end
+  end
+  return now + counted_s
+end
+local fields, gone = redis.call('HGETALL', key), {}
+for at = 1, #fields, 2 do
+  local second = tonumber(string.sub(fields[at], 2))
+  if now - counted_s < second and second <= now then
+    count(units[string.sub(fields[at], 1, 1)], second, tonumber(fields[at + 1]))
+  else
+    gone[#gone + 1] = fields[at]
+  end
+end
+if #gone > 0 then redis.call('HDEL', key, unpack(gone)) end
+local function add(name, amount)
+  if amount == 0 then return end
+  count(units[name], now, amount)
+  redis.call('HINCRBY', key, name .. now, amount)
+  redis.call('EXPIRE', key, counted_s)
+end
+add('b', spent)
+units.r.fits, units.b.fits = fits(units.r), fits(units.b)
+if units.r.fits == -1 and units.b.fits == -1 then
+  add('r', units.r.amount)
+  add('b', units.b.amount)
+end
+return {now, {units.r.used, units.r.oldest, units.r.fits}, {units.b.used, units.b.oldest, units.b.fits}}
+"""
+
+
+class _Key(NamedTuple):
+    """Whose use is counted together: that of an API key, or of whatever a host project has named in ``Caller.key``."""
+
+    tenant: str
+    name: str | None
+
+
+def count(caller: Caller, request: HttpRequest) -> Allowance | None:
+    """Count ``request`` if it fits; what its answer tells of the limits, or None where there are none."""
+    if not read_settings().rate_limits:
+        return None
+    return limiter().count(_Key(caller.tenant, caller.key), Use(1, _expected_bytes(request)))
+
+
+def count_unannounced(caller: Caller, request: HttpRequest, size: int) -> None:
+    """Count a body of ``size`` bytes that was read, and whose length the request had not announced."""
+    if read_settings().rate_limits and _announced_bytes(request) is None:
+        limiter().owe(_Key(caller.tenant, caller.key), size - _expected_bytes(request))
+
+
+def _expected_bytes(request: HttpRequest) -> int:
+    """What the body needs of the limit. Of unknown length: room for one byte, and the rest is counted once it was read."""
+    announced = _announced_bytes(request)
+    if announced is None:
+        return int(request.method == "POST")
+    # A larger one is answered 413 and not read.
+    return announced if announced <= read_settings().max_request_bytes else 0
+
+
+def _announced_bytes(request: HttpRequest) -> int | None:
+    text = request.headers.get("Content-Length", "")
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
+class Limiter:
+    """The counts of this process, and its way to those that all share."""
+
+    def __init__(self, conf: Settings) -> None:
+        self._limits = Limits(*(conf.rate_limits.get(name) for name in RATE_LIMITS))
+        self.own = OwnCounts(self._limits)
+        self.shared = SharedCounts(conf, self._limits)
+
+    def count(self, key: _Key, use: Use) -> Allowance:
+        now_s = int(time.monotonic())
+        spent = self.own.untold(key)
+        shared = self.shared.take(key, use, spent)
+        if shared is None:
+            return self.own.take(key, use, now_s)
+        if shared.retry_after_s is None:
+            # So that an outage does not begin with an empty count.
+            self.own.add(key, use, now_s)
+        return shared
+
+    def owe(self, key: _Key, size: int) -> None:
+        """Count bytes here at once, and in Redis with the next request of this key: one request asks once."""
+        self.own.owe(key, size, int(time.monotonic()))
+
+    def close(self) -> None:
+        self.shared.close()
+
+
+@dataclass(slots=True)
+class _Own:
+    window: Window = field(default_factory=Window)
+    untold_bytes: int = 0
+
+
+class OwnCounts:
+    """What this process has taken, by key. Those that were idle for a window are dropped, and the idlest at ``_MAX_KEYS``."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._lock = threading.Lock()
+        self._keys: OrderedDict[_Key, _Own] = OrderedDict()
+
+    def take(self, key: _Key, use: Use, now_s: int) -> Allowance:
+        with self._lock:
+            return self._of(key, now_s).window.take(now_s, use, self._limits)
+
+    def add(self, key: _Key, use: Use, now_s: int) -> None:
+        """Note what was taken by the shared count."""
+        with self._lock:
+            self._of(key, now_s).window.add(now_s, use)
+
+    def owe(self, key: _Key, size: int, now_s: int) -> None:
+        with self._lock:
+            own = self._of(key, now_s)
+            own.window.add(now_s, Use(bytes=max(0, size)))
+            own.untold_bytes += max(0, size)
+
+    def untold(self, key: _Key) -> int:
+        """Bytes that Redis has not been told of; the caller will."""
+        with self._lock:
+            own = self._keys.get(key)
+            if own is None:
+                return 0
+            size, own.untold_bytes = own.untold_bytes, 0
+            return size
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def _of(self, key: _Key, now_s: int) -> _Own:
+        own = self._keys.setdefault(key, _Own())
+        own.window.forget(now_s)
+        self._keys.move_to_end(key)
+        while len(self._keys) > _MAX_KEYS or self._is_idle(next(iter(self._keys)), now_s, but=key):
+            self._keys.popitem(last=False)
+        return own
+
+    def _is_idle(self, key: _Key, now_s: int, *, but: _Key) -> bool:
+        newest_s = self._keys[key].window.newest_s
+        return key != but and (newest_s is None or newest_s <= now_s - COUNTED_S)
+
+
+class SharedCounts:
+    """The counts in Redis. After a failure it is not asked for ``redis_retry_s``, and then by one request first."""
+
+    def __init__(self, conf: Settings, limits: Limits) -> None:
+        self._conf = conf
+        self._limits = limits
+        self._lock = threading.Lock()
+        self._is_away = False
+        self._away_until = float("-inf")
+        # A timeout of a socket bounds each step alone; a name to be looked up, a handshake and a reply are many. A thread can be
+        # left behind at its end, and its sockets give up soon after.
+        self._threads = ThreadPoolExecutor(_ASKING_THREADS, thread_name_prefix="trajectories-limits")
+        self.client = _client(conf.cache_alias)
+        self._prefix = str(caches[conf.cache_alias].make_key("trajectories:"))
+        self._take = self.client.register_script(_TAKE)
+
+    def take(self, key: _Key, use: Use, spent: int) -> Allowance | None:
+        """As ``OwnCounts.take``; ``spent`` bytes are counted whatever becomes of ``use``. None: Redis has not said."""
+        if not self._may_ask():
+            return None
+        try:
+            told = self._threads.submit(self.ask, key, use, spent).result(ASK_S)
+        except (RedisError, OSError) as error:  # TimeoutError of the thread is an OSError
+            self._failed(error)
+            return None
+        with self._lock:
+            self._is_away = False
+        return told
+
+    def ask(self, key: _Key, use: Use, spent: int, *, now_s: int | None = None) -> Allowance:
+        """The same, for as long as it takes.
+
+        Args:
+            now_s: stands in for the server's clock.
+        """
+        limits = [limit or 0 for limit in self._limits]
+        reply: Any = self._take(
+            keys=[self._name(key)], args=[*use, spent, *limits, COUNTED_S, "" if now_s is None else now_s]
+        )
+        now_s, *standings = reply
+        return allowance(int(now_s), self._limits, [_standing(*numbers) for numbers in standings])
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False)
+        self.client.close()
+        self.client.connection_pool.disconnect()
+
+    def _name(self, key: _Key) -> str:
+        name = "limits" if key.name is None else f"limits:{key.name}"
+        return f"{self._prefix}{{{key.tenant}}}:{name}"
+
+    def _may_ask(self) -> bool:
+        with self._lock:
+            now = time.monotonic()
+            if now < self._away_until:
+                return False
+            if self._is_away:
+                self._pause(now)  # the others need not wait for the one that finds out
+            return True
+
+    def _failed(self, error: Exception) -> None:
+        with self._lock:
+            if not self._is_away:
+                logger.warning("Redis does not answer for limits, so this process's own count decides: %r", error)
+            self._is_away = True
+            self._pause(time.monotonic())
+
+    def _pause(self, now: float) -> None:
+        self._away_until = now + self._conf.redis_retry_s
+
+
+def _client(alias: str) -> Redis:
+    """Of the alias's server, on connections of its own: django-redis keeps one pool per URL, which waits longer."""
+    tier = caches[alias].client  # type: ignore[attr-defined]
+    factory = tier.connection_factory
+    pool = factory.get_connection_pool(factory.make_connection_params(tier._server[0]))
+    # Here and not among the parameters, where options of the alias and of its URL would win.
+    pool.connection_kwargs.update(socket_timeout=ASK_S, socket_connect_timeout=ASK_S, retry=Retry(NoBackoff(), 0))
+    return Redis(connection_pool=pool)
+
+
+def _standing(used: int, oldest_s: int, fits_s: int) -> Standing:
+    """As Redis says it: it has no None."""
+    return Standing(used, None if oldest_s == -1 else oldest_s, None if fits_s == -1 else fits_s)
+
+
+# Global because the process's own count is of the process. Bounded by _MAX_KEYS, emptied by a fork and by changed settings.
+_limiter: Limiter | None = None
+_limiter_lock = threading.Lock()
+
+
+def limiter() -> Limiter:
+    """This process's limiter."""
+    global _limiter
+    with _limiter_lock:
+        if _limiter is None:
+            _limiter = Limiter(read_settings())
+        return _limiter
+
+
+def _reset(*, setting: str, **_: Any) -> None:
+    global _limiter
+    if setting in ("TRAJECTORIES", "CACHES") and _limiter is not None:
+        _limiter.close()
+        _limiter = None
+
+
+def _after_fork() -> None:
+    global _limiter, _limiter_lock
+    _limiter, _limiter_lock = None, threading.Lock()
+
+
+setting_changed.connect(_reset, dispatch_uid="trajectories.limits")
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,134 @@
+"""What a key has used of its limits within the last minute, and what it is told of them. No clock, no Redis: both are handed in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from trajectories.conf import RATE_LIMITS
+from trajectories.exceptions import RateLimited
+
+WINDOW_S = 60
+COUNTED_S = WINDOW_S + 1
+"""Seconds that count, the one that has just begun included: with one less a window could hold more than its limit."""
+_UNITS = ("requests", "bytes of bodies")
+
+
+class Use(NamedTuple):
+    """An amount per limit, in the order of ``RATE_LIMITS``."""
+
+    requests: int = 0
+    bytes: int = 0
+
+
+class Limits(NamedTuple):
+    """Each None where there is none."""
+
+    requests: int | None = None
+    bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """Of the limit that would refuse first, or has refused.
+
+    ``reset_s``: until ``remaining`` grows, as the oldest second that counts leaves the window.
+    ``retry_after_s``: until this request would be taken; None if it was.
+    """
+
+    name: str
+    limit: int
+    remaining: int
+    reset_s: int
+    retry_after_s: int | None
+
+    def headers(self) -> dict[str, str]:
+        return {
+            "X-RateLimit-Limit": str(self.limit),
+            "X-RateLimit-Remaining": str(self.remaining),
+            "X-RateLimit-Reset": str(self.reset_s),
+            "X-RateLimit-Resource": self.name,
+        }
+
+    def expect_taken(self) -> None:
+        """Raises:
+        RateLimited: 429; the request is over the limit.
+        """
+        if self.retry_after_s is not None:
+            raise RateLimited(
+                f"This API key may use {self.limit} {_UNITS[RATE_LIMITS.index(self.name)]} a minute; this request fits in"
+                f" {self.retry_after_s} s.",
+                retry_after_s=self.retry_after_s,
+            )
+
+
+class Standing(NamedTuple):
+    """How one limit stands: what is used of it, since which second, and from which second on what it has refused would fit."""
+
+    used: int
+    oldest_s: int | None
+    fits_s: int | None = None
+
+
+def allowance(now_s: int, limits: Limits, standings: Iterable[Standing]) -> Allowance:
+    """What is told of ``limits``, at least one of which must be there. ``standings`` are in their order."""
+    told = [
+        Allowance(
+            name,
+            limit,
+            max(0, limit - standing.used),
+            0 if standing.oldest_s is None else standing.oldest_s + COUNTED_S - now_s,
+            None if standing.fits_s is None else standing.fits_s - now_s,
+        )
+        for name, limit, standing in zip(RATE_LIMITS, limits, standings, strict=True)
+        if limit is not None
+    ]
+    return max(told, key=lambda one: (one.retry_after_s or 0, -one.remaining / one.limit))
+
+
+class Window:
+    """Use of one key by the second in which it was.
+
+    Never more than the limit in any ``WINDOW_S`` seconds; the error is on the other side: a use may count up to a second too
+    long. Not safe for threads.
+    """
+
+    def __init__(self, seconds: Iterable[tuple[int, Use]] = ()) -> None:
+        self._seconds = dict(seconds)
+
+    @property
+    def newest_s(self) -> int | None:
+        """The last second with a use."""
+        return max(self._seconds, default=None)
+
+    def forget(self, now_s: int) -> None:
+        """Drop what does not count any more; and what is yet to come, which a clock that was set back has left."""
+        self._seconds = {at: use for at, use in self._seconds.items() if now_s - COUNTED_S < at <= now_s}
+
+    def add(self, now_s: int, use: Use) -> None:
+        before = self._seconds.get(now_s, Use())
+        self._seconds[now_s] = Use(before.requests + use.requests, before.bytes + use.bytes)
+
+    def take(self, now_s: int, use: Use, limits: Limits) -> Allowance:
+        """Add ``use`` if it fits. What needs nothing of a limit is not refused by it."""
+        refusing = self._standings(now_s, use, limits)
+        if any(standing.fits_s is not None for standing in refusing):
+            return allowance(now_s, limits, refusing)
+        self.add(now_s, use)
+        return allowance(now_s, limits, self._standings(now_s, Use(), limits))
+
+    def _standings(self, now_s: int, use: Use, limits: Limits) -> list[Standing]:
+        return [self._standing(now_s, at, use[at], limit) for at, limit in enumerate(limits)]
+
+    def _standing(self, now_s: int, at: int, amount: int, limit: int | None) -> Standing:
+        amounts = sorted((second, use[at]) for second, use in self._seconds.items() if use[at])
+        used, oldest_s = sum(before for _, before in amounts), amounts[0][0] if amounts else None
+        if limit is None or amount == 0 or used + amount <= limit:
+            return Standing(used, oldest_s)
+        over = used + amount - limit
+        for second, before in amounts:
+            over -= before
+            if over <= 0:
+                return Standing(used, oldest_s, second + COUNTED_S)
+        return Standing(used, oldest_s, now_s + COUNTED_S)  # larger than the limit alone
