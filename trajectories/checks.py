@@ -75,7 +75,7 @@ def _form(given: Any) -> _Found:
 
 def _check_numbers(conf: Settings) -> _Found:
     for f in fields(Settings):
-        value, least = getattr(conf, f.name), 1 if f.type == "int" else 0
+        value, least = getattr(conf, f.name), 1 if f.type == "int" and f.name not in _MAY_BE_0 else 0
         if f.type in ("int", "float") and not (math.isfinite(value) and value >= least):
             yield _bad_number(f.name, value, f"It wants at least {least}.")
     if conf.resend_after_s == 0:
@@ -87,6 +87,9 @@ def _check_numbers(conf: Settings) -> _Found:
     ):
         if getattr(conf, large) < getattr(conf, small):
             yield _bad_number(large, getattr(conf, large), f"It wants at least {small.upper()}.")
+
+
+_MAY_BE_0 = ("trusted_proxies",)
 
 
 def _bad_number(name: str, value: float, hint: str) -> CheckMessage:

@@ -135,6 +135,14 @@ class Settings:
     """What each API key may use in a minute, ``{"requests_per_minute": 600, "bytes_per_minute": 104857600}`` or one of the two; over
     it the answer is 429. Empty: no limits. See docs/security.md."""
 
+    key_failures_per_minute: int = 20
+    """Keys that are not good, of one client address and in one process, after which further ones are answered 429 until the minute is
+    over. Good keys are always taken."""
+
+    trusted_proxies: int = 0
+    """Proxies in front of the server that each append to ``X-Forwarded-For`` from which address they were called: so many entries from
+    the right is the client's. 0: nobody's word is taken, the client is who has connected."""
+
 
 def read_settings() -> Settings:
     """The settings as they are now.

@@ -9,7 +9,7 @@ TrajectoriesError
 ├── Deleted                 409  the id was deleted, and does not come back
 ├── TooLarge                413
 ├── UnsupportedMediaType    415
-├── RateLimited             429  more than a key may ask; carries Retry-After
+├── RateLimited             429  more than a key may ask, or more bad keys than an address may send; carries Retry-After
 └── Unavailable             503  a part that this answer needs is away; carries Retry-After
     ├── OutboxUnavailable        the record was not taken: full, or the disk refuses
     ├── KeyLookupUnavailable     the key is unknown here and the archive cannot be asked

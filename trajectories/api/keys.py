@@ -21,6 +21,7 @@ from django.utils import timezone
 from django.utils.module_loading import import_string
 from rest_framework_api_key.crypto import KeyGenerator
 
+from trajectories.api.failures import address_of, failures
 from trajectories.conf import read_settings
 from trajectories.exceptions import AuthenticationFailure, KeyLookupUnavailable, OutboxUnavailable
 from trajectories.models import SCOPES, SLUG_PATTERN, ApiKey
@@ -67,11 +68,12 @@ def authenticate(request: HttpRequest) -> Caller:
 
     Raises:
         AuthenticationFailure: 401; no key, or one that is unknown, revoked or expired.
+        RateLimited: 429; a key that is not good, from an address that has sent many of them.
         KeyLookupUnavailable: 503; the key is not known here and the database cannot be asked.
     """
     path = read_settings().tenant_from_request
     if path is None:
-        return caller_of(_bearer(request))
+        return _caller_from(address_of(request), _bearer(request))
     found = import_string(path)(request)
     if found is None:
         raise AuthenticationFailure("This request belongs to no tenant.", code="not_authenticated")
@@ -81,8 +83,17 @@ def authenticate(request: HttpRequest) -> Caller:
     return caller
 
 
+def _caller_from(address: str, text: str) -> Caller:
+    failures.expect_not_known_bad(address, text)
+    try:
+        return caller_of(text)
+    except AuthenticationFailure as failure:
+        failures.note(address, text, is_unknown=failure.code == AuthenticationFailure.code)
+        raise
+
+
 def caller_of(text: str) -> Caller:
-    """The caller whose key this is; raises as ``authenticate`` does."""
+    """The caller whose key this is; raises as ``authenticate`` does, wherever it comes from."""
     prefix = text.partition(".")[0]
     conf = read_settings()
     cached = _cache.get(prefix, conf.key_cache_s)

@@ -38,7 +38,7 @@ _ERRORS = {
     409: "The id was deleted, and does not come back.",
     413: "A record or the request is too large.",
     415: "Another Content-Type than the two, or a Content-Encoding.",
-    429: "More than the key may use in a minute; Retry-After says when to come again.",
+    429: "More than the key may use in a minute, or too many bad keys from this address; Retry-After says when to come again.",
     503: "A part that this answer needs is away; Retry-After says when to come again.",
 }
 # The defaults too, so that nothing of the host project's own document gets into ours. SERVE_* cannot be patched.
