@@ -26,6 +26,7 @@ from trajectories.schema import (
     free_value,
     invalid_input,
     parse,
+    refuse_repeated_keys,
 )
 
 DIALECT_ID_NAMESPACE = UUID("6b0c2c57-4a35-5f0e-9d5b-2f6d0f3c1c52")
@@ -111,6 +112,13 @@ def read(data: bytes) -> Trajectory:
     Raises:
         InvalidInput: 400, with the paths of the dialect that was recognised.
     """
+    trajectory = _read(data)
+    # Behind the rest, which bounds the depth. Not before: what is no JSON at all is told in other words.
+    refuse_repeated_keys(data)
+    return trajectory
+
+
+def _read(data: bytes) -> Trajectory:
     try:
         return Trajectory.model_validate_json(data)
     except ValidationError as error:
