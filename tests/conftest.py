@@ -28,7 +28,7 @@ from tests.routing import ArchiveRouter
 from trajectory_site import redis_url, servers
 from trajectory_site.celery import app as celery_app
 
-pytest_plugins = ["tests.faults.table"]
+pytest_plugins = ["tests.tables"]
 
 _ARCHIVES = {"sqlite": "default", "postgres": "postgres"}
 

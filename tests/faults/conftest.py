@@ -14,6 +14,7 @@ from tests.faults.load import Observer
 from tests.processes import PROJECT
 
 MINIMUM = 1_000
+_HEAD = ("fault", "proof", "acknowledged", "lost", "doubled", "converged s", "pages seen (incomplete)")
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def cluster(make_cluster: Callable[..., Cluster]) -> Cluster:
 
 
 @pytest.fixture
-def judge(record_property: Callable[[str, Any], None]) -> Callable[..., None]:
+def judge(tabulate: Callable[..., None]) -> Callable[..., None]:
     """Has a fault made under load, waits until everything agrees, and writes a row of the table."""
 
     def run(
@@ -60,7 +61,7 @@ def judge(record_property: Callable[[str, Any], None]) -> Callable[..., None]:
             *(name, proof, verdict.acknowledged, verdict.lost, verdict.doubled, f"{verdict.converged_s:.1f}"),
             f"{observer.pages} ({observer.incomplete})",
         )
-        record_property("fault", row)
+        tabulate("faults", _HEAD, *row)
         assert proof
         assert verdict.acknowledged >= MINIMUM
         assert (verdict.lost, verdict.doubled, verdict.differing) == (0, 0, [])

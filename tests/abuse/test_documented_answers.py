@@ -1,0 +1,100 @@
+"""Every answer is a documented one, whatever is asked and with whichever key: Schemathesis over the OpenAPI document."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import orjson
+import pytest
+import schemathesis
+from django.core.signals import request_finished, request_started
+from django.core.wsgi import get_wsgi_application
+from django.db import close_old_connections
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from schemathesis import checks
+from schemathesis.config import SchemathesisConfig
+from schemathesis.specs.openapi import checks as openapi_checks
+
+from tests.api.client import ID, NDJSON, archive_all, client_of, issue, posted
+from tests.api.test_openapi import DOCS
+from tests.examples import REFERENCE
+from tests.strategies import bodies_of_any_kind, trajectories
+
+EXAMPLES = 25
+_CHECKS: list[schemathesis.CheckFunction] = [
+    checks.not_a_server_error,
+    openapi_checks.status_code_conformance,
+    openapi_checks.content_type_conformance,
+    openapi_checks.response_headers_conformance,
+    openapi_checks.response_schema_conformance,
+]
+# Of which the last is the one that the ordinary run tries.
+SCOPES = {
+    "no key": None,
+    "record": "record",
+    "read": "read",
+    "export": "export",
+    "admin": "admin",
+    "all": "record read export admin",
+}
+_PARAMS = [pytest.param(name, marks=() if name == "all" else pytest.mark.abuse) for name in SCOPES]
+
+# The kept document, which a test of its own holds equal to what is served; made here it would need Django at collection.
+document = schemathesis.openapi.from_path(
+    DOCS / "openapi.json",
+    # Keys are what the tests give; Schemathesis would make up others.
+    config=SchemathesisConfig.from_dict({"generation": {"deterministic": True, "with-security-parameters": False}}),
+)
+
+
+document.app = get_wsgi_application()  # in this process
+schemathesis.openapi.media_type(
+    NDJSON,
+    st.lists(bodies_of_any_kind | trajectories.map(orjson.dumps) | st.binary(max_size=9), max_size=5).map(b"\n".join),
+)
+
+
+@pytest.fixture(params=_PARAMS)
+def headers(request: pytest.FixtureRequest, db: None, redis_tier_url: str) -> Iterator[dict[str, str]]:
+    """Of a caller with these scopes, to whose tenant belongs what is stored."""
+    posted(client_of(issue()[1]), REFERENCE | {"id": ID})
+    scopes = SCOPES[request.param]
+    # As Django's own client does on each request: the connection is the test's, and none of a request's.
+    for signal in (request_started, request_finished):
+        signal.disconnect(close_old_connections)
+    yield {} if scopes is None else {"Authorization": f"Bearer {issue(scopes=scopes)[1]}"}
+    for signal in (request_started, request_finished):
+        signal.connect(close_old_connections)
+
+
+@pytest.fixture
+def statuses(request: pytest.FixtureRequest, tabulate: Callable[..., None]) -> Iterator[Counter[int]]:
+    """What was answered how often; a row of the table in the end."""
+    seen: Counter[int] = Counter()
+    yield seen
+    operation = request.node.name.partition("[")[2].partition("]")[0]
+    scopes = request.node.callspec.params["headers"]
+    counts = ", ".join(f"{status} ×{count}" for status, count in sorted(seen.items()))
+    tabulate(
+        "documented answers", ("operation", "scopes", "requests", "answers"), operation, scopes, seen.total(), counts
+    )
+
+
+@document.parametrize()
+@settings(
+    max_examples=EXAMPLES,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+def test_every_answer_is_documented(case: schemathesis.Case, headers: dict[str, str], statuses: Counter[int]) -> None:
+    if "id" in case.path_parameters and statuses.total() % 2:
+        case.path_parameters["id"] = ID  # one that is there will not be guessed
+    archive_all()  # an export waits for it
+    response = case.call(headers=headers)
+    statuses[response.status_code] += 1
+    case.validate_response(response, checks=_CHECKS)
+    assert response.status_code != 503, "nothing is away"

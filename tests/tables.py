@@ -1,0 +1,38 @@
+"""Tables at the end of the run. A plugin, since the processes that run tests are not the one that writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import Any
+
+import pytest
+
+_PROPERTY = "row of a table"
+_Row = tuple[tuple[str, ...], tuple[str, ...]]
+
+
+@pytest.fixture
+def tabulate(record_property: Callable[[str, Any], None]) -> Callable[..., None]:
+    """Puts a row into the table that has this name and this head; a fixture may still do so when it ends."""
+
+    def row(table: str, head: Sequence[str], *values: object) -> None:
+        record_property(_PROPERTY, ((table, *head), tuple(map(str, values))))
+
+    return row
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    # The report of the teardown is the last one of a test, and has what was noted in all of them.
+    ended = [r for reports in terminalreporter.stats.values() for r in reports if getattr(r, "when", "") == "teardown"]
+    noted = [value for report in ended for name, value in report.user_properties if name == _PROPERTY]
+    rows: list[_Row] = sorted((tuple(head), tuple(row)) for head, row in noted)
+    for (name, *head), grouped in groupby(rows, key=lambda row: row[0]):
+        _write(terminalreporter, name, [tuple(head), *(row for _, row in grouped)])
+
+
+def _write(reporter: pytest.TerminalReporter, name: str, table: Sequence[tuple[str, ...]]) -> None:
+    reporter.section(name)
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        reporter.write_line(" | ".join(f"{value:<{width}}" for value, width in zip(row, widths, strict=True)).rstrip())
