@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticCustomError
 
 from tests.examples import body, in_phase, nested, phase
+from trajectories.dialects import read
 from trajectories.exceptions import InvalidInput
 from trajectories.schema import (
     MAX_DURATION_MS,
@@ -197,6 +198,21 @@ def test_a_body_full_of_unknown_keys_is_answered_with_its_first_problems_only() 
     assert len(refused.details) == MAX_PROBLEMS
     # Looking for the nearest known key is what costs, and a slip of the pen is not made fifty thousand times.
     assert sum("did you mean" in problem.message for problem in refused.details) == 3
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        in_phase(tools_used=[0] * 10_000),
+        {"request": "x", "phases": [{"phase": "a", "success": True, "toolCalls": [0] * 10_000}]},
+        {"request": "x", "phases": [{"phase": "a", "success": True, "toolCalls": [0] * 10_001}]},
+        {"request": "x", "phases": [], "feedbackLoops": [0] * 1_001},
+    ],
+)
+def test_of_a_long_list_one_problem_is_told(given: Any) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        read(json.dumps(given).encode())
+    assert len(refused.value.details) == 1
 
 
 def test_own_data_is_not_searched_for_more_problems_than_are_told() -> None:

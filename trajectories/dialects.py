@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from trajectories.schema import (
+    MAX_LOOPS,
     MAX_PHASES,
     Cost,
     Count,
@@ -22,6 +23,7 @@ from trajectories.schema import (
     Milliseconds,
     Name,
     Text,
+    Tools,
     Trajectory,
     free_value,
     invalid_input,
@@ -62,7 +64,7 @@ class CamelPhase(_CamelBody):
     agentId: Name | None = None
     modelUsed: Name | None = None
     subagentType: Name | None = None
-    toolCalls: list[Text] | None = None
+    toolCalls: Tools | None = None
     inputTokens: Count | None = None
     outputTokens: Count | None = None
     cost: Cost | None = None
@@ -103,7 +105,7 @@ class CamelTrajectory(_CamelBody):
     outcome: CamelOutcome | None = None
     totalCost: Cost | None = None
     totalDuration: Milliseconds | None = None
-    feedbackLoops: list[CamelFeedbackLoop] | None = None
+    feedbackLoops: list[CamelFeedbackLoop] | None = Field(None, max_length=MAX_LOOPS)
 
 
 def read(data: bytes) -> Trajectory:

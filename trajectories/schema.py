@@ -34,6 +34,7 @@ from trajectories.exceptions import InvalidInput, Problem
 
 MAX_INT = 2**53 - 1
 MAX_PHASES = 200
+MAX_LOOPS = 1_000
 MAX_NAME = 512
 """Characters in a name. Four bytes each stay below the 2,704 bytes that a Postgres B-tree entry may have."""
 MAX_COST_USD = 1_000_000
@@ -123,6 +124,8 @@ def _plain(value: Any) -> Any:
 
 Text = Annotated[str, StringConstraints(pattern=NO_NUL)]
 Name = Annotated[str, StringConstraints(pattern=NO_NUL, max_length=MAX_NAME)]
+# Of such a list the first problem is enough: half a million of them in one body took seconds, and a kilobyte each.
+Tools = Annotated[list[Text], Field(max_length=10_000, fail_fast=True)]
 Count = Annotated[int, Field(ge=0, le=MAX_INT)]
 Cost = Annotated[float, Field(ge=0, le=MAX_COST_USD), AfterValidator(_plain_number)]
 Milliseconds = Annotated[float, Field(ge=0, le=MAX_DURATION_MS), AfterValidator(_plain_number)]
@@ -172,7 +175,7 @@ class Phase(_Body):
     selection_probability: Probability | None = Field(
         None, description="Propensity: the probability with which the model was picked."
     )
-    tools_used: list[Text] | None = Field(None, max_length=10_000)
+    tools_used: Tools | None = None
     steps_taken: Count | None = None
     input_tokens: Count | None = None
     output_tokens: Count | None = None
@@ -210,7 +213,7 @@ class Trajectory(_Body):
     critical_findings: Count | None = None
     files_changed: Count | None = None
     planned_phases: list[Name] | None = Field(None, max_length=MAX_PHASES)
-    feedback_loops: list[FeedbackLoop] | None = Field(None, max_length=1_000)
+    feedback_loops: list[FeedbackLoop] | None = Field(None, max_length=MAX_LOOPS)
     error: Text | None = None
     started_at: Instant | None = None
     ended_at: Instant | None = None
