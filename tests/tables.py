@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any
@@ -9,12 +10,16 @@ from typing import Any
 import pytest
 
 _PROPERTY = "row of a table"
+_CASES = "cases"
 _Row = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 @pytest.fixture
 def tabulate(record_property: Callable[[str, Any], None]) -> Callable[..., None]:
-    """Puts a row into the table that has this name and this head; a fixture may still do so when it ends."""
+    """Puts a row into the table that has this name and this head; a fixture may still do so when it ends.
+
+    Where the head ends in ``cases`` a row is shown once, with the number of tests that have put it there, and the last is their sum.
+    """
 
     def row(table: str, head: Sequence[str], *values: object) -> None:
         record_property(_PROPERTY, ((table, *head), tuple(map(str, values))))
@@ -28,7 +33,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     noted = [value for report in ended for name, value in report.user_properties if name == _PROPERTY]
     rows: list[_Row] = sorted((tuple(head), tuple(row)) for head, row in noted)
     for (name, *head), grouped in groupby(rows, key=lambda row: row[0]):
-        _write(terminalreporter, name, [tuple(head), *(row for _, row in grouped)])
+        found = [row for _, row in grouped]
+        _write(terminalreporter, name, [tuple(head), *(_counted(found) if head[-1] == _CASES else found)])
+
+
+def _counted(rows: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    total = ("all", *[""] * (len(rows[0]) - 1), str(len(rows)))
+    return [*((*row, str(count)) for row, count in sorted(Counter(rows).items())), total]
 
 
 def _write(reporter: pytest.TerminalReporter, name: str, table: Sequence[tuple[str, ...]]) -> None:

@@ -30,8 +30,8 @@ def archived(given: dict[str, Any], *, tenant: str = "alice", at_us: int = AT_US
     return Trajectory.objects.get(trajectory_id=made.id)
 
 
-def quarantined(given: dict[str, Any], error: str) -> Quarantined:
-    made = record(given)
+def quarantined(given: dict[str, Any], error: str, *, tenant: str = "alice") -> Quarantined:
+    made = record(given, tenant=tenant)
     quarantine(made, error)
     return Quarantined.objects.get(trajectory_id=made.id)
 

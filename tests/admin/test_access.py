@@ -7,7 +7,7 @@ import re
 from datetime import timedelta
 
 import pytest
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import Group, Permission, User
 from django.contrib.sessions.models import Session
 from django.http import HttpResponse
 from django.test import Client
@@ -122,6 +122,7 @@ def test_a_revoked_key_is_refused_and_no_longer_remembered_by_this_host(admin_cl
 def test_who_may_only_look_at_keys_can_neither_make_nor_revoke_one(client: Client, alice: Tenant) -> None:
     looker = baker.make(User, is_staff=True, is_active=True)
     looker.user_permissions.set(Permission.objects.filter(codename="view_apikey"))
+    looker.groups.add(Group.objects.create(name="tenant:alice"))
     client.force_login(looker)
     key, _ = issue(alice)
     assert "laptop" in page(client, page_of(key))

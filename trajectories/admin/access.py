@@ -18,6 +18,7 @@ from django.utils.safestring import SafeString
 
 from trajectories.admin import show
 from trajectories.admin.changelist import BoundedAdmin, TenantFilter
+from trajectories.admin.tenants import tenants_of
 from trajectories.api.keys import revoke
 from trajectories.models import SCOPES, ApiKey, Tenant, Trajectory
 
@@ -33,6 +34,7 @@ class TenantAdmin(BoundedAdmin):
     ordering = ("slug",)
     search_fields = ("slug", "name")
     fields = ("slug", "name")
+    tenant_path = "pk"
 
     def listed(self, rows: QuerySet[Any]) -> QuerySet[Any]:
         newest = Trajectory.objects.filter(tenant=OuterRef("pk")).order_by("-recorded_at_us")
@@ -46,6 +48,10 @@ class TenantAdmin(BoundedAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
         # The slug is the primary key: another one would make another tenant.
         return ("slug",) if obj else ()
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        # Who is bound to tenants would not see the new one, and be told which slugs are taken.
+        return tenants_of(request) is None and super().has_add_permission(request)
 
     @admin.display(description="archived records")
     def records(self, tenant: Tenant) -> SafeString:

@@ -124,6 +124,7 @@ class PhaseAdmin(MirrorAdmin):
         columns.duration,
     )
     list_filter = (PhaseOutcomeFilter,)
+    tenant_path = "trajectory__tenant"
     ordering = ("-pk",)
     search_fields = ("trajectory__trajectory_id",)
     search_help_text = "The id of a trajectory."

@@ -10,11 +10,13 @@ from django.contrib import admin
 from django.contrib.admin.utils import flatten
 from django.contrib.admin.views.main import ChangeList
 from django.core.paginator import Paginator
-from django.db.models import Model, QuerySet
+from django.db.models import ForeignKey, Model, QuerySet
+from django.forms import ModelChoiceField
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import cached_property
 from django.utils.text import capfirst
 
+from trajectories.admin.tenants import own
 from trajectories.models import Tenant
 from trajectories.tiers.outbox import now_us
 
@@ -67,7 +69,13 @@ class BoundedChangeList(ChangeList):
 
 
 class BoundedAdmin(_ModelAdmin):
-    """Base of every admin here. Nothing is deleted: a tenant would take its archive along, a key its history."""
+    """Base of every admin here: rows of the tenants that the user sees, and no others, whatever asks for them.
+
+    Nothing is deleted: a tenant would take its archive along, a key its history.
+    """
+
+    tenant_path: ClassVar[str] = "tenant"
+    """Lookup from a row to its tenant."""
 
     paginator = BoundedPaginator
     list_per_page = 50
@@ -78,6 +86,17 @@ class BoundedAdmin(_ModelAdmin):
 
     class Media:
         css: ClassVar = {"all": ("trajectories/admin.css",)}
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return own(super().get_queryset(request), request, self.tenant_path)
+
+    def formfield_for_foreignkey(
+        self, db_field: ForeignKey[Any, Any], request: HttpRequest, **kwargs: Any
+    ) -> ModelChoiceField[Any] | None:
+        if db_field.related_model is Tenant:
+            # Django limits what a field offers by the other admin's order alone, not by its rows.
+            kwargs["queryset"] = own(Tenant.objects.order_by("pk"), request, "pk")
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def listed(self, rows: QuerySet[Any]) -> QuerySet[Any]:
         """``rows`` with what the columns of the changelist need and nothing else."""
@@ -145,7 +164,8 @@ class TenantFilter(admin.SimpleListFilter):
     parameter_name = "tenant"
 
     def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
-        slugs = Tenant.objects.order_by("pk").values_list("pk", flat=True)[:_LISTED_TENANTS]
+        tenants = own(Tenant.objects.order_by("pk"), request, "pk")
+        slugs = tenants.values_list("pk", flat=True)[:_LISTED_TENANTS]
         return [(slug, slug) for slug in slugs]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:

@@ -1,0 +1,197 @@
+"""The admin's part of the matrix: which views and parameters there are, as the admin site says, and what to send."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from django.contrib.admin import ModelAdmin
+from django.contrib.admin import site as admin_site
+from django.contrib.auth.models import Group, User
+from django.contrib.contenttypes.models import ContentType
+from django.db.models import ForeignKey, Model
+from django.test import Client, RequestFactory
+from django.urls import URLPattern, URLResolver, reverse
+
+from tests.admin.rows import archived, quarantined
+from tests.examples import body, phase
+from trajectories.models import ApiKey, Phase, Tenant
+from trajectories.tiers.outbox import now_us
+
+APP = "trajectories"
+
+# Views that every model of an admin site has.
+MODEL_VIEWS = {"changelist", "add", "history", "delete", "change", ""}  # "" leads to change
+WITH_ROW = ("history", "delete", "change", "")
+
+# Views of the admin site, and why they cannot tell of a tenant; None where the matrix asks them.
+SITE_VIEWS: dict[str, str | None] = {
+    "index": "models, and what the user did",
+    "login": "before anybody is known",
+    "logout": "of the session",
+    "password_change": "of the user",
+    "password_change_done": "of the user",
+    "autocomplete": None,
+    "jsi18n": "words",
+    "view_on_site": None,
+    "app_list": "models",
+    "": "what nothing else has matched",
+}
+
+# What a filter of a changelist is given so that it finds the row of the other tenant.
+FILTERS = {
+    ("tenant", "q"): "bob",
+    ("apikey", "q"): "{row.prefix}",
+    ("apikey", "state"): "good",
+    ("apikey", "tenant"): "bob",
+    ("trajectory", "q"): "{row.trajectory_id}",
+    ("trajectory", "days"): "1",
+    ("trajectory", "outcome"): "partial",
+    ("trajectory", "tenant"): "bob",
+    ("phase", "q"): "{row.trajectory.trajectory_id}",
+    ("phase", "outcome"): "partial",
+    ("quarantined", "q"): "{row.trajectory_id}",
+    ("quarantined", "tenant"): "bob",
+}
+
+# What an action sends beside the rows.
+ACTIONS: dict[tuple[str, str], dict[str, str]] = {("apikey", "revoke"): {}, ("quarantined", "replay"): {}}
+
+# What a form sends that names the other tenant in this field.
+FIELDS = {("apikey", "tenant"): {"tenant": "bob", "name": "theirs", "scopes": ["read"]}}
+
+
+class Case(NamedTuple):
+    model: str
+    view: str
+    parameter: str
+
+
+def rows_of(tenant: str) -> dict[str, Model]:
+    """A row of every model, of this tenant."""
+    owner, _ = Tenant.objects.get_or_create(slug=tenant)
+    given = body(
+        request_summary=f"of-{tenant}",
+        project=f"project-of-{tenant}",
+        outcome="partial" if tenant == "bob" else "success",
+        phases=[phase(phase_name=f"phase-of-{tenant}", outcome="partial" if tenant == "bob" else "success")],
+    )
+    trajectory = archived(given, tenant=tenant, at_us=now_us())
+    return {
+        "tenant": owner,
+        "apikey": ApiKey.objects.issue(tenant=owner, name=f"of-{tenant}", scopes=["read"])[0],
+        "trajectory": trajectory,
+        "phase": Phase.objects.select_related("trajectory").get(trajectory=trajectory),
+        "quarantined": quarantined(given, f"error-of-{tenant}", tenant=tenant),
+    }
+
+
+def staff(*, tenant: str, permissions: Any) -> Client:
+    """A client of somebody of the staff who is bound to this tenant."""
+    user = User.objects.create_user(f"staff-of-{tenant}", is_staff=True)
+    user.user_permissions.set(permissions)
+    group, _ = Group.objects.get_or_create(name=f"tenant:{tenant}")
+    user.groups.add(group)
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def models() -> dict[str, ModelAdmin[Any]]:
+    """The admins of this app by the name of their model."""
+    return {
+        model._meta.model_name or "": model_admin
+        for model, model_admin in admin_site._registry.items()
+        if model._meta.app_label == APP
+    }
+
+
+def site_views() -> set[str]:
+    return {str(pattern.name or "") for pattern in admin_site.get_urls() if isinstance(pattern, URLPattern)}
+
+
+def model_views(model_admin: ModelAdmin[Any]) -> set[str]:
+    """Names of the views of an admin, without those of app and model in them."""
+    prefix = f"{APP}_{model_admin.opts.model_name}_"
+    return {_name(pattern).removeprefix(prefix) for pattern in model_admin.get_urls()}
+
+
+def _name(pattern: URLPattern | URLResolver) -> str:
+    return str(getattr(pattern, "name", None) or "")
+
+
+def cases() -> list[Case]:
+    """Each thing that a request to an admin of the app can name."""
+    found = [Case(name, "view_on_site", "object_id") for name in models()]
+    for name, model_admin in models().items():
+        found += [Case(name, view, "object_id") for view in model_views(model_admin) if _takes_row(model_admin, view)]
+        found += [Case(name, "changelist", f"filter {parameter}") for parameter in _filters(model_admin)]
+        found += [Case(name, "changelist", f"action {action}") for action in _actions(model_admin)]
+        found += [Case(name, "changelist", parameter) for parameter in ("p", "o", "all", "_to_field", "tenant__slug")]
+        found += [Case(name, view, f"field {field}") for view in ("add", "change") for field in _relations(model_admin)]
+        found += [Case(name, "autocomplete", field) for field in model_admin.autocomplete_fields]
+    return sorted(found)
+
+
+def _takes_row(model_admin: ModelAdmin[Any], view: str) -> bool:
+    routes = {_name(pattern): str(pattern.pattern) for pattern in model_admin.get_urls()}
+    return "object_id" in routes[f"{APP}_{model_admin.opts.model_name}_{view}" if view else ""]
+
+
+def _filters(model_admin: ModelAdmin[Any]) -> Iterator[str]:
+    if model_admin.search_fields:
+        yield "q"
+    for given in model_admin.list_filter:
+        yield str(getattr(given, "parameter_name", given))
+
+
+def _actions(model_admin: ModelAdmin[Any]) -> list[str]:
+    request = RequestFactory().get("/")
+    request.user = User(is_active=True, is_staff=True, is_superuser=True)
+    return sorted(model_admin.get_actions(request))
+
+
+def _relations(model_admin: ModelAdmin[Any]) -> list[str]:
+    fields = model_admin.opts.get_fields()
+    # Of the mirror nothing can be added or changed; the views with a row show so.
+    return sorted(
+        f.name for f in fields if isinstance(f, ForeignKey) and (model_admin.opts.model_name, f.name) in FIELDS
+    )
+
+
+def send(client: Client, case: Case, row: Model) -> Any:
+    """The request of ``case`` that names ``row``; the answer at the end of its redirects."""
+    kind, _, name = case.parameter.partition(" ")
+    if kind == "object_id":
+        return _with_row(client, case, row)
+    if case.view == "autocomplete":
+        asked = {"app_label": APP, "model_name": case.model, "field_name": case.parameter, "term": "bob"}
+        return client.get(reverse("admin:autocomplete"), asked)
+    address = reverse(f"admin:{APP}_{case.model}_changelist")
+    if kind == "filter":
+        return client.get(address, {name: FILTERS[case.model, name].format(row=row)}, follow=True)
+    if kind == "action":
+        data = {"action": name, "_selected_action": [str(row.pk)], "index": "0"} | ACTIONS[case.model, name]
+        return client.post(address, data, follow=True)
+    if kind == "field":
+        address = _address(case.model, case.view, None if case.view == "add" else row)
+        return client.post(address, FIELDS[case.model, name], follow=True)
+    return client.get(
+        address, {case.parameter: {"p": "1", "o": "-1", "all": ""}.get(case.parameter, "bob")}, follow=True
+    )
+
+
+def _with_row(client: Client, case: Case, row: Model) -> Any:
+    if case.view == "view_on_site":
+        kind = ContentType.objects.get_for_model(row)
+        return client.get(reverse("admin:view_on_site", args=[kind.pk, row.pk]))
+    address = _address(case.model, case.view, row)
+    if case.view == "delete":
+        return client.post(address, {"post": "yes"}, follow=True)
+    return client.get(address, follow=True)
+
+
+def _address(model: str, view: str, row: Model | None) -> str:
+    if row is not None and not view:
+        return f"{reverse(f'admin:{APP}_{model}_changelist')}{row.pk}/"
+    return reverse(f"admin:{APP}_{model}_{view}", args=[] if row is None else [row.pk])

@@ -1,0 +1,164 @@
+"""The API's part of the matrix: which endpoints and parameters there are, as routes and OpenAPI say, and what to send."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from django.test import Client
+from django.urls import URLPattern, URLResolver, get_resolver
+
+from tests.api.client import ID, PATH, number, post
+from tests.examples import body, camel, phase
+from trajectories.api.openapi import openapi
+from trajectories.query import decode_cursor, encode_cursor
+from trajectories.urls import api_urlpatterns
+
+# Routes beside the operations of the OpenAPI document, and why none of them can tell of a tenant.
+OTHER_ROUTES = {
+    "": "leads to the docs",
+    "docs/": "the docs page",
+    "health/live": "of the process",
+    "health/ready": "of the host",
+    "metrics": "numbers of the host",
+    "v1/openapi.json": "the document",
+    "^v1/agent/trajectories": "what nothing else has matched",
+}
+
+NAMES_NOTHING = {
+    ("list", "limit"): "a number of records",
+    ("export", "end"): "whether there is a last line",
+}
+
+
+class Values(NamedTuple):
+    """What a parameter is given: something that is the other tenant's, and the same for what nobody has."""
+
+    theirs: str
+    nobodys: str
+
+
+class Case(NamedTuple):
+    operation: str
+    place: str
+    """``path``, ``query``, ``header``; ``body`` and ``camelCase body`` for a field of one."""
+    name: str
+
+
+NORTHS: dict[str, Any] = body(
+    id=ID,
+    request_summary="northern words",
+    request_type="north-type",
+    source="north-source",
+    project="north-project",
+    outcome="partial",
+    build_passed=False,
+    tests_passed=False,
+    total_cost_usd=500,
+    total_duration_ms=500,
+    started_at="2026-01-05T22:00:00Z",
+    session_id="north-session",
+    trace_id="north-trace",
+    tags=["north-tag"],
+    phases=[
+        phase(
+            phase_name="north-phase",
+            model="north-model",
+            model_selection_method="north-method",
+            agent="north-agent",
+            tools_used=["north-tool"],
+        )
+    ],
+)
+SOUTHS = body(id=number(7), outcome="success", total_cost_usd=1, total_duration_ms=1, started_at="2025-01-05T22:00:00Z")
+
+_FIXED = {
+    "id": Values(ID, number(9)),
+    "after": Values(ID, number(9)),
+    "Idempotency-Key": Values("north-key", "nobodys-key"),
+    "X-Idempotency-Key": Values("north-key", "nobodys-key"),
+    "session_id": Values("north-session", "nobodys-session"),
+    "trace_id": Values("north-trace", "nobodys-trace"),
+    "project": Values("north-project", "nobodys-project"),
+    "source": Values("north-source", "nobodys-source"),
+    "request_type": Values("north-type", "nobodys-type"),
+    "outcome": Values("partial", "failure"),
+    "phase": Values("north-phase", "nobodys-phase"),
+    "model": Values("north-model", "nobodys-model"),
+    "selection_method": Values("north-method", "nobodys-method"),
+    "agent": Values("north-agent", "nobodys-agent"),
+    "tool": Values("north-tool", "nobodys-tool"),
+    "build_passed": Values("false", "true"),
+    "tests_passed": Values("false", "true"),
+    "tag": Values("north-tag", "nobodys-tag"),
+    "started_since": Values("2026-01-05T22:00:00Z", "2026-01-05T22:00:01Z"),
+    "started_until": Values("2026-01-05T22:00:01Z", "2026-01-05T21:59:59Z"),
+    "min_cost_usd": Values("500", "501"),
+    "max_cost_usd": Values("500", "499"),
+    "min_duration_ms": Values("500", "501"),
+    "max_duration_ms": Values("500", "499"),
+    "q": Values("northern", "nobodys"),
+}
+
+
+def values(north: Mapping[str, Any], cursor: str) -> dict[str, Values]:
+    """Of every parameter, for the record ``north`` that the other tenant has, and a cursor that it was given."""
+    at = decode_cursor(cursor)
+    recorded_at = north["recorded_at"]
+    before = recorded_at.replace("Z", "+00:00")  # the same moment, and another text
+    return _FIXED | {
+        "cursor": Values(cursor, encode_cursor(at._replace(id=type(at.id)(int=1)))),
+        "since": Values(recorded_at, before),
+        "until": Values("2999-01-01T00:00:00Z", "2999-01-01T00:00:01Z"),
+    }
+
+
+def routes() -> list[str]:
+    """Routes of the site, without those of the admin site."""
+    return sorted(_routes(get_resolver(None).url_patterns))
+
+
+def _routes(patterns: list[URLPattern | URLResolver]) -> Iterator[str]:
+    for pattern in patterns:
+        if isinstance(pattern, URLPattern):
+            yield str(pattern.pattern)
+        elif pattern.namespace != "admin":
+            yield from (f"{pattern.pattern}{route}" for route in _routes(pattern.url_patterns))
+
+
+def operation_routes() -> set[str]:
+    """Routes that the OpenAPI document describes."""
+    return {str(pattern.pattern) for pattern in api_urlpatterns if isinstance(pattern, URLPattern)}
+
+
+def cases() -> list[Case]:
+    """Each parameter of each operation, and each field of a body that is an id."""
+    document = openapi(api_urlpatterns)
+    found = []
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            name = operation["operationId"]
+            found += [Case(name, given["in"], given["name"]) for given in operation.get("parameters", ())]
+            if "requestBody" in operation:
+                found += [Case(name, place, field) for place, field in _ids(document)]
+    return sorted(case for case in found if (case.operation, case.name) not in NAMES_NOTHING)
+
+
+def _ids(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for place, component in (("body", "Trajectory"), ("camelCase body", "CamelTrajectory")):
+        for field in document["components"]["schemas"][component]["properties"]:
+            if field.lower().endswith("id"):
+                yield place, field
+
+
+def send(client: Client, case: Case, value: str) -> Any:
+    """The request of ``case`` with this value."""
+    if case.place == "header":
+        return post(client, body(), **{case.name: value})
+    if case.place == "body":
+        return post(client, body(**{case.name: value}))
+    if case.place == "camelCase body":
+        return post(client, camel(**{case.name: value}))
+    if case.place == "path":
+        return client.get(f"{PATH}/{value}")
+    return client.get(PATH + {"list": "", "stats": "/stats", "export": "/export"}[case.operation], {case.name: value})

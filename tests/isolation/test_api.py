@@ -1,0 +1,158 @@
+"""What another tenant has is for the API as if nobody had it, whichever parameter names it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.test import Client
+from pytest_django import Settings
+
+from tests.api.client import ID, PATH, archive_all, client_of, issue, listed, number, post, posted
+from tests.examples import body
+from tests.isolation import api
+from trajectories.api.openapi import openapi
+from trajectories.urls import api_urlpatterns
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+_REVISION = re.compile(r'"revision":\d+')
+
+HEAD = ("surface", "endpoint", "cases")
+
+
+@pytest.fixture(params=[1, 10_000], ids=["archive", "hot"])
+def both(request: pytest.FixtureRequest, settings: Settings, trajectories_settings: dict[str, Any]) -> None:
+    """Every case twice: out of the hot cache, and mostly out of the archive."""
+    settings.TRAJECTORIES = trajectories_settings | {"HOT_MAX_RECORDS": request.param}
+
+
+@pytest.fixture
+def clients(db: None) -> tuple[Client, Client]:
+    """A tenant that has a record, and one that asks for it."""
+    return client_of(issue("north")[1]), client_of(issue("south")[1])
+
+
+def told(answer: Any, echoed: str | None = None) -> tuple[int, dict[str, str], str]:
+    """All that a client is told, but for the value that it sent and what is new each time."""
+    content = answer.getvalue() if answer.streaming else answer.content
+    # A length follows from the body, and what must not be cached has the second of its answer.
+    kept = ((name, text) for name, text in answer.items() if name not in ("Content-Length", "Expires"))
+    headers = {name: _constant(text, echoed) for name, text in kept}
+    return answer.status_code, headers, _constant(content.decode(), echoed)
+
+
+def _constant(text: str, echoed: str | None) -> str:
+    text = text if echoed is None else text.replace(echoed, "VALUE")
+    return _REVISION.sub("REVISION", _TIME.sub("TIME", _UUID.sub("UUID", text)))
+
+
+@pytest.mark.usefixtures("both")
+@pytest.mark.parametrize("case", api.cases(), ids="-".join)
+def test_what_is_theirs_is_answered_as_what_nobody_has(
+    case: api.Case, clients: tuple[Client, Client], tabulate: Callable[..., None]
+) -> None:
+    north, south = clients
+    posted(south, api.SOUTHS)
+    theirs = posted(north, api.NORTHS)
+    post(north, body(), **{"Idempotency-Key": "north-key"})
+    archive_all()
+    known = api.values(theirs, listed(north, limit=1)["next_cursor"])
+    assert case.name in known, (
+        f"The parameter {case} is new: say in tests/isolation/api.py what of it is another tenant's."
+    )
+    value = known[case.name]
+    before = {client: listed(client) for client in clients}
+
+    is_echoed = case.place != "query" or case.name == "after"  # of others the words are words of every answer
+    answers = [told(api.send(south, case, one), one if is_echoed else None) for one in value]
+    assert answers[0] == answers[1]
+    assert ID not in answers[0][2]
+    assert listed(north) == before[north]
+
+    tabulate("isolation", HEAD, "API", case.operation)
+
+
+# Where the answer says who has a thing; elsewhere what is sent is a text that is kept.
+_TELLING = [case for case in api.cases() if case.place in ("path", "query", "header") or case.name == "id"]
+
+
+@pytest.mark.parametrize("case", _TELLING, ids="-".join)
+def test_the_same_question_is_answered_to_whom_it_belongs(case: api.Case, clients: tuple[Client, Client]) -> None:
+    """Without this the matrix could ask for what is nowhere."""
+    north, _ = clients
+    first = post(north, body(), **{"Idempotency-Key": "north-key"}).json()
+    theirs = posted(north, api.NORTHS)
+    camel_id = api.send(north, api.Case("record", "camelCase body", "id"), ID)
+    assert camel_id.status_code == 200
+    theirs = posted(north, api.NORTHS)
+    archive_all()
+    value = api.values(theirs, listed(north, limit=1)["next_cursor"])[case.name].theirs
+    answer = api.send(north, case, value)
+    text = (answer.getvalue() if answer.streaming else answer.content).decode()
+    if case.operation == "record":
+        assert answer.status_code == 200
+        assert answer.json()["id"] in (ID, first["id"])
+    elif case.operation == "stats":
+        assert answer.json()["count"] >= 1
+    else:
+        assert answer.status_code == 200
+        # Behind the last line of an export there is nothing, but it may be asked for.
+        assert case.name == "after" or (first["id"] if case.name == "cursor" else ID) in text
+
+
+def test_every_route_is_in_the_matrix() -> None:
+    known = api.operation_routes() | set(api.OTHER_ROUTES)
+    assert sorted(api.routes()) == sorted(known), (
+        "A route is new or gone. One that tells of tenants belongs into the OpenAPI document, whose parameters the matrix"
+        " reads; for any other add a line to OTHER_ROUTES in tests/isolation/api.py that says why it cannot tell of them."
+    )
+    assert {f"/{route}" for route in api.OTHER_ROUTES}.isdisjoint(_documented())
+
+
+def test_every_route_of_an_operation_is_documented() -> None:
+    assert len(_documented()) == len(api.operation_routes())
+
+
+def _documented() -> set[str]:
+    return set(openapi(api_urlpatterns)["paths"])
+
+
+@pytest.mark.parametrize("route", [route for route in api.OTHER_ROUTES if not route.startswith("^")])
+def test_other_routes_tell_the_same_whoever_asks_and_nothing_of_anybody(
+    route: str,
+    clients: tuple[Client, Client],
+    settings: Settings,
+    trajectories_settings: dict[str, Any],
+    tabulate: Callable[..., None],
+) -> None:
+    settings.TRAJECTORIES = trajectories_settings | {"METRICS_ACCESS": "open"}
+    north, _ = clients
+    posted(north, api.NORTHS)
+    answers = [client.get(f"/{route}", follow=True) for client in (*clients, Client())]
+    assert {answer.status_code for answer in answers} == {200}
+    for answer in answers:
+        text = answer.content.decode()
+        assert not re.search(rf"\bnorth\b|north-|northern|{ID}", text)
+        if route != "metrics":  # whose numbers grow with each request
+            assert told(answer) == told(answers[0])
+    tabulate("isolation", HEAD, "API", f"/{route}")
+
+
+@pytest.mark.parametrize("operation", ["list", "stats", "export"])
+@pytest.mark.usefixtures("both")
+def test_an_answer_is_the_same_before_and_after_another_tenant_has_records(
+    operation: str, clients: tuple[Client, Client], tabulate: Callable[..., None]
+) -> None:
+    north, south = clients
+    posted(south, api.SOUTHS)
+    archive_all()
+    address = PATH + {"list": "", "stats": "/stats", "export": "/export"}[operation]
+    before = told(south.get(address))
+    for of in range(3):
+        posted(north, api.NORTHS | {"id": number(20 + of)})
+        archive_all()
+    assert told(south.get(address)) == before
+    tabulate("isolation", HEAD, "API", operation)
