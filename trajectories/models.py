@@ -15,6 +15,7 @@ from django.utils import timezone
 from rest_framework_api_key.crypto import KeyGenerator
 
 from trajectories.exceptions import InvalidInput
+from trajectories.text import visible
 
 SCOPES = ("record", "read", "export", "admin")
 SLUG_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z"
@@ -79,7 +80,7 @@ class ApiKey(models.Model):
         verbose_name = "API key"
 
     def __str__(self) -> str:
-        return f"{self.prefix}… {self.name}".strip()
+        return visible(f"{self.prefix}… {self.name}".strip())
 
 
 class _Version(models.Model):
@@ -173,7 +174,7 @@ class Phase(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.phase_name
+        return visible(self.phase_name)
 
 
 class Tombstone(models.Model):

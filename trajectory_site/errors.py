@@ -5,6 +5,8 @@ from __future__ import annotations
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views import defaults
 
+from trajectories.text import escaped
+
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     if not _is_api(request):
@@ -37,4 +39,4 @@ def _is_api(request: HttpRequest) -> bool:
 
 
 def _error(status: int, kind: str, code: str, message: str) -> JsonResponse:
-    return JsonResponse({"error": {"type": kind, "code": code, "message": message}}, status=status)
+    return JsonResponse({"error": {"type": kind, "code": code, "message": escaped(message)}}, status=status)

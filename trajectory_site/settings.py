@@ -244,7 +244,10 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "line": {"format": env.str("LOG_FORMAT", default="%(asctime)s %(levelname)s %(name)s: %(message)s")}
+        "line": {
+            "()": "trajectory_site.logs.LineFormatter",
+            "format": env.str("LOG_FORMAT", default="%(asctime)s %(levelname)s %(name)s: %(message)s"),
+        }
     },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", default="INFO")},

@@ -16,7 +16,7 @@ from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
-from trajectories.admin import show
+from trajectories.admin import columns, show
 from trajectories.admin.changelist import BoundedAdmin, TenantFilter
 from trajectories.admin.tenants import tenants_of
 from trajectories.api.keys import revoke
@@ -30,7 +30,7 @@ else:
 
 @admin.register(Tenant)
 class TenantAdmin(BoundedAdmin):
-    list_display = ("slug", "name", "records", "last_recorded", "good_keys", "keys")
+    list_display = ("slug", columns.text("name"), "records", "last_recorded", "good_keys", "keys")
     ordering = ("slug",)
     search_fields = ("slug", "name")
     fields = ("slug", "name")
@@ -117,7 +117,7 @@ class StateFilter(admin.SimpleListFilter):
 @admin.register(ApiKey)
 class ApiKeyAdmin(BoundedAdmin):
     form = ApiKeyForm
-    list_display = ("prefix", "name", "owner", "scopes", "state", "created_at", "expires_at")
+    list_display = ("prefix", columns.text("name"), "owner", "scopes", "state", "created_at", "expires_at")
     list_filter = (StateFilter, TenantFilter)
     ordering = ("-pk",)
     search_fields = ("prefix__startswith", "name", "tenant__slug__startswith")

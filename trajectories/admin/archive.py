@@ -44,8 +44,8 @@ class TrajectoryAdmin(MirrorAdmin):
         columns.recorded,
         columns.summary,
         columns.owner,
-        "project",
-        "source",
+        columns.text("project"),
+        columns.text("source"),
         "outcome",
         columns.cost,
         columns.duration,
@@ -60,8 +60,8 @@ class TrajectoryAdmin(MirrorAdmin):
         None: (
             columns.request,
             "trajectory_id",
-            (columns.owner, "project"),
-            ("source", "request_type"),
+            (columns.owner, columns.text("project")),
+            (columns.text("source"), columns.text("request_type")),
             (columns.started, columns.tags),
         ),
         "Result": (
@@ -98,10 +98,14 @@ class TrajectoryAdmin(MirrorAdmin):
         return {"phases": [_phase_line(phase) for phase in phases], "json": show.pretty(record_of(row).json())}
 
 
+_PHASE_TEXTS = ("phase_name", "agent", "model", "requested_model", "selection_method", "skip_reason")
+
+
 def _phase_line(phase: Phase) -> dict[str, Any]:
     """A line of the table of phases."""
     return {
         "phase": phase,
+        **{name: show.text(getattr(phase, name)) for name in _PHASE_TEXTS},
         "place": columns.place(phase),
         "tools": columns.tools(phase),
         "input_tokens": columns.input_tokens(phase),
@@ -114,10 +118,10 @@ def _phase_line(phase: Phase) -> dict[str, Any]:
 @admin.register(Phase)
 class PhaseAdmin(MirrorAdmin):
     list_display = (
-        "phase_name",
+        columns.text("phase_name"),
         columns.trajectory_short,
         columns.trajectory_owner,
-        "model",
+        columns.text("model"),
         columns.picked_by,
         "outcome",
         columns.cost,
@@ -130,14 +134,17 @@ class PhaseAdmin(MirrorAdmin):
     search_help_text = "The id of a trajectory."
     sections: ClassVar[Any] = {
         None: (
-            ("phase_name", "phase"),
+            (columns.text("phase_name"), columns.text("phase")),
             (columns.trajectory, columns.trajectory_owner),
             (columns.place, "attempt"),
-            "agent",
+            columns.text("agent"),
         ),
-        "Model": (("model", "requested_model"), ("selection_method", "selection_probability")),
+        "Model": (
+            (columns.text("model"), columns.text("requested_model")),
+            (columns.text("selection_method"), "selection_probability"),
+        ),
         "Result": (
-            ("outcome", "skip_reason"),
+            ("outcome", columns.text("skip_reason")),
             columns.tools,
             (columns.cost, columns.duration),
             (columns.input_tokens, columns.output_tokens),
@@ -171,7 +178,7 @@ class QuarantinedAdmin(MirrorAdmin):
     search_help_text = "The id of a trajectory."
     actions = ("replay",)
     sections: ClassVar[Any] = {
-        None: ("error", "trajectory_id", (columns.owner, columns.quarantined, "attempts")),
+        None: (columns.text("error"), "trajectory_id", (columns.owner, columns.quarantined, "attempts")),
         "Version": ((columns.recorded_exactly, columns.revised), (columns.accepted, "digest")),
     }
 

@@ -39,6 +39,16 @@ def _column(description: str, *, ordering: str | None = None) -> Callable[[Calla
     return decorate
 
 
+def text(name: str) -> Column:
+    """The field ``name``, which holds a text of a client."""
+
+    def read(row: Any) -> str | None:
+        return show.text(getattr(row, name))
+
+    read.__name__ = name  # the admin's name of the column, in its CSS classes too
+    return _column(name.replace("_", " "))(read)
+
+
 @_column("recorded", ordering="recorded_at_us")
 def recorded(row: Trajectory | Quarantined) -> str | None:
     return show.moment(row.recorded_at_us, timespec="seconds")
@@ -89,7 +99,7 @@ def tags(row: Trajectory) -> str | None:
 
 @_column("error")
 def run_error(row: Trajectory) -> Any:
-    return orjson.loads(row.body).get("error")
+    return show.text(orjson.loads(row.body).get("error"))
 
 
 @_column("cost")
@@ -144,7 +154,7 @@ def trajectory_owner(row: Phase) -> str:
 
 @_column("error")
 def error_head(row: Any) -> str:
-    return Truncator(row.head).chars(_SHOWN)
+    return Truncator(show.text(row.head) or "").chars(_SHOWN)
 
 
 @_column("quarantined")
@@ -154,7 +164,7 @@ def quarantined(row: Quarantined) -> str:
 
 @_column("picked by")
 def picked_by(row: Phase) -> str | None:
-    return row.selection_method
+    return show.text(row.selection_method)
 
 
 @_column("size")

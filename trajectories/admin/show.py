@@ -1,4 +1,4 @@
-"""Stored integers and bytes as people read them. Unknown stays None."""
+"""Stored integers, bytes and texts as people read them. Unknown stays None."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import orjson
 from django.utils import timezone
 
 from trajectories.record import NANO_USD
+from trajectories.text import visible
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # The canonical form begins so. The text may end anywhere behind that, but not inside an escape.
@@ -26,8 +27,8 @@ def local(at: datetime, *, timespec: str) -> str:
     # The first and the last hours that a datetime knows exist in UTC alone. Without USE_TZ it is local already.
     with suppress(OverflowError):
         at = at if timezone.is_naive(at) else timezone.localtime(at)
-    text = at.replace(tzinfo=None).isoformat(" ", timespec)
-    return f"{text} {at:%Z}".strip() if timespec == "microseconds" else text
+    shown = at.replace(tzinfo=None).isoformat(" ", timespec)
+    return f"{shown} {at:%Z}".strip() if timespec == "microseconds" else shown
 
 
 def usd(nano: int | None) -> str | None:
@@ -55,20 +56,25 @@ def number(value: int | None) -> str | None:
     return None if value is None else f"{value:,}"
 
 
+def text(value: str | None) -> str | None:
+    """What a client sent, with what would hide in it or turn it made visible."""
+    return None if value is None else visible(value)
+
+
 def summary(head: str) -> str:
     """The request summary out of the beginning of a canonical body, as far as it goes."""
     found = _SUMMARY.match(head)
-    return str(orjson.loads(f'"{found[1]}"')) if found else ""
+    return visible(orjson.loads(f'"{found[1]}"')) if found else ""
 
 
-def members(text: str) -> list[str]:
+def members(lines: str) -> list[str]:
     """What ``mirror.members_text`` made of a list."""
-    return [orjson.loads(line) for line in text.split("\n") if line]
+    return [visible(orjson.loads(line)) for line in lines.split("\n") if line]
 
 
 def pretty(body: bytes) -> str:
     """JSON with line breaks; what is not JSON as it is."""
     try:
-        return orjson.dumps(orjson.loads(body), option=orjson.OPT_INDENT_2).decode()
+        return visible(orjson.dumps(orjson.loads(body), option=orjson.OPT_INDENT_2).decode())
     except ValueError:
-        return body.decode(errors="backslashreplace")
+        return visible(body.decode(errors="backslashreplace"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import orjson
@@ -22,6 +22,7 @@ from trajectories.exceptions import (
     TooLarge,
     TrajectoriesError,
 )
+from trajectories.text import escaped
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +35,13 @@ def error_response(error: Exception, request: HttpRequest) -> HttpResponse:
         logger.error("Internal error on %s %s", request.method, request.path, exc_info=error)
         known = TrajectoriesError("Something went wrong on our side; it has been logged.")
     # Messages quote names that the caller has sent, and answers get into logs.
-    data = redaction.replace(orjson.dumps({"error": error_object(known)})).body
-    response = HttpResponse(data, status=known.status, content_type="application/json")
+    response = HttpResponse(
+        redaction.replace(orjson.dumps({"error": error_object(known)})).body,
+        status=known.status,
+        content_type="application/json",
+        # A host project need not have the middleware that would add it.
+        headers={"X-Content-Type-Options": "nosniff"},
+    )
     if known.retry_after_s is not None:
         response["Retry-After"] = str(known.retry_after_s)
     if known.status == 401:
@@ -44,12 +50,14 @@ def error_response(error: Exception, request: HttpRequest) -> HttpResponse:
 
 
 def error_object(error: TrajectoriesError, *, max_details: int | None = None) -> dict[str, Any]:
-    """The inside of ``error``, as lines of NDJSON results show it too."""
-    shape: dict[str, Any] = {"type": error.type, "code": error.code, "message": error.message}
+    """The inside of ``error``, as lines of NDJSON results show it too. Messages end on terminals, and may name what was sent."""
+    shape: dict[str, Any] = {"type": error.type, "code": error.code, "message": escaped(error.message)}
     if error.param is not None:
         shape["param"] = error.param
     if error.details:
-        shape["details"] = [asdict(problem) for problem in error.details[:max_details]]
+        shape["details"] = [
+            asdict(replace(problem, message=escaped(problem.message))) for problem in error.details[:max_details]
+        ]
     return shape
 
 

@@ -98,6 +98,7 @@ class TrajectoryViewSet(ViewSet):
         if self.allowance is not None:
             for name, text in self.allowance.headers().items():
                 response[name] = text
+        response["X-Content-Type-Options"] = "nosniff"
         # Whatever a client may call its method, there are few series.
         labels = (self.action, request.method, str(response.status_code)) if self.action in _SCOPES else _NO_ACTION
         metrics.request_seconds.labels(*map(str, labels)).observe(time.perf_counter() - started)

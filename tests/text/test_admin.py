@@ -1,0 +1,93 @@
+"""In the admin, what a client sent is text and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import pytest
+from django.db.models import Model
+from django.test import Client
+
+from tests.admin.rows import address, archived, page, page_of, quarantined
+from tests.text.injections import HARMLESS, INJECTIONS, MODELS, filled
+from tests.text.markup import Markup
+from trajectories import dialects, schema
+from trajectories.models import ApiKey, Phase, Quarantined, Tenant, Trajectory
+from trajectories.text import visible
+
+pytestmark = pytest.mark.django_db
+
+
+def rows(dialect: str, text: str) -> dict[str, Model]:
+    """A row of every model, with ``text`` in all that a client or a member of the staff can choose."""
+    body = orjson.loads(schema.canonical(dialects.read(orjson.dumps(filled(dialect, text)))))
+    trajectory = archived({key: value for key, value in body.items() if key != "id"})
+    Tenant.objects.filter(pk="alice").update(name=text[:200])
+    key, _ = ApiKey.objects.issue(tenant=trajectory.tenant, name=text[:200], scopes=["read"])
+    return {
+        "tenant": trajectory.tenant,
+        "apikey": key,
+        "trajectory": trajectory,
+        "phase": Phase.objects.filter(trajectory=trajectory).order_by("place")[0],
+        "quarantined": quarantined({"request_summary": text, "phases": []}, error=text),
+    }
+
+
+def pages(client: Client, made: dict[str, Model]) -> dict[str, str]:
+    """Every page of the rows: list, detail and history."""
+    found = {f"{model} list": page(client, address(model)) for model in made}
+    for action in ("change", "history"):
+        found |= {f"{model} {action}": page(client, page_of(row, action)) for model, row in made.items()}
+    return found
+
+
+def forget() -> None:
+    for model in (Quarantined, Trajectory, ApiKey, Tenant):
+        model._default_manager.all().delete()
+
+
+@pytest.mark.parametrize("dialect", MODELS)
+@pytest.mark.parametrize("name", INJECTIONS)
+def test_a_page_has_the_same_markup_whatever_the_text(
+    name: str, dialect: str, admin_client: Client, record_property: Callable[[str, Any], None]
+) -> None:
+    text = INJECTIONS[name]
+    harmless = {at: Markup(shown) for at, shown in pages(admin_client, rows(dialect, HARMLESS)).items()}
+    forget()
+    made = rows(dialect, text)
+    for at, shown in pages(admin_client, made).items():
+        markup = Markup(shown)
+        assert markup.elements == harmless[at].elements, at
+        assert not [given for given in markup.addresses if given and given[0] not in "/?.#"], at
+    record_property("text", ("admin", name))
+
+
+@pytest.mark.parametrize("name", [name for name, text in INJECTIONS.items() if visible(text) != text])
+def test_what_would_hide_or_turn_is_made_visible_and_stays_stored_as_it_was(name: str, admin_client: Client) -> None:
+    text = INJECTIONS[name]
+    made = rows("canonical", text)
+    shown = pages(admin_client, made)
+    for at, one in shown.items():
+        # In its form a name of the staff's is what it is, or saving the form would change it.
+        if at not in ("tenant change", "apikey change"):
+            assert visible(one) == one.replace("\r", ""), at
+    mark = visible(text).split("\n")[0]
+    for at in (
+        "trajectory list",
+        "trajectory change",
+        "phase list",
+        "phase change",
+        "quarantined list",
+        "quarantined change",
+    ):
+        assert mark in Markup(shown[at]).text, at
+    assert mark in Markup(shown["tenant list"]).text
+    stored = Trajectory.objects.get()
+    assert orjson.loads(stored.body)["request_summary"] == text
+    assert (stored.project, Phase.objects.earliest("pk").phase_name, Quarantined.objects.get().error) == (
+        text,
+        text,
+        text,
+    )

@@ -1,0 +1,95 @@
+"""What was logged reaches the terminal as text, and one record is one line."""
+
+from __future__ import annotations
+
+import io
+import logging
+import logging.config
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.test import Client
+
+from tests.admin.rows import record
+from tests.text.injections import INJECTIONS
+from trajectories import persistence
+from trajectories.text import escaped, visible
+from trajectories.tiers.mirror import RefusedRecord
+
+_ACTING = "\x1b\x07\x9b\x9c\x9d\r\u202e\u202c\u2066\u2067\u2069\u2028\u2029\u200b\ufeff\U000e0069"
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    """What the site's handler writes."""
+    logging_config: dict[str, Any] = settings.LOGGING
+    name = logging_config["handlers"]["stderr"]["formatter"]
+    handler = logging.StreamHandler(stream := io.StringIO())
+    # A copy, since what is made of it eats it.
+    handler.setFormatter(
+        logging.config.DictConfigurator({}).configure_formatter(dict(logging_config["formatters"][name]))
+    )
+    root = logging.getLogger()
+    root.addHandler(handler)
+    yield stream
+    root.removeHandler(handler)
+
+
+@pytest.mark.parametrize("name", INJECTIONS)
+def test_a_record_is_one_line_and_nothing_in_it_acts(
+    name: str, log: io.StringIO, record_property: Callable[[str, Any], None]
+) -> None:
+    text = INJECTIONS[name]
+    logging.getLogger("test").warning("Refused: %s", text)
+    logging.getLogger(f"test {text}").warning(text)
+    lines = log.getvalue().splitlines()
+    assert len(lines) == 2
+    assert lines[0].endswith(f"WARNING test: Refused: {escaped(text)}")
+    assert not set(log.getvalue()) & set(_ACTING)
+    record_property("text", ("log", name))
+
+
+@pytest.mark.parametrize("name", INJECTIONS)
+def test_no_line_of_a_traceback_can_be_taken_for_a_record(name: str, log: io.StringIO) -> None:
+    try:
+        raise ValueError(INJECTIONS[name])
+    except ValueError:
+        logging.getLogger("test").exception("Failed.", stack_info=True)
+    first, *rest = log.getvalue().splitlines()
+    assert first.endswith("ERROR test: Failed.")
+    assert all(line.startswith("| ") for line in rest)
+    assert not set(log.getvalue()) & set(_ACTING)
+
+
+@pytest.mark.django_db
+def test_a_record_that_the_archive_refuses_forges_no_line(
+    log: io.StringIO, redis_tier: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(records: Any) -> Any:
+        raise RefusedRecord(f"value too long: {records[0].body.decode()}\n2026-01-01 00:00:00,000 INFO forged\x1b[2J")
+
+    monkeypatch.setattr(persistence, "mirror", refuse)
+    persistence.persist([record({"request_summary": "x", "phases": []})])
+    lines = log.getvalue().splitlines()
+    assert [line for line in lines if "Quarantined:" in line]
+    assert [line for line in lines if line.startswith("| 2026-01-01 00:00:00,000 INFO forged\\x1b[2J")]
+    assert not [line for line in lines if line.startswith("2026-01-01 ")]
+
+
+def test_an_address_that_is_not_there_forges_no_line(log: io.StringIO, client: Client) -> None:
+    client.get("/v1/%0D%0A2026-01-01%20INFO%20forged%1B%5B2J")
+    assert "forged" in log.getvalue()
+    assert len(log.getvalue().splitlines()) == 1
+    assert "\x1b" not in log.getvalue()
+
+
+def test_pictures_and_escapes_stand_for_what_would_act() -> None:
+    assert visible("a\x1b[0m\x7f\x9b\u202eb\tc\nd\r") == "a␛[0m␡⟦U+009B⟧⟦U+202E⟧b\tc\nd␍"
+    assert escaped("a\x1b[0m\x7f\x9b\u202eb\tc\nd\r\U000e0069") == r"a\x1b[0m\x7f\x9b\u202eb\tc\nd\r\U000e0069"
+
+
+def test_what_people_write_stays_as_it_is() -> None:
+    for text in ("Grüße, العربية, עברית", "می‌خواهم", "👩‍💻 🇪🇺 ❤️", "x = 'é' \\ \u00a0"):
+        assert visible(text) == escaped(text) == text

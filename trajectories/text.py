@@ -1,0 +1,37 @@
+"""Text of clients for the eyes of people: nothing in it acts on a terminal, hides, or turns the order of what is read.
+
+What is stored stays as it was sent; this is for pages, logs and messages.
+"""
+
+from __future__ import annotations
+
+import re
+
+# Controls C0, DEL and C1; what Unicode lets reorder text (UAX 9) or show nothing: marks, fillers, separators, tag characters.
+# Joiners (U+200C, U+200D) stay, because scripts and emoji are wrong without them.
+_HIDDEN = (
+    "\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164"
+    "\ufeff\uffa0\ufff9-\ufffb\U0001d173-\U0001d17a\U000e0000-\U000e007f"
+)
+_ACTING = re.compile(f"[{_HIDDEN}]")
+_BREAKING = re.compile(f"[\t\n{_HIDDEN}]")
+_DEL = 0x7F
+
+
+def visible(text: str) -> str:
+    """``text`` with a picture in place of each control character (``␛``) and a mark of each other one (``⟦U+202E⟧``).
+
+    Tabs and line breaks stay.
+    """
+    return _ACTING.sub(lambda found: _mark(ord(found[0])), text)
+
+
+def escaped(text: str) -> str:
+    r"""``text`` on one line, with a backslash escape for each such character: ``\x1b``, ``\n``, ``\u202e``."""
+    return _BREAKING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def _mark(code: int) -> str:
+    if code < 0x20:
+        return chr(0x2400 + code)
+    return "\u2421" if code == _DEL else f"\u27e6U+{code:04X}\u27e7"
