@@ -24,7 +24,16 @@ from redis import Redis
 from trajectory_site import redis_url, servers
 
 PROJECT = Path(__file__).resolve().parent.parent
-_SETTINGS = ("DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL", "DEBUG", "ALLOWED_HOSTS", "STATIC_ROOT", "LOG_LEVEL")
+_SETTINGS = (
+    "DATABASE_URL",
+    "REDIS_URL",
+    "CELERY_BROKER_URL",
+    "DEBUG",
+    "ALLOWED_HOSTS",
+    "STATIC_ROOT",
+    "LOG_LEVEL",
+    "RECEIVE_TIMEOUT_S",
+)
 
 T = TypeVar("T")
 

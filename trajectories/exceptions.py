@@ -6,11 +6,13 @@ TrajectoriesError
 ├── ScopeMissing            403  the key is good, but not for this
 ├── NotFound                404
 ├── MethodNotAllowed        405
+├── RequestTimeout          408  the body did not come in time
 ├── Deleted                 409  the id was deleted, and does not come back
 ├── TooLarge                413
 ├── UnsupportedMediaType    415
 ├── RateLimited             429  more than a key may ask, or more bad keys than an address may send; carries Retry-After
 └── Unavailable             503  a part that this answer needs is away; carries Retry-After
+    ├── Busy                     too many clients send slowly at once
     ├── OutboxUnavailable        the record was not taken: full, or the disk refuses
     ├── KeyLookupUnavailable     the key is unknown here and the archive cannot be asked
     ├── ArchiveUnavailable       what was asked for lies below the hot cache
@@ -92,6 +94,12 @@ class Deleted(TrajectoriesError):
     code = "deleted"
 
 
+class RequestTimeout(TrajectoriesError):
+    status = 408
+    type = "invalid_request_error"
+    code = "body_timeout"
+
+
 class TooLarge(TrajectoriesError):
     status = 413
     type = "invalid_request_error"
@@ -119,6 +127,10 @@ class Unavailable(TrajectoriesError):
     type = "unavailable_error"
     code = "unavailable"
     retry_after_s = 1
+
+
+class Busy(Unavailable):
+    code = "busy"
 
 
 class OutboxUnavailable(Unavailable):

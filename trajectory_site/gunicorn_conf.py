@@ -1,5 +1,5 @@
-"""``gunicorn -c python:trajectory_site.gunicorn_conf trajectory_site.wsgi``: workers that stop without cutting a request off,
-and metrics over all of them."""
+"""``gunicorn -c python:trajectory_site.gunicorn_conf trajectory_site.wsgi``: workers that no slow client keeps from work
+and that stop without cutting a request off, and metrics over all of them."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from collections.abc import Callable
@@ -135,6 +136,13 @@ def test_every_line_of_an_export_is_a_stored_trajectory(document: dict[str, Any]
 # What it says of errors is true: each documented status, brought about.
 
 
+class SlowBody(io.RawIOBase):
+    """What a server reads from that gives a body no more time."""
+
+    def read(self, size: int = -1) -> bytes:
+        raise TimeoutError
+
+
 @pytest.fixture
 def refusals(
     north: Client, without_tables: WithoutTables, trajectories_settings: dict[str, Any], redis_tier: Redis
@@ -149,6 +157,10 @@ def refusals(
             return post(client, b"{")
         return client.generic(method.upper(), f"{address}?{urlencode(parameters)}")
 
+    def post_slowly(client: Client) -> Any:
+        slow: Any = {"wsgi.input": SlowBody()}
+        return client.post(PATH, b"{}", content_type=JSON, **slow)
+
     def refuse(method: str, path: str, status: int) -> Any:
         if status == 400:
             return call(method, path, everything, nonsense="1")
@@ -161,6 +173,8 @@ def refusals(
         if status == 409:
             outbox().bury("north", [UUID(number(1))])
             return post(north, body(id=number(1)))
+        if status == 408:
+            return post_slowly(north)
         if status == 413:
             return post(north, b" " * (1024**2 + 1))
         if status == 415:
@@ -188,4 +202,4 @@ def test_every_documented_error_can_happen_and_has_the_documented_body(
                 error(response, int(status), response.json()["error"]["code"])
                 validator(document, documented["content"][JSON]["schema"]).validate(response.json())
                 tried += 1
-    assert tried == 8 + 5 + 5 + 5 + 6 + 6 + 5
+    assert tried == 9 + 5 + 5 + 5 + 6 + 6 + 5

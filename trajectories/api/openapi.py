@@ -35,11 +35,12 @@ _ERRORS = {
     401: "No API key, or one that is unknown, revoked or expired.",
     403: "The API key lacks the scope.",
     404: "The tenant has no such trajectory.",
+    408: "The body did not come within the time that it may take; nothing of it was taken.",
     409: "The id was deleted, and does not come back.",
     413: "A record or the request is too large.",
     415: "Another Content-Type than the two, or a Content-Encoding.",
     429: "More than the key may use in a minute, or too many bad keys from this address; Retry-After says when to come again.",
-    503: "A part that this answer needs is away; Retry-After says when to come again.",
+    503: "A part that this answer needs is away or busy; Retry-After says when to come again.",
 }
 # The defaults too, so that nothing of the host project's own document gets into ours. SERVE_* cannot be patched.
 _SETTINGS: dict[str, Any] = {
@@ -131,7 +132,7 @@ def _record() -> dict[str, Any]:
             200: OpenApiResponse(answer, description=f"{stored} This host knew the id already; or NDJSON was sent."),
             201: OpenApiResponse(bodies.StoredTrajectory, description=f"{stored} This host had not known the id."),
         }
-        | _errors(400, 401, 403, 409, 413, 415, 429, 503),
+        | _errors(400, 401, 403, 408, 409, 413, 415, 429, 503),
     }
 
 

@@ -28,9 +28,11 @@ from trajectories.api.openapi import AutoSchema, documented
 from trajectories.api.window import Allowance
 from trajectories.conf import read_settings
 from trajectories.exceptions import (
+    Busy,
     InvalidInput,
     MethodNotAllowed,
     NotFound,
+    RequestTimeout,
     ScopeMissing,
     TooLarge,
     TrajectoriesError,
@@ -132,10 +134,11 @@ class TrajectoryViewSet(ViewSet):
         conf = read_settings()
         key = _idempotency_key(request._request)
         if media_type == NDJSON:
-            lines = _body(request._request, conf.max_request_bytes, self.caller).split(b"\n")
-            if len(lines) > MAX_LINES + 1:
+            data = _body(request._request, conf.max_request_bytes, self.caller)
+            # Before they are split: of millions of lines each would take more than its bytes.
+            if data.count(b"\n") > MAX_LINES:
                 raise TooLarge(f"A request may have {MAX_LINES} lines.", code="too_many_lines")
-            return _lines_response(ingest.record_many(self.caller.tenant, lines, idempotency_key=key))
+            return _lines_response(ingest.record_many(self.caller.tenant, data.split(b"\n"), idempotency_key=key))
         data = _body(request._request, conf.max_record_bytes, self.caller)
         record, is_new = ingest.record(self.caller.tenant, data, idempotency_key=key)
         response = HttpResponse(record.json(), status=201 if is_new else 200, content_type=JSON)
@@ -264,7 +267,10 @@ def _chunks(request: HttpRequest) -> Iterator[bytes]:
         while chunk := stream.read(_READ_CHUNK):
             yield chunk
     except OSError as error:
-        raise _broken_off() from error
+        raise _unread(error.__cause__ or error) from error  # Django puts an error of its own before it
+    except Exception as error:
+        # Of chunks that are none each server has errors of its own.
+        raise InvalidInput("The body is malformed; nothing of it was taken.", code="body_malformed") from error
 
 
 def _stream(request: HttpRequest) -> Any:
@@ -275,6 +281,15 @@ def _stream(request: HttpRequest) -> Any:
     if not request.META.get("wsgi.input_terminated"):
         raise InvalidInput("This server takes no chunked bodies; send Content-Length.", code="length_required")
     return request.META["wsgi.input"]
+
+
+def _unread(error: BaseException) -> TrajectoriesError:
+    match error:
+        case TimeoutError():
+            return RequestTimeout("The body did not come within the time that it may take; nothing of it was taken.")
+        case BlockingIOError():
+            return Busy("Too many clients send slowly at once; nothing of the body was taken.")
+    return _broken_off()
 
 
 def _broken_off() -> InvalidInput:

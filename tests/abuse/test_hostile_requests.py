@@ -1,0 +1,16 @@
+"""What no client of ours would send: refused or served, in bounded memory, and nobody else notices."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.abuse.attack import Attack
+from tests.abuse.corpus import BODIES, FRAMES, HEADS, Hostile
+
+
+@pytest.mark.parametrize("hostile", [*BODIES, *HEADS, *FRAMES], ids=lambda hostile: hostile.name)
+def test_a_hostile_request_is_answered_or_closed_and_nobody_else_notices(attack: Attack, hostile: Hostile) -> None:
+    with attack.measured(hostile.name, at_most_mib=hostile.at_most_mib) as told:
+        statuses = attack.attacker.statuses(hostile.request)
+        told["outcome"] = " ".join(map(str, statuses[:3])) or "closed"
+    assert tuple(statuses) == hostile.statuses
