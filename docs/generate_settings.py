@@ -64,8 +64,9 @@ def settings() -> Iterator[Setting]:
 
 
 def _default(source: str, value: ast.expr | None) -> str:
-    if isinstance(value, ast.Call):  # field(default_factory=dict)
-        return "{}"
+    if isinstance(value, ast.Call):  # field(default="off", repr=False), or field(default_factory=dict)
+        given = {keyword.arg: keyword.value for keyword in value.keywords}
+        return _default(source, given["default"]) if "default" in given else "{}"
     return ast.get_source_segment(source, value) or "" if value else ""
 
 

@@ -115,7 +115,7 @@ class Settings:
     """More names under which phases are grouped, beside the built-in ones, in small letters: ``{"qa": "test"}``. For what is accepted
     from then on."""
 
-    metrics_access: str = "off"
+    metrics_access: str = field(default="off", repr=False)
     """Who may read ``/metrics``: ``off`` nobody, ``open`` whoever reaches the server, any other text (from 16 characters) whoever
     sends it as bearer token."""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import environ
+from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -54,6 +55,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -70,6 +72,7 @@ ASGI_APPLICATION = "trajectory_site.asgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "trajectory_site" / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -98,6 +101,7 @@ TIME_ZONE = "UTC"
 
 # Without a STATIC_ROOT the files are served out of the installed packages: no collectstatic before the first start.
 STATIC_URL = "static/"
+STATICFILES_DIRS = [BASE_DIR / "trajectory_site" / "static"]
 STATIC_ROOT: str | None = env.str("STATIC_ROOT", default=None)
 WHITENOISE_USE_FINDERS = STATIC_ROOT is None
 STORAGES = {
@@ -238,7 +242,28 @@ if env.bool("TRUST_X_FORWARDED_PROTO", default=False):
     # Only behind a proxy that sets or strips this header itself: whoever can send it decides what counts as HTTPS.
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
-# --- Logs
+# A probe inside the cluster speaks plain HTTP, and learns nothing that is secret.
+SECURE_REDIRECT_EXEMPT = [r"^health/"]
+
+# Scripts and styles come in files of the site. Nothing needs a nonce: no page has a script or a style in it.
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        # The docs page has its icons in its stylesheet.
+        "img-src": [SELF, "data:"],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "form-action": [SELF],
+        "base-uri": [NONE],
+        "frame-ancestors": [NONE],
+    }
+}
+
+# --- Logs and reports
+
+DEFAULT_EXCEPTION_REPORTER_FILTER = "trajectory_site.reports.ReporterFilter"
 
 LOGGING = {
     "version": 1,

@@ -10,7 +10,11 @@ urlpatterns = [
     path(
         "docs/",
         SpectacularSwaggerSplitView.as_view(
-            url="/v1/openapi.json", title="Trajectories", authentication_classes=[], permission_classes=[]
+            url="/v1/openapi.json",
+            title="Trajectories",
+            template_name="docs.html",
+            authentication_classes=[],
+            permission_classes=[],
         ),
         name="docs",
     ),

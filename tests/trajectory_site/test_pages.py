@@ -19,7 +19,7 @@ def test_the_root_leads_to_the_docs(client: Client) -> None:
 def test_the_docs_page_takes_every_asset_from_the_site(client: Client) -> None:
     page = client.get("/docs/").content.decode()
     assets = re.findall(r'(?:src|href)="([^"]+)"', page)
-    assert len(assets) == 5
+    assert len(assets) == 6
     for asset in assets:
         with closing(client.get(asset)) as answer:
             assert answer.status_code == 200, asset

@@ -15,6 +15,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
+from django.views.decorators.debug import sensitive_variables
 
 from trajectories.admin import columns, show
 from trajectories.admin.changelist import BoundedAdmin, TenantFilter
@@ -132,6 +133,7 @@ class ApiKeyAdmin(BoundedAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
         return ("tenant", "prefix", "created_at", "state") if obj else ()
 
+    @sensitive_variables()
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
         if change:
             obj.save(update_fields=form.changed_data)
@@ -141,6 +143,7 @@ class ApiKeyAdmin(BoundedAdmin):
         )
         obj.pk, obj.prefix, obj.issued_text = issued.pk, issued.prefix, text  # type: ignore[attr-defined]
 
+    @sensitive_variables()
     def response_add(self, request: HttpRequest, obj: ApiKey, post_url_continue: str | None = None) -> HttpResponse:
         """The one page that shows the key. No redirect with a message: messages wait in a cookie or in the database."""
         context = {

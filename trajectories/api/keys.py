@@ -9,7 +9,7 @@ import threading
 import time
 from collections import OrderedDict
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -19,6 +19,7 @@ from django.db import Error as DatabaseError
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.module_loading import import_string
+from django.views.decorators.debug import sensitive_variables
 from rest_framework_api_key.crypto import KeyGenerator
 
 from trajectories.api.failures import address_of, failures
@@ -49,7 +50,7 @@ class Caller:
 class _Verified:
     """A key that was good when the database was last asked."""
 
-    digest: str
+    digest: str = field(repr=False)
     tenant: str
     scopes: tuple[str, ...]
     expires_at_us: int | None
@@ -83,6 +84,7 @@ def authenticate(request: HttpRequest) -> Caller:
     return caller
 
 
+@sensitive_variables()
 def _caller_from(address: str, text: str) -> Caller:
     failures.expect_not_known_bad(address, text)
     try:
@@ -92,6 +94,7 @@ def _caller_from(address: str, text: str) -> Caller:
         raise
 
 
+@sensitive_variables()  # and so those of all that it calls, in a report of an error
 def caller_of(text: str) -> Caller:
     """The caller whose key this is; raises as ``authenticate`` does, wherever it comes from."""
     prefix = text.partition(".")[0]
@@ -122,6 +125,7 @@ def revoke(key: ApiKey) -> None:
     _forget(key.prefix)
 
 
+@sensitive_variables()
 def _bearer(request: HttpRequest) -> str:
     scheme, _, text = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not text.strip():

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.debug import sensitive_variables
 from prometheus_client import CollectorRegistry, exposition
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -48,6 +49,7 @@ def metrics_text(request: HttpRequest) -> HttpResponse:
     return HttpResponse(encode(_registry()), content_type=content_type)
 
 
+@sensitive_variables()
 def _admit(request: HttpRequest) -> None:
     access = read_settings().metrics_access
     if access == "off":

@@ -1,0 +1,74 @@
+"""The Content-Security-Policy lets every page work, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+from django.test import Client
+from playwright.sync_api import Page
+
+from tests.admin.rows import address, page_of
+from tests.browser.conftest import Visitor
+from tests.text.injections import HARMLESS
+from tests.text.test_admin import rows
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def seen(page: Page) -> str:
+    return page.inner_text("body")
+
+
+def test_the_docs_page_shows_every_operation_without_a_violation(visitor: Visitor) -> None:
+    def operations(page: Page) -> list[str]:
+        page.wait_for_selector(".opblock")
+        page.click(".opblock-summary-get >> nth=0")
+        page.wait_for_selector(".opblock-body")
+        page.click(".btn.authorize >> nth=0")
+        page.wait_for_selector(".modal-ux")
+        return [block.inner_text() for block in page.query_selector_all(".opblock-summary-path")]
+
+    assert len(visitor.open("/docs/", operations)) == 5
+    assert (visitor.violations, visitor.errors) == ([], [])
+
+
+def test_every_page_of_the_admin_works_without_a_violation(visitor: Visitor, admin_client: Client) -> None:
+    assert "Log in" in visitor.open("/admin/login/", lambda page: page.inner_html("body"))
+    made = rows("canonical", HARMLESS)
+    visitor.enter(admin_client)
+    pages = [*map(address, made), *map(page_of, made.values()), *(page_of(row, "history") for row in made.values())]
+    for address_ in ["/admin/", *pages, address("tenant", "add/"), "/admin/auth/user/", "/admin/auth/user/add/"]:
+        assert visitor.open(address_, seen)
+        assert (visitor.violations, visitor.errors) == ([], []), address_
+
+
+def test_a_tenant_can_be_looked_for_in_the_form_of_a_key(visitor: Visitor, admin_client: Client) -> None:
+    rows("canonical", HARMLESS)
+    visitor.enter(admin_client)
+
+    def found(page: Page) -> str:
+        page.click(".select2-selection")
+        page.wait_for_selector(".select2-results__option >> text=alice")
+        return page.inner_text(".select2-results")
+
+    assert "alice" in visitor.open(address("apikey", "add/"), found)
+    assert (visitor.violations, visitor.errors) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("directive", "script"),
+    [
+        ("script-src-elem", "const s = document.createElement('script'); s.textContent = '1'; document.body.append(s)"),
+        ("script-src-attr", "document.body.innerHTML = '<b onclick=\"1\">x</b>'"),
+        (
+            "style-src-elem",
+            "const s = document.createElement('style'); s.textContent = 'b {}'; document.body.append(s)",
+        ),
+    ],
+)
+def test_what_gets_into_a_page_is_not_let_run(directive: str, script: str, visitor: Visitor) -> None:
+    def inject(page: Page) -> None:
+        page.evaluate(f"() => {{ {script} }}")
+        page.wait_for_function("window.violations.length > 0")
+
+    visitor.open("/admin/login/", inject)
+    assert visitor.violations[0].startswith(f"{directive} inline")

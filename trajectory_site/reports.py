@@ -1,0 +1,25 @@
+"""What Django's reports of an error leave out: its debug page, and mails to ADMINS."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from django.views.debug import SafeExceptionReporterFilter
+
+_PASSWORD_IN_URL = re.compile(r"(?<=://)[^/@\s]*:[^/@\s]*(?=@)")
+
+
+class ReporterFilter(SafeExceptionReporterFilter):
+    """Hides the app's own secret too, and passwords in the URLs of Redis, broker and database."""
+
+    hidden_settings = re.compile(f"{SafeExceptionReporterFilter.hidden_settings.pattern}|METRICS_ACCESS", re.IGNORECASE)
+
+    def cleanse_setting(self, key: int | str, value: Any) -> Any:
+        cleansed = super().cleanse_setting(key, value)
+        return hide_passwords(cleansed) if isinstance(cleansed, str) else cleansed
+
+
+def hide_passwords(text: str) -> str:
+    """``text`` without the user and password of the URLs in it."""
+    return _PASSWORD_IN_URL.sub(SafeExceptionReporterFilter.cleansed_substitute, text)
