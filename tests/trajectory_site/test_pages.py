@@ -16,6 +16,7 @@ def test_the_root_leads_to_the_docs(client: Client) -> None:
     assert client.get("/")["Location"] == "/docs/"
 
 
+@pytest.mark.django_db  # a file that is closed ends a request, which looks at connections that earlier tests have left
 def test_the_docs_page_takes_every_asset_from_the_site(client: Client) -> None:
     page = client.get("/docs/").content.decode()
     assets = re.findall(r'(?:src|href)="([^"]+)"', page)
