@@ -257,6 +257,25 @@ def test_what_the_archive_has_refused_goes_also_where_redis_cannot_say_so(archiv
         own.retrieve(poison.id)
 
 
+def test_a_repeat_of_what_lies_below_the_floor_is_there_and_not_at_the_top_after_the_cache_was_filled_anew(
+    archive_db: str, redis_tier: Redis, tmp_path: Path, other_host: WebProcess
+) -> None:
+    persistence.rebuild()
+    records = [other_host.record() for _ in range(4)]
+    other_host.persist()
+    small = WebProcess(tmp_path / "own", hot_max_records=2, **QUICK)
+    assert small.ids() == ids(*records)
+    again = small.record(id=str(records[0].id), tags=["again"])
+    beside = WebProcess(tmp_path / "own", **QUICK)
+    beside.record(id=str(records[-1].id))
+    # The feed has told that it is older before this process fills again, which it does as it has not seen all rows.
+    beside.persist()
+    beside.outbox.prune(2**62)
+    assert again.recorded_at_us > records[0].recorded_at_us
+    assert small.ids() == ids(*records)
+    assert small.stats()["count"] == 4
+
+
 # Following other hosts.
 
 

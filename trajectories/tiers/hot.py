@@ -253,7 +253,7 @@ class HotCache:
             fresh = _Shelf()
             from_n = self._build(tenant, fresh)
             if shelf is not None and fresh.is_filled:
-                self._carry(shelf, fresh)
+                self._carry(tenant, shelf, fresh)
             # Not when it began: an archive that takes seconds to fail would be asked by every read.
             fresh.filled_at = time.monotonic()
             with self._lock:
@@ -287,7 +287,7 @@ class HotCache:
                 break
         return from_n
 
-    def _carry(self, shelf: _Shelf, fresh: _Shelf) -> None:
+    def _carry(self, tenant: str, shelf: _Shelf, fresh: _Shelf) -> None:
         """Keep what only this process still holds, unless the archive has refused it or knows that it was deleted.
 
         Redis may have lost what another host has sent and the archive does not have yet. A key that is gone means nothing: that
@@ -296,13 +296,15 @@ class HotCache:
         with self._lock:
             held = [one.record for one in shelf.held.values() if self._is_newer(one.record, fresh)]
         try:
+            # An id that this host had not known may be far older, and so not be missing here but lie below the floor.
+            stored = {record.id: record for record in archive.stored(tenant, [one.id for one in held])}
             decided = archive.decided([(one.tenant, one.id, one.stamp) for one in held])
             gone = decided.refused | decided.deleted
         except archive.ArchiveError:
-            gone = set()
+            stored, gone = {}, set()
         for record in held:
             if (record.tenant, record.id, record.stamp) not in gone:
-                fresh.apply(record, is_settled=False)
+                fresh.apply(merge_all(stored.get(record.id), [record]), is_settled=False)
         fresh.shrink(self._conf.hot_max_records)
 
     @staticmethod
