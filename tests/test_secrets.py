@@ -136,6 +136,6 @@ def test_what_is_kept_of_a_key_is_no_key_and_is_not_said() -> None:
     verified = keys._verify(text, key.prefix)
     assert verified.matches(text)
     secret = text.partition(".")[2]
-    assert secret not in f"{verified!r} {verified.caller("prefix")!r} {key!r} {key.hashed_key}"
+    assert secret not in f"{verified!r} {verified.caller('prefix')!r} {key!r} {key.hashed_key}"
     assert verified.digest not in repr(verified)
     assert secret not in str(outbox().remembered_key(key.prefix, 0))
