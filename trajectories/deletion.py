@@ -150,11 +150,15 @@ def _as_of_us(tenant: str, filters: dict[str, str], token: str) -> int:
     try:
         given: list[Any] = signing.loads(token, salt=_SALT, max_age=_TOKEN_AGE_S)
     except signing.BadSignature:
-        raise _wrong("The token is not one of a dry run of the last hour.") from None
+        raise _wrong() from None
     if given[:2] != [tenant, filters]:
-        raise _wrong("The token is of a dry run with other filters.")
+        raise _wrong()
     return int(given[2])
 
 
-def _wrong(message: str) -> InvalidInput:
-    return InvalidInput(f"{message} Ask with dry_run=1 first.", code="invalid_token", param="token")
+def _wrong() -> InvalidInput:
+    return InvalidInput(
+        "The token is not one of a dry run with these filters in the last hour. Ask with dry_run=1 first.",
+        code="invalid_token",
+        param="token",
+    )

@@ -91,7 +91,9 @@ def statuses(request: pytest.FixtureRequest, tabulate: Callable[..., None]) -> I
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
-def test_every_answer_is_documented(case: schemathesis.Case[Any], headers: dict[str, str], statuses: Counter[int]) -> None:
+def test_every_answer_is_documented(
+    case: schemathesis.Case[Any], headers: dict[str, str], statuses: Counter[int]
+) -> None:
     if "id" in case.path_parameters and statuses.total() % 2:
         case.path_parameters["id"] = ID  # one that is there will not be guessed
     archive_all()  # an export waits for it

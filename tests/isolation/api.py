@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
@@ -28,6 +29,7 @@ OTHER_ROUTES = {
 NAMES_NOTHING = {
     ("list", "limit"): "a number of records",
     ("export", "end"): "whether there is a last line",
+    ("delete_matching", "dry_run"): "whether it only counts",
 }
 
 
@@ -101,13 +103,20 @@ _FIXED = {
 }
 
 
-def values(north: Mapping[str, Any], cursor: str) -> dict[str, Values]:
-    """Of every parameter, for the record ``north`` that the other tenant has, and a cursor that it was given."""
+def token_of(client: Client) -> str:
+    """Of a dry run of deleting the record that the other tenant has."""
+    token: str = client.delete(f"{PATH}?project=north-project&dry_run=1").json()["token"]
+    return token
+
+
+def values(north: Mapping[str, Any], cursor: str, token: str) -> dict[str, Values]:
+    """Of every parameter, for the record ``north`` that the other tenant has, and a cursor and a token that it was given."""
     at = decode_cursor(cursor)
     recorded_at = north["recorded_at"]
     before = recorded_at.replace("Z", "+00:00")  # the same moment, and another text
     return _FIXED | {
         "cursor": Values(cursor, encode_cursor(at._replace(id=type(at.id)(int=1)))),
+        "token": Values(token, "nobodys:token"),
         "since": Values(recorded_at, before),
         "until": Values("2999-01-01T00:00:00Z", "2999-01-01T00:00:01Z"),
     }
@@ -159,6 +168,11 @@ def send(client: Client, case: Case, value: str) -> Any:
         return post(client, body(**{case.name: value}))
     if case.place == "camelCase body":
         return post(client, camel(**{case.name: value}))
+    if case.operation == "delete_one":
+        return client.delete(f"{PATH}/{value}")
+    if case.operation == "delete_matching":
+        given = {"project": "north-project"} if case.name == "token" else {"dry_run": "1"}
+        return client.delete(f"{PATH}?{urlencode(given | {case.name: value})}")
     if case.place == "path":
         return client.get(f"{PATH}/{value}")
     return client.get(PATH + {"list": "", "stats": "/stats", "export": "/export"}[case.operation], {case.name: value})

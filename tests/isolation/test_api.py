@@ -14,11 +14,14 @@ from tests.api.client import ID, PATH, archive_all, client_of, issue, listed, nu
 from tests.examples import body
 from tests.isolation import api
 from trajectories.api.openapi import openapi
+from trajectories.models import SCOPES
 from trajectories.urls import api_urlpatterns
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 _REVISION = re.compile(r'"revision":\d+')
+_TOKEN = re.compile(r'"token":"[^"]+"')
+_EVERYTHING = " ".join(SCOPES)
 
 HEAD = ("surface", "endpoint", "cases")
 
@@ -32,7 +35,7 @@ def both(request: pytest.FixtureRequest, settings: Settings, trajectories_settin
 @pytest.fixture
 def clients(db: None) -> tuple[Client, Client]:
     """A tenant that has a record, and one that asks for it."""
-    return client_of(issue("north")[1]), client_of(issue("south")[1])
+    return client_of(issue("north", _EVERYTHING)[1]), client_of(issue("south", _EVERYTHING)[1])
 
 
 def told(answer: Any, echoed: str | None = None) -> tuple[int, dict[str, str], str]:
@@ -46,6 +49,7 @@ def told(answer: Any, echoed: str | None = None) -> tuple[int, dict[str, str], s
 
 def _constant(text: str, echoed: str | None) -> str:
     text = text if echoed is None else text.replace(echoed, "VALUE")
+    text = _TOKEN.sub("TOKEN", text)
     return _REVISION.sub("REVISION", _TIME.sub("TIME", _UUID.sub("UUID", text)))
 
 
@@ -59,7 +63,7 @@ def test_what_is_theirs_is_answered_as_what_nobody_has(
     theirs = posted(north, api.NORTHS)
     post(north, body(), **{"Idempotency-Key": "north-key"})
     archive_all()
-    known = api.values(theirs, listed(north, limit=1)["next_cursor"])
+    known = api.values(theirs, listed(north, limit=1)["next_cursor"], api.token_of(north))
     assert case.name in known, (
         f"The parameter {case} is new: say in tests/isolation/api.py what of it is another tenant's."
     )
@@ -79,6 +83,7 @@ def test_what_is_theirs_is_answered_as_what_nobody_has(
 _TELLING = [case for case in api.cases() if case.place in ("path", "query", "header") or case.name == "id"]
 
 
+@pytest.mark.usefixtures("redis_tier")
 @pytest.mark.parametrize("case", _TELLING, ids="-".join)
 def test_the_same_question_is_answered_to_whom_it_belongs(case: api.Case, clients: tuple[Client, Client]) -> None:
     """Without this the matrix could ask for what is nowhere."""
@@ -89,12 +94,16 @@ def test_the_same_question_is_answered_to_whom_it_belongs(case: api.Case, client
     assert camel_id.status_code == 200
     theirs = posted(north, api.NORTHS)
     archive_all()
-    value = api.values(theirs, listed(north, limit=1)["next_cursor"])[case.name].theirs
+    value = api.values(theirs, listed(north, limit=1)["next_cursor"], api.token_of(north))[case.name].theirs
     answer = api.send(north, case, value)
     text = (answer.getvalue() if answer.streaming else answer.content).decode()
     if case.operation == "record":
         assert answer.status_code == 200
         assert answer.json()["id"] in (ID, first["id"])
+    elif case.operation == "delete_one":
+        assert answer.json()["removed"]["archive"] == 1
+    elif case.operation == "delete_matching":
+        assert answer.json()["deleted" if case.name == "token" else "count"] >= 1
     elif case.operation == "stats":
         assert answer.json()["count"] >= 1
     else:
