@@ -163,13 +163,14 @@ def fill_redis(cluster: Cluster, load: Load) -> str:
     )
 
 
-def supervise_until_decided(cluster: Cluster) -> int:
+def supervise_until_decided(cluster: Cluster, timeout_s: float = 120.0) -> int:
     """Start the worker again until what waits now is decided; how often it had ended.
 
-    Celery ends when its broker refuses to note what it has begun. So it is with whoever runs it to start it again.
+    Celery ends when its broker refuses to note what it has begun: at maxmemory, or as a replica that is not promoted yet. So
+    it is with whoever runs it to start it again.
     """
     newest, ended = cluster.last_numbers(), 0
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + timeout_s
     while not cluster.has_decided(newest):
         assert time.monotonic() < deadline, "nothing gets into the archive"
         if not cluster.worker.is_running:
@@ -209,7 +210,8 @@ def fail_redis_over(cluster: Cluster, load: Load) -> str:
                 heir.replicaof("NO", "ONE")
                 assert told(heir, "replication", "master_replid") != before
         assert behind
-        return f"another replication id, {len(behind)} records lacking"
+        ended = supervise_until_decided(cluster)
+        return f"another replication id, {len(behind)} records lacking, the worker ended {ended} times and was started again"
     finally:
         replica.stop()
 
