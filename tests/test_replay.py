@@ -11,7 +11,7 @@ from typing import Any, cast
 from uuid import uuid4
 
 import pytest
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import Group, Permission, User
 from django.core.management import CommandError, call_command
 from django.db import connections
 from django.test import Client
@@ -147,6 +147,7 @@ def test_the_admin_replays_for_staff_who_might_change_the_rows(
 ) -> None:
     refused_once(WebProcess(tmp_path / "own"))
     staff = User.objects.create_user("charlie", is_staff=True)
+    staff.groups.add(Group.objects.create(name=f"tenant:{TENANT}"))
     staff.user_permissions.add(Permission.objects.get(codename="view_quarantined"))
     client.force_login(staff)
     chosen = {"action": "replay", "_selected_action": [str(Quarantined.objects.get().pk)]}

@@ -188,7 +188,7 @@ def test_a_request_that_is_over_is_refused_before_its_body_is_read(set_limits: S
     request = RequestFactory().post(PATH, content_type=JSON, headers={"authorization": f"Bearer {key}"})
     request.META.update(CONTENT_LENGTH="1001")
     request._stream = Untouched()  # type: ignore[assignment]
-    error(view(request), 500, "server_error")
+    error(view(request), 400, "body_malformed")
 
 
 @pytest.mark.usefixtures("redis_tier", "patient")

@@ -116,7 +116,7 @@ def test_a_run_goes_the_whole_way_with_the_projects_own_worker_and_a_relay_that_
         (("GET", "/29243fa3-f296-5e3b-9266-7052b77cbfe9", {}), 404),
         (("GET", "/", {}), 404),
         (("POST", "/", {"content": b"{}", "headers": {"Content-Type": "application/json"}}), 404),
-        (("DELETE", "", {}), 405),
+        (("PUT", "", {}), 405),
         (("OPTIONS", "", {}), 405),
         (("POST", "", {"content": b"a=1", "headers": {"Content-Type": "application/x-www-form-urlencoded"}}), 415),
     ],
