@@ -257,6 +257,23 @@ def test_what_the_archive_has_refused_goes_also_where_redis_cannot_say_so(archiv
         own.retrieve(poison.id)
 
 
+@pytest.mark.parametrize("is_redis_trusted", [True, False])
+def test_what_waits_here_of_an_id_that_is_older_elsewhere_is_not_at_the_top_of_a_fresh_cache(
+    archive_db: str, redis_tier: Redis, tmp_path: Path, other_host: WebProcess, is_redis_trusted: bool
+) -> None:
+    persistence.rebuild()
+    records = [other_host.record() for _ in range(4)]
+    other_host.persist()
+    small = WebProcess(tmp_path / "own", hot_max_records=2, **QUICK)
+    again = small.record(id=str(records[0].id), tags=["again"])
+    assert again.recorded_at_us > records[-1].recorded_at_us
+    if not is_redis_trusted:
+        redis_tier.flushdb()
+    small.restart()
+    assert small.ids() == ids(*records)
+    assert small.stats()["count"] == 4
+
+
 def test_a_repeat_of_what_lies_below_the_floor_is_there_and_not_at_the_top_after_the_cache_was_filled_anew(
     archive_db: str, redis_tier: Redis, tmp_path: Path, other_host: WebProcess
 ) -> None:

@@ -11,7 +11,8 @@ import threading
 import time
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from operator import attrgetter
@@ -276,7 +277,8 @@ class HotCache:
                 waiting = list(islice(outbox().waiting_below(tenant, HIGHEST), self._conf.hot_max_records))
                 records = self._newest(tenant, shelf)
                 versions = outbox().waiting_versions(tenant, {record.id for record in chain(waiting, records)})
-            known = {record.id: record for record in records}
+                placed = self._placed(tenant, shelf, versions.keys() - {record.id for record in records})
+            known = {record.id: record for record in chain(placed, records)}
             merged = [merge_all(known.get(id_), versions.get(id_, ())) for id_ in known.keys() | versions.keys()]
             for record in sorted(merged, key=attrgetter("position")):
                 shelf.apply(record, is_settled=True)
@@ -286,6 +288,17 @@ class HotCache:
             if outbox().pruned_n() <= from_n:
                 break
         return from_n
+
+    @staticmethod
+    def _placed(tenant: str, shelf: _Shelf, ids: Collection[UUID]) -> list[Record]:
+        """What other tiers have of ids that wait here and are not among the newest: another host may have known one for longer."""
+        if ids and shelf.mark is not None and shelf.mark.is_trusted:
+            with suppress(RedisError):
+                return redis_tier().find_many(tenant, ids)
+        if ids:
+            with suppress(archive.ArchiveError):
+                return archive.stored(tenant, ids)
+        return []
 
     def _carry(self, tenant: str, shelf: _Shelf, fresh: _Shelf) -> None:
         """Keep what only this process still holds, unless the archive has refused it or knows that it was deleted.

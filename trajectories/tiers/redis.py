@@ -12,7 +12,7 @@ Commands are those of Redis 6.2.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID, uuid4
 
@@ -288,6 +288,11 @@ class RedisTier:
         """The record, or None if Redis does not have it."""
         values = self._client.hmget(self._record_key(tenant, str(id_)), _FIELDS)
         return _record(tenant, id_, values)
+
+    def find_many(self, tenant: str, ids: Iterable[UUID]) -> list[Record]:
+        """The records of those ``ids`` that Redis has."""
+        found = self._records(tenant, [str(id_).encode() for id_ in ids])
+        return [record for _, record in found if record]
 
     def _changes(self, tenant: str, ids: Sequence[bytes]) -> Iterator[Change]:
         for id_, values in self._hashes(tenant, ids, (*_FIELDS, "withdrawn", "deleted")):
