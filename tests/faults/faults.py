@@ -52,6 +52,7 @@ def kill_all_web_processes(cluster: Cluster, load: Load) -> str:
     wait_until(lambda: not any(map(is_alive, pids)), what="they are gone")
     for name in HOSTS:
         cluster.start_web(name)
+    load.more(300)
     return f"{len(pids)} processes gone, {flying} rows under way"
 
 
