@@ -183,6 +183,8 @@ def test_writes_go_on_and_reads_say_so_while_redis_is_away(site: Site) -> None:
     wait_until(lambda: web.http.get(PATH).json()["complete"], what="Redis is trusted")
     site.redis.stop()
     post(web, ndjson(runs[1:]))
+    # A look at the feed is good for a moment.
+    wait_until(lambda: not web.http.get(PATH).json()["complete"], what="Redis is missed")
     page = web.http.get(PATH).json()
     assert [record["id"] for record in page["data"]] == [run["id"] for run in reversed(runs)]
     assert page["complete"] is False
