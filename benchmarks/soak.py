@@ -1,7 +1,8 @@
 """Faults at random for a quarter of an hour, under load, and then the verdict on everything that was acknowledged.
 
 ``uv run python -m benchmarks.soak [--minutes 15] [--seed N]``. Exits with 1 if anything was lost, doubled or differs, if a record was
-gone from a complete page, or if a kind of fault or of write had fewer than ``--at-least`` acknowledged.
+gone from a complete page, or if a kind of fault had fewer than ``--at-least`` acknowledged, though it went on for half as long again to
+get there.
 """
 
 from __future__ import annotations
@@ -53,10 +54,15 @@ class Soak:
         self.acknowledged: Counter[str] = Counter()
         self.slowest_s: dict[str, float] = dict.fromkeys(chosen, 0.0)
 
+    def behind(self, at_least: int) -> list[str]:
+        """Kinds that have not enough acknowledged yet."""
+        return [name for name in self._kinds if self.acknowledged[name] < at_least]
+
     def step(self, at_least: int) -> None:
-        """One fault of a kind that has the fewest acknowledged yet, or of any once all have enough, until it has drained."""
-        behind = [name for name in self._kinds if self.acknowledged[name] < at_least]
-        name = self._chance.choice(behind or list(self._kinds))
+        """One fault until it has drained, of a kind that has not enough acknowledged yet, or of any once all have."""
+        behind = self.behind(at_least) or list(self._kinds)
+        lacking = [max(1, at_least - self.acknowledged[name]) for name in behind]
+        (name,) = self._chance.choices(behind, lacking)
         ledger, before, started = self._cluster.ledger, self._cluster.ledger.acknowledged, time.monotonic()
         ledger.during = name
         proof = self._kinds[name](self._cluster, self._load)
@@ -85,8 +91,10 @@ def run(directory: Path, minutes: float, seed: int, at_least: int, only: str) ->
         observer = Observer(cluster.webs["b1"].url, cluster.site.api_key, may_go=poison.may_go)
         with cluster.load(seed=seed, pause_s=0.03, max_lines=40, extra=poison.extra) as load, observer:
             soak = Soak(cluster, load, random.Random(seed), chosen)
-            until = time.monotonic() + minutes * 60
-            while time.monotonic() < until:
+            started = time.monotonic()
+            while (gone_s := time.monotonic() - started) < minutes * 60 or soak.behind(at_least):
+                if gone_s > minutes * 60 * 1.5:
+                    break
                 soak.step(at_least)
         return report(cluster, soak, observer, cluster.converged(600), at_least)
     finally:
@@ -105,9 +113,9 @@ def report(cluster: Cluster, soak: Soak, observer: Observer, verdict: Verdict, a
         f"pages of one process's list {observer.pages:,}, of them said to be incomplete {observer.incomplete:,}; ",
         end="",
     )
-    print(f"records gone from a complete one: {len(observer.broken)} {observer.broken[:3]}")
-    enough = [*(soak.acknowledged[name] for name in soak.slowest_s), *cluster.ledger.kinds.values()]
-    return not (verdict.lost or verdict.doubled or verdict.differing or observer.broken) and min(enough) >= at_least
+    print(f"records gone from a complete one: {len(observer.broken)}", *observer.broken[:3], sep="\n")
+    behind = soak.behind(at_least)
+    return not (verdict.lost or verdict.doubled or verdict.differing or observer.broken or behind)
 
 
 def main() -> int:

@@ -244,7 +244,8 @@ class Observer:
         """It may have moved down, where another host had known it for longer."""
         answer = self._http.get(f"{self._url}{PATH}/{id_}")
         if not answer.is_success or _position(answer.json()) > lowest:
-            self.broken.append(f"{id_} was shown, then not: {answer.text[:200]}")
+            was = _position(self._seen[id_])
+            self.broken.append(f"{was} was shown, then not, above {lowest}: {answer.status_code} {answer.text}")
         else:
             self._seen[id_] = answer.json()
 
