@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
-import trajectories.tiers.outbox
+import trajectories.tiers.outbox_rows
 from tests.examples import body
 from tests.processes import wait_until
 from tests.tiers import reference
@@ -45,7 +45,7 @@ properties = settings(
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Of the outbox: goes on by a second a look, from a day ago, so that nothing expires and no two records are alike."""
     clock = Clock((int(time.time()) - 86_400) * SECOND_US)
-    monkeypatch.setattr(trajectories.tiers.outbox, "now_us", clock)
+    monkeypatch.setattr(trajectories.tiers.outbox_rows, "now_us", clock)
     return clock
 
 

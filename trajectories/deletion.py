@@ -20,7 +20,8 @@ from trajectories.reads import wait_until_archived
 from trajectories.record import tombstone
 from trajectories.tiers import archive
 from trajectories.tiers.mirror import Gone
-from trajectories.tiers.outbox import now_us, outbox
+from trajectories.tiers.outbox import outbox
+from trajectories.tiers.outbox_rows import now_us
 from trajectories.tiers.redis import RedisError, redis_tier
 
 BATCH = 500

@@ -11,7 +11,8 @@ from trajectories.conf import read_settings
 from trajectories.exceptions import Deleted, InvalidInput, TooLarge, TrajectoriesError
 from trajectories.record import Record, digest_of
 from trajectories.tiers.hot import hot
-from trajectories.tiers.outbox import Draft, outbox
+from trajectories.tiers.outbox import outbox
+from trajectories.tiers.outbox_rows import Draft
 
 IDEMPOTENCY_NAMESPACE = UUID("0f2b8a3e-6a57-5c8e-8f43-0d9f4f1a7b60")
 

@@ -26,7 +26,8 @@ from trajectories.record import Position, Record, facets_of, merge_all, rfc3339
 from trajectories.stats import Summary
 from trajectories.tiers import archive
 from trajectories.tiers.hot import View, hot
-from trajectories.tiers.outbox import now_us, outbox
+from trajectories.tiers.outbox import outbox
+from trajectories.tiers.outbox_rows import now_us
 from trajectories.tiers.redis import RedisError, redis_tier
 
 _EXPORT_PAGE = 100

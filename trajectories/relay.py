@@ -26,7 +26,8 @@ from trajectories.conf import Settings, read_settings
 from trajectories.exceptions import Unavailable
 from trajectories.persistence import REBUILD_CLAIM_S
 from trajectories.tiers import archive
-from trajectories.tiers.outbox import Row, now_us, outbox
+from trajectories.tiers.outbox import outbox
+from trajectories.tiers.outbox_rows import Row, now_us
 from trajectories.tiers.redis import REBUILDING, RETAINING, SETTLING, RedisError, redis_tier
 
 logger = logging.getLogger(__name__)

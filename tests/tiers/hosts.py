@@ -24,7 +24,8 @@ from trajectories.query import Query
 from trajectories.record import Position, Record, digest_of
 from trajectories.schema import canonical, parse
 from trajectories.tiers.hot import HotCache
-from trajectories.tiers.outbox import Appended, Draft, Outbox, Row
+from trajectories.tiers.outbox import Outbox
+from trajectories.tiers.outbox_rows import Appended, Draft, Row
 
 TENANT = "alice"
 SECOND_US = 1_000_000

@@ -365,6 +365,35 @@ def test_a_fill_out_of_redis_takes_from_the_archive_what_redis_has_not(
         assert process.hot.size[0] == min(size, 6)
 
 
+@pytest.mark.parametrize("is_archived", [True, False])
+def test_below_a_withdrawn_version_a_fill_shows_what_is_still_on_its_way_into_the_archive(
+    archive_db: str, redis_tier: Redis, own: WebProcess, other_host: WebProcess, is_archived: bool
+) -> None:
+    persistence.rebuild()
+    on_its_way, replaced = other_host.record(), other_host.record()
+    tier().merge([on_its_way], is_settled=False)
+    if is_archived:
+        other_host.persist(other_host.waiting()[1:])
+    poison = other_host.record(id=str(replaced.id), tags=["poison"])
+    tier().merge([poison], is_settled=False)
+    tier().withdraw(poison, has_older=is_archived)
+    assert own.ids() == (ids(replaced, on_its_way) if is_archived else [on_its_way.id])
+
+
+def test_what_is_on_its_way_into_the_archive_is_shown_after_a_fill_without_the_archive(
+    archive_db: str, redis_tier: Redis, own: WebProcess, other_host: WebProcess
+) -> None:
+    persistence.rebuild()
+    on_its_way, archived = other_host.record(), other_host.record()
+    tier().merge([on_its_way], is_settled=False)
+    other_host.persist(other_host.waiting()[1:])
+    redis_tier.delete(*redis_tier.keys(f"*{archived.id}"))
+    with archive_away(), pytest.raises(ArchiveUnavailable):
+        own.list()
+    page = own.list()
+    assert (sorted(page.records, key=lambda one: one.stamp), page.is_complete) == ([on_its_way, archived], True)
+
+
 def test_an_untrusted_redis_is_not_filled_from(archive_db: str, redis_tier: Redis, own: WebProcess) -> None:
     records = [made(new_id(), stamp) for stamp in (1, 2)]
     mirror(records)

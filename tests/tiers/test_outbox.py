@@ -18,13 +18,15 @@ from uuid import UUID
 import pytest
 
 import trajectories.tiers.outbox
+import trajectories.tiers.outbox_rows
 from tests.processes import PROJECT, clean_environment, wait_until
 from tests.tiers.forks import exit_code_of_child
 from tests.tiers.hosts import SECOND_US, TENANT, draft, made, new_id, taken
 from trajectories.exceptions import OutboxUnavailable
 from trajectories.tiers.hot import HIGHEST
-from trajectories.tiers.outbox import Outbox, Row, outbox
+from trajectories.tiers.outbox import Outbox, outbox
 from trajectories.tiers.outbox_file import OutboxFile
+from trajectories.tiers.outbox_rows import Row
 
 MEBIBYTE = 1024**2
 ONE_KIB = "x" * 1024
@@ -48,7 +50,8 @@ def all_rows(outbox: Outbox) -> list[Row]:
 
 
 def set_clock(monkeypatch: pytest.MonkeyPatch, us: int) -> None:
-    monkeypatch.setattr(trajectories.tiers.outbox, "now_us", lambda: us)
+    for module in (trajectories.tiers.outbox, trajectories.tiers.outbox_rows):
+        monkeypatch.setattr(module, "now_us", lambda: us)
 
 
 # Stamps.

@@ -20,7 +20,7 @@ from redis import Redis
 from tests.processes import OwnRedis
 from tests.tiers.hosts import SECOND_US, TENANT, expires_at_s, made, made_body, new_id
 from trajectories.conf import read_settings
-from trajectories.record import Record, digest_of, merge, tombstone
+from trajectories.record import Position, Record, digest_of, merge, tombstone
 from trajectories.tiers.redis import REBUILDING, Change, FeedMark, RedisTier
 from trajectories.tiers.redis import redis_tier as tier_of_settings
 
@@ -195,14 +195,22 @@ def test_a_version_that_is_newer_than_the_withdrawn_one_stays(tier: RedisTier) -
     assert tier.find(TENANT, poison.id) == newer
 
 
-def test_where_an_older_version_is_in_the_archive_a_fill_ends_above_the_withdrawn_one(tier: RedisTier) -> None:
+def test_where_an_older_version_is_in_the_archive_a_fill_says_that_the_withdrawn_one_is_missing(
+    tier: RedisTier,
+) -> None:
     low, poison, high = record(1), record(2), record(3)
     tier.merge([low, poison, high], is_settled=False)
     tier.withdraw(poison, has_older=True)
-    assert tier.newest(TENANT, 10) == ([high], poison.recorded_at_us)
+    fill = tier.newest(TENANT, 10)
+    assert (fill.records, fill.missing) == ([high, low], {poison.id: poison.recorded_at_us})
 
 
 # The feed and fills.
+
+
+def above(forgotten: Record) -> Position:
+    """The lowest position above the time of ``forgotten``."""
+    return Position(forgotten.recorded_at_us + 1, UUID(int=0))
 
 
 def test_a_follower_sees_each_changed_record_once_as_it_is_now(tier: RedisTier) -> None:
@@ -249,9 +257,9 @@ def test_the_highest_records_are_those_at_the_highest_positions_and_complete_abo
     tier = keeping(4)
     records = [record(number) for number in range(6)]
     tier.merge(records, is_settled=False)
-    assert tier.newest(TENANT, 2).records == [records[5], records[4]]
+    assert tier.newest(TENANT, 2) == ([records[5], records[4]], {}, records[4].position)
     # What stands at the position up to which it has forgotten may not be all that was there.
-    assert tier.newest(TENANT, 10) == (list(reversed(records[2:])), records[1].recorded_at_us)
+    assert tier.newest(TENANT, 10) == (list(reversed(records[2:])), {}, above(records[1]))
 
 
 def test_forgotten_positions_stay_forgotten_when_an_old_record_changes(redis_tier: Redis) -> None:
@@ -259,14 +267,15 @@ def test_forgotten_positions_stay_forgotten_when_an_old_record_changes(redis_tie
     records = [record(number) for number in range(4)]
     tier.merge(records, is_settled=False)
     tier.merge([record(9, id_=records[0].id, recorded_at_us=NOW_US, tags=["new"])], is_settled=False)
-    assert tier.newest(TENANT, 10) == ([records[3], records[2]], records[1].recorded_at_us)
+    assert tier.newest(TENANT, 10) == ([records[3], records[2]], {}, above(records[1]))
 
 
-def test_below_a_key_that_is_gone_a_fill_does_not_take_redis_for_complete(tier: RedisTier, redis_tier: Redis) -> None:
+def test_a_fill_says_whose_keys_are_gone(tier: RedisTier, redis_tier: Redis) -> None:
     low, gone, high = record(1), record(2), record(3)
     tier.merge([low, gone, high], is_settled=False)
     redis_tier.delete(*redis_tier.keys(f"*{gone.id}"))
-    assert tier.newest(TENANT, 10) == ([high], gone.recorded_at_us)
+    fill = tier.newest(TENANT, 10)
+    assert (fill.records, fill.missing) == ([high, low], {gone.id: gone.recorded_at_us})
 
 
 def test_below_the_age_at_which_keys_expire_a_fill_does_not_take_redis_for_complete(tier: RedisTier) -> None:
@@ -276,7 +285,8 @@ def test_below_the_age_at_which_keys_expire_a_fill_does_not_take_redis_for_compl
     fill = tier.newest(TENANT, 10)
     assert [one.id for one in fill.records] != []
     assert revised.id not in {one.id for one in fill.records}
-    assert fill.complete_above_us >= too_old_us
+    assert fill.floor
+    assert fill.floor > revised.position
 
 
 # Trust.

@@ -25,7 +25,8 @@ from trajectories.exceptions import (
     OutboxUnavailable,
     TrajectoriesError,
 )
-from trajectories.tiers.outbox import Counts, now_us, outbox
+from trajectories.tiers.outbox import Counts, outbox
+from trajectories.tiers.outbox_rows import now_us
 
 _COUNTERS = {
     "acknowledged": "Records answered with 2xx by this host, repeats included.",

@@ -26,8 +26,9 @@ from trajectories.conf import Settings, read_settings
 from trajectories.query import Query
 from trajectories.record import Facets, Position, Record, facets_of, merge, merge_all
 from trajectories.tiers import archive
-from trajectories.tiers.outbox import Row, outbox
-from trajectories.tiers.redis import Change, FeedMark, RedisError, redis_tier
+from trajectories.tiers.outbox import outbox
+from trajectories.tiers.outbox_rows import Row
+from trajectories.tiers.redis import Change, FeedMark, Fill, RedisError, redis_tier
 
 _FOLLOW_CHUNK = 500
 _LOWEST_ID = UUID(int=0)
@@ -327,33 +328,38 @@ class HotCache:
         return is_on_it if known is None else record.rank > known.record.rank
 
     def _newest(self, tenant: str, shelf: _Shelf) -> list[Record]:
-        """The highest records out of Redis as far as it is complete, and out of the archive below that."""
+        """The highest records out of Redis as far as it goes, and out of the archive below that.
+
+        With the archive away the shelf is not filled, though nothing may be missing on it: what is below its floor and on its way
+        into the archive would be seen by nobody who asks the two.
+        """
         limit = self._conf.hot_max_records
-        records: list[Record] = []
-        floor: Position | None = None
-        is_redis_complete = False
+        fill = self._newest_in_redis(tenant, shelf, limit)
+        try:
+            records = fill.records + archive.stored(tenant, fill.missing)
+            room = limit - len(records)
+            older = archive.newest(tenant, Query(), fill.floor, room + 1) if room else []
+        except archive.ArchiveError:
+            shelf.floor, shelf.is_filled = fill.floor, False
+            if fill.missing:
+                shelf.raise_floor(Position(max(fill.missing.values()) + 1, _LOWEST_ID))
+            return fill.records
+        records += older[:room]
+        has_more = len(older) > room or not room
+        shelf.floor, shelf.is_filled = min(record.position for record in records) if has_more else None, True
+        return records
+
+    def _newest_in_redis(self, tenant: str, shelf: _Shelf, limit: int) -> Fill:
+        """Nothing where it is away or not trusted."""
         if self._is_redis_due():
             try:
                 shelf.mark = redis_tier().mark(tenant)
                 if shelf.mark.is_trusted:
-                    fill = redis_tier().newest(tenant, limit)
-                    records, is_redis_complete = fill.records, True
-                    floor = Position(fill.complete_above_us + 1, _LOWEST_ID)
+                    return redis_tier().newest(tenant, limit)
             except RedisError:
                 self._redis_failed()
                 shelf.mark = None
-        if len(records) == limit:
-            shelf.floor, shelf.is_filled = records[-1].position, True
-            return records
-        room = limit - len(records)
-        try:
-            older = archive.newest(tenant, Query(), floor, room + 1)
-        except archive.ArchiveError:
-            shelf.floor, shelf.is_filled = floor, is_redis_complete
-            return records
-        records += older[:room]
-        shelf.floor, shelf.is_filled = records[-1].position if len(older) > room else None, True
-        return records
+        return Fill([], {}, None)
 
     # Following the feed.
 

@@ -7,13 +7,11 @@ last number seen. A row is ``waiting`` until the archive has it (``confirmed``) 
 from __future__ import annotations
 
 import os
-import sqlite3
 import threading
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.core.exceptions import ImproperlyConfigured
@@ -21,43 +19,18 @@ from django.core.signals import setting_changed
 
 from trajectories.conf import read_settings
 from trajectories.exceptions import OutboxUnavailable
-from trajectories.record import Position, Record, tombstone
+from trajectories.record import Position, Record
+from trajectories.tiers import outbox_rows
 from trajectories.tiers.outbox_file import OutboxFile
+from trajectories.tiers.outbox_rows import CHUNK, RECORD_COLUMNS, Appended, Draft, Row, now_us
 
-_RECORD = "tenant, id, stamp, digest, revision, recorded_at_us, body"
 _NEWEST_WAITING_OF_ITS_ID = (
     "NOT EXISTS (SELECT 1 FROM rows newer WHERE newer.tenant = rows.tenant AND newer.id = rows.id"
     " AND newer.stamp > rows.stamp AND newer.state = 'waiting')"
 )
-_PRUNE_CHUNK = 1_000
 _VACUUM_PAGES = 256
 _PAGE = 200
 _END_OF_TIME_US = 2**63 - 1
-
-
-class Draft(NamedTuple):
-    """A record at the door, before its stamps; ``known`` is the newest version that this process knows of its id."""
-
-    tenant: str
-    id: UUID
-    digest: str
-    body: bytes
-    known: Record | None
-
-
-class Row(NamedTuple):
-    """A row of the outbox."""
-
-    n: int
-    record: Record
-    state: str
-
-
-class Appended(NamedTuple):
-    """A committed row, and whether this host had not known the id."""
-
-    row: Row
-    is_new: bool
 
 
 class Counts(NamedTuple):
@@ -138,7 +111,7 @@ class Outbox:
         while True:
             try:
                 with self._file.transaction(is_limited=True) as db:
-                    return _insert_all(db, [waiter.drafts for waiter in waiters])
+                    return outbox_rows.insert_all(db, [waiter.drafts for waiter in waiters])
             except OutboxUnavailable as error:
                 # Under pressure settled rows go before their time; waiting ones never do.
                 if error.code != "outbox_full" or not self._delete_settled(_END_OF_TIME_US):
@@ -146,7 +119,7 @@ class Outbox:
 
     def _delete_settled(self, before_us: int) -> int:
         with self._file.transaction() as db:
-            return _delete_settled(db, before_us)
+            return outbox_rows.delete_settled(db, before_us)
 
     # Deletion.
 
@@ -156,7 +129,7 @@ class Outbox:
         A tombstone for each that had none is appended as a row, so that other processes hear of it and the relay hands it over.
         """
         with self._write_lock, self._file.transaction() as db:
-            return sum(_bury(db, tenant, id_) for id_ in dict.fromkeys(ids))
+            return sum(outbox_rows.bury(db, tenant, id_) for id_ in dict.fromkeys(ids))
 
     def is_buried(self, tenant: str, id_: UUID) -> bool:
         found = self._file.read("SELECT 1 FROM tombstones WHERE tenant = ? AND id = ?", (tenant, id_.bytes))
@@ -168,7 +141,7 @@ class Outbox:
             return db.execute(
                 "DELETE FROM tombstones WHERE (tenant, id) IN (SELECT tenant, id FROM tombstones"
                 " WHERE deleted_at_us < ? ORDER BY deleted_at_us LIMIT ?)",
-                (before_us, _PRUNE_CHUNK),
+                (before_us, CHUNK),
             ).rowcount
 
     # What readers follow.
@@ -332,98 +305,8 @@ class Outbox:
         return str(found[0][0]) if found else None
 
     def _rows(self, condition: str, values: Sequence[Any]) -> list[Row]:
-        found = self._file.read(f"SELECT n, state, {_RECORD} FROM rows WHERE {condition}", values)
-        return [Row(row[0], _record(row[2:]), row[1]) for row in found]
-
-
-def now_us() -> int:
-    """Microseconds since 1970 by this host's clock."""
-    return time.time_ns() // 1_000
-
-
-def _insert_all(db: sqlite3.Connection, groups: Iterable[Sequence[Draft]]) -> list[list[Appended | None]]:
-    last_stamp = _last_stamp(db)
-    results: list[list[Appended | None]] = []
-    for drafts in groups:
-        results.append([])
-        for draft in drafts:
-            appended = _insert(db, draft, last_stamp + 1)
-            results[-1].append(appended)
-            last_stamp = appended.row.record.stamp if appended else last_stamp
-    _set_last_stamp(db, last_stamp)
-    return results
-
-
-def _last_stamp(db: sqlite3.Connection) -> int:
-    return int(db.execute("SELECT value FROM numbers WHERE name = 'last_stamp'").fetchone()[0])
-
-
-def _set_last_stamp(db: sqlite3.Connection, stamp: int) -> None:
-    db.execute("UPDATE numbers SET value = ? WHERE name = 'last_stamp'", (stamp,))
-
-
-def _is_buried(db: sqlite3.Connection, tenant: str, id_: UUID) -> bool:
-    found = db.execute("SELECT 1 FROM tombstones WHERE tenant = ? AND id = ?", (tenant, id_.bytes)).fetchone()
-    return found is not None
-
-
-def _bury(db: sqlite3.Connection, tenant: str, id_: UUID) -> int:
-    gone = db.execute("DELETE FROM rows WHERE tenant = ? AND id = ? AND kind = 'record'", (tenant, id_.bytes)).rowcount
-    if not _is_buried(db, tenant, id_):
-        stamp = max(now_us(), _last_stamp(db) + 1)
-        _set_last_stamp(db, stamp)
-        db.execute("INSERT INTO tombstones VALUES (?, ?, ?)", (tenant, id_.bytes, stamp))
-        _insert_row(db, tombstone(tenant, id_, stamp), kind="tombstone")
-    return gone
-
-
-def _insert(db: sqlite3.Connection, draft: Draft, least_stamp: int) -> Appended | None:
-    if _is_buried(db, draft.tenant, draft.id):
-        return None
-    versions = [version for version in (draft.known, _newest(db, draft)) if version]
-    known = max(versions, key=lambda version: version.rank, default=None)
-    stamp = max(now_us(), least_stamp, known.stamp + 1 if known else 0)
-    record = Record(
-        tenant=draft.tenant,
-        id=draft.id,
-        stamp=stamp,
-        digest=draft.digest,
-        revision=known.revision if known and known.digest == draft.digest else stamp,
-        recorded_at_us=min((version.recorded_at_us for version in versions), default=stamp),
-        body=draft.body,
-    )
-    return Appended(Row(_insert_row(db, record, kind="record"), record, "waiting"), is_new=known is None)
-
-
-def _insert_row(db: sqlite3.Connection, r: Record, *, kind: str) -> int:
-    values = (kind, r.tenant, r.id.bytes, r.stamp, r.digest, r.revision, r.recorded_at_us, r.body)
-    return cast(
-        int, db.execute(f"INSERT INTO rows (kind, {_RECORD}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values).lastrowid
-    )
-
-
-def _newest(db: sqlite3.Connection, draft: Draft) -> Record | None:
-    found = db.execute(
-        f"SELECT {_RECORD} FROM rows WHERE tenant = ? AND id = ? AND state <> 'quarantined' ORDER BY stamp DESC LIMIT 1",
-        (draft.tenant, draft.id.bytes),
-    ).fetchone()
-    return found and _record(found)
-
-
-def _record(columns: Sequence[Any]) -> Record:
-    tenant, id_bytes, *rest = columns
-    return Record(tenant, UUID(bytes=id_bytes), *rest)
-
-
-def _delete_settled(db: sqlite3.Connection, before_us: int) -> int:
-    gone = db.execute(
-        "SELECT n FROM rows WHERE state <> 'waiting' AND settled_at_us <= ? ORDER BY settled_at_us LIMIT ?",
-        (before_us, _PRUNE_CHUNK),
-    ).fetchall()
-    if gone:
-        db.executemany("DELETE FROM rows WHERE n = ?", gone)
-        db.execute("UPDATE numbers SET value = max(value, ?) WHERE name = 'pruned_n'", max(gone))
-    return len(gone)
+        found = self._file.read(f"SELECT n, state, {RECORD_COLUMNS} FROM rows WHERE {condition}", values)
+        return [Row(row[0], outbox_rows.record(row[2:]), row[1]) for row in found]
 
 
 # Global because SQLite wants one writer a process and a commit is shared by its threads. Replaced when the settings change

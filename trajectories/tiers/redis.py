@@ -23,12 +23,13 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from trajectories.conf import read_settings
-from trajectories.record import Record
+from trajectories.record import Position, Record
 
 __all__ = ["RedisError"]
 
 _FIELDS = ("stamp", "digest", "revision", "recorded_at_us", "body")
 _FILL_CHUNK = 500
+_LOWEST_ID = UUID(int=0)
 REBUILDING = "rebuilding"
 SETTLING = "settling"
 RETAINING = "retaining"
@@ -138,10 +139,14 @@ class Change(NamedTuple):
 
 
 class Fill(NamedTuple):
-    """Records at the highest positions, and the ``recorded_at_us`` above which none is missing."""
+    """Records at the highest positions, and ids there whose keys are gone or withdrawn, with ``recorded_at_us``: the archive may know them.
+
+    At and above ``floor`` nothing is missing but these; None: nothing can be said.
+    """
 
     records: list[Record]
-    complete_above_us: int
+    missing: dict[UUID, int]
+    floor: Position | None
 
 
 class RedisTier:
@@ -271,18 +276,17 @@ class RedisTier:
         """The records at the ``limit`` highest positions."""
         with self._client.pipeline(transaction=False) as pipe:
             pipe.get(self._key(tenant, "positions_floor"))
-            pipe.zrange(self._key(tenant, "positions"), 0, limit - 1, desc=True)
-            floor, ids = pipe.execute()
+            pipe.zrange(self._key(tenant, "positions"), 0, limit - 1, desc=True, withscores=True)
+            forgotten_us, listed = pipe.execute()
         # Below this, keys of records that were never revised have begun to expire.
-        complete_above_us = max(int(floor or 0), (int(time.time()) - self._ttl_s) * 1_000_000)
-        records = []
-        for id_, record in self._records(tenant, ids):
-            if record is None or record.recorded_at_us <= complete_above_us:
-                at = self._client.zscore(self._key(tenant, "positions"), id_)
-                complete_above_us = max(complete_above_us, int(at or 0))
-                break
-            records.append(record)
-        return Fill(records, complete_above_us)
+        complete_above_us = max(int(forgotten_us or 0), (int(time.time()) - self._ttl_s) * 1_000_000)
+        floor = Position(complete_above_us + 1, _LOWEST_ID)
+        if len(listed) == limit:
+            floor = max(floor, Position(int(listed[-1][1]), UUID(listed[-1][0].decode())))
+        places = {id_: int(at) for id_, at in listed if at >= floor.recorded_at_us}
+        found = list(zip(self._records(tenant, list(places)), places.values(), strict=True))
+        records = [record for (_, record), _ in found if record and record.position >= floor]
+        return Fill(records, {id_: at for (id_, record), at in found if record is None}, floor)
 
     def find(self, tenant: str, id_: UUID) -> Record | None:
         """The record, or None if Redis does not have it."""
@@ -304,9 +308,9 @@ class RedisTier:
             elif record := _record(tenant, id_, values):
                 yield Change(id_, record)
 
-    def _records(self, tenant: str, ids: Sequence[bytes]) -> Iterator[tuple[str, Record | None]]:
+    def _records(self, tenant: str, ids: Sequence[bytes]) -> Iterator[tuple[UUID, Record | None]]:
         for id_, values in self._hashes(tenant, ids, _FIELDS):
-            yield str(id_), _record(tenant, id_, values)
+            yield id_, _record(tenant, id_, values)
 
     def _hashes(self, tenant: str, ids: Sequence[bytes], fields: Sequence[str]) -> Iterator[tuple[UUID, list[Any]]]:
         for start in range(0, len(ids), _FILL_CHUNK):
