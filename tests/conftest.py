@@ -25,6 +25,7 @@ from redis import Redis
 
 from tests.processes import Site
 from tests.routing import ArchiveRouter
+from tests.tiers.hosts import QUICK, WebProcess
 from trajectory_site import redis_url, servers
 from trajectory_site.celery import app as celery_app
 
@@ -209,3 +210,22 @@ def make_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
 def site(make_site: Callable[..., Site]) -> Site:
     """A migrated site with a tenant and a key; start its processes with ``site.web()`` and ``site.worker()``."""
     return make_site()
+
+
+# --- Processes and hosts, without a process of their own
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> WebProcess:
+    return WebProcess(tmp_path / "own", **QUICK)
+
+
+@pytest.fixture
+def beside(own: WebProcess) -> WebProcess:
+    """Another process of the same host."""
+    return WebProcess(Path(own.conf.outbox_path), **QUICK)
+
+
+@pytest.fixture
+def other_host(tmp_path: Path) -> WebProcess:
+    return WebProcess(tmp_path / "other", **QUICK)

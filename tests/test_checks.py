@@ -49,6 +49,7 @@ def mount(mounts: Path, kind: str, point: Path) -> None:
 def test_good_settings_have_nothing_to_be_said(mounted: Path, trajectories_settings: dict[str, Any]) -> None:
     more: dict[str, Any] = {"TENANT_FROM_REQUEST": "tests.test_checks.tenant_of", "PHASE_ALIASES": {"qa": "test"}}
     more |= {"RATE_LIMITS": {"requests_per_minute": 1, "bytes_per_minute": 16 * 1024**2}, "TRUSTED_PROXIES": 0}
+    more |= {"RETENTION_DAYS": {"*": 365, "acme": 1}}
     assert found_with(trajectories_settings | more) == []
 
 
@@ -89,6 +90,8 @@ def test_settings_that_are_no_dict_are_an_error(given: Any) -> None:
         ({"RATE_LIMITS": {"requests_per_minute": 0}}, "E021", "at least 1"),
         ({"RATE_LIMITS": {"bytes_per_minute": 16 * 1024**2 - 1}}, "E021", "MAX_REQUEST_BYTES"),
         ({"RATE_LIMITS": {"requests_per_minute": "6"}}, "E003", "Mapping[str, int]"),
+        ({"RETENTION_DAYS": {"*": 0}}, "E022", "leave a tenant out"),
+        ({"RETENTION_DAYS": {"no slug": 30}}, "E023", "the slug of a tenant"),
         ({"KEY_FAILURES_PER_MINUTE": 0}, "E004", "at least 1"),
         ({"TRUSTED_PROXIES": -1}, "E004", "at least 0"),
     ],

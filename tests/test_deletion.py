@@ -13,31 +13,13 @@ from hypothesis import strategies as st
 from redis import Redis
 
 from tests.tiers.away import archive_away
-from tests.tiers.hosts import TENANT, WebProcess, draft, new_id
+from tests.tiers.hosts import QUICK, TENANT, WebProcess, draft, new_id
 from trajectories import persistence
 from trajectories.exceptions import Deleted, DeletionIncomplete, NotFound
 from trajectories.models import Quarantined, Tombstone, Trajectory
 from trajectories.tiers import archive
 from trajectories.tiers.mirror import quarantine
 from trajectories.tiers.redis import redis_tier as tier
-
-QUICK: dict[str, Any] = {"feed_poll_s": 0.0, "archive_retry_s": 0.0, "redis_retry_s": 0.0}
-
-
-@pytest.fixture
-def own(tmp_path: Path) -> WebProcess:
-    return WebProcess(tmp_path / "own", **QUICK)
-
-
-@pytest.fixture
-def beside(own: WebProcess) -> WebProcess:
-    """Another process of the same host."""
-    return WebProcess(Path(own.conf.outbox_path), **QUICK)
-
-
-@pytest.fixture
-def other_host(tmp_path: Path) -> WebProcess:
-    return WebProcess(tmp_path / "other", **QUICK)
 
 
 def held_by_archive() -> set[UUID]:

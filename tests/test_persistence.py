@@ -280,7 +280,7 @@ def test_a_record_that_the_archive_refuses_is_quarantined_alone_and_its_batch_go
     assert (kept.trajectory_id, kept.stamp, bytes(kept.body)) == (poison.id, poison.stamp, poison.body)
     assert kept.error
     versions = [(one.tenant, one.id, one.stamp) for one in [*good, poison]]
-    assert archive.decided(versions) == (set(versions[:-1]), set(versions[-1:]), set())
+    assert archive.decided(versions) == (set(versions[:-1]), set(versions[-1:]), set(), set())
 
 
 def test_poison_that_is_sent_again_is_quarantined_once_and_a_good_version_after_it_is_taken(
@@ -352,9 +352,9 @@ def test_poison_that_could_not_be_withdrawn_is_not_settled_so_that_it_comes_agai
     finally:
         redis_tier.config_set("min-replicas-to-write", "0")
     version = (TENANT, poison.id, poison.stamp)
-    assert archive.decided([version]) == (set(), set(), set())
+    assert archive.decided([version]) == (set(), set(), set(), set())
     persistence.persist([poison])
-    assert archive.decided([version]) == (set(), {version}, set())
+    assert archive.decided([version]) == (set(), {version}, set(), set())
     assert tier().find(TENANT, poison.id) is None
 
 

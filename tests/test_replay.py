@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 from uuid import uuid4
 
 import pytest
@@ -21,7 +21,7 @@ from redis import Redis
 from tests.admin.rows import address, page
 from tests.routing import ArchiveRouter
 from tests.tiers.away import archive_away
-from tests.tiers.hosts import SECOND_US, TENANT, WebProcess, made, new_id
+from tests.tiers.hosts import QUICK, SECOND_US, TENANT, WebProcess, made, new_id
 from trajectories import persistence
 from trajectories.models import Quarantined
 from trajectories.record import Record
@@ -31,7 +31,6 @@ from trajectories.tiers.mirror import mirror
 from trajectories.tiers.redis import redis_tier as tier
 
 NOW_US = int(time.time()) * SECOND_US
-QUICK: dict[str, Any] = {"feed_poll_s": 0.0, "archive_retry_s": 0.0}
 
 
 @contextmanager

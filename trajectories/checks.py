@@ -26,6 +26,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from trajectories.conf import RATE_LIMITS, Settings, read_settings, unknown_keys, wrong_types
+from trajectories.models import SLUG_PATTERN
 
 MOUNTS = Path("/proc/self/mounts")
 # SQLite's WAL shares memory and locks between processes, which these do not offer or not reliably.
@@ -213,6 +214,18 @@ def _check_rate_limits(conf: Settings) -> _Found:
             yield Error(f"RATE_LIMITS[{name!r}] cannot be {limit!r}.", hint=hint, id="trajectories.E021")
 
 
+def _check_retention_days(conf: Settings) -> _Found:
+    for tenant, days in conf.retention_days.items():
+        if days < 1:
+            hint = "It wants whole days, at least 1; leave a tenant out to keep its records."
+            yield Error(f"RETENTION_DAYS[{tenant!r}] cannot be {days!r}.", hint=hint, id="trajectories.E022")
+        elif tenant != "*" and not re.match(SLUG_PATTERN, tenant):
+            hint = 'It wants the slug of a tenant, or "*" for those that are not named.'
+            yield Error(
+                f"RETENTION_DAYS has {tenant!r}, which no tenant can be called.", hint=hint, id="trajectories.E023"
+            )
+
+
 _CHECKS: Sequence[Callable[[Settings], _Found]] = (
     _check_numbers,
     _check_outbox,
@@ -221,6 +234,7 @@ _CHECKS: Sequence[Callable[[Settings], _Found]] = (
     _check_phase_aliases,
     _check_metrics_access,
     _check_rate_limits,
+    _check_retention_days,
 )
 
 

@@ -9,12 +9,14 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import ClassVar
 
+from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import models
 from django.utils import timezone
 from rest_framework_api_key.crypto import KeyGenerator
 
 from trajectories.exceptions import InvalidInput
+from trajectories.record import tenant_digest
 from trajectories.text import visible
 
 SCOPES = ("record", "read", "export", "admin")
@@ -32,6 +34,12 @@ class Tenant(models.Model):
 
     def __str__(self) -> str:
         return self.slug
+
+    def clean(self) -> None:
+        if Erasure.objects.filter(pk=tenant_digest(self.slug)).exists():
+            raise ValidationError(
+                {"slug": "A tenant of this name was erased; late copies of its records are still dropped by the name."}
+            )
 
 
 class ApiKeyManager(models.Manager["ApiKey"]):
@@ -197,6 +205,19 @@ class Tombstone(models.Model):
 
     def __str__(self) -> str:
         return str(self.trajectory_id)
+
+
+class Erasure(models.Model):
+    """A tenant that was erased, by a digest of its slug: late copies of its records are known by it, and dropped.
+
+    ``stamp`` is when, in microseconds since 1970; it grows when an erasure is completed, so that hosts look once more.
+    """
+
+    digest = models.CharField(max_length=32, primary_key=True)
+    stamp = models.BigIntegerField()
+
+    def __str__(self) -> str:
+        return self.digest
 
 
 class Quarantined(_Version):

@@ -41,9 +41,10 @@ def persist(records: Sequence[Record]) -> None:
     tier.bury(tombstones)
     alive = [record for record in records if not record.is_tombstone]
     held = dict(zip(map(_key, alive), tier.merge(alive, is_settled=False), strict=True))
-    stored, deleted, _ = _mirror_or_quarantine(records)
+    stored, deleted, _, erased = _mirror_or_quarantine(records)
     # Of some of them Redis may not have known yet that they are deleted.
     tier.bury(deleted)
+    _erase(tier, erased)
     if tier.server() == server:
         # The archive has seen this id before, and Redis had not or in another order.
         stored = [r for r in stored if (r.stamp, r.digest, r.revision, r.recorded_at_us) != held[_key(r)]]
@@ -59,7 +60,10 @@ def bury(tombstones: Sequence[Record]) -> Gone:
     Raises:
         archive.ArchiveError: the archive is away; the relay brings the tombstones later.
     """
-    return mirror(tombstones).gone
+    mirrored = mirror(tombstones)
+    if mirrored.erased:
+        _erase(redis_tier(), mirrored.erased)
+    return mirrored.gone
 
 
 def prune(tenant: str, before_us: int, limit: int) -> int:
@@ -104,10 +108,18 @@ def settle() -> int:
     batches = tier.open_batches(read_settings().settle_after_s, _SETTLE_BATCHES)
     for name, ids in batches.items():
         for tenant, group in groupby(sorted(ids), key=lambda pair: pair[0]):
-            stored = archive.stored(tenant, [id_ for _, id_ in group])
-            tier.merge(stored, is_settled=True)
+            of_tenant = [id_ for _, id_ in group]
+            if archive.erased_of([tenant]):
+                tier.erase(tenant, of_tenant)
+            else:
+                tier.merge(archive.stored(tenant, of_tenant), is_settled=True)
         tier.close_batch(name)
     return len(batches)
+
+
+def _erase(tier: RedisTier, erased: Sequence[Record]) -> None:
+    for tenant, of_tenant in groupby(erased, key=lambda record: record.tenant):
+        tier.erase(tenant, [record.id for record in of_tenant])
 
 
 def replay(quarantined_pk: int) -> bool:
@@ -177,10 +189,9 @@ def _mirror_or_quarantine(records: Sequence[Record]) -> Mirrored:
     except RefusedRecord as error:
         if len(records) > 1:
             middle = len(records) // 2
-            one, other = _mirror_or_quarantine(records[:middle]), _mirror_or_quarantine(records[middle:])
-            return Mirrored(one.stored + other.stored, one.deleted + other.deleted, one.gone.plus(other.gone))
+            return _mirror_or_quarantine(records[:middle]).plus(_mirror_or_quarantine(records[middle:]))
         logger.exception("Quarantined: %s of tenant %s.", records[0].id, records[0].tenant)
         # In this order: once it is in quarantine nobody sends it again, so nobody would withdraw it.
         redis_tier().withdraw(records[0], has_older=holds(records[0]))
         quarantine(records[0], str(error))
-        return Mirrored([], [], Gone())
+        return Mirrored([], [], Gone(), [])

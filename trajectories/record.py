@@ -66,6 +66,11 @@ def tombstone(tenant: str, id_: UUID, stamp: int) -> Record:
     return Record(tenant, id_, stamp, "", stamp, stamp, b"")
 
 
+def tenant_digest(tenant: str) -> str:
+    """By which an erased tenant is still known; whoever guesses the slug can tell that it was the one, nobody can read it out."""
+    return digest_of(b"tenant:" + tenant.encode())
+
+
 def digest_of(body: bytes) -> str:
     """BLAKE2b, 128 bits, in hex: short enough for an index, wide enough that no two bodies meet."""
     return hashlib.blake2b(body, digest_size=16).hexdigest()

@@ -39,6 +39,7 @@ _CONFIRM_FIRST_S = 0.02
 _CONFIRM_LATER_S = 0.5
 _PRUNE_EVERY_S = 5.0
 _REDIS_CHECK_EVERY_S = 2.0
+_ERASURES_EVERY_S = 5.0
 _LOCK_EVERY_S = 1.0
 _AFTER_FAILURE_S = 1.0
 _WARN_EVERY_S = 60.0
@@ -72,15 +73,26 @@ def _version(row: Row) -> archive.Version:
 def settle(versions: Mapping[int, archive.Version]) -> archive.Decided:
     """Note in the outbox what the archive has decided of these rows, by their numbers."""
     decided = archive.decided(list(versions.values()))
+    # This host may not have known: then its processes hear of it by the rows that these append.
+    if decided.erased:
+        follow_erasures()
     for tenant, of_tenant in groupby(sorted(decided.deleted), key=itemgetter(0)):
-        # This host may not have known: then its processes hear of it by the row that this appends.
-        outbox().bury(tenant, [id_ for _, id_, _ in of_tenant])
+        if tenant not in decided.erased:
+            outbox().bury(tenant, [id_ for _, id_, _ in of_tenant])
     if any(decided):
         outbox().settle(
             [n for n, version in versions.items() if version in decided.confirmed | decided.deleted],
             [n for n, version in versions.items() if version in decided.refused],
         )
     return decided
+
+
+def follow_erasures() -> None:
+    """Erase here what was erased in the archive, also what has been here since."""
+    known = outbox().erasures()
+    for digest, stamp in archive.erasures().items():
+        if known.get(digest, 0) < stamp:
+            outbox().erase(digest, stamp)
 
 
 class Relay:
@@ -91,14 +103,15 @@ class Relay:
         self._batches: list[_Batch] = []
         self._sent_n = 0
         self._sent_at = self._pruned_at = self._redis_checked_at = float("-inf")
-        self._retention_checked_at = float("-inf")
+        self._retention_checked_at = self._erasures_checked_at = float("-inf")
         self._redis_server: str | None = None
         self._failing: set[str] = set()
         self._warned_at: dict[str, float] = {}
 
     def step(self) -> bool:
         """Confirm, send and tidy once; whether anything is under way. What is away stops its own part only."""
-        for part in (self._confirm, self._resend, self._send, self._prune, self._tend_redis, self._tend_retention):
+        parts = self._confirm, self._resend, self._send, self._prune, self._tend_redis, self._tend_retention
+        for part in (*parts, self._tend_erasures):
             try:
                 part()
                 self._failing.discard(part.__name__)
@@ -184,6 +197,11 @@ class Relay:
             while outbox().prune(now_us() - keep_us):
                 pass
             outbox().forget_tombstones(now_us() - self._conf.tombstone_keep_s * 1_000_000)
+
+    def _tend_erasures(self) -> None:
+        if time.monotonic() - self._erasures_checked_at >= _ERASURES_EVERY_S:
+            self._erasures_checked_at = time.monotonic()
+            follow_erasures()
 
     def _tend_redis(self) -> None:
         if time.monotonic() - self._redis_checked_at < _REDIS_CHECK_EVERY_S:

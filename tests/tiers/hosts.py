@@ -43,6 +43,10 @@ class Clock:
         return self.now_us
 
 
+QUICK: dict[str, Any] = {"feed_poll_s": 0.0, "archive_retry_s": 0.0, "redis_retry_s": 0.0}
+"""Settings of a process that looks at everything at each read."""
+
+
 class WebProcess:
     """One process of a host: its connection to the outbox of that host, its settings, and its hot cache.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import pytest
@@ -16,7 +15,7 @@ from redis import Redis
 
 from tests.routing import ArchiveRouter
 from tests.tiers.away import archive_away
-from tests.tiers.hosts import TENANT, WebProcess, draft, made, new_id, taken
+from tests.tiers.hosts import QUICK, TENANT, WebProcess, draft, made, new_id, taken
 from trajectories import persistence
 from trajectories.exceptions import ArchiveUnavailable, NotFound
 from trajectories.query import parse_query
@@ -26,18 +25,6 @@ from trajectories.tiers.hot import HotCache, hot
 from trajectories.tiers.mirror import mirror, quarantine
 from trajectories.tiers.outbox import outbox
 from trajectories.tiers.redis import redis_tier as tier
-
-QUICK: dict[str, Any] = {"feed_poll_s": 0.0, "archive_retry_s": 0.0, "redis_retry_s": 0.0}
-
-
-@pytest.fixture
-def own(tmp_path: Path) -> WebProcess:
-    return WebProcess(tmp_path / "own", **QUICK)
-
-
-@pytest.fixture
-def other_host(tmp_path: Path) -> WebProcess:
-    return WebProcess(tmp_path / "other", **QUICK)
 
 
 def ids(*records: Record) -> list[UUID]:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TypeVar
 
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Group
+from django.contrib.contenttypes.models import ContentType
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
+
+from trajectories.models import ApiKey, Tenant
 
 _GROUP = "tenant:"
 EVERY = "*"
@@ -40,6 +46,14 @@ def _asked(request: HttpRequest) -> frozenset[str] | None:
     # The prefix again, because LIKE of SQLite does not tell small letters from capitals.
     slugs = frozenset(name.removeprefix(_GROUP) for name in names if name.startswith(_GROUP))
     return None if EVERY in slugs else slugs
+
+
+def forget(tenant: str, keys: Iterable[ApiKey]) -> int:
+    """Delete the tenant's group, and what the admin has logged of the tenant and of these keys; how many rows."""
+    names = {Tenant: [tenant], ApiKey: [str(key.pk) for key in keys]}
+    types = ContentType.objects.get_for_models(*names)
+    logged = [LogEntry.objects.filter(content_type=types[model], object_id__in=pks) for model, pks in names.items()]
+    return sum(rows.delete()[0] for rows in (*logged, Group.objects.filter(name=_GROUP + tenant)))
 
 
 def own(rows: QuerySet[M], request: HttpRequest, path: str) -> QuerySet[M]:

@@ -14,9 +14,9 @@ from django.db.models.functions import StrIndex
 from django.db.models.lookups import GreaterThan
 
 from trajectories.conf import read_settings
-from trajectories.models import Phase, Quarantined, Tenant, Tombstone, Trajectory
+from trajectories.models import Erasure, Phase, Quarantined, Tenant, Tombstone, Trajectory
 from trajectories.query import Condition, Query
-from trajectories.record import Position, Record, tombstone
+from trajectories.record import Position, Record, tenant_digest, tombstone
 from trajectories.stats import (
     MEASURES,
     PHASE_KEY,
@@ -53,19 +53,24 @@ class Exported(NamedTuple):
 
 
 class Decided(NamedTuple):
-    """Versions that the archive has or has passed, that it has refused, and whose ids are deleted; no two overlap."""
+    """Versions that the archive has or has passed, that it has refused, and whose ids are deleted; no two overlap.
+
+    Of ``erased`` tenants every version is deleted.
+    """
 
     confirmed: set[Version]
     refused: set[Version]
     deleted: set[Version]
+    erased: set[str]
 
 
 def decided(versions: Sequence[Version]) -> Decided:
     """What the archive says of those of ``versions`` of which it knows."""
     confirmed: set[Version] = set()
     refused: set[Version] = set()
-    deleted: set[Version] = set()
-    for tenant, group in groupby(sorted(versions), key=lambda version: version[0]):
+    erased = erased_of({tenant for tenant, _, _ in versions})
+    deleted = {version for version in versions if version[0] in erased}
+    for tenant, group in groupby(sorted(set(versions) - deleted), key=lambda version: version[0]):
         wanted = list(group)
         ids = {id_ for _, id_, _ in wanted}
         stored = Trajectory.objects.using(_write_alias()).filter(tenant=tenant, trajectory_id__in=ids)
@@ -77,7 +82,19 @@ def decided(versions: Sequence[Version]) -> Decided:
         poison_versions = set(poison.values_list("trajectory_id", "stamp"))
         refused |= {version for version in wanted if version[1:] in poison_versions}
         confirmed |= {version for version in wanted if stamps.get(version[1], 0) >= version[2]}
-    return Decided(confirmed - refused - deleted, refused - deleted, deleted)
+    return Decided(confirmed - refused - deleted, refused - deleted, deleted, erased)
+
+
+def erasures() -> dict[str, int]:
+    """Stamps of all erasures, by the ``tenant_digest`` of each."""
+    return dict(Erasure.objects.using(_write_alias()).values_list("digest", "stamp"))
+
+
+def erased_of(tenants: Iterable[str]) -> set[str]:
+    """Those of ``tenants`` that were erased."""
+    by_digest = {tenant_digest(tenant): tenant for tenant in tenants}
+    found = Erasure.objects.using(_write_alias()).filter(digest__in=by_digest).values_list("digest", flat=True)
+    return {by_digest[digest] for digest in found}
 
 
 def buried_since(stamp: int, after_pk: int, limit: int) -> list[tuple[int, Record]]:
@@ -88,10 +105,11 @@ def buried_since(stamp: int, after_pk: int, limit: int) -> list[tuple[int, Recor
 
 
 def forget_tombstones(before_us: int, limit: int) -> int:
-    """Let go of some tombstones from before ``before_us``; how many."""
+    """Let go of some tombstones, and of erasures, from before ``before_us``; how many tombstones."""
     rows = Tombstone.objects.using(_write_alias())
     old = list(rows.filter(stamp__lt=before_us).order_by("stamp").values_list("pk", flat=True)[:limit])
     gone, _ = rows.filter(pk__in=old).delete()
+    Erasure.objects.using(_write_alias()).filter(stamp__lt=before_us).delete()
     return gone
 
 

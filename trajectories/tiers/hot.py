@@ -24,7 +24,7 @@ from django.core.signals import setting_changed
 from trajectories import metrics
 from trajectories.conf import Settings, read_settings
 from trajectories.query import Query
-from trajectories.record import Facets, Position, Record, facets_of, merge, merge_all
+from trajectories.record import Facets, Position, Record, facets_of, merge, merge_all, tenant_digest
 from trajectories.tiers import archive
 from trajectories.tiers.outbox import outbox
 from trajectories.tiers.outbox_rows import Row
@@ -212,6 +212,9 @@ class HotCache:
 
     def _take(self, rows: Sequence[Row]) -> None:
         for row in rows:
+            if row.kind == "erasure":
+                for tenant in [name for name in self._shelves if tenant_digest(name) == row.record.tenant]:
+                    del self._shelves[tenant]
             shelf = self._shelves.get(row.record.tenant)
             if shelf is not None and row.state != "quarantined":
                 shelf.apply(row.record, is_settled=False)

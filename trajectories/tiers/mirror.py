@@ -14,22 +14,34 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
-from django.db import DataError, IntegrityError, router, transaction
-from django.db.models import F
+from django.db import DataError, IntegrityError, OperationalError, connections, router, transaction
+from django.db.models import Exists, F, QuerySet
 
-from trajectories.models import Phase, Quarantined, Tenant, Tombstone, Trajectory
-from trajectories.record import Facets, PhaseFacets, Record, facets_of, merge, tombstone
+from trajectories.models import ApiKey, Erasure, Phase, Quarantined, Tenant, Tombstone, Trajectory
+from trajectories.record import Facets, PhaseFacets, Record, facets_of, merge, tenant_digest, tombstone
 from trajectories.stats import TRAJECTORY_MEASURES, bucket_of
 
 _ERROR_MAX = 10_000
 
 
 class Mirrored(NamedTuple):
-    """What became of a batch: what the archive now holds of its ids, and which of them are deleted; of these, what there was."""
+    """What became of a batch: what the archive now holds of its ids, and which of them are deleted; of these, what there was.
+
+    ``erased``: what was dropped because its tenant is erased.
+    """
 
     stored: list[Record]
     deleted: list[Record]
     gone: Gone
+    erased: list[Record]
+
+    def plus(self, other: Mirrored) -> Mirrored:
+        return Mirrored(
+            self.stored + other.stored,
+            self.deleted + other.deleted,
+            self.gone.plus(other.gone),
+            self.erased + other.erased,
+        )
 
 
 class Gone(NamedTuple):
@@ -55,26 +67,22 @@ def mirror(records: Sequence[Record]) -> Mirrored:
     """
     ordered = sorted(records, key=lambda record: (record.tenant, record.id, record.rank))
     try:
-        with transaction.atomic(using=_alias()):
+        with transaction.atomic(using=alias()):
             by_tenant = groupby(ordered, key=lambda record: record.tenant)
             parts = [_mirror_tenant(tenant, list(group)) for tenant, group in by_tenant]
-            return Mirrored(
-                [record for part in parts for record in part.stored],
-                [record for part in parts for record in part.deleted],
-                reduce(Gone.plus, (part.gone for part in parts), Gone()),
-            )
+            return reduce(Mirrored.plus, parts, Mirrored([], [], Gone(), []))
     except (DataError, IntegrityError, ValueError, OverflowError) as error:
         raise RefusedRecord(str(error)) from error
 
 
 def holds(record: Record) -> bool:
     """Whether the archive has a version of this id."""
-    return Trajectory.objects.using(_alias()).filter(tenant=record.tenant, trajectory_id=record.id).exists()
+    return Trajectory.objects.using(alias()).filter(tenant=record.tenant, trajectory_id=record.id).exists()
 
 
 def refused(quarantined_pk: int) -> Record | None:
     """The quarantined version, if it is still there."""
-    row = Quarantined.objects.using(_alias()).filter(pk=quarantined_pk).first()
+    row = Quarantined.objects.using(alias()).filter(pk=quarantined_pk).first()
     if row is None:
         return None
     return Record(
@@ -88,9 +96,9 @@ def release(quarantined_pk: int, record: Record) -> list[Record]:
     Returns:
         What the archive now holds of its id; nothing where it still refuses.
     """
-    row = Quarantined.objects.using(_alias()).filter(pk=quarantined_pk)
+    row = Quarantined.objects.using(alias()).filter(pk=quarantined_pk)
     try:
-        with transaction.atomic(using=_alias()):
+        with transaction.atomic(using=alias()):
             stored = mirror([record]).stored
             row.delete()
             return stored
@@ -100,48 +108,89 @@ def release(quarantined_pk: int, record: Record) -> list[Record]:
 
 
 def quarantine(record: Record, error: str) -> None:
-    """Keep a version that the archive refuses, with the reason; the same version once."""
-    Tenant.objects.using(_alias()).get_or_create(pk=record.tenant)
-    Quarantined.objects.using(_alias()).get_or_create(
-        tenant_id=record.tenant,
-        trajectory_id=record.id,
-        stamp=record.stamp,
-        defaults={
-            "digest": record.digest,
-            "revision": record.revision,
-            "recorded_at_us": record.recorded_at_us,
-            "body": record.body,
-            "error": error[:_ERROR_MAX],
-        },
-    )
+    """Keep a version that the archive refuses, with the reason; the same version once, and none of an erased tenant."""
+    with transaction.atomic(using=alias()):
+        if _locked(record.tenant) is None:
+            return
+        Quarantined.objects.using(alias()).get_or_create(
+            tenant_id=record.tenant,
+            trajectory_id=record.id,
+            stamp=record.stamp,
+            defaults={
+                "digest": record.digest,
+                "revision": record.revision,
+                "recorded_at_us": record.recorded_at_us,
+                "body": record.body,
+                "error": error[:_ERROR_MAX],
+            },
+        )
+
+
+def begin_erasure(tenant: str, stamp: int) -> list[ApiKey] | None:
+    """From here on nothing of ``tenant`` is taken, and its keys are gone, which are returned; None if there is and was no such tenant."""
+    erasures = Erasure.objects.using(alias())
+    with transaction.atomic(using=alias()):
+        row = Tenant.objects.using(alias()).filter(pk=tenant)
+        # The lock: who writes now is waited for, and who comes later sees what follows.
+        if not row.update(last_seq=F("last_seq")) and not erasures.filter(pk=tenant_digest(tenant)).exists():
+            return None
+        erasures.update_or_create(digest=tenant_digest(tenant), defaults={"stamp": stamp})
+        keys = list(ApiKey.objects.using(alias()).filter(tenant=tenant))
+        ApiKey.objects.using(alias()).filter(tenant=tenant).delete()
+        return keys
+
+
+def erase_some(tenant: str, limit: int) -> Gone | None:
+    """Delete some rows of a tenant whose erasure has begun; None: there were none left."""
+    trajectories = _some_of(Trajectory.objects.using(alias()).filter(tenant=tenant), limit)
+    quarantined = _some_of(Quarantined.objects.using(alias()).filter(tenant=tenant), limit)
+    tombstones = _some_of(Tombstone.objects.using(alias()).filter(tenant=tenant), limit)
+    with transaction.atomic(using=alias()):
+        Phase.objects.using(alias()).filter(trajectory__in=trajectories).delete()
+        archived, quarantines, buried = (rows.delete()[0] for rows in (trajectories, quarantined, tombstones))
+    return Gone(archived, quarantines) if archived or quarantines or buried else None
+
+
+def end_erasure(tenant: str, stamp: int) -> None:
+    """Nothing is left of ``tenant`` but its erasure, which tells the hosts to look once more."""
+    with transaction.atomic(using=alias()):
+        Tenant.objects.using(alias()).filter(pk=tenant).delete()
+        Erasure.objects.using(alias()).filter(pk=tenant_digest(tenant)).update(stamp=stamp)
+
+
+def _some_of(rows: QuerySet[Any], limit: int) -> QuerySet[Any]:
+    pks = list(rows.order_by("pk").values_list("pk", flat=True)[:limit])
+    return rows.filter(pk__in=pks)
 
 
 def _mirror_tenant(tenant: str, given: list[Record]) -> Mirrored:
     numbers = _locked(tenant)
+    if numbers is None:
+        return Mirrored([], [], Gone(), given)
     deleted, gone = _bury(numbers, given)
     buried = {record.id for record in deleted}
     records = [record for record in given if record.id not in buried]
     stored = _store(numbers, records) if records else []
-    numbers.save(using=_alias(), update_fields=["last_seq", "last_changed"])
-    return Mirrored(stored, deleted, gone)
+    numbers.save(using=alias(), update_fields=["last_seq", "last_changed"])
+    return Mirrored(stored, deleted, gone, [])
 
 
 def _bury(numbers: Tenant, given: Sequence[Record]) -> tuple[list[Record], Gone]:
     """Tombstones of those ids in ``given`` that are deleted, now or before; and the rows that went."""
     ids = {record.id for record in given}
-    found = Tombstone.objects.using(_alias()).filter(tenant=numbers, trajectory_id__in=ids)
+    found = Tombstone.objects.using(alias()).filter(tenant=numbers, trajectory_id__in=ids)
     known = {row.trajectory_id: tombstone(numbers.pk, row.trajectory_id, row.stamp) for row in found}
     new = {record.id: record for record in given if record.is_tombstone and record.id not in known}
     if not new:
         return list(known.values()), Gone()
-    rows = Trajectory.objects.using(_alias()).filter(tenant=numbers, trajectory_id__in=new)
+    rows = Trajectory.objects.using(alias()).filter(tenant=numbers, trajectory_id__in=new)
     seqs = dict(rows.values_list("trajectory_id", "seq"))
-    Phase.objects.using(_alias()).filter(trajectory__in=rows).delete()
+    Phase.objects.using(alias()).filter(trajectory__in=rows).delete()
     archived, _ = rows.delete()
-    quarantined, _ = Quarantined.objects.using(_alias()).filter(tenant=numbers, trajectory_id__in=new).delete()
+    quarantined, _ = Quarantined.objects.using(alias()).filter(tenant=numbers, trajectory_id__in=new).delete()
     for record in new.values():
         numbers.last_changed += 1
-        Tombstone.objects.using(_alias()).create(
+        Tombstone.objects.using(alias()).create(
             tenant=numbers,
             trajectory_id=record.id,
             stamp=record.stamp,
@@ -154,7 +203,7 @@ def _bury(numbers: Tenant, given: Sequence[Record]) -> tuple[list[Record], Gone]
 def _store(numbers: Tenant, records: Sequence[Record]) -> list[Record]:
     tenant = numbers.pk
     ids = {record.id for record in records}
-    found = Trajectory.objects.using(_alias()).filter(tenant=tenant, trajectory_id__in=ids)
+    found = Trajectory.objects.using(alias()).filter(tenant=tenant, trajectory_id__in=ids)
     rows = {row.trajectory_id: row for row in found}
     merged: dict[UUID, Record] = {id_: record_of(row) for id_, row in rows.items()}
     for record in records:
@@ -179,19 +228,25 @@ def _store(numbers: Tenant, records: Sequence[Record]) -> list[Record]:
             _replace(row, stored)
         elif row.stamp != stored.stamp:
             row.stamp = stored.stamp
-            row.save(using=_alias(), update_fields=["stamp"])
-    Trajectory.objects.using(_alias()).bulk_create(new)
-    Phase.objects.using(_alias()).bulk_create(phases)
+            row.save(using=alias(), update_fields=["stamp"])
+    Trajectory.objects.using(alias()).bulk_create(new)
+    Phase.objects.using(alias()).bulk_create(phases)
     return stored_now
 
 
-def _locked(tenant: str) -> Tenant:
-    """The tenant's row, with every other writer of it waiting; made if a host's own tenant writes for the first time."""
-    lock = Tenant.objects.using(_alias()).filter(pk=tenant)
+def _locked(tenant: str) -> Tenant | None:
+    """The tenant's row, with every other writer of it waiting; made if a host's own tenant writes for the first time.
+
+    None if the tenant is erased.
+    """
+    erasure = Erasure.objects.using(alias()).filter(pk=tenant_digest(tenant))
+    lock = Tenant.objects.using(alias()).filter(pk=tenant)
     if not lock.update(last_seq=F("last_seq")):
-        Tenant.objects.using(_alias()).get_or_create(pk=tenant)
+        if erasure.exists():
+            return None
+        Tenant.objects.using(alias()).get_or_create(pk=tenant)
         lock.update(last_seq=F("last_seq"))
-    return lock.get()
+    return lock.exclude(Exists(erasure)).first()
 
 
 def record_of(row: Trajectory) -> Record:
@@ -204,10 +259,10 @@ def record_of(row: Trajectory) -> Record:
 def _replace(row: Trajectory, stored: Record) -> None:
     is_other_body = row.digest != stored.digest
     phases = _fill(row, stored)
-    row.save(using=_alias(), force_update=True)
+    row.save(using=alias(), force_update=True)
     if is_other_body:
-        Phase.objects.using(_alias()).filter(trajectory=row).delete()
-        Phase.objects.using(_alias()).bulk_create(phases)
+        Phase.objects.using(alias()).filter(trajectory=row).delete()
+        Phase.objects.using(alias()).bulk_create(phases)
 
 
 def _fill(row: Trajectory, stored: Record) -> list[Phase]:
@@ -253,5 +308,32 @@ def members_text(members: Sequence[str]) -> str:
     return "".join(f"\n{orjson.dumps(member).decode()}\n" for member in members)
 
 
-def _alias() -> str:
+def compact(*, is_full: bool) -> bool:
+    """Have the database's files keep nothing of what was deleted; False while a file is in use.
+
+    On Postgres its log, and without ``is_full`` the free room in its pages, keep some of it until they are written over.
+    """
+    with connections[alias()].cursor() as cursor:
+        if cursor.db.vendor == "sqlite":
+            try:
+                cursor.execute("VACUUM")
+            except OperationalError:
+                return False
+            is_busy, *_ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            return not is_busy
+        if cursor.db.vendor == "postgresql":
+            models = Phase, Trajectory, Quarantined, Tombstone, ApiKey, Tenant
+            tables = ", ".join(cursor.db.ops.quote_name(model._meta.db_table) for model in models)
+            cursor.execute(f"VACUUM (FULL {'ON' if is_full else 'OFF'}) {tables}")
+    return True
+
+
+def files() -> list[str]:
+    """Paths of the database's files, if it is one that this host can read."""
+    settings = connections[alias()].settings_dict
+    return [str(settings["NAME"])] if connections[alias()].vendor == "sqlite" else []
+
+
+def alias() -> str:
+    """The database that is written to."""
     return router.db_for_write(Trajectory)

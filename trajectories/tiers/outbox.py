@@ -135,9 +135,44 @@ class Outbox:
         found = self._file.read("SELECT 1 FROM tombstones WHERE tenant = ? AND id = ?", (tenant, id_.bytes))
         return bool(found)
 
-    def forget_tombstones(self, before_us: int) -> int:
-        """Let go of some tombstones from before ``before_us``; how many."""
+    def erase(self, digest: str, stamp: int) -> int:
+        """Delete everything of the tenant with this ``tenant_digest``, and take nothing of it any more; how many records there were.
+
+        A row that says so is appended, by which other processes forget it. Repeating is safe.
+
+        Args:
+            stamp: of the erasure, as ``erasures`` tells it.
+        """
+        gone = 0
         with self._write_lock, self._file.transaction() as db:
+            tenants = outbox_rows.begin_erasure(db, digest, stamp)
+        for tenant in tenants:
+            has_more = True
+            while has_more:
+                with self._write_lock, self._file.transaction() as db:
+                    some, has_more = outbox_rows.erase_some(db, tenant)
+                gone += some
+        return gone
+
+    def count_of(self, tenant: str) -> int:
+        """Rows of ``tenant``, whatever became of them."""
+        return int(self._file.read("SELECT count(*) FROM rows WHERE tenant = ?", (tenant,))[0][0])
+
+    def erasures(self) -> dict[str, int]:
+        """Stamps of the erasures that this host knows of, by the ``tenant_digest`` of each."""
+        return dict(self._file.read("SELECT digest, stamp FROM erasures"))
+
+    def compact(self) -> bool:
+        """Give all free room back and empty the log, so that the file holds nothing but what it shows; False while somebody reads."""
+        with self._write_lock:
+            while self._file.has_free_pages():
+                self._file.vacuum(_VACUUM_PAGES)
+            return self._file.empty_log()
+
+    def forget_tombstones(self, before_us: int) -> int:
+        """Let go of some tombstones, and of erasures, from before ``before_us``; how many tombstones."""
+        with self._write_lock, self._file.transaction() as db:
+            db.execute("DELETE FROM erasures WHERE stamp < ?", (before_us,))
             return db.execute(
                 "DELETE FROM tombstones WHERE (tenant, id) IN (SELECT tenant, id FROM tombstones"
                 " WHERE deleted_at_us < ? ORDER BY deleted_at_us LIMIT ?)",
@@ -305,8 +340,8 @@ class Outbox:
         return str(found[0][0]) if found else None
 
     def _rows(self, condition: str, values: Sequence[Any]) -> list[Row]:
-        found = self._file.read(f"SELECT n, state, {RECORD_COLUMNS} FROM rows WHERE {condition}", values)
-        return [Row(row[0], outbox_rows.record(row[2:]), row[1]) for row in found]
+        found = self._file.read(f"SELECT n, state, kind, {RECORD_COLUMNS} FROM rows WHERE {condition}", values)
+        return [Row(row[0], outbox_rows.record(row[3:]), row[1], row[2]) for row in found]
 
 
 # Global because SQLite wants one writer a process and a commit is shared by its threads. Replaced when the settings change

@@ -13,7 +13,7 @@ from typing import Any
 
 from trajectories.exceptions import OutboxUnavailable
 
-_VERSION = 2
+_VERSION = 3
 """Of the tables, in ``user_version``. A file of an earlier release is taken over; one that is still running does not look at it."""
 
 # Triggers count, so that a process of the release before, on the same file, counts as well.
@@ -43,6 +43,7 @@ CREATE TABLE IF NOT EXISTS tombstones (
     PRIMARY KEY (tenant, id)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS tombstones_by_age ON tombstones (deleted_at_us);
+CREATE TABLE IF NOT EXISTS erasures (digest TEXT PRIMARY KEY, stamp INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS numbers (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 INSERT OR IGNORE INTO numbers
     VALUES ('last_stamp', 0), ('pruned_n', 0), ('quarantines', 0), ('sent', 0), ('resent', 0), ('probed_at', 0),
@@ -132,6 +133,10 @@ class OutboxFile:
             finally:
                 db.execute(f"PRAGMA busy_timeout = {round(_TIMEOUT_S * 1000)}")
             return not is_busy
+
+    def has_free_pages(self) -> bool:
+        with _as_unavailable():
+            return bool(self._writer(is_limited=False).execute("PRAGMA freelist_count").fetchone()[0])
 
     def sizes(self) -> tuple[int, int]:
         """Bytes of the file and its log, and how large the file may get."""

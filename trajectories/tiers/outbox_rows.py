@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, cast
 from uuid import UUID
 
-from trajectories.record import Record, tombstone
+from trajectories.record import Record, tenant_digest, tombstone
 
 RECORD_COLUMNS = "tenant, id, stamp, digest, revision, recorded_at_us, body"
 CHUNK = 1_000
@@ -26,11 +26,12 @@ class Draft(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row of the outbox."""
+    """A row of the outbox. ``kind``: record, tombstone, or erasure, in which the tenant of ``record`` is the digest of an erased one."""
 
     n: int
     record: Record
     state: str
+    kind: str
 
 
 class Appended(NamedTuple):
@@ -46,12 +47,13 @@ def now_us() -> int:
 
 
 def insert_all(db: sqlite3.Connection, groups: Iterable[Sequence[Draft]]) -> list[list[Appended | None]]:
-    last_stamp = _last_stamp(db)
+    last_stamp, erased = _last_stamp(db), erasures(db)
     results: list[list[Appended | None]] = []
     for drafts in groups:
         results.append([])
         for draft in drafts:
-            appended = _insert(db, draft, last_stamp + 1)
+            is_erased = bool(erased) and tenant_digest(draft.tenant) in erased
+            appended = None if is_erased else _insert(db, draft, last_stamp + 1)
             results[-1].append(appended)
             last_stamp = appended.row.record.stamp if appended else last_stamp
     _set_last_stamp(db, last_stamp)
@@ -81,6 +83,54 @@ def bury(db: sqlite3.Connection, tenant: str, id_: UUID) -> int:
     return gone
 
 
+def erasures(db: sqlite3.Connection) -> dict[str, int]:
+    """Stamps of the erasures that this host knows of, by the digests of their tenants."""
+    return dict(db.execute("SELECT digest, stamp FROM erasures"))
+
+
+def begin_erasure(db: sqlite3.Connection, digest: str, stamp: int) -> list[str]:
+    """From here on nothing of this tenant is taken, and its keys are not known; its slugs here, of which there is one at most."""
+    db.execute("INSERT OR REPLACE INTO erasures VALUES (?, ?)", (digest, stamp))
+    keys = db.execute("SELECT prefix, json_extract(verified, '$[1]') FROM api_keys").fetchall()
+    gone = [(prefix,) for prefix, tenant in keys if tenant_digest(tenant) == digest]
+    db.executemany("DELETE FROM api_keys WHERE prefix = ?", gone)
+    # For the other processes of this host. It waits for nobody, but counts as one that did.
+    last_stamp = max(now_us(), _last_stamp(db) + 1)
+    _set_last_stamp(db, last_stamp)
+    n = _insert_row(db, tombstone(digest, UUID(int=0), last_stamp), kind="erasure")
+    db.execute("UPDATE rows SET state = 'confirmed', settled_at_us = ? WHERE n = ?", (now_us(), n))
+    return [tenant for tenant in _tenants(db) if tenant_digest(tenant) == digest]
+
+
+def erase_some(db: sqlite3.Connection, tenant: str) -> tuple[int, bool]:
+    """Delete some rows and tombstones of ``tenant``: how many records, and whether there is more."""
+    gone = [
+        db.execute(
+            f"DELETE FROM rows WHERE n IN (SELECT n FROM rows WHERE tenant = ? AND {kind} LIMIT {CHUNK})", (tenant,)
+        ).rowcount
+        for kind in ("kind = 'record'", "kind <> 'record'")
+    ]
+    gone.append(
+        db.execute(
+            f"DELETE FROM tombstones WHERE (tenant, id) IN (SELECT tenant, id FROM tombstones WHERE tenant = ? LIMIT {CHUNK})",
+            (tenant,),
+        ).rowcount
+    )
+    return gone[0], any(gone)
+
+
+def _tenants(db: sqlite3.Connection) -> list[str]:
+    """Those with a row or a tombstone; a step in the index for each, however many rows it has."""
+    found: set[str] = set()
+    for table in ("rows", "tombstones"):
+        tenant = ""
+        while row := db.execute(
+            f"SELECT tenant FROM {table} WHERE tenant > ? ORDER BY tenant LIMIT 1", (tenant,)
+        ).fetchone():
+            found.add(tenant := row[0])
+    return sorted(found)
+
+
 def _insert(db: sqlite3.Connection, draft: Draft, least_stamp: int) -> Appended | None:
     if _is_buried(db, draft.tenant, draft.id):
         return None
@@ -96,7 +146,7 @@ def _insert(db: sqlite3.Connection, draft: Draft, least_stamp: int) -> Appended 
         recorded_at_us=min((version.recorded_at_us for version in versions), default=stamp),
         body=draft.body,
     )
-    return Appended(Row(_insert_row(db, record, kind="record"), record, "waiting"), is_new=known is None)
+    return Appended(Row(_insert_row(db, record, kind="record"), record, "waiting", "record"), is_new=known is None)
 
 
 def _insert_row(db: sqlite3.Connection, r: Record, *, kind: str) -> int:

@@ -11,8 +11,11 @@ Commands are those of Redis 6.2.
 
 from __future__ import annotations
 
+import glob
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID, uuid4
 
@@ -20,15 +23,16 @@ import orjson
 from django.core.cache import caches
 from django_redis import get_redis_connection
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from trajectories.conf import read_settings
 from trajectories.record import Position, Record
 
-__all__ = ["RedisError"]
+__all__ = ["RedisError", "ResponseError"]
 
 _FIELDS = ("stamp", "digest", "revision", "recorded_at_us", "body")
 _FILL_CHUNK = 500
+_SCAN_COUNT = 1_000
 _LOWEST_ID = UUID(int=0)
 REBUILDING = "rebuilding"
 SETTLING = "settling"
@@ -215,6 +219,70 @@ class RedisTier:
                 args: list[str | int] = [str(r.id), r.stamp, self._tombstone_ttl_s]
                 self._bury(keys=self._keys(r.tenant, r.id), args=args, client=pipe)
             return sum(map(int, pipe.execute()))
+
+    def erase(self, tenant: str, ids: Iterable[UUID]) -> int:
+        """Forget these records of an erased tenant, and its feed; how many keys there were."""
+        names = ["sequence", "feed", "positions", "feed_floor", "positions_floor"]
+        return int(
+            self._client.unlink(*(self._key(tenant, name) for name in [*names, *(f"record:{id_}" for id_ in ids)]))
+        )
+
+    def erase_all(self, tenant: str) -> int:
+        """Forget every key of ``tenant``; how many there were. Looks at every key of this Redis, some at a time."""
+        pattern = glob.escape(self._key(tenant, ""))
+        return sum(int(self._client.unlink(key)) for key in self._client.scan_iter(pattern + "*", count=_SCAN_COUNT))
+
+    def find_traces(self, tenant: str, markers: Sequence[bytes]) -> tuple[int, int]:
+        """Keys of this Redis that are named after ``tenant``, and keys of the tier in whose values is one of ``markers``."""
+        name = self._key(tenant, "").encode()
+        names = values = 0
+        for key in self._client.scan_iter(count=_SCAN_COUNT):
+            names += key.startswith(name)
+            values += key.startswith(self._prefix.encode()) and any(marker in self._content(key) for marker in markers)
+        return names, values
+
+    def _content(self, key: bytes) -> bytes:
+        """All that is in a key of the tier: of a hash also the names of its fields."""
+        kind: Any = self._client.type(key)
+        parts: Any
+        if kind == b"hash":
+            parts = chain.from_iterable(self._client.hgetall(key).items())
+        elif kind == b"zset":
+            parts = self._client.zrange(key, 0, -1)
+        else:
+            parts = [self._client.get(key)]
+        return b"\0".join(part or b"" for part in parts)
+
+    def rewrite_files(self) -> None:
+        """Have it begin to write its files anew, so that they keep nothing of what was deleted.
+
+        Raises:
+            ResponseError: it does not take this from its clients.
+        """
+        if self._client.info("persistence")["aof_enabled"]:
+            self._client.bgrewriteaof()
+        if self._client.config_get("save")["save"]:
+            self._client.bgsave(schedule=True)
+
+    def is_writing_files(self) -> bool:
+        told: Any = self._client.info("persistence")
+        names = "rdb_bgsave_in_progress", "aof_rewrite_in_progress", "aof_rewrite_scheduled"
+        return any(told[name] for name in names)
+
+    def files(self) -> list[str]:
+        """Paths of the files that it writes, on its own host; none where it does not say."""
+        try:
+            told: Any = self._client.config_get("*dir*") | self._client.config_get("*filename")
+        except ResponseError:
+            return []
+        base = Path(told["dir"])
+        logs = base / told.get("appenddirname", "")
+        return [str(path) for path in (base / told["dbfilename"], *logs.glob(told["appendfilename"] + "*"))]
+
+    def is_under_way(self, tenant: str) -> bool:
+        """Whether a worker has something of ``tenant`` in hand, and may yet write it here."""
+        names: list[Any] = self._client.zrange(self._prefix + "open", 0, -1)
+        return any(tenant == one for name in names for one, _ in orjson.loads(name)[1])
 
     def claim(self, work: str, for_s: float) -> bool:
         """Whether this caller may start ``work``; nobody else may for ``for_s`` seconds."""

@@ -1,0 +1,374 @@
+"""Erasure: of a tenant nothing is left in any tier or file, nothing comes back, and nobody else misses anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import StringIO
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.auth.models import Group, User
+from django.core.exceptions import ValidationError
+from django.core.management import CommandError, call_command
+from django.db import connections
+from redis import Redis
+
+from tests.processes import Site, Web, wait_until
+from tests.routing import ArchiveRouter
+from tests.test_whole_path import PATH, archived, bodies, listed, ndjson, post, waiting
+from tests.tiers.away import archive_away
+from tests.tiers.hosts import TENANT, WebProcess, draft
+from trajectories import erasure, persistence, relay, traces
+from trajectories.erasure import Erased, ErasureIncomplete
+from trajectories.exceptions import Deleted, NotFound
+from trajectories.models import SCOPES, ApiKey, Erasure, Quarantined, Tenant, Tombstone, Trajectory
+from trajectories.tiers.mirror import quarantine
+from trajectories.tiers.redis import REBUILDING
+from trajectories.tiers.redis import redis_tier as tier
+
+BOB = "bob"
+MARKER = "a sentence that no other record has"
+
+
+def erase(process: WebProcess, tenant: str = TENANT, timeout_s: float = 5.0) -> Erased:
+    with process.at_work():
+        return erasure.erase(tenant, timeout_s=timeout_s)
+
+
+def follow(process: WebProcess) -> None:
+    """What the relay of its host does every few seconds."""
+    with process.at_work():
+        relay.follow_erasures()
+
+
+def left_in_archive() -> int:
+    models = Trajectory, Quarantined, Tombstone, ApiKey, Tenant
+    return sum(model.objects.filter(pk__isnull=False).count() for model in models)
+
+
+# What goes.
+
+
+def test_a_tenant_goes_from_every_part_and_from_every_process_and_others_keep_theirs(
+    archive_db: str, redis_tier: Redis, own: WebProcess, beside: WebProcess, other_host: WebProcess
+) -> None:
+    persistence.rebuild()
+    kept = own.record(tenant=BOB)
+    own.record(), own.record()
+    own.persist()
+    poison = other_host.record()
+    quarantine(poison, "refused")
+    deleted = own.record()
+    own.persist(own.waiting()[-1:])
+    own.delete(deleted.id)
+    ApiKey.objects.issue(tenant=Tenant.objects.get(pk=TENANT), name="", scopes=SCOPES)
+    everybody = own, beside, other_host
+    assert [len(process.ids()) for process in everybody] == [2, 2, 3]
+    assert [process.ids(tenant=BOB) for process in everybody] == [[kept.id]] * 3
+
+    erased = erase(own)
+    follow(other_host)
+
+    assert (erased.archive, erased.quarantine, len(erased.api_keys)) == (2, 1, 1)
+    assert erased.outbox >= 3
+    assert [process.ids() for process in everybody] == [[]] * 3
+    assert [process.ids(tenant=BOB) for process in everybody] == [[kept.id]] * 3
+    assert set(Tenant.objects.values_list("pk", flat=True)) == {BOB}
+    assert left_in_archive() == 2
+    assert redis_tier.keys(f"*{{{TENANT}}}*") == []
+    assert [process.outbox.count_of(TENANT) for process in everybody] == [0] * 3
+
+
+def test_processes_let_go_of_it_before_anybody_asks_for_it_again(
+    archive_db: str, redis_tier: Redis, own: WebProcess, beside: WebProcess
+) -> None:
+    persistence.rebuild()
+    own.record(), own.record(tenant=BOB)
+    own.persist()
+    assert [len(beside.ids()), len(beside.ids(tenant=BOB))] == [1, 1]
+    assert beside.hot.size[0] == 2
+    erase(own)
+    beside.ids(tenant=BOB)
+    assert beside.hot.size[0] == 1
+
+
+def test_keys_that_a_host_remembers_for_when_the_database_is_away_are_forgotten(
+    archive_db: str, redis_tier: Redis, own: WebProcess
+) -> None:
+    own.record(), own.record(tenant=BOB)
+    own.persist()
+    own.outbox.remember_key("of-acme", f'["digest","{TENANT}",["read"],null]')
+    own.outbox.remember_key("of-bob", f'["digest","{BOB}",["read"],null]')
+    erase(own)
+    assert own.outbox.remembered_key("of-acme", 0) is None
+    assert own.outbox.remembered_key("of-bob", 0)
+
+
+def test_what_the_admin_has_of_it_goes(archive_db: str, redis_tier: Redis) -> None:
+    tenant = Tenant.objects.create(slug=TENANT)
+    key, _ = ApiKey.objects.issue(tenant=tenant, name="", scopes=SCOPES)
+    user = User.objects.create(username="staff")
+    for row in (tenant, key):
+        LogEntry.objects.log_actions(user.pk, [row], CHANGE, single_object=True)
+    for slug in (TENANT, BOB):
+        Group.objects.create(name=f"tenant:{slug}")
+    out = run(TENANT)
+    assert "1 API keys" in out
+    assert "3 rows of the admin" in out
+    assert not LogEntry.objects.exists()
+    assert [group.name for group in Group.objects.all()] == [f"tenant:{BOB}"]
+
+
+# What comes late.
+
+
+def test_late_copies_are_dropped_wherever_they_come_from_and_do_not_bring_the_tenant_back(
+    archive_db: str, redis_tier: Redis, own: WebProcess, other_host: WebProcess
+) -> None:
+    persistence.rebuild()
+    own.record()
+    own.persist()
+    late = other_host.record()
+    rows = other_host.waiting()
+    erase(own)
+    persistence.persist([late])  # a worker that had it already
+    assert tier().find(TENANT, late.id) is None
+    assert redis_tier.keys(f"*{{{TENANT}}}*") == []
+    other_host.settle(rows)
+    assert other_host.waiting() == []
+    with pytest.raises(Deleted):
+        own.record()
+    with pytest.raises(Deleted):
+        other_host.record()
+    quarantine(late, "refused")
+    persistence.bury([late])
+    assert left_in_archive() == 0
+    assert own.outbox.counts().waiting == other_host.outbox.counts().waiting == 0
+
+
+def test_what_a_killed_worker_has_left_in_redis_goes_when_another_one_sees_to_it(
+    archive_db: str, redis_tier: Redis, own: WebProcess
+) -> None:
+    persistence.rebuild()
+    own.record()
+    own.persist()
+    erase(own)
+    late = WebProcess(Path(own.conf.outbox_path).with_name("third"), feed_poll_s=0.0).record()
+    note = tier().open_batch([(TENANT, late.id)])
+    tier().merge([late], is_settled=False)
+    (notes,) = redis_tier.keys("*:open")
+    redis_tier.zadd(notes, {note: 1})  # long ago
+    assert persistence.settle() == 1
+    assert redis_tier.keys(f"*{{{TENANT}}}*") == []
+
+
+def test_it_waits_for_workers_and_a_rebuild_that_have_read_what_was_there_before(
+    archive_db: str, redis_tier: Redis, own: WebProcess
+) -> None:
+    own.record()
+    own.persist()
+    batch = tier().open_batch([(TENANT, uuid4())])
+    with pytest.raises(ErasureIncomplete, match="a worker has records of it in hand"):
+        erase(own, timeout_s=0.0)
+    tier().close_batch(batch)
+    assert tier().claim(REBUILDING, 60)
+    with pytest.raises(ErasureIncomplete, match="Redis is being rebuilt"):
+        erase(own, timeout_s=0.0)
+    tier().release(REBUILDING)
+    assert own.ids() == []
+    erase(own, timeout_s=0.0)
+    assert left_in_archive() == 0
+    assert tier().claim(REBUILDING, 60)
+
+
+def test_its_name_is_refused_until_late_copies_can_no_longer_come(
+    archive_db: str, redis_tier: Redis, own: WebProcess
+) -> None:
+    own.record()
+    own.persist()
+    erase(own)
+    with pytest.raises(ValidationError, match="late copies"):
+        Tenant(slug=TENANT).full_clean()
+    with pytest.raises(CommandError, match="late copies"):
+        call_command("create_api_key", TENANT, scopes=["read"])
+    Erasure.objects.update(stamp=0)
+    persistence.forget_tombstones()
+    own.outbox.forget_tombstones(2**62)
+    Tenant(slug=TENANT).full_clean()
+    own.record()
+    own.persist()
+    assert len(own.ids()) == 1
+
+
+def test_with_the_archive_away_nothing_is_erased_and_the_same_call_does_it_later(
+    archive_db: str, redis_tier: Redis, own: WebProcess
+) -> None:
+    own.record()
+    own.persist()
+    with own.at_work(), archive_away(), pytest.raises(CommandError, match="the same command goes on"):
+        call_command("erase_tenant", TENANT, no_input=True)
+    assert len(own.ids()) == 1
+    erase(own)
+    assert own.ids() == []
+
+
+def test_more_than_goes_in_a_batch_goes(
+    archive_db: str, redis_tier: Redis, own: WebProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasure, "BATCH", 3)
+    monkeypatch.setattr("trajectories.tiers.outbox_rows.CHUNK", 2)
+    own.outbox.append([draft(uuid4()) for _ in range(10)])
+    own.persist()
+    erased = erase(own)
+    assert (erased.archive, erased.outbox) == (10, 10)
+    assert (left_in_archive(), own.outbox.count_of(TENANT)) == (0, 0)
+
+
+# The command, and its search.
+
+
+def run(*arguments: str) -> str:
+    out = StringIO()
+    call_command("erase_tenant", *arguments, "--no-input", stdout=out)
+    return out.getvalue()
+
+
+def test_a_tenant_that_there_never_was_is_an_error_and_does_not_take_the_name(
+    archive_db: str, redis_tier: Redis
+) -> None:
+    with pytest.raises(CommandError, match="There is no tenant 'nobody'"):
+        run("nobody")
+    Tenant(slug="nobody").full_clean()
+    with pytest.raises(NotFound):
+        erasure.erase("nobody", timeout_s=0)
+
+
+def test_it_asks_for_the_name_before_it_erases(
+    archive_db: str, redis_tier: Redis, own: WebProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own.record()
+    own.persist()
+    monkeypatch.setattr("builtins.input", lambda question: "acme?")
+    with own.at_work(), pytest.raises(CommandError, match=r"Nothing was erased\."):
+        call_command("erase_tenant", TENANT)
+    assert len(own.ids()) == 1
+
+
+def test_the_search_finds_a_tenant_that_is_still_there_in_every_place(
+    archive_db: str, redis_tier: Redis, own: WebProcess
+) -> None:
+    own.record(request_summary=MARKER, phases=[{"phase_name": "spec"}])
+    own.record()
+    own.persist(own.waiting()[:1])
+    with own.at_work():
+        markers = [*traces.markers_of(TENANT), MARKER.encode()]
+        found = {trace.place: trace.found for trace in traces.traces(TENANT, markers)}
+    assert found["archive, trajectories"] == found["archive, phases"] == found["archive, tenants"] == 1
+    assert found["outbox"] == 2
+    assert found["Redis"] > 0
+    assert found[own.conf.outbox_path] + found.get(own.conf.outbox_path + "-wal", 0) > 0
+    with own.at_work(), pytest.raises(CommandError, match="Something is left"):
+        run(TENANT, "--only-search")
+    assert len(own.ids()) == 2
+
+
+def test_what_is_quoted_in_a_record_of_another_tenant_is_found_too(
+    archive_db: str, redis_tier: Redis, own: WebProcess
+) -> None:
+    own.record()
+    own.record(tenant=BOB, request_summary=f"as acme says: {MARKER}")
+    own.persist()
+    with own.at_work(), pytest.raises(CommandError, match="Something is left"):
+        run(TENANT, "--marker", MARKER)
+
+
+@pytest.mark.parametrize("offset", [0, 1024**2 - 3, 1024**2 - 1, 1024**2, 2 * 1024**2 - 2])
+def test_a_marker_across_the_pieces_in_which_a_file_is_read_is_found_once(tmp_path: Path, offset: int) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"-" * offset + b"marker" + b"-" * 1024**2)
+    assert traces.in_file(path, [b"marker", b"longer than the other one"]) == 1
+
+
+# A whole site.
+
+
+@contextmanager
+def site_at_work(directory: Path) -> Iterator[tuple[Site, Web, Web]]:
+    """Two hosts and a worker."""
+    site = Site.make(directory / "site", {"TRAJECTORIES_OUTBOX_KEEP_CONFIRMED_S": "600"})
+    try:
+        web = site.web()
+        other = site.web(TRAJECTORIES_OUTBOX_PATH=str(site.data_dir / "other.sqlite3"))
+        site.worker()
+        wait_until(lambda: web.http.get("/health/ready").is_success and other.http.get("/health/ready").is_success)
+        yield site, web, other
+    finally:
+        site.close()
+
+
+def holding(directory: Path, marker: bytes) -> list[str]:
+    """Files below ``directory`` that have ``marker`` in them, logs included."""
+    return [path.name for path in sorted(directory.rglob("*")) if path.is_file() and marker in path.read_bytes()]
+
+
+def in_redis(site: Site, marker: bytes) -> int:
+    """Keys of every database with ``marker`` in their name or value."""
+    count = 0
+    with site.redis.client() as client:
+        client.config_set("rdbcompression", "no")  # of what DUMP answers
+        for number in range(16):
+            client.execute_command("SELECT", number)
+            count += sum(marker in key or marker in (client.dump(key) or b"") for key in client.scan_iter())
+    return count
+
+
+def test_after_the_command_no_file_and_no_key_of_a_site_has_anything_of_the_tenant(tmp_path: Path) -> None:
+    marker = f"marker{uuid4().hex}"
+    with site_at_work(tmp_path) as (site, web, other):
+        bob_key = site.manage("create_api_key", BOB, "--scopes", "record,read,export").strip()
+        for target in (web, other):
+            post(target, ndjson([run | {"request_summary": f"{marker} {run['id']}"} for run in bodies(60)]))
+        bobs = bodies(20)
+        headers = {"Authorization": f"Bearer {bob_key}", "Content-Type": "application/x-ndjson"}
+        assert web.http.post(PATH, content=ndjson(bobs), headers=headers).is_success
+        wait_until(lambda: archived(site) == 140 and not waiting(site) and not waiting(site, "other.sqlite3"))
+        assert len(listed(web)) == len(listed(other)) == 120
+        assert {"outbox.sqlite3", "other.sqlite3", "db.sqlite3"} <= {
+            name.removesuffix("-wal") for name in holding(site.data_dir, marker.encode())
+        }
+        assert in_redis(site, marker.encode()) >= 120
+
+        said = site.manage("erase_tenant", site.tenant, "--no-input", "--marker", marker)
+
+        assert f"{site.tenant} erased: 120 records" in said
+        assert said.endswith("Nothing is left.\n")
+        wait_until(lambda: holding(site.data_dir, marker.encode()) == [], 60, "the other host has erased it too")
+        assert in_redis(site, marker.encode()) == 0
+        assert web.http.get(PATH).status_code in (200, 401)  # a process may know the key for a minute
+        assert web.http.get(PATH, headers=headers).json()["data"]
+        late = web.http.post(PATH, json=bodies(1)[0])
+        assert late.status_code in (401, 409), late.text
+        assert archived(site) == 20
+        assert holding(site.data_dir, site.api_key.partition(".")[0].encode()) == []
+
+
+@pytest.mark.parametrize("archive_db", ["postgres"], indirect=True)
+def test_no_table_of_postgres_has_anything_of_it_once_they_are_written_anew(
+    archive_db: str, redis_tier: Redis, own: WebProcess
+) -> None:
+    def tables_hold() -> list[str]:
+        with connections[ArchiveRouter.alias].cursor() as cursor:
+            cursor.execute("CHECKPOINT")
+            cursor.execute("SHOW data_directory")
+            return holding(Path(cursor.fetchone()[0]) / "base", MARKER.encode())
+
+    own.record(request_summary=MARKER)
+    own.persist()
+    assert tables_hold()
+    erase(own)
+    with own.at_work():
+        erasure.compact(is_full=True, timeout_s=5)
+    assert tables_hold() == []

@@ -1,0 +1,82 @@
+"""``manage.py erase_tenant TENANT``"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from django.apps import apps
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from tqdm import tqdm
+
+from trajectories import erasure
+from trajectories.erasure import Erased, ErasureIncomplete
+from trajectories.exceptions import NotFound, OutboxUnavailable
+from trajectories.tiers import archive
+from trajectories.tiers.redis import RedisError, ResponseError
+from trajectories.traces import markers_of, traces
+
+
+class Command(BaseCommand):
+    help = (
+        "Delete, for good, a tenant with everything it has: records, quarantine, tombstones, API keys; and search every tier, and "
+        "every file that this host can read, for what is left. Other hosts erase what they have within seconds; with --only-search, this "
+        "proves it there. Exit code 1: something is left, or could not be done; the same command goes on."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("tenant")
+        parser.add_argument("--no-input", action="store_true", help="do not ask")
+        parser.add_argument("--only-search", action="store_true", help="delete nothing")
+        parser.add_argument(
+            "--marker", action="append", default=[], metavar="TEXT", help="search for this too; more than once"
+        )
+        parser.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="for each thing to wait for")
+        parser.add_argument(
+            "--vacuum-full", action="store_true", help="on Postgres, write its tables anew, each locked meanwhile"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        tenant = options["tenant"]
+        try:
+            # As it is before anything is gone.
+            markers = [*markers_of(tenant), *(text.encode() for text in options["marker"])]
+            if not options["only_search"]:
+                if not options["no_input"] and input(f"Type {tenant} to erase it: ") != tenant:
+                    raise CommandError("Nothing was erased.")
+                self._erase(tenant, options["timeout"], is_full=options["vacuum_full"])
+            self._search(tenant, markers)
+        except NotFound as error:
+            raise CommandError(error.message) from error
+        except (ErasureIncomplete, RedisError, archive.ArchiveError, OutboxUnavailable) as error:
+            raise CommandError(f"Not finished, the same command goes on: {error}") from error
+
+    def _erase(self, tenant: str, timeout_s: float, *, is_full: bool) -> None:
+        with tqdm(desc=tenant, unit=" records", file=sys.stderr, disable=None) as bar:
+            erased = erasure.erase(tenant, timeout_s=timeout_s, told=bar.update)
+        logged = self._forget_in_admin(tenant, erased)
+        self.stdout.write(
+            f"{tenant} erased: {erased.archive} records, {erased.quarantine} quarantined, {len(erased.api_keys)} API keys, {erased.outbox} rows "
+            f"of this host's outbox, {erased.redis} keys of Redis, {logged} rows of the admin."
+        )
+        try:
+            erasure.compact(is_full=is_full, timeout_s=timeout_s)
+        except ResponseError as error:
+            self.stderr.write(f"Redis was not told to write its files anew, do it there: {error}", str)
+
+    def _forget_in_admin(self, tenant: str, erased: Erased) -> int:
+        if not apps.is_installed("django.contrib.admin"):
+            return 0
+        from trajectories.admin.tenants import forget  # it cannot be imported without the admin
+
+        return forget(tenant, erased.api_keys)
+
+    def _search(self, tenant: str, markers: list[bytes]) -> None:
+        self.stdout.write(f"Searched for {tenant} and {len(markers)} markers:")
+        left = 0
+        for trace in traces(tenant, markers):
+            self.stdout.write(f"  {trace.place}: {trace.found} {trace.unit}")
+            left += trace.found
+        if left:
+            raise CommandError("Something is left.")
+        self.stdout.write("Nothing is left.")

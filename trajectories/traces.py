@@ -1,0 +1,88 @@
+"""Traces: what is still found of a tenant, in every tier and in every file that this host can read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from django.db.models import Q
+
+from trajectories.conf import read_settings
+from trajectories.models import ApiKey, Phase, Quarantined, Tenant, Tombstone, Trajectory
+from trajectories.tiers import mirror
+from trajectories.tiers.outbox import outbox
+from trajectories.tiers.redis import redis_tier
+
+_SAMPLE = 10
+_CHUNK_BYTES = 1024**2
+
+
+class Trace(NamedTuple):
+    """A place, how much of the tenant is in it, and of what."""
+
+    place: str
+    found: int
+    unit: str
+
+
+def markers_of(tenant: str) -> list[bytes]:
+    """By what a tenant can be told: some of its ids, in each way in which a tier writes them, and the prefixes of its keys."""
+    trajectories = Trajectory.objects.using(mirror.alias()).filter(tenant=tenant).order_by("-recorded_at_us")
+    ids = [*trajectories.values_list("trajectory_id", flat=True)[:_SAMPLE], *outbox().waiting_ids(tenant)[:_SAMPLE]]
+    keys = ApiKey.objects.using(mirror.alias()).filter(tenant=tenant).values_list("prefix", flat=True)[:_SAMPLE]
+    forms = [form for id_ in ids for form in (str(id_).encode(), id_.hex.encode(), id_.bytes)]
+    return list(dict.fromkeys([*forms, *(key.encode() for key in keys)]))
+
+
+def traces(tenant: str, markers: Sequence[bytes]) -> Iterator[Trace]:
+    """Every place with what is found there; 0 is good. Reads all of Redis and of the files."""
+    yield from _in_archive(tenant, markers)
+    yield Trace("outbox", outbox().count_of(tenant), "rows")
+    names, values = redis_tier().find_traces(tenant, markers)
+    yield Trace("Redis", names, "keys")
+    yield Trace("Redis", values, "values")
+    for path in files():
+        yield Trace(str(path), in_file(path, markers), "places")
+
+
+def files() -> list[Path]:
+    """What holds records on this host: outbox, the archive if it is SQLite, and what Redis writes if it runs here."""
+    bases = [read_settings().outbox_path, *mirror.files()]
+    paths = [Path(base + end) for base in bases for end in ("", "-wal", "-journal")]
+    return [path for path in (*paths, *map(Path, redis_tier().files())) if path.is_file()]
+
+
+def in_file(path: Path, markers: Sequence[bytes]) -> int:
+    """How many places of a file begin one of ``markers``."""
+    overlap = max(map(len, markers), default=1) - 1
+    found, before = 0, b""
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            # Of what was read before only so much that no marker fits into it and is counted twice.
+            window = before + chunk
+            found += sum(_count(window, marker, len(before) - len(marker) + 1) for marker in markers)
+            before = window[len(window) - overlap :] if overlap else b""
+    return found
+
+
+def _count(window: bytes, marker: bytes, start: int) -> int:
+    return window.count(marker, max(0, start))
+
+
+def _in_archive(tenant: str, markers: Iterable[bytes]) -> Iterator[Trace]:
+    for model in (Trajectory, Quarantined, Tombstone, ApiKey):
+        rows = model._default_manager.using(mirror.alias()).filter(tenant=tenant)
+        yield Trace(f"archive, {model._meta.verbose_name_plural}", rows.count(), "rows")
+    phases = Phase.objects.using(mirror.alias()).filter(trajectory__tenant=tenant)
+    yield Trace("archive, phases", phases.count(), "rows")
+    yield Trace("archive, tenants", Tenant.objects.using(mirror.alias()).filter(pk=tenant).count(), "rows")
+    texts = [marker.decode() for marker in markers if marker.isascii()]
+    in_body, in_error = Q(), Q()
+    for text in texts:
+        in_body |= Q(body__contains=text)
+        in_error |= Q(error__contains=text)
+    if texts:
+        found = Trajectory.objects.using(mirror.alias()).filter(in_body).count()
+        found += Quarantined.objects.using(mirror.alias()).filter(in_error).count()
+        yield Trace("archive, records of other tenants", found, "rows")
