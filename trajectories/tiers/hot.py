@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 import threading
 import time
-from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain, islice
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from django.core.signals import setting_changed
@@ -24,27 +23,15 @@ from django.core.signals import setting_changed
 from trajectories import metrics
 from trajectories.conf import Settings, read_settings
 from trajectories.query import Query
-from trajectories.record import Facets, Position, Record, facets_of, merge, merge_all, tenant_digest
+from trajectories.record import Position, Record, merge_all, tenant_digest
 from trajectories.tiers import archive
 from trajectories.tiers.outbox import outbox
 from trajectories.tiers.outbox_rows import Row
-from trajectories.tiers.redis import Change, FeedMark, Fill, RedisError, redis_tier
+from trajectories.tiers.redis import Change, Fill, RedisError, redis_tier
+from trajectories.tiers.shelf import LOWEST_ID, Held, Shelf
 
 _FOLLOW_CHUNK = 500
-_LOWEST_ID = UUID(int=0)
 HIGHEST = Position(2**63 - 1, UUID(int=2**128 - 1))
-# Estimates of what CPython holds beside the body, checked against tracemalloc by benchmarks/hot_memory.py.
-_RECORD_BYTES = 1_400
-_PHASE_BYTES = 780
-
-
-class Held(NamedTuple):
-    """A record in the hot cache."""
-
-    position: Position
-    record: Record
-    facets: Facets
-    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,82 +56,13 @@ class View:
         return self.is_filled and self.is_following and self.is_trusted
 
 
-@dataclass(slots=True)
-class _Shelf:
-    """The hot cache of one tenant."""
-
-    floor: Position | None = None
-    is_filled: bool = False
-    mark: FeedMark | None = None
-    polled_at: float = float("-inf")
-    filled_at: float = float("-inf")
-    held: dict[UUID, Held] = field(default_factory=dict)
-    order: list[Held] = field(default_factory=list)
-    shown: tuple[list[Held], dict[UUID, Held]] | None = None
-    size: int = 0
-
-    def show(self) -> tuple[list[Held], dict[UUID, Held]]:
-        """Copies of ``order`` and ``held`` that reads share until the next change."""
-        if self.shown is None:
-            self.shown = list(self.order), dict(self.held)
-        return self.shown
-
-    def apply(self, record: Record, *, is_settled: bool) -> None:
-        known = self.held.get(record.id)
-        if record.is_tombstone:
-            if known:
-                self.remove(record.id)
-            return
-        stands = merge(known and known.record, record, is_settled=is_settled)
-        if known and stands == known.record:
-            return
-        if known:
-            self.remove(record.id)
-        if self.floor is not None and stands.position < self.floor:
-            return
-        # The body decides the facets, so a version that only moved keeps them.
-        facets = known.facets if known and known.record.body is stands.body else facets_of(stands.body)
-        self._insert(Held(stands.position, stands, facets, _size(stands, facets)))
-
-    def remove(self, id_: UUID) -> None:
-        self.shown = None
-        held = self.held.pop(id_)
-        del self.order[bisect_left(self.order, held.position, key=_position)]
-        self.size -= held.size
-
-    def raise_floor(self, position: Position) -> None:
-        """Let go of what lies below ``position``."""
-        if self.floor is None or self.floor < position:
-            while self.order and self.order[0].position < position:
-                self.remove(self.order[0].record.id)
-            self.floor = position
-
-    def drop_lowest(self) -> None:
-        self.remove(self.order[0].record.id)
-        # Never below: an entry at or above the floor may have been the last one.
-        self.floor = self.order[0].position if self.order else Position(2**62, _LOWEST_ID)
-
-    def shrink(self, max_records: int) -> None:
-        while len(self.order) > max_records:
-            self.drop_lowest()
-
-    def _insert(self, held: Held) -> None:
-        self.shown = None
-        if not self.order or held.position > self.order[-1].position:
-            self.order.append(held)
-        else:
-            self.order.insert(bisect_left(self.order, held.position, key=_position), held)
-        self.held[held.record.id] = held
-        self.size += held.size
-
-
 class HotCache:
     """The hot caches of all tenants in this process, bounded together."""
 
     def __init__(self, conf: Settings) -> None:
         self._conf = conf
         self._lock = threading.RLock()
-        self._shelves: OrderedDict[str, _Shelf] = OrderedDict()
+        self._shelves: OrderedDict[str, Shelf] = OrderedDict()
         self._fill_locks: dict[str, threading.Lock] = {}
         self._seen_n = outbox().last_n()
         self._quarantines = outbox().quarantines()
@@ -243,10 +161,10 @@ class HotCache:
 
     # Filling. Everything slow happens on a shelf that nobody sees yet.
 
-    def _is_fill_due(self, shelf: _Shelf) -> bool:
+    def _is_fill_due(self, shelf: Shelf) -> bool:
         return not shelf.is_filled and time.monotonic() - shelf.filled_at >= self._conf.archive_retry_s
 
-    def _fill(self, tenant: str) -> _Shelf:
+    def _fill(self, tenant: str) -> Shelf:
         """The shelf that now is the tenant's; an old one where there is nothing to fill from."""
         with self._lock:
             fill_lock = self._fill_locks.setdefault(tenant, threading.Lock())
@@ -255,7 +173,7 @@ class HotCache:
                 shelf = self._shelves.get(tenant)
             if shelf is not None and not self._is_fill_due(shelf):
                 return shelf  # another thread has filled it meanwhile
-            fresh = _Shelf()
+            fresh = Shelf()
             from_n = self._build(tenant, fresh)
             if shelf is not None and fresh.is_filled:
                 self._carry(tenant, shelf, fresh)
@@ -272,7 +190,7 @@ class HotCache:
                 self._bound_bytes()
                 return fresh
 
-    def _build(self, tenant: str, shelf: _Shelf) -> int:
+    def _build(self, tenant: str, shelf: Shelf) -> int:
         """Fill ``shelf``; returns the row number from which on the outbox has yet to be followed."""
         for _ in range(3):
             from_n = outbox().last_n()
@@ -294,7 +212,7 @@ class HotCache:
         return from_n
 
     @staticmethod
-    def _placed(tenant: str, shelf: _Shelf, ids: Collection[UUID]) -> list[Record]:
+    def _placed(tenant: str, shelf: Shelf, ids: Collection[UUID]) -> list[Record]:
         """What other tiers have of ids that wait here and are not among the newest: another host may have known one for longer."""
         if ids and shelf.mark is not None and shelf.mark.is_trusted:
             with suppress(RedisError):
@@ -304,7 +222,7 @@ class HotCache:
                 return archive.stored(tenant, ids)
         return []
 
-    def _carry(self, tenant: str, shelf: _Shelf, fresh: _Shelf) -> None:
+    def _carry(self, tenant: str, shelf: Shelf, fresh: Shelf) -> None:
         """Keep what only this process still holds, unless the archive has refused it or knows that it was deleted.
 
         Redis may have lost what another host has sent and the archive does not have yet. A key that is gone means nothing: that
@@ -325,12 +243,12 @@ class HotCache:
         fresh.shrink(self._conf.hot_max_records)
 
     @staticmethod
-    def _is_newer(record: Record, fresh: _Shelf) -> bool:
+    def _is_newer(record: Record, fresh: Shelf) -> bool:
         known = fresh.held.get(record.id)
         is_on_it = fresh.floor is None or record.position >= fresh.floor
         return is_on_it if known is None else record.rank > known.record.rank
 
-    def _newest(self, tenant: str, shelf: _Shelf) -> list[Record]:
+    def _newest(self, tenant: str, shelf: Shelf) -> list[Record]:
         """The highest records out of Redis as far as it goes, and out of the archive below that.
 
         With the archive away the shelf is not filled, though nothing may be missing on it: what is below its floor and on its way
@@ -345,14 +263,14 @@ class HotCache:
         except archive.ArchiveError:
             shelf.floor, shelf.is_filled = fill.floor, False
             if fill.missing:
-                shelf.raise_floor(Position(max(fill.missing.values()) + 1, _LOWEST_ID))
+                shelf.raise_floor(Position(max(fill.missing.values()) + 1, LOWEST_ID))
             return fill.records
         records += older[:room]
         has_more = len(older) > room or not room
         shelf.floor, shelf.is_filled = min(record.position for record in records) if has_more else None, True
         return records
 
-    def _newest_in_redis(self, tenant: str, shelf: _Shelf, limit: int) -> Fill:
+    def _newest_in_redis(self, tenant: str, shelf: Shelf, limit: int) -> Fill:
         """Nothing where it is away or not trusted."""
         if self._is_redis_due():
             try:
@@ -366,7 +284,7 @@ class HotCache:
 
     # Following the feed.
 
-    def _follow_feed(self, tenant: str, shelf: _Shelf) -> tuple[_Shelf, bool]:
+    def _follow_feed(self, tenant: str, shelf: Shelf) -> tuple[Shelf, bool]:
         """Take in what other hosts have persisted; the shelf that has it, and whether the feed is being followed."""
         with self._lock:
             if not self._is_redis_due():
@@ -393,7 +311,7 @@ class HotCache:
             shelf.mark = mark
         return (shelf, True) if is_whole else self._fill_again(tenant, shelf)
 
-    def _apply(self, shelf: _Shelf, changes: Iterable[Change], waiting: Mapping[UUID, Sequence[Record]]) -> bool:
+    def _apply(self, shelf: Shelf, changes: Iterable[Change], waiting: Mapping[UUID, Sequence[Record]]) -> bool:
         """Take in ``changes``; False if one of them leaves a hole, as an older version may stand instead of a withdrawn one."""
         is_whole = True
         for change in changes:
@@ -417,7 +335,7 @@ class HotCache:
         if held:
             outbox().bury(tenant, held)
 
-    def _fill_again(self, tenant: str, shelf: _Shelf) -> tuple[_Shelf, bool]:
+    def _fill_again(self, tenant: str, shelf: Shelf) -> tuple[Shelf, bool]:
         shelf.is_filled = False
         now = self._fill(tenant) if self._is_fill_due(shelf) else shelf
         return now, now is not shelf and now.mark is not None
@@ -430,14 +348,6 @@ class HotCache:
             self._is_feed_lost = True
             metrics.feed_lost_timestamp_seconds.set_to_current_time()
         self._redis_away_until = time.monotonic() + self._conf.redis_retry_s
-
-
-def _position(held: Held) -> Position:
-    return held.position
-
-
-def _size(record: Record, facets: Facets) -> int:
-    return _RECORD_BYTES + len(record.body) + len(facets.request_summary_folded) + _PHASE_BYTES * len(facets.phases)
 
 
 # Global because a cache of the process is its purpose. Bounded by hot_max_bytes, emptied by a fork and by changed settings.
