@@ -140,12 +140,13 @@ class Load:
             raise
 
     def _step(self, http: httpx2.Client, chance: random.Random, mine: dict[UUID, bytes]) -> None:
-        kind = chance.choices(("canonical", "dialect", "ndjson", "again"), (3, 2, 2, 3))[0]
+        kinds = ("canonical", "dialect", "ndjson", "again") if mine else ("canonical", "dialect", "ndjson")
+        kind = chance.choices(kinds, (3, 2, 2, 3)[: len(kinds)])[0]
         if kind == "ndjson":
             sent = [self._record(chance, mine, "NDJSON line") for _ in range(chance.randint(2, self._max_lines))]
             self._send(http, chance, b"\n".join(data for _, data in sent), NDJSON)
         else:
-            sent = [self._again(chance, mine) if kind == "again" and mine else self._record(chance, mine, kind)]
+            sent = [self._again(chance, mine) if kind == "again" else self._record(chance, mine, kind)]
             self._send(http, chance, sent[0][1], JSON)
         expected = [canonical(data) for _, data in sent]
         mine.update(expected)
