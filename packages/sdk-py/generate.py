@@ -1,0 +1,207 @@
+"""Writes models.py and params.py of the SDK from docs/openapi.json: ``uv run python packages/sdk-py/generate.py``.
+
+With ``--check`` it only says whether they would differ. Answers become Pydantic models that are lenient (unknown fields and
+unknown words of an enumeration are kept), so that an older SDK reads a newer server; what is sent becomes typed dicts, and
+is checked by the server alone, so that there is one contract.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+DOCUMENT = HERE.parents[1] / "docs" / "openapi.json"
+PACKAGE = HERE / "src" / "trajectory_sdk"
+_ANSWERS = (
+    "StoredTrajectory",
+    "Trajectory",
+    "TrajectoryPage",
+    "Stats",
+    "RecordedLines",
+    "DeletedTrajectory",
+    "MatchingTrajectories",
+    "DeletedTrajectories",
+    "ErrorBody",
+)
+_SENT = ("Trajectory",)
+_NAMED = {"date-time": "Time", "uuid": "Id"}
+_NOT_FILTERS = ("cursor", "limit")
+_CONSTRAINTS = ("pattern", "maxLength", "maxItems", "maximum", "minimum", "title", "additionalProperties")
+_WORDING = ("title", "additionalProperties")
+"""Of no use where the base class forbids what is unknown; titles would become names of types."""
+_OPTIONS = [
+    "--input-file-type=openapi",
+    "--target-python-version=3.11",
+    "--use-annotated",
+    "--use-schema-description",
+    "--use-double-quotes",
+    "--enum-field-as-literal=all",
+    "--disable-timestamp",
+    "--keep-model-order",
+    "--use-field-description",
+    "--use-single-line-docstring",
+    "--no-formatters",
+]
+_OF_MODELS = [
+    "--output-model-type=pydantic_v2.BaseModel",
+    "--base-class=trajectory_sdk.answers.Answer",
+    "--output-datetime-class=AwareDatetime",
+    "--custom-file-header=# Made by packages/sdk-py/generate.py from docs/openapi.json.\n"
+    '"""What the server answers with. Unknown fields are kept; unknown values of known fields are, too."""',
+]
+_OF_CONTRACT = [
+    "--output-model-type=pydantic_v2.BaseModel",
+    "--output-datetime-class=AwareDatetime",
+    "--base-class=trajectory_sdk.testing.body.Body",
+    "--custom-file-header=# Made by packages/sdk-py/generate.py from docs/openapi.json.\n"
+    '"""What the server takes, with its bounds: for the server of the tests, which refuses what the real one would."""',
+]
+_OF_PARAMS = [
+    "--output-model-type=typing.TypedDict",
+    '--type-overrides={"Time": "trajectory_sdk.values.Time", "Id": "trajectory_sdk.values.Id"}',
+    "--custom-file-header=# Made by packages/sdk-py/generate.py from docs/openapi.json.\n"
+    '"""What is sent to the server, as typed dicts."""',
+]
+
+
+def models(document: dict[str, Any]) -> str:
+    """The text of models.py."""
+    schemas = _reachable(document["components"]["schemas"], _ANSWERS)
+    return _generated({name: _lenient(schema) for name, schema in schemas.items()}, _OF_MODELS)
+
+
+def params(document: dict[str, Any]) -> str:
+    """The text of params.py."""
+    schemas = _reachable(document["components"]["schemas"], _SENT)
+    parameters = document["paths"]["/v1/agent/trajectories"]["get"]["parameters"]
+    filters = {one["name"]: one["schema"] | {"description": one["description"]} for one in parameters}
+    schemas["Filters"] = {
+        "type": "object",
+        "description": "Which trajectories: the query parameters that list, stats, export and delete_matching have in common.",
+        "properties": {name: schema for name, schema in filters.items() if name not in _NOT_FILTERS},
+    }
+    named = {name: {"type": "string"} for name in _NAMED.values()}
+    return _generated({name: _sent(schema) for name, schema in schemas.items()} | named, _OF_PARAMS)
+
+
+def contract(document: dict[str, Any]) -> str:
+    """The text of testing/contract.py."""
+    schemas = _reachable(document["components"]["schemas"], _SENT)
+    return _generated({name: _plain(schema, _bare, without=_WORDING) for name, schema in schemas.items()}, _OF_CONTRACT)
+
+
+def _reachable(schemas: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """These schemas and all that they refer to, in the document's order."""
+    found: set[str] = set()
+    open_ = list(names)
+    while open_:
+        name = open_.pop()
+        if name not in found:
+            found.add(name)
+            open_ += [text.rpartition("/")[2] for text in _references(schemas[name])]
+    return {name: schema for name, schema in schemas.items() if name in found}
+
+
+def _references(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        own = [value["$ref"]] if "$ref" in value else []
+        return own + [reference for item in value.values() for reference in _references(item)]
+    return [reference for item in value for reference in _references(item)] if isinstance(value, list) else []
+
+
+def _plain(value: Any, change: Any, *, without: tuple[str, ...] = _CONSTRAINTS) -> Any:
+    """Without these keywords, and with ``change`` applied to every schema; names of properties are no keywords."""
+    if isinstance(value, list):
+        return [_plain(item, change, without=without) for item in value]
+    if not isinstance(value, dict):
+        return value
+    kept = {
+        key: {name: _plain(schema, change, without=without) for name, schema in item.items()}
+        if key == "properties"
+        else _plain(item, change, without=without)
+        for key, item in value.items()
+        if key not in without or (key == "additionalProperties" and isinstance(item, dict))
+    }
+    return change(kept)
+
+
+def _lenient(schema: dict[str, Any]) -> Any:
+    def change(one: dict[str, Any]) -> dict[str, Any]:
+        if "enum" not in one:
+            return one
+        rest = {key: item for key, item in one.items() if key not in ("enum", "type")}
+        return rest | {"anyOf": [{"type": "string", "enum": one["enum"]}, {"type": "string"}]}
+
+    return _plain(schema, change)
+
+
+def _sent(schema: dict[str, Any]) -> Any:
+    def change(one: dict[str, Any]) -> dict[str, Any]:
+        named = _NAMED.get(one.get("format", ""))
+        if named is None:
+            return {key: item for key, item in one.items() if key != "default"}
+        rest = {key: item for key, item in one.items() if key not in ("type", "format")}
+        return rest | {"$ref": f"#/components/schemas/{named}"}
+
+    return _plain(schema, change)
+
+
+def _bare(schema: dict[str, Any]) -> dict[str, Any]:
+    """What may be null is optional, and None: said on the type itself, bounds do not become types of their own."""
+    inner, *others = schema.get("anyOf", [{}])
+    if others != [{"type": "null"}]:
+        return schema
+    return {**{key: item for key, item in schema.items() if key not in ("anyOf", "default")}, **inner}
+
+
+def _generated(schemas: dict[str, Any], options: list[str]) -> str:
+    """What datamodel-codegen makes of ``schemas``, formatted by the project's ruff."""
+    document = {
+        "openapi": "3.1.0",
+        "info": {"title": "", "version": ""},
+        "paths": {},
+        "components": {"schemas": schemas},
+    }
+    with tempfile.TemporaryDirectory() as directory:
+        source, target = Path(directory) / "openapi.json", Path(directory) / "generated.py"
+        source.write_text(json.dumps(document))
+        command = [str(Path(sys.executable).parent / "datamodel-codegen"), f"--input={source}", f"--output={target}"]
+        subprocess.run([*command, *_OPTIONS, *options], check=True, cwd=HERE)
+        return _formatted(target.read_text())
+
+
+def _formatted(text: str) -> str:
+    ruff = [str(Path(sys.executable).parent / "ruff")]
+    for command in (["check", "--select=I,W", "--fix", "--quiet"], ["format"]):
+        done = subprocess.run(
+            [*ruff, *command, f"--stdin-filename={PACKAGE / 'generated.py'}", "-"],
+            input=text,
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=HERE,
+        )
+        text = done.stdout
+    return text
+
+
+def main() -> int:
+    document = json.loads(DOCUMENT.read_text())
+    texts = {"models.py": models(document), "params.py": params(document), "testing/contract.py": contract(document)}
+    if "--check" not in sys.argv:
+        for name, text in texts.items():
+            (PACKAGE / name).write_text(text)
+        return 0
+    stale = [name for name, text in texts.items() if (PACKAGE / name).read_text() != text]
+    if stale:
+        print(f"{', '.join(stale)}: not what docs/openapi.json says; run python packages/sdk-py/generate.py")
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""The Python SDK of the store for orchestration trajectories."""
+
+from trajectory_sdk._version import __version__
+from trajectory_sdk.client import AsyncClient, Client
+from trajectory_sdk.config import Config
+from trajectory_sdk.errors import (
+    APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
+    AuthenticationError,
+    BadRequestError,
+    ConflictError,
+    ExportBrokenError,
+    NotFoundError,
+    PayloadTooLargeError,
+    PermissionDeniedError,
+    RateLimitError,
+    RequestTimeoutError,
+    ServerError,
+    ServiceUnavailableError,
+    TrajectoryError,
+    UnsupportedMediaTypeError,
+)
+from trajectory_sdk.models import (
+    DeletedTrajectories,
+    DeletedTrajectory,
+    LineResult,
+    MatchingTrajectories,
+    Stats,
+    StoredTrajectory,
+    TrajectoryPage,
+)
+from trajectory_sdk.recorded import Exported, ExportProgress, RecordedMany
+
+__all__ = [
+    "APIConnectionError",
+    "APIStatusError",
+    "APITimeoutError",
+    "AsyncClient",
+    "AuthenticationError",
+    "BadRequestError",
+    "Client",
+    "Config",
+    "ConflictError",
+    "DeletedTrajectories",
+    "DeletedTrajectory",
+    "ExportBrokenError",
+    "ExportProgress",
+    "Exported",
+    "LineResult",
+    "MatchingTrajectories",
+    "NotFoundError",
+    "PayloadTooLargeError",
+    "PermissionDeniedError",
+    "RateLimitError",
+    "RecordedMany",
+    "RequestTimeoutError",
+    "ServerError",
+    "ServiceUnavailableError",
+    "Stats",
+    "StoredTrajectory",
+    "TrajectoryError",
+    "TrajectoryPage",
+    "UnsupportedMediaTypeError",
+    "__version__",
+]

@@ -1,0 +1,223 @@
+"""What both clients do, without doing it: generators that yield steps and are sent what came of them.
+
+A flow knows requests, retries, errors, pages, batches and exports; it opens no connection, reads no clock and never waits.
+``drive.py`` carries the steps out, once with blocking calls and once with awaits.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias, TypeVar
+from urllib.parse import quote
+from uuid import uuid4
+
+from pydantic import BaseModel, ValidationError
+
+import trajectory_sdk._version as version
+from trajectory_sdk.config import Config
+from trajectory_sdk.errors import APIConnectionError, APIStatusError, status_error
+from trajectory_sdk.retries import delay_s, is_worth_retrying, retry_after_s
+from trajectory_sdk.values import query_text
+
+PATH: Final = "/v1/agent/trajectories"
+JSON: Final = "application/json"
+NDJSON: Final = "application/x-ndjson"
+USER_AGENT: Final = f"trajectory-sdk/{version.__version__} python/{platform.python_version()}"
+
+T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request to the server, complete but for the connection."""
+
+    method: str
+    url: str
+    query: tuple[tuple[str, str], ...]
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes | None = field(repr=False)
+    timeout_s: float
+
+    @property
+    def request_id(self) -> str:
+        return self.headers["X-Request-Id"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back; ``body`` is empty while it is still to be read. Header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = b""
+
+
+# The steps, and what the driver sends back for each.
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send and read the whole answer → ``Answer``, or the ``APIConnectionError`` that it ended in."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Send, and leave the body of a 2xx to be read → as ``Send``."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A part of the open body → bytes, None at its end, or the ``APIConnectionError`` that it broke off with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Be done with the open answer → None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Wait → None."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """The next of the caller's items → the item, or ``NO_MORE``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Call a function that may block, on files → what it returns; what it raises is raised in the flow."""
+
+    function: Callable[[], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """Hand a value to the caller → None, when the next one is asked for."""
+
+    value: Any
+
+
+NO_MORE: Final = object()
+Step: TypeAlias = Send | Open | Read | Close | Sleep | Take | Block | Emit
+Flow: TypeAlias = Generator[Step, Any, T]
+
+
+def request(
+    config: Config,
+    method: str,
+    path: str,
+    query: Mapping[str, object] | None = None,
+    *,
+    body: bytes | None = None,
+    content_type: str | None = None,
+) -> Request:
+    """A request of this configuration. Parameters that are None are left out.
+
+    It has an id of its own, the same for each attempt, so that the server's log can be searched for a call that got no answer.
+    """
+    headers = {"Accept": "*/*", "User-Agent": USER_AGENT, "X-Request-Id": uuid4().hex}
+    if config.api_key is not None:
+        headers["Authorization"] = f"Bearer {config.api_key}"
+    if content_type is not None:
+        headers["Content-Type"] = content_type
+    texts = ((name, query_text(value)) for name, value in (query or {}).items() if value is not None)
+    return Request(
+        method, config.base_url + path, tuple(texts), _merged(headers, config.headers), body, config.timeout_s
+    )
+
+
+def _merged(own: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+    """What the caller has set stands, however it writes the names."""
+    names = {name.lower() for name in given}
+    return {name: text for name, text in own.items() if name.lower() not in names} | {
+        next((own_name for own_name in own if own_name.lower() == name.lower()), name): text
+        for name, text in given.items()
+    }
+
+
+def call(config: Config, sent: Request) -> Flow[Answer]:
+    """The good answer to a request, tried again where that may help.
+
+    Raises:
+        APIConnectionError: no answer, also not to the last attempt.
+        APIStatusError: an error, by its status.
+    """
+    attempt = 0
+    while True:
+        answer = yield Send(sent)
+        error = error_of(answer, sent)
+        if error is None:
+            return answer  # type: ignore[no-any-return]
+        yield from wait_or_raise(config, error, attempt)
+        attempt += 1
+
+
+def call_for(config: Config, sent: Request, model: type[M]) -> Flow[M]:
+    """As ``call``, with the answer read as ``model``."""
+    answer = yield from call(config, sent)
+    return parsed(answer, sent, model)
+
+
+def wait_or_raise(config: Config, error: APIConnectionError | APIStatusError, attempt: int) -> Flow[None]:
+    """Wait before another attempt; raise ``error`` where none is left, or none would help.
+
+    Args:
+        attempt: how many have failed before this one.
+    """
+    seconds = delay_s(attempt, getattr(error, "retry_after_s", None))
+    if attempt >= config.max_retries or seconds is None or not is_worth_retrying(error):
+        raise error
+    yield Sleep(seconds)
+
+
+def parsed(answer: Answer, sent: Request, model: type[M]) -> M:
+    """An answer's body as ``model``.
+
+    Raises:
+        APIStatusError: it is none, so it is not this server that has answered. ``code`` is ``unreadable_answer``.
+    """
+    try:
+        return model.model_validate_json(answer.body)
+    except ValidationError:
+        raise APIStatusError(
+            "The answer is not one of this API; is base_url right?",
+            status=answer.status,
+            code="unreadable_answer",
+            request_id=_request_id(answer, sent),
+        ) from None
+
+
+def error_of(answer: Answer | APIConnectionError, sent: Request) -> APIConnectionError | APIStatusError | None:
+    """What is wrong with an answer; None if nothing is."""
+    if isinstance(answer, APIConnectionError):
+        return answer
+    if 200 <= answer.status < 300:
+        return None
+    return status_error(
+        answer.status,
+        answer.body,
+        request_id=_request_id(answer, sent),
+        retry_after_s=retry_after_s(answer.headers.get("retry-after")),
+    )
+
+
+def _request_id(answer: Answer, sent: Request) -> str:
+    return answer.headers.get("x-request-id") or sent.request_id
+
+
+def one_path(id_: object) -> str:
+    """The path of one trajectory, whatever the id has in it."""
+    if not str(id_):
+        raise ValueError("The id is empty.")
+    return f"{PATH}/{quote(str(id_), safe='')}"

@@ -1,0 +1,20 @@
+"""Pages of trajectories."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from trajectory_sdk.config import Config
+from trajectory_sdk.flow import PATH, Emit, Flow, call_for, request
+from trajectory_sdk.models import TrajectoryPage
+
+
+def pages(config: Config, query: Mapping[str, object]) -> Flow[None]:
+    """Emits each ``TrajectoryPage``, from ``cursor`` on."""
+    cursor = query.get("cursor")
+    while True:
+        page = yield from call_for(config, request(config, "GET", PATH, {**query, "cursor": cursor}), TrajectoryPage)
+        yield Emit(page)
+        if not page.has_more or page.next_cursor is None or page.next_cursor == cursor:
+            return
+        cursor = page.next_cursor

@@ -1,0 +1,164 @@
+"""Records on their way to the server: one, or many in batches of NDJSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+from uuid import UUID, uuid4
+
+from pydantic import BaseModel
+
+from trajectory_sdk import params
+from trajectory_sdk.config import Config
+from trajectory_sdk.errors import PayloadTooLargeError, TrajectoryError
+from trajectory_sdk.flow import JSON, NDJSON, NO_MORE, PATH, Flow, Take, call_for, request
+from trajectory_sdk.models import ErrorObject, LineResult, RecordedLines, StoredTrajectory, Trajectory
+from trajectory_sdk.recorded import RecordedMany
+from trajectory_sdk.values import json_value
+
+AnyTrajectory: TypeAlias = params.Trajectory | Trajectory | StoredTrajectory
+"""What can be recorded. A record that was read can be sent back: what the server has added is ignored."""
+MAX_LINES: Final = 500
+MAX_BYTES: Final = 8 * 1024 * 1024
+NOT_SERIALIZABLE: Final = "not_serializable"
+"""Code of a refused record that never left: nothing in JSON stands for it."""
+
+
+def fields_of(trajectory: AnyTrajectory | Mapping[str, Any]) -> dict[str, Any]:
+    """The fields to send, with an ``id`` if there was none: sent again, it is the same record."""
+    is_model = isinstance(trajectory, BaseModel)
+    fields = json_value(trajectory) if is_model else dict(trajectory)
+    if fields.get("id") is None:
+        fields["id"] = str(uuid4())
+    return fields
+
+
+def encoded(fields: Mapping[str, Any]) -> bytes:
+    """JSON on one line.
+
+    Raises:
+        TypeError, ValueError: nothing in JSON stands for a value: NaN, a datetime without timezone, half a surrogate pair.
+        RecursionError: it is nested too deeply, or in itself.
+    """
+    text = json.dumps(fields, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=json_value)
+    return text.encode()
+
+
+def record(config: Config, trajectory: AnyTrajectory) -> Flow[StoredTrajectory]:
+    """One, as stored."""
+    body = encoded(fields_of(trajectory))
+    return (yield from call_for(config, request(config, "POST", PATH, body=body, content_type=JSON), StoredTrajectory))
+
+
+@dataclass(slots=True)
+class _Line:
+    number: int
+    id: UUID | None
+    data: bytes
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Lines on their way, and what became of each line so far."""
+
+    max_lines: int
+    max_bytes: int
+    lines: list[_Line] = field(default_factory=list)
+    size: int = 0
+    results: dict[int, LineResult] = field(default_factory=dict)
+
+    def has_room(self, line: _Line) -> bool:
+        return not self.lines or (len(self.lines) < self.max_lines and self.size + len(line.data) + 1 <= self.max_bytes)
+
+    def add(self, line: _Line) -> None:
+        self.lines.append(line)
+        self.size += len(line.data) + 1
+
+    def taken(self) -> list[_Line]:
+        lines, self.lines, self.size = self.lines, [], 0
+        return lines
+
+    def recorded(self) -> RecordedMany:
+        results = tuple(self.results[number] for number in sorted(self.results))
+        refused = sum(1 for result in results if result.error is not None)
+        return RecordedMany(len(results) - refused, refused, results)
+
+
+def record_many(config: Config, *, max_lines: int, max_bytes: int) -> Flow[RecordedMany]:
+    """All that ``Take`` gives, in batches. A record that cannot be taken, or not even be sent, is a refused line.
+
+    Raises:
+        TrajectoryError: a batch as a whole failed; ``recorded`` has what became of the lines before it.
+    """
+    if max_lines < 1 or max_bytes < 1:
+        raise ValueError("max_lines and max_bytes must be at least 1")
+    batch, number = _Batch(max_lines, max_bytes), 0
+    try:
+        while (item := (yield Take())) is not NO_MORE:
+            number += 1
+            line = _line(number, item)
+            if isinstance(line, LineResult):
+                batch.results[number] = line
+                continue
+            if not batch.has_room(line):
+                yield from _send(config, batch, batch.taken())
+            batch.add(line)
+        yield from _send(config, batch, batch.taken())
+    except TrajectoryError as error:
+        error.recorded = batch.recorded()
+        raise
+    return batch.recorded()
+
+
+def _line(number: int, item: Any) -> _Line | LineResult:
+    id_: UUID | None = None
+    try:
+        fields = fields_of(item)
+        id_ = _uuid(fields["id"])
+        return _Line(number, id_, encoded(fields))
+    except Exception as error:  # whatever a caller's own mapping raises: others wait behind it
+        said = ErrorObject(
+            type="invalid_request_error",
+            code=NOT_SERIALIZABLE,
+            message=f"It cannot be written as JSON: {type(error).__name__}: {str(error)[:200]}",
+        )
+        return LineResult(line=number, id=id_, status=400, error=said)
+
+
+def _uuid(value: object) -> UUID | None:
+    try:
+        return value if isinstance(value, UUID) else UUID(str(value))
+    except ValueError:
+        return None  # for the server to refuse, in its words
+
+
+def _send(config: Config, batch: _Batch, lines: list[_Line]) -> Flow[None]:
+    if not lines:
+        return
+    body = b"\n".join(line.data for line in lines) + b"\n"
+    sent = request(config, "POST", PATH, body=body, content_type=NDJSON)
+    try:
+        answer = yield from call_for(config, sent, RecordedLines)
+    except PayloadTooLargeError as error:
+        # This server takes less than ours does. Alone, a line is refused; together they hold nobody up.
+        if len(lines) == 1:
+            batch.results[lines[0].number] = _refused(lines[0], error)
+            return
+        for half in _halves(lines):
+            yield from _send(config, batch, half)
+        return
+    for line, result in zip(lines, answer.results, strict=True):
+        batch.results[line.number] = result.model_copy(update={"line": line.number, "id": result.id or line.id})
+
+
+def _halves(lines: list[_Line]) -> Iterator[list[_Line]]:
+    middle = len(lines) // 2
+    yield lines[:middle]
+    yield lines[middle:]
+
+
+def _refused(line: _Line, error: PayloadTooLargeError) -> LineResult:
+    said = ErrorObject(type="invalid_request_error", code=error.code, message=error.message, param=error.param)
+    return LineResult(line=line.number, id=line.id, status=error.status, error=said)

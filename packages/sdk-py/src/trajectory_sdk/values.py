@@ -1,0 +1,60 @@
+"""Values of Python in the text forms that the server takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import Enum
+from typing import Any, TypeAlias
+from uuid import UUID
+
+from pydantic import BaseModel
+
+Time: TypeAlias = datetime | str
+"""An RFC 3339 time with an offset, or a datetime that knows its timezone."""
+Id: TypeAlias = UUID | str
+
+
+def query_text(value: object) -> str:
+    """The text of a query parameter.
+
+    Raises:
+        ValueError: a datetime has no timezone.
+    """
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(json_value(value))
+
+
+def json_value(value: object) -> Any:
+    """What ``json`` can write of a value that it does not know by itself.
+
+    Raises:
+        TypeError: nothing in JSON stands for it.
+        ValueError: a datetime has no timezone, so it says no moment.
+    """
+    match value:
+        case str() | int() | float():
+            return value
+        case datetime():
+            return _rfc3339(value)
+        case UUID():
+            return str(value)
+        case Decimal():
+            return float(value)
+        case Enum():
+            return value.value
+        case BaseModel():
+            return value.model_dump(mode="json", by_alias=True, exclude_none=True)
+        case Mapping():
+            return dict(value)
+        case Set():
+            return sorted(value, key=str)
+    raise TypeError(f"A {type(value).__name__} cannot be written as JSON")
+
+
+def _rfc3339(value: datetime) -> str:
+    if value.utcoffset() is None:
+        raise ValueError(f"The datetime {value.isoformat()} has no timezone; give it one, such as datetime.UTC")
+    return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
