@@ -227,6 +227,19 @@ def test_more_than_goes_in_a_batch_goes(
     assert (left_in_archive(), own.outbox.count_of(TENANT)) == (0, 0)
 
 
+def test_what_both_have_had_for_long_is_not_erased_again_and_again(
+    archive_db: str, redis_tier: Redis, own: WebProcess
+) -> None:
+    own.record()
+    own.persist()
+    erase(own)
+    Erasure.objects.update(stamp=1)
+    own.outbox.forget_tombstones(2**62)
+    last_n = own.outbox.last_n()
+    follow(own)
+    assert own.outbox.last_n() == last_n
+
+
 # The command, and its search.
 
 

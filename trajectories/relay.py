@@ -90,7 +90,8 @@ def settle(versions: Mapping[int, archive.Version]) -> archive.Decided:
 def follow_erasures() -> None:
     """Erase here what was erased in the archive, also what has been here since."""
     known = outbox().erasures()
-    for digest, stamp in archive.erasures().items():
+    since_us = now_us() - read_settings().tombstone_keep_s * 1_000_000  # older ones are forgotten here already
+    for digest, stamp in archive.erasures(since_us).items():
         if known.get(digest, 0) < stamp:
             outbox().erase(digest, stamp)
 
@@ -221,8 +222,8 @@ class Relay:
             tasks.send(tasks.settle)
 
     def _tend_retention(self) -> None:
-        """One host has it done, as often as the claim ends."""
-        if not self._conf.retention_days or time.monotonic() - self._retention_checked_at < RETAIN_EVERY_S / 10:
+        """One host has it done, as often as the claim ends: tombstones are let go of whatever the retention is."""
+        if time.monotonic() - self._retention_checked_at < RETAIN_EVERY_S / 10:
             return
         self._retention_checked_at = time.monotonic()
         if redis_tier().claim(RETAINING, RETAIN_EVERY_S):

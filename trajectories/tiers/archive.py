@@ -85,9 +85,10 @@ def decided(versions: Sequence[Version]) -> Decided:
     return Decided(confirmed - refused - deleted, refused - deleted, deleted, erased)
 
 
-def erasures() -> dict[str, int]:
-    """Stamps of all erasures, by the ``tenant_digest`` of each."""
-    return dict(Erasure.objects.using(_write_alias()).values_list("digest", "stamp"))
+def erasures(since_us: int) -> dict[str, int]:
+    """Stamps of the erasures since then, by the ``tenant_digest`` of each."""
+    found = Erasure.objects.using(_write_alias()).filter(stamp__gte=since_us)
+    return dict(found.values_list("digest", "stamp"))
 
 
 def erased_of(tenants: Iterable[str]) -> set[str]:
