@@ -16,7 +16,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from pathlib import Path
 from typing import Final, Protocol
 from uuid import UUID, uuid4
 
@@ -370,14 +369,11 @@ class Background:
     """The queue of a client, made on its first use."""
 
     def __init__(
-        self,
-        config: Config,
-        transport: httpx2.BaseTransport | httpx2.AsyncBaseTransport | None,
-        spool_dir: Path | None,
+        self, config: Config, transport: httpx2.BaseTransport | httpx2.AsyncBaseTransport | None, spool: Spool
     ) -> None:
         self._config = config
         self._transport = transport
-        self._spool_dir = spool_dir
+        self._spool = spool
         self._made: list[BackgroundQueue] = []
 
     @property
@@ -392,9 +388,6 @@ class Background:
             self._made[0].close()
 
     def _make(self) -> BackgroundQueue:
-        transport = self._transport
-        if transport is not None and not isinstance(transport, httpx2.BaseTransport):
-            raise TypeError(
-                "The background queue has a thread, and this transport only awaits; record with background=False"
-            )
-        return BackgroundQueue(Sender(self._config, transport), Spool.of(self._config, self._spool_dir))
+        if self._transport is not None and not isinstance(self._transport, httpx2.BaseTransport):
+            raise TypeError("The background queue has a thread, and this transport only awaits; use background=False")
+        return BackgroundQueue(Sender(self._config, self._transport), self._spool)

@@ -17,6 +17,7 @@ from trajectory_sdk.config import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT_S, Config
 from trajectory_sdk.connections import Connections
 from trajectory_sdk.drive import AsyncDriver, Driver
 from trajectory_sdk.resources import AsyncTrajectories, Trajectories
+from trajectory_sdk.spool import Spool
 
 
 class Client:
@@ -29,7 +30,8 @@ class Client:
         max_retries: how often a call that failed is tried again, where that may help.
         headers: sent with every request.
         transport: in place of plain HTTP connections, such as ``httpx2.HTTPTransport(proxy=…)``; closed with the client.
-        spool_dir: where the background queue keeps what it could not send.
+        spool_dir: a directory on a file system of this machine, where the background queue keeps what waits; else
+            ``TRAJECTORY_SPOOL_DIR``, else one of the user's.
 
     Raises:
         ValueError: an argument makes no sense.
@@ -52,7 +54,7 @@ class Client:
         self.spool_dir = None if spool_dir is None else Path(spool_dir)
         self._driver = Driver(Connections(lambda: httpx2.Client(transport=transport)))
         self._owns_connections = True
-        self._background = Background(self.config, transport, self.spool_dir)
+        self._background = Background(self.config, transport, Spool.of(self.config, self.spool_dir))
 
     @property
     def queue(self) -> BackgroundQueue:
@@ -127,7 +129,7 @@ class AsyncClient:
         self.spool_dir = None if spool_dir is None else Path(spool_dir)
         self._driver = AsyncDriver(Connections(lambda: httpx2.AsyncClient(transport=transport)))
         self._owns_connections = True
-        self._background = Background(self.config, transport, self.spool_dir)
+        self._background = Background(self.config, transport, Spool.of(self.config, self.spool_dir))
 
     @property
     def queue(self) -> BackgroundQueue:

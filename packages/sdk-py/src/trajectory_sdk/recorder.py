@@ -10,13 +10,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from types import TracebackType
-from typing import Any, Final, Self, TypeAlias, Unpack
+from typing import Any, Final, Self, TypeAlias, Unpack, cast
 from uuid import UUID, uuid4
 
 import anyio
 
 from trajectory_sdk.measures import SYSTEM_CLOCK, Clock, Stopwatch, error_text, milliseconds, total_usd, usd, whole
-from trajectory_sdk.params import Candidate, PhaseFields, RunFields
+from trajectory_sdk.params import Candidate, PhaseFields, RunFields, Trajectory
 
 Fields: TypeAlias = dict[str, Any]
 _TOKENS: Final = ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens")
@@ -33,8 +33,8 @@ class Delivery:
     In the background it is quick, so ``blocking`` is for both, and nobody hears of errors.
     """
 
-    blocking: Callable[[Fields], object] | None
-    awaited: Callable[[Fields], Awaitable[object]] | None = None
+    blocking: Callable[[Trajectory], object] | None
+    awaited: Callable[[Trajectory], Awaitable[object]] | None = None
     is_background: bool = False
 
 
@@ -46,14 +46,14 @@ class Run:
 
     def __init__(
         self,
-        id_: UUID,
+        id: Id | None,  # noqa: A002  the name of the field
         fields: Mapping[str, Any],
         delivery: Delivery,
         *,
         has_progress: bool,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        self.id = uuid4() if id is None else UUID(str(id))
+        self.id: UUID = uuid4() if id is None else UUID(str(id))
         self._given = _known(fields)
         self._delivery = delivery
         self._has_progress = has_progress
@@ -196,7 +196,7 @@ class Run:
 
     # --- The record
 
-    def _record(self) -> Fields:
+    def _record(self) -> Trajectory:
         with self._lock:
             watch = self._running()
             phases = [phase._record() for phase in self._phases]
@@ -206,7 +206,8 @@ class Run:
                 measured["outcome"] = "unknown"
             else:
                 measured |= self._ending(watch, self._ended_ns, phases)
-            return {"id": str(self.id), **_known(measured), **self._given, "phases": phases, **self._set}
+            fields = {"id": str(self.id), **_known(measured), **self._given, "phases": phases, **self._set}
+            return cast(Trajectory, fields)
 
     def _ending(self, watch: Stopwatch, ended_ns: int, phases: list[Fields]) -> Fields:
         return {

@@ -11,6 +11,7 @@ The directory must be on a file system of this machine: on others ``flock`` may 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import secrets
 import stat
@@ -29,6 +30,7 @@ if sys.platform != "win32":
 MAX_SEGMENT_RECORDS: Final = 500
 MAX_SEGMENT_BYTES: Final = 4 * 1024 * 1024
 """A segment is sent by one request, of which the server takes 16 MiB."""
+_log = logging.getLogger("trajectory_sdk")
 _SUFFIX: Final = ".v1.records"
 _KEY_BYTES: Final = 36
 
@@ -132,7 +134,7 @@ class Spool:
     """The directory in which the segments of one server and key are, shared by all processes of a user."""
 
     def __init__(self, directory: Path | None) -> None:
-        """Args: directory: None: there is none."""
+        """Args: directory: None: everything waits in memory."""
         self._directory = directory
 
     @classmethod
@@ -149,13 +151,15 @@ class Spool:
         where = directory or os.environ.get("TRAJECTORY_SPOOL_DIR") or _default_directory()
         return cls(None if where is None else Path(where) / whose)
 
-    def begin(self) -> FileSegment:
-        """A new segment.
+    def begin(self) -> Segment:
+        """A new segment, on disk if the spool is.
 
         Raises:
             OSError: the directory cannot be written, is another user's, or the system knows no ``flock``.
         """
-        directory = self._made()
+        if self._directory is None:
+            return Segment()
+        directory = _made(self._directory)
         while True:
             path = directory / f"{time.time_ns():020d}-{os.getpid()}-{secrets.token_hex(4)}{_SUFFIX}"
             descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -194,19 +198,17 @@ class Spool:
             return sorted(path for path in self._directory.iterdir() if path.name.endswith(_SUFFIX))
         return []
 
-    def _made(self) -> Path:
-        directory = self._directory
-        if sys.platform == "win32":
-            raise OSError("this system knows no flock")
-        if directory is None:
-            raise OSError("the user has no home directory; name one in TRAJECTORY_SPOOL_DIR")
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = directory.stat()
-        if found.st_uid != os.geteuid():
-            raise PermissionError(f"{directory} belongs to another user")
-        if stat.S_IMODE(found.st_mode) != 0o700:
-            directory.chmod(0o700)
-        return directory
+
+def _made(directory: Path) -> Path:
+    if sys.platform == "win32":
+        raise OSError("this system knows no flock")
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = directory.stat()
+    if found.st_uid != os.geteuid():
+        raise PermissionError(f"{directory} belongs to another user")
+    if stat.S_IMODE(found.st_mode) != 0o700:
+        directory.chmod(0o700)
+    return directory
 
 
 def _held(path: Path) -> FileSegment | None:
@@ -247,6 +249,7 @@ def _default_directory() -> Path | None:
     try:
         home = Path.home()
     except RuntimeError:
+        _log.warning("Records wait in memory: the user has no home directory, and TRAJECTORY_SPOOL_DIR is not set")
         return None
     if sys.platform == "darwin":
         return home / "Library" / "Application Support" / "trajectory-sdk"
