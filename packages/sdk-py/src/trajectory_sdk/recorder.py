@@ -17,6 +17,7 @@ import anyio
 
 from trajectory_sdk.measures import SYSTEM_CLOCK, Clock, Stopwatch, error_text, milliseconds, total_usd, usd, whole
 from trajectory_sdk.params import Candidate, PhaseFields, RunFields, Trajectory
+from trajectory_sdk.values import Id
 
 Fields: TypeAlias = dict[str, Any]
 _TOKENS: Final = ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens")
