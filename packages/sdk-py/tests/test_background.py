@@ -36,12 +36,6 @@ def soon_again() -> Iterator[None]:
 
 
 @pytest.fixture
-def server() -> Iterator[InMemoryServer]:
-    with InMemoryServer() as server:
-        yield server
-
-
-@pytest.fixture
 def make_queue(server: httpx2.BaseTransport, tmp_path: Path) -> Iterator[MakeQueue]:
     """Queues as those of so many processes: they share a directory, and know nothing of each other."""
     made: list[BackgroundQueue] = []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -19,17 +18,6 @@ from trajectory_sdk.recorder import Delivery, Run
 from trajectory_sdk.testing import InMemoryServer
 
 SECOND_NS = 1_000_000_000
-
-
-@pytest.fixture
-def server() -> Iterator[InMemoryServer]:
-    with InMemoryServer() as server:
-        yield server
-
-
-@pytest.fixture
-def client(server: InMemoryServer) -> Client:
-    return server.client()
 
 
 def recorded(client: Client, run: Run) -> StoredTrajectory:
