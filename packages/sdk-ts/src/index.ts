@@ -27,7 +27,17 @@ export {
 } from "./errors.js";
 export { type ExportOptions, TrajectoryExport } from "./exporting.js";
 export { TrajectoryList } from "./listing.js";
-export { type PhaseOptions, Run, type RunOptions, RunPhase, type SkipOptions, type Usage } from "./recorder.js";
+export {
+  type FeedbackOptions,
+  type PhaseFields,
+  type PhaseOptions,
+  Run,
+  type RunFields,
+  type RunOptions,
+  RunPhase,
+  type SkipOptions,
+  type Usage,
+} from "./recorder.js";
 export type { RecordManyOptions } from "./recording.js";
 export { Trajectories } from "./trajectories.js";
 export type {

@@ -1,10 +1,13 @@
 /** The recorder: a run is measured while it happens, and recorded when it ends. */
 import { DecimalSum } from "./decimals.js";
 import { uuid } from "./ids.js";
+import { isAmount, microseconds, Stopwatch, textOf } from "./measures.js";
 import type { FeedbackLoop, Phase, Trajectory } from "./types.js";
 
-type TrajectoryFields = Omit<Trajectory, "id" | "phases" | "request_summary">;
-type PhaseFields = Omit<Phase, "phase_name">;
+/** What `run.set` takes. */
+export type RunFields = Partial<Omit<Trajectory, "id" | "phases">>;
+/** What `phase.set` takes. */
+export type PhaseFields = Omit<Phase, "phase_name">;
 
 /** What is known of a run when it begins. Fields of the record have the names of the wire. */
 export interface RunOptions
@@ -46,17 +49,23 @@ export interface SkipOptions extends Pick<Phase, "agent" | "metadata"> {
   reason?: string | null | undefined;
 }
 
-/** What a call to a model has used. What is left out, null or no number stays unknown. */
+/** What is said of work that was sent back. */
+export interface FeedbackOptions {
+  /** Why. */
+  reason?: string | null | undefined;
+}
+
+/** What a call to a model has used. What is left out, null or no amount stays unknown. */
 export type Usage = Pick<
   Phase,
   "input_tokens" | "output_tokens" | "cached_input_tokens" | "reasoning_tokens" | "cost_usd"
 >;
 
 const USAGE = ["input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens", "cost_usd"] as const;
-const MAX_ERROR = 2_000;
 
 // Each name once, and none that the contract does not have: else this does not compile.
-const TRAJECTORY_FIELDS: Record<keyof TrajectoryFields, true> = {
+const RUN_FIELDS: Record<keyof RunFields, true> = {
+  request_summary: true,
   request_type: true,
   source: true,
   project: true,
@@ -104,32 +113,27 @@ const PHASE_FIELDS: Record<keyof PhaseFields, true> = {
   metadata: true,
 };
 
-/** A time, and how long it is ago by a clock that nobody sets. */
-class Stopwatch {
-  readonly startedAt = Date.now();
-  readonly #from = performance.now();
-
-  /** In milliseconds, to the microsecond. */
-  elapsedMs(): number {
-    return Math.round((performance.now() - this.#from) * 1000) / 1000;
-  }
-}
-
 /** A phase that runs. */
 export class RunPhase {
   /** Its name, as given. */
   readonly name: string;
-  readonly #stopwatch = new Stopwatch();
+  readonly #stopwatch: Stopwatch;
+  readonly #beganMs: number;
   readonly #measured: PhaseFields;
+  readonly #given: PhaseFields;
   readonly #said: PhaseFields = {};
-  readonly #usage = new Map<(typeof USAGE)[number], DecimalSum>();
+  readonly #usage = new Map<keyof Usage, DecimalSum>();
   readonly #tools = new Set<string>();
+  #steps: number | null = null;
 
   /** @internal */
-  constructor(name: string, options: PhaseOptions) {
-    checkNames(options, PHASE_FIELDS);
+  constructor(name: string, given: PhaseOptions, attempt: number, stopwatch: Stopwatch) {
+    checkNames(given, PHASE_FIELDS);
     this.name = name;
-    this.#measured = { ...options, started_at: rfc3339(this.#stopwatch.startedAt) };
+    this.#given = known(given);
+    this.#stopwatch = stopwatch;
+    this.#beganMs = stopwatch.ms();
+    this.#measured = { attempt, started_at: stopwatch.at(this.#beganMs) };
   }
 
   /**
@@ -146,7 +150,12 @@ export class RunPhase {
   usage(used: Usage): void {
     for (const name of USAGE) {
       const value = used[name];
-      if (typeof value !== "number" || !Number.isFinite(value)) continue;
+      if (value === undefined || value === null) continue;
+      if (!isAmount(name, value)) {
+        // A price that comes out as NaN is no reason to stop a pipeline.
+        console.warn(`trajectory-sdk: ${name} of phase ${JSON.stringify(this.name)} is no amount: ${String(value)}`);
+        continue;
+      }
       const sum = this.#usage.get(name) ?? new DecimalSum();
       sum.add(value);
       this.#usage.set(name, sum);
@@ -160,33 +169,34 @@ export class RunPhase {
 
   /** Counts steps. */
   step(count = 1): void {
-    this.#measured.steps_taken = (this.#measured.steps_taken ?? 0) + count;
+    this.#steps = (this.#steps ?? 0) + count;
   }
 
   /** Another model answers: the one asked for first becomes `requested_model`, if that is not said, and this one `model`. */
   fallBackTo(model: string): void {
-    const { requested_model, model: before } = { ...this.#measured, ...this.#said };
-    this.set({ requested_model: requested_model ?? before ?? null, model });
+    const { requested_model, model: before } = { ...this.#given, ...this.#said };
+    if (!requested_model && before) this.#said.requested_model = before;
+    this.#said.model = model;
   }
 
   /** The phase has failed, though nothing is thrown. */
   fail(error: unknown): void {
-    this.#measured.outcome = "failure";
-    this.#measured.error = textOf(error);
+    this.set({ outcome: "failure", error: textOf(error) });
   }
 
   /** @internal */
   end(failure: Failure | null): void {
-    if (failure) this.fail(failure.thrown);
-    this.#measured.duration_ms ??= this.#stopwatch.elapsedMs();
-    this.#measured.outcome ??= "success";
+    this.#measured.duration_ms = microseconds(this.#stopwatch.ms() - this.#beganMs);
+    this.#measured.outcome = failure ? "failure" : "success";
+    if (failure) this.#measured.error = textOf(failure.thrown);
   }
 
-  /** @internal */
+  /** @internal As of now: of a phase that has not ended, duration and outcome are not known. */
   fields(): Phase {
     const sums = Object.fromEntries([...this.#usage].map(([name, sum]) => [name, sum.toNumber()]));
-    const tools = this.#tools.size > 0 ? { tools_used: [...this.#tools] } : {};
-    return { phase_name: this.name, ...this.#measured, ...sums, ...tools, ...this.#said };
+    const tools = this.#tools.size > 0 ? [...this.#tools] : null;
+    const added = known({ tools_used: tools, steps_taken: this.#steps });
+    return { phase_name: this.name, ...this.#measured, ...sums, ...added, ...this.#given, ...this.#said };
   }
 }
 
@@ -202,23 +212,22 @@ export interface Recording {
 export class Run {
   /** Under which it is recorded. */
   readonly id: string;
-  readonly #summary: string;
   readonly #recording: Recording;
   readonly #stopwatch = new Stopwatch();
-  readonly #given: TrajectoryFields;
-  readonly #said: TrajectoryFields = {};
-  readonly #ending: TrajectoryFields = {};
+  readonly #given: RunFields & Pick<Trajectory, "request_summary">;
+  readonly #said: RunFields = {};
   readonly #phases: { fields(): Phase }[] = [];
   readonly #attempts = new Map<string, number>();
   readonly #loops: FeedbackLoop[] = [];
+  #recorded: Promise<void> = Promise.resolve();
+  #ending: RunFields | null = null;
 
   /** @internal */
   constructor(summary: string, options: RunOptions, recording: Recording) {
     const { id, background: _background, progress: _progress, ...given } = options;
-    checkNames(given, TRAJECTORY_FIELDS);
+    checkNames(given, RUN_FIELDS);
     this.id = id ?? uuid();
-    this.#summary = summary;
-    this.#given = given;
+    this.#given = { request_summary: summary, ...known(given) };
     this.#recording = recording;
   }
 
@@ -235,23 +244,25 @@ export class Run {
     return endedAfter(
       () => act(phase),
       async (failure) => {
+        if (this.#isLate(`the end of ${name}`)) return;
         phase.end(failure);
-        if (this.#recording.isProgressive) await this.#recording.record(this.fields());
+        if (this.#recording.isProgressive) await this.#record();
       },
     );
   }
 
-  /** Notes a phase that did not run, and why. */
+  /** Notes a phase that did not run, and why. It is no attempt. */
   skip(name: string, { reason, agent, metadata }: SkipOptions = {}): void {
-    const fields = { agent, metadata, skip_reason: reason };
-    const phase: Phase = { phase_name: name, outcome: "skipped", ...known(fields) };
+    if (this.#isLate(name)) return;
+    const phase: Phase = { phase_name: name, outcome: "skipped", ...known({ agent, metadata, skip_reason: reason }) };
     this.#phases.push({ fields: () => phase });
   }
 
-  /** Notes that a phase has sent work back to an earlier one. */
-  feedback(fromPhase: string, toPhase: string, { reason }: { reason?: string | null | undefined } = {}): void {
-    const loop = { from_phase: fromPhase, to_phase: toPhase, reason, at: rfc3339(Date.now()) };
-    this.#loops.push(known(loop));
+  /** Notes that a phase has sent work back to an earlier one, now. */
+  feedback(fromPhase: string, toPhase: string, { reason }: FeedbackOptions = {}): void {
+    if (this.#isLate("feedback")) return;
+    const at = this.#stopwatch.at(this.#stopwatch.ms());
+    this.#loops.push(known({ from_phase: fromPhase, to_phase: toPhase, reason, at }));
   }
 
   /**
@@ -259,42 +270,51 @@ export class Run {
    *
    * @throws TypeError: the contract has no such field.
    */
-  set(fields: TrajectoryFields): void {
-    checkNames(fields, TRAJECTORY_FIELDS);
-    Object.assign(this.#said, fields);
+  set(fields: RunFields): void {
+    checkNames(fields, RUN_FIELDS);
+    if (!this.#isLate("set")) Object.assign(this.#said, fields);
   }
 
   /** @internal */
   async end(failure: Failure | null): Promise<void> {
-    const elapsedMs = this.#stopwatch.elapsedMs();
-    this.#ending.ended_at = rfc3339(this.#stopwatch.startedAt + elapsedMs);
-    this.#ending.total_duration_ms = elapsedMs;
-    if (failure) Object.assign(this.#ending, { outcome: "failure", error: textOf(failure.thrown) });
-    await this.#recording.record(this.fields());
+    const ms = this.#stopwatch.ms();
+    const failed: RunFields = failure ? { outcome: "failure", error: textOf(failure.thrown) } : {};
+    this.#ending = { ended_at: this.#stopwatch.at(ms), total_duration_ms: ms, ...failed };
+    await this.#record();
   }
 
-  /** @internal */
-  fields(): Trajectory {
+  /** One version after the other, since the last word wins. */
+  #record(): Promise<void> {
+    const recorded = this.#recorded.then(() => this.#recording.record(this.#fields()));
+    this.#recorded = recorded.catch(() => {});
+    return recorded;
+  }
+
+  #fields(): Trajectory {
     const phases = this.#phases.map((phase) => phase.fields());
     return {
       id: this.id,
-      request_summary: this.#summary,
-      ...this.#given,
-      started_at: rfc3339(this.#stopwatch.startedAt),
-      phases,
-      ...totals(phases),
+      started_at: this.#stopwatch.at(0),
       ...(this.#loops.length > 0 && { feedback_loops: this.#loops }),
-      ...this.#ending,
+      // Of a run that goes on or was killed, the server would derive success from the phases so far.
+      ...(this.#ending ? { ...totals(phases), ...this.#ending } : { outcome: "unknown" as const }),
+      ...this.#given,
+      phases,
       ...this.#said,
     };
   }
 
   #begin(name: string, options: PhaseOptions): RunPhase {
     const attempt = (this.#attempts.get(name) ?? 0) + 1;
-    const phase = new RunPhase(name, { ...options, attempt: options.attempt ?? attempt });
+    const phase = new RunPhase(name, options, attempt, this.#stopwatch);
     this.#attempts.set(name, attempt);
-    this.#phases.push(phase);
+    if (!this.#isLate(name)) this.#phases.push(phase);
     return phase;
+  }
+
+  #isLate(what: string): boolean {
+    if (this.#ending) console.warn(`trajectory-sdk: run ${this.id} has ended, so this is not recorded any more: ${what}`);
+    return this.#ending !== null;
   }
 }
 
@@ -332,14 +352,13 @@ export function separated<Options extends object, Subject, T>(
   return given.length === 1 ? [{}, given[0]] : given;
 }
 
-function totals(phases: readonly Phase[]): TrajectoryFields {
-  const costs = phases.map(({ cost_usd }) => cost_usd).filter((cost) => typeof cost === "number");
+function totals(phases: readonly Phase[]): RunFields {
+  const costs = phases.map(({ cost_usd }) => cost_usd).filter((cost) => isAmount("cost_usd", cost));
   const sum = new DecimalSum();
   for (const cost of costs) sum.add(cost);
-  const skipped = phases.filter(({ outcome }) => outcome === "skipped").length;
   return {
-    total_phases: phases.length - skipped,
-    phases_skipped: skipped,
+    total_phases: phases.length,
+    phases_skipped: phases.filter(({ outcome }) => outcome === "skipped").length,
     ...(costs.length > 0 && { total_cost_usd: sum.toNumber() }),
   };
 }
@@ -352,17 +371,4 @@ function known<Fields extends object>(fields: Fields): { [Name in keyof Fields]:
 function checkNames(fields: object, names: object): void {
   const unknown = Object.keys(fields).find((name) => !Object.hasOwn(names, name));
   if (unknown !== undefined) throw new TypeError(`There is no field ${JSON.stringify(unknown)}; own data goes into metadata.`);
-}
-
-/** "TypeError: text", bounded, without what the store refuses: NUL, and halves of surrogate pairs. */
-function textOf(error: unknown): string {
-  try {
-    return String(error).slice(0, MAX_ERROR).replace(/\0|\p{Surrogate}/gu, "\ufffd");
-  } catch {
-    return "an error that cannot be shown";
-  }
-}
-
-function rfc3339(ms: number): string {
-  return new Date(ms).toISOString();
 }
