@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any, Literal, Unpack, cast, overload
 
 from trajectory_sdk import exporting, listing, recording
@@ -38,8 +39,9 @@ class TrajectoryList:
         self._query = query
 
     def __iter__(self) -> Iterator[StoredTrajectory]:
-        for page in self.pages():
-            yield from page.data
+        with closing(self._driver.iterate(listing.pages(self._config, self._query))) as pages:
+            for page in pages:
+                yield from page.data
 
     def pages(self) -> Iterator[TrajectoryPage]:
         """The pages, with ``next_cursor`` and with what they say of the tiers (``complete``)."""
@@ -55,9 +57,10 @@ class AsyncTrajectoryList:
         self._query = query
 
     async def __aiter__(self) -> AsyncIterator[StoredTrajectory]:
-        async for page in self.pages():
-            for record in page.data:
-                yield record
+        async with aclosing(self._driver.iterate(listing.pages(self._config, self._query))) as pages:
+            async for page in pages:
+                for record in page.data:
+                    yield record
 
     def pages(self) -> AsyncIterator[TrajectoryPage]:
         """The pages, with ``next_cursor`` and with what they say of the tiers (``complete``)."""
@@ -142,7 +145,7 @@ class Trajectories:
             ExportBrokenError: what arrived is not what the server says that it sent.
         """
         flow = exporting.records(self._config, cast(Any, filters), after, progress)
-        return (record for records in self._driver.iterate(flow) for record in records)
+        return self._flat(flow)
 
     def export_jsonl(
         self,
@@ -204,6 +207,11 @@ class Trajectories:
         if dry_run:
             return self._driver.run(call_for(self._config, sent, MatchingTrajectories))
         return self._driver.run(call_for(self._config, sent, DeletedTrajectories))
+
+    def _flat(self, flow: Flow[None]) -> Iterator[StoredTrajectory]:
+        with closing(self._driver.iterate(flow)) as bunches:
+            for records in bunches:
+                yield from records
 
 
 class AsyncTrajectories:
@@ -292,9 +300,10 @@ class AsyncTrajectories:
         return await self._driver.run(call_for(self._config, sent, DeletedTrajectories))
 
     async def _flat(self, flow: Flow[None]) -> AsyncIterator[StoredTrajectory]:
-        async for records in self._driver.iterate(flow):
-            for record in records:
-                yield record
+        async with aclosing(self._driver.iterate(flow)) as bunches:
+            async for records in bunches:
+                for record in records:
+                    yield record
 
 
 def _marks(config: Config, after: Id | None, filters: Filters) -> dict[str, object]:
