@@ -1,8 +1,9 @@
-"""A server for the SDK's background queue, and programs that use it."""
+"""Sites in processes of their own: one to read from and write to, and one that a test may kill; clients and programs that use them."""
 
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from tests.processes import Process, Site, Web
+from tests.sdk.proxy import CuttingProxy
 from trajectory_sdk import Client
 from trajectory_site import servers
 
@@ -100,3 +102,37 @@ def program(environment: dict[str, str], tmp_path: Path) -> Iterator[MakeProgram
 def told(program: Process) -> list[UUID]:
     """The ids of which the program was told that they are kept."""
     return [UUID(line) for line in program.output.split("\n")[:-1] if len(line) == 36]
+
+
+# --- A site that stays, with a worker
+
+
+@pytest.fixture(scope="module")
+def module_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    site = Site.make(tmp_path_factory.mktemp("sdk") / "site", {})
+    yield site
+    site.close()
+
+
+@pytest.fixture(scope="module")
+def web(module_site: Site) -> Web:
+    """Its web server, with a worker behind it."""
+    module_site.worker()
+    return module_site.web()
+
+
+@pytest.fixture(scope="module")
+def api_key(module_site: Site, web: Web) -> str:
+    """Of a tenant of its own, for everything."""
+    return module_site.manage("create_api_key", "sdk", "--scopes", "record,read,export,admin").strip()
+
+
+@pytest.fixture
+def proxy(web: Web) -> Iterator[CuttingProxy]:
+    """Between a client and the web server."""
+    proxy = CuttingProxy(int(web.url.rpartition(":")[2]))
+    thread = threading.Thread(target=proxy.serve, daemon=True)
+    thread.start()
+    yield proxy
+    proxy.close()
+    thread.join()
