@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.processes import wait_until
-from tests.sdk.conftest import MakeProgram, Store, told
-from tests.sdk.pipeline import body
+from tests.sdk.background.conftest import MakeProgram, Store, told
+from tests.sdk.background.pipeline import body
 from trajectory_sdk import Client
 
 
