@@ -25,17 +25,8 @@ def worker(store: Store, environment: dict[str, str], tmp_path: Path) -> Iterato
     made: list[Process] = []
 
     def start(*options: str) -> Process:
-        arguments = [
-            sys.executable,
-            "-m",
-            "celery",
-            "--app",
-            "tests.sdk.background.celery_app",
-            "worker",
-            "--loglevel",
-            "INFO",
-        ]
-        arguments += ["--without-gossip", "--without-mingle", *options]
+        arguments = [sys.executable, "-m", "celery", "--app", "tests.sdk.background.celery_app", "worker"]
+        arguments += ["--loglevel", "INFO", "--without-gossip", "--without-mingle", *options]
         made.append(Process(arguments, environment | {"SDK_BROKER_URL": url}, tmp_path / "sdk_worker.log"))
         made[-1].wait_for(lambda: " ready." in made[-1].output, "the worker is ready")
         return made[-1]
