@@ -6,7 +6,6 @@ import io
 import json
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -36,12 +35,6 @@ def given(**fields: Any) -> Any:
 
 def bodies(count: int, **fields: Any) -> list[Any]:
     return [body(id=str(uuid4()), request_summary=f"run {at}", error="e" * 300, **fields) for at in range(count)]
-
-
-@pytest.fixture
-def client(web: Web, api_key: str) -> Iterator[Client]:
-    with Client(web.url, api_key) as client:
-        yield client
 
 
 def exported(client: Client, **filters: Any) -> bytes:

@@ -11,6 +11,7 @@ import httpx2
 import pytest
 
 from trajectory_sdk import AsyncClient, Client
+from trajectory_sdk.shutdown import flush_all
 from trajectory_sdk.testing import API_KEY, BASE_URL, InMemoryServer
 
 README = Path(__file__).resolve().parents[1] / "README.md"
@@ -22,6 +23,7 @@ def served(server: InMemoryServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     """Clients that are made as the README makes them reach this server; files are written into a directory of the test."""
     monkeypatch.setenv("TRAJECTORY_BASE_URL", BASE_URL)
     monkeypatch.setenv("TRAJECTORY_API_KEY", API_KEY)
+    monkeypatch.setenv("TRAJECTORY_SPOOL_DIR", str(tmp_path / "spool"))
     monkeypatch.chdir(tmp_path)
     bodies: list[dict[str, Any]] = [{"request_summary": "good", "phases": []}, {"phases": []}]
     Path("runs.jsonl").write_text("".join(json.dumps(body) + "\n" for body in bodies))
@@ -43,6 +45,7 @@ def test_there_are_examples_of_both_halves() -> None:
 @pytest.mark.parametrize("at", range(len(EXAMPLES)))
 def test_an_example_runs_alone(at: int, served: InMemoryServer, capsys: pytest.CaptureFixture[str]) -> None:
     exec(compile(EXAMPLES[at], f"README.md, example {at}", "exec"), {"__name__": "__main__"})
+    flush_all()  # as the end of a program does
     assert served.requests or "InMemoryServer" in EXAMPLES[at]
 
 
@@ -67,3 +70,28 @@ def test_what_the_examples_say_they_print(served: InMemoryServer, capsys: pytest
     printed = capsys.readouterr().out
     assert "Add user authentication to the API None" in printed
     assert Path("shop.jsonl").read_text().count("\n") == 1
+
+
+def test_the_pipeline_of_the_readme_is_recorded_as_it_says(served: InMemoryServer) -> None:
+    pipeline = next(example for example in EXAMPLES if "trajectories.run(" in example)
+    exec(compile(pipeline, "README.md", "exec"), {"__name__": "__main__"})
+    flush_all()
+    (run,) = served.records
+    assert [(phase.phase_name, phase.outcome, phase.attempt) for phase in run.phases] == [
+        ("spec", "success", 1),
+        ("design", "skipped", None),
+        ("implement", "success", 1),
+        ("test", "failure", 1),
+        ("implement", "success", 2),
+        ("test", "success", 2),
+    ]
+    assert (run.phases[2].requested_model, run.phases[2].model) == ("large", "small")
+    assert (run.total_cost_usd, run.total_phases, run.phases_skipped, run.tests_passed) == (0.012, 6, 1, True)
+
+
+def test_the_counters_that_the_readme_shows_are_those_that_are_printed(
+    served: InMemoryServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    queue = next(example for example in EXAMPLES if "queue.counters" in example)
+    exec(compile(queue, "README.md", "exec"), {"__name__": "__main__"})
+    assert capsys.readouterr().out.strip() == queue.rpartition("# ")[2].strip()
