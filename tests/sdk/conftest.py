@@ -1,0 +1,49 @@
+"""A site in processes of its own, for all tests of a module, and clients of it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from tests.processes import Site, Web
+from tests.sdk.proxy import CuttingProxy
+from trajectory_sdk import Client
+
+
+@pytest.fixture(scope="module")
+def module_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    site = Site.make(tmp_path_factory.mktemp("sdk") / "site", {})
+    yield site
+    site.close()
+
+
+@pytest.fixture(scope="module")
+def web(module_site: Site) -> Web:
+    """Its web server, with a worker behind it."""
+    module_site.worker()
+    return module_site.web()
+
+
+@pytest.fixture(scope="module")
+def api_key(module_site: Site, web: Web) -> str:
+    """Of a tenant of its own, for everything."""
+    return module_site.manage("create_api_key", "sdk", "--scopes", "record,read,export,admin").strip()
+
+
+@pytest.fixture
+def client(web: Web, api_key: str) -> Iterator[Client]:
+    with Client(web.url, api_key) as client:
+        yield client
+
+
+@pytest.fixture
+def proxy(web: Web) -> Iterator[CuttingProxy]:
+    """Between a client and the web server."""
+    proxy = CuttingProxy(int(web.url.rpartition(":")[2]))
+    thread = threading.Thread(target=proxy.serve, daemon=True)
+    thread.start()
+    yield proxy
+    proxy.close()
+    thread.join()
