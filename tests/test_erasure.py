@@ -29,6 +29,8 @@ from trajectories.tiers.mirror import quarantine
 from trajectories.tiers.redis import REBUILDING
 from trajectories.tiers.redis import redis_tier as tier
 
+pytestmark = pytest.mark.usefixtures("celery_broker")
+
 BOB = "bob"
 MARKER = "a sentence that no other record has"
 

@@ -41,8 +41,9 @@ def clients(db: None) -> tuple[Client, Client]:
 def told(answer: Any, echoed: str | None = None) -> tuple[int, dict[str, str], str]:
     """All that a client is told, but for the value that it sent and what is new each time."""
     content = answer.getvalue() if answer.streaming else answer.content
-    # A length follows from the body, and what must not be cached has the second of its answer.
-    kept = ((name, text) for name, text in answer.items() if name not in ("Content-Length", "Expires"))
+    # A length follows from the body, what must not be cached has the second of its answer, and each answer has an id of its own.
+    own = ("Content-Length", "Expires", "X-Request-Id")
+    kept = ((name, text) for name, text in answer.items() if name not in own)
     headers = {name: _constant(text, echoed) for name, text in kept}
     return answer.status_code, headers, _constant(content.decode(), echoed)
 

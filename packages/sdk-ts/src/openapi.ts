@@ -1299,6 +1299,8 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     /** @description Where keys have limits: what this one may use a minute. */
                     "X-RateLimit-Limit"?: number;
                     /** @description What is left of it. */
@@ -1316,6 +1318,8 @@ export interface operations {
             /** @description The request says something that cannot be accepted; the message names it. */
             400: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1325,6 +1329,8 @@ export interface operations {
             /** @description No API key, or one that is unknown, revoked or expired. */
             401: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1334,6 +1340,8 @@ export interface operations {
             /** @description The API key lacks the scope. */
             403: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1343,6 +1351,8 @@ export interface operations {
             /** @description More than the key may use in a minute, or too many bad keys from this address; Retry-After says when to come again. */
             429: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     /** @description Seconds until it is worth coming again. */
                     "Retry-After"?: number;
                     /** @description Where keys have limits: what this one may use a minute. */
@@ -1362,6 +1372,8 @@ export interface operations {
             /** @description A part that this answer needs is away or busy; Retry-After says when to come again. */
             503: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     /** @description Seconds until it is worth coming again. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
@@ -1394,6 +1406,8 @@ export interface operations {
             /** @description Taken and durable on this host. This host knew the id already; or NDJSON was sent. */
             200: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     /** @description Where keys have limits: what this one may use a minute. */
                     "X-RateLimit-Limit"?: number;
                     /** @description What is left of it. */
@@ -1411,6 +1425,8 @@ export interface operations {
             /** @description Taken and durable on this host. This host had not known the id. */
             201: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     /** @description Where keys have limits: what this one may use a minute. */
                     "X-RateLimit-Limit"?: number;
                     /** @description What is left of it. */
@@ -1428,6 +1444,8 @@ export interface operations {
             /** @description The request says something that cannot be accepted; the message names it. */
             400: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1437,6 +1455,8 @@ export interface operations {
             /** @description No API key, or one that is unknown, revoked or expired. */
             401: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1446,6 +1466,8 @@ export interface operations {
             /** @description The API key lacks the scope. */
             403: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1455,6 +1477,8 @@ export interface operations {
             /** @description The body did not come within the time that it may take; nothing of it was taken. */
             408: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1464,6 +1488,8 @@ export interface operations {
             /** @description The id was deleted, and does not come back. */
             409: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1473,6 +1499,8 @@ export interface operations {
             /** @description A record or the request is too large. */
             413: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1482,6 +1510,8 @@ export interface operations {
             /** @description Another Content-Type than the two, or a Content-Encoding. */
             415: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1491,6 +1521,8 @@ export interface operations {
             /** @description More than the key may use in a minute, or too many bad keys from this address; Retry-After says when to come again. */
             429: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     /** @description Seconds until it is worth coming again. */
                     "Retry-After"?: number;
                     /** @description Where keys have limits: what this one may use a minute. */
@@ -1510,6 +1542,8 @@ export interface operations {
             /** @description A part that this answer needs is away or busy; Retry-After says when to come again. */
             503: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     /** @description Seconds until it is worth coming again. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
@@ -1578,6 +1612,8 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     /** @description Where keys have limits: what this one may use a minute. */
                     "X-RateLimit-Limit"?: number;
                     /** @description What is left of it. */
@@ -1595,6 +1631,8 @@ export interface operations {
             /** @description The request says something that cannot be accepted; the message names it. */
             400: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1604,6 +1642,8 @@ export interface operations {
             /** @description No API key, or one that is unknown, revoked or expired. */
             401: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1613,6 +1653,8 @@ export interface operations {
             /** @description The API key lacks the scope. */
             403: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1622,6 +1664,8 @@ export interface operations {
             /** @description More than the key may use in a minute, or too many bad keys from this address; Retry-After says when to come again. */
             429: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     /** @description Seconds until it is worth coming again. */
                     "Retry-After"?: number;
                     /** @description Where keys have limits: what this one may use a minute. */
@@ -1641,6 +1685,8 @@ export interface operations {
             /** @description A part that this answer needs is away or busy; Retry-After says when to come again. */
             503: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     /** @description Seconds until it is worth coming again. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
@@ -1664,6 +1710,8 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     /** @description Where keys have limits: what this one may use a minute. */
                     "X-RateLimit-Limit"?: number;
                     /** @description What is left of it. */
@@ -1681,6 +1729,8 @@ export interface operations {
             /** @description The request says something that cannot be accepted; the message names it. */
             400: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1690,6 +1740,8 @@ export interface operations {
             /** @description No API key, or one that is unknown, revoked or expired. */
             401: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1699,6 +1751,8 @@ export interface operations {
             /** @description The API key lacks the scope. */
             403: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1708,6 +1762,8 @@ export interface operations {
             /** @description The tenant has no such trajectory. */
             404: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1717,6 +1773,8 @@ export interface operations {
             /** @description More than the key may use in a minute, or too many bad keys from this address; Retry-After says when to come again. */
             429: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     /** @description Seconds until it is worth coming again. */
                     "Retry-After"?: number;
                     /** @description Where keys have limits: what this one may use a minute. */
@@ -1736,6 +1794,8 @@ export interface operations {
             /** @description A part that this answer needs is away or busy; Retry-After says when to come again. */
             503: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     /** @description Seconds until it is worth coming again. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
@@ -1759,6 +1819,8 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     /** @description Where keys have limits: what this one may use a minute. */
                     "X-RateLimit-Limit"?: number;
                     /** @description What is left of it. */
@@ -1776,6 +1838,8 @@ export interface operations {
             /** @description The request says something that cannot be accepted; the message names it. */
             400: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1785,6 +1849,8 @@ export interface operations {
             /** @description No API key, or one that is unknown, revoked or expired. */
             401: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1794,6 +1860,8 @@ export interface operations {
             /** @description The API key lacks the scope. */
             403: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1803,6 +1871,8 @@ export interface operations {
             /** @description The tenant has no such trajectory. */
             404: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1812,6 +1882,8 @@ export interface operations {
             /** @description More than the key may use in a minute, or too many bad keys from this address; Retry-After says when to come again. */
             429: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     /** @description Seconds until it is worth coming again. */
                     "Retry-After"?: number;
                     /** @description Where keys have limits: what this one may use a minute. */
@@ -1831,6 +1903,8 @@ export interface operations {
             /** @description A part that this answer needs is away or busy; Retry-After says when to come again. */
             503: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     /** @description Seconds until it is worth coming again. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
@@ -1899,6 +1973,8 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     /** @description Where keys have limits: what this one may use a minute. */
                     "X-RateLimit-Limit"?: number;
                     /** @description What is left of it. */
@@ -1916,6 +1992,8 @@ export interface operations {
             /** @description The request says something that cannot be accepted; the message names it. */
             400: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1925,6 +2003,8 @@ export interface operations {
             /** @description No API key, or one that is unknown, revoked or expired. */
             401: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1934,6 +2014,8 @@ export interface operations {
             /** @description The API key lacks the scope. */
             403: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1943,6 +2025,8 @@ export interface operations {
             /** @description More than the key may use in a minute, or too many bad keys from this address; Retry-After says when to come again. */
             429: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     /** @description Seconds until it is worth coming again. */
                     "Retry-After"?: number;
                     /** @description Where keys have limits: what this one may use a minute. */
@@ -1962,6 +2046,8 @@ export interface operations {
             /** @description A part that this answer needs is away or busy; Retry-After says when to come again. */
             503: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     /** @description Seconds until it is worth coming again. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
@@ -2026,6 +2112,8 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     /** @description Where keys have limits: what this one may use a minute. */
                     "X-RateLimit-Limit"?: number;
                     /** @description What is left of it. */
@@ -2043,6 +2131,8 @@ export interface operations {
             /** @description The request says something that cannot be accepted; the message names it. */
             400: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2052,6 +2142,8 @@ export interface operations {
             /** @description No API key, or one that is unknown, revoked or expired. */
             401: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2061,6 +2153,8 @@ export interface operations {
             /** @description The API key lacks the scope. */
             403: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2070,6 +2164,8 @@ export interface operations {
             /** @description More than the key may use in a minute, or too many bad keys from this address; Retry-After says when to come again. */
             429: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     /** @description Seconds until it is worth coming again. */
                     "Retry-After"?: number;
                     /** @description Where keys have limits: what this one may use a minute. */
@@ -2089,6 +2185,8 @@ export interface operations {
             /** @description A part that this answer needs is away or busy; Retry-After says when to come again. */
             503: {
                 headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
                     /** @description Seconds until it is worth coming again. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
