@@ -46,7 +46,7 @@ def trajectory() -> None:
 )
 @connection_options
 @click.pass_context
-def record(ctx: click.Context, file: str, *, is_ndjson: bool, is_json: bool, **connection: Any) -> None:
+def record(ctx: click.Context, /, file: str, *, is_ndjson: bool, is_json: bool, **connection: Any) -> None:
     """Record the JSON body in FILE, or each line of NDJSON; - is stdin.
 
     Writes the id, or of NDJSON a line for each line. A line that is refused holds up no other. A body with an id can be
@@ -69,7 +69,7 @@ def record(ctx: click.Context, file: str, *, is_ndjson: bool, is_json: bool, **c
 @filter_options
 @connection_options
 @click.pass_context
-def list_(ctx: click.Context, *, limit: int, is_json: bool, **options: Any) -> None:
+def list_(ctx: click.Context, /, *, limit: int, is_json: bool, **options: Any) -> None:
     """Show records, newest first. With --json a record on each line."""
     connection, filters = _split(options)
     # One more than is shown tells whether there are more.
@@ -85,7 +85,7 @@ def list_(ctx: click.Context, *, limit: int, is_json: bool, **options: Any) -> N
 @click.argument("id", type=click.UUID)
 @connection_options
 @click.pass_context
-def show(ctx: click.Context, id: UUID, *, is_json: bool, **connection: Any) -> None:  # noqa: A002  the name in the API
+def show(ctx: click.Context, /, id: UUID, *, is_json: bool, **connection: Any) -> None:  # noqa: A002  the name in the API
     """Show the record ID and its phases."""
     found = connected(ctx, connection).trajectories.retrieve(id)
     _write([_json(found)] if is_json else views.record(found))
@@ -95,7 +95,7 @@ def show(ctx: click.Context, id: UUID, *, is_json: bool, **connection: Any) -> N
 @filter_options
 @connection_options
 @click.pass_context
-def stats(ctx: click.Context, *, is_json: bool, **options: Any) -> None:
+def stats(ctx: click.Context, /, *, is_json: bool, **options: Any) -> None:
     """Totals, and success rate, cost and value by phase, model and selection method.
 
     WILSON LOW is the lower bound of the success rate's 95 % interval, VALUE/USD that bound over (mean cost + 0.001 USD).
@@ -119,6 +119,7 @@ def stats(ctx: click.Context, *, is_json: bool, **options: Any) -> None:
 @click.pass_context
 def export(
     ctx: click.Context,
+    /,
     *,
     output: str,
     after: UUID | None,
@@ -139,7 +140,8 @@ def export(
     client = connected(ctx, connection)
     target: Any = click.get_binary_stream("stdout") if output == "-" else output
     is_shown = sys.stderr.isatty() and not no_progress
-    with progress_of(client, after, filters) if is_shown else nullcontext() as report:
+    bar = progress_of(client, after, filters) if is_shown else nullcontext(None)
+    with bar as report:
         exported = client.trajectories.export_jsonl(target, progress=report, resume=resume, after=after, **filters)
     if is_json:
         click.echo(json_text(asdict(exported) | {"cursor": exported.cursor and str(exported.cursor)}))

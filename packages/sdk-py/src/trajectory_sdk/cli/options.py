@@ -16,7 +16,7 @@ C = TypeVar("C", bound=Callable[..., Any])
 
 _NUMBER = click.FloatRange(min=0)
 _TIME = "an RFC 3339 time with an offset, such as 2026-01-05T23:58:46Z"
-FILTERS: Mapping[str, tuple[click.ParamType | type, str]] = {
+FILTERS: Mapping[str, tuple[click.ParamType[Any] | type, str]] = {
     "project": (str, "Exactly this project."),
     "source": (str, "Exactly this orchestrator."),
     "request_type": (str, "Exactly this type of request."),
@@ -49,7 +49,7 @@ def flag(name: str) -> str:
 
 def filter_options(command: C) -> C:
     """The command takes each of FILTERS; as an argument, what was not given is None."""
-    for name, (kind, text) in reversed(FILTERS.items()):
+    for name, (kind, text) in reversed(list(FILTERS.items())):
         written = f"{flag(name)}/--no{flag(name)[1:]}" if kind is bool else flag(name)
         metavar = None if isinstance(kind, click.Choice) or kind is bool else "NUMBER" if kind is _NUMBER else "TEXT"
         command = click.option(written, name, type=kind, default=None, help=text, metavar=metavar)(command)

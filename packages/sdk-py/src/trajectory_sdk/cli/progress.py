@@ -28,7 +28,7 @@ def progress_of(
     with click.progressbar(
         iterable, length=total, label=_LABEL, show_pos=True, item_show_func=_resumed, file=sys.stderr
     ) as bar:
-        yield lambda progress: bar.update(progress.count - bar.pos, progress)  # type: ignore[arg-type]
+        yield lambda progress: bar.update(progress.count - bar.pos, progress)
 
 
 def _total(client: Client, filters: Mapping[str, Any]) -> int | None:

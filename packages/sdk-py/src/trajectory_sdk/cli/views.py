@@ -85,7 +85,7 @@ def results(lines: Iterable[Mapping[str, Any]]) -> Iterable[str]:
 
 
 def stats(found: Stats) -> Iterator[str]:
-    """Totals, then phase × model × selection method."""
+    """Totals, then a line for each phase, model and selection method."""
     yield from _totals(found).lines()
     yield ""
     table = Table(("PHASE", "MODEL", "METHOD", ">N", ">SUCCESS", ">WILSON LOW", ">SKIPPED", ">MEAN USD", ">VALUE/USD"))
