@@ -32,6 +32,8 @@ _SENT = ("Trajectory",)
 _NAMED = {"date-time": "Time", "uuid": "Id"}
 _NOT_FILTERS = ("cursor", "limit")
 _CONSTRAINTS = ("pattern", "maxLength", "maxItems", "maximum", "minimum", "title", "additionalProperties")
+_WORDING = ("title", "additionalProperties")
+"""Of no use where the base class forbids what is unknown; titles would become names of types."""
 _OPTIONS = [
     "--input-file-type=openapi",
     "--target-python-version=3.11",
@@ -51,6 +53,13 @@ _OF_MODELS = [
     "--output-datetime-class=AwareDatetime",
     "--custom-file-header=# Made by packages/sdk-py/generate.py from docs/openapi.json.\n"
     '"""What the server answers with. Unknown fields are kept; unknown values of known fields are, too."""',
+]
+_OF_CONTRACT = [
+    "--output-model-type=pydantic_v2.BaseModel",
+    "--output-datetime-class=AwareDatetime",
+    "--base-class=trajectory_sdk.testing.body.Body",
+    "--custom-file-header=# Made by packages/sdk-py/generate.py from docs/openapi.json.\n"
+    '"""What the server takes, with its bounds: for the server of the tests, which refuses what the real one would."""',
 ]
 _OF_PARAMS = [
     "--output-model-type=typing.TypedDict",
@@ -80,6 +89,12 @@ def params(document: dict[str, Any]) -> str:
     return _generated({name: _sent(schema) for name, schema in schemas.items()} | named, _OF_PARAMS)
 
 
+def contract(document: dict[str, Any]) -> str:
+    """The text of testing/contract.py."""
+    schemas = _reachable(document["components"]["schemas"], _SENT)
+    return _generated({name: _plain(schema, _bare, without=_WORDING) for name, schema in schemas.items()}, _OF_CONTRACT)
+
+
 def _reachable(schemas: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     """These schemas and all that they refer to, in the document's order."""
     found: set[str] = set()
@@ -99,18 +114,18 @@ def _references(value: Any) -> list[str]:
     return [reference for item in value for reference in _references(item)] if isinstance(value, list) else []
 
 
-def _plain(value: Any, change: Any) -> Any:
-    """Without constraints, and with ``change`` applied to every schema; names of properties are no keywords."""
+def _plain(value: Any, change: Any, *, without: tuple[str, ...] = _CONSTRAINTS) -> Any:
+    """Without these keywords, and with ``change`` applied to every schema; names of properties are no keywords."""
     if isinstance(value, list):
-        return [_plain(item, change) for item in value]
+        return [_plain(item, change, without=without) for item in value]
     if not isinstance(value, dict):
         return value
     kept = {
-        key: {name: _plain(schema, change) for name, schema in item.items()}
+        key: {name: _plain(schema, change, without=without) for name, schema in item.items()}
         if key == "properties"
-        else _plain(item, change)
+        else _plain(item, change, without=without)
         for key, item in value.items()
-        if key not in _CONSTRAINTS or (key == "additionalProperties" and isinstance(item, dict))
+        if key not in without or (key == "additionalProperties" and isinstance(item, dict))
     }
     return change(kept)
 
@@ -134,6 +149,14 @@ def _sent(schema: dict[str, Any]) -> Any:
         return rest | {"$ref": f"#/components/schemas/{named}"}
 
     return _plain(schema, change)
+
+
+def _bare(schema: dict[str, Any]) -> dict[str, Any]:
+    """What may be null is optional, and None: said on the type itself, bounds do not become types of their own."""
+    inner, *others = schema.get("anyOf", [{}])
+    if others != [{"type": "null"}]:
+        return schema
+    return {key: item for key, item in schema.items() if key not in ("anyOf", "default")} | inner
 
 
 def _generated(schemas: dict[str, Any], options: list[str]) -> str:
@@ -169,7 +192,7 @@ def _formatted(text: str) -> str:
 
 def main() -> int:
     document = json.loads(DOCUMENT.read_text())
-    texts = {"models.py": models(document), "params.py": params(document)}
+    texts = {"models.py": models(document), "params.py": params(document), "testing/contract.py": contract(document)}
     if "--check" not in sys.argv:
         for name, text in texts.items():
             (PACKAGE / name).write_text(text)

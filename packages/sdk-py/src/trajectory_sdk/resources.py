@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Unpack, cast
+from typing import TYPE_CHECKING, Any, Literal, Unpack, cast, overload
 
-from trajectory_sdk import listing, recording
+from trajectory_sdk import exporting, listing, recording
 from trajectory_sdk.config import Config
 from trajectory_sdk.drive import AsyncDriver, Driver
-from trajectory_sdk.flow import PATH, call_for, one_path, request
-from trajectory_sdk.models import Stats, StoredTrajectory, TrajectoryPage
+from trajectory_sdk.exporting import Report
+from trajectory_sdk.flow import PATH, Flow, call_for, one_path, request
+from trajectory_sdk.models import (
+    DeletedTrajectories,
+    DeletedTrajectory,
+    MatchingTrajectories,
+    Stats,
+    StoredTrajectory,
+    TrajectoryPage,
+)
 from trajectory_sdk.params import Filters
-from trajectory_sdk.recorded import RecordedMany
+from trajectory_sdk.recorded import Exported, RecordedMany
 from trajectory_sdk.recording import MAX_BYTES, MAX_LINES, AnyTrajectory
+from trajectory_sdk.target import Writable, target_of
 from trajectory_sdk.values import Id
 
 if TYPE_CHECKING:
@@ -116,6 +126,85 @@ class Trajectories:
             call_for(self._config, request(self._config, "GET", f"{PATH}/stats", cast(Any, filters)), Stats)
         )
 
+    def iter_export(
+        self, *, after: Id | None = None, progress: Report | None = None, **filters: Unpack[Filters]
+    ) -> Iterator[StoredTrajectory]:
+        """Every trajectory that the filters find, in the order in which the archive first got them.
+
+        After a cut it goes on by itself. Count and hash are verified at the end of each response: what was given out before
+        an ``ExportBrokenError`` is not to be trusted.
+
+        Args:
+            after: the id of a record; the export goes on behind it.
+            progress: called with an ``ExportProgress`` now and then.
+
+        Raises:
+            ExportBrokenError: what arrived is not what the server says that it sent.
+        """
+        flow = exporting.records(self._config, cast(Any, filters), after, progress)
+        return (record for records in self._driver.iterate(flow) for record in records)
+
+    def export_jsonl(
+        self,
+        path_or_file: str | os.PathLike[str] | Writable,
+        *,
+        progress: Report | None = None,
+        resume: bool = True,
+        after: Id | None = None,
+        **filters: Unpack[Filters],
+    ) -> Exported:
+        """Every trajectory that the filters find, a line each, into a file.
+
+        Given a path, the file appears under its name once it is complete, in place of one that was there. Until then it grows
+        beside it, as ``NAME.….part``.
+
+        Args:
+            path_or_file: a path, or a file that takes bytes.
+            progress: called with an ``ExportProgress`` now and then.
+            resume: go on with the part that an earlier call with the same filters has left, if there is one.
+            after: the id of a record, such as ``cursor`` of an earlier export; only what is behind it is exported.
+
+        Returns:
+            Count and SHA-256 of the whole file, and the id to go on behind another time.
+
+        Raises:
+            ExportBrokenError: what arrived is not what the server says that it sent.
+            OSError: the file cannot be written.
+        """
+        target = target_of(path_or_file, marks=_marks(self._config, after, filters), is_resumed=resume)
+        return self._driver.run(exporting.to_target(self._config, cast(Any, filters), target, after, progress))
+
+    def delete(self, id: Id) -> DeletedTrajectory:  # noqa: A002  the name in the API
+        """Delete one trajectory for good; its id is not taken again. Needs a key with the scope admin.
+
+        Raises:
+            NotFoundError: 404.
+        """
+        return self._driver.run(
+            call_for(self._config, request(self._config, "DELETE", one_path(id)), DeletedTrajectory)
+        )
+
+    @overload
+    def delete_matching(self, *, dry_run: Literal[True], **filters: Unpack[Filters]) -> MatchingTrajectories: ...
+
+    @overload
+    def delete_matching(
+        self, *, dry_run: Literal[False] = False, token: str, **filters: Unpack[Filters]
+    ) -> DeletedTrajectories: ...
+
+    def delete_matching(
+        self, *, dry_run: bool = False, token: str | None = None, **filters: Unpack[Filters]
+    ) -> MatchingTrajectories | DeletedTrajectories:
+        """Delete all that the filters find, for good: first a dry run, which counts, then with its ``token`` and the same filters.
+
+        One call deletes so many at most; while ``has_more`` is true, the same call again goes on. Needs the scope admin.
+        """
+        query = {**filters, "dry_run": 1 if dry_run else None, "token": token}
+        sent = request(self._config, "DELETE", PATH, query)
+        if dry_run:
+            return self._driver.run(call_for(self._config, sent, MatchingTrajectories))
+        return self._driver.run(call_for(self._config, sent, DeletedTrajectories))
+
 
 class AsyncTrajectories:
     """Record, list, retrieve, stats, export, delete. Each may raise an ``APIConnectionError`` or an ``APIStatusError``."""
@@ -157,3 +246,56 @@ class AsyncTrajectories:
         return await self._driver.run(
             call_for(self._config, request(self._config, "GET", f"{PATH}/stats", cast(Any, filters)), Stats)
         )
+
+    def iter_export(
+        self, *, after: Id | None = None, progress: Report | None = None, **filters: Unpack[Filters]
+    ) -> AsyncIterator[StoredTrajectory]:
+        """As ``Trajectories.iter_export``."""
+        flow = exporting.records(self._config, cast(Any, filters), after, progress)
+        return self._flat(flow)
+
+    async def export_jsonl(
+        self,
+        path_or_file: str | os.PathLike[str] | Writable,
+        *,
+        progress: Report | None = None,
+        resume: bool = True,
+        after: Id | None = None,
+        **filters: Unpack[Filters],
+    ) -> Exported:
+        """As ``Trajectories.export_jsonl``."""
+        target = target_of(path_or_file, marks=_marks(self._config, after, filters), is_resumed=resume)
+        return await self._driver.run(exporting.to_target(self._config, cast(Any, filters), target, after, progress))
+
+    async def delete(self, id: Id) -> DeletedTrajectory:  # noqa: A002  the name in the API
+        """As ``Trajectories.delete``."""
+        return await self._driver.run(
+            call_for(self._config, request(self._config, "DELETE", one_path(id)), DeletedTrajectory)
+        )
+
+    @overload
+    async def delete_matching(self, *, dry_run: Literal[True], **filters: Unpack[Filters]) -> MatchingTrajectories: ...
+
+    @overload
+    async def delete_matching(
+        self, *, dry_run: Literal[False] = False, token: str, **filters: Unpack[Filters]
+    ) -> DeletedTrajectories: ...
+
+    async def delete_matching(
+        self, *, dry_run: bool = False, token: str | None = None, **filters: Unpack[Filters]
+    ) -> MatchingTrajectories | DeletedTrajectories:
+        """As ``Trajectories.delete_matching``."""
+        query = {**filters, "dry_run": 1 if dry_run else None, "token": token}
+        sent = request(self._config, "DELETE", PATH, query)
+        if dry_run:
+            return await self._driver.run(call_for(self._config, sent, MatchingTrajectories))
+        return await self._driver.run(call_for(self._config, sent, DeletedTrajectories))
+
+    async def _flat(self, flow: Flow[None]) -> AsyncIterator[StoredTrajectory]:
+        async for records in self._driver.iterate(flow):
+            for record in records:
+                yield record
+
+
+def _marks(config: Config, after: Id | None, filters: Filters) -> dict[str, object]:
+    return {**filters, "base_url": config.base_url, "after": after}

@@ -1,0 +1,227 @@
+"""Exports: a stream of lines that goes on by itself after a cut, and says at its end whether all of it arrived.
+
+An end line speaks of the lines of its own response, so each response is held against its own. One that was cut has none: its
+complete lines count, and the next response goes on right behind the last of them, in an order that never changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import Any, Final, TypeAlias
+from uuid import UUID
+
+from pydantic import ValidationError
+
+from trajectory_sdk.config import Config
+from trajectory_sdk.errors import APIConnectionError, APIStatusError, BadRequestError, ExportBrokenError
+from trajectory_sdk.flow import PATH, Block, Close, Emit, Flow, Open, Read, Step, error_of, request, wait_or_raise
+from trajectory_sdk.models import StoredTrajectory
+from trajectory_sdk.recorded import Exported, ExportProgress
+from trajectory_sdk.target import Target, id_of
+from trajectory_sdk.values import Id
+
+MAX_REMEMBERED: Final = 1_000
+"""Ids of the last lines: where the last one is deleted meanwhile, an export goes on behind one before it."""
+MAX_LINE_BYTES: Final = 64 * 1024 * 1024
+"""More than any record may have; what is longer has no end, and must not fill the memory."""
+_END: Final = b'{"end":'
+Report: TypeAlias = Callable[[ExportProgress], object]
+
+
+@dataclass(slots=True)
+class Progress:
+    """What has arrived so far, over all responses."""
+
+    digest: Any = field(default_factory=hashlib.sha256)
+    count: int = 0
+    size: int = 0
+    resumed: int = 0
+    ids: deque[UUID] = field(default_factory=lambda: deque(maxlen=MAX_REMEMBERED))
+
+    def add(self, id_: UUID, line: bytes) -> None:
+        self.digest.update(line)
+        self.count += 1
+        self.size += len(line)
+        self.ids.append(id_)
+
+    @property
+    def max_back(self) -> int:
+        """How many lines before the last an export can go on: to the beginning, or to the oldest line that is remembered."""
+        return len(self.ids) - (self.count > len(self.ids))
+
+    def id_before(self, back: int, start: UUID | None) -> UUID | None:
+        """The id of the line ``back`` lines before the last; ``start`` before the first."""
+        return self.ids[-1 - back] if back < len(self.ids) else start
+
+    def last(self, back: int) -> set[UUID]:
+        """The ids of the last ``back`` lines."""
+        return set(islice(reversed(self.ids), back))
+
+    def report_to(self, report: Report | None) -> None:
+        if report is not None:
+            report(ExportProgress(self.count, self.size, self.resumed))
+
+
+class Response:
+    """The lines of one response: split, counted and hashed, and held against its end line."""
+
+    def __init__(self, known: set[UUID]) -> None:
+        """``known``: ids that arrived before and may come again; they are counted here, and not given out."""
+        self._known = known
+        self._digest = hashlib.sha256()
+        self._count = 0
+        self._rest = bytearray()
+        self.cursor: UUID | None = None
+        self.is_ended = False
+
+    def lines(self, chunk: bytes) -> list[tuple[UUID, bytes]]:
+        """The lines that ``chunk`` completes, less those that are known.
+
+        Raises:
+            ExportBrokenError: a line is none of an export, or the end line does not agree with the lines.
+        """
+        complete, newline, rest = chunk.rpartition(b"\n")
+        if not newline:
+            self._rest += chunk
+            if len(self._rest) > MAX_LINE_BYTES:
+                raise ExportBrokenError(f"A line of the export is longer than {MAX_LINE_BYTES} bytes.")
+            return []
+        data = bytes(self._rest) + complete
+        self._rest = bytearray(rest)
+        fresh = (self._taken(line + b"\n") for line in data.split(b"\n"))
+        return [line for line in fresh if line is not None]
+
+    def _taken(self, line: bytes) -> tuple[UUID, bytes] | None:
+        if self.is_ended:
+            raise ExportBrokenError("The export has lines behind its end line.")
+        if line.startswith(_END):
+            self._expect_agreement(line)
+            self.is_ended = True
+            return None
+        id_ = id_of(line)
+        self._digest.update(line)
+        self._count += 1
+        self.cursor = id_
+        return None if id_ in self._known else (id_, line)
+
+    def _expect_agreement(self, line: bytes) -> None:
+        try:
+            end = json.loads(line)["end"]
+            said = end["count"], end["sha256"]
+        except (ValueError, KeyError, TypeError):
+            raise ExportBrokenError("The end line of the export cannot be read.") from None
+        found = self._count, self._digest.hexdigest()
+        if said != found:
+            raise ExportBrokenError(
+                f"The export does not agree with its end line: {found[0]} lines with SHA-256 {found[1]} arrived,"
+                f" {said[0]} with {said[1]} were sent."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Sink:
+    """What is done with lines: ``step`` makes the step that takes them, ``report`` is told how far it is."""
+
+    step: Callable[[list[bytes]], Step]
+    report: Report | None
+
+
+def lines(
+    config: Config, query: Mapping[str, object], start: UUID | None, progress: Progress, sink: Sink
+) -> Flow[None]:
+    """All lines behind ``start``.
+
+    Args:
+        progress: what the caller has already; it goes on from there, and is kept up to date.
+
+    Raises:
+        ExportBrokenError: what arrived is not what was sent.
+        APIConnectionError, APIStatusError: it did not get further, as often as ``max_retries`` says.
+    """
+    failed, back = 0, 0
+    while True:
+        before = progress.count
+        error = yield from _response(config, {**query, "end": 1}, start, back, progress, sink)
+        if error is None:
+            return
+        if progress.count > before:
+            failed, back = 0, 0
+        if _is_lost(error) and back < progress.max_back:
+            back = min(progress.max_back, back * 2 or 1)
+            continue
+        yield from wait_or_raise(config, error, failed)
+        failed += 1
+        progress.resumed += 1 if progress.count else 0
+
+
+def _is_lost(error: APIConnectionError | APIStatusError) -> bool:
+    """Whether the record to go on behind is not there any more."""
+    return isinstance(error, BadRequestError) and error.code == "invalid_cursor"
+
+
+def _response(
+    config: Config, query: Mapping[str, object], start: UUID | None, back: int, progress: Progress, sink: Sink
+) -> Flow[APIConnectionError | APIStatusError | None]:
+    """One response, from ``back`` lines before the last: None if it came to its end, else what it broke off with."""
+    sent = request(config, "GET", f"{PATH}/export", {**query, "after": progress.id_before(back, start)})
+    error = error_of((yield Open(sent)), sent)
+    if error is not None:
+        return error
+    response = Response(progress.last(back))
+    while (chunk := (yield Read())) is not None:
+        if isinstance(chunk, APIConnectionError):
+            return chunk
+        fresh = response.lines(chunk)
+        for id_, line in fresh:
+            progress.add(id_, line)
+        if fresh:
+            yield sink.step([line for _, line in fresh])
+            progress.report_to(sink.report)
+    yield Close()
+    if response.is_ended:
+        return None
+    return APIConnectionError("The export broke off before its end line.", request_id=sent.request_id)
+
+
+def records(config: Config, query: Mapping[str, object], after: Id | None, report: Report | None) -> Flow[None]:
+    """Emits lists of ``StoredTrajectory``."""
+    sink = Sink(lambda lines: Emit([_record(line) for line in lines]), report)
+    yield from lines(config, query, _start(after), Progress(), sink)
+
+
+def to_target(
+    config: Config, query: Mapping[str, object], target: Target, after: Id | None, report: Report | None
+) -> Flow[Exported]:
+    """All lines into ``target``, behind those that it has from an export that was broken off."""
+    progress, start = Progress(), _start(after)
+    try:
+        while kept := (yield Block(target.kept)):
+            for line in kept:
+                progress.add(id_of(line), line)
+        progress.report_to(report)
+        sink = Sink(lambda lines: Block(partial(target.write, lines)), report)
+        yield from lines(config, query, start, progress, sink)
+        yield Block(target.finish)
+    except ExportBrokenError:
+        target.discard()
+        raise
+    finally:
+        target.close()
+    return Exported(progress.count, progress.digest.hexdigest(), progress.id_before(0, start))
+
+
+def _start(after: Id | None) -> UUID | None:
+    return after if after is None or isinstance(after, UUID) else UUID(after)
+
+
+def _record(line: bytes) -> StoredTrajectory:
+    try:
+        return StoredTrajectory.model_validate_json(line)
+    except ValidationError:
+        raise ExportBrokenError("A line of the export is no trajectory.") from None

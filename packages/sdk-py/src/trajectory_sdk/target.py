@@ -1,0 +1,163 @@
+"""Where the lines of an export go."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+from collections.abc import Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Protocol, cast
+from uuid import UUID
+
+from trajectory_sdk.errors import ExportBrokenError
+from trajectory_sdk.values import json_value
+
+_ID: Final = re.compile(rb'\{"id":"([0-9a-fA-F-]{36})"')
+_KEPT_LINES: Final = 1_000
+
+
+class Writable(Protocol):
+    """A file that takes bytes."""
+
+    def write(self, data: bytes, /) -> object: ...
+
+
+class Target(Protocol):
+    """Takes lines. Its methods may block."""
+
+    def kept(self) -> list[bytes]:
+        """The next lines that are there already, from an export that was broken off; empty behind the last of them."""
+
+    def write(self, lines: list[bytes]) -> None:
+        """Add lines behind those that are there."""
+
+    def finish(self) -> None:
+        """All lines have come, and were verified."""
+
+    def discard(self) -> None:
+        """What has come is not to be trusted."""
+
+    def close(self) -> None:
+        """No more comes, whether or not all has."""
+
+
+class FileTarget:
+    """A file of the caller's, who opens and closes it."""
+
+    def __init__(self, file: Writable) -> None:
+        if isinstance(cast(object, file), io.TextIOBase):
+            raise TypeError("An export is bytes: open the file in binary mode")
+        self._file = file
+
+    def kept(self) -> list[bytes]:
+        return []
+
+    def write(self, lines: list[bytes]) -> None:
+        self._file.write(b"".join(lines))
+
+    def finish(self) -> None:
+        if isinstance(self._file, io.IOBase):
+            self._file.flush()
+
+    def discard(self) -> None:
+        """It is the caller's, who is told."""
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
+class PathTarget:
+    """A file that appears under its name when it is complete."""
+
+    def __init__(self, path: Path, part: Path, *, is_resumed: bool) -> None:
+        self._path = path
+        self._part = part
+        self._is_resumed = is_resumed
+        self._file: BinaryIO | None = None
+        self._good_bytes = 0
+        self._is_read = False
+
+    def kept(self) -> list[bytes]:
+        if self._file is None:
+            is_there = self._is_resumed and self._part.exists()
+            self._file = self._part.open("r+b" if is_there else "w+b")
+        lines: list[bytes] = []
+        for line in islice(self._file, 0 if self._is_read else _KEPT_LINES):
+            if not _is_whole(line):
+                self._is_read = True
+                break
+            self._good_bytes += len(line)
+            lines.append(line)
+        if not lines:
+            # What a process wrote last before it was killed may be half a line.
+            self._file.seek(self._good_bytes)
+            self._file.truncate()
+        return lines
+
+    def write(self, lines: list[bytes]) -> None:
+        self._opened().write(b"".join(lines))
+
+    def finish(self) -> None:
+        file = self._opened()
+        file.flush()
+        os.fsync(file.fileno())
+        file.close()
+        self._part.replace(self._path)
+
+    def discard(self) -> None:
+        self.close()
+        self._part.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def _opened(self) -> BinaryIO:
+        if self._file is None:
+            raise ValueError("what is there already was not asked for")
+        return self._file
+
+
+def target_of(
+    path_or_file: str | os.PathLike[str] | Writable, *, marks: Mapping[str, object], is_resumed: bool
+) -> Target:
+    """The target for a path or a file.
+
+    Args:
+        marks: what decides which lines come. It is in the name of the part, so that no part is gone on with by another export.
+    """
+    if not isinstance(path_or_file, str | os.PathLike):
+        return FileTarget(path_or_file)
+    path = Path(path_or_file)
+    text = json.dumps({name: _text(value) for name, value in marks.items()}, sort_keys=True)
+    mark = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return PathTarget(path, path.with_name(f"{path.name}.{mark}.part"), is_resumed=is_resumed)
+
+
+def _text(value: object) -> Any:
+    return None if value is None else json_value(value)
+
+
+def id_of(line: bytes) -> UUID:
+    """The id of the record on a line.
+
+    Raises:
+        ExportBrokenError: there is no record on it.
+    """
+    found = _ID.match(line)
+    try:
+        return UUID(found[1].decode() if found else json.loads(line)["id"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ExportBrokenError("A line of the export is no trajectory; is base_url right?") from None
+
+
+def _is_whole(line: bytes) -> bool:
+    try:
+        id_of(line)
+    except ExportBrokenError:
+        return False
+    return line.endswith(b"}\n")

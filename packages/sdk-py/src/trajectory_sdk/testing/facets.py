@@ -1,0 +1,268 @@
+"""What filters and stats look at in a trajectory, and the filters, by the store's rules."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+
+NANO_USD: Final = 1_000_000_000
+OUTCOMES: Final = ("success", "failure", "partial", "unknown")
+PHASE_OUTCOMES: Final = ("success", "failure", "partial", "skipped", "unknown")
+SELECTION_METHODS: Final = {
+    "thompson": "thompson-sampling",
+    "thompson-sampling": "thompson-sampling",
+    "pattern": "pattern-recommendation",
+    "pattern-recommendation": "pattern-recommendation",
+    "explicit": "explicit",
+}
+_PHASE_ALIASES: Final = {
+    "architecture": "design",
+    "implementation": "implement",
+    "code": "implement",
+    "verify": "test",
+    "verification": "test",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseFacets:
+    phase: str
+    model: str | None
+    selection_method: str | None
+    agent: str | None
+    tools: tuple[str, ...]
+    outcome: str
+    cost_nano_usd: int | None
+    duration_us: int | None
+    input_tokens: int | None
+    output_tokens: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Facets:
+    """Of one trajectory; given values stand, else they are derived from the phases; unknown is None."""
+
+    recorded_at_us: int
+    summary: str
+    request_type: str | None
+    source: str | None
+    project: str | None
+    outcome: str
+    build_passed: bool | None
+    tests_passed: bool | None
+    tags: tuple[str, ...]
+    started_at_us: int | None
+    cost_nano_usd: int | None
+    duration_us: int | None
+    input_tokens: int | None
+    output_tokens: int | None
+    tokens: int | None
+    phases: tuple[PhaseFacets, ...]
+
+
+def facets_of(fields: Mapping[str, Any], recorded_at_us: int) -> Facets:
+    """The facets of a canonical body."""
+    phases = tuple(_phase(phase) for phase in fields["phases"])
+    cost, duration = _scaled(fields.get("total_cost_usd"), NANO_USD), _scaled(fields.get("total_duration_ms"), 1000)
+    input_tokens = _sum(phase.input_tokens for phase in phases)
+    output_tokens = _sum(phase.output_tokens for phase in phases)
+    started_at = fields.get("started_at")
+    return Facets(
+        recorded_at_us=recorded_at_us,
+        summary=_folded(fields["request_summary"]),
+        request_type=fields.get("request_type"),
+        source=fields.get("source"),
+        project=fields.get("project"),
+        outcome=fields.get("outcome") or _outcome(fields, phases),
+        build_passed=fields.get("build_passed"),
+        tests_passed=fields.get("tests_passed"),
+        tags=tuple(fields.get("tags", ())),
+        started_at_us=None if started_at is None else epoch_us(datetime.fromisoformat(started_at)),
+        cost_nano_usd=_sum(phase.cost_nano_usd for phase in phases) if cost is None else cost,
+        duration_us=_sum(phase.duration_us for phase in phases) if duration is None else duration,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        tokens=_sum((input_tokens, output_tokens)),
+        phases=phases,
+    )
+
+
+def selection_method(value: str) -> str:
+    """The one word for a way to pick a model; other words are kept."""
+    return SELECTION_METHODS.get(value.casefold().replace("_", "-"), value)
+
+
+def epoch_us(at: datetime) -> int:
+    """Microseconds since 1970, exact."""
+    delta = at - datetime(1970, 1, 1, tzinfo=UTC)
+    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+
+
+def _phase(fields: Mapping[str, Any]) -> PhaseFacets:
+    return PhaseFacets(
+        phase=_group(fields["phase_name"]),
+        model=fields.get("model"),
+        selection_method=fields.get("model_selection_method"),
+        agent=fields.get("agent"),
+        tools=tuple(fields.get("tools_used", ())),
+        outcome=fields.get("outcome", "unknown"),
+        cost_nano_usd=_scaled(fields.get("cost_usd"), NANO_USD),
+        duration_us=_scaled(fields.get("duration_ms"), 1000),
+        input_tokens=fields.get("input_tokens"),
+        output_tokens=fields.get("output_tokens"),
+    )
+
+
+def _outcome(fields: Mapping[str, Any], phases: tuple[PhaseFacets, ...]) -> str:
+    """Of each phase its last attempt counts."""
+    last = {phase.phase: phase.outcome for phase in phases}
+    ran = [outcome for outcome in last.values() if outcome != "skipped"]
+    if fields.get("build_passed") is False or fields.get("tests_passed") is False or "failure" in ran:
+        return "failure"
+    return "success" if ran and all(outcome == "success" for outcome in ran) else "unknown"
+
+
+def _group(name: str) -> str:
+    key = name.strip().casefold()
+    return _PHASE_ALIASES.get(key, key)
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+
+
+def _scaled(value: float | None, by: int) -> int | None:
+    return None if value is None else round(value * by)
+
+
+def _sum(values: Iterable[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+# Filters: each reads its text, and says whether facets hold it.
+
+Holds = Callable[[Any], bool]
+
+
+def _equal(column: str, read: Callable[[str], Any] = str) -> Callable[[str], Holds]:
+    return lambda text: _compared(column, read(text), lambda actual, value: bool(actual == value))
+
+
+def _has(column: str) -> Callable[[str], Holds]:
+    return lambda text: lambda facets: text in getattr(facets, column)
+
+
+def _at_least(column: str, read: Callable[[str], int]) -> Callable[[str], Holds]:
+    return lambda text: _compared(column, read(text), lambda actual, value: bool(actual >= value))
+
+
+def _at_most(column: str, read: Callable[[str], int]) -> Callable[[str], Holds]:
+    return lambda text: _compared(column, read(text), lambda actual, value: bool(actual <= value))
+
+
+def _below(column: str, read: Callable[[str], int]) -> Callable[[str], Holds]:
+    return lambda text: _compared(column, read(text), lambda actual, value: bool(actual < value))
+
+
+def _compared(column: str, value: Any, compare: Callable[[Any, Any], bool]) -> Holds:
+    def holds(facets: Any) -> bool:
+        actual = getattr(facets, column)
+        return actual is not None and compare(actual, value)
+
+    return holds
+
+
+def _words(text: str) -> Holds:
+    words = _folded(text).split()
+    return lambda facets: all(word in facets.summary for word in words)
+
+
+def _boolean(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError("must be true or false")
+    return text == "true"
+
+
+def _known_outcome(text: str) -> str:
+    if text not in OUTCOMES:
+        raise ValueError("must be one of " + ", ".join(OUTCOMES))
+    return text
+
+
+def _time_us(text: str) -> int:
+    try:
+        at = datetime.fromisoformat(text.replace(" ", "+") if "T" in text.upper() else text)
+    except ValueError:
+        at = datetime.min  # noqa: DTZ901  it has no timezone, so it is refused as well
+    if at.tzinfo is None:
+        raise ValueError("must be an RFC 3339 time with an offset, such as 2026-01-05T23:58:46Z")
+    return epoch_us(at)
+
+
+def _amount(by: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        try:
+            number = Decimal(text)
+        except InvalidOperation:
+            number = Decimal(-1)
+        if not number.is_finite() or number < 0:
+            raise ValueError("must be a number of at least 0")
+        return round(number * by)
+
+    return read
+
+
+ON_TRAJECTORY: Final[Mapping[str, Callable[[str], Holds]]] = {
+    "project": _equal("project"),
+    "source": _equal("source"),
+    "request_type": _equal("request_type"),
+    "outcome": _equal("outcome", _known_outcome),
+    "build_passed": _equal("build_passed", _boolean),
+    "tests_passed": _equal("tests_passed", _boolean),
+    "tag": _has("tags"),
+    "since": _at_least("recorded_at_us", _time_us),
+    "until": _below("recorded_at_us", _time_us),
+    "started_since": _at_least("started_at_us", _time_us),
+    "started_until": _below("started_at_us", _time_us),
+    "min_cost_usd": _at_least("cost_nano_usd", _amount(NANO_USD)),
+    "max_cost_usd": _at_most("cost_nano_usd", _amount(NANO_USD)),
+    "min_duration_ms": _at_least("duration_us", _amount(1000)),
+    "max_duration_ms": _at_most("duration_us", _amount(1000)),
+    "q": _words,
+}
+ON_PHASE: Final[Mapping[str, Callable[[str], Holds]]] = {
+    "phase": _equal("phase", _group),
+    "model": _equal("model"),
+    "selection_method": _equal("selection_method", selection_method),
+    "agent": _equal("agent"),
+    "tool": _has("tools"),
+}
+FILTERS: Final = (*ON_TRAJECTORY, *ON_PHASE)
+
+
+def query_of(given: Mapping[str, str]) -> Callable[[Facets], bool]:
+    """Whether a trajectory is found; what is said of phases must all hold in one of them.
+
+    Raises:
+        ValueError: a value cannot be read; its two arguments are the parameter and what is wrong.
+    """
+    on_trajectory, on_phase = _conditions(ON_TRAJECTORY, given), _conditions(ON_PHASE, given)
+    return lambda facets: (
+        all(holds(facets) for holds in on_trajectory)
+        and (not on_phase or any(all(holds(phase) for holds in on_phase) for phase in facets.phases))
+    )
+
+
+def _conditions(filters: Mapping[str, Callable[[str], Holds]], given: Mapping[str, str]) -> list[Holds]:
+    found = []
+    for name in filters.keys() & given.keys():
+        try:
+            found.append(filters[name](given[name]))
+        except ValueError as error:
+            raise ValueError(name, str(error)) from None
+    return found

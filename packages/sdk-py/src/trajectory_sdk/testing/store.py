@@ -1,0 +1,214 @@
+"""The records of the server of the tests: the contract, versions, positions and deletion, in memory."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+from pydantic import ValidationError
+
+from trajectory_sdk.testing.contract import Trajectory
+from trajectory_sdk.testing.facets import Facets, facets_of, selection_method
+
+SET_BY_SERVER: Final = ("recorded_at", "revision")
+MAX_RECORD_BYTES: Final = 1024 * 1024
+_MAX_EXACT: Final = 2**53 - 1
+
+
+class Refusal(Exception):
+    """An answer that is an error, in the store's shape."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        details: list[dict[str, str]] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.error: dict[str, Any] = {"type": _TYPES.get(status, "server_error"), "code": code, "message": message}
+        if param is not None:
+            self.error["param"] = param
+        if details:
+            self.error["details"] = details
+
+
+_TYPES: Final = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    405: "invalid_request_error",
+    408: "invalid_request_error",
+    409: "conflict_error",
+    413: "invalid_request_error",
+    415: "invalid_request_error",
+    429: "rate_limit_error",
+    503: "unavailable_error",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One record. ``seq`` numbers ids as they came, ``recorded_at_us`` and ``revision`` are the store's."""
+
+    id: UUID
+    seq: int
+    body: str
+    recorded_at_us: int
+    revision: int
+    facets: Facets
+
+    @property
+    def position(self) -> tuple[int, UUID]:
+        return self.recorded_at_us, self.id
+
+    def json(self) -> str:
+        at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=self.recorded_at_us)
+        text = at.isoformat(timespec="microseconds").replace("+00:00", "Z")
+        return f'{self.body[:-1]},"recorded_at":"{text}","revision":{self.revision}}}'
+
+
+class Store:
+    """Not safe for threads by itself; the server has a lock around it."""
+
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        self._clock = clock
+        self._stamp_us = 0
+        self._seq = 0
+        self._kept: dict[UUID, Kept] = {}
+        self._deleted: set[UUID] = set()
+
+    def record(self, data: bytes) -> tuple[Kept, bool]:
+        """One body, kept; whether its id is new.
+
+        Raises:
+            Refusal: the store would not take it.
+        """
+        if len(data) > MAX_RECORD_BYTES:
+            raise Refusal(
+                413, "record_too_large", f"A record may have {MAX_RECORD_BYTES} bytes; this one has {len(data)}."
+            )
+        fields = canonical(data)
+        id_ = UUID(fields["id"])
+        if id_ in self._deleted:
+            raise Refusal(409, "deleted", f"The trajectory {id_} was deleted and does not come back.", param="id")
+        body = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+        stamp_us, known = self._next_stamp_us(), self._kept.get(id_)
+        if known is None:
+            self._seq += 1
+            self._kept[id_] = Kept(id_, self._seq, body, stamp_us, stamp_us, facets_of(fields, stamp_us))
+        elif known.body != body:
+            facets = facets_of(fields, known.recorded_at_us)
+            self._kept[id_] = replace(known, body=body, revision=stamp_us, facets=facets)
+        return self._kept[id_], known is None
+
+    def find(self, id_: UUID) -> Kept:
+        """Raises:
+        Refusal: 404.
+        """
+        if id_ not in self._kept:
+            raise Refusal(404, "not_found", f"There is no trajectory {id_}.", param="id")
+        return self._kept[id_]
+
+    def in_order(self) -> list[Kept]:
+        """As they came."""
+        return sorted(self._kept.values(), key=lambda kept: kept.seq)
+
+    def newest_first(self) -> list[Kept]:
+        return sorted(self._kept.values(), key=lambda kept: kept.position, reverse=True)
+
+    def delete(self, id_: UUID) -> int:
+        """How many records went: 0 where it was deleted before.
+
+        Raises:
+            Refusal: 404; there is no such record, and there was none.
+        """
+        if id_ not in self._deleted:
+            self.find(id_)
+        self._deleted.add(id_)
+        return 0 if self._kept.pop(id_, None) is None else 1
+
+    def now_us(self) -> int:
+        delta = self._clock() - datetime(1970, 1, 1, tzinfo=UTC)
+        return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+
+    def _next_stamp_us(self) -> int:
+        self._stamp_us = max(self.now_us(), self._stamp_us + 1)
+        return self._stamp_us
+
+
+def canonical(data: bytes) -> dict[str, Any]:
+    """The store's form of a posted body: null left out, times in UTC, words for selection methods normalised, with an id.
+
+    Raises:
+        Refusal: 400, with every problem.
+    """
+    try:
+        given = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise Refusal(400, "invalid_json", f"Invalid JSON: {error}") from None
+    if isinstance(given, dict):
+        given = {name: value for name, value in given.items() if name not in SET_BY_SERVER}
+    try:
+        trajectory = Trajectory.model_validate_json(json.dumps(given))
+    except ValidationError as error:
+        raise _refusal(error) from None
+    fields: dict[str, Any] = _plain(trajectory.model_dump(exclude_none=True))
+    fields = {"id": str(uuid4()), **fields}
+    for phase in fields["phases"]:
+        if "model_selection_method" in phase:
+            phase["model_selection_method"] = selection_method(phase["model_selection_method"])
+    return fields
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case dict():
+            return {name: _plain(item) for name, item in value.items()}
+        case list():
+            return [_plain(item) for item in value]
+        case datetime():
+            return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        case UUID():
+            return str(value)
+        case float() if value.is_integer() and abs(value) <= _MAX_EXACT:
+            return int(value)
+    return value
+
+
+def _refusal(error: ValidationError) -> Refusal:
+    details = [
+        _problem(one["loc"], one["type"], one["msg"]) for one in error.errors(include_url=False, include_input=False)
+    ]
+    first = details[0]
+    more = f" ({len(details) - 1} more)" if len(details) > 1 else ""
+    where = f"{first['path']}: " if first["path"] else ""
+    message = f"{where}{first['message']}{more}"
+    return Refusal(400, "invalid_input", message, param=first["path"] or None, details=details)
+
+
+def _problem(loc: tuple[int | str, ...], code: str, message: str) -> dict[str, str]:
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).removeprefix(".")
+    if code == "extra_forbidden":
+        near = difflib.get_close_matches(str(loc[-1]), Trajectory.model_fields, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else "."
+        return {
+            "path": path,
+            "code": "unknown_key",
+            "message": f"Unknown key {loc[-1]!r}{hint} Own data goes into 'metadata'.",
+        }
+    return {"path": path, "code": code, "message": message}
+
+
+def matching(kept: Iterable[Kept], query: Callable[[Facets], bool]) -> Iterator[Kept]:
+    """Those that a query finds."""
+    return (one for one in kept if query(one.facets))
