@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import pty
 import re
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import httpx2
 import pytest
 
 from tests.examples import REFERENCE, body
 from tests.sdk.conftest import Store
 from tests.sdk.ways import COMMAND
 from trajectories import text
+from trajectory_sdk import Client, ExportProgress
 from trajectory_sdk.cli.exits import Exit
 from trajectory_sdk.cli.text import escaped
 
@@ -262,9 +267,98 @@ def test_a_reader_that_goes_away_is_no_error(shell: Shell) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert pipe.stdout is not None and pipe.stderr is not None
+    assert pipe.stdout is not None
+    assert pipe.stderr is not None
     with pipe:
         pipe.stdout.readline()
         pipe.stdout.close()
         assert pipe.stderr.read() == ""
     assert pipe.returncode == Exit.PIPE_CLOSED
+
+
+# Export.
+
+
+def records_of(shell: Shell, count: int) -> None:
+    shell.out("record", "-", stdin=ndjson([body(request_summary=f"run {n}") for n in range(count)]))
+
+
+def test_an_export_is_the_stores_own_bytes_in_a_file_or_a_pipe(shell: Shell, store: Store, tmp_path: Path) -> None:
+    records_of(shell, 5)
+    file = tmp_path / "runs.jsonl"
+    done = shell.run("export", "-o", str(file))
+    headers = {"Authorization": f"Bearer {shell.environment['TRAJECTORY_API_KEY']}"}
+    there = httpx2.get(f"{store.url}/v1/agent/trajectories/export", headers=headers).content
+    assert file.read_bytes() == there
+    assert shell.out("export", "-o", "-").encode() == there
+    assert done.stdout == ""
+    assert f"5 records, SHA-256 {hashlib.sha256(there).hexdigest()}" in done.stderr
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_an_export_says_to_programs_what_it_has_and_where_to_go_on(shell: Shell, tmp_path: Path) -> None:
+    records_of(shell, 2)
+    file = tmp_path / "runs.jsonl"
+    first = shell.json("export", "-o", str(file))
+    assert first["count"] == 2
+    assert first["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    records_of(shell, 3)
+    assert shell.json("export", "-o", str(file), "--after", first["cursor"])["count"] == 3
+    assert shell.json("export", "-o", str(file), "--q", "run 2")["count"] == 1
+
+
+def test_an_export_goes_on_with_what_was_broken_off(shell: Shell, tmp_path: Path) -> None:
+    records_of(shell, 4)
+    whole, file = tmp_path / "whole.jsonl", tmp_path / "runs.jsonl"
+    shell.out("export", "-o", str(whole))
+    with Client(shell.environment["TRAJECTORY_BASE_URL"], shell.environment["TRAJECTORY_API_KEY"]) as client:
+        part = broken_off(client, file)
+    lines = whole.read_bytes().splitlines(keepends=True)
+    part.write_bytes(lines[0].replace(b"run 0", b"kept!") + lines[1] + lines[2][:40])
+    assert shell.json("export", "-o", str(file))["count"] == 4
+    assert file.read_bytes().splitlines(keepends=True) == [lines[0].replace(b"run 0", b"kept!"), *lines[1:]]
+    shell.out("export", "-o", str(file), "--no-resume")
+    assert file.read_bytes() == whole.read_bytes()
+
+
+def broken_off(client: Client, file: Path) -> Path:
+    """The part that an interrupted export has left."""
+
+    def interrupt(progress: ExportProgress) -> None:
+        if progress.count:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        client.trajectories.export_jsonl(file, progress=interrupt)
+    return next(file.parent.glob(f"{file.name}.*.part"))
+
+
+def test_an_export_shows_a_bar_where_stderr_is_a_terminal(shell: Shell, tmp_path: Path) -> None:
+    records_of(shell, 3)
+    assert "Exporting" in at_a_terminal(shell, "export", "-o", str(tmp_path / "a"))
+    assert "3/3" in at_a_terminal(shell, "export", "-o", str(tmp_path / "b"))
+    assert "Exporting" not in at_a_terminal(shell, "export", "-o", str(tmp_path / "c"), "--no-progress")
+    assert "Exporting" not in shell.run("export", "-o", str(tmp_path / "d")).stderr
+
+
+def test_an_export_is_not_written_to_a_terminal(shell: Shell) -> None:
+    assert "for a pipe or a file" in at_a_terminal(shell, "export", "-o", "-", expect=Exit.USAGE)
+
+
+def test_an_export_that_cannot_be_written_says_where_and_ends_with_2(shell: Shell, tmp_path: Path) -> None:
+    done = shell.run("export", "-o", str(tmp_path / "nowhere" / "runs.jsonl"), expect=Exit.USAGE)
+    assert "nowhere" in done.stderr
+
+
+def at_a_terminal(shell: Shell, *arguments: str, expect: Exit = Exit.DONE) -> str:
+    """What a person sees."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen([COMMAND, *arguments], env=shell.environment, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    seen = b""
+    # On Linux the end of a terminal is an error to who reads it.
+    with suppress(OSError), os.fdopen(ours, "rb", buffering=0) as terminal:
+        while chunk := terminal.read(4096):
+            seen += chunk
+    assert process.wait() == expect, seen
+    return seen.decode()

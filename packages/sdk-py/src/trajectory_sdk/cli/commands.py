@@ -138,7 +138,7 @@ def export(
         raise click.UsageError("-o - is for a pipe or a file, and without --json.")
     connection, filters = _split(options)
     client = connected(ctx, connection)
-    target: Any = click.get_binary_stream("stdout") if output == "-" else output
+    target: Any = sys.stdout.buffer if output == "-" else output
     is_shown = sys.stderr.isatty() and not no_progress
     bar = progress_of(client, after, filters) if is_shown else nullcontext(None)
     with bar as report:
@@ -158,7 +158,7 @@ def _split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 @contextmanager
 def _opened(file: str) -> Iterator[BinaryIO]:
     if file == "-":
-        yield click.get_binary_stream("stdin")
+        yield sys.stdin.buffer
     else:
         with Path(file).open("rb") as stream:
             yield stream
