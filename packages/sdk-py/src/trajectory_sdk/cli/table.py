@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal
 
 from trajectory_sdk.cli.text import cut, escaped, width
 
@@ -54,10 +55,13 @@ def number(value: float | None, digits: int = 0) -> str | None:
 
 
 def usd(value: float | None) -> str | None:
-    """US dollars: cents for large sums, what is left of a cent for small ones."""
+    """US dollars: cents, and of less than ten dollars three digits, however small."""
     if value is None:
         return None
-    return f"{value:,.2f}" if value >= 100 else f"{value:.6f}".rstrip("0").ljust(4, "0") if value else "0.00"
+    if value == 0 or value >= 10:
+        return f"{value:,.2f}"
+    whole, _, fraction = f"{Decimal(f'{value:.3g}'):f}".partition(".")
+    return f"{whole}.{fraction:0<2}"
 
 
 def percent(rate: float | None) -> str | None:
