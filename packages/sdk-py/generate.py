@@ -30,6 +30,7 @@ _ANSWERS = (
 )
 _SENT = ("Trajectory",)
 _NAMED = {"date-time": "Time", "uuid": "Id"}
+_OF_THE_SERVER = ("recorded_at", "revision")
 _NOT_FILTERS = ("cursor", "limit")
 _CONSTRAINTS = ("pattern", "maxLength", "maxItems", "maximum", "minimum", "title", "additionalProperties")
 _WORDING = ("title", "additionalProperties")
@@ -85,6 +86,10 @@ def params(document: dict[str, Any]) -> str:
         "description": "Which trajectories: the query parameters that list, stats, export and delete_matching have in common.",
         "properties": {name: schema for name, schema in filters.items() if name not in _NOT_FILTERS},
     }
+    schemas["RunFields"] = _fields(
+        schemas["Trajectory"], "What `run.set` takes.", but=("id", "phases", *_OF_THE_SERVER)
+    )
+    schemas["PhaseFields"] = _fields(schemas["Phase"], "What `phase.set` takes.", but=("phase_name",))
     named = {name: {"type": "string"} for name in _NAMED.values()}
     return _generated({name: _sent(schema) for name, schema in schemas.items()} | named, _OF_PARAMS)
 
@@ -93,6 +98,12 @@ def contract(document: dict[str, Any]) -> str:
     """The text of testing/contract.py."""
     schemas = _reachable(document["components"]["schemas"], _SENT)
     return _generated({name: _plain(schema, _bare, without=_WORDING) for name, schema in schemas.items()}, _OF_CONTRACT)
+
+
+def _fields(schema: dict[str, Any], description: str, *, but: tuple[str, ...]) -> dict[str, Any]:
+    """Of these fields any."""
+    properties = {name: one for name, one in schema["properties"].items() if name not in but}
+    return {"type": "object", "description": description, "properties": properties}
 
 
 def _reachable(schemas: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

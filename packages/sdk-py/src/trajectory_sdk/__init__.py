@@ -1,6 +1,7 @@
 """The Python SDK of the store for orchestration trajectories."""
 
 from trajectory_sdk._version import __version__
+from trajectory_sdk.background import BackgroundQueue, Counters
 from trajectory_sdk.client import AsyncClient, Client
 from trajectory_sdk.config import Config
 from trajectory_sdk.errors import (
@@ -31,6 +32,7 @@ from trajectory_sdk.models import (
     TrajectoryPage,
 )
 from trajectory_sdk.recorded import Exported, ExportProgress, RecordedMany
+from trajectory_sdk.recorder import Phase, Run
 
 __all__ = [
     "APIConnectionError",
@@ -38,10 +40,12 @@ __all__ = [
     "APITimeoutError",
     "AsyncClient",
     "AuthenticationError",
+    "BackgroundQueue",
     "BadRequestError",
     "Client",
     "Config",
     "ConflictError",
+    "Counters",
     "DeletedTrajectories",
     "DeletedTrajectory",
     "ExportBrokenError",
@@ -52,9 +56,11 @@ __all__ = [
     "NotFoundError",
     "PayloadTooLargeError",
     "PermissionDeniedError",
+    "Phase",
     "RateLimitError",
     "RecordedMany",
     "RequestTimeoutError",
+    "Run",
     "ServerError",
     "ServiceUnavailableError",
     "Stats",

@@ -9,12 +9,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import anyio.to_thread
 import httpx2
 
+from trajectory_sdk.background import Background, BackgroundQueue
 from trajectory_sdk.config import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT_S, Config
 from trajectory_sdk.connections import Connections
 from trajectory_sdk.drive import AsyncDriver, Driver
 from trajectory_sdk.resources import AsyncTrajectories, Trajectories
+from trajectory_sdk.spool import Spool
 
 
 class Client:
@@ -27,7 +30,8 @@ class Client:
         max_retries: how often a call that failed is tried again, where that may help.
         headers: sent with every request.
         transport: in place of plain HTTP connections, such as ``httpx2.HTTPTransport(proxy=…)``; closed with the client.
-        spool_dir: where the background queue keeps what it could not send.
+        spool_dir: a directory on a file system of this machine, where the background queue keeps what waits; else
+            ``TRAJECTORY_SPOOL_DIR``, else one of the user's.
 
     Raises:
         ValueError: an argument makes no sense.
@@ -50,6 +54,12 @@ class Client:
         self.spool_dir = None if spool_dir is None else Path(spool_dir)
         self._driver = Driver(Connections(lambda: httpx2.Client(transport=transport)))
         self._owns_connections = True
+        self._background = Background(self.config, transport, Spool.of(self.config, self.spool_dir))
+
+    @property
+    def queue(self) -> BackgroundQueue:
+        """The background queue of this client, and of all that ``with_options`` makes of it."""
+        return self._background.queue
 
     @property
     def trajectories(self) -> Trajectories:
@@ -74,8 +84,9 @@ class Client:
         return other
 
     def close(self) -> None:
-        """Close the connections. Closing again does nothing."""
+        """Send what the queue has, as far as ``BackgroundQueue.close`` says, and close the connections. Closing again does nothing."""
         if self._owns_connections:
+            self._background.close()
             self._driver.http().close()
 
     def __enter__(self) -> Self:
@@ -118,6 +129,16 @@ class AsyncClient:
         self.spool_dir = None if spool_dir is None else Path(spool_dir)
         self._driver = AsyncDriver(Connections(lambda: httpx2.AsyncClient(transport=transport)))
         self._owns_connections = True
+        self._background = Background(self.config, transport, Spool.of(self.config, self.spool_dir))
+
+    @property
+    def queue(self) -> BackgroundQueue:
+        """As ``Client.queue``. Its calls block: ``await anyio.to_thread.run_sync(client.queue.flush)``.
+
+        Raises:
+            TypeError: the client's ``transport`` only awaits, and the queue has a thread.
+        """
+        return self._background.queue
 
     @property
     def trajectories(self) -> AsyncTrajectories:
@@ -141,6 +162,7 @@ class AsyncClient:
     async def aclose(self) -> None:
         """As ``Client.close``."""
         if self._owns_connections:
+            await anyio.to_thread.run_sync(self._background.close)
             await self._driver.http().aclose()
 
     async def __aenter__(self) -> Self:

@@ -105,6 +105,68 @@ class Phase(TypedDict):
     metadata: NotRequired[dict[str, Any] | None]
 
 
+class PhaseFields(TypedDict):
+    """What `phase.set` takes."""
+
+    agent: NotRequired[str | None]
+    model: NotRequired[str | None]
+    """The model that answered."""
+    requested_model: NotRequired[str | None]
+    """The model that was asked for, where a fallback answered."""
+    model_selection_method: NotRequired[str | None]
+    """explicit, thompson-sampling, pattern-recommendation; other words are kept."""
+    candidates: NotRequired[list[Candidate] | None]
+    selection_probability: NotRequired[float | None]
+    """Propensity: the probability with which the model was picked."""
+    tools_used: NotRequired[list[str] | None]
+    steps_taken: NotRequired[int | None]
+    input_tokens: NotRequired[int | None]
+    output_tokens: NotRequired[int | None]
+    cached_input_tokens: NotRequired[int | None]
+    reasoning_tokens: NotRequired[int | None]
+    cost_usd: NotRequired[float | None]
+    duration_ms: NotRequired[float | None]
+    outcome: NotRequired[Literal["success", "failure", "partial", "skipped", "unknown"] | None]
+    skip_reason: NotRequired[str | None]
+    attempt: NotRequired[int | None]
+    error: NotRequired[str | None]
+    started_at: NotRequired[Time | None]
+    metadata: NotRequired[dict[str, Any] | None]
+
+
+class RunFields(TypedDict):
+    """What `run.set` takes."""
+
+    request_summary: NotRequired[str]
+    request_type: NotRequired[str | None]
+    source: NotRequired[str | None]
+    """The orchestrator that ran it."""
+    project: NotRequired[str | None]
+    outcome: NotRequired[Literal["success", "failure", "partial", "unknown"] | None]
+    total_cost_usd: NotRequired[float | None]
+    """Given totals stand, even where the phases add up to others."""
+    total_duration_ms: NotRequired[float | None]
+    total_phases: NotRequired[int | None]
+    phases_skipped: NotRequired[int | None]
+    build_passed: NotRequired[bool | None]
+    tests_passed: NotRequired[bool | None]
+    review_findings: NotRequired[int | None]
+    critical_findings: NotRequired[int | None]
+    files_changed: NotRequired[int | None]
+    planned_phases: NotRequired[list[str] | None]
+    feedback_loops: NotRequired[list[FeedbackLoop] | None]
+    error: NotRequired[str | None]
+    started_at: NotRequired[Time | None]
+    ended_at: NotRequired[Time | None]
+    session_id: NotRequired[str | None]
+    trace_id: NotRequired[str | None]
+    tags: NotRequired[list[str] | None]
+    external_refs: NotRequired[dict[str, str] | None]
+    """Where the run can be found elsewhere: pull request, commit."""
+    metadata: NotRequired[dict[str, Any] | None]
+    """The client's own data; any JSON. The server adds 'trajectories:redacted' where it has replaced credentials: how many of each kind."""
+
+
 class Trajectory(TypedDict):
     """One run of a multi-phase workflow."""
 

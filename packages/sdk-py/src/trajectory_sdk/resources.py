@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Unpack, cast, overload
+from uuid import UUID
+
+import anyio.to_thread
 
 from trajectory_sdk import exporting, listing, recording
 from trajectory_sdk.config import Config
@@ -21,6 +24,7 @@ from trajectory_sdk.models import (
 )
 from trajectory_sdk.params import Filters
 from trajectory_sdk.recorded import Exported, RecordedMany
+from trajectory_sdk.recorder import Delivery, Run
 from trajectory_sdk.recording import MAX_BYTES, MAX_LINES, AnyTrajectory
 from trajectory_sdk.target import Writable, target_of
 from trajectory_sdk.values import Id
@@ -205,6 +209,59 @@ class Trajectories:
             return self._driver.run(call_for(self._config, sent, MatchingTrajectories))
         return self._driver.run(call_for(self._config, sent, DeletedTrajectories))
 
+    def run(
+        self,
+        request_summary: str,
+        *,
+        id: Id | None = None,  # noqa: A002  the name of the field
+        request_type: str | None = None,
+        source: str | None = None,
+        project: str | None = None,
+        planned_phases: Sequence[str] | None = None,
+        session_id: str | None = None,
+        trace_id: str | None = None,
+        tags: Sequence[str] | None = None,
+        external_refs: Mapping[str, str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        background: bool = True,
+        progress: bool = False,
+    ) -> Run:
+        """A recorder of one run, for ``with`` and ``async with``; the record is made at its end.
+
+        Args:
+            request_summary: what was asked for.
+            id: a UUID, so that the run can be recorded again; else one is made.
+            background: by the queue: no call waits for the server, and none raises because of it. False: the end of the run
+                records as ``record`` does, and raises as it does, unless an error of the pipeline is on its way.
+            progress: record after each phase too, under the same id and with the outcome ``unknown``, so that a run that is killed
+                leaves what was done.
+
+        Raises:
+            ValueError: ``id`` is no UUID.
+        """
+        fields = {
+            "request_summary": request_summary,
+            "request_type": request_type,
+            "source": source,
+            "project": project,
+            "planned_phases": planned_phases,
+            "session_id": session_id,
+            "trace_id": trace_id,
+            "tags": tags,
+            "external_refs": external_refs,
+            "metadata": metadata,
+        }
+        return Run(id, fields, self._delivery(is_background=background), has_progress=progress)
+
+    def enqueue(self, trajectory: AnyTrajectory) -> UUID:
+        """Have one trajectory recorded in the background: as ``client.queue.enqueue``, which see for what is promised."""
+        return self._client.queue.enqueue(trajectory)
+
+    def _delivery(self, *, is_background: bool) -> Delivery:
+        if is_background:
+            return Delivery(self._client.queue.enqueue, is_background=True)
+        return Delivery(self.record, lambda trajectory: anyio.to_thread.run_sync(self.record, trajectory))
+
 
 class AsyncTrajectories:
     """Record, list, retrieve, stats, export, delete. Each may raise an ``APIConnectionError`` or an ``APIStatusError``."""
@@ -295,6 +352,47 @@ class AsyncTrajectories:
         async for records in self._driver.iterate(flow):
             for record in records:
                 yield record
+
+    def run(
+        self,
+        request_summary: str,
+        *,
+        id: Id | None = None,  # noqa: A002  the name of the field
+        request_type: str | None = None,
+        source: str | None = None,
+        project: str | None = None,
+        planned_phases: Sequence[str] | None = None,
+        session_id: str | None = None,
+        trace_id: str | None = None,
+        tags: Sequence[str] | None = None,
+        external_refs: Mapping[str, str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        background: bool = True,
+        progress: bool = False,
+    ) -> Run:
+        """As ``Trajectories.run``. In the foreground (``background=False``) it is for ``async with`` only."""
+        fields = {
+            "request_summary": request_summary,
+            "request_type": request_type,
+            "source": source,
+            "project": project,
+            "planned_phases": planned_phases,
+            "session_id": session_id,
+            "trace_id": trace_id,
+            "tags": tags,
+            "external_refs": external_refs,
+            "metadata": metadata,
+        }
+        return Run(id, fields, self._delivery(is_background=background), has_progress=progress)
+
+    def enqueue(self, trajectory: AnyTrajectory) -> UUID:
+        """As ``Trajectories.enqueue``."""
+        return self._client.queue.enqueue(trajectory)
+
+    def _delivery(self, *, is_background: bool) -> Delivery:
+        if is_background:
+            return Delivery(self._client.queue.enqueue, is_background=True)
+        return Delivery(None, self.record)
 
 
 def _marks(config: Config, after: Id | None, filters: Filters) -> dict[str, object]:

@@ -18,9 +18,11 @@ from uuid import UUID, uuid4
 
 import httpx2
 
+from trajectory_sdk.background import Background
 from trajectory_sdk.client import AsyncClient, Client
 from trajectory_sdk.flow import JSON, NDJSON, PATH
 from trajectory_sdk.models import StoredTrajectory
+from trajectory_sdk.spool import Spool
 from trajectory_sdk.testing.facets import FILTERS, query_of
 from trajectory_sdk.testing.figures import stats_of
 from trajectory_sdk.testing.store import Kept, Refusal, Store, matching
@@ -59,7 +61,7 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
 
     It is no store: nothing is durable, there is one tenant, no scopes and no limits, and credentials in records are kept as they
     are. It is a transport of both kinds, so ``Client(transport=server)`` works too; ``client()`` makes clients that do not
-    wait before they try again.
+    wait before they try again, and whose background queue is in memory.
 
     Args:
         clock: what time it is, for ``recorded_at`` and ``revision``.
@@ -79,6 +81,8 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         """A client of this server, with these options of ``Client``; closed with the server."""
         client = Client(BASE_URL, API_KEY, transport=self, **options)
         client._driver.sleep = _no_wait
+        if "spool_dir" not in options:  # else what one test has left would be the next one's
+            client._background = Background(client.config, self, Spool(None))
         self._clients.append(client)
         return client
 
@@ -86,6 +90,8 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         """As ``client``; it holds nothing that would have to be closed."""
         client = AsyncClient(BASE_URL, API_KEY, transport=self, **options)
         client._driver.sleep = _no_async_wait
+        if "spool_dir" not in options:  # else what one test has left would be the next one's
+            client._background = Background(client.config, self, Spool(None))
         return client
 
     @property

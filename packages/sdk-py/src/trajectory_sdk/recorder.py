@@ -1,0 +1,385 @@
+"""The recorder: a pipeline's run written down while it happens."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import threading
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from types import TracebackType
+from typing import Any, Final, Self, TypeAlias, Unpack, cast
+from uuid import UUID, uuid4
+
+import anyio
+
+from trajectory_sdk.measures import SYSTEM_CLOCK, Clock, Stopwatch, error_text, milliseconds, total_usd, usd, whole
+from trajectory_sdk.params import Candidate, PhaseFields, RunFields, Trajectory
+from trajectory_sdk.values import Id
+
+Fields: TypeAlias = dict[str, Any]
+_TOKENS: Final = ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens")
+_RUN_FIELDS: Final = frozenset(RunFields.__annotations__)
+_PHASE_FIELDS: Final = frozenset(PhaseFields.__annotations__)
+
+_log = logging.getLogger("trajectory_sdk")
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Where a run's record goes: from code that blocks, and from code that awaits. None: not from there.
+
+    In the background it is quick, so ``blocking`` is for both, and nobody hears of errors.
+    """
+
+    blocking: Callable[[Trajectory], object] | None
+    awaited: Callable[[Trajectory], Awaitable[object]] | None = None
+    is_background: bool = False
+
+
+class Run:
+    """One run. ``with`` or ``async with`` begins and ends it; at its end it is recorded.
+
+    Safe for threads and tasks: phases may begin and end in any of them. What comes after the end is not recorded, and logged.
+    """
+
+    def __init__(
+        self,
+        id: Id | None,  # noqa: A002  the name of the field
+        fields: Mapping[str, Any],
+        delivery: Delivery,
+        *,
+        has_progress: bool,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self.id: UUID = uuid4() if id is None else UUID(str(id))
+        self._given = _known(fields)
+        self._delivery = delivery
+        self._has_progress = has_progress
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._order = threading.Lock()  # one version after the other
+        self._awaited_order = anyio.Lock()
+        self._set: Fields = {}
+        self._phases: list[Phase] = []
+        self._attempts: Counter[str] = Counter()
+        self._loops: list[Fields] = []
+        self._watch: Stopwatch | None = None
+        self._ended_ns: int | None = None
+        self._error: str | None = None
+
+    def phase(
+        self,
+        phase_name: str,
+        *,
+        agent: str | None = None,
+        model: str | None = None,
+        requested_model: str | None = None,
+        model_selection_method: str | None = None,
+        candidates: Sequence[Candidate] | None = None,
+        selection_probability: float | None = None,
+        attempt: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Phase:
+        """A phase, which ``with`` or ``async with`` begins and ends.
+
+        Args:
+            phase_name: a name may repeat.
+            model: the model that answers; ``fall_back_to`` changes it.
+            model_selection_method: how it was picked: ``explicit``, ``thompson-sampling``, ``pattern-recommendation``, own words.
+            candidates: the models that could have been picked, with score and probability where known.
+            selection_probability: with which the model was picked, 0 to 1.
+            attempt: else counted, from 1, over the phases of this name.
+        """
+        fields = {
+            "agent": agent,
+            "model": model,
+            "requested_model": requested_model,
+            "model_selection_method": model_selection_method,
+            "candidates": candidates,
+            "selection_probability": selection_probability,
+            "attempt": attempt,
+            "metadata": metadata,
+        }
+        return Phase(self, phase_name, fields)
+
+    def skip(
+        self,
+        phase_name: str,
+        *,
+        reason: str | None = None,
+        agent: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write down that a phase was skipped, and why. It is no attempt."""
+        phase = Phase(self, phase_name, {"agent": agent, "metadata": metadata})
+        phase._set = {"outcome": "skipped"} | _known({"skip_reason": reason})
+        self._add(phase)
+
+    def feedback(self, from_phase: str, to_phase: str, *, reason: str | None = None) -> None:
+        """Write down that a later phase has sent work back to an earlier one, now."""
+        with self._lock:
+            watch = self._running()
+            loop = {"from_phase": from_phase, "to_phase": to_phase, "reason": reason, "at": watch.at(watch.ns())}
+            if not self._is_late("feedback"):
+                self._loops.append(_known(loop))
+
+    def set(self, **fields: Unpack[RunFields]) -> None:
+        """Give fields of the trajectory. They stand over what is measured and computed.
+
+        Raises:
+            TypeError: there is no such field.
+        """
+        _check(fields, _RUN_FIELDS, "run")
+        with self._lock:
+            if not self._is_late("set"):
+                self._set |= fields
+
+    # --- Begin and end
+
+    def __enter__(self) -> Self:
+        if self._delivery.blocking is None:
+            raise TypeError("This run is recorded by an AsyncClient in the foreground; use `async with`")
+        return self._begin()
+
+    async def __aenter__(self) -> Self:
+        return self._begin()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._end(error)
+        self._deliver(error)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._end(error)
+        await self._deliver_awaited(error)
+
+    def _begin(self) -> Self:
+        with self._lock:
+            if self._watch is not None:
+                raise RuntimeError("A run is entered once; make another with client.trajectories.run(…)")
+            self._watch = Stopwatch(self._clock)
+        return self
+
+    def _end(self, error: BaseException | None) -> None:
+        with self._lock:
+            self._ended_ns = self._running().ns()
+            self._error = None if error is None else error_text(error)
+
+    # --- For its phases
+
+    def _running(self) -> Stopwatch:
+        if self._watch is None:
+            raise RuntimeError("The run has not begun; use `with client.trajectories.run(…) as run:`")
+        return self._watch
+
+    def _is_late(self, what: str) -> bool:
+        if self._ended_ns is None:
+            return False
+        _log.warning("Run %s has ended, so this is not recorded any more: %s", self.id, what)
+        return True
+
+    def _add(self, phase: Phase) -> None:
+        """In the order in which they begin."""
+        with self._lock:
+            self._running()
+            if not self._is_late(phase.name):
+                self._phases.append(phase)
+
+    def _next_attempt(self, phase_name: str) -> int:
+        self._attempts[phase_name] += 1
+        return self._attempts[phase_name]
+
+    # --- The record
+
+    def _record(self) -> Trajectory:
+        with self._lock:
+            watch = self._running()
+            phases = [phase._record() for phase in self._phases]
+            measured: Fields = {"started_at": watch.at(0), "feedback_loops": list(self._loops) or None}
+            if self._ended_ns is None:
+                # Of a run that goes on or was killed, the server would derive success from the phases so far.
+                measured["outcome"] = "unknown"
+            else:
+                measured |= self._ending(watch, self._ended_ns, phases)
+            fields = {"id": str(self.id), **_known(measured), **self._given, "phases": phases, **self._set}
+            return cast(Trajectory, fields)
+
+    def _ending(self, watch: Stopwatch, ended_ns: int, phases: list[Fields]) -> Fields:
+        return {
+            "ended_at": watch.at(ended_ns),
+            "total_duration_ms": milliseconds(ended_ns),
+            "total_cost_usd": total_usd(phase.get("cost_usd") for phase in phases),
+            "total_phases": len(phases),
+            "phases_skipped": sum(1 for phase in phases if phase.get("outcome") == "skipped"),
+            "outcome": None if self._error is None else "failure",
+            "error": self._error,
+        }
+
+    def _deliver(self, error: BaseException | None) -> None:
+        blocking = self._delivery.blocking
+        if blocking is None:
+            raise TypeError("This run is recorded by an AsyncClient in the foreground; use `async with`")
+        try:
+            with self._order:
+                blocking(self._record())
+        except Exception as failure:
+            self._tell(failure, error)
+
+    async def _deliver_awaited(self, error: BaseException | None) -> None:
+        if self._delivery.awaited is None:
+            self._deliver(error)
+            return
+        try:
+            async with self._awaited_order:
+                await self._delivery.awaited(self._record())
+        except Exception as failure:
+            self._tell(failure, error)
+
+    def _tell(self, failure: Exception, error: BaseException | None) -> None:
+        """Raise what went wrong with recording, unless nobody asked for that, or the pipeline's own error is on its way."""
+        if error is None and not self._delivery.is_background:
+            raise failure
+        _log.error("Run %s is not recorded: %s: %s", self.id, type(failure).__name__, failure)
+
+
+class Phase:
+    """One phase of a run. Made by ``run.phase``; ``with`` or ``async with`` begins and ends it."""
+
+    def __init__(self, run: Run, name: str, fields: Mapping[str, Any]) -> None:
+        self.name = name
+        self._run = run
+        self._given = _known(fields)
+        self._set: Fields = {}
+        self._tokens: Counter[str] = Counter()
+        self._cost_usd: Decimal | None = None
+        self._tools: dict[str, None] = {}
+        self._steps: int | None = None
+        self._measured: Fields = {}
+        self._began_ns: int | None = None
+
+    def usage(
+        self,
+        *,
+        input_tokens: int | None = None,
+        output_tokens: int | None = None,
+        cached_input_tokens: int | None = None,
+        reasoning_tokens: int | None = None,
+        cost_usd: float | Decimal | None = None,
+    ) -> None:
+        """Add what a call to a model took. None is unknown, and adds nothing; so does, with a line in the log, what is no number."""
+        given = dict(zip(_TOKENS, (input_tokens, output_tokens, cached_input_tokens, reasoning_tokens), strict=True))
+        with self._run._lock:
+            for name, value in _known(given).items():
+                if (number := whole(value)) is None:
+                    _log.warning("%s of phase %r is no count: %r", name, self.name, value)
+                else:
+                    self._tokens[name] += number
+            if cost_usd is not None:
+                if (amount := usd(cost_usd)) is None:
+                    _log.warning("cost_usd of phase %r is no amount: %r", self.name, cost_usd)
+                else:
+                    self._cost_usd = (self._cost_usd or Decimal()) + amount
+
+    def tool(self, name: str) -> None:
+        """Write down that a tool was used. Each is listed once, in the order of their first use."""
+        with self._run._lock:
+            self._tools[str(name)] = None
+
+    def step(self, count: int = 1) -> None:
+        """Write down that so many steps were taken."""
+        with self._run._lock:
+            self._steps = (self._steps or 0) + (whole(count) or 0)
+
+    def fall_back_to(self, model: str) -> None:
+        """Write down that another model answers than the one that was asked for first."""
+        with self._run._lock:
+            now = self._given | self._set
+            if now.get("requested_model") is None and now.get("model") is not None:
+                self._set["requested_model"] = now["model"]
+            self._set["model"] = model
+
+    def fail(self, error: BaseException | str) -> None:
+        """Write down that the phase failed, without raising."""
+        self.set(outcome="failure", error=error_text(error))
+
+    def set(self, **fields: Unpack[PhaseFields]) -> None:
+        """Give fields of the phase. They stand over what is measured and added up.
+
+        Raises:
+            TypeError: there is no such field.
+        """
+        _check(fields, _PHASE_FIELDS, "phase")
+        with self._run._lock:
+            self._set |= fields
+
+    # --- Begin and end
+
+    def __enter__(self) -> Self:
+        if self._run._has_progress and self._run._delivery.blocking is None:
+            raise TypeError("This phase is recorded by an AsyncClient in the foreground; use `async with`")
+        return self._begin()
+
+    async def __aenter__(self) -> Self:
+        return self._begin()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._end(error):
+            self._run._deliver(error)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._end(error):
+            await self._run._deliver_awaited(error)
+
+    def _begin(self) -> Self:
+        with self._run._lock:
+            if self._began_ns is not None:
+                raise RuntimeError("A phase is entered once; make another with run.phase(…)")
+            self._run._add(self)
+            watch = self._run._running()
+            self._began_ns = watch.ns()
+            attempt = self._run._next_attempt(self.name)
+            self._measured = {"started_at": watch.at(self._began_ns), "attempt": attempt}
+        return self
+
+    def _end(self, error: BaseException | None) -> bool:
+        """Whether the run is to be recorded now, and goes on."""
+        with self._run._lock:
+            began_ns = self._began_ns or 0
+            if self._run._is_late(f"the end of {self.name}"):
+                return False
+            self._measured["duration_ms"] = milliseconds(self._run._running().ns() - began_ns)
+            self._measured["outcome"] = "success" if error is None else "failure"
+            self._measured["error"] = None if error is None else error_text(error)
+            return self._run._has_progress
+
+    def _record(self) -> Fields:
+        """As of now. Of a phase that has not ended, duration and outcome are not known."""
+        added = {
+            **self._tokens,
+            "cost_usd": None if self._cost_usd is None else float(self._cost_usd),
+            "tools_used": list(self._tools) or None,
+            "steps_taken": self._steps,
+        }
+        return {"phase_name": self.name, **_known(self._measured), **_known(added), **self._given, **self._set}
+
+
+def _known(fields: Mapping[str, Any]) -> Fields:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _check(fields: Mapping[str, Any], known: frozenset[str], of: str) -> None:
+    for name in fields:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise TypeError(f"A {of} has no field {name!r}{hint} Own data goes into 'metadata'.")
