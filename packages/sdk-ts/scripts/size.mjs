@@ -1,0 +1,25 @@
+// Prints what the SDK adds to a page, and fails where that is more than its README says: one client, everything of it used.
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { gzipSync } from "node:zlib";
+import { build } from "esbuild";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const { outputFiles } = await build({
+  entryPoints: [`${root}dist/index.js`],
+  bundle: true,
+  minify: true,
+  format: "esm",
+  target: "es2022",
+  write: false,
+});
+const { contents } = outputFiles[0];
+const kib = (bytes) => bytes / 1024;
+const [minified, gzipped] = [kib(contents.length), kib(gzipSync(contents, { level: 9 }).length)];
+console.log(`bundle: ${minified.toFixed(1)} KiB minified, ${gzipped.toFixed(1)} KiB gzipped`);
+
+const said = /at most ([\d.]+) KiB minified, ([\d.]+) KiB gzipped/.exec(readFileSync(`${root}README.md`, "utf8"));
+if (!said || minified > Number(said[1]) || gzipped > Number(said[2])) {
+  console.error("The README does not say so: it needs “at most … KiB minified, … KiB gzipped” with as much or more.");
+  process.exitCode = 1;
+}

@@ -1,0 +1,153 @@
+/** Records on their way to the server: one, or many in batches of NDJSON. */
+import { PayloadTooLargeError, TrajectoryError } from "./errors.js";
+import { type Http, JSON_TYPE, NDJSON_TYPE, PATH } from "./http.js";
+import { uuid } from "./ids.js";
+import type { LineResult, RecordedMany, RequestOptions, StoredTrajectory, Trajectory } from "./types.js";
+
+const MAX_LINES = 500;
+const MAX_BYTES = 8 * 1024 * 1024;
+/** Code of a refused record that never left: nothing in JSON stands for it. */
+const NOT_SERIALIZABLE = "not_serializable";
+
+/** How `recordMany` cuts what it is given into requests. */
+export interface RecordManyOptions extends RequestOptions {
+  /** Records a request, 500 by default; the server takes 10,000. */
+  maxLines?: number | undefined;
+  /** Bytes a request, 8 MiB by default; the server takes 16. One larger record goes alone. */
+  maxBytes?: number | undefined;
+}
+
+/** A record as it is sent. */
+export interface Line {
+  id: string;
+  data: Uint8Array<ArrayBuffer>;
+}
+
+const encoder = new TextEncoder();
+
+/**
+ * The record as a line, with an `id` if there was none: sent again, it is the same record.
+ *
+ * @throws TypeError, RangeError: nothing in JSON stands for a value.
+ */
+export function lineOf(trajectory: Trajectory): Line {
+  const id = trajectory.id ?? uuid();
+  // The check costs a call for each value, and saves NaN from becoming an unknown that nobody has meant.
+  return { id, data: encoder.encode(JSON.stringify({ ...trajectory, id }, finite)) };
+}
+
+export async function record(http: Http, trajectory: Trajectory, options?: RequestOptions): Promise<StoredTrajectory> {
+  const body = lineOf(trajectory).data;
+  return http.call({ method: "POST", path: PATH, body, contentType: JSON_TYPE, signal: options?.signal });
+}
+
+export async function recordMany(
+  http: Http,
+  trajectories: Iterable<Trajectory> | AsyncIterable<Trajectory>,
+  options: RecordManyOptions = {},
+): Promise<RecordedMany> {
+  const results: LineResult[] = [];
+  try {
+    for await (const batch of batches(trajectories, options, results)) {
+      const answers = await sendLines(http, batch.map(({ line }) => line), options);
+      batch.forEach(({ number }, index) => (results[number - 1] = { ...answers[index]!, line: number }));
+    }
+  } catch (error) {
+    if (error instanceof TrajectoryError) error.recorded = recorded(results);
+    throw error;
+  }
+  return recorded(results);
+}
+
+/** What became of each line, in their order. `line` of a result counts within the request that it was in. */
+export async function sendLines(
+  http: Http,
+  lines: readonly Line[],
+  options: RequestOptions & { maxRetries?: number } = {},
+): Promise<LineResult[]> {
+  const request = { method: "POST", path: PATH, body: joined(lines), contentType: NDJSON_TYPE } as const;
+  try {
+    const answer = await http.call<RecordedMany>({ ...request, signal: options.signal }, options.maxRetries);
+    return lines.map(({ id }, index) => ({ ...answer.results[index]!, id: answer.results[index]!.id ?? id }));
+  } catch (error) {
+    if (!(error instanceof PayloadTooLargeError)) throw error;
+    // This server takes less than ours does. Alone, a line is refused; together they hold nobody up.
+    if (lines.length === 1) return [tooLarge(lines[0]!, error)];
+    const middle = lines.length >> 1;
+    const first = await sendLines(http, lines.slice(0, middle), options);
+    return [...first, ...(await sendLines(http, lines.slice(middle), options))];
+  }
+}
+
+interface Numbered {
+  number: number;
+  line: Line;
+}
+
+/** What can be sent, cut by count and bytes; what cannot is told in `results`. */
+async function* batches(
+  trajectories: Iterable<Trajectory> | AsyncIterable<Trajectory>,
+  { maxLines = MAX_LINES, maxBytes = MAX_BYTES }: RecordManyOptions,
+  results: LineResult[],
+): AsyncGenerator<Numbered[], void, undefined> {
+  if (!(maxLines >= 1) || !(maxBytes >= 1)) throw new TypeError("maxLines and maxBytes must be at least 1");
+  let batch: Numbered[] = [];
+  let size = 0;
+  let number = 0;
+  for await (const trajectory of trajectories) {
+    const line = lineOrResult(trajectory, ++number);
+    if ("status" in line) {
+      results[number - 1] = line;
+      continue;
+    }
+    const bytes = line.data.length + 1;
+    if (batch.length > 0 && (batch.length >= maxLines || size + bytes > maxBytes)) {
+      yield batch;
+      batch = [];
+      size = 0;
+    }
+    batch.push({ number, line });
+    size += bytes;
+  }
+  if (batch.length > 0) yield batch;
+}
+
+function lineOrResult(trajectory: Trajectory, number: number): Line | LineResult {
+  try {
+    return lineOf(trajectory);
+  } catch (error) {
+    // Whatever a caller's own toJSON throws: others wait behind it.
+    const message = `It cannot be written as JSON: ${String(error).slice(0, 200)}`;
+    const id = typeof trajectory?.id === "string" ? trajectory.id : null;
+    return { line: number, id, status: 400, error: { type: "invalid_request_error", code: NOT_SERIALIZABLE, message } };
+  }
+}
+
+function finite(_key: string, value: unknown): unknown {
+  if (typeof value === "number" && !Number.isFinite(value)) throw new RangeError(`${value} is not a number in JSON`);
+  return value;
+}
+
+function joined(lines: readonly Line[]): Uint8Array<ArrayBuffer> {
+  const body = new Uint8Array(lines.reduce((size, { data }) => size + data.length + 1, 0));
+  let at = 0;
+  for (const { data } of lines) {
+    body.set(data, at);
+    at += data.length + 1;
+    body[at - 1] = NEWLINE;
+  }
+  return body;
+}
+
+const NEWLINE = 10;
+
+function tooLarge({ id }: Line, { code, message, status }: PayloadTooLargeError): LineResult {
+  return { line: 1, id, status, error: { type: "invalid_request_error", code, message } };
+}
+
+function recorded(all: LineResult[]): RecordedMany {
+  // Where a request has failed, those of a later place may be decided already.
+  const results = all.filter((result) => result !== undefined);
+  const refused = results.filter((result) => result.error).length;
+  return { accepted: results.length - refused, refused, results };
+}

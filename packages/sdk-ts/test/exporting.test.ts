@@ -1,0 +1,187 @@
+import { createHash } from "node:crypto";
+import { createServer, type RequestListener, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { afterEach, expect, test, vi } from "vitest";
+import { APIConnectionError, BadRequestError, ExportBrokenError, type StoredTrajectory, TrajectoryClient } from "../src/index.js";
+
+const LINES = Array.from({ length: 200 }, (_, index) => `{"id":"id-${index}","request_summary":"run ${index} ✓","phases":[]}\n`);
+let server: Server | undefined;
+
+afterEach(() => {
+  server?.closeAllConnections();
+  server?.close();
+});
+
+/** A server of real connections, which tells what it was asked. */
+async function serving(listener: RequestListener): Promise<{ client: TrajectoryClient; asked: URL[] }> {
+  vi.spyOn(Math, "random").mockReturnValue(0);
+  const asked: URL[] = [];
+  server = createServer((request, response) => {
+    asked.push(new URL(request.url!, "http://store.test"));
+    listener(request, response);
+  });
+  await new Promise<void>((resolve) => server!.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  return { client: new TrajectoryClient({ baseUrl: `http://127.0.0.1:${port}`, apiKey: "a.key" }), asked };
+}
+
+function sha256(text: string): string {
+  return createHash("sha256").update(text).digest("hex");
+}
+
+function end(lines: string[], said: object = {}): string {
+  const last = lines.at(-1);
+  const cursor = last === undefined ? null : (JSON.parse(last) as StoredTrajectory).id;
+  return `${JSON.stringify({ end: { count: lines.length, cursor, sha256: sha256(lines.join("")), ...said } })}\n`;
+}
+
+function behind(url: URL): string[] {
+  const after = url.searchParams.get("after");
+  return after === null ? LINES : LINES.slice(LINES.findIndex((line) => line.includes(`"${after}"`)) + 1);
+}
+
+/** Sends everything behind `after`, and breaks off after so many bytes of the first answers. */
+function breakingOff(...bytes: number[]): RequestListener {
+  return (request, response) => {
+    const lines = behind(new URL(request.url!, "http://store.test"));
+    const cut = bytes.shift();
+    const after = new URL(request.url!, "http://store.test").searchParams.get("after");
+    const body = Buffer.from(lines.join("") + end(lines, lines.length > 0 ? {} : { cursor: after }));
+    if (cut === undefined) response.end(body);
+    else response.write(body.subarray(0, cut), () => response.destroy());
+  };
+}
+
+async function ids(client: TrajectoryClient): Promise<string[]> {
+  const found: string[] = [];
+  for await (const { id } of client.trajectories.exportJsonl()) found.push(id);
+  return found;
+}
+
+const ALL_IDS = LINES.map((line) => (JSON.parse(line) as StoredTrajectory).id);
+
+test("an export gives every record, and then its count, its hash and where to go on", async () => {
+  const { client, asked } = await serving(breakingOff());
+  const exported = client.trajectories.exportJsonl({ project: "store" });
+  const found: string[] = [];
+  for await (const { id } of exported) {
+    expect(exported.exported).toBeNull();
+    found.push(id);
+  }
+  expect(found).toEqual(ALL_IDS);
+  expect(exported.exported).toEqual({ count: 200, sha256: sha256(LINES.join("")), cursor: "id-199" });
+  expect(asked[0]!.search).toBe("?project=store&end=1");
+});
+
+test("the raw stream is the lines as they were sent, without the end line", async () => {
+  const { client } = await serving(breakingOff());
+  const text = await new Response(client.trajectories.exportJsonl().stream()).text();
+  expect(text).toBe(LINES.join(""));
+});
+
+test.each([
+  ["in the middle of a line", [1_000]],
+  ["between two lines", [Buffer.byteLength(LINES.slice(0, 20).join(""))]],
+  ["in the middle of a character", [Buffer.from(LINES[0]!).indexOf("✓") + 1]],
+  ["in the end line", [Buffer.byteLength(LINES.join("")) + 9]],
+  ["before anything has come", [0, 0]],
+  ["again and again", [500, 700, 900, 1_100, 1_300, 1_500, 1_700]],
+])("an export that is cut goes on behind what it has: %s", async (_, cuts) => {
+  const { client, asked } = await serving(breakingOff(...cuts));
+  const exported = client.trajectories.exportJsonl();
+  const text = await new Response(exported.stream()).text();
+  expect(text).toBe(LINES.join(""));
+  expect(asked.length).toBe(cuts.length + 1);
+  expect(exported.exported).toEqual({ count: 200, sha256: sha256(text), cursor: "id-199" });
+});
+
+test("an answer that ends in good order but without its end line is a cut", async () => {
+  let count = 0;
+  const { client } = await serving((request, response) => {
+    const lines = behind(new URL(request.url!, "http://store.test"));
+    response.end(count++ === 0 ? lines.slice(0, 50).join("") : lines.join("") + end(lines));
+  });
+  expect(await ids(client)).toEqual(ALL_IDS);
+  expect(count).toBe(2);
+});
+
+test("progress is told, with how often it went on after a cut", async () => {
+  const { client } = await serving(breakingOff(1_000));
+  const told: number[][] = [];
+  const options = { progress: ({ count, bytes, resumed }: { count: number; bytes: number; resumed: number }) => told.push([count, bytes, resumed]) };
+  for await (const _ of client.trajectories.exportJsonl({}, options));
+  expect(told.at(-1)).toEqual([200, Buffer.byteLength(LINES.join("")), 1]);
+});
+
+test("an export that gets no further is given up", async () => {
+  const { client, asked } = await serving(breakingOff(...Array<number>(9).fill(10)));
+  await expect(ids(client)).rejects.toBeInstanceOf(APIConnectionError);
+  expect(asked.length).toBe(5);
+});
+
+test.each([
+  ["one record fewer than were sent", end(LINES, { count: 201 })],
+  ["another hash", end(LINES, { sha256: sha256("something else") })],
+])("an export that is not what was sent is broken: %s", async (_, endLine) => {
+  const { client, asked } = await serving((_request, response) => void response.end(LINES.join("") + endLine));
+  const exported = client.trajectories.exportJsonl();
+  await expect(new Response(exported.stream()).text()).rejects.toBeInstanceOf(ExportBrokenError);
+  expect(exported.exported).toBeNull();
+  expect(asked.length).toBe(1);
+});
+
+test("a line that is no JSON is a broken export", async () => {
+  const { client } = await serving((_request, response) => void response.end('{"id":"a"\n{"id":"b"}\n'));
+  await expect(ids(client)).rejects.toBeInstanceOf(ExportBrokenError);
+});
+
+test("an export of nothing is complete", async () => {
+  const { client } = await serving((_request, response) => void response.end(end([])));
+  const exported = client.trajectories.exportJsonl();
+  for await (const record of exported) expect(record).toBeUndefined();
+  expect(exported.exported).toEqual({ count: 0, sha256: sha256(""), cursor: null });
+});
+
+test("an export can begin behind an id", async () => {
+  const { client, asked } = await serving(breakingOff(400));
+  const exported = client.trajectories.exportJsonl({ after: "id-99" });
+  const text = await new Response(exported.stream()).text();
+  expect(text).toBe(LINES.slice(100).join(""));
+  expect(asked[0]!.searchParams.get("after")).toBe("id-99");
+});
+
+test("a refused export is an error at once, and one that is behind is asked for again", async () => {
+  const statuses = [503, 400];
+  const { client, asked } = await serving((_request, response) => {
+    response.statusCode = statuses.shift() ?? 200;
+    response.end(JSON.stringify({ error: { type: "t", code: "export_behind", message: "no" } }));
+  });
+  await expect(ids(client)).rejects.toBeInstanceOf(BadRequestError);
+  expect(asked.length).toBe(2);
+});
+
+test("whoever has enough ends the connection", async () => {
+  let isClosed = false;
+  const { client } = await serving((_request, response) => {
+    response.on("close", () => (isClosed = true));
+    response.write(LINES.join("")); // and never ends
+  });
+  for await (const { id } of client.trajectories.exportJsonl()) if (id === "id-3") break;
+  await vi.waitUntil(() => isClosed);
+  isClosed = false;
+  const reader = client.trajectories.exportJsonl().stream().getReader();
+  await reader.read();
+  await reader.cancel();
+  await vi.waitUntil(() => isClosed);
+});
+
+test("a signal ends an export with its reason", async () => {
+  const { client } = await serving((_request, response) => void response.write(LINES.join("")));
+  const controller = new AbortController();
+  const exported = client.trajectories.exportJsonl({}, { signal: controller.signal });
+  const reason = new Error("enough");
+  const reading = (async () => {
+    for await (const { id } of exported) if (id === "id-199") controller.abort(reason);
+  })();
+  await expect(reading).rejects.toBe(reason);
+});
