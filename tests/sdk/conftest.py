@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
 from tests.processes import Site, Web
+from tests.sdk.scenario import Access
 
 _KEYS_AT_ONCE = 20
 
@@ -18,11 +20,16 @@ class Store:
 
     site: Site
     web: Web
+    shared: Path
     _keys: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
         return self.web.url
+
+    def access(self) -> Access:
+        """For a way to the store, with a tenant of its own."""
+        return Access(self.url, self.key(), self.shared)
 
     def key(self, *, scopes: str = "record,read,export") -> str:
         """An API key of a new tenant, which has no records."""
@@ -45,10 +52,12 @@ for _ in range({count}):
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+def store(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Store]:
+    ours = tmp_path_factory.getbasetemp()
+    shared = ours if worker_id == "master" else ours.parent
     site = Site.make(tmp_path_factory.mktemp("store") / "site", {})
     try:
         site.worker()
-        yield Store(site, site.web())
+        yield Store(site, site.web(), shared)
     finally:
         site.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import httpx2
@@ -73,7 +74,7 @@ RUNS: Sequence[Json] = (
                 "attempt": 1,
                 "started_at": "2026-03-01T10:00:00Z",
             },
-            {"phase_name": "design", "outcome": "skipped", "skip_reason": "small change", "attempt": 1},
+            {"phase_name": "design", "outcome": "skipped", "skip_reason": "small change"},
             {
                 "phase_name": "implement",
                 "agent": "developer",
@@ -109,7 +110,7 @@ RUNS: Sequence[Json] = (
         ],
         "total_cost_usd": 0.057,
         "total_duration_ms": 25500,
-        "total_phases": 3,
+        "total_phases": 4,
         "phases_skipped": 1,
         "build_passed": True,
         "tests_passed": True,
@@ -177,6 +178,15 @@ class Seen:
     exported: list[str] | None
 
 
+@dataclass(frozen=True)
+class Access:
+    """Where the store is, the key of a tenant without records, and a directory that all tests of a run share."""
+
+    url: str
+    key: str
+    shared: Path
+
+
 class Way(Protocol):
     """A way to the store. Each has a tenant of its own."""
 
@@ -210,10 +220,9 @@ def groups(stats: Mapping[str, Any]) -> dict[tuple[str | None, ...], tuple[float
 class Http:
     """The bare API, which every other way is held against."""
 
-    def __init__(self, url: str, key: str) -> None:
-        self._http = httpx2.Client(
-            base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=30, trust_env=False
-        )
+    def __init__(self, access: Access) -> None:
+        headers = {"Authorization": f"Bearer {access.key}"}
+        self._http = httpx2.Client(base_url=access.url, headers=headers, timeout=30, trust_env=False)
 
     def record(self, runs: Sequence[Json]) -> None:
         for run in runs:

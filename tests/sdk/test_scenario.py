@@ -11,17 +11,17 @@ from tests.sdk.ways import WAYS
 
 def recorded_and_seen(store: Store, name: str) -> tuple[Seen, list[str]]:
     """What the way shows, and the canonical bodies that the archive has of it."""
-    key = store.key()
-    way = WAYS[name](store.url, key)
+    access = store.access()
+    way = WAYS[name](access)
     way.record(RUNS)
-    with closing(Http(store.url, key)) as http:
+    with closing(Http(access)) as http:
         # First, since it waits for the archive; a way without an export has none of its own to wait with.
         archived = http.exported()
     return way.see(), archived
 
 
 def test_every_way_to_the_store_gives_the_same_canonical_records_lists_and_stats(store: Store) -> None:
-    with closing(Http(store.url, store.key())) as http:
+    with closing(Http(store.access())) as http:
         http.record(RUNS)
         expected = http.see()
     assert expected.exported == [canonical(run) for run in RUNS], (

@@ -9,13 +9,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from tests.sdk.scenario import FILTERS, Json, Seen, Way, canonical, groups
-from trajectory_sdk import AsyncClient, Client, StoredTrajectory
+from tests.sdk import typescript
+from tests.sdk.scenario import FILTERS, Access, Json, Seen, Way, canonical, groups
+from trajectory_sdk import AsyncClient, Client, Run, StoredTrajectory
 
 COMMAND = Path(sys.executable).with_name("trajectory")
 
@@ -31,8 +33,8 @@ def _summaries(records: Iterable[StoredTrajectory]) -> list[str]:
 class Sync:
     """Python, blocking."""
 
-    def __init__(self, url: str, key: str) -> None:
-        self._client = Client(url, key)
+    def __init__(self, access: Access) -> None:
+        self._client = Client(access.url, access.key)
 
     def record(self, runs: Sequence[Json]) -> None:
         for run in runs:
@@ -53,8 +55,8 @@ class Sync:
 class Async:
     """Python, awaited; the runs go as one batch."""
 
-    def __init__(self, url: str, key: str) -> None:
-        self._url, self._key = url, key
+    def __init__(self, access: Access) -> None:
+        self._access = access
 
     def record(self, runs: Sequence[Json]) -> None:
         asyncio.run(self._record(runs))
@@ -63,12 +65,12 @@ class Async:
         return asyncio.run(self._see())
 
     async def _record(self, runs: Sequence[Json]) -> None:
-        async with AsyncClient(self._url, self._key) as client:
+        async with AsyncClient(self._access.url, self._access.key) as client:
             recorded = await client.trajectories.record_many(runs)  # type: ignore[arg-type]
             assert recorded.refused == 0, recorded
 
     async def _see(self) -> Seen:
-        async with AsyncClient(self._url, self._key) as client:
+        async with AsyncClient(self._access.url, self._access.key) as client:
             trajectories = client.trajectories
             file = io.BytesIO()
             await trajectories.export_jsonl(file)
@@ -80,11 +82,75 @@ class Async:
             )
 
 
+class Recorder(Sync):
+    """The recorder, in the background. Times are set, everything else is measured, added up and counted."""
+
+    def record(self, runs: Sequence[Json]) -> None:
+        for run in runs:
+            self._observe(run)
+        assert self._client.queue.flush(timeout_s=30)
+
+    def _observe(self, body: Json) -> None:
+        rest = {name: value for name, value in body.items() if name not in _COMPUTED}
+        given = {name: rest.pop(name) for name in _SET_IN_RUN if name in rest}
+        phases = rest.pop("phases")
+        with self._client.trajectories.run(**rest) as run:
+            for phase in phases:
+                self._observe_phase(run, phase)
+            for loop in body.get("feedback_loops", ()):
+                run.feedback(loop["from_phase"], loop["to_phase"], reason=loop["reason"])
+            run.set(**given)
+
+    def _observe_phase(self, run: Run, body: Json) -> None:
+        if body["outcome"] == "skipped":
+            run.skip(body["phase_name"], reason=body["skip_reason"])
+            return
+        begun = {name: value for name, value in body.items() if name in _PHASE_ARGUMENTS}
+        asked = body.get("requested_model", body["model"])
+        with suppress(ValueError, TimeoutError), run.phase(**begun, model=asked) as phase:
+            if asked != body["model"]:
+                phase.fall_back_to(body["model"])
+            for tool in body.get("tools_used", ()):
+                phase.tool(tool)
+            for _ in range(body.get("steps_taken", 0)):
+                phase.step()
+            phase.usage(**{name: value for name, value in body.items() if name in _USAGE})
+            phase.set(started_at=body["started_at"], duration_ms=body["duration_ms"])
+            if "error" in body:
+                raise _failure(body["error"])
+
+
+_COMPUTED = ("total_cost_usd", "total_phases", "phases_skipped")
+_SET_IN_RUN = (
+    "started_at",
+    "ended_at",
+    "total_duration_ms",
+    "build_passed",
+    "tests_passed",
+    "review_findings",
+    "feedback_loops",
+)
+_PHASE_ARGUMENTS = (
+    "phase_name",
+    "agent",
+    "model_selection_method",
+    "candidates",
+    "selection_probability",
+    "metadata",
+)
+_USAGE = ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens", "cost_usd")
+
+
+def _failure(said: str) -> Exception:
+    name, _, message = said.partition(": ")
+    return {"ValueError": ValueError, "TimeoutError": TimeoutError}[name](message)
+
+
 class Cli:
     """The console script, fed through a pipe."""
 
-    def __init__(self, url: str, key: str) -> None:
-        self._environment = os.environ | {"TRAJECTORY_BASE_URL": url, "TRAJECTORY_API_KEY": key}
+    def __init__(self, access: Access) -> None:
+        self._environment = os.environ | {"TRAJECTORY_BASE_URL": access.url, "TRAJECTORY_API_KEY": access.key}
 
     def record(self, runs: Sequence[Json]) -> None:
         self._run("record", "-", stdin="\n".join(json.dumps(run) for run in runs))
@@ -116,9 +182,46 @@ def _options(filters: Mapping[str, Any]) -> list[str]:
     return options
 
 
-WAYS: Mapping[str, Callable[[str, str], Way]] = {
+class TypeScript:
+    """The built package under Node.js."""
+
+    action = "record"
+
+    def __init__(self, access: Access) -> None:
+        module = typescript.built(access.shared) / "dist" / "index.js"
+        self._given = {"module": module.as_uri(), "url": access.url, "key": access.key, "filters": FILTERS}
+
+    def record(self, runs: Sequence[Json]) -> None:
+        self._run(self.action, runs=runs)
+
+    def see(self) -> Seen:
+        seen = self._run("see")
+        return Seen(
+            listed=seen["listed"],
+            found=seen["found"],
+            groups=groups(seen["stats"]),
+            exported=[canonical(json.loads(line)) for line in seen["exported"].splitlines()],
+        )
+
+    def _run(self, action: str, **more: Any) -> Any:
+        task = json.dumps({"action": action} | self._given | more)
+        script = Path(__file__).with_name("scenario_way.mjs")
+        done = subprocess.run(["node", str(script)], input=task, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+
+class TypeScriptRecorder(TypeScript):
+    """The package's recorder, in the background."""
+
+    action = "observe"
+
+
+WAYS: Mapping[str, Callable[[Access], Way]] = {
     "Python, blocking": Sync,
     "Python, awaited": Async,
+    "Python recorder": Recorder,
     "command line": Cli,
+    "TypeScript": TypeScript,
+    "TypeScript recorder": TypeScriptRecorder,
 }
-"""A way is made with the URL of the store and the key of a tenant of its own."""
