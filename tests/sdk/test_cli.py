@@ -19,11 +19,12 @@ import httpx2
 import pytest
 
 from tests.examples import REFERENCE, body
+from tests.processes import PROJECT
 from tests.sdk.conftest import Store
 from tests.sdk.ways import COMMAND
 from trajectories import text
 from trajectory_sdk import Client, ExportProgress
-from trajectory_sdk.cli.exits import Exit
+from trajectory_sdk.cli.exits import HELP, Exit
 from trajectory_sdk.cli.text import escaped
 
 ESCAPE = "\x1b]0;taken\x07\x1b[2J\u202e\u009b31m"
@@ -362,3 +363,38 @@ def at_a_terminal(shell: Shell, *arguments: str, expect: Exit = Exit.DONE) -> st
             seen += chunk
     assert process.wait() == expect, seen
     return seen.decode()
+
+
+# What the README says.
+
+
+README = (
+    (PROJECT / "packages" / "sdk-py" / "README.md").read_text().partition("## Command line")[2].partition("\n## ")[0]
+)
+
+
+def test_the_examples_of_the_readme_do_what_it_shows(shell: Shell, tmp_path: Path) -> None:
+    body_, session = (re.search(rf"```{kind}\n(.*?)```", README, re.DOTALL) for kind in ("json", "console"))
+    assert body_ is not None
+    assert session is not None
+    (tmp_path / "run.json").write_text(body_[1])
+    path = f"{COMMAND.parent}{os.pathsep}{os.environ['PATH']}"
+    for command, expected in re.findall(r"^\$ (.*)\n((?:[^$].*\n)*)", session[1], re.MULTILINE):
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=tmp_path,
+            env=shell.environment | {"PATH": path},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        pattern = re.escape(expected).replace(re.escape("..."), r"(?s:.*?)")
+        assert re.fullmatch(pattern, done.stdout), f"{command}\n{done.stdout}"
+
+
+def test_the_readme_has_the_exit_codes_of_the_help() -> None:
+    rows = dict(re.findall(r"^\| (\d+) \| (.*) \|$", README, re.MULTILINE))
+    assert {int(code): text.replace("\\|", "|") for code, text in rows.items()} == {
+        int(code): text for code, text in HELP.items()
+    }
