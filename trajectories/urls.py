@@ -13,6 +13,7 @@ from trajectories.api.errors import error_response
 from trajectories.api.health import LiveView, ReadyView
 from trajectories.api.metrics import metrics_text
 from trajectories.api.openapi import openapi
+from trajectories.api.request_ids import HEADER, request_id
 from trajectories.api.views import TrajectoryViewSet
 from trajectories.exceptions import NotFound
 
@@ -49,7 +50,9 @@ def openapi_json(request: HttpRequest) -> HttpResponse:
     """The OpenAPI document; it holds nothing of a tenant, so it needs no key."""
     prefix = request.path.removesuffix("/v1/openapi.json")
     return HttpResponse(
-        orjson.dumps(openapi(api_urlpatterns, prefix), option=orjson.OPT_INDENT_2), content_type="application/json"
+        orjson.dumps(openapi(api_urlpatterns, prefix), option=orjson.OPT_INDENT_2),
+        content_type="application/json",
+        headers={HEADER: request_id(request)},
     )
 
 

@@ -16,6 +16,7 @@ from gunicorn.http import get_parser
 from gunicorn.http2 import negotiation
 from gunicorn.workers.gthread import ThreadWorker
 
+from trajectories.api import request_ids
 from trajectory_site.receiving import ClientSocket, Incoming, Source
 
 MAX_INCOMING_BYTES = 64 * 1024**2
@@ -130,8 +131,10 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         self.poller.unregister(conn.sock)
         self._forget(conn)
         if conn.incoming.data:
+            id_ = request_ids.new_id()
+            self.log.info("A request did not come in whole in time (request %s)", id_)
             with suppress(OSError):
-                conn.sock.send(_timed_out())
+                conn.sock.send(_timed_out(id_))
         self.nr_conns -= 1
         conn.close(graceful=bool(conn.incoming.data))
 
@@ -164,10 +167,10 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         conn.sock.close()
 
 
-def _timed_out() -> bytes:
+def _timed_out(id_: str) -> bytes:
     body = json.dumps({"error": _ERROR})
     head = f"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-    return f"{head}Connection: close\r\n\r\n{body}".encode()
+    return f"{head}{request_ids.HEADER}: {id_}\r\nConnection: close\r\n\r\n{body}".encode()
 
 
 class DrainingWorker(PatientWorker):

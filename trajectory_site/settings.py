@@ -271,10 +271,12 @@ LOGGING = {
     "formatters": {
         "line": {
             "()": "trajectory_site.logs.LineFormatter",
-            "format": env.str("LOG_FORMAT", default="%(asctime)s %(levelname)s %(name)s: %(message)s"),
+            "format": env.str("LOG_FORMAT", default="%(asctime)s [%(request_id)s] %(levelname)s %(name)s: %(message)s"),
+            "defaults": {"request_id": "-"},
         }
     },
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {"request_id": {"()": "trajectories.api.request_ids.RequestIdFilter"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request_id"]}},
     "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", default="INFO")},
     # Django's own handlers (console only with DEBUG, mails to ADMINS) would drop or double its lines.
     "loggers": {"django": {"handlers": [], "level": "INFO", "propagate": True}},

@@ -167,7 +167,7 @@ def _bare(schema: dict[str, Any]) -> dict[str, Any]:
     inner, *others = schema.get("anyOf", [{}])
     if others != [{"type": "null"}]:
         return schema
-    return {key: item for key, item in schema.items() if key not in ("anyOf", "default")} | inner
+    return {**{key: item for key, item in schema.items() if key not in ("anyOf", "default")}, **inner}
 
 
 def _generated(schemas: dict[str, Any], options: list[str]) -> str:

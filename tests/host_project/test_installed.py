@@ -127,6 +127,7 @@ def test_errors_have_our_one_shape_and_not_the_projects(
     method, address, more = request_
     response = http.request(method, PATH + address, **more)
     assert response.status_code == status, response.text
+    assert response.headers["X-Request-Id"]
     bodies.ErrorBody.model_validate_json(response.content)
 
 

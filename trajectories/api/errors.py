@@ -14,6 +14,7 @@ from rest_framework.exceptions import APIException
 from rest_framework.exceptions import MethodNotAllowed as DrfMethodNotAllowed
 
 from trajectories import redaction
+from trajectories.api.request_ids import HEADER, request_id
 from trajectories.exceptions import (
     InvalidInput,
     MethodNotAllowed,
@@ -32,7 +33,9 @@ def error_response(error: Exception, request: HttpRequest) -> HttpResponse:
     known = _as_ours(error)
     if known is None:
         got_request_exception.send(sender=None, request=request)
-        logger.error("Internal error on %s %s", request.method, request.path, exc_info=error)
+        # In the text too: a host project's log may have no place for it.
+        said = "Internal error on %s %s (request %s)"
+        logger.error(said, request.method, request.path, request_id(request), exc_info=error)
         known = TrajectoriesError("Something went wrong on our side; it has been logged.")
     # Messages quote names that the caller has sent, and answers get into logs.
     response = HttpResponse(
@@ -40,7 +43,7 @@ def error_response(error: Exception, request: HttpRequest) -> HttpResponse:
         status=known.status,
         content_type="application/json",
         # A host project need not have the middleware that would add it.
-        headers={"X-Content-Type-Options": "nosniff"},
+        headers={"X-Content-Type-Options": "nosniff", HEADER: request_id(request)},
     )
     if known.retry_after_s is not None:
         response["Retry-After"] = str(known.retry_after_s)

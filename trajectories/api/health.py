@@ -6,13 +6,14 @@ import asyncio
 import dataclasses
 import threading
 import time
-from typing import Any, cast
+from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from health_check.base import HealthCheck
 from health_check.exceptions import ServiceUnavailable
 from health_check.views import HealthCheckView
 
+from trajectories.api.request_ids import HEADER, request_id
 from trajectories.conf import read_settings
 from trajectories.exceptions import OutboxUnavailable
 from trajectories.tiers.outbox import outbox
@@ -27,10 +28,11 @@ class _HealthView(HealthCheckView):  # type: ignore[misc]
 
     async def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         self.results = await asyncio.gather(*(check.get_result() for check in self.get_checks()))
-        if not any(result.error for result in self.results):
-            return cast(HttpResponse, self.render_to_response_json(200))
-        response: HttpResponse = self.render_to_response_json(503)
-        response["Retry-After"] = str(OutboxUnavailable.retry_after_s)
+        is_well = not any(result.error for result in self.results)
+        response: HttpResponse = self.render_to_response_json(200 if is_well else 503)
+        response[HEADER] = request_id(request)
+        if not is_well:
+            response["Retry-After"] = str(OutboxUnavailable.retry_after_s)
         return response
 
 

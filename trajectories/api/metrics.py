@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from trajectories import metrics
 from trajectories.api.errors import error_response
+from trajectories.api.request_ids import HEADER, request_id
 from trajectories.conf import read_settings
 from trajectories.exceptions import (
     AuthenticationFailure,
@@ -46,7 +47,7 @@ def metrics_text(request: HttpRequest) -> HttpResponse:
     except TrajectoriesError as error:
         return error_response(error, request)
     encode, content_type = exposition.choose_encoder(request.headers.get("Accept", ""))
-    return HttpResponse(encode(_registry()), content_type=content_type)
+    return HttpResponse(encode(_registry()), content_type=content_type, headers={HEADER: request_id(request)})
 
 
 @sensitive_variables()

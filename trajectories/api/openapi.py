@@ -14,6 +14,7 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, Polymorphic
 
 import trajectories
 from trajectories.api import bodies
+from trajectories.api.request_ids import HEADER
 from trajectories.conf import RATE_LIMITS
 from trajectories.dialects import CamelTrajectory
 from trajectories.query import FILTERS, OUTCOMES, Filter
@@ -218,6 +219,13 @@ def _answer_header(name: str, schema: dict[str, Any], description: str, statuses
 _AMOUNT = {"type": "integer", "minimum": 0}
 _LIMITED: list[int | str] = [200, 201, 429]  # every answer has them; of errors the document says it once
 _ANSWER_HEADERS = [
+    OpenApiParameter(
+        HEADER,
+        {"type": "string"},
+        OpenApiParameter.HEADER,
+        description="Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one.",
+        response=True,
+    ),
     _answer_header("Retry-After", _AMOUNT, "Seconds until it is worth coming again.", [429, 503]),
     _answer_header("X-RateLimit-Limit", _AMOUNT, "Where keys have limits: what this one may use a minute.", _LIMITED),
     _answer_header("X-RateLimit-Remaining", _AMOUNT, "What is left of it.", _LIMITED),

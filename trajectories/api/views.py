@@ -5,6 +5,7 @@ Every option of DRF that a host project could set globally is set here.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -21,7 +22,7 @@ from rest_framework.request import Request
 from rest_framework.viewsets import ViewSet
 
 from trajectories import deletion, ingest, metrics, reads
-from trajectories.api import limits
+from trajectories.api import limits, request_ids
 from trajectories.api.errors import error_object, error_response
 from trajectories.api.keys import Caller, authenticate
 from trajectories.api.openapi import AutoSchema, documented
@@ -39,6 +40,8 @@ from trajectories.exceptions import (
     UnsupportedMediaType,
 )
 from trajectories.query import FILTERS, decode_cursor, encode_cursor, parameters, parse_query
+
+logger = logging.getLogger(__name__)
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
@@ -96,7 +99,12 @@ class TrajectoryViewSet(ViewSet):
 
     def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
         started = time.perf_counter()
-        response = super().dispatch(request, *args, **kwargs)
+        token = request_ids.current.set(request_ids.request_id(request))
+        try:
+            response = super().dispatch(request, *args, **kwargs)
+        finally:
+            request_ids.current.reset(token)
+        response[request_ids.HEADER] = request_ids.request_id(request)
         if self.allowance is not None:
             for name, text in self.allowance.headers().items():
                 response[name] = text
@@ -181,7 +189,7 @@ class TrajectoryViewSet(ViewSet):
         given = self._parameters((*FILTERS, "after", "end"))
         after, has_end = _after(given.pop("after", None)), _flag("end", given.pop("end", "0"))
         lines = reads.export(self.caller.tenant, parse_query(given), after=after, has_end=has_end)
-        return StreamingHttpResponse(lines, content_type=NDJSON)
+        return StreamingHttpResponse(_told_of(lines, request._request), content_type=NDJSON)
 
     @documented("delete_one")
     def delete_one(self, request: Request, id: str) -> HttpResponse:  # noqa: A002  the name in the URL
@@ -209,6 +217,20 @@ class TrajectoryViewSet(ViewSet):
 
     def _parameters(self, allowed: Any) -> dict[str, str]:
         return parameters(self.request._request.GET.lists(), allowed=allowed)
+
+
+def _told_of(lines: Iterator[bytes], request: HttpRequest) -> Iterator[bytes]:
+    """``lines``; what breaks them off is logged by whoever sends them, who does not know of which request they are."""
+    try:
+        yield from lines
+    except Exception as error:
+        logger.error(
+            "An export breaks off (request %s): %s",
+            request_ids.request_id(request),
+            type(error).__name__,
+            extra={"request_id": request_ids.request_id(request)},
+        )
+        raise
 
 
 def _lines_response(lines: list[ingest.Line]) -> HttpResponse:

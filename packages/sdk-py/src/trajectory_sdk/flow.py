@@ -10,14 +10,13 @@ import platform
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias, TypeVar
-from urllib.parse import quote
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from pydantic import BaseModel, ValidationError
 
 import trajectory_sdk._version as version
 from trajectory_sdk.config import Config
-from trajectory_sdk.errors import APIConnectionError, APIStatusError, status_error
+from trajectory_sdk.errors import APIConnectionError, APIStatusError, NotFoundError, status_error
 from trajectory_sdk.retries import delay_s, is_worth_retrying, retry_after_s
 from trajectory_sdk.values import query_text
 
@@ -217,7 +216,13 @@ def _request_id(answer: Answer, sent: Request) -> str:
 
 
 def one_path(id_: object) -> str:
-    """The path of one trajectory, whatever the id has in it."""
-    if not str(id_):
-        raise ValueError("The id is empty.")
-    return f"{PATH}/{quote(str(id_), safe='')}"
+    """The path of one trajectory.
+
+    Raises:
+        NotFoundError: 404, as the server would say it; it is not asked, since ``stats`` and ``export`` are addresses too.
+    """
+    try:
+        return f"{PATH}/{UUID(str(id_))}"
+    except ValueError:
+        message = "There is no such trajectory; ids are UUIDs."
+        raise NotFoundError(message, status=404, code="not_found", param="id") from None
