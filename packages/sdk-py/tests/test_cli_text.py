@@ -101,7 +101,9 @@ def test_a_line_alone_is_ndjson_where_it_is_said_so() -> None:
     assert lines_of("", is_ndjson=True) == []
 
 
-@pytest.mark.parametrize("text", ["", " \n", "7", "{", '{"a":NaN}', "[" * 100_000, '\ufeff"', '{"a":1}}'])
+@pytest.mark.parametrize(
+    "text", ["", " \n", "7", "{", '{"a":NaN}', "[" * 100_000, '\ufeff"', '{"a":1}}', '{"a":{"b":1,"b":2}}']
+)
 def test_what_is_no_body_is_said_to_be_none(text: str) -> None:
-    with pytest.raises(ValueError, match=r"^is (empty|not JSON|no JSON object)"):
+    with pytest.raises(ValueError, match=r"^(is empty|is not JSON|is no JSON object|has an object with a key twice)"):
         lines_of(text)

@@ -106,11 +106,19 @@ def _object(value: Any) -> Mapping[str, Any]:
 
 def _parsed(data: bytes) -> Any:
     try:
-        return json.loads(data, parse_constant=_no_number)
+        return json.loads(data, parse_constant=_no_number, object_pairs_hook=_without_repeats)
     except json.JSONDecodeError as error:
         raise ValueError(f"is not JSON: {error}") from None
     except (UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"is not JSON: {type(error).__name__}") from None
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # The store refuses such a body; here the last one would win, and nobody would know.
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("has an object with a key twice")
+    return found
 
 
 def _no_number(word: str) -> NoReturn:
