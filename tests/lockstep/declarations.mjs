@@ -61,7 +61,7 @@ async function requests(name) {
   const seen = [];
   const fetch = async (url, { method = "GET" } = {}) => {
     seen.push(`${method} ${new URL(url).pathname}`);
-    return new Response("{}", { status: 418 });
+    return new Response("{}", { status: 400 });
   };
   const { TrajectoryClient } = await import(pathToFileURL(`${root}/dist/index.js`));
   const client = new TrajectoryClient({ baseUrl: "http://trajectories.test", fetch, maxRetries: 0 });
