@@ -20,7 +20,7 @@ import pytest
 
 from tests.examples import REFERENCE, body
 from tests.processes import PROJECT
-from tests.sdk.conftest import Store
+from tests.sdk.served import ServedStore
 from tests.sdk.ways import COMMAND
 from trajectories import text
 from trajectory_sdk import Client, ExportProgress
@@ -55,14 +55,16 @@ class Shell:
         return [json.loads(line) for line in self.out("list", "--json", *options).splitlines()]
 
 
-def shell_of(store: Store, *, scopes: str = "record,read,export") -> Shell:
-    return Shell(os.environ | {"TRAJECTORY_BASE_URL": store.url, "TRAJECTORY_API_KEY": store.key(scopes=scopes)})
+def shell_of(served_store: ServedStore, *, scopes: str = "record,read,export") -> Shell:
+    return Shell(
+        os.environ | {"TRAJECTORY_BASE_URL": served_store.url, "TRAJECTORY_API_KEY": served_store.key(scopes=scopes)}
+    )
 
 
 @pytest.fixture
-def shell(store: Store) -> Shell:
+def shell(served_store: ServedStore) -> Shell:
     """Of a tenant without records."""
-    return shell_of(store)
+    return shell_of(served_store)
 
 
 def ndjson(runs: Sequence[Any]) -> str:
@@ -217,9 +219,9 @@ def test_what_is_escaped_is_what_the_store_escapes() -> None:
 # How it ends.
 
 
-def test_a_key_that_is_missing_wrong_or_not_for_this_ends_with_3_and_is_not_shown(store: Store) -> None:
+def test_a_key_that_is_missing_wrong_or_not_for_this_ends_with_3_and_is_not_shown(served_store: ServedStore) -> None:
     wrong = "tr" + "." + "a" * 40
-    shell = shell_of(store, scopes="record")
+    shell = shell_of(served_store, scopes="record")
     done = shell.run("list", expect=Exit.NOT_ALLOWED)
     assert "403 scope_missing" in done.stderr
     assert shell.environment["TRAJECTORY_API_KEY"] not in done.stdout + done.stderr
@@ -284,12 +286,14 @@ def records_of(shell: Shell, count: int) -> None:
     shell.out("record", "-", stdin=ndjson([body(request_summary=f"run {n}") for n in range(count)]))
 
 
-def test_an_export_is_the_stores_own_bytes_in_a_file_or_a_pipe(shell: Shell, store: Store, tmp_path: Path) -> None:
+def test_an_export_is_the_stores_own_bytes_in_a_file_or_a_pipe(
+    shell: Shell, served_store: ServedStore, tmp_path: Path
+) -> None:
     records_of(shell, 5)
     file = tmp_path / "runs.jsonl"
     done = shell.run("export", "-o", str(file))
     headers = {"Authorization": f"Bearer {shell.environment['TRAJECTORY_API_KEY']}"}
-    there = httpx2.get(f"{store.url}/v1/agent/trajectories/export", headers=headers).content
+    there = httpx2.get(f"{served_store.url}/v1/agent/trajectories/export", headers=headers).content
     assert file.read_bytes() == there
     assert shell.out("export", "-o", "-").encode() == there
     assert done.stdout == ""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from contextlib import closing
 
-from tests.sdk.conftest import Store
 from tests.sdk.scenario import FILTERS, RUNS, Http, Seen, canonical
+from tests.sdk.served import ServedStore
 from tests.sdk.ways import WAYS
 
 
-def recorded_and_seen(store: Store, name: str) -> tuple[Seen, list[str]]:
+def recorded_and_seen(served_store: ServedStore, name: str) -> tuple[Seen, list[str]]:
     """What the way shows, and the canonical bodies that the archive has of it."""
-    access = store.access()
+    access = served_store.access()
     way = WAYS[name](access)
     way.record(RUNS)
     with closing(Http(access)) as http:
@@ -20,15 +20,15 @@ def recorded_and_seen(store: Store, name: str) -> tuple[Seen, list[str]]:
     return way.see(), archived
 
 
-def test_every_way_to_the_store_gives_the_same_canonical_records_lists_and_stats(store: Store) -> None:
-    with closing(Http(store.access())) as http:
+def test_every_way_to_the_store_gives_the_same_canonical_records_lists_and_stats(served_store: ServedStore) -> None:
+    with closing(Http(served_store.access())) as http:
         http.record(RUNS)
         expected = http.see()
     assert expected.exported == [canonical(run) for run in RUNS], (
         "the runs of the scenario are not canonical as written"
     )
     for name in WAYS:
-        seen, archived = recorded_and_seen(store, name)
+        seen, archived = recorded_and_seen(served_store, name)
         assert archived == expected.exported, f"{name}: other records"
         assert seen.listed == expected.listed, f"{name}: another list"
         assert seen.found == expected.found, f"{name}: the filters find others"

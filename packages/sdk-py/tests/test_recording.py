@@ -20,7 +20,7 @@ from trajectory_sdk.testing import InMemoryServer
 
 ITSELF: dict[str, Any] = {}
 ITSELF["metadata"] = ITSELF
-UNSENDABLE = {
+UNSENDABLE: dict[str, dict[str, Any]] = {
     "nan": {"total_cost_usd": float("nan")},
     "a datetime without timezone": {"started_at": datetime(2026, 1, 5)},  # noqa: DTZ001
     "half a surrogate pair": {"error": "\ud800"},
@@ -179,7 +179,7 @@ def test_a_bound_of_nothing_is_an_error_at_once(half: Any, bounds: dict[str, int
 @settings(max_examples=30)
 @given(st.lists(st.sampled_from(["good", "refused", "unsendable"]), max_size=30), st.integers(1, 7))
 def test_whatever_is_mixed_each_record_has_its_own_result(kinds: list[str], max_lines: int) -> None:
-    body = {"good": {}, "refused": {"colour": "red"}, "unsendable": {"error": "\ud800"}}
+    body: dict[str, dict[str, Any]] = {"good": {}, "refused": {"colour": "red"}, "unsendable": {"error": "\ud800"}}
     with InMemoryServer() as server:
         ids = [uuid4() for _ in kinds]
         bodies = [trajectory(id=id_, **body[kind]) for id_, kind in zip(ids, kinds, strict=True)]

@@ -76,7 +76,8 @@ def test_an_answer_that_does_not_come_in_time_is_an_error_of_its_own() -> None:
 def steps(*answers: Answer | APIConnectionError) -> list[float]:
     """How long a call waits between these answers. No client, no connection, no waiting."""
     config = Config(max_retries=10)
-    flow, waited = call(config, request(config, "GET", "/")), []
+    flow = call(config, request(config, "GET", "/"))
+    waited: list[float] = []
     step = next(flow)
     for answer in answers:
         assert isinstance(step, Send)

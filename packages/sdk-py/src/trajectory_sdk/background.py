@@ -102,6 +102,7 @@ class BackgroundQueue:
         self._linger_s = linger_s
         self._idle_s = idle_s
         self._begin()
+        shutdown.watch(self)
 
     def _begin(self) -> None:
         self._lock = threading.Lock()
@@ -209,7 +210,7 @@ class BackgroundQueue:
     def _start(self) -> None:
         thread = threading.Thread(target=self._run, name="trajectory-sdk", daemon=True)
         self._thread, self._left_behind, self._scan = thread, 0, _Scan.WANTED
-        shutdown.watch(self)
+        shutdown.hook()
         try:
             thread.start()
         except RuntimeError:  # the interpreter ends; what is on disk is sent by the next process
@@ -345,12 +346,12 @@ class BackgroundQueue:
             self._remove(lot)
 
     def _remove(self, lot: Lot) -> None:
+        lot.segment.discard()
         with self._lock:
             self._waiting.remove(lot)
             was_away = self._outage.failures > 0
             self._outage.ended()
             self._progress.notify_all()
-        lot.segment.discard()
         if was_away:
             _log.info("Records are sent again")
 

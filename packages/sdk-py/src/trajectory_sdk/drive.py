@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+)
 from contextlib import aclosing, closing
 from typing import Any, Final, TypeVar
 
@@ -36,7 +45,7 @@ class Driver:
                     return done.value  # type: ignore[no-any-return]
                 reply = exchange.reply(step)
 
-    def iterate(self, flow: Flow[None]) -> Iterator[Any]:
+    def iterate(self, flow: Flow[None]) -> Generator[Any]:
         """What the flow emits."""
         with closing(flow), closing(_Exchange(self.http(), self.sleep, ())) as exchange:
             reply: Any = None
@@ -73,7 +82,7 @@ class AsyncDriver:
                         return done.value  # type: ignore[no-any-return]
                     reply = await exchange.reply(step)
 
-    async def iterate(self, flow: Flow[None]) -> AsyncIterator[Any]:
+    async def iterate(self, flow: Flow[None]) -> AsyncGenerator[Any]:
         """What the flow emits."""
         with closing(flow):
             async with aclosing(_AsyncExchange(self.http(), self.sleep, ())) as exchange:
@@ -137,7 +146,8 @@ class _Exchange:
             return _connection_error(error, None)
 
     def close(self) -> None:
-        response, self._response, self._chunks = self._response, None, iter(())
+        response, self._response = self._response, None
+        self._chunks = iter(())
         if response is not None:
             response.close()
 
@@ -155,7 +165,7 @@ class _AsyncExchange:
         self._sleep = sleep
         self._items = aiter(items) if isinstance(items, AsyncIterable) else _awaited(items)
         self._response: httpx2.Response | None = None
-        self._chunks: AsyncIterator[bytes] = _awaited(())
+        self._chunks: AsyncGenerator[bytes] | None = None
 
     async def reply(self, step: Step) -> Any:
         match step:
@@ -180,6 +190,7 @@ class _AsyncExchange:
         try:
             response = await self._http.send(_built(self._http, request), stream=True)
             if is_streamed and response.is_success:
+                # It is a generator, and wants to be closed: nobody else would, under trio.
                 self._response, self._chunks = response, response.aiter_bytes()
                 return _answer(response, b"")
             try:
@@ -191,12 +202,15 @@ class _AsyncExchange:
 
     async def _read(self) -> bytes | APIConnectionError | None:
         try:
-            return await anext(self._chunks, None)
+            return None if self._chunks is None else await anext(self._chunks, None)
         except httpx2.RequestError as error:
             return _connection_error(error, None)
 
     async def aclose(self) -> None:
-        response, self._response, self._chunks = self._response, None, _awaited(())
+        response, self._response = self._response, None
+        chunks, self._chunks = self._chunks, None
+        if chunks is not None:
+            await chunks.aclose()
         if response is not None:
             await response.aclose()
 

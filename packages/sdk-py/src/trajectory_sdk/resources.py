@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any, Literal, Unpack, cast, overload
 from uuid import UUID
 
@@ -42,8 +43,9 @@ class TrajectoryList:
         self._query = query
 
     def __iter__(self) -> Iterator[StoredTrajectory]:
-        for page in self.pages():
-            yield from page.data
+        with closing(self._driver.iterate(listing.pages(self._config, self._query))) as pages:
+            for page in pages:
+                yield from page.data
 
     def pages(self) -> Iterator[TrajectoryPage]:
         """The pages, with ``next_cursor`` and with what they say of the tiers (``complete``)."""
@@ -59,9 +61,10 @@ class AsyncTrajectoryList:
         self._query = query
 
     async def __aiter__(self) -> AsyncIterator[StoredTrajectory]:
-        async for page in self.pages():
-            for record in page.data:
-                yield record
+        async with aclosing(self._driver.iterate(listing.pages(self._config, self._query))) as pages:
+            async for page in pages:
+                for record in page.data:
+                    yield record
 
     def pages(self) -> AsyncIterator[TrajectoryPage]:
         """The pages, with ``next_cursor`` and with what they say of the tiers (``complete``)."""
@@ -146,7 +149,7 @@ class Trajectories:
             ExportBrokenError: what arrived is not what the server says that it sent.
         """
         flow = exporting.records(self._config, cast(Any, filters), after, progress)
-        return (record for records in self._driver.iterate(flow) for record in records)
+        return self._flat(flow)
 
     def export_jsonl(
         self,
@@ -262,6 +265,11 @@ class Trajectories:
             return Delivery(self._client.queue.enqueue, is_background=True)
         return Delivery(self.record, lambda trajectory: anyio.to_thread.run_sync(self.record, trajectory))
 
+    def _flat(self, flow: Flow[None]) -> Iterator[StoredTrajectory]:
+        with closing(self._driver.iterate(flow)) as bunches:
+            for records in bunches:
+                yield from records
+
 
 class AsyncTrajectories:
     """Record, list, retrieve, stats, export, delete. Each may raise an ``APIConnectionError`` or an ``APIStatusError``."""
@@ -349,9 +357,10 @@ class AsyncTrajectories:
         return await self._driver.run(call_for(self._config, sent, DeletedTrajectories))
 
     async def _flat(self, flow: Flow[None]) -> AsyncIterator[StoredTrajectory]:
-        async for records in self._driver.iterate(flow):
-            for record in records:
-                yield record
+        async with aclosing(self._driver.iterate(flow)) as bunches:
+            async for records in bunches:
+                for record in records:
+                    yield record
 
     def run(
         self,

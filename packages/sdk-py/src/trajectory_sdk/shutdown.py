@@ -32,24 +32,31 @@ class _Process:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.queues: WeakSet[Flushed] = WeakSet()
-        self.hooked_pid: int | None = None
+        self.is_hooked = False
+        self.pid: int | None = None  # of the process whose end multiprocessing tells of
 
 
 _process = _Process()
 
 
 def watch(queue: Flushed) -> None:
-    """Flush ``queue`` when this process ends, and tell it in the child of a fork."""
+    """Flush ``queue`` when its process ends, and tell it in the child of a fork."""
     with _process.lock:
         _process.queues.add(queue)
-        if _process.hooked_pid is None:
+        if not _process.is_hooked:
+            _process.is_hooked = True
             atexit.register(flush_all)
             if hasattr(os, "register_at_fork"):
                 os.register_at_fork(after_in_child=_begin_anew)
-        if _process.hooked_pid != os.getpid():
-            _process.hooked_pid = os.getpid()
-            _hook_into_multiprocessing()
+
+
+def hook() -> None:
+    """Be told too of those ends of this process of which ``atexit`` is not."""
+    with _process.lock:
         _hook_into_celery()
+        if _process.pid != os.getpid():
+            _process.pid = os.getpid()
+            _hook_into_multiprocessing()
 
 
 def flush_all(**_: object) -> None:

@@ -110,13 +110,15 @@ class FileSegment(Segment):
         return [line for line in lines if line.data[:1] == b"{"]  # a disk that lost power may leave other bytes
 
     def discard(self) -> None:
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # what stays is sent once more by another process, which changes nothing
             self.path.unlink()
-        os.close(self._descriptor)
+        self.let_go()
 
     def let_go(self) -> None:
         """Close the file. In a child after a fork this leaves the parent's lock as it is."""
-        os.close(self._descriptor)
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
     def _write(self, line: Line) -> None:
         text = b"%b %b\n" % line

@@ -1,0 +1,148 @@
+"""What the SDK's recorder costs a pipeline in background mode, and what a full queue takes.
+
+    uv run python -m benchmarks.recorder [--runs 200] [--rounds 7] [--phases 8] [--work-us 2000]
+
+A pipeline of PHASES phases computes for WORK_US in each, bare and recorded, in turns. Each phase has a model, candidates,
+usage, two tools and steps. The server answers in this process, as an echo of what it would say, so that its own work is not
+in the figures. ``caller`` is CPU of the pipeline's thread, all else of the process is the queue's thread and that server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import statistics
+import tempfile
+import time
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from trajectory_sdk import BackgroundQueue, Client
+from trajectory_sdk.background import MAX_RECORDS
+from trajectory_sdk.delivery import Sender
+from trajectory_sdk.spool import Spool
+
+CANDIDATES: Any = [{"model": f"vendor/model-{number}", "score": 0.5, "probability": 0.25} for number in range(4)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--phases", type=int, default=8)
+    parser.add_argument("--work-us", type=int, default=2_000, help="what a phase of the bare pipeline computes for")
+    arguments = parser.parse_args()
+    _print_overhead(arguments)
+    _print_memory()
+
+
+def _print_overhead(arguments: argparse.Namespace) -> None:
+    loops = _loops(arguments.work_us)
+    bare_us, caller_us, process_us, per_phase_us = [], [], [], []
+    with tempfile.TemporaryDirectory() as spool:
+        client = Client(transport=httpx2.MockTransport(_answer), spool_dir=spool)
+        few = max(1, arguments.phases // 2)
+        _measured(lambda: _recorded(client, arguments.phases, 0), arguments.runs)  # to have everything loaded
+        for _ in range(arguments.rounds):
+            bare_us.append(_measured(lambda: _bare(arguments.phases, loops), arguments.runs)[0])
+            caller, process = _measured(lambda: _recorded(client, arguments.phases, loops), arguments.runs)
+            caller_us.append(caller)
+            process_us.append(process)
+            empty = _measured(lambda: _recorded(client, few, 0), arguments.runs)[0]
+            per_phase_us.append(
+                (_measured(lambda: _recorded(client, arguments.phases, 0), arguments.runs)[0] - empty)
+                / (arguments.phases - few)
+            )
+        client.close()
+        assert client.queue.counters.dropped == 0
+    bare, caller, process = (statistics.median(values) for values in (bare_us, caller_us, process_us))
+    print(f"{arguments.phases} phases of {bare / arguments.phases:.0f} µs; medians of {arguments.rounds} rounds")
+    print(f"bare            {bare:9.0f} µs a run   1.000")
+    print(f"recorded        {caller:9.0f} µs a run   {caller / bare:.3f}   in the caller's thread")
+    print(f"recorded        {process:9.0f} µs a run   {process / bare:.3f}   with the queue's thread and the echo")
+    print(f"per phase       {statistics.median(per_phase_us):9.1f} µs   per run {caller - bare:.0f} µs")
+
+
+def _measured(pipeline: Callable[[], None], runs: int) -> tuple[float, float]:
+    """CPU microseconds a run: of this thread, and of the whole process."""
+    thread_ns, process_ns = time.thread_time_ns(), time.process_time_ns()
+    for _ in range(runs):
+        pipeline()
+    return (time.thread_time_ns() - thread_ns) / runs / 1e3, (time.process_time_ns() - process_ns) / runs / 1e3
+
+
+def _bare(phases: int, loops: int) -> None:
+    for _ in range(phases):
+        _work(loops)
+
+
+def _recorded(client: Client, phases: int, loops: int) -> None:
+    with client.trajectories.run("Add auth", request_type="feature", project="shop") as run:
+        for _ in range(phases):
+            with run.phase(
+                "spec", agent="pm", model="vendor/model-0", model_selection_method="thompson-sampling", candidates=CANDIDATES
+            ) as phase:  # fmt: skip
+                _work(loops)
+                phase.usage(input_tokens=1500, output_tokens=800, cost_usd=0.012)
+                phase.tool("grep")
+                phase.tool("file_read")
+                phase.step(3)
+
+
+def _work(loops: int) -> int:
+    total = 0
+    for number in range(loops):
+        total += number * number
+    return total
+
+
+def _loops(work_us: int) -> int:
+    """How many make so many microseconds here."""
+    started = time.thread_time_ns()
+    _work(1_000_000)
+    return max(1, int(work_us * 1_000 * 1_000_000 / (time.thread_time_ns() - started)))
+
+
+def _answer(request: httpx2.Request) -> httpx2.Response:
+    lines = request.read().count(b"\n")
+    results = [{"line": number, "status": 201, "revision": 1} for number in range(1, lines + 1)]
+    return httpx2.Response(200, json={"accepted": lines, "refused": 0, "results": results})
+
+
+def _away(request: httpx2.Request) -> httpx2.Response:
+    raise httpx2.ConnectError("away", request=request)
+
+
+def _print_memory() -> None:
+    phase = {
+        "phase_name": "spec",
+        "agent": "pm",
+        "model": "vendor/model-0",
+        "candidates": CANDIDATES,
+        "cost_usd": 0.012,
+    }
+    body: Any = {"request_summary": "Add auth", "phases": [phase] * 8}
+    size = len(json.dumps(body))
+    print(f"\n{MAX_RECORDS} records of {size} bytes wait, MiB")
+    with tempfile.TemporaryDirectory() as directory:
+        for where, spool in (("on disk", Spool(Path(directory))), ("in memory", Spool(None))):
+            queue = BackgroundQueue(Sender(Client().config, httpx2.MockTransport(_away)), spool)
+            gc.collect()
+            tracemalloc.start()
+            for _ in range(MAX_RECORDS + 1):
+                queue.enqueue(body)
+            gc.collect()
+            allocated = tracemalloc.get_traced_memory()[0]
+            tracemalloc.stop()
+            assert (queue.counters.waiting, queue.counters.dropped) == (MAX_RECORDS, 1)
+            files = sum(path.stat().st_size for path in Path(directory).iterdir()) if where == "on disk" else 0
+            print(f"{where:<10} allocated {allocated / 2**20:6.1f}   files {files / 2**20:6.1f}")
+
+
+if __name__ == "__main__":
+    main()
