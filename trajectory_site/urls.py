@@ -1,11 +1,13 @@
-"""The site's routes: the API, a page to try it, and the admin."""
+"""The site's routes: the API, a page to try it, the admin, and the MCP tools where they are installed."""
+
+from importlib.util import find_spec
 
 from django.contrib import admin
-from django.urls import include, path
+from django.urls import URLPattern, URLResolver, include, path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularSwaggerSplitView
 
-urlpatterns = [
+urlpatterns: list[URLPattern | URLResolver] = [
     path("", RedirectView.as_view(url="/docs/")),
     path(
         "docs/",
@@ -21,6 +23,12 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("", include("trajectories.urls")),
 ]
+
+# The distribution trajectory-mcp is no dependency: without it the site has everything else, and this address is a 404.
+if find_spec("trajectory_mcp"):
+    from trajectory_site.mcp_connect import connect
+
+    urlpatterns.append(path("v1/mcp/connect", connect, name="mcp-connect"))
 
 handler400 = "trajectory_site.errors.bad_request"
 handler403 = "trajectory_site.errors.permission_denied"

@@ -142,12 +142,12 @@ class TrajectoryViewSet(ViewSet):
         conf = read_settings()
         key = _idempotency_key(request._request)
         if media_type == NDJSON:
-            data = _body(request._request, conf.max_request_bytes, self.caller)
+            data = read_body(request._request, conf.max_request_bytes, self.caller)
             # Before they are split: of millions of lines each would take more than its bytes.
             if data.count(b"\n") > MAX_LINES:
                 raise TooLarge(f"A request may have {MAX_LINES} lines.", code="too_many_lines")
             return _lines_response(ingest.record_many(self.caller.tenant, data.split(b"\n"), idempotency_key=key))
-        data = _body(request._request, conf.max_record_bytes, self.caller)
+        data = read_body(request._request, conf.max_record_bytes, self.caller)
         record, is_new = ingest.record(self.caller.tenant, data, idempotency_key=key)
         response = HttpResponse(record.json(), status=201 if is_new else 200, content_type=JSON)
         response["Location"] = f"{request.path}/{record.id}"
@@ -260,7 +260,7 @@ def _media_type(request: HttpRequest) -> str:
     return media_type
 
 
-def _body(request: HttpRequest, limit: int, caller: Caller) -> bytes:
+def read_body(request: HttpRequest, limit: int, caller: Caller) -> bytes:
     """The body, refused before it is read when its announced length is over ``limit``.
 
     Read from the stream, since ``request.body`` has a limit of the host project's.

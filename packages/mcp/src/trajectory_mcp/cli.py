@@ -1,0 +1,48 @@
+"""``trajectory-mcp``: the tools over standard input and output, for a client that starts its servers itself."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+
+import anyio
+from mcp.server.stdio import stdio_server
+
+from trajectory_mcp import __version__
+from trajectory_mcp.server import make_server
+from trajectory_sdk import AsyncClient
+
+TIMEOUT_S = 15.0
+"""For each wait: an agent stands still meanwhile."""
+
+
+def main() -> int:
+    """Serves until standard input ends.
+
+    Returns:
+        The exit code: 0 at the end of the input, 2 where the configuration makes no sense.
+    """
+    parser = argparse.ArgumentParser(
+        prog="trajectory-mcp",
+        description="MCP tools of the trajectory store, over standard input and output.",
+        epilog="TRAJECTORY_BASE_URL names the store (http://127.0.0.1:8000), TRAJECTORY_API_KEY is the key to it.",
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    parser.parse_args()
+    # Standard output belongs to the protocol.
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        # Not tried again by itself: the agent is told at once, and what to try.
+        client = AsyncClient(timeout_s=TIMEOUT_S, max_retries=0)
+    except ValueError as error:
+        print(f"trajectory-mcp: {error}", file=sys.stderr)
+        return 2
+    anyio.run(_serve, client)
+    return 0
+
+
+async def _serve(client: AsyncClient) -> None:
+    async with client, stdio_server() as (incoming, outgoing):
+        server = make_server(client)
+        await server.run(incoming, outgoing, server.create_initialization_options())

@@ -1,0 +1,135 @@
+"""``/v1/mcp/connect``: the MCP tools over streamable HTTP, from within the web process.
+
+A tool asks the REST API, with the key of who calls it, and so within all its limits. It does not ask over a connection: then
+a thread would wait for another one of this process, and once all of them serve MCP calls none is left to answer. The request
+of the tool is carried out in the very thread in which the call has come in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import closing
+from functools import cache
+from typing import Any
+
+import httpx2
+import orjson
+from asgiref.sync import async_to_sync, sync_to_async
+from django.conf import settings
+from django.core.handlers.wsgi import WSGIHandler
+from django.core.signals import setting_changed
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.csrf import csrf_exempt
+
+from trajectories.api.errors import error_response
+from trajectories.api.keys import authenticate
+from trajectories.api.views import read_body
+from trajectories.conf import read_settings
+from trajectories.exceptions import AuthenticationFailure, MethodNotAllowed
+from trajectory_mcp.advice import next_step
+from trajectory_sdk.errors import status_error
+
+_ENVELOPE = 64 * 1024
+"""Bytes around a record in a call."""
+_REFUSED = -32000
+"""JSON-RPC: an error of the server's own; what it is says ``data``."""
+# Of the connection, and what is for nobody but this view.
+_KEPT_BACK = frozenset({"authorization", "cookie", "connection", "content-length", "transfer-encoding", "expect"})
+
+
+@csrf_exempt  # nothing is taken from a cookie
+@transaction.non_atomic_requests
+def connect(request: HttpRequest) -> HttpResponse:
+    """One message of the protocol and its answer. A GET, which would open a stream, is a 405 as the protocol has it."""
+    try:
+        if request.method != "POST":
+            raise MethodNotAllowed("Only POST is for this address; there are no streams and no sessions.")
+        caller = authenticate(request)
+        body = read_body(request, read_settings().max_record_bytes + _ENVELOPE, caller)
+        answer = async_to_sync(_answer)(request, body, _key(request))
+    except Exception as error:
+        return _refused(error, request)
+    response = HttpResponse(answer.content, status=answer.status_code, content_type=answer.headers.get("Content-Type"))
+    response["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+async def _answer(request: HttpRequest, body: bytes, api_key: str) -> httpx2.Response:
+    # At the first call and not before: it takes a second and 60 MB, which a process without MCP clients does not spend.
+    from trajectory_mcp.http import Site, answer
+
+    origin = f"{request.scheme}://{request.get_host()}"
+    site = Site(
+        base_url=origin,
+        store=_InProcess(request.META),
+        # Django has held it against ALLOWED_HOSTS.
+        hosts=[request.get_host()],
+        origins=[origin, *settings.MCP_ALLOWED_ORIGINS],
+        max_body_bytes=len(body) or 1,
+    )
+    headers = [
+        (name.encode("ascii"), text.encode("latin-1"))
+        for name, text in request.headers.items()
+        if name.lower() not in _KEPT_BACK
+    ]
+    message = httpx2.Request("POST", request.build_absolute_uri(), headers=headers, content=body)
+    return await answer(message, site, api_key)
+
+
+class _InProcess(httpx2.AsyncBaseTransport):
+    """Carries requests to this site's own application, as from the client of the request around them.
+
+    In the thread of that request (``thread_sensitive``): it has waited for the tool, and has the connection to the database.
+    """
+
+    def __init__(self, meta: Mapping[str, Any]) -> None:
+        self._wsgi = httpx2.WSGITransport(
+            _application(),
+            script_name=str(meta.get("SCRIPT_NAME", "")),
+            remote_addr=str(meta.get("REMOTE_ADDR", "")),
+        )
+        self._noted = meta.get("HTTP_X_FORWARDED_FOR")
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        await request.aread()
+        if self._noted is not None:
+            request.headers["X-Forwarded-For"] = self._noted
+        return await sync_to_async(self._carried_out, thread_sensitive=True)(request)
+
+    def _carried_out(self, request: httpx2.Request) -> httpx2.Response:
+        with closing(self._wsgi.handle_request(request)) as response:
+            return httpx2.Response(response.status_code, headers=response.headers, content=response.read())
+
+
+@cache  # of the process, since it makes the middleware; it holds nothing of a request
+def _application() -> WSGIHandler:
+    return WSGIHandler()
+
+
+def _forget(*, setting: str, **_: object) -> None:
+    if setting == "MIDDLEWARE":
+        _application.cache_clear()
+
+
+setting_changed.connect(_forget)
+
+
+def _key(request: HttpRequest) -> str:
+    key = request.headers.get("Authorization", "").partition(" ")[2].strip()
+    if not (key.isascii() and key.isprintable() and key):  # of a caller that the site knows in another way
+        raise AuthenticationFailure("Send your API key as 'Authorization: Bearer KEY'.", code="missing_api_key")
+    return key
+
+
+def _refused(error: Exception, request: HttpRequest) -> HttpResponse:
+    """The API's answer to ``error``, in the form in which a client of the protocol shows it."""
+    response = error_response(error, request)
+    told = orjson.loads(response.content)["error"]
+    wait_s = float(response.get("Retry-After", 0)) or None
+    advice = next_step(status_error(response.status_code, response.content, retry_after_s=wait_s))
+    failure = {"code": _REFUSED, "message": f"{told['message']} {advice}", "data": told}
+    response.content = orjson.dumps({"jsonrpc": "2.0", "id": None, "error": failure})
+    if response.status_code == MethodNotAllowed.status:
+        response["Allow"] = "POST"
+    return response
