@@ -263,6 +263,31 @@ CONTENT_SECURITY_POLICY = {
     }
 }
 
+# --- Pages of other origins
+
+# Such as https://app.example.com; none by default, and then nothing of this is loaded.
+CORS_ALLOWED_ORIGINS: list[str] = env.list("CORS_ALLOWED_ORIGINS", default=[])
+if CORS_ALLOWED_ORIGINS:
+    INSTALLED_APPS.append("corsheaders")  # for its checks: an origin that is none is found when the site starts
+    # Before all that answers by itself, so that each answer has its headers; behind those that add the site's own.
+    MIDDLEWARE.insert(
+        MIDDLEWARE.index("whitenoise.middleware.WhiteNoiseMiddleware"), "corsheaders.middleware.CorsMiddleware"
+    )
+# The API alone. Its callers have a key in a header; cookies are never let through.
+CORS_URLS_REGEX = r"^/v1/"
+CORS_ALLOW_CREDENTIALS = False
+CORS_ALLOW_METHODS = ["GET", "POST", "DELETE"]
+CORS_ALLOW_HEADERS = ["authorization", "content-type", "idempotency-key", "x-idempotency-key", "x-request-id"]
+CORS_EXPOSE_HEADERS = [
+    "Location",
+    "Retry-After",
+    "X-RateLimit-Limit",
+    "X-RateLimit-Remaining",
+    "X-RateLimit-Reset",
+    "X-RateLimit-Resource",
+    "X-Request-Id",
+]
+
 # --- Logs and reports
 
 DEFAULT_EXCEPTION_REPORTER_FILTER = "trajectory_site.reports.ReporterFilter"

@@ -28,14 +28,7 @@ export class Sha256 {
 
   /** The hash in hex. Nothing may be added behind it. */
   hex(): string {
-    const bits = this.#length * 8;
-    const filled = this.#length % BLOCK;
-    const padding = new Uint8Array((filled < 56 ? BLOCK : 2 * BLOCK) - filled);
-    padding[0] = 0x80;
-    const view = new DataView(padding.buffer);
-    view.setUint32(padding.length - 8, Math.floor(bits / 2 ** 32));
-    view.setUint32(padding.length - 4, bits >>> 0);
-    this.update(padding);
+    this.update(padding(this.#length));
     return Array.from(this.#state, (word) => (word >>> 0).toString(16).padStart(8, "0")).join("");
   }
 
@@ -87,6 +80,18 @@ export class Sha256 {
     state[6] = state[6]! + g;
     state[7] = state[7]! + h;
   }
+}
+
+/** What follows so many bytes: a bit, zeros, and their length in bits, up to the end of a block. */
+export function padding(length: number): Uint8Array {
+  const filled = length % BLOCK;
+  const bytes = new Uint8Array((filled < 56 ? BLOCK : 2 * BLOCK) - filled);
+  bytes[0] = 0x80;
+  const view = new DataView(bytes.buffer);
+  // In two halves: a number has 53 bits, and its bitwise operators see 32.
+  view.setUint32(bytes.length - 8, Math.floor(length / 2 ** 29));
+  view.setUint32(bytes.length - 4, (length % 2 ** 29) * 8);
+  return bytes;
 }
 
 const BLOCK = 64;

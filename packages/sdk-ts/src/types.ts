@@ -6,8 +6,8 @@ type Query<Name extends keyof operations> = NonNullable<
   "query" extends keyof operations[Name]["parameters"] ? operations[Name]["parameters"]["query"] : never
 >;
 type Times = "since" | "until" | "started_since" | "started_until";
-/** A time filter takes a `Date` beside the text that the server takes. */
-type WithDates<Parameters> = { [Name in keyof Parameters]: Name extends Times ? Parameters[Name] | Date : Parameters[Name] };
+/** A time may be a `Date` beside the text that the server takes; what is undefined is left out. */
+type Parameters<Given> = { [Name in keyof Given]: (Name extends Times ? Given[Name] | Date : Given[Name]) | undefined };
 
 /** One run of a multi-phase workflow, as it is sent. */
 export type Trajectory = Schemas["Trajectory"];
@@ -44,13 +44,13 @@ export type DeletedTrajectories = Schemas["DeletedTrajectories"];
 export type MatchingTrajectories = Schemas["MatchingTrajectories"];
 
 /** Which trajectories: the server's query parameters, by the server's names. */
-export type Filters = WithDates<Query<"stats">>;
+export type Filters = Parameters<Query<"stats">>;
 /** Filters of a list, with `limit` (records a page, 1 to 1,000) and `cursor` (where to begin). */
-export type ListParameters = WithDates<Query<"list">>;
+export type ListParameters = Parameters<Query<"list">>;
 /** Filters of an export, with `after`: the id behind which it begins. The end line is asked for by the SDK itself. */
-export type ExportParameters = WithDates<Omit<Query<"export">, "end">>;
+export type ExportParameters = Parameters<Omit<Query<"export">, "end">>;
 /** Filters of a deletion, at least one, with the `token` of the dry run. */
-export type DeleteParameters = WithDates<Omit<Query<"delete_matching">, "dry_run">>;
+export type DeleteParameters = Parameters<Omit<Query<"delete_matching">, "dry_run">>;
 
 /** What every call takes. */
 export interface RequestOptions {

@@ -68,7 +68,7 @@ test("filters are sent by their names: times, truths and numbers as the server r
     min_cost_usd: 0.5,
     q: "ä & b",
     model: undefined,
-  } as object);
+  });
   expect(Object.fromEntries(script.asked[0]!.url.searchParams)).toEqual({
     since: "2026-11-25T01:02:03.004Z",
     until: "2026-11-26T00:00:00+01:00",

@@ -1,0 +1,102 @@
+/** What is shipped: documented, without dependencies, and generated from the document that the server answers by. */
+import { execFileSync } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import ts from "typescript";
+import { expect, test } from "vitest";
+
+const ROOT = fileURLToPath(new URL("..", import.meta.url));
+const OPENAPI = `${ROOT}../../docs/openapi.json`;
+
+function read(path: string): string {
+  return readFileSync(`${ROOT}${path}`, "utf8");
+}
+
+interface Manifest {
+  dependencies?: object;
+  packages: Record<string, { resolved?: string; integrity?: string }>;
+}
+
+/** Each symbol that the package exports, and each member of a class or interface of its own. */
+function* symbols(): Generator<[name: string, symbol: ts.Symbol]> {
+  const program = ts.createProgram([`${ROOT}dist/index.d.ts`], {
+    module: ts.ModuleKind.NodeNext,
+    target: ts.ScriptTarget.ES2022,
+    lib: ["lib.es2023.d.ts", "lib.dom.d.ts", "lib.dom.asynciterable.d.ts", "lib.esnext.disposable.d.ts"],
+    types: [],
+  });
+  checker = program.getTypeChecker();
+  const entry = checker.getSymbolAtLocation(program.getSourceFile(`${ROOT}dist/index.d.ts`)!)!;
+  for (const exported of checker.getExportsOfModule(entry)) {
+    const symbol = exported.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(exported) : exported;
+    yield [symbol.name, symbol];
+    if (!(symbol.flags & (ts.SymbolFlags.Class | ts.SymbolFlags.Interface))) continue;
+    for (const [name, member] of symbol.members ?? []) {
+      const isHidden = name === "__constructor" || name === "__#private" || String(name).startsWith("__#");
+      if (!isHidden) yield [`${symbol.name}.${name}`, member];
+    }
+  }
+}
+
+let checker: ts.TypeChecker;
+
+test("every exported symbol is documented, and so is every member of its own", () => {
+  const all = [...symbols()];
+  expect(all.length).toBeGreaterThan(120);
+  const bare = all.filter(([, symbol]) => symbol.getDocumentationComment(checker).length === 0).map(([name]) => name);
+  expect(bare).toEqual([]);
+});
+
+test("what is exported is what is listed here: a change of it is meant", () => {
+  const values = [...symbols()].filter(([name, { flags }]) => !name.includes(".") && flags & ts.SymbolFlags.Value);
+  expect(values.map(([name]) => name).sort()).toEqual([
+    "APIConnectionError",
+    "APIStatusError",
+    "APITimeoutError",
+    "AuthenticationError",
+    "BackgroundQueue",
+    "BadRequestError",
+    "Config",
+    "ConflictError",
+    "ExportBrokenError",
+    "NotFoundError",
+    "PayloadTooLargeError",
+    "PermissionDeniedError",
+    "RateLimitError",
+    "RequestTimeoutError",
+    "Run",
+    "RunPhase",
+    "ServerError",
+    "ServiceUnavailableError",
+    "Trajectories",
+    "TrajectoryClient",
+    "TrajectoryError",
+    "TrajectoryExport",
+    "TrajectoryList",
+    "UnsupportedMediaTypeError",
+  ]);
+});
+
+test("the types are those of docs/openapi.json; else run `npm run generate` in packages/sdk-ts", () => {
+  expect(existsSync(OPENAPI), "the document lies beside packages/").toBe(true);
+  const arguments_ = [`${ROOT}node_modules/openapi-typescript/bin/cli.js`, OPENAPI, "--default-non-nullable=false"];
+  const made = execFileSync(process.execPath, arguments_, { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
+  expect(made.trim()).toBe(read("src/openapi.ts").trim());
+});
+
+test("the package depends on nothing, and its sources import nothing but themselves", () => {
+  const manifest = JSON.parse(read("package.json")) as Manifest;
+  expect(manifest.dependencies).toBeUndefined();
+  const files = ts.sys.readDirectory(`${ROOT}dist`, [".js"]);
+  expect(files.length).toBeGreaterThan(10);
+  const imported = files.flatMap((file) => ts.preProcessFile(readFileSync(file, "utf8")).importedFiles);
+  expect(imported.filter(({ fileName }) => !/^\.\/\w+\.js$/.test(fileName))).toEqual([]);
+});
+
+test("the lock has hashes and no addresses", () => {
+  const { packages } = JSON.parse(read("package-lock.json")) as Manifest;
+  const locked = Object.entries(packages).filter(([path]) => path !== "");
+  expect(locked.length).toBeGreaterThan(100);
+  expect(locked.filter(([, { integrity }]) => !integrity)).toEqual([]);
+  expect(read("package-lock.json")).not.toMatch(/"resolved"|https?:\/\/[^"]*\.tgz/);
+});

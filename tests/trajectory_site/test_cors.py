@@ -1,0 +1,82 @@
+"""Pages of other origins: refused unless the site names them, and then let in to the API alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from unittest.mock import patch
+
+import httpx2
+import pytest
+
+from tests.processes import Site, Web
+
+PATH = "/v1/agent/trajectories"
+ORIGIN = "https://app.example.com"
+STRANGER = "https://app.example.org"
+
+
+def cors_headers(answer: httpx2.Response) -> dict[str, str]:
+    return {name: text for name, text in answer.headers.items() if name.startswith("access-control-")}
+
+
+def preflight(web: Web, origin: str, path: str = PATH) -> httpx2.Response:
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"}
+    return httpx2.options(web.url + path, headers={"Origin": origin} | asked, trust_env=False)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    site = Site.make(tmp_path_factory.mktemp("cors") / "site", {})
+    yield site
+    site.close()
+
+
+@pytest.fixture(scope="module")
+def web(site: Site) -> Web:
+    return site.web(CORS_ALLOWED_ORIGINS=f"http://localhost:5173,{ORIGIN}")
+
+
+def test_without_the_setting_no_origin_is_let_in(site: Site) -> None:
+    web = site.web()
+    for answer in (preflight(web, ORIGIN), web.http.get(PATH, headers={"Origin": ORIGIN})):
+        assert cors_headers(answer) == {}
+        assert "origin" not in answer.headers.get("Vary", "").lower()
+
+
+def test_a_named_origin_is_let_in_with_the_headers_of_an_api_call_and_without_cookies(web: Web) -> None:
+    asked = preflight(web, ORIGIN)
+    assert asked.status_code == 200
+    assert asked.headers["Access-Control-Allow-Origin"] == ORIGIN
+    assert asked.headers["Access-Control-Allow-Methods"] == "GET, POST, DELETE"
+    allowed = asked.headers["Access-Control-Allow-Headers"].split(", ")
+    assert {"authorization", "content-type", "idempotency-key", "x-request-id"} <= set(allowed)
+    assert "cookie" not in allowed
+    answer = web.http.get(PATH, headers={"Origin": ORIGIN})
+    assert answer.status_code == 200
+    assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
+    assert "Retry-After" in answer.headers["Access-Control-Expose-Headers"]
+    assert not {"access-control-allow-credentials"} & set(cors_headers(asked) | cors_headers(answer))
+
+
+def test_an_error_has_the_headers_too_so_a_page_can_read_what_is_wrong(web: Web) -> None:
+    answer = httpx2.get(web.url + PATH, headers={"Origin": ORIGIN, "Authorization": "Bearer made.up"}, trust_env=False)
+    assert answer.status_code == 401
+    assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
+
+
+def test_an_origin_that_is_not_named_is_let_in_nowhere(web: Web) -> None:
+    for origin in (STRANGER, f"{ORIGIN}.example.org", "http://app.example.com", "null"):
+        for answer in (preflight(web, origin), web.http.get(PATH, headers={"Origin": origin})):
+            assert cors_headers(answer) == {}, origin
+
+
+def test_a_named_origin_is_let_in_to_the_api_alone(web: Web) -> None:
+    for path in ("/admin/login/", "/docs/", "/health/live", "/metrics"):
+        for answer in (preflight(web, ORIGIN, path), web.http.get(path, headers={"Origin": ORIGIN})):
+            assert cors_headers(answer) == {}, path
+
+
+def test_an_origin_that_is_none_is_found_by_the_checks(site: Site) -> None:
+    given = {"CORS_ALLOWED_ORIGINS": f"{ORIGIN}/page"}
+    with patch.dict(site.environment, given), pytest.raises(AssertionError, match=r"corsheaders\.E014"):
+        site.manage("check")
