@@ -4,9 +4,9 @@ import { pathToFileURL } from "node:url";
 
 const root = process.argv[2];
 const ts = createRequire(`${root}/package.json`)("typescript");
-const program = ts.createProgram([`${root}/dist/index.d.ts`], { strict: true, target: ts.ScriptTarget.ESNext, types: [] });
+const program = ts.createProgram([`${root}/page/dist/index.d.ts`], { strict: true, target: ts.ScriptTarget.ESNext, types: [] });
 const checker = program.getTypeChecker();
-const moduleOf = (name) => checker.getSymbolAtLocation(program.getSourceFile(`${root}/dist/${name}.d.ts`));
+const moduleOf = (name) => checker.getSymbolAtLocation(program.getSourceFile(`${root}/page/dist/${name}.d.ts`));
 const exportsOf = (name) => new Map(checker.getExportsOfModule(moduleOf(name)).map((symbol) => [symbol.name, symbol]));
 const names = (type) => checker.getPropertiesOfType(type).map((property) => property.name);
 const declared = (symbol) => checker.getDeclaredTypeOfSymbol(symbol);
@@ -63,7 +63,7 @@ async function requests(name) {
     seen.push(`${method} ${new URL(url).pathname}`);
     return new Response("{}", { status: 400 });
   };
-  const { TrajectoryClient } = await import(pathToFileURL(`${root}/dist/index.js`));
+  const { TrajectoryClient } = await import(pathToFileURL(`${root}/page/dist/index.js`));
   const client = new TrajectoryClient({ baseUrl: "http://trajectories.test", fetch, maxRetries: 0 });
   try {
     const answer = client.trajectories[name](...(GIVEN[name] ?? []));
@@ -78,7 +78,7 @@ async function requests(name) {
 }
 
 async function errors() {
-  const module = await import(pathToFileURL(`${root}/dist/index.js`));
+  const module = await import(pathToFileURL(`${root}/page/dist/index.js`));
   const found = {};
   for (let status = 400; status < 600; status++) {
     const fetch = async () => new Response("{}", { status });

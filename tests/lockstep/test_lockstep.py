@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.lockstep import api, command_line, python, typescript
 from tests.lockstep.facts import Side
-from tests.sdk import typescript as package
+from tests.sdk_ts.conftest import sdk_package as sdk_package
 
 
 @pytest.fixture(scope="module")
-def declared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> dict[str, object]:
-    ours = tmp_path_factory.getbasetemp()
-    return typescript.declarations(package.built(ours if worker_id == "master" else ours.parent))
+def declared(sdk_package: Path) -> dict[str, object]:
+    return typescript.declarations(sdk_package)
 
 
 @pytest.fixture(scope="module")

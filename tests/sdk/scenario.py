@@ -206,7 +206,7 @@ def canonical(record: Mapping[str, Any]) -> str:
 def groups(stats: Mapping[str, Any]) -> dict[tuple[str | None, ...], tuple[float | None, ...]]:
     """Of an answer of stats."""
     return {
-        (group["phase"], group["model"], group["selection_method"]): (
+        (group["phase"], group["model"], group["selection_method"]): figures(
             group["count"],
             group["success_rate"]["rate"],
             group["success_rate"]["low"],
@@ -215,6 +215,11 @@ def groups(stats: Mapping[str, Any]) -> dict[tuple[str | None, ...], tuple[float
         )
         for group in stats["by_phase_model"]
     }
+
+
+def figures(*values: float | None) -> tuple[float | None, ...]:
+    """To six digits, which every way shows."""
+    return tuple(None if value is None else float(f"{value:.6g}") for value in values)
 
 
 class Http:

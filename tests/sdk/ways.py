@@ -8,15 +8,18 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import httpx2
+import mcp
+from mcp.client.streamable_http import streamable_http_client
 from pydantic import BaseModel
 
-from tests.sdk import typescript
-from tests.sdk.scenario import FILTERS, Access, Json, Seen, Way, canonical, groups
+from tests.sdk.scenario import FILTERS, Access, Json, Seen, Way, canonical, figures, groups
+from tests.sdk_ts.conftest import built_package
 from trajectory_sdk import AsyncClient, Client, Run, StoredTrajectory
 
 COMMAND = Path(sys.executable).with_name("trajectory")
@@ -188,7 +191,7 @@ class TypeScript:
     action = "record"
 
     def __init__(self, access: Access) -> None:
-        module = typescript.built(access.shared) / "dist" / "index.js"
+        module = built_package(access.shared) / "page" / "dist" / "index.js"
         self._given = {"module": module.as_uri(), "url": access.url, "key": access.key, "filters": FILTERS}
 
     def record(self, runs: Sequence[Json]) -> None:
@@ -217,10 +220,94 @@ class TypeScriptRecorder(TypeScript):
     action = "observe"
 
 
+class Mcp:
+    """The tools, called by a real MCP client. Their answers are briefs, so of a run they show what is in one."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def record(self, runs: Sequence[Json]) -> None:
+        asyncio.run(self._record(runs))
+
+    def see(self) -> Seen:
+        return asyncio.run(self._see())
+
+    def connect(self) -> AbstractAsyncContextManager[mcp.Client]:
+        """A client that is connected."""
+        raise NotImplementedError
+
+    async def _record(self, runs: Sequence[Json]) -> None:
+        async with self.connect() as client:
+            for run in runs:
+                await _call(client, "br_trajectory_record", run)
+
+    async def _see(self) -> Seen:
+        async with self.connect() as client:
+            stats = await _call(client, "br_trajectory_query", {"show": "stats"})
+            return Seen(
+                listed=await self._listed(client, {"limit": 2}),
+                found=await self._listed(client, FILTERS),
+                groups={_cell(group): _figures(group) for group in stats["stats"]["groups"]},
+                exported=None,
+            )
+
+    async def _listed(self, client: mcp.Client, query: Json) -> list[str]:
+        found: list[str] = []
+        cursor: str | None = None
+        while True:
+            page = await _call(client, "br_trajectory_query", query | ({"cursor": cursor} if cursor else {}))
+            found += [run["request_summary"] for run in page["runs"]]
+            cursor = page.get("next_cursor")
+            if cursor is None:
+                return found
+
+
+def _cell(group: Json) -> tuple[str | None, ...]:
+    return tuple(group.get(name) for name in ("phase", "model", "selection_method"))
+
+
+def _figures(group: Json) -> tuple[float | None, ...]:
+    rate = group["success_rate"]
+    of_group = (group.get(name) for name in ("mean_cost_usd", "value_per_dollar"))
+    return figures(group["count"], rate.get("rate"), rate.get("low"), *of_group)
+
+
+async def _call(client: mcp.Client, tool: str, arguments: Json) -> Json:
+    answer = await client.call_tool(tool, arguments)
+    assert not answer.is_error, answer.content
+    assert answer.structured_content is not None
+    return dict(answer.structured_content)
+
+
+class McpStdio(Mcp):
+    """Over standard input and output of the program that agents start."""
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[mcp.Client]:
+        access = {"TRAJECTORY_BASE_URL": self._access.url, "TRAJECTORY_API_KEY": self._access.key}
+        program = str(COMMAND.with_name("trajectory-mcp"))
+        async with mcp.Client(mcp.StdioServerParameters(command=program, env=os.environ | access)) as client:
+            yield client
+
+
+class McpHttp(Mcp):
+    """Over streamable HTTP, at the address that the site offers."""
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[mcp.Client]:
+        headers = {"Authorization": f"Bearer {self._access.key}"}
+        async with httpx2.AsyncClient(headers=headers, timeout=30, trust_env=False) as http:
+            transport = streamable_http_client(f"{self._access.url}/v1/mcp/connect", http_client=http)
+            async with mcp.Client(transport) as client:
+                yield client
+
+
 WAYS: Mapping[str, Callable[[Access], Way]] = {
     "Python, blocking": Sync,
     "Python, awaited": Async,
     "Python recorder": Recorder,
+    "MCP over stdio": McpStdio,
+    "MCP over HTTP": McpHttp,
     "command line": Cli,
     "TypeScript": TypeScript,
     "TypeScript recorder": TypeScriptRecorder,
