@@ -10,7 +10,7 @@ from typing import Any
 from click.testing import CliRunner
 
 from tests.lockstep.api import operation_of
-from tests.lockstep.facts import ERROR, OPERATION, PARAMETER, Side, operations, parameters
+from tests.lockstep.facts import OPERATION, PARAMETER, Side, operations, parameters
 from tests.lockstep.python import RUN
 from trajectory_sdk import Client
 from trajectory_sdk.cli.commands import trajectory
@@ -60,10 +60,6 @@ def _parameters(called: Mapping[str, frozenset[str]]) -> frozenset[str]:
         for operation in operations_:
             found |= parameters(operation, named | arguments)
     return found
-
-
-def _errors() -> frozenset[str]:
-    return frozenset(f"{ERROR} {status}" for status in range(400, 600) if of_status(status) in Exit)
 
 
 def side() -> Side:
