@@ -11,6 +11,7 @@ from pathlib import Path
 from tests.processes import PROJECT
 from trajectories import exceptions
 from trajectories.exceptions import TrajectoriesError
+from trajectory_site import gunicorn_worker
 
 SDKS = {
     "Python SDK": (PROJECT / "packages" / "sdk-py" / "src", "*.py"),
@@ -30,6 +31,7 @@ def of_the_store() -> Mapping[int, frozenset[str]]:
     """By status: the codes of the classes, and those that are given where one is raised."""
     classes = {kind.__name__: kind for kind in vars(exceptions).values() if _is_error(kind)}
     found: defaultdict[int, set[str]] = defaultdict(set)
+    found[408].add(gunicorn_worker._ERROR["code"])  # before there is a request that the app could answer
     for kind in classes.values():
         found[kind.status].add(kind.code)
     for call in _calls(PROJECT / "trajectories"):
@@ -45,8 +47,9 @@ def of_the_server_for_tests() -> Mapping[int, frozenset[str]]:
     found: defaultdict[int, set[str]] = defaultdict(set)
     for call in _calls(PROJECT / "packages" / "sdk-py" / "src" / "trajectory_sdk" / "testing"):
         if isinstance(call.func, ast.Name) and call.func.id == "Refusal":
-            status, code = (one.value for one in call.args[:2] if isinstance(one, ast.Constant))
-            found[int(str(status))].add(str(code))
+            given = [str(one.value) for one in call.args[:2] if isinstance(one, ast.Constant)]
+            if len(given) == 2:  # else it is what the user's own test wants
+                found[int(given[0])].add(given[1])
     return {status: frozenset(codes) for status, codes in found.items()}
 
 
