@@ -1,6 +1,6 @@
 """What the SDK's recorder costs a pipeline in background mode, and what a full queue takes.
 
-    uv run python -m benchmarks.recorder [--runs 200] [--rounds 7] [--phases 8] [--work-us 2000]
+    uv run python -m benchmarks.recorder [--runs 500] [--phases 8] [--work-us 2000]
 
 A pipeline of PHASES phases computes for WORK_US in each, bare and recorded, in turns. Each phase has a model, candidates,
 usage, two tools and steps. The server answers in this process, as an echo of what it would say, so that its own work is not
@@ -32,8 +32,7 @@ CANDIDATES: Any = [{"model": f"vendor/model-{number}", "score": 0.5, "probabilit
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--runs", type=int, default=200)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--runs", type=int, default=500)
     parser.add_argument("--phases", type=int, default=8)
     parser.add_argument("--work-us", type=int, default=2_000, help="what a phase of the bare pipeline computes for")
     arguments = parser.parse_args()
@@ -42,38 +41,45 @@ def main() -> None:
 
 
 def _print_overhead(arguments: argparse.Namespace) -> None:
-    loops = _loops(arguments.work_us)
-    bare_us, caller_us, process_us, per_phase_us = [], [], [], []
-    with tempfile.TemporaryDirectory() as spool:
-        client = Client(transport=httpx2.MockTransport(_answer), spool_dir=spool)
-        few = max(1, arguments.phases // 2)
-        _measured(lambda: _recorded(client, arguments.phases, 0), arguments.runs)  # to have everything loaded
-        for _ in range(arguments.rounds):
-            bare_us.append(_measured(lambda: _bare(arguments.phases, loops), arguments.runs)[0])
-            caller, process = _measured(lambda: _recorded(client, arguments.phases, loops), arguments.runs)
-            caller_us.append(caller)
-            process_us.append(process)
-            empty = _measured(lambda: _recorded(client, few, 0), arguments.runs)[0]
-            per_phase_us.append(
-                (_measured(lambda: _recorded(client, arguments.phases, 0), arguments.runs)[0] - empty)
-                / (arguments.phases - few)
-            )
-        client.close()
-        assert client.queue.counters.dropped == 0
-    bare, caller, process = (statistics.median(values) for values in (bare_us, caller_us, process_us))
-    print(f"{arguments.phases} phases of {bare / arguments.phases:.0f} µs; medians of {arguments.rounds} rounds")
-    print(f"bare            {bare:9.0f} µs a run   1.000")
-    print(f"recorded        {caller:9.0f} µs a run   {caller / bare:.3f}   in the caller's thread")
-    print(f"recorded        {process:9.0f} µs a run   {process / bare:.3f}   with the queue's thread and the echo")
-    print(f"per phase       {statistics.median(per_phase_us):9.1f} µs   per run {caller - bare:.0f} µs")
+    phases, loops = arguments.phases, _loops(arguments.work_us)
+    bare: list[float] = []
+    recorded: list[float] = []
+    whole: list[float] = []
+    idle_one: list[float] = []
+    idle_all: list[float] = []
+    with (
+        tempfile.TemporaryDirectory() as spool,
+        Client(transport=httpx2.MockTransport(_answer), spool_dir=spool) as client,
+    ):
+        _measured(lambda: _recorded(client, phases, 0))  # to have everything loaded
+        for _ in range(arguments.runs):  # in turns, since the machine is not the same from one second to the next
+            bare.append(_measured(lambda: _bare(phases, loops))[0])
+            of_thread, of_process = _measured(lambda: _recorded(client, phases, loops))
+            recorded.append(of_thread)
+            whole.append(of_process)
+            idle_one.append(_measured(lambda: _recorded(client, 1, 0))[0])
+            idle_all.append(_measured(lambda: _recorded(client, phases, 0))[0])
+    assert client.queue.counters.dropped == 0
+    bare_us, recorded_us, one_us, all_us = (
+        statistics.median(values) for values in (bare, recorded, idle_one, idle_all)
+    )
+    per_phase_us = (all_us - one_us) / (phases - 1)
+    print(f"{phases} phases that compute for {bare_us / phases:.0f} µs each; medians of {arguments.runs} runs")
+    print(f"bare                       {bare_us:8.0f} µs of CPU a run   1.000")
+    print(f"recorded, caller's thread  {recorded_us:8.0f} µs of CPU a run   {recorded_us / bare_us:.3f}")
+    print(
+        f"recorded, whole process    {statistics.mean(whole):8.0f} µs of CPU a run   {statistics.mean(whole) / statistics.mean(bare):.3f}   means"
+    )
+    print(
+        f"a phase {per_phase_us:.0f} µs, a run {one_us - per_phase_us:.0f} µs besides; so {phases} phases {all_us:.0f} µs"
+    )
 
 
-def _measured(pipeline: Callable[[], None], runs: int) -> tuple[float, float]:
-    """CPU microseconds a run: of this thread, and of the whole process."""
+def _measured(pipeline: Callable[[], None]) -> tuple[float, float]:
+    """CPU microseconds: of this thread, and of the whole process."""
     thread_ns, process_ns = time.thread_time_ns(), time.process_time_ns()
-    for _ in range(runs):
-        pipeline()
-    return (time.thread_time_ns() - thread_ns) / runs / 1e3, (time.process_time_ns() - process_ns) / runs / 1e3
+    pipeline()
+    return (time.thread_time_ns() - thread_ns) / 1e3, (time.process_time_ns() - process_ns) / 1e3
 
 
 def _bare(phases: int, loops: int) -> None:

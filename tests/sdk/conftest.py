@@ -1,115 +1,57 @@
-"""A server for the SDK's background queue, and programs that use it."""
+"""A site in processes of its own, for all tests of a module, and clients of it."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-from uuid import UUID, uuid4
+import threading
+from collections.abc import Iterator
 
 import pytest
 
-from tests.processes import Process, Site, Web
+from tests.processes import Site, Web
+from tests.sdk.proxy import CuttingProxy
 from tests.sdk.served import ServedStore
 from trajectory_sdk import Client
-from trajectory_site import servers
-
-MakeProgram = Callable[..., Process]
-
-
-@dataclass
-class Store:
-    """A site with one web server, which a test may kill and start again. Tests share it, and each has a project."""
-
-    site: Site
-    port: int
-    web: Web
-    project: str
-
-    def start(self) -> None:
-        """On the same port as before."""
-        self.web = self.site.web(port=self.port)
-
-    def arrived(self) -> list[UUID]:
-        """The ids that it has of this test's project."""
-        ids: list[UUID] = []
-        parameters: dict[str, Any] = {"limit": 1000, "project": self.project}
-        while True:
-            page = self.web.http.get("/v1/agent/trajectories", params=parameters).json()
-            ids += [UUID(record["id"]) for record in page["data"]]
-            if not page["has_more"]:
-                return ids
-            parameters["cursor"] = page["next_cursor"]
 
 
 @pytest.fixture(scope="module")
-def served_store(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[ServedStore]:
-    ours = tmp_path_factory.getbasetemp()
-    shared = ours if worker_id == "master" else ours.parent
-    site = Site.make(tmp_path_factory.mktemp("store") / "site", {})
-    try:
-        site.worker()
-        yield ServedStore(site, site.web(), shared)
-    finally:
-        site.close()
-
-
-@pytest.fixture(scope="package")
-def package_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+def module_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     site = Site.make(tmp_path_factory.mktemp("sdk") / "site", {})
-    port = servers.free_port()
-    yield Store(site, port, site.web(port=port), "")
+    yield site
     site.close()
 
 
-@pytest.fixture
-def store(package_store: Store) -> Store:
-    if not package_store.web.is_running:
-        package_store.start()
-    package_store.project = uuid4().hex
-    return package_store
+@pytest.fixture(scope="module")
+def web(module_site: Site) -> Web:
+    """Its web server, with a worker behind it."""
+    module_site.worker()
+    return module_site.web()
+
+
+@pytest.fixture(scope="module")
+def api_key(module_site: Site, web: Web) -> str:
+    """Of a tenant of its own, for everything."""
+    return module_site.manage("create_api_key", "sdk", "--scopes", "record,read,export,admin").strip()
+
+
+@pytest.fixture(scope="module")
+def served_store(module_site: Site, web: Web, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> ServedStore:
+    """The same, for tests that each want a tenant of their own."""
+    ours = tmp_path_factory.getbasetemp()
+    return ServedStore(module_site, web, ours if worker_id == "master" else ours.parent)
 
 
 @pytest.fixture
-def spool_dir(tmp_path: Path) -> Path:
-    return tmp_path / "spool"
-
-
-@pytest.fixture
-def client(store: Store, spool_dir: Path) -> Iterator[Client]:
-    """Of this process; it shares the spool with the programs."""
-    with Client(store.web.url, store.site.api_key, spool_dir=spool_dir) as client:
+def client(web: Web, api_key: str) -> Iterator[Client]:
+    with Client(web.url, api_key) as client:
         yield client
 
 
 @pytest.fixture
-def environment(store: Store, spool_dir: Path) -> dict[str, str]:
-    """For a program that reads where the server is."""
-    return store.site.environment | {
-        "TRAJECTORY_BASE_URL": store.web.url,
-        "TRAJECTORY_API_KEY": store.site.api_key,
-        "TRAJECTORY_SPOOL_DIR": str(spool_dir),
-        "PROJECT": store.project,
-    }
-
-
-@pytest.fixture
-def program(environment: dict[str, str], tmp_path: Path) -> Iterator[MakeProgram]:
-    """Runs ``python -m tests.sdk.pipeline``; ended with the test."""
-    made: list[Process] = []
-
-    def run(how: str, count: int, **more: str) -> Process:
-        arguments = [sys.executable, "-m", "tests.sdk.pipeline", how, str(count)]
-        made.append(Process(arguments, environment | more, tmp_path / f"{len(made)}.log"))
-        return made[-1]
-
-    yield run
-    for process in made:
-        process.kill()
-
-
-def told(program: Process) -> list[UUID]:
-    """The ids of which the program was told that they are kept."""
-    return [UUID(line) for line in program.output.split("\n")[:-1] if len(line) == 36]
+def proxy(web: Web) -> Iterator[CuttingProxy]:
+    """Between a client and the web server."""
+    proxy = CuttingProxy(int(web.url.rpartition(":")[2]))
+    thread = threading.Thread(target=proxy.serve, daemon=True)
+    thread.start()
+    yield proxy
+    proxy.close()
+    thread.join()

@@ -412,6 +412,20 @@ def test_what_is_no_record_in_a_file_holds_up_nobody(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_cannot_be_opened_in_the_directory_holds_up_nobody(
+    server: InMemoryServer, make_queue: MakeQueue, tmp_path: Path
+) -> None:
+    server.drop_next(times=1_000)
+    first = make_queue()
+    left = first.enqueue(body())
+    first.close()
+    server.clear()
+    for name in ("0", "9"):
+        (tmp_path / f"{name}.v1.records").mkdir()
+    assert make_queue().flush()
+    assert ids(server) == [left]
+
+
 # --- The thread
 
 

@@ -73,7 +73,7 @@ def _begin_anew() -> None:
 
 
 def _hook_into_multiprocessing() -> None:
-    """Its children leave by ``os._exit``, without ``atexit``; they run finalizers that were registered in them."""
+    """Its forked children leave by ``os._exit``, without ``atexit``; they run finalizers that were registered in them."""
     util = sys.modules.get("multiprocessing.util")
     if util is not None:
         util.Finalize(None, flush_all, exitpriority=10)

@@ -214,12 +214,12 @@ def _made(directory: Path) -> Path:
 
 
 def _held(path: Path) -> FileSegment | None:
-    """The segment in a file, unless somebody else holds it or it is gone."""
+    """The segment in a file, unless somebody else holds it, or it is gone, or no file that can be opened."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
+        return FileSegment(path, descriptor) if _lock(path, descriptor) else None
+    except OSError:
         return None
-    return FileSegment(path, descriptor) if _lock(path, descriptor) else None
 
 
 def _lock(path: Path, descriptor: int) -> bool:

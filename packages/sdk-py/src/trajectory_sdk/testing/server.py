@@ -25,7 +25,7 @@ from trajectory_sdk.models import StoredTrajectory
 from trajectory_sdk.spool import Spool
 from trajectory_sdk.testing.facets import FILTERS, query_of
 from trajectory_sdk.testing.figures import stats_of
-from trajectory_sdk.testing.store import Kept, Refusal, Store, matching
+from trajectory_sdk.testing.store import MAX_LINES, MAX_RECORD_BYTES, MAX_REQUEST_BYTES, Kept, Refusal, Store, matching
 
 API_KEY: Final = "key-of-the-test-server"
 BASE_URL: Final = "http://trajectories.test"
@@ -216,11 +216,16 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
 
     def _record(self, seen: SeenRequest) -> httpx2.Response:
         content_type = seen.headers.get("content-type", "")
+        limit = MAX_RECORD_BYTES if content_type == JSON else MAX_REQUEST_BYTES
+        if len(seen.body) > limit:
+            raise Refusal(413, "body_too_large", f"The body may have {limit} bytes.")
         if content_type == JSON:
             kept, is_new = self._store.record(seen.body)
             return _json(kept.json(), status=201 if is_new else 200)
         if content_type != NDJSON:
             raise Refusal(415, "unsupported_media_type", f"Content-Type must be {JSON}, or {NDJSON}.")
+        if seen.body.count(b"\n") > MAX_LINES:
+            raise Refusal(413, "too_many_lines", f"A request may have {MAX_LINES} lines.")
         numbered = enumerate(seen.body.split(b"\n"), 1)
         results = [self._line(number, line) for number, line in numbered if line.strip()]
         refused = sum("error" in result for result in results)
@@ -329,7 +334,9 @@ def _query(filters: dict[str, str]) -> Any:
         return query_of(filters)
     except ValueError as error:
         name, problem = error.args
-        raise Refusal(400, "invalid_parameter", f"{name} {problem}", param=name) from None
+        message = f"{name} {problem}"
+        details = [{"path": name, "code": "invalid_parameter", "message": message}]
+        raise Refusal(400, "invalid_parameter", message, param=name, details=details) from None
 
 
 def _known_id(path: str) -> UUID:

@@ -16,7 +16,11 @@ from trajectory_sdk.testing.contract import Trajectory
 from trajectory_sdk.testing.facets import Facets, facets_of, selection_method
 
 SET_BY_SERVER: Final = ("recorded_at", "revision")
+FREE: Final = frozenset({"metadata", "external_refs"})
+"""Whose keys are the caller's own, and are kept in one order."""
 MAX_RECORD_BYTES: Final = 1024 * 1024
+MAX_REQUEST_BYTES: Final = 16 * 1024 * 1024
+MAX_LINES: Final = 10_000
 _MAX_EXACT: Final = 2**53 - 1
 
 
@@ -164,6 +168,9 @@ def canonical(data: bytes) -> dict[str, Any]:
         raise _refusal(error) from None
     fields: dict[str, Any] = _plain(trajectory.model_dump(exclude_none=True))
     fields = {"id": str(uuid4()), **fields}
+    for free in (fields, *fields["phases"]):
+        for name in FREE & free.keys():
+            free[name] = _sorted(free[name])
     for phase in fields["phases"]:
         if "model_selection_method" in phase:
             phase["model_selection_method"] = selection_method(phase["model_selection_method"])
@@ -182,6 +189,15 @@ def _plain(value: Any) -> Any:
             return str(value)
         case float() if value.is_integer() and abs(value) <= _MAX_EXACT:
             return int(value)
+    return value
+
+
+def _sorted(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: _sorted(value[key]) for key in sorted(value)}
+        case list():
+            return [_sorted(item) for item in value]
     return value
 
 
@@ -206,6 +222,8 @@ def _problem(loc: tuple[int | str, ...], code: str, message: str) -> dict[str, s
             "code": "unknown_key",
             "message": f"Unknown key {loc[-1]!r}{hint} Own data goes into 'metadata'.",
         }
+    if code == "string_pattern_mismatch":
+        code, message = "nul_character", "String has a NUL character"
     return {"path": path, "code": code, "message": message}
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.processes import wait_until
-from tests.sdk.conftest import MakeProgram, Store, told
-from tests.sdk.pipeline import body
+from tests.sdk.background.conftest import MakeProgram, Store, told
+from tests.sdk.background.pipeline import body
 from trajectory_sdk import Client
 
 
@@ -94,11 +94,22 @@ def test_a_server_that_hangs_does_not_keep_a_process_from_ending(
     assert len([path for path in spool_dir.rglob("*") if path.is_file()]) == 1
 
 
-@pytest.mark.parametrize("how", ["os.fork", "multiprocessing.fork", "multiprocessing.spawn"])
-def test_parent_and_children_each_send_their_own_once(store: Store, program: MakeProgram, how: str) -> None:
-    process = program(how, 20)
+def test_parent_and_forked_children_each_send_their_own_once(store: Store, program: MakeProgram) -> None:
+    process = program("os.fork", 20)
     assert process.wait() == 0, process.output
     assert len(told(process)) == 60
+    assert sorted(store.arrived()) == sorted(told(process))
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_children_of_multiprocessing_send_what_waits_as_they_end(
+    store: Store, client: Client, program: MakeProgram, method: str
+) -> None:
+    process = program(f"multiprocessing.{method}", 20)
+    assert process.wait() == 0, process.output
+    assert len(told(process)) == 60
+    assert len(store.arrived()) == 40
+    assert client.queue.flush(60)
     assert sorted(store.arrived()) == sorted(told(process))
 
 

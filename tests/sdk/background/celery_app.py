@@ -1,4 +1,4 @@
-"""A Celery application whose task records in the background: ``celery --app tests.sdk.celery_app worker``."""
+"""A Celery application whose task records in the background: ``celery --app tests.sdk.background.celery_app worker``."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import os
 
 from celery import Celery
 
-from tests.sdk.pipeline import patient_client
+from tests.sdk.background.pipeline import patient_client
 from trajectory_sdk import Client
 
-app = Celery("tests.sdk", broker=os.environ.get("SDK_BROKER_URL"))
+app = Celery("tests.sdk.background", broker=os.environ.get("SDK_BROKER_URL"))
 app.conf.broker_connection_retry_on_startup = True
 _clients: list[Client] = []
 
 
-@app.task(name="tests.sdk.run")
+@app.task(name="tests.sdk.background.run")
 def run(project: str) -> None:
     """As an application does: one client for the process, made by whoever is first."""
     if not _clients:

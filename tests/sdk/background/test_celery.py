@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.processes import Process, wait_until
-from tests.sdk.celery_app import app, run
-from tests.sdk.conftest import Store
+from tests.sdk.background.celery_app import app, run
+from tests.sdk.background.conftest import Store
 from trajectory_site import redis_url
 
 MakeWorker = Callable[..., Process]
@@ -19,14 +19,14 @@ TASKS = 6
 
 @pytest.fixture
 def worker(store: Store, environment: dict[str, str], tmp_path: Path) -> Iterator[MakeWorker]:
-    """A worker of ``tests.sdk.celery_app``, ready; ended with the test."""
+    """A worker of ``tests.sdk.background.celery_app``, ready; ended with the test."""
     url = redis_url.with_database(store.site.redis.url, redis_url.database(store.site.redis.url) + 2)
     app.conf.update(broker_url=url)
     made: list[Process] = []
 
     def start(*options: str) -> Process:
-        arguments = [sys.executable, "-m", "celery", "--app", "tests.sdk.celery_app", "worker", "--loglevel", "INFO"]
-        arguments += ["--without-gossip", "--without-mingle", *options]
+        arguments = [sys.executable, "-m", "celery", "--app", "tests.sdk.background.celery_app", "worker"]
+        arguments += ["--loglevel", "INFO", "--without-gossip", "--without-mingle", *options]
         made.append(Process(arguments, environment | {"SDK_BROKER_URL": url}, tmp_path / "sdk_worker.log"))
         made[-1].wait_for(lambda: " ready." in made[-1].output, "the worker is ready")
         return made[-1]

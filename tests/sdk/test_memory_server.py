@@ -1,0 +1,166 @@
+"""The server of the SDK's tests answers as the store does."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from tests.examples import REFERENCE, body
+from trajectory_sdk import APIStatusError, Client
+from trajectory_sdk.testing import InMemoryServer
+
+SPEC = {
+    "phase_name": "spec",
+    "model": "large",
+    "model_selection_method": "thompson",
+    "cost_usd": 0.012,
+    "outcome": "success",
+}
+CODE = {
+    "phase_name": "code",
+    "agent": "dev",
+    "tools_used": ["grep"],
+    "duration_ms": 1.5,
+    "input_tokens": 7,
+    "outcome": "failure",
+}
+GOOD: list[dict[str, Any]] = [
+    REFERENCE,
+    body(request_summary="\uff21dd ÄUTH", phases=[SPEC, CODE, CODE | {"outcome": "success"}], tags=["a", "b"]),
+    body(phases=[SPEC, {"phase_name": "design", "outcome": "skipped"}], build_passed=False, source="s"),
+    body(phases=[CODE], total_cost_usd=5.0, total_duration_ms=10, started_at="2026-01-05T10:00:00+02:00"),
+    body(outcome="partial", metadata={"b": 1, "a": {"c": [1.0, None]}}, external_refs={"pull": "7"}, error="é\n"),
+]
+BAD: list[Any] = [
+    {},
+    body(colour="red"),
+    body(phases=[{"phase_name": 7}, {"model": "m"}]),
+    body(total_cost_usd=-1),
+    body(total_cost_usd="1"),
+    body(started_at="yesterday"),
+    body(id="nonsense"),
+    body(request_summary="a\x00b"),
+    body(phases=[{"phase_name": "x" * 513}]),
+    body(phases=[{"phase_name": "spec", "outcome": "done"}]),
+    body(error="e" * 1_100_000),
+]
+FILTERS: list[dict[str, Any]] = [
+    {},
+    {"outcome": "success"},
+    {"outcome": "failure"},
+    {"outcome": "unknown"},
+    {"build_passed": True},
+    {"source": "s"},
+    {"project": "my-project"},
+    {"phase": "implement"},
+    {"phase": "code", "tool": "grep", "agent": "dev"},
+    {"phase": "spec", "tool": "grep"},
+    {"model": "large", "selection_method": "thompson_sampling"},
+    {"tag": "b"},
+    {"q": "auth add"},
+    {"min_cost_usd": 0.012, "max_cost_usd": 0.057},
+    {"min_duration_ms": 3, "max_duration_ms": 10},
+    {"started_since": "2026-01-05T08:00:00Z", "started_until": "2026-01-05T08:00:01Z"},
+    {"since": "2026-01-01T00:00:00Z", "until": "2199-01-01T00:00:00Z"},
+    {"until": "2026-01-01T00:00:00Z"},
+]
+WRONG: list[Callable[[Any], Any]] = [
+    lambda trajectories: list(trajectories.list(limit=0)),
+    lambda trajectories: list(trajectories.list(cursor="nonsense")),
+    lambda trajectories: list(trajectories.list(colour="red")),
+    lambda trajectories: trajectories.stats(outcome="red"),
+    lambda trajectories: trajectories.stats(since="yesterday"),
+    lambda trajectories: trajectories.stats(min_cost_usd=-1),
+    lambda trajectories: trajectories.stats(build_passed="yes"),
+    lambda trajectories: trajectories.retrieve(UUID(int=99)),
+    lambda trajectories: trajectories.delete(UUID(int=99)),
+    lambda trajectories: trajectories.delete_matching(dry_run=True),
+    lambda trajectories: trajectories.delete_matching(token="nonsense", project="a"),
+    lambda trajectories: list(trajectories.iter_export(after=UUID(int=99))),
+]
+
+
+@pytest.fixture(scope="module")
+def clients(web: Any, api_key: str) -> Iterator[tuple[Client, Client]]:
+    """Of the store and of the server in memory, with the same records."""
+    with InMemoryServer() as server, Client(web.url, api_key) as store:
+        memory = server.client()
+        for client in (store, memory):
+            for at, given in enumerate(GOOD):
+                client.trajectories.record(as_given({**given, "id": str(UUID(int=at + 1))}))
+        yield store, memory
+
+
+@pytest.mark.parametrize("filters", FILTERS, ids=str)
+def test_list_and_export_are_the_same(clients: tuple[Client, Client], filters: dict[str, Any]) -> None:
+    store, memory = (listed(client, filters) for client in clients)
+    assert memory == store
+    of_store, of_memory = (exported(client, filters) for client in clients)
+    assert of_memory == of_store
+
+
+@pytest.mark.parametrize("filters", FILTERS, ids=str)
+def test_stats_are_the_same(clients: tuple[Client, Client], filters: dict[str, Any]) -> None:
+    store, memory = (figures(client.trajectories.stats(**filters).model_dump(exclude={"window"})) for client in clients)
+    assert memory == store
+
+
+@pytest.mark.parametrize("at", range(len(BAD)))
+def test_what_is_refused_is_refused_in_the_same_way(clients: tuple[Client, Client], at: int) -> None:
+    store, memory = (refusal(lambda trajectories: trajectories.record(as_given(BAD[at])), client) for client in clients)
+    assert memory == store
+
+
+@pytest.mark.parametrize("at", range(len(WRONG)))
+def test_what_is_asked_wrongly_is_the_same_error(clients: tuple[Client, Client], at: int) -> None:
+    store, memory = (refusal(WRONG[at], client) for client in clients)
+    assert memory == store
+
+
+def listed(client: Client, filters: dict[str, Any]) -> list[dict[str, Any]]:
+    pages = list(client.trajectories.list(limit=2, **filters).pages())
+    assert all(len(page.data) == 2 for page in pages[:-1])
+    return [unstamped(record.model_dump(mode="json", exclude_none=True)) for page in pages for record in page.data]
+
+
+def exported(client: Client, filters: dict[str, Any]) -> list[str]:
+    file = io.BytesIO()
+    client.trajectories.export_jsonl(file, **filters)
+    # As text, so that the order of keys and the form of numbers count too.
+    return [json.dumps(unstamped(json.loads(line))) for line in file.getvalue().splitlines()]
+
+
+def unstamped(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name not in ("recorded_at", "revision")}
+
+
+def figures(value: Any) -> Any:
+    """Sums to the last digits of a double; percentiles within the share that the store may be off."""
+    if isinstance(value, dict):
+        return {
+            name: _near(item) if name in ("p50", "p90", "p95", "p99") else figures(item) for name, item in value.items()
+        }
+    if isinstance(value, list):
+        return [figures(item) for item in value]
+    return pytest.approx(value) if isinstance(value, float) else value
+
+
+def _near(value: float | None) -> Any:
+    return value if value is None else pytest.approx(value, rel=0.011)
+
+
+def as_given(given: Any) -> Any:
+    """Any, since not all that is sent is what the types allow."""
+    return given
+
+
+def refusal(call: Callable[[Any], Any], client: Client) -> tuple[int, str, str | None, list[tuple[str, str]]]:
+    with pytest.raises(APIStatusError) as raised:
+        call(client.trajectories)
+    error = raised.value
+    return error.status, error.code, error.param, [(problem.path, problem.code) for problem in error.details]
