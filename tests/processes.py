@@ -251,11 +251,19 @@ class Site:
         }
         return cls(data_dir, redis, clean_environment(**(basis | environment)))
 
-    def web(self, *, workers: int = 1, port: int | None = None, checkout: Path = PROJECT, **environment: str) -> Web:
+    def web(
+        self,
+        *,
+        workers: int = 1,
+        threads: int = 4,
+        port: int | None = None,
+        checkout: Path = PROJECT,
+        **environment: str,
+    ) -> Web:
         """A web server of this site; a second one shares outbox and archive with the first."""
         port = port or servers.free_port()
         arguments = [sys.executable, "-m", "gunicorn", "trajectory_site.wsgi", "--bind", f"127.0.0.1:{port}"]
-        arguments += ["--workers", str(workers), "--threads", "4", "--no-control-socket"]
+        arguments += ["--workers", str(workers), "--threads", str(threads), "--no-control-socket"]
         if (checkout / "trajectory_site" / "gunicorn_conf.py").exists():  # an earlier release has none
             arguments += ["-c", "python:trajectory_site.gunicorn_conf"]
         web = Web(port, self.api_key, arguments, self._at(checkout, environment), self._log("web"), directory=checkout)

@@ -10,18 +10,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import closing
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 import orjson
 from asgiref.sync import async_to_sync, sync_to_async
 from django.conf import settings
-from django.core.handlers.wsgi import WSGIHandler
+from django.core.handlers.base import BaseHandler
+from django.core.handlers.wsgi import WSGIRequest
 from django.core.signals import setting_changed
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
+from trajectories.api import request_ids
 from trajectories.api.errors import error_response
 from trajectories.api.keys import authenticate
 from trajectories.api.views import read_body
@@ -29,6 +31,9 @@ from trajectories.conf import read_settings
 from trajectories.exceptions import AuthenticationFailure, MethodNotAllowed
 from trajectory_mcp.advice import next_step
 from trajectory_sdk.errors import status_error
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
 
 _ENVELOPE = 64 * 1024
 """Bytes around a record in a call."""
@@ -42,16 +47,25 @@ _KEPT_BACK = frozenset({"authorization", "cookie", "connection", "content-length
 @transaction.non_atomic_requests
 def connect(request: HttpRequest) -> HttpResponse:
     """One message of the protocol and its answer. A GET, which would open a stream, is a 405 as the protocol has it."""
+    token = request_ids.current.set(request_ids.request_id(request))
     try:
-        if request.method != "POST":
-            raise MethodNotAllowed("Only POST is for this address; there are no streams and no sessions.")
-        caller = authenticate(request)
-        body = read_body(request, read_settings().max_record_bytes + _ENVELOPE, caller)
-        answer = async_to_sync(_answer)(request, body, _key(request))
+        return _answered(request)
     except Exception as error:
         return _refused(error, request)
-    response = HttpResponse(answer.content, status=answer.status_code, content_type=answer.headers.get("Content-Type"))
+    finally:
+        request_ids.current.reset(token)
+
+
+def _answered(request: HttpRequest) -> HttpResponse:
+    if request.method != "POST":
+        raise MethodNotAllowed("Only POST is for this address; there are no streams and no sessions.")
+    caller = authenticate(request)
+    body = read_body(request, read_settings().max_record_bytes + _ENVELOPE, caller)
+    answer = async_to_sync(_answer)(request, body, _key(request))
+    media_type = answer.headers.get("Content-Type", "text/plain")
+    response = HttpResponse(answer.content, status=answer.status_code, content_type=media_type)
     response["X-Content-Type-Options"] = "nosniff"
+    response[request_ids.HEADER] = request_ids.request_id(request)
     return response
 
 
@@ -62,7 +76,7 @@ async def _answer(request: HttpRequest, body: bytes, api_key: str) -> httpx2.Res
     origin = f"{request.scheme}://{request.get_host()}"
     site = Site(
         base_url=origin,
-        store=_InProcess(request.META),
+        store=_InProcess(request),
         # Django has held it against ALLOWED_HOSTS.
         hosts=[request.get_host()],
         origins=[origin, *settings.MCP_ALLOWED_ORIGINS],
@@ -83,18 +97,21 @@ class _InProcess(httpx2.AsyncBaseTransport):
     In the thread of that request (``thread_sensitive``): it has waited for the tool, and has the connection to the database.
     """
 
-    def __init__(self, meta: Mapping[str, Any]) -> None:
+    def __init__(self, around: HttpRequest) -> None:
+        meta: Mapping[str, Any] = around.META
         self._wsgi = httpx2.WSGITransport(
             _application(),
             script_name=str(meta.get("SCRIPT_NAME", "")),
             remote_addr=str(meta.get("REMOTE_ADDR", "")),
         )
-        self._noted = meta.get("HTTP_X_FORWARDED_FOR")
+        # One id in the log for both, and the address by which bad keys are counted.
+        self._headers = {request_ids.HEADER: request_ids.request_id(around)}
+        if "HTTP_X_FORWARDED_FOR" in meta:
+            self._headers["X-Forwarded-For"] = str(meta["HTTP_X_FORWARDED_FOR"])
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         await request.aread()
-        if self._noted is not None:
-            request.headers["X-Forwarded-For"] = self._noted
+        request.headers.update(self._headers)
         return await sync_to_async(self._carried_out, thread_sensitive=True)(request)
 
     def _carried_out(self, request: httpx2.Request) -> httpx2.Response:
@@ -102,9 +119,24 @@ class _InProcess(httpx2.AsyncBaseTransport):
             return httpx2.Response(response.status_code, headers=response.headers, content=response.read())
 
 
+class _Application(BaseHandler):
+    """Django's handler of requests as a WSGI application, without the signals of a request's begin and end.
+
+    They would close connections to the database in the middle of the request around it.
+    """
+
+    def __init__(self) -> None:
+        self.load_middleware()
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        response = self.get_response(WSGIRequest(environ))
+        start_response(f"{response.status_code} {response.reason_phrase}", list(response.items()))
+        return [b"".join(response)]
+
+
 @cache  # of the process, since it makes the middleware; it holds nothing of a request
-def _application() -> WSGIHandler:
-    return WSGIHandler()
+def _application() -> _Application:
+    return _Application()
 
 
 def _forget(*, setting: str, **_: object) -> None:

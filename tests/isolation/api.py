@@ -26,6 +26,9 @@ OTHER_ROUTES = {
     "^v1/agent/trajectories": "what nothing else has matched",
 }
 
+# It carries operations of the API; its own part of the matrix is in test_mcp.py.
+MCP_ROUTE = "v1/mcp/connect"
+
 NAMES_NOTHING = {
     ("list", "limit"): "a number of records",
     ("export", "end"): "whether there is a last line",

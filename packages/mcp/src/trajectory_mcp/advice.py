@@ -39,7 +39,8 @@ def failure_of(error: TrajectoryError | ValueError, *, id_: str | None = None) -
     Args:
         id_: of the run that was to be recorded, if one was.
     """
-    return ToolFailure(f"{_told(error)} {next_step(error, id_=id_)}"[:MAX_MESSAGE_CHARS])
+    step = next_step(error, id_=id_)
+    return ToolFailure(f"{_told(error)[: MAX_MESSAGE_CHARS - len(step) - 1]} {step}")
 
 
 def next_step(error: Exception, *, id_: str | None = None) -> str:

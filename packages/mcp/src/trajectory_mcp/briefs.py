@@ -36,7 +36,6 @@ GROUPINGS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 )
 """What stats can be grouped by, and what is the same within a group."""
 _ASKED: Final = ("phase", "model", "selection_method")
-_DIGITS: Final = 6
 
 
 def run_brief(run: models.StoredTrajectory) -> RunBrief:
@@ -140,11 +139,11 @@ def _totals(found: models.Stats) -> Totals:
         success_rate=_proportion(found.success_rate),
         build_pass_rate=_proportion(found.build_pass_rate),
         test_pass_rate=_proportion(found.test_pass_rate),
-        phase_skip_rate=_number(found.phases.skip_rate),
-        mean_cost_usd=_number(found.cost_usd.mean),
-        p95_cost_usd=_number(found.cost_usd.p95),
-        mean_duration_ms=_number(found.duration_ms.mean),
-        p95_duration_ms=_number(found.duration_ms.p95),
+        phase_skip_rate=found.phases.skip_rate,
+        mean_cost_usd=found.cost_usd.mean,
+        p95_cost_usd=found.cost_usd.p95,
+        mean_duration_ms=found.duration_ms.mean,
+        p95_duration_ms=found.duration_ms.p95,
     )
 
 
@@ -153,20 +152,16 @@ def _group(group: Any, same: Iterable[str]) -> Group:
         **{name: _name(getattr(group, name)) for name in same},
         count=group.count,
         success_rate=_proportion(group.success_rate),
-        skip_rate=_number(getattr(group, "skip_rate", None)),
-        mean_cost_usd=_number(group.cost_usd.mean),
-        mean_duration_ms=_number(group.duration_ms.mean),
-        mean_output_tokens=_number(group.output_tokens.mean),
-        value_per_dollar=_number(getattr(group, "value_per_dollar", None)),
+        skip_rate=getattr(group, "skip_rate", None),
+        mean_cost_usd=group.cost_usd.mean,
+        mean_duration_ms=group.duration_ms.mean,
+        mean_output_tokens=group.output_tokens.mean,
+        value_per_dollar=getattr(group, "value_per_dollar", None),
     )
 
 
 def _proportion(rate: models.Rate) -> Proportion:
-    return Proportion(known=rate.known, rate=_number(rate.rate), low=_number(rate.low), high=_number(rate.high))
-
-
-def _number(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.{_DIGITS}g}")
+    return Proportion(known=rate.known, rate=rate.rate, low=rate.low, high=rate.high)
 
 
 def _name(text: str | None) -> str | None:

@@ -1,0 +1,65 @@
+"""The tools as a client of the protocol has them, on a store in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import anyio.from_thread
+from mcp import Client
+from mcp_types import CallToolResult, Tool
+
+from trajectory_mcp.server import make_server
+from trajectory_sdk.testing import InMemoryServer
+
+
+class Tools:
+    """Blocking calls of the tools, by a client of the official SDK."""
+
+    def __init__(self, client: Client, portal: anyio.from_thread.BlockingPortal) -> None:
+        self._client = client
+        self._portal = portal
+
+    def listed(self) -> list[Tool]:
+        return self._portal.call(self._client.list_tools).tools
+
+    def call(self, name: str, arguments: dict[str, Any]) -> CallToolResult:
+        return self._portal.call(self._client.call_tool, name, arguments)
+
+    def query(self, **arguments: Any) -> dict[str, Any]:
+        """An answer that must be given. The client has held it against the schema."""
+        return self._good(self.call("br_trajectory_query", arguments))
+
+    def record(self, **arguments: Any) -> dict[str, Any]:
+        """The same of a run that must be taken."""
+        return self._good(self.call("br_trajectory_record", arguments))
+
+    def refusal(self, name: str, **arguments: Any) -> str:
+        """What is told of a call that must fail; ``name`` is record or query."""
+        answer = self.call(f"br_trajectory_{name}", arguments)
+        assert answer.is_error, answer
+        return _text(answer)
+
+    @staticmethod
+    def _good(answer: CallToolResult) -> dict[str, Any]:
+        assert not answer.is_error, _text(answer)
+        given: dict[str, Any] = answer.structured_content
+        return given
+
+
+def _text(answer: CallToolResult) -> str:
+    (block,) = answer.content
+    assert block.type == "text"
+    return block.text
+
+
+@contextmanager
+def tools_of(store: InMemoryServer, mode: str = "auto") -> Iterator[Tools]:
+    """Those of a server that asks ``store``, in a revision of the protocol: auto is the one without sessions."""
+    server = make_server(store.async_client(max_retries=0))
+    with (
+        anyio.from_thread.start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(Client(server, mode=mode)) as client,
+    ):
+        yield Tools(client, portal)

@@ -1,0 +1,101 @@
+"""However much the store has, an answer has a bound."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mcp_tools import Tools, tools_of
+
+from trajectory_mcp import briefs, results
+from trajectory_sdk.testing import InMemoryServer
+
+# What JSON makes longest, what UTF-8 makes longest, and what is none of it.
+TEXTS = [text * 600 for text in ("a", '"', "\\", "\x1b", "😀", "\u2028")]
+COST, DURATION, COUNT = 123456.12345678901, 9999999999999.998, 2**53 - 1
+
+
+@pytest.fixture(scope="module", params=TEXTS, ids=lambda text: ascii(text[0]))
+def full(request: pytest.FixtureRequest) -> Iterator[Tools]:
+    """A store in which everything is as long as the contract takes."""
+    long, name = request.param, request.param[:512]
+    with InMemoryServer() as store, tools_of(store) as tools:
+        for number in range(results.MAX_ITEMS + 5):
+            tools.record(**_run(number, long, name))
+        yield tools
+
+
+def _run(number: int, long: str, name: str) -> dict[str, Any]:
+    named = f"{number:03}{name}"[:512]
+    phase = {
+        "phase_name": named,
+        **dict.fromkeys(("agent", "model", "requested_model", "model_selection_method"), named),
+        **dict.fromkeys(("error", "skip_reason"), long),
+        **dict.fromkeys(("input_tokens", "output_tokens", "attempt"), COUNT),
+        "selection_probability": 0.12345678901234567,
+        "tools_used": [named] * 9,
+        "cost_usd": COST,
+        "duration_ms": DURATION,
+        "outcome": "unknown",
+    }
+    return {
+        "id": str(UUID(int=number + 1)),
+        **dict.fromkeys(("request_summary", "error"), long),
+        **dict.fromkeys(("request_type", "source", "project"), named),
+        **dict.fromkeys(("review_findings", "critical_findings", "files_changed"), COUNT),
+        "phases": [phase] * 14,
+        "tags": [named] * 9,
+        "total_cost_usd": COST,
+        "total_duration_ms": DURATION,
+        "outcome": "unknown",
+        "build_passed": False,
+        "tests_passed": False,
+        "started_at": "2026-01-05T22:00:00.123456Z",
+        "ended_at": "2026-01-05T22:00:00.123456Z",
+        "metadata": {"everything": [long] * 5},
+    }
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        {"limit": results.MAX_ITEMS},
+        {"id": str(UUID(int=1))},
+        {"id": str(UUID(int=1)), "phases_from": 2},
+        *({"show": "stats", "limit": results.MAX_ITEMS, "group_by": group_by} for group_by in briefs.GROUPINGS),
+    ],
+    ids=str,
+)
+def test_an_answer_keeps_its_bound_with_everything_at_its_longest(full: Tools, question: dict[str, Any]) -> None:
+    answer = full.query(**question)
+    assert len(briefs.as_text(answer)) <= results.MAX_RESULT_CHARS
+    if "id" not in question:
+        assert len(answer.get("runs") or answer["stats"]["groups"]) == results.MAX_ITEMS
+
+
+def test_what_is_told_of_many_problems_keeps_a_bound(full: Tools) -> None:
+    told = full.refusal("record", request_summary="x", phases=[{"cost_usd": -1, f"k{'y' * 400}": 1}] * 200)
+    assert len(told) <= 4_000
+    assert told.endswith("call again.")
+
+
+def test_an_answer_in_text_is_the_structured_one(full: Tools) -> None:
+    answer = full.call("br_trajectory_query", {"limit": 3})
+    (block,) = answer.content
+    assert block.type == "text"
+    assert json.loads(block.text) == answer.structured_content
+
+
+@settings(max_examples=300)
+@given(text=st.text(), max_chars=st.integers(0, 40))
+def test_a_text_is_cut_by_the_length_of_its_json(text: str, max_chars: int) -> None:
+    cut = briefs.cut(text, max_chars)
+    kept = cut.removesuffix("…") if cut != text else cut
+    assert text.startswith(kept)
+    assert len(json.dumps(kept, ensure_ascii=False)) - 2 <= max_chars
+    assert cut == text or cut.endswith("…")

@@ -1,0 +1,105 @@
+"""What another tenant has is for the MCP tools as if nobody had it, whichever argument names it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.test import Client
+from pytest_django import Settings
+
+from tests.api.client import ID, archive_all, client_of, issue, listed, number, posted
+from tests.isolation import api
+from tests.trajectory_site.mcp_calls import call, message, query, send
+from trajectory_mcp.contract import FILTERS, TRAJECTORY
+from trajectory_mcp.query import TOOL
+
+HEAD = ("surface", "endpoint", "cases")
+NAMES_NOTHING = {"show", "group_by", "limit", "phases_from"}
+_RECORD_IDS = sorted(field for field in TRAJECTORY["properties"] if field.endswith("id"))
+_ECHOED = {"id", "cursor"}
+_NEW = re.compile(r'[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d{4}-\d\d-\d\dT[\d:.]+Z|"revision": \d+|\[request \w+\]')
+
+
+@pytest.fixture(params=[1, 10_000], ids=["archive", "hot"])
+def both(request: pytest.FixtureRequest, settings: Settings, trajectories_settings: dict[str, Any]) -> None:
+    """Every case twice: out of the hot cache, and mostly out of the archive."""
+    settings.TRAJECTORIES = trajectories_settings | {"HOT_MAX_RECORDS": request.param}
+
+
+@pytest.fixture
+def clients(db: None) -> tuple[Client, Client]:
+    """A tenant that has a record, and one that asks for it."""
+    return client_of(issue("north")[1]), client_of(issue("south")[1])
+
+
+@pytest.fixture
+def known(clients: tuple[Client, Client], both: None) -> dict[str, api.Values]:
+    """Values of every argument, once both have records."""
+    north, south = clients
+    posted(south, api.SOUTHS)
+    posted(north, api.SOUTHS | {"id": number(8)})
+    theirs = posted(north, api.NORTHS)
+    archive_all()
+    return api.values(theirs, listed(north, limit=1)["next_cursor"], token="")
+
+
+def told(client: Client, tool: str, arguments: dict[str, Any], echoed: str | None) -> str:
+    """All that a call is told, but for the value that it sent and what is new each time."""
+    result = call(client, tool, arguments)
+    text = json.dumps(result.get("structuredContent", result["content"]))
+    return _NEW.sub("NEW", text if echoed is None else text.replace(echoed, "VALUE"))
+
+
+def test_every_argument_is_in_the_matrix() -> None:
+    assert TOOL.input_schema["properties"].keys() - NAMES_NOTHING == {*FILTERS, "id", "cursor"}
+
+
+@pytest.mark.parametrize("name", sorted({*FILTERS, "id", "cursor"}))
+def test_what_is_theirs_is_found_as_what_nobody_has(
+    name: str, clients: tuple[Client, Client], known: dict[str, api.Values], tabulate: Callable[..., None]
+) -> None:
+    _, south = clients
+    for show in ("runs", "stats") if name in FILTERS else (None,):
+        asked = {"show": show} if show else {}
+        answers = [
+            told(south, "query", asked | {name: value}, value if name in _ECHOED else None) for value in known[name]
+        ]
+        assert answers[0] == answers[1]
+        assert ID not in answers[0]
+    tabulate("isolation", HEAD, "MCP", "br_trajectory_query")
+
+
+@pytest.mark.parametrize("name", sorted({*FILTERS, "id", "cursor"}))
+def test_the_same_question_is_answered_to_whom_it_belongs(
+    name: str, clients: tuple[Client, Client], known: dict[str, api.Values]
+) -> None:
+    """Without this the matrix could ask for what is nowhere."""
+    north, _ = clients
+    answer = query(north, **{name: known[name].theirs})
+    ids = [run["id"] for run in answer.get("runs", [answer.get("run")])]
+    assert ids == [number(8)] if name == "cursor" else ID in ids
+
+
+@pytest.mark.parametrize("name", _RECORD_IDS)
+def test_a_run_under_an_id_of_theirs_is_recorded_as_under_any(
+    name: str, clients: tuple[Client, Client], known: dict[str, api.Values], tabulate: Callable[..., None]
+) -> None:
+    north, south = clients
+    before = listed(north)["data"]
+    run = {"request_summary": "southern words", "phases": []}
+    answers = [told(south, "record", run | {name: value}, None) for value in known[name]]
+    assert answers[0] == answers[1]
+    assert listed(north)["data"] == before
+    tabulate("isolation", HEAD, "MCP", "br_trajectory_record")
+
+
+def test_the_tools_are_described_the_same_to_everybody(
+    clients: tuple[Client, Client], known: dict[str, api.Values]
+) -> None:
+    descriptions = [send(client, message("tools/list")).json() for client in clients]
+    assert descriptions[0] == descriptions[1]
+    assert not re.search(rf"north|{ID}", str(descriptions))

@@ -1,0 +1,220 @@
+"""The MCP tools at the site's own address: who may call, from where, and within which limits."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test import Client
+from pytest_django import Settings
+
+from tests.api.client import client_of, issue, listed
+from tests.credentials import CREDENTIALS
+from tests.processes import PROJECT, clean_environment
+from tests.trajectory_site.mcp_calls import PATH, call, message, query, record, refusal, send
+from trajectories.api.keys import revoke
+
+RUN: dict[str, Any] = {"request_summary": "Add auth", "phases": [{"phase_name": "spec", "outcome": "success"}]}
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def north() -> Client:
+    return client_of(issue("north")[1])
+
+
+def test_what_a_tool_records_is_what_the_api_lists(north: Client) -> None:
+    id_ = record(north, **RUN)["id"]
+    assert [run["id"] for run in listed(north)["data"]] == [id_]
+    assert query(north)["runs"][0]["id"] == id_
+    assert query(north, show="stats")["stats"]["totals"]["count"] == 1
+
+
+def test_a_session_of_the_protocol_needs_none(north: Client) -> None:
+    client_info = {"name": "a test", "version": "1"}
+    begun = send(north, message("initialize", protocolVersion="2025-11-25", capabilities={}, clientInfo=client_info))
+    assert begun.json()["result"]["serverInfo"]["name"] == "trajectory-mcp"
+    assert "Mcp-Session-Id" not in begun
+    noted = send(north, {"jsonrpc": "2.0", "method": "notifications/initialized"})
+    assert (noted.status_code, noted.content) == (202, b"")
+
+
+# --- Who
+
+
+@pytest.mark.parametrize(
+    ("authorization", "code"),
+    [("", "missing_api_key"), ("Bearer nobody.knows", "invalid_api_key"), ("Bearer \xfc", "invalid_api_key")],
+)
+def test_without_a_good_key_not_even_the_tools_are_listed(authorization: str, code: str) -> None:
+    answer = send(Client(), message("tools/list"), Authorization=authorization)
+    assert answer.status_code == 401
+    assert answer["WWW-Authenticate"].startswith("Bearer")
+    failure = answer.json()["error"]
+    assert failure["data"]["code"] == code
+    assert "create_api_key" in failure["message"]
+
+
+def test_a_key_that_is_revoked_is_refused_at_the_next_call(north: Client) -> None:
+    key, text = issue("south")
+    south = client_of(text)
+    query(south)
+    revoke(key)
+    assert send(south, message("tools/list")).status_code == 401
+
+
+def test_a_key_without_the_scope_may_not_record() -> None:
+    reader = client_of(issue("north", "read")[1])
+    assert query(reader)["runs"] == []
+    told = refusal(call(reader, "record", RUN))
+    assert "lacks the scope 'record'" in told
+    assert "a key with the scope record" in told
+
+
+def test_the_key_of_the_process_is_nobodys(monkeypatch: pytest.MonkeyPatch, north: Client) -> None:
+    record(north, **RUN)
+    monkeypatch.setenv("TRAJECTORY_API_KEY", north.defaults["HTTP_AUTHORIZATION"].removeprefix("Bearer "))
+    assert send(Client(), message("tools/list")).status_code == 401
+    south = client_of(issue("south")[1])
+    assert query(south)["runs"] == []
+
+
+def test_bad_keys_are_counted_by_the_address_of_who_calls(
+    settings: Settings, trajectories_settings: dict[str, Any]
+) -> None:
+    settings.TRAJECTORIES = trajectories_settings | {"KEY_FAILURES_PER_MINUTE": 2}
+    asked = [
+        send(Client(REMOTE_ADDR="203.0.113.7"), message("tools/list"), Authorization="Bearer nobody.knows").status_code
+        for _ in range(4)
+    ]
+    assert asked == [401, 401, 429, 429]
+
+
+# --- From where
+
+
+def test_a_page_of_another_site_may_not_call(north: Client, settings: Settings) -> None:
+    answer = send(north, message("tools/list"), Origin="http://evil.example")
+    assert answer.status_code == 403
+    settings.MCP_ALLOWED_ORIGINS = ["http://evil.example"]
+    assert send(north, message("tools/list"), Origin="http://evil.example").status_code == 200
+
+
+def test_a_page_of_this_site_may_call(north: Client) -> None:
+    assert send(north, message("tools/list"), Origin="http://testserver").status_code == 200
+
+
+def test_a_name_that_somebody_has_given_this_host_is_not_answered(north: Client, settings: Settings) -> None:
+    settings.ALLOWED_HOSTS = ["store.example"]
+    answer = send(north, message("tools/list"), Host="rebound.example", Origin="http://rebound.example")
+    assert answer.status_code == 400
+
+
+# --- Within which limits
+
+
+@pytest.mark.parametrize("method", ["get", "delete", "put", "head"])
+def test_only_messages_are_answered_and_no_stream_is_opened(method: str, north: Client) -> None:
+    answer = getattr(north, method)(PATH, headers={"Accept": "text/event-stream"})
+    assert answer.status_code == 405
+    assert answer["Allow"] == "POST"
+
+
+def test_a_subscription_is_refused_instead_of_holding_a_thread(north: Client) -> None:
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+        "io.modelcontextprotocol/clientInfo": {"name": "a test", "version": "1"},
+    }
+    headers = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "subscriptions/listen"}
+    asked = message("subscriptions/listen", _meta=meta, notifications={"toolsListChanged": True})
+    answer = send(north, asked, **headers)
+    assert answer.status_code == 404
+    assert "Method not found" in answer.json()["error"]["message"]
+
+
+def test_a_message_that_is_too_large_is_not_read(
+    north: Client, settings: Settings, trajectories_settings: dict[str, Any]
+) -> None:
+    settings.TRAJECTORIES = trajectories_settings | {"MAX_RECORD_BYTES": 2_000}
+    answer = send(north, message("tools/call", name="x", arguments={"q": "x" * 70_000}))
+    assert answer.status_code == 413
+    told = refusal(call(north, "record", RUN | {"error": "x" * 3_000}))
+    assert "413 body_too_large" in told
+    assert "Shorten" in told
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"\xff", b'{"jsonrpc": "2.0"}', b"1" * 5_000], ids=repr)
+def test_what_is_no_message_is_told_so(data: bytes, north: Client) -> None:
+    answer = send(north, data)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] in (-32700, -32600, -32602)
+
+
+@pytest.mark.usefixtures("redis_tier")
+def test_calls_count_towards_the_limits_of_the_key(
+    north: Client, settings: Settings, trajectories_settings: dict[str, Any]
+) -> None:
+    settings.TRAJECTORIES = trajectories_settings | {"RATE_LIMITS": {"requests_per_minute": 2}}
+    query(north)
+    record(north, **RUN)
+    told = refusal(call(north, "query", {}))
+    assert "429" in told
+    assert "call again in" in told
+
+
+def test_a_credential_in_a_run_is_replaced_and_told_of(north: Client) -> None:
+    _, credential = CREDENTIALS[0]
+    answer = record(north, **RUN | {"error": f"refused: {credential}"})
+    assert answer["redacted"] == 1
+    assert credential not in str(query(north, id=answer["id"]))
+
+
+def test_a_call_and_what_it_asks_have_one_id_in_the_log(north: Client) -> None:
+    answer = send(
+        north,
+        message("tools/call", name="br_trajectory_query", arguments={"outcome": "good"}),
+        **{"X-Request-Id": "of-this-call"},
+    )
+    assert answer["X-Request-Id"] == "of-this-call"
+    assert "[request of-this-call]" in refusal(answer.json()["result"])
+
+
+# --- Where it is not installed
+
+_WITHOUT = """
+import sys
+sys.modules["trajectory_mcp"] = None
+import django
+django.setup()
+from django.test import Client
+assert Client().get("/v1/openapi.json").status_code == 200
+answer = Client().post("/v1/mcp/connect", b"{}", content_type="application/json")
+print(answer.status_code, answer.json()["error"]["code"])
+"""
+
+
+def test_without_the_package_the_site_has_everything_else(tmp_path: Path) -> None:
+    environment = clean_environment(
+        DJANGO_SETTINGS_MODULE="trajectory_site.settings",
+        SECRET_KEY="only for tests",
+        DATA_DIR=str(tmp_path),
+        ALLOWED_HOSTS="testserver",
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", _WITHOUT], env=environment, cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "404 not_found", done.stderr
+
+
+def test_a_process_without_calls_does_not_pay_for_the_sdk() -> None:
+    script = (
+        "import sys, django; django.setup(); from django.urls import resolve; resolve('/v1/mcp/connect');"
+        "assert 'mcp' not in sys.modules"
+    )
+    environment = clean_environment(DJANGO_SETTINGS_MODULE="tests.settings")
+    subprocess.run([sys.executable, "-c", script], env=environment, cwd=PROJECT, check=True)
