@@ -1,7 +1,7 @@
-import { APIConnectionError, ExportBrokenError } from "./errors.js";
-import { type Answer, type Http, isWorthRetrying, PATH } from "./http.js";
+import { APIConnectionError, BadRequestError, ExportBrokenError } from "./errors.js";
+import { type Answer, type Http, PATH } from "./http.js";
 import { uuid } from "./ids.js";
-import { Sha256 } from "./sha256.js";
+import { Tally, without } from "./tally.js";
 import type { Exported, ExportParameters, ExportProgress, RequestOptions, StoredTrajectory } from "./types.js";
 
 /** What an export takes beside its filters. */
@@ -74,24 +74,28 @@ export class TrajectoryExport implements AsyncIterable<StoredTrajectory> {
     this.#exported = null;
     const all = new Tally();
     let failures = 0;
+    let back = 0;
     for (let resumed = 0; ; resumed++) {
       const one = resumed > 0 ? new Tally() : all;
+      const known = all.lastIds(back);
       try {
-        for await (const part of this.#answer(all.lastId() ?? this.#parameters.after)) {
-          failures = 0;
-          if (part instanceof Uint8Array) {
-            for (const tally of new Set([all, one])) tally.add(part);
-            this.#options.progress?.({ count: all.count, bytes: all.bytes, resumed });
-            yield part;
-          } else {
+        for await (const part of this.#answer(all.idBefore(back) ?? this.#parameters.after)) {
+          if (!(part instanceof Uint8Array)) {
             this.#exported = verified(part, all, one);
             return;
           }
+          one.add(part);
+          const fresh = without(part, known);
+          if (fresh.length === 0) continue;
+          if (all !== one) all.add(fresh);
+          failures = back = 0;
+          this.#options.progress?.({ count: all.count, bytes: all.bytes, resumed });
+          yield fresh;
         }
         throw new APIConnectionError("The export was cut before its end line.");
       } catch (error) {
-        if (!isWorthRetrying(error)) throw error;
-        await this.#http.waitOrThrow(error, failures++, this.#http.config.maxRetries, this.#options.signal);
+        if (isLost(error) && back < all.maxBack) back = Math.min(all.maxBack, back * 2 || 1);
+        else await this.#http.waitOrThrow(error, failures++, this.#http.config.maxRetries, this.#options.signal);
       }
     }
   }
@@ -118,28 +122,9 @@ export class TrajectoryExport implements AsyncIterable<StoredTrajectory> {
   }
 }
 
-/** What has arrived. */
-class Tally {
-  count = 0;
-  bytes = 0;
-  readonly #hash = new Sha256();
-  #last: Uint8Array | null = null;
-
-  add(lines: Uint8Array): void {
-    for (let at = lines.indexOf(NEWLINE); at >= 0; at = lines.indexOf(NEWLINE, at + 1)) this.count++;
-    this.bytes += lines.length;
-    this.#hash.update(lines);
-    this.#last = lines.slice(lines.lastIndexOf(NEWLINE, lines.length - 2) + 1);
-  }
-
-  /** The id of the last line, read only where it is needed. */
-  lastId(): string | null {
-    return this.#last && (parsed(decoder.decode(this.#last)) as StoredTrajectory).id;
-  }
-
-  hex(): string {
-    return this.#hash.hex();
-  }
+/** Whether the record to go on behind was deleted meanwhile. */
+function isLost(error: unknown): boolean {
+  return error instanceof BadRequestError && error.code === "invalid_cursor";
 }
 
 /** The whole export, if the last answer is what the server has sent. Of an answer that was cut only whole lines were kept. */

@@ -130,8 +130,8 @@ test.each([
   expect(asked.length).toBe(1);
 });
 
-test("a line that is no JSON is a broken export", async () => {
-  const { client } = await serving((_request, response) => void response.end('{"id":"a"\n{"id":"b"}\n'));
+test.each(['{"id":"a"\n{"id":"b"}\n', '{"name":"a"}\n'])("a line that is no record is a broken export: %j", async (body) => {
+  const { client } = await serving((_request, response) => void response.end(body));
   await expect(ids(client)).rejects.toBeInstanceOf(ExportBrokenError);
 });
 
@@ -148,6 +148,44 @@ test("an export can begin behind an id", async () => {
   const text = await new Response(exported.stream()).text();
   expect(text).toBe(LINES.slice(100).join(""));
   expect(asked[0]!.searchParams.get("after")).toBe("id-99");
+});
+
+test.each([
+  ["the last record", 1, 3],
+  ["the last thirty records", 30, 8],
+  ["everything that has arrived", 200, 10],
+])("where %s was deleted after a cut, it goes on behind one before, and gives nothing twice", async (_, deleted, requests) => {
+  let have = 0;
+  const { client, asked } = await serving((request, response) => {
+    const url = new URL(request.url!, "http://store.test");
+    if (have === 0) {
+      have = 120;
+      response.write(LINES.slice(0, have).join(""), () => response.destroy());
+      return;
+    }
+    const left = LINES.filter((_line, index) => index < have - deleted || index >= have);
+    const after = url.searchParams.get("after");
+    const at = left.findIndex((line) => line.includes(`"${after}"`));
+    response.statusCode = after !== null && at < 0 ? 400 : 200;
+    const lines = left.slice(at + 1);
+    const error = { type: "invalid_request_error", code: "invalid_cursor", message: "There is no such trajectory." };
+    response.end(response.statusCode === 200 ? lines.join("") + end(lines) : JSON.stringify({ error }));
+  });
+  const exported = client.trajectories.exportJsonl();
+  const text = await new Response(exported.stream()).text();
+  expect(text).toBe(LINES.join(""));
+  expect(exported.exported).toEqual({ count: 200, sha256: sha256(text), cursor: "id-199" });
+  expect(asked.length).toBe(requests);
+});
+
+test("an id that nobody has is an error, and is not looked for before it", async () => {
+  const { client, asked } = await serving((_request, response) => {
+    response.statusCode = 400;
+    response.end(JSON.stringify({ error: { type: "t", code: "invalid_cursor", message: "no" } }));
+  });
+  const stream = client.trajectories.exportJsonl({ after: "unknown" }).stream();
+  await expect(new Response(stream).text()).rejects.toMatchObject({ code: "invalid_cursor" });
+  expect(asked.length).toBe(1);
 });
 
 test("a refused export is an error at once, and one that is behind is asked for again", async () => {
