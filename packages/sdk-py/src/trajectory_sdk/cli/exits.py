@@ -1,0 +1,122 @@
+"""How the command ends, for scripts."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from typing import Any
+
+import click
+
+from trajectory_sdk.cli.text import escaped
+from trajectory_sdk.errors import (
+    APIConnectionError,
+    APIStatusError,
+    AuthenticationError,
+    ExportBrokenError,
+    PermissionDeniedError,
+    TrajectoryError,
+)
+
+_TRY_LATER = (408, 429)
+_MOST_PROBLEMS = 20
+
+
+class Exit(IntEnum):
+    """Exit codes. They are public: a code keeps its meaning."""
+
+    DONE = 0
+    REFUSED = 1
+    USAGE = 2
+    NOT_ALLOWED = 3
+    UNAVAILABLE = 4
+    EXPORT_BROKEN = 5
+    INTERRUPTED = 130
+    PIPE_CLOSED = 141
+
+
+HELP = {
+    Exit.DONE: "done",
+    Exit.REFUSED: "refused: a record, a filter, an id that is not there; what was good is recorded all the same",
+    Exit.USAGE: "wrong usage, or a file here that cannot be read or written; nothing was sent",
+    Exit.NOT_ALLOWED: "the API key is missing, not good, or not for this",
+    Exit.UNAVAILABLE: "the store was not reached, or could not answer; the same again may help later",
+    Exit.EXPORT_BROKEN: "count or hash of an export do not agree with what the store says",
+    Exit.INTERRUPTED: "interrupted",
+    Exit.PIPE_CLOSED: "who reads the output has gone, as `| head` does",
+}
+
+
+def of_status(status: int) -> Exit:
+    """What an HTTP status of an error comes to."""
+    if status in (401, 403):
+        return Exit.NOT_ALLOWED
+    return Exit.REFUSED if 400 <= status < 500 and status not in _TRY_LATER else Exit.UNAVAILABLE
+
+
+def of_error(error: TrajectoryError) -> Exit:
+    if isinstance(error, ExportBrokenError):
+        return Exit.EXPORT_BROKEN
+    return of_status(error.status) if isinstance(error, APIStatusError) else Exit.UNAVAILABLE
+
+
+def say(message: str) -> None:
+    """On stderr; what is not ours in it cannot act on the terminal."""
+    click.echo(escaped(message), err=True)
+
+
+def explain(error: TrajectoryError) -> None:
+    """What went wrong, and what to try."""
+    say(f"Error: {error}")
+    if isinstance(error, APIStatusError):
+        for problem in error.details[:_MOST_PROBLEMS]:
+            say(f"  {problem.path or 'body'}: {problem.message}")
+    if isinstance(error, AuthenticationError):
+        say("Give a key with TRAJECTORY_API_KEY or --api-key.")
+    elif isinstance(error, PermissionDeniedError):
+        say("This needs a key with another scope.")
+    elif isinstance(error, APIConnectionError):
+        say("Is the store there? TRAJECTORY_BASE_URL or --base-url says where it is looked for.")
+
+
+@contextmanager
+def mapped(ctx: click.Context) -> Iterator[None]:
+    """Ends the command with an exit code, and without a traceback, for what is to be expected."""
+    try:
+        yield
+        sys.stdout.flush()
+    except TrajectoryError as error:
+        explain(error)
+        ctx.exit(of_error(error))
+    except BrokenPipeError:
+        _forget_stdout()
+        ctx.exit(Exit.PIPE_CLOSED)
+    except OSError as error:
+        say(f"Error: {error.filename or 'output'}: {error.strerror or error}")
+        ctx.exit(Exit.USAGE)
+    except KeyboardInterrupt:
+        say("Interrupted.")
+        ctx.exit(Exit.INTERRUPTED)
+
+
+def _forget_stdout() -> None:
+    # Python flushes stdout once more at its end, and would complain.
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
+
+
+class Commands(click.Group):
+    """A group whose commands end with one of ``Exit``."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with mapped(ctx):
+            return super().invoke(ctx)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_epilog(ctx, formatter)
+        with formatter.section("Exit codes"):
+            formatter.write_dl([(str(int(code)), HELP[code]) for code in Exit])

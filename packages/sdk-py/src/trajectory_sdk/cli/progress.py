@@ -1,0 +1,43 @@
+"""The bar of an export."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+from uuid import UUID
+
+import click
+
+from trajectory_sdk.client import Client
+from trajectory_sdk.errors import APIStatusError
+from trajectory_sdk.recorded import ExportProgress
+
+_LABEL: Final = "Exporting"
+
+
+@contextmanager
+def progress_of(
+    client: Client, after: UUID | None, filters: Mapping[str, Any]
+) -> Iterator[Callable[[ExportProgress], None]]:
+    """A bar on stderr, and what moves it."""
+    total = _total(client, filters) if after is None else None
+    # A bar needs an end; without one it counts.
+    iterable = None if total is not None else iter(())
+    with click.progressbar(
+        iterable, length=total, label=_LABEL, show_pos=True, item_show_func=_resumed, file=sys.stderr
+    ) as bar:
+        yield lambda progress: bar.update(progress.count - bar.pos, progress)
+
+
+def _total(client: Client, filters: Mapping[str, Any]) -> int | None:
+    """How many there are now. None where the key may export, and nothing else."""
+    try:
+        return client.trajectories.stats(**filters).count
+    except APIStatusError:
+        return None
+
+
+def _resumed(progress: Any) -> str | None:
+    return f"went on {progress.resumed} times" if progress is not None and progress.resumed else None

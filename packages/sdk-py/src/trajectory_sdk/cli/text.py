@@ -1,0 +1,52 @@
+"""Text of records for terminals: nothing in it acts on one, hides, or turns the order of what is read."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from typing import Any
+
+# Controls C0, DEL and C1; what Unicode lets reorder text (UAX 9) or show nothing: marks, fillers, separators, tag characters.
+# Joiners (U+200C, U+200D) stay, because scripts and emoji are wrong without them. The store's messages follow the same list.
+_HIDDEN = (
+    "\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164"
+    "\ufeff\uffa0\ufff9-\ufffb\U0001d173-\U0001d17a\U000e0000-\U000e007f"
+)
+_ACTING = re.compile(f"[{_HIDDEN}\ud800-\udfff]")
+_BREAKING = re.compile(f"[\t\n{_HIDDEN}\ud800-\udfff]")
+
+
+def escaped(text: str) -> str:
+    r"""``text`` on one line, with a backslash escape for each such character: ``\x1b``, ``\n``, ``\u202e``."""
+    return _BREAKING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """JSON that means the same to every parser, with such characters as its own escapes."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return _ACTING.sub(lambda found: json.dumps(found[0])[1:-1], text)
+
+
+def width(text: str) -> int:
+    """Columns of a terminal that ``text``, which is escaped, takes."""
+    return len(text) if text.isascii() else sum(_columns(character) for character in text)
+
+
+def cut(text: str, columns: int) -> str:
+    """``text`` in at most ``columns``, with an ellipsis where something is left out."""
+    if width(text) <= columns:
+        return text
+    kept, used = [], 1
+    for character in text:
+        used += _columns(character)
+        if used > columns:
+            break
+        kept.append(character)
+    return "".join(kept) + "…"
+
+
+def _columns(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1

@@ -1,0 +1,161 @@
+"""The command line against a server in memory: what a real one does only now and then."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from click.testing import CliRunner, Result
+
+from trajectory_sdk import Client
+from trajectory_sdk.cli.commands import trajectory
+from trajectory_sdk.cli.exits import HELP, Exit
+from trajectory_sdk.testing import InMemoryServer
+
+RUN = {"request_summary": "Add auth", "phases": [{"phase_name": "spec"}]}
+OTHER_ID = "29243fa3-f296-5e3b-9266-7052b77cbfe9"
+
+
+@pytest.fixture
+def server() -> Iterator[InMemoryServer]:
+    with InMemoryServer() as server:
+        yield server
+
+
+def invoke(server: InMemoryServer, *arguments: str, stdin: str = "", client: Client | None = None) -> Result:
+    def make(**connection: Any) -> Client:
+        return client or server.client(max_retries=connection["max_retries"])
+
+    return CliRunner().invoke(trajectory, arguments, input=stdin, obj=make)
+
+
+def ndjson(count: int) -> str:
+    return "".join(json.dumps(RUN | {"request_summary": f"run {n}"}) + "\n" for n in range(count))
+
+
+def answering(content: bytes) -> Client:
+    """A client of a server that answers everything with these bytes."""
+    transport = httpx2.MockTransport(lambda request: httpx2.Response(200, content=content))
+    return Client("http://trajectories.test", transport=transport)
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (400, Exit.REFUSED),
+        (401, Exit.NOT_ALLOWED),
+        (403, Exit.NOT_ALLOWED),
+        (404, Exit.REFUSED),
+        (408, Exit.UNAVAILABLE),
+        (409, Exit.REFUSED),
+        (413, Exit.REFUSED),
+        (415, Exit.REFUSED),
+        (429, Exit.UNAVAILABLE),
+        (500, Exit.UNAVAILABLE),
+        (503, Exit.UNAVAILABLE),
+    ],
+)
+def test_each_status_ends_with_its_exit_code(server: InMemoryServer, status: int, code: Exit) -> None:
+    server.fail_next(status)
+    done = invoke(server, "stats", "--max-retries", "0")
+    assert (done.exit_code, done.stdout) == (code, "")
+    assert f"Error: {status} failed_by_test: The test wants this to fail." in done.stderr
+
+
+def test_what_may_pass_is_tried_again(server: InMemoryServer) -> None:
+    server.fail_next(503, times=2)
+    assert invoke(server, "stats").exit_code == Exit.DONE
+    assert len(server.requests) == 3
+
+
+def test_lines_that_were_recorded_before_the_server_went_away_are_still_told(server: InMemoryServer) -> None:
+    first_batch = invoke(server, "record", "-", "--ndjson", stdin=ndjson(500))
+    assert first_batch.exit_code == Exit.DONE
+    away = Away(server, after=1)
+    client = Client("http://trajectories.test", "key-of-the-test-server", transport=away, max_retries=0)
+    done = invoke(server, "record", "-", "--json", stdin="{broken\n" + ndjson(700), client=client)
+    assert done.exit_code == Exit.UNAVAILABLE
+    found = json.loads(done.stdout)
+    assert (found["accepted"], found["refused"]) == (500, 1)
+    assert [one["line"] for one in found["results"]] == list(range(1, 502))
+
+
+class Away(httpx2.BaseTransport):
+    """A server that is away after so many requests."""
+
+    def __init__(self, server: InMemoryServer, after: int) -> None:
+        self._server, self._left = server, after
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        self._left -= 1
+        if self._left < 0:
+            raise httpx2.ConnectError("away", request=request)
+        return self._server.handle_request(request)
+
+
+def test_a_line_that_alone_was_refused_for_now_ends_with_4(server: InMemoryServer) -> None:
+    error = {"type": "unavailable_error", "code": "outbox_unavailable", "message": "The disk is full."}
+    results = [{"line": 1, "status": 503, "error": error}]
+    client = answering(json.dumps({"accepted": 0, "refused": 1, "results": results}).encode())
+    assert invoke(server, "record", "-", "--ndjson", stdin=ndjson(1), client=client).exit_code == Exit.UNAVAILABLE
+
+
+def test_an_incomplete_answer_is_said_to_be_one(server: InMemoryServer) -> None:
+    page = {"data": [], "next_cursor": None, "has_more": False, "tiers": ["hot"], "complete": False}
+    done = invoke(server, "list", client=answering(json.dumps(page).encode()))
+    assert (done.exit_code, done.stderr.count("Incomplete")) == (Exit.DONE, 1)
+
+
+def test_an_answer_of_something_else_is_no_answer_of_the_store(server: InMemoryServer) -> None:
+    done = invoke(server, "stats", client=answering(b"<html>"))
+    assert done.exit_code == Exit.UNAVAILABLE
+    assert "is base_url right?" in done.stderr
+
+
+def test_an_export_that_does_not_agree_with_its_end_line_ends_with_5_and_leaves_no_file(
+    server: InMemoryServer, tmp_path: Path
+) -> None:
+    line = json.dumps({"id": OTHER_ID, **RUN, "recorded_at": "2026-01-05T00:00:00Z", "revision": 1}) + "\n"
+    end = json.dumps({"end": {"count": 2, "cursor": OTHER_ID, "sha256": "0" * 64}}, separators=(",", ":")) + "\n"
+    done = invoke(server, "export", "-o", str(tmp_path / "a"), client=answering((line + end).encode()))
+    assert (done.exit_code, list(tmp_path.iterdir())) == (Exit.EXPORT_BROKEN, [])
+
+
+def test_an_export_goes_on_after_a_cut(server: InMemoryServer, tmp_path: Path) -> None:
+    invoke(server, "record", "-", stdin=ndjson(50))
+    server.cut_next_export(after_bytes=5000)
+    done = invoke(server, "export", "-o", str(tmp_path / "a"), "--json")
+    assert json.loads(done.stdout)["count"] == len((tmp_path / "a").read_bytes().splitlines()) == 50
+
+
+def test_an_interruption_ends_with_130_and_without_a_traceback(
+    server: InMemoryServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(request: httpx2.Request) -> httpx2.Response:
+        raise KeyboardInterrupt
+
+    client = Client("http://trajectories.test", transport=httpx2.MockTransport(interrupted))
+    done = invoke(server, "list", client=client)
+    assert (done.exit_code, done.output) == (Exit.INTERRUPTED, "Interrupted.\n")
+
+
+def test_the_help_has_every_exit_code() -> None:
+    shown = CliRunner().invoke(trajectory, ["--help"]).stdout
+    assert set(HELP) == set(Exit)
+    assert all(f"\n  {int(code)} " in shown for code in Exit)
+
+
+def test_the_arguments_of_the_client_come_from_the_options() -> None:
+    given: dict[str, Any] = {}
+
+    def make(**connection: Any) -> Client:
+        given.update(connection)
+        return answering(b"<html>")
+
+    options = ["--base-url", "http://a", "--api-key", "k", "--timeout-s", "2.5", "--max-retries", "0"]
+    CliRunner().invoke(trajectory, ["stats", *options], obj=make)
+    assert given == {"base_url": "http://a", "api_key": "k", "timeout_s": 2.5, "max_retries": 0}

@@ -1,0 +1,71 @@
+"""Error codes, out of the source: which the store has, and which others know."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from tests.processes import PROJECT
+from trajectories import exceptions
+from trajectories.exceptions import TrajectoriesError
+from trajectory_site import gunicorn_worker
+
+SDKS = {
+    "Python SDK": (PROJECT / "packages" / "sdk-py" / "src", "*.py"),
+    "MCP tools": (PROJECT / "packages" / "mcp" / "src", "*.py"),
+    "TypeScript SDK": (PROJECT / "packages" / "sdk-ts" / "src", "*.ts"),
+}
+OF_AN_SDK = {
+    "not_serializable": "nothing in JSON stands for a record; it was not sent",
+    "unreadable_answer": "what answered is not the store",
+    "not_a_json_object": "a line of NDJSON that the command line did not send",
+}
+"""Codes that no store answers with."""
+_KNOWN = re.compile(r"""\bcode\b(?:: str)?\s*(?:=|===?|:)\s*"([a-z_]+)\"""")
+
+
+def of_the_store() -> Mapping[int, frozenset[str]]:
+    """By status: the codes of the classes, and those that are given where one is raised."""
+    classes = {kind.__name__: kind for kind in vars(exceptions).values() if _is_error(kind)}
+    found: defaultdict[int, set[str]] = defaultdict(set)
+    found[408].add(gunicorn_worker._ERROR["code"])  # before there is a request that the app could answer
+    for kind in classes.values():
+        found[kind.status].add(kind.code)
+    for call in _calls(PROJECT / "trajectories"):
+        name = call.func.id if isinstance(call.func, ast.Name) else ""
+        for keyword in call.keywords:
+            if name in classes and keyword.arg == "code" and isinstance(keyword.value, ast.Constant):
+                found[classes[name].status].add(str(keyword.value.value))
+    return {status: frozenset(codes) for status, codes in sorted(found.items())}
+
+
+def of_the_server_for_tests() -> Mapping[int, frozenset[str]]:
+    """By status: what ``trajectory_sdk.testing`` refuses with."""
+    found: defaultdict[int, set[str]] = defaultdict(set)
+    for call in _calls(PROJECT / "packages" / "sdk-py" / "src" / "trajectory_sdk" / "testing"):
+        if isinstance(call.func, ast.Name) and call.func.id == "Refusal":
+            given = [str(one.value) for one in call.args[:2] if isinstance(one, ast.Constant)]
+            if len(given) == 2:  # else it is what the user's own test wants
+                found[int(given[0])].add(given[1])
+    return {status: frozenset(codes) for status, codes in found.items()}
+
+
+def known_to(sdk: str) -> frozenset[str]:
+    """Codes that the source of an SDK names."""
+    folder, pattern = SDKS[sdk]
+    files = [path for path in folder.rglob(pattern) if "testing" not in path.parts]
+    return frozenset(code for path in files for code in _KNOWN.findall(path.read_text()))
+
+
+def _is_error(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, TrajectoriesError)
+
+
+def _calls(folder: Path) -> Iterator[ast.Call]:
+    for path in sorted(folder.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                yield node

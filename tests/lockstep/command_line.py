@@ -1,0 +1,84 @@
+"""The command line: what its commands call, and which options their help has."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from click.testing import CliRunner
+
+from tests.lockstep.api import operation_of
+from tests.lockstep.facts import OPERATION, PARAMETER, Side, operations, parameters
+from tests.lockstep.python import RUN
+from trajectory_sdk import Client
+from trajectory_sdk.cli.commands import trajectory
+from trajectory_sdk.cli.exits import Exit, of_status
+from trajectory_sdk.testing import InMemoryServer
+
+_GIVEN: Mapping[str, tuple[str, ...]] = {
+    "record": ("-",),
+    "show": (RUN["id"],),
+    "export": ("--output", "-"),
+}
+_ABOUT_THE_COMMAND = (
+    *("json", "base-url", "api-key", "timeout-s", "max-retries", "help"),
+    *("ndjson", "output", "resume", "no-resume", "no-progress"),
+)
+_IRREVERSIBLE = "deletion is for good and asks for a dry run first; it is left to the SDKs"
+
+
+def calls() -> Mapping[str, frozenset[str]]:
+    return {f"trajectory {name}": _called(name) for name in trajectory.commands}
+
+
+def _called(command: str) -> frozenset[str]:
+    with InMemoryServer() as server:
+        server.client().trajectories.record(RUN)
+        before = len(server.requests)
+
+        def make(**connection: Any) -> Client:
+            return server.client()
+
+        done = CliRunner().invoke(trajectory, [command, *_GIVEN.get(command, ())], input=json.dumps(RUN), obj=make)
+        assert done.exit_code == Exit.DONE, (
+            f"{command}: say in tests/lockstep/command_line.py how it is called. {done.output}"
+        )
+        return frozenset(operation_of(request.method, request.path) for request in server.requests[before:])
+
+
+def _parameters(called: Mapping[str, frozenset[str]]) -> frozenset[str]:
+    """By the options and arguments that the help names."""
+    found: frozenset[str] = frozenset()
+    for name, operations_ in called.items():
+        command = name.removeprefix("trajectory ")
+        shown = CliRunner().invoke(trajectory, [command, "--help"]).stdout
+        options = set(re.findall(r"--([a-z][a-z-]*)", shown.partition("Options:")[2])) - set(_ABOUT_THE_COMMAND)
+        named = {option.replace("-", "_") for option in options if option.removeprefix("no-") not in options - {option}}
+        arguments = {word.lower() for word in re.findall(r"\b(ID)$", shown.splitlines()[0])}
+        for operation in operations_:
+            found |= parameters(operation, named | arguments)
+    return found
+
+
+def side() -> Side:
+    called = calls()
+    return Side(
+        name="Command line",
+        kinds=(OPERATION, PARAMETER),
+        facts=operations(called) | _parameters(called),
+        touch="FILTERS of src/trajectory_sdk/cli/options.py, or a command of cli/commands.py, in packages/sdk-py",
+        without={
+            f"{PARAMETER} list.cursor": "the command goes over the pages itself",
+            f"{PARAMETER} export.end": "asked for by the SDK itself, which verifies what the end line says",
+            f"{OPERATION} delete_*": _IRREVERSIBLE,
+            f"{PARAMETER} delete_*": _IRREVERSIBLE,
+        },
+        calls=called,
+    )
+
+
+def exit_codes() -> dict[int, int]:
+    """The exit code of each status."""
+    return {status: int(of_status(status)) for status in range(400, 600)}

@@ -1,0 +1,96 @@
+// What the built TypeScript package has, out of its emitted declarations, and which requests its methods send. Writes JSON.
+import { createRequire } from "node:module";
+import { pathToFileURL } from "node:url";
+
+const root = process.argv[2];
+const ts = createRequire(`${root}/package.json`)("typescript");
+const program = ts.createProgram([`${root}/page/dist/index.d.ts`], { strict: true, target: ts.ScriptTarget.ESNext, types: [] });
+const checker = program.getTypeChecker();
+const moduleOf = (name) => checker.getSymbolAtLocation(program.getSourceFile(`${root}/page/dist/${name}.d.ts`));
+const exportsOf = (name) => new Map(checker.getExportsOfModule(moduleOf(name)).map((symbol) => [symbol.name, symbol]));
+const names = (type) => checker.getPropertiesOfType(type).map((property) => property.name);
+const declared = (symbol) => checker.getDeclaredTypeOfSymbol(symbol);
+
+const index = exportsOf("index");
+
+function resolved(symbol) {
+  return symbol.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(symbol) : symbol;
+}
+
+function typeOf(name) {
+  const symbol = index.get(name);
+  if (symbol === undefined) throw new Error(`index.d.ts does not export ${name}`);
+  return declared(resolved(symbol));
+}
+
+function schemas() {
+  const components = declared(exportsOf("openapi").get("components"));
+  const all = checker.getTypeOfSymbol(checker.getPropertyOfType(components, "schemas"));
+  const entries = checker.getPropertiesOfType(all).map((one) => [one.name, names(checker.getTypeOfSymbol(one))]);
+  return Object.fromEntries(entries);
+}
+
+function methods() {
+  const found = {};
+  for (const property of checker.getPropertiesOfType(typeOf("Trajectories"))) {
+    const signatures = checker.getTypeOfSymbol(property).getCallSignatures();
+    if (property.name.startsWith("#") || signatures.length === 0) continue;
+    found[property.name] = [...new Set(signatures.flatMap((signature) => signature.parameters.flatMap(taken)))];
+  }
+  return found;
+}
+
+// An object of parameters stands for its properties.
+function taken(parameter) {
+  const type = checker.getNonNullableType(checker.getTypeOfSymbol(parameter));
+  return ["parameters", "filters"].includes(parameter.name) ? names(type) : [parameter.name];
+}
+
+const run = { id: "29243fa3-f296-5e3b-9266-7052b77cbfe9", request_summary: "x", phases: [] };
+const GIVEN = {
+  record: [run],
+  recordMany: [[run]],
+  retrieve: [run.id],
+  delete: [run.id],
+  deleteMatching: [{ tag: "x", dry_run: true }],
+  enqueue: [run],
+  run: ["x", { background: false }, () => {}],
+};
+
+async function requests(name) {
+  const seen = [];
+  const fetch = async (url, { method = "GET" } = {}) => {
+    seen.push(`${method} ${new URL(url).pathname}`);
+    return new Response("{}", { status: 400 });
+  };
+  const { TrajectoryClient } = await import(pathToFileURL(`${root}/page/dist/index.js`));
+  const client = new TrajectoryClient({ baseUrl: "http://trajectories.test", fetch, maxRetries: 0 });
+  try {
+    const answer = client.trajectories[name](...(GIVEN[name] ?? []));
+    if (answer?.[Symbol.asyncIterator]) for await (const _ of answer);
+    else await answer;
+  } catch {
+    // Every answer is an error; what was asked is what counts.
+  }
+  await client.queue.flush();
+  await client.close();
+  return [...new Set(seen)];
+}
+
+async function errors() {
+  const module = await import(pathToFileURL(`${root}/page/dist/index.js`));
+  const found = {};
+  for (let status = 400; status < 600; status++) {
+    const fetch = async () => new Response("{}", { status });
+    const client = new module.TrajectoryClient({ baseUrl: "http://trajectories.test", fetch, maxRetries: 0 });
+    found[status] = await client.trajectories.stats().catch((error) => error.constructor.name);
+  }
+  return found;
+}
+
+const known = methods();
+const calls = {};
+for (const name of Object.keys(known)) calls[name] = await requests(name);
+const recorder = Object.fromEntries(["RunFields", "PhaseFields"].map((name) => [name, names(typeOf(name))]));
+const sent = Object.fromEntries(["Trajectory", "Phase", "Candidate", "FeedbackLoop"].map((name) => [name, names(typeOf(name))]));
+process.stdout.write(JSON.stringify({ schemas: schemas(), sent, recorder, methods: known, calls, errors: await errors() }));

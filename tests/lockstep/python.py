@@ -1,0 +1,213 @@
+"""The Python SDK: what its methods call, take and give."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import io
+from collections.abc import Callable, Mapping
+from typing import Any, get_type_hints
+
+from pydantic import BaseModel
+
+from tests.lockstep.api import operation_of
+from tests.lockstep.facts import ERROR, OPERATION, PARAMETER, REQUEST, RESPONSE, Side, fields, operations, parameters
+from trajectory_sdk import models, params
+from trajectory_sdk.errors import APIStatusError, ServerError, status_error
+from trajectory_sdk.resources import AsyncTrajectories, Trajectories
+from trajectory_sdk.testing import InMemoryServer
+from trajectory_sdk.testing.facets import FILTERS
+
+RUN: Any = {"id": "29243fa3-f296-5e3b-9266-7052b77cbfe9", "request_summary": "x", "phases": []}
+_ARGUMENTS: Mapping[str, Any] = {
+    "trajectory": RUN,
+    "trajectories": [RUN],
+    "id": RUN["id"],
+    "request_summary": "x",
+    "dry_run": True,
+    "background": False,
+    "tag": "x",
+}
+"""What a method is called with. Filters are asked for where one is needed."""
+_OF_THE_SDK = (
+    *("trajectory", "trajectories", "max_lines", "max_bytes"),
+    *("path_or_file", "progress", "resume", "request_summary", "background"),
+)
+"""Arguments that are none of the API's."""
+GENERATE = "uv run python packages/sdk-py/generate.py, and what a new endpoint needs in src/trajectory_sdk/resources.py, both halves"
+ANY_STATUS = (418, 599)
+"""For which no side has a class of its own."""
+
+
+def sync_calls() -> Mapping[str, frozenset[str]]:
+    return {f"trajectories.{name}": _called(name) for name in _public(Trajectories)}
+
+
+def _public(resource: type) -> list[str]:
+    return [name for name, _ in inspect.getmembers(resource, inspect.isfunction) if not name.startswith("_")]
+
+
+def _called(name: str) -> frozenset[str]:
+    """The operations that a method comes to, by the requests that it sends."""
+    with InMemoryServer() as server:
+        client = server.client()
+        client.trajectories.record(RUN)
+        before = len(server.requests)
+        _use(getattr(client.trajectories, name))
+        client.queue.flush(timeout_s=10)
+        return _seen(server, before)
+
+
+def _use(method: Callable[..., Any]) -> None:
+    answer = method(**_arguments(method))
+    if hasattr(answer, "__enter__"):
+        with answer:
+            pass
+    elif hasattr(answer, "__iter__") and not isinstance(answer, BaseModel):
+        list(answer)
+
+
+async def _use_awaited(method: Callable[..., Any]) -> None:
+    answer = method(**_arguments(method))
+    if inspect.isawaitable(answer):
+        await answer
+    elif hasattr(answer, "__aenter__"):
+        async with answer:
+            pass
+    elif hasattr(answer, "__aiter__"):
+        async for _ in answer:
+            pass
+
+
+def _arguments(method: Callable[..., Any]) -> dict[str, Any]:
+    taken = inspect.signature(method).parameters
+    given = {
+        name: value for name, value in _ARGUMENTS.items() if name in taken or (name == "tag" and "dry_run" in taken)
+    }
+    return given | ({"path_or_file": io.BytesIO()} if "path_or_file" in taken else {})
+
+
+def async_calls() -> Mapping[str, frozenset[str]]:
+    return {f"trajectories.{name}": asyncio.run(_called_awaited(name)) for name in _public(AsyncTrajectories)}
+
+
+async def _called_awaited(name: str) -> frozenset[str]:
+    with InMemoryServer() as server:
+        async with server.async_client() as client:
+            await client.trajectories.record(RUN)
+            before = len(server.requests)
+            await _use_awaited(getattr(client.trajectories, name))
+            await asyncio.to_thread(client.queue.flush, timeout_s=10)
+        return _seen(server, before)
+
+
+def _seen(server: InMemoryServer, before: int) -> frozenset[str]:
+    """The operations that were asked for after the first requests."""
+    return frozenset(operation_of(request.method, request.path) for request in server.requests[before:])
+
+
+def _parameters(resource: type, calls: Mapping[str, frozenset[str]]) -> frozenset[str]:
+    """What methods take that goes into the URL."""
+    found: frozenset[str] = frozenset()
+    for name, called in calls.items():
+        method = getattr(resource, name.rpartition(".")[2])
+        if called == {"record"}:
+            continue  # it takes a body, or fields of one
+        names = [one for one in inspect.signature(method).parameters if one not in ("self", *_OF_THE_SDK)]
+        taken = [one for one in names if one != "filters"]
+        taken += params.Filters.__annotations__ if "filters" in names else ()
+        for operation in called:
+            found |= parameters(operation, taken)
+    return found
+
+
+def _errors() -> frozenset[str]:
+    """Statuses that have a class of their own."""
+    own = {status: type(status_error(status, b"")) for status in range(400, 600)}
+    return frozenset(f"{ERROR} {status}" for status, kind in own.items() if kind not in (APIStatusError, ServerError))
+
+
+def error_names() -> dict[int, str]:
+    """The class of each status."""
+    return {status: type(status_error(status, b"")).__name__ for status in range(400, 600)}
+
+
+def _sent() -> frozenset[str]:
+    found: frozenset[str] = frozenset()
+    for name in ("Trajectory", "Phase", "Candidate", "FeedbackLoop"):
+        found |= fields(REQUEST, name, getattr(params, name).__annotations__)
+    return found
+
+
+def _answered() -> frozenset[str]:
+    found: frozenset[str] = frozenset()
+    for name, model in inspect.getmembers(models, inspect.isclass):
+        if issubclass(model, BaseModel) and model.__module__ == models.__name__:
+            found |= fields(RESPONSE, name, (one.alias or key for key, one in model.model_fields.items()))
+    return found
+
+
+_EXPORT_END = {f"{PARAMETER} export.end": "asked for by the SDK itself, which verifies what the end line says"}
+
+
+def sides() -> list[Side]:
+    blocking, awaited = sync_calls(), async_calls()
+    return [
+        Side(
+            name="Python SDK",
+            kinds=(OPERATION, PARAMETER, REQUEST, RESPONSE, ERROR),
+            facts=operations(blocking) | _parameters(Trajectories, blocking) | _sent() | _answered() | _errors(),
+            touch=f"{GENERATE}; a new status is a class of src/trajectory_sdk/errors.py",
+            without=_EXPORT_END,
+            own={f"{RESPONSE} Trajectory.*": "a model of a body, for who would rather build one than a dict"},
+            calls=blocking,
+        ),
+        Side(
+            name="Python SDK, awaited",
+            kinds=(OPERATION, PARAMETER),
+            facts=operations(awaited) | _parameters(AsyncTrajectories, awaited),
+            touch="src/trajectory_sdk/resources.py of packages/sdk-py: the other half",
+            without=_EXPORT_END,
+            calls=awaited,
+        ),
+        _recorder(),
+        _in_memory(),
+    ]
+
+
+def _recorder() -> Side:
+    facts = fields(REQUEST, "Trajectory", get_type_hints(params.RunFields)) | fields(
+        REQUEST, "Phase", get_type_hints(params.PhaseFields)
+    )
+    return Side(
+        name="Python recorder",
+        kinds=(REQUEST,),
+        facts=facts,
+        touch=f"{GENERATE}: RunFields and PhaseFields are what run.set and phase.set take",
+        without={
+            f"{REQUEST} Trajectory.id": "an argument of run(), and never changed",
+            f"{REQUEST} Trajectory.phases": "made by run.phase() and run.skip()",
+            f"{REQUEST} Phase.phase_name": "an argument of run.phase()",
+            f"{REQUEST} Candidate.*": "a mapping, as the caller has it",
+            f"{REQUEST} FeedbackLoop.*": "a mapping, as the caller has it; run.feedback() makes it",
+        },
+    )
+
+
+def _in_memory() -> Side:
+    facts: frozenset[str] = frozenset()
+    for operation in ("list", "stats", "export", "delete_matching"):
+        facts |= parameters(operation, FILTERS)
+    return Side(
+        name="trajectory_sdk.testing",
+        kinds=(PARAMETER,),
+        facts=facts,
+        touch="FILTERS of src/trajectory_sdk/testing/facets.py in packages/sdk-py",
+        without={
+            f"{PARAMETER} {name}": "no filter"
+            for name in (
+                *("list.cursor", "list.limit", "retrieve.id", "delete_one.id"),
+                *("export.after", "export.end", "delete_matching.dry_run", "delete_matching.token"),
+            )
+        },
+    )

@@ -1,0 +1,71 @@
+"""The MCP server: its list of tools, and what they call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import mcp
+from mcp_types import Tool
+
+from tests.lockstep.api import operation_of
+from tests.lockstep.facts import OPERATION, PARAMETER, REQUEST, Side, fields, operations, parameters
+from tests.lockstep.python import RUN
+from trajectory_mcp.server import make_server
+from trajectory_sdk.testing import InMemoryServer
+
+_RECORD, _QUERY = "br_trajectory_record", "br_trajectory_query"
+_OF_THE_TOOL = ("show", "group_by", "phases_from")
+_OF_ONE_OPERATION = {"list": ("limit", "cursor"), "retrieve": ("id",), "stats": ()}
+_NO_FILES = "an agent asks for answers; exports and deletion are for programs and people"
+
+
+def side() -> Side:
+    tools, calls = asyncio.run(_tools_and_calls())
+    asked = [name for name in tools[_QUERY].input_schema["properties"] if name not in _OF_THE_TOOL]
+    special = {name for names in _OF_ONE_OPERATION.values() for name in names}
+    taken = parameters("retrieve", set(asked) & set(_OF_ONE_OPERATION["retrieve"]))
+    for operation in ("list", "stats"):
+        taken |= parameters(operation, (set(asked) - special) | (set(asked) & set(_OF_ONE_OPERATION[operation])))
+    return Side(
+        name="MCP tools",
+        kinds=(OPERATION, PARAMETER, REQUEST),
+        facts=operations(calls) | taken | _sent(tools[_RECORD].input_schema),
+        touch="uv run python packages/mcp/generate.py, and what a new endpoint needs in src/trajectory_mcp/query.py",
+        without={
+            f"{OPERATION} export": _NO_FILES,
+            f"{PARAMETER} export.*": _NO_FILES,
+            f"{OPERATION} delete_*": _NO_FILES,
+            f"{PARAMETER} delete_*": _NO_FILES,
+        },
+        calls=calls,
+    )
+
+
+async def _tools_and_calls() -> tuple[dict[str, Tool], dict[str, frozenset[str]]]:
+    with InMemoryServer() as server:
+        async with server.async_client() as store, mcp.Client(make_server(store)) as client:
+            tools = {tool.name: tool for tool in (await client.list_tools()).tools}
+            calls = {name: await _called(server, client, tool) for name, tool in tools.items()}
+    return tools, calls
+
+
+async def _called(server: InMemoryServer, client: mcp.Client, tool: Tool) -> frozenset[str]:
+    """The operations that a tool comes to, over all that it can show."""
+    shown = tool.input_schema["properties"].get("show", {}).get("enum")
+    before = len(server.requests)
+    for arguments in [RUN] if shown is None else [_question(show) for show in shown]:
+        answer = await client.call_tool(tool.name, arguments)
+        assert not answer.is_error, f"{tool.name}: say in tests/lockstep/tools.py how it is called. {answer.content}"
+    return frozenset(operation_of(request.method, request.path) for request in server.requests[before:])
+
+
+def _question(show: str) -> dict[str, Any]:
+    return {"show": show} | ({"id": RUN["id"]} if show == "run" else {})
+
+
+def _sent(schema: Mapping[str, Any]) -> frozenset[str]:
+    defined = {name: one for name, one in schema["$defs"].items() if "properties" in one}
+    found = fields(REQUEST, "Trajectory", schema["properties"])
+    return found.union(*(fields(REQUEST, name, one["properties"]) for name, one in defined.items()))

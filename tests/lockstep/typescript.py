@@ -1,0 +1,85 @@
+"""The TypeScript SDK: its emitted declarations, and what its methods call."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.lockstep.api import live, operation_of
+from tests.lockstep.facts import ERROR, OPERATION, PARAMETER, REQUEST, RESPONSE, Side, fields, operations, parameters
+
+_OF_THE_SDK = ("trajectory", "trajectories", "options", "requestSummary", "act", "given")
+GENERATE = "npm run generate in packages/sdk-ts, and what a new endpoint needs in src/trajectories.ts"
+
+
+def declarations(package: Path) -> dict[str, Any]:
+    """What the built package in ``package`` declares and does."""
+    script = Path(__file__).with_name("declarations.mjs")
+    done = subprocess.run(["node", str(script), str(package)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def error_names(declared: Mapping[str, Any]) -> dict[int, str]:
+    """The class of each status."""
+    return {int(status): name for status, name in declared["errors"].items()}
+
+
+def sides(declared: Mapping[str, Any]) -> list[Side]:
+    calls = {
+        f"trajectories.{name}": frozenset(operation_of(*request.split(" ")) for request in requests)
+        for name, requests in declared["calls"].items()
+    }
+    taken: frozenset[str] = frozenset()
+    for name, called in calls.items():
+        if called != {"record"}:
+            names = [one for one in declared["methods"][name.rpartition(".")[2]] if one not in _OF_THE_SDK]
+            taken = taken.union(*(parameters(operation, names) for operation in called))
+    objects = {name for name, schema in live()["components"]["schemas"].items() if "properties" in schema}
+    sent = frozenset[str]().union(*(fields(REQUEST, name, names) for name, names in declared["sent"].items()))
+    answered = frozenset[str]().union(
+        *(fields(RESPONSE, name, names) for name, names in declared["schemas"].items() if name in objects)
+    )
+    own = frozenset(
+        f"{ERROR} {status}"
+        for status, name in error_names(declared).items()
+        if name not in ("APIStatusError", "ServerError")
+    )
+    return [
+        Side(
+            name="TypeScript SDK",
+            kinds=(OPERATION, PARAMETER, REQUEST, RESPONSE, ERROR),
+            facts=operations(calls) | taken | sent | answered | own,
+            touch=f"{GENERATE}; a new status is a class of src/errors.ts",
+            without={f"{PARAMETER} export.end": "asked for by the SDK itself, which verifies what the end line says"},
+            own={f"{RESPONSE} {name}.*": reason for name, reason in _ALL_SCHEMAS.items()},
+            calls=calls,
+        ),
+        _recorder(declared["recorder"]),
+    ]
+
+
+_ALL_SCHEMAS = {
+    "Trajectory": "the generator writes every schema, those of bodies too",
+    "Camel*": "the generator writes every schema; nothing exported takes those of the second dialect",
+}
+
+
+def _recorder(declared: Mapping[str, list[str]]) -> Side:
+    return Side(
+        name="TypeScript recorder",
+        kinds=(REQUEST,),
+        facts=fields(REQUEST, "Trajectory", declared["RunFields"]) | fields(REQUEST, "Phase", declared["PhaseFields"]),
+        touch="RunFields and PhaseFields of src/recorder.ts in packages/sdk-ts",
+        without={
+            f"{REQUEST} Trajectory.id": "an option of run(), and never changed",
+            f"{REQUEST} Trajectory.phases": "made by run.phase() and run.skip()",
+            f"{REQUEST} Phase.phase_name": "an argument of run.phase()",
+            f"{REQUEST} Candidate.*": "an object, as the caller has it",
+            f"{REQUEST} FeedbackLoop.*": "an object, as the caller has it; run.feedback() makes it",
+        },
+    )

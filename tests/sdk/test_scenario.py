@@ -1,0 +1,45 @@
+"""One scenario through every way to the store: a failure, a skip, a repeat, a fallback; then list, stats and export."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+from tests.sdk.scenario import FILTERS, RUNS, Http, Seen, canonical
+from tests.sdk.served import ServedStore
+from tests.sdk.ways import WAYS
+
+
+def recorded_and_seen(served_store: ServedStore, name: str) -> tuple[Seen, list[str]]:
+    """What the way shows, and the canonical bodies that the archive has of it."""
+    access = served_store.access()
+    way = WAYS[name](access)
+    way.record(RUNS)
+    with closing(Http(access)) as http:
+        # First, since it waits for the archive; a way without an export has none of its own to wait with.
+        archived = http.exported()
+    return way.see(), archived
+
+
+def test_every_way_to_the_store_gives_the_same_canonical_records_lists_and_stats(served_store: ServedStore) -> None:
+    with closing(Http(served_store.access())) as http:
+        http.record(RUNS)
+        expected = http.see()
+    assert expected.exported == [canonical(run) for run in RUNS], (
+        "the runs of the scenario are not canonical as written"
+    )
+    for name in WAYS:
+        seen, archived = recorded_and_seen(served_store, name)
+        assert archived == expected.exported, f"{name}: other records"
+        assert seen.listed == expected.listed, f"{name}: another list"
+        assert seen.found == expected.found, f"{name}: the filters find others"
+        assert seen.groups == expected.groups, f"{name}: other stats"
+        assert seen.exported in (None, expected.exported), f"{name}: another export"
+
+
+def test_the_scenario_has_what_tells_ways_apart() -> None:
+    phases = RUNS[1]["phases"]
+    names = [phase["phase_name"] for phase in phases]
+    assert {"failure", "skipped", "success"} == {phase["outcome"] for phase in phases}
+    assert names.count("implement") == 2
+    assert phases[-1]["requested_model"] != phases[-1]["model"]
+    assert {type(value) for value in FILTERS.values()} == {str, bool}
