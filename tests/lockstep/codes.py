@@ -34,22 +34,24 @@ def of_the_store() -> Mapping[int, frozenset[str]]:
     found[408].add(gunicorn_worker._ERROR["code"])  # before there is a request that the app could answer
     for kind in classes.values():
         found[kind.status].add(kind.code)
-    for call in _calls(PROJECT / "trajectories"):
-        name = call.func.id if isinstance(call.func, ast.Name) else ""
-        for keyword in call.keywords:
-            if name in classes and keyword.arg == "code" and isinstance(keyword.value, ast.Constant):
-                found[classes[name].status].add(str(keyword.value.value))
+    for module in _modules(PROJECT / "trajectories"):
+        for call in _calls(module):
+            name = call.func.id if isinstance(call.func, ast.Name) else ""
+            for keyword in call.keywords:
+                if name in classes and keyword.arg == "code":
+                    found[classes[name].status].update(_texts(keyword.value, module))
     return {status: frozenset(codes) for status, codes in sorted(found.items())}
 
 
 def of_the_server_for_tests() -> Mapping[int, frozenset[str]]:
     """By status: what ``trajectory_sdk.testing`` refuses with."""
     found: defaultdict[int, set[str]] = defaultdict(set)
-    for call in _calls(PROJECT / "packages" / "sdk-py" / "src" / "trajectory_sdk" / "testing"):
-        if isinstance(call.func, ast.Name) and call.func.id == "Refusal":
-            given = [str(one.value) for one in call.args[:2] if isinstance(one, ast.Constant)]
-            if len(given) == 2:  # else it is what the user's own test wants
-                found[int(given[0])].add(given[1])
+    for module in _modules(PROJECT / "packages" / "sdk-py" / "src" / "trajectory_sdk" / "testing"):
+        for call in _calls(module):
+            if isinstance(call.func, ast.Name) and call.func.id == "Refusal":
+                given = [str(one.value) for one in call.args[:2] if isinstance(one, ast.Constant)]
+                if len(given) == 2:  # else it is what the user's own test wants
+                    found[int(given[0])].add(given[1])
     return {status: frozenset(codes) for status, codes in found.items()}
 
 
@@ -64,8 +66,25 @@ def _is_error(kind: object) -> bool:
     return isinstance(kind, type) and issubclass(kind, TrajectoriesError)
 
 
-def _calls(folder: Path) -> Iterator[ast.Call]:
-    for path in sorted(folder.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call):
-                yield node
+def _modules(folder: Path) -> Iterator[ast.Module]:
+    return (ast.parse(path.read_text()) for path in sorted(folder.rglob("*.py")))
+
+
+def _calls(module: ast.Module) -> Iterator[ast.Call]:
+    return (node for node in ast.walk(module) if isinstance(node, ast.Call))
+
+
+def _texts(value: ast.expr, module: ast.Module) -> Iterator[str]:
+    """The texts that an expression can be."""
+    match value:
+        case ast.Constant(value=str(text)):
+            yield text
+        case ast.IfExp(body=one, orelse=other):
+            yield from _texts(one, module)
+            yield from _texts(other, module)
+        case ast.Name(id=name):
+            for node in ast.walk(module):
+                if isinstance(node, ast.Assign) and any(
+                    isinstance(to, ast.Name) and to.id == name for to in node.targets
+                ):
+                    yield from _texts(node.value, module)
