@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 from tests.examples import REFERENCE, body
-from tests.processes import Site, Web
+from tests.processes import PROJECT, Site, Web
 from tests.sdk.proxy import CuttingProxy
 from trajectory_sdk import (
     AsyncClient,
@@ -62,6 +62,20 @@ def test_what_is_recorded_is_listed_counted_exported_and_deleted(client: Client)
     dry = client.trajectories.delete_matching(dry_run=True, project="whole path")
     assert dry.count == 30
     assert client.trajectories.delete_matching(token=dry.token, project="whole path").deleted == 30
+
+
+def test_the_example_of_the_first_page_records_the_run_that_it_shows(
+    client: Client, web: Web, api_key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in (("BASE_URL", web.url), ("API_KEY", api_key), ("SPOOL_DIR", str(tmp_path))):
+        monkeypatch.setenv(f"TRAJECTORY_{name}", text)
+    readme = (PROJECT / "README.md").read_text()
+    exec(readme.partition("## From code")[2].partition("```python\n")[2].partition("```")[0], {})
+    (record,) = client.trajectories.list(q="Add user authentication", limit=10)
+    assert [(phase.phase_name, phase.outcome, phase.cost_usd) for phase in record.phases] == [
+        ("spec", "success", 0.012),
+        ("design", "skipped", None),
+    ]
 
 
 def test_the_awaited_half_does_the_same(web: Web, api_key: str) -> None:
