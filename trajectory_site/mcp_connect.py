@@ -61,7 +61,7 @@ def _answered(request: HttpRequest) -> HttpResponse:
         raise MethodNotAllowed("Only POST is for this address; there are no streams and no sessions.")
     caller = authenticate(request)
     body = read_body(request, read_settings().max_record_bytes + _ENVELOPE, caller)
-    answer = async_to_sync(_answer)(request, body, _key(request))
+    answer = async_to_sync(_answer)(request, body)
     media_type = answer.headers.get("Content-Type", "text/plain")
     response = HttpResponse(answer.content, status=answer.status_code, content_type=media_type)
     response["X-Content-Type-Options"] = "nosniff"
@@ -69,18 +69,19 @@ def _answered(request: HttpRequest) -> HttpResponse:
     return response
 
 
-async def _answer(request: HttpRequest, body: bytes, api_key: str) -> httpx2.Response:
+async def _answer(request: HttpRequest, body: bytes) -> httpx2.Response:
     # At the first call and not before: it takes a second and 60 MB, which a process without MCP clients does not spend.
-    from trajectory_mcp.http import Site, answer
+    from trajectory_mcp.http import Asked, answer
 
     origin = f"{request.scheme}://{request.get_host()}"
-    site = Site(
+    asked = Asked(
         base_url=origin,
+        api_key=_key(request),
         store=_InProcess(request),
         # Django has held it against ALLOWED_HOSTS.
         hosts=[request.get_host()],
         origins=[origin, *settings.MCP_ALLOWED_ORIGINS],
-        max_body_bytes=len(body) or 1,
+        max_body_bytes=len(body) + 1,  # it has been bounded as it was read
     )
     headers = [
         (name.encode("ascii"), text.encode("latin-1"))
@@ -88,7 +89,7 @@ async def _answer(request: HttpRequest, body: bytes, api_key: str) -> httpx2.Res
         if name.lower() not in _KEPT_BACK
     ]
     message = httpx2.Request("POST", request.build_absolute_uri(), headers=headers, content=body)
-    return await answer(message, site, api_key)
+    return await answer(message, asked)
 
 
 class _InProcess(httpx2.AsyncBaseTransport):
@@ -158,7 +159,7 @@ def _refused(error: Exception, request: HttpRequest) -> HttpResponse:
     """The API's answer to ``error``, in the form in which a client of the protocol shows it."""
     response = error_response(error, request)
     told = orjson.loads(response.content)["error"]
-    wait_s = float(response.get("Retry-After", 0)) or None
+    wait_s = float(response.get("Retry-After", "0")) or None
     advice = next_step(status_error(response.status_code, response.content, retry_after_s=wait_s))
     failure = {"code": _REFUSED, "message": f"{told['message']} {advice}", "data": told}
     response.content = orjson.dumps({"jsonrpc": "2.0", "id": None, "error": failure})

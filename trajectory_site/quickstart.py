@@ -20,6 +20,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -331,6 +332,11 @@ def _banner(facts: dict[str, Any], data_dir: Path, sample: int | None) -> str:
         f"  API key  {facts['api_key']}  (tenant {facts['tenant']})",
         f"  Admin    {facts['url']}/admin/  ({facts['admin_user']} / {facts['admin_password'] or 'its own password'})",
         f"  Docs     {facts['url']}/docs/",
+        *(
+            [f"  MCP      {facts['url']}/v1/mcp/connect  (for agents, with the key)"]
+            if find_spec("trajectory_mcp")
+            else []
+        ),
         f"  Data     {data_dir}  (the lines above as JSON: quickstart.json)",
         *([] if sample is None else [f"  Sample   {sample} runs recorded"]),
         "",

@@ -93,7 +93,7 @@ class Cluster:
 
     def start_web(self, name: str, *, checkout: Path = PROJECT) -> Web:
         environment = {"TRAJECTORIES_OUTBOX_PATH": str(self.outbox(HOSTS[name]))} | self.web_environment[name]
-        self.webs[name] = self.site.web(workers=1, port=self._ports[name], checkout=checkout, **environment)
+        self.webs[name] = self.site.web(workers=1, threads=4, port=self._ports[name], checkout=checkout, **environment)
         return self.webs[name]
 
     def start_worker(self, *, checkout: Path = PROJECT, **environment: str) -> Process:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -227,3 +230,71 @@ def test_nothing_but_the_protocol_is_on_standard_output(web: Web, site: Site) ->
     assert done.returncode == 0, done.stderr
     for line in done.stdout.splitlines():
         assert json.loads(line)["jsonrpc"] == "2.0"
+
+
+# --- The README
+
+
+README = (PROJECT / "packages" / "mcp" / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def configured() -> list[dict[str, Any]]:
+    """What the README has for the file of each client, of the server alone."""
+    jsons = [json.loads(block) for block in blocks("json")]
+    tomls = [tomllib.loads(block) for block in blocks("toml")]
+    return [(given.get("mcpServers") or given.get("servers"))["trajectories"] for given in jsons] + [
+        given["mcp_servers"]["trajectories"] for given in tomls
+    ]
+
+
+def test_what_the_readme_has_for_clients_connects(web: Web, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{COMMAND.parent}{os.pathsep}{os.environ['PATH']}")
+    servers_of_readme = configured()
+    assert len(servers_of_readme) == 5
+
+    async def connect() -> None:
+        for server in servers_of_readme:
+            text = re.sub(r"\bKEY\b|\$\{input:trajectory-key\}", site.api_key, json.dumps(server))
+            given = json.loads(text.replace("http://127.0.0.1:8000", web.url))
+            if "command" in given:
+                connected = over_stdio(given["env"]["TRAJECTORY_BASE_URL"], given["env"]["TRAJECTORY_API_KEY"])
+                assert shutil.which(given["command"]) == str(COMMAND)
+            else:
+                assert given["url"] == f"{web.url}/v1/mcp/connect"
+                headers = given.get("headers") or {"Authorization": f"Bearer {site.api_key}"}
+                connected = over_http(web.url, headers["Authorization"].removeprefix("Bearer "))
+            async with connected as client:
+                assert (await asked(client, "query", {"limit": 1}))["show"] == "runs"
+
+    anyio.run(connect)
+
+
+def test_the_program_of_the_readme_runs(web: Web, key: Callable[[str], str], tmp_path: Path) -> None:
+    (program,) = blocks("python")
+    environment = {"TRAJECTORY_BASE_URL": web.url, "TRAJECTORY_API_KEY": key("readme")}
+    script = tmp_path / "program.py"
+    script.write_text(program.replace("ENVIRONMENT", repr(environment)))
+    path = f"{COMMAND.parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        [sys.executable, str(script)], env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[1].split()[:2] == ["large", "1"]
+
+
+def test_the_questions_of_the_readme_are_answered(web: Web, site: Site) -> None:
+    questions = [json.loads(given) for given in re.findall(r"\| `(\{.*\})` \|", README)]
+    assert len(questions) == 4
+
+    async def ask() -> None:
+        async with over_http(web.url, site.api_key) as client:
+            run = {"request_summary": "Add auth", "phases": PHASES}
+            id_ = (await asked(client, "record", run))["id"]
+            for question in questions:
+                await asked(client, "query", {name: id_ if name == "id" else value for name, value in question.items()})
+
+    anyio.run(ask)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.signals import got_request_exception
+from django.http import HttpRequest
 from django.test import Client
+from django.views.debug import ExceptionReporter
 from pytest_django import Settings
 
 from tests.api.client import client_of, issue, listed
@@ -20,6 +25,16 @@ from trajectories.api.keys import revoke
 RUN: dict[str, Any] = {"request_summary": "Add auth", "phases": [{"phase_name": "spec", "outcome": "success"}]}
 
 pytestmark = pytest.mark.django_db
+
+
+@contextmanager
+def signal_sent(receiver: Any) -> Iterator[None]:
+    """``receiver`` hears of errors meanwhile."""
+    got_request_exception.connect(receiver)
+    try:
+        yield
+    finally:
+        got_request_exception.disconnect(receiver)
 
 
 @pytest.fixture
@@ -92,6 +107,25 @@ def test_bad_keys_are_counted_by_the_address_of_who_calls(
         for _ in range(4)
     ]
     assert asked == [401, 401, 429, 429]
+
+
+def test_an_error_report_shows_nobodys_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("this fails")
+
+    text = issue("north")[1]
+    made: list[str] = []
+
+    def report(sender: Any, request: HttpRequest, **_: Any) -> None:
+        made.append(ExceptionReporter(request, *sys.exc_info()).get_traceback_html())
+
+    monkeypatch.setattr("trajectory_mcp.http.make_server", fail)
+    with signal_sent(report):
+        assert send(client_of(text), message("tools/list")).status_code == 500
+    (written,) = made
+    assert "RuntimeError" in written
+    assert "trajectory_mcp" in written
+    assert text.partition(".")[2] not in written
 
 
 # --- From where

@@ -15,8 +15,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx2
 import pytest
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
 from redis import Redis
 
 from tests.processes import PROJECT, Process, clean_environment, group_lives, wait_until
@@ -65,6 +68,16 @@ def summaries(data_dir: Path) -> list[str]:
     return [record["request_summary"] for record in answer.raise_for_status().json()["data"]]
 
 
+async def runs_by_mcp(found: dict[str, Any]) -> int:
+    """How many runs an agent finds."""
+    headers = {"Authorization": f"Bearer {found['api_key']}"}
+    async with httpx2.AsyncClient(headers=headers, trust_env=False, timeout=120) as http:
+        transport = streamable_http_client(found["url"] + "/v1/mcp/connect", http_client=http)
+        async with Client(transport) as client:
+            answer = await client.call_tool("br_trajectory_query", {"limit": 20})
+            return len(answer.structured_content["runs"])
+
+
 def send_the_printed_curl(quickstart: Process) -> httpx2.Response:
     """What a shell and curl would make of the line; a bare machine has no curl."""
     line = next(line for line in quickstart.output.splitlines() if line.startswith("curl "))
@@ -88,6 +101,8 @@ def test_one_start_serves_and_says_how_and_keeps_its_files_private(start: Start,
     assert {path.name for path in modes} >= {"quickstart.json", "secrets.json", "db.sqlite3", "outbox.sqlite3"}
     assert set(modes.values()) == {0o600}
     assert len(summaries(data_dir)) == 6
+    assert f"{found['url']}/v1/mcp/connect" in quickstart.output
+    assert anyio.run(runs_by_mcp, found) == 6
     with Redis.from_url(found["redis_url"]) as tier:
         wait_until(
             lambda: sum(1 for key in tier.scan_iter(count=1000) if tier.ttl(key) > 0) >= 6, what="six keys with a TTL"

@@ -25,7 +25,8 @@ class Tools:
         return self._portal.call(self._client.list_tools).tools
 
     def call(self, name: str, arguments: dict[str, Any]) -> CallToolResult:
-        return self._portal.call(self._client.call_tool, name, arguments)
+        answer: CallToolResult = self._portal.call(self._client.call_tool, name, arguments)
+        return answer
 
     def query(self, **arguments: Any) -> dict[str, Any]:
         """An answer that must be given. The client has held it against the schema."""

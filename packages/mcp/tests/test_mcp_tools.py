@@ -95,7 +95,8 @@ def test_a_cursor_leads_through_all_runs(tools: Tools, recorded: Record) -> None
 
 def test_one_run_shows_its_phases_in_parts(tools: Tools, recorded: Record) -> None:
     id_ = recorded(phases=[{"phase_name": f"phase {at}"} for at in range(30)])
-    seen, phases_from = [], 0
+    seen: list[str] = []
+    phases_from: int | None = 0
     while phases_from is not None:
         run = tools.query(show="run", id=id_, phases_from=phases_from)["run"]
         seen += [phase["phase_name"] for phase in run["phases_in_detail"]]
@@ -274,3 +275,16 @@ def test_a_name_of_any_length_is_quoted_in_short_and_on_one_line(tools: Tools) -
     told = tools.refusal("query", **{"x\n" * 5_000: 1})
     assert "\n" not in told
     assert len(told) < 1_000
+
+
+def test_a_mistake_of_ours_is_logged_and_its_words_are_told_to_nobody(
+    tools: Tools, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("an inner word")
+
+    monkeypatch.setattr("trajectory_mcp.briefs.run_brief", fail)
+    tools.record(request_summary="Add auth", phases=[])
+    told = tools.refusal("query")
+    assert "an inner word" not in told
+    assert "an inner word" in caplog.text

@@ -16,7 +16,6 @@ from trajectory_sdk import (
     PayloadTooLargeError,
     PermissionDeniedError,
     RateLimitError,
-    TrajectoryError,
 )
 
 MAX_PROBLEMS: Final = 20
@@ -33,7 +32,7 @@ class ToolFailure(Exception):
     """A tool call that failed. The message says why, and what to try next."""
 
 
-def failure_of(error: TrajectoryError | ValueError, *, id_: str | None = None) -> ToolFailure:
+def failure_of(error: Exception, *, id_: str | None = None) -> ToolFailure:
     """The failure that ``error`` is for the caller of a tool.
 
     Args:
@@ -96,7 +95,7 @@ def _same_run(id_: str | None) -> str:
     return f" Send the run with the id {id_}: then it is stored once, whatever became of this call." if id_ else ""
 
 
-def _told(error: TrajectoryError | ValueError) -> str:
+def _told(error: Exception) -> str:
     if not isinstance(error, APIStatusError) or len(error.details) < 2:
         return _sentence(str(error))
     problems = [f"\n- {problem.path or 'the whole'}: {problem.message}" for problem in error.details[:MAX_PROBLEMS]]

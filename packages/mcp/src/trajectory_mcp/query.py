@@ -199,7 +199,7 @@ def _number(name: str, value: object, least: int, most: int) -> int:
 
 def _text(name: str, value: object) -> str | None:
     if value is None or (isinstance(value, str) and value):
-        return cast("str | None", value)
+        return value
     raise ToolFailure(
         f"{name} must be a text, as an earlier answer has given it. Call again with it, or without {name}."
     )

@@ -53,7 +53,7 @@ async def record(client: AsyncClient, arguments: Mapping[str, Any]) -> results.R
     try:
         stored = await client.trajectories.record(cast(Any, fields))
     except (TrajectoryError, ValueError, TypeError, RecursionError) as error:
-        raise failure_of(_as_known(error), id_=str(fields["id"])[:40]) from error
+        raise failure_of(error, id_=str(fields["id"])[:40]) from error
     return _recorded(stored)
 
 
@@ -64,12 +64,6 @@ def _unwrapped(name: str, value: Any) -> Any:
         with suppress(ValueError, RecursionError):
             return json.loads(value)
     return value
-
-
-def _as_known(error: Exception) -> TrajectoryError | ValueError:
-    if isinstance(error, (TrajectoryError, ValueError)):
-        return error
-    return ValueError("It is nested too deeply" if isinstance(error, RecursionError) else str(error))
 
 
 def _recorded(stored: StoredTrajectory) -> results.Recorded:

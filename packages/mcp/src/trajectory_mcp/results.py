@@ -48,7 +48,7 @@ class PhaseBrief(Result):
     phase_name: str
     outcome: str | None = None
     model: str | None = None
-    requested_model: str | None = Field(None, description="Asked for first; another model answered.")
+    requested_model: str | None = Field(default=None, description="Asked for first; another model answered.")
     model_selection_method: str | None = None
     selection_probability: float | None = None
     agent: str | None = None
@@ -71,7 +71,7 @@ class RunBrief(Result):
     request_type: str | None = None
     source: str | None = None
     project: str | None = None
-    outcome: str | None = Field(None, description="As it was given; where it was not, look at the phases.")
+    outcome: str | None = Field(default=None, description="As it was given; where it was not, look at the phases.")
     build_passed: bool | None = None
     tests_passed: bool | None = None
     total_cost_usd: float | None = None
@@ -91,7 +91,9 @@ class RunDetail(RunBrief):
     started_at: str | None = None
     ended_at: str | None = None
     phases_in_detail: list[PhaseBrief]
-    next_phases_from: int | None = Field(None, description="Ask again with it as phases_from for the phases behind.")
+    next_phases_from: int | None = Field(
+        default=None, description="Ask again with it as phases_from for the phases behind."
+    )
 
 
 class Proportion(Result):
@@ -99,7 +101,7 @@ class Proportion(Result):
 
     known: int
     rate: float | None = None
-    low: float | None = Field(None, description="Wilson lower bound: what can be relied on with so few cases.")
+    low: float | None = Field(default=None, description="Wilson lower bound: what can be relied on with so few cases.")
     high: float | None = None
 
 
@@ -114,12 +116,12 @@ class Group(Result):
     project: str | None = None
     count: int
     success_rate: Proportion
-    skip_rate: float | None = Field(None, description="Of phases: how many of them were skipped.")
+    skip_rate: float | None = Field(default=None, description="Of phases: how many of them were skipped.")
     mean_cost_usd: float | None = None
     mean_duration_ms: float | None = None
     mean_output_tokens: float | None = None
     value_per_dollar: float | None = Field(
-        None, description="Of phases: lower bound / (mean cost in USD + 0.001); higher is better."
+        default=None, description="Of phases: lower bound / (mean cost in USD + 0.001); higher is better."
     )
 
 
@@ -151,6 +153,6 @@ class Answer(Result):
     summary: str = Field(description="What was found, and what to ask next.")
     complete: bool = Field(description="False: a part of the store was away, and some runs may be missing.")
     runs: list[RunBrief] | None = None
-    next_cursor: str | None = Field(None, description="Ask again with it as cursor for older runs.")
+    next_cursor: str | None = Field(default=None, description="Ask again with it as cursor for older runs.")
     run: RunDetail | None = None
     stats: Stats | None = None

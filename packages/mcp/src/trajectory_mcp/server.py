@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
@@ -14,6 +15,8 @@ from trajectory_mcp import __version__, briefs, query, record
 from trajectory_mcp.advice import ToolFailure, nearest, quoted
 from trajectory_mcp.results import Result
 from trajectory_sdk import AsyncClient
+
+logger = logging.getLogger(__name__)
 
 NAME: Final = "trajectory-mcp"
 _INSTRUCTIONS: Final = (
@@ -38,7 +41,10 @@ def make_server(client: AsyncClient) -> Server[Any]:
             return _succeeded(await _call(client, params.name, params.arguments or {}))
         except ToolFailure as failure:
             # As the protocol has it: a result that the model reads and can mend, no error of the protocol.
-            return CallToolResult(content=[TextContent(text=str(failure))], is_error=True)
+            return _failed(str(failure))
+        except Exception:
+            logger.exception("The tool %s has failed", params.name)
+            return _failed("Something went wrong in these tools; it has been logged. Go on without them.")
 
     return Server(
         NAME,
@@ -55,6 +61,10 @@ async def _call(client: AsyncClient, name: str, arguments: Mapping[str, Any]) ->
         raise ToolFailure(f"There is no tool {quoted(name)}.{nearest(name, TOOLS)} There are {' and '.join(TOOLS)}.")
     _, function = TOOLS[name]
     return await function(client, arguments)
+
+
+def _failed(told: str) -> CallToolResult:
+    return CallToolResult(content=[TextContent(text=told)], is_error=True)
 
 
 def _succeeded(result: Result) -> CallToolResult:
