@@ -15,7 +15,7 @@ from tests.lockstep.facts import ERROR, OPERATION, PARAMETER, REQUEST, RESPONSE,
 from trajectory_sdk import models, params
 from trajectory_sdk.errors import APIStatusError, ServerError, status_error
 from trajectory_sdk.resources import AsyncTrajectories, Trajectories
-from trajectory_sdk.testing import InMemoryServer
+from trajectory_sdk.testing import InMemoryServer, contract
 from trajectory_sdk.testing.facets import FILTERS
 
 RUN: Any = {"id": "29243fa3-f296-5e3b-9266-7052b77cbfe9", "request_summary": "x", "phases": []}
@@ -35,8 +35,7 @@ _OF_THE_SDK = (
 )
 """Arguments that are none of the API's."""
 GENERATE = "uv run python packages/sdk-py/generate.py, and what a new endpoint needs in src/trajectory_sdk/resources.py, both halves"
-ANY_STATUS = (418, 599)
-"""For which no side has a class of its own."""
+_SENT = ("Trajectory", "Phase", "Candidate", "FeedbackLoop")
 
 
 def sync_calls() -> Mapping[str, frozenset[str]]:
@@ -134,7 +133,7 @@ def error_names() -> dict[int, str]:
 
 def _sent() -> frozenset[str]:
     found: frozenset[str] = frozenset()
-    for name in ("Trajectory", "Phase", "Candidate", "FeedbackLoop"):
+    for name in _SENT:
         found |= fields(REQUEST, name, getattr(params, name).__annotations__)
     return found
 
@@ -183,7 +182,7 @@ def _recorder() -> Side:
         name="Python recorder",
         kinds=(REQUEST,),
         facts=facts,
-        touch=f"{GENERATE}: RunFields and PhaseFields are what run.set and phase.set take",
+        touch="uv run python packages/sdk-py/generate.py: RunFields and PhaseFields are what run.set and phase.set take",
         without={
             f"{REQUEST} Trajectory.id": "an argument of run(), and never changed",
             f"{REQUEST} Trajectory.phases": "made by run.phase() and run.skip()",
@@ -198,11 +197,13 @@ def _in_memory() -> Side:
     facts: frozenset[str] = frozenset()
     for operation in ("list", "stats", "export", "delete_matching"):
         facts |= parameters(operation, FILTERS)
+    for name in _SENT:
+        facts |= fields(REQUEST, name, getattr(contract, name).model_fields)
     return Side(
         name="trajectory_sdk.testing",
-        kinds=(PARAMETER,),
+        kinds=(PARAMETER, REQUEST),
         facts=facts,
-        touch="FILTERS of src/trajectory_sdk/testing/facets.py in packages/sdk-py",
+        touch="uv run python packages/sdk-py/generate.py, and FILTERS of src/trajectory_sdk/testing/facets.py",
         without={
             f"{PARAMETER} {name}": "no filter"
             for name in (

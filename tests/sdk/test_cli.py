@@ -251,6 +251,7 @@ def test_a_store_that_is_away_ends_with_4(shell: Shell) -> None:
         ["show", "no-id"],
         ["list", "--base-url", "ftp://127.0.0.1"],
         ["list", "--api-key", "two\nlines"],
+        ["list", "--base-url", "http://somebody:something@127.0.0.1"],
         ["export"],
         ["export", "--output", "-", "--json"],
     ],
@@ -259,6 +260,7 @@ def test_wrong_usage_ends_with_2_and_sends_nothing(arguments: list[str]) -> None
     done = Shell(dict(os.environ)).run(*arguments, expect=Exit.USAGE)
     assert done.stdout == ""
     assert "two\nlines" not in done.stderr
+    assert "something" not in done.stderr
 
 
 def test_a_reader_that_goes_away_is_no_error(shell: Shell) -> None:

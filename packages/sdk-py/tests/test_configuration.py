@@ -62,6 +62,7 @@ def test_a_configuration_does_not_change() -> None:
         {"base_url": "ftp://store.example"},
         {"base_url": "http://"},
         {"base_url": "http://store.example/?a=1"},
+        {"base_url": "http://somebody:something@store.example"},
         {"timeout_s": 0},
         {"max_retries": -1},
         {"api_key": "two\nlines"},

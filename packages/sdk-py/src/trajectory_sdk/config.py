@@ -37,6 +37,9 @@ class Config:
         parts = urlsplit(self.base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             raise ValueError("base_url must be an http or https URL without a query, such as http://127.0.0.1:8000")
+        if "@" in parts.netloc:
+            # It would be sent in place of the key, and stand in every message that names the URL.
+            raise ValueError("base_url must be without a user and a password")
         if self.api_key is not None and not (self.api_key.isascii() and self.api_key.isprintable() and self.api_key):
             raise ValueError("api_key must be ASCII text on one line")
         if self.timeout_s <= 0 or self.max_retries < 0:
