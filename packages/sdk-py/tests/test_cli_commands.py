@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -159,3 +161,10 @@ def test_the_arguments_of_the_client_come_from_the_options() -> None:
     options = ["--base-url", "http://a", "--api-key", "k", "--timeout-s", "2.5", "--max-retries", "0"]
     CliRunner().invoke(trajectory, ["stats", *options], obj=make)
     assert given == {"base_url": "http://a", "api_key": "k", "timeout_s": 2.5, "max_retries": 0}
+
+
+def test_without_the_extra_the_command_says_what_to_install() -> None:
+    without = "import sys; sys.modules['click'] = None; from trajectory_sdk.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", without], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (Exit.USAGE, "")
+    assert done.stderr == "The command line needs an extra: pip install 'trajectory-sdk[cli]'\n"
