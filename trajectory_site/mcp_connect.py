@@ -80,7 +80,7 @@ async def _answer(request: HttpRequest, body: bytes) -> httpx2.Response:
         store=_InProcess(request),
         # Django has held it against ALLOWED_HOSTS.
         hosts=[request.get_host()],
-        origins=[origin, *settings.MCP_ALLOWED_ORIGINS],
+        origins=[origin, *settings.CORS_ALLOWED_ORIGINS],
         max_body_bytes=len(body) + 1,  # it has been bounded as it was read
     )
     headers = [

@@ -33,8 +33,6 @@ if not SECRET_KEY:
 
 ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
-# Pages of other sites that may call /v1/mcp/connect, such as https://console.example.com; with :* as port for any.
-MCP_ALLOWED_ORIGINS: list[str] = env.list("MCP_ALLOWED_ORIGINS", default=[])
 
 # Files of this host: SQLite archive and outbox, where not said otherwise.
 DATA_DIR = Path(env.str("DATA_DIR", default=str(BASE_DIR / "var"))).expanduser().resolve()
@@ -277,7 +275,17 @@ if CORS_ALLOWED_ORIGINS:
 CORS_URLS_REGEX = r"^/v1/"
 CORS_ALLOW_CREDENTIALS = False
 CORS_ALLOW_METHODS = ["GET", "POST", "DELETE"]
-CORS_ALLOW_HEADERS = ["authorization", "content-type", "idempotency-key", "x-idempotency-key", "x-request-id"]
+CORS_ALLOW_HEADERS = [
+    "authorization",
+    "content-type",
+    "idempotency-key",
+    "x-idempotency-key",
+    "x-request-id",
+    # Of MCP, whose clients send them with each message.
+    "mcp-protocol-version",
+    "mcp-method",
+    "mcp-name",
+]
 CORS_EXPOSE_HEADERS = [
     "Location",
     "Retry-After",

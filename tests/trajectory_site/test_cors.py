@@ -11,6 +11,7 @@ import pytest
 from tests.processes import Site, Web
 
 PATH = "/v1/agent/trajectories"
+MCP_PATH = "/v1/mcp/connect"
 ORIGIN = "https://app.example.com"
 STRANGER = "https://app.example.org"
 
@@ -68,6 +69,21 @@ def test_an_origin_that_is_not_named_is_let_in_nowhere(web: Web) -> None:
     for origin in (STRANGER, f"{ORIGIN}.example.org", "http://app.example.com", "null"):
         for answer in (preflight(web, origin), web.http.get(PATH, headers={"Origin": origin})):
             assert cors_headers(answer) == {}, origin
+
+
+def test_a_page_of_a_named_origin_alone_may_call_the_mcp_tools(web: Web) -> None:
+    asked = preflight(web, ORIGIN, MCP_PATH)
+    assert {"mcp-protocol-version", "mcp-method", "mcp-name"} <= set(
+        asked.headers["Access-Control-Allow-Headers"].split(", ")
+    )
+    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+    answers = [
+        web.http.post(MCP_PATH, json=message, headers={"Origin": origin, "Accept": "application/json"}, timeout=120)
+        for origin in (ORIGIN, STRANGER, "null")
+    ]
+    assert [answer.status_code for answer in answers] == [200, 403, 403]
+    assert answers[0].headers["Access-Control-Allow-Origin"] == ORIGIN
+    assert cors_headers(answers[1]) == {}
 
 
 def test_a_named_origin_is_let_in_to_the_api_alone(web: Web) -> None:

@@ -134,7 +134,7 @@ def test_an_error_report_shows_nobodys_key(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_page_of_another_site_may_not_call(north: Client, settings: Settings) -> None:
     answer = send(north, message("tools/list"), Origin="http://evil.example")
     assert answer.status_code == 403
-    settings.MCP_ALLOWED_ORIGINS = ["http://evil.example"]
+    settings.CORS_ALLOWED_ORIGINS = ["http://evil.example"]
     assert send(north, message("tools/list"), Origin="http://evil.example").status_code == 200
 
 
