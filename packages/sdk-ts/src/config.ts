@@ -55,6 +55,9 @@ export class Config {
     if (!url || !/^https?:$/.test(url.protocol) || url.search || url.hash) {
       throw new TypeError("baseUrl must be an http or https URL without a query, such as http://127.0.0.1:8000");
     }
+    if (url.username || url.password) {
+      throw new TypeError("baseUrl must be without a user and a password");
+    }
     if (this.#apiKey !== null && !/^[\x21-\x7e]+$/.test(this.#apiKey)) {
       throw new TypeError("apiKey must be ASCII text on one line");
     }

@@ -44,6 +44,7 @@ test.each([
   ["baseUrl", { baseUrl: "store.example.com" }],
   ["baseUrl", { baseUrl: "ftp://store.example.com" }],
   ["baseUrl", { baseUrl: "https://store.example.com/?x=1" }],
+  ["baseUrl", { baseUrl: "https://user:made-up@store.example.com" }],
   ["apiKey", { apiKey: "two\nlines" }],
   ["timeoutS", { timeoutS: 0 }],
   ["maxRetries", { maxRetries: -1 }],
