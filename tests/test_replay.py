@@ -28,6 +28,7 @@ from trajectories.record import Record
 from trajectories.relay import Relay
 from trajectories.tiers import archive
 from trajectories.tiers.mirror import mirror
+from trajectories.tiers.redis import RETAINING
 from trajectories.tiers.redis import redis_tier as tier
 
 NOW_US = int(time.time()) * SECOND_US
@@ -210,6 +211,7 @@ def test_the_relay_has_left_batches_seen_to_by_one_task(
 ) -> None:
     settings.TRAJECTORIES |= {"SETTLE_AFTER_S": 60.0}
     persistence.rebuild()
+    assert tier().claim(RETAINING, 600)  # which is another task
     tier().open_batch([(TENANT, new_id())])
     with Redis.from_url(celery_broker) as broker:
         Relay().step()

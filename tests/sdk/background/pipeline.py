@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from trajectory_sdk import BackgroundQueue, Client
-from trajectory_sdk.background import Background
+from trajectory_sdk.background import MAX_RECORDS, Background
 from trajectory_sdk.delivery import Sender
 from trajectory_sdk.spool import Spool
 
@@ -50,6 +50,9 @@ def _forever(count: int) -> None:
     client = Client()
     while True:
         record(client, count)
+        # On a slow machine the queue would be full at last, and drop.
+        while client.queue.counters.waiting > MAX_RECORDS // 2:
+            threading.Event().wait(0.01)
 
 
 def _wait(count: int) -> None:
