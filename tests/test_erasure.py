@@ -263,6 +263,19 @@ def test_a_host_whose_process_was_killed_while_it_erased_goes_on(
     assert other_host.outbox.count_of(TENANT) == 0
 
 
+def test_hosts_look_once_more_also_where_the_clock_of_the_command_is_behind(
+    archive_db: str, redis_tier: Redis, own: WebProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own.record()
+    own.persist()
+    erase(own)
+    (first,) = own.outbox.erasures().values()
+    monkeypatch.setattr(erasure, "now_us", lambda: first - 3_600_000_000)
+    erase(own)
+    (second,) = own.outbox.erasures().values()
+    assert second == first + 2
+
+
 # The command, and its search.
 
 
