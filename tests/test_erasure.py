@@ -242,6 +242,40 @@ def test_what_both_have_had_for_long_is_not_erased_again_and_again(
     assert own.outbox.last_n() == last_n
 
 
+def test_a_host_whose_process_was_killed_while_it_erased_goes_on(
+    archive_db: str, redis_tier: Redis, own: WebProcess, other_host: WebProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own.record(), other_host.record()
+    own.persist(), other_host.persist()
+    erase(own)
+
+    def killed(*_: object) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr("trajectories.tiers.outbox_rows.erase_some", killed)
+        follow(other_host)
+    assert other_host.outbox.count_of(TENANT) == 1
+    with pytest.raises(Deleted):
+        other_host.record()
+    other_host.restart()
+    follow(other_host)
+    assert other_host.outbox.count_of(TENANT) == 0
+
+
+def test_hosts_look_once_more_also_where_the_clock_of_the_command_is_behind(
+    archive_db: str, redis_tier: Redis, own: WebProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own.record()
+    own.persist()
+    erase(own)
+    (first,) = own.outbox.erasures().values()
+    monkeypatch.setattr(erasure, "now_us", lambda: first - 3_600_000_000)
+    erase(own)
+    (second,) = own.outbox.erasures().values()
+    assert second == first + 2
+
+
 # The command, and its search.
 
 

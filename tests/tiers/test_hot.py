@@ -367,6 +367,23 @@ def test_below_a_withdrawn_version_a_fill_shows_what_is_still_on_its_way_into_th
     assert own.ids() == (ids(replaced, on_its_way) if is_archived else [on_its_way.id])
 
 
+@pytest.mark.parametrize("size", [3, 4, 6])
+def test_an_old_record_whose_new_version_was_withdrawn_does_not_draw_the_floor_down_to_itself(
+    archive_db: str, redis_tier: Redis, tmp_path: Path, other_host: WebProcess, size: int
+) -> None:
+    old = made(new_id(), 1)  # so old that Redis has it no more
+    mirror([old])
+    persistence.rebuild()
+    records = [other_host.record() for _ in range(5)]
+    other_host.persist()
+    poison = other_host.record(id=str(old.id), tags=["poison"])
+    tier().merge([poison], is_settled=False)
+    tier().withdraw(poison, has_older=True)
+    small = WebProcess(tmp_path / "own", hot_max_records=size, **QUICK)
+    assert small.ids() == ids(old, *records)
+    assert small.stats()["count"] == 6
+
+
 def test_what_is_on_its_way_into_the_archive_is_shown_after_a_fill_without_the_archive(
     archive_db: str, redis_tier: Redis, own: WebProcess, other_host: WebProcess
 ) -> None:

@@ -257,7 +257,7 @@ class HotCache:
         limit = self._conf.hot_max_records
         fill = self._newest_in_redis(tenant, shelf, limit)
         try:
-            records = fill.records + archive.stored(tenant, fill.missing)
+            records = fill.records + self._stored_above(tenant, fill)
             room = limit - len(records)
             older = archive.newest(tenant, Query(), fill.floor, room + 1) if room else []
         except archive.ArchiveError:
@@ -269,6 +269,12 @@ class HotCache:
         has_more = len(older) > room or not room
         shelf.floor, shelf.is_filled = min(record.position for record in records) if has_more else None, True
         return records
+
+    @staticmethod
+    def _stored_above(tenant: str, fill: Fill) -> list[Record]:
+        """What the archive has of ``fill.missing``, unless it lies below: a withdrawn version of an id that Redis had forgotten was listed as new."""
+        stored = archive.stored(tenant, fill.missing)
+        return [record for record in stored if fill.floor is None or record.position >= fill.floor]
 
     def _newest_in_redis(self, tenant: str, shelf: Shelf, limit: int) -> Fill:
         """Nothing where it is away or not trusted."""

@@ -16,6 +16,7 @@ from uuid import UUID
 import orjson
 from django.db import DataError, IntegrityError, OperationalError, connections, router, transaction
 from django.db.models import Exists, F, QuerySet
+from django.db.models.functions import Greatest
 
 from trajectories.models import ApiKey, Erasure, Phase, Quarantined, Tenant, Tombstone, Trajectory
 from trajectories.record import Facets, PhaseFacets, Record, facets_of, merge, tenant_digest, tombstone
@@ -134,7 +135,8 @@ def begin_erasure(tenant: str, stamp: int) -> list[ApiKey] | None:
         # The lock: who writes now is waited for, and who comes later sees what follows.
         if not row.update(last_seq=F("last_seq")) and not erasures.filter(pk=tenant_digest(tenant)).exists():
             return None
-        erasures.update_or_create(digest=tenant_digest(tenant), defaults={"stamp": stamp})
+        if not _erased_at(tenant, stamp):
+            erasures.create(digest=tenant_digest(tenant), stamp=stamp)
         keys = list(ApiKey.objects.using(alias()).filter(tenant=tenant))
         ApiKey.objects.using(alias()).filter(tenant=tenant).delete()
         return keys
@@ -155,7 +157,13 @@ def end_erasure(tenant: str, stamp: int) -> None:
     """Nothing is left of ``tenant`` but its erasure, which tells the hosts to look once more."""
     with transaction.atomic(using=alias()):
         Tenant.objects.using(alias()).filter(pk=tenant).delete()
-        Erasure.objects.using(alias()).filter(pk=tenant_digest(tenant)).update(stamp=stamp)
+        _erased_at(tenant, stamp)
+
+
+def _erased_at(tenant: str, stamp: int) -> bool:
+    """Have hosts look once more, also those that know of a stamp by a faster clock; False if there is no erasure yet."""
+    erasure = Erasure.objects.using(alias()).filter(pk=tenant_digest(tenant))
+    return bool(erasure.update(stamp=Greatest(F("stamp") + 1, stamp)))
 
 
 def _some_of(rows: QuerySet[Any], limit: int) -> QuerySet[Any]:

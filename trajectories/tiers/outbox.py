@@ -152,6 +152,8 @@ class Outbox:
                 with self._write_lock, self._file.transaction() as db:
                     some, has_more = outbox_rows.erase_some(db, tenant)
                 gone += some
+        with self._write_lock, self._file.transaction() as db:
+            outbox_rows.end_erasure(db, digest, stamp)
         return gone
 
     def count_of(self, tenant: str) -> int:
@@ -159,7 +161,7 @@ class Outbox:
         return int(self._file.read("SELECT count(*) FROM rows WHERE tenant = ?", (tenant,))[0][0])
 
     def erasures(self) -> dict[str, int]:
-        """Stamps of the erasures that this host knows of, by the ``tenant_digest`` of each."""
+        """Stamps of the erasures that this host has carried out, below that of one that it has only begun; by the ``tenant_digest`` of each."""
         return dict(self._file.read("SELECT digest, stamp FROM erasures"))
 
     def compact(self) -> bool:

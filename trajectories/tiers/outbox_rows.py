@@ -90,7 +90,8 @@ def erasures(db: sqlite3.Connection) -> dict[str, int]:
 
 def begin_erasure(db: sqlite3.Connection, digest: str, stamp: int) -> list[str]:
     """From here on nothing of this tenant is taken, and its keys are not known; its slugs here, of which there is one at most."""
-    db.execute("INSERT OR REPLACE INTO erasures VALUES (?, ?)", (digest, stamp))
+    # Not yet ``stamp``: a process that is killed before the end has it still to do.
+    db.execute("INSERT OR REPLACE INTO erasures VALUES (?, ?)", (digest, stamp - 1))
     keys = db.execute("SELECT prefix, json_extract(verified, '$[1]') FROM api_keys").fetchall()
     gone = [(prefix,) for prefix, tenant in keys if tenant_digest(tenant) == digest]
     db.executemany("DELETE FROM api_keys WHERE prefix = ?", gone)
@@ -117,6 +118,10 @@ def erase_some(db: sqlite3.Connection, tenant: str) -> tuple[int, bool]:
         ).rowcount
     )
     return gone[0], any(gone)
+
+
+def end_erasure(db: sqlite3.Connection, digest: str, stamp: int) -> None:
+    db.execute("UPDATE erasures SET stamp = max(stamp, ?) WHERE digest = ?", (stamp, digest))
 
 
 def _tenants(db: sqlite3.Connection) -> list[str]:
