@@ -10,8 +10,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tqdm import tqdm
 
 from trajectories import erasure
-from trajectories.erasure import Erased, ErasureIncomplete
+from trajectories.erasure import ErasureIncomplete
 from trajectories.exceptions import NotFound, OutboxUnavailable
+from trajectories.models import ApiKey
 from trajectories.tiers import archive
 from trajectories.tiers.redis import RedisError, ResponseError
 from trajectories.traces import markers_of, traces
@@ -52,24 +53,28 @@ class Command(BaseCommand):
             raise CommandError(f"Not finished, the same command goes on: {error}") from error
 
     def _erase(self, tenant: str, timeout_s: float, *, is_full: bool) -> None:
+        logged: list[int] = []
+
+        def forget(keys: list[ApiKey]) -> None:
+            logged.append(self._forget_in_admin(tenant, keys))
+
         with tqdm(desc=tenant, unit=" records", file=sys.stderr, disable=None) as bar:
-            erased = erasure.erase(tenant, timeout_s=timeout_s, told=bar.update)
-        logged = self._forget_in_admin(tenant, erased)
+            erased = erasure.erase(tenant, timeout_s=timeout_s, told=bar.update, forget=forget)
         self.stdout.write(
-            f"{tenant} erased: {erased.archive} records, {erased.quarantine} quarantined, {len(erased.api_keys)} API keys, {erased.outbox} rows "
-            f"of this host's outbox, {erased.redis} keys of Redis, {logged} rows of the admin."
+            f"{tenant} erased: {erased.archive} records, {erased.quarantine} quarantined, {erased.api_keys} API keys, {erased.outbox} rows "
+            f"of this host's outbox, {erased.redis} keys of Redis, {sum(logged)} rows of the admin."
         )
         try:
             erasure.compact(is_full=is_full, timeout_s=timeout_s)
         except ResponseError as error:
             self.stderr.write(f"Redis was not told to write its files anew, do it there: {error}", str)
 
-    def _forget_in_admin(self, tenant: str, erased: Erased) -> int:
+    def _forget_in_admin(self, tenant: str, keys: list[ApiKey]) -> int:
         if not apps.is_installed("django.contrib.admin"):
             return 0
         from trajectories.admin.tenants import forget  # it cannot be imported without the admin
 
-        return forget(tenant, erased.api_keys)
+        return forget(tenant, keys)
 
     def _search(self, tenant: str, markers: list[bytes]) -> None:
         self.stdout.write(f"Searched for {tenant} and {len(markers)} markers:")
