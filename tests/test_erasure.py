@@ -138,6 +138,17 @@ def test_what_the_admin_has_of_its_keys_goes_also_if_the_command_is_broken_off(
     assert not LogEntry.objects.exists()
 
 
+def test_a_tenant_that_only_the_outbox_has_heard_of_goes_too(
+    archive_db: str, redis_tier: Redis, own: WebProcess
+) -> None:
+    rows = [own.record(), own.record()]
+    erased = erase(own)
+    assert erased.outbox == 2
+    persistence.persist(rows)
+    assert left_in_archive() == 0
+    assert own.ids() == []
+
+
 # What comes late.
 
 
@@ -259,8 +270,9 @@ def test_what_both_have_had_for_long_is_not_erased_again_and_again(
 def test_a_host_whose_process_was_killed_while_it_erased_goes_on(
     archive_db: str, redis_tier: Redis, own: WebProcess, other_host: WebProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own.record(), other_host.record()
-    own.persist(), other_host.persist()
+    for process in (own, other_host):
+        process.record()
+        process.persist()
     erase(own)
 
     def killed(*_: object) -> None:

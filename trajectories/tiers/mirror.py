@@ -128,15 +128,19 @@ def quarantine(record: Record, error: str) -> None:
 
 
 def begin_erasure(
-    tenant: str, stamp: int, forget: Callable[[list[ApiKey]], object] = lambda keys: None
+    tenant: str, stamp: int, forget: Callable[[list[ApiKey]], object] = lambda keys: None, *, is_known: bool = False
 ) -> list[ApiKey] | None:
     """From here on nothing of ``tenant`` is taken, and its keys are gone, which are returned; None if there is and was no such tenant.
 
-    ``forget`` is called with the keys while they can still be found, so that who repeats what was broken off here finds them too.
+    Args:
+        forget: is called with the keys while they can still be found, so that who repeats what was broken off here finds them too.
+        is_known: there is such a tenant, though the archive may not have heard of it yet.
     """
     erasures = Erasure.objects.using(alias())
     with transaction.atomic(using=alias()):
         row = Tenant.objects.using(alias()).filter(pk=tenant)
+        if is_known:
+            Tenant.objects.using(alias()).get_or_create(pk=tenant)
         # The lock: who writes now is waited for, and who comes later sees what follows.
         if not row.update(last_seq=F("last_seq")) and not erasures.filter(pk=tenant_digest(tenant)).exists():
             return None
