@@ -149,6 +149,21 @@ def test_a_tenant_that_only_the_outbox_has_heard_of_goes_too(
     assert own.ids() == []
 
 
+def test_a_dump_that_redis_has_written_once_is_written_anew(
+    archive_db: str, redis_tier: Redis, own: WebProcess
+) -> None:
+    own.record()
+    own.persist()
+    configured = redis_tier.config_get("save")
+    redis_tier.config_set("save", "")
+    try:
+        redis_tier.save()
+        with own.at_work():
+            assert "Nothing is left." in run(TENANT)
+    finally:
+        redis_tier.config_set("save", configured["save"] or "")
+
+
 # What comes late.
 
 

@@ -187,7 +187,8 @@ class RedisTier:
         """
         if self._client.info("persistence")["aof_enabled"]:
             self._client.bgrewriteaof()
-        if self._client.config_get("save")["save"]:
+        # A dump that is there was written once, by a command or before this was set.
+        if self._client.config_get("save")["save"] or any(Path(path).is_file() for path in self.files()[:1]):
             self._client.bgsave(schedule=True)
 
     def is_writing_files(self) -> bool:
