@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from django.contrib.admin.models import CHANGE, LogEntry
@@ -149,6 +149,34 @@ def test_a_tenant_that_only_the_outbox_has_heard_of_goes_too(
     assert own.ids() == []
 
 
+def test_ids_that_prove_nothing_are_not_searched_for(archive_db: str, redis_tier: Redis, own: WebProcess) -> None:
+    everywhere, shared, of_its_own = (str(UUID(int=0)), str(uuid4()), str(uuid4()))
+    for id_ in (everywhere, shared, of_its_own):
+        own.record(id=id_)
+    own.record(tenant=BOB, id=shared)
+    own.persist()
+    with own.at_work():
+        assert "Nothing is left." in run(TENANT)
+
+
+def test_another_host_is_not_searched_for_nothing(
+    archive_db: str, redis_tier: Redis, own: WebProcess, other_host: WebProcess
+) -> None:
+    record = own.record()
+    own.persist()
+    with own.at_work():
+        said = run(TENANT)
+    assert f"{TENANT} --only-search --marker {record.id}" in said
+    follow(other_host)
+    with other_host.at_work(), pytest.raises(CommandError, match="searched for nothing"):
+        run(TENANT, "--only-search")
+    with other_host.at_work():
+        assert "Nothing is left." in run(TENANT, "--only-search", "--marker", str(record.id))
+    Path(other_host.conf.outbox_path + "-journal").write_bytes(record.id.bytes)
+    with other_host.at_work(), pytest.raises(CommandError, match="Something is left"):
+        run(TENANT, "--only-search", "--marker", str(record.id))
+
+
 def test_a_dump_that_redis_has_written_once_is_written_anew(
     archive_db: str, redis_tier: Redis, own: WebProcess
 ) -> None:
@@ -162,6 +190,19 @@ def test_a_dump_that_redis_has_written_once_is_written_anew(
             assert "Nothing is left." in run(TENANT)
     finally:
         redis_tier.config_set("save", configured["save"] or "")
+
+
+@pytest.mark.parametrize("text", ["Grüße an Ömer", 'so "it" is'])
+def test_a_text_that_json_or_ascii_writes_otherwise_is_found_where_it_is_quoted(
+    archive_db: str, redis_tier: Redis, own: WebProcess, text: str
+) -> None:
+    own.record()
+    own.record(tenant=BOB, request_summary=text)
+    own.persist()
+    with own.at_work():
+        markers = traces.forms_of(text)
+        found = {trace.place: trace.found for trace in traces.traces(TENANT, markers)}
+    assert found["archive, records of other tenants"] == 1
 
 
 # What comes late.
@@ -355,7 +396,7 @@ def test_the_search_finds_a_tenant_that_is_still_there_in_every_place(
     own.record()
     own.persist(own.waiting()[:1])
     with own.at_work():
-        markers = [*traces.markers_of(TENANT), MARKER.encode()]
+        markers = [form for text in [*traces.markers_of(TENANT), MARKER] for form in traces.forms_of(text)]
         found = {trace.place: trace.found for trace in traces.traces(TENANT, markers)}
     assert found["archive, trajectories"] == found["archive, phases"] == found["archive, tenants"] == 1
     assert found["outbox"] == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from typing import Any
 
@@ -15,7 +16,7 @@ from trajectories.exceptions import NotFound, OutboxUnavailable
 from trajectories.models import ApiKey
 from trajectories.tiers import archive
 from trajectories.tiers.redis import RedisError, ResponseError
-from trajectories.traces import markers_of, traces
+from trajectories.traces import forms_of, markers_of, traces
 
 
 class Command(BaseCommand):
@@ -30,7 +31,11 @@ class Command(BaseCommand):
         parser.add_argument("--no-input", action="store_true", help="do not ask")
         parser.add_argument("--only-search", action="store_true", help="delete nothing")
         parser.add_argument(
-            "--marker", action="append", default=[], metavar="TEXT", help="search for this too; more than once"
+            "--marker",
+            action="append",
+            default=[],
+            metavar="TEXT",
+            help="search for this id or text too; more than once",
         )
         parser.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="for each thing to wait for")
         parser.add_argument(
@@ -41,12 +46,13 @@ class Command(BaseCommand):
         tenant = options["tenant"]
         try:
             # As it is before anything is gone.
-            markers = [*markers_of(tenant), *(text.encode() for text in options["marker"])]
+            texts = [*markers_of(tenant), *options["marker"]]
             if not options["only_search"]:
                 if not options["no_input"] and input(f"Type {tenant} to erase it: ") != tenant:
                     raise CommandError("Nothing was erased.")
                 self._erase(tenant, options["timeout"], is_full=options["vacuum_full"])
-            self._search(tenant, markers)
+                self._tell_other_hosts(tenant, texts)
+            self._search(tenant, texts, is_only=options["only_search"])
         except NotFound as error:
             raise CommandError(error.message) from error
         except (ErasureIncomplete, RedisError, archive.ArchiveError, OutboxUnavailable) as error:
@@ -76,12 +82,21 @@ class Command(BaseCommand):
 
         return forget(tenant, keys)
 
-    def _search(self, tenant: str, markers: list[bytes]) -> None:
-        self.stdout.write(f"Searched for {tenant} and {len(markers)} markers:")
-        left = 0
+    def _tell_other_hosts(self, tenant: str, texts: list[str]) -> None:
+        if texts:
+            given = " ".join(f"--marker {shlex.quote(text)}" for text in texts)
+            self.stdout.write(f"On other hosts: erase_tenant {tenant} --only-search {given}")
+
+    def _search(self, tenant: str, texts: list[str], *, is_only: bool) -> None:
+        self.stdout.write(f"Searched for {tenant} and {len(texts)} markers:")
+        left, markers = 0, [form for text in texts for form in forms_of(text)]
         for trace in traces(tenant, markers):
             self.stdout.write(f"  {trace.place}: {trace.found} {trace.unit}")
             left += trace.found
         if left:
             raise CommandError("Something is left.")
-        self.stdout.write("Nothing is left.")
+        # Of a tenant that is erased nothing says any more what to look for.
+        unsearched = "Files were searched for nothing: name some of its ids, or a text, with --marker."
+        if is_only and not markers:
+            raise CommandError(unsearched)
+        self.stdout.write("Nothing is left." if markers else f"Nothing is left in the tiers. {unsearched}")
