@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from django.contrib.admin.models import CHANGE, LogEntry
@@ -74,7 +74,7 @@ def test_a_tenant_goes_from_every_part_and_from_every_process_and_others_keep_th
     erased = erase(own)
     follow(other_host)
 
-    assert (erased.archive, erased.quarantine, len(erased.api_keys)) == (2, 1, 1)
+    assert (erased.archive, erased.quarantine, erased.api_keys) == (2, 1, 1)
     assert erased.outbox >= 3
     assert [process.ids() for process in everybody] == [[]] * 3
     assert [process.ids(tenant=BOB) for process in everybody] == [[kept.id]] * 3
@@ -122,6 +122,87 @@ def test_what_the_admin_has_of_it_goes(archive_db: str, redis_tier: Redis) -> No
     assert "3 rows of the admin" in out
     assert not LogEntry.objects.exists()
     assert [group.name for group in Group.objects.all()] == [f"tenant:{BOB}"]
+
+
+def test_what_the_admin_has_of_its_keys_goes_also_if_the_command_is_broken_off(
+    archive_db: str, redis_tier: Redis
+) -> None:
+    tenant = Tenant.objects.create(slug=TENANT)
+    key, _ = ApiKey.objects.issue(tenant=tenant, name="", scopes=SCOPES)
+    LogEntry.objects.log_actions(User.objects.create(username="staff").pk, [key], CHANGE, single_object=True)
+    batch = tier().open_batch([(TENANT, uuid4())])
+    with pytest.raises(CommandError, match="a worker has records of it in hand"):
+        run(TENANT, "--timeout", "0")
+    tier().close_batch(batch)
+    run(TENANT)
+    assert not LogEntry.objects.exists()
+
+
+def test_a_tenant_that_only_the_outbox_has_heard_of_goes_too(
+    archive_db: str, redis_tier: Redis, own: WebProcess
+) -> None:
+    rows = [own.record(), own.record()]
+    erased = erase(own)
+    assert erased.outbox == 2
+    persistence.persist(rows)
+    assert left_in_archive() == 0
+    assert own.ids() == []
+
+
+def test_ids_that_prove_nothing_are_not_searched_for(archive_db: str, redis_tier: Redis, own: WebProcess) -> None:
+    everywhere, shared, of_its_own = (str(UUID(int=0)), str(uuid4()), str(uuid4()))
+    for id_ in (everywhere, shared, of_its_own):
+        own.record(id=id_)
+    own.record(tenant=BOB, id=shared)
+    own.persist()
+    with own.at_work():
+        assert "Nothing is left." in run(TENANT)
+
+
+def test_another_host_is_not_searched_for_nothing(
+    archive_db: str, redis_tier: Redis, own: WebProcess, other_host: WebProcess
+) -> None:
+    record = own.record()
+    own.persist()
+    with own.at_work():
+        said = run(TENANT)
+    assert f"{TENANT} --only-search --marker {record.id}" in said
+    follow(other_host)
+    with other_host.at_work(), pytest.raises(CommandError, match="searched for nothing"):
+        run(TENANT, "--only-search")
+    with other_host.at_work():
+        assert "Nothing is left." in run(TENANT, "--only-search", "--marker", str(record.id))
+    Path(other_host.conf.outbox_path + "-journal").write_bytes(record.id.bytes)
+    with other_host.at_work(), pytest.raises(CommandError, match="Something is left"):
+        run(TENANT, "--only-search", "--marker", str(record.id))
+
+
+def test_a_dump_that_redis_has_written_once_is_written_anew(
+    archive_db: str, redis_tier: Redis, own: WebProcess
+) -> None:
+    own.record()
+    own.persist()
+    configured = redis_tier.config_get("save")
+    redis_tier.config_set("save", "")
+    try:
+        redis_tier.save()
+        with own.at_work():
+            assert "Nothing is left." in run(TENANT)
+    finally:
+        redis_tier.config_set("save", configured["save"] or "")
+
+
+@pytest.mark.parametrize("text", ["Grüße an Ömer", 'so "it" is'])
+def test_a_text_that_json_or_ascii_writes_otherwise_is_found_where_it_is_quoted(
+    archive_db: str, redis_tier: Redis, own: WebProcess, text: str
+) -> None:
+    own.record()
+    own.record(tenant=BOB, request_summary=text)
+    own.persist()
+    with own.at_work():
+        markers = traces.forms_of(text)
+        found = {trace.place: trace.found for trace in traces.traces(TENANT, markers)}
+    assert found["archive, records of other tenants"] == 1
 
 
 # What comes late.
@@ -245,16 +326,18 @@ def test_what_both_have_had_for_long_is_not_erased_again_and_again(
 def test_a_host_whose_process_was_killed_while_it_erased_goes_on(
     archive_db: str, redis_tier: Redis, own: WebProcess, other_host: WebProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own.record(), other_host.record()
-    own.persist(), other_host.persist()
+    for process in (own, other_host):
+        process.record()
+        process.persist()
     erase(own)
 
     def killed(*_: object) -> None:
         raise SystemExit
 
-    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+    with monkeypatch.context() as patch:
         patch.setattr("trajectories.tiers.outbox_rows.erase_some", killed)
-        follow(other_host)
+        with pytest.raises(SystemExit):
+            follow(other_host)
     assert other_host.outbox.count_of(TENANT) == 1
     with pytest.raises(Deleted):
         other_host.record()
@@ -313,7 +396,7 @@ def test_the_search_finds_a_tenant_that_is_still_there_in_every_place(
     own.record()
     own.persist(own.waiting()[:1])
     with own.at_work():
-        markers = [*traces.markers_of(TENANT), MARKER.encode()]
+        markers = [form for text in [*traces.markers_of(TENANT), MARKER] for form in traces.forms_of(text)]
         found = {trace.place: trace.found for trace in traces.traces(TENANT, markers)}
     assert found["archive, trajectories"] == found["archive, phases"] == found["archive, tenants"] == 1
     assert found["outbox"] == 2

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
+from uuid import UUID
 
+import orjson
 from django.db.models import Q
 
 from trajectories.conf import read_settings
@@ -15,6 +17,8 @@ from trajectories.tiers.outbox import outbox
 from trajectories.tiers.redis import redis_tier
 
 _SAMPLE = 10
+_LOOKED_AT = 200
+_DISTINCT_BYTES = 8  # one that was drawn by lot has sixteen or a little less
 _CHUNK_BYTES = 1024**2
 
 
@@ -26,13 +30,30 @@ class Trace(NamedTuple):
     unit: str
 
 
-def markers_of(tenant: str) -> list[bytes]:
-    """By what a tenant can be told: some of its ids, in each way in which a tier writes them, and the prefixes of its keys."""
+def markers_of(tenant: str) -> list[str]:
+    """By what a tenant can be told: some of its ids, and the prefixes of its keys."""
     trajectories = Trajectory.objects.using(mirror.alias()).filter(tenant=tenant).order_by("-recorded_at_us")
-    ids = [*trajectories.values_list("trajectory_id", flat=True)[:_SAMPLE], *outbox().waiting_ids(tenant)[:_SAMPLE]]
+    ids = trajectories.values_list("trajectory_id", flat=True)[:_LOOKED_AT]
     keys = ApiKey.objects.using(mirror.alias()).filter(tenant=tenant).values_list("prefix", flat=True)[:_SAMPLE]
-    forms = [form for id_ in ids for form in (str(id_).encode(), id_.hex.encode(), id_.bytes)]
-    return list(dict.fromkeys([*forms, *(key.encode() for key in keys)]))
+    waiting = outbox().waiting_ids(tenant)[:_LOOKED_AT]
+    told = [*_telling(tenant, list(ids))[:_SAMPLE], *_telling(tenant, waiting)[:_SAMPLE]]
+    return list(dict.fromkeys([*map(str, told), *keys]))
+
+
+def _telling(tenant: str, ids: Sequence[UUID]) -> list[UUID]:
+    """Those of ``ids`` that are found only where ``tenant`` is: clients choose them, so others may have the same, or all zeros."""
+    others = Trajectory.objects.using(mirror.alias()).filter(trajectory_id__in=ids).exclude(tenant=tenant)
+    shared = set(others.values_list("trajectory_id", flat=True))
+    return [id_ for id_ in ids if id_ not in shared and len(set(id_.bytes)) >= _DISTINCT_BYTES]
+
+
+def forms_of(text: str) -> list[bytes]:
+    """``text`` as a tier may write it: an id in three ways, else also as it stands in JSON."""
+    try:
+        id_ = UUID(text)
+    except ValueError:
+        return list(dict.fromkeys([text.encode(), orjson.dumps(text)[1:-1]]))
+    return [str(id_).encode(), id_.hex.encode(), id_.bytes]
 
 
 def traces(tenant: str, markers: Sequence[bytes]) -> Iterator[Trace]:
@@ -77,7 +98,7 @@ def _in_archive(tenant: str, markers: Iterable[bytes]) -> Iterator[Trace]:
     phases = Phase.objects.using(mirror.alias()).filter(trajectory__tenant=tenant)
     yield Trace("archive, phases", phases.count(), "rows")
     yield Trace("archive, tenants", Tenant.objects.using(mirror.alias()).filter(pk=tenant).count(), "rows")
-    texts = [marker.decode() for marker in markers if marker.isascii()]
+    texts = [text for marker in markers if (text := _text(marker))]
     in_body, in_error = Q(), Q()
     for text in texts:
         in_body |= Q(body__contains=text)
@@ -86,3 +107,12 @@ def _in_archive(tenant: str, markers: Iterable[bytes]) -> Iterator[Trace]:
         found = Trajectory.objects.using(mirror.alias()).filter(in_body).count()
         found += Quarantined.objects.using(mirror.alias()).filter(in_error).count()
         yield Trace("archive, records of other tenants", found, "rows")
+
+
+def _text(marker: bytes) -> str | None:
+    """A marker as a text column may have it; None for bytes that none can."""
+    try:
+        text = marker.decode()
+    except UnicodeDecodeError:
+        return None
+    return None if "\0" in text else text

@@ -19,11 +19,13 @@ from tests.tiers.hosts import QUICK, TENANT, WebProcess, draft, made, new_id, ta
 from trajectories import persistence
 from trajectories.exceptions import ArchiveUnavailable, NotFound
 from trajectories.query import parse_query
-from trajectories.record import Record
+from trajectories.record import Record, tombstone
 from trajectories.tiers import archive
 from trajectories.tiers.hot import HotCache, hot
 from trajectories.tiers.mirror import mirror, quarantine
 from trajectories.tiers.outbox import outbox
+from trajectories.tiers.outbox_rows import now_us
+from trajectories.tiers.redis import FeedMark, RedisTier
 from trajectories.tiers.redis import redis_tier as tier
 
 
@@ -554,3 +556,69 @@ def test_clearing_it_makes_the_next_read_fill_anew(archive_db: str, own: WebProc
     own.hot.clear()
     assert own.hot.size == (0, 0)
     assert own.ids() == [record.id]
+
+
+# A fill while something is between Redis and the archive.
+
+
+def test_an_old_record_that_is_being_deleted_does_not_stay(
+    archive_db: str, redis_tier: Redis, own: WebProcess, other_host: WebProcess
+) -> None:
+    old = made(new_id(), 1)  # so old that Redis has it no more
+    mirror([old])
+    persistence.rebuild()
+    grave = tombstone(TENANT, old.id, now_us())
+    tier().bury([grave])
+    assert own.ids() == []
+    persistence.persist([grave])
+    assert own.ids() == other_host.ids() == []
+
+
+def test_an_old_record_that_is_being_revised_is_shown_as_it_will_be(
+    archive_db: str, redis_tier: Redis, own: WebProcess, other_host: WebProcess
+) -> None:
+    old = made(new_id(), 1)
+    mirror([old])
+    persistence.rebuild()
+    assert other_host.ids() == [old.id]
+    revised = other_host.record(id=str(old.id), tags=["revised"])
+    tier().merge([revised], is_settled=False)
+    assert own.list().records == [revised]
+    other_host.persist()
+    assert own.list().records == [revised]
+
+
+def test_what_redis_knows_below_a_fill_is_shown_when_it_has_come_into_the_archive(
+    archive_db: str, redis_tier: Redis, tmp_path: Path, other_host: WebProcess
+) -> None:
+    old = made(new_id(), 1)
+    mirror([old])
+    persistence.rebuild()
+    on_its_way, newest = other_host.record(), other_host.record()
+    poison = other_host.record(id=str(old.id), tags=["poison"])
+    tier().merge([on_its_way, newest, poison], is_settled=False)
+    tier().withdraw(poison, has_older=True)
+    small = WebProcess(tmp_path / "own", hot_max_records=2, **QUICK)
+    assert small.ids() == ids(old, newest)
+    other_host.persist(other_host.waiting()[:2])
+    assert small.ids() == ids(old, on_its_way, newest)
+
+
+def test_a_redis_that_is_wiped_in_the_middle_of_a_fill_hides_nothing(
+    archive_db: str, redis_tier: Redis, tmp_path: Path, other_host: WebProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = [other_host.record() for _ in range(3)]
+    other_host.persist()
+    persistence.rebuild()
+    process = WebProcess(tmp_path / "own", **QUICK | {"archive_retry_s": 60.0})
+    mark = RedisTier.mark
+
+    def wiped_after(it: RedisTier, tenant: str) -> FeedMark:
+        monkeypatch.undo()
+        found = mark(it, tenant)
+        redis_tier.flushdb()
+        return found
+
+    monkeypatch.setattr(RedisTier, "mark", wiped_after)
+    page = process.list()
+    assert ([one.id for one in page.records], page.is_complete) == (ids(*records), False)

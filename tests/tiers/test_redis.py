@@ -257,9 +257,9 @@ def test_the_highest_records_are_those_at_the_highest_positions_and_complete_abo
     tier = keeping(4)
     records = [record(number) for number in range(6)]
     tier.merge(records, is_settled=False)
-    assert tier.newest(TENANT, 2) == ([records[5], records[4]], {}, records[4].position)
+    assert tier.newest(TENANT, 2) == ([records[5], records[4]], {}, records[4].position, True)
     # What stands at the position up to which it has forgotten may not be all that was there.
-    assert tier.newest(TENANT, 10) == (list(reversed(records[2:])), {}, above(records[1]))
+    assert tier.newest(TENANT, 10) == (list(reversed(records[2:])), {}, above(records[1]), False)
 
 
 def test_forgotten_positions_stay_forgotten_when_an_old_record_changes(redis_tier: Redis) -> None:
@@ -267,7 +267,7 @@ def test_forgotten_positions_stay_forgotten_when_an_old_record_changes(redis_tie
     records = [record(number) for number in range(4)]
     tier.merge(records, is_settled=False)
     tier.merge([record(9, id_=records[0].id, recorded_at_us=NOW_US, tags=["new"])], is_settled=False)
-    assert tier.newest(TENANT, 10) == ([records[3], records[2]], {}, above(records[1]))
+    assert tier.newest(TENANT, 10) == ([records[3], records[2]], {}, above(records[1]), False)
 
 
 def test_a_fill_says_whose_keys_are_gone(tier: RedisTier, redis_tier: Redis) -> None:

@@ -257,18 +257,37 @@ class HotCache:
         limit = self._conf.hot_max_records
         fill = self._newest_in_redis(tenant, shelf, limit)
         try:
-            records = fill.records + self._stored_above(tenant, fill)
-            room = limit - len(records)
+            archived = self._stored_above(tenant, fill)
+            room = 0 if fill.has_more else limit - len(fill.records) - len(archived)
             older = archive.newest(tenant, Query(), fill.floor, room + 1) if room else []
         except archive.ArchiveError:
             shelf.floor, shelf.is_filled = fill.floor, False
             if fill.missing:
                 shelf.raise_floor(Position(max(fill.missing.values()) + 1, LOWEST_ID))
             return fill.records
-        records += older[:room]
-        has_more = len(older) > room or not room
-        shelf.floor, shelf.is_filled = min(record.position for record in records) if has_more else None, True
-        return records
+        archived += older[:room]
+        if fill.has_more:
+            # Some of what lies below may not be in the archive yet, and nobody would tell of it any more.
+            shelf.floor = fill.floor
+        else:
+            has_more = len(older) > room or not room
+            shelf.floor = min(record.position for record in fill.records + archived) if has_more else None
+        shelf.is_filled = True
+        return fill.records + self._as_redis_knows_it(tenant, shelf, archived)
+
+    def _as_redis_knows_it(self, tenant: str, shelf: Shelf, archived: Sequence[Record]) -> list[Record]:
+        """Redis hears of revisions and deletions before the archive does, and the feed tells only of what comes after its mark."""
+        if not archived or shelf.mark is None or not shelf.mark.is_trusted:
+            return list(archived)
+        try:
+            told = {change.id: change for change in redis_tier().told(tenant, [record.id for record in archived])}
+        except RedisError:
+            self._redis_failed()
+            shelf.mark = None
+            return list(archived)
+        newer = {id_: [change.record] for id_, change in told.items() if change.record}
+        gone = {id_ for id_, change in told.items() if change.is_deletion}
+        return [merge_all(record, newer.get(record.id, [])) for record in archived if record.id not in gone]
 
     @staticmethod
     def _stored_above(tenant: str, fill: Fill) -> list[Record]:
@@ -282,11 +301,14 @@ class HotCache:
             try:
                 shelf.mark = redis_tier().mark(tenant)
                 if shelf.mark.is_trusted:
-                    return redis_tier().newest(tenant, limit)
+                    fill = redis_tier().newest(tenant, limit)
+                    # Else it was wiped in between, and has told of less than it had.
+                    if redis_tier().server() == shelf.mark[:2]:
+                        return fill
             except RedisError:
                 self._redis_failed()
                 shelf.mark = None
-        return Fill([], {}, None)
+        return Fill([], {}, None, has_more=False)
 
     # Following the feed.
 

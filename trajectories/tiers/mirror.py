@@ -7,7 +7,7 @@ second one in SQL.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -127,17 +127,27 @@ def quarantine(record: Record, error: str) -> None:
         )
 
 
-def begin_erasure(tenant: str, stamp: int) -> list[ApiKey] | None:
-    """From here on nothing of ``tenant`` is taken, and its keys are gone, which are returned; None if there is and was no such tenant."""
+def begin_erasure(
+    tenant: str, stamp: int, forget: Callable[[list[ApiKey]], object] = lambda keys: None, *, is_known: bool = False
+) -> list[ApiKey] | None:
+    """From here on nothing of ``tenant`` is taken, and its keys are gone, which are returned; None if there is and was no such tenant.
+
+    Args:
+        forget: is called with the keys while they can still be found, so that who repeats what was broken off here finds them too.
+        is_known: there is such a tenant, though the archive may not have heard of it yet.
+    """
     erasures = Erasure.objects.using(alias())
     with transaction.atomic(using=alias()):
         row = Tenant.objects.using(alias()).filter(pk=tenant)
+        if is_known:
+            Tenant.objects.using(alias()).get_or_create(pk=tenant)
         # The lock: who writes now is waited for, and who comes later sees what follows.
         if not row.update(last_seq=F("last_seq")) and not erasures.filter(pk=tenant_digest(tenant)).exists():
             return None
         if not _erased_at(tenant, stamp):
             erasures.create(digest=tenant_digest(tenant), stamp=stamp)
         keys = list(ApiKey.objects.using(alias()).filter(tenant=tenant))
+        forget(keys)
         ApiKey.objects.using(alias()).filter(tenant=tenant).delete()
         return keys
 

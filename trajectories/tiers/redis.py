@@ -71,12 +71,13 @@ class Change(NamedTuple):
 class Fill(NamedTuple):
     """Records at the highest positions, and ids there whose keys are gone or withdrawn, with ``recorded_at_us``: the archive may know them.
 
-    At and above ``floor`` nothing is missing but these; None: nothing can be said.
+    At and above ``floor`` nothing is missing but these; None: nothing can be said. ``has_more``: Redis also knows of what lies below.
     """
 
     records: list[Record]
     missing: dict[UUID, int]
     floor: Position | None
+    has_more: bool
 
 
 class RedisTier:
@@ -187,7 +188,8 @@ class RedisTier:
         """
         if self._client.info("persistence")["aof_enabled"]:
             self._client.bgrewriteaof()
-        if self._client.config_get("save")["save"]:
+        # A dump that is there was written once, by a command or before this was set.
+        if self._client.config_get("save")["save"] or any(Path(path).is_file() for path in self.files()[:1]):
             self._client.bgsave(schedule=True)
 
     def is_writing_files(self) -> bool:
@@ -275,12 +277,16 @@ class RedisTier:
         # Below this, keys of records that were never revised have begun to expire.
         complete_above_us = max(int(forgotten_us or 0), (int(time.time()) - self._ttl_s) * 1_000_000)
         floor = Position(complete_above_us + 1, _LOWEST_ID)
-        if len(listed) == limit:
-            floor = max(floor, Position(int(listed[-1][1]), UUID(listed[-1][0].decode())))
+        lowest = Position(int(listed[-1][1]), UUID(listed[-1][0].decode())) if len(listed) == limit else floor
+        has_more, floor = lowest > floor, max(floor, lowest)
         places = {id_: int(at) for id_, at in listed if at >= floor.recorded_at_us}
         found = list(zip(self._records(tenant, list(places)), places.values(), strict=True))
         records = [record for (_, record), _ in found if record and record.position >= floor]
-        return Fill(records, {id_: at for (id_, record), at in found if record is None}, floor)
+        return Fill(records, {id_: at for (id_, record), at in found if record is None}, floor, has_more)
+
+    def told(self, tenant: str, ids: Iterable[UUID]) -> list[Change]:
+        """What is known here of ``ids``, without those of which nothing is."""
+        return list(self._changes(tenant, [str(id_).encode() for id_ in ids]))
 
     def find(self, tenant: str, id_: UUID) -> Record | None:
         """The record, or None if Redis does not have it."""

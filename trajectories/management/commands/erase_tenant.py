@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from typing import Any
 
@@ -10,11 +11,12 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tqdm import tqdm
 
 from trajectories import erasure
-from trajectories.erasure import Erased, ErasureIncomplete
+from trajectories.erasure import ErasureIncomplete
 from trajectories.exceptions import NotFound, OutboxUnavailable
+from trajectories.models import ApiKey
 from trajectories.tiers import archive
 from trajectories.tiers.redis import RedisError, ResponseError
-from trajectories.traces import markers_of, traces
+from trajectories.traces import forms_of, markers_of, traces
 
 
 class Command(BaseCommand):
@@ -29,7 +31,11 @@ class Command(BaseCommand):
         parser.add_argument("--no-input", action="store_true", help="do not ask")
         parser.add_argument("--only-search", action="store_true", help="delete nothing")
         parser.add_argument(
-            "--marker", action="append", default=[], metavar="TEXT", help="search for this too; more than once"
+            "--marker",
+            action="append",
+            default=[],
+            metavar="TEXT",
+            help="search for this id or text too; more than once",
         )
         parser.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="for each thing to wait for")
         parser.add_argument(
@@ -40,43 +46,57 @@ class Command(BaseCommand):
         tenant = options["tenant"]
         try:
             # As it is before anything is gone.
-            markers = [*markers_of(tenant), *(text.encode() for text in options["marker"])]
+            texts = [*markers_of(tenant), *options["marker"]]
             if not options["only_search"]:
                 if not options["no_input"] and input(f"Type {tenant} to erase it: ") != tenant:
                     raise CommandError("Nothing was erased.")
                 self._erase(tenant, options["timeout"], is_full=options["vacuum_full"])
-            self._search(tenant, markers)
+                self._tell_other_hosts(tenant, texts)
+            self._search(tenant, texts, is_only=options["only_search"])
         except NotFound as error:
             raise CommandError(error.message) from error
         except (ErasureIncomplete, RedisError, archive.ArchiveError, OutboxUnavailable) as error:
             raise CommandError(f"Not finished, the same command goes on: {error}") from error
 
     def _erase(self, tenant: str, timeout_s: float, *, is_full: bool) -> None:
+        logged: list[int] = []
+
+        def forget(keys: list[ApiKey]) -> None:
+            logged.append(self._forget_in_admin(tenant, keys))
+
         with tqdm(desc=tenant, unit=" records", file=sys.stderr, disable=None) as bar:
-            erased = erasure.erase(tenant, timeout_s=timeout_s, told=bar.update)
-        logged = self._forget_in_admin(tenant, erased)
+            erased = erasure.erase(tenant, timeout_s=timeout_s, told=bar.update, forget=forget)
         self.stdout.write(
-            f"{tenant} erased: {erased.archive} records, {erased.quarantine} quarantined, {len(erased.api_keys)} API keys, {erased.outbox} rows "
-            f"of this host's outbox, {erased.redis} keys of Redis, {logged} rows of the admin."
+            f"{tenant} erased: {erased.archive} records, {erased.quarantine} quarantined, {erased.api_keys} API keys, {erased.outbox} rows "
+            f"of this host's outbox, {erased.redis} keys of Redis, {sum(logged)} rows of the admin."
         )
         try:
             erasure.compact(is_full=is_full, timeout_s=timeout_s)
         except ResponseError as error:
             self.stderr.write(f"Redis was not told to write its files anew, do it there: {error}", str)
 
-    def _forget_in_admin(self, tenant: str, erased: Erased) -> int:
+    def _forget_in_admin(self, tenant: str, keys: list[ApiKey]) -> int:
         if not apps.is_installed("django.contrib.admin"):
             return 0
         from trajectories.admin.tenants import forget  # it cannot be imported without the admin
 
-        return forget(tenant, erased.api_keys)
+        return forget(tenant, keys)
 
-    def _search(self, tenant: str, markers: list[bytes]) -> None:
-        self.stdout.write(f"Searched for {tenant} and {len(markers)} markers:")
-        left = 0
+    def _tell_other_hosts(self, tenant: str, texts: list[str]) -> None:
+        if texts:
+            given = " ".join(f"--marker {shlex.quote(text)}" for text in texts)
+            self.stdout.write(f"On other hosts: erase_tenant {tenant} --only-search {given}")
+
+    def _search(self, tenant: str, texts: list[str], *, is_only: bool) -> None:
+        self.stdout.write(f"Searched for {tenant} and {len(texts)} markers:")
+        left, markers = 0, [form for text in texts for form in forms_of(text)]
         for trace in traces(tenant, markers):
             self.stdout.write(f"  {trace.place}: {trace.found} {trace.unit}")
             left += trace.found
         if left:
             raise CommandError("Something is left.")
-        self.stdout.write("Nothing is left.")
+        # Of a tenant that is erased nothing says any more what to look for.
+        unsearched = "Files were searched for nothing: name some of its ids, or a text, with --marker."
+        if is_only and not markers:
+            raise CommandError(unsearched)
+        self.stdout.write("Nothing is left." if markers else f"Nothing is left in the tiers. {unsearched}")
