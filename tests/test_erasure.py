@@ -417,6 +417,22 @@ def test_what_is_quoted_in_a_record_of_another_tenant_is_found_too(
         run(TENANT, "--marker", MARKER)
 
 
+def test_a_redis_that_does_not_take_it_to_write_its_files_anew_is_said_and_can_be_left_to_others(
+    archive_db: str, redis_tier: Redis, own: WebProcess
+) -> None:
+    own.record()
+    own.persist()
+    commands = ("bgsave", "bgrewriteaof", "config")
+    redis_tier.acl_setuser("default", enabled=True, commands=[f"-{name}" for name in commands])
+    try:
+        with own.at_work():
+            with pytest.raises(CommandError, match=r"Nothing is left elsewhere\. Redis does not write its files anew"):
+                run(TENANT, "--marker", MARKER)
+            assert run(TENANT, "--marker", MARKER, "--keep-redis-files").endswith("Nothing is left.\n")
+    finally:
+        redis_tier.acl_setuser("default", enabled=True, commands=[f"+{name}" for name in commands])
+
+
 @pytest.mark.parametrize("offset", [0, 1024**2 - 3, 1024**2 - 1, 1024**2, 2 * 1024**2 - 2])
 def test_a_marker_across_the_pieces_in_which_a_file_is_read_is_found_once(tmp_path: Path, offset: int) -> None:
     path = tmp_path / "file"

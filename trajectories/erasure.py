@@ -77,17 +77,25 @@ def erase(
 
 
 def compact(*, is_full: bool, timeout_s: float) -> None:
-    """Have no file keep what was deleted: archive, outbox and what Redis writes, as far as each can be told to.
+    """Have the files of archive and outbox keep nothing of what was deleted, as far as each can be told to.
 
     Args:
         is_full: on Postgres, write its tables anew (``VACUUM FULL``), which locks each meanwhile.
 
     Raises:
         ErasureIncomplete: a file is in use for longer than ``timeout_s``.
-        ResponseError: Redis does not take from its clients to write its files anew; the others are done.
     """
     _wait(lambda: mirror.compact(is_full=is_full), timeout_s, "the archive's file is in use")
     _wait(outbox().compact, timeout_s, "the outbox is being read")
+
+
+def rewrite_redis_files(timeout_s: float) -> None:
+    """Have what Redis writes keep nothing of what was deleted.
+
+    Raises:
+        ErasureIncomplete: it is at it for longer than ``timeout_s``.
+        ResponseError: it does not take this from its clients.
+    """
     tier, is_writing = redis_tier(), "Redis is still writing its files"
     _wait(lambda: not tier.is_writing_files(), timeout_s, is_writing)
     tier.rewrite_files()

@@ -41,24 +41,31 @@ class Command(BaseCommand):
         parser.add_argument(
             "--vacuum-full", action="store_true", help="on Postgres, write its tables anew, each locked meanwhile"
         )
+        parser.add_argument(
+            "--keep-redis-files",
+            action="store_true",
+            help="do not have Redis write its files anew: it has none, or does not take that from its clients",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        tenant = options["tenant"]
+        tenant, undone = options["tenant"], ""
         try:
             # As it is before anything is gone.
             texts = [*markers_of(tenant), *options["marker"]]
             if not options["only_search"]:
                 if not options["no_input"] and input(f"Type {tenant} to erase it: ") != tenant:
                     raise CommandError("Nothing was erased.")
-                self._erase(tenant, options["timeout"], is_full=options["vacuum_full"])
+                self._erase(tenant, options["timeout"])
+                erasure.compact(is_full=options["vacuum_full"], timeout_s=options["timeout"])
+                undone = "" if options["keep_redis_files"] else self._rewrite_redis_files(options["timeout"])
                 self._tell_other_hosts(tenant, texts)
-            self._search(tenant, texts, is_only=options["only_search"])
+            self._search(tenant, texts, is_only=options["only_search"], undone=undone)
         except NotFound as error:
             raise CommandError(error.message) from error
         except (ErasureIncomplete, RedisError, archive.ArchiveError, OutboxUnavailable) as error:
             raise CommandError(f"Not finished, the same command goes on: {error}") from error
 
-    def _erase(self, tenant: str, timeout_s: float, *, is_full: bool) -> None:
+    def _erase(self, tenant: str, timeout_s: float) -> None:
         logged: list[int] = []
 
         def forget(keys: list[ApiKey]) -> None:
@@ -70,10 +77,15 @@ class Command(BaseCommand):
             f"{tenant} erased: {erased.archive} records, {erased.quarantine} quarantined, {erased.api_keys} API keys, {erased.outbox} rows "
             f"of this host's outbox, {erased.redis} keys of Redis, {sum(logged)} rows of the admin."
         )
+
+    @staticmethod
+    def _rewrite_redis_files(timeout_s: float) -> str:
+        """What it could not do."""
         try:
-            erasure.compact(is_full=is_full, timeout_s=timeout_s)
+            erasure.rewrite_redis_files(timeout_s)
         except ResponseError as error:
-            self.stderr.write(f"Redis was not told to write its files anew, do it there: {error}", str)
+            return f"Redis does not write its files anew for us ({error}): do it there, and then call with --keep-redis-files."
+        return ""
 
     def _forget_in_admin(self, tenant: str, keys: list[ApiKey]) -> int:
         if not apps.is_installed("django.contrib.admin"):
@@ -87,14 +99,16 @@ class Command(BaseCommand):
             given = " ".join(f"--marker {shlex.quote(text)}" for text in texts)
             self.stdout.write(f"On other hosts: erase_tenant {tenant} --only-search {given}")
 
-    def _search(self, tenant: str, texts: list[str], *, is_only: bool) -> None:
+    def _search(self, tenant: str, texts: list[str], *, is_only: bool, undone: str) -> None:
         self.stdout.write(f"Searched for {tenant} and {len(texts)} markers:")
         left, markers = 0, [form for text in texts for form in forms_of(text)]
         for trace in traces(tenant, markers):
             self.stdout.write(f"  {trace.place}: {trace.found} {trace.unit}")
             left += trace.found
         if left:
-            raise CommandError("Something is left.")
+            raise CommandError(f"Something is left. {undone}".strip())
+        if undone:
+            raise CommandError(f"Nothing is left elsewhere. {undone}")
         # Of a tenant that is erased nothing says any more what to look for.
         unsearched = "Files were searched for nothing: name some of its ids, or a text, with --marker."
         if is_only and not markers:
