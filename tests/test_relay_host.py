@@ -27,6 +27,8 @@ from trajectories.tiers.redis import RETAINING
 from trajectories.tiers.redis import redis_tier as tier
 from trajectory_site.celery import app as celery_app
 
+pytestmark = pytest.mark.django_db(transaction=True)  # a relay asks the archive from its first step on
+
 Configure = Callable[..., None]
 
 
@@ -141,7 +143,6 @@ def test_a_relay_that_stumbles_over_something_unforeseen_begins_again(
 # What it settles and tidies.
 
 
-@pytest.mark.django_db(transaction=True)
 def test_what_the_archive_has_refused_is_settled_as_such_and_not_sent_again(
     redis_tier: Redis, celery_broker: str, configure: Configure
 ) -> None:
@@ -160,7 +161,6 @@ def test_what_the_archive_has_refused_is_settled_as_such_and_not_sent_again(
     assert not working.step()
 
 
-@pytest.mark.django_db(transaction=True)
 def test_a_batch_that_is_not_full_waits_a_moment_after_the_last_one_and_a_full_one_goes_at_once(
     redis_tier: Redis, celery_broker: str, configure: Configure
 ) -> None:
@@ -179,7 +179,6 @@ def test_a_batch_that_is_not_full_waits_a_moment_after_the_last_one_and_a_full_o
     assert queued(celery_broker).count("trajectories.persist") == 2
 
 
-@pytest.mark.django_db(transaction=True)
 def test_a_redis_that_is_not_trusted_is_rebuilt_by_one_task(redis_tier: Redis, celery_broker: str) -> None:
     assert tier().claim(RETAINING, 600)  # which is another task
     for _ in range(3):
@@ -191,7 +190,6 @@ def test_a_redis_that_is_not_trusted_is_rebuilt_by_one_task(redis_tier: Redis, c
     assert tier().is_trusted()
 
 
-@pytest.mark.django_db(transaction=True)
 def test_rows_are_deleted_a_while_after_the_archive_has_them(
     redis_tier: Redis, celery_broker: str, configure: Configure
 ) -> None:
@@ -206,7 +204,6 @@ def test_rows_are_deleted_a_while_after_the_archive_has_them(
     assert [row.n for row in outbox().rows_after(0, 10)] == [rows[2].n]
 
 
-@pytest.mark.django_db(transaction=True)
 def test_draining_ends_once_nothing_waits_and_says_so_if_it_gave_up(redis_tier: Redis, celery_broker: str) -> None:
     records = take(2)
     assert not Relay().drain(timeout_s=0)
@@ -215,7 +212,6 @@ def test_draining_ends_once_nothing_waits_and_says_so_if_it_gave_up(redis_tier: 
     assert outbox().waiting(0, 10) == []
 
 
-@pytest.mark.django_db(transaction=True)
 def test_a_relay_finds_what_waited_before_it_began_and_the_thread_confirms_it(
     redis_tier: Redis, celery_broker: str, threads: Callable[[], RelayThread]
 ) -> None:

@@ -71,7 +71,8 @@ def test_the_example_of_the_first_page_records_the_run_that_it_shows(
         monkeypatch.setenv(f"TRAJECTORY_{name}", text)
     readme = (PROJECT / "README.md").read_text()
     exec(readme.partition("## From code")[2].partition("```python\n")[2].partition("```")[0], {})
-    (record,) = client.trajectories.list(q="Add user authentication", limit=10)
+    record = next(iter(client.trajectories.list(limit=1)))
+    assert record.request_summary == "Add user authentication"
     assert [(phase.phase_name, phase.outcome, phase.cost_usd) for phase in record.phases] == [
         ("spec", "success", 0.012),
         ("design", "skipped", None),
