@@ -21,6 +21,7 @@ from tests.faults import faults
 from tests.faults.cluster import Cluster, Verdict
 from tests.faults.faults import Fault, Poison
 from tests.faults.load import Load, Observer
+from tests.processes import wait_until
 
 OUTAGE_S = 20.0
 DRAIN_S = 300.0
@@ -68,7 +69,8 @@ class Soak:
         proof = self._kinds[name](self._cluster, self._load)
         mended = time.monotonic()
         behind_by = self._cluster.waiting()
-        faults.supervise_until_decided(self._cluster, DRAIN_S)
+        newest = self._cluster.last_numbers()
+        wait_until(lambda: self._cluster.has_decided(newest), DRAIN_S, "what waited is decided")
         self.times[name] += 1
         self.acknowledged[name] += ledger.acknowledged - before
         self.slowest_s[name] = max(self.slowest_s[name], time.monotonic() - mended)

@@ -39,7 +39,7 @@ _SETTINGS = (
 T = TypeVar("T")
 
 
-def wait_until(condition: Callable[[], T], timeout_s: float = 30.0, what: str = "") -> T:
+def wait_until(condition: Callable[[], T], timeout_s: float = 120.0, what: str = "") -> T:
     """What ``condition`` returns once that is true.
 
     Raises:

@@ -185,21 +185,18 @@ CACHES: dict[str, dict[str, Any]] = {
 CELERY_BROKER_URL: str = env.str("CELERY_BROKER_URL", default=redis_url.broker(REDIS_URL))
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker waits for its broker however long it is away
+CELERY_BROKER_CHANNEL_ERROR_RETRY = True  # and however long that refuses: at maxmemory, as a replica
 CELERY_BROKER_CONNECTION_TIMEOUT = 3
-CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
-    {
+if CELERY_BROKER_URL.startswith("redis"):  # redis, rediss, redis+socket
+    CELERY_BROKER_TRANSPORT = "trajectory_site.broker:Transport"
+    CELERY_BROKER_TRANSPORT_OPTIONS = {
         "socket_connect_timeout": 3,
         # Kombu would try a refused connection again and again inside a publication, with pauses of seconds.
         "max_retries": 0,
         # Longer than the one second for which a worker blocks in BRPOP.
         "socket_timeout": 5,
-        # Messages that a killed worker had fetched and not begun come back after this; the relay is quicker.
-        "visibility_timeout": 600,
         "health_check_interval": 10,
     }
-    if CELERY_BROKER_URL.startswith(("redis", "rediss"))
-    else {}
-)
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_SERIALIZER = "json"
 CELERY_RESULT_BACKEND = None

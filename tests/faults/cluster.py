@@ -179,7 +179,7 @@ class Cluster:
         started = time.monotonic()
         while True:
             differing = self._differing(expected)
-            if not differing or time.monotonic() - started > timeout_s:
+            if not differing or not self.worker.is_running or time.monotonic() - started > timeout_s:
                 break
             time.sleep(0.2)
         archived = {UUID(str(id_)) for (id_,) in self.query("SELECT trajectory_id FROM trajectories_trajectory")}
@@ -192,6 +192,9 @@ class Cluster:
         )
 
     def _differing(self, expected: dict[UUID, bytes]) -> list[str]:
+        # Nobody starts it again here, so that a worker has to outlive every fault that is not its own.
+        if not self.worker.is_running:
+            return [f"the worker has ended by itself: {self.worker.output[-2000:]}"]
         if waiting := self.waiting():
             return [f"{waiting} rows wait in the outboxes"]
         found = {
