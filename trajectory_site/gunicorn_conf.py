@@ -8,6 +8,8 @@ import shutil
 import tempfile
 from typing import Any
 
+from trajectory_site.listeners import close_to_new
+
 worker_class = "trajectory_site.gunicorn_worker.DrainingWorker"
 
 _VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -17,6 +19,20 @@ _VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _own_directory = None if os.environ.get(_VARIABLE) else tempfile.mkdtemp(prefix="trajectories-metrics-")
 if _own_directory:
     os.environ[_VARIABLE] = _own_directory
+
+
+def when_ready(server: Any) -> None:
+    """Before its workers hear that they are to stop, nobody is let in any more: whom they take then is answered."""
+    stop = server.stop
+
+    def close_and_stop(graceful: bool = True) -> None:
+        # A socket that somebody else goes on with, a new gunicorn or systemd, has to stay open.
+        if not (server.systemd or server.reexec_pid or server.master_pid):
+            for listener in server.LISTENERS:
+                close_to_new(listener.sock)
+        stop(graceful)
+
+    server.stop = close_and_stop
 
 
 def child_exit(server: Any, worker: Any) -> None:

@@ -177,7 +177,7 @@ class DrainingWorker(PatientWorker):
     """Told to stop, it first takes the connections that wait to be accepted, and closes its listeners at once.
 
     gunicorn's own worker leaves them waiting until it has finished everything else, and closing then resets them; that is
-    its open issue 3397. What connects between the last look and the closing is still reset, and was not begun.
+    its open issue 3397. Nobody comes between the last look and the closing: see ``gunicorn_conf.when_ready``.
     """
 
     def set_accept_enabled(self, enabled: bool) -> None:

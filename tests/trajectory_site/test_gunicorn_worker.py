@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from urllib.parse import urlsplit
+
+import pytest
 
 from tests.processes import Site, children, wait_until
 
@@ -30,6 +33,34 @@ def test_connections_that_wait_to_be_accepted_are_answered_before_a_stopped_serv
         answers = list(stack.enter_context(ThreadPoolExecutor(len(waiting))).map(read_to_its_end, waiting))
     assert {answer.split(b"\r\n")[0] for answer in answers} == {b"HTTP/1.1 200 OK"}
     assert web.wait() == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the kernel lets them in until the listener is closed")
+def test_a_stopped_server_lets_nobody_in_whom_it_would_not_answer(site: Site) -> None:
+    web = site.web()
+    (worker,) = children(web.pid)
+    address = ("127.0.0.1", urlsplit(web.url).port)
+    # It would close its listener, and reset who has connected meanwhile.
+    os.kill(worker, signal.SIGSTOP)
+    os.kill(web.pid, signal.SIGTERM)
+    wait_until(lambda: "Handling signal: term" in web.output, what="its master has heard it")
+    wait_until(lambda: not lets_in(address), what="nobody is let in")
+    os.kill(worker, signal.SIGCONT)
+    assert web.wait() == 0
+
+
+def test_a_server_that_takes_new_workers_lets_people_in(site: Site) -> None:
+    web = site.web()
+    before = set(children(web.pid))
+    os.kill(web.pid, signal.SIGHUP)
+    wait_until(lambda: not before <= set(children(web.pid)), what="the worker of before has ended")
+    assert all(web.http.get("/health/live").status_code == 200 for _ in range(20))
+
+
+def lets_in(address: tuple[str, int | None]) -> bool:
+    with suppress(TimeoutError), socket.create_connection(address, timeout=0.3):
+        return True
+    return False
 
 
 def read_to_its_end(connection: socket.socket) -> bytes:
