@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import re
@@ -10,13 +11,15 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import count
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import httpx2
 from redis import Redis
@@ -215,6 +218,55 @@ class OwnRedis:
         return Redis.from_url(self.url, socket_timeout=5)
 
 
+class Access(NamedTuple):
+    """A tenant and a key with every scope."""
+
+    tenant: str
+    api_key: str
+
+
+def _environment(data_dir: Path) -> dict[str, str]:
+    return clean_environment(
+        DJANGO_SETTINGS_MODULE="trajectory_site.settings",
+        SECRET_KEY="only for tests",
+        DATA_DIR=str(data_dir),
+        PYTHONUNBUFFERED="1",
+    )
+
+
+def _with_code_of(checkout: Path, environment: dict[str, str]) -> dict[str, str]:
+    given = environment | {"PYTHONPATH": str(checkout)}
+    return given if checkout == PROJECT else _known_to(checkout, given)
+
+
+def _output_of(arguments: Sequence[str], environment: dict[str, str], checkout: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, *arguments], env=environment, cwd=checkout, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def provision(data_dir: Path, checkout: Path, **environment: str) -> Access:
+    """Migrate by the code of ``checkout``, and make a tenant and a key."""
+    script = (
+        "import dataclasses, django, json; django.setup(); from trajectory_site.provision import provision;"
+        "print(json.dumps(dataclasses.asdict(provision(known_key=None, admin_password='only for tests'))))"
+    )
+    access = json.loads(
+        _output_of(["-c", script], _with_code_of(checkout, _environment(data_dir) | environment), checkout)
+    )
+    return Access(access["tenant"], access["api_key"])
+
+
+@cache
+def _provisioned(checkout: Path) -> tuple[Path, Access]:
+    """A SQLite database as ``provision`` leaves it, for copies: making it takes seconds."""
+    directory = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+    atexit.register(directory.cleanup)
+    return Path(directory.name, "db.sqlite3"), provision(Path(directory.name), checkout)
+
+
 @dataclass
 class Site:
     """A site with its own data directory, database, Redis, tenant and key.
@@ -234,22 +286,17 @@ class Site:
     def make(cls, data_dir: Path, environment: dict[str, str], *, checkout: Path = PROJECT) -> Site:
         """Migrated, and with a tenant and a key, by the code of ``checkout``."""
         data_dir.mkdir()
-        site = cls.around(data_dir, environment)
-        site._provision(checkout)
-        return site
+        if "DATABASE_URL" in environment:
+            return cls.around(data_dir, environment, provision(data_dir, checkout, **environment))
+        database, access = _provisioned(checkout)
+        shutil.copy(database, data_dir)
+        return cls.around(data_dir, environment, access)
 
     @classmethod
-    def around(cls, data_dir: Path, environment: dict[str, str]) -> Site:
-        """With the files that are in ``data_dir``; whose tenant and key they know is for the caller to say."""
+    def around(cls, data_dir: Path, environment: dict[str, str], access: Access) -> Site:
+        """With the files that are in ``data_dir``, or the database that ``environment`` names, which know ``access`` already."""
         redis = OwnRedis(data_dir / "redis")
-        basis = {
-            "DJANGO_SETTINGS_MODULE": "trajectory_site.settings",
-            "SECRET_KEY": "only for tests",
-            "DATA_DIR": str(data_dir),
-            "REDIS_URL": redis.url,
-            "PYTHONUNBUFFERED": "1",
-        }
-        return cls(data_dir, redis, clean_environment(**(basis | environment)))
+        return cls(data_dir, redis, _environment(data_dir) | {"REDIS_URL": redis.url} | environment, *access)
 
     def web(
         self,
@@ -289,7 +336,7 @@ class Site:
 
     def manage(self, *arguments: str, checkout: Path = PROJECT) -> str:
         """The output of ``manage.py`` with these arguments."""
-        return self._run("manage.py", *arguments, checkout=checkout)
+        return _output_of(["manage.py", *arguments], self._at(checkout, {}), checkout)
 
     def close(self) -> None:
         for process in self._processes:
@@ -298,30 +345,8 @@ class Site:
                 process.http.close()
         self.redis.stop()
 
-    def _provision(self, checkout: Path) -> None:
-        script = (
-            "import dataclasses, django, json; django.setup(); from trajectory_site.provision import provision;"
-            "print(json.dumps(dataclasses.asdict(provision(known_key=None, admin_password='only for tests'))))"
-        )
-        access = json.loads(self._run("-c", script, checkout=checkout))
-        self.tenant, self.api_key = access["tenant"], access["api_key"]
-
-    def _run(self, *arguments: str, checkout: Path = PROJECT) -> str:
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            env=self._at(checkout, {}),
-            cwd=checkout,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
     def _at(self, checkout: Path, environment: dict[str, str]) -> dict[str, str]:
-        """The environment of a process that runs the code of ``checkout``."""
-        given = self.environment | {"PYTHONPATH": str(checkout)} | environment
-        return given if checkout == PROJECT else _known_to(checkout, given)
+        return _with_code_of(checkout, self.environment) | environment
 
     def _log(self, name: str) -> Path:
         return self.data_dir / f"{name}{next(self._numbers)}.log"

@@ -205,8 +205,11 @@ class PostgresFiles:
 
 
 @contextmanager
-def postgres_files() -> Iterator[PostgresFiles]:
+def postgres_files(of: PostgresFiles | None = None) -> Iterator[PostgresFiles]:
     """Files of a new Postgres, gone with the context.
+
+    Args:
+        of: a server that does not run, whose databases the new one begins with.
 
     Raises:
         ServerUnavailable: with what to do about it.
@@ -218,7 +221,10 @@ def postgres_files() -> Iterator[PostgresFiles]:
         if user:
             os.chown(home, user.pw_uid, user.pw_gid)
         files = PostgresFiles(home, _reachable(find_postgres(), home, user), user)
-        _initdb(files.binaries, home, user)
+        if of:
+            _copy(of.home / "data", home / "data", user)
+        else:
+            _initdb(files.binaries, home, user)
         yield files
     finally:
         shutil.rmtree(home, ignore_errors=True)
@@ -281,6 +287,13 @@ def _initdb(binaries: Path, home: Path, user: pwd.struct_passwd | None) -> None:
     )
     if done.returncode:
         raise ServerUnavailable(f"Postgres could not make its files: {done.stderr.strip() or done.stdout.strip()}")
+
+
+def _copy(source: Path, target: Path, user: pwd.struct_passwd | None) -> None:
+    shutil.copytree(source, target)
+    if user:
+        for path in (target, *target.rglob("*")):
+            os.chown(path, user.pw_uid, user.pw_gid)
 
 
 def _is_ready(pid_file: Path) -> bool:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sqlite3
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -21,7 +24,7 @@ import psycopg
 from redis import Redis
 
 from tests.faults.load import PATH, Ledger, Load
-from tests.processes import PROJECT, Process, Site, Web, wait_until
+from tests.processes import PROJECT, Access, Process, Site, Web, provision, wait_until
 from trajectory_site import redis_url, servers
 
 HOSTS = {"a1": "a", "a2": "a", "b1": "b"}
@@ -35,6 +38,23 @@ _SETTINGS: dict[str, float | str] = {
     "TRAJECTORIES_EXPORT_WAIT_S": 1,
 }
 _DOUBLED = "SELECT count(*) - count(DISTINCT (tenant_id, trajectory_id)) FROM trajectories_trajectory"
+
+
+@cache
+def _provisioned(checkout: Path) -> tuple[servers.PostgresFiles, Access]:
+    """A Postgres that is not running, for copies: migrated by the code of ``checkout``, with a tenant and a key."""
+    stack = ExitStack()
+    atexit.register(stack.close)
+    files = stack.enter_context(servers.postgres_files())
+    with files.running():
+        with psycopg.connect(files.url, autocommit=True) as connection:
+            connection.execute("CREATE DATABASE site")
+        with tempfile.TemporaryDirectory() as directory:
+            return files, provision(Path(directory), checkout, DATABASE_URL=_site_url(files))
+
+
+def _site_url(files: servers.PostgresFiles) -> str:
+    return urlsplit(files.url)._replace(path="/site").geturl()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +77,16 @@ class Cluster:
 
     def __init__(self, directory: Path, *, checkout: Path = PROJECT, **environment: str) -> None:
         self._stack = ExitStack()
-        self._postgres_files = self._stack.enter_context(servers.postgres_files())
+        files, access = _provisioned(checkout)
+        self._postgres_files = self._stack.enter_context(servers.postgres_files(files))
         self.postgres_pid = 0
         self._postgres = ExitStack()
         self.start_postgres()
-        with psycopg.connect(self._postgres_files.url, autocommit=True) as connection:
-            connection.execute("CREATE DATABASE site")
-        self.database_url = urlsplit(self._postgres_files.url)._replace(path="/site").geturl()
+        self.database_url = _site_url(self._postgres_files)
         settings = {name: str(value) for name, value in _SETTINGS.items()}
         environment = settings | {"DATABASE_URL": self.database_url} | environment
-        self.site = Site.make(directory, environment, checkout=checkout)
+        directory.mkdir()
+        self.site = Site.around(directory, environment, access)
         self._ports = {name: servers.free_port() for name in HOSTS}
         self.web_environment: dict[str, dict[str, str]] = {name: {} for name in HOSTS}
         self.outboxes = {host: directory / f"outbox-{host}.sqlite3" for host in HOSTS.values()}

@@ -130,7 +130,9 @@ class Load:
     def _work(self, chance: random.Random) -> None:
         mine: dict[UUID, bytes] = {}
         try:
-            with httpx2.Client(headers=self._headers, timeout=30, trust_env=False) as http:
+            # Shorter than the two seconds for which gunicorn keeps an idle connection, running or stopping, lest both end it at once.
+            limits = httpx2.Limits(keepalive_expiry=1)
+            with httpx2.Client(headers=self._headers, timeout=30, trust_env=False, limits=limits) as http:
                 while not self._stopping.is_set():
                     self._going.wait()
                     self._step(http, chance, mine)

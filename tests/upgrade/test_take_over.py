@@ -15,7 +15,7 @@ import httpx2
 import orjson
 import pytest
 
-from tests.processes import Site, Web, wait_until
+from tests.processes import Access, Site, Web, wait_until
 from tests.upgrade.fixture import DATABASE, OUTBOX, Expected, unpack
 from trajectories.tiers.outbox import Outbox
 from trajectory_site import servers
@@ -45,8 +45,7 @@ class TakenOver:
 def taken_over(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TakenOver]:
     data_dir = tmp_path_factory.mktemp("taken_over")
     expected = unpack(data_dir, DATABASE, OUTBOX)
-    site = Site.around(data_dir, _ENVIRONMENT)
-    site.tenant, site.api_key = expected.tenant, expected.api_key
+    site = Site.around(data_dir, _ENVIRONMENT, Access(expected.tenant, expected.api_key))
     try:
         site.manage("migrate", "--no-input")
         web, _ = site.web(), site.worker()
