@@ -98,7 +98,9 @@ def run(directory: Path, minutes: float, seed: int, at_least: int, only: str) ->
                 if gone_s > minutes * 60 * 1.5:
                     break
                 soak.step(at_least)
-        return report(cluster, soak, observer, cluster.converged(600), at_least)
+        verdict = cluster.converged(600)
+        observer.settle()
+        return report(cluster, soak, observer, verdict, at_least)
     finally:
         cluster.close()
 

@@ -59,6 +59,7 @@ def judge(tabulate: Callable[..., None]) -> Callable[..., None]:
             writers.until(MINIMUM)
             writers.more(100)
         verdict = cluster.converged()
+        observer.settle()
         row = (
             *(name, proof, verdict.acknowledged, verdict.lost, verdict.doubled, f"{verdict.converged_s:.1f}"),
             f"{observer.pages} ({observer.incomplete})",

@@ -201,8 +201,8 @@ def canonical(data: bytes) -> tuple[UUID, bytes]:
 
 
 class Observer:
-    """Reads the list of one process all the time. ``broken``: records that were gone from a complete page, though no other
-    record had come above them."""
+    """Reads the list of one process all the time. ``broken``, after ``settle``: records that were gone from a complete page, though no
+    other record had come above them."""
 
     def __init__(
         self, url: str, api_key: str, *, may_go: Callable[[dict[str, Any]], bool] = lambda record: False
@@ -212,6 +212,7 @@ class Observer:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._seen: dict[str, dict[str, Any]] = {}
+        self._doubted: dict[str, tuple[str, tuple[str, str]]] = {}
         self.pages = self.incomplete = 0
         self.broken: list[str] = []
 
@@ -244,13 +245,24 @@ class Observer:
         self._seen |= shown
 
     def _doubt(self, id_: str, lowest: tuple[str, str]) -> None:
-        """It may have moved down, where another host had known it for longer."""
+        """It may have moved down, where another host had known it for longer.
+
+        Redis may have told the list of that and be away now, so what is not said to have moved is asked for again in the end.
+        """
         answer = self._http.get(f"{self._url}{PATH}/{id_}")
-        if not answer.is_success or _position(answer.json()) > lowest:
-            was = _position(self._seen[id_])
-            self.broken.append(f"{was} was shown, then not, above {lowest}: {answer.status_code} {answer.text}")
-        else:
+        if answer.is_success and _position(answer.json()) <= lowest:
             self._seen[id_] = answer.json()
+        else:
+            was = _position(self._seen.pop(id_))
+            self._doubted.setdefault(id_, (f"{was} was shown, then not, above {lowest}; {answer.status_code}", lowest))
+
+    def settle(self) -> None:
+        """Once everything agrees: what had not moved had vanished, for a while or for good."""
+        with httpx2.Client(headers=self._http.headers, timeout=30, trust_env=False) as http:
+            for id_, (doubt, lowest) in self._doubted.items():
+                answer = http.get(f"{self._url}{PATH}/{id_}")
+                if not answer.is_success or _position(answer.json()) > lowest:
+                    self.broken.append(f"{doubt}; in the end {answer.status_code} {answer.text}")
 
 
 def _position(record: dict[str, Any]) -> tuple[str, str]:
