@@ -193,7 +193,7 @@ class Cluster:
 
     # The verdict.
 
-    def converged(self, timeout_s: float = 120.0) -> Verdict:
+    def converged(self, timeout_s: float = 300.0) -> Verdict:
         """Once everything agrees, or after the timeout: what does not."""
         expected = self.ledger.newest()
         started = time.monotonic()
