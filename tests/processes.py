@@ -277,8 +277,8 @@ class Site:
     data_dir: Path
     redis: OwnRedis
     environment: dict[str, str]
-    tenant: str = ""
-    api_key: str = ""
+    tenant: str
+    api_key: str
     _processes: list[Process] = field(default_factory=list)
     _numbers: Iterator[int] = field(default_factory=count)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import socket
 import struct
+import sys
 from contextlib import suppress
 
 _SO_ATTACH_FILTER = getattr(socket, "SO_ATTACH_FILTER", 26)
@@ -23,11 +24,11 @@ _NO_NEW_CONNECTIONS = (
 
 
 def close_to_new(listener: socket.socket) -> None:
-    """Have the kernel overhear who wants to connect: they ask again a second later, and are then refused, or let in by a successor.
+    """Have the kernel ignore who wants to connect: they ask again a second later, and are then refused, or let in by a successor.
 
-    Of all processes that have this socket, and for good. Where the kernel knows no such filter, nothing happens.
+    Of all processes that have this socket, and for good. Nothing happens on other systems than Linux.
     """
-    if listener.family not in (socket.AF_INET, socket.AF_INET6):
+    if sys.platform != "linux" or listener.family not in (socket.AF_INET, socket.AF_INET6):
         return
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in _NO_NEW_CONNECTIONS))
     program = struct.pack("HP", len(_NO_NEW_CONNECTIONS), ctypes.addressof(code))

@@ -54,6 +54,7 @@ def test_a_server_that_takes_new_workers_lets_people_in(site: Site) -> None:
     before = set(children(web.pid))
     os.kill(web.pid, signal.SIGHUP)
     wait_until(lambda: not before <= set(children(web.pid)), what="the worker of before has ended")
+    assert lets_in(("127.0.0.1", urlsplit(web.url).port))
     assert all(web.http.get("/health/live").status_code == 200 for _ in range(20))
 
 
