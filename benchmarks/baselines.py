@@ -14,7 +14,15 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from trajectories.schema import MAX_COST_USD, MAX_DURATION_MS, MAX_INT, MAX_NAME, MAX_PHASES, Outcome, PhaseOutcome
+from trajectories.domain.schema import (
+    MAX_COST_USD,
+    MAX_DURATION_MS,
+    MAX_INT,
+    MAX_NAME,
+    MAX_PHASES,
+    Outcome,
+    PhaseOutcome,
+)
 
 _unknown: dict[str, Any] = {"required": False, "allow_null": True}
 

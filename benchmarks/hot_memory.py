@@ -68,8 +68,8 @@ def _measure(records: int, phases: int, *, is_traced: bool) -> dict[str, int]:
 
 def _fill(records: int, phases: int, *, is_traced: bool) -> dict[str, int]:
     from benchmarks.post_cpu import run
-    from trajectories import ingest
-    from trajectories.tiers.hot import hot
+    from trajectories.services import ingest
+    from trajectories.storage.hot_cache import hot
 
     body = run(phases)
     for start in range(0, records, 500):

@@ -101,9 +101,9 @@ def _fill(tenant: str, count: int) -> None:
 
     django.setup()
     from benchmarks.post_cpu import run
-    from trajectories.record import Record, digest_of
-    from trajectories.schema import canonical, parse
-    from trajectories.tiers.mirror import mirror
+    from trajectories.domain.record import Record, digest_of
+    from trajectories.domain.schema import canonical, parse
+    from trajectories.storage.archive_writes import mirror
 
     body, now_us = run(3), time.time_ns() // 1_000
     batch = []

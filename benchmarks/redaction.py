@@ -65,7 +65,8 @@ def _print_shares(arguments: argparse.Namespace) -> None:
 
 
 def _measure(phases: int, arguments: argparse.Namespace) -> tuple[int, tuple[list[float], ...]]:
-    from trajectories import ingest, redaction, schema
+    from trajectories.domain import redaction, schema
+    from trajectories.services import ingest
 
     body = run(phases)
     data = orjson.dumps(body)
@@ -91,7 +92,8 @@ def _cpu_us(work: Callable[[], Any], count: int) -> float:
 
 
 def _print_slow() -> None:
-    from trajectories import ingest, redaction
+    from trajectories.domain import redaction
+    from trajectories.services import ingest
 
     # What a request of 1 MiB may cost anyway: all the lines that it may have.
     small = orjson.dumps({"request_summary": "x", "phases": []})

@@ -25,7 +25,7 @@ from redis import Redis
 
 from tests.processes import Site
 from tests.routing import ArchiveRouter
-from tests.tiers.hosts import QUICK, WebProcess
+from tests.storage.hosts import QUICK, WebProcess
 from trajectory_site import redis_url, servers
 from trajectory_site.celery import app as celery_app
 

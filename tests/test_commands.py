@@ -20,12 +20,12 @@ from pytest_django import Settings
 
 from tests.examples import REFERENCE
 from tests.processes import PROJECT, Process, Site
-from trajectories import ingest
 from trajectories.api.keys import caller_of, clear_key_cache
 from trajectories.exceptions import AuthenticationFailure
 from trajectories.models import ApiKey, Tenant
 from trajectories.relay import host_lock
-from trajectories.tiers.outbox import outbox
+from trajectories.services import ingest
+from trajectories.storage.outbox import outbox
 
 
 class Said(NamedTuple):

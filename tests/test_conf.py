@@ -14,7 +14,7 @@ from pytest_django import Settings
 
 from trajectories import conf
 from trajectories.conf import read_settings, unknown_keys, wrong_types
-from trajectories.tiers.outbox import outbox
+from trajectories.storage.outbox import outbox
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 

@@ -22,16 +22,16 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from tests.processes import wait_until
-from tests.tiers.away import archive_away
-from tests.tiers.hosts import SECOND_US, TENANT, WebProcess, draft, expires_at_s, made, new_id, taken
+from tests.storage.away import archive_away
+from tests.storage.hosts import SECOND_US, TENANT, WebProcess, draft, expires_at_s, made, new_id, taken
 from trajectories import persistence
+from trajectories.domain.query import Query
+from trajectories.domain.record import Record, digest_of, facets_of
 from trajectories.models import Phase, Quarantined, Tenant, Trajectory
-from trajectories.query import Query
-from trajectories.record import Record, digest_of, facets_of
-from trajectories.tiers import archive
-from trajectories.tiers.mirror import mirror, record_of
-from trajectories.tiers.redis import REBUILDING
-from trajectories.tiers.redis import redis_tier as tier
+from trajectories.storage import archive_reads
+from trajectories.storage.archive_writes import mirror, record_of
+from trajectories.storage.redis_tier import REBUILDING
+from trajectories.storage.redis_tier import redis_tier as tier
 
 NOW_US = int(time.time()) * SECOND_US
 
@@ -280,7 +280,7 @@ def test_a_record_that_the_archive_refuses_is_quarantined_alone_and_its_batch_go
     assert (kept.trajectory_id, kept.stamp, bytes(kept.body)) == (poison.id, poison.stamp, poison.body)
     assert kept.error
     versions = [(one.tenant, one.id, one.stamp) for one in [*good, poison]]
-    assert archive.decided(versions) == (set(versions[:-1]), set(versions[-1:]), set(), set())
+    assert archive_reads.decided(versions) == (set(versions[:-1]), set(versions[-1:]), set(), set())
 
 
 def test_poison_that_is_sent_again_is_quarantined_once_and_a_good_version_after_it_is_taken(
@@ -352,9 +352,9 @@ def test_poison_that_could_not_be_withdrawn_is_not_settled_so_that_it_comes_agai
     finally:
         redis_tier.config_set("min-replicas-to-write", "0")
     version = (TENANT, poison.id, poison.stamp)
-    assert archive.decided([version]) == (set(), set(), set(), set())
+    assert archive_reads.decided([version]) == (set(), set(), set(), set())
     persistence.persist([poison])
-    assert archive.decided([version]) == (set(), {version}, set(), set())
+    assert archive_reads.decided([version]) == (set(), {version}, set(), set())
     assert tier().find(TENANT, poison.id) is None
 
 
@@ -384,7 +384,7 @@ def test_a_rebuild_leaves_out_what_has_no_life_left_and_does_not_bring_older_ver
     persistence.persist([expired, revised])
     redis_tier.flushdb()
     newer = record(1, id_=revised.id, recorded_at_us=revised.recorded_at_us, tags=["newer"])
-    tier().merge([newer], is_settled=False)
+    tier().merge([newer], from_authority=False)
     assert persistence.rebuild() == 1
     assert tier().find(TENANT, revised.id) == newer
     assert tier().find(TENANT, expired.id) is None
@@ -410,14 +410,14 @@ def test_a_rebuild_in_which_redis_was_wiped_again_does_not_call_it_complete(
     persistence.persist([record(stamp) for stamp in range(3)])
     redis_tier.flushdb()
     monkeypatch.setattr(persistence, "_REBUILD_PAGE", 1)
-    asked = archive.revised_since
+    asked = archive_reads.revised_since
 
     def asked_while_wiped(revision: int, after_pk: int, limit: int) -> Any:
         if after_pk:
             redis_tier.flushdb()
         return asked(revision, after_pk, limit)
 
-    monkeypatch.setattr(archive, "revised_since", asked_while_wiped)
+    monkeypatch.setattr(archive_reads, "revised_since", asked_while_wiped)
     persistence.rebuild()
     assert not tier().is_trusted()
 
@@ -435,6 +435,6 @@ def test_a_rebuild_that_failed_does_not_keep_the_next_one_away(archive_db: str, 
 def test_the_archive_finds_many_ids_of_one_tenant_only(archive_db: str) -> None:
     mine, others = record(), record(tenant="bob")
     mirror([mine, others])
-    assert archive.find_many(TENANT, [mine.id, others.id, new_id()]) == {mine.id: mine}
-    assert archive.find_many(TENANT, []) == {}
-    assert archive.newest(TENANT, Query(), None, 10) == [mine]
+    assert archive_reads.find_many(TENANT, [mine.id, others.id, new_id()]) == {mine.id: mine}
+    assert archive_reads.find_many(TENANT, []) == {}
+    assert archive_reads.newest(TENANT, Query(), None, 10) == [mine]

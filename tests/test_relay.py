@@ -10,10 +10,11 @@ from redis import Redis
 
 from tests.conftest import publish_to
 from tests.examples import REFERENCE
-from trajectories import ingest, persistence, tasks
+from trajectories import persistence, tasks
 from trajectories.models import Trajectory
 from trajectories.relay import HostLockTaken, Relay, host_lock
-from trajectories.tiers.outbox import outbox
+from trajectories.services import ingest
+from trajectories.storage.outbox import outbox
 from trajectory_site.celery import app as celery_app
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis_tier")]

@@ -17,14 +17,15 @@ from redis import Redis
 
 from tests.examples import body
 from tests.processes import wait_until
-from tests.tiers.forks import forked
-from tests.tiers.hosts import TENANT, draft, new_id, taken
-from trajectories import ingest, persistence, relay
-from trajectories.record import Record, digest_of
+from tests.storage.forks import forked
+from tests.storage.hosts import TENANT, draft, new_id, taken
+from trajectories import persistence, relay
+from trajectories.domain.record import Record, digest_of
 from trajectories.relay import HostLockTaken, Relay, RelayThread, host_lock
-from trajectories.tiers.outbox import outbox
-from trajectories.tiers.redis import RETAINING
-from trajectories.tiers.redis import redis_tier as tier
+from trajectories.services import ingest
+from trajectories.storage.outbox import outbox
+from trajectories.storage.redis_tier import RETAINING
+from trajectories.storage.redis_tier import redis_tier as tier
 from trajectory_site.celery import app as celery_app
 
 pytestmark = pytest.mark.django_db(transaction=True)  # a relay asks the archive from its first step on

@@ -20,16 +20,16 @@ from redis import Redis
 
 from tests.admin.rows import address, page
 from tests.routing import ArchiveRouter
-from tests.tiers.away import archive_away
-from tests.tiers.hosts import QUICK, SECOND_US, TENANT, WebProcess, made, new_id
+from tests.storage.away import archive_away
+from tests.storage.hosts import QUICK, SECOND_US, TENANT, WebProcess, made, new_id
 from trajectories import persistence
+from trajectories.domain.record import Record
 from trajectories.models import Quarantined
-from trajectories.record import Record
 from trajectories.relay import Relay
-from trajectories.tiers import archive
-from trajectories.tiers.mirror import mirror
-from trajectories.tiers.redis import RETAINING
-from trajectories.tiers.redis import redis_tier as tier
+from trajectories.storage import archive_reads
+from trajectories.storage.archive_writes import mirror
+from trajectories.storage.redis_tier import RETAINING
+from trajectories.storage.redis_tier import redis_tier as tier
 
 NOW_US = int(time.time()) * SECOND_US
 
@@ -99,8 +99,8 @@ def test_a_replay_does_not_bring_an_older_version_over_a_newer_one(tmp_path: Pat
     newer = own.record(id=str(one.id), project="even")
     own.persist()
     assert persistence.replay(Quarantined.objects.get().pk)
-    assert [record.body for record in archive.stored(TENANT, [one.id])] == [newer.body]
-    assert tier().find(TENANT, one.id) == archive.stored(TENANT, [one.id])[0]
+    assert [record.body for record in archive_reads.stored(TENANT, [one.id])] == [newer.body]
+    assert tier().find(TENANT, one.id) == archive_reads.stored(TENANT, [one.id])[0]
     assert own.ids() == [one.id]
 
 
@@ -108,7 +108,7 @@ def test_a_replay_does_not_bring_an_older_version_over_a_newer_one(tmp_path: Pat
 def test_a_replay_that_cannot_reach_the_archive_leaves_the_record_in_quarantine(tmp_path: Path) -> None:
     refused_once(WebProcess(tmp_path / "own"))
     pk = Quarantined.objects.get().pk
-    with archive_away(), pytest.raises(archive.ArchiveError):
+    with archive_away(), pytest.raises(archive_reads.ArchiveError):
         persistence.replay(pk)
     assert Quarantined.objects.get().attempts == 1
     assert persistence.replay(pk)
@@ -186,7 +186,7 @@ def test_what_the_archive_knows_better_reaches_redis_though_the_worker_was_kille
     assert held
     assert held.recorded_at_us == NOW_US + 1, "the archive knows that it is older"
     assert persistence.settle() == 1
-    assert tier().find(TENANT, again.id) == archive.stored(TENANT, [again.id])[0]
+    assert tier().find(TENANT, again.id) == archive_reads.stored(TENANT, [again.id])[0]
     assert persistence.settle() == 0
 
 
@@ -199,7 +199,7 @@ def test_a_batch_that_went_through_is_left_to_nobody(settings: Settings) -> None
 
 @pytest.mark.usefixtures("archive_db", "redis_tier")
 def test_a_batch_is_left_alone_as_long_as_its_worker_may_be_at_it() -> None:
-    with archive_away(), pytest.raises(archive.ArchiveError):
+    with archive_away(), pytest.raises(archive_reads.ArchiveError):
         persistence.persist([made(new_id(), NOW_US)])
     assert persistence.settle() == 0
     assert tier().open_batches(0, 10) != {}

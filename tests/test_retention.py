@@ -10,14 +10,14 @@ from django.core.management import CommandError, call_command
 from pytest_django import Settings
 from redis import Redis
 
-from tests.tiers.away import archive_away
-from tests.tiers.hosts import made, new_id
+from tests.storage.away import archive_away
+from tests.storage.hosts import made, new_id
 from trajectories import persistence, tasks
+from trajectories.domain.record import Record
 from trajectories.management.commands.prune import age
 from trajectories.models import Tombstone, Trajectory
-from trajectories.record import Record
 from trajectories.relay import Relay
-from trajectories.tiers.redis import redis_tier as tier
+from trajectories.storage.redis_tier import redis_tier as tier
 
 DAY_US = 24 * 3600 * 1_000_000
 NOW_US = time.time_ns() // 1_000

@@ -16,10 +16,10 @@ from django.views.debug import ExceptionReporter, get_exception_reporter_filter
 from pytest_django import Settings
 
 from tests.api.client import PATH, client_of, issue
-from trajectories import reads
 from trajectories.api import keys
 from trajectories.conf import read_settings
-from trajectories.tiers.outbox import outbox
+from trajectories.services import reads
+from trajectories.storage.outbox import outbox
 from trajectory_site.logs import LineFormatter
 
 SECRET = "-".join(["made", "up", "secret", "of", "a", "test"])

@@ -9,7 +9,7 @@ class TrajectoriesConfig(AppConfig):
 
     def ready(self) -> None:
         # Here and not above: both need the apps to be loaded.
-        from trajectories import checks, relay  # noqa: F401  (checks registers itself)
+        from trajectories import checks, relay  # noqa: F401  (checks registers itself
 
         # A host project's wsgi.py knows nothing of us; its first request starts the relay.
         request_started.connect(relay.start, dispatch_uid="trajectories.relay")

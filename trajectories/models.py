@@ -15,9 +15,9 @@ from django.db import models
 from django.utils import timezone
 from rest_framework_api_key.crypto import KeyGenerator
 
+from trajectories.domain.record import tenant_digest
+from trajectories.domain.text import visible
 from trajectories.exceptions import InvalidInput
-from trajectories.record import tenant_digest
-from trajectories.text import visible
 
 SCOPES = ("record", "read", "export", "admin")
 SLUG_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z"

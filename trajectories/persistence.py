@@ -13,10 +13,19 @@ from itertools import groupby
 from uuid import UUID
 
 from trajectories.conf import read_settings
-from trajectories.record import Record, tombstone
-from trajectories.tiers import archive
-from trajectories.tiers.mirror import Gone, Mirrored, RefusedRecord, holds, mirror, quarantine, refused, release
-from trajectories.tiers.redis import REBUILDING, RedisError, RedisTier, redis_tier
+from trajectories.domain.record import Record, tombstone
+from trajectories.storage import archive_reads
+from trajectories.storage.archive_writes import (
+    DeletedCounts,
+    RefusedRecord,
+    WriteResult,
+    holds,
+    mirror,
+    quarantine,
+    refused,
+    release,
+)
+from trajectories.storage.redis_tier import REBUILDING, RedisError, RedisTier, redis_tier
 
 logger = logging.getLogger(__name__)
 
@@ -32,33 +41,33 @@ def persist(records: Sequence[Record]) -> None:
 
     Raises:
         RedisError: Redis is away or refuses writes; nothing went into the archive.
-        archive.ArchiveError: the archive is away. In both cases the relay sends the batch again.
+        archive_reads.ArchiveError: the archive is away. In both cases the relay sends the batch again.
     """
     tier = redis_tier()
     server = tier.server()
     batch = tier.open_batch(list(map(_key, records)))
     tombstones = [record for record in records if record.is_tombstone]
-    tier.bury(tombstones)
+    tier.delete(tombstones)
     alive = [record for record in records if not record.is_tombstone]
-    held = dict(zip(map(_key, alive), tier.merge(alive, is_settled=False), strict=True))
+    held = dict(zip(map(_key, alive), tier.merge(alive, from_authority=False), strict=True))
     stored, deleted, _, erased = _mirror_or_quarantine(records)
     # Of some of them Redis may not have known yet that they are deleted.
-    tier.bury(deleted)
+    tier.delete(deleted)
     _erase(tier, erased)
     if tier.server() == server:
         # The archive has seen this id before, and Redis had not or in another order.
         stored = [r for r in stored if (r.stamp, r.digest, r.revision, r.recorded_at_us) != held[_key(r)]]
     # Otherwise it was wiped meanwhile, and may have been rebuilt before the archive had these.
     if stored:
-        tier.merge(stored, is_settled=True)
+        tier.merge(stored, from_authority=True)
     tier.close_batch(batch)
 
 
-def bury(tombstones: Sequence[Record]) -> Gone:
+def delete(tombstones: Sequence[Record]) -> DeletedCounts:
     """Delete ids from the archive, for good; what was removed there.
 
     Raises:
-        archive.ArchiveError: the archive is away; the relay brings the tombstones later.
+        archive_reads.ArchiveError: the archive is away; the relay brings the tombstones later.
     """
     mirrored = mirror(tombstones)
     if mirrored.erased:
@@ -70,9 +79,9 @@ def prune(tenant: str, before_us: int, limit: int) -> int:
     """Delete, for good, some of what was recorded before; how many. 0: there is nothing left.
 
     Raises:
-        RedisError, archive.ArchiveError: one of the two is away; the same call again goes on.
+        RedisError, archive_reads.ArchiveError: one of the two is away; the same call again goes on.
     """
-    ids = archive.ids_before(tenant, before_us, limit)
+    ids = archive_reads.ids_before(tenant, before_us, limit)
     if ids:
         stamp = round(time.time() * 1_000_000)
         persist([tombstone(tenant, id_, stamp) for id_ in ids])
@@ -82,7 +91,7 @@ def prune(tenant: str, before_us: int, limit: int) -> int:
 def retain(batches: int) -> bool:
     """Delete what is past ``retention_days``, and tombstones past their time, in at most so many batches; whether that was all."""
     conf, now_us = read_settings(), round(time.time() * 1_000_000)
-    for tenant in archive.tenants():
+    for tenant in archive_reads.tenants():
         days = conf.retention_days.get(tenant, conf.retention_days.get("*"))
         while days is not None and prune(tenant, now_us - days * _DAY_US, PRUNE_BATCH):
             batches -= 1
@@ -95,7 +104,7 @@ def retain(batches: int) -> bool:
 def forget_tombstones() -> None:
     """Let go of tombstones past their time."""
     before_us = round((time.time() - read_settings().tombstone_keep_s) * 1_000_000)
-    while archive.forget_tombstones(before_us, PRUNE_BATCH):
+    while archive_reads.forget_tombstones(before_us, PRUNE_BATCH):
         pass
 
 
@@ -109,10 +118,10 @@ def settle() -> int:
     for name, ids in batches.items():
         for tenant, group in groupby(sorted(ids), key=lambda pair: pair[0]):
             of_tenant = [id_ for _, id_ in group]
-            if archive.erased_of([tenant]):
+            if archive_reads.erased_of([tenant]):
                 tier.erase(tenant, of_tenant)
             else:
-                tier.merge(archive.stored(tenant, of_tenant), is_settled=True)
+                tier.merge(archive_reads.stored(tenant, of_tenant), from_authority=True)
         tier.close_batch(name)
     return len(batches)
 
@@ -127,7 +136,7 @@ def replay(quarantined_pk: int) -> bool:
 
     Raises:
         RedisError: Redis is away; nothing was tried.
-        archive.ArchiveError: the archive is away.
+        archive_reads.ArchiveError: the archive is away.
     """
     record = refused(quarantined_pk)
     if record is None:
@@ -135,7 +144,7 @@ def replay(quarantined_pk: int) -> bool:
     tier = redis_tier()
     batch = tier.open_batch([_key(record)])
     stored = release(quarantined_pk, record)
-    tier.merge(stored, is_settled=True)
+    tier.merge(stored, from_authority=True)
     tier.close_batch(batch)
     return bool(stored)
 
@@ -151,11 +160,11 @@ def rebuild() -> int:
     trusts it.
 
     Raises:
-        RedisError, archive.ArchiveError: one of the two is away; whoever comes next may begin at once.
+        RedisError, archive_reads.ArchiveError: one of the two is away; whoever comes next may begin at once.
     """
     try:
         return _rebuild(redis_tier())
-    except (RedisError, archive.ArchiveError):
+    except (RedisError, archive_reads.ArchiveError):
         with suppress(RedisError):
             redis_tier().release(REBUILDING)
         raise
@@ -165,13 +174,13 @@ def _rebuild(tier: RedisTier) -> int:
     replication_id, is_whole = tier.replication_id(), tier.hold_rebuild(REBUILD_CLAIM_S, is_begun=False)
     revision = round((time.time() - read_settings().redis_ttl_s) * 1_000_000)
     pk = count = 0
-    while page := archive.revised_since(revision, pk, _REBUILD_PAGE):
-        tier.merge([record for _, record in page], is_settled=True)
+    while page := archive_reads.revised_since(revision, pk, _REBUILD_PAGE):
+        tier.merge([record for _, record in page], from_authority=True)
         pk, count = page[-1][0], count + len(page)
         is_whole = is_whole and tier.hold_rebuild(REBUILD_CLAIM_S, is_begun=True)
     pk, since = 0, round((time.time() - read_settings().tombstone_keep_s) * 1_000_000)
-    while buried := archive.buried_since(since, pk, _REBUILD_PAGE):
-        tier.bury([record for _, record in buried])
+    while buried := archive_reads.tombstones_since(since, pk, _REBUILD_PAGE):
+        tier.delete([record for _, record in buried])
         pk = buried[-1][0]
         is_whole = is_whole and tier.hold_rebuild(REBUILD_CLAIM_S, is_begun=True)
     if is_whole and tier.hold_rebuild(REBUILD_CLAIM_S, is_begun=True):
@@ -182,7 +191,7 @@ def _rebuild(tier: RedisTier) -> int:
     return count
 
 
-def _mirror_or_quarantine(records: Sequence[Record]) -> Mirrored:
+def _mirror_or_quarantine(records: Sequence[Record]) -> WriteResult:
     """Only data errors bisect a batch; what stays alone with one is quarantined and leaves Redis."""
     try:
         return mirror(records)
@@ -194,4 +203,4 @@ def _mirror_or_quarantine(records: Sequence[Record]) -> Mirrored:
         # In this order: once it is in quarantine nobody sends it again, so nobody would withdraw it.
         redis_tier().withdraw(records[0], has_older=holds(records[0]))
         quarantine(records[0], str(error))
-        return Mirrored([], [], Gone(), [])
+        return WriteResult([], [], DeletedCounts(), [])

@@ -25,10 +25,10 @@ from trajectories import metrics, tasks
 from trajectories.conf import Settings, read_settings
 from trajectories.exceptions import Unavailable
 from trajectories.persistence import REBUILD_CLAIM_S
-from trajectories.tiers import archive
-from trajectories.tiers.outbox import outbox
-from trajectories.tiers.outbox_rows import Row, now_us
-from trajectories.tiers.redis import REBUILDING, RETAINING, SETTLING, RedisError, redis_tier
+from trajectories.storage import archive_reads
+from trajectories.storage.outbox import outbox
+from trajectories.storage.outbox_rows import Row, now_us
+from trajectories.storage.redis_tier import REBUILDING, RETAINING, SETTLING, RedisError, redis_tier
 
 logger = logging.getLogger(__name__)
 
@@ -66,19 +66,19 @@ class _Batch:
         return self.sent_at + min(conf.resend_after_s * 2.0 ** (self.attempts - 1), conf.resend_max_s)
 
 
-def _version(row: Row) -> archive.Version:
+def _version(row: Row) -> archive_reads.Version:
     return row.record.tenant, row.record.id, row.record.stamp
 
 
-def settle(versions: Mapping[int, archive.Version]) -> archive.Decided:
+def settle(versions: Mapping[int, archive_reads.Version]) -> archive_reads.DeliveryStatus:
     """Note in the outbox what the archive has decided of these rows, by their numbers."""
-    decided = archive.decided(list(versions.values()))
+    decided = archive_reads.decided(list(versions.values()))
     # This host may not have known: then its processes hear of it by the rows that these append.
     if decided.erased:
         follow_erasures()
     for tenant, of_tenant in groupby(sorted(decided.deleted), key=itemgetter(0)):
         if tenant not in decided.erased:
-            outbox().bury(tenant, [id_ for _, id_, _ in of_tenant])
+            outbox().delete(tenant, [id_ for _, id_, _ in of_tenant])
     if any(decided):
         outbox().settle(
             [n for n, version in versions.items() if version in decided.confirmed | decided.deleted],
@@ -91,7 +91,7 @@ def follow_erasures() -> None:
     """Erase here what was erased in the archive, also what has been here since."""
     known = outbox().erasures()
     since_us = now_us() - read_settings().tombstone_keep_s * 1_000_000  # older ones are forgotten here already
-    for digest, stamp in archive.erasures(since_us).items():
+    for digest, stamp in archive_reads.erasures(since_us).items():
         if known.get(digest, 0) < stamp:
             outbox().erase(digest, stamp)
 
@@ -111,12 +111,12 @@ class Relay:
 
     def step(self) -> bool:
         """Confirm, send and tidy once; whether anything is under way. What is away stops its own part only."""
-        parts = self._confirm, self._resend, self._send, self._prune, self._tend_redis, self._tend_retention
-        for part in (*parts, self._tend_erasures):
+        parts = self._confirm, self._resend, self._send, self._prune, self._maintain_redis, self._maintain_retention
+        for part in (*parts, self._maintain_erasures):
             try:
                 part()
                 self._failing.discard(part.__name__)
-            except (BrokerError, RedisError, archive.ArchiveError, Unavailable) as error:
+            except (BrokerError, RedisError, archive_reads.ArchiveError, Unavailable) as error:
                 self._failing.add(part.__name__)
                 self._warn(part.__name__, error)
                 close_old_connections()
@@ -199,12 +199,12 @@ class Relay:
                 pass
             outbox().forget_tombstones(now_us() - self._conf.tombstone_keep_s * 1_000_000)
 
-    def _tend_erasures(self) -> None:
+    def _maintain_erasures(self) -> None:
         if time.monotonic() - self._erasures_checked_at >= _ERASURES_EVERY_S:
             self._erasures_checked_at = time.monotonic()
             follow_erasures()
 
-    def _tend_redis(self) -> None:
+    def _maintain_redis(self) -> None:
         if time.monotonic() - self._redis_checked_at < _REDIS_CHECK_EVERY_S:
             return
         self._redis_checked_at = time.monotonic()
@@ -221,7 +221,7 @@ class Relay:
         elif tier.open_batches(self._conf.settle_after_s, 1) and tier.claim(SETTLING, self._conf.settle_after_s):
             tasks.send(tasks.settle)
 
-    def _tend_retention(self) -> None:
+    def _maintain_retention(self) -> None:
         """One host has it done, as often as the claim ends: tombstones are let go of whatever the retention is."""
         if time.monotonic() - self._retention_checked_at < RETAIN_EVERY_S / 10:
             return

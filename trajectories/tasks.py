@@ -12,9 +12,9 @@ from kombu.exceptions import OperationalError
 
 from trajectories import persistence
 from trajectories.conf import read_settings
-from trajectories.record import Record
-from trajectories.tiers.archive import ArchiveError
-from trajectories.tiers.redis import RedisError
+from trajectories.domain.record import Record
+from trajectories.storage.archive_reads import ArchiveError
+from trajectories.storage.redis_tier import RedisError
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views import defaults
 
-from trajectories.text import escaped
+from trajectories.domain.text import escaped
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:

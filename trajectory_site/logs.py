@@ -7,7 +7,7 @@ import re
 from types import TracebackType
 from typing import TypeAlias
 
-from trajectories.text import escaped
+from trajectories.domain.text import escaped
 from trajectory_site.reports import hide_passwords
 
 _ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from tests import strategies
 from tests.api.client import NDJSON, archive_all, client_of, exported, issue, post
-from trajectories import dialects, ingest
+from trajectories.domain import dialects
+from trajectories.domain.record import Record
+from trajectories.domain.schema import canonical
 from trajectories.exceptions import InvalidInput, TooLarge
-from trajectories.record import Record
-from trajectories.schema import canonical
+from trajectories.services import ingest
 
 BODIES = st.one_of(
     strategies.bodies_of_any_kind,

@@ -11,10 +11,10 @@ from django.test import Client
 from model_bakery import baker
 
 from tests.examples import REFERENCE, phase
-from trajectories import schema
+from trajectories.domain import schema
+from trajectories.domain.record import Record, digest_of, epoch_us
 from trajectories.models import ApiKey, Quarantined, Tenant, Trajectory
-from trajectories.record import Record, digest_of, epoch_us
-from trajectories.tiers.mirror import mirror, quarantine
+from trajectories.storage.archive_writes import mirror, quarantine
 
 AT_US = epoch_us(datetime(2026, 1, 5, 23, 58, 46, 123456, UTC))
 

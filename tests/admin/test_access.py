@@ -19,7 +19,7 @@ from tests.examples import body
 from trajectories.api.keys import caller_of, clear_key_cache
 from trajectories.exceptions import AuthenticationFailure
 from trajectories.models import ApiKey, Tenant
-from trajectories.tiers.outbox import outbox
+from trajectories.storage.outbox import outbox
 
 pytestmark = pytest.mark.django_db
 

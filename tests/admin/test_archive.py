@@ -12,9 +12,9 @@ from pytest_django import Settings
 
 from tests.admin.rows import AT_US, address, archived, page, page_of, quarantined
 from tests.examples import REFERENCE, body, phase
-from trajectories.admin import show
+from trajectories.admin import formatting
+from trajectories.domain.text import visible
 from trajectories.models import Phase
-from trajectories.text import visible
 
 pytestmark = pytest.mark.django_db
 
@@ -92,8 +92,8 @@ def test_a_summary_that_the_changelist_cuts_inside_an_escape_is_still_shown(admi
     for length in range(330, 345):
         summary = "x" * length + '"\\\u0001é' * 20
         row = archived(body(request_summary=summary))
-        assert visible(summary).startswith(show.summary(row.body[:400]))
-        assert show.summary(row.body) == visible(summary)
+        assert visible(summary).startswith(formatting.summary(row.body[:400]))
+        assert formatting.summary(row.body) == visible(summary)
     assert page(admin_client, address("trajectory")).count("x" * 90) == 15
 
 
@@ -115,18 +115,18 @@ def test_a_phase_leads_to_its_trajectory(admin_client: Client) -> None:
 
 def test_times_are_those_of_the_current_zone_with_and_without_use_tz(settings: Settings) -> None:
     with timezone.override("Asia/Tokyo"):
-        assert show.moment(AT_US) == "2026-01-06 08:58:46.123456 JST"
-        assert show.moment(AT_US, timespec="seconds") == "2026-01-06 08:58:46"
+        assert formatting.moment(AT_US) == "2026-01-06 08:58:46.123456 JST"
+        assert formatting.moment(AT_US, timespec="seconds") == "2026-01-06 08:58:46"
         settings.USE_TZ = False
-        assert show.moment(AT_US, timespec="seconds") == "2026-01-06 08:58:46"
+        assert formatting.moment(AT_US, timespec="seconds") == "2026-01-06 08:58:46"
 
 
 def test_the_first_and_the_last_moment_are_shown_in_any_zone() -> None:
     first, last = -62_135_596_800_000_000, 253_402_300_799_999_999
     for zone in ("Asia/Tokyo", "America/New_York"):
         with timezone.override(zone):
-            assert str(show.moment(first)).startswith("0001-01-01")
-            assert str(show.moment(last)).startswith("9999-12-31")
+            assert str(formatting.moment(first)).startswith("0001-01-01")
+            assert str(formatting.moment(last)).startswith("9999-12-31")
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_the_first_and_the_last_moment_are_shown_in_any_zone() -> None:
     ],
 )
 def test_costs_are_exact(nano: int | None, shown: str | None) -> None:
-    assert show.usd(nano) == shown
+    assert formatting.usd(nano) == shown
 
 
 @pytest.mark.parametrize(
@@ -160,4 +160,4 @@ def test_costs_are_exact(nano: int | None, shown: str | None) -> None:
     ],
 )
 def test_durations_are_short(us: int | None, shown: str | None) -> None:
-    assert show.duration(us) == shown
+    assert formatting.duration(us) == shown

@@ -18,7 +18,7 @@ from tests.admin.rows import AT_US, address, archived, fill, page, page_of, quar
 from tests.examples import REFERENCE, body, in_phase, phase
 from trajectories.admin import archive, changelist
 from trajectories.models import ApiKey, Phase, Quarantined, Tenant, Trajectory
-from trajectories.tiers.outbox_rows import now_us
+from trajectories.storage.outbox_rows import now_us
 
 MIRROR = ("trajectory", "phase", "quarantined")
 MODELS = (*MIRROR, "tenant", "apikey")

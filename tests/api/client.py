@@ -10,10 +10,10 @@ from django.test import Client
 
 from trajectories.api import bodies
 from trajectories.api.bodies import ErrorObject
+from trajectories.domain.record import Record
 from trajectories.models import ApiKey, Tenant
-from trajectories.record import Record
-from trajectories.tiers.mirror import mirror
-from trajectories.tiers.outbox import outbox
+from trajectories.storage.archive_writes import mirror
+from trajectories.storage.outbox import outbox
 
 PATH = "/v1/agent/trajectories"
 JSON = "application/json"

@@ -28,7 +28,7 @@ from tests.api.client import (
 )
 from tests.examples import body
 from trajectories.api import bodies
-from trajectories.tiers.outbox import outbox
+from trajectories.storage.outbox import outbox
 
 
 @pytest.fixture
@@ -151,8 +151,8 @@ def test_a_token_is_of_its_filters_its_tenant_and_a_dry_run(north: Client, south
 
 
 def test_more_than_one_call_deletes_is_said(north: Client, admin: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trajectories.deletion.BATCH", 2)
-    monkeypatch.setattr("trajectories.deletion.MATCHING_MAX", 2)
+    monkeypatch.setattr("trajectories.services.deletion.BATCH", 2)
+    monkeypatch.setattr("trajectories.services.deletion.MATCHING_MAX", 2)
     for of in range(5):
         posted(north, body(id=number(of), project="old"))
     archive_all()

@@ -17,8 +17,8 @@ from django.test import Client
 from tests.api.client import ID, NDJSON, PATH, archive_all, error, exported, number, post, posted
 from tests.examples import body
 from trajectories.exceptions import TrajectoriesError
-from trajectories.ingest import record_many
-from trajectories.tiers.outbox import outbox
+from trajectories.services.ingest import record_many
+from trajectories.storage.outbox import outbox
 
 WithoutTables = Callable[..., AbstractContextManager[None]]
 

@@ -17,7 +17,7 @@ from tests.processes import wait_until
 from trajectories.api import keys
 from trajectories.api.keys import clear_key_cache
 from trajectories.models import SCOPES
-from trajectories.tiers.outbox_rows import now_us
+from trajectories.storage.outbox_rows import now_us
 
 pytestmark = pytest.mark.django_db
 

@@ -14,7 +14,7 @@ from tests.api.client import ID, PATH, archive_all, client_of, error, ids, issue
 from tests.examples import body, in_phase
 from tests.processes import wait_until
 from trajectories import persistence
-from trajectories.query import FILTERS
+from trajectories.domain.query import FILTERS
 
 WithoutTables = Callable[..., AbstractContextManager[None]]
 

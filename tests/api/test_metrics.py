@@ -17,9 +17,9 @@ from pytest_django import Settings
 from tests.api.client import PATH, error, posted
 from tests.examples import REFERENCE, body
 from tests.processes import Site, Web, wait_until
-from tests.tiers.hosts import draft, new_id, taken
+from tests.storage.hosts import draft, new_id, taken
 from trajectories.api import health
-from trajectories.tiers.outbox import Outbox, outbox
+from trajectories.storage.outbox import Outbox, outbox
 
 SECRET = "a long enough secret"
 

@@ -16,7 +16,7 @@ from tests.credentials import CREDENTIALS, IN_CONTEXT, MIXED
 from tests.examples import CAMEL, body, phase
 from tests.processes import Site, Web, wait_until
 from trajectories import metrics
-from trajectories.redaction import COUNT_KEY, placeholder
+from trajectories.domain.redaction import COUNT_KEY, placeholder
 
 TOKEN = dict(CREDENTIALS)["github-token"]
 TEXTS = [(credential, credential) for _, credential in CREDENTIALS] + [

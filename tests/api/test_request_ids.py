@@ -17,9 +17,9 @@ from django.test import Client
 
 from tests.api.client import JSON, NDJSON, PATH, archive_all, client_of, number, post
 from tests.examples import body
-from trajectories import reads
 from trajectories.api.request_ids import RequestIdFilter
 from trajectories.exceptions import TrajectoriesError
+from trajectories.services import reads
 
 HEADER = "X-Request-Id"
 ANSWERS = {

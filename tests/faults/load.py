@@ -18,7 +18,7 @@ import orjson
 
 from tests.examples import CAMEL, REFERENCE
 from tests.processes import wait_until
-from trajectories import dialects, schema
+from trajectories.domain import dialects, schema
 
 logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line for each of thousands of requests
 

@@ -12,7 +12,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from tests.api.client import ID, PATH, number, post
 from tests.examples import body, camel, phase
 from trajectories.api.openapi import openapi
-from trajectories.query import decode_cursor, encode_cursor
+from trajectories.domain.query import decode_cursor, encode_cursor
 from trajectories.urls import api_urlpatterns
 
 # Routes beside the operations of the OpenAPI document, and why none of them can tell of a tenant.

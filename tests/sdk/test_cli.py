@@ -22,7 +22,7 @@ from tests.examples import REFERENCE, body
 from tests.processes import PROJECT
 from tests.sdk.served import ServedStore
 from tests.sdk.ways import COMMAND
-from trajectories import text
+from trajectories.domain import text
 from trajectory_sdk import Client, ExportProgress
 from trajectory_sdk.cli.exits import HELP, Exit
 from trajectory_sdk.cli.text import escaped

@@ -73,10 +73,10 @@ WRONG: list[Callable[[Any], Any]] = [
     lambda trajectories: list(trajectories.list(limit=0)),
     lambda trajectories: list(trajectories.list(cursor="nonsense")),
     lambda trajectories: list(trajectories.list(colour="red")),
-    lambda trajectories: trajectories.stats(outcome="red"),
-    lambda trajectories: trajectories.stats(since="yesterday"),
-    lambda trajectories: trajectories.stats(min_cost_usd=-1),
-    lambda trajectories: trajectories.stats(build_passed="yes"),
+    lambda trajectories: trajectories.domain.stats(outcome="red"),
+    lambda trajectories: trajectories.domain.stats(since="yesterday"),
+    lambda trajectories: trajectories.domain.stats(min_cost_usd=-1),
+    lambda trajectories: trajectories.domain.stats(build_passed="yes"),
     lambda trajectories: trajectories.retrieve(UUID(int=99)),
     lambda trajectories: trajectories.delete(UUID(int=99)),
     lambda trajectories: trajectories.delete_matching(dry_run=True),
@@ -112,7 +112,9 @@ def test_stats_are_the_same(clients: tuple[Client, Client], filters: dict[str, A
 
 @pytest.mark.parametrize("at", range(len(BAD)))
 def test_what_is_refused_is_refused_in_the_same_way(clients: tuple[Client, Client], at: int) -> None:
-    store, memory = (refusal(lambda trajectories: trajectories.record(as_given(BAD[at])), client) for client in clients)
+    store, memory = (
+        refusal(lambda trajectories: trajectories.domain.record(as_given(BAD[at])), client) for client in clients
+    )
     assert memory == store
 
 

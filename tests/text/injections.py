@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from trajectories.dialects import CamelTrajectory
-from trajectories.schema import Trajectory
+from trajectories.domain.dialects import CamelTrajectory
+from trajectories.domain.schema import Trajectory
 
 HARMLESS = "harmless"
 

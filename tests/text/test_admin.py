@@ -13,9 +13,9 @@ from django.test import Client
 from tests.admin.rows import address, archived, page, page_of, quarantined
 from tests.text.injections import HARMLESS, INJECTIONS, MODELS, filled
 from tests.text.markup import Markup
-from trajectories import dialects, schema
+from trajectories.domain import dialects, schema
+from trajectories.domain.text import visible
 from trajectories.models import ApiKey, Phase, Quarantined, Tenant, Trajectory
-from trajectories.text import visible
 
 pytestmark = pytest.mark.django_db
 

@@ -16,7 +16,7 @@ from tests.text.injections import INJECTIONS, MODELS, filled, texts
 from tests.text.markup import Markup
 from trajectories.api import bodies
 from trajectories.api.openapi import openapi
-from trajectories.text import escaped
+from trajectories.domain.text import escaped
 from trajectories.urls import api_urlpatterns
 
 

@@ -15,8 +15,8 @@ from django.test import Client
 from tests.admin.rows import record
 from tests.text.injections import INJECTIONS
 from trajectories import persistence
-from trajectories.text import escaped, visible
-from trajectories.tiers.mirror import RefusedRecord
+from trajectories.domain.text import escaped, visible
+from trajectories.storage.archive_writes import RefusedRecord
 
 _ACTING = "\x1b\x07\x9b\x9c\x9d\r\u202e\u202c\u2066\u2067\u2069\u2028\u2029\u200b\ufeff\U000e0069"
 

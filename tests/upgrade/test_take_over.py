@@ -17,7 +17,7 @@ import pytest
 
 from tests.processes import Access, Site, Web, wait_until
 from tests.upgrade.fixture import DATABASE, OUTBOX, Expected, unpack
-from trajectories.tiers.outbox import Outbox
+from trajectories.storage.outbox import Outbox
 from trajectory_site import servers
 
 PATH = "/v1/agent/trajectories"

@@ -17,7 +17,7 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.views.decorators.debug import sensitive_variables
 
-from trajectories.admin import columns, show
+from trajectories.admin import columns, formatting
 from trajectories.admin.changelist import BoundedAdmin, TenantFilter
 from trajectories.admin.tenants import tenants_of
 from trajectories.api.keys import revoke
@@ -57,11 +57,11 @@ class TenantAdmin(BoundedAdmin):
     @admin.display(description="archived records")
     def records(self, tenant: Tenant) -> SafeString:
         """Counted by the mirror as it writes, so nothing has to be counted here."""
-        return _filtered("trajectory", tenant, show.number(tenant.last_seq))
+        return _filtered("trajectory", tenant, formatting.number(tenant.last_seq))
 
     @admin.display(description="last recorded")
     def last_recorded(self, tenant: Any) -> str | None:
-        return show.moment(tenant.newest_us, timespec="seconds")
+        return formatting.moment(tenant.newest_us, timespec="seconds")
 
     @admin.display(description="good API keys")
     def good_keys(self, tenant: Any) -> int:

@@ -10,7 +10,7 @@ from django.db.models.functions import Left, Length
 from django.http import HttpRequest
 
 from trajectories import persistence
-from trajectories.admin import columns, show
+from trajectories.admin import columns, formatting
 from trajectories.admin.changelist import (
     COUNTED,
     ChoiceFilter,
@@ -20,12 +20,12 @@ from trajectories.admin.changelist import (
     bounded_count,
     with_id,
 )
+from trajectories.domain.schema import MAX_PHASES
+from trajectories.domain.stats import OUTCOMES, PHASE_OUTCOMES
 from trajectories.models import Phase, Quarantined, Tenant, Trajectory
-from trajectories.schema import MAX_PHASES
-from trajectories.stats import OUTCOMES, PHASE_OUTCOMES
-from trajectories.tiers.archive import ArchiveError
-from trajectories.tiers.mirror import record_of
-from trajectories.tiers.redis import RedisError
+from trajectories.storage.archive_reads import ArchiveError
+from trajectories.storage.archive_writes import record_of
+from trajectories.storage.redis_tier import RedisError
 
 
 class OutcomeFilter(ChoiceFilter):
@@ -95,7 +95,7 @@ class TrajectoryAdmin(MirrorAdmin):
 
     def shown_below(self, row: Any) -> dict[str, Any]:
         phases = Phase.objects.filter(trajectory=row).order_by("place")[:MAX_PHASES]
-        return {"phases": [_phase_line(phase) for phase in phases], "json": show.pretty(record_of(row).json())}
+        return {"phases": [_phase_line(phase) for phase in phases], "json": formatting.pretty(record_of(row).json())}
 
 
 _PHASE_TEXTS = ("phase_name", "agent", "model", "requested_model", "selection_method", "skip_reason")
@@ -105,7 +105,7 @@ def _phase_line(phase: Phase) -> dict[str, Any]:
     """A line of the table of phases."""
     return {
         "phase": phase,
-        **{name: show.text(getattr(phase, name)) for name in _PHASE_TEXTS},
+        **{name: formatting.text(getattr(phase, name)) for name in _PHASE_TEXTS},
         "place": columns.place(phase),
         "tools": columns.tools(phase),
         "input_tokens": columns.input_tokens(phase),
@@ -192,7 +192,7 @@ class QuarantinedAdmin(MirrorAdmin):
         return with_id(rows, term)
 
     def shown_below(self, row: Any) -> dict[str, Any]:
-        return {"json": show.pretty(bytes(row.body))}
+        return {"json": formatting.pretty(bytes(row.body))}
 
     def has_replay_permission(self, request: HttpRequest) -> bool:
         """Nobody changes a row by hand; whoever might may have the archive asked again."""

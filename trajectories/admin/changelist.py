@@ -18,7 +18,7 @@ from django.utils.text import capfirst
 
 from trajectories.admin.tenants import own
 from trajectories.models import Tenant
-from trajectories.tiers.outbox_rows import now_us
+from trajectories.storage.outbox_rows import now_us
 
 if TYPE_CHECKING:  # Django's own classes take no parameters
     _Paginator = Paginator[Any]

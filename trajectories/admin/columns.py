@@ -14,7 +14,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
-from trajectories.admin import show
+from trajectories.admin import formatting
 from trajectories.models import Phase, Quarantined, Trajectory
 
 HEAD = 400
@@ -43,7 +43,7 @@ def text(name: str) -> Column:
     """The field ``name``, which holds a text of a client."""
 
     def read(row: Any) -> str | None:
-        return show.text(getattr(row, name))
+        return formatting.text(getattr(row, name))
 
     read.__name__ = name  # the admin's name of the column, in its CSS classes too
     return _column(name.replace("_", " "))(read)
@@ -51,39 +51,39 @@ def text(name: str) -> Column:
 
 @_column("recorded", ordering="recorded_at_us")
 def recorded(row: Trajectory | Quarantined) -> str | None:
-    return show.moment(row.recorded_at_us, timespec="seconds")
+    return formatting.moment(row.recorded_at_us, timespec="seconds")
 
 
 @_column("recorded")
 def recorded_exactly(row: Trajectory | Quarantined) -> str | None:
-    return show.moment(row.recorded_at_us)
+    return formatting.moment(row.recorded_at_us)
 
 
 @_column("revised")
 def revised(row: Trajectory | Quarantined) -> str | None:
     """When this body was first accepted; the same as recorded where there was one body only."""
-    return show.moment(row.revision)
+    return formatting.moment(row.revision)
 
 
 @_column("last accepted")
 def accepted(row: Trajectory | Quarantined) -> str | None:
     """The stamp."""
-    return show.moment(row.stamp)
+    return formatting.moment(row.stamp)
 
 
 @_column("started")
 def started(row: Trajectory) -> str | None:
-    return show.moment(row.started_at_us)
+    return formatting.moment(row.started_at_us)
 
 
 @_column("request")
 def summary(row: Any) -> str:
-    return Truncator(show.summary(row.head)).chars(_SHOWN)
+    return Truncator(formatting.summary(row.head)).chars(_SHOWN)
 
 
 @_column("request")
 def request(row: Trajectory) -> str:
-    return show.summary(row.body)
+    return formatting.summary(row.body)
 
 
 @_column("tenant")
@@ -94,32 +94,32 @@ def owner(row: Trajectory | Quarantined) -> str:
 
 @_column("tags")
 def tags(row: Trajectory) -> str | None:
-    return ", ".join(show.members(row.tags)) or None
+    return ", ".join(formatting.members(row.tags)) or None
 
 
 @_column("error")
 def run_error(row: Trajectory) -> Any:
-    return show.text(orjson.loads(row.body).get("error"))
+    return formatting.text(orjson.loads(row.body).get("error"))
 
 
 @_column("cost")
 def cost(row: Trajectory | Phase) -> str | None:
-    return show.usd(row.cost_nano_usd)
+    return formatting.usd(row.cost_nano_usd)
 
 
 @_column("duration")
 def duration(row: Trajectory | Phase) -> str | None:
-    return show.duration(row.duration_us)
+    return formatting.duration(row.duration_us)
 
 
 @_column("input tokens")
 def input_tokens(row: Trajectory | Phase) -> str | None:
-    return show.number(row.input_tokens)
+    return formatting.number(row.input_tokens)
 
 
 @_column("output tokens")
 def output_tokens(row: Trajectory | Phase) -> str | None:
-    return show.number(row.output_tokens)
+    return formatting.number(row.output_tokens)
 
 
 @_column("place")
@@ -129,7 +129,7 @@ def place(row: Phase) -> int:
 
 @_column("tools")
 def tools(row: Phase) -> str | None:
-    return ", ".join(show.members(row.tools)) or None
+    return ", ".join(formatting.members(row.tools)) or None
 
 
 @_column("trajectory")
@@ -154,17 +154,17 @@ def trajectory_owner(row: Phase) -> str:
 
 @_column("error")
 def error_head(row: Any) -> str:
-    return Truncator(show.text(row.head) or "").chars(_SHOWN)
+    return Truncator(formatting.text(row.head) or "").chars(_SHOWN)
 
 
 @_column("quarantined")
 def quarantined(row: Quarantined) -> str:
-    return show.local(row.quarantined_at, timespec="seconds")
+    return formatting.local(row.quarantined_at, timespec="seconds")
 
 
 @_column("picked by")
 def picked_by(row: Phase) -> str | None:
-    return show.text(row.selection_method)
+    return formatting.text(row.selection_method)
 
 
 @_column("size")

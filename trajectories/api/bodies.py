@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from trajectories.schema import Trajectory
+from trajectories.domain.schema import Trajectory
 
 
 class _Answer(BaseModel):

@@ -13,8 +13,9 @@ from django.http import Http404, HttpRequest, HttpResponse
 from rest_framework.exceptions import APIException
 from rest_framework.exceptions import MethodNotAllowed as DrfMethodNotAllowed
 
-from trajectories import redaction
 from trajectories.api.request_ids import HEADER, request_id
+from trajectories.domain import redaction
+from trajectories.domain.text import escaped
 from trajectories.exceptions import (
     InvalidInput,
     MethodNotAllowed,
@@ -23,7 +24,6 @@ from trajectories.exceptions import (
     TooLarge,
     TrajectoriesError,
 )
-from trajectories.text import escaped
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from health_check.views import HealthCheckView
 from trajectories.api.request_ids import HEADER, request_id
 from trajectories.conf import read_settings
 from trajectories.exceptions import OutboxUnavailable
-from trajectories.tiers.outbox import outbox
+from trajectories.storage.outbox import outbox
 
 _PROBE_EVERY_S = 1.0
 

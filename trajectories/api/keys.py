@@ -26,8 +26,8 @@ from trajectories.api.failures import address_of, failures
 from trajectories.conf import read_settings
 from trajectories.exceptions import AuthenticationFailure, KeyLookupUnavailable, OutboxUnavailable
 from trajectories.models import SCOPES, SLUG_PATTERN, ApiKey
-from trajectories.tiers.outbox import outbox
-from trajectories.tiers.outbox_rows import now_us
+from trajectories.storage.outbox import outbox
+from trajectories.storage.outbox_rows import now_us
 
 _generator = KeyGenerator()
 # Compared against when a prefix is unknown, so that the answer takes as long as for a known one.

@@ -26,8 +26,8 @@ from trajectories.exceptions import (
     OutboxUnavailable,
     TrajectoriesError,
 )
-from trajectories.tiers.outbox import Counts, outbox
-from trajectories.tiers.outbox_rows import now_us
+from trajectories.storage.outbox import Counts, outbox
+from trajectories.storage.outbox_rows import now_us
 
 _COUNTERS = {
     "acknowledged": "Records answered with 2xx by this host, repeats included.",

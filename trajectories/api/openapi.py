@@ -16,9 +16,9 @@ import trajectories
 from trajectories.api import bodies
 from trajectories.api.request_ids import HEADER
 from trajectories.conf import RATE_LIMITS
-from trajectories.dialects import CamelTrajectory
-from trajectories.query import FILTERS, OUTCOMES, Filter
-from trajectories.schema import Trajectory
+from trajectories.domain.dialects import CamelTrajectory
+from trajectories.domain.query import FILTERS, OUTCOMES, Filter
+from trajectories.domain.schema import Trajectory
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -21,13 +21,14 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.viewsets import ViewSet
 
-from trajectories import deletion, ingest, metrics, reads
+from trajectories import metrics
 from trajectories.api import limits, request_ids
 from trajectories.api.errors import error_object, error_response
 from trajectories.api.keys import Caller, authenticate
 from trajectories.api.openapi import AutoSchema, documented
 from trajectories.api.window import Allowance
 from trajectories.conf import read_settings
+from trajectories.domain.query import FILTERS, decode_cursor, encode_cursor, parameters, parse_query
 from trajectories.exceptions import (
     Busy,
     InvalidInput,
@@ -39,7 +40,7 @@ from trajectories.exceptions import (
     TrajectoriesError,
     UnsupportedMediaType,
 )
-from trajectories.query import FILTERS, decode_cursor, encode_cursor, parameters, parse_query
+from trajectories.services import deletion, ingest, reads
 
 logger = logging.getLogger(__name__)
 
@@ -189,7 +190,7 @@ class TrajectoryViewSet(ViewSet):
         given = self._parameters((*FILTERS, "after", "end"))
         after, has_end = _after(given.pop("after", None)), _flag("end", given.pop("end", "0"))
         lines = reads.export(self.caller.tenant, parse_query(given), after=after, has_end=has_end)
-        return StreamingHttpResponse(_told_of(lines, request._request), content_type=NDJSON)
+        return StreamingHttpResponse(_log_stream_errors(lines, request._request), content_type=NDJSON)
 
     @documented("delete_one")
     def delete_one(self, request: Request, id: str) -> HttpResponse:  # noqa: A002  the name in the URL
@@ -219,7 +220,7 @@ class TrajectoryViewSet(ViewSet):
         return parameters(self.request._request.GET.lists(), allowed=allowed)
 
 
-def _told_of(lines: Iterator[bytes], request: HttpRequest) -> Iterator[bytes]:
+def _log_stream_errors(lines: Iterator[bytes], request: HttpRequest) -> Iterator[bytes]:
     """``lines``; what breaks them off is logged by whoever sends them, who does not know of which request they are."""
     try:
         yield from lines

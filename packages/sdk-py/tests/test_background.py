@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.processes import wait_until
-from tests.tiers.forks import exit_code_of_child
+from tests.storage.forks import exit_code_of_child
 from trajectory_sdk import BackgroundQueue, Client, Config, background, delivery
 from trajectory_sdk.delivery import Sender
 from trajectory_sdk.spool import MAX_SEGMENT_RECORDS, Spool

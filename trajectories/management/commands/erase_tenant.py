@@ -10,13 +10,13 @@ from django.apps import apps
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tqdm import tqdm
 
-from trajectories import erasure
-from trajectories.erasure import ErasureIncomplete
 from trajectories.exceptions import NotFound, OutboxUnavailable
 from trajectories.models import ApiKey
-from trajectories.tiers import archive
-from trajectories.tiers.redis import RedisError, ResponseError
-from trajectories.traces import forms_of, markers_of, traces
+from trajectories.services import erasure
+from trajectories.services.erasure import ErasureIncomplete
+from trajectories.services.erasure_audit import forms_of, markers_of, traces
+from trajectories.storage import archive_reads
+from trajectories.storage.redis_tier import RedisError, ResponseError
 
 
 class Command(BaseCommand):
@@ -62,7 +62,7 @@ class Command(BaseCommand):
             self._search(tenant, texts, is_only=options["only_search"], undone=undone)
         except NotFound as error:
             raise CommandError(error.message) from error
-        except (ErasureIncomplete, RedisError, archive.ArchiveError, OutboxUnavailable) as error:
+        except (ErasureIncomplete, RedisError, archive_reads.ArchiveError, OutboxUnavailable) as error:
             raise CommandError(f"Not finished, the same command goes on: {error}") from error
 
     def _erase(self, tenant: str, timeout_s: float) -> None:

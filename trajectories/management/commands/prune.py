@@ -13,8 +13,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tqdm import tqdm
 
 from trajectories import persistence
-from trajectories.tiers import archive
-from trajectories.tiers.redis import RedisError
+from trajectories.storage import archive_reads
+from trajectories.storage.redis_tier import RedisError
 
 _UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 
@@ -34,18 +34,18 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         before_us = round((time.time() - options["older_than"].total_seconds()) * 1_000_000)
         try:
-            known = archive.tenants()
+            known = archive_reads.tenants()
             if options["tenant"] and options["tenant"] not in known:
                 raise CommandError(f"There is no tenant {options['tenant']!r}.")
             for tenant in [options["tenant"]] if options["tenant"] else known:
                 self._prune(tenant, before_us, options["batch"], is_dry=options["dry_run"])
             if not options["dry_run"]:
                 persistence.forget_tombstones()
-        except (RedisError, archive.ArchiveError) as error:
+        except (RedisError, archive_reads.ArchiveError) as error:
             raise CommandError(f"Not finished, the same command goes on: {error}") from error
 
     def _prune(self, tenant: str, before_us: int, batch: int, *, is_dry: bool) -> None:
-        count = archive.count_before(tenant, before_us)
+        count = archive_reads.count_before(tenant, before_us)
         if is_dry:
             self.stdout.write(f"{tenant}: {count} would be deleted.")
             return

@@ -15,7 +15,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from trajectories.conf import read_settings
 from trajectories.exceptions import OutboxUnavailable
 from trajectories.relay import HostLockTaken, Relay, host_lock, work
-from trajectories.tiers.outbox import outbox
+from trajectories.storage.outbox import outbox
 
 _LOCK_TAKEN = 3
 """Exit code where another process is the relay. 1 is a failure, and 2 is what argparse ends with."""

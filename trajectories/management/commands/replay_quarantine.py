@@ -10,8 +10,8 @@ from django.db import router
 
 from trajectories import persistence
 from trajectories.models import Quarantined
-from trajectories.tiers.archive import ArchiveError
-from trajectories.tiers.redis import RedisError
+from trajectories.storage.archive_reads import ArchiveError
+from trajectories.storage.redis_tier import RedisError
 
 
 class Command(BaseCommand):

@@ -1,0 +1,323 @@
+"""Credentials in records: what is one, what is none, and what becomes of the record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import re2
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from tests import strategies
+from tests.credentials import CREDENTIALS, HEX, IN_CONTEXT, JWT_HEADER, MIXED, NO_CREDENTIALS, private_key
+from tests.examples import CAMEL, REFERENCE, body, phase
+from trajectories.domain import dialects, redaction, schema
+from trajectories.domain.redaction import COUNT_KEY, KINDS, RULES, placeholder, redact
+from trajectories.exceptions import InvalidInput
+
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+TOKEN = dict(CREDENTIALS)["github-token"]
+JWT = dict(CREDENTIALS)["jwt"]
+
+
+def form_of(value: Any) -> bytes:
+    return schema.canonical(dialects.read(orjson.dumps(value)))
+
+
+def stored(value: Any) -> Any:
+    return orjson.loads(redact(form_of(value)).body)
+
+
+def is_stable(data: bytes) -> bool:
+    """Whether a record that is exported and posted back is the same record."""
+    return redact(form_of(orjson.loads(data))) == (data, {})
+
+
+# What is a credential.
+
+
+@pytest.mark.parametrize(("kind", "credential"), CREDENTIALS, ids=[f"{k}{i}" for i, (k, _) in enumerate(CREDENTIALS)])
+@pytest.mark.parametrize(
+    "around", ["{}", "key={} was refused", '{{"key": "{}"}}', "line\n{}\nline", "é{}é", "\\n{}\\t"]
+)
+def test_a_credential_of_known_shape_goes_and_the_text_around_it_stays(kind: str, credential: str, around: str) -> None:
+    if not credential.endswith("-----"):
+        around = around.replace(
+            "{}\nline", "{}\n. line"
+        )  # a key that was cut off has base64 until something else comes
+    record = stored(body(error=around.format(credential)))
+    assert record["error"].startswith(around.format(placeholder(kind))[: around.index("{}") + len(placeholder(kind))])
+    assert credential not in record["error"]
+    assert MIXED[:20] not in record["error"]
+    assert record["metadata"] == {COUNT_KEY: {kind: 1}}
+
+
+@pytest.mark.parametrize(("kind", "before", "credential", "after"), IN_CONTEXT)
+def test_a_credential_that_is_announced_goes_alone(kind: str, before: str, credential: str, after: str) -> None:
+    record = stored(body(error=before + credential + after))
+    assert record["error"] == before + placeholder(kind) + after
+    assert record["metadata"] == {COUNT_KEY: {kind: 1}}
+
+
+def test_every_kind_has_an_example() -> None:
+    assert {kind for kind, *_ in [*CREDENTIALS, *IN_CONTEXT]} == set(KINDS)
+
+
+def test_the_shape_tells_more_than_the_word_before_it() -> None:
+    given = f"Authorization: Bearer {TOKEN} https://x-access-token:{TOKEN}@github.com {JWT}"
+    placed = placeholder("github-token")
+    assert stored(body(error=given))["error"] == (
+        f"Authorization: Bearer {placed} https://x-access-token:{placed}@github.com {placeholder('jwt')}"
+    )
+
+
+@pytest.mark.parametrize("text", NO_CREDENTIALS)
+def test_what_is_no_credential_stays_wherever_it_stands(text: str) -> None:
+    given = form_of(
+        body(
+            request_summary=text,
+            project=text,
+            tags=[text],
+            phases=[phase(model=text, error=f"at {text}, twice")],
+            metadata={"a": [text], "b": text},
+        )
+    )
+    assert redact(given) == (given, {})
+
+
+# Where it is looked for.
+
+PLACES: list[Any] = [
+    body(request_summary=TOKEN),
+    body(**dict.fromkeys(("request_type", "source", "project", "error", "session_id", "trace_id"), TOKEN)),
+    body(tags=[TOKEN], planned_phases=[TOKEN], external_refs={TOKEN: TOKEN}),
+    body(feedback_loops=[{"from_phase": TOKEN, "to_phase": TOKEN, "reason": TOKEN}]),
+    body(phases=[phase(agent=TOKEN, tools_used=["a", TOKEN], skip_reason=TOKEN, error=TOKEN)]),
+    body(phases=[phase(model=TOKEN, requested_model=TOKEN, candidates=[{"model": TOKEN}])]),
+    body(metadata={"a": [{"b": [TOKEN]}], TOKEN: 1, "c": {TOKEN: {TOKEN: [1.5, None]}}}),
+    body(phases=[phase(metadata={"a": {"b": TOKEN}})]),
+    CAMEL | {"request": TOKEN, "projectPath": TOKEN, "ownKey": {"a": TOKEN}, TOKEN: TOKEN},
+    CAMEL | {"phases": [CAMEL["phases"][0] | {"error": TOKEN, "toolCalls": [TOKEN], "ownKey": TOKEN}]},
+    CAMEL | {"id": TOKEN, "feedbackLoops": [{"reason": TOKEN, "ownKey": TOKEN}]},
+]
+
+
+@pytest.mark.parametrize("given", PLACES)
+def test_no_text_of_a_record_keeps_a_credential(given: Any) -> None:
+    before = form_of(given)
+    after = redact(before)
+    placed = placeholder("github-token").encode()
+    assert TOKEN.encode() not in after.body
+    assert after.found == {"github-token": before.count(TOKEN.encode())}
+    assert after.body.count(placed) == before.count(TOKEN.encode())
+    assert orjson.loads(after.body)["metadata"][COUNT_KEY] == after.found
+    assert is_stable(after.body)
+
+
+def test_a_name_next_to_its_value_announces_a_credential_in_own_data() -> None:
+    secret = "wJalrXUtnFEMI/K7MDENG/" + "bPxRfiCYABCDEFGHIJ"
+    record = stored(body(metadata={"env": {"AWS_SECRET_ACCESS_KEY": secret, "COMMIT": HEX[:40]}}))
+    assert record["metadata"]["env"] == {"AWS_SECRET_ACCESS_KEY": placeholder("aws-secret-key"), "COMMIT": HEX[:40]}
+
+
+def test_keys_that_were_different_credentials_keep_their_values_apart() -> None:
+    keys = [TOKEN, TOKEN + "x", TOKEN + "y"]
+    record = stored(body(metadata={key: number for number, key in enumerate(keys)} | {"a": 0}))
+    assert [value for key, value in record["metadata"].items() if key.startswith("[redacted:")] == [0, 1, 2]
+    assert is_stable(orjson.dumps(record))
+
+
+def test_a_name_that_would_become_too_long_is_replaced_whole() -> None:
+    url = "https://u:x1@" + "h" * (schema.MAX_NAME - 13)
+    given = body(project=url, external_refs={"error": url}, error=url, metadata={"project": url})
+    record = stored(given)
+    placed = placeholder("url-password")
+    assert (record["project"], record["external_refs"]) == (placed, {"error": placed})
+    assert record["error"] == record["metadata"]["project"] == url.replace("x1", placed)
+    assert record["metadata"][COUNT_KEY] == {"url-password": 4}
+    assert is_stable(orjson.dumps(record))
+
+
+def test_the_limit_of_names_is_the_contracts() -> None:
+    assert redaction.MAX_NAME == schema.MAX_NAME
+    limited = {
+        name
+        for model in (schema.Trajectory, schema.Phase, schema.FeedbackLoop, schema.Candidate)
+        for name, field in model.model_json_schema()["properties"].items()
+        if "maxLength" in orjson.dumps(field).decode()
+    }
+    assert not limited & redaction.UNLIMITED
+
+
+# The count.
+
+
+def test_the_count_is_of_what_the_record_has_and_stands_beside_own_data() -> None:
+    given = body(error=f"{TOKEN} {TOKEN} {JWT}", metadata={"z": 1, "a": 2, "redacted": True})
+    record = stored(given)
+    assert record["metadata"] == {"a": 2, "redacted": True, COUNT_KEY: {"github-token": 2, "jwt": 1}, "z": 1}
+    assert list(record["metadata"]) == sorted(record["metadata"])
+
+
+def test_the_count_neither_grows_nor_goes_when_a_record_is_posted_back() -> None:
+    once = redact(form_of(body(error=TOKEN))).body
+    assert is_stable(once)
+    more = orjson.loads(once)
+    more["phases"].append(phase(error=f"{TOKEN} {JWT}"))
+    assert stored(more)["metadata"] == {COUNT_KEY: {"github-token": 2, "jwt": 1}}
+
+
+@pytest.mark.parametrize("own", [7, "many", {"jwt": 99}, {"email": 1}, None])
+def test_what_a_client_says_under_the_servers_key_stands_until_something_is_found(own: Any) -> None:
+    quiet = form_of(body(metadata={COUNT_KEY: own}))
+    assert redact(quiet) == (quiet, {})
+    assert stored(body(metadata={COUNT_KEY: own}, error=JWT))["metadata"] == {COUNT_KEY: {"jwt": 1}}
+
+
+def test_only_kinds_of_ours_are_counted() -> None:
+    given = body(error=f"[redacted:email] {JWT}")
+    assert stored(given)["metadata"] == {COUNT_KEY: {"jwt": 1}}
+
+
+# What always holds.
+
+
+@given(strategies.trajectories | strategies.camel_trajectories)
+def test_a_body_without_a_credential_is_the_same_bytes(given: dict[str, Any]) -> None:
+    form = form_of(given)
+    assert redact(form) == (form, {})
+
+
+_PIECES = st.sampled_from(
+    [credential for _, credential in CREDENTIALS]
+    + [before + credential + after for _, before, credential, after in IN_CONTEXT]
+    + NO_CREDENTIALS
+    + ["\\n", "\n", "\\", '"', "-", "-----", "_", ".", "@", ":", "://", "%41", "a", "1", "é", " ", "bearer ", "sk-"]
+)
+_TEXTS = st.lists(_PIECES, max_size=6).map("".join)
+
+
+@given(_TEXTS, _TEXTS, st.dictionaries(_TEXTS, _TEXTS, max_size=3))
+def test_what_was_redacted_is_canonical_and_has_nothing_left_to_redact(text: str, other: str, own: Any) -> None:
+    form = form_of(body(request_summary=text, error=other, phases=[phase(tools_used=[other])], metadata=own))
+    once = redact(form).body
+    assert form_of(orjson.loads(once)) == once
+    assert is_stable(once)
+
+
+@given(_TEXTS)
+def test_nothing_but_texts_is_changed(text: str) -> None:
+    given = REFERENCE | {"error": text, "metadata": {"n": [1, -2.5, 1e300, True, None, HEX]}}
+    record = stored(given)
+    record["metadata"].pop(COUNT_KEY, None)
+    assert record | {"error": text} == orjson.loads(form_of(given))
+
+
+# What it may cost.
+
+
+def test_every_rule_is_run_by_an_engine_that_is_linear_in_the_text_and_is_small() -> None:
+    # RE2's time is at most the length of a text times the size of the program (Cox, "Regular expression matching can be
+    # simple and fast", 2007), so this is the bound of what a byte of a body may cost.
+    assert {type(rule.pattern) for rule in RULES} == {type(re2.compile(b"a"))}
+    assert sum(rule.pattern.programsize for rule in RULES) < 8_000
+
+
+HARD: list[str] = [
+    "sk-ant-",
+    "-----BEGIN PRIVATE KEY-----" + "A" * 24,
+    "-----BEGIN PRIVATE KEY-----Ab: ",
+    JWT_HEADER + ".",
+    JWT_HEADER + "-",
+    "https://a:",
+    "bearer bearer",
+    "bearer " + "a" * 24 + " ",
+    "@:",
+    "\\n\\",
+]
+
+
+@pytest.mark.parametrize("piece", HARD)
+def test_a_large_body_made_to_be_slow_is_read_a_few_times_and_not_once_per_byte(
+    piece: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, matches = 0, 0
+
+    class Counted:
+        """Counts what is asked of a rule; what it answers is RE2's."""
+
+        def __init__(self, pattern: Any) -> None:
+            self.pattern = pattern
+
+        def finditer(self, data: bytes) -> Any:
+            nonlocal calls, matches
+            calls += 1
+            for match in self.pattern.finditer(data):
+                matches += 1
+                yield match
+
+    rules = [redaction.Rule(rule.kind, Counted(rule.pattern), rule.is_credential) for rule in RULES]
+    monkeypatch.setattr(redaction, "RULES", rules)
+    data = orjson.dumps(body(error=piece * (2**20 // len(piece))))
+    clean = redaction.replace(data).body
+    assert orjson.loads(clean)["phases"] == []
+    assert calls <= len(RULES)
+    assert matches <= data.count(piece.encode()) + len(RULES)
+
+
+# Messages.
+
+
+@pytest.mark.parametrize("kind_and_text", CREDENTIALS)
+def test_a_refused_key_is_quoted_without_the_credential_that_it_is(kind_and_text: tuple[str, str]) -> None:
+    _, text = kind_and_text
+    for refusable in (body(**{text: 1}), body(metadata={text: "a\0b"}), body(external_refs={text: 1})):
+        with pytest.raises(InvalidInput) as refused:
+            dialects.read(orjson.dumps(refusable))
+        told = repr((refused.value.message, refused.value.param, refused.value.details))
+        assert "[redacted:" in told
+        assert MIXED[:20] not in told
+        assert HEX[:20] not in told
+
+
+def test_the_text_of_a_validation_error_has_no_input_in_it() -> None:
+    with pytest.raises(ValidationError) as raised:
+        schema.Trajectory.model_validate_json(orjson.dumps({"request_summary": [TOKEN], "phases": 1}))
+    assert TOKEN[:10] not in str(raised.value)
+
+
+# Real runs.
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [text for item in value.items() for part in item for text in _texts(part)]
+    if isinstance(value, list):
+        return [text for item in value for text in _texts(item)]
+    return [value] if isinstance(value, str) else []
+
+
+@pytest.mark.skipif(not DATA.exists(), reason="the real runs are not beside this checkout")
+def test_nothing_of_the_real_runs_is_taken_for_a_credential() -> None:
+    changed = []
+    for path in sorted(DATA.rglob("*.*")):
+        for line in path.read_bytes().splitlines() if path.suffix == ".jsonl" else [path.read_bytes()]:
+            try:
+                value = orjson.loads(line)
+            except orjson.JSONDecodeError:
+                value = line.decode()
+            changed += [(path.name, text) for text in _texts(value) if redaction.replace(orjson.dumps(text)).found]
+    assert changed == []
+
+
+@pytest.mark.skipif(not DATA.exists(), reason="the real runs are not beside this checkout")
+def test_the_real_runs_are_stored_byte_for_byte() -> None:
+    lines = (DATA / "soar.jsonl").read_bytes().splitlines()
+    forms = [schema.canonical(schema.parse(line)) for line in lines]
+    assert [redact(form) for form in forms] == [(form, {}) for form in forms]
+    assert len(forms) == 244
+    assert private_key() not in repr(forms)

@@ -1,0 +1,437 @@
+"""Erasure: of a tenant nothing is left in any tier or file, nothing comes back, and nobody else misses anything."""
+
+from __future__ import annotations
+
+from io import StringIO
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.auth.models import Group, User
+from django.core.exceptions import ValidationError
+from django.core.management import CommandError, call_command
+from redis import Redis
+
+from tests.storage.away import archive_away
+from tests.storage.hosts import TENANT, WebProcess, draft
+from trajectories import persistence, relay
+from trajectories.exceptions import Deleted, NotFound
+from trajectories.models import SCOPES, ApiKey, Erasure, Quarantined, Tenant, Tombstone, Trajectory
+from trajectories.services import erasure, erasure_audit
+from trajectories.services.erasure import Erased, ErasureIncomplete
+from trajectories.storage.archive_writes import quarantine
+from trajectories.storage.redis_tier import REBUILDING
+from trajectories.storage.redis_tier import redis_tier as tier
+
+pytestmark = pytest.mark.usefixtures("celery_broker")
+
+BOB = "bob"
+MARKER = "a sentence that no other record has"
+
+
+def erase(process: WebProcess, tenant: str = TENANT, timeout_s: float = 5.0) -> Erased:
+    with process.at_work():
+        return erasure.erase(tenant, timeout_s=timeout_s)
+
+
+def follow(process: WebProcess) -> None:
+    """What the relay of its host does every few seconds."""
+    with process.at_work():
+        relay.follow_erasures()
+
+
+def left_in_archive() -> int:
+    models = Trajectory, Quarantined, Tombstone, ApiKey, Tenant
+    return sum(model.objects.filter(pk__isnull=False).count() for model in models)
+
+
+# What goes.
+
+
+def test_a_tenant_goes_from_every_part_and_from_every_process_and_others_keep_theirs(
+    archive_db: str, redis_tier: Redis, own: WebProcess, beside: WebProcess, other_host: WebProcess
+) -> None:
+    persistence.rebuild()
+    kept = own.record(tenant=BOB)
+    own.record(), own.record()
+    own.persist()
+    poison = other_host.record()
+    quarantine(poison, "refused")
+    deleted = own.record()
+    own.persist(own.waiting()[-1:])
+    own.delete(deleted.id)
+    ApiKey.objects.issue(tenant=Tenant.objects.get(pk=TENANT), name="", scopes=SCOPES)
+    everybody = own, beside, other_host
+    assert [len(process.ids()) for process in everybody] == [2, 2, 3]
+    assert [process.ids(tenant=BOB) for process in everybody] == [[kept.id]] * 3
+
+    erased = erase(own)
+    follow(other_host)
+
+    assert (erased.archive, erased.quarantine, erased.api_keys) == (2, 1, 1)
+    assert erased.outbox >= 3
+    assert [process.ids() for process in everybody] == [[]] * 3
+    assert [process.ids(tenant=BOB) for process in everybody] == [[kept.id]] * 3
+    assert set(Tenant.objects.values_list("pk", flat=True)) == {BOB}
+    assert left_in_archive() == 2
+    assert redis_tier.keys(f"*{{{TENANT}}}*") == []
+    assert [process.outbox.count_of(TENANT) for process in everybody] == [0] * 3
+
+
+def test_processes_let_go_of_it_before_anybody_asks_for_it_again(
+    archive_db: str, redis_tier: Redis, own: WebProcess, beside: WebProcess
+) -> None:
+    persistence.rebuild()
+    own.record(), own.record(tenant=BOB)
+    own.persist()
+    assert [len(beside.ids()), len(beside.ids(tenant=BOB))] == [1, 1]
+    assert beside.hot.size[0] == 2
+    erase(own)
+    beside.ids(tenant=BOB)
+    assert beside.hot.size[0] == 1
+
+
+def test_keys_that_a_host_remembers_for_when_the_database_is_away_are_forgotten(
+    archive_db: str, redis_tier: Redis, own: WebProcess
+) -> None:
+    own.record(), own.record(tenant=BOB)
+    own.persist()
+    own.outbox.remember_key("of-acme", f'["digest","{TENANT}",["read"],null]')
+    own.outbox.remember_key("of-bob", f'["digest","{BOB}",["read"],null]')
+    erase(own)
+    assert own.outbox.remembered_key("of-acme", 0) is None
+    assert own.outbox.remembered_key("of-bob", 0)
+
+
+def test_what_the_admin_has_of_it_goes(archive_db: str, redis_tier: Redis) -> None:
+    tenant = Tenant.objects.create(slug=TENANT)
+    key, _ = ApiKey.objects.issue(tenant=tenant, name="", scopes=SCOPES)
+    user = User.objects.create(username="staff")
+    for row in (tenant, key):
+        LogEntry.objects.log_actions(user.pk, [row], CHANGE, single_object=True)
+    for slug in (TENANT, BOB):
+        Group.objects.create(name=f"tenant:{slug}")
+    out = run(TENANT)
+    assert "1 API keys" in out
+    assert "3 rows of the admin" in out
+    assert not LogEntry.objects.exists()
+    assert [group.name for group in Group.objects.all()] == [f"tenant:{BOB}"]
+
+
+def test_what_the_admin_has_of_its_keys_goes_also_if_the_command_is_broken_off(
+    archive_db: str, redis_tier: Redis
+) -> None:
+    tenant = Tenant.objects.create(slug=TENANT)
+    key, _ = ApiKey.objects.issue(tenant=tenant, name="", scopes=SCOPES)
+    LogEntry.objects.log_actions(User.objects.create(username="staff").pk, [key], CHANGE, single_object=True)
+    batch = tier().open_batch([(TENANT, uuid4())])
+    with pytest.raises(CommandError, match="a worker has records of it in hand"):
+        run(TENANT, "--timeout", "0")
+    tier().close_batch(batch)
+    run(TENANT)
+    assert not LogEntry.objects.exists()
+
+
+def test_a_tenant_that_only_the_outbox_has_heard_of_goes_too(
+    archive_db: str, redis_tier: Redis, own: WebProcess
+) -> None:
+    rows = [own.record(), own.record()]
+    erased = erase(own)
+    assert erased.outbox == 2
+    persistence.persist(rows)
+    assert left_in_archive() == 0
+    assert own.ids() == []
+
+
+def test_ids_that_prove_nothing_are_not_searched_for(archive_db: str, redis_tier: Redis, own: WebProcess) -> None:
+    everywhere, shared, of_its_own = (str(UUID(int=0)), str(uuid4()), str(uuid4()))
+    for id_ in (everywhere, shared, of_its_own):
+        own.record(id=id_)
+    own.record(tenant=BOB, id=shared)
+    own.persist()
+    with own.at_work():
+        assert "Nothing is left." in run(TENANT)
+
+
+def test_another_host_is_not_searched_for_nothing(
+    archive_db: str, redis_tier: Redis, own: WebProcess, other_host: WebProcess
+) -> None:
+    record = own.record()
+    own.persist()
+    with own.at_work():
+        said = run(TENANT)
+    assert f"{TENANT} --only-search --marker {record.id}" in said
+    follow(other_host)
+    with other_host.at_work(), pytest.raises(CommandError, match="searched for nothing"):
+        run(TENANT, "--only-search")
+    with other_host.at_work():
+        assert "Nothing is left." in run(TENANT, "--only-search", "--marker", str(record.id))
+    Path(other_host.conf.outbox_path + "-journal").write_bytes(record.id.bytes)
+    with other_host.at_work(), pytest.raises(CommandError, match="Something is left"):
+        run(TENANT, "--only-search", "--marker", str(record.id))
+
+
+def test_a_dump_that_redis_has_written_once_is_written_anew(
+    archive_db: str, redis_tier: Redis, own: WebProcess
+) -> None:
+    own.record()
+    own.persist()
+    configured = redis_tier.config_get("save")
+    redis_tier.config_set("save", "")
+    try:
+        redis_tier.save()
+        with own.at_work():
+            assert "Nothing is left." in run(TENANT)
+    finally:
+        redis_tier.config_set("save", configured["save"] or "")
+
+
+@pytest.mark.parametrize("text", ["Grüße an Ömer", 'so "it" is'])
+def test_a_text_that_json_or_ascii_writes_otherwise_is_found_where_it_is_quoted(
+    archive_db: str, redis_tier: Redis, own: WebProcess, text: str
+) -> None:
+    own.record()
+    own.record(tenant=BOB, request_summary=text)
+    own.persist()
+    with own.at_work():
+        markers = erasure_audit.forms_of(text)
+        found = {trace.place: trace.found for trace in erasure_audit.traces(TENANT, markers)}
+    assert found["archive, records of other tenants"] == 1
+
+
+# What comes late.
+
+
+def test_late_copies_are_dropped_wherever_they_come_from_and_do_not_bring_the_tenant_back(
+    archive_db: str, redis_tier: Redis, own: WebProcess, other_host: WebProcess
+) -> None:
+    persistence.rebuild()
+    own.record()
+    own.persist()
+    late = other_host.record()
+    rows = other_host.waiting()
+    erase(own)
+    persistence.persist([late])  # a worker that had it already
+    assert tier().find(TENANT, late.id) is None
+    assert redis_tier.keys(f"*{{{TENANT}}}*") == []
+    other_host.settle(rows)
+    assert other_host.waiting() == []
+    with pytest.raises(Deleted):
+        own.record()
+    with pytest.raises(Deleted):
+        other_host.record()
+    quarantine(late, "refused")
+    persistence.delete([late])
+    assert left_in_archive() == 0
+    assert own.outbox.counts().waiting == other_host.outbox.counts().waiting == 0
+
+
+def test_what_a_killed_worker_has_left_in_redis_goes_when_another_one_sees_to_it(
+    archive_db: str, redis_tier: Redis, own: WebProcess
+) -> None:
+    persistence.rebuild()
+    own.record()
+    own.persist()
+    erase(own)
+    late = WebProcess(Path(own.conf.outbox_path).with_name("third"), feed_poll_s=0.0).record()
+    note = tier().open_batch([(TENANT, late.id)])
+    tier().merge([late], from_authority=False)
+    (notes,) = redis_tier.keys("*:open")
+    redis_tier.zadd(notes, {note: 1})  # long ago
+    assert persistence.settle() == 1
+    assert redis_tier.keys(f"*{{{TENANT}}}*") == []
+
+
+def test_it_waits_for_workers_and_a_rebuild_that_have_read_what_was_there_before(
+    archive_db: str, redis_tier: Redis, own: WebProcess
+) -> None:
+    own.record()
+    own.persist()
+    batch = tier().open_batch([(TENANT, uuid4())])
+    with pytest.raises(ErasureIncomplete, match="a worker has records of it in hand"):
+        erase(own, timeout_s=0.0)
+    tier().close_batch(batch)
+    assert tier().claim(REBUILDING, 60)
+    with pytest.raises(ErasureIncomplete, match="Redis is being rebuilt"):
+        erase(own, timeout_s=0.0)
+    tier().release(REBUILDING)
+    assert own.ids() == []
+    erase(own, timeout_s=0.0)
+    assert left_in_archive() == 0
+    assert tier().claim(REBUILDING, 60)
+
+
+def test_its_name_is_refused_until_late_copies_can_no_longer_come(
+    archive_db: str, redis_tier: Redis, own: WebProcess
+) -> None:
+    own.record()
+    own.persist()
+    erase(own)
+    with pytest.raises(ValidationError, match="late copies"):
+        Tenant(slug=TENANT).full_clean()
+    with pytest.raises(CommandError, match="late copies"):
+        call_command("create_api_key", TENANT, scopes=["read"])
+    Erasure.objects.update(stamp=0)
+    persistence.forget_tombstones()
+    own.outbox.forget_tombstones(2**62)
+    Tenant(slug=TENANT).full_clean()
+    own.record()
+    own.persist()
+    assert len(own.ids()) == 1
+
+
+def test_with_the_archive_away_nothing_is_erased_and_the_same_call_does_it_later(
+    archive_db: str, redis_tier: Redis, own: WebProcess
+) -> None:
+    own.record()
+    own.persist()
+    with own.at_work(), archive_away(), pytest.raises(CommandError, match="the same command goes on"):
+        call_command("erase_tenant", TENANT, no_input=True)
+    assert len(own.ids()) == 1
+    erase(own)
+    assert own.ids() == []
+
+
+def test_more_than_goes_in_a_batch_goes(
+    archive_db: str, redis_tier: Redis, own: WebProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasure, "BATCH", 3)
+    monkeypatch.setattr("trajectories.storage.outbox_rows.CHUNK", 2)
+    own.outbox.append([draft(uuid4()) for _ in range(10)])
+    own.persist()
+    erased = erase(own)
+    assert (erased.archive, erased.outbox) == (10, 10)
+    assert (left_in_archive(), own.outbox.count_of(TENANT)) == (0, 0)
+
+
+def test_what_both_have_had_for_long_is_not_erased_again_and_again(
+    archive_db: str, redis_tier: Redis, own: WebProcess
+) -> None:
+    own.record()
+    own.persist()
+    erase(own)
+    Erasure.objects.update(stamp=1)
+    own.outbox.forget_tombstones(2**62)
+    last_n = own.outbox.last_n()
+    follow(own)
+    assert own.outbox.last_n() == last_n
+
+
+def test_a_host_whose_process_was_killed_while_it_erased_goes_on(
+    archive_db: str, redis_tier: Redis, own: WebProcess, other_host: WebProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for process in (own, other_host):
+        process.record()
+        process.persist()
+    erase(own)
+
+    def killed(*_: object) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr("trajectories.storage.outbox_rows.erase_some", killed)
+        with pytest.raises(SystemExit):
+            follow(other_host)
+    assert other_host.outbox.count_of(TENANT) == 1
+    with pytest.raises(Deleted):
+        other_host.record()
+    other_host.restart()
+    follow(other_host)
+    assert other_host.outbox.count_of(TENANT) == 0
+
+
+def test_hosts_look_once_more_also_where_the_clock_of_the_command_is_behind(
+    archive_db: str, redis_tier: Redis, own: WebProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own.record()
+    own.persist()
+    erase(own)
+    (first,) = own.outbox.erasures().values()
+    monkeypatch.setattr(erasure, "now_us", lambda: first - 3_600_000_000)
+    erase(own)
+    (second,) = own.outbox.erasures().values()
+    assert second == first + 2
+
+
+# The command, and its search.
+
+
+def run(*arguments: str) -> str:
+    out = StringIO()
+    call_command("erase_tenant", *arguments, "--no-input", stdout=out)
+    return out.getvalue()
+
+
+def test_a_tenant_that_there_never_was_is_an_error_and_does_not_take_the_name(
+    archive_db: str, redis_tier: Redis
+) -> None:
+    with pytest.raises(CommandError, match="There is no tenant 'nobody'"):
+        run("nobody")
+    Tenant(slug="nobody").full_clean()
+    with pytest.raises(NotFound):
+        erasure.erase("nobody", timeout_s=0)
+
+
+def test_it_asks_for_the_name_before_it_erases(
+    archive_db: str, redis_tier: Redis, own: WebProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own.record()
+    own.persist()
+    monkeypatch.setattr("builtins.input", lambda question: "acme?")
+    with own.at_work(), pytest.raises(CommandError, match=r"Nothing was erased\."):
+        call_command("erase_tenant", TENANT)
+    assert len(own.ids()) == 1
+
+
+def test_the_search_finds_a_tenant_that_is_still_there_in_every_place(
+    archive_db: str, redis_tier: Redis, own: WebProcess
+) -> None:
+    own.record(request_summary=MARKER, phases=[{"phase_name": "spec"}])
+    own.record()
+    own.persist(own.waiting()[:1])
+    with own.at_work():
+        markers = [
+            form for text in [*erasure_audit.markers_of(TENANT), MARKER] for form in erasure_audit.forms_of(text)
+        ]
+        found = {trace.place: trace.found for trace in erasure_audit.traces(TENANT, markers)}
+    assert found["archive, trajectories"] == found["archive, phases"] == found["archive, tenants"] == 1
+    assert found["outbox"] == 2
+    assert found["Redis"] > 0
+    assert found[own.conf.outbox_path] + found.get(own.conf.outbox_path + "-wal", 0) > 0
+    with own.at_work(), pytest.raises(CommandError, match="Something is left"):
+        run(TENANT, "--only-search")
+    assert len(own.ids()) == 2
+
+
+def test_what_is_quoted_in_a_record_of_another_tenant_is_found_too(
+    archive_db: str, redis_tier: Redis, own: WebProcess
+) -> None:
+    own.record()
+    own.record(tenant=BOB, request_summary=f"as acme says: {MARKER}")
+    own.persist()
+    with own.at_work(), pytest.raises(CommandError, match="Something is left"):
+        run(TENANT, "--marker", MARKER)
+
+
+def test_a_redis_that_does_not_take_it_to_write_its_files_anew_is_said_and_can_be_left_to_others(
+    archive_db: str, redis_tier: Redis, own: WebProcess
+) -> None:
+    own.record()
+    own.persist()
+    commands = ("bgsave", "bgrewriteaof", "config")
+    redis_tier.acl_setuser("default", enabled=True, commands=[f"-{name}" for name in commands])
+    try:
+        with own.at_work():
+            with pytest.raises(CommandError, match=r"Nothing is left elsewhere\. Redis does not write its files anew"):
+                run(TENANT, "--marker", MARKER)
+            assert run(TENANT, "--marker", MARKER, "--keep-redis-files").endswith("Nothing is left.\n")
+    finally:
+        redis_tier.acl_setuser("default", enabled=True, commands=[f"+{name}" for name in commands])
+
+
+@pytest.mark.parametrize("offset", [0, 1024**2 - 3, 1024**2 - 1, 1024**2, 2 * 1024**2 - 2])
+def test_a_marker_across_the_pieces_in_which_a_file_is_read_is_found_once(tmp_path: Path, offset: int) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"-" * offset + b"marker" + b"-" * 1024**2)
+    assert erasure_audit.in_file(path, [b"marker", b"longer than the other one"]) == 1

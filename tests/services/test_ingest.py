@@ -1,0 +1,163 @@
+"""The accept side: what gets which id, and what one bad line does to the others."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import orjson
+import pytest
+
+from tests.examples import CAMEL, REFERENCE, body
+from trajectories.domain.record import Record
+from trajectories.exceptions import InvalidInput, OutboxUnavailable, TooLarge, TrajectoriesError
+from trajectories.services import ingest
+from trajectories.services.ingest import Accepted, Line
+from trajectories.storage.outbox import outbox
+
+ID = UUID("29243fa3-f296-5e3b-9266-7052b77cbfe9")
+
+
+def record(given: dict[str, Any], *, tenant: str = "north", key: str | None = None) -> Accepted:
+    return ingest.record(tenant, orjson.dumps(given), idempotency_key=key)
+
+
+def accepted(line: Line) -> Accepted:
+    assert isinstance(line.outcome, Accepted)
+    return line.outcome
+
+
+def rows() -> list[Record]:
+    """What the outbox holds, in commit order."""
+    return [row.record for row in outbox().rows_after(0, 1_000)]
+
+
+def test_what_was_accepted_is_in_the_outbox_with_its_canonical_bytes() -> None:
+    taken = record(REFERENCE | {"id": str(ID)})
+    assert taken.is_new
+    assert rows() == [taken.record]
+    assert orjson.loads(taken.record.body) == REFERENCE | {"id": str(ID)}
+
+
+def test_a_repeated_id_with_the_same_body_is_the_same_revision_with_a_newer_stamp() -> None:
+    first, again = record(body(id=str(ID))), record(body(id=str(ID)))
+    assert (first.is_new, again.is_new) == (True, False)
+    assert again.record.stamp > first.record.stamp
+    assert again.record.json() == first.record.json()
+
+
+def test_a_repeated_id_with_another_body_is_a_new_revision_at_the_old_place() -> None:
+    first, other = record(body(id=str(ID))), record(body(id=str(ID), project="p"))
+    assert not other.is_new
+    assert other.record.revision > first.record.revision
+    assert other.record.position == first.record.position
+
+
+def test_a_body_that_comes_back_after_another_is_a_new_revision_again() -> None:
+    revisions = [record(body(id=str(ID), project=project)).record.revision for project in ("a", "b", "a")]
+    assert revisions == sorted(set(revisions))
+
+
+def test_a_body_without_an_id_gets_one_and_another_one_each_time() -> None:
+    one, other = record(body()).record, record(body()).record
+    assert one.id != other.id
+    assert orjson.loads(one.body)["id"] == str(one.id)
+
+
+def test_an_idempotency_key_decides_the_id_of_a_body_without_one() -> None:
+    first, again = record(body(), key="k"), record(body(), key="k")
+    assert first.record.id == again.record.id
+    assert not again.is_new
+    assert record(body(), key="other").record.id != first.record.id
+    assert record(body(), key="k", tenant="south").record.id != first.record.id
+    assert record(body(id=str(ID)), key="k").record.id == ID
+
+
+def test_each_line_has_an_id_of_its_own_under_one_idempotency_key() -> None:
+    line = orjson.dumps(body())
+    first, again = (ingest.record_many("north", [line, line], idempotency_key="k") for _ in range(2))
+    assert first[0].id != first[1].id
+    assert [line.id for line in again] == [line.id for line in first]
+    assert record(body(), key="k").record.id == first[0].id
+
+
+def test_the_cli_that_posts_a_run_twice_has_one_record_with_the_later_totals() -> None:
+    first, second = record(CAMEL), record(CAMEL | {"totalCost": 0.03})
+    assert (first.is_new, second.is_new) == (True, False)
+    assert first.record.id == second.record.id
+    assert orjson.loads(second.record.body)["total_cost_usd"] == 0.03
+
+
+def test_a_bad_line_fails_alone_and_with_its_number() -> None:
+    lines = [orjson.dumps(body(id=str(ID))), b"", b"{", b"  \r", orjson.dumps(body(project=7)), orjson.dumps(body())]
+    first, broken, wrong, last = ingest.record_many("north", lines)
+    assert [line.number for line in (first, broken, wrong, last)] == [1, 3, 5, 6]
+    assert isinstance(broken.outcome, InvalidInput)
+    assert isinstance(wrong.outcome, InvalidInput)
+    assert (broken.outcome.code, wrong.outcome.param) == ("invalid_json", "project")
+    assert (first.id, broken.id) == (ID, None)
+    assert [record.id for record in rows()] == [ID, last.id]
+
+
+def test_an_id_twice_in_one_request_is_one_record_as_the_later_line_says() -> None:
+    given = [body(id=str(ID)), body(id=str(ID), project="p")]
+    first, second = map(accepted, ingest.record_many("north", map(orjson.dumps, given)))
+    assert (first.is_new, second.is_new) == (True, False)
+    assert second.record.revision > first.record.revision
+    assert second.record.recorded_at_us == first.record.recorded_at_us
+
+
+def test_good_lines_are_taken_in_one_commit_and_in_their_order() -> None:
+    lines = [orjson.dumps(body(project=str(number))) for number in range(20)]
+    taken = [accepted(line).record for line in ingest.record_many("north", lines)]
+    assert rows() == taken
+    assert [record.stamp for record in taken] == sorted({record.stamp for record in taken})
+
+
+def test_nothing_but_blank_lines_is_nothing() -> None:
+    assert ingest.record_many("north", [b"", b" ", b"\r"]) == []
+    assert rows() == []
+
+
+def test_a_record_over_the_limit_is_refused_and_one_at_it_is_taken(
+    settings: Any, trajectories_settings: dict[str, Any]
+) -> None:
+    limit = 1_000
+    settings.TRAJECTORIES = trajectories_settings | {"MAX_RECORD_BYTES": limit}
+    room = limit - len(orjson.dumps(body(error="")))
+    at_limit = orjson.dumps(body(error="e" * room))
+    assert ingest.record("north", at_limit).is_new
+    with pytest.raises(TooLarge) as refused:
+        ingest.record("north", at_limit + b" ")
+    assert refused.value.code == "record_too_large"
+    small, large = ingest.record_many("north", [orjson.dumps(body()), at_limit + b" "])
+    assert accepted(small).is_new
+    assert isinstance(large.outcome, TooLarge)
+
+
+def test_the_same_id_belongs_to_each_tenant_by_itself() -> None:
+    ours, theirs = record(body(id=str(ID))), record(body(id=str(ID), project="p"), tenant="south")
+    assert ours.is_new
+    assert theirs.is_new
+    assert rows() == [ours.record, theirs.record]
+    assert not record(body(id=str(ID))).is_new
+    assert rows()[-1].revision == ours.record.revision
+
+
+def test_a_refused_body_leaves_nothing_behind() -> None:
+    with pytest.raises(InvalidInput):
+        record(body(project=7))
+    assert rows() == []
+
+
+def test_an_outbox_that_cannot_be_written_takes_nothing_of_a_request(
+    settings: Any, trajectories_settings: dict[str, Any]
+) -> None:
+    settings.TRAJECTORIES = trajectories_settings | {"OUTBOX_MAX_BYTES": 200_000}
+    line = orjson.dumps(body(error="e" * 20_000))
+    with pytest.raises(OutboxUnavailable) as full:
+        ingest.record_many("north", [line] * 50)
+    assert isinstance(full.value, TrajectoriesError)
+    assert (full.value.status, full.value.code) == (503, "outbox_full")
+    assert rows() == []
+    assert record(body()).is_new

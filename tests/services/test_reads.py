@@ -1,0 +1,317 @@
+"""List, retrieve and stats: one answer, whichever tiers it comes out of."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import orjson
+import pytest
+from django.db import connections
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from redis import Redis
+
+import trajectories.storage.outbox_rows
+from tests.examples import body
+from tests.processes import wait_until
+from tests.storage import reference
+from tests.storage.hosts import EVERYTHING, SECOND_US, TENANT, Clock, WebProcess, made, new_id
+from tests.storage.reference import Reference
+from trajectories import persistence
+from trajectories.domain.query import FILTERS, parse_query
+from trajectories.domain.record import Position, Record, facets_of
+from trajectories.services import ingest, reads
+from trajectories.storage import archive_reads
+from trajectories.storage.archive_writes import mirror
+
+SIZES = (3, 10, 10_000)
+
+properties = settings(
+    max_examples=30,
+    deadline=None,
+    database=None,
+    # Fixtures of one test serve all its examples: each takes a tenant of its own.
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Of the outbox: goes on by a second a look, from a day ago, so that nothing expires and no two records are alike."""
+    clock = Clock((int(time.time()) - 86_400) * SECOND_US)
+    monkeypatch.setattr(trajectories.storage.outbox_rows, "now_us", clock)
+    return clock
+
+
+class World:
+    """A host with processes whose hot caches are of several sizes, another host, and what all of them should say."""
+
+    def __init__(self, path: Path, tenant: str, *, has_redis: bool) -> None:
+        self.tenant = tenant
+        self.has_redis = has_redis
+        quick: dict[str, Any] = {"feed_poll_s": 0.0, "archive_retry_s": 0.0}
+        self.processes = {size: WebProcess(path / "outbox", hot_max_records=size, **quick) for size in SIZES}
+        self.largest = self.processes[max(SIZES)]
+        self.other = WebProcess(path / "other", **quick)
+        self.reference = Reference()
+
+    def post(self, id_: UUID, fields: dict[str, Any]) -> None:
+        if not self.has_redis:
+            self.restart()  # nobody tells it of other hosts, so what they did is known after a fill alone
+        self.largest.list(tenant=self.tenant, limit=1)
+        self.reference.accept(self.largest.record(self.tenant, **fields | {"id": str(id_)}))
+
+    def repeat(self, id_: UUID) -> None:
+        if known := self.reference.standing().get(id_):
+            self.post(id_, orjson.loads(known.body))
+
+    def post_elsewhere(self, id_: UUID, fields: dict[str, Any]) -> None:
+        """The other host has never heard of this one's records, and its worker is quick."""
+        self.other.record(self.tenant, **fields | {"id": str(id_)})
+        self.persist(self.other, list(range(len(self.other.waiting()))))
+        # Since when an id has its body depends on whether one hears of what was in between, so all hear of it now.
+        for process in self.processes.values():
+            process.list(tenant=self.tenant, limit=1)
+
+    def persist(self, process: WebProcess, places: list[int]) -> None:
+        """Of the rows that wait those at ``places``, in that order."""
+        waiting = [row for row in process.waiting() if row.record.tenant == self.tenant]
+        rows = [waiting[place % len(waiting)] for place in places if waiting]
+        if not rows:
+            return
+        if self.has_redis:
+            process.persist(rows)
+        else:
+            mirror([row.record for row in rows])
+            process.settle(rows)
+        self.reference.archive([row.record for row in rows])
+
+    def restart(self) -> None:
+        for process in self.processes.values():
+            process.restart()
+
+    def check(self, given: dict[str, str], limit: int) -> None:
+        """Every process says what the reference says, byte for byte."""
+        query = parse_query(given)
+        expected = self.reference.listed(given), orjson.dumps(self.reference.stats(given))
+        totals = self.reference.totals(given)
+        if not self.has_redis:
+            self.restart()
+        for size, process in self.processes.items():
+            assert process.listed(query, tenant=self.tenant, limit=limit) == expected[0], size
+            stats = process.stats(query, tenant=self.tenant)
+            assert orjson.dumps(stats) == expected[1], size
+            assert stats["count"] == totals["count"]
+            for name in ("cost_usd", "duration_ms", "input_tokens"):
+                total = stats[name]["sum"]
+                assert (None if total is None else float(total)) == totals[name]
+
+    def recorded(self) -> list[int]:
+        return sorted({version.recorded_at_us for version in self.reference.standing().values()})
+
+
+STEPS = ("post", "post", "post", "repeat", "elsewhere", "persist", "persist", "persist", "check", "restart")
+IDS = [UUID(int=number) for number in range(1, 9)]
+
+
+def live(world: World, data: st.DataObject) -> None:
+    """A life of the world, as Hypothesis draws it, checked on the way and at the end."""
+    for step in data.draw(st.lists(st.sampled_from(STEPS), min_size=6, max_size=30), label="steps"):
+        if step in ("post", "elsewhere"):
+            id_ = data.draw(st.sampled_from(IDS) | st.uuids(version=4))
+            fields = data.draw(reference.bodies)
+            (world.post if step == "post" else world.post_elsewhere)(id_, fields)
+        elif step == "repeat":
+            world.repeat(data.draw(st.sampled_from(IDS)))
+        elif step == "persist":
+            world.persist(world.largest, data.draw(st.lists(st.integers(0, 20), max_size=8), label="places"))
+        elif step == "restart":
+            world.restart()
+        else:
+            world.check(data.draw(reference.queries(world.recorded()), label="query"), data.draw(st.integers(1, 5)))
+    for persisted in (False, True):
+        if persisted:
+            world.persist(world.largest, list(range(len(world.largest.waiting()))))
+        world.check({}, data.draw(st.integers(1, 5)))
+        for _ in range(3):
+            world.check(data.draw(reference.queries(world.recorded()), label="query"), data.draw(st.integers(1, 5)))
+
+
+@pytest.fixture
+def tenants() -> Iterator[str]:
+    """A new one for each example: what earlier ones left in the archive is not theirs."""
+    return (f"tenant-{new_id().hex}" for _ in iter(int, 1))
+
+
+@properties
+@given(data=st.data())
+def test_list_and_stats_are_the_same_bytes_from_hot_caches_of_every_size_and_the_archive(
+    data: st.DataObject, archive_db: str, clock: Clock, tmp_path: Path, tenants: Iterator[str]
+) -> None:
+    tenant = next(tenants)
+    live(World(tmp_path / tenant, tenant, has_redis=False), data)
+
+
+@properties
+@given(data=st.data())
+def test_list_and_stats_are_the_same_bytes_in_processes_that_follow_outbox_and_feed(
+    data: st.DataObject, archive_db: str, clock: Clock, tmp_path: Path, tenants: Iterator[str], redis_tier: Redis
+) -> None:
+    tenant = next(tenants)
+    live(World(tmp_path / tenant, tenant, has_redis=True), data)
+
+
+# Every filter by itself.
+
+
+def recorded(count: int) -> list[Record]:
+    """Records of which each filter takes some and leaves some."""
+    made_of: list[dict[str, Any]] = []
+    for number in range(count):
+
+        def pick(values: Any, number: int = number) -> Any:
+            return values[number % len(values)]
+
+        phase = {
+            "phase_name": pick(reference.PHASES),
+            "model": pick(reference.MODELS),
+            "model_selection_method": pick(reference.METHODS),
+            "agent": pick(reference.NAMES),
+            "tools_used": [pick(reference.TOOLS)],
+            "cost_usd": pick(reference.COSTS),
+        }
+        fields = {
+            "request_summary": pick(reference.SUMMARIES),
+            "phases": [phase],
+            "request_type": pick(reference.NAMES),
+            "source": pick(reference.NAMES[1:]),
+            "project": pick(reference.NAMES[2:]),
+            "outcome": pick(["success", "failure", "partial", "unknown"]),
+            "build_passed": pick([True, False]),
+            "tests_passed": pick([True, False, True]),
+            "tags": [pick(reference.NAMES)],
+            "started_at": pick(reference.TIMES),
+            "total_duration_ms": pick(reference.DURATIONS),
+        }
+        # Each field is unknown now and then.
+        made_of.append(
+            {name: value for place, (name, value) in enumerate(fields.items()) if place < 2 or (number + place) % 5}
+        )
+    return [made(new_id(), (number + 1) * SECOND_US, **fields) for number, fields in enumerate(made_of)]
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_each_filter_takes_the_same_out_of_hot_cache_archive_and_reference(archive_db: str, name: str) -> None:
+    records = recorded(60)
+    mirror(records)
+    whole = {record.id: reference.Version.of(record) for record in records}
+    values = VALUES.get(name) or ["1970-01-01T00:00:30Z"]
+    for text in values:
+        query = parse_query({name: text})
+        expected = {id_ for id_, version in whole.items() if reference.matches({name: text}, version)}
+        facets = {record.id: facets_of(record.body) for record in records}
+        assert {r.id for r in records if query.matches(r.recorded_at_us, facets[r.id])} == expected
+        assert {record.id for record in archive_reads.newest(TENANT, query, None, 1_000)} == expected
+        assert archive_reads.summary(TENANT, query, None).as_json()["count"] == len(expected)
+    found = [len(archive_reads.newest(TENANT, parse_query({name: text}), None, 1_000)) for text in values]
+    assert max(found) > 0
+    assert min(found) < 60
+
+
+VALUES: dict[str, list[str]] = {
+    "project": reference.NAMES,
+    "source": reference.NAMES,
+    "request_type": reference.NAMES,
+    "outcome": ["success", "failure", "partial", "unknown"],
+    "phase": [*reference.PHASES, "implementation", "nothing"],
+    "model": reference.MODELS,
+    "selection_method": [*reference.METHODS, "OWN-way"],
+    "agent": reference.NAMES,
+    "tool": reference.TOOLS,
+    "build_passed": ["true", "false"],
+    "tests_passed": ["true", "false"],
+    "tag": reference.NAMES,
+    "started_since": reference.TIMES,
+    "started_until": reference.TIMES,
+    "min_cost_usd": ["0", "0.1", "0.100000001", "1e6", "1e30"],
+    "max_cost_usd": ["0", "0.1", "1e6", "1e30"],
+    "min_duration_ms": ["0", "0.001", "17500.5", "17500.501"],
+    "max_duration_ms": ["0", "0.001", "17500.5"],
+    "q": ["add", "LOGIN add", "strasse", "fix", "%", "_", "\\", "'", "  ", "nothing"],
+}
+
+
+# While everything moves.
+
+
+@pytest.mark.parametrize("size", [5, 10_000])
+def test_no_read_misses_or_doubles_a_record_while_records_are_taken_revised_persisted_and_pruned(
+    archive_db: str, redis_tier: Redis, tmp_path: Path, size: int
+) -> None:
+    process = WebProcess(tmp_path / "own", hot_max_records=size, feed_poll_s=0.0, archive_retry_s=0.0)
+    acknowledged: list[UUID] = []
+    reads_made: list[int] = []
+    is_over = threading.Event()
+
+    def write() -> None:
+        for number in count():
+            if number < 200:
+                acknowledged.append(ingest.record(TENANT, orjson.dumps(body(error=str(number)))).record.id)
+            revised = acknowledged[number % len(acknowledged)]
+            ingest.record(TENANT, orjson.dumps(body(id=str(revised), error=f"revised {number}")))
+            wait_until(
+                lambda: is_over.is_set() or len(process.outbox.waiting(0, 60)) < 60, what="a worker that keeps up"
+            )
+            if is_over.is_set():
+                return
+
+    def persist() -> None:
+        while not is_over.is_set():
+            if rows := process.outbox.waiting(0, 7):
+                persistence.persist([row.record for row in rows])
+                # Not all at once, as batches are not.
+                process.settle(rows[3:])
+                process.settle(rows[:3])
+                if size > 200:  # else the host would forget ids that are revised later
+                    process.outbox.prune(2**62)
+
+    def read() -> None:
+        while not is_over.is_set():
+            before = set(acknowledged)
+            found: list[UUID] = []
+            after: Position | None = None
+            while True:
+                page = reads.list_(TENANT, EVERYTHING, after=after, limit=37)
+                found += [record.id for record in page.records]
+                after = page.next_position
+                if after is None:
+                    break
+            assert len(found) == len(set(found))
+            assert before <= set(found)
+            low = len(acknowledged)
+            counted = reads.stats(TENANT, EVERYTHING)["count"]
+            assert low <= counted <= len(acknowledged) + 1
+            reads_made.append(counted)
+
+    def run(work: Callable[[], None]) -> None:
+        try:
+            work()
+        finally:
+            connections.close_all()
+
+    with process.at_work(), ThreadPoolExecutor(4) as pool:
+        works = [pool.submit(run, work) for work in (write, persist, read, read)]
+        try:
+            wait_until(lambda: len(reads_made) >= 60 or any(work.done() for work in works), 120, "sixty reads")
+        finally:
+            is_over.set()
+        for work in works:
+            work.result(60)
+    assert len(reads_made) >= 60

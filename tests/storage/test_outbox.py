@@ -1,0 +1,406 @@
+"""The outbox: what was acknowledged stays, in order, until the archive has decided; and it never takes more than it may."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import trajectories.storage.outbox
+import trajectories.storage.outbox_rows
+from tests.processes import wait_until
+from tests.storage.hosts import SECOND_US, TENANT, draft, made, new_id, taken
+from tests.storage.outboxes import all_rows, append, opened
+from trajectories.exceptions import OutboxUnavailable
+from trajectories.storage.hot_cache import HIGHEST
+from trajectories.storage.outbox import Outbox
+from trajectories.storage.outbox_file import OutboxFile
+from trajectories.storage.outbox_rows import Row
+
+MEBIBYTE = 1024**2
+ONE_KIB = "x" * 1024
+
+
+def set_clock(monkeypatch: pytest.MonkeyPatch, us: int) -> None:
+    for module in (trajectories.storage.outbox, trajectories.storage.outbox_rows):
+        monkeypatch.setattr(module, "now_us", lambda: us)
+
+
+# Stamps.
+
+
+def test_stamps_go_up_when_the_clock_is_set_back_and_after_all_rows_are_gone(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_clock(monkeypatch, 1_000)
+    first = append(opened(path))
+    set_clock(monkeypatch, 400)
+    second = append(opened(path))
+    opened(path).settle([first.n, second.n])
+    opened(path).prune(2**62)
+    third = append(opened(path))
+    assert [first.record.stamp, second.record.stamp, third.record.stamp] == [1_000, 1_001, 1_002]
+    assert all_rows(opened(path)) == [third]
+
+
+def test_a_version_is_newer_than_the_newest_known_one_also_if_that_is_from_a_host_whose_clock_is_ahead(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_clock(monkeypatch, 1_000)
+    known = made(new_id(), 5_000, recorded_at_us=700)
+    row = append(opened(path), known.id, known=known, tags=["new"])
+    assert (row.record.stamp, row.record.revision, row.record.recorded_at_us) == (5_001, 5_001, 700)
+
+
+def test_the_same_body_again_is_a_row_whose_stamp_alone_is_newer(path: Path) -> None:
+    outbox, id_ = opened(path), new_id()
+    first, again = append(outbox, id_).record, append(outbox, id_).record
+    assert again.stamp > first.stamp
+    assert (again.revision, again.recorded_at_us, again.body) == (first.revision, first.recorded_at_us, first.body)
+
+
+def test_another_body_is_a_new_revision_of_an_id_as_old_as_before_and_so_is_the_first_one_after_it(path: Path) -> None:
+    outbox, id_ = opened(path), new_id()
+    first, other, back = (append(outbox, id_, tags=tags).record for tags in (["a"], ["b"], ["a"]))
+    assert [record.revision for record in (first, other, back)] == [first.stamp, other.stamp, back.stamp]
+    assert {record.recorded_at_us for record in (first, other, back)} == {first.stamp}
+
+
+def test_an_id_is_as_old_as_the_oldest_version_that_process_or_outbox_know(path: Path) -> None:
+    """The outbox has a newer version, the process one that another host had taken before."""
+    outbox, id_ = opened(path), new_id()
+    own = append(outbox, id_, tags=["own"]).record
+    known = made(id_, own.stamp - 10, tags=["other host"])
+    assert append(outbox, id_, known=known, tags=["new"]).record.recorded_at_us == known.recorded_at_us
+
+
+def test_new_is_what_neither_the_outbox_nor_the_process_knew(path: Path) -> None:
+    outbox, known = opened(path), made(new_id(), 5)
+    fresh = draft(new_id())
+    assert [one.is_new for one in taken(outbox.append([fresh, fresh, draft(known.id, known=known)]))] == [
+        True,
+        False,
+        False,
+    ]
+
+
+# Commits.
+
+
+class CountedFile(OutboxFile):
+    """Counts the commits of records."""
+
+    commits = 0
+
+    @contextmanager
+    def transaction(self, *, is_limited: bool = False) -> Iterator[sqlite3.Connection]:
+        self.commits += is_limited
+        with super().transaction(is_limited=is_limited) as db:
+            yield db
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Nobody can write to the file meanwhile."""
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        db.execute("ROLLBACK")
+        db.close()
+
+
+def test_threads_that_wait_for_the_disk_share_one_commit_and_each_gets_its_own_rows(path: Path) -> None:
+    outbox = opened(path)
+    append(outbox)
+    file = outbox._file = CountedFile(str(path), synchronous="NORMAL", max_bytes=2**30, disk_reserve_bytes=0)
+    groups = [[draft(new_id()) for _ in range(size)] for size in range(1, 9)]
+    with ThreadPoolExecutor(len(groups)) as pool:
+        with locked(path):
+            first = pool.submit(outbox.append, groups[0])
+            wait_until(lambda: file.commits == 1, what="the first waits for the file")
+            others = [pool.submit(outbox.append, group) for group in groups[1:]]
+            wait_until(lambda: len(outbox._waiters) == len(others), what="the others wait for the first")
+        results = [future.result() for future in (first, *others)]
+    assert file.commits == 2
+    for group, result in zip(groups, map(taken, results), strict=True):
+        assert [appended.row.record.id for appended in result] == [one.id for one in group]
+        assert [appended.row.n - result[0].row.n for appended in result] == list(range(len(group)))
+    rows = all_rows(outbox)
+    assert len(rows) == 1 + sum(map(len, groups))
+    assert [row.record.stamp for row in rows] == sorted({row.record.stamp for row in rows})
+
+
+def test_what_cannot_be_committed_fails_for_each_of_its_callers_and_for_nobody_after_them(path: Path) -> None:
+    outbox = opened(path, max_bytes=MEBIBYTE)
+    append(outbox)
+    too_much = [draft(new_id(), error="x" * MEBIBYTE)]
+    with ThreadPoolExecutor(3) as pool:
+        with locked(path):
+            futures = [pool.submit(outbox.append, too_much) for _ in range(3)]
+            wait_until(lambda: len(outbox._waiters) >= 2, what="two wait together")
+        errors = [future.exception() for future in futures]
+    assert [type(error) for error in errors] == [OutboxUnavailable] * 3
+    assert len({id(error) for error in errors}) == 3
+    append(outbox)
+    assert len(all_rows(outbox)) == 2
+
+
+# The size limit.
+
+
+def fill(outbox: Outbox) -> list[Row]:
+    """Rows of one KiB until it says that it is full."""
+    rows: list[Row] = []
+    while True:
+        drafts = [draft(new_id(), error=ONE_KIB) for _ in range(50)]
+        try:
+            rows += [appended.row for appended in taken(outbox.append(drafts))]
+        except OutboxUnavailable:
+            with pytest.raises(OutboxUnavailable) as refusal:
+                outbox.append(drafts)
+            assert (refusal.value.code, refusal.value.status, refusal.value.retry_after_s) == ("outbox_full", 503, 1)
+            return rows
+
+
+def test_a_full_outbox_refuses_whole_requests_stays_within_its_limit_and_keeps_what_waits(path: Path) -> None:
+    outbox = opened(path, max_bytes=MEBIBYTE)
+    rows = fill(outbox)
+    assert 500 < len(rows) < 1_000
+    assert all_rows(outbox) == rows
+    assert outbox.pruned_n() == 0
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert path.stat().st_size <= MEBIBYTE
+
+
+@pytest.mark.parametrize("settled", [1, 2])
+def test_a_full_outbox_takes_records_again_once_the_archive_has_some_also_if_the_clock_was_set_back(
+    path: Path, monkeypatch: pytest.MonkeyPatch, settled: int
+) -> None:
+    outbox = opened(path, max_bytes=MEBIBYTE)
+    rows = fill(outbox)
+    gone = rows[:: 1 if settled == 1 else 2]
+    outbox.settle([row.n for row in gone])
+    set_clock(monkeypatch, 1)
+    more = fill(outbox)
+    assert len(more) >= len(gone) // 2
+    left = {row.n for row in all_rows(outbox)}
+    assert left == {row.n for row in rows + more} - {row.n for row in gone}
+    assert outbox.pruned_n() == max(row.n for row in gone)
+
+
+def test_every_row_of_a_full_outbox_can_be_settled(path: Path) -> None:
+    """Which needs room at first: settled rows are longer, and in an index of their own. Small rows leave no gaps."""
+    outbox = opened(path, max_bytes=MEBIBYTE)
+    rows: list[Row] = []
+    for group in (20, 1):  # to the last byte
+        with suppress(OutboxUnavailable):
+            while True:
+                rows += [one.row for one in taken(outbox.append([draft(new_id()) for _ in range(group)]))]
+    outbox.settle([row.n for row in rows[1:]], [rows[0].n])
+    assert len(rows) > 2_000
+    assert outbox.waiting(0, 1) == []
+    assert {row.state for row in all_rows(outbox)} == {"confirmed", "quarantined"}
+
+
+def test_before_the_disk_is_full_it_refuses_and_what_is_settled_makes_room_for_more(small_disk: Path) -> None:
+    outbox = Outbox(str(small_disk / "outbox"), synchronous="FULL", max_bytes=2**30, disk_reserve_bytes=4 * MEBIBYTE)
+    rows = fill(outbox)
+    assert shutil.disk_usage(small_disk).free > 3 * MEBIBYTE, "room to settle in"
+    assert all_rows(outbox) == rows
+    for start in range(0, len(rows), 200):  # as the relay does, a few batches at a time
+        outbox.settle([row.n for row in rows[start : start + 200 : 2]])
+    more = fill(outbox)
+    assert len(more) >= len(rows) // 4
+    assert {row.n for row in all_rows(outbox)} == {row.n for row in rows[1::2] + more}
+
+
+def test_a_disk_that_others_have_filled_refuses_goes_on_reading_and_recovers_by_itself(small_disk: Path) -> None:
+    outbox = Outbox(str(small_disk / "outbox"), synchronous="FULL", max_bytes=2**30, disk_reserve_bytes=0)
+    first = append(outbox)
+    ballast = small_disk / "ballast"
+    with suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4_096))
+    assert shutil.disk_usage(small_disk).free == 0
+    rows = [first, *fill(outbox)]  # what the log had room for
+    assert all_rows(outbox) == rows
+    ballast.unlink()
+    rows.append(append(outbox))
+    assert all_rows(outbox) == rows
+
+
+# What readers and the relay ask.
+
+
+def test_rows_are_numbered_in_the_order_of_commits_and_read_from_behind_a_number(path: Path) -> None:
+    outbox = opened(path)
+    rows = [append(outbox) for _ in range(5)]
+    assert [row.n for row in rows] == [1, 2, 3, 4, 5]
+    assert opened(path).rows_after(2, 2) == rows[2:4]
+    assert opened(path).last_n() == 5
+
+
+def test_the_last_number_is_known_when_no_row_is_left(path: Path) -> None:
+    outbox = opened(path)
+    assert outbox.last_n() == 0
+    append(outbox)
+    outbox.settle([1])
+    outbox.prune(2**62)
+    assert (outbox.last_n(), opened(path).last_n()) == (1, 1)
+
+
+def test_of_what_waits_below_a_position_each_id_comes_once_with_its_newest_version_highest_first(path: Path) -> None:
+    outbox = opened(path)
+    old, revised, high = (append(outbox) for _ in range(3))
+    newest = append(outbox, revised.record.id, tags=["new"])
+    append(outbox, tenant="bob")
+    assert list(outbox.waiting_below(TENANT, HIGHEST)) == [high.record, newest.record, old.record]
+    assert list(outbox.waiting_below(TENANT, high.record.position)) == [newest.record, old.record]
+    assert list(outbox.waiting_below(TENANT, old.record.position)) == []
+
+
+def test_what_waits_is_read_to_its_end_also_if_it_is_more_than_a_page(path: Path) -> None:
+    outbox = opened(path)
+    rows = [one.row for one in taken(outbox.append([draft(new_id()) for _ in range(450)]))]
+    assert list(outbox.waiting_below(TENANT, HIGHEST)) == [row.record for row in reversed(rows)]
+    assert len(outbox.waiting_versions(TENANT, [row.record.id for row in rows])) == 450
+    assert len(outbox.waiting_ids(TENANT)) == 450
+
+
+def test_an_id_of_which_an_older_version_waits_behind_a_confirmed_one_does_not_vanish(path: Path) -> None:
+    """The relay confirms batches one by one, so the newer batch may come first."""
+    outbox = opened(path)
+    older = append(outbox)
+    newer = append(outbox, older.record.id, tags=["new"])
+    outbox.settle([newer.n])
+    assert outbox.waiting_ids(TENANT) == [older.record.id]
+    assert list(outbox.waiting_below(TENANT, HIGHEST)) == [older.record]
+    assert outbox.waiting_versions(TENANT, [older.record.id]) == {older.record.id: [older.record]}
+    assert outbox.versions(TENANT, older.record.id) == [older.record, newer.record]
+
+
+def test_what_the_archive_has_refused_is_no_version_any_more_but_counted(path: Path) -> None:
+    outbox = opened(path)
+    good = append(outbox)
+    poison = append(outbox, good.record.id, tags=["poison"])
+    outbox.settle([], [poison.n])
+    assert outbox.versions(TENANT, good.record.id) == [good.record]
+    assert list(outbox.waiting_below(TENANT, HIGHEST)) == [good.record]
+    assert opened(path).quarantines() == 1
+    again = append(outbox, good.record.id, tags=["a"]).record
+    assert again.revision == again.stamp
+
+
+def test_whether_a_tenants_rows_up_to_a_number_wait_does_not_depend_on_later_ones_or_on_other_tenants(
+    path: Path,
+) -> None:
+    outbox = opened(path)
+    other, own, later = append(outbox, tenant="bob"), append(outbox), append(outbox)
+    assert outbox.has_waiting(TENANT, own.n)
+    outbox.settle([own.n])
+    assert not outbox.has_waiting(TENANT, own.n)
+    assert outbox.has_waiting(TENANT, later.n)
+    assert outbox.waiting(0, 10) == [other, later]
+    assert outbox.waiting(other.n, 10) == [later]
+
+
+def test_within_a_snapshot_nothing_moves_and_after_it_everything_is_seen(path: Path) -> None:
+    outbox = opened(path)
+    first = append(outbox)
+    with outbox.snapshot():
+        assert outbox.waiting_ids(TENANT) == [first.record.id]
+        outbox.settle([first.n])
+        append(outbox)
+        assert list(outbox.waiting_below(TENANT, HIGHEST)) == [first.record]
+        assert outbox.last_n() == first.n
+    assert first.record.id not in outbox.waiting_ids(TENANT)
+    assert outbox.last_n() == first.n + 1
+
+
+class ExplainedFile(OutboxFile):
+    """Keeps SQLite's plan of every question."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path), synchronous="NORMAL", max_bytes=2**30, disk_reserve_bytes=0)
+        self.plans: list[str] = []
+
+    def read(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        if sql.startswith("SELECT"):
+            self.plans += [step[3] for step in super().read("EXPLAIN QUERY PLAN " + sql, values)]
+        return super().read(sql, values)
+
+
+def test_no_question_looks_at_rows_that_it_does_not_ask_for(path: Path) -> None:
+    """What is confirmed stays for minutes, so questions after what waits must not look at it."""
+    outbox, id_ = opened(path), new_id()
+    row = append(outbox, id_)
+    file = outbox._file = ExplainedFile(path)
+    asked: list[Callable[[], Any]] = [
+        lambda: outbox.rows_after(0, 10),
+        lambda: outbox.waiting(0, 10),
+        lambda: outbox.has_waiting(TENANT, row.n),
+        lambda: list(outbox.waiting_below(TENANT, HIGHEST)),
+        lambda: outbox.waiting_ids(TENANT),
+        lambda: outbox.waiting_versions(TENANT, [id_]),
+        lambda: outbox.versions(TENANT, id_),
+    ]
+    found = []
+    for ask in asked:
+        file.plans.clear()
+        assert ask()
+        found.append(file.plans[0].replace("COVERING ", ""))
+    assert found == [
+        "SEARCH rows USING INTEGER PRIMARY KEY (rowid>?)",
+        "SEARCH rows USING INDEX rows_waiting (n>?)",
+        "SEARCH rows USING INDEX rows_waiting (n<?)",
+        "SEARCH rows USING INDEX rows_waiting_by_position (tenant=? AND (recorded_at_us,id)<(?,?))",
+        "SEARCH rows USING INDEX rows_waiting_by_position (tenant=?)",
+        "SEARCH rows USING INDEX rows_by_id (tenant=? AND id=?)",
+        "SEARCH rows USING INDEX rows_by_id (tenant=? AND id=?)",
+    ]
+
+
+# Pruning.
+
+
+def test_rows_stay_for_a_while_after_they_are_settled_and_as_long_as_they_wait(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox = opened(path)
+    rows = [append(outbox) for _ in range(4)]
+    for row, at in ((rows[0], 10), (rows[2], 20)):
+        set_clock(monkeypatch, at * SECOND_US)
+        outbox.settle([row.n])
+    assert outbox.prune(9 * SECOND_US) == 0
+    assert outbox.prune(10 * SECOND_US) == 1
+    assert [row.n for row in all_rows(outbox)] == [2, 3, 4]
+    assert outbox.pruned_n() == 1
+    assert outbox.prune(10**15) == 1
+    assert [row.n for row in all_rows(outbox)] == [2, 4]
+    assert opened(path).pruned_n() == 3
+
+
+def test_the_file_shrinks_after_its_rows_are_gone(path: Path) -> None:
+    outbox = opened(path)
+    rows = [one.row for one in taken(outbox.append([draft(new_id(), error=10 * ONE_KIB) for _ in range(600)]))]
+    outbox.settle([row.n for row in rows])
+
+    def size() -> int:
+        with sqlite3.connect(path) as db:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return path.stat().st_size
+
+    assert size() > 6 * MEBIBYTE
+    assert outbox.prune(2**62) == 600
+    assert outbox.prune(2**62) == 0
+    # Little by little, and also in calls that have nothing left to delete.
+    wait_until(lambda: outbox.prune(2**62) or size() < MEBIBYTE // 4, what="the file is small")

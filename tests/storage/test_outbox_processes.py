@@ -1,0 +1,119 @@
+"""An outbox that several processes write to, that one is killed over, and that a child inherits."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from tests.processes import PROJECT, clean_environment, wait_until
+from tests.storage.forks import exit_code_of_child
+from tests.storage.outboxes import all_rows, append, opened
+from trajectories.exceptions import OutboxUnavailable
+from trajectories.storage.outbox import Outbox, outbox
+
+
+def appenders(path: Path, number: int, count: int) -> list[subprocess.Popen[str]]:
+    return [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.storage.appender", str(path), str(count)],
+            cwd=PROJECT,
+            env=clean_environment(DJANGO_SETTINGS_MODULE="tests.settings"),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(number)
+    ]
+
+
+def test_processes_that_make_and_fill_one_file_at_once_lose_nothing_and_agree_on_an_order(path: Path) -> None:
+    processes = appenders(path, 3, 100)
+    acknowledged = [UUID(line) for process in processes for line in process.communicate(timeout=60)[0].split()]
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    rows = all_rows(opened(path))
+    assert len(acknowledged) == len(rows) == 300
+    assert {row.record.id for row in rows} == set(acknowledged)
+    assert [row.record.stamp for row in rows] == sorted({row.record.stamp for row in rows})
+
+
+def test_a_file_that_many_make_at_the_same_moment_is_made_once_and_refuses_nobody(tmp_path: Path) -> None:
+    for attempt in range(50):
+        outboxes = [opened(tmp_path / str(attempt)) for _ in range(8)]
+        start = threading.Barrier(len(outboxes))
+
+        def make(outbox: Outbox, start: threading.Barrier = start) -> int:
+            start.wait(20)
+            return outbox.last_n() + append(outbox).n
+
+        with ThreadPoolExecutor(len(outboxes)) as pool:
+            list(pool.map(make, outboxes))
+        assert outboxes[0].last_n() == 8
+        with sqlite3.connect(tmp_path / str(attempt)) as db:
+            assert db.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+
+
+def test_what_was_acknowledged_is_there_after_the_process_was_killed_in_the_middle(path: Path) -> None:
+    (process,) = appenders(path, 1, 0)
+    assert process.stdout is not None
+    lines = [process.stdout.readline() for _ in range(30)]
+    process.send_signal(signal.SIGKILL)
+    lines += process.stdout.readlines()
+    process.stdout.close()
+    process.wait()
+    acknowledged = [UUID(line.strip()) for line in lines if line.endswith("\n")]
+    outbox = opened(path)
+    ids = [row.record.id for row in all_rows(outbox)]
+    # One may have been committed of which nobody could be told any more.
+    assert ids[: len(acknowledged)] == acknowledged
+    assert len(ids) - len(acknowledged) <= 1
+    assert append(outbox).n == len(ids) + 1
+
+
+def test_a_forked_child_writes_and_reads_by_itself_and_the_parent_goes_on(path: Path) -> None:
+    before = append(outbox())
+    threading.Thread(target=lambda: append(outbox())).start()
+
+    def work() -> None:
+        assert len(all_rows(outbox())) == 2
+        append(outbox())
+
+    wait_until(lambda: outbox().last_n() == 2)
+    assert exit_code_of_child(work) == 0
+    assert [row.n for row in all_rows(outbox())] == [1, 2, 3]
+    assert append(outbox()).n == 4
+    assert before.n == 1
+
+
+def test_a_fork_while_another_thread_reads_does_not_hang_the_child(path: Path) -> None:
+    """The child must not touch, not even close, what that thread holds: nobody is there to let go of it."""
+    append(outbox())
+    is_reading, is_over = threading.Event(), threading.Event()
+
+    def interrupt() -> bool:
+        # SQLite holds the connection's lock here and no global one, which nobody could let go of in a child.
+        is_reading.set()
+        return is_over.wait(60)
+
+    def read_long() -> None:
+        file = outbox()._file
+        file.read("SELECT 1")
+        file._readers[threading.get_ident()].set_progress_handler(interrupt, 1_000)
+        with pytest.raises(OutboxUnavailable):  # interrupted
+            file.read("WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(x) FROM c")
+
+    thread = threading.Thread(target=read_long)
+    thread.start()
+    try:
+        assert is_reading.wait(20)
+        assert exit_code_of_child(lambda: append(outbox())) == 0
+    finally:
+        is_over.set()
+        thread.join()
+    assert outbox().last_n() == 2

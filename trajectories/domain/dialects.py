@@ -1,0 +1,227 @@
+"""Other bodies than the canonical one, turned into it: the camelCase body of an existing orchestrator CLI.
+
+What is special in that dialect: ``timestamp`` is the end of the run, a failed phase has zeros that mean unknown, skipped
+phases are absent, and an id need not be a UUID. Its unknown keys are kept in ``metadata``.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from uuid import UUID, uuid5
+
+import orjson
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from trajectories.domain.schema import (
+    MAX_LOOPS,
+    MAX_PHASES,
+    Cost,
+    Count,
+    Instant,
+    Milliseconds,
+    Name,
+    Text,
+    Tools,
+    Trajectory,
+    free_value,
+    invalid_input,
+    parse,
+    refuse_repeated_keys,
+)
+
+DIALECT_ID_NAMESPACE = UUID("6b0c2c57-4a35-5f0e-9d5b-2f6d0f3c1c52")
+"""Ids of this dialect that are no UUIDs become UUIDv5 under it."""
+
+
+def _epoch_ms(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    try:
+        return datetime.fromtimestamp(value / 1000, UTC)
+    except (OverflowError, ValueError, OSError):
+        raise PydanticCustomError(
+            "datetime_range", "Input should be milliseconds since 1970, within the year 9999"
+        ) from None
+
+
+EpochMs = Annotated[
+    Instant,
+    BeforeValidator(_epoch_ms),
+    WithJsonSchema({"anyOf": [{"type": "string", "format": "date-time"}, {"type": "number"}]}),
+]
+"""RFC 3339 too. Not a union: of its errors each would be told, under a path that names the branch."""
+
+
+class _CamelBody(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False, hide_input_in_errors=True)
+    __pydantic_extra__: dict[str, Annotated[Any, AfterValidator(free_value)]]
+
+
+class CamelPhase(_CamelBody):
+    phase: Name
+    agentId: Name | None = None
+    modelUsed: Name | None = None
+    subagentType: Name | None = None
+    toolCalls: Tools | None = None
+    inputTokens: Count | None = None
+    outputTokens: Count | None = None
+    cost: Cost | None = None
+    duration: Milliseconds | None = None
+    success: bool
+    skipped: bool = False
+    error: Text | None = None
+    outputLength: Count | None = None
+
+
+class CamelOutcome(_CamelBody):
+    success: bool
+    phasesCompleted: Count | None = None
+    phasesTotal: Count | None = None
+    buildPassed: bool | None = None
+    testsPassed: bool | None = None
+    reviewFindings: Count | None = None
+    criticalFindings: Count | None = None
+    filesChanged: Count | None = None
+
+
+class CamelFeedbackLoop(_CamelBody):
+    from_: Name | None = Field(None, alias="from")
+    to: Name | None = None
+    reason: Text | None = None
+    timestamp: EpochMs | None = None
+
+
+class CamelTrajectory(_CamelBody):
+    """The body of the existing CLI, as it posts it."""
+
+    id: Annotated[Name, Field(min_length=1)] | None = None
+    timestamp: EpochMs | None = Field(None, description="End of the run; RFC 3339 or milliseconds since 1970.")
+    request: Text
+    projectPath: Name | None = None
+    projectType: Name | None = None
+    phases: list[CamelPhase] = Field(max_length=MAX_PHASES)
+    outcome: CamelOutcome | None = None
+    totalCost: Cost | None = None
+    totalDuration: Milliseconds | None = None
+    feedbackLoops: list[CamelFeedbackLoop] | None = Field(None, max_length=MAX_LOOPS)
+
+
+def read(data: bytes) -> Trajectory:
+    """The trajectory in ``data``, canonical or in a dialect. A body with ``request`` and without ``request_summary`` is camelCase.
+
+    Raises:
+        InvalidInput: 400, with the paths of the dialect that was recognised.
+    """
+    trajectory = _read(data)
+    # Behind the rest, which bounds the depth. Not before: what is no JSON at all is told in other words.
+    refuse_repeated_keys(data)
+    return trajectory
+
+
+def _read(data: bytes) -> Trajectory:
+    try:
+        return Trajectory.model_validate_json(data)
+    except ValidationError as error:
+        # Told only if it is not camelCase: words for a hundred unknown keys cost more than the rest of the request.
+        if not _is_camel(data):
+            raise invalid_input(error) from None
+    try:
+        body = CamelTrajectory.model_validate_json(data)
+    except ValidationError as error:
+        raise invalid_input(error) from None
+    return parse(orjson.dumps(_without_none(_trajectory(body)), option=orjson.OPT_UTC_Z))
+
+
+def _is_camel(data: bytes) -> bool:
+    try:
+        body = orjson.loads(data)
+    except orjson.JSONDecodeError:  # NaN, which is refused later and by name
+        return b'"request_summary"' not in data and b'"request"' in data
+    return isinstance(body, dict) and "request" in body and "request_summary" not in body
+
+
+def _trajectory(body: CamelTrajectory) -> dict[str, Any]:
+    outcome = body.outcome
+    phases = [_phase(phase) for phase in body.phases]
+    ran = sum(1 for phase in phases if phase["outcome"] != "skipped")
+    known_id = _uuid(body.id)
+    rest = {
+        "id": None if known_id else body.id,
+        "projectType": body.projectType,
+        # Under their own names, since a key of theirs may also be one of the whole.
+        "outcome": outcome and _extra(outcome) | _without_none({"phasesCompleted": outcome.phasesCompleted}),
+        "feedbackLoops": [_extra(loop) for loop in body.feedbackLoops or [] if _extra(loop)],
+    }
+    metadata = _extra(body) | {key: value for key, value in rest.items() if value}
+    canonical: dict[str, Any] = {
+        "id": known_id or (body.id and uuid5(DIALECT_ID_NAMESPACE, body.id)),
+        "request_summary": body.request,
+        "project": body.projectPath,
+        "phases": phases,
+        "total_cost_usd": body.totalCost,
+        "total_duration_ms": body.totalDuration,
+        "ended_at": body.timestamp,
+        "feedback_loops": body.feedbackLoops and [_feedback_loop(loop) for loop in body.feedbackLoops],
+    }
+    if outcome:
+        total = outcome.phasesTotal
+        canonical |= {
+            "outcome": "success" if outcome.success else "failure",
+            "total_phases": total,
+            "phases_skipped": None if total is None else max(0, total - ran),
+            "build_passed": outcome.buildPassed,
+            "tests_passed": outcome.testsPassed,
+            "review_findings": outcome.reviewFindings,
+            "critical_findings": outcome.criticalFindings,
+            "files_changed": outcome.filesChanged,
+        }
+    return canonical | {"metadata": metadata or None}
+
+
+def _phase(phase: CamelPhase) -> dict[str, Any]:
+    outcome = "skipped" if phase.skipped else "success" if phase.success else "failure"
+
+    def known(value: float | None) -> float | None:
+        return None if outcome == "failure" and value == 0 else value
+
+    rest = {"subagentType": phase.subagentType, "outputLength": known(phase.outputLength)}
+    return {
+        "phase_name": phase.phase,
+        "agent": phase.agentId,
+        "model": phase.modelUsed,
+        "tools_used": phase.toolCalls,
+        "input_tokens": known(phase.inputTokens),
+        "output_tokens": known(phase.outputTokens),
+        "cost_usd": known(phase.cost),
+        "duration_ms": known(phase.duration),
+        "outcome": outcome,
+        "error": phase.error,
+        "metadata": _extra(phase) | _without_none(rest) or None,
+    }
+
+
+def _feedback_loop(loop: CamelFeedbackLoop) -> dict[str, Any]:
+    return {"from_phase": loop.from_, "to_phase": loop.to, "reason": loop.reason, "at": loop.timestamp}
+
+
+def _uuid(text: str | None) -> UUID | None:
+    try:
+        return UUID(text) if text else None
+    except ValueError:
+        return None
+
+
+def _extra(body: _CamelBody) -> dict[str, Any]:
+    return dict(body.model_extra or {})
+
+
+def _without_none(value: Any) -> Any:
+    """Unset fields gone at the two levels that this module builds; nulls inside the client's own data stay."""
+    if isinstance(value, dict):
+        kept = {key: item for key, item in value.items() if item is not None}
+        if "phases" in kept:
+            kept["phases"] = [_without_none(phase) for phase in kept["phases"]]
+        return kept
+    return value

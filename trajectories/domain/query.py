@@ -1,0 +1,227 @@
+"""One filter for every tier: parsed once, held against facets in the hot cache, turned into a queryset by the archive."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import difflib
+import re
+import struct
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any, NamedTuple, get_args
+from uuid import UUID
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from trajectories.domain import redaction
+from trajectories.domain.record import NANO_USD, Facets, PhaseFacets, Position, epoch_us, fold, phase_group
+from trajectories.domain.schema import Instant, Outcome, selection_method
+from trajectories.exceptions import InvalidInput, Problem
+
+OUTCOMES = get_args(Outcome)
+BIGGEST = 2**63 - 1
+"""Bounds are cut to what a 64-bit column holds; every stored value is below it."""
+
+_NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+
+class Condition(NamedTuple):
+    """A facet, how it is compared (equal, at_least, below, at_most, has, contains_words), and with what."""
+
+    column: str
+    lookup: str
+    value: Any
+
+
+_COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
+    "equal": lambda actual, value: bool(actual == value),
+    "at_least": lambda actual, value: bool(actual >= value),
+    "at_most": lambda actual, value: bool(actual <= value),
+    "below": lambda actual, value: bool(actual < value),
+    "has": lambda actual, value: value in actual,
+    "contains_words": lambda actual, value: all(word in actual for word in value),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which trajectories are asked for. ``on_phase`` must all hold in one phase of theirs."""
+
+    on_position: tuple[Condition, ...] = ()
+    on_trajectory: tuple[Condition, ...] = ()
+    on_phase: tuple[Condition, ...] = ()
+
+    def matches(self, recorded_at_us: int, facets: Facets) -> bool:
+        return (
+            all(_COMPARE[c.lookup](recorded_at_us, c.value) for c in self.on_position)
+            and all(_holds(c, facets) for c in self.on_trajectory)
+            and (not self.on_phase or any(all(_holds(c, phase) for c in self.on_phase) for phase in facets.phases))
+        )
+
+
+def _holds(condition: Condition, facets: Facets | PhaseFacets) -> bool:
+    actual = getattr(facets, condition.column)
+    return actual is not None and _COMPARE[condition.lookup](actual, condition.value)
+
+
+class Filter(NamedTuple):
+    """A query parameter: where it looks, how it compares, how its text is read, and what the docs say."""
+
+    on: str
+    column: str
+    lookup: str
+    read: Callable[[str], Any]
+    kind: str
+    description: str
+
+
+def _text(text: str) -> str:
+    return text
+
+
+def _boolean(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError("must be true or false")
+    return text == "true"
+
+
+def _outcome(text: str) -> str:
+    if text not in OUTCOMES:
+        raise ValueError("must be one of " + ", ".join(OUTCOMES))
+    return text
+
+
+_instant: TypeAdapter[datetime] = TypeAdapter(Instant)
+
+
+def _time_us(text: str) -> int:
+    try:
+        # A plus sign that was not percent-encoded arrives as a blank; no RFC 3339 time has one before its offset.
+        return epoch_us(_instant.validate_json(orjson.dumps(text.replace(" ", "+") if "T" in text.upper() else text)))
+    except ValidationError:
+        raise ValueError("must be an RFC 3339 time with an offset, such as 2026-01-05T23:58:46Z") from None
+
+
+def _scaled(divisor: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        try:
+            # By the pattern first, since Decimal also reads 1_000, blanks, NaN and the digits of every script.
+            number = Decimal(text if _NUMBER.fullmatch(text) else "")
+        except InvalidOperation:
+            raise ValueError("must be a number of at least 0") from None
+        # Exact, and cut to the column's range before a huge exponent could be expanded.
+        return BIGGEST if number and number.adjusted() > 18 else min(BIGGEST, round(number * divisor))
+
+    return read
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(fold(text).split()))
+
+
+FILTERS: Mapping[str, Filter] = {
+    "project": Filter("trajectory", "project", "equal", _text, "string", "Exactly this project."),
+    "source": Filter("trajectory", "source", "equal", _text, "string", "Exactly this orchestrator."),
+    "request_type": Filter("trajectory", "request_type", "equal", _text, "string", "Exactly this type of request."),
+    "outcome": Filter("trajectory", "outcome", "equal", _outcome, "outcome", "Outcome, given or derived."),
+    "phase": Filter("phase", "phase", "equal", phase_group, "string", "A phase of this name or an alias of it."),
+    "model": Filter("phase", "model", "equal", _text, "string", "A phase that this model answered."),
+    "selection_method": Filter(
+        "phase", "selection_method", "equal", selection_method, "string", "A phase whose model was picked this way."
+    ),
+    "agent": Filter("phase", "agent", "equal", _text, "string", "A phase of this agent."),
+    "tool": Filter("phase", "tools", "has", _text, "string", "A phase that used this tool."),
+    "build_passed": Filter("trajectory", "build_passed", "equal", _boolean, "boolean", "Whether the build passed."),
+    "tests_passed": Filter("trajectory", "tests_passed", "equal", _boolean, "boolean", "Whether the tests passed."),
+    "tag": Filter("trajectory", "tags", "has", _text, "string", "Has this tag."),
+    "since": Filter("position", "recorded_at_us", "at_least", _time_us, "time", "Recorded at or after."),
+    "until": Filter("position", "recorded_at_us", "below", _time_us, "time", "Recorded before."),
+    "started_since": Filter("trajectory", "started_at_us", "at_least", _time_us, "time", "Started at or after."),
+    "started_until": Filter("trajectory", "started_at_us", "below", _time_us, "time", "Started before."),
+    "min_cost_usd": Filter(
+        "trajectory", "cost_nano_usd", "at_least", _scaled(NANO_USD), "number", "Cost at least this."
+    ),
+    "max_cost_usd": Filter("trajectory", "cost_nano_usd", "at_most", _scaled(NANO_USD), "number", "Cost at most this."),
+    "min_duration_ms": Filter("trajectory", "duration_us", "at_least", _scaled(1000), "number", "Took at least this."),
+    "max_duration_ms": Filter("trajectory", "duration_us", "at_most", _scaled(1000), "number", "Took at most this."),
+    "q": Filter(
+        "trajectory",
+        "request_summary_folded",
+        "contains_words",
+        _words,
+        "string",
+        "Each word is part of the request summary; case and compatibility forms (NFKC) do not matter.",
+    ),
+}
+
+
+def parse_query(given: Mapping[str, str]) -> Query:
+    """The query that the parameters of FILTERS in ``given`` say.
+
+    Raises:
+        InvalidInput: 400, ``param`` names the first parameter whose value cannot be read; ``details`` has all.
+    """
+    conditions: dict[str, list[Condition]] = {"position": [], "trajectory": [], "phase": []}
+    problems = []
+    for name, text in given.items():
+        f = FILTERS[name]
+        try:
+            if "\x00" in text:
+                raise ValueError("has a NUL character")
+            conditions[f.on].append(Condition(f.column, f.lookup, f.read(text)))
+        except ValueError as error:
+            problems.append(Problem(name, "invalid_parameter", f"{name} {error}"))
+    if problems:
+        raise InvalidInput(
+            problems[0].message, code="invalid_parameter", param=problems[0].path, details=tuple(problems)
+        )
+    return Query(*(tuple(conditions[on]) for on in ("position", "trajectory", "phase")))
+
+
+def parameters(given: Iterable[tuple[str, list[str]]], *, allowed: Iterable[str]) -> dict[str, str]:
+    """Query parameters as a dict.
+
+    Raises:
+        InvalidInput: 400 for one that is not in ``allowed``, with the nearest one that is, or given twice.
+    """
+    names, found = list(allowed), {}
+    for name, values in given:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, 1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            shown = redaction.quoted(name, max_chars=100)
+            raise InvalidInput(f"Unknown parameter {shown!r}.{hint}", code="unknown_parameter", param=shown)
+        if len(values) > 1:
+            raise InvalidInput(f"{name} is given more than once.", code="invalid_parameter", param=name)
+        found[name] = values[0]
+    return found
+
+
+def encode_cursor(position: Position) -> str:
+    """Opaque to clients: the position after which the next page begins."""
+    return base64.urlsafe_b64encode(struct.pack(">Q16s", position.recorded_at_us, position.id.bytes)).decode()
+
+
+def decode_cursor(text: str) -> Position:
+    """The position in ``text``.
+
+    Raises:
+        InvalidInput: 400 for a cursor that this API did not make.
+    """
+    try:
+        recorded_at_us, id_bytes = struct.unpack(">Q16s", base64.b64decode(text.encode("ascii"), b"-_", validate=True))
+    except (ValueError, struct.error, binascii.Error):
+        raise _bad_cursor() from None
+    if recorded_at_us > BIGGEST:
+        raise _bad_cursor()
+    return Position(recorded_at_us, UUID(bytes=id_bytes))
+
+
+def _bad_cursor() -> InvalidInput:
+    return InvalidInput(
+        "cursor is not one of this API; take next_cursor of the page before.", code="invalid_cursor", param="cursor"
+    )

@@ -1,0 +1,264 @@
+"""A stored trajectory: its bytes and stamps, and the facets that filters and stats look at."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import orjson
+
+from trajectories.conf import read_settings
+
+NANO_USD = 1_000_000_000
+
+
+class Position(NamedTuple):
+    """Place in the list: when the id was first accepted, then the id. Never moved by a revision."""
+
+    recorded_at_us: int
+    id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One trajectory of one tenant as every tier carries it.
+
+    ``stamp`` orders versions (microseconds since 1970); a repeat of the same body advances it alone. ``revision`` is the
+    stamp at which this body was first accepted, ``recorded_at_us`` the one at which the id was. ``body`` is canonical JSON
+    without these two; ``json()`` has them. ``digest`` is over ``body``, in hex.
+
+    A *tombstone* is a version without a body: the id was deleted, for good.
+    """
+
+    tenant: str
+    id: UUID
+    stamp: int
+    digest: str
+    revision: int
+    recorded_at_us: int
+    body: bytes
+
+    @property
+    def rank(self) -> tuple[int, str]:
+        """What decides between two versions: the newer stamp, then the greater digest."""
+        return self.stamp, self.digest
+
+    @property
+    def position(self) -> Position:
+        return Position(self.recorded_at_us, self.id)
+
+    @property
+    def is_tombstone(self) -> bool:
+        return not self.body
+
+    def json(self) -> bytes:
+        """The record as API, list and export show it."""
+        return b'%s,"recorded_at":"%b","revision":%d}' % (self.body[:-1], rfc3339(self.recorded_at_us), self.revision)
+
+
+def tombstone(tenant: str, id_: UUID, stamp: int) -> Record:
+    """The version that says that an id was deleted."""
+    return Record(tenant, id_, stamp, "", stamp, stamp, b"")
+
+
+def tenant_digest(tenant: str) -> str:
+    """By which an erased tenant is still known; whoever guesses the slug can tell that it was the one, nobody can read it out."""
+    return digest_of(b"tenant:" + tenant.encode())
+
+
+def digest_of(body: bytes) -> str:
+    """BLAKE2b, 128 bits, in hex: short enough for an index, wide enough that no two bodies meet."""
+    return hashlib.blake2b(body, digest_size=16).hexdigest()
+
+
+def rfc3339(us: int) -> bytes:
+    """Always with six decimals, so that texts sort as times do."""
+    at = _EPOCH + timedelta(microseconds=us)
+    return at.isoformat(timespec="microseconds").replace("+00:00", "Z").encode()
+
+
+def merge(known: Record | None, incoming: Record, *, from_authority: bool) -> Record:
+    """What stands when ``incoming`` meets ``known``, in every tier. A tombstone does, whatever the stamps.
+
+    Body, stamp and ``recorded_at_us`` come out the same in every order of arrival. ``revision`` need not where a body comes
+    back after another one (A, B, A): then that of the archive stands, and goes back to the other tiers.
+
+    Args:
+        from_authority: ``incoming`` comes out of a tier that has merged it before, so at the same rank its ``revision`` stands.
+    """
+    if known is None:
+        return incoming
+    if known.is_tombstone or incoming.is_tombstone:
+        return known if known.is_tombstone else incoming
+    recorded_at_us = min(known.recorded_at_us, incoming.recorded_at_us)
+    if incoming.rank < known.rank:
+        return replace(known, recorded_at_us=recorded_at_us)
+    if incoming.digest == known.digest and not from_authority:
+        return replace(known, stamp=incoming.stamp, recorded_at_us=recorded_at_us)
+    return replace(incoming, recorded_at_us=recorded_at_us)
+
+
+def merge_all(known: Record | None, versions: Sequence[Record]) -> Record:
+    """What stands when ``versions`` of one outbox, in its order, meet ``known``; one of the two there must be."""
+    for version in versions:
+        known = merge(known, version, from_authority=False)
+    if known is None:
+        raise ValueError("there is nothing to merge")
+    return known
+
+
+class PhaseFacets(NamedTuple):
+    """Of one phase. ``phase`` is its group; unknown is None."""
+
+    phase: str
+    model: str | None
+    selection_method: str | None
+    agent: str | None
+    tools: tuple[str, ...]
+    outcome: str
+    cost_nano_usd: int | None
+    duration_us: int | None
+    input_tokens: int | None
+    output_tokens: int | None
+
+    @property
+    def cell(self) -> tuple[str | None, ...]:
+        """By which stats group phases."""
+        return self.phase, self.model, self.selection_method
+
+    @property
+    def measures(self) -> tuple[int | None, ...]:
+        return self.cost_nano_usd, self.duration_us, self.input_tokens, self.output_tokens
+
+
+class Facets(NamedTuple):
+    """The few scalars of a trajectory that filters and stats need, derived ones included; a pure function of its body."""
+
+    request_summary_folded: str
+    request_type: str | None
+    source: str | None
+    project: str | None
+    outcome: str
+    build_passed: bool | None
+    tests_passed: bool | None
+    tags: tuple[str, ...]
+    started_at_us: int | None
+    cost_nano_usd: int | None
+    duration_us: int | None
+    input_tokens: int | None
+    output_tokens: int | None
+    tokens: int | None
+    phases: tuple[PhaseFacets, ...]
+
+    @property
+    def cell(self) -> tuple[str | None, ...]:
+        """By which stats group trajectories."""
+        return self.request_type, self.source, self.project
+
+    @property
+    def measures(self) -> tuple[int | None, ...]:
+        return self.cost_nano_usd, self.duration_us, self.input_tokens, self.output_tokens, self.tokens
+
+
+PHASE_ALIASES: Mapping[str, str] = {
+    "architecture": "design",
+    "implementation": "implement",
+    "code": "implement",
+    "verify": "test",
+    "verification": "test",
+}
+
+
+def facets_of(body: bytes) -> Facets:
+    """The facets of a canonical body.
+
+    Derived where not given: cost, duration and tokens as sums over the phases that know them (None when none does), the
+    outcome by ``_outcome``. Fractions below a nano-USD or a microsecond are rounded half to even.
+    """
+    fields = orjson.loads(body)
+    phases = tuple(_phase(phase) for phase in fields["phases"])
+    input_tokens = _sum(phase.input_tokens for phase in phases)
+    output_tokens = _sum(phase.output_tokens for phase in phases)
+    cost, duration = _nano_usd(fields.get("total_cost_usd")), _us(fields.get("total_duration_ms"))
+    started_at = fields.get("started_at")
+    return Facets(
+        request_summary_folded=fold(fields["request_summary"]),
+        request_type=fields.get("request_type"),
+        source=fields.get("source"),
+        project=fields.get("project"),
+        outcome=fields.get("outcome") or _outcome(fields, phases),
+        build_passed=fields.get("build_passed"),
+        tests_passed=fields.get("tests_passed"),
+        tags=tuple(fields.get("tags", ())),
+        started_at_us=None if started_at is None else epoch_us(datetime.fromisoformat(started_at)),
+        cost_nano_usd=_sum(phase.cost_nano_usd for phase in phases) if cost is None else cost,
+        duration_us=_sum(phase.duration_us for phase in phases) if duration is None else duration,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        tokens=_sum((input_tokens, output_tokens)),
+        phases=phases,
+    )
+
+
+def phase_group(name: str) -> str:
+    """The name under which stats and filters see a phase."""
+    key = name.strip().casefold()
+    return read_settings().phase_aliases.get(key) or PHASE_ALIASES.get(key, key)
+
+
+def fold(text: str) -> str:
+    """For searching without regard to case and form: NFKC, casefold, NFKC (Unicode 3.13, D146 without its first NFD)."""
+    if text.isascii():
+        return text.lower()
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+
+
+def epoch_us(at: datetime) -> int:
+    """Exact, which ``at.timestamp()`` is not."""
+    delta = at - _EPOCH
+    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _phase(fields: dict[str, Any]) -> PhaseFacets:
+    return PhaseFacets(
+        phase=phase_group(fields["phase_name"]),
+        model=fields.get("model"),
+        selection_method=fields.get("model_selection_method"),
+        agent=fields.get("agent"),
+        tools=tuple(fields.get("tools_used", ())),
+        outcome=fields.get("outcome", "unknown"),
+        cost_nano_usd=_nano_usd(fields.get("cost_usd")),
+        duration_us=_us(fields.get("duration_ms")),
+        input_tokens=fields.get("input_tokens"),
+        output_tokens=fields.get("output_tokens"),
+    )
+
+
+def _outcome(fields: dict[str, Any], phases: tuple[PhaseFacets, ...]) -> str:
+    """Of each phase its last attempt counts: a review that failed and then passed has passed."""
+    last = {phase.phase: phase.outcome for phase in phases}
+    ran = [outcome for outcome in last.values() if outcome != "skipped"]
+    if fields.get("build_passed") is False or fields.get("tests_passed") is False or "failure" in ran:
+        return "failure"
+    return "success" if ran and all(outcome == "success" for outcome in ran) else "unknown"
+
+
+def _sum(values: Iterable[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def _nano_usd(usd: float | None) -> int | None:
+    return None if usd is None else round(usd * NANO_USD)
+
+
+def _us(ms: float | None) -> int | None:
+    return None if ms is None else round(ms * 1000)

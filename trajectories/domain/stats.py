@@ -1,0 +1,273 @@
+"""One summary of many trajectories: exact sums, mergeable in any order, the same whichever tier counted.
+
+A summary is made of cells. Trajectories fall into cells by (request_type, source, project), phases by (phase, model,
+selection_method); every group that is shown is a sum of cells. Cost is counted in nano-USD and time in microseconds, both
+integers. Percentiles come from logarithmic buckets: DDSketch (Masson, Rim, Lee, VLDB 2019) without its collapsing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias, get_args
+
+from trajectories.domain.record import NANO_USD, Facets
+from trajectories.domain.schema import Outcome, PhaseOutcome
+
+RELATIVE_ERROR = 0.01
+"""A percentile is at most this share off the value at its rank."""
+MAX_GROUPS = 1_000
+
+_GAMMA = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
+_LOG_GAMMA = math.log(_GAMMA)
+ZERO_BUCKET = -1
+"""Values are integers, so the smallest bucket of a value above zero is 0 (that of 1)."""
+
+
+def bucket_of(value: int) -> int:
+    """Number of the bucket of ``value`` (an integer of at least 0): bucket b > -1 holds (gamma**(b-1), gamma**b]."""
+    return math.ceil(math.log(value) / _LOG_GAMMA) if value > 0 else ZERO_BUCKET
+
+
+def _bucket_value(bucket: int) -> float:
+    return 0.0 if bucket == ZERO_BUCKET else 2 * _GAMMA**bucket / (_GAMMA + 1)
+
+
+class Tally(NamedTuple):
+    """A column that counts, and when a trajectory or phase counts in it."""
+
+    name: str
+    column: str
+    value: str | bool | None
+
+
+class Measure(NamedTuple):
+    """A column that is summed: its unit divides the stored integer into what is shown."""
+
+    name: str
+    column: str
+    divisor: int
+
+
+MEASURES = (
+    Measure("cost_usd", "cost_nano_usd", NANO_USD),
+    Measure("duration_ms", "duration_us", 1000),
+    Measure("input_tokens", "input_tokens", 1),
+    Measure("output_tokens", "output_tokens", 1),
+)
+TRAJECTORY_MEASURES = (*MEASURES, Measure("tokens", "tokens", 1))
+OUTCOMES: tuple[str, ...] = get_args(Outcome)
+PHASE_OUTCOMES: tuple[str, ...] = get_args(PhaseOutcome)
+TRAJECTORY_TALLIES = (
+    *(Tally(outcome, "outcome", outcome) for outcome in OUTCOMES),
+    *(Tally(f"{check}_{value}", check, value) for check in ("build_passed", "tests_passed") for value in (True, False)),
+)
+PHASE_TALLIES = tuple(Tally(outcome, "outcome", outcome) for outcome in PHASE_OUTCOMES)
+TRAJECTORY_KEY = ("request_type", "source", "project")
+PHASE_KEY = ("phase", "model", "selection_method")
+
+Cell: TypeAlias = list[int]
+"""count, the tallies in order, then known and sum of each measure in order."""
+Cells: TypeAlias = dict[tuple[str | None, ...], Cell]
+
+_Z = 1.96
+_OUTCOME_AT = {tally.value: 1 + index for index, tally in enumerate(TRAJECTORY_TALLIES) if tally.column == "outcome"}
+_PHASE_OUTCOME_AT = {tally.value: 1 + index for index, tally in enumerate(PHASE_TALLIES)}
+_BUILD_AT = 1 + len(OUTCOMES)
+_TESTS_AT = _BUILD_AT + 2
+_MEASURES_AT = 1 + len(TRAJECTORY_TALLIES)
+_PHASE_MEASURES_AT = 1 + len(PHASE_TALLIES)
+_WIDTH = _MEASURES_AT + 2 * len(TRAJECTORY_MEASURES)
+_PHASE_WIDTH = _PHASE_MEASURES_AT + 2 * len(MEASURES)
+
+
+@dataclass(slots=True)
+class Summary:
+    """Cells and buckets of some trajectories. Adding and taking away are exact, so the order of parts does not matter."""
+
+    trajectories: Cells = field(default_factory=dict)
+    phases: Cells = field(default_factory=dict)
+    buckets: dict[str, Counter[int]] = field(default_factory=lambda: {m.column: Counter() for m in TRAJECTORY_MEASURES})
+
+    def add(self, facets: Facets, *, times: int = 1) -> None:
+        """Count one trajectory in, or out with ``times=-1``."""
+        measures = facets.measures
+        cell = self.trajectories.setdefault(facets.cell, [0] * _WIDTH)
+        cell[0] += times
+        cell[_OUTCOME_AT[facets.outcome]] += times
+        if facets.build_passed is not None:
+            cell[_BUILD_AT if facets.build_passed else _BUILD_AT + 1] += times
+        if facets.tests_passed is not None:
+            cell[_TESTS_AT if facets.tests_passed else _TESTS_AT + 1] += times
+        _add_measures(cell, _MEASURES_AT, measures, times)
+        for buckets, value in zip(self.buckets.values(), measures, strict=True):
+            if value is not None:
+                buckets[bucket_of(value)] += times
+        for phase in facets.phases:
+            cell = self.phases.setdefault(phase.cell, [0] * _PHASE_WIDTH)
+            cell[0] += times
+            cell[_PHASE_OUTCOME_AT[phase.outcome]] += times
+            _add_measures(cell, _PHASE_MEASURES_AT, phase.measures, times)
+
+    def merge(self, other: Summary, *, times: int = 1) -> None:
+        """Count in what ``other`` has counted, or out with ``times=-1``."""
+        for mine, theirs in ((self.trajectories, other.trajectories), (self.phases, other.phases)):
+            for key, cell in theirs.items():
+                counted = [times * value for value in cell]
+                mine[key] = _plus(mine[key], counted) if key in mine else counted
+        for column, counts in other.buckets.items():
+            for bucket, count in counts.items():
+                self.buckets[column][bucket] += times * count
+
+    def as_json(self) -> dict[str, Any]:
+        """What the API shows, without ``window``. Unknown is None, never 0."""
+        total = _total(self.trajectories.values(), _WIDTH)
+        phases = _total(self.phases.values(), _PHASE_WIDTH)
+        shown: dict[str, Any] = _trajectory_figures(total)
+        for measure in TRAJECTORY_MEASURES:
+            shown[measure.name] |= _percentiles(self.buckets[measure.column], measure.divisor)
+        shown["phases"] = {
+            "count": phases[0],
+            "outcomes": _tallies(phases, PHASE_OUTCOMES),
+            "skip_rate": _skip_rate(phases),
+        }
+        others: dict[str, Any] = {}
+        for name, columns in TRAJECTORY_GROUPS.items():
+            shown[name], others[name] = _groups(self.trajectories, TRAJECTORY_KEY, columns, _trajectory_figures)
+        for name, columns in PHASE_GROUPS.items():
+            shown[name], others[name] = _groups(self.phases, PHASE_KEY, columns, _phase_figures)
+        return shown | {"other": {name: figures for name, figures in others.items() if figures}}
+
+
+TRAJECTORY_GROUPS: dict[str, tuple[str, ...]] = {
+    "by_request_type": ("request_type",),
+    "by_source": ("source",),
+    "by_project": ("project",),
+}
+PHASE_GROUPS: dict[str, tuple[str, ...]] = {
+    "by_phase": ("phase",),
+    "by_model": ("model",),
+    "by_selection_method": ("selection_method",),
+    "by_phase_model": ("phase", "model", "selection_method"),
+}
+
+
+def wilson(successes: int, known: int) -> tuple[float, float] | None:
+    """Wilson score interval of a proportion at z = 1.96, None of nothing (Wilson, JASA 22, 1927)."""
+    if not known:
+        return None
+    rate, z2 = successes / known, _Z * _Z
+    middle = rate + z2 / (2 * known)
+    half = _Z * math.sqrt(rate * (1 - rate) / known + z2 / (4 * known * known))
+    # Rounding must not push the rate out of its interval: 0 of n has the lower bound 0.
+    return max(0.0, min(rate, (middle - half) / (1 + z2 / known))), min(
+        1.0, max(rate, (middle + half) / (1 + z2 / known))
+    )
+
+
+def _add_measures(cell: Cell, at: int, values: Iterable[Any], times: int) -> None:
+    for value in values:
+        if value is not None:
+            cell[at] += times
+            cell[at + 1] += times * value
+        at += 2
+
+
+def _plus(one: Cell, other: Cell) -> Cell:
+    return [a + b for a, b in zip(one, other, strict=True)]
+
+
+def _total(cells: Iterable[Cell], width: int) -> Cell:
+    total = [0] * width
+    for cell in cells:
+        total = _plus(total, cell)
+    return total
+
+
+def _groups(
+    cells: Cells, key: tuple[str, ...], columns: tuple[str, ...], figures: Callable[[Cell], dict[str, Any]]
+) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    """The groups by ``columns``, largest first, and the sum of those beyond MAX_GROUPS."""
+    at = [key.index(column) for column in columns]
+    grouped: Cells = {}
+    for cell_key, cell in cells.items():
+        group = tuple(cell_key[index] for index in at)
+        grouped[group] = _plus(grouped[group], cell) if group in grouped else cell
+    kept = {group: cell for group, cell in grouped.items() if cell[0]}
+    ordered = sorted(kept.items(), key=lambda item: (-item[1][0], [(value is None, value or "") for value in item[0]]))
+    shown = [dict(zip(columns, group, strict=True)) | figures(cell) for group, cell in ordered[:MAX_GROUPS]]
+    rest = [cell for _, cell in ordered[MAX_GROUPS:]]
+    return shown, {"groups": len(rest)} | figures(_total(rest, len(rest[0]))) if rest else None
+
+
+def _trajectory_figures(cell: Cell) -> dict[str, Any]:
+    success, failure, partial, _ = cell[1:_BUILD_AT]
+    build_passed, build_failed, tests_passed, tests_failed = cell[_BUILD_AT:_MEASURES_AT]
+    return {
+        "count": cell[0],
+        "outcomes": _tallies(cell, OUTCOMES),
+        "success_rate": _rate(success, success + failure + partial),
+        "build_pass_rate": _rate(build_passed, build_passed + build_failed),
+        "test_pass_rate": _rate(tests_passed, tests_passed + tests_failed),
+    } | _measures(cell, _MEASURES_AT, TRAJECTORY_MEASURES)
+
+
+def _phase_figures(cell: Cell) -> dict[str, Any]:
+    success, failure, partial = cell[1:4]
+    rate = _rate(success, success + failure + partial)
+    measures = _measures(cell, _PHASE_MEASURES_AT, MEASURES)
+    mean_cost = measures["cost_usd"]["mean"]
+    unknown_value = rate["low"] is None or mean_cost is None
+    return {
+        "count": cell[0],
+        "outcomes": _tallies(cell, PHASE_OUTCOMES),
+        "success_rate": rate,
+        "skip_rate": _skip_rate(cell),
+        # The thousandth keeps free models finite and comparable.
+        "value_per_dollar": None if unknown_value else rate["low"] / (mean_cost + 0.001),
+    } | measures
+
+
+def _tallies(cell: Cell, names: tuple[str, ...]) -> dict[str, int]:
+    return dict(zip(names, cell[1 : 1 + len(names)], strict=True))
+
+
+def _skip_rate(cell: Cell) -> float | None:
+    return cell[_PHASE_OUTCOME_AT["skipped"]] / cell[0] if cell[0] else None
+
+
+def _rate(successes: int, known: int) -> dict[str, Any]:
+    low, high = wilson(successes, known) or (None, None)
+    return {"known": known, "rate": successes / known if known else None, "low": low, "high": high}
+
+
+def _measures(cell: Cell, at: int, measures: tuple[Measure, ...]) -> dict[str, Any]:
+    shown = {}
+    for measure in measures:
+        known, total = cell[at : at + 2]
+        shown[measure.name] = {
+            "known": known,
+            "sum": _in_unit(total, measure.divisor) if known else None,
+            "mean": total / (known * measure.divisor) if known else None,
+        }
+        at += 2
+    return shown
+
+
+def _in_unit(value: int, divisor: int) -> float | int:
+    return value // divisor if value % divisor == 0 else value / divisor
+
+
+def _percentiles(buckets: Counter[int], divisor: int) -> dict[str, float | None]:
+    known = buckets.total()
+    return {f"p{p}": _at_rank(buckets, -(-p * known // 100)) / divisor if known else None for p in (50, 90, 95, 99)}
+
+
+def _at_rank(buckets: Counter[int], rank: int) -> float:
+    for bucket in sorted(buckets):
+        rank -= buckets[bucket]
+        if rank <= 0:
+            return _bucket_value(bucket)
+    raise ValueError("rank beyond what was counted")

@@ -1,0 +1,165 @@
+"""Deletion: an id goes from every part that has it, and leaves a tombstone that no version of it gets past.
+
+The host's outbox comes first: from then on this host shows and takes nothing of it, and its relay brings the tombstone to Redis and
+the archive, also if they are away now. Redis and the archive are then asked at once, so that the answer can say what went.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.core import signing
+
+from trajectories import persistence
+from trajectories.domain.query import Query
+from trajectories.domain.record import tombstone
+from trajectories.exceptions import ArchiveUnavailable, DeletionIncomplete, InvalidInput, NotFound
+from trajectories.services.reads import wait_until_archived
+from trajectories.storage import archive_reads
+from trajectories.storage.archive_writes import DeletedCounts
+from trajectories.storage.outbox import outbox
+from trajectories.storage.outbox_rows import now_us
+from trajectories.storage.redis_tier import RedisError, redis_tier
+
+BATCH = 500
+MATCHING_MAX = 10_000
+"""Records that one call deletes; then it says that there are more."""
+_TOKEN_AGE_S = 3_600
+_SALT = "trajectories.deletion"
+
+
+@dataclass(slots=True)
+class Removed:
+    """Records that a deletion found in each part: rows of this host's outbox, keys of Redis, rows of archive and quarantine."""
+
+    outbox: int = 0
+    redis: int = 0
+    archive: int = 0
+    quarantine: int = 0
+
+    def add(self, gone: DeletedCounts) -> None:
+        self.archive += gone.archive
+        self.quarantine += gone.quarantine
+
+
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """What a deletion by filters would remove, and the token that a call has to bring to remove it."""
+
+    count: int
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """What a deletion by filters has removed. ``has_more``: the same call again goes on."""
+
+    count: int
+    removed: Removed
+    has_more: bool
+
+
+def delete_one(tenant: str, id_: UUID) -> Removed:
+    """Delete one id, for good. Repeating is safe, and completes what could not be done before.
+
+    Raises:
+        NotFound: 404; the tenant has and had no such record.
+        DeletionIncomplete: 503, naming the part that is away; nobody who asks this host sees the record any more, and the relay
+            brings the tombstone to what is away.
+    """
+    is_here = bool(outbox().versions(tenant, id_)) or outbox().is_deleted(tenant, id_)
+    try:
+        if not is_here and not archive_reads.is_known(tenant, id_):
+            raise NotFound(f"There is no trajectory {id_}.", param="id")
+    except archive_reads.ArchiveError as error:
+        raise DeletionIncomplete(
+            "The archive is away, and would have to say whether there is such a record."
+        ) from error
+    return delete(tenant, [id_])
+
+
+def matching(tenant: str, query: Query, filters: dict[str, str]) -> Matching:
+    """How many records ``query`` finds now, and a token for their deletion: later ones, and later versions, are not meant by it.
+
+    Raises:
+        ExportBehind: 503; earlier records of this host are not archived yet, and would not be counted.
+        ArchiveUnavailable: 503.
+    """
+    wait_until_archived(tenant)
+    as_of_us = now_us()
+    try:
+        count = archive_reads.count_until(tenant, query, as_of_us)
+    except archive_reads.ArchiveError as error:
+        raise ArchiveUnavailable("What is to be deleted is counted in the archive, and it is away.") from error
+    return Matching(count, signing.dumps([tenant, filters, as_of_us], salt=_SALT))
+
+
+def delete_matching(tenant: str, query: Query, filters: dict[str, str], token: str) -> Deleted:
+    """Delete what the dry run that gave ``token`` has counted and is still as it was then, at most MATCHING_MAX records.
+
+    Raises:
+        InvalidInput: 400; the token is not one, too old, or of other filters.
+        ExportBehind, ArchiveUnavailable, DeletionIncomplete: 503; the same call again goes on.
+    """
+    as_of_us = _as_of_us(tenant, filters, token)
+    wait_until_archived(tenant)
+    removed, count, ids = Removed(), 0, _some(tenant, query, as_of_us)
+    while ids and count < MATCHING_MAX:
+        delete(tenant, ids, removed)
+        count += len(ids)
+        ids = _some(tenant, query, as_of_us)
+    return Deleted(count, removed, has_more=bool(ids))
+
+
+def delete(tenant: str, ids: Sequence[UUID], removed: Removed | None = None) -> Removed:
+    """Delete ``ids`` from every part; adds to ``removed`` and returns it.
+
+    Raises:
+        DeletionIncomplete: 503; as in ``delete_one``.
+    """
+    removed = removed or Removed()
+    removed.outbox += outbox().delete(tenant, ids)
+    stamp = now_us()
+    tombstones = [tombstone(tenant, id_, stamp) for id_ in ids]
+    away = []
+    try:
+        removed.redis += redis_tier().delete(tombstones)
+    except RedisError:
+        away.append("Redis")
+    try:
+        removed.add(persistence.delete(tombstones))
+    except archive_reads.ArchiveError:
+        away.append("the archive")
+    if away:
+        raise DeletionIncomplete(
+            f"Not yet gone from {' and '.join(away)}; repeat to be sure, it is also done later by itself."
+        )
+    return removed
+
+
+def _some(tenant: str, query: Query, as_of_us: int) -> list[UUID]:
+    try:
+        return archive_reads.ids_until(tenant, query, as_of_us, BATCH)
+    except archive_reads.ArchiveError as error:
+        raise ArchiveUnavailable("What is to be deleted is looked up in the archive, and it is away.") from error
+
+
+def _as_of_us(tenant: str, filters: dict[str, str], token: str) -> int:
+    try:
+        given: list[Any] = signing.loads(token, salt=_SALT, max_age=_TOKEN_AGE_S)
+    except signing.BadSignature:
+        raise _wrong() from None
+    if given[:2] != [tenant, filters]:
+        raise _wrong()
+    return int(given[2])
+
+
+def _wrong() -> InvalidInput:
+    return InvalidInput(
+        "The token is not one of a dry run with these filters in the last hour. Ask with dry_run=1 first.",
+        code="invalid_token",
+        param="token",
+    )

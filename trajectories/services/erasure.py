@@ -1,0 +1,135 @@
+"""Erasure: a tenant goes with everything that it has, and a digest of its slug stays, by which late copies are dropped.
+
+The archive comes first: from then on no worker stores anything of it. Redis is next, when nobody is at work any more with what was
+read before. Hosts hear of it from the archive (``relay.follow_erasures``), twice: what they take meanwhile goes as well.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kombu.exceptions import OperationalError as BrokerError
+
+from trajectories import relay, tasks
+from trajectories.exceptions import NotFound
+from trajectories.models import ApiKey
+from trajectories.storage import archive_writes
+from trajectories.storage.outbox import outbox
+from trajectories.storage.outbox_rows import now_us
+from trajectories.storage.redis_tier import REBUILDING, redis_tier
+
+BATCH = 500
+_CLAIM_S = 600.0
+_LOOK_EVERY_S = 0.2
+
+
+class ErasureIncomplete(Exception):
+    """Something could not be done in time. Nothing comes back that is gone; the same call again goes on."""
+
+
+@dataclass(slots=True)
+class Erased:
+    """What an erasure found: API keys, rows of the archive, of quarantine and of this host's outbox, keys of Redis."""
+
+    api_keys: int
+    archive: int = 0
+    quarantine: int = 0
+    outbox: int = 0
+    redis: int = 0
+
+
+def erase(
+    tenant: str,
+    *,
+    timeout_s: float,
+    told: Callable[[int], object] = lambda archived: None,
+    forget: Callable[[list[ApiKey]], object] = lambda keys: None,
+) -> Erased:
+    """Remove ``tenant`` for good. Safe to repeat, beside a store at work.
+
+    Args:
+        timeout_s: how long to wait for workers to let go of what they have in hand.
+        told: is called with the number of archived records that a batch has removed.
+        forget: is called once, with the API keys, before they are gone for good.
+
+    Raises:
+        NotFound: there is and was no such tenant.
+        ErasureIncomplete: what could not be waited for.
+        RedisError, archive.ArchiveError, OutboxUnavailable: one of them is away.
+    """
+    # A host's own tenant may be in the outbox alone: the archive hears of it by its first record.
+    keys = archive_writes.begin_erasure(tenant, now_us(), forget, is_known=outbox().count_of(tenant) > 0)
+    if keys is None:
+        raise NotFound(f"There is no tenant {tenant!r}.", param="tenant")
+    erased = Erased(len(keys))
+    erased.outbox += _outbox_rows(tenant)
+    while gone := archive_writes.erase_some(tenant, BATCH):
+        erased.archive += gone.archive
+        erased.quarantine += gone.quarantine
+        told(gone.archive)
+    _wait(_is_queue_empty, timeout_s, "messages wait in the queue, and hold records until a worker has dropped them")
+    erased.redis += _erase_redis(tenant, timeout_s)
+    archive_writes.end_erasure(tenant, now_us())
+    erased.outbox += _outbox_rows(tenant)
+    return erased
+
+
+def compact(*, is_full: bool, timeout_s: float) -> None:
+    """Have the files of archive and outbox keep nothing of what was deleted, as far as each can be told to.
+
+    Args:
+        is_full: on Postgres, write its tables anew (``VACUUM FULL``), which locks each meanwhile.
+
+    Raises:
+        ErasureIncomplete: a file is in use for longer than ``timeout_s``.
+    """
+    _wait(lambda: archive_writes.compact(is_full=is_full), timeout_s, "the archive's file is in use")
+    _wait(outbox().compact, timeout_s, "the outbox is being read")
+
+
+def rewrite_redis_files(timeout_s: float) -> None:
+    """Have what Redis writes keep nothing of what was deleted.
+
+    Raises:
+        ErasureIncomplete: it is at it for longer than ``timeout_s``.
+        ResponseError: it does not take this from its clients.
+    """
+    tier, is_writing = redis_tier(), "Redis is still writing its files"
+    _wait(lambda: not tier.is_writing_files(), timeout_s, is_writing)
+    tier.rewrite_files()
+    _wait(lambda: not tier.is_writing_files(), timeout_s, is_writing)
+
+
+def _outbox_rows(tenant: str) -> int:
+    """Erase ``tenant`` here, as the relay does on every host; how many records there were."""
+    before = outbox().count_of(tenant)
+    relay.follow_erasures()
+    return before - outbox().count_of(tenant)
+
+
+def _is_queue_empty() -> bool:
+    try:
+        return not tasks.waiting_messages()
+    except BrokerError as error:
+        raise ErasureIncomplete(f"The broker is away, and its queue may hold records: {error}") from error
+
+
+def _erase_redis(tenant: str, timeout_s: float) -> int:
+    """When nobody is at work any more who has read the archive before, since they would write it back."""
+    tier = redis_tier()
+    _wait(lambda: not tier.is_under_way(tenant), timeout_s, "a worker has records of it in hand")
+    _wait(lambda: tier.claim(REBUILDING, _CLAIM_S), timeout_s, "Redis is being rebuilt")
+    try:
+        return tier.erase_all(tenant)
+    finally:
+        tier.release(REBUILDING)
+
+
+def _wait(condition: Callable[[], bool], timeout_s: float, otherwise: str) -> None:
+    until = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() >= until:
+            raise ErasureIncomplete(f"Not finished, the same command goes on: {otherwise}.")
+        time.sleep(_LOOK_EVERY_S)

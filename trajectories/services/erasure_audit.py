@@ -1,0 +1,118 @@
+"""Traces: what is still found of a tenant, in every tier and in every file that this host can read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+from uuid import UUID
+
+import orjson
+from django.db.models import Q
+
+from trajectories.conf import read_settings
+from trajectories.models import ApiKey, Phase, Quarantined, Tenant, Tombstone, Trajectory
+from trajectories.storage import archive_writes
+from trajectories.storage.outbox import outbox
+from trajectories.storage.redis_tier import redis_tier
+
+_SAMPLE = 10
+_LOOKED_AT = 200
+_DISTINCT_BYTES = 8  # one that was drawn by lot has sixteen or a little less
+_CHUNK_BYTES = 1024**2
+
+
+class Trace(NamedTuple):
+    """A place, how much of the tenant is in it, and of what."""
+
+    place: str
+    found: int
+    unit: str
+
+
+def markers_of(tenant: str) -> list[str]:
+    """By what a tenant can be told: some of its ids, and the prefixes of its keys."""
+    trajectories = Trajectory.objects.using(archive_writes.alias()).filter(tenant=tenant).order_by("-recorded_at_us")
+    ids = trajectories.values_list("trajectory_id", flat=True)[:_LOOKED_AT]
+    keys = ApiKey.objects.using(archive_writes.alias()).filter(tenant=tenant).values_list("prefix", flat=True)[:_SAMPLE]
+    waiting = outbox().waiting_ids(tenant)[:_LOOKED_AT]
+    told = [*_telling(tenant, list(ids))[:_SAMPLE], *_telling(tenant, waiting)[:_SAMPLE]]
+    return list(dict.fromkeys([*map(str, told), *keys]))
+
+
+def _telling(tenant: str, ids: Sequence[UUID]) -> list[UUID]:
+    """Those of ``ids`` that are found only where ``tenant`` is: clients choose them, so others may have the same, or all zeros."""
+    others = Trajectory.objects.using(archive_writes.alias()).filter(trajectory_id__in=ids).exclude(tenant=tenant)
+    shared = set(others.values_list("trajectory_id", flat=True))
+    return [id_ for id_ in ids if id_ not in shared and len(set(id_.bytes)) >= _DISTINCT_BYTES]
+
+
+def forms_of(text: str) -> list[bytes]:
+    """``text`` as a tier may write it: an id in three ways, else also as it stands in JSON."""
+    try:
+        id_ = UUID(text)
+    except ValueError:
+        return list(dict.fromkeys([text.encode(), orjson.dumps(text)[1:-1]]))
+    return [str(id_).encode(), id_.hex.encode(), id_.bytes]
+
+
+def traces(tenant: str, markers: Sequence[bytes]) -> Iterator[Trace]:
+    """Every place with what is found there; 0 is good. Reads all of Redis and of the files."""
+    yield from _in_archive(tenant, markers)
+    yield Trace("outbox", outbox().count_of(tenant), "rows")
+    names, values = redis_tier().find_traces(tenant, markers)
+    yield Trace("Redis", names, "keys")
+    yield Trace("Redis", values, "values")
+    for path in files():
+        yield Trace(str(path), in_file(path, markers), "places")
+
+
+def files() -> list[Path]:
+    """What holds records on this host: outbox, the archive if it is SQLite, and what Redis writes if it runs here."""
+    bases = [read_settings().outbox_path, *archive_writes.files()]
+    paths = [Path(base + end) for base in bases for end in ("", "-wal", "-journal")]
+    return [path for path in (*paths, *map(Path, redis_tier().files())) if path.is_file()]
+
+
+def in_file(path: Path, markers: Sequence[bytes]) -> int:
+    """How many places of a file begin one of ``markers``."""
+    overlap = max(map(len, markers), default=1) - 1
+    found, before = 0, b""
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            # Of what was read before only so much that no marker fits into it and is counted twice.
+            window = before + chunk
+            found += sum(_count(window, marker, len(before) - len(marker) + 1) for marker in markers)
+            before = window[len(window) - overlap :] if overlap else b""
+    return found
+
+
+def _count(window: bytes, marker: bytes, start: int) -> int:
+    return window.count(marker, max(0, start))
+
+
+def _in_archive(tenant: str, markers: Iterable[bytes]) -> Iterator[Trace]:
+    for model in (Trajectory, Quarantined, Tombstone, ApiKey):
+        rows = model._default_manager.using(archive_writes.alias()).filter(tenant=tenant)
+        yield Trace(f"archive, {model._meta.verbose_name_plural}", rows.count(), "rows")
+    phases = Phase.objects.using(archive_writes.alias()).filter(trajectory__tenant=tenant)
+    yield Trace("archive, phases", phases.count(), "rows")
+    yield Trace("archive, tenants", Tenant.objects.using(archive_writes.alias()).filter(pk=tenant).count(), "rows")
+    texts = [text for marker in markers if (text := _text(marker))]
+    in_body, in_error = Q(), Q()
+    for text in texts:
+        in_body |= Q(body__contains=text)
+        in_error |= Q(error__contains=text)
+    if texts:
+        found = Trajectory.objects.using(archive_writes.alias()).filter(in_body).count()
+        found += Quarantined.objects.using(archive_writes.alias()).filter(in_error).count()
+        yield Trace("archive, records of other tenants", found, "rows")
+
+
+def _text(marker: bytes) -> str | None:
+    """A marker as a text column may have it; None for bytes that none can."""
+    try:
+        text = marker.decode()
+    except UnicodeDecodeError:
+        return None
+    return None if "\0" in text else text

@@ -1,0 +1,114 @@
+"""The accept side: bytes in, a durable record out. Waits for the outbox's disk and for nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+from uuid import UUID, uuid4, uuid5
+
+from trajectories import metrics
+from trajectories.conf import read_settings
+from trajectories.domain import dialects, redaction, schema
+from trajectories.domain.record import Record, digest_of
+from trajectories.exceptions import Deleted, InvalidInput, TooLarge, TrajectoriesError
+from trajectories.storage.hot_cache import hot
+from trajectories.storage.outbox import outbox
+from trajectories.storage.outbox_rows import Draft
+
+IDEMPOTENCY_NAMESPACE = UUID("0f2b8a3e-6a57-5c8e-8f43-0d9f4f1a7b60")
+
+
+class Accepted(NamedTuple):
+    """A durable record. ``is_new``: this host had not known its id."""
+
+    record: Record
+    is_new: bool
+
+
+class Line(NamedTuple):
+    """What became of one line, counted from 1."""
+
+    number: int
+    id: UUID | None
+    outcome: Accepted | TrajectoriesError
+
+
+def record(tenant: str, data: bytes, *, idempotency_key: str | None = None) -> Accepted:
+    """Take one trajectory, canonical or in a dialect.
+
+    Args:
+        data: one JSON object, at most ``max_record_bytes`` long.
+        idempotency_key: decides the id of a body without one, so that sending again is the same record.
+
+    Raises:
+        InvalidInput: 400; every problem is in ``details``.
+        TooLarge: 413.
+        Deleted: 409; the id was deleted, as far as this host knows.
+        OutboxUnavailable: 503; nothing was taken.
+    """
+    draft = _draft(tenant, data, idempotency_key, 0)
+    accepted = _append([draft])[0]
+    if accepted is None:
+        raise _deleted(draft.id)
+    return accepted
+
+
+def record_many(tenant: str, lines: Iterable[bytes], *, idempotency_key: str | None = None) -> list[Line]:
+    """Take the trajectories of an NDJSON body; good lines in one commit, a bad line fails alone. Blank lines are skipped.
+
+    Raises:
+        OutboxUnavailable: 503; nothing was taken.
+    """
+    drafts: dict[int, Draft] = {}
+    outcomes: dict[int, Accepted | TrajectoriesError] = {}
+    for index, line in enumerate(lines):
+        if line.strip():
+            try:
+                drafts[index] = _draft(tenant, line, idempotency_key, index)
+            except (InvalidInput, TooLarge) as error:
+                outcomes[index] = error
+    for index, accepted in zip(drafts, _append(list(drafts.values())), strict=True):
+        outcomes[index] = accepted or _deleted(drafts[index].id)
+    return [Line(index + 1, _id_of(outcomes[index]), outcomes[index]) for index in sorted(outcomes)]
+
+
+def _id_of(outcome: Accepted | TrajectoriesError) -> UUID | None:
+    return outcome.record.id if isinstance(outcome, Accepted) else None
+
+
+def _deleted(id_: UUID) -> Deleted:
+    return Deleted(f"The trajectory {id_} was deleted and does not come back.", param="id")
+
+
+def _draft(tenant: str, data: bytes, idempotency_key: str | None, index: int) -> Draft:
+    conf = read_settings()
+    if len(data) > conf.max_record_bytes:
+        message = f"A record may have {conf.max_record_bytes} bytes; this one has {len(data)}."
+        raise TooLarge(message, code="record_too_large")
+    trajectory = dialects.read(data)
+    id_ = trajectory.id or _new_id(tenant, idempotency_key, index)
+    body = schema.canonical(trajectory.model_copy(update={"id": id_}))
+    if conf.redact:
+        body = _redacted(body)
+    return Draft(tenant, id_, digest_of(body), body, hot().known(tenant, id_))
+
+
+def _redacted(body: bytes) -> bytes:
+    redacted = redaction.redact(body)
+    for kind, count in redacted.found.items():
+        metrics.redacted.labels(kind).inc(count)
+    return redacted.body
+
+
+def _new_id(tenant: str, idempotency_key: str | None, index: int) -> UUID:
+    if idempotency_key is None:
+        return uuid4()
+    return uuid5(uuid5(IDEMPOTENCY_NAMESPACE, tenant), f"{index}:{idempotency_key}")
+
+
+def _append(drafts: Sequence[Draft]) -> list[Accepted | None]:
+    if not drafts:
+        return []
+    appended = outbox().append(drafts)
+    hot().take([one.row for one in appended if one])
+    return [Accepted(one.row.record, one.is_new) if one else None for one in appended]

@@ -1,0 +1,319 @@
+"""The archive: the database. What is older than the hot cache, what exports read, and what says that a record is safe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from typing import Any, NamedTuple, TypeAlias
+from uuid import UUID
+
+from django.db import Error, connections, router, transaction
+from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Sum, Value
+from django.db.models.functions import StrIndex
+from django.db.models.lookups import GreaterThan
+
+from trajectories.conf import read_settings
+from trajectories.domain.query import Condition, Query
+from trajectories.domain.record import Position, Record, tenant_digest, tombstone
+from trajectories.domain.stats import (
+    MEASURES,
+    PHASE_KEY,
+    PHASE_TALLIES,
+    TRAJECTORY_KEY,
+    TRAJECTORY_MEASURES,
+    TRAJECTORY_TALLIES,
+    Cells,
+    Measure,
+    Summary,
+    Tally,
+)
+from trajectories.models import Erasure, Phase, Quarantined, Tenant, Tombstone, Trajectory
+from trajectories.storage.archive_writes import members_text
+
+ArchiveError: TypeAlias = Error
+"""The database is away, locked, not migrated, or took too long."""
+
+Version: TypeAlias = tuple[str, UUID, int]
+"""Tenant, id and stamp."""
+
+_HALF = 2**32
+"""Sums are taken in two halves, so that they stay exact where a database would overflow 64 bits."""
+_COLUMNS = ("tenant_id", "trajectory_id", "stamp", "digest", "revision", "recorded_at_us", "body")
+
+
+class Exported(NamedTuple):
+    """A record and its place in the export."""
+
+    seq: int
+    record: Record
+
+
+# What the relay and the persist side ask; the database that is written to answers.
+
+
+class DeliveryStatus(NamedTuple):
+    """Versions that the archive has or has passed, that it has refused, and whose ids are deleted; no two overlap.
+
+    Of ``erased`` tenants every version is deleted.
+    """
+
+    confirmed: set[Version]
+    refused: set[Version]
+    deleted: set[Version]
+    erased: set[str]
+
+
+def decided(versions: Sequence[Version]) -> DeliveryStatus:
+    """What the archive says of those of ``versions`` of which it knows."""
+    confirmed: set[Version] = set()
+    refused: set[Version] = set()
+    erased = erased_of({tenant for tenant, _, _ in versions})
+    deleted = {version for version in versions if version[0] in erased}
+    for tenant, group in groupby(sorted(set(versions) - deleted), key=lambda version: version[0]):
+        wanted = list(group)
+        ids = {id_ for _, id_, _ in wanted}
+        stored = Trajectory.objects.using(_write_alias()).filter(tenant=tenant, trajectory_id__in=ids)
+        stamps = dict(stored.values_list("trajectory_id", "stamp"))
+        buried = Tombstone.objects.using(_write_alias()).filter(tenant=tenant, trajectory_id__in=ids)
+        buried_ids = set(buried.values_list("trajectory_id", flat=True))
+        deleted |= {version for version in wanted if version[1] in buried_ids}
+        poison = Quarantined.objects.using(_write_alias()).filter(tenant=tenant, trajectory_id__in=ids)
+        poison_versions = set(poison.values_list("trajectory_id", "stamp"))
+        refused |= {version for version in wanted if version[1:] in poison_versions}
+        confirmed |= {version for version in wanted if stamps.get(version[1], 0) >= version[2]}
+    return DeliveryStatus(confirmed - refused - deleted, refused - deleted, deleted, erased)
+
+
+def erasures(since_us: int) -> dict[str, int]:
+    """Stamps of the erasures since then, by the ``tenant_digest`` of each."""
+    found = Erasure.objects.using(_write_alias()).filter(stamp__gte=since_us)
+    return dict(found.values_list("digest", "stamp"))
+
+
+def erased_of(tenants: Iterable[str]) -> set[str]:
+    """Those of ``tenants`` that were erased."""
+    by_digest = {tenant_digest(tenant): tenant for tenant in tenants}
+    found = Erasure.objects.using(_write_alias()).filter(digest__in=by_digest).values_list("digest", flat=True)
+    return {by_digest[digest] for digest in found}
+
+
+def tombstones_since(stamp: int, after_pk: int, limit: int) -> list[tuple[int, Record]]:
+    """Tombstones of every tenant with at least this stamp, each with its primary key, from behind ``after_pk``."""
+    rows = Tombstone.objects.using(_write_alias()).filter(stamp__gte=stamp, pk__gt=after_pk)
+    found = rows.order_by("pk").values_list("pk", "tenant_id", "trajectory_id", "stamp")[:limit]
+    return [(pk, tombstone(tenant, id_, stamp)) for pk, tenant, id_, stamp in found]
+
+
+def forget_tombstones(before_us: int, limit: int) -> int:
+    """Let go of some tombstones, and of erasures, from before ``before_us``; how many tombstones."""
+    rows = Tombstone.objects.using(_write_alias())
+    old = list(rows.filter(stamp__lt=before_us).order_by("stamp").values_list("pk", flat=True)[:limit])
+    gone, _ = rows.filter(pk__in=old).delete()
+    Erasure.objects.using(_write_alias()).filter(stamp__lt=before_us).delete()
+    return gone
+
+
+def stored(tenant: str, ids: Iterable[UUID]) -> list[Record]:
+    """What the archive holds of ``ids``."""
+    rows = Trajectory.objects.using(_write_alias()).filter(tenant=tenant, trajectory_id__in=list(ids))
+    return [_record(columns) for columns in rows.values_list(*_COLUMNS)]
+
+
+def revised_since(revision: int, after_pk: int, limit: int) -> list[tuple[int, Record]]:
+    """Records of every tenant with at least this revision, each with its primary key, from behind ``after_pk``."""
+    rows = Trajectory.objects.using(_write_alias()).filter(revision__gte=revision, pk__gt=after_pk)
+    return [(pk, _record(columns)) for pk, *columns in rows.order_by("pk").values_list("pk", *_COLUMNS)[:limit]]
+
+
+# What readers ask.
+
+
+def newest(tenant: str, query: Query, below: Position | None, limit: int) -> list[Record]:
+    """Matching records by position, highest first, from below ``below`` (None: from the top)."""
+    rows = _matching(tenant, query, below).order_by("-recorded_at_us", "-trajectory_id")
+    return [_record(columns) for columns in rows.values_list(*_COLUMNS)[:limit]]
+
+
+def has_below(tenant: str, position: Position) -> bool:
+    """Whether anything lies below ``position``."""
+    return _matching(tenant, Query(), position).exists()
+
+
+def find(tenant: str, id_: UUID) -> Record | None:
+    columns = _rows(tenant).filter(trajectory_id=id_).values_list(*_COLUMNS).first()
+    return columns and _record(columns)
+
+
+def find_many(tenant: str, ids: Iterable[UUID]) -> dict[UUID, Record]:
+    """The records of those ``ids`` that the archive has."""
+    wanted = list(ids)
+    if not wanted:
+        return {}
+    found = map(_record, _rows(tenant).filter(trajectory_id__in=wanted).values_list(*_COLUMNS))
+    return {record.id: record for record in found}
+
+
+def summary(tenant: str, query: Query, below: Position | None, only: Sequence[UUID] | None = None) -> Summary:
+    """The summary of matching records below ``below``; of those alone whose id is in ``only``, if that is given."""
+    rows = _matching(tenant, query, below)
+    if only is not None:
+        rows = rows.filter(trajectory_id__in=only)
+    found = Summary(
+        trajectories=_cells(rows, TRAJECTORY_KEY, TRAJECTORY_TALLIES, TRAJECTORY_MEASURES),
+        phases=_cells(
+            Phase.objects.using(_read_alias()).filter(trajectory__in=rows), PHASE_KEY, PHASE_TALLIES, MEASURES
+        ),
+    )
+    for measure in TRAJECTORY_MEASURES:
+        bucket = f"{measure.column}_bucket"
+        counts = rows.filter(**{f"{bucket}__isnull": False}).values_list(bucket).annotate(n=Count("pk"))
+        found.buckets[measure.column].update(dict(counts.order_by()))
+    return found
+
+
+def last_seq(tenant: str) -> int:
+    """Place of the last record that an export begun now would have."""
+    return _rows(tenant).order_by("-seq").values_list("seq", flat=True).first() or 0
+
+
+def seq_of(tenant: str, id_: UUID) -> int | None:
+    """Its place in exports, also if it was deleted meanwhile."""
+    place = _rows(tenant).filter(trajectory_id=id_).values_list("seq", flat=True).first()
+    return _buried(tenant, id_).values_list("seq", flat=True).first() if place is None else place
+
+
+def count_until(tenant: str, query: Query, revision: int) -> int:
+    """How many records match, of those last revised until then."""
+    return _until(tenant, query, revision).count()
+
+
+def ids_until(tenant: str, query: Query, revision: int, limit: int) -> list[UUID]:
+    """Some ids of those records."""
+    return list(_until(tenant, query, revision).values_list("trajectory_id", flat=True)[:limit])
+
+
+def _until(tenant: str, query: Query, revision: int) -> QuerySet[Trajectory]:
+    return _matching(tenant, query, None).using(_write_alias()).filter(revision__lte=revision)
+
+
+def ids_before(tenant: str, recorded_at_us: int, limit: int) -> list[UUID]:
+    """Ids of the records at the lowest positions, as far as they were recorded before."""
+    rows = Trajectory.objects.using(_write_alias()).filter(tenant=tenant, recorded_at_us__lt=recorded_at_us)
+    return list(rows.order_by("recorded_at_us", "trajectory_id").values_list("trajectory_id", flat=True)[:limit])
+
+
+def count_before(tenant: str, recorded_at_us: int) -> int:
+    """How many there are."""
+    return Trajectory.objects.using(_write_alias()).filter(tenant=tenant, recorded_at_us__lt=recorded_at_us).count()
+
+
+def tenants() -> list[str]:
+    """Every tenant."""
+    return list(Tenant.objects.using(_write_alias()).order_by("pk").values_list("pk", flat=True))
+
+
+def is_known(tenant: str, id_: UUID) -> bool:
+    """Whether the archive has this id, has refused it, or has deleted it."""
+    poison = Quarantined.objects.using(_write_alias()).filter(tenant=tenant, trajectory_id=id_)
+    stored = Trajectory.objects.using(_write_alias()).filter(tenant=tenant, trajectory_id=id_)
+    return stored.exists() or poison.exists() or _buried(tenant, id_, _write_alias()).exists()
+
+
+def _buried(tenant: str, id_: UUID, alias: str | None = None) -> QuerySet[Tombstone]:
+    return Tombstone.objects.using(alias or _read_alias()).filter(tenant=tenant, trajectory_id=id_)
+
+
+def exported(tenant: str, query: Query, after_seq: int, up_to_seq: int, limit: int) -> list[Exported]:
+    """The next matching records in export order."""
+    rows = _matching(tenant, query, None).filter(seq__gt=after_seq, seq__lte=up_to_seq).order_by("seq")
+    return [Exported(seq, _record(columns)) for seq, *columns in rows.values_list("seq", *_COLUMNS)[:limit]]
+
+
+@contextmanager
+def snapshot() -> Iterator[None]:
+    """Every read inside sees the archive at one moment. Inside a transaction of the caller it is the caller's."""
+    connection = connections[_read_alias()]
+    if connection.in_atomic_block:
+        yield
+    elif connection.vendor == "sqlite":
+        # atomic() would say BEGIN IMMEDIATE where the host configured that, and a reader must not wait for writers.
+        with connection.cursor() as cursor:
+            cursor.execute("BEGIN DEFERRED")
+            try:
+                yield
+            finally:
+                cursor.execute("ROLLBACK")
+    else:
+        with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+            if connection.vendor == "postgresql":
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                timeout_ms = round(read_settings().archive_statement_timeout_s * 1000)
+                cursor.execute(f"SET LOCAL statement_timeout = {timeout_ms}")
+            yield
+
+
+def _rows(tenant: str) -> QuerySet[Trajectory]:
+    return Trajectory.objects.using(_read_alias()).filter(tenant=tenant)
+
+
+def _matching(tenant: str, query: Query, below: Position | None) -> QuerySet[Trajectory]:
+    rows = _rows(tenant).filter(*map(_condition, (*query.on_position, *query.on_trajectory)))
+    if query.on_phase:
+        phases = Phase.objects.filter(trajectory=OuterRef("pk")).filter(*map(_condition, query.on_phase))
+        rows = rows.filter(Exists(phases))
+    if below is not None:
+        # The first condition is implied by the second; it is what lets the index on positions be entered at the spot.
+        rows = rows.filter(recorded_at_us__lte=below.recorded_at_us).filter(
+            Q(recorded_at_us__lt=below.recorded_at_us) | Q(trajectory_id__lt=below.id)
+        )
+    return rows
+
+
+_LOOKUPS = {"equal": "exact", "at_least": "gte", "at_most": "lte", "below": "lt"}
+
+
+def _condition(condition: Condition) -> Q:
+    """A condition as SQL. Substrings by position and not by LIKE, which folds case on SQLite and knows wildcards."""
+    column, lookup, value = condition
+    if lookup == "has":
+        return Q(GreaterThan(StrIndex(F(column), Value(members_text([value]))), 0))
+    if lookup == "contains_words":
+        return Q(*(GreaterThan(StrIndex(F(column), Value(word)), 0) for word in value))
+    return Q(**{f"{column}__{_LOOKUPS[lookup]}": value})
+
+
+def _cells(rows: QuerySet[Any], key: Iterable[str], tallies: Sequence[Tally], measures: Sequence[Measure]) -> Cells:
+    """Cells of ``rows``, counted by the database; columns as in stats.Cell."""
+    counted: dict[str, Any] = {"n": Count("pk")}
+    for tally in tallies:
+        counted[f"tally_{tally.name}"] = Count("pk", filter=Q(**{tally.column: tally.value}))
+    for measure in measures:
+        column = F(measure.column)
+        counted[f"known_{measure.name}"] = Count(measure.column)
+        counted[f"high_{measure.name}"] = Sum(column / _HALF)
+        counted[f"low_{measure.name}"] = Sum(column % _HALF)
+    names = tuple(key)
+    grouped = rows.order_by().values(*names).annotate(**counted).values_list(*names, *counted)
+    return {row[: len(names)]: _cell(row[len(names) :], len(tallies)) for row in grouped}
+
+
+def _cell(columns: Sequence[Any], tallies: int) -> list[int]:
+    cell = [int(value) for value in columns[: 1 + tallies]]
+    for at in range(1 + tallies, len(columns), 3):
+        known, high, low = columns[at : at + 3]
+        cell += [int(known), int(high or 0) * _HALF + int(low or 0)]
+    return cell
+
+
+def _record(columns: Sequence[Any]) -> Record:
+    tenant, id_, stamp, digest, revision, recorded_at_us, body = columns
+    return Record(tenant, id_, stamp, digest, revision, recorded_at_us, body.encode())
+
+
+def _read_alias() -> str:
+    return router.db_for_read(Trajectory)
+
+
+def _write_alias() -> str:
+    return router.db_for_write(Trajectory)

@@ -1,0 +1,357 @@
+"""The writing half of the archive: brings the database up to a batch of records.
+
+Writers of a tenant are ordered by its row: the first statement is an UPDATE of it, which takes the row lock on Postgres and
+the write lock on SQLite. What is then read stays true until commit, so the merge is that of ``record.merge`` and not a
+second one in SQL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import reduce
+from itertools import groupby
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import orjson
+from django.db import DataError, IntegrityError, OperationalError, connections, router, transaction
+from django.db.models import Exists, F, QuerySet
+from django.db.models.functions import Greatest
+
+from trajectories.domain.record import Facets, PhaseFacets, Record, facets_of, merge, tenant_digest, tombstone
+from trajectories.domain.stats import TRAJECTORY_MEASURES, bucket_of
+from trajectories.models import ApiKey, Erasure, Phase, Quarantined, Tenant, Tombstone, Trajectory
+
+_ERROR_MAX = 10_000
+
+
+class WriteResult(NamedTuple):
+    """What became of a batch: what the archive now holds of its ids, and which of them are deleted; of these, what there was.
+
+    ``erased``: what was dropped because its tenant is erased.
+    """
+
+    stored: list[Record]
+    deleted: list[Record]
+    gone: DeletedCounts
+    erased: list[Record]
+
+    def plus(self, other: WriteResult) -> WriteResult:
+        return WriteResult(
+            self.stored + other.stored,
+            self.deleted + other.deleted,
+            self.gone.plus(other.gone),
+            self.erased + other.erased,
+        )
+
+
+class DeletedCounts(NamedTuple):
+    """Rows that a deletion removed."""
+
+    archive: int = 0
+    quarantine: int = 0
+
+    def plus(self, other: DeletedCounts) -> DeletedCounts:
+        return DeletedCounts(self.archive + other.archive, self.quarantine + other.quarantine)
+
+
+class RefusedRecord(Exception):
+    """The database refuses a value, whatever state it is in; sending it again will not help."""
+
+
+def mirror(records: Sequence[Record]) -> WriteResult:
+    """Bring the archive up to ``records``, tombstones among them, in one transaction.
+
+    Raises:
+        RefusedRecord: nothing was written; one of the records cannot be.
+        django.db.Error: nothing was written; the database is away, locked, read-only or slow, and the same may work later.
+    """
+    ordered = sorted(records, key=lambda record: (record.tenant, record.id, record.rank))
+    try:
+        with transaction.atomic(using=alias()):
+            by_tenant = groupby(ordered, key=lambda record: record.tenant)
+            parts = [_mirror_tenant(tenant, list(group)) for tenant, group in by_tenant]
+            return reduce(WriteResult.plus, parts, WriteResult([], [], DeletedCounts(), []))
+    except (DataError, IntegrityError, ValueError, OverflowError) as error:
+        raise RefusedRecord(str(error)) from error
+
+
+def holds(record: Record) -> bool:
+    """Whether the archive has a version of this id."""
+    return Trajectory.objects.using(alias()).filter(tenant=record.tenant, trajectory_id=record.id).exists()
+
+
+def refused(quarantined_pk: int) -> Record | None:
+    """The quarantined version, if it is still there."""
+    row = Quarantined.objects.using(alias()).filter(pk=quarantined_pk).first()
+    if row is None:
+        return None
+    return Record(
+        row.tenant_id, row.trajectory_id, row.stamp, row.digest, row.revision, row.recorded_at_us, bytes(row.body)
+    )
+
+
+def release(quarantined_pk: int, record: Record) -> list[Record]:
+    """Try the quarantined version again, and let it go if the archive takes it now; else keep the new reason.
+
+    Returns:
+        What the archive now holds of its id; nothing where it still refuses.
+    """
+    row = Quarantined.objects.using(alias()).filter(pk=quarantined_pk)
+    try:
+        with transaction.atomic(using=alias()):
+            stored = mirror([record]).stored
+            row.delete()
+            return stored
+    except RefusedRecord as error:
+        row.update(attempts=F("attempts") + 1, error=str(error)[:_ERROR_MAX])
+        return []
+
+
+def quarantine(record: Record, error: str) -> None:
+    """Keep a version that the archive refuses, with the reason; the same version once, and none of an erased tenant."""
+    with transaction.atomic(using=alias()):
+        if _locked(record.tenant) is None:
+            return
+        Quarantined.objects.using(alias()).get_or_create(
+            tenant_id=record.tenant,
+            trajectory_id=record.id,
+            stamp=record.stamp,
+            defaults={
+                "digest": record.digest,
+                "revision": record.revision,
+                "recorded_at_us": record.recorded_at_us,
+                "body": record.body,
+                "error": error[:_ERROR_MAX],
+            },
+        )
+
+
+def begin_erasure(
+    tenant: str, stamp: int, forget: Callable[[list[ApiKey]], object] = lambda keys: None, *, is_known: bool = False
+) -> list[ApiKey] | None:
+    """From here on nothing of ``tenant`` is taken, and its keys are gone, which are returned; None if there is and was no such tenant.
+
+    Args:
+        forget: is called with the keys while they can still be found, so that who repeats what was broken off here finds them too.
+        is_known: there is such a tenant, though the archive may not have heard of it yet.
+    """
+    erasures = Erasure.objects.using(alias())
+    with transaction.atomic(using=alias()):
+        row = Tenant.objects.using(alias()).filter(pk=tenant)
+        if is_known:
+            Tenant.objects.using(alias()).get_or_create(pk=tenant)
+        # The lock: who writes now is waited for, and who comes later sees what follows.
+        if not row.update(last_seq=F("last_seq")) and not erasures.filter(pk=tenant_digest(tenant)).exists():
+            return None
+        if not _erased_at(tenant, stamp):
+            erasures.create(digest=tenant_digest(tenant), stamp=stamp)
+        keys = list(ApiKey.objects.using(alias()).filter(tenant=tenant))
+        forget(keys)
+        ApiKey.objects.using(alias()).filter(tenant=tenant).delete()
+        return keys
+
+
+def erase_some(tenant: str, limit: int) -> DeletedCounts | None:
+    """Delete some rows of a tenant whose erasure has begun; None: there were none left."""
+    trajectories = _some_of(Trajectory.objects.using(alias()).filter(tenant=tenant), limit)
+    quarantined = _some_of(Quarantined.objects.using(alias()).filter(tenant=tenant), limit)
+    tombstones = _some_of(Tombstone.objects.using(alias()).filter(tenant=tenant), limit)
+    with transaction.atomic(using=alias()):
+        Phase.objects.using(alias()).filter(trajectory__in=trajectories).delete()
+        archived, quarantines, buried = (rows.delete()[0] for rows in (trajectories, quarantined, tombstones))
+    return DeletedCounts(archived, quarantines) if archived or quarantines or buried else None
+
+
+def end_erasure(tenant: str, stamp: int) -> None:
+    """Nothing is left of ``tenant`` but its erasure, which tells the hosts to look once more."""
+    with transaction.atomic(using=alias()):
+        Tenant.objects.using(alias()).filter(pk=tenant).delete()
+        _erased_at(tenant, stamp)
+
+
+def _erased_at(tenant: str, stamp: int) -> bool:
+    """Have hosts look once more, also those that know of a stamp by a faster clock; False if there is no erasure yet."""
+    erasure = Erasure.objects.using(alias()).filter(pk=tenant_digest(tenant))
+    return bool(erasure.update(stamp=Greatest(F("stamp") + 1, stamp)))
+
+
+def _some_of(rows: QuerySet[Any], limit: int) -> QuerySet[Any]:
+    pks = list(rows.order_by("pk").values_list("pk", flat=True)[:limit])
+    return rows.filter(pk__in=pks)
+
+
+def _mirror_tenant(tenant: str, given: list[Record]) -> WriteResult:
+    numbers = _locked(tenant)
+    if numbers is None:
+        return WriteResult([], [], DeletedCounts(), given)
+    deleted, gone = _delete(numbers, given)
+    buried = {record.id for record in deleted}
+    records = [record for record in given if record.id not in buried]
+    stored = _store(numbers, records) if records else []
+    numbers.save(using=alias(), update_fields=["last_seq", "last_changed"])
+    return WriteResult(stored, deleted, gone, [])
+
+
+def _delete(numbers: Tenant, given: Sequence[Record]) -> tuple[list[Record], DeletedCounts]:
+    """Tombstones of those ids in ``given`` that are deleted, now or before; and the rows that went."""
+    ids = {record.id for record in given}
+    found = Tombstone.objects.using(alias()).filter(tenant=numbers, trajectory_id__in=ids)
+    known = {row.trajectory_id: tombstone(numbers.pk, row.trajectory_id, row.stamp) for row in found}
+    new = {record.id: record for record in given if record.is_tombstone and record.id not in known}
+    if not new:
+        return list(known.values()), DeletedCounts()
+    rows = Trajectory.objects.using(alias()).filter(tenant=numbers, trajectory_id__in=new)
+    seqs = dict(rows.values_list("trajectory_id", "seq"))
+    Phase.objects.using(alias()).filter(trajectory__in=rows).delete()
+    archived, _ = rows.delete()
+    quarantined, _ = Quarantined.objects.using(alias()).filter(tenant=numbers, trajectory_id__in=new).delete()
+    for record in new.values():
+        numbers.last_changed += 1
+        Tombstone.objects.using(alias()).create(
+            tenant=numbers,
+            trajectory_id=record.id,
+            stamp=record.stamp,
+            seq=seqs.get(record.id),
+            changed=numbers.last_changed,
+        )
+    return [*known.values(), *new.values()], DeletedCounts(archived, quarantined)
+
+
+def _store(numbers: Tenant, records: Sequence[Record]) -> list[Record]:
+    tenant = numbers.pk
+    ids = {record.id for record in records}
+    found = Trajectory.objects.using(alias()).filter(tenant=tenant, trajectory_id__in=ids)
+    rows = {row.trajectory_id: row for row in found}
+    merged: dict[UUID, Record] = {id_: record_of(row) for id_, row in rows.items()}
+    for record in records:
+        merged[record.id] = merge(merged.get(record.id), record, from_authority=False)
+    new: list[Trajectory] = []
+    phases: list[Phase] = []
+    # By position, so that an export reads in the order in which a host took them.
+    stored_now = sorted((merged[id_] for id_ in ids), key=lambda record: record.position)
+    for stored in stored_now:
+        row = rows.get(stored.id)
+        if row is None:
+            numbers.last_seq += 1
+            numbers.last_changed += 1
+            row = Trajectory(
+                tenant_id=tenant, trajectory_id=stored.id, seq=numbers.last_seq, changed=numbers.last_changed
+            )
+            new.append(row)
+            phases += _fill(row, stored)
+        elif (row.digest, row.revision, row.recorded_at_us) != (stored.digest, stored.revision, stored.recorded_at_us):
+            numbers.last_changed += 1
+            row.changed = numbers.last_changed
+            _replace(row, stored)
+        elif row.stamp != stored.stamp:
+            row.stamp = stored.stamp
+            row.save(using=alias(), update_fields=["stamp"])
+    Trajectory.objects.using(alias()).bulk_create(new)
+    Phase.objects.using(alias()).bulk_create(phases)
+    return stored_now
+
+
+def _locked(tenant: str) -> Tenant | None:
+    """The tenant's row, with every other writer of it waiting; made if a host's own tenant writes for the first time.
+
+    None if the tenant is erased.
+    """
+    erasure = Erasure.objects.using(alias()).filter(pk=tenant_digest(tenant))
+    lock = Tenant.objects.using(alias()).filter(pk=tenant)
+    if not lock.update(last_seq=F("last_seq")):
+        if erasure.exists():
+            return None
+        Tenant.objects.using(alias()).get_or_create(pk=tenant)
+        lock.update(last_seq=F("last_seq"))
+    return lock.exclude(Exists(erasure)).first()
+
+
+def record_of(row: Trajectory) -> Record:
+    """What a row holds, as the other tiers carry it."""
+    return Record(
+        row.tenant_id, row.trajectory_id, row.stamp, row.digest, row.revision, row.recorded_at_us, row.body.encode()
+    )
+
+
+def _replace(row: Trajectory, stored: Record) -> None:
+    is_other_body = row.digest != stored.digest
+    phases = _fill(row, stored)
+    row.save(using=alias(), force_update=True)
+    if is_other_body:
+        Phase.objects.using(alias()).filter(trajectory=row).delete()
+        Phase.objects.using(alias()).bulk_create(phases)
+
+
+def _fill(row: Trajectory, stored: Record) -> list[Phase]:
+    """Set the columns of ``row`` from the record and its facets, by their common names; its phases, unsaved."""
+    row.stamp, row.digest, row.revision = stored.stamp, stored.digest, stored.revision
+    row.recorded_at_us, row.body = stored.recorded_at_us, stored.body.decode()
+    facets = facets_of(stored.body)
+    for name, value in _columns(facets).items():
+        setattr(row, name, value)
+    for measure in TRAJECTORY_MEASURES:
+        value = getattr(facets, measure.column)
+        setattr(row, f"{measure.column}_bucket", None if value is None else bucket_of(value))
+    row.phase_count = len(facets.phases)
+    bodies = orjson.loads(stored.body)["phases"]
+    return [_phase(row, *place) for place in enumerate(zip(bodies, facets.phases, strict=True))]
+
+
+def _phase(row: Trajectory, place: int, phase: tuple[dict[str, Any], PhaseFacets]) -> Phase:
+    body, facets = phase
+    return Phase(
+        trajectory=row,
+        place=place,
+        phase_name=body["phase_name"],
+        requested_model=body.get("requested_model"),
+        selection_probability=body.get("selection_probability"),
+        skip_reason=body.get("skip_reason"),
+        attempt=body.get("attempt"),
+        **_columns(facets),
+    )
+
+
+def _columns(facets: Facets | PhaseFacets) -> dict[str, Any]:
+    """Facets as column values: lists as text that a search can hit exactly, phases left to their own table."""
+    return {
+        name: members_text(value) if isinstance(value, tuple) else value
+        for name, value in facets._asdict().items()
+        if name != "phases"
+    }
+
+
+def members_text(members: Sequence[str]) -> str:
+    """Each member as JSON on a line of its own, so that a member is in the list if its line is in the text."""
+    return "".join(f"\n{orjson.dumps(member).decode()}\n" for member in members)
+
+
+def compact(*, is_full: bool) -> bool:
+    """Have the database's files keep nothing of what was deleted; False while a file is in use.
+
+    On Postgres its log, and without ``is_full`` the free room in its pages, keep some of it until they are written over.
+    """
+    with connections[alias()].cursor() as cursor:
+        if cursor.db.vendor == "sqlite":
+            try:
+                cursor.execute("VACUUM")
+            except OperationalError:
+                return False
+            is_busy, *_ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            return not is_busy
+        if cursor.db.vendor == "postgresql":
+            models = Phase, Trajectory, Quarantined, Tombstone, ApiKey, Tenant
+            tables = ", ".join(cursor.db.ops.quote_name(model._meta.db_table) for model in models)
+            cursor.execute(f"VACUUM (FULL {'ON' if is_full else 'OFF'}) {tables}")
+    return True
+
+
+def files() -> list[str]:
+    """Paths of the database's files, if it is one that this host can read."""
+    settings = connections[alias()].settings_dict
+    return [str(settings["NAME"])] if connections[alias()].vendor == "sqlite" else []
+
+
+def alias() -> str:
+    """The database that is written to."""
+    return router.db_for_write(Trajectory)

@@ -1,0 +1,185 @@
+"""The rows of the outbox: what they are, and what is done with them inside a transaction of its file."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, cast
+from uuid import UUID
+
+from trajectories.domain.record import Record, tenant_digest, tombstone
+
+RECORD_COLUMNS = "tenant, id, stamp, digest, revision, recorded_at_us, body"
+CHUNK = 1_000
+"""Rows that go in one transaction, so that nobody waits long for the file."""
+
+
+class Draft(NamedTuple):
+    """A record at the door, before its stamps; ``known`` is the newest version that this process knows of its id."""
+
+    tenant: str
+    id: UUID
+    digest: str
+    body: bytes
+    known: Record | None
+
+
+class Row(NamedTuple):
+    """A row of the outbox. ``kind``: record, tombstone, or erasure, in which the tenant of ``record`` is the digest of an erased one."""
+
+    n: int
+    record: Record
+    state: str
+    kind: str
+
+
+class Appended(NamedTuple):
+    """A committed row, and whether this host had not known the id."""
+
+    row: Row
+    is_new: bool
+
+
+def now_us() -> int:
+    """Microseconds since 1970 by this host's clock."""
+    return time.time_ns() // 1_000
+
+
+def insert_all(db: sqlite3.Connection, groups: Iterable[Sequence[Draft]]) -> list[list[Appended | None]]:
+    last_stamp, erased = _last_stamp(db), erasures(db)
+    results: list[list[Appended | None]] = []
+    for drafts in groups:
+        results.append([])
+        for draft in drafts:
+            is_erased = bool(erased) and tenant_digest(draft.tenant) in erased
+            appended = None if is_erased else _insert(db, draft, last_stamp + 1)
+            results[-1].append(appended)
+            last_stamp = appended.row.record.stamp if appended else last_stamp
+    _set_last_stamp(db, last_stamp)
+    return results
+
+
+def _last_stamp(db: sqlite3.Connection) -> int:
+    return int(db.execute("SELECT value FROM numbers WHERE name = 'last_stamp'").fetchone()[0])
+
+
+def _set_last_stamp(db: sqlite3.Connection, stamp: int) -> None:
+    db.execute("UPDATE numbers SET value = ? WHERE name = 'last_stamp'", (stamp,))
+
+
+def _is_deleted(db: sqlite3.Connection, tenant: str, id_: UUID) -> bool:
+    found = db.execute("SELECT 1 FROM tombstones WHERE tenant = ? AND id = ?", (tenant, id_.bytes)).fetchone()
+    return found is not None
+
+
+def delete(db: sqlite3.Connection, tenant: str, id_: UUID) -> int:
+    gone = db.execute("DELETE FROM rows WHERE tenant = ? AND id = ? AND kind = 'record'", (tenant, id_.bytes)).rowcount
+    if not _is_deleted(db, tenant, id_):
+        stamp = max(now_us(), _last_stamp(db) + 1)
+        _set_last_stamp(db, stamp)
+        db.execute("INSERT INTO tombstones VALUES (?, ?, ?)", (tenant, id_.bytes, stamp))
+        _insert_row(db, tombstone(tenant, id_, stamp), kind="tombstone")
+    return gone
+
+
+def erasures(db: sqlite3.Connection) -> dict[str, int]:
+    """Stamps of the erasures that this host knows of, by the digests of their tenants."""
+    return dict(db.execute("SELECT digest, stamp FROM erasures"))
+
+
+def begin_erasure(db: sqlite3.Connection, digest: str, stamp: int) -> list[str]:
+    """From here on nothing of this tenant is taken, and its keys are not known; its slugs here, of which there is one at most."""
+    # Not yet ``stamp``: a process that is killed before the end has it still to do.
+    db.execute("INSERT OR REPLACE INTO erasures VALUES (?, ?)", (digest, stamp - 1))
+    keys = db.execute("SELECT prefix, json_extract(verified, '$[1]') FROM api_keys").fetchall()
+    gone = [(prefix,) for prefix, tenant in keys if tenant_digest(tenant) == digest]
+    db.executemany("DELETE FROM api_keys WHERE prefix = ?", gone)
+    # For the other processes of this host. It waits for nobody, but counts as one that did.
+    last_stamp = max(now_us(), _last_stamp(db) + 1)
+    _set_last_stamp(db, last_stamp)
+    n = _insert_row(db, tombstone(digest, UUID(int=0), last_stamp), kind="erasure")
+    db.execute("UPDATE rows SET state = 'confirmed', settled_at_us = ? WHERE n = ?", (now_us(), n))
+    return [tenant for tenant in _tenants(db) if tenant_digest(tenant) == digest]
+
+
+def erase_some(db: sqlite3.Connection, tenant: str) -> tuple[int, bool]:
+    """Delete some rows and tombstones of ``tenant``: how many records, and whether there is more."""
+    gone = [
+        db.execute(
+            f"DELETE FROM rows WHERE n IN (SELECT n FROM rows WHERE tenant = ? AND {kind} LIMIT {CHUNK})", (tenant,)
+        ).rowcount
+        for kind in ("kind = 'record'", "kind <> 'record'")
+    ]
+    gone.append(
+        db.execute(
+            f"DELETE FROM tombstones WHERE (tenant, id) IN (SELECT tenant, id FROM tombstones WHERE tenant = ? LIMIT {CHUNK})",
+            (tenant,),
+        ).rowcount
+    )
+    return gone[0], any(gone)
+
+
+def end_erasure(db: sqlite3.Connection, digest: str, stamp: int) -> None:
+    db.execute("UPDATE erasures SET stamp = max(stamp, ?) WHERE digest = ?", (stamp, digest))
+
+
+def _tenants(db: sqlite3.Connection) -> list[str]:
+    """Those with a row or a tombstone; a step in the index for each, however many rows it has."""
+    found: set[str] = set()
+    for table in ("rows", "tombstones"):
+        tenant = ""
+        while row := db.execute(
+            f"SELECT tenant FROM {table} WHERE tenant > ? ORDER BY tenant LIMIT 1", (tenant,)
+        ).fetchone():
+            found.add(tenant := row[0])
+    return sorted(found)
+
+
+def _insert(db: sqlite3.Connection, draft: Draft, least_stamp: int) -> Appended | None:
+    if _is_deleted(db, draft.tenant, draft.id):
+        return None
+    versions = [version for version in (draft.known, _newest(db, draft)) if version]
+    known = max(versions, key=lambda version: version.rank, default=None)
+    stamp = max(now_us(), least_stamp, known.stamp + 1 if known else 0)
+    record = Record(
+        tenant=draft.tenant,
+        id=draft.id,
+        stamp=stamp,
+        digest=draft.digest,
+        revision=known.revision if known and known.digest == draft.digest else stamp,
+        recorded_at_us=min((version.recorded_at_us for version in versions), default=stamp),
+        body=draft.body,
+    )
+    return Appended(Row(_insert_row(db, record, kind="record"), record, "waiting", "record"), is_new=known is None)
+
+
+def _insert_row(db: sqlite3.Connection, r: Record, *, kind: str) -> int:
+    values = (kind, r.tenant, r.id.bytes, r.stamp, r.digest, r.revision, r.recorded_at_us, r.body)
+    return cast(
+        int, db.execute(f"INSERT INTO rows (kind, {RECORD_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values).lastrowid
+    )
+
+
+def _newest(db: sqlite3.Connection, draft: Draft) -> Record | None:
+    found = db.execute(
+        f"SELECT {RECORD_COLUMNS} FROM rows WHERE tenant = ? AND id = ? AND state <> 'quarantined' ORDER BY stamp DESC LIMIT 1",
+        (draft.tenant, draft.id.bytes),
+    ).fetchone()
+    return found and record(found)
+
+
+def record(columns: Sequence[Any]) -> Record:
+    tenant, id_bytes, *rest = columns
+    return Record(tenant, UUID(bytes=id_bytes), *rest)
+
+
+def delete_settled(db: sqlite3.Connection, before_us: int) -> int:
+    gone = db.execute(
+        "SELECT n FROM rows WHERE state <> 'waiting' AND settled_at_us <= ? ORDER BY settled_at_us LIMIT ?",
+        (before_us, CHUNK),
+    ).fetchall()
+    if gone:
+        db.executemany("DELETE FROM rows WHERE n = ?", gone)
+        db.execute("UPDATE numbers SET value = max(value, ?) WHERE name = 'pruned_n'", max(gone))
+    return len(gone)

@@ -1,0 +1,346 @@
+"""The Redis tier: records with a time to live, and a change feed by which processes of other hosts follow.
+
+One hash per record. Per tenant (keys hash-tagged by it, so that one script may touch them on a cluster too): ``sequence``
+counts changes, ``feed`` is a sorted set of ids by their last change, ``positions`` one of ids by ``recorded_at_us``; both
+keep their highest members, and ``feed_floor`` and ``positions_floor`` say below which they have forgotten some.
+
+``epoch`` says that Redis holds everything it should, and on which server: it ends with the replication id. A wiped, restarted
+or failed-over server is not the one that the epoch names, so nobody takes it for complete until a worker has rebuilt it.
+Commands are those of Redis 6.2.
+"""
+
+from __future__ import annotations
+
+import glob
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+from uuid import UUID, uuid4
+
+import orjson
+from django.core.cache import caches
+from django_redis import get_redis_connection
+from redis import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from trajectories.conf import read_settings
+from trajectories.domain.record import Position, Record
+from trajectories.storage.redis_scripts import DELETE, MERGE, TRIM, WITHDRAW
+
+__all__ = ["RedisError", "ResponseError"]
+
+_FIELDS = ("stamp", "digest", "revision", "recorded_at_us", "body")
+_FILL_CHUNK = 500
+_SCAN_COUNT = 1_000
+_LOWEST_ID = UUID(int=0)
+REBUILDING = "rebuilding"
+SETTLING = "settling"
+RETAINING = "retaining"
+
+Stamps: TypeAlias = tuple[int, str, int, int]
+"""Stamp, digest, revision and recorded_at_us of what a key holds."""
+
+Ids: TypeAlias = list[tuple[str, UUID]]
+"""Pairs of tenant and id."""
+
+
+class FeedMark(NamedTuple):
+    """How far a reader has followed: which server, whether it is complete, and the last sequence seen."""
+
+    epoch: str
+    replication_id: str
+    sequence: int
+
+    @property
+    def is_trusted(self) -> bool:
+        """The server holds everything that it should."""
+        return self.epoch.endswith(":" + self.replication_id)
+
+
+class Change(NamedTuple):
+    """What the feed says of an id: its record as it is now, its withdrawal, or its deletion. A key that is gone is not a change."""
+
+    id: UUID
+    record: Record | None = None
+    withdrawn_stamp: int | None = None
+    is_deletion: bool = False
+
+
+class Fill(NamedTuple):
+    """Records at the highest positions, and ids there whose keys are gone or withdrawn, with ``recorded_at_us``: the archive may know them.
+
+    At and above ``floor`` nothing is missing but these; None: nothing can be said. ``has_more``: Redis also knows of what lies below.
+    """
+
+    records: list[Record]
+    missing: dict[UUID, int]
+    floor: Position | None
+    has_more: bool
+
+
+class RedisTier:
+    """Commands of the tier on one connection pool: that of the cache alias in the settings. Raises RedisError as it comes."""
+
+    def __init__(self, client: Redis, prefix: str, ttl_s: int, tombstone_ttl_s: int, keep: int) -> None:
+        self._client = client
+        self._prefix = prefix
+        self._ttl_s = ttl_s
+        self._tombstone_ttl_s = tombstone_ttl_s
+        self._keep = keep
+        self._merge = client.register_script(MERGE)
+        self._withdraw = client.register_script(WITHDRAW)
+        self._delete = client.register_script(DELETE)
+        self._trim = client.register_script(TRIM)
+
+    # The persist side.
+
+    def merge(self, records: Sequence[Record], *, from_authority: bool) -> list[Stamps]:
+        """Store each record unless what is there is newer, by the rule of ``record.merge``; what each id has now."""
+        with self._client.pipeline(transaction=False) as pipe:
+            for r in records:
+                stamps = (r.stamp, r.digest, r.revision, r.recorded_at_us)
+                args: list[str | bytes | int] = [str(r.id), *stamps, r.body, self._ttl_s, int(from_authority)]
+                self._merge(keys=self._keys(r.tenant, r.id), args=args, client=pipe)
+            for tenant in sorted({record.tenant for record in records}):
+                names = ("feed", "positions", "feed_floor", "positions_floor")
+                self._trim(keys=[self._key(tenant, name) for name in names], args=[self._keep], client=pipe)
+            replies = pipe.execute()[: len(records)]
+        return [(int(stamp), digest.decode(), int(revision), int(at)) for stamp, digest, revision, at in replies]
+
+    def open_batch(self, ids: Ids) -> str:
+        """Note that the archive may soon know something of ``ids`` that Redis does not; the name of the note.
+
+        It stays until ``close_batch``, so that what a killed worker did not come to is done by another one.
+        """
+        name = orjson.dumps([uuid4().hex, [(tenant, str(id_)) for tenant, id_ in ids]]).decode()
+        self._client.zadd(self._prefix + "open", {name: time.time()})
+        return name
+
+    def close_batch(self, name: str) -> None:
+        """Redis has heard what the archive made of this batch."""
+        self._client.zrem(self._prefix + "open", name)
+
+    def open_batches(self, older_than_s: float, limit: int) -> dict[str, Ids]:
+        """Batches that have been open for so long, by their names."""
+        # One that a host with a fast clock has opened looks as if it were yet to come.
+        now, key = time.time(), self._prefix + "open"
+        names: list[Any] = self._client.zrangebyscore(key, 0, now - older_than_s, 0, limit)
+        names += self._client.zrangebyscore(key, now + older_than_s, "+inf", 0, limit)
+        return {name.decode(): [(tenant, UUID(id_)) for tenant, id_ in orjson.loads(name)[1]] for name in names}
+
+    def withdraw(self, record: Record, *, has_older: bool) -> None:
+        """Take this version back: nobody shall see it; a newer one may still come.
+
+        Args:
+            has_older: the archive has an older version, so fills must not take Redis for complete at this position.
+        """
+        args: list[str | int] = [str(record.id), record.stamp, record.digest, self._ttl_s, int(has_older)]
+        self._withdraw(keys=self._keys(record.tenant, record.id), args=args)
+
+    def delete(self, tombstones: Sequence[Record]) -> int:
+        """Forget these ids and let no version of them in any more; how many records there were."""
+        with self._client.pipeline(transaction=False) as pipe:
+            for r in tombstones:
+                args: list[str | int] = [str(r.id), r.stamp, self._tombstone_ttl_s]
+                self._delete(keys=self._keys(r.tenant, r.id), args=args, client=pipe)
+            return sum(map(int, pipe.execute()))
+
+    def erase(self, tenant: str, ids: Iterable[UUID]) -> int:
+        """Forget these records of an erased tenant, and its feed; how many keys there were."""
+        names = ["sequence", "feed", "positions", "feed_floor", "positions_floor"]
+        return int(
+            self._client.unlink(*(self._key(tenant, name) for name in [*names, *(f"record:{id_}" for id_ in ids)]))
+        )
+
+    def erase_all(self, tenant: str) -> int:
+        """Forget every key of ``tenant``; how many there were. Looks at every key of this Redis, some at a time."""
+        pattern = glob.escape(self._key(tenant, ""))
+        return sum(int(self._client.unlink(key)) for key in self._client.scan_iter(pattern + "*", count=_SCAN_COUNT))
+
+    def find_traces(self, tenant: str, markers: Sequence[bytes]) -> tuple[int, int]:
+        """Keys of this Redis that are named after ``tenant``, and keys of the tier in whose values is one of ``markers``."""
+        name = self._key(tenant, "").encode()
+        names = values = 0
+        for key in self._client.scan_iter(count=_SCAN_COUNT):
+            names += key.startswith(name)
+            values += key.startswith(self._prefix.encode()) and any(marker in self._content(key) for marker in markers)
+        return names, values
+
+    def _content(self, key: bytes) -> bytes:
+        """All that is in a key of the tier: of a hash also the names of its fields."""
+        kind: Any = self._client.type(key)
+        parts: Any
+        if kind == b"hash":
+            parts = chain.from_iterable(self._client.hgetall(key).items())
+        elif kind == b"zset":
+            parts = self._client.zrange(key, 0, -1)
+        else:
+            parts = [self._client.get(key)]
+        return b"\0".join(part or b"" for part in parts)
+
+    def rewrite_files(self) -> None:
+        """Have it begin to write its files anew, so that they keep nothing of what was deleted.
+
+        Raises:
+            ResponseError: it does not take this from its clients.
+        """
+        if self._client.info("persistence")["aof_enabled"]:
+            self._client.bgrewriteaof()
+        # A dump that is there was written once, by a command or before this was set.
+        if self._client.config_get("save")["save"] or any(Path(path).is_file() for path in self.files()[:1]):
+            self._client.bgsave(schedule=True)
+
+    def is_writing_files(self) -> bool:
+        told: Any = self._client.info("persistence")
+        names = "rdb_bgsave_in_progress", "aof_rewrite_in_progress", "aof_rewrite_scheduled"
+        return any(told[name] for name in names)
+
+    def files(self) -> list[str]:
+        """Paths of the files that it writes, on its own host; none where it does not say."""
+        try:
+            told: Any = self._client.config_get("*dir*") | self._client.config_get("*filename")
+        except ResponseError:
+            return []
+        base = Path(told["dir"])
+        logs = base / told.get("appenddirname", "")
+        return [str(path) for path in (base / told["dbfilename"], *logs.glob(told["appendfilename"] + "*"))]
+
+    def is_under_way(self, tenant: str) -> bool:
+        """Whether a worker has something of ``tenant`` in hand, and may yet write it here."""
+        names: list[Any] = self._client.zrange(self._prefix + "open", 0, -1)
+        return any(tenant == one for name in names for one, _ in orjson.loads(name)[1])
+
+    def claim(self, work: str, for_s: float) -> bool:
+        """Whether this caller may start ``work``; nobody else may for ``for_s`` seconds."""
+        return bool(self._client.set(self._prefix + work, "1", nx=True, px=int(for_s * 1000)))
+
+    def release(self, work: str) -> None:
+        """Let the next caller claim ``work``."""
+        self._client.delete(self._prefix + work)
+
+    def hold_rebuild(self, for_s: float, *, is_begun: bool) -> bool:
+        """Keep others from rebuilding; False if what ``is_begun`` was wiped meanwhile and has to begin again."""
+        return bool(self._client.set(self._prefix + REBUILDING, "1", px=int(for_s * 1000), xx=is_begun))
+
+    def begin_epoch(self, replication_id: str) -> None:
+        """Say that the server with this replication id is complete; what comes after it may be rebuilt at once."""
+        self._client.set(self._prefix + "epoch", f"{uuid4().hex}:{replication_id}")
+        self.release(REBUILDING)
+
+    def is_trusted(self) -> bool:
+        """Whether this server holds everything that it should."""
+        epoch: Any = self._client.get(self._prefix + "epoch")
+        return (epoch or b"").decode().endswith(":" + self.replication_id())
+
+    def server(self) -> tuple[str, str]:
+        """Epoch and replication id. If they have not changed, nothing was lost meanwhile."""
+        mark = self.mark("")
+        return mark.epoch, mark.replication_id
+
+    def replication_id(self) -> str:
+        return str(self._client.info("replication")["master_replid"])
+
+    # Readers.
+
+    def mark(self, tenant: str) -> FeedMark:
+        """Where the feed of ``tenant`` is now."""
+        with self._client.pipeline(transaction=False) as pipe:
+            pipe.get(self._prefix + "epoch")
+            pipe.info("replication")
+            pipe.get(self._key(tenant, "sequence"))
+            epoch, info, sequence = pipe.execute()
+        return FeedMark((epoch or b"").decode(), str(info["master_replid"]), int(sequence or 0))
+
+    def changes(self, tenant: str, after: FeedMark) -> tuple[FeedMark, list[Change]] | None:
+        """What has changed since ``after``; None if that cannot be told any more and the reader has to fill anew."""
+        mark = self.mark(tenant)
+        if mark[:2] != after[:2] or mark.sequence < after.sequence:
+            return None
+        if mark.sequence == after.sequence:
+            return mark, []
+        with self._client.pipeline(transaction=False) as pipe:
+            pipe.get(self._key(tenant, "feed_floor"))
+            pipe.zrangebyscore(self._key(tenant, "feed"), f"({after.sequence}", mark.sequence)
+            floor, ids = pipe.execute()
+        if int(floor or 0) > after.sequence:
+            return None
+        return mark, list(self._changes(tenant, ids))
+
+    def newest(self, tenant: str, limit: int) -> Fill:
+        """The records at the ``limit`` highest positions."""
+        with self._client.pipeline(transaction=False) as pipe:
+            pipe.get(self._key(tenant, "positions_floor"))
+            pipe.zrange(self._key(tenant, "positions"), 0, limit - 1, desc=True, withscores=True)
+            forgotten_us, listed = pipe.execute()
+        # Below this, keys of records that were never revised have begun to expire.
+        complete_above_us = max(int(forgotten_us or 0), (int(time.time()) - self._ttl_s) * 1_000_000)
+        floor = Position(complete_above_us + 1, _LOWEST_ID)
+        lowest = Position(int(listed[-1][1]), UUID(listed[-1][0].decode())) if len(listed) == limit else floor
+        has_more, floor = lowest > floor, max(floor, lowest)
+        places = {id_: int(at) for id_, at in listed if at >= floor.recorded_at_us}
+        found = list(zip(self._records(tenant, list(places)), places.values(), strict=True))
+        records = [record for (_, record), _ in found if record and record.position >= floor]
+        return Fill(records, {id_: at for (id_, record), at in found if record is None}, floor, has_more)
+
+    def told(self, tenant: str, ids: Iterable[UUID]) -> list[Change]:
+        """What is known here of ``ids``, without those of which nothing is."""
+        return list(self._changes(tenant, [str(id_).encode() for id_ in ids]))
+
+    def find(self, tenant: str, id_: UUID) -> Record | None:
+        """The record, or None if Redis does not have it."""
+        values = self._client.hmget(self._record_key(tenant, str(id_)), _FIELDS)
+        return _record(tenant, id_, values)
+
+    def find_many(self, tenant: str, ids: Iterable[UUID]) -> list[Record]:
+        """The records of those ``ids`` that Redis has."""
+        found = self._records(tenant, [str(id_).encode() for id_ in ids])
+        return [record for _, record in found if record]
+
+    def _changes(self, tenant: str, ids: Sequence[bytes]) -> Iterator[Change]:
+        for id_, values in self._hashes(tenant, ids, (*_FIELDS, "withdrawn", "deleted")):
+            *_, withdrawn, deleted = values
+            if deleted is not None:
+                yield Change(id_, is_deletion=True)
+            elif withdrawn is not None:
+                yield Change(id_, withdrawn_stamp=int(values[0]))
+            elif record := _record(tenant, id_, values):
+                yield Change(id_, record)
+
+    def _records(self, tenant: str, ids: Sequence[bytes]) -> Iterator[tuple[UUID, Record | None]]:
+        for id_, values in self._hashes(tenant, ids, _FIELDS):
+            yield id_, _record(tenant, id_, values)
+
+    def _hashes(self, tenant: str, ids: Sequence[bytes], fields: Sequence[str]) -> Iterator[tuple[UUID, list[Any]]]:
+        for start in range(0, len(ids), _FILL_CHUNK):
+            chunk = [id_.decode() for id_ in ids[start : start + _FILL_CHUNK]]
+            with self._client.pipeline(transaction=False) as pipe:
+                for id_ in chunk:
+                    pipe.hmget(self._record_key(tenant, id_), fields)
+                yield from zip(map(UUID, chunk), pipe.execute(), strict=True)
+
+    def _keys(self, tenant: str, id_: UUID) -> list[str]:
+        names = ("sequence", "feed", "positions")
+        return [self._record_key(tenant, str(id_)), *(self._key(tenant, name) for name in names)]
+
+    def _record_key(self, tenant: str, id_: str) -> str:
+        return self._key(tenant, "record:" + id_)
+
+    def _key(self, tenant: str, name: str) -> str:
+        return f"{self._prefix}{{{tenant}}}:{name}"
+
+
+def _record(tenant: str, id_: UUID, values: Sequence[Any]) -> Record | None:
+    stamp, digest, revision, recorded_at_us, body = values[: len(_FIELDS)]
+    if body is None:
+        return None
+    return Record(tenant, id_, int(stamp), digest.decode(), int(revision), int(recorded_at_us), bytes(body))
+
+
+def redis_tier() -> RedisTier:
+    """The tier on the cache alias of the settings."""
+    conf = read_settings()
+    client = get_redis_connection(conf.cache_alias)
+    prefix = str(caches[conf.cache_alias].make_key("trajectories:"))
+    return RedisTier(client, prefix, conf.redis_ttl_s, conf.tombstone_keep_s, 2 * conf.hot_max_records)
