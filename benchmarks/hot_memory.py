@@ -19,6 +19,8 @@ from pathlib import Path
 
 import orjson
 
+from trajectories.storage.store import get_store
+
 MIB = 2**20
 
 
@@ -69,21 +71,22 @@ def _measure(records: int, phases: int, *, is_traced: bool) -> dict[str, int]:
 def _fill(records: int, phases: int, *, is_traced: bool) -> dict[str, int]:
     from benchmarks.post_cpu import run
     from trajectories.services import ingest
-    from trajectories.storage.hot_cache import hot
 
     body = run(phases)
     for start in range(0, records, 500):
         numbers = range(start, min(start + 500, records))
-        ingest.record_many("benchmark", [orjson.dumps(body | {"request_summary": f"Run {n}"}) for n in numbers])
-    hot().view("benchmark")  # what the first view imports and connects is not the cache's
-    hot().clear()
+        ingest.record_many(
+            get_store(), "benchmark", [orjson.dumps(body | {"request_summary": f"Run {n}"}) for n in numbers]
+        )
+    get_store().hot_cache.snapshot("benchmark")  # what the first view imports and connects is not the cache's
+    get_store().hot_cache.clear()
     gc.collect()
     before = _rss()
     if is_traced:  # tracing takes memory itself
         tracemalloc.start()
-    view = hot().view("benchmark")
+    view = get_store().hot_cache.snapshot("benchmark")
     rss, allocated = _rss() - before, tracemalloc.get_traced_memory()[0]
-    held, estimate = hot().size
+    held, estimate = get_store().hot_cache.size
     if held != records:
         raise SystemExit(f"{held} of {records} are held.")
     bodies = sum(len(each.record.body) for each in view.held)

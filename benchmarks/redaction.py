@@ -21,6 +21,7 @@ from typing import Any
 import orjson
 
 from benchmarks.post_cpu import run
+from trajectories.storage.store import get_store
 
 MAX_LINES = 10_000
 """``api.views.MAX_LINES``."""
@@ -73,7 +74,7 @@ def _measure(phases: int, arguments: argparse.Namespace) -> tuple[int, tuple[lis
     clean = schema.canonical(schema.parse(data))
     hit = schema.canonical(schema.parse(orjson.dumps(body | {"error": f"401 for {TOKEN}"})))
     works: tuple[Callable[[], Any], ...] = (
-        partial(ingest.record, "benchmark", data),
+        partial(ingest.record, get_store(), "benchmark", data),
         partial(redaction.redact, clean),
         partial(redaction.redact, hit),
     )
@@ -97,7 +98,7 @@ def _print_slow() -> None:
 
     # What a request of 1 MiB may cost anyway: all the lines that it may have.
     small = orjson.dumps({"request_summary": "x", "phases": []})
-    lines = MAX_LINES * _cpu_us(lambda: ingest.record("benchmark", small), 500)
+    lines = MAX_LINES * _cpu_us(lambda: ingest.record(get_store(), "benchmark", small), 500)
     print(f"\n{'1 MiB of':24}{'ms':>7}   share of {MAX_LINES} small records")
     for name, data in _slow_bodies():
         redact = _cpu_us(lambda data=data: redaction.redact(data), 1)  # type: ignore[misc]

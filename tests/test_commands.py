@@ -25,7 +25,7 @@ from trajectories.exceptions import AuthenticationFailure
 from trajectories.models import ApiKey, Tenant
 from trajectories.relay import host_lock
 from trajectories.services import ingest
-from trajectories.storage.outbox import outbox
+from trajectories.storage.store import get_store
 
 
 class Said(NamedTuple):
@@ -118,9 +118,9 @@ def test_a_revoked_key_is_refused_and_no_longer_remembered_by_this_host() -> Non
     text = call("create_api_key", "alice", "--scopes", "read").out.strip()
     prefix = text.partition(".")[0]
     caller_of(text)
-    assert outbox().remembered_key(prefix, 0)
+    assert get_store().outbox.remembered_key(prefix, 0)
     assert f"API key {prefix} of tenant alice is revoked" in call("revoke_api_key", prefix).out
-    assert outbox().remembered_key(prefix, 0) is None
+    assert get_store().outbox.remembered_key(prefix, 0) is None
     clear_key_cache()
     with pytest.raises(AuthenticationFailure, match="revoked"):
         caller_of(text)
@@ -143,22 +143,22 @@ def test_an_empty_outbox_is_drained() -> None:
 
 @pytest.mark.django_db
 def test_draining_ends_at_its_timeout_if_no_worker_takes_the_records() -> None:
-    ingest.record("alice", orjson.dumps(REFERENCE))
+    ingest.record(get_store(), "alice", orjson.dumps(REFERENCE))
     with pytest.raises(CommandError, match=r"After 0\.1 seconds the archive still lacks"):
         call("relay", "--drain", "--timeout", "0.1")
 
 
 def test_draining_beside_another_relay_waits_for_that_one() -> None:
-    with host_lock():
+    with host_lock(get_store()):
         assert "Another process of this host is the relay" in (said := call("relay", "--drain").err)
         assert "has every record" in said
-        ingest.record("alice", orjson.dumps(REFERENCE))
+        ingest.record(get_store(), "alice", orjson.dumps(REFERENCE))
         with pytest.raises(CommandError, match="still lacks"):
             call("relay", "--drain", "--timeout", "0")
 
 
 def test_a_second_relay_says_that_there_is_one() -> None:
-    with host_lock(), pytest.raises(CommandError, match="RELAY_IN_PROCESS is off") as raised:
+    with host_lock(get_store()), pytest.raises(CommandError, match="RELAY_IN_PROCESS is off") as raised:
         call("relay")
     assert raised.value.returncode == 3
 

@@ -14,7 +14,7 @@ from pytest_django import Settings
 
 from trajectories import conf
 from trajectories.conf import read_settings, unknown_keys, wrong_types
-from trajectories.storage.outbox import outbox
+from trajectories.storage.store import get_store
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -94,4 +94,4 @@ def test_a_path_object_is_as_good_as_its_text(settings: Settings, tmp_path: Path
 def test_without_a_path_nothing_is_acknowledged(settings: Settings) -> None:
     settings.TRAJECTORIES = {}
     with pytest.raises(ImproperlyConfigured, match="OUTBOX_PATH"):
-        outbox()
+        get_store().outbox

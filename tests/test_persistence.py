@@ -23,15 +23,16 @@ from redis.exceptions import RedisError
 
 from tests.processes import wait_until
 from tests.storage.away import archive_away
-from tests.storage.hosts import SECOND_US, TENANT, WebProcess, draft, expires_at_s, made, new_id, taken
+from tests.storage.hosts import TENANT, WebProcess, draft, expires_at_s, made, new_id, taken
 from trajectories import persistence
+from trajectories.domain.clock import SECOND_US
 from trajectories.domain.query import Query
 from trajectories.domain.record import Record, digest_of, facets_of
 from trajectories.models import Phase, Quarantined, Tenant, Trajectory
 from trajectories.storage import archive_reads
 from trajectories.storage.archive_writes import mirror, record_of
 from trajectories.storage.redis_tier import REBUILDING
-from trajectories.storage.redis_tier import redis_tier as tier
+from trajectories.storage.store import get_store
 
 NOW_US = int(time.time()) * SECOND_US
 
@@ -57,7 +58,7 @@ def archived(tenant: str = TENANT) -> list[Record]:
 def everywhere(tenant: str = TENANT) -> list[Record]:
     """What the archive holds, once it is sure that Redis holds the same."""
     found = archived(tenant)
-    assert [tier().find(tenant, one.id) for one in found] == found
+    assert [get_store().redis_tier.find(tenant, one.id) for one in found] == found
     return found
 
 
@@ -210,7 +211,7 @@ def test_a_body_that_went_and_came_back_is_the_same_in_both_tiers_in_every_order
     id_ = new_id()
     versions = [record(stamp, id_=id_, recorded_at_us=NOW_US, tags=[tag]) for stamp, tag in enumerate("ABA")]
     for place in order:
-        persistence.persist([versions[place]])
+        persistence.persist(get_store(), [versions[place]])
     (stands,) = everywhere()
     assert (stands.stamp, stands.body) == (versions[2].stamp, versions[2].body)
 
@@ -219,9 +220,9 @@ def test_a_host_that_has_never_heard_of_an_id_changes_nothing_by_posting_it_agai
     archive_db: str, redis_tier: Redis
 ) -> None:
     first = record(1)
-    persistence.persist([first])
+    persistence.persist(get_store(), [first])
     before = rows()[first.id]
-    persistence.persist([record(9, id_=first.id)])
+    persistence.persist(get_store(), [record(9, id_=first.id)])
     (stands,) = everywhere()
     assert (stands.recorded_at_us, stands.revision, stands.stamp) == (first.stamp, first.stamp, first.stamp + 8)
     assert rows()[first.id].changed == before.changed
@@ -231,9 +232,9 @@ def test_redis_learns_from_the_archive_how_old_an_id_is_that_it_does_not_know(
     archive_db: str, redis_tier: Redis
 ) -> None:
     first = record(1)
-    persistence.persist([first])
+    persistence.persist(get_store(), [first])
     redis_tier.flushdb()
-    persistence.persist([record(9, id_=first.id)])
+    persistence.persist(get_store(), [record(9, id_=first.id)])
     (stands,) = everywhere()
     assert (stands.recorded_at_us, stands.revision) == (first.stamp, first.stamp)
 
@@ -245,11 +246,11 @@ def test_while_redis_refuses_writes_the_archive_gets_nothing_and_afterwards_ever
     redis_tier.config_set("maxmemory", "1")
     try:
         with pytest.raises(RedisError):
-            persistence.persist([one])
+            persistence.persist(get_store(), [one])
         assert archived() == []
     finally:
         redis_tier.config_set("maxmemory", "0")
-    persistence.persist([one])
+    persistence.persist(get_store(), [one])
     assert everywhere() == [one]
 
 
@@ -258,10 +259,10 @@ def test_while_the_archive_is_away_redis_gets_it_and_nothing_goes_into_quarantin
 ) -> None:
     one = record()
     with archive_away(), pytest.raises(OperationalError):
-        persistence.persist([one])
-    assert tier().find(TENANT, one.id) == one
+        persistence.persist(get_store(), [one])
+    assert get_store().redis_tier.find(TENANT, one.id) == one
     assert not Quarantined.objects.exists()
-    persistence.persist([one])
+    persistence.persist(get_store(), [one])
     assert everywhere() == [one]
 
 
@@ -273,14 +274,14 @@ def test_a_record_that_the_archive_refuses_is_quarantined_alone_and_its_batch_go
 ) -> None:
     good = [record(stamp) for stamp in range(7)]
     poison = poisoned(record(9))
-    persistence.persist([*good[:3], poison, *good[3:]])
+    persistence.persist(get_store(), [*good[:3], poison, *good[3:]])
     assert everywhere() == good
-    assert tier().find(TENANT, poison.id) is None
+    assert get_store().redis_tier.find(TENANT, poison.id) is None
     (kept,) = Quarantined.objects.all()
     assert (kept.trajectory_id, kept.stamp, bytes(kept.body)) == (poison.id, poison.stamp, poison.body)
     assert kept.error
     versions = [(one.tenant, one.id, one.stamp) for one in [*good, poison]]
-    assert archive_reads.decided(versions) == (set(versions[:-1]), set(versions[-1:]), set(), set())
+    assert archive_reads.delivery_status(versions) == (set(versions[:-1]), set(versions[-1:]), set(), set())
 
 
 def test_poison_that_is_sent_again_is_quarantined_once_and_a_good_version_after_it_is_taken(
@@ -288,10 +289,10 @@ def test_poison_that_is_sent_again_is_quarantined_once_and_a_good_version_after_
 ) -> None:
     poison = poisoned(record(1))
     for _ in range(2):
-        persistence.persist([poison])
+        persistence.persist(get_store(), [poison])
     assert Quarantined.objects.count() == 1
     good = record(2, id_=poison.id)
-    persistence.persist([good])
+    persistence.persist(get_store(), [good])
     assert everywhere() == [good]
 
 
@@ -331,13 +332,15 @@ def persisting(records: list[Record], alias: str) -> Iterator[Future[None]]:
 
     def work() -> None:
         try:
-            persistence.persist(records)
+            persistence.persist(get_store(), records)
         finally:
             connections.close_all()
 
     with ThreadPoolExecutor(1) as pool, tenant_locked(alias):
         future = pool.submit(work)
-        wait_until(lambda: all(tier().find(TENANT, one.id) for one in records), what="they are in Redis")
+        wait_until(
+            lambda: all(get_store().redis_tier.find(TENANT, one.id) for one in records), what="they are in Redis"
+        )
         yield future
 
 
@@ -352,10 +355,10 @@ def test_poison_that_could_not_be_withdrawn_is_not_settled_so_that_it_comes_agai
     finally:
         redis_tier.config_set("min-replicas-to-write", "0")
     version = (TENANT, poison.id, poison.stamp)
-    assert archive_reads.decided([version]) == (set(), set(), set(), set())
-    persistence.persist([poison])
-    assert archive_reads.decided([version]) == (set(), {version}, set(), set())
-    assert tier().find(TENANT, poison.id) is None
+    assert archive_reads.delivery_status([version]) == (set(), set(), set(), set())
+    persistence.persist(get_store(), [poison])
+    assert archive_reads.delivery_status([version]) == (set(), {version}, set(), set())
+    assert get_store().redis_tier.find(TENANT, poison.id) is None
 
 
 # Wiped and rebuilt.
@@ -365,49 +368,49 @@ def test_a_wiped_redis_is_rebuilt_with_the_life_that_each_record_had_left_and_tr
     archive_db: str, redis_tier: Redis
 ) -> None:
     records = [record(-100 * SECOND_US), record(-50 * SECOND_US), record(tenant="bob")]
-    persistence.persist(records)
-    persistence.rebuild()
+    persistence.persist(get_store(), records)
+    persistence.rebuild(get_store())
     before = {one.id: expires_at_s(redis_tier, one) for one in records}
     redis_tier.flushdb()
-    assert not tier().is_trusted()
-    assert persistence.rebuild() == 3
-    assert tier().is_trusted()
+    assert not get_store().redis_tier.is_trusted()
+    assert persistence.rebuild(get_store()) == 3
+    assert get_store().redis_tier.is_trusted()
     assert {one.id: expires_at_s(redis_tier, one) for one in records} == before
     assert everywhere() == records[:2]
-    assert tier().newest(TENANT, 10).records == [records[1], records[0]]
+    assert get_store().redis_tier.newest(TENANT, 10).records == [records[1], records[0]]
 
 
 def test_a_rebuild_leaves_out_what_has_no_life_left_and_does_not_bring_older_versions_over_newer_ones(
     archive_db: str, redis_tier: Redis
 ) -> None:
     expired, revised = record(-91 * 86_400 * SECOND_US), record(-5)
-    persistence.persist([expired, revised])
+    persistence.persist(get_store(), [expired, revised])
     redis_tier.flushdb()
     newer = record(1, id_=revised.id, recorded_at_us=revised.recorded_at_us, tags=["newer"])
-    tier().merge([newer], from_authority=False)
-    assert persistence.rebuild() == 1
-    assert tier().find(TENANT, revised.id) == newer
-    assert tier().find(TENANT, expired.id) is None
+    get_store().redis_tier.merge([newer], from_authority=False)
+    assert persistence.rebuild(get_store()) == 1
+    assert get_store().redis_tier.find(TENANT, revised.id) == newer
+    assert get_store().redis_tier.find(TENANT, expired.id) is None
 
 
 def test_what_was_on_its_way_while_redis_was_wiped_and_rebuilt_is_in_redis_afterwards(
     archive_db: str, redis_tier: Redis
 ) -> None:
-    persistence.rebuild()
+    persistence.rebuild(get_store())
     one = record()
     with persisting([one], archive_db) as worker:
         redis_tier.flushdb()
-        persistence.rebuild()
+        persistence.rebuild(get_store())
     worker.result(20)
-    assert tier().is_trusted()
+    assert get_store().redis_tier.is_trusted()
     assert everywhere() == [one]
-    assert tier().newest(TENANT, 10).records == [one]
+    assert get_store().redis_tier.newest(TENANT, 10).records == [one]
 
 
 def test_a_rebuild_in_which_redis_was_wiped_again_does_not_call_it_complete(
     archive_db: str, redis_tier: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    persistence.persist([record(stamp) for stamp in range(3)])
+    persistence.persist(get_store(), [record(stamp) for stamp in range(3)])
     redis_tier.flushdb()
     monkeypatch.setattr(persistence, "_REBUILD_PAGE", 1)
     asked = archive_reads.revised_since
@@ -418,15 +421,15 @@ def test_a_rebuild_in_which_redis_was_wiped_again_does_not_call_it_complete(
         return asked(revision, after_pk, limit)
 
     monkeypatch.setattr(archive_reads, "revised_since", asked_while_wiped)
-    persistence.rebuild()
-    assert not tier().is_trusted()
+    persistence.rebuild(get_store())
+    assert not get_store().redis_tier.is_trusted()
 
 
 def test_a_rebuild_that_failed_does_not_keep_the_next_one_away(archive_db: str, redis_tier: Redis) -> None:
-    assert tier().claim(REBUILDING, 60)
+    assert get_store().redis_tier.claim(REBUILDING, 60)
     with archive_away(), pytest.raises(OperationalError):
-        persistence.rebuild()
-    assert tier().claim(REBUILDING, 60)
+        persistence.rebuild(get_store())
+    assert get_store().redis_tier.claim(REBUILDING, 60)
 
 
 # What the archive is asked by readers: it must not go wrong with what a hot cache would find.

@@ -11,10 +11,11 @@ from redis import Redis
 from tests.conftest import publish_to
 from tests.examples import REFERENCE
 from trajectories import persistence, tasks
+from trajectories.domain.record import Record
 from trajectories.models import Trajectory
 from trajectories.relay import HostLockTaken, Relay, host_lock
 from trajectories.services import ingest
-from trajectories.storage.outbox import outbox
+from trajectories.storage.store import get_store
 from trajectory_site.celery import app as celery_app
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis_tier")]
@@ -53,7 +54,7 @@ def configure(settings: Settings, **values: Any) -> None:
 
 def take(count: int, **more: Any) -> None:
     lines = [json.dumps(REFERENCE | {"request_summary": f"run {number}"} | more).encode() for number in range(count)]
-    ingest.record_many("alice", lines)
+    ingest.record_many(get_store(), "alice", lines)
 
 
 def work(batch: tasks.Message) -> None:
@@ -63,7 +64,7 @@ def work(batch: tasks.Message) -> None:
 def test_batches_end_at_their_count_and_eight_of_them_are_under_way(broker: Broker, settings: Settings) -> None:
     configure(settings, BATCH_MAX_RECORDS=10)
     take(95)
-    relay = Relay()
+    relay = Relay(get_store())
     relay.step()
     relay.step()
     assert [len(batch) for batch in broker.batches()] == [10] * 8
@@ -74,7 +75,7 @@ def test_a_batch_ends_at_its_bytes_and_a_larger_record_goes_alone(broker: Broker
     take(2)
     take(1, error="x" * 10_000)
     take(2)
-    relay = Relay()
+    relay = Relay(get_store())
     relay.step()
     sizes = [[len(str(columns[-1])) > 10_000 for columns in batch] for batch in broker.batches()]
     assert sizes[:2] == [[False, False], [True]]
@@ -85,13 +86,13 @@ def test_what_is_in_the_archive_is_settled_and_makes_room_for_the_next_batch(
 ) -> None:
     configure(settings, BATCH_MAX_RECORDS=10, BATCHES_IN_FLIGHT=1)
     take(20)
-    relay = Relay()
+    relay = Relay(get_store())
     relay.step()
     work(broker.batches()[0])
     broker.lose()
     relay._batches[0].look_at = 0.0
     relay.step()
-    assert [row.n for row in outbox().waiting(0, 100)] == list(range(11, 21))
+    assert [row.n for row in get_store().outbox.waiting(0, 100)] == list(range(11, 21))
     assert [len(batch) for batch in broker.batches()] == [10]
     assert Trajectory.objects.count() == 10
 
@@ -99,7 +100,7 @@ def test_what_is_in_the_archive_is_settled_and_makes_room_for_the_next_batch(
 def test_a_lost_batch_is_sent_again_without_what_has_arrived(broker: Broker, settings: Settings) -> None:
     configure(settings, RESEND_AFTER_S=0.0)
     take(4)
-    relay = Relay()
+    relay = Relay(get_store())
     relay.step()
     (batch,) = broker.batches()
     broker.lose()
@@ -112,7 +113,7 @@ def test_a_lost_batch_is_sent_again_without_what_has_arrived(broker: Broker, set
 def test_nothing_is_sent_again_while_the_queue_is_long(broker: Broker, settings: Settings) -> None:
     configure(settings, RESEND_AFTER_S=0.0, QUEUE_MAX_MESSAGES=3)
     take(1)
-    relay = Relay()
+    relay = Relay(get_store())
     for _ in range(10):
         relay.step()
     assert len(broker.batches()) <= 3
@@ -120,7 +121,7 @@ def test_nothing_is_sent_again_while_the_queue_is_long(broker: Broker, settings:
 
 def test_a_repeated_task_changes_nothing(broker: Broker) -> None:
     take(3)
-    Relay().step()
+    Relay(get_store()).step()
     (batch,) = broker.batches()
     work(batch)
     before = list(Trajectory.objects.order_by("seq").values())
@@ -130,37 +131,37 @@ def test_a_repeated_task_changes_nothing(broker: Broker) -> None:
 
 def test_while_the_broker_is_away_rows_wait_and_then_go(broker: Broker, celery_broker: str, settings: Settings) -> None:
     take(2)
-    relay = Relay()
+    relay = Relay(get_store())
     publish_to("redis://127.0.0.1:1/0")
     relay.step()
     assert relay.is_failing
-    assert len(outbox().waiting(0, 10)) == 2
+    assert len(get_store().outbox.waiting(0, 10)) == 2
     publish_to(celery_broker)
     relay.step()
     assert [len(batch) for batch in broker.batches()] == [2]
 
 
 def test_one_relay_a_host(settings: Settings) -> None:
-    with host_lock(), pytest.raises(HostLockTaken), host_lock():
+    with host_lock(get_store()), pytest.raises(HostLockTaken), host_lock(get_store()):
         pass
-    with host_lock():
+    with host_lock(get_store()):
         pass
 
 
 def test_a_message_says_what_the_outbox_said(broker: Broker) -> None:
     take(2)
-    rows = outbox().waiting(0, 10)
-    Relay().step()
+    rows = get_store().outbox.waiting(0, 10)
+    Relay(get_store()).step()
     (batch,) = broker.batches()
-    assert [tasks._record(*columns) for columns in batch] == [row.record for row in rows]
+    assert [Record.from_row(columns) for columns in batch] == [row.record for row in rows]
 
 
 def test_a_wiped_redis_is_rebuilt_from_the_archive(broker: Broker, redis_tier: Redis) -> None:
     take(3)
-    relay = Relay()
+    relay = Relay(get_store())
     relay.step()
     work(broker.batches()[0])
     ends = {key: redis_tier.ttl(key) for key in redis_tier.scan_iter("*:record:*")}
     redis_tier.flushdb()
-    assert persistence.rebuild() == 3
+    assert persistence.rebuild(get_store()) == 3
     assert {key: pytest.approx(redis_tier.ttl(key), abs=2) for key in redis_tier.scan_iter("*:record:*")} == ends

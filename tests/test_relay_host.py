@@ -23,9 +23,8 @@ from trajectories import persistence, relay
 from trajectories.domain.record import Record, digest_of
 from trajectories.relay import HostLockTaken, Relay, RelayThread, host_lock
 from trajectories.services import ingest
-from trajectories.storage.outbox import outbox
 from trajectories.storage.redis_tier import RETAINING
-from trajectories.storage.redis_tier import redis_tier as tier
+from trajectories.storage.store import get_store
 from trajectory_site.celery import app as celery_app
 
 pytestmark = pytest.mark.django_db(transaction=True)  # a relay asks the archive from its first step on
@@ -47,7 +46,7 @@ def threads() -> Iterator[Callable[[], RelayThread]]:
     made: list[RelayThread] = []
 
     def start() -> RelayThread:
-        made.append(RelayThread())
+        made.append(RelayThread(get_store()))
         made[-1].start()
         return made[-1]
 
@@ -59,14 +58,14 @@ def threads() -> Iterator[Callable[[], RelayThread]]:
 
 def is_relay_here() -> bool:
     try:
-        with host_lock():
+        with host_lock(get_store()):
             return False
     except HostLockTaken:
         return True
 
 
 def take(count: int = 1) -> list[Record]:
-    return [ingest.record(TENANT, orjson.dumps(body(error=str(number)))).record for number in range(count)]
+    return [ingest.record(get_store(), TENANT, orjson.dumps(body(error=str(number)))).record for number in range(count)]
 
 
 def queued(broker_url: str) -> list[str]:
@@ -93,7 +92,7 @@ def test_another_thread_becomes_the_relay_when_the_first_one_stops(threads: Call
 def test_a_child_does_not_keep_the_lock_of_a_parent_that_is_not_the_relay_any_more() -> None:
     """The lock belongs to the open file, which a fork hands on."""
     with ExitStack() as children:
-        with host_lock():
+        with host_lock(get_store()):
             children.enter_context(forked(signal.pause))
         wait_until(lambda: not is_relay_here(), what="the child has let go of it")
 
@@ -151,14 +150,15 @@ def test_what_the_archive_has_refused_is_settled_as_such_and_not_sent_again(
     good, poison = draft(new_id()), draft(new_id())
     too_much = orjson.dumps(orjson.loads(poison.body) | {"total_cost_usd": 10**12})
     rows = [
-        one.row for one in taken(outbox().append([good, poison._replace(body=too_much, digest=digest_of(too_much))]))
+        one.row
+        for one in taken(get_store().outbox.append([good, poison._replace(body=too_much, digest=digest_of(too_much))]))
     ]
-    persistence.persist([row.record for row in rows])
-    working = Relay()
+    persistence.persist(get_store(), [row.record for row in rows])
+    working = Relay(get_store())
     working.step()
     working._batches[0].look_at = 0.0
     working.step()
-    assert [row.state for row in outbox().rows_after(0, 10)] == ["confirmed", "quarantined"]
+    assert [row.state for row in get_store().outbox.rows_after(0, 10)] == ["confirmed", "quarantined"]
     assert not working.step()
 
 
@@ -166,7 +166,7 @@ def test_a_batch_that_is_not_full_waits_a_moment_after_the_last_one_and_a_full_o
     redis_tier: Redis, celery_broker: str, configure: Configure
 ) -> None:
     configure(BATCH_MAX_RECORDS=3)
-    working = Relay()
+    working = Relay(get_store())
     working._sent_at = time.monotonic() + 3_600
     take(2)
     working.step()
@@ -181,36 +181,36 @@ def test_a_batch_that_is_not_full_waits_a_moment_after_the_last_one_and_a_full_o
 
 
 def test_a_redis_that_is_not_trusted_is_rebuilt_by_one_task(redis_tier: Redis, celery_broker: str) -> None:
-    assert tier().claim(RETAINING, 600)  # which is another task
+    assert get_store().redis_tier.claim(RETAINING, 600)  # which is another task
     for _ in range(3):
-        Relay().step()
+        Relay(get_store()).step()
     assert queued(celery_broker) == ["trajectories.rebuild"]
-    persistence.rebuild()
-    Relay().step()
+    persistence.rebuild(get_store())
+    Relay(get_store()).step()
     assert queued(celery_broker) == ["trajectories.rebuild"]
-    assert tier().is_trusted()
+    assert get_store().redis_tier.is_trusted()
 
 
 def test_rows_are_deleted_a_while_after_the_archive_has_them(
     redis_tier: Redis, celery_broker: str, configure: Configure
 ) -> None:
     take(3)
-    rows = outbox().waiting(0, 10)
-    persistence.persist([row.record for row in rows[:2]])
-    outbox().settle([row.n for row in rows[:2]])
-    Relay().step()
-    assert len(outbox().rows_after(0, 10)) == 3
+    rows = get_store().outbox.waiting(0, 10)
+    persistence.persist(get_store(), [row.record for row in rows[:2]])
+    get_store().outbox.settle([row.n for row in rows[:2]])
+    Relay(get_store()).step()
+    assert len(get_store().outbox.rows_after(0, 10)) == 3
     configure(OUTBOX_KEEP_CONFIRMED_S=0.0)
-    Relay().step()
-    assert [row.n for row in outbox().rows_after(0, 10)] == [rows[2].n]
+    Relay(get_store()).step()
+    assert [row.n for row in get_store().outbox.rows_after(0, 10)] == [rows[2].n]
 
 
 def test_draining_ends_once_nothing_waits_and_says_so_if_it_gave_up(redis_tier: Redis, celery_broker: str) -> None:
     records = take(2)
-    assert not Relay().drain(timeout_s=0)
-    persistence.persist(records)
-    assert Relay().drain(timeout_s=30)
-    assert outbox().waiting(0, 10) == []
+    assert not Relay(get_store()).drain(timeout_s=0)
+    persistence.persist(get_store(), records)
+    assert Relay(get_store()).drain(timeout_s=30)
+    assert get_store().outbox.waiting(0, 10) == []
 
 
 def test_a_relay_finds_what_waited_before_it_began_and_the_thread_confirms_it(
@@ -219,5 +219,5 @@ def test_a_relay_finds_what_waited_before_it_began_and_the_thread_confirms_it(
     records = take(3)
     threads()
     wait_until(lambda: "trajectories.persist" in queued(celery_broker), what="it has sent them")
-    persistence.persist(records)
-    wait_until(lambda: not outbox().waiting(0, 1), what="it has confirmed them")
+    persistence.persist(get_store(), records)
+    wait_until(lambda: not get_store().outbox.waiting(0, 1), what="it has confirmed them")

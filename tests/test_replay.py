@@ -21,15 +21,16 @@ from redis import Redis
 from tests.admin.rows import address, page
 from tests.routing import ArchiveRouter
 from tests.storage.away import archive_away
-from tests.storage.hosts import QUICK, SECOND_US, TENANT, WebProcess, made, new_id
+from tests.storage.hosts import QUICK, TENANT, WebProcess, made, new_id
 from trajectories import persistence
+from trajectories.domain.clock import SECOND_US
 from trajectories.domain.record import Record
 from trajectories.models import Quarantined
 from trajectories.relay import Relay
 from trajectories.storage import archive_reads
 from trajectories.storage.archive_writes import mirror
 from trajectories.storage.redis_tier import RETAINING
-from trajectories.storage.redis_tier import redis_tier as tier
+from trajectories.storage.store import get_store
 
 NOW_US = int(time.time()) * SECOND_US
 
@@ -71,9 +72,9 @@ def test_a_replayed_record_is_in_every_tier_and_process_again(redis_tier: Redis,
     own, elsewhere = WebProcess(tmp_path / "own", **QUICK), WebProcess(tmp_path / "other", **QUICK)
     one = refused_once(own)
     assert elsewhere.listed() == []
-    assert persistence.replay(Quarantined.objects.get().pk)
+    assert persistence.replay(get_store(), Quarantined.objects.get().pk)
     assert not Quarantined.objects.exists()
-    assert tier().find(TENANT, one.id) == one
+    assert get_store().redis_tier.find(TENANT, one.id) == one
     for process in (own, elsewhere, WebProcess(tmp_path / "own", **QUICK)):
         assert process.listed() == [one.json()]
         assert process.retrieve(one.id) == one
@@ -86,7 +87,7 @@ def test_what_is_refused_again_stays_with_the_new_reason_and_the_number_of_attem
     row = Quarantined.objects.get()
     Quarantined.objects.update(error="an old reason")
     with archive_refusing("odd"):
-        assert not persistence.replay(row.pk)
+        assert not persistence.replay(get_store(), row.pk)
     row.refresh_from_db()
     assert row.attempts == 2
     assert "refus" in row.error
@@ -98,9 +99,9 @@ def test_a_replay_does_not_bring_an_older_version_over_a_newer_one(tmp_path: Pat
     one = refused_once(own)
     newer = own.record(id=str(one.id), project="even")
     own.persist()
-    assert persistence.replay(Quarantined.objects.get().pk)
+    assert persistence.replay(get_store(), Quarantined.objects.get().pk)
     assert [record.body for record in archive_reads.stored(TENANT, [one.id])] == [newer.body]
-    assert tier().find(TENANT, one.id) == archive_reads.stored(TENANT, [one.id])[0]
+    assert get_store().redis_tier.find(TENANT, one.id) == archive_reads.stored(TENANT, [one.id])[0]
     assert own.ids() == [one.id]
 
 
@@ -109,10 +110,10 @@ def test_a_replay_that_cannot_reach_the_archive_leaves_the_record_in_quarantine(
     refused_once(WebProcess(tmp_path / "own"))
     pk = Quarantined.objects.get().pk
     with archive_away(), pytest.raises(archive_reads.ArchiveError):
-        persistence.replay(pk)
+        persistence.replay(get_store(), pk)
     assert Quarantined.objects.get().attempts == 1
-    assert persistence.replay(pk)
-    assert persistence.replay(pk), "somebody else has done it meanwhile"
+    assert persistence.replay(get_store(), pk)
+    assert persistence.replay(get_store(), pk), "somebody else has done it meanwhile"
 
 
 # By hand.
@@ -181,28 +182,28 @@ def test_what_the_archive_knows_better_reaches_redis_though_the_worker_was_kille
     with monkeypatch.context() as dying:
         dying.setattr(persistence, "_mirror_or_quarantine", mirror_and_die)
         with pytest.raises(SystemExit):
-            persistence.persist([again])
-    held = tier().find(TENANT, again.id)
+            persistence.persist(get_store(), [again])
+    held = get_store().redis_tier.find(TENANT, again.id)
     assert held
     assert held.recorded_at_us == NOW_US + 1, "the archive knows that it is older"
-    assert persistence.settle() == 1
-    assert tier().find(TENANT, again.id) == archive_reads.stored(TENANT, [again.id])[0]
-    assert persistence.settle() == 0
+    assert persistence.settle(get_store()) == 1
+    assert get_store().redis_tier.find(TENANT, again.id) == archive_reads.stored(TENANT, [again.id])[0]
+    assert persistence.settle(get_store()) == 0
 
 
 @pytest.mark.usefixtures("archive_db", "redis_tier")
 def test_a_batch_that_went_through_is_left_to_nobody(settings: Settings) -> None:
     settings.TRAJECTORIES |= {"SETTLE_AFTER_S": 0}
-    persistence.persist([made(new_id(), NOW_US)])
-    assert persistence.settle() == 0
+    persistence.persist(get_store(), [made(new_id(), NOW_US)])
+    assert persistence.settle(get_store()) == 0
 
 
 @pytest.mark.usefixtures("archive_db", "redis_tier")
 def test_a_batch_is_left_alone_as_long_as_its_worker_may_be_at_it() -> None:
     with archive_away(), pytest.raises(archive_reads.ArchiveError):
-        persistence.persist([made(new_id(), NOW_US)])
-    assert persistence.settle() == 0
-    assert tier().open_batches(0, 10) != {}
+        persistence.persist(get_store(), [made(new_id(), NOW_US)])
+    assert persistence.settle(get_store()) == 0
+    assert get_store().redis_tier.open_batches(0, 10) != {}
 
 
 @pytest.mark.django_db(transaction=True)
@@ -210,15 +211,15 @@ def test_the_relay_has_left_batches_seen_to_by_one_task(
     redis_tier: Redis, celery_broker: str, settings: Settings
 ) -> None:
     settings.TRAJECTORIES |= {"SETTLE_AFTER_S": 60.0}
-    persistence.rebuild()
-    assert tier().claim(RETAINING, 600)  # which is another task
-    tier().open_batch([(TENANT, new_id())])
+    persistence.rebuild(get_store())
+    assert get_store().redis_tier.claim(RETAINING, 600)  # which is another task
+    get_store().redis_tier.open_batch([(TENANT, new_id())])
     with Redis.from_url(celery_broker) as broker:
-        Relay().step()
+        Relay(get_store()).step()
         assert broker.llen("trajectories") == 0
         (key,) = redis_tier.keys("*open")
         (member,) = cast(list[bytes], redis_tier.zrange(key, 0, 0))
         redis_tier.zadd(key, {member: 0})
         for _ in range(3):
-            Relay().step()
+            Relay(get_store()).step()
         assert broker.llen("trajectories") == 1

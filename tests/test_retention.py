@@ -17,7 +17,7 @@ from trajectories.domain.record import Record
 from trajectories.management.commands.prune import age
 from trajectories.models import Tombstone, Trajectory
 from trajectories.relay import Relay
-from trajectories.storage.redis_tier import redis_tier as tier
+from trajectories.storage.store import get_store
 
 DAY_US = 24 * 3600 * 1_000_000
 NOW_US = time.time_ns() // 1_000
@@ -35,10 +35,10 @@ def test_prune_deletes_what_is_older_in_every_tenant_or_in_one_and_in_every_tier
     archive_db: str, redis_tier: Redis, capsys: pytest.CaptureFixture[str]
 ) -> None:
     young, old, of_bob = days_old(1), [days_old(10) for _ in range(5)], days_old(20, "bob")
-    persistence.persist([young, *old, of_bob])
+    persistence.persist(get_store(), [young, *old, of_bob])
     call_command("prune", "--older-than", "5d", "--tenant", "alice", "--batch", "2")
     assert left() == {young.id, of_bob.id}
-    assert [tier().find("alice", one.id) for one in (young, *old)] == [young, *[None] * 5]
+    assert [get_store().redis_tier.find("alice", one.id) for one in (young, *old)] == [young, *[None] * 5]
     call_command("prune", "--older-than", "5d")
     assert left() == {young.id}
     assert capsys.readouterr().out == "alice: 5 deleted.\nalice: 0 deleted.\nbob: 1 deleted.\n"
@@ -47,14 +47,14 @@ def test_prune_deletes_what_is_older_in_every_tenant_or_in_one_and_in_every_tier
 def test_a_dry_run_counts_and_deletes_nothing(
     archive_db: str, redis_tier: Redis, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    persistence.persist([days_old(10)])
+    persistence.persist(get_store(), [days_old(10)])
     call_command("prune", "--older-than", "5d", "--dry-run")
     assert capsys.readouterr().out == "alice: 1 would be deleted.\n"
     assert len(left()) == 1
 
 
 def test_a_prune_that_was_ended_goes_on(archive_db: str, redis_tier: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    persistence.persist([days_old(10) for _ in range(5)])
+    persistence.persist(get_store(), [days_old(10) for _ in range(5)])
     prune, calls = persistence.prune, []
 
     def ended(*args: Any) -> int:
@@ -89,7 +89,7 @@ def test_retention_is_by_tenant_with_a_default_for_the_others(
 ) -> None:
     settings.TRAJECTORIES |= {"RETENTION_DAYS": {"*": 5, "bob": 30}}
     records = [days_old(10), days_old(1), days_old(10, "bob"), days_old(40, "bob")]
-    persistence.persist(records)
+    persistence.persist(get_store(), records)
     tasks.retain()
     assert left() == {records[1].id, records[2].id}
 
@@ -97,19 +97,19 @@ def test_retention_is_by_tenant_with_a_default_for_the_others(
 def test_without_a_retention_nothing_goes_and_a_run_is_bounded(
     archive_db: str, redis_tier: Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    persistence.persist([days_old(1_000) for _ in range(5)])
-    assert persistence.retain(1)
+    persistence.persist(get_store(), [days_old(1_000) for _ in range(5)])
+    assert persistence.retain(get_store(), 1)
     assert len(left()) == 5
     settings.TRAJECTORIES |= {"RETENTION_DAYS": {"*": 5}}
     monkeypatch.setattr(persistence, "PRUNE_BATCH", 2)
-    assert not persistence.retain(2)
+    assert not persistence.retain(get_store(), 2)
     assert len(left()) == 1
-    assert persistence.retain(2)
+    assert persistence.retain(get_store(), 2)
     assert not left()
 
 
 def test_tombstones_go_after_their_time(archive_db: str, redis_tier: Redis) -> None:
-    persistence.persist([days_old(10)])
+    persistence.persist(get_store(), [days_old(10)])
     call_command("prune", "--older-than", "5d")
     call_command("prune", "--older-than", "5d")
     assert Tombstone.objects.count() == 1
@@ -121,7 +121,7 @@ def test_tombstones_go_after_their_time(archive_db: str, redis_tier: Redis) -> N
 @pytest.mark.django_db(transaction=True)
 def test_the_relays_of_all_hosts_have_it_done_once_in_a_while(redis_tier: Redis, celery_broker: str) -> None:
     with Redis.from_url(celery_broker) as broker:
-        persistence.rebuild()
+        persistence.rebuild(get_store())
         for _ in range(2):
-            Relay().step()
+            Relay(get_store()).step()
         assert broker.llen("trajectories") == 1

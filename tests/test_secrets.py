@@ -19,7 +19,7 @@ from tests.api.client import PATH, client_of, issue
 from trajectories.api import keys
 from trajectories.conf import read_settings
 from trajectories.services import reads
-from trajectories.storage.outbox import outbox
+from trajectories.storage.store import get_store
 from trajectory_site.logs import LineFormatter
 
 SECRET = "-".join(["made", "up", "secret", "of", "a", "test"])
@@ -138,4 +138,4 @@ def test_what_is_kept_of_a_key_is_no_key_and_is_not_said() -> None:
     secret = text.partition(".")[2]
     assert secret not in f"{verified!r} {verified.caller('prefix')!r} {key!r} {key.hashed_key}"
     assert verified.digest not in repr(verified)
-    assert secret not in str(outbox().remembered_key(key.prefix, 0))
+    assert secret not in str(get_store().outbox.remembered_key(key.prefix, 0))

@@ -10,7 +10,6 @@ from typing import Any, Literal, get_type_hints
 
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
-from django.core.signals import setting_changed
 
 RATE_LIMITS = ("requests_per_minute", "bytes_per_minute")
 """Keys of ``rate_limits``."""
@@ -205,14 +204,11 @@ def _build(given: Any) -> Settings:
     return Settings(**{key.lower(): _plain(value) for key, value in given.items()})
 
 
-# Global because Django's settings are: read once, dropped when a test or a host changes the dict. One reference, so no lock.
+# Global because Django's settings are. The store forgets them when a test or a host changes the dict. One reference, no lock.
 _settings: Settings | None = None
 
 
-def _reset(*, setting: str, **_: Any) -> None:
+def forget_settings() -> None:
+    """Have the next ``read_settings()`` read them anew."""
     global _settings
-    if setting == "TRAJECTORIES":
-        _settings = None
-
-
-setting_changed.connect(_reset, dispatch_uid="trajectories.conf")
+    _settings = None

@@ -6,13 +6,12 @@ Nothing here remembers anything between calls; every step may be repeated and ma
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import groupby
 from uuid import UUID
 
-from trajectories.conf import read_settings
+from trajectories.domain.clock import DAY_US, SECOND_US
 from trajectories.domain.record import Record, tombstone
 from trajectories.storage import archive_reads
 from trajectories.storage.archive_writes import (
@@ -25,32 +24,32 @@ from trajectories.storage.archive_writes import (
     refused,
     release,
 )
-from trajectories.storage.redis_tier import REBUILDING, RedisError, RedisTier, redis_tier
+from trajectories.storage.redis_tier import REBUILDING, RedisError, RedisTier
+from trajectories.storage.store import Store
 
 logger = logging.getLogger(__name__)
 
 _REBUILD_PAGE = 500
 _SETTLE_BATCHES = 100
-_DAY_US = 24 * 3600 * 1_000_000
 REBUILD_CLAIM_S = 60.0
 PRUNE_BATCH = 500
 
 
-def persist(records: Sequence[Record]) -> None:
+def persist(store: Store, records: Sequence[Record]) -> None:
     """Bring Redis and the archive up to ``records``.
 
     Raises:
         RedisError: Redis is away or refuses writes; nothing went into the archive.
         archive_reads.ArchiveError: the archive is away. In both cases the relay sends the batch again.
     """
-    tier = redis_tier()
+    tier = store.redis_tier
     server = tier.server()
     batch = tier.open_batch(list(map(_key, records)))
     tombstones = [record for record in records if record.is_tombstone]
     tier.delete(tombstones)
     alive = [record for record in records if not record.is_tombstone]
     held = dict(zip(map(_key, alive), tier.merge(alive, from_authority=False), strict=True))
-    stored, deleted, _, erased = _mirror_or_quarantine(records)
+    stored, deleted, _, erased = _mirror_or_quarantine(store, records)
     # Of some of them Redis may not have known yet that they are deleted.
     tier.delete(deleted)
     _erase(tier, erased)
@@ -63,7 +62,7 @@ def persist(records: Sequence[Record]) -> None:
     tier.close_batch(batch)
 
 
-def delete(tombstones: Sequence[Record]) -> DeletedCounts:
+def delete(store: Store, tombstones: Sequence[Record]) -> DeletedCounts:
     """Delete ids from the archive, for good; what was removed there.
 
     Raises:
@@ -71,11 +70,11 @@ def delete(tombstones: Sequence[Record]) -> DeletedCounts:
     """
     mirrored = mirror(tombstones)
     if mirrored.erased:
-        _erase(redis_tier(), mirrored.erased)
+        _erase(store.redis_tier, mirrored.erased)
     return mirrored.gone
 
 
-def prune(tenant: str, before_us: int, limit: int) -> int:
+def prune(store: Store, tenant: str, before_us: int, limit: int) -> int:
     """Delete, for good, some of what was recorded before; how many. 0: there is nothing left.
 
     Raises:
@@ -83,38 +82,38 @@ def prune(tenant: str, before_us: int, limit: int) -> int:
     """
     ids = archive_reads.ids_before(tenant, before_us, limit)
     if ids:
-        stamp = round(time.time() * 1_000_000)
-        persist([tombstone(tenant, id_, stamp) for id_ in ids])
+        stamp = store.now_us()
+        persist(store, [tombstone(tenant, id_, stamp) for id_ in ids])
     return len(ids)
 
 
-def retain(batches: int) -> bool:
+def retain(store: Store, batches: int) -> bool:
     """Delete what is past ``retention_days``, and tombstones past their time, in at most so many batches; whether that was all."""
-    conf, now_us = read_settings(), round(time.time() * 1_000_000)
+    conf, now_us = store.conf, store.now_us()
     for tenant in archive_reads.tenants():
         days = conf.retention_days.get(tenant, conf.retention_days.get("*"))
-        while days is not None and prune(tenant, now_us - days * _DAY_US, PRUNE_BATCH):
+        while days is not None and prune(store, tenant, now_us - days * DAY_US, PRUNE_BATCH):
             batches -= 1
             if batches <= 0:
                 return False
-    forget_tombstones()
+    forget_tombstones(store)
     return True
 
 
-def forget_tombstones() -> None:
+def forget_tombstones(store: Store) -> None:
     """Let go of tombstones past their time."""
-    before_us = round((time.time() - read_settings().tombstone_keep_s) * 1_000_000)
+    before_us = store.now_us() - store.conf.tombstone_keep_s * SECOND_US
     while archive_reads.forget_tombstones(before_us, PRUNE_BATCH):
         pass
 
 
-def settle() -> int:
+def settle(store: Store) -> int:
     """Tell Redis what the archive made of batches whose workers did not come to it; how many there were.
 
     What the archive does not have of them is under way again, in a batch of its own.
     """
-    tier = redis_tier()
-    batches = tier.open_batches(read_settings().settle_after_s, _SETTLE_BATCHES)
+    tier = store.redis_tier
+    batches = tier.open_batches(store.conf.settle_after_s, _SETTLE_BATCHES)
     for name, ids in batches.items():
         for tenant, group in groupby(sorted(ids), key=lambda pair: pair[0]):
             of_tenant = [id_ for _, id_ in group]
@@ -131,7 +130,7 @@ def _erase(tier: RedisTier, erased: Sequence[Record]) -> None:
         tier.erase(tenant, [record.id for record in of_tenant])
 
 
-def replay(quarantined_pk: int) -> bool:
+def replay(store: Store, quarantined_pk: int) -> bool:
     """Try a version that the archive has refused once more; whether it has taken it, now or meanwhile.
 
     Raises:
@@ -141,7 +140,7 @@ def replay(quarantined_pk: int) -> bool:
     record = refused(quarantined_pk)
     if record is None:
         return True
-    tier = redis_tier()
+    tier = store.redis_tier
     batch = tier.open_batch([_key(record)])
     stored = release(quarantined_pk, record)
     tier.merge(stored, from_authority=True)
@@ -153,7 +152,7 @@ def _key(record: Record) -> tuple[str, UUID]:
     return record.tenant, record.id
 
 
-def rebuild() -> int:
+def rebuild(store: Store) -> int:
     """Write the archive's records that have life left back into Redis and begin a new epoch; how many.
 
     The replication id is read first: if the server is replaced meanwhile, the epoch names one that is gone, and nobody
@@ -163,25 +162,26 @@ def rebuild() -> int:
         RedisError, archive_reads.ArchiveError: one of the two is away; whoever comes next may begin at once.
     """
     try:
-        return _rebuild(redis_tier())
+        return _rebuild(store)
     except (RedisError, archive_reads.ArchiveError):
         with suppress(RedisError):
-            redis_tier().release(REBUILDING)
+            store.redis_tier.release(REBUILDING)
         raise
 
 
-def _rebuild(tier: RedisTier) -> int:
+def _rebuild(store: Store) -> int:
+    tier = store.redis_tier
     replication_id, is_whole = tier.replication_id(), tier.hold_rebuild(REBUILD_CLAIM_S, is_begun=False)
-    revision = round((time.time() - read_settings().redis_ttl_s) * 1_000_000)
+    revision = store.now_us() - store.conf.redis_ttl_s * SECOND_US
     pk = count = 0
     while page := archive_reads.revised_since(revision, pk, _REBUILD_PAGE):
         tier.merge([record for _, record in page], from_authority=True)
         pk, count = page[-1][0], count + len(page)
         is_whole = is_whole and tier.hold_rebuild(REBUILD_CLAIM_S, is_begun=True)
-    pk, since = 0, round((time.time() - read_settings().tombstone_keep_s) * 1_000_000)
-    while buried := archive_reads.tombstones_since(since, pk, _REBUILD_PAGE):
-        tier.delete([record for _, record in buried])
-        pk = buried[-1][0]
+    pk, since = 0, store.now_us() - store.conf.tombstone_keep_s * SECOND_US
+    while tombstones := archive_reads.tombstones_since(since, pk, _REBUILD_PAGE):
+        tier.delete([record for _, record in tombstones])
+        pk = tombstones[-1][0]
         is_whole = is_whole and tier.hold_rebuild(REBUILD_CLAIM_S, is_begun=True)
     if is_whole and tier.hold_rebuild(REBUILD_CLAIM_S, is_begun=True):
         tier.begin_epoch(replication_id)
@@ -191,16 +191,17 @@ def _rebuild(tier: RedisTier) -> int:
     return count
 
 
-def _mirror_or_quarantine(records: Sequence[Record]) -> WriteResult:
+def _mirror_or_quarantine(store: Store, records: Sequence[Record]) -> WriteResult:
     """Only data errors bisect a batch; what stays alone with one is quarantined and leaves Redis."""
     try:
         return mirror(records)
     except RefusedRecord as error:
         if len(records) > 1:
             middle = len(records) // 2
-            return _mirror_or_quarantine(records[:middle]).plus(_mirror_or_quarantine(records[middle:]))
+            left, right = (_mirror_or_quarantine(store, half) for half in (records[:middle], records[middle:]))
+            return left.plus(right)
         logger.exception("Quarantined: %s of tenant %s.", records[0].id, records[0].tenant)
         # In this order: once it is in quarantine nobody sends it again, so nobody would withdraw it.
-        redis_tier().withdraw(records[0], has_older=holds(records[0]))
+        store.redis_tier.withdraw(records[0], has_older=holds(records[0]))
         quarantine(records[0], str(error))
         return WriteResult([], [], DeletedCounts(), [])

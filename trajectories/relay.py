@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import fcntl
 import logging
-import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,19 +15,20 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from django.db import close_old_connections, connections
 from kombu.exceptions import OperationalError as BrokerError
 
 from trajectories import metrics, tasks
-from trajectories.conf import Settings, read_settings
+from trajectories.conf import Settings
+from trajectories.domain.clock import SECOND_US
 from trajectories.exceptions import Unavailable
 from trajectories.persistence import REBUILD_CLAIM_S
 from trajectories.storage import archive_reads
-from trajectories.storage.outbox import outbox
-from trajectories.storage.outbox_rows import Row, now_us
-from trajectories.storage.redis_tier import REBUILDING, RETAINING, SETTLING, RedisError, redis_tier
+from trajectories.storage.outbox_rows import Row
+from trajectories.storage.redis_tier import REBUILDING, RETAINING, SETTLING, RedisError
+from trajectories.storage.store import Store, get_store
 
 logger = logging.getLogger(__name__)
 
@@ -70,37 +70,37 @@ def _version(row: Row) -> archive_reads.Version:
     return row.record.tenant, row.record.id, row.record.stamp
 
 
-def settle(versions: Mapping[int, archive_reads.Version]) -> archive_reads.DeliveryStatus:
+def settle(store: Store, versions: Mapping[int, archive_reads.Version]) -> archive_reads.DeliveryStatus:
     """Note in the outbox what the archive has decided of these rows, by their numbers."""
-    decided = archive_reads.decided(list(versions.values()))
+    decided = archive_reads.delivery_status(list(versions.values()))
     # This host may not have known: then its processes hear of it by the rows that these append.
     if decided.erased:
-        follow_erasures()
+        follow_erasures(store)
     for tenant, of_tenant in groupby(sorted(decided.deleted), key=itemgetter(0)):
         if tenant not in decided.erased:
-            outbox().delete(tenant, [id_ for _, id_, _ in of_tenant])
+            store.outbox.delete(tenant, [id_ for _, id_, _ in of_tenant])
     if any(decided):
-        outbox().settle(
+        store.outbox.settle(
             [n for n, version in versions.items() if version in decided.confirmed | decided.deleted],
             [n for n, version in versions.items() if version in decided.refused],
         )
     return decided
 
 
-def follow_erasures() -> None:
+def follow_erasures(store: Store) -> None:
     """Erase here what was erased in the archive, also what has been here since."""
-    known = outbox().erasures()
-    since_us = now_us() - read_settings().tombstone_keep_s * 1_000_000  # older ones are forgotten here already
+    known = store.outbox.erasures()
+    since_us = store.now_us() - store.conf.tombstone_keep_s * SECOND_US  # older ones are forgotten here already
     for digest, stamp in archive_reads.erasures(since_us).items():
         if known.get(digest, 0) < stamp:
-            outbox().erase(digest, stamp)
+            store.outbox.erase(digest, stamp)
 
 
 class Relay:
     """What is under way between this host's outbox and the archive. Its memory is bounded by batches_in_flight."""
 
-    def __init__(self) -> None:
-        self._conf = read_settings()
+    def __init__(self, store: Store) -> None:
+        self._store, self._conf = store, store.conf
         self._batches: list[_Batch] = []
         self._sent_n = 0
         self._sent_at = self._pruned_at = self._redis_checked_at = float("-inf")
@@ -135,7 +135,7 @@ class Relay:
     def drain(self, timeout_s: float) -> bool:
         """Work until nothing is waiting, or until the timeout; whether nothing is."""
         until = time.monotonic() + timeout_s
-        while self.step() or outbox().waiting(0, 1):
+        while self.step() or self._store.outbox.waiting(0, 1):
             if time.monotonic() >= until:
                 return False
             time.sleep(_AFTER_FAILURE_S if self.is_failing else _CONFIRM_FIRST_S)
@@ -149,9 +149,9 @@ class Relay:
         versions = {n: _version(row) for batch in due for n, row in batch.rows.items()}
         if not versions:
             return
-        decided = settle(versions)
+        decided = settle(self._store, versions)
         for _, _, stamp in decided.confirmed:
-            metrics.confirm_seconds.observe(max(0, now_us() - stamp) / 1_000_000)
+            metrics.confirm_seconds.observe(max(0, self._store.now_us() - stamp) / SECOND_US)
         all_decided = decided.confirmed | decided.refused | decided.deleted
         for batch in due:
             batch.rows = {n: row for n, row in batch.rows.items() if versions[n] not in all_decided}
@@ -159,7 +159,7 @@ class Relay:
 
     def _resend(self) -> None:
         due = [batch for batch in self._batches if time.monotonic() >= batch.resend_at(self._conf)]
-        if due and tasks.waiting_messages() < self._conf.queue_max_messages:
+        if due and tasks.waiting_messages(self._conf.queue) < self._conf.queue_max_messages:
             for batch in due:
                 self._publish(list(batch.rows.values()), is_again=True)
                 batch.sent(batch.attempts + 1)
@@ -167,7 +167,7 @@ class Relay:
     def _send(self) -> None:
         while len(self._batches) < self._conf.batches_in_flight:
             # A message costs as much as thirty records in one, so under load those that are not full go at a pace.
-            is_full = outbox().last_n() - self._sent_n >= self._conf.batch_max_records
+            is_full = self._store.outbox.last_n() - self._sent_n >= self._conf.batch_max_records
             if not is_full and time.monotonic() - self._sent_at < _SEND_EVERY_S:
                 return
             rows = self._next_rows()
@@ -180,7 +180,7 @@ class Relay:
     def _next_rows(self) -> list[Row]:
         taken: list[Row] = []
         size = 0
-        for row in outbox().waiting(self._sent_n, self._conf.batch_max_records):
+        for row in self._store.outbox.waiting(self._sent_n, self._conf.batch_max_records):
             size += len(row.record.body)
             if taken and size > self._conf.batch_max_bytes:
                 break
@@ -188,27 +188,27 @@ class Relay:
         return taken
 
     def _publish(self, rows: Sequence[Row], *, is_again: bool) -> None:
-        tasks.send(tasks.persist, tasks.message_of([row.record for row in rows]))
-        outbox().count_sent(len(rows), is_again=is_again)
+        tasks.send(tasks.persist, tasks.message_of([row.record for row in rows]), queue=self._conf.queue)
+        self._store.outbox.count_sent(len(rows), is_again=is_again)
 
     def _prune(self) -> None:
         if time.monotonic() - self._pruned_at >= _PRUNE_EVERY_S:
             self._pruned_at = time.monotonic()
-            keep_us = round(self._conf.outbox_keep_confirmed_s * 1_000_000)
-            while outbox().prune(now_us() - keep_us):
+            keep_us = round(self._conf.outbox_keep_confirmed_s * SECOND_US)
+            while self._store.outbox.prune(self._store.now_us() - keep_us):
                 pass
-            outbox().forget_tombstones(now_us() - self._conf.tombstone_keep_s * 1_000_000)
+            self._store.outbox.forget_tombstones(self._store.now_us() - self._conf.tombstone_keep_s * SECOND_US)
 
     def _maintain_erasures(self) -> None:
         if time.monotonic() - self._erasures_checked_at >= _ERASURES_EVERY_S:
             self._erasures_checked_at = time.monotonic()
-            follow_erasures()
+            follow_erasures(self._store)
 
     def _maintain_redis(self) -> None:
         if time.monotonic() - self._redis_checked_at < _REDIS_CHECK_EVERY_S:
             return
         self._redis_checked_at = time.monotonic()
-        tier = redis_tier()
+        tier = self._store.redis_tier
         server = tier.replication_id()
         if self._redis_server not in (None, server):
             # What was under way may be gone with the one before, its queue too if that was there.
@@ -217,24 +217,25 @@ class Relay:
         self._redis_server = server
         if not tier.is_trusted():
             if tier.claim(REBUILDING, REBUILD_CLAIM_S):
-                tasks.send(tasks.rebuild)
+                tasks.send(tasks.rebuild, queue=self._conf.queue)
         elif tier.open_batches(self._conf.settle_after_s, 1) and tier.claim(SETTLING, self._conf.settle_after_s):
-            tasks.send(tasks.settle)
+            tasks.send(tasks.settle, queue=self._conf.queue)
 
     def _maintain_retention(self) -> None:
         """One host has it done, as often as the claim ends: tombstones are let go of whatever the retention is."""
         if time.monotonic() - self._retention_checked_at < RETAIN_EVERY_S / 10:
             return
         self._retention_checked_at = time.monotonic()
-        if redis_tier().claim(RETAINING, RETAIN_EVERY_S):
-            tasks.send(tasks.retain)
+        if self._store.redis_tier.claim(RETAINING, RETAIN_EVERY_S):
+            tasks.send(tasks.retain, queue=self._conf.queue)
 
 
 class RelayThread(threading.Thread):
-    """A relay as a daemon thread: gets the host's lock, works, and outlives every failure of what it talks to."""
+    """A relay as a daemon thread: takes the host's lock, works, and survives every failure of the servers it talks to."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store) -> None:
         super().__init__(name="trajectories-relay", daemon=True)
+        self._store = store
         self._stopping = threading.Event()
 
     def stop(self, timeout_s: float = 5.0) -> None:
@@ -244,18 +245,18 @@ class RelayThread(threading.Thread):
     def run(self) -> None:
         while not self._stopping.is_set():
             try:
-                with host_lock():
-                    work(self._stopping)
+                with host_lock(self._store):
+                    work(self._store, self._stopping)
             except HostLockTaken:
                 pass
             except Exception:
-                logger.exception("The relay stumbled and begins again.")
+                logger.exception("The relay failed and starts again.")
             self._stopping.wait(_LOCK_EVERY_S)
 
 
-def work(stopping: threading.Event) -> None:
-    """Be the relay until ``stopping`` is set. The caller holds ``host_lock``."""
-    relay = Relay()
+def work(store: Store, stopping: threading.Event) -> None:
+    """Run the relay until ``stopping`` is set. The caller holds ``host_lock``."""
+    relay = Relay(store)
     try:
         while not stopping.is_set():
             is_busy = relay.step()
@@ -265,68 +266,37 @@ def work(stopping: threading.Event) -> None:
 
 
 class HostLockTaken(Exception):
-    """Another process of this host is the relay."""
+    """Another process of this host runs the relay."""
 
 
 @contextmanager
-def host_lock() -> Iterator[None]:
-    """Held by the one relay of this host. The file is opened here, after any fork, since a lock belongs to the open file.
+def host_lock(store: Store) -> Iterator[None]:
+    """Hold the lock of the one relay of this host. The file is opened here, after any fork, since a lock belongs to the open file.
 
     Raises:
         HostLockTaken: another process has it.
     """
-    global _lock_file
-    path = Path(read_settings().outbox_path + ".relay.lock")
+    path = Path(store.conf.outbox_path + ".relay.lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise HostLockTaken from None
-        _lock_file = file
+        store.inherited_files.add(file)
         try:
             yield
         finally:
-            _lock_file = None
-
-
-# Global so that a child can let go of it: the lock ends with the last process that has the open file.
-_lock_file: IO[str] | None = None
-
-# Global because a process needs one at most. A fork leaves threads behind, so the child starts its own.
-_thread: RelayThread | None = None
-_thread_lock = threading.Lock()
+            store.inherited_files.discard(file)
 
 
 def start(**_: Any) -> None:
     """Start this process's relay thread if the settings want one and it does not run yet. Also a receiver of signals."""
-    global _thread
-    if (_thread is not None and _thread.is_alive()) or not read_settings().relay_in_process:
-        return
-    with _thread_lock:
-        if _thread is None or not _thread.is_alive():
-            _thread = RelayThread()
-            _thread.start()
+    store = get_store()
+    if store.conf.relay_in_process:
+        store.run_in_background(RelayThread)
 
 
 def stop() -> None:
     """End this process's relay thread, if it runs."""
-    global _thread
-    with _thread_lock:
-        if _thread is not None:
-            _thread.stop()
-            _thread = None
-
-
-def _after_fork() -> None:
-    global _lock_file, _thread, _thread_lock
-    if _lock_file is not None:
-        _lock_file.close()
-        _lock_file = None
-    _thread_lock = threading.Lock()
-    if _thread is not None:
-        _thread = None
-        start()
-
-
-os.register_at_fork(after_in_child=_after_fork)
+    get_store().stop_background()

@@ -5,16 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from typing import Any, TypeAlias
-from uuid import UUID
 
 from celery import current_app, shared_task
 from kombu.exceptions import OperationalError
 
 from trajectories import persistence
-from trajectories.conf import read_settings
 from trajectories.domain.record import Record
 from trajectories.storage.archive_reads import ArchiveError
 from trajectories.storage.redis_tier import RedisError
+from trajectories.storage.store import get_store
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +27,7 @@ Message: TypeAlias = list[list[str | int]]
 @shared_task(name="trajectories.persist", ignore_result=True, acks_late=False)
 def persist(message: Message) -> None:
     try:
-        persistence.persist([_record(*columns) for columns in message])
+        persistence.persist(get_store(), [Record.from_row(columns) for columns in message])
     except (RedisError, ArchiveError) as error:
         logger.warning("A batch of %d was not persisted; it will be sent again: %s", len(message), error)
 
@@ -36,7 +35,7 @@ def persist(message: Message) -> None:
 @shared_task(name="trajectories.rebuild", ignore_result=True, acks_late=False)
 def rebuild() -> None:
     try:
-        persistence.rebuild()
+        persistence.rebuild(get_store())
     except (RedisError, ArchiveError) as error:
         logger.warning("Redis was not rebuilt; the next attempt follows: %s", error)
 
@@ -44,7 +43,7 @@ def rebuild() -> None:
 @shared_task(name="trajectories.settle", ignore_result=True, acks_late=False)
 def settle() -> None:
     try:
-        persistence.settle()
+        persistence.settle(get_store())
     except (RedisError, ArchiveError) as error:
         logger.warning("Redis was not told of what the archive has; the next attempt follows: %s", error)
 
@@ -52,7 +51,7 @@ def settle() -> None:
 @shared_task(name="trajectories.retain", ignore_result=True, acks_late=False)
 def retain() -> None:
     try:
-        if not persistence.retain(_RETAIN_BATCHES):
+        if not persistence.retain(get_store(), _RETAIN_BATCHES):
             logger.info("There is more past its retention; the next run goes on.")
     except (RedisError, ArchiveError) as error:
         logger.warning("What is past its retention was not deleted; the next run goes on: %s", error)
@@ -60,25 +59,25 @@ def retain() -> None:
 
 def message_of(records: Sequence[Record]) -> Message:
     """The argument of ``persist``. Bodies travel as text, so that no JSON library writes their numbers anew."""
-    return [[r.tenant, str(r.id), r.stamp, r.digest, r.revision, r.recorded_at_us, r.body.decode()] for r in records]
+    return [record.to_text_row() for record in records]
 
 
-def send(task: Any, *args: Any) -> None:
+def send(task: Any, *args: Any, queue: str | None) -> None:
     """Publish without waiting for a broker that is away.
 
     Raises:
         kombu.exceptions.OperationalError: it is away.
     """
-    task.apply_async(args, queue=read_settings().queue, retry=False)
+    task.apply_async(args, queue=queue, retry=False)
 
 
-def waiting_messages() -> int:
+def waiting_messages(queue: str | None) -> int:
     """Messages in the queue that no worker has taken yet.
 
     Raises:
         kombu.exceptions.OperationalError: the broker is away.
     """
-    queue = read_settings().queue or current_app.conf.task_default_queue
+    queue = queue or current_app.conf.task_default_queue
     with current_app.connection_for_write() as connection:
         try:
             channel: Any = connection.channel()
@@ -87,7 +86,3 @@ def waiting_messages() -> int:
             return 0  # no such queue yet; some brokers drop an empty one
         except connection.connection_errors as error:
             raise OperationalError(str(error)) from error
-
-
-def _record(tenant: Any, id_: Any, stamp: Any, digest: Any, revision: Any, recorded_at_us: Any, body: Any) -> Record:
-    return Record(tenant, UUID(id_), stamp, digest, revision, recorded_at_us, body.encode())

@@ -17,6 +17,7 @@ from trajectories.domain.record import Record
 from trajectories.domain.schema import canonical
 from trajectories.exceptions import InvalidInput, TooLarge
 from trajectories.services import ingest
+from trajectories.storage.store import get_store
 
 BODIES = st.one_of(
     strategies.bodies_of_any_kind,
@@ -44,7 +45,7 @@ def form_of(data: bytes) -> bytes | None:
 def recorded(tenant: str, data: bytes) -> Record | None:
     """None of what is refused; anything else than a refusal is raised."""
     with suppress(InvalidInput, TooLarge):
-        return ingest.record(tenant, data).record
+        return ingest.record(get_store(), tenant, data).record
     return None
 
 

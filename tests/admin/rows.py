@@ -12,7 +12,8 @@ from model_bakery import baker
 
 from tests.examples import REFERENCE, phase
 from trajectories.domain import schema
-from trajectories.domain.record import Record, digest_of, epoch_us
+from trajectories.domain.clock import epoch_us
+from trajectories.domain.record import Record, digest_of
 from trajectories.models import ApiKey, Quarantined, Tenant, Trajectory
 from trajectories.storage.archive_writes import mirror, quarantine
 

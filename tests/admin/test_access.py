@@ -19,7 +19,7 @@ from tests.examples import body
 from trajectories.api.keys import caller_of, clear_key_cache
 from trajectories.exceptions import AuthenticationFailure
 from trajectories.models import ApiKey, Tenant
-from trajectories.storage.outbox import outbox
+from trajectories.storage.store import get_store
 
 pytestmark = pytest.mark.django_db
 
@@ -110,9 +110,9 @@ def revoke(client: Client, *keys: ApiKey) -> None:
 def test_a_revoked_key_is_refused_and_no_longer_remembered_by_this_host(admin_client: Client, alice: Tenant) -> None:
     key, text = issue(alice)
     caller_of(text)
-    assert outbox().remembered_key(key.prefix, 0)
+    assert get_store().outbox.remembered_key(key.prefix, 0)
     revoke(admin_client, key)
-    assert outbox().remembered_key(key.prefix, 0) is None
+    assert get_store().outbox.remembered_key(key.prefix, 0) is None
     clear_key_cache()
     with pytest.raises(AuthenticationFailure, match="revoked"):
         caller_of(text)

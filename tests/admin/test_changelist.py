@@ -17,8 +17,8 @@ from django.test.utils import CaptureQueriesContext
 from tests.admin.rows import AT_US, address, archived, fill, page, page_of, quarantined
 from tests.examples import REFERENCE, body, in_phase, phase
 from trajectories.admin import archive, changelist
+from trajectories.domain.clock import now_us
 from trajectories.models import ApiKey, Phase, Quarantined, Tenant, Trajectory
-from trajectories.storage.outbox_rows import now_us
 
 MIRROR = ("trajectory", "phase", "quarantined")
 MODELS = (*MIRROR, "tenant", "apikey")

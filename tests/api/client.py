@@ -13,7 +13,7 @@ from trajectories.api.bodies import ErrorObject
 from trajectories.domain.record import Record
 from trajectories.models import ApiKey, Tenant
 from trajectories.storage.archive_writes import mirror
-from trajectories.storage.outbox import outbox
+from trajectories.storage.store import get_store
 
 PATH = "/v1/agent/trajectories"
 JSON = "application/json"
@@ -91,9 +91,9 @@ def error(response: Any, status: int, code: str) -> ErrorObject:
 
 def archive_all() -> list[Record]:
     """Do the relay's and the worker's part for what waits in the outbox."""
-    rows = outbox().waiting(0, 10_000)
+    rows = get_store().outbox.waiting(0, 10_000)
     stored = mirror([row.record for row in rows]).stored
-    outbox().settle([row.n for row in rows])
+    get_store().outbox.settle([row.n for row in rows])
     return stored
 
 

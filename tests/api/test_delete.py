@@ -28,7 +28,7 @@ from tests.api.client import (
 )
 from tests.examples import body
 from trajectories.api import bodies
-from trajectories.storage.outbox import outbox
+from trajectories.storage.store import get_store
 
 
 @pytest.fixture
@@ -162,4 +162,4 @@ def test_more_than_one_call_deletes_is_said(north: Client, admin: Client, monkey
         answers.append(deleted(admin, project="old", token=token))
         archive_all()  # the tombstones, for which the next call waits
     assert [answer["deleted"] for answer in answers] == [2, 2, 1]
-    assert not outbox().waiting(0, 1)
+    assert not get_store().outbox.waiting(0, 1)

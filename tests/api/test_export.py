@@ -18,7 +18,7 @@ from tests.api.client import ID, NDJSON, PATH, archive_all, error, exported, num
 from tests.examples import body
 from trajectories.exceptions import TrajectoriesError
 from trajectories.services.ingest import record_many
-from trajectories.storage.outbox import outbox
+from trajectories.storage.store import get_store
 
 WithoutTables = Callable[..., AbstractContextManager[None]]
 
@@ -161,12 +161,12 @@ def test_an_export_does_not_wait_for_what_is_another_tenants(north: Client, sout
 
 def test_an_export_waits_for_what_is_on_its_way(north: Client) -> None:
     post_some(north, 1)
-    rows = outbox().waiting(0, 10)
+    rows = get_store().outbox.waiting(0, 10)
     archive_all()
-    record_many("north", [orjson.dumps(body(id=number(1)))])
-    on_its_way = outbox().waiting(rows[-1].n, 10)
+    record_many(get_store(), "north", [orjson.dumps(body(id=number(1)))])
+    on_its_way = get_store().outbox.waiting(rows[-1].n, 10)
     # The relay of another thread is told by the archive that it has the row.
-    relay = threading.Timer(0.1, lambda: outbox().settle([row.n for row in on_its_way]))
+    relay = threading.Timer(0.1, lambda: get_store().outbox.settle([row.n for row in on_its_way]))
     relay.start()
     assert len(exported(north)) == 1
     relay.join()

@@ -16,8 +16,8 @@ from tests.examples import body
 from tests.processes import wait_until
 from trajectories.api import keys
 from trajectories.api.keys import clear_key_cache
+from trajectories.domain.clock import now_us
 from trajectories.models import SCOPES
-from trajectories.storage.outbox_rows import now_us
 
 pytestmark = pytest.mark.django_db
 

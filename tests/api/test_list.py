@@ -15,6 +15,7 @@ from tests.examples import body, in_phase
 from tests.processes import wait_until
 from trajectories import persistence
 from trajectories.domain.query import FILTERS
+from trajectories.storage.store import get_store
 
 WithoutTables = Callable[..., AbstractContextManager[None]]
 
@@ -231,7 +232,7 @@ def test_the_answer_is_complete_with_a_redis_that_has_lost_nothing(north: Client
     posted(north, body())
     page = listed(north)
     assert (len(page["data"]), page["tiers"], page["complete"]) == (1, ["hot", "redis"], False)
-    persistence.rebuild()
+    persistence.rebuild(get_store())
     page = wait_until(lambda: (found := listed(north))["complete"] and found)
     assert (len(page["data"]), page["tiers"]) == (1, ["hot", "redis"])
 

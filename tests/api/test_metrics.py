@@ -19,7 +19,8 @@ from tests.examples import REFERENCE, body
 from tests.processes import Site, Web, wait_until
 from tests.storage.hosts import draft, new_id, taken
 from trajectories.api import health
-from trajectories.storage.outbox import Outbox, outbox
+from trajectories.storage.outbox import Outbox
+from trajectories.storage.store import get_store
 
 SECRET = "a long enough secret"
 
@@ -39,13 +40,13 @@ def unprobed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_record_of_an_outbox_is_counted_in_one_state() -> None:
-    rows = [taken(outbox().append([draft(new_id())]))[0].row.n for _ in range(5)]
-    outbox().settle(rows[:2], rows[2:3])
-    outbox().settle(rows[:2])  # another relay, a moment later
-    outbox().prune(2**62)
-    outbox().count_sent(5, is_again=False)
-    outbox().count_sent(2, is_again=True)
-    counts = outbox().counts()
+    rows = [taken(get_store().outbox.append([draft(new_id())]))[0].row.n for _ in range(5)]
+    get_store().outbox.settle(rows[:2], rows[2:3])
+    get_store().outbox.settle(rows[:2])  # another relay, a moment later
+    get_store().outbox.prune(2**62)
+    get_store().outbox.count_sent(5, is_again=False)
+    get_store().outbox.count_sent(2, is_again=True)
+    counts = get_store().outbox.counts()
     assert counts[:7] == (5, 5, 2, 2, 1, 0, 2)
     assert counts.oldest_waiting_us
     assert counts.max_bytes > counts.bytes > 0

@@ -23,7 +23,7 @@ from tests.api.client import ID, JSON, NDJSON, PATH, archive_all, client_of, err
 from tests.examples import CAMEL, REFERENCE, body, phase
 from trajectories.domain.query import FILTERS
 from trajectories.models import SCOPES
-from trajectories.storage.outbox import outbox
+from trajectories.storage.store import get_store
 
 WithoutTables = Callable[..., AbstractContextManager[None]]
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
@@ -171,7 +171,7 @@ def refusals(
         if status == 404:
             return call(method, path, everything)
         if status == 409:
-            outbox().delete("north", [UUID(number(1))])
+            get_store().outbox.delete("north", [UUID(number(1))])
             return post(north, body(id=number(1)))
         if status == 408:
             return post_slowly(north)

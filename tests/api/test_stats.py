@@ -12,6 +12,7 @@ from django.test import Client
 from tests.api.client import archive_all, number, posted, stats
 from tests.examples import REFERENCE, body, in_phase, phase
 from trajectories import persistence
+from trajectories.storage.store import get_store
 
 WithoutTables = Callable[..., AbstractContextManager[None]]
 
@@ -79,7 +80,7 @@ def test_since_is_in_the_window_and_until_is_not(north: Client) -> None:
 
 @pytest.mark.usefixtures("redis_tier")
 def test_the_window_is_complete_when_every_tier_has_answered(north: Client) -> None:
-    persistence.rebuild()
+    persistence.rebuild(get_store())
     posted(north, body())
     assert stats(north)["window"]["complete"] is True
 

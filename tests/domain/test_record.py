@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from tests import strategies
 from tests.examples import REFERENCE, body, phase
-from trajectories.domain.record import Facets, Record, digest_of, epoch_us, facets_of, fold, merge, phase_group, rfc3339
+from trajectories.domain.clock import epoch_us, rfc3339
+from trajectories.domain.record import Facets, Record, digest_of, facets_of, fold, merge, phase_group
 from trajectories.domain.schema import canonical, parse
 
 ID = UUID("29243fa3-f296-5e3b-9266-7052b77cbfe9")

@@ -15,8 +15,8 @@ from django.urls import URLPattern, URLResolver, reverse
 
 from tests.admin.rows import archived, quarantined
 from tests.examples import body, phase
+from trajectories.domain.clock import now_us
 from trajectories.models import ApiKey, Phase, Tenant
-from trajectories.storage.outbox_rows import now_us
 
 APP = "trajectories"
 

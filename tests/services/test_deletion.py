@@ -19,7 +19,7 @@ from trajectories.exceptions import Deleted, DeletionIncomplete, NotFound
 from trajectories.models import Quarantined, Tombstone, Trajectory
 from trajectories.storage import archive_reads
 from trajectories.storage.archive_writes import quarantine
-from trajectories.storage.redis_tier import redis_tier as tier
+from trajectories.storage.store import get_store
 
 
 def held_by_archive() -> set[UUID]:
@@ -29,7 +29,7 @@ def held_by_archive() -> set[UUID]:
 def test_a_record_goes_from_every_part_and_from_the_processes_of_every_host(
     archive_db: str, redis_tier: Redis, own: WebProcess, beside: WebProcess, other_host: WebProcess
 ) -> None:
-    persistence.rebuild()
+    persistence.rebuild(get_store())
     kept, gone = own.record(), own.record()
     own.persist()
     everybody = own, beside, other_host
@@ -42,13 +42,13 @@ def test_a_record_goes_from_every_part_and_from_the_processes_of_every_host(
         with pytest.raises(NotFound):
             process.retrieve(gone.id)
     assert held_by_archive() == {kept.id}
-    assert tier().find(TENANT, gone.id) is None
+    assert get_store().redis_tier.find(TENANT, gone.id) is None
 
 
 def test_what_waits_in_the_outbox_goes_too_and_never_reaches_the_archive(
     archive_db: str, redis_tier: Redis, own: WebProcess
 ) -> None:
-    persistence.rebuild()
+    persistence.rebuild(get_store())
     gone = own.record()
     under_way = own.waiting()
     assert own.delete(gone.id).outbox == 1
@@ -64,13 +64,13 @@ def test_what_waits_in_the_outbox_goes_too_and_never_reaches_the_archive(
 def test_a_copy_that_comes_late_stays_out_whatever_its_stamp(
     archive_db: str, redis_tier: Redis, own: WebProcess, later_by: int
 ) -> None:
-    persistence.rebuild()
+    persistence.rebuild(get_store())
     gone = own.record()
     own.persist()
     own.delete(gone.id)
-    persistence.persist([replace(gone, stamp=gone.stamp + later_by)])
+    persistence.persist(get_store(), [replace(gone, stamp=gone.stamp + later_by)])
     assert held_by_archive() == set()
-    assert tier().find(TENANT, gone.id) is None
+    assert get_store().redis_tier.find(TENANT, gone.id) is None
     assert own.ids() == []
 
 
@@ -95,7 +95,7 @@ def test_a_door_that_knows_the_tombstone_refuses_the_id_in_every_process_of_the_
 def test_a_copy_that_another_host_has_taken_goes_when_the_archive_tells_and_that_host_then_refuses_it(
     archive_db: str, redis_tier: Redis, own: WebProcess, other_host: WebProcess
 ) -> None:
-    persistence.rebuild()
+    persistence.rebuild(get_store())
     gone = own.record()
     own.persist()
     own.delete(gone.id)
@@ -115,7 +115,7 @@ def test_a_copy_that_another_host_has_taken_goes_when_the_archive_tells_and_that
 def test_a_host_that_hears_of_a_deletion_by_the_feed_forgets_its_rows(
     archive_db: str, redis_tier: Redis, own: WebProcess, other_host: WebProcess
 ) -> None:
-    persistence.rebuild()
+    persistence.rebuild(get_store())
     gone = other_host.record()
     other_host.persist()
     assert own.ids() == other_host.ids() == [gone.id]
@@ -128,7 +128,7 @@ def test_a_host_that_hears_of_a_deletion_by_the_feed_forgets_its_rows(
 def test_a_deletion_while_the_archive_is_away_says_so_and_is_completed_by_the_relay(
     archive_db: str, redis_tier: Redis, own: WebProcess, other_host: WebProcess
 ) -> None:
-    persistence.rebuild()
+    persistence.rebuild(get_store())
     gone = own.record()
     own.persist()
     assert other_host.ids() == [gone.id]
@@ -145,7 +145,7 @@ def test_a_deletion_while_the_archive_is_away_says_so_and_is_completed_by_the_re
 def test_repeating_completes_a_deletion_and_finds_nothing_more(
     archive_db: str, redis_tier: Redis, own: WebProcess
 ) -> None:
-    persistence.rebuild()
+    persistence.rebuild(get_store())
     gone = own.record()
     own.persist()
     with archive_away(), pytest.raises(DeletionIncomplete):
@@ -180,26 +180,26 @@ def test_a_version_in_quarantine_goes_with_the_others(archive_db: str, redis_tie
 def test_a_wiped_redis_is_told_of_deletions_when_it_is_rebuilt(
     archive_db: str, redis_tier: Redis, own: WebProcess
 ) -> None:
-    persistence.rebuild()
+    persistence.rebuild(get_store())
     gone = own.record()
     own.persist()
     own.delete(gone.id)
     redis_tier.flushdb()
-    persistence.rebuild()
-    tier().merge([gone], from_authority=False)
-    assert tier().find(TENANT, gone.id) is None
+    persistence.rebuild(get_store())
+    get_store().redis_tier.merge([gone], from_authority=False)
+    assert get_store().redis_tier.find(TENANT, gone.id) is None
 
 
 def test_a_process_does_not_carry_a_deleted_record_over_a_wipe_of_redis(
     archive_db: str, redis_tier: Redis, own: WebProcess, other_host: WebProcess
 ) -> None:
-    persistence.rebuild()
+    persistence.rebuild(get_store())
     gone = own.record()
     own.persist()
     assert other_host.ids() == [gone.id]
     own.delete(gone.id)
     redis_tier.flushdb()
-    persistence.rebuild()
+    persistence.rebuild(get_store())
     assert other_host.ids() == []
 
 
@@ -256,7 +256,7 @@ def test_in_any_order_of_events_a_deleted_id_is_nowhere_and_every_other_one_ever
     redis_tier.flushdb()
     Trajectory.objects.all().delete()
     Tombstone.objects.all().delete()
-    persistence.rebuild()
+    persistence.rebuild(get_store())
     directory = tmp_path_factory.mktemp("hosts")
     hosts = [WebProcess(directory / name, **QUICK) for name in ("one", "other")]
     ids = [new_id() for _ in range(3)]
@@ -273,7 +273,7 @@ def test_in_any_order_of_events_a_deleted_id_is_nowhere_and_every_other_one_ever
     for host in hosts:
         assert set(host.ids()) == alive
         assert not host.waiting()
-    assert {id_ for id_ in ids if tier().find(TENANT, id_)} == alive
+    assert {id_ for id_ in ids if get_store().redis_tier.find(TENANT, id_)} == alive
 
 
 def apply_step(what: str, id_: UUID, host: WebProcess, deleted: set[UUID], sent: list[Any]) -> None:
@@ -293,6 +293,6 @@ def apply_step(what: str, id_: UUID, host: WebProcess, deleted: set[UUID], sent:
         sent.append([row.record for row in rows])
         host.persist(rows)
     elif what == "again" and sent:
-        persistence.persist(sent[-1])
+        persistence.persist(get_store(), sent[-1])
     elif what == "read":
         assert not deleted & set(host.ids()) or not host.list().is_complete or host.waiting()

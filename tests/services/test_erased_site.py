@@ -95,6 +95,5 @@ def test_no_table_of_postgres_has_anything_of_it_once_they_are_written_anew(
     own.persist()
     assert tables_hold()
     erase(own)
-    with own.at_work():
-        erasure.compact(is_full=True, timeout_s=5)
+    erasure.compact(own.store, is_full=True, timeout_s=5)
     assert tables_hold() == []

@@ -14,15 +14,16 @@ from django.core.management import CommandError, call_command
 from redis import Redis
 
 from tests.storage.away import archive_away
-from tests.storage.hosts import TENANT, WebProcess, draft
+from tests.storage.hosts import QUICK, TENANT, WebProcess, draft
 from trajectories import persistence, relay
+from trajectories.domain.clock import SECOND_US
 from trajectories.exceptions import Deleted, NotFound
 from trajectories.models import SCOPES, ApiKey, Erasure, Quarantined, Tenant, Tombstone, Trajectory
 from trajectories.services import erasure, erasure_audit
 from trajectories.services.erasure import Erased, ErasureIncomplete
 from trajectories.storage.archive_writes import quarantine
 from trajectories.storage.redis_tier import REBUILDING
-from trajectories.storage.redis_tier import redis_tier as tier
+from trajectories.storage.store import get_store
 
 pytestmark = pytest.mark.usefixtures("celery_broker")
 
@@ -31,14 +32,12 @@ MARKER = "a sentence that no other record has"
 
 
 def erase(process: WebProcess, tenant: str = TENANT, timeout_s: float = 5.0) -> Erased:
-    with process.at_work():
-        return erasure.erase(tenant, timeout_s=timeout_s)
+    return erasure.erase(process.store, tenant, timeout_s=timeout_s)
 
 
 def follow(process: WebProcess) -> None:
     """What the relay of its host does every few seconds."""
-    with process.at_work():
-        relay.follow_erasures()
+    relay.follow_erasures(process.store)
 
 
 def left_in_archive() -> int:
@@ -52,7 +51,7 @@ def left_in_archive() -> int:
 def test_a_tenant_goes_from_every_part_and_from_every_process_and_others_keep_theirs(
     archive_db: str, redis_tier: Redis, own: WebProcess, beside: WebProcess, other_host: WebProcess
 ) -> None:
-    persistence.rebuild()
+    persistence.rebuild(get_store())
     kept = own.record(tenant=BOB)
     own.record(), own.record()
     own.persist()
@@ -82,7 +81,7 @@ def test_a_tenant_goes_from_every_part_and_from_every_process_and_others_keep_th
 def test_processes_let_go_of_it_before_anybody_asks_for_it_again(
     archive_db: str, redis_tier: Redis, own: WebProcess, beside: WebProcess
 ) -> None:
-    persistence.rebuild()
+    persistence.rebuild(get_store())
     own.record(), own.record(tenant=BOB)
     own.persist()
     assert [len(beside.ids()), len(beside.ids(tenant=BOB))] == [1, 1]
@@ -125,10 +124,10 @@ def test_what_the_admin_has_of_its_keys_goes_also_if_the_command_is_broken_off(
     tenant = Tenant.objects.create(slug=TENANT)
     key, _ = ApiKey.objects.issue(tenant=tenant, name="", scopes=SCOPES)
     LogEntry.objects.log_actions(User.objects.create(username="staff").pk, [key], CHANGE, single_object=True)
-    batch = tier().open_batch([(TENANT, uuid4())])
+    batch = get_store().redis_tier.open_batch([(TENANT, uuid4())])
     with pytest.raises(CommandError, match="a worker has records of it in hand"):
         run(TENANT, "--timeout", "0")
-    tier().close_batch(batch)
+    get_store().redis_tier.close_batch(batch)
     run(TENANT)
     assert not LogEntry.objects.exists()
 
@@ -139,7 +138,7 @@ def test_a_tenant_that_only_the_outbox_has_heard_of_goes_too(
     rows = [own.record(), own.record()]
     erased = erase(own)
     assert erased.outbox == 2
-    persistence.persist(rows)
+    persistence.persist(get_store(), rows)
     assert left_in_archive() == 0
     assert own.ids() == []
 
@@ -150,8 +149,7 @@ def test_ids_that_prove_nothing_are_not_searched_for(archive_db: str, redis_tier
         own.record(id=id_)
     own.record(tenant=BOB, id=shared)
     own.persist()
-    with own.at_work():
-        assert "Nothing is left." in run(TENANT)
+    assert "Nothing is left." in run(TENANT)
 
 
 def test_another_host_is_not_searched_for_nothing(
@@ -159,16 +157,14 @@ def test_another_host_is_not_searched_for_nothing(
 ) -> None:
     record = own.record()
     own.persist()
-    with own.at_work():
-        said = run(TENANT)
+    said = run(TENANT)
     assert f"{TENANT} --only-search --marker {record.id}" in said
     follow(other_host)
-    with other_host.at_work(), pytest.raises(CommandError, match="searched for nothing"):
+    with pytest.raises(CommandError, match="searched for nothing"):
         run(TENANT, "--only-search")
-    with other_host.at_work():
-        assert "Nothing is left." in run(TENANT, "--only-search", "--marker", str(record.id))
+    assert "Nothing is left." in run(TENANT, "--only-search", "--marker", str(record.id))
     Path(other_host.conf.outbox_path + "-journal").write_bytes(record.id.bytes)
-    with other_host.at_work(), pytest.raises(CommandError, match="Something is left"):
+    with pytest.raises(CommandError, match="Something is left"):
         run(TENANT, "--only-search", "--marker", str(record.id))
 
 
@@ -181,8 +177,7 @@ def test_a_dump_that_redis_has_written_once_is_written_anew(
     redis_tier.config_set("save", "")
     try:
         redis_tier.save()
-        with own.at_work():
-            assert "Nothing is left." in run(TENANT)
+        assert "Nothing is left." in run(TENANT)
     finally:
         redis_tier.config_set("save", configured["save"] or "")
 
@@ -194,9 +189,8 @@ def test_a_text_that_json_or_ascii_writes_otherwise_is_found_where_it_is_quoted(
     own.record()
     own.record(tenant=BOB, request_summary=text)
     own.persist()
-    with own.at_work():
-        markers = erasure_audit.forms_of(text)
-        found = {trace.place: trace.found for trace in erasure_audit.traces(TENANT, markers)}
+    markers = erasure_audit.forms_of(text)
+    found = {trace.place: trace.found for trace in erasure_audit.find_traces(own.store, TENANT, markers)}
     assert found["archive, records of other tenants"] == 1
 
 
@@ -206,14 +200,14 @@ def test_a_text_that_json_or_ascii_writes_otherwise_is_found_where_it_is_quoted(
 def test_late_copies_are_dropped_wherever_they_come_from_and_do_not_bring_the_tenant_back(
     archive_db: str, redis_tier: Redis, own: WebProcess, other_host: WebProcess
 ) -> None:
-    persistence.rebuild()
+    persistence.rebuild(get_store())
     own.record()
     own.persist()
     late = other_host.record()
     rows = other_host.waiting()
     erase(own)
-    persistence.persist([late])  # a worker that had it already
-    assert tier().find(TENANT, late.id) is None
+    persistence.persist(get_store(), [late])  # a worker that had it already
+    assert get_store().redis_tier.find(TENANT, late.id) is None
     assert redis_tier.keys(f"*{{{TENANT}}}*") == []
     other_host.settle(rows)
     assert other_host.waiting() == []
@@ -222,7 +216,7 @@ def test_late_copies_are_dropped_wherever_they_come_from_and_do_not_bring_the_te
     with pytest.raises(Deleted):
         other_host.record()
     quarantine(late, "refused")
-    persistence.delete([late])
+    persistence.delete(get_store(), [late])
     assert left_in_archive() == 0
     assert own.outbox.counts().waiting == other_host.outbox.counts().waiting == 0
 
@@ -230,16 +224,16 @@ def test_late_copies_are_dropped_wherever_they_come_from_and_do_not_bring_the_te
 def test_what_a_killed_worker_has_left_in_redis_goes_when_another_one_sees_to_it(
     archive_db: str, redis_tier: Redis, own: WebProcess
 ) -> None:
-    persistence.rebuild()
+    persistence.rebuild(get_store())
     own.record()
     own.persist()
     erase(own)
     late = WebProcess(Path(own.conf.outbox_path).with_name("third"), feed_poll_s=0.0).record()
-    note = tier().open_batch([(TENANT, late.id)])
-    tier().merge([late], from_authority=False)
+    note = get_store().redis_tier.open_batch([(TENANT, late.id)])
+    get_store().redis_tier.merge([late], from_authority=False)
     (notes,) = redis_tier.keys("*:open")
     redis_tier.zadd(notes, {note: 1})  # long ago
-    assert persistence.settle() == 1
+    assert persistence.settle(get_store()) == 1
     assert redis_tier.keys(f"*{{{TENANT}}}*") == []
 
 
@@ -248,18 +242,18 @@ def test_it_waits_for_workers_and_a_rebuild_that_have_read_what_was_there_before
 ) -> None:
     own.record()
     own.persist()
-    batch = tier().open_batch([(TENANT, uuid4())])
+    batch = get_store().redis_tier.open_batch([(TENANT, uuid4())])
     with pytest.raises(ErasureIncomplete, match="a worker has records of it in hand"):
         erase(own, timeout_s=0.0)
-    tier().close_batch(batch)
-    assert tier().claim(REBUILDING, 60)
+    get_store().redis_tier.close_batch(batch)
+    assert get_store().redis_tier.claim(REBUILDING, 60)
     with pytest.raises(ErasureIncomplete, match="Redis is being rebuilt"):
         erase(own, timeout_s=0.0)
-    tier().release(REBUILDING)
+    get_store().redis_tier.release(REBUILDING)
     assert own.ids() == []
     erase(own, timeout_s=0.0)
     assert left_in_archive() == 0
-    assert tier().claim(REBUILDING, 60)
+    assert get_store().redis_tier.claim(REBUILDING, 60)
 
 
 def test_its_name_is_refused_until_late_copies_can_no_longer_come(
@@ -273,7 +267,7 @@ def test_its_name_is_refused_until_late_copies_can_no_longer_come(
     with pytest.raises(CommandError, match="late copies"):
         call_command("create_api_key", TENANT, scopes=["read"])
     Erasure.objects.update(stamp=0)
-    persistence.forget_tombstones()
+    persistence.forget_tombstones(get_store())
     own.outbox.forget_tombstones(2**62)
     Tenant(slug=TENANT).full_clean()
     own.record()
@@ -286,7 +280,7 @@ def test_with_the_archive_away_nothing_is_erased_and_the_same_call_does_it_later
 ) -> None:
     own.record()
     own.persist()
-    with own.at_work(), archive_away(), pytest.raises(CommandError, match="the same command goes on"):
+    with archive_away(), pytest.raises(CommandError, match="the same command goes on"):
         call_command("erase_tenant", TENANT, no_input=True)
     assert len(own.ids()) == 1
     erase(own)
@@ -342,14 +336,13 @@ def test_a_host_whose_process_was_killed_while_it_erased_goes_on(
 
 
 def test_hosts_look_once_more_also_where_the_clock_of_the_command_is_behind(
-    archive_db: str, redis_tier: Redis, own: WebProcess, monkeypatch: pytest.MonkeyPatch
+    archive_db: str, redis_tier: Redis, own: WebProcess
 ) -> None:
     own.record()
     own.persist()
     erase(own)
     (first,) = own.outbox.erasures().values()
-    monkeypatch.setattr(erasure, "now_us", lambda: first - 3_600_000_000)
-    erase(own)
+    erase(WebProcess(Path(own.conf.outbox_path), now_us=lambda: first - 3_600 * SECOND_US, **QUICK))
     (second,) = own.outbox.erasures().values()
     assert second == first + 2
 
@@ -370,7 +363,7 @@ def test_a_tenant_that_there_never_was_is_an_error_and_does_not_take_the_name(
         run("nobody")
     Tenant(slug="nobody").full_clean()
     with pytest.raises(NotFound):
-        erasure.erase("nobody", timeout_s=0)
+        erasure.erase(get_store(), "nobody", timeout_s=0)
 
 
 def test_it_asks_for_the_name_before_it_erases(
@@ -379,7 +372,7 @@ def test_it_asks_for_the_name_before_it_erases(
     own.record()
     own.persist()
     monkeypatch.setattr("builtins.input", lambda question: "acme?")
-    with own.at_work(), pytest.raises(CommandError, match=r"Nothing was erased\."):
+    with pytest.raises(CommandError, match=r"Nothing was erased\."):
         call_command("erase_tenant", TENANT)
     assert len(own.ids()) == 1
 
@@ -390,16 +383,15 @@ def test_the_search_finds_a_tenant_that_is_still_there_in_every_place(
     own.record(request_summary=MARKER, phases=[{"phase_name": "spec"}])
     own.record()
     own.persist(own.waiting()[:1])
-    with own.at_work():
-        markers = [
-            form for text in [*erasure_audit.markers_of(TENANT), MARKER] for form in erasure_audit.forms_of(text)
-        ]
-        found = {trace.place: trace.found for trace in erasure_audit.traces(TENANT, markers)}
+    markers = [
+        form for text in [*erasure_audit.markers_of(own.store, TENANT), MARKER] for form in erasure_audit.forms_of(text)
+    ]
+    found = {trace.place: trace.found for trace in erasure_audit.find_traces(own.store, TENANT, markers)}
     assert found["archive, trajectories"] == found["archive, phases"] == found["archive, tenants"] == 1
     assert found["outbox"] == 2
     assert found["Redis"] > 0
     assert found[own.conf.outbox_path] + found.get(own.conf.outbox_path + "-wal", 0) > 0
-    with own.at_work(), pytest.raises(CommandError, match="Something is left"):
+    with pytest.raises(CommandError, match="Something is left"):
         run(TENANT, "--only-search")
     assert len(own.ids()) == 2
 
@@ -410,7 +402,7 @@ def test_what_is_quoted_in_a_record_of_another_tenant_is_found_too(
     own.record()
     own.record(tenant=BOB, request_summary=f"as acme says: {MARKER}")
     own.persist()
-    with own.at_work(), pytest.raises(CommandError, match="Something is left"):
+    with pytest.raises(CommandError, match="Something is left"):
         run(TENANT, "--marker", MARKER)
 
 
@@ -422,10 +414,9 @@ def test_a_redis_that_does_not_take_it_to_write_its_files_anew_is_said_and_can_b
     commands = ("bgsave", "bgrewriteaof", "config")
     redis_tier.acl_setuser("default", enabled=True, commands=[f"-{name}" for name in commands])
     try:
-        with own.at_work():
-            with pytest.raises(CommandError, match=r"Nothing is left elsewhere\. Redis does not write its files anew"):
-                run(TENANT, "--marker", MARKER)
-            assert run(TENANT, "--marker", MARKER, "--keep-redis-files").endswith("Nothing is left.\n")
+        with pytest.raises(CommandError, match=r"Nothing is left elsewhere\. Redis does not write its files anew"):
+            run(TENANT, "--marker", MARKER)
+        assert run(TENANT, "--marker", MARKER, "--keep-redis-files").endswith("Nothing is left.\n")
     finally:
         redis_tier.acl_setuser("default", enabled=True, commands=[f"+{name}" for name in commands])
 

@@ -13,13 +13,13 @@ from trajectories.domain.record import Record
 from trajectories.exceptions import InvalidInput, OutboxUnavailable, TooLarge, TrajectoriesError
 from trajectories.services import ingest
 from trajectories.services.ingest import Accepted, Line
-from trajectories.storage.outbox import outbox
+from trajectories.storage.store import get_store
 
 ID = UUID("29243fa3-f296-5e3b-9266-7052b77cbfe9")
 
 
 def record(given: dict[str, Any], *, tenant: str = "north", key: str | None = None) -> Accepted:
-    return ingest.record(tenant, orjson.dumps(given), idempotency_key=key)
+    return ingest.record(get_store(), tenant, orjson.dumps(given), idempotency_key=key)
 
 
 def accepted(line: Line) -> Accepted:
@@ -29,7 +29,7 @@ def accepted(line: Line) -> Accepted:
 
 def rows() -> list[Record]:
     """What the outbox holds, in commit order."""
-    return [row.record for row in outbox().rows_after(0, 1_000)]
+    return [row.record for row in get_store().outbox.rows_after(0, 1_000)]
 
 
 def test_what_was_accepted_is_in_the_outbox_with_its_canonical_bytes() -> None:
@@ -75,7 +75,7 @@ def test_an_idempotency_key_decides_the_id_of_a_body_without_one() -> None:
 
 def test_each_line_has_an_id_of_its_own_under_one_idempotency_key() -> None:
     line = orjson.dumps(body())
-    first, again = (ingest.record_many("north", [line, line], idempotency_key="k") for _ in range(2))
+    first, again = (ingest.record_many(get_store(), "north", [line, line], idempotency_key="k") for _ in range(2))
     assert first[0].id != first[1].id
     assert [line.id for line in again] == [line.id for line in first]
     assert record(body(), key="k").record.id == first[0].id
@@ -90,7 +90,7 @@ def test_the_cli_that_posts_a_run_twice_has_one_record_with_the_later_totals() -
 
 def test_a_bad_line_fails_alone_and_with_its_number() -> None:
     lines = [orjson.dumps(body(id=str(ID))), b"", b"{", b"  \r", orjson.dumps(body(project=7)), orjson.dumps(body())]
-    first, broken, wrong, last = ingest.record_many("north", lines)
+    first, broken, wrong, last = ingest.record_many(get_store(), "north", lines)
     assert [line.number for line in (first, broken, wrong, last)] == [1, 3, 5, 6]
     assert isinstance(broken.outcome, InvalidInput)
     assert isinstance(wrong.outcome, InvalidInput)
@@ -101,7 +101,7 @@ def test_a_bad_line_fails_alone_and_with_its_number() -> None:
 
 def test_an_id_twice_in_one_request_is_one_record_as_the_later_line_says() -> None:
     given = [body(id=str(ID)), body(id=str(ID), project="p")]
-    first, second = map(accepted, ingest.record_many("north", map(orjson.dumps, given)))
+    first, second = map(accepted, ingest.record_many(get_store(), "north", map(orjson.dumps, given)))
     assert (first.is_new, second.is_new) == (True, False)
     assert second.record.revision > first.record.revision
     assert second.record.recorded_at_us == first.record.recorded_at_us
@@ -109,13 +109,13 @@ def test_an_id_twice_in_one_request_is_one_record_as_the_later_line_says() -> No
 
 def test_good_lines_are_taken_in_one_commit_and_in_their_order() -> None:
     lines = [orjson.dumps(body(project=str(number))) for number in range(20)]
-    taken = [accepted(line).record for line in ingest.record_many("north", lines)]
+    taken = [accepted(line).record for line in ingest.record_many(get_store(), "north", lines)]
     assert rows() == taken
     assert [record.stamp for record in taken] == sorted({record.stamp for record in taken})
 
 
 def test_nothing_but_blank_lines_is_nothing() -> None:
-    assert ingest.record_many("north", [b"", b" ", b"\r"]) == []
+    assert ingest.record_many(get_store(), "north", [b"", b" ", b"\r"]) == []
     assert rows() == []
 
 
@@ -126,11 +126,11 @@ def test_a_record_over_the_limit_is_refused_and_one_at_it_is_taken(
     settings.TRAJECTORIES = trajectories_settings | {"MAX_RECORD_BYTES": limit}
     room = limit - len(orjson.dumps(body(error="")))
     at_limit = orjson.dumps(body(error="e" * room))
-    assert ingest.record("north", at_limit).is_new
+    assert ingest.record(get_store(), "north", at_limit).is_new
     with pytest.raises(TooLarge) as refused:
-        ingest.record("north", at_limit + b" ")
+        ingest.record(get_store(), "north", at_limit + b" ")
     assert refused.value.code == "record_too_large"
-    small, large = ingest.record_many("north", [orjson.dumps(body()), at_limit + b" "])
+    small, large = ingest.record_many(get_store(), "north", [orjson.dumps(body()), at_limit + b" "])
     assert accepted(small).is_new
     assert isinstance(large.outcome, TooLarge)
 
@@ -156,7 +156,7 @@ def test_an_outbox_that_cannot_be_written_takes_nothing_of_a_request(
     settings.TRAJECTORIES = trajectories_settings | {"OUTBOX_MAX_BYTES": 200_000}
     line = orjson.dumps(body(error="e" * 20_000))
     with pytest.raises(OutboxUnavailable) as full:
-        ingest.record_many("north", [line] * 50)
+        ingest.record_many(get_store(), "north", [line] * 50)
     assert isinstance(full.value, TrajectoriesError)
     assert (full.value.status, full.value.code) == (503, "outbox_full")
     assert rows() == []

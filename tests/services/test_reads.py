@@ -18,18 +18,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
-import trajectories.storage.outbox_rows
 from tests.examples import body
 from tests.processes import wait_until
 from tests.storage import reference
-from tests.storage.hosts import EVERYTHING, SECOND_US, TENANT, Clock, WebProcess, made, new_id
+from tests.storage.hosts import EVERYTHING, TENANT, Clock, WebProcess, made, new_id
 from tests.storage.reference import Reference
 from trajectories import persistence
+from trajectories.domain.clock import DAY_S, SECOND_US
 from trajectories.domain.query import FILTERS, parse_query
 from trajectories.domain.record import Position, Record, facets_of
 from trajectories.services import ingest, reads
 from trajectories.storage import archive_reads
 from trajectories.storage.archive_writes import mirror
+from trajectories.storage.store import get_store
 
 SIZES = (3, 10, 10_000)
 
@@ -43,20 +44,18 @@ properties = settings(
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Of the outbox: goes on by a second a look, from a day ago, so that nothing expires and no two records are alike."""
-    clock = Clock((int(time.time()) - 86_400) * SECOND_US)
-    monkeypatch.setattr(trajectories.storage.outbox_rows, "now_us", clock)
-    return clock
+def clock() -> Clock:
+    """Advances by a second a look, from a day ago: nothing expires, and no two records are alike."""
+    return Clock((int(time.time()) - DAY_S) * SECOND_US)
 
 
 class World:
     """A host with processes whose hot caches are of several sizes, another host, and what all of them should say."""
 
-    def __init__(self, path: Path, tenant: str, *, has_redis: bool) -> None:
+    def __init__(self, path: Path, tenant: str, clock: Clock, *, has_redis: bool) -> None:
         self.tenant = tenant
         self.has_redis = has_redis
-        quick: dict[str, Any] = {"feed_poll_s": 0.0, "archive_retry_s": 0.0}
+        quick: dict[str, Any] = {"now_us": clock, "feed_poll_s": 0.0, "archive_retry_s": 0.0}
         self.processes = {size: WebProcess(path / "outbox", hot_max_records=size, **quick) for size in SIZES}
         self.largest = self.processes[max(SIZES)]
         self.other = WebProcess(path / "other", **quick)
@@ -156,7 +155,7 @@ def test_list_and_stats_are_the_same_bytes_from_hot_caches_of_every_size_and_the
     data: st.DataObject, archive_db: str, clock: Clock, tmp_path: Path, tenants: Iterator[str]
 ) -> None:
     tenant = next(tenants)
-    live(World(tmp_path / tenant, tenant, has_redis=False), data)
+    live(World(tmp_path / tenant, tenant, clock, has_redis=False), data)
 
 
 @properties
@@ -165,7 +164,7 @@ def test_list_and_stats_are_the_same_bytes_in_processes_that_follow_outbox_and_f
     data: st.DataObject, archive_db: str, clock: Clock, tmp_path: Path, tenants: Iterator[str], redis_tier: Redis
 ) -> None:
     tenant = next(tenants)
-    live(World(tmp_path / tenant, tenant, has_redis=True), data)
+    live(World(tmp_path / tenant, tenant, clock, has_redis=True), data)
 
 
 # Every filter by itself.
@@ -263,9 +262,9 @@ def test_no_read_misses_or_doubles_a_record_while_records_are_taken_revised_pers
     def write() -> None:
         for number in count():
             if number < 200:
-                acknowledged.append(ingest.record(TENANT, orjson.dumps(body(error=str(number)))).record.id)
+                acknowledged.append(ingest.record(get_store(), TENANT, orjson.dumps(body(error=str(number)))).record.id)
             revised = acknowledged[number % len(acknowledged)]
-            ingest.record(TENANT, orjson.dumps(body(id=str(revised), error=f"revised {number}")))
+            ingest.record(get_store(), TENANT, orjson.dumps(body(id=str(revised), error=f"revised {number}")))
             wait_until(
                 lambda: is_over.is_set() or len(process.outbox.waiting(0, 60)) < 60, what="a worker that keeps up"
             )
@@ -275,7 +274,7 @@ def test_no_read_misses_or_doubles_a_record_while_records_are_taken_revised_pers
     def persist() -> None:
         while not is_over.is_set():
             if rows := process.outbox.waiting(0, 7):
-                persistence.persist([row.record for row in rows])
+                persistence.persist(get_store(), [row.record for row in rows])
                 # Not all at once, as batches are not.
                 process.settle(rows[3:])
                 process.settle(rows[:3])
@@ -288,7 +287,7 @@ def test_no_read_misses_or_doubles_a_record_while_records_are_taken_revised_pers
             found: list[UUID] = []
             after: Position | None = None
             while True:
-                page = reads.list_(TENANT, EVERYTHING, after=after, limit=37)
+                page = reads.list_(get_store(), TENANT, EVERYTHING, after=after, limit=37)
                 found += [record.id for record in page.records]
                 after = page.next_position
                 if after is None:
@@ -296,7 +295,7 @@ def test_no_read_misses_or_doubles_a_record_while_records_are_taken_revised_pers
             assert len(found) == len(set(found))
             assert before <= set(found)
             low = len(acknowledged)
-            counted = reads.stats(TENANT, EVERYTHING)["count"]
+            counted = reads.stats(get_store(), TENANT, EVERYTHING)["count"]
             assert low <= counted <= len(acknowledged) + 1
             reads_made.append(counted)
 
@@ -306,7 +305,7 @@ def test_no_read_misses_or_doubles_a_record_while_records_are_taken_revised_pers
         finally:
             connections.close_all()
 
-    with process.at_work(), ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(4) as pool:
         works = [pool.submit(run, work) for work in (write, persist, read, read)]
         try:
             wait_until(lambda: len(reads_made) >= 60 or any(work.done() for work in works), 120, "sixty reads")

@@ -1,10 +1,9 @@
-"""Hosts and their processes within this one: what a process has of its own is put in place while it is at work."""
+"""Hosts and their processes within this one, each a ``Store`` of its own."""
 
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -14,12 +13,11 @@ from uuid import UUID
 import orjson
 from redis import Redis
 
-import trajectories.conf
-import trajectories.storage.hot_cache
-import trajectories.storage.outbox
 from tests.examples import body
 from trajectories import persistence, relay
 from trajectories.conf import read_settings
+from trajectories.domain import clock
+from trajectories.domain.clock import SECOND_US
 from trajectories.domain.query import Query
 from trajectories.domain.record import Position, Record, digest_of
 from trajectories.domain.schema import canonical, parse
@@ -27,14 +25,14 @@ from trajectories.services import deletion, ingest, reads
 from trajectories.storage.hot_cache import HotCache
 from trajectories.storage.outbox import Outbox
 from trajectories.storage.outbox_rows import Appended, Draft, Row
+from trajectories.storage.store import Store
 
 TENANT = "alice"
-SECOND_US = 1_000_000
 EVERYTHING = Query()
 
 
 class Clock:
-    """A clock that goes on by a second whenever it is read; stands in for ``outbox.now_us``."""
+    """A clock that advances by a second whenever it is read; for ``Store(conf, now_us=…)``."""
 
     def __init__(self, start_us: int) -> None:
         self.now_us = start_us
@@ -49,52 +47,38 @@ QUICK: dict[str, Any] = {"feed_poll_s": 0.0, "archive_retry_s": 0.0, "redis_retr
 
 
 class WebProcess:
-    """One process of a host: its connection to the outbox of that host, its settings, and its hot cache.
+    """One process of a host, as a ``Store`` with settings of its own.
 
     Several on one path are the processes of one host; another path is another host.
     """
 
-    def __init__(self, outbox_path: Path, **settings: Any) -> None:
-        self.conf = replace(read_settings(), outbox_path=str(outbox_path), **settings)
-        self.outbox = Outbox(self.conf.outbox_path, synchronous="NORMAL", max_bytes=self.conf.outbox_max_bytes)
-        self._hot: HotCache | None = None
+    def __init__(self, outbox_path: Path, *, now_us: Callable[[], int] = clock.now_us, **settings: Any) -> None:
+        changes: dict[str, Any] = {"outbox_path": str(outbox_path), "outbox_synchronous": "NORMAL", **settings}
+        self.conf = replace(read_settings(), **changes)
+        self._now_us = now_us
+        self.restart()
 
-    @contextmanager
-    def at_work(self) -> Iterator[None]:
-        modules = trajectories.conf, trajectories.storage.outbox, trajectories.storage.hot_cache
-        names = "_settings", "_outbox", "_hot"
-        mine = self.conf, self.outbox, self._hot
-        before = [getattr(module, name) for module, name in zip(modules, names, strict=True)]
-        for module, name, value in zip(modules, names, mine, strict=True):
-            setattr(module, name, value)
-        try:
-            yield
-        finally:
-            self._hot = trajectories.storage.hot_cache._hot
-            for module, name, value in zip(modules, names, before, strict=True):
-                setattr(module, name, value)
+    def restart(self) -> None:
+        """Drop what a process holds in memory."""
+        self.store = Store(self.conf, now_us=self._now_us)
+
+    @property
+    def outbox(self) -> Outbox:
+        return self.store.outbox
 
     @property
     def hot(self) -> HotCache:
-        with self.at_work():
-            return trajectories.storage.hot_cache.hot()
-
-    def restart(self) -> None:
-        """Forget what a process forgets."""
-        self.outbox = Outbox(self.conf.outbox_path, synchronous="NORMAL", max_bytes=self.conf.outbox_max_bytes)
-        self._hot = None
+        return self.store.hot_cache
 
     # What it does.
 
     def record(self, tenant: str = TENANT, **fields: Any) -> Record:
-        with self.at_work():
-            return ingest.record(tenant, orjson.dumps(body(**fields))).record
+        return ingest.record(self.store, tenant, orjson.dumps(body(**fields))).record
 
     def list(
         self, query: Query = EVERYTHING, *, tenant: str = TENANT, after: Position | None = None, limit: int = 1_000
     ) -> reads.Page:
-        with self.at_work():
-            return reads.list_(tenant, query, after=after, limit=limit)
+        return reads.list_(self.store, tenant, query, after=after, limit=limit)
 
     def listed(self, query: Query = EVERYTHING, *, tenant: str = TENANT, limit: int = 1_000) -> builtins.list[bytes]:
         """Every page of the list, as the API shows the records."""
@@ -113,23 +97,19 @@ class WebProcess:
         return [UUID(orjson.loads(shown)["id"]) for shown in self.listed(query, tenant=tenant)]
 
     def retrieve(self, id_: UUID, *, tenant: str = TENANT) -> Record:
-        with self.at_work():
-            return reads.retrieve(tenant, id_)
+        return reads.retrieve(self.store, tenant, id_)
 
     def stats(self, query: Query = EVERYTHING, *, tenant: str = TENANT) -> dict[str, Any]:
         """Without the window, which tells the time and the tiers."""
-        with self.at_work():
-            shown = reads.stats(tenant, query)
+        shown = reads.stats(self.store, tenant, query)
         return {name: value for name, value in shown.items() if name != "window"}
 
     def window(self, query: Query = EVERYTHING, *, tenant: str = TENANT) -> dict[str, Any]:
-        with self.at_work():
-            window: dict[str, Any] = reads.stats(tenant, query)["window"]
-            return window
+        window: dict[str, Any] = reads.stats(self.store, tenant, query)["window"]
+        return window
 
     def delete(self, id_: UUID, *, tenant: str = TENANT) -> deletion.Removed:
-        with self.at_work():
-            return deletion.delete_one(tenant, id_)
+        return deletion.delete_one(self.store, tenant, id_)
 
     # What relay and worker do with what it has taken.
 
@@ -139,14 +119,12 @@ class WebProcess:
     def persist(self, rows: Sequence[Row] | None = None) -> None:
         """Bring Redis and the archive up to these rows (None: all that wait), and settle them."""
         rows = self.waiting() if rows is None else rows
-        with self.at_work():
-            persistence.persist([row.record for row in rows])
+        persistence.persist(self.store, [row.record for row in rows])
         self.settle(rows)
 
     def settle(self, rows: Sequence[Row]) -> None:
         """Confirm or quarantine what the archive has decided."""
-        with self.at_work():
-            relay.settle({row.n: (row.record.tenant, row.record.id, row.record.stamp) for row in rows})
+        relay.settle(self.store, {row.n: (row.record.tenant, row.record.id, row.record.stamp) for row in rows})
 
 
 _numbers = count(1)

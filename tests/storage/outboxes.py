@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from tests.storage.hosts import draft, new_id, taken
+from trajectories.domain import clock
 from trajectories.storage.outbox import Outbox
 from trajectories.storage.outbox_rows import Row
 
 
-def opened(path: Path, *, max_bytes: int = 2**30) -> Outbox:
-    return Outbox(str(path), synchronous="NORMAL", max_bytes=max_bytes)
+def opened(path: Path, *, max_bytes: int = 2**30, now_us: Callable[[], int] = clock.now_us) -> Outbox:
+    return Outbox(str(path), synchronous="NORMAL", max_bytes=max_bytes, now_us=now_us)
+
+
+def at(us: int) -> Callable[[], int]:
+    """A clock that stands still."""
+    return lambda: us
 
 
 def append(outbox: Outbox, id_: UUID | None = None, **fields: Any) -> Row:

@@ -20,8 +20,7 @@ from trajectories import persistence
 from trajectories.domain.record import Record
 from trajectories.exceptions import ArchiveUnavailable, NotFound
 from trajectories.storage.archive_writes import mirror, quarantine
-from trajectories.storage.hot_cache import HotCache, hot
-from trajectories.storage.outbox import outbox
+from trajectories.storage.store import Store, get_store
 
 
 def ids(*records: Record) -> list[UUID]:
@@ -36,7 +35,7 @@ def ids(*records: Record) -> list[UUID]:
 def test_of_10_001_records_it_holds_10_000_and_list_and_stats_answer_for_all(
     archive_db: str, redis_tier: Redis, own: WebProcess, is_cold: bool
 ) -> None:
-    persistence.rebuild()
+    persistence.rebuild(get_store())
     own.list()
     records = [
         one.row.record for one in taken(own.outbox.append([draft(new_id(), project="p") for _ in range(10_001)]))
@@ -46,7 +45,7 @@ def test_of_10_001_records_it_holds_10_000_and_list_and_stats_answer_for_all(
         own.restart()
     page = own.list(limit=1_000)
     assert own.hot.size[0] == 10_000
-    assert own.hot.view(TENANT).floor == records[1].position if is_cold else True
+    assert own.hot.snapshot(TENANT).floor == records[1].position if is_cold else True
     for _ in range(10):
         assert page.next_position is not None
         page = own.list(after=page.next_position, limit=1_000)
@@ -65,7 +64,7 @@ def test_what_falls_out_at_the_bottom_is_the_lowest_position_and_not_the_oldest_
     small.list()
     small.record(id=str(first.id), tags=["revised"])
     third = small.record()
-    view = small.hot.view(TENANT)
+    view = small.hot.snapshot(TENANT)
     assert [held.record.id for held in view.held] == [second.id, third.id]
     assert view.floor == second.position
     assert small.ids() == ids(first, second, third)
@@ -79,11 +78,10 @@ def test_nothing_lies_below_only_where_the_archive_said_so(
     sizes = {size: WebProcess(tmp_path / "own", hot_max_records=size, **QUICK) for size in (2, 3, 4)}
     floors = {}
     for size, process in sizes.items():
-        with process.at_work():
-            floors[size] = hot().view(TENANT).floor
+        floors[size] = process.store.hot_cache.snapshot(TENANT).floor
     assert floors == {2: records[1].position, 3: None, 4: None}
     with archive_away():
-        assert other_host.hot.view(TENANT).is_filled is False
+        assert other_host.hot.snapshot(TENANT).is_filled is False
 
 
 def test_its_bytes_are_bounded_over_all_tenants_and_who_was_read_longest_ago_goes_first(
@@ -94,8 +92,7 @@ def test_its_bytes_are_bounded_over_all_tenants_and_who_was_read_longest_ago_goe
     for tenant in ("a", "b", "a", "c"):
         assert process.stats(tenant=tenant)["count"] == 10
     assert process.hot.size[1] <= 60_000
-    with process.at_work():
-        assert list(hot()._shelves) == ["a", "c"]
+    assert list(process.store.hot_cache._caches) == ["a", "c"]
 
 
 def test_one_tenant_too_large_for_the_bound_keeps_its_newest_and_still_answers_for_all(
@@ -134,18 +131,17 @@ def test_a_tenant_that_is_dropped_while_it_is_read_is_answered_whole(archive_db:
         finally:
             connections.close_all()
 
-    with process.at_work(), ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(4) as pool:
         found = [future.result(60) for future in [pool.submit(read, tenant) for tenant in "abab"]]
     assert found == [{(6, True)}] * 4
 
 
 class HotCacheOf:
     def __init__(self, process: WebProcess) -> None:
-        with process.at_work():
-            self._cache = HotCache(process.conf)
+        self._cache = Store(process.conf).hot_cache
 
     def count(self, tenant: str) -> tuple[int, bool]:
-        view = self._cache.view(tenant)
+        view = self._cache.snapshot(tenant)
         return len(view.held), view.is_filled
 
 
@@ -165,7 +161,7 @@ def test_threads_that_read_a_tenant_for_the_first_time_fill_it_once(archive_db: 
         finally:
             connections.close_all()
 
-    with process.at_work(), ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(4) as pool:
         assert set(pool.map(read, range(4))) == {(1, True)}
     assert sorted(asked) == [0, 0, 0, 1]
 
@@ -186,12 +182,11 @@ def test_a_record_taken_by_one_process_is_in_the_next_read_of_another_and_redis_
 
 def test_a_process_knows_what_it_has_taken_itself_without_reading_it_back(archive_db: str, own: WebProcess) -> None:
     own.list()
-    with own.at_work():
-        before = hot()._seen_n
-        row = taken(outbox().append([draft(new_id())]))[0].row
-        hot().take([row])
-        assert hot().known(TENANT, row.record.id) == row.record
-        assert hot()._seen_n == before + 1
+    before = own.store.hot_cache._seen_n
+    row = taken(own.store.outbox.append([draft(new_id())]))[0].row
+    own.store.hot_cache.take([row])
+    assert own.store.hot_cache.known(TENANT, row.record.id) == row.record
+    assert own.store.hot_cache._seen_n == before + 1
 
 
 def test_rows_of_others_that_were_committed_in_between_are_not_jumped_over(archive_db: str, own: WebProcess) -> None:
@@ -212,7 +207,7 @@ def test_rows_that_were_pruned_before_it_saw_them_come_from_the_other_tiers(
     beside.settle(beside.waiting())
     beside.outbox.prune(2**62)
     later = beside.record()
-    persistence.rebuild()
+    persistence.rebuild(get_store())
     assert own.list().is_complete
     assert own.ids() == ids(record, later)
 
@@ -220,7 +215,7 @@ def test_rows_that_were_pruned_before_it_saw_them_come_from_the_other_tiers(
 def test_it_is_complete_after_rows_were_pruned_before_it_saw_them_also_where_its_host_takes_nothing_more(
     archive_db: str, redis_tier: Redis, own: WebProcess
 ) -> None:
-    persistence.rebuild()
+    persistence.rebuild(get_store())
     beside = WebProcess(Path(own.conf.outbox_path), **QUICK)
     assert own.list().is_complete
     record = beside.record()
@@ -245,7 +240,7 @@ def test_what_the_archive_has_refused_goes_also_where_redis_cannot_say_so(archiv
 def test_what_waits_here_of_an_id_that_is_older_elsewhere_is_not_at_the_top_of_a_fresh_cache(
     archive_db: str, redis_tier: Redis, tmp_path: Path, other_host: WebProcess, is_redis_trusted: bool
 ) -> None:
-    persistence.rebuild()
+    persistence.rebuild(get_store())
     records = [other_host.record() for _ in range(4)]
     other_host.persist()
     small = WebProcess(tmp_path / "own", hot_max_records=2, **QUICK)
@@ -261,7 +256,7 @@ def test_what_waits_here_of_an_id_that_is_older_elsewhere_is_not_at_the_top_of_a
 def test_a_repeat_of_what_lies_below_the_floor_is_there_and_not_at_the_top_after_the_cache_was_filled_anew(
     archive_db: str, redis_tier: Redis, tmp_path: Path, other_host: WebProcess
 ) -> None:
-    persistence.rebuild()
+    persistence.rebuild(get_store())
     records = [other_host.record() for _ in range(4)]
     other_host.persist()
     small = WebProcess(tmp_path / "own", hot_max_records=2, **QUICK)
@@ -306,7 +301,7 @@ def test_what_was_missing_while_the_archive_was_away_is_there_when_it_is_back(ar
         assert own.ids() == [own_record.id]
     assert own.ids() == ids(record, own_record)
     assert not own.list().is_complete  # Redis is still away
-    assert own.hot.view(TENANT).is_filled
+    assert own.hot.snapshot(TENANT).is_filled
 
 
 def test_with_the_archive_away_it_is_asked_again_only_after_a_while(archive_db: str, tmp_path: Path) -> None:
@@ -335,7 +330,7 @@ def test_with_redis_away_a_cache_that_the_archive_has_filled_is_not_filled_again
 def test_with_redis_back_it_catches_up_with_other_hosts(
     archive_db: str, redis_tier: Redis, settings: Settings, own: WebProcess, other_host: WebProcess
 ) -> None:
-    persistence.rebuild()
+    persistence.rebuild(get_store())
     there = settings.CACHES
     settings.CACHES = there | {"trajectories": there["trajectories"] | {"LOCATION": "redis://127.0.0.1:1/0"}}
     assert own.ids() == []
@@ -354,7 +349,7 @@ def test_with_the_archive_away_redis_fills_it_and_the_page_ends_where_redis_ends
 ) -> None:
     records = [other_host.record() for _ in range(4)]
     other_host.persist()
-    persistence.rebuild()
+    persistence.rebuild(get_store())
     redis_tier.delete(*redis_tier.keys(f"*{records[1].id}"))
     process = WebProcess(tmp_path / "own", **QUICK)
     with archive_away():

@@ -11,14 +11,14 @@ from tests.storage.away import archive_away
 from tests.storage.hosts import QUICK, TENANT, WebProcess, made, new_id
 from tests.storage.test_hot import ids
 from trajectories import persistence
+from trajectories.domain.clock import now_us
 from trajectories.domain.query import parse_query
 from trajectories.domain.record import tombstone
 from trajectories.exceptions import ArchiveUnavailable
 from trajectories.storage import archive_reads
 from trajectories.storage.archive_writes import mirror
-from trajectories.storage.outbox_rows import now_us
 from trajectories.storage.redis_tier import FeedMark, RedisTier
-from trajectories.storage.redis_tier import redis_tier as tier
+from trajectories.storage.store import get_store
 
 # Following other hosts.
 
@@ -26,7 +26,7 @@ from trajectories.storage.redis_tier import redis_tier as tier
 def test_what_another_host_has_persisted_is_in_the_next_read(
     archive_db: str, redis_tier: Redis, own: WebProcess, other_host: WebProcess
 ) -> None:
-    persistence.rebuild()
+    persistence.rebuild(get_store())
     assert own.ids() == []
     record = other_host.record()
     assert own.ids() == []
@@ -42,7 +42,7 @@ def test_what_another_host_has_persisted_is_in_the_next_read(
 def test_the_answer_is_not_called_complete_until_a_wiped_redis_was_rebuilt(
     archive_db: str, redis_tier: Redis, own: WebProcess, other_host: WebProcess
 ) -> None:
-    persistence.rebuild()
+    persistence.rebuild(get_store())
     record = other_host.record()
     with archive_away(), pytest.raises(archive_reads.ArchiveError):
         other_host.persist()
@@ -54,14 +54,14 @@ def test_the_answer_is_not_called_complete_until_a_wiped_redis_was_rebuilt(
     own.restart()
     assert (own.ids(), own.list().is_complete) == ([], False)
     other_host.persist()
-    persistence.rebuild()
+    persistence.rebuild(get_store())
     assert (own.ids(), own.list().is_complete) == ([record.id], True)
 
 
 def test_the_feed_is_asked_no_more_often_than_the_setting_says(
     archive_db: str, redis_tier: Redis, tmp_path: Path, other_host: WebProcess
 ) -> None:
-    persistence.rebuild()
+    persistence.rebuild(get_store())
     seldom = WebProcess(tmp_path / "own", **QUICK | {"feed_poll_s": 3_600.0})
     assert seldom.ids() == []
     other_host.record()
@@ -75,7 +75,7 @@ def test_a_new_epoch_makes_it_fill_anew(archive_db: str, redis_tier: Redis, own:
     record = made(new_id(), 5)
     mirror([record])  # in the archive, without a word in the feed
     assert own.ids() == []
-    persistence.rebuild()
+    persistence.rebuild(get_store())
     assert own.ids() == [record.id]
 
 
@@ -84,7 +84,7 @@ def test_a_fill_out_of_redis_takes_from_the_archive_what_redis_has_not(
 ) -> None:
     records = [other_host.record(tags=[str(number)]) for number in range(6)]
     other_host.persist()
-    persistence.rebuild()
+    persistence.rebuild(get_store())
     redis_tier.delete(*redis_tier.keys(f"*{records[2].id}"))
     for size in (2, 4, 10):
         process = WebProcess(tmp_path / f"own{size}", hot_max_records=size, **QUICK)
@@ -96,14 +96,14 @@ def test_a_fill_out_of_redis_takes_from_the_archive_what_redis_has_not(
 def test_below_a_withdrawn_version_a_fill_shows_what_is_still_on_its_way_into_the_archive(
     archive_db: str, redis_tier: Redis, own: WebProcess, other_host: WebProcess, is_archived: bool
 ) -> None:
-    persistence.rebuild()
+    persistence.rebuild(get_store())
     on_its_way, replaced = other_host.record(), other_host.record()
-    tier().merge([on_its_way], from_authority=False)
+    get_store().redis_tier.merge([on_its_way], from_authority=False)
     if is_archived:
         other_host.persist(other_host.waiting()[1:])
     poison = other_host.record(id=str(replaced.id), tags=["poison"])
-    tier().merge([poison], from_authority=False)
-    tier().withdraw(poison, has_older=is_archived)
+    get_store().redis_tier.merge([poison], from_authority=False)
+    get_store().redis_tier.withdraw(poison, has_older=is_archived)
     assert own.ids() == (ids(replaced, on_its_way) if is_archived else [on_its_way.id])
 
 
@@ -113,12 +113,12 @@ def test_an_old_record_whose_new_version_was_withdrawn_does_not_draw_the_floor_d
 ) -> None:
     old = made(new_id(), 1)  # so old that Redis has it no more
     mirror([old])
-    persistence.rebuild()
+    persistence.rebuild(get_store())
     records = [other_host.record() for _ in range(5)]
     other_host.persist()
     poison = other_host.record(id=str(old.id), tags=["poison"])
-    tier().merge([poison], from_authority=False)
-    tier().withdraw(poison, has_older=True)
+    get_store().redis_tier.merge([poison], from_authority=False)
+    get_store().redis_tier.withdraw(poison, has_older=True)
     small = WebProcess(tmp_path / "own", hot_max_records=size, **QUICK)
     assert small.ids() == ids(old, *records)
     assert small.stats()["count"] == 6
@@ -127,9 +127,9 @@ def test_an_old_record_whose_new_version_was_withdrawn_does_not_draw_the_floor_d
 def test_what_is_on_its_way_into_the_archive_is_shown_after_a_fill_without_the_archive(
     archive_db: str, redis_tier: Redis, own: WebProcess, other_host: WebProcess
 ) -> None:
-    persistence.rebuild()
+    persistence.rebuild(get_store())
     on_its_way, archived = other_host.record(), other_host.record()
-    tier().merge([on_its_way], from_authority=False)
+    get_store().redis_tier.merge([on_its_way], from_authority=False)
     other_host.persist(other_host.waiting()[1:])
     redis_tier.delete(*redis_tier.keys(f"*{archived.id}"))
     with archive_away(), pytest.raises(ArchiveUnavailable):
@@ -141,8 +141,8 @@ def test_what_is_on_its_way_into_the_archive_is_shown_after_a_fill_without_the_a
 def test_an_untrusted_redis_is_not_filled_from(archive_db: str, redis_tier: Redis, own: WebProcess) -> None:
     records = [made(new_id(), stamp) for stamp in (1, 2)]
     mirror(records)
-    tier().merge(records[1:], from_authority=True)
-    assert not tier().is_trusted()
+    get_store().redis_tier.merge(records[1:], from_authority=True)
+    assert not get_store().redis_tier.is_trusted()
     assert own.ids() == ids(*records)
 
 
@@ -156,7 +156,7 @@ def test_a_record_that_the_archive_places_below_the_floor_is_not_lost_on_its_way
     small = WebProcess(tmp_path / "own", hot_max_records=2, **QUICK)
     small.list()
     again = small.record(id=str(old.id), tags=["again"])
-    tier().merge([again], from_authority=False)
+    get_store().redis_tier.merge([again], from_authority=False)
     assert small.ids() == ids(old, *newer)
     assert small.stats()["count"] == 4
     assert small.retrieve(old.id).body == again.body
@@ -204,11 +204,11 @@ def test_an_old_record_that_is_being_deleted_does_not_stay(
 ) -> None:
     old = made(new_id(), 1)  # so old that Redis has it no more
     mirror([old])
-    persistence.rebuild()
+    persistence.rebuild(get_store())
     grave = tombstone(TENANT, old.id, now_us())
-    tier().delete([grave])
+    get_store().redis_tier.delete([grave])
     assert own.ids() == []
-    persistence.persist([grave])
+    persistence.persist(get_store(), [grave])
     assert own.ids() == other_host.ids() == []
 
 
@@ -217,10 +217,10 @@ def test_an_old_record_that_is_being_revised_is_shown_as_it_will_be(
 ) -> None:
     old = made(new_id(), 1)
     mirror([old])
-    persistence.rebuild()
+    persistence.rebuild(get_store())
     assert other_host.ids() == [old.id]
     revised = other_host.record(id=str(old.id), tags=["revised"])
-    tier().merge([revised], from_authority=False)
+    get_store().redis_tier.merge([revised], from_authority=False)
     assert own.list().records == [revised]
     other_host.persist()
     assert own.list().records == [revised]
@@ -231,11 +231,11 @@ def test_what_redis_knows_below_a_fill_is_shown_when_it_has_come_into_the_archiv
 ) -> None:
     old = made(new_id(), 1)
     mirror([old])
-    persistence.rebuild()
+    persistence.rebuild(get_store())
     on_its_way, newest = other_host.record(), other_host.record()
     poison = other_host.record(id=str(old.id), tags=["poison"])
-    tier().merge([on_its_way, newest, poison], from_authority=False)
-    tier().withdraw(poison, has_older=True)
+    get_store().redis_tier.merge([on_its_way, newest, poison], from_authority=False)
+    get_store().redis_tier.withdraw(poison, has_older=True)
     small = WebProcess(tmp_path / "own", hot_max_records=2, **QUICK)
     assert small.ids() == ids(old, newest)
     other_host.persist(other_host.waiting()[:2])
@@ -247,7 +247,7 @@ def test_a_redis_that_is_wiped_in_the_middle_of_a_fill_hides_nothing(
 ) -> None:
     records = [other_host.record() for _ in range(3)]
     other_host.persist()
-    persistence.rebuild()
+    persistence.rebuild(get_store())
     process = WebProcess(tmp_path / "own", **QUICK | {"archive_retry_s": 60.0})
     mark = RedisTier.mark
 

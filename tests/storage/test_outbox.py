@@ -12,13 +12,12 @@ from typing import Any
 
 import pytest
 
-import trajectories.storage.outbox
-import trajectories.storage.outbox_rows
 from tests.processes import wait_until
-from tests.storage.hosts import SECOND_US, TENANT, draft, made, new_id, taken
-from tests.storage.outboxes import all_rows, append, opened
+from tests.storage.hosts import TENANT, draft, made, new_id, taken
+from tests.storage.outboxes import all_rows, append, at, opened
+from trajectories.domain.clock import SECOND_US
 from trajectories.exceptions import OutboxUnavailable
-from trajectories.storage.hot_cache import HIGHEST
+from trajectories.storage.hot_fill import HIGHEST
 from trajectories.storage.outbox import Outbox
 from trajectories.storage.outbox_file import OutboxFile
 from trajectories.storage.outbox_rows import Row
@@ -27,34 +26,27 @@ MEBIBYTE = 1024**2
 ONE_KIB = "x" * 1024
 
 
-def set_clock(monkeypatch: pytest.MonkeyPatch, us: int) -> None:
-    for module in (trajectories.storage.outbox, trajectories.storage.outbox_rows):
-        monkeypatch.setattr(module, "now_us", lambda: us)
-
-
 # Stamps.
 
 
 def test_stamps_go_up_when_the_clock_is_set_back_and_after_all_rows_are_gone(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path,
 ) -> None:
-    set_clock(monkeypatch, 1_000)
-    first = append(opened(path))
-    set_clock(monkeypatch, 400)
-    second = append(opened(path))
-    opened(path).settle([first.n, second.n])
-    opened(path).prune(2**62)
-    third = append(opened(path))
+    first = append(opened(path, now_us=at(1_000)))
+    outbox = opened(path, now_us=at(400))
+    second = append(outbox)
+    outbox.settle([first.n, second.n])
+    outbox.prune(2**62)
+    third = append(outbox)
     assert [first.record.stamp, second.record.stamp, third.record.stamp] == [1_000, 1_001, 1_002]
     assert all_rows(opened(path)) == [third]
 
 
 def test_a_version_is_newer_than_the_newest_known_one_also_if_that_is_from_a_host_whose_clock_is_ahead(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path,
 ) -> None:
-    set_clock(monkeypatch, 1_000)
     known = made(new_id(), 5_000, recorded_at_us=700)
-    row = append(opened(path), known.id, known=known, tags=["new"])
+    row = append(opened(path, now_us=at(1_000)), known.id, known=known, tags=["new"])
     assert (row.record.stamp, row.record.revision, row.record.recorded_at_us) == (5_001, 5_001, 700)
 
 
@@ -183,13 +175,13 @@ def test_a_full_outbox_refuses_whole_requests_stays_within_its_limit_and_keeps_w
 
 @pytest.mark.parametrize("settled", [1, 2])
 def test_a_full_outbox_takes_records_again_once_the_archive_has_some_also_if_the_clock_was_set_back(
-    path: Path, monkeypatch: pytest.MonkeyPatch, settled: int
+    path: Path, settled: int
 ) -> None:
     outbox = opened(path, max_bytes=MEBIBYTE)
     rows = fill(outbox)
     gone = rows[:: 1 if settled == 1 else 2]
     outbox.settle([row.n for row in gone])
-    set_clock(monkeypatch, 1)
+    outbox = opened(path, max_bytes=MEBIBYTE, now_us=at(1))
     more = fill(outbox)
     assert len(more) >= len(gone) // 2
     left = {row.n for row in all_rows(outbox)}
@@ -373,13 +365,12 @@ def test_no_question_looks_at_rows_that_it_does_not_ask_for(path: Path) -> None:
 
 
 def test_rows_stay_for_a_while_after_they_are_settled_and_as_long_as_they_wait(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path,
 ) -> None:
     outbox = opened(path)
     rows = [append(outbox) for _ in range(4)]
-    for row, at in ((rows[0], 10), (rows[2], 20)):
-        set_clock(monkeypatch, at * SECOND_US)
-        outbox.settle([row.n])
+    for row, settled_s in ((rows[0], 10), (rows[2], 20)):
+        opened(path, now_us=at(settled_s * SECOND_US)).settle([row.n])
     assert outbox.prune(9 * SECOND_US) == 0
     assert outbox.prune(10 * SECOND_US) == 1
     assert [row.n for row in all_rows(outbox)] == [2, 3, 4]

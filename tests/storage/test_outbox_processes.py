@@ -17,7 +17,8 @@ from tests.processes import PROJECT, clean_environment, wait_until
 from tests.storage.forks import exit_code_of_child
 from tests.storage.outboxes import all_rows, append, opened
 from trajectories.exceptions import OutboxUnavailable
-from trajectories.storage.outbox import Outbox, outbox
+from trajectories.storage.outbox import Outbox
+from trajectories.storage.store import get_store
 
 
 def appenders(path: Path, number: int, count: int) -> list[subprocess.Popen[str]]:
@@ -77,23 +78,23 @@ def test_what_was_acknowledged_is_there_after_the_process_was_killed_in_the_midd
 
 
 def test_a_forked_child_writes_and_reads_by_itself_and_the_parent_goes_on(path: Path) -> None:
-    before = append(outbox())
-    threading.Thread(target=lambda: append(outbox())).start()
+    before = append(get_store().outbox)
+    threading.Thread(target=lambda: append(get_store().outbox)).start()
 
     def work() -> None:
-        assert len(all_rows(outbox())) == 2
-        append(outbox())
+        assert len(all_rows(get_store().outbox)) == 2
+        append(get_store().outbox)
 
-    wait_until(lambda: outbox().last_n() == 2)
+    wait_until(lambda: get_store().outbox.last_n() == 2)
     assert exit_code_of_child(work) == 0
-    assert [row.n for row in all_rows(outbox())] == [1, 2, 3]
-    assert append(outbox()).n == 4
+    assert [row.n for row in all_rows(get_store().outbox)] == [1, 2, 3]
+    assert append(get_store().outbox).n == 4
     assert before.n == 1
 
 
 def test_a_fork_while_another_thread_reads_does_not_hang_the_child(path: Path) -> None:
     """The child must not touch, not even close, what that thread holds: nobody is there to let go of it."""
-    append(outbox())
+    append(get_store().outbox)
     is_reading, is_over = threading.Event(), threading.Event()
 
     def interrupt() -> bool:
@@ -102,7 +103,7 @@ def test_a_fork_while_another_thread_reads_does_not_hang_the_child(path: Path) -
         return is_over.wait(60)
 
     def read_long() -> None:
-        file = outbox()._file
+        file = get_store().outbox._file
         file.read("SELECT 1")
         file._readers[threading.get_ident()].set_progress_handler(interrupt, 1_000)
         with pytest.raises(OutboxUnavailable):  # interrupted
@@ -112,8 +113,8 @@ def test_a_fork_while_another_thread_reads_does_not_hang_the_child(path: Path) -
     thread.start()
     try:
         assert is_reading.wait(20)
-        assert exit_code_of_child(lambda: append(outbox())) == 0
+        assert exit_code_of_child(lambda: append(get_store().outbox)) == 0
     finally:
         is_over.set()
         thread.join()
-    assert outbox().last_n() == 2
+    assert get_store().outbox.last_n() == 2

@@ -18,11 +18,11 @@ from pytest_django import Settings
 from redis import Redis
 
 from tests.processes import OwnRedis
-from tests.storage.hosts import SECOND_US, TENANT, expires_at_s, made, made_body, new_id
+from tests.storage.hosts import TENANT, expires_at_s, made, made_body, new_id
 from trajectories.conf import read_settings
+from trajectories.domain.clock import SECOND_US
 from trajectories.domain.record import Position, Record, digest_of, merge, tombstone
-from trajectories.storage.redis_tier import REBUILDING, Change, FeedMark, RedisTier
-from trajectories.storage.redis_tier import redis_tier as tier_of_settings
+from trajectories.storage.redis_tier import REBUILDING, Change, FeedMark, RedisTier, connect
 
 TTL_S = 90 * 24 * 3600
 NOW_US = int(time.time()) * SECOND_US
@@ -34,12 +34,12 @@ properties = hypothesis_settings(
 
 @pytest.fixture
 def tier(redis_tier: Redis) -> RedisTier:
-    return tier_of_settings()
+    return connect(read_settings())
 
 
 def keeping(few: int) -> RedisTier:
     """A tier that keeps so many ids in its sorted sets."""
-    tier = tier_of_settings()
+    tier = connect(read_settings())
     tier._keep = few
     return tier
 
@@ -310,18 +310,18 @@ def test_a_server_that_was_restarted_is_not_the_one_that_the_epoch_names(tmp_pat
     server = OwnRedis(tmp_path / "redis")
     try:
         settings.CACHES = settings.CACHES | {"trajectories": settings.CACHES["trajectories"] | {"LOCATION": server.url}}
-        tier, one = tier_of_settings(), record()
+        tier, one = connect(read_settings()), record()
         tier.merge([one], from_authority=False)
         tier.begin_epoch(tier.replication_id())
         before = tier.mark(TENANT)
         server.stop()
         server.start()
-        after = tier_of_settings().mark(TENANT)
+        after = connect(read_settings()).mark(TENANT)
         assert before.is_trusted
         assert not after.is_trusted
         assert after == FeedMark(before.epoch, after.replication_id, before.sequence)
-        assert tier_of_settings().find(TENANT, one.id) == one
-        assert tier_of_settings().changes(TENANT, before) is None
+        assert connect(read_settings()).find(TENANT, one.id) == one
+        assert connect(read_settings()).changes(TENANT, before) is None
     finally:
         caches["trajectories"].close()
         server.stop()
@@ -382,6 +382,6 @@ def test_the_life_of_records_and_the_length_of_the_feed_come_from_the_settings(
     settings.TRAJECTORIES = trajectories_settings | {"REDIS_TTL_S": 1_000, "HOT_MAX_RECORDS": 2}
     assert read_settings().redis_ttl_s == 1_000
     records = [record(number) for number in range(6)]
-    tier_of_settings().merge(records, from_authority=False)
+    connect(read_settings()).merge(records, from_authority=False)
     assert expires_at_s(redis_tier, records[0]) == NOW_US // SECOND_US + 1_000
-    assert tier_of_settings().newest(TENANT, 10).records == list(reversed(records[2:]))
+    assert connect(read_settings()).newest(TENANT, 10).records == list(reversed(records[2:]))

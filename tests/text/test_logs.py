@@ -17,6 +17,7 @@ from tests.text.injections import INJECTIONS
 from trajectories import persistence
 from trajectories.domain.text import escaped, visible
 from trajectories.storage.archive_writes import RefusedRecord
+from trajectories.storage.store import get_store
 
 _ACTING = "\x1b\x07\x9b\x9c\x9d\r\u202e\u202c\u2066\u2067\u2069\u2028\u2029\u200b\ufeff\U000e0069"
 
@@ -71,7 +72,7 @@ def test_a_record_that_the_archive_refuses_forges_no_line(
         raise RefusedRecord(f"value too long: {records[0].body.decode()}\n2026-01-01 00:00:00,000 INFO forged\x1b[2J")
 
     monkeypatch.setattr(persistence, "mirror", refuse)
-    persistence.persist([record({"request_summary": "x", "phases": []})])
+    persistence.persist(get_store(), [record({"request_summary": "x", "phases": []})])
     lines = log.getvalue().splitlines()
     assert [line for line in lines if "Quarantined:" in line]
     assert [line for line in lines if line.startswith("| 2026-01-01 00:00:00,000 INFO forged\\x1b[2J")]

@@ -20,12 +20,12 @@ from trajectories.admin.changelist import (
     bounded_count,
     with_id,
 )
-from trajectories.domain.schema import MAX_PHASES
-from trajectories.domain.stats import OUTCOMES, PHASE_OUTCOMES
+from trajectories.domain.schema import MAX_PHASES, OUTCOMES, PHASE_OUTCOMES
 from trajectories.models import Phase, Quarantined, Tenant, Trajectory
 from trajectories.storage.archive_reads import ArchiveError
 from trajectories.storage.archive_writes import record_of
 from trajectories.storage.redis_tier import RedisError
+from trajectories.storage.store import get_store
 
 
 class OutcomeFilter(ChoiceFilter):
@@ -201,7 +201,9 @@ class QuarantinedAdmin(MirrorAdmin):
     @admin.action(description="Replay: try selected records again", permissions=["replay"])
     def replay(self, request: HttpRequest, queryset: QuerySet[Quarantined]) -> None:
         try:
-            taken = [persistence.replay(pk) for pk in list(queryset.order_by("pk").values_list("pk", flat=True))]
+            taken = [
+                persistence.replay(get_store(), pk) for pk in list(queryset.order_by("pk").values_list("pk", flat=True))
+            ]
         except (ArchiveError, RedisError):
             self.message_user(request, "Redis or the archive is away; try again later.", messages.ERROR)
             return

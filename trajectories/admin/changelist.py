@@ -17,8 +17,8 @@ from django.utils.functional import cached_property
 from django.utils.text import capfirst
 
 from trajectories.admin.tenants import own
+from trajectories.domain.clock import DAY_US, now_us
 from trajectories.models import Tenant
-from trajectories.storage.outbox_rows import now_us
 
 if TYPE_CHECKING:  # Django's own classes take no parameters
     _Paginator = Paginator[Any]
@@ -29,7 +29,6 @@ else:
 COUNTED = 10_000
 """Rows that a changelist counts and pages through; what lies beyond is reached by filter and search."""
 _LISTED_TENANTS = 100
-_DAY_US = 24 * 3600 * 1_000_000
 
 
 class BoundedPaginator(_Paginator):
@@ -183,7 +182,7 @@ class RecordedFilter(admin.SimpleListFilter):
         days = self.value()
         if days not in dict(self.lookup_choices):
             return queryset
-        return queryset.filter(recorded_at_us__gte=now_us() - int(str(days)) * _DAY_US)
+        return queryset.filter(recorded_at_us__gte=now_us() - int(str(days)) * DAY_US)
 
 
 class ChoiceFilter(admin.SimpleListFilter):

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import orjson
 from django.utils import timezone
 
+from trajectories.domain.clock import utc
 from trajectories.domain.record import NANO_USD
 from trajectories.domain.text import visible
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # The canonical form begins so. The text may end anywhere behind that, but not inside an escape.
 _SUMMARY = re.compile(r'\{"id":"[^"]*","request_summary":"((?:[^"\\]|\\u[0-9a-f]{4}|\\[^u])*)')
 
 
 def moment(us: int | None, *, timespec: str = "microseconds") -> str | None:
     """Microseconds since 1970 as ``local`` shows them."""
-    return None if us is None else local(_EPOCH + timedelta(microseconds=us), timespec=timespec)
+    return None if us is None else local(utc(us), timespec=timespec)
 
 
 def local(at: datetime, *, timespec: str) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import threading
-import time
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -14,11 +12,8 @@ from health_check.exceptions import ServiceUnavailable
 from health_check.views import HealthCheckView
 
 from trajectories.api.request_ids import HEADER, request_id
-from trajectories.conf import read_settings
 from trajectories.exceptions import OutboxUnavailable
-from trajectories.storage.outbox import outbox
-
-_PROBE_EVERY_S = 1.0
+from trajectories.storage.store import get_store
 
 
 class _HealthView(HealthCheckView):  # type: ignore[misc]
@@ -41,8 +36,8 @@ class TakesWrites(HealthCheck):  # type: ignore[misc]
     """The outbox takes a record of the largest size. Redis, broker and archive may be away: nobody who writes would notice."""
 
     def run(self) -> None:  # the library runs it in a thread
-        if error := _probe():
-            raise ServiceUnavailable(error)
+        if problem := get_store().write_problem():
+            raise ServiceUnavailable(problem)
 
 
 class LiveView(_HealthView):
@@ -55,23 +50,3 @@ class ReadyView(_HealthView):
     """The process takes writes."""
 
     checks = (TakesWrites,)
-
-
-# Global because anybody may ask and each probe is a write: one a second and process. A fork may keep it.
-_probe_lock = threading.Lock()
-_probed_at = float("-inf")
-_found: str | None = None
-
-
-def _probe() -> str | None:
-    """What is wrong with the outbox, by a look at most a second old."""
-    global _probed_at, _found
-    with _probe_lock:
-        if time.monotonic() - _probed_at >= _PROBE_EVERY_S:
-            try:
-                outbox().expect_room(read_settings().max_record_bytes)
-                _found = None
-            except OutboxUnavailable as error:
-                _found = error.message
-            _probed_at = time.monotonic()
-        return _found

@@ -24,10 +24,10 @@ from rest_framework_api_key.crypto import KeyGenerator
 
 from trajectories.api.failures import address_of, failures
 from trajectories.conf import read_settings
+from trajectories.domain.clock import now_us
 from trajectories.exceptions import AuthenticationFailure, KeyLookupUnavailable, OutboxUnavailable
 from trajectories.models import SCOPES, SLUG_PATTERN, ApiKey
-from trajectories.storage.outbox import outbox
-from trajectories.storage.outbox_rows import now_us
+from trajectories.storage.store import get_store
 
 _generator = KeyGenerator()
 # Compared against when a prefix is unknown, so that the answer takes as long as for a known one.
@@ -149,7 +149,7 @@ def _verify(text: str, prefix: str) -> _Verified:
     verified = _Verified(_digest(text), key.tenant_id, tuple(key.scopes.split()), _expires_at_us(key))
     remembered = orjson.dumps([verified.digest, verified.tenant, verified.scopes, verified.expires_at_us]).decode()
     with suppress(OutboxUnavailable):  # a full disk must not keep readers out
-        outbox().remember_key(prefix, remembered)
+        get_store().outbox.remember_key(prefix, remembered)
     return verified
 
 
@@ -161,7 +161,7 @@ def _expires_at_us(key: ApiKey) -> int | None:
 
 
 def _remembered(prefix: str, for_s: float) -> _Verified | None:
-    text = outbox().remembered_key(prefix, now_us() - round(for_s * 1_000_000))
+    text = get_store().outbox.remembered_key(prefix, now_us() - round(for_s * 1_000_000))
     if text is None:
         return None
     digest, tenant, scopes, expires_at_us = orjson.loads(text)
@@ -171,8 +171,8 @@ def _remembered(prefix: str, for_s: float) -> _Verified | None:
 def _forget(prefix: str) -> None:
     with suppress(OutboxUnavailable):
         # Looked at before it is written to: guessed keys must not make the disk work.
-        if outbox().remembered_key(prefix, 0) is not None:
-            outbox().forget_key(prefix)
+        if get_store().outbox.remembered_key(prefix, 0) is not None:
+            get_store().outbox.forget_key(prefix)
 
 
 def _unknown() -> AuthenticationFailure:

@@ -19,6 +19,7 @@ from trajectories import metrics
 from trajectories.api.errors import error_response
 from trajectories.api.request_ids import HEADER, request_id
 from trajectories.conf import read_settings
+from trajectories.domain.clock import now_us
 from trajectories.exceptions import (
     AuthenticationFailure,
     MethodNotAllowed,
@@ -26,8 +27,8 @@ from trajectories.exceptions import (
     OutboxUnavailable,
     TrajectoriesError,
 )
-from trajectories.storage.outbox import Counts, outbox
-from trajectories.storage.outbox_rows import now_us
+from trajectories.storage.outbox import Counts
+from trajectories.storage.store import get_store
 
 _COUNTERS = {
     "acknowledged": "Records answered with 2xx by this host, repeats included.",
@@ -86,7 +87,7 @@ class _Outbox(Collector):
 
     def collect(self) -> Iterator[Metric]:
         try:
-            counts = outbox().counts()
+            counts = get_store().outbox.counts()
         except OutboxUnavailable:
             yield GaugeMetricFamily("trajectories_outbox_up", _UP, 0)
             return

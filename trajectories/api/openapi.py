@@ -17,8 +17,8 @@ from trajectories.api import bodies
 from trajectories.api.request_ids import HEADER
 from trajectories.conf import RATE_LIMITS
 from trajectories.domain.dialects import CamelTrajectory
-from trajectories.domain.query import FILTERS, OUTCOMES, Filter
-from trajectories.domain.schema import Trajectory
+from trajectories.domain.query import FILTERS, Filter
+from trajectories.domain.schema import OUTCOMES, Trajectory
 
 F = TypeVar("F", bound=Callable[..., Any])
 

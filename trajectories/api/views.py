@@ -41,6 +41,7 @@ from trajectories.exceptions import (
     UnsupportedMediaType,
 )
 from trajectories.services import deletion, ingest, reads
+from trajectories.storage.store import get_store
 
 logger = logging.getLogger(__name__)
 
@@ -147,9 +148,11 @@ class TrajectoryViewSet(ViewSet):
             # Before they are split: of millions of lines each would take more than its bytes.
             if data.count(b"\n") > MAX_LINES:
                 raise TooLarge(f"A request may have {MAX_LINES} lines.", code="too_many_lines")
-            return _lines_response(ingest.record_many(self.caller.tenant, data.split(b"\n"), idempotency_key=key))
+            return _lines_response(
+                ingest.record_many(get_store(), self.caller.tenant, data.split(b"\n"), idempotency_key=key)
+            )
         data = read_body(request._request, conf.max_record_bytes, self.caller)
-        record, is_new = ingest.record(self.caller.tenant, data, idempotency_key=key)
+        record, is_new = ingest.record(get_store(), self.caller.tenant, data, idempotency_key=key)
         response = HttpResponse(record.json(), status=201 if is_new else 200, content_type=JSON)
         response["Location"] = f"{request.path}/{record.id}"
         return response
@@ -160,7 +163,7 @@ class TrajectoryViewSet(ViewSet):
         given = self._parameters((*FILTERS, "cursor", "limit"))
         cursor, limit = given.pop("cursor", None), _limit(given.pop("limit", None))
         after = None if cursor is None else decode_cursor(cursor)
-        page = reads.list_(self.caller.tenant, parse_query(given), after=after, limit=limit)
+        page = reads.list_(get_store(), self.caller.tenant, parse_query(given), after=after, limit=limit)
         rest = {
             "next_cursor": page.next_position and encode_cursor(page.next_position),
             "has_more": page.next_position is not None,
@@ -174,14 +177,14 @@ class TrajectoryViewSet(ViewSet):
     def retrieve(self, request: Request, id: str) -> HttpResponse:  # noqa: A002  the name in the URL
         """One trajectory."""
         self._parameters(())
-        return HttpResponse(reads.retrieve(self.caller.tenant, _known_id(id)).json(), content_type=JSON)
+        return HttpResponse(reads.retrieve(get_store(), self.caller.tenant, _known_id(id)).json(), content_type=JSON)
 
     @documented("stats")
     @action(detail=False, methods=["get"])
     def stats(self, request: Request) -> HttpResponse:
         """Totals and groups."""
         query = parse_query(self._parameters(FILTERS))
-        return HttpResponse(orjson.dumps(reads.stats(self.caller.tenant, query)), content_type=JSON)
+        return HttpResponse(orjson.dumps(reads.stats(get_store(), self.caller.tenant, query)), content_type=JSON)
 
     @documented("export")
     @action(detail=False, methods=["get"])
@@ -189,7 +192,7 @@ class TrajectoryViewSet(ViewSet):
         """Every matching trajectory as NDJSON."""
         given = self._parameters((*FILTERS, "after", "end"))
         after, has_end = _after(given.pop("after", None)), _flag("end", given.pop("end", "0"))
-        lines = reads.export(self.caller.tenant, parse_query(given), after=after, has_end=has_end)
+        lines = reads.export(get_store(), self.caller.tenant, parse_query(given), after=after, has_end=has_end)
         return StreamingHttpResponse(_log_stream_errors(lines, request._request), content_type=NDJSON)
 
     @documented("delete_one")
@@ -197,7 +200,7 @@ class TrajectoryViewSet(ViewSet):
         """Delete one trajectory, for good."""
         self._parameters(())
         known_id = _known_id(id)
-        removed = deletion.delete_one(self.caller.tenant, known_id)
+        removed = deletion.delete_one(get_store(), self.caller.tenant, known_id)
         answer = {"id": known_id, "deleted": True, "removed": asdict(removed)}
         return HttpResponse(orjson.dumps(answer), content_type=JSON)
 
@@ -210,9 +213,9 @@ class TrajectoryViewSet(ViewSet):
             raise InvalidInput("Name at least one filter; everything is not deleted at once.", code="filter_required")
         query = parse_query(given)
         if is_dry:
-            found = deletion.matching(self.caller.tenant, query, given)
+            found = deletion.matching(get_store(), self.caller.tenant, query, given)
             return HttpResponse(orjson.dumps({"count": found.count, "token": found.token}), content_type=JSON)
-        deleted = deletion.delete_matching(self.caller.tenant, query, given, token)
+        deleted = deletion.delete_matching(get_store(), self.caller.tenant, query, given, token)
         answer = {"deleted": deleted.count, "has_more": deleted.has_more, "removed": asdict(deleted.removed)}
         return HttpResponse(orjson.dumps(answer), content_type=JSON)
 

@@ -11,18 +11,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from trajectories.domain import redaction
-from trajectories.domain.record import NANO_USD, Facets, PhaseFacets, Position, epoch_us, fold, phase_group
-from trajectories.domain.schema import Instant, Outcome, selection_method
+from trajectories.domain.clock import epoch_us
+from trajectories.domain.record import NANO_USD, Facets, PhaseFacets, Position, fold, phase_group
+from trajectories.domain.schema import OUTCOMES, Instant, selection_method
 from trajectories.exceptions import InvalidInput, Problem
 
-OUTCOMES = get_args(Outcome)
 BIGGEST = 2**63 - 1
 """Bounds are cut to what a 64-bit column holds; every stored value is below it."""
 

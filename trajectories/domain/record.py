@@ -6,15 +6,17 @@ import hashlib
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
 
 from trajectories.conf import read_settings
+from trajectories.domain.clock import epoch_us, rfc3339
 
 NANO_USD = 1_000_000_000
+LOWEST_ID = UUID(int=0)
 
 
 class Position(NamedTuple):
@@ -56,6 +58,35 @@ class Record:
     def is_tombstone(self) -> bool:
         return not self.body
 
+    @classmethod
+    def from_row(cls, row: Sequence[Any]) -> Record:
+        """Make a record of its columns, in the order of its fields, as any tier stores them.
+
+        Args:
+            row: id as UUID, text or 16 bytes; numbers as int or digits; digest and body as text or bytes.
+        """
+        tenant, id_, stamp, digest, revision, recorded_at_us, body = row
+        if not isinstance(id_, UUID):
+            id_ = UUID(bytes=id_) if isinstance(id_, bytes) else UUID(id_)
+        return cls(
+            tenant,
+            id_,
+            int(stamp),
+            digest.decode() if isinstance(digest, bytes) else digest,
+            int(revision),
+            int(recorded_at_us),
+            body.encode() if isinstance(body, str) else bytes(body),
+        )
+
+    def to_row(self) -> tuple[str, bytes, int, str, int, int, bytes]:
+        """Return the columns for a binary row, id as 16 bytes."""
+        return self.tenant, self.id.bytes, self.stamp, self.digest, self.revision, self.recorded_at_us, self.body
+
+    def to_text_row(self) -> list[str | int]:
+        """Return the columns for JSON, id and body as text."""
+        r = self
+        return [r.tenant, str(r.id), r.stamp, r.digest, r.revision, r.recorded_at_us, r.body.decode()]
+
     def json(self) -> bytes:
         """The record as API, list and export show it."""
         return b'%s,"recorded_at":"%b","revision":%d}' % (self.body[:-1], rfc3339(self.recorded_at_us), self.revision)
@@ -74,12 +105,6 @@ def tenant_digest(tenant: str) -> str:
 def digest_of(body: bytes) -> str:
     """BLAKE2b, 128 bits, in hex: short enough for an index, wide enough that no two bodies meet."""
     return hashlib.blake2b(body, digest_size=16).hexdigest()
-
-
-def rfc3339(us: int) -> bytes:
-    """Always with six decimals, so that texts sort as times do."""
-    at = _EPOCH + timedelta(microseconds=us)
-    return at.isoformat(timespec="microseconds").replace("+00:00", "Z").encode()
 
 
 def merge(known: Record | None, incoming: Record, *, from_authority: bool) -> Record:
@@ -216,15 +241,6 @@ def fold(text: str) -> str:
     if text.isascii():
         return text.lower()
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-
-
-def epoch_us(at: datetime) -> int:
-    """Exact, which ``at.timestamp()`` is not."""
-    delta = at - _EPOCH
-    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _phase(fields: dict[str, Any]) -> PhaseFacets:

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 from uuid import UUID
 
 import orjson
@@ -135,6 +135,8 @@ Instant = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_rfc3339
 FreeObject = Annotated[dict[str, Any], AfterValidator(free_value)]
 Outcome = Literal["success", "failure", "partial", "unknown"]
 PhaseOutcome = Literal["success", "failure", "partial", "skipped", "unknown"]
+OUTCOMES: tuple[str, ...] = get_args(Outcome)
+PHASE_OUTCOMES: tuple[str, ...] = get_args(PhaseOutcome)
 SelectionMethod = Annotated[Name, AfterValidator(selection_method)]
 
 

@@ -11,10 +11,10 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias, get_args
+from typing import Any, NamedTuple, TypeAlias
 
 from trajectories.domain.record import NANO_USD, Facets
-from trajectories.domain.schema import Outcome, PhaseOutcome
+from trajectories.domain.schema import OUTCOMES, PHASE_OUTCOMES
 
 RELATIVE_ERROR = 0.01
 """A percentile is at most this share off the value at its rank."""
@@ -58,8 +58,6 @@ MEASURES = (
     Measure("output_tokens", "output_tokens", 1),
 )
 TRAJECTORY_MEASURES = (*MEASURES, Measure("tokens", "tokens", 1))
-OUTCOMES: tuple[str, ...] = get_args(Outcome)
-PHASE_OUTCOMES: tuple[str, ...] = get_args(PhaseOutcome)
 TRAJECTORY_TALLIES = (
     *(Tally(outcome, "outcome", outcome) for outcome in OUTCOMES),
     *(Tally(f"{check}_{value}", check, value) for check in ("build_passed", "tests_passed") for value in (True, False)),

@@ -20,9 +20,8 @@ from trajectories.exceptions import ArchiveUnavailable, DeletionIncomplete, Inva
 from trajectories.services.reads import wait_until_archived
 from trajectories.storage import archive_reads
 from trajectories.storage.archive_writes import DeletedCounts
-from trajectories.storage.outbox import outbox
-from trajectories.storage.outbox_rows import now_us
-from trajectories.storage.redis_tier import RedisError, redis_tier
+from trajectories.storage.redis_tier import RedisError
+from trajectories.storage.store import Store
 
 BATCH = 500
 MATCHING_MAX = 10_000
@@ -62,7 +61,7 @@ class Deleted:
     has_more: bool
 
 
-def delete_one(tenant: str, id_: UUID) -> Removed:
+def delete_one(store: Store, tenant: str, id_: UUID) -> Removed:
     """Delete one id, for good. Repeating is safe, and completes what could not be done before.
 
     Raises:
@@ -70,7 +69,7 @@ def delete_one(tenant: str, id_: UUID) -> Removed:
         DeletionIncomplete: 503, naming the part that is away; nobody who asks this host sees the record any more, and the relay
             brings the tombstone to what is away.
     """
-    is_here = bool(outbox().versions(tenant, id_)) or outbox().is_deleted(tenant, id_)
+    is_here = bool(store.outbox.versions(tenant, id_)) or store.outbox.is_deleted(tenant, id_)
     try:
         if not is_here and not archive_reads.is_known(tenant, id_):
             raise NotFound(f"There is no trajectory {id_}.", param="id")
@@ -78,18 +77,18 @@ def delete_one(tenant: str, id_: UUID) -> Removed:
         raise DeletionIncomplete(
             "The archive is away, and would have to say whether there is such a record."
         ) from error
-    return delete(tenant, [id_])
+    return delete_ids(store, tenant, [id_])
 
 
-def matching(tenant: str, query: Query, filters: dict[str, str]) -> Matching:
+def matching(store: Store, tenant: str, query: Query, filters: dict[str, str]) -> Matching:
     """How many records ``query`` finds now, and a token for their deletion: later ones, and later versions, are not meant by it.
 
     Raises:
         ExportBehind: 503; earlier records of this host are not archived yet, and would not be counted.
         ArchiveUnavailable: 503.
     """
-    wait_until_archived(tenant)
-    as_of_us = now_us()
+    wait_until_archived(store, tenant)
+    as_of_us = store.now_us()
     try:
         count = archive_reads.count_until(tenant, query, as_of_us)
     except archive_reads.ArchiveError as error:
@@ -97,7 +96,7 @@ def matching(tenant: str, query: Query, filters: dict[str, str]) -> Matching:
     return Matching(count, signing.dumps([tenant, filters, as_of_us], salt=_SALT))
 
 
-def delete_matching(tenant: str, query: Query, filters: dict[str, str], token: str) -> Deleted:
+def delete_matching(store: Store, tenant: str, query: Query, filters: dict[str, str], token: str) -> Deleted:
     """Delete what the dry run that gave ``token`` has counted and is still as it was then, at most MATCHING_MAX records.
 
     Raises:
@@ -105,32 +104,32 @@ def delete_matching(tenant: str, query: Query, filters: dict[str, str], token: s
         ExportBehind, ArchiveUnavailable, DeletionIncomplete: 503; the same call again goes on.
     """
     as_of_us = _as_of_us(tenant, filters, token)
-    wait_until_archived(tenant)
-    removed, count, ids = Removed(), 0, _some(tenant, query, as_of_us)
+    wait_until_archived(store, tenant)
+    removed, count, ids = Removed(), 0, _some(store, tenant, query, as_of_us)
     while ids and count < MATCHING_MAX:
-        delete(tenant, ids, removed)
+        delete_ids(store, tenant, ids, removed)
         count += len(ids)
-        ids = _some(tenant, query, as_of_us)
+        ids = _some(store, tenant, query, as_of_us)
     return Deleted(count, removed, has_more=bool(ids))
 
 
-def delete(tenant: str, ids: Sequence[UUID], removed: Removed | None = None) -> Removed:
+def delete_ids(store: Store, tenant: str, ids: Sequence[UUID], removed: Removed | None = None) -> Removed:
     """Delete ``ids`` from every part; adds to ``removed`` and returns it.
 
     Raises:
         DeletionIncomplete: 503; as in ``delete_one``.
     """
     removed = removed or Removed()
-    removed.outbox += outbox().delete(tenant, ids)
-    stamp = now_us()
+    removed.outbox += store.outbox.delete(tenant, ids)
+    stamp = store.now_us()
     tombstones = [tombstone(tenant, id_, stamp) for id_ in ids]
     away = []
     try:
-        removed.redis += redis_tier().delete(tombstones)
+        removed.redis += store.redis_tier.delete(tombstones)
     except RedisError:
         away.append("Redis")
     try:
-        removed.add(persistence.delete(tombstones))
+        removed.add(persistence.delete(store, tombstones))
     except archive_reads.ArchiveError:
         away.append("the archive")
     if away:
@@ -140,7 +139,7 @@ def delete(tenant: str, ids: Sequence[UUID], removed: Removed | None = None) -> 
     return removed
 
 
-def _some(tenant: str, query: Query, as_of_us: int) -> list[UUID]:
+def _some(store: Store, tenant: str, query: Query, as_of_us: int) -> list[UUID]:
     try:
         return archive_reads.ids_until(tenant, query, as_of_us, BATCH)
     except archive_reads.ArchiveError as error:

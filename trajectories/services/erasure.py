@@ -16,9 +16,8 @@ from trajectories import relay, tasks
 from trajectories.exceptions import NotFound
 from trajectories.models import ApiKey
 from trajectories.storage import archive_writes
-from trajectories.storage.outbox import outbox
-from trajectories.storage.outbox_rows import now_us
-from trajectories.storage.redis_tier import REBUILDING, redis_tier
+from trajectories.storage.redis_tier import REBUILDING
+from trajectories.storage.store import Store
 
 BATCH = 500
 _CLAIM_S = 600.0
@@ -41,17 +40,18 @@ class Erased:
 
 
 def erase(
+    store: Store,
     tenant: str,
     *,
     timeout_s: float,
-    told: Callable[[int], object] = lambda archived: None,
+    on_progress: Callable[[int], object] = lambda archived: None,
     forget: Callable[[list[ApiKey]], object] = lambda keys: None,
 ) -> Erased:
     """Remove ``tenant`` for good. Safe to repeat, beside a store at work.
 
     Args:
         timeout_s: how long to wait for workers to let go of what they have in hand.
-        told: is called with the number of archived records that a batch has removed.
+        on_progress: is called with the number of archived records that a batch has removed.
         forget: is called once, with the API keys, before they are gone for good.
 
     Raises:
@@ -60,23 +60,27 @@ def erase(
         RedisError, archive.ArchiveError, OutboxUnavailable: one of them is away.
     """
     # A host's own tenant may be in the outbox alone: the archive hears of it by its first record.
-    keys = archive_writes.begin_erasure(tenant, now_us(), forget, is_known=outbox().count_of(tenant) > 0)
+    keys = archive_writes.begin_erasure(tenant, store.now_us(), forget, is_known=store.outbox.count_of(tenant) > 0)
     if keys is None:
         raise NotFound(f"There is no tenant {tenant!r}.", param="tenant")
     erased = Erased(len(keys))
-    erased.outbox += _outbox_rows(tenant)
+    erased.outbox += _outbox_rows(store, tenant)
     while gone := archive_writes.erase_some(tenant, BATCH):
         erased.archive += gone.archive
         erased.quarantine += gone.quarantine
-        told(gone.archive)
-    _wait(_is_queue_empty, timeout_s, "messages wait in the queue, and hold records until a worker has dropped them")
-    erased.redis += _erase_redis(tenant, timeout_s)
-    archive_writes.end_erasure(tenant, now_us())
-    erased.outbox += _outbox_rows(tenant)
+        on_progress(gone.archive)
+    _wait(
+        lambda: _is_queue_empty(store),
+        timeout_s,
+        "messages wait in the queue, and hold records until a worker has dropped them",
+    )
+    erased.redis += _erase_redis(store, tenant, timeout_s)
+    archive_writes.end_erasure(tenant, store.now_us())
+    erased.outbox += _outbox_rows(store, tenant)
     return erased
 
 
-def compact(*, is_full: bool, timeout_s: float) -> None:
+def compact(store: Store, *, is_full: bool, timeout_s: float) -> None:
     """Have the files of archive and outbox keep nothing of what was deleted, as far as each can be told to.
 
     Args:
@@ -86,39 +90,39 @@ def compact(*, is_full: bool, timeout_s: float) -> None:
         ErasureIncomplete: a file is in use for longer than ``timeout_s``.
     """
     _wait(lambda: archive_writes.compact(is_full=is_full), timeout_s, "the archive's file is in use")
-    _wait(outbox().compact, timeout_s, "the outbox is being read")
+    _wait(store.outbox.compact, timeout_s, "the outbox is being read")
 
 
-def rewrite_redis_files(timeout_s: float) -> None:
+def rewrite_redis_files(store: Store, timeout_s: float) -> None:
     """Have what Redis writes keep nothing of what was deleted.
 
     Raises:
         ErasureIncomplete: it is at it for longer than ``timeout_s``.
         ResponseError: it does not take this from its clients.
     """
-    tier, is_writing = redis_tier(), "Redis is still writing its files"
+    tier, is_writing = store.redis_tier, "Redis is still writing its files"
     _wait(lambda: not tier.is_writing_files(), timeout_s, is_writing)
     tier.rewrite_files()
     _wait(lambda: not tier.is_writing_files(), timeout_s, is_writing)
 
 
-def _outbox_rows(tenant: str) -> int:
+def _outbox_rows(store: Store, tenant: str) -> int:
     """Erase ``tenant`` here, as the relay does on every host; how many records there were."""
-    before = outbox().count_of(tenant)
-    relay.follow_erasures()
-    return before - outbox().count_of(tenant)
+    before = store.outbox.count_of(tenant)
+    relay.follow_erasures(store)
+    return before - store.outbox.count_of(tenant)
 
 
-def _is_queue_empty() -> bool:
+def _is_queue_empty(store: Store) -> bool:
     try:
-        return not tasks.waiting_messages()
+        return not tasks.waiting_messages(store.conf.queue)
     except BrokerError as error:
         raise ErasureIncomplete(f"The broker is away, and its queue may hold records: {error}") from error
 
 
-def _erase_redis(tenant: str, timeout_s: float) -> int:
+def _erase_redis(store: Store, tenant: str, timeout_s: float) -> int:
     """When nobody is at work any more who has read the archive before, since they would write it back."""
-    tier = redis_tier()
+    tier = store.redis_tier
     _wait(lambda: not tier.is_under_way(tenant), timeout_s, "a worker has records of it in hand")
     _wait(lambda: tier.claim(REBUILDING, _CLAIM_S), timeout_s, "Redis is being rebuilt")
     try:

@@ -10,11 +10,9 @@ from uuid import UUID
 import orjson
 from django.db.models import Q
 
-from trajectories.conf import read_settings
 from trajectories.models import ApiKey, Phase, Quarantined, Tenant, Tombstone, Trajectory
 from trajectories.storage import archive_writes
-from trajectories.storage.outbox import outbox
-from trajectories.storage.redis_tier import redis_tier
+from trajectories.storage.store import Store
 
 _SAMPLE = 10
 _LOOKED_AT = 200
@@ -30,12 +28,12 @@ class Trace(NamedTuple):
     unit: str
 
 
-def markers_of(tenant: str) -> list[str]:
+def markers_of(store: Store, tenant: str) -> list[str]:
     """By what a tenant can be told: some of its ids, and the prefixes of its keys."""
     trajectories = Trajectory.objects.using(archive_writes.alias()).filter(tenant=tenant).order_by("-recorded_at_us")
     ids = trajectories.values_list("trajectory_id", flat=True)[:_LOOKED_AT]
     keys = ApiKey.objects.using(archive_writes.alias()).filter(tenant=tenant).values_list("prefix", flat=True)[:_SAMPLE]
-    waiting = outbox().waiting_ids(tenant)[:_LOOKED_AT]
+    waiting = store.outbox.waiting_ids(tenant)[:_LOOKED_AT]
     told = [*_telling(tenant, list(ids))[:_SAMPLE], *_telling(tenant, waiting)[:_SAMPLE]]
     return list(dict.fromkeys([*map(str, told), *keys]))
 
@@ -56,22 +54,22 @@ def forms_of(text: str) -> list[bytes]:
     return [str(id_).encode(), id_.hex.encode(), id_.bytes]
 
 
-def traces(tenant: str, markers: Sequence[bytes]) -> Iterator[Trace]:
+def find_traces(store: Store, tenant: str, markers: Sequence[bytes]) -> Iterator[Trace]:
     """Every place with what is found there; 0 is good. Reads all of Redis and of the files."""
     yield from _in_archive(tenant, markers)
-    yield Trace("outbox", outbox().count_of(tenant), "rows")
-    names, values = redis_tier().find_traces(tenant, markers)
+    yield Trace("outbox", store.outbox.count_of(tenant), "rows")
+    names, values = store.redis_tier.find_traces(tenant, markers)
     yield Trace("Redis", names, "keys")
     yield Trace("Redis", values, "values")
-    for path in files():
+    for path in files(store):
         yield Trace(str(path), in_file(path, markers), "places")
 
 
-def files() -> list[Path]:
+def files(store: Store) -> list[Path]:
     """What holds records on this host: outbox, the archive if it is SQLite, and what Redis writes if it runs here."""
-    bases = [read_settings().outbox_path, *archive_writes.files()]
+    bases = [store.conf.outbox_path, *archive_writes.files()]
     paths = [Path(base + end) for base in bases for end in ("", "-wal", "-journal")]
-    return [path for path in (*paths, *map(Path, redis_tier().files())) if path.is_file()]
+    return [path for path in (*paths, *map(Path, store.redis_tier.files())) if path.is_file()]
 
 
 def in_file(path: Path, markers: Sequence[bytes]) -> int:

@@ -7,13 +7,11 @@ from typing import NamedTuple
 from uuid import UUID, uuid4, uuid5
 
 from trajectories import metrics
-from trajectories.conf import read_settings
 from trajectories.domain import dialects, redaction, schema
 from trajectories.domain.record import Record, digest_of
 from trajectories.exceptions import Deleted, InvalidInput, TooLarge, TrajectoriesError
-from trajectories.storage.hot_cache import hot
-from trajectories.storage.outbox import outbox
 from trajectories.storage.outbox_rows import Draft
+from trajectories.storage.store import Store
 
 IDEMPOTENCY_NAMESPACE = UUID("0f2b8a3e-6a57-5c8e-8f43-0d9f4f1a7b60")
 
@@ -33,7 +31,7 @@ class Line(NamedTuple):
     outcome: Accepted | TrajectoriesError
 
 
-def record(tenant: str, data: bytes, *, idempotency_key: str | None = None) -> Accepted:
+def record(store: Store, tenant: str, data: bytes, *, idempotency_key: str | None = None) -> Accepted:
     """Take one trajectory, canonical or in a dialect.
 
     Args:
@@ -46,14 +44,14 @@ def record(tenant: str, data: bytes, *, idempotency_key: str | None = None) -> A
         Deleted: 409; the id was deleted, as far as this host knows.
         OutboxUnavailable: 503; nothing was taken.
     """
-    draft = _draft(tenant, data, idempotency_key, 0)
-    accepted = _append([draft])[0]
+    draft = _draft(store, tenant, data, idempotency_key, 0)
+    accepted = _append(store, [draft])[0]
     if accepted is None:
         raise _deleted(draft.id)
     return accepted
 
 
-def record_many(tenant: str, lines: Iterable[bytes], *, idempotency_key: str | None = None) -> list[Line]:
+def record_many(store: Store, tenant: str, lines: Iterable[bytes], *, idempotency_key: str | None = None) -> list[Line]:
     """Take the trajectories of an NDJSON body; good lines in one commit, a bad line fails alone. Blank lines are skipped.
 
     Raises:
@@ -64,10 +62,10 @@ def record_many(tenant: str, lines: Iterable[bytes], *, idempotency_key: str | N
     for index, line in enumerate(lines):
         if line.strip():
             try:
-                drafts[index] = _draft(tenant, line, idempotency_key, index)
+                drafts[index] = _draft(store, tenant, line, idempotency_key, index)
             except (InvalidInput, TooLarge) as error:
                 outcomes[index] = error
-    for index, accepted in zip(drafts, _append(list(drafts.values())), strict=True):
+    for index, accepted in zip(drafts, _append(store, list(drafts.values())), strict=True):
         outcomes[index] = accepted or _deleted(drafts[index].id)
     return [Line(index + 1, _id_of(outcomes[index]), outcomes[index]) for index in sorted(outcomes)]
 
@@ -80,8 +78,8 @@ def _deleted(id_: UUID) -> Deleted:
     return Deleted(f"The trajectory {id_} was deleted and does not come back.", param="id")
 
 
-def _draft(tenant: str, data: bytes, idempotency_key: str | None, index: int) -> Draft:
-    conf = read_settings()
+def _draft(store: Store, tenant: str, data: bytes, idempotency_key: str | None, index: int) -> Draft:
+    conf = store.conf
     if len(data) > conf.max_record_bytes:
         message = f"A record may have {conf.max_record_bytes} bytes; this one has {len(data)}."
         raise TooLarge(message, code="record_too_large")
@@ -90,7 +88,7 @@ def _draft(tenant: str, data: bytes, idempotency_key: str | None, index: int) ->
     body = schema.canonical(trajectory.model_copy(update={"id": id_}))
     if conf.redact:
         body = _redacted(body)
-    return Draft(tenant, id_, digest_of(body), body, hot().known(tenant, id_))
+    return Draft(tenant, id_, digest_of(body), body, store.hot_cache.known(tenant, id_))
 
 
 def _redacted(body: bytes) -> bytes:
@@ -106,9 +104,9 @@ def _new_id(tenant: str, idempotency_key: str | None, index: int) -> UUID:
     return uuid5(uuid5(IDEMPOTENCY_NAMESPACE, tenant), f"{index}:{idempotency_key}")
 
 
-def _append(drafts: Sequence[Draft]) -> list[Accepted | None]:
+def _append(store: Store, drafts: Sequence[Draft]) -> list[Accepted | None]:
     if not drafts:
         return []
-    appended = outbox().append(drafts)
-    hot().take([one.row for one in appended if one])
+    appended = store.outbox.append(drafts)
+    store.hot_cache.take([one.row for one in appended if one])
     return [Accepted(one.row.record, one.is_new) if one else None for one in appended]

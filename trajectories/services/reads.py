@@ -19,16 +19,15 @@ from uuid import UUID
 import orjson
 
 from trajectories import metrics
-from trajectories.conf import read_settings
+from trajectories.domain.clock import rfc3339
 from trajectories.domain.query import Query
-from trajectories.domain.record import Position, Record, facets_of, merge_all, rfc3339
+from trajectories.domain.record import Position, Record, facets_of, merge_all
 from trajectories.domain.stats import Summary
 from trajectories.exceptions import ArchiveUnavailable, ExportBehind, InvalidInput, NotFound
 from trajectories.storage import archive_reads
-from trajectories.storage.hot_cache import View, hot
-from trajectories.storage.outbox import outbox
-from trajectories.storage.outbox_rows import now_us
-from trajectories.storage.redis_tier import RedisError, redis_tier
+from trajectories.storage.redis_tier import RedisError
+from trajectories.storage.store import Store
+from trajectories.storage.tenant_cache import Snapshot
 
 _EXPORT_PAGE = 100
 """At 1 MiB a record the most that an export holds at a time is 100 MiB."""
@@ -46,22 +45,22 @@ class Page(NamedTuple):
     is_complete: bool
 
 
-def list_(tenant: str, query: Query, *, after: Position | None, limit: int) -> Page:
+def list_(store: Store, tenant: str, query: Query, *, after: Position | None, limit: int) -> Page:
     """The next page behind ``after`` (None: the newest), at most ``limit`` records and ``list_max_bytes`` bytes.
 
     Raises:
         ArchiveUnavailable: 503; nothing of this page could be read without the archive, and it is away.
     """
-    view = hot().view(tenant)
-    found = list(islice(_from_hot(view, query, after), limit + 1))
-    tiers, is_complete = _tiers(view), view.is_complete
+    snapshot = store.hot_cache.snapshot(tenant)
+    found = list(islice(_from_hot(snapshot, query, after), limit + 1))
+    tiers, is_complete = _tiers(snapshot), snapshot.is_complete
     is_cut = False
-    is_below = len(found) <= limit and view.floor is not None
+    is_below = len(found) <= limit and snapshot.floor is not None
     metrics.hot_reads.labels("miss" if is_below else "hit").inc()
-    if is_below and view.floor is not None:
-        below = view.floor if after is None else min(view.floor, after)
+    if is_below and snapshot.floor is not None:
+        below = snapshot.floor if after is None else min(snapshot.floor, after)
         try:
-            found += _below_floor(tenant, view, query, below, limit + 1 - len(found))
+            found += _below_floor(store, tenant, snapshot, query, below, limit + 1 - len(found))
             tiers.append("archive")
         except archive_reads.ArchiveError as error:
             if not found:
@@ -69,24 +68,24 @@ def list_(tenant: str, query: Query, *, after: Position | None, limit: int) -> P
                     "What lies below the hot cache cannot be read: the archive is away."
                 ) from error
             is_complete, is_cut = False, True
-    return _page(found, limit, tiers, is_complete=is_complete, is_cut=is_cut)
+    return _page(store, found, limit, tiers, is_complete=is_complete, is_cut=is_cut)
 
 
-def retrieve(tenant: str, id_: UUID) -> Record:
+def retrieve(store: Store, tenant: str, id_: UUID) -> Record:
     """One record.
 
     Raises:
         NotFound: 404; the tenant has no such record.
         ArchiveUnavailable: 503; the archive would have to say.
     """
-    view = hot().view(tenant)
-    held = view.by_id.get(id_)
+    snapshot = store.hot_cache.snapshot(tenant)
+    held = snapshot.by_id.get(id_)
     metrics.hot_reads.labels("hit" if held else "miss").inc()
     if held:
         return held.record
-    versions, has_all = outbox().versions(tenant, id_), view.is_filled and view.floor is None
+    versions, has_all = store.outbox.versions(tenant, id_), snapshot.is_filled and snapshot.floor is None
     try:
-        stored = None if has_all else _from_redis(view, tenant, id_) or archive_reads.find(tenant, id_)
+        stored = None if has_all else _from_redis(store, snapshot, tenant, id_) or archive_reads.find(tenant, id_)
     except archive_reads.ArchiveError as error:
         if not versions:
             raise ArchiveUnavailable("The record is not in the hot cache and the archive is away.") from error
@@ -97,27 +96,27 @@ def retrieve(tenant: str, id_: UUID) -> Record:
     return found
 
 
-def stats(tenant: str, query: Query) -> dict[str, Any]:
+def stats(store: Store, tenant: str, query: Query) -> dict[str, Any]:
     """The summary of all matching records as JSON values: ``stats.Summary.as_json``, and the window that it is of."""
-    view = hot().view(tenant)
+    snapshot = store.hot_cache.snapshot(tenant)
     summary = Summary()
-    for held in view.held:
+    for held in snapshot.held:
         if query.matches(held.position.recorded_at_us, held.facets):
             summary.add(held.facets)
-    tiers, is_complete = _tiers(view), view.is_complete
-    metrics.hot_reads.labels("hit" if view.floor is None else "miss").inc()
-    if view.floor is not None:
-        with outbox().snapshot():
+    tiers, is_complete = _tiers(snapshot), snapshot.is_complete
+    metrics.hot_reads.labels("hit" if snapshot.floor is None else "miss").inc()
+    if snapshot.floor is not None:
+        with store.outbox.snapshot():
             try:
-                summary.merge(_summary_below(tenant, view, query, view.floor))
+                summary.merge(_summary_below(store, tenant, snapshot, query, snapshot.floor))
                 tiers.append("archive")
             except archive_reads.ArchiveError:
                 is_complete = False
-                summary.merge(_waiting_summary(tenant, view, query, view.floor))
-    return summary.as_json() | {"window": _window(query, tiers, is_complete=is_complete)}
+                summary.merge(_waiting_summary(store, tenant, snapshot, query, snapshot.floor))
+    return summary.as_json() | {"window": _window(store, query, tiers, is_complete=is_complete)}
 
 
-def export(tenant: str, query: Query, *, after: UUID | None, has_end: bool) -> Iterator[bytes]:
+def export(store: Store, tenant: str, query: Query, *, after: UUID | None, has_end: bool) -> Iterator[bytes]:
     """Every matching record as a line of JSON, in the order in which the archive first got them.
 
     The first page is read before this returns, so what is wrong from the beginning is an error and not a broken stream.
@@ -132,7 +131,7 @@ def export(tenant: str, query: Query, *, after: UUID | None, has_end: bool) -> I
         ExportBehind: 503; earlier records of this host have not reached the archive within ``export_wait_s``.
         ArchiveUnavailable: 503. Later, in the middle, what the database raises ends the stream without its end.
     """
-    wait_until_archived(tenant)
+    wait_until_archived(store, tenant)
     try:
         after_seq = 0 if after is None else archive_reads.seq_of(tenant, after)
         if after_seq is None:
@@ -148,12 +147,14 @@ def export(tenant: str, query: Query, *, after: UUID | None, has_end: bool) -> I
 # List and stats below the floor.
 
 
-def _below_floor(tenant: str, view: View, query: Query, below: Position, count: int) -> list[Record]:
+def _below_floor(
+    store: Store, tenant: str, snapshot: Snapshot, query: Query, below: Position, count: int
+) -> list[Record]:
     found: dict[UUID, Record] = {}
-    with outbox().snapshot():
-        waiting = islice(_waiting(tenant, view, query, below), count)
+    with store.outbox.snapshot():
+        waiting = islice(_waiting(store, tenant, snapshot, query, below), count)
         # The first of them is looked for before the archive is: the outbox goes first.
-        archived = _archived(tenant, view, query, below, count)
+        archived = _archived(store, tenant, snapshot, query, below, count)
         for record in merge_sorted(waiting, archived, key=lambda record: record.position, reverse=True):
             if len(found) == count:
                 break
@@ -161,27 +162,29 @@ def _below_floor(tenant: str, view: View, query: Query, below: Position, count: 
     return list(found.values())
 
 
-def _waiting(tenant: str, view: View, query: Query, below: Position) -> Iterator[Record]:
+def _waiting(store: Store, tenant: str, snapshot: Snapshot, query: Query, below: Position) -> Iterator[Record]:
     """What waits in the outbox, where the archive does not put it at a lower position; by position."""
-    waiting = (record for record in outbox().waiting_below(tenant, below) if record.id not in view.by_id)
+    waiting = (record for record in store.outbox.waiting_below(tenant, below) if record.id not in snapshot.by_id)
     while chunk := list(islice(waiting, _WAITING_CHUNK)):
         ids = [record.id for record in chunk]
-        stored, versions = archive_reads.find_many(tenant, ids), outbox().waiting_versions(tenant, ids)
+        stored, versions = archive_reads.find_many(tenant, ids), store.outbox.waiting_versions(tenant, ids)
         for own in chunk:
             known = stored.get(own.id)
             if known is None or known.position >= own.position:
                 yield from _if_matching(query, merge_all(known, versions[own.id]))
 
 
-def _archived(tenant: str, view: View, query: Query, below: Position, count: int) -> Iterator[Record]:
+def _archived(
+    store: Store, tenant: str, snapshot: Snapshot, query: Query, below: Position, count: int
+) -> Iterator[Record]:
     """What the archive has, less what ``_waiting`` shows; by position."""
     size = max(count, _ARCHIVE_PAGE_MIN)
     page: list[Record] | None = None
     while page is None or len(page) == size:
         page = archive_reads.newest(tenant, query, below, size)
-        versions = outbox().waiting_versions(tenant, [record.id for record in page])
+        versions = store.outbox.waiting_versions(tenant, [record.id for record in page])
         for record in page:
-            if record.id in view.by_id:
+            if record.id in snapshot.by_id:
                 continue
             own = versions.get(record.id)
             if own is None:
@@ -199,73 +202,73 @@ def _if_matching(query: Query, record: Record) -> Iterator[Record]:
         yield record
 
 
-def _summary_below(tenant: str, view: View, query: Query, floor: Position) -> Summary:
+def _summary_below(store: Store, tenant: str, snapshot: Snapshot, query: Query, floor: Position) -> Summary:
     """Of what lies below ``floor``. Waiting ids are taken away from what the archive counts, since they may be many, and merged."""
-    waiting = outbox().waiting_ids(tenant)
-    with archive_reads.snapshot():
+    waiting = store.outbox.waiting_ids(tenant)
+    with archive_reads.snapshot(store.conf.archive_statement_timeout_s):
         summary = archive_reads.summary(tenant, query, floor)
         for start in range(0, len(waiting), _WAITING_CHUNK):
             chunk = waiting[start : start + _WAITING_CHUNK]
             summary.merge(archive_reads.summary(tenant, query, floor, only=chunk), times=-1)
-            unseen = [id_ for id_ in chunk if id_ not in view.by_id]
+            unseen = [id_ for id_ in chunk if id_ not in snapshot.by_id]
             stored = archive_reads.find_many(tenant, unseen)
-            for id_, versions in outbox().waiting_versions(tenant, unseen).items():
+            for id_, versions in store.outbox.waiting_versions(tenant, unseen).items():
                 for record in _if_matching(query, merge_all(stored.get(id_), versions)):
-                    # What lies above it has come after the view was taken.
+                    # What lies above it has come after the snapshot was taken.
                     if record.position < floor:
                         summary.add(facets_of(record.body))
     return summary
 
 
-def _waiting_summary(tenant: str, view: View, query: Query, floor: Position) -> Summary:
+def _waiting_summary(store: Store, tenant: str, snapshot: Snapshot, query: Query, floor: Position) -> Summary:
     """What this host knows of what lies below ``floor`` while the archive is away."""
     summary = Summary()
-    for own in outbox().waiting_below(tenant, floor):
-        if own.id not in view.by_id:
+    for own in store.outbox.waiting_below(tenant, floor):
+        if own.id not in snapshot.by_id:
             for record in _if_matching(query, own):
                 summary.add(facets_of(record.body))
     return summary
 
 
-def _from_hot(view: View, query: Query, after: Position | None) -> Iterator[Record]:
-    end = len(view.held) if after is None else bisect_left(view.held, after, key=lambda held: held.position)
+def _from_hot(snapshot: Snapshot, query: Query, after: Position | None) -> Iterator[Record]:
+    end = len(snapshot.held) if after is None else bisect_left(snapshot.held, after, key=lambda held: held.position)
     for at in range(end - 1, -1, -1):
-        held = view.held[at]
+        held = snapshot.held[at]
         if query.matches(held.position.recorded_at_us, held.facets):
             yield held.record
 
 
-def _page(found: list[Record], limit: int, tiers: list[str], *, is_complete: bool, is_cut: bool) -> Page:
+def _page(store: Store, found: list[Record], limit: int, tiers: list[str], *, is_complete: bool, is_cut: bool) -> Page:
     """``found`` cut to the limits; one record more than ``limit`` says that there are more."""
     records: list[Record] = []
     size = 0
     for record in found[:limit]:
         size += len(record.body)
-        if records and size > read_settings().list_max_bytes:
+        if records and size > store.conf.list_max_bytes:
             break
         records.append(record)
     has_more = is_cut or len(records) < len(found)
     return Page(records, records[-1].position if has_more else None, tiers, is_complete)
 
 
-def _tiers(view: View) -> list[str]:
-    return ["hot", "redis"] if view.is_following else ["hot"]
+def _tiers(snapshot: Snapshot) -> list[str]:
+    return ["hot", "redis"] if snapshot.is_following else ["hot"]
 
 
-def _window(query: Query, tiers: list[str], *, is_complete: bool) -> dict[str, Any]:
+def _window(store: Store, query: Query, tiers: list[str], *, is_complete: bool) -> dict[str, Any]:
     bounds = {condition.lookup: rfc3339(condition.value).decode() for condition in query.on_position}
     return {
         "from": bounds.get("at_least"),
         "to": bounds.get("below"),
         "tiers": tiers,
-        "as_of": rfc3339(now_us()).decode(),
+        "as_of": rfc3339(store.now_us()).decode(),
         "complete": is_complete,
     }
 
 
-def _from_redis(view: View, tenant: str, id_: UUID) -> Record | None:
+def _from_redis(store: Store, snapshot: Snapshot, tenant: str, id_: UUID) -> Record | None:
     try:
-        return redis_tier().find(tenant, id_) if view.is_following else None
+        return store.redis_tier.find(tenant, id_) if snapshot.is_following else None
     except RedisError:
         return None
 
@@ -273,15 +276,15 @@ def _from_redis(view: View, tenant: str, id_: UUID) -> Record | None:
 # Export.
 
 
-def wait_until_archived(tenant: str) -> None:
+def wait_until_archived(store: Store, tenant: str) -> None:
     """Until every row of this host so far is archived.
 
     Raises:
         ExportBehind: 503; not within ``export_wait_s``.
     """
-    up_to_n = outbox().last_n()
-    until = time.monotonic() + read_settings().export_wait_s
-    while outbox().has_waiting(tenant, up_to_n):
+    up_to_n = store.outbox.last_n()
+    until = time.monotonic() + store.conf.export_wait_s
+    while store.outbox.has_waiting(tenant, up_to_n):
         if time.monotonic() >= until:
             raise ExportBehind(
                 "Earlier records of this host have not reached the archive yet; this answer would lack them."

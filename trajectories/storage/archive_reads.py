@@ -13,7 +13,6 @@ from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Sum, Value
 from django.db.models.functions import StrIndex
 from django.db.models.lookups import GreaterThan
 
-from trajectories.conf import read_settings
 from trajectories.domain.query import Condition, Query
 from trajectories.domain.record import Position, Record, tenant_digest, tombstone
 from trajectories.domain.stats import (
@@ -64,7 +63,7 @@ class DeliveryStatus(NamedTuple):
     erased: set[str]
 
 
-def decided(versions: Sequence[Version]) -> DeliveryStatus:
+def delivery_status(versions: Sequence[Version]) -> DeliveryStatus:
     """What the archive says of those of ``versions`` of which it knows."""
     confirmed: set[Version] = set()
     refused: set[Version] = set()
@@ -75,9 +74,9 @@ def decided(versions: Sequence[Version]) -> DeliveryStatus:
         ids = {id_ for _, id_, _ in wanted}
         stored = Trajectory.objects.using(_write_alias()).filter(tenant=tenant, trajectory_id__in=ids)
         stamps = dict(stored.values_list("trajectory_id", "stamp"))
-        buried = Tombstone.objects.using(_write_alias()).filter(tenant=tenant, trajectory_id__in=ids)
-        buried_ids = set(buried.values_list("trajectory_id", flat=True))
-        deleted |= {version for version in wanted if version[1] in buried_ids}
+        tombstones = Tombstone.objects.using(_write_alias()).filter(tenant=tenant, trajectory_id__in=ids)
+        deleted_ids = set(tombstones.values_list("trajectory_id", flat=True))
+        deleted |= {version for version in wanted if version[1] in deleted_ids}
         poison = Quarantined.objects.using(_write_alias()).filter(tenant=tenant, trajectory_id__in=ids)
         poison_versions = set(poison.values_list("trajectory_id", "stamp"))
         refused |= {version for version in wanted if version[1:] in poison_versions}
@@ -117,13 +116,13 @@ def forget_tombstones(before_us: int, limit: int) -> int:
 def stored(tenant: str, ids: Iterable[UUID]) -> list[Record]:
     """What the archive holds of ``ids``."""
     rows = Trajectory.objects.using(_write_alias()).filter(tenant=tenant, trajectory_id__in=list(ids))
-    return [_record(columns) for columns in rows.values_list(*_COLUMNS)]
+    return [Record.from_row(columns) for columns in rows.values_list(*_COLUMNS)]
 
 
 def revised_since(revision: int, after_pk: int, limit: int) -> list[tuple[int, Record]]:
     """Records of every tenant with at least this revision, each with its primary key, from behind ``after_pk``."""
     rows = Trajectory.objects.using(_write_alias()).filter(revision__gte=revision, pk__gt=after_pk)
-    return [(pk, _record(columns)) for pk, *columns in rows.order_by("pk").values_list("pk", *_COLUMNS)[:limit]]
+    return [(pk, Record.from_row(columns)) for pk, *columns in rows.order_by("pk").values_list("pk", *_COLUMNS)[:limit]]
 
 
 # What readers ask.
@@ -132,17 +131,12 @@ def revised_since(revision: int, after_pk: int, limit: int) -> list[tuple[int, R
 def newest(tenant: str, query: Query, below: Position | None, limit: int) -> list[Record]:
     """Matching records by position, highest first, from below ``below`` (None: from the top)."""
     rows = _matching(tenant, query, below).order_by("-recorded_at_us", "-trajectory_id")
-    return [_record(columns) for columns in rows.values_list(*_COLUMNS)[:limit]]
-
-
-def has_below(tenant: str, position: Position) -> bool:
-    """Whether anything lies below ``position``."""
-    return _matching(tenant, Query(), position).exists()
+    return [Record.from_row(columns) for columns in rows.values_list(*_COLUMNS)[:limit]]
 
 
 def find(tenant: str, id_: UUID) -> Record | None:
     columns = _rows(tenant).filter(trajectory_id=id_).values_list(*_COLUMNS).first()
-    return columns and _record(columns)
+    return columns and Record.from_row(columns)
 
 
 def find_many(tenant: str, ids: Iterable[UUID]) -> dict[UUID, Record]:
@@ -150,7 +144,7 @@ def find_many(tenant: str, ids: Iterable[UUID]) -> dict[UUID, Record]:
     wanted = list(ids)
     if not wanted:
         return {}
-    found = map(_record, _rows(tenant).filter(trajectory_id__in=wanted).values_list(*_COLUMNS))
+    found = map(Record.from_row, _rows(tenant).filter(trajectory_id__in=wanted).values_list(*_COLUMNS))
     return {record.id: record for record in found}
 
 
@@ -180,7 +174,7 @@ def last_seq(tenant: str) -> int:
 def seq_of(tenant: str, id_: UUID) -> int | None:
     """Its place in exports, also if it was deleted meanwhile."""
     place = _rows(tenant).filter(trajectory_id=id_).values_list("seq", flat=True).first()
-    return _buried(tenant, id_).values_list("seq", flat=True).first() if place is None else place
+    return _tombstones(tenant, id_).values_list("seq", flat=True).first() if place is None else place
 
 
 def count_until(tenant: str, query: Query, revision: int) -> int:
@@ -217,22 +211,22 @@ def is_known(tenant: str, id_: UUID) -> bool:
     """Whether the archive has this id, has refused it, or has deleted it."""
     poison = Quarantined.objects.using(_write_alias()).filter(tenant=tenant, trajectory_id=id_)
     stored = Trajectory.objects.using(_write_alias()).filter(tenant=tenant, trajectory_id=id_)
-    return stored.exists() or poison.exists() or _buried(tenant, id_, _write_alias()).exists()
+    return stored.exists() or poison.exists() or _tombstones(tenant, id_, _write_alias()).exists()
 
 
-def _buried(tenant: str, id_: UUID, alias: str | None = None) -> QuerySet[Tombstone]:
+def _tombstones(tenant: str, id_: UUID, alias: str | None = None) -> QuerySet[Tombstone]:
     return Tombstone.objects.using(alias or _read_alias()).filter(tenant=tenant, trajectory_id=id_)
 
 
 def exported(tenant: str, query: Query, after_seq: int, up_to_seq: int, limit: int) -> list[Exported]:
     """The next matching records in export order."""
     rows = _matching(tenant, query, None).filter(seq__gt=after_seq, seq__lte=up_to_seq).order_by("seq")
-    return [Exported(seq, _record(columns)) for seq, *columns in rows.values_list("seq", *_COLUMNS)[:limit]]
+    return [Exported(seq, Record.from_row(columns)) for seq, *columns in rows.values_list("seq", *_COLUMNS)[:limit]]
 
 
 @contextmanager
-def snapshot() -> Iterator[None]:
-    """Every read inside sees the archive at one moment. Inside a transaction of the caller it is the caller's."""
+def snapshot(statement_timeout_s: float) -> Iterator[None]:
+    """Have every read inside see the archive at one moment. Inside a transaction of the caller, that is the caller's moment."""
     connection = connections[_read_alias()]
     if connection.in_atomic_block:
         yield
@@ -248,7 +242,7 @@ def snapshot() -> Iterator[None]:
         with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
             if connection.vendor == "postgresql":
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                timeout_ms = round(read_settings().archive_statement_timeout_s * 1000)
+                timeout_ms = round(statement_timeout_s * 1000)
                 cursor.execute(f"SET LOCAL statement_timeout = {timeout_ms}")
             yield
 
@@ -304,11 +298,6 @@ def _cell(columns: Sequence[Any], tallies: int) -> list[int]:
         known, high, low = columns[at : at + 3]
         cell += [int(known), int(high or 0) * _HALF + int(low or 0)]
     return cell
-
-
-def _record(columns: Sequence[Any]) -> Record:
-    tenant, id_, stamp, digest, revision, recorded_at_us, body = columns
-    return Record(tenant, id_, stamp, digest, revision, recorded_at_us, body.encode())
 
 
 def _read_alias() -> str:

@@ -86,9 +86,7 @@ def refused(quarantined_pk: int) -> Record | None:
     row = Quarantined.objects.using(alias()).filter(pk=quarantined_pk).first()
     if row is None:
         return None
-    return Record(
-        row.tenant_id, row.trajectory_id, row.stamp, row.digest, row.revision, row.recorded_at_us, bytes(row.body)
-    )
+    return record_of(row)
 
 
 def release(quarantined_pk: int, record: Record) -> list[Record]:
@@ -159,8 +157,8 @@ def erase_some(tenant: str, limit: int) -> DeletedCounts | None:
     tombstones = _some_of(Tombstone.objects.using(alias()).filter(tenant=tenant), limit)
     with transaction.atomic(using=alias()):
         Phase.objects.using(alias()).filter(trajectory__in=trajectories).delete()
-        archived, quarantines, buried = (rows.delete()[0] for rows in (trajectories, quarantined, tombstones))
-    return DeletedCounts(archived, quarantines) if archived or quarantines or buried else None
+        archived, quarantines, deleted = (rows.delete()[0] for rows in (trajectories, quarantined, tombstones))
+    return DeletedCounts(archived, quarantines) if archived or quarantines or deleted else None
 
 
 def end_erasure(tenant: str, stamp: int) -> None:
@@ -181,45 +179,44 @@ def _some_of(rows: QuerySet[Any], limit: int) -> QuerySet[Any]:
     return rows.filter(pk__in=pks)
 
 
-def _mirror_tenant(tenant: str, given: list[Record]) -> WriteResult:
-    numbers = _locked(tenant)
-    if numbers is None:
+def _mirror_tenant(slug: str, given: list[Record]) -> WriteResult:
+    tenant = _locked(slug)
+    if tenant is None:
         return WriteResult([], [], DeletedCounts(), given)
-    deleted, gone = _delete(numbers, given)
-    buried = {record.id for record in deleted}
-    records = [record for record in given if record.id not in buried]
-    stored = _store(numbers, records) if records else []
-    numbers.save(using=alias(), update_fields=["last_seq", "last_changed"])
+    deleted, gone = _delete(tenant, given)
+    deleted_ids = {record.id for record in deleted}
+    records = [record for record in given if record.id not in deleted_ids]
+    stored = _store(tenant, records) if records else []
+    tenant.save(using=alias(), update_fields=["last_seq", "last_changed"])
     return WriteResult(stored, deleted, gone, [])
 
 
-def _delete(numbers: Tenant, given: Sequence[Record]) -> tuple[list[Record], DeletedCounts]:
+def _delete(tenant: Tenant, given: Sequence[Record]) -> tuple[list[Record], DeletedCounts]:
     """Tombstones of those ids in ``given`` that are deleted, now or before; and the rows that went."""
     ids = {record.id for record in given}
-    found = Tombstone.objects.using(alias()).filter(tenant=numbers, trajectory_id__in=ids)
-    known = {row.trajectory_id: tombstone(numbers.pk, row.trajectory_id, row.stamp) for row in found}
+    found = Tombstone.objects.using(alias()).filter(tenant=tenant, trajectory_id__in=ids)
+    known = {row.trajectory_id: tombstone(tenant.pk, row.trajectory_id, row.stamp) for row in found}
     new = {record.id: record for record in given if record.is_tombstone and record.id not in known}
     if not new:
         return list(known.values()), DeletedCounts()
-    rows = Trajectory.objects.using(alias()).filter(tenant=numbers, trajectory_id__in=new)
+    rows = Trajectory.objects.using(alias()).filter(tenant=tenant, trajectory_id__in=new)
     seqs = dict(rows.values_list("trajectory_id", "seq"))
     Phase.objects.using(alias()).filter(trajectory__in=rows).delete()
     archived, _ = rows.delete()
-    quarantined, _ = Quarantined.objects.using(alias()).filter(tenant=numbers, trajectory_id__in=new).delete()
+    quarantined, _ = Quarantined.objects.using(alias()).filter(tenant=tenant, trajectory_id__in=new).delete()
     for record in new.values():
-        numbers.last_changed += 1
+        tenant.last_changed += 1
         Tombstone.objects.using(alias()).create(
-            tenant=numbers,
+            tenant=tenant,
             trajectory_id=record.id,
             stamp=record.stamp,
             seq=seqs.get(record.id),
-            changed=numbers.last_changed,
+            changed=tenant.last_changed,
         )
     return [*known.values(), *new.values()], DeletedCounts(archived, quarantined)
 
 
-def _store(numbers: Tenant, records: Sequence[Record]) -> list[Record]:
-    tenant = numbers.pk
+def _store(tenant: Tenant, records: Sequence[Record]) -> list[Record]:
     ids = {record.id for record in records}
     found = Trajectory.objects.using(alias()).filter(tenant=tenant, trajectory_id__in=ids)
     rows = {row.trajectory_id: row for row in found}
@@ -233,16 +230,16 @@ def _store(numbers: Tenant, records: Sequence[Record]) -> list[Record]:
     for stored in stored_now:
         row = rows.get(stored.id)
         if row is None:
-            numbers.last_seq += 1
-            numbers.last_changed += 1
+            tenant.last_seq += 1
+            tenant.last_changed += 1
             row = Trajectory(
-                tenant_id=tenant, trajectory_id=stored.id, seq=numbers.last_seq, changed=numbers.last_changed
+                tenant_id=tenant.pk, trajectory_id=stored.id, seq=tenant.last_seq, changed=tenant.last_changed
             )
             new.append(row)
             phases += _fill(row, stored)
         elif (row.digest, row.revision, row.recorded_at_us) != (stored.digest, stored.revision, stored.recorded_at_us):
-            numbers.last_changed += 1
-            row.changed = numbers.last_changed
+            tenant.last_changed += 1
+            row.changed = tenant.last_changed
             _replace(row, stored)
         elif row.stamp != stored.stamp:
             row.stamp = stored.stamp
@@ -267,11 +264,10 @@ def _locked(tenant: str) -> Tenant | None:
     return lock.exclude(Exists(erasure)).first()
 
 
-def record_of(row: Trajectory) -> Record:
+def record_of(row: Trajectory | Quarantined) -> Record:
     """What a row holds, as the other tiers carry it."""
-    return Record(
-        row.tenant_id, row.trajectory_id, row.stamp, row.digest, row.revision, row.recorded_at_us, row.body.encode()
-    )
+    columns = (row.tenant_id, row.trajectory_id, row.stamp, row.digest, row.revision, row.recorded_at_us, row.body)
+    return Record.from_row(columns)
 
 
 def _replace(row: Trajectory, stored: Record) -> None:

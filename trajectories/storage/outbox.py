@@ -6,23 +6,19 @@ last number seen. A row is ``waiting`` until the archive has it (``confirmed``) 
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.core.exceptions import ImproperlyConfigured
-from django.core.signals import setting_changed
-
-from trajectories.conf import read_settings
+from trajectories.domain import clock
 from trajectories.domain.record import Position, Record
 from trajectories.exceptions import OutboxUnavailable
 from trajectories.storage import outbox_rows
 from trajectories.storage.outbox_file import OutboxFile
-from trajectories.storage.outbox_rows import CHUNK, RECORD_COLUMNS, Appended, Draft, Row, now_us
+from trajectories.storage.outbox_rows import CHUNK, RECORD_COLUMNS, Appended, Draft, Row
 
 _NEWEST_WAITING_OF_ITS_ID = (
     "NOT EXISTS (SELECT 1 FROM rows newer WHERE newer.tenant = rows.tenant AND newer.id = rows.id"
@@ -64,7 +60,16 @@ class _Waiter:
 class Outbox:
     """One process's view of the outbox file. Safe to use from threads; not to be carried over a fork."""
 
-    def __init__(self, path: str, *, synchronous: str, max_bytes: int, disk_reserve_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        synchronous: str,
+        max_bytes: int,
+        disk_reserve_bytes: int = 0,
+        now_us: Callable[[], int] = clock.now_us,
+    ) -> None:
+        self._now_us = now_us
         self._file = OutboxFile(
             path, synchronous=synchronous, max_bytes=max_bytes, disk_reserve_bytes=disk_reserve_bytes
         )
@@ -111,7 +116,7 @@ class Outbox:
         while True:
             try:
                 with self._file.transaction(is_limited=True) as db:
-                    return outbox_rows.insert_all(db, [waiter.drafts for waiter in waiters])
+                    return outbox_rows.insert_all(db, [waiter.drafts for waiter in waiters], self._now_us())
             except OutboxUnavailable as error:
                 # Under pressure settled rows go before their time; waiting ones never do.
                 if error.code != "outbox_full" or not self._delete_settled(_END_OF_TIME_US):
@@ -129,7 +134,7 @@ class Outbox:
         A tombstone for each that had none is appended as a row, so that other processes hear of it and the relay hands it over.
         """
         with self._write_lock, self._file.transaction() as db:
-            return sum(outbox_rows.delete(db, tenant, id_) for id_ in dict.fromkeys(ids))
+            return sum(outbox_rows.delete(db, tenant, id_, self._now_us()) for id_ in dict.fromkeys(ids))
 
     def is_deleted(self, tenant: str, id_: UUID) -> bool:
         found = self._file.read("SELECT 1 FROM tombstones WHERE tenant = ? AND id = ?", (tenant, id_.bytes))
@@ -145,7 +150,7 @@ class Outbox:
         """
         gone = 0
         with self._write_lock, self._file.transaction() as db:
-            tenants = outbox_rows.begin_erasure(db, digest, stamp)
+            tenants = outbox_rows.begin_erasure(db, digest, stamp, self._now_us())
         for tenant in tenants:
             has_more = True
             while has_more:
@@ -261,7 +266,7 @@ class Outbox:
 
     def settle(self, confirmed: Iterable[int], quarantined: Iterable[int] = ()) -> None:
         """Mark rows as decided by the archive."""
-        at = now_us()
+        at = self._now_us()
         marks = [("confirmed", at, n) for n in confirmed] + [("quarantined", at, n) for n in quarantined]
         with self._write_lock, self._file.transaction() as db:
             db.executemany("UPDATE rows SET state = ?, settled_at_us = ? WHERE n = ?", marks)
@@ -314,7 +319,7 @@ class Outbox:
         with self._write_lock:
             try:
                 with self._file.transaction(is_limited=True) as db:
-                    db.execute("UPDATE numbers SET value = ? WHERE name = 'probed_at'", (now_us(),))
+                    db.execute("UPDATE numbers SET value = ? WHERE name = 'probed_at'", (self._now_us(),))
                     db.execute("SAVEPOINT probe")
                     db.execute("INSERT INTO api_keys VALUES ('', zeroblob(?), 0)", (size,))
                     db.execute("ROLLBACK TO probe")
@@ -329,7 +334,7 @@ class Outbox:
 
     def remember_key(self, prefix: str, verified: str) -> None:
         with self._write_lock, self._file.transaction() as db:
-            db.execute("INSERT OR REPLACE INTO api_keys VALUES (?, ?, ?)", (prefix, verified, now_us()))
+            db.execute("INSERT OR REPLACE INTO api_keys VALUES (?, ?, ?)", (prefix, verified, self._now_us()))
 
     def forget_key(self, prefix: str) -> None:
         with self._write_lock, self._file.transaction() as db:
@@ -343,47 +348,4 @@ class Outbox:
 
     def _rows(self, condition: str, values: Sequence[Any]) -> list[Row]:
         found = self._file.read(f"SELECT n, state, kind, {RECORD_COLUMNS} FROM rows WHERE {condition}", values)
-        return [Row(row[0], outbox_rows.record(row[3:]), row[1], row[2]) for row in found]
-
-
-# Global because SQLite wants one writer a process and a commit is shared by its threads. Replaced when the settings change
-# and after a fork: SQLite's connections must not cross one, not even to be closed, so the parent's are kept, unused.
-_outbox: Outbox | None = None
-_outbox_lock = threading.Lock()
-_left_behind: list[Outbox] = []
-
-
-def outbox() -> Outbox:
-    """This process's outbox."""
-    global _outbox
-    with _outbox_lock:
-        if _outbox is None:
-            conf = read_settings()
-            if not conf.outbox_path:
-                # SQLite would take "" for a file of its own that is gone when closed, and we would acknowledge into it.
-                raise ImproperlyConfigured("TRAJECTORIES has no OUTBOX_PATH.")
-            _outbox = Outbox(
-                conf.outbox_path,
-                synchronous=conf.outbox_synchronous,
-                max_bytes=conf.outbox_max_bytes,
-                disk_reserve_bytes=conf.outbox_disk_reserve_bytes,
-            )
-        return _outbox
-
-
-def _reset(*, setting: str, **_: Any) -> None:
-    global _outbox
-    if setting == "TRAJECTORIES":
-        _outbox = None
-
-
-def _after_fork() -> None:
-    global _outbox, _outbox_lock
-    _outbox_lock = threading.Lock()
-    if _outbox is not None:
-        _left_behind.append(_outbox)
-        _outbox = None
-
-
-setting_changed.connect(_reset, dispatch_uid="trajectories.outbox")
-os.register_at_fork(after_in_child=_after_fork)
+        return [Row(row[0], Record.from_row(row[3:]), row[1], row[2]) for row in found]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 from uuid import UUID
 
 from trajectories.domain.record import Record, tenant_digest, tombstone
@@ -41,19 +40,14 @@ class Appended(NamedTuple):
     is_new: bool
 
 
-def now_us() -> int:
-    """Microseconds since 1970 by this host's clock."""
-    return time.time_ns() // 1_000
-
-
-def insert_all(db: sqlite3.Connection, groups: Iterable[Sequence[Draft]]) -> list[list[Appended | None]]:
+def insert_all(db: sqlite3.Connection, groups: Iterable[Sequence[Draft]], now_us: int) -> list[list[Appended | None]]:
     last_stamp, erased = _last_stamp(db), erasures(db)
     results: list[list[Appended | None]] = []
     for drafts in groups:
         results.append([])
         for draft in drafts:
             is_erased = bool(erased) and tenant_digest(draft.tenant) in erased
-            appended = None if is_erased else _insert(db, draft, last_stamp + 1)
+            appended = None if is_erased else _insert(db, draft, max(now_us, last_stamp + 1))
             results[-1].append(appended)
             last_stamp = appended.row.record.stamp if appended else last_stamp
     _set_last_stamp(db, last_stamp)
@@ -73,10 +67,10 @@ def _is_deleted(db: sqlite3.Connection, tenant: str, id_: UUID) -> bool:
     return found is not None
 
 
-def delete(db: sqlite3.Connection, tenant: str, id_: UUID) -> int:
+def delete(db: sqlite3.Connection, tenant: str, id_: UUID, now_us: int) -> int:
     gone = db.execute("DELETE FROM rows WHERE tenant = ? AND id = ? AND kind = 'record'", (tenant, id_.bytes)).rowcount
     if not _is_deleted(db, tenant, id_):
-        stamp = max(now_us(), _last_stamp(db) + 1)
+        stamp = max(now_us, _last_stamp(db) + 1)
         _set_last_stamp(db, stamp)
         db.execute("INSERT INTO tombstones VALUES (?, ?, ?)", (tenant, id_.bytes, stamp))
         _insert_row(db, tombstone(tenant, id_, stamp), kind="tombstone")
@@ -88,7 +82,7 @@ def erasures(db: sqlite3.Connection) -> dict[str, int]:
     return dict(db.execute("SELECT digest, stamp FROM erasures"))
 
 
-def begin_erasure(db: sqlite3.Connection, digest: str, stamp: int) -> list[str]:
+def begin_erasure(db: sqlite3.Connection, digest: str, stamp: int, now_us: int) -> list[str]:
     """From here on nothing of this tenant is taken, and its keys are not known; its slugs here, of which there is one at most."""
     # Not yet ``stamp``: a process that is killed before the end has it still to do.
     db.execute("INSERT OR REPLACE INTO erasures VALUES (?, ?)", (digest, stamp - 1))
@@ -96,10 +90,10 @@ def begin_erasure(db: sqlite3.Connection, digest: str, stamp: int) -> list[str]:
     gone = [(prefix,) for prefix, tenant in keys if tenant_digest(tenant) == digest]
     db.executemany("DELETE FROM api_keys WHERE prefix = ?", gone)
     # For the other processes of this host. It waits for nobody, but counts as one that did.
-    last_stamp = max(now_us(), _last_stamp(db) + 1)
+    last_stamp = max(now_us, _last_stamp(db) + 1)
     _set_last_stamp(db, last_stamp)
     n = _insert_row(db, tombstone(digest, UUID(int=0), last_stamp), kind="erasure")
-    db.execute("UPDATE rows SET state = 'confirmed', settled_at_us = ? WHERE n = ?", (now_us(), n))
+    db.execute("UPDATE rows SET state = 'confirmed', settled_at_us = ? WHERE n = ?", (now_us, n))
     return [tenant for tenant in _tenants(db) if tenant_digest(tenant) == digest]
 
 
@@ -141,7 +135,7 @@ def _insert(db: sqlite3.Connection, draft: Draft, least_stamp: int) -> Appended 
         return None
     versions = [version for version in (draft.known, _newest(db, draft)) if version]
     known = max(versions, key=lambda version: version.rank, default=None)
-    stamp = max(now_us(), least_stamp, known.stamp + 1 if known else 0)
+    stamp = max(least_stamp, known.stamp + 1 if known else 0)
     record = Record(
         tenant=draft.tenant,
         id=draft.id,
@@ -155,7 +149,7 @@ def _insert(db: sqlite3.Connection, draft: Draft, least_stamp: int) -> Appended 
 
 
 def _insert_row(db: sqlite3.Connection, r: Record, *, kind: str) -> int:
-    values = (kind, r.tenant, r.id.bytes, r.stamp, r.digest, r.revision, r.recorded_at_us, r.body)
+    values = (kind, *r.to_row())
     return cast(
         int, db.execute(f"INSERT INTO rows (kind, {RECORD_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values).lastrowid
     )
@@ -166,12 +160,7 @@ def _newest(db: sqlite3.Connection, draft: Draft) -> Record | None:
         f"SELECT {RECORD_COLUMNS} FROM rows WHERE tenant = ? AND id = ? AND state <> 'quarantined' ORDER BY stamp DESC LIMIT 1",
         (draft.tenant, draft.id.bytes),
     ).fetchone()
-    return found and record(found)
-
-
-def record(columns: Sequence[Any]) -> Record:
-    tenant, id_bytes, *rest = columns
-    return Record(tenant, UUID(bytes=id_bytes), *rest)
+    return found and Record.from_row(found)
 
 
 def delete_settled(db: sqlite3.Connection, before_us: int) -> int:

@@ -25,8 +25,8 @@ from django_redis import get_redis_connection
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from trajectories.conf import read_settings
-from trajectories.domain.record import Position, Record
+from trajectories.conf import Settings
+from trajectories.domain.record import LOWEST_ID, Position, Record
 from trajectories.storage.redis_scripts import DELETE, MERGE, TRIM, WITHDRAW
 
 __all__ = ["RedisError", "ResponseError"]
@@ -34,7 +34,6 @@ __all__ = ["RedisError", "ResponseError"]
 _FIELDS = ("stamp", "digest", "revision", "recorded_at_us", "body")
 _FILL_CHUNK = 500
 _SCAN_COUNT = 1_000
-_LOWEST_ID = UUID(int=0)
 REBUILDING = "rebuilding"
 SETTLING = "settling"
 RETAINING = "retaining"
@@ -193,19 +192,19 @@ class RedisTier:
             self._client.bgsave(schedule=True)
 
     def is_writing_files(self) -> bool:
-        told: Any = self._client.info("persistence")
+        info: Any = self._client.info("persistence")
         names = "rdb_bgsave_in_progress", "aof_rewrite_in_progress", "aof_rewrite_scheduled"
-        return any(told[name] for name in names)
+        return any(info[name] for name in names)
 
     def files(self) -> list[str]:
         """Paths of the files that it writes, on its own host; none where it does not say."""
         try:
-            told: Any = self._client.config_get("*dir*") | self._client.config_get("*filename")
+            config: Any = self._client.config_get("*dir*") | self._client.config_get("*filename")
         except ResponseError:
             return []
-        base = Path(told["dir"])
-        logs = base / told.get("appenddirname", "")
-        return [str(path) for path in (base / told["dbfilename"], *logs.glob(told["appendfilename"] + "*"))]
+        base = Path(config["dir"])
+        logs = base / config.get("appenddirname", "")
+        return [str(path) for path in (base / config["dbfilename"], *logs.glob(config["appendfilename"] + "*"))]
 
     def is_under_way(self, tenant: str) -> bool:
         """Whether a worker has something of ``tenant`` in hand, and may yet write it here."""
@@ -276,7 +275,7 @@ class RedisTier:
             forgotten_us, listed = pipe.execute()
         # Below this, keys of records that were never revised have begun to expire.
         complete_above_us = max(int(forgotten_us or 0), (int(time.time()) - self._ttl_s) * 1_000_000)
-        floor = Position(complete_above_us + 1, _LOWEST_ID)
+        floor = Position(complete_above_us + 1, LOWEST_ID)
         lowest = Position(int(listed[-1][1]), UUID(listed[-1][0].decode())) if len(listed) == limit else floor
         has_more, floor = lowest > floor, max(floor, lowest)
         places = {id_: int(at) for id_, at in listed if at >= floor.recorded_at_us}
@@ -284,8 +283,8 @@ class RedisTier:
         records = [record for (_, record), _ in found if record and record.position >= floor]
         return Fill(records, {id_: at for (id_, record), at in found if record is None}, floor, has_more)
 
-    def told(self, tenant: str, ids: Iterable[UUID]) -> list[Change]:
-        """What is known here of ``ids``, without those of which nothing is."""
+    def changes_for(self, tenant: str, ids: Iterable[UUID]) -> list[Change]:
+        """Return what Redis knows of ``ids``; ids that it does not know are left out."""
         return list(self._changes(tenant, [str(id_).encode() for id_ in ids]))
 
     def find(self, tenant: str, id_: UUID) -> Record | None:
@@ -332,15 +331,12 @@ class RedisTier:
 
 
 def _record(tenant: str, id_: UUID, values: Sequence[Any]) -> Record | None:
-    stamp, digest, revision, recorded_at_us, body = values[: len(_FIELDS)]
-    if body is None:
-        return None
-    return Record(tenant, id_, int(stamp), digest.decode(), int(revision), int(recorded_at_us), bytes(body))
+    row = values[: len(_FIELDS)]
+    return None if row[-1] is None else Record.from_row((tenant, id_, *row))
 
 
-def redis_tier() -> RedisTier:
-    """The tier on the cache alias of the settings."""
-    conf = read_settings()
+def connect(conf: Settings) -> RedisTier:
+    """Return the tier on the cache alias of ``conf``; opens no connection yet."""
     client = get_redis_connection(conf.cache_alias)
     prefix = str(caches[conf.cache_alias].make_key("trajectories:"))
     return RedisTier(client, prefix, conf.redis_ttl_s, conf.tombstone_keep_s, 2 * conf.hot_max_records)

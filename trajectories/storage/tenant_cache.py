@@ -1,16 +1,16 @@
-"""A shelf of the hot cache: the records of one tenant at the highest positions, in order, with their facets."""
+"""The hot cache of one tenant: its records at the highest positions, in order, with their facets."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from uuid import UUID
 
-from trajectories.domain.record import Facets, Position, Record, facets_of, merge
-from trajectories.storage.redis_tier import FeedMark
+from trajectories.domain.record import LOWEST_ID, Facets, Position, Record, facets_of, merge, merge_all
+from trajectories.storage.redis_tier import Change, FeedMark
 
-LOWEST_ID = UUID(int=0)
 # Estimates of what CPython holds beside the body, checked against tracemalloc by benchmarks/hot_memory.py.
 _RECORD_BYTES = 1_400
 _PHASE_BYTES = 780
@@ -25,9 +25,33 @@ class Held(NamedTuple):
     size: int
 
 
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What one read sees of a tenant.
+
+    ``held`` ascends by position. At and above ``floor`` nothing is missing, and with None nothing older exists.
+
+    - ``is_filled``: this holds for all that this host can know of.
+    - ``is_following``: the change feed answered, so what other hosts have persisted is included.
+    - ``is_trusted``: Redis has not lost what they persisted before and the archive may not have yet.
+    """
+
+    held: Sequence[Held]
+    by_id: Mapping[UUID, Held]
+    floor: Position | None
+    is_filled: bool
+    is_following: bool
+    is_trusted: bool
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it has everything that any host has persisted."""
+        return self.is_filled and self.is_following and self.is_trusted
+
+
 @dataclass(slots=True)
 class TenantCache:
-    """The hot cache of one tenant."""
+    """The hot cache of one tenant. Its owner holds a lock around each call."""
 
     floor: Position | None = None
     is_filled: bool = False
@@ -36,40 +60,64 @@ class TenantCache:
     filled_at: float = float("-inf")
     held: dict[UUID, Held] = field(default_factory=dict)
     order: list[Held] = field(default_factory=list)
-    shown: tuple[list[Held], dict[UUID, Held]] | None = None
     size: int = 0
+    _copies: tuple[list[Held], dict[UUID, Held]] | None = None
 
-    def show(self) -> tuple[list[Held], dict[UUID, Held]]:
-        """Copies of ``order`` and ``held`` that reads share until the next change."""
-        if self.shown is None:
-            self.shown = list(self.order), dict(self.held)
-        return self.shown
+    @property
+    def is_trusted(self) -> bool:
+        """Whether Redis held everything that it should when this cache last looked."""
+        return self.mark is not None and self.mark.is_trusted
+
+    def snapshot(self, *, is_following: bool) -> Snapshot:
+        """Return what a read sees. Reads share the copies until the next change."""
+        if self._copies is None:
+            self._copies = list(self.order), dict(self.held)
+        return Snapshot(*self._copies, self.floor, self.is_filled, is_following, self.is_trusted)
 
     def apply(self, record: Record, *, from_authority: bool) -> None:
+        """Merge ``record``: replace, move, insert or remove its id. Below the floor it is dropped."""
         known = self.held.get(record.id)
         if record.is_tombstone:
             if known:
                 self.remove(record.id)
             return
-        stands = merge(known and known.record, record, from_authority=from_authority)
-        if known and stands == known.record:
+        winner = merge(known and known.record, record, from_authority=from_authority)
+        if known and winner == known.record:
             return
         if known:
             self.remove(record.id)
-        if self.floor is not None and stands.position < self.floor:
+        if self.floor is not None and winner.position < self.floor:
             return
         # The body decides the facets, so a version that only moved keeps them.
-        facets = known.facets if known and known.record.body is stands.body else facets_of(stands.body)
-        self._insert(Held(stands.position, stands, facets, _size(stands, facets)))
+        facets = known.facets if known and known.record.body is winner.body else facets_of(winner.body)
+        self._insert(Held(winner.position, winner, facets, _size(winner, facets)))
+
+    def apply_changes(self, changes: Iterable[Change], waiting: Mapping[UUID, Sequence[Record]]) -> bool:
+        """Merge changes of the feed; False if a withdrawal leaves a hole, since an older version may take its place.
+
+        Args:
+            waiting: versions of these ids that wait in this host's outbox. They may place an id below the floor.
+        """
+        has_hole = False
+        for change in changes:
+            if change.is_deletion:
+                if change.id in self.held:
+                    self.remove(change.id)
+            elif change.record:
+                self.apply(merge_all(change.record, waiting.get(change.id, ())), from_authority=True)
+            elif (held := self.held.get(change.id)) and held.record.stamp <= (change.withdrawn_stamp or 0):
+                self.remove(change.id)
+                has_hole = True
+        return not has_hole
 
     def remove(self, id_: UUID) -> None:
-        self.shown = None
+        self._copies = None
         held = self.held.pop(id_)
         del self.order[bisect_left(self.order, held.position, key=_position)]
         self.size -= held.size
 
     def raise_floor(self, position: Position) -> None:
-        """Let go of what lies below ``position``."""
+        """Drop what lies below ``position``."""
         if self.floor is None or self.floor < position:
             while self.order and self.order[0].position < position:
                 self.remove(self.order[0].record.id)
@@ -77,7 +125,7 @@ class TenantCache:
 
     def drop_lowest(self) -> None:
         self.remove(self.order[0].record.id)
-        # Never below: an entry at or above the floor may have been the last one.
+        # Never lower the floor: the last entry may have been at it or above.
         self.floor = self.order[0].position if self.order else Position(2**62, LOWEST_ID)
 
     def shrink(self, max_records: int) -> None:
@@ -85,7 +133,7 @@ class TenantCache:
             self.drop_lowest()
 
     def _insert(self, held: Held) -> None:
-        self.shown = None
+        self._copies = None
         if not self.order or held.position > self.order[-1].position:
             self.order.append(held)
         else:

@@ -14,9 +14,10 @@ from trajectories.exceptions import NotFound, OutboxUnavailable
 from trajectories.models import ApiKey
 from trajectories.services import erasure
 from trajectories.services.erasure import ErasureIncomplete
-from trajectories.services.erasure_audit import forms_of, markers_of, traces
+from trajectories.services.erasure_audit import find_traces, forms_of, markers_of
 from trajectories.storage import archive_reads
 from trajectories.storage.redis_tier import RedisError, ResponseError
+from trajectories.storage.store import get_store
 
 
 class Command(BaseCommand):
@@ -51,12 +52,12 @@ class Command(BaseCommand):
         tenant, undone = options["tenant"], ""
         try:
             # As it is before anything is gone.
-            texts = [*markers_of(tenant), *options["marker"]]
+            texts = [*markers_of(get_store(), tenant), *options["marker"]]
             if not options["only_search"]:
                 if not options["no_input"] and input(f"Type {tenant} to erase it: ") != tenant:
                     raise CommandError("Nothing was erased.")
                 self._erase(tenant, options["timeout"])
-                erasure.compact(is_full=options["vacuum_full"], timeout_s=options["timeout"])
+                erasure.compact(get_store(), is_full=options["vacuum_full"], timeout_s=options["timeout"])
                 undone = "" if options["keep_redis_files"] else self._rewrite_redis_files(options["timeout"])
                 self._tell_other_hosts(tenant, texts)
             self._search(tenant, texts, is_only=options["only_search"], undone=undone)
@@ -72,7 +73,7 @@ class Command(BaseCommand):
             logged.append(self._forget_in_admin(tenant, keys))
 
         with tqdm(desc=tenant, unit=" records", file=sys.stderr, disable=None) as bar:
-            erased = erasure.erase(tenant, timeout_s=timeout_s, told=bar.update, forget=forget)
+            erased = erasure.erase(get_store(), tenant, timeout_s=timeout_s, on_progress=bar.update, forget=forget)
         self.stdout.write(
             f"{tenant} erased: {erased.archive} records, {erased.quarantine} quarantined, {erased.api_keys} API keys, {erased.outbox} rows "
             f"of this host's outbox, {erased.redis} keys of Redis, {sum(logged)} rows of the admin."
@@ -82,7 +83,7 @@ class Command(BaseCommand):
     def _rewrite_redis_files(timeout_s: float) -> str:
         """What it could not do."""
         try:
-            erasure.rewrite_redis_files(timeout_s)
+            erasure.rewrite_redis_files(get_store(), timeout_s)
         except ResponseError as error:
             return f"Redis does not write its files anew for us ({error}): do it there, and then call with --keep-redis-files."
         return ""
@@ -102,7 +103,7 @@ class Command(BaseCommand):
     def _search(self, tenant: str, texts: list[str], *, is_only: bool, undone: str) -> None:
         self.stdout.write(f"Searched for {tenant} and {len(texts)} markers:")
         left, markers = 0, [form for text in texts for form in forms_of(text)]
-        for trace in traces(tenant, markers):
+        for trace in find_traces(get_store(), tenant, markers):
             self.stdout.write(f"  {trace.place}: {trace.found} {trace.unit}")
             left += trace.found
         if left:

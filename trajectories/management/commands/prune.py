@@ -15,6 +15,7 @@ from tqdm import tqdm
 from trajectories import persistence
 from trajectories.storage import archive_reads
 from trajectories.storage.redis_tier import RedisError
+from trajectories.storage.store import get_store
 
 _UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 
@@ -40,7 +41,7 @@ class Command(BaseCommand):
             for tenant in [options["tenant"]] if options["tenant"] else known:
                 self._prune(tenant, before_us, options["batch"], is_dry=options["dry_run"])
             if not options["dry_run"]:
-                persistence.forget_tombstones()
+                persistence.forget_tombstones(get_store())
         except (RedisError, archive_reads.ArchiveError) as error:
             raise CommandError(f"Not finished, the same command goes on: {error}") from error
 
@@ -51,7 +52,7 @@ class Command(BaseCommand):
             return
         deleted = 0
         with tqdm(total=count, desc=tenant, unit=" records", file=sys.stderr, disable=None) as bar:
-            while gone := persistence.prune(tenant, before_us, batch):
+            while gone := persistence.prune(get_store(), tenant, before_us, batch):
                 deleted += gone
                 bar.update(gone)
         self.stdout.write(f"{tenant}: {deleted} deleted.")

@@ -15,7 +15,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from trajectories.conf import read_settings
 from trajectories.exceptions import OutboxUnavailable
 from trajectories.relay import HostLockTaken, Relay, host_lock, work
-from trajectories.storage.outbox import outbox
+from trajectories.storage.store import get_store
 
 _LOCK_TAKEN = 3
 """Exit code where another process is the relay. 1 is a failure, and 2 is what argparse ends with."""
@@ -54,9 +54,9 @@ class Command(BaseCommand):
 
     def _run(self) -> None:
         try:
-            with host_lock():
+            with host_lock(get_store()):
                 self._say(f"This is the relay of {read_settings().outbox_path}.")
-                work(threading.Event())
+                work(get_store(), threading.Event())
         except HostLockTaken:
             raise CommandError(
                 "Another process of this host is the relay of this outbox already: another `manage.py relay`, or a web "
@@ -66,8 +66,8 @@ class Command(BaseCommand):
 
     def _drain(self, timeout_s: float) -> None:
         try:
-            with host_lock():
-                is_drained = Relay().drain(timeout_s)
+            with host_lock(get_store()):
+                is_drained = Relay(get_store()).drain(timeout_s)
         except HostLockTaken:
             self._say("Another process of this host is the relay; waiting for it to hand everything over.")
             is_drained = _is_drained_within(timeout_s)
@@ -81,7 +81,7 @@ class Command(BaseCommand):
 
 def _is_drained_within(timeout_s: float) -> bool:
     until = time.monotonic() + timeout_s
-    while outbox().waiting(0, 1):
+    while get_store().outbox.waiting(0, 1):
         if time.monotonic() >= until:
             return False
         time.sleep(_WATCH_S)

@@ -12,6 +12,7 @@ from trajectories import persistence
 from trajectories.models import Quarantined
 from trajectories.storage.archive_reads import ArchiveError
 from trajectories.storage.redis_tier import RedisError
+from trajectories.storage.store import get_store
 
 
 class Command(BaseCommand):
@@ -31,7 +32,7 @@ class Command(BaseCommand):
         if options["id"]:
             rows = rows.filter(trajectory_id=options["id"])
         try:
-            taken = [persistence.replay(pk) for pk in list(rows.values_list("pk", flat=True))]
+            taken = [persistence.replay(get_store(), pk) for pk in list(rows.values_list("pk", flat=True))]
         except (ArchiveError, RedisError) as error:
             raise CommandError(f"The archive or Redis is away; repeating is safe: {error}") from error
         refused = taken.count(False)

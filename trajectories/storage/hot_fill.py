@@ -1,0 +1,194 @@
+"""Filling the hot cache of a tenant: the newest records from Redis, older ones from the archive, merged with the outbox.
+
+Everything here may be slow, so it happens on a ``TenantCache`` that no reader sees yet.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from itertools import chain, islice
+from operator import attrgetter
+from uuid import UUID
+
+from trajectories import metrics
+from trajectories.conf import Settings
+from trajectories.domain.query import Query
+from trajectories.domain.record import LOWEST_ID, Position, Record, merge_all
+from trajectories.storage import archive_reads
+from trajectories.storage.outbox import Outbox
+from trajectories.storage.redis_tier import Fill, RedisError, RedisTier
+from trajectories.storage.tenant_cache import TenantCache
+
+HIGHEST = Position(2**63 - 1, UUID(int=2**128 - 1))
+_ATTEMPTS = 3
+
+
+class RedisLink:
+    """The Redis tier as reads use it: after an error they go without it for ``redis_retry_s``."""
+
+    def __init__(self, conf: Settings, tier: Callable[[], RedisTier]) -> None:
+        self._retry_s = conf.redis_retry_s
+        self._get_tier = tier
+        self._away_until = float("-inf")
+        self._is_lost = False
+
+    @property
+    def tier(self) -> RedisTier:
+        return self._get_tier()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether Redis may be asked now."""
+        return time.monotonic() >= self._away_until
+
+    def failed(self) -> None:
+        """Note an error."""
+        if not self._is_lost:
+            self._is_lost = True
+            metrics.feed_lost_timestamp_seconds.set_to_current_time()
+        self._away_until = time.monotonic() + self._retry_s
+
+    def answered(self) -> None:
+        """Note that the change feed answered."""
+        if self._is_lost:
+            self._is_lost = False
+            metrics.feed_lost_timestamp_seconds.set(0)
+
+
+class HotFill:
+    """Builds tenant caches from the other tiers."""
+
+    def __init__(self, conf: Settings, outbox: Outbox, redis: RedisLink) -> None:
+        self._limit = conf.hot_max_records
+        self._outbox = outbox
+        self._redis = redis
+
+    def build(self, tenant: str) -> tuple[TenantCache, int]:
+        """Return a new cache of ``tenant``, and the row number from which it still has to follow the outbox.
+
+        The cache is not ``is_filled`` if the archive does not answer.
+        """
+        cache = TenantCache()
+        for _ in range(_ATTEMPTS):
+            from_n = self._outbox.last_n()
+            self._build(tenant, cache)
+            if self._outbox.pruned_n() <= from_n:
+                break
+        return cache, from_n
+
+    def carry_over(self, tenant: str, held: Sequence[Record], fresh: TenantCache) -> None:
+        """Keep those of ``held`` that only this process still has, unless the archive refused them or knows of their deletion.
+
+        Redis may have lost what another host has sent and the archive does not have yet. A missing key proves nothing: that
+        host sends the record again, and until then it must not disappear from the list.
+        """
+        held = [record for record in held if _is_newer(record, fresh)]
+        try:
+            # An id that this host did not know may be far older: then it lies below the floor and is not missing here.
+            stored = {record.id: record for record in archive_reads.stored(tenant, [record.id for record in held])}
+            status = archive_reads.delivery_status([(one.tenant, one.id, one.stamp) for one in held])
+            dropped = status.refused | status.deleted
+        except archive_reads.ArchiveError:
+            stored, dropped = {}, set()
+        for record in held:
+            if (record.tenant, record.id, record.stamp) not in dropped:
+                fresh.apply(merge_all(stored.get(record.id), [record]), from_authority=False)
+        fresh.shrink(self._limit)
+
+    def _build(self, tenant: str, cache: TenantCache) -> None:
+        # One moment of the outbox, before the other tiers are read: a row confirmed meanwhile is in one of the two.
+        with self._outbox.snapshot():
+            waiting = list(islice(self._outbox.waiting_below(tenant, HIGHEST), self._limit))
+            records = self._newest(tenant, cache)
+            versions = self._outbox.waiting_versions(tenant, {record.id for record in chain(waiting, records)})
+            elsewhere = self._known_elsewhere(tenant, cache, versions.keys() - {record.id for record in records})
+        for record in _merged(chain(elsewhere, records), versions):
+            cache.apply(record, from_authority=True)
+        if len(waiting) == self._limit:
+            cache.raise_floor(waiting[-1].position)
+        cache.shrink(self._limit)
+
+    def _known_elsewhere(self, tenant: str, cache: TenantCache, ids: Collection[UUID]) -> list[Record]:
+        """Return what other tiers have of ids that wait here and are not among the newest: another host may know them for longer."""
+        if ids and cache.is_trusted:
+            with suppress(RedisError):
+                return self._redis.tier.find_many(tenant, ids)
+        if ids:
+            with suppress(archive_reads.ArchiveError):
+                return archive_reads.stored(tenant, ids)
+        return []
+
+    def _newest(self, tenant: str, cache: TenantCache) -> list[Record]:
+        """Return the records at the highest positions: from Redis as far as it reaches, below that from the archive.
+
+        Without the archive the cache is not filled, even if nothing is missing in it: records below its floor that are on
+        their way into the archive would be in neither of the two.
+        """
+        fill = self._newest_in_redis(tenant, cache)
+        try:
+            archived = _stored_above(tenant, fill)
+            room = 0 if fill.has_more else self._limit - len(fill.records) - len(archived)
+            older = archive_reads.newest(tenant, Query(), fill.floor, room + 1) if room else []
+        except archive_reads.ArchiveError:
+            cache.floor, cache.is_filled = fill.floor, False
+            if fill.missing:
+                cache.raise_floor(Position(max(fill.missing.values()) + 1, LOWEST_ID))
+            return fill.records
+        archived += older[:room]
+        if fill.has_more:
+            # Records below may not be in the archive yet, and the feed does not repeat them.
+            cache.floor = fill.floor
+        else:
+            has_more = len(older) > room or not room
+            cache.floor = min(record.position for record in fill.records + archived) if has_more else None
+        cache.is_filled = True
+        return fill.records + self._updated_by_redis(tenant, cache, archived)
+
+    def _updated_by_redis(self, tenant: str, cache: TenantCache, archived: Sequence[Record]) -> list[Record]:
+        """Merge what Redis knows of ``archived``: revisions and deletions reach it first, and the feed reports only later ones."""
+        if not archived or not cache.is_trusted:
+            return list(archived)
+        try:
+            changes = self._redis.tier.changes_for(tenant, [record.id for record in archived])
+        except RedisError:
+            self._redis.failed()
+            cache.mark = None
+            return list(archived)
+        newer = {change.id: [change.record] for change in changes if change.record}
+        deleted = {change.id for change in changes if change.is_deletion}
+        return [merge_all(record, newer.get(record.id, [])) for record in archived if record.id not in deleted]
+
+    def _newest_in_redis(self, tenant: str, cache: TenantCache) -> Fill:
+        """Return nothing if Redis is unavailable or not trusted."""
+        if self._redis.is_due:
+            try:
+                cache.mark = self._redis.tier.mark(tenant)
+                if cache.mark.is_trusted:
+                    fill = self._redis.tier.newest(tenant, self._limit)
+                    # If it was wiped in between, the answer lacks records.
+                    if self._redis.tier.server() == cache.mark[:2]:
+                        return fill
+            except RedisError:
+                self._redis.failed()
+                cache.mark = None
+        return Fill([], {}, None, has_more=False)
+
+
+def _merged(known: Sequence[Record] | chain[Record], versions: Mapping[UUID, Sequence[Record]]) -> list[Record]:
+    by_id = {record.id: record for record in known}
+    merged = [merge_all(by_id.get(id_), versions.get(id_, ())) for id_ in by_id.keys() | versions.keys()]
+    return sorted(merged, key=attrgetter("position"))
+
+
+def _stored_above(tenant: str, fill: Fill) -> list[Record]:
+    """Return what the archive has of ``fill.missing`` above the floor; a withdrawn version of a forgotten id was listed as new."""
+    stored = archive_reads.stored(tenant, fill.missing)
+    return [record for record in stored if fill.floor is None or record.position >= fill.floor]
+
+
+def _is_newer(record: Record, fresh: TenantCache) -> bool:
+    known = fresh.held.get(record.id)
+    is_in_reach = fresh.floor is None or record.position >= fresh.floor
+    return is_in_reach if known is None else record.rank > known.record.rank

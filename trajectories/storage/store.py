@@ -1,0 +1,175 @@
+"""The store of one process: its outbox, hot cache and Redis tier, built from one ``Settings``.
+
+``get_store()`` returns the one that serves this process. Services take a store as their first argument, so two stores in
+one process behave as two processes do: of one host if they share an outbox file, of two hosts if they do not.
+
+The archive is not in here: Django owns its connections, and ``archive_reads`` and ``archive_writes`` keep no state.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import IO, Any, Protocol
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+
+from trajectories.conf import Settings, forget_settings, read_settings
+from trajectories.domain import clock
+from trajectories.exceptions import OutboxUnavailable
+from trajectories.storage.hot_cache import HotCache
+from trajectories.storage.outbox import Outbox
+from trajectories.storage.redis_tier import RedisTier, connect
+
+_PROBE_EVERY_S = 1.0
+
+
+class Background(Protocol):
+    """Work that a process does beside its requests: the relay's thread."""
+
+    def start(self) -> None: ...
+    def is_alive(self) -> bool: ...
+    def stop(self, timeout_s: float) -> None: ...
+
+
+class Store:
+    """What one process holds of the tiers. Safe to use from threads; must not be carried over a fork.
+
+    Args:
+        conf: the settings; a store never looks at others.
+        now_us: the clock that stamps what this store accepts, in microseconds since 1970.
+    """
+
+    def __init__(self, conf: Settings, *, now_us: Callable[[], int] = clock.now_us) -> None:
+        self.conf = conf
+        self.now_us = now_us
+        self.inherited_files: set[IO[str]] = set()
+        """Files that a forked child has to close: a lock lasts until the last process closes its file."""
+        self._lock = threading.RLock()
+        self._outbox: Outbox | None = None
+        self._hot_cache: HotCache | None = None
+        self._redis_tier: RedisTier | None = None
+        self._background: Background | None = None
+        self._probed_at, self._write_problem = float("-inf"), ""
+
+    @property
+    def outbox(self) -> Outbox:
+        """The outbox.
+
+        Raises:
+            ImproperlyConfigured: the settings name no file for it.
+        """
+        if self._outbox is None:
+            with self._lock:
+                if self._outbox is None:
+                    self._outbox = self._open_outbox()
+        return self._outbox
+
+    @property
+    def hot_cache(self) -> HotCache:
+        """The hot cache."""
+        if self._hot_cache is None:
+            with self._lock:
+                if self._hot_cache is None:
+                    self._hot_cache = HotCache(self.conf, self.outbox, lambda: self.redis_tier)
+        return self._hot_cache
+
+    @property
+    def redis_tier(self) -> RedisTier:
+        """The Redis tier, on the cache alias of the settings."""
+        if self._redis_tier is None:
+            with self._lock:
+                if self._redis_tier is None:
+                    self._redis_tier = connect(self.conf)
+        return self._redis_tier
+
+    def write_problem(self) -> str:
+        """Return why the outbox refuses a record of the largest size, or "". Looks at most once a second, since looking writes."""
+        with self._lock:
+            if time.monotonic() - self._probed_at >= _PROBE_EVERY_S:
+                try:
+                    self.outbox.expect_room(self.conf.max_record_bytes)
+                    self._write_problem = ""
+                except OutboxUnavailable as error:
+                    self._write_problem = error.message
+                self._probed_at = time.monotonic()
+            return self._write_problem
+
+    def run_in_background(self, make: Callable[[Store], Background]) -> None:
+        """Start ``make(self)`` unless it runs already."""
+        if self._background is not None and self._background.is_alive():
+            return
+        with self._lock:
+            if self._background is None or not self._background.is_alive():
+                self._background = make(self)
+                self._background.start()
+
+    def stop_background(self, timeout_s: float = 5.0) -> None:
+        """Stop the work that ``run_in_background`` started."""
+        with self._lock:
+            background, self._background = self._background, None
+        if background is not None:
+            background.stop(timeout_s)
+
+    def _open_outbox(self) -> Outbox:
+        if not self.conf.outbox_path:
+            # SQLite takes "" for a temporary file, and we would acknowledge into it.
+            raise ImproperlyConfigured("TRAJECTORIES has no OUTBOX_PATH.")
+        return Outbox(
+            self.conf.outbox_path,
+            synchronous=self.conf.outbox_synchronous,
+            max_bytes=self.conf.outbox_max_bytes,
+            disk_reserve_bytes=self.conf.outbox_disk_reserve_bytes,
+            now_us=self.now_us,
+        )
+
+    def _after_fork_in_child(self) -> Store | None:
+        """Let go of what belongs to the parent; the store that continues its background work, if there was any."""
+        for file in self.inherited_files:
+            file.close()
+        if self._background is None:
+            return None
+        fresh = Store(self.conf, now_us=self.now_us)
+        fresh.run_in_background(type(self._background))
+        return fresh
+
+
+# Global because a process commits through one connection, follows with one cache and counts once. Replaced when settings
+# change and after a fork. The parent's store is kept, unused: SQLite's connections must not be closed in a child.
+_store: Store | None = None
+_store_lock = threading.Lock()
+_left_behind: list[Store] = []
+
+
+def get_store() -> Store:
+    """Return the store of this process."""
+    global _store
+    if _store is None:
+        with _store_lock:
+            if _store is None:
+                _store = Store(read_settings())
+    return _store
+
+
+def _forget(*, setting: str, **_: Any) -> None:
+    global _store
+    if setting in ("TRAJECTORIES", "CACHES"):
+        forget_settings()
+        if _store is not None:
+            _store.stop_background(timeout_s=0.0)
+        _store = None
+
+
+def _after_fork_in_child() -> None:
+    global _store, _store_lock
+    _store_lock = threading.Lock()
+    if _store is not None:
+        _left_behind.append(_store)
+        _store = _store._after_fork_in_child()
+
+
+setting_changed.connect(_forget, dispatch_uid="trajectories.store")
+os.register_at_fork(after_in_child=_after_fork_in_child)
