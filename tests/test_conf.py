@@ -94,4 +94,4 @@ def test_a_path_object_is_as_good_as_its_text(settings: Settings, tmp_path: Path
 def test_without_a_path_nothing_is_acknowledged(settings: Settings) -> None:
     settings.TRAJECTORIES = {}
     with pytest.raises(ImproperlyConfigured, match="OUTBOX_PATH"):
-        get_store().outbox
+        _ = get_store().outbox

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from io import StringIO
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -23,7 +24,7 @@ from trajectories.services import erasure, erasure_audit
 from trajectories.services.erasure import Erased, ErasureIncomplete
 from trajectories.storage.archive_writes import quarantine
 from trajectories.storage.redis_tier import REBUILDING
-from trajectories.storage.store import get_store
+from trajectories.storage.store import get_store, using
 
 pytestmark = pytest.mark.usefixtures("celery_broker")
 
@@ -149,7 +150,7 @@ def test_ids_that_prove_nothing_are_not_searched_for(archive_db: str, redis_tier
         own.record(id=id_)
     own.record(tenant=BOB, id=shared)
     own.persist()
-    assert "Nothing is left." in run(TENANT)
+    assert "Nothing is left." in run(TENANT, at=own)
 
 
 def test_another_host_is_not_searched_for_nothing(
@@ -157,15 +158,15 @@ def test_another_host_is_not_searched_for_nothing(
 ) -> None:
     record = own.record()
     own.persist()
-    said = run(TENANT)
+    said = run(TENANT, at=own)
     assert f"{TENANT} --only-search --marker {record.id}" in said
     follow(other_host)
     with pytest.raises(CommandError, match="searched for nothing"):
-        run(TENANT, "--only-search")
-    assert "Nothing is left." in run(TENANT, "--only-search", "--marker", str(record.id))
+        run(TENANT, "--only-search", at=other_host)
+    assert "Nothing is left." in run(TENANT, "--only-search", "--marker", str(record.id), at=other_host)
     Path(other_host.conf.outbox_path + "-journal").write_bytes(record.id.bytes)
     with pytest.raises(CommandError, match="Something is left"):
-        run(TENANT, "--only-search", "--marker", str(record.id))
+        run(TENANT, "--only-search", "--marker", str(record.id), at=other_host)
 
 
 def test_a_dump_that_redis_has_written_once_is_written_anew(
@@ -177,7 +178,7 @@ def test_a_dump_that_redis_has_written_once_is_written_anew(
     redis_tier.config_set("save", "")
     try:
         redis_tier.save()
-        assert "Nothing is left." in run(TENANT)
+        assert "Nothing is left." in run(TENANT, at=own)
     finally:
         redis_tier.config_set("save", configured["save"] or "")
 
@@ -280,7 +281,7 @@ def test_with_the_archive_away_nothing_is_erased_and_the_same_call_does_it_later
 ) -> None:
     own.record()
     own.persist()
-    with archive_away(), pytest.raises(CommandError, match="the same command goes on"):
+    with using(own.store), archive_away(), pytest.raises(CommandError, match="the same command goes on"):
         call_command("erase_tenant", TENANT, no_input=True)
     assert len(own.ids()) == 1
     erase(own)
@@ -350,9 +351,11 @@ def test_hosts_look_once_more_also_where_the_clock_of_the_command_is_behind(
 # The command, and its search.
 
 
-def run(*arguments: str) -> str:
+def run(*arguments: str, at: WebProcess | None = None) -> str:
+    """Run the command, on the host ``at`` if it is given."""
     out = StringIO()
-    call_command("erase_tenant", *arguments, "--no-input", stdout=out)
+    with using(at.store) if at else nullcontext():
+        call_command("erase_tenant", *arguments, "--no-input", stdout=out)
     return out.getvalue()
 
 
@@ -372,7 +375,7 @@ def test_it_asks_for_the_name_before_it_erases(
     own.record()
     own.persist()
     monkeypatch.setattr("builtins.input", lambda question: "acme?")
-    with pytest.raises(CommandError, match=r"Nothing was erased\."):
+    with using(own.store), pytest.raises(CommandError, match=r"Nothing was erased\."):
         call_command("erase_tenant", TENANT)
     assert len(own.ids()) == 1
 
@@ -392,7 +395,7 @@ def test_the_search_finds_a_tenant_that_is_still_there_in_every_place(
     assert found["Redis"] > 0
     assert found[own.conf.outbox_path] + found.get(own.conf.outbox_path + "-wal", 0) > 0
     with pytest.raises(CommandError, match="Something is left"):
-        run(TENANT, "--only-search")
+        run(TENANT, "--only-search", at=own)
     assert len(own.ids()) == 2
 
 
@@ -403,7 +406,7 @@ def test_what_is_quoted_in_a_record_of_another_tenant_is_found_too(
     own.record(tenant=BOB, request_summary=f"as acme says: {MARKER}")
     own.persist()
     with pytest.raises(CommandError, match="Something is left"):
-        run(TENANT, "--marker", MARKER)
+        run(TENANT, "--marker", MARKER, at=own)
 
 
 def test_a_redis_that_does_not_take_it_to_write_its_files_anew_is_said_and_can_be_left_to_others(
@@ -415,8 +418,8 @@ def test_a_redis_that_does_not_take_it_to_write_its_files_anew_is_said_and_can_b
     redis_tier.acl_setuser("default", enabled=True, commands=[f"-{name}" for name in commands])
     try:
         with pytest.raises(CommandError, match=r"Nothing is left elsewhere\. Redis does not write its files anew"):
-            run(TENANT, "--marker", MARKER)
-        assert run(TENANT, "--marker", MARKER, "--keep-redis-files").endswith("Nothing is left.\n")
+            run(TENANT, "--marker", MARKER, at=own)
+        assert run(TENANT, "--marker", MARKER, "--keep-redis-files", at=own).endswith("Nothing is left.\n")
     finally:
         redis_tier.acl_setuser("default", enabled=True, commands=[f"+{name}" for name in commands])
 

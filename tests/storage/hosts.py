@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
+from django.core.signals import setting_changed
 from redis import Redis
 
 from tests.examples import body
@@ -57,6 +58,12 @@ class WebProcess:
         self.conf = replace(read_settings(), **changes)
         self._now_us = now_us
         self.restart()
+        setting_changed.connect(self._follow_caches)
+
+    def _follow_caches(self, *, setting: str, **_: Any) -> None:
+        """Connect to the Redis that ``settings.CACHES`` names from now on."""
+        if setting == "CACHES":
+            self.store._redis_tier = None
 
     def restart(self) -> None:
         """Drop what a process holds in memory."""

@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import IO, Any, Protocol
 
 from django.core.exceptions import ImproperlyConfigured
@@ -152,6 +153,17 @@ def get_store() -> Store:
             if _store is None:
                 _store = Store(read_settings())
     return _store
+
+
+@contextmanager
+def using(store: Store) -> Iterator[None]:
+    """Have ``get_store()`` return ``store`` in this process meanwhile: a test runs a command or a request as another host."""
+    global _store
+    before, _store = _store, store
+    try:
+        yield
+    finally:
+        _store = before
 
 
 def _forget(*, setting: str, **_: Any) -> None:
