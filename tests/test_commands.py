@@ -20,7 +20,7 @@ from pytest_django import Settings
 
 from tests.examples import REFERENCE
 from tests.processes import PROJECT, Process, Site
-from trajectories.api.keys import caller_of, clear_key_cache
+from trajectories.api.authentication import caller_of, clear_key_cache
 from trajectories.exceptions import AuthenticationFailure
 from trajectories.models import ApiKey, Tenant
 from trajectories.relay import host_lock

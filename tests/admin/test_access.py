@@ -16,7 +16,7 @@ from model_bakery import baker
 
 from tests.admin.rows import address, archived, page, page_of
 from tests.examples import body
-from trajectories.api.keys import caller_of, clear_key_cache
+from trajectories.api.authentication import caller_of, clear_key_cache
 from trajectories.exceptions import AuthenticationFailure
 from trajectories.models import ApiKey, Tenant
 from trajectories.storage.outbox import outbox

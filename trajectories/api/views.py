@@ -22,11 +22,11 @@ from rest_framework.request import Request
 from rest_framework.viewsets import ViewSet
 
 from trajectories import metrics
-from trajectories.api import limits, request_ids
-from trajectories.api.errors import error_object, error_response
-from trajectories.api.keys import Caller, authenticate
+from trajectories.api import request_ids, throttling
+from trajectories.api.authentication import Caller, authenticate
+from trajectories.api.exception_handler import error_object, error_response
 from trajectories.api.openapi import AutoSchema, documented
-from trajectories.api.window import Allowance
+from trajectories.api.sliding_window import Allowance
 from trajectories.conf import read_settings
 from trajectories.domain.query import FILTERS, decode_cursor, encode_cursor, parameters, parse_query
 from trajectories.exceptions import (
@@ -123,7 +123,7 @@ class TrajectoryViewSet(ViewSet):
         if self.action not in _SCOPES:
             raise MethodNotAllowed(f"{request.method} is not for this address; {', '.join(self.allowed_methods)} are.")
         self.caller = authenticate(request._request)
-        self.allowance = limits.count(self.caller, request._request)
+        self.allowance = throttling.count(self.caller, request._request)
         if self.allowance is not None:
             self.allowance.expect_taken()
         if _SCOPES[self.action] not in self.caller.scopes:
@@ -278,7 +278,7 @@ def read_body(request: HttpRequest, limit: int, caller: Caller) -> bytes:
                 raise too_large
             chunks.append(chunk)
     finally:
-        limits.count_unannounced(caller, request, size)
+        throttling.count_unannounced(caller, request, size)
     if announced.isdigit() and size < int(announced):
         raise _broken_off()  # lines of NDJSON that did arrive would else be taken without anybody being told
     return b"".join(chunks)

@@ -23,8 +23,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from trajectories.api.keys import Caller
-from trajectories.api.window import COUNTED_S, Allowance, Limits, Standing, Use, Window, allowance
+from trajectories.api.authentication import Caller
+from trajectories.api.sliding_window import COUNTED_S, Allowance, Limits, Standing, Use, Window, allowance
 from trajectories.conf import RATE_LIMITS, Settings, read_settings
 
 logger = logging.getLogger(__name__)

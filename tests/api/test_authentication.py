@@ -14,8 +14,8 @@ from django.utils import timezone
 from tests.api.client import ID, NDJSON, PATH, archive_all, client_of, error, ids, issue, post, posted, stats
 from tests.examples import body
 from tests.processes import wait_until
-from trajectories.api import keys
-from trajectories.api.keys import clear_key_cache
+from trajectories.api import authentication
+from trajectories.api.authentication import clear_key_cache
 from trajectories.models import SCOPES
 from trajectories.storage.outbox_rows import now_us
 
@@ -79,7 +79,7 @@ def test_the_scheme_may_be_written_in_every_way() -> None:
 @pytest.fixture
 def two_hours_later(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Sets the clock forward by which expiry is told."""
-    return lambda: monkeypatch.setattr(keys, "now_us", lambda: now_us() + 2 * 3600 * 1_000_000)
+    return lambda: monkeypatch.setattr(authentication, "now_us", lambda: now_us() + 2 * 3600 * 1_000_000)
 
 
 def in_an_hour() -> datetime:

@@ -11,9 +11,9 @@ from pytest_django import Settings
 
 from tests.api.client import ID, PATH, client_of, error, ids, issue, post
 from tests.examples import body
-from trajectories.api import failures as module
-from trajectories.api.failures import Failures, address_of
-from trajectories.api.keys import clear_key_cache
+from trajectories.api import auth_throttle as module
+from trajectories.api.auth_throttle import Failures, address_of
+from trajectories.api.authentication import clear_key_cache
 from trajectories.exceptions import RateLimited
 
 pytestmark = pytest.mark.django_db

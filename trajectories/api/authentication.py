@@ -22,7 +22,7 @@ from django.utils.module_loading import import_string
 from django.views.decorators.debug import sensitive_variables
 from rest_framework_api_key.crypto import KeyGenerator
 
-from trajectories.api.failures import address_of, failures
+from trajectories.api.auth_throttle import address_of, failures
 from trajectories.conf import read_settings
 from trajectories.exceptions import AuthenticationFailure, KeyLookupUnavailable, OutboxUnavailable
 from trajectories.models import SCOPES, SLUG_PATTERN, ApiKey
