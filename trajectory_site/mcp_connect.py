@@ -26,7 +26,7 @@ from django.views.decorators.csrf import csrf_exempt
 from trajectories.api import request_ids
 from trajectories.api.authentication import authenticate
 from trajectories.api.exception_handler import error_response
-from trajectories.api.views import read_body
+from trajectories.api.parsers import read_body
 from trajectories.conf import read_settings
 from trajectories.exceptions import AuthenticationFailure, MethodNotAllowed
 from trajectory_mcp.advice import next_step

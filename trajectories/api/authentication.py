@@ -20,6 +20,8 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.module_loading import import_string
 from django.views.decorators.debug import sensitive_variables
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.request import Request
 from rest_framework_api_key.crypto import KeyGenerator
 
 from trajectories.api.auth_throttle import address_of, failures
@@ -221,3 +223,14 @@ def clear_key_cache(**_: Any) -> None:
 
 
 setting_changed.connect(clear_key_cache, dispatch_uid="trajectories.keys")
+
+
+class ApiKeyAuthentication(BaseAuthentication):
+    """Authenticate by bearer key, or by ``tenant_from_request``; ``request.auth`` is the ``Caller``."""
+
+    def authenticate(self, request: Request) -> tuple[Any, Caller]:
+        # DRF writes the user back to Django's request, so keep the one that the host project has set there.
+        return getattr(request._request, "user", None), authenticate(request._request)
+
+    def authenticate_header(self, request: Request) -> str:
+        return 'Bearer realm="trajectories"'

@@ -22,6 +22,8 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
+from rest_framework.request import Request
+from rest_framework.throttling import BaseThrottle
 
 from trajectories.api.authentication import Caller
 from trajectories.api.sliding_window import COUNTED_S, Allowance, Limits, Standing, Use, Window, allowance
@@ -116,6 +118,21 @@ def _expected_bytes(request: HttpRequest) -> int:
 def _announced_bytes(request: HttpRequest) -> int | None:
     text = request.headers.get("Content-Length", "")
     return int(text) if text.isascii() and text.isdigit() else None
+
+
+class ApiKeyThrottle(BaseThrottle):
+    """Count the request against the limits of its caller; ``view.allowance`` is for the headers of the answer."""
+
+    def allow_request(self, request: Request, view: Any) -> bool:
+        """Raises:
+        RateLimited: 429; the request is over a limit.
+        """
+        caller: Any = request.auth
+        if isinstance(caller, Caller):
+            view.allowance = count(caller, request._request)
+            if view.allowance is not None:
+                view.allowance.expect_taken()
+        return True
 
 
 class Limiter:
