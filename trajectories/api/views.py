@@ -141,7 +141,9 @@ class TrajectoryViewSet(ViewSet):
         self._parameters(())
         parser = self._parser()
         key = _idempotency_key(request._request)
-        data = parser.parse(request._request, parser.media_type, {"request": request, "view": self})
+        # The stream is Django's request: DRF's `request.data` takes a chunked body for an empty one.
+        stream: Any = request._request
+        data: Any = parser.parse(stream, parser.media_type, {"request": request, "view": self})
         if parser.media_type == NDJSON:
             return _lines_response(ingest.record_many(self.caller.tenant, data.split(b"\n"), idempotency_key=key))
         record, is_new = ingest.record(self.caller.tenant, data, idempotency_key=key)
