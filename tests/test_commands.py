@@ -20,7 +20,7 @@ from pytest_django import Settings
 
 from tests.examples import REFERENCE
 from tests.processes import PROJECT, Process, Site
-from trajectories.api.keys import caller_of, clear_key_cache
+from trajectories.api.authentication import KeyCache, caller_of
 from trajectories.exceptions import AuthenticationFailure
 from trajectories.models import ApiKey, Tenant
 from trajectories.relay import host_lock
@@ -121,7 +121,7 @@ def test_a_revoked_key_is_refused_and_no_longer_remembered_by_this_host() -> Non
     assert get_store().outbox.remembered_key(prefix, 0)
     assert f"API key {prefix} of tenant alice is revoked" in call("revoke_api_key", prefix).out
     assert get_store().outbox.remembered_key(prefix, 0) is None
-    clear_key_cache()
+    get_store().part(KeyCache).clear()
     with pytest.raises(AuthenticationFailure, match="revoked"):
         caller_of(text)
     assert "was revoked before" in call("revoke_api_key", text).out

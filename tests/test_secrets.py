@@ -16,7 +16,7 @@ from django.views.debug import ExceptionReporter, get_exception_reporter_filter
 from pytest_django import Settings
 
 from tests.api.client import PATH, client_of, issue
-from trajectories.api import keys
+from trajectories.api import authentication
 from trajectories.conf import read_settings
 from trajectories.services import reads
 from trajectories.storage.store import get_store
@@ -61,7 +61,7 @@ def test_a_failure_tells_nobody_the_key(
 
     text = issue()[1]
     # In the second case while the key is a variable of the frames that fail.
-    target: tuple[Any, str] = (reads, "list_") if where == "reads" else (keys._generator, "verify")
+    target: tuple[Any, str] = (reads, "list_") if where == "reads" else (authentication._generator, "verify")
     monkeypatch.setattr(*target, fail)
     assert client_of(text).get(PATH).status_code == 500
     assert "this fails" in log.getvalue()
@@ -133,7 +133,7 @@ def test_settings_do_not_say_their_secret(settings: Settings, trajectories_setti
 @pytest.mark.django_db
 def test_what_is_kept_of_a_key_is_no_key_and_is_not_said() -> None:
     key, text = issue()
-    verified = keys._verify(text, key.prefix)
+    verified = authentication._verify(text, key.prefix)
     assert verified.matches(text)
     secret = text.partition(".")[2]
     assert secret not in f"{verified!r} {verified.caller('prefix')!r} {key!r} {key.hashed_key}"

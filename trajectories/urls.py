@@ -9,7 +9,7 @@ from django.urls import URLPattern, URLResolver, path, re_path
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework.routers import DynamicRoute, Route, SimpleRouter
 
-from trajectories.api.errors import error_response
+from trajectories.api.exception_handler import error_response
 from trajectories.api.health import LiveView, ReadyView
 from trajectories.api.metrics import metrics_text
 from trajectories.api.openapi import openapi

@@ -24,9 +24,9 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
 from trajectories.api import request_ids
-from trajectories.api.errors import error_response
-from trajectories.api.keys import authenticate
-from trajectories.api.views import read_body
+from trajectories.api.authentication import authenticate
+from trajectories.api.exception_handler import error_response
+from trajectories.api.parsers import read_body
 from trajectories.conf import read_settings
 from trajectories.exceptions import AuthenticationFailure, MethodNotAllowed
 from trajectory_mcp.advice import next_step

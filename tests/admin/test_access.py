@@ -16,7 +16,7 @@ from model_bakery import baker
 
 from tests.admin.rows import address, archived, page, page_of
 from tests.examples import body
-from trajectories.api.keys import caller_of, clear_key_cache
+from trajectories.api.authentication import KeyCache, caller_of
 from trajectories.exceptions import AuthenticationFailure
 from trajectories.models import ApiKey, Tenant
 from trajectories.storage.store import get_store
@@ -113,7 +113,7 @@ def test_a_revoked_key_is_refused_and_no_longer_remembered_by_this_host(admin_cl
     assert get_store().outbox.remembered_key(key.prefix, 0)
     revoke(admin_client, key)
     assert get_store().outbox.remembered_key(key.prefix, 0) is None
-    clear_key_cache()
+    get_store().part(KeyCache).clear()
     with pytest.raises(AuthenticationFailure, match="revoked"):
         caller_of(text)
     assert "Revoked." in page(admin_client, page_of(key, "history"))

@@ -8,8 +8,8 @@ from uuid import UUID
 import orjson
 from django.test import Client
 
-from trajectories.api import bodies
-from trajectories.api.bodies import ErrorObject
+from trajectories.api import responses
+from trajectories.api.responses import ErrorObject
 from trajectories.domain.record import Record
 from trajectories.models import ApiKey, Tenant
 from trajectories.storage.archive_writes import mirror
@@ -42,7 +42,7 @@ def posted(client: Client, body: Any) -> dict[str, Any]:
     """The stored record of a body that must be accepted."""
     response = post(client, body)
     assert response.status_code in (200, 201), response.content
-    bodies.StoredTrajectory.model_validate_json(response.content)
+    responses.StoredTrajectory.model_validate_json(response.content)
     record: dict[str, Any] = response.json()
     return record
 
@@ -51,7 +51,7 @@ def listed(client: Client, **parameters: Any) -> dict[str, Any]:
     """A page that must be answered."""
     response = client.get(PATH, parameters)
     assert response.status_code == 200, response.content
-    bodies.TrajectoryPage.model_validate_json(response.content)
+    responses.TrajectoryPage.model_validate_json(response.content)
     page: dict[str, Any] = response.json()
     return page
 
@@ -65,7 +65,7 @@ def stats(client: Client, **parameters: Any) -> dict[str, Any]:
     """Stats that must be answered."""
     response = client.get(f"{PATH}/stats", parameters)
     assert response.status_code == 200, response.content
-    bodies.Stats.model_validate_json(response.content)
+    responses.Stats.model_validate_json(response.content)
     found: dict[str, Any] = response.json()
     return found
 
@@ -82,7 +82,7 @@ def error(response: Any, status: int, code: str) -> ErrorObject:
     """What a response says that must be this error, in the one shape of all of them."""
     assert response.status_code == status, response.content
     assert response["Content-Type"] == JSON
-    found = bodies.ErrorBody.model_validate_json(response.content).error
+    found = responses.ErrorBody.model_validate_json(response.content).error
     assert found.code == code, found
     if status == 503:
         assert int(response["Retry-After"]) > 0

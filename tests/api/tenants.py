@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.http import HttpRequest
 
-from trajectories.api.keys import Caller
+from trajectories.api.authentication import Caller
 
 
 def slug(request: HttpRequest) -> str | None:

@@ -27,7 +27,7 @@ from tests.api.client import (
     stats,
 )
 from tests.examples import body
-from trajectories.api import bodies
+from trajectories.api import responses
 from trajectories.storage.store import get_store
 
 
@@ -50,7 +50,7 @@ def test_one_is_deleted_and_is_nowhere_any_more(north: Client, admin: Client) ->
     archive_all()
     response = admin.delete(f"{PATH}/{ID}")
     assert response.status_code == 200
-    answer = bodies.DeletedTrajectory.model_validate_json(response.content)
+    answer = responses.DeletedTrajectory.model_validate_json(response.content)
     assert (str(answer.id), answer.removed.outbox, answer.removed.archive) == (ID, 1, 1)
     archive_all()
     assert ids(north) == [number(1)]
@@ -111,11 +111,11 @@ def test_filters_delete_what_the_dry_run_has_counted(north: Client, admin: Clien
     posted(north, body(id=number(3), project="new"))
     archive_all()
     dry = deleted(admin, project="old", dry_run=1)
-    bodies.MatchingTrajectories.model_validate(dry)
+    responses.MatchingTrajectories.model_validate(dry)
     assert dry["count"] == 3
     assert len(ids(north)) == 4
     answer = deleted(admin, project="old", token=dry["token"])
-    bodies.DeletedTrajectories.model_validate(answer)
+    responses.DeletedTrajectories.model_validate(answer)
     assert (answer["deleted"], answer["has_more"], answer["removed"]["archive"]) == (3, False, 3)
     assert ids(north) == [number(3)]
 

@@ -10,7 +10,7 @@ from django.test import Client
 
 from tests.api.client import ID, JSON, NDJSON, PATH, error, ids, listed, post, posted
 from tests.examples import CAMEL, REFERENCE, body
-from trajectories.api import bodies
+from trajectories.api import responses
 
 # One record.
 
@@ -19,7 +19,7 @@ def test_the_reference_body_is_answered_as_it_was_sent_with_its_stamps(north: Cl
     response = post(north, REFERENCE)
     assert response.status_code == 201
     record = response.json()
-    bodies.StoredTrajectory.model_validate_json(response.content)
+    responses.StoredTrajectory.model_validate_json(response.content)
     assert {key: record[key] for key in REFERENCE} == REFERENCE
     assert set(record) - set(REFERENCE) == {"id", "recorded_at", "revision"}
 
@@ -88,7 +88,7 @@ def test_a_bad_line_fails_alone_with_its_number_its_status_and_its_error(north: 
     good = orjson.dumps(body(id=ID))
     response = post(north, ndjson(good, b"", b"{", orjson.dumps(body(project=7)), good), content_type=NDJSON)
     assert response.status_code == 200
-    answer = bodies.RecordedLines.model_validate_json(response.content)
+    answer = responses.RecordedLines.model_validate_json(response.content)
     assert (answer.accepted, answer.refused) == (2, 2)
     assert [(result.line, result.status) for result in answer.results] == [(1, 201), (3, 400), (4, 400), (5, 200)]
     assert [str(result.id) for result in answer.results if result.id] == [ID, ID]
@@ -203,7 +203,7 @@ def test_a_request_over_the_limit_is_too_large_and_nothing_of_it_is_taken(north:
 
 def test_a_line_over_the_limit_fails_alone(north: Client, limits: None) -> None:
     response = post(north, ndjson(of_length(1_001), of_length(1_000)), content_type=NDJSON)
-    large, good = bodies.RecordedLines.model_validate_json(response.content).results
+    large, good = responses.RecordedLines.model_validate_json(response.content).results
     assert (large.status, good.status) == (413, 201)
     assert large.error is not None
     assert large.error.code == "record_too_large"

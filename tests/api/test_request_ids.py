@@ -80,7 +80,10 @@ def test_an_internal_error_is_found_by_the_id_of_its_answer(
         response = north.get(f"{PATH}/stats")
     assert response.status_code == 500
     id_ = response[HEADER]
-    assert f"[{id_}] trajectories.api.errors: Internal error on GET {PATH}/stats (request {id_})" in log.getvalue()
+    assert (
+        f"[{id_}] trajectories.api.exception_handler: Internal error on GET {PATH}/stats (request {id_})"
+        in log.getvalue()
+    )
     assert any(f"(request {id_})" in message for message in caplog.messages)
 
 

@@ -16,7 +16,7 @@ import pytest
 from tests.api.client import JSON, NDJSON, PATH, number
 from tests.examples import body
 from tests.processes import Site, Web, wait_until
-from trajectories.api import bodies
+from trajectories.api import responses
 
 MIB = 1024**2
 
@@ -69,7 +69,7 @@ def wire(web: Web) -> Iterator[Wire]:
 
 def is_too_large(answer: tuple[int, Any]) -> bool:
     status, error = answer
-    return status == 413 and bodies.ErrorBody.model_validate(error).error.code == "body_too_large"
+    return status == 413 and responses.ErrorBody.model_validate(error).error.code == "body_too_large"
 
 
 @pytest.mark.parametrize(("content_type", "length"), [(JSON, MIB + 1), (NDJSON, 16 * MIB + 1), (NDJSON, 10**15)])
@@ -114,7 +114,7 @@ def test_chunks_that_break_off_leave_nothing_behind(web: Web) -> None:
         connection.chunk(orjson.dumps(body(project="broken off")) + b"\n")
         connection.socket.shutdown(socket.SHUT_WR)
         status, error = connection.answer()
-    assert (status, bodies.ErrorBody.model_validate(error).error.code) == (400, "body_incomplete")
+    assert (status, responses.ErrorBody.model_validate(error).error.code) == (400, "body_incomplete")
     assert web.http.get(PATH, params={"project": "broken off"}).json()["data"] == []
 
 
@@ -145,7 +145,7 @@ def test_a_body_that_breaks_off_leaves_nothing_behind(web: Web) -> None:
         connection.send(line + b"\n" + line)
         connection.socket.shutdown(socket.SHUT_WR)
         status, error = connection.answer()
-    assert (status, bodies.ErrorBody.model_validate(error).error.code) == (400, "body_incomplete")
+    assert (status, responses.ErrorBody.model_validate(error).error.code) == (400, "body_incomplete")
     assert web.http.get(PATH, params={"project": "broken off"}).json()["data"] == []
 
 

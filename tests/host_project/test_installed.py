@@ -16,7 +16,7 @@ import pytest
 from tests.examples import CAMEL, REFERENCE, body
 from tests.host_project.conftest import Host
 from tests.processes import PROJECT, wait_until
-from trajectories.api import bodies
+from trajectories.api import responses
 
 PATH = "/store/v1/agent/trajectories"
 NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -96,11 +96,11 @@ def test_a_run_goes_the_whole_way_with_the_projects_own_worker_and_a_relay_that_
         assert tier.ttl(key) > 89 * 24 * 3600
 
     page = http.get(PATH, params={"project": "whole way"})
-    bodies.TrajectoryPage.model_validate_json(page.content)
+    responses.TrajectoryPage.model_validate_json(page.content)
     assert page.json()["data"] == [posted.json()]
     assert http.get(posted.headers["Location"]).json() == posted.json()
     stats = http.get(f"{PATH}/stats", params={"project": "whole way"})
-    bodies.Stats.model_validate_json(stats.content)
+    responses.Stats.model_validate_json(stats.content)
     assert (stats.json()["count"], stats.json()["cost_usd"]["sum"]) == (1, 0.057)
     lines = http.get(f"{PATH}/export", params={"end": "1"}).content.splitlines(keepends=True)
     assert posted.content + b"\n" in lines
@@ -128,7 +128,7 @@ def test_errors_have_our_one_shape_and_not_the_projects(
     response = http.request(method, PATH + address, **more)
     assert response.status_code == status, response.text
     assert response.headers["X-Request-Id"]
-    bodies.ErrorBody.model_validate_json(response.content)
+    responses.ErrorBody.model_validate_json(response.content)
 
 
 def test_the_projects_limit_of_request_bodies_is_not_ours(http: httpx2.Client) -> None:

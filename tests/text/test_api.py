@@ -14,7 +14,7 @@ from tests.api.client import ID, JSON, NDJSON, PATH, archive_all, client_of, exp
 from tests.examples import body
 from tests.text.injections import INJECTIONS, MODELS, filled, texts
 from tests.text.markup import Markup
-from trajectories.api import bodies
+from trajectories.api import responses
 from trajectories.api.openapi import openapi
 from trajectories.domain.text import escaped
 from trajectories.urls import api_urlpatterns
@@ -72,7 +72,7 @@ def test_a_refusal_is_json_that_nothing_takes_for_a_page_and_its_message_cannot_
     for where, answer in refusals(client, INJECTIONS[name]).items():
         assert 400 <= answer.status_code < 500, (where, answer.content)
         assert (answer["Content-Type"], answer["X-Content-Type-Options"]) == (JSON, "nosniff"), where
-        error = bodies.ErrorBody.model_validate_json(answer.content).error
+        error = responses.ErrorBody.model_validate_json(answer.content).error
         for message in (error.message, *(problem.message for problem in error.details or ())):
             assert message == escaped(message), where
         record_property("text", ("error bodies", name))

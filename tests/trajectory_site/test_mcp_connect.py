@@ -20,7 +20,7 @@ from tests.api.client import client_of, issue, listed
 from tests.credentials import CREDENTIALS
 from tests.processes import PROJECT, clean_environment
 from tests.trajectory_site.mcp_calls import PATH, call, message, query, record, refusal, send
-from trajectories.api.keys import revoke
+from trajectories.api.authentication import revoke
 
 RUN: dict[str, Any] = {"request_summary": "Add auth", "phases": [{"phase_name": "spec", "outcome": "success"}]}
 

@@ -20,7 +20,7 @@ from django.views.decorators.debug import sensitive_variables
 from trajectories.admin import columns, formatting
 from trajectories.admin.changelist import BoundedAdmin, TenantFilter
 from trajectories.admin.tenants import tenants_of
-from trajectories.api.keys import revoke
+from trajectories.api.authentication import revoke
 from trajectories.models import SCOPES, ApiKey, Tenant, Trajectory
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from trajectories import metrics
-from trajectories.api.errors import error_response
+from trajectories.api.exception_handler import error_response
 from trajectories.api.request_ids import HEADER, request_id
 from trajectories.conf import read_settings
 from trajectories.domain.clock import now_us

@@ -13,7 +13,7 @@ from drf_spectacular.settings import SPECTACULAR_DEFAULTS, patched_settings
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, PolymorphicProxySerializer, extend_schema
 
 import trajectories
-from trajectories.api import bodies
+from trajectories.api import responses
 from trajectories.api.request_ids import HEADER
 from trajectories.conf import RATE_LIMITS
 from trajectories.domain.dialects import CamelTrajectory
@@ -117,7 +117,7 @@ def openapi(patterns: Iterable[Any], prefix: str = "") -> dict[str, Any]:
 
 def _record() -> dict[str, Any]:
     body = _one_of("AnyTrajectory", Trajectory, CamelTrajectory)
-    answer = _one_of("Recorded", bodies.StoredTrajectory, bodies.RecordedLines)
+    answer = _one_of("Recorded", responses.StoredTrajectory, responses.RecordedLines)
     stored = "Taken and durable on this host."
     return {
         "summary": "Record",
@@ -131,7 +131,7 @@ def _record() -> dict[str, Any]:
         "request": {_JSON: body, _NDJSON: {"type": "string", "description": "One trajectory a line."}},
         "responses": {
             200: OpenApiResponse(answer, description=f"{stored} This host knew the id already; or NDJSON was sent."),
-            201: OpenApiResponse(bodies.StoredTrajectory, description=f"{stored} This host had not known the id."),
+            201: OpenApiResponse(responses.StoredTrajectory, description=f"{stored} This host had not known the id."),
         }
         | _errors(400, 401, 403, 408, 409, 413, 415, 429, 503),
     }
@@ -149,7 +149,7 @@ def _list() -> dict[str, Any]:
                 "limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 50}, "Records on a page."
             ),
         ],
-        "responses": {200: bodies.TrajectoryPage} | _errors(400, 401, 403, 429, 503),
+        "responses": {200: responses.TrajectoryPage} | _errors(400, 401, 403, 429, 503),
     }
 
 
@@ -157,7 +157,7 @@ def _retrieve() -> dict[str, Any]:
     return {
         "summary": "Retrieve",
         "parameters": [OpenApiParameter("id", {"type": "string", "format": "uuid"}, OpenApiParameter.PATH)],
-        "responses": {200: bodies.StoredTrajectory} | _errors(400, 401, 403, 404, 429, 503),
+        "responses": {200: responses.StoredTrajectory} | _errors(400, 401, 403, 404, 429, 503),
     }
 
 
@@ -166,7 +166,7 @@ def _stats() -> dict[str, Any]:
         "summary": "Stats",
         "description": "Totals and groups of all matching trajectories, exact but for percentiles, which are within 1 %.",
         "parameters": [*map(_filter, FILTERS.items())],
-        "responses": {200: bodies.Stats} | _errors(400, 401, 403, 429, 503),
+        "responses": {200: responses.Stats} | _errors(400, 401, 403, 429, 503),
     }
 
 
@@ -192,12 +192,12 @@ def _delete_one() -> dict[str, Any]:
         "description": "For good: from outbox, Redis, archive and quarantine; the id is not taken again. Repeating is safe. 503 names the"
         " part that is away and still has it.",
         "parameters": [OpenApiParameter("id", {"type": "string", "format": "uuid"}, OpenApiParameter.PATH)],
-        "responses": {200: bodies.DeletedTrajectory} | _errors(400, 401, 403, 404, 429, 503),
+        "responses": {200: responses.DeletedTrajectory} | _errors(400, 401, 403, 404, 429, 503),
     }
 
 
 def _delete_matching() -> dict[str, Any]:
-    answer = _one_of("DeletionAnswer", bodies.MatchingTrajectories, bodies.DeletedTrajectories)
+    answer = _one_of("DeletionAnswer", responses.MatchingTrajectories, responses.DeletedTrajectories)
     return {
         "summary": "Delete by filters",
         "description": "First with dry_run=1, which counts and gives a token; then with the same filters and the token. What has come or"
@@ -253,7 +253,7 @@ def _one_of(name: str, *models: Any) -> PolymorphicProxySerializer:
 
 
 def _errors(*statuses: int) -> dict[int, OpenApiResponse]:
-    return {status: OpenApiResponse(bodies.ErrorBody, description=_ERRORS[status]) for status in statuses}
+    return {status: OpenApiResponse(responses.ErrorBody, description=_ERRORS[status]) for status in statuses}
 
 
 def _filter(item: tuple[str, Filter]) -> OpenApiParameter:

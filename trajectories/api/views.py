@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import orjson
@@ -17,26 +17,26 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from rest_framework.decorators import action
 from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.parsers import BaseParser
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.viewsets import ViewSet
 
 from trajectories import metrics
-from trajectories.api import limits, request_ids
-from trajectories.api.errors import error_object, error_response
-from trajectories.api.keys import Caller, authenticate
+from trajectories.api import request_ids
+from trajectories.api.authentication import ApiKeyAuthentication, Caller
+from trajectories.api.exception_handler import error_object, exception_handler
 from trajectories.api.openapi import AutoSchema, documented
-from trajectories.api.window import Allowance
-from trajectories.conf import read_settings
-from trajectories.domain.query import FILTERS, decode_cursor, encode_cursor, parameters, parse_query
+from trajectories.api.pagination import PositionPagination
+from trajectories.api.parsers import JSON, NDJSON, LinesParser, RecordParser
+from trajectories.api.permissions import HasScope
+from trajectories.api.sliding_window import Allowance
+from trajectories.api.throttling import ApiKeyThrottle
+from trajectories.domain.query import FILTERS, parameters, parse_query
 from trajectories.exceptions import (
-    Busy,
     InvalidInput,
     MethodNotAllowed,
     NotFound,
-    RequestTimeout,
-    ScopeMissing,
-    TooLarge,
     TrajectoriesError,
     UnsupportedMediaType,
 )
@@ -45,15 +45,9 @@ from trajectories.storage.store import get_store
 
 logger = logging.getLogger(__name__)
 
-JSON = "application/json"
-NDJSON = "application/x-ndjson"
-LIST_LIMIT = 50
-LIST_LIMIT_MAX = 1_000
-MAX_LINES = 10_000
 MAX_LINE_DETAILS = 10
 """Problems told of one line: all of every line would make the answer far larger than the request."""
 MAX_IDEMPOTENCY_KEY = 255
-_READ_CHUNK = 64 * 1024
 _NO_ACTION = ("none", "other", "405")
 _SCOPES = {
     "record": "record",
@@ -70,7 +64,8 @@ class AnyAccept(BaseContentNegotiation):
     """There is one form of each answer, so Accept does not choose."""
 
     def select_parser(self, request: Any, parsers: Any) -> Any:
-        return None
+        media_type = (request._request.content_type or "").lower()
+        return next((parser for parser in parsers if parser.media_type == media_type), None)
 
     def select_renderer(self, request: Any, renderers: Any, format_suffix: Any = None) -> Any:
         return renderers[0], JSON
@@ -79,10 +74,13 @@ class AnyAccept(BaseContentNegotiation):
 class TrajectoryViewSet(ViewSet):
     """Record, list, retrieve, stats, export."""
 
-    authentication_classes = ()
-    permission_classes = ()
-    throttle_classes = ()
-    parser_classes = ()
+    authentication_classes = (ApiKeyAuthentication,)
+    permission_classes = (HasScope,)
+    throttle_classes = (ApiKeyThrottle,)
+    parser_classes = (RecordParser, LinesParser)
+    pagination_class = PositionPagination
+    exception_handler = staticmethod(exception_handler)
+    required_scopes: Mapping[str, str] = _SCOPES
     renderer_classes = (JSONRenderer,)
     content_negotiation_class = AnyAccept
     metadata_class = None
@@ -91,7 +89,6 @@ class TrajectoryViewSet(ViewSet):
     lookup_field = "id"
     http_method_names = ["get", "head", "post", "delete"]  # noqa: RUF012  a list, as View has it
 
-    caller: Caller
     allowance: Allowance | None = None
 
     @classmethod
@@ -112,46 +109,46 @@ class TrajectoryViewSet(ViewSet):
                 response[name] = text
         response["X-Content-Type-Options"] = "nosniff"
         # Whatever a client may call its method, there are few series.
-        labels = (self.action, request.method, str(response.status_code)) if self.action in _SCOPES else _NO_ACTION
+        labels = (
+            (self.action, request.method, str(response.status_code))
+            if self.action in self.required_scopes
+            else _NO_ACTION
+        )
         metrics.request_seconds.labels(*map(str, labels)).observe(time.perf_counter() - started)
         return response
 
-    def perform_authentication(self, request: Request) -> None:
-        """Nobody is asked for a user of the host project, whatever it has set for those who are not one."""
+    @property
+    def caller(self) -> Caller:
+        caller: Any = self.request.auth
+        return cast(Caller, caller)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        super().initial(request, *args, **kwargs)
-        if self.action not in _SCOPES:
+        """Check in the order method, key, limits, scope; DRF would check the scope before the limits."""
+        self.format_kwarg = self.get_format_suffix(**kwargs)
+        request.accepted_renderer, request.accepted_media_type = self.perform_content_negotiation(request)
+        request.version, request.versioning_scheme = self.determine_version(request, *args, **kwargs)
+        if self.action not in self.required_scopes:
             raise MethodNotAllowed(f"{request.method} is not for this address; {', '.join(self.allowed_methods)} are.")
-        self.caller = authenticate(request._request)
-        self.allowance = limits.count(self.caller, request._request)
-        if self.allowance is not None:
-            self.allowance.expect_taken()
-        if _SCOPES[self.action] not in self.caller.scopes:
-            raise ScopeMissing(f"This API key lacks the scope {_SCOPES[self.action]!r}.")
+        self.perform_authentication(request)
+        self.check_throttles(request)
+        self.check_permissions(request)
 
-    def handle_exception(self, exc: Exception) -> HttpResponse:  # type: ignore[override]
-        response = error_response(exc, self.request._request)
-        if isinstance(exc, MethodNotAllowed):
-            response["Allow"] = ", ".join(self.allowed_methods)
-        return response
+    def get_exception_handler(self) -> Any:
+        return self.exception_handler
 
     @documented("record")
     def record(self, request: Request) -> HttpResponse:
         """Take one trajectory, or many as NDJSON."""
         self._parameters(())
-        media_type = _media_type(request._request)
-        conf = read_settings()
+        parser = self._parser()
         key = _idempotency_key(request._request)
-        if media_type == NDJSON:
-            data = read_body(request._request, conf.max_request_bytes, self.caller)
-            # Before they are split: of millions of lines each would take more than its bytes.
-            if data.count(b"\n") > MAX_LINES:
-                raise TooLarge(f"A request may have {MAX_LINES} lines.", code="too_many_lines")
+        # The stream is Django's request: DRF's `request.data` takes a chunked body for an empty one.
+        stream: Any = request._request
+        data: Any = parser.parse(stream, parser.media_type, {"request": request, "view": self})
+        if parser.media_type == NDJSON:
             return _lines_response(
                 ingest.record_many(get_store(), self.caller.tenant, data.split(b"\n"), idempotency_key=key)
             )
-        data = read_body(request._request, conf.max_record_bytes, self.caller)
         record, is_new = ingest.record(get_store(), self.caller.tenant, data, idempotency_key=key)
         response = HttpResponse(record.json(), status=201 if is_new else 200, content_type=JSON)
         response["Location"] = f"{request.path}/{record.id}"
@@ -160,18 +157,12 @@ class TrajectoryViewSet(ViewSet):
     @documented("list")
     def list(self, request: Request) -> HttpResponse:
         """A page of trajectories, newest first."""
-        given = self._parameters((*FILTERS, "cursor", "limit"))
-        cursor, limit = given.pop("cursor", None), _limit(given.pop("limit", None))
-        after = None if cursor is None else decode_cursor(cursor)
-        page = reads.list_(get_store(), self.caller.tenant, parse_query(given), after=after, limit=limit)
-        rest = {
-            "next_cursor": page.next_position and encode_cursor(page.next_position),
-            "has_more": page.next_position is not None,
-            "tiers": page.tiers,
-            "complete": page.is_complete,
-        }
-        data = b",".join(record.json() for record in page.records)
-        return HttpResponse(b'{"data":[%b],%b' % (data, orjson.dumps(rest)[1:]), content_type=JSON)
+        paginator = self.pagination_class()
+        given = self._parameters((*FILTERS, *paginator.parameters))
+        after, limit = paginator.read(given)
+        return paginator.response(
+            reads.list_(get_store(), self.caller.tenant, parse_query(given), after=after, limit=limit)
+        )
 
     @documented("retrieve")
     def retrieve(self, request: Request, id: str) -> HttpResponse:  # noqa: A002  the name in the URL
@@ -219,6 +210,15 @@ class TrajectoryViewSet(ViewSet):
         answer = {"deleted": deleted.count, "has_more": deleted.has_more, "removed": asdict(deleted.removed)}
         return HttpResponse(orjson.dumps(answer), content_type=JSON)
 
+    def _parser(self) -> BaseParser:
+        request: Any = self.request
+        parser: BaseParser | None = request.negotiator.select_parser(request, request.parsers)
+        if parser is None:
+            raise UnsupportedMediaType(f"Content-Type must be {JSON}, or {NDJSON} for one record a line.")
+        if request._request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise UnsupportedMediaType("Send the body without Content-Encoding.", code="unsupported_content_encoding")
+        return parser
+
     def _parameters(self, allowed: Any) -> dict[str, str]:
         return parameters(self.request._request.GET.lists(), allowed=allowed)
 
@@ -255,73 +255,6 @@ def _line_result(line: ingest.Line) -> dict[str, Any]:
     return {"line": line.number, "id": record.id, "status": 201 if is_new else 200, "revision": record.revision}
 
 
-def _media_type(request: HttpRequest) -> str:
-    media_type = (request.content_type or "").lower()
-    if media_type not in (JSON, NDJSON):
-        raise UnsupportedMediaType(f"Content-Type must be {JSON}, or {NDJSON} for one record a line.")
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise UnsupportedMediaType("Send the body without Content-Encoding.", code="unsupported_content_encoding")
-    return media_type
-
-
-def read_body(request: HttpRequest, limit: int, caller: Caller) -> bytes:
-    """The body, refused before it is read when its announced length is over ``limit``.
-
-    Read from the stream, since ``request.body`` has a limit of the host project's.
-    """
-    too_large = TooLarge(f"The body may have {limit} bytes.", code="body_too_large")
-    announced = request.headers.get("Content-Length") or "0"
-    if announced.isdigit() and int(announced) > limit:
-        raise too_large
-    chunks, size = [], 0
-    try:
-        for chunk in _chunks(request):
-            size += len(chunk)
-            if size > limit:
-                raise too_large
-            chunks.append(chunk)
-    finally:
-        limits.count_unannounced(caller, request, size)
-    if announced.isdigit() and size < int(announced):
-        raise _broken_off()  # lines of NDJSON that did arrive would else be taken without anybody being told
-    return b"".join(chunks)
-
-
-def _chunks(request: HttpRequest) -> Iterator[bytes]:
-    stream = _stream(request)
-    try:
-        while chunk := stream.read(_READ_CHUNK):
-            yield chunk
-    except OSError as error:
-        raise _unread(error.__cause__ or error) from error  # Django puts an error of its own before it
-    except Exception as error:
-        # Of chunks that are none each server has errors of its own.
-        raise InvalidInput("The body is malformed; nothing of it was taken.", code="body_malformed") from error
-
-
-def _stream(request: HttpRequest) -> Any:
-    """Where the body is read from. Under WSGI Django takes a body without Content-Length for an empty one."""
-    is_chunked = "Transfer-Encoding" in request.headers and not request.headers.get("Content-Length")
-    if not is_chunked or "wsgi.input" not in request.META:
-        return request
-    if not request.META.get("wsgi.input_terminated"):
-        raise InvalidInput("This server takes no chunked bodies; send Content-Length.", code="length_required")
-    return request.META["wsgi.input"]
-
-
-def _unread(error: BaseException) -> TrajectoriesError:
-    match error:
-        case TimeoutError():
-            return RequestTimeout("The body did not come within the time that it may take; nothing of it was taken.")
-        case BlockingIOError():
-            return Busy("Too many clients send slowly at once; nothing of the body was taken.")
-    return _broken_off()
-
-
-def _broken_off() -> InvalidInput:
-    return InvalidInput("The body broke off before its end; nothing of it was taken.", code="body_incomplete")
-
-
 def _idempotency_key(request: HttpRequest) -> str | None:
     key = request.headers.get("Idempotency-Key") or request.headers.get("X-Idempotency-Key")
     if key is not None and len(key) > MAX_IDEMPOTENCY_KEY:
@@ -334,15 +267,6 @@ def _known_id(text: str) -> UUID:
         return UUID(text)
     except ValueError:
         raise NotFound("There is no such trajectory; ids are UUIDs.", param="id") from None
-
-
-def _limit(text: str | None) -> int:
-    if text is None:
-        return LIST_LIMIT
-    is_number = text.isascii() and text.isdigit() and len(text) <= len(str(LIST_LIMIT_MAX))
-    if not is_number or not 1 <= int(text) <= LIST_LIMIT_MAX:
-        raise InvalidInput(f"limit must be 1 to {LIST_LIMIT_MAX}.", code="invalid_parameter", param="limit")
-    return int(text)
 
 
 def _after(text: str | None) -> UUID | None:

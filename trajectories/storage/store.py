@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
@@ -26,6 +26,7 @@ from trajectories.storage.outbox import Outbox
 from trajectories.storage.redis_tier import RedisTier, connect
 
 _PROBE_EVERY_S = 1.0
+T = TypeVar("T")
 
 
 class Background(Protocol):
@@ -54,6 +55,7 @@ class Store:
         self._hot_cache: HotCache | None = None
         self._redis_tier: RedisTier | None = None
         self._background: Background | None = None
+        self._parts: dict[Any, Any] = {}
         self._probed_at, self._write_problem = float("-inf"), ""
 
     @property
@@ -86,6 +88,25 @@ class Store:
                 if self._redis_tier is None:
                     self._redis_tier = connect(self.conf)
         return self._redis_tier
+
+    def part(self, make: Callable[[Settings], T]) -> T:
+        """Return what ``make(conf)`` built at the first call: state of this process that a higher layer keeps.
+
+        The store calls ``close()`` of it when settings change, if it has one; after a fork the child builds its own.
+        """
+        if make not in self._parts:
+            with self._lock:
+                if make not in self._parts:
+                    self._parts[make] = make(self.conf)
+        part: T = self._parts[make]
+        return part
+
+    def close(self) -> None:
+        """Stop the background work and close the parts. What is under way in other threads may finish."""
+        self.stop_background(timeout_s=0.0)
+        for part in self._parts.values():
+            if hasattr(part, "close"):
+                part.close()
 
     def write_problem(self) -> str:
         """Return why the outbox refuses a record of the largest size, or "". Looks at most once a second, since looking writes."""
@@ -171,7 +192,7 @@ def _forget(*, setting: str, **_: Any) -> None:
     if setting in ("TRAJECTORIES", "CACHES"):
         forget_settings()
         if _store is not None:
-            _store.stop_background(timeout_s=0.0)
+            _store.close()
         _store = None
 
 

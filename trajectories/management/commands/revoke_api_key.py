@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import router
 
-from trajectories.api.keys import revoke
+from trajectories.api.authentication import revoke
 from trajectories.conf import read_settings
 from trajectories.models import ApiKey
 

@@ -21,12 +21,13 @@ from redis import Redis
 from tests.api.client import ID, JSON, NDJSON, PATH, client_of, error, ids, issue, post, posted
 from tests.examples import REFERENCE, body
 from tests.processes import OwnRedis, Site, Web, wait_until
-from trajectories.api import limits
-from trajectories.api.keys import Caller
-from trajectories.api.limits import ASK_S, Limiter, SharedCounts, limiter
+from trajectories.api import throttling
+from trajectories.api.authentication import Caller
+from trajectories.api.sliding_window import Use
+from trajectories.api.throttling import ASK_S, Limiter, SharedCounts
 from trajectories.api.views import TrajectoryViewSet
-from trajectories.api.window import Use
 from trajectories.conf import read_settings
+from trajectories.storage.store import get_store
 
 HEADERS = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "X-RateLimit-Resource")
 SetLimits = Callable[..., None]
@@ -45,7 +46,7 @@ def set_limits(settings: Settings, trajectories_settings: dict[str, Any]) -> Set
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a test is about the count, a slow machine is no outage."""
-    monkeypatch.setattr(limits, "ASK_S", 30.0)
+    monkeypatch.setattr(throttling, "ASK_S", 30.0)
 
 
 @pytest.fixture
@@ -243,7 +244,7 @@ def test_two_processes_share_one_count(limited_site: Callable[..., Site]) -> Non
 @pytest.mark.usefixtures("patient")
 def test_hosts_share_one_count_without_losing_any(set_limits: SetLimits, redis_tier: Redis) -> None:
     set_limits(requests=100)
-    key = limits._Key("north", "k")
+    key = throttling._Key("north", "k")
     hosts = [Limiter(read_settings()) for _ in range(4)]
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(lambda at: hosts[at % 4].count(key, Use(1)), range(160)))
@@ -282,7 +283,7 @@ def test_without_limits_recording_asks_redis_nothing_and_tells_nothing(north: Cl
         "info": 1
     }
     assert not [name for name in HEADERS if name in response]
-    assert limits._limiter is None
+    assert Limiter not in get_store()._parts
 
 
 # Redis is away.
@@ -291,7 +292,7 @@ def test_without_limits_recording_asks_redis_nothing_and_tells_nothing(north: Cl
 def test_while_redis_is_away_the_process_counts_alone_and_goes_on_from_what_it_has_taken(
     set_limits: SetLimits, north: Client, own_redis: OwnRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "ASK_S", 30.0)
+    monkeypatch.setattr(throttling, "ASK_S", 30.0)
     set_limits(requests=3, REDIS_RETRY_S=3600.0)
     assert told(north.get(PATH))[1] == 2
     own_redis.kill()
@@ -304,7 +305,7 @@ def test_while_redis_is_away_the_process_counts_alone_and_goes_on_from_what_it_h
 def test_after_an_outage_redis_counts_again(
     set_limits: SetLimits, north: Client, own_redis: OwnRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "ASK_S", 30.0)
+    monkeypatch.setattr(throttling, "ASK_S", 30.0)
     set_limits(requests=100, REDIS_RETRY_S=0.0)
     own_redis.kill()
     assert post(north, body()).status_code == 201
@@ -316,7 +317,7 @@ def test_a_redis_that_hangs_is_asked_once_and_then_left_alone(
     set_limits: SetLimits, north: Client, own_redis: OwnRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_limits(requests=100, REDIS_RETRY_S=3600.0)
-    shared, asked = limiter().shared, []
+    shared, asked = get_store().part(Limiter).shared, []
     ask = SharedCounts.ask
 
     def noted(self: SharedCounts, *args: Any, **kwargs: Any) -> Any:
@@ -325,9 +326,9 @@ def test_a_redis_that_hangs_is_asked_once_and_then_left_alone(
 
     monkeypatch.setattr(SharedCounts, "ask", noted)
     with own_redis.client() as client:
-        sha = client.script_load(limits._TAKE)
+        sha = client.script_load(throttling._TAKE)
         assert sha == shared._take.sha
-        wait_until(lambda: limiter().shared.ask(limits._Key("north", "k"), Use(1), 0))
+        wait_until(lambda: get_store().part(Limiter).shared.ask(throttling._Key("north", "k"), Use(1), 0))
         before = scripts_run(client)
         asked.clear()
         os.kill(own_redis.pid, signal.SIGSTOP)
@@ -338,7 +339,7 @@ def test_a_redis_that_hangs_is_asked_once_and_then_left_alone(
         # It reads what was sent to it meanwhile.
         wait_until(lambda: scripts_run(client) > before)
         assert (scripts_run(client), len(asked)) == (before + 1, 1)
-    assert len(limiter().own) == 1
+    assert len(get_store().part(Limiter).local) == 1
 
 
 def test_every_step_of_an_ask_has_the_budget_of_the_whole_and_none_is_tried_again(
@@ -349,7 +350,7 @@ def test_every_step_of_an_ask_has_the_budget_of_the_whole_and_none_is_tried_agai
     tier["OPTIONS"] = tier["OPTIONS"] | {"CONNECTION_POOL_KWARGS": {"socket_connect_timeout": 9}}
     settings.CACHES = settings.CACHES | {"trajectories": tier}
     set_limits(requests=1)
-    pool = limiter().shared.client.connection_pool
+    pool = get_store().part(Limiter).shared.client.connection_pool
     connection: Any = pool.make_connection()
     assert (ASK_S, connection.socket_timeout, connection.socket_connect_timeout) == (0.05, 0.05, 0.05)
     assert connection.retry.get_retries() == 0
@@ -399,7 +400,7 @@ def test_a_server_that_answers_nonsense_is_one_that_is_away(
 
 def test_after_a_fork_a_process_has_threads_connections_and_counts_of_its_own(set_limits: SetLimits) -> None:
     set_limits(requests=5)
-    before = limiter()
-    limits._after_fork()
-    assert limiter() is not before
+    before = get_store().part(Limiter)
+    throttling._after_fork()
+    assert get_store().part(Limiter) is not before
     before.close()

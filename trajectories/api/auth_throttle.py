@@ -15,10 +15,9 @@ from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 
-from django.core.signals import setting_changed
 from django.http import HttpRequest
 
-from trajectories.conf import read_settings
+from trajectories.conf import Settings, read_settings
 from trajectories.exceptions import RateLimited
 
 _WINDOW_S = 60
@@ -50,13 +49,14 @@ def _network(text: str) -> str | None:
     return str(address.ipv4_mapped or ip_network((int(address), 64), strict=False))
 
 
-class Failures:
+class AuthThrottle:
     """Failures per address and minute, and the keys that were not known. Of both the oldest are dropped at a bound.
 
     The minute begins with an address's first failure and ends by itself: up to twice as many are told 401 around its end.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, conf: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+        self._max_failures = conf.key_failures_per_minute
         self._clock = clock
         self._lock = threading.Lock()
         self._addresses: OrderedDict[str, tuple[float, int]] = OrderedDict()
@@ -99,7 +99,7 @@ class Failures:
         """How long this address is over; 0 if it is not."""
         until, failed = self._addresses.get(address, (0.0, 0))
         left_s = until - self._clock()
-        return int(left_s) + 1 if left_s > 0 and failed >= read_settings().key_failures_per_minute else 0
+        return int(left_s) + 1 if left_s > 0 and failed >= self._max_failures else 0
 
 
 def _put(entries: OrderedDict[Any, Any], name: Any, value: Any, bound: int) -> None:
@@ -119,14 +119,3 @@ def _too_many(wait_s: int) -> RateLimited:
         code="too_many_bad_keys",
         retry_after_s=wait_s,
     )
-
-
-# Global because it must cost nothing that is shared. Bounded by the two maxima; a fork may keep it, it is data.
-failures = Failures()
-
-
-def _reset(**_: Any) -> None:
-    failures.clear()
-
-
-setting_changed.connect(_reset, dispatch_uid="trajectories.failures")

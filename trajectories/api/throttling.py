@@ -1,4 +1,4 @@
-"""How much a key may ask in a minute: one count in Redis over all processes and hosts, and this process's own while Redis is away.
+"""How much a key may ask in a minute: one count in Redis over all processes and hosts, and this process's local while Redis is away.
 
 A request asks Redis once, before its body is read, and waits 50 ms at most. What is over a limit is not counted, so that whoever
 goes on asking is not kept out by it.
@@ -7,7 +7,6 @@ goes on asking is not kept out by it.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections import OrderedDict
@@ -16,16 +15,18 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from django.core.cache import caches
-from django.core.signals import setting_changed
 from django.http import HttpRequest
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
+from rest_framework.request import Request
+from rest_framework.throttling import BaseThrottle
 
-from trajectories.api.keys import Caller
-from trajectories.api.window import COUNTED_S, Allowance, Limits, Standing, Use, Window, allowance
+from trajectories.api.authentication import Caller
+from trajectories.api.sliding_window import COUNTED_S, Allowance, Limits, Standing, Use, Window, allowance
 from trajectories.conf import RATE_LIMITS, Settings, read_settings
+from trajectories.storage.store import get_store
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ _ASKING_THREADS = 8
 _MAX_KEYS = 10_000
 
 # One field per second and unit ("r1764028800", "b1764028800"). The server's clock, since those of hosts differ; a test hands in
-# its own. `spent` was used already, so it is added whatever the limits say; 0 is no limit. Decides as `Window.take`.
+# its local. `spent` was used already, so it is added whatever the limits say; 0 is no limit. Decides as `Window.take`.
 _TAKE = """
 local key, spent, counted_s = KEYS[1], tonumber(ARGV[3]), tonumber(ARGV[6])
 local now = tonumber(ARGV[7]) or tonumber(redis.call('TIME')[1])
@@ -95,13 +96,13 @@ def count(caller: Caller, request: HttpRequest) -> Allowance | None:
     """Count ``request`` if it fits; what its answer tells of the limits, or None where there are none."""
     if not read_settings().rate_limits:
         return None
-    return limiter().count(_Key(caller.tenant, caller.key), Use(1, _expected_bytes(request)))
+    return get_store().part(Limiter).count(_Key(caller.tenant, caller.key), Use(1, _expected_bytes(request)))
 
 
 def count_unannounced(caller: Caller, request: HttpRequest, size: int) -> None:
     """Count a body of ``size`` bytes that was read, and whose length the request had not announced."""
     if read_settings().rate_limits and _announced_bytes(request) is None:
-        limiter().owe(_Key(caller.tenant, caller.key), size - _expected_bytes(request))
+        get_store().part(Limiter).add_debt(_Key(caller.tenant, caller.key), size - _expected_bytes(request))
 
 
 def _expected_bytes(request: HttpRequest) -> int:
@@ -118,46 +119,61 @@ def _announced_bytes(request: HttpRequest) -> int | None:
     return int(text) if text.isascii() and text.isdigit() else None
 
 
+class ApiKeyThrottle(BaseThrottle):
+    """Count the request against the limits of its caller; ``view.allowance`` is for the headers of the answer."""
+
+    def allow_request(self, request: Request, view: Any) -> bool:
+        """Raises:
+        RateLimited: 429; the request is over a limit.
+        """
+        caller: Any = request.auth
+        if isinstance(caller, Caller):
+            view.allowance = count(caller, request._request)
+            if view.allowance is not None:
+                view.allowance.expect_taken()
+        return True
+
+
 class Limiter:
     """The counts of this process, and its way to those that all share."""
 
     def __init__(self, conf: Settings) -> None:
         self._limits = Limits(*(conf.rate_limits.get(name) for name in RATE_LIMITS))
-        self.own = OwnCounts(self._limits)
+        self.local = LocalCounts(self._limits)
         self.shared = SharedCounts(conf, self._limits)
 
     def count(self, key: _Key, use: Use) -> Allowance:
         now_s = int(time.monotonic())
-        spent = self.own.untold(key)
+        spent = self.local.unsynced_bytes(key)
         shared = self.shared.take(key, use, spent)
         if shared is None:
-            return self.own.take(key, use, now_s)
+            return self.local.take(key, use, now_s)
         if shared.retry_after_s is None:
             # So that an outage does not begin with an empty count.
-            self.own.add(key, use, now_s)
+            self.local.add(key, use, now_s)
         return shared
 
-    def owe(self, key: _Key, size: int) -> None:
+    def add_debt(self, key: _Key, size: int) -> None:
         """Count bytes here at once, and in Redis with the next request of this key: one request asks once."""
-        self.own.owe(key, size, int(time.monotonic()))
+        self.local.add_debt(key, size, int(time.monotonic()))
 
     def close(self) -> None:
         self.shared.close()
 
 
 @dataclass(slots=True)
-class _Own:
+class _Local:
     window: Window = field(default_factory=Window)
-    untold_bytes: int = 0
+    unsynced_bytes: int = 0
 
 
-class OwnCounts:
+class LocalCounts:
     """What this process has taken, by key. Those that were idle for a window are dropped, and the idlest at ``_MAX_KEYS``."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._lock = threading.Lock()
-        self._keys: OrderedDict[_Key, _Own] = OrderedDict()
+        self._keys: OrderedDict[_Key, _Local] = OrderedDict()
 
     def take(self, key: _Key, use: Use, now_s: int) -> Allowance:
         with self._lock:
@@ -168,31 +184,31 @@ class OwnCounts:
         with self._lock:
             self._of(key, now_s).window.add(now_s, use)
 
-    def owe(self, key: _Key, size: int, now_s: int) -> None:
+    def add_debt(self, key: _Key, size: int, now_s: int) -> None:
         with self._lock:
-            own = self._of(key, now_s)
-            own.window.add(now_s, Use(bytes=max(0, size)))
-            own.untold_bytes += max(0, size)
+            local = self._of(key, now_s)
+            local.window.add(now_s, Use(bytes=max(0, size)))
+            local.unsynced_bytes += max(0, size)
 
-    def untold(self, key: _Key) -> int:
+    def unsynced_bytes(self, key: _Key) -> int:
         """Bytes that Redis has not been told of; the caller will."""
         with self._lock:
-            own = self._keys.get(key)
-            if own is None:
+            local = self._keys.get(key)
+            if local is None:
                 return 0
-            size, own.untold_bytes = own.untold_bytes, 0
+            size, local.unsynced_bytes = local.unsynced_bytes, 0
             return size
 
     def __len__(self) -> int:
         return len(self._keys)
 
-    def _of(self, key: _Key, now_s: int) -> _Own:
-        own = self._keys.setdefault(key, _Own())
-        own.window.forget(now_s)
+    def _of(self, key: _Key, now_s: int) -> _Local:
+        local = self._keys.setdefault(key, _Local())
+        local.window.forget(now_s)
         self._keys.move_to_end(key)
         while len(self._keys) > _MAX_KEYS or self._is_idle(next(iter(self._keys)), now_s, but=key):
             self._keys.popitem(last=False)
-        return own
+        return local
 
     def _is_idle(self, key: _Key, now_s: int, *, but: _Key) -> bool:
         newest_s = self._keys[key].window.newest_s
@@ -216,7 +232,7 @@ class SharedCounts:
         self._take = self.client.register_script(_TAKE)
 
     def take(self, key: _Key, use: Use, spent: int) -> Allowance | None:
-        """As ``OwnCounts.take``; ``spent`` bytes are counted whatever becomes of ``use``. None: Redis has not said."""
+        """As ``LocalCounts.take``; ``spent`` bytes are counted whatever becomes of ``use``. None: Redis has not said."""
         if not self._may_ask():
             return None
         try:
@@ -283,33 +299,3 @@ def _client(alias: str) -> Redis:
 def _standing(used: int, oldest_s: int, fits_s: int) -> Standing:
     """As Redis says it: it has no None."""
     return Standing(used, None if oldest_s == -1 else oldest_s, None if fits_s == -1 else fits_s)
-
-
-# Global because the process's own count is of the process. Bounded by _MAX_KEYS, emptied by a fork and by changed settings.
-_limiter: Limiter | None = None
-_limiter_lock = threading.Lock()
-
-
-def limiter() -> Limiter:
-    """This process's limiter."""
-    global _limiter
-    with _limiter_lock:
-        if _limiter is None:
-            _limiter = Limiter(read_settings())
-        return _limiter
-
-
-def _reset(*, setting: str, **_: Any) -> None:
-    global _limiter
-    if setting in ("TRAJECTORIES", "CACHES") and _limiter is not None:
-        _limiter.close()
-        _limiter = None
-
-
-def _after_fork() -> None:
-    global _limiter, _limiter_lock
-    _limiter, _limiter_lock = None, threading.Lock()
-
-
-setting_changed.connect(_reset, dispatch_uid="trajectories.limits")
-os.register_at_fork(after_in_child=_after_fork)

@@ -14,16 +14,17 @@ from typing import Any
 
 import orjson
 from django.core.exceptions import ImproperlyConfigured
-from django.core.signals import setting_changed
 from django.db import Error as DatabaseError
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.module_loading import import_string
 from django.views.decorators.debug import sensitive_variables
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.request import Request
 from rest_framework_api_key.crypto import KeyGenerator
 
-from trajectories.api.failures import address_of, failures
-from trajectories.conf import read_settings
+from trajectories.api.auth_throttle import AuthThrottle, address_of
+from trajectories.conf import Settings, read_settings
 from trajectories.domain.clock import now_us
 from trajectories.exceptions import AuthenticationFailure, KeyLookupUnavailable, OutboxUnavailable
 from trajectories.models import SCOPES, SLUG_PATTERN, ApiKey
@@ -87,11 +88,12 @@ def authenticate(request: HttpRequest) -> Caller:
 
 @sensitive_variables()
 def _caller_from(address: str, text: str) -> Caller:
-    failures.expect_not_known_bad(address, text)
+    throttle = get_store().part(AuthThrottle)
+    throttle.expect_not_known_bad(address, text)
     try:
         return caller_of(text)
     except AuthenticationFailure as failure:
-        failures.note(address, text, is_unknown=failure.code == AuthenticationFailure.code)
+        throttle.note(address, text, is_unknown=failure.code == AuthenticationFailure.code)
         raise
 
 
@@ -99,8 +101,8 @@ def _caller_from(address: str, text: str) -> Caller:
 def caller_of(text: str) -> Caller:
     """The caller whose key this is; raises as ``authenticate`` does, wherever it comes from."""
     prefix = text.partition(".")[0]
-    conf = read_settings()
-    cached = _cache.get(prefix, conf.key_cache_s)
+    cache, conf = get_store().part(KeyCache), get_store().conf
+    cached = cache.get(prefix)
     if cached is not None and cached.matches(text):
         return cached.caller(prefix)
     try:
@@ -111,9 +113,9 @@ def caller_of(text: str) -> Caller:
             raise KeyLookupUnavailable("API keys cannot be looked up right now.") from error
         if not remembered.matches(text):
             raise _unknown() from None
-        _cache.put(prefix, remembered, conf.key_cache_max)
+        cache.put(prefix, remembered)
         return remembered.caller(prefix)
-    _cache.put(prefix, verified, conf.key_cache_max)
+    cache.put(prefix, verified)
     return verified.caller(prefix)
 
 
@@ -121,7 +123,7 @@ def revoke(key: ApiKey) -> None:
     """Have ``key`` refused for good: here at once, in other processes when they ask the database again (``key_cache_s``)."""
     key.is_revoked = True
     key.save(update_fields=["is_revoked"])
-    _cache.drop(key.prefix)
+    get_store().part(KeyCache).drop(key.prefix)
     # Else this host would go on taking it whenever the database is away.
     _forget(key.prefix)
 
@@ -183,23 +185,24 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-class _KeyCache:
+class KeyCache:
     """Verified keys by prefix, the oldest dropped at the bound."""
 
-    def __init__(self) -> None:
+    def __init__(self, conf: Settings) -> None:
+        self._ttl_s, self._max_keys = conf.key_cache_s, conf.key_cache_max
         self._lock = threading.Lock()
         self._keys: OrderedDict[str, tuple[float, _Verified]] = OrderedDict()
 
-    def get(self, prefix: str, for_s: float) -> _Verified | None:
+    def get(self, prefix: str) -> _Verified | None:
         with self._lock:
             at, verified = self._keys.get(prefix, (0.0, None))
-        return verified if verified and time.monotonic() - at < for_s else None
+        return verified if verified and time.monotonic() - at < self._ttl_s else None
 
-    def put(self, prefix: str, verified: _Verified, bound: int) -> None:
+    def put(self, prefix: str, verified: _Verified) -> None:
         with self._lock:
             self._keys[prefix] = time.monotonic(), verified
             self._keys.move_to_end(prefix)
-            while len(self._keys) > bound:
+            while len(self._keys) > self._max_keys:
                 self._keys.popitem(last=False)
 
     def drop(self, prefix: str) -> None:
@@ -211,13 +214,12 @@ class _KeyCache:
             self._keys.clear()
 
 
-# Global because the database must not be asked on each request. Bounded by key_cache_max; a fork may keep it, it is data.
-_cache = _KeyCache()
+class ApiKeyAuthentication(BaseAuthentication):
+    """Authenticate by bearer key, or by ``tenant_from_request``; ``request.auth`` is the ``Caller``."""
 
+    def authenticate(self, request: Request) -> tuple[Any, Caller]:
+        # DRF writes the user back to Django's request, so keep the one that the host project has set there.
+        return getattr(request._request, "user", None), authenticate(request._request)
 
-def clear_key_cache(**_: Any) -> None:
-    """Forget every verified key in this process."""
-    _cache.clear()
-
-
-setting_changed.connect(clear_key_cache, dispatch_uid="trajectories.keys")
+    def authenticate_header(self, request: Request) -> str:
+        return 'Bearer realm="trajectories"'

@@ -14,10 +14,11 @@ from django.utils import timezone
 from tests.api.client import ID, NDJSON, PATH, archive_all, client_of, error, ids, issue, post, posted, stats
 from tests.examples import body
 from tests.processes import wait_until
-from trajectories.api import keys
-from trajectories.api.keys import clear_key_cache
+from trajectories.api import authentication
+from trajectories.api.authentication import KeyCache
 from trajectories.domain.clock import now_us
 from trajectories.models import SCOPES
+from trajectories.storage.store import get_store
 
 pytestmark = pytest.mark.django_db
 
@@ -79,7 +80,7 @@ def test_the_scheme_may_be_written_in_every_way() -> None:
 @pytest.fixture
 def two_hours_later(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Sets the clock forward by which expiry is told."""
-    return lambda: monkeypatch.setattr(keys, "now_us", lambda: now_us() + 2 * 3600 * 1_000_000)
+    return lambda: monkeypatch.setattr(authentication, "now_us", lambda: now_us() + 2 * 3600 * 1_000_000)
 
 
 def in_an_hour() -> datetime:
@@ -181,7 +182,7 @@ def test_a_key_that_was_good_works_on_while_the_database_is_away(without_tables:
 def test_a_process_that_has_just_started_still_knows_the_good_keys(without_tables: WithoutTables) -> None:
     key, text = issue()
     ids(client_of(text))
-    clear_key_cache()
+    get_store().part(KeyCache).clear()
     with without_tables("apikey"):
         assert call(client_of(text), "record").status_code == 201
         error(call(client_of(f"{key.prefix}.{'x' * 32}"), "list"), 401, "invalid_api_key")
@@ -193,7 +194,7 @@ def test_it_knows_their_scopes_and_when_they_expire(
     reader, short = issue(scopes="read")[1], issue(expires_at=in_an_hour())[1]
     for text in (reader, short):
         ids(client_of(text))
-    clear_key_cache()
+    get_store().part(KeyCache).clear()
     with without_tables("apikey"):
         assert call(client_of(reader), "list").status_code == 200
         error(call(client_of(reader), "record"), 403, "scope_missing")
@@ -208,7 +209,7 @@ def test_a_key_is_remembered_no_longer_than_the_setting_says(
     settings.TRAJECTORIES = trajectories_settings | {"KEY_OFFLINE_S": 0.0}
     client = client_of(issue()[1])
     ids(client)
-    clear_key_cache()
+    get_store().part(KeyCache).clear()
     with without_tables("apikey"):
         error(call(client, "list"), 503, "key_lookup_unavailable")
 
@@ -223,7 +224,7 @@ def test_a_key_that_was_seen_to_be_gone_does_not_come_back(end: str, without_tab
         key.save()
     else:
         key.delete()
-    clear_key_cache()
+    get_store().part(KeyCache).clear()
     assert call(client, "list").status_code == 401
     with without_tables("apikey"):
         error(call(client, "list"), 503, "key_lookup_unavailable")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -10,22 +11,38 @@ import orjson
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.core.signals import got_request_exception
 from django.http import Http404, HttpRequest, HttpResponse
-from rest_framework.exceptions import APIException
+from rest_framework.exceptions import APIException, NotAuthenticated
 from rest_framework.exceptions import MethodNotAllowed as DrfMethodNotAllowed
 
 from trajectories.api.request_ids import HEADER, request_id
 from trajectories.domain import redaction
 from trajectories.domain.text import escaped
 from trajectories.exceptions import (
+    AuthenticationFailure,
     InvalidInput,
     MethodNotAllowed,
     NotFound,
+    RateLimited,
     ScopeMissing,
     TooLarge,
     TrajectoriesError,
+    UnsupportedMediaType,
 )
 
 logger = logging.getLogger(__name__)
+
+
+def exception_handler(exc: Exception, context: dict[str, Any]) -> HttpResponse:
+    """Answer an exception of a DRF view in the error shape."""
+    response = error_response(exc, context["request"]._request)
+    if response.status_code == MethodNotAllowed.status:
+        response["Allow"] = ", ".join(context["view"].allowed_methods)
+    return response
+
+
+class _NotAcceptable(InvalidInput):
+    status = 406
+    code = "not_acceptable"
 
 
 def error_response(error: Exception, request: HttpRequest) -> HttpResponse:
@@ -76,7 +93,31 @@ def _as_ours(error: Exception) -> TrajectoriesError | None:
             return TooLarge(str(error))
         case PermissionDenied():
             return ScopeMissing(str(error) or "This is not allowed.")
-        case SuspiciousOperation() | APIException():
+        case SuspiciousOperation():
             return InvalidInput(str(error))
+        case APIException():
+            return _from_drf(error)
+        case _:
+            return None
+
+
+def _from_drf(error: APIException) -> TrajectoriesError | None:
+    message = str(error.detail)
+    match error.status_code:
+        case 401:
+            code = "not_authenticated" if isinstance(error, NotAuthenticated) else None
+            return AuthenticationFailure(message, code=code)
+        case 403:
+            return ScopeMissing(message, code="permission_denied")
+        case 404:
+            return NotFound(message)
+        case 406:
+            return _NotAcceptable(message)
+        case 415:
+            return UnsupportedMediaType(message)
+        case 429:
+            return RateLimited(message, retry_after_s=math.ceil(getattr(error, "wait", None) or 1))
+        case status if status < 500:
+            return InvalidInput(message)
         case _:
             return None

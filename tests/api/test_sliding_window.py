@@ -11,8 +11,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from redis import Redis
 
-from trajectories.api.limits import OwnCounts, SharedCounts, _Key
-from trajectories.api.window import WINDOW_S, Allowance, Limits, Use, Window
+from trajectories.api.sliding_window import WINDOW_S, Allowance, Limits, Use, Window
+from trajectories.api.throttling import OwnCounts, SharedCounts, _Key
 from trajectories.conf import read_settings
 
 START_S = 1_764_000_000
@@ -138,7 +138,7 @@ def test_keys_that_are_idle_are_forgotten_by_the_process() -> None:
 
 
 def test_a_process_counts_no_more_keys_than_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trajectories.api.limits._MAX_KEYS", 3)
+    monkeypatch.setattr("trajectories.api.throttling._MAX_KEYS", 3)
     counts = OwnCounts(Limits(5, None))
     for _ in range(10):
         counts.take(new_key(), Use(1), START_S)

@@ -11,10 +11,12 @@ from pytest_django import Settings
 
 from tests.api.client import ID, PATH, client_of, error, ids, issue, post
 from tests.examples import body
-from trajectories.api import failures as module
-from trajectories.api.failures import Failures, address_of
-from trajectories.api.keys import clear_key_cache
+from trajectories.api import auth_throttle as module
+from trajectories.api.auth_throttle import AuthThrottle, address_of
+from trajectories.api.authentication import KeyCache
+from trajectories.conf import read_settings
 from trajectories.exceptions import RateLimited
+from trajectories.storage.store import get_store
 
 pytestmark = pytest.mark.django_db
 
@@ -97,7 +99,7 @@ def test_a_good_key_is_served_at_once_from_an_address_that_is_over() -> None:
     # Neither need it be known to this process, nor older than the attack.
     assert get(new).status_code == 200
     assert get(issue()[1]).status_code == 200
-    clear_key_cache()
+    get_store().part(KeyCache).clear()
     assert get(verified).status_code == 200
 
 
@@ -135,7 +137,7 @@ def test_a_key_that_was_good_works_on_while_the_database_is_away_also_from_there
     good = issue()[1]
     assert get(good).status_code == 200
     attack()
-    clear_key_cache()
+    get_store().part(KeyCache).clear()
     with without_tables("apikey"):
         assert get(good).status_code == 200
 
@@ -150,7 +152,7 @@ class Clock:
         return self.now_s
 
 
-def is_slowed(failures: Failures, address: str, text: str = "bad") -> bool:
+def is_slowed(failures: AuthThrottle, address: str, text: str = "bad") -> bool:
     try:
         failures.note(address, text, is_unknown=True)
     except RateLimited:
@@ -160,7 +162,7 @@ def is_slowed(failures: Failures, address: str, text: str = "bad") -> bool:
 
 def test_after_the_minute_an_address_is_told_401_again() -> None:
     clock = Clock()
-    failures = Failures(clock)
+    failures = AuthThrottle(read_settings(), clock)
     assert [is_slowed(failures, ATTACKER) for _ in range(FEW + 1)] == [False] * FEW + [True]
     clock.now_s += 59.9
     assert is_slowed(failures, ATTACKER)
@@ -172,7 +174,7 @@ def test_after_the_minute_an_address_is_told_401_again() -> None:
 def test_no_more_addresses_and_keys_are_remembered_than_the_bounds_say(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MAX_ADDRESSES", 3)
     monkeypatch.setattr(module, "_MAX_KEYS", 4)
-    failures = Failures()
+    failures = AuthThrottle(read_settings())
     for at in range(20):
         is_slowed(failures, str(at), str(at))
     assert (len(failures._addresses), len(failures._unknown)) == (3, 4)

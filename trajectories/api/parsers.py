@@ -1,0 +1,102 @@
+"""DRF parsers of the API: they read a body within its limit and return its bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from django.http import HttpRequest
+from rest_framework.parsers import BaseParser
+
+from trajectories.api import throttling
+from trajectories.api.authentication import Caller
+from trajectories.conf import read_settings
+from trajectories.exceptions import Busy, InvalidInput, RequestTimeout, TooLarge, TrajectoriesError
+
+JSON = "application/json"
+NDJSON = "application/x-ndjson"
+MAX_LINES = 10_000
+_READ_CHUNK = 64 * 1024
+
+
+class RecordParser(BaseParser):
+    """Return the bytes of one record, at most ``max_record_bytes``."""
+
+    media_type = JSON
+
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None) -> Any:
+        """Read ``stream``, Django's request; ``parser_context["request"].auth`` is its caller."""
+        caller: Any = (parser_context or {})["request"].auth
+        return read_body(stream, read_settings().max_record_bytes, caller)
+
+
+class LinesParser(BaseParser):
+    """Return the bytes of NDJSON, at most ``max_request_bytes`` and 10,000 lines."""
+
+    media_type = NDJSON
+
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None) -> Any:
+        caller: Any = (parser_context or {})["request"].auth
+        data = read_body(stream, read_settings().max_request_bytes, caller)
+        # Before the bytes are split: each of millions of lines would take more memory than its bytes.
+        if data.count(b"\n") > MAX_LINES:
+            raise TooLarge(f"A request may have {MAX_LINES} lines.", code="too_many_lines")
+        return data
+
+
+def read_body(request: HttpRequest, limit: int, caller: Caller) -> bytes:
+    """The body, refused before it is read when its announced length is over ``limit``.
+
+    Read from the stream, since ``request.body`` has a limit of the host project's.
+    """
+    too_large = TooLarge(f"The body may have {limit} bytes.", code="body_too_large")
+    announced = request.headers.get("Content-Length") or "0"
+    if announced.isdigit() and int(announced) > limit:
+        raise too_large
+    chunks, size = [], 0
+    try:
+        for chunk in _chunks(request):
+            size += len(chunk)
+            if size > limit:
+                raise too_large
+            chunks.append(chunk)
+    finally:
+        throttling.count_unannounced(caller, request, size)
+    if announced.isdigit() and size < int(announced):
+        raise _broken_off()  # lines of NDJSON that did arrive would else be taken without anybody being told
+    return b"".join(chunks)
+
+
+def _chunks(request: HttpRequest) -> Iterator[bytes]:
+    stream = _stream(request)
+    try:
+        while chunk := stream.read(_READ_CHUNK):
+            yield chunk
+    except OSError as error:
+        raise _unread(error.__cause__ or error) from error  # Django puts an error of its own before it
+    except Exception as error:
+        # Of chunks that are none each server has errors of its own.
+        raise InvalidInput("The body is malformed; nothing of it was taken.", code="body_malformed") from error
+
+
+def _stream(request: HttpRequest) -> Any:
+    """Where the body is read from. Under WSGI Django takes a body without Content-Length for an empty one."""
+    is_chunked = "Transfer-Encoding" in request.headers and not request.headers.get("Content-Length")
+    if not is_chunked or "wsgi.input" not in request.META:
+        return request
+    if not request.META.get("wsgi.input_terminated"):
+        raise InvalidInput("This server takes no chunked bodies; send Content-Length.", code="length_required")
+    return request.META["wsgi.input"]
+
+
+def _unread(error: BaseException) -> TrajectoriesError:
+    match error:
+        case TimeoutError():
+            return RequestTimeout("The body did not come within the time that it may take; nothing of it was taken.")
+        case BlockingIOError():
+            return Busy("Too many clients send slowly at once; nothing of the body was taken.")
+    return _broken_off()
+
+
+def _broken_off() -> InvalidInput:
+    return InvalidInput("The body broke off before its end; nothing of it was taken.", code="body_incomplete")
