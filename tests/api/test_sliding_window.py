@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from redis import Redis
 
 from trajectories.api.sliding_window import WINDOW_S, Allowance, Limits, Use, Window
-from trajectories.api.throttling import OwnCounts, SharedCounts, _Key
+from trajectories.api.throttling import LocalCounts, SharedCounts, _Key
 from trajectories.conf import read_settings
 
 START_S = 1_764_000_000
@@ -30,7 +30,7 @@ def new_key() -> _Key:
     return _Key("north", str(next(names)))
 
 
-def taken(counts: OwnCounts, arrivals: list[tuple[int, Use]]) -> list[tuple[int, Use, Allowance]]:
+def taken(counts: LocalCounts, arrivals: list[tuple[int, Use]]) -> list[tuple[int, Use, Allowance]]:
     """Each use with the second in which it came."""
     key, now_s, answers = new_key(), START_S, []
     for gap_s, use in arrivals:
@@ -42,7 +42,7 @@ def taken(counts: OwnCounts, arrivals: list[tuple[int, Use]]) -> list[tuple[int,
 @properties
 @given(arrivals=arrivals, limits=some_limits)
 def test_no_minute_ever_holds_more_than_the_limits(arrivals: list[Any], limits: Limits) -> None:
-    admitted = [(at, use) for at, use, said in taken(OwnCounts(limits), arrivals) if said.retry_after_s is None]
+    admitted = [(at, use) for at, use, said in taken(LocalCounts(limits), arrivals) if said.retry_after_s is None]
     for start, _ in admitted:
         inside = [use for at, use in admitted if start <= at <= start + WINDOW_S]
         for unit, limit in enumerate(limits):
@@ -53,7 +53,7 @@ def test_no_minute_ever_holds_more_than_the_limits(arrivals: list[Any], limits: 
 @given(arrivals=arrivals, limits=some_limits)
 def test_what_fits_into_the_last_minute_and_a_second_is_never_refused(arrivals: list[Any], limits: Limits) -> None:
     before: list[tuple[int, Use]] = []
-    for at, use, said in taken(OwnCounts(limits), arrivals):
+    for at, use, said in taken(LocalCounts(limits), arrivals):
         recent = [other for second, other in before if second >= at - WINDOW_S]
         fits = all(
             limit is None or not use[unit] or sum(other[unit] for other in recent) + use[unit] <= limit
@@ -67,7 +67,7 @@ def test_what_fits_into_the_last_minute_and_a_second_is_never_refused(arrivals: 
 @properties
 @given(arrivals=arrivals, limits=some_limits)
 def test_who_waits_as_long_as_told_is_taken_and_a_second_earlier_is_not(arrivals: list[Any], limits: Limits) -> None:
-    counts, key, now_s = OwnCounts(limits), new_key(), START_S
+    counts, key, now_s = LocalCounts(limits), new_key(), START_S
     for gap_s, use in arrivals:
         now_s += gap_s
         said = counts.take(key, use, now_s)
@@ -82,7 +82,7 @@ def test_who_waits_as_long_as_told_is_taken_and_a_second_earlier_is_not(arrivals
 def test_redis_decides_and_tells_as_this_process_does(arrivals: list[Any], limits: Limits, redis_tier: Redis) -> None:
     shared, key = SharedCounts(read_settings(), limits), new_key()
     try:
-        for at, use, said in taken(OwnCounts(limits), arrivals):
+        for at, use, said in taken(LocalCounts(limits), arrivals):
             assert shared.ask(key, use, 0, now_s=at) == said
     finally:
         shared.close()
@@ -123,13 +123,13 @@ def test_what_was_used_already_counts_whatever_the_limit_says(redis_tier: Redis)
 
 
 def test_a_clock_that_was_set_back_keeps_nobody_out() -> None:
-    counts, key = OwnCounts(Limits(1, None)), new_key()
+    counts, key = LocalCounts(Limits(1, None)), new_key()
     assert counts.take(key, Use(1), START_S + 3600).retry_after_s is None
     assert counts.take(key, Use(1), START_S).retry_after_s is None
 
 
 def test_keys_that_are_idle_are_forgotten_by_the_process() -> None:
-    counts = OwnCounts(Limits(5, None))
+    counts = LocalCounts(Limits(5, None))
     for _ in range(100):
         counts.take(new_key(), Use(1), START_S)
     assert len(counts) == 100
@@ -139,7 +139,7 @@ def test_keys_that_are_idle_are_forgotten_by_the_process() -> None:
 
 def test_a_process_counts_no_more_keys_than_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trajectories.api.throttling._MAX_KEYS", 3)
-    counts = OwnCounts(Limits(5, None))
+    counts = LocalCounts(Limits(5, None))
     for _ in range(10):
         counts.take(new_key(), Use(1), START_S)
     assert len(counts) == 3

@@ -1,4 +1,5 @@
-"""How much a key may ask in a minute: one count in Redis over all processes and hosts, and this process's local while Redis is away.
+"""How much a key may ask in a minute: one count in Redis over all processes and hosts, and this process's own
+count while Redis is unavailable.
 
 A request asks Redis once, before its body is read, and waits 50 ms at most. What is over a limit is not counted, so that whoever
 goes on asking is not kept out by it.
@@ -36,7 +37,7 @@ _ASKING_THREADS = 8
 _MAX_KEYS = 10_000
 
 # One field per second and unit ("r1764028800", "b1764028800"). The server's clock, since those of hosts differ; a test hands in
-# its local. `spent` was used already, so it is added whatever the limits say; 0 is no limit. Decides as `Window.take`.
+# its own. `spent` was used already, so it is added whatever the limits say; 0 is no limit. Decides as `Window.take`.
 _TAKE = """
 local key, spent, counted_s = KEYS[1], tonumber(ARGV[3]), tonumber(ARGV[6])
 local now = tonumber(ARGV[7]) or tonumber(redis.call('TIME')[1])
