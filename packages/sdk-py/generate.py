@@ -17,7 +17,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 DOCUMENT = HERE.parents[1] / "docs" / "openapi.json"
 PACKAGE = HERE / "src" / "trajectory_sdk"
-_ANSWERS = (
+_RESPONSE_SCHEMAS = (
     "StoredTrajectory",
     "Trajectory",
     "TrajectoryPage",
@@ -28,12 +28,12 @@ _ANSWERS = (
     "DeletedTrajectories",
     "ErrorBody",
 )
-_SENT = ("Trajectory",)
-_NAMED = {"date-time": "Time", "uuid": "Id"}
-_OF_THE_SERVER = ("recorded_at", "revision")
+_REQUEST_SCHEMAS = ("Trajectory",)
+_TYPE_BY_FORMAT = {"date-time": "Time", "uuid": "Id"}
+_SERVER_FIELDS = ("recorded_at", "revision")
 _NOT_FILTERS = ("cursor", "limit")
 _CONSTRAINTS = ("pattern", "maxLength", "maxItems", "maximum", "minimum", "title", "additionalProperties")
-_WORDING = ("title", "additionalProperties")
+_TITLE_KEYWORDS = ("title", "additionalProperties")
 """Of no use where the base class forbids what is unknown; titles would become names of types."""
 _OPTIONS = [
     "--input-file-type=openapi",
@@ -48,21 +48,21 @@ _OPTIONS = [
     "--use-single-line-docstring",
     "--no-formatters",
 ]
-_OF_MODELS = [
+_MODEL_OPTIONS = [
     "--output-model-type=pydantic_v2.BaseModel",
-    "--base-class=trajectory_sdk.answers.Answer",
+    "--base-class=trajectory_sdk.response_base.ResponseModel",
     "--output-datetime-class=AwareDatetime",
     "--custom-file-header=# Made by packages/sdk-py/generate.py from docs/openapi.json.\n"
     '"""What the server answers with. Unknown fields are kept; unknown values of known fields are, too."""',
 ]
-_OF_CONTRACT = [
+_CONTRACT_OPTIONS = [
     "--output-model-type=pydantic_v2.BaseModel",
     "--output-datetime-class=AwareDatetime",
     "--base-class=trajectory_sdk.testing.body.Body",
     "--custom-file-header=# Made by packages/sdk-py/generate.py from docs/openapi.json.\n"
     '"""What the server takes, with its bounds: for the server of the tests, which refuses what the real one would."""',
 ]
-_OF_PARAMS = [
+_PARAM_OPTIONS = [
     "--output-model-type=typing.TypedDict",
     '--type-overrides={"Time": "trajectory_sdk.values.Time", "Id": "trajectory_sdk.values.Id"}',
     "--custom-file-header=# Made by packages/sdk-py/generate.py from docs/openapi.json.\n"
@@ -72,13 +72,13 @@ _OF_PARAMS = [
 
 def models(document: dict[str, Any]) -> str:
     """The text of models.py."""
-    schemas = _reachable(document["components"]["schemas"], _ANSWERS)
-    return _generated({name: _lenient(schema) for name, schema in schemas.items()}, _OF_MODELS)
+    schemas = _reachable(document["components"]["schemas"], _RESPONSE_SCHEMAS)
+    return _generated({name: _lenient(schema) for name, schema in schemas.items()}, _MODEL_OPTIONS)
 
 
 def params(document: dict[str, Any]) -> str:
     """The text of params.py."""
-    schemas = _reachable(document["components"]["schemas"], _SENT)
+    schemas = _reachable(document["components"]["schemas"], _REQUEST_SCHEMAS)
     parameters = document["paths"]["/v1/agent/trajectories"]["get"]["parameters"]
     filters = {one["name"]: one["schema"] | {"description": one["description"]} for one in parameters}
     schemas["Filters"] = {
@@ -87,22 +87,25 @@ def params(document: dict[str, Any]) -> str:
         "properties": {name: schema for name, schema in filters.items() if name not in _NOT_FILTERS},
     }
     schemas["RunFields"] = _fields(
-        schemas["Trajectory"], "What `run.set` takes.", but=("id", "phases", *_OF_THE_SERVER)
+        schemas["Trajectory"], "What `run.set` takes.", exclude=("id", "phases", *_SERVER_FIELDS)
     )
-    schemas["PhaseFields"] = _fields(schemas["Phase"], "What `phase.set` takes.", but=("phase_name",))
-    named = {name: {"type": "string"} for name in _NAMED.values()}
-    return _generated({name: _sent(schema) for name, schema in schemas.items()} | named, _OF_PARAMS)
+    schemas["PhaseFields"] = _fields(schemas["Phase"], "What `phase.set` takes.", exclude=("phase_name",))
+    named = {name: {"type": "string"} for name in _TYPE_BY_FORMAT.values()}
+    return _generated({name: _as_params(schema) for name, schema in schemas.items()} | named, _PARAM_OPTIONS)
 
 
 def contract(document: dict[str, Any]) -> str:
     """The text of testing/contract.py."""
-    schemas = _reachable(document["components"]["schemas"], _SENT)
-    return _generated({name: _plain(schema, _bare, without=_WORDING) for name, schema in schemas.items()}, _OF_CONTRACT)
+    schemas = _reachable(document["components"]["schemas"], _REQUEST_SCHEMAS)
+    return _generated(
+        {name: _rewritten(schema, _nullable_as_optional, without=_TITLE_KEYWORDS) for name, schema in schemas.items()},
+        _CONTRACT_OPTIONS,
+    )
 
 
-def _fields(schema: dict[str, Any], description: str, *, but: tuple[str, ...]) -> dict[str, Any]:
+def _fields(schema: dict[str, Any], description: str, *, exclude: tuple[str, ...]) -> dict[str, Any]:
     """Of these fields any."""
-    properties = {name: one for name, one in schema["properties"].items() if name not in but}
+    properties = {name: one for name, one in schema["properties"].items() if name not in exclude}
     return {"type": "object", "description": description, "properties": properties}
 
 
@@ -125,16 +128,16 @@ def _references(value: Any) -> list[str]:
     return [reference for item in value for reference in _references(item)] if isinstance(value, list) else []
 
 
-def _plain(value: Any, change: Any, *, without: tuple[str, ...] = _CONSTRAINTS) -> Any:
+def _rewritten(value: Any, change: Any, *, without: tuple[str, ...] = _CONSTRAINTS) -> Any:
     """Without these keywords, and with ``change`` applied to every schema; names of properties are no keywords."""
     if isinstance(value, list):
-        return [_plain(item, change, without=without) for item in value]
+        return [_rewritten(item, change, without=without) for item in value]
     if not isinstance(value, dict):
         return value
     kept = {
-        key: {name: _plain(schema, change, without=without) for name, schema in item.items()}
+        key: {name: _rewritten(schema, change, without=without) for name, schema in item.items()}
         if key == "properties"
-        else _plain(item, change, without=without)
+        else _rewritten(item, change, without=without)
         for key, item in value.items()
         if key not in without or (key == "additionalProperties" and isinstance(item, dict))
     }
@@ -148,21 +151,21 @@ def _lenient(schema: dict[str, Any]) -> Any:
         rest = {key: item for key, item in one.items() if key not in ("enum", "type")}
         return rest | {"anyOf": [{"type": "string", "enum": one["enum"]}, {"type": "string"}]}
 
-    return _plain(schema, change)
+    return _rewritten(schema, change)
 
 
-def _sent(schema: dict[str, Any]) -> Any:
+def _as_params(schema: dict[str, Any]) -> Any:
     def change(one: dict[str, Any]) -> dict[str, Any]:
-        named = _NAMED.get(one.get("format", ""))
+        named = _TYPE_BY_FORMAT.get(one.get("format", ""))
         if named is None:
             return {key: item for key, item in one.items() if key != "default"}
         rest = {key: item for key, item in one.items() if key not in ("type", "format")}
         return rest | {"$ref": f"#/components/schemas/{named}"}
 
-    return _plain(schema, change)
+    return _rewritten(schema, change)
 
 
-def _bare(schema: dict[str, Any]) -> dict[str, Any]:
+def _nullable_as_optional(schema: dict[str, Any]) -> dict[str, Any]:
     """What may be null is optional, and None: said on the type itself, bounds do not become types of their own."""
     inner, *others = schema.get("anyOf", [{}])
     if others != [{"type": "null"}]:

@@ -152,15 +152,15 @@ def test_the_help_has_every_exit_code() -> None:
 
 
 def test_the_arguments_of_the_client_come_from_the_options() -> None:
-    given: dict[str, Any] = {}
+    without_none: dict[str, Any] = {}
 
     def make(**connection: Any) -> Client:
-        given.update(connection)
+        without_none.update(connection)
         return answering(b"<html>")
 
     options = ["--base-url", "http://a", "--api-key", "k", "--timeout-s", "2.5", "--max-retries", "0"]
     CliRunner().invoke(trajectory, ["stats", *options], obj=make)
-    assert given == {"base_url": "http://a", "api_key": "k", "timeout_s": 2.5, "max_retries": 0}
+    assert without_none == {"base_url": "http://a", "api_key": "k", "timeout_s": 2.5, "max_retries": 0}
 
 
 def test_without_the_extra_the_command_says_what_to_install() -> None:

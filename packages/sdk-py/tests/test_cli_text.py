@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis import given
 
 from trajectory_sdk.cli.documents import Line, read
 from trajectory_sdk.cli.table import Table, duration, percent, usd

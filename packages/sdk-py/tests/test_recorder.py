@@ -13,9 +13,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from trajectory_sdk import BadRequestError, Client, StoredTrajectory
-from trajectory_sdk.measures import MAX_ERROR_CHARS, Clock
 from trajectory_sdk.recorder import Delivery, Run
 from trajectory_sdk.testing import InMemoryServer
+from trajectory_sdk.totals import MAX_ERROR_CHARS, Clock
 
 SECOND_NS = 1_000_000_000
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from trajectory_sdk import APIConnectionError, APIStatusError, APITimeoutError, Client, ServiceUnavailableError
 from trajectory_sdk.config import Config
-from trajectory_sdk.flow import Answer, Send, Sleep, call, request
+from trajectory_sdk.flow import Response, Send, Sleep, call, request
 from trajectory_sdk.retries import MAX_DELAY_S, MAX_RETRY_AFTER_S, RETRIED, delay_s, retry_after_s
 from trajectory_sdk.testing import InMemoryServer
 
@@ -73,7 +73,7 @@ def test_an_answer_that_does_not_come_in_time_is_an_error_of_its_own() -> None:
         client.trajectories.stats()
 
 
-def steps(*answers: Answer | APIConnectionError) -> list[float]:
+def steps(*answers: Response | APIConnectionError) -> list[float]:
     """How long a call waits between these answers. No client, no connection, no waiting."""
     config = Config(max_retries=10)
     flow = call(config, request(config, "GET", "/"))
@@ -92,14 +92,14 @@ def steps(*answers: Answer | APIConnectionError) -> list[float]:
 
 
 def test_a_call_waits_as_long_as_the_server_says_and_a_little_more() -> None:
-    busy = Answer(503, {"retry-after": "7"})
-    (waited,) = steps(busy, Answer(200, {}))
+    busy = Response(503, {"retry-after": "7"})
+    (waited,) = steps(busy, Response(200, {}))
     assert 7 <= waited <= 7.5
 
 
 def test_a_server_that_wants_to_be_left_alone_for_long_is_not_waited_for() -> None:
     with pytest.raises(APIStatusError) as raised:
-        steps(Answer(429, {"retry-after": "3600"}))
+        steps(Response(429, {"retry-after": "3600"}))
     assert raised.value.retry_after_s == 3600
 
 

@@ -31,8 +31,8 @@ from trajectory_sdk.models import (
     StoredTrajectory,
     TrajectoryPage,
 )
-from trajectory_sdk.recorded import Exported, ExportProgress, RecordedMany
 from trajectory_sdk.recorder import Phase, Run
+from trajectory_sdk.results import Exported, ExportProgress, RecordedMany
 
 __all__ = [
     "APIConnectionError",

@@ -26,10 +26,10 @@ from trajectory_sdk.config import Config
 from trajectory_sdk.delivery import Outage, Sender
 from trajectory_sdk.errors import APIConnectionError
 from trajectory_sdk.models import LineResult
+from trajectory_sdk.pending_queue import Batch, NumberedLine, PendingQueue
 from trajectory_sdk.recording import AnyTrajectory, encoded, fields_of
 from trajectory_sdk.retries import RETRIED
 from trajectory_sdk.spool import Line, Spool
-from trajectory_sdk.waiting import Lot, NumberedLine, Waiting
 
 MAX_RECORDS: Final = 10_000
 MAX_BYTES: Final = 64 * 1024 * 1024
@@ -63,7 +63,7 @@ class Counters:
     refused: int
 
 
-class Sends(Protocol):
+class BatchSender(Protocol):
     """``delivery.Sender``."""
 
     def send(self, bodies: Sequence[bytes], /) -> Sequence[LineResult]: ...
@@ -75,7 +75,7 @@ class _Scan(Enum):
     """Looking for what other processes have left."""
 
     WANTED = auto()
-    UNDER_WAY = auto()
+    RUNNING = auto()
     DONE = auto()
 
 
@@ -87,7 +87,7 @@ class BackgroundQueue:
 
     def __init__(
         self,
-        sender: Sends,
+        sender: BatchSender,
         spool: Spool,
         *,
         max_records: int = MAX_RECORDS,
@@ -102,7 +102,7 @@ class BackgroundQueue:
         self._linger_s = linger_s
         self._idle_s = idle_s
         self._begin()
-        shutdown.watch(self)
+        shutdown.register(self)
 
     def _begin(self) -> None:
         self._lock = threading.Lock()
@@ -113,13 +113,13 @@ class BackgroundQueue:
         self._flushing = 0  # callers that wait
         self._scan = _Scan.WANTED
         self._outage = Outage()
-        self._waiting = self._nothing_waiting()
-        self._gathers_until = 0.0
+        self._pending = self._empty_queue()
+        self._linger_until = 0.0
         self._sent = self._dropped = self._refused = 0
-        self._left_behind = 0
+        self._unsent_on_disk = 0
 
-    def _nothing_waiting(self) -> Waiting:
-        return Waiting(self._spool, max_records=self._max_records, max_bytes=self._max_bytes)
+    def _empty_queue(self) -> PendingQueue:
+        return PendingQueue(self._spool, max_records=self._max_records, max_bytes=self._max_bytes)
 
     # --- For callers
 
@@ -127,8 +127,8 @@ class BackgroundQueue:
     def counters(self) -> Counters:
         """As of now."""
         with self._lock:
-            waiting = self._waiting.records + self._left_behind
-            return Counters(self._sent, waiting, waiting - self._waiting.in_memory, self._dropped, self._refused)
+            waiting = self._pending.records + self._unsent_on_disk
+            return Counters(self._sent, waiting, waiting - self._pending.in_memory, self._dropped, self._refused)
 
     def enqueue(self, trajectory: AnyTrajectory) -> UUID:
         """Keep a record to be sent; the id that it has or gets.
@@ -164,7 +164,7 @@ class BackgroundQueue:
         Returns:
             Whether all of it is decided: sent, or refused. If not, it goes on waiting.
         """
-        return self._flush(timeout_s, is_for_good=False)
+        return self._flush(timeout_s, is_final=False)
 
     def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
         """Flush and end the thread. Where the server is away this takes one attempt, and what is on disk stays there.
@@ -175,7 +175,7 @@ class BackgroundQueue:
         thread = self._thread
         if thread is None:
             return
-        self._flush(timeout_s, is_for_good=True)
+        self._flush(timeout_s, is_final=True)
         with self._lock:
             self._is_closing = True
             self._work.notify()
@@ -186,40 +186,40 @@ class BackgroundQueue:
     def flush_at_exit(self, timeout_s: float) -> None:
         """As ``close``, but the thread may go on: other code may record later than this."""
         if self._thread is not None:
-            self._flush(timeout_s, is_for_good=True)
+            self._flush(timeout_s, is_final=True)
 
-    def begin_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """In the child of a fork: what waits is the parent's, and so are its locks, which may be held."""
-        self._waiting.let_go()
+        self._pending.release()
         self._begin()
 
     # --- With the lock held
 
     def _keep(self, line: Line) -> None:
-        lot = self._waiting.keep(line)
-        if lot is None:
+        batch = self._pending.keep(line)
+        if batch is None:
             self._dropped += 1
             return
         self._is_closing = False
-        if lot.segment.records == 1:
-            self._gathers_until = time.monotonic() + self._linger_s
+        if batch.segment.records == 1:
+            self._linger_until = time.monotonic() + self._linger_s
             self._work.notify()
         if self._thread is None:
             self._start()
 
     def _start(self) -> None:
         thread = threading.Thread(target=self._run, name="trajectory-sdk", daemon=True)
-        self._thread, self._left_behind, self._scan = thread, 0, _Scan.WANTED
-        shutdown.hook()
+        self._thread, self._unsent_on_disk, self._scan = thread, 0, _Scan.WANTED
+        shutdown.install_hooks()
         try:
             thread.start()
         except RuntimeError:  # the interpreter ends; what is on disk is sent by the next process
             self._thread = None
 
-    # --- Waiting for the thread
+    # --- PendingQueue for the thread
 
-    def _flush(self, timeout_s: float, *, is_for_good: bool) -> bool:
-        """Args: is_for_good: the caller goes, so once an attempt has failed, what is on disk may as well stay there."""
+    def _flush(self, timeout_s: float, *, is_final: bool) -> bool:
+        """Args: is_final: the caller goes, so once an attempt has failed, what is on disk may as well stay there."""
         deadline = time.monotonic() + timeout_s
         if not self._lock.acquire(timeout=timeout_s):
             return False
@@ -227,12 +227,12 @@ class BackgroundQueue:
         try:
             if self._thread is None:
                 self._start()
-            target, failures, self._scan = self._waiting.next_number, self._outage.failures, _Scan.WANTED
+            target, failures, self._scan = self._pending.next_number, self._outage.failures, _Scan.WANTED
             self._work.notify()
             while not self._is_flushed(target):
                 has_failed = self._outage.failures > failures
-                is_in_vain = self._thread is None or self._outage.not_before > deadline
-                if is_in_vain or (is_for_good and has_failed and not self._waiting.in_memory):
+                is_hopeless = self._thread is None or self._outage.not_before > deadline
+                if is_hopeless or (is_final and has_failed and not self._pending.in_memory):
                     return False
                 if not self._progress.wait(deadline - time.monotonic()) and time.monotonic() >= deadline:
                     return False
@@ -242,7 +242,7 @@ class BackgroundQueue:
             self._lock.release()
 
     def _is_flushed(self, target: int) -> bool:
-        return self._scan is _Scan.DONE and not self._waiting.left and not self._waiting.has_own_before(target)
+        return self._scan is _Scan.DONE and not self._pending.inherited and not self._pending.has_own_before(target)
 
     # --- The thread
 
@@ -250,9 +250,9 @@ class BackgroundQueue:
         try:
             while self._wait_for_work():
                 self._take_over()
-                lot = self._next_lot()
-                if lot is not None:
-                    self._deliver(lot)
+                batch = self._next_batch()
+                if batch is not None:
+                    self._deliver(batch)
         except Exception:
             _log.exception("The background queue has stopped; the next record starts it again")
             with self._lock:
@@ -278,51 +278,51 @@ class BackgroundQueue:
 
     def _send_at(self) -> float | None:
         """When the next request is due; None: there is nothing to send."""
-        if not self._waiting.own and not self._waiting.left:
+        if not self._pending.own and not self._pending.inherited:
             return None
         if self._outage.failures:
-            return self._outage.again_at(is_waited_for=self._flushing > 0)
-        return self._gathers_until if self._waiting.is_gathering and not self._flushing else 0.0
+            return self._outage.next_attempt_at(is_flushing=self._flushing > 0)
+        return self._linger_until if self._pending.is_lingering and not self._flushing else 0.0
 
     def _take_over(self) -> None:
         with self._lock:
-            self._scan = _Scan.UNDER_WAY
-            held = {segment.path for segment in self._waiting.files}
-            room = MAX_TAKEN_OVER - len(self._waiting.left)
+            self._scan = _Scan.RUNNING
+            held = {segment.path for segment in self._pending.files}
+            room = MAX_TAKEN_OVER - len(self._pending.inherited)
         try:
-            taken, others_bytes = self._spool.take_over(held, max_segments=room)
+            taken, foreign_bytes = self._spool.take_over(held, max_segments=room)
         except OSError:  # told when a record is to be written there
-            taken, others_bytes = [], 0
+            taken, foreign_bytes = [], 0
         with self._lock:
-            self._waiting.take_over(taken, others_bytes)
-            if self._scan is _Scan.UNDER_WAY:
+            self._pending.take_over(taken, foreign_bytes)
+            if self._scan is _Scan.RUNNING:
                 self._scan = _Scan.DONE
             self._progress.notify_all()
 
-    def _next_lot(self) -> Lot | None:
+    def _next_batch(self) -> Batch | None:
         with self._lock:
             at = self._send_at()
-            return None if at is None or at > time.monotonic() else self._waiting.next()
+            return None if at is None or at > time.monotonic() else self._pending.next()
 
-    def _deliver(self, lot: Lot) -> None:
+    def _deliver(self, batch: Batch) -> None:
         try:
-            lines = lot.segment.read()
+            lines = batch.segment.read()
         except OSError:
             _log.exception("Records that waited cannot be read, and are dropped")
             with self._lock:
-                self._dropped += self._waiting.give_up(lot)
-            self._remove(lot)
+                self._dropped += self._pending.drop(batch)
+            self._remove(batch)
             return
         with self._lock:
-            wanted = lot.wanted(lines, self._waiting.newest)
+            wanted = batch.wanted(lines, self._pending.newest)
         try:
             results = self._sender.send([line.data for _, line in wanted]) if wanted else ()
         except Exception as error:  # one that nobody thought of must not end the thread
-            self._put_off(error)
+            self._postpone(error)
             return
-        self._settle(lot, list(zip(wanted, results, strict=True)))
+        self._settle(batch, list(zip(wanted, results, strict=True)))
 
-    def _put_off(self, error: Exception) -> None:
+    def _postpone(self, error: Exception) -> None:
         with self._lock:
             is_first = not self._outage.failures
             self._outage.failed(error, time.monotonic())
@@ -330,25 +330,25 @@ class BackgroundQueue:
         if is_first:
             _log.warning("Records wait, since they cannot be sent: %s: %s", type(error).__name__, error)
 
-    def _settle(self, lot: Lot, results: Sequence[tuple[NumberedLine, LineResult]]) -> None:
+    def _settle(self, batch: Batch, results: Sequence[tuple[NumberedLine, LineResult]]) -> None:
         decided = [(one, result) for one, result in results if result.status not in RETRIED]
         refused = [(one.line.key.decode(), result.error) for one, result in decided if result.error is not None]
         with self._lock:
-            self._waiting.decide(lot, [one for one, _ in decided])
+            self._pending.decide(batch, [one for one, _ in decided])
             self._sent += len(decided) - len(refused)
             self._refused += len(refused)
         if refused:
             id_, error = refused[0]
             _log.warning("%d records were refused; the first is %s: %s", len(refused), id_, error and error.message)
         if len(decided) < len(results):
-            self._put_off(APIConnectionError("A part of the server that some records need is away"))
+            self._postpone(APIConnectionError("A part of the server that some records need is away"))
         else:
-            self._remove(lot)
+            self._remove(batch)
 
-    def _remove(self, lot: Lot) -> None:
-        lot.segment.discard()
+    def _remove(self, batch: Batch) -> None:
+        batch.segment.discard()
         with self._lock:
-            self._waiting.remove(lot)
+            self._pending.remove(batch)
             was_away = self._outage.failures > 0
             self._outage.ended()
             self._progress.notify_all()
@@ -357,11 +357,11 @@ class BackgroundQueue:
 
     def _end(self) -> None:
         """Be as before the first record, but for the counters. With the lock held."""
-        in_memory = self._waiting.in_memory
+        in_memory = self._pending.in_memory
         self._dropped += in_memory
-        self._left_behind = self._waiting.records - in_memory
-        self._waiting.let_go()
-        self._waiting = self._nothing_waiting()
+        self._unsent_on_disk = self._pending.records - in_memory
+        self._pending.release()
+        self._pending = self._empty_queue()
         self._thread, self._is_closing, self._outage = None, False, Outage()
         self._progress.notify_all()
 
@@ -375,18 +375,18 @@ class Background:
         self._config = config
         self._transport = transport
         self._spool = spool
-        self._made: list[BackgroundQueue] = []
+        self._queues: list[BackgroundQueue] = []
 
     @property
     def queue(self) -> BackgroundQueue:
         # Without a lock, which a thread could hold at a fork: two that are first make one each, and both use the first.
-        if not self._made:
-            self._made.append(self._make())
-        return self._made[0]
+        if not self._queues:
+            self._queues.append(self._make())
+        return self._queues[0]
 
     def close(self) -> None:
-        if self._made:
-            self._made[0].close()
+        if self._queues:
+            self._queues[0].close()
 
     def _make(self) -> BackgroundQueue:
         if self._transport is not None and not isinstance(self._transport, httpx2.BaseTransport):

@@ -15,9 +15,9 @@ import httpx2
 from trajectory_sdk.background import Background, BackgroundQueue
 from trajectory_sdk.config import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT_S, Config
 from trajectory_sdk.connections import Connections
-from trajectory_sdk.drive import AsyncDriver, Driver
 from trajectory_sdk.resources import AsyncTrajectories, Trajectories
 from trajectory_sdk.spool import Spool
+from trajectory_sdk.transport import AsyncDriver, Driver
 
 
 class Client:
@@ -79,7 +79,7 @@ class Client:
         """
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
-        other.config = _changed(self.config, timeout_s, max_retries, headers)
+        other.config = _with_options(self.config, timeout_s, max_retries, headers)
         other._owns_connections = False
         return other
 
@@ -155,7 +155,7 @@ class AsyncClient:
         """As ``Client.with_options``."""
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
-        other.config = _changed(self.config, timeout_s, max_retries, headers)
+        other.config = _with_options(self.config, timeout_s, max_retries, headers)
         other._owns_connections = False
         return other
 
@@ -177,7 +177,7 @@ class AsyncClient:
         return f"{type(self).__name__}({self.config!r})"
 
 
-def _changed(
+def _with_options(
     config: Config, timeout_s: float | None, max_retries: int | None, headers: Mapping[str, str] | None
 ) -> Config:
     return replace(

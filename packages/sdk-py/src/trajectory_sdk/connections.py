@@ -20,12 +20,12 @@ class Connections(Generic[Http]):
         self._make = make
         self._pid = os.getpid()
         self._http = make()
-        self._of_parents: list[Http] = []
+        self._inherited: list[Http] = []
 
     def __call__(self) -> Http:
         if self._pid != os.getpid():
             # Kept, since closing it would say goodbye on the parent's connections.
-            self._of_parents.append(self._http)
+            self._inherited.append(self._http)
             self._http = self._make()
             self._pid = os.getpid()
         return self._http

@@ -12,11 +12,11 @@ import httpx2
 
 from trajectory_sdk.config import Config
 from trajectory_sdk.connections import Connections
-from trajectory_sdk.drive import Driver
 from trajectory_sdk.errors import APIStatusError
 from trajectory_sdk.models import LineResult
 from trajectory_sdk.recording import record_lines
 from trajectory_sdk.retries import FIRST_DELAY_S, is_worth_retrying
+from trajectory_sdk.transport import Driver
 
 MAX_DELAY_S: Final = 30.0
 MAX_RETRY_AFTER_S: Final = 3600.0
@@ -70,19 +70,19 @@ class Outage:
         self.failures += 1
         self._failed_at = now
         self._retry_at = now + uniform(limit_s / 2, limit_s)
-        self.not_before = now + _asked_for_s(error)
+        self.not_before = now + _requested_delay_s(error)
 
     def ended(self) -> None:
         """A request went well."""
         self.failures = 0
 
-    def again_at(self, *, is_waited_for: bool) -> float:
+    def next_attempt_at(self, *, is_flushing: bool) -> float:
         """When the next attempt is due."""
-        retry_at = min(self._retry_at, self._failed_at + FLUSH_DELAY_S) if is_waited_for else self._retry_at
+        retry_at = min(self._retry_at, self._failed_at + FLUSH_DELAY_S) if is_flushing else self._retry_at
         return max(self.not_before, retry_at)
 
 
-def _asked_for_s(error: Exception) -> float:
+def _requested_delay_s(error: Exception) -> float:
     if not isinstance(error, APIStatusError):
         return 0.0
     if not is_worth_retrying(error):

@@ -28,7 +28,7 @@ from pydantic import ValidationError
 from trajectory_sdk.models import ErrorBody, ErrorObject, ErrorProblem
 
 if TYPE_CHECKING:
-    from trajectory_sdk.recorded import RecordedMany
+    from trajectory_sdk.results import RecordedMany
 
 
 class TrajectoryError(Exception):
@@ -95,7 +95,7 @@ class APIStatusError(TrajectoryError):
 
     def __reduce__(self) -> tuple[object, ...]:
         # By keyword, so that an error survives pickling: process pools and Celery send errors that way.
-        return _remade, (type(self), self.message, self.status), self.__dict__
+        return _rebuild_error, (type(self), self.message, self.status), self.__dict__
 
 
 class BadRequestError(APIStatusError):
@@ -142,7 +142,7 @@ class ServiceUnavailableError(ServerError):
     """503: a part of the server that the answer needs is away or busy."""
 
 
-_OF_STATUS: Mapping[int, type[APIStatusError]] = {
+_ERROR_BY_STATUS: Mapping[int, type[APIStatusError]] = {
     400: BadRequestError,
     401: AuthenticationError,
     403: PermissionDeniedError,
@@ -160,25 +160,25 @@ def status_error(
     status: int, body: bytes, *, request_id: str | None = None, retry_after_s: float | None = None
 ) -> APIStatusError:
     """The error of an answer, whoever wrote it: a proxy's page has no code, and its text is not quoted."""
-    said = _said(body) or ErrorObject(type="", code="", message=f"The server answered with status {status}.")
-    kind = _OF_STATUS.get(status, ServerError if status >= 500 else APIStatusError)
+    error = _parse_error(body) or ErrorObject(type="", code="", message=f"The server answered with status {status}.")
+    kind = _ERROR_BY_STATUS.get(status, ServerError if status >= 500 else APIStatusError)
     return kind(
-        said.message,
+        error.message,
         status=status,
-        code=said.code,
-        param=said.param,
-        details=tuple(said.details or ()),
+        code=error.code,
+        param=error.param,
+        details=tuple(error.details or ()),
         request_id=request_id,
         retry_after_s=retry_after_s,
     )
 
 
-def _said(body: bytes) -> ErrorObject | None:
+def _parse_error(body: bytes) -> ErrorObject | None:
     try:
         return ErrorBody.model_validate_json(body).error
     except ValidationError:
         return None
 
 
-def _remade(kind: type[APIStatusError], message: str, status: int) -> APIStatusError:
+def _rebuild_error(kind: type[APIStatusError], message: str, status: int) -> APIStatusError:
     return kind(message, status=status)

@@ -22,7 +22,7 @@ from trajectory_sdk.config import Config
 from trajectory_sdk.errors import APIConnectionError, APIStatusError, BadRequestError, ExportBrokenError
 from trajectory_sdk.flow import PATH, Block, Close, Emit, Flow, Open, Read, Step, error_of, request, wait_or_raise
 from trajectory_sdk.models import StoredTrajectory
-from trajectory_sdk.recorded import Exported, ExportProgress
+from trajectory_sdk.results import Exported, ExportProgress
 from trajectory_sdk.target import Target, id_of
 from trajectory_sdk.values import Id
 
@@ -31,7 +31,7 @@ MAX_REMEMBERED: Final = 1_000
 MAX_LINE_BYTES: Final = 64 * 1024 * 1024
 """More than any record may have; what is longer has no end, and must not fill the memory."""
 _END: Final = b'{"end":'
-Report: TypeAlias = Callable[[ExportProgress], object]
+OnProgress: TypeAlias = Callable[[ExportProgress], object]
 
 
 @dataclass(slots=True)
@@ -55,7 +55,7 @@ class Progress:
         """How many lines before the last an export can go on: to the beginning, or to the oldest line that is remembered."""
         return len(self.ids) - (self.count > len(self.ids))
 
-    def id_before(self, back: int, start: UUID | None) -> UUID | None:
+    def id_back(self, back: int, start: UUID | None) -> UUID | None:
         """The id of the line ``back`` lines before the last; ``start`` before the first."""
         return self.ids[-1 - back] if back < len(self.ids) else start
 
@@ -63,12 +63,12 @@ class Progress:
         """The ids of the last ``back`` lines."""
         return set(islice(reversed(self.ids), back))
 
-    def report_to(self, report: Report | None) -> None:
-        if report is not None:
-            report(ExportProgress(self.count, self.size, self.resumed))
+    def report_to(self, on_progress: OnProgress | None) -> None:
+        if on_progress is not None:
+            on_progress(ExportProgress(self.count, self.size, self.resumed))
 
 
-class Response:
+class ExportResponse:
     """The lines of one response: split, counted and hashed, and held against its end line."""
 
     def __init__(self, known: set[UUID]) -> None:
@@ -76,7 +76,7 @@ class Response:
         self._known = known
         self._digest = hashlib.sha256()
         self._count = 0
-        self._rest = bytearray()
+        self._partial_line = bytearray()
         self.cursor: UUID | None = None
         self.is_ended = False
 
@@ -88,20 +88,20 @@ class Response:
         """
         complete, newline, rest = chunk.rpartition(b"\n")
         if not newline:
-            self._rest += chunk
-            if len(self._rest) > MAX_LINE_BYTES:
+            self._partial_line += chunk
+            if len(self._partial_line) > MAX_LINE_BYTES:
                 raise ExportBrokenError(f"A line of the export is longer than {MAX_LINE_BYTES} bytes.")
             return []
-        data = bytes(self._rest) + complete
-        self._rest = bytearray(rest)
-        fresh = (self._taken(line + b"\n") for line in data.split(b"\n"))
+        data = bytes(self._partial_line) + complete
+        self._partial_line = bytearray(rest)
+        fresh = (self._accept(line + b"\n") for line in data.split(b"\n"))
         return [line for line in fresh if line is not None]
 
-    def _taken(self, line: bytes) -> tuple[UUID, bytes] | None:
+    def _accept(self, line: bytes) -> tuple[UUID, bytes] | None:
         if self.is_ended:
             raise ExportBrokenError("The export has lines behind its end line.")
         if line.startswith(_END):
-            self._expect_agreement(line)
+            self._check_end_line(line)
             self.is_ended = True
             return None
         id_ = id_of(line)
@@ -110,26 +110,26 @@ class Response:
         self.cursor = id_
         return None if id_ in self._known else (id_, line)
 
-    def _expect_agreement(self, line: bytes) -> None:
+    def _check_end_line(self, line: bytes) -> None:
         try:
             end = json.loads(line)["end"]
-            said = end["count"], end["sha256"]
+            expected = end["count"], end["sha256"]
         except (ValueError, KeyError, TypeError):
             raise ExportBrokenError("The end line of the export cannot be read.") from None
         found = self._count, self._digest.hexdigest()
-        if said != found:
+        if expected != found:
             raise ExportBrokenError(
                 f"The export does not agree with its end line: {found[0]} lines with SHA-256 {found[1]} arrived,"
-                f" {said[0]} with {said[1]} were sent."
+                f" {expected[0]} with {expected[1]} were sent."
             )
 
 
 @dataclass(frozen=True, slots=True)
 class Sink:
-    """What is done with lines: ``step`` makes the step that takes them, ``report`` is told how far it is."""
+    """What is done with lines: ``step`` makes the step that takes them, ``on_progress`` is told how far it is."""
 
     step: Callable[[list[bytes]], Step]
-    report: Report | None
+    on_progress: OnProgress | None
 
 
 def lines(
@@ -152,7 +152,7 @@ def lines(
             return
         if progress.count > before:
             failed, back = 0, 0
-        if _is_lost(error) and back < progress.max_back:
+        if _is_cursor_gone(error) and back < progress.max_back:
             back = min(progress.max_back, back * 2 or 1)
             continue
         yield from wait_or_raise(config, error, failed)
@@ -160,7 +160,7 @@ def lines(
         progress.resumed += 1 if progress.count else 0
 
 
-def _is_lost(error: APIConnectionError | APIStatusError) -> bool:
+def _is_cursor_gone(error: APIConnectionError | APIStatusError) -> bool:
     """Whether the record to go on behind is not there any more."""
     return isinstance(error, BadRequestError) and error.code == "invalid_cursor"
 
@@ -169,11 +169,11 @@ def _response(
     config: Config, query: Mapping[str, object], start: UUID | None, back: int, progress: Progress, sink: Sink
 ) -> Flow[APIConnectionError | APIStatusError | None]:
     """One response, from ``back`` lines before the last: None if it came to its end, else what it broke off with."""
-    sent = request(config, "GET", f"{PATH}/export", {**query, "after": progress.id_before(back, start)})
+    sent = request(config, "GET", f"{PATH}/export", {**query, "after": progress.id_back(back, start)})
     error = error_of((yield Open(sent)), sent)
     if error is not None:
         return error
-    response = Response(progress.last(back))
+    response = ExportResponse(progress.last(back))
     while (chunk := (yield Read())) is not None:
         if isinstance(chunk, APIConnectionError):
             return chunk
@@ -182,30 +182,32 @@ def _response(
             progress.add(id_, line)
         if fresh:
             yield sink.step([line for _, line in fresh])
-            progress.report_to(sink.report)
+            progress.report_to(sink.on_progress)
     yield Close()
     if response.is_ended:
         return None
     return APIConnectionError("The export broke off before its end line.", request_id=sent.request_id)
 
 
-def records(config: Config, query: Mapping[str, object], after: Id | None, report: Report | None) -> Flow[None]:
+def records(
+    config: Config, query: Mapping[str, object], after: Id | None, on_progress: OnProgress | None
+) -> Flow[None]:
     """Emits lists of ``StoredTrajectory``."""
-    sink = Sink(lambda lines: Emit([_record(line) for line in lines]), report)
+    sink = Sink(lambda lines: Emit([_record(line) for line in lines]), on_progress)
     yield from lines(config, query, _start(after), Progress(), sink)
 
 
 def to_target(
-    config: Config, query: Mapping[str, object], target: Target, after: Id | None, report: Report | None
+    config: Config, query: Mapping[str, object], target: Target, after: Id | None, on_progress: OnProgress | None
 ) -> Flow[Exported]:
     """All lines into ``target``, behind those that it has from an export that was broken off."""
     progress, start = Progress(), _start(after)
     try:
-        while kept := (yield Block(target.kept)):
-            for line in kept:
+        while existing := (yield Block(target.existing_lines)):
+            for line in existing:
                 progress.add(id_of(line), line)
-        progress.report_to(report)
-        sink = Sink(lambda lines: Block(partial(target.write, lines)), report)
+        progress.report_to(on_progress)
+        sink = Sink(lambda lines: Block(partial(target.write, lines)), on_progress)
         yield from lines(config, query, start, progress, sink)
         yield Block(target.finish)
     except ExportBrokenError:
@@ -213,7 +215,7 @@ def to_target(
         raise
     finally:
         target.close()
-    return Exported(progress.count, progress.digest.hexdigest(), progress.id_before(0, start))
+    return Exported(progress.count, progress.digest.hexdigest(), progress.id_back(0, start))
 
 
 def _start(after: Id | None) -> UUID | None:

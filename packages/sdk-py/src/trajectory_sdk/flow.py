@@ -1,7 +1,7 @@
 """What both clients do, without doing it: generators that yield steps and are sent what came of them.
 
 A flow knows requests, retries, errors, pages, batches and exports; it opens no connection, reads no clock and never waits.
-``drive.py`` carries the steps out, once with blocking calls and once with awaits.
+``transport.py`` carries the steps out, once with blocking calls and once with awaits.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """What came back; ``body`` is empty while it is still to be read. Header names are in lower case."""
 
     status: int
@@ -59,7 +59,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send and read the whole answer → ``Answer``, or the ``APIConnectionError`` that it ended in."""
+    """Send and read the whole response → ``Response``, or the ``APIConnectionError`` that it ended in."""
 
     request: Request
 
@@ -78,7 +78,7 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Be done with the open answer → None."""
+    """Be done with the open response → None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ def request(
 ) -> Request:
     """A request of this configuration. Parameters that are None are left out.
 
-    It has an id of its own, the same for each attempt, so that the server's log can be searched for a call that got no answer.
+    It has an id of its own, the same for each attempt, so that the server's log can be searched for a call that got no response.
     """
     headers = {"Accept": "*/*", "User-Agent": USER_AGENT, "X-Request-Id": uuid4().hex}
     if config.api_key is not None:
@@ -132,11 +132,11 @@ def request(
         headers["Content-Type"] = content_type
     texts = ((name, query_text(value)) for name, value in (query or {}).items() if value is not None)
     return Request(
-        method, config.base_url + path, tuple(texts), _merged(headers, config.headers), body, config.timeout_s
+        method, config.base_url + path, tuple(texts), _merge_headers(headers, config.headers), body, config.timeout_s
     )
 
 
-def _merged(own: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+def _merge_headers(own: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
     """What the caller has set stands, however it writes the names."""
     names = {name.lower() for name in given}
     return {name: text for name, text in own.items() if name.lower() not in names} | {
@@ -145,27 +145,27 @@ def _merged(own: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def call(config: Config, sent: Request) -> Flow[Answer]:
-    """The good answer to a request, tried again where that may help.
+def call(config: Config, sent: Request) -> Flow[Response]:
+    """The good response to a request, tried again where that may help.
 
     Raises:
-        APIConnectionError: no answer, also not to the last attempt.
+        APIConnectionError: no response, also not to the last attempt.
         APIStatusError: an error, by its status.
     """
     attempt = 0
     while True:
-        answer = yield Send(sent)
-        error = error_of(answer, sent)
+        response = yield Send(sent)
+        error = error_of(response, sent)
         if error is None:
-            return answer  # type: ignore[no-any-return]
+            return response  # type: ignore[no-any-return]
         yield from wait_or_raise(config, error, attempt)
         attempt += 1
 
 
 def call_for(config: Config, sent: Request, model: type[M]) -> Flow[M]:
-    """As ``call``, with the answer read as ``model``."""
-    answer = yield from call(config, sent)
-    return parsed(answer, sent, model)
+    """As ``call``, with the response read as ``model``."""
+    response = yield from call(config, sent)
+    return parsed(response, sent, model)
 
 
 def wait_or_raise(config: Config, error: APIConnectionError | APIStatusError, attempt: int) -> Flow[None]:
@@ -180,39 +180,39 @@ def wait_or_raise(config: Config, error: APIConnectionError | APIStatusError, at
     yield Sleep(seconds)
 
 
-def parsed(answer: Answer, sent: Request, model: type[M]) -> M:
-    """An answer's body as ``model``.
+def parsed(response: Response, sent: Request, model: type[M]) -> M:
+    """An response's body as ``model``.
 
     Raises:
         APIStatusError: it is none, so it is not this server that has answered. ``code`` is ``unreadable_answer``.
     """
     try:
-        return model.model_validate_json(answer.body)
+        return model.model_validate_json(response.body)
     except ValidationError:
         raise APIStatusError(
-            "The answer is not one of this API; is base_url right?",
-            status=answer.status,
+            "The response is not one of this API; is base_url right?",
+            status=response.status,
             code="unreadable_answer",
-            request_id=_request_id(answer, sent),
+            request_id=_request_id(response, sent),
         ) from None
 
 
-def error_of(answer: Answer | APIConnectionError, sent: Request) -> APIConnectionError | APIStatusError | None:
-    """What is wrong with an answer; None if nothing is."""
-    if isinstance(answer, APIConnectionError):
-        return answer
-    if 200 <= answer.status < 300:
+def error_of(response: Response | APIConnectionError, sent: Request) -> APIConnectionError | APIStatusError | None:
+    """What is wrong with an response; None if nothing is."""
+    if isinstance(response, APIConnectionError):
+        return response
+    if 200 <= response.status < 300:
         return None
     return status_error(
-        answer.status,
-        answer.body,
-        request_id=_request_id(answer, sent),
-        retry_after_s=retry_after_s(answer.headers.get("retry-after")),
+        response.status,
+        response.body,
+        request_id=_request_id(response, sent),
+        retry_after_s=retry_after_s(response.headers.get("retry-after")),
     )
 
 
-def _request_id(answer: Answer, sent: Request) -> str:
-    return answer.headers.get("x-request-id") or sent.request_id
+def _request_id(response: Response, sent: Request) -> str:
+    return response.headers.get("x-request-id") or sent.request_id
 
 
 def one_path(id_: object) -> str:

@@ -8,10 +8,10 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, Field, StringConstraints
 
-from trajectory_sdk.answers import Answer
+from trajectory_sdk.response_base import ResponseModel
 
 
-class Candidate(Answer):
+class Candidate(ResponseModel):
     """A model that could have been picked."""
 
     model: str
@@ -21,26 +21,26 @@ class Candidate(Answer):
     """With which the selector would have picked it."""
 
 
-class DeletedTrajectories(Answer):
+class DeletedTrajectories(ResponseModel):
     deleted: int
     has_more: bool
     """There are more than one call deletes; the same call again goes on."""
     removed: RemovedCounts
 
 
-class DeletedTrajectory(Answer):
+class DeletedTrajectory(ResponseModel):
     id: UUID
     deleted: Literal[True]
     removed: RemovedCounts
 
 
-class ErrorBody(Answer):
+class ErrorBody(ResponseModel):
     """The one shape of every error."""
 
     error: ErrorObject
 
 
-class ErrorObject(Answer):
+class ErrorObject(ResponseModel):
     type: str
     """The family of the error."""
     code: str
@@ -53,14 +53,14 @@ class ErrorObject(Answer):
     """Every problem that was found, at most 100."""
 
 
-class ErrorProblem(Answer):
+class ErrorProblem(ResponseModel):
     path: str
     """Where, such as phases[0].cost_usd; empty for the body as a whole."""
     code: str
     message: str
 
 
-class FeedbackLoop(Answer):
+class FeedbackLoop(ResponseModel):
     """A later phase sent work back to an earlier one."""
 
     from_phase: str | None = None
@@ -69,7 +69,7 @@ class FeedbackLoop(Answer):
     at: AwareDatetime | None = None
 
 
-class LineResult(Answer):
+class LineResult(ResponseModel):
     """What became of one line of NDJSON: either ``revision`` or ``error``."""
 
     line: int
@@ -81,7 +81,7 @@ class LineResult(Answer):
     error: ErrorObject | None = None
 
 
-class MatchingTrajectories(Answer):
+class MatchingTrajectories(ResponseModel):
     """What a dry run found."""
 
     count: int
@@ -89,7 +89,7 @@ class MatchingTrajectories(Answer):
     """For the call that deletes them; good for an hour, for these filters."""
 
 
-class MeasureDistribution(Answer):
+class MeasureDistribution(ResponseModel):
     """With percentiles: the value at rank ceil(p * known), at most 1 % off."""
 
     known: int
@@ -101,7 +101,7 @@ class MeasureDistribution(Answer):
     p99: float | None
 
 
-class MeasureSummary(Answer):
+class MeasureSummary(ResponseModel):
     """Over those for which the value is known."""
 
     known: int
@@ -109,7 +109,7 @@ class MeasureSummary(Answer):
     mean: float | None
 
 
-class ModelGroup(Answer):
+class ModelGroup(ResponseModel):
     count: int
     outcomes: PhaseOutcomeCounts
     success_rate: Rate
@@ -123,7 +123,7 @@ class ModelGroup(Answer):
     model: str | None
 
 
-class Other(Answer):
+class Other(ResponseModel):
     """Per grouping, the sum of what is beyond the 1,000 largest groups; absent where nothing is."""
 
     by_request_type: OtherTrajectories | None = None
@@ -135,7 +135,7 @@ class Other(Answer):
     by_phase_model: OtherPhases | None = None
 
 
-class OtherPhases(Answer):
+class OtherPhases(ResponseModel):
     count: int
     outcomes: PhaseOutcomeCounts
     success_rate: Rate
@@ -150,7 +150,7 @@ class OtherPhases(Answer):
     """How many groups are summed here."""
 
 
-class OtherTrajectories(Answer):
+class OtherTrajectories(ResponseModel):
     count: int
     outcomes: OutcomeCounts
     success_rate: Rate
@@ -165,14 +165,14 @@ class OtherTrajectories(Answer):
     """How many groups are summed here."""
 
 
-class OutcomeCounts(Answer):
+class OutcomeCounts(ResponseModel):
     success: int
     failure: int
     partial: int
     unknown: int
 
 
-class Phase(Answer):
+class Phase(ResponseModel):
     """One phase of the run, in the order in which they ran; a name may repeat."""
 
     phase_name: str
@@ -203,7 +203,7 @@ class Phase(Answer):
     metadata: dict[str, Any] | None = None
 
 
-class PhaseGroup(Answer):
+class PhaseGroup(ResponseModel):
     count: int
     outcomes: PhaseOutcomeCounts
     success_rate: Rate
@@ -217,7 +217,7 @@ class PhaseGroup(Answer):
     phase: str
 
 
-class PhaseModelGroup(Answer):
+class PhaseModelGroup(ResponseModel):
     count: int
     outcomes: PhaseOutcomeCounts
     success_rate: Rate
@@ -233,7 +233,7 @@ class PhaseModelGroup(Answer):
     selection_method: str | None
 
 
-class PhaseOutcomeCounts(Answer):
+class PhaseOutcomeCounts(ResponseModel):
     success: int
     failure: int
     partial: int
@@ -241,13 +241,13 @@ class PhaseOutcomeCounts(Answer):
     skipped: int
 
 
-class PhaseTotals(Answer):
+class PhaseTotals(ResponseModel):
     count: int
     outcomes: PhaseOutcomeCounts
     skip_rate: float | None
 
 
-class ProjectGroup(Answer):
+class ProjectGroup(ResponseModel):
     count: int
     outcomes: OutcomeCounts
     success_rate: Rate
@@ -261,7 +261,7 @@ class ProjectGroup(Answer):
     project: str | None
 
 
-class Rate(Answer):
+class Rate(ResponseModel):
     """A proportion with its Wilson interval (z = 1.96); null of nothing."""
 
     known: int
@@ -270,13 +270,13 @@ class Rate(Answer):
     high: float | None
 
 
-class RecordedLines(Answer):
+class RecordedLines(ResponseModel):
     accepted: int
     refused: int
     results: list[LineResult]
 
 
-class RemovedCounts(Answer):
+class RemovedCounts(ResponseModel):
     """Records that a deletion found in each part: a record is usually in several."""
 
     outbox: int
@@ -287,7 +287,7 @@ class RemovedCounts(Answer):
     """Versions that the archive had refused."""
 
 
-class RequestTypeGroup(Answer):
+class RequestTypeGroup(ResponseModel):
     count: int
     outcomes: OutcomeCounts
     success_rate: Rate
@@ -301,7 +301,7 @@ class RequestTypeGroup(Answer):
     request_type: str | None
 
 
-class SelectionMethodGroup(Answer):
+class SelectionMethodGroup(ResponseModel):
     count: int
     outcomes: PhaseOutcomeCounts
     success_rate: Rate
@@ -315,7 +315,7 @@ class SelectionMethodGroup(Answer):
     selection_method: str | None
 
 
-class SourceGroup(Answer):
+class SourceGroup(ResponseModel):
     count: int
     outcomes: OutcomeCounts
     success_rate: Rate
@@ -329,7 +329,7 @@ class SourceGroup(Answer):
     source: str | None
 
 
-class Stats(Answer):
+class Stats(ResponseModel):
     """Totals and groups of all matching trajectories. Unknown is null, never 0."""
 
     count: int
@@ -354,7 +354,7 @@ class Stats(Answer):
     window: Window
 
 
-class StoredTrajectory(Answer):
+class StoredTrajectory(ResponseModel):
     """A trajectory as stored. Fields that were not given are absent, not null."""
 
     id: UUID
@@ -393,7 +393,7 @@ class StoredTrajectory(Answer):
     """Microseconds since 1970 at which this version was accepted."""
 
 
-class Trajectory(Answer):
+class Trajectory(ResponseModel):
     """One run of a multi-phase workflow."""
 
     id: UUID | None = None
@@ -429,7 +429,7 @@ class Trajectory(Answer):
     """The client's own data; any JSON. The server adds 'trajectories:redacted' where it has replaced credentials: how many of each kind."""
 
 
-class TrajectoryPage(Answer):
+class TrajectoryPage(ResponseModel):
     data: list[StoredTrajectory]
     next_cursor: str | None
     """Give it as cursor to get the next page; null on the last one."""
@@ -440,7 +440,7 @@ class TrajectoryPage(Answer):
     """False when a tier that this answer needs was away."""
 
 
-class Window(Answer):
+class Window(ResponseModel):
     from_: Annotated[AwareDatetime | None, Field(alias="from")]
     """The since of the query."""
     to: AwareDatetime | None

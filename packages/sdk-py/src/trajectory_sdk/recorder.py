@@ -15,8 +15,17 @@ from uuid import UUID, uuid4
 
 import anyio
 
-from trajectory_sdk.measures import SYSTEM_CLOCK, Clock, Stopwatch, error_text, milliseconds, total_usd, usd, whole
 from trajectory_sdk.params import Candidate, PhaseFields, RunFields, Trajectory
+from trajectory_sdk.totals import (
+    SYSTEM_CLOCK,
+    Clock,
+    Stopwatch,
+    error_text,
+    milliseconds,
+    parse_count,
+    parse_usd,
+    total_usd,
+)
 from trajectory_sdk.values import Id
 
 Fields: TypeAlias = dict[str, Any]
@@ -55,7 +64,7 @@ class Run:
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.id: UUID = uuid4() if id is None else UUID(str(id))
-        self._given = _known(fields)
+        self._given = _without_none(fields)
         self._delivery = delivery
         self._has_progress = has_progress
         self._clock = clock
@@ -115,16 +124,16 @@ class Run:
     ) -> None:
         """Write down that a phase was skipped, and why. It is no attempt."""
         phase = Phase(self, phase_name, {"agent": agent, "metadata": metadata})
-        phase._set = {"outcome": "skipped"} | _known({"skip_reason": reason})
+        phase._set = {"outcome": "skipped"} | _without_none({"skip_reason": reason})
         self._add(phase)
 
     def feedback(self, from_phase: str, to_phase: str, *, reason: str | None = None) -> None:
         """Write down that a later phase has sent work back to an earlier one, now."""
         with self._lock:
-            watch = self._running()
+            watch = self._require_begun()
             loop = {"from_phase": from_phase, "to_phase": to_phase, "reason": reason, "at": watch.at(watch.ns())}
-            if not self._is_late("feedback"):
-                self._loops.append(_known(loop))
+            if not self._rejects_after_end("feedback"):
+                self._loops.append(_without_none(loop))
 
     def set(self, **fields: Unpack[RunFields]) -> None:
         """Give fields of the trajectory. They stand over what is measured and computed.
@@ -132,9 +141,9 @@ class Run:
         Raises:
             TypeError: there is no such field.
         """
-        _check(fields, _RUN_FIELDS, "run")
+        _check_names(fields, _RUN_FIELDS, "run")
         with self._lock:
-            if not self._is_late("set"):
+            if not self._rejects_after_end("set"):
                 self._set |= fields
 
     # --- Begin and end
@@ -168,17 +177,17 @@ class Run:
 
     def _end(self, error: BaseException | None) -> None:
         with self._lock:
-            self._ended_ns = self._running().ns()
+            self._ended_ns = self._require_begun().ns()
             self._error = None if error is None else error_text(error)
 
     # --- For its phases
 
-    def _running(self) -> Stopwatch:
+    def _require_begun(self) -> Stopwatch:
         if self._watch is None:
             raise RuntimeError("The run has not begun; use `with client.trajectories.run(…) as run:`")
         return self._watch
 
-    def _is_late(self, what: str) -> bool:
+    def _rejects_after_end(self, what: str) -> bool:
         if self._ended_ns is None:
             return False
         _log.warning("Run %s has ended, so this is not recorded any more: %s", self.id, what)
@@ -187,8 +196,8 @@ class Run:
     def _add(self, phase: Phase) -> None:
         """In the order in which they begin."""
         with self._lock:
-            self._running()
-            if not self._is_late(phase.name):
+            self._require_begun()
+            if not self._rejects_after_end(phase.name):
                 self._phases.append(phase)
 
     def _next_attempt(self, phase_name: str) -> int:
@@ -199,7 +208,7 @@ class Run:
 
     def _record(self) -> Trajectory:
         with self._lock:
-            watch = self._running()
+            watch = self._require_begun()
             phases = [phase._record() for phase in self._phases]
             measured: Fields = {"started_at": watch.at(0), "feedback_loops": list(self._loops) or None}
             if self._ended_ns is None:
@@ -207,7 +216,7 @@ class Run:
                 measured["outcome"] = "unknown"
             else:
                 measured |= self._ending(watch, self._ended_ns, phases)
-            fields = {"id": str(self.id), **_known(measured), **self._given, "phases": phases, **self._set}
+            fields = {"id": str(self.id), **_without_none(measured), **self._given, "phases": phases, **self._set}
             return cast(Trajectory, fields)
 
     def _ending(self, watch: Stopwatch, ended_ns: int, phases: list[Fields]) -> Fields:
@@ -229,7 +238,7 @@ class Run:
             with self._order:
                 blocking(self._record())
         except Exception as failure:
-            self._tell(failure, error)
+            self._report_failure(failure, error)
 
     async def _deliver_awaited(self, error: BaseException | None) -> None:
         if self._delivery.awaited is None:
@@ -239,9 +248,9 @@ class Run:
             async with self._awaited_order:
                 await self._delivery.awaited(self._record())
         except Exception as failure:
-            self._tell(failure, error)
+            self._report_failure(failure, error)
 
-    def _tell(self, failure: Exception, error: BaseException | None) -> None:
+    def _report_failure(self, failure: Exception, error: BaseException | None) -> None:
         """Raise what went wrong with recording, unless nobody asked for that, or the pipeline's own error is on its way."""
         if error is None and not self._delivery.is_background:
             raise failure
@@ -254,7 +263,7 @@ class Phase:
     def __init__(self, run: Run, name: str, fields: Mapping[str, Any]) -> None:
         self.name = name
         self._run = run
-        self._given = _known(fields)
+        self._given = _without_none(fields)
         self._set: Fields = {}
         self._tokens: Counter[str] = Counter()
         self._cost_usd: Decimal | None = None
@@ -275,13 +284,13 @@ class Phase:
         """Add what a call to a model took. None is unknown, and adds nothing; so does, with a line in the log, what is no number."""
         given = dict(zip(_TOKENS, (input_tokens, output_tokens, cached_input_tokens, reasoning_tokens), strict=True))
         with self._run._lock:
-            for name, value in _known(given).items():
-                if (number := whole(value)) is None:
+            for name, value in _without_none(given).items():
+                if (number := parse_count(value)) is None:
                     _log.warning("%s of phase %r is no count: %r", name, self.name, value)
                 else:
                     self._tokens[name] += number
             if cost_usd is not None:
-                if (amount := usd(cost_usd)) is None:
+                if (amount := parse_usd(cost_usd)) is None:
                     _log.warning("cost_usd of phase %r is no amount: %r", self.name, cost_usd)
                 else:
                     self._cost_usd = (self._cost_usd or Decimal()) + amount
@@ -294,7 +303,7 @@ class Phase:
     def step(self, count: int = 1) -> None:
         """Write down that so many steps were taken."""
         with self._run._lock:
-            self._steps = (self._steps or 0) + (whole(count) or 0)
+            self._steps = (self._steps or 0) + (parse_count(count) or 0)
 
     def fall_back_to(self, model: str) -> None:
         """Write down that another model answers than the one that was asked for first."""
@@ -314,7 +323,7 @@ class Phase:
         Raises:
             TypeError: there is no such field.
         """
-        _check(fields, _PHASE_FIELDS, "phase")
+        _check_names(fields, _PHASE_FIELDS, "phase")
         with self._run._lock:
             self._set |= fields
 
@@ -345,7 +354,7 @@ class Phase:
             if self._began_ns is not None:
                 raise RuntimeError("A phase is entered once; make another with run.phase(…)")
             self._run._add(self)
-            watch = self._run._running()
+            watch = self._run._require_begun()
             self._began_ns = watch.ns()
             attempt = self._run._next_attempt(self.name)
             self._measured = {"started_at": watch.at(self._began_ns), "attempt": attempt}
@@ -355,9 +364,9 @@ class Phase:
         """Whether the run is to be recorded now, and goes on."""
         with self._run._lock:
             began_ns = self._began_ns or 0
-            if self._run._is_late(f"the end of {self.name}"):
+            if self._run._rejects_after_end(f"the end of {self.name}"):
                 return False
-            self._measured["duration_ms"] = milliseconds(self._run._running().ns() - began_ns)
+            self._measured["duration_ms"] = milliseconds(self._run._require_begun().ns() - began_ns)
             self._measured["outcome"] = "success" if error is None else "failure"
             self._measured["error"] = None if error is None else error_text(error)
             return self._run._has_progress
@@ -370,16 +379,22 @@ class Phase:
             "tools_used": list(self._tools) or None,
             "steps_taken": self._steps,
         }
-        return {"phase_name": self.name, **_known(self._measured), **_known(added), **self._given, **self._set}
+        return {
+            "phase_name": self.name,
+            **_without_none(self._measured),
+            **_without_none(added),
+            **self._given,
+            **self._set,
+        }
 
 
-def _known(fields: Mapping[str, Any]) -> Fields:
+def _without_none(fields: Mapping[str, Any]) -> Fields:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _check(fields: Mapping[str, Any], known: frozenset[str], of: str) -> None:
+def _check_names(fields: Mapping[str, Any], known: frozenset[str], kind: str) -> None:
     for name in fields:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise TypeError(f"A {of} has no field {name!r}{hint} Own data goes into 'metadata'.")
+            raise TypeError(f"A {kind} has no field {name!r}{hint} Own data goes into 'metadata'.")

@@ -15,7 +15,7 @@ from trajectory_sdk.config import Config
 from trajectory_sdk.errors import PayloadTooLargeError, TrajectoryError
 from trajectory_sdk.flow import JSON, NDJSON, NO_MORE, PATH, Flow, Take, call_for, request
 from trajectory_sdk.models import ErrorObject, LineResult, RecordedLines, StoredTrajectory, Trajectory
-from trajectory_sdk.recorded import RecordedMany
+from trajectory_sdk.results import RecordedMany
 from trajectory_sdk.values import json_value
 
 AnyTrajectory: TypeAlias = params.Trajectory | Trajectory | StoredTrajectory
@@ -76,11 +76,11 @@ class _Batch:
         self.lines.append(line)
         self.size += len(line.data) + 1
 
-    def taken(self) -> list[_Line]:
+    def take_lines(self) -> list[_Line]:
         lines, self.lines, self.size = self.lines, [], 0
         return lines
 
-    def recorded(self) -> RecordedMany:
+    def summary(self) -> RecordedMany:
         results = tuple(self.results[number] for number in sorted(self.results))
         refused = sum(1 for result in results if result.error is not None)
         return RecordedMany(len(results) - refused, refused, results)
@@ -103,20 +103,20 @@ def record_many(config: Config, *, max_lines: int, max_bytes: int) -> Flow[Recor
                 batch.results[number] = line
                 continue
             if not batch.has_room(line):
-                yield from _send(config, batch, batch.taken())
+                yield from _send(config, batch, batch.take_lines())
             batch.add(line)
-        yield from _send(config, batch, batch.taken())
+        yield from _send(config, batch, batch.take_lines())
     except TrajectoryError as error:
-        error.recorded = batch.recorded()
+        error.recorded = batch.summary()
         raise
-    return batch.recorded()
+    return batch.summary()
 
 
 def record_lines(config: Config, bodies: Sequence[bytes]) -> Flow[tuple[LineResult, ...]]:
     """Records that are JSON already, in one request; a result for each."""
     batch = _Batch(len(bodies), MAX_BYTES)
     yield from _send(config, batch, [_Line(number, None, body) for number, body in enumerate(bodies, 1)])
-    return batch.recorded().results
+    return batch.summary().results
 
 
 def _line(number: int, item: Any) -> _Line | LineResult:
@@ -126,12 +126,12 @@ def _line(number: int, item: Any) -> _Line | LineResult:
         id_ = _uuid(fields["id"])
         return _Line(number, id_, encoded(fields))
     except Exception as error:  # whatever a caller's own mapping raises: others wait behind it
-        said = ErrorObject(
+        error_object = ErrorObject(
             type="invalid_request_error",
             code=NOT_SERIALIZABLE,
             message=f"It cannot be written as JSON: {type(error).__name__}: {str(error)[:200]}",
         )
-        return LineResult(line=number, id=id_, status=400, error=said)
+        return LineResult(line=number, id=id_, status=400, error=error_object)
 
 
 def _uuid(value: object) -> UUID | None:
@@ -147,25 +147,25 @@ def _send(config: Config, batch: _Batch, lines: list[_Line]) -> Flow[None]:
     body = b"\n".join(line.data for line in lines) + b"\n"
     sent = request(config, "POST", PATH, body=body, content_type=NDJSON)
     try:
-        answer = yield from call_for(config, sent, RecordedLines)
+        response = yield from call_for(config, sent, RecordedLines)
     except PayloadTooLargeError as error:
         # This server takes less than ours does. Alone, a line is refused; together they hold nobody up.
         if len(lines) == 1:
-            batch.results[lines[0].number] = _refused(lines[0], error)
+            batch.results[lines[0].number] = _refused_line(lines[0], error)
             return
-        for half in _halves(lines):
+        for half in _split_in_half(lines):
             yield from _send(config, batch, half)
         return
-    for line, result in zip(lines, answer.results, strict=True):
+    for line, result in zip(lines, response.results, strict=True):
         batch.results[line.number] = result.model_copy(update={"line": line.number, "id": result.id or line.id})
 
 
-def _halves(lines: list[_Line]) -> Iterator[list[_Line]]:
+def _split_in_half(lines: list[_Line]) -> Iterator[list[_Line]]:
     middle = len(lines) // 2
     yield lines[:middle]
     yield lines[middle:]
 
 
-def _refused(line: _Line, error: PayloadTooLargeError) -> LineResult:
-    said = ErrorObject(type="invalid_request_error", code=error.code, message=error.message, param=error.param)
-    return LineResult(line=line.number, id=line.id, status=error.status, error=said)
+def _refused_line(line: _Line, error: PayloadTooLargeError) -> LineResult:
+    error_object = ErrorObject(type="invalid_request_error", code=error.code, message=error.message, param=error.param)
+    return LineResult(line=line.number, id=line.id, status=error.status, error=error_object)

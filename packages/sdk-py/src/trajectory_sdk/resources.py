@@ -12,8 +12,7 @@ import anyio.to_thread
 
 from trajectory_sdk import exporting, listing, recording
 from trajectory_sdk.config import Config
-from trajectory_sdk.drive import AsyncDriver, Driver
-from trajectory_sdk.exporting import Report
+from trajectory_sdk.exporting import OnProgress
 from trajectory_sdk.flow import PATH, Flow, call_for, one_path, request
 from trajectory_sdk.models import (
     DeletedTrajectories,
@@ -24,10 +23,11 @@ from trajectory_sdk.models import (
     TrajectoryPage,
 )
 from trajectory_sdk.params import Filters
-from trajectory_sdk.recorded import Exported, RecordedMany
 from trajectory_sdk.recorder import Delivery, Run
 from trajectory_sdk.recording import MAX_BYTES, MAX_LINES, AnyTrajectory
+from trajectory_sdk.results import Exported, RecordedMany
 from trajectory_sdk.target import Writable, target_of
+from trajectory_sdk.transport import AsyncDriver, Driver
 from trajectory_sdk.values import Id
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class Trajectories:
         )
 
     def iter_export(
-        self, *, after: Id | None = None, progress: Report | None = None, **filters: Unpack[Filters]
+        self, *, after: Id | None = None, progress: OnProgress | None = None, **filters: Unpack[Filters]
     ) -> Iterator[StoredTrajectory]:
         """Every trajectory that the filters find, in the order in which the archive first got them.
 
@@ -149,13 +149,13 @@ class Trajectories:
             ExportBrokenError: what arrived is not what the server says that it sent.
         """
         flow = exporting.records(self._config, cast(Any, filters), after, progress)
-        return self._flat(flow)
+        return self._records(flow)
 
     def export_jsonl(
         self,
         path_or_file: str | os.PathLike[str] | Writable,
         *,
-        progress: Report | None = None,
+        progress: OnProgress | None = None,
         resume: bool = True,
         after: Id | None = None,
         **filters: Unpack[Filters],
@@ -178,7 +178,7 @@ class Trajectories:
             ExportBrokenError: what arrived is not what the server says that it sent.
             OSError: the file cannot be written.
         """
-        target = target_of(path_or_file, marks=_marks(self._config, after, filters), is_resumed=resume)
+        target = target_of(path_or_file, identity=_export_identity(self._config, after, filters), is_resumed=resume)
         return self._driver.run(exporting.to_target(self._config, cast(Any, filters), target, after, progress))
 
     def delete(self, id: Id) -> DeletedTrajectory:  # noqa: A002  the name in the API
@@ -265,9 +265,9 @@ class Trajectories:
             return Delivery(self._client.queue.enqueue, is_background=True)
         return Delivery(self.record, lambda trajectory: anyio.to_thread.run_sync(self.record, trajectory))
 
-    def _flat(self, flow: Flow[None]) -> Iterator[StoredTrajectory]:
-        with closing(self._driver.iterate(flow)) as bunches:
-            for records in bunches:
+    def _records(self, flow: Flow[None]) -> Iterator[StoredTrajectory]:
+        with closing(self._driver.iterate(flow)) as batches:
+            for records in batches:
                 yield from records
 
 
@@ -313,23 +313,23 @@ class AsyncTrajectories:
         )
 
     def iter_export(
-        self, *, after: Id | None = None, progress: Report | None = None, **filters: Unpack[Filters]
+        self, *, after: Id | None = None, progress: OnProgress | None = None, **filters: Unpack[Filters]
     ) -> AsyncIterator[StoredTrajectory]:
         """As ``Trajectories.iter_export``."""
         flow = exporting.records(self._config, cast(Any, filters), after, progress)
-        return self._flat(flow)
+        return self._records(flow)
 
     async def export_jsonl(
         self,
         path_or_file: str | os.PathLike[str] | Writable,
         *,
-        progress: Report | None = None,
+        progress: OnProgress | None = None,
         resume: bool = True,
         after: Id | None = None,
         **filters: Unpack[Filters],
     ) -> Exported:
         """As ``Trajectories.export_jsonl``."""
-        target = target_of(path_or_file, marks=_marks(self._config, after, filters), is_resumed=resume)
+        target = target_of(path_or_file, identity=_export_identity(self._config, after, filters), is_resumed=resume)
         return await self._driver.run(exporting.to_target(self._config, cast(Any, filters), target, after, progress))
 
     async def delete(self, id: Id) -> DeletedTrajectory:  # noqa: A002  the name in the API
@@ -356,9 +356,9 @@ class AsyncTrajectories:
             return await self._driver.run(call_for(self._config, sent, MatchingTrajectories))
         return await self._driver.run(call_for(self._config, sent, DeletedTrajectories))
 
-    async def _flat(self, flow: Flow[None]) -> AsyncIterator[StoredTrajectory]:
-        async with aclosing(self._driver.iterate(flow)) as bunches:
-            async for records in bunches:
+    async def _records(self, flow: Flow[None]) -> AsyncIterator[StoredTrajectory]:
+        async with aclosing(self._driver.iterate(flow)) as batches:
+            async for records in batches:
                 for record in records:
                     yield record
 
@@ -404,5 +404,5 @@ class AsyncTrajectories:
         return Delivery(None, self.record)
 
 
-def _marks(config: Config, after: Id | None, filters: Filters) -> dict[str, object]:
+def _export_identity(config: Config, after: Id | None, filters: Filters) -> dict[str, object]:
     return {**filters, "base_url": config.base_url, "after": after}

@@ -15,12 +15,12 @@ EXIT_TIMEOUT_S: Final = 2.0
 """How long all queues of a process together may hold up its end."""
 
 
-class Flushed(Protocol):
+class Flushable(Protocol):
     """A queue, as far as the end of a process is concerned."""
 
     def flush_at_exit(self, timeout_s: float) -> None: ...
 
-    def begin_anew(self) -> None: ...
+    def reset_after_fork(self) -> None: ...
 
 
 class _Process:
@@ -31,7 +31,7 @@ class _Process:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.queues: WeakSet[Flushed] = WeakSet()
+        self.queues: WeakSet[Flushable] = WeakSet()
         self.is_hooked = False
         self.pid: int | None = None  # of the process whose end multiprocessing tells of
 
@@ -39,7 +39,7 @@ class _Process:
 _process = _Process()
 
 
-def watch(queue: Flushed) -> None:
+def register(queue: Flushable) -> None:
     """Flush ``queue`` when its process ends, and tell it in the child of a fork."""
     with _process.lock:
         _process.queues.add(queue)
@@ -47,16 +47,16 @@ def watch(queue: Flushed) -> None:
             _process.is_hooked = True
             atexit.register(flush_all)
             if hasattr(os, "register_at_fork"):
-                os.register_at_fork(after_in_child=_begin_anew)
+                os.register_at_fork(after_in_child=_reset_after_fork)
 
 
-def hook() -> None:
+def install_hooks() -> None:
     """Be told too of those ends of this process of which ``atexit`` is not."""
     with _process.lock:
-        _hook_into_celery()
+        _install_hook_in_celery()
         if _process.pid != os.getpid():
             _process.pid = os.getpid()
-            _hook_into_multiprocessing()
+            _install_hook_in_multiprocessing()
 
 
 def flush_all(**_: object) -> None:
@@ -66,20 +66,20 @@ def flush_all(**_: object) -> None:
         queue.flush_at_exit(max(0.0, deadline - time.monotonic()))
 
 
-def _begin_anew() -> None:
+def _reset_after_fork() -> None:
     _process.lock = threading.Lock()
     for queue in list(_process.queues):
-        queue.begin_anew()
+        queue.reset_after_fork()
 
 
-def _hook_into_multiprocessing() -> None:
+def _install_hook_in_multiprocessing() -> None:
     """Its forked children leave by ``os._exit``, without ``atexit``; they run finalizers that were registered in them."""
     util = sys.modules.get("multiprocessing.util")
     if util is not None:
         util.Finalize(None, flush_all, exitpriority=10)
 
 
-def _hook_into_celery() -> None:
+def _install_hook_in_celery() -> None:
     """Children of a prefork pool leave by ``os._exit`` too, at shutdown and at ``max_tasks_per_child``; a signal goes before.
 
     Connected when a queue is first used in a process that has Celery imported, as each worker has by then, so nobody must

@@ -85,7 +85,7 @@ class Segment:
         """Forget the lines: they are decided."""
         self._lines = []
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Leave the lines to whoever comes next."""
 
     def _write(self, line: Line) -> None:
@@ -112,9 +112,9 @@ class FileSegment(Segment):
     def discard(self) -> None:
         with suppress(OSError):  # what stays is sent once more by another process, which changes nothing
             self.path.unlink()
-        self.let_go()
+        self.release()
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Close the file. In a child after a fork this leaves the parent's lock as it is."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
@@ -149,9 +149,9 @@ class Spool:
             directory: where the spools are. None: what ``TRAJECTORY_SPOOL_DIR`` says, else ``trajectory-sdk`` in the user's
                 directory for state.
         """
-        whose = hashlib.sha256(f"{config.base_url}\n{config.api_key or ''}".encode()).hexdigest()[:16]
-        where = directory or os.environ.get("TRAJECTORY_SPOOL_DIR") or _default_directory()
-        return cls(None if where is None else Path(where) / whose)
+        digest = hashlib.sha256(f"{config.base_url}\n{config.api_key or ''}".encode()).hexdigest()[:16]
+        root = directory or os.environ.get("TRAJECTORY_SPOOL_DIR") or _default_directory()
+        return cls(None if root is None else Path(root) / digest)
 
     def begin(self) -> Segment:
         """A new segment, on disk if the spool is.
@@ -161,7 +161,7 @@ class Spool:
         """
         if self._directory is None:
             return Segment()
-        directory = _made(self._directory)
+        directory = _ensure_directory(self._directory)
         while True:
             path = directory / f"{time.time_ns():020d}-{os.getpid()}-{secrets.token_hex(4)}{_SUFFIX}"
             descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -179,19 +179,19 @@ class Spool:
             OSError: the directory cannot be read.
         """
         taken: list[FileSegment] = []
-        others_bytes = 0
+        foreign_bytes = 0
         for path in self._paths():
             if path in own:
                 continue
-            segment = _held(path) if len(taken) < max_segments else None
+            segment = _open_unlocked(path) if len(taken) < max_segments else None
             if segment is None:
                 with suppress(FileNotFoundError):
-                    others_bytes += path.stat().st_size
+                    foreign_bytes += path.stat().st_size
             elif segment.bytes == 0:
                 segment.discard()
             else:
                 taken.append(segment)
-        return taken, others_bytes
+        return taken, foreign_bytes
 
     def _paths(self) -> list[Path]:
         if self._directory is None:
@@ -201,7 +201,7 @@ class Spool:
         return []
 
 
-def _made(directory: Path) -> Path:
+def _ensure_directory(directory: Path) -> Path:
     if sys.platform == "win32":
         raise OSError("this system knows no flock")
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -213,7 +213,7 @@ def _made(directory: Path) -> Path:
     return directory
 
 
-def _held(path: Path) -> FileSegment | None:
+def _open_unlocked(path: Path) -> FileSegment | None:
     """The segment in a file, unless somebody else holds it, or it is gone, or no file that can be opened."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)

@@ -17,7 +17,7 @@ from trajectory_sdk.errors import ExportBrokenError
 from trajectory_sdk.values import json_value
 
 _ID: Final = re.compile(rb'\{"id":"([0-9a-fA-F-]{36})"')
-_KEPT_LINES: Final = 1_000
+_MAX_LINES_READ: Final = 1_000
 
 
 class Writable(Protocol):
@@ -29,7 +29,7 @@ class Writable(Protocol):
 class Target(Protocol):
     """Takes lines. Its methods may block."""
 
-    def kept(self) -> list[bytes]:
+    def existing_lines(self) -> list[bytes]:
         """The next lines that are there already, from an export that was broken off; empty behind the last of them."""
 
     def write(self, lines: list[bytes]) -> None:
@@ -53,7 +53,7 @@ class FileTarget:
             raise TypeError("An export is bytes: open the file in binary mode")
         self._file = file
 
-    def kept(self) -> list[bytes]:
+    def existing_lines(self) -> list[bytes]:
         return []
 
     def write(self, lines: list[bytes]) -> None:
@@ -81,13 +81,13 @@ class PathTarget:
         self._good_bytes = 0
         self._is_read = False
 
-    def kept(self) -> list[bytes]:
+    def existing_lines(self) -> list[bytes]:
         if self._file is None:
             is_there = self._is_resumed and self._part.exists()
             self._file = self._part.open("r+b" if is_there else "w+b")
         lines: list[bytes] = []
-        for line in islice(self._file, 0 if self._is_read else _KEPT_LINES):
-            if not _is_whole(line):
+        for line in islice(self._file, 0 if self._is_read else _MAX_LINES_READ):
+            if not _is_complete_line(line):
                 self._is_read = True
                 break
             self._good_bytes += len(line)
@@ -99,10 +99,10 @@ class PathTarget:
         return lines
 
     def write(self, lines: list[bytes]) -> None:
-        self._opened().write(b"".join(lines))
+        self._open_file().write(b"".join(lines))
 
     def finish(self) -> None:
-        file = self._opened()
+        file = self._open_file()
         file.flush()
         os.fsync(file.fileno())
         file.close()
@@ -116,24 +116,24 @@ class PathTarget:
         if self._file is not None:
             self._file.close()
 
-    def _opened(self) -> BinaryIO:
+    def _open_file(self) -> BinaryIO:
         if self._file is None:
             raise ValueError("what is there already was not asked for")
         return self._file
 
 
 def target_of(
-    path_or_file: str | os.PathLike[str] | Writable, *, marks: Mapping[str, object], is_resumed: bool
+    path_or_file: str | os.PathLike[str] | Writable, *, identity: Mapping[str, object], is_resumed: bool
 ) -> Target:
     """The target for a path or a file.
 
     Args:
-        marks: what decides which lines come. It is in the name of the part, so that no part is gone on with by another export.
+        identity: what decides which lines come. It is in the name of the part, so that no part is gone on with by another export.
     """
     if not isinstance(path_or_file, str | os.PathLike):
         return FileTarget(path_or_file)
     path = Path(path_or_file)
-    text = json.dumps({name: _text(value) for name, value in marks.items()}, sort_keys=True)
+    text = json.dumps({name: _text(value) for name, value in identity.items()}, sort_keys=True)
     mark = hashlib.sha256(text.encode()).hexdigest()[:8]
     return PathTarget(path, path.with_name(f"{path.name}.{mark}.part"), is_resumed=is_resumed)
 
@@ -155,7 +155,7 @@ def id_of(line: bytes) -> UUID:
         raise ExportBrokenError("A line of the export is no trajectory; is base_url right?") from None
 
 
-def _is_whole(line: bytes) -> bool:
+def _is_complete_line(line: bytes) -> bool:
     try:
         id_of(line)
     except ExportBrokenError:

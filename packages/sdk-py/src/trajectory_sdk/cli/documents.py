@@ -54,20 +54,20 @@ def read(stream: BinaryIO, *, is_ndjson: bool) -> Mapping[str, Any] | Iterator[L
     numbered = enumerate(stream, start=1)
     if is_ndjson:
         return _lines(numbered)
-    head = _upto_text(numbered)
+    head = _read_to_text(numbered)
     if not head:
         raise ValueError("is empty")
     try:
         first = _parsed(head[-1][1])
     except ValueError:
-        return _whole(head + list(numbered))
-    more = _upto_text(numbered)
+        return _parse_all(head + list(numbered))
+    more = _read_to_text(numbered)
     if more and more[-1][1].strip():
         return _lines(chain(head, more, numbered))
     return _object(first)
 
 
-def _upto_text(numbered: Iterator[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+def _read_to_text(numbered: Iterator[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
     """Up to and with the next line that is not blank."""
     taken = []
     for number, data in numbered:
@@ -77,7 +77,7 @@ def _upto_text(numbered: Iterator[tuple[int, bytes]]) -> list[tuple[int, bytes]]
     return taken
 
 
-def _whole(lines: list[tuple[int, bytes]]) -> Mapping[str, Any] | Iterator[Line]:
+def _parse_all(lines: list[tuple[int, bytes]]) -> Mapping[str, Any] | Iterator[Line]:
     """A body on several lines, or NDJSON whose first line is bad."""
     try:
         return _object(_parsed(b"".join(data for _, data in lines)))
@@ -106,14 +106,14 @@ def _object(value: Any) -> Mapping[str, Any]:
 
 def _parsed(data: bytes) -> Any:
     try:
-        return json.loads(data, parse_constant=_no_number, object_pairs_hook=_without_repeats)
+        return json.loads(data, parse_constant=_reject_constant, object_pairs_hook=_reject_duplicate_keys)
     except json.JSONDecodeError as error:
         raise ValueError(f"is not JSON: {error}") from None
     except (UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"is not JSON: {type(error).__name__}") from None
 
 
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     # The store refuses such a body; here the last one would win, and nobody would know.
     found = dict(pairs)
     if len(found) != len(pairs):
@@ -121,5 +121,5 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _no_number(word: str) -> NoReturn:
+def _reject_constant(word: str) -> NoReturn:
     raise ValueError(f"is not JSON: {word} is no number")

@@ -22,7 +22,7 @@ from trajectory_sdk.errors import (
 )
 
 _TRY_LATER = (408, 429)
-_MOST_PROBLEMS = 20
+_MAX_PROBLEMS = 20
 
 
 class Exit(IntEnum):
@@ -50,17 +50,17 @@ HELP = {
 }
 
 
-def of_status(status: int) -> Exit:
+def exit_for_status(status: int) -> Exit:
     """What an HTTP status of an error comes to."""
     if status in (401, 403):
         return Exit.NOT_ALLOWED
     return Exit.REFUSED if 400 <= status < 500 and status not in _TRY_LATER else Exit.UNAVAILABLE
 
 
-def of_error(error: TrajectoryError) -> Exit:
+def exit_for_error(error: TrajectoryError) -> Exit:
     if isinstance(error, ExportBrokenError):
         return Exit.EXPORT_BROKEN
-    return of_status(error.status) if isinstance(error, APIStatusError) else Exit.UNAVAILABLE
+    return exit_for_status(error.status) if isinstance(error, APIStatusError) else Exit.UNAVAILABLE
 
 
 def say(message: str) -> None:
@@ -72,7 +72,7 @@ def explain(error: TrajectoryError) -> None:
     """What went wrong, and what to try."""
     say(f"Error: {error}")
     if isinstance(error, APIStatusError):
-        for problem in error.details[:_MOST_PROBLEMS]:
+        for problem in error.details[:_MAX_PROBLEMS]:
             say(f"  {problem.path or 'body'}: {problem.message}")
     if isinstance(error, AuthenticationError):
         say("Give a key with TRAJECTORY_API_KEY or --api-key.")
@@ -83,16 +83,16 @@ def explain(error: TrajectoryError) -> None:
 
 
 @contextmanager
-def mapped(ctx: click.Context) -> Iterator[None]:
+def exit_codes_for_errors(ctx: click.Context) -> Iterator[None]:
     """Ends the command with an exit code, and without a traceback, for what is to be expected."""
     try:
         yield
         sys.stdout.flush()
     except TrajectoryError as error:
         explain(error)
-        ctx.exit(of_error(error))
+        ctx.exit(exit_for_error(error))
     except BrokenPipeError:
-        _forget_stdout()
+        _discard_stdout()
         ctx.exit(Exit.PIPE_CLOSED)
     except OSError as error:
         say(f"Error: {error.filename or 'output'}: {error.strerror or error}")
@@ -102,7 +102,7 @@ def mapped(ctx: click.Context) -> Iterator[None]:
         ctx.exit(Exit.INTERRUPTED)
 
 
-def _forget_stdout() -> None:
+def _discard_stdout() -> None:
     # Python flushes stdout once more at its end, and would complain.
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
@@ -113,7 +113,7 @@ class Commands(click.Group):
     """A group whose commands end with one of ``Exit``."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        with mapped(ctx):
+        with exit_codes_for_errors(ctx):
             return super().invoke(ctx)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -56,7 +56,7 @@ def filter_options(command: C) -> C:
     return command
 
 
-def given(filters: Mapping[str, Any]) -> dict[str, Any]:
+def without_none(filters: Mapping[str, Any]) -> dict[str, Any]:
     """The filters that were given."""
     return {name: value for name, value in filters.items() if value is not None}
 
@@ -91,7 +91,7 @@ def connection_options(command: C) -> C:
     return command
 
 
-def connected(ctx: click.Context, connection: Mapping[str, Any]) -> Client:
+def open_client(ctx: click.Context, connection: Mapping[str, Any]) -> Client:
     """The client of a command, closed with it.
 
     Raises:

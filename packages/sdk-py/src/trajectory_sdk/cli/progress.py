@@ -12,13 +12,13 @@ import click
 
 from trajectory_sdk.client import Client
 from trajectory_sdk.errors import APIStatusError
-from trajectory_sdk.recorded import ExportProgress
+from trajectory_sdk.results import ExportProgress
 
 _LABEL: Final = "Exporting"
 
 
 @contextmanager
-def progress_of(
+def progress_bar(
     client: Client, after: UUID | None, filters: Mapping[str, Any]
 ) -> Iterator[Callable[[ExportProgress], None]]:
     """A bar on stderr, and what moves it."""

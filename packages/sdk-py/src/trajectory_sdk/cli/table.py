@@ -13,7 +13,7 @@ from trajectory_sdk.cli.text import cut, escaped, width
 
 UNKNOWN = "-"
 _GAP = "  "
-_NARROWEST = 12
+_MIN_LAST_COLUMN = 12
 
 
 @dataclass(slots=True)
@@ -37,7 +37,7 @@ class Table:
         rest = _terminal_columns() - sum(widths[:-1]) - len(_GAP) * (len(widths) - 1)
         for row in cells:
             padded = [self._padded(n, text, widths[n]) for n, text in enumerate(row[:-1])]
-            last = self._padded(len(row) - 1, cut(row[-1], max(rest, _NARROWEST)), widths[-1])
+            last = self._padded(len(row) - 1, cut(row[-1], max(rest, _MIN_LAST_COLUMN)), widths[-1])
             yield _GAP.join([*padded, last]).rstrip()
 
     def _padded(self, n: int, text: str, columns: int) -> str:

@@ -13,19 +13,19 @@ _HIDDEN = (
     "\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164"
     "\ufeff\uffa0\ufff9-\ufffb\U0001d173-\U0001d17a\U000e0000-\U000e007f"
 )
-_ACTING = re.compile(f"[{_HIDDEN}\ud800-\udfff]")
-_BREAKING = re.compile(f"[\t\n{_HIDDEN}\ud800-\udfff]")
+_UNSAFE = re.compile(f"[{_HIDDEN}\ud800-\udfff]")
+_UNSAFE_IN_LINE = re.compile(f"[\t\n{_HIDDEN}\ud800-\udfff]")
 
 
 def escaped(text: str) -> str:
     r"""``text`` on one line, with a backslash escape for each such character: ``\x1b``, ``\n``, ``\u202e``."""
-    return _BREAKING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return _UNSAFE_IN_LINE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
     """JSON that means the same to every parser, with such characters as its own escapes."""
     text = json.dumps(value, ensure_ascii=False, indent=indent)
-    return _ACTING.sub(lambda found: json.dumps(found[0])[1:-1], text)
+    return _UNSAFE.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
 def width(text: str) -> int:

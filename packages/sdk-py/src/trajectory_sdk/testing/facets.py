@@ -146,38 +146,38 @@ def _sum(values: Iterable[int | None]) -> int | None:
 
 # Filters: each reads its text, and says whether facets hold it.
 
-Holds = Callable[[Any], bool]
+Predicate = Callable[[Any], bool]
 
 
-def _equal(column: str, read: Callable[[str], Any] = str) -> Callable[[str], Holds]:
+def _equal(column: str, read: Callable[[str], Any] = str) -> Callable[[str], Predicate]:
     return lambda text: _compared(column, read(text), lambda actual, value: bool(actual == value))
 
 
-def _has(column: str) -> Callable[[str], Holds]:
+def _has(column: str) -> Callable[[str], Predicate]:
     return lambda text: lambda facets: text in getattr(facets, column)
 
 
-def _at_least(column: str, read: Callable[[str], int]) -> Callable[[str], Holds]:
+def _at_least(column: str, read: Callable[[str], int]) -> Callable[[str], Predicate]:
     return lambda text: _compared(column, read(text), lambda actual, value: bool(actual >= value))
 
 
-def _at_most(column: str, read: Callable[[str], int]) -> Callable[[str], Holds]:
+def _at_most(column: str, read: Callable[[str], int]) -> Callable[[str], Predicate]:
     return lambda text: _compared(column, read(text), lambda actual, value: bool(actual <= value))
 
 
-def _below(column: str, read: Callable[[str], int]) -> Callable[[str], Holds]:
+def _below(column: str, read: Callable[[str], int]) -> Callable[[str], Predicate]:
     return lambda text: _compared(column, read(text), lambda actual, value: bool(actual < value))
 
 
-def _compared(column: str, value: Any, compare: Callable[[Any, Any], bool]) -> Holds:
-    def holds(facets: Any) -> bool:
+def _compared(column: str, value: Any, compare: Callable[[Any, Any], bool]) -> Predicate:
+    def matches(facets: Any) -> bool:
         actual = getattr(facets, column)
         return actual is not None and compare(actual, value)
 
-    return holds
+    return matches
 
 
-def _words(text: str) -> Holds:
+def _words(text: str) -> Predicate:
     words = _folded(text).split()
     return lambda facets: all(word in facets.summary for word in words)
 
@@ -217,7 +217,7 @@ def _amount(by: int) -> Callable[[str], int]:
     return read
 
 
-ON_TRAJECTORY: Final[Mapping[str, Callable[[str], Holds]]] = {
+ON_TRAJECTORY: Final[Mapping[str, Callable[[str], Predicate]]] = {
     "project": _equal("project"),
     "source": _equal("source"),
     "request_type": _equal("request_type"),
@@ -235,7 +235,7 @@ ON_TRAJECTORY: Final[Mapping[str, Callable[[str], Holds]]] = {
     "max_duration_ms": _at_most("duration_us", _amount(1000)),
     "q": _words,
 }
-ON_PHASE: Final[Mapping[str, Callable[[str], Holds]]] = {
+ON_PHASE: Final[Mapping[str, Callable[[str], Predicate]]] = {
     "phase": _equal("phase", _group),
     "model": _equal("model"),
     "selection_method": _equal("selection_method", selection_method),
@@ -253,12 +253,12 @@ def query_of(given: Mapping[str, str]) -> Callable[[Facets], bool]:
     """
     on_trajectory, on_phase = _conditions(ON_TRAJECTORY, given), _conditions(ON_PHASE, given)
     return lambda facets: (
-        all(holds(facets) for holds in on_trajectory)
-        and (not on_phase or any(all(holds(phase) for holds in on_phase) for phase in facets.phases))
+        all(matches(facets) for matches in on_trajectory)
+        and (not on_phase or any(all(matches(phase) for matches in on_phase) for phase in facets.phases))
     )
 
 
-def _conditions(filters: Mapping[str, Callable[[str], Holds]], given: Mapping[str, str]) -> list[Holds]:
+def _conditions(filters: Mapping[str, Callable[[str], Predicate]], given: Mapping[str, str]) -> list[Predicate]:
     found = []
     for name in filters.keys() & given.keys():
         try:

@@ -24,8 +24,16 @@ from trajectory_sdk.flow import JSON, NDJSON, PATH
 from trajectory_sdk.models import StoredTrajectory
 from trajectory_sdk.spool import Spool
 from trajectory_sdk.testing.facets import FILTERS, query_of
-from trajectory_sdk.testing.figures import stats_of
-from trajectory_sdk.testing.store import MAX_LINES, MAX_RECORD_BYTES, MAX_REQUEST_BYTES, Kept, Refusal, Store, matching
+from trajectory_sdk.testing.stats import stats_of
+from trajectory_sdk.testing.store import (
+    MAX_LINES,
+    MAX_RECORD_BYTES,
+    MAX_REQUEST_BYTES,
+    Refusal,
+    Store,
+    StoredRecord,
+    matching,
+)
 
 API_KEY: Final = "key-of-the-test-server"
 BASE_URL: Final = "http://trajectories.test"
@@ -59,7 +67,7 @@ class _Failure:
 class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
     """The store's API without a store: contract, versions, filters, stats, export and deletion, in memory.
 
-    It is no store: nothing is durable, there is one tenant, no scopes and no limits, and credentials in records are kept as they
+    It is no store: nothing is durable, there is one tenant, no scopes and no limits, and credentials in records are stored as they
     are. It is a transport of both kinds, so ``Client(transport=server)`` works too; ``client()`` makes clients that do not
     wait before they try again, and whose background queue is in memory.
 
@@ -98,7 +106,7 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
     def records(self) -> list[StoredTrajectory]:
         """What is stored, in the order in which it first came."""
         with self._lock:
-            return [StoredTrajectory.model_validate_json(kept.json()) for kept in self._store.in_order()]
+            return [StoredTrajectory.model_validate_json(stored.json()) for stored in self._store.in_order()]
 
     @property
     def requests(self) -> list[SeenRequest]:
@@ -131,8 +139,8 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         """Forget records, requests, and failures that are still to come."""
         with self._lock:
             self._store = Store(self._clock)
-            for kept in (self._failures, self._cuts, self._requests, self._tokens):
-                kept.clear()
+            for stored in (self._failures, self._cuts, self._requests, self._tokens):
+                stored.clear()
 
     def close(self) -> None:
         """As a transport: its clients may be closed, and it goes on."""
@@ -161,18 +169,18 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         self.__exit__()
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        return self._answer(request, request.read())
+        return self._respond(request, request.read())
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        return self._answer(request, await request.aread())
+        return self._respond(request, await request.aread())
 
-    def _answer(self, request: httpx2.Request, body: bytes) -> httpx2.Response:
+    def _respond(self, request: httpx2.Request, body: bytes) -> httpx2.Response:
         given = request.headers.get("X-Request-Id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else uuid4().hex
         with self._lock:
             seen = SeenRequest(request.method, request.url.path, dict(request.url.params), dict(request.headers), body)
             try:
-                response = self._failed(request) or self._served(seen)
+                response = self._planned_failure(request) or self._serve(seen)
             except Refusal as refusal:
                 response = httpx2.Response(refusal.status, json={"error": refusal.error})
             except httpx2.TransportError:
@@ -184,7 +192,7 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
             )
         return response
 
-    def _failed(self, request: httpx2.Request) -> httpx2.Response | None:
+    def _planned_failure(self, request: httpx2.Request) -> httpx2.Response | None:
         if not self._failures:
             return None
         failure = self._failures.popleft()
@@ -193,7 +201,7 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         refusal = Refusal(failure.status, failure.code, failure.message)
         return httpx2.Response(failure.status, json={"error": refusal.error}, headers=failure.headers)
 
-    def _served(self, seen: SeenRequest) -> httpx2.Response:
+    def _serve(self, seen: SeenRequest) -> httpx2.Response:
         if seen.headers.get("authorization") != f"Bearer {API_KEY}":
             raise Refusal(401, "invalid_api_key", "The API key is unknown.")
         match seen.method, seen.path.removeprefix(PATH):
@@ -208,10 +216,10 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
             case "GET", "/export":
                 return self._export(seen)
             case "GET", path if path.startswith("/"):
-                return _json(self._store.find(_known_id(path)).json())
+                return _json(self._store.find(_parse_id(path)).json())
             case "DELETE", path if path.startswith("/"):
-                id_ = _known_id(path)
-                return _json({"id": str(id_), "deleted": True, "removed": _removed(self._store.delete(id_))})
+                id_ = _parse_id(path)
+                return _json({"id": str(id_), "deleted": True, "removed": _removed_counts(self._store.delete(id_))})
         raise Refusal(404, "not_found", "There is nothing at this address.")
 
     def _record(self, seen: SeenRequest) -> httpx2.Response:
@@ -220,8 +228,8 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         if len(seen.body) > limit:
             raise Refusal(413, "body_too_large", f"The body may have {limit} bytes.")
         if content_type == JSON:
-            kept, is_new = self._store.record(seen.body)
-            return _json(kept.json(), status=201 if is_new else 200)
+            stored, is_new = self._store.record(seen.body)
+            return _json(stored.json(), status=201 if is_new else 200)
         if content_type != NDJSON:
             raise Refusal(415, "unsupported_media_type", f"Content-Type must be {JSON}, or {NDJSON}.")
         if seen.body.count(b"\n") > MAX_LINES:
@@ -233,25 +241,25 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
 
     def _line(self, number: int, line: bytes) -> dict[str, Any]:
         try:
-            kept, is_new = self._store.record(line)
+            stored, is_new = self._store.record(line)
         except Refusal as refusal:
             return {"line": number, "status": refusal.status, "error": refusal.error}
-        return {"line": number, "id": str(kept.id), "status": 201 if is_new else 200, "revision": kept.revision}
+        return {"line": number, "id": str(stored.id), "status": 201 if is_new else 200, "revision": stored.revision}
 
     def _list(self, seen: SeenRequest) -> httpx2.Response:
         filters, rest = _parameters(seen, "cursor", "limit")
         limit, after = _limit(rest.get("limit")), _position(rest.get("cursor"))
         found = list(matching(self._store.newest_first(), _query(filters)))
         if after is not None:
-            found = [kept for kept in found if kept.position < after]
+            found = [stored for stored in found if stored.position < after]
         page, has_more = found[:limit], len(found) > limit
         cursor = _cursor(page[-1]) if has_more else None
-        told = {"next_cursor": cursor, "has_more": has_more, "tiers": ["hot"], "complete": True}
-        return _json(f'{{"data":[{",".join(kept.json() for kept in page)}],{json.dumps(told)[1:]}')
+        paging = {"next_cursor": cursor, "has_more": has_more, "tiers": ["hot"], "complete": True}
+        return _json(f'{{"data":[{",".join(stored.json() for stored in page)}],{json.dumps(paging)[1:]}')
 
     def _stats(self, seen: SeenRequest) -> httpx2.Response:
         filters, _ = _parameters(seen)
-        found = [kept.facets for kept in matching(self._store.in_order(), _query(filters))]
+        found = [stored.facets for stored in matching(self._store.in_order(), _query(filters))]
         as_of = self._clock().astimezone(UTC).isoformat().replace("+00:00", "Z")
         bounds = {"from": filters.get("since"), "to": filters.get("until")}
         return _json(stats_of(found) | {"window": {**bounds, "tiers": ["hot"], "as_of": as_of, "complete": True}})
@@ -265,8 +273,8 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
             except (ValueError, Refusal):
                 message = f"There is no trajectory {after} to go on behind."
                 raise Refusal(400, "invalid_cursor", message, param="after") from None
-        found = [kept for kept in matching(self._store.in_order(), _query(filters)) if kept.seq > start]
-        data = b"".join(f"{kept.json()}\n".encode() for kept in found)
+        found = [stored for stored in matching(self._store.in_order(), _query(filters)) if stored.seq > start]
+        data = b"".join(f"{stored.json()}\n".encode() for stored in found)
         if rest.get("end") == "1":
             cursor = str(found[-1].id) if found else after
             end = {"count": len(found), "cursor": cursor, "sha256": hashlib.sha256(data).hexdigest()}
@@ -285,10 +293,10 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         of_token, as_of_us = self._tokens.get(rest.get("token", ""), (None, 0))
         if of_token != filters:
             raise Refusal(400, "invalid_token", "token is not one of a dry run with these filters.", param="token")
-        found = [kept for kept in matching(self._store.in_order(), _query(filters)) if kept.revision <= as_of_us]
-        for kept in found:
-            self._store.delete(kept.id)
-        return _json({"deleted": len(found), "has_more": False, "removed": _removed(len(found))})
+        found = [stored for stored in matching(self._store.in_order(), _query(filters)) if stored.revision <= as_of_us]
+        for stored in found:
+            self._store.delete(stored.id)
+        return _json({"deleted": len(found), "has_more": False, "removed": _removed_counts(len(found))})
 
 
 class _Stream(httpx2.SyncByteStream, httpx2.AsyncByteStream):
@@ -316,7 +324,7 @@ def _json(body: str | dict[str, Any], *, status: int = 200) -> httpx2.Response:
     return httpx2.Response(status, content=text.encode(), headers={"Content-Type": JSON})
 
 
-def _removed(count: int) -> dict[str, int]:
+def _removed_counts(count: int) -> dict[str, int]:
     return {"outbox": count, "redis": 0, "archive": 0, "quarantine": 0}
 
 
@@ -339,7 +347,7 @@ def _query(filters: dict[str, str]) -> Any:
         raise Refusal(400, "invalid_parameter", message, param=name, details=details) from None
 
 
-def _known_id(path: str) -> UUID:
+def _parse_id(path: str) -> UUID:
     with suppress(ValueError):
         return UUID(path[1:])
     raise Refusal(404, "not_found", "There is no such trajectory; ids are UUIDs.", param="id")
@@ -353,8 +361,8 @@ def _limit(text: str | None) -> int:
     return int(text)
 
 
-def _cursor(kept: Kept) -> str:
-    return base64.urlsafe_b64encode(f"{kept.recorded_at_us}:{kept.id}".encode()).decode()
+def _cursor(stored: StoredRecord) -> str:
+    return base64.urlsafe_b64encode(f"{stored.recorded_at_us}:{stored.id}".encode()).decode()
 
 
 def _position(cursor: str | None) -> tuple[int, UUID] | None:

@@ -16,8 +16,8 @@ from trajectory_sdk.testing.contract import Trajectory
 from trajectory_sdk.testing.facets import Facets, facets_of, selection_method
 
 SET_BY_SERVER: Final = ("recorded_at", "revision")
-FREE: Final = frozenset({"metadata", "external_refs"})
-"""Whose keys are the caller's own, and are kept in one order."""
+FREE_FORM_FIELDS: Final = frozenset({"metadata", "external_refs"})
+"""Whose keys are the caller's own, and are stored in one order."""
 MAX_RECORD_BYTES: Final = 1024 * 1024
 MAX_REQUEST_BYTES: Final = 16 * 1024 * 1024
 MAX_LINES: Final = 10_000
@@ -61,7 +61,7 @@ _TYPES: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredRecord:
     """One record. ``seq`` numbers ids as they came, ``recorded_at_us`` and ``revision`` are the store's."""
 
     id: UUID
@@ -88,11 +88,11 @@ class Store:
         self._clock = clock
         self._stamp_us = 0
         self._seq = 0
-        self._kept: dict[UUID, Kept] = {}
+        self._records: dict[UUID, StoredRecord] = {}
         self._deleted: set[UUID] = set()
 
-    def record(self, data: bytes) -> tuple[Kept, bool]:
-        """One body, kept; whether its id is new.
+    def record(self, data: bytes) -> tuple[StoredRecord, bool]:
+        """One body, stored; whether its id is new.
 
         Raises:
             Refusal: the store would not take it.
@@ -106,29 +106,29 @@ class Store:
         if id_ in self._deleted:
             raise Refusal(409, "deleted", f"The trajectory {id_} was deleted and does not come back.", param="id")
         body = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
-        stamp_us, known = self._next_stamp_us(), self._kept.get(id_)
+        stamp_us, known = self._next_stamp_us(), self._records.get(id_)
         if known is None:
             self._seq += 1
-            self._kept[id_] = Kept(id_, self._seq, body, stamp_us, stamp_us, facets_of(fields, stamp_us))
+            self._records[id_] = StoredRecord(id_, self._seq, body, stamp_us, stamp_us, facets_of(fields, stamp_us))
         elif known.body != body:
             facets = facets_of(fields, known.recorded_at_us)
-            self._kept[id_] = replace(known, body=body, revision=stamp_us, facets=facets)
-        return self._kept[id_], known is None
+            self._records[id_] = replace(known, body=body, revision=stamp_us, facets=facets)
+        return self._records[id_], known is None
 
-    def find(self, id_: UUID) -> Kept:
+    def find(self, id_: UUID) -> StoredRecord:
         """Raises:
         Refusal: 404.
         """
-        if id_ not in self._kept:
+        if id_ not in self._records:
             raise Refusal(404, "not_found", f"There is no trajectory {id_}.", param="id")
-        return self._kept[id_]
+        return self._records[id_]
 
-    def in_order(self) -> list[Kept]:
+    def in_order(self) -> list[StoredRecord]:
         """As they came."""
-        return sorted(self._kept.values(), key=lambda kept: kept.seq)
+        return sorted(self._records.values(), key=lambda stored: stored.seq)
 
-    def newest_first(self) -> list[Kept]:
-        return sorted(self._kept.values(), key=lambda kept: kept.position, reverse=True)
+    def newest_first(self) -> list[StoredRecord]:
+        return sorted(self._records.values(), key=lambda stored: stored.position, reverse=True)
 
     def delete(self, id_: UUID) -> int:
         """How many records went: 0 where it was deleted before.
@@ -139,7 +139,7 @@ class Store:
         if id_ not in self._deleted:
             self.find(id_)
         self._deleted.add(id_)
-        return 0 if self._kept.pop(id_, None) is None else 1
+        return 0 if self._records.pop(id_, None) is None else 1
 
     def now_us(self) -> int:
         delta = self._clock() - datetime(1970, 1, 1, tzinfo=UTC)
@@ -168,9 +168,9 @@ def canonical(data: bytes) -> dict[str, Any]:
         raise _refusal(error) from None
     fields: dict[str, Any] = _plain(trajectory.model_dump(exclude_none=True))
     fields = {"id": str(uuid4()), **fields}
-    for free in (fields, *fields["phases"]):
-        for name in FREE & free.keys():
-            free[name] = _sorted(free[name])
+    for holder in (fields, *fields["phases"]):
+        for name in FREE_FORM_FIELDS & holder.keys():
+            holder[name] = _sorted(holder[name])
     for phase in fields["phases"]:
         if "model_selection_method" in phase:
             phase["model_selection_method"] = selection_method(phase["model_selection_method"])
@@ -227,6 +227,6 @@ def _problem(loc: tuple[int | str, ...], code: str, message: str) -> dict[str, s
     return {"path": path, "code": code, "message": message}
 
 
-def matching(kept: Iterable[Kept], query: Callable[[Facets], bool]) -> Iterator[Kept]:
+def matching(stored: Iterable[StoredRecord], query: Callable[[Facets], bool]) -> Iterator[StoredRecord]:
     """Those that a query finds."""
-    return (one for one in kept if query(one.facets))
+    return (one for one in stored if query(one.facets))

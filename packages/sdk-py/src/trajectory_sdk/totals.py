@@ -58,7 +58,7 @@ def error_text(error: BaseException | str) -> str:
     return f"{name}: {text}"[:MAX_ERROR_CHARS] if text else name
 
 
-def whole(value: Any) -> int | None:
+def parse_count(value: Any) -> int | None:
     """A number of things; None: it is none."""
     try:
         number = operator.index(value)
@@ -67,7 +67,7 @@ def whole(value: Any) -> int | None:
     return None if number < 0 or isinstance(value, bool) else number
 
 
-def usd(value: Any) -> Decimal | None:
+def parse_usd(value: Any) -> Decimal | None:
     """An amount of money, exactly as it is written; None: it is none."""
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         return None
@@ -77,5 +77,5 @@ def usd(value: Any) -> Decimal | None:
 
 def total_usd(values: Iterable[Any]) -> float | None:
     """Of what is known; None: nothing is."""
-    known = [amount for value in values if (amount := usd(value)) is not None]
+    known = [amount for value in values if (amount := parse_usd(value)) is not None]
     return float(sum(known, Decimal())) if known else None

@@ -21,10 +21,24 @@ import anyio.to_thread
 import httpx2
 
 from trajectory_sdk.errors import APIConnectionError, APITimeoutError
-from trajectory_sdk.flow import NO_MORE, Answer, Block, Close, Emit, Flow, Open, Read, Request, Send, Sleep, Step, Take
+from trajectory_sdk.flow import (
+    NO_MORE,
+    Block,
+    Close,
+    Emit,
+    Flow,
+    Open,
+    Read,
+    Request,
+    Response,
+    Send,
+    Sleep,
+    Step,
+    Take,
+)
 
 T = TypeVar("T")
-_CANNOT_EMIT: Final = "a flow that emits is iterated, not run"
+_EMITS_OUTSIDE_ITERATE: Final = "a flow that emits is iterated, not run"
 
 
 class Driver:
@@ -126,16 +140,16 @@ class _Exchange:
             case Block(function):
                 return function()
             case Emit():
-                raise TypeError(_CANNOT_EMIT)
+                raise TypeError(_EMITS_OUTSIDE_ITERATE)
 
-    def _open(self, request: Request, *, is_streamed: bool) -> Answer | APIConnectionError:
+    def _open(self, request: Request, *, is_streamed: bool) -> Response | APIConnectionError:
         try:
-            response = self._http.send(_built(self._http, request), stream=True)
+            response = self._http.send(_to_httpx_request(self._http, request), stream=True)
             if is_streamed and response.is_success:
                 self._response, self._chunks = response, response.iter_bytes()
-                return _answer(response, b"")
+                return _to_response(response, b"")
             with closing(response):
-                return _answer(response, response.read())
+                return _to_response(response, response.read())
         except httpx2.RequestError as error:
             return _connection_error(error, request)
 
@@ -163,7 +177,7 @@ class _AsyncExchange:
     ) -> None:
         self._http = http
         self._sleep = sleep
-        self._items = aiter(items) if isinstance(items, AsyncIterable) else _awaited(items)
+        self._items = aiter(items) if isinstance(items, AsyncIterable) else _to_async_iterator(items)
         self._response: httpx2.Response | None = None
         self._chunks: AsyncGenerator[bytes] | None = None
 
@@ -184,17 +198,17 @@ class _AsyncExchange:
             case Block(function):
                 return await anyio.to_thread.run_sync(function)
             case Emit():
-                raise TypeError(_CANNOT_EMIT)
+                raise TypeError(_EMITS_OUTSIDE_ITERATE)
 
-    async def _open(self, request: Request, *, is_streamed: bool) -> Answer | APIConnectionError:
+    async def _open(self, request: Request, *, is_streamed: bool) -> Response | APIConnectionError:
         try:
-            response = await self._http.send(_built(self._http, request), stream=True)
+            response = await self._http.send(_to_httpx_request(self._http, request), stream=True)
             if is_streamed and response.is_success:
                 # It is a generator, and wants to be closed: nobody else would, under trio.
                 self._response, self._chunks = response, response.aiter_bytes()
-                return _answer(response, b"")
+                return _to_response(response, b"")
             try:
-                return _answer(response, await response.aread())
+                return _to_response(response, await response.aread())
             finally:
                 await response.aclose()
         except httpx2.RequestError as error:
@@ -215,12 +229,12 @@ class _AsyncExchange:
             await response.aclose()
 
 
-async def _awaited(items: Iterable[T]) -> AsyncIterator[T]:
+async def _to_async_iterator(items: Iterable[T]) -> AsyncIterator[T]:
     for item in items:
         yield item
 
 
-def _built(http: httpx2.Client | httpx2.AsyncClient, request: Request) -> httpx2.Request:
+def _to_httpx_request(http: httpx2.Client | httpx2.AsyncClient, request: Request) -> httpx2.Request:
     return http.build_request(
         request.method,
         request.url,
@@ -231,8 +245,8 @@ def _built(http: httpx2.Client | httpx2.AsyncClient, request: Request) -> httpx2
     )
 
 
-def _answer(response: httpx2.Response, body: bytes) -> Answer:
-    return Answer(response.status_code, {name.lower(): text for name, text in response.headers.items()}, body)
+def _to_response(response: httpx2.Response, body: bytes) -> Response:
+    return Response(response.status_code, {name.lower(): text for name, text in response.headers.items()}, body)
 
 
 def _connection_error(error: httpx2.RequestError, request: Request | None) -> APIConnectionError:
