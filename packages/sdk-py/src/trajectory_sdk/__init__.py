@@ -1,4 +1,4 @@
-"""The Python SDK of the store for orchestration trajectories."""
+"""Python SDK of the store for orchestration trajectories."""
 
 from trajectory_sdk._version import __version__
 from trajectory_sdk.background import BackgroundQueue, Counters

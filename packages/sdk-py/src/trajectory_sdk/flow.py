@@ -1,7 +1,7 @@
-"""What both clients do, without doing it: generators that yield steps and are sent what came of them.
+"""Sans-I/O logic of both clients, as generators that yield steps and receive their results.
 
-A flow knows requests, retries, errors, pages, batches and exports; it opens no connection, reads no clock and never waits.
-``transport.py`` carries the steps out, once with blocking calls and once with awaits.
+A flow handles requests, retries, errors, pages, batches and exports. It opens no connection, reads
+no clock and never waits. ``transport.py`` executes the steps, either blocking or awaited.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ M = TypeVar("M", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request to the server, complete but for the connection."""
+    """One HTTP request, ready to send."""
 
     method: str
     url: str
@@ -47,38 +47,41 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What came back; ``body`` is empty while it is still to be read. Header names are in lower case."""
+    """An HTTP response. ``body`` is empty while it is still unread. Header names are in lower case.
+    """
 
     status: int
     headers: Mapping[str, str]
     body: bytes = b""
 
 
-# The steps, and what the driver sends back for each.
+# The steps. The arrow shows what the driver sends back.
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send and read the whole response → ``Response``, or the ``APIConnectionError`` that it ended in."""
+    """Send, and read the whole response → ``Response``, or the ``APIConnectionError`` of the
+    attempt."""
 
     request: Request
 
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Send, and leave the body of a 2xx to be read → as ``Send``."""
+    """Send, and leave the body of a 2xx unread → as ``Send``."""
 
     request: Request
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A part of the open body → bytes, None at its end, or the ``APIConnectionError`` that it broke off with."""
+    """Read a part of the open body → bytes, None at its end, or ``APIConnectionError`` if it broke
+    off."""
 
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Be done with the open response → None."""
+    """Close the open response → None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,19 +93,20 @@ class Sleep:
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """The next of the caller's items → the item, or ``NO_MORE``."""
+    """Take the caller's next item → the item, or ``NO_MORE``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Call a function that may block, on files → what it returns; what it raises is raised in the flow."""
+    """Call a function that may block on files → its return value. Its exceptions are raised in the
+    flow."""
 
     function: Callable[[], Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Emit:
-    """Hand a value to the caller → None, when the next one is asked for."""
+    """Yield a value to the caller → None, when the caller asks for the next one."""
 
     value: Any
 
@@ -121,9 +125,10 @@ def request(
     body: bytes | None = None,
     content_type: str | None = None,
 ) -> Request:
-    """A request of this configuration. Parameters that are None are left out.
+    """Build a request. Parameters that are None are left out.
 
-    It has an id of its own, the same for each attempt, so that the server's log can be searched for a call that got no response.
+    All attempts of a request share one id, so that the server's log can be searched even for a call
+    without a response.
     """
     headers = {"Accept": "*/*", "User-Agent": USER_AGENT, "X-Request-Id": uuid4().hex}
     if config.api_key is not None:
@@ -137,7 +142,7 @@ def request(
 
 
 def _merge_headers(own: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
-    """What the caller has set stands, however it writes the names."""
+    """Merge headers; those of the caller win, whatever their case."""
     names = {name.lower() for name in given}
     return {name: text for name, text in own.items() if name.lower() not in names} | {
         next((own_name for own_name in own if own_name.lower() == name.lower()), name): text
@@ -146,11 +151,11 @@ def _merge_headers(own: Mapping[str, str], given: Mapping[str, str]) -> dict[str
 
 
 def call(config: Config, sent: Request) -> Flow[Response]:
-    """The good response to a request, tried again where that may help.
+    """Send a request with retries, and return the successful response.
 
     Raises:
-        APIConnectionError: no response, also not to the last attempt.
-        APIStatusError: an error, by its status.
+        APIConnectionError: the last attempt got no response.
+        APIStatusError: the server returned an error.
     """
     attempt = 0
     while True:
@@ -163,16 +168,16 @@ def call(config: Config, sent: Request) -> Flow[Response]:
 
 
 def call_for(config: Config, sent: Request, model: type[M]) -> Flow[M]:
-    """As ``call``, with the response read as ``model``."""
+    """Like ``call``, with the response body parsed as ``model``."""
     response = yield from call(config, sent)
     return parsed(response, sent, model)
 
 
 def wait_or_raise(config: Config, error: APIConnectionError | APIStatusError, attempt: int) -> Flow[None]:
-    """Wait before another attempt; raise ``error`` where none is left, or none would help.
+    """Wait before the next attempt. Raise ``error`` if no retry is left or useful.
 
     Args:
-        attempt: how many have failed before this one.
+        attempt: number of attempts that failed before this one.
     """
     seconds = delay_s(attempt, getattr(error, "retry_after_s", None))
     if attempt >= config.max_retries or seconds is None or not is_worth_retrying(error):
@@ -181,16 +186,17 @@ def wait_or_raise(config: Config, error: APIConnectionError | APIStatusError, at
 
 
 def parsed(response: Response, sent: Request, model: type[M]) -> M:
-    """An response's body as ``model``.
+    """Parse a response body as ``model``.
 
     Raises:
-        APIStatusError: it is none, so it is not this server that has answered. ``code`` is ``unreadable_answer``.
+        APIStatusError: the body does not fit, so another server responded. ``code`` is
+            ``unreadable_answer``.
     """
     try:
         return model.model_validate_json(response.body)
     except ValidationError:
         raise APIStatusError(
-            "The response is not one of this API; is base_url right?",
+            "The response is not from this API. Check base_url.",
             status=response.status,
             code="unreadable_answer",
             request_id=_request_id(response, sent),
@@ -198,7 +204,7 @@ def parsed(response: Response, sent: Request, model: type[M]) -> M:
 
 
 def error_of(response: Response | APIConnectionError, sent: Request) -> APIConnectionError | APIStatusError | None:
-    """What is wrong with an response; None if nothing is."""
+    """Return the error of a response, or None if it succeeded."""
     if isinstance(response, APIConnectionError):
         return response
     if 200 <= response.status < 300:
@@ -216,13 +222,14 @@ def _request_id(response: Response, sent: Request) -> str:
 
 
 def one_path(id_: object) -> str:
-    """The path of one trajectory.
+    """Return the path of one trajectory.
 
     Raises:
-        NotFoundError: 404, as the server would say it; it is not asked, since ``stats`` and ``export`` are addresses too.
+        NotFoundError: the id is not a UUID. No request is sent, because ``stats`` and ``export``
+            are paths too.
     """
     try:
         return f"{PATH}/{UUID(str(id_))}"
     except ValueError:
-        message = "There is no such trajectory; ids are UUIDs."
+        message = "There is no such trajectory: an id must be a UUID."
         raise NotFoundError(message, status=404, code="not_found", param="id") from None

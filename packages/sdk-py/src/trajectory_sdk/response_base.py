@@ -1,4 +1,4 @@
-"""What every answer's model has in common."""
+"""Base class of the response models."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class ResponseModel(BaseModel):
-    """A part of what the server answers with. Fields that this version does not know are kept, as attributes and in dumps."""
+    """A part of a response. Unknown fields are kept, both as attributes and in dumps."""
 
     model_config = ConfigDict(extra="allow", frozen=True)

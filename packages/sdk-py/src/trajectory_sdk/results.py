@@ -1,4 +1,4 @@
-"""What became of many records, and of an export."""
+"""Results of recording many records and of an export."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from trajectory_sdk.models import LineResult
 
 @dataclass(frozen=True, slots=True)
 class RecordedMany:
-    """``results`` has one for each record, in the order given; ``line`` counts from 1 over all of them."""
+    """Results of ``record_many``.
+
+    ``results`` has one entry per record, in the order given. ``line`` counts from 1 over all
+    records.
+    """
 
     accepted: int
     refused: int
@@ -19,7 +23,11 @@ class RecordedMany:
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A complete export: how many lines, the SHA-256 of their bytes (newlines included), and the id to go on behind later."""
+    """A complete export.
+
+    ``count`` is the number of lines, ``sha256`` the hash of their bytes (newlines included). Pass
+    ``cursor`` as ``after`` to continue from here later.
+    """
 
     count: int
     sha256: str
@@ -28,7 +36,8 @@ class Exported:
 
 @dataclass(frozen=True, slots=True)
 class ExportProgress:
-    """How far an export is: lines and bytes so far, and how often it has gone on after a cut."""
+    """Progress of an export: lines and bytes so far, and how often it resumed after a broken
+    connection."""
 
     count: int
     bytes: int
