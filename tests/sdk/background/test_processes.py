@@ -72,7 +72,7 @@ def test_what_waits_in_memory_goes_with_a_killed_process(
     store.web.kill()
     process = program("wait", 10, TRAJECTORY_SPOOL_DIR=str(tmp_path / "file"))
     process.wait_for(lambda: len(told(process)) == 10, "all is kept")
-    assert "Records wait in memory, and are lost if this process is killed" in process.output
+    assert "Records are kept in memory only and are lost if this process is killed" in process.output
     process.signal_group(signal.SIGTERM)
     process.wait()
     store.start()

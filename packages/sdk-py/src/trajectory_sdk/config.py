@@ -44,7 +44,9 @@ class Config:
         if self.api_key is not None and not (self.api_key.isascii() and self.api_key.isprintable() and self.api_key):
             raise ValueError("api_key must be printable ASCII text on one line")
         if self.timeout_s <= 0 or self.max_retries < 0:
-            raise ValueError(f"timeout_s must be above 0, got {self.timeout_s}; max_retries must be at least 0, got {self.max_retries}")
+            raise ValueError(
+                f"timeout_s must be above 0, got {self.timeout_s}; max_retries must be at least 0, got {self.max_retries}"
+            )
         object.__setattr__(self, "base_url", self.base_url.rstrip("/"))
         object.__setattr__(self, "headers", MappingProxyType(dict(self.headers)))
 

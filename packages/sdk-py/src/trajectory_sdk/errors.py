@@ -64,8 +64,7 @@ class APITimeoutError(APIConnectionError):
 
 
 class ExportBrokenError(TrajectoryError):
-    """An export does not match the server's count or hash, or is malformed. Do not trust its data.
-    """
+    """An export does not match the server's count or hash, or is malformed. Do not trust its data."""
 
 
 class APIStatusError(TrajectoryError):

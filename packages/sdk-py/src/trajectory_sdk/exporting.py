@@ -1,7 +1,8 @@
-"""Exports: a stream of lines that goes on by itself after a cut, and says at its end whether all of it arrived.
+"""Exports: line streams that resume after a broken connection and verify their completeness.
 
-An end line speaks of the lines of its own response, so each response is held against its own. One that was cut has none: its
-complete lines count, and the next response goes on right behind the last of them, in an order that never changes.
+An end line covers the lines of its own response, so each response is verified separately. A
+response that broke off has no end line: its complete lines count, and the next response starts
+after the last of them. The order of lines never changes.
 """
 
 from __future__ import annotations
@@ -27,16 +28,17 @@ from trajectory_sdk.target import Target, id_of
 from trajectory_sdk.values import Id
 
 MAX_REMEMBERED: Final = 1_000
-"""Ids of the last lines: where the last one is deleted meanwhile, an export goes on behind one before it."""
+"""Ids of the last lines. If the last record is deleted meanwhile, the export resumes from an
+earlier one."""
 MAX_LINE_BYTES: Final = 64 * 1024 * 1024
-"""More than any record may have; what is longer has no end, and must not fill the memory."""
+"""Larger than any record. A longer line has no end, and must not fill the memory."""
 _END: Final = b'{"end":'
 OnProgress: TypeAlias = Callable[[ExportProgress], object]
 
 
 @dataclass(slots=True)
 class Progress:
-    """What has arrived so far, over all responses."""
+    """Lines received so far, over all responses."""
 
     digest: Any = field(default_factory=hashlib.sha256)
     count: int = 0
@@ -52,15 +54,16 @@ class Progress:
 
     @property
     def max_back(self) -> int:
-        """How many lines before the last an export can go on: to the beginning, or to the oldest line that is remembered."""
+        """Return how many lines before the last an export can resume: to the start, or to the
+        oldest remembered line."""
         return len(self.ids) - (self.count > len(self.ids))
 
     def id_back(self, back: int, start: UUID | None) -> UUID | None:
-        """The id of the line ``back`` lines before the last; ``start`` before the first."""
+        """Return the id of the line ``back`` lines before the last, or ``start`` if there is none."""
         return self.ids[-1 - back] if back < len(self.ids) else start
 
     def last(self, back: int) -> set[UUID]:
-        """The ids of the last ``back`` lines."""
+        """Return the ids of the last ``back`` lines."""
         return set(islice(reversed(self.ids), back))
 
     def report_to(self, on_progress: OnProgress | None) -> None:
@@ -69,10 +72,12 @@ class Progress:
 
 
 class ExportResponse:
-    """The lines of one response: split, counted and hashed, and held against its end line."""
+    """Splits, counts and hashes the lines of one response, and checks them against its end line."""
 
     def __init__(self, known: set[UUID]) -> None:
-        """``known``: ids that arrived before and may come again; they are counted here, and not given out."""
+        """Args:
+        known: ids that arrived earlier and may repeat. They are counted but not returned.
+        """
         self._known = known
         self._digest = hashlib.sha256()
         self._count = 0
@@ -81,10 +86,10 @@ class ExportResponse:
         self.is_ended = False
 
     def lines(self, chunk: bytes) -> list[tuple[UUID, bytes]]:
-        """The lines that ``chunk`` completes, less those that are known.
+        """Return the lines that ``chunk`` completes, without known ones.
 
         Raises:
-            ExportBrokenError: a line is none of an export, or the end line does not agree with the lines.
+            ExportBrokenError: a line is not a record, or the end line does not match the lines.
         """
         complete, newline, rest = chunk.rpartition(b"\n")
         if not newline:
@@ -99,7 +104,7 @@ class ExportResponse:
 
     def _accept(self, line: bytes) -> tuple[UUID, bytes] | None:
         if self.is_ended:
-            raise ExportBrokenError("The export has lines behind its end line.")
+            raise ExportBrokenError("The export has lines after its end line.")
         if line.startswith(_END):
             self._check_end_line(line)
             self.is_ended = True
@@ -115,18 +120,19 @@ class ExportResponse:
             end = json.loads(line)["end"]
             expected = end["count"], end["sha256"]
         except (ValueError, KeyError, TypeError):
-            raise ExportBrokenError("The end line of the export cannot be read.") from None
+            raise ExportBrokenError("The end line of the export is invalid.") from None
         found = self._count, self._digest.hexdigest()
         if expected != found:
             raise ExportBrokenError(
-                f"The export does not agree with its end line: {found[0]} lines with SHA-256 {found[1]} arrived,"
+                f"The export does not match its end line: received {found[0]} lines with SHA-256 {found[1]},"
                 f" {expected[0]} with {expected[1]} were sent."
             )
 
 
 @dataclass(frozen=True, slots=True)
 class Sink:
-    """What is done with lines: ``step`` makes the step that takes them, ``on_progress`` is told how far it is."""
+    """Handles lines: ``step`` makes the step that consumes them, ``on_progress`` is called with
+    progress."""
 
     step: Callable[[list[bytes]], Step]
     on_progress: OnProgress | None
@@ -135,14 +141,15 @@ class Sink:
 def lines(
     config: Config, query: Mapping[str, object], start: UUID | None, progress: Progress, sink: Sink
 ) -> Flow[None]:
-    """All lines behind ``start``.
+    """Receive all lines after ``start``.
 
     Args:
-        progress: what the caller has already; it goes on from there, and is kept up to date.
+        progress: the lines that the caller already has. It is updated, and the export continues
+            after them.
 
     Raises:
-        ExportBrokenError: what arrived is not what was sent.
-        APIConnectionError, APIStatusError: it did not get further, as often as ``max_retries`` says.
+        ExportBrokenError: the data does not match the server's count or hash.
+        APIConnectionError, APIStatusError: ``max_retries`` consecutive retries made no progress.
     """
     failed, back = 0, 0
     while True:
@@ -161,14 +168,15 @@ def lines(
 
 
 def _is_cursor_gone(error: APIConnectionError | APIStatusError) -> bool:
-    """Whether the record to go on behind is not there any more."""
+    """Return whether the record to resume after was deleted."""
     return isinstance(error, BadRequestError) and error.code == "invalid_cursor"
 
 
 def _response(
     config: Config, query: Mapping[str, object], start: UUID | None, back: int, progress: Progress, sink: Sink
 ) -> Flow[APIConnectionError | APIStatusError | None]:
-    """One response, from ``back`` lines before the last: None if it came to its end, else what it broke off with."""
+    """Receive one response, from ``back`` lines before the last. Return None if complete, or its
+    error."""
     sent = request(config, "GET", f"{PATH}/export", {**query, "after": progress.id_back(back, start)})
     error = error_of((yield Open(sent)), sent)
     if error is not None:
@@ -192,7 +200,7 @@ def _response(
 def records(
     config: Config, query: Mapping[str, object], after: Id | None, on_progress: OnProgress | None
 ) -> Flow[None]:
-    """Emits lists of ``StoredTrajectory``."""
+    """Emit lists of ``StoredTrajectory``."""
     sink = Sink(lambda lines: Emit([_record(line) for line in lines]), on_progress)
     yield from lines(config, query, _start(after), Progress(), sink)
 
@@ -200,7 +208,7 @@ def records(
 def to_target(
     config: Config, query: Mapping[str, object], target: Target, after: Id | None, on_progress: OnProgress | None
 ) -> Flow[Exported]:
-    """All lines into ``target``, behind those that it has from an export that was broken off."""
+    """Write all lines to ``target``, after those of an interrupted export."""
     progress, start = Progress(), _start(after)
     try:
         while existing := (yield Block(target.existing_lines)):
@@ -226,4 +234,4 @@ def _record(line: bytes) -> StoredTrajectory:
     try:
         return StoredTrajectory.model_validate_json(line)
     except ValidationError:
-        raise ExportBrokenError("A line of the export is no trajectory.") from None
+        raise ExportBrokenError("A line of the export is not a trajectory.") from None

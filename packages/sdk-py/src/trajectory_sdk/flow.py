@@ -47,8 +47,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An HTTP response. ``body`` is empty while it is still unread. Header names are in lower case.
-    """
+    """An HTTP response. ``body`` is empty while it is still unread. Header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -231,5 +230,5 @@ def one_path(id_: object) -> str:
     try:
         return f"{PATH}/{UUID(str(id_))}"
     except ValueError:
-        message = "There is no such trajectory: an id must be a UUID."
+        message = "There is no such trajectory; ids are UUIDs."
         raise NotFoundError(message, status=404, code="not_found", param="id") from None

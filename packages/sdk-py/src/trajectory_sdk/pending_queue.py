@@ -1,4 +1,7 @@
-"""What waits in the background queue: batches of lines, in the order in which they came, and the bounds on them. Without locks."""
+"""Pending records of the background queue: batches of lines in order of arrival, and their limits.
+
+Not thread-safe; the caller holds a lock.
+"""
 
 from __future__ import annotations
 
@@ -13,30 +16,31 @@ _log = logging.getLogger("trajectory_sdk")
 
 
 class NumberedLine(NamedTuple):
-    """A line with its number: over all batches of this process, or in the one that another process has left."""
+    """A line and its number: over all batches of this process, or within an inherited batch."""
 
     number: int
     line: Line
 
 
 class Batch:
-    """A segment on its way. ``first`` is the number of its first line; None: another process has left it."""
+    """A segment to send. ``first`` is the number of its first line; None if another process left
+    it."""
 
     def __init__(self, segment: Segment, first: int | None) -> None:
         self.segment = segment
         self.first = first
-        self.undecided: dict[bytes, int] | None = None  # of one that was left: each id's last line, until it is decided
+        self.undecided: dict[bytes, int] | None = None  # of an inherited batch: the last line of each undecided id
 
     @property
     def numbers(self) -> range:
-        """Of its lines."""
+        """Return the numbers of its lines."""
         return range(self.first or 0, (self.first or 0) + self.segment.records)
 
     def wanted(self, lines: Sequence[Line], newest: Mapping[bytes, int]) -> list[NumberedLine]:
-        """Those lines that are not decided yet, and for whose id no newer one waits.
+        """Return the lines that are undecided and have no newer pending version.
 
         Args:
-            newest: for each id of this process that waits, the number of its newest line.
+            newest: the number of the newest pending line for each id of this process.
         """
         if self.first is not None:
             numbered = (NumberedLine(number, line) for number, line in enumerate(lines, self.first))
@@ -50,7 +54,7 @@ class Batch:
 
 
 class PendingQueue:
-    """Batches and bounds of one queue."""
+    """Batches and limits of one queue."""
 
     def __init__(self, spool: Spool, *, max_records: int, max_bytes: int) -> None:
         self.inherited: deque[Batch] = deque()
@@ -60,14 +64,14 @@ class PendingQueue:
         self._spool = spool
         self._max_records = max_records
         self._max_bytes = max_bytes
-        self._open: Batch | None = None  # the last of ``own``, as long as lines are added to it
+        self._open: Batch | None = None  # the last of ``own`` while it still grows
         self._bytes = self._foreign_bytes = 0
         self._is_full = self._is_disk_unavailable = False
 
-    # --- Coming
+    # --- Adding
 
     def keep(self, line: Line) -> Batch | None:
-        """The batch that the line now waits in; None: there is no room."""
+        """Add a line, and return its batch, or None if the queue is full."""
         is_over = len(self.newest) >= self._max_records and line.key not in self.newest
         if is_over or self._bytes + self._foreign_bytes + line.written_bytes > self._max_bytes:
             self._warn_full()
@@ -80,7 +84,8 @@ class PendingQueue:
         return batch
 
     def take_over(self, segments: Sequence[FileSegment], foreign_bytes: int) -> None:
-        """Have these sent too; ``foreign_bytes`` wait in what other processes hold."""
+        """Add segments of ended processes. ``foreign_bytes`` wait in segments that other processes
+        hold."""
         self.inherited.extend(Batch(segment, None) for segment in segments)
         self._bytes += sum(segment.bytes for segment in segments)
         self._foreign_bytes = foreign_bytes
@@ -112,24 +117,24 @@ class PendingQueue:
 
     def _warn_full(self) -> None:
         if not self._is_full:
-            _log.warning("The queue is full, with %d records waiting; what comes now is dropped", len(self.newest))
+            _log.warning("The queue is full: %d records wait, and new ones are dropped", len(self.newest))
         self._is_full = True
 
     def _warn_disk_unavailable(self, error: OSError) -> None:
         if not self._is_disk_unavailable:
-            _log.warning("Records wait in memory, and are lost if this process is killed: %s", error)
+            _log.warning("Records are kept in memory only and are lost if this process is killed: %s", error)
         self._is_disk_unavailable = True
 
-    # --- There
+    # --- State
 
     @property
     def records(self) -> int:
-        """Ids that wait."""
+        """Return the number of pending ids."""
         return len(self.newest) + sum(len(batch.undecided or ()) for batch in self.inherited)
 
     @property
     def in_memory(self) -> int:
-        """Ids that wait in memory alone."""
+        """Return the number of ids that are pending in memory only."""
         numbers = [batch.numbers for batch in self.own if not batch.segment.is_on_disk]
         if not numbers:
             return 0
@@ -137,24 +142,24 @@ class PendingQueue:
 
     @property
     def is_lingering(self) -> bool:
-        """Whether all that waits is a batch that goes on growing."""
+        """Return whether only a batch that still grows is pending."""
         return not self.inherited and bool(self.own) and self.own[0] is self._open
 
     @property
     def files(self) -> set[FileSegment]:
-        """The segments that this process holds."""
+        """Return the segments that this process holds."""
         return {batch.segment for batch in (*self.own, *self.inherited) if isinstance(batch.segment, FileSegment)}
 
     def has_own_before(self, number: int) -> bool:
-        """Whether a batch waits that began before this number."""
+        """Return whether a pending batch starts before this number."""
         return bool(self.own) and self.own[0].numbers.start < number
 
-    # --- Going
+    # --- Removing
 
     def next(self) -> Batch | None:
-        """The batch to send; from now on it does not grow.
+        """Return the batch to send, and stop adding lines to it.
 
-        What others have left goes first: of an id that they have begun and this process goes on with, ours is newer.
+        Inherited batches go first: if this process has the same id, its version is newer.
         """
         batch = self.inherited[0] if self.inherited else self.own[0] if self.own else None
         if batch is self._open:
@@ -162,14 +167,14 @@ class PendingQueue:
         return batch
 
     def decide(self, batch: Batch, decided: Sequence[NumberedLine]) -> None:
-        """Wait for these no more. A newer line of the same id goes on waiting."""
+        """Remove sent or refused lines. A newer line of the same id stays."""
         waiting = self.newest if batch.first is not None else batch.undecided or {}
         for number, line in decided:
             if waiting.get(line.key) == number:
                 del waiting[line.key]
 
     def drop(self, batch: Batch) -> int:
-        """Wait for none of a batch any more; for how many ids that was."""
+        """Remove all lines of a batch, and return how many ids were lost."""
         numbers = batch.numbers
         lost = [key for key, number in self.newest.items() if number in numbers] if batch.first is not None else []
         for key in lost:
@@ -177,11 +182,11 @@ class PendingQueue:
         return len(lost)
 
     def remove(self, batch: Batch) -> None:
-        """Forget a batch of which all is decided; its segment is the caller's to discard."""
+        """Remove a decided batch. The caller discards its segment."""
         (self.own if batch.first is not None else self.inherited).remove(batch)
         self._bytes -= batch.segment.bytes
 
     def release(self) -> None:
-        """Leave everything to whoever comes next. In a child after a fork, that is the parent."""
+        """Release all segments to other processes; in a forked child, to the parent."""
         for batch in (*self.own, *self.inherited):
             batch.segment.release()

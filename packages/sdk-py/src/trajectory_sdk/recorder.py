@@ -1,4 +1,4 @@
-"""The recorder: a pipeline's run written down while it happens."""
+"""The recorder: records the run of a pipeline while it happens."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ _log = logging.getLogger("trajectory_sdk")
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """Where a run's record goes: from code that blocks, and from code that awaits. None: not from there.
+    """Destination of a run's record, for blocking and for async callers. None: not supported there.
 
-    In the background it is quick, so ``blocking`` is for both, and nobody hears of errors.
+    In the background ``blocking`` serves both, since it is quick, and errors are only logged.
     """
 
     blocking: Callable[[Trajectory], object] | None
@@ -51,7 +51,8 @@ class Delivery:
 class Run:
     """One run. ``with`` or ``async with`` begins and ends it; at its end it is recorded.
 
-    Safe for threads and tasks: phases may begin and end in any of them. What comes after the end is not recorded, and logged.
+    Thread-safe and task-safe: phases may begin and end anywhere. Calls after the end are logged and
+    not recorded.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class Run:
         self._has_progress = has_progress
         self._clock = clock
         self._lock = threading.RLock()
-        self._order = threading.Lock()  # one version after the other
+        self._order = threading.Lock()  # keeps the versions of the record in order
         self._awaited_order = anyio.Lock()
         self._set: Fields = {}
         self._phases: list[Phase] = []
@@ -92,15 +93,17 @@ class Run:
         attempt: int | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> Phase:
-        """A phase, which ``with`` or ``async with`` begins and ends.
+        """Return a phase; ``with`` or ``async with`` begins and ends it.
 
         Args:
             phase_name: a name may repeat.
             model: the model that answers; ``fall_back_to`` changes it.
-            model_selection_method: how it was picked: ``explicit``, ``thompson-sampling``, ``pattern-recommendation``, own words.
-            candidates: the models that could have been picked, with score and probability where known.
-            selection_probability: with which the model was picked, 0 to 1.
-            attempt: else counted, from 1, over the phases of this name.
+            model_selection_method: how it was picked: ``explicit``, ``thompson-sampling``,
+                ``pattern-recommendation``, or another word.
+            candidates: the models that could have been picked, with score and probability where
+                known.
+            selection_probability: probability with which the model was picked, 0 to 1.
+            attempt: default: counted from 1 over the phases of this name.
         """
         fields = {
             "agent": agent,
@@ -122,13 +125,13 @@ class Run:
         agent: str | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write down that a phase was skipped, and why. It is no attempt."""
+        """Record that a phase was skipped, and why. A skip is not an attempt."""
         phase = Phase(self, phase_name, {"agent": agent, "metadata": metadata})
         phase._set = {"outcome": "skipped"} | _without_none({"skip_reason": reason})
         self._add(phase)
 
     def feedback(self, from_phase: str, to_phase: str, *, reason: str | None = None) -> None:
-        """Write down that a later phase has sent work back to an earlier one, now."""
+        """Record that a later phase sends work back to an earlier one, now."""
         with self._lock:
             watch = self._require_begun()
             loop = {"from_phase": from_phase, "to_phase": to_phase, "reason": reason, "at": watch.at(watch.ns())}
@@ -136,10 +139,10 @@ class Run:
                 self._loops.append(_without_none(loop))
 
     def set(self, **fields: Unpack[RunFields]) -> None:
-        """Give fields of the trajectory. They stand over what is measured and computed.
+        """Set fields of the trajectory. They override measured and computed values.
 
         Raises:
-            TypeError: there is no such field.
+            TypeError: an unknown field.
         """
         _check_names(fields, _RUN_FIELDS, "run")
         with self._lock:
@@ -150,7 +153,7 @@ class Run:
 
     def __enter__(self) -> Self:
         if self._delivery.blocking is None:
-            raise TypeError("This run is recorded by an AsyncClient in the foreground; use `async with`")
+            raise TypeError("An AsyncClient records this run in the foreground: use `async with`")
         return self._begin()
 
     async def __aenter__(self) -> Self:
@@ -171,7 +174,7 @@ class Run:
     def _begin(self) -> Self:
         with self._lock:
             if self._watch is not None:
-                raise RuntimeError("A run is entered once; make another with client.trajectories.run(…)")
+                raise RuntimeError("A run can be entered only once: create another with client.trajectories.run(…)")
             self._watch = Stopwatch(self._clock)
         return self
 
@@ -184,17 +187,17 @@ class Run:
 
     def _require_begun(self) -> Stopwatch:
         if self._watch is None:
-            raise RuntimeError("The run has not begun; use `with client.trajectories.run(…) as run:`")
+            raise RuntimeError("The run has not begun: use `with client.trajectories.run(…) as run:`")
         return self._watch
 
     def _rejects_after_end(self, what: str) -> bool:
         if self._ended_ns is None:
             return False
-        _log.warning("Run %s has ended, so this is not recorded any more: %s", self.id, what)
+        _log.warning("Run %s has already ended, so this was not recorded: %s", self.id, what)
         return True
 
     def _add(self, phase: Phase) -> None:
-        """In the order in which they begin."""
+        """Add a phase, in the order in which phases begin."""
         with self._lock:
             self._require_begun()
             if not self._rejects_after_end(phase.name):
@@ -212,7 +215,7 @@ class Run:
             phases = [phase._record() for phase in self._phases]
             measured: Fields = {"started_at": watch.at(0), "feedback_loops": list(self._loops) or None}
             if self._ended_ns is None:
-                # Of a run that goes on or was killed, the server would derive success from the phases so far.
+                # Without it the server would derive success from the phases so far, even if the run was killed.
                 measured["outcome"] = "unknown"
             else:
                 measured |= self._ending(watch, self._ended_ns, phases)
@@ -233,7 +236,7 @@ class Run:
     def _deliver(self, error: BaseException | None) -> None:
         blocking = self._delivery.blocking
         if blocking is None:
-            raise TypeError("This run is recorded by an AsyncClient in the foreground; use `async with`")
+            raise TypeError("An AsyncClient records this run in the foreground: use `async with`")
         try:
             with self._order:
                 blocking(self._record())
@@ -251,14 +254,14 @@ class Run:
             self._report_failure(failure, error)
 
     def _report_failure(self, failure: Exception, error: BaseException | None) -> None:
-        """Raise what went wrong with recording, unless nobody asked for that, or the pipeline's own error is on its way."""
+        """Raise a recording failure, or log it in the background or while an exception propagates."""
         if error is None and not self._delivery.is_background:
             raise failure
-        _log.error("Run %s is not recorded: %s: %s", self.id, type(failure).__name__, failure)
+        _log.error("Run %s was not recorded: %s: %s", self.id, type(failure).__name__, failure)
 
 
 class Phase:
-    """One phase of a run. Made by ``run.phase``; ``with`` or ``async with`` begins and ends it."""
+    """One phase of a run, made by ``run.phase``. ``with`` or ``async with`` begins and ends it."""
 
     def __init__(self, run: Run, name: str, fields: Mapping[str, Any]) -> None:
         self.name = name
@@ -281,32 +284,35 @@ class Phase:
         reasoning_tokens: int | None = None,
         cost_usd: float | Decimal | None = None,
     ) -> None:
-        """Add what a call to a model took. None is unknown, and adds nothing; so does, with a line in the log, what is no number."""
+        """Add the usage of one model call. None is unknown and adds nothing.
+
+        An invalid number adds nothing either, and is logged.
+        """
         given = dict(zip(_TOKENS, (input_tokens, output_tokens, cached_input_tokens, reasoning_tokens), strict=True))
         with self._run._lock:
             for name, value in _without_none(given).items():
                 if (number := parse_count(value)) is None:
-                    _log.warning("%s of phase %r is no count: %r", name, self.name, value)
+                    _log.warning("%s of phase %r must be a whole number of at least 0, got %r", name, self.name, value)
                 else:
                     self._tokens[name] += number
             if cost_usd is not None:
                 if (amount := parse_usd(cost_usd)) is None:
-                    _log.warning("cost_usd of phase %r is no amount: %r", self.name, cost_usd)
+                    _log.warning("cost_usd of phase %r must be a number of at least 0, got %r", self.name, cost_usd)
                 else:
                     self._cost_usd = (self._cost_usd or Decimal()) + amount
 
     def tool(self, name: str) -> None:
-        """Write down that a tool was used. Each is listed once, in the order of their first use."""
+        """Record that a tool was used. Tools are listed once each, in order of first use."""
         with self._run._lock:
             self._tools[str(name)] = None
 
     def step(self, count: int = 1) -> None:
-        """Write down that so many steps were taken."""
+        """Record that ``count`` steps were taken."""
         with self._run._lock:
             self._steps = (self._steps or 0) + (parse_count(count) or 0)
 
     def fall_back_to(self, model: str) -> None:
-        """Write down that another model answers than the one that was asked for first."""
+        """Record that another model answers than the one first requested."""
         with self._run._lock:
             now = self._given | self._set
             if now.get("requested_model") is None and now.get("model") is not None:
@@ -314,14 +320,14 @@ class Phase:
             self._set["model"] = model
 
     def fail(self, error: BaseException | str) -> None:
-        """Write down that the phase failed, without raising."""
+        """Record that the phase failed, without raising."""
         self.set(outcome="failure", error=error_text(error))
 
     def set(self, **fields: Unpack[PhaseFields]) -> None:
-        """Give fields of the phase. They stand over what is measured and added up.
+        """Set fields of the phase. They override measured and computed values.
 
         Raises:
-            TypeError: there is no such field.
+            TypeError: an unknown field.
         """
         _check_names(fields, _PHASE_FIELDS, "phase")
         with self._run._lock:
@@ -331,7 +337,7 @@ class Phase:
 
     def __enter__(self) -> Self:
         if self._run._has_progress and self._run._delivery.blocking is None:
-            raise TypeError("This phase is recorded by an AsyncClient in the foreground; use `async with`")
+            raise TypeError("An AsyncClient records this phase in the foreground: use `async with`")
         return self._begin()
 
     async def __aenter__(self) -> Self:
@@ -352,7 +358,7 @@ class Phase:
     def _begin(self) -> Self:
         with self._run._lock:
             if self._began_ns is not None:
-                raise RuntimeError("A phase is entered once; make another with run.phase(…)")
+                raise RuntimeError("A phase can be entered only once: create another with run.phase(…)")
             self._run._add(self)
             watch = self._run._require_begun()
             self._began_ns = watch.ns()
@@ -361,7 +367,7 @@ class Phase:
         return self
 
     def _end(self, error: BaseException | None) -> bool:
-        """Whether the run is to be recorded now, and goes on."""
+        """Return whether the run must be recorded now because it goes on."""
         with self._run._lock:
             began_ns = self._began_ns or 0
             if self._run._rejects_after_end(f"the end of {self.name}"):
@@ -372,7 +378,7 @@ class Phase:
             return self._run._has_progress
 
     def _record(self) -> Fields:
-        """As of now. Of a phase that has not ended, duration and outcome are not known."""
+        """Return the fields as of now. Duration and outcome are unknown until the phase has ended."""
         added = {
             **self._tokens,
             "cost_usd": None if self._cost_usd is None else float(self._cost_usd),
@@ -397,4 +403,4 @@ def _check_names(fields: Mapping[str, Any], known: frozenset[str], kind: str) ->
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise TypeError(f"A {kind} has no field {name!r}{hint} Own data goes into 'metadata'.")
+            raise TypeError(f"A {kind} has no field {name!r}{hint} Put your own data into 'metadata'.")

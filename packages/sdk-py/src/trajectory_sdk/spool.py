@@ -142,7 +142,7 @@ class Spool:
 
     def __init__(self, directory: Path | None) -> None:
         """Args:
-            directory: None keeps everything in memory.
+        directory: None keeps everything in memory.
         """
         self._directory = directory
 
@@ -226,8 +226,7 @@ def _ensure_directory(directory: Path) -> Path:
 
 
 def _open_unlocked(path: Path) -> FileSegment | None:
-    """Lock and return a segment, or None if it is locked by another process, deleted or unreadable.
-    """
+    """Lock and return a segment, or None if it is locked by another process, deleted or unreadable."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
         return FileSegment(path, descriptor) if _lock(path, descriptor) else None

@@ -1,4 +1,4 @@
-"""Carries out the steps of a flow, once with blocking calls and once with awaits. All else that both do is in the flows."""
+"""Drivers that execute the steps of a flow, blocking or awaited. All other logic is in the flows."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ from trajectory_sdk.flow import (
 )
 
 T = TypeVar("T")
-_EMITS_OUTSIDE_ITERATE: Final = "a flow that emits is iterated, not run"
+_EMITS_OUTSIDE_ITERATE: Final = "a flow that emits must be iterated, not run"
 
 
 class Driver:
-    """Runs flows with blocking calls. Safe for threads: what belongs to one run is in that run."""
+    """Runs flows with blocking calls. Thread-safe: the state of a run belongs to that run."""
 
     def __init__(self, http: Callable[[], httpx2.Client], sleep: Callable[[float], None] = time.sleep) -> None:
         self.http = http
         self.sleep = sleep
 
     def run(self, flow: Flow[T], items: Iterable[Any] = ()) -> T:
-        """What the flow returns."""
+        """Run a flow and return its result."""
         with closing(flow), closing(_Exchange(self.http(), self.sleep, items)) as exchange:
             reply: Any = None
             while True:
@@ -60,7 +60,7 @@ class Driver:
                 reply = exchange.reply(step)
 
     def iterate(self, flow: Flow[None]) -> Generator[Any]:
-        """What the flow emits."""
+        """Run a flow and yield what it emits."""
         with closing(flow), closing(_Exchange(self.http(), self.sleep, ())) as exchange:
             reply: Any = None
             while True:
@@ -85,7 +85,7 @@ class AsyncDriver:
         self.sleep = sleep
 
     async def run(self, flow: Flow[T], items: Iterable[Any] | AsyncIterable[Any] = ()) -> T:
-        """What the flow returns."""
+        """Run a flow and return its result."""
         with closing(flow):
             async with aclosing(_AsyncExchange(self.http(), self.sleep, items)) as exchange:
                 reply: Any = None
@@ -97,7 +97,7 @@ class AsyncDriver:
                     reply = await exchange.reply(step)
 
     async def iterate(self, flow: Flow[None]) -> AsyncGenerator[Any]:
-        """What the flow emits."""
+        """Run a flow and yield what it emits."""
         with closing(flow):
             async with aclosing(_AsyncExchange(self.http(), self.sleep, ())) as exchange:
                 reply: Any = None
@@ -114,7 +114,7 @@ class AsyncDriver:
 
 
 class _Exchange:
-    """One run's side of the wire: at most one open answer."""
+    """HTTP state of one run: at most one open response."""
 
     def __init__(self, http: httpx2.Client, sleep: Callable[[float], None], items: Iterable[Any]) -> None:
         self._http = http
@@ -167,7 +167,7 @@ class _Exchange:
 
 
 class _AsyncExchange:
-    """As ``_Exchange``."""
+    """Async counterpart of ``_Exchange``."""
 
     def __init__(
         self,
@@ -204,7 +204,7 @@ class _AsyncExchange:
         try:
             response = await self._http.send(_to_httpx_request(self._http, request), stream=True)
             if is_streamed and response.is_success:
-                # It is a generator, and wants to be closed: nobody else would, under trio.
+                # An async generator must be closed explicitly: trio does not finalize it.
                 self._response, self._chunks = response, response.aiter_bytes()
                 return _to_response(response, b"")
             try:
@@ -252,7 +252,7 @@ def _to_response(response: httpx2.Response, body: bytes) -> Response:
 def _connection_error(error: httpx2.RequestError, request: Request | None) -> APIConnectionError:
     kind = APITimeoutError if isinstance(error, httpx2.TimeoutException) else APIConnectionError
     said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    where = f"{request.method} {request.url} got no answer" if request else "The answer broke off"
+    where = f"{request.method} {request.url} got no response" if request else "The response broke off"
     ours = kind(f"{where}: {said}", request_id=request.request_id if request else None)
     ours.__cause__ = error
     return ours

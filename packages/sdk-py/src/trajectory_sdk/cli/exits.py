@@ -1,4 +1,4 @@
-"""How the command ends, for scripts."""
+"""Exit codes of the command."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ class Exit(IntEnum):
 
 
 HELP = {
-    Exit.DONE: "done",
-    Exit.REFUSED: "refused: a record, a filter, an id that is not there; what was good is recorded all the same",
-    Exit.USAGE: "wrong usage, or a file here that cannot be read or written; nothing was sent",
-    Exit.NOT_ALLOWED: "the API key is missing, not good, or not for this",
-    Exit.UNAVAILABLE: "the store was not reached, or could not answer; the same again may help later",
-    Exit.EXPORT_BROKEN: "count or hash of an export do not agree with what the store says",
+    Exit.DONE: "success",
+    Exit.REFUSED: "a record, a filter or an id was refused; valid records are recorded all the same",
+    Exit.USAGE: "wrong usage, or a local file cannot be read or written; nothing was sent",
+    Exit.NOT_ALLOWED: "the API key is missing, invalid, or lacks the scope",
+    Exit.UNAVAILABLE: "the store was unreachable or failed; a retry may help later",
+    Exit.EXPORT_BROKEN: "an export does not match the store's count or hash",
     Exit.INTERRUPTED: "interrupted",
-    Exit.PIPE_CLOSED: "who reads the output has gone, as `| head` does",
+    Exit.PIPE_CLOSED: "the reader of the output has closed it, as `| head` does",
 }
 
 
 def exit_for_status(status: int) -> Exit:
-    """What an HTTP status of an error comes to."""
+    """Return the exit code of an HTTP error status."""
     if status in (401, 403):
         return Exit.NOT_ALLOWED
     return Exit.REFUSED if 400 <= status < 500 and status not in _TRY_LATER else Exit.UNAVAILABLE
@@ -64,27 +64,27 @@ def exit_for_error(error: TrajectoryError) -> Exit:
 
 
 def say(message: str) -> None:
-    """On stderr; what is not ours in it cannot act on the terminal."""
+    """Write to stderr, with unsafe characters escaped."""
     click.echo(escaped(message), err=True)
 
 
 def explain(error: TrajectoryError) -> None:
-    """What went wrong, and what to try."""
+    """Print an error and a hint."""
     say(f"Error: {error}")
     if isinstance(error, APIStatusError):
         for problem in error.details[:_MAX_PROBLEMS]:
             say(f"  {problem.path or 'body'}: {problem.message}")
     if isinstance(error, AuthenticationError):
-        say("Give a key with TRAJECTORY_API_KEY or --api-key.")
+        say("Set TRAJECTORY_API_KEY, or pass --api-key.")
     elif isinstance(error, PermissionDeniedError):
-        say("This needs a key with another scope.")
+        say("Use an API key with the required scope.")
     elif isinstance(error, APIConnectionError):
-        say("Is the store there? TRAJECTORY_BASE_URL or --base-url says where it is looked for.")
+        say("Check that the store runs, and check its address: TRAJECTORY_BASE_URL or --base-url.")
 
 
 @contextmanager
 def exit_codes_for_errors(ctx: click.Context) -> Iterator[None]:
-    """Ends the command with an exit code, and without a traceback, for what is to be expected."""
+    """End the command with an exit code, and without a traceback, on expected errors."""
     try:
         yield
         sys.stdout.flush()
@@ -103,7 +103,7 @@ def exit_codes_for_errors(ctx: click.Context) -> Iterator[None]:
 
 
 def _discard_stdout() -> None:
-    # Python flushes stdout once more at its end, and would complain.
+    # Python flushes stdout at exit, which would fail again.
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)

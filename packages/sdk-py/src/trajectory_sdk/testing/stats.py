@@ -1,4 +1,4 @@
-"""Stats of trajectories, as the store's ``/stats`` shows them."""
+"""Stats of trajectories, in the form of the store's ``/stats``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ _Z: Final = 1.96
 
 
 def stats_of(found: Sequence[Facets]) -> dict[str, Any]:
-    """All but ``window``. Percentiles are exact here, and within 1 % of it in the store."""
+    """Return all stats but ``window``. Percentiles are exact here, and within 1 % of that in the
+    store."""
     phases = [phase for facets in found for phase in facets.phases]
     shown = _trajectory_summary(found)
     for name, (column, divisor) in _TRAJECTORY_MEASURES.items():
@@ -99,7 +100,7 @@ def _pass_rate(items: Sequence[Any], column: str) -> dict[str, Any]:
 
 
 def _rate(successes: int, known: int) -> dict[str, Any]:
-    """A proportion with its Wilson score interval (Wilson, JASA 22, 1927)."""
+    """Return a proportion with its Wilson score interval (Wilson, JASA 22, 1927)."""
     if not known:
         return {"known": 0, "rate": None, "low": None, "high": None}
     rate, z2 = successes / known, _Z * _Z

@@ -1,4 +1,4 @@
-"""The records of the server of the tests: the contract, versions, positions and deletion, in memory."""
+"""Records of the in-memory server: contract, versions, positions and deletion."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trajectory_sdk.testing.facets import Facets, facets_of, selection_method
 
 SET_BY_SERVER: Final = ("recorded_at", "revision")
 FREE_FORM_FIELDS: Final = frozenset({"metadata", "external_refs"})
-"""Whose keys are the caller's own, and are stored in one order."""
+"""Fields whose keys belong to the caller; they are stored in sorted order."""
 MAX_RECORD_BYTES: Final = 1024 * 1024
 MAX_REQUEST_BYTES: Final = 16 * 1024 * 1024
 MAX_LINES: Final = 10_000
@@ -25,7 +25,7 @@ _MAX_EXACT: Final = 2**53 - 1
 
 
 class Refusal(Exception):
-    """An answer that is an error, in the store's shape."""
+    """An error response in the store's form."""
 
     def __init__(
         self,
@@ -62,7 +62,8 @@ _TYPES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class StoredRecord:
-    """One record. ``seq`` numbers ids as they came, ``recorded_at_us`` and ``revision`` are the store's."""
+    """One record. ``seq`` numbers ids in order of arrival; ``recorded_at_us`` and ``revision`` are
+    as in the store."""
 
     id: UUID
     seq: int
@@ -82,7 +83,7 @@ class StoredRecord:
 
 
 class Store:
-    """Not safe for threads by itself; the server has a lock around it."""
+    """The records of the server. Not thread-safe; the server holds a lock."""
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
@@ -92,19 +93,19 @@ class Store:
         self._deleted: set[UUID] = set()
 
     def record(self, data: bytes) -> tuple[StoredRecord, bool]:
-        """One body, stored; whether its id is new.
+        """Store one body. Return the record, and whether its id is new.
 
         Raises:
-            Refusal: the store would not take it.
+            Refusal: the store would refuse the body.
         """
         if len(data) > MAX_RECORD_BYTES:
             raise Refusal(
-                413, "record_too_large", f"A record may have {MAX_RECORD_BYTES} bytes; this one has {len(data)}."
+                413, "record_too_large", f"A record must not exceed {MAX_RECORD_BYTES} bytes, got {len(data)}."
             )
         fields = canonical(data)
         id_ = UUID(fields["id"])
         if id_ in self._deleted:
-            raise Refusal(409, "deleted", f"The trajectory {id_} was deleted and does not come back.", param="id")
+            raise Refusal(409, "deleted", f"The trajectory {id_} was deleted and cannot be reused.", param="id")
         body = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
         stamp_us, known = self._next_stamp_us(), self._records.get(id_)
         if known is None:
@@ -116,25 +117,27 @@ class Store:
         return self._records[id_], known is None
 
     def find(self, id_: UUID) -> StoredRecord:
-        """Raises:
-        Refusal: 404.
+        """Return the record with this id.
+
+        Raises:
+            Refusal: 404.
         """
         if id_ not in self._records:
             raise Refusal(404, "not_found", f"There is no trajectory {id_}.", param="id")
         return self._records[id_]
 
     def in_order(self) -> list[StoredRecord]:
-        """As they came."""
+        """Return the records in order of arrival."""
         return sorted(self._records.values(), key=lambda stored: stored.seq)
 
     def newest_first(self) -> list[StoredRecord]:
         return sorted(self._records.values(), key=lambda stored: stored.position, reverse=True)
 
     def delete(self, id_: UUID) -> int:
-        """How many records went: 0 where it was deleted before.
+        """Delete a record, and return the number deleted: 0 if it was already deleted.
 
         Raises:
-            Refusal: 404; there is no such record, and there was none.
+            Refusal: 404; the id never existed.
         """
         if id_ not in self._deleted:
             self.find(id_)
@@ -151,7 +154,8 @@ class Store:
 
 
 def canonical(data: bytes) -> dict[str, Any]:
-    """The store's form of a posted body: null left out, times in UTC, words for selection methods normalised, with an id.
+    """Return the store's form of a body: without nulls, times in UTC, normalized selection methods,
+    an id.
 
     Raises:
         Refusal: 400, with every problem.
@@ -220,7 +224,7 @@ def _problem(loc: tuple[int | str, ...], code: str, message: str) -> dict[str, s
         return {
             "path": path,
             "code": "unknown_key",
-            "message": f"Unknown key {loc[-1]!r}{hint} Own data goes into 'metadata'.",
+            "message": f"Unknown key {loc[-1]!r}{hint} Put your own data into 'metadata'.",
         }
     if code == "string_pattern_mismatch":
         code, message = "nul_character", "String has a NUL character"
@@ -228,5 +232,5 @@ def _problem(loc: tuple[int | str, ...], code: str, message: str) -> dict[str, s
 
 
 def matching(stored: Iterable[StoredRecord], query: Callable[[Facets], bool]) -> Iterator[StoredRecord]:
-    """Those that a query finds."""
+    """Return the records that match a query."""
     return (one for one in stored if query(one.facets))
