@@ -65,7 +65,7 @@ def test_each_status_ends_with_its_exit_code(server: InMemoryServer, status: int
     server.fail_next(status)
     done = invoke(server, "stats", "--max-retries", "0")
     assert (done.exit_code, done.stdout) == (code, "")
-    assert f"Error: {status} failed_by_test: The test wants this to fail." in done.stderr
+    assert f"Error: {status} failed_by_test: The test requested this failure." in done.stderr
 
 
 def test_what_may_pass_is_tried_again(server: InMemoryServer) -> None:
@@ -115,7 +115,7 @@ def test_an_incomplete_answer_is_said_to_be_one(server: InMemoryServer) -> None:
 def test_an_answer_of_something_else_is_no_answer_of_the_store(server: InMemoryServer) -> None:
     done = invoke(server, "stats", client=answering(b"<html>"))
     assert done.exit_code == Exit.UNAVAILABLE
-    assert "is base_url right?" in done.stderr
+    assert "Check base_url." in done.stderr
 
 
 def test_an_export_that_does_not_agree_with_its_end_line_ends_with_5_and_leaves_no_file(

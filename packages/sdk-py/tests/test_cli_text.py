@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
-from hypothesis import strategies as st
 from hypothesis import given
+from hypothesis import strategies as st
 
 from trajectory_sdk.cli.documents import Line, read
 from trajectory_sdk.cli.table import Table, duration, percent, usd
@@ -87,7 +87,7 @@ def test_lines_keep_their_numbers_and_bad_ones_their_problem() -> None:
     found = lines_of('\n{"a":1}\n\n7\n{"b":2}')
     assert isinstance(found, list)
     assert [(line.number, line.body) for line in found] == [(2, {"a": 1}), (4, None), (5, {"b": 2})]
-    assert found[1].problem == "The line is no JSON object."
+    assert found[1].problem == "The line is not a JSON object."
 
 
 def test_a_bad_first_line_does_not_make_ndjson_something_else() -> None:
@@ -105,5 +105,5 @@ def test_a_line_alone_is_ndjson_where_it_is_said_so() -> None:
     "text", ["", " \n", "7", "{", '{"a":NaN}', "[" * 100_000, '\ufeff"', '{"a":1}}', '{"a":{"b":1,"b":2}}']
 )
 def test_what_is_no_body_is_said_to_be_none(text: str) -> None:
-    with pytest.raises(ValueError, match=r"^(is empty|is not JSON|is no JSON object|has an object with a key twice)"):
+    with pytest.raises(ValueError, match=r"^(is empty|is not JSON|is not a JSON object|has an object with a duplicate key)"):
         lines_of(text)

@@ -40,7 +40,7 @@ class Config:
             raise ValueError("base_url must be an http or https URL without a query, such as http://127.0.0.1:8000")
         if "@" in parts.netloc:
             # It would replace the key in requests, and leak into every message that names the URL.
-            raise ValueError("base_url must not contain a user name or password")
+            raise ValueError("base_url must be free of a user name and a password")
         if self.api_key is not None and not (self.api_key.isascii() and self.api_key.isprintable() and self.api_key):
             raise ValueError("api_key must be printable ASCII text on one line")
         if self.timeout_s <= 0 or self.max_retries < 0:
