@@ -68,13 +68,13 @@ def test_each_status_ends_with_its_exit_code(server: InMemoryServer, status: int
     assert f"Error: {status} failed_by_test: The test requested this failure." in done.stderr
 
 
-def test_what_may_pass_is_tried_again(server: InMemoryServer) -> None:
+def test_transient_errors_are_retried(server: InMemoryServer) -> None:
     server.fail_next(503, times=2)
     assert invoke(server, "stats").exit_code == Exit.DONE
     assert len(server.requests) == 3
 
 
-def test_lines_that_were_recorded_before_the_server_went_away_are_still_told(server: InMemoryServer) -> None:
+def test_lines_recorded_before_an_outage_are_still_reported(server: InMemoryServer) -> None:
     first_batch = invoke(server, "record", "-", "--ndjson", stdin=ndjson(500))
     assert first_batch.exit_code == Exit.DONE
     away = Away(server, after=1)
@@ -118,7 +118,7 @@ def test_an_answer_of_something_else_is_no_answer_of_the_store(server: InMemoryS
     assert "Check base_url." in done.stderr
 
 
-def test_an_export_that_does_not_agree_with_its_end_line_ends_with_5_and_leaves_no_file(
+def test_an_export_that_does_not_match_its_end_line_exits_with_5_and_leaves_no_file(
     server: InMemoryServer, tmp_path: Path
 ) -> None:
     line = json.dumps({"id": OTHER_ID, **RUN, "recorded_at": "2026-01-05T00:00:00Z", "revision": 1}) + "\n"

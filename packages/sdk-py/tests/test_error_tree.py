@@ -73,7 +73,7 @@ def test_a_proxys_page_is_an_error_without_its_text() -> None:
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}", b""])
-def test_an_answer_that_is_none_of_this_api_is_told(body: bytes) -> None:
+def test_a_response_from_another_server_is_an_error(body: bytes) -> None:
     client = Client(transport=httpx2.MockTransport(lambda request: httpx2.Response(200, content=body)))
     with pytest.raises(APIStatusError, match="base_url") as raised:
         client.trajectories.stats()

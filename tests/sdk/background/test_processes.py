@@ -36,7 +36,7 @@ def test_a_server_that_is_killed_under_way_gets_all_records_once(store: Store, c
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_what_a_killed_process_was_told_is_kept_arrives_once(
+def test_records_enqueued_by_a_killed_process_arrive_once(
     store: Store, client: Client, program: MakeProgram, number: signal.Signals
 ) -> None:
     process = program("forever", 100)
@@ -52,7 +52,7 @@ def test_what_a_killed_process_was_told_is_kept_arrives_once(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_what_a_process_kept_while_the_server_was_away_outlives_it(
+def test_records_enqueued_during_an_outage_outlive_their_process(
     store: Store, client: Client, program: MakeProgram, number: signal.Signals
 ) -> None:
     store.web.kill()
@@ -65,7 +65,7 @@ def test_what_a_process_kept_while_the_server_was_away_outlives_it(
     assert sorted(store.arrived()) == sorted(told(process))
 
 
-def test_what_waits_in_memory_goes_with_a_killed_process(
+def test_records_in_memory_are_lost_with_a_killed_process(
     store: Store, client: Client, program: MakeProgram, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
