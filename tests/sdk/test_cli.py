@@ -238,7 +238,10 @@ def test_a_store_that_is_away_ends_with_4(shell: Shell) -> None:
         assert done.stdout == ""
         assert "Connection refused" in done.stderr
     for stdin in (json.dumps(REFERENCE), ndjson([REFERENCE, REFERENCE])):
-        assert "Check that the store runs" in shell.run("record", "-", *nobody, stdin=stdin, expect=Exit.UNAVAILABLE).stderr
+        assert (
+            "Check that the store runs"
+            in shell.run("record", "-", *nobody, stdin=stdin, expect=Exit.UNAVAILABLE).stderr
+        )
 
 
 @pytest.mark.parametrize(
