@@ -232,15 +232,15 @@ def test_a_key_that_is_missing_wrong_or_not_for_this_ends_with_3_and_is_not_show
 
 
 def test_a_store_that_is_away_ends_with_4(shell: Shell) -> None:
-    nobody = ["--base-url", "http://127.0.0.1:9", "--max-retries", "0"]
+    unreachable = ["--base-url", "http://127.0.0.1:9", "--max-retries", "0"]
     for command in (["list"], ["stats"], ["show", str(uuid4())], ["export", "--output", os.devnull]):
-        done = shell.run(*command, *nobody, expect=Exit.UNAVAILABLE)
+        done = shell.run(*command, *unreachable, expect=Exit.UNAVAILABLE)
         assert done.stdout == ""
         assert "Connection refused" in done.stderr
     for stdin in (json.dumps(REFERENCE), ndjson([REFERENCE, REFERENCE])):
         assert (
             "Check that the store runs"
-            in shell.run("record", "-", *nobody, stdin=stdin, expect=Exit.UNAVAILABLE).stderr
+            in shell.run("record", "-", *unreachable, stdin=stdin, expect=Exit.UNAVAILABLE).stderr
         )
 
 

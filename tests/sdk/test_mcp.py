@@ -179,24 +179,24 @@ def test_a_server_with_one_thread_answers_calls_that_come_at_once(site: Site, ke
     assert anyio.run(all_at_once) == at_once * rounds
 
 
-@pytest.mark.parametrize(("key", "told"), [(None, "Send your API key"), ("nobody.knows", "is not known")])
-def test_over_http_a_bad_key_fails_when_the_client_connects(key: str | None, told: str, web: Web) -> None:
+@pytest.mark.parametrize(("key", "message"), [(None, "Send your API key"), ("nobody.knows", "is not known")])
+def test_over_http_a_bad_key_fails_when_the_client_connects(key: str | None, message: str, web: Web) -> None:
     async def connect() -> None:
         async with over_http(web.url, key):
             pass
 
-    with pytest.RaisesGroup(pytest.RaisesExc(MCPError, match=f"{told}.*create_api_key"), flatten_subgroups=True):
+    with pytest.RaisesGroup(pytest.RaisesExc(MCPError, match=f"{message}.*create_api_key"), flatten_subgroups=True):
         anyio.run(connect)
 
 
-@pytest.mark.parametrize(("key", "told"), [(None, "Send your API key"), ("nobody.knows", "is not known")])
-def test_over_stdio_a_bad_key_fails_at_the_first_call(key: str | None, told: str, web: Web) -> None:
+@pytest.mark.parametrize(("key", "message"), [(None, "Send your API key"), ("nobody.knows", "is not known")])
+def test_over_stdio_a_bad_key_fails_at_the_first_call(key: str | None, message: str, web: Web) -> None:
     async def call() -> str:
         async with over_stdio(web.url, key) as client:
             return await refusal(client, "query", {})
 
     answer = anyio.run(call)
-    assert told in answer
+    assert message in answer
     assert "TRAJECTORY_API_KEY" in answer
 
 

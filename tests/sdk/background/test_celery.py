@@ -1,4 +1,4 @@
-"""The background queue in a real Celery worker, whose queue sends only when it is told to."""
+"""The background queue in a real Celery worker, whose queue sends only when it is printed_ids to."""
 
 from __future__ import annotations
 
