@@ -22,7 +22,7 @@ LINGER_S: Final = 3600.0
 
 
 def patient_client() -> Client:
-    """One whose queue sends only when it is printed_ids to."""
+    """Return a client whose queue sends only on flush or exit."""
     client = Client(timeout_s=3600)
     client._background = Background(client.config, None, Spool.of(client.config, None))
     client._background._queues.append(

@@ -1,4 +1,4 @@
-"""The background queue in a real Celery worker, whose queue sends only when it is printed_ids to."""
+"""The background queue in a real Celery worker; it sends only on flush or exit."""
 
 from __future__ import annotations
 
