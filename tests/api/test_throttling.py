@@ -27,6 +27,7 @@ from trajectories.api.sliding_window import Use
 from trajectories.api.throttling import ASK_S, Limiter, SharedCounts
 from trajectories.api.views import TrajectoryViewSet
 from trajectories.conf import read_settings
+from trajectories.storage import store
 from trajectories.storage.store import get_store
 
 HEADERS = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "X-RateLimit-Resource")
@@ -401,6 +402,6 @@ def test_a_server_that_answers_nonsense_is_one_that_is_away(
 def test_after_a_fork_a_process_has_threads_connections_and_counts_of_its_own(set_limits: SetLimits) -> None:
     set_limits(requests=5)
     before = get_store().part(Limiter)
-    throttling._after_fork()
+    store._after_fork_in_child()
     assert get_store().part(Limiter) is not before
     before.close()

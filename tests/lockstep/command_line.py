@@ -14,7 +14,7 @@ from tests.lockstep.facts import OPERATION, PARAMETER, Side, operations, paramet
 from tests.lockstep.python import RUN
 from trajectory_sdk import Client
 from trajectory_sdk.cli.commands import trajectory
-from trajectory_sdk.cli.exits import Exit, of_status
+from trajectory_sdk.cli.exits import Exit, exit_for_status
 from trajectory_sdk.testing import InMemoryServer
 
 _GIVEN: Mapping[str, tuple[str, ...]] = {
@@ -81,4 +81,4 @@ def side() -> Side:
 
 def exit_codes() -> dict[int, int]:
     """The exit code of each status."""
-    return {status: int(of_status(status)) for status in range(400, 600)}
+    return {status: int(exit_for_status(status)) for status in range(400, 600)}

@@ -90,7 +90,7 @@ def test_a_refused_body_says_each_problem_and_ends_with_1(shell: Shell) -> None:
     assert "phases[0].cost_usd: " in done.stderr
 
 
-def test_of_ndjson_each_line_has_its_result_and_bad_ones_hold_up_no_other(shell: Shell) -> None:
+def test_each_ndjson_line_has_a_result_and_a_bad_one_does_not_block_others(shell: Shell) -> None:
     good = [body(id=str(uuid4()), request_summary=f"run {n}") for n in range(2)]
     lines = [json.dumps(good[0]), "", "{broken", "[1]", '{"request_summary": 1}', '{"a": NaN}', json.dumps(good[1])]
     found = shell.json("record", "-", stdin="\n".join(lines), expect=Exit.REFUSED)
@@ -119,7 +119,7 @@ def test_a_list_can_be_recorded_again_and_nothing_changes(shell: Shell) -> None:
     assert shell.listed() == before
 
 
-def test_what_is_not_json_is_wrong_usage_and_nothing_is_sent(shell: Shell, tmp_path: Path) -> None:
+def test_invalid_json_is_a_usage_error_and_nothing_is_sent(shell: Shell, tmp_path: Path) -> None:
     for stdin in ("", "\n\n", "{broken", "[1]", "NaN"):
         assert "stdin is " in shell.run("record", "-", stdin=stdin, expect=Exit.USAGE).stderr
     assert "nowhere" in shell.run("record", str(tmp_path / "nowhere"), expect=Exit.USAGE).stderr
@@ -211,7 +211,7 @@ def test_terminal_escapes_in_records_are_shown_and_not_sent_to_the_terminal(shel
     assert "\x1b" not in refused.stderr
 
 
-def test_what_is_escaped_is_what_the_store_escapes() -> None:
+def test_the_command_and_the_store_escape_the_same_characters() -> None:
     characters = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
     assert [escaped(one) for one in characters] == [text.escaped(one) for one in characters]
 
@@ -232,13 +232,16 @@ def test_a_key_that_is_missing_wrong_or_not_for_this_ends_with_3_and_is_not_show
 
 
 def test_a_store_that_is_away_ends_with_4(shell: Shell) -> None:
-    nobody = ["--base-url", "http://127.0.0.1:9", "--max-retries", "0"]
+    unreachable = ["--base-url", "http://127.0.0.1:9", "--max-retries", "0"]
     for command in (["list"], ["stats"], ["show", str(uuid4())], ["export", "--output", os.devnull]):
-        done = shell.run(*command, *nobody, expect=Exit.UNAVAILABLE)
+        done = shell.run(*command, *unreachable, expect=Exit.UNAVAILABLE)
         assert done.stdout == ""
         assert "Connection refused" in done.stderr
     for stdin in (json.dumps(REFERENCE), ndjson([REFERENCE, REFERENCE])):
-        assert "Is the store there?" in shell.run("record", "-", *nobody, stdin=stdin, expect=Exit.UNAVAILABLE).stderr
+        assert (
+            "Check that the store runs"
+            in shell.run("record", "-", *unreachable, stdin=stdin, expect=Exit.UNAVAILABLE).stderr
+        )
 
 
 @pytest.mark.parametrize(
@@ -349,7 +352,7 @@ def test_an_export_shows_a_bar_where_stderr_is_a_terminal(shell: Shell, tmp_path
 
 
 def test_an_export_is_not_written_to_a_terminal(shell: Shell) -> None:
-    assert "for a pipe or a file" in at_a_terminal(shell, "export", "-o", "-", expect=Exit.USAGE)
+    assert "needs a pipe or a redirect" in at_a_terminal(shell, "export", "-o", "-", expect=Exit.USAGE)
 
 
 def test_an_export_that_cannot_be_written_says_where_and_ends_with_2(shell: Shell, tmp_path: Path) -> None:

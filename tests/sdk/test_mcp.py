@@ -96,7 +96,7 @@ async def refusal(client: Client, tool: str, arguments: dict[str, Any]) -> str:
 
 @TRANSPORTS
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
-def test_what_is_recorded_is_stored_listed_shown_and_counted(
+def test_a_recorded_run_is_stored_listed_shown_and_counted(
     connect: Any, mode: str, web: Web, key: Callable[[str], str]
 ) -> None:
     ours = key(f"{connect.__name__}-{mode}".replace("_", "-"))
@@ -179,28 +179,28 @@ def test_a_server_with_one_thread_answers_calls_that_come_at_once(site: Site, ke
     assert anyio.run(all_at_once) == at_once * rounds
 
 
-@pytest.mark.parametrize(("key", "told"), [(None, "Send your API key"), ("nobody.knows", "is not known")])
-def test_over_http_a_bad_key_is_told_when_the_client_connects(key: str | None, told: str, web: Web) -> None:
+@pytest.mark.parametrize(("key", "message"), [(None, "Send your API key"), ("nobody.knows", "is not known")])
+def test_over_http_a_bad_key_fails_when_the_client_connects(key: str | None, message: str, web: Web) -> None:
     async def connect() -> None:
         async with over_http(web.url, key):
             pass
 
-    with pytest.RaisesGroup(pytest.RaisesExc(MCPError, match=f"{told}.*create_api_key"), flatten_subgroups=True):
+    with pytest.RaisesGroup(pytest.RaisesExc(MCPError, match=f"{message}.*create_api_key"), flatten_subgroups=True):
         anyio.run(connect)
 
 
-@pytest.mark.parametrize(("key", "told"), [(None, "Send your API key"), ("nobody.knows", "is not known")])
-def test_over_stdio_a_bad_key_is_told_at_the_first_call(key: str | None, told: str, web: Web) -> None:
+@pytest.mark.parametrize(("key", "message"), [(None, "Send your API key"), ("nobody.knows", "is not known")])
+def test_over_stdio_a_bad_key_fails_at_the_first_call(key: str | None, message: str, web: Web) -> None:
     async def call() -> str:
         async with over_stdio(web.url, key) as client:
             return await refusal(client, "query", {})
 
     answer = anyio.run(call)
-    assert told in answer
+    assert message in answer
     assert "TRAJECTORY_API_KEY" in answer
 
 
-def test_over_stdio_a_store_that_is_away_is_told_at_each_call_until_it_is_back(site: Site) -> None:
+def test_over_stdio_calls_fail_while_the_store_is_unavailable(site: Site) -> None:
     port = servers.free_port()
 
     async def call() -> None:
@@ -251,7 +251,7 @@ def configured() -> list[dict[str, Any]]:
     ]
 
 
-def test_what_the_readme_has_for_clients_connects(web: Web, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_client_settings_of_the_readme_connect(web: Web, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{COMMAND.parent}{os.pathsep}{os.environ['PATH']}")
     servers_of_readme = configured()
     assert len(servers_of_readme) == 5

@@ -111,15 +111,13 @@ def test_stats_are_the_same(clients: tuple[Client, Client], filters: dict[str, A
 
 
 @pytest.mark.parametrize("at", range(len(BAD)))
-def test_what_is_refused_is_refused_in_the_same_way(clients: tuple[Client, Client], at: int) -> None:
-    store, memory = (
-        refusal(lambda trajectories: trajectories.domain.record(as_given(BAD[at])), client) for client in clients
-    )
+def test_invalid_records_get_the_same_errors(clients: tuple[Client, Client], at: int) -> None:
+    store, memory = (refusal(lambda trajectories: trajectories.record(as_given(BAD[at])), client) for client in clients)
     assert memory == store
 
 
 @pytest.mark.parametrize("at", range(len(WRONG)))
-def test_what_is_asked_wrongly_is_the_same_error(clients: tuple[Client, Client], at: int) -> None:
+def test_invalid_parameters_get_the_same_errors(clients: tuple[Client, Client], at: int) -> None:
     store, memory = (refusal(WRONG[at], client) for client in clients)
     assert memory == store
 

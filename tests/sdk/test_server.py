@@ -43,7 +43,7 @@ def exported(client: Client, **filters: Any) -> bytes:
     return file.getvalue()
 
 
-def test_what_is_recorded_is_listed_counted_exported_and_deleted(client: Client) -> None:
+def test_a_record_is_listed_counted_exported_and_deleted(client: Client) -> None:
     stored = client.trajectories.record(given(**REFERENCE | {"project": "whole path"}))
     many = client.trajectories.record_many([*bodies(30, project="whole path"), given(colour="red")], max_lines=7)
     assert (many.accepted, many.refused) == (30, 1)
@@ -139,7 +139,7 @@ def test_an_error_is_found_in_the_servers_log_by_its_request_id(client: Client, 
     assert f"[{raised.value.request_id}]" in web.output
 
 
-def test_a_key_that_is_none_is_told_by_the_server_and_quoted_by_nobody(web: Web) -> None:
+def test_an_invalid_key_is_rejected_by_the_server_and_never_quoted(web: Web) -> None:
     with Client(web.url, "no-such-key") as client, pytest.raises(AuthenticationError) as raised:
         client.trajectories.stats()
     assert raised.value.code == "invalid_api_key"

@@ -1,28 +1,38 @@
-"""A server in memory, and both halves of the SDK behind one blocking surface, so that each test holds for both."""
+"""An in-memory server, and both clients behind one blocking interface, so that each test covers both."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeAlias
+from uuid import UUID
 
 import anyio.from_thread
+import httpx2
 import pytest
 
-from trajectory_sdk import AsyncClient, Client
-from trajectory_sdk.testing import InMemoryServer
+from trajectory_sdk import AsyncClient, BackgroundQueue, Client, Config, StoredTrajectory, delivery
+from trajectory_sdk.delivery import Sender
+from trajectory_sdk.recorder import Delivery, Run
+from trajectory_sdk.spool import Spool
+from trajectory_sdk.testing import API_KEY, InMemoryServer
+from trajectory_sdk.totals import Clock
+
+MakeQueue: TypeAlias = Callable[..., BackgroundQueue]
 
 
 class Blocking:
-    """``AsyncClient.trajectories`` as if it were blocking: what is awaited is awaited, what is iterated becomes a list."""
+    """Blocking wrapper of ``AsyncClient.trajectories``: awaits coroutines, and collects iterators in a list."""
 
     def __init__(self, client: AsyncClient, portal: anyio.from_thread.BlockingPortal) -> None:
         self._client = client
         self._portal = portal
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        return lambda *args, **named: self._portal.call(self._settled, name, args, named)
+        return lambda *args, **named: self._portal.call(self._resolve, name, args, named)
 
-    async def _settled(self, name: str, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    async def _resolve(self, name: str, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
         outcome = getattr(self._client.trajectories, name)(*args, **named)
         if isinstance(outcome, Awaitable):
             return await outcome
@@ -42,7 +52,7 @@ def client(server: InMemoryServer) -> Client:
 
 @pytest.fixture(params=["sync", "asyncio", "trio"])
 def make_half(request: pytest.FixtureRequest, server: InMemoryServer) -> Iterator[Callable[..., Any]]:
-    """``trajectories`` of a client with these options, of each half in turn."""
+    """Creates ``trajectories`` of a blocking, an asyncio and a trio client in turn."""
     if request.param == "sync":
         yield lambda **options: server.client(**options).trajectories
         return
@@ -52,19 +62,82 @@ def make_half(request: pytest.FixtureRequest, server: InMemoryServer) -> Iterato
 
 @pytest.fixture
 def half(make_half: Callable[..., Any]) -> Any:
-    """``trajectories`` of a client, of each half in turn."""
+    """``trajectories`` of a blocking, an asyncio and a trio client in turn."""
     return make_half()
 
 
 def trajectory(**fields: Any) -> Any:
-    """The smallest body, with ``fields``. Any, since not all that tests send is what the types allow."""
+    """The smallest valid body, with ``fields``. Typed as Any, since tests also send invalid values."""
     return {"request_summary": "Add auth", "phases": []} | fields
 
 
 async def slowly(items: Any) -> AsyncIterator[Any]:
-    """``items`` out of an asynchronous iterable."""
+    """Yield ``items`` asynchronously."""
     for item in items:
         yield item
 
 
-__all__ = ["AsyncIterable", "Blocking", "slowly", "trajectory"]
+# --- The background queue
+
+
+@pytest.fixture(scope="module")
+def retry_at_once() -> Iterator[None]:
+    """A flush retries an unavailable server at once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(delivery, "FLUSH_DELAY_S", 0.005)
+        yield
+
+
+@pytest.fixture
+def make_queue(server: httpx2.BaseTransport, tmp_path: Path) -> Iterator[MakeQueue]:
+    """Creates queues as if in separate processes: they share a directory and nothing else."""
+    made: list[BackgroundQueue] = []
+
+    def make(
+        *, transport: httpx2.BaseTransport = server, directory: Path | None = tmp_path, **options: Any
+    ) -> BackgroundQueue:
+        made.append(BackgroundQueue(Sender(Config(api_key=API_KEY), transport), Spool(directory), **options))
+        return made[-1]
+
+    yield make
+    for queue in made:
+        queue.close()
+
+
+@pytest.fixture
+def queue(make_queue: MakeQueue) -> BackgroundQueue:
+    return make_queue()
+
+
+def ids(server: InMemoryServer) -> list[UUID]:
+    """The ids of the stored records, in order of arrival."""
+    return [record.id for record in server.records]
+
+
+# --- The recorder
+
+SECOND_NS = 1_000_000_000
+
+
+def flushed_record(client: Client, run: Run) -> StoredTrajectory:
+    """Flush, and return the run as the server has it."""
+    assert client.queue.flush()
+    return client.trajectories.retrieve(run.id)
+
+
+class ManualClock:
+    """A clock that the test sets."""
+
+    def __init__(self) -> None:
+        self.time_of_day = datetime(2026, 11, 25, 9, 0, tzinfo=UTC)
+        self.ns = 0
+
+    def reader(self) -> Clock:
+        return Clock(now=lambda: self.time_of_day, monotonic_ns=lambda: self.ns)
+
+
+def clocked_run(clock: ManualClock) -> tuple[Run, list[dict[str, Any]]]:
+    """A run that uses this clock, and the list of its records."""
+    records: list[Any] = []
+    run = Run(None, {"request_summary": "Add auth"}, Delivery(records.append), has_progress=False, clock=clock.reader())
+    return run, records

@@ -65,16 +65,16 @@ def test_each_status_ends_with_its_exit_code(server: InMemoryServer, status: int
     server.fail_next(status)
     done = invoke(server, "stats", "--max-retries", "0")
     assert (done.exit_code, done.stdout) == (code, "")
-    assert f"Error: {status} failed_by_test: The test wants this to fail." in done.stderr
+    assert f"Error: {status} failed_by_test: The test requested this failure." in done.stderr
 
 
-def test_what_may_pass_is_tried_again(server: InMemoryServer) -> None:
+def test_transient_errors_are_retried(server: InMemoryServer) -> None:
     server.fail_next(503, times=2)
     assert invoke(server, "stats").exit_code == Exit.DONE
     assert len(server.requests) == 3
 
 
-def test_lines_that_were_recorded_before_the_server_went_away_are_still_told(server: InMemoryServer) -> None:
+def test_lines_recorded_before_an_outage_are_still_reported(server: InMemoryServer) -> None:
     first_batch = invoke(server, "record", "-", "--ndjson", stdin=ndjson(500))
     assert first_batch.exit_code == Exit.DONE
     away = Away(server, after=1)
@@ -115,10 +115,10 @@ def test_an_incomplete_answer_is_said_to_be_one(server: InMemoryServer) -> None:
 def test_an_answer_of_something_else_is_no_answer_of_the_store(server: InMemoryServer) -> None:
     done = invoke(server, "stats", client=answering(b"<html>"))
     assert done.exit_code == Exit.UNAVAILABLE
-    assert "is base_url right?" in done.stderr
+    assert "Check base_url." in done.stderr
 
 
-def test_an_export_that_does_not_agree_with_its_end_line_ends_with_5_and_leaves_no_file(
+def test_an_export_that_does_not_match_its_end_line_exits_with_5_and_leaves_no_file(
     server: InMemoryServer, tmp_path: Path
 ) -> None:
     line = json.dumps({"id": OTHER_ID, **RUN, "recorded_at": "2026-01-05T00:00:00Z", "revision": 1}) + "\n"
@@ -152,15 +152,15 @@ def test_the_help_has_every_exit_code() -> None:
 
 
 def test_the_arguments_of_the_client_come_from_the_options() -> None:
-    given: dict[str, Any] = {}
+    without_none: dict[str, Any] = {}
 
     def make(**connection: Any) -> Client:
-        given.update(connection)
+        without_none.update(connection)
         return answering(b"<html>")
 
     options = ["--base-url", "http://a", "--api-key", "k", "--timeout-s", "2.5", "--max-retries", "0"]
     CliRunner().invoke(trajectory, ["stats", *options], obj=make)
-    assert given == {"base_url": "http://a", "api_key": "k", "timeout_s": 2.5, "max_retries": 0}
+    assert without_none == {"base_url": "http://a", "api_key": "k", "timeout_s": 2.5, "max_retries": 0}
 
 
 def test_without_the_extra_the_command_says_what_to_install() -> None:

@@ -27,13 +27,13 @@ def test_json_means_the_same_with_its_escapes(value: Any) -> None:
 
 
 @given(st.text(st.characters(exclude_categories=())))
-def test_what_is_shown_has_no_character_that_acts(text: str) -> None:
+def test_escaped_text_has_no_unsafe_character(text: str) -> None:
     for shown in (escaped(text), json_text(text)):
         assert escaped(shown) == shown
 
 
 @given(st.text(), st.integers(1, 30))
-def test_what_is_cut_is_no_wider_than_it_may_be(text: str, columns: int) -> None:
+def test_cut_text_fits_its_columns(text: str, columns: int) -> None:
     assert width(cut(escaped(text), columns)) <= columns
 
 
@@ -87,7 +87,7 @@ def test_lines_keep_their_numbers_and_bad_ones_their_problem() -> None:
     found = lines_of('\n{"a":1}\n\n7\n{"b":2}')
     assert isinstance(found, list)
     assert [(line.number, line.body) for line in found] == [(2, {"a": 1}), (4, None), (5, {"b": 2})]
-    assert found[1].problem == "The line is no JSON object."
+    assert found[1].problem == "The line is not a JSON object."
 
 
 def test_a_bad_first_line_does_not_make_ndjson_something_else() -> None:
@@ -104,6 +104,8 @@ def test_a_line_alone_is_ndjson_where_it_is_said_so() -> None:
 @pytest.mark.parametrize(
     "text", ["", " \n", "7", "{", '{"a":NaN}', "[" * 100_000, '\ufeff"', '{"a":1}}', '{"a":{"b":1,"b":2}}']
 )
-def test_what_is_no_body_is_said_to_be_none(text: str) -> None:
-    with pytest.raises(ValueError, match=r"^(is empty|is not JSON|is no JSON object|has an object with a key twice)"):
+def test_invalid_bodies_are_rejected_with_the_problem(text: str) -> None:
+    with pytest.raises(
+        ValueError, match=r"^(is empty|is not JSON|is not a JSON object|has an object with a duplicate key)"
+    ):
         lines_of(text)

@@ -70,7 +70,7 @@ def test_a_configuration_does_not_change() -> None:
     ],
     ids=str,
 )
-def test_what_makes_no_sense_is_an_error_at_once_that_quotes_no_key(wrong: dict[str, Any]) -> None:
+def test_an_invalid_setting_raises_at_once_and_quotes_no_key(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be") as raised:
         Client(**wrong)
     assert str(wrong.get("api_key")) not in str(raised.value)

@@ -68,12 +68,12 @@ def test_an_error_says_what_is_wrong_where_and_which_request_it_was(half: Any, s
 
 def test_a_proxys_page_is_an_error_without_its_text() -> None:
     error = status_error(502, b"<html>internal.example.com is down</html>", request_id="r1")
-    assert str(error) == "502 error: The server answered with status 502. [request r1]"
+    assert str(error) == "502 error: The server responded with status 502. [request r1]"
     assert error.code == ""
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}", b""])
-def test_an_answer_that_is_none_of_this_api_is_told(body: bytes) -> None:
+def test_a_response_from_another_server_is_an_error(body: bytes) -> None:
     client = Client(transport=httpx2.MockTransport(lambda request: httpx2.Response(200, content=body)))
     with pytest.raises(APIStatusError, match="base_url") as raised:
         client.trajectories.stats()

@@ -146,7 +146,9 @@ def test_an_end_without_an_end_line_is_a_cut(half: Any, server: InMemoryServer, 
     assert file.getvalue() == stored
 
 
-def test_what_gets_no_further_is_given_up(make_half: Callable[..., Any], server: InMemoryServer, stored: bytes) -> None:
+def test_an_export_without_progress_gives_up(
+    make_half: Callable[..., Any], server: InMemoryServer, stored: bytes
+) -> None:
     for _ in range(10):
         server.cut_next_export(after_bytes=0)
     with pytest.raises(APIConnectionError):
@@ -154,7 +156,7 @@ def test_what_gets_no_further_is_given_up(make_half: Callable[..., Any], server:
     assert len(exports(server)) == 4  # and the one of the fixture
 
 
-def test_what_gets_further_is_not_given_up(
+def test_an_export_with_progress_does_not_give_up(
     make_half: Callable[..., Any], server: InMemoryServer, stored: bytes
 ) -> None:
     for _ in range(20):
@@ -233,7 +235,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_does_not_agree_is_an_error_and_leaves_nothing_behind(name: str, tmp_path: Path) -> None:
+def test_a_mismatch_is_an_error_and_leaves_no_file(name: str, tmp_path: Path) -> None:
     client = answering(LINE + BROKEN[name])
     with pytest.raises(ExportBrokenError):
         client.trajectories.export_jsonl(tmp_path / "out.jsonl")
@@ -332,7 +334,7 @@ def test_progress_tells_lines_bytes_and_how_often_it_went_on(half: Any, server: 
     assert [one.count for one in told] == sorted(one.count for one in told)
 
 
-def test_what_progress_raises_ends_the_export(half: Any, stored: bytes, tmp_path: Path) -> None:
+def test_an_exception_of_the_progress_callback_ends_the_export(half: Any, stored: bytes, tmp_path: Path) -> None:
     def stop(progress: ExportProgress) -> None:
         if progress.count:
             raise KeyError("enough")

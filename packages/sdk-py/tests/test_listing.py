@@ -92,14 +92,14 @@ def test_a_record_is_found_by_its_id(half: Any) -> None:
     assert half.retrieve(str(recorded.id)) == recorded
 
 
-def test_an_id_that_nobody_has_is_not_found(half: Any) -> None:
+def test_an_unknown_id_is_not_found(half: Any) -> None:
     with pytest.raises(NotFoundError) as raised:
         half.retrieve(uuid4())
     assert raised.value.param == "id"
 
 
 @pytest.mark.parametrize("id_", ["", "..", "a/b", "?", "stats", "export"])
-def test_what_is_no_id_is_not_found_and_no_other_address(half: Any, server: InMemoryServer, id_: str) -> None:
+def test_an_invalid_id_is_not_found_and_reaches_no_other_endpoint(half: Any, server: InMemoryServer, id_: str) -> None:
     for call in (half.retrieve, half.delete):
         with pytest.raises(NotFoundError):
             call(id_)

@@ -59,7 +59,7 @@ def test_the_readme_names_every_method() -> None:
     assert [name for name in vars(Trajectories) if not name.startswith("_") and f"{name}(" not in text] == []
 
 
-def test_what_the_examples_say_they_print(served: InMemoryServer, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_examples_print_the_shown_output(served: InMemoryServer, capsys: pytest.CaptureFixture[str]) -> None:
     many = next(example for example in EXAMPLES if "record_many" in example)
     exec(compile(many, "README.md", "exec"), {"__name__": "__main__"})
     printed = capsys.readouterr().out

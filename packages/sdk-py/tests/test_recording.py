@@ -68,7 +68,7 @@ def test_a_model_is_recorded_too_and_what_was_read_can_be_sent_back(half: Any, s
 
 
 @pytest.mark.parametrize("name", UNSENDABLE)
-def test_what_json_cannot_say_is_not_sent(half: Any, server: InMemoryServer, name: str) -> None:
+def test_a_value_without_a_json_form_is_not_sent(half: Any, server: InMemoryServer, name: str) -> None:
     with pytest.raises((TypeError, ValueError, RecursionError)):
         half.record(trajectory(**UNSENDABLE[name]))
     assert server.requests == []
@@ -104,7 +104,7 @@ def test_none_is_no_request(half: Any, server: InMemoryServer) -> None:
 
 
 @pytest.mark.parametrize("name", UNSENDABLE)
-def test_a_record_that_cannot_even_be_written_holds_nobody_up(half: Any, server: InMemoryServer, name: str) -> None:
+def test_a_record_without_a_json_form_does_not_block_others(half: Any, server: InMemoryServer, name: str) -> None:
     bad = trajectory(id=uuid4(), **UNSENDABLE[name])
     recorded = half.record_many([trajectory(), bad, trajectory()])
     assert (recorded.accepted, recorded.refused, len(server.records)) == (2, 1, 2)
@@ -115,7 +115,7 @@ def test_a_record_that_cannot_even_be_written_holds_nobody_up(half: Any, server:
 
 
 @pytest.mark.parametrize("bad", [None, 7, "text", [1], {"id": "nonsense", "request_summary": "x", "phases": []}, {}])
-def test_a_record_that_is_none_holds_nobody_up(half: Any, server: InMemoryServer, bad: Any) -> None:
+def test_an_item_that_is_not_a_record_does_not_block_others(half: Any, server: InMemoryServer, bad: Any) -> None:
     recorded = half.record_many([trajectory(), bad, trajectory()])
     assert (recorded.accepted, recorded.refused, len(server.records)) == (2, 1, 2)
     assert recorded.results[1].error is not None
@@ -178,7 +178,7 @@ def test_a_bound_of_nothing_is_an_error_at_once(half: Any, bounds: dict[str, int
 
 @settings(max_examples=30)
 @given(st.lists(st.sampled_from(["good", "refused", "unsendable"]), max_size=30), st.integers(1, 7))
-def test_whatever_is_mixed_each_record_has_its_own_result(kinds: list[str], max_lines: int) -> None:
+def test_every_record_of_a_mixed_batch_has_its_own_result(kinds: list[str], max_lines: int) -> None:
     body: dict[str, dict[str, Any]] = {"good": {}, "refused": {"colour": "red"}, "unsendable": {"error": "\ud800"}}
     with InMemoryServer() as server:
         ids = [uuid4() for _ in kinds]

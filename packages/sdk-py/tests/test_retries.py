@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from trajectory_sdk import APIConnectionError, APIStatusError, APITimeoutError, Client, ServiceUnavailableError
 from trajectory_sdk.config import Config
-from trajectory_sdk.flow import Answer, Send, Sleep, call, request
+from trajectory_sdk.flow import Response, Send, Sleep, call, request
 from trajectory_sdk.retries import MAX_DELAY_S, MAX_RETRY_AFTER_S, RETRIED, delay_s, retry_after_s
 from trajectory_sdk.testing import InMemoryServer
 
@@ -22,7 +22,7 @@ NOT_RETRIED = (400, 401, 403, 404, 405, 409, 410, 413, 415, 422, 501)
 
 
 @pytest.mark.parametrize("status", sorted(RETRIED))
-def test_what_may_pass_is_tried_again(half: Any, server: InMemoryServer, status: int) -> None:
+def test_transient_errors_are_retried(half: Any, server: InMemoryServer, status: int) -> None:
     server.fail_next(status, times=4)
     assert half.record(BODY).request_summary == "Add auth"
     assert len(server.requests) == 5
@@ -30,7 +30,7 @@ def test_what_may_pass_is_tried_again(half: Any, server: InMemoryServer, status:
 
 
 @pytest.mark.parametrize("status", NOT_RETRIED)
-def test_what_stays_wrong_is_not_tried_again(half: Any, server: InMemoryServer, status: int) -> None:
+def test_permanent_errors_are_not_retried(half: Any, server: InMemoryServer, status: int) -> None:
     server.fail_next(status)
     with pytest.raises(APIStatusError) as raised:
         half.record(BODY)
@@ -38,9 +38,7 @@ def test_what_stays_wrong_is_not_tried_again(half: Any, server: InMemoryServer, 
     assert len(server.requests) == 1
 
 
-def test_a_connection_that_breaks_is_tried_again_with_the_same_id_of_record_and_request(
-    half: Any, server: InMemoryServer
-) -> None:
+def test_a_broken_connection_is_retried_with_the_same_record_and_request_id(half: Any, server: InMemoryServer) -> None:
     server.drop_next(times=2)
     half.record(BODY)
     assert len({seen.body for seen in server.requests}) == 1
@@ -73,7 +71,7 @@ def test_an_answer_that_does_not_come_in_time_is_an_error_of_its_own() -> None:
         client.trajectories.stats()
 
 
-def steps(*answers: Answer | APIConnectionError) -> list[float]:
+def steps(*answers: Response | APIConnectionError) -> list[float]:
     """How long a call waits between these answers. No client, no connection, no waiting."""
     config = Config(max_retries=10)
     flow = call(config, request(config, "GET", "/"))
@@ -92,14 +90,14 @@ def steps(*answers: Answer | APIConnectionError) -> list[float]:
 
 
 def test_a_call_waits_as_long_as_the_server_says_and_a_little_more() -> None:
-    busy = Answer(503, {"retry-after": "7"})
-    (waited,) = steps(busy, Answer(200, {}))
+    busy = Response(503, {"retry-after": "7"})
+    (waited,) = steps(busy, Response(200, {}))
     assert 7 <= waited <= 7.5
 
 
-def test_a_server_that_wants_to_be_left_alone_for_long_is_not_waited_for() -> None:
+def test_a_long_retry_after_is_not_waited_for() -> None:
     with pytest.raises(APIStatusError) as raised:
-        steps(Answer(429, {"retry-after": "3600"}))
+        steps(Response(429, {"retry-after": "3600"}))
     assert raised.value.retry_after_s == 3600
 
 

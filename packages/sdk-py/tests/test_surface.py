@@ -107,7 +107,7 @@ def test_every_public_member_says_what_it_does(half: type) -> None:
     assert undocumented == []
 
 
-def test_what_an_awaited_method_does_with_its_arguments_is_what_the_blocking_one_does() -> None:
+def test_only_methods_that_send_a_request_are_coroutines() -> None:
     for name, member in members(Trajectories).items():
         is_awaited = name not in ("list", "iter_export", "run", "enqueue")
         assert inspect.iscoroutinefunction(getattr(AsyncTrajectories, name)) is is_awaited, member

@@ -56,11 +56,11 @@ def errors(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return found
 
 
-def test_what_users_write_is_right(errors: Errors) -> None:
+def test_valid_user_code_passes_the_checkers(errors: Errors) -> None:
     assert sorted(line for name, line in errors if name == "good.py") == []
 
 
-def test_what_is_wrong_is_told_and_nothing_else(errors: Errors) -> None:
+def test_the_checkers_report_exactly_the_marked_errors(errors: Errors) -> None:
     lines = (TYPED / "bad.py").read_text().splitlines()
     wrong = [number for number, line in enumerate(lines, 1) if line.endswith("# wrong")]
     assert sorted(line for name, line in errors if name == "bad.py") == wrong

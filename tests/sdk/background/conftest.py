@@ -97,6 +97,6 @@ def program(environment: dict[str, str], tmp_path: Path) -> Iterator[MakeProgram
         process.kill()
 
 
-def told(program: Process) -> list[UUID]:
-    """The ids of which the program was told that they are kept."""
+def printed_ids(program: Process) -> list[UUID]:
+    """The ids that the program printed after `enqueue` returned."""
     return [UUID(line) for line in program.output.split("\n")[:-1] if len(line) == 36]

@@ -1,4 +1,4 @@
-"""The background queue in a real Celery worker, whose queue sends only when it is told to."""
+"""The background queue in a real Celery worker; it sends only on flush or exit."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_child_that_has_done_its_tasks_sends_what_waits(store: Store, worker: 
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
-def test_a_worker_that_is_told_to_stop_sends_what_waits(store: Store, worker: MakeWorker, pool: str) -> None:
+def test_a_stopping_worker_sends_its_pending_records(store: Store, worker: MakeWorker, pool: str) -> None:
     process = worker("--concurrency", "1", "--pool", pool)
     give_tasks(store)
     process.wait_for(lambda: has_done_all(process), "all tasks are done")

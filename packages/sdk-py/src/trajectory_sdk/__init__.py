@@ -1,4 +1,4 @@
-"""The Python SDK of the store for orchestration trajectories."""
+"""Python SDK of the store for orchestration trajectories."""
 
 from trajectory_sdk._version import __version__
 from trajectory_sdk.background import BackgroundQueue, Counters
@@ -31,8 +31,8 @@ from trajectory_sdk.models import (
     StoredTrajectory,
     TrajectoryPage,
 )
-from trajectory_sdk.recorded import Exported, ExportProgress, RecordedMany
 from trajectory_sdk.recorder import Phase, Run
+from trajectory_sdk.results import Exported, ExportProgress, RecordedMany
 
 __all__ = [
     "APIConnectionError",

@@ -1,11 +1,11 @@
-"""The background queue: records are kept at once, and sent by a thread.
+"""Background queue: records are stored at once and sent by a thread.
 
-What waits is on disk (``spool.py``) before ``enqueue`` returns, and the thread sends from there. So queue and spool are one
-thing, SIGTERM needs no handler, and what a process leaves, however it ends, is sent by the next one that uses the same
-directory with the same server and key. Where the directory cannot be written, records wait in memory.
+A record is on disk (``spool.py``) before ``enqueue`` returns, and the thread sends from there.
+SIGTERM therefore needs no handler. The next process with the same directory, server and key sends
+the records of a process that ended. If the directory is not writable, records wait in memory.
 
-A full queue drops what comes. What it has is a promise already, each id's newest version among it; taking that back would
-rewrite files while the server is away, and by then the beginning of an outage is as good as its end.
+A full queue drops new records. The stored ones were already promised, and deleting them would
+rewrite files while the server is unavailable. The start of an outage is as valuable as its end.
 """
 
 from __future__ import annotations
@@ -26,22 +26,23 @@ from trajectory_sdk.config import Config
 from trajectory_sdk.delivery import Outage, Sender
 from trajectory_sdk.errors import APIConnectionError
 from trajectory_sdk.models import LineResult
+from trajectory_sdk.pending_queue import Batch, NumberedLine, PendingQueue
 from trajectory_sdk.recording import AnyTrajectory, encoded, fields_of
 from trajectory_sdk.retries import RETRIED
 from trajectory_sdk.spool import Line, Spool
-from trajectory_sdk.waiting import Lot, NumberedLine, Waiting
 
 MAX_RECORDS: Final = 10_000
 MAX_BYTES: Final = 64 * 1024 * 1024
-"""Of a directory, so what others have left counts; in memory of a process."""
+"""Limit of a directory, including segments of other processes, or of a process in memory."""
 MAX_WAIT_S: Final = 0.1
-"""The longest that ``enqueue`` waits for other threads; a record that cannot be kept by then is dropped."""
+"""Longest wait of ``enqueue`` for other threads. A record that cannot be stored by then is dropped.
+"""
 LINGER_S: Final = 1.0
 """How long the first record of a batch waits for others."""
 IDLE_S: Final = 30.0
-"""After which the thread ends; the next record starts another."""
+"""The thread ends after this time without work; the next record starts a new one."""
 MAX_TAKEN_OVER: Final = 16
-"""Segments of ended processes that are held at a time; each is an open file."""
+"""Limit of segments taken over at a time; each is an open file."""
 CLOSE_TIMEOUT_S: Final = 5.0
 
 _log = logging.getLogger("trajectory_sdk")
@@ -49,11 +50,11 @@ _log = logging.getLogger("trajectory_sdk")
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """What became of the records of this process, and of those that it has taken over from others.
+    """Counts of this process's records, including those taken over from ended processes.
 
-    ``sent``: the server has taken them. ``waiting``: not decided yet; versions of one id count once. ``spooled``: those of
-    ``waiting`` that are on disk. ``dropped``: lost, because the queue was full or a file could not be read. ``refused``: bad,
-    says the server, or nothing in JSON stands for a value.
+    ``sent``: accepted by the server. ``waiting``: not yet sent or refused; versions of one id count
+    once. ``spooled``: those of ``waiting`` that are on disk. ``dropped``: lost, because the queue
+    was full or a file was unreadable. ``refused``: rejected by the server, or without a JSON form.
     """
 
     sent: int
@@ -63,8 +64,8 @@ class Counters:
     refused: int
 
 
-class Sends(Protocol):
-    """``delivery.Sender``."""
+class BatchSender(Protocol):
+    """Interface of ``delivery.Sender``."""
 
     def send(self, bodies: Sequence[bytes], /) -> Sequence[LineResult]: ...
 
@@ -72,22 +73,24 @@ class Sends(Protocol):
 
 
 class _Scan(Enum):
-    """Looking for what other processes have left."""
+    """State of the search for segments of ended processes."""
 
     WANTED = auto()
-    UNDER_WAY = auto()
+    RUNNING = auto()
     DONE = auto()
 
 
 class BackgroundQueue:
-    """Keeps records and sends them; one for a client, made on its first use. Safe for threads, and after a fork.
+    """Stores records and sends them. Each client creates one on first use. Safe for threads and
+    forks.
 
-    ``enqueue`` never raises. It waits at most ``MAX_WAIT_S`` for other threads, and for one ``write`` to a file of this machine.
+    ``enqueue`` never raises. It waits at most ``MAX_WAIT_S`` for other threads, and for one
+    ``write`` to a local file.
     """
 
     def __init__(
         self,
-        sender: Sends,
+        sender: BatchSender,
         spool: Spool,
         *,
         max_records: int = MAX_RECORDS,
@@ -102,7 +105,7 @@ class BackgroundQueue:
         self._linger_s = linger_s
         self._idle_s = idle_s
         self._begin()
-        shutdown.watch(self)
+        shutdown.register(self)
 
     def _begin(self) -> None:
         self._lock = threading.Lock()
@@ -113,27 +116,28 @@ class BackgroundQueue:
         self._flushing = 0  # callers that wait
         self._scan = _Scan.WANTED
         self._outage = Outage()
-        self._waiting = self._nothing_waiting()
-        self._gathers_until = 0.0
+        self._pending = self._empty_queue()
+        self._linger_until = 0.0
         self._sent = self._dropped = self._refused = 0
-        self._left_behind = 0
+        self._unsent_on_disk = 0
 
-    def _nothing_waiting(self) -> Waiting:
-        return Waiting(self._spool, max_records=self._max_records, max_bytes=self._max_bytes)
+    def _empty_queue(self) -> PendingQueue:
+        return PendingQueue(self._spool, max_records=self._max_records, max_bytes=self._max_bytes)
 
     # --- For callers
 
     @property
     def counters(self) -> Counters:
-        """As of now."""
+        """Return the current counts."""
         with self._lock:
-            waiting = self._waiting.records + self._left_behind
-            return Counters(self._sent, waiting, waiting - self._waiting.in_memory, self._dropped, self._refused)
+            waiting = self._pending.records + self._unsent_on_disk
+            return Counters(self._sent, waiting, waiting - self._pending.in_memory, self._dropped, self._refused)
 
     def enqueue(self, trajectory: AnyTrajectory) -> UUID:
-        """Keep a record to be sent; the id that it has or gets.
+        """Store a record for sending, and return its id, which is generated if it has none.
 
-        Not promised: that it arrives. It may be bad, or the queue full; ``counters`` tell, and the log ``trajectory_sdk``.
+        Delivery is not guaranteed: the record may be invalid or the queue full. Such losses show in
+        ``counters`` and in the log ``trajectory_sdk``.
         """
         id_ = uuid4()
         line: Line | None = None
@@ -141,10 +145,10 @@ class BackgroundQueue:
             fields = fields_of(trajectory)
             id_ = UUID(str(fields["id"]))
             line = Line(str(id_).encode(), encoded(fields))
-        except Exception as error:  # whatever a caller's own values raise
+        except Exception as error:  # values of the caller may raise anything
             _log.warning("Trajectory %s cannot be sent: %s: %s", id_, type(error).__name__, error)
         if not self._lock.acquire(timeout=MAX_WAIT_S):
-            self._dropped += 1  # without the lock, so two at once may count as one
+            self._dropped += 1  # without the lock, so two simultaneous drops may count as one
             return id_
         try:
             if line is None:
@@ -159,23 +163,24 @@ class BackgroundQueue:
         return id_
 
     def flush(self, timeout_s: float = CLOSE_TIMEOUT_S) -> bool:
-        """Have everything sent that waits now, what other processes have left included.
+        """Send everything that waits now, including records of ended processes.
 
         Returns:
-            Whether all of it is decided: sent, or refused. If not, it goes on waiting.
+            Whether every record was sent or refused. If not, the rest keeps waiting.
         """
-        return self._flush(timeout_s, is_for_good=False)
+        return self._flush(timeout_s, is_final=False)
 
     def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
-        """Flush and end the thread. Where the server is away this takes one attempt, and what is on disk stays there.
+        """Flush and end the thread. If the server is unavailable, try once; records on disk stay
+        there.
 
-        A record that comes later opens the queue again.
+        A later record opens the queue again.
         """
         deadline = time.monotonic() + timeout_s
         thread = self._thread
         if thread is None:
             return
-        self._flush(timeout_s, is_for_good=True)
+        self._flush(timeout_s, is_final=True)
         with self._lock:
             self._is_closing = True
             self._work.notify()
@@ -184,42 +189,45 @@ class BackgroundQueue:
     # --- For the end of the process, and its forks
 
     def flush_at_exit(self, timeout_s: float) -> None:
-        """As ``close``, but the thread may go on: other code may record later than this."""
+        """Like ``close``, but keep the thread, because other code may still record."""
         if self._thread is not None:
-            self._flush(timeout_s, is_for_good=True)
+            self._flush(timeout_s, is_final=True)
 
-    def begin_anew(self) -> None:
-        """In the child of a fork: what waits is the parent's, and so are its locks, which may be held."""
-        self._waiting.let_go()
+    def reset_after_fork(self) -> None:
+        """Start empty in a forked child. The records and locks belong to the parent."""
+        self._pending.release()
         self._begin()
 
     # --- With the lock held
 
     def _keep(self, line: Line) -> None:
-        lot = self._waiting.keep(line)
-        if lot is None:
+        batch = self._pending.keep(line)
+        if batch is None:
             self._dropped += 1
             return
         self._is_closing = False
-        if lot.segment.records == 1:
-            self._gathers_until = time.monotonic() + self._linger_s
+        if batch.segment.records == 1:
+            self._linger_until = time.monotonic() + self._linger_s
             self._work.notify()
         if self._thread is None:
             self._start()
 
     def _start(self) -> None:
         thread = threading.Thread(target=self._run, name="trajectory-sdk", daemon=True)
-        self._thread, self._left_behind, self._scan = thread, 0, _Scan.WANTED
-        shutdown.hook()
+        self._thread, self._unsent_on_disk, self._scan = thread, 0, _Scan.WANTED
+        shutdown.install_hooks()
         try:
             thread.start()
-        except RuntimeError:  # the interpreter ends; what is on disk is sent by the next process
+        except RuntimeError:  # the interpreter is shutting down; the next process sends the records on disk
             self._thread = None
 
-    # --- Waiting for the thread
+    # --- PendingQueue for the thread
 
-    def _flush(self, timeout_s: float, *, is_for_good: bool) -> bool:
-        """Args: is_for_good: the caller goes, so once an attempt has failed, what is on disk may as well stay there."""
+    def _flush(self, timeout_s: float, *, is_final: bool) -> bool:
+        """Args:
+        is_final: the caller is about to end, so after a failed attempt the records on disk can
+            stay there.
+        """
         deadline = time.monotonic() + timeout_s
         if not self._lock.acquire(timeout=timeout_s):
             return False
@@ -227,12 +235,12 @@ class BackgroundQueue:
         try:
             if self._thread is None:
                 self._start()
-            target, failures, self._scan = self._waiting.next_number, self._outage.failures, _Scan.WANTED
+            target, failures, self._scan = self._pending.next_number, self._outage.failures, _Scan.WANTED
             self._work.notify()
             while not self._is_flushed(target):
                 has_failed = self._outage.failures > failures
-                is_in_vain = self._thread is None or self._outage.not_before > deadline
-                if is_in_vain or (is_for_good and has_failed and not self._waiting.in_memory):
+                is_hopeless = self._thread is None or self._outage.not_before > deadline
+                if is_hopeless or (is_final and has_failed and not self._pending.in_memory):
                     return False
                 if not self._progress.wait(deadline - time.monotonic()) and time.monotonic() >= deadline:
                     return False
@@ -242,7 +250,7 @@ class BackgroundQueue:
             self._lock.release()
 
     def _is_flushed(self, target: int) -> bool:
-        return self._scan is _Scan.DONE and not self._waiting.left and not self._waiting.has_own_before(target)
+        return self._scan is _Scan.DONE and not self._pending.inherited and not self._pending.has_own_before(target)
 
     # --- The thread
 
@@ -250,11 +258,11 @@ class BackgroundQueue:
         try:
             while self._wait_for_work():
                 self._take_over()
-                lot = self._next_lot()
-                if lot is not None:
-                    self._deliver(lot)
+                batch = self._next_batch()
+                if batch is not None:
+                    self._deliver(batch)
         except Exception:
-            _log.exception("The background queue has stopped; the next record starts it again")
+            _log.exception("The background queue stopped after an error; the next record restarts it")
             with self._lock:
                 self._thread = None
                 self._progress.notify_all()
@@ -262,7 +270,7 @@ class BackgroundQueue:
             self._sender.close()
 
     def _wait_for_work(self) -> bool:
-        """Whether there is some; if not, the thread is to end, and the queue is left as it was before its first record."""
+        """Wait for work. Return False if the thread must end; the queue is then reset."""
         with self._lock:
             idle_at = time.monotonic() + self._idle_s
             while not (self._is_closing and not self._flushing):
@@ -277,97 +285,99 @@ class BackgroundQueue:
             return False
 
     def _send_at(self) -> float | None:
-        """When the next request is due; None: there is nothing to send."""
-        if not self._waiting.own and not self._waiting.left:
+        """Return when the next request is due, or None if there is nothing to send."""
+        if not self._pending.own and not self._pending.inherited:
             return None
         if self._outage.failures:
-            return self._outage.again_at(is_waited_for=self._flushing > 0)
-        return self._gathers_until if self._waiting.is_gathering and not self._flushing else 0.0
+            return self._outage.next_attempt_at(is_flushing=self._flushing > 0)
+        return self._linger_until if self._pending.is_lingering and not self._flushing else 0.0
 
     def _take_over(self) -> None:
         with self._lock:
-            self._scan = _Scan.UNDER_WAY
-            held = {segment.path for segment in self._waiting.files}
-            room = MAX_TAKEN_OVER - len(self._waiting.left)
+            self._scan = _Scan.RUNNING
+            held = {segment.path for segment in self._pending.files}
+            room = MAX_TAKEN_OVER - len(self._pending.inherited)
         try:
-            taken, others_bytes = self._spool.take_over(held, max_segments=room)
-        except OSError:  # told when a record is to be written there
-            taken, others_bytes = [], 0
+            taken, foreign_bytes = self._spool.take_over(held, max_segments=room)
+        except OSError:  # logged when a record is written there
+            taken, foreign_bytes = [], 0
         with self._lock:
-            self._waiting.take_over(taken, others_bytes)
-            if self._scan is _Scan.UNDER_WAY:
+            self._pending.take_over(taken, foreign_bytes)
+            if self._scan is _Scan.RUNNING:
                 self._scan = _Scan.DONE
             self._progress.notify_all()
 
-    def _next_lot(self) -> Lot | None:
+    def _next_batch(self) -> Batch | None:
         with self._lock:
             at = self._send_at()
-            return None if at is None or at > time.monotonic() else self._waiting.next()
+            return None if at is None or at > time.monotonic() else self._pending.next()
 
-    def _deliver(self, lot: Lot) -> None:
+    def _deliver(self, batch: Batch) -> None:
         try:
-            lines = lot.segment.read()
+            lines = batch.segment.read()
         except OSError:
-            _log.exception("Records that waited cannot be read, and are dropped")
+            _log.exception("Spooled records are dropped because they cannot be read")
             with self._lock:
-                self._dropped += self._waiting.give_up(lot)
-            self._remove(lot)
+                self._dropped += self._pending.drop(batch)
+            self._remove(batch)
             return
         with self._lock:
-            wanted = lot.wanted(lines, self._waiting.newest)
+            wanted = batch.wanted(lines, self._pending.newest)
         try:
             results = self._sender.send([line.data for _, line in wanted]) if wanted else ()
-        except Exception as error:  # one that nobody thought of must not end the thread
-            self._put_off(error)
+        except Exception as error:  # an unforeseen exception must not end the thread
+            self._postpone(error)
             return
-        self._settle(lot, list(zip(wanted, results, strict=True)))
+        self._settle(batch, list(zip(wanted, results, strict=True)))
 
-    def _put_off(self, error: Exception) -> None:
+    def _postpone(self, error: Exception) -> None:
         with self._lock:
             is_first = not self._outage.failures
             self._outage.failed(error, time.monotonic())
             self._progress.notify_all()
         if is_first:
-            _log.warning("Records wait, since they cannot be sent: %s: %s", type(error).__name__, error)
+            _log.warning("Records wait because sending failed: %s: %s", type(error).__name__, error)
 
-    def _settle(self, lot: Lot, results: Sequence[tuple[NumberedLine, LineResult]]) -> None:
+    def _settle(self, batch: Batch, results: Sequence[tuple[NumberedLine, LineResult]]) -> None:
         decided = [(one, result) for one, result in results if result.status not in RETRIED]
         refused = [(one.line.key.decode(), result.error) for one, result in decided if result.error is not None]
         with self._lock:
-            self._waiting.decide(lot, [one for one, _ in decided])
+            self._pending.decide(batch, [one for one, _ in decided])
             self._sent += len(decided) - len(refused)
             self._refused += len(refused)
         if refused:
             id_, error = refused[0]
-            _log.warning("%d records were refused; the first is %s: %s", len(refused), id_, error and error.message)
+            _log.warning(
+                "The server refused %d records; the first is %s: %s", len(refused), id_, error and error.message
+            )
         if len(decided) < len(results):
-            self._put_off(APIConnectionError("A part of the server that some records need is away"))
+            self._postpone(APIConnectionError("A part of the server that some records need is unavailable"))
         else:
-            self._remove(lot)
+            self._remove(batch)
 
-    def _remove(self, lot: Lot) -> None:
-        lot.segment.discard()
+    def _remove(self, batch: Batch) -> None:
+        batch.segment.discard()
         with self._lock:
-            self._waiting.remove(lot)
+            self._pending.remove(batch)
             was_away = self._outage.failures > 0
             self._outage.ended()
             self._progress.notify_all()
         if was_away:
-            _log.info("Records are sent again")
+            _log.info("Sending works again")
 
     def _end(self) -> None:
-        """Be as before the first record, but for the counters. With the lock held."""
-        in_memory = self._waiting.in_memory
+        """Reset everything but the counters. The caller holds the lock."""
+        in_memory = self._pending.in_memory
         self._dropped += in_memory
-        self._left_behind = self._waiting.records - in_memory
-        self._waiting.let_go()
-        self._waiting = self._nothing_waiting()
+        self._unsent_on_disk = self._pending.records - in_memory
+        self._pending.release()
+        self._pending = self._empty_queue()
         self._thread, self._is_closing, self._outage = None, False, Outage()
         self._progress.notify_all()
 
 
 class Background:
-    """The queue of a client, made on its first use."""
+    """Creates the queue of a client on first use."""
 
     def __init__(
         self, config: Config, transport: httpx2.BaseTransport | httpx2.AsyncBaseTransport | None, spool: Spool
@@ -375,20 +385,22 @@ class Background:
         self._config = config
         self._transport = transport
         self._spool = spool
-        self._made: list[BackgroundQueue] = []
+        self._queues: list[BackgroundQueue] = []
 
     @property
     def queue(self) -> BackgroundQueue:
-        # Without a lock, which a thread could hold at a fork: two that are first make one each, and both use the first.
-        if not self._made:
-            self._made.append(self._make())
-        return self._made[0]
+        # No lock, since a thread could hold it during a fork. Two first callers may both create a queue; all use the first.
+        if not self._queues:
+            self._queues.append(self._make())
+        return self._queues[0]
 
     def close(self) -> None:
-        if self._made:
-            self._made[0].close()
+        if self._queues:
+            self._queues[0].close()
 
     def _make(self) -> BackgroundQueue:
         if self._transport is not None and not isinstance(self._transport, httpx2.BaseTransport):
-            raise TypeError("The background queue has a thread, and this transport only awaits; use background=False")
+            raise TypeError(
+                "The background queue needs a blocking transport, and this one is async only. Use background=False."
+            )
         return BackgroundQueue(Sender(self._config, self._transport), self._spool)

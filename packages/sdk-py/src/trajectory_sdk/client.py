@@ -1,4 +1,4 @@
-"""The two clients."""
+"""The blocking client and the async client."""
 
 from __future__ import annotations
 
@@ -15,26 +15,29 @@ import httpx2
 from trajectory_sdk.background import Background, BackgroundQueue
 from trajectory_sdk.config import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT_S, Config
 from trajectory_sdk.connections import Connections
-from trajectory_sdk.drive import AsyncDriver, Driver
 from trajectory_sdk.resources import AsyncTrajectories, Trajectories
 from trajectory_sdk.spool import Spool
+from trajectory_sdk.transport import AsyncDriver, Driver
 
 
 class Client:
-    """A client of the store, blocking and safe for threads and forks. Make one for the process and keep it.
+    """A blocking client of the store, safe for threads and forks. Create one per process and reuse
+    it.
 
     Args:
-        base_url: where the store is; else ``TRAJECTORY_BASE_URL``, else ``http://127.0.0.1:8000``.
-        api_key: else ``TRAJECTORY_API_KEY``; without either none is sent.
-        timeout_s: seconds for each wait: to connect, to send, for the next part of an answer.
-        max_retries: how often a call that failed is tried again, where that may help.
+        base_url: address of the store. Default: ``TRAJECTORY_BASE_URL``, then
+            ``http://127.0.0.1:8000``.
+        api_key: default: ``TRAJECTORY_API_KEY``. Without either, no key is sent.
+        timeout_s: seconds for each wait: to connect, to send, to read a part of the response.
+        max_retries: number of retries of a failed call, where a retry may help.
         headers: sent with every request.
-        transport: in place of plain HTTP connections, such as ``httpx2.HTTPTransport(proxy=…)``; closed with the client.
-        spool_dir: a directory on a file system of this machine, where the background queue keeps what waits; else
-            ``TRAJECTORY_SPOOL_DIR``, else one of the user's.
+        transport: replaces plain HTTP connections, for example ``httpx2.HTTPTransport(proxy=…)``.
+            Closed with the client.
+        spool_dir: local directory in which the background queue stores waiting records. Default:
+            ``TRAJECTORY_SPOOL_DIR``, then a directory of the user.
 
     Raises:
-        ValueError: an argument makes no sense.
+        ValueError: an argument is invalid.
     """
 
     def __init__(
@@ -58,12 +61,13 @@ class Client:
 
     @property
     def queue(self) -> BackgroundQueue:
-        """The background queue of this client, and of all that ``with_options`` makes of it."""
+        """Return the background queue, shared with all clients that ``with_options`` makes from
+        this one."""
         return self._background.queue
 
     @property
     def trajectories(self) -> Trajectories:
-        """What can be done with trajectories."""
+        """Return the operations on trajectories."""
         return Trajectories(self)
 
     def with_options(
@@ -73,18 +77,22 @@ class Client:
         max_retries: int | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Self:
-        """Another client on the same connections: what is given here is different, for as long as this one is open.
+        """Return a client with other options on the same connections. It works until this client is
+        closed.
 
-        ``headers`` come on top of those that there are.
+        ``headers`` are added to the existing ones.
         """
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
-        other.config = _changed(self.config, timeout_s, max_retries, headers)
+        other.config = _with_options(self.config, timeout_s, max_retries, headers)
         other._owns_connections = False
         return other
 
     def close(self) -> None:
-        """Send what the queue has, as far as ``BackgroundQueue.close`` says, and close the connections. Closing again does nothing."""
+        """Flush the queue as ``BackgroundQueue.close`` does, and close the connections.
+
+        Closing again does nothing.
+        """
         if self._owns_connections:
             self._background.close()
             self._driver.http().close()
@@ -102,14 +110,15 @@ class Client:
 
 
 class AsyncClient:
-    """As ``Client``, awaited, under asyncio and trio. One belongs to one event loop.
+    """Async counterpart of ``Client``, for asyncio and trio. One client belongs to one event loop.
 
     Args:
-        base_url, api_key, timeout_s, max_retries, headers, spool_dir: as those of ``Client``.
-        transport: in place of plain HTTP connections, such as ``httpx2.AsyncHTTPTransport(proxy=…)``; closed with the client.
+        base_url, api_key, timeout_s, max_retries, headers, spool_dir: as for ``Client``.
+        transport: replaces plain HTTP connections, for example
+            ``httpx2.AsyncHTTPTransport(proxy=…)``. Closed with the client.
 
     Raises:
-        ValueError: an argument makes no sense.
+        ValueError: an argument is invalid.
     """
 
     def __init__(
@@ -133,16 +142,18 @@ class AsyncClient:
 
     @property
     def queue(self) -> BackgroundQueue:
-        """As ``Client.queue``. Its calls block: ``await anyio.to_thread.run_sync(client.queue.flush)``.
+        """Like ``Client.queue``. Its calls block: use ``await
+        anyio.to_thread.run_sync(client.queue.flush)``.
 
         Raises:
-            TypeError: the client's ``transport`` only awaits, and the queue has a thread.
+            TypeError: the client's ``transport`` is async only, but the queue's thread needs a
+                blocking one.
         """
         return self._background.queue
 
     @property
     def trajectories(self) -> AsyncTrajectories:
-        """What can be done with trajectories."""
+        """Return the operations on trajectories."""
         return AsyncTrajectories(self)
 
     def with_options(
@@ -152,15 +163,15 @@ class AsyncClient:
         max_retries: int | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Self:
-        """As ``Client.with_options``."""
+        """Like ``Client.with_options``."""
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
-        other.config = _changed(self.config, timeout_s, max_retries, headers)
+        other.config = _with_options(self.config, timeout_s, max_retries, headers)
         other._owns_connections = False
         return other
 
     async def aclose(self) -> None:
-        """As ``Client.close``."""
+        """Like ``Client.close``."""
         if self._owns_connections:
             await anyio.to_thread.run_sync(self._background.close)
             await self._driver.http().aclose()
@@ -177,7 +188,7 @@ class AsyncClient:
         return f"{type(self).__name__}({self.config!r})"
 
 
-def _changed(
+def _with_options(
     config: Config, timeout_s: float | None, max_retries: int | None, headers: Mapping[str, str] | None
 ) -> Config:
     return replace(

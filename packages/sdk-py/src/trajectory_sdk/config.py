@@ -1,4 +1,4 @@
-"""Where the server is and how it is spoken to."""
+"""Address, credentials, timeout and retries of a client."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ DEFAULT_MAX_RETRIES: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Of one client.
+    """Settings of one client.
 
-    ``base_url`` is where the app is mounted, a path included. ``api_key`` is never in a ``repr``; None sends no key, for
-    servers that know their callers in another way. ``timeout_s`` is for each wait (to connect, for a part of the answer), not
-    for the whole of a call. ``max_retries`` is how often a call is tried again; of an export, how often without getting
-    further. ``headers`` go with each request.
+    ``base_url`` is where the app is mounted, including any path. ``api_key`` never appears in a
+    ``repr``; None sends no key, for servers that authenticate callers in another way. ``timeout_s``
+    limits each wait (to connect, to read a part of the response), not the whole call.
+    ``max_retries`` is the number of retries of a call; for an export, the number of consecutive
+    retries without progress. ``headers`` are sent with every request.
 
     Raises:
-        ValueError: a value that makes no sense. Its message does not quote the key.
+        ValueError: a value is invalid. The message does not quote the key.
     """
 
     base_url: str = DEFAULT_BASE_URL
@@ -38,12 +39,14 @@ class Config:
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             raise ValueError("base_url must be an http or https URL without a query, such as http://127.0.0.1:8000")
         if "@" in parts.netloc:
-            # It would be sent in place of the key, and stand in every message that names the URL.
-            raise ValueError("base_url must be without a user and a password")
+            # It would replace the key in requests, and leak into every message that names the URL.
+            raise ValueError("base_url must be free of a user name and a password")
         if self.api_key is not None and not (self.api_key.isascii() and self.api_key.isprintable() and self.api_key):
-            raise ValueError("api_key must be ASCII text on one line")
+            raise ValueError("api_key must be printable ASCII text on one line")
         if self.timeout_s <= 0 or self.max_retries < 0:
-            raise ValueError("timeout_s must be above 0, and max_retries at least 0")
+            raise ValueError(
+                f"timeout_s must be above 0, got {self.timeout_s}; max_retries must be at least 0, got {self.max_retries}"
+            )
         object.__setattr__(self, "base_url", self.base_url.rstrip("/"))
         object.__setattr__(self, "headers", MappingProxyType(dict(self.headers)))
 
@@ -57,7 +60,11 @@ class Config:
         max_retries: int = DEFAULT_MAX_RETRIES,
         headers: Mapping[str, str] | None = None,
     ) -> Config:
-        """What is given, else what ``TRAJECTORY_BASE_URL`` and ``TRAJECTORY_API_KEY`` say. An empty variable says nothing."""
+        """Return a config from the arguments, falling back to the environment.
+
+        The variables are ``TRAJECTORY_BASE_URL`` and ``TRAJECTORY_API_KEY``. An empty variable
+        counts as unset.
+        """
         key = api_key if api_key is not None else os.environ.get("TRAJECTORY_API_KEY", "").strip()
         return cls(
             base_url=base_url or os.environ.get("TRAJECTORY_BASE_URL", "").strip() or DEFAULT_BASE_URL,

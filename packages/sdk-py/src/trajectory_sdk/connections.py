@@ -10,22 +10,23 @@ Http = TypeVar("Http")
 
 
 class Connections(Generic[Http]):
-    """A pool of connections that a forked child does not share: two processes on one connection would read each other's answers.
+    """A connection pool that a forked child does not share.
 
-    Without a lock, which a thread could hold at the fork; two threads that are first in a child may make a pool each, and one
-    of them is kept.
+    Two processes on one connection would read each other's responses. It has no lock, since a
+    thread could hold it during a fork. Two first threads of a child may both create a pool; one is
+    kept.
     """
 
     def __init__(self, make: Callable[[], Http]) -> None:
         self._make = make
         self._pid = os.getpid()
         self._http = make()
-        self._of_parents: list[Http] = []
+        self._inherited: list[Http] = []
 
     def __call__(self) -> Http:
         if self._pid != os.getpid():
-            # Kept, since closing it would say goodbye on the parent's connections.
-            self._of_parents.append(self._http)
+            # Closing the old pool would shut down the parent's connections.
+            self._inherited.append(self._http)
             self._http = self._make()
             self._pid = os.getpid()
         return self._http

@@ -1,21 +1,21 @@
-"""The errors of this SDK, as one tree.
+"""The exceptions of this SDK, as one tree.
 
 TrajectoryError
 ├── APIConnectionError            the server was not reached, or the connection broke
-│   └── APITimeoutError           it did not answer in time
-├── APIStatusError                it answered with an error
+│   └── APITimeoutError           no response in time
+├── APIStatusError                the server returned an error
 │   ├── BadRequestError           400
 │   ├── AuthenticationError       401
 │   ├── PermissionDeniedError     403
 │   ├── NotFoundError             404
 │   ├── RequestTimeoutError       408
-│   ├── ConflictError             409  the id was deleted, and does not come back
+│   ├── ConflictError             409  the id was deleted and cannot be reused
 │   ├── PayloadTooLargeError      413
 │   ├── UnsupportedMediaTypeError 415
 │   ├── RateLimitError            429
 │   └── ServerError               5xx
 │       └── ServiceUnavailableError 503
-└── ExportBrokenError             what arrived is not what the server says that it sent
+└── ExportBrokenError             an export failed its verification
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ from pydantic import ValidationError
 from trajectory_sdk.models import ErrorBody, ErrorObject, ErrorProblem
 
 if TYPE_CHECKING:
-    from trajectory_sdk.recorded import RecordedMany
+    from trajectory_sdk.results import RecordedMany
 
 
 class TrajectoryError(Exception):
-    """Root of the tree.
+    """Base class of all exceptions of this SDK.
 
-    ``recorded``: where ``record_many`` raises, what became of the records before; else None.
+    ``recorded``: the results of the records before the failure, if ``record_many`` raised;
+    otherwise None.
     """
 
     recorded: RecordedMany | None = None
@@ -45,7 +46,10 @@ class TrajectoryError(Exception):
 
 
 class APIConnectionError(TrajectoryError):
-    """No answer. Whether the request took effect is not known; ``request_id`` is under which the server would have logged it."""
+    """The request got no response, so it may or may not have taken effect.
+
+    The server's log can be searched for ``request_id``.
+    """
 
     def __init__(self, message: str, *, request_id: str | None = None) -> None:
         super().__init__(message)
@@ -56,18 +60,19 @@ class APIConnectionError(TrajectoryError):
 
 
 class APITimeoutError(APIConnectionError):
-    """No answer in time."""
+    """The request got no response in time."""
 
 
 class ExportBrokenError(TrajectoryError):
-    """Count, hash or form of what arrived do not agree with what the server says. What was exported is not to be trusted."""
+    """An export does not match the server's count or hash, or is malformed. Do not trust its data."""
 
 
 class APIStatusError(TrajectoryError):
-    """An answer with an error.
+    """The server returned an error.
 
-    ``status`` is that of HTTP, ``code`` the error for programs, ``param`` the field or parameter that it is about, ``details``
-    every problem that was found, ``request_id`` what to look for in the server's log, ``retry_after_s`` when to come again.
+    ``status`` is the HTTP status, ``code`` the machine-readable error code. ``param`` names the
+    field or parameter at fault, ``details`` lists every problem found. Search the server's log for
+    ``request_id``. ``retry_after_s`` is the wait that the server asks for, in seconds.
     """
 
     def __init__(
@@ -94,20 +99,20 @@ class APIStatusError(TrajectoryError):
         return f"{self.status} {self.code or 'error'}: {self.message}{request}"
 
     def __reduce__(self) -> tuple[object, ...]:
-        # By keyword, so that an error survives pickling: process pools and Celery send errors that way.
-        return _remade, (type(self), self.message, self.status), self.__dict__
+        # Process pools and Celery pickle exceptions; keyword-only arguments need a factory.
+        return _rebuild_error, (type(self), self.message, self.status), self.__dict__
 
 
 class BadRequestError(APIStatusError):
-    """400: the request says something that cannot be accepted."""
+    """400: the request is invalid."""
 
 
 class AuthenticationError(APIStatusError):
-    """401: no API key, or one that is not good."""
+    """401: the API key is missing or invalid."""
 
 
 class PermissionDeniedError(APIStatusError):
-    """403: the API key lacks the scope."""
+    """403: the API key lacks the required scope."""
 
 
 class NotFoundError(APIStatusError):
@@ -115,11 +120,11 @@ class NotFoundError(APIStatusError):
 
 
 class RequestTimeoutError(APIStatusError):
-    """408: the server did not get the body in time."""
+    """408: the server did not receive the body in time."""
 
 
 class ConflictError(APIStatusError):
-    """409: the id was deleted, and does not come back."""
+    """409: the id was deleted and cannot be reused."""
 
 
 class PayloadTooLargeError(APIStatusError):
@@ -127,22 +132,22 @@ class PayloadTooLargeError(APIStatusError):
 
 
 class UnsupportedMediaTypeError(APIStatusError):
-    """415."""
+    """415: the server does not accept this content type."""
 
 
 class RateLimitError(APIStatusError):
-    """429: more than the key may use in a minute."""
+    """429: the API key exceeded its rate limit."""
 
 
 class ServerError(APIStatusError):
-    """5xx."""
+    """5xx: the server failed."""
 
 
 class ServiceUnavailableError(ServerError):
-    """503: a part of the server that the answer needs is away or busy."""
+    """503: a part of the server that this request needs is unavailable or busy."""
 
 
-_OF_STATUS: Mapping[int, type[APIStatusError]] = {
+_ERROR_BY_STATUS: Mapping[int, type[APIStatusError]] = {
     400: BadRequestError,
     401: AuthenticationError,
     403: PermissionDeniedError,
@@ -159,26 +164,29 @@ _OF_STATUS: Mapping[int, type[APIStatusError]] = {
 def status_error(
     status: int, body: bytes, *, request_id: str | None = None, retry_after_s: float | None = None
 ) -> APIStatusError:
-    """The error of an answer, whoever wrote it: a proxy's page has no code, and its text is not quoted."""
-    said = _said(body) or ErrorObject(type="", code="", message=f"The server answered with status {status}.")
-    kind = _OF_STATUS.get(status, ServerError if status >= 500 else APIStatusError)
+    """Return the exception for an error response.
+
+    A proxy's error page has no code, and its text is not quoted.
+    """
+    error = _parse_error(body) or ErrorObject(type="", code="", message=f"The server responded with status {status}.")
+    kind = _ERROR_BY_STATUS.get(status, ServerError if status >= 500 else APIStatusError)
     return kind(
-        said.message,
+        error.message,
         status=status,
-        code=said.code,
-        param=said.param,
-        details=tuple(said.details or ()),
+        code=error.code,
+        param=error.param,
+        details=tuple(error.details or ()),
         request_id=request_id,
         retry_after_s=retry_after_s,
     )
 
 
-def _said(body: bytes) -> ErrorObject | None:
+def _parse_error(body: bytes) -> ErrorObject | None:
     try:
         return ErrorBody.model_validate_json(body).error
     except ValidationError:
         return None
 
 
-def _remade(kind: type[APIStatusError], message: str, status: int) -> APIStatusError:
+def _rebuild_error(kind: type[APIStatusError], message: str, status: int) -> APIStatusError:
     return kind(message, status=status)

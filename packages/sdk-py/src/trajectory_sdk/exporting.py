@@ -1,7 +1,8 @@
-"""Exports: a stream of lines that goes on by itself after a cut, and says at its end whether all of it arrived.
+"""Exports: line streams that resume after a broken connection and verify their completeness.
 
-An end line speaks of the lines of its own response, so each response is held against its own. One that was cut has none: its
-complete lines count, and the next response goes on right behind the last of them, in an order that never changes.
+An end line covers the lines of its own response, so each response is verified separately. A
+response that broke off has no end line: its complete lines count, and the next response starts
+after the last of them. The order of lines never changes.
 """
 
 from __future__ import annotations
@@ -22,21 +23,22 @@ from trajectory_sdk.config import Config
 from trajectory_sdk.errors import APIConnectionError, APIStatusError, BadRequestError, ExportBrokenError
 from trajectory_sdk.flow import PATH, Block, Close, Emit, Flow, Open, Read, Step, error_of, request, wait_or_raise
 from trajectory_sdk.models import StoredTrajectory
-from trajectory_sdk.recorded import Exported, ExportProgress
+from trajectory_sdk.results import Exported, ExportProgress
 from trajectory_sdk.target import Target, id_of
 from trajectory_sdk.values import Id
 
 MAX_REMEMBERED: Final = 1_000
-"""Ids of the last lines: where the last one is deleted meanwhile, an export goes on behind one before it."""
+"""Ids of the last lines. If the last record is deleted meanwhile, the export resumes from an
+earlier one."""
 MAX_LINE_BYTES: Final = 64 * 1024 * 1024
-"""More than any record may have; what is longer has no end, and must not fill the memory."""
+"""Larger than any record. A longer line has no end, and must not fill the memory."""
 _END: Final = b'{"end":'
-Report: TypeAlias = Callable[[ExportProgress], object]
+OnProgress: TypeAlias = Callable[[ExportProgress], object]
 
 
 @dataclass(slots=True)
 class Progress:
-    """What has arrived so far, over all responses."""
+    """Lines received so far, over all responses."""
 
     digest: Any = field(default_factory=hashlib.sha256)
     count: int = 0
@@ -52,56 +54,59 @@ class Progress:
 
     @property
     def max_back(self) -> int:
-        """How many lines before the last an export can go on: to the beginning, or to the oldest line that is remembered."""
+        """Return how many lines before the last an export can resume: to the start, or to the
+        oldest remembered line."""
         return len(self.ids) - (self.count > len(self.ids))
 
-    def id_before(self, back: int, start: UUID | None) -> UUID | None:
-        """The id of the line ``back`` lines before the last; ``start`` before the first."""
+    def id_back(self, back: int, start: UUID | None) -> UUID | None:
+        """Return the id of the line ``back`` lines before the last, or ``start`` if there is none."""
         return self.ids[-1 - back] if back < len(self.ids) else start
 
     def last(self, back: int) -> set[UUID]:
-        """The ids of the last ``back`` lines."""
+        """Return the ids of the last ``back`` lines."""
         return set(islice(reversed(self.ids), back))
 
-    def report_to(self, report: Report | None) -> None:
-        if report is not None:
-            report(ExportProgress(self.count, self.size, self.resumed))
+    def report_to(self, on_progress: OnProgress | None) -> None:
+        if on_progress is not None:
+            on_progress(ExportProgress(self.count, self.size, self.resumed))
 
 
-class Response:
-    """The lines of one response: split, counted and hashed, and held against its end line."""
+class ExportResponse:
+    """Splits, counts and hashes the lines of one response, and checks them against its end line."""
 
     def __init__(self, known: set[UUID]) -> None:
-        """``known``: ids that arrived before and may come again; they are counted here, and not given out."""
+        """Args:
+        known: ids that arrived earlier and may repeat. They are counted but not returned.
+        """
         self._known = known
         self._digest = hashlib.sha256()
         self._count = 0
-        self._rest = bytearray()
+        self._partial_line = bytearray()
         self.cursor: UUID | None = None
         self.is_ended = False
 
     def lines(self, chunk: bytes) -> list[tuple[UUID, bytes]]:
-        """The lines that ``chunk`` completes, less those that are known.
+        """Return the lines that ``chunk`` completes, without known ones.
 
         Raises:
-            ExportBrokenError: a line is none of an export, or the end line does not agree with the lines.
+            ExportBrokenError: a line is not a record, or the end line does not match the lines.
         """
         complete, newline, rest = chunk.rpartition(b"\n")
         if not newline:
-            self._rest += chunk
-            if len(self._rest) > MAX_LINE_BYTES:
+            self._partial_line += chunk
+            if len(self._partial_line) > MAX_LINE_BYTES:
                 raise ExportBrokenError(f"A line of the export is longer than {MAX_LINE_BYTES} bytes.")
             return []
-        data = bytes(self._rest) + complete
-        self._rest = bytearray(rest)
-        fresh = (self._taken(line + b"\n") for line in data.split(b"\n"))
+        data = bytes(self._partial_line) + complete
+        self._partial_line = bytearray(rest)
+        fresh = (self._accept(line + b"\n") for line in data.split(b"\n"))
         return [line for line in fresh if line is not None]
 
-    def _taken(self, line: bytes) -> tuple[UUID, bytes] | None:
+    def _accept(self, line: bytes) -> tuple[UUID, bytes] | None:
         if self.is_ended:
-            raise ExportBrokenError("The export has lines behind its end line.")
+            raise ExportBrokenError("The export has lines after its end line.")
         if line.startswith(_END):
-            self._expect_agreement(line)
+            self._check_end_line(line)
             self.is_ended = True
             return None
         id_ = id_of(line)
@@ -110,39 +115,41 @@ class Response:
         self.cursor = id_
         return None if id_ in self._known else (id_, line)
 
-    def _expect_agreement(self, line: bytes) -> None:
+    def _check_end_line(self, line: bytes) -> None:
         try:
             end = json.loads(line)["end"]
-            said = end["count"], end["sha256"]
+            expected = end["count"], end["sha256"]
         except (ValueError, KeyError, TypeError):
-            raise ExportBrokenError("The end line of the export cannot be read.") from None
+            raise ExportBrokenError("The end line of the export is invalid.") from None
         found = self._count, self._digest.hexdigest()
-        if said != found:
+        if expected != found:
             raise ExportBrokenError(
-                f"The export does not agree with its end line: {found[0]} lines with SHA-256 {found[1]} arrived,"
-                f" {said[0]} with {said[1]} were sent."
+                f"The export does not match its end line: received {found[0]} lines with SHA-256 {found[1]},"
+                f" {expected[0]} with {expected[1]} were sent."
             )
 
 
 @dataclass(frozen=True, slots=True)
 class Sink:
-    """What is done with lines: ``step`` makes the step that takes them, ``report`` is told how far it is."""
+    """Handles lines: ``step`` makes the step that consumes them, ``on_progress`` is called with
+    progress."""
 
     step: Callable[[list[bytes]], Step]
-    report: Report | None
+    on_progress: OnProgress | None
 
 
 def lines(
     config: Config, query: Mapping[str, object], start: UUID | None, progress: Progress, sink: Sink
 ) -> Flow[None]:
-    """All lines behind ``start``.
+    """Receive all lines after ``start``.
 
     Args:
-        progress: what the caller has already; it goes on from there, and is kept up to date.
+        progress: the lines that the caller already has. It is updated, and the export continues
+            after them.
 
     Raises:
-        ExportBrokenError: what arrived is not what was sent.
-        APIConnectionError, APIStatusError: it did not get further, as often as ``max_retries`` says.
+        ExportBrokenError: the data does not match the server's count or hash.
+        APIConnectionError, APIStatusError: ``max_retries`` consecutive retries made no progress.
     """
     failed, back = 0, 0
     while True:
@@ -152,7 +159,7 @@ def lines(
             return
         if progress.count > before:
             failed, back = 0, 0
-        if _is_lost(error) and back < progress.max_back:
+        if _is_cursor_gone(error) and back < progress.max_back:
             back = min(progress.max_back, back * 2 or 1)
             continue
         yield from wait_or_raise(config, error, failed)
@@ -160,20 +167,21 @@ def lines(
         progress.resumed += 1 if progress.count else 0
 
 
-def _is_lost(error: APIConnectionError | APIStatusError) -> bool:
-    """Whether the record to go on behind is not there any more."""
+def _is_cursor_gone(error: APIConnectionError | APIStatusError) -> bool:
+    """Return whether the record to resume after was deleted."""
     return isinstance(error, BadRequestError) and error.code == "invalid_cursor"
 
 
 def _response(
     config: Config, query: Mapping[str, object], start: UUID | None, back: int, progress: Progress, sink: Sink
 ) -> Flow[APIConnectionError | APIStatusError | None]:
-    """One response, from ``back`` lines before the last: None if it came to its end, else what it broke off with."""
-    sent = request(config, "GET", f"{PATH}/export", {**query, "after": progress.id_before(back, start)})
+    """Receive one response, from ``back`` lines before the last. Return None if complete, or its
+    error."""
+    sent = request(config, "GET", f"{PATH}/export", {**query, "after": progress.id_back(back, start)})
     error = error_of((yield Open(sent)), sent)
     if error is not None:
         return error
-    response = Response(progress.last(back))
+    response = ExportResponse(progress.last(back))
     while (chunk := (yield Read())) is not None:
         if isinstance(chunk, APIConnectionError):
             return chunk
@@ -182,30 +190,32 @@ def _response(
             progress.add(id_, line)
         if fresh:
             yield sink.step([line for _, line in fresh])
-            progress.report_to(sink.report)
+            progress.report_to(sink.on_progress)
     yield Close()
     if response.is_ended:
         return None
     return APIConnectionError("The export broke off before its end line.", request_id=sent.request_id)
 
 
-def records(config: Config, query: Mapping[str, object], after: Id | None, report: Report | None) -> Flow[None]:
-    """Emits lists of ``StoredTrajectory``."""
-    sink = Sink(lambda lines: Emit([_record(line) for line in lines]), report)
+def records(
+    config: Config, query: Mapping[str, object], after: Id | None, on_progress: OnProgress | None
+) -> Flow[None]:
+    """Emit lists of ``StoredTrajectory``."""
+    sink = Sink(lambda lines: Emit([_record(line) for line in lines]), on_progress)
     yield from lines(config, query, _start(after), Progress(), sink)
 
 
 def to_target(
-    config: Config, query: Mapping[str, object], target: Target, after: Id | None, report: Report | None
+    config: Config, query: Mapping[str, object], target: Target, after: Id | None, on_progress: OnProgress | None
 ) -> Flow[Exported]:
-    """All lines into ``target``, behind those that it has from an export that was broken off."""
+    """Write all lines to ``target``, after those of an interrupted export."""
     progress, start = Progress(), _start(after)
     try:
-        while kept := (yield Block(target.kept)):
-            for line in kept:
+        while existing := (yield Block(target.existing_lines)):
+            for line in existing:
                 progress.add(id_of(line), line)
-        progress.report_to(report)
-        sink = Sink(lambda lines: Block(partial(target.write, lines)), report)
+        progress.report_to(on_progress)
+        sink = Sink(lambda lines: Block(partial(target.write, lines)), on_progress)
         yield from lines(config, query, start, progress, sink)
         yield Block(target.finish)
     except ExportBrokenError:
@@ -213,7 +223,7 @@ def to_target(
         raise
     finally:
         target.close()
-    return Exported(progress.count, progress.digest.hexdigest(), progress.id_before(0, start))
+    return Exported(progress.count, progress.digest.hexdigest(), progress.id_back(0, start))
 
 
 def _start(after: Id | None) -> UUID | None:
@@ -224,4 +234,4 @@ def _record(line: bytes) -> StoredTrajectory:
     try:
         return StoredTrajectory.model_validate_json(line)
     except ValidationError:
-        raise ExportBrokenError("A line of the export is no trajectory.") from None
+        raise ExportBrokenError("A line of the export is not a trajectory.") from None

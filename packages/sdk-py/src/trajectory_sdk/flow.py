@@ -1,7 +1,7 @@
-"""What both clients do, without doing it: generators that yield steps and are sent what came of them.
+"""Sans-I/O logic of both clients, as generators that yield steps and receive their results.
 
-A flow knows requests, retries, errors, pages, batches and exports; it opens no connection, reads no clock and never waits.
-``drive.py`` carries the steps out, once with blocking calls and once with awaits.
+A flow handles requests, retries, errors, pages, batches and exports. It opens no connection, reads
+no clock and never waits. ``transport.py`` executes the steps, either blocking or awaited.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ M = TypeVar("M", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request to the server, complete but for the connection."""
+    """One HTTP request, ready to send."""
 
     method: str
     url: str
@@ -46,39 +46,41 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back; ``body`` is empty while it is still to be read. Header names are in lower case."""
+class Response:
+    """An HTTP response. ``body`` is empty while it is still unread. Header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes = b""
 
 
-# The steps, and what the driver sends back for each.
+# The steps. The arrow shows what the driver sends back.
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send and read the whole answer → ``Answer``, or the ``APIConnectionError`` that it ended in."""
+    """Send, and read the whole response → ``Response``, or the ``APIConnectionError`` of the
+    attempt."""
 
     request: Request
 
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Send, and leave the body of a 2xx to be read → as ``Send``."""
+    """Send, and leave the body of a 2xx unread → as ``Send``."""
 
     request: Request
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A part of the open body → bytes, None at its end, or the ``APIConnectionError`` that it broke off with."""
+    """Read a part of the open body → bytes, None at its end, or ``APIConnectionError`` if it broke
+    off."""
 
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Be done with the open answer → None."""
+    """Close the open response → None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,19 +92,20 @@ class Sleep:
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """The next of the caller's items → the item, or ``NO_MORE``."""
+    """Take the caller's next item → the item, or ``NO_MORE``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Call a function that may block, on files → what it returns; what it raises is raised in the flow."""
+    """Call a function that may block on files → its return value. Its exceptions are raised in the
+    flow."""
 
     function: Callable[[], Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Emit:
-    """Hand a value to the caller → None, when the next one is asked for."""
+    """Yield a value to the caller → None, when the caller asks for the next one."""
 
     value: Any
 
@@ -121,9 +124,10 @@ def request(
     body: bytes | None = None,
     content_type: str | None = None,
 ) -> Request:
-    """A request of this configuration. Parameters that are None are left out.
+    """Build a request. Parameters that are None are left out.
 
-    It has an id of its own, the same for each attempt, so that the server's log can be searched for a call that got no answer.
+    All attempts of a request share one id, so that the server's log can be searched even for a call
+    without a response.
     """
     headers = {"Accept": "*/*", "User-Agent": USER_AGENT, "X-Request-Id": uuid4().hex}
     if config.api_key is not None:
@@ -132,12 +136,12 @@ def request(
         headers["Content-Type"] = content_type
     texts = ((name, query_text(value)) for name, value in (query or {}).items() if value is not None)
     return Request(
-        method, config.base_url + path, tuple(texts), _merged(headers, config.headers), body, config.timeout_s
+        method, config.base_url + path, tuple(texts), _merge_headers(headers, config.headers), body, config.timeout_s
     )
 
 
-def _merged(own: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
-    """What the caller has set stands, however it writes the names."""
+def _merge_headers(own: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+    """Merge headers; those of the caller win, whatever their case."""
     names = {name.lower() for name in given}
     return {name: text for name, text in own.items() if name.lower() not in names} | {
         next((own_name for own_name in own if own_name.lower() == name.lower()), name): text
@@ -145,34 +149,34 @@ def _merged(own: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def call(config: Config, sent: Request) -> Flow[Answer]:
-    """The good answer to a request, tried again where that may help.
+def call(config: Config, sent: Request) -> Flow[Response]:
+    """Send a request with retries, and return the successful response.
 
     Raises:
-        APIConnectionError: no answer, also not to the last attempt.
-        APIStatusError: an error, by its status.
+        APIConnectionError: the last attempt got no response.
+        APIStatusError: the server returned an error.
     """
     attempt = 0
     while True:
-        answer = yield Send(sent)
-        error = error_of(answer, sent)
+        response = yield Send(sent)
+        error = error_of(response, sent)
         if error is None:
-            return answer  # type: ignore[no-any-return]
+            return response  # type: ignore[no-any-return]
         yield from wait_or_raise(config, error, attempt)
         attempt += 1
 
 
 def call_for(config: Config, sent: Request, model: type[M]) -> Flow[M]:
-    """As ``call``, with the answer read as ``model``."""
-    answer = yield from call(config, sent)
-    return parsed(answer, sent, model)
+    """Like ``call``, with the response body parsed as ``model``."""
+    response = yield from call(config, sent)
+    return parsed(response, sent, model)
 
 
 def wait_or_raise(config: Config, error: APIConnectionError | APIStatusError, attempt: int) -> Flow[None]:
-    """Wait before another attempt; raise ``error`` where none is left, or none would help.
+    """Wait before the next attempt. Raise ``error`` if no retry is left or useful.
 
     Args:
-        attempt: how many have failed before this one.
+        attempt: number of attempts that failed before this one.
     """
     seconds = delay_s(attempt, getattr(error, "retry_after_s", None))
     if attempt >= config.max_retries or seconds is None or not is_worth_retrying(error):
@@ -180,46 +184,48 @@ def wait_or_raise(config: Config, error: APIConnectionError | APIStatusError, at
     yield Sleep(seconds)
 
 
-def parsed(answer: Answer, sent: Request, model: type[M]) -> M:
-    """An answer's body as ``model``.
+def parsed(response: Response, sent: Request, model: type[M]) -> M:
+    """Parse a response body as ``model``.
 
     Raises:
-        APIStatusError: it is none, so it is not this server that has answered. ``code`` is ``unreadable_answer``.
+        APIStatusError: the body does not fit, so another server responded. ``code`` is
+            ``unreadable_answer``.
     """
     try:
-        return model.model_validate_json(answer.body)
+        return model.model_validate_json(response.body)
     except ValidationError:
         raise APIStatusError(
-            "The answer is not one of this API; is base_url right?",
-            status=answer.status,
+            "The response is not from this API. Check base_url.",
+            status=response.status,
             code="unreadable_answer",
-            request_id=_request_id(answer, sent),
+            request_id=_request_id(response, sent),
         ) from None
 
 
-def error_of(answer: Answer | APIConnectionError, sent: Request) -> APIConnectionError | APIStatusError | None:
-    """What is wrong with an answer; None if nothing is."""
-    if isinstance(answer, APIConnectionError):
-        return answer
-    if 200 <= answer.status < 300:
+def error_of(response: Response | APIConnectionError, sent: Request) -> APIConnectionError | APIStatusError | None:
+    """Return the error of a response, or None if it succeeded."""
+    if isinstance(response, APIConnectionError):
+        return response
+    if 200 <= response.status < 300:
         return None
     return status_error(
-        answer.status,
-        answer.body,
-        request_id=_request_id(answer, sent),
-        retry_after_s=retry_after_s(answer.headers.get("retry-after")),
+        response.status,
+        response.body,
+        request_id=_request_id(response, sent),
+        retry_after_s=retry_after_s(response.headers.get("retry-after")),
     )
 
 
-def _request_id(answer: Answer, sent: Request) -> str:
-    return answer.headers.get("x-request-id") or sent.request_id
+def _request_id(response: Response, sent: Request) -> str:
+    return response.headers.get("x-request-id") or sent.request_id
 
 
 def one_path(id_: object) -> str:
-    """The path of one trajectory.
+    """Return the path of one trajectory.
 
     Raises:
-        NotFoundError: 404, as the server would say it; it is not asked, since ``stats`` and ``export`` are addresses too.
+        NotFoundError: the id is not a UUID. No request is sent, because ``stats`` and ``export``
+            are paths too.
     """
     try:
         return f"{PATH}/{UUID(str(id_))}"

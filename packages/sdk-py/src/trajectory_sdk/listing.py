@@ -1,4 +1,4 @@
-"""Pages of trajectories."""
+"""Paged lists of trajectories."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trajectory_sdk.models import TrajectoryPage
 
 
 def pages(config: Config, query: Mapping[str, object]) -> Flow[None]:
-    """Emits each ``TrajectoryPage``, from ``cursor`` on."""
+    """Emit each ``TrajectoryPage``, starting at ``cursor``."""
     cursor = query.get("cursor")
     while True:
         page = yield from call_for(config, request(config, "GET", PATH, {**query, "cursor": cursor}), TrajectoryPage)

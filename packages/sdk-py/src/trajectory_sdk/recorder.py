@@ -1,4 +1,4 @@
-"""The recorder: a pipeline's run written down while it happens."""
+"""The recorder: records the run of a pipeline while it happens."""
 
 from __future__ import annotations
 
@@ -15,8 +15,17 @@ from uuid import UUID, uuid4
 
 import anyio
 
-from trajectory_sdk.measures import SYSTEM_CLOCK, Clock, Stopwatch, error_text, milliseconds, total_usd, usd, whole
 from trajectory_sdk.params import Candidate, PhaseFields, RunFields, Trajectory
+from trajectory_sdk.totals import (
+    SYSTEM_CLOCK,
+    Clock,
+    Stopwatch,
+    error_text,
+    milliseconds,
+    parse_count,
+    parse_usd,
+    total_usd,
+)
 from trajectory_sdk.values import Id
 
 Fields: TypeAlias = dict[str, Any]
@@ -29,9 +38,9 @@ _log = logging.getLogger("trajectory_sdk")
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """Where a run's record goes: from code that blocks, and from code that awaits. None: not from there.
+    """Destination of a run's record, for blocking and for async callers. None: not supported there.
 
-    In the background it is quick, so ``blocking`` is for both, and nobody hears of errors.
+    In the background ``blocking`` serves both, since it is quick, and errors are only logged.
     """
 
     blocking: Callable[[Trajectory], object] | None
@@ -42,7 +51,8 @@ class Delivery:
 class Run:
     """One run. ``with`` or ``async with`` begins and ends it; at its end it is recorded.
 
-    Safe for threads and tasks: phases may begin and end in any of them. What comes after the end is not recorded, and logged.
+    Thread-safe and task-safe: phases may begin and end anywhere. Calls after the end are logged and
+    not recorded.
     """
 
     def __init__(
@@ -55,12 +65,12 @@ class Run:
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.id: UUID = uuid4() if id is None else UUID(str(id))
-        self._given = _known(fields)
+        self._given = _without_none(fields)
         self._delivery = delivery
         self._has_progress = has_progress
         self._clock = clock
         self._lock = threading.RLock()
-        self._order = threading.Lock()  # one version after the other
+        self._order = threading.Lock()  # keeps the versions of the record in order
         self._awaited_order = anyio.Lock()
         self._set: Fields = {}
         self._phases: list[Phase] = []
@@ -83,15 +93,17 @@ class Run:
         attempt: int | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> Phase:
-        """A phase, which ``with`` or ``async with`` begins and ends.
+        """Return a phase; ``with`` or ``async with`` begins and ends it.
 
         Args:
             phase_name: a name may repeat.
             model: the model that answers; ``fall_back_to`` changes it.
-            model_selection_method: how it was picked: ``explicit``, ``thompson-sampling``, ``pattern-recommendation``, own words.
-            candidates: the models that could have been picked, with score and probability where known.
-            selection_probability: with which the model was picked, 0 to 1.
-            attempt: else counted, from 1, over the phases of this name.
+            model_selection_method: how it was picked: ``explicit``, ``thompson-sampling``,
+                ``pattern-recommendation``, or another word.
+            candidates: the models that could have been picked, with score and probability where
+                known.
+            selection_probability: probability with which the model was picked, 0 to 1.
+            attempt: default: counted from 1 over the phases of this name.
         """
         fields = {
             "agent": agent,
@@ -113,35 +125,35 @@ class Run:
         agent: str | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write down that a phase was skipped, and why. It is no attempt."""
+        """Record that a phase was skipped, and why. A skip is not an attempt."""
         phase = Phase(self, phase_name, {"agent": agent, "metadata": metadata})
-        phase._set = {"outcome": "skipped"} | _known({"skip_reason": reason})
+        phase._set = {"outcome": "skipped"} | _without_none({"skip_reason": reason})
         self._add(phase)
 
     def feedback(self, from_phase: str, to_phase: str, *, reason: str | None = None) -> None:
-        """Write down that a later phase has sent work back to an earlier one, now."""
+        """Record that a later phase sends work back to an earlier one, now."""
         with self._lock:
-            watch = self._running()
+            watch = self._require_begun()
             loop = {"from_phase": from_phase, "to_phase": to_phase, "reason": reason, "at": watch.at(watch.ns())}
-            if not self._is_late("feedback"):
-                self._loops.append(_known(loop))
+            if not self._rejects_after_end("feedback"):
+                self._loops.append(_without_none(loop))
 
     def set(self, **fields: Unpack[RunFields]) -> None:
-        """Give fields of the trajectory. They stand over what is measured and computed.
+        """Set fields of the trajectory. They override measured and computed values.
 
         Raises:
-            TypeError: there is no such field.
+            TypeError: an unknown field.
         """
-        _check(fields, _RUN_FIELDS, "run")
+        _check_names(fields, _RUN_FIELDS, "run")
         with self._lock:
-            if not self._is_late("set"):
+            if not self._rejects_after_end("set"):
                 self._set |= fields
 
     # --- Begin and end
 
     def __enter__(self) -> Self:
         if self._delivery.blocking is None:
-            raise TypeError("This run is recorded by an AsyncClient in the foreground; use `async with`")
+            raise TypeError("An AsyncClient records this run in the foreground: use `async with`")
         return self._begin()
 
     async def __aenter__(self) -> Self:
@@ -162,33 +174,33 @@ class Run:
     def _begin(self) -> Self:
         with self._lock:
             if self._watch is not None:
-                raise RuntimeError("A run is entered once; make another with client.trajectories.run(…)")
+                raise RuntimeError("A run can be entered only once: create another with client.trajectories.run(…)")
             self._watch = Stopwatch(self._clock)
         return self
 
     def _end(self, error: BaseException | None) -> None:
         with self._lock:
-            self._ended_ns = self._running().ns()
+            self._ended_ns = self._require_begun().ns()
             self._error = None if error is None else error_text(error)
 
     # --- For its phases
 
-    def _running(self) -> Stopwatch:
+    def _require_begun(self) -> Stopwatch:
         if self._watch is None:
-            raise RuntimeError("The run has not begun; use `with client.trajectories.run(…) as run:`")
+            raise RuntimeError("The run has not begun: use `with client.trajectories.run(…) as run:`")
         return self._watch
 
-    def _is_late(self, what: str) -> bool:
+    def _rejects_after_end(self, what: str) -> bool:
         if self._ended_ns is None:
             return False
-        _log.warning("Run %s has ended, so this is not recorded any more: %s", self.id, what)
+        _log.warning("Run %s has already ended, so this was not recorded: %s", self.id, what)
         return True
 
     def _add(self, phase: Phase) -> None:
-        """In the order in which they begin."""
+        """Add a phase, in the order in which phases begin."""
         with self._lock:
-            self._running()
-            if not self._is_late(phase.name):
+            self._require_begun()
+            if not self._rejects_after_end(phase.name):
                 self._phases.append(phase)
 
     def _next_attempt(self, phase_name: str) -> int:
@@ -199,15 +211,15 @@ class Run:
 
     def _record(self) -> Trajectory:
         with self._lock:
-            watch = self._running()
+            watch = self._require_begun()
             phases = [phase._record() for phase in self._phases]
             measured: Fields = {"started_at": watch.at(0), "feedback_loops": list(self._loops) or None}
             if self._ended_ns is None:
-                # Of a run that goes on or was killed, the server would derive success from the phases so far.
+                # Without it the server would derive success from the phases so far, even if the run was killed.
                 measured["outcome"] = "unknown"
             else:
                 measured |= self._ending(watch, self._ended_ns, phases)
-            fields = {"id": str(self.id), **_known(measured), **self._given, "phases": phases, **self._set}
+            fields = {"id": str(self.id), **_without_none(measured), **self._given, "phases": phases, **self._set}
             return cast(Trajectory, fields)
 
     def _ending(self, watch: Stopwatch, ended_ns: int, phases: list[Fields]) -> Fields:
@@ -224,12 +236,12 @@ class Run:
     def _deliver(self, error: BaseException | None) -> None:
         blocking = self._delivery.blocking
         if blocking is None:
-            raise TypeError("This run is recorded by an AsyncClient in the foreground; use `async with`")
+            raise TypeError("An AsyncClient records this run in the foreground: use `async with`")
         try:
             with self._order:
                 blocking(self._record())
         except Exception as failure:
-            self._tell(failure, error)
+            self._report_failure(failure, error)
 
     async def _deliver_awaited(self, error: BaseException | None) -> None:
         if self._delivery.awaited is None:
@@ -239,22 +251,22 @@ class Run:
             async with self._awaited_order:
                 await self._delivery.awaited(self._record())
         except Exception as failure:
-            self._tell(failure, error)
+            self._report_failure(failure, error)
 
-    def _tell(self, failure: Exception, error: BaseException | None) -> None:
-        """Raise what went wrong with recording, unless nobody asked for that, or the pipeline's own error is on its way."""
+    def _report_failure(self, failure: Exception, error: BaseException | None) -> None:
+        """Raise a recording failure, or log it in the background or while an exception propagates."""
         if error is None and not self._delivery.is_background:
             raise failure
-        _log.error("Run %s is not recorded: %s: %s", self.id, type(failure).__name__, failure)
+        _log.error("Run %s was not recorded: %s: %s", self.id, type(failure).__name__, failure)
 
 
 class Phase:
-    """One phase of a run. Made by ``run.phase``; ``with`` or ``async with`` begins and ends it."""
+    """One phase of a run, made by ``run.phase``. ``with`` or ``async with`` begins and ends it."""
 
     def __init__(self, run: Run, name: str, fields: Mapping[str, Any]) -> None:
         self.name = name
         self._run = run
-        self._given = _known(fields)
+        self._given = _without_none(fields)
         self._set: Fields = {}
         self._tokens: Counter[str] = Counter()
         self._cost_usd: Decimal | None = None
@@ -272,32 +284,35 @@ class Phase:
         reasoning_tokens: int | None = None,
         cost_usd: float | Decimal | None = None,
     ) -> None:
-        """Add what a call to a model took. None is unknown, and adds nothing; so does, with a line in the log, what is no number."""
+        """Add the usage of one model call. None is unknown and adds nothing.
+
+        An invalid number adds nothing either, and is logged.
+        """
         given = dict(zip(_TOKENS, (input_tokens, output_tokens, cached_input_tokens, reasoning_tokens), strict=True))
         with self._run._lock:
-            for name, value in _known(given).items():
-                if (number := whole(value)) is None:
-                    _log.warning("%s of phase %r is no count: %r", name, self.name, value)
+            for name, value in _without_none(given).items():
+                if (number := parse_count(value)) is None:
+                    _log.warning("%s of phase %r must be a whole number of at least 0, got %r", name, self.name, value)
                 else:
                     self._tokens[name] += number
             if cost_usd is not None:
-                if (amount := usd(cost_usd)) is None:
-                    _log.warning("cost_usd of phase %r is no amount: %r", self.name, cost_usd)
+                if (amount := parse_usd(cost_usd)) is None:
+                    _log.warning("cost_usd of phase %r must be a number of at least 0, got %r", self.name, cost_usd)
                 else:
                     self._cost_usd = (self._cost_usd or Decimal()) + amount
 
     def tool(self, name: str) -> None:
-        """Write down that a tool was used. Each is listed once, in the order of their first use."""
+        """Record that a tool was used. Tools are listed once each, in order of first use."""
         with self._run._lock:
             self._tools[str(name)] = None
 
     def step(self, count: int = 1) -> None:
-        """Write down that so many steps were taken."""
+        """Record that ``count`` steps were taken."""
         with self._run._lock:
-            self._steps = (self._steps or 0) + (whole(count) or 0)
+            self._steps = (self._steps or 0) + (parse_count(count) or 0)
 
     def fall_back_to(self, model: str) -> None:
-        """Write down that another model answers than the one that was asked for first."""
+        """Record that another model answers than the one first requested."""
         with self._run._lock:
             now = self._given | self._set
             if now.get("requested_model") is None and now.get("model") is not None:
@@ -305,16 +320,16 @@ class Phase:
             self._set["model"] = model
 
     def fail(self, error: BaseException | str) -> None:
-        """Write down that the phase failed, without raising."""
+        """Record that the phase failed, without raising."""
         self.set(outcome="failure", error=error_text(error))
 
     def set(self, **fields: Unpack[PhaseFields]) -> None:
-        """Give fields of the phase. They stand over what is measured and added up.
+        """Set fields of the phase. They override measured and computed values.
 
         Raises:
-            TypeError: there is no such field.
+            TypeError: an unknown field.
         """
-        _check(fields, _PHASE_FIELDS, "phase")
+        _check_names(fields, _PHASE_FIELDS, "phase")
         with self._run._lock:
             self._set |= fields
 
@@ -322,7 +337,7 @@ class Phase:
 
     def __enter__(self) -> Self:
         if self._run._has_progress and self._run._delivery.blocking is None:
-            raise TypeError("This phase is recorded by an AsyncClient in the foreground; use `async with`")
+            raise TypeError("An AsyncClient records this phase in the foreground: use `async with`")
         return self._begin()
 
     async def __aenter__(self) -> Self:
@@ -343,43 +358,49 @@ class Phase:
     def _begin(self) -> Self:
         with self._run._lock:
             if self._began_ns is not None:
-                raise RuntimeError("A phase is entered once; make another with run.phase(…)")
+                raise RuntimeError("A phase can be entered only once: create another with run.phase(…)")
             self._run._add(self)
-            watch = self._run._running()
+            watch = self._run._require_begun()
             self._began_ns = watch.ns()
             attempt = self._run._next_attempt(self.name)
             self._measured = {"started_at": watch.at(self._began_ns), "attempt": attempt}
         return self
 
     def _end(self, error: BaseException | None) -> bool:
-        """Whether the run is to be recorded now, and goes on."""
+        """Return whether the run must be recorded now because it goes on."""
         with self._run._lock:
             began_ns = self._began_ns or 0
-            if self._run._is_late(f"the end of {self.name}"):
+            if self._run._rejects_after_end(f"the end of {self.name}"):
                 return False
-            self._measured["duration_ms"] = milliseconds(self._run._running().ns() - began_ns)
+            self._measured["duration_ms"] = milliseconds(self._run._require_begun().ns() - began_ns)
             self._measured["outcome"] = "success" if error is None else "failure"
             self._measured["error"] = None if error is None else error_text(error)
             return self._run._has_progress
 
     def _record(self) -> Fields:
-        """As of now. Of a phase that has not ended, duration and outcome are not known."""
+        """Return the fields as of now. Duration and outcome are unknown until the phase has ended."""
         added = {
             **self._tokens,
             "cost_usd": None if self._cost_usd is None else float(self._cost_usd),
             "tools_used": list(self._tools) or None,
             "steps_taken": self._steps,
         }
-        return {"phase_name": self.name, **_known(self._measured), **_known(added), **self._given, **self._set}
+        return {
+            "phase_name": self.name,
+            **_without_none(self._measured),
+            **_without_none(added),
+            **self._given,
+            **self._set,
+        }
 
 
-def _known(fields: Mapping[str, Any]) -> Fields:
+def _without_none(fields: Mapping[str, Any]) -> Fields:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _check(fields: Mapping[str, Any], known: frozenset[str], of: str) -> None:
+def _check_names(fields: Mapping[str, Any], known: frozenset[str], kind: str) -> None:
     for name in fields:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise TypeError(f"A {of} has no field {name!r}{hint} Own data goes into 'metadata'.")
+            raise TypeError(f"A {kind} has no field {name!r}{hint} Put your own data into 'metadata'.")

@@ -1,4 +1,4 @@
-"""``client.trajectories``: what can be done with trajectories, once blocking and once awaited."""
+"""``client.trajectories``: all operations on trajectories, blocking and awaited."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import anyio.to_thread
 
 from trajectory_sdk import exporting, listing, recording
 from trajectory_sdk.config import Config
-from trajectory_sdk.drive import AsyncDriver, Driver
-from trajectory_sdk.exporting import Report
+from trajectory_sdk.exporting import OnProgress
 from trajectory_sdk.flow import PATH, Flow, call_for, one_path, request
 from trajectory_sdk.models import (
     DeletedTrajectories,
@@ -24,10 +23,11 @@ from trajectory_sdk.models import (
     TrajectoryPage,
 )
 from trajectory_sdk.params import Filters
-from trajectory_sdk.recorded import Exported, RecordedMany
 from trajectory_sdk.recorder import Delivery, Run
 from trajectory_sdk.recording import MAX_BYTES, MAX_LINES, AnyTrajectory
+from trajectory_sdk.results import Exported, RecordedMany
 from trajectory_sdk.target import Writable, target_of
+from trajectory_sdk.transport import AsyncDriver, Driver
 from trajectory_sdk.values import Id
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 
 class TrajectoryList:
-    """What ``list`` found: iterating gives records, newest first; each iteration asks anew."""
+    """The result of ``list``. Iterating yields records, newest first; each iteration sends new
+    requests."""
 
     def __init__(self, driver: Driver, config: Config, query: Mapping[str, object]) -> None:
         self._driver = driver
@@ -48,12 +49,13 @@ class TrajectoryList:
                 yield from page.data
 
     def pages(self) -> Iterator[TrajectoryPage]:
-        """The pages, with ``next_cursor`` and with what they say of the tiers (``complete``)."""
+        """Return the pages, with ``next_cursor`` and with the state of the tiers (``complete``)."""
         return self._driver.iterate(listing.pages(self._config, self._query))
 
 
 class AsyncTrajectoryList:
-    """What ``list`` found: iterating gives records, newest first; each iteration asks anew."""
+    """The result of ``list``. Iterating yields records, newest first; each iteration sends new
+    requests."""
 
     def __init__(self, driver: AsyncDriver, config: Config, query: Mapping[str, object]) -> None:
         self._driver = driver
@@ -67,12 +69,15 @@ class AsyncTrajectoryList:
                     yield record
 
     def pages(self) -> AsyncIterator[TrajectoryPage]:
-        """The pages, with ``next_cursor`` and with what they say of the tiers (``complete``)."""
+        """Return the pages, with ``next_cursor`` and with the state of the tiers (``complete``)."""
         return self._driver.iterate(listing.pages(self._config, self._query))
 
 
 class Trajectories:
-    """Record, list, retrieve, stats, export, delete. Each may raise an ``APIConnectionError`` or an ``APIStatusError``."""
+    """Record, list, retrieve, summarize, export and delete trajectories.
+
+    Every method may raise an ``APIConnectionError`` or an ``APIStatusError``.
+    """
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -80,30 +85,33 @@ class Trajectories:
         self._config = client.config
 
     def record(self, trajectory: AnyTrajectory) -> StoredTrajectory:
-        """Take one trajectory; when this returns it is durable.
+        """Record one trajectory. It is durable when this method returns.
 
-        The SDK makes the ``id`` if there is none, so that a retry is the same record. The same id again stores a new
-        revision, or nothing if the body is the same.
+        The SDK sets the ``id`` if there is none, so that a retry is the same record. Recording an
+        id again stores a new revision, or nothing if the body is unchanged.
 
         Returns:
-            It as stored: normalised, with ``recorded_at`` and ``revision``.
+            The trajectory as stored: normalized, with ``recorded_at`` and ``revision``.
 
         Raises:
-            BadRequestError: 400; ``details`` has every problem with its path.
+            BadRequestError: 400; ``details`` lists every problem with its path.
             ConflictError: 409; the id was deleted.
-            TypeError, ValueError: nothing in JSON stands for a value; it was not sent.
+            TypeError, ValueError: a value has no JSON form; nothing was sent.
         """
         return self._driver.run(recording.record(self._config, trajectory))
 
     def record_many(
         self, trajectories: Iterable[AnyTrajectory], *, max_lines: int = MAX_LINES, max_bytes: int = MAX_BYTES
     ) -> RecordedMany:
-        """Take many, in requests of at most ``max_lines`` records and ``max_bytes`` bytes (one larger record goes alone).
+        """Record many trajectories, in batches of up to ``max_lines`` records and ``max_bytes``
+        bytes.
 
-        A record that is refused, or that nothing in JSON stands for, holds up no other: its result says why.
+        A larger record is sent alone. A refused record, or one without a JSON form, does not block
+        the others; its result has the error.
 
         Raises:
-            TrajectoryError: a request as a whole failed, at last; ``recorded`` of it has what became of the records before.
+            TrajectoryError: a whole request failed after its retries; ``recorded`` has the earlier
+                results.
         """
         flow = recording.record_many(self._config, max_lines=max_lines, max_bytes=max_bytes)
         return self._driver.run(flow, trajectories)
@@ -111,16 +119,17 @@ class Trajectories:
     def list(
         self, *, limit: int | None = None, cursor: str | None = None, **filters: Unpack[Filters]
     ) -> TrajectoryList:
-        """All that the filters find, newest first; nothing is asked before the iteration.
+        """Return all trajectories that match the filters, newest first. Iterating sends the
+        requests.
 
         Args:
-            limit: records on a page, 1 to 1000; the iteration goes on over all pages.
-            cursor: ``next_cursor`` of an earlier page, to go on behind it.
+            limit: records per page, 1 to 1000. Iterating continues over all pages.
+            cursor: ``next_cursor`` of an earlier page, to continue after it.
         """
         return TrajectoryList(self._driver, self._config, {**filters, "limit": limit, "cursor": cursor})
 
     def retrieve(self, id: Id) -> StoredTrajectory:  # noqa: A002  the name in the API
-        """One trajectory.
+        """Return one trajectory.
 
         Raises:
             NotFoundError: 404.
@@ -128,61 +137,67 @@ class Trajectories:
         return self._driver.run(call_for(self._config, request(self._config, "GET", one_path(id)), StoredTrajectory))
 
     def stats(self, **filters: Unpack[Filters]) -> Stats:
-        """Totals and groups of all that the filters find: by phase, model, selection method, with Wilson bounds."""
+        """Return totals and groups (phase, model, selection method) of all matches, with Wilson
+        bounds."""
         return self._driver.run(
             call_for(self._config, request(self._config, "GET", f"{PATH}/stats", cast(Any, filters)), Stats)
         )
 
     def iter_export(
-        self, *, after: Id | None = None, progress: Report | None = None, **filters: Unpack[Filters]
+        self, *, after: Id | None = None, progress: OnProgress | None = None, **filters: Unpack[Filters]
     ) -> Iterator[StoredTrajectory]:
-        """Every trajectory that the filters find, in the order in which the archive first got them.
+        """Iterate over all trajectories that match the filters, in the order of their arrival in
+        the archive.
 
-        After a cut it goes on by itself. Count and hash are verified at the end of each response: what was given out before
-        an ``ExportBrokenError`` is not to be trusted.
+        The export resumes by itself after a broken connection. Count and hash are verified at the
+        end of each response. Do not trust records that were yielded before an
+        ``ExportBrokenError``.
 
         Args:
-            after: the id of a record; the export goes on behind it.
-            progress: called with an ``ExportProgress`` now and then.
+            after: id of a record; the export starts behind it.
+            progress: called repeatedly with an ``ExportProgress``.
 
         Raises:
-            ExportBrokenError: what arrived is not what the server says that it sent.
+            ExportBrokenError: the data does not match the server's count or hash.
         """
         flow = exporting.records(self._config, cast(Any, filters), after, progress)
-        return self._flat(flow)
+        return self._records(flow)
 
     def export_jsonl(
         self,
         path_or_file: str | os.PathLike[str] | Writable,
         *,
-        progress: Report | None = None,
+        progress: OnProgress | None = None,
         resume: bool = True,
         after: Id | None = None,
         **filters: Unpack[Filters],
     ) -> Exported:
-        """Every trajectory that the filters find, a line each, into a file.
+        """Export all trajectories that match the filters to a file, one JSON line each.
 
-        Given a path, the file appears under its name once it is complete, in place of one that was there. Until then it grows
-        beside it, as ``NAME.….part``.
+        A path appears once the export is complete, and replaces an existing file. Until then the
+        data is in a partial file beside it, ``NAME.….part``.
 
         Args:
-            path_or_file: a path, or a file that takes bytes.
-            progress: called with an ``ExportProgress`` now and then.
-            resume: go on with the part that an earlier call with the same filters has left, if there is one.
-            after: the id of a record, such as ``cursor`` of an earlier export; only what is behind it is exported.
+            path_or_file: a path, or a file opened in binary mode.
+            progress: called repeatedly with an ``ExportProgress``.
+            resume: continue the partial file of an earlier call with the same filters, if there is
+                one.
+            after: id of a record, such as ``cursor`` of an earlier export; the export starts behind
+                it.
 
         Returns:
-            Count and SHA-256 of the whole file, and the id to go on behind another time.
+            Count and SHA-256 of the whole file, and the id after which a later export can continue.
 
         Raises:
-            ExportBrokenError: what arrived is not what the server says that it sent.
+            ExportBrokenError: the data does not match the server's count or hash.
             OSError: the file cannot be written.
         """
-        target = target_of(path_or_file, marks=_marks(self._config, after, filters), is_resumed=resume)
+        target = target_of(path_or_file, identity=_export_identity(self._config, after, filters), is_resumed=resume)
         return self._driver.run(exporting.to_target(self._config, cast(Any, filters), target, after, progress))
 
     def delete(self, id: Id) -> DeletedTrajectory:  # noqa: A002  the name in the API
-        """Delete one trajectory for good; its id is not taken again. Needs a key with the scope admin.
+        """Delete one trajectory permanently. Its id cannot be reused. The key needs the scope
+        ``admin``.
 
         Raises:
             NotFoundError: 404.
@@ -202,9 +217,12 @@ class Trajectories:
     def delete_matching(
         self, *, dry_run: bool = False, token: str | None = None, **filters: Unpack[Filters]
     ) -> MatchingTrajectories | DeletedTrajectories:
-        """Delete all that the filters find, for good: first a dry run, which counts, then with its ``token`` and the same filters.
+        """Delete all trajectories that match the filters, permanently. The key needs the scope
+        ``admin``.
 
-        One call deletes so many at most; while ``has_more`` is true, the same call again goes on. Needs the scope admin.
+        First make a dry run, which counts the matches and returns a token. Then pass its ``token``
+        with the same filters. One call deletes a limited number: repeat it while ``has_more`` is
+        true.
         """
         query = {**filters, "dry_run": 1 if dry_run else None, "token": token}
         sent = request(self._config, "DELETE", PATH, query)
@@ -229,18 +247,20 @@ class Trajectories:
         background: bool = True,
         progress: bool = False,
     ) -> Run:
-        """A recorder of one run, for ``with`` and ``async with``; the record is made at its end.
+        """Return a recorder of one run, for ``with`` and ``async with``. The run is recorded when
+        it ends.
 
         Args:
-            request_summary: what was asked for.
-            id: a UUID, so that the run can be recorded again; else one is made.
-            background: by the queue: no call waits for the server, and none raises because of it. False: the end of the run
-                records as ``record`` does, and raises as it does, unless an error of the pipeline is on its way.
-            progress: record after each phase too, under the same id and with the outcome ``unknown``, so that a run that is killed
-                leaves what was done.
+            request_summary: the request that started the run.
+            id: a UUID, to record the same run again; generated by default.
+            background: True: record through the background queue, without waiting for the server
+                and without raising its errors. False: record like ``record``, and raise its errors
+                unless an exception of the pipeline is already propagating.
+            progress: also record after each phase, with the same id and the outcome ``unknown``, so
+                that a killed run keeps its finished phases.
 
         Raises:
-            ValueError: ``id`` is no UUID.
+            ValueError: ``id`` is not a UUID.
         """
         fields = {
             "request_summary": request_summary,
@@ -257,7 +277,8 @@ class Trajectories:
         return Run(id, fields, self._delivery(is_background=background), has_progress=progress)
 
     def enqueue(self, trajectory: AnyTrajectory) -> UUID:
-        """Have one trajectory recorded in the background: as ``client.queue.enqueue``, which see for what is promised."""
+        """Record one trajectory in the background. See ``BackgroundQueue.enqueue`` for its
+        guarantees."""
         return self._client.queue.enqueue(trajectory)
 
     def _delivery(self, *, is_background: bool) -> Delivery:
@@ -265,14 +286,17 @@ class Trajectories:
             return Delivery(self._client.queue.enqueue, is_background=True)
         return Delivery(self.record, lambda trajectory: anyio.to_thread.run_sync(self.record, trajectory))
 
-    def _flat(self, flow: Flow[None]) -> Iterator[StoredTrajectory]:
-        with closing(self._driver.iterate(flow)) as bunches:
-            for records in bunches:
+    def _records(self, flow: Flow[None]) -> Iterator[StoredTrajectory]:
+        with closing(self._driver.iterate(flow)) as batches:
+            for records in batches:
                 yield from records
 
 
 class AsyncTrajectories:
-    """Record, list, retrieve, stats, export, delete. Each may raise an ``APIConnectionError`` or an ``APIStatusError``."""
+    """Record, list, retrieve, summarize, export and delete trajectories.
+
+    Every method may raise an ``APIConnectionError`` or an ``APIStatusError``.
+    """
 
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
@@ -280,7 +304,7 @@ class AsyncTrajectories:
         self._config = client.config
 
     async def record(self, trajectory: AnyTrajectory) -> StoredTrajectory:
-        """As ``Trajectories.record``."""
+        """Like ``Trajectories.record``."""
         return await self._driver.run(recording.record(self._config, trajectory))
 
     async def record_many(
@@ -290,50 +314,50 @@ class AsyncTrajectories:
         max_lines: int = MAX_LINES,
         max_bytes: int = MAX_BYTES,
     ) -> RecordedMany:
-        """As ``Trajectories.record_many``; the records may come out of an asynchronous iterable too."""
+        """Like ``Trajectories.record_many``; ``trajectories`` may also be an asynchronous iterable."""
         flow = recording.record_many(self._config, max_lines=max_lines, max_bytes=max_bytes)
         return await self._driver.run(flow, trajectories)
 
     def list(
         self, *, limit: int | None = None, cursor: str | None = None, **filters: Unpack[Filters]
     ) -> AsyncTrajectoryList:
-        """As ``Trajectories.list``, for ``async for``."""
+        """Like ``Trajectories.list``, for ``async for``."""
         return AsyncTrajectoryList(self._driver, self._config, {**filters, "limit": limit, "cursor": cursor})
 
     async def retrieve(self, id: Id) -> StoredTrajectory:  # noqa: A002  the name in the API
-        """As ``Trajectories.retrieve``."""
+        """Like ``Trajectories.retrieve``."""
         return await self._driver.run(
             call_for(self._config, request(self._config, "GET", one_path(id)), StoredTrajectory)
         )
 
     async def stats(self, **filters: Unpack[Filters]) -> Stats:
-        """As ``Trajectories.stats``."""
+        """Like ``Trajectories.stats``."""
         return await self._driver.run(
             call_for(self._config, request(self._config, "GET", f"{PATH}/stats", cast(Any, filters)), Stats)
         )
 
     def iter_export(
-        self, *, after: Id | None = None, progress: Report | None = None, **filters: Unpack[Filters]
+        self, *, after: Id | None = None, progress: OnProgress | None = None, **filters: Unpack[Filters]
     ) -> AsyncIterator[StoredTrajectory]:
-        """As ``Trajectories.iter_export``."""
+        """Like ``Trajectories.iter_export``."""
         flow = exporting.records(self._config, cast(Any, filters), after, progress)
-        return self._flat(flow)
+        return self._records(flow)
 
     async def export_jsonl(
         self,
         path_or_file: str | os.PathLike[str] | Writable,
         *,
-        progress: Report | None = None,
+        progress: OnProgress | None = None,
         resume: bool = True,
         after: Id | None = None,
         **filters: Unpack[Filters],
     ) -> Exported:
-        """As ``Trajectories.export_jsonl``."""
-        target = target_of(path_or_file, marks=_marks(self._config, after, filters), is_resumed=resume)
+        """Like ``Trajectories.export_jsonl``."""
+        target = target_of(path_or_file, identity=_export_identity(self._config, after, filters), is_resumed=resume)
         return await self._driver.run(exporting.to_target(self._config, cast(Any, filters), target, after, progress))
 
     async def delete(self, id: Id) -> DeletedTrajectory:  # noqa: A002  the name in the API
-        """As ``Trajectories.delete``."""
+        """Like ``Trajectories.delete``."""
         return await self._driver.run(
             call_for(self._config, request(self._config, "DELETE", one_path(id)), DeletedTrajectory)
         )
@@ -349,16 +373,16 @@ class AsyncTrajectories:
     async def delete_matching(
         self, *, dry_run: bool = False, token: str | None = None, **filters: Unpack[Filters]
     ) -> MatchingTrajectories | DeletedTrajectories:
-        """As ``Trajectories.delete_matching``."""
+        """Like ``Trajectories.delete_matching``."""
         query = {**filters, "dry_run": 1 if dry_run else None, "token": token}
         sent = request(self._config, "DELETE", PATH, query)
         if dry_run:
             return await self._driver.run(call_for(self._config, sent, MatchingTrajectories))
         return await self._driver.run(call_for(self._config, sent, DeletedTrajectories))
 
-    async def _flat(self, flow: Flow[None]) -> AsyncIterator[StoredTrajectory]:
-        async with aclosing(self._driver.iterate(flow)) as bunches:
-            async for records in bunches:
+    async def _records(self, flow: Flow[None]) -> AsyncIterator[StoredTrajectory]:
+        async with aclosing(self._driver.iterate(flow)) as batches:
+            async for records in batches:
                 for record in records:
                     yield record
 
@@ -379,7 +403,7 @@ class AsyncTrajectories:
         background: bool = True,
         progress: bool = False,
     ) -> Run:
-        """As ``Trajectories.run``. In the foreground (``background=False``) it is for ``async with`` only."""
+        """Like ``Trajectories.run``. With ``background=False`` it supports only ``async with``."""
         fields = {
             "request_summary": request_summary,
             "request_type": request_type,
@@ -395,7 +419,7 @@ class AsyncTrajectories:
         return Run(id, fields, self._delivery(is_background=background), has_progress=progress)
 
     def enqueue(self, trajectory: AnyTrajectory) -> UUID:
-        """As ``Trajectories.enqueue``."""
+        """Like ``Trajectories.enqueue``."""
         return self._client.queue.enqueue(trajectory)
 
     def _delivery(self, *, is_background: bool) -> Delivery:
@@ -404,5 +428,5 @@ class AsyncTrajectories:
         return Delivery(None, self.record)
 
 
-def _marks(config: Config, after: Id | None, filters: Filters) -> dict[str, object]:
+def _export_identity(config: Config, after: Id | None, filters: Filters) -> dict[str, object]:
     return {**filters, "base_url": config.base_url, "after": after}

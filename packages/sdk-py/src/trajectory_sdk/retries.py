@@ -1,4 +1,4 @@
-"""When a call is tried again, and how long is waited before."""
+"""Retry rules: which errors are retried, and after which delay."""
 
 from __future__ import annotations
 
@@ -13,25 +13,29 @@ from trajectory_sdk.errors import APIConnectionError, APIStatusError
 FIRST_DELAY_S: Final = 0.5
 MAX_DELAY_S: Final = 8.0
 MAX_RETRY_AFTER_S: Final = 120.0
-"""A server that wants to be left alone for longer is not waited for: the caller is told, with ``retry_after_s``."""
+"""A server that asks for a longer wait is not retried; the caller gets the error with
+``retry_after_s``."""
 RETRIED: Final = frozenset({408, 429, 500, 502, 503, 504})
 
 
 def is_worth_retrying(error: APIConnectionError | APIStatusError) -> bool:
-    """Whether the same request may go better. It is always safe: SDK-made ids make a repeat the same record."""
+    """Return whether the same request may succeed later.
+
+    A retry is always safe: the SDK sets the ids, so a repeated record is the same record.
+    """
     return isinstance(error, APIConnectionError) or error.status in RETRIED
 
 
 def delay_s(
     attempt: int, retry_after_s: float | None, *, uniform: Callable[[float, float], float] = random.uniform
 ) -> float | None:
-    """How long to wait after a failed attempt; None: do not.
+    """Return how long to wait after a failed attempt, or None for no retry.
 
-    Exponential with full jitter (Brooker, "Exponential Backoff And Jitter", 2015); behind ``Retry-After`` the jitter comes on
-    top, so that not all who were sent away come back at once.
+    The delay is exponential with full jitter (Brooker, "Exponential Backoff And Jitter", 2015). The
+    jitter is added to ``Retry-After``, so that rejected clients do not all return at once.
 
     Args:
-        attempt: counted from 0.
+        attempt: number of the failed attempt, counted from 0.
     """
     if retry_after_s is not None and retry_after_s > MAX_RETRY_AFTER_S:
         return None
@@ -40,7 +44,8 @@ def delay_s(
 
 
 def retry_after_s(text: str | None, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> float | None:
-    """What ``Retry-After`` says, as seconds or as a date (RFC 9110, section 10.2.3); None if it says nothing."""
+    """Parse ``Retry-After``, as seconds or as a date (RFC 9110, section 10.2.3). Return None if
+    invalid."""
     if text is None:
         return None
     if text.strip().isdecimal() and text.isascii():

@@ -1,4 +1,4 @@
-"""When a process ends or forks: the queues of this process flush, or begin anew."""
+"""Process hooks: flush the queues at exit, and reset them after a fork."""
 
 from __future__ import annotations
 
@@ -12,78 +12,81 @@ from typing import Final, Protocol
 from weakref import WeakSet
 
 EXIT_TIMEOUT_S: Final = 2.0
-"""How long all queues of a process together may hold up its end."""
+"""Longest delay of the process's exit by all its queues together."""
 
 
-class Flushed(Protocol):
-    """A queue, as far as the end of a process is concerned."""
+class Flushable(Protocol):
+    """A queue that takes part in exit and fork."""
 
     def flush_at_exit(self, timeout_s: float) -> None: ...
 
-    def begin_anew(self) -> None: ...
+    def reset_after_fork(self) -> None: ...
 
 
 class _Process:
-    """What has to be told of the end of this process, and of its forks.
+    """The registered queues and hooks of this process.
 
-    Global, as the hooks of the interpreter are. Bounded by the queues that live, since it does not keep them.
+    Global because the interpreter's hooks are. Bounded, because it holds the queues by weak
+    references.
     """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.queues: WeakSet[Flushed] = WeakSet()
+        self.queues: WeakSet[Flushable] = WeakSet()
         self.is_hooked = False
-        self.pid: int | None = None  # of the process whose end multiprocessing tells of
+        self.pid: int | None = None  # of the process that has the multiprocessing finalizer
 
 
 _process = _Process()
 
 
-def watch(queue: Flushed) -> None:
-    """Flush ``queue`` when its process ends, and tell it in the child of a fork."""
+def register(queue: Flushable) -> None:
+    """Flush ``queue`` at the exit of its process, and reset it in a forked child."""
     with _process.lock:
         _process.queues.add(queue)
         if not _process.is_hooked:
             _process.is_hooked = True
             atexit.register(flush_all)
             if hasattr(os, "register_at_fork"):
-                os.register_at_fork(after_in_child=_begin_anew)
+                os.register_at_fork(after_in_child=_reset_after_fork)
 
 
-def hook() -> None:
-    """Be told too of those ends of this process of which ``atexit`` is not."""
+def install_hooks() -> None:
+    """Install hooks for exits that do not run ``atexit``."""
     with _process.lock:
-        _hook_into_celery()
+        _install_hook_in_celery()
         if _process.pid != os.getpid():
             _process.pid = os.getpid()
-            _hook_into_multiprocessing()
+            _install_hook_in_multiprocessing()
 
 
 def flush_all(**_: object) -> None:
-    """Send what waits, within ``EXIT_TIMEOUT_S``; what is on disk stays there where the server is away."""
+    """Send pending records within ``EXIT_TIMEOUT_S``. If the server is unavailable, records on disk
+    stay there."""
     deadline = time.monotonic() + EXIT_TIMEOUT_S
     for queue in list(_process.queues):
         queue.flush_at_exit(max(0.0, deadline - time.monotonic()))
 
 
-def _begin_anew() -> None:
+def _reset_after_fork() -> None:
     _process.lock = threading.Lock()
     for queue in list(_process.queues):
-        queue.begin_anew()
+        queue.reset_after_fork()
 
 
-def _hook_into_multiprocessing() -> None:
-    """Its forked children leave by ``os._exit``, without ``atexit``; they run finalizers that were registered in them."""
+def _install_hook_in_multiprocessing() -> None:
+    """Register a finalizer: forked children leave by ``os._exit``, which skips ``atexit``."""
     util = sys.modules.get("multiprocessing.util")
     if util is not None:
         util.Finalize(None, flush_all, exitpriority=10)
 
 
-def _hook_into_celery() -> None:
-    """Children of a prefork pool leave by ``os._exit`` too, at shutdown and at ``max_tasks_per_child``; a signal goes before.
+def _install_hook_in_celery() -> None:
+    """Connect to the shutdown signal of prefork children, which leave by ``os._exit``.
 
-    Connected when a queue is first used in a process that has Celery imported, as each worker has by then, so nobody must
-    think of it; Celery itself is never imported for this. Pools of threads, and ``solo``, end by ``atexit``.
+    They do so at shutdown and at ``max_tasks_per_child``. The signal is connected when a process
+    first uses a queue; a worker has imported Celery by then. This module never imports Celery.
+    Thread and solo pools end by ``atexit``.
     """
     signals = sys.modules.get("celery.signals")
     if signals is not None:

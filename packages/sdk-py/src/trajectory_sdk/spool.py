@@ -1,11 +1,16 @@
-"""Records that wait to be sent, on disk: segments that a process appends to, and that another one takes over if it ends.
+"""Disk spool of records that wait to be sent.
 
-A segment is a file that exactly one process holds by ``flock``. The kernel lets go of the lock when the process ends, however
-it ends, so a file that can be locked is one that nobody else will send. Each record is appended by one ``write``: from then on
-it is the kernel's, and neither SIGTERM nor SIGKILL of the process takes it back. There is no ``fsync``: a machine that loses
-power may lose what it had not written to its disk by itself, which is some seconds' worth.
+A spool is a directory of segments. A process appends to its own segments, and takes over the
+segments of processes that have ended.
 
-The directory must be on a file system of this machine: on others ``flock`` may not hold, and a ``write`` may take its time.
+Exactly one process holds a segment file, by ``flock``. The kernel releases the lock when the
+process ends for any reason, so a file that can be locked has no other sender. Each record is
+appended by one ``write``. From then on the kernel has it, and neither SIGTERM nor SIGKILL of the
+process loses it. There is no ``fsync``: after a power failure the last seconds of data may be
+missing.
+
+The directory must be on a local file system. On others ``flock`` may not hold, and a ``write`` may
+be slow.
 """
 
 from __future__ import annotations
@@ -29,7 +34,7 @@ if sys.platform != "win32":
 
 MAX_SEGMENT_RECORDS: Final = 500
 MAX_SEGMENT_BYTES: Final = 4 * 1024 * 1024
-"""A segment is sent by one request, of which the server takes 16 MiB."""
+"""One request sends a segment; the server accepts requests of up to 16 MiB."""
 _log = logging.getLogger("trajectory_sdk")
 _SUFFIX: Final = ".v1.records"
 _KEY_BYTES: Final = 36
@@ -43,12 +48,12 @@ class Line(NamedTuple):
 
     @property
     def written_bytes(self) -> int:
-        """What it takes in a file."""
+        """Return its size in a file."""
         return _KEY_BYTES + 2 + len(self.data)
 
 
 class Segment:
-    """Lines that wait, in memory: they go with the process."""
+    """Lines that wait in memory. They are lost when the process ends."""
 
     is_on_disk = False
 
@@ -58,42 +63,42 @@ class Segment:
         self._lines: list[Line] = []
 
     def has_room(self, line: Line) -> bool:
-        """Whether the line belongs here; one line always does."""
+        """Return whether the line fits. An empty segment takes a line of any size."""
         return not self.records or (
             self.records < MAX_SEGMENT_RECORDS and self.bytes + line.written_bytes <= MAX_SEGMENT_BYTES
         )
 
     def append(self, line: Line) -> None:
-        """Keep a line.
+        """Add a line.
 
         Raises:
-            OSError: it cannot be written; the segment is as before.
+            OSError: the write failed; the segment is unchanged.
         """
         self._write(line)
         self.records += 1
         self.bytes += line.written_bytes
 
     def read(self) -> list[Line]:
-        """All lines, in the order in which they came.
+        """Return all lines, oldest first.
 
         Raises:
-            OSError: they cannot be read.
+            OSError: the lines cannot be read.
         """
         return self._lines
 
     def discard(self) -> None:
-        """Forget the lines: they are decided."""
+        """Delete the lines after they were sent or refused."""
         self._lines = []
 
-    def let_go(self) -> None:
-        """Leave the lines to whoever comes next."""
+    def release(self) -> None:
+        """Give up the segment, so that another process can take it over."""
 
     def _write(self, line: Line) -> None:
         self._lines.append(line)
 
 
 class FileSegment(Segment):
-    """Lines that wait, in a file that this process holds."""
+    """Lines that wait in a file that this process has locked."""
 
     is_on_disk = True
 
@@ -105,17 +110,17 @@ class FileSegment(Segment):
 
     def read(self) -> list[Line]:
         text = b"".join(_chunks(self._descriptor))
-        # What follows the last newline is half a line: its writer was killed in the middle, before it said that it is kept.
+        # Text after the last newline is a partial line: its writer was killed before `enqueue` returned.
         lines = [Line(line[:_KEY_BYTES], line[_KEY_BYTES + 1 :]) for line in text.split(b"\n")[:-1]]
-        return [line for line in lines if line.data[:1] == b"{"]  # a disk that lost power may leave other bytes
+        return [line for line in lines if line.data[:1] == b"{"]  # a power failure may leave garbage bytes
 
     def discard(self) -> None:
-        with suppress(OSError):  # what stays is sent once more by another process, which changes nothing
+        with suppress(OSError):  # another process sends a file that stays again, which changes nothing
             self.path.unlink()
-        self.let_go()
+        self.release()
 
-    def let_go(self) -> None:
-        """Close the file. In a child after a fork this leaves the parent's lock as it is."""
+    def release(self) -> None:
+        """Close the file. In the child of a fork, the parent keeps its lock."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
@@ -125,7 +130,7 @@ class FileSegment(Segment):
         try:
             if os.write(self._descriptor, text) == len(text):
                 return
-            raise OSError("The disk took a part of a record")
+            raise OSError("The disk is full: only a part of the record was written")
         except OSError:
             with suppress(OSError):
                 os.ftruncate(self._descriptor, self.bytes)
@@ -133,65 +138,72 @@ class FileSegment(Segment):
 
 
 class Spool:
-    """The directory in which the segments of one server and key are, shared by all processes of a user."""
+    """The spool directory of one server and key, shared by all processes of a user."""
 
     def __init__(self, directory: Path | None) -> None:
-        """Args: directory: None: everything waits in memory."""
+        """Args:
+        directory: None keeps everything in memory.
+        """
         self._directory = directory
 
     @classmethod
     def of(cls, config: Config, directory: str | os.PathLike[str] | None) -> Spool:
-        """The spool of a client.
+        """Return the spool of a client.
 
-        Each server and key has a directory of its own, so that no record is ever sent to another server or tenant.
+        Each server and key has its own directory, so that no record reaches another server or
+        tenant.
 
         Args:
-            directory: where the spools are. None: what ``TRAJECTORY_SPOOL_DIR`` says, else ``trajectory-sdk`` in the user's
-                directory for state.
+            directory: parent of the spools. None: ``TRAJECTORY_SPOOL_DIR``, otherwise
+                ``trajectory-sdk`` in the user's state directory.
         """
-        whose = hashlib.sha256(f"{config.base_url}\n{config.api_key or ''}".encode()).hexdigest()[:16]
-        where = directory or os.environ.get("TRAJECTORY_SPOOL_DIR") or _default_directory()
-        return cls(None if where is None else Path(where) / whose)
+        digest = hashlib.sha256(f"{config.base_url}\n{config.api_key or ''}".encode()).hexdigest()[:16]
+        root = directory or os.environ.get("TRAJECTORY_SPOOL_DIR") or _default_directory()
+        return cls(None if root is None else Path(root) / digest)
 
     def begin(self) -> Segment:
-        """A new segment, on disk if the spool is.
+        """Return a new segment, on disk if the spool has a directory.
 
         Raises:
-            OSError: the directory cannot be written, is another user's, or the system knows no ``flock``.
+            OSError: the directory is not writable, belongs to another user, or the system has no
+                ``flock``.
         """
         if self._directory is None:
             return Segment()
-        directory = _made(self._directory)
+        directory = _ensure_directory(self._directory)
         while True:
             path = directory / f"{time.time_ns():020d}-{os.getpid()}-{secrets.token_hex(4)}{_SUFFIX}"
             descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            # Another process may have taken an empty file for one that was left, in the moment before it was locked.
+            # Before this process locks the file, another one may take it over as an abandoned empty file.
             if _lock(path, descriptor):
                 return FileSegment(path, descriptor)
 
     def take_over(self, own: Collection[Path], *, max_segments: int) -> tuple[list[FileSegment], int]:
-        """Segments whose processes have ended, oldest first and now held, and how many bytes wait in those of others.
+        """Lock the segments of ended processes, oldest first.
 
         Args:
-            own: what the caller holds already.
+            own: segments that the caller already holds.
+
+        Returns:
+            The locked segments, and the number of bytes in segments that other processes hold.
 
         Raises:
             OSError: the directory cannot be read.
         """
         taken: list[FileSegment] = []
-        others_bytes = 0
+        foreign_bytes = 0
         for path in self._paths():
             if path in own:
                 continue
-            segment = _held(path) if len(taken) < max_segments else None
+            segment = _open_unlocked(path) if len(taken) < max_segments else None
             if segment is None:
                 with suppress(FileNotFoundError):
-                    others_bytes += path.stat().st_size
+                    foreign_bytes += path.stat().st_size
             elif segment.bytes == 0:
                 segment.discard()
             else:
                 taken.append(segment)
-        return taken, others_bytes
+        return taken, foreign_bytes
 
     def _paths(self) -> list[Path]:
         if self._directory is None:
@@ -201,9 +213,9 @@ class Spool:
         return []
 
 
-def _made(directory: Path) -> Path:
+def _ensure_directory(directory: Path) -> Path:
     if sys.platform == "win32":
-        raise OSError("this system knows no flock")
+        raise OSError("this system has no flock")
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = directory.stat()
     if found.st_uid != os.geteuid():
@@ -213,8 +225,8 @@ def _made(directory: Path) -> Path:
     return directory
 
 
-def _held(path: Path) -> FileSegment | None:
-    """The segment in a file, unless somebody else holds it, or it is gone, or no file that can be opened."""
+def _open_unlocked(path: Path) -> FileSegment | None:
+    """Lock and return a segment, or None if it is locked by another process, deleted or unreadable."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
         return FileSegment(path, descriptor) if _lock(path, descriptor) else None
@@ -223,12 +235,12 @@ def _held(path: Path) -> FileSegment | None:
 
 
 def _lock(path: Path, descriptor: int) -> bool:
-    """Hold a file; False, and closed, if somebody else does, or has sent and removed it."""
+    """Lock a file. If another process holds or has deleted it, close it and return False."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         pass
-    except OSError:  # this file system has no flock, so what was just made here is of no use
+    except OSError:  # this file system has no flock, so the new file is useless
         os.close(descriptor)
         if path.stat().st_size == 0:
             path.unlink()
@@ -251,7 +263,7 @@ def _default_directory() -> Path | None:
     try:
         home = Path.home()
     except RuntimeError:
-        _log.warning("Records wait in memory: the user has no home directory, and TRAJECTORY_SPOOL_DIR is not set")
+        _log.warning("Records are kept in memory only: the user has no home directory. Set TRAJECTORY_SPOOL_DIR.")
         return None
     if sys.platform == "darwin":
         return home / "Library" / "Application Support" / "trajectory-sdk"

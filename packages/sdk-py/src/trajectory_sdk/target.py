@@ -1,4 +1,4 @@
-"""Where the lines of an export go."""
+"""Destinations of an export."""
 
 from __future__ import annotations
 
@@ -17,43 +17,43 @@ from trajectory_sdk.errors import ExportBrokenError
 from trajectory_sdk.values import json_value
 
 _ID: Final = re.compile(rb'\{"id":"([0-9a-fA-F-]{36})"')
-_KEPT_LINES: Final = 1_000
+_MAX_LINES_READ: Final = 1_000
 
 
 class Writable(Protocol):
-    """A file that takes bytes."""
+    """A binary file."""
 
     def write(self, data: bytes, /) -> object: ...
 
 
 class Target(Protocol):
-    """Takes lines. Its methods may block."""
+    """A destination of exported lines. Its methods may block."""
 
-    def kept(self) -> list[bytes]:
-        """The next lines that are there already, from an export that was broken off; empty behind the last of them."""
+    def existing_lines(self) -> list[bytes]:
+        """Return the next lines left by an interrupted export; an empty list at their end."""
 
     def write(self, lines: list[bytes]) -> None:
-        """Add lines behind those that are there."""
+        """Append lines."""
 
     def finish(self) -> None:
-        """All lines have come, and were verified."""
+        """Complete the export. All lines have arrived and were verified."""
 
     def discard(self) -> None:
-        """What has come is not to be trusted."""
+        """Discard the export, because its data cannot be trusted."""
 
     def close(self) -> None:
-        """No more comes, whether or not all has."""
+        """Close the target, whether or not the export is complete."""
 
 
 class FileTarget:
-    """A file of the caller's, who opens and closes it."""
+    """A file that the caller opens and closes."""
 
     def __init__(self, file: Writable) -> None:
         if isinstance(cast(object, file), io.TextIOBase):
-            raise TypeError("An export is bytes: open the file in binary mode")
+            raise TypeError("An export consists of bytes: open the file in binary mode")
         self._file = file
 
-    def kept(self) -> list[bytes]:
+    def existing_lines(self) -> list[bytes]:
         return []
 
     def write(self, lines: list[bytes]) -> None:
@@ -64,14 +64,14 @@ class FileTarget:
             self._file.flush()
 
     def discard(self) -> None:
-        """It is the caller's, who is told."""
+        """Do nothing: the file belongs to the caller, who gets the error."""
 
     def close(self) -> None:
-        """Nothing to do."""
+        """Do nothing: the caller closes the file."""
 
 
 class PathTarget:
-    """A file that appears under its name when it is complete."""
+    """A file that appears under its name once it is complete."""
 
     def __init__(self, path: Path, part: Path, *, is_resumed: bool) -> None:
         self._path = path
@@ -81,28 +81,28 @@ class PathTarget:
         self._good_bytes = 0
         self._is_read = False
 
-    def kept(self) -> list[bytes]:
+    def existing_lines(self) -> list[bytes]:
         if self._file is None:
             is_there = self._is_resumed and self._part.exists()
             self._file = self._part.open("r+b" if is_there else "w+b")
         lines: list[bytes] = []
-        for line in islice(self._file, 0 if self._is_read else _KEPT_LINES):
-            if not _is_whole(line):
+        for line in islice(self._file, 0 if self._is_read else _MAX_LINES_READ):
+            if not _is_complete_line(line):
                 self._is_read = True
                 break
             self._good_bytes += len(line)
             lines.append(line)
         if not lines:
-            # What a process wrote last before it was killed may be half a line.
+            # A killed process may have left a partial line.
             self._file.seek(self._good_bytes)
             self._file.truncate()
         return lines
 
     def write(self, lines: list[bytes]) -> None:
-        self._opened().write(b"".join(lines))
+        self._open_file().write(b"".join(lines))
 
     def finish(self) -> None:
-        file = self._opened()
+        file = self._open_file()
         file.flush()
         os.fsync(file.fileno())
         file.close()
@@ -116,24 +116,25 @@ class PathTarget:
         if self._file is not None:
             self._file.close()
 
-    def _opened(self) -> BinaryIO:
+    def _open_file(self) -> BinaryIO:
         if self._file is None:
-            raise ValueError("what is there already was not asked for")
+            raise ValueError("existing_lines must be called before write")
         return self._file
 
 
 def target_of(
-    path_or_file: str | os.PathLike[str] | Writable, *, marks: Mapping[str, object], is_resumed: bool
+    path_or_file: str | os.PathLike[str] | Writable, *, identity: Mapping[str, object], is_resumed: bool
 ) -> Target:
-    """The target for a path or a file.
+    """Return the target for a path or a file.
 
     Args:
-        marks: what decides which lines come. It is in the name of the part, so that no part is gone on with by another export.
+        identity: everything that decides which lines are exported. Its hash is part of the name of
+            the partial file, so that another export does not resume it.
     """
     if not isinstance(path_or_file, str | os.PathLike):
         return FileTarget(path_or_file)
     path = Path(path_or_file)
-    text = json.dumps({name: _text(value) for name, value in marks.items()}, sort_keys=True)
+    text = json.dumps({name: _text(value) for name, value in identity.items()}, sort_keys=True)
     mark = hashlib.sha256(text.encode()).hexdigest()[:8]
     return PathTarget(path, path.with_name(f"{path.name}.{mark}.part"), is_resumed=is_resumed)
 
@@ -143,19 +144,19 @@ def _text(value: object) -> Any:
 
 
 def id_of(line: bytes) -> UUID:
-    """The id of the record on a line.
+    """Return the id of the record on a line.
 
     Raises:
-        ExportBrokenError: there is no record on it.
+        ExportBrokenError: the line is not a record.
     """
     found = _ID.match(line)
     try:
         return UUID(found[1].decode() if found else json.loads(line)["id"])
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise ExportBrokenError("A line of the export is no trajectory; is base_url right?") from None
+        raise ExportBrokenError("A line of the export is not a trajectory. Check base_url.") from None
 
 
-def _is_whole(line: bytes) -> bool:
+def _is_complete_line(line: bytes) -> bool:
     try:
         id_of(line)
     except ExportBrokenError:

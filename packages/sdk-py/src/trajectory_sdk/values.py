@@ -1,4 +1,4 @@
-"""Values of Python in the text forms that the server takes."""
+"""Conversion of Python values to the text forms that the server accepts."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from uuid import UUID
 from pydantic import BaseModel
 
 Time: TypeAlias = datetime | str
-"""An RFC 3339 time with an offset, or a datetime that knows its timezone."""
+"""An RFC 3339 time with an offset, or a timezone-aware datetime."""
 Id: TypeAlias = UUID | str
 
 
 def query_text(value: object) -> str:
-    """The text of a query parameter.
+    """Return the text of a query parameter.
 
     Raises:
         ValueError: a datetime has no timezone.
@@ -28,11 +28,11 @@ def query_text(value: object) -> str:
 
 
 def json_value(value: object) -> Any:
-    """What ``json`` can write of a value that it does not know by itself.
+    """Return a JSON-serializable form of a value that ``json`` cannot write by itself.
 
     Raises:
-        TypeError: nothing in JSON stands for it.
-        ValueError: a datetime has no timezone, so it says no moment.
+        TypeError: the value has no JSON form.
+        ValueError: a datetime has no timezone.
     """
     match value:
         case str() | int() | float():

@@ -1,4 +1,4 @@
-"""The command ``trajectory``, of the extra ``cli``."""
+"""The command ``trajectory``, installed with the extra ``cli``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """The console script. Ends the process with one of ``exits.Exit``."""
+    """Run the console script, and exit with one of ``exits.Exit``."""
     try:
         from trajectory_sdk.cli.commands import trajectory
     except ModuleNotFoundError as error:

@@ -16,17 +16,17 @@ from pydantic import BaseModel
 
 from trajectory_sdk import _version
 from trajectory_sdk.cli import documents, views
-from trajectory_sdk.cli.exits import Commands, Exit, of_status, say
-from trajectory_sdk.cli.options import connected, connection_options, filter_options, given
-from trajectory_sdk.cli.progress import progress_of
+from trajectory_sdk.cli.exits import Commands, Exit, exit_for_status, say
+from trajectory_sdk.cli.options import connection_options, filter_options, open_client, without_none
+from trajectory_sdk.cli.progress import progress_bar
 from trajectory_sdk.cli.text import escaped, json_text
 from trajectory_sdk.client import Client
 from trajectory_sdk.errors import TrajectoryError
 from trajectory_sdk.models import LineResult, StoredTrajectory, TrajectoryPage
 
-_MOST_ON_A_PAGE = 1000
+_MAX_PAGE_SIZE = 1000
 _NDJSON_SUFFIXES = (".ndjson", ".jsonl")
-_INCOMPLETE = "Incomplete: a part of the store was away, and what only it has is missing here."
+_INCOMPLETE = "Incomplete: a part of the store was unavailable, and records that only it has are missing."
 
 
 @click.group(
@@ -36,24 +36,28 @@ _INCOMPLETE = "Incomplete: a part of the store was away, and what only it has is
 )
 @click.version_option(_version.__version__, message="%(version)s")
 def trajectory() -> None:
-    """Record and look at orchestration trajectories: which phases ran, on which model, at what cost, with what outcome."""
+    """Record and inspect orchestration trajectories: phases, models, cost and outcome of agent
+    runs."""
 
 
 @trajectory.command()
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
 @click.option(
-    "--ndjson", "is_ndjson", is_flag=True, help="One body a line; so are .ndjson, .jsonl and what looks like it."
+    "--ndjson",
+    "is_ndjson",
+    is_flag=True,
+    help="Read one body per line. Default for .ndjson and .jsonl, otherwise detected.",
 )
 @connection_options
 @click.pass_context
 def record(ctx: click.Context, /, file: str, *, is_ndjson: bool, is_json: bool, **connection: Any) -> None:
     """Record the JSON body in FILE, or each line of NDJSON; - is stdin.
 
-    Writes the id, or of NDJSON a line for each line. A line that is refused holds up no other. A body with an id can be
-    recorded again: nothing changes if it is the same.
+    Prints the id, or a result per line of NDJSON. A refused line does not block the others.
+    Recording a body with an id again changes nothing if it is the same.
     """
-    client = connected(ctx, connection)
-    with _opened(file) as stream:
+    client = open_client(ctx, connection)
+    with _open_input(file) as stream:
         try:
             found = documents.read(stream, is_ndjson=is_ndjson or file.endswith(_NDJSON_SUFFIXES))
         except ValueError as error:
@@ -65,20 +69,20 @@ def record(ctx: click.Context, /, file: str, *, is_ndjson: bool, is_json: bool, 
 
 
 @trajectory.command(name="list")
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many records.")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Maximum number of records.")
 @filter_options
 @connection_options
 @click.pass_context
 def list_(ctx: click.Context, /, *, limit: int, is_json: bool, **options: Any) -> None:
-    """Show records, newest first. With --json a record on each line."""
+    """List records, newest first. With --json, print one record per line."""
     connection, filters = _split(options)
-    # One more than is shown tells whether there are more.
-    found = connected(ctx, connection).trajectories.list(limit=min(limit + 1, _MOST_ON_A_PAGE), **filters)
-    records = list(islice(_of_pages(found.pages()), limit + 1))
+    # One extra record tells whether there are more.
+    found = open_client(ctx, connection).trajectories.list(limit=min(limit + 1, _MAX_PAGE_SIZE), **filters)
+    records = list(islice(_records_of_pages(found.pages()), limit + 1))
     shown = records[:limit]
     _write(map(_json, shown) if is_json else views.records(shown))
     if len(records) > limit:
-        say(f"There are more than these {limit}; --limit takes another number, and export has all.")
+        say(f"There are more than {limit} records. Raise --limit, or use export for all.")
 
 
 @trajectory.command()
@@ -87,7 +91,7 @@ def list_(ctx: click.Context, /, *, limit: int, is_json: bool, **options: Any) -
 @click.pass_context
 def show(ctx: click.Context, /, id: UUID, *, is_json: bool, **connection: Any) -> None:  # noqa: A002  the name in the API
     """Show the record ID and its phases."""
-    found = connected(ctx, connection).trajectories.retrieve(id)
+    found = open_client(ctx, connection).trajectories.retrieve(id)
     _write([_json(found)] if is_json else views.record(found))
 
 
@@ -96,12 +100,13 @@ def show(ctx: click.Context, /, id: UUID, *, is_json: bool, **connection: Any) -
 @connection_options
 @click.pass_context
 def stats(ctx: click.Context, /, *, is_json: bool, **options: Any) -> None:
-    """Totals, and success rate, cost and value by phase, model and selection method.
+    """Show totals, and success rate, cost and value by phase, model and selection method.
 
-    WILSON LOW is the lower bound of the success rate's 95 % interval, VALUE/USD that bound over (mean cost + 0.001 USD).
+    WILSON LOW is the lower bound of the success rate's 95 % interval. VALUE/USD is that bound
+    divided by (mean cost + 0.001 USD).
     """
     connection, filters = _split(options)
-    found = connected(ctx, connection).trajectories.stats(**filters)
+    found = open_client(ctx, connection).trajectories.stats(**filters)
     if not found.window.complete:
         say(_INCOMPLETE)
     _write([_json(found)] if is_json else views.stats(found))
@@ -109,11 +114,11 @@ def stats(ctx: click.Context, /, *, is_json: bool, **options: Any) -> None:
 
 @trajectory.command()
 @click.option(
-    "-o", "--output", required=True, type=click.Path(dir_okay=False, allow_dash=True), help="A file; - is stdout."
+    "-o", "--output", required=True, type=click.Path(dir_okay=False, allow_dash=True), help="Output file; - is stdout."
 )
-@click.option("--after", type=click.UUID, metavar="ID", help="Only what the store got after this record.")
-@click.option("--resume/--no-resume", default=True, show_default=True, help="Go on with what was broken off.")
-@click.option("--no-progress", is_flag=True, help="No bar on stderr; there is one only where that is a terminal.")
+@click.option("--after", type=click.UUID, metavar="ID", help="Export only records that arrived after this one.")
+@click.option("--resume/--no-resume", default=True, show_default=True, help="Resume an interrupted export.")
+@click.option("--no-progress", is_flag=True, help="Hide the progress bar, which only a terminal shows.")
 @filter_options
 @connection_options
 @click.pass_context
@@ -128,19 +133,19 @@ def export(
     is_json: bool,
     **options: Any,
 ) -> None:
-    """Write all records as JSONL, verified by count and hash.
+    """Export all records as JSONL, verified by count and hash.
 
-    The file appears when it is complete. What was broken off waits beside it, as NAME.….part, for the same command to go on.
-    With --json count, hash and the id to go on behind another time go to stdout.
+    The file appears once it is complete. An interrupted export stays beside it, as NAME.….part, and
+    the same command resumes it. With --json, count, hash and the id for --after go to stdout.
     """
     if output == "-" and (is_json or sys.stdout.isatty()):
-        # The bytes are those of the store, hashed; what in them could act on a terminal cannot be escaped.
-        raise click.UsageError("-o - is for a pipe or a file, and without --json.")
+        # The bytes must match the store's hash, so control characters cannot be escaped.
+        raise click.UsageError("-o - needs a pipe or a redirect, and cannot be combined with --json.")
     connection, filters = _split(options)
-    client = connected(ctx, connection)
+    client = open_client(ctx, connection)
     target: Any = sys.stdout.buffer if output == "-" else output
-    is_shown = sys.stderr.isatty() and not no_progress
-    bar = progress_of(client, after, filters) if is_shown else nullcontext(None)
+    shows_bar = sys.stderr.isatty() and not no_progress
+    bar = progress_bar(client, after, filters) if shows_bar else nullcontext(None)
     with bar as report:
         exported = client.trajectories.export_jsonl(target, progress=report, resume=resume, after=after, **filters)
     if is_json:
@@ -149,14 +154,14 @@ def export(
 
 
 def _split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What says where the store is, and the filters that were given."""
+    """Split the options into those of the connection and the given filters."""
     names = ("base_url", "api_key", "timeout_s", "max_retries")
-    filters = given({name: value for name, value in options.items() if name not in names})
+    filters = without_none({name: value for name, value in options.items() if name not in names})
     return {name: options[name] for name in names}, filters
 
 
 @contextmanager
-def _opened(file: str) -> Iterator[BinaryIO]:
+def _open_input(file: str) -> Iterator[BinaryIO]:
     if file == "-":
         yield sys.stdin.buffer
     else:
@@ -181,19 +186,19 @@ def _record_lines(client: Client, lines: Iterator[documents.Line], *, is_json: b
     say(f"{accepted:,} accepted, {len(refused):,} refused")
     if failure is not None:
         raise failure
-    return max((of_status(result["status"]) for result in refused), default=Exit.DONE)
+    return max((exit_for_status(result["status"]) for result in refused), default=Exit.DONE)
 
 
 def _as_line(number: int, result: LineResult) -> dict[str, Any]:
     return result.model_dump(mode="json", exclude_unset=True) | {"line": number}
 
 
-def _of_pages(pages: Iterable[TrajectoryPage]) -> Iterator[StoredTrajectory]:
-    has_said = False
+def _records_of_pages(pages: Iterable[TrajectoryPage]) -> Iterator[StoredTrajectory]:
+    has_warned = False
     for page in pages:
-        if not page.complete and not has_said:
+        if not page.complete and not has_warned:
             say(_INCOMPLETE)
-            has_said = True
+            has_warned = True
         yield from page.data
 
 

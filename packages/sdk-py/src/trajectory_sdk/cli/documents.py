@@ -1,4 +1,4 @@
-"""What ``record`` reads: one JSON body, or NDJSON."""
+"""Input of ``record``: one JSON body, or NDJSON."""
 
 from __future__ import annotations
 
@@ -13,26 +13,27 @@ _LOCAL_CODE = "not_a_json_object"
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of NDJSON, counted from 1 and blank ones too: a body, or why it is none."""
+    """A line of NDJSON, with its number (from 1, counting blank lines): a body, or the problem with
+    it."""
 
     number: int
     body: Mapping[str, Any] | None
     problem: str = ""
 
     def refusal(self) -> dict[str, Any]:
-        """As the store would answer for a line that it refuses. This one was never sent."""
+        """Return a result in the store's form. This line was never sent."""
         error = {"type": "invalid_request_error", "code": _LOCAL_CODE, "message": self.problem}
         return {"line": self.number, "id": None, "status": 400, "error": error}
 
 
 @dataclass(slots=True)
 class Bodies:
-    """The good lines, for ``record_many`` to take; meanwhile the others gather in ``refused``."""
+    """Iterates over the valid lines for ``record_many``, and collects the others in ``refused``."""
 
     lines: Iterable[Line]
     refused: list[Line] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
-    """Of the lines that were taken."""
+    """Numbers of the lines that were sent."""
 
     def __iter__(self) -> Iterator[Mapping[str, Any]]:
         for line in self.lines:
@@ -44,31 +45,32 @@ class Bodies:
 
 
 def read(stream: BinaryIO, *, is_ndjson: bool) -> Mapping[str, Any] | Iterator[Line]:
-    """One body, or the lines of NDJSON as they come in.
+    """Return one body, or an iterator over the lines of NDJSON.
 
-    It is NDJSON where ``is_ndjson`` says so, or where more follows after a first line that is complete JSON.
+    The input is NDJSON if ``is_ndjson`` is true, or if more text follows a first line of complete
+    JSON.
 
     Raises:
-        ValueError: it is neither, or empty.
+        ValueError: the input is neither, or empty.
     """
     numbered = enumerate(stream, start=1)
     if is_ndjson:
         return _lines(numbered)
-    head = _upto_text(numbered)
+    head = _read_to_text(numbered)
     if not head:
         raise ValueError("is empty")
     try:
         first = _parsed(head[-1][1])
     except ValueError:
-        return _whole(head + list(numbered))
-    more = _upto_text(numbered)
+        return _parse_all(head + list(numbered))
+    more = _read_to_text(numbered)
     if more and more[-1][1].strip():
         return _lines(chain(head, more, numbered))
     return _object(first)
 
 
-def _upto_text(numbered: Iterator[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
-    """Up to and with the next line that is not blank."""
+def _read_to_text(numbered: Iterator[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+    """Return the lines up to and including the next non-blank one."""
     taken = []
     for number, data in numbered:
         taken.append((number, data))
@@ -77,8 +79,8 @@ def _upto_text(numbered: Iterator[tuple[int, bytes]]) -> list[tuple[int, bytes]]
     return taken
 
 
-def _whole(lines: list[tuple[int, bytes]]) -> Mapping[str, Any] | Iterator[Line]:
-    """A body on several lines, or NDJSON whose first line is bad."""
+def _parse_all(lines: list[tuple[int, bytes]]) -> Mapping[str, Any] | Iterator[Line]:
+    """Return a body that spans several lines, or NDJSON with an invalid first line."""
     try:
         return _object(_parsed(b"".join(data for _, data in lines)))
     except ValueError:
@@ -100,26 +102,26 @@ def _lines(numbered: Iterable[tuple[int, bytes]]) -> Iterator[Line]:
 
 def _object(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError("is no JSON object")
+        raise ValueError("is not a JSON object")
     return value
 
 
 def _parsed(data: bytes) -> Any:
     try:
-        return json.loads(data, parse_constant=_no_number, object_pairs_hook=_without_repeats)
+        return json.loads(data, parse_constant=_reject_constant, object_pairs_hook=_reject_duplicate_keys)
     except json.JSONDecodeError as error:
         raise ValueError(f"is not JSON: {error}") from None
     except (UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"is not JSON: {type(error).__name__}") from None
 
 
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # The store refuses such a body; here the last one would win, and nobody would know.
+def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # The store refuses duplicate keys; Python would silently keep the last one.
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("has an object with a key twice")
+        raise ValueError("has an object with a duplicate key")
     return found
 
 
-def _no_number(word: str) -> NoReturn:
-    raise ValueError(f"is not JSON: {word} is no number")
+def _reject_constant(word: str) -> NoReturn:
+    raise ValueError(f"is not JSON: {word} is not a number")

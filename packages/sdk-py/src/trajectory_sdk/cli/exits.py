@@ -1,4 +1,4 @@
-"""How the command ends, for scripts."""
+"""Exit codes of the command."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from trajectory_sdk.errors import (
 )
 
 _TRY_LATER = (408, 429)
-_MOST_PROBLEMS = 20
+_MAX_PROBLEMS = 20
 
 
 class Exit(IntEnum):
@@ -39,60 +39,60 @@ class Exit(IntEnum):
 
 
 HELP = {
-    Exit.DONE: "done",
-    Exit.REFUSED: "refused: a record, a filter, an id that is not there; what was good is recorded all the same",
-    Exit.USAGE: "wrong usage, or a file here that cannot be read or written; nothing was sent",
-    Exit.NOT_ALLOWED: "the API key is missing, not good, or not for this",
-    Exit.UNAVAILABLE: "the store was not reached, or could not answer; the same again may help later",
-    Exit.EXPORT_BROKEN: "count or hash of an export do not agree with what the store says",
+    Exit.DONE: "success",
+    Exit.REFUSED: "a record, a filter or an id was refused; valid records are recorded all the same",
+    Exit.USAGE: "wrong usage, or a local file cannot be read or written; nothing was sent",
+    Exit.NOT_ALLOWED: "the API key is missing, invalid, or lacks the scope",
+    Exit.UNAVAILABLE: "the store was unreachable or failed; a retry may help later",
+    Exit.EXPORT_BROKEN: "an export does not match the store's count or hash",
     Exit.INTERRUPTED: "interrupted",
-    Exit.PIPE_CLOSED: "who reads the output has gone, as `| head` does",
+    Exit.PIPE_CLOSED: "the reader of the output has closed it, as `| head` does",
 }
 
 
-def of_status(status: int) -> Exit:
-    """What an HTTP status of an error comes to."""
+def exit_for_status(status: int) -> Exit:
+    """Return the exit code of an HTTP error status."""
     if status in (401, 403):
         return Exit.NOT_ALLOWED
     return Exit.REFUSED if 400 <= status < 500 and status not in _TRY_LATER else Exit.UNAVAILABLE
 
 
-def of_error(error: TrajectoryError) -> Exit:
+def exit_for_error(error: TrajectoryError) -> Exit:
     if isinstance(error, ExportBrokenError):
         return Exit.EXPORT_BROKEN
-    return of_status(error.status) if isinstance(error, APIStatusError) else Exit.UNAVAILABLE
+    return exit_for_status(error.status) if isinstance(error, APIStatusError) else Exit.UNAVAILABLE
 
 
 def say(message: str) -> None:
-    """On stderr; what is not ours in it cannot act on the terminal."""
+    """Write to stderr, with unsafe characters escaped."""
     click.echo(escaped(message), err=True)
 
 
 def explain(error: TrajectoryError) -> None:
-    """What went wrong, and what to try."""
+    """Print an error and a hint."""
     say(f"Error: {error}")
     if isinstance(error, APIStatusError):
-        for problem in error.details[:_MOST_PROBLEMS]:
+        for problem in error.details[:_MAX_PROBLEMS]:
             say(f"  {problem.path or 'body'}: {problem.message}")
     if isinstance(error, AuthenticationError):
-        say("Give a key with TRAJECTORY_API_KEY or --api-key.")
+        say("Set TRAJECTORY_API_KEY, or pass --api-key.")
     elif isinstance(error, PermissionDeniedError):
-        say("This needs a key with another scope.")
+        say("Use an API key with the required scope.")
     elif isinstance(error, APIConnectionError):
-        say("Is the store there? TRAJECTORY_BASE_URL or --base-url says where it is looked for.")
+        say("Check that the store runs, and check its address: TRAJECTORY_BASE_URL or --base-url.")
 
 
 @contextmanager
-def mapped(ctx: click.Context) -> Iterator[None]:
-    """Ends the command with an exit code, and without a traceback, for what is to be expected."""
+def exit_codes_for_errors(ctx: click.Context) -> Iterator[None]:
+    """End the command with an exit code, and without a traceback, on expected errors."""
     try:
         yield
         sys.stdout.flush()
     except TrajectoryError as error:
         explain(error)
-        ctx.exit(of_error(error))
+        ctx.exit(exit_for_error(error))
     except BrokenPipeError:
-        _forget_stdout()
+        _discard_stdout()
         ctx.exit(Exit.PIPE_CLOSED)
     except OSError as error:
         say(f"Error: {error.filename or 'output'}: {error.strerror or error}")
@@ -102,8 +102,8 @@ def mapped(ctx: click.Context) -> Iterator[None]:
         ctx.exit(Exit.INTERRUPTED)
 
 
-def _forget_stdout() -> None:
-    # Python flushes stdout once more at its end, and would complain.
+def _discard_stdout() -> None:
+    # Python flushes stdout at exit, which would fail again.
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)
@@ -113,7 +113,7 @@ class Commands(click.Group):
     """A group whose commands end with one of ``Exit``."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        with mapped(ctx):
+        with exit_codes_for_errors(ctx):
             return super().invoke(ctx)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -1,4 +1,4 @@
-"""Options that commands have in common."""
+"""Options shared by the commands."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trajectory_sdk.client import Client
 from trajectory_sdk.config import DEFAULT_BASE_URL, DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT_S
 
 MakeClient: TypeAlias = Callable[..., Client]
-"""Makes the client of a command; tests put another one into ``obj`` of the context."""
+"""Creates the client of a command. Tests put another one into ``obj`` of the context."""
 C = TypeVar("C", bound=Callable[..., Any])
 
 _NUMBER = click.FloatRange(min=0)
@@ -39,16 +39,16 @@ FILTERS: Mapping[str, tuple[click.ParamType[Any] | type, str]] = {
     "max_duration_ms": (_NUMBER, "Took at most this."),
     "q": (str, "Each word is part of the request summary."),
 }
-"""As the store's query parameters: the five on phases must hold in one phase."""
+"""The store's query parameters. The five phase filters must match the same phase."""
 
 
 def flag(name: str) -> str:
-    """How an option for a parameter of the store is written."""
+    """Return the option for a parameter of the store."""
     return "--" + name.replace("_", "-")
 
 
 def filter_options(command: C) -> C:
-    """The command takes each of FILTERS; as an argument, what was not given is None."""
+    """Add an option for each of FILTERS. An option that is not given is None."""
     for name, (kind, text) in reversed(list(FILTERS.items())):
         written = f"{flag(name)}/--no{flag(name)[1:]}" if kind is bool else flag(name)
         metavar = None if isinstance(kind, click.Choice) or kind is bool else "NUMBER" if kind is _NUMBER else "TEXT"
@@ -56,20 +56,22 @@ def filter_options(command: C) -> C:
     return command
 
 
-def given(filters: Mapping[str, Any]) -> dict[str, Any]:
-    """The filters that were given."""
+def without_none(filters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the filters that were given."""
     return {name: value for name, value in filters.items() if value is not None}
 
 
 def connection_options(command: C) -> C:
-    """The command gets a ``client``, made of these options and the environment, and ``is_json``."""
+    """Add the connection options and ``--json``."""
     options = [
-        click.option("--json", "is_json", is_flag=True, help="Write what the store answers, for programs."),
+        click.option("--json", "is_json", is_flag=True, help="Write the store's response as JSON."),
         click.option(
-            "--base-url", metavar="URL", help=f"Where the store is; else TRAJECTORY_BASE_URL, else {DEFAULT_BASE_URL}."
+            "--base-url",
+            metavar="URL",
+            help=f"Address of the store. Default: TRAJECTORY_BASE_URL, then {DEFAULT_BASE_URL}.",
         ),
         click.option(
-            "--api-key", metavar="KEY", help="Else TRAJECTORY_API_KEY, which other users of the machine cannot see."
+            "--api-key", metavar="KEY", help="Default: TRAJECTORY_API_KEY, which other users of the machine cannot see."
         ),
         click.option(
             "--timeout-s",
@@ -83,7 +85,7 @@ def connection_options(command: C) -> C:
             type=click.IntRange(min=0),
             default=DEFAULT_MAX_RETRIES,
             show_default=True,
-            help="How often a request that failed is tried again.",
+            help="Number of retries of a failed request.",
         ),
     ]
     for option in reversed(options):
@@ -91,11 +93,11 @@ def connection_options(command: C) -> C:
     return command
 
 
-def connected(ctx: click.Context, connection: Mapping[str, Any]) -> Client:
-    """The client of a command, closed with it.
+def open_client(ctx: click.Context, connection: Mapping[str, Any]) -> Client:
+    """Return the client of a command. It is closed with the command.
 
     Raises:
-        click.UsageError: a URL or a key that makes no sense.
+        click.UsageError: an invalid URL or key.
     """
     make: MakeClient = ctx.obj or Client
     try:

@@ -1,4 +1,4 @@
-"""The bar of an export."""
+"""The progress bar of an export."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import click
 
 from trajectory_sdk.client import Client
 from trajectory_sdk.errors import APIStatusError
-from trajectory_sdk.recorded import ExportProgress
+from trajectory_sdk.results import ExportProgress
 
 _LABEL: Final = "Exporting"
 
 
 @contextmanager
-def progress_of(
+def progress_bar(
     client: Client, after: UUID | None, filters: Mapping[str, Any]
 ) -> Iterator[Callable[[ExportProgress], None]]:
-    """A bar on stderr, and what moves it."""
+    """Show a bar on stderr, and yield the callback that updates it."""
     total = _total(client, filters) if after is None else None
-    # A bar needs an end; without one it counts.
+    # Without a total the bar only counts.
     iterable = None if total is not None else iter(())
     with click.progressbar(
         iterable, length=total, label=_LABEL, show_pos=True, item_show_func=_resumed, file=sys.stderr
@@ -32,7 +32,7 @@ def progress_of(
 
 
 def _total(client: Client, filters: Mapping[str, Any]) -> int | None:
-    """How many there are now. None where the key may export, and nothing else."""
+    """Return the current number of records, or None if the key may not read stats."""
     try:
         return client.trajectories.stats(**filters).count
     except APIStatusError:
@@ -40,4 +40,4 @@ def _total(client: Client, filters: Mapping[str, Any]) -> int | None:
 
 
 def _resumed(progress: Any) -> str | None:
-    return f"went on {progress.resumed} times" if progress is not None and progress.resumed else None
+    return f"resumed {progress.resumed} times" if progress is not None and progress.resumed else None

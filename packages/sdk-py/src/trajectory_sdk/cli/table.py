@@ -1,4 +1,4 @@
-"""Tables in plain text."""
+"""Plain-text tables."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from trajectory_sdk.cli.text import cut, escaped, width
 
 UNKNOWN = "-"
 _GAP = "  "
-_NARROWEST = 12
+_MIN_LAST_COLUMN = 12
 
 
 @dataclass(slots=True)
 class Table:
-    """Columns by their heads; one whose head begins with ``>`` is for numbers. Cells are untrusted text.
+    """A table. A head that begins with ``>`` marks a column of numbers. Cells are untrusted text.
 
-    The last column gives way where a terminal is too narrow; into a pipe or a file it is written in full.
+    On a narrow terminal the last column is cut. In a pipe or a file it is written in full.
     """
 
     heads: tuple[str, ...]
     rows: list[list[str]] = field(default_factory=list)
 
     def add(self, *cells: str | None) -> None:
-        """A row; None is unknown."""
+        """Add a row; None is unknown."""
         self.rows.append([UNKNOWN if cell is None else escaped(cell) for cell in cells])
 
     def lines(self) -> Iterable[str]:
-        """The head and the rows."""
+        """Return the head and the rows."""
         cells = [[head.removeprefix(">") for head in self.heads], *self.rows]
         widths = [max(width(row[n]) for row in cells) for n in range(len(self.heads))]
         rest = _terminal_columns() - sum(widths[:-1]) - len(_GAP) * (len(widths) - 1)
         for row in cells:
             padded = [self._padded(n, text, widths[n]) for n, text in enumerate(row[:-1])]
-            last = self._padded(len(row) - 1, cut(row[-1], max(rest, _NARROWEST)), widths[-1])
+            last = self._padded(len(row) - 1, cut(row[-1], max(rest, _MIN_LAST_COLUMN)), widths[-1])
             yield _GAP.join([*padded, last]).rstrip()
 
     def _padded(self, n: int, text: str, columns: int) -> str:
@@ -50,12 +50,12 @@ def _terminal_columns() -> int:
 
 
 def number(value: float | None, digits: int = 0) -> str | None:
-    """Rounded for reading; ``--json`` has what the store said."""
+    """Return a number rounded for reading; ``--json`` has the exact value."""
     return None if value is None else f"{value:,.{digits}f}"
 
 
 def usd(value: float | None) -> str | None:
-    """US dollars: cents, and of less than ten dollars three digits, however small."""
+    """Return US dollars with cents, and amounts below ten dollars with three significant digits."""
     if value is None:
         return None
     if value == 0 or value >= 10:
@@ -69,7 +69,7 @@ def percent(rate: float | None) -> str | None:
 
 
 def duration(ms: float | None) -> str | None:
-    """Milliseconds below ten seconds, then seconds, minutes, hours."""
+    """Return milliseconds below ten seconds, then seconds, minutes and hours."""
     if ms is None or ms < 10_000:
         return None if ms is None else f"{ms:.0f}ms"
     minutes, seconds = divmod(round(ms / 1000), 60)
@@ -80,5 +80,5 @@ def duration(ms: float | None) -> str | None:
 
 
 def moment(at: datetime | None) -> str | None:
-    """In UTC, to the second."""
+    """Return the time in UTC, to the second."""
     return None if at is None else at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")

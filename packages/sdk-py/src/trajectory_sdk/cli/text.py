@@ -1,4 +1,4 @@
-"""Text of records for terminals: nothing in it acts on one, hides, or turns the order of what is read."""
+"""Escaping for terminals: text of a record must not control, hide or reorder anything."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ _HIDDEN = (
     "\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164"
     "\ufeff\uffa0\ufff9-\ufffb\U0001d173-\U0001d17a\U000e0000-\U000e007f"
 )
-_ACTING = re.compile(f"[{_HIDDEN}\ud800-\udfff]")
-_BREAKING = re.compile(f"[\t\n{_HIDDEN}\ud800-\udfff]")
+_UNSAFE = re.compile(f"[{_HIDDEN}\ud800-\udfff]")
+_UNSAFE_IN_LINE = re.compile(f"[\t\n{_HIDDEN}\ud800-\udfff]")
 
 
 def escaped(text: str) -> str:
-    r"""``text`` on one line, with a backslash escape for each such character: ``\x1b``, ``\n``, ``\u202e``."""
-    return _BREAKING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    r"""Return ``text`` on one line, with unsafe characters as escapes: ``\x1b``, ``\n``, ``\u202e``."""
+    return _UNSAFE_IN_LINE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
-    """JSON that means the same to every parser, with such characters as its own escapes."""
+    """Return JSON with unsafe characters as JSON escapes, so that its meaning is unchanged."""
     text = json.dumps(value, ensure_ascii=False, indent=indent)
-    return _ACTING.sub(lambda found: json.dumps(found[0])[1:-1], text)
+    return _UNSAFE.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
 def width(text: str) -> int:
-    """Columns of a terminal that ``text``, which is escaped, takes."""
+    """Return the terminal columns of escaped ``text``."""
     return len(text) if text.isascii() else sum(_columns(character) for character in text)
 
 
 def cut(text: str, columns: int) -> str:
-    """``text`` in at most ``columns``, with an ellipsis where something is left out."""
+    """Shorten ``text`` to ``columns``, with an ellipsis if something is left out."""
     if width(text) <= columns:
         return text
     kept, used = [], 1

@@ -1,4 +1,4 @@
-"""What people see of answers."""
+"""Text output of the commands."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from trajectory_sdk.models import (
 
 
 def records(found: Iterable[StoredTrajectory]) -> Iterable[str]:
-    """A line for each record."""
+    """Return a line per record."""
     table = Table(("ID", "RECORDED", "OUTCOME", ">PHASES", ">COST USD", ">DURATION", "REQUEST"))
     for record in found:
         table.add(
@@ -35,7 +35,7 @@ def records(found: Iterable[StoredTrajectory]) -> Iterable[str]:
 
 
 def record(one: StoredTrajectory) -> Iterator[str]:
-    """What is known of a run, then its phases in order."""
+    """Return the fields of a run, then its phases in order."""
     fields = one.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"phases"})
     names = max(len(name) for name in fields)
     for name, value in fields.items():
@@ -76,7 +76,7 @@ def _plain(value: Any) -> str:
 
 
 def results(lines: Iterable[Mapping[str, Any]]) -> Iterable[str]:
-    """A line for each line of NDJSON."""
+    """Return a line per line of NDJSON."""
     table = Table((">LINE", ">STATUS", "ID", "ERROR"))
     for line in lines:
         error = line.get("error") or {}
@@ -85,7 +85,7 @@ def results(lines: Iterable[Mapping[str, Any]]) -> Iterable[str]:
 
 
 def stats(found: Stats) -> Iterator[str]:
-    """Totals, then a line for each phase, model and selection method."""
+    """Return totals, then a line per phase, model and selection method."""
     yield from _totals(found).lines()
     yield ""
     table = Table(("PHASE", "MODEL", "METHOD", ">N", ">SUCCESS", ">WILSON LOW", ">SKIPPED", ">MEAN USD", ">VALUE/USD"))

@@ -1,4 +1,4 @@
-"""For the tests of those who use this SDK: a server in memory.
+"""An in-memory server for the tests of SDK users.
 
 with InMemoryServer() as server:
     client = server.client()

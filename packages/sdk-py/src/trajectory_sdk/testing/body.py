@@ -1,4 +1,4 @@
-"""What the parts of a posted body have in common."""
+"""Base class of the request models."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Body(BaseModel):
-    """Strict, as the server is: nothing unknown, no number as text."""
+    """Strict like the server: no unknown keys, and no numbers as text."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True)

@@ -1,4 +1,4 @@
-"""What filters and stats look at in a trajectory, and the filters, by the store's rules."""
+"""Facets of a trajectory, and the filters on them, by the store's rules."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ class PhaseFacets:
 
 @dataclass(frozen=True, slots=True)
 class Facets:
-    """Of one trajectory; given values stand, else they are derived from the phases; unknown is None."""
+    """Facets of one trajectory. Given values win over those derived from the phases; unknown is
+    None."""
 
     recorded_at_us: int
     summary: str
@@ -65,7 +66,7 @@ class Facets:
 
 
 def facets_of(fields: Mapping[str, Any], recorded_at_us: int) -> Facets:
-    """The facets of a canonical body."""
+    """Return the facets of a canonical body."""
     phases = tuple(_phase(phase) for phase in fields["phases"])
     cost, duration = _scaled(fields.get("total_cost_usd"), NANO_USD), _scaled(fields.get("total_duration_ms"), 1000)
     input_tokens = _sum(phase.input_tokens for phase in phases)
@@ -92,12 +93,12 @@ def facets_of(fields: Mapping[str, Any], recorded_at_us: int) -> Facets:
 
 
 def selection_method(value: str) -> str:
-    """The one word for a way to pick a model; other words are kept."""
+    """Return the normalized name of a selection method; other words stay unchanged."""
     return SELECTION_METHODS.get(value.casefold().replace("_", "-"), value)
 
 
 def epoch_us(at: datetime) -> int:
-    """Microseconds since 1970, exact."""
+    """Return the exact microseconds since 1970."""
     delta = at - datetime(1970, 1, 1, tzinfo=UTC)
     return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
 
@@ -118,7 +119,7 @@ def _phase(fields: Mapping[str, Any]) -> PhaseFacets:
 
 
 def _outcome(fields: Mapping[str, Any], phases: tuple[PhaseFacets, ...]) -> str:
-    """Of each phase its last attempt counts."""
+    """Derive the outcome from the last attempt of each phase."""
     last = {phase.phase: phase.outcome for phase in phases}
     ran = [outcome for outcome in last.values() if outcome != "skipped"]
     if fields.get("build_passed") is False or fields.get("tests_passed") is False or "failure" in ran:
@@ -144,40 +145,40 @@ def _sum(values: Iterable[int | None]) -> int | None:
     return sum(known) if known else None
 
 
-# Filters: each reads its text, and says whether facets hold it.
+# Filters: each parses its text and returns a predicate on facets.
 
-Holds = Callable[[Any], bool]
+Predicate = Callable[[Any], bool]
 
 
-def _equal(column: str, read: Callable[[str], Any] = str) -> Callable[[str], Holds]:
+def _equal(column: str, read: Callable[[str], Any] = str) -> Callable[[str], Predicate]:
     return lambda text: _compared(column, read(text), lambda actual, value: bool(actual == value))
 
 
-def _has(column: str) -> Callable[[str], Holds]:
+def _has(column: str) -> Callable[[str], Predicate]:
     return lambda text: lambda facets: text in getattr(facets, column)
 
 
-def _at_least(column: str, read: Callable[[str], int]) -> Callable[[str], Holds]:
+def _at_least(column: str, read: Callable[[str], int]) -> Callable[[str], Predicate]:
     return lambda text: _compared(column, read(text), lambda actual, value: bool(actual >= value))
 
 
-def _at_most(column: str, read: Callable[[str], int]) -> Callable[[str], Holds]:
+def _at_most(column: str, read: Callable[[str], int]) -> Callable[[str], Predicate]:
     return lambda text: _compared(column, read(text), lambda actual, value: bool(actual <= value))
 
 
-def _below(column: str, read: Callable[[str], int]) -> Callable[[str], Holds]:
+def _below(column: str, read: Callable[[str], int]) -> Callable[[str], Predicate]:
     return lambda text: _compared(column, read(text), lambda actual, value: bool(actual < value))
 
 
-def _compared(column: str, value: Any, compare: Callable[[Any, Any], bool]) -> Holds:
-    def holds(facets: Any) -> bool:
+def _compared(column: str, value: Any, compare: Callable[[Any, Any], bool]) -> Predicate:
+    def matches(facets: Any) -> bool:
         actual = getattr(facets, column)
         return actual is not None and compare(actual, value)
 
-    return holds
+    return matches
 
 
-def _words(text: str) -> Holds:
+def _words(text: str) -> Predicate:
     words = _folded(text).split()
     return lambda facets: all(word in facets.summary for word in words)
 
@@ -217,7 +218,7 @@ def _amount(by: int) -> Callable[[str], int]:
     return read
 
 
-ON_TRAJECTORY: Final[Mapping[str, Callable[[str], Holds]]] = {
+ON_TRAJECTORY: Final[Mapping[str, Callable[[str], Predicate]]] = {
     "project": _equal("project"),
     "source": _equal("source"),
     "request_type": _equal("request_type"),
@@ -235,7 +236,7 @@ ON_TRAJECTORY: Final[Mapping[str, Callable[[str], Holds]]] = {
     "max_duration_ms": _at_most("duration_us", _amount(1000)),
     "q": _words,
 }
-ON_PHASE: Final[Mapping[str, Callable[[str], Holds]]] = {
+ON_PHASE: Final[Mapping[str, Callable[[str], Predicate]]] = {
     "phase": _equal("phase", _group),
     "model": _equal("model"),
     "selection_method": _equal("selection_method", selection_method),
@@ -246,19 +247,19 @@ FILTERS: Final = (*ON_TRAJECTORY, *ON_PHASE)
 
 
 def query_of(given: Mapping[str, str]) -> Callable[[Facets], bool]:
-    """Whether a trajectory is found; what is said of phases must all hold in one of them.
+    """Return a predicate on trajectories. All phase filters must match the same phase.
 
     Raises:
-        ValueError: a value cannot be read; its two arguments are the parameter and what is wrong.
+        ValueError: an invalid value; its two arguments are the parameter and the problem.
     """
     on_trajectory, on_phase = _conditions(ON_TRAJECTORY, given), _conditions(ON_PHASE, given)
     return lambda facets: (
-        all(holds(facets) for holds in on_trajectory)
-        and (not on_phase or any(all(holds(phase) for holds in on_phase) for phase in facets.phases))
+        all(matches(facets) for matches in on_trajectory)
+        and (not on_phase or any(all(matches(phase) for matches in on_phase) for phase in facets.phases))
     )
 
 
-def _conditions(filters: Mapping[str, Callable[[str], Holds]], given: Mapping[str, str]) -> list[Holds]:
+def _conditions(filters: Mapping[str, Callable[[str], Predicate]], given: Mapping[str, str]) -> list[Predicate]:
     found = []
     for name in filters.keys() & given.keys():
         try:

@@ -1,4 +1,4 @@
-"""The records of the server of the tests: the contract, versions, positions and deletion, in memory."""
+"""Records of the in-memory server: contract, versions, positions and deletion."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from trajectory_sdk.testing.contract import Trajectory
 from trajectory_sdk.testing.facets import Facets, facets_of, selection_method
 
 SET_BY_SERVER: Final = ("recorded_at", "revision")
-FREE: Final = frozenset({"metadata", "external_refs"})
-"""Whose keys are the caller's own, and are kept in one order."""
+FREE_FORM_FIELDS: Final = frozenset({"metadata", "external_refs"})
+"""Fields whose keys belong to the caller; they are stored in sorted order."""
 MAX_RECORD_BYTES: Final = 1024 * 1024
 MAX_REQUEST_BYTES: Final = 16 * 1024 * 1024
 MAX_LINES: Final = 10_000
@@ -25,7 +25,7 @@ _MAX_EXACT: Final = 2**53 - 1
 
 
 class Refusal(Exception):
-    """An answer that is an error, in the store's shape."""
+    """An error response in the store's form."""
 
     def __init__(
         self,
@@ -61,8 +61,9 @@ _TYPES: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """One record. ``seq`` numbers ids as they came, ``recorded_at_us`` and ``revision`` are the store's."""
+class StoredRecord:
+    """One record. ``seq`` numbers ids in order of arrival; ``recorded_at_us`` and ``revision`` are
+    as in the store."""
 
     id: UUID
     seq: int
@@ -82,64 +83,66 @@ class Kept:
 
 
 class Store:
-    """Not safe for threads by itself; the server has a lock around it."""
+    """The records of the server. Not thread-safe; the server holds a lock."""
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
         self._stamp_us = 0
         self._seq = 0
-        self._kept: dict[UUID, Kept] = {}
+        self._records: dict[UUID, StoredRecord] = {}
         self._deleted: set[UUID] = set()
 
-    def record(self, data: bytes) -> tuple[Kept, bool]:
-        """One body, kept; whether its id is new.
+    def record(self, data: bytes) -> tuple[StoredRecord, bool]:
+        """Store one body. Return the record, and whether its id is new.
 
         Raises:
-            Refusal: the store would not take it.
+            Refusal: the store would refuse the body.
         """
         if len(data) > MAX_RECORD_BYTES:
             raise Refusal(
-                413, "record_too_large", f"A record may have {MAX_RECORD_BYTES} bytes; this one has {len(data)}."
+                413, "record_too_large", f"A record must not exceed {MAX_RECORD_BYTES} bytes, got {len(data)}."
             )
         fields = canonical(data)
         id_ = UUID(fields["id"])
         if id_ in self._deleted:
-            raise Refusal(409, "deleted", f"The trajectory {id_} was deleted and does not come back.", param="id")
+            raise Refusal(409, "deleted", f"The trajectory {id_} was deleted and cannot be reused.", param="id")
         body = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
-        stamp_us, known = self._next_stamp_us(), self._kept.get(id_)
+        stamp_us, known = self._next_stamp_us(), self._records.get(id_)
         if known is None:
             self._seq += 1
-            self._kept[id_] = Kept(id_, self._seq, body, stamp_us, stamp_us, facets_of(fields, stamp_us))
+            self._records[id_] = StoredRecord(id_, self._seq, body, stamp_us, stamp_us, facets_of(fields, stamp_us))
         elif known.body != body:
             facets = facets_of(fields, known.recorded_at_us)
-            self._kept[id_] = replace(known, body=body, revision=stamp_us, facets=facets)
-        return self._kept[id_], known is None
+            self._records[id_] = replace(known, body=body, revision=stamp_us, facets=facets)
+        return self._records[id_], known is None
 
-    def find(self, id_: UUID) -> Kept:
-        """Raises:
-        Refusal: 404.
-        """
-        if id_ not in self._kept:
-            raise Refusal(404, "not_found", f"There is no trajectory {id_}.", param="id")
-        return self._kept[id_]
-
-    def in_order(self) -> list[Kept]:
-        """As they came."""
-        return sorted(self._kept.values(), key=lambda kept: kept.seq)
-
-    def newest_first(self) -> list[Kept]:
-        return sorted(self._kept.values(), key=lambda kept: kept.position, reverse=True)
-
-    def delete(self, id_: UUID) -> int:
-        """How many records went: 0 where it was deleted before.
+    def find(self, id_: UUID) -> StoredRecord:
+        """Return the record with this id.
 
         Raises:
-            Refusal: 404; there is no such record, and there was none.
+            Refusal: 404.
+        """
+        if id_ not in self._records:
+            raise Refusal(404, "not_found", f"There is no trajectory {id_}.", param="id")
+        return self._records[id_]
+
+    def in_order(self) -> list[StoredRecord]:
+        """Return the records in order of arrival."""
+        return sorted(self._records.values(), key=lambda stored: stored.seq)
+
+    def newest_first(self) -> list[StoredRecord]:
+        return sorted(self._records.values(), key=lambda stored: stored.position, reverse=True)
+
+    def delete(self, id_: UUID) -> int:
+        """Delete a record, and return the number deleted: 0 if it was already deleted.
+
+        Raises:
+            Refusal: 404; the id never existed.
         """
         if id_ not in self._deleted:
             self.find(id_)
         self._deleted.add(id_)
-        return 0 if self._kept.pop(id_, None) is None else 1
+        return 0 if self._records.pop(id_, None) is None else 1
 
     def now_us(self) -> int:
         delta = self._clock() - datetime(1970, 1, 1, tzinfo=UTC)
@@ -151,7 +154,8 @@ class Store:
 
 
 def canonical(data: bytes) -> dict[str, Any]:
-    """The store's form of a posted body: null left out, times in UTC, words for selection methods normalised, with an id.
+    """Return the store's form of a body: without nulls, times in UTC, normalized selection methods,
+    an id.
 
     Raises:
         Refusal: 400, with every problem.
@@ -168,9 +172,9 @@ def canonical(data: bytes) -> dict[str, Any]:
         raise _refusal(error) from None
     fields: dict[str, Any] = _plain(trajectory.model_dump(exclude_none=True))
     fields = {"id": str(uuid4()), **fields}
-    for free in (fields, *fields["phases"]):
-        for name in FREE & free.keys():
-            free[name] = _sorted(free[name])
+    for holder in (fields, *fields["phases"]):
+        for name in FREE_FORM_FIELDS & holder.keys():
+            holder[name] = _sorted(holder[name])
     for phase in fields["phases"]:
         if "model_selection_method" in phase:
             phase["model_selection_method"] = selection_method(phase["model_selection_method"])
@@ -220,13 +224,13 @@ def _problem(loc: tuple[int | str, ...], code: str, message: str) -> dict[str, s
         return {
             "path": path,
             "code": "unknown_key",
-            "message": f"Unknown key {loc[-1]!r}{hint} Own data goes into 'metadata'.",
+            "message": f"Unknown key {loc[-1]!r}{hint} Put your own data into 'metadata'.",
         }
     if code == "string_pattern_mismatch":
         code, message = "nul_character", "String has a NUL character"
     return {"path": path, "code": code, "message": message}
 
 
-def matching(kept: Iterable[Kept], query: Callable[[Facets], bool]) -> Iterator[Kept]:
-    """Those that a query finds."""
-    return (one for one in kept if query(one.facets))
+def matching(stored: Iterable[StoredRecord], query: Callable[[Facets], bool]) -> Iterator[StoredRecord]:
+    """Return the records that match a query."""
+    return (one for one in stored if query(one.facets))

@@ -1,4 +1,4 @@
-"""Carries out the steps of a flow, once with blocking calls and once with awaits. All else that both do is in the flows."""
+"""Drivers that execute the steps of a flow, blocking or awaited. All other logic is in the flows."""
 
 from __future__ import annotations
 
@@ -21,21 +21,35 @@ import anyio.to_thread
 import httpx2
 
 from trajectory_sdk.errors import APIConnectionError, APITimeoutError
-from trajectory_sdk.flow import NO_MORE, Answer, Block, Close, Emit, Flow, Open, Read, Request, Send, Sleep, Step, Take
+from trajectory_sdk.flow import (
+    NO_MORE,
+    Block,
+    Close,
+    Emit,
+    Flow,
+    Open,
+    Read,
+    Request,
+    Response,
+    Send,
+    Sleep,
+    Step,
+    Take,
+)
 
 T = TypeVar("T")
-_CANNOT_EMIT: Final = "a flow that emits is iterated, not run"
+_EMITS_OUTSIDE_ITERATE: Final = "a flow that emits must be iterated, not run"
 
 
 class Driver:
-    """Runs flows with blocking calls. Safe for threads: what belongs to one run is in that run."""
+    """Runs flows with blocking calls. Thread-safe: the state of a run belongs to that run."""
 
     def __init__(self, http: Callable[[], httpx2.Client], sleep: Callable[[float], None] = time.sleep) -> None:
         self.http = http
         self.sleep = sleep
 
     def run(self, flow: Flow[T], items: Iterable[Any] = ()) -> T:
-        """What the flow returns."""
+        """Run a flow and return its result."""
         with closing(flow), closing(_Exchange(self.http(), self.sleep, items)) as exchange:
             reply: Any = None
             while True:
@@ -46,7 +60,7 @@ class Driver:
                 reply = exchange.reply(step)
 
     def iterate(self, flow: Flow[None]) -> Generator[Any]:
-        """What the flow emits."""
+        """Run a flow and yield what it emits."""
         with closing(flow), closing(_Exchange(self.http(), self.sleep, ())) as exchange:
             reply: Any = None
             while True:
@@ -71,7 +85,7 @@ class AsyncDriver:
         self.sleep = sleep
 
     async def run(self, flow: Flow[T], items: Iterable[Any] | AsyncIterable[Any] = ()) -> T:
-        """What the flow returns."""
+        """Run a flow and return its result."""
         with closing(flow):
             async with aclosing(_AsyncExchange(self.http(), self.sleep, items)) as exchange:
                 reply: Any = None
@@ -83,7 +97,7 @@ class AsyncDriver:
                     reply = await exchange.reply(step)
 
     async def iterate(self, flow: Flow[None]) -> AsyncGenerator[Any]:
-        """What the flow emits."""
+        """Run a flow and yield what it emits."""
         with closing(flow):
             async with aclosing(_AsyncExchange(self.http(), self.sleep, ())) as exchange:
                 reply: Any = None
@@ -100,7 +114,7 @@ class AsyncDriver:
 
 
 class _Exchange:
-    """One run's side of the wire: at most one open answer."""
+    """HTTP state of one run: at most one open response."""
 
     def __init__(self, http: httpx2.Client, sleep: Callable[[float], None], items: Iterable[Any]) -> None:
         self._http = http
@@ -126,16 +140,16 @@ class _Exchange:
             case Block(function):
                 return function()
             case Emit():
-                raise TypeError(_CANNOT_EMIT)
+                raise TypeError(_EMITS_OUTSIDE_ITERATE)
 
-    def _open(self, request: Request, *, is_streamed: bool) -> Answer | APIConnectionError:
+    def _open(self, request: Request, *, is_streamed: bool) -> Response | APIConnectionError:
         try:
-            response = self._http.send(_built(self._http, request), stream=True)
+            response = self._http.send(_to_httpx_request(self._http, request), stream=True)
             if is_streamed and response.is_success:
                 self._response, self._chunks = response, response.iter_bytes()
-                return _answer(response, b"")
+                return _to_response(response, b"")
             with closing(response):
-                return _answer(response, response.read())
+                return _to_response(response, response.read())
         except httpx2.RequestError as error:
             return _connection_error(error, request)
 
@@ -153,7 +167,7 @@ class _Exchange:
 
 
 class _AsyncExchange:
-    """As ``_Exchange``."""
+    """Async counterpart of ``_Exchange``."""
 
     def __init__(
         self,
@@ -163,7 +177,7 @@ class _AsyncExchange:
     ) -> None:
         self._http = http
         self._sleep = sleep
-        self._items = aiter(items) if isinstance(items, AsyncIterable) else _awaited(items)
+        self._items = aiter(items) if isinstance(items, AsyncIterable) else _to_async_iterator(items)
         self._response: httpx2.Response | None = None
         self._chunks: AsyncGenerator[bytes] | None = None
 
@@ -184,17 +198,17 @@ class _AsyncExchange:
             case Block(function):
                 return await anyio.to_thread.run_sync(function)
             case Emit():
-                raise TypeError(_CANNOT_EMIT)
+                raise TypeError(_EMITS_OUTSIDE_ITERATE)
 
-    async def _open(self, request: Request, *, is_streamed: bool) -> Answer | APIConnectionError:
+    async def _open(self, request: Request, *, is_streamed: bool) -> Response | APIConnectionError:
         try:
-            response = await self._http.send(_built(self._http, request), stream=True)
+            response = await self._http.send(_to_httpx_request(self._http, request), stream=True)
             if is_streamed and response.is_success:
-                # It is a generator, and wants to be closed: nobody else would, under trio.
+                # An async generator must be closed explicitly: trio does not finalize it.
                 self._response, self._chunks = response, response.aiter_bytes()
-                return _answer(response, b"")
+                return _to_response(response, b"")
             try:
-                return _answer(response, await response.aread())
+                return _to_response(response, await response.aread())
             finally:
                 await response.aclose()
         except httpx2.RequestError as error:
@@ -215,12 +229,12 @@ class _AsyncExchange:
             await response.aclose()
 
 
-async def _awaited(items: Iterable[T]) -> AsyncIterator[T]:
+async def _to_async_iterator(items: Iterable[T]) -> AsyncIterator[T]:
     for item in items:
         yield item
 
 
-def _built(http: httpx2.Client | httpx2.AsyncClient, request: Request) -> httpx2.Request:
+def _to_httpx_request(http: httpx2.Client | httpx2.AsyncClient, request: Request) -> httpx2.Request:
     return http.build_request(
         request.method,
         request.url,
@@ -231,14 +245,14 @@ def _built(http: httpx2.Client | httpx2.AsyncClient, request: Request) -> httpx2
     )
 
 
-def _answer(response: httpx2.Response, body: bytes) -> Answer:
-    return Answer(response.status_code, {name.lower(): text for name, text in response.headers.items()}, body)
+def _to_response(response: httpx2.Response, body: bytes) -> Response:
+    return Response(response.status_code, {name.lower(): text for name, text in response.headers.items()}, body)
 
 
 def _connection_error(error: httpx2.RequestError, request: Request | None) -> APIConnectionError:
     kind = APITimeoutError if isinstance(error, httpx2.TimeoutException) else APIConnectionError
     said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    where = f"{request.method} {request.url} got no answer" if request else "The answer broke off"
+    where = f"{request.method} {request.url} got no response" if request else "The response broke off"
     ours = kind(f"{where}: {said}", request_id=request.request_id if request else None)
     ours.__cause__ = error
     return ours

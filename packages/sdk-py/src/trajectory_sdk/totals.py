@@ -1,4 +1,4 @@
-"""What the recorder measures and adds up."""
+"""Measurements and totals of the recorder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_ERROR_CHARS: Final = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """The time of day, and nanoseconds that only go forward."""
+    """The time of day, and monotonic nanoseconds."""
 
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     monotonic_ns: Callable[[], int] = time.monotonic_ns
@@ -25,7 +25,8 @@ SYSTEM_CLOCK: Final = Clock()
 
 
 class Stopwatch:
-    """One reading of the time of day; all else is counted from it, so a clock that is set meanwhile changes no duration."""
+    """Reads the time of day once, then counts from it, so that clock changes do not affect
+    durations."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -33,33 +34,33 @@ class Stopwatch:
         self._started_ns = clock.monotonic_ns()
 
     def ns(self) -> int:
-        """Since the start."""
+        """Return the nanoseconds since the start."""
         return self._clock.monotonic_ns() - self._started_ns
 
     def at(self, ns: int) -> datetime:
-        """The time of day so long after the start."""
+        """Return the time of day ``ns`` nanoseconds after the start."""
         return self._started_at + timedelta(microseconds=ns // 1_000)
 
 
 def milliseconds(ns: int) -> float:
-    """To the microsecond, which is what the server keeps."""
+    """Convert to milliseconds, with the server's precision of one microsecond."""
     return ns // 1_000 / 1_000
 
 
 def error_text(error: BaseException | str) -> str:
-    """Such as "ValueError: text", at most ``MAX_ERROR_CHARS`` long."""
+    """Return text such as "ValueError: text", of at most ``MAX_ERROR_CHARS`` characters."""
     if isinstance(error, str):
         return error[:MAX_ERROR_CHARS]
     try:
         text = str(error)
-    except Exception:  # an error that cannot even say what it is
+    except Exception:  # `__str__` of the exception itself may fail
         text = ""
     name = type(error).__name__
     return f"{name}: {text}"[:MAX_ERROR_CHARS] if text else name
 
 
-def whole(value: Any) -> int | None:
-    """A number of things; None: it is none."""
+def parse_count(value: Any) -> int | None:
+    """Return a non-negative integer, or None if the value is not one."""
     try:
         number = operator.index(value)
     except TypeError:
@@ -67,8 +68,8 @@ def whole(value: Any) -> int | None:
     return None if number < 0 or isinstance(value, bool) else number
 
 
-def usd(value: Any) -> Decimal | None:
-    """An amount of money, exactly as it is written; None: it is none."""
+def parse_usd(value: Any) -> Decimal | None:
+    """Return an amount of money exactly as written, or None if the value is not one."""
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         return None
     amount = Decimal(str(value))
@@ -76,6 +77,6 @@ def usd(value: Any) -> Decimal | None:
 
 
 def total_usd(values: Iterable[Any]) -> float | None:
-    """Of what is known; None: nothing is."""
-    known = [amount for value in values if (amount := usd(value)) is not None]
+    """Return the sum of the known amounts, or None if none is known."""
+    known = [amount for value in values if (amount := parse_usd(value)) is not None]
     return float(sum(known, Decimal())) if known else None

@@ -1,4 +1,4 @@
-"""Stats of trajectories, as the store's ``/stats`` shows them."""
+"""Stats of trajectories, in the form of the store's ``/stats``."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ _Z: Final = 1.96
 
 
 def stats_of(found: Sequence[Facets]) -> dict[str, Any]:
-    """All but ``window``. Percentiles are exact here, and within 1 % of it in the store."""
+    """Return all stats but ``window``. Percentiles are exact here, and within 1 % of that in the
+    store."""
     phases = [phase for facets in found for phase in facets.phases]
-    shown = _trajectory_figures(found)
+    shown = _trajectory_summary(found)
     for name, (column, divisor) in _TRAJECTORY_MEASURES.items():
         shown[name] |= _percentiles(_known(found, column), divisor)
     outcomes = _tallies(phases, PHASE_OUTCOMES)
@@ -43,14 +44,14 @@ def stats_of(found: Sequence[Facets]) -> dict[str, Any]:
         "skip_rate": _share(outcomes["skipped"], len(phases)),
     }
     for name, columns in _TRAJECTORY_GROUPS.items():
-        shown[name] = _groups(found, columns, _trajectory_figures)
+        shown[name] = _groups(found, columns, _trajectory_summary)
     for name, columns in _PHASE_GROUPS.items():
-        shown[name] = _groups(phases, columns, _phase_figures)
+        shown[name] = _groups(phases, columns, _phase_summary)
     return shown | {"other": {}}
 
 
 def _groups(
-    items: Iterable[Any], columns: tuple[str, ...], figures: Callable[[Sequence[Any]], dict[str, Any]]
+    items: Iterable[Any], columns: tuple[str, ...], summarize: Callable[[Sequence[Any]], dict[str, Any]]
 ) -> list[dict[str, Any]]:
     grouped: dict[tuple[Any, ...], list[Any]] = defaultdict(list)
     for item in items:
@@ -58,10 +59,10 @@ def _groups(
     ordered = sorted(
         grouped.items(), key=lambda one: (-len(one[1]), [(value is None, value or "") for value in one[0]])
     )
-    return [dict(zip(columns, key, strict=True)) | figures(group) for key, group in ordered]
+    return [dict(zip(columns, key, strict=True)) | summarize(group) for key, group in ordered]
 
 
-def _trajectory_figures(items: Sequence[Any]) -> dict[str, Any]:
+def _trajectory_summary(items: Sequence[Any]) -> dict[str, Any]:
     outcomes = _tallies(items, OUTCOMES)
     return {
         "count": len(items),
@@ -69,12 +70,12 @@ def _trajectory_figures(items: Sequence[Any]) -> dict[str, Any]:
         "success_rate": _success_rate(outcomes),
         "build_pass_rate": _pass_rate(items, "build_passed"),
         "test_pass_rate": _pass_rate(items, "tests_passed"),
-    } | _measured(items, _TRAJECTORY_MEASURES)
+    } | _measure_sums(items, _TRAJECTORY_MEASURES)
 
 
-def _phase_figures(items: Sequence[Any]) -> dict[str, Any]:
+def _phase_summary(items: Sequence[Any]) -> dict[str, Any]:
     outcomes = _tallies(items, PHASE_OUTCOMES)
-    rate, measured = _success_rate(outcomes), _measured(items, _MEASURES)
+    rate, measured = _success_rate(outcomes), _measure_sums(items, _MEASURES)
     low, mean = rate["low"], measured["cost_usd"]["mean"]
     return {
         "count": len(items),
@@ -99,7 +100,7 @@ def _pass_rate(items: Sequence[Any], column: str) -> dict[str, Any]:
 
 
 def _rate(successes: int, known: int) -> dict[str, Any]:
-    """A proportion with its Wilson score interval (Wilson, JASA 22, 1927)."""
+    """Return a proportion with its Wilson score interval (Wilson, JASA 22, 1927)."""
     if not known:
         return {"known": 0, "rate": None, "low": None, "high": None}
     rate, z2 = successes / known, _Z * _Z
@@ -109,7 +110,7 @@ def _rate(successes: int, known: int) -> dict[str, Any]:
     return {"known": known, "rate": rate, "low": max(0.0, min(rate, low)), "high": min(1.0, max(rate, high))}
 
 
-def _measured(items: Sequence[Any], measures: Mapping[str, tuple[str, int]]) -> dict[str, Any]:
+def _measure_sums(items: Sequence[Any], measures: Mapping[str, tuple[str, int]]) -> dict[str, Any]:
     shown = {}
     for name, (column, divisor) in measures.items():
         known = _known(items, column)
