@@ -1,4 +1,4 @@
-// What the built TypeScript package has, out of its emitted declarations, and which requests its methods send. Writes JSON.
+// Writes the declarations of the built TypeScript package, and the requests of its methods, as JSON.
 import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
 
@@ -40,7 +40,7 @@ function methods() {
   return found;
 }
 
-// An object of parameters stands for its properties.
+// For an object of parameters, return the names of its properties.
 function taken(parameter) {
   const type = checker.getNonNullableType(checker.getTypeOfSymbol(parameter));
   return ["parameters", "filters"].includes(parameter.name) ? names(type) : [parameter.name];
