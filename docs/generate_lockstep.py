@@ -1,4 +1,4 @@
-"""Writes docs/lockstep.md: ``uv run python docs/generate_lockstep.py``. It builds the TypeScript package, so it needs Node.js."""
+"""Write docs/lockstep.md: ``uv run python docs/generate_lockstep.py``. Needs Node.js, to build the TypeScript package."""
 
 from __future__ import annotations
 

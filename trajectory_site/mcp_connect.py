@@ -29,7 +29,7 @@ from trajectories.api.exception_handler import error_response
 from trajectories.api.parsers import read_body
 from trajectories.conf import read_settings
 from trajectories.exceptions import AuthenticationFailure, MethodNotAllowed
-from trajectory_mcp.advice import next_step
+from trajectory_mcp.error_hints import next_step
 from trajectory_sdk.errors import status_error
 
 if TYPE_CHECKING:
@@ -71,10 +71,10 @@ def _answered(request: HttpRequest) -> HttpResponse:
 
 async def _answer(request: HttpRequest, body: bytes) -> httpx2.Response:
     # At the first call and not before: it takes a second and 60 MB, which a process without MCP clients does not spend.
-    from trajectory_mcp.http import Asked, answer
+    from trajectory_mcp.http import RequestContext, answer
 
     origin = f"{request.scheme}://{request.get_host()}"
-    asked = Asked(
+    asked = RequestContext(
         base_url=origin,
         api_key=_key(request),
         store=_InProcess(request),

@@ -1,7 +1,7 @@
-"""Writes contract.json of the package from docs/openapi.json: ``uv run python packages/mcp/generate.py``.
+"""Write contract.json of the package from docs/openapi.json: ``uv run python packages/mcp/generate.py``.
 
-It holds the JSON Schema of a trajectory as it is sent, and of each filter, in the words of the API's own document: so the
-tools say what the server takes, and a new field or filter is in them after one command.
+The file holds the JSON Schemas of a trajectory and of each filter. The tools describe exactly what the API accepts, and
+one command adds a new field or filter to them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from trajectory_mcp.plain import plain
+from trajectory_mcp.schema_minify import minify
 
 HERE = Path(__file__).resolve().parent
 DOCUMENT = HERE.parents[1] / "docs" / "openapi.json"
@@ -20,17 +20,18 @@ _NOT_FILTERS = ("cursor", "limit")
 
 
 def contract(document: dict[str, Any]) -> str:
-    """The text of contract.json."""
+    """Return the text of contract.json."""
     schemas = document["components"]["schemas"]
-    parts = {name: plain(schemas[name]) for name in _PARTS}
+    parts = {name: minify(schemas[name]) for name in _PARTS}
     parameters = document["paths"]["/v1/agent/trajectories"]["get"]["parameters"]
     filters = {
-        given["name"]: plain(given["schema"]) | {"description": given["description"]}
+        given["name"]: minify(given["schema"]) | {"description": given["description"]}
         for given in parameters
         if given["name"] not in _NOT_FILTERS
     }
     return (
-        json.dumps({"trajectory": plain(schemas["Trajectory"]) | {"$defs": parts}, "filters": filters}, indent=1) + "\n"
+        json.dumps({"trajectory": minify(schemas["Trajectory"]) | {"$defs": parts}, "filters": filters}, indent=1)
+        + "\n"
     )
 
 

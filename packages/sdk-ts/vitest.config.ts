@@ -3,7 +3,7 @@ import { defineConfig } from "vitest/config";
 export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
-    // Two cores do well with two; more would fight over them.
+    // CI has two cores.
     maxWorkers: 2,
     testTimeout: 30_000,
     restoreMocks: true,

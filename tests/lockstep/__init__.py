@@ -1,1 +1,1 @@
-"""Whether the HTTP API and all that speaks to it have the same endpoints, parameters, fields and errors."""
+"""Check that the HTTP API and its clients have the same endpoints, parameters, fields and errors."""

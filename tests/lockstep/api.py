@@ -1,4 +1,4 @@
-"""The HTTP API: what the code answers to, and what docs/openapi.json says."""
+"""Facts of the HTTP API, from the code and from docs/openapi.json."""
 
 from __future__ import annotations
 
@@ -17,23 +17,25 @@ from trajectories.urls import openapi_json
 DOCUMENT = PROJECT / "docs" / "openapi.json"
 _METHODS = ("get", "post", "delete", "put", "patch")
 _SECOND_DIALECT = "Camel"
-"""Schemas of the dialect of an existing client. It is served, and no SDK speaks it."""
+"""Prefix of the schemas for an existing camelCase client. No SDK uses them."""
 Json = dict[str, Any]
 
 
+@cache
 def live() -> Json:
-    """The document that the code makes."""
+    """Return the document that the code generates."""
     found: Json = json.loads(openapi_json(RequestFactory().get("/v1/openapi.json")).content)
     return found
 
 
 def kept() -> Json:
+    """Return the committed document."""
     found: Json = json.loads(DOCUMENT.read_bytes())
     return found
 
 
 def facts(document: Json) -> frozenset[str]:
-    """All that a document says."""
+    """Return all facts of a document."""
     found: set[str] = set()
     for operation in operations(document).values():
         name = operation["operationId"]
@@ -47,7 +49,7 @@ def facts(document: Json) -> frozenset[str]:
 
 
 def operations(document: Json) -> Mapping[tuple[str, str], Json]:
-    """By method and path."""
+    """Return the operations by method and path."""
     return {
         (method.upper(), path): {"parameters": [], **item[method]}
         for path, item in document["paths"].items()
@@ -59,22 +61,22 @@ def operations(document: Json) -> Mapping[tuple[str, str], Json]:
 @cache
 def _routes() -> list[tuple[str, re.Pattern[str], str]]:
     routes = []
-    # A path without a variable first: /stats is no id.
+    # Paths without a variable first: otherwise /stats would match /{id}.
     for (method, path), operation in sorted(operations(live()).items(), key=lambda item: "{" in item[0][1]):
         routes.append((method, re.compile(re.sub(r"\{\w+\}", "[^/]+", path)), str(operation["operationId"])))
     return routes
 
 
 def operation_of(method: str, path: str) -> str:
-    """The operation that a request comes to."""
+    """Return the operation that handles a request."""
     for known, pattern, operation in _routes():
         if known == method and pattern.fullmatch(path):
             return operation
-    raise AssertionError(f"{method} {path} is no endpoint of the HTTP API.")
+    raise AssertionError(f"{method} {path} is not an endpoint of the HTTP API.")
 
 
 def reachable(document: Json, roots: Iterator[Any]) -> Mapping[str, list[str]]:
-    """The fields of all schemas that ``roots`` refer to, however far down."""
+    """Return the fields of all schemas that ``roots`` refer to, directly or indirectly."""
     schemas, found = document["components"]["schemas"], {}
     open_ = [name for root in roots for name in _references(root)]
     while open_:

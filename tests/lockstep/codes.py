@@ -1,4 +1,4 @@
-"""Error codes, out of the source: which the store has, and which others know."""
+"""Error codes of the store and of its clients, read from the source code."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 from tests.processes import PROJECT
@@ -19,19 +20,20 @@ SDKS = {
     "TypeScript SDK": (PROJECT / "packages" / "sdk-ts" / "src", "*.ts"),
 }
 OF_AN_SDK = {
-    "not_serializable": "nothing in JSON stands for a record; it was not sent",
-    "unreadable_answer": "what answered is not the store",
-    "not_a_json_object": "a line of NDJSON that the command line did not send",
+    "not_serializable": "the record is not serializable as JSON and was not sent",
+    "unreadable_answer": "the response is not from the store",
+    "not_a_json_object": "the command line did not send this line of NDJSON",
 }
-"""Codes that no store answers with."""
+"""Codes of the clients that the store never sends."""
 _KNOWN = re.compile(r"""\bcode\b(?:: str)?\s*(?:=|===?|:)\s*"([a-z_]+)\"""")
 
 
+@cache
 def of_the_store() -> Mapping[int, frozenset[str]]:
-    """By status: the codes of the classes, and those that are given where one is raised."""
+    """Return the codes by status: those of the classes, and those given where an error is raised."""
     classes = {kind.__name__: kind for kind in vars(exceptions).values() if _is_error(kind)}
     found: defaultdict[int, set[str]] = defaultdict(set)
-    found[408].add(gunicorn_worker._ERROR["code"])  # before there is a request that the app could answer
+    found[408].add(gunicorn_worker._ERROR["code"])  # sent before the app gets a request
     for kind in classes.values():
         found[kind.status].add(kind.code)
     for module in _modules(PROJECT / "trajectories"):
@@ -44,19 +46,19 @@ def of_the_store() -> Mapping[int, frozenset[str]]:
 
 
 def of_the_server_for_tests() -> Mapping[int, frozenset[str]]:
-    """By status: what ``trajectory_sdk.testing`` refuses with."""
+    """Return the codes of ``trajectory_sdk.testing`` by status."""
     found: defaultdict[int, set[str]] = defaultdict(set)
     for module in _modules(PROJECT / "packages" / "sdk-py" / "src" / "trajectory_sdk" / "testing"):
         for call in _calls(module):
             if isinstance(call.func, ast.Name) and call.func.id == "Refusal":
                 given = [str(one.value) for one in call.args[:2] if isinstance(one, ast.Constant)]
-                if len(given) == 2:  # else it is what the user's own test wants
+                if len(given) == 2:  # other calls pass on codes of the test of a user
                     found[int(given[0])].add(given[1])
     return {status: frozenset(codes) for status, codes in found.items()}
 
 
 def known_to(sdk: str) -> frozenset[str]:
-    """Codes that the source of an SDK names."""
+    """Return the codes in the source of a client."""
     folder, pattern = SDKS[sdk]
     files = [path for path in folder.rglob(pattern) if "testing" not in path.parts]
     return frozenset(code for path in files for code in _KNOWN.findall(path.read_text()))
@@ -75,7 +77,7 @@ def _calls(module: ast.Module) -> Iterator[ast.Call]:
 
 
 def _texts(value: ast.expr, module: ast.Module) -> Iterator[str]:
-    """The texts that an expression can be."""
+    """Yield the possible values of an expression."""
     match value:
         case ast.Constant(value=str(text)):
             yield text

@@ -1,4 +1,4 @@
-"""The command line: what its commands call, and which options their help has."""
+"""The command line: the requests of its commands, and the options in their help."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ABOUT_THE_COMMAND = (
     *("json", "base-url", "api-key", "timeout-s", "max-retries", "help"),
     *("ndjson", "output", "resume", "no-resume", "no-progress"),
 )
-_IRREVERSIBLE = "deletion is for good and asks for a dry run first; it is left to the SDKs"
+_IRREVERSIBLE = "deletion is permanent and needs a dry run first; only the SDKs offer it"
 
 
 def calls() -> Mapping[str, frozenset[str]]:
@@ -43,13 +43,13 @@ def _called(command: str) -> frozenset[str]:
 
         done = CliRunner().invoke(trajectory, [command, *_GIVEN.get(command, ())], input=json.dumps(RUN), obj=make)
         assert done.exit_code == Exit.DONE, (
-            f"{command}: say in tests/lockstep/command_line.py how it is called. {done.output}"
+            f"{command} failed. Add its arguments to tests/lockstep/command_line.py. {done.output}"
         )
         return frozenset(operation_of(request.method, request.path) for request in server.requests[before:])
 
 
 def _parameters(called: Mapping[str, frozenset[str]]) -> frozenset[str]:
-    """By the options and arguments that the help names."""
+    """Return the parameters that the options and arguments in the help stand for."""
     found: frozenset[str] = frozenset()
     for name, operations_ in called.items():
         command = name.removeprefix("trajectory ")
@@ -70,8 +70,8 @@ def side() -> Side:
         facts=operations(called) | _parameters(called),
         touch="FILTERS of src/trajectory_sdk/cli/options.py, or a command of cli/commands.py, in packages/sdk-py",
         without={
-            f"{PARAMETER} list.cursor": "the command goes over the pages itself",
-            f"{PARAMETER} export.end": "asked for by the SDK itself, which verifies what the end line says",
+            f"{PARAMETER} list.cursor": "the command iterates over the pages",
+            f"{PARAMETER} export.end": "the SDK requests the end line itself and verifies it",
             f"{OPERATION} delete_*": _IRREVERSIBLE,
             f"{PARAMETER} delete_*": _IRREVERSIBLE,
         },
@@ -80,5 +80,5 @@ def side() -> Side:
 
 
 def exit_codes() -> dict[int, int]:
-    """The exit code of each status."""
+    """Return the exit code of each status."""
     return {status: int(exit_for_status(status)) for status in range(400, 600)}

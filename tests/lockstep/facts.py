@@ -1,4 +1,4 @@
-"""What a side has, as facts that can be compared: texts such as ``request Trajectory.project``."""
+"""Facts of a side, as comparable texts such as ``request Trajectory.project``."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ OPERATION, PARAMETER, REQUEST, RESPONSE, ERROR = "operation", "parameter", "requ
 
 @dataclass(frozen=True)
 class Side:
-    """One place that has to agree with the HTTP API.
+    """One client or document that must agree with the HTTP API.
 
     Args:
-        name: as the message and the page call it.
-        kinds: of which facts it must have all.
-        facts: those that it has.
-        touch: what to do where it lacks one.
-        without: patterns of facts that it does not have, and why. One that excuses nothing is an error too.
-        own: patterns of facts that it has alone, and why.
-        calls: for the page: which of its names comes to which operations.
+        name: Its name in messages and on the page.
+        kinds: The kinds of facts that it must have completely.
+        facts: The facts that it has.
+        touch: What to change if it lacks a fact.
+        without: Patterns of facts that it lacks on purpose, with the reason. An unused pattern is a problem.
+        own: Patterns of facts that only this side has, with the reason. An unused pattern is a problem.
+        calls: The operations behind each of its names, for the page.
     """
 
     name: str
@@ -33,14 +33,14 @@ class Side:
     calls: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def problems(self, api: frozenset[str]) -> list[str]:
-        """What does not agree with ``api``, a line each, with what to touch."""
+        """Return the differences from ``api``, one line each."""
         expected = {fact for fact in api if fact.split()[0] in self.kinds}
         missing, extra = expected - self.facts, self.facts - expected
         return [
             *(f"{self.name} lacks: {fact}" for fact in sorted(_unexcused(missing, self.without))),
-            *(f"{self.name} alone has: {fact}" for fact in sorted(_unexcused(extra, self.own))),
-            *(f"{self.name} has, against what is written: {name}" for name in _idle(missing, self.without)),
-            *(f"{self.name} has not, against what is written: {name}" for name in _idle(extra, self.own)),
+            *(f"{self.name} has, but the API does not: {fact}" for fact in sorted(_unexcused(extra, self.own))),
+            *(f"{self.name} has a fact that `without` excuses: {name}" for name in _idle(missing, self.without)),
+            *(f"{self.name} lacks a fact that `own` excuses: {name}" for name in _idle(extra, self.own)),
         ]
 
 

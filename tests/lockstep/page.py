@@ -1,4 +1,4 @@
-"""docs/lockstep.md."""
+"""The page docs/lockstep.md."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tests.processes import PROJECT
 _HEAD = """\
 # Lockstep
 
-Made by `uv run python docs/generate_lockstep.py` from the things themselves: the OpenAPI document, the requests that each method,
-tool and command really sends, the emitted TypeScript declarations, the help of the command line. `tests/lockstep` fails when an
-endpoint, a parameter, a field or an error is on one side only, and says what to touch.
+`uv run python docs/generate_lockstep.py` generates this page. Its sources are the OpenAPI document, the requests that each
+method, tool and command sends, the TypeScript declarations, and the help of the command line. `tests/lockstep` fails if an
+endpoint, a parameter, a field or an error is missing on one side, and says what to change.
 
 """
 _DOCUMENTED = {
@@ -29,7 +29,7 @@ _DOCUMENTED = {
 
 
 def sides(declared: Mapping[str, Any]) -> list[Side]:
-    """All of them."""
+    """Return all sides."""
     return [
         api.document_side(),
         *python.sides(),
@@ -40,7 +40,7 @@ def sides(declared: Mapping[str, Any]) -> list[Side]:
 
 
 def text(declared: Mapping[str, Any]) -> str:
-    """The page."""
+    """Return the text of the page."""
     known = {side.name: side for side in sides(declared)}
     parts = (_operations(known), _errors(declared), _excuses(known.values()))
     return _HEAD + "\n".join(line for part in parts for line in part)
@@ -66,7 +66,7 @@ def _names(side: Side, operation: str) -> list[str]:
 
 
 def _sections(endpoint: str, names: Iterable[str]) -> list[str]:
-    """Links to the sections that name the endpoint, or what calls it."""
+    """Return links to the sections that name the endpoint or one of its callers."""
     wanted = [re.escape(f"`{endpoint}"), *(rf"\b{re.escape(name)}\b" for name in names)]
     pattern = re.compile("|".join(wanted))
     return [
@@ -78,7 +78,7 @@ def _sections(endpoint: str, names: Iterable[str]) -> list[str]:
 
 
 def _titled(path: Path) -> Iterator[tuple[str, str]]:
-    """The second-level sections of a page."""
+    """Yield the second-level sections of a page."""
     for section in re.split(r"^## ", path.read_text(), flags=re.MULTILINE)[1:]:
         title, _, body = section.partition("\n")
         yield title.strip(), body
@@ -93,7 +93,7 @@ def _errors(declared: Mapping[str, Any]) -> Iterator[str]:
     documented = {int(fact.split()[1]) for fact in api.facts(api.live()) if fact.startswith("error ")}
     yield "## Errors"
     yield ""
-    yield "In both SDKs alike; a code is the error for programs, and new ones may come under a known status."
+    yield "Both SDKs have the same classes. Programs can rely on the codes; a known status may get new codes."
     yield ""
     yield "| Status | Class | Exit code | Codes of the store |"
     yield "|---|---|---|---|"
@@ -101,16 +101,20 @@ def _errors(declared: Mapping[str, Any]) -> Iterator[str]:
         listed = ", ".join(f"`{code}`" for code in sorted(of_store.get(status, ())))
         yield f"| {status} | `{names[status]}` | {exits[status]} | {listed} |"
     yield ""
-    yield "Codes of an SDK's own: " + "; ".join(f"`{code}`, {reason}" for code, reason in codes.OF_AN_SDK.items()) + "."
+    yield (
+        "Codes that only clients use: "
+        + "; ".join(f"`{code}`: {reason}" for code, reason in codes.OF_AN_SDK.items())
+        + "."
+    )
     yield ""
 
 
 def _excuses(known: Iterable[Side]) -> Iterator[str]:
-    yield "## What a side lacks, or has alone"
+    yield "## Intended differences"
     yield ""
-    yield "| Side | What | Why |"
+    yield "| Side | Fact | Reason |"
     yield "|---|---|---|"
     for side in known:
         for pattern, reason in {**side.without, **side.own}.items():
-            yield f"| {side.name} | {pattern.replace('*', '…')}{'' if pattern in side.without else ' (alone)'} | {reason} |"
+            yield f"| {side.name} | {pattern.replace('*', '…')}{'' if pattern in side.without else ' (only here)'} | {reason} |"
     yield ""

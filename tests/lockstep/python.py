@@ -1,4 +1,4 @@
-"""The Python SDK: what its methods call, take and give."""
+"""The Python SDK: the requests, parameters and results of its methods."""
 
 from __future__ import annotations
 
@@ -28,13 +28,15 @@ _ARGUMENTS: Mapping[str, Any] = {
     "background": False,
     "tag": "x",
 }
-"""What a method is called with. Filters are asked for where one is needed."""
+"""Arguments for calling the methods."""
 _OF_THE_SDK = (
     *("trajectory", "trajectories", "max_lines", "max_bytes"),
     *("path_or_file", "progress", "resume", "request_summary", "background"),
 )
-"""Arguments that are none of the API's."""
-GENERATE = "uv run python packages/sdk-py/generate.py, and what a new endpoint needs in src/trajectory_sdk/resources.py, both halves"
+"""Arguments that are not parameters of the API."""
+GENERATE = (
+    "uv run python packages/sdk-py/generate.py; add a new endpoint to both classes in src/trajectory_sdk/resources.py"
+)
 _SENT = ("Trajectory", "Phase", "Candidate", "FeedbackLoop")
 
 
@@ -47,7 +49,7 @@ def _public(resource: type) -> list[str]:
 
 
 def _called(name: str) -> frozenset[str]:
-    """The operations that a method comes to, by the requests that it sends."""
+    """Return the operations that a method calls, from the requests that it sends."""
     with InMemoryServer() as server:
         client = server.client()
         client.trajectories.record(RUN)
@@ -101,17 +103,17 @@ async def _called_awaited(name: str) -> frozenset[str]:
 
 
 def _seen(server: InMemoryServer, before: int) -> frozenset[str]:
-    """The operations that were asked for after the first requests."""
+    """Return the operations of the requests after the first ``before``."""
     return frozenset(operation_of(request.method, request.path) for request in server.requests[before:])
 
 
 def _parameters(resource: type, calls: Mapping[str, frozenset[str]]) -> frozenset[str]:
-    """What methods take that goes into the URL."""
+    """Return the URL parameters that the methods accept."""
     found: frozenset[str] = frozenset()
     for name, called in calls.items():
         method = getattr(resource, name.rpartition(".")[2])
         if called == {"record"}:
-            continue  # it takes a body, or fields of one
+            continue  # it takes a body
         names = [one for one in inspect.signature(method).parameters if one not in ("self", *_OF_THE_SDK)]
         taken = [one for one in names if one != "filters"]
         taken += params.Filters.__annotations__ if "filters" in names else ()
@@ -121,13 +123,13 @@ def _parameters(resource: type, calls: Mapping[str, frozenset[str]]) -> frozense
 
 
 def _errors() -> frozenset[str]:
-    """Statuses that have a class of their own."""
+    """Return the statuses with their own error class."""
     own = {status: type(status_error(status, b"")) for status in range(400, 600)}
     return frozenset(f"{ERROR} {status}" for status, kind in own.items() if kind not in (APIStatusError, ServerError))
 
 
 def error_names() -> dict[int, str]:
-    """The class of each status."""
+    """Return the error class of each status."""
     return {status: type(status_error(status, b"")).__name__ for status in range(400, 600)}
 
 
@@ -146,7 +148,7 @@ def _answered() -> frozenset[str]:
     return found
 
 
-_EXPORT_END = {f"{PARAMETER} export.end": "asked for by the SDK itself, which verifies what the end line says"}
+_EXPORT_END = {f"{PARAMETER} export.end": "the SDK requests the end line itself and verifies it"}
 
 
 def sides() -> list[Side]:
@@ -158,14 +160,14 @@ def sides() -> list[Side]:
             facts=operations(blocking) | _parameters(Trajectories, blocking) | _sent() | _answered() | _errors(),
             touch=f"{GENERATE}; a new status is a class of src/trajectory_sdk/errors.py",
             without=_EXPORT_END,
-            own={f"{RESPONSE} Trajectory.*": "a model of a body, for who would rather build one than a dict"},
+            own={f"{RESPONSE} Trajectory.*": "a model for building a body"},
             calls=blocking,
         ),
         Side(
             name="Python SDK, awaited",
             kinds=(OPERATION, PARAMETER),
             facts=operations(awaited) | _parameters(AsyncTrajectories, awaited),
-            touch="src/trajectory_sdk/resources.py of packages/sdk-py: the other half",
+            touch="src/trajectory_sdk/resources.py of packages/sdk-py: the async class",
             without=_EXPORT_END,
             calls=awaited,
         ),
@@ -182,13 +184,13 @@ def _recorder() -> Side:
         name="Python recorder",
         kinds=(REQUEST,),
         facts=facts,
-        touch="uv run python packages/sdk-py/generate.py: RunFields and PhaseFields are what run.set and phase.set take",
+        touch="uv run python packages/sdk-py/generate.py: RunFields and PhaseFields are the arguments of run.set and phase.set",
         without={
-            f"{REQUEST} Trajectory.id": "an argument of run(), and never changed",
-            f"{REQUEST} Trajectory.phases": "made by run.phase() and run.skip()",
+            f"{REQUEST} Trajectory.id": "an argument of run(); it never changes",
+            f"{REQUEST} Trajectory.phases": "created by run.phase() and run.skip()",
             f"{REQUEST} Phase.phase_name": "an argument of run.phase()",
-            f"{REQUEST} Candidate.*": "a mapping, as the caller has it",
-            f"{REQUEST} FeedbackLoop.*": "a mapping, as the caller has it; run.feedback() makes it",
+            f"{REQUEST} Candidate.*": "the caller passes a mapping",
+            f"{REQUEST} FeedbackLoop.*": "the caller passes a mapping, or run.feedback() creates it",
         },
     )
 
@@ -205,7 +207,7 @@ def _in_memory() -> Side:
         facts=facts,
         touch="uv run python packages/sdk-py/generate.py, and FILTERS of src/trajectory_sdk/testing/facets.py",
         without={
-            f"{PARAMETER} {name}": "no filter"
+            f"{PARAMETER} {name}": "not a filter"
             for name in (
                 *("list.cursor", "list.limit", "retrieve.id", "delete_one.id"),
                 *("export.after", "export.end", "delete_matching.dry_run", "delete_matching.token"),

@@ -1,4 +1,4 @@
-"""The MCP server: its list of tools, and what they call."""
+"""The MCP server: its tools and their requests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trajectory_sdk.testing import InMemoryServer
 _RECORD, _QUERY = "br_trajectory_record", "br_trajectory_query"
 _OF_THE_TOOL = ("show", "group_by", "phases_from")
 _OF_ONE_OPERATION = {"list": ("limit", "cursor"), "retrieve": ("id",), "stats": ()}
-_NO_FILES = "an agent asks for answers; exports and deletion are for programs and people"
+_NO_FILES = "agents query and record; exports and deletion are for programs and people"
 
 
 def side() -> Side:
@@ -32,7 +32,7 @@ def side() -> Side:
         name="MCP tools",
         kinds=(OPERATION, PARAMETER, REQUEST),
         facts=operations(calls) | taken | _sent(tools[_RECORD].input_schema),
-        touch="uv run python packages/mcp/generate.py, and what a new endpoint needs in src/trajectory_mcp/query.py",
+        touch="uv run python packages/mcp/generate.py, then add a new endpoint to src/trajectory_mcp/query.py",
         without={
             f"{OPERATION} export": _NO_FILES,
             f"{PARAMETER} export.*": _NO_FILES,
@@ -52,12 +52,14 @@ async def _tools_and_calls() -> tuple[dict[str, Tool], dict[str, frozenset[str]]
 
 
 async def _called(server: InMemoryServer, client: mcp.Client, tool: Tool) -> frozenset[str]:
-    """The operations that a tool comes to, over all that it can show."""
+    """Return the operations that a tool calls, over all values of ``show``."""
     shown = tool.input_schema["properties"].get("show", {}).get("enum")
     before = len(server.requests)
     for arguments in [RUN] if shown is None else [_question(show) for show in shown]:
         answer = await client.call_tool(tool.name, arguments)
-        assert not answer.is_error, f"{tool.name}: say in tests/lockstep/tools.py how it is called. {answer.content}"
+        assert not answer.is_error, (
+            f"{tool.name} failed. Add its arguments to tests/lockstep/tools.py. {answer.content}"
+        )
     return frozenset(operation_of(request.method, request.path) for request in server.requests[before:])
 
 

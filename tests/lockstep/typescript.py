@@ -1,4 +1,4 @@
-"""The TypeScript SDK: its emitted declarations, and what its methods call."""
+"""The TypeScript SDK: its declarations, and the requests of its methods."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tests.lockstep.api import live, operation_of
 from tests.lockstep.facts import ERROR, OPERATION, PARAMETER, REQUEST, RESPONSE, Side, fields, operations, parameters
 
 _OF_THE_SDK = ("trajectory", "trajectories", "options", "requestSummary", "act", "given")
-GENERATE = "npm run generate in packages/sdk-ts, and what a new endpoint needs in src/trajectories.ts"
+GENERATE = "npm run generate in packages/sdk-ts; add a new endpoint to src/trajectories.ts"
 
 
 def declarations(package: Path) -> dict[str, Any]:
-    """What the built package in ``package`` declares and does."""
+    """Return the declarations and requests of the built package."""
     script = Path(__file__).with_name("declarations.mjs")
     done = subprocess.run(["node", str(script), str(package)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -25,7 +25,7 @@ def declarations(package: Path) -> dict[str, Any]:
 
 
 def error_names(declared: Mapping[str, Any]) -> dict[int, str]:
-    """The class of each status."""
+    """Return the error class of each status."""
     return {int(status): name for status, name in declared["errors"].items()}
 
 
@@ -55,7 +55,7 @@ def sides(declared: Mapping[str, Any]) -> list[Side]:
             kinds=(OPERATION, PARAMETER, REQUEST, RESPONSE, ERROR),
             facts=operations(calls) | taken | sent | answered | own,
             touch=f"{GENERATE}; a new status is a class of src/errors.ts",
-            without={f"{PARAMETER} export.end": "asked for by the SDK itself, which verifies what the end line says"},
+            without={f"{PARAMETER} export.end": "the SDK requests the end line itself and verifies it"},
             own={f"{RESPONSE} {name}.*": reason for name, reason in _ALL_SCHEMAS.items()},
             calls=calls,
         ),
@@ -64,8 +64,8 @@ def sides(declared: Mapping[str, Any]) -> list[Side]:
 
 
 _ALL_SCHEMAS = {
-    "Trajectory": "the generator writes every schema, those of bodies too",
-    "Camel*": "the generator writes every schema; nothing exported takes those of the second dialect",
+    "Trajectory": "the generator writes every schema, including those of bodies",
+    "Camel*": "the generator writes every schema; no export uses the camelCase ones",
 }
 
 
@@ -76,10 +76,10 @@ def _recorder(declared: Mapping[str, list[str]]) -> Side:
         facts=fields(REQUEST, "Trajectory", declared["RunFields"]) | fields(REQUEST, "Phase", declared["PhaseFields"]),
         touch="RunFields and PhaseFields of src/recorder.ts in packages/sdk-ts",
         without={
-            f"{REQUEST} Trajectory.id": "an option of run(), and never changed",
-            f"{REQUEST} Trajectory.phases": "made by run.phase() and run.skip()",
+            f"{REQUEST} Trajectory.id": "an option of run(); it never changes",
+            f"{REQUEST} Trajectory.phases": "created by run.phase() and run.skip()",
             f"{REQUEST} Phase.phase_name": "an argument of run.phase()",
-            f"{REQUEST} Candidate.*": "an object, as the caller has it",
-            f"{REQUEST} FeedbackLoop.*": "an object, as the caller has it; run.feedback() makes it",
+            f"{REQUEST} Candidate.*": "the caller passes an object",
+            f"{REQUEST} FeedbackLoop.*": "the caller passes an object, or run.feedback() creates it",
         },
     )

@@ -206,7 +206,7 @@ def test_over_stdio_calls_fail_while_the_store_is_unavailable(site: Site) -> Non
     async def call() -> None:
         async with over_stdio(f"http://127.0.0.1:{port}", site.api_key) as client:
             away = await refusal(client, "record", {"request_summary": "Add auth", "phases": []})
-            assert "The store is away" in away
+            assert "The store is unavailable" in away
             id_ = away.partition("with the id ")[2].partition(":")[0]
             site.web(port=port)
             run = {"id": id_, "request_summary": "Add auth", "phases": []}

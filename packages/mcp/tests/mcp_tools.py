@@ -1,4 +1,4 @@
-"""The tools as a client of the protocol has them, on a store in memory."""
+"""An MCP client of the tools, with an in-memory store."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trajectory_sdk.testing import InMemoryServer
 
 
 class Tools:
-    """Blocking calls of the tools, by a client of the official SDK."""
+    """Call the tools through the client of the official SDK, with blocking calls."""
 
     def __init__(self, client: Client, portal: anyio.from_thread.BlockingPortal) -> None:
         self._client = client
@@ -29,15 +29,15 @@ class Tools:
         return answer
 
     def query(self, **arguments: Any) -> dict[str, Any]:
-        """An answer that must be given. The client has held it against the schema."""
+        """Return the answer of a query that must succeed. The client validates it against the schema."""
         return self._good(self.call("br_trajectory_query", arguments))
 
     def record(self, **arguments: Any) -> dict[str, Any]:
-        """The same of a run that must be taken."""
+        """Return the answer of a recording that must succeed."""
         return self._good(self.call("br_trajectory_record", arguments))
 
     def refusal(self, name: str, **arguments: Any) -> str:
-        """What is told of a call that must fail; ``name`` is record or query."""
+        """Return the error message of a call that must fail. ``name`` is record or query."""
         answer = self.call(f"br_trajectory_{name}", arguments)
         assert answer.is_error, answer
         return _text(answer)
@@ -57,7 +57,7 @@ def _text(answer: CallToolResult) -> str:
 
 @contextmanager
 def tools_of(store: InMemoryServer, mode: str = "auto") -> Iterator[Tools]:
-    """Those of a server that asks ``store``, in a revision of the protocol: auto is the one without sessions."""
+    """Give the tools of a server that uses ``store``. The mode auto is the MCP revision without sessions."""
     server = make_server(store.async_client(max_retries=0))
     with (
         anyio.from_thread.start_blocking_portal() as portal,

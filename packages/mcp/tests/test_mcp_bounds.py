@@ -1,4 +1,4 @@
-"""However much the store has, an answer has a bound."""
+"""Answers are bounded, whatever the store holds."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mcp_tools import Tools, tools_of
 
-from trajectory_mcp import briefs, results
+from trajectory_mcp import results, summaries
 from trajectory_sdk.testing import InMemoryServer
 
-# What JSON makes longest, what UTF-8 makes longest, and what is none of it.
+# A plain character, those that JSON escapes, and those that are longest in UTF-8.
 TEXTS = [text * 600 for text in ("a", '"', "\\", "\x1b", "😀", "\u2028")]
 COST, DURATION, COUNT = 123456.12345678901, 9999999999999.998, 2**53 - 1
 
 
 @pytest.fixture(scope="module", params=TEXTS, ids=lambda text: ascii(text[0]))
 def full(request: pytest.FixtureRequest) -> Iterator[Tools]:
-    """A store in which everything is as long as the contract takes."""
+    """Tools of a store in which every field has its largest size."""
     long, name = request.param, request.param[:512]
     with InMemoryServer() as store, tools_of(store) as tools:
         for number in range(results.MAX_ITEMS + 5):
@@ -67,24 +67,24 @@ def _run(number: int, long: str, name: str) -> dict[str, Any]:
         {"limit": results.MAX_ITEMS},
         {"id": str(UUID(int=1))},
         {"id": str(UUID(int=1)), "phases_from": 2},
-        *({"show": "stats", "limit": results.MAX_ITEMS, "group_by": group_by} for group_by in briefs.GROUPINGS),
+        *({"show": "stats", "limit": results.MAX_ITEMS, "group_by": group_by} for group_by in summaries.GROUPINGS),
     ],
     ids=str,
 )
-def test_an_answer_keeps_its_bound_with_everything_at_its_longest(full: Tools, question: dict[str, Any]) -> None:
+def test_an_answer_of_the_longest_runs_stays_within_its_bound(full: Tools, question: dict[str, Any]) -> None:
     answer = full.query(**question)
-    assert len(briefs.as_text(answer)) <= results.MAX_RESULT_CHARS
+    assert len(summaries.as_text(answer)) <= results.MAX_RESULT_CHARS
     if "id" not in question:
         assert len(answer.get("runs") or answer["stats"]["groups"]) == results.MAX_ITEMS
 
 
-def test_what_is_told_of_many_problems_keeps_a_bound(full: Tools) -> None:
+def test_an_error_with_many_problems_stays_within_its_bound(full: Tools) -> None:
     told = full.refusal("record", request_summary="x", phases=[{"cost_usd": -1, f"k{'y' * 400}": 1}] * 200)
     assert len(told) <= 4_000
     assert told.endswith("call again.")
 
 
-def test_an_answer_in_text_is_the_structured_one(full: Tools) -> None:
+def test_the_text_and_the_structured_content_are_equal(full: Tools) -> None:
     answer = full.call("br_trajectory_query", {"limit": 3})
     (block,) = answer.content
     assert block.type == "text"
@@ -93,8 +93,8 @@ def test_an_answer_in_text_is_the_structured_one(full: Tools) -> None:
 
 @settings(max_examples=300)
 @given(text=st.text(), max_chars=st.integers(0, 40))
-def test_a_text_is_cut_by_the_length_of_its_json(text: str, max_chars: int) -> None:
-    cut = briefs.cut(text, max_chars)
+def test_a_text_is_cut_by_its_length_as_json(text: str, max_chars: int) -> None:
+    cut = summaries.cut(text, max_chars)
     kept = cut.removesuffix("…") if cut != text else cut
     assert text.startswith(kept)
     assert len(json.dumps(kept, ensure_ascii=False)) - 2 <= max_chars

@@ -1,4 +1,4 @@
-"""What clients are told of the tools, and that it is the API's own contract."""
+"""The list of tools equals its golden file and follows the contract of the API."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trajectory_sdk.testing import InMemoryServer
 
 PACKAGE = Path(__file__).parents[1]
 GOLDEN = Path(__file__).with_name("tools.json")
-# Schemas are read by a model at each start of a client.
+# A model reads the schemas at each start of a client.
 MAX_LIST_CHARS = 18_000
 
 
@@ -23,14 +23,14 @@ def _listed() -> list[dict[str, Any]]:
         return [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in tools.listed()]
 
 
-def test_the_tools_are_those_of_the_golden_file() -> None:
+def test_the_list_of_tools_equals_the_golden_file() -> None:
     told = json.dumps(_listed(), indent=1, ensure_ascii=False) + "\n"
     assert told == GOLDEN.read_text(encoding="utf-8"), (
-        "Clients are told something else of the tools. If that is meant: uv run python packages/mcp/tests/test_mcp_contract.py"
+        "The list of tools changed. If the change is intended: uv run python packages/mcp/tests/test_mcp_contract.py"
     )
 
 
-def test_the_hints_say_what_a_call_may_change() -> None:
+def test_the_annotations_say_what_a_call_may_change() -> None:
     hints = {tool["name"]: tool["annotations"] for tool in _listed()}
     assert hints == {
         "br_trajectory_record": {
@@ -43,11 +43,11 @@ def test_the_hints_say_what_a_call_may_change() -> None:
     }
 
 
-def test_the_list_of_tools_is_short_enough_to_be_read_at_each_start() -> None:
+def test_the_list_of_tools_stays_within_its_size_limit() -> None:
     assert len(json.dumps(_listed(), ensure_ascii=False)) <= MAX_LIST_CHARS
 
 
-def test_the_contract_is_that_of_the_openapi_document() -> None:
+def test_the_contract_matches_the_openapi_document() -> None:
     spec = importlib.util.spec_from_file_location("generate_mcp_contract", PACKAGE / "generate.py")
     assert spec is not None
     assert spec.loader is not None
@@ -55,11 +55,11 @@ def test_the_contract_is_that_of_the_openapi_document() -> None:
     spec.loader.exec_module(generate)
     written = generate.CONTRACT.read_text()
     assert written == generate.contract(json.loads(generate.DOCUMENT.read_text())), (
-        "docs/openapi.json is another: uv run python packages/mcp/generate.py"
+        "docs/openapi.json has changed: uv run python packages/mcp/generate.py"
     )
 
 
-def test_every_field_of_a_trajectory_and_every_filter_of_the_api_is_an_argument() -> None:
+def test_every_field_and_every_filter_is_an_argument() -> None:
     document = json.loads((PACKAGE.parents[1] / "docs" / "openapi.json").read_text())
     record, query = (tool["inputSchema"]["properties"] for tool in _listed())
     assert record.keys() == document["components"]["schemas"]["Trajectory"]["properties"].keys()

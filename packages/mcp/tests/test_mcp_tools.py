@@ -1,4 +1,4 @@
-"""What the tools answer and how they fail, on a store in memory."""
+"""Answers and failures of the tools, with an in-memory store."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ def store() -> Iterator[InMemoryServer]:
 
 @pytest.fixture(params=["auto", "legacy"])
 def tools(request: pytest.FixtureRequest, store: InMemoryServer) -> Iterator[Tools]:
-    """In the revision of the protocol without sessions, and in those before it."""
+    """Tools under the MCP revision without sessions, and under the earlier ones."""
     with tools_of(store, request.param) as tools:
         yield tools
 
 
 @pytest.fixture
 def recorded(tools: Tools) -> Record:
-    """Records a run with these fields, and gives its id."""
+    """Return a function that records a run with the given fields and returns its id."""
     return lambda **fields: str(tools.record(**({"request_summary": "Add auth", "phases": []} | fields))["id"])
 
 
-def test_a_recorded_run_is_the_stores_with_the_id_that_was_told(tools: Tools, store: InMemoryServer) -> None:
+def test_record_returns_the_id_of_the_stored_run(tools: Tools, store: InMemoryServer) -> None:
     answer = tools.record(request_summary="Add auth", phases=PHASES, tests_passed=True)
     (run,) = store.records
     assert answer["id"] == str(run.id)
@@ -54,14 +54,14 @@ def test_a_recorded_run_is_the_stores_with_the_id_that_was_told(tools: Tools, st
     assert [phase.phase_name for phase in run.phases] == ["spec", "design", "review"]
 
 
-def test_a_run_sent_again_under_its_id_is_one_run(tools: Tools, store: InMemoryServer, recorded: Record) -> None:
+def test_a_run_sent_again_with_its_id_is_stored_once(tools: Tools, store: InMemoryServer, recorded: Record) -> None:
     id_ = recorded()
     assert recorded(id=id_, phases=PHASES) == id_
     (run,) = store.records
     assert len(run.phases) == 3
 
 
-def test_lists_and_objects_may_come_as_texts_of_json(tools: Tools, store: InMemoryServer) -> None:
+def test_lists_and_objects_may_be_sent_as_json_strings(tools: Tools, store: InMemoryServer) -> None:
     tools.record(request_summary="Add auth", phases=json.dumps(PHASES), metadata='{"branch": "auth"}', error="[1]")
     (run,) = store.records
     assert len(run.phases) == 3
@@ -69,14 +69,14 @@ def test_lists_and_objects_may_come_as_texts_of_json(tools: Tools, store: InMemo
     assert run.error == "[1]"
 
 
-def test_replaced_credentials_are_told_of(tools: Tools) -> None:
-    metadata = {"trajectories:redacted": {"openai-key": 2}}  # as the store says it
+def test_record_reports_the_number_of_replaced_credentials(tools: Tools) -> None:
+    metadata = {"trajectories:redacted": {"openai-key": 2}}  # as the store reports it
     answer = tools.record(request_summary="Add auth", phases=[], metadata=metadata)
     assert answer["redacted"] == 2
     assert "2 credentials" in answer["summary"]
 
 
-def test_recent_runs_are_listed_in_short_newest_first(tools: Tools, recorded: Record) -> None:
+def test_recent_runs_are_summarized_newest_first(tools: Tools, recorded: Record) -> None:
     older, newer = recorded(project="shop"), recorded(phases=PHASES, build_passed=False)
     answer = tools.query()
     assert [run["id"] for run in answer["runs"]] == [newer, older]
@@ -85,7 +85,7 @@ def test_recent_runs_are_listed_in_short_newest_first(tools: Tools, recorded: Re
     assert "build_passed" not in answer["runs"][1]
 
 
-def test_a_cursor_leads_through_all_runs(tools: Tools, recorded: Record) -> None:
+def test_the_cursor_reaches_all_runs(tools: Tools, recorded: Record) -> None:
     ids = {recorded() for _ in range(5)}
     first = tools.query(limit=3)
     second = tools.query(limit="3", cursor=first["next_cursor"])
@@ -93,7 +93,7 @@ def test_a_cursor_leads_through_all_runs(tools: Tools, recorded: Record) -> None
     assert {run["id"] for run in first["runs"] + second["runs"]} == ids
 
 
-def test_one_run_shows_its_phases_in_parts(tools: Tools, recorded: Record) -> None:
+def test_one_run_shows_its_phases_page_by_page(tools: Tools, recorded: Record) -> None:
     id_ = recorded(phases=[{"phase_name": f"phase {at}"} for at in range(30)])
     seen: list[str] = []
     phases_from: int | None = 0
@@ -104,52 +104,52 @@ def test_one_run_shows_its_phases_in_parts(tools: Tools, recorded: Record) -> No
     assert seen == [f"phase {at}" for at in range(30)]
 
 
-def test_an_id_alone_asks_for_that_run(tools: Tools, recorded: Record) -> None:
+def test_an_id_without_show_returns_that_run(tools: Tools, recorded: Record) -> None:
     id_ = recorded(phases=PHASES)
     detail = tools.query(id=id_)["run"]["phases_in_detail"]
     assert detail[1] == {"phase_name": "design", "outcome": "skipped", "skip_reason": "small change"}
     assert detail[2]["error"] == "no answer"
 
 
-def test_stats_have_a_group_by_phase_model_and_method_with_its_wilson_bounds(tools: Tools, recorded: Record) -> None:
+def test_stats_group_by_phase_model_and_method_with_wilson_bounds(tools: Tools, recorded: Record) -> None:
     for _ in range(3):
         recorded(phases=PHASES)
     stats = tools.query(show="stats")["stats"]
     assert stats["totals"]["count"] == 3
     spec = next(group for group in stats["groups"] if group["phase"] == "spec")
     assert (spec["model"], spec["selection_method"], spec["count"]) == ("large", "explicit", 3)
-    # Wilson (1927): of 3 of 3 at z = 1.96 the lower bound is 3 / (3 + z²).
+    # Wilson (1927): for 3 successes of 3 at z = 1.96 the lower bound is 3 / (3 + z²).
     assert spec["success_rate"]["low"] == pytest.approx(3 / (3 + 1.96**2))
     assert spec["value_per_dollar"] == pytest.approx(spec["success_rate"]["low"] / 0.011)
 
 
-def test_stats_by_phase_say_how_often_one_was_skipped(tools: Tools, recorded: Record) -> None:
+def test_stats_by_phase_include_the_skip_rate(tools: Tools, recorded: Record) -> None:
     recorded(phases=PHASES)
     recorded(phases=[{"phase_name": "design", "outcome": "success"}])
     groups = tools.query(show="stats", group_by="phase")["stats"]["groups"]
     assert {group["phase"]: group["skip_rate"] for group in groups}["design"] == 0.5
 
 
-def test_stats_of_a_phase_show_the_groups_of_that_phase_alone(tools: Tools, recorded: Record) -> None:
+def test_stats_of_a_phase_show_only_the_groups_of_that_phase(tools: Tools, recorded: Record) -> None:
     recorded(phases=PHASES)
     groups = tools.query(show="stats", phase="review")["stats"]["groups"]
     assert [(group["phase"], group["model"]) for group in groups] == [("review", "small")]
 
 
-def test_stats_of_a_phase_under_another_name_show_all_groups(tools: Tools, recorded: Record) -> None:
+def test_stats_of_a_phase_alias_show_all_groups(tools: Tools, recorded: Record) -> None:
     recorded(phases=[{"phase_name": "verification", "outcome": "success"}, {"phase_name": "spec"}])
     stats = tools.query(show="stats", phase="verification", group_by="phase")["stats"]
     assert {group["phase"] for group in stats["groups"]} == {"test", "spec"}
 
 
-def test_the_best_proven_model_of_a_phase_comes_first(tools: Tools, recorded: Record) -> None:
+def test_groups_of_a_phase_are_sorted_by_the_lower_bound(tools: Tools, recorded: Record) -> None:
     for model, outcome in [("weak", "failure"), ("weak", "failure"), ("weak", "success"), ("good", "success")]:
         recorded(phases=[{"phase_name": "spec", "model": model, "outcome": outcome}])
     groups = tools.query(show="stats")["stats"]["groups"]
     assert [group["model"] for group in groups] == ["good", "weak"]
 
 
-def test_the_smallest_groups_are_left_out_and_counted(tools: Tools, recorded: Record) -> None:
+def test_the_smallest_groups_are_omitted_and_counted(tools: Tools, recorded: Record) -> None:
     for model in ("a", "a", "b", "c"):
         recorded(phases=[{"phase_name": "spec", "model": model}])
     stats = tools.query(show="stats", limit=1)["stats"]
@@ -176,23 +176,25 @@ def test_the_smallest_groups_are_left_out_and_counted(tools: Tools, recorded: Re
     ],
     ids=str,
 )
-def test_filters_are_those_of_the_api(tools: Tools, recorded: Record, filters: dict[str, Any], is_found: bool) -> None:
+def test_the_tool_has_the_filters_of_the_api(
+    tools: Tools, recorded: Record, filters: dict[str, Any], is_found: bool
+) -> None:
     recorded(phases=PHASES, project="shop", build_passed=False)
     assert bool(tools.query(**filters)["runs"]) is is_found
     assert bool(tools.query(show="stats", **filters)["stats"]["totals"]["count"]) is is_found
 
 
-# --- Failing
+# --- Failures
 
 
 @pytest.mark.parametrize("name", ["record", "query"])
-def test_a_store_that_is_away_is_told_with_when_to_call_again(name: str, tools: Tools, store: InMemoryServer) -> None:
+def test_an_unavailable_store_tells_when_to_call_again(name: str, tools: Tools, store: InMemoryServer) -> None:
     store.fail_next(503, retry_after_s=7)
     told = tools.refusal(name, **({"request_summary": "Add auth", "phases": []} if name == "record" else {}))
     assert "call again in 7 seconds" in told
 
 
-def test_a_run_of_which_nobody_knows_can_be_sent_again_under_the_id_that_is_told(
+def test_a_run_with_a_lost_answer_can_be_sent_again_with_the_reported_id(
     tools: Tools, store: InMemoryServer, recorded: Record
 ) -> None:
     store.drop_next()
@@ -201,30 +203,30 @@ def test_a_run_of_which_nobody_knows_can_be_sent_again_under_the_id_that_is_told
     assert recorded(id=id_) == str(UUID(id_)) == str(store.records[0].id)
 
 
-def test_a_call_that_failed_is_not_tried_again_behind_the_agents_back(tools: Tools, store: InMemoryServer) -> None:
+def test_a_failed_call_is_not_retried(tools: Tools, store: InMemoryServer) -> None:
     store.fail_next(503)
     tools.refusal("query")
     assert len([seen for seen in store.requests if seen.method == "GET"]) == 1
 
 
-def test_a_key_that_is_not_good_is_a_matter_of_the_configuration(tools: Tools, store: InMemoryServer) -> None:
+def test_an_invalid_key_refers_to_the_configuration(tools: Tools, store: InMemoryServer) -> None:
     store.fail_next(401, code="invalid_api_key", message="This API key is not known.")
     told = tools.refusal("query")
     assert "This API key is not known." in told
     assert "TRAJECTORY_API_KEY" in told
 
 
-def test_a_missing_scope_is_named(tools: Tools, store: InMemoryServer) -> None:
+def test_a_missing_scope_is_named_in_the_error(tools: Tools, store: InMemoryServer) -> None:
     store.fail_next(403, message="This API key lacks the scope 'read'.")
     assert "scope read" in tools.refusal("query")
 
 
-def test_a_rate_limit_says_how_long_to_wait(tools: Tools, store: InMemoryServer) -> None:
+def test_a_rate_limit_error_tells_how_long_to_wait(tools: Tools, store: InMemoryServer) -> None:
     store.fail_next(429, retry_after_s=42)
     assert "in 42 seconds" in tools.refusal("query")
 
 
-def test_every_field_that_is_wrong_is_named_with_its_problem(tools: Tools, store: InMemoryServer) -> None:
+def test_every_invalid_field_is_named_with_its_problem(tools: Tools, store: InMemoryServer) -> None:
     told = tools.refusal("record", request_summary="Add auth", phases=[{"phase_nam": "spec", "cost_usd": -1}])
     assert "phases[0].phase_name: Field required" in told
     assert "phases[0].cost_usd: Input should be greater than or equal to 0" in told
@@ -240,51 +242,52 @@ def test_every_field_that_is_wrong_is_named_with_its_problem(tools: Tools, store
         ({"zzz": 1}, "The filters are agent,"),
         ({"show": "stat"}, "Did you mean 'stats'?"),
         ({"show": "run"}, '{"show": "runs"}'),
-        ({"show": "stats", "id": "x"}, "id does not go with show 'stats'"),
-        ({"id": "x", "project": "shop"}, "an id stands alone"),
-        ({"id": ""}, "id must be a text"),
+        ({"show": "stats", "id": "x"}, "id cannot be combined with show 'stats'"),
+        (
+            {"id": "x", "project": "shop"},
+            "project cannot be combined with show 'run', which takes only id, phases_from",
+        ),
+        ({"id": ""}, "id must be a non-empty string"),
         ({"id": "no-uuid"}, "ids are UUIDs"),
-        ({"limit": 21}, "from 1 to 20"),
-        ({"limit": True}, "from 1 to 20"),
+        ({"limit": 21}, "from 1 to 20, got 21"),
+        ({"limit": True}, "from 1 to 20, got True"),
         ({"group_by": "phases", "show": "stats"}, "Did you mean 'phase'?"),
         ({"outcome": "good"}, "outcome must be one of success, failure, partial, unknown"),
         ({"since": "yesterday"}, "since must be"),
-        ({"cursor": "made up"}, "cursor is not one of this API"),
+        ({"cursor": "made up"}, "400 invalid_cursor"),
     ],
     ids=str,
 )
-def test_arguments_that_make_no_sense_are_told_with_what_does(
-    tools: Tools, arguments: dict[str, Any], told: str
-) -> None:
+def test_invalid_arguments_are_reported_with_a_correction(tools: Tools, arguments: dict[str, Any], told: str) -> None:
     assert told in tools.refusal("query", **arguments)
 
 
-def test_a_run_that_is_not_there_is_told_with_where_ids_are_from(tools: Tools) -> None:
+def test_a_missing_run_is_reported_with_how_to_get_ids(tools: Tools) -> None:
     told = tools.refusal("query", id="29243fa3-f296-5e3b-9266-7052b77cbfe9")
     assert "404" in told
     assert '{"show": "runs"}' in told
 
 
-def test_a_tool_that_is_not_there_is_told_with_the_nearest_one(tools: Tools) -> None:
+def test_an_unknown_tool_is_reported_with_the_nearest_name(tools: Tools) -> None:
     answer = tools.call("br_trajectory_quer", {})
     assert answer.is_error
     assert "Did you mean 'br_trajectory_query'?" in str(answer.content)
 
 
-def test_a_name_of_any_length_is_quoted_in_short_and_on_one_line(tools: Tools) -> None:
+def test_a_long_argument_name_is_cut_and_quoted_on_one_line(tools: Tools) -> None:
     told = tools.refusal("query", **{"x\n" * 5_000: 1})
     assert "\n" not in told
     assert len(told) < 1_000
 
 
-def test_a_mistake_of_ours_is_logged_and_its_words_are_told_to_nobody(
+def test_an_internal_error_is_logged_and_its_message_is_not_sent(
     tools: Tools, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: object) -> None:
-        raise RuntimeError("an inner word")
+        raise RuntimeError("an internal detail")
 
-    monkeypatch.setattr("trajectory_mcp.briefs.run_brief", fail)
+    monkeypatch.setattr("trajectory_mcp.summaries.run_summary", fail)
     tools.record(request_summary="Add auth", phases=[])
     told = tools.refusal("query")
-    assert "an inner word" not in told
-    assert "an inner word" in caplog.text
+    assert "an internal detail" not in told
+    assert "an internal detail" in caplog.text

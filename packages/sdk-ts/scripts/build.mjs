@@ -1,4 +1,4 @@
-// One step of tsc, with what an earlier build has left out of the way: a module that is gone must not be shipped.
+// Removes the previous build, so that deleted modules are not published, and runs tsc.
 import { execFileSync } from "node:child_process";
 import { rmSync } from "node:fs";
 import { fileURLToPath } from "node:url";

@@ -1,11 +1,11 @@
 /**
- * The background queue: records are kept at once, and sent while the program goes on.
+ * The background queue. It takes records at once and sends them while the program continues.
  *
- * They are kept in memory, since browsers and edge runtimes have no disk: what is not sent when the process is killed is lost.
- * Full, the queue drops what comes: what has been kept is a promise already.
+ * The queue is in memory, because browsers and edge runtimes have no disk. A killed process loses its unsent records.
+ * A full queue drops new records and keeps the ones it has already taken.
  */
 import { APIStatusError } from "./errors.js";
-import { forget, remember } from "./exit.js";
+import { register, unregister } from "./exit.js";
 import { type Http, isWorthRetrying, retryAfter } from "./http.js";
 import { uuid } from "./ids.js";
 import { type Line, lineOf, sendLines } from "./recording.js";
@@ -16,40 +16,40 @@ const MAX_RECORDS = 10_000;
 const MAX_BYTES = 64 * 1024 * 1024;
 const BATCH_RECORDS = 500;
 const BATCH_BYTES = 1024 * 1024;
-/** How long the first record of a batch waits for others. */
+/** Longest time that the first record of a batch waits for more records. */
 const LINGER_S = 1;
 const FLUSH_TIMEOUT_S = 30;
 const CLOSE_TIMEOUT_S = 5;
 const FIRST_DELAY_S = 0.5;
 const MAX_DELAY_S = 30;
-/** Somebody waits: a server that was away is asked again this soon. */
+/** Delay between attempts while a `flush` waits. */
 const FLUSH_DELAY_S = 0.5;
-/** When the key or the address is wrong, which is nothing that a record can be blamed for, nor something to hammer on. */
+/** Delay after an error that a retry does not fix, such as a wrong key or address. The records are kept. */
 const REFUSED_DELAY_S = 600;
 
-/** What became of records. */
+/** Numbers of records by result. */
 export interface Counters {
-  /** Taken by the server. */
+  /** Accepted by the server. */
   readonly sent: number;
-  /** Not decided yet; versions of one id are one. */
+  /** Not sent yet, or without an answer. Versions of one id count as one. */
   readonly waiting: number;
-  /** Lost: the queue was full or closed, or the process ended while the server was away. */
+  /** Lost: the queue was full or closed, or the process ended while the server was unavailable. */
   readonly dropped: number;
-  /** Bad, as the server or the encoder says. */
+  /** Refused by the server, or not serializable as JSON. */
   readonly refused: number;
 }
 
-/** How long something may take. */
+/** The time limit of a call. */
 export interface TimeoutOptions {
-  /** Seconds. */
+  /** Time limit in seconds. */
   timeoutS?: number | undefined;
 }
 
-/** Keeps records and sends them; one for a client, made on its first use. Nothing of it throws. */
+/** Queue that sends records in the background. Each client has one, created on first use. Its methods never throw. */
 export class BackgroundQueue implements AsyncDisposable {
   readonly #http: Http;
-  #waiting = new Map<string, Uint8Array<ArrayBuffer>>();
-  #underWay: readonly Line[] = [];
+  #pending = new Map<string, Uint8Array<ArrayBuffer>>();
+  #inFlight: readonly Line[] = [];
   #bytes = 0;
   #sent = 0;
   #dropped = 0;
@@ -67,16 +67,16 @@ export class BackgroundQueue implements AsyncDisposable {
     this.#http = http;
   }
 
-  /** What became of records so far. */
+  /** Numbers of records by result, so far. */
   get counters(): Counters {
-    const older = this.#underWay.filter(({ id }) => this.#waiting.has(id)).length;
-    return { sent: this.#sent, waiting: this.#count - older, dropped: this.#dropped, refused: this.#refused };
+    const superseded = this.#inFlight.filter(({ id }) => this.#pending.has(id)).length;
+    return { sent: this.#sent, waiting: this.#count - superseded, dropped: this.#dropped, refused: this.#refused };
   }
 
   /**
-   * Keeps a record, to be sent soon. It is written as JSON at once, so changing it later changes nothing.
+   * Adds a record to the queue. The record is serialized at once: later changes to the object have no effect.
    *
-   * @returns its id, made here if it has none.
+   * @returns the id of the record, generated if it has none.
    */
   enqueue(trajectory: Trajectory): string {
     try {
@@ -85,15 +85,15 @@ export class BackgroundQueue implements AsyncDisposable {
       return line.id;
     } catch (error) {
       this.#refused++;
-      this.#warn("refused", `a record cannot be written as JSON: ${String(error)}`);
+      this.#warn("refused", `a record was refused because it is not serializable as JSON: ${String(error)}`);
       return typeof trajectory?.id === "string" ? trajectory.id : uuid();
     }
   }
 
   /**
-   * Sends what waits.
+   * Sends all pending records.
    *
-   * @returns whether nothing waits any more; false if it took longer than `timeoutS`, 30 by default.
+   * @returns true when no record is pending; false after `timeoutS` seconds, 30 by default.
    */
   async flush({ timeoutS = FLUSH_TIMEOUT_S }: TimeoutOptions = {}): Promise<boolean> {
     if (this.#pump === null) return true;
@@ -107,14 +107,14 @@ export class BackgroundQueue implements AsyncDisposable {
     return isSent;
   }
 
-  /** Sends what waits, for `timeoutS` at most, 5 by default; what is left then, and what comes later, is dropped. */
+  /** Sends pending records for at most `timeoutS` seconds, 5 by default. Then drops the rest and all later records. */
   async close({ timeoutS = CLOSE_TIMEOUT_S }: TimeoutOptions = {}): Promise<void> {
     this.#isClosed = true;
     await this.flush({ timeoutS });
     await this.#abandon();
   }
 
-  /** As {@link BackgroundQueue.close}, for `await using`. */
+  /** Calls {@link BackgroundQueue.close}, for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
@@ -126,40 +126,40 @@ export class BackgroundQueue implements AsyncDisposable {
   }
 
   get #count(): number {
-    return this.#waiting.size + this.#underWay.length;
+    return this.#pending.size + this.#inFlight.length;
   }
 
   #keep({ id, data }: Line): void {
-    const growth = data.length - (this.#waiting.get(id)?.length ?? 0);
-    const isFull = this.#count >= MAX_RECORDS && !this.#waiting.has(id);
+    const growth = data.length - (this.#pending.get(id)?.length ?? 0);
+    const isFull = this.#count >= MAX_RECORDS && !this.#pending.has(id);
     if (this.#isClosed || isFull || this.#bytes + growth > MAX_BYTES) {
       this.#dropped++;
-      this.#warn("dropped", `a record is dropped: the queue is ${this.#isClosed ? "closed" : "full"}`);
+      this.#warn("dropped", `a record was dropped because the queue is ${this.#isClosed ? "closed" : "full"}`);
       return;
     }
-    this.#waiting.set(id, data);
+    this.#pending.set(id, data);
     this.#bytes += growth;
     this.#pump ??= this.#run();
-    if (this.#waiting.size >= BATCH_RECORDS && this.#failures === 0) this.#wake();
+    if (this.#pending.size >= BATCH_RECORDS && this.#failures === 0) this.#wake();
   }
 
-  /** Sends until nothing waits. One of these runs at a time. */
+  /** Sends until no record is pending. Runs once at a time. */
   async #run(): Promise<void> {
-    remember(this);
+    register(this);
     await this.#pause(LINGER_S);
-    while (this.#waiting.size > 0) {
+    while (this.#pending.size > 0) {
       if (this.#abort.signal.aborted) {
-        this.#dropWaiting();
+        this.#dropPending();
         break;
       }
       const seconds = await this.#sendBatch();
-      if (seconds > 0 && this.#waiting.size > 0) await this.#pause(this.#flushers > 0 ? FLUSH_DELAY_S : seconds);
+      if (seconds > 0 && this.#pending.size > 0) await this.#pause(this.#flushers > 0 ? FLUSH_DELAY_S : seconds);
     }
     this.#pump = null;
-    forget(this);
+    unregister(this);
   }
 
-  /** Sends what goes into one request; the seconds to wait before the next. */
+  /** Sends one batch. Returns the seconds to wait before the next one. */
   async #sendBatch(): Promise<number> {
     const batch = this.#take();
     try {
@@ -173,13 +173,13 @@ export class BackgroundQueue implements AsyncDisposable {
   #take(): Line[] {
     const batch: Line[] = [];
     let size = 0;
-    for (const [id, data] of this.#waiting) {
+    for (const [id, data] of this.#pending) {
       size += data.length;
       if (batch.length === BATCH_RECORDS || (batch.length > 0 && size > BATCH_BYTES)) break;
       batch.push({ id, data });
-      this.#waiting.delete(id);
+      this.#pending.delete(id);
     }
-    this.#underWay = batch;
+    this.#inFlight = batch;
     return batch;
   }
 
@@ -188,7 +188,7 @@ export class BackgroundQueue implements AsyncDisposable {
     const refused = results.filter(({ error, status }) => error && !isRetriedStatus(status));
     this.#sent += batch.length - again.length - refused.length;
     this.#refused += refused.length;
-    if (refused[0]) this.#warn("refused", `a record is refused: ${refused[0].error?.message}`);
+    if (refused[0]) this.#warn("refused", `a record was refused: ${refused[0].error?.message}`);
     this.#release(batch, again);
     this.#failures = again.length > 0 ? this.#failures + 1 : 0;
     return again.length > 0 ? this.#delayS(null) : 0;
@@ -198,18 +198,18 @@ export class BackgroundQueue implements AsyncDisposable {
     this.#release(batch, batch);
     this.#failures++;
     if (this.#abort.signal.aborted) return 0;
-    this.#warn("away", `records wait, since sending them fails: ${String(error)}`);
+    this.#warn("away", `records cannot be sent and stay in the queue: ${String(error)}`);
     if (error instanceof APIStatusError && !isWorthRetrying(error)) return REFUSED_DELAY_S;
     return this.#delayS(retryAfter(error));
   }
 
-  /** The batch is not under way any more, and `again` of it waits as before, where no newer version does. */
+  /** Ends the batch in flight and puts `again` back into the queue, except for ids with a newer version there. */
   #release(batch: readonly Line[], again: readonly Line[]): void {
-    const newer = this.#waiting;
+    const newer = this.#pending;
     const kept = again.filter(({ id }) => !newer.has(id));
-    this.#waiting = new Map([...kept.map(({ id, data }) => [id, data] as const), ...newer]);
+    this.#pending = new Map([...kept.map(({ id, data }) => [id, data] as const), ...newer]);
     this.#bytes -= sizeOf(batch) - sizeOf(kept);
-    this.#underWay = [];
+    this.#inFlight = [];
   }
 
   #delayS(retryAfterS: number | null): number {
@@ -217,12 +217,12 @@ export class BackgroundQueue implements AsyncDisposable {
     return (retryAfterS ?? 0) + jitterS;
   }
 
-  /** Waits, or until somebody flushes. */
+  /** Waits for some seconds, or until a call to `flush`. */
   #pause(seconds: number): Promise<void> {
     if (this.#abort.signal.aborted) return Promise.resolve();
     return new Promise((resolve) => {
       const timer = setTimeout(resolve, seconds * 1000);
-      // In Node it must not keep the process: what waits is seen to when the process has nothing else to do.
+      // The timer must not keep a Node process alive: exit.ts sends pending records before the process ends.
       (timer as { unref?: () => void }).unref?.();
       this.#wake = () => {
         clearTimeout(timer);
@@ -231,7 +231,7 @@ export class BackgroundQueue implements AsyncDisposable {
     });
   }
 
-  /** Drops what could not be sent, ending what is under way. */
+  /** Aborts the request in flight and drops all pending records. */
   async #abandon(): Promise<void> {
     if (this.#pump === null) return;
     this.#abort.abort();
@@ -240,14 +240,14 @@ export class BackgroundQueue implements AsyncDisposable {
     this.#abort = new AbortController();
   }
 
-  #dropWaiting(): void {
-    this.#dropped += this.#waiting.size;
-    this.#warn("lost", `${this.#waiting.size} records are lost, since they could not be sent in time`);
-    for (const data of this.#waiting.values()) this.#bytes -= data.length;
-    this.#waiting.clear();
+  #dropPending(): void {
+    this.#dropped += this.#pending.size;
+    this.#warn("lost", `${this.#pending.size} records are lost because they could not be sent in time`);
+    for (const data of this.#pending.values()) this.#bytes -= data.length;
+    this.#pending.clear();
   }
 
-  /** Once of each kind: whoever reads the log is told, and not flooded. */
+  /** Logs the first warning of each kind only, so that the log is not flooded. */
   #warn(kind: string, text: string): void {
     if (this.#warned.has(kind)) return;
     this.#warned.add(kind);

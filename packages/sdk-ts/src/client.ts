@@ -4,40 +4,40 @@ import { Http } from "./http.js";
 import { Trajectories } from "./trajectories.js";
 
 /**
- * A client of the store. Make one for the program and keep it.
+ * A client of the store. Create one per program and reuse it.
  *
  * ```ts
  * const client = new TrajectoryClient({ baseUrl: "https://store.example.com", apiKey });
  * ```
  *
- * @throws TypeError: an option makes no sense.
+ * @throws TypeError: an option is invalid.
  */
 export class TrajectoryClient implements AsyncDisposable {
-  /** What it was made with. */
+  /** The configuration of the client. */
   readonly config: Config;
-  /** What can be done with trajectories. */
+  /** The operations on trajectories. */
   readonly trajectories: Trajectories;
   readonly #http: Http;
   #queue: BackgroundQueue | null = null;
 
-  /** Without options, by the environment. */
+  /** Options that are missing come from the environment. */
   constructor({ fetch, ...options }: ClientOptions = {}) {
     this.config = new Config(options);
     this.#http = new Http(this.config, fetch);
     this.trajectories = new Trajectories(this.#http, () => this.queue);
   }
 
-  /** Where background records wait. Made on first use. */
+  /** The background queue, created on first use. */
   get queue(): BackgroundQueue {
     return (this.#queue ??= new BackgroundQueue(this.#http));
   }
 
-  /** Closes the background queue, as {@link BackgroundQueue.close}. Other calls go on. */
+  /** Closes the background queue with {@link BackgroundQueue.close}. Other calls still work. */
   async close(options?: TimeoutOptions): Promise<void> {
     await this.#queue?.close(options);
   }
 
-  /** As {@link TrajectoryClient.close}, for `await using`. */
+  /** Calls {@link TrajectoryClient.close}, for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }

@@ -1,36 +1,35 @@
-/** Where the server is when nobody says it. */
 const DEFAULT_BASE_URL = "http://127.0.0.1:8000";
 const DEFAULT_TIMEOUT_S = 30;
 const DEFAULT_MAX_RETRIES = 4;
 
-/** How a client speaks to the store. What is left out has its default. */
+/** Options of a client. Each has a default. */
 export interface ClientOptions {
-  /** Where the store is, a path included; else `TRAJECTORY_BASE_URL`, else `http://127.0.0.1:8000`. */
+  /** Address of the store, with its path. Default: `TRAJECTORY_BASE_URL`, or `http://127.0.0.1:8000`. */
   baseUrl?: string | undefined;
-  /** Else `TRAJECTORY_API_KEY`; without either none is sent. In a page everybody who sees the page has its key. */
+  /** Default: `TRAJECTORY_API_KEY`. Without either, requests have no key. Every visitor of a page can read its key. */
   apiKey?: string | undefined;
-  /** Seconds for each wait (for the answer, for its next part), not for the whole of a call; 30 by default. */
+  /** Seconds to wait for the response, and for each part of its body; 30 by default. Not a limit for the whole call. */
   timeoutS?: number | undefined;
-  /** How often a call that failed is tried again, where that may help; 4 by default. */
+  /** How often a failed call is retried if a retry can help; 4 by default. */
   maxRetries?: number | undefined;
-  /** Sent with every request. */
+  /** Headers of every request. */
   headers?: Readonly<Record<string, string>> | undefined;
-  /** In place of the `fetch` of the runtime. */
+  /** Replaces the `fetch` of the runtime. */
   fetch?: typeof globalThis.fetch | undefined;
 }
 
-/** Of one client. The key and the headers are readable, and in no dump of it. */
+/** The configuration of one client. Dumps of it do not show the key and the headers. */
 export class Config {
-  /** Where the app is mounted, without a slash at its end. */
+  /** Address of the store, without a trailing slash. */
   readonly baseUrl: string;
-  /** Seconds for each wait. */
+  /** Seconds to wait for the response, and for each part of its body. */
   readonly timeoutS: number;
-  /** How often a call is tried again; of an export, how often without getting further. */
+  /** How often a call is retried. For an export: how often in a row without new records. */
   readonly maxRetries: number;
   readonly #apiKey: string | null;
   readonly #headers: Readonly<Record<string, string>>;
 
-  /** What is given, else what the environment says. An empty variable says nothing. */
+  /** Options that are missing come from the environment. Empty variables are ignored. */
   constructor(given: Omit<ClientOptions, "fetch"> = {}) {
     this.baseUrl = (given.baseUrl ?? (variable("TRAJECTORY_BASE_URL") || DEFAULT_BASE_URL)).replace(/\/+$/, "");
     this.timeoutS = given.timeoutS ?? DEFAULT_TIMEOUT_S;
@@ -40,12 +39,12 @@ export class Config {
     this.#check();
   }
 
-  /** The key, or null where none is sent. */
+  /** The API key, or null if requests have none. */
   get apiKey(): string | null {
     return this.#apiKey;
   }
 
-  /** Sent with every request. */
+  /** Headers of every request. */
   get headers(): Readonly<Record<string, string>> {
     return this.#headers;
   }
@@ -56,19 +55,19 @@ export class Config {
       throw new TypeError("baseUrl must be an http or https URL without a query, such as http://127.0.0.1:8000");
     }
     if (url.username || url.password) {
-      throw new TypeError("baseUrl must be without a user and a password");
+      throw new TypeError("baseUrl must not contain a user or a password");
     }
     if (this.#apiKey !== null && !/^[\x21-\x7e]+$/.test(this.#apiKey)) {
-      throw new TypeError("apiKey must be ASCII text on one line");
+      throw new TypeError("apiKey must consist of printable ASCII characters without spaces");
     }
     if (!(this.timeoutS > 0) || !Number.isInteger(this.maxRetries) || this.maxRetries < 0) {
-      throw new TypeError("timeoutS must be above 0, and maxRetries a whole number of at least 0");
+      throw new TypeError(`timeoutS must be above 0, and maxRetries an integer of at least 0; got ${this.timeoutS} and ${this.maxRetries}`);
     }
   }
 }
 
 function variable(name: string): string {
-  // Browsers have no process, and some edge runtimes one without an environment.
+  // Browsers have no process, and some edge runtimes have one without an environment.
   const { process } = globalThis as { process?: { env?: Record<string, string | undefined> } };
   return process?.env?.[name]?.trim() ?? "";
 }

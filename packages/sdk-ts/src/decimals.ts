@@ -1,7 +1,7 @@
 /**
- * A sum of numbers as they are written: 0.1 and 0.2 are 0.3.
+ * An exact sum of decimal numbers: 0.1 + 0.2 is 0.3.
  *
- * Exact, so a sum does not depend on the order in which parallel phases end, and is the same as the Python SDK's.
+ * The sum does not depend on the order in which parallel phases end, and equals the sum of the Python SDK.
  */
 export class DecimalSum {
   #units = 0n;
@@ -15,13 +15,13 @@ export class DecimalSum {
     this.#scale = scale;
   }
 
-  /** The nearest number. */
+  /** Returns the nearest number. */
   toNumber(): number {
     return Number(`${this.#units}e-${this.#scale}`);
   }
 }
 
-/** The digits of a number in its shortest form, and the power of ten that they are multiplied with. */
+/** Returns the digits of a number in its shortest form, and their power of ten. */
 function parts(value: number): [bigint, number] {
   const [mantissa = "", exponent = "0"] = String(value).split("e");
   const [whole = "", fraction = ""] = mantissa.split(".");

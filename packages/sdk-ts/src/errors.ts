@@ -1,31 +1,31 @@
 /**
- * The errors of this SDK, as one tree.
+ * The error classes of this SDK.
  *
  * ```text
  * TrajectoryError
- * ├── APIConnectionError            the server was not reached, or the connection broke
- * │   └── APITimeoutError           it did not answer in time
- * ├── APIStatusError                it answered with an error
+ * ├── APIConnectionError            no response: the connection failed or broke
+ * │   └── APITimeoutError           no response in time
+ * ├── APIStatusError                the server responded with an error
  * │   ├── BadRequestError           400
  * │   ├── AuthenticationError       401
  * │   ├── PermissionDeniedError     403
  * │   ├── NotFoundError             404
  * │   ├── RequestTimeoutError       408
- * │   ├── ConflictError             409  the id was deleted, and does not come back
+ * │   ├── ConflictError             409  the id was deleted permanently
  * │   ├── PayloadTooLargeError      413
  * │   ├── UnsupportedMediaTypeError 415
  * │   ├── RateLimitError            429
  * │   └── ServerError               5xx
  * │       └── ServiceUnavailableError 503
- * └── ExportBrokenError             what arrived is not what the server says that it sent
+ * └── ExportBrokenError             the received export does not match its end line
  * ```
  */
 import { retryAfterS } from "./retries.js";
 import type { ErrorObject, ErrorProblem, RecordedMany } from "./types.js";
 
-/** Root of the tree. A call that is ended by its `AbortSignal` throws the signal's reason instead. */
+/** Base class of all errors of this SDK. A call aborted by its `AbortSignal` throws the reason of the signal instead. */
 export class TrajectoryError extends Error {
-  /** Where `recordMany` throws: what became of the records before. Else null. */
+  /** After an error of `recordMany`: the results of the records sent before. Null otherwise. */
   recorded: RecordedMany | null = null;
 
   static {
@@ -33,72 +33,72 @@ export class TrajectoryError extends Error {
   }
 }
 
-/** No answer. Whether the request took effect is not known; sending it again is safe. `cause` is what `fetch` threw. */
+/** No response. The request may have taken effect; repeating it is safe. `cause` is the error that `fetch` threw. */
 export class APIConnectionError extends TrajectoryError {
-  /** Under which the server would have logged the request. */
+  /** Id of the request, as in the log of the server if the request arrived there. */
   readonly requestId: string | null;
 
   static {
     this.prototype.name = "APIConnectionError";
   }
 
-  /** Made by the SDK where `fetch` fails, and in tests. */
+  /** For the SDK and for tests. */
   constructor(message: string, options?: ErrorOptions & { requestId?: string }) {
     super(message, options);
     this.requestId = options?.requestId ?? null;
   }
 }
 
-/** No answer in time. */
+/** No response in time. */
 export class APITimeoutError extends APIConnectionError {
   static {
     this.prototype.name = "APITimeoutError";
   }
 }
 
-/** Count, hash or form of what arrived do not agree with what the server says. What was exported is not to be trusted. */
+/** The received export does not match the count, hash or format that the server sent. Do not use the exported records. */
 export class ExportBrokenError extends TrajectoryError {
   static {
     this.prototype.name = "ExportBrokenError";
   }
 }
 
-/** What an {@link APIStatusError} is made of. */
+/** The properties of an {@link APIStatusError}. */
 export interface ErrorAnswer {
-  /** The status of HTTP. */
+  /** HTTP status. */
   status: number;
-  /** The error, for programs; empty where a proxy and not the store has answered. */
+  /** Machine-readable error code. Empty if a proxy responded instead of the store. */
   code?: string;
-  /** The field or parameter that it is about. */
+  /** The invalid field or parameter. */
   param?: string | null;
-  /** Every problem that was found, at most 100. */
+  /** All problems found, at most 100. */
   details?: readonly ErrorProblem[];
-  /** Under which the server's log has the request. */
+  /** Id of the request in the log of the server. */
   requestId?: string | null;
-  /** When to come again, in seconds. */
+  /** Seconds to wait before a retry, if the server gave any. */
   retryAfterS?: number | null;
 }
 
-/** An answer with an error. */
+/** The server responded with an error. */
 export class APIStatusError extends TrajectoryError {
-  /** The status of HTTP. */
+  /** HTTP status. */
   readonly status: number;
-  /** The error, for programs; empty where a proxy and not the store has answered. */
+  /** Machine-readable error code. Empty if a proxy responded instead of the store. */
   readonly code: string;
-  /** The field or parameter that it is about. */
+  /** The invalid field or parameter. */
   readonly param: string | null;
-  /** Every problem that was found, at most 100. */
+  /** All problems found, at most 100. */
   readonly details: readonly ErrorProblem[];
-  /** Under which the server's log has the request. */
+  /** Id of the request in the log of the server. */
   readonly requestId: string | null;
-  /** When to come again, in seconds. */
+  /** Seconds to wait before a retry, if the server gave any. */
   readonly retryAfterS: number | null;
 
   static {
     this.prototype.name = "APIStatusError";
   }
 
-  /** Made by the SDK out of an answer, and in tests. */
+  /** For the SDK and for tests. */
   constructor(message: string, answer: ErrorAnswer) {
     super(message);
     this.status = answer.status;
@@ -110,19 +110,19 @@ export class APIStatusError extends TrajectoryError {
   }
 }
 
-/** 400: the request says something that cannot be accepted. */
+/** 400: the request is invalid. */
 export class BadRequestError extends APIStatusError {
   static {
     this.prototype.name = "BadRequestError";
   }
 }
-/** 401: no API key, or one that is not good. */
+/** 401: the API key is missing or invalid. */
 export class AuthenticationError extends APIStatusError {
   static {
     this.prototype.name = "AuthenticationError";
   }
 }
-/** 403: the API key lacks the scope. */
+/** 403: the API key lacks the required scope. */
 export class PermissionDeniedError extends APIStatusError {
   static {
     this.prototype.name = "PermissionDeniedError";
@@ -134,13 +134,13 @@ export class NotFoundError extends APIStatusError {
     this.prototype.name = "NotFoundError";
   }
 }
-/** 408: the server did not get the body in time. */
+/** 408: the server did not receive the body in time. */
 export class RequestTimeoutError extends APIStatusError {
   static {
     this.prototype.name = "RequestTimeoutError";
   }
 }
-/** 409: the id was deleted, and does not come back. */
+/** 409: the id was deleted permanently. */
 export class ConflictError extends APIStatusError {
   static {
     this.prototype.name = "ConflictError";
@@ -152,25 +152,25 @@ export class PayloadTooLargeError extends APIStatusError {
     this.prototype.name = "PayloadTooLargeError";
   }
 }
-/** 415: the server does not take this type of content. */
+/** 415: the server does not support this content type. */
 export class UnsupportedMediaTypeError extends APIStatusError {
   static {
     this.prototype.name = "UnsupportedMediaTypeError";
   }
 }
-/** 429: more than the key may use in a minute. */
+/** 429: the rate limit of the key is exceeded. */
 export class RateLimitError extends APIStatusError {
   static {
     this.prototype.name = "RateLimitError";
   }
 }
-/** 5xx. */
+/** 5xx: the server failed. */
 export class ServerError extends APIStatusError {
   static {
     this.prototype.name = "ServerError";
   }
 }
-/** 503: a part of the server that the answer needs is away or busy. */
+/** 503: a required part of the server is unavailable or busy. */
 export class ServiceUnavailableError extends ServerError {
   static {
     this.prototype.name = "ServiceUnavailableError";
@@ -190,15 +190,15 @@ const OF_STATUS: Readonly<Record<number, typeof APIStatusError>> = {
   503: ServiceUnavailableError,
 };
 
-/** The error of an answer, whoever wrote it: a proxy's page has no code, and its text is not quoted. */
+/** Returns the error of a response. The page of a proxy gives an error without a code; its text is not quoted. */
 export function statusError(status: number, body: string, headers: Headers, requestId: string): APIStatusError {
-  const said = errorObject(body);
+  const sent = errorObject(body);
   const Kind = OF_STATUS[status] ?? (status >= 500 ? ServerError : APIStatusError);
-  return new Kind(said?.message ?? unsaid(status, headers), {
+  return new Kind(sent?.message ?? defaultMessage(status, headers), {
     status,
-    code: said?.code ?? "",
-    param: said?.param ?? null,
-    details: said?.details ?? [],
+    code: sent?.code ?? "",
+    param: sent?.param ?? null,
+    details: sent?.details ?? [],
     requestId: headers.get("X-Request-Id") ?? requestId,
     retryAfterS: retryAfterS(headers.get("Retry-After")),
   });
@@ -214,11 +214,11 @@ function errorObject(body: string): ErrorObject | null {
   }
 }
 
-function unsaid(status: number, headers: Headers): string {
-  // Status 0 is how a browser shows a redirect that is not followed.
+function defaultMessage(status: number, headers: Headers): string {
+  // Browsers report a redirect that was not followed as status 0.
   if (status === 0 || (status >= 300 && status < 400)) {
     const location = headers.get("Location");
-    return `The server redirects${location ? ` to ${location}` : ""}; give the address behind it as baseUrl.`;
+    return `The server redirects${location ? ` to ${location}` : ""}. Set baseUrl to the final address.`;
   }
-  return `The server answered with status ${status}.`;
+  return `The server responded with status ${status}.`;
 }

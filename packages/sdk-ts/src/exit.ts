@@ -1,6 +1,6 @@
-/** The end of a process: queues that still hold records send them before Node leaves. */
+/** Sends the pending records of all queues before a Node process exits. */
 
-/** A queue, as far as the end of a process is concerned. */
+/** A queue with pending records. */
 export interface Unsent {
   flushAtExit(timeoutS: number): Promise<void>;
 }
@@ -11,31 +11,31 @@ interface NodeProcess {
   versions?: { node?: string };
 }
 
-/** How long all queues of a process together may hold up its end. */
+/** Longest time for which all queues together delay the exit of a process. */
 const EXIT_TIMEOUT_S = 2;
 
 /**
- * Queues that hold records.
+ * Queues with pending records.
  *
- * Global, as the event of Node is: a listener for each would make Node warn of a leak from the eleventh client on. Bounded by
- * the queues that hold records now; with the last of them the listener goes too. JavaScript needs no lock.
+ * Global, because the event of Node is global: with one listener per client, Node warns of a leak from the eleventh on. Bounded
+ * by the queues with pending records; without any, the listener is removed. JavaScript needs no lock.
  */
 const unsent = new Set<Unsent>();
 
-/** Remember a queue that holds records. */
-export function remember(queue: Unsent): void {
+/** Registers a queue that has pending records. */
+export function register(queue: Unsent): void {
   if (unsent.size === 0) node()?.on("beforeExit", flushAll);
   unsent.add(queue);
 }
 
-/** Forget a queue that holds none any more. */
-export function forget(queue: Unsent): void {
+/** Unregisters a queue without pending records. */
+export function unregister(queue: Unsent): void {
   unsent.delete(queue);
   if (unsent.size === 0) node()?.off("beforeExit", flushAll);
 }
 
 function flushAll(): void {
-  // Node leaves when nothing is left to do, asks here first, and leaves without asking if this adds nothing.
+  // Node emits beforeExit when its event loop is empty, and exits if the listeners add no work.
   for (const queue of unsent) void queue.flushAtExit(EXIT_TIMEOUT_S);
 }
 

@@ -1,12 +1,12 @@
 import { APIConnectionError, BadRequestError, ExportBrokenError } from "./errors.js";
-import { type Answer, type Http, PATH } from "./http.js";
+import { type Http, type HttpResponse, PATH } from "./http.js";
 import { uuid } from "./ids.js";
-import { Tally, without } from "./tally.js";
+import { ReceivedLines, without } from "./received.js";
 import type { Exported, ExportParameters, ExportProgress, RequestOptions, StoredTrajectory } from "./types.js";
 
-/** What an export takes beside its filters. */
+/** Options of an export. */
 export interface ExportOptions extends RequestOptions {
-  /** Told after each part that has arrived. */
+  /** Called after each received part. */
   progress?: ((progress: ExportProgress) => void) | undefined;
 }
 
@@ -15,10 +15,10 @@ const END = new TextEncoder().encode('{"end":');
 const decoder = new TextDecoder();
 
 /**
- * Every trajectory that the filters find, in the order in which the archive first got them.
+ * All trajectories that match the filters, in the order in which they reached the archive.
  *
- * Iterate it for records, or take {@link TrajectoryExport.stream} for the bytes; each begins anew. A cut is gone on behind, as
- * often as it gets further. At the end count and hash are compared with what the server says.
+ * Iterate it for records, or use {@link TrajectoryExport.stream} for bytes. Each starts a new export. A broken connection is
+ * resumed as long as new records arrive. The end line of the server verifies count and hash.
  */
 export class TrajectoryExport implements AsyncIterable<StoredTrajectory> {
   readonly #http: Http;
@@ -33,15 +33,15 @@ export class TrajectoryExport implements AsyncIterable<StoredTrajectory> {
     this.#options = options;
   }
 
-  /** What was exported, once all of it has arrived and agrees with the server's end line; null before. */
+  /** Summary of the export, after it is complete and verified; null before. */
   get exported(): Exported | null {
     return this.#exported;
   }
 
   /**
-   * Every record.
+   * Yields every record.
    *
-   * @throws {@link ExportBrokenError} what arrived is not what was sent.
+   * @throws {@link ExportBrokenError} the received data does not match the end line.
    */
   async *[Symbol.asyncIterator](): AsyncGenerator<StoredTrajectory, void, undefined> {
     for await (const lines of this.#lines()) {
@@ -51,7 +51,7 @@ export class TrajectoryExport implements AsyncIterable<StoredTrajectory> {
     }
   }
 
-  /** The lines as they came, without the end line: JSONL, ready for a file. An error of the export is an error of the stream. */
+  /** Returns the received bytes as JSONL, without the end line. An error of the export is an error of the stream. */
   stream(): ReadableStream<Uint8Array> {
     const lines = this.#lines();
     return new ReadableStream<Uint8Array>(
@@ -69,17 +69,17 @@ export class TrajectoryExport implements AsyncIterable<StoredTrajectory> {
     );
   }
 
-  /** Whole lines, some at a time, over all cuts. */
+  /** Yields groups of whole lines, across all resumed responses. */
   async *#lines(): AsyncGenerator<Uint8Array, void, undefined> {
     this.#exported = null;
-    const all = new Tally();
+    const all = new ReceivedLines();
     let failures = 0;
     let back = 0;
     for (let resumed = 0; ; resumed++) {
-      const one = resumed > 0 ? new Tally() : all;
+      const one = resumed > 0 ? new ReceivedLines() : all;
       const known = all.lastIds(back);
       try {
-        for await (const part of this.#answer(all.idBefore(back) ?? this.#parameters.after)) {
+        for await (const part of this.#response(all.idBefore(back) ?? this.#parameters.after)) {
           if (!(part instanceof Uint8Array)) {
             this.#exported = verified(part, all, one);
             return;
@@ -92,7 +92,7 @@ export class TrajectoryExport implements AsyncIterable<StoredTrajectory> {
           this.#options.progress?.({ count: all.count, bytes: all.bytes, resumed });
           yield fresh;
         }
-        throw new APIConnectionError("The export was cut before its end line.");
+        throw new APIConnectionError("The connection broke before the end of the export.");
       } catch (error) {
         if (isLost(error) && back < all.maxBack) back = Math.min(all.maxBack, back * 2 || 1);
         else await this.#http.waitOrThrow(error, failures++, this.#http.config.maxRetries, this.#options.signal);
@@ -100,11 +100,11 @@ export class TrajectoryExport implements AsyncIterable<StoredTrajectory> {
     }
   }
 
-  /** The lines of one answer, whole ones only, and what its end line says. */
-  async *#answer(after: string | undefined): AsyncGenerator<Uint8Array | Exported, void, undefined> {
-    const answer = await this.#open(after);
+  /** Yields the whole lines of one response, then the content of its end line. */
+  async *#response(after: string | undefined): AsyncGenerator<Uint8Array | Exported, void, undefined> {
+    const response = await this.#open(after);
     let rest: Uint8Array = new Uint8Array(0);
-    for await (const part of answer.parts()) {
+    for await (const part of response.parts()) {
       const bytes = concatenated(rest, part);
       const whole = bytes.lastIndexOf(NEWLINE) + 1;
       rest = bytes.subarray(whole);
@@ -116,27 +116,27 @@ export class TrajectoryExport implements AsyncIterable<StoredTrajectory> {
     }
   }
 
-  #open(after: string | undefined): Promise<Answer> {
+  #open(after: string | undefined): Promise<HttpResponse> {
     const query = { ...this.#parameters, after, end: 1 };
     return this.#http.open({ method: "GET", path: `${PATH}/export`, query, signal: this.#options.signal }, uuid());
   }
 }
 
-/** Whether the record to go on behind was deleted meanwhile. */
+/** Whether the record after which to resume was deleted meanwhile. */
 function isLost(error: unknown): boolean {
   return error instanceof BadRequestError && error.code === "invalid_cursor";
 }
 
-/** The whole export, if the last answer is what the server has sent. Of an answer that was cut only whole lines were kept. */
-function verified(said: Exported, all: Tally, one: Tally): Exported {
+/** Returns the summary of the whole export, after checking the last response against its end line. */
+function verified(endLine: Exported, all: ReceivedLines, one: ReceivedLines): Exported {
   const sha256 = one.hex();
-  if (said.count !== one.count || said.sha256 !== sha256) {
+  if (endLine.count !== one.count || endLine.sha256 !== sha256) {
     throw new ExportBrokenError(
-      `The export is broken: ${one.count} records with SHA-256 ${sha256} arrived, ` +
-        `${said.count} with ${said.sha256} were sent.`,
+      `The export is broken: received ${one.count} records with SHA-256 ${sha256}, ` +
+        `but the server sent ${endLine.count} with ${endLine.sha256}.`,
     );
   }
-  return { count: all.count, sha256: all === one ? sha256 : all.hex(), cursor: said.cursor };
+  return { count: all.count, sha256: all === one ? sha256 : all.hex(), cursor: endLine.cursor };
 }
 
 function endOf(line: Uint8Array): Exported {
@@ -147,7 +147,7 @@ function parsed(line: string): unknown {
   try {
     return JSON.parse(line);
   } catch (error) {
-    throw new ExportBrokenError("The export is broken: a line of it is not JSON.", { cause: error });
+    throw new ExportBrokenError("The export is broken: a line is not JSON.", { cause: error });
   }
 }
 

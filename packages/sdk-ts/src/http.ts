@@ -1,4 +1,4 @@
-/** Requests, their answers, and trying again. */
+/** Requests, responses and retries. */
 import type { Config } from "./config.js";
 import { APIConnectionError, APIStatusError, APITimeoutError, statusError } from "./errors.js";
 import { uuid } from "./ids.js";
@@ -8,7 +8,7 @@ export const PATH = "/v1/agent/trajectories";
 export const JSON_TYPE = "application/json";
 export const NDJSON_TYPE = "application/x-ndjson";
 
-/** One request to the server. Parameters that are null or undefined are left out. */
+/** One request to the server. Parameters that are null or undefined are omitted. */
 export interface Request {
   method: "GET" | "POST" | "DELETE";
   path: string;
@@ -18,22 +18,22 @@ export interface Request {
   signal?: AbortSignal | undefined;
 }
 
-/** Speaks to one server by `fetch`. */
+/** Sends requests to one server with `fetch`. */
 export class Http {
   readonly config: Config;
   readonly #fetch: typeof globalThis.fetch;
 
   constructor(config: Config, fetch: typeof globalThis.fetch | undefined) {
     this.config = config;
-    // Called as a method of its global, where browsers want it, and as whatever it is by then.
+    // Browsers require fetch to be called on the global object. Looked up per call, so that a later replacement is used.
     this.#fetch = fetch ?? ((...given) => globalThis.fetch(...given));
   }
 
   /**
-   * The good answer to a request as JSON, tried again where that may help.
+   * Returns the JSON of a successful response. Retries failures that a retry can fix.
    *
-   * @throws {@link APIConnectionError} no answer, also not to the last attempt.
-   * @throws {@link APIStatusError} an error, by its status; `unreadable_answer` where it is none of this API.
+   * @throws {@link APIConnectionError} the last attempt got no response.
+   * @throws {@link APIStatusError} the response is an error. Its code is `unreadable_answer` if it is not from this API.
    */
   async call<T extends object>(request: Request, maxRetries = this.config.maxRetries): Promise<T> {
     const requestId = uuid();
@@ -46,16 +46,16 @@ export class Http {
     }
   }
 
-  /** A good answer, its body still to be read; one attempt. Close it. */
-  async open(request: Request, requestId: string): Promise<Answer> {
-    const answer = await Answer.to(this.#fetch, this.config, request, requestId);
-    if (answer.isGood) return answer;
-    const body = await answer.text().catch(() => "");
+  /** Returns a successful response with its body unread, in one attempt. Read or close the body. */
+  async open(request: Request, requestId: string): Promise<HttpResponse> {
+    const response = await HttpResponse.to(this.#fetch, this.config, request, requestId);
+    if (response.isSuccess) return response;
+    const body = await response.text().catch(() => "");
     request.signal?.throwIfAborted();
-    throw statusError(answer.status, body, answer.headers, requestId);
+    throw statusError(response.status, body, response.headers, requestId);
   }
 
-  /** Waits before another attempt; throws `error` where none is left, or none would help. */
+  /** Waits before the next attempt. Throws `error` if no attempt is left, or if a retry cannot help. */
   async waitOrThrow(error: unknown, attempt: number, maxRetries: number, signal?: AbortSignal): Promise<void> {
     const seconds = isWorthRetrying(error) ? delayS(attempt, retryAfter(error)) : null;
     if (seconds === null || attempt >= maxRetries) throw error;
@@ -63,57 +63,57 @@ export class Http {
   }
 
   async #once<T extends object>(request: Request, requestId: string): Promise<T> {
-    const answer = await this.open(request, requestId);
-    const body: unknown = parsed(await answer.text());
+    const response = await this.open(request, requestId);
+    const body: unknown = parsed(await response.text());
     if (typeof body === "object" && body !== null) return body as T;
-    throw new APIStatusError("The answer is not one of this API; is baseUrl right?", {
-      status: answer.status,
+    throw new APIStatusError("The response is not from this API. Check baseUrl.", {
+      status: response.status,
       code: "unreadable_answer",
       requestId,
     });
   }
 }
 
-/** What came back, to be read once. */
-export class Answer {
+/** A response whose body can be read once. */
+export class HttpResponse {
   readonly status: number;
   readonly headers: Headers;
   readonly #body: ReadableStream<Uint8Array> | null;
-  readonly #waits: Waits;
+  readonly #timeouts: Timeouts;
 
-  private constructor(response: Response, waits: Waits) {
+  private constructor(response: Response, timeouts: Timeouts) {
     this.status = response.status;
     this.headers = response.headers;
     this.#body = response.body;
-    this.#waits = waits;
+    this.#timeouts = timeouts;
   }
 
-  static async to(fetch: typeof globalThis.fetch, config: Config, request: Request, requestId: string): Promise<Answer> {
-    const waits = new Waits(config.timeoutS, request.signal, requestId);
-    const response = await waits.for(() =>
+  static async to(fetch: typeof globalThis.fetch, config: Config, request: Request, requestId: string): Promise<HttpResponse> {
+    const timeouts = new Timeouts(config.timeoutS, request.signal, requestId);
+    const response = await timeouts.for(() =>
       fetch(config.baseUrl + request.path + queryText(request.query), {
         method: request.method,
         headers: headersOf(config, request, requestId),
-        signal: waits.signal,
-        // A POST that follows a redirect becomes a GET. Other fields of a request some edge runtimes refuse.
+        signal: timeouts.signal,
+        // A POST that follows a redirect becomes a GET. Some edge runtimes refuse further options of a request.
         redirect: "manual",
         ...(request.body && { body: request.body }),
       }),
     );
-    return new Answer(response, waits);
+    return new HttpResponse(response, timeouts);
   }
 
-  get isGood(): boolean {
+  get isSuccess(): boolean {
     return this.status >= 200 && this.status < 300;
   }
 
-  /** The parts of the body as they come. Whoever stops early ends the connection. */
+  /** Yields the parts of the body as they arrive. Stopping early closes the connection. */
   async *parts(): AsyncGenerator<Uint8Array, void, undefined> {
     const reader = this.#body?.getReader();
     try {
       for (let part = await this.#read(reader); part; part = await this.#read(reader)) yield part;
     } finally {
-      this.#waits.end();
+      this.#timeouts.end();
     }
   }
 
@@ -125,12 +125,12 @@ export class Answer {
   }
 
   async #read(reader: ReadableStreamDefaultReader<Uint8Array> | undefined): Promise<Uint8Array | undefined> {
-    return reader && (await this.#waits.for(() => reader.read())).value;
+    return reader && (await this.#timeouts.for(() => reader.read())).value;
   }
 }
 
-/** The waits of one exchange: each ends by itself after the timeout, and all with the caller's signal. */
-class Waits {
+/** Timeouts of one request: each wait has its own time limit, and the signal of the caller ends all. */
+class Timeouts {
   readonly #controller = new AbortController();
   readonly #timeoutS: number;
   readonly #caller: AbortSignal | undefined;
@@ -143,7 +143,7 @@ class Waits {
     this.#caller = caller;
     this.#requestId = requestId;
     caller?.throwIfAborted();
-    // By hand, since AbortSignal.any is missing in browsers of 2023.
+    // Browsers of 2023 lack AbortSignal.any.
     caller?.addEventListener("abort", this.#onAbort, { once: true });
   }
 
@@ -160,32 +160,32 @@ class Waits {
       return await act();
     } catch (error) {
       this.end();
-      throw this.#said(error);
+      throw this.#reason(error);
     } finally {
       clearTimeout(timer);
     }
   }
 
-  /** Nothing of it is wanted any more. */
+  /** Aborts the request. */
   end(): void {
     this.#caller?.removeEventListener("abort", this.#onAbort);
     this.#controller.abort();
   }
 
-  #said(error: unknown): unknown {
+  #reason(error: unknown): unknown {
     if (this.#caller?.aborted) return this.#caller.reason;
     const options = { cause: error, requestId: this.#requestId };
-    if (this.#isLate) return new APITimeoutError(`The server did not answer within ${this.#timeoutS} s.`, options);
-    return new APIConnectionError("The server cannot be reached, or the connection broke.", options);
+    if (this.#isLate) return new APITimeoutError(`The server did not respond within ${this.#timeoutS} s.`, options);
+    return new APIConnectionError("The server is unreachable, or the connection broke.", options);
   }
 }
 
-/** Whether the same request may go better. */
+/** Whether a retry can succeed. */
 export function isWorthRetrying(error: unknown): error is APIConnectionError | APIStatusError {
   return error instanceof APIConnectionError || (error instanceof APIStatusError && isRetriedStatus(error.status));
 }
 
-/** The seconds that an error asks to wait; null where it asks for none. */
+/** Returns the seconds to wait that an error gives, or null. */
 export function retryAfter(error: unknown): number | null {
   return error instanceof APIStatusError ? error.retryAfterS : null;
 }

@@ -1,4 +1,4 @@
-/** A random UUID (version 4). By hand, since `crypto.randomUUID` is missing on pages that came over plain HTTP. */
+/** Returns a random UUID (version 4). Pages loaded over plain HTTP lack `crypto.randomUUID`. */
 export function uuid(): string {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   bytes[6] = (bytes[6]! & 0x0f) | 0x40;

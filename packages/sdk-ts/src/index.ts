@@ -1,5 +1,5 @@
 /**
- * Client of the trajectory store: records runs of multi-phase agent workflows, lists, counts and exports them.
+ * Client of the trajectory store: record, list, analyse and export runs of multi-phase agent workflows.
  *
  * @packageDocumentation
  */

@@ -2,9 +2,9 @@ import { type Http, PATH } from "./http.js";
 import type { ListParameters, RequestOptions, StoredTrajectory, TrajectoryPage } from "./types.js";
 
 /**
- * What `list` has found. Awaited it is the first page; iterated it is every record, newest first, page by page.
+ * The result of `list`. Await it for the first page, or iterate it for every record, newest first.
  *
- * Nothing is asked before one of the two; each asks anew.
+ * Each await and each iteration sends its own requests. Creating the list sends none.
  */
 export class TrajectoryList implements PromiseLike<TrajectoryPage>, AsyncIterable<StoredTrajectory> {
   readonly #http: Http;
@@ -18,7 +18,7 @@ export class TrajectoryList implements PromiseLike<TrajectoryPage>, AsyncIterabl
     this.#signal = options.signal;
   }
 
-  /** The first page, for `await`. */
+  /** Returns the first page, for `await`. */
   then<Kept = TrajectoryPage, Caught = never>(
     onPage?: ((page: TrajectoryPage) => Kept | PromiseLike<Kept>) | null,
     onError?: ((error: unknown) => Caught | PromiseLike<Caught>) | null,
@@ -26,12 +26,12 @@ export class TrajectoryList implements PromiseLike<TrajectoryPage>, AsyncIterabl
     return this.#page(this.#parameters.cursor).then(onPage, onError);
   }
 
-  /** Every record, from `cursor` on. */
+  /** Yields every record, from `cursor` on. */
   async *[Symbol.asyncIterator](): AsyncGenerator<StoredTrajectory, void, undefined> {
     for await (const page of this.pages()) yield* page.data;
   }
 
-  /** The pages, with `next_cursor` and with what they say of the tiers (`complete`). */
+  /** Yields the pages, which have `next_cursor` and `complete`. */
   async *pages(): AsyncGenerator<TrajectoryPage, void, undefined> {
     let cursor: string | null | undefined = this.#parameters.cursor;
     for (;;) {

@@ -1,15 +1,15 @@
-/** The recorder: a run is measured while it happens, and recorded when it ends. */
+/** The recorder. It measures a run while it happens and records it when it ends. */
 import { DecimalSum } from "./decimals.js";
 import { uuid } from "./ids.js";
-import { isAmount, microseconds, Stopwatch, textOf } from "./measures.js";
+import { isAmount, microseconds, runTotals, Stopwatch, textOf } from "./totals.js";
 import type { FeedbackLoop, Phase, Trajectory } from "./types.js";
 
-/** What `run.set` takes. */
+/** The fields that `run.set` accepts. */
 export type RunFields = Partial<Omit<Trajectory, "id" | "phases">>;
-/** What `phase.set` takes. */
+/** The fields that `phase.set` accepts. */
 export type PhaseFields = Omit<Phase, "phase_name">;
 
-/** What is known of a run when it begins. Fields of the record have the names of the wire. */
+/** Options of a run. Fields of the record have the names of the API. */
 export interface RunOptions
   extends Pick<
     Trajectory,
@@ -24,13 +24,13 @@ export interface RunOptions
     | "external_refs"
     | "metadata"
   > {
-  /** The record goes to `client.queue`, which never throws; true by default. Else it is recorded at the end, and errors are thrown. */
+  /** True (default): `client.queue` sends the record and never throws. False: the run is recorded at its end, and errors are thrown. */
   background?: boolean | undefined;
-  /** Record what has been done after each phase too, under the same id: a crash then leaves it. */
+  /** Also record the run after each phase, under the same id. After a crash, the finished phases are stored. */
   progress?: boolean | undefined;
 }
 
-/** What is known of a phase when it begins. */
+/** Options of a phase. */
 export type PhaseOptions = Pick<
   Phase,
   | "agent"
@@ -43,19 +43,19 @@ export type PhaseOptions = Pick<
   | "metadata"
 >;
 
-/** What is said of a phase that did not run. */
+/** Options of a skipped phase. */
 export interface SkipOptions extends Pick<Phase, "agent" | "metadata"> {
-  /** Why: `skip_reason` of the record. */
+  /** The `skip_reason` of the record. */
   reason?: string | null | undefined;
 }
 
-/** What is said of work that was sent back. */
+/** Options of a feedback loop. */
 export interface FeedbackOptions {
-  /** Why. */
+  /** The reason of the feedback. */
   reason?: string | null | undefined;
 }
 
-/** What a call to a model has used. What is left out, null or no amount stays unknown. */
+/** Usage of a call to a model. Values that are missing, null or invalid stay unknown. */
 export type Usage = Pick<
   Phase,
   "input_tokens" | "output_tokens" | "cached_input_tokens" | "reasoning_tokens" | "cost_usd"
@@ -63,7 +63,7 @@ export type Usage = Pick<
 
 const USAGE = ["input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens", "cost_usd"] as const;
 
-// Each name once, and none that the contract does not have: else this does not compile.
+// Compiles only if it has exactly the fields of the contract.
 const RUN_FIELDS: Record<keyof RunFields, true> = {
   request_summary: true,
   request_type: true,
@@ -113,15 +113,15 @@ const PHASE_FIELDS: Record<keyof PhaseFields, true> = {
   metadata: true,
 };
 
-/** A phase that runs. */
+/** A running phase. */
 export class RunPhase {
-  /** Its name, as given. */
+  /** The name of the phase. */
   readonly name: string;
   readonly #stopwatch: Stopwatch;
-  readonly #beganMs: number;
+  readonly #startedMs: number;
   readonly #measured: PhaseFields;
   readonly #given: PhaseFields;
-  readonly #said: PhaseFields = {};
+  readonly #overrides: PhaseFields = {};
   readonly #usage = new Map<keyof Usage, DecimalSum>();
   readonly #tools = new Set<string>();
   #steps: number | null = null;
@@ -130,30 +130,30 @@ export class RunPhase {
   constructor(name: string, given: PhaseOptions, attempt: number, stopwatch: Stopwatch) {
     checkNames(given, PHASE_FIELDS);
     this.name = name;
-    this.#given = known(given);
+    this.#given = withoutNulls(given);
     this.#stopwatch = stopwatch;
-    this.#beganMs = stopwatch.ms();
-    this.#measured = { attempt, started_at: stopwatch.at(this.#beganMs) };
+    this.#startedMs = stopwatch.ms();
+    this.#measured = { attempt, started_at: stopwatch.at(this.#startedMs) };
   }
 
   /**
-   * Says fields of the record; they stand over what is measured or computed. Null: unknown.
+   * Sets fields of the record. They override measured and computed values. Null means unknown.
    *
-   * @throws TypeError: the contract has no such field.
+   * @throws TypeError: the contract does not have a field of this name.
    */
   set(fields: PhaseFields): void {
     checkNames(fields, PHASE_FIELDS);
-    Object.assign(this.#said, fields);
+    Object.assign(this.#overrides, fields);
   }
 
-  /** Adds what a call has used to what others have; costs exactly. What nobody says stays unknown, never 0. */
+  /** Adds the usage of one call to the phase. Costs add up exactly. Values never given stay unknown, not 0. */
   usage(used: Usage): void {
     for (const name of USAGE) {
       const value = used[name];
       if (value === undefined || value === null) continue;
       if (!isAmount(name, value)) {
-        // A price that comes out as NaN is no reason to stop a pipeline.
-        console.warn(`trajectory-sdk: ${name} of phase ${JSON.stringify(this.name)} is no amount: ${String(value)}`);
+        // An invalid price must not stop a pipeline.
+        console.warn(`trajectory-sdk: ${name} of phase ${JSON.stringify(this.name)} is not a valid amount and was ignored: ${String(value)}`);
         continue;
       }
       const sum = this.#usage.get(name) ?? new DecimalSum();
@@ -162,60 +162,60 @@ export class RunPhase {
     }
   }
 
-  /** Notes that a tool was used: each name once, in order of first use. */
+  /** Adds a used tool. Each name is listed once, in order of first use. */
   tool(name: string): void {
     this.#tools.add(name);
   }
 
-  /** Counts steps. */
+  /** Adds to the number of steps. */
   step(count = 1): void {
     this.#steps = (this.#steps ?? 0) + count;
   }
 
-  /** Another model answers: the one asked for first becomes `requested_model`, if that is not said, and this one `model`. */
+  /** Sets `model` to the model that answers instead. The previous one becomes `requested_model`, unless that is set. */
   fallBackTo(model: string): void {
-    const { requested_model, model: before } = { ...this.#given, ...this.#said };
-    if (!requested_model && before) this.#said.requested_model = before;
-    this.#said.model = model;
+    const { requested_model, model: before } = { ...this.#given, ...this.#overrides };
+    if (!requested_model && before) this.#overrides.requested_model = before;
+    this.#overrides.model = model;
   }
 
-  /** The phase has failed, though nothing is thrown. */
+  /** Marks the phase as failed without throwing. */
   fail(error: unknown): void {
     this.set({ outcome: "failure", error: textOf(error) });
   }
 
   /** @internal */
   end(failure: Failure | null): void {
-    this.#measured.duration_ms = microseconds(this.#stopwatch.ms() - this.#beganMs);
+    this.#measured.duration_ms = microseconds(this.#stopwatch.ms() - this.#startedMs);
     this.#measured.outcome = failure ? "failure" : "success";
     if (failure) this.#measured.error = textOf(failure.thrown);
   }
 
-  /** @internal As of now: of a phase that has not ended, duration and outcome are not known. */
+  /** @internal The fields so far. A running phase has no duration and no outcome yet. */
   fields(): Phase {
     const sums = Object.fromEntries([...this.#usage].map(([name, sum]) => [name, sum.toNumber()]));
     const tools = this.#tools.size > 0 ? [...this.#tools] : null;
-    const added = known({ tools_used: tools, steps_taken: this.#steps });
-    return { phase_name: this.name, ...this.#measured, ...sums, ...added, ...this.#given, ...this.#said };
+    const added = withoutNulls({ tools_used: tools, steps_taken: this.#steps });
+    return { phase_name: this.name, ...this.#measured, ...sums, ...added, ...this.#given, ...this.#overrides };
   }
 }
 
-/** What a run does with its record. */
+/** How a run is recorded. */
 export interface Recording {
-  /** Takes it as far as it is. */
+  /** Records the run as it is now. */
   record(trajectory: Trajectory): Promise<void>;
-  /** Whether to do so after each phase. */
+  /** Whether to record after each phase. */
   isProgressive: boolean;
 }
 
-/** A run: its phases, in the order in which they began. */
+/** A run with its phases, in the order in which they started. */
 export class Run {
-  /** Under which it is recorded. */
+  /** The id of the record. */
   readonly id: string;
   readonly #recording: Recording;
   readonly #stopwatch = new Stopwatch();
   readonly #given: RunFields & Pick<Trajectory, "request_summary">;
-  readonly #said: RunFields = {};
+  readonly #overrides: RunFields = {};
   readonly #phases: { fields(): Phase }[] = [];
   readonly #attempts = new Map<string, number>();
   readonly #loops: FeedbackLoop[] = [];
@@ -227,21 +227,21 @@ export class Run {
     const { id, background: _background, progress: _progress, ...given } = options;
     checkNames(given, RUN_FIELDS);
     this.id = id ?? uuid();
-    this.#given = { request_summary: summary, ...known(given) };
+    this.#given = { request_summary: summary, ...withoutNulls(given) };
     this.#recording = recording;
   }
 
   /**
-   * Runs `act` as a phase and times it. What it throws makes the phase a failure with that error, and goes through.
+   * Runs `act` as a phase and measures its duration. An error thrown by `act` marks the phase as failed and is rethrown.
    *
-   * @returns what `act` returns.
+   * @returns the result of `act`.
    */
   phase<T>(name: string, act: (phase: RunPhase) => T | PromiseLike<T>): Promise<T>;
   phase<T>(name: string, options: PhaseOptions, act: (phase: RunPhase) => T | PromiseLike<T>): Promise<T>;
   async phase<T>(name: string, ...given: Given<PhaseOptions, RunPhase, T>): Promise<T> {
-    const [options, act] = separated(given);
+    const [options, act] = splitArguments(given);
     const phase = this.#begin(name, options);
-    return endedAfter(
+    return runThenEnd(
       () => act(phase),
       async (failure) => {
         if (this.#isLate(`the end of ${name}`)) return;
@@ -251,28 +251,28 @@ export class Run {
     );
   }
 
-  /** Notes a phase that did not run, and why. It is no attempt. */
+  /** Adds a phase that did not run, with the reason. It does not count as an attempt. */
   skip(name: string, { reason, agent, metadata }: SkipOptions = {}): void {
     if (this.#isLate(name)) return;
-    const phase: Phase = { phase_name: name, outcome: "skipped", ...known({ agent, metadata, skip_reason: reason }) };
+    const phase: Phase = { phase_name: name, outcome: "skipped", ...withoutNulls({ agent, metadata, skip_reason: reason }) };
     this.#phases.push({ fields: () => phase });
   }
 
-  /** Notes that a phase has sent work back to an earlier one, now. */
+  /** Adds a feedback loop: a phase sent work back to an earlier phase now. */
   feedback(fromPhase: string, toPhase: string, { reason }: FeedbackOptions = {}): void {
     if (this.#isLate("feedback")) return;
     const at = this.#stopwatch.at(this.#stopwatch.ms());
-    this.#loops.push(known({ from_phase: fromPhase, to_phase: toPhase, reason, at }));
+    this.#loops.push(withoutNulls({ from_phase: fromPhase, to_phase: toPhase, reason, at }));
   }
 
   /**
-   * Says fields of the record; they stand over what is measured or computed. Null: unknown.
+   * Sets fields of the record. They override measured and computed values. Null means unknown.
    *
-   * @throws TypeError: the contract has no such field.
+   * @throws TypeError: the contract does not have a field of this name.
    */
   set(fields: RunFields): void {
     checkNames(fields, RUN_FIELDS);
-    if (!this.#isLate("set")) Object.assign(this.#said, fields);
+    if (!this.#isLate("set")) Object.assign(this.#overrides, fields);
   }
 
   /** @internal */
@@ -283,7 +283,7 @@ export class Run {
     await this.#record();
   }
 
-  /** One version after the other, since the last word wins. */
+  /** Records versions one after the other, because the last one replaces the earlier ones. */
   #record(): Promise<void> {
     const recorded = this.#recorded.then(() => this.#recording.record(this.#fields()));
     this.#recorded = recorded.catch(() => {});
@@ -296,11 +296,11 @@ export class Run {
       id: this.id,
       started_at: this.#stopwatch.at(0),
       ...(this.#loops.length > 0 && { feedback_loops: this.#loops }),
-      // Of a run that goes on or was killed, the server would derive success from the phases so far.
-      ...(this.#ending ? { ...totals(phases), ...this.#ending } : { outcome: "unknown" as const }),
+      // Without "unknown", the server would derive success for a run that is still going or was killed.
+      ...(this.#ending ? { ...runTotals(phases), ...this.#ending } : { outcome: "unknown" as const }),
       ...this.#given,
       phases,
-      ...this.#said,
+      ...this.#overrides,
     };
   }
 
@@ -313,18 +313,18 @@ export class Run {
   }
 
   #isLate(what: string): boolean {
-    if (this.#ending) console.warn(`trajectory-sdk: run ${this.id} has ended, so this is not recorded any more: ${what}`);
+    if (this.#ending) console.warn(`trajectory-sdk: run ${this.id} has ended, so this was not recorded: ${what}`);
     return this.#ending !== null;
   }
 }
 
-/** What was thrown, which may be anything. */
+/** A thrown value, of any type. */
 export interface Failure {
   thrown: unknown;
 }
 
-/** What `act` returns, once `end` is done. What it throws goes through, also where `end` fails in its turn. */
-export async function endedAfter<T>(
+/** Returns the result of `act` after calling `end`. Rethrows an error of `act`, even if `end` fails too. */
+export async function runThenEnd<T>(
   act: () => T | PromiseLike<T>,
   end: (failure: Failure | null) => Promise<void>,
 ): Promise<T> {
@@ -341,34 +341,23 @@ export async function endedAfter<T>(
   return value;
 }
 
-/** Options and what to do with them, the options left out at will. */
+/** Arguments with optional options and a function. */
 export type Given<Options, Subject, T> =
   | [act: (subject: Subject) => T | PromiseLike<T>]
   | [options: Options, act: (subject: Subject) => T | PromiseLike<T>];
 
-export function separated<Options extends object, Subject, T>(
+export function splitArguments<Options extends object, Subject, T>(
   given: Given<Options, Subject, T>,
 ): [Partial<Options>, (subject: Subject) => T | PromiseLike<T>] {
   return given.length === 1 ? [{}, given[0]] : given;
 }
 
-function totals(phases: readonly Phase[]): RunFields {
-  const costs = phases.map(({ cost_usd }) => cost_usd).filter((cost) => isAmount("cost_usd", cost));
-  const sum = new DecimalSum();
-  for (const cost of costs) sum.add(cost);
-  return {
-    total_phases: phases.length,
-    phases_skipped: phases.filter(({ outcome }) => outcome === "skipped").length,
-    ...(costs.length > 0 && { total_cost_usd: sum.toNumber() }),
-  };
-}
-
-function known<Fields extends object>(fields: Fields): { [Name in keyof Fields]: NonNullable<Fields[Name]> } {
+function withoutNulls<Fields extends object>(fields: Fields): { [Name in keyof Fields]: NonNullable<Fields[Name]> } {
   const given = Object.entries(fields).filter(([, value]) => value !== undefined && value !== null);
   return Object.fromEntries(given) as { [Name in keyof Fields]: NonNullable<Fields[Name]> };
 }
 
 function checkNames(fields: object, names: object): void {
   const unknown = Object.keys(fields).find((name) => !Object.hasOwn(names, name));
-  if (unknown !== undefined) throw new TypeError(`There is no field ${JSON.stringify(unknown)}; own data goes into metadata.`);
+  if (unknown !== undefined) throw new TypeError(`Unknown field ${JSON.stringify(unknown)}. Put your own data into metadata.`);
 }

@@ -1,4 +1,4 @@
-/** Records on their way to the server: one, or many in batches of NDJSON. */
+/** Sending records: one as JSON, or many as NDJSON batches. */
 import { PayloadTooLargeError, TrajectoryError } from "./errors.js";
 import { type Http, JSON_TYPE, NDJSON_TYPE, PATH } from "./http.js";
 import { uuid } from "./ids.js";
@@ -6,18 +6,18 @@ import type { LineResult, RecordedMany, RequestOptions, StoredTrajectory, Trajec
 
 const MAX_LINES = 500;
 const MAX_BYTES = 8 * 1024 * 1024;
-/** Code of a refused record that never left: nothing in JSON stands for it. */
+/** Error code of a record that was not sent because it is not serializable as JSON. */
 const NOT_SERIALIZABLE = "not_serializable";
 
-/** How `recordMany` cuts what it is given into requests. */
+/** How `recordMany` splits records into requests. */
 export interface RecordManyOptions extends RequestOptions {
-  /** Records a request, 500 by default; the server takes 10,000. */
+  /** Records per request, 500 by default. The server accepts 10,000. */
   maxLines?: number | undefined;
-  /** Bytes a request, 8 MiB by default; the server takes 16. One larger record goes alone. */
+  /** Bytes per request, 8 MiB by default. The server accepts 16 MiB. A larger record is sent alone. */
   maxBytes?: number | undefined;
 }
 
-/** A record as it is sent. */
+/** A serialized record. */
 export interface Line {
   id: string;
   data: Uint8Array<ArrayBuffer>;
@@ -26,13 +26,13 @@ export interface Line {
 const encoder = new TextEncoder();
 
 /**
- * The record as a line, with an `id` if there was none: sent again, it is the same record.
+ * Serializes a record, with a generated `id` if it has none, so that a retry is the same record.
  *
- * @throws TypeError, RangeError: nothing in JSON stands for a value.
+ * @throws TypeError, RangeError: a value is not serializable as JSON.
  */
 export function lineOf(trajectory: Trajectory): Line {
   const id = trajectory.id ?? uuid();
-  // The check costs a call for each value, and saves NaN from becoming an unknown that nobody has meant.
+  // The check costs a call per value. Without it, NaN would silently become null.
   return { id, data: encoder.encode(JSON.stringify({ ...trajectory, id }, finite)) };
 }
 
@@ -59,7 +59,7 @@ export async function recordMany(
   return recorded(results);
 }
 
-/** What became of each line, in their order. `line` of a result counts within the request that it was in. */
+/** Sends lines and returns their results in order. `line` of a result counts within its request. */
 export async function sendLines(
   http: Http,
   lines: readonly Line[],
@@ -67,11 +67,11 @@ export async function sendLines(
 ): Promise<LineResult[]> {
   const request = { method: "POST", path: PATH, body: joined(lines), contentType: NDJSON_TYPE } as const;
   try {
-    const answer = await http.call<RecordedMany>({ ...request, signal: options.signal }, options.maxRetries);
-    return lines.map(({ id }, index) => ({ ...answer.results[index]!, id: answer.results[index]!.id ?? id }));
+    const response = await http.call<RecordedMany>({ ...request, signal: options.signal }, options.maxRetries);
+    return lines.map(({ id }, index) => ({ ...response.results[index]!, id: response.results[index]!.id ?? id }));
   } catch (error) {
     if (!(error instanceof PayloadTooLargeError)) throw error;
-    // This server takes less than ours does. Alone, a line is refused; together they hold nobody up.
+    // A server may have a lower limit. Halving finds the lines that are too large alone, and the others are stored.
     if (lines.length === 1) return [tooLarge(lines[0]!, error)];
     const middle = lines.length >> 1;
     const first = await sendLines(http, lines.slice(0, middle), options);
@@ -84,13 +84,13 @@ interface Numbered {
   line: Line;
 }
 
-/** What can be sent, cut by count and bytes; what cannot is told in `results`. */
+/** Yields batches within the limits of lines and bytes. Adds records that are not serializable to `results`. */
 async function* batches(
   trajectories: Iterable<Trajectory> | AsyncIterable<Trajectory>,
   { maxLines = MAX_LINES, maxBytes = MAX_BYTES }: RecordManyOptions,
   results: LineResult[],
 ): AsyncGenerator<Numbered[], void, undefined> {
-  if (!(maxLines >= 1) || !(maxBytes >= 1)) throw new TypeError("maxLines and maxBytes must be at least 1");
+  if (!(maxLines >= 1) || !(maxBytes >= 1)) throw new TypeError(`maxLines and maxBytes must be at least 1, got ${maxLines} and ${maxBytes}`);
   let batch: Numbered[] = [];
   let size = 0;
   let number = 0;
@@ -116,15 +116,15 @@ function lineOrResult(trajectory: Trajectory, number: number): Line | LineResult
   try {
     return lineOf(trajectory);
   } catch (error) {
-    // Whatever a caller's own toJSON throws: others wait behind it.
-    const message = `It cannot be written as JSON: ${String(error).slice(0, 200)}`;
+    // A toJSON of the caller may throw anything. The other records must still be sent.
+    const message = `The record is not serializable as JSON: ${String(error).slice(0, 200)}`;
     const id = typeof trajectory?.id === "string" ? trajectory.id : null;
     return { line: number, id, status: 400, error: { type: "invalid_request_error", code: NOT_SERIALIZABLE, message } };
   }
 }
 
 function finite(_key: string, value: unknown): unknown {
-  if (typeof value === "number" && !Number.isFinite(value)) throw new RangeError(`${value} is not a number in JSON`);
+  if (typeof value === "number" && !Number.isFinite(value)) throw new RangeError(`${value} is not a valid number in JSON`);
   return value;
 }
 
@@ -146,7 +146,7 @@ function tooLarge({ id }: Line, { code, message, status }: PayloadTooLargeError)
 }
 
 function recorded(all: LineResult[]): RecordedMany {
-  // Where a request has failed, those of a later place may be decided already.
+  // After a failed request, the list may have gaps: records that are not serializable are refused ahead of it.
   const results = all.filter((result) => result !== undefined);
   const refused = results.filter((result) => result.error).length;
   return { accepted: results.length - refused, refused, results };

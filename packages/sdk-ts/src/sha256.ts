@@ -1,7 +1,7 @@
 /**
- * SHA-256 that takes its input in parts.
+ * Incremental SHA-256.
  *
- * WebCrypto hashes only what is all there, and an export may be larger than the memory.
+ * WebCrypto hashes complete inputs only, and an export may be larger than the memory.
  * Source: FIPS 180-4, sections 4.1.2, 4.2.2, 5.3.3 and 6.2. A test compares it with Node's for every length around a block.
  */
 export class Sha256 {
@@ -26,7 +26,7 @@ export class Sha256 {
     return this;
   }
 
-  /** The hash in hex. Nothing may be added behind it. */
+  /** Returns the hash in hex. Call it once, after the last `update`. */
   hex(): string {
     this.update(padding(this.#length));
     return Array.from(this.#state, (word) => (word >>> 0).toString(16).padStart(8, "0")).join("");
@@ -82,13 +82,13 @@ export class Sha256 {
   }
 }
 
-/** What follows so many bytes: a bit, zeros, and their length in bits, up to the end of a block. */
+/** Returns the padding after `length` bytes: a one bit, zeros, and the length in bits, up to the end of a block. */
 export function padding(length: number): Uint8Array {
   const filled = length % BLOCK;
   const bytes = new Uint8Array((filled < 56 ? BLOCK : 2 * BLOCK) - filled);
   bytes[0] = 0x80;
   const view = new DataView(bytes.buffer);
-  // In two halves: a number has 53 bits, and its bitwise operators see 32.
+  // In two halves: a number has 53 bits, but bitwise operators use 32.
   view.setUint32(bytes.length - 8, Math.floor(length / 2 ** 29));
   view.setUint32(bytes.length - 4, (length % 2 ** 29) * 8);
   return bytes;

@@ -2,7 +2,7 @@ import type { BackgroundQueue } from "./background.js";
 import { type ExportOptions, TrajectoryExport } from "./exporting.js";
 import { type Http, PATH } from "./http.js";
 import { TrajectoryList } from "./listing.js";
-import { endedAfter, type Given, type Recording, Run, type RunOptions, separated } from "./recorder.js";
+import { runThenEnd, type Given, type Recording, Run, type RunOptions, splitArguments } from "./recorder.js";
 import { record, recordMany, type RecordManyOptions } from "./recording.js";
 import type {
   DeletedTrajectories,
@@ -20,9 +20,9 @@ import type {
 } from "./types.js";
 
 /**
- * What can be done with trajectories: `client.trajectories`.
+ * The operations on trajectories, as `client.trajectories`.
  *
- * Each call may throw an {@link APIConnectionError} or an {@link APIStatusError}, after it was tried again where that may help.
+ * Each call may throw an {@link APIConnectionError} or an {@link APIStatusError}, after retries if a retry can help.
  */
 export class Trajectories {
   readonly #http: Http;
@@ -35,26 +35,26 @@ export class Trajectories {
   }
 
   /**
-   * Takes one trajectory; when the promise is resolved it is durable.
+   * Records one trajectory. It is durable when the promise resolves.
    *
-   * The SDK makes the `id` if there is none, so that a retry is the same record. The same id again stores a new revision, or
-   * nothing if the body is the same.
+   * The SDK generates a missing `id`, so that a retry is the same record. Recording an id again stores a new revision, or nothing
+   * if the body is the same.
    *
-   * @returns it as stored: normalised, with `recorded_at` and `revision`.
-   * @throws {@link BadRequestError} 400; `details` has every problem with its path.
-   * @throws {@link ConflictError} 409; the id was deleted.
-   * @throws TypeError, RangeError: nothing in JSON stands for a value; it was not sent.
+   * @returns the stored trajectory: normalised, with `recorded_at` and `revision`.
+   * @throws {@link BadRequestError} 400: the trajectory is invalid. `details` has every problem with its path.
+   * @throws {@link ConflictError} 409: the id was deleted.
+   * @throws TypeError, RangeError: a value is not serializable as JSON. Nothing was sent.
    */
   async record(trajectory: Trajectory, options?: RequestOptions): Promise<StoredTrajectory> {
     return record(this.#http, trajectory, options);
   }
 
   /**
-   * Takes many, in requests of at most `maxLines` records and `maxBytes` bytes.
+   * Records many trajectories, in requests of at most `maxLines` records and `maxBytes` bytes.
    *
-   * A record that is refused, or that nothing in JSON stands for, holds up no other: its result says why.
+   * A record that is refused or not serializable does not affect the others. Its result has the error.
    *
-   * @throws {@link TrajectoryError} a request as a whole failed, at last; `recorded` of it has what became of the records before.
+   * @throws {@link TrajectoryError} a whole request failed after all retries. `recorded` has the results of the records before.
    */
   async recordMany(
     trajectories: Iterable<Trajectory> | AsyncIterable<Trajectory>,
@@ -63,44 +63,46 @@ export class Trajectories {
     return recordMany(this.#http, trajectories, options);
   }
 
-  /** All that the filters find, newest first: await it for the first page, iterate it for every record. */
+  /** Lists the trajectories that match the filters, newest first. Await it for the first page, or iterate it for every record. */
   list(parameters?: ListParameters, options?: RequestOptions): TrajectoryList {
     return new TrajectoryList(this.#http, parameters, options);
   }
 
   /**
-   * One trajectory.
+   * Returns one trajectory.
    *
-   * @throws {@link NotFoundError} 404.
+   * @throws {@link NotFoundError} 404: the tenant has no trajectory with this id.
    */
   async retrieve(id: string, options?: RequestOptions): Promise<StoredTrajectory> {
     return this.#http.call({ method: "GET", path: onePath(id), signal: options?.signal });
   }
 
-  /** Totals and groups of all that the filters find: by phase, model, selection method, with Wilson bounds. */
+  /** Returns statistics of the trajectories that match the filters, also by phase, model and selection method, with Wilson bounds. */
   async stats(filters?: Filters, options?: RequestOptions): Promise<Stats> {
     return this.#http.call({ method: "GET", path: `${PATH}/stats`, query: filters ?? {}, signal: options?.signal });
   }
 
-  /** All that the filters find, in the order in which the archive got them: iterate it for records, or take its `stream()`. */
+  /** Exports the trajectories that match the filters, in the order in which they reached the archive. Iterate it, or use its `stream()`. */
   exportJsonl(parameters?: ExportParameters, options?: ExportOptions): TrajectoryExport {
     return new TrajectoryExport(this.#http, parameters, options);
   }
 
   /**
-   * Deletes one trajectory, for good. Repeating is safe.
+   * Deletes one trajectory permanently. Repeating the call is safe.
    *
-   * @throws {@link ServiceUnavailableError} 503, after retries: a part that is away still has it.
+   * @throws {@link ServiceUnavailableError} 503, after retries: an unavailable part of the store still has the trajectory.
    */
   async delete(id: string, options?: RequestOptions): Promise<DeletedTrajectory> {
     return this.#http.call({ method: "DELETE", path: onePath(id), signal: options?.signal });
   }
 
   /**
-   * Deletes all that the filters find, for good: first with `dry_run`, which counts and gives a token, then with that token and
-   * the same filters. While `has_more` is true, the same call goes on.
+   * Deletes all trajectories that match the filters permanently.
    *
-   * @throws {@link BadRequestError} 400: no filter, or a token that is not of these filters.
+   * First call it with `dry_run`, which returns a count and a token. Then call it with that token and the same filters. Repeat the
+   * second call while `has_more` is true.
+   *
+   * @throws {@link BadRequestError} 400: there is no filter, or the token belongs to other filters.
    */
   deleteMatching(
     parameters: DeleteParameters & { dry_run: true },
@@ -119,27 +121,27 @@ export class Trajectories {
   }
 
   /**
-   * Runs `act` and records what it does as one trajectory: its phases, how long they took, what they threw.
+   * Runs `act` and records it as one trajectory, with its phases, their durations and their errors.
    *
-   * What `act` throws goes through; the run is then recorded as a failure with that error.
+   * An error thrown by `act` is rethrown, and the run is recorded as a failure with that error.
    *
-   * @returns what `act` returns.
+   * @returns the result of `act`.
    */
   run<T>(requestSummary: string, act: (run: Run) => T | PromiseLike<T>): Promise<T>;
   run<T>(requestSummary: string, options: RunOptions, act: (run: Run) => T | PromiseLike<T>): Promise<T>;
   async run<T>(requestSummary: string, ...given: Given<RunOptions, Run, T>): Promise<T> {
-    const [options, act] = separated(given);
+    const [options, act] = splitArguments(given);
     const run = new Run(requestSummary, options, this.#recordingOf(options));
-    return endedAfter(
+    return runThenEnd(
       () => act(run),
       (failure) => run.end(failure),
     );
   }
 
   /**
-   * Puts a trajectory on the background queue. Never throws: `client.queue.counters` tell what became of it.
+   * Adds a trajectory to the background queue. Never throws; see `client.queue.counters` for the result.
    *
-   * @returns its id, made here if it has none.
+   * @returns the id of the trajectory, generated if it has none.
    */
   enqueue(trajectory: Trajectory): string {
     return this.#queue().enqueue(trajectory);
@@ -157,6 +159,6 @@ export class Trajectories {
 }
 
 function onePath(id: string): string {
-  if (!id) throw new TypeError("The id is empty.");
+  if (!id) throw new TypeError("id must not be empty");
   return `${PATH}/${encodeURIComponent(id)}`;
 }

@@ -1,4 +1,4 @@
-/** What goes over the wire, by name. Every one is out of `openapi.ts`, which is generated; fields are as on the wire. */
+/** Names for the types of the API. They come from the generated `openapi.ts`; fields have the names of the API. */
 import type { components, operations } from "./openapi.js";
 
 type Schemas = components["schemas"];
@@ -6,14 +6,14 @@ type Query<Name extends keyof operations> = NonNullable<
   "query" extends keyof operations[Name]["parameters"] ? operations[Name]["parameters"]["query"] : never
 >;
 type Times = "since" | "until" | "started_since" | "started_until";
-/** A time may be a `Date` beside the text that the server takes; what is undefined is left out. */
+/** A time may be a `Date` or a string. Undefined parameters are omitted. */
 type Parameters<Given> = { [Name in keyof Given]: (Name extends Times ? Given[Name] | Date : Given[Name]) | undefined };
 
-/** One run of a multi-phase workflow, as it is sent. */
+/** One run of a multi-phase workflow, as sent to the store. */
 export type Trajectory = Schemas["Trajectory"];
-/** One phase of a run, in the order in which they ran; a name may repeat. */
+/** One phase of a run. Phases are in order; a name may repeat. */
 export type Phase = Schemas["Phase"];
-/** A model that could have been picked for a phase. */
+/** A candidate model of a phase. */
 export type Candidate = Schemas["Candidate"];
 /** A later phase sent work back to an earlier one. */
 export type FeedbackLoop = Schemas["FeedbackLoop"];
@@ -22,68 +22,68 @@ export type Outcome = NonNullable<Trajectory["outcome"]>;
 /** How a phase ended. */
 export type PhaseOutcome = NonNullable<Phase["outcome"]>;
 
-/** A trajectory as stored: what was sent, with `recorded_at` and `revision`. What was not given is absent. */
+/** A stored trajectory, with `recorded_at` and `revision`. Fields that were not sent are absent. */
 export type StoredTrajectory = Schemas["StoredTrajectory"];
-/** A page of the list, newest first. `complete` is false where a part of the server that it needs was away. */
+/** A page of the list, newest first. `complete` is false if a required part of the server was unavailable. */
 export type TrajectoryPage = Schemas["TrajectoryPage"];
 /** Totals and groups of all matching trajectories. Unknown is null, never 0. */
 export type Stats = Schemas["Stats"];
 /** A proportion with its Wilson interval. */
 export type Rate = Schemas["Rate"];
-/** What became of one record of many: it has either `revision` or `error`. */
+/** The result of one record of many, with either `revision` or `error`. */
 export type LineResult = Schemas["LineResult"];
-/** The inside of an error. */
+/** The error object of an error response. */
 export type ErrorObject = Schemas["ErrorObject"];
-/** One thing wrong with what was sent: where, by which rule, and a sentence. */
+/** One problem of a request: its path, its type and a message. */
 export type ErrorProblem = Schemas["ErrorProblem"];
-/** One id is deleted, and what was removed where. */
+/** The result of deleting one id: what was removed from which tier. */
 export type DeletedTrajectory = Schemas["DeletedTrajectory"];
-/** Many are deleted. With `has_more`, the same call goes on. */
+/** The result of deleting many. Repeat the call while `has_more` is true. */
 export type DeletedTrajectories = Schemas["DeletedTrajectories"];
-/** What a dry run of a deletion has found, with the token that deletes it. */
+/** The result of a dry run of a deletion, with the token for the deletion. */
 export type MatchingTrajectories = Schemas["MatchingTrajectories"];
 
-/** Which trajectories: the server's query parameters, by the server's names. */
+/** Filters, as the query parameters of the API. */
 export type Filters = Parameters<Query<"stats">>;
-/** Filters of a list, with `limit` (records a page, 1 to 1,000) and `cursor` (where to begin). */
+/** Filters of a list, with `limit` (records per page, 1 to 1,000) and `cursor` (start of the page). */
 export type ListParameters = Parameters<Query<"list">>;
-/** Filters of an export, with `after`: the id behind which it begins. The end line is asked for by the SDK itself. */
+/** Filters of an export, with `after`: the id after which it starts. The SDK requests the end line itself. */
 export type ExportParameters = Parameters<Omit<Query<"export">, "end">>;
 /** Filters of a deletion, at least one, with the `token` of the dry run. */
 export type DeleteParameters = Parameters<Omit<Query<"delete_matching">, "dry_run">>;
 
-/** What every call takes. */
+/** Options of every call. */
 export interface RequestOptions {
-  /** Ends the call, whatever it is doing, with the signal's reason. */
+  /** Aborts the call with the reason of the signal. */
   signal?: AbortSignal | undefined;
 }
 
-/** What became of many records. */
+/** The results of many records. */
 export interface RecordedMany {
-  /** How many the server has taken. */
+  /** Number of accepted records. */
   accepted: number;
-  /** How many were refused, by the server or because they cannot be written as JSON. */
+  /** Number of records that the server refused or that are not serializable as JSON. */
   refused: number;
-  /** One for each record, in the order given; `line` counts from 1 over all of them. */
+  /** One result per record, in the given order. `line` counts all records from 1. */
   results: LineResult[];
 }
 
-/** A complete export. */
+/** Summary of a complete export. */
 export interface Exported {
-  /** How many records. */
+  /** Number of records. */
   count: number;
   /** SHA-256 of all lines, newlines included, in hex. */
   sha256: string;
-  /** The id to go on behind later, as `after`; null where nothing was exported. */
+  /** The `after` for a later export that continues this one; null if nothing was exported. */
   cursor: string | null;
 }
 
-/** How far an export is. */
+/** Progress of an export. */
 export interface ExportProgress {
-  /** Records so far. */
+  /** Number of records so far. */
   count: number;
-  /** Bytes so far. */
+  /** Number of bytes so far. */
   bytes: number;
-  /** How often it has gone on after a cut. */
+  /** How often the export was resumed after a broken connection. */
   resumed: number;
 }

@@ -16,7 +16,7 @@ function warned(): string {
   return warn.mock.calls.join("\n");
 }
 
-test("records are sent by themselves, together", async () => {
+test("queued records are sent together without a flush", async () => {
   const script = new Script(takesAll);
   const { trajectories, queue } = script.client();
   for (let index = 0; index < 20; index++) trajectories.enqueue(trajectory(`run ${index}`));
@@ -27,7 +27,7 @@ test("records are sent by themselves, together", async () => {
   expect(sent(script).map(({ request_summary }) => request_summary)).toEqual(Array.from({ length: 20 }, (_, index) => `run ${index}`));
 });
 
-test("flush sends at once, and tells that nothing waits any more", async () => {
+test("flush sends at once and returns true", async () => {
   const { trajectories, queue } = new Script(takesAll).client();
   expect(await queue.flush()).toBe(true);
   trajectories.enqueue(trajectory());
@@ -35,7 +35,7 @@ test("flush sends at once, and tells that nothing waits any more", async () => {
   expect(queue.counters.sent).toBe(1);
 });
 
-test("a record is as it was when it was put there", async () => {
+test("changing an object after enqueue does not change its record", async () => {
   const script = new Script(takesAll);
   const { trajectories, queue } = script.client();
   const record = trajectory("before");
@@ -45,7 +45,7 @@ test("a record is as it was when it was put there", async () => {
   expect(sent(script)[0]!.request_summary).toBe("before");
 });
 
-test("of versions of one id that wait only the last is sent", async () => {
+test("of several pending versions of one id only the last is sent", async () => {
   const script = new Script(takesAll);
   const { trajectories, queue } = script.client();
   const id = trajectories.enqueue(trajectory("first"));
@@ -55,7 +55,7 @@ test("of versions of one id that wait only the last is sent", async () => {
   expect(sent(script)).toEqual([{ ...trajectory("second"), id }]);
 });
 
-test("a version that comes while an older one is under way is sent behind it", async () => {
+test("a version enqueued while an older one is in flight is sent after it", async () => {
   let id = "";
   const script = new Script(
     async (asked) => {
@@ -70,7 +70,7 @@ test("a version that comes while an older one is under way is sent behind it", a
   expect(sent(script).map(({ request_summary }) => request_summary)).toEqual(["first", "second"]);
 });
 
-test("an older version that could not be sent gives way to a newer one", async () => {
+test("a newer version replaces an older one that could not be sent", async () => {
   let id = "";
   const script = new Script(() => {
     trajectories.enqueue({ ...trajectory("second"), id });
@@ -83,7 +83,7 @@ test("an older version that could not be sent gives way to a newer one", async (
   expect(queue.counters).toEqual({ sent: 1, waiting: 0, dropped: 0, refused: 0 });
 });
 
-test("with the server away records wait, and are sent when it is back", async () => {
+test("records stay pending while the server is unavailable and are sent afterwards", async () => {
   const script = new Script(AWAY, AWAY, failure(503), failure(429), takesAll);
   const { trajectories, queue } = script.client();
   trajectories.enqueue(trajectory());
@@ -95,7 +95,7 @@ test("with the server away records wait, and are sent when it is back", async ()
   expect(warn.mock.calls.length).toBe(1);
 });
 
-test("a server that is away for long is asked twice a minute or so, and no more", async () => {
+test("an unavailable server gets about two requests a minute", async () => {
   vi.spyOn(Math, "random").mockReturnValue(0.999);
   const script = new Script(AWAY);
   script.client().trajectories.enqueue(trajectory());
@@ -103,7 +103,7 @@ test("a server that is away for long is asked twice a minute or so, and no more"
   expect(script.asked.length).toBeLessThan(30);
 });
 
-test("a pause that the server asks for is kept", async () => {
+test("the queue waits for the Retry-After of the server", async () => {
   vi.spyOn(Math, "random").mockReturnValue(0);
   const script = new Script(failure(503, "busy", { "Retry-After": "20" }), takesAll);
   script.client().trajectories.enqueue(trajectory());
@@ -113,7 +113,7 @@ test("a pause that the server asks for is kept", async () => {
   expect(script.asked.length).toBe(2);
 });
 
-test("flush gives up in time, tells so, and loses nothing", async () => {
+test("flush returns false after its timeout and keeps the records", async () => {
   const { trajectories, queue } = new Script(AWAY).client();
   trajectories.enqueue(trajectory());
   const flushed = queue.flush({ timeoutS: 3 });
@@ -122,7 +122,7 @@ test("flush gives up in time, tells so, and loses nothing", async () => {
   expect(queue.counters).toMatchObject({ waiting: 1, dropped: 0 });
 });
 
-test("while somebody waits a server that was away is asked often", async () => {
+test("while a flush waits, an unavailable server is asked often", async () => {
   const script = new Script(AWAY, AWAY, AWAY, AWAY, AWAY, AWAY, takesAll);
   const { trajectories, queue } = script.client();
   trajectories.enqueue(trajectory());
@@ -131,7 +131,7 @@ test("while somebody waits a server that was away is asked often", async () => {
   expect(await flushed).toBe(true);
 });
 
-test("a record that is refused is counted, told once, and holds up no other", async () => {
+test("a refused record is counted, logged once, and does not block the others", async () => {
   const script = new Script(({ body }) => {
     const lines = body.trimEnd().split("\n").map((line) => JSON.parse(line) as Trajectory);
     const results = lines.map(({ id, request_summary }, index) => {
@@ -148,7 +148,7 @@ test("a record that is refused is counted, told once, and holds up no other", as
   expect(warned()).toContain("It is bad.");
 });
 
-test("a line that the server could not take now is sent again", async () => {
+test("a line with a retryable status is sent again", async () => {
   const busy = { line: 1, status: 503, error: { type: "t", code: "outbox_unavailable", message: "full" } };
   const script = new Script(json({ accepted: 0, refused: 1, results: [busy] }), takesAll);
   const { trajectories, queue } = script.client();
@@ -157,7 +157,7 @@ test("a line that the server could not take now is sent again", async () => {
   expect(queue.counters).toEqual({ sent: 1, waiting: 0, dropped: 0, refused: 0 });
 });
 
-test("a key that is not good is no fault of the records: they wait, and it is not hammered on", async () => {
+test("with an invalid key records stay pending and requests are rare", async () => {
   const script = new Script(failure(401), takesAll);
   const { trajectories, queue } = script.client();
   trajectories.enqueue(trajectory());
@@ -168,14 +168,14 @@ test("a key that is not good is no fault of the records: they wait, and it is no
   expect(queue.counters).toMatchObject({ sent: 1 });
 });
 
-test("what nothing in JSON stands for is counted and told, and throws nothing", async () => {
+test("a record that is not serializable is counted and logged, without an error", async () => {
   const { trajectories, queue } = new Script(takesAll).client();
   expect(trajectories.enqueue({ ...trajectory(), metadata: { big: 1n } })).toMatch(/-/);
   expect(trajectories.enqueue(null as unknown as Trajectory)).toMatch(/-/);
   expect(queue.counters).toMatchObject({ refused: 2, waiting: 0 });
 });
 
-test("full by count it drops what comes, but takes a newer version of what it has", async () => {
+test("a queue full by count drops new records but accepts newer versions", async () => {
   const script = new Script(AWAY, takesAll);
   const { trajectories, queue } = script.client();
   const first = trajectories.enqueue(trajectory());
@@ -188,7 +188,7 @@ test("full by count it drops what comes, but takes a newer version of what it ha
   expect(warned()).toContain("full");
 });
 
-test("full by bytes it drops what comes, until there is room again", async () => {
+test("a queue full by bytes drops new records until there is room again", async () => {
   const { trajectories, queue } = new Script(takesAll).client();
   const wide = trajectory("x".repeat(20 * 1024 * 1024));
   for (let index = 0; index < 4; index++) trajectories.enqueue(wide);
@@ -199,7 +199,7 @@ test("full by bytes it drops what comes, until there is room again", async () =>
   expect(queue.counters).toEqual({ sent: 4, waiting: 0, dropped: 1, refused: 0 });
 });
 
-test("a batch is not larger than the server likes", async () => {
+test("a batch stays within 500 records and 1 MiB", async () => {
   const script = new Script(takesAll);
   const { trajectories, queue } = script.client();
   for (let index = 0; index < 1_200; index++) trajectories.enqueue(trajectory());
@@ -208,7 +208,7 @@ test("a batch is not larger than the server likes", async () => {
   expect(script.asked.map(({ body }) => body.trimEnd().split("\n").length)).toEqual([500, 500, 201, 1, 1]);
 });
 
-test("a full batch does not wait for more", async () => {
+test("a full batch is sent at once", async () => {
   const script = new Script(takesAll);
   const { trajectories } = script.client();
   for (let index = 0; index < 500; index++) trajectories.enqueue(trajectory());
@@ -216,7 +216,7 @@ test("a full batch does not wait for more", async () => {
   expect(script.asked.length).toBe(1);
 });
 
-test("with `await using` what waits is sent at the end of the block", async () => {
+test("`await using` sends pending records at the end of the block", async () => {
   const script = new Script(takesAll);
   {
     await using client = script.client();
@@ -225,7 +225,7 @@ test("with `await using` what waits is sent at the end of the block", async () =
   expect(sent(script).length).toBe(1);
 });
 
-test("closed it drops what could not be sent in time, and what comes later, and tells both", async () => {
+test("close drops unsent and later records and logs both", async () => {
   const client = new Script(AWAY).client();
   client.trajectories.enqueue(trajectory());
   const closed = client.close({ timeoutS: 2 });
@@ -237,7 +237,7 @@ test("closed it drops what could not be sent in time, and what comes later, and 
   expect(warned()).toContain("1 records are lost");
 });
 
-test("closing ends a request that hangs", async () => {
+test("close aborts a hanging request", async () => {
   const script = new Script(({ signal }) => new Promise((_, reject) => {
     signal.addEventListener("abort", () => reject(signal.reason as Error));
   }));
@@ -249,6 +249,6 @@ test("closing ends a request that hangs", async () => {
   expect(client.queue.counters).toMatchObject({ waiting: 0, dropped: 1 });
 });
 
-test("a client that has put nothing there has nothing to close", async () => {
+test("closing a client without queued records sends nothing", async () => {
   await new Script().client().close();
 });

@@ -5,7 +5,7 @@ import { json, Script } from "./script.js";
 
 afterEach(() => vi.unstubAllEnvs());
 
-test("without options the environment says where the store is, and with which key", () => {
+test("without options the address and the key come from the environment", () => {
   vi.stubEnv("TRAJECTORY_BASE_URL", "https://store.example.com/app/");
   vi.stubEnv("TRAJECTORY_API_KEY", "from.environment");
   expect(new Config()).toMatchObject({ baseUrl: "https://store.example.com/app", apiKey: "from.environment" });
@@ -15,7 +15,7 @@ test("without options the environment says where the store is, and with which ke
   });
 });
 
-test("an environment that says nothing means this machine, and no key", async () => {
+test("without variables the client uses localhost and no key", async () => {
   vi.stubEnv("TRAJECTORY_BASE_URL", "");
   vi.stubEnv("TRAJECTORY_API_KEY", " ");
   expect(new Config()).toMatchObject({ baseUrl: "http://127.0.0.1:8000", apiKey: null, timeoutS: 30, maxRetries: 4 });
@@ -24,14 +24,14 @@ test("an environment that says nothing means this machine, and no key", async ()
   expect(script.asked[0]!.headers.has("Authorization")).toBe(false);
 });
 
-test("the key is in no dump of a client", () => {
+test("dumps of a client do not contain the key", () => {
   const client = new TrajectoryClient({ apiKey: "made-up.key", headers: { "X-Proxy": "made-up too" } });
   expect(inspect(client, { depth: 9, showHidden: true })).not.toContain("made-up");
   expect(JSON.stringify(client)).not.toContain("made-up");
   expect(client.config.apiKey).toBe("made-up.key");
 });
 
-test("a path of the address stays, and headers given go with each request and stand over the SDK's", async () => {
+test("the path of baseUrl is kept, and given headers override those of the SDK", async () => {
   const script = new Script(json({ count: 0 }));
   const client = script.client({ baseUrl: "http://store.test/app/", headers: { authorization: "Other", "X-Own": "1" } });
   await client.trajectories.stats();
@@ -48,11 +48,11 @@ test.each([
   ["apiKey", { apiKey: "two\nlines" }],
   ["timeoutS", { timeoutS: 0 }],
   ["maxRetries", { maxRetries: -1 }],
-])("an option that makes no sense is refused at once: %s", (name, options) => {
+])("an invalid option is an error in the constructor: %s", (name, options) => {
   expect(() => new TrajectoryClient(options)).toThrow(TypeError);
   expect(() => new TrajectoryClient(options)).toThrow(name);
 });
 
-test("a key that is refused is not quoted", () => {
+test("the error about an invalid key does not quote it", () => {
   expect(() => new TrajectoryClient({ apiKey: "made up" })).toThrow(/^(?!.*made up)/);
 });

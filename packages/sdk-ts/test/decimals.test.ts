@@ -7,22 +7,22 @@ function sumOf(values: number[]): number {
   return sum.toNumber();
 }
 
-test("numbers add up as they are written", () => {
+test("decimal numbers add up exactly", () => {
   expect(sumOf([0.1, 0.2])).toBe(0.3);
   expect(sumOf([0.0291, 0.021, 0.1719, 0.0134])).toBe(0.2354);
   expect(sumOf([1e-9, 1e-7, 12])).toBe(12.000000101);
 });
 
-test("the order does not matter, however different the numbers are", () => {
+test("the order of the numbers does not change the sum", () => {
   const values = [1e21, 1e-7, 3, 0.1, 2.5e-10, 7e5];
   expect(sumOf(values)).toBe(sumOf([...values].reverse()));
 });
 
-test("ten thousand cents are a hundred dollars", () => {
+test("ten thousand cents add up to a hundred dollars", () => {
   expect(sumOf(Array<number>(10_000).fill(0.01))).toBe(100);
 });
 
-test("the sum of nothing, and of zeros, is zero", () => {
+test("the sum of no numbers and of zeros is zero", () => {
   expect(sumOf([])).toBe(0);
   expect(sumOf([0, -0])).toBe(0);
 });

@@ -24,7 +24,7 @@ beforeEach(() => {
   return () => vi.useRealTimers();
 });
 
-/** What a call ends with, time passing as fast as it can. */
+/** Returns the error or result of a call, with fake timers. */
 async function outcome<T>(call: PromiseLike<T>): Promise<T | Error> {
   let isOver = false;
   const ended = Promise.resolve(call).catch((error: Error) => error).finally(() => (isOver = true));
@@ -38,7 +38,7 @@ async function thrown(call: PromiseLike<unknown>): Promise<Error> {
   return error as Error;
 }
 
-test.each(STATUSES)("status %i is an error of its own class", async (status, Class) => {
+test.each(STATUSES)("status %i has its own error class", async (status, Class) => {
   const script = new Script(failure(status));
   const error = await thrown(script.client({ maxRetries: 0 }).trajectories.retrieve("x"));
   expect(error.constructor).toBe(Class);
@@ -46,13 +46,13 @@ test.each(STATUSES)("status %i is an error of its own class", async (status, Cla
   expect(error).toMatchObject({ status, code: "some_code", message: "It is so.", retryAfterS: null });
 });
 
-test.each(STATUSES)("status %i is tried again only where that may help", async (status) => {
+test.each(STATUSES)("status %i is retried only if a retry can help", async (status) => {
   const script = new Script(failure(status));
   await thrown(script.client().trajectories.record(trajectory()));
   expect(script.asked.length).toBe(RETRIED.includes(status) ? 5 : 1);
 });
 
-test("an error tells the field, every problem, and the request's id in the server's log", async () => {
+test("an error has the field, every problem, and the request id", async () => {
   const details = [{ path: "phases[0].cost_usd", code: "greater_than_equal", message: "at least 0" }];
   const body = { error: { type: "invalid_request_error", code: "invalid_input", message: "No.", param: "phases[0].cost_usd", details } };
   const script = new Script(json(body, 400), json(body, 400, { "X-Request-Id": "of-a-proxy" }));
@@ -63,27 +63,27 @@ test("an error tells the field, every problem, and the request's id in the serve
   expect(await thrown(trajectories.record(trajectory()))).toMatchObject({ requestId: "of-a-proxy" });
 });
 
-test("a proxy's page is an error without a code, and is not quoted", async () => {
+test("the page of a proxy gives an error without a code and is not quoted", async () => {
   const script = new Script(new Response("<h1>Bad gateway</h1>", { status: 502 }));
   const error = await thrown(script.client({ maxRetries: 0 }).trajectories.stats());
-  expect(error).toMatchObject({ status: 502, code: "", message: "The server answered with status 502." });
+  expect(error).toMatchObject({ status: 502, code: "", message: "The server responded with status 502." });
 });
 
-test("an answer that is none of this API says so, and is not asked for again", async () => {
+test("a response from another API is an error and is not retried", async () => {
   const script = new Script(new Response("<h1>Welcome</h1>"));
   const error = await thrown(script.client().trajectories.stats());
   expect(error).toMatchObject({ status: 200, code: "unreadable_answer" });
   expect(script.asked.length).toBe(1);
 });
 
-test("a redirect is not followed but named", async () => {
+test("a redirect is not followed, and the error names its target", async () => {
   const script = new Script(new Response(null, { status: 301, headers: { Location: "https://store.test/v1" } }));
   const error = await thrown(script.client().trajectories.record(trajectory()));
   expect(error.message).toContain("https://store.test/v1");
   expect(error).toMatchObject({ status: 301 });
 });
 
-test("a connection that fails is tried again with the same id and body, and then taken", async () => {
+test("a failed connection is retried with the same id and body", async () => {
   const script = new Script(new TypeError("fetch failed"), new TypeError("fetch failed"), json(stored(trajectory()), 201));
   await outcome(script.client().trajectories.record(trajectory()));
   const bodies = script.asked.map(({ body }) => body);
@@ -103,7 +103,7 @@ test("a connection that keeps failing is an error with its cause", async () => {
   expect(script.asked.length).toBe(5);
 });
 
-test("no answer within the time is an error of its own, and the request is ended", async () => {
+test("a missing response is a timeout error and aborts the request", async () => {
   const script = new Script(({ signal }) => new Promise((_, reject) => {
     signal.addEventListener("abort", () => reject(signal.reason as Error));
   }));
@@ -114,7 +114,7 @@ test("no answer within the time is an error of its own, and the request is ended
   expect(script.asked[0]!.signal.aborted).toBe(true);
 });
 
-test("a body that stops coming is no answer in time either", async () => {
+test("a body that stops arriving is a timeout error", async () => {
   const script = new Script(({ signal }) => new Response(new ReadableStream({
     start(controller) {
       controller.enqueue(new TextEncoder().encode('{"count":'));
@@ -124,7 +124,7 @@ test("a body that stops coming is no answer in time either", async () => {
   expect(await thrown(script.client({ maxRetries: 0 }).trajectories.stats())).toBeInstanceOf(sdk.APITimeoutError);
 });
 
-test("between two attempts there is a pause at random, below a bound that doubles up to eight seconds", async () => {
+test("retry delays are random, with a bound that doubles up to eight seconds", async () => {
   vi.spyOn(Math, "random").mockReturnValue(0.999);
   const at: number[] = [];
   const script = new Script(() => {
@@ -153,13 +153,13 @@ test.each([
   expect(await call).toEqual({ count: 1 });
 });
 
-test("a server that wants to be left alone for long is not waited for", async () => {
+test("a long Retry-After is an error instead of a wait", async () => {
   const script = new Script(failure(429, "rate_limited", { "Retry-After": "3600" }));
   expect(await thrown(script.client().trajectories.stats())).toMatchObject({ retryAfterS: 3600 });
   expect(script.asked.length).toBe(1);
 });
 
-test("a signal ends a call with its reason: before it, under way, and in a pause", async () => {
+test("a signal aborts a call with its reason: before, during, and between attempts", async () => {
   const reason = new Error("enough");
   const idle = new Script(failure(503));
   expect(await thrown(idle.client().trajectories.stats({}, { signal: AbortSignal.abort(reason) }))).toBe(reason);

@@ -12,7 +12,7 @@ afterEach(() => {
   server?.close();
 });
 
-/** A server of real connections, which tells what it was asked. */
+/** Starts a server on a real socket, with a client. `asked` has the URLs that it received. */
 async function serving(listener: RequestListener): Promise<{ client: TrajectoryClient; asked: URL[] }> {
   vi.spyOn(Math, "random").mockReturnValue(0);
   const asked: URL[] = [];
@@ -40,7 +40,7 @@ function behind(url: URL): string[] {
   return after === null ? LINES : LINES.slice(LINES.findIndex((line) => line.includes(`"${after}"`)) + 1);
 }
 
-/** Sends everything behind `after`, and breaks off after so many bytes of the first answers. */
+/** Sends the lines after `after`. Breaks the first connections after the given numbers of bytes. */
 function breakingOff(...bytes: number[]): RequestListener {
   return (request, response) => {
     const lines = behind(new URL(request.url!, "http://store.test"));
@@ -60,7 +60,7 @@ async function ids(client: TrajectoryClient): Promise<string[]> {
 
 const ALL_IDS = LINES.map((line) => (JSON.parse(line) as StoredTrajectory).id);
 
-test("an export gives every record, and then its count, its hash and where to go on", async () => {
+test("an export yields every record, then its count, hash and cursor", async () => {
   const { client, asked } = await serving(breakingOff());
   const exported = client.trajectories.exportJsonl({ project: "store" });
   const found: string[] = [];
@@ -73,7 +73,7 @@ test("an export gives every record, and then its count, its hash and where to go
   expect(asked[0]!.search).toBe("?project=store&end=1");
 });
 
-test("the raw stream is the lines as they were sent, without the end line", async () => {
+test("the raw stream has the lines as they were sent, without the end line", async () => {
   const { client } = await serving(breakingOff());
   const text = await new Response(client.trajectories.exportJsonl().stream()).text();
   expect(text).toBe(LINES.join(""));
@@ -95,7 +95,7 @@ test.each([
   expect(exported.exported).toEqual({ count: 200, sha256: sha256(text), cursor: "id-199" });
 });
 
-test("an answer that ends in good order but without its end line is a cut", async () => {
+test("a response without its end line is resumed", async () => {
   let count = 0;
   const { client } = await serving((request, response) => {
     const lines = behind(new URL(request.url!, "http://store.test"));
@@ -105,7 +105,7 @@ test("an answer that ends in good order but without its end line is a cut", asyn
   expect(count).toBe(2);
 });
 
-test("progress is told, with how often it went on after a cut", async () => {
+test("progress includes how often the export was resumed", async () => {
   const { client } = await serving(breakingOff(1_000));
   const told: number[][] = [];
   const options = { progress: ({ count, bytes, resumed }: { count: number; bytes: number; resumed: number }) => told.push([count, bytes, resumed]) };
@@ -113,7 +113,7 @@ test("progress is told, with how often it went on after a cut", async () => {
   expect(told.at(-1)).toEqual([200, Buffer.byteLength(LINES.join("")), 1]);
 });
 
-test("an export that gets no further is given up", async () => {
+test("an export without progress fails after its retries", async () => {
   const { client, asked } = await serving(breakingOff(...Array<number>(9).fill(10)));
   await expect(ids(client)).rejects.toBeInstanceOf(APIConnectionError);
   expect(asked.length).toBe(5);
@@ -130,19 +130,19 @@ test.each([
   expect(asked.length).toBe(1);
 });
 
-test.each(['{"id":"a"\n{"id":"b"}\n', '{"name":"a"}\n'])("a line that is no record is a broken export: %j", async (body) => {
+test.each(['{"id":"a"\n{"id":"b"}\n', '{"name":"a"}\n'])("a line that is not a record is a broken export: %j", async (body) => {
   const { client } = await serving((_request, response) => void response.end(body));
   await expect(ids(client)).rejects.toBeInstanceOf(ExportBrokenError);
 });
 
-test("an export of nothing is complete", async () => {
+test("an empty export is complete", async () => {
   const { client } = await serving((_request, response) => void response.end(end([])));
   const exported = client.trajectories.exportJsonl();
   for await (const record of exported) expect(record).toBeUndefined();
   expect(exported.exported).toEqual({ count: 0, sha256: sha256(""), cursor: null });
 });
 
-test("an export can begin behind an id", async () => {
+test("an export can start after an id", async () => {
   const { client, asked } = await serving(breakingOff(400));
   const exported = client.trajectories.exportJsonl({ after: "id-99" });
   const text = await new Response(exported.stream()).text();
@@ -178,7 +178,7 @@ test.each([
   expect(asked.length).toBe(requests);
 });
 
-test("an id that nobody has is an error, and is not looked for before it", async () => {
+test("an unknown `after` is an error without further attempts", async () => {
   const { client, asked } = await serving((_request, response) => {
     response.statusCode = 400;
     response.end(JSON.stringify({ error: { type: "t", code: "invalid_cursor", message: "no" } }));
@@ -188,7 +188,7 @@ test("an id that nobody has is an error, and is not looked for before it", async
   expect(asked.length).toBe(1);
 });
 
-test("a refused export is an error at once, and one that is behind is asked for again", async () => {
+test("a refused export fails at once, and a 503 is retried", async () => {
   const statuses = [503, 400];
   const { client, asked } = await serving((_request, response) => {
     response.statusCode = statuses.shift() ?? 200;
@@ -198,7 +198,7 @@ test("a refused export is an error at once, and one that is behind is asked for 
   expect(asked.length).toBe(2);
 });
 
-test("whoever has enough ends the connection", async () => {
+test("stopping the iteration closes the connection", async () => {
   let isClosed = false;
   const { client } = await serving((_request, response) => {
     response.on("close", () => (isClosed = true));
@@ -213,7 +213,7 @@ test("whoever has enough ends the connection", async () => {
   await vi.waitUntil(() => isClosed);
 });
 
-test("a signal ends an export with its reason", async () => {
+test("a signal aborts an export with its reason", async () => {
   const { client } = await serving((_request, response) => void response.write(LINES.join("")));
   const controller = new AbortController();
   const exported = client.trajectories.exportJsonl({}, { signal: controller.signal });

@@ -10,14 +10,14 @@ function pages(): Script {
   return new Script(page(["a", "b"], "one"), page(["c"], "two"), page(["d"], null));
 }
 
-test("awaited, a list is its first page", async () => {
+test("an awaited list is its first page", async () => {
   const script = pages();
   const { data, next_cursor, complete } = await script.client().trajectories.list();
   expect([data.length, next_cursor, complete]).toEqual([2, "one", true]);
   expect(script.asked.length).toBe(1);
 });
 
-test("iterated, a list is every record of every page", async () => {
+test("an iterated list yields every record of every page", async () => {
   const script = pages();
   const names: string[] = [];
   for await (const record of script.client().trajectories.list({ project: "store", limit: 2 })) {
@@ -31,7 +31,7 @@ test("iterated, a list is every record of every page", async () => {
   ]);
 });
 
-test("pages can be had one by one, from a cursor on", async () => {
+test("pages() yields the pages one by one from a cursor on", async () => {
   const script = pages();
   const counts: number[] = [];
   for await (const { data } of script.client().trajectories.list({ cursor: "zero" }).pages()) counts.push(data.length);
@@ -39,7 +39,7 @@ test("pages can be had one by one, from a cursor on", async () => {
   expect(script.asked[0]!.url.searchParams.get("cursor")).toBe("zero");
 });
 
-test("nothing is asked before somebody wants it, and no page after somebody has enough", async () => {
+test("a list sends no request before it is used and none after it is stopped", async () => {
   const script = pages();
   const list = script.client().trajectories.list();
   expect(script.asked.length).toBe(0);
@@ -47,19 +47,19 @@ test("nothing is asked before somebody wants it, and no page after somebody has 
   expect(script.asked.length).toBe(1);
 });
 
-test("a server that gives the same cursor again does not keep a program for ever", async () => {
+test("a repeated cursor ends the iteration", async () => {
   const script = new Script(page(["a"], "same"));
   let count = 0;
   for await (const _ of script.client().trajectories.list()) count++;
   expect(count).toBe(2);
 });
 
-test("a list that fails, fails where it is awaited", async () => {
+test("the error of a list is thrown where it is awaited", async () => {
   const script = new Script(new TypeError("fetch failed"));
-  await expect(script.client({ maxRetries: 0 }).trajectories.list()).rejects.toThrow("cannot be reached");
+  await expect(script.client({ maxRetries: 0 }).trajectories.list()).rejects.toThrow("is unreachable");
 });
 
-test("filters are sent by their names: times, truths and numbers as the server reads them, and nothing for undefined", async () => {
+test("filters are sent as the server parses them, and undefined ones are omitted", async () => {
   const script = new Script(json({ count: 0 }));
   await script.client().trajectories.stats({
     since: new Date("2026-11-25T01:02:03.004Z"),
@@ -78,7 +78,7 @@ test("filters are sent by their names: times, truths and numbers as the server r
   });
 });
 
-test("an id goes into the path whatever is in it, and an empty one nowhere", async () => {
+test("any id is escaped in the path, and an empty id is an error", async () => {
   const script = new Script(json(stored(trajectory())));
   const { trajectories } = script.client();
   await trajectories.retrieve("../a?b");
@@ -88,7 +88,7 @@ test("an id goes into the path whatever is in it, and an empty one nowhere", asy
   expect(script.asked.length).toBe(1);
 });
 
-test("many are deleted by a token, which a dry run gives", async () => {
+test("many trajectories are deleted with the token of a dry run", async () => {
   const script = new Script(json({ count: 3, token: "t" }), json({ deleted: 3, has_more: false }));
   const { trajectories } = script.client();
   const { token } = await trajectories.deleteMatching({ project: "old", dry_run: true });

@@ -1,4 +1,4 @@
-/** What is shipped: documented, without dependencies, and generated from the document that the server answers by. */
+/** The published package: documentation, exports, generated types, dependencies. */
 import { execFileSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
@@ -17,8 +17,8 @@ interface Manifest {
   packages: Record<string, { resolved?: string; integrity?: string }>;
 }
 
-/** Each symbol that the package exports, and each member of a class or interface of its own. */
-function* symbols(): Generator<[name: string, symbol: ts.Symbol]> {
+/** Yields each exported symbol, and each member of an exported class or interface. */
+function* exportedSymbols(): Generator<[name: string, symbol: ts.Symbol]> {
   const program = ts.createProgram([`${ROOT}dist/index.d.ts`], {
     module: ts.ModuleKind.NodeNext,
     target: ts.ScriptTarget.ES2022,
@@ -39,16 +39,22 @@ function* symbols(): Generator<[name: string, symbol: ts.Symbol]> {
 }
 
 let checker: ts.TypeChecker;
+// Once for all tests: a program with the DOM types takes a second.
+let known: [name: string, symbol: ts.Symbol][] | undefined;
 
-test("every exported symbol is documented, and so is every member of its own", () => {
-  const all = [...symbols()];
+function symbols(): [name: string, symbol: ts.Symbol][] {
+  return (known ??= [...exportedSymbols()]);
+}
+
+test("every exported symbol and every member of it is documented", () => {
+  const all = symbols();
   expect(all.length).toBeGreaterThan(120);
   const bare = all.filter(([, symbol]) => symbol.getDocumentationComment(checker).length === 0).map(([name]) => name);
   expect(bare).toEqual([]);
 });
 
-test("what is exported is what is listed here: a change of it is meant", () => {
-  const values = [...symbols()].filter(([name, { flags }]) => !name.includes(".") && flags & ts.SymbolFlags.Value);
+test("the exported names equal this list", () => {
+  const values = symbols().filter(([name, { flags }]) => !name.includes(".") && flags & ts.SymbolFlags.Value);
   expect(values.map(([name]) => name).sort()).toEqual([
     "APIConnectionError",
     "APIStatusError",
@@ -77,14 +83,14 @@ test("what is exported is what is listed here: a change of it is meant", () => {
   ]);
 });
 
-test("the types are those of docs/openapi.json; else run `npm run generate` in packages/sdk-ts", () => {
-  expect(existsSync(OPENAPI), "the document lies beside packages/").toBe(true);
+test("the types match docs/openapi.json (`npm run generate` updates them)", () => {
+  expect(existsSync(OPENAPI), "docs/ must be beside packages/").toBe(true);
   const arguments_ = [`${ROOT}node_modules/openapi-typescript/bin/cli.js`, OPENAPI, "--default-non-nullable=false"];
   const made = execFileSync(process.execPath, arguments_, { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
   expect(made.trim()).toBe(read("src/openapi.ts").trim());
 });
 
-test("the package depends on nothing, and its sources import nothing but themselves", () => {
+test("the package has no dependencies and imports only its own modules", () => {
   const manifest = JSON.parse(read("package.json")) as Manifest;
   expect(manifest.dependencies).toBeUndefined();
   const files = ts.sys.readDirectory(`${ROOT}dist`, [".js"]);
@@ -93,7 +99,7 @@ test("the package depends on nothing, and its sources import nothing but themsel
   expect(imported.filter(({ fileName }) => !/^\.\/\w+\.js$/.test(fileName))).toEqual([]);
 });
 
-test("the lock has hashes and no addresses", () => {
+test("the lock file has hashes and no addresses", () => {
   const { packages } = JSON.parse(read("package-lock.json")) as Manifest;
   const locked = Object.entries(packages).filter(([path]) => path !== "");
   expect(locked.length).toBeGreaterThan(100);

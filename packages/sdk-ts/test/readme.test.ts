@@ -1,4 +1,4 @@
-/** The examples of the README: their types are right, and they run against a store as they stand there. */
+/** The examples of the README. They pass the type check and run unchanged against a store. */
 import { execFile } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
@@ -8,14 +8,14 @@ import { afterAll, describe, expect, test } from "vitest";
 import { API_KEY, BASE_URL, MISSING } from "./store.js";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
-/** In the package, so that they find it by its name, as it is shipped. */
+/** Inside the package, so that the examples can import it by its name. */
 const DIRECTORY = mkdtempSync(`${ROOT}test/.readme-`);
 const README = readFileSync(`${ROOT}README.md`, "utf8");
 const EXAMPLES = examples();
 
 afterAll(() => rmSync(DIRECTORY, { recursive: true }));
 
-/** Each with the heading that it stands under. */
+/** Returns the examples, each with the heading of its section. */
 function examples(): { title: string; source: string }[] {
   const found: { title: string; source: string }[] = [];
   let heading = "";
@@ -34,19 +34,19 @@ function files(): string[] {
   });
 }
 
-test("every section with something to call has an example", () => {
+test("every section about an operation has an example", () => {
   expect(EXAMPLES.map(({ title }) => title.replace(/ \d+$/, ""))).toEqual([
     "Instrument a pipeline",
     "Instrument a pipeline",
-    "Record what you have",
-    "Ask",
+    "Record finished runs",
+    "List and analyse",
     "Export",
     "Delete",
     "Errors",
   ]);
 });
 
-test("the types of every example are right", () => {
+test("every example passes the type check", () => {
   const { config } = ts.readConfigFile(`${ROOT}tsconfig.json`, ts.sys.readFile) as { config: { compilerOptions: object } };
   const { options } = ts.convertCompilerOptionsFromJson(config.compilerOptions, ROOT);
   const program = ts.createProgram(files(), options);
@@ -70,11 +70,11 @@ describe.skipIf(MISSING)(`against a store${MISSING}`, () => {
   });
 });
 
-/** What the examples show. */
+/** The expected output of the examples. */
 const SHOWN: Record<string, RegExp> = {
   "Instrument a pipeline": /^done$|^true 1$/m,
-  "Record what you have": /^[\da-f-]{36} 2 1 It cannot be written as JSON: RangeError: NaN is not a number in JSON$/m,
-  Ask: /^\d+ \d+$/m,
+  "Record finished runs": /^[\da-f-]{36} 2 1 The record is not serializable as JSON: RangeError: NaN is not a valid number in JSON$/m,
+  "List and analyse": /^\d+ \d+$/m,
   Export: /count: \d+,\s+sha256: '[\da-f]{64}',\s+cursor: /m,
   Delete: /^true\n\d+ \d+ false$/m,
   Errors: /^400 invalid_parameter limit [\da-f-]{36}$/m,

@@ -12,7 +12,7 @@ beforeEach(() => {
   return () => vi.useRealTimers();
 });
 
-/** What is recorded of a run that does this, in the foreground. */
+/** Returns the record of a run that executes `act`, in the foreground. */
 async function recorded(act: (run: Run) => unknown, options: RunOptions = {}): Promise<Trajectory> {
   const run = script.client().trajectories.run("Add auth", { background: false, ...options }, act);
   await run.then(() => {}, () => {});
@@ -23,7 +23,7 @@ async function pass(ms: number): Promise<void> {
   await vi.advanceTimersByTimeAsync(ms);
 }
 
-test("a run has its phases with their times, its totals, and what was said when it began", async () => {
+test("a run has its phases with times, its totals and its options", async () => {
   const options: RunOptions = { request_type: "feature", project: "store", tags: ["a"], planned_phases: ["spec", "build"] };
   const record = await recorded(async (run) => {
     await pass(1_000);
@@ -73,13 +73,13 @@ test("a run has its phases with their times, its totals, and what was said when 
   });
 });
 
-test("run and phase give back what their function returns, be it a promise or not", async () => {
+test("run and phase return the result of their function, also of a promise", async () => {
   const { trajectories } = script.client();
   expect(await trajectories.run("x", (run) => run.phase("spec", () => 7))).toBe(7);
   expect(await trajectories.run("x", {}, async (run) => run.phase("spec", {}, async () => "text"))).toBe("text");
 });
 
-test("what a phase throws makes it a failure with that error, and goes through", async () => {
+test("an error thrown in a phase marks it as failed and is rethrown", async () => {
   const error = new RangeError("too far");
   const { trajectories } = script.client();
   const run = trajectories.run("x", { background: false }, (run) => run.phase("spec", () => Promise.reject(error)));
@@ -89,7 +89,7 @@ test("what a phase throws makes it a failure with that error, and goes through",
   expect(record!.phases[0]).toMatchObject({ outcome: "failure", error: "RangeError: too far", duration_ms: 0 });
 });
 
-test("a run whose phase failed but was caught leaves the outcome to the server", async () => {
+test("after a caught error of a phase the server derives the outcome of the run", async () => {
   const record = await recorded(async (run) => {
     await run.phase("build", () => Promise.reject(new Error("no"))).catch(() => {});
     await run.phase("build", () => {});
@@ -98,7 +98,7 @@ test("a run whose phase failed but was caught leaves the outcome to the server",
   expect(record.phases.map(({ outcome, attempt }) => [outcome, attempt])).toEqual([["failure", 1], ["success", 2]]);
 });
 
-test("an attempt that is given stands, and a skipped phase is none", async () => {
+test("a given attempt is kept, and a skipped phase is no attempt", async () => {
   const record = await recorded(async (run) => {
     run.skip("review");
     await run.phase("review", { attempt: 7 }, () => {});
@@ -107,7 +107,7 @@ test("an attempt that is given stands, and a skipped phase is none", async () =>
   expect(record.phases.map(({ attempt }) => attempt)).toEqual([undefined, 7, 2]);
 });
 
-test("parallel and nested phases stand in the order in which they began", async () => {
+test("parallel and nested phases are in the order of their start", async () => {
   const record = await recorded(async (run) => {
     const slow = run.phase("slow", async () => {
       await pass(100);
@@ -120,7 +120,7 @@ test("parallel and nested phases stand in the order in which they began", async 
   expect(record.total_duration_ms).toBe(100);
 });
 
-test("usage adds up over calls, costs exactly, and what nobody says stays unknown", async () => {
+test("usage adds up over calls, costs exactly, and missing values stay unknown", async () => {
   const record = await recorded((run) =>
     run.phase("spec", (phase) => {
       phase.usage({ input_tokens: 5, cost_usd: 0.1 });
@@ -133,7 +133,7 @@ test("usage adds up over calls, costs exactly, and what nobody says stays unknow
   expect(record.phases[0]).not.toHaveProperty("reasoning_tokens");
 });
 
-test.each([NaN, Infinity, -1, "7" as unknown as number])("a cost or count of %s adds nothing, and is told", async (value) => {
+test.each([NaN, Infinity, -1, "7" as unknown as number])("a cost or count of %s is ignored and logged", async (value) => {
   const record = await recorded((run) => run.phase("spec", (phase) => phase.usage({ cost_usd: value, input_tokens: value })));
   expect(record.phases[0]).not.toHaveProperty("cost_usd");
   expect(record.phases[0]).not.toHaveProperty("input_tokens");
@@ -141,7 +141,7 @@ test.each([NaN, Infinity, -1, "7" as unknown as number])("a cost or count of %s 
   expect(warn.mock.calls.length).toBe(2);
 });
 
-test("tools are listed once, in the order of their first use, and steps are counted", async () => {
+test("tools are listed once in order of first use, and steps are counted", async () => {
   const record = await recorded((run) =>
     run.phase("spec", (phase) => {
       for (const name of ["grep", "edit", "grep"]) phase.tool(name);
@@ -161,7 +161,7 @@ test.each<[string, PhaseOptions, string[], object]>([
   expect(record.phases[0]).toMatchObject(expected);
 });
 
-test("a fallback from a model that nobody knows leaves it unknown", async () => {
+test("after a fallback from an unknown model requested_model is unknown", async () => {
   const record = await recorded((run) => run.phase("spec", (phase) => phase.fallBackTo("b")));
   expect(record.phases[0]).toMatchObject({ model: "b" });
   expect(record.phases[0]).not.toHaveProperty("requested_model");
@@ -178,7 +178,7 @@ test("a phase can fail without throwing", async () => {
   ]);
 });
 
-test("what is said stands over what is measured, computed and given", async () => {
+test("set() overrides measured, computed and initial values", async () => {
   const record = await recorded(async (run) => {
     run.set({ total_cost_usd: 9, outcome: "partial", tests_passed: true, project: "other", total_duration_ms: null });
     await run.phase("spec", { model: "a" }, (phase) => {
@@ -191,7 +191,7 @@ test("what is said stands over what is measured, computed and given", async () =
   expect(record.phases[0]).toMatchObject({ cost_usd: 2, outcome: "partial", model: "b", duration_ms: 77, input_tokens: 3 });
 });
 
-test("what is said of a phase counts in the total", async () => {
+test("the totals use the values set on a phase", async () => {
   const record = await recorded((run) => run.phase("spec", (phase) => phase.set({ cost_usd: 2 })));
   expect(record.total_cost_usd).toBe(2);
 });
@@ -204,11 +204,11 @@ test.each<[string, (run: Run) => unknown]>([
   await expect(script.client().trajectories.run("x", act)).rejects.toThrow(TypeError);
 });
 
-test("an option that a run does not have is an error at the call", async () => {
+test("an unknown option of a run is an error", async () => {
   await expect(script.client().trajectories.run("x", { requestType: "x" } as object, () => {})).rejects.toThrow("requestType");
 });
 
-test("work that was sent back is noted with its time", async () => {
+test("a feedback loop is recorded with its time", async () => {
   const record = await recorded(async (run) => {
     await pass(50);
     run.feedback("review", "build", { reason: "no tests" });
@@ -220,7 +220,7 @@ test("work that was sent back is noted with its time", async () => {
   ]);
 });
 
-test("an error's text is bounded, and holds nothing that the store refuses", async () => {
+test("the text of an error is cut, without characters that the store refuses", async () => {
   const text = `a\0b\ud800${"😀".repeat(2_000)}`;
   const record = await recorded((run) => run.phase("spec", () => Promise.reject(new Error(text))));
   const { error } = record.phases[0]!;
@@ -229,13 +229,13 @@ test("an error's text is bounded, and holds nothing that the store refuses", asy
   expect(error).not.toMatch(/\p{Surrogate}$|\0/u);
 });
 
-test("an error that cannot be shown is one all the same", async () => {
+test("an error that cannot be converted to text is still recorded", async () => {
   const thrown = { toString: () => { throw new Error("no"); } };
   const record = await recorded((run) => run.phase("spec", () => Promise.reject(thrown as unknown as Error)));
-  expect(record.phases[0]).toMatchObject({ outcome: "failure", error: "an error that cannot be shown" });
+  expect(record.phases[0]).toMatchObject({ outcome: "failure", error: "an error that cannot be converted to text" });
 });
 
-test("a clock that is set back changes no duration", async () => {
+test("setting the clock back changes no duration", async () => {
   const record = await recorded((run) =>
     run.phase("spec", async () => {
       await pass(300);
@@ -245,7 +245,7 @@ test("a clock that is set back changes no duration", async () => {
   expect(record).toMatchObject({ ended_at: "2026-11-25T00:00:00.300Z", total_duration_ms: 300 });
 });
 
-test("progress is recorded after each phase under one id, without a verdict, and the last word is the whole run", async () => {
+test("with progress, each phase and finally the whole run is recorded under one id", async () => {
   const record = await recorded(async (run) => {
     await run.phase("spec", () => pass(10));
     await run.phase("build", () => pass(10));
@@ -260,7 +260,7 @@ test("progress is recorded after each phase under one id, without a verdict, and
   expect(record).toEqual(versions.at(-1));
 });
 
-test("of a phase that still runs, progress has what is known", async () => {
+test("progress includes the known fields of a running phase", async () => {
   await recorded(async (run) => {
     await run.phase("outer", { model: "a" }, async () => run.phase("inner", () => {}));
   }, { progress: true });
@@ -270,7 +270,7 @@ test("of a phase that still runs, progress has what is known", async () => {
   expect(outer).not.toHaveProperty("duration_ms");
 });
 
-test("versions of a run are recorded one after the other, the last one last", async () => {
+test("versions of a run are recorded one after the other in order", async () => {
   let underWay = 0;
   const slow = new Script(async (asked) => {
     expect(++underWay).toBe(1);
@@ -284,7 +284,7 @@ test("versions of a run are recorded one after the other, the last one last", as
   expect(sent(slow).at(-1)).toHaveProperty("ended_at");
 });
 
-test("what comes after the end is not recorded, and told", async () => {
+test("calls after the end of a run are logged and not recorded", async () => {
   let late!: Run;
   await recorded((run) => void (late = run), { progress: true });
   late.skip("design");
@@ -295,7 +295,7 @@ test("what comes after the end is not recorded, and told", async () => {
   expect(warn.mock.calls.length).toBe(5);
 });
 
-test("in the foreground an error of recording is thrown, unless the pipeline has one of its own", async () => {
+test("in the foreground a recording error is thrown, unless the run itself failed", async () => {
   const refusing = new Script(failure(400)).client();
   await expect(refusing.trajectories.run("x", { background: false }, () => 1)).rejects.toBeInstanceOf(BadRequestError);
   const own = new Error("the pipeline's");
@@ -303,7 +303,7 @@ test("in the foreground an error of recording is thrown, unless the pipeline has
   expect(String(warn.mock.calls[0])).toContain("could not be recorded");
 });
 
-test("in the background the run goes to the queue, and nothing of it is thrown", async () => {
+test("in the background the run is queued, and no error is thrown", async () => {
   const client = new Script(failure(400)).client();
   expect(await client.trajectories.run("x", () => 1)).toBe(1);
   expect(await client.trajectories.run("y", { metadata: { circle: 1n } }, () => 2)).toBe(2);

@@ -1,12 +1,12 @@
 import { expect, test } from "vitest";
 import { APIConnectionError, type Trajectory } from "../src/index.js";
-import { type Asked, failure, json, Script, sent, stored, takesAll, trajectory } from "./script.js";
+import { type SentRequest, failure, json, Script, sent, stored, takesAll, trajectory } from "./script.js";
 
 function many(count: number): Trajectory[] {
   return Array.from({ length: count }, (_, index) => trajectory(`run ${index}`));
 }
 
-test("an id that is given stays, and the caller's object is left alone", async () => {
+test("a given id is kept, and the object of the caller is not changed", async () => {
   const script = new Script(takesAll);
   const given = trajectory();
   const { id } = await script.client().trajectories.record(given);
@@ -17,13 +17,13 @@ test("an id that is given stays, and the caller's object is left alone", async (
   expect(sent(script)[1]!.id).toBe(own);
 });
 
-test("a record that was read can be sent back", async () => {
+test("a retrieved record can be sent again", async () => {
   const script = new Script(takesAll);
   await script.client().trajectories.record(stored(trajectory()));
   expect(sent(script)[0]).toMatchObject({ request_summary: "Add auth" });
 });
 
-test("many go in requests of so many lines, and each has its result in the order given", async () => {
+test("recordMany splits by lines and returns the results in order", async () => {
   const script = new Script(takesAll);
   const recorded = await script.client().trajectories.recordMany(many(7), { maxLines: 3 });
   expect(script.asked.map(({ body }) => body.trimEnd().split("\n").length)).toEqual([3, 3, 1]);
@@ -32,7 +32,7 @@ test("many go in requests of so many lines, and each has its result in the order
   expect(recorded.results.map(({ id }) => id)).toEqual(sent(script).map(({ id }) => id));
 });
 
-test("many go in requests of so many bytes, and a larger one alone", async () => {
+test("recordMany splits by bytes and sends a larger record alone", async () => {
   const script = new Script(takesAll);
   const wide = { ...trajectory("ü".repeat(300)), tags: ["wide"] };
   await script.client().trajectories.recordMany([...many(2), wide, ...many(2)], { maxBytes: 500 });
@@ -41,7 +41,7 @@ test("many go in requests of so many bytes, and a larger one alone", async () =>
   expect(sizes.map((size) => size <= 500)).toEqual([true, false, true]);
 });
 
-test("many may come one after the other", async () => {
+test("recordMany accepts an asynchronous iterable", async () => {
   const script = new Script(takesAll);
   async function* coming(): AsyncGenerator<Trajectory> {
     yield* many(3);
@@ -49,7 +49,7 @@ test("many may come one after the other", async () => {
   expect((await script.client().trajectories.recordMany(coming())).accepted).toBe(3);
 });
 
-test("nothing is asked where there is nothing to record", async () => {
+test("recordMany sends no request without records", async () => {
   const script = new Script();
   expect(await script.client().trajectories.recordMany([])).toEqual({ accepted: 0, refused: 0, results: [] });
 });
@@ -65,7 +65,7 @@ test.each([
   ["a BigInt", () => ({ ...trajectory(), metadata: { big: 1n } })],
   ["null", () => null as unknown as Trajectory],
   ["a toJSON that throws", () => ({ ...trajectory(), metadata: { toJSON: () => { throw new Error("no"); } } })],
-])("a record that nothing in JSON stands for is refused alone: %s", async (_, bad) => {
+])("a record that is not serializable is refused alone: %s", async (_, bad) => {
   const script = new Script(takesAll);
   const recorded = await script.client().trajectories.recordMany([trajectory("a"), bad(), trajectory("b")]);
   expect(recorded).toMatchObject({ accepted: 2, refused: 1 });
@@ -73,7 +73,7 @@ test.each([
   expect(sent(script).map(({ request_summary }) => request_summary)).toEqual(["a", "b"]);
 });
 
-test("a line that the server refuses has its error, with the id that was sent", async () => {
+test("a refused line has its error and the id that was sent", async () => {
   const error = { type: "invalid_request_error", code: "invalid_input", message: "no" };
   const script = new Script((asked) => {
     const [first] = asked.body.split("\n").map((line) => line && (JSON.parse(line) as Trajectory));
@@ -86,12 +86,12 @@ test("a line that the server refuses has its error, with the id that was sent", 
   expect(recorded.results[0]).toMatchObject({ line: 1, id: sent(script)[0]!.id, status: 400, error });
 });
 
-/** A server that takes less than the SDK sends at once. */
-function takesUpTo(bytes: number): (asked: Asked) => Response {
+/** A server with a lower limit than the batches of the SDK. */
+function takesUpTo(bytes: number): (asked: SentRequest) => Response {
   return (asked) => (asked.body.length > bytes ? failure(413, "body_too_large") : takesAll(asked));
 }
 
-test("what is too much for the server goes in halves, and one that is too large alone is refused alone", async () => {
+test("a batch that is too large is halved, and only a too large record is refused", async () => {
   const script = new Script(takesUpTo(400));
   const wide = trajectory("x".repeat(500));
   const recorded = await script.client().trajectories.recordMany([...many(3), wide, ...many(3)]);
@@ -100,7 +100,7 @@ test("what is too much for the server goes in halves, and one that is too large 
   expect(recorded.results[3]).toMatchObject({ status: 413, error: { code: "body_too_large" } });
 });
 
-test("where a request as a whole fails, the error has what became of the records before", async () => {
+test("the error of a failed request has the results of the records before", async () => {
   const script = new Script(takesAll, new TypeError("fetch failed"));
   const client = script.client({ maxRetries: 0 });
   const error = await client.trajectories.recordMany(many(5), { maxLines: 2 }).catch((thrown: unknown) => thrown);
@@ -108,7 +108,7 @@ test("where a request as a whole fails, the error has what became of the records
   expect((error as APIConnectionError).recorded).toMatchObject({ accepted: 2, refused: 0 });
 });
 
-test("a source that fails is the caller's own error", async () => {
+test("an error of the source iterable is thrown unchanged", async () => {
   const own = new Error("the file broke off");
   function* coming(): Generator<Trajectory> {
     yield trajectory();
@@ -117,6 +117,6 @@ test("a source that fails is the caller's own error", async () => {
   await expect(new Script(takesAll).client().trajectories.recordMany(coming())).rejects.toBe(own);
 });
 
-test("bounds that make no sense are refused", async () => {
+test("invalid bounds are errors", async () => {
   await expect(new Script().client().trajectories.recordMany(many(1), { maxLines: 0 })).rejects.toThrow("maxLines");
 });

@@ -4,7 +4,7 @@ import { expect, test } from "vitest";
 import { APIStatusError, TrajectoryClient } from "../src/index.js";
 import { trajectory } from "./script.js";
 
-test("a POST that is redirected is not repeated as a GET, and no key is sent to another address", async () => {
+test("a redirected POST is not repeated, and the key is not sent elsewhere", async () => {
   const asked: (string | undefined)[] = [];
   const server = createServer(({ method }, response) => {
     asked.push(method);

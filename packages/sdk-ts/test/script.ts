@@ -1,9 +1,9 @@
-/** A `fetch` that answers by a script, and remembers what it was asked. */
+/** A `fetch` with scripted responses. It keeps the requests it received. */
 import { TrajectoryClient } from "../src/index.js";
 import type { ClientOptions, StoredTrajectory, Trajectory } from "../src/index.js";
 
-/** A request as it was sent. */
-export interface Asked {
+/** A sent request. */
+export interface SentRequest {
   method: string;
   url: URL;
   headers: Headers;
@@ -11,13 +11,13 @@ export interface Asked {
   signal: AbortSignal;
 }
 
-type Reply = Response | Error | ((asked: Asked) => Response | Promise<Response>);
+type Reply = Response | Error | ((asked: SentRequest) => Response | Promise<Response>);
 
 export class Script {
-  readonly asked: Asked[] = [];
+  readonly asked: SentRequest[] = [];
   readonly #replies: Reply[];
 
-  /** The last reply is given again and again. */
+  /** The last reply is repeated. */
   constructor(...replies: Reply[]) {
     this.#replies = replies;
   }
@@ -28,7 +28,7 @@ export class Script {
     const asked = { method, url: new URL(String(input)), headers, body, signal };
     this.asked.push(asked);
     const reply = this.#replies.length > 1 ? this.#replies.shift() : this.#replies[0];
-    if (reply === undefined) throw new Error("nothing was to be asked");
+    if (reply === undefined) throw new Error("unexpected request: the script has no replies");
     if (reply instanceof Error) throw reply;
     return reply instanceof Response ? reply.clone() : reply(asked);
   };
@@ -46,8 +46,8 @@ export function failure(status: number, code = "some_code", headers: Record<stri
   return json({ error: { type: "some_error", code, message: "It is so." } }, status, headers);
 }
 
-/** Takes every line of NDJSON, and a single body. */
-export function takesAll({ headers, body }: Asked): Response {
+/** Accepts every line of NDJSON, or a single body. */
+export function takesAll({ headers, body }: SentRequest): Response {
   if (headers.get("Content-Type") !== "application/x-ndjson") return json(stored(JSON.parse(body) as Trajectory), 201);
   const lines = body.trimEnd().split("\n").map((line) => JSON.parse(line) as Trajectory);
   const results = lines.map(({ id }, index) => ({ line: index + 1, id, status: 201, revision: 1 }));
@@ -62,7 +62,7 @@ export function trajectory(summary = "Add auth"): Trajectory {
   return { request_summary: summary, phases: [] };
 }
 
-/** The records of every request, each as it was sent. */
+/** Returns the records of all requests, as they were sent. */
 export function sent({ asked }: Script): Trajectory[] {
   return asked.flatMap(({ body }) => body.trimEnd().split("\n").map((line) => JSON.parse(line) as Trajectory));
 }

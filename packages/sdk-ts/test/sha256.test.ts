@@ -8,13 +8,13 @@ function theirs(length: number): string {
   return createHash("sha256").update(bytes.subarray(0, length)).digest("hex");
 }
 
-test("the hash is that of node:crypto for every length up to four blocks", () => {
+test("the hash equals that of node:crypto for every length up to four blocks", () => {
   for (let length = 0; length <= 4 * 64; length++) {
     expect(new Sha256().update(bytes.subarray(0, length)).hex(), `${length} bytes`).toBe(theirs(length));
   }
 });
 
-test("the hash does not depend on how the bytes are cut into parts", () => {
+test("the hash does not depend on the parts of the input", () => {
   for (const size of [1, 3, 63, 64, 65, 127, 128, 4096, 70_000]) {
     const hash = new Sha256();
     for (let at = 0; at < bytes.length; at += size) hash.update(bytes.subarray(at, at + size));
@@ -22,7 +22,7 @@ test("the hash does not depend on how the bytes are cut into parts", () => {
   }
 });
 
-test.each([0, 1, 55, 56, 64, 2 ** 29 - 1, 2 ** 29, 2 ** 32 + 7, 2 ** 40 + 61])("%d bytes are told in full, in bits, up to the end of a block", (length) => {
+test.each([0, 1, 55, 56, 64, 2 ** 29 - 1, 2 ** 29, 2 ** 32 + 7, 2 ** 40 + 61])("the padding of %d bytes has their length in bits and fills a block", (length) => {
   const bytes = padding(length);
   expect((length + bytes.length) % 64).toBe(0);
   expect(bytes.length).toBeLessThanOrEqual(72);

@@ -1,11 +1,11 @@
-/** The SDK in front of a store that runs, with a worker. */
+/** The SDK against a running store with a worker. */
 import { createHash, randomUUID } from "node:crypto";
 import { describe, expect, test } from "vitest";
 import { APIStatusError, AuthenticationError, BadRequestError, ConflictError, NotFoundError, type StoredTrajectory, TrajectoryClient } from "../src/index.js";
 import { trajectory } from "./script.js";
 import { BASE_URL, MISSING, storeClient } from "./store.js";
 
-/** A project of its own, so that tests do not see each other's records. */
+/** Returns a new project name, so that tests do not see the records of each other. */
 function project(): string {
   return `project-${randomUUID()}`;
 }
@@ -21,14 +21,14 @@ function summaries(records: StoredTrajectory[]): string[] {
 }
 
 describe.skipIf(MISSING)(`against a store${MISSING}`, () => {
-  test("what is recorded is retrieved as it was stored, and sent back it is the same record", async () => {
+  test("a retrieved record equals the stored one, and sending it again changes nothing", async () => {
     const { trajectories } = storeClient();
     const stored = await trajectories.record({ ...trajectory("größer, 認証, 😀"), project: project(), metadata: { a: [1, null] } });
     expect(await trajectories.retrieve(stored.id)).toEqual(stored);
     expect(await trajectories.record(stored)).toEqual(stored);
   });
 
-  test("many records are listed newest first, over pages, and each has its result", async () => {
+  test("many records have results and are listed newest first over pages", async () => {
     const { trajectories } = storeClient();
     const name = project();
     const runs = Array.from({ length: 25 }, (_, index) => ({ ...trajectory(`run ${index}`), project: name }));
@@ -42,7 +42,7 @@ describe.skipIf(MISSING)(`against a store${MISSING}`, () => {
     expect((await trajectories.list({ project: name, limit: 10 })).has_more).toBe(true);
   });
 
-  test("filters of every kind find what they say", async () => {
+  test("filters of every kind find the matching records", async () => {
     const { trajectories } = storeClient();
     const name = project();
     const began = new Date(Date.now() - 60_000);
@@ -59,7 +59,7 @@ describe.skipIf(MISSING)(`against a store${MISSING}`, () => {
     expect(await found({ q: "ONLY &" })).toEqual(["one & only"]);
   });
 
-  test("a recorded run counts in the stats by phase, model and method", async () => {
+  test("a recorded run is counted in the stats by phase, model and method", async () => {
     const { trajectories, queue } = storeClient();
     const name = project();
     for (const isGood of [true, true, false]) {
@@ -81,7 +81,7 @@ describe.skipIf(MISSING)(`against a store${MISSING}`, () => {
     expect(group!.success_rate.rate).toBeCloseTo(2 / 3);
   });
 
-  test("an export has every record in the order of their arrival, and its bytes have the hash that it says", async () => {
+  test("an export has every record in order of arrival and a correct hash", async () => {
     const { trajectories } = storeClient();
     const name = project();
     await trajectories.recordMany(Array.from({ length: 250 }, (_, index) => ({ ...trajectory(`run ${index} ✓`), project: name })));
@@ -99,7 +99,7 @@ describe.skipIf(MISSING)(`against a store${MISSING}`, () => {
     expect(rest.exported).toMatchObject({ count: 0, cursor: records[249]!.id });
   });
 
-  test("what is deleted is gone, and does not come back", async () => {
+  test("a deleted record is gone and cannot be recorded again", async () => {
     const { trajectories } = storeClient();
     const name = project();
     const { id } = await trajectories.record({ ...trajectory(), project: name });
@@ -113,7 +113,7 @@ describe.skipIf(MISSING)(`against a store${MISSING}`, () => {
     expect(await all(trajectories.list({ project: name }))).toEqual([]);
   });
 
-  test("errors say what the server says", async () => {
+  test("errors have the message of the server", async () => {
     const { trajectories } = storeClient();
     const error = await trajectories.record({ ...trajectory(), phases: [{ phase_name: "a", cost_usd: -1 }] }).catch((thrown: unknown) => thrown);
     expect(error).toBeInstanceOf(BadRequestError);

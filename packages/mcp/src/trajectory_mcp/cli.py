@@ -1,4 +1,4 @@
-"""``trajectory-mcp``: the tools over standard input and output, for a client that starts its servers itself."""
+"""``trajectory-mcp``: the tools over standard input and output."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from trajectory_mcp.server import make_server
 from trajectory_sdk import AsyncClient
 
 TIMEOUT_S = 15.0
-"""For each wait: an agent stands still meanwhile."""
+"""Of each wait. The agent is blocked meanwhile."""
 
 
 def main() -> int:
-    """Serves until standard input ends.
+    """Serve until standard input ends.
 
     Returns:
-        The exit code: 0 at the end of the input, 2 where the configuration makes no sense.
+        The exit code: 0 at the end of the input, 2 for an invalid configuration.
     """
     parser = argparse.ArgumentParser(
         prog="trajectory-mcp",
         description="MCP tools of the trajectory store, over standard input and output.",
-        epilog="TRAJECTORY_BASE_URL names the store (http://127.0.0.1:8000), TRAJECTORY_API_KEY is the key to it.",
+        epilog="TRAJECTORY_BASE_URL is the address of the store (default: http://127.0.0.1:8000), TRAJECTORY_API_KEY its API key.",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     parser.parse_args()
     # Standard output belongs to the protocol.
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     try:
-        # Not tried again by itself: the agent is told at once, and what to try.
+        # No retries: the agent gets the error at once, with the next step.
         client = AsyncClient(timeout_s=TIMEOUT_S, max_retries=0)
     except ValueError as error:
         print(f"trajectory-mcp: {error}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The contract as JSON Schema, from the API's own document: see generate.py."""
+"""The contract as JSON Schema, generated from the OpenAPI document by generate.py."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ from typing import Any, Final
 _document: dict[str, Any] = json.loads(files(__package__).joinpath("contract.json").read_text(encoding="utf-8"))
 
 TRAJECTORY: Final[Mapping[str, Any]] = _document["trajectory"]
-"""A trajectory as it is sent; what it refers to is in its ``$defs``."""
+"""Schema of a request body. It defines the schemas that it refers to in ``$defs``."""
 FILTERS: Final[Mapping[str, Mapping[str, Any]]] = _document["filters"]
-"""Of each filter of the API."""
+"""Schema of each filter of the API, by name."""

@@ -1,7 +1,7 @@
-"""One request of streamable HTTP, answered: for a site that offers the tools at an address of its own.
+"""Answers to single requests of streamable HTTP, for a site that serves the tools at its own address.
 
-Nothing is kept from one request to the next, no session and no key, so any process can answer any request. The answer is
-one JSON body; there are no streams, and so nothing holds a thread of the site's for longer than a call takes.
+Requests share no state, neither sessions nor keys, so any process can answer any request. Each answer is one JSON body.
+Without streams, a request occupies a thread of the site only while the call runs.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from trajectory_sdk import AsyncClient
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """Where a request has come in, and whom its tools ask.
+class RequestContext:
+    """The store, key and limits for one request.
 
-    ``store`` carries the requests of the tools to the store at ``base_url``, with ``api_key``, the caller's own. ``hosts`` and
-    ``origins`` are what the headers Host and Origin may say (DNS rebinding): others are answered 421 and 403; a client that is no
-    browser sends no Origin.
+    The tools send their requests through ``store`` to ``base_url``, with the caller's own ``api_key``. ``hosts`` and
+    ``origins`` are the accepted values of the headers Host and Origin, against DNS rebinding. Other values get 421 and 403.
+    Clients other than browsers send no Origin.
     """
 
     base_url: str
@@ -35,24 +35,24 @@ class Asked:
 
     def __post_init__(self) -> None:
         if not self.api_key:
-            # The SDK would take the one of the process's environment.
-            raise ValueError("a request without a key has no tools")
+            # Without a key the SDK would use the one in the environment of the process.
+            raise ValueError("api_key must not be empty: give the API key of the caller")
 
 
-async def answer(request: httpx2.Request, asked: Asked) -> httpx2.Response:
-    """The answer to ``request``, read whole.
+async def answer(request: httpx2.Request, context: RequestContext) -> httpx2.Response:
+    """Return the answer to ``request``, completely read.
 
-    A call that fails is not tried again: a thread of the site's would wait meanwhile, and the agent is told what to try.
+    Failed calls are not retried: a retry would block a thread of the site. The agent gets the error and the next step.
     """
-    async with AsyncClient(asked.base_url, asked.api_key, max_retries=0, transport=asked.store) as client:
+    async with AsyncClient(context.base_url, context.api_key, max_retries=0, transport=context.store) as client:
         manager = StreamableHTTPSessionManager(
             make_server(client),
             json_response=True,
             stateless=True,
             security_settings=TransportSecuritySettings(
-                allowed_hosts=list(asked.hosts), allowed_origins=list(asked.origins)
+                allowed_hosts=list(context.hosts), allowed_origins=list(context.origins)
             ),
-            max_request_body_size=asked.max_body_bytes,
+            max_request_body_size=context.max_body_bytes,
         )
         async with manager.run():
             response = await httpx2.ASGITransport(manager.asgi_app).handle_async_request(request)

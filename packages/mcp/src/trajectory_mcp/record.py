@@ -1,4 +1,4 @@
-"""``br_trajectory_record``: what a run came to."""
+"""``br_trajectory_record``: record a run."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from uuid import uuid4
 from mcp_types import Tool, ToolAnnotations
 
 from trajectory_mcp import results
-from trajectory_mcp.advice import counted, failure_of
 from trajectory_mcp.contract import TRAJECTORY
-from trajectory_mcp.plain import plain
+from trajectory_mcp.error_hints import counted, failure_of
+from trajectory_mcp.schema_minify import minify
 from trajectory_sdk import AsyncClient, StoredTrajectory, TrajectoryError
 
 NAME: Final = "br_trajectory_record"
 _REDACTED: Final = "trajectories:redacted"
 _DESCRIPTION: Final = """\
-Record one run of orchestrated work, at its end or as it goes: which phases ran, which were skipped and why, which model answered and how
-it was picked, tools, tokens, cost, duration, outcome. Others learn from it which model to pick and what to skip.
-Leave out what you do not know: unknown is not 0. A phase that did not run has the outcome skipped and a skip_reason.
-To record a run as it goes, or to correct it, send all of it again with the id that the first answer has given: the last word stands.
+Record one orchestrated run: the phases that ran, the phases that were skipped and why, the model of each phase and how it was picked,
+tools, tokens, cost, duration and outcome. Later runs use these records to pick models and to decide which phases to skip.
+Omit unknown values; do not send 0 for them. A phase that did not run has the outcome skipped and a skip_reason.
+Record a run when it ends, or while it runs. To update or correct it, send the whole run again with the id from the first answer: the
+last version replaces the earlier ones.
 Example: {"request_summary": "Add user authentication", "request_type": "feature", "phases": [{"phase_name": "implement", "model": "large",
 "model_selection_method": "explicit", "input_tokens": 1500, "output_tokens": 800, "cost_usd": 0.012, "outcome": "success"},
 {"phase_name": "design", "outcome": "skipped", "skip_reason": "small change"}], "build_passed": true, "tests_passed": true}\
@@ -33,8 +34,8 @@ TOOL: Final = Tool(
     title="Record a run",
     description=_DESCRIPTION,
     input_schema=dict(TRAJECTORY),
-    output_schema=plain(results.Recorded.model_json_schema(mode="serialization")),
-    # A known id replaces what was recorded under it, so it is no mere addition; without an id each call is another run.
+    output_schema=minify(results.Recorded.model_json_schema(mode="serialization")),
+    # Destructive: a known id replaces the recorded run. Not idempotent: without an id, each call records another run.
     annotations=ToolAnnotations(
         read_only_hint=False, destructive_hint=True, idempotent_hint=False, open_world_hint=False
     ),
@@ -42,10 +43,11 @@ TOOL: Final = Tool(
 
 
 async def record(client: AsyncClient, arguments: Mapping[str, Any]) -> results.Recorded:
-    """The run, stored. The contract is the store's to check, so that there is one.
+    """Record a run. Only the store validates it, so that there is one contract.
 
     Raises:
-        ToolFailure: it was not taken, or nobody knows; the message says what to try, and the id to try it with.
+        ToolFailure: The store refused the run, or it is unknown whether the store has it. The message gives the next step, with
+            the id to use.
     """
     fields = {name: _unwrapped(name, value) for name, value in arguments.items()}
     if fields.get("id") is None:
@@ -58,7 +60,7 @@ async def record(client: AsyncClient, arguments: Mapping[str, Any]) -> results.R
 
 
 def _unwrapped(name: str, value: Any) -> Any:
-    """Several clients send lists and objects as texts of JSON."""
+    """Parse lists and objects that a client sent as JSON strings, as several clients do."""
     kind = TRAJECTORY["properties"].get(name, {}).get("type")
     if isinstance(value, str) and kind in ("array", "object"):
         with suppress(ValueError, RecursionError):
@@ -69,12 +71,12 @@ def _unwrapped(name: str, value: Any) -> Any:
 def _recorded(stored: StoredTrajectory) -> results.Recorded:
     redacted = (stored.metadata or {}).get(_REDACTED)
     count = sum(redacted.values()) if isinstance(redacted, dict) else 0
-    told = f" Replaced in it: {counted(count, 'credential')}; do not send any." if count else ""
+    warning = f" The store replaced {counted(count, 'credential')}. Do not send credentials." if count else ""
     return results.Recorded(
         id=stored.id,
         recorded_at=stored.recorded_at.isoformat().replace("+00:00", "Z"),
         revision=stored.revision,
         phases=len(stored.phases),
         redacted=count,
-        summary=f"The run is stored, with {counted(len(stored.phases), 'phase')}.{told} Send more of it under this id.",
+        summary=f"Recorded a run with {counted(len(stored.phases), 'phase')}.{warning} To update the run, send it again with this id.",
     )

@@ -1,6 +1,6 @@
-"""What the tools answer with. A value that is not known is left out, never 0.
+"""Results of the tools. Unknown values are omitted, never 0.
 
-Every text is cut and every list has a bound (``briefs``), so that an answer has one too, whatever is stored.
+``summaries`` cuts every text and bounds every list. An answer is therefore bounded too, whatever the store holds.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 MAX_RESULT_CHARS: Final = 32_000
-"""Of an answer as JSON. It follows from the bounds below; a property test holds it."""
+"""Characters of an answer as JSON. It follows from the bounds below; a test checks it."""
 MAX_ITEMS: Final = 20
 """Runs or groups in one answer."""
 MAX_PHASES: Final = 12
@@ -32,23 +32,25 @@ class Result(BaseModel):
 
 
 class Recorded(Result):
-    """A run that is stored."""
+    """A recorded run."""
 
-    id: UUID = Field(description="Of the run: to ask for it, or to record more of it under the same id.")
-    recorded_at: str = Field(description="When the id was first taken.")
-    revision: int = Field(description="Of the version that this call has stored.")
-    phases: int = Field(description="How many phases it has, skipped ones too.")
-    redacted: int = Field(description="Credentials that the store has replaced before it kept the run.")
+    id: UUID = Field(description="Id of the run. Use it to query the run, or to record an update.")
+    recorded_at: str = Field(description="When this id was first recorded.")
+    revision: int = Field(description="Revision that this call stored.")
+    phases: int = Field(description="Number of phases, including skipped ones.")
+    redacted: int = Field(description="Number of credentials that the store replaced before it stored the run.")
     summary: str
 
 
-class PhaseBrief(Result):
-    """A phase of one run. Long texts are cut."""
+class PhaseSummary(Result):
+    """One phase of a run. Long texts are cut."""
 
     phase_name: str
     outcome: str | None = None
     model: str | None = None
-    requested_model: str | None = Field(default=None, description="Asked for first; another model answered.")
+    requested_model: str | None = Field(
+        default=None, description="Model requested first; model is the one that answered."
+    )
     model_selection_method: str | None = None
     selection_probability: float | None = None
     agent: str | None = None
@@ -62,8 +64,8 @@ class PhaseBrief(Result):
     error: str | None = None
 
 
-class RunBrief(Result):
-    """A run in a list. Ask for its id to see the phases one by one."""
+class RunSummary(Result):
+    """A run in a list. Query its id to see its phases in detail."""
 
     id: UUID
     recorded_at: str
@@ -71,17 +73,17 @@ class RunBrief(Result):
     request_type: str | None = None
     source: str | None = None
     project: str | None = None
-    outcome: str | None = Field(default=None, description="As it was given; where it was not, look at the phases.")
+    outcome: str | None = Field(default=None, description="Outcome as recorded. If it is missing, see the phases.")
     build_passed: bool | None = None
     tests_passed: bool | None = None
     total_cost_usd: float | None = None
     total_duration_ms: float | None = None
-    phases: list[str] = Field(description="In order, with what became of them: name (outcome, model).")
+    phases: list[str] = Field(description="Phases in order, each as: name (outcome, model).")
     phases_left_out: int | None = None
 
 
-class RunDetail(RunBrief):
-    """One run. ``phases_in_detail`` begins at ``phases_from``."""
+class RunDetail(RunSummary):
+    """One run. phases_in_detail starts at phases_from."""
 
     error: str | None = None
     tags: list[str] | None = None
@@ -90,23 +92,23 @@ class RunDetail(RunBrief):
     files_changed: int | None = None
     started_at: str | None = None
     ended_at: str | None = None
-    phases_in_detail: list[PhaseBrief]
+    phases_in_detail: list[PhaseSummary]
     next_phases_from: int | None = Field(
-        default=None, description="Ask again with it as phases_from for the phases behind."
+        default=None, description="For the next phases, call again with this value as phases_from."
     )
 
 
 class Proportion(Result):
-    """A proportion of what is known, with its Wilson interval (z = 1.96). Without a known case there are no bounds."""
+    """A proportion of the known cases, with its Wilson interval (z = 1.96). Without known cases there is no interval."""
 
     known: int
     rate: float | None = None
-    low: float | None = Field(default=None, description="Wilson lower bound: what can be relied on with so few cases.")
+    low: float | None = Field(default=None, description="Wilson lower bound: a cautious estimate of the rate.")
     high: float | None = None
 
 
 class Group(Result):
-    """Phases, or runs, that have something in common."""
+    """Phases or runs with the same values of the fields given."""
 
     phase: str | None = None
     model: str | None = None
@@ -116,17 +118,17 @@ class Group(Result):
     project: str | None = None
     count: int
     success_rate: Proportion
-    skip_rate: float | None = Field(default=None, description="Of phases: how many of them were skipped.")
+    skip_rate: float | None = Field(default=None, description="For phases: share of skipped phases.")
     mean_cost_usd: float | None = None
     mean_duration_ms: float | None = None
     mean_output_tokens: float | None = None
     value_per_dollar: float | None = Field(
-        default=None, description="Of phases: lower bound / (mean cost in USD + 0.001); higher is better."
+        default=None, description="For phases: success_rate.low / (mean_cost_usd + 0.001). Higher is better."
     )
 
 
 class Totals(Result):
-    """Of all runs that the filters find."""
+    """Totals of all runs that match the filters."""
 
     count: int
     success_rate: Proportion
@@ -142,17 +144,19 @@ class Totals(Result):
 class Stats(Result):
     totals: Totals
     group_by: str
-    groups: list[Group] = Field(description="The largest ones, by phase, then the best proven first.")
-    groups_left_out: int = Field(description="Smaller groups; narrow the question by filters to see them.")
+    groups: list[Group] = Field(
+        description="The largest groups, sorted by phase, then by success_rate.low, highest first."
+    )
+    groups_left_out: int = Field(description="Number of smaller groups that are omitted. Add filters to see them.")
 
 
 class Answer(Result):
-    """What was found: ``runs``, ``run`` or ``stats``, as was asked."""
+    """The result, in the field that show names."""
 
     show: Literal["runs", "run", "stats"]
-    summary: str = Field(description="What was found, and what to ask next.")
-    complete: bool = Field(description="False: a part of the store was away, and some runs may be missing.")
-    runs: list[RunBrief] | None = None
-    next_cursor: str | None = Field(default=None, description="Ask again with it as cursor for older runs.")
+    summary: str = Field(description="The result in one or two sentences, and the next step.")
+    complete: bool = Field(description="False if a part of the store was unavailable: some runs may be missing.")
+    runs: list[RunSummary] | None = None
+    next_cursor: str | None = Field(default=None, description="For older runs, call again with this value as cursor.")
     run: RunDetail | None = None
     stats: Stats | None = None

@@ -1,4 +1,4 @@
-"""The MCP server: two tools, on whatever transport carries it."""
+"""The MCP server with its two tools, for any transport."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp_types import CallToolRequestParams, CallToolResult, ListToolsResult, PaginatedRequestParams, TextContent, Tool
 
-from trajectory_mcp import __version__, briefs, query, record
-from trajectory_mcp.advice import ToolFailure, nearest, quoted
+from trajectory_mcp import __version__, query, record, summaries
+from trajectory_mcp.error_hints import ToolFailure, nearest, quoted
 from trajectory_mcp.results import Result
 from trajectory_sdk import AsyncClient
 
@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 
 NAME: Final = "trajectory-mcp"
 _INSTRUCTIONS: Final = (
-    "The store of orchestration trajectories: how runs of phased work went, with which models, at what cost. Before you pick a model"
-    f" for a phase or skip one, ask {query.NAME}; when a run has ended, record it with {record.NAME}."
+    "A store of orchestration trajectories: the phases, models, costs and outcomes of earlier multi-phase runs. Before you pick a model"
+    f" for a phase or skip a phase, call {query.NAME}. When a run ends, record it with {record.NAME}."
 )
 
 Function = Callable[[AsyncClient, Mapping[str, Any]], Awaitable[Result]]
@@ -31,7 +31,7 @@ TOOLS: Final[Mapping[str, tuple[Tool, Function]]] = MappingProxyType(
 
 
 def make_server(client: AsyncClient) -> Server[Any]:
-    """A server whose tools ask the store through ``client``, and so with its key."""
+    """Return a server whose tools use ``client``, and its API key."""
 
     async def list_tools(context: ServerRequestContext[Any], params: PaginatedRequestParams | None) -> ListToolsResult:
         return ListToolsResult(tools=[tool for tool, _ in TOOLS.values()])
@@ -40,11 +40,13 @@ def make_server(client: AsyncClient) -> Server[Any]:
         try:
             return _succeeded(await _call(client, params.name, params.arguments or {}))
         except ToolFailure as failure:
-            # As the protocol has it: a result that the model reads and can mend, no error of the protocol.
+            # The MCP specification reports errors of a tool as results, so that the model can read and correct them.
             return _failed(str(failure))
         except Exception:
-            logger.exception("The tool %s has failed", params.name)
-            return _failed("Something went wrong in these tools; it has been logged. Go on without them.")
+            logger.exception("The tool %s failed", params.name)
+            return _failed(
+                "Internal error of the MCP server. Its log has the details. Continue your work without this tool."
+            )
 
     return Server(
         NAME,
@@ -58,15 +60,15 @@ def make_server(client: AsyncClient) -> Server[Any]:
 
 async def _call(client: AsyncClient, name: str, arguments: Mapping[str, Any]) -> Result:
     if name not in TOOLS:
-        raise ToolFailure(f"There is no tool {quoted(name)}.{nearest(name, TOOLS)} There are {' and '.join(TOOLS)}.")
+        raise ToolFailure(f"Unknown tool {quoted(name)}.{nearest(name, TOOLS)} The tools are {' and '.join(TOOLS)}.")
     _, function = TOOLS[name]
     return await function(client, arguments)
 
 
-def _failed(told: str) -> CallToolResult:
-    return CallToolResult(content=[TextContent(text=told)], is_error=True)
+def _failed(message: str) -> CallToolResult:
+    return CallToolResult(content=[TextContent(text=message)], is_error=True)
 
 
 def _succeeded(result: Result) -> CallToolResult:
     answer = result.as_json()
-    return CallToolResult(content=[TextContent(text=briefs.as_text(answer))], structured_content=answer)
+    return CallToolResult(content=[TextContent(text=summaries.as_text(answer))], structured_content=answer)

@@ -1,17 +1,17 @@
-/** What has arrived of an export. */
+/** The received lines of an export. */
 import { ExportBrokenError } from "./errors.js";
 import { Sha256 } from "./sha256.js";
 
 const NEWLINE = 10;
-/** Ids of the last lines: where the last one is deleted meanwhile, an export goes on behind one before it. */
+/** Ids of the last lines. If the last record was deleted meanwhile, the export resumes after an earlier one. */
 const MAX_REMEMBERED = 1_000;
-/** Every line begins with its id, in the canonical form of a record; looking there saves reading all of it. */
+/** In canonical form, a line starts with its id. Reading only its start avoids parsing the whole line. */
 const ID = /^\{"id":"([^"]{1,64})"/;
 const ID_BYTES = 80;
 const decoder = new TextDecoder();
 
-/** Counts, hashes, and remembers where to go on. */
-export class Tally {
+/** Counts and hashes received lines, and keeps the ids after which an export can resume. */
+export class ReceivedLines {
   count = 0;
   bytes = 0;
   readonly #hash = new Sha256();
@@ -27,17 +27,17 @@ export class Tally {
     this.#hash.update(lines);
   }
 
-  /** How many lines before the last an export can go on: to the beginning, or to the oldest line that is remembered. */
+  /** How many lines before the last one an export can resume: up to the beginning, or to the oldest id kept. */
   get maxBack(): number {
     return this.count > this.#ids.length ? this.#ids.length - 1 : this.#ids.length;
   }
 
-  /** The id of the line so many lines before the last; undefined before the first. */
+  /** Returns the id of the line `back` lines before the last; undefined before the first line. */
   idBefore(back: number): string | undefined {
     return this.#ids.at(-1 - back);
   }
 
-  /** The ids of so many lines, the last ones. */
+  /** Returns the ids of the last `back` lines. */
   lastIds(back: number): ReadonlySet<string> {
     return new Set(back > 0 ? this.#ids.slice(-back) : []);
   }
@@ -47,7 +47,7 @@ export class Tally {
   }
 }
 
-/** `lines` less those of which the id is known. */
+/** Returns `lines` without those whose id is in `known`. */
 export function without(lines: Uint8Array, known: ReadonlySet<string>): Uint8Array {
   if (known.size === 0) return lines;
   const fresh = [...split(lines)].filter((line) => !known.has(idOf(line)));
@@ -66,6 +66,6 @@ function* split(lines: Uint8Array): Generator<Uint8Array, void, undefined> {
 
 function idOf(line: Uint8Array): string {
   const id = ID.exec(decoder.decode(line.subarray(0, ID_BYTES)))?.[1];
-  if (id === undefined) throw new ExportBrokenError("The export is broken: a line of it is no record.");
+  if (id === undefined) throw new ExportBrokenError("The export is broken: a line is not a record.");
   return id;
 }

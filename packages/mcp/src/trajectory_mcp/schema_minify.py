@@ -1,29 +1,29 @@
-"""JSON Schema as short as a model can be given it: each schema is read by one at each start."""
+"""Shorter JSON Schemas. A model reads each schema at each start of a client."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-# Titles repeat names, and null is said by leaving out; the one pattern of the contract is that NUL is refused.
+# Titles repeat names, an omitted field means null, and the only pattern of the contract refuses NUL.
 _NOISE: Final = ("title", "default", "pattern")
 _LARGEST_INTEGER: Final = 2**53 - 1
 _COMPONENTS: Final = "#/components/schemas/"
 
 
-def plain(schema: Any) -> Any:
-    """``schema`` without noise, and with references that point into ``$defs``."""
+def minify(schema: Any) -> Any:
+    """Return ``schema`` without noise and without null, with its references pointing into ``$defs``."""
     if isinstance(schema, list):
-        return [plain(one) for one in schema]
+        return [minify(one) for one in schema]
     if not isinstance(schema, dict):
         return schema
     schema = _without_null(schema)
-    properties = {name: plain(one) for name, one in schema.get("properties", {}).items()}
-    short = {name: plain(one) for name, one in schema.items() if name not in (*_NOISE, "properties")}
+    properties = {name: minify(one) for name, one in schema.get("properties", {}).items()}
+    short = {name: minify(one) for name, one in schema.items() if name not in (*_NOISE, "properties")}
     if properties:
         short["properties"] = properties
     if short.get("maximum", 0) >= _LARGEST_INTEGER:
         del short["maximum"]
-    if "patternProperties" in short:  # of a mapping; several clients know only the other form
+    if "patternProperties" in short:  # several clients support additionalProperties only
         (values,) = short.pop("patternProperties").values()
         short = {name: short[name] for name in ("type", "description") if name in short}
         short["additionalProperties"] = values

@@ -1,4 +1,4 @@
-"""What the store says, cut down to what an agent needs to go on."""
+"""Short summaries of the store's answers, for an agent."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from trajectory_mcp.results import (
     MAX_PHASES,
     MAX_TEXT_CHARS,
     Group,
-    PhaseBrief,
+    PhaseSummary,
     Proportion,
-    RunBrief,
     RunDetail,
+    RunSummary,
     Stats,
     Totals,
 )
@@ -34,16 +34,16 @@ GROUPINGS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "project": ("project",),
     }
 )
-"""What stats can be grouped by, and what is the same within a group."""
-_ASKED: Final = ("phase", "model", "selection_method")
+"""Values of ``group_by``, each with the fields that all members of a group share."""
+_GROUP_FILTERS: Final = ("phase", "model", "selection_method")
 
 
-def run_brief(run: models.StoredTrajectory) -> RunBrief:
-    return RunBrief(**_head(run))
+def run_summary(run: models.StoredTrajectory) -> RunSummary:
+    return RunSummary(**_head(run))
 
 
 def run_detail(run: models.StoredTrajectory, phases_from: int) -> RunDetail:
-    """The run with its phases from the one at ``phases_from`` on, counted from 0."""
+    """Return the run with its phases from the index ``phases_from`` on, counted from 0."""
     shown = run.phases[phases_from : phases_from + MAX_PHASES]
     end = phases_from + len(shown)
     return RunDetail(
@@ -61,17 +61,17 @@ def run_detail(run: models.StoredTrajectory, phases_from: int) -> RunDetail:
 
 
 def stats(found: models.Stats, group_by: str, filters: Mapping[str, Any], limit: int) -> Stats:
-    """The totals and the ``limit`` largest groups.
+    """Return the totals and the ``limit`` largest groups.
 
-    The filters say which runs are counted, and a run has other phases too: of these only the groups that were asked for are
-    kept, by phase, model and selection method. A name that no group has is an alias, which only the store can follow; then
-    all are kept.
+    The filters select runs, and a selected run also has phases that do not match them. Keep only the groups whose phase, model
+    and selection method match the filters. If no group has the given name, it is an alias that only the store can resolve: keep
+    all groups.
     """
     groups: Sequence[Any] = getattr(found, f"by_{group_by}")
-    for name in _ASKED:
+    for name in _GROUP_FILTERS:
         if name in GROUPINGS[group_by] and name in filters:
-            asked = [group for group in groups if getattr(group, name) == filters[name]]
-            groups = asked or groups
+            matching = [group for group in groups if getattr(group, name) == filters[name]]
+            groups = matching or groups
     shown = [_group(group, GROUPINGS[group_by]) for group in groups[:limit]]
     shown.sort(key=lambda group: (group.phase or "", -(group.success_rate.low or 0.0)))
     return Stats(
@@ -80,7 +80,7 @@ def stats(found: models.Stats, group_by: str, filters: Mapping[str, Any], limit:
 
 
 def cut(text: str, max_chars: int) -> str:
-    """``text`` as far as its JSON has at most ``max_chars`` characters, and an ellipsis where something is missing."""
+    """Cut ``text`` to at most ``max_chars`` characters of JSON, and mark a cut with an ellipsis."""
     spent = 0
     for at, char in enumerate(text):
         spent += len(json.dumps(char, ensure_ascii=False)) - 2
@@ -103,18 +103,18 @@ def _head(run: models.StoredTrajectory) -> dict[str, Any]:
         "tests_passed": run.tests_passed,
         "total_cost_usd": run.total_cost_usd,
         "total_duration_ms": run.total_duration_ms,
-        "phases": [_in_a_word(phase) for phase in run.phases[:MAX_NAMES]],
+        "phases": [_phase_label(phase) for phase in run.phases[:MAX_NAMES]],
         "phases_left_out": left_out if left_out > 0 else None,
     }
 
 
-def _in_a_word(phase: models.Phase) -> str:
+def _phase_label(phase: models.Phase) -> str:
     known = [text for text in (_name(phase.outcome), _name(phase.model)) if text]
     return f"{_name(phase.phase_name)} ({', '.join(known)})" if known else f"{_name(phase.phase_name)}"
 
 
-def _phase(phase: models.Phase) -> PhaseBrief:
-    return PhaseBrief(
+def _phase(phase: models.Phase) -> PhaseSummary:
+    return PhaseSummary(
         phase_name=cut(phase.phase_name, MAX_NAME_CHARS),
         outcome=_name(phase.outcome),
         model=_name(phase.model),
@@ -147,9 +147,9 @@ def _totals(found: models.Stats) -> Totals:
     )
 
 
-def _group(group: Any, same: Iterable[str]) -> Group:
+def _group(group: Any, shared: Iterable[str]) -> Group:
     return Group(
-        **{name: _name(getattr(group, name)) for name in same},
+        **{name: _name(getattr(group, name)) for name in shared},
         count=group.count,
         success_rate=_proportion(group.success_rate),
         skip_rate=getattr(group, "skip_rate", None),
@@ -184,5 +184,5 @@ def _time(at: datetime | None) -> str | None:
 
 
 def as_text(answer: Mapping[str, Any]) -> str:
-    """One line of JSON, as a model reads it with the fewest tokens."""
+    """Return compact JSON on one line, which costs a model the fewest tokens."""
     return json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
