@@ -24,9 +24,10 @@ from typing import NamedTuple, TypeVar
 import httpx2
 from redis import Redis
 
+from tests import prefork
+from tests.prefork import PROJECT as PROJECT
 from trajectory_site import redis_url, servers
 
-PROJECT = Path(__file__).resolve().parent.parent
 _SETTINGS = (
     "DATABASE_URL",
     "REDIS_URL",
@@ -97,16 +98,21 @@ class Process:
         self, arguments: list[str], environment: dict[str, str], log: Path, *, directory: Path = PROJECT
     ) -> None:
         self._log = log
-        with log.open("ab") as output:
-            self._popen = subprocess.Popen(
-                arguments,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                cwd=directory,
-                start_new_session=True,
-            )
+        log.touch()
+        self._popen: prefork.Forked | subprocess.Popen[bytes]
+        if prefork.can_start(arguments, environment, directory):
+            self._popen = prefork.start(arguments, environment, log)
+        else:
+            with log.open("ab") as output:
+                self._popen = subprocess.Popen(
+                    arguments,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env=environment,
+                    cwd=directory,
+                    start_new_session=True,
+                )
         self.pid = self._popen.pid
 
     @property
@@ -225,6 +231,19 @@ class Access(NamedTuple):
     api_key: str
 
 
+def run_python(
+    arguments: Sequence[str], environment: dict[str, str], *, directory: Path = PROJECT
+) -> subprocess.CompletedProcess[str]:
+    """Run ``python …`` to its end, whatever the exit code, and capture its output."""
+    command = [sys.executable, *arguments]
+    if not prefork.can_start(command, environment, directory):
+        return subprocess.run(command, env=environment, cwd=directory, capture_output=True, text=True, check=False)
+    with tempfile.TemporaryDirectory() as name:
+        out, err = Path(name, "out"), Path(name, "err")
+        code = prefork.start(command, environment, out, err).wait()
+        return subprocess.CompletedProcess(command, code, out.read_text(), err.read_text())
+
+
 def _environment(data_dir: Path) -> dict[str, str]:
     return clean_environment(
         DJANGO_SETTINGS_MODULE="trajectory_site.settings",
@@ -240,9 +259,7 @@ def _with_code_of(checkout: Path, environment: dict[str, str]) -> dict[str, str]
 
 
 def _output_of(arguments: Sequence[str], environment: dict[str, str], checkout: Path) -> str:
-    done = subprocess.run(
-        [sys.executable, *arguments], env=environment, cwd=checkout, capture_output=True, text=True, check=False
-    )
+    done = run_python(arguments, environment, directory=checkout)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
