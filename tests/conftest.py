@@ -29,7 +29,7 @@ from tests.storage.hosts import QUICK, WebProcess
 from trajectory_site import redis_url, servers
 from trajectory_site.celery import app as celery_app
 
-pytest_plugins = ["tests.tables"]
+pytest_plugins = ["tests.longest_first", "tests.tables"]
 
 _ARCHIVES = {"sqlite": "default", "postgres": "postgres"}
 
