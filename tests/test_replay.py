@@ -11,13 +11,14 @@ from typing import cast
 from uuid import uuid4
 
 import pytest
-from django.contrib.auth.models import Group, Permission, User
+from django.contrib.auth.models import Permission
 from django.core.management import CommandError, call_command
 from django.db import connections
 from django.test import Client
 from pytest_django import Settings
 from redis import Redis
 
+from tests import baker_recipes
 from tests.admin.rows import address, page
 from tests.routing import ArchiveRouter
 from tests.storage.away import archive_away
@@ -146,8 +147,7 @@ def test_the_admin_replays_for_staff_who_might_change_the_rows(
     redis_tier: Redis, tmp_path: Path, client: Client
 ) -> None:
     refused_once(WebProcess(tmp_path / "own"))
-    staff = User.objects.create_user("charlie", is_staff=True)
-    staff.groups.add(Group.objects.create(name=f"tenant:{TENANT}"))
+    staff = baker_recipes.staff_of(TENANT)
     staff.user_permissions.add(Permission.objects.get(codename="view_quarantined"))
     client.force_login(staff)
     chosen = {"action": "replay", "_selected_action": [str(Quarantined.objects.get().pk)]}

@@ -7,15 +7,16 @@ from typing import Any, NamedTuple
 
 from django.contrib.admin import ModelAdmin
 from django.contrib.admin import site as admin_site
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import User
 from django.contrib.contenttypes.models import ContentType
 from django.db.models import ForeignKey, Model
 from django.test import Client, RequestFactory
 from django.urls import URLPattern, URLResolver, reverse
 
+from tests import baker_recipes
 from tests.admin.rows import archived, quarantined
 from tests.examples import body, phase
-from trajectories.models import ApiKey, Phase, Tenant
+from trajectories.models import Phase, Tenant
 from trajectories.storage.outbox_rows import now_us
 
 APP = "trajectories"
@@ -79,7 +80,7 @@ def rows_of(tenant: str) -> dict[str, Model]:
     trajectory = archived(given, tenant=tenant, at_us=now_us())
     return {
         "tenant": owner,
-        "apikey": ApiKey.objects.issue(tenant=owner, name=f"of-{tenant}", scopes=["read"])[0],
+        "apikey": baker_recipes.api_key.make(tenant=owner, name=f"of-{tenant}", scopes="read"),
         "trajectory": trajectory,
         "phase": Phase.objects.select_related("trajectory").get(trajectory=trajectory),
         "quarantined": quarantined(given, f"error-of-{tenant}", tenant=tenant),
@@ -88,10 +89,8 @@ def rows_of(tenant: str) -> dict[str, Model]:
 
 def staff(*, tenant: str, permissions: Any) -> Client:
     """A client of somebody of the staff who is bound to this tenant."""
-    user = User.objects.create_user(f"staff-of-{tenant}", is_staff=True)
+    user = baker_recipes.staff_of(tenant, username=f"staff-of-{tenant}")
     user.user_permissions.set(permissions)
-    group, _ = Group.objects.get_or_create(name=f"tenant:{tenant}")
-    user.groups.add(group)
     client = Client()
     client.force_login(user)
     return client

@@ -13,6 +13,7 @@ from django.core import serializers
 from django.db.models import Model
 from django.test import Client, RequestFactory
 
+from tests import baker_recipes
 from tests.admin.rows import address, page
 from tests.isolation import admin
 from trajectories.admin.tenants import tenants_of
@@ -146,7 +147,7 @@ def test_staff_who_are_bound_to_a_tenant_make_none(alices_staff: Client) -> None
 
 
 def test_a_group_binds_by_its_exact_name() -> None:
-    user = User.objects.create_user("staff", is_staff=True)
+    user = baker_recipes.staff.make()
     for name in ("tenant:alice", "TENANT:bob", "tenant", "tenants:carol"):
         user.groups.add(Group.objects.create(name=name))
     request = RequestFactory().get("/")

@@ -8,16 +8,17 @@ from uuid import UUID, uuid4
 
 import pytest
 from django.contrib.admin.models import CHANGE, LogEntry
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
 from redis import Redis
 
+from tests import baker_recipes
 from tests.storage.away import archive_away
 from tests.storage.hosts import TENANT, WebProcess, draft
 from trajectories import persistence, relay
 from trajectories.exceptions import Deleted, NotFound
-from trajectories.models import SCOPES, ApiKey, Erasure, Quarantined, Tenant, Tombstone, Trajectory
+from trajectories.models import ApiKey, Erasure, Quarantined, Tenant, Tombstone, Trajectory
 from trajectories.services import erasure, erasure_audit
 from trajectories.services.erasure import Erased, ErasureIncomplete
 from trajectories.storage.archive_writes import quarantine
@@ -61,7 +62,7 @@ def test_a_tenant_goes_from_every_part_and_from_every_process_and_others_keep_th
     deleted = own.record()
     own.persist(own.waiting()[-1:])
     own.delete(deleted.id)
-    ApiKey.objects.issue(tenant=Tenant.objects.get(pk=TENANT), name="", scopes=SCOPES)
+    baker_recipes.api_key.make(tenant=Tenant.objects.get(pk=TENANT))
     everybody = own, beside, other_host
     assert [len(process.ids()) for process in everybody] == [2, 2, 3]
     assert [process.ids(tenant=BOB) for process in everybody] == [[kept.id]] * 3
@@ -105,10 +106,9 @@ def test_keys_that_a_host_remembers_for_when_the_database_is_away_are_forgotten(
 
 
 def test_what_the_admin_has_of_it_goes(archive_db: str, redis_tier: Redis) -> None:
-    tenant = Tenant.objects.create(slug=TENANT)
-    key, _ = ApiKey.objects.issue(tenant=tenant, name="", scopes=SCOPES)
-    user = User.objects.create(username="staff")
-    for row in (tenant, key):
+    key = baker_recipes.api_key.make(tenant__slug=TENANT)
+    user = baker_recipes.staff.make()
+    for row in (key.tenant, key):
         LogEntry.objects.log_actions(user.pk, [row], CHANGE, single_object=True)
     for slug in (TENANT, BOB):
         Group.objects.create(name=f"tenant:{slug}")
@@ -122,9 +122,8 @@ def test_what_the_admin_has_of_it_goes(archive_db: str, redis_tier: Redis) -> No
 def test_what_the_admin_has_of_its_keys_goes_also_if_the_command_is_broken_off(
     archive_db: str, redis_tier: Redis
 ) -> None:
-    tenant = Tenant.objects.create(slug=TENANT)
-    key, _ = ApiKey.objects.issue(tenant=tenant, name="", scopes=SCOPES)
-    LogEntry.objects.log_actions(User.objects.create(username="staff").pk, [key], CHANGE, single_object=True)
+    key = baker_recipes.api_key.make(tenant__slug=TENANT)
+    LogEntry.objects.log_actions(baker_recipes.staff.make().pk, [key], CHANGE, single_object=True)
     batch = tier().open_batch([(TENANT, uuid4())])
     with pytest.raises(CommandError, match="a worker has records of it in hand"):
         run(TENANT, "--timeout", "0")

@@ -10,6 +10,7 @@ import pytest
 from django.db.models import Model
 from django.test import Client
 
+from tests import baker_recipes
 from tests.admin.rows import address, archived, page, page_of, quarantined
 from tests.text.injections import HARMLESS, INJECTIONS, MODELS, filled
 from tests.text.markup import Markup
@@ -25,7 +26,7 @@ def rows(dialect: str, text: str) -> dict[str, Model]:
     body = orjson.loads(schema.canonical(dialects.read(orjson.dumps(filled(dialect, text)))))
     trajectory = archived({key: value for key, value in body.items() if key != "id"})
     Tenant.objects.filter(pk="alice").update(name=text[:200])
-    key, _ = ApiKey.objects.issue(tenant=trajectory.tenant, name=text[:200], scopes=["read"])
+    key = baker_recipes.api_key.make(tenant=trajectory.tenant, name=text[:200])
     return {
         "tenant": trajectory.tenant,
         "apikey": key,
