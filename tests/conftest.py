@@ -22,6 +22,7 @@ from django.db import connections
 from kombu import pools
 from pytest_django import Settings
 from redis import Redis
+from xdist.scheduler import WorkStealingScheduling
 
 from tests.processes import Site
 from tests.routing import ArchiveRouter
@@ -39,9 +40,18 @@ hypothesis.settings.load_profile("tests")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Most tests compute; those of faults have much to wait for."""
+    """Most tests compute; those of faults mostly wait."""
     cores = os.cpu_count() or 1
-    return cores + 1 if config.option.markexpr == "faults" else cores
+    return cores + 1 if _is_of_faults(config) else cores
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> WorkStealingScheduling | None:
+    """Tests of faults are long and share nothing, so they are not kept together by module."""
+    return WorkStealingScheduling(config, log) if _is_of_faults(config) else None
+
+
+def _is_of_faults(config: pytest.Config) -> bool:
+    return str(config.option.markexpr).startswith("faults")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -46,6 +46,7 @@ class Clock:
         return time.time_ns() // 1_000 + self.wrong_by_s * 1_000_000
 
 
+@pytest.mark.smoke
 def test_the_clock_of_a_host_is_set_back_and_on_by_an_hour(make_cluster: Callable[..., Cluster], judge: Judge) -> None:
     """The version of an id that the host took later stands, whatever its clock said."""
     cluster = make_cluster()

@@ -23,6 +23,7 @@ Judge = Callable[..., None]
 EACH = 40
 
 
+@pytest.mark.smoke
 def test_what_was_deleted_does_not_come_back(cluster: Cluster, judge: Judge) -> None:
     deleted: set[str] = set()
 

@@ -25,6 +25,7 @@ def test_all_web_processes_are_killed(cluster: Cluster, judge: Judge) -> None:
     judge("kill -9 of all web processes", cluster, faults.kill_all_web_processes)
 
 
+@pytest.mark.smoke
 def test_the_worker_is_killed_in_the_middle_of_a_batch(cluster: Cluster, judge: Judge) -> None:
     judge("kill -9 of the worker in a batch", cluster, faults.kill_worker_in_a_batch)
 

@@ -26,6 +26,7 @@ def earlier(tmp_path: Path) -> Path:
     return check_out(tmp_path / "earlier")
 
 
+@pytest.mark.smoke
 def test_a_rolling_upgrade(earlier: Path, make_cluster: Callable[..., Cluster], judge: Judge) -> None:
     """In an order in which each kind of process meets the other revision's: two web processes on one outbox file, a new relay (b) and
     an old worker, an old relay (a) and a new worker, all of them and the tables of this revision."""
