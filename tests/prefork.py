@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -155,7 +156,8 @@ def _serve() -> list[str]:
     requests, answers = os.fdopen(os.dup(0), "rb"), os.dup(1)
     os.set_inheritable(answers, False)
     for name in _LIBRARIES:
-        importlib.import_module(name)
+        with suppress(ModuleNotFoundError):  # of a library that the site no longer has
+            importlib.import_module(name)
     assert threading.active_count() == 1, "a library has started a thread, which no child would have"
     gc.collect()
     gc.freeze()  # the collector of a child leaves the shared pages alone
