@@ -13,6 +13,8 @@ _LONGEST = (
     "tests/lockstep/test_lockstep.py",
     "tests/trajectory_site/test_quickstart.py",
     "tests/sdk/test_cli.py",
+    "tests/abuse/test_slow_clients.py",
+    "tests/abuse/test_documented_answers.py",
     "tests/sdk_ts/test_package.py",
     "tests/sdk/test_mcp.py",
     "tests/host_project/test_installed.py",

@@ -17,7 +17,7 @@ from tests import baker_recipes
 from tests.storage.away import archive_away
 from tests.storage.hosts import TENANT, WebProcess, draft
 from trajectories import persistence, relay
-from trajectories.exceptions import Deleted, NotFound
+from trajectories.exceptions import Deleted
 from trajectories.models import ApiKey, Erasure, Quarantined, Tenant, Tombstone, Trajectory
 from trajectories.services import erasure, erasure_audit
 from trajectories.services.erasure import Erased, ErasureIncomplete
@@ -40,6 +40,12 @@ def follow(process: WebProcess) -> None:
     """What the relay of its host does every few seconds."""
     with process.at_work():
         relay.follow_erasures()
+
+
+def run(*arguments: str) -> str:
+    out = StringIO()
+    call_command("erase_tenant", *arguments, "--no-input", stdout=out)
+    return out.getvalue()
 
 
 def left_in_archive() -> int:
@@ -351,86 +357,3 @@ def test_hosts_look_once_more_also_where_the_clock_of_the_command_is_behind(
     erase(own)
     (second,) = own.outbox.erasures().values()
     assert second == first + 2
-
-
-# The command, and its search.
-
-
-def run(*arguments: str) -> str:
-    out = StringIO()
-    call_command("erase_tenant", *arguments, "--no-input", stdout=out)
-    return out.getvalue()
-
-
-def test_a_tenant_that_there_never_was_is_an_error_and_does_not_take_the_name(
-    archive_db: str, redis_tier: Redis
-) -> None:
-    with pytest.raises(CommandError, match="There is no tenant 'nobody'"):
-        run("nobody")
-    Tenant(slug="nobody").full_clean()
-    with pytest.raises(NotFound):
-        erasure.erase("nobody", timeout_s=0)
-
-
-def test_it_asks_for_the_name_before_it_erases(
-    archive_db: str, redis_tier: Redis, own: WebProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    own.record()
-    own.persist()
-    monkeypatch.setattr("builtins.input", lambda question: "acme?")
-    with own.at_work(), pytest.raises(CommandError, match=r"Nothing was erased\."):
-        call_command("erase_tenant", TENANT)
-    assert len(own.ids()) == 1
-
-
-def test_the_search_finds_a_tenant_that_is_still_there_in_every_place(
-    archive_db: str, redis_tier: Redis, own: WebProcess
-) -> None:
-    own.record(request_summary=MARKER, phases=[{"phase_name": "spec"}])
-    own.record()
-    own.persist(own.waiting()[:1])
-    with own.at_work():
-        markers = [
-            form for text in [*erasure_audit.markers_of(TENANT), MARKER] for form in erasure_audit.forms_of(text)
-        ]
-        found = {trace.place: trace.found for trace in erasure_audit.traces(TENANT, markers)}
-    assert found["archive, trajectories"] == found["archive, phases"] == found["archive, tenants"] == 1
-    assert found["outbox"] == 2
-    assert found["Redis"] > 0
-    assert found[own.conf.outbox_path] + found.get(own.conf.outbox_path + "-wal", 0) > 0
-    with own.at_work(), pytest.raises(CommandError, match="Something is left"):
-        run(TENANT, "--only-search")
-    assert len(own.ids()) == 2
-
-
-def test_what_is_quoted_in_a_record_of_another_tenant_is_found_too(
-    archive_db: str, redis_tier: Redis, own: WebProcess
-) -> None:
-    own.record()
-    own.record(tenant=BOB, request_summary=f"as acme says: {MARKER}")
-    own.persist()
-    with own.at_work(), pytest.raises(CommandError, match="Something is left"):
-        run(TENANT, "--marker", MARKER)
-
-
-def test_a_redis_that_does_not_take_it_to_write_its_files_anew_is_said_and_can_be_left_to_others(
-    archive_db: str, redis_tier: Redis, own: WebProcess
-) -> None:
-    own.record()
-    own.persist()
-    commands = ("bgsave", "bgrewriteaof", "config")
-    redis_tier.acl_setuser("default", enabled=True, commands=[f"-{name}" for name in commands])
-    try:
-        with own.at_work():
-            with pytest.raises(CommandError, match=r"Nothing is left elsewhere\. Redis does not write its files anew"):
-                run(TENANT, "--marker", MARKER)
-            assert run(TENANT, "--marker", MARKER, "--keep-redis-files").endswith("Nothing is left.\n")
-    finally:
-        redis_tier.acl_setuser("default", enabled=True, commands=[f"+{name}" for name in commands])
-
-
-@pytest.mark.parametrize("offset", [0, 1024**2 - 3, 1024**2 - 1, 1024**2, 2 * 1024**2 - 2])
-def test_a_marker_across_the_pieces_in_which_a_file_is_read_is_found_once(tmp_path: Path, offset: int) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"-" * offset + b"marker" + b"-" * 1024**2)
-    assert erasure_audit.in_file(path, [b"marker", b"longer than the other one"]) == 1
