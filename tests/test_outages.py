@@ -70,7 +70,7 @@ def away(url: str) -> Iterator[None]:
             connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
 
 
-def test_while_the_database_is_away_a_restarted_server_takes_and_lists_and_afterwards_everything_is_archived(
+def test_a_server_restarted_during_a_database_outage_accepts_and_lists_then_archives(
     site: Site, postgres_database: str
 ) -> None:
     web = site.web()
@@ -93,7 +93,7 @@ def test_while_the_database_is_away_a_restarted_server_takes_and_lists_and_after
     assert web.http.get(f"{PATH}/stats").json()["count"] == 7
 
 
-def test_a_worker_that_is_killed_inside_the_transaction_of_its_batch_leaves_nothing_of_it_and_nothing_is_doubled(
+def test_a_worker_killed_inside_its_transaction_leaves_nothing_of_the_batch_or_a_double(
     site: Site, postgres_database: str
 ) -> None:
     web = site.web()

@@ -114,7 +114,7 @@ def visible(row: Trajectory) -> tuple[str, int, int]:
 
 @settings(max_examples=30, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(given=batches, order=st.randoms(use_true_random=False))
-def test_batches_leave_the_same_records_in_any_order_and_number_what_is_new_and_what_has_changed(
+def test_batches_in_any_order_leave_the_same_records_and_number_new_and_changed_ones(
     given: list[Any], order: Any, archive_db: str
 ) -> None:
     tenant = next(tenants)
@@ -228,7 +228,7 @@ def test_writers_of_the_same_tenants_in_other_orders_do_not_stop_each_other(arch
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
-def test_a_body_that_went_and_came_back_is_the_same_in_both_tiers_in_every_order_of_arrival(
+def test_a_body_that_changes_back_is_the_same_in_both_tiers_in_any_order_of_arrival(
     archive_db: str, redis_tier: Redis, order: tuple[int, ...]
 ) -> None:
     id_ = new_id()
@@ -262,7 +262,7 @@ def test_redis_learns_from_the_archive_how_old_an_id_is_that_it_does_not_know(
     assert (stands.recorded_at_us, stands.revision) == (first.stamp, first.stamp)
 
 
-def test_while_redis_refuses_writes_the_archive_gets_nothing_and_afterwards_everything(
+def test_while_redis_refuses_writes_the_archive_gets_nothing_and_later_everything(
     archive_db: str, redis_tier: Redis
 ) -> None:
     one = record()
@@ -292,9 +292,7 @@ def test_while_the_archive_is_away_redis_gets_it_and_nothing_goes_into_quarantin
 # Wiped and rebuilt.
 
 
-def test_a_wiped_redis_is_rebuilt_with_the_life_that_each_record_had_left_and_trusted_again(
-    archive_db: str, redis_tier: Redis
-) -> None:
+def test_a_wiped_redis_is_rebuilt_with_the_remaining_ttl_and_trusted_again(archive_db: str, redis_tier: Redis) -> None:
     records = [record(-100 * SECOND_US), record(-50 * SECOND_US), record(tenant="bob")]
     persistence.persist(records)
     persistence.rebuild()
@@ -308,7 +306,7 @@ def test_a_wiped_redis_is_rebuilt_with_the_life_that_each_record_had_left_and_tr
     assert tier().newest(TENANT, 10).records == [records[1], records[0]]
 
 
-def test_a_rebuild_leaves_out_what_has_no_life_left_and_does_not_bring_older_versions_over_newer_ones(
+def test_a_rebuild_skips_expired_records_and_never_overwrites_newer_versions(
     archive_db: str, redis_tier: Redis
 ) -> None:
     expired, revised = record(-91 * 86_400 * SECOND_US), record(-5)
@@ -321,7 +319,7 @@ def test_a_rebuild_leaves_out_what_has_no_life_left_and_does_not_bring_older_ver
     assert tier().find(TENANT, expired.id) is None
 
 
-def test_what_was_on_its_way_while_redis_was_wiped_and_rebuilt_is_in_redis_afterwards(
+def test_a_batch_in_flight_while_redis_is_wiped_and_rebuilt_is_in_redis_afterwards(
     archive_db: str, redis_tier: Redis
 ) -> None:
     persistence.rebuild()

@@ -16,7 +16,7 @@ from trajectories.storage import archive_reads
 from trajectories.storage.redis_tier import redis_tier as tier
 
 
-def test_a_record_that_the_archive_refuses_is_quarantined_alone_and_its_batch_goes_through(
+def test_a_refused_record_is_quarantined_alone_and_the_rest_of_its_batch_is_archived(
     archive_db: str, redis_tier: Redis
 ) -> None:
     good = [record(stamp) for stamp in range(7)]
@@ -31,7 +31,7 @@ def test_a_record_that_the_archive_refuses_is_quarantined_alone_and_its_batch_go
     assert archive_reads.decided(versions) == (set(versions[:-1]), set(versions[-1:]), set(), set())
 
 
-def test_poison_that_is_sent_again_is_quarantined_once_and_a_good_version_after_it_is_taken(
+def test_repeated_poison_is_quarantined_once_and_a_later_good_version_is_accepted(
     archive_db: str, redis_tier: Redis
 ) -> None:
     poison = poisoned(record(1))
@@ -43,7 +43,7 @@ def test_poison_that_is_sent_again_is_quarantined_once_and_a_good_version_after_
     assert everywhere() == [good]
 
 
-def test_the_version_before_a_poisoned_one_stands_in_every_process_and_size_of_hot_cache(
+def test_the_version_before_a_poisoned_one_remains_in_every_process_and_cache_size(
     archive_db: str, redis_tier: Redis, tmp_path: Path
 ) -> None:
     quick: dict[str, Any] = {"feed_poll_s": 0.0, "archive_retry_s": 0.0}

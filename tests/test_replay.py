@@ -166,7 +166,7 @@ def test_the_admin_replays_for_staff_who_might_change_the_rows(
 # Batches that were left.
 
 
-def test_what_the_archive_knows_better_reaches_redis_though_the_worker_was_killed_before_it_could_tell(
+def test_corrections_by_the_archive_reach_redis_although_the_worker_was_killed_first(
     archive_db: str, redis_tier: Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.TRAJECTORIES |= {"SETTLE_AFTER_S": 0}

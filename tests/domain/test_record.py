@@ -87,7 +87,7 @@ def test_a_repeat_out_of_a_tier_that_knows_better_brings_its_revision() -> None:
     assert merge(known, settled, from_authority=False).revision == 20
 
 
-def test_an_older_version_that_comes_late_changes_nothing_but_when_the_id_was_first_accepted() -> None:
+def test_a_late_older_version_changes_only_the_time_of_first_acceptance() -> None:
     known, late = version(20, BODIES[1], recorded_at_us=20), version(10, recorded_at_us=10)
     assert merge(known, late, from_authority=False) == replace(known, recorded_at_us=10)
 

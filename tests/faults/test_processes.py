@@ -56,7 +56,7 @@ def test_the_relay_is_killed_between_sent_and_confirmed(make_cluster: Callable[.
     judge("kill -9 of the relay", cluster, fault)
 
 
-def test_a_worker_that_was_away_for_long_finds_a_short_queue_and_the_outbox_shrinks_again(
+def test_after_a_long_worker_outage_the_queue_is_short_and_the_outbox_shrinks(
     make_cluster: Callable[..., Cluster], judge: Judge
 ) -> None:
     cluster = make_cluster(TRAJECTORIES_OUTBOX_KEEP_CONFIRMED_S="1", TRAJECTORIES_RELAY_IN_PROCESS="false").start()

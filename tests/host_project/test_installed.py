@@ -75,7 +75,7 @@ def test_the_project_has_no_migration_to_make_for_the_app(migrated: Host) -> Non
     migrated.manage("makemigrations", "--check", "--dry-run", "trajectories")
 
 
-def test_a_run_goes_the_whole_way_with_the_projects_own_worker_and_a_relay_that_nobody_started(
+def test_a_run_reaches_the_archive_through_the_projects_worker_and_the_automatic_relay(
     migrated: Host, http: httpx2.Client
 ) -> None:
     posted = http.post(PATH, json=REFERENCE | {"project": "whole way"})

@@ -208,7 +208,7 @@ def test_a_text_that_json_or_ascii_writes_otherwise_is_found_where_it_is_quoted(
 # What comes late.
 
 
-def test_late_copies_are_dropped_wherever_they_come_from_and_do_not_bring_the_tenant_back(
+def test_late_copies_from_anywhere_are_dropped_and_do_not_recreate_the_tenant(
     archive_db: str, redis_tier: Redis, own: WebProcess, other_host: WebProcess
 ) -> None:
     persistence.rebuild()

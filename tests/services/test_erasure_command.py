@@ -68,7 +68,7 @@ def test_what_is_quoted_in_a_record_of_another_tenant_is_found_too(
         run(TENANT, "--marker", MARKER)
 
 
-def test_a_redis_that_does_not_take_it_to_write_its_files_anew_is_said_and_can_be_left_to_others(
+def test_a_redis_that_refuses_to_rewrite_its_files_is_reported_and_can_be_skipped(
     archive_db: str, redis_tier: Redis, own: WebProcess
 ) -> None:
     own.record()

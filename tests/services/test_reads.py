@@ -152,7 +152,7 @@ def tenants() -> Iterator[str]:
 
 @properties
 @given(data=st.data())
-def test_list_and_stats_are_the_same_bytes_from_hot_caches_of_every_size_and_the_archive(
+def test_list_and_stats_are_the_same_bytes_for_any_cache_size_and_the_archive(
     data: st.DataObject, archive_db: str, clock: Clock, tmp_path: Path, tenants: Iterator[str]
 ) -> None:
     tenant = next(tenants)
@@ -252,7 +252,7 @@ VALUES: dict[str, list[str]] = {
 
 
 @pytest.mark.parametrize("size", [5, 10_000])
-def test_no_read_misses_or_doubles_a_record_while_records_are_taken_revised_persisted_and_pruned(
+def test_no_read_misses_or_doubles_a_record_during_writes_revisions_and_pruning(
     archive_db: str, redis_tier: Redis, tmp_path: Path, size: int
 ) -> None:
     process = WebProcess(tmp_path / "own", hot_max_records=size, feed_poll_s=0.0, archive_retry_s=0.0)

@@ -102,7 +102,7 @@ def test_the_list_is_byte_for_byte_that_of_the_earlier_code(taken_over: TakenOve
     assert without(listed(get(taken_over.web)), expected.quarantined) == without(listed(expected.listed))
 
 
-def test_the_export_is_byte_for_byte_that_of_the_earlier_code_and_what_waited_follows(taken_over: TakenOver) -> None:
+def test_the_export_equals_the_earlier_code_s_and_the_waiting_rows_follow(taken_over: TakenOver) -> None:
     expected = taken_over.expected
     before, now = exported(expected.exported), exported(get(taken_over.web, "/export", end="1"))
     assert without(now, expected.revised, expected.quarantined, *expected.new) == without(before, expected.revised)
