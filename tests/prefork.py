@@ -141,7 +141,8 @@ def can_start(arguments: Sequence[str], environment: dict[str, str], directory: 
 
 
 def start(arguments: Sequence[str], environment: dict[str, str], out: Path, err: Path | None = None) -> Forked:
-    """Start ``python …`` in a session of its own, its output appended to ``out``, that of stderr to ``err`` if given."""
+    """Start ``python …`` in a session of its own, its output appended to ``out``, that of stderr to
+    ``err`` if given."""
     server = _server()
     files = {"out": str(out), "err": str(err or out)}
     request = {"arguments": list(arguments[1:]), "environment": environment} | files

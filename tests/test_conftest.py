@@ -1,4 +1,4 @@
-"""What the other tests stand on."""
+"""The fixtures of conftest.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The persist side: whatever comes, however often and in whatever order, Redis and archive hold the same, once."""
+"""The persist side: Redis and archive hold the same records once, in any order and after any
+repeat."""
 
 from __future__ import annotations
 
@@ -40,7 +41,10 @@ def record(stamp: int = 0, *, id_: UUID | None = None, tenant: str = TENANT, **f
 
 
 def poisoned(good: Record) -> Record:
-    """A version that no database takes: its cost does not fit into 64 bits. The door would have refused it."""
+    """Return a version that no database accepts: its cost exceeds 64 bits.
+
+    Ingest would have refused it.
+    """
     body = orjson.dumps(orjson.loads(good.body) | {"total_cost_usd": 10**12})
     return replace(good, body=body, digest=digest_of(body))
 
@@ -54,7 +58,7 @@ def archived(tenant: str = TENANT) -> list[Record]:
 
 
 def everywhere(tenant: str = TENANT) -> list[Record]:
-    """What the archive holds, once it is sure that Redis holds the same."""
+    """Return the records of the archive, after checking that Redis holds the same."""
     found = archived(tenant)
     assert [tier().find(tenant, one.id) for one in found] == found
     return found
@@ -62,7 +66,7 @@ def everywhere(tenant: str = TENANT) -> list[Record]:
 
 @contextmanager
 def tenant_locked(alias: str) -> Iterator[None]:
-    """Writers of the tenant wait meanwhile."""
+    """Lock the tenant's row, so that writers of the tenant wait."""
     Tenant.objects.get_or_create(pk=TENANT)
     with transaction.atomic(using=alias):
         Tenant.objects.filter(pk=TENANT).update(last_seq=0)
@@ -71,7 +75,8 @@ def tenant_locked(alias: str) -> Iterator[None]:
 
 @contextmanager
 def persisting(records: list[Record], alias: str) -> Iterator[Future[None]]:
-    """A worker that has brought ``records`` to Redis and, until the context ends, gets no further."""
+    """Run a worker that has written ``records`` to Redis and waits for the archive until the
+    context ends."""
 
     def work() -> None:
         try:
@@ -185,7 +190,7 @@ def test_another_body_replaces_the_columns_and_the_phases_that_filters_look_at(a
 
 
 def in_threads(works: list[Callable[[], Any]]) -> None:
-    """All at once; what one of them raises is raised."""
+    """Run all at once; raise what one of them raises."""
     start = threading.Barrier(len(works))
 
     def run(work: Callable[[], Any]) -> None:
@@ -358,7 +363,7 @@ def test_a_rebuild_that_failed_does_not_keep_the_next_one_away(archive_db: str, 
     assert tier().claim(REBUILDING, 60)
 
 
-# What the archive is asked by readers: it must not go wrong with what a hot cache would find.
+# Reads of the archive must agree with the hot cache.
 
 
 def test_the_archive_finds_many_ids_of_one_tenant_only(archive_db: str) -> None:

@@ -1,4 +1,5 @@
-"""The relay of a host: one at a time, gone with its process, and back after everything; what it settles and tidies."""
+"""The relay of a host: one at a time, ended with its process, restarted after failures; what it
+settles and cleans up."""
 
 from __future__ import annotations
 
@@ -70,7 +71,7 @@ def take(count: int = 1) -> list[Record]:
 
 
 def queued(broker_url: str) -> list[str]:
-    """Names of the tasks that wait, oldest first."""
+    """Return the names of the queued tasks, oldest first."""
     with Redis.from_url(broker_url) as broker:
         texts = broker.lrange(celery_app.conf.task_default_queue, 0, -1)
     return [orjson.loads(text)["headers"]["task"] for text in reversed(texts)]
@@ -91,7 +92,7 @@ def test_another_thread_becomes_the_relay_when_the_first_one_stops(threads: Call
 
 
 def test_a_child_does_not_keep_the_lock_of_a_parent_that_is_not_the_relay_any_more() -> None:
-    """The lock belongs to the open file, which a fork hands on."""
+    """The lock belongs to the open file, which a forked child inherits."""
     with ExitStack() as children:
         with host_lock():
             children.enter_context(forked(signal.pause))

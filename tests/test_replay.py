@@ -1,4 +1,4 @@
-"""Quarantined records that are tried again, and batches that a worker left between the archive and Redis."""
+"""Replays of quarantined records, and batches that a killed worker left between archive and Redis."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ NOW_US = int(time.time()) * SECOND_US
 
 @contextmanager
 def archive_refusing(project: str) -> Iterator[None]:
-    """The database itself refuses every trajectory of this project meanwhile."""
+    """Make the database refuse every trajectory of this project."""
     connection = connections[ArchiveRouter.alias]
     if connection.vendor == "sqlite":
         refuse = (

@@ -1,4 +1,4 @@
-"""Rows for the admin's tests, made as the persist side makes them."""
+"""Rows for the tests of the admin, made by the persist side."""
 
 from __future__ import annotations
 

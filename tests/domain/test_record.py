@@ -1,4 +1,4 @@
-"""Records: which version stands, what is derived, and the bytes that are shown."""
+"""Records: which version wins, which facets are derived, and which bytes are served."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def facets(**fields: Any) -> Facets:
     return facets_of(canonical(parse(orjson.dumps(body(**fields)))))
 
 
-# Which version stands.
+# The winning version.
 
 versions = st.lists(
     st.builds(
@@ -127,7 +127,7 @@ def phases(*outcomes: str, **fields: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("given", "outcome"),
     [
-        (phases("failure", outcome="success", build_passed=False), "success"),  # given, so it stands
+        (phases("failure", outcome="success", build_passed=False), "success"),  # given, so it is kept
         (phases("success", outcome="unknown"), "unknown"),
         (phases("success", "success"), "success"),
         (phases("success", "skipped"), "success"),

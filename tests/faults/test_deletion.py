@@ -1,4 +1,4 @@
-"""Deletion while parts are away, and copies that come late."""
+"""Deletion during outages, and late copies."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def archived(cluster: Cluster, bodies: Sequence[bytes]) -> bool:
 
 
 def came_back(cluster: Cluster, deleted: set[str]) -> set[Any]:
-    """Of what was deleted, what any process lists or a tier has."""
+    """Return the deleted ids that a process lists or a tier holds."""
     listed = {
         record["id"]
         for web in cluster.webs.values()

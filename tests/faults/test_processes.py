@@ -44,7 +44,8 @@ def test_the_relay_is_killed_between_sent_and_confirmed(make_cluster: Callable[.
         sent = 0
         for _ in range(3):
             with cluster.tenant_locked():
-                # Redis has them, so they were sent; the archive does not, so they are not confirmed.
+                # Redis has them, so they were sent; the archive does not, so they are not
+                # confirmed.
                 sent = wait_until(lambda: len(cluster.waiting_ids("a") & cluster.in_redis().keys()))
                 relays["a"].kill()
                 assert not is_alive(relays["a"].pid)

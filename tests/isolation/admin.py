@@ -1,4 +1,5 @@
-"""The admin's part of the matrix: which views and parameters there are, as the admin site says, and what to send."""
+"""The admin's part of the matrix: which views and parameters there are, as the admin site says, and
+what to send."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ APP = "trajectories"
 MODEL_VIEWS = {"changelist", "add", "history", "delete", "change", ""}  # "" leads to change
 WITH_ROW = ("history", "delete", "change", "")
 
-# Views of the admin site, and why they cannot tell of a tenant; None where the matrix asks them.
+# Views of the admin site, and why they reveal no tenant; None where the matrix covers them.
 SITE_VIEWS: dict[str, str | None] = {
     "index": "models, and what the user did",
     "login": "before anybody is known",
@@ -152,7 +153,7 @@ def _actions(model_admin: ModelAdmin[Any]) -> list[str]:
 
 def _relations(model_admin: ModelAdmin[Any]) -> list[str]:
     fields = model_admin.opts.get_fields()
-    # Of the mirror nothing can be added or changed; the views with a row show so.
+    # The archive is read-only in the admin; the views with a row show that.
     return sorted(
         f.name for f in fields if isinstance(f, ForeignKey) and (model_admin.opts.model_name, f.name) in FIELDS
     )

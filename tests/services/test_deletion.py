@@ -1,4 +1,4 @@
-"""Deletion deletes: whatever still holds an old copy, and however late it comes, nobody sees the record again."""
+"""A deleted record never appears again, whatever holds an old copy and however late it arrives."""
 
 from __future__ import annotations
 
@@ -266,7 +266,7 @@ def test_in_any_order_of_events_deleted_ids_are_nowhere_and_all_others_everywher
         apply_step(what, ids[which], hosts[is_other], deleted, sent)
     for _ in range(3):
         for host in hosts:
-            host.ids()  # what it hears of by the feed it buries, and hands over in its turn
+            host.ids()  # it deletes what the feed reports, and hands that over in its turn
             host.persist()
     alive = held_by_archive()
     assert not alive & deleted

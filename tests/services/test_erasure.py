@@ -1,4 +1,5 @@
-"""Erasure: of a tenant nothing is left in any tier or file, nothing comes back, and nobody else misses anything."""
+"""Erasure leaves nothing of a tenant in any tier or file, nothing comes back, and other tenants
+lose nothing."""
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ def erase(process: WebProcess, tenant: str = TENANT, timeout_s: float = 5.0) -> 
 
 
 def follow(process: WebProcess) -> None:
-    """What the relay of its host does every few seconds."""
+    """Do what the relay of its host does every few seconds."""
     with process.at_work():
         relay.follow_erasures()
 

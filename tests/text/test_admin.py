@@ -1,4 +1,4 @@
-"""In the admin, what a client sent is text and nothing else."""
+"""The admin shows texts of clients as text and never as markup."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_what_would_hide_or_turn_is_made_visible_and_stays_stored_as_it_was(name
     made = rows("canonical", text)
     shown = pages(admin_client, made)
     for at, one in shown.items():
-        # In its form a name of the staff's is what it is, or saving the form would change it.
+        # The form shows a name of the staff unescaped, or saving it would change the name.
         if at not in ("tenant change", "apikey change"):
             assert visible(one) == one.replace("\r", ""), at
     mark = visible(text).split("\n")[0]
