@@ -1,4 +1,4 @@
-"""Servers and databases of the tests: started when the first test needs them, ended with the run.
+"""Servers and databases of the tests. Each starts when the first test needs it, and ends with the run.
 
 Nothing has to be installed or running; ``REDIS_URL`` and ``DATABASE_URL`` name servers to use instead of own ones.
 """
@@ -22,6 +22,7 @@ from django.db import connections
 from kombu import pools
 from pytest_django import Settings
 from redis import Redis
+from xdist.scheduler import WorkStealingScheduling
 
 from tests.processes import Site
 from tests.routing import ArchiveRouter
@@ -29,7 +30,7 @@ from tests.storage.hosts import QUICK, WebProcess
 from trajectory_site import redis_url, servers
 from trajectory_site.celery import app as celery_app
 
-pytest_plugins = ["tests.tables"]
+pytest_plugins = ["tests.longest_first", "tests.tables"]
 
 _ARCHIVES = {"sqlite": "default", "postgres": "postgres"}
 
@@ -39,14 +40,24 @@ hypothesis.settings.load_profile("tests")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Most tests compute; those of faults have much to wait for."""
+    """Most tests compute; those of faults mostly wait."""
     cores = os.cpu_count() or 1
-    return cores + 1 if config.option.markexpr == "faults" else cores
+    return cores + 1 if _is_of_faults(config) else cores
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> WorkStealingScheduling | None:
+    """Tests of faults are long and share nothing, so they are not kept together by module."""
+    return WorkStealingScheduling(config, log) if _is_of_faults(config) else None
+
+
+def _is_of_faults(config: pytest.Config) -> bool:
+    return str(config.option.markexpr).startswith("faults")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of ``archive_db`` say which databases they use, so that Postgres starts only where one of them runs."""
+    """Mark the databases that tests of ``archive_db`` use, so that Postgres starts only where it is
+    needed."""
     for item in items:
         archive = getattr(item, "callspec", None) and item.callspec.params.get("archive_db")  # type: ignore[attr-defined]
         if archive:
@@ -59,7 +70,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def trajectories_settings(settings: Settings, tmp_path: Path) -> dict[str, Any]:
-    """``settings.TRAJECTORIES`` of the test: an outbox of its own, and no relay that it did not start."""
+    """Return ``settings.TRAJECTORIES`` of the test: an outbox of its own, and no relay in the
+    process."""
     settings.TRAJECTORIES = {"OUTBOX_PATH": str(tmp_path / "outbox.sqlite3"), "RELAY_IN_PROCESS": False}
     return dict(settings.TRAJECTORIES)
 
@@ -106,7 +118,10 @@ def django_db_modify_db_settings(
     tmp_path_factory: pytest.TempPathFactory,
     django_db_modify_db_settings_parallel_suffix: None,
 ) -> None:
-    """pytest-django makes the databases after this. SQLite in a file, as in life: other processes can open it."""
+    """Set the databases before pytest-django creates them.
+
+    SQLite uses a file, so that other processes can open it.
+    """
     connections.settings["default"]["TEST"]["NAME"] = str(tmp_path_factory.mktemp("sqlite") / "db.sqlite3")
     if any(_uses_postgres(item) for item in request.session.items):
         config = environ.Env.db_url_config(request.getfixturevalue("postgres_url"))
@@ -121,7 +136,8 @@ def _uses_postgres(item: pytest.Item) -> bool:
 
 @pytest.fixture(params=list(_ARCHIVES))
 def archive_db(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Runs the test twice: with the archive in SQLite, and in Postgres. The alias of the database."""
+    """Run the test twice, with the archive in SQLite and in Postgres; return the alias of the
+    database."""
     alias = _ARCHIVES[request.param]
     with ArchiveRouter.to(alias):
         yield alias
@@ -132,9 +148,10 @@ def archive_db(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def redis_server_url(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[str]:
-    """A Redis database that the tests may empty; the next one is the broker's."""
+    """The URL of a Redis database that tests may empty. The next database is the broker's."""
     with servers.running_redis(tmp_path_factory.mktemp("redis"), password=secrets.token_urlsafe(12)) as server:
-        # Workers of pytest-xdist share a server that the environment names, so each takes two databases of its own.
+        # Workers of pytest-xdist share a server that the environment names, so each takes two
+        # databases of its own.
         ours = redis_url.database(server.url) + 2 * int(worker_id.removeprefix("gw").replace("master", "0"))
         url = redis_url.with_database(server.url, ours)
         for used in (url, redis_url.broker(url)):
@@ -183,8 +200,8 @@ def celery_broker(redis_server_url: str) -> Iterator[str]:
 
 
 def publish_to(url: str) -> None:
-    """Have this process send its tasks to another broker."""
-    pools.reset()  # they are kept by URL, and one that was closed would be found again
+    """Make this process send its tasks to another broker."""
+    pools.reset()  # pools are kept by URL, and a closed one would be reused
     celery_app._after_fork()  # type: ignore[attr-defined]  # forgets the app's own references to them
     celery_app.conf.update(broker_url=url)
 
@@ -194,7 +211,10 @@ def publish_to(url: str) -> None:
 
 @pytest.fixture
 def make_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
-    """Sites in processes of their own, each with its own data directory, database and Redis; ended with the test."""
+    """Return a factory of sites, each with its own data directory, database, Redis and processes.
+
+    They end with the test.
+    """
     made: list[Site] = []
 
     def make(**environment: str) -> Site:
@@ -208,7 +228,8 @@ def make_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
 
 @pytest.fixture
 def site(make_site: Callable[..., Site]) -> Site:
-    """A migrated site with a tenant and a key; start its processes with ``site.web()`` and ``site.worker()``."""
+    """A migrated site with a tenant and a key; start its processes with ``site.web()`` and
+    ``site.worker()``."""
     return make_site()
 
 

@@ -1,4 +1,7 @@
-"""Credentials that nobody has issued, by kind. Put together when they are needed, so that no scanner stumbles over this file."""
+"""Fake credentials by kind.
+
+They are assembled at run time, so that no secret scanner reports this file.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ JWT_PAYLOAD = "eyJ" + "zdWIiOiIxMjM0NTY3ODkwIn0"
 
 
 def private_key(label: str = "", *, newline: str = "\n", headers: str = "", end: bool = True) -> str:
-    """A block as PEM has it, of four lines."""
+    """A PEM block of four lines."""
     label = f"{label} PRIVATE" if label else "PRIVATE"
     lines = [f"-----{'BEGIN'} {label} KEY-----", *headers.splitlines(), *[MIXED[:64]] * 4]
     return newline.join([*lines, f"-----{'END'} {label} KEY-----"] if end else lines)
@@ -77,7 +80,8 @@ IN_CONTEXT: list[tuple[str, str, str, str]] = [
     ("url-password", "https://user:", "s%40cret", "@example.com"),
     ("url-password", "a+b://u:", "x1", "@h"),
 ]
-"""Credentials that are told by what stands before them: kind, text before, credential, text after."""
+"""Credentials that are recognised by the text before them: kind, text before, credential, text
+after."""
 
 NO_CREDENTIALS: list[str] = [
     "anthropic/claude-sonnet-4",
@@ -119,4 +123,4 @@ NO_CREDENTIALS: list[str] = [
     "aws_secret_access_key is not set",
     "Authorization: Basic",
 ]
-"""What is often taken for a credential, or nearly is one."""
+"""Texts that look like credentials and are none."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-# What the owner of the contract calls the reference: its totals disagree with its one phase, and stand.
+# The reference body of the contract. Its totals disagree with its one phase, and are kept as sent.
 REFERENCE: dict[str, Any] = {
     "request_summary": "Add user authentication to the API",
     "request_type": "feature",
@@ -34,7 +34,7 @@ REFERENCE: dict[str, Any] = {
     "review_findings": 0,
 }
 
-# As the existing CLI posts it: one phase that ran, one that failed, and two of four that are not there.
+# A body of the existing CLI: one phase that ran, one that failed, and two of four that are absent.
 CAMEL: dict[str, Any] = {
     "id": "traj-1767657526915-k3x9",
     "timestamp": "2026-01-05T23:58:46.916Z",
@@ -106,7 +106,7 @@ def in_phase(**fields: Any) -> dict[str, Any]:
 
 
 def nested(depth: int) -> Any:
-    """``depth`` objects within each other."""
+    """``depth`` nested objects."""
     value: Any = 1
     for _ in range(depth):
         value = {"a": value}

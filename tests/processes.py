@@ -1,4 +1,4 @@
-"""The store as it runs in life: web servers, workers and a Redis in processes of their own."""
+"""A running store: web servers, workers and a Redis in processes of their own."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ from typing import NamedTuple, TypeVar
 import httpx2
 from redis import Redis
 
+from tests import prefork
+from tests.prefork import PROJECT as PROJECT
 from trajectory_site import redis_url, servers
 
-PROJECT = Path(__file__).resolve().parent.parent
 _SETTINGS = (
     "DATABASE_URL",
     "REDIS_URL",
@@ -43,7 +44,7 @@ T = TypeVar("T")
 
 
 def wait_until(condition: Callable[[], T], timeout_s: float = 120.0, what: str = "") -> T:
-    """What ``condition`` returns once that is true.
+    """Wait until ``condition`` returns a true value, and return it.
 
     Raises:
         AssertionError: it is not within ``timeout_s``, which is a bound for a slow machine and no expectation.
@@ -57,20 +58,20 @@ def wait_until(condition: Callable[[], T], timeout_s: float = 120.0, what: str =
 
 
 def clean_environment(**more: str) -> dict[str, str]:
-    """This process's environment without what would configure a site, and with ``more``."""
+    """Return the environment of this process without settings of a site, and with ``more``."""
     kept = {name: text for name, text in os.environ.items() if not name.startswith(("TRAJECTORIES_", "DJANGO_"))}
     return {name: text for name, text in kept.items() if name not in _SETTINGS} | more
 
 
 def _known_to(checkout: Path, environment: dict[str, str]) -> dict[str, str]:
-    """Without the settings that came after ``checkout``, which its code would refuse as unknown."""
+    """Drop the settings that are newer than ``checkout``; its code would refuse them as unknown."""
     fields = re.findall(r"^    (\w+): ", (checkout / "trajectories" / "conf.py").read_text(), re.MULTILINE)
     known = {f"TRAJECTORIES_{name.upper()}" for name in fields}
     return {name: text for name, text in environment.items() if name in known or not name.startswith("TRAJECTORIES_")}
 
 
 def group_lives(pgid: int) -> bool:
-    """Whether a process of this group runs. One that has ended and is only not collected yet does not count."""
+    """Return whether a process of this group runs. A zombie does not count."""
     if not Path("/proc/self/stat").exists():
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(pgid, 0)
@@ -85,7 +86,7 @@ def group_lives(pgid: int) -> bool:
 
 
 def children(pid: int) -> list[int]:
-    """Processes that this one has started and that live."""
+    """Return the running children of a process."""
     out = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False).stdout
     return [int(line) for line in out.split()]
 
@@ -97,16 +98,21 @@ class Process:
         self, arguments: list[str], environment: dict[str, str], log: Path, *, directory: Path = PROJECT
     ) -> None:
         self._log = log
-        with log.open("ab") as output:
-            self._popen = subprocess.Popen(
-                arguments,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                cwd=directory,
-                start_new_session=True,
-            )
+        log.touch()
+        self._popen: prefork.Forked | subprocess.Popen[bytes]
+        if prefork.can_start(arguments, environment, directory):
+            self._popen = prefork.start(arguments, environment, log)
+        else:
+            with log.open("ab") as output:
+                self._popen = subprocess.Popen(
+                    arguments,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env=environment,
+                    cwd=directory,
+                    start_new_session=True,
+                )
         self.pid = self._popen.pid
 
     @property
@@ -118,27 +124,27 @@ class Process:
         return self._popen.poll() is None
 
     def wait_for(self, condition: Callable[[], T], what: str) -> T:
-        """As ``wait_until``, but fails at once, and with the output, where the program ends before."""
+        """Wait as ``wait_until`` does; fail at once, with the output, if the program ends first."""
         try:
             return wait_until(lambda: self._unless_ended(condition()), what=what)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.output}") from None
 
     def signal_group(self, number: signal.Signals) -> None:
-        """What Ctrl-C in a terminal does, with SIGINT."""
+        """Send a signal to the whole group, as a terminal does for Ctrl-C."""
         os.killpg(self.pid, number)
 
     def wait(self, timeout_s: float = 30.0) -> int:
-        """The exit code, once the program has ended."""
+        """Wait for the end of the program and return its exit code."""
         return self._popen.wait(timeout_s)
 
     def stop(self) -> None:
-        """End it as an operator does: SIGTERM, and wait."""
+        """Send SIGTERM and wait for the end."""
         self._popen.terminate()
         self.wait()
 
     def kill(self) -> None:
-        """SIGKILL for it and all that it started."""
+        """Send SIGKILL to the program and everything it started."""
         with suppress(ProcessLookupError):
             self.signal_group(signal.SIGKILL)
         self.wait()
@@ -176,7 +182,7 @@ class Web(Process):
 
 
 class OwnRedis:
-    """A Redis that a test can take away and bring back, on the same port and with the same data."""
+    """A Redis that a test can stop and restart on the same port with the same data."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -197,24 +203,24 @@ class OwnRedis:
         self._running.close()
 
     def follow(self, master: OwnRedis) -> None:
-        """Be a replica of ``master``."""
+        """Become a replica of ``master``."""
         with self.client() as client:
             client.config_set("masterauth", master._password)
             client.replicaof("127.0.0.1", str(master._port))
 
     def kill(self) -> None:
-        """SIGKILL; nothing is saved."""
+        """Send SIGKILL; nothing is saved."""
         os.kill(self.pid, signal.SIGKILL)
         self._running.close()
 
     def wipe(self) -> None:
-        """Forget the data of a server that is not running."""
+        """Delete the data of a stopped server."""
         for path in self._directory.glob("*.aof"):
             path.unlink()
         shutil.rmtree(self._directory / "appendonlydir", ignore_errors=True)
 
     def client(self) -> Redis:
-        """Of the tier's database."""
+        """Return a client of the tier's database."""
         return Redis.from_url(self.url, socket_timeout=5)
 
 
@@ -223,6 +229,19 @@ class Access(NamedTuple):
 
     tenant: str
     api_key: str
+
+
+def run_python(
+    arguments: Sequence[str], environment: dict[str, str], *, directory: Path = PROJECT
+) -> subprocess.CompletedProcess[str]:
+    """Run ``python …`` to its end, whatever the exit code, and capture its output."""
+    command = [sys.executable, *arguments]
+    if not prefork.can_start(command, environment, directory):
+        return subprocess.run(command, env=environment, cwd=directory, capture_output=True, text=True, check=False)
+    with tempfile.TemporaryDirectory() as name:
+        out, err = Path(name, "out"), Path(name, "err")
+        code = prefork.start(command, environment, out, err).wait()
+        return subprocess.CompletedProcess(command, code, out.read_text(), err.read_text())
 
 
 def _environment(data_dir: Path) -> dict[str, str]:
@@ -240,15 +259,13 @@ def _with_code_of(checkout: Path, environment: dict[str, str]) -> dict[str, str]
 
 
 def _output_of(arguments: Sequence[str], environment: dict[str, str], checkout: Path) -> str:
-    done = subprocess.run(
-        [sys.executable, *arguments], env=environment, cwd=checkout, capture_output=True, text=True, check=False
-    )
+    done = run_python(arguments, environment, directory=checkout)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def provision(data_dir: Path, checkout: Path, **environment: str) -> Access:
-    """Migrate by the code of ``checkout``, and make a tenant and a key."""
+    """Migrate with the code of ``checkout``, and create a tenant and a key."""
     script = (
         "import dataclasses, django, json; django.setup(); from trajectory_site.provision import provision;"
         "print(json.dumps(dataclasses.asdict(provision(known_key=None, admin_password='only for tests'))))"
@@ -261,7 +278,7 @@ def provision(data_dir: Path, checkout: Path, **environment: str) -> Access:
 
 @cache
 def _provisioned(checkout: Path) -> tuple[Path, Access]:
-    """A SQLite database as ``provision`` leaves it, for copies: making it takes seconds."""
+    """Return a provisioned SQLite database to copy; creating one takes seconds."""
     directory = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
     atexit.register(directory.cleanup)
     return Path(directory.name, "db.sqlite3"), provision(Path(directory.name), checkout)
@@ -284,7 +301,7 @@ class Site:
 
     @classmethod
     def make(cls, data_dir: Path, environment: dict[str, str], *, checkout: Path = PROJECT) -> Site:
-        """Migrated, and with a tenant and a key, by the code of ``checkout``."""
+        """Make a migrated site with a tenant and a key, using the code of ``checkout``."""
         data_dir.mkdir()
         if "DATABASE_URL" in environment:
             return cls.around(data_dir, environment, provision(data_dir, checkout, **environment))
@@ -294,7 +311,8 @@ class Site:
 
     @classmethod
     def around(cls, data_dir: Path, environment: dict[str, str], access: Access) -> Site:
-        """With the files that are in ``data_dir``, or the database that ``environment`` names, which know ``access`` already."""
+        """Make a site from the files in ``data_dir``, or from the database in ``environment``,
+        which already contain ``access``."""
         redis = OwnRedis(data_dir / "redis")
         return cls(data_dir, redis, _environment(data_dir) | {"REDIS_URL": redis.url} | environment, *access)
 
@@ -307,7 +325,7 @@ class Site:
         checkout: Path = PROJECT,
         **environment: str,
     ) -> Web:
-        """A web server of this site; a second one shares outbox and archive with the first."""
+        """Start a web server of this site; a second one shares outbox and archive with the first."""
         port = port or servers.free_port()
         arguments = [sys.executable, "-m", "gunicorn", "trajectory_site.wsgi", "--bind", f"127.0.0.1:{port}"]
         arguments += ["--workers", str(workers), "--threads", str(threads), "--no-control-socket"]
@@ -318,7 +336,7 @@ class Site:
         return web
 
     def worker(self, *, concurrency: int = 2, checkout: Path = PROJECT, **environment: str) -> Process:
-        """A Celery worker of this site, ready to take tasks."""
+        """Start a Celery worker of this site, and wait until it is ready."""
         arguments = [sys.executable, "-m", "celery", "--app", "trajectory_site", "worker"]
         arguments += ["--concurrency", str(concurrency), "--without-gossip", "--without-mingle"]
         worker = Process(arguments, self._at(checkout, environment), self._log("worker"), directory=checkout)
@@ -327,7 +345,7 @@ class Site:
         return worker
 
     def relay(self, **environment: str) -> Process:
-        """A relay as a process of its own, at work."""
+        """Start a relay in a process of its own, and wait until it works."""
         arguments = [sys.executable, str(PROJECT / "manage.py"), "relay"]
         relay = Process(arguments, self.environment | environment, self._log("relay"))
         self._processes.append(relay)
@@ -335,7 +353,7 @@ class Site:
         return relay
 
     def manage(self, *arguments: str, checkout: Path = PROJECT) -> str:
-        """The output of ``manage.py`` with these arguments."""
+        """Return the output of ``manage.py`` with these arguments."""
         return _output_of(["manage.py", *arguments], self._at(checkout, {}), checkout)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Which database the archive is, for tests that hold on SQLite and on Postgres."""
+"""A database router, for tests that run on SQLite and on Postgres."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from django.db.models import Model
 class ArchiveRouter:
     """Sends the models of the app to ``alias``; everything else stays in the default database."""
 
-    # Of the process and not of the thread: a relay or a pool of writers that a test starts must follow.
+    # Global and not per thread, so that a relay or a pool of writers in the test uses it too.
     alias: ClassVar[str] = "default"
 
     @classmethod

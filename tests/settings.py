@@ -1,4 +1,4 @@
-"""The site's settings, whatever the environment of whoever runs the tests says. mypy uses them too."""
+"""The site's settings, independent of the environment. mypy uses them too."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import tempfile
 from pathlib import Path
 from unittest.mock import patch
 
-# Nothing is written there: each test has an outbox and databases of its own. It only keeps the checkout's var/ out.
+# Nothing is written here: each test has its own outbox and databases. It replaces the checkout's
+# var/.
 _DATA_DIR = Path(tempfile.gettempdir(), f"django-trajectories-tests-{os.getuid()}")
 
 with patch.dict(os.environ, {"SECRET_KEY": "only for tests", "DATA_DIR": str(_DATA_DIR)}, clear=True):
@@ -18,9 +19,10 @@ with patch.dict(os.environ, {"SECRET_KEY": "only for tests", "DATA_DIR": str(_DA
 DATABASES["postgres"] = database_config({"ENGINE": "django.db.backends.postgresql", "NAME": "trajectories"})
 DATABASE_ROUTERS = ["tests.routing.ArchiveRouter"]
 
-# Until a test asks for Redis there is none: nothing listens on this port, so it is away at once.
+# Nothing listens on this port: a test that does not ask for Redis has none, and a connection fails
+# at once.
 REDIS_URL = "redis://127.0.0.1:1/0"
 CACHES["trajectories"]["LOCATION"] = REDIS_URL
 CELERY_BROKER_URL = "memory://"
 
-PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # made users are not attacked
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # fast: users of tests need no protection

@@ -1,4 +1,5 @@
-"""What Hypothesis makes: trajectories of every shape that the contract takes, and bodies that it may not."""
+"""What Hypothesis makes: trajectories of every shape that the contract takes, and bodies that it
+may not."""
 
 from __future__ import annotations
 
@@ -175,4 +176,5 @@ def damaged(draw: st.DrawFn, whole: st.SearchStrategy[Any]) -> Any:
 bodies_of_any_kind = (damaged(trajectories) | damaged(camel_trajectories) | _anything).map(
     lambda value: json.dumps(value).encode()
 )
-"""JSON that may be refused: bytes, with NaN, Infinity and escaped lone surrogates in them as JSON libraries write them."""
+"""JSON that may be refused: bytes, with NaN, Infinity and escaped lone surrogates in them as JSON
+libraries write them."""

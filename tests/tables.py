@@ -1,4 +1,7 @@
-"""Tables at the end of the run. A plugin, since the processes that run tests are not the one that writes them."""
+"""Tables at the end of a run.
+
+A plugin, since the workers collect the rows and the main process prints them.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ _Row = tuple[tuple[str, ...], tuple[str, ...]]
 
 @pytest.fixture
 def tabulate(record_property: Callable[[str, Any], None]) -> Callable[..., None]:
-    """Puts a row into the table that has this name and this head; a fixture may still do so when it ends.
+    """Return a function that adds a row to the table of this name and head. A fixture may call it in its teardown.
 
     Where the head ends in ``cases`` a row is shown once, with the number of tests that have put it there, and the last is their sum.
     """
@@ -28,7 +31,7 @@ def tabulate(record_property: Callable[[str, Any], None]) -> Callable[..., None]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    # The report of the teardown is the last one of a test, and has what was noted in all of them.
+    # The report of the teardown is the last of a test, and contains the properties of all of them.
     ended = [r for reports in terminalreporter.stats.values() for r in reports if getattr(r, "when", "") == "teardown"]
     noted = [value for report in ended for name, value in report.user_properties if name == _PROPERTY]
     rows: list[_Row] = sorted((tuple(head), tuple(row)) for head, row in noted)

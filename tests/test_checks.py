@@ -1,4 +1,4 @@
-"""System checks: each thing that is wrong is said, and nothing else is."""
+"""System checks report each wrong setting, and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Management commands, called in this process and, where exit codes and signals are the point, in their own."""
+"""Management commands, in this process, or in their own where exit codes and signals matter."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from trajectories.storage.store import get_store
 
 
 class Said(NamedTuple):
-    """What a command wrote."""
+    """The output of a command."""
 
     out: str
     err: str
@@ -207,7 +207,7 @@ def test_the_relay_of_a_process_of_its_own_brings_records_to_the_archive(site: S
 
 @pytest.fixture
 def mute_server() -> Iterator[str]:
-    """Address of a server that takes connections and never says a word."""
+    """The address of a server that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"redis://127.0.0.1:{server.getsockname()[1]}/0"
 

@@ -1,4 +1,4 @@
-"""What the other tests stand on."""
+"""The fixtures of conftest.py."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from django.core.cache import caches
 from django.db import connections, router
 from redis import Redis
 
+from tests import baker_recipes
 from tests.processes import Site, wait_until
 from trajectories.models import Tenant, Trajectory
 from trajectory_site import redis_url
@@ -18,7 +19,7 @@ from trajectory_site.celery import app
 
 
 def test_the_archive_is_where_the_router_says_in_every_thread(archive_db: str) -> None:
-    Tenant.objects.create(slug="alice")
+    baker_recipes.tenant.make()
     found: list[str] = []
     thread = threading.Thread(target=lambda: found.append(router.db_for_write(Trajectory)))
     thread.start()

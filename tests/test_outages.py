@@ -1,4 +1,5 @@
-"""Real processes while the database is away, and a worker that is killed where only Postgres can show where it stood."""
+"""A database outage with real processes, and a worker that is killed inside its transaction on
+Postgres."""
 
 from __future__ import annotations
 
@@ -22,14 +23,14 @@ MakeSite = Callable[..., Site]
 
 @pytest.fixture
 def site(make_site: MakeSite, postgres_database: str) -> Site:
-    """Quick to send again and to give up waiting; every request asks for its key."""
+    """A site that resends and gives up quickly, and looks up the key on every request."""
     settings = {"RESEND_AFTER_S": "1", "EXPORT_WAIT_S": "0.2", "KEY_CACHE_S": "0"}
     given = {f"TRAJECTORIES_{name}": value for name, value in settings.items()}
     return make_site(DATABASE_URL=postgres_database, **given)
 
 
 def post(web: Web, count: int) -> list[str]:
-    """Ids of so many runs, posted one by one."""
+    """Post ``count`` runs one by one and return their ids."""
     ids = []
     for _ in range(count):
         answer = web.http.post(PATH, content=orjson.dumps(REFERENCE | {"id": str(uuid4())}), headers=JSON)
@@ -59,7 +60,7 @@ def archived(url: str) -> int:
 
 @contextmanager
 def away(url: str) -> Iterator[None]:
-    """Nobody can connect to the database meanwhile, and who was connected is not any more."""
+    """Close every connection to the database and refuse new ones."""
     server, name = urlsplit(url)._replace(path="/postgres").geturl(), urlsplit(url).path.lstrip("/")
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
@@ -70,7 +71,7 @@ def away(url: str) -> Iterator[None]:
             connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
 
 
-def test_while_the_database_is_away_a_restarted_server_takes_and_lists_and_afterwards_everything_is_archived(
+def test_a_server_restarted_during_a_database_outage_accepts_and_lists_then_archives(
     site: Site, postgres_database: str
 ) -> None:
     web = site.web()
@@ -93,7 +94,7 @@ def test_while_the_database_is_away_a_restarted_server_takes_and_lists_and_after
     assert web.http.get(f"{PATH}/stats").json()["count"] == 7
 
 
-def test_a_worker_that_is_killed_inside_the_transaction_of_its_batch_leaves_nothing_of_it_and_nothing_is_doubled(
+def test_a_worker_killed_inside_its_transaction_leaves_nothing_of_the_batch_or_a_double(
     site: Site, postgres_database: str
 ) -> None:
     web = site.web()

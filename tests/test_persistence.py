@@ -1,4 +1,5 @@
-"""The persist side: whatever comes, however often and in whatever order, Redis and archive hold the same, once."""
+"""The persist side: Redis and archive hold the same records once, in any order and after any
+repeat."""
 
 from __future__ import annotations
 
@@ -9,7 +10,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count, permutations
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -23,7 +23,7 @@ from redis.exceptions import RedisError
 
 from tests.processes import wait_until
 from tests.storage.away import archive_away
-from tests.storage.hosts import TENANT, WebProcess, draft, expires_at_s, made, new_id, taken
+from tests.storage.hosts import TENANT, expires_at_s, made, new_id
 from trajectories import persistence
 from trajectories.domain.clock import SECOND_US
 from trajectories.domain.query import Query
@@ -42,7 +42,10 @@ def record(stamp: int = 0, *, id_: UUID | None = None, tenant: str = TENANT, **f
 
 
 def poisoned(good: Record) -> Record:
-    """A version that no database takes: its cost does not fit into 64 bits. The door would have refused it."""
+    """Return a version that no database accepts: its cost exceeds 64 bits.
+
+    Ingest would have refused it.
+    """
     body = orjson.dumps(orjson.loads(good.body) | {"total_cost_usd": 10**12})
     return replace(good, body=body, digest=digest_of(body))
 
@@ -56,10 +59,38 @@ def archived(tenant: str = TENANT) -> list[Record]:
 
 
 def everywhere(tenant: str = TENANT) -> list[Record]:
-    """What the archive holds, once it is sure that Redis holds the same."""
+    """Return the records of the archive, after checking that Redis holds the same."""
     found = archived(tenant)
     assert [get_store().redis_tier.find(tenant, one.id) for one in found] == found
     return found
+
+
+@contextmanager
+def tenant_locked(alias: str) -> Iterator[None]:
+    """Lock the tenant's row, so that writers of the tenant wait."""
+    Tenant.objects.get_or_create(pk=TENANT)
+    with transaction.atomic(using=alias):
+        Tenant.objects.filter(pk=TENANT).update(last_seq=0)
+        yield
+
+
+@contextmanager
+def persisting(records: list[Record], alias: str) -> Iterator[Future[None]]:
+    """Run a worker that has written ``records`` to Redis and waits for the archive until the
+    context ends."""
+
+    def work() -> None:
+        try:
+            persistence.persist(get_store(), records)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as pool, tenant_locked(alias):
+        future = pool.submit(work)
+        wait_until(
+            lambda: all(get_store().redis_tier.find(TENANT, one.id) for one in records), what="they are in Redis"
+        )
+        yield future
 
 
 # Any order.
@@ -91,7 +122,7 @@ def visible(row: Trajectory) -> tuple[str, int, int]:
 
 @settings(max_examples=30, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(given=batches, order=st.randoms(use_true_random=False))
-def test_batches_leave_the_same_records_in_any_order_and_number_what_is_new_and_what_has_changed(
+def test_batches_in_any_order_leave_the_same_records_and_number_new_and_changed_ones(
     given: list[Any], order: Any, archive_db: str
 ) -> None:
     tenant = next(tenants)
@@ -162,7 +193,7 @@ def test_another_body_replaces_the_columns_and_the_phases_that_filters_look_at(a
 
 
 def in_threads(works: list[Callable[[], Any]]) -> None:
-    """All at once; what one of them raises is raised."""
+    """Run all at once; raise what one of them raises."""
     start = threading.Barrier(len(works))
 
     def run(work: Callable[[], Any]) -> None:
@@ -205,7 +236,7 @@ def test_writers_of_the_same_tenants_in_other_orders_do_not_stop_each_other(arch
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
-def test_a_body_that_went_and_came_back_is_the_same_in_both_tiers_in_every_order_of_arrival(
+def test_a_body_that_changes_back_is_the_same_in_both_tiers_in_any_order_of_arrival(
     archive_db: str, redis_tier: Redis, order: tuple[int, ...]
 ) -> None:
     id_ = new_id()
@@ -239,7 +270,7 @@ def test_redis_learns_from_the_archive_how_old_an_id_is_that_it_does_not_know(
     assert (stands.recorded_at_us, stands.revision) == (first.stamp, first.stamp)
 
 
-def test_while_redis_refuses_writes_the_archive_gets_nothing_and_afterwards_everything(
+def test_while_redis_refuses_writes_the_archive_gets_nothing_and_later_everything(
     archive_db: str, redis_tier: Redis
 ) -> None:
     one = record()
@@ -266,107 +297,10 @@ def test_while_the_archive_is_away_redis_gets_it_and_nothing_goes_into_quarantin
     assert everywhere() == [one]
 
 
-# Poison.
-
-
-def test_a_record_that_the_archive_refuses_is_quarantined_alone_and_its_batch_goes_through(
-    archive_db: str, redis_tier: Redis
-) -> None:
-    good = [record(stamp) for stamp in range(7)]
-    poison = poisoned(record(9))
-    persistence.persist(get_store(), [*good[:3], poison, *good[3:]])
-    assert everywhere() == good
-    assert get_store().redis_tier.find(TENANT, poison.id) is None
-    (kept,) = Quarantined.objects.all()
-    assert (kept.trajectory_id, kept.stamp, bytes(kept.body)) == (poison.id, poison.stamp, poison.body)
-    assert kept.error
-    versions = [(one.tenant, one.id, one.stamp) for one in [*good, poison]]
-    assert archive_reads.delivery_status(versions) == (set(versions[:-1]), set(versions[-1:]), set(), set())
-
-
-def test_poison_that_is_sent_again_is_quarantined_once_and_a_good_version_after_it_is_taken(
-    archive_db: str, redis_tier: Redis
-) -> None:
-    poison = poisoned(record(1))
-    for _ in range(2):
-        persistence.persist(get_store(), [poison])
-    assert Quarantined.objects.count() == 1
-    good = record(2, id_=poison.id)
-    persistence.persist(get_store(), [good])
-    assert everywhere() == [good]
-
-
-def test_the_version_before_a_poisoned_one_stands_in_every_process_and_size_of_hot_cache(
-    archive_db: str, redis_tier: Redis, tmp_path: Path
-) -> None:
-    quick: dict[str, Any] = {"feed_poll_s": 0.0, "archive_retry_s": 0.0}
-    own, elsewhere = WebProcess(tmp_path / "own", **quick), WebProcess(tmp_path / "other", **quick)
-    good = [own.record(tags=[str(number)]) for number in range(3)]
-    own.persist()
-    shown = own.listed()
-    assert elsewhere.listed() == shown
-    bad = poisoned(good[1])
-    row = taken(own.outbox.append([draft(good[1].id, known=good[1])._replace(body=bad.body, digest=bad.digest)]))[0].row
-    assert own.retrieve(good[1].id).body == bad.body
-    own.persist([row])
-    assert own.waiting() == []
-    fresh = WebProcess(tmp_path / "own", **quick), WebProcess(tmp_path / "own", hot_max_records=1, **quick)
-    for process in (own, elsewhere, *fresh):
-        assert process.listed() == shown
-        assert process.stats()["count"] == 3
-        assert process.retrieve(good[1].id) == good[1]
-
-
-@contextmanager
-def tenant_locked(alias: str) -> Iterator[None]:
-    """Writers of the tenant wait meanwhile."""
-    Tenant.objects.get_or_create(pk=TENANT)
-    with transaction.atomic(using=alias):
-        Tenant.objects.filter(pk=TENANT).update(last_seq=0)
-        yield
-
-
-@contextmanager
-def persisting(records: list[Record], alias: str) -> Iterator[Future[None]]:
-    """A worker that has brought ``records`` to Redis and, until the context ends, gets no further."""
-
-    def work() -> None:
-        try:
-            persistence.persist(get_store(), records)
-        finally:
-            connections.close_all()
-
-    with ThreadPoolExecutor(1) as pool, tenant_locked(alias):
-        future = pool.submit(work)
-        wait_until(
-            lambda: all(get_store().redis_tier.find(TENANT, one.id) for one in records), what="they are in Redis"
-        )
-        yield future
-
-
-def test_poison_that_could_not_be_withdrawn_is_not_settled_so_that_it_comes_again(
-    archive_db: str, redis_tier: Redis
-) -> None:
-    poison = poisoned(record())
-    try:
-        with persisting([poison], archive_db) as worker:
-            redis_tier.config_set("min-replicas-to-write", "1")
-        assert isinstance(worker.exception(20), RedisError)
-    finally:
-        redis_tier.config_set("min-replicas-to-write", "0")
-    version = (TENANT, poison.id, poison.stamp)
-    assert archive_reads.delivery_status([version]) == (set(), set(), set(), set())
-    persistence.persist(get_store(), [poison])
-    assert archive_reads.delivery_status([version]) == (set(), {version}, set(), set())
-    assert get_store().redis_tier.find(TENANT, poison.id) is None
-
-
 # Wiped and rebuilt.
 
 
-def test_a_wiped_redis_is_rebuilt_with_the_life_that_each_record_had_left_and_trusted_again(
-    archive_db: str, redis_tier: Redis
-) -> None:
+def test_a_wiped_redis_is_rebuilt_with_the_remaining_ttl_and_trusted_again(archive_db: str, redis_tier: Redis) -> None:
     records = [record(-100 * SECOND_US), record(-50 * SECOND_US), record(tenant="bob")]
     persistence.persist(get_store(), records)
     persistence.rebuild(get_store())
@@ -380,7 +314,7 @@ def test_a_wiped_redis_is_rebuilt_with_the_life_that_each_record_had_left_and_tr
     assert get_store().redis_tier.newest(TENANT, 10).records == [records[1], records[0]]
 
 
-def test_a_rebuild_leaves_out_what_has_no_life_left_and_does_not_bring_older_versions_over_newer_ones(
+def test_a_rebuild_skips_expired_records_and_never_overwrites_newer_versions(
     archive_db: str, redis_tier: Redis
 ) -> None:
     expired, revised = record(-91 * 86_400 * SECOND_US), record(-5)
@@ -393,7 +327,7 @@ def test_a_rebuild_leaves_out_what_has_no_life_left_and_does_not_bring_older_ver
     assert get_store().redis_tier.find(TENANT, expired.id) is None
 
 
-def test_what_was_on_its_way_while_redis_was_wiped_and_rebuilt_is_in_redis_afterwards(
+def test_a_batch_in_flight_while_redis_is_wiped_and_rebuilt_is_in_redis_afterwards(
     archive_db: str, redis_tier: Redis
 ) -> None:
     persistence.rebuild(get_store())
@@ -432,7 +366,7 @@ def test_a_rebuild_that_failed_does_not_keep_the_next_one_away(archive_db: str, 
     assert get_store().redis_tier.claim(REBUILDING, 60)
 
 
-# What the archive is asked by readers: it must not go wrong with what a hot cache would find.
+# Reads of the archive must agree with the hot cache.
 
 
 def test_the_archive_finds_many_ids_of_one_tenant_only(archive_db: str) -> None:

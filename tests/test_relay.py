@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 
 
 class Broker:
-    """What the relay has sent and no worker has taken."""
+    """Messages that the relay has sent and no worker has taken."""
 
     def __init__(self, url: str) -> None:
         self._client = Redis.from_url(url)

@@ -1,4 +1,5 @@
-"""The relay of a host: one at a time, gone with its process, and back after everything; what it settles and tidies."""
+"""The relay of a host: one at a time, ended with its process, restarted after failures; what it
+settles and cleans up."""
 
 from __future__ import annotations
 
@@ -69,7 +70,7 @@ def take(count: int = 1) -> list[Record]:
 
 
 def queued(broker_url: str) -> list[str]:
-    """Names of the tasks that wait, oldest first."""
+    """Return the names of the queued tasks, oldest first."""
     with Redis.from_url(broker_url) as broker:
         texts = broker.lrange(celery_app.conf.task_default_queue, 0, -1)
     return [orjson.loads(text)["headers"]["task"] for text in reversed(texts)]
@@ -90,14 +91,14 @@ def test_another_thread_becomes_the_relay_when_the_first_one_stops(threads: Call
 
 
 def test_a_child_does_not_keep_the_lock_of_a_parent_that_is_not_the_relay_any_more() -> None:
-    """The lock belongs to the open file, which a fork hands on."""
+    """The lock belongs to the open file, which a forked child inherits."""
     with ExitStack() as children:
         with host_lock(get_store()):
             children.enter_context(forked(signal.pause))
         wait_until(lambda: not is_relay_here(), what="the child has let go of it")
 
 
-def test_a_forked_child_whose_parent_ran_a_relay_becomes_the_relay_once_the_parent_is_not(configure: Configure) -> None:
+def test_a_forked_child_becomes_the_relay_once_its_parent_stops_being_it(configure: Configure) -> None:
     configure(RELAY_IN_PROCESS=True)
     relay.start()
     try:
@@ -110,7 +111,7 @@ def test_a_forked_child_whose_parent_ran_a_relay_becomes_the_relay_once_the_pare
         relay.stop()
 
 
-def test_no_thread_runs_where_the_settings_want_none_and_one_however_often_it_is_started(configure: Configure) -> None:
+def test_a_disabled_relay_starts_no_thread_and_repeated_starts_make_only_one(configure: Configure) -> None:
     def running() -> list[threading.Thread]:
         return [thread for thread in threading.enumerate() if isinstance(thread, RelayThread)]
 
@@ -162,7 +163,7 @@ def test_what_the_archive_has_refused_is_settled_as_such_and_not_sent_again(
     assert not working.step()
 
 
-def test_a_batch_that_is_not_full_waits_a_moment_after_the_last_one_and_a_full_one_goes_at_once(
+def test_a_partial_batch_waits_briefly_after_the_last_one_and_a_full_one_goes_at_once(
     redis_tier: Redis, celery_broker: str, configure: Configure
 ) -> None:
     configure(BATCH_MAX_RECORDS=3)

@@ -1,4 +1,4 @@
-"""Quarantined records that are tried again, and batches that a worker left between the archive and Redis."""
+"""Replays of quarantined records, and batches that a killed worker left between archive and Redis."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from typing import cast
 from uuid import uuid4
 
 import pytest
-from django.contrib.auth.models import Group, Permission, User
+from django.contrib.auth.models import Permission
 from django.core.management import CommandError, call_command
 from django.db import connections
 from django.test import Client
 from pytest_django import Settings
 from redis import Redis
 
+from tests import baker_recipes
 from tests.admin.rows import address, page
 from tests.routing import ArchiveRouter
 from tests.storage.away import archive_away
@@ -37,7 +38,7 @@ NOW_US = int(time.time()) * SECOND_US
 
 @contextmanager
 def archive_refusing(project: str) -> Iterator[None]:
-    """The database itself refuses every trajectory of this project meanwhile."""
+    """Make the database refuse every trajectory of this project."""
     connection = connections[ArchiveRouter.alias]
     if connection.vendor == "sqlite":
         refuse = (
@@ -147,8 +148,7 @@ def test_the_admin_replays_for_staff_who_might_change_the_rows(
     redis_tier: Redis, tmp_path: Path, client: Client
 ) -> None:
     refused_once(WebProcess(tmp_path / "own"))
-    staff = User.objects.create_user("charlie", is_staff=True)
-    staff.groups.add(Group.objects.create(name=f"tenant:{TENANT}"))
+    staff = baker_recipes.staff_of(TENANT)
     staff.user_permissions.add(Permission.objects.get(codename="view_quarantined"))
     client.force_login(staff)
     chosen = {"action": "replay", "_selected_action": [str(Quarantined.objects.get().pk)]}
@@ -167,7 +167,7 @@ def test_the_admin_replays_for_staff_who_might_change_the_rows(
 # Batches that were left.
 
 
-def test_what_the_archive_knows_better_reaches_redis_though_the_worker_was_killed_before_it_could_tell(
+def test_corrections_by_the_archive_reach_redis_although_the_worker_was_killed_first(
     archive_db: str, redis_tier: Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.TRAJECTORIES |= {"SETTLE_AFTER_S": 0}

@@ -1,4 +1,4 @@
-"""What is past its time goes: by hand with ``prune``, all the time by ``RETENTION_DAYS``."""
+"""Old records are deleted by ``prune`` and by ``RETENTION_DAYS``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing that lets somebody in is in a log, in a report of an error, or in what an object says of itself."""
+"""No secret appears in a log, an error report or the repr of an object."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SECRET = "-".join(["made", "up", "secret", "of", "a", "test"])
 
 @pytest.fixture
 def reports() -> Iterator[list[str]]:
-    """What mails to ADMINS would say, as text and as HTML with the variables of each frame."""
+    """Return the mails to ADMINS, as text and as HTML with the variables of each frame."""
     made: list[str] = []
 
     def report(sender: Any, request: HttpRequest, **_: Any) -> None:

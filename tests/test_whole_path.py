@@ -37,7 +37,7 @@ def post(web: Web, data: bytes) -> dict[str, Any]:
 
 
 def listed(web: Web) -> list[str]:
-    """Every id that the list shows, page by page."""
+    """Return every listed id, page by page."""
     ids, cursor = [], None
     while True:
         page = web.http.get(PATH, params={"limit": 100} | ({"cursor": cursor} if cursor else {})).json()
@@ -62,7 +62,8 @@ def waiting(site: Site, outbox: str = "outbox.sqlite3") -> int:
 
 
 def expiries(site: Site) -> dict[bytes, float]:
-    """When each record's key ends, in seconds since 1970; whole, since Redis 6.2 tells only what is left."""
+    """Return the expiry of each record's key in whole seconds since 1970; Redis 6.2 reports only
+    the remaining time."""
     with site.redis.client() as client:
         keys = sorted(client.scan_iter("*:record:*"))
         with client.pipeline(transaction=True) as pipe:
@@ -75,7 +76,8 @@ def expiries(site: Site) -> dict[bytes, float]:
 
 
 def everything(site: Site, web: Web) -> tuple[str, dict[bytes, float], list[tuple[Any, ...]]]:
-    """What a repeat must not change: exported bytes, the ends of keys, and the order of changes."""
+    """Return what a repeat must not change: exported bytes, expiries of keys, and the order of
+    changes."""
     export = web.http.get(f"{PATH}/export?end=1")
     assert export.is_success, export.text
     rows = archive(site, "SELECT trajectory_id, seq, changed, revision, recorded_at_us FROM trajectories_trajectory")
@@ -84,7 +86,7 @@ def everything(site: Site, web: Web) -> tuple[str, dict[bytes, float], list[tupl
 
 @contextmanager
 def locked_archive(site: Site) -> Iterator[None]:
-    """Whoever writes into the archive waits meanwhile, inside its transaction."""
+    """Lock the archive, so that a writer waits inside its transaction."""
     with closing(sqlite3.connect(site.data_dir / "db.sqlite3", isolation_level=None, timeout=20)) as db:
         db.execute("BEGIN IMMEDIATE")
         yield
@@ -119,7 +121,7 @@ def test_a_file_posted_again_changes_nothing_that_anybody_sees(site: Site) -> No
     wait_until(lambda: not waiting(site), what="the repeats are confirmed")
     assert everything(site, web) == before
 
-    # Redis away, and a process that remembers nothing.
+    # Redis is down, and a new process remembers nothing.
     site.redis.stop()
     web.stop()
     web = site.web()
@@ -128,7 +130,7 @@ def test_a_file_posted_again_changes_nothing_that_anybody_sees(site: Site) -> No
     wait_until(lambda: not waiting(site), what="the repeats are confirmed")
     assert everything(site, web) == before
 
-    # A host that has never heard of them.
+    # A host that has never seen them.
     web.stop()
     other = site.web(TRAJECTORIES_OUTBOX_PATH=str(site.data_dir / "other.sqlite3"))
     assert {result["status"] for result in post(other, ndjson(runs))["results"]} == {201}
@@ -146,7 +148,8 @@ def test_a_worker_killed_in_the_middle_of_a_batch_loses_nothing_and_doubles_noth
     wait_until(lambda: archived(site) == 40, what="the first runs are in the archive")
     with locked_archive(site):
         post(web, ndjson(second))
-        # Redis goes first, so a batch that is there is in the middle: its worker waits for the archive.
+        # A worker writes to Redis first, so a batch in Redis is in progress: its worker waits for
+        # the archive.
         wait_until(lambda: len(expiries(site)) > 40, what="a batch is under way")
         worker.kill()
     assert not worker.is_running
@@ -183,7 +186,7 @@ def test_writes_go_on_and_reads_say_so_while_redis_is_away(site: Site) -> None:
     wait_until(lambda: web.http.get(PATH).json()["complete"], what="Redis is trusted")
     site.redis.stop()
     post(web, ndjson(runs[1:]))
-    # A look at the feed is good for a moment.
+    # A process polls the feed only once in a while.
     wait_until(lambda: not web.http.get(PATH).json()["complete"], what="Redis is missed")
     page = web.http.get(PATH).json()
     assert [record["id"] for record in page["data"]] == [run["id"] for run in reversed(runs)]

@@ -1,4 +1,4 @@
-"""Both sides of an attack on a real server process: whoever makes it, and a client who wants nothing but to work on."""
+"""Both sides of an attack on a real server process: the attacker, and a client that works on."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Bystander:
 
 
 class Attacker:
-    """Says every byte itself, with a good key where it wants to."""
+    """A client that controls every byte, with a valid key where it needs one."""
 
     def __init__(self, web: Web) -> None:
         self._address = ("127.0.0.1", urlsplit(web.url).port)
@@ -93,7 +93,8 @@ class Attacker:
         return request.replace(b"KEY", self._key, 1)
 
     def statuses(self, request: bytes) -> list[int]:
-        """What is answered to these bytes until the server closes the connection, or this side has been silent for long."""
+        """What is answered to these bytes until the server closes the connection, or this side has
+        been silent for long."""
         (connection,) = self.connect()
         sender = threading.Thread(target=_send, args=(connection, self.signed(request)))
         sender.start()
@@ -107,7 +108,7 @@ class Attacker:
 
 
 def read_statuses(connection: socket.socket) -> list[int]:
-    """What is answered until the server closes the connection."""
+    """Return the answers until the server closes the connection."""
     return _statuses(_read(connection))
 
 
@@ -130,7 +131,7 @@ def _read(connection: socket.socket) -> bytes:
 
 
 def is_closed(connection: socket.socket) -> bool:
-    """Whether the server has closed its side; what it had said before is dropped."""
+    """Return whether the server has closed its side; drop what it sent before."""
     try:
         while connection.recv(65536, socket.MSG_DONTWAIT):
             pass
@@ -152,7 +153,7 @@ def open_sockets(web: Web) -> int:
 
 
 class Memory:
-    """The most memory that a process has taken since this was made. It forgets what was before."""
+    """The peak memory of a process since this object was made."""
 
     def __init__(self, pid: int) -> None:
         self._status = Path(f"/proc/{pid}/status")
@@ -178,7 +179,7 @@ class Attack:
 
     @contextmanager
     def measured(self, name: str, *, at_most_mib: float) -> Iterator[dict[str, Any]]:
-        """Holds to the bound of memory what happens inside; its ``outcome`` goes into the table."""
+        """Hold the block to the memory bound; put its ``outcome`` into the table."""
         (worker,) = children(self.web.pid)
         memory, started, before = Memory(worker), time.monotonic(), self.bystander.answers
         self.bystander.slowest_s = 0.0

@@ -11,7 +11,8 @@ MIB = 1024**2
 
 
 class Hostile(NamedTuple):
-    """``statuses``: one answer for each of these, in this order; an empty one only closes the connection."""
+    """``statuses``: one answer for each of these, in this order; an empty one only closes the
+    connection."""
 
     name: str
     request: bytes

@@ -1,4 +1,4 @@
-"""Whatever is posted: refused with a 4xx, or exported as the canonical form of what was sent."""
+"""Any posted body is refused with a 4xx or exported in its canonical form."""
 
 from __future__ import annotations
 
@@ -29,21 +29,22 @@ tenants = (f"tenant-{n}" for n in count())
 
 
 def as_stored(data: bytes, stored: dict[str, Any]) -> bytes:
-    """The export line of a body with what the server adds to it, by nothing but the contract and its dialects."""
+    """The export line of a body with what the server adds to it, by nothing but the contract and
+    its dialects."""
     trajectory = dialects.read(data)
     body = orjson.loads(canonical(trajectory.model_copy(update={"id": trajectory.id or stored["id"]})))
     return orjson.dumps(body | {key: stored[key] for key in ("recorded_at", "revision")})
 
 
 def form_of(data: bytes) -> bytes | None:
-    """None of what is refused; anything else than a refusal is raised."""
+    """Return None for a refusal; raise any other error."""
     with suppress(InvalidInput, TooLarge):
         return canonical(dialects.read(data))
     return None
 
 
 def recorded(tenant: str, data: bytes) -> Record | None:
-    """None of what is refused; anything else than a refusal is raised."""
+    """Return None for a refusal; raise any other error."""
     with suppress(InvalidInput, TooLarge):
         return ingest.record(get_store(), tenant, data).record
     return None
@@ -77,7 +78,7 @@ def test_each_line_is_refused_or_exported_whatever_the_others_are(db: None, line
     kept = {record["id"]: record for record in map(orjson.loads, exported(north))}
     taken = {result["id"]: lines[result["line"] - 1] for result in results if result["status"] < 300}
     assert {result["status"] for result in results} <= {200, 201, 400, 413}
-    # Of an id that came twice the last line stands, as a dict has it.
+    # The last line of a repeated id wins, as in a dict.
     assert kept == {id_: orjson.loads(as_stored(data, kept[id_])) for id_, data in taken.items()}
 
 

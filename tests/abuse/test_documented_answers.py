@@ -1,4 +1,4 @@
-"""Every answer is a documented one, whatever is asked and with whichever key: Schemathesis over the OpenAPI document."""
+"""Every answer to any request with any key is documented (Schemathesis, OpenAPI document)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ SCOPES = {
 }
 _PARAMS = [pytest.param(name, marks=() if name == "all" else pytest.mark.abuse) for name in SCOPES]
 
-# The kept document, which a test of its own holds equal to what is served; made here it would need Django at collection.
+# The kept document, which a test of its own holds equal to what is served; made here it would need
+# Django at collection.
 document = schemathesis.openapi.from_path(
     DOCS / "openapi.json",
     # Keys are what the tests give; Schemathesis would make up others.
@@ -59,10 +60,11 @@ schemathesis.openapi.media_type(
 
 @pytest.fixture(params=_PARAMS)
 def headers(request: pytest.FixtureRequest, db: None, redis_tier_url: str) -> Iterator[dict[str, str]]:
-    """Of a caller with these scopes, to whose tenant belongs what is stored."""
+    """Headers of a caller with these scopes, whose tenant owns the stored record."""
     posted(client_of(issue()[1]), REFERENCE | {"id": ID})
     scopes = SCOPES[request.param]
-    # As Django's own client does on each request: the connection is the test's, and none of a request's.
+    # As Django's own client does on each request: the connection is the test's, and none of a
+    # request's.
     for signal in (request_started, request_finished):
         signal.disconnect(close_old_connections)
     yield {} if scopes is None else {"Authorization": f"Bearer {issue(scopes=scopes)[1]}"}

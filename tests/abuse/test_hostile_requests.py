@@ -1,4 +1,4 @@
-"""What no client of ours would send: refused or served, in bounded memory, and nobody else notices."""
+"""Hostile requests are refused or served in bounded memory, and other clients do not notice."""
 
 from __future__ import annotations
 

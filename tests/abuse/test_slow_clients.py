@@ -1,4 +1,4 @@
-"""Clients who are slow on purpose, more of them than the server has threads, while another one works on."""
+"""Deliberately slow clients, more than the server has threads, while another client works on."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HEAD = f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: KEY\r\nConten
 
 @contextmanager
 def trickling(connections: list[socket.socket], piece: bytes) -> Iterator[None]:
-    """Sends a little on each of them, again and again."""
+    """Send a few bytes on each connection, again and again."""
     is_over = threading.Event()
 
     def trickle() -> None:
@@ -47,7 +47,7 @@ def trickling(connections: list[socket.socket], piece: bytes) -> Iterator[None]:
 def slow_requests(
     attack: Attack, name: str, begin: bytes, piece: bytes, *, count: int, at_most_mib: int = 8
 ) -> Counter[int]:
-    """What is answered to requests that begin so and go on so, while the bystander works."""
+    """Return the statuses of slow requests, while the bystander works."""
     with attack.measured(f"{count} {name}", at_most_mib=at_most_mib) as told:
         connections = attack.attacker.connect(count)
         for connection in connections:

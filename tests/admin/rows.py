@@ -1,4 +1,4 @@
-"""Rows for the admin's tests, made as the persist side makes them."""
+"""Rows for the tests of the admin, made by the persist side."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import orjson
 from django.test import Client
 from model_bakery import baker
 
+from tests import baker_recipes
 from tests.examples import REFERENCE, phase
 from trajectories.domain import schema
 from trajectories.domain.clock import epoch_us
 from trajectories.domain.record import Record, digest_of
-from trajectories.models import ApiKey, Quarantined, Tenant, Trajectory
+from trajectories.models import Quarantined, Tenant, Trajectory
 from trajectories.storage.archive_writes import mirror, quarantine
 
 AT_US = epoch_us(datetime(2026, 1, 5, 23, 58, 46, 123456, UTC))
@@ -44,7 +45,7 @@ def fill(count: int) -> None:
     mirror(records)
     for made in records:
         quarantine(made, "value too long")
-    baker.make(ApiKey, count, tenant_id="alice", scopes="read")
+    baker_recipes.api_key.make(_quantity=count, tenant=Tenant.objects.get(pk="alice"))
     baker.make(Tenant, count)
 
 

@@ -7,13 +7,13 @@ import re
 from datetime import timedelta
 
 import pytest
-from django.contrib.auth.models import Group, Permission, User
+from django.contrib.auth.models import Permission
 from django.contrib.sessions.models import Session
 from django.http import HttpResponse
 from django.test import Client
 from django.utils import timezone
-from model_bakery import baker
 
+from tests import baker_recipes
 from tests.admin.rows import address, archived, page, page_of
 from tests.examples import body
 from trajectories.api.authentication import KeyCache, caller_of
@@ -26,7 +26,8 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def alice() -> Tenant:
-    return Tenant.objects.create(slug="alice", name="Alice")
+    row: Tenant = baker_recipes.tenant.make(name="Alice")
+    return row
 
 
 def issue(tenant: Tenant, **fields: object) -> tuple[ApiKey, str]:
@@ -85,7 +86,7 @@ def test_a_key_that_makes_no_sense_is_refused(
 
 def test_of_a_key_only_name_scopes_and_expiry_can_be_changed(admin_client: Client, alice: Tenant) -> None:
     key, text = issue(alice)
-    Tenant.objects.create(slug="bob")
+    baker_recipes.tenant.make(slug="bob")
     given = {
         "tenant": "bob",
         "name": "new name",
@@ -120,9 +121,8 @@ def test_a_revoked_key_is_refused_and_no_longer_remembered_by_this_host(admin_cl
 
 
 def test_who_may_only_look_at_keys_can_neither_make_nor_revoke_one(client: Client, alice: Tenant) -> None:
-    looker = baker.make(User, is_staff=True, is_active=True)
+    looker = baker_recipes.staff_of("alice")
     looker.user_permissions.set(Permission.objects.filter(codename="view_apikey"))
-    looker.groups.add(Group.objects.create(name="tenant:alice"))
     client.force_login(looker)
     key, _ = issue(alice)
     assert "laptop" in page(client, page_of(key))

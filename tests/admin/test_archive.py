@@ -1,4 +1,4 @@
-"""What the admin shows of the archive, and that nobody changes it there."""
+"""The admin shows the archive read-only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the admin asks of tables that grow, and what of them it finds."""
+"""Queries of the admin on tables that grow, and their results."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def fill_many(alias: str) -> UUID:
 
 
 def plan(model: type[Model], **asked: str) -> str:
-    """How the database finds the rows of a changelist's first page."""
+    """Return the query plan of a changelist's first page."""
     request = RequestFactory().get("/", asked)
     request.user = User(is_staff=True, is_superuser=True)
     shown = admin_site.get_model_admin(model).get_changelist_instance(request)

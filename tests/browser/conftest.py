@@ -26,7 +26,8 @@ _COLLECT = """
 
 
 class Chromium:
-    """A browser in a thread of its own: the driver's event loop would keep Django from its database in ours."""
+    """A browser in a thread of its own: in ours, the driver's event loop would block Django's
+    database access."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -36,12 +37,12 @@ class Chromium:
 
     def _start(self) -> Browser:
         playwright = self._running.enter_context(sync_playwright())
-        # It refuses its sandbox to root, as whom CI runs; the only pages that it opens are ours.
+        # Chromium has no sandbox for root, the user of CI; it opens only our own pages.
         arguments = ["--no-sandbox", "--disable-dev-shm-usage"]
         return playwright.chromium.launch(executable_path=self._path, args=arguments)
 
     def run(self, act: Callable[[], T]) -> T:
-        """What ``act`` returns in the thread of the browser, the only one in which its pages may be touched."""
+        """Run ``act`` in the thread of the browser, the only one that may use its pages."""
         return self._thread.submit(act).result()
 
     def new_page(self) -> Page:
@@ -66,7 +67,7 @@ class Visitor:
     violations: list[str] = field(default_factory=list)
 
     def open(self, address: str, then: Callable[[Page], T]) -> T:
-        """What ``then`` finds at this address of the site, once nothing of it is under way."""
+        """Open this address and return what ``then`` finds once the page has loaded."""
         return self.chromium.run(lambda: self._open(address, then))
 
     def _open(self, address: str, then: Callable[[Page], T]) -> T:

@@ -1,4 +1,4 @@
-"""In a browser nothing that a client sent runs."""
+"""No text of a client runs as code in a browser."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ELEMENTS = "[onerror], [onfocus], [onclick], img[src=x], a[href^='javascript:']
 
 
 def harm(page: Page) -> list[str]:
-    """What of a text has become more than text; looked for after everything that can has had the focus."""
+    """Return the parts of a text that became markup or code, after giving focus to every element."""
     for focusable in page.query_selector_all("[autofocus], [tabindex]"):
         focusable.focus()
     made = [str(element.evaluate("element => element.outerHTML")) for element in page.query_selector_all(_ELEMENTS)]

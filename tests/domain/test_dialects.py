@@ -1,4 +1,4 @@
-"""The camelCase body of the existing CLI, and what becomes of it."""
+"""The camelCase body of the existing CLI and its canonical form."""
 
 from __future__ import annotations
 

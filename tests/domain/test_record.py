@@ -1,4 +1,4 @@
-"""Records: which version stands, what is derived, and the bytes that are shown."""
+"""Records: which version wins, which facets are derived, and which bytes are served."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def facets(**fields: Any) -> Facets:
     return facets_of(canonical(parse(orjson.dumps(body(**fields)))))
 
 
-# Which version stands.
+# The winning version.
 
 versions = st.lists(
     st.builds(
@@ -88,7 +88,7 @@ def test_a_repeat_out_of_a_tier_that_knows_better_brings_its_revision() -> None:
     assert merge(known, settled, from_authority=False).revision == 20
 
 
-def test_an_older_version_that_comes_late_changes_nothing_but_when_the_id_was_first_accepted() -> None:
+def test_a_late_older_version_changes_only_the_time_of_first_acceptance() -> None:
     known, late = version(20, BODIES[1], recorded_at_us=20), version(10, recorded_at_us=10)
     assert merge(known, late, from_authority=False) == replace(known, recorded_at_us=10)
 
@@ -128,7 +128,7 @@ def phases(*outcomes: str, **fields: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("given", "outcome"),
     [
-        (phases("failure", outcome="success", build_passed=False), "success"),  # given, so it stands
+        (phases("failure", outcome="success", build_passed=False), "success"),  # given, so it is kept
         (phases("success", outcome="unknown"), "unknown"),
         (phases("success", "success"), "success"),
         (phases("success", "skipped"), "success"),

@@ -1,4 +1,4 @@
-"""Credentials in records: what is one, what is none, and what becomes of the record."""
+"""Credentials in records: which texts are found, which are not, and how the record changes."""
 
 from __future__ import annotations
 
@@ -221,8 +221,9 @@ def test_nothing_but_texts_is_changed(text: str) -> None:
 
 
 def test_every_rule_is_run_by_an_engine_that_is_linear_in_the_text_and_is_small() -> None:
-    # RE2's time is at most the length of a text times the size of the program (Cox, "Regular expression matching can be
-    # simple and fast", 2007), so this is the bound of what a byte of a body may cost.
+    # RE2's time is at most the length of a text times the size of the program (Cox, "Regular
+    # expression matching can be simple and fast", 2007), so this is the bound of what a byte of a
+    # body may cost.
     assert {type(rule.pattern) for rule in RULES} == {type(re2.compile(b"a"))}
     assert sum(rule.pattern.programsize for rule in RULES) < 8_000
 
@@ -248,7 +249,7 @@ def test_a_large_body_made_to_be_slow_is_read_a_few_times_and_not_once_per_byte(
     calls, matches = 0, 0
 
     class Counted:
-        """Counts what is asked of a rule; what it answers is RE2's."""
+        """Count the calls of a rule, which answers as RE2 does."""
 
         def __init__(self, pattern: Any) -> None:
             self.pattern = pattern

@@ -1,4 +1,4 @@
-"""A key that stands twice in one object: which of the two was meant nobody knows, so neither is kept."""
+"""A repeated key in an object is refused, since either value may be the wrong one."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_an_object_with_a_repeated_key_is_refused_wherever_it_stands(
 ) -> None:
     assume(value)
     again = data.draw(st.sampled_from(list(value)))
-    # The one that would be kept is the last one, so the first may be anything.
+    # A parser would keep the last value, so the first may be anything.
     first = {again: data.draw(_VALUES)}
     text = json.dumps(first, separators=separators)[:-1] + separators[0] + json.dumps(value, separators=separators)[1:]
     depth = data.draw(st.integers(0, 3))

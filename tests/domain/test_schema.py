@@ -1,4 +1,4 @@
-"""The wire contract: what it takes, and in which one form."""
+"""The wire contract: which bodies it accepts, and their canonical form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the wire contract refuses, and what it says of it."""
+"""What the wire contract refuses, and the error it reports."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from trajectories.exceptions import InvalidInput
 NUL = "a\0b"
 LATE = MAX_DURATION_MS + 1
 
-# What is wrong, the body, the path that is told, the code, and words of the message.
+# The mistake, the body, the reported path, the code, and words of the message.
 REFUSED: list[tuple[str, Any, str, str, str]] = [
     ("wrong type", body(project=7), "project", "string_type", "valid string"),
     ("text for a number", body(total_cost_usd="1"), "total_cost_usd", "float_type", "valid number"),
@@ -94,7 +94,8 @@ REFUSED: list[tuple[str, Any, str, str, str]] = [
 
 
 def texts_of(model: type[BaseModel]) -> list[tuple[str, Any, str]]:
-    """Each field of a model that holds text or a list of it, with NUL in it and the rest of its path."""
+    """Each field of a model that holds text or a list of it, with NUL in it and the rest of its
+    path."""
     found: list[tuple[str, Any, str]] = []
     for name, field in model.model_json_schema()["properties"].items():
         for kind in field.get("anyOf", [field]):
@@ -196,7 +197,8 @@ def test_a_nul_character_is_refused_wherever_there_may_be_text(given: Any, path:
 def test_a_body_full_of_unknown_keys_is_answered_with_its_first_problems_only() -> None:
     refused = refusal(body(**{f"total_{number}_us": 0 for number in range(50_000)}))
     assert len(refused.details) == MAX_PROBLEMS
-    # Looking for the nearest known key is what costs, and a slip of the pen is not made fifty thousand times.
+    # The search for the nearest known key is the expensive part, and a typo is not repeated 50,000
+    # times.
     assert sum("did you mean" in problem.message for problem in refused.details) == 3
 
 

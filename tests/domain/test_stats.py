@@ -1,4 +1,5 @@
-"""The summary: exact sums, honest nulls, percentiles within their bound, and the same in whatever parts it was counted."""
+"""The summary: exact sums, correct nulls, percentiles within their bound, and the same result for
+any split."""
 
 from __future__ import annotations
 

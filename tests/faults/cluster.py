@@ -1,4 +1,5 @@
-"""Two hosts, a worker, a Redis and a Postgres, each of which a test can take away and bring back; and the verdict at the end."""
+"""Two hosts, a worker, a Redis and a Postgres that a test can stop and restart; and the verdict at
+the end."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ from tests.processes import PROJECT, Access, Process, Site, Web, provision, wait
 from trajectory_site import redis_url, servers
 
 HOSTS = {"a1": "a", "a2": "a", "b1": "b"}
-"""Web processes and their hosts: two on one outbox, one on another machine, so to say."""
+"""Web processes and their hosts: two on one outbox, and one on a second, simulated machine."""
 OUTAGE_S = 60.0
 _SETTINGS: dict[str, float | str] = {
     "TRAJECTORIES_RESEND_AFTER_S": 2,
@@ -42,7 +43,8 @@ _DOUBLED = "SELECT count(*) - count(DISTINCT (tenant_id, trajectory_id)) FROM tr
 
 @cache
 def _provisioned(checkout: Path) -> tuple[servers.PostgresFiles, Access]:
-    """A Postgres that is not running, for copies: migrated by the code of ``checkout``, with a tenant and a key."""
+    """Return a stopped Postgres to copy, migrated by the code of ``checkout``, with a tenant and a
+    key."""
     stack = ExitStack()
     atexit.register(stack.close)
     files = stack.enter_context(servers.postgres_files())
@@ -59,7 +61,7 @@ def _site_url(files: servers.PostgresFiles) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of everything that was acknowledged. ``differing``: what is not as it should be, in words."""
+    """The fate of everything that was acknowledged. ``differing`` describes each difference."""
 
     acknowledged: int
     lost_ids: set[UUID]
@@ -150,12 +152,13 @@ class Cluster:
             return {UUID(bytes=id_) for (id_,) in db.execute("SELECT id FROM rows WHERE state = 'waiting'")}
 
     def last_numbers(self) -> dict[str, int]:
-        """Of each host the number of its newest row."""
+        """Return the number of each host's newest row."""
         newest = "SELECT seq FROM sqlite_sequence WHERE name = 'rows'"
         return {host: self.in_outbox(host, newest) for host in sorted(set(HOSTS.values()))}
 
     def has_decided(self, numbers: dict[str, int]) -> bool:
-        """Whether the archive has or has refused every row of each host up to the one of this number."""
+        """Return whether the archive has stored or refused every row of each host up to this
+        number."""
         oldest = "SELECT coalesce(min(n), 9e18) FROM rows WHERE state = 'waiting'"
         return all(self.in_outbox(host, oldest) > n for host, n in numbers.items())
 
@@ -194,7 +197,7 @@ class Cluster:
     # The verdict.
 
     def converged(self, timeout_s: float = 300.0) -> Verdict:
-        """Once everything agrees, or after the timeout: what does not."""
+        """Wait until everything agrees, or report after the timeout what does not."""
         expected = self.ledger.newest()
         started = time.monotonic()
         while True:
@@ -212,7 +215,7 @@ class Cluster:
         )
 
     def _differing(self, expected: dict[UUID, bytes]) -> list[str]:
-        # Nobody starts it again here, so that a worker has to outlive every fault that is not its own.
+        # The worker is not restarted here: it must survive every fault that is not its own.
         if not self.worker.is_running:
             return [f"the worker has ended by itself: {self.worker.output[-2000:]}"]
         if waiting := self.waiting():
@@ -244,7 +247,7 @@ class Cluster:
                 for key in keys:
                     pipe.hget(key, "body")
                 for key, body in zip(keys, pipe.execute(), strict=True):
-                    if body is not None:  # else it was withdrawn
+                    if body is not None:  # None if it was withdrawn
                         found[UUID(key.decode().rpartition(":")[2])] = bytes(body)
         return found
 

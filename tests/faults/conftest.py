@@ -1,4 +1,4 @@
-"""Clusters, and who judges what becomes of them."""
+"""Clusters, and the judgement of their data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.processes import PROJECT
 
 MINIMUM = 1_000
 PROMISE_BROKEN = "The promise is broken"
-"""What ``.ci/run`` looks for: such a row is not made again."""
+"""``.ci/run`` looks for this text and does not repeat such a row."""
 _HEAD = ("fault", "proof", "acknowledged", "lost", "doubled", "converged s", "pages seen (incomplete)")
 
 
@@ -34,13 +34,13 @@ def make_cluster(tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
 
 @pytest.fixture
 def cluster(make_cluster: Callable[..., Cluster]) -> Cluster:
-    """Two hosts and a worker, at work."""
+    """Two hosts and a worker, running."""
     return make_cluster().start()
 
 
 @pytest.fixture
 def judge(tabulate: Callable[..., None]) -> Callable[..., None]:
-    """Has a fault made under load, waits until everything agrees, and writes a row of the table."""
+    """Cause a fault under load, wait until everything agrees, and add a row to the table."""
 
     def run(
         name: str,

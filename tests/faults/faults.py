@@ -1,4 +1,7 @@
-"""Faults that the tests and the soak make: each makes one under load, mends it, and returns the proof that it happened."""
+"""Faults for the tests and the soak.
+
+Each function causes one under load, repairs it, and returns the proof.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +23,15 @@ from tests.processes import OwnRedis, children, wait_until
 Fault: TypeAlias = Callable[[Cluster, Load], str]
 
 STOP_S = 35
-"""Until a process that was told to stop is gone: gunicorn's grace of 30 s, of which a request of ours takes milliseconds."""
+"""Until a process that was told to stop is gone: gunicorn's grace of 30 s, of which a request of
+ours takes milliseconds."""
 
 
 # --- Our own processes
 
 
 def in_flight(cluster: Cluster, host: str | None = None) -> int:
-    """Wait until rows are under way; how many."""
+    """Wait until rows are waiting, and return their number."""
     return wait_until(lambda: cluster.waiting(host), what="rows are under way")
 
 
@@ -104,7 +108,7 @@ def wipe_redis(cluster: Cluster, load: Load) -> str:
             before = told(client, "server", "run_id")
             keys = wait_until(lambda: size(client) > 100 and size(client), 60, "a worker has filled it")
         with cluster.tenant_locked():
-            # Some are in the feed, and nowhere but there and in their outbox.
+            # Some records are only in the feed and in their outbox.
             lost = wait_until(lambda: len(cluster.waiting_ids("a") & cluster.in_redis().keys()))
             redis.kill()
         load.more(150)
@@ -131,7 +135,7 @@ def stop_redis(cluster: Cluster, load: Load, *, outage_s: float) -> str:
 
 
 def hang_redis(cluster: Cluster, load: Load) -> str:
-    """Whoever asks it waits for a timeout, which is worse than a refusal."""
+    """A client waits for a timeout, which is worse than a refusal."""
     pid = cluster.site.redis.pid
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -171,12 +175,13 @@ def fail_redis_over(cluster: Cluster, load: Load) -> str:
             wait_until(lambda: told(client, "replication", "master_link_status") == "up")
             wait_until(lambda: told(client, "replication", "master_sync_in_progress") == 0)
             before = told(master, "replication", "master_replid")
-            # It hears nothing more, while the master goes on.
+            # It receives nothing more, while the master goes on.
             client.replicaof("NO", "ONE")
             load.more(200)
             ahead = cluster.in_redis().keys()
             redis.kill()
-            # The address moves to it: a new server on the old port takes all that it has, and then stands alone.
+            # Its address moves: a new server on the old port copies its data, and then becomes a
+            # master.
             redis.wipe()
             redis.start()
             redis.follow(replica)
@@ -246,7 +251,8 @@ def make_deadlocks(cluster: Cluster, load: Load) -> str:
 
     def try_once() -> bool:
         with psycopg.connect(cluster.database_url) as holder:
-            # We are not to be the one who is given up: a worker finds it first, after its second of waiting.
+            # The worker must detect the deadlock first, after a second, so that its transaction is
+            # the one cancelled.
             holder.execute("SET deadlock_timeout = '30s'")
             holder.execute("SELECT 1 FROM trajectories_trajectory FOR UPDATE")
             wait_until(lambda: cluster.value(blocked), what="a worker has the tenant and waits for a trajectory")
@@ -260,7 +266,7 @@ def make_deadlocks(cluster: Cluster, load: Load) -> str:
 
 
 class Poison:
-    """A constraint of the database, past all our validation, that a project of these records hurts."""
+    """A database constraint behind our validation that records of one project violate."""
 
     _TABLE = "ALTER TABLE trajectories_trajectory"
     _QUARANTINED = "SELECT count(*) FROM trajectories_quarantined"
@@ -269,12 +275,12 @@ class Poison:
         self._share, self._times = 0.0, 0
 
     def extra(self, chance: Any) -> dict[str, Any]:
-        """What the load adds to its records."""
+        """Return the extra fields of the records of the load."""
         return {"project": self._project} if chance.random() < self._share else {}
 
     @staticmethod
     def may_go(record: dict[str, Any]) -> bool:
-        """What is refused leaves the list; that is what quarantine is for."""
+        """A refused record leaves the list: it is in quarantine."""
         return str(record.get("project")).startswith("odd")
 
     @property

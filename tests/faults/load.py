@@ -1,4 +1,4 @@
-"""Writers that go on whatever happens, and the ledger of what was acknowledged to them."""
+"""Writers that never stop, and the ledger of acknowledged records."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ JSON, NDJSON = "application/json", "application/x-ndjson"
 
 
 class Ledger:
-    """What was acknowledged, written down outside the store at the moment of the answer: a line of JSON each."""
+    """Acknowledged records, written outside the store at the moment of the answer, one JSON line
+    each."""
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
@@ -40,7 +41,8 @@ class Ledger:
         self.last_during: dict[UUID, str] = {}
 
     def acknowledge(self, bodies: Sequence[tuple[UUID, bytes]], kinds: Iterable[str] = ()) -> None:
-        """Each id with its canonical body; an id belongs to one writer, so the order here is that of its answers."""
+        """Each id with its canonical body; an id belongs to one writer, so the order here is that
+        of its answers."""
         with self._lock:
             self._file.write(b"".join(orjson.dumps([str(id_), body.decode()]) + b"\n" for id_, body in bodies))
             self._newest.update(bodies)
@@ -78,7 +80,7 @@ class Load:
         self.ledger = ledger
         self.urls = list(urls)
         self.cut: list[str] = []
-        """Requests that broke off after their connection stood."""
+        """Requests that broke off on an open connection."""
         self.refused: list[tuple[int, str | None]] = []
         """Answers other than 2xx: status and Retry-After."""
         self._headers = {"Authorization": f"Bearer {api_key}"}
@@ -106,7 +108,7 @@ class Load:
         assert not self._errors, self._errors
 
     def until(self, acknowledged: int, timeout_s: float = 120.0) -> None:
-        """Go on until so many are acknowledged in all."""
+        """Go on until the total acknowledged reaches this number."""
         wait_until(
             lambda: self._errors or self.ledger.acknowledged >= acknowledged, timeout_s, f"{acknowledged} acknowledged"
         )
@@ -121,7 +123,7 @@ class Load:
         assert not self._errors, self._errors
 
     def pause(self) -> None:
-        """Nothing more is sent until ``resume``, but for what is on its way."""
+        """Send nothing new until ``resume``."""
         self._going.clear()
 
     def resume(self) -> None:
@@ -130,7 +132,8 @@ class Load:
     def _work(self, chance: random.Random) -> None:
         mine: dict[UUID, bytes] = {}
         try:
-            # Shorter than the two seconds for which gunicorn keeps an idle connection, running or stopping, lest both end it at once.
+            # Shorter than the two seconds for which gunicorn keeps an idle connection, running or
+            # stopping, lest both end it at once.
             limits = httpx2.Limits(keepalive_expiry=1)
             with httpx2.Client(headers=self._headers, timeout=30, trust_env=False, limits=limits) as http:
                 while not self._stopping.is_set():
@@ -175,7 +178,7 @@ class Load:
             try:
                 answer = http.post(url + PATH, content=data, headers={"Content-Type": media_type})
             except (httpx2.ConnectError, httpx2.ConnectTimeout):
-                pass  # nobody is there; nothing was sent
+                pass  # no server is listening; nothing was sent
             except httpx2.TransportError as error:
                 self.cut.append(repr(error))
             else:
@@ -187,7 +190,7 @@ class Load:
             assert not self._stopping.wait(0.1) or self._is_patient(), "not acknowledged after the load was stopped"
 
     def _is_patient(self) -> bool:
-        """After the stop a last request is still finished, for half a minute."""
+        """Stop, and let the last requests finish, for half a minute at most."""
         self._stopped_at = getattr(self, "_stopped_at", time.monotonic())
         time.sleep(0.05)
         return time.monotonic() - self._stopped_at < 30

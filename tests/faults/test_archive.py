@@ -27,6 +27,7 @@ def test_the_archive_is_stopped_for_a_minute(cluster: Cluster, judge: Judge) -> 
     judge("archive stopped for a minute", cluster, partial(faults.stop_archive, outage_s=OUTAGE_S), pause_s=0.1)
 
 
+@pytest.mark.smoke
 def test_the_archive_is_killed_and_restarted(cluster: Cluster, judge: Judge) -> None:
     judge("archive killed and restarted", cluster, faults.kill_archive)
 

@@ -24,7 +24,7 @@ HOUR_S = 3_600
 
 
 class Clock:
-    """The clock of a host's processes, as far as Python tells it; the machine's own stays right."""
+    """A wrong clock for the Python processes of a host; the machine's own clock stays right."""
 
     def __init__(self, cluster: Cluster, host: str) -> None:
         self._file = cluster.site.data_dir / f"clock-{host}"
@@ -46,8 +46,9 @@ class Clock:
         return time.time_ns() // 1_000 + self.wrong_by_s * 1_000_000
 
 
+@pytest.mark.smoke
 def test_the_clock_of_a_host_is_set_back_and_on_by_an_hour(make_cluster: Callable[..., Cluster], judge: Judge) -> None:
-    """The version of an id that the host took later stands, whatever its clock said."""
+    """The version that the host accepted later wins, whatever its clock said."""
     cluster = make_cluster()
     clock = Clock(cluster, "a")
     cluster.start()
@@ -68,7 +69,7 @@ def test_the_clock_of_a_host_is_set_back_and_on_by_an_hour(make_cluster: Callabl
 
 
 def test_the_clocks_of_two_hosts_are_an_hour_apart(make_cluster: Callable[..., Cluster], judge: Judge) -> None:
-    """The higher stamp stands; whoever has seen the other's version stamps above it."""
+    """The higher stamp wins; a host that has seen the other's version stamps above it."""
     cluster = make_cluster()
     fast, slow = Clock(cluster, "a"), Clock(cluster, "b")
     fast.set(HOUR_S // 2)
@@ -85,12 +86,13 @@ def test_the_clocks_of_two_hosts_are_an_hour_apart(make_cluster: Callable[..., C
         revise(cluster, "b1", "a1", sees=False, stands=1)
         return f"stamps {apart_s:.0f} s apart; the slow host's version stands where it had seen the other, else the fast one's"
 
-    # Nobody may read from the slow host, or it would have seen everything.
+    # No one reads from the slow host, or it would have seen every version.
     judge("clocks an hour apart", cluster, fault, on=("a1", "a2"), observed="a1")
 
 
 def revise(cluster: Cluster, first: str, then: str, *, sees: bool, stands: int) -> None:
-    """Have an id recorded by one process and revised by another; the ledger gets the version that is to stand."""
+    """Record an id in one process and revise it in another; put the version that must win into the
+    ledger."""
     id_ = str(uuid4())
     bodies = [orjson.dumps(REFERENCE | {"id": id_, "request_summary": text}) for text in ("first", "then")]
     answers = [post(cluster, first, bodies[0])]

@@ -1,4 +1,4 @@
-"""Deletion while parts are away, and copies that come late."""
+"""Deletion during outages, and late copies."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ Judge = Callable[..., None]
 EACH = 40
 
 
+@pytest.mark.smoke
 def test_what_was_deleted_does_not_come_back(cluster: Cluster, judge: Judge) -> None:
     deleted: set[str] = set()
 
@@ -80,7 +81,7 @@ def archived(cluster: Cluster, bodies: Sequence[bytes]) -> bool:
 
 
 def came_back(cluster: Cluster, deleted: set[str]) -> set[Any]:
-    """Of what was deleted, what any process lists or a tier has."""
+    """Return the deleted ids that a process lists or a tier holds."""
     listed = {
         record["id"]
         for web in cluster.webs.values()

@@ -25,6 +25,7 @@ def test_all_web_processes_are_killed(cluster: Cluster, judge: Judge) -> None:
     judge("kill -9 of all web processes", cluster, faults.kill_all_web_processes)
 
 
+@pytest.mark.smoke
 def test_the_worker_is_killed_in_the_middle_of_a_batch(cluster: Cluster, judge: Judge) -> None:
     judge("kill -9 of the worker in a batch", cluster, faults.kill_worker_in_a_batch)
 
@@ -43,7 +44,8 @@ def test_the_relay_is_killed_between_sent_and_confirmed(make_cluster: Callable[.
         sent = 0
         for _ in range(3):
             with cluster.tenant_locked():
-                # Redis has them, so they were sent; the archive does not, so they are not confirmed.
+                # Redis has them, so they were sent; the archive does not, so they are not
+                # confirmed.
                 sent = wait_until(lambda: len(cluster.waiting_ids("a") & cluster.in_redis().keys()))
                 relays["a"].kill()
                 assert not is_alive(relays["a"].pid)
@@ -55,7 +57,7 @@ def test_the_relay_is_killed_between_sent_and_confirmed(make_cluster: Callable[.
     judge("kill -9 of the relay", cluster, fault)
 
 
-def test_a_worker_that_was_away_for_long_finds_a_short_queue_and_the_outbox_shrinks_again(
+def test_after_a_long_worker_outage_the_queue_is_short_and_the_outbox_shrinks(
     make_cluster: Callable[..., Cluster], judge: Judge
 ) -> None:
     cluster = make_cluster(TRAJECTORIES_OUTBOX_KEEP_CONFIRMED_S="1", TRAJECTORIES_RELAY_IN_PROCESS="false").start()

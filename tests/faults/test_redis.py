@@ -15,6 +15,7 @@ pytestmark = pytest.mark.faults
 Judge = Callable[..., None]
 
 
+@pytest.mark.smoke
 def test_redis_is_killed_without_saving_and_comes_back_empty(cluster: Cluster, judge: Judge) -> None:
     judge("Redis killed, back empty", cluster, faults.wipe_redis)
 

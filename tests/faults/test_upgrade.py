@@ -1,4 +1,4 @@
-"""An upgrade without a pause: code of an earlier revision and of this one at work together."""
+"""A rolling upgrade: code of an earlier revision and of this one run together."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ def earlier(tmp_path: Path) -> Path:
     return check_out(tmp_path / "earlier")
 
 
+@pytest.mark.smoke
 def test_a_rolling_upgrade(earlier: Path, make_cluster: Callable[..., Cluster], judge: Judge) -> None:
     """In an order in which each kind of process meets the other revision's: two web processes on one outbox file, a new relay (b) and
     an old worker, an old relay (a) and a new worker, all of them and the tables of this revision."""
@@ -51,7 +52,7 @@ def test_a_rolling_upgrade(earlier: Path, make_cluster: Callable[..., Cluster], 
         assert said.endswith(" replayed, 0 still refused.")
         return "; ".join([*told, f"{min(flying)}+ rows under way; {said}"])
 
-    # What is refused leaves the list; that is what quarantine is for.
+    # A refused record leaves the list: it is in quarantine.
     judge(
         "rolling upgrade",
         cluster,
@@ -63,7 +64,7 @@ def test_a_rolling_upgrade(earlier: Path, make_cluster: Callable[..., Cluster], 
 
 
 def is_new(cluster: Cluster, name: str) -> bool:
-    """Whether this web process runs the present code; the earlier one has no such address."""
+    """Return whether this web process runs the present code; the earlier one lacks this address."""
     return cluster.webs[name].http.get("/health/live").status_code == 200
 
 
@@ -110,7 +111,8 @@ def migrated(cluster: Cluster) -> str:
 
 
 def refused(cluster: Cluster, share: list[float]) -> str:
-    """The earlier worker alone writes into the tables of the present code, the quarantine among them."""
+    """The earlier worker alone writes into the tables of the present code, the quarantine among
+    them."""
     count = "SELECT count(*) FROM trajectories_quarantined WHERE attempts = 1"
     table = "ALTER TABLE trajectories_trajectory"
     cluster.execute(f"{table} ADD CONSTRAINT refusal CHECK (project <> 'odd')")

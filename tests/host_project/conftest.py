@@ -21,7 +21,8 @@ from trajectory_site import servers
 
 @dataclass
 class Host:
-    """The project in ``directory``; it runs on the Python of an environment that has the wheel and not the source tree."""
+    """The project in ``directory``; it runs on the Python of an environment that has the wheel and
+    not the source tree."""
 
     directory: Path
     python: Path

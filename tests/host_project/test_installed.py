@@ -1,4 +1,4 @@
-"""The wheel in a project of somebody else's, whose settings are the opposite of ours."""
+"""The wheel in a foreign project, whose settings are the opposite of ours."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def migrated(host: Host) -> Host:
 @pytest.fixture(scope="module")
 def http(migrated: Host) -> httpx2.Client:
     """A client of the running project."""
-    # Not long: were a naive time of New York taken for UTC, this key would have expired when it was made.
+    # A short life: if a naive New York time were read as UTC, this key would be expired from the
+    # start.
     scopes, days = "record,read,export", "0.05"
     key = migrated.manage("create_api_key", "north", "--scopes", scopes, "--expires-in-days", days).strip()
     migrated.worker()
@@ -75,7 +76,7 @@ def test_the_project_has_no_migration_to_make_for_the_app(migrated: Host) -> Non
     migrated.manage("makemigrations", "--check", "--dry-run", "trajectories")
 
 
-def test_a_run_goes_the_whole_way_with_the_projects_own_worker_and_a_relay_that_nobody_started(
+def test_a_run_reaches_the_archive_through_the_projects_worker_and_the_automatic_relay(
     migrated: Host, http: httpx2.Client
 ) -> None:
     posted = http.post(PATH, json=REFERENCE | {"project": "whole way"})

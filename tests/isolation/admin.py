@@ -1,4 +1,5 @@
-"""The admin's part of the matrix: which views and parameters there are, as the admin site says, and what to send."""
+"""The admin's part of the matrix: which views and parameters there are, as the admin site says, and
+what to send."""
 
 from __future__ import annotations
 
@@ -7,16 +8,17 @@ from typing import Any, NamedTuple
 
 from django.contrib.admin import ModelAdmin
 from django.contrib.admin import site as admin_site
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import User
 from django.contrib.contenttypes.models import ContentType
 from django.db.models import ForeignKey, Model
 from django.test import Client, RequestFactory
 from django.urls import URLPattern, URLResolver, reverse
 
+from tests import baker_recipes
 from tests.admin.rows import archived, quarantined
 from tests.examples import body, phase
 from trajectories.domain.clock import now_us
-from trajectories.models import ApiKey, Phase, Tenant
+from trajectories.models import Phase, Tenant
 
 APP = "trajectories"
 
@@ -24,7 +26,7 @@ APP = "trajectories"
 MODEL_VIEWS = {"changelist", "add", "history", "delete", "change", ""}  # "" leads to change
 WITH_ROW = ("history", "delete", "change", "")
 
-# Views of the admin site, and why they cannot tell of a tenant; None where the matrix asks them.
+# Views of the admin site, and why they reveal no tenant; None where the matrix covers them.
 SITE_VIEWS: dict[str, str | None] = {
     "index": "models, and what the user did",
     "login": "before anybody is known",
@@ -79,7 +81,7 @@ def rows_of(tenant: str) -> dict[str, Model]:
     trajectory = archived(given, tenant=tenant, at_us=now_us())
     return {
         "tenant": owner,
-        "apikey": ApiKey.objects.issue(tenant=owner, name=f"of-{tenant}", scopes=["read"])[0],
+        "apikey": baker_recipes.api_key.make(tenant=owner, name=f"of-{tenant}", scopes="read"),
         "trajectory": trajectory,
         "phase": Phase.objects.select_related("trajectory").get(trajectory=trajectory),
         "quarantined": quarantined(given, f"error-of-{tenant}", tenant=tenant),
@@ -88,10 +90,8 @@ def rows_of(tenant: str) -> dict[str, Model]:
 
 def staff(*, tenant: str, permissions: Any) -> Client:
     """A client of somebody of the staff who is bound to this tenant."""
-    user = User.objects.create_user(f"staff-of-{tenant}", is_staff=True)
+    user = baker_recipes.staff_of(tenant, username=f"staff-of-{tenant}")
     user.user_permissions.set(permissions)
-    group, _ = Group.objects.get_or_create(name=f"tenant:{tenant}")
-    user.groups.add(group)
     client = Client()
     client.force_login(user)
     return client
@@ -153,7 +153,7 @@ def _actions(model_admin: ModelAdmin[Any]) -> list[str]:
 
 def _relations(model_admin: ModelAdmin[Any]) -> list[str]:
     fields = model_admin.opts.get_fields()
-    # Of the mirror nothing can be added or changed; the views with a row show so.
+    # The archive is read-only in the admin; the views with a row show that.
     return sorted(
         f.name for f in fields if isinstance(f, ForeignKey) and (model_admin.opts.model_name, f.name) in FIELDS
     )

@@ -1,4 +1,5 @@
-"""The API's part of the matrix: which endpoints and parameters there are, as routes and OpenAPI say, and what to send."""
+"""The API's part of the matrix: which endpoints and parameters there are, as routes and OpenAPI
+say, and what to send."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from trajectories.api.openapi import openapi
 from trajectories.domain.query import decode_cursor, encode_cursor
 from trajectories.urls import api_urlpatterns
 
-# Routes beside the operations of the OpenAPI document, and why none of them can tell of a tenant.
+# Routes outside the OpenAPI document, and why none of them reveals a tenant.
 OTHER_ROUTES = {
     "": "leads to the docs",
     "docs/": "the docs page",
@@ -37,7 +38,7 @@ NAMES_NOTHING = {
 
 
 class Values(NamedTuple):
-    """What a parameter is given: something that is the other tenant's, and the same for what nobody has."""
+    """Values of a parameter: one of the other tenant, and one of no tenant."""
 
     theirs: str
     nobodys: str
@@ -113,7 +114,8 @@ def token_of(client: Client) -> str:
 
 
 def values(north: Mapping[str, Any], cursor: str, token: str) -> dict[str, Values]:
-    """Of every parameter, for the record ``north`` that the other tenant has, and a cursor and a token that it was given."""
+    """Of every parameter, for the record ``north`` that the other tenant has, and a cursor and a
+    token that it was given."""
     at = decode_cursor(cursor)
     recorded_at = north["recorded_at"]
     before = recorded_at.replace("Z", "+00:00")  # the same moment, and another text

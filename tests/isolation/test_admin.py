@@ -1,4 +1,4 @@
-"""For staff who are bound to a tenant, what another one has is in the admin as if nobody had it."""
+"""Staff bound to a tenant cannot tell in the admin whether another tenant's row exists."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from django.core import serializers
 from django.db.models import Model
 from django.test import Client, RequestFactory
 
+from tests import baker_recipes
 from tests.admin.rows import address, page
 from tests.isolation import admin
 from trajectories.admin.tenants import tenants_of
@@ -22,7 +23,8 @@ pytestmark = pytest.mark.django_db
 
 _TOKEN = re.compile(r'name="csrfmiddlewaretoken" value="\w+"')
 
-# What a superuser is told is the same with and without the row, so these cannot show that they have named it.
+# A superuser gets the same answer with and without the row, so these cases cannot prove that they
+# named it.
 _SAME_FOR_ALL = {"delete", "view_on_site", "_to_field", "tenant__slug"}
 
 HEAD = ("surface", "endpoint", "cases")
@@ -43,7 +45,7 @@ def alices_staff() -> Client:
 
 
 def told(answer: Any) -> tuple[int, list[tuple[str, int]], str]:
-    """All that a browser is told, but for tokens that are new each time."""
+    """Return everything a browser receives, except tokens that change each time."""
     return answer.status_code, getattr(answer, "redirect_chain", []), _TOKEN.sub("TOKEN", answer.content.decode())
 
 
@@ -83,7 +85,7 @@ _CONTROLLED = [
 def test_the_same_request_of_a_superuser_does_find_it(
     case: admin.Case, admin_client: Client, theirs: dict[str, Model]
 ) -> None:
-    """Without this the matrix could ask for what is nowhere."""
+    """Check that the matrix asks for rows that exist."""
     row = theirs[case.model]
     there, pk = told(admin.send(admin_client, case, row)), row.pk
     forget_bob()
@@ -146,7 +148,7 @@ def test_staff_who_are_bound_to_a_tenant_make_none(alices_staff: Client) -> None
 
 
 def test_a_group_binds_by_its_exact_name() -> None:
-    user = User.objects.create_user("staff", is_staff=True)
+    user = baker_recipes.staff.make()
     for name in ("tenant:alice", "TENANT:bob", "tenant", "tenants:carol"):
         user.groups.add(Group.objects.create(name=name))
     request = RequestFactory().get("/")

@@ -1,4 +1,4 @@
-"""What another tenant has is for the API as if nobody had it, whichever parameter names it."""
+"""The API does not reveal whether another tenant's record exists, whichever parameter names it."""
 
 from __future__ import annotations
 
@@ -39,9 +39,10 @@ def clients(db: None) -> tuple[Client, Client]:
 
 
 def told(answer: Any, echoed: str | None = None) -> tuple[int, dict[str, str], str]:
-    """All that a client is told, but for the value that it sent and what is new each time."""
+    """Return everything a client receives, except the value it sent and what changes each time."""
     content = answer.getvalue() if answer.streaming else answer.content
-    # A length follows from the body, what must not be cached has the second of its answer, and each answer has an id of its own.
+    # A length follows from the body, what must not be cached has the second of its answer, and each
+    # answer has an id of its own.
     own = ("Content-Length", "Expires", "X-Request-Id")
     kept = ((name, text) for name, text in answer.items() if name not in own)
     headers = {name: _constant(text, echoed) for name, text in kept}
@@ -87,7 +88,7 @@ _TELLING = [case for case in api.cases() if case.place in ("path", "query", "hea
 @pytest.mark.usefixtures("redis_tier")
 @pytest.mark.parametrize("case", _TELLING, ids="-".join)
 def test_the_same_question_is_answered_to_whom_it_belongs(case: api.Case, clients: tuple[Client, Client]) -> None:
-    """Without this the matrix could ask for what is nowhere."""
+    """Check that the matrix asks for rows that exist."""
     north, _ = clients
     first = post(north, body(), **{"Idempotency-Key": "north-key"}).json()
     theirs = posted(north, api.NORTHS)

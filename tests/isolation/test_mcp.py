@@ -1,4 +1,4 @@
-"""What another tenant has is for the MCP tools as if nobody had it, whichever argument names it."""
+"""The MCP tools cannot tell whether another tenant's record exists, whichever argument names it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def known(clients: tuple[Client, Client], both: None) -> dict[str, api.Values]:
 
 
 def told(client: Client, tool: str, arguments: dict[str, Any], echoed: str | None) -> str:
-    """All that a call is told, but for the value that it sent and what is new each time."""
+    """Return everything a call receives, except the value it sent and what changes each time."""
     result = call(client, tool, arguments)
     text = json.dumps(result.get("structuredContent", result["content"]))
     return _NEW.sub("NEW", text if echoed is None else text.replace(echoed, "VALUE"))
@@ -77,7 +77,7 @@ def test_what_is_theirs_is_found_as_what_nobody_has(
 def test_the_same_question_is_answered_to_whom_it_belongs(
     name: str, clients: tuple[Client, Client], known: dict[str, api.Values]
 ) -> None:
-    """Without this the matrix could ask for what is nowhere."""
+    """Check that the matrix asks for rows that exist."""
     north, _ = clients
     answer = query(north, **{name: known[name].theirs})
     ids = [run["id"] for run in answer.get("runs", [answer.get("run")])]

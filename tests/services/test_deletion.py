@@ -1,4 +1,4 @@
-"""Deletion deletes: whatever still holds an old copy, and however late it comes, nobody sees the record again."""
+"""A deleted record never appears again, whatever holds an old copy and however late it arrives."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_door_that_knows_the_tombstone_refuses_the_id_in_every_process_of_the_
     assert taken.row.record.id == fresh.id
 
 
-def test_a_copy_that_another_host_has_taken_goes_when_the_archive_tells_and_that_host_then_refuses_it(
+def test_another_host_drops_its_copy_and_refuses_the_id_once_the_archive_says_deleted(
     archive_db: str, redis_tier: Redis, own: WebProcess, other_host: WebProcess
 ) -> None:
     persistence.rebuild(get_store())
@@ -249,7 +249,7 @@ steps = st.lists(
 
 @settings(max_examples=40, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=steps)
-def test_in_any_order_of_events_a_deleted_id_is_nowhere_and_every_other_one_everywhere(
+def test_in_any_order_of_events_deleted_ids_are_nowhere_and_all_others_everywhere(
     steps: list[Any], archive_db: str, redis_tier: Redis, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Two hosts record, delete, hand over, hand over again and read, three ids among them."""
@@ -266,7 +266,7 @@ def test_in_any_order_of_events_a_deleted_id_is_nowhere_and_every_other_one_ever
         apply_step(what, ids[which], hosts[is_other], deleted, sent)
     for _ in range(3):
         for host in hosts:
-            host.ids()  # what it hears of by the feed it buries, and hands over in its turn
+            host.ids()  # it deletes what the feed reports, and hands that over in its turn
             host.persist()
     alive = held_by_archive()
     assert not alive & deleted

@@ -1,4 +1,4 @@
-"""Files and keys after an erasure: of a whole site with two hosts, and of the tables of Postgres."""
+"""Files and keys after an erasure, of a site with two hosts and of the tables of Postgres."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def site_at_work(directory: Path) -> Iterator[tuple[Site, Web, Web]]:
 
 
 def holding(directory: Path, marker: bytes) -> list[str]:
-    """Files below ``directory`` that have ``marker`` in them, logs included."""
+    """Return the names of files below ``directory`` that contain ``marker``, logs included."""
     return [path.name for path in sorted(directory.rglob("*")) if path.is_file() and marker in path.read_bytes()]
 
 
 def in_redis(site: Site, marker: bytes) -> int:
-    """Keys of every database with ``marker`` in their name or value."""
+    """Count the keys of every database with ``marker`` in their name or value."""
     count = 0
     with site.redis.client() as client:
         client.config_set("rdbcompression", "no")  # of what DUMP answers

@@ -1,4 +1,5 @@
-"""Erasure: of a tenant nothing is left in any tier or file, nothing comes back, and nobody else misses anything."""
+"""Erasure leaves nothing of a tenant in any tier or file, nothing comes back, and other tenants
+lose nothing."""
 
 from __future__ import annotations
 
@@ -9,17 +10,18 @@ from uuid import UUID, uuid4
 
 import pytest
 from django.contrib.admin.models import CHANGE, LogEntry
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
 from redis import Redis
 
+from tests import baker_recipes
 from tests.storage.away import archive_away
 from tests.storage.hosts import QUICK, TENANT, WebProcess, draft
 from trajectories import persistence, relay
 from trajectories.domain.clock import SECOND_US
-from trajectories.exceptions import Deleted, NotFound
-from trajectories.models import SCOPES, ApiKey, Erasure, Quarantined, Tenant, Tombstone, Trajectory
+from trajectories.exceptions import Deleted
+from trajectories.models import ApiKey, Erasure, Quarantined, Tenant, Tombstone, Trajectory
 from trajectories.services import erasure, erasure_audit
 from trajectories.services.erasure import Erased, ErasureIncomplete
 from trajectories.storage.archive_writes import quarantine
@@ -37,8 +39,16 @@ def erase(process: WebProcess, tenant: str = TENANT, timeout_s: float = 5.0) -> 
 
 
 def follow(process: WebProcess) -> None:
-    """What the relay of its host does every few seconds."""
+    """Do what the relay of its host does every few seconds."""
     relay.follow_erasures(process.store)
+
+
+def run(*arguments: str, at: WebProcess | None = None) -> str:
+    """Run the command, on the host ``at`` if it is given."""
+    out = StringIO()
+    with using(at.store) if at else nullcontext():
+        call_command("erase_tenant", *arguments, "--no-input", stdout=out)
+    return out.getvalue()
 
 
 def left_in_archive() -> int:
@@ -61,7 +71,7 @@ def test_a_tenant_goes_from_every_part_and_from_every_process_and_others_keep_th
     deleted = own.record()
     own.persist(own.waiting()[-1:])
     own.delete(deleted.id)
-    ApiKey.objects.issue(tenant=Tenant.objects.get(pk=TENANT), name="", scopes=SCOPES)
+    baker_recipes.api_key.make(tenant=Tenant.objects.get(pk=TENANT))
     everybody = own, beside, other_host
     assert [len(process.ids()) for process in everybody] == [2, 2, 3]
     assert [process.ids(tenant=BOB) for process in everybody] == [[kept.id]] * 3
@@ -105,10 +115,9 @@ def test_keys_that_a_host_remembers_for_when_the_database_is_away_are_forgotten(
 
 
 def test_what_the_admin_has_of_it_goes(archive_db: str, redis_tier: Redis) -> None:
-    tenant = Tenant.objects.create(slug=TENANT)
-    key, _ = ApiKey.objects.issue(tenant=tenant, name="", scopes=SCOPES)
-    user = User.objects.create(username="staff")
-    for row in (tenant, key):
+    key = baker_recipes.api_key.make(tenant__slug=TENANT)
+    user = baker_recipes.staff.make()
+    for row in (key.tenant, key):
         LogEntry.objects.log_actions(user.pk, [row], CHANGE, single_object=True)
     for slug in (TENANT, BOB):
         Group.objects.create(name=f"tenant:{slug}")
@@ -122,9 +131,8 @@ def test_what_the_admin_has_of_it_goes(archive_db: str, redis_tier: Redis) -> No
 def test_what_the_admin_has_of_its_keys_goes_also_if_the_command_is_broken_off(
     archive_db: str, redis_tier: Redis
 ) -> None:
-    tenant = Tenant.objects.create(slug=TENANT)
-    key, _ = ApiKey.objects.issue(tenant=tenant, name="", scopes=SCOPES)
-    LogEntry.objects.log_actions(User.objects.create(username="staff").pk, [key], CHANGE, single_object=True)
+    key = baker_recipes.api_key.make(tenant__slug=TENANT)
+    LogEntry.objects.log_actions(baker_recipes.staff.make().pk, [key], CHANGE, single_object=True)
     batch = get_store().redis_tier.open_batch([(TENANT, uuid4())])
     with pytest.raises(CommandError, match="a worker has records of it in hand"):
         run(TENANT, "--timeout", "0")
@@ -198,7 +206,7 @@ def test_a_text_that_json_or_ascii_writes_otherwise_is_found_where_it_is_quoted(
 # What comes late.
 
 
-def test_late_copies_are_dropped_wherever_they_come_from_and_do_not_bring_the_tenant_back(
+def test_late_copies_from_anywhere_are_dropped_and_do_not_recreate_the_tenant(
     archive_db: str, redis_tier: Redis, own: WebProcess, other_host: WebProcess
 ) -> None:
     persistence.rebuild(get_store())
@@ -346,86 +354,3 @@ def test_hosts_look_once_more_also_where_the_clock_of_the_command_is_behind(
     erase(WebProcess(Path(own.conf.outbox_path), now_us=lambda: first - 3_600 * SECOND_US, **QUICK))
     (second,) = own.outbox.erasures().values()
     assert second == first + 2
-
-
-# The command, and its search.
-
-
-def run(*arguments: str, at: WebProcess | None = None) -> str:
-    """Run the command, on the host ``at`` if it is given."""
-    out = StringIO()
-    with using(at.store) if at else nullcontext():
-        call_command("erase_tenant", *arguments, "--no-input", stdout=out)
-    return out.getvalue()
-
-
-def test_a_tenant_that_there_never_was_is_an_error_and_does_not_take_the_name(
-    archive_db: str, redis_tier: Redis
-) -> None:
-    with pytest.raises(CommandError, match="There is no tenant 'nobody'"):
-        run("nobody")
-    Tenant(slug="nobody").full_clean()
-    with pytest.raises(NotFound):
-        erasure.erase(get_store(), "nobody", timeout_s=0)
-
-
-def test_it_asks_for_the_name_before_it_erases(
-    archive_db: str, redis_tier: Redis, own: WebProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    own.record()
-    own.persist()
-    monkeypatch.setattr("builtins.input", lambda question: "acme?")
-    with using(own.store), pytest.raises(CommandError, match=r"Nothing was erased\."):
-        call_command("erase_tenant", TENANT)
-    assert len(own.ids()) == 1
-
-
-def test_the_search_finds_a_tenant_that_is_still_there_in_every_place(
-    archive_db: str, redis_tier: Redis, own: WebProcess
-) -> None:
-    own.record(request_summary=MARKER, phases=[{"phase_name": "spec"}])
-    own.record()
-    own.persist(own.waiting()[:1])
-    markers = [
-        form for text in [*erasure_audit.markers_of(own.store, TENANT), MARKER] for form in erasure_audit.forms_of(text)
-    ]
-    found = {trace.place: trace.found for trace in erasure_audit.find_traces(own.store, TENANT, markers)}
-    assert found["archive, trajectories"] == found["archive, phases"] == found["archive, tenants"] == 1
-    assert found["outbox"] == 2
-    assert found["Redis"] > 0
-    assert found[own.conf.outbox_path] + found.get(own.conf.outbox_path + "-wal", 0) > 0
-    with pytest.raises(CommandError, match="Something is left"):
-        run(TENANT, "--only-search", at=own)
-    assert len(own.ids()) == 2
-
-
-def test_what_is_quoted_in_a_record_of_another_tenant_is_found_too(
-    archive_db: str, redis_tier: Redis, own: WebProcess
-) -> None:
-    own.record()
-    own.record(tenant=BOB, request_summary=f"as acme says: {MARKER}")
-    own.persist()
-    with pytest.raises(CommandError, match="Something is left"):
-        run(TENANT, "--marker", MARKER, at=own)
-
-
-def test_a_redis_that_does_not_take_it_to_write_its_files_anew_is_said_and_can_be_left_to_others(
-    archive_db: str, redis_tier: Redis, own: WebProcess
-) -> None:
-    own.record()
-    own.persist()
-    commands = ("bgsave", "bgrewriteaof", "config")
-    redis_tier.acl_setuser("default", enabled=True, commands=[f"-{name}" for name in commands])
-    try:
-        with pytest.raises(CommandError, match=r"Nothing is left elsewhere\. Redis does not write its files anew"):
-            run(TENANT, "--marker", MARKER, at=own)
-        assert run(TENANT, "--marker", MARKER, "--keep-redis-files", at=own).endswith("Nothing is left.\n")
-    finally:
-        redis_tier.acl_setuser("default", enabled=True, commands=[f"+{name}" for name in commands])
-
-
-@pytest.mark.parametrize("offset", [0, 1024**2 - 3, 1024**2 - 1, 1024**2, 2 * 1024**2 - 2])
-def test_a_marker_across_the_pieces_in_which_a_file_is_read_is_found_once(tmp_path: Path, offset: int) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"-" * offset + b"marker" + b"-" * 1024**2)
-    assert erasure_audit.in_file(path, [b"marker", b"longer than the other one"]) == 1

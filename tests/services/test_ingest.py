@@ -1,4 +1,4 @@
-"""The accept side: what gets which id, and what one bad line does to the others."""
+"""The accept side: which id a record gets, and how a bad line affects the others."""
 
 from __future__ import annotations
 

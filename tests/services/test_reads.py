@@ -1,4 +1,4 @@
-"""List, retrieve and stats: one answer, whichever tiers it comes out of."""
+"""List, retrieve and stats give the same answer from any tier."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ properties = settings(
 
 @pytest.fixture
 def clock() -> Clock:
-    """Advances by a second a look, from a day ago: nothing expires, and no two records are alike."""
+    """A clock that starts a day ago and advances a second a call: nothing expires, no two stamps are equal."""
     return Clock((int(time.time()) - DAY_S) * SECOND_US)
 
 
 class World:
-    """A host with processes whose hot caches are of several sizes, another host, and what all of them should say."""
+    """A host with processes of several cache sizes, another host, and the expected answers."""
 
     def __init__(self, path: Path, tenant: str, clock: Clock, *, has_redis: bool) -> None:
         self.tenant = tenant
@@ -63,7 +63,7 @@ class World:
 
     def post(self, id_: UUID, fields: dict[str, Any]) -> None:
         if not self.has_redis:
-            self.restart()  # nobody tells it of other hosts, so what they did is known after a fill alone
+            self.restart()  # without a feed, it learns about other hosts only by filling its cache
         self.largest.list(tenant=self.tenant, limit=1)
         self.reference.accept(self.largest.record(self.tenant, **fields | {"id": str(id_)}))
 
@@ -72,15 +72,17 @@ class World:
             self.post(id_, orjson.loads(known.body))
 
     def post_elsewhere(self, id_: UUID, fields: dict[str, Any]) -> None:
-        """The other host has never heard of this one's records, and its worker is quick."""
+        """Post to the other host, which has never seen the records of this one, and persist at
+        once."""
         self.other.record(self.tenant, **fields | {"id": str(id_)})
         self.persist(self.other, list(range(len(self.other.waiting()))))
-        # Since when an id has its body depends on whether one hears of what was in between, so all hear of it now.
+        # The revision of a body depends on the versions seen before, so let every process see this
+        # one.
         for process in self.processes.values():
             process.list(tenant=self.tenant, limit=1)
 
     def persist(self, process: WebProcess, places: list[int]) -> None:
-        """Of the rows that wait those at ``places``, in that order."""
+        """Persist the waiting rows at ``places``, in that order."""
         waiting = [row for row in process.waiting() if row.record.tenant == self.tenant]
         rows = [waiting[place % len(waiting)] for place in places if waiting]
         if not rows:
@@ -97,7 +99,7 @@ class World:
             process.restart()
 
     def check(self, given: dict[str, str], limit: int) -> None:
-        """Every process says what the reference says, byte for byte."""
+        """Check that every process answers as the reference does, byte for byte."""
         query = parse_query(given)
         expected = self.reference.listed(given), orjson.dumps(self.reference.stats(given))
         totals = self.reference.totals(given)
@@ -121,7 +123,7 @@ IDS = [UUID(int=number) for number in range(1, 9)]
 
 
 def live(world: World, data: st.DataObject) -> None:
-    """A life of the world, as Hypothesis draws it, checked on the way and at the end."""
+    """Run the steps that Hypothesis draws, and check during and after them."""
     for step in data.draw(st.lists(st.sampled_from(STEPS), min_size=6, max_size=30), label="steps"):
         if step in ("post", "elsewhere"):
             id_ = data.draw(st.sampled_from(IDS) | st.uuids(version=4))
@@ -145,13 +147,13 @@ def live(world: World, data: st.DataObject) -> None:
 
 @pytest.fixture
 def tenants() -> Iterator[str]:
-    """A new one for each example: what earlier ones left in the archive is not theirs."""
+    """A new tenant for each example, so that no example sees the records of another."""
     return (f"tenant-{new_id().hex}" for _ in iter(int, 1))
 
 
 @properties
 @given(data=st.data())
-def test_list_and_stats_are_the_same_bytes_from_hot_caches_of_every_size_and_the_archive(
+def test_list_and_stats_are_the_same_bytes_for_any_cache_size_and_the_archive(
     data: st.DataObject, archive_db: str, clock: Clock, tmp_path: Path, tenants: Iterator[str]
 ) -> None:
     tenant = next(tenants)
@@ -171,7 +173,7 @@ def test_list_and_stats_are_the_same_bytes_in_processes_that_follow_outbox_and_f
 
 
 def recorded(count: int) -> list[Record]:
-    """Records of which each filter takes some and leaves some."""
+    """Records of which each filter matches some and not others."""
     made_of: list[dict[str, Any]] = []
     for number in range(count):
 
@@ -251,7 +253,7 @@ VALUES: dict[str, list[str]] = {
 
 
 @pytest.mark.parametrize("size", [5, 10_000])
-def test_no_read_misses_or_doubles_a_record_while_records_are_taken_revised_persisted_and_pruned(
+def test_no_read_misses_or_doubles_a_record_during_writes_revisions_and_pruning(
     archive_db: str, redis_tier: Redis, tmp_path: Path, size: int
 ) -> None:
     process = WebProcess(tmp_path / "own", hot_max_records=size, feed_poll_s=0.0, archive_retry_s=0.0)
@@ -275,10 +277,10 @@ def test_no_read_misses_or_doubles_a_record_while_records_are_taken_revised_pers
         while not is_over.is_set():
             if rows := process.outbox.waiting(0, 7):
                 persistence.persist(get_store(), [row.record for row in rows])
-                # Not all at once, as batches are not.
+                # In parts, as batches are.
                 process.settle(rows[3:])
                 process.settle(rows[:3])
-                if size > 200:  # else the host would forget ids that are revised later
+                if size > 200:  # otherwise the host forgets ids that are revised later
                     process.outbox.prune(2**62)
 
     def read() -> None:

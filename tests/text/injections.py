@@ -1,4 +1,4 @@
-"""Texts that want to be something else, and bodies that have one in every place where the contract takes a text."""
+"""Texts that try to act as code or markup, and bodies with one in every text field of the contract."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ MODELS: Mapping[str, type[BaseModel]] = {"canonical": Trajectory, "camelCase": C
 
 
 def filled(dialect: str, text: str) -> dict[str, Any]:
-    """A body of this dialect with ``text`` wherever a text may be; made from the schema, so new fields are in it."""
+    """A body of this dialect with ``text`` wherever a text may be; made from the schema, so new
+    fields are in it."""
     schema = MODELS[dialect].model_json_schema()
     body: dict[str, Any] = _object(schema, schema.get("$defs", {}), text)
     return body

@@ -7,7 +7,10 @@ from html.parser import HTMLParser
 
 
 class Markup(HTMLParser):
-    """Elements with the names of their attributes in order, addresses, and what a reader sees. Line breaks in text do not count."""
+    """Elements with the names of their attributes in order, addresses, and what a reader sees.
+
+    Line breaks in text do not count.
+    """
 
     def __init__(self, page: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""In the admin, what a client sent is text and nothing else."""
+"""The admin shows texts of clients as text and never as markup."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from django.db.models import Model
 from django.test import Client
 
+from tests import baker_recipes
 from tests.admin.rows import address, archived, page, page_of, quarantined
 from tests.text.injections import HARMLESS, INJECTIONS, MODELS, filled
 from tests.text.markup import Markup
@@ -25,7 +26,7 @@ def rows(dialect: str, text: str) -> dict[str, Model]:
     body = orjson.loads(schema.canonical(dialects.read(orjson.dumps(filled(dialect, text)))))
     trajectory = archived({key: value for key, value in body.items() if key != "id"})
     Tenant.objects.filter(pk="alice").update(name=text[:200])
-    key, _ = ApiKey.objects.issue(tenant=trajectory.tenant, name=text[:200], scopes=["read"])
+    key = baker_recipes.api_key.make(tenant=trajectory.tenant, name=text[:200])
     return {
         "tenant": trajectory.tenant,
         "apikey": key,
@@ -70,7 +71,7 @@ def test_what_would_hide_or_turn_is_made_visible_and_stays_stored_as_it_was(name
     made = rows("canonical", text)
     shown = pages(admin_client, made)
     for at, one in shown.items():
-        # In its form a name of the staff's is what it is, or saving the form would change it.
+        # The form shows a name of the staff unescaped, or saving it would change the name.
         if at not in ("tenant change", "apikey change"):
             assert visible(one) == one.replace("\r", ""), at
     mark = visible(text).split("\n")[0]

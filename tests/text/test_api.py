@@ -1,4 +1,4 @@
-"""What a client sent comes back as it was, typed as data; what it is told about it can act nowhere."""
+"""A client's text comes back unchanged and typed as data; error messages cannot act as code."""
 
 from __future__ import annotations
 
@@ -100,7 +100,8 @@ def test_the_docs_page_takes_nothing_of_its_address_for_more_than_text(
 
 
 def test_no_answer_is_a_spreadsheet() -> None:
-    """A text that a spreadsheet takes for a formula is only dangerous where one opens it: there must be no CSV."""
+    """A text that a spreadsheet takes for a formula is only dangerous where one opens it: there
+    must be no CSV."""
     operations = [one for methods in openapi(api_urlpatterns)["paths"].values() for one in methods.values()]
     answers = [answer for one in operations for answer in one["responses"].values()]
     assert {kind for answer in answers for kind in answer["content"]} == {JSON, NDJSON}

@@ -1,4 +1,4 @@
-"""What was logged reaches the terminal as text, and one record is one line."""
+"""A logged text reaches the terminal as text, and one log record is one line."""
 
 from __future__ import annotations
 

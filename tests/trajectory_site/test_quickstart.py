@@ -91,9 +91,27 @@ def send_the_printed_curl(quickstart: Process) -> httpx2.Response:
     return httpx2.post(curl.url, headers=headers, content=curl.d, trust_env=False)
 
 
-def test_one_start_serves_and_says_how_and_keeps_its_files_private(start: Start, data_dir: Path) -> None:
+def test_it_serves_until_ctrl_c_and_the_next_start_finds_key_admin_and_records(start: Start, data_dir: Path) -> None:
+    """One test for what one start can show: each start is three processes that load Django."""
     quickstart = start("--sample")
+    serves_and_says_how_and_keeps_its_files_private(quickstart, data_dir)
+    second_start_in_the_same_directory_is_one_sentence(start, data_dir)
 
+    assert send_the_printed_curl(quickstart).status_code == 201
+    before = facts(data_dir)
+    assert_ends(quickstart, signal.SIGINT, data_dir)
+
+    again = start("--sample")
+    assert {**facts(data_dir), "url": before["url"]} == before
+    assert sorted(summaries(data_dir))[:2] == [
+        "Add a CSV export to the order list",
+        "Describe the webhook events in the manual",
+    ]
+    assert len(summaries(data_dir)) == 7
+    assert_ends(again, signal.SIGTERM, data_dir)
+
+
+def serves_and_says_how_and_keeps_its_files_private(quickstart: Process, data_dir: Path) -> None:
     found = facts(data_dir)
     assert set(found) == {"url", "api_key", "tenant", "admin_user", "admin_password", "redis_url"}
     assert all(found[name] in quickstart.output for name in ("url", "api_key", "admin_user", "admin_password"))
@@ -109,38 +127,19 @@ def test_one_start_serves_and_says_how_and_keeps_its_files_private(start: Start,
         )
 
 
-def test_ctrl_c_ends_every_process_and_the_next_start_finds_key_admin_and_records(start: Start, data_dir: Path) -> None:
-    quickstart = start("--sample")
-    assert send_the_printed_curl(quickstart).status_code == 201
-    before = facts(data_dir)
+def assert_ends(quickstart: Process, number: signal.Signals, data_dir: Path) -> None:
+    """Ctrl-C goes to the whole group of a terminal, SIGTERM to the command alone; either ends every process."""
     pids = json.loads((data_dir / "processes.json").read_text())
     assert set(pids) == {"quickstart", "redis", "web", "worker"}
-
-    quickstart.signal_group(signal.SIGINT)
-
-    assert quickstart.wait() == 0
-    assert not [name for name, pid in pids.items() if group_lives(pid)]
-
-    start("--sample")
-
-    assert {**facts(data_dir), "url": before["url"]} == before
-    assert sorted(summaries(data_dir))[:2] == [
-        "Add a CSV export to the order list",
-        "Describe the webhook events in the manual",
-    ]
-    assert len(summaries(data_dir)) == 7
-
-
-def test_sigterm_ends_it_as_well(start: Start, data_dir: Path) -> None:
-    quickstart = start()
-    pids = json.loads((data_dir / "processes.json").read_text())
-    os.kill(quickstart.pid, signal.SIGTERM)
+    if number == signal.SIGINT:
+        quickstart.signal_group(number)
+    else:
+        os.kill(quickstart.pid, number)
     assert quickstart.wait() == 0
     assert not [name for name, pid in pids.items() if group_lives(pid)]
 
 
-def test_a_worker_that_dies_ends_the_rest_with_an_error(start: Start, data_dir: Path) -> None:
-    quickstart = start()
+def worker_that_dies_ends_the_rest_with_an_error(quickstart: Process, data_dir: Path) -> None:
     pids = json.loads((data_dir / "processes.json").read_text())
     os.killpg(pids["worker"], signal.SIGKILL)
     assert quickstart.wait() == 1
@@ -159,15 +158,16 @@ def test_a_busy_port_is_one_sentence(start: Start, data_dir: Path) -> None:
     assert len(quickstart.output.splitlines()) == 1
 
 
-def test_a_second_start_in_the_same_directory_is_one_sentence(start: Start, data_dir: Path) -> None:
-    start()
+def second_start_in_the_same_directory_is_one_sentence(start: Start, data_dir: Path) -> None:
     second = start(is_ready=False)
     assert second.wait() == 1
     assert second.output.startswith(f"quickstart: The data directory {data_dir} is in use")
     assert len(second.output.splitlines()) == 1
 
 
-def test_processes_that_a_killed_start_left_are_named(start: Start, data_dir: Path) -> None:
+def test_processes_left_by_a_killed_start_are_named_and_a_dead_worker_ends_the_rest(
+    start: Start, data_dir: Path
+) -> None:
     killed = start()
     pids = json.loads((data_dir / "processes.json").read_text())
     killed.kill()
@@ -179,7 +179,7 @@ def test_processes_that_a_killed_start_left_are_named(start: Start, data_dir: Pa
     finally:
         for name in ("web", "worker", "redis"):
             os.killpg(pids[name], signal.SIGTERM)
-    start()
+    worker_that_dies_ends_the_rest_with_an_error(start(), data_dir)
 
 
 def test_a_redis_that_does_not_answer_is_one_sentence(tmp_path: Path, data_dir: Path) -> None:

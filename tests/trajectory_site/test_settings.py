@@ -1,28 +1,21 @@
-"""Settings from the environment, each time in a new interpreter, as a process reads them."""
+"""Settings from the environment, each time in a new process that reads them."""
 
 from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.processes import PROJECT, clean_environment
+from tests.processes import clean_environment, run_python
 
 
 def run(script: str, data_dir: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     settings = {"DJANGO_SETTINGS_MODULE": "trajectory_site.settings", "DATA_DIR": str(data_dir), "SECRET_KEY": "x"}
-    return subprocess.run(
-        [sys.executable, "-c", f"from django.conf import settings; {script}"],
-        cwd=PROJECT,
-        env=clean_environment(**(settings | environment)),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    arguments = ["-c", f"from django.conf import settings; {script}"]
+    return run_python(arguments, clean_environment(**(settings | environment)))
 
 
 def read(expression: str, data_dir: Path, **environment: str) -> Any:

@@ -1,4 +1,5 @@
-"""An earlier revision of this repository, whose files and processes the present code has to get along with."""
+"""An earlier revision of this repository, whose files and processes the present code must work
+with."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ import pytest
 from tests.processes import PROJECT
 
 REVISION = "9e8a15d69a5c5ac683f6eb45edecf7b4e909d318"
-"""The end of the first landing: before migration 0002, counters in the outbox file, and notes of open batches in Redis."""
+"""The end of the first landing: before migration 0002, counters in the outbox file, and notes of
+open batches in Redis."""
 
 
 def check_out(directory: Path) -> Path:

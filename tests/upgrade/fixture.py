@@ -1,4 +1,5 @@
-"""The committed files of a data directory in which an earlier revision was at work, and what it answered there."""
+"""The committed files of a data directory in which an earlier revision was at work, and what it
+answered there."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ _EXPECTED = _FIXTURES / "expected.json"
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What the earlier code knew. The key opens nothing but these files."""
+    """What the earlier code knew. The key is good for these files only."""
 
     tenant: str
     api_key: str

@@ -74,7 +74,7 @@ def archive_runs(site: Site, web: Web) -> list[dict[str, Any]]:
 
 @contextmanager
 def refusing(site: Site) -> Iterator[None]:
-    """The archive refuses the project "odd" meanwhile, past all validation."""
+    """Make the archive refuse the project "odd", behind all validation."""
     with closing(sqlite3.connect(site.data_dir / DATABASE, timeout=20)) as db:
         db.execute(_REFUSE)
         yield
@@ -90,7 +90,8 @@ def quarantine_run(site: Site, web: Web) -> str:
 
 
 def leave_waiting(web: Web, archived: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows that wait, since no worker runs: new runs, of which the first has two, a repeat, and a revision of the last."""
+    """Rows that wait, since no worker runs: new runs, of which the first has two, a repeat, and a
+    revision of the last."""
     new = [run(request_summary=f"waiting {number}") for number in range(4)]
     post(web, new[0], 201)
     post(web, new[0] | {"tests_passed": False}, 200)
@@ -126,7 +127,7 @@ def work(site: Site, checkout: Path) -> Expected:
 
 
 def close_log(path: Path) -> None:
-    """Have all that was written in the file itself, which is then alone."""
+    """Write the log into the database file, so that the file is complete."""
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     left = [other.name for other in path.parent.glob(f"{path.name}-*")]

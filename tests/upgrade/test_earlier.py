@@ -1,4 +1,4 @@
-"""The earlier revision where it cannot be had."""
+"""The earlier revision is not available."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A data directory that an earlier revision has left is taken over by the present code: web, worker and Redis of its own."""
+"""The present code takes over the data directory of an earlier revision, with its own web server,
+worker and Redis."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ from trajectories.storage.outbox import Outbox
 from trajectory_site import servers
 
 PATH = "/v1/agent/trajectories"
-# The files get older every day; what they hold must not be past its time when they are taken over.
+# The files get older every day; their records must not have expired when they are taken over.
 _FOR_EVER = str(1_000 * 365 * 24 * 3600)
 _ENVIRONMENT = {
     "TRAJECTORIES_REDIS_TTL_S": _FOR_EVER,
@@ -69,7 +70,10 @@ def records(texts: Sequence[str]) -> dict[str, str]:
 
 
 def listed(answer: str) -> dict[str, str]:
-    """The records of an answer to list, newest first. Made of the objects as they stand, not parsed and written anew."""
+    """The records of an answer to list, newest first.
+
+    Made of the objects as they stand, not parsed and written anew.
+    """
     start, end = len('{"data":['), answer.rindex('],"next_cursor":')
     decoder, texts = json.JSONDecoder(), []
     while start < end:
@@ -102,7 +106,7 @@ def test_the_list_is_byte_for_byte_that_of_the_earlier_code(taken_over: TakenOve
     assert without(listed(get(taken_over.web)), expected.quarantined) == without(listed(expected.listed))
 
 
-def test_the_export_is_byte_for_byte_that_of_the_earlier_code_and_what_waited_follows(taken_over: TakenOver) -> None:
+def test_the_export_equals_the_earlier_code_s_and_the_waiting_rows_follow(taken_over: TakenOver) -> None:
     expected = taken_over.expected
     before, now = exported(expected.exported), exported(get(taken_over.web, "/export", end="1"))
     assert without(now, expected.revised, expected.quarantined, *expected.new) == without(before, expected.revised)

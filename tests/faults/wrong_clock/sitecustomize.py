@@ -1,4 +1,5 @@
-"""Read by Python before anything else in processes whose clock a test sets: the file says by how many seconds it is wrong."""
+"""Read by Python before anything else in processes whose clock a test sets: the file says by how
+many seconds it is wrong."""
 
 import os
 import time

@@ -12,7 +12,8 @@ class OfTheHost(AssertionError):
 
 
 class Untouchable:
-    """A renderer, parser, permission and whatever else REST framework makes one of for each request."""
+    """A renderer, parser, permission and whatever else REST framework makes one of for each
+    request."""
 
     media_type = "application/json"
 
