@@ -11,7 +11,6 @@ from pathlib import Path
 from tests.processes import PROJECT
 from trajectories import exceptions
 from trajectories.exceptions import TrajectoriesError
-from trajectory_site import gunicorn_worker
 
 SDKS = {
     "Python SDK": (PROJECT / "packages" / "sdk-py" / "src", "*.py"),
@@ -31,7 +30,6 @@ def of_the_store() -> Mapping[int, frozenset[str]]:
     """By status: the codes of the classes, and those that are given where one is raised."""
     classes = {kind.__name__: kind for kind in vars(exceptions).values() if _is_error(kind)}
     found: defaultdict[int, set[str]] = defaultdict(set)
-    found[408].add(gunicorn_worker._ERROR["code"])  # before there is a request that the app could answer
     for kind in classes.values():
         found[kind.status].add(kind.code)
     for module in _modules(PROJECT / "trajectories"):
