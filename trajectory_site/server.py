@@ -18,6 +18,8 @@ HEADER_TIMEOUT_MS = 10_000
 """For a request head, and for an idle connection. Longer than the keep-alive of common clients (5 s)."""
 STOP_TIMEOUT_S = 30
 """For requests that are under way when the server stops; then their worker is killed."""
+RELOAD_PAUSE_S = 10.0
+"""From the start of a new worker until the old one stops, on SIGHUP; granian does not ask whether it is ready."""
 
 _METRICS = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -41,6 +43,7 @@ def main() -> None:
         blocking_threads=arguments.threads,
         websockets=False,
         respawn_failed_workers=True,
+        respawn_interval=RELOAD_PAUSE_S,
         workers_kill_timeout=STOP_TIMEOUT_S,
     )
     try:
