@@ -24,7 +24,7 @@ _LONGEST = (
     "tests/sdk/background/test_processes.py",
     "tests/services/test_erased_site.py",
     "tests/sdk/test_scenario.py",
-    "tests/trajectory_site/test_gunicorn_worker.py",
+    "tests/trajectory_site/test_web_server.py",
     "tests/test_outages.py",
     "tests/sdk/test_server.py",
     "tests/abuse/test_hostile_requests.py",

@@ -37,7 +37,6 @@ _SETTINGS = (
     "CORS_ALLOWED_ORIGINS",
     "STATIC_ROOT",
     "LOG_LEVEL",
-    "RECEIVE_TIMEOUT_S",
 )
 
 T = TypeVar("T")
@@ -156,7 +155,7 @@ class Process:
 
 
 class Web(Process):
-    """A gunicorn; ``http`` speaks to it with the site's key."""
+    """A web server; ``http`` speaks to it with the site's key."""
 
     def __init__(
         self,
@@ -327,10 +326,14 @@ class Site:
     ) -> Web:
         """Start a web server of this site; a second one shares outbox and archive with the first."""
         port = port or servers.free_port()
-        arguments = [sys.executable, "-m", "gunicorn", "trajectory_site.wsgi", "--bind", f"127.0.0.1:{port}"]
-        arguments += ["--workers", str(workers), "--threads", str(threads), "--no-control-socket"]
-        if (checkout / "trajectory_site" / "gunicorn_conf.py").exists():  # an earlier release has none
-            arguments += ["-c", "python:trajectory_site.gunicorn_conf"]
+        options = ["--workers", str(workers), "--threads", str(threads)]
+        if (checkout / "trajectory_site" / "server.py").exists():
+            arguments = [sys.executable, "-m", "trajectory_site.server", "--port", str(port), *options]
+        else:  # an earlier release
+            arguments = [sys.executable, "-m", "gunicorn", "trajectory_site.wsgi", "--bind", f"127.0.0.1:{port}"]
+            arguments += [*options, "--no-control-socket"]
+            if (checkout / "trajectory_site" / "gunicorn_conf.py").exists():
+                arguments += ["-c", "python:trajectory_site.gunicorn_conf"]
         web = Web(port, self.api_key, arguments, self._at(checkout, environment), self._log("web"), directory=checkout)
         self._processes.append(web)
         return web

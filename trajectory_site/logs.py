@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TypeAlias
 
 from trajectories.domain.text import escaped
-from trajectory_site.reports import hide_passwords
+from trajectory_site.exception_filter import hide_passwords
 
 _ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 

@@ -273,12 +273,8 @@ def _run(options: Options, access: Access, redis: servers.RedisServer) -> int:
 
 
 def _web(port: int) -> list[str]:
-    return [
-        *(sys.executable, "-m", "gunicorn", "-c", "python:trajectory_site.gunicorn_conf"),
-        "trajectory_site.wsgi:application",
-        *("--bind", f"127.0.0.1:{port}", "--workers", "2", "--threads", "4"),
-        *("--graceful-timeout", "5", "--no-control-socket"),
-    ]
+    command = [sys.executable, "-m", "trajectory_site.server"]
+    return [*command, "--port", str(port), "--workers", "2", "--threads", "4"]
 
 
 def _worker() -> list[str]:

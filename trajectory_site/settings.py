@@ -72,7 +72,7 @@ ASGI_APPLICATION = "trajectory_site.asgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [BASE_DIR / "trajectory_site" / "templates"],
+        "DIRS": [BASE_DIR / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -295,7 +295,7 @@ CORS_EXPOSE_HEADERS = [
 
 # --- Logs and reports
 
-DEFAULT_EXCEPTION_REPORTER_FILTER = "trajectory_site.reports.ReporterFilter"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "trajectory_site.exception_filter.ReporterFilter"
 
 LOGGING = {
     "version": 1,

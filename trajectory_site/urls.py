@@ -3,7 +3,10 @@
 from importlib.util import find_spec
 
 from django.contrib import admin
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, URLResolver, include, path
+from django.views.decorators.csrf import csrf_exempt
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularSwaggerSplitView
 
@@ -26,7 +29,14 @@ urlpatterns: list[URLPattern | URLResolver] = [
 
 # The distribution trajectory-mcp is no dependency: without it the site has everything else, and this address is a 404.
 if find_spec("trajectory_mcp"):
-    from trajectory_site.mcp_connect import connect
+
+    @csrf_exempt
+    @transaction.non_atomic_requests
+    def connect(request: HttpRequest) -> HttpResponse:
+        """Serve MCP; load it at the first call, because it takes half a second to import."""
+        from trajectory_site import mcp_connect
+
+        return mcp_connect.connect(request)
 
     urlpatterns.append(path("v1/mcp/connect", connect, name="mcp-connect"))
 

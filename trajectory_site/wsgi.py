@@ -1,10 +1,15 @@
-"""``gunicorn trajectory_site.wsgi``"""
+"""``trajectory_site.wsgi:application``, as ``python -m trajectory_site.server`` serves it."""
 
 import os
 
 from django.core.wsgi import get_wsgi_application
 
+from trajectory_site.workers import forget_dead_workers, repeat_stop_signals
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "trajectory_site.settings")
+
+repeat_stop_signals()
+forget_dead_workers()
 
 application = get_wsgi_application()
 

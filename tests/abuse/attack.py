@@ -21,6 +21,7 @@ from tests.processes import Web, children, wait_until
 HEAD = ("attack", "outcome", "seconds", "peak MiB", "answers of another client", "slowest ms")
 _STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 _PATIENCE_S = 30
+_SILENCE_S = 3
 
 
 class Bystander:
@@ -96,9 +97,11 @@ class Attacker:
         """What is answered to these bytes until the server closes the connection, or this side has
         been silent for long."""
         (connection,) = self.connect()
-        sender = threading.Thread(target=_send, args=(connection, self.signed(request)))
+        is_answered = threading.Event()
+        sender = threading.Thread(target=_send, args=(connection, self.signed(request), is_answered))
         sender.start()
         answer = _read(connection)
+        is_answered.set()
         sender.join()
         return _statuses(answer)
 
@@ -116,9 +119,11 @@ def _statuses(answer: bytes) -> list[int]:
     return [int(status) for status in _STATUS.findall(answer)]
 
 
-def _send(connection: socket.socket, data: bytes) -> None:
+def _send(connection: socket.socket, data: bytes, is_answered: threading.Event) -> None:
     with suppress(OSError):  # answered and closed before all of it was sent
         connection.sendall(data)
+        # The server drops a client that closes its side early, so this waits for an answer first.
+        is_answered.wait(_SILENCE_S)
         connection.shutdown(socket.SHUT_WR)
 
 
@@ -140,16 +145,6 @@ def is_closed(connection: socket.socket) -> bool:
     except OSError:
         pass
     return True
-
-
-def open_sockets(web: Web) -> int:
-    """Sockets of the server's worker."""
-    (worker,) = children(web.pid)
-    count = 0
-    for descriptor in Path(f"/proc/{worker}/fd").iterdir():
-        with suppress(FileNotFoundError):
-            count += descriptor.readlink().name.startswith("socket:")
-    return count
 
 
 class Memory:

@@ -108,13 +108,14 @@ def test_ndjson_in_chunks_is_taken(web: Web) -> None:
     assert answer.json()["accepted"] == 3
 
 
-def test_chunks_that_break_off_leave_nothing_behind(web: Web) -> None:
+def test_chunks_that_break_off_inside_a_line_take_nothing_of_that_line(web: Web) -> None:
+    # The server does not tell the end of a chunked body from a broken connection: docs/security.md.
     with wire(web) as connection:
         connection.begin(Content_Type=NDJSON, Transfer_Encoding="chunked")
-        connection.chunk(orjson.dumps(body(project="broken off")) + b"\n")
+        connection.chunk(orjson.dumps(body(project="broken off"))[:-1])
         connection.socket.shutdown(socket.SHUT_WR)
-        status, error = connection.answer()
-    assert (status, responses.ErrorBody.model_validate(error).error.code) == (400, "body_incomplete")
+        status, answer = connection.answer()
+    assert (status, answer["accepted"], answer["refused"]) == (200, 0, 1)
     assert web.http.get(PATH, params={"project": "broken off"}).json()["data"] == []
 
 

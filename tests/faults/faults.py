@@ -23,8 +23,7 @@ from tests.processes import OwnRedis, children, wait_until
 Fault: TypeAlias = Callable[[Cluster, Load], str]
 
 STOP_S = 35
-"""Until a process that was told to stop is gone: gunicorn's grace of 30 s, of which a request of
-ours takes milliseconds."""
+"""Seconds until a stopped process is gone: 30 s of grace, of which a request takes milliseconds."""
 
 
 # --- Our own processes
@@ -42,7 +41,7 @@ def kill_web_processes(cluster: Cluster, load: Load) -> str:
         flying.append(in_flight(cluster, "a"))
         kill(worker)
         load.more(150)
-    return f"3 workers of a gunicorn gone, {min(flying)}+ rows under way"
+    return f"3 workers of a web server gone, {min(flying)}+ rows under way"
 
 
 def kill_all_web_processes(cluster: Cluster, load: Load) -> str:
@@ -85,7 +84,7 @@ def stop_web_and_worker(cluster: Cluster, load: Load) -> str:
         load.more(100)
     cut = load.cut[already_cut:]
     assert not cut, cut
-    return f"3 gunicorns and 3 workers exited with 0, {flying} rows under way, {len(cut)} requests cut"
+    return f"3 web servers and 3 workers exited with 0, {flying} rows under way, {len(cut)} requests cut"
 
 
 # --- Redis: tier, change feed and broker at once

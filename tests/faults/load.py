@@ -132,8 +132,7 @@ class Load:
     def _work(self, chance: random.Random) -> None:
         mine: dict[UUID, bytes] = {}
         try:
-            # Shorter than the two seconds for which gunicorn keeps an idle connection, running or
-            # stopping, lest both end it at once.
+            # Shorter than the server's keep-alive (10 s), so that client and server never close at once.
             limits = httpx2.Limits(keepalive_expiry=1)
             with httpx2.Client(headers=self._headers, timeout=30, trust_env=False, limits=limits) as http:
                 while not self._stopping.is_set():

@@ -49,10 +49,11 @@ class Host:
 
     def web(self, api_key: str) -> httpx2.Client:
         """A client of a web server of the project."""
-        url = f"http://127.0.0.1:{servers.free_port()}"
-        address = url.removeprefix("http://")
+        port = servers.free_port()
+        url = f"http://127.0.0.1:{port}"
         process = self._start(
-            "web", "gunicorn", "host.wsgi", "--bind", address, "--threads", "4", "--no-control-socket"
+            *("web", "granian", "--interface", "wsgi", "host.wsgi:application"),
+            *("--port", str(port), "--blocking-threads", "4", "--http", "1"),
         )
         client = httpx2.Client(
             base_url=url, headers={"Authorization": f"Bearer {api_key}"}, timeout=30, trust_env=False

@@ -12,7 +12,6 @@ from pathlib import Path
 from tests.processes import PROJECT
 from trajectories import exceptions
 from trajectories.exceptions import TrajectoriesError
-from trajectory_site import gunicorn_worker
 
 SDKS = {
     "Python SDK": (PROJECT / "packages" / "sdk-py" / "src", "*.py"),
@@ -33,7 +32,6 @@ def of_the_store() -> Mapping[int, frozenset[str]]:
     """Return the codes by status: those of the classes, and those given where an error is raised."""
     classes = {kind.__name__: kind for kind in vars(exceptions).values() if _is_error(kind)}
     found: defaultdict[int, set[str]] = defaultdict(set)
-    found[408].add(gunicorn_worker._ERROR["code"])  # sent before the app gets a request
     for kind in classes.values():
         found[kind.status].add(kind.code)
     for module in _modules(PROJECT / "trajectories"):

@@ -1,0 +1,66 @@
+"""How the web server stops, and how it replaces its workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from contextlib import ExitStack
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.api.client import PATH
+from tests.processes import Site, Web, children, wait_until
+
+REQUEST = b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+SLOW_POST = b"POST %b HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: %b\r\nContent-Type: application/json\r\n"
+
+
+def address_of(web: Web) -> tuple[str, int]:
+    port = urlsplit(web.url).port
+    assert port
+    return "127.0.0.1", port
+
+
+def test_a_request_that_is_under_way_is_answered_before_the_server_ends(site: Site) -> None:
+    web = site.web()
+    body = b'{"request_summary":"x","phases":[]}'
+    head = SLOW_POST % (PATH.encode(), str(web.http.headers["Authorization"]).encode())
+    with socket.create_connection(address_of(web), timeout=30) as connection:
+        connection.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body[:10])
+        # A second request, so that the worker has accepted the first for certain.
+        assert web.http.get("/health/live").is_success
+        os.kill(web.pid, signal.SIGTERM)
+        wait_until(lambda: "Shutting down" in web.output, what="the server has the signal")
+        connection.sendall(body[10:])
+        with connection.makefile("rb") as file:
+            assert file.readline().startswith(b"HTTP/1.1 201 ")
+    assert web.wait() == 0
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_a_busy_server_ends_at_the_first_signal(site: Site, attempt: int) -> None:
+    web = site.web()
+    with ExitStack() as stack:
+        for _ in range(20):
+            connection = stack.enter_context(socket.create_connection(address_of(web), timeout=30))
+            connection.sendall(REQUEST)
+        os.kill(web.pid, signal.SIGTERM)
+        assert web.wait(20) == 0  # less than the time after which the server kills its workers
+
+
+def test_a_killed_worker_is_replaced(site: Site) -> None:
+    web = site.web()
+    (worker,) = children(web.pid)
+    os.kill(worker, signal.SIGKILL)
+    wait_until(lambda: children(web.pid) not in ([worker], []), what="another worker")
+    web.wait_for(web._answers, "the new worker answers")
+
+
+def test_sighup_replaces_the_workers(site: Site) -> None:
+    web = site.web()
+    before = set(children(web.pid))
+    os.kill(web.pid, signal.SIGHUP)
+    wait_until(lambda: children(web.pid) and not before & set(children(web.pid)), what="the old worker has ended")
+    web.wait_for(web._answers, "the new worker answers")

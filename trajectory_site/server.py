@@ -1,0 +1,66 @@
+"""``python -m trajectory_site.server``: granian with the options that this site needs.
+
+docs/decisions.md compares it with other servers; docs/security.md names what it leaves to a proxy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import tempfile
+
+from granian import Granian
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+
+HEADER_TIMEOUT_MS = 10_000
+"""For a request head, and for an idle connection. Longer than the keep-alive of common clients (5 s)."""
+STOP_TIMEOUT_S = 30
+"""For requests that are under way when the server stops; then their worker is killed."""
+RELOAD_PAUSE_S = 10.0
+"""From the start of a new worker until the old one stops, on SIGHUP; granian does not ask whether it is ready."""
+
+_METRICS = "PROMETHEUS_MULTIPROC_DIR"
+
+
+def main() -> None:
+    """Serve until SIGTERM or SIGINT."""
+    arguments = _arguments()
+    own_directory = None
+    if not os.environ.get(_METRICS):
+        # Before the workers start, so that they share it. New at each start: old files would count again.
+        own_directory = os.environ[_METRICS] = tempfile.mkdtemp(prefix="trajectories-metrics-")
+    server = Granian(
+        "trajectory_site.wsgi:application",
+        address=arguments.host,
+        port=arguments.port,
+        interface=Interfaces.WSGI,
+        # Without TLS there is no HTTP/2 to negotiate, and one parser is enough to trust.
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(header_read_timeout=HEADER_TIMEOUT_MS),
+        workers=arguments.workers,
+        blocking_threads=arguments.threads,
+        websockets=False,
+        respawn_failed_workers=True,
+        respawn_interval=RELOAD_PAUSE_S,
+        workers_kill_timeout=STOP_TIMEOUT_S,
+    )
+    try:
+        server.serve()
+    finally:
+        if own_directory:
+            shutil.rmtree(own_directory, ignore_errors=True)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m trajectory_site.server", description="Serve the site.")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on, IPv4 or IPv6 (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: 8000)")
+    parser.add_argument("--workers", type=int, default=1, help="worker processes (default: 1)")
+    parser.add_argument("--threads", type=int, default=4, help="threads of each worker (default: 4)")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
