@@ -41,6 +41,8 @@ def kill_web_processes(cluster: Cluster, load: Load) -> str:
         flying.append(in_flight(cluster, "a"))
         kill(worker)
         load.more(150)
+        # The server ends if a worker dies within 5.5 s of its own start as a replacement.
+        load.during(7)
     return f"3 workers of a web server gone, {min(flying)}+ rows under way"
 
 
