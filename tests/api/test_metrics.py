@@ -34,11 +34,6 @@ def numbers(text: str) -> dict[str, float]:
     return found
 
 
-@pytest.fixture(autouse=True)
-def unprobed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "_probed_at", float("-inf"))
-
-
 def test_every_record_of_an_outbox_is_counted_in_one_state() -> None:
     rows = [taken(get_store().outbox.append([draft(new_id())]))[0].row.n for _ in range(5)]
     get_store().outbox.settle(rows[:2], rows[2:3])

@@ -7,7 +7,7 @@ const client = new TrajectoryClient({ baseUrl: url, apiKey: key });
 const { trajectories } = client;
 
 async function record() {
-  for (const run of runs) await trajectories.domain.record(run);
+  for (const run of runs) await trajectories.record(run);
 }
 
 async function observe() {
@@ -54,7 +54,7 @@ async function see() {
   return {
     listed: await summaries(trajectories.list({ limit: 2 })),
     found: await summaries(trajectories.list(filters)),
-    stats: await trajectories.domain.stats(),
+    stats: await trajectories.stats(),
     exported: await text(trajectories.exportJsonl().stream()),
   };
 }
