@@ -31,7 +31,7 @@ from trajectories.relay import Relay
 from trajectories.storage import archive_reads
 from trajectories.storage.archive_writes import mirror
 from trajectories.storage.redis_tier import RETAINING
-from trajectories.storage.store import get_store
+from trajectories.storage.store import Store, get_store
 
 NOW_US = int(time.time()) * SECOND_US
 
@@ -175,7 +175,7 @@ def test_corrections_by_the_archive_reach_redis_although_the_worker_was_killed_f
     mirror([old])
     again = made(old.id, NOW_US + 1, tags=["new"])
 
-    def mirror_and_die(records: Sequence[Record]) -> list[Record]:
+    def mirror_and_die(store: Store, records: Sequence[Record]) -> list[Record]:
         mirror(records)
         raise SystemExit
 

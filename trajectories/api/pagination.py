@@ -40,5 +40,7 @@ class PositionPagination(BasePagination):
             return self.default_limit
         is_number = text.isascii() and text.isdigit() and len(text) <= len(str(self.max_limit))
         if not is_number or not 1 <= int(text) <= self.max_limit:
-            raise InvalidInput(f"limit must be 1 to {self.max_limit}.", code="invalid_parameter", param="limit")
+            raise InvalidInput(
+                f"limit must be between 1 and {self.max_limit}, got {text}.", code="invalid_parameter", param="limit"
+            )
         return int(text)

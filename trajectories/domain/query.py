@@ -222,6 +222,4 @@ def decode_cursor(text: str) -> Position:
 
 
 def _bad_cursor() -> InvalidInput:
-    return InvalidInput(
-        "cursor is not one of this API; take next_cursor of the page before.", code="invalid_cursor", param="cursor"
-    )
+    return InvalidInput("Invalid cursor: use next_cursor of the previous page.", code="invalid_cursor", param="cursor")

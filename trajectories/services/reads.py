@@ -135,7 +135,7 @@ def export(store: Store, tenant: str, query: Query, *, after: UUID | None, has_e
     try:
         after_seq = 0 if after is None else archive_reads.seq_of(tenant, after)
         if after_seq is None:
-            raise InvalidInput(f"There is no trajectory {after} to go on behind.", code="invalid_cursor", param="after")
+            raise InvalidInput(f"Invalid cursor: there is no trajectory {after}.", code="invalid_cursor", param="after")
         up_to_seq = archive_reads.last_seq(tenant)
         pages = _export_pages(tenant, query, after_seq, up_to_seq)
         first = next(pages, [])

@@ -378,7 +378,7 @@ def _position(cursor: str | None) -> tuple[int, UUID] | None:
         recorded_at_us, _, id_ = base64.b64decode(cursor, b"-_", validate=True).decode().partition(":")
         return int(recorded_at_us), UUID(id_)
     except ValueError:
-        message = "cursor is not one of this API; take next_cursor of the page before."
+        message = "Invalid cursor: use next_cursor of the previous page."
         raise Refusal(400, "invalid_cursor", message, param="cursor") from None
 
 
