@@ -24,7 +24,7 @@ _LONGEST = (
     "tests/sdk/background/test_processes.py",
     "tests/services/test_erased_site.py",
     "tests/sdk/test_scenario.py",
-    "tests/trajectory_site/test_web_server.py",
+    "tests/trajectory_site/test_server.py",
     "tests/test_outages.py",
     "tests/sdk/test_server.py",
     "tests/abuse/test_hostile_requests.py",
@@ -33,7 +33,7 @@ _LONGEST = (
     "tests/storage/test_hot.py",
     "tests/storage/test_outbox_processes.py",
     "tests/api/test_server.py",
-    "tests/api/test_limits.py",
+    "tests/api/test_throttling.py",
 )
 
 
