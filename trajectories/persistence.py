@@ -77,7 +77,7 @@ def delete(store: Store, tombstones: Sequence[Record]) -> DeletedCounts:
 
 
 def prune(store: Store, tenant: str, before_us: int, limit: int) -> int:
-    """Delete up to ``limit`` records from before ``before_us`` permanently, and return their number.
+    """Delete up to ``limit`` records from before ``before_us`` permanently; return the count.
 
     0 means that no such record is left.
 
