@@ -1,8 +1,8 @@
-"""Dialects: convert other bodies to the canonical one. Today: the camelCase body of a CLI.
+"""Convert the camelCase body of an existing orchestrator CLI to the canonical body.
 
-That existing orchestrator CLI differs as follows. ``timestamp`` is the end of the run. A failed
-phase has zeros that mean unknown. Skipped phases are absent. An id need not be a UUID. Unknown keys
-are kept in ``metadata``.
+This dialect differs as follows. ``timestamp`` is the end of the run. A failed phase has zeros that
+mean unknown. Skipped phases are absent. An id need not be a UUID. Unknown keys are kept in
+``metadata``.
 """
 
 from __future__ import annotations

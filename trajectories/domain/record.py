@@ -100,7 +100,10 @@ def tombstone(tenant: str, id_: UUID, stamp: int) -> Record:
 
 
 def tenant_digest(tenant: str) -> str:
-    """Return a one-way hash of the slug, which identifies an erased tenant."""
+    """Return a one-way hash of the slug, which identifies an erased tenant.
+
+    A guessed slug can be confirmed by its hash, but the slug cannot be read from the hash.
+    """
     return digest_of(b"tenant:" + tenant.encode())
 
 
@@ -273,7 +276,10 @@ def _phase(fields: dict[str, Any]) -> PhaseFacets:
 
 
 def _outcome(fields: dict[str, Any], phases: tuple[PhaseFacets, ...]) -> str:
-    """Derive the outcome from each phase's last attempt: a review that failed may pass later."""
+    """Derive the outcome from the last attempt of each phase.
+
+    A review that failed and then passed has passed.
+    """
     last = {phase.phase: phase.outcome for phase in phases}
     ran = [outcome for outcome in last.values() if outcome != "skipped"]
     if fields.get("build_passed") is False or fields.get("tests_passed") is False or "failure" in ran:
