@@ -1,6 +1,7 @@
 """System checks of the settings, each with an id and a hint.
 
-Those that ask a server run with ``check --deploy`` alone: a project must start, and pass its CI, while Redis is away.
+Checks that query a server run only with ``check --deploy``: a project must start, and pass its CI,
+while Redis is unavailable.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from trajectories.conf import RATE_LIMITS, Settings, read_settings, unknown_keys
 from trajectories.models import SLUG_PATTERN
 
 MOUNTS = Path("/proc/self/mounts")
-# SQLite's WAL shares memory and locks between processes, which these do not offer or not reliably.
+# SQLite's WAL needs shared memory and locks between processes, which these file systems do not
+# offer, or not reliably.
 # fmt: off
 NETWORK_FILE_SYSTEMS = frozenset((
     "9p", "afs", "beegfs", "ceph", "cifs", "davfs", "davfs2", "gcsfuse", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs",
@@ -38,7 +40,7 @@ NETWORK_FILE_SYSTEMS = frozenset((
 # fmt: on
 MEMORY_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs"})
 _ESCAPE = re.compile(r"\\([0-7]{3})")
-"""How that file writes a blank in a path."""
+"""Escape of a blank in a path in that file."""
 _BROKER_TIMEOUT_S = 3
 
 _Found = Iterator[CheckMessage]
@@ -46,14 +48,14 @@ _Found = Iterator[CheckMessage]
 
 @register("trajectories")
 def check_settings(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """What is wrong with ``TRAJECTORIES``; what depends on its form is looked at once the form is right."""
+    """Check ``TRAJECTORIES``: first its keys and types, then, if these are right, its values."""
     given = getattr(django_settings, "TRAJECTORIES", {})
     return list(_form(given)) or [message for check in _CHECKS for message in check(read_settings())]
 
 
 @register("trajectories", deploy=True)
 def check_servers(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """Whether Redis and the broker answer, and whether the outbox outlives its container."""
+    """Check that Redis and the broker answer, and that the outbox outlives its container."""
     if check_settings(app_configs):
         return []
     return [message for check in _DEPLOY_CHECKS for message in check(read_settings())]
@@ -84,7 +86,7 @@ def _check_numbers(conf: Settings) -> _Found:
     for small, large in (
         ("resend_after_s", "resend_max_s"),
         ("max_record_bytes", "max_request_bytes"),
-        ("redis_ttl_s", "tombstone_keep_s"),  # else Redis could bring back what was deleted
+        ("redis_ttl_s", "tombstone_keep_s"),  # otherwise Redis could restore deleted records
     ):
         if getattr(conf, large) < getattr(conf, small):
             yield _bad_number(large, getattr(conf, large), f"It wants at least {small.upper()}.")
@@ -123,7 +125,7 @@ def _check_outbox_file_system(path: str) -> _Found:
 
 
 def _file_system_of(path: Path) -> str | None:
-    """Type of the file system that ``path`` is or will be on; None where the system does not say."""
+    """Return the type of the file system of ``path``, or None where the system does not say."""
     try:
         mounts = [line.split() for line in MOUNTS.read_text().splitlines()]
     except OSError:
@@ -131,7 +133,7 @@ def _file_system_of(path: Path) -> str | None:
     place, found = path.resolve(), (-1, "")
     for _, point, kind, *_rest in mounts:
         mounted = Path(_ESCAPE.sub(lambda code: chr(int(code[1], 8)), point))
-        # The longest path wins, and of two at one place the later, which covers the other.
+        # The longest path wins. At equal paths the later mount wins, since it covers the other.
         if place.is_relative_to(mounted) and len(mounted.parts) >= found[0]:
             found = len(mounted.parts), kind
     return found[1].removeprefix("fuse.") or None

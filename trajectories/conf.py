@@ -17,137 +17,151 @@ RATE_LIMITS = ("requests_per_minute", "bytes_per_minute")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What ``settings.TRAJECTORIES`` may hold; keys there are these names in upper case."""
+    """The keys of ``settings.TRAJECTORIES``, which are these names in upper case."""
 
     outbox_path: str = ""
-    """File of the outbox (SQLite). Required. On a local disk; in containers on a volume that outlives them."""
+    """File of the outbox (SQLite). Required. On a local disk; in containers, on a volume that
+    outlives them."""
 
     outbox_synchronous: Literal["FULL", "NORMAL"] = "FULL"
-    """FULL: a 2xx survives power loss. NORMAL: it survives a killed process, but power loss may take the last commits."""
+    """FULL: a record answered with 2xx survives power loss. NORMAL: it survives a killed process,
+    but power loss may lose the last commits."""
 
     outbox_max_bytes: int = 4 * 1024**3
-    """Size of the outbox file at which writes are answered 503 instead of filling the disk."""
+    """Size of the outbox file at which writes get 503, so that the disk does not fill up."""
 
     outbox_disk_reserve_bytes: int = 64 * 1024**2
-    """Room that writes leave on the outbox's disk, and are answered 503 instead of taking: what confirms and deletes rows needs it.
-    At least three times ``max_request_bytes``."""
+    """Free space to leave on the outbox's disk. Writes that would use it get 503, because
+    confirming and deleting rows needs it. At least three times ``max_request_bytes``."""
 
     outbox_keep_confirmed_s: float = 600.0
-    """How long rows stay after the archive has them, so that every process of the host can still follow."""
+    """How long rows stay in the outbox after the archive has them, so that every process of the
+    host can read them."""
 
     cache_alias: str = "trajectories"
-    """Alias in ``CACHES`` of the Redis tier. An own alias and database number: its ``clear()`` empties the database."""
+    """Alias in ``CACHES`` of the Redis tier. Give it an alias and a database number of its own: its
+    ``clear()`` empties the database."""
 
     redis_ttl_s: int = 90 * 24 * 3600
-    """Life of a record in Redis, from its revision on."""
+    """How long Redis keeps a record, counted from its revision."""
 
     tombstone_keep_s: int = 365 * 24 * 3600
-    """How long a deleted id is known as deleted. Longer than any outbox, queue or spool can hold an old copy: one that comes
-    later than this is a new record."""
+    """How long a deleted id is rejected. Must be longer than any outbox, queue or spool can hold an
+    old copy: a copy that arrives later is a new record."""
 
     retention_days: Mapping[str, int] = field(default_factory=dict)
-    """After how many days a record is deleted for good, by tenant; ``"*"`` is for those that are not named. Empty: never, but
-    by ``manage.py prune``."""
+    """Days after which records are deleted permanently, by tenant; ``"*"`` applies to all other
+    tenants. Empty: records are deleted only by ``manage.py prune``."""
 
     redis_retry_s: float = 1.0
-    """After Redis failed a read, how long reads go without asking it again; limits likewise."""
+    """After Redis failed a read, how long reads skip Redis before they try it again. Rate limits
+    skip it likewise."""
 
     feed_poll_s: float = 0.05
-    """Shortest time between two looks of one process at the change feed of one tenant."""
+    """Minimum time between two reads of one tenant's change feed by one process."""
 
     archive_retry_s: float = 1.0
-    """After the archive failed to fill the hot cache, how long reads go without asking it again."""
+    """After the archive failed to fill the hot cache, how long reads skip it before they try
+    again."""
 
     archive_statement_timeout_s: float = 30.0
-    """Longest time that a statement of an archive read may take on Postgres, where a transaction can say so."""
+    """Statement timeout of an archive read on Postgres, where it can be set for a transaction."""
 
     queue: str | None = None
-    """Celery queue of the tasks; ``None`` is the app's default queue, which a plain worker consumes."""
+    """Celery queue of the tasks; ``None``: the app's default queue, which a plain worker
+    consumes."""
 
     queue_max_messages: int = 16
-    """With this many messages waiting in the broker nothing is sent again: the worker is slow, not the message lost."""
+    """Number of messages waiting in the broker at which resending stops: the worker is slow, and no
+    message is lost."""
 
     batch_max_records: int = 100
-    """Records in one Celery task."""
+    """Maximum records in one Celery task."""
 
     batch_max_bytes: int = 1024**2
-    """Bodies in one Celery task, in bytes; a larger record goes alone."""
+    """Maximum size of all bodies in one Celery task; a larger record is sent alone."""
 
     batches_in_flight: int = 8
-    """Batches that a host has sent and not yet seen in the archive."""
+    """Maximum batches that a host has sent and that are not archived yet."""
 
     resend_after_s: float = 30.0
     """Time after which an unconfirmed batch is sent again; doubles with each attempt."""
 
     resend_max_s: float = 600.0
-    """Bound of that doubling."""
+    """Maximum of that doubled time."""
 
     settle_after_s: float = 120.0
-    """Time after which another worker tells Redis what the archive made of a batch whose own worker did not come to it. Longer
-    than a batch may take."""
+    """Time after which another worker writes the archive's result of a batch to Redis, because the
+    batch's own worker has not. Must be longer than a batch may take."""
 
     relay_in_process: bool = True
-    """Run the relay as a thread of the web process. Off where ``manage.py relay`` runs beside it."""
+    """Run the relay as a thread of the web process. Turn off where ``manage.py relay`` runs."""
 
     hot_max_records: int = 10_000
-    """Records that the hot cache of a process holds per tenant: the newest, by when their id was first accepted."""
+    """Maximum records per tenant in the hot cache of a process: the newest ones, by the time at
+    which their id was first accepted."""
 
     hot_max_bytes: int = 1024**3
-    """Memory that the hot cache of a process may take over all tenants, by its own estimate."""
+    """Maximum memory of a process's hot cache over all tenants, by the cache's own estimate."""
 
     max_record_bytes: int = 1024**2
-    """Largest body of one record."""
+    """Maximum size of one record's body."""
 
     redact: bool = True
-    """Replace credentials in posted records by ``[redacted:kind]`` before they are stored (docs/security.md). Off: kept as sent."""
+    """Replace credentials in posted records by ``[redacted:kind]`` before they are stored
+    (docs/security.md). Off: records are stored as sent."""
 
     max_request_bytes: int = 16 * 1024**2
-    """Largest request, NDJSON included."""
+    """Maximum size of a request, NDJSON included."""
 
     list_max_bytes: int = 8 * 1024**2
-    """A page of the list ends here even when ``limit`` is not reached."""
+    """Maximum size of a list page; the page ends here even when ``limit`` is not reached."""
 
     export_wait_s: float = 10.0
-    """How long an export waits for earlier records of this host to reach the archive before it answers 503."""
+    """How long an export waits for earlier records of this host to reach the archive before it
+    answers 503."""
 
     phase_aliases: Mapping[str, str] = field(default_factory=dict)
-    """More names under which phases are grouped, beside the built-in ones, in small letters: ``{"qa": "test"}``. For what is accepted
-    from then on."""
+    """Additional aliases that group phases, in lower case, beside the built-in ones: ``{"qa":
+    "test"}``. A change applies to records accepted after it."""
 
     metrics_access: str = field(default="off", repr=False)
-    """Who may read ``/metrics``: ``off`` nobody, ``open`` whoever reaches the server, any other text (from 16 characters) whoever
-    sends it as bearer token."""
+    """Access to ``/metrics``. ``off``: no access. ``open``: no authentication. Any other text, at
+    least 16 characters: clients must send it as bearer token."""
 
     tenant_from_request: str | None = None
-    """Dotted path of a function from request to ``Caller`` or tenant slug (``None``: not authenticated), in place of API keys."""
+    """Dotted path of a function that replaces API keys. It takes the request and returns a
+    ``Caller``, a tenant slug, or ``None`` (not authenticated)."""
 
     key_cache_s: float = 60.0
-    """How long a verified API key is taken without asking the database; also the longest time until a revocation is seen."""
+    """How long a verified API key is accepted without a database query; also the maximum delay of a
+    revocation."""
 
     key_cache_max: int = 10_000
-    """Keys in that cache."""
+    """Maximum keys in that cache."""
 
     key_offline_s: float = 24 * 3600.0
-    """How long a verified key is still taken while the database cannot be asked."""
+    """How long a verified key is still accepted while the database is unavailable."""
 
     rate_limits: Mapping[str, int] = field(default_factory=dict)
-    """What each API key may use in a minute, ``{"requests_per_minute": 600, "bytes_per_minute": 104857600}`` or one of the two; over
-    it the answer is 429. Empty: no limits. See docs/security.md."""
+    """Rate limits of each API key: ``{"requests_per_minute": 600, "bytes_per_minute": 104857600}``,
+    or one of the two. Requests over a limit get 429. Empty: no limits. See docs/security.md."""
 
     key_failures_per_minute: int = 20
-    """Keys that are not good, of one client address and in one process, after which further ones are answered 429 until the minute is
-    over. Good keys are always taken."""
+    """Maximum invalid keys a minute from one client address, counted per process. Further invalid
+    keys get 429 until the minute ends. Valid keys are always accepted."""
 
     trusted_proxies: int = 0
-    """Proxies in front of the server that each append to ``X-Forwarded-For`` from which address they were called: so many entries from
-    the right is the client's. 0: nobody's word is taken, the client is who has connected."""
+    """Number of proxies in front of the server that each append the client's address to
+    ``X-Forwarded-For``. The client is the entry at this position, counted from the right. 0:
+    ``X-Forwarded-For`` is ignored; the client is the address that connects."""
 
 
 def read_settings() -> Settings:
-    """The settings as they are now.
+    """Return the current settings.
 
     Raises:
-        ImproperlyConfigured: ``TRAJECTORIES`` is not a dict, or has a key that is not a setting.
+        ImproperlyConfigured: ``TRAJECTORIES`` is not a dict, or has an unknown key.
     """
     global _settings
     if _settings is None:
@@ -156,14 +170,14 @@ def read_settings() -> Settings:
 
 
 def unknown_keys(given: Mapping[str, Any]) -> dict[str, str | None]:
-    """Keys of ``given`` that are not settings, each with the nearest one that is."""
+    """Return the keys of ``given`` that are not settings, each with the nearest setting."""
     known = [f.name.upper() for f in fields(Settings)]
     unknown = [key for key in given if key not in known]
     return {key: next(iter(difflib.get_close_matches(str(key).upper(), known, 1)), None) for key in unknown}
 
 
 def wrong_types(given: Mapping[str, Any]) -> dict[str, str]:
-    """Known keys of ``given`` whose value has another type than the setting, each with the type it wants."""
+    """Return the known keys of ``given`` whose value has a wrong type, each with the right type."""
     hints = get_type_hints(Settings)
     wrong = {}
     for f in fields(Settings):
@@ -174,7 +188,7 @@ def wrong_types(given: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _plain(value: Any) -> Any:
-    """A path is as good as its text: ``BASE_DIR / "outbox.sqlite3"``."""
+    """Return a path as text, so that ``BASE_DIR / "outbox.sqlite3"`` is valid."""
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
@@ -204,11 +218,12 @@ def _build(given: Any) -> Settings:
     return Settings(**{key.lower(): _plain(value) for key, value in given.items()})
 
 
-# Global because Django's settings are. The store forgets them when a test or a host changes the dict. One reference, no lock.
+# Global because Django's settings are. The store clears it when a test or a host changes the dict.
+# A single reference needs no lock.
 _settings: Settings | None = None
 
 
 def forget_settings() -> None:
-    """Have the next ``read_settings()`` read them anew."""
+    """Clear the cached settings, so that the next ``read_settings()`` reads them again."""
     global _settings
     _settings = None

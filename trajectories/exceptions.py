@@ -1,23 +1,24 @@
 """The errors of this app, as one tree.
 
 TrajectoriesError
-├── InvalidInput            400  the request says something that cannot be accepted
-├── AuthenticationFailure   401  no key, or one that is not good
-├── ScopeMissing            403  the key is good, but not for this
+├── InvalidInput            400  the request has an invalid value
+├── AuthenticationFailure   401  no key, or an invalid one
+├── ScopeMissing            403  the key is valid, but lacks the scope
 ├── NotFound                404
 ├── MethodNotAllowed        405
-├── RequestTimeout          408  the body did not come in time
-├── Deleted                 409  the id was deleted, and does not come back
+├── RequestTimeout          408  the body did not arrive in time
+├── Deleted                 409  the id was deleted permanently
 ├── TooLarge                413
 ├── UnsupportedMediaType    415
-├── RateLimited             429  more than a key may ask, or more bad keys than an address may send; carries Retry-After
-└── Unavailable             503  a part that this answer needs is away; carries Retry-After
-    ├── Busy                     too many clients send slowly at once
-    ├── OutboxUnavailable        the record was not taken: full, or the disk refuses
-    ├── KeyLookupUnavailable     the key is unknown here and the archive cannot be asked
-    ├── ArchiveUnavailable       what was asked for lies below the hot cache
+├── RateLimited             429  over a key's rate limit, or too many invalid keys from one address;
+│                                carries Retry-After
+└── Unavailable             503  a tier that this answer needs is unavailable; carries Retry-After
+    ├── Busy                     too many slow uploads at once
+    ├── OutboxUnavailable        the record was not stored: outbox full, or a disk error
+    ├── KeyLookupUnavailable     the key is not cached and the archive is unavailable
+    ├── ArchiveUnavailable       the requested data is older than the hot cache
     ├── ExportBehind             earlier records of this host are not archived yet
-    └── DeletionIncomplete       a part that is away still has what was to be deleted
+    └── DeletionIncomplete       an unavailable tier still has records to delete
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from typing import ClassVar
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with an input: where (``phases[0].cost_usd``), which rule, and a sentence."""
+    """One problem of an input: path (``phases[0].cost_usd``), rule, and a sentence."""
 
     path: str
     code: str
@@ -36,7 +37,7 @@ class Problem:
 
 
 class TrajectoriesError(Exception):
-    """Root of the tree. ``status``, ``type`` and ``code`` are what the API answers with."""
+    """Root of the tree. ``status``, ``type`` and ``code`` appear in the API's error response."""
 
     status: ClassVar[int] = 500
     type: ClassVar[str] = "server_error"

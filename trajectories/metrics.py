@@ -1,14 +1,15 @@
-"""What a process measures of itself, for Prometheus; what a host has under way is counted in the outbox's file.
+"""Prometheus metrics of a process. A host's rows in flight are counted in the outbox's file.
 
-With ``PROMETHEUS_MULTIPROC_DIR`` in the environment, before this is imported, the library keeps the numbers in files of that
-directory, and whichever process is asked answers for all of them.
+If ``PROMETHEUS_MULTIPROC_DIR`` is set before this module is imported, the library keeps the values
+in files of that directory. Any process then answers for all of them.
 """
 
 from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-# Global because processes are what is measured. Its own, so that a host project's metrics and ours do not meet.
+# Global because metrics belong to a process. A registry of its own, to avoid name clashes with the
+# host project's metrics.
 registry = CollectorRegistry()
 
 hot_records = Gauge(

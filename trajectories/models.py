@@ -1,6 +1,9 @@
-"""The archive: what the database keeps. Written by the persist side alone, read by lists, stats, exports and the admin.
+"""The archive: Django models, written by the persist side only.
 
-Times are integers in microseconds since 1970, so that a position is exact whatever ``USE_TZ`` says in the host project.
+Lists, stats, exports and the admin read it.
+
+Times are integers in microseconds since 1970, so that a position is exact whatever ``USE_TZ`` is in
+the host project.
 """
 
 from __future__ import annotations
@@ -21,11 +24,14 @@ from trajectories.exceptions import InvalidInput
 
 SCOPES = ("record", "read", "export", "admin")
 SLUG_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z"
-"""What a tenant may be called; a part of Redis keys and of their hash tag, so no braces."""
+"""Valid tenant slugs. A slug is part of Redis keys and of their hash tag, so it has no braces."""
 
 
 class Tenant(models.Model):
-    """Whose records they are. ``last_seq`` and ``last_changed`` were given out last; locking the row orders its writers."""
+    """The owner of records.
+
+    ``last_seq`` and ``last_changed`` are the last assigned numbers; locking the row orders writers.
+    """
 
     slug = models.CharField(max_length=64, primary_key=True, validators=[RegexValidator(SLUG_PATTERN)])
     name = models.CharField(max_length=200, blank=True)
@@ -46,10 +52,10 @@ class ApiKeyManager(models.Manager["ApiKey"]):
     def issue(
         self, *, tenant: Tenant, name: str, scopes: Iterable[str], expires_at: datetime | None = None
     ) -> tuple[ApiKey, str]:
-        """A new key and its text, which is not kept and cannot be shown again.
+        """Create a key, and return it with its text, which is not stored and cannot be shown again.
 
         Raises:
-            InvalidInput: a scope is not one of SCOPES, or none is given.
+            InvalidInput: a scope is not one of SCOPES, or no scope is given.
         """
         wanted = list(dict.fromkeys(scopes))
         wrong = [scope for scope in wanted if scope not in SCOPES]
@@ -92,7 +98,7 @@ class ApiKey(models.Model):
 
 
 class _Version(models.Model):
-    """A version of a trajectory with its stamps, as ``record.Record`` has them."""
+    """A version of a trajectory with its stamps, as in ``record.Record``."""
 
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+", db_index=False)
     trajectory_id = models.UUIDField()
@@ -109,9 +115,10 @@ class _Version(models.Model):
 
 
 class Trajectory(_Version):
-    """One trajectory: its canonical bytes, and in columns what filters and stats ask for.
+    """One trajectory: its canonical bytes, and the values that filters and stats need, in columns.
 
-    ``seq`` is the order in which ids were first archived and never changes; ``changed`` grows with every visible change.
+    ``seq`` is the order in which ids were first archived, and never changes. ``changed`` grows with
+    every visible change.
     """
 
     seq = models.BigIntegerField()
@@ -135,7 +142,7 @@ class Trajectory(_Version):
     tokens = models.BigIntegerField(null=True)
     tokens_bucket = models.SmallIntegerField(null=True)
     phase_count = models.SmallIntegerField()
-    # Last, so that a scan of the columns before need not read past them.
+    # Last, so that a scan of the earlier columns does not read past them.
     request_summary_folded = models.TextField()
     body = models.TextField()
 
@@ -155,9 +162,12 @@ class Trajectory(_Version):
 
 
 class Phase(models.Model):
-    """One phase of a trajectory, by its place in the list. ``phase`` is the group, ``phase_name`` the name as sent."""
+    """One phase of a trajectory, by its place in the list.
 
-    # The constraint below has the index on it.
+    ``phase`` is the group, ``phase_name`` the name as sent.
+    """
+
+    # The unique constraint below already provides the index.
     trajectory = models.ForeignKey(Trajectory, on_delete=models.CASCADE, related_name="phases", db_index=False)
     place = models.SmallIntegerField()
     phase_name = models.TextField()
@@ -186,7 +196,10 @@ class Phase(models.Model):
 
 
 class Tombstone(models.Model):
-    """A deleted id: no version of it is taken any more. ``seq`` was its place in exports, if it had one; ``changed`` is its deletion."""
+    """A deleted id: every version of it is rejected.
+
+    ``seq`` is its former place in exports, if it had one; ``changed`` is that of its deletion.
+    """
 
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+", db_index=False)
     trajectory_id = models.UUIDField()
@@ -208,9 +221,10 @@ class Tombstone(models.Model):
 
 
 class Erasure(models.Model):
-    """A tenant that was erased, by a digest of its slug: late copies of its records are known by it, and dropped.
+    """An erased tenant, by a digest of its slug. The digest identifies late copies of its records.
 
-    ``stamp`` is when, in microseconds since 1970; it grows when an erasure is completed, so that hosts look once more.
+    ``stamp`` is the time of the erasure, in microseconds since 1970. It grows when an erasure is
+    completed, so that hosts read it again.
     """
 
     digest = models.CharField(max_length=32, primary_key=True)
@@ -221,12 +235,12 @@ class Erasure(models.Model):
 
 
 class Quarantined(_Version):
-    """A version of a record that the archive refused, kept with the reason until somebody looks."""
+    """A version of a record that the archive refused, kept with the reason until it is replayed."""
 
     body = models.BinaryField()
     error = models.TextField()
     quarantined_at = models.DateTimeField(default=timezone.now)
-    # The database's default, so that a process of the release before can still write here.
+    # A database default, so that a process of the previous release can still write here.
     attempts = models.PositiveIntegerField(db_default=1, help_text="1, and one more for each replay that was refused.")
 
     class Meta:

@@ -1,6 +1,6 @@
-"""The persist side: a batch goes into Redis, then into the archive, and what the archive knows better goes back to Redis.
+"""The persist side: write a batch to Redis, then the archive, then newer versions to Redis.
 
-Nothing here remembers anything between calls; every step may be repeated and may run twice at once.
+The functions keep no state between calls. Every step may be repeated and may run twice at once.
 """
 
 from __future__ import annotations
@@ -36,11 +36,12 @@ PRUNE_BATCH = 500
 
 
 def persist(store: Store, records: Sequence[Record]) -> None:
-    """Bring Redis and the archive up to ``records``.
+    """Write ``records`` to Redis and the archive.
 
     Raises:
-        RedisError: Redis is away or refuses writes; nothing went into the archive.
-        archive_reads.ArchiveError: the archive is away. In both cases the relay sends the batch again.
+        RedisError: Redis is unavailable or refuses writes; nothing was written to the archive.
+        archive_reads.ArchiveError: the archive is unavailable. In both cases the relay sends the
+            batch again.
     """
     tier = store.redis_tier
     server = tier.server()
@@ -50,23 +51,24 @@ def persist(store: Store, records: Sequence[Record]) -> None:
     alive = [record for record in records if not record.is_tombstone]
     held = dict(zip(map(_key, alive), tier.merge(alive, from_authority=False), strict=True))
     stored, deleted, _, erased = _mirror_or_quarantine(store, records)
-    # Of some of them Redis may not have known yet that they are deleted.
+    # Redis may not have known yet that some of them are deleted.
     tier.delete(deleted)
     _erase(tier, erased)
     if tier.server() == server:
-        # The archive has seen this id before, and Redis had not or in another order.
+        # The archive had this id already; Redis did not, or got its versions in another order.
         stored = [r for r in stored if (r.stamp, r.digest, r.revision, r.recorded_at_us) != held[_key(r)]]
-    # Otherwise it was wiped meanwhile, and may have been rebuilt before the archive had these.
+    # Otherwise Redis was wiped meanwhile, and may have been rebuilt before the archive had these.
     if stored:
         tier.merge(stored, from_authority=True)
     tier.close_batch(batch)
 
 
 def delete(store: Store, tombstones: Sequence[Record]) -> DeletedCounts:
-    """Delete ids from the archive, for good; what was removed there.
+    """Delete ids from the archive permanently, and return the counts of removed rows.
 
     Raises:
-        archive_reads.ArchiveError: the archive is away; the relay brings the tombstones later.
+        archive_reads.ArchiveError: the archive is unavailable; the relay sends the tombstones
+            later.
     """
     mirrored = mirror(tombstones)
     if mirrored.erased:
@@ -75,10 +77,13 @@ def delete(store: Store, tombstones: Sequence[Record]) -> DeletedCounts:
 
 
 def prune(store: Store, tenant: str, before_us: int, limit: int) -> int:
-    """Delete, for good, some of what was recorded before; how many. 0: there is nothing left.
+    """Delete up to ``limit`` records from before ``before_us`` permanently; return the count.
+
+    0 means that no such record is left.
 
     Raises:
-        RedisError, archive_reads.ArchiveError: one of the two is away; the same call again goes on.
+        RedisError, archive_reads.ArchiveError: that tier is unavailable; repeat the same call to
+            continue.
     """
     ids = archive_reads.ids_before(tenant, before_us, limit)
     if ids:
@@ -88,7 +93,7 @@ def prune(store: Store, tenant: str, before_us: int, limit: int) -> int:
 
 
 def retain(store: Store, batches: int) -> bool:
-    """Delete what is past ``retention_days``, and tombstones past their time, in at most so many batches; whether that was all."""
+    """Delete expired records and tombstones in at most ``batches`` batches; return whether done."""
     conf, now_us = store.conf, store.now_us()
     for tenant in archive_reads.tenants():
         days = conf.retention_days.get(tenant, conf.retention_days.get("*"))
@@ -101,16 +106,16 @@ def retain(store: Store, batches: int) -> bool:
 
 
 def forget_tombstones(store: Store) -> None:
-    """Let go of tombstones past their time."""
+    """Remove tombstones older than ``tombstone_keep_s``."""
     before_us = store.now_us() - store.conf.tombstone_keep_s * SECOND_US
     while archive_reads.forget_tombstones(before_us, PRUNE_BATCH):
         pass
 
 
 def settle(store: Store) -> int:
-    """Tell Redis what the archive made of batches whose workers did not come to it; how many there were.
+    """Complete the Redis part of batches whose workers did not finish; return their number.
 
-    What the archive does not have of them is under way again, in a batch of its own.
+    Records of these batches that the archive does not have are sent again in a batch of their own.
     """
     tier = store.redis_tier
     batches = tier.open_batches(store.conf.settle_after_s, _SETTLE_BATCHES)
@@ -131,11 +136,11 @@ def _erase(tier: RedisTier, erased: Sequence[Record]) -> None:
 
 
 def replay(store: Store, quarantined_pk: int) -> bool:
-    """Try a version that the archive has refused once more; whether it has taken it, now or meanwhile.
+    """Retry a version that the archive refused; return whether it is archived, now or meanwhile.
 
     Raises:
-        RedisError: Redis is away; nothing was tried.
-        archive_reads.ArchiveError: the archive is away.
+        RedisError: Redis is unavailable; nothing was tried.
+        archive_reads.ArchiveError: the archive is unavailable.
     """
     record = refused(quarantined_pk)
     if record is None:
@@ -153,13 +158,14 @@ def _key(record: Record) -> tuple[str, UUID]:
 
 
 def rebuild(store: Store) -> int:
-    """Write the archive's records that have life left back into Redis and begin a new epoch; how many.
+    """Write the archive's unexpired records to Redis, begin a new epoch and return their number.
 
-    The replication id is read first: if the server is replaced meanwhile, the epoch names one that is gone, and nobody
-    trusts it.
+    The replication id is read first. If the server is replaced meanwhile, the epoch names a server
+    that no longer exists, and no process trusts it.
 
     Raises:
-        RedisError, archive_reads.ArchiveError: one of the two is away; whoever comes next may begin at once.
+        RedisError, archive_reads.ArchiveError: that tier is unavailable; the next caller may begin
+            at once.
     """
     try:
         return _rebuild(store)
@@ -192,7 +198,7 @@ def _rebuild(store: Store) -> int:
 
 
 def _mirror_or_quarantine(store: Store, records: Sequence[Record]) -> WriteResult:
-    """Only data errors bisect a batch; what stays alone with one is quarantined and leaves Redis."""
+    """Write to the archive; on data errors bisect the batch and quarantine the refused records."""
     try:
         return mirror(records)
     except RefusedRecord as error:
@@ -201,7 +207,7 @@ def _mirror_or_quarantine(store: Store, records: Sequence[Record]) -> WriteResul
             left, right = (_mirror_or_quarantine(store, half) for half in (records[:middle], records[middle:]))
             return left.plus(right)
         logger.exception("Quarantined: %s of tenant %s.", records[0].id, records[0].tenant)
-        # In this order: once it is in quarantine nobody sends it again, so nobody would withdraw it.
+        # Withdraw first: a quarantined record is not sent again, so no later run would withdraw it.
         store.redis_tier.withdraw(records[0], has_older=holds(records[0]))
         quarantine(records[0], str(error))
         return WriteResult([], [], DeletedCounts(), [])

@@ -1,6 +1,7 @@
-"""The relay: hands the outbox over to the workers and sends again until the archive has every row.
+"""The relay: send outbox rows to the workers, and resend them until the archive has every row.
 
-One a host, by a lock on a file beside the outbox; two at once do no harm, they only send more often than needed.
+A lock on a file beside the outbox allows one relay per host. Two at once do no harm: they only send
+more often than needed.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from trajectories.storage.store import Store, get_store
 logger = logging.getLogger(__name__)
 
 _IDLE_S = 0.1
-"""Between two looks at an outbox that other processes write to."""
+"""Pause between two checks of an outbox that other processes write to."""
 _SEND_EVERY_S = 0.1
 _CONFIRM_FIRST_S = 0.02
 _CONFIRM_LATER_S = 0.5
@@ -48,7 +49,7 @@ RETAIN_EVERY_S = 600.0
 
 @dataclass(slots=True)
 class _Batch:
-    """Rows that were sent together and are not all in the archive yet."""
+    """Rows that were sent together, of which some are not archived yet."""
 
     rows: dict[int, Row]
     attempts: int = 1
@@ -71,9 +72,9 @@ def _version(row: Row) -> archive_reads.Version:
 
 
 def settle(store: Store, versions: Mapping[int, archive_reads.Version]) -> archive_reads.DeliveryStatus:
-    """Note in the outbox what the archive has decided of these rows, by their numbers."""
+    """Record the archive's decision on these rows, keyed by row number, in the outbox."""
     decided = archive_reads.delivery_status(list(versions.values()))
-    # This host may not have known: then its processes hear of it by the rows that these append.
+    # This host may not know of the deletion yet; the appended rows inform its processes.
     if decided.erased:
         follow_erasures(store)
     for tenant, of_tenant in groupby(sorted(decided.deleted), key=itemgetter(0)):
@@ -88,16 +89,16 @@ def settle(store: Store, versions: Mapping[int, archive_reads.Version]) -> archi
 
 
 def follow_erasures(store: Store) -> None:
-    """Erase here what was erased in the archive, also what has been here since."""
+    """Erase tenants here that were erased in the archive, with rows that arrived since."""
     known = store.outbox.erasures()
-    since_us = store.now_us() - store.conf.tombstone_keep_s * SECOND_US  # older ones are forgotten here already
+    since_us = store.now_us() - store.conf.tombstone_keep_s * SECOND_US  # older ones expired here
     for digest, stamp in archive_reads.erasures(since_us).items():
         if known.get(digest, 0) < stamp:
             store.outbox.erase(digest, stamp)
 
 
 class Relay:
-    """What is under way between this host's outbox and the archive. Its memory is bounded by batches_in_flight."""
+    """State of delivery from this host's outbox to the archive, bounded by batches_in_flight."""
 
     def __init__(self, store: Store) -> None:
         self._store, self._conf = store, store.conf
@@ -110,7 +111,10 @@ class Relay:
         self._warned_at: dict[str, float] = {}
 
     def step(self) -> bool:
-        """Confirm, send and tidy once; whether anything is under way. What is away stops its own part only."""
+        """Confirm, send and tidy once; return whether any batch is in flight.
+
+        An unavailable server stops only the part that needs it.
+        """
         parts = self._confirm, self._resend, self._send, self._prune, self._maintain_redis, self._maintain_retention
         for part in (*parts, self._maintain_erasures):
             try:
@@ -129,11 +133,11 @@ class Relay:
 
     @property
     def is_failing(self) -> bool:
-        """Whether a part of the last step failed."""
+        """Return whether a part of the last step failed."""
         return bool(self._failing)
 
     def drain(self, timeout_s: float) -> bool:
-        """Work until nothing is waiting, or until the timeout; whether nothing is."""
+        """Work until no row is pending or the timeout passes; return whether no row is pending."""
         until = time.monotonic() + timeout_s
         while self.step() or self._store.outbox.waiting(0, 1):
             if time.monotonic() >= until:
@@ -166,7 +170,8 @@ class Relay:
 
     def _send(self) -> None:
         while len(self._batches) < self._conf.batches_in_flight:
-            # A message costs as much as thirty records in one, so under load those that are not full go at a pace.
+            # A message costs as much as thirty records in one. Under load, batches that are not
+            # full are therefore paced.
             is_full = self._store.outbox.last_n() - self._sent_n >= self._conf.batch_max_records
             if not is_full and time.monotonic() - self._sent_at < _SEND_EVERY_S:
                 return
@@ -211,7 +216,7 @@ class Relay:
         tier = self._store.redis_tier
         server = tier.replication_id()
         if self._redis_server not in (None, server):
-            # What was under way may be gone with the one before, its queue too if that was there.
+            # Batches in flight may be lost with the previous server, and the queue if it was there.
             for batch in self._batches:
                 batch.sent_at = float("-inf")
         self._redis_server = server
@@ -222,7 +227,10 @@ class Relay:
             tasks.send(tasks.settle, queue=self._conf.queue)
 
     def _maintain_retention(self) -> None:
-        """One host has it done, as often as the claim ends: tombstones are let go of whatever the retention is."""
+        """Run retention on one host, each time the claim expires.
+
+        It also runs without a retention setting, because tombstones always expire.
+        """
         if time.monotonic() - self._retention_checked_at < RETAIN_EVERY_S / 10:
             return
         self._retention_checked_at = time.monotonic()
@@ -231,7 +239,7 @@ class Relay:
 
 
 class RelayThread(threading.Thread):
-    """A relay as a daemon thread: takes the host's lock, works, and survives every failure of the servers it talks to."""
+    """A daemon thread that takes the host lock, relays, and survives every server failure."""
 
     def __init__(self, store: Store) -> None:
         super().__init__(name="trajectories-relay", daemon=True)
@@ -271,10 +279,12 @@ class HostLockTaken(Exception):
 
 @contextmanager
 def host_lock(store: Store) -> Iterator[None]:
-    """Hold the lock of the one relay of this host. The file is opened here, after any fork, since a lock belongs to the open file.
+    """Hold the lock of this host's one relay.
+
+    The file is opened here, after any fork, since a lock belongs to the open file.
 
     Raises:
-        HostLockTaken: another process has it.
+        HostLockTaken: another process holds the lock.
     """
     path = Path(store.conf.outbox_path + ".relay.lock")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -291,12 +301,12 @@ def host_lock(store: Store) -> Iterator[None]:
 
 
 def start(**_: Any) -> None:
-    """Start this process's relay thread if the settings want one and it does not run yet. Also a receiver of signals."""
+    """Start this process's relay thread if enabled and not running. Also a signal receiver."""
     store = get_store()
     if store.conf.relay_in_process:
         store.run_in_background(RelayThread)
 
 
 def stop() -> None:
-    """End this process's relay thread, if it runs."""
+    """Stop this process's relay thread if it runs."""
     get_store().stop_background()

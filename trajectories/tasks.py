@@ -1,4 +1,7 @@
-"""Celery tasks: thin shells around ``persistence``. Acknowledged early, results ignored; the relay sees to repetition."""
+"""Celery tasks: thin wrappers around ``persistence``.
+
+Tasks are acknowledged early and their results are ignored; the relay resends lost batches.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from trajectories.storage.store import get_store
 logger = logging.getLogger(__name__)
 
 _RETAIN_BATCHES = 200
-"""Of one run, so that a worker is not kept from its batches for long."""
+"""Limit of one run, so that it does not delay the worker's batches for long."""
 
 Message: TypeAlias = list[list[str | int]]
 """Records as JSON: tenant, id, stamp, digest, revision, recorded_at_us, body."""
@@ -58,24 +61,24 @@ def retain() -> None:
 
 
 def message_of(records: Sequence[Record]) -> Message:
-    """The argument of ``persist``. Bodies travel as text, so that no JSON library writes their numbers anew."""
+    """Return the argument of ``persist``. Bodies are text, so no JSON library reformats numbers."""
     return [record.to_text_row() for record in records]
 
 
 def send(task: Any, *args: Any, queue: str | None) -> None:
-    """Publish without waiting for a broker that is away.
+    """Publish without waiting for an unavailable broker.
 
     Raises:
-        kombu.exceptions.OperationalError: it is away.
+        kombu.exceptions.OperationalError: the broker is unavailable.
     """
     task.apply_async(args, queue=queue, retry=False)
 
 
 def waiting_messages(queue: str | None) -> int:
-    """Messages in the queue that no worker has taken yet.
+    """Count the messages in the queue that no worker has taken yet.
 
     Raises:
-        kombu.exceptions.OperationalError: the broker is away.
+        kombu.exceptions.OperationalError: the broker is unavailable.
     """
     queue = queue or current_app.conf.task_default_queue
     with current_app.connection_for_write() as connection:

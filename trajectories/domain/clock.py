@@ -1,4 +1,4 @@
-"""Time as the store counts it: integers in microseconds since 1970 (UTC), exact in every tier."""
+"""Time in the store: integers in microseconds since 1970 (UTC), exact in every tier."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Other bodies than the canonical one, turned into it: the camelCase body of an existing orchestrator CLI.
+"""Convert the camelCase body of an existing orchestrator CLI to the canonical body.
 
-What is special in that dialect: ``timestamp`` is the end of the run, a failed phase has zeros that mean unknown, skipped
-phases are absent, and an id need not be a UUID. Its unknown keys are kept in ``metadata``.
+This dialect differs as follows. ``timestamp`` is the end of the run. A failed phase has zeros that
+mean unknown. Skipped phases are absent. An id need not be a UUID. Unknown keys are kept in
+``metadata``.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from trajectories.domain.schema import (
 )
 
 DIALECT_ID_NAMESPACE = UUID("6b0c2c57-4a35-5f0e-9d5b-2f6d0f3c1c52")
-"""Ids of this dialect that are no UUIDs become UUIDv5 under it."""
+"""Namespace of the UUIDv5 that replaces an id of this dialect that is not a UUID."""
 
 
 def _epoch_ms(value: Any) -> Any:
@@ -51,7 +52,8 @@ EpochMs = Annotated[
     BeforeValidator(_epoch_ms),
     WithJsonSchema({"anyOf": [{"type": "string", "format": "date-time"}, {"type": "number"}]}),
 ]
-"""RFC 3339 too. Not a union: of its errors each would be told, under a path that names the branch."""
+"""RFC 3339 is accepted too. Not a union: each branch would report its own error, under a path that
+names the branch."""
 
 
 class _CamelBody(BaseModel):
@@ -109,13 +111,16 @@ class CamelTrajectory(_CamelBody):
 
 
 def read(data: bytes) -> Trajectory:
-    """The trajectory in ``data``, canonical or in a dialect. A body with ``request`` and without ``request_summary`` is camelCase.
+    """Parse ``data``, canonical or in a dialect.
+
+    A body with ``request`` and without ``request_summary`` is camelCase.
 
     Raises:
-        InvalidInput: 400, with the paths of the dialect that was recognised.
+        InvalidInput: 400; the paths are those of the detected dialect.
     """
     trajectory = _read(data)
-    # Behind the rest, which bounds the depth. Not before: what is no JSON at all is told in other words.
+    # After parsing, which bounds the depth. Not before it: invalid JSON has an error message of its
+    # own.
     refuse_repeated_keys(data)
     return trajectory
 
@@ -124,7 +129,8 @@ def _read(data: bytes) -> Trajectory:
     try:
         return Trajectory.model_validate_json(data)
     except ValidationError as error:
-        # Told only if it is not camelCase: words for a hundred unknown keys cost more than the rest of the request.
+        # Report these errors only if the body is not camelCase: the messages for a hundred unknown
+        # keys cost more than the rest of the request.
         if not _is_camel(data):
             raise invalid_input(error) from None
     try:
@@ -137,7 +143,7 @@ def _read(data: bytes) -> Trajectory:
 def _is_camel(data: bytes) -> bool:
     try:
         body = orjson.loads(data)
-    except orjson.JSONDecodeError:  # NaN, which is refused later and by name
+    except orjson.JSONDecodeError:  # NaN, which is refused later, by name
         return b'"request_summary"' not in data and b'"request"' in data
     return isinstance(body, dict) and "request" in body and "request_summary" not in body
 
@@ -150,7 +156,7 @@ def _trajectory(body: CamelTrajectory) -> dict[str, Any]:
     rest = {
         "id": None if known_id else body.id,
         "projectType": body.projectType,
-        # Under their own names, since a key of theirs may also be one of the whole.
+        # Nested under their own names, since a key of theirs may also exist at the top level.
         "outcome": outcome and _extra(outcome) | _without_none({"phasesCompleted": outcome.phasesCompleted}),
         "feedbackLoops": [_extra(loop) for loop in body.feedbackLoops or [] if _extra(loop)],
     }
@@ -218,7 +224,10 @@ def _extra(body: _CamelBody) -> dict[str, Any]:
 
 
 def _without_none(value: Any) -> Any:
-    """Unset fields gone at the two levels that this module builds; nulls inside the client's own data stay."""
+    """Remove unset fields at the two levels that this module builds.
+
+    Nulls inside the client's own data stay.
+    """
     if isinstance(value, dict):
         kept = {key: item for key, item in value.items() if item is not None}
         if "phases" in kept:

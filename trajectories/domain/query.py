@@ -1,4 +1,7 @@
-"""One filter for every tier: parsed once, held against facets in the hot cache, turned into a queryset by the archive."""
+"""One filter for every tier, parsed once.
+
+The hot cache compares it with facets; the archive turns it into a queryset.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +27,16 @@ from trajectories.domain.schema import OUTCOMES, Instant, selection_method
 from trajectories.exceptions import InvalidInput, Problem
 
 BIGGEST = 2**63 - 1
-"""Bounds are cut to what a 64-bit column holds; every stored value is below it."""
+"""Largest value of a 64-bit column. Bounds are cut to it; every stored value is below it."""
 
 _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 class Condition(NamedTuple):
-    """A facet, how it is compared (equal, at_least, below, at_most, has, contains_words), and with what."""
+    """A facet, an operator and a value.
+
+    The operators are equal, at_least, below, at_most, has and contains_words.
+    """
 
     column: str
     lookup: str
@@ -49,7 +55,7 @@ _COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Which trajectories are asked for. ``on_phase`` must all hold in one phase of theirs."""
+    """The trajectories to match. One phase must satisfy all conditions of ``on_phase``."""
 
     on_position: tuple[Condition, ...] = ()
     on_trajectory: tuple[Condition, ...] = ()
@@ -69,7 +75,7 @@ def _holds(condition: Condition, facets: Facets | PhaseFacets) -> bool:
 
 
 class Filter(NamedTuple):
-    """A query parameter: where it looks, how it compares, how its text is read, and what the docs say."""
+    """A query parameter: its facet, its operator, the parser of its text, and its documentation."""
 
     on: str
     column: str
@@ -100,7 +106,8 @@ _instant: TypeAdapter[datetime] = TypeAdapter(Instant)
 
 def _time_us(text: str) -> int:
     try:
-        # A plus sign that was not percent-encoded arrives as a blank; no RFC 3339 time has one before its offset.
+        # A plus sign that was not percent-encoded arrives as a blank. No RFC 3339 time has a blank
+        # before its offset.
         return epoch_us(_instant.validate_json(orjson.dumps(text.replace(" ", "+") if "T" in text.upper() else text)))
     except ValidationError:
         raise ValueError("must be an RFC 3339 time with an offset, such as 2026-01-05T23:58:46Z") from None
@@ -109,7 +116,8 @@ def _time_us(text: str) -> int:
 def _scaled(divisor: int) -> Callable[[str], int]:
     def read(text: str) -> int:
         try:
-            # By the pattern first, since Decimal also reads 1_000, blanks, NaN and the digits of every script.
+            # Match the pattern first: Decimal also accepts 1_000, blanks, NaN and the digits of
+            # every script.
             number = Decimal(text if _NUMBER.fullmatch(text) else "")
         except InvalidOperation:
             raise ValueError("must be a number of at least 0") from None
@@ -160,10 +168,11 @@ FILTERS: Mapping[str, Filter] = {
 
 
 def parse_query(given: Mapping[str, str]) -> Query:
-    """The query that the parameters of FILTERS in ``given`` say.
+    """Parse the parameters of FILTERS in ``given`` into a query.
 
     Raises:
-        InvalidInput: 400, ``param`` names the first parameter whose value cannot be read; ``details`` has all.
+        InvalidInput: 400; ``param`` names the first parameter with an invalid value, ``details``
+            has all.
     """
     conditions: dict[str, list[Condition]] = {"position": [], "trajectory": [], "phase": []}
     problems = []
@@ -183,10 +192,11 @@ def parse_query(given: Mapping[str, str]) -> Query:
 
 
 def parameters(given: Iterable[tuple[str, list[str]]], *, allowed: Iterable[str]) -> dict[str, str]:
-    """Query parameters as a dict.
+    """Return query parameters as a dict.
 
     Raises:
-        InvalidInput: 400 for one that is not in ``allowed``, with the nearest one that is, or given twice.
+        InvalidInput: 400; a parameter is given twice, or is not in ``allowed``. The message names
+            the nearest allowed one.
     """
     names, found = list(allowed), {}
     for name, values in given:
@@ -202,15 +212,15 @@ def parameters(given: Iterable[tuple[str, list[str]]], *, allowed: Iterable[str]
 
 
 def encode_cursor(position: Position) -> str:
-    """Opaque to clients: the position after which the next page begins."""
+    """Return the position after which the next page begins, as text that is opaque to clients."""
     return base64.urlsafe_b64encode(struct.pack(">Q16s", position.recorded_at_us, position.id.bytes)).decode()
 
 
 def decode_cursor(text: str) -> Position:
-    """The position in ``text``.
+    """Return the position in ``text``.
 
     Raises:
-        InvalidInput: 400 for a cursor that this API did not make.
+        InvalidInput: 400; this API did not make the cursor.
     """
     try:
         recorded_at_us, id_bytes = struct.unpack(">Q16s", base64.b64decode(text.encode("ascii"), b"-_", validate=True))

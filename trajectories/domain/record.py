@@ -1,4 +1,4 @@
-"""A stored trajectory: its bytes and stamps, and the facets that filters and stats look at."""
+"""A stored trajectory: its bytes and stamps, and the facets that filters and stats read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOWEST_ID = UUID(int=0)
 
 
 class Position(NamedTuple):
-    """Place in the list: when the id was first accepted, then the id. Never moved by a revision."""
+    """Place in the list: the time its id was first accepted, then the id. Revisions keep it."""
 
     recorded_at_us: int
     id: UUID
@@ -28,13 +28,14 @@ class Position(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One trajectory of one tenant as every tier carries it.
+    """One version of one tenant's trajectory, the same in every tier.
 
-    ``stamp`` orders versions (microseconds since 1970); a repeat of the same body advances it alone. ``revision`` is the
-    stamp at which this body was first accepted, ``recorded_at_us`` the one at which the id was. ``body`` is canonical JSON
-    without these two; ``json()`` has them. ``digest`` is over ``body``, in hex.
+    ``stamp`` orders versions (microseconds since 1970); a repeat of the same body advances only the
+    stamp. ``revision`` is the stamp at which this body was first accepted. ``recorded_at_us`` is
+    the stamp at which the id was first accepted. ``body`` is canonical JSON without these two;
+    ``json()`` includes them. ``digest`` is the hex digest of ``body``.
 
-    A *tombstone* is a version without a body: the id was deleted, for good.
+    A *tombstone* is a version without a body: the id was deleted permanently.
     """
 
     tenant: str
@@ -47,7 +48,7 @@ class Record:
 
     @property
     def rank(self) -> tuple[int, str]:
-        """What decides between two versions: the newer stamp, then the greater digest."""
+        """Return the key that orders versions: the newer stamp wins, then the greater digest."""
         return self.stamp, self.digest
 
     @property
@@ -60,10 +61,11 @@ class Record:
 
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> Record:
-        """Make a record of its columns, in the order of its fields, as any tier stores them.
+        """Make a record from its columns, in the order of its fields, as any tier stores them.
 
         Args:
-            row: id as UUID, text or 16 bytes; numbers as int or digits; digest and body as text or bytes.
+            row: id as UUID, text or 16 bytes; numbers as int or digits; digest and body as text or
+                bytes.
         """
         tenant, id_, stamp, digest, revision, recorded_at_us, body = row
         if not isinstance(id_, UUID):
@@ -88,33 +90,38 @@ class Record:
         return [r.tenant, str(r.id), r.stamp, r.digest, r.revision, r.recorded_at_us, r.body.decode()]
 
     def json(self) -> bytes:
-        """The record as API, list and export show it."""
+        """Return the record as the API, lists and exports show it."""
         return b'%s,"recorded_at":"%b","revision":%d}' % (self.body[:-1], rfc3339(self.recorded_at_us), self.revision)
 
 
 def tombstone(tenant: str, id_: UUID, stamp: int) -> Record:
-    """The version that says that an id was deleted."""
+    """Return the version that marks an id as deleted."""
     return Record(tenant, id_, stamp, "", stamp, stamp, b"")
 
 
 def tenant_digest(tenant: str) -> str:
-    """By which an erased tenant is still known; whoever guesses the slug can tell that it was the one, nobody can read it out."""
+    """Return a one-way hash of the slug, which identifies an erased tenant.
+
+    A guessed slug can be confirmed by its hash, but the slug cannot be read from the hash.
+    """
     return digest_of(b"tenant:" + tenant.encode())
 
 
 def digest_of(body: bytes) -> str:
-    """BLAKE2b, 128 bits, in hex: short enough for an index, wide enough that no two bodies meet."""
+    """Return BLAKE2b, 128 bits, in hex: short enough for an index, wide enough not to collide."""
     return hashlib.blake2b(body, digest_size=16).hexdigest()
 
 
 def merge(known: Record | None, incoming: Record, *, from_authority: bool) -> Record:
-    """What stands when ``incoming`` meets ``known``, in every tier. A tombstone does, whatever the stamps.
+    """Return the winner of ``known`` and ``incoming``, by the same rules in every tier.
 
-    Body, stamp and ``recorded_at_us`` come out the same in every order of arrival. ``revision`` need not where a body comes
-    back after another one (A, B, A): then that of the archive stands, and goes back to the other tiers.
+    A tombstone wins whatever the stamps are. Body, stamp and ``recorded_at_us`` do not depend on
+    the order of arrival. ``revision`` may depend on it where a body returns after another one
+    (A, B, A). The archive's ``revision`` then wins, and is written back to the other tiers.
 
     Args:
-        from_authority: ``incoming`` comes out of a tier that has merged it before, so at the same rank its ``revision`` stands.
+        from_authority: ``incoming`` comes from a tier that has merged it before, so at the same
+            rank its ``revision`` wins.
     """
     if known is None:
         return incoming
@@ -129,7 +136,10 @@ def merge(known: Record | None, incoming: Record, *, from_authority: bool) -> Re
 
 
 def merge_all(known: Record | None, versions: Sequence[Record]) -> Record:
-    """What stands when ``versions`` of one outbox, in its order, meet ``known``; one of the two there must be."""
+    """Return the winner of ``known`` and ``versions``, the latter in the order of one outbox.
+
+    At least one version is required.
+    """
     for version in versions:
         known = merge(known, version, from_authority=False)
     if known is None:
@@ -138,7 +148,7 @@ def merge_all(known: Record | None, versions: Sequence[Record]) -> Record:
 
 
 class PhaseFacets(NamedTuple):
-    """Of one phase. ``phase`` is its group; unknown is None."""
+    """Facets of one phase. ``phase`` is its group; unknown is None."""
 
     phase: str
     model: str | None
@@ -153,7 +163,7 @@ class PhaseFacets(NamedTuple):
 
     @property
     def cell(self) -> tuple[str | None, ...]:
-        """By which stats group phases."""
+        """Return the key by which stats group phases."""
         return self.phase, self.model, self.selection_method
 
     @property
@@ -162,7 +172,10 @@ class PhaseFacets(NamedTuple):
 
 
 class Facets(NamedTuple):
-    """The few scalars of a trajectory that filters and stats need, derived ones included; a pure function of its body."""
+    """The scalar values of a trajectory that filters and stats need, derived ones included.
+
+    They are a pure function of its body.
+    """
 
     request_summary_folded: str
     request_type: str | None
@@ -182,7 +195,7 @@ class Facets(NamedTuple):
 
     @property
     def cell(self) -> tuple[str | None, ...]:
-        """By which stats group trajectories."""
+        """Return the key by which stats group trajectories."""
         return self.request_type, self.source, self.project
 
     @property
@@ -200,10 +213,11 @@ PHASE_ALIASES: Mapping[str, str] = {
 
 
 def facets_of(body: bytes) -> Facets:
-    """The facets of a canonical body.
+    """Return the facets of a canonical body.
 
-    Derived where not given: cost, duration and tokens as sums over the phases that know them (None when none does), the
-    outcome by ``_outcome``. Fractions below a nano-USD or a microsecond are rounded half to even.
+    Missing values are derived: cost, duration and tokens are sums over the phases that know them
+    (None if no phase does), and ``_outcome`` derives the outcome. Fractions below a nano-USD or a
+    microsecond are rounded half to even.
     """
     fields = orjson.loads(body)
     phases = tuple(_phase(phase) for phase in fields["phases"])
@@ -231,13 +245,16 @@ def facets_of(body: bytes) -> Facets:
 
 
 def phase_group(name: str) -> str:
-    """The name under which stats and filters see a phase."""
+    """Return the name under which stats and filters group a phase."""
     key = name.strip().casefold()
     return read_settings().phase_aliases.get(key) or PHASE_ALIASES.get(key, key)
 
 
 def fold(text: str) -> str:
-    """For searching without regard to case and form: NFKC, casefold, NFKC (Unicode 3.13, D146 without its first NFD)."""
+    """Return ``text`` for searches that ignore case and form: NFKC, casefold, NFKC.
+
+    Source: Unicode 3.13, D146 without its first NFD.
+    """
     if text.isascii():
         return text.lower()
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
@@ -259,7 +276,10 @@ def _phase(fields: dict[str, Any]) -> PhaseFacets:
 
 
 def _outcome(fields: dict[str, Any], phases: tuple[PhaseFacets, ...]) -> str:
-    """Of each phase its last attempt counts: a review that failed and then passed has passed."""
+    """Derive the outcome from the last attempt of each phase.
+
+    A review that failed and then passed has passed.
+    """
     last = {phase.phase: phase.outcome for phase in phases}
     ran = [outcome for outcome in last.values() if outcome != "skipped"]
     if fields.get("build_passed") is False or fields.get("tests_passed") is False or "failure" in ran:

@@ -1,19 +1,22 @@
-"""Credentials in a record, replaced by ``[redacted:kind]`` before anything keeps it.
+"""Replace credentials in a record by ``[redacted:kind]`` before any tier stores it.
 
-It works on canonical JSON: what is looked for has neither quotes nor control characters in it, so a match lies within
-one string, whether that is a value or a key, and its replacement leaves JSON. Every string is looked at, since a
-credential may be pasted anywhere; that model names, ids, paths and hashes stay is a matter of the rules, which ask for
-an issuer's own prefix or for the word that announces a credential. Passwords without either are not found.
+It works on canonical JSON. Credentials contain neither quotes nor control characters, so a match
+lies within one string, a value or a key, and its replacement is valid JSON. Every string is
+searched, since a credential may be pasted anywhere. Model names, ids, paths and hashes stay because
+the rules require an issuer's own prefix or a word that announces a credential. Passwords without
+either are not found.
 
-Why no scanner of others (Nov 2026, on 244 real records): detect-secrets 1.5.0 (Apache 2.0, of May 2024) took 26 ms a record
-and called 707 hashes and words in 60 of them secrets. kingfisher-secret-scanner 1.5.0 (Apache 2.0, in process, well kept) had
-no false find and took 71 µs, but adds 21 s to the start of a process (1.3 s once it has a cache on disk), 50 MiB to its memory and
-44 MiB to the installation, and let a bearer token and a password in a URL pass. Others start the gitleaks binary. So: a
-small table of our own.
+Why not an existing scanner (Nov 2026, on 244 real records): detect-secrets 1.5.0 (Apache 2.0, May
+2024) took 26 ms a record and reported 707 hashes and words in 60 of them as secrets.
+kingfisher-secret-scanner 1.5.0 (Apache 2.0, in process, well maintained) had no false positive and
+took 71 µs. But it adds 21 s to the start of a process (1.3 s with a cache on disk), 50 MiB to its
+memory and 44 MiB to the installation. It also missed a bearer token and a password in a URL. Other
+scanners start the gitleaks binary. So this module has a small table of its own.
 
-Why RE2 and not ``re``: its time is linear in the text whatever the text and the pattern, and it looks for all rules at once
-in 2 ns a byte, where ``re`` takes 150. That all matches take linear time, and not only each, is for the rules: what one reads
-beyond the end of a match is bounded, or ends at a character that no later match begins before.
+Why RE2 and not ``re``: RE2 takes linear time for every text and pattern. It searches for all rules
+at once in 2 ns a byte, where ``re`` takes 150. Linear time for all matches together depends on the
+rules: the text that a rule reads beyond a match is bounded, or ends at a character that no later
+match begins before.
 """
 
 from __future__ import annotations
@@ -28,29 +31,31 @@ import orjson
 import re2
 
 COUNT_KEY = "trajectories:redacted"
-"""Key in a record's ``metadata`` under which the server says how many placeholders of each kind the record has."""
+"""Key in a record's ``metadata`` under which the server stores the number of placeholders of each
+kind."""
 MAX_NAME = 512
-"""``schema.MAX_NAME``, which this module lies below."""
+"""Same as ``schema.MAX_NAME``, which this lower layer cannot import."""
 UNLIMITED = frozenset({"request_summary", "error", "skip_reason", "reason", "tools_used", "metadata"})
-"""Fields of the contract whose text may be longer than a name."""
+"""Contract fields whose text may be longer than a name."""
 
 _QUOTED_READ = 4_096
-"""Characters of a text that are looked at before it is quoted: it may be as long as a body, and be quoted a hundred times."""
+"""Characters of a text that are searched before it is quoted. The text may be as long as a body,
+and be quoted a hundred times."""
 
 
 class Redacted(NamedTuple):
-    """A body without credentials, and how many were found in it, by kind."""
+    """A body without credentials, and the number of credentials found in it, by kind."""
 
     body: bytes
     found: Mapping[str, int]
 
 
 def redact(body: bytes) -> Redacted:
-    """A canonical body without the credentials of ``RULES``; without a find the same bytes.
+    """Return a canonical body without the credentials of ``RULES``; the same bytes without a match.
 
-    What comes out has no find, so it goes through unchanged, and so does a record that was exported and is posted back.
-    ``metadata[COUNT_KEY]`` says what the record has of each kind, counted where something was found: whatever a client
-    has put there is replaced then, and kept else.
+    Idempotent: the result has no match, so an exported record can be posted back unchanged.
+    ``metadata[COUNT_KEY]`` counts the record's placeholders of each kind. It is written if a match
+    was found, and then replaces a client's value. Without a match a client's value stays.
     """
     clean, found = replace(body)
     if not found:
@@ -65,7 +70,7 @@ def redact(body: bytes) -> Redacted:
 
 
 def replace(data: bytes) -> Redacted:
-    """JSON, or a text, without the credentials of ``RULES``, and uncounted."""
+    """Return JSON, or a text, without the credentials of ``RULES``; no count is added to it."""
     if not _ANY.search(data):
         return Redacted(data, {})
     found: Counter[str] = Counter()
@@ -83,7 +88,10 @@ def replace(data: bytes) -> Redacted:
 
 
 def quoted(text: str, *, max_chars: int) -> str:
-    """What a message may quote of a caller's text: without credentials, and cut after that, since the rest of one is not seen to be one."""
+    """Return a caller's text for a message, without credentials and then cut.
+
+    It is cut last, because the rest of a cut credential would not be recognized.
+    """
     read = text[:_QUOTED_READ].encode(errors="surrogatepass")
     return replace(read).body.decode(errors="surrogatepass")[:max_chars]
 
@@ -94,7 +102,10 @@ def placeholder(kind: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One shape of a credential: RE2 over bytes, whose one group is what is replaced if ``is_credential`` says so."""
+    """One shape of a credential: RE2 over bytes.
+
+    Its one group is replaced if ``is_credential`` accepts it.
+    """
 
     kind: str
     pattern: Any
@@ -108,7 +119,7 @@ def _loads(clean: bytes) -> dict[str, Any]:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Keys that were different credentials are one text now; numbered, none of their values is lost."""
+    """Number keys that redaction has made equal, so that none of their values is lost."""
     if not any("[redacted:" in key for key, _ in pairs):
         return dict(pairs)
     found: dict[str, Any] = {}
@@ -118,11 +129,11 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             number += 1
             free = f"{key} {number}"
         found[free] = value
-    return dict(sorted(found.items()))  # as the canonical form has the keys of free objects
+    return dict(sorted(found.items()))  # the canonical form sorts the keys of free objects
 
 
 def _shortened(value: Any, unlimited: frozenset[str] = UNLIMITED) -> Any:
-    """The same with each name that replacing has made too long for one replaced whole."""
+    """Replace each name that redaction has made too long by a placeholder for the whole name."""
     if isinstance(value, dict):
         return {
             _shortened(key): item
@@ -138,29 +149,33 @@ def _shortened(value: Any, unlimited: frozenset[str] = UNLIMITED) -> Any:
 
 
 def _has_random_word(token: bytes) -> bool:
-    """Whether one of its words is long and has a digit; ``bearer of.a.long/dotted.name`` has none."""
+    """Return whether a word of the token is long and has a digit.
+
+    ``bearer of.a.long/dotted.name`` has no such word.
+    """
     words = token.translate(_WORD_ENDS).split()
     return any(len(word) >= 16 and any(48 <= char <= 57 for char in word) for word in words)
 
 
 def _is_password(text: bytes) -> bool:
-    """Not what stands for one in a template: ``$PASSWORD``, ``{password}``, ``%s``, ``***``."""
+    """Reject placeholders of templates: ``$PASSWORD``, ``{password}``, ``%s``, ``***``."""
     return not re2.fullmatch(rb"\$\w+|\$?\{+[^{}]*\}+|%\w|\*+|x+|\.+", text)
 
 
 _WORD_ENDS = bytes.maketrans(b"./~+=", b"     ")
-# Where a token may begin: not within a word, but behind an escape, of JSON (also of JSON within JSON) or of a URL.
+# A token begins outside a word, or after an escape of JSON (also of JSON within JSON) or of a URL.
 _START = rb"(?:\b|\\[bfnrt]|\\u00[01][0-9a-f]|%[0-9A-Fa-f]{2})"
 _BREAK = rb"(?:\\+[nrt]|[\s0-9|>+:\x80-\xff-])"
-"""Between the lines of a private key: also a line's number, as agents' tools print it."""
+"""Between the lines of a private key: also a line number, as agents' tools print it."""
 _KEY_LABEL = rb"[A-Z0-9 ]{0,32}PRIVATE KEY(?: BLOCK)?-----"
 _USERINFO = rb"\x00-\x20/?#\"'<>\\@\[\]"
-"""What stands in no name and no password of a URL, unless it is encoded."""
+"""Characters that a name or a password in a URL contains only if they are encoded."""
 
 
 def _compiled(pattern: bytes, **options: bool) -> Any:
     chosen = re2.Options()
-    chosen.encoding = re2.Options.Encoding.LATIN1  # a byte is a character: shorter programs, and offsets in bytes
+    # A byte is a character: shorter programs, and offsets in bytes.
+    chosen.encoding = re2.Options.Encoding.LATIN1
     for name, value in options.items():
         setattr(chosen, name, value)
     return re2.compile(pattern, chosen)
@@ -176,17 +191,21 @@ def _rules() -> Iterable[Rule]:
     yield Rule("url-password", _compiled(_URL_PASSWORD), _is_password)
 
 
-# Prefixes are those of the issuers' own documentation, which is named. Where it gives no length, there is a lower bound here,
-# far above any word and below every key that is known; what follows belongs to the token as long as it may.
+# Prefixes come from the issuers' own documentation, named here. Where it gives no length, the rule
+# has a lower bound, far above any word and below every known key. All following characters that the
+# token may have belong to it.
 _TOKENS = (
-    # Anthropic, "API overview" and "Admin API": sk-ant-api03-…, sk-ant-admin01-…; OAuth tokens of its CLI: sk-ant-oat01-….
+    # Anthropic, "API overview" and "Admin API": sk-ant-api03-…, sk-ant-admin01-…; OAuth tokens of
+    # its CLI: sk-ant-oat01-….
     ("anthropic-key", rb"sk-ant-[\w-]{20,}"),
     # OpenRouter, "API keys": sk-or-v1-….
     ("openrouter-key", rb"sk-or-[\w-]{32,}"),
-    # Langfuse, "API authentication": sk-lf- and a UUID. LangSmith, "Create an account and API key": lsv2_pt_…, lsv2_sk_….
+    # Langfuse, "API authentication": sk-lf- and a UUID. LangSmith, "Create an account and API key":
+    # lsv2_pt_…, lsv2_sk_….
     ("langfuse-key", rb"sk-lf-[0-9a-f-]{36}"),
     ("langsmith-key", rb"lsv2_(?:pt|sk)_\w{32,}"),
-    # OpenAI, "API keys" and "Admin API keys"; the old form without a second prefix is also what others with its API issue.
+    # OpenAI, "API keys" and "Admin API keys". Others with its API also issue the old form, without
+    # a second prefix.
     ("openai-key", rb"sk-(?:(?:proj|svcacct|admin)-[\w-]{20,}|[A-Za-z0-9]{32,})"),
     ("groq-key", rb"gsk_[A-Za-z0-9]{40,}"),  # GroqCloud, "API keys"
     ("xai-key", rb"xai-[A-Za-z0-9]{60,}"),  # xAI, "Quickstart"
@@ -194,29 +213,33 @@ _TOKENS = (
     ("replicate-token", rb"r8_[A-Za-z0-9]{37,}"),  # Replicate, "API tokens"
     ("nvidia-key", rb"nvapi-[\w-]{40,}"),  # NVIDIA NIM, "Getting started"
     ("huggingface-token", rb"(?:hf|api_org)_[A-Za-z0-9]{30,}"),  # Hugging Face, "User access tokens"
-    # Google Cloud, "API keys" (AIza, 39 in all); Gemini API, "Using Gemini API keys" (AQ.Ab); OAuth 2.0: access tokens (ya29.)
-    # and client secrets (GOCSPX-).
+    # Google Cloud, "API keys" (AIza, 39 in all); Gemini API, "Using Gemini API keys" (AQ.Ab);
+    # OAuth 2.0: access tokens (ya29.) and client secrets (GOCSPX-).
     ("google-key", rb"AIza[\w-]{35,}|AQ\.Ab[\w-]{30,}|ya29\.[\w-]{20,}|GOCSPX-[\w-]{20,}"),
     # AWS, IAM user guide, "Unique ID prefixes": the four that are credentials; 16 of base32 follow.
     ("aws-access-key", rb"(?:AKIA|ASIA|ABIA|ACCA)[A-Z2-7]{16}\b"),
-    # GitHub, "About authentication" (prefixes), changelogs of 2021-03-31 (letters and digits, up to 255) and of 2026-05-15
-    # (ghs_ is followed by an app's number and a JWT).
+    # GitHub, "About authentication" (prefixes), changelogs of 2021-03-31 (letters and digits, up to
+    # 255) and of 2026-05-15 (an app's number and a JWT follow ghs_).
     ("github-token", rb"ghs_[\w.-]{36,}|gh[pour]_[A-Za-z0-9]{36,}|github_pat_\w{40,}"),
     # GitLab, "Token overview", "Token prefixes".
     ("gitlab-token", rb"gl(?:pat|oas|dt|rtr?|cbt|ptt|ft|imt|agent|wt|soat|ffct)-[\w.-]{20,}"),
-    # Slack, "Tokens" (xoxe.xoxp- is of configuration tokens) and "Sending messages using incoming webhooks".
+    # Slack, "Tokens" (configuration tokens have xoxe.xoxp-) and "Sending messages using incoming
+    # webhooks".
     ("slack-token", rb"(?:xoxe\.)?xox[a-z]-[\w-]{10,}|xapp-[\w-]{20,}|xwfp-[\w-]{20,}"),
     ("slack-webhook", rb"hooks\.slack\.com/(?:services|triggers|workflows)/[\w/]{20,}"),
-    # Stripe, "API keys" (secret and restricted ones) and "Receive Stripe events in your webhook endpoint".
+    # Stripe, "API keys" (secret and restricted keys) and "Receive Stripe events in your webhook
+    # endpoint".
     ("stripe-key", rb"[rs]k_(?:live|test)_[A-Za-z0-9]{16,}|whsec_[A-Za-z0-9]{24,}"),
     ("npm-token", rb"npm_[A-Za-z0-9]{36,}"),  # GitHub's blog on the format of npm's tokens, 2021-09-23
     ("pypi-token", rb"pypi-Ag[\w-]{50,}"),  # PyPI's help on API tokens: a macaroon in base64
     ("sendgrid-key", rb"SG\.[\w-]{20,24}\.[\w-]{39,}"),  # SendGrid, "API keys"
-    # RFC 7519 and RFC 7516: base64url of '{"', in three parts, of which the last is empty where unsigned, or in five.
+    # RFC 7519 and RFC 7516: base64url of '{"', in three parts (the last is empty where unsigned),
+    # or in five.
     ("jwt", rb"eyJ[\w-]{8,}(?:\.[\w-]*\.[\w-]{8,}\.[\w-]+\.[\w-]{8,}|\.[\w-]{8,}\.[\w-]*)"),
 )
 
-# RFC 7468, and RFC 1421 and RFC 9580 for lines of headers before the base64. Without its end, a key is what looks like base64.
+# RFC 7468, and RFC 1421 and RFC 9580 for header lines before the base64. Without an end line, the
+# key is all that looks like base64.
 _PRIVATE_KEY = (
     rb"(-----BEGIN "
     + _KEY_LABEL
@@ -227,16 +250,17 @@ _PRIVATE_KEY = (
     + rb"*[A-Za-z0-9+/]{24}"
     rb"(?:(?:-{0,4}(?:[^\"\\-]|\\[^\"]))*-----END " + _KEY_LABEL + rb"|(?:[A-Za-z0-9+/=\s]|\\+[nrt])*))"
 )
-# AWS, "Configuration and credential file settings": the name before it is what tells it from a hash.
+# AWS, "Configuration and credential file settings": the name before it tells it from a hash.
 _AWS_SECRET_KEY = rb"(?i:aws_?secret_?(?:access_?)?key)(?:\\*[\"']|[ :=]){1,8}([A-Za-z0-9/+]{40})(?:[^A-Za-z0-9/+=]|$)"
 # RFC 6750, section 2.1, and RFC 7617, section 2.
 _BEARER = rb"(?i:\bbearer)(?: |\\+t|%20){1,4}([\w.~+/-]{16,}=*)"
 _BASIC = rb"(?i:\bauthorization)(?:\\*[\"']|[ :=]){1,8}(?i:basic)(?: |%20){1,4}([A-Za-z0-9+/_-]{8,}={0,2})"
-# RFC 3986, section 3.2.1. Up to the last "@" of the authority, since not everybody encodes that of a password.
+# RFC 3986, section 3.2.1. Match to the last "@" of the authority, since some clients do not encode
+# an "@" in a password.
 _URL_PASSWORD = rb"\w://[^:" + _USERINFO + rb"]*:((?:[^" + _USERINFO + rb"]*@)*[^" + _USERINFO + rb"]+)@"
 
 
-# Global because compiling them takes milliseconds; constants, so nobody resets them.
+# Global because compiling them takes milliseconds. They are constants, so they need no reset.
 RULES = tuple(_rules())
 KINDS = tuple(rule.kind for rule in RULES)
 _ANY = _compiled(b"|".join(rule.pattern.pattern for rule in RULES), never_capture=True)

@@ -1,7 +1,8 @@
-"""The wire contract: what a trajectory is, checked straight from bytes.
+"""The wire contract: the definition of a trajectory, validated straight from bytes.
 
-Source: the contract is this project's own. Bounds that are not its own opinion: integers stay within 2**53 - 1, the
-largest that every JSON reader keeps exact (RFC 8259, section 6); NUL is refused because Postgres text cannot hold it.
+The contract is this project's own, except for two bounds. Integers stay within 2**53 - 1, the
+largest that every JSON reader keeps exact (RFC 8259, section 6). NUL is refused because Postgres
+text cannot hold it.
 """
 
 from __future__ import annotations
@@ -36,15 +37,18 @@ MAX_INT = 2**53 - 1
 MAX_PHASES = 200
 MAX_LOOPS = 1_000
 MAX_NAME = 512
-"""Characters in a name. Four bytes each stay below the 2,704 bytes that a Postgres B-tree entry may have."""
+"""Maximum characters in a name. At four bytes each they fit into the 2,704 bytes of a Postgres
+B-tree entry."""
 MAX_COST_USD = 1_000_000
 MAX_DURATION_MS = 10**13
-"""Three centuries. MAX_PHASES of them, in microseconds, still fit into the 64 bits of a column; so do costs in nano-USD."""
+"""Three centuries. The sum of MAX_PHASES durations, in microseconds, still fits into a 64-bit
+column; so does the sum of costs, in nano-USD."""
 MAX_FREE_DEPTH = 64
 MAX_PROBLEMS = 100
-"""Problems that one answer tells; looking for more would let a small bad body cost much."""
+"""Maximum problems in one answer. Without it, a small invalid body could cost much time."""
 _MAX_HINTS = 3
-"""Unknown keys that are compared with the known ones, which takes as long as all else together. More are no slip of the pen."""
+"""Maximum unknown keys to compare with the known ones. The comparison takes as long as all other
+work, and more unknown keys are not typing errors."""
 _MAX_PATH_PART = 100
 
 Loc: TypeAlias = tuple[int | str, ...]
@@ -54,12 +58,12 @@ NO_NUL = r"^[^\x00]*$"
 
 
 def _plain_number(value: float) -> float:
-    """1.0 and 1 are one number in JSON, and so one digest; -0.0 is 0."""
+    """Return 1.0 as 1, since JSON has one number and so one digest for both; -0.0 becomes 0."""
     return int(value) if value.is_integer() and abs(value) <= MAX_INT else value
 
 
 def _rfc3339_text(value: Any) -> Any:
-    """Pydantic by itself would also read numbers, as seconds since 1970."""
+    """Accept only text: Pydantic would also read numbers, as seconds since 1970."""
     if not isinstance(value, datetime) and not (isinstance(value, str) and RFC3339_START.match(value)):
         raise PydanticCustomError("datetime_parsing", "Input should be an RFC 3339 time, such as 2026-01-05T23:58:46Z")
     return value
@@ -86,7 +90,7 @@ SELECTION_METHODS = {
 
 
 def free_value(value: Any) -> Any:
-    """The client's own JSON in its one form, with everything refused in it that a later tier could not hold."""
+    """Return the client's own JSON in its one form; refuse values that a later tier cannot hold."""
     problems = list(islice(_free_problems(value, (), 1), MAX_PROBLEMS))
     if problems:
         raise PydanticCustomError("free_value", "Has values that cannot be kept", {"problems": problems})
@@ -124,7 +128,8 @@ def _plain(value: Any) -> Any:
 
 Text = Annotated[str, StringConstraints(pattern=NO_NUL)]
 Name = Annotated[str, StringConstraints(pattern=NO_NUL, max_length=MAX_NAME)]
-# Of such a list the first problem is enough: half a million of them in one body took seconds, and a kilobyte each.
+# The first problem of such a list is enough: half a million problems in one body took seconds, and
+# a kilobyte each.
 Tools = Annotated[list[Text], Field(max_length=10_000, fail_fast=True)]
 Count = Annotated[int, Field(ge=0, le=MAX_INT)]
 Cost = Annotated[float, Field(ge=0, le=MAX_COST_USD), AfterValidator(_plain_number)]
@@ -141,7 +146,7 @@ SelectionMethod = Annotated[Name, AfterValidator(selection_method)]
 
 
 class _Body(BaseModel):
-    # Hidden, since an input may hold a credential and an error's text may get into a log.
+    # Input is hidden, since it may hold a credential, and the text of an error may be logged.
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True, hide_input_in_errors=True)
 
 
@@ -230,7 +235,8 @@ class Trajectory(_Body):
         description="The client's own data; any JSON. The server adds 'trajectories:redacted' where it has replaced credentials: "
         "how many of each kind.",
     )
-    # Set by the server; accepted and ignored in a posted body, so that an export can be posted back.
+    # Set by the server. Accepted and ignored in a posted body, so that an export can be posted
+    # back.
     recorded_at: Any = Field(None, exclude=True)
     revision: Any = Field(None, exclude=True)
 
@@ -239,7 +245,7 @@ _MODEL_OF_LIST: dict[str, type[_Body]] = {"phases": Phase, "candidates": Candida
 
 
 def parse(data: bytes) -> Trajectory:
-    """The trajectory in ``data``, one JSON object.
+    """Parse ``data``, one JSON object, into a trajectory.
 
     Raises:
         InvalidInput: 400; ``details`` has every problem that was found, each with its path.
@@ -251,35 +257,41 @@ def parse(data: bytes) -> Trajectory:
 
 
 def canonical(trajectory: Trajectory) -> bytes:
-    """Its one JSON form: contract order, null left out, times in UTC, free objects sorted. Idempotent."""
+    """Return the one JSON form: contract order, no nulls, times in UTC, free objects sorted.
+
+    Idempotent.
+    """
     return orjson.dumps(trajectory.model_dump(exclude_none=True, warnings=False), option=orjson.OPT_UTC_Z)
 
 
 def refuse_repeated_keys(data: bytes) -> None:
-    """Refuse JSON in which an object has a key twice: readers differ in which one they keep (RFC 8259, section 4).
+    """Refuse JSON in which an object has a key twice.
+
+    Readers differ in which of the two they keep (RFC 8259, section 4).
 
     Args:
-        data: what was read as JSON already, so that its depth is bounded.
+        data: valid JSON, parsed before, so that its depth is bounded.
 
     Raises:
-        InvalidInput: 400, with the key.
+        InvalidInput: 400; the message names the key.
     """
     try:
         value = orjson.loads(data)
-    except orjson.JSONDecodeError:  # it knows no NaN, which a field that is ignored may have
+    except orjson.JSONDecodeError:  # orjson rejects NaN, which an ignored field may have
         value = None
-    # A text that begins with a colon, or has a quote before one, counts too: that only costs the longer way.
+    # A text that begins with a colon, or has a quote before one, is counted too. That only takes
+    # the slower path.
     if not isinstance(value, dict) or _keys_of(value) != sum(data.count(end) for end in _KEY_ENDS if end[:1] in data):
-        # Of numbers only their text is looked at, since some would take long.
+        # Numbers are not converted, since some take long.
         json.loads(data, object_pairs_hook=_without_repeats, parse_int=len, parse_float=len, parse_constant=len)
 
 
 _KEY_ENDS = (b'":', b" :", b"\t:", b"\n:", b"\r:")
-"""A colon behind a key with what may stand before it: each key counts in one of these."""
+"""A colon after a key, with each character that may precede it: each key matches one of these."""
 
 
 def _keys_of(value: dict[str, Any]) -> int:
-    # Plain loops: they take a third of what a sum over generators does, and each body goes through here.
+    # Plain loops take a third of the time of a sum over generators, and every body passes here.
     count = len(value)
     for item in value.values():
         if isinstance(item, dict):
@@ -309,7 +321,7 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def invalid_input(error: ValidationError) -> InvalidInput:
-    """Pydantic's errors as ours, in our words and with our paths."""
+    """Convert Pydantic's errors to InvalidInput, with this project's messages and paths."""
     errors = error.errors(include_url=False, include_input=False)
     unknown_keys = (e["loc"] for e in errors if e["type"] == "extra_forbidden")
     hints = {loc: _near(loc) for loc in islice(unknown_keys, _MAX_HINTS)}
@@ -323,7 +335,7 @@ def invalid_input(error: ValidationError) -> InvalidInput:
 
 def _problems(error: ErrorDetails, hints: Mapping[Loc, str]) -> Iterator[Problem]:
     loc, code, message = error["loc"], error["type"], error["msg"]
-    # So says Pydantic that it means the key, which stands before it.
+    # This is Pydantic's mark for an error in the key, which precedes it.
     is_key = len(loc) > 2 and loc[-1] == "[key]" and code != "extra_forbidden"
     path = _path(loc[:-2] if is_key else loc)
     if code == "free_value":
@@ -340,7 +352,7 @@ def _problems(error: ErrorDetails, hints: Mapping[Loc, str]) -> Iterator[Problem
 
 
 def _path(loc: Loc) -> str:
-    # Cut, since a key may be as long as the body, and is in the path of all that lies below it.
+    # Cut, since a key may be as long as the body, and is part of the path of everything below it.
     parts = [f"[{part}]" if isinstance(part, int) else f".{_shown(part)}" for part in loc]
     return "".join(parts).removeprefix(".")
 

@@ -1,8 +1,9 @@
-"""One summary of many trajectories: exact sums, mergeable in any order, the same whichever tier counted.
+"""Summaries of many trajectories: exact sums, mergeable in any order, identical in every tier.
 
-A summary is made of cells. Trajectories fall into cells by (request_type, source, project), phases by (phase, model,
-selection_method); every group that is shown is a sum of cells. Cost is counted in nano-USD and time in microseconds, both
-integers. Percentiles come from logarithmic buckets: DDSketch (Masson, Rim, Lee, VLDB 2019) without its collapsing.
+A summary is made of cells. A trajectory's cell is (request_type, source, project), a phase's cell
+is (phase, model, selection_method). Every group shown is a sum of cells. Cost is in nano-USD and
+time in microseconds, both integers. Percentiles come from logarithmic buckets: DDSketch (Masson,
+Rim, Lee, VLDB 2019) without its collapsing.
 """
 
 from __future__ import annotations
@@ -17,17 +18,20 @@ from trajectories.domain.record import NANO_USD, Facets
 from trajectories.domain.schema import OUTCOMES, PHASE_OUTCOMES
 
 RELATIVE_ERROR = 0.01
-"""A percentile is at most this share off the value at its rank."""
+"""Maximum relative error of a percentile, compared with the value at its rank."""
 MAX_GROUPS = 1_000
 
 _GAMMA = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
 _LOG_GAMMA = math.log(_GAMMA)
 ZERO_BUCKET = -1
-"""Values are integers, so the smallest bucket of a value above zero is 0 (that of 1)."""
+"""Bucket of the value 0. Values are integers, so the smallest other bucket is 0 (that of 1)."""
 
 
 def bucket_of(value: int) -> int:
-    """Number of the bucket of ``value`` (an integer of at least 0): bucket b > -1 holds (gamma**(b-1), gamma**b]."""
+    """Return the bucket number of ``value``, an integer of at least 0.
+
+    Bucket b > -1 holds (gamma**(b-1), gamma**b].
+    """
     return math.ceil(math.log(value) / _LOG_GAMMA) if value > 0 else ZERO_BUCKET
 
 
@@ -36,7 +40,7 @@ def _bucket_value(bucket: int) -> float:
 
 
 class Tally(NamedTuple):
-    """A column that counts, and when a trajectory or phase counts in it."""
+    """A column that counts, and the condition under which a trajectory or phase counts in it."""
 
     name: str
     column: str
@@ -44,7 +48,7 @@ class Tally(NamedTuple):
 
 
 class Measure(NamedTuple):
-    """A column that is summed: its unit divides the stored integer into what is shown."""
+    """A column that is summed. The stored integer divided by its unit is the value shown."""
 
     name: str
     column: str
@@ -67,7 +71,7 @@ TRAJECTORY_KEY = ("request_type", "source", "project")
 PHASE_KEY = ("phase", "model", "selection_method")
 
 Cell: TypeAlias = list[int]
-"""count, the tallies in order, then known and sum of each measure in order."""
+"""The count, then the tallies in order, then known and sum of each measure in order."""
 Cells: TypeAlias = dict[tuple[str | None, ...], Cell]
 
 _Z = 1.96
@@ -83,14 +87,17 @@ _PHASE_WIDTH = _PHASE_MEASURES_AT + 2 * len(MEASURES)
 
 @dataclass(slots=True)
 class Summary:
-    """Cells and buckets of some trajectories. Adding and taking away are exact, so the order of parts does not matter."""
+    """Cells and buckets of some trajectories.
+
+    Addition and subtraction are exact, so the order of parts does not matter.
+    """
 
     trajectories: Cells = field(default_factory=dict)
     phases: Cells = field(default_factory=dict)
     buckets: dict[str, Counter[int]] = field(default_factory=lambda: {m.column: Counter() for m in TRAJECTORY_MEASURES})
 
     def add(self, facets: Facets, *, times: int = 1) -> None:
-        """Count one trajectory in, or out with ``times=-1``."""
+        """Add one trajectory, or subtract it with ``times=-1``."""
         measures = facets.measures
         cell = self.trajectories.setdefault(facets.cell, [0] * _WIDTH)
         cell[0] += times
@@ -110,7 +117,7 @@ class Summary:
             _add_measures(cell, _PHASE_MEASURES_AT, phase.measures, times)
 
     def merge(self, other: Summary, *, times: int = 1) -> None:
-        """Count in what ``other`` has counted, or out with ``times=-1``."""
+        """Add the counts of ``other``, or subtract them with ``times=-1``."""
         for mine, theirs in ((self.trajectories, other.trajectories), (self.phases, other.phases)):
             for key, cell in theirs.items():
                 counted = [times * value for value in cell]
@@ -120,7 +127,7 @@ class Summary:
                 self.buckets[column][bucket] += times * count
 
     def as_json(self) -> dict[str, Any]:
-        """What the API shows, without ``window``. Unknown is None, never 0."""
+        """Return the API's values, without ``window``. Unknown is None, never 0."""
         total = _total(self.trajectories.values(), _WIDTH)
         phases = _total(self.phases.values(), _PHASE_WIDTH)
         shown: dict[str, Any] = _trajectory_figures(total)
@@ -153,7 +160,7 @@ PHASE_GROUPS: dict[str, tuple[str, ...]] = {
 
 
 def wilson(successes: int, known: int) -> tuple[float, float] | None:
-    """Wilson score interval of a proportion at z = 1.96, None of nothing (Wilson, JASA 22, 1927)."""
+    """Return the Wilson score interval at z = 1.96, None if known is 0 (Wilson, JASA 22, 1927)."""
     if not known:
         return None
     rate, z2 = successes / known, _Z * _Z
@@ -187,7 +194,7 @@ def _total(cells: Iterable[Cell], width: int) -> Cell:
 def _groups(
     cells: Cells, key: tuple[str, ...], columns: tuple[str, ...], figures: Callable[[Cell], dict[str, Any]]
 ) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
-    """The groups by ``columns``, largest first, and the sum of those beyond MAX_GROUPS."""
+    """Return the groups by ``columns``, largest first, and the sum of those beyond MAX_GROUPS."""
     at = [key.index(column) for column in columns]
     grouped: Cells = {}
     for cell_key, cell in cells.items():

@@ -1,14 +1,14 @@
-"""Text of clients for the eyes of people: nothing in it acts on a terminal, hides, or turns the order of what is read.
+"""Make clients' text safe to read: it cannot control a terminal, hide, or reorder what is shown.
 
-What is stored stays as it was sent; this is for pages, logs and messages.
+Stored text stays as it was sent; these functions are for pages, logs and messages.
 """
 
 from __future__ import annotations
 
 import re
 
-# Controls C0, DEL and C1; what Unicode lets reorder text (UAX 9) or show nothing: marks, fillers, separators, tag characters.
-# Joiners (U+200C, U+200D) stay, because scripts and emoji are wrong without them.
+# Controls C0, DEL and C1, and characters that reorder text (UAX 9) or show nothing: marks, fillers,
+# separators, tag characters. Joiners (U+200C, U+200D) stay: scripts and emoji need them.
 _HIDDEN = (
     "\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164"
     "\ufeff\uffa0\ufff9-\ufffb\U0001d173-\U0001d17a\U000e0000-\U000e007f"
@@ -19,7 +19,7 @@ _DEL = 0x7F
 
 
 def visible(text: str) -> str:
-    """``text`` with a picture in place of each control character (``␛``) and a mark of each other one (``⟦U+202E⟧``).
+    """Replace control characters by pictures (``␛``), other unsafe ones by codes (``⟦U+202E⟧``).
 
     Tabs and line breaks stay.
     """
@@ -27,7 +27,7 @@ def visible(text: str) -> str:
 
 
 def escaped(text: str) -> str:
-    r"""``text`` on one line, with a backslash escape for each such character: ``\x1b``, ``\n``, ``\u202e``."""
+    r"""Return ``text`` on one line, these characters escaped: ``\x1b``, ``\n``, ``\u202e``."""
     return _BREAKING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 

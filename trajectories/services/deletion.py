@@ -1,7 +1,8 @@
-"""Deletion: an id goes from every part that has it, and leaves a tombstone that no version of it gets past.
+"""Deletion: remove an id from every tier, and leave a tombstone that rejects every version of it.
 
-The host's outbox comes first: from then on this host shows and takes nothing of it, and its relay brings the tombstone to Redis and
-the archive, also if they are away now. Redis and the archive are then asked at once, so that the answer can say what went.
+The host's outbox comes first. From then on this host neither shows nor accepts the id. Its relay
+sends the tombstone to Redis and the archive, even if they are unavailable now. The call then
+deletes from Redis and the archive at once, so that the answer can count the removed rows.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from trajectories.storage.store import Store
 
 BATCH = 500
 MATCHING_MAX = 10_000
-"""Records that one call deletes; then it says that there are more."""
+"""Most records that one call deletes; ``has_more`` then says that more match."""
 _TOKEN_AGE_S = 3_600
 _SALT = "trajectories.deletion"
 
 
 @dataclass(slots=True)
 class Removed:
-    """Records that a deletion found in each part: rows of this host's outbox, keys of Redis, rows of archive and quarantine."""
+    """Counts of a deletion: rows of this host's outbox, Redis keys, archive and quarantine rows."""
 
     outbox: int = 0
     redis: int = 0
@@ -46,7 +47,7 @@ class Removed:
 
 @dataclass(frozen=True, slots=True)
 class Matching:
-    """What a deletion by filters would remove, and the token that a call has to bring to remove it."""
+    """Records that a deletion by filters would remove, and the token that confirms it."""
 
     count: int
     token: str
@@ -54,7 +55,7 @@ class Matching:
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """What a deletion by filters has removed. ``has_more``: the same call again goes on."""
+    """Result of a deletion by filters. ``has_more``: repeat the same call to continue."""
 
     count: int
     removed: Removed
@@ -62,12 +63,12 @@ class Deleted:
 
 
 def delete_one(store: Store, tenant: str, id_: UUID) -> Removed:
-    """Delete one id, for good. Repeating is safe, and completes what could not be done before.
+    """Delete one id permanently. Repeating is safe, and completes an incomplete deletion.
 
     Raises:
-        NotFound: 404; the tenant has and had no such record.
-        DeletionIncomplete: 503, naming the part that is away; nobody who asks this host sees the record any more, and the relay
-            brings the tombstone to what is away.
+        NotFound: 404; the tenant has no such record and never had one.
+        DeletionIncomplete: 503, naming the unavailable tier. This host no longer shows the record,
+            and the relay sends the tombstone to that tier later.
     """
     is_here = bool(store.outbox.versions(tenant, id_)) or store.outbox.is_deleted(tenant, id_)
     try:
@@ -81,10 +82,13 @@ def delete_one(store: Store, tenant: str, id_: UUID) -> Removed:
 
 
 def matching(store: Store, tenant: str, query: Query, filters: dict[str, str]) -> Matching:
-    """How many records ``query`` finds now, and a token for their deletion: later ones, and later versions, are not meant by it.
+    """Count the records that ``query`` matches now, and return a token for their deletion.
+
+    The token does not cover records or versions that arrive later.
 
     Raises:
-        ExportBehind: 503; earlier records of this host are not archived yet, and would not be counted.
+        ExportBehind: 503; earlier records of this host are not archived yet, so the count would
+            miss them.
         ArchiveUnavailable: 503.
     """
     wait_until_archived(store, tenant)
@@ -97,11 +101,13 @@ def matching(store: Store, tenant: str, query: Query, filters: dict[str, str]) -
 
 
 def delete_matching(store: Store, tenant: str, query: Query, filters: dict[str, str], token: str) -> Deleted:
-    """Delete what the dry run that gave ``token`` has counted and is still as it was then, at most MATCHING_MAX records.
+    """Delete the records that the dry run of ``token`` counted and that have not changed since.
+
+    One call deletes at most MATCHING_MAX records.
 
     Raises:
-        InvalidInput: 400; the token is not one, too old, or of other filters.
-        ExportBehind, ArchiveUnavailable, DeletionIncomplete: 503; the same call again goes on.
+        InvalidInput: 400; the token is invalid, too old, or made for other filters.
+        ExportBehind, ArchiveUnavailable, DeletionIncomplete: 503; repeat the same call to continue.
     """
     as_of_us = _as_of_us(tenant, filters, token)
     wait_until_archived(store, tenant)
@@ -114,7 +120,7 @@ def delete_matching(store: Store, tenant: str, query: Query, filters: dict[str, 
 
 
 def delete_ids(store: Store, tenant: str, ids: Sequence[UUID], removed: Removed | None = None) -> Removed:
-    """Delete ``ids`` from every part; adds to ``removed`` and returns it.
+    """Delete ``ids`` from every tier, add the counts to ``removed`` and return it.
 
     Raises:
         DeletionIncomplete: 503; as in ``delete_one``.

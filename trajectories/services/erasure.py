@@ -1,7 +1,8 @@
-"""Erasure: a tenant goes with everything that it has, and a digest of its slug stays, by which late copies are dropped.
+"""Erasure: remove a tenant and all its data, and keep a digest of its slug to drop late copies.
 
-The archive comes first: from then on no worker stores anything of it. Redis is next, when nobody is at work any more with what was
-read before. Hosts hear of it from the archive (``relay.follow_erasures``), twice: what they take meanwhile goes as well.
+The archive comes first: from then on no worker stores records of the tenant. Redis follows, once no
+worker still holds data that it read before. Hosts read the erasure from the archive
+(``relay.follow_erasures``), twice, so that records accepted in between are erased as well.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ _LOOK_EVERY_S = 0.2
 
 
 class ErasureIncomplete(Exception):
-    """Something could not be done in time. Nothing comes back that is gone; the same call again goes on."""
+    """A step did not finish in time. Erased data stays erased; repeat the same call to continue."""
 
 
 @dataclass(slots=True)
 class Erased:
-    """What an erasure found: API keys, rows of the archive, of quarantine and of this host's outbox, keys of Redis."""
+    """Counts of an erasure: API keys, archive, quarantine and outbox rows, and Redis keys."""
 
     api_keys: int
     archive: int = 0
@@ -47,19 +48,19 @@ def erase(
     on_progress: Callable[[int], object] = lambda archived: None,
     forget: Callable[[list[ApiKey]], object] = lambda keys: None,
 ) -> Erased:
-    """Remove ``tenant`` for good. Safe to repeat, beside a store at work.
+    """Remove ``tenant`` permanently. Safe to repeat, and safe while the store is in use.
 
     Args:
-        timeout_s: how long to wait for workers to let go of what they have in hand.
-        on_progress: is called with the number of archived records that a batch has removed.
-        forget: is called once, with the API keys, before they are gone for good.
+        timeout_s: how long to wait for workers to finish their current batches.
+        on_progress: called with the number of archived records that a batch has removed.
+        forget: called once with the API keys, before they are deleted.
 
     Raises:
-        NotFound: there is and was no such tenant.
-        ErasureIncomplete: what could not be waited for.
-        RedisError, archive.ArchiveError, OutboxUnavailable: one of them is away.
+        NotFound: the tenant does not exist and never did.
+        ErasureIncomplete: a step timed out; the message names it.
+        RedisError, archive.ArchiveError, OutboxUnavailable: that tier is unavailable.
     """
-    # A host's own tenant may be in the outbox alone: the archive hears of it by its first record.
+    # The outbox may hold a tenant that the archive does not know: its first record creates the row.
     keys = archive_writes.begin_erasure(tenant, store.now_us(), forget, is_known=store.outbox.count_of(tenant) > 0)
     if keys is None:
         raise NotFound(f"There is no tenant {tenant!r}.", param="tenant")
@@ -81,10 +82,10 @@ def erase(
 
 
 def compact(store: Store, *, is_full: bool, timeout_s: float) -> None:
-    """Have the files of archive and outbox keep nothing of what was deleted, as far as each can be told to.
+    """Rewrite the files of archive and outbox without deleted data, as far as each supports it.
 
     Args:
-        is_full: on Postgres, write its tables anew (``VACUUM FULL``), which locks each meanwhile.
+        is_full: on Postgres, rewrite the tables (``VACUUM FULL``); each table is locked meanwhile.
 
     Raises:
         ErasureIncomplete: a file is in use for longer than ``timeout_s``.
@@ -94,11 +95,11 @@ def compact(store: Store, *, is_full: bool, timeout_s: float) -> None:
 
 
 def rewrite_redis_files(store: Store, timeout_s: float) -> None:
-    """Have what Redis writes keep nothing of what was deleted.
+    """Rewrite the persistence files of Redis without deleted data.
 
     Raises:
-        ErasureIncomplete: it is at it for longer than ``timeout_s``.
-        ResponseError: it does not take this from its clients.
+        ErasureIncomplete: the rewrite takes longer than ``timeout_s``.
+        ResponseError: the server does not allow this command.
     """
     tier, is_writing = store.redis_tier, "Redis is still writing its files"
     _wait(lambda: not tier.is_writing_files(), timeout_s, is_writing)
@@ -107,7 +108,7 @@ def rewrite_redis_files(store: Store, timeout_s: float) -> None:
 
 
 def _outbox_rows(store: Store, tenant: str) -> int:
-    """Erase ``tenant`` here, as the relay does on every host; how many records there were."""
+    """Erase ``tenant`` in this host's outbox, as every relay does, and return the record count."""
     before = store.outbox.count_of(tenant)
     relay.follow_erasures(store)
     return before - store.outbox.count_of(tenant)
@@ -121,7 +122,10 @@ def _is_queue_empty(store: Store) -> bool:
 
 
 def _erase_redis(store: Store, tenant: str, timeout_s: float) -> int:
-    """When nobody is at work any more who has read the archive before, since they would write it back."""
+    """Erase the tenant's Redis keys.
+
+    Wait first for workers that read the archive before the erasure: they would write it back.
+    """
     tier = store.redis_tier
     _wait(lambda: not tier.is_under_way(tenant), timeout_s, "a worker has records of it in hand")
     _wait(lambda: tier.claim(REBUILDING, _CLAIM_S), timeout_s, "Redis is being rebuilt")

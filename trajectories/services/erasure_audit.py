@@ -1,4 +1,4 @@
-"""Traces: what is still found of a tenant, in every tier and in every file that this host can read."""
+"""Erasure audit: search every tier and every readable file of this host for data of a tenant."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from trajectories.storage.store import Store
 
 _SAMPLE = 10
 _LOOKED_AT = 200
-_DISTINCT_BYTES = 8  # one that was drawn by lot has sixteen or a little less
+_DISTINCT_BYTES = 8  # a random UUID has sixteen distinct bytes or a few less
 _CHUNK_BYTES = 1024**2
 
 
 class Trace(NamedTuple):
-    """A place, how much of the tenant is in it, and of what."""
+    """A place, the number of matches in it, and the unit of that number."""
 
     place: str
     found: int
@@ -29,7 +29,7 @@ class Trace(NamedTuple):
 
 
 def markers_of(store: Store, tenant: str) -> list[str]:
-    """By what a tenant can be told: some of its ids, and the prefixes of its keys."""
+    """Return strings that identify a tenant: some of its ids, and the prefixes of its keys."""
     trajectories = Trajectory.objects.using(archive_writes.alias()).filter(tenant=tenant).order_by("-recorded_at_us")
     ids = trajectories.values_list("trajectory_id", flat=True)[:_LOOKED_AT]
     keys = ApiKey.objects.using(archive_writes.alias()).filter(tenant=tenant).values_list("prefix", flat=True)[:_SAMPLE]
@@ -39,14 +39,17 @@ def markers_of(store: Store, tenant: str) -> list[str]:
 
 
 def _telling(tenant: str, ids: Sequence[UUID]) -> list[UUID]:
-    """Those of ``ids`` that are found only where ``tenant`` is: clients choose them, so others may have the same, or all zeros."""
+    """Return those of ``ids`` that only ``tenant`` has.
+
+    Clients choose ids, so other tenants may have the same ones, or ids of zeros.
+    """
     others = Trajectory.objects.using(archive_writes.alias()).filter(trajectory_id__in=ids).exclude(tenant=tenant)
     shared = set(others.values_list("trajectory_id", flat=True))
     return [id_ for id_ in ids if id_ not in shared and len(set(id_.bytes)) >= _DISTINCT_BYTES]
 
 
 def forms_of(text: str) -> list[bytes]:
-    """``text`` as a tier may write it: an id in three ways, else also as it stands in JSON."""
+    """Return ``text`` as a tier may write it: an id in three forms, other text also as JSON."""
     try:
         id_ = UUID(text)
     except ValueError:
@@ -55,7 +58,7 @@ def forms_of(text: str) -> list[bytes]:
 
 
 def find_traces(store: Store, tenant: str, markers: Sequence[bytes]) -> Iterator[Trace]:
-    """Every place with what is found there; 0 is good. Reads all of Redis and of the files."""
+    """Yield every place with its number of matches; 0 is good. Reads all of Redis and the files."""
     yield from _in_archive(tenant, markers)
     yield Trace("outbox", store.outbox.count_of(tenant), "rows")
     names, values = store.redis_tier.find_traces(tenant, markers)
@@ -66,19 +69,19 @@ def find_traces(store: Store, tenant: str, markers: Sequence[bytes]) -> Iterator
 
 
 def files(store: Store) -> list[Path]:
-    """What holds records on this host: outbox, the archive if it is SQLite, and what Redis writes if it runs here."""
+    """List this host's files with records: outbox, SQLite archive, and a local Redis's files."""
     bases = [store.conf.outbox_path, *archive_writes.files()]
     paths = [Path(base + end) for base in bases for end in ("", "-wal", "-journal")]
     return [path for path in (*paths, *map(Path, store.redis_tier.files())) if path.is_file()]
 
 
 def in_file(path: Path, markers: Sequence[bytes]) -> int:
-    """How many places of a file begin one of ``markers``."""
+    """Count the positions of a file at which one of ``markers`` begins."""
     overlap = max(map(len, markers), default=1) - 1
     found, before = 0, b""
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
-            # Of what was read before only so much that no marker fits into it and is counted twice.
+            # Keep less than one marker of the previous chunk, so that no match is counted twice.
             window = before + chunk
             found += sum(_count(window, marker, len(before) - len(marker) + 1) for marker in markers)
             before = window[len(window) - overlap :] if overlap else b""
@@ -108,7 +111,7 @@ def _in_archive(tenant: str, markers: Iterable[bytes]) -> Iterator[Trace]:
 
 
 def _text(marker: bytes) -> str | None:
-    """A marker as a text column may have it; None for bytes that none can."""
+    """Return a marker as a text column may hold it, or None for bytes that no text column holds."""
     try:
         text = marker.decode()
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""The accept side: bytes in, a durable record out. Waits for the outbox's disk and for nothing else."""
+"""Ingest: bytes in, a durable record out. It waits only for the disk of the outbox."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ IDEMPOTENCY_NAMESPACE = UUID("0f2b8a3e-6a57-5c8e-8f43-0d9f4f1a7b60")
 
 
 class Accepted(NamedTuple):
-    """A durable record. ``is_new``: this host had not known its id."""
+    """A durable record. ``is_new``: this host did not know its id before."""
 
     record: Record
     is_new: bool
 
 
 class Line(NamedTuple):
-    """What became of one line, counted from 1."""
+    """The result of one line, counted from 1."""
 
     number: int
     id: UUID | None
@@ -32,17 +32,18 @@ class Line(NamedTuple):
 
 
 def record(store: Store, tenant: str, data: bytes, *, idempotency_key: str | None = None) -> Accepted:
-    """Take one trajectory, canonical or in a dialect.
+    """Record one trajectory, canonical or in a dialect.
 
     Args:
         data: one JSON object, at most ``max_record_bytes`` long.
-        idempotency_key: decides the id of a body without one, so that sending again is the same record.
+        idempotency_key: determines the id of a body without one, so that a retry is the same
+            record.
 
     Raises:
         InvalidInput: 400; every problem is in ``details``.
         TooLarge: 413.
-        Deleted: 409; the id was deleted, as far as this host knows.
-        OutboxUnavailable: 503; nothing was taken.
+        Deleted: 409; this host knows that the id was deleted.
+        OutboxUnavailable: 503; nothing was stored.
     """
     draft = _draft(store, tenant, data, idempotency_key, 0)
     accepted = _append(store, [draft])[0]
@@ -52,10 +53,12 @@ def record(store: Store, tenant: str, data: bytes, *, idempotency_key: str | Non
 
 
 def record_many(store: Store, tenant: str, lines: Iterable[bytes], *, idempotency_key: str | None = None) -> list[Line]:
-    """Take the trajectories of an NDJSON body; good lines in one commit, a bad line fails alone. Blank lines are skipped.
+    """Record the trajectories of an NDJSON body.
+
+    Valid lines are stored in one commit. An invalid line fails alone. Blank lines are skipped.
 
     Raises:
-        OutboxUnavailable: 503; nothing was taken.
+        OutboxUnavailable: 503; nothing was stored.
     """
     drafts: dict[int, Draft] = {}
     outcomes: dict[int, Accepted | TrajectoriesError] = {}

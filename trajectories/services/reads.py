@@ -1,8 +1,9 @@
-"""The read side: one answer out of all tiers.
+"""The read side: one answer from all tiers.
 
-At and above the hot cache's floor the hot cache answers. Below it the archive does, except for ids of which this host's
-outbox has versions that the archive may not have yet: these are merged into what the archive says, as they will be there.
-The outbox is read before the archive, and at one moment, so a record on its way from one to the other is seen just once.
+The hot cache answers at and above its floor. Below the floor the archive answers, except for ids of
+which this host's outbox has versions that may not be archived yet. These versions are merged into
+the archive's answer, as the archive will merge them. The outbox is read before the archive, in one
+snapshot, so a record on its way from one to the other is seen exactly once.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ from trajectories.storage.store import Store
 from trajectories.storage.tenant_cache import Snapshot
 
 _EXPORT_PAGE = 100
-"""At 1 MiB a record the most that an export holds at a time is 100 MiB."""
+"""At 1 MiB a record, an export holds at most 100 MiB at a time."""
 _ARCHIVE_PAGE_MIN = 20
 _WAITING_CHUNK = 200
 _WAIT_S = 0.02
 
 
 class Page(NamedTuple):
-    """Records by position, newest first. ``is_complete``: every tier that this page needed has answered."""
+    """Records by position, newest first. ``is_complete``: every tier needed here has answered."""
 
     records: list[Record]
     next_position: Position | None
@@ -46,10 +47,13 @@ class Page(NamedTuple):
 
 
 def list_(store: Store, tenant: str, query: Query, *, after: Position | None, limit: int) -> Page:
-    """The next page behind ``after`` (None: the newest), at most ``limit`` records and ``list_max_bytes`` bytes.
+    """Return the page after ``after`` (None: the newest one).
+
+    A page has at most ``limit`` records and ``list_max_bytes`` bytes.
 
     Raises:
-        ArchiveUnavailable: 503; nothing of this page could be read without the archive, and it is away.
+        ArchiveUnavailable: 503; the archive is unavailable, and no other tier has records of this
+            page.
     """
     snapshot = store.hot_cache.snapshot(tenant)
     found = list(islice(_from_hot(snapshot, query, after), limit + 1))
@@ -72,11 +76,11 @@ def list_(store: Store, tenant: str, query: Query, *, after: Position | None, li
 
 
 def retrieve(store: Store, tenant: str, id_: UUID) -> Record:
-    """One record.
+    """Return one record.
 
     Raises:
         NotFound: 404; the tenant has no such record.
-        ArchiveUnavailable: 503; the archive would have to say.
+        ArchiveUnavailable: 503; only the archive can answer, and it is unavailable.
     """
     snapshot = store.hot_cache.snapshot(tenant)
     held = snapshot.by_id.get(id_)
@@ -97,7 +101,7 @@ def retrieve(store: Store, tenant: str, id_: UUID) -> Record:
 
 
 def stats(store: Store, tenant: str, query: Query) -> dict[str, Any]:
-    """The summary of all matching records as JSON values: ``stats.Summary.as_json``, and the window that it is of."""
+    """Return ``stats.Summary.as_json`` of all matching records, and the window that it covers."""
     snapshot = store.hot_cache.snapshot(tenant)
     summary = Summary()
     for held in snapshot.held:
@@ -117,19 +121,23 @@ def stats(store: Store, tenant: str, query: Query) -> dict[str, Any]:
 
 
 def export(store: Store, tenant: str, query: Query, *, after: UUID | None, has_end: bool) -> Iterator[bytes]:
-    """Every matching record as a line of JSON, in the order in which the archive first got them.
+    """Yield every matching record as a line of JSON, in the order of first arrival in the archive.
 
-    The first page is read before this returns, so what is wrong from the beginning is an error and not a broken stream.
+    The first page is read before this returns, so an early failure is an error response and not a
+    broken stream.
 
     Args:
-        after: id of the last line that the client has; the export goes on behind it.
-        has_end: add a last line ``{"end": {"count", "cursor", "sha256"}}``: the lines of this response, the id to go on
-            behind, and the SHA-256 of their bytes, newlines included.
+        after: id of the last line that the client has; the export continues after it.
+        has_end: add a last line ``{"end": {"count", "cursor", "sha256"}}``: the number of lines in
+            this response, the id to continue after, and the SHA-256 of their bytes, newlines
+            included.
 
     Raises:
         InvalidInput: 400; ``after`` is not an id of this tenant.
-        ExportBehind: 503; earlier records of this host have not reached the archive within ``export_wait_s``.
-        ArchiveUnavailable: 503. Later, in the middle, what the database raises ends the stream without its end.
+        ExportBehind: 503; earlier records of this host have not reached the archive within
+            ``export_wait_s``.
+        ArchiveUnavailable: 503. After the first page, a database error ends the stream without the
+            end line.
     """
     wait_until_archived(store, tenant)
     try:
@@ -153,7 +161,7 @@ def _below_floor(
     found: dict[UUID, Record] = {}
     with store.outbox.snapshot():
         waiting = islice(_waiting(store, tenant, snapshot, query, below), count)
-        # The first of them is looked for before the archive is: the outbox goes first.
+        # Fetch the first outbox record before the archive is queried: the outbox is read first.
         archived = _archived(store, tenant, snapshot, query, below, count)
         for record in merge_sorted(waiting, archived, key=lambda record: record.position, reverse=True):
             if len(found) == count:
@@ -163,7 +171,7 @@ def _below_floor(
 
 
 def _waiting(store: Store, tenant: str, snapshot: Snapshot, query: Query, below: Position) -> Iterator[Record]:
-    """What waits in the outbox, where the archive does not put it at a lower position; by position."""
+    """Yield pending outbox records, unless the archive puts them lower; ordered by position."""
     waiting = (record for record in store.outbox.waiting_below(tenant, below) if record.id not in snapshot.by_id)
     while chunk := list(islice(waiting, _WAITING_CHUNK)):
         ids = [record.id for record in chunk]
@@ -177,7 +185,7 @@ def _waiting(store: Store, tenant: str, snapshot: Snapshot, query: Query, below:
 def _archived(
     store: Store, tenant: str, snapshot: Snapshot, query: Query, below: Position, count: int
 ) -> Iterator[Record]:
-    """What the archive has, less what ``_waiting`` shows; by position."""
+    """Yield the archive's records except those that ``_waiting`` yields; ordered by position."""
     size = max(count, _ARCHIVE_PAGE_MIN)
     page: list[Record] | None = None
     while page is None or len(page) == size:
@@ -203,7 +211,11 @@ def _if_matching(query: Query, record: Record) -> Iterator[Record]:
 
 
 def _summary_below(store: Store, tenant: str, snapshot: Snapshot, query: Query, floor: Position) -> Summary:
-    """Of what lies below ``floor``. Waiting ids are taken away from what the archive counts, since they may be many, and merged."""
+    """Summarize the records below ``floor``.
+
+    Pending ids are subtracted from the archive's counts, since they may be many for a filter. Their
+    merged versions are then added.
+    """
     waiting = store.outbox.waiting_ids(tenant)
     with archive_reads.snapshot(store.conf.archive_statement_timeout_s):
         summary = archive_reads.summary(tenant, query, floor)
@@ -214,14 +226,14 @@ def _summary_below(store: Store, tenant: str, snapshot: Snapshot, query: Query, 
             stored = archive_reads.find_many(tenant, unseen)
             for id_, versions in store.outbox.waiting_versions(tenant, unseen).items():
                 for record in _if_matching(query, merge_all(stored.get(id_), versions)):
-                    # What lies above it has come after the snapshot was taken.
+                    # A record above the floor arrived after the snapshot was taken.
                     if record.position < floor:
                         summary.add(facets_of(record.body))
     return summary
 
 
 def _waiting_summary(store: Store, tenant: str, snapshot: Snapshot, query: Query, floor: Position) -> Summary:
-    """What this host knows of what lies below ``floor`` while the archive is away."""
+    """Summarize what this host knows below ``floor`` while the archive is unavailable."""
     summary = Summary()
     for own in store.outbox.waiting_below(tenant, floor):
         if own.id not in snapshot.by_id:
@@ -239,7 +251,7 @@ def _from_hot(snapshot: Snapshot, query: Query, after: Position | None) -> Itera
 
 
 def _page(store: Store, found: list[Record], limit: int, tiers: list[str], *, is_complete: bool, is_cut: bool) -> Page:
-    """``found`` cut to the limits; one record more than ``limit`` says that there are more."""
+    """Cut ``found`` to the limits; one record more than ``limit`` means that more records exist."""
     records: list[Record] = []
     size = 0
     for record in found[:limit]:
@@ -277,10 +289,10 @@ def _from_redis(store: Store, snapshot: Snapshot, tenant: str, id_: UUID) -> Rec
 
 
 def wait_until_archived(store: Store, tenant: str) -> None:
-    """Until every row of this host so far is archived.
+    """Wait until every current row of this host is archived.
 
     Raises:
-        ExportBehind: 503; not within ``export_wait_s``.
+        ExportBehind: 503; the rows are not archived within ``export_wait_s``.
     """
     up_to_n = store.outbox.last_n()
     until = time.monotonic() + store.conf.export_wait_s

@@ -68,7 +68,7 @@ class Command(BaseCommand):
         return tenant
 
     def _say(self, text: str) -> None:
-        self.stderr.write(text, str)  # str in place of the red for errors
+        self.stderr.write(text, str)  # str replaces the red style of errors
 
 
 def _words(text: str) -> list[str]:
@@ -76,7 +76,7 @@ def _words(text: str) -> list[str]:
 
 
 def _moment(text: str) -> datetime:
-    """A time; a date alone is its beginning."""
+    """Return a time; a date alone is the start of that day."""
     try:
         found = parse_datetime(text)
     except ValueError as error:
@@ -87,7 +87,7 @@ def _moment(text: str) -> datetime:
 
 
 def _expiry(at: datetime | None, in_days: float | None) -> datetime | None:
-    """As the field wants it: aware exactly if USE_TZ is on."""
+    """Return the expiry for the model field: aware exactly if USE_TZ is on."""
     if in_days is not None:
         try:
             at = timezone.now() + timedelta(days=in_days)

@@ -51,7 +51,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         tenant, undone = options["tenant"], ""
         try:
-            # As it is before anything is gone.
+            # Read the markers before the erasure removes them.
             texts = [*markers_of(get_store(), tenant), *options["marker"]]
             if not options["only_search"]:
                 if not options["no_input"] and input(f"Type {tenant} to erase it: ") != tenant:
@@ -81,7 +81,7 @@ class Command(BaseCommand):
 
     @staticmethod
     def _rewrite_redis_files(timeout_s: float) -> str:
-        """What it could not do."""
+        """Return a message if Redis does not allow the rewrite, otherwise an empty text."""
         try:
             erasure.rewrite_redis_files(get_store(), timeout_s)
         except ResponseError as error:
@@ -110,7 +110,7 @@ class Command(BaseCommand):
             raise CommandError(f"Something is left. {undone}".strip())
         if undone:
             raise CommandError(f"Nothing is left elsewhere. {undone}")
-        # Of a tenant that is erased nothing says any more what to look for.
+        # After an erasure no tier has ids or key prefixes of the tenant to search for.
         unsearched = "Files were searched for nothing: name some of its ids, or a text, with --marker."
         if is_only and not markers:
             raise CommandError(unsearched)

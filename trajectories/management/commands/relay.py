@@ -1,4 +1,4 @@
-"""``manage.py relay``: the relay as a process of its own, or once until the outbox is empty."""
+"""``manage.py relay``: run the relay as a separate process, or once until the outbox is empty."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trajectories.relay import HostLockTaken, Relay, host_lock, work
 from trajectories.storage.store import get_store
 
 _LOCK_TAKEN = 3
-"""Exit code where another process is the relay. 1 is a failure, and 2 is what argparse ends with."""
+"""Exit code if another process runs the relay. 1 is a failure, and 2 is argparse's exit code."""
 _WATCH_S = 0.2
 
 
@@ -49,7 +49,7 @@ class Command(BaseCommand):
             except OutboxUnavailable as error:
                 raise CommandError(error.message) from error
             except KeyboardInterrupt:
-                # Wherever that was: what is under way is sent again by whoever is the relay next.
+                # Safe at any point: the next relay sends the batches in flight again.
                 self._say("The relay is stopped.")
 
     def _run(self) -> None:
@@ -76,7 +76,7 @@ class Command(BaseCommand):
         self._say("The archive has every record of this outbox.")
 
     def _say(self, text: str) -> None:
-        self.stderr.write(text, str)  # str in place of the red for errors
+        self.stderr.write(text, str)  # str replaces the red style of errors
 
 
 def _is_drained_within(timeout_s: float) -> bool:
@@ -90,7 +90,10 @@ def _is_drained_within(timeout_s: float) -> bool:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt, as SIGINT does: a flag would wait for a broker or a database that hangs."""
+    """Raise KeyboardInterrupt on SIGTERM, as on SIGINT.
+
+    A flag would not interrupt a wait for a broker or a database that hangs.
+    """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
