@@ -55,12 +55,12 @@ class Exported(NamedTuple):
 
 
 class DeliveryStatus(NamedTuple):
-    """The archive's decision on versions; no two of the sets overlap.
+    """The archive's decision on versions; no two of the sets of versions overlap.
 
-    ``confirmed``: the archive has this version or a later one.
-    ``refused``: the archive refused this version.
-    ``deleted``: the id of this version is deleted.
-    ``erased``: erased tenants; each of their versions is also in ``deleted``.
+    - ``confirmed``: the archive has this version or a later one.
+    - ``refused``: the archive refused this version.
+    - ``deleted``: the id of this version is deleted.
+    - ``erased``: erased tenants; each of their versions is also in ``deleted``.
     """
 
     confirmed: set[Version]

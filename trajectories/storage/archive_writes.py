@@ -28,10 +28,10 @@ _ERROR_MAX = 10_000
 class WriteResult(NamedTuple):
     """The result of a batch.
 
-    ``stored``: what the archive now holds of the ids.
-    ``deleted``: tombstones of those ids that are deleted.
-    ``gone``: the rows that their deletion removed.
-    ``erased``: records that were dropped because their tenant is erased.
+    - ``stored``: what the archive now holds of the ids.
+    - ``deleted``: tombstones of those ids that are deleted.
+    - ``gone``: the rows that their deletion removed.
+    - ``erased``: records that were dropped because their tenant is erased.
     """
 
     stored: list[Record]
