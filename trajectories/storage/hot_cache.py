@@ -199,7 +199,7 @@ class HotCache:
     # Bounds.
 
     def _bound_bytes(self) -> None:
-        """Drop the tenants that were read longest ago; from the last one, drop its lowest records."""
+        """Drop the tenants that were read longest ago; of the last one, drop the lowest records."""
         size = sum(cache.size for cache in self._caches.values())
         while size > self._conf.hot_max_bytes:
             tenant, cache = next(iter(self._caches.items()))

@@ -275,9 +275,7 @@ class Outbox:
         return versions
 
     def versions(self, tenant: str, id_: UUID) -> list[Record]:
-        """Return the versions of an id that this host still has, except refused ones, in commit
-        order.
-        """
+        """Return this host's versions of an id in commit order, without refused ones."""
         rows = self._rows("tenant = ? AND id = ? AND state <> 'quarantined' ORDER BY n", (tenant, id_.bytes))
         return [row.record for row in rows]
 
@@ -313,7 +311,7 @@ class Outbox:
         """
         with self._write_lock:
             gone = self._delete_settled(before_us)
-            # Release a little each time, because no process can append meanwhile. Later calls
+            # Release a little each time, because no process can append during it. Later calls
             # continue when no row is left to delete.
             self._file.vacuum(_VACUUM_PAGES)
             # The log must not keep a copy of deleted data either.

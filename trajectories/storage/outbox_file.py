@@ -137,7 +137,7 @@ class OutboxFile:
         """
         with _as_unavailable():
             db = self._writer(is_limited=False)
-            db.execute("PRAGMA busy_timeout = 0")  # no process can append meanwhile
+            db.execute("PRAGMA busy_timeout = 0")  # no process can append during this
             try:
                 is_busy, *_ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             finally:
@@ -177,7 +177,7 @@ class OutboxFile:
         Path(self._path).parent.mkdir(parents=True, exist_ok=True)
         db = sqlite3.connect(self._path, timeout=_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         if not db.execute("PRAGMA page_count").fetchone()[0]:
-            db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # in a new file only, before its first table
+            db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # only in a new file, before its first table
         _switch_to_wal(db)
         db.execute(f"PRAGMA synchronous = {self._synchronous}")
         db.execute("PRAGMA journal_size_limit = 67108864")

@@ -245,7 +245,7 @@ class RedisTier:
         return [str(path) for path in (base / config["dbfilename"], *logs.glob(config["appendfilename"] + "*"))]
 
     def is_under_way(self, tenant: str) -> bool:
-        """Return whether an open batch has records of ``tenant``, which a worker may still write."""
+        """Return whether an open batch has records of ``tenant``: a worker may still write them."""
         names: list[Any] = self._client.zrange(self._prefix + "open", 0, -1)
         return any(tenant == one for name in names for one, _ in orjson.loads(name)[1])
 
@@ -266,7 +266,7 @@ class RedisTier:
         return bool(self._client.set(self._prefix + REBUILDING, "1", px=int(for_s * 1000), xx=is_begun))
 
     def begin_epoch(self, replication_id: str) -> None:
-        """Mark the server with this replication id as complete, and allow a next rebuild at once."""
+        """Mark the server with this replication id as complete; allow a next rebuild at once."""
         self._client.set(self._prefix + "epoch", f"{uuid4().hex}:{replication_id}")
         self.release(REBUILDING)
 

@@ -51,9 +51,7 @@ class Store:
         self.conf = conf
         self.now_us = now_us
         self.inherited_files: set[IO[str]] = set()
-        """Files that a forked child must close: a lock lasts until every process has closed its
-        file.
-        """
+        """Files that a forked child must close: a lock lasts until its last copy is closed."""
         self._lock = threading.RLock()
         self._outbox: Outbox | None = None
         self._hot_cache: HotCache | None = None
