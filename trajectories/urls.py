@@ -19,9 +19,9 @@ from trajectories.exceptions import NotFound
 
 
 class Router(SimpleRouter):
-    """Actions under our own names; no trailing slash."""
+    """Name the actions as the API does; no trailing slash."""
 
-    routes = [  # noqa: RUF012  as SimpleRouter has it
+    routes = [  # noqa: RUF012  as in SimpleRouter
         Route(
             r"^{prefix}$",
             {"get": "list", "post": "record", "delete": "delete_matching"},
@@ -47,7 +47,7 @@ api_urlpatterns: list[URLPattern | URLResolver] = list(router.urls)
 
 @transaction.non_atomic_requests
 def openapi_json(request: HttpRequest) -> HttpResponse:
-    """The OpenAPI document; it holds nothing of a tenant, so it needs no key."""
+    """Return the OpenAPI document. It contains no tenant data, so it needs no key."""
     prefix = request.path.removesuffix("/v1/openapi.json")
     return HttpResponse(
         orjson.dumps(openapi(api_urlpatterns, prefix), option=orjson.OPT_INDENT_2),
@@ -56,7 +56,7 @@ def openapi_json(request: HttpRequest) -> HttpResponse:
     )
 
 
-@csrf_exempt  # its 403 would be a page, and of another matter
+@csrf_exempt  # CSRF failures respond with an unrelated HTML page
 @transaction.non_atomic_requests
 def nothing_here(request: HttpRequest) -> HttpResponse:
     return error_response(NotFound("There is nothing at this address; it has no trailing slash."), request)

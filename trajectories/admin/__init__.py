@@ -1,4 +1,4 @@
-"""The admin: tenants and keys to manage, the archive to look at. Works under Django's own look."""
+"""The admin: edit tenants and API keys, browse the archive. It has the default look of Django."""
 
 from trajectories.admin import access, archive
 

@@ -47,16 +47,17 @@ class TenantAdmin(BoundedAdmin):
         return counted
 
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
-        # The slug is the primary key: another one would make another tenant.
+        # The slug is the primary key: changing it would create another tenant.
         return ("slug",) if obj else ()
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        # Who is bound to tenants would not see the new one, and be told which slugs are taken.
+        # A user who is limited to some tenants would not see the new one. The slug error would also
+        # reveal to them which slugs are taken.
         return tenants_of(request) is None and super().has_add_permission(request)
 
     @admin.display(description="archived records")
     def records(self, tenant: Tenant) -> SafeString:
-        """Counted by the mirror as it writes, so nothing has to be counted here."""
+        """Return the count that the archive writer maintains, so that this page counts no rows."""
         return _filtered("trajectory", tenant, formatting.number(tenant.last_seq))
 
     @admin.display(description="last recorded")
@@ -145,7 +146,10 @@ class ApiKeyAdmin(BoundedAdmin):
 
     @sensitive_variables()
     def response_add(self, request: HttpRequest, obj: ApiKey, post_url_continue: str | None = None) -> HttpResponse:
-        """The one page that shows the key. No redirect with a message: messages wait in a cookie or in the database."""
+        """Return the only page that shows the key.
+
+        A redirect with a message is not used: messages are stored in a cookie or in the database.
+        """
         context = {
             **self.admin_site.each_context(request),
             "title": "API key made",
@@ -160,7 +164,7 @@ class ApiKeyAdmin(BoundedAdmin):
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
         if kwargs.get("add"):
-            # The answer is the page with the key, whichever button was pressed.
+            # Every save button leads to the page with the key, so the other buttons are hidden.
             context |= {"show_save_and_continue": False, "show_save_and_add_another": False}
         return super().render_change_form(request, context, *args, **kwargs)
 

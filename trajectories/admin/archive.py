@@ -1,4 +1,4 @@
-"""Trajectories, their phases, and what the archive refused: to look at, never to change."""
+"""Trajectories, their phases and quarantined records, read-only."""
 
 from __future__ import annotations
 
@@ -87,10 +87,11 @@ class TrajectoryAdmin(MirrorAdmin):
         mine = Trajectory.objects.filter(tenant__in=Tenant.objects.values("pk"))
         project, source = mine.filter(project=term), mine.filter(source=term)
         if max(bounded_count(project), bounded_count(source)) > COUNTED:
-            # So common that the newest are soon met; collecting and sorting them all would take longer.
+            # A term this common occurs among the newest rows, so the ordered walk ends early.
+            # Collecting and sorting every match would take longer.
             return rows.filter(Q(project=term) | Q(source=term))
         ids = with_id(Trajectory.objects.all(), term).values("pk")
-        # Each part enters an index of its own at one spot; an OR over the columns would walk the table.
+        # Each part seeks in its own index; an OR over the columns would scan the table.
         return rows.filter(pk__in=project.values("pk").union(source.values("pk"), ids))
 
     def shown_below(self, row: Any) -> dict[str, Any]:
@@ -102,7 +103,7 @@ _PHASE_TEXTS = ("phase_name", "agent", "model", "requested_model", "selection_me
 
 
 def _phase_line(phase: Phase) -> dict[str, Any]:
-    """A line of the table of phases."""
+    """Return one line of the table of phases."""
     return {
         "phase": phase,
         **{name: formatting.text(getattr(phase, name)) for name in _PHASE_TEXTS},
@@ -152,7 +153,7 @@ class PhaseAdmin(MirrorAdmin):
     }
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        # The page of one phase names its trajectory too, and nowhere is the body wanted.
+        # The page of a phase names its trajectory too. No page needs the body.
         rows = super().get_queryset(request).select_related("trajectory")
         return rows.defer("trajectory__body", "trajectory__request_summary_folded", "trajectory__tags")
 
@@ -195,7 +196,10 @@ class QuarantinedAdmin(MirrorAdmin):
         return {"json": formatting.pretty(bytes(row.body))}
 
     def has_replay_permission(self, request: HttpRequest) -> bool:
-        """Nobody changes a row by hand; whoever might may have the archive asked again."""
+        """Return whether the user may replay quarantined records.
+
+        Rows are read-only, so the change permission grants replay alone.
+        """
         return request.user.has_perm("trajectories.change_quarantined")
 
     @admin.action(description="Replay: try selected records again", permissions=["replay"])

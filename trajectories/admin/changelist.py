@@ -1,4 +1,7 @@
-"""Changelists of tables that grow: no query of theirs counts, sorts or searches without an index or a bound."""
+"""Changelists of growing tables.
+
+Their queries do not count, sort or search without an index or a bound.
+"""
 
 from __future__ import annotations
 
@@ -20,19 +23,19 @@ from trajectories.admin.tenants import own
 from trajectories.domain.clock import DAY_US, now_us
 from trajectories.models import Tenant
 
-if TYPE_CHECKING:  # Django's own classes take no parameters
+if TYPE_CHECKING:  # Django's own classes are not generic at run time
     _Paginator = Paginator[Any]
     _ModelAdmin = admin.ModelAdmin[Any]
 else:
     _Paginator, _ModelAdmin = Paginator, admin.ModelAdmin
 
 COUNTED = 10_000
-"""Rows that a changelist counts and pages through; what lies beyond is reached by filter and search."""
+"""Rows that a changelist counts and pages through; filters and search find the others."""
 _LISTED_TENANTS = 100
 
 
 class BoundedPaginator(_Paginator):
-    """Neither COUNT nor OFFSET goes beyond COUNTED rows."""
+    """A paginator whose COUNT and OFFSET stay within COUNTED rows."""
 
     @cached_property
     def _counted(self) -> int:
@@ -44,18 +47,18 @@ class BoundedPaginator(_Paginator):
 
     @property
     def is_cut(self) -> bool:
-        """Whether there are more rows than ``count`` says."""
+        """Return whether there are more rows than ``count`` says."""
         return self._counted > COUNTED
 
 
 def bounded_count(rows: QuerySet[Any]) -> int:
-    """How many rows there are; COUNTED + 1 for any number above COUNTED."""
-    # Without the order, which a count does not need and a database might sort for.
+    """Return the number of rows; COUNTED + 1 for any number above COUNTED."""
+    # A count needs no order, and a database might sort for it.
     return rows.order_by().values("pk")[: COUNTED + 1].count()
 
 
 class BoundedChangeList(ChangeList):
-    """Reads only the columns that the admin's ``listed`` leaves."""
+    """A changelist that reads only the columns that the admin's ``listed`` leaves."""
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: list[str | None] | None = None) -> QuerySet[Any]:
         rows = super().get_queryset(request, exclude_parameters)
@@ -63,18 +66,19 @@ class BoundedChangeList(ChangeList):
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
-        # Nobody has counted the rows without filters. Said to be as many, they are not spoken of above the list.
+        # The rows without filters are not counted. With an equal number, Django shows no total.
         self.full_result_count = self.result_count
 
 
 class BoundedAdmin(_ModelAdmin):
-    """Base of every admin here: rows of the tenants that the user sees, and no others, whatever asks for them.
+    """Base of every admin here: every view shows rows of the user's tenants only.
 
-    Nothing is deleted: a tenant would take its archive along, a key its history.
+    The admin deletes nothing: deleting a tenant would delete its archive, and deleting a key its
+    history.
     """
 
     tenant_path: ClassVar[str] = "tenant"
-    """Lookup from a row to its tenant."""
+    """The lookup from a row to its tenant."""
 
     paginator = BoundedPaginator
     list_per_page = 50
@@ -93,12 +97,13 @@ class BoundedAdmin(_ModelAdmin):
         self, db_field: ForeignKey[Any, Any], request: HttpRequest, **kwargs: Any
     ) -> ModelChoiceField[Any] | None:
         if db_field.related_model is Tenant:
-            # Django limits what a field offers by the other admin's order alone, not by its rows.
+            # Django limits the choices of a field by the ordering of the other admin, not by its
+            # rows.
             kwargs["queryset"] = own(Tenant.objects.order_by("pk"), request, "pk")
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def listed(self, rows: QuerySet[Any]) -> QuerySet[Any]:
-        """``rows`` with what the columns of the changelist need and nothing else."""
+        """Return ``rows`` with only the columns that the changelist needs."""
         return rows
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
@@ -109,19 +114,19 @@ class BoundedAdmin(_ModelAdmin):
 
 
 class MirrorAdmin(BoundedAdmin):
-    """Rows that the persist side writes and nobody else: to look at."""
+    """Read-only admin of rows that only the persist side writes."""
 
     actions: Any = None
     change_form_template = "admin/trajectories/mirror_form.html"
     sections: ClassVar[Mapping[str | None, Sequence[Any]]] = {}
-    """Fields of the page of one row under their headings; a tuple of fields shares a line."""
+    """Fields of the page of one row, under their headings; a tuple of fields shares a line."""
 
     def found(self, rows: QuerySet[Any], term: str) -> QuerySet[Any]:
-        """Those of ``rows`` that a search for ``term`` shows, by an index."""
+        """Return those of ``rows`` that match ``term``, found through an index."""
         raise NotImplementedError
 
     def shown_below(self, row: Any) -> dict[str, Any]:
-        """What its page shows below the fields: ``phases`` and ``json``, where there are any."""
+        """Return what the page shows below the fields: ``phases`` and ``json``, if present."""
         return {}
 
     def render_change_form(
@@ -149,7 +154,10 @@ class MirrorAdmin(BoundedAdmin):
 
 
 def with_id(rows: QuerySet[Any], term: str) -> QuerySet[Any]:
-    """Rows with this trajectory id, whosever. Tenants are named because the indexes begin with them."""
+    """Return rows with this trajectory id, of any tenant.
+
+    The query names tenants because the indexes begin with the tenant.
+    """
     try:
         return rows.filter(tenant__in=Tenant.objects.values("pk"), trajectory_id=UUID(term))
     except ValueError:
@@ -157,7 +165,7 @@ def with_id(rows: QuerySet[Any], term: str) -> QuerySet[Any]:
 
 
 class TenantFilter(admin.SimpleListFilter):
-    """The first tenants by name; another one by its slug in the address."""
+    """Filter by tenant: lists the first tenants by name; the URL accepts any slug."""
 
     title = "tenant"
     parameter_name = "tenant"
@@ -186,7 +194,10 @@ class RecordedFilter(admin.SimpleListFilter):
 
 
 class ChoiceFilter(admin.SimpleListFilter):
-    """By known words: for a column without choices, Django's own filter asks the whole table which there are."""
+    """Filter by known words.
+
+    For a column without choices, Django's own filter reads the distinct values of the whole table.
+    """
 
     words: ClassVar[tuple[str, ...]]
 

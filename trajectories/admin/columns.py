@@ -1,4 +1,7 @@
-"""Columns and fields that admins share. Each takes a row; what it needs of it is loaded by ``listed`` of the admin."""
+"""Columns and fields that admins share.
+
+Each takes a row; ``listed`` of the admin loads the columns that it needs.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ Column: TypeAlias = Callable[[Any], str | bool]
 
 
 def _column(description: str, *, ordering: str | None = None) -> Callable[[Callable[[Any], Any]], Column]:
-    """``admin.display``, and a dash for None, which the page of a row would otherwise spell out."""
+    """Return ``admin.display`` that shows None as a dash; the page of a row would show "None"."""
 
     def decorate(read: Callable[[Any], Any]) -> Column:
         @admin.display(description=description, ordering=ordering)
@@ -40,12 +43,12 @@ def _column(description: str, *, ordering: str | None = None) -> Callable[[Calla
 
 
 def text(name: str) -> Column:
-    """The field ``name``, which holds a text of a client."""
+    """Return a column of the field ``name``, which holds text from a client."""
 
     def read(row: Any) -> str | None:
         return formatting.text(getattr(row, name))
 
-    read.__name__ = name  # the admin's name of the column, in its CSS classes too
+    read.__name__ = name  # the admin names the column and its CSS classes after it
     return _column(name.replace("_", " "))(read)
 
 
@@ -61,13 +64,13 @@ def recorded_exactly(row: Trajectory | Quarantined) -> str | None:
 
 @_column("revised")
 def revised(row: Trajectory | Quarantined) -> str | None:
-    """When this body was first accepted; the same as recorded where there was one body only."""
+    """Return when this body was first accepted; equals recorded if the record had one body only."""
     return formatting.moment(row.revision)
 
 
 @_column("last accepted")
 def accepted(row: Trajectory | Quarantined) -> str | None:
-    """The stamp."""
+    """Return the stamp as a time."""
     return formatting.moment(row.stamp)
 
 
@@ -88,7 +91,7 @@ def request(row: Trajectory) -> str:
 
 @_column("tenant")
 def owner(row: Trajectory | Quarantined) -> str:
-    """The slug is the key, so no tenant has to be loaded."""
+    """Return the slug; it is the foreign key, so no tenant is loaded."""
     return row.tenant_id
 
 

@@ -1,4 +1,4 @@
-"""Stored integers, bytes and texts as people read them. Unknown stays None."""
+"""Format stored integers, bytes and texts for display. Unknown stays None."""
 
 from __future__ import annotations
 
@@ -13,18 +13,23 @@ from trajectories.domain.clock import utc
 from trajectories.domain.record import NANO_USD
 from trajectories.domain.text import visible
 
-# The canonical form begins so. The text may end anywhere behind that, but not inside an escape.
+# The canonical form begins like this. The text may be cut anywhere after that, but not inside an
+# escape.
 _SUMMARY = re.compile(r'\{"id":"[^"]*","request_summary":"((?:[^"\\]|\\u[0-9a-f]{4}|\\[^u])*)')
 
 
 def moment(us: int | None, *, timespec: str = "microseconds") -> str | None:
-    """Microseconds since 1970 as ``local`` shows them."""
+    """Return microseconds since 1970 in the format of ``local``."""
     return None if us is None else local(utc(us), timespec=timespec)
 
 
 def local(at: datetime, *, timespec: str) -> str:
-    """A time in the current time zone: to the microsecond with the zone's name, or short without."""
-    # The first and the last hours that a datetime knows exist in UTC alone. Without USE_TZ it is local already.
+    """Return a time in the current time zone.
+
+    It has microseconds and the zone's name, or a shorter precision without the zone.
+    """
+    # The first and last hours of the datetime range exist in UTC only. Without USE_TZ the time is
+    # local already.
     with suppress(OverflowError):
         at = at if timezone.is_naive(at) else timezone.localtime(at)
     shown = at.replace(tzinfo=None).isoformat(" ", timespec)
@@ -32,7 +37,7 @@ def local(at: datetime, *, timespec: str) -> str:
 
 
 def usd(nano: int | None) -> str | None:
-    """Exact, with at least two decimals."""
+    """Return the exact amount, with at least two decimals."""
     if nano is None:
         return None
     whole, fraction = divmod(nano, NANO_USD)
@@ -40,7 +45,7 @@ def usd(nano: int | None) -> str | None:
 
 
 def duration(us: int | None) -> str | None:
-    """Short, in the units that its size asks for; rounded down from a second on."""
+    """Return a short form in units that suit the size; rounded down from one second on."""
     if us is None:
         return None
     if us < 1_000_000:
@@ -57,23 +62,23 @@ def number(value: int | None) -> str | None:
 
 
 def text(value: str | None) -> str | None:
-    """What a client sent, with what would hide in it or turn it made visible."""
+    """Return text from a client with invisible and direction-changing characters made visible."""
     return None if value is None else visible(value)
 
 
 def summary(head: str) -> str:
-    """The request summary out of the beginning of a canonical body, as far as it goes."""
+    """Return the request summary from the beginning of a canonical body, as far as it goes."""
     found = _SUMMARY.match(head)
     return visible(orjson.loads(f'"{found[1]}"')) if found else ""
 
 
 def members(lines: str) -> list[str]:
-    """What ``mirror.members_text`` made of a list."""
+    """Return the list that ``archive_writes.members_text`` encoded."""
     return [visible(orjson.loads(line)) for line in lines.split("\n") if line]
 
 
 def pretty(body: bytes) -> str:
-    """JSON with line breaks; what is not JSON as it is."""
+    """Return JSON with line breaks; return text that is not JSON unchanged."""
     try:
         return visible(orjson.dumps(orjson.loads(body), option=orjson.OPT_INDENT_2).decode())
     except ValueError:

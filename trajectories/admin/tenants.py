@@ -1,4 +1,4 @@
-"""Whose rows somebody of the staff sees: those of the tenants whose groups they are in."""
+"""Limit the rows that a staff user sees to the tenants of their groups."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from trajectories.models import ApiKey, Tenant
 
 _GROUP = "tenant:"
 EVERY = "*"
-"""In place of a slug, which can never be this."""
+"""The name that stands for every tenant; a slug can never be ``*``."""
 
 M = TypeVar("M", bound=Model)
 
 
 def tenants_of(request: HttpRequest) -> frozenset[str] | None:
-    """Slugs of the tenants whose rows the user of ``request`` sees; ``None`` for every tenant.
+    """Return the slugs of the tenants whose rows the user of ``request`` sees; None for all.
 
-    A superuser sees every tenant. Others see the tenants of their groups: group ``tenant:SLUG`` binds to one, ``tenant:*``
-    to all; without such a group they see none. What they may do with the rows is for Django's permissions to say.
+    A superuser sees every tenant. Other users see the tenants of their groups: group
+    ``tenant:SLUG`` grants one, ``tenant:*`` grants all. Without one of these groups they see none.
+    Django's permissions decide what users may do with the rows.
     """
     found: frozenset[str] | None
     try:
         found = request._trajectories_tenants  # type: ignore[attr-defined]
     except AttributeError:
-        # Kept with the request, since each part of a page asks.
+        # Cached on the request, because each part of a page asks.
         found = request._trajectories_tenants = _asked(request)  # type: ignore[attr-defined]
     return found
 
@@ -39,17 +40,21 @@ def _asked(request: HttpRequest) -> frozenset[str] | None:
     user = request.user
     if user.is_active and getattr(user, "is_superuser", False):
         return None
-    groups = getattr(user, "groups", None)  # a host project's user model need not have them
+    groups = getattr(user, "groups", None)  # a host project's user model may have no groups
     if groups is None:
         return frozenset()
     names = groups.filter(name__startswith=_GROUP).values_list("name", flat=True)
-    # The prefix again, because LIKE of SQLite does not tell small letters from capitals.
+    # Check the prefix again, because LIKE of SQLite ignores case.
     slugs = frozenset(name.removeprefix(_GROUP) for name in names if name.startswith(_GROUP))
     return None if EVERY in slugs else slugs
 
 
 def forget(tenant: str, keys: Iterable[ApiKey]) -> int:
-    """Delete the tenant's group, and what the admin has logged of the tenant and of these keys; how many rows."""
+    """Delete the tenant's group, and the admin log of the tenant and of these keys.
+
+    Returns:
+        The number of rows deleted.
+    """
     names = {Tenant: [tenant], ApiKey: [str(key.pk) for key in keys]}
     types = ContentType.objects.get_for_models(*names)
     logged = [LogEntry.objects.filter(content_type=types[model], object_id__in=pks) for model, pks in names.items()]
@@ -57,6 +62,6 @@ def forget(tenant: str, keys: Iterable[ApiKey]) -> int:
 
 
 def own(rows: QuerySet[M], request: HttpRequest, path: str) -> QuerySet[M]:
-    """Those of ``rows`` whose tenant, along the lookup ``path``, the user of ``request`` sees."""
+    """Return those of ``rows`` whose tenant, at lookup ``path``, the user of ``request`` sees."""
     tenants = tenants_of(request)
     return rows if tenants is None else rows.filter(**{f"{path}__in": tenants})

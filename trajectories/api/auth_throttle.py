@@ -1,8 +1,8 @@
-"""Keys that were not good, by the address they came from: whoever goes on trying is answered 429, and asks less of the database.
+"""Limit failed API keys per client address: further failures get 429.
 
-A good key is never held up by them, so nobody can lock a tenant out; from which follows that a right guess is not held up either.
-What keeps guesses out is that the secret of a key has 190 random bits, not how many of them one may try. What is slowed is failing,
-which else costs the database a question each time.
+A valid key is never throttled, so an attacker cannot lock out a tenant. A correct guess is
+therefore not throttled either. Guessing is infeasible because the secret of a key has 190 random
+bits, not because attempts are limited. The throttle limits the database lookups that failures cost.
 """
 
 from __future__ import annotations
@@ -26,16 +26,18 @@ _MAX_KEYS = 10_000
 
 
 def address_of(request: HttpRequest) -> str:
-    """From where ``request`` comes: an IPv4 address, or the /64 that is one customer's of IPv6.
+    """Return the client address of ``request``: an IPv4 address, or the /64 of an IPv6 address.
 
-    The address of the connection; behind ``trusted_proxies`` what the outermost of them has noted. Whoever comes with fewer notes
-    than there are proxies, or with nonsense in their place, has come around them.
+    One customer owns the whole /64. Without ``trusted_proxies`` this is the address of the
+    connection. With them it is the X-Forwarded-For entry that the outermost trusted proxy added. A
+    request whose header has fewer entries than proxies, or an invalid address, bypassed the
+    proxies. The address of the connection counts then.
     """
     connected, proxies = str(request.META.get("REMOTE_ADDR", "")), read_settings().trusted_proxies
     noted = request.headers.get("X-Forwarded-For", "").split(",")
     if proxies and len(noted) >= proxies:
         return _network(noted[-proxies].strip()) or _network(connected) or connected
-    # Empty on a Unix socket.
+    # REMOTE_ADDR is empty on a Unix socket.
     return _network(connected) or connected
 
 
@@ -50,9 +52,11 @@ def _network(text: str) -> str | None:
 
 
 class AuthThrottle:
-    """Failures per address and minute, and the keys that were not known. Of both the oldest are dropped at a bound.
+    """Failures per address and minute, and unknown keys.
 
-    The minute begins with an address's first failure and ends by itself: up to twice as many are told 401 around its end.
+    Both maps drop their oldest entries at a bound. The minute begins with the first failure of an
+    address and ends 60 s later. Around its end an address can therefore get up to twice as many 401
+    responses.
     """
 
     def __init__(self, conf: Settings, clock: Callable[[], float] = time.monotonic) -> None:
@@ -63,8 +67,11 @@ class AuthThrottle:
         self._unknown: OrderedDict[bytes, float] = OrderedDict()
 
     def expect_not_known_bad(self, address: str, text: str) -> None:
-        """Raises:
-        RateLimited: 429; the address is over, and this very key was not known within the last minute.
+        """Check whether this key may be looked up.
+
+        Raises:
+            RateLimited: 429; the address is over its limit, and this key was unknown within the
+                last minute.
         """
         with self._lock:
             wait_s = self._wait_s(address)
@@ -72,13 +79,14 @@ class AuthThrottle:
                 raise _too_many(wait_s)
 
     def note(self, address: str, text: str, *, is_unknown: bool) -> None:
-        """Count a key that was not good.
+        """Count an invalid key.
 
         Args:
-            is_unknown: there is no such key; one that was revoked or has expired may be mended, so it is always looked up.
+            is_unknown: no such key exists. A revoked or expired key may become valid again, so it
+                is always looked up.
 
         Raises:
-            RateLimited: 429; the address had used up its failures before.
+            RateLimited: 429; the address was already over its limit.
         """
         with self._lock:
             if is_unknown:
@@ -96,7 +104,7 @@ class AuthThrottle:
             self._unknown.clear()
 
     def _wait_s(self, address: str) -> int:
-        """How long this address is over; 0 if it is not."""
+        """Return the seconds until this address is within its limit again; 0 if it is."""
         until, failed = self._addresses.get(address, (0.0, 0))
         left_s = until - self._clock()
         return int(left_s) + 1 if left_s > 0 and failed >= self._max_failures else 0

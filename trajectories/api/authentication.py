@@ -1,4 +1,8 @@
-"""Who is calling: the API key of a request, checked against a bounded cache, the outbox file, and the database."""
+"""Authenticate a request by its API key.
+
+A bounded cache is checked first, then the database. The outbox file replaces an unavailable
+database.
+"""
 
 from __future__ import annotations
 
@@ -31,16 +35,17 @@ from trajectories.models import SCOPES, SLUG_PATTERN, ApiKey
 from trajectories.storage.store import get_store
 
 _generator = KeyGenerator()
-# Compared against when a prefix is unknown, so that the answer takes as long as for a known one.
+# Keys with an unknown prefix are compared with this hash, to take as long as known ones.
 _NOBODYS_HASH = _generator.hash("nobody's key")
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A tenant, and what it may do: some of record, read, export, admin.
+    """A tenant and its scopes: some of record, read, export, admin.
 
-    ``key`` is whose requests are counted together by ``rate_limits``: the prefix of an API key, or a name of the host project's for
-    a user or client within the tenant; None counts all such requests of the tenant together.
+    ``key`` identifies the client whose requests ``rate_limits`` counts together. It is the prefix
+    of an API key, or a name that the host project gives a user or client within the tenant. With
+    None, all such requests of the tenant are counted together.
     """
 
     tenant: str
@@ -50,7 +55,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class _Verified:
-    """A key that was good when the database was last asked."""
+    """A key that was valid when the database was last asked."""
 
     digest: str = field(repr=False)
     tenant: str
@@ -67,12 +72,12 @@ class _Verified:
 
 
 def authenticate(request: HttpRequest) -> Caller:
-    """The caller of ``request``, by its bearer key or by ``tenant_from_request``.
+    """Return the caller of ``request``, by its bearer key or by ``tenant_from_request``.
 
     Raises:
-        AuthenticationFailure: 401; no key, or one that is unknown, revoked or expired.
-        RateLimited: 429; a key that is not good, from an address that has sent many of them.
-        KeyLookupUnavailable: 503; the key is not known here and the database cannot be asked.
+        AuthenticationFailure: 401; the key is missing, unknown, revoked or expired.
+        RateLimited: 429; the key is invalid, and its address has sent many invalid keys.
+        KeyLookupUnavailable: 503; the key is not cached here and the database is unavailable.
     """
     path = read_settings().tenant_from_request
     if path is None:
@@ -97,9 +102,9 @@ def _caller_from(address: str, text: str) -> Caller:
         raise
 
 
-@sensitive_variables()  # and so those of all that it calls, in a report of an error
+@sensitive_variables()  # covers the variables of every function that it calls, too
 def caller_of(text: str) -> Caller:
-    """The caller whose key this is; raises as ``authenticate`` does, wherever it comes from."""
+    """Return the caller of this key, sent from any address; raise as ``authenticate`` does."""
     prefix = text.partition(".")[0]
     cache, conf = get_store().part(KeyCache), get_store().conf
     cached = cache.get(prefix)
@@ -120,11 +125,15 @@ def caller_of(text: str) -> Caller:
 
 
 def revoke(key: ApiKey) -> None:
-    """Have ``key`` refused for good: here at once, in other processes when they ask the database again (``key_cache_s``)."""
+    """Revoke ``key`` permanently.
+
+    This process refuses it at once. Other processes refuse it when they ask the database again
+    (``key_cache_s``).
+    """
     key.is_revoked = True
     key.save(update_fields=["is_revoked"])
     get_store().part(KeyCache).drop(key.prefix)
-    # Else this host would go on taking it whenever the database is away.
+    # Otherwise this host would accept the key whenever the database is unavailable.
     _forget(key.prefix)
 
 
@@ -137,11 +146,11 @@ def _bearer(request: HttpRequest) -> str:
 
 
 def _verify(text: str, prefix: str) -> _Verified:
-    """Ask the database; what it says is remembered in the outbox file too, for when it is away."""
+    """Verify the key in the database; store the result in the outbox file for database outages."""
     key = ApiKey.objects.filter(prefix=prefix).first() if prefix.isalnum() else None
     is_match = _generator.verify(text, key.hashed_key if key else _NOBODYS_HASH)
     if key is None:
-        _forget(prefix)  # it may have been deleted
+        _forget(prefix)  # the key may have been deleted
         raise _unknown()
     if not is_match:
         raise _unknown()
@@ -150,7 +159,7 @@ def _verify(text: str, prefix: str) -> _Verified:
         raise AuthenticationFailure("This API key has been revoked.", code="revoked_api_key")
     verified = _Verified(_digest(text), key.tenant_id, tuple(key.scopes.split()), _expires_at_us(key))
     remembered = orjson.dumps([verified.digest, verified.tenant, verified.scopes, verified.expires_at_us]).decode()
-    with suppress(OutboxUnavailable):  # a full disk must not keep readers out
+    with suppress(OutboxUnavailable):  # a full disk must not block readers
         get_store().outbox.remember_key(prefix, remembered)
     return verified
 
@@ -172,7 +181,7 @@ def _remembered(prefix: str, for_s: float) -> _Verified | None:
 
 def _forget(prefix: str) -> None:
     with suppress(OutboxUnavailable):
-        # Looked at before it is written to: guessed keys must not make the disk work.
+        # Read first: guessed keys must not cause writes to disk.
         if get_store().outbox.remembered_key(prefix, 0) is not None:
             get_store().outbox.forget_key(prefix)
 
@@ -186,7 +195,7 @@ def _digest(text: str) -> str:
 
 
 class KeyCache:
-    """Verified keys by prefix, the oldest dropped at the bound."""
+    """Verified keys by prefix; the oldest are dropped at the bound."""
 
     def __init__(self, conf: Settings) -> None:
         self._ttl_s, self._max_keys = conf.key_cache_s, conf.key_cache_max
@@ -215,10 +224,14 @@ class KeyCache:
 
 
 class ApiKeyAuthentication(BaseAuthentication):
-    """Authenticate by bearer key, or by ``tenant_from_request``; ``request.auth`` is the ``Caller``."""
+    """Authenticate by bearer key or by ``tenant_from_request``.
+
+    ``request.auth`` is the ``Caller``.
+    """
 
     def authenticate(self, request: Request) -> tuple[Any, Caller]:
-        # DRF writes the user back to Django's request, so keep the one that the host project has set there.
+        # DRF writes the user back to Django's request, so keep the one that the host project has
+        # set there.
         return getattr(request._request, "user", None), authenticate(request._request)
 
     def authenticate_header(self, request: Request) -> str:

@@ -1,4 +1,7 @@
-"""Every failure as the one error shape: ``{"error": {"type", "code", "message", "param"?, "details"?}}``."""
+"""Return every failure in one error shape.
+
+The shape is ``{"error": {"type", "code", "message", "param"?, "details"?}}``.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 def exception_handler(exc: Exception, context: dict[str, Any]) -> HttpResponse:
-    """Answer an exception of a DRF view in the error shape."""
+    """Return the response to an exception of a DRF view, in the error shape."""
     response = error_response(exc, context["request"]._request)
     if response.status_code == MethodNotAllowed.status:
         response["Allow"] = ", ".join(context["view"].allowed_methods)
@@ -46,20 +49,23 @@ class _NotAcceptable(InvalidInput):
 
 
 def error_response(error: Exception, request: HttpRequest) -> HttpResponse:
-    """The answer to ``error``. What is nobody's fault but ours is logged and sent to Django's signal, and told as 500."""
+    """Return the response to ``error``.
+
+    Internal errors are logged, sent to Django's signal, and get status 500.
+    """
     known = _as_ours(error)
     if known is None:
         got_request_exception.send(sender=None, request=request)
-        # In the text too: a host project's log may have no place for it.
+        # The text has the id too: the log format of a host project may not have a field for it.
         said = "Internal error on %s %s (request %s)"
         logger.error(said, request.method, request.path, request_id(request), exc_info=error)
         known = TrajectoriesError("Something went wrong on our side; it has been logged.")
-    # Messages quote names that the caller has sent, and answers get into logs.
+    # Messages quote names that the caller sent, and responses get into logs.
     response = HttpResponse(
         redaction.replace(orjson.dumps({"error": error_object(known)})).body,
         status=known.status,
         content_type="application/json",
-        # A host project need not have the middleware that would add it.
+        # A host project may not have the middleware that adds this header.
         headers={"X-Content-Type-Options": "nosniff", HEADER: request_id(request)},
     )
     if known.retry_after_s is not None:
@@ -70,7 +76,10 @@ def error_response(error: Exception, request: HttpRequest) -> HttpResponse:
 
 
 def error_object(error: TrajectoriesError, *, max_details: int | None = None) -> dict[str, Any]:
-    """The inside of ``error``, as lines of NDJSON results show it too. Messages end on terminals, and may name what was sent."""
+    """Return the value of ``error``; lines of NDJSON results contain it too.
+
+    Messages are escaped: they are printed on terminals and may quote input.
+    """
     shape: dict[str, Any] = {"type": error.type, "code": error.code, "message": escaped(error.message)}
     if error.param is not None:
         shape["param"] = error.param

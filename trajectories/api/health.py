@@ -1,4 +1,7 @@
-"""``/health/live`` and ``/health/ready``, for whoever restarts processes or sends them traffic. JSON, without a key."""
+"""``/health/live`` and ``/health/ready`` for supervisors and load balancers.
+
+They return JSON and need no API key.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,12 @@ from trajectories.storage.store import get_store
 
 
 class _HealthView(HealthCheckView):  # type: ignore[misc]
-    """The library's checks, always as JSON: its HTML wants a template of an app that a host project need not install."""
+    """Return the checks of the library, always as JSON.
 
-    http_method_names = ["get", "head", "options"]  # noqa: RUF012  as Django has it
+    Its HTML needs a template of an app that a host project may not have installed.
+    """
+
+    http_method_names = ["get", "head", "options"]  # noqa: RUF012  as in Django
 
     async def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         self.results = await asyncio.gather(*(check.get_result() for check in self.get_checks()))
@@ -33,7 +39,10 @@ class _HealthView(HealthCheckView):  # type: ignore[misc]
 
 @dataclasses.dataclass
 class TakesWrites(HealthCheck):  # type: ignore[misc]
-    """The outbox takes a record of the largest size. Redis, broker and archive may be away: nobody who writes would notice."""
+    """The outbox accepts a record of the largest size.
+
+    Redis, broker and archive may be unavailable: writes succeed without them.
+    """
 
     def run(self) -> None:  # the library runs it in a thread
         if problem := get_store().write_problem():
@@ -41,12 +50,12 @@ class TakesWrites(HealthCheck):  # type: ignore[misc]
 
 
 class LiveView(_HealthView):
-    """The process answers."""
+    """The process responds."""
 
     checks = ()
 
 
 class ReadyView(_HealthView):
-    """The process takes writes."""
+    """The process accepts writes."""
 
     checks = (TakesWrites,)

@@ -40,10 +40,10 @@ _COUNTERS = {
 }
 
 
-@csrf_exempt  # its 403 would be a page
+@csrf_exempt  # CSRF failures respond with an HTML page
 @transaction.non_atomic_requests
 def metrics_text(request: HttpRequest) -> HttpResponse:
-    """Counters of this host and of its web processes, in the format that was asked for."""
+    """Return counters of this host and its web processes, in the format that the client accepts."""
     try:
         _admit(request)
     except TrajectoriesError as error:
@@ -76,14 +76,14 @@ def _registry() -> CollectorRegistry:
 
 
 class _Process(Collector):
-    """This process alone."""
+    """Metrics of this process alone."""
 
     def collect(self) -> Iterator[Metric]:
         yield from metrics.registry.collect()
 
 
 class _Outbox(Collector):
-    """The same from every process of the host, and over restarts."""
+    """Counters of the outbox: equal in every process of the host, and kept over restarts."""
 
     def collect(self) -> Iterator[Metric]:
         try:

@@ -1,4 +1,4 @@
-"""DRF pagination of the list: a cursor is a position, and the page says which tiers answered."""
+"""DRF pagination of the list: a cursor is a position, and a page names the tiers that responded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ class PositionPagination(BasePagination):
     parameters = ("cursor", "limit")
 
     def read(self, given: dict[str, str]) -> tuple[Position | None, int]:
-        """Take the parameters of the page out of ``given``; return the position to go on after, and the limit."""
+        """Remove the page parameters from ``given``.
+
+        Returns:
+            The position to continue after, and the limit.
+        """
         cursor, limit = given.pop("cursor", None), self._limit(given.pop("limit", None))
         return None if cursor is None else decode_cursor(cursor), limit
 

@@ -1,4 +1,4 @@
-"""DRF parsers of the API: they read a body within its limit and return its bytes."""
+"""DRF parsers of the API: each reads a body up to its limit and returns its bytes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class RecordParser(BaseParser):
     media_type = JSON
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None) -> Any:
-        """Read ``stream``, Django's request; ``parser_context["request"].auth`` is its caller."""
+        """Read ``stream``, Django's request. ``parser_context["request"].auth`` is its caller."""
         caller: Any = (parser_context or {})["request"].auth
         return read_body(stream, read_settings().max_record_bytes, caller)
 
@@ -38,16 +38,16 @@ class LinesParser(BaseParser):
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None) -> Any:
         caller: Any = (parser_context or {})["request"].auth
         data = read_body(stream, read_settings().max_request_bytes, caller)
-        # Before the bytes are split: each of millions of lines would take more memory than its bytes.
+        # Check before splitting: each of millions of lines would take more memory than its bytes.
         if data.count(b"\n") > MAX_LINES:
             raise TooLarge(f"A request may have {MAX_LINES} lines.", code="too_many_lines")
         return data
 
 
 def read_body(request: HttpRequest, limit: int, caller: Caller) -> bytes:
-    """The body, refused before it is read when its announced length is over ``limit``.
+    """Return the body of ``request``; refuse it unread if its Content-Length is over ``limit``.
 
-    Read from the stream, since ``request.body`` has a limit of the host project's.
+    Read from the stream, because ``request.body`` has a limit that the host project sets.
     """
     too_large = TooLarge(f"The body may have {limit} bytes.", code="body_too_large")
     announced = request.headers.get("Content-Length") or "0"
@@ -63,7 +63,7 @@ def read_body(request: HttpRequest, limit: int, caller: Caller) -> bytes:
     finally:
         throttling.count_unannounced(caller, request, size)
     if announced.isdigit() and size < int(announced):
-        raise _broken_off()  # lines of NDJSON that did arrive would else be taken without anybody being told
+        raise _broken_off()  # otherwise a truncated NDJSON body is accepted silently
     return b"".join(chunks)
 
 
@@ -73,14 +73,17 @@ def _chunks(request: HttpRequest) -> Iterator[bytes]:
         while chunk := stream.read(_READ_CHUNK):
             yield chunk
     except OSError as error:
-        raise _unread(error.__cause__ or error) from error  # Django puts an error of its own before it
+        raise _unread(error.__cause__ or error) from error  # Django wraps the server's error
     except Exception as error:
-        # Of chunks that are none each server has errors of its own.
+        # Each server raises its own errors for malformed chunks.
         raise InvalidInput("The body is malformed; nothing of it was taken.", code="body_malformed") from error
 
 
 def _stream(request: HttpRequest) -> Any:
-    """Where the body is read from. Under WSGI Django takes a body without Content-Length for an empty one."""
+    """Return the stream of the body.
+
+    Under WSGI, Django treats a body without Content-Length as empty.
+    """
     is_chunked = "Transfer-Encoding" in request.headers and not request.headers.get("Content-Length")
     if not is_chunked or "wsgi.input" not in request.META:
         return request

@@ -15,7 +15,7 @@ class HasScope(BasePermission):
     """Require the scope that ``view.required_scopes`` names for the action."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        """Return False without a caller, which DRF answers with 401.
+        """Return whether the request has a caller; DRF responds with 401 if not.
 
         Raises:
             ScopeMissing: 403; the caller lacks the scope.

@@ -1,4 +1,4 @@
-"""The id of a request: in its answer, in what is logged while it is answered, and in reports of its errors."""
+"""The id of a request: in its response, its log records, and its error reports."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from django.http import HttpRequest
 
 HEADER = "X-Request-Id"
 NONE = "-"
-"""What stands in the log where nobody's request is answered."""
+"""The id in log records that belong to no request."""
 
 _SANE = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _META = "trajectories.request_id"
-"""In META, so that the error reports of a host project show it too. No header can get there."""
+"""The key in META, so that error reports of a host project show the id. No header can set it."""
 
 current: ContextVar[str] = ContextVar("trajectories_request_id", default=NONE)
-"""Of the request that this thread answers."""
+"""The id of the request that this thread serves."""
 
 
 def request_id(request: HttpRequest) -> str:
-    """The caller's id where it is a token that may stand in a log line, else one of our own; the same at each call."""
+    """Return the id of ``request``; the same at each call.
+
+    It is the caller's id if that is a token that is safe in a log line, and otherwise a new id.
+    """
     known = request.META.get(_META)
     if known is None:
         given = request.headers.get(HEADER, "")
@@ -35,9 +38,10 @@ def new_id() -> str:
 
 
 class RequestIdFilter(logging.Filter):
-    """Gives each record of the log a ``request_id``, for formats; it refuses none.
+    """Add ``request_id`` to each log record, for formats; drop no record.
 
-    Django logs answers of 4xx and 5xx when the view has returned, and names the request in the record.
+    Django logs 4xx and 5xx responses after the view has returned, and attaches the request to the
+    record.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:

@@ -1,4 +1,7 @@
-"""What a key has used of its limits within the last minute, and what it is told of them. No clock, no Redis: both are handed in."""
+"""The use of a key's limits within the last minute, and the rate-limit headers of a response.
+
+This module has no clock and no Redis: the caller passes both in.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from trajectories.exceptions import RateLimited
 
 WINDOW_S = 60
 COUNTED_S = WINDOW_S + 1
-"""Seconds that count, the one that has just begun included: with one less a window could hold more than its limit."""
+"""Seconds that count, including the current one. One less would let a window exceed its limit."""
 _UNITS = ("requests", "bytes of bodies")
 
 
@@ -23,7 +26,7 @@ class Use(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """Each None where there is none."""
+    """A limit is None if it is not set."""
 
     requests: int | None = None
     bytes: int | None = None
@@ -31,10 +34,11 @@ class Limits(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """Of the limit that would refuse first, or has refused.
+    """The limit that would refuse first, or that has refused.
 
-    ``reset_s``: until ``remaining`` grows, as the oldest second that counts leaves the window.
-    ``retry_after_s``: until this request would be taken; None if it was.
+    ``reset_s``: seconds until ``remaining`` grows, when the oldest counted second leaves the
+    window.
+    ``retry_after_s``: seconds until this request would be accepted; None if it was accepted.
     """
 
     name: str
@@ -52,8 +56,10 @@ class Allowance:
         }
 
     def expect_taken(self) -> None:
-        """Raises:
-        RateLimited: 429; the request is over the limit.
+        """Check that the request was accepted.
+
+        Raises:
+            RateLimited: 429; the request is over the limit.
         """
         if self.retry_after_s is not None:
             raise RateLimited(
@@ -64,7 +70,10 @@ class Allowance:
 
 
 class Standing(NamedTuple):
-    """How one limit stands: what is used of it, since which second, and from which second on what it has refused would fit."""
+    """The state of one limit.
+
+    It holds the use, the oldest second with use, and the second from which a refused request fits.
+    """
 
     used: int
     oldest_s: int | None
@@ -72,7 +81,10 @@ class Standing(NamedTuple):
 
 
 def allowance(now_s: int, limits: Limits, standings: Iterable[Standing]) -> Allowance:
-    """What is told of ``limits``, at least one of which must be there. ``standings`` are in their order."""
+    """Return the allowance to report; ``standings`` has the order of ``limits``.
+
+    At least one limit is set.
+    """
     told = [
         Allowance(
             name,
@@ -88,10 +100,10 @@ def allowance(now_s: int, limits: Limits, standings: Iterable[Standing]) -> Allo
 
 
 class Window:
-    """Use of one key by the second in which it was.
+    """The use of one key, by second.
 
-    Never more than the limit in any ``WINDOW_S`` seconds; the error is on the other side: a use may count up to a second too
-    long. Not safe for threads.
+    Use never exceeds the limit in any ``WINDOW_S`` seconds. Use may count up to one second too
+    long. Not thread-safe.
     """
 
     def __init__(self, seconds: Iterable[tuple[int, Use]] = ()) -> None:
@@ -99,11 +111,14 @@ class Window:
 
     @property
     def newest_s(self) -> int | None:
-        """The last second with a use."""
+        """Return the last second with a use."""
         return max(self._seconds, default=None)
 
     def forget(self, now_s: int) -> None:
-        """Drop what does not count any more; and what is yet to come, which a clock that was set back has left."""
+        """Drop seconds that no longer count.
+
+        Also drop seconds in the future, which remain after the clock was set back.
+        """
         self._seconds = {at: use for at, use in self._seconds.items() if now_s - COUNTED_S < at <= now_s}
 
     def add(self, now_s: int, use: Use) -> None:
@@ -111,7 +126,7 @@ class Window:
         self._seconds[now_s] = Use(before.requests + use.requests, before.bytes + use.bytes)
 
     def take(self, now_s: int, use: Use, limits: Limits) -> Allowance:
-        """Add ``use`` if it fits. What needs nothing of a limit is not refused by it."""
+        """Add ``use`` if it fits. A limit of which ``use`` needs nothing does not refuse it."""
         refusing = self._standings(now_s, use, limits)
         if any(standing.fits_s is not None for standing in refusing):
             return allowance(now_s, limits, refusing)
@@ -131,4 +146,4 @@ class Window:
             over -= before
             if over <= 0:
                 return Standing(used, oldest_s, second + COUNTED_S)
-        return Standing(used, oldest_s, now_s + COUNTED_S)  # larger than the limit alone
+        return Standing(used, oldest_s, now_s + COUNTED_S)  # larger than the limit by itself

@@ -1,8 +1,10 @@
-"""How much a key may ask in a minute: one count in Redis over all processes and hosts, and this process's own
-count while Redis is unavailable.
+"""Rate limits of a key per minute.
 
-A request asks Redis once, before its body is read, and waits 50 ms at most. What is over a limit is not counted, so that whoever
-goes on asking is not kept out by it.
+Redis holds one count for all processes and hosts. Each process uses its own count while Redis is
+unavailable.
+
+A request asks Redis once, before its body is read, and waits at most 50 ms. Refused requests are
+not counted, so that a client that keeps retrying is not blocked by its retries.
 """
 
 from __future__ import annotations
@@ -32,12 +34,14 @@ from trajectories.storage.store import get_store
 logger = logging.getLogger(__name__)
 
 ASK_S = 0.05
-"""Longest time that a request waits for Redis, connecting and waiting for a thread included."""
+"""Longest wait of a request for Redis, including connecting and waiting for a thread."""
 _ASKING_THREADS = 8
 _MAX_KEYS = 10_000
 
-# One field per second and unit ("r1764028800", "b1764028800"). The server's clock, since those of hosts differ; a test hands in
-# its own. `spent` was used already, so it is added whatever the limits say; 0 is no limit. Decides as `Window.take`.
+# The hash has one field per second and unit ("r1764028800", "b1764028800"). The script uses the
+# clock of the server, because those of hosts differ; tests pass in their own. `spent` was used
+# already, so it is added regardless of the limits. A limit of 0 means no limit. The rules are those
+# of `Window.take`.
 _TAKE = """
 local key, spent, counted_s = KEYS[1], tonumber(ARGV[3]), tonumber(ARGV[6])
 local now = tonumber(ARGV[7]) or tonumber(redis.call('TIME')[1])
@@ -87,31 +91,34 @@ return {now, {units.r.used, units.r.oldest, units.r.fits}, {units.b.used, units.
 
 
 class _Key(NamedTuple):
-    """Whose use is counted together: that of an API key, or of whatever a host project has named in ``Caller.key``."""
+    """The owner of a count: an API key, or the name that a host project set in ``Caller.key``."""
 
     tenant: str
     name: str | None
 
 
 def count(caller: Caller, request: HttpRequest) -> Allowance | None:
-    """Count ``request`` if it fits; what its answer tells of the limits, or None where there are none."""
+    """Count ``request`` if it fits. Return the allowance for its response; None without limits."""
     if not read_settings().rate_limits:
         return None
     return get_store().part(Limiter).count(_Key(caller.tenant, caller.key), Use(1, _expected_bytes(request)))
 
 
 def count_unannounced(caller: Caller, request: HttpRequest, size: int) -> None:
-    """Count a body of ``size`` bytes that was read, and whose length the request had not announced."""
+    """Count a body of ``size`` bytes that was read without a Content-Length."""
     if read_settings().rate_limits and _announced_bytes(request) is None:
         get_store().part(Limiter).add_debt(_Key(caller.tenant, caller.key), size - _expected_bytes(request))
 
 
 def _expected_bytes(request: HttpRequest) -> int:
-    """What the body needs of the limit. Of unknown length: room for one byte, and the rest is counted once it was read."""
+    """Return the bytes that the body needs of the limit.
+
+    A body of unknown length needs one byte; the rest is counted after the body was read.
+    """
     announced = _announced_bytes(request)
     if announced is None:
         return int(request.method == "POST")
-    # A larger one is answered 413 and not read.
+    # A larger body gets 413 and is not read.
     return announced if announced <= read_settings().max_request_bytes else 0
 
 
@@ -121,11 +128,16 @@ def _announced_bytes(request: HttpRequest) -> int | None:
 
 
 class ApiKeyThrottle(BaseThrottle):
-    """Count the request against the limits of its caller; ``view.allowance`` is for the headers of the answer."""
+    """Count the request against the limits of its caller.
+
+    ``view.allowance`` is for the headers of the response.
+    """
 
     def allow_request(self, request: Request, view: Any) -> bool:
-        """Raises:
-        RateLimited: 429; the request is over a limit.
+        """Count the request.
+
+        Raises:
+            RateLimited: 429; the request is over a limit.
         """
         caller: Any = request.auth
         if isinstance(caller, Caller):
@@ -136,7 +148,7 @@ class ApiKeyThrottle(BaseThrottle):
 
 
 class Limiter:
-    """The counts of this process, and its way to those that all share."""
+    """The counts of this process, and access to the shared counts."""
 
     def __init__(self, conf: Settings) -> None:
         self._limits = Limits(*(conf.rate_limits.get(name) for name in RATE_LIMITS))
@@ -150,12 +162,15 @@ class Limiter:
         if shared is None:
             return self.local.take(key, use, now_s)
         if shared.retry_after_s is None:
-            # So that an outage does not begin with an empty count.
+            # Otherwise an outage would begin with an empty count.
             self.local.add(key, use, now_s)
         return shared
 
     def add_debt(self, key: _Key, size: int) -> None:
-        """Count bytes here at once, and in Redis with the next request of this key: one request asks once."""
+        """Count bytes here at once, and in Redis with the next request of this key.
+
+        One request asks Redis once.
+        """
         self.local.add_debt(key, size, int(time.monotonic()))
 
     def close(self) -> None:
@@ -169,7 +184,11 @@ class _Local:
 
 
 class LocalCounts:
-    """What this process has taken, by key. Those that were idle for a window are dropped, and the idlest at ``_MAX_KEYS``."""
+    """The accepted use of this process, by key.
+
+    Keys that were idle for a window are dropped. At ``_MAX_KEYS`` the keys that were idle longest
+    are dropped.
+    """
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -181,7 +200,7 @@ class LocalCounts:
             return self._of(key, now_s).window.take(now_s, use, self._limits)
 
     def add(self, key: _Key, use: Use, now_s: int) -> None:
-        """Note what was taken by the shared count."""
+        """Add use that the shared count accepted."""
         with self._lock:
             self._of(key, now_s).window.add(now_s, use)
 
@@ -192,7 +211,7 @@ class LocalCounts:
             local.unsynced_bytes += max(0, size)
 
     def unsynced_bytes(self, key: _Key) -> int:
-        """Bytes that Redis has not been told of; the caller will."""
+        """Return the bytes that Redis has not counted, and reset them: the caller sends them."""
         with self._lock:
             local = self._keys.get(key)
             if local is None:
@@ -217,7 +236,11 @@ class LocalCounts:
 
 
 class SharedCounts:
-    """The counts in Redis. After a failure it is not asked for ``redis_retry_s``, and then by one request first."""
+    """The counts in Redis.
+
+    After a failure, requests do not ask Redis for ``redis_retry_s``. Then a single request tries
+    first.
+    """
 
     def __init__(self, conf: Settings, limits: Limits) -> None:
         self._conf = conf
@@ -225,20 +248,24 @@ class SharedCounts:
         self._lock = threading.Lock()
         self._is_away = False
         self._away_until = float("-inf")
-        # A timeout of a socket bounds each step alone; a name to be looked up, a handshake and a reply are many. A thread can be
-        # left behind at its end, and its sockets give up soon after.
+        # A thread bounds the whole wait. A socket timeout bounds a single step, and name lookup,
+        # handshake and reply are several. A thread may outlive ASK_S; its sockets time out soon
+        # after.
         self._threads = ThreadPoolExecutor(_ASKING_THREADS, thread_name_prefix="trajectories-limits")
         self.client = _client(conf.cache_alias)
         self._prefix = str(caches[conf.cache_alias].make_key("trajectories:"))
         self._take = self.client.register_script(_TAKE)
 
     def take(self, key: _Key, use: Use, spent: int) -> Allowance | None:
-        """As ``LocalCounts.take``; ``spent`` bytes are counted whatever becomes of ``use``. None: Redis has not said."""
+        """Do as ``LocalCounts.take``; return None if Redis does not respond.
+
+        ``spent`` bytes are counted whether or not ``use`` is accepted.
+        """
         if not self._may_ask():
             return None
         try:
             told = self._threads.submit(self.ask, key, use, spent).result(ASK_S)
-        except (RedisError, OSError) as error:  # TimeoutError of the thread is an OSError
+        except (RedisError, OSError) as error:  # the thread's TimeoutError is an OSError
             self._failed(error)
             return None
         with self._lock:
@@ -246,10 +273,10 @@ class SharedCounts:
         return told
 
     def ask(self, key: _Key, use: Use, spent: int, *, now_s: int | None = None) -> Allowance:
-        """The same, for as long as it takes.
+        """Do as ``take``, without a time limit.
 
         Args:
-            now_s: stands in for the server's clock.
+            now_s: replaces the clock of the server.
         """
         limits = [limit or 0 for limit in self._limits]
         reply: Any = self._take(
@@ -273,7 +300,7 @@ class SharedCounts:
             if now < self._away_until:
                 return False
             if self._is_away:
-                self._pause(now)  # the others need not wait for the one that finds out
+                self._pause(now)  # other requests must not wait for this attempt
             return True
 
     def _failed(self, error: Exception) -> None:
@@ -288,15 +315,18 @@ class SharedCounts:
 
 
 def _client(alias: str) -> Redis:
-    """Of the alias's server, on connections of its own: django-redis keeps one pool per URL, which waits longer."""
+    """Return a client of the alias's server, with its own connections.
+
+    django-redis keeps one pool per URL, which has longer timeouts.
+    """
     tier = caches[alias].client  # type: ignore[attr-defined]
     factory = tier.connection_factory
     pool = factory.get_connection_pool(factory.make_connection_params(tier._server[0]))
-    # Here and not among the parameters, where options of the alias and of its URL would win.
+    # Set here: options of the alias and of its URL would override parameters.
     pool.connection_kwargs.update(socket_timeout=ASK_S, socket_connect_timeout=ASK_S, retry=Retry(NoBackoff(), 0))
     return Redis(connection_pool=pool)
 
 
 def _standing(used: int, oldest_s: int, fits_s: int) -> Standing:
-    """As Redis says it: it has no None."""
+    """Return the standing from a reply of Redis, in which -1 means None."""
     return Standing(used, None if oldest_s == -1 else oldest_s, None if fits_s == -1 else fits_s)

@@ -1,6 +1,7 @@
-"""The HTTP surface: one viewset. It reads bytes, calls ``ingest`` and ``reads``, and joins bytes; nothing is serialised twice.
+"""The HTTP API: one viewset.
 
-Every option of DRF that a host project could set globally is set here.
+It reads bytes, calls ``ingest`` and ``reads``, and joins bytes; nothing is serialised twice. Every
+DRF option that a host project could set globally is set here.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ from trajectories.storage.store import get_store
 logger = logging.getLogger(__name__)
 
 MAX_LINE_DETAILS = 10
-"""Problems told of one line: all of every line would make the answer far larger than the request."""
+"""Problems reported per line: all of them would make the response far larger than the request."""
 MAX_IDEMPOTENCY_KEY = 255
 _NO_ACTION = ("none", "other", "405")
 _SCOPES = {
@@ -61,7 +62,7 @@ _SCOPES = {
 
 
 class AnyAccept(BaseContentNegotiation):
-    """There is one form of each answer, so Accept does not choose."""
+    """Accept has no effect: each response has one format."""
 
     def select_parser(self, request: Any, parsers: Any) -> Any:
         media_type = (request._request.content_type or "").lower()
@@ -87,13 +88,14 @@ class TrajectoryViewSet(ViewSet):
     versioning_class = None
     schema = AutoSchema()
     lookup_field = "id"
-    http_method_names = ["get", "head", "post", "delete"]  # noqa: RUF012  a list, as View has it
+    http_method_names = ["get", "head", "post", "delete"]  # noqa: RUF012  a list, as in View
 
     allowance: Allowance | None = None
 
     @classmethod
     def as_view(cls, actions: Any = None, **initkwargs: Any) -> Any:
-        # The outbox commits by itself, and a read must not hold a transaction open while it streams.
+        # The outbox commits by itself, and a read must not hold a transaction open while it
+        # streams.
         return transaction.non_atomic_requests(super().as_view(actions, **initkwargs))
 
     def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
@@ -108,7 +110,7 @@ class TrajectoryViewSet(ViewSet):
             for name, text in self.allowance.headers().items():
                 response[name] = text
         response["X-Content-Type-Options"] = "nosniff"
-        # Whatever a client may call its method, there are few series.
+        # Unknown methods share one series, because clients can send any method name.
         labels = (
             (self.action, request.method, str(response.status_code))
             if self.action in self.required_scopes
@@ -123,7 +125,10 @@ class TrajectoryViewSet(ViewSet):
         return cast(Caller, caller)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Check in the order method, key, limits, scope; DRF would check the scope before the limits."""
+        """Check method, key, limits and scope, in this order.
+
+        DRF would check the scope before the limits.
+        """
         self.format_kwarg = self.get_format_suffix(**kwargs)
         request.accepted_renderer, request.accepted_media_type = self.perform_content_negotiation(request)
         request.version, request.versioning_scheme = self.determine_version(request, *args, **kwargs)
@@ -142,7 +147,7 @@ class TrajectoryViewSet(ViewSet):
         self._parameters(())
         parser = self._parser()
         key = _idempotency_key(request._request)
-        # The stream is Django's request: DRF's `request.data` takes a chunked body for an empty one.
+        # The stream is Django's request: DRF's `request.data` treats a chunked body as empty.
         stream: Any = request._request
         data: Any = parser.parse(stream, parser.media_type, {"request": request, "view": self})
         if parser.media_type == NDJSON:
@@ -224,7 +229,10 @@ class TrajectoryViewSet(ViewSet):
 
 
 def _log_stream_errors(lines: Iterator[bytes], request: HttpRequest) -> Iterator[bytes]:
-    """``lines``; what breaks them off is logged by whoever sends them, who does not know of which request they are."""
+    """Yield ``lines``; log an error that breaks them off.
+
+    The server that sends the lines does not know their request.
+    """
     try:
         yield from lines
     except Exception as error:

@@ -1,4 +1,7 @@
-"""The archive: the database. What is older than the hot cache, what exports read, and what says that a record is safe."""
+"""The archive: reads of the database.
+
+The archive answers reads below the hot cache and exports. It also decides when a record is safe.
+"""
 
 from __future__ import annotations
 
@@ -31,30 +34,33 @@ from trajectories.models import Erasure, Phase, Quarantined, Tenant, Tombstone, 
 from trajectories.storage.archive_writes import members_text
 
 ArchiveError: TypeAlias = Error
-"""The database is away, locked, not migrated, or took too long."""
+"""The database is unavailable, locked, not migrated, or timed out."""
 
 Version: TypeAlias = tuple[str, UUID, int]
 """Tenant, id and stamp."""
 
 _HALF = 2**32
-"""Sums are taken in two halves, so that they stay exact where a database would overflow 64 bits."""
+"""Sums are computed in two halves: they stay exact where a database would overflow 64 bits."""
 _COLUMNS = ("tenant_id", "trajectory_id", "stamp", "digest", "revision", "recorded_at_us", "body")
 
 
 class Exported(NamedTuple):
-    """A record and its place in the export."""
+    """A record and its sequence number in the export."""
 
     seq: int
     record: Record
 
 
-# What the relay and the persist side ask; the database that is written to answers.
+# Reads of the relay and the persist side; they use the write database.
 
 
 class DeliveryStatus(NamedTuple):
-    """Versions that the archive has or has passed, that it has refused, and whose ids are deleted; no two overlap.
+    """The archive's decision on versions; no two of the sets of versions overlap.
 
-    Of ``erased`` tenants every version is deleted.
+    - ``confirmed``: the archive has this version or a later one.
+    - ``refused``: the archive refused this version.
+    - ``deleted``: the id of this version is deleted.
+    - ``erased``: erased tenants; each of their versions is also in ``deleted``.
     """
 
     confirmed: set[Version]
@@ -64,7 +70,7 @@ class DeliveryStatus(NamedTuple):
 
 
 def delivery_status(versions: Sequence[Version]) -> DeliveryStatus:
-    """What the archive says of those of ``versions`` of which it knows."""
+    """Return the delivery status of those ``versions`` that the archive knows."""
     confirmed: set[Version] = set()
     refused: set[Version] = set()
     erased = erased_of({tenant for tenant, _, _ in versions})
@@ -85,27 +91,31 @@ def delivery_status(versions: Sequence[Version]) -> DeliveryStatus:
 
 
 def erasures(since_us: int) -> dict[str, int]:
-    """Stamps of the erasures since then, by the ``tenant_digest`` of each."""
+    """Return the stamps of erasures since ``since_us``, by ``tenant_digest``."""
     found = Erasure.objects.using(_write_alias()).filter(stamp__gte=since_us)
     return dict(found.values_list("digest", "stamp"))
 
 
 def erased_of(tenants: Iterable[str]) -> set[str]:
-    """Those of ``tenants`` that were erased."""
+    """Return those of ``tenants`` that were erased."""
     by_digest = {tenant_digest(tenant): tenant for tenant in tenants}
     found = Erasure.objects.using(_write_alias()).filter(digest__in=by_digest).values_list("digest", flat=True)
     return {by_digest[digest] for digest in found}
 
 
 def tombstones_since(stamp: int, after_pk: int, limit: int) -> list[tuple[int, Record]]:
-    """Tombstones of every tenant with at least this stamp, each with its primary key, from behind ``after_pk``."""
+    """Return tombstones of all tenants from this stamp on, with primary keys above ``after_pk``."""
     rows = Tombstone.objects.using(_write_alias()).filter(stamp__gte=stamp, pk__gt=after_pk)
     found = rows.order_by("pk").values_list("pk", "tenant_id", "trajectory_id", "stamp")[:limit]
     return [(pk, tombstone(tenant, id_, stamp)) for pk, tenant, id_, stamp in found]
 
 
 def forget_tombstones(before_us: int, limit: int) -> int:
-    """Let go of some tombstones, and of erasures, from before ``before_us``; how many tombstones."""
+    """Delete some tombstones, and all erasures, from before ``before_us``.
+
+    Returns:
+        The number of tombstones deleted.
+    """
     rows = Tombstone.objects.using(_write_alias())
     old = list(rows.filter(stamp__lt=before_us).order_by("stamp").values_list("pk", flat=True)[:limit])
     gone, _ = rows.filter(pk__in=old).delete()
@@ -114,22 +124,22 @@ def forget_tombstones(before_us: int, limit: int) -> int:
 
 
 def stored(tenant: str, ids: Iterable[UUID]) -> list[Record]:
-    """What the archive holds of ``ids``."""
+    """Return the archived records of ``ids``."""
     rows = Trajectory.objects.using(_write_alias()).filter(tenant=tenant, trajectory_id__in=list(ids))
     return [Record.from_row(columns) for columns in rows.values_list(*_COLUMNS)]
 
 
 def revised_since(revision: int, after_pk: int, limit: int) -> list[tuple[int, Record]]:
-    """Records of every tenant with at least this revision, each with its primary key, from behind ``after_pk``."""
+    """Return records of all tenants from this revision on, with primary keys above ``after_pk``."""
     rows = Trajectory.objects.using(_write_alias()).filter(revision__gte=revision, pk__gt=after_pk)
     return [(pk, Record.from_row(columns)) for pk, *columns in rows.order_by("pk").values_list("pk", *_COLUMNS)[:limit]]
 
 
-# What readers ask.
+# Reads of clients.
 
 
 def newest(tenant: str, query: Query, below: Position | None, limit: int) -> list[Record]:
-    """Matching records by position, highest first, from below ``below`` (None: from the top)."""
+    """Return matching records below ``below`` (None: from the top), highest position first."""
     rows = _matching(tenant, query, below).order_by("-recorded_at_us", "-trajectory_id")
     return [Record.from_row(columns) for columns in rows.values_list(*_COLUMNS)[:limit]]
 
@@ -140,7 +150,7 @@ def find(tenant: str, id_: UUID) -> Record | None:
 
 
 def find_many(tenant: str, ids: Iterable[UUID]) -> dict[UUID, Record]:
-    """The records of those ``ids`` that the archive has."""
+    """Return those of ``ids`` that the archive has, with their records."""
     wanted = list(ids)
     if not wanted:
         return {}
@@ -149,7 +159,10 @@ def find_many(tenant: str, ids: Iterable[UUID]) -> dict[UUID, Record]:
 
 
 def summary(tenant: str, query: Query, below: Position | None, only: Sequence[UUID] | None = None) -> Summary:
-    """The summary of matching records below ``below``; of those alone whose id is in ``only``, if that is given."""
+    """Return the summary of matching records below ``below``.
+
+    ``only`` limits it to these ids.
+    """
     rows = _matching(tenant, query, below)
     if only is not None:
         rows = rows.filter(trajectory_id__in=only)
@@ -167,23 +180,23 @@ def summary(tenant: str, query: Query, below: Position | None, only: Sequence[UU
 
 
 def last_seq(tenant: str) -> int:
-    """Place of the last record that an export begun now would have."""
+    """Return the sequence number of the last record of an export that begins now."""
     return _rows(tenant).order_by("-seq").values_list("seq", flat=True).first() or 0
 
 
 def seq_of(tenant: str, id_: UUID) -> int | None:
-    """Its place in exports, also if it was deleted meanwhile."""
+    """Return the sequence number of an id in exports, even if the id was deleted since."""
     place = _rows(tenant).filter(trajectory_id=id_).values_list("seq", flat=True).first()
     return _tombstones(tenant, id_).values_list("seq", flat=True).first() if place is None else place
 
 
 def count_until(tenant: str, query: Query, revision: int) -> int:
-    """How many records match, of those last revised until then."""
+    """Return how many matching records were last revised at ``revision`` or before."""
     return _until(tenant, query, revision).count()
 
 
 def ids_until(tenant: str, query: Query, revision: int, limit: int) -> list[UUID]:
-    """Some ids of those records."""
+    """Return some ids of those records."""
     return list(_until(tenant, query, revision).values_list("trajectory_id", flat=True)[:limit])
 
 
@@ -192,23 +205,23 @@ def _until(tenant: str, query: Query, revision: int) -> QuerySet[Trajectory]:
 
 
 def ids_before(tenant: str, recorded_at_us: int, limit: int) -> list[UUID]:
-    """Ids of the records at the lowest positions, as far as they were recorded before."""
+    """Return ids at the lowest positions among records from before ``recorded_at_us``."""
     rows = Trajectory.objects.using(_write_alias()).filter(tenant=tenant, recorded_at_us__lt=recorded_at_us)
     return list(rows.order_by("recorded_at_us", "trajectory_id").values_list("trajectory_id", flat=True)[:limit])
 
 
 def count_before(tenant: str, recorded_at_us: int) -> int:
-    """How many there are."""
+    """Return how many records are from before ``recorded_at_us``."""
     return Trajectory.objects.using(_write_alias()).filter(tenant=tenant, recorded_at_us__lt=recorded_at_us).count()
 
 
 def tenants() -> list[str]:
-    """Every tenant."""
+    """Return every tenant."""
     return list(Tenant.objects.using(_write_alias()).order_by("pk").values_list("pk", flat=True))
 
 
 def is_known(tenant: str, id_: UUID) -> bool:
-    """Whether the archive has this id, has refused it, or has deleted it."""
+    """Return whether the archive has stored, refused or deleted this id."""
     poison = Quarantined.objects.using(_write_alias()).filter(tenant=tenant, trajectory_id=id_)
     stored = Trajectory.objects.using(_write_alias()).filter(tenant=tenant, trajectory_id=id_)
     return stored.exists() or poison.exists() or _tombstones(tenant, id_, _write_alias()).exists()
@@ -219,19 +232,23 @@ def _tombstones(tenant: str, id_: UUID, alias: str | None = None) -> QuerySet[To
 
 
 def exported(tenant: str, query: Query, after_seq: int, up_to_seq: int, limit: int) -> list[Exported]:
-    """The next matching records in export order."""
+    """Return the next matching records in export order."""
     rows = _matching(tenant, query, None).filter(seq__gt=after_seq, seq__lte=up_to_seq).order_by("seq")
     return [Exported(seq, Record.from_row(columns)) for seq, *columns in rows.values_list("seq", *_COLUMNS)[:limit]]
 
 
 @contextmanager
 def snapshot(statement_timeout_s: float) -> Iterator[None]:
-    """Have every read inside see the archive at one moment. Inside a transaction of the caller, that is the caller's moment."""
+    """Run every read inside on one snapshot of the archive.
+
+    Inside a transaction of the caller, the reads use that transaction's snapshot.
+    """
     connection = connections[_read_alias()]
     if connection.in_atomic_block:
         yield
     elif connection.vendor == "sqlite":
-        # atomic() would say BEGIN IMMEDIATE where the host configured that, and a reader must not wait for writers.
+        # atomic() sends BEGIN IMMEDIATE if the host configured it, and a reader must not wait for
+        # writers.
         with connection.cursor() as cursor:
             cursor.execute("BEGIN DEFERRED")
             try:
@@ -257,7 +274,8 @@ def _matching(tenant: str, query: Query, below: Position | None) -> QuerySet[Tra
         phases = Phase.objects.filter(trajectory=OuterRef("pk")).filter(*map(_condition, query.on_phase))
         rows = rows.filter(Exists(phases))
     if below is not None:
-        # The first condition is implied by the second; it is what lets the index on positions be entered at the spot.
+        # The second condition implies the first. The first lets the database seek in the index on
+        # positions.
         rows = rows.filter(recorded_at_us__lte=below.recorded_at_us).filter(
             Q(recorded_at_us__lt=below.recorded_at_us) | Q(trajectory_id__lt=below.id)
         )
@@ -268,7 +286,10 @@ _LOOKUPS = {"equal": "exact", "at_least": "gte", "at_most": "lte", "below": "lt"
 
 
 def _condition(condition: Condition) -> Q:
-    """A condition as SQL. Substrings by position and not by LIKE, which folds case on SQLite and knows wildcards."""
+    """Return a condition as SQL.
+
+    Substrings use a position function. LIKE ignores case on SQLite and interprets wildcards.
+    """
     column, lookup, value = condition
     if lookup == "has":
         return Q(GreaterThan(StrIndex(F(column), Value(members_text([value]))), 0))
@@ -278,7 +299,7 @@ def _condition(condition: Condition) -> Q:
 
 
 def _cells(rows: QuerySet[Any], key: Iterable[str], tallies: Sequence[Tally], measures: Sequence[Measure]) -> Cells:
-    """Cells of ``rows``, counted by the database; columns as in stats.Cell."""
+    """Return the cells of ``rows``, counted by the database; columns as in stats.Cell."""
     counted: dict[str, Any] = {"n": Count("pk")}
     for tally in tallies:
         counted[f"tally_{tally.name}"] = Count("pk", filter=Q(**{tally.column: tally.value}))

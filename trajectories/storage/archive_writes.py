@@ -1,8 +1,8 @@
-"""The writing half of the archive: brings the database up to a batch of records.
+"""The archive: writes a batch of records to the database.
 
-Writers of a tenant are ordered by its row: the first statement is an UPDATE of it, which takes the row lock on Postgres and
-the write lock on SQLite. What is then read stays true until commit, so the merge is that of ``record.merge`` and not a
-second one in SQL.
+The tenant's row orders the writers of a tenant. The first statement is an UPDATE of that row. It
+takes the row lock on Postgres and the write lock on SQLite. Later reads therefore stay valid until
+commit. The merge is ``record.merge``; SQL has no second one.
 """
 
 from __future__ import annotations
@@ -26,9 +26,12 @@ _ERROR_MAX = 10_000
 
 
 class WriteResult(NamedTuple):
-    """What became of a batch: what the archive now holds of its ids, and which of them are deleted; of these, what there was.
+    """The result of a batch.
 
-    ``erased``: what was dropped because its tenant is erased.
+    - ``stored``: what the archive now holds of the ids.
+    - ``deleted``: tombstones of those ids that are deleted.
+    - ``gone``: the rows that their deletion removed.
+    - ``erased``: records that were dropped because their tenant is erased.
     """
 
     stored: list[Record]
@@ -56,15 +59,16 @@ class DeletedCounts(NamedTuple):
 
 
 class RefusedRecord(Exception):
-    """The database refuses a value, whatever state it is in; sending it again will not help."""
+    """The database refuses a value in any state, so that sending it again will not help."""
 
 
 def mirror(records: Sequence[Record]) -> WriteResult:
-    """Bring the archive up to ``records``, tombstones among them, in one transaction.
+    """Write ``records``, including tombstones, to the archive in one transaction.
 
     Raises:
-        RefusedRecord: nothing was written; one of the records cannot be.
-        django.db.Error: nothing was written; the database is away, locked, read-only or slow, and the same may work later.
+        RefusedRecord: nothing was written; the database refuses one of the records.
+        django.db.Error: nothing was written; the database is unavailable, locked, read-only or
+            slow. A retry may succeed.
     """
     ordered = sorted(records, key=lambda record: (record.tenant, record.id, record.rank))
     try:
@@ -77,12 +81,12 @@ def mirror(records: Sequence[Record]) -> WriteResult:
 
 
 def holds(record: Record) -> bool:
-    """Whether the archive has a version of this id."""
+    """Return whether the archive has a version of this id."""
     return Trajectory.objects.using(alias()).filter(tenant=record.tenant, trajectory_id=record.id).exists()
 
 
 def refused(quarantined_pk: int) -> Record | None:
-    """The quarantined version, if it is still there."""
+    """Return the quarantined version, if it still exists."""
     row = Quarantined.objects.using(alias()).filter(pk=quarantined_pk).first()
     if row is None:
         return None
@@ -90,10 +94,12 @@ def refused(quarantined_pk: int) -> Record | None:
 
 
 def release(quarantined_pk: int, record: Record) -> list[Record]:
-    """Try the quarantined version again, and let it go if the archive takes it now; else keep the new reason.
+    """Write a quarantined version again.
+
+    Delete it from quarantine if the archive accepts it now; otherwise store the new reason.
 
     Returns:
-        What the archive now holds of its id; nothing where it still refuses.
+        What the archive now holds of the id; an empty list if it still refuses.
     """
     row = Quarantined.objects.using(alias()).filter(pk=quarantined_pk)
     try:
@@ -107,7 +113,10 @@ def release(quarantined_pk: int, record: Record) -> list[Record]:
 
 
 def quarantine(record: Record, error: str) -> None:
-    """Keep a version that the archive refuses, with the reason; the same version once, and none of an erased tenant."""
+    """Store a version that the archive refuses, with the reason.
+
+    The same version is stored once. Versions of an erased tenant are not stored.
+    """
     with transaction.atomic(using=alias()):
         if _locked(record.tenant) is None:
             return
@@ -128,18 +137,22 @@ def quarantine(record: Record, error: str) -> None:
 def begin_erasure(
     tenant: str, stamp: int, forget: Callable[[list[ApiKey]], object] = lambda keys: None, *, is_known: bool = False
 ) -> list[ApiKey] | None:
-    """From here on nothing of ``tenant`` is taken, and its keys are gone, which are returned; None if there is and was no such tenant.
+    """Begin the erasure of ``tenant``: refuse its records from now on, and delete its API keys.
 
     Args:
-        forget: is called with the keys while they can still be found, so that who repeats what was broken off here finds them too.
-        is_known: there is such a tenant, though the archive may not have heard of it yet.
+        forget: called with the keys before they are deleted, so that a retry after a failure finds
+            them too.
+        is_known: the tenant exists, even if the archive does not have it yet.
+
+    Returns:
+        The deleted keys; None if the tenant does not exist and never did.
     """
     erasures = Erasure.objects.using(alias())
     with transaction.atomic(using=alias()):
         row = Tenant.objects.using(alias()).filter(pk=tenant)
         if is_known:
             Tenant.objects.using(alias()).get_or_create(pk=tenant)
-        # The lock: who writes now is waited for, and who comes later sees what follows.
+        # Take the lock: earlier writers finish first, and later ones see the erasure.
         if not row.update(last_seq=F("last_seq")) and not erasures.filter(pk=tenant_digest(tenant)).exists():
             return None
         if not _erased_at(tenant, stamp):
@@ -151,7 +164,7 @@ def begin_erasure(
 
 
 def erase_some(tenant: str, limit: int) -> DeletedCounts | None:
-    """Delete some rows of a tenant whose erasure has begun; None: there were none left."""
+    """Delete some rows of a tenant whose erasure has begun; return None if none were left."""
     trajectories = _some_of(Trajectory.objects.using(alias()).filter(tenant=tenant), limit)
     quarantined = _some_of(Quarantined.objects.using(alias()).filter(tenant=tenant), limit)
     tombstones = _some_of(Tombstone.objects.using(alias()).filter(tenant=tenant), limit)
@@ -162,14 +175,20 @@ def erase_some(tenant: str, limit: int) -> DeletedCounts | None:
 
 
 def end_erasure(tenant: str, stamp: int) -> None:
-    """Nothing is left of ``tenant`` but its erasure, which tells the hosts to look once more."""
+    """Delete the row of ``tenant``.
+
+    Raise the stamp of its erasure, so that hosts check it again.
+    """
     with transaction.atomic(using=alias()):
         Tenant.objects.using(alias()).filter(pk=tenant).delete()
         _erased_at(tenant, stamp)
 
 
 def _erased_at(tenant: str, stamp: int) -> bool:
-    """Have hosts look once more, also those that know of a stamp by a faster clock; False if there is no erasure yet."""
+    """Raise the stamp of an erasure so that hosts check it again; return False without an erasure.
+
+    The stamp exceeds the old one even if a faster clock set that.
+    """
     erasure = Erasure.objects.using(alias()).filter(pk=tenant_digest(tenant))
     return bool(erasure.update(stamp=Greatest(F("stamp") + 1, stamp)))
 
@@ -192,7 +211,7 @@ def _mirror_tenant(slug: str, given: list[Record]) -> WriteResult:
 
 
 def _delete(tenant: Tenant, given: Sequence[Record]) -> tuple[list[Record], DeletedCounts]:
-    """Tombstones of those ids in ``given`` that are deleted, now or before; and the rows that went."""
+    """Return tombstones of all deleted ids in ``given``, and the counts of rows deleted now."""
     ids = {record.id for record in given}
     found = Tombstone.objects.using(alias()).filter(tenant=tenant, trajectory_id__in=ids)
     known = {row.trajectory_id: tombstone(tenant.pk, row.trajectory_id, row.stamp) for row in found}
@@ -225,7 +244,7 @@ def _store(tenant: Tenant, records: Sequence[Record]) -> list[Record]:
         merged[record.id] = merge(merged.get(record.id), record, from_authority=False)
     new: list[Trajectory] = []
     phases: list[Phase] = []
-    # By position, so that an export reads in the order in which a host took them.
+    # Sort by position, so that exports follow the order in which a host accepted the records.
     stored_now = sorted((merged[id_] for id_ in ids), key=lambda record: record.position)
     for stored in stored_now:
         row = rows.get(stored.id)
@@ -250,9 +269,9 @@ def _store(tenant: Tenant, records: Sequence[Record]) -> list[Record]:
 
 
 def _locked(tenant: str) -> Tenant | None:
-    """The tenant's row, with every other writer of it waiting; made if a host's own tenant writes for the first time.
+    """Return the tenant's row, locked against other writers; None if the tenant is erased.
 
-    None if the tenant is erased.
+    Create the row when a host project's own tenant writes for the first time.
     """
     erasure = Erasure.objects.using(alias()).filter(pk=tenant_digest(tenant))
     lock = Tenant.objects.using(alias()).filter(pk=tenant)
@@ -265,7 +284,7 @@ def _locked(tenant: str) -> Tenant | None:
 
 
 def record_of(row: Trajectory | Quarantined) -> Record:
-    """What a row holds, as the other tiers carry it."""
+    """Return the content of a row as a record."""
     columns = (row.tenant_id, row.trajectory_id, row.stamp, row.digest, row.revision, row.recorded_at_us, row.body)
     return Record.from_row(columns)
 
@@ -280,7 +299,11 @@ def _replace(row: Trajectory, stored: Record) -> None:
 
 
 def _fill(row: Trajectory, stored: Record) -> list[Phase]:
-    """Set the columns of ``row`` from the record and its facets, by their common names; its phases, unsaved."""
+    """Set the columns of ``row`` from the record and its facets, matched by name.
+
+    Returns:
+        The phases of the row, unsaved.
+    """
     row.stamp, row.digest, row.revision = stored.stamp, stored.digest, stored.revision
     row.recorded_at_us, row.body = stored.recorded_at_us, stored.body.decode()
     facets = facets_of(stored.body)
@@ -309,7 +332,7 @@ def _phase(row: Trajectory, place: int, phase: tuple[dict[str, Any], PhaseFacets
 
 
 def _columns(facets: Facets | PhaseFacets) -> dict[str, Any]:
-    """Facets as column values: lists as text that a search can hit exactly, phases left to their own table."""
+    """Return facets as column values: lists as text for exact search, without phases."""
     return {
         name: members_text(value) if isinstance(value, tuple) else value
         for name, value in facets._asdict().items()
@@ -318,14 +341,15 @@ def _columns(facets: Facets | PhaseFacets) -> dict[str, Any]:
 
 
 def members_text(members: Sequence[str]) -> str:
-    """Each member as JSON on a line of its own, so that a member is in the list if its line is in the text."""
+    """Return each member as JSON on its own line: a list has a member if the text has its line."""
     return "".join(f"\n{orjson.dumps(member).decode()}\n" for member in members)
 
 
 def compact(*, is_full: bool) -> bool:
-    """Have the database's files keep nothing of what was deleted; False while a file is in use.
+    """Remove deleted data from the database files; return False if a file is in use.
 
-    On Postgres its log, and without ``is_full`` the free room in its pages, keep some of it until they are written over.
+    On Postgres, the write-ahead log keeps deleted data until it is overwritten. So does the free
+    space in pages, unless ``is_full`` is set.
     """
     with connections[alias()].cursor() as cursor:
         if cursor.db.vendor == "sqlite":
@@ -343,11 +367,11 @@ def compact(*, is_full: bool) -> bool:
 
 
 def files() -> list[str]:
-    """Paths of the database's files, if it is one that this host can read."""
+    """Return the paths of the database files that this host can read; none unless it is SQLite."""
     settings = connections[alias()].settings_dict
     return [str(settings["NAME"])] if connections[alias()].vendor == "sqlite" else []
 
 
 def alias() -> str:
-    """The database that is written to."""
+    """Return the alias of the write database."""
     return router.db_for_write(Trajectory)

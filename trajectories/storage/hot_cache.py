@@ -1,7 +1,8 @@
-"""The hot cache: per tenant the records at the highest positions, in this process, with their facets.
+"""The hot cache: the records at each tenant's highest positions, in this process, with facets.
 
-``HotCache.snapshot`` is the life of one read: follow the outbox (what this host accepts), fill at first use, follow the
-change feed (what other hosts persist), and take a snapshot. ``hot_fill`` says where a fill comes from.
+``HotCache.snapshot`` performs one read. It follows the outbox (records that this host accepts) and
+fills at first use. Then it follows the change feed (records that other hosts persist) and takes a
+snapshot. ``hot_fill`` builds the fills.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _FOLLOW_CHUNK = 500
 
 
 class HotCache:
-    """The hot caches of all tenants of one process, bounded together."""
+    """The hot caches of all tenants of one process, under one bound."""
 
     def __init__(self, conf: Settings, outbox: Outbox, redis_tier: Callable[[], RedisTier]) -> None:
         self._conf = conf
@@ -38,7 +39,7 @@ class HotCache:
         self._seen_n = outbox.last_n()
         self._quarantines = outbox.quarantines()
 
-    # Writes. Nothing here waits for another machine.
+    # Writes. None of them waits for another machine.
 
     def known(self, tenant: str, id_: UUID) -> Record | None:
         """Return the newest version of an id that this process holds."""
@@ -48,7 +49,7 @@ class HotCache:
             return held.record if held else None
 
     def take(self, rows: Sequence[Row]) -> None:
-        """Apply rows that this process has just committed, so that the next read need not fetch them."""
+        """Apply rows of this process's latest commit, so that the next read does not fetch them."""
         with self._lock:
             if rows and rows[0].n == self._seen_n + 1:
                 self._apply_rows(rows)
@@ -56,12 +57,15 @@ class HotCache:
     # Reads.
 
     def snapshot(self, tenant: str) -> Snapshot:
-        """Return the tenant's records as of now: after every row of the outbox, and after the feed if Redis answers."""
+        """Return the tenant's current records.
+
+        They include every row of the outbox, and the change feed if Redis responds.
+        """
         self._follow_outbox()
         cache = self._touch(tenant)
         if cache is None or self._is_fill_due(cache):
             cache = self._fill(tenant)
-        # This cache answers from here on, even if another thread replaces or drops it meanwhile.
+        # This read uses this cache from here on, even if another thread replaces or drops it.
         cache, is_following = self._follow_feed(tenant, cache)
         with self._lock:
             return cache.snapshot(is_following=is_following)
@@ -87,18 +91,21 @@ class HotCache:
     # Following the outbox.
 
     def _follow_outbox(self) -> None:
-        # Of one moment: otherwise rows could come and go between the rows and the numbers read here.
+        # Read rows and numbers at one moment: otherwise rows could come and go between the two
+        # reads.
         with self._lock, self._outbox.snapshot():
             before = self._seen_n
             while rows := self._outbox.rows_after(self._seen_n, _FOLLOW_CHUNK):
                 self._apply_rows(rows)
             quarantines, pruned_n = self._outbox.quarantines(), self._outbox.pruned_n()
-            # Unseen rows were pruned, or rows that were applied were refused: both need a fill.
+            # A fill is due in two cases: unseen rows were pruned, or the archive refused applied
+            # rows.
             if pruned_n > before or quarantines != self._quarantines:
                 self._quarantines = quarantines
                 for cache in self._caches.values():
                     cache.is_filled = False
-            # Otherwise it would find them missing, and fill, at each read until this host accepts something again.
+            # Otherwise each read would find the rows missing and fill, until this host accepts a
+            # record.
             self._seen_n = max(self._seen_n, pruned_n)
 
     def _apply_rows(self, rows: Sequence[Row]) -> None:
@@ -126,13 +133,14 @@ class HotCache:
             with self._lock:
                 cache = self._caches.get(tenant)
             if cache is not None and not self._is_fill_due(cache):
-                return cache  # another thread has filled it meanwhile
+                return cache  # another thread has filled it
             fresh, from_n = self._hot_fill.build(tenant)
             if cache is not None and fresh.is_filled:
                 with self._lock:
                     held = [one.record for one in cache.held.values()]
                 self._hot_fill.carry_over(tenant, held, fresh)
-            # The time of the end: every read would ask an archive that takes seconds to fail.
+            # Take the time at the end: otherwise every read would ask an archive that fails after
+            # seconds.
             fresh.filled_at = time.monotonic()
             with self._lock:
                 if not fresh.is_filled and cache is not None:
@@ -152,7 +160,11 @@ class HotCache:
     # Following the change feed.
 
     def _follow_feed(self, tenant: str, cache: TenantCache) -> tuple[TenantCache, bool]:
-        """Apply what other hosts have persisted; return the cache that has it, and whether the feed answers."""
+        """Apply changes that other hosts have persisted.
+
+        Returns:
+            The cache that has them, and whether the feed responds.
+        """
         with self._lock:
             if not self._redis.is_due:
                 return cache, False
@@ -179,7 +191,7 @@ class HotCache:
         return (cache, True) if is_whole else self._fill_again(tenant, cache)
 
     def _delete_from_outbox(self, tenant: str, ids: Sequence[UUID]) -> None:
-        """Delete the rows that this host still has of ids that another host has deleted."""
+        """Delete this host's rows of ids that another host has deleted."""
         held = [id_ for id_ in ids if self._outbox.versions(tenant, id_) and not self._outbox.is_deleted(tenant, id_)]
         if held:
             self._outbox.delete(tenant, held)
@@ -187,7 +199,7 @@ class HotCache:
     # Bounds.
 
     def _bound_bytes(self) -> None:
-        """Drop the tenants read longest ago; from the last one its lowest records."""
+        """Drop the tenants that were read longest ago; of the last one, drop the lowest records."""
         size = sum(cache.size for cache in self._caches.values())
         while size > self._conf.hot_max_bytes:
             tenant, cache = next(iter(self._caches.items()))

@@ -1,6 +1,7 @@
-"""Filling the hot cache of a tenant: the newest records from Redis, older ones from the archive, merged with the outbox.
+"""Fill the hot cache of a tenant.
 
-Everything here may be slow, so it happens on a ``TenantCache`` that no reader sees yet.
+The newest records come from Redis and older ones from the archive, merged with the outbox. All of
+this may be slow, so it works on a ``TenantCache`` that no reader sees yet.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _ATTEMPTS = 3
 
 
 class RedisLink:
-    """The Redis tier as reads use it: after an error they go without it for ``redis_retry_s``."""
+    """The Redis tier for reads: after an error they do without it for ``redis_retry_s``."""
 
     def __init__(self, conf: Settings, tier: Callable[[], RedisTier]) -> None:
         self._retry_s = conf.redis_retry_s
@@ -40,18 +41,18 @@ class RedisLink:
 
     @property
     def is_due(self) -> bool:
-        """Whether Redis may be asked now."""
+        """Return whether reads may ask Redis now."""
         return time.monotonic() >= self._away_until
 
     def failed(self) -> None:
-        """Note an error."""
+        """Record an error."""
         if not self._is_lost:
             self._is_lost = True
             metrics.feed_lost_timestamp_seconds.set_to_current_time()
         self._away_until = time.monotonic() + self._retry_s
 
     def answered(self) -> None:
-        """Note that the change feed answered."""
+        """Record a response of the change feed."""
         if self._is_lost:
             self._is_lost = False
             metrics.feed_lost_timestamp_seconds.set(0)
@@ -66,9 +67,12 @@ class HotFill:
         self._redis = redis
 
     def build(self, tenant: str) -> tuple[TenantCache, int]:
-        """Return a new cache of ``tenant``, and the row number from which it still has to follow the outbox.
+        """Build a new cache of ``tenant``.
 
-        The cache is not ``is_filled`` if the archive does not answer.
+        The cache is not ``is_filled`` if the archive is unavailable.
+
+        Returns:
+            The cache, and the row number from which it must follow the outbox.
         """
         cache = TenantCache()
         for _ in range(_ATTEMPTS):
@@ -79,14 +83,16 @@ class HotFill:
         return cache, from_n
 
     def carry_over(self, tenant: str, held: Sequence[Record], fresh: TenantCache) -> None:
-        """Keep those of ``held`` that only this process still has, unless the archive refused them or knows of their deletion.
+        """Keep records of ``held`` that only this process still has.
 
-        Redis may have lost what another host has sent and the archive does not have yet. A missing key proves nothing: that
-        host sends the record again, and until then it must not disappear from the list.
+        Records that the archive has refused or deleted are not kept. Redis may have lost records
+        that another host has sent and the archive does not have yet. A missing key proves nothing:
+        that host sends the record again, and until then the list must include it.
         """
         held = [record for record in held if _is_newer(record, fresh)]
         try:
-            # An id that this host did not know may be far older: then it lies below the floor and is not missing here.
+            # An id that this host did not know may be far older. It is then below the floor and not
+            # missing.
             stored = {record.id: record for record in archive_reads.stored(tenant, [record.id for record in held])}
             status = archive_reads.delivery_status([(one.tenant, one.id, one.stamp) for one in held])
             dropped = status.refused | status.deleted
@@ -98,7 +104,8 @@ class HotFill:
         fresh.shrink(self._limit)
 
     def _build(self, tenant: str, cache: TenantCache) -> None:
-        # One moment of the outbox, before the other tiers are read: a row confirmed meanwhile is in one of the two.
+        # Fix the outbox snapshot before reading the other tiers: a row confirmed in between is in
+        # the snapshot or in the archive.
         with self._outbox.snapshot():
             waiting = list(islice(self._outbox.waiting_below(tenant, HIGHEST), self._limit))
             records = self._newest(tenant, cache)
@@ -111,7 +118,10 @@ class HotFill:
         cache.shrink(self._limit)
 
     def _known_elsewhere(self, tenant: str, cache: TenantCache, ids: Collection[UUID]) -> list[Record]:
-        """Return what other tiers have of ids that wait here and are not among the newest: another host may know them for longer."""
+        """Return the versions in other tiers of ids that wait here and are not among the newest.
+
+        Another host may have known these ids for longer.
+        """
         if ids and cache.is_trusted:
             with suppress(RedisError):
                 return self._redis.tier.find_many(tenant, ids)
@@ -121,10 +131,10 @@ class HotFill:
         return []
 
     def _newest(self, tenant: str, cache: TenantCache) -> list[Record]:
-        """Return the records at the highest positions: from Redis as far as it reaches, below that from the archive.
+        """Return the records at the highest positions: from Redis, and older ones from the archive.
 
-        Without the archive the cache is not filled, even if nothing is missing in it: records below its floor that are on
-        their way into the archive would be in neither of the two.
+        Without the archive the cache is not filled, even if it lacks no record. Records below its
+        floor that are on their way into the archive would be in neither tier.
         """
         fill = self._newest_in_redis(tenant, cache)
         try:
@@ -138,7 +148,7 @@ class HotFill:
             return fill.records
         archived += older[:room]
         if fill.has_more:
-            # Records below may not be in the archive yet, and the feed does not repeat them.
+            # The records below may not be in the archive yet, and the feed does not repeat them.
             cache.floor = fill.floor
         else:
             has_more = len(older) > room or not room
@@ -147,7 +157,10 @@ class HotFill:
         return fill.records + self._updated_by_redis(tenant, cache, archived)
 
     def _updated_by_redis(self, tenant: str, cache: TenantCache, archived: Sequence[Record]) -> list[Record]:
-        """Merge what Redis knows of ``archived``: revisions and deletions reach it first, and the feed reports only later ones."""
+        """Merge the versions that Redis has of ``archived``.
+
+        Revisions and deletions reach Redis first, and the feed reports only later ones.
+        """
         if not archived or not cache.is_trusted:
             return list(archived)
         try:
@@ -161,13 +174,13 @@ class HotFill:
         return [merge_all(record, newer.get(record.id, [])) for record in archived if record.id not in deleted]
 
     def _newest_in_redis(self, tenant: str, cache: TenantCache) -> Fill:
-        """Return nothing if Redis is unavailable or not trusted."""
+        """Return the newest records in Redis; nothing if it is unavailable or not trusted."""
         if self._redis.is_due:
             try:
                 cache.mark = self._redis.tier.mark(tenant)
                 if cache.mark.is_trusted:
                     fill = self._redis.tier.newest(tenant, self._limit)
-                    # If it was wiped in between, the answer lacks records.
+                    # If Redis was wiped between the two calls, the response lacks records.
                     if self._redis.tier.server() == cache.mark[:2]:
                         return fill
             except RedisError:
@@ -183,7 +196,10 @@ def _merged(known: Sequence[Record] | chain[Record], versions: Mapping[UUID, Seq
 
 
 def _stored_above(tenant: str, fill: Fill) -> list[Record]:
-    """Return what the archive has of ``fill.missing`` above the floor; a withdrawn version of a forgotten id was listed as new."""
+    """Return the archived records of ``fill.missing`` at or above the floor.
+
+    A withdrawn version of a forgotten id was listed as new, so its archived record may be older.
+    """
     stored = archive_reads.stored(tenant, fill.missing)
     return [record for record in stored if fill.floor is None or record.position >= fill.floor]
 

@@ -1,7 +1,8 @@
-"""The outbox: a SQLite file of this host in which an acknowledged record is durable before anything else happens to it.
+"""The outbox: a SQLite file of this host that makes an acknowledged record durable first.
 
-Every process of the host opens the same file. Rows are numbered in commit order, so what is new is what lies above the
-last number seen. A row is ``waiting`` until the archive has it (``confirmed``) or has refused it (``quarantined``).
+Every process of the host opens the same file. Row numbers follow commit order, so new rows are
+those above the last number seen. A row is ``waiting`` until the archive has it (``confirmed``) or
+has refused it (``quarantined``).
 """
 
 from __future__ import annotations
@@ -30,11 +31,13 @@ _END_OF_TIME_US = 2**63 - 1
 
 
 class Counts(NamedTuple):
-    """Rows that this outbox has had, tombstones included, at one moment: ``acknowledged = waiting + confirmed + quarantined + deleted``.
+    """All rows that this outbox has had, including tombstones, counted at one moment.
 
-    ``deleted`` are those that were waiting when their id was deleted.
+    ``acknowledged = waiting + confirmed + quarantined + deleted``. ``deleted`` counts rows that
+    were waiting when their id was deleted.
 
-    ``sent`` and ``resent`` count handing over, the first time and again; a process killed in between has not counted.
+    ``sent`` and ``resent`` count first and repeated deliveries to the workers. A process that is
+    killed between delivery and counting does not count.
     """
 
     acknowledged: int
@@ -58,7 +61,7 @@ class _Waiter:
 
 
 class Outbox:
-    """One process's view of the outbox file. Safe to use from threads; not to be carried over a fork."""
+    """The outbox file as one process uses it. Thread-safe; must not be carried over a fork."""
 
     def __init__(
         self,
@@ -80,25 +83,28 @@ class Outbox:
     # The request path.
 
     def append(self, drafts: Sequence[Draft]) -> list[Appended | None]:
-        """Commit ``drafts`` as rows with their stamps; durable on return. Concurrent callers share one commit.
+        """Commit ``drafts`` as rows with their stamps; they are durable on return.
+
+        Concurrent callers share one commit.
 
         Returns:
-            For each draft its row; None where its id was deleted, and nothing of it was taken.
+            The row of each draft; None where its id was deleted, so that the draft was refused.
 
         Raises:
-            OutboxUnavailable: 503; nothing of ``drafts`` was taken: size limit, full disk, or locked for 5 s.
+            OutboxUnavailable: 503; no draft was accepted: size limit, full disk, or locked for 5 s.
         """
         waiter = _Waiter(drafts)
         with self._waiters_lock:
             self._waiters.append(waiter)
-        # Whoever gets the lock commits for all who queued while the commit before was being synced.
+        # The thread that gets the lock commits for all that queued during the previous commit's
+        # sync.
         with self._write_lock:
             if not waiter.is_done:
                 with self._waiters_lock:
                     together, self._waiters = self._waiters, []
                 self._commit(together)
         if waiter.error is not None:
-            # One per caller: an exception that several threads raise would mix their tracebacks.
+            # Raise one exception per caller: threads that share one would mix their tracebacks.
             raise OutboxUnavailable(waiter.error.message, code=waiter.error.code) from waiter.error
         return waiter.result
 
@@ -118,7 +124,7 @@ class Outbox:
                 with self._file.transaction(is_limited=True) as db:
                     return outbox_rows.insert_all(db, [waiter.drafts for waiter in waiters], self._now_us())
             except OutboxUnavailable as error:
-                # Under pressure settled rows go before their time; waiting ones never do.
+                # If the file is full, settled rows are deleted early; waiting rows never are.
                 if error.code != "outbox_full" or not self._delete_settled(_END_OF_TIME_US):
                     raise
 
@@ -129,9 +135,13 @@ class Outbox:
     # Deletion.
 
     def delete(self, tenant: str, ids: Iterable[UUID]) -> int:
-        """Delete every row of ``ids``, quarantined ones too, and refuse these ids from now on; how many records there were.
+        """Delete every row of ``ids``, including quarantined ones, and refuse these ids afterwards.
 
-        A tombstone for each that had none is appended as a row, so that other processes hear of it and the relay hands it over.
+        Each id without a tombstone gets one as a new row. Other processes read it, and the relay
+        sends it.
+
+        Returns:
+            The number of records deleted.
         """
         with self._write_lock, self._file.transaction() as db:
             return sum(outbox_rows.delete(db, tenant, id_, self._now_us()) for id_ in dict.fromkeys(ids))
@@ -141,12 +151,15 @@ class Outbox:
         return bool(found)
 
     def erase(self, digest: str, stamp: int) -> int:
-        """Delete everything of the tenant with this ``tenant_digest``, and take nothing of it any more; how many records there were.
+        """Delete everything of the tenant with this ``tenant_digest``, and refuse it afterwards.
 
-        A row that says so is appended, by which other processes forget it. Repeating is safe.
+        A new row makes other processes drop the tenant. Repeating is safe.
 
         Args:
-            stamp: of the erasure, as ``erasures`` tells it.
+            stamp: the stamp of the erasure, as in ``erasures``.
+
+        Returns:
+            The number of records deleted.
         """
         gone = 0
         with self._write_lock, self._file.transaction() as db:
@@ -162,22 +175,33 @@ class Outbox:
         return gone
 
     def count_of(self, tenant: str) -> int:
-        """Rows of ``tenant``, whatever became of them."""
+        """Return the number of rows of ``tenant``, in any state."""
         return int(self._file.read("SELECT count(*) FROM rows WHERE tenant = ?", (tenant,))[0][0])
 
     def erasures(self) -> dict[str, int]:
-        """Stamps of the erasures that this host has carried out, below that of one that it has only begun; by the ``tenant_digest`` of each."""
+        """Return the stamps of the erasures of this host, by ``tenant_digest``.
+
+        An erasure that this host has only begun has a stamp below its final one.
+        """
         return dict(self._file.read("SELECT digest, stamp FROM erasures"))
 
     def compact(self) -> bool:
-        """Give all free room back and empty the log, so that the file holds nothing but what it shows; False while somebody reads."""
+        """Release all free space and empty the log, so that no deleted data remains in the file.
+
+        Returns:
+            False if a reader prevented it.
+        """
         with self._write_lock:
             while self._file.has_free_pages():
                 self._file.vacuum(_VACUUM_PAGES)
             return self._file.empty_log()
 
     def forget_tombstones(self, before_us: int) -> int:
-        """Let go of some tombstones, and of erasures, from before ``before_us``; how many tombstones."""
+        """Delete some tombstones, and all erasures, from before ``before_us``.
+
+        Returns:
+            The number of tombstones deleted.
+        """
         with self._write_lock, self._file.transaction() as db:
             db.execute("DELETE FROM erasures WHERE stamp < ?", (before_us,))
             return db.execute(
@@ -186,28 +210,34 @@ class Outbox:
                 (before_us, CHUNK),
             ).rowcount
 
-    # What readers follow.
+    # Used by readers.
 
     def rows_after(self, n: int, limit: int) -> list[Row]:
-        """The next rows of every tenant in commit order, at most ``limit``."""
+        """Return the next rows of all tenants in commit order, at most ``limit``."""
         return self._rows("n > ? ORDER BY n LIMIT ?", (n, limit))
 
     def last_n(self) -> int:
-        """Number of the newest row ever committed."""
+        """Return the number of the newest row ever committed."""
         found = self._file.read("SELECT seq FROM sqlite_sequence WHERE name = 'rows'")
         return int(found[0][0]) if found else 0
 
     def pruned_n(self) -> int:
-        """Highest number of a row that is gone; a reader that has not seen it has missed something."""
+        """Return the highest number of a deleted row.
+
+        A reader that has not seen this row has missed rows.
+        """
         return int(self._file.read("SELECT value FROM numbers WHERE name = 'pruned_n'")[0][0])
 
     def quarantines(self) -> int:
-        """How many rows the archive has refused so far; a reader that took one of them in has to forget it."""
+        """Return how many rows the archive has refused so far.
+
+        A reader that applied such a row must drop it.
+        """
         return int(self._file.read("SELECT value FROM numbers WHERE name = 'quarantines'")[0][0])
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """Every read of this thread inside sees the outbox at one moment: that of the first."""
+        """Make every read of this thread inside see the outbox as of the first read."""
         self._file.read("BEGIN DEFERRED")
         try:
             yield
@@ -215,7 +245,7 @@ class Outbox:
             self._file.read("ROLLBACK")
 
     def waiting_below(self, tenant: str, below: Position) -> Iterator[Record]:
-        """Of each id its newest version that the archive may not have yet, at positions below ``below``, highest first."""
+        """Return the newest waiting version of each id below ``below``, highest position first."""
         while page := self._rows(
             f"tenant = ? AND state = 'waiting' AND kind = 'record' AND (recorded_at_us, id) < (?, ?) AND {_NEWEST_WAITING_OF_ITS_ID}"
             " ORDER BY recorded_at_us DESC, id DESC LIMIT ?",
@@ -225,8 +255,8 @@ class Outbox:
             below = page[-1].record.position
 
     def waiting_ids(self, tenant: str) -> list[UUID]:
-        """Ids with a version that the archive may not have yet."""
-        # SQLite would rather take the index by id, and so look at every row that has not been pruned.
+        """Return ids with a version that the archive may not have yet."""
+        # Otherwise SQLite uses the index by id and reads every row that has not been pruned.
         found = self._file.read(
             "SELECT DISTINCT id FROM rows INDEXED BY rows_waiting_by_position WHERE tenant = ? AND state = 'waiting'",
             (tenant,),
@@ -234,7 +264,7 @@ class Outbox:
         return [UUID(bytes=row[0]) for row in found]
 
     def waiting_versions(self, tenant: str, ids: Iterable[UUID]) -> dict[UUID, list[Record]]:
-        """Those of ``ids`` that the archive may not have as they are, each with its waiting versions in commit order."""
+        """Return the waiting versions of ``ids`` in commit order; ids without any are left out."""
         versions: dict[UUID, list[Record]] = {}
         remaining = [id_.bytes for id_ in ids]
         while chunk := remaining[:_PAGE]:
@@ -245,18 +275,18 @@ class Outbox:
         return versions
 
     def versions(self, tenant: str, id_: UUID) -> list[Record]:
-        """What this host still holds of an id, without what the archive has refused, in commit order."""
+        """Return this host's versions of an id in commit order, without refused ones."""
         rows = self._rows("tenant = ? AND id = ? AND state <> 'quarantined' ORDER BY n", (tenant, id_.bytes))
         return [row.record for row in rows]
 
-    # What the relay does.
+    # Used by the relay.
 
     def waiting(self, after_n: int, limit: int) -> list[Row]:
-        """Rows to be sent, in commit order."""
+        """Return rows to send, in commit order."""
         return self._rows("state = 'waiting' AND n > ? ORDER BY n LIMIT ?", (after_n, limit))
 
     def has_waiting(self, tenant: str, up_to_n: int) -> bool:
-        """Whether a row of ``tenant`` numbered at most ``up_to_n`` is still waiting."""
+        """Return whether a row of ``tenant`` numbered at most ``up_to_n`` is still waiting."""
         return bool(
             self._file.read(
                 "SELECT 1 FROM rows INDEXED BY rows_waiting WHERE state = 'waiting' AND n <= ? AND tenant = ? LIMIT 1",
@@ -265,7 +295,7 @@ class Outbox:
         )
 
     def settle(self, confirmed: Iterable[int], quarantined: Iterable[int] = ()) -> None:
-        """Mark rows as decided by the archive."""
+        """Mark rows as confirmed or quarantined by the archive."""
         at = self._now_us()
         marks = [("confirmed", at, n) for n in confirmed] + [("quarantined", at, n) for n in quarantined]
         with self._write_lock, self._file.transaction() as db:
@@ -274,25 +304,30 @@ class Outbox:
             db.execute("UPDATE numbers SET value = value + ? WHERE name = 'quarantines'", (refused,))
 
     def prune(self, before_us: int) -> int:
-        """Delete some of the rows that were settled before ``before_us``, give some room back; how many were deleted."""
+        """Delete some rows that were settled before ``before_us``, and release some space.
+
+        Returns:
+            The number of rows deleted.
+        """
         with self._write_lock:
             gone = self._delete_settled(before_us)
-            # A little each time, since nobody can append meanwhile; the file goes on shrinking when nothing is left to delete.
+            # Release a little each time, because no process can append during it. Later calls
+            # continue when no row is left to delete.
             self._file.vacuum(_VACUUM_PAGES)
-            # Of what was deleted no copy stays in the log either.
+            # The log must not keep a copy of deleted data either.
             self._file.empty_log()
         return gone
 
     def count_sent(self, records: int, *, is_again: bool) -> None:
-        """Add to what was handed over so far."""
+        """Add to the number of records delivered so far."""
         name = "resent" if is_again else "sent"
         with self._write_lock, self._file.transaction() as db:
             db.execute("UPDATE numbers SET value = value + ? WHERE name = ?", (records, name))
 
-    # What operators ask.
+    # Used by operators.
 
     def counts(self) -> Counts:
-        """What is under way, counted in the file, so the same in every process of the host."""
+        """Return the current counts from the file; they are equal in every process of the host."""
         with self.snapshot():
             numbers = dict(self._file.read("SELECT name, value FROM numbers"))
             acknowledged = self.last_n()
@@ -311,10 +346,10 @@ class Outbox:
         )
 
     def expect_room(self, size: int) -> None:
-        """Write, and look whether a record of this size would be taken now.
+        """Check by a write whether a record of this size would be accepted now.
 
         Raises:
-            OutboxUnavailable: 503; it would not.
+            OutboxUnavailable: 503; it would be refused.
         """
         with self._write_lock:
             try:
@@ -324,13 +359,13 @@ class Outbox:
                     db.execute("INSERT INTO api_keys VALUES ('', zeroblob(?), 0)", (size,))
                     db.execute("ROLLBACK TO probe")
             except OutboxUnavailable as error:
-                # What is settled would make room.
+                # Deleting settled rows would make room.
                 if error.code != "outbox_full" or not self._file.read(
                     "SELECT 1 FROM rows WHERE state <> 'waiting' LIMIT 1"
                 ):
                     raise
 
-    # API keys, so that a restart while the database is away still knows the good ones.
+    # API keys, so that a process that restarts while the database is unavailable knows valid keys.
 
     def remember_key(self, prefix: str, verified: str) -> None:
         with self._write_lock, self._file.transaction() as db:

@@ -1,4 +1,4 @@
-"""The file of the outbox: its tables, and the connections of one process to it."""
+"""The outbox file: its tables, and the connections of one process to it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,13 @@ from typing import Any
 from trajectories.exceptions import OutboxUnavailable
 
 _VERSION = 3
-"""Of the tables, in ``user_version``. A file of an earlier release is taken over; one that is still running does not look at it."""
+"""The version of the tables, in ``user_version``.
 
-# Triggers count, so that a process of the release before, on the same file, counts as well.
+A file of an earlier release is upgraded. A process of an earlier release that still runs ignores
+the version.
+"""
+
+# Triggers count, so that a process of the previous release on the same file counts too.
 _SCHEMA = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS rows (
@@ -70,20 +74,24 @@ _RETRY_S = 0.01
 
 
 class OutboxFile:
-    """One process's connections. Every method raises OutboxUnavailable for what SQLite or the disk refuses."""
+    """The connections of one process.
+
+    Every method raises OutboxUnavailable for an error of SQLite or the disk.
+    """
 
     def __init__(self, path: str, *, synchronous: str, max_bytes: int, disk_reserve_bytes: int) -> None:
         self._path = path
         self._disk_reserve_bytes = disk_reserve_bytes
         self._synchronous = synchronous
         self._max_bytes = max_bytes
-        # By thread and not in a threading.local: in the child of a fork that would close the connections of threads that are
-        # gone, which SQLite forbids. Thread numbers are used again, which bounds it.
+        # A dict by thread, not a threading.local: in the child of a fork, a threading.local would
+        # close the connections of threads that no longer exist. SQLite forbids that. Thread ids are
+        # reused, which bounds the dict.
         self._readers: dict[int, sqlite3.Connection] = {}
         self._writers: dict[bool, sqlite3.Connection] = {}
 
     def read(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """On a connection of this thread's own."""
+        """Run a query on this thread's own connection."""
         with _as_unavailable():
             thread = threading.get_ident()
             db = self._readers.get(thread)
@@ -94,10 +102,11 @@ class OutboxFile:
 
     @contextmanager
     def transaction(self, *, is_limited: bool = False) -> Iterator[sqlite3.Connection]:
-        """Holds SQLite's write lock from its first statement; one thread at a time.
+        """Hold SQLite's write lock from the first statement; one thread at a time.
 
         Args:
-            is_limited: size limit and disk reserve hold. Not for settling and deleting, which take room before they give it back.
+            is_limited: apply the size limit and the disk reserve. Settling and deleting need space
+                before they release it, so they do not set this.
         """
         with _as_unavailable():
             db = self._writer(is_limited=is_limited)
@@ -108,26 +117,27 @@ class OutboxFile:
                 yield db
                 db.execute("COMMIT")
             except BaseException:
-                # A failed COMMIT may have ended the transaction by itself.
+                # A failed COMMIT may have ended the transaction already.
                 if db.in_transaction:
                     db.execute("ROLLBACK")
                 raise
 
     def vacuum(self, pages: int) -> None:
-        """Give up to ``pages`` free pages back to the file system; one thread at a time."""
+        """Release up to ``pages`` free pages to the file system; one thread at a time."""
         with _as_unavailable():
-            # As a script, which runs to its end: execute() would free one page, as the pragma has a step a page and no rows.
+            # Use a script, which runs to the end. The pragma has one step per page and no rows, so
+            # execute() would free a single page.
             db = self._writer(is_limited=False)
             db.executescript(f"PRAGMA incremental_vacuum({pages})")
 
     def empty_log(self) -> bool:
-        """Bring the log into the file, which gets shorter only then, and leave nothing in it; False while somebody reads.
+        """Write the log into the file and truncate the log; return False while a reader is active.
 
-        One thread at a time. An idle host would never come to it by itself.
+        Only this shrinks the file. An idle host would never do it by itself. One thread at a time.
         """
         with _as_unavailable():
             db = self._writer(is_limited=False)
-            db.execute("PRAGMA busy_timeout = 0")  # nobody can append meanwhile
+            db.execute("PRAGMA busy_timeout = 0")  # no process can append during this
             try:
                 is_busy, *_ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             finally:
@@ -139,13 +149,13 @@ class OutboxFile:
             return bool(self._writer(is_limited=False).execute("PRAGMA freelist_count").fetchone()[0])
 
     def sizes(self) -> tuple[int, int]:
-        """Bytes of the file and its log, and how large the file may get."""
+        """Return the bytes of the file and its log, and the size limit of the file."""
         with _as_unavailable():
             files = [Path(self._path + end) for end in ("", "-wal")]
             return sum(file.stat().st_size for file in files if file.exists()), self._max_bytes
 
     def _free_bytes(self, db: sqlite3.Connection) -> int:
-        """Room on the disk and in the file."""
+        """Return the free space on the disk and in the file."""
         disk = os.statvfs(Path(self._path).parent)
         free = disk.f_bavail * disk.f_frsize
         if free >= self._disk_reserve_bytes:
@@ -158,7 +168,7 @@ class OutboxFile:
         if db is None:
             db = self._writers[is_limited] = self._connect()
             if is_limited:
-                # SQLite itself says "full" then, as it does when the disk is.
+                # SQLite then reports "full" by itself, as it does for a full disk.
                 page_size = db.execute("PRAGMA page_size").fetchone()[0]
                 db.execute(f"PRAGMA max_page_count = {max(1, self._max_bytes // page_size)}")
         return db
@@ -167,18 +177,21 @@ class OutboxFile:
         Path(self._path).parent.mkdir(parents=True, exist_ok=True)
         db = sqlite3.connect(self._path, timeout=_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         if not db.execute("PRAGMA page_count").fetchone()[0]:
-            db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # in a new file only, before its first table
+            db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # only in a new file, before its first table
         _switch_to_wal(db)
         db.execute(f"PRAGMA synchronous = {self._synchronous}")
         db.execute("PRAGMA journal_size_limit = 67108864")
-        db.execute("PRAGMA secure_delete = ON")  # what was deleted is overwritten, not only let go of
+        db.execute("PRAGMA secure_delete = ON")  # deleted data is overwritten, not only unlinked
         if db.execute("PRAGMA user_version").fetchone()[0] < _VERSION:
             db.executescript(_SCHEMA)
         return db
 
 
 def _switch_to_wal(db: sqlite3.Connection) -> None:
-    """For the lock that this takes in a new file SQLite does not wait by itself, and others may make the file as well."""
+    """Switch to WAL, and retry while the file is locked.
+
+    SQLite does not wait for this lock in a new file, and other processes may create the file too.
+    """
     until = time.monotonic() + _TIMEOUT_S
     while True:
         try:

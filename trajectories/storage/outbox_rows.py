@@ -1,4 +1,4 @@
-"""The rows of the outbox: what they are, and what is done with them inside a transaction of its file."""
+"""The rows of the outbox, and the operations on them inside a transaction of its file."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from trajectories.domain.record import Record, tenant_digest, tombstone
 
 RECORD_COLUMNS = "tenant, id, stamp, digest, revision, recorded_at_us, body"
 CHUNK = 1_000
-"""Rows that go in one transaction, so that nobody waits long for the file."""
+"""Rows per transaction, so that other writers do not wait long for the file."""
 
 
 class Draft(NamedTuple):
-    """A record at the door, before its stamps; ``known`` is the newest version that this process knows of its id."""
+    """A validated record, not yet stamped.
+
+    ``known`` is the newest version that this process has of its id.
+    """
 
     tenant: str
     id: UUID
@@ -25,7 +28,11 @@ class Draft(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row of the outbox. ``kind``: record, tombstone, or erasure, in which the tenant of ``record`` is the digest of an erased one."""
+    """A row of the outbox.
+
+    ``kind``: record, tombstone, or erasure. In an erasure, the tenant of ``record`` is the digest
+    of the erased tenant.
+    """
 
     n: int
     record: Record
@@ -34,7 +41,7 @@ class Row(NamedTuple):
 
 
 class Appended(NamedTuple):
-    """A committed row, and whether this host had not known the id."""
+    """A committed row, and whether its id was new to this host."""
 
     row: Row
     is_new: bool
@@ -78,18 +85,23 @@ def delete(db: sqlite3.Connection, tenant: str, id_: UUID, now_us: int) -> int:
 
 
 def erasures(db: sqlite3.Connection) -> dict[str, int]:
-    """Stamps of the erasures that this host knows of, by the digests of their tenants."""
+    """Return the stamps of the erasures that this host knows, by tenant digest."""
     return dict(db.execute("SELECT digest, stamp FROM erasures"))
 
 
 def begin_erasure(db: sqlite3.Connection, digest: str, stamp: int, now_us: int) -> list[str]:
-    """From here on nothing of this tenant is taken, and its keys are not known; its slugs here, of which there is one at most."""
-    # Not yet ``stamp``: a process that is killed before the end has it still to do.
+    """Refuse records of this tenant from now on, and remove its API keys.
+
+    Returns:
+        The slugs of the tenant on this host, at most one.
+    """
+    # Not yet ``stamp``: if the process is killed before the end, the erasure is still due.
     db.execute("INSERT OR REPLACE INTO erasures VALUES (?, ?)", (digest, stamp - 1))
     keys = db.execute("SELECT prefix, json_extract(verified, '$[1]') FROM api_keys").fetchall()
     gone = [(prefix,) for prefix, tenant in keys if tenant_digest(tenant) == digest]
     db.executemany("DELETE FROM api_keys WHERE prefix = ?", gone)
-    # For the other processes of this host. It waits for nobody, but counts as one that did.
+    # The row informs the other processes of this host. It is never sent, but is counted as
+    # confirmed.
     last_stamp = max(now_us, _last_stamp(db) + 1)
     _set_last_stamp(db, last_stamp)
     n = _insert_row(db, tombstone(digest, UUID(int=0), last_stamp), kind="erasure")
@@ -98,7 +110,11 @@ def begin_erasure(db: sqlite3.Connection, digest: str, stamp: int, now_us: int) 
 
 
 def erase_some(db: sqlite3.Connection, tenant: str) -> tuple[int, bool]:
-    """Delete some rows and tombstones of ``tenant``: how many records, and whether there is more."""
+    """Delete some rows and tombstones of ``tenant``.
+
+    Returns:
+        The number of records deleted, and whether more rows or tombstones remain.
+    """
     gone = [
         db.execute(
             f"DELETE FROM rows WHERE n IN (SELECT n FROM rows WHERE tenant = ? AND {kind} LIMIT {CHUNK})", (tenant,)
@@ -119,7 +135,10 @@ def end_erasure(db: sqlite3.Connection, digest: str, stamp: int) -> None:
 
 
 def _tenants(db: sqlite3.Connection) -> list[str]:
-    """Those with a row or a tombstone; a step in the index for each, however many rows it has."""
+    """Return the tenants with a row or a tombstone.
+
+    Each tenant costs one step in the index, however many rows it has.
+    """
     found: set[str] = set()
     for table in ("rows", "tombstones"):
         tenant = ""

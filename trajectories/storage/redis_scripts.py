@@ -1,6 +1,10 @@
-"""What Redis does in one step: Lua over the keys of one record and of its tenant's feed. Commands are those of Redis 6.2."""
+"""Lua scripts that Redis runs atomically, on the keys of one record and of its tenant's feed.
 
-# Numbers stay strings: Lua 5.1 prints 1.7e+15 otherwise. Below 2**53 they compare exactly as doubles.
+They use commands of Redis 6.2.
+"""
+
+# Numbers stay strings: otherwise Lua 5.1 prints 1.7e+15. Below 2**53 they compare exactly as
+# doubles.
 MERGE = """
 local record, sequence, feed, positions = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local id, stamp, digest, revision, recorded_at, body, ttl_s, settled =

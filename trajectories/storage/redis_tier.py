@@ -1,12 +1,17 @@
-"""The Redis tier: records with a time to live, and a change feed by which processes of other hosts follow.
+"""The Redis tier: records with a time to live, and a change feed for the other hosts.
 
-One hash per record. Per tenant (keys hash-tagged by it, so that one script may touch them on a cluster too): ``sequence``
-counts changes, ``feed`` is a sorted set of ids by their last change, ``positions`` one of ids by ``recorded_at_us``; both
-keep their highest members, and ``feed_floor`` and ``positions_floor`` say below which they have forgotten some.
+Each record has one hash. Each tenant has the keys below. They are hash-tagged by the tenant, so
+that one script may use them on a cluster too.
 
-``epoch`` says that Redis holds everything it should, and on which server: it ends with the replication id. A wiped, restarted
-or failed-over server is not the one that the epoch names, so nobody takes it for complete until a worker has rebuilt it.
-Commands are those of Redis 6.2.
+- ``sequence`` counts changes.
+- ``feed`` is a sorted set of ids by their last change.
+- ``positions`` is a sorted set of ids by ``recorded_at_us``.
+- ``feed_floor`` and ``positions_floor`` say below which score ids were trimmed: both sets keep
+  their highest members.
+
+``epoch`` says that Redis holds everything it should, and on which server: it ends with the
+replication id. The epoch does not name a server that was wiped, restarted or failed over. Readers
+treat such a server as incomplete until a worker has rebuilt it. Commands are those of Redis 6.2.
 """
 
 from __future__ import annotations
@@ -39,14 +44,14 @@ SETTLING = "settling"
 RETAINING = "retaining"
 
 Stamps: TypeAlias = tuple[int, str, int, int]
-"""Stamp, digest, revision and recorded_at_us of what a key holds."""
+"""Stamp, digest, revision and recorded_at_us of a key."""
 
 Ids: TypeAlias = list[tuple[str, UUID]]
 """Pairs of tenant and id."""
 
 
 class FeedMark(NamedTuple):
-    """How far a reader has followed: which server, whether it is complete, and the last sequence seen."""
+    """The progress of a reader: the server, whether it is complete, and the last sequence seen."""
 
     epoch: str
     replication_id: str
@@ -54,12 +59,15 @@ class FeedMark(NamedTuple):
 
     @property
     def is_trusted(self) -> bool:
-        """The server holds everything that it should."""
+        """Whether the server holds everything that it should."""
         return self.epoch.endswith(":" + self.replication_id)
 
 
 class Change(NamedTuple):
-    """What the feed says of an id: its record as it is now, its withdrawal, or its deletion. A key that is gone is not a change."""
+    """A change of an id in the feed: its current record, its withdrawal, or its deletion.
+
+    A key that no longer exists is not a change.
+    """
 
     id: UUID
     record: Record | None = None
@@ -68,9 +76,12 @@ class Change(NamedTuple):
 
 
 class Fill(NamedTuple):
-    """Records at the highest positions, and ids there whose keys are gone or withdrawn, with ``recorded_at_us``: the archive may know them.
+    """The records at the highest positions.
 
-    At and above ``floor`` nothing is missing but these; None: nothing can be said. ``has_more``: Redis also knows of what lies below.
+    - ``missing``: ids there whose keys expired or were withdrawn, with ``recorded_at_us``. The
+      archive may have them.
+    - ``floor``: nothing but ``missing`` is missing at and above it; None if that is unknown.
+    - ``has_more``: Redis also knows records below the floor.
     """
 
     records: list[Record]
@@ -80,7 +91,10 @@ class Fill(NamedTuple):
 
 
 class RedisTier:
-    """Commands of the tier on one connection pool: that of the cache alias in the settings. Raises RedisError as it comes."""
+    """Commands of the tier on one connection pool, that of the cache alias in the settings.
+
+    They raise RedisError unchanged.
+    """
 
     def __init__(self, client: Redis, prefix: str, ttl_s: int, tombstone_ttl_s: int, keep: int) -> None:
         self._client = client
@@ -93,10 +107,14 @@ class RedisTier:
         self._delete = client.register_script(DELETE)
         self._trim = client.register_script(TRIM)
 
-    # The persist side.
+    # Used by the persist side.
 
     def merge(self, records: Sequence[Record], *, from_authority: bool) -> list[Stamps]:
-        """Store each record unless what is there is newer, by the rule of ``record.merge``; what each id has now."""
+        """Store each record unless the stored version is newer, by the rule of ``record.merge``.
+
+        Returns:
+            The stamps that each id has now.
+        """
         with self._client.pipeline(transaction=False) as pipe:
             for r in records:
                 stamps = (r.stamp, r.digest, r.revision, r.recorded_at_us)
@@ -109,37 +127,42 @@ class RedisTier:
         return [(int(stamp), digest.decode(), int(revision), int(at)) for stamp, digest, revision, at in replies]
 
     def open_batch(self, ids: Ids) -> str:
-        """Note that the archive may soon know something of ``ids`` that Redis does not; the name of the note.
+        """Record that the archive may soon have changes of ``ids`` that Redis does not have.
 
-        It stays until ``close_batch``, so that what a killed worker did not come to is done by another one.
+        The batch stays until ``close_batch``, so that another worker completes the batch of a
+        killed one.
+
+        Returns:
+            The name of the batch.
         """
         name = orjson.dumps([uuid4().hex, [(tenant, str(id_)) for tenant, id_ in ids]]).decode()
         self._client.zadd(self._prefix + "open", {name: time.time()})
         return name
 
     def close_batch(self, name: str) -> None:
-        """Redis has heard what the archive made of this batch."""
+        """Close a batch: Redis has the archive's result of it."""
         self._client.zrem(self._prefix + "open", name)
 
     def open_batches(self, older_than_s: float, limit: int) -> dict[str, Ids]:
-        """Batches that have been open for so long, by their names."""
-        # One that a host with a fast clock has opened looks as if it were yet to come.
+        """Return batches that have been open for at least ``older_than_s``, by name."""
+        # A batch of a host with a fast clock may have a time in the future.
         now, key = time.time(), self._prefix + "open"
         names: list[Any] = self._client.zrangebyscore(key, 0, now - older_than_s, 0, limit)
         names += self._client.zrangebyscore(key, now + older_than_s, "+inf", 0, limit)
         return {name.decode(): [(tenant, UUID(id_)) for tenant, id_ in orjson.loads(name)[1]] for name in names}
 
     def withdraw(self, record: Record, *, has_older: bool) -> None:
-        """Take this version back: nobody shall see it; a newer one may still come.
+        """Withdraw this version, so that no reader sees it. A newer version may still be stored.
 
         Args:
-            has_older: the archive has an older version, so fills must not take Redis for complete at this position.
+            has_older: the archive has an older version, so fills must not treat Redis as complete
+                at this position.
         """
         args: list[str | int] = [str(record.id), record.stamp, record.digest, self._ttl_s, int(has_older)]
         self._withdraw(keys=self._keys(record.tenant, record.id), args=args)
 
     def delete(self, tombstones: Sequence[Record]) -> int:
-        """Forget these ids and let no version of them in any more; how many records there were."""
+        """Delete these ids and refuse later versions; return the number of records deleted."""
         with self._client.pipeline(transaction=False) as pipe:
             for r in tombstones:
                 args: list[str | int] = [str(r.id), r.stamp, self._tombstone_ttl_s]
@@ -147,19 +170,34 @@ class RedisTier:
             return sum(map(int, pipe.execute()))
 
     def erase(self, tenant: str, ids: Iterable[UUID]) -> int:
-        """Forget these records of an erased tenant, and its feed; how many keys there were."""
+        """Delete these records of an erased tenant, and its feed.
+
+        Returns:
+            The number of keys deleted.
+        """
         names = ["sequence", "feed", "positions", "feed_floor", "positions_floor"]
         return int(
             self._client.unlink(*(self._key(tenant, name) for name in [*names, *(f"record:{id_}" for id_ in ids)]))
         )
 
     def erase_all(self, tenant: str) -> int:
-        """Forget every key of ``tenant``; how many there were. Looks at every key of this Redis, some at a time."""
+        """Delete every key of ``tenant``.
+
+        This scans every key of the Redis database in steps.
+
+        Returns:
+            The number of keys deleted.
+        """
         pattern = glob.escape(self._key(tenant, ""))
         return sum(int(self._client.unlink(key)) for key in self._client.scan_iter(pattern + "*", count=_SCAN_COUNT))
 
     def find_traces(self, tenant: str, markers: Sequence[bytes]) -> tuple[int, int]:
-        """Keys of this Redis that are named after ``tenant``, and keys of the tier in whose values is one of ``markers``."""
+        """Count traces of ``tenant`` in this Redis.
+
+        Returns:
+            The number of keys named after it, and of keys of the tier whose content has one of
+                ``markers``.
+        """
         name = self._key(tenant, "").encode()
         names = values = 0
         for key in self._client.scan_iter(count=_SCAN_COUNT):
@@ -168,7 +206,7 @@ class RedisTier:
         return names, values
 
     def _content(self, key: bytes) -> bytes:
-        """All that is in a key of the tier: of a hash also the names of its fields."""
+        """Return the content of a key of the tier; for a hash, including its field names."""
         kind: Any = self._client.type(key)
         parts: Any
         if kind == b"hash":
@@ -180,14 +218,14 @@ class RedisTier:
         return b"\0".join(part or b"" for part in parts)
 
     def rewrite_files(self) -> None:
-        """Have it begin to write its files anew, so that they keep nothing of what was deleted.
+        """Start rewriting the Redis files, so that they keep no deleted data.
 
         Raises:
-            ResponseError: it does not take this from its clients.
+            ResponseError: Redis does not allow its clients to do this.
         """
         if self._client.info("persistence")["aof_enabled"]:
             self._client.bgrewriteaof()
-        # A dump that is there was written once, by a command or before this was set.
+        # A dump may exist without a save rule: a command wrote it, or the rule was removed later.
         if self._client.config_get("save")["save"] or any(Path(path).is_file() for path in self.files()[:1]):
             self._client.bgsave(schedule=True)
 
@@ -197,7 +235,7 @@ class RedisTier:
         return any(info[name] for name in names)
 
     def files(self) -> list[str]:
-        """Paths of the files that it writes, on its own host; none where it does not say."""
+        """Return paths of the files that Redis writes on its host; none if it does not tell."""
         try:
             config: Any = self._client.config_get("*dir*") | self._client.config_get("*filename")
         except ResponseError:
@@ -207,44 +245,48 @@ class RedisTier:
         return [str(path) for path in (base / config["dbfilename"], *logs.glob(config["appendfilename"] + "*"))]
 
     def is_under_way(self, tenant: str) -> bool:
-        """Whether a worker has something of ``tenant`` in hand, and may yet write it here."""
+        """Return whether an open batch has records of ``tenant``: a worker may still write them."""
         names: list[Any] = self._client.zrange(self._prefix + "open", 0, -1)
         return any(tenant == one for name in names for one, _ in orjson.loads(name)[1])
 
     def claim(self, work: str, for_s: float) -> bool:
-        """Whether this caller may start ``work``; nobody else may for ``for_s`` seconds."""
+        """Return whether this caller may start ``work``; others may not for ``for_s`` seconds."""
         return bool(self._client.set(self._prefix + work, "1", nx=True, px=int(for_s * 1000)))
 
     def release(self, work: str) -> None:
-        """Let the next caller claim ``work``."""
+        """Release ``work`` for the next caller."""
         self._client.delete(self._prefix + work)
 
     def hold_rebuild(self, for_s: float, *, is_begun: bool) -> bool:
-        """Keep others from rebuilding; False if what ``is_begun`` was wiped meanwhile and has to begin again."""
+        """Prevent other rebuilds for ``for_s`` seconds.
+
+        Returns:
+            False if a rebuild that ``is_begun`` lost its key to a wipe and must start again.
+        """
         return bool(self._client.set(self._prefix + REBUILDING, "1", px=int(for_s * 1000), xx=is_begun))
 
     def begin_epoch(self, replication_id: str) -> None:
-        """Say that the server with this replication id is complete; what comes after it may be rebuilt at once."""
+        """Mark the server with this replication id as complete; allow a next rebuild at once."""
         self._client.set(self._prefix + "epoch", f"{uuid4().hex}:{replication_id}")
         self.release(REBUILDING)
 
     def is_trusted(self) -> bool:
-        """Whether this server holds everything that it should."""
+        """Return whether this server holds everything that it should."""
         epoch: Any = self._client.get(self._prefix + "epoch")
         return (epoch or b"").decode().endswith(":" + self.replication_id())
 
     def server(self) -> tuple[str, str]:
-        """Epoch and replication id. If they have not changed, nothing was lost meanwhile."""
+        """Return epoch and replication id. If both are unchanged, Redis has lost nothing since."""
         mark = self.mark("")
         return mark.epoch, mark.replication_id
 
     def replication_id(self) -> str:
         return str(self._client.info("replication")["master_replid"])
 
-    # Readers.
+    # Used by readers.
 
     def mark(self, tenant: str) -> FeedMark:
-        """Where the feed of ``tenant`` is now."""
+        """Return the current mark of the feed of ``tenant``."""
         with self._client.pipeline(transaction=False) as pipe:
             pipe.get(self._prefix + "epoch")
             pipe.info("replication")
@@ -253,7 +295,10 @@ class RedisTier:
         return FeedMark((epoch or b"").decode(), str(info["master_replid"]), int(sequence or 0))
 
     def changes(self, tenant: str, after: FeedMark) -> tuple[FeedMark, list[Change]] | None:
-        """What has changed since ``after``; None if that cannot be told any more and the reader has to fill anew."""
+        """Return the changes since ``after``, and the new mark.
+
+        Return None if Redis cannot determine the changes, so that the reader must fill again.
+        """
         mark = self.mark(tenant)
         if mark[:2] != after[:2] or mark.sequence < after.sequence:
             return None
@@ -268,12 +313,12 @@ class RedisTier:
         return mark, list(self._changes(tenant, ids))
 
     def newest(self, tenant: str, limit: int) -> Fill:
-        """The records at the ``limit`` highest positions."""
+        """Return the records at the ``limit`` highest positions."""
         with self._client.pipeline(transaction=False) as pipe:
             pipe.get(self._key(tenant, "positions_floor"))
             pipe.zrange(self._key(tenant, "positions"), 0, limit - 1, desc=True, withscores=True)
             forgotten_us, listed = pipe.execute()
-        # Below this, keys of records that were never revised have begun to expire.
+        # Below this position, keys of records that were never revised have begun to expire.
         complete_above_us = max(int(forgotten_us or 0), (int(time.time()) - self._ttl_s) * 1_000_000)
         floor = Position(complete_above_us + 1, LOWEST_ID)
         lowest = Position(int(listed[-1][1]), UUID(listed[-1][0].decode())) if len(listed) == limit else floor
@@ -284,16 +329,16 @@ class RedisTier:
         return Fill(records, {id_: at for (id_, record), at in found if record is None}, floor, has_more)
 
     def changes_for(self, tenant: str, ids: Iterable[UUID]) -> list[Change]:
-        """Return what Redis knows of ``ids``; ids that it does not know are left out."""
+        """Return the changes of ``ids``; ids that Redis does not know are left out."""
         return list(self._changes(tenant, [str(id_).encode() for id_ in ids]))
 
     def find(self, tenant: str, id_: UUID) -> Record | None:
-        """The record, or None if Redis does not have it."""
+        """Return the record; None if Redis does not have it."""
         values = self._client.hmget(self._record_key(tenant, str(id_)), _FIELDS)
         return _record(tenant, id_, values)
 
     def find_many(self, tenant: str, ids: Iterable[UUID]) -> list[Record]:
-        """The records of those ``ids`` that Redis has."""
+        """Return those of ``ids`` that Redis has, as records."""
         found = self._records(tenant, [str(id_).encode() for id_ in ids])
         return [record for _, record in found if record]
 

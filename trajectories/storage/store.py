@@ -1,9 +1,11 @@
 """The store of one process: its outbox, hot cache and Redis tier, built from one ``Settings``.
 
-``get_store()`` returns the one that serves this process. Services take a store as their first argument, so two stores in
-one process behave as two processes do: of one host if they share an outbox file, of two hosts if they do not.
+``get_store()`` returns the store of this process. Services take a store as their first argument.
+Two stores in one process therefore behave like two processes. They behave like one host if they
+share an outbox file, and like two hosts otherwise.
 
-The archive is not in here: Django owns its connections, and ``archive_reads`` and ``archive_writes`` keep no state.
+The archive is not part of the store. Django owns its connections, and ``archive_reads`` and
+``archive_writes`` keep no state.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ T = TypeVar("T")
 
 
 class Background(Protocol):
-    """Work that a process does beside its requests: the relay's thread."""
+    """Background work of a process, beside its requests: the relay's thread."""
 
     def start(self) -> None: ...
     def is_alive(self) -> bool: ...
@@ -38,18 +40,18 @@ class Background(Protocol):
 
 
 class Store:
-    """What one process holds of the tiers. Safe to use from threads; must not be carried over a fork.
+    """The tiers of one process. Thread-safe; must not be carried over a fork.
 
     Args:
-        conf: the settings; a store never looks at others.
-        now_us: the clock that stamps what this store accepts, in microseconds since 1970.
+        conf: the settings; a store reads no others.
+        now_us: the clock that stamps accepted records, in microseconds since 1970.
     """
 
     def __init__(self, conf: Settings, *, now_us: Callable[[], int] = clock.now_us) -> None:
         self.conf = conf
         self.now_us = now_us
         self.inherited_files: set[IO[str]] = set()
-        """Files that a forked child has to close: a lock lasts until the last process closes its file."""
+        """Files that a forked child must close: a lock lasts until its last copy is closed."""
         self._lock = threading.RLock()
         self._outbox: Outbox | None = None
         self._hot_cache: HotCache | None = None
@@ -60,7 +62,7 @@ class Store:
 
     @property
     def outbox(self) -> Outbox:
-        """The outbox.
+        """Return the outbox.
 
         Raises:
             ImproperlyConfigured: the settings name no file for it.
@@ -73,7 +75,7 @@ class Store:
 
     @property
     def hot_cache(self) -> HotCache:
-        """The hot cache."""
+        """Return the hot cache."""
         if self._hot_cache is None:
             with self._lock:
                 if self._hot_cache is None:
@@ -82,7 +84,7 @@ class Store:
 
     @property
     def redis_tier(self) -> RedisTier:
-        """The Redis tier, on the cache alias of the settings."""
+        """Return the Redis tier on the cache alias of the settings."""
         if self._redis_tier is None:
             with self._lock:
                 if self._redis_tier is None:
@@ -90,9 +92,10 @@ class Store:
         return self._redis_tier
 
     def part(self, make: Callable[[Settings], T]) -> T:
-        """Return what ``make(conf)`` built at the first call: state of this process that a higher layer keeps.
+        """Return the object that ``make(conf)`` built at the first call: state of a higher layer.
 
-        The store calls ``close()`` of it when settings change, if it has one; after a fork the child builds its own.
+        The store calls its ``close()``, if it has one, when settings change. After a fork the child
+        builds its own.
         """
         if make not in self._parts:
             with self._lock:
@@ -102,14 +105,17 @@ class Store:
         return part
 
     def close(self) -> None:
-        """Stop the background work and close the parts. What is under way in other threads may finish."""
+        """Stop the background work and close the parts. Work of other threads may finish."""
         self.stop_background(timeout_s=0.0)
         for part in self._parts.values():
             if hasattr(part, "close"):
                 part.close()
 
     def write_problem(self) -> str:
-        """Return why the outbox refuses a record of the largest size, or "". Looks at most once a second, since looking writes."""
+        """Return why the outbox refuses a record of the largest size, or "".
+
+        The check writes, so it runs at most once a second.
+        """
         with self._lock:
             if time.monotonic() - self._probed_at >= _PROBE_EVERY_S:
                 try:
@@ -121,7 +127,7 @@ class Store:
             return self._write_problem
 
     def run_in_background(self, make: Callable[[Store], Background]) -> None:
-        """Start ``make(self)`` unless it runs already."""
+        """Start ``make(self)`` unless it already runs."""
         if self._background is not None and self._background.is_alive():
             return
         with self._lock:
@@ -138,7 +144,7 @@ class Store:
 
     def _open_outbox(self) -> Outbox:
         if not self.conf.outbox_path:
-            # SQLite takes "" for a temporary file, and we would acknowledge into it.
+            # SQLite opens a temporary file for "", and records acknowledged into it would be lost.
             raise ImproperlyConfigured("TRAJECTORIES has no OUTBOX_PATH.")
         return Outbox(
             self.conf.outbox_path,
@@ -149,7 +155,11 @@ class Store:
         )
 
     def _after_fork_in_child(self) -> Store | None:
-        """Let go of what belongs to the parent; the store that continues its background work, if there was any."""
+        """Release the parent's files.
+
+        Returns:
+            The store that continues the background work; None if there was none.
+        """
         for file in self.inherited_files:
             file.close()
         if self._background is None:
@@ -159,8 +169,9 @@ class Store:
         return fresh
 
 
-# Global because a process commits through one connection, follows with one cache and counts once. Replaced when settings
-# change and after a fork. The parent's store is kept, unused: SQLite's connections must not be closed in a child.
+# Global because a process commits through one connection, follows with one cache and counts once.
+# Replaced when settings change and after a fork. The parent's store is kept, unused: SQLite
+# connections must not be closed in a child.
 _store: Store | None = None
 _store_lock = threading.Lock()
 _left_behind: list[Store] = []
@@ -178,7 +189,10 @@ def get_store() -> Store:
 
 @contextmanager
 def using(store: Store) -> Iterator[None]:
-    """Have ``get_store()`` return ``store`` in this process meanwhile: a test runs a command or a request as another host."""
+    """Make ``get_store()`` return ``store`` in this process inside the block.
+
+    Tests use it to run a command or a request as another host.
+    """
     global _store
     before, _store = _store, store
     try:

@@ -1,4 +1,4 @@
-"""The hot cache of one tenant: its records at the highest positions, in order, with their facets."""
+"""The hot cache of one tenant: the records at its highest positions, in order, with facets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from uuid import UUID
 from trajectories.domain.record import LOWEST_ID, Facets, Position, Record, facets_of, merge, merge_all
 from trajectories.storage.redis_tier import Change, FeedMark
 
-# Estimates of what CPython holds beside the body, checked against tracemalloc by benchmarks/hot_memory.py.
+# Estimates of the memory that CPython needs besides the body. benchmarks/hot_memory.py checks them
+# against tracemalloc.
 _RECORD_BYTES = 1_400
 _PHASE_BYTES = 780
 
@@ -27,13 +28,15 @@ class Held(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What one read sees of a tenant.
+    """A tenant's records as one read sees them.
 
-    ``held`` ascends by position. At and above ``floor`` nothing is missing, and with None nothing older exists.
+    ``held`` ascends by position. At and above ``floor`` nothing is missing; with None, nothing
+    older exists.
 
-    - ``is_filled``: this holds for all that this host can know of.
-    - ``is_following``: the change feed answered, so what other hosts have persisted is included.
-    - ``is_trusted``: Redis has not lost what they persisted before and the archive may not have yet.
+    - ``is_filled``: the statement about ``floor`` holds for all records that this host can know.
+    - ``is_following``: the change feed responded, so records that other hosts persisted are
+      included.
+    - ``is_trusted``: Redis has not lost records of other hosts that the archive may not have yet.
     """
 
     held: Sequence[Held]
@@ -45,7 +48,7 @@ class Snapshot:
 
     @property
     def is_complete(self) -> bool:
-        """Whether it has everything that any host has persisted."""
+        """Whether the snapshot has everything that any host has persisted."""
         return self.is_filled and self.is_following and self.is_trusted
 
 
@@ -65,17 +68,17 @@ class TenantCache:
 
     @property
     def is_trusted(self) -> bool:
-        """Whether Redis held everything that it should when this cache last looked."""
+        """Whether Redis held everything that it should when this cache last checked."""
         return self.mark is not None and self.mark.is_trusted
 
     def snapshot(self, *, is_following: bool) -> Snapshot:
-        """Return what a read sees. Reads share the copies until the next change."""
+        """Return a snapshot for a read. Reads share the copies until the next change."""
         if self._copies is None:
             self._copies = list(self.order), dict(self.held)
         return Snapshot(*self._copies, self.floor, self.is_filled, is_following, self.is_trusted)
 
     def apply(self, record: Record, *, from_authority: bool) -> None:
-        """Merge ``record``: replace, move, insert or remove its id. Below the floor it is dropped."""
+        """Merge ``record``: replace, move, insert or remove its id; drop it below the floor."""
         known = self.held.get(record.id)
         if record.is_tombstone:
             if known:
@@ -93,10 +96,14 @@ class TenantCache:
         self._insert(Held(winner.position, winner, facets, _size(winner, facets)))
 
     def apply_changes(self, changes: Iterable[Change], waiting: Mapping[UUID, Sequence[Record]]) -> bool:
-        """Merge changes of the feed; False if a withdrawal leaves a hole, since an older version may take its place.
+        """Merge changes of the feed.
 
         Args:
-            waiting: versions of these ids that wait in this host's outbox. They may place an id below the floor.
+            waiting: versions of these ids that wait in this host's outbox. They may move an id
+                below the floor.
+
+        Returns:
+            False if a withdrawal leaves a hole, because an older version may take its place.
         """
         has_hole = False
         for change in changes:
@@ -117,7 +124,7 @@ class TenantCache:
         self.size -= held.size
 
     def raise_floor(self, position: Position) -> None:
-        """Drop what lies below ``position``."""
+        """Drop records below ``position``."""
         if self.floor is None or self.floor < position:
             while self.order and self.order[0].position < position:
                 self.remove(self.order[0].record.id)
