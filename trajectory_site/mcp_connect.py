@@ -74,7 +74,7 @@ def _answered(request: HttpRequest) -> HttpResponse:
 
 
 async def _answer(request: HttpRequest, body: bytes) -> httpx2.Response:
-    # Imported at the first call: it takes a second and 60 MB, and many processes have no MCP client.
+    # Imported at the first call: it takes a second and 60 MB. A process without MCP clients saves it.
     from trajectory_mcp.http import RequestContext, answer
 
     origin = f"{request.scheme}://{request.get_host()}"
@@ -97,7 +97,7 @@ async def _answer(request: HttpRequest, body: bytes) -> httpx2.Response:
 
 
 class _InProcess(httpx2.AsyncBaseTransport):
-    """Pass requests to this site's own application, as if the client of the outer request sent them.
+    """Pass requests to this site's application, as if the client of the outer request sent them.
 
     They run in the thread of the outer request (``thread_sensitive``), which waits for the tool and
     has the database connection.
@@ -110,7 +110,7 @@ class _InProcess(httpx2.AsyncBaseTransport):
             script_name=str(meta.get("SCRIPT_NAME", "")),
             remote_addr=str(meta.get("REMOTE_ADDR", "")),
         )
-        # Both requests have one id in the log, and bad keys count for the client's address.
+        # Both requests share one id in the log. Bad keys count for the client's address.
         self._headers = {request_ids.HEADER: request_ids.request_id(around)}
         if "HTTP_X_FORWARDED_FOR" in meta:
             self._headers["X-Forwarded-For"] = str(meta["HTTP_X_FORWARDED_FOR"])
@@ -126,9 +126,9 @@ class _InProcess(httpx2.AsyncBaseTransport):
 
 
 class _Application(BaseHandler):
-    """Django's request handler as a WSGI application, without ``request_started`` and ``_finished``.
+    """Django's request handler as a WSGI application, without the signals of a request.
 
-    These signals would close database connections in the middle of the outer request.
+    ``request_started`` and ``request_finished`` would close database connections in the middle of the outer request.
     """
 
     def __init__(self) -> None:
@@ -140,7 +140,7 @@ class _Application(BaseHandler):
         return [b"".join(response)]
 
 
-@cache  # per process, because it builds the middleware; it keeps no state of a request
+@cache  # one per process, because it builds the middleware; keeps no request state
 def _application() -> _Application:
     return _Application()
 

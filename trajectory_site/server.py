@@ -17,7 +17,7 @@ from granian.http import HTTP1Settings
 HEADER_TIMEOUT_MS = 10_000
 """For a request head, and for an idle connection. Longer than the keep-alive of common clients (5 s)."""
 STOP_TIMEOUT_S = 30
-"""For requests that are under way when the server stops; then their worker is killed."""
+"""Limit for running requests when the server stops; then their worker is killed."""
 RELOAD_PAUSE_S = 10.0
 """From the start of a new worker until the old one stops, on SIGHUP; granian does not ask whether it is ready."""
 

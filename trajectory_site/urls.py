@@ -27,7 +27,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("trajectories.urls")),
 ]
 
-# The distribution trajectory-mcp is no dependency: without it the site has everything else, and this address is a 404.
+# The distribution trajectory-mcp is optional. Without it, this address is a 404.
 if find_spec("trajectory_mcp"):
 
     @csrf_exempt
