@@ -74,7 +74,7 @@ def _answered(request: HttpRequest) -> HttpResponse:
 
 
 async def _answer(request: HttpRequest, body: bytes) -> httpx2.Response:
-    # Imported at the first call: it takes a second and 60 MB. A process without MCP clients saves it.
+    # Imported at the first call: a process without MCP clients saves a second and 60 MB.
     from trajectory_mcp.http import RequestContext, answer
 
     origin = f"{request.scheme}://{request.get_host()}"
@@ -128,7 +128,8 @@ class _InProcess(httpx2.AsyncBaseTransport):
 class _Application(BaseHandler):
     """Django's request handler as a WSGI application, without the signals of a request.
 
-    ``request_started`` and ``request_finished`` would close database connections in the middle of the outer request.
+    ``request_started`` and ``request_finished`` would close database connections in the middle of
+    the outer request.
     """
 
     def __init__(self) -> None:

@@ -329,7 +329,7 @@ def _as(user: pwd.struct_passwd | None) -> _Identity:
 
 
 def _bare_environment() -> dict[str, str]:
-    """Return the environment without the variables that redirect a Postgres (PGDATA, PGPORT, …)."""
+    """Return the environment without PGDATA, PGPORT and the like, which redirect a Postgres."""
     return {name: text for name, text in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C"}
 
 

@@ -116,7 +116,7 @@ STORAGES = {
 # The docs page loads its assets from the site, so it works without the internet.
 SPECTACULAR_SETTINGS = {
     "SERVE_INCLUDE_SCHEMA": False,
-    # The check inspects every view of the site. The app builds its own document, which a test checks.
+    # The check inspects every view. The app builds its own document, and a test checks it.
     "ENABLE_DJANGO_DEPLOY_CHECK": False,
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
@@ -137,7 +137,7 @@ def database_config(config: dict[str, Any]) -> dict[str, Any]:
     if config["ENGINE"].endswith(".sqlite3"):
         options = {
             "timeout": 20,
-            # A deferred transaction that reads before it writes fails at once if there is another writer.
+            # A deferred transaction that reads before it writes cannot wait for a writer.
             "transaction_mode": "IMMEDIATE",
             # synchronous stays FULL: the outbox drops archived rows, so the archive must keep them.
             "init_command": "PRAGMA journal_mode=WAL",

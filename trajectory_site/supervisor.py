@@ -35,7 +35,7 @@ class Supervisor:
     """
 
     def __init__(self) -> None:
-        # SimpleQueue, because a signal handler calls put(), which may interrupt a get() of its thread.
+        # SimpleQueue: a signal handler's put() may interrupt a get() of the same thread.
         self._events: SimpleQueue[Message] = SimpleQueue()
         self._printer = Printer(sys.stdout)
         self._processes: dict[str, Process] = {}
