@@ -2,8 +2,8 @@
 
     uv run python -m benchmarks.recorder [--runs 500] [--phases 8] [--work-us 2000]
 
-A pipeline of PHASES phases computes for WORK_US in each, bare and recorded, in turns. Each phase has
-a model, candidates, usage, two tools and steps. A mock server in this process answers, so the
+A pipeline of PHASES phases computes for WORK_US in each, bare and recorded, in turns. Each phase
+has a model, candidates, usage, two tools and steps. A mock server in this process answers, so the
 figures exclude the work of a real one. ``caller`` is CPU of the pipeline's thread; the rest of the
 process is the queue's thread and the mock server.
 """
@@ -52,7 +52,7 @@ def _print_overhead(arguments: argparse.Namespace) -> None:
         tempfile.TemporaryDirectory() as spool,
         Client(transport=httpx2.MockTransport(_answer), spool_dir=spool) as client,
     ):
-        _measured(lambda: _recorded(client, phases, 0))  # load everything
+        _measured(lambda: _recorded(client, phases, 0))  # warm up
         for _ in range(arguments.runs):  # in turns, because the machine's speed varies
             bare.append(_measured(lambda: _bare(phases, loops))[0])
             of_thread, of_process = _measured(lambda: _recorded(client, phases, loops))

@@ -3,8 +3,8 @@
     uv run python -m benchmarks.redaction [--records 1000] [--rounds 5] [--phases 1 8 30]
 
 Figures are CPU time of this process. ``ingest.record`` runs from bytes to the committed outbox row
-(synchronous=FULL), with ``REDACT`` off. ``redaction.redact`` runs alone on the same canonical bytes,
-with and without a credential. The last lines are bodies of 1 MiB that are built to be slow.
+(synchronous=FULL), with ``REDACT`` off. ``redaction.redact`` runs alone on the same canonical
+bytes, with and without a credential. The last lines are bodies of 1 MiB that are built to be slow.
 """
 
 from __future__ import annotations

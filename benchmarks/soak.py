@@ -2,8 +2,8 @@
 
 ``uv run python -m benchmarks.soak [--minutes 15] [--seed N]``. Exits with 1 if a record was lost or
 doubled, if anything differs, or if a record was missing from a complete page. It also exits with 1
-if a kind of fault had fewer than ``--at-least`` acknowledged; the run extends by up to half its time
-to get there.
+if a kind of fault had fewer than ``--at-least`` acknowledged; the run extends by up to half its
+time to get there.
 """
 
 from __future__ import annotations

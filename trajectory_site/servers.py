@@ -312,7 +312,7 @@ def _is_ready(pid_file: Path) -> bool:
 
 
 def _package(name: str) -> Path | None:
-    """Return the directory of a wheel without importing it: both wheels have import side effects."""
+    """Return the directory of a wheel without an import, which has side effects."""
     spec = find_spec(name)
     locations = spec.submodule_search_locations if spec else None
     return Path(locations[0]) if locations else None

@@ -1,4 +1,4 @@
-"""The site's routes: the API, a page to try it, the admin, and the MCP tools where they are installed."""
+"""The site's routes: the API, a page to try it, the admin, and the MCP tools if installed."""
 
 from importlib.util import find_spec
 
