@@ -1,6 +1,6 @@
-"""What a POST is compared with: a DRF view that does nothing, and one that validates the contract with nested serializers.
+"""Baselines for a POST: an empty DRF view, and a view with nested serializers for the contract.
 
-Neither stores anything; the second answers with what it has validated, as a ModelViewSet would.
+Neither stores anything. The second returns the validated data, as a ModelViewSet does.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class TrajectorySerializer(serializers.Serializer[Any]):
     id = serializers.UUIDField(**_unknown)
     request_summary = serializers.CharField()
     request_type = _name()
-    source = _name()  # type: ignore[assignment]  # a field that is named as an attribute of Field
+    source = _name()  # type: ignore[assignment]  # the name shadows an attribute of Field
     project = _name()
     phases = PhaseSerializer(many=True, max_length=MAX_PHASES)  # type: ignore[call-arg]  # goes to the list
     outcome = serializers.ChoiceField(get_args(Outcome), **_unknown)

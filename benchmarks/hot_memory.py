@@ -1,9 +1,9 @@
-"""What the hot cache of a process takes, against what it believes to take.
+"""Compare the memory of a process's hot cache with the cache's own estimate.
 
     uv run python -m benchmarks.hot_memory [--records 10000] [--phases 1 8 30]
 
-Memory is that of CPython's allocations (tracemalloc) and of the process (RSS, from /proc); the estimate is what
-``hot_max_bytes`` bounds. Each figure is of a process of its own. Linux only.
+Memory is measured as CPython's allocations (tracemalloc) and as RSS of the process (from /proc).
+``hot_max_bytes`` limits the estimate. Each figure comes from a separate process. Linux only.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _measure(records: int, phases: int, *, is_traced: bool) -> dict[str, int]:
             "DJANGO_SETTINGS_MODULE": "trajectory_site.settings",
             "SECRET_KEY": "only for a benchmark",
             "DATA_DIR": directory,
-            "REDIS_URL": "redis://127.0.0.1:1/0",  # nobody is there: the outbox and an empty archive fill the cache
+            "REDIS_URL": "redis://127.0.0.1:1/0",  # no server: the cache fills from the outbox
         }
         import django
         from django.core.management import call_command
@@ -78,11 +78,11 @@ def _fill(records: int, phases: int, *, is_traced: bool) -> dict[str, int]:
         ingest.record_many(
             get_store(), "benchmark", [orjson.dumps(body | {"request_summary": f"Run {n}"}) for n in numbers]
         )
-    get_store().hot_cache.snapshot("benchmark")  # what the first view imports and connects is not the cache's
+    get_store().hot_cache.snapshot("benchmark")  # exclude imports and connections
     get_store().hot_cache.clear()
     gc.collect()
     before = _rss()
-    if is_traced:  # tracing takes memory itself
+    if is_traced:  # tracing itself uses memory
         tracemalloc.start()
     view = get_store().hot_cache.snapshot("benchmark")
     rss, allocated = _rss() - before, tracemalloc.get_traced_memory()[0]

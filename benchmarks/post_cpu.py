@@ -1,9 +1,9 @@
-"""What a POST costs: CPU of the web process, and beside it CPU of the worker, against two DRF views, in one run.
+"""Measure the CPU cost of a POST in web process and worker, and compare it with two DRF views.
 
     uv run python -m benchmarks.post_cpu [--requests 1000] [--rounds 3] [--phases 8]
 
-CPU time is that of the processes themselves (user and system, from /proc), so what else the machine does matters little;
-the ratios are what to quote. The outbox commits at synchronous=FULL. Linux only.
+CPU time is user and system time of the processes (from /proc), so other load on the machine has
+little effect. Quote the ratios. The outbox commits at synchronous=FULL. Linux only.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _wait_until_archived(web: Web, count: int) -> None:
 
 
 def _cpu_s(pgid: int) -> float:
-    """CPU seconds of a process group, its ended children included."""
+    """Return the CPU seconds of a process group, including its ended children."""
     total = 0
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -100,7 +100,7 @@ def _cpu_s(pgid: int) -> float:
 
 
 def run(phases: int) -> dict[str, object]:
-    """A run as an orchestrator reports it: typical fields filled, no id."""
+    """Return a run as an orchestrator reports it: typical fields, no id."""
     phase = {
         "phase_name": "implement",
         "agent": "coder",

@@ -1,9 +1,10 @@
-"""How long list and stats take with a full hot cache and a larger archive below it, against a view that does nothing.
+"""Measure list and stats with a full hot cache and a larger archive, against an empty view.
 
     uv run python -m benchmarks.reads [--archived 100000] [--requests 40]
 
-The newest 10,000 records of the tenant are hot, the rest is in SQLite. One client, one request at a time, medians of wall time;
-the ratios are what to quote. Filling the archive takes a few minutes. Linux only.
+The newest 10,000 records of the tenant are hot, the rest is in SQLite. One client sends one request
+at a time; figures are medians of wall time. Quote the ratios. Filling the archive takes a few
+minutes. Linux only.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ def _cursor_below_floor(web: Web) -> dict[str, str]:
 
 
 def _fill(tenant: str, count: int) -> None:
-    """Straight into the archive, as if a worker had been at it for long."""
+    """Write records directly into the archive, as a worker would."""
     import django
 
     django.setup()

@@ -1,10 +1,11 @@
-"""What the SDK's recorder costs a pipeline in background mode, and what a full queue takes.
+"""Measure the CPU cost of the SDK's recorder in background mode, and the memory of a full queue.
 
     uv run python -m benchmarks.recorder [--runs 500] [--phases 8] [--work-us 2000]
 
-A pipeline of PHASES phases computes for WORK_US in each, bare and recorded, in turns. Each phase has a model, candidates,
-usage, two tools and steps. The server answers in this process, as an echo of what it would say, so that its own work is not
-in the figures. ``caller`` is CPU of the pipeline's thread, all else of the process is the queue's thread and that server.
+A pipeline of PHASES phases computes for WORK_US in each, bare and recorded, in turns. Each phase
+has a model, candidates, usage, two tools and steps. A mock server in this process answers, so the
+figures exclude the work of a real one. ``caller`` is CPU of the pipeline's thread; the rest of the
+process is the queue's thread and the mock server.
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ def _print_overhead(arguments: argparse.Namespace) -> None:
         tempfile.TemporaryDirectory() as spool,
         Client(transport=httpx2.MockTransport(_answer), spool_dir=spool) as client,
     ):
-        _measured(lambda: _recorded(client, phases, 0))  # to have everything loaded
-        for _ in range(arguments.runs):  # in turns, since the machine is not the same from one second to the next
+        _measured(lambda: _recorded(client, phases, 0))  # warm up
+        for _ in range(arguments.runs):  # in turns, because the machine's speed varies
             bare.append(_measured(lambda: _bare(phases, loops))[0])
             of_thread, of_process = _measured(lambda: _recorded(client, phases, loops))
             recorded.append(of_thread)
@@ -76,7 +77,7 @@ def _print_overhead(arguments: argparse.Namespace) -> None:
 
 
 def _measured(pipeline: Callable[[], None]) -> tuple[float, float]:
-    """CPU microseconds: of this thread, and of the whole process."""
+    """Return CPU microseconds of this thread and of the whole process."""
     thread_ns, process_ns = time.thread_time_ns(), time.process_time_ns()
     pipeline()
     return (time.thread_time_ns() - thread_ns) / 1e3, (time.process_time_ns() - process_ns) / 1e3
@@ -108,7 +109,7 @@ def _work(loops: int) -> int:
 
 
 def _loops(work_us: int) -> int:
-    """How many make so many microseconds here."""
+    """Return the number of loops that take ``work_us`` on this machine."""
     started = time.thread_time_ns()
     _work(1_000_000)
     return max(1, int(work_us * 1_000 * 1_000_000 / (time.thread_time_ns() - started)))

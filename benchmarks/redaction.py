@@ -1,10 +1,10 @@
-"""What redaction costs, as a share of what taking a record costs without it.
+"""Measure the cost of redaction as a share of the cost of ingest without it.
 
     uv run python -m benchmarks.redaction [--records 1000] [--rounds 5] [--phases 1 8 30]
 
-CPU time of this process: ``ingest.record`` from bytes to the committed outbox row (synchronous=FULL), with ``REDACT`` off,
-and ``redaction.redact`` alone on the same canonical bytes, with and without a credential in them. The last lines are
-bodies of 1 MiB that are made to be slow.
+Figures are CPU time of this process. ``ingest.record`` runs from bytes to the committed outbox row
+(synchronous=FULL), with ``REDACT`` off. ``redaction.redact`` runs alone on the same canonical
+bytes, with and without a credential. The last lines are bodies of 1 MiB that are built to be slow.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main() -> None:
             "DJANGO_SETTINGS_MODULE": "trajectory_site.settings",
             "SECRET_KEY": "only for a benchmark",
             "DATA_DIR": directory,
-            "REDIS_URL": "redis://127.0.0.1:1/0",  # nobody is asked
+            "REDIS_URL": "redis://127.0.0.1:1/0",  # never contacted
             "TRAJECTORIES_REDACT": "false",
             "TRAJECTORIES_RELAY_IN_PROCESS": "false",
         }
@@ -96,7 +96,7 @@ def _print_slow() -> None:
     from trajectories.domain import redaction
     from trajectories.services import ingest
 
-    # What a request of 1 MiB may cost anyway: all the lines that it may have.
+    # The accepted cost of a request of 1 MiB: the maximum number of lines.
     small = orjson.dumps({"request_summary": "x", "phases": []})
     lines = MAX_LINES * _cpu_us(lambda: ingest.record(get_store(), "benchmark", small), 500)
     print(f"\n{'1 MiB of':24}{'ms':>7}   share of {MAX_LINES} small records")

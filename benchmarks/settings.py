@@ -1,4 +1,4 @@
-"""The site's settings, with the views that it is compared with added to its routes."""
+"""The site's settings, with the baseline views added to its routes."""
 
 from trajectory_site.settings import *  # noqa: F403
 

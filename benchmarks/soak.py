@@ -1,8 +1,9 @@
-"""Faults at random for a quarter of an hour, under load, and then the verdict on everything that was acknowledged.
+"""Make random faults for a quarter of an hour under load, then check all acknowledged records.
 
-``uv run python -m benchmarks.soak [--minutes 15] [--seed N]``. Exits with 1 if anything was lost, doubled or differs, if a record was
-gone from a complete page, or if a kind of fault had fewer than ``--at-least`` acknowledged, though it went on for half as long again to
-get there.
+``uv run python -m benchmarks.soak [--minutes 15] [--seed N]``. Exits with 1 if a record was lost or
+doubled, if anything differs, or if a record was missing from a complete page. It also exits with 1
+if a kind of fault had fewer than ``--at-least`` acknowledged; the run extends by up to half its
+time to get there.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def kinds(poison: Poison) -> dict[str, Fault]:
 
 
 class Soak:
-    """What the faults of each kind came to."""
+    """Results of the faults of each kind."""
 
     def __init__(self, cluster: Cluster, load: Load, chance: random.Random, chosen: dict[str, Fault]) -> None:
         self._cluster, self._load, self._chance, self._kinds = cluster, load, chance, chosen
@@ -56,11 +57,14 @@ class Soak:
         self.slowest_s: dict[str, float] = dict.fromkeys(chosen, 0.0)
 
     def behind(self, at_least: int) -> list[str]:
-        """Kinds that have not enough acknowledged yet."""
+        """Return the kinds with fewer than ``at_least`` acknowledged records."""
         return [name for name in self._kinds if self.acknowledged[name] < at_least]
 
     def step(self, at_least: int) -> None:
-        """One fault until it has drained, of a kind that has not enough acknowledged yet, or of any once all have."""
+        """Make one fault and wait until its records are decided.
+
+        The kind is one that is behind, or any once none is.
+        """
         behind = self.behind(at_least) or list(self._kinds)
         lacking = [max(1, at_least - self.acknowledged[name]) for name in behind]
         (name,) = self._chance.choices(behind, lacking)

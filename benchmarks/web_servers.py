@@ -1,8 +1,8 @@
-"""Compare web servers by the CPU that they take for one POST of the same site, alternating, in one run.
+"""Compare the CPU of web servers for one POST to the same site, alternating, in one run.
 
     uv run python -m benchmarks.web_servers [--requests 1000] [--rounds 5] [--phases 8]
 
-One worker process of four threads each. The ratios are what to quote. Linux only.
+Each server has one worker process with four threads. Quote the ratios. Linux only.
 """
 
 from __future__ import annotations

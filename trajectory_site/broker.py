@@ -1,8 +1,9 @@
 """Redis as a broker of messages that are sent again until their work is done.
 
-Kombu notes in Redis what a worker has taken, so that another may have it should that one die, and the worker itself dies where the
-note is refused (at ``maxmemory``, by a replica) or where it cannot put messages back because Redis is gone. The relay sends again
-whatever has not reached the archive, so here nobody notes anything, and a worker outlives its broker.
+Kombu notes in Redis which messages a worker has taken, so that another worker can take them over.
+The worker ends if Redis refuses the note (at ``maxmemory``, on a replica), or if it cannot put
+messages back because Redis is down. The relay sends again every record that is not in the archive.
+This broker therefore keeps no notes, and a worker outlives its broker.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ from kombu.transport import redis, virtual
 
 
 class _Taken(virtual.QoS):
-    """What a worker has taken and not begun."""
+    """Messages that a worker has taken and not started."""
 
     def restore_unacked(self) -> None:
-        """Put it back for other workers, as at an orderly end. With Redis away it is left to the relay; Kombu would dump it into a file."""
+        """Put the messages back for other workers, as at an orderly shutdown.
+
+        If Redis is unavailable, the relay sends them again. Kombu would write them to a file.
+        """
         super().restore_unacked()
 
 
@@ -25,7 +29,7 @@ class Channel(redis.Channel):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.QoS: Any = _Taken  # Kombu has set its own, after which the class's is not asked
+        self.QoS: Any = _Taken  # Kombu sets its own, which hides the class attribute
 
 
 class Transport(redis.Transport):

@@ -1,4 +1,4 @@
-"""The site's Celery app; the tasks are found in the installed apps."""
+"""The site's Celery app. It finds the tasks in the installed apps."""
 
 import os
 from typing import Any
@@ -15,4 +15,4 @@ app.autodiscover_tasks()
 
 @setup_logging.connect
 def _keep_logging_of_django(**_: Any) -> None:
-    """With a receiver Celery leaves logging alone, so web and worker log alike, as ``LOGGING`` says."""
+    """Stop Celery from configuring logging, so that web and worker both use ``LOGGING``."""

@@ -1,4 +1,7 @@
-"""What Django answers when no view did: JSON in the API's one error shape below ``/v1/``, a page elsewhere."""
+"""Error handlers for requests that no view answers.
+
+Below ``/v1/`` they return JSON in the API's error shape, elsewhere an HTML page.
+"""
 
 from __future__ import annotations
 

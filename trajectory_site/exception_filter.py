@@ -1,4 +1,4 @@
-"""What Django's reports of an error leave out: its debug page, and mails to ADMINS."""
+"""Hide secrets in Django's error reports: the debug page and mails to ADMINS."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PASSWORD_IN_URL = re.compile(r"(?<=://)[^/@\s]*:[^/@\s]*(?=@)")
 
 
 class ReporterFilter(SafeExceptionReporterFilter):
-    """Hides the app's own secret too, and passwords in the URLs of Redis, broker and database."""
+    """Hide also the app's own secret, and passwords in the URLs of Redis, broker and database."""
 
     hidden_settings = re.compile(f"{SafeExceptionReporterFilter.hidden_settings.pattern}|METRICS_ACCESS", re.IGNORECASE)
 
@@ -21,5 +21,5 @@ class ReporterFilter(SafeExceptionReporterFilter):
 
 
 def hide_passwords(text: str) -> str:
-    """``text`` without the user and password of the URLs in it."""
+    """Return ``text`` without the user and password of the URLs in it."""
     return _PASSWORD_IN_URL.sub(SafeExceptionReporterFilter.cleansed_substitute, text)

@@ -1,4 +1,4 @@
-"""How the log is written."""
+"""The format of the log."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ _BEARER = re.compile(r"(?i)(\bbearer[\s:=]+)[\w.~+/=-]+")
 
 
 class LineFormatter(logging.Formatter):
-    """One record, one line that nobody else can write: control characters of what is logged are escaped, line breaks too.
+    """Write each record as one line, with control characters and line breaks escaped.
 
-    Lines of a traceback follow, each behind ``| ``, so none of them can be taken for a record. What they hold is escaped. Should a
-    library quote a bearer token or a URL with a password in what it raises, it is left out.
+    A client therefore cannot forge a log line. The lines of a traceback follow, escaped and each
+    after ``| ``, so that none looks like a record. Bearer tokens, and passwords in URLs, are
+    removed, because a library may quote them in an exception.
     """
 
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  as logging has it
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's name
         return _safe(super().formatMessage(record))
 
     def formatException(self, ei: _ExcInfo) -> str:  # noqa: N802

@@ -1,8 +1,9 @@
-"""``/v1/mcp/connect``: the MCP tools over streamable HTTP, from within the web process.
+"""``/v1/mcp/connect``: the MCP tools over streamable HTTP, inside the web process.
 
-A tool asks the REST API, with the key of who calls it, and so within all its limits. It does not ask over a connection: then
-a thread would wait for another one of this process, and once all of them serve MCP calls none is left to answer. The request
-of the tool is carried out in the very thread in which the call has come in.
+A tool calls the REST API with the caller's key, so all limits of the API apply. It does not use a
+network connection: each call would wait for another thread of this process, and once all threads
+serve MCP calls, none is left to answer. The tool's request runs in the thread that received the
+call.
 """
 
 from __future__ import annotations
@@ -38,15 +39,18 @@ if TYPE_CHECKING:
 _ENVELOPE = 64 * 1024
 """Bytes around a record in a call."""
 _REFUSED = -32000
-"""JSON-RPC: an error of the server's own; what it is says ``data``."""
-# Of the connection, and what is for nobody but this view.
+"""JSON-RPC code for a server error; ``data`` holds the API's error."""
+# Headers of the connection, and headers that only this view may see.
 _KEPT_BACK = frozenset({"authorization", "cookie", "connection", "content-length", "transfer-encoding", "expect"})
 
 
-@csrf_exempt  # nothing is taken from a cookie
+@csrf_exempt  # no cookie is read
 @transaction.non_atomic_requests
 def connect(request: HttpRequest) -> HttpResponse:
-    """One message of the protocol and its answer. A GET, which would open a stream, is a 405 as the protocol has it."""
+    """Answer one message of the protocol.
+
+    A GET, which would open a stream, is a 405, as the protocol requires.
+    """
     token = request_ids.current.set(request_ids.request_id(request))
     try:
         return _answered(request)
@@ -70,7 +74,7 @@ def _answered(request: HttpRequest) -> HttpResponse:
 
 
 async def _answer(request: HttpRequest, body: bytes) -> httpx2.Response:
-    # At the first call and not before: it takes a second and 60 MB, which a process without MCP clients does not spend.
+    # Imported at the first call: a process without MCP clients saves a second and 60 MB.
     from trajectory_mcp.http import RequestContext, answer
 
     origin = f"{request.scheme}://{request.get_host()}"
@@ -78,10 +82,10 @@ async def _answer(request: HttpRequest, body: bytes) -> httpx2.Response:
         base_url=origin,
         api_key=_key(request),
         store=_InProcess(request),
-        # Django has held it against ALLOWED_HOSTS.
+        # get_host() checks it against ALLOWED_HOSTS.
         hosts=[request.get_host()],
         origins=[origin, *settings.CORS_ALLOWED_ORIGINS],
-        max_body_bytes=len(body) + 1,  # it has been bounded as it was read
+        max_body_bytes=len(body) + 1,  # read_body() has already limited it
     )
     headers = [
         (name.encode("ascii"), text.encode("latin-1"))
@@ -93,9 +97,10 @@ async def _answer(request: HttpRequest, body: bytes) -> httpx2.Response:
 
 
 class _InProcess(httpx2.AsyncBaseTransport):
-    """Carries requests to this site's own application, as from the client of the request around them.
+    """Pass requests to this site's application, as if the client of the outer request sent them.
 
-    In the thread of that request (``thread_sensitive``): it has waited for the tool, and has the connection to the database.
+    They run in the thread of the outer request (``thread_sensitive``), which waits for the tool and
+    has the database connection.
     """
 
     def __init__(self, around: HttpRequest) -> None:
@@ -105,7 +110,7 @@ class _InProcess(httpx2.AsyncBaseTransport):
             script_name=str(meta.get("SCRIPT_NAME", "")),
             remote_addr=str(meta.get("REMOTE_ADDR", "")),
         )
-        # One id in the log for both, and the address by which bad keys are counted.
+        # Both requests share one id in the log. Bad keys count for the client's address.
         self._headers = {request_ids.HEADER: request_ids.request_id(around)}
         if "HTTP_X_FORWARDED_FOR" in meta:
             self._headers["X-Forwarded-For"] = str(meta["HTTP_X_FORWARDED_FOR"])
@@ -121,9 +126,10 @@ class _InProcess(httpx2.AsyncBaseTransport):
 
 
 class _Application(BaseHandler):
-    """Django's handler of requests as a WSGI application, without the signals of a request's begin and end.
+    """Django's request handler as a WSGI application, without the signals of a request.
 
-    They would close connections to the database in the middle of the request around it.
+    ``request_started`` and ``request_finished`` would close database connections in the middle of
+    the outer request.
     """
 
     def __init__(self) -> None:
@@ -135,7 +141,7 @@ class _Application(BaseHandler):
         return [b"".join(response)]
 
 
-@cache  # of the process, since it makes the middleware; it holds nothing of a request
+@cache  # one per process, because it builds the middleware; keeps no request state
 def _application() -> _Application:
     return _Application()
 
@@ -150,13 +156,13 @@ setting_changed.connect(_forget)
 
 def _key(request: HttpRequest) -> str:
     key = request.headers.get("Authorization", "").partition(" ")[2].strip()
-    if not (key.isascii() and key.isprintable() and key):  # of a caller that the site knows in another way
+    if not (key.isascii() and key.isprintable() and key):  # a caller authenticated without a key
         raise AuthenticationFailure("Send your API key as 'Authorization: Bearer KEY'.", code="missing_api_key")
     return key
 
 
 def _refused(error: Exception, request: HttpRequest) -> HttpResponse:
-    """The API's answer to ``error``, in the form in which a client of the protocol shows it."""
+    """Return the API's response to ``error`` as a JSON-RPC error, which MCP clients display."""
     response = error_response(error, request)
     told = orjson.loads(response.content)["error"]
     wait_s = float(response.get("Retry-After", "0")) or None

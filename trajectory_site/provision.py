@@ -1,4 +1,4 @@
-"""What the quick start needs in the database: its tables, a tenant, a key, somebody who may enter the admin."""
+"""Prepare the database for the quick start: tables, a tenant, a key and an admin user."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ADMIN = "admin"
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How to get in. ``admin_password`` is ``None`` where somebody else made the admin user."""
+    """Credentials. ``admin_password`` is ``None`` if the admin user has another password."""
 
     tenant: str
     api_key: str
@@ -27,11 +27,12 @@ class Access:
 
 
 def provision(*, known_key: str | None, admin_password: str) -> Access:
-    """Migrates, and makes what is missing.
+    """Migrate, and create the missing tenant, key and admin user.
 
     Args:
-        known_key: the key of an earlier start, taken again if it is still good: its text cannot be read back.
-        admin_password: for an admin user, if one has to be made.
+        known_key: the key of an earlier start, reused if it is still valid. The database holds only
+            its hash.
+        admin_password: the password of the admin user, if one must be created.
     """
     try:
         call_command("migrate", interactive=False, verbosity=0)
@@ -51,7 +52,7 @@ def _key(known_key: str | None) -> tuple[str, str]:
 
 
 def _tenant_of(text: str) -> str | None:
-    """The tenant for which ``text`` is a good key with every scope."""
+    """Return the tenant of ``text`` if it is a valid key with every scope."""
     key = ApiKey.objects.filter(prefix=text.partition(".")[0], is_revoked=False).first()
     if key is None or not KeyGenerator().verify(text, key.hashed_key):
         return None

@@ -1,6 +1,6 @@
 """``manage.py quickstart``: the whole store on one machine, with one command.
 
-Everything it makes lies in one data directory, so that the next start finds it again.
+All its files are in one data directory, so that the next start reuses them.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ PROJECT = Path(__file__).resolve().parent.parent
 SAMPLE = Path(__file__).with_name("sample.jsonl")
 READY_S = 60.0
 
-# Straight to this machine, whatever proxy the environment names.
+# Connect directly, even if the environment names a proxy.
 _http = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class CannotStart(Exception):
-    """The quick start cannot go on. The message is a sentence for the person at the keyboard."""
+    """The quick start cannot continue. The message is a sentence for the user."""
 
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """Made at the first start and kept: with another ``secret_key`` nobody is logged in any more."""
+    """Secrets created at the first start and kept: a new ``secret_key`` would end every session."""
 
     secret_key: str
     admin_password: str
@@ -59,13 +59,13 @@ class Options:
 
 
 def main(arguments: list[str]) -> int:
-    """Runs until Ctrl-C or SIGTERM.
+    """Run until Ctrl-C or SIGTERM.
 
     Returns:
-        The exit code: 0 after either, 1 where something could not start or ended by itself.
+        The exit code: 0 after either, 1 if a process could not start or ended by itself.
     """
     options = _options(arguments)
-    # Until the processes run a SIGTERM must unwind like Ctrl-C, or a Redis stays behind.
+    # Before the processes run, SIGTERM must unwind like Ctrl-C, or a Redis keeps running.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.umask(0o077)
@@ -118,7 +118,7 @@ def _start(options: Options) -> int:
 
 def _expect_free(port: int) -> None:
     with socket.socket() as probe:
-        # As the web server will: a port that a finished connection still lingers on is free.
+        # As the web server does: a port with a connection in TIME_WAIT is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
@@ -133,7 +133,10 @@ def _expect_free(port: int) -> None:
 
 @contextmanager
 def _locked(data_dir: Path) -> Iterator[int]:
-    """Holds ``data_dir`` for this start alone. Redis holds the lock too: it may outlive a quick start that was killed."""
+    """Lock ``data_dir`` for this start.
+
+    Redis holds the lock too, because it may outlive a quick start that was killed.
+    """
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(data_dir / "quickstart.lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -187,7 +190,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    """Whole or not at all, and never readable by others, not even for a moment."""
+    """Write the file atomically, and never readable by other users."""
     draft = path.with_suffix(".draft")
     draft.unlink(missing_ok=True)
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -208,17 +211,17 @@ def _environment(options: Options, kept: Secrets, tier_url: str) -> dict[str, st
         "SECRET_KEY": kept.secret_key,
         "DATA_DIR": str(options.data_dir),
         "REDIS_URL": tier_url,
-        # It listens on this machine only.
+        # The server listens on this machine only.
         "TRAJECTORIES_METRICS_ACCESS": "open",
         "CELERY_BROKER_URL": os.environ.get("CELERY_BROKER_URL") or redis_url.broker(tier_url),
-        # The runner puts name and time before each line.
+        # The supervisor puts name and time before each line.
         "LOG_FORMAT": "%(levelname)s %(name)s: %(message)s",
         "PYTHONUNBUFFERED": "1",
-        # The processes run in the directory of the caller, where a relative path in DATABASE_URL points.
+        # The processes run in the caller's directory, to resolve a relative path in DATABASE_URL.
         "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")])),
     }
     if os.geteuid() == 0:
-        # Meant for machines on which others send the tasks.
+        # The warning is for machines that receive tasks from others.
         environment["PYTHONWARNINGS"] = "ignore:You're running the worker with superuser privileges"
     return environment
 
@@ -230,7 +233,7 @@ def _provision(known_key: str | None, admin_password: str) -> Access:
 
     try:
         django.setup()
-        # Models can only be imported once Django is set up.
+        # Models can be imported only after django.setup().
         from trajectory_site.provision import provision
 
         return provision(known_key=known_key, admin_password=admin_password)
@@ -280,7 +283,7 @@ def _web(port: int) -> list[str]:
 def _worker() -> list[str]:
     return [
         *(sys.executable, "-m", "celery", "--quiet", "--app", "trajectory_site", "worker"),
-        # Gossip, mingle and heartbeat are talk among workers; here is one.
+        # Gossip, mingle and heartbeat connect workers; there is only one here.
         *("--concurrency", "2", "--without-gossip", "--without-mingle", "--without-heartbeat"),
     ]
 
@@ -300,7 +303,7 @@ def _wait_for_web(facts: dict[str, Any]) -> None:
 
 
 def _post_sample(facts: dict[str, Any]) -> int:
-    # The runs carry their ids, so posting them at every start doubles nothing.
+    # The runs have fixed ids, so posting them at every start creates no duplicates.
     answer = _request(facts, "POST", "/v1/agent/trajectories", SAMPLE.read_bytes())
     if answer["refused"]:
         raise CannotStart(f"The sample runs were not accepted: {answer['results']}")

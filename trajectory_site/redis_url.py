@@ -1,4 +1,4 @@
-"""Redis URLs: the broker lives on the tier's server, in the next database."""
+"""Redis URLs. The broker uses the Redis tier's server and the next database number."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 
 
 def database(url: str) -> int:
-    """The database number that ``url`` names; 0 where it names none."""
+    """Return the database number in ``url``, or 0 if there is none."""
     parts = urlsplit(url)
     in_path = "" if parts.scheme == "unix" else parts.path.strip("/")
     number = in_path or parse_qs(parts.query).get("db", ["0"])[0]
@@ -14,7 +14,7 @@ def database(url: str) -> int:
 
 
 def with_database(url: str, number: int) -> str:
-    """``url`` with another database number."""
+    """Return ``url`` with another database number."""
     parts = urlsplit(url)
     if parts.scheme == "unix":
         return parts._replace(query=f"db={number}").geturl()
@@ -23,7 +23,10 @@ def with_database(url: str, number: int) -> str:
 
 
 def broker(url: str) -> str:
-    """The broker's default: same server, next database, so that the tier's database holds nothing but trajectories."""
+    """Return the default broker URL: same server, next database.
+
+    The tier's database then holds only trajectories.
+    """
     number = database(url) + 1
     parts = urlsplit(url)
     if parts.scheme == "unix":
@@ -32,5 +35,5 @@ def broker(url: str) -> str:
 
 
 def port(url: str) -> int | None:
-    """The port that ``url`` names, if it does."""
+    """Return the port in ``url``, or ``None``."""
     return urlsplit(url).port

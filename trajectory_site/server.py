@@ -15,11 +15,14 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 
 HEADER_TIMEOUT_MS = 10_000
-"""For a request head, and for an idle connection. Longer than the keep-alive of common clients (5 s)."""
+"""Limit for a request head and an idle connection. Longer than common clients' keep-alive (5 s)."""
 STOP_TIMEOUT_S = 30
-"""For requests that are under way when the server stops; then their worker is killed."""
+"""Limit for running requests when the server stops; then their worker is killed."""
 RELOAD_PAUSE_S = 10.0
-"""From the start of a new worker until the old one stops, on SIGHUP; granian does not ask whether it is ready."""
+"""On SIGHUP, time between the start of a new worker and the stop of the old one.
+
+Granian does not check whether the new worker is ready.
+"""
 
 _METRICS = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -29,7 +32,7 @@ def main() -> None:
     arguments = _arguments()
     own_directory = None
     if not os.environ.get(_METRICS):
-        # Before the workers start, so that they share it. New at each start: old files would count again.
+        # Set before the workers start, which share it. New each time: old files would count again.
         own_directory = os.environ[_METRICS] = tempfile.mkdtemp(prefix="trajectories-metrics-")
     server = Granian(
         "trajectory_site.wsgi:application",

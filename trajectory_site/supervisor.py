@@ -1,6 +1,6 @@
-"""Runs processes side by side with honcho's prefixed output, and ends them in order.
+"""Run processes side by side with honcho's prefixed output, and stop them in order.
 
-Honcho's own manager ends all at once, by signals to whole process groups, and kills what lives five seconds later: a
+Honcho's own manager signals all process groups at once and kills them after five seconds. A
 worker's pool would die in the middle of a batch.
 """
 
@@ -23,16 +23,19 @@ from honcho.printer import Message, Printer
 from honcho.process import Process
 
 STOP_S = 10.0
-"""How long each process may take to stop after SIGTERM; then its whole group is killed."""
+"""Limit for the stop of a process after SIGTERM; then its whole group is killed."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Supervisor:
-    """Starts every added process, prints what they say, and ends all when told to or when one of them ends by itself."""
+    """Start every added process and print its output.
+
+    All processes stop on a signal, on ``fail()``, or if one ends by itself.
+    """
 
     def __init__(self) -> None:
-        # SimpleQueue because a signal handler puts into it, and its put() may interrupt a get() of the same thread.
+        # SimpleQueue: a signal handler's put() may interrupt a get() of the same thread.
         self._events: SimpleQueue[Message] = SimpleQueue()
         self._printer = Printer(sys.stdout)
         self._processes: dict[str, Process] = {}
@@ -41,27 +44,27 @@ class Supervisor:
         self._colours = get_colours()
 
     def add(self, name: str, argv: list[str], env: dict[str, str]) -> None:
-        """A process to start. The order of adding is the order of stopping."""
-        # exec, so that the pid is the program's and not that of honcho's shell.
+        """Add a process to start. Processes stop in the order in which they were added."""
+        # exec, so that the pid is that of the program, not of honcho's shell.
         command = f"exec {shlex.join(argv)}"
         self._processes[name] = Process(command, name=name, colour=next(self._colours), env=env)
         self._printer.width = max(self._printer.width, len(name))
 
     def say(self, text: str) -> None:
-        """Prints ``text`` without a prefix, between two lines of the processes. From any thread."""
+        """Print ``text`` without a prefix, between two lines of output. Thread-safe."""
         self._put("text", text)
 
     def fail(self, text: str) -> None:
-        """Ends all with ``text`` as the reason. From any thread."""
+        """Stop all processes, with ``text`` as the reason. Thread-safe."""
         self._put("failure", text)
 
     def run(self, meanwhile: Callable[[], None]) -> int:
-        """Runs until a signal or until a process ends, with ``meanwhile`` in a thread of its own.
+        """Run until a signal or until a process ends, with ``meanwhile`` in a separate thread.
 
         Returns:
-            The exit code: 0 after a signal, 1 where something failed.
+            The exit code: 0 after a signal, 1 after a failure.
         """
-        # The handlers stay afterwards: a second Ctrl-C must not cut short what stops after us.
+        # The handlers stay: a second Ctrl-C must not interrupt servers that stop later.
         for number in _SIGNALS:
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
                 signal.signal(number, lambda *_: self._put("signal", None))
@@ -128,7 +131,7 @@ class Supervisor:
             else:
                 self._printer.write(message)
         except OSError:
-            # Nobody reads us any more: the terminal is closed, or the program behind the pipe has ended.
+            # The output has no reader: the terminal is closed, or the reader of the pipe has ended.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             self._put("signal", None)
 

@@ -1,4 +1,4 @@
-"""The site's routes: the API, a page to try it, the admin, and the MCP tools where they are installed."""
+"""The site's routes: the API, a page to try it, the admin, and the MCP tools if installed."""
 
 from importlib.util import find_spec
 
@@ -27,7 +27,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("trajectories.urls")),
 ]
 
-# The distribution trajectory-mcp is no dependency: without it the site has everything else, and this address is a 404.
+# The distribution trajectory-mcp is optional. Without it, this address is a 404.
 if find_spec("trajectory_mcp"):
 
     @csrf_exempt
