@@ -122,8 +122,8 @@ def _statuses(answer: bytes) -> list[int]:
 def _send(connection: socket.socket, data: bytes, is_answered: threading.Event) -> None:
     with suppress(OSError):  # answered and closed before all of it was sent
         connection.sendall(data)
-        # The server drops a client that closes its side early, so this waits for an answer first.
-        is_answered.wait(_SILENCE_S)
+        # The server drops a client that closes its side early, so this waits for the answers first.
+        is_answered.wait(_SILENCE_S + data.count(b"HTTP/1.1") / 50)
         connection.shutdown(socket.SHUT_WR)
 
 

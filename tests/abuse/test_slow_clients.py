@@ -78,7 +78,8 @@ def test_connections_that_say_nothing_are_closed(attack: Attack) -> None:
 
 
 def test_more_connections_than_a_process_takes_leave_room_for_others(attack: Attack) -> None:
-    with attack.measured("1,500 silent connections", at_most_mib=16) as told:
+    # The server keeps about 16 KiB per connection until its header timeout.
+    with attack.measured("1,500 silent connections", at_most_mib=48) as told:
         connections = attack.attacker.connect(1_500)
         attack.bystander.more(20)
         wait_until(lambda: all(map(is_closed, connections)), 60, "all are closed")

@@ -179,6 +179,7 @@ def test_processes_left_by_a_killed_start_are_named_and_a_dead_worker_ends_the_r
     finally:
         for name in ("web", "worker", "redis"):
             os.killpg(pids[name], signal.SIGTERM)
+        wait_until(lambda: not any(group_lives(pids[name]) for name in ("web", "worker", "redis")), what="all are gone")
     worker_that_dies_ends_the_rest_with_an_error(start(), data_dir)
 
 
