@@ -21,7 +21,7 @@ BODY = b'{"refused":true}'
 
 tenant = Recipe(Tenant, slug="alice", name="")
 api_key = Recipe(ApiKey, tenant=foreign_key(tenant), name="laptop", scopes=" ".join(SCOPES))
-"""A key of which nobody has the text; ``ApiKey.objects.issue`` makes one that works."""
+"""A key whose text is not known; ``ApiKey.objects.issue`` makes one that works."""
 
 staff = Recipe(User, username="charlie", is_staff=True, is_active=True)
 admin = staff.extend(username="admin", is_superuser=True)

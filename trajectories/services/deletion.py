@@ -96,7 +96,7 @@ def matching(store: Store, tenant: str, query: Query, filters: dict[str, str]) -
     try:
         count = archive_reads.count_until(tenant, query, as_of_us)
     except archive_reads.ArchiveError as error:
-        raise ArchiveUnavailable("What is to be deleted is counted in the archive, and it is away.") from error
+        raise ArchiveUnavailable("Matching records cannot be counted: the archive is unavailable.") from error
     return Matching(count, signing.dumps([tenant, filters, as_of_us], salt=_SALT))
 
 
@@ -149,7 +149,7 @@ def _some(store: Store, tenant: str, query: Query, as_of_us: int) -> list[UUID]:
     try:
         return archive_reads.ids_until(tenant, query, as_of_us, BATCH)
     except archive_reads.ArchiveError as error:
-        raise ArchiveUnavailable("What is to be deleted is looked up in the archive, and it is away.") from error
+        raise ArchiveUnavailable("Matching records cannot be found: the archive is unavailable.") from error
 
 
 def _as_of_us(tenant: str, filters: dict[str, str], token: str) -> int:
