@@ -23,10 +23,10 @@ from typing import Any
 
 import httpx2
 
-from trajectory_sdk import BackgroundQueue, Client
-from trajectory_sdk.background import MAX_RECORDS
-from trajectory_sdk.delivery import Sender
-from trajectory_sdk.spool import Spool
+from trajectories_sdk import BackgroundQueue, Client
+from trajectories_sdk.background import MAX_RECORDS
+from trajectories_sdk.delivery import Sender
+from trajectories_sdk.spool import Spool
 
 CANDIDATES: Any = [{"model": f"vendor/model-{number}", "score": 0.5, "probability": 0.25} for number in range(4)]
 

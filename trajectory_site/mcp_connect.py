@@ -30,8 +30,8 @@ from trajectories.api.exception_handler import error_response
 from trajectories.api.parsers import read_body
 from trajectories.conf import read_settings
 from trajectories.exceptions import AuthenticationFailure, MethodNotAllowed
-from trajectory_mcp.error_hints import next_step
-from trajectory_sdk.errors import status_error
+from trajectories_mcp.error_hints import next_step
+from trajectories_sdk.errors import status_error
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
@@ -75,7 +75,7 @@ def _answered(request: HttpRequest) -> HttpResponse:
 
 async def _answer(request: HttpRequest, body: bytes) -> httpx2.Response:
     # Imported at the first call: a process without MCP clients saves a second and 60 MB.
-    from trajectory_mcp.http import RequestContext, answer
+    from trajectories_mcp.http import RequestContext, answer
 
     origin = f"{request.scheme}://{request.get_host()}"
     asked = RequestContext(

@@ -333,7 +333,7 @@ def _banner(facts: dict[str, Any], data_dir: Path, sample: int | None) -> str:
         f"  Docs     {facts['url']}/docs/",
         *(
             [f"  MCP      {facts['url']}/v1/mcp/connect  (for agents, with the key)"]
-            if find_spec("trajectory_mcp")
+            if find_spec("trajectories_mcp")
             else []
         ),
         f"  Data     {data_dir}  (the lines above as JSON: quickstart.json)",

@@ -27,8 +27,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("trajectories.urls")),
 ]
 
-# The distribution trajectory-mcp is optional. Without it, this address is a 404.
-if find_spec("trajectory_mcp"):
+# The distribution trajectories-mcp is optional. Without it, this address is a 404.
+if find_spec("trajectories_mcp"):
 
     @csrf_exempt
     @transaction.non_atomic_requests

@@ -10,11 +10,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from trajectory_mcp.schema_minify import minify
+from trajectories_mcp.schema_minify import minify
 
 HERE = Path(__file__).resolve().parent
 DOCUMENT = HERE.parents[1] / "docs" / "openapi.json"
-CONTRACT = HERE / "src" / "trajectory_mcp" / "contract.json"
+CONTRACT = HERE / "src" / "trajectories_mcp" / "contract.json"
 _PARTS = ("Phase", "Candidate", "FeedbackLoop")
 _NOT_FILTERS = ("cursor", "limit")
 

@@ -14,8 +14,8 @@ from pytest_django import Settings
 from tests.api.client import ID, archive_all, client_of, issue, listed, number, posted
 from tests.isolation import api
 from tests.trajectory_site.mcp_calls import call, message, query, send
-from trajectory_mcp.contract import FILTERS, TRAJECTORY
-from trajectory_mcp.query import TOOL
+from trajectories_mcp.contract import FILTERS, TRAJECTORY
+from trajectories_mcp.query import TOOL
 
 HEAD = ("surface", "endpoint", "cases")
 NAMES_NOTHING = {"show", "group_by", "limit", "phases_from"}

@@ -44,9 +44,9 @@ def of_the_store() -> Mapping[int, frozenset[str]]:
 
 
 def of_the_server_for_tests() -> Mapping[int, frozenset[str]]:
-    """Return the codes of ``trajectory_sdk.testing`` by status."""
+    """Return the codes of ``trajectories_sdk.testing`` by status."""
     found: defaultdict[int, set[str]] = defaultdict(set)
-    for module in _modules(PROJECT / "packages" / "sdk-py" / "src" / "trajectory_sdk" / "testing"):
+    for module in _modules(PROJECT / "packages" / "sdk-py" / "src" / "trajectories_sdk" / "testing"):
         for call in _calls(module):
             if isinstance(call.func, ast.Name) and call.func.id == "Refusal":
                 given = [str(one.value) for one in call.args[:2] if isinstance(one, ast.Constant)]

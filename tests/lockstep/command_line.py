@@ -12,10 +12,10 @@ from click.testing import CliRunner
 from tests.lockstep.api import operation_of
 from tests.lockstep.facts import OPERATION, PARAMETER, Side, operations, parameters
 from tests.lockstep.python import RUN
-from trajectory_sdk import Client
-from trajectory_sdk.cli.commands import trajectory
-from trajectory_sdk.cli.exits import Exit, exit_for_status
-from trajectory_sdk.testing import InMemoryServer
+from trajectories_sdk import Client
+from trajectories_sdk.cli.commands import trajectory
+from trajectories_sdk.cli.exits import Exit, exit_for_status
+from trajectories_sdk.testing import InMemoryServer
 
 _GIVEN: Mapping[str, tuple[str, ...]] = {
     "record": ("-",),
@@ -30,7 +30,7 @@ _IRREVERSIBLE = "deletion is permanent and needs a dry run first; only the SDKs 
 
 
 def calls() -> Mapping[str, frozenset[str]]:
-    return {f"trajectory {name}": _called(name) for name in trajectory.commands}
+    return {f"trajectories {name}": _called(name) for name in trajectory.commands}
 
 
 def _called(command: str) -> frozenset[str]:
@@ -52,7 +52,7 @@ def _parameters(called: Mapping[str, frozenset[str]]) -> frozenset[str]:
     """Return the parameters that the options and arguments in the help stand for."""
     found: frozenset[str] = frozenset()
     for name, operations_ in called.items():
-        command = name.removeprefix("trajectory ")
+        command = name.removeprefix("trajectories ")
         shown = CliRunner().invoke(trajectory, [command, "--help"]).stdout
         options = set(re.findall(r"--([a-z][a-z-]*)", shown.partition("Options:")[2])) - set(_ABOUT_THE_COMMAND)
         named = {option.replace("-", "_") for option in options if option.removeprefix("no-") not in options - {option}}
@@ -68,7 +68,7 @@ def side() -> Side:
         name="Command line",
         kinds=(OPERATION, PARAMETER),
         facts=operations(called) | _parameters(called),
-        touch="FILTERS of src/trajectory_sdk/cli/options.py, or a command of cli/commands.py, in packages/sdk-py",
+        touch="FILTERS of src/trajectories_sdk/cli/options.py, or a command of cli/commands.py, in packages/sdk-py",
         without={
             f"{PARAMETER} list.cursor": "the command iterates over the pages",
             f"{PARAMETER} export.end": "the SDK requests the end line itself and verifies it",

@@ -12,11 +12,11 @@ from pydantic import BaseModel
 
 from tests.lockstep.api import operation_of
 from tests.lockstep.facts import ERROR, OPERATION, PARAMETER, REQUEST, RESPONSE, Side, fields, operations, parameters
-from trajectory_sdk import models, params
-from trajectory_sdk.errors import APIStatusError, ServerError, status_error
-from trajectory_sdk.resources import AsyncTrajectories, Trajectories
-from trajectory_sdk.testing import InMemoryServer, contract
-from trajectory_sdk.testing.facets import FILTERS
+from trajectories_sdk import models, params
+from trajectories_sdk.errors import APIStatusError, ServerError, status_error
+from trajectories_sdk.resources import AsyncTrajectories, Trajectories
+from trajectories_sdk.testing import InMemoryServer, contract
+from trajectories_sdk.testing.facets import FILTERS
 
 RUN: Any = {"id": "29243fa3-f296-5e3b-9266-7052b77cbfe9", "request_summary": "x", "phases": []}
 _ARGUMENTS: Mapping[str, Any] = {
@@ -35,7 +35,7 @@ _OF_THE_SDK = (
 )
 """Arguments that are not parameters of the API."""
 GENERATE = (
-    "uv run python packages/sdk-py/generate.py; add a new endpoint to both classes in src/trajectory_sdk/resources.py"
+    "uv run python packages/sdk-py/generate.py; add a new endpoint to both classes in src/trajectories_sdk/resources.py"
 )
 _SENT = ("Trajectory", "Phase", "Candidate", "FeedbackLoop")
 
@@ -158,7 +158,7 @@ def sides() -> list[Side]:
             name="Python SDK",
             kinds=(OPERATION, PARAMETER, REQUEST, RESPONSE, ERROR),
             facts=operations(blocking) | _parameters(Trajectories, blocking) | _sent() | _answered() | _errors(),
-            touch=f"{GENERATE}; a new status is a class of src/trajectory_sdk/errors.py",
+            touch=f"{GENERATE}; a new status is a class of src/trajectories_sdk/errors.py",
             without=_EXPORT_END,
             own={f"{RESPONSE} Trajectory.*": "a model for building a body"},
             calls=blocking,
@@ -167,7 +167,7 @@ def sides() -> list[Side]:
             name="Python SDK, awaited",
             kinds=(OPERATION, PARAMETER),
             facts=operations(awaited) | _parameters(AsyncTrajectories, awaited),
-            touch="src/trajectory_sdk/resources.py of packages/sdk-py: the async class",
+            touch="src/trajectories_sdk/resources.py of packages/sdk-py: the async class",
             without=_EXPORT_END,
             calls=awaited,
         ),
@@ -202,10 +202,10 @@ def _in_memory() -> Side:
     for name in _SENT:
         facts |= fields(REQUEST, name, getattr(contract, name).model_fields)
     return Side(
-        name="trajectory_sdk.testing",
+        name="trajectories_sdk.testing",
         kinds=(PARAMETER, REQUEST),
         facts=facts,
-        touch="uv run python packages/sdk-py/generate.py, and FILTERS of src/trajectory_sdk/testing/facets.py",
+        touch="uv run python packages/sdk-py/generate.py, and FILTERS of src/trajectories_sdk/testing/facets.py",
         without={
             f"{PARAMETER} {name}": "not a filter"
             for name in (

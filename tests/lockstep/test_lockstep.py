@@ -37,7 +37,7 @@ def test_the_committed_document_matches_the_code() -> None:
     expect_agreement(api.document_side())
 
 
-@pytest.mark.parametrize("name", ["Python SDK", "Python SDK, awaited", "Python recorder", "trajectory_sdk.testing"])
+@pytest.mark.parametrize("name", ["Python SDK", "Python SDK, awaited", "Python recorder", "trajectories_sdk.testing"])
 def test_the_python_sdk_matches_the_api(name: str, of_python: dict[str, Side]) -> None:
     expect_agreement(of_python[name])
 
@@ -70,7 +70,7 @@ def test_clients_know_only_existing_error_codes(sdk: str) -> None:
 def test_the_in_memory_server_has_the_error_codes_of_the_store() -> None:
     of_store = codes.of_the_store()
     unknown = {status: found - of_store[status] for status, found in codes.of_the_server_for_tests().items()}
-    assert not any(unknown.values()), f"trajectory_sdk.testing has codes that the store does not have: {unknown}"
+    assert not any(unknown.values()), f"trajectories_sdk.testing has codes that the store does not have: {unknown}"
 
 
 @pytest.fixture(scope="module")

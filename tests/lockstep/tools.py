@@ -12,8 +12,8 @@ from mcp_types import Tool
 from tests.lockstep.api import operation_of
 from tests.lockstep.facts import OPERATION, PARAMETER, REQUEST, Side, fields, operations, parameters
 from tests.lockstep.python import RUN
-from trajectory_mcp.server import make_server
-from trajectory_sdk.testing import InMemoryServer
+from trajectories_mcp.server import make_server
+from trajectories_sdk.testing import InMemoryServer
 
 _RECORD, _QUERY = "br_trajectory_record", "br_trajectory_query"
 _OF_THE_TOOL = ("show", "group_by", "phases_from")
@@ -32,7 +32,7 @@ def side() -> Side:
         name="MCP tools",
         kinds=(OPERATION, PARAMETER, REQUEST),
         facts=operations(calls) | taken | _sent(tools[_RECORD].input_schema),
-        touch="uv run python packages/mcp/generate.py, then add a new endpoint to src/trajectory_mcp/query.py",
+        touch="uv run python packages/mcp/generate.py, then add a new endpoint to src/trajectories_mcp/query.py",
         without={
             f"{OPERATION} export": _NO_FILES,
             f"{PARAMETER} export.*": _NO_FILES,

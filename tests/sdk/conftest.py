@@ -10,7 +10,7 @@ import pytest
 from tests.processes import Site, Web
 from tests.sdk.proxy import CuttingProxy
 from tests.sdk.served import ServedStore
-from trajectory_sdk import Client
+from trajectories_sdk import Client
 
 
 @pytest.fixture(scope="module")

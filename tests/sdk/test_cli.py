@@ -23,9 +23,9 @@ from tests.processes import PROJECT
 from tests.sdk.served import ServedStore
 from tests.sdk.ways import COMMAND
 from trajectories.domain import text
-from trajectory_sdk import Client, ExportProgress
-from trajectory_sdk.cli.exits import HELP, Exit
-from trajectory_sdk.cli.text import escaped
+from trajectories_sdk import Client, ExportProgress
+from trajectories_sdk.cli.exits import HELP, Exit
+from trajectories_sdk.cli.text import escaped
 
 ESCAPE = "\x1b]0;taken\x07\x1b[2J\u202e\u009b31m"
 
@@ -57,7 +57,7 @@ class Shell:
 
 def shell_of(served_store: ServedStore, *, scopes: str = "record,read,export") -> Shell:
     return Shell(
-        os.environ | {"TRAJECTORY_BASE_URL": served_store.url, "TRAJECTORY_API_KEY": served_store.key(scopes=scopes)}
+        os.environ | {"TRAJSTORE_BASE_URL": served_store.url, "TRAJSTORE_API_KEY": served_store.key(scopes=scopes)}
     )
 
 
@@ -224,11 +224,11 @@ def test_a_key_that_is_missing_wrong_or_not_for_this_ends_with_3_and_is_not_show
     shell = shell_of(served_store, scopes="record")
     done = shell.run("list", expect=Exit.NOT_ALLOWED)
     assert "403 scope_missing" in done.stderr
-    assert shell.environment["TRAJECTORY_API_KEY"] not in done.stdout + done.stderr
+    assert shell.environment["TRAJSTORE_API_KEY"] not in done.stdout + done.stderr
     done = shell.run("list", "--api-key", wrong, expect=Exit.NOT_ALLOWED)
     assert wrong not in done.stdout + done.stderr
-    del shell.environment["TRAJECTORY_API_KEY"]
-    assert "TRAJECTORY_API_KEY" in shell.run("list", expect=Exit.NOT_ALLOWED).stderr
+    del shell.environment["TRAJSTORE_API_KEY"]
+    assert "TRAJSTORE_API_KEY" in shell.run("list", expect=Exit.NOT_ALLOWED).stderr
 
 
 def test_a_store_that_is_away_ends_with_4(shell: Shell) -> None:
@@ -297,7 +297,7 @@ def test_an_export_is_the_stores_own_bytes_in_a_file_or_a_pipe(
     records_of(shell, 5)
     file = tmp_path / "runs.jsonl"
     done = shell.run("export", "-o", str(file))
-    headers = {"Authorization": f"Bearer {shell.environment['TRAJECTORY_API_KEY']}"}
+    headers = {"Authorization": f"Bearer {shell.environment['TRAJSTORE_API_KEY']}"}
     there = httpx2.get(f"{served_store.url}/v1/agent/trajectories/export", headers=headers).content
     assert file.read_bytes() == there
     assert shell.out("export", "-o", "-").encode() == there
@@ -321,7 +321,7 @@ def test_an_export_goes_on_with_what_was_broken_off(shell: Shell, tmp_path: Path
     records_of(shell, 4)
     whole, file = tmp_path / "whole.jsonl", tmp_path / "runs.jsonl"
     shell.out("export", "-o", str(whole))
-    with Client(shell.environment["TRAJECTORY_BASE_URL"], shell.environment["TRAJECTORY_API_KEY"]) as client:
+    with Client(shell.environment["TRAJSTORE_BASE_URL"], shell.environment["TRAJSTORE_API_KEY"]) as client:
         part = broken_off(client, file)
     lines = whole.read_bytes().splitlines(keepends=True)
     part.write_bytes(lines[0].replace(b"run 0", b"kept!") + lines[1] + lines[2][:40])

@@ -23,7 +23,7 @@ from mcp.client.streamable_http import streamable_http_client
 from tests.processes import PROJECT, Site, Web
 from trajectory_site import servers
 
-COMMAND = Path(sys.executable).with_name("trajectory-mcp")
+COMMAND = Path(sys.executable).with_name("trajectories-mcp")
 GOLDEN = PROJECT / "packages" / "mcp" / "tests" / "tools.json"
 PHASES = [
     {
@@ -72,7 +72,7 @@ async def over_http(url: str, key: str | None, mode: str = "auto") -> AsyncItera
 
 @asynccontextmanager
 async def over_stdio(url: str, key: str | None, mode: str = "auto") -> AsyncIterator[Client]:
-    environment = {"TRAJECTORY_BASE_URL": url} | ({} if key is None else {"TRAJECTORY_API_KEY": key})
+    environment = {"TRAJSTORE_BASE_URL": url} | ({} if key is None else {"TRAJSTORE_API_KEY": key})
     async with Client(StdioServerParameters(command=str(COMMAND), env=environment), mode=mode) as client:
         yield client
 
@@ -197,7 +197,7 @@ def test_over_stdio_a_bad_key_fails_at_the_first_call(key: str | None, message: 
 
     answer = anyio.run(call)
     assert message in answer
-    assert "TRAJECTORY_API_KEY" in answer
+    assert "TRAJSTORE_API_KEY" in answer
 
 
 def test_over_stdio_calls_fail_while_the_store_is_unavailable(site: Site) -> None:
@@ -216,15 +216,15 @@ def test_over_stdio_calls_fail_while_the_store_is_unavailable(site: Site) -> Non
 
 
 def test_a_configuration_that_makes_no_sense_ends_the_command_with_a_sentence() -> None:
-    environment = os.environ | {"TRAJECTORY_BASE_URL": "store.example"}
+    environment = os.environ | {"TRAJSTORE_BASE_URL": "store.example"}
     done = subprocess.run([COMMAND], env=environment, input="", capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr.startswith("trajectory-mcp: base_url must be an http or https URL")
+    assert done.stderr.startswith("trajectories-mcp: base_url must be an http or https URL")
 
 
 def test_nothing_but_the_protocol_is_on_standard_output(web: Web, site: Site) -> None:
     message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "nothing", "arguments": {}}}
-    environment = os.environ | {"TRAJECTORY_BASE_URL": web.url, "TRAJECTORY_API_KEY": site.api_key}
+    environment = os.environ | {"TRAJSTORE_BASE_URL": web.url, "TRAJSTORE_API_KEY": site.api_key}
     said = "no json\n" + json.dumps(message) + "\n"
     done = subprocess.run([COMMAND], env=environment, input=said, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -261,7 +261,7 @@ def test_the_client_settings_of_the_readme_connect(web: Web, site: Site, monkeyp
             text = re.sub(r"\bKEY\b|\$\{input:trajectory-key\}", site.api_key, json.dumps(server))
             given = json.loads(text.replace("http://127.0.0.1:8000", web.url))
             if "command" in given:
-                connected = over_stdio(given["env"]["TRAJECTORY_BASE_URL"], given["env"]["TRAJECTORY_API_KEY"])
+                connected = over_stdio(given["env"]["TRAJSTORE_BASE_URL"], given["env"]["TRAJSTORE_API_KEY"])
                 assert shutil.which(given["command"]) == str(COMMAND)
             else:
                 assert given["url"] == f"{web.url}/v1/mcp/connect"
@@ -275,7 +275,7 @@ def test_the_client_settings_of_the_readme_connect(web: Web, site: Site, monkeyp
 
 def test_the_program_of_the_readme_runs(web: Web, key: Callable[[str], str], tmp_path: Path) -> None:
     (program,) = blocks("python")
-    environment = {"TRAJECTORY_BASE_URL": web.url, "TRAJECTORY_API_KEY": key("readme")}
+    environment = {"TRAJSTORE_BASE_URL": web.url, "TRAJSTORE_API_KEY": key("readme")}
     script = tmp_path / "program.py"
     script.write_text(program.replace("ENVIRONMENT", repr(environment)))
     path = f"{COMMAND.parent}{os.pathsep}{os.environ['PATH']}"

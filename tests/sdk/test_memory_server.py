@@ -11,8 +11,8 @@ from uuid import UUID
 import pytest
 
 from tests.examples import REFERENCE, body
-from trajectory_sdk import APIStatusError, Client
-from trajectory_sdk.testing import InMemoryServer
+from trajectories_sdk import APIStatusError, Client
+from trajectories_sdk.testing import InMemoryServer
 
 SPEC = {
     "phase_name": "spec",

@@ -16,7 +16,7 @@ import pytest
 from tests.examples import REFERENCE, body
 from tests.processes import PROJECT, Site, Web
 from tests.sdk.proxy import CuttingProxy
-from trajectory_sdk import (
+from trajectories_sdk import (
     AsyncClient,
     AuthenticationError,
     BadRequestError,
@@ -68,7 +68,7 @@ def test_the_example_of_the_first_page_records_the_run_that_it_shows(
     client: Client, web: Web, api_key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, text in (("BASE_URL", web.url), ("API_KEY", api_key), ("SPOOL_DIR", str(tmp_path))):
-        monkeypatch.setenv(f"TRAJECTORY_{name}", text)
+        monkeypatch.setenv(f"TRAJSTORE_{name}", text)
     readme = (PROJECT / "README.md").read_text()
     exec(readme.partition("## From code")[2].partition("```python\n")[2].partition("```")[0], {})
     record = next(iter(client.trajectories.list(limit=1)))

@@ -20,9 +20,9 @@ from pydantic import BaseModel
 
 from tests.sdk.scenario import FILTERS, Access, Json, Seen, Way, canonical, figures, groups
 from tests.sdk_ts.conftest import built_package
-from trajectory_sdk import AsyncClient, Client, Run, StoredTrajectory
+from trajectories_sdk import AsyncClient, Client, Run, StoredTrajectory
 
-COMMAND = Path(sys.executable).with_name("trajectory")
+COMMAND = Path(sys.executable).with_name("trajectories")
 
 
 def _dumped(answer: BaseModel) -> Json:
@@ -153,7 +153,7 @@ class Cli:
     """The console script, fed through a pipe."""
 
     def __init__(self, access: Access) -> None:
-        self._environment = os.environ | {"TRAJECTORY_BASE_URL": access.url, "TRAJECTORY_API_KEY": access.key}
+        self._environment = os.environ | {"TRAJSTORE_BASE_URL": access.url, "TRAJSTORE_API_KEY": access.key}
 
     def record(self, runs: Sequence[Json]) -> None:
         self._run("record", "-", stdin="\n".join(json.dumps(run) for run in runs))
@@ -284,8 +284,8 @@ class McpStdio(Mcp):
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[mcp.Client]:
-        access = {"TRAJECTORY_BASE_URL": self._access.url, "TRAJECTORY_API_KEY": self._access.key}
-        program = str(COMMAND.with_name("trajectory-mcp"))
+        access = {"TRAJSTORE_BASE_URL": self._access.url, "TRAJSTORE_API_KEY": self._access.key}
+        program = str(COMMAND.with_name("trajectories-mcp"))
         async with mcp.Client(mcp.StdioServerParameters(command=program, env=os.environ | access)) as client:
             yield client
 

@@ -11,7 +11,7 @@ from tests.sdk_ts.conftest import npm
 
 def test_the_typescript_package_passes_its_checks_and_tests(sdk_package: Path, store: Site) -> None:
     report = sdk_package / "report.json"
-    access = {"TRAJECTORY_TEST_BASE_URL": store.web().url, "TRAJECTORY_TEST_API_KEY": store.api_key}
+    access = {"TRAJSTORE_TEST_BASE_URL": store.web().url, "TRAJSTORE_TEST_API_KEY": store.api_key}
     reporters = ["--reporter=default", "--reporter=json", f"--outputFile={report}"]
     output = npm(sdk_package, "run", "verify", "--", *reporters, **access)
     print(output)

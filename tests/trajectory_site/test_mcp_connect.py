@@ -52,7 +52,7 @@ def test_what_a_tool_records_is_what_the_api_lists(north: Client) -> None:
 def test_a_session_of_the_protocol_needs_none(north: Client) -> None:
     client_info = {"name": "a test", "version": "1"}
     begun = send(north, message("initialize", protocolVersion="2025-11-25", capabilities={}, clientInfo=client_info))
-    assert begun.json()["result"]["serverInfo"]["name"] == "trajectory-mcp"
+    assert begun.json()["result"]["serverInfo"]["name"] == "trajectories-mcp"
     assert "Mcp-Session-Id" not in begun
     noted = send(north, {"jsonrpc": "2.0", "method": "notifications/initialized"})
     assert (noted.status_code, noted.content) == (202, b"")
@@ -92,7 +92,7 @@ def test_a_key_without_the_scope_may_not_record() -> None:
 
 def test_the_key_of_the_process_is_nobodys(monkeypatch: pytest.MonkeyPatch, north: Client) -> None:
     record(north, **RUN)
-    monkeypatch.setenv("TRAJECTORY_API_KEY", north.defaults["HTTP_AUTHORIZATION"].removeprefix("Bearer "))
+    monkeypatch.setenv("TRAJSTORE_API_KEY", north.defaults["HTTP_AUTHORIZATION"].removeprefix("Bearer "))
     assert send(Client(), message("tools/list")).status_code == 401
     south = client_of(issue("south")[1])
     assert query(south)["runs"] == []
@@ -119,12 +119,12 @@ def test_an_error_report_shows_nobodys_key(monkeypatch: pytest.MonkeyPatch) -> N
     def report(sender: Any, request: HttpRequest, **_: Any) -> None:
         made.append(ExceptionReporter(request, *sys.exc_info()).get_traceback_html())
 
-    monkeypatch.setattr("trajectory_mcp.http.make_server", fail)
+    monkeypatch.setattr("trajectories_mcp.http.make_server", fail)
     with signal_sent(report):
         assert send(client_of(text), message("tools/list")).status_code == 500
     (written,) = made
     assert "RuntimeError" in written
-    assert "trajectory_mcp" in written
+    assert "trajectories_mcp" in written
     assert text.partition(".")[2] not in written
 
 
@@ -222,7 +222,7 @@ def test_a_call_and_what_it_asks_have_one_id_in_the_log(north: Client) -> None:
 
 _WITHOUT = """
 import sys
-sys.modules["trajectory_mcp"] = None
+sys.modules["trajectories_mcp"] = None
 import django
 django.setup()
 from django.test import Client

@@ -10,8 +10,8 @@ import anyio.from_thread
 from mcp import Client
 from mcp_types import CallToolResult, Tool
 
-from trajectory_mcp.server import make_server
-from trajectory_sdk.testing import InMemoryServer
+from trajectories_mcp.server import make_server
+from trajectories_sdk.testing import InMemoryServer
 
 
 class Tools:

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mcp_tools import Tools, tools_of
 
-from trajectory_mcp import results, summaries
-from trajectory_sdk.testing import InMemoryServer
+from trajectories_mcp import results, summaries
+from trajectories_sdk.testing import InMemoryServer
 
 # A plain character, those that JSON escapes, and those that are longest in UTF-8.
 TEXTS = [text * 600 for text in ("a", '"', "\\", "\x1b", "😀", "\u2028")]

@@ -9,8 +9,8 @@ from typing import Any
 
 from mcp_tools import tools_of
 
-from trajectory_mcp import contract
-from trajectory_sdk.testing import InMemoryServer
+from trajectories_mcp import contract
+from trajectories_sdk.testing import InMemoryServer
 
 PACKAGE = Path(__file__).parents[1]
 GOLDEN = Path(__file__).with_name("tools.json")

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 from mcp_tools import Tools, tools_of
 
-from trajectory_sdk.testing import InMemoryServer
+from trajectories_sdk.testing import InMemoryServer
 
 Record = Callable[..., str]
 PHASES = [
@@ -213,7 +213,7 @@ def test_an_invalid_key_refers_to_the_configuration(tools: Tools, store: InMemor
     store.fail_next(401, code="invalid_api_key", message="This API key is not known.")
     told = tools.refusal("query")
     assert "This API key is not known." in told
-    assert "TRAJECTORY_API_KEY" in told
+    assert "TRAJSTORE_API_KEY" in told
 
 
 def test_a_missing_scope_is_named_in_the_error(tools: Tools, store: InMemoryServer) -> None:
@@ -286,7 +286,7 @@ def test_an_internal_error_is_logged_and_its_message_is_not_sent(
     def fail(*_: object) -> None:
         raise RuntimeError("an internal detail")
 
-    monkeypatch.setattr("trajectory_mcp.summaries.run_summary", fail)
+    monkeypatch.setattr("trajectories_mcp.summaries.run_summary", fail)
     tools.record(request_summary="Add auth", phases=[])
     told = tools.refusal("query")
     assert "an internal detail" not in told

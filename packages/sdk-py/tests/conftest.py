@@ -12,12 +12,12 @@ import anyio.from_thread
 import httpx2
 import pytest
 
-from trajectory_sdk import AsyncClient, BackgroundQueue, Client, Config, StoredTrajectory, delivery
-from trajectory_sdk.delivery import Sender
-from trajectory_sdk.recorder import Delivery, Run
-from trajectory_sdk.spool import Spool
-from trajectory_sdk.testing import API_KEY, InMemoryServer
-from trajectory_sdk.totals import Clock
+from trajectories_sdk import AsyncClient, BackgroundQueue, Client, Config, StoredTrajectory, delivery
+from trajectories_sdk.delivery import Sender
+from trajectories_sdk.recorder import Delivery, Run
+from trajectories_sdk.spool import Spool
+from trajectories_sdk.testing import API_KEY, InMemoryServer
+from trajectories_sdk.totals import Clock
 
 MakeQueue: TypeAlias = Callable[..., BackgroundQueue]
 

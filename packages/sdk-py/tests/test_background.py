@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from tests.processes import wait_until
 from tests.storage.forks import exit_code_of_child
-from trajectory_sdk import BackgroundQueue, Client, background
-from trajectory_sdk.spool import MAX_SEGMENT_RECORDS
-from trajectory_sdk.testing import InMemoryServer
+from trajectories_sdk import BackgroundQueue, Client, background
+from trajectories_sdk.spool import MAX_SEGMENT_RECORDS
+from trajectories_sdk.testing import InMemoryServer
 
 pytestmark = pytest.mark.usefixtures("retry_at_once")
 

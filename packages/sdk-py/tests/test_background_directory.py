@@ -10,9 +10,9 @@ import pytest
 from conftest import MakeQueue, ids, trajectory
 
 from tests.processes import wait_until
-from trajectory_sdk import Config
-from trajectory_sdk.spool import Spool
-from trajectory_sdk.testing import InMemoryServer
+from trajectories_sdk import Config
+from trajectories_sdk.spool import Spool
+from trajectories_sdk.testing import InMemoryServer
 
 pytestmark = pytest.mark.usefixtures("retry_at_once")
 

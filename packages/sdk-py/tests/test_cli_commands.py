@@ -13,10 +13,10 @@ import httpx2
 import pytest
 from click.testing import CliRunner, Result
 
-from trajectory_sdk import Client
-from trajectory_sdk.cli.commands import trajectory
-from trajectory_sdk.cli.exits import HELP, Exit
-from trajectory_sdk.testing import InMemoryServer
+from trajectories_sdk import Client
+from trajectories_sdk.cli.commands import trajectory
+from trajectories_sdk.cli.exits import HELP, Exit
+from trajectories_sdk.testing import InMemoryServer
 
 RUN = {"request_summary": "Add auth", "phases": [{"phase_name": "spec"}]}
 OTHER_ID = "29243fa3-f296-5e3b-9266-7052b77cbfe9"
@@ -164,7 +164,7 @@ def test_the_arguments_of_the_client_come_from_the_options() -> None:
 
 
 def test_without_the_extra_the_command_says_what_to_install() -> None:
-    without = "import sys; sys.modules['click'] = None; from trajectory_sdk.cli import main; main()"
+    without = "import sys; sys.modules['click'] = None; from trajectories_sdk.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", without], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (Exit.USAGE, "")
-    assert done.stderr == "The command line needs an extra: pip install 'trajectory-sdk[cli]'\n"
+    assert done.stderr == "The command line needs an extra: pip install 'trajectories-sdk[cli]'\n"

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trajectory_sdk.cli.documents import Line, read
-from trajectory_sdk.cli.table import Table, duration, percent, usd
-from trajectory_sdk.cli.text import cut, escaped, json_text, width
+from trajectories_sdk.cli.documents import Line, read
+from trajectories_sdk.cli.table import Table, duration, percent, usd
+from trajectories_sdk.cli.text import cut, escaped, json_text, width
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

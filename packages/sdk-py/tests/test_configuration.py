@@ -12,16 +12,16 @@ import httpx2
 import pytest
 from conftest import trajectory
 
-from trajectory_sdk import AsyncClient, Client, Config
-from trajectory_sdk.testing import InMemoryServer
+from trajectories_sdk import AsyncClient, Client, Config
+from trajectories_sdk.testing import InMemoryServer
 
 CLIENTS: list[Callable[..., Client | AsyncClient]] = [Client, AsyncClient]
 
 
 @pytest.fixture(autouse=True)
 def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TRAJECTORY_BASE_URL", raising=False)
-    monkeypatch.delenv("TRAJECTORY_API_KEY", raising=False)
+    monkeypatch.delenv("TRAJSTORE_BASE_URL", raising=False)
+    monkeypatch.delenv("TRAJSTORE_API_KEY", raising=False)
 
 
 def test_without_anything_it_is_the_local_server_and_no_key() -> None:
@@ -29,8 +29,8 @@ def test_without_anything_it_is_the_local_server_and_no_key() -> None:
 
 
 def test_arguments_stand_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRAJECTORY_BASE_URL", "https://store.example/base/")
-    monkeypatch.setenv("TRAJECTORY_API_KEY", "from-environment\n")
+    monkeypatch.setenv("TRAJSTORE_BASE_URL", "https://store.example/base/")
+    monkeypatch.setenv("TRAJSTORE_API_KEY", "from-environment\n")
     assert (Config.read().base_url, Config.read().api_key) == ("https://store.example/base", "from-environment")
     given = Config.read(base_url="https://other.example", api_key="given")
     assert (given.base_url, given.api_key) == ("https://other.example", "given")
@@ -40,7 +40,7 @@ def test_arguments_stand_over_the_environment(monkeypatch: pytest.MonkeyPatch) -
 def test_a_client_reads_the_environment_when_it_is_made(
     make: Callable[..., Client | AsyncClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TRAJECTORY_BASE_URL", "https://store.example")
+    monkeypatch.setenv("TRAJSTORE_BASE_URL", "https://store.example")
     assert make().config.base_url == "https://store.example"
 
 
@@ -101,7 +101,7 @@ def test_a_request_says_who_asks_with_which_key_and_under_which_id() -> None:
     request = sent(api_key="k", base_url="https://store.example/base")
     assert str(request.url) == "https://store.example/base/v1/agent/trajectories/stats"
     assert request.headers["Authorization"] == "Bearer k"
-    assert request.headers["User-Agent"].startswith("trajectory-sdk/")
+    assert request.headers["User-Agent"].startswith("trajectories-sdk/")
     assert len(request.headers["X-Request-Id"]) == 32
     assert "Authorization" not in sent().headers
 

@@ -8,8 +8,8 @@ from typing import Any
 import httpx2
 import pytest
 
-import trajectory_sdk
-from trajectory_sdk import (
+import trajectories_sdk
+from trajectories_sdk import (
     APIConnectionError,
     APIStatusError,
     APITimeoutError,
@@ -27,8 +27,8 @@ from trajectory_sdk import (
     TrajectoryError,
     UnsupportedMediaTypeError,
 )
-from trajectory_sdk.errors import status_error
-from trajectory_sdk.testing import InMemoryServer
+from trajectories_sdk.errors import status_error
+from trajectories_sdk.testing import InMemoryServer
 
 CLASSES = {
     400: BadRequestError,
@@ -99,7 +99,7 @@ def test_a_redirect_is_an_error_and_takes_the_key_nowhere() -> None:
             429, b'{"error":{"type":"t","code":"c","message":"m","param":"p"}}', request_id="r", retry_after_s=2
         ),
         APITimeoutError("late", request_id="r"),
-        trajectory_sdk.ExportBrokenError("broken"),
+        trajectories_sdk.ExportBrokenError("broken"),
     ],
     ids=lambda error: type(error).__name__,
 )
@@ -110,6 +110,6 @@ def test_an_error_comes_whole_through_a_pickle(error: TrajectoryError) -> None:
 
 
 def test_one_except_catches_all() -> None:
-    named = [getattr(trajectory_sdk, name) for name in trajectory_sdk.__all__ if name.endswith("Error")]
+    named = [getattr(trajectories_sdk, name) for name in trajectories_sdk.__all__ if name.endswith("Error")]
     assert all(issubclass(error, TrajectoryError) for error in named)
     assert issubclass(APITimeoutError, APIConnectionError)

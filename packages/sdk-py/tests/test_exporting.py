@@ -16,7 +16,7 @@ from conftest import trajectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trajectory_sdk import (
+from trajectories_sdk import (
     APIConnectionError,
     BadRequestError,
     Client,
@@ -25,8 +25,8 @@ from trajectory_sdk import (
     ExportProgress,
     ServiceUnavailableError,
 )
-from trajectory_sdk.exporting import MAX_REMEMBERED
-from trajectory_sdk.testing import InMemoryServer
+from trajectories_sdk.exporting import MAX_REMEMBERED
+from trajectories_sdk.testing import InMemoryServer
 
 COUNT = 100
 

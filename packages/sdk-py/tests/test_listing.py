@@ -13,8 +13,8 @@ import httpx2
 import pytest
 from conftest import trajectory
 
-from trajectory_sdk import BadRequestError, Client, NotFoundError
-from trajectory_sdk.testing import InMemoryServer
+from trajectories_sdk import BadRequestError, Client, NotFoundError
+from trajectories_sdk.testing import InMemoryServer
 
 
 @pytest.fixture

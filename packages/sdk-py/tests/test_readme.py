@@ -10,9 +10,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from trajectory_sdk import AsyncClient, Client
-from trajectory_sdk.shutdown import flush_all
-from trajectory_sdk.testing import API_KEY, BASE_URL, InMemoryServer
+from trajectories_sdk import AsyncClient, Client
+from trajectories_sdk.shutdown import flush_all
+from trajectories_sdk.testing import API_KEY, BASE_URL, InMemoryServer
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 EXAMPLES = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
@@ -21,9 +21,9 @@ EXAMPLES = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.MULTILINE
 @pytest.fixture
 def served(server: InMemoryServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> InMemoryServer:
     """Clients that are made as the README makes them reach this server; files are written into a directory of the test."""
-    monkeypatch.setenv("TRAJECTORY_BASE_URL", BASE_URL)
-    monkeypatch.setenv("TRAJECTORY_API_KEY", API_KEY)
-    monkeypatch.setenv("TRAJECTORY_SPOOL_DIR", str(tmp_path / "spool"))
+    monkeypatch.setenv("TRAJSTORE_BASE_URL", BASE_URL)
+    monkeypatch.setenv("TRAJSTORE_API_KEY", API_KEY)
+    monkeypatch.setenv("TRAJSTORE_SPOOL_DIR", str(tmp_path / "spool"))
     monkeypatch.chdir(tmp_path)
     bodies: list[dict[str, Any]] = [{"request_summary": "good", "phases": []}, {"phases": []}]
     Path("runs.jsonl").write_text("".join(json.dumps(body) + "\n" for body in bodies))
@@ -54,7 +54,7 @@ def test_the_readme_names_every_method() -> None:
     for half in (Client, AsyncClient):
         with_server = [name for name in vars(half) if not name.startswith("_") and name not in ("close", "aclose")]
         assert all(name in text for name in with_server), with_server
-    from trajectory_sdk.resources import Trajectories
+    from trajectories_sdk.resources import Trajectories
 
     assert [name for name in vars(Trajectories) if not name.startswith("_") and f"{name}(" not in text] == []
 

@@ -10,8 +10,8 @@ from uuid import uuid4
 import pytest
 from conftest import SECOND_NS, ManualClock, clocked_run, flushed_record
 
-from trajectory_sdk import BadRequestError, Client
-from trajectory_sdk.testing import InMemoryServer
+from trajectories_sdk import BadRequestError, Client
+from trajectories_sdk.testing import InMemoryServer
 
 # --- A run
 

@@ -11,9 +11,9 @@ from uuid import UUID
 import pytest
 from conftest import flushed_record
 
-from trajectory_sdk import Client
-from trajectory_sdk.testing import InMemoryServer
-from trajectory_sdk.totals import MAX_ERROR_CHARS
+from trajectories_sdk import Client
+from trajectories_sdk.testing import InMemoryServer
+from trajectories_sdk.totals import MAX_ERROR_CHARS
 
 
 def test_an_exception_fails_its_phase_and_goes_through(client: Client) -> None:

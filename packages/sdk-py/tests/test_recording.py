@@ -14,9 +14,9 @@ from conftest import Blocking, slowly, trajectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trajectory_sdk import APIConnectionError, AuthenticationError, Client, ConflictError, RecordedMany
-from trajectory_sdk.models import Phase, Trajectory
-from trajectory_sdk.testing import InMemoryServer
+from trajectories_sdk import APIConnectionError, AuthenticationError, Client, ConflictError, RecordedMany
+from trajectories_sdk.models import Phase, Trajectory
+from trajectories_sdk.testing import InMemoryServer
 
 ITSELF: dict[str, Any] = {}
 ITSELF["metadata"] = ITSELF

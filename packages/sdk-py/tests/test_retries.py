@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trajectory_sdk import APIConnectionError, APIStatusError, APITimeoutError, Client, ServiceUnavailableError
-from trajectory_sdk.config import Config
-from trajectory_sdk.flow import Response, Send, Sleep, call, request
-from trajectory_sdk.retries import MAX_DELAY_S, MAX_RETRY_AFTER_S, RETRIED, delay_s, retry_after_s
-from trajectory_sdk.testing import InMemoryServer
+from trajectories_sdk import APIConnectionError, APIStatusError, APITimeoutError, Client, ServiceUnavailableError
+from trajectories_sdk.config import Config
+from trajectories_sdk.flow import Response, Send, Sleep, call, request
+from trajectories_sdk.retries import MAX_DELAY_S, MAX_RETRY_AFTER_S, RETRIED, delay_s, retry_after_s
+from trajectories_sdk.testing import InMemoryServer
 
 BODY = {"request_summary": "Add auth", "phases": []}
 NOT_RETRIED = (400, 401, 403, 404, 405, 409, 410, 413, 415, 422, 501)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-import trajectory_sdk
-from trajectory_sdk import AsyncClient, Client
-from trajectory_sdk.resources import AsyncTrajectories, AsyncTrajectoryList, Trajectories, TrajectoryList
+import trajectories_sdk
+from trajectories_sdk import AsyncClient, Client
+from trajectories_sdk.resources import AsyncTrajectories, AsyncTrajectoryList, Trajectories, TrajectoryList
 
 # To change it is to change what is public.
 ALL = [
@@ -68,8 +68,8 @@ TYPES = {
 
 
 def test_the_public_names_are_these() -> None:
-    assert sorted(trajectory_sdk.__all__) == sorted(ALL)
-    assert all(hasattr(trajectory_sdk, name) for name in ALL)
+    assert sorted(trajectories_sdk.__all__) == sorted(ALL)
+    assert all(hasattr(trajectories_sdk, name) for name in ALL)
 
 
 def members(half: type) -> dict[str, Any]:

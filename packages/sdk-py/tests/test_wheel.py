@@ -24,9 +24,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_is_typed_has_its_licence_and_nothing_of_the_tests(wheel: Path) -> None:
     names = ZipFile(wheel).namelist()
-    assert "trajectory_sdk/py.typed" in names
+    assert "trajectories_sdk/py.typed" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
-    assert all(name.startswith(("trajectory_sdk/", "trajectory_sdk-")) for name in names)
+    assert all(name.startswith(("trajectories_sdk/", "trajectories_sdk-")) for name in names)
     assert not any("test_" in name or "generate" in name for name in names)
 
 
@@ -36,9 +36,9 @@ import sys
 sys.path.insert(0, {str(wheel)!r})
 for name in ("django", "celery", "trajectories", "typer", "click", "rich", "tqdm"):
     sys.modules[name] = None
-from trajectory_sdk.testing import InMemoryServer
-import trajectory_sdk
-assert trajectory_sdk.__file__.startswith({str(wheel)!r}), trajectory_sdk.__file__
+from trajectories_sdk.testing import InMemoryServer
+import trajectories_sdk
+assert trajectories_sdk.__file__.startswith({str(wheel)!r}), trajectories_sdk.__file__
 with InMemoryServer() as server:
     server.client().trajectories.record({{"request_summary": "x", "phases": []}})
     print(len(server.records))
@@ -48,6 +48,6 @@ with InMemoryServer() as server:
 
 
 def test_the_version_is_the_packages(wheel: Path) -> None:
-    from trajectory_sdk import __version__
+    from trajectories_sdk import __version__
 
-    assert wheel.name.startswith(f"trajectory_sdk-{__version__}-")
+    assert wheel.name.startswith(f"trajectories_sdk-{__version__}-")

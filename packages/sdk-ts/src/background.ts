@@ -251,7 +251,7 @@ export class BackgroundQueue implements AsyncDisposable {
   #warn(kind: string, text: string): void {
     if (this.#warned.has(kind)) return;
     this.#warned.add(kind);
-    console.warn(`trajectory-sdk: ${text}`);
+    console.warn(`trajectories-sdk: ${text}`);
   }
 }
 

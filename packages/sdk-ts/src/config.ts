@@ -4,9 +4,9 @@ const DEFAULT_MAX_RETRIES = 4;
 
 /** Options of a client. Each has a default. */
 export interface ClientOptions {
-  /** Address of the store, with its path. Default: `TRAJECTORY_BASE_URL`, or `http://127.0.0.1:8000`. */
+  /** Address of the store, with its path. Default: `TRAJSTORE_BASE_URL`, or `http://127.0.0.1:8000`. */
   baseUrl?: string | undefined;
-  /** Default: `TRAJECTORY_API_KEY`. Without either, requests have no key. Every visitor of a page can read its key. */
+  /** Default: `TRAJSTORE_API_KEY`. Without either, requests have no key. Every visitor of a page can read its key. */
   apiKey?: string | undefined;
   /** Seconds to wait for the response, and for each part of its body; 30 by default. Not a limit for the whole call. */
   timeoutS?: number | undefined;
@@ -31,10 +31,10 @@ export class Config {
 
   /** Options that are missing come from the environment. Empty variables are ignored. */
   constructor(given: Omit<ClientOptions, "fetch"> = {}) {
-    this.baseUrl = (given.baseUrl ?? (variable("TRAJECTORY_BASE_URL") || DEFAULT_BASE_URL)).replace(/\/+$/, "");
+    this.baseUrl = (given.baseUrl ?? (variable("TRAJSTORE_BASE_URL") || DEFAULT_BASE_URL)).replace(/\/+$/, "");
     this.timeoutS = given.timeoutS ?? DEFAULT_TIMEOUT_S;
     this.maxRetries = given.maxRetries ?? DEFAULT_MAX_RETRIES;
-    this.#apiKey = (given.apiKey ?? variable("TRAJECTORY_API_KEY")) || null;
+    this.#apiKey = (given.apiKey ?? variable("TRAJSTORE_API_KEY")) || null;
     this.#headers = { ...given.headers };
     this.#check();
   }

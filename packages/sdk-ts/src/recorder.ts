@@ -153,7 +153,7 @@ export class RunPhase {
       if (value === undefined || value === null) continue;
       if (!isAmount(name, value)) {
         // An invalid price must not stop a pipeline.
-        console.warn(`trajectory-sdk: ${name} of phase ${JSON.stringify(this.name)} is not a valid amount and was ignored: ${String(value)}`);
+        console.warn(`trajectories-sdk: ${name} of phase ${JSON.stringify(this.name)} is not a valid amount and was ignored: ${String(value)}`);
         continue;
       }
       const sum = this.#usage.get(name) ?? new DecimalSum();
@@ -313,7 +313,7 @@ export class Run {
   }
 
   #isLate(what: string): boolean {
-    if (this.#ending) console.warn(`trajectory-sdk: run ${this.id} has ended, so this was not recorded: ${what}`);
+    if (this.#ending) console.warn(`trajectories-sdk: run ${this.id} has ended, so this was not recorded: ${what}`);
     return this.#ending !== null;
   }
 }
@@ -333,7 +333,7 @@ export async function runThenEnd<T>(
     value = await act();
   } catch (thrown) {
     await end({ thrown }).catch((error: unknown) => {
-      console.warn(`trajectory-sdk: a failed run could not be recorded: ${textOf(error)}`);
+      console.warn(`trajectories-sdk: a failed run could not be recorded: ${textOf(error)}`);
     });
     throw thrown;
   }

@@ -6,8 +6,8 @@ import { json, Script } from "./script.js";
 afterEach(() => vi.unstubAllEnvs());
 
 test("without options the address and the key come from the environment", () => {
-  vi.stubEnv("TRAJECTORY_BASE_URL", "https://store.example.com/app/");
-  vi.stubEnv("TRAJECTORY_API_KEY", "from.environment");
+  vi.stubEnv("TRAJSTORE_BASE_URL", "https://store.example.com/app/");
+  vi.stubEnv("TRAJSTORE_API_KEY", "from.environment");
   expect(new Config()).toMatchObject({ baseUrl: "https://store.example.com/app", apiKey: "from.environment" });
   expect(new Config({ baseUrl: "http://other.test", apiKey: "given" })).toMatchObject({
     baseUrl: "http://other.test",
@@ -16,8 +16,8 @@ test("without options the address and the key come from the environment", () => 
 });
 
 test("without variables the client uses localhost and no key", async () => {
-  vi.stubEnv("TRAJECTORY_BASE_URL", "");
-  vi.stubEnv("TRAJECTORY_API_KEY", " ");
+  vi.stubEnv("TRAJSTORE_BASE_URL", "");
+  vi.stubEnv("TRAJSTORE_API_KEY", " ");
   expect(new Config()).toMatchObject({ baseUrl: "http://127.0.0.1:8000", apiKey: null, timeoutS: 30, maxRetries: 4 });
   const script = new Script(json({ count: 0 }));
   await new TrajectoryClient({ fetch: script.fetch }).trajectories.stats();

@@ -63,7 +63,7 @@ describe.skipIf(MISSING)(`against a store${MISSING}`, () => {
       compilerOptions: { module: ts.ModuleKind.ESNext, target: ts.ScriptTarget.ES2022 },
     });
     writeFileSync(path, outputText);
-    const env = { ...process.env, TRAJECTORY_BASE_URL: BASE_URL, TRAJECTORY_API_KEY: API_KEY };
+    const env = { ...process.env, TRAJSTORE_BASE_URL: BASE_URL, TRAJSTORE_API_KEY: API_KEY };
     const { stdout, stderr } = await promisify(execFile)(process.execPath, [path], { env, cwd: DIRECTORY });
     expect(stderr).toBe("");
     expect(stdout).toMatch(SHOWN[title.replace(/ \d+$/, "")]!);

@@ -7,7 +7,7 @@ import os
 from celery import Celery
 
 from tests.sdk.background.pipeline import patient_client
-from trajectory_sdk import Client
+from trajectories_sdk import Client
 
 app = Celery("tests.sdk.background", broker=os.environ.get("SDK_BROKER_URL"), set_as_current=False)
 app.conf.broker_connection_retry_on_startup = True

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from tests.processes import Process, Site, Web
-from trajectory_sdk import Client
+from trajectories_sdk import Client
 from trajectory_site import servers
 
 MakeProgram = Callable[..., Process]
@@ -75,9 +75,9 @@ def client(store: Store, spool_dir: Path) -> Iterator[Client]:
 def environment(store: Store, spool_dir: Path) -> dict[str, str]:
     """For a program that reads where the server is."""
     return store.site.environment | {
-        "TRAJECTORY_BASE_URL": store.web.url,
-        "TRAJECTORY_API_KEY": store.site.api_key,
-        "TRAJECTORY_SPOOL_DIR": str(spool_dir),
+        "TRAJSTORE_BASE_URL": store.web.url,
+        "TRAJSTORE_API_KEY": store.site.api_key,
+        "TRAJSTORE_SPOOL_DIR": str(spool_dir),
         "PROJECT": store.project,
     }
 

@@ -13,10 +13,10 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final
 
-from trajectory_sdk import BackgroundQueue, Client
-from trajectory_sdk.background import MAX_RECORDS, Background
-from trajectory_sdk.delivery import Sender
-from trajectory_sdk.spool import Spool
+from trajectories_sdk import BackgroundQueue, Client
+from trajectories_sdk.background import MAX_RECORDS, Background
+from trajectories_sdk.delivery import Sender
+from trajectories_sdk.spool import Spool
 
 LINGER_S: Final = 3600.0
 

@@ -12,7 +12,7 @@ import pytest
 from tests.processes import wait_until
 from tests.sdk.background.conftest import MakeProgram, Store, printed_ids
 from tests.sdk.background.pipeline import body
-from trajectory_sdk import Client
+from trajectories_sdk import Client
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_records_in_memory_are_lost_with_a_killed_process(
 ) -> None:
     (tmp_path / "file").touch()
     store.web.kill()
-    process = program("wait", 10, TRAJECTORY_SPOOL_DIR=str(tmp_path / "file"))
+    process = program("wait", 10, TRAJSTORE_SPOOL_DIR=str(tmp_path / "file"))
     process.wait_for(lambda: len(printed_ids(process)) == 10, "all is kept")
     assert "Records are kept in memory only and are lost if this process is killed" in process.output
     process.signal_group(signal.SIGTERM)
@@ -89,7 +89,7 @@ def test_a_process_that_ends_by_itself_sends_what_waits(store: Store, program: M
 def test_a_server_that_hangs_does_not_keep_a_process_from_ending(
     client: Client, program: MakeProgram, hanging_server: str, spool_dir: Path
 ) -> None:
-    process = program("exit", 20, TRAJECTORY_BASE_URL=hanging_server)
+    process = program("exit", 20, TRAJSTORE_BASE_URL=hanging_server)
     assert process.wait(60) == 0  # its requests would wait for an hour
     assert len([path for path in spool_dir.rglob("*") if path.is_file()]) == 1
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import trajectory_sdk as sdk
+import trajectories_sdk as sdk
 
 
 def blocking(client: sdk.Client) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import assert_type
 from uuid import UUID
 
-import trajectory_sdk as sdk
-from trajectory_sdk import models, params
-from trajectory_sdk.testing import InMemoryServer
+import trajectories_sdk as sdk
+from trajectories_sdk import models, params
+from trajectories_sdk.testing import InMemoryServer
 
 
 def blocking(client: sdk.Client, read: params.Trajectory, model: models.Trajectory) -> None:

@@ -1,0 +1,82 @@
+"""``br_trajectory_record``: record a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, Final, cast
+from uuid import uuid4
+
+from mcp_types import Tool, ToolAnnotations
+
+from trajectories_mcp import results
+from trajectories_mcp.contract import TRAJECTORY
+from trajectories_mcp.error_hints import counted, failure_of
+from trajectories_mcp.schema_minify import minify
+from trajectories_sdk import AsyncClient, StoredTrajectory, TrajectoryError
+
+NAME: Final = "br_trajectory_record"
+_REDACTED: Final = "trajectories:redacted"
+_DESCRIPTION: Final = """\
+Record one orchestrated run: the phases that ran, the phases that were skipped and why, the model of each phase and how it was picked,
+tools, tokens, cost, duration and outcome. Later runs use these records to pick models and to decide which phases to skip.
+Omit unknown values; do not send 0 for them. A phase that did not run has the outcome skipped and a skip_reason.
+Record a run when it ends, or while it runs. To update or correct it, send the whole run again with the id from the first answer: the
+last version replaces the earlier ones.
+Example: {"request_summary": "Add user authentication", "request_type": "feature", "phases": [{"phase_name": "implement", "model": "large",
+"model_selection_method": "explicit", "input_tokens": 1500, "output_tokens": 800, "cost_usd": 0.012, "outcome": "success"},
+{"phase_name": "design", "outcome": "skipped", "skip_reason": "small change"}], "build_passed": true, "tests_passed": true}\
+"""
+
+TOOL: Final = Tool(
+    name=NAME,
+    title="Record a run",
+    description=_DESCRIPTION,
+    input_schema=dict(TRAJECTORY),
+    output_schema=minify(results.Recorded.model_json_schema(mode="serialization")),
+    # Destructive: a known id replaces the recorded run. Not idempotent: without an id, each call records another run.
+    annotations=ToolAnnotations(
+        read_only_hint=False, destructive_hint=True, idempotent_hint=False, open_world_hint=False
+    ),
+)
+
+
+async def record(client: AsyncClient, arguments: Mapping[str, Any]) -> results.Recorded:
+    """Record a run. Only the store validates it, so that there is one contract.
+
+    Raises:
+        ToolFailure: The store refused the run, or it is unknown whether the store has it. The message gives the next step, with
+            the id to use.
+    """
+    fields = {name: _unwrapped(name, value) for name, value in arguments.items()}
+    if fields.get("id") is None:
+        fields["id"] = str(uuid4())
+    try:
+        stored = await client.trajectories.record(cast(Any, fields))
+    except (TrajectoryError, ValueError, TypeError, RecursionError) as error:
+        raise failure_of(error, id_=str(fields["id"])[:40]) from error
+    return _recorded(stored)
+
+
+def _unwrapped(name: str, value: Any) -> Any:
+    """Parse lists and objects that a client sent as JSON strings, as several clients do."""
+    kind = TRAJECTORY["properties"].get(name, {}).get("type")
+    if isinstance(value, str) and kind in ("array", "object"):
+        with suppress(ValueError, RecursionError):
+            return json.loads(value)
+    return value
+
+
+def _recorded(stored: StoredTrajectory) -> results.Recorded:
+    redacted = (stored.metadata or {}).get(_REDACTED)
+    count = sum(redacted.values()) if isinstance(redacted, dict) else 0
+    warning = f" The store replaced {counted(count, 'credential')}. Do not send credentials." if count else ""
+    return results.Recorded(
+        id=stored.id,
+        recorded_at=stored.recorded_at.isoformat().replace("+00:00", "Z"),
+        revision=stored.revision,
+        phases=len(stored.phases),
+        redacted=count,
+        summary=f"Recorded a run with {counted(len(stored.phases), 'phase')}.{warning} To update the run, send it again with this id.",
+    )

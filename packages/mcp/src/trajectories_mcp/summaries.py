@@ -1,0 +1,188 @@
+"""Short summaries of the store's answers, for an agent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any, Final
+
+from trajectories_mcp.results import (
+    MAX_NAME_CHARS,
+    MAX_NAMES,
+    MAX_PHASES,
+    MAX_TEXT_CHARS,
+    Group,
+    PhaseSummary,
+    Proportion,
+    RunDetail,
+    RunSummary,
+    Stats,
+    Totals,
+)
+from trajectories_sdk import models
+
+GROUPINGS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "phase_model": ("phase", "model", "selection_method"),
+        "phase": ("phase",),
+        "model": ("model",),
+        "selection_method": ("selection_method",),
+        "request_type": ("request_type",),
+        "source": ("source",),
+        "project": ("project",),
+    }
+)
+"""Values of ``group_by``, each with the fields that all members of a group share."""
+_GROUP_FILTERS: Final = ("phase", "model", "selection_method")
+
+
+def run_summary(run: models.StoredTrajectory) -> RunSummary:
+    return RunSummary(**_head(run))
+
+
+def run_detail(run: models.StoredTrajectory, phases_from: int) -> RunDetail:
+    """Return the run with its phases from the index ``phases_from`` on, counted from 0."""
+    shown = run.phases[phases_from : phases_from + MAX_PHASES]
+    end = phases_from + len(shown)
+    return RunDetail(
+        **_head(run),
+        error=_text(run.error),
+        tags=_names(run.tags),
+        review_findings=run.review_findings,
+        critical_findings=run.critical_findings,
+        files_changed=run.files_changed,
+        started_at=_time(run.started_at),
+        ended_at=_time(run.ended_at),
+        phases_in_detail=[_phase(phase) for phase in shown],
+        next_phases_from=end if end < len(run.phases) else None,
+    )
+
+
+def stats(found: models.Stats, group_by: str, filters: Mapping[str, Any], limit: int) -> Stats:
+    """Return the totals and the ``limit`` largest groups.
+
+    The filters select runs, and a selected run also has phases that do not match them. Keep only the groups whose phase, model
+    and selection method match the filters. If no group has the given name, it is an alias that only the store can resolve: keep
+    all groups.
+    """
+    groups: Sequence[Any] = getattr(found, f"by_{group_by}")
+    for name in _GROUP_FILTERS:
+        if name in GROUPINGS[group_by] and name in filters:
+            matching = [group for group in groups if getattr(group, name) == filters[name]]
+            groups = matching or groups
+    shown = [_group(group, GROUPINGS[group_by]) for group in groups[:limit]]
+    shown.sort(key=lambda group: (group.phase or "", -(group.success_rate.low or 0.0)))
+    return Stats(
+        totals=_totals(found), group_by=group_by, groups=shown, groups_left_out=max(0, len(groups) - len(shown))
+    )
+
+
+def cut(text: str, max_chars: int) -> str:
+    """Cut ``text`` to at most ``max_chars`` characters of JSON, and mark a cut with an ellipsis."""
+    spent = 0
+    for at, char in enumerate(text):
+        spent += len(json.dumps(char, ensure_ascii=False)) - 2
+        if spent > max_chars:
+            return f"{text[:at]}…"
+    return text
+
+
+def _head(run: models.StoredTrajectory) -> dict[str, Any]:
+    left_out = len(run.phases) - MAX_NAMES
+    return {
+        "id": run.id,
+        "recorded_at": _time(run.recorded_at),
+        "request_summary": _text(run.request_summary),
+        "request_type": _name(run.request_type),
+        "source": _name(run.source),
+        "project": _name(run.project),
+        "outcome": _name(run.outcome),
+        "build_passed": run.build_passed,
+        "tests_passed": run.tests_passed,
+        "total_cost_usd": run.total_cost_usd,
+        "total_duration_ms": run.total_duration_ms,
+        "phases": [_phase_label(phase) for phase in run.phases[:MAX_NAMES]],
+        "phases_left_out": left_out if left_out > 0 else None,
+    }
+
+
+def _phase_label(phase: models.Phase) -> str:
+    known = [text for text in (_name(phase.outcome), _name(phase.model)) if text]
+    return f"{_name(phase.phase_name)} ({', '.join(known)})" if known else f"{_name(phase.phase_name)}"
+
+
+def _phase(phase: models.Phase) -> PhaseSummary:
+    return PhaseSummary(
+        phase_name=cut(phase.phase_name, MAX_NAME_CHARS),
+        outcome=_name(phase.outcome),
+        model=_name(phase.model),
+        requested_model=_name(phase.requested_model),
+        model_selection_method=_name(phase.model_selection_method),
+        selection_probability=phase.selection_probability,
+        agent=_name(phase.agent),
+        attempt=phase.attempt,
+        tools_used=_names(phase.tools_used),
+        input_tokens=phase.input_tokens,
+        output_tokens=phase.output_tokens,
+        cost_usd=phase.cost_usd,
+        duration_ms=phase.duration_ms,
+        skip_reason=_text(phase.skip_reason),
+        error=_text(phase.error),
+    )
+
+
+def _totals(found: models.Stats) -> Totals:
+    return Totals(
+        count=found.count,
+        success_rate=_proportion(found.success_rate),
+        build_pass_rate=_proportion(found.build_pass_rate),
+        test_pass_rate=_proportion(found.test_pass_rate),
+        phase_skip_rate=found.phases.skip_rate,
+        mean_cost_usd=found.cost_usd.mean,
+        p95_cost_usd=found.cost_usd.p95,
+        mean_duration_ms=found.duration_ms.mean,
+        p95_duration_ms=found.duration_ms.p95,
+    )
+
+
+def _group(group: Any, shared: Iterable[str]) -> Group:
+    return Group(
+        **{name: _name(getattr(group, name)) for name in shared},
+        count=group.count,
+        success_rate=_proportion(group.success_rate),
+        skip_rate=getattr(group, "skip_rate", None),
+        mean_cost_usd=group.cost_usd.mean,
+        mean_duration_ms=group.duration_ms.mean,
+        mean_output_tokens=group.output_tokens.mean,
+        value_per_dollar=getattr(group, "value_per_dollar", None),
+    )
+
+
+def _proportion(rate: models.Rate) -> Proportion:
+    return Proportion(known=rate.known, rate=rate.rate, low=rate.low, high=rate.high)
+
+
+def _name(text: str | None) -> str | None:
+    return None if text is None else cut(text, MAX_NAME_CHARS)
+
+
+def _text(text: str | None) -> str | None:
+    return None if text is None else cut(text, MAX_TEXT_CHARS)
+
+
+def _names(texts: Sequence[str] | None) -> list[str] | None:
+    if texts is None:
+        return None
+    more = len(texts) - MAX_NAMES
+    return [cut(text, MAX_NAME_CHARS) for text in texts[:MAX_NAMES]] + ([f"… and {more} more"] if more > 0 else [])
+
+
+def _time(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat().replace("+00:00", "Z")
+
+
+def as_text(answer: Mapping[str, Any]) -> str:
+    """Return compact JSON on one line, which costs a model the fewest tokens."""
+    return json.dumps(answer, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,72 @@
+"""Python SDK of the store for orchestration trajectories."""
+
+from trajectories_sdk._version import __version__
+from trajectories_sdk.background import BackgroundQueue, Counters
+from trajectories_sdk.client import AsyncClient, Client
+from trajectories_sdk.config import Config
+from trajectories_sdk.errors import (
+    APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
+    AuthenticationError,
+    BadRequestError,
+    ConflictError,
+    ExportBrokenError,
+    NotFoundError,
+    PayloadTooLargeError,
+    PermissionDeniedError,
+    RateLimitError,
+    RequestTimeoutError,
+    ServerError,
+    ServiceUnavailableError,
+    TrajectoryError,
+    UnsupportedMediaTypeError,
+)
+from trajectories_sdk.models import (
+    DeletedTrajectories,
+    DeletedTrajectory,
+    LineResult,
+    MatchingTrajectories,
+    Stats,
+    StoredTrajectory,
+    TrajectoryPage,
+)
+from trajectories_sdk.recorder import Phase, Run
+from trajectories_sdk.results import Exported, ExportProgress, RecordedMany
+
+__all__ = [
+    "APIConnectionError",
+    "APIStatusError",
+    "APITimeoutError",
+    "AsyncClient",
+    "AuthenticationError",
+    "BackgroundQueue",
+    "BadRequestError",
+    "Client",
+    "Config",
+    "ConflictError",
+    "Counters",
+    "DeletedTrajectories",
+    "DeletedTrajectory",
+    "ExportBrokenError",
+    "ExportProgress",
+    "Exported",
+    "LineResult",
+    "MatchingTrajectories",
+    "NotFoundError",
+    "PayloadTooLargeError",
+    "PermissionDeniedError",
+    "Phase",
+    "RateLimitError",
+    "RecordedMany",
+    "RequestTimeoutError",
+    "Run",
+    "ServerError",
+    "ServiceUnavailableError",
+    "Stats",
+    "StoredTrajectory",
+    "TrajectoryError",
+    "TrajectoryPage",
+    "UnsupportedMediaTypeError",
+    "__version__",
+]

@@ -1,0 +1,199 @@
+"""The blocking client and the async client."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import anyio.to_thread
+import httpx2
+
+from trajectories_sdk.background import Background, BackgroundQueue
+from trajectories_sdk.config import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT_S, Config
+from trajectories_sdk.connections import Connections
+from trajectories_sdk.resources import AsyncTrajectories, Trajectories
+from trajectories_sdk.spool import Spool
+from trajectories_sdk.transport import AsyncDriver, Driver
+
+
+class Client:
+    """A blocking client of the store, safe for threads and forks. Create one per process and reuse
+    it.
+
+    Args:
+        base_url: address of the store. Default: ``TRAJSTORE_BASE_URL``, then
+            ``http://127.0.0.1:8000``.
+        api_key: default: ``TRAJSTORE_API_KEY``. Without either, no key is sent.
+        timeout_s: seconds for each wait: to connect, to send, to read a part of the response.
+        max_retries: number of retries of a failed call, where a retry may help.
+        headers: sent with every request.
+        transport: replaces plain HTTP connections, for example ``httpx2.HTTPTransport(proxy=…)``.
+            Closed with the client.
+        spool_dir: local directory in which the background queue stores waiting records. Default:
+            ``TRAJSTORE_SPOOL_DIR``, then a directory of the user.
+
+    Raises:
+        ValueError: an argument is invalid.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        max_retries: int = DEFAULT_MAX_RETRIES,
+        headers: Mapping[str, str] | None = None,
+        transport: httpx2.BaseTransport | None = None,
+        spool_dir: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.config = Config.read(
+            base_url=base_url, api_key=api_key, timeout_s=timeout_s, max_retries=max_retries, headers=headers
+        )
+        self.spool_dir = None if spool_dir is None else Path(spool_dir)
+        self._driver = Driver(Connections(lambda: httpx2.Client(transport=transport)))
+        self._owns_connections = True
+        self._background = Background(self.config, transport, Spool.of(self.config, self.spool_dir))
+
+    @property
+    def queue(self) -> BackgroundQueue:
+        """Return the background queue, shared with all clients that ``with_options`` makes from
+        this one."""
+        return self._background.queue
+
+    @property
+    def trajectories(self) -> Trajectories:
+        """Return the operations on trajectories."""
+        return Trajectories(self)
+
+    def with_options(
+        self,
+        *,
+        timeout_s: float | None = None,
+        max_retries: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Return a client with other options on the same connections. It works until this client is
+        closed.
+
+        ``headers`` are added to the existing ones.
+        """
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other.config = _with_options(self.config, timeout_s, max_retries, headers)
+        other._owns_connections = False
+        return other
+
+    def close(self) -> None:
+        """Flush the queue as ``BackgroundQueue.close`` does, and close the connections.
+
+        Closing again does nothing.
+        """
+        if self._owns_connections:
+            self._background.close()
+            self._driver.http().close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.config!r})"
+
+
+class AsyncClient:
+    """Async counterpart of ``Client``, for asyncio and trio. One client belongs to one event loop.
+
+    Args:
+        base_url, api_key, timeout_s, max_retries, headers, spool_dir: as for ``Client``.
+        transport: replaces plain HTTP connections, for example
+            ``httpx2.AsyncHTTPTransport(proxy=…)``. Closed with the client.
+
+    Raises:
+        ValueError: an argument is invalid.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        max_retries: int = DEFAULT_MAX_RETRIES,
+        headers: Mapping[str, str] | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
+        spool_dir: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.config = Config.read(
+            base_url=base_url, api_key=api_key, timeout_s=timeout_s, max_retries=max_retries, headers=headers
+        )
+        self.spool_dir = None if spool_dir is None else Path(spool_dir)
+        self._driver = AsyncDriver(Connections(lambda: httpx2.AsyncClient(transport=transport)))
+        self._owns_connections = True
+        self._background = Background(self.config, transport, Spool.of(self.config, self.spool_dir))
+
+    @property
+    def queue(self) -> BackgroundQueue:
+        """Like ``Client.queue``. Its calls block: use ``await
+        anyio.to_thread.run_sync(client.queue.flush)``.
+
+        Raises:
+            TypeError: the client's ``transport`` is async only, but the queue's thread needs a
+                blocking one.
+        """
+        return self._background.queue
+
+    @property
+    def trajectories(self) -> AsyncTrajectories:
+        """Return the operations on trajectories."""
+        return AsyncTrajectories(self)
+
+    def with_options(
+        self,
+        *,
+        timeout_s: float | None = None,
+        max_retries: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Like ``Client.with_options``."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other.config = _with_options(self.config, timeout_s, max_retries, headers)
+        other._owns_connections = False
+        return other
+
+    async def aclose(self) -> None:
+        """Like ``Client.close``."""
+        if self._owns_connections:
+            await anyio.to_thread.run_sync(self._background.close)
+            await self._driver.http().aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.config!r})"
+
+
+def _with_options(
+    config: Config, timeout_s: float | None, max_retries: int | None, headers: Mapping[str, str] | None
+) -> Config:
+    return replace(
+        config,
+        timeout_s=config.timeout_s if timeout_s is None else timeout_s,
+        max_retries=config.max_retries if max_retries is None else max_retries,
+        headers={**config.headers, **(headers or {})},
+    )

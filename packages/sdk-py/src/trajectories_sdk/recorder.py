@@ -1,0 +1,406 @@
+"""The recorder: records the run of a pipeline while it happens."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import threading
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from types import TracebackType
+from typing import Any, Final, Self, TypeAlias, Unpack, cast
+from uuid import UUID, uuid4
+
+import anyio
+
+from trajectories_sdk.params import Candidate, PhaseFields, RunFields, Trajectory
+from trajectories_sdk.totals import (
+    SYSTEM_CLOCK,
+    Clock,
+    Stopwatch,
+    error_text,
+    milliseconds,
+    parse_count,
+    parse_usd,
+    total_usd,
+)
+from trajectories_sdk.values import Id
+
+Fields: TypeAlias = dict[str, Any]
+_TOKENS: Final = ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens")
+_RUN_FIELDS: Final = frozenset(RunFields.__annotations__)
+_PHASE_FIELDS: Final = frozenset(PhaseFields.__annotations__)
+
+_log = logging.getLogger("trajectories_sdk")
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Destination of a run's record, for blocking and for async callers. None: not supported there.
+
+    In the background ``blocking`` serves both, since it is quick, and errors are only logged.
+    """
+
+    blocking: Callable[[Trajectory], object] | None
+    awaited: Callable[[Trajectory], Awaitable[object]] | None = None
+    is_background: bool = False
+
+
+class Run:
+    """One run. ``with`` or ``async with`` begins and ends it; at its end it is recorded.
+
+    Thread-safe and task-safe: phases may begin and end anywhere. Calls after the end are logged and
+    not recorded.
+    """
+
+    def __init__(
+        self,
+        id: Id | None,  # noqa: A002  the name of the field
+        fields: Mapping[str, Any],
+        delivery: Delivery,
+        *,
+        has_progress: bool,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self.id: UUID = uuid4() if id is None else UUID(str(id))
+        self._given = _without_none(fields)
+        self._delivery = delivery
+        self._has_progress = has_progress
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._order = threading.Lock()  # keeps the versions of the record in order
+        self._awaited_order = anyio.Lock()
+        self._set: Fields = {}
+        self._phases: list[Phase] = []
+        self._attempts: Counter[str] = Counter()
+        self._loops: list[Fields] = []
+        self._watch: Stopwatch | None = None
+        self._ended_ns: int | None = None
+        self._error: str | None = None
+
+    def phase(
+        self,
+        phase_name: str,
+        *,
+        agent: str | None = None,
+        model: str | None = None,
+        requested_model: str | None = None,
+        model_selection_method: str | None = None,
+        candidates: Sequence[Candidate] | None = None,
+        selection_probability: float | None = None,
+        attempt: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Phase:
+        """Return a phase; ``with`` or ``async with`` begins and ends it.
+
+        Args:
+            phase_name: a name may repeat.
+            model: the model that answers; ``fall_back_to`` changes it.
+            model_selection_method: how it was picked: ``explicit``, ``thompson-sampling``,
+                ``pattern-recommendation``, or another word.
+            candidates: the models that could have been picked, with score and probability where
+                known.
+            selection_probability: probability with which the model was picked, 0 to 1.
+            attempt: default: counted from 1 over the phases of this name.
+        """
+        fields = {
+            "agent": agent,
+            "model": model,
+            "requested_model": requested_model,
+            "model_selection_method": model_selection_method,
+            "candidates": candidates,
+            "selection_probability": selection_probability,
+            "attempt": attempt,
+            "metadata": metadata,
+        }
+        return Phase(self, phase_name, fields)
+
+    def skip(
+        self,
+        phase_name: str,
+        *,
+        reason: str | None = None,
+        agent: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Record that a phase was skipped, and why. A skip is not an attempt."""
+        phase = Phase(self, phase_name, {"agent": agent, "metadata": metadata})
+        phase._set = {"outcome": "skipped"} | _without_none({"skip_reason": reason})
+        self._add(phase)
+
+    def feedback(self, from_phase: str, to_phase: str, *, reason: str | None = None) -> None:
+        """Record that a later phase sends work back to an earlier one, now."""
+        with self._lock:
+            watch = self._require_begun()
+            loop = {"from_phase": from_phase, "to_phase": to_phase, "reason": reason, "at": watch.at(watch.ns())}
+            if not self._rejects_after_end("feedback"):
+                self._loops.append(_without_none(loop))
+
+    def set(self, **fields: Unpack[RunFields]) -> None:
+        """Set fields of the trajectory. They override measured and computed values.
+
+        Raises:
+            TypeError: an unknown field.
+        """
+        _check_names(fields, _RUN_FIELDS, "run")
+        with self._lock:
+            if not self._rejects_after_end("set"):
+                self._set |= fields
+
+    # --- Begin and end
+
+    def __enter__(self) -> Self:
+        if self._delivery.blocking is None:
+            raise TypeError("An AsyncClient records this run in the foreground: use `async with`")
+        return self._begin()
+
+    async def __aenter__(self) -> Self:
+        return self._begin()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._end(error)
+        self._deliver(error)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._end(error)
+        await self._deliver_awaited(error)
+
+    def _begin(self) -> Self:
+        with self._lock:
+            if self._watch is not None:
+                raise RuntimeError("A run can be entered only once: create another with client.trajectories.run(…)")
+            self._watch = Stopwatch(self._clock)
+        return self
+
+    def _end(self, error: BaseException | None) -> None:
+        with self._lock:
+            self._ended_ns = self._require_begun().ns()
+            self._error = None if error is None else error_text(error)
+
+    # --- For its phases
+
+    def _require_begun(self) -> Stopwatch:
+        if self._watch is None:
+            raise RuntimeError("The run has not begun: use `with client.trajectories.run(…) as run:`")
+        return self._watch
+
+    def _rejects_after_end(self, what: str) -> bool:
+        if self._ended_ns is None:
+            return False
+        _log.warning("Run %s has already ended, so this was not recorded: %s", self.id, what)
+        return True
+
+    def _add(self, phase: Phase) -> None:
+        """Add a phase, in the order in which phases begin."""
+        with self._lock:
+            self._require_begun()
+            if not self._rejects_after_end(phase.name):
+                self._phases.append(phase)
+
+    def _next_attempt(self, phase_name: str) -> int:
+        self._attempts[phase_name] += 1
+        return self._attempts[phase_name]
+
+    # --- The record
+
+    def _record(self) -> Trajectory:
+        with self._lock:
+            watch = self._require_begun()
+            phases = [phase._record() for phase in self._phases]
+            measured: Fields = {"started_at": watch.at(0), "feedback_loops": list(self._loops) or None}
+            if self._ended_ns is None:
+                # Without it the server would derive success from the phases so far, even if the run was killed.
+                measured["outcome"] = "unknown"
+            else:
+                measured |= self._ending(watch, self._ended_ns, phases)
+            fields = {"id": str(self.id), **_without_none(measured), **self._given, "phases": phases, **self._set}
+            return cast(Trajectory, fields)
+
+    def _ending(self, watch: Stopwatch, ended_ns: int, phases: list[Fields]) -> Fields:
+        return {
+            "ended_at": watch.at(ended_ns),
+            "total_duration_ms": milliseconds(ended_ns),
+            "total_cost_usd": total_usd(phase.get("cost_usd") for phase in phases),
+            "total_phases": len(phases),
+            "phases_skipped": sum(1 for phase in phases if phase.get("outcome") == "skipped"),
+            "outcome": None if self._error is None else "failure",
+            "error": self._error,
+        }
+
+    def _deliver(self, error: BaseException | None) -> None:
+        blocking = self._delivery.blocking
+        if blocking is None:
+            raise TypeError("An AsyncClient records this run in the foreground: use `async with`")
+        try:
+            with self._order:
+                blocking(self._record())
+        except Exception as failure:
+            self._report_failure(failure, error)
+
+    async def _deliver_awaited(self, error: BaseException | None) -> None:
+        if self._delivery.awaited is None:
+            self._deliver(error)
+            return
+        try:
+            async with self._awaited_order:
+                await self._delivery.awaited(self._record())
+        except Exception as failure:
+            self._report_failure(failure, error)
+
+    def _report_failure(self, failure: Exception, error: BaseException | None) -> None:
+        """Raise a recording failure, or log it in the background or while an exception propagates."""
+        if error is None and not self._delivery.is_background:
+            raise failure
+        _log.error("Run %s was not recorded: %s: %s", self.id, type(failure).__name__, failure)
+
+
+class Phase:
+    """One phase of a run, made by ``run.phase``. ``with`` or ``async with`` begins and ends it."""
+
+    def __init__(self, run: Run, name: str, fields: Mapping[str, Any]) -> None:
+        self.name = name
+        self._run = run
+        self._given = _without_none(fields)
+        self._set: Fields = {}
+        self._tokens: Counter[str] = Counter()
+        self._cost_usd: Decimal | None = None
+        self._tools: dict[str, None] = {}
+        self._steps: int | None = None
+        self._measured: Fields = {}
+        self._began_ns: int | None = None
+
+    def usage(
+        self,
+        *,
+        input_tokens: int | None = None,
+        output_tokens: int | None = None,
+        cached_input_tokens: int | None = None,
+        reasoning_tokens: int | None = None,
+        cost_usd: float | Decimal | None = None,
+    ) -> None:
+        """Add the usage of one model call. None is unknown and adds nothing.
+
+        An invalid number adds nothing either, and is logged.
+        """
+        given = dict(zip(_TOKENS, (input_tokens, output_tokens, cached_input_tokens, reasoning_tokens), strict=True))
+        with self._run._lock:
+            for name, value in _without_none(given).items():
+                if (number := parse_count(value)) is None:
+                    _log.warning("%s of phase %r must be a whole number of at least 0, got %r", name, self.name, value)
+                else:
+                    self._tokens[name] += number
+            if cost_usd is not None:
+                if (amount := parse_usd(cost_usd)) is None:
+                    _log.warning("cost_usd of phase %r must be a number of at least 0, got %r", self.name, cost_usd)
+                else:
+                    self._cost_usd = (self._cost_usd or Decimal()) + amount
+
+    def tool(self, name: str) -> None:
+        """Record that a tool was used. Tools are listed once each, in order of first use."""
+        with self._run._lock:
+            self._tools[str(name)] = None
+
+    def step(self, count: int = 1) -> None:
+        """Record that ``count`` steps were taken."""
+        with self._run._lock:
+            self._steps = (self._steps or 0) + (parse_count(count) or 0)
+
+    def fall_back_to(self, model: str) -> None:
+        """Record that another model answers than the one first requested."""
+        with self._run._lock:
+            now = self._given | self._set
+            if now.get("requested_model") is None and now.get("model") is not None:
+                self._set["requested_model"] = now["model"]
+            self._set["model"] = model
+
+    def fail(self, error: BaseException | str) -> None:
+        """Record that the phase failed, without raising."""
+        self.set(outcome="failure", error=error_text(error))
+
+    def set(self, **fields: Unpack[PhaseFields]) -> None:
+        """Set fields of the phase. They override measured and computed values.
+
+        Raises:
+            TypeError: an unknown field.
+        """
+        _check_names(fields, _PHASE_FIELDS, "phase")
+        with self._run._lock:
+            self._set |= fields
+
+    # --- Begin and end
+
+    def __enter__(self) -> Self:
+        if self._run._has_progress and self._run._delivery.blocking is None:
+            raise TypeError("An AsyncClient records this phase in the foreground: use `async with`")
+        return self._begin()
+
+    async def __aenter__(self) -> Self:
+        return self._begin()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._end(error):
+            self._run._deliver(error)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._end(error):
+            await self._run._deliver_awaited(error)
+
+    def _begin(self) -> Self:
+        with self._run._lock:
+            if self._began_ns is not None:
+                raise RuntimeError("A phase can be entered only once: create another with run.phase(…)")
+            self._run._add(self)
+            watch = self._run._require_begun()
+            self._began_ns = watch.ns()
+            attempt = self._run._next_attempt(self.name)
+            self._measured = {"started_at": watch.at(self._began_ns), "attempt": attempt}
+        return self
+
+    def _end(self, error: BaseException | None) -> bool:
+        """Return whether the run must be recorded now because it goes on."""
+        with self._run._lock:
+            began_ns = self._began_ns or 0
+            if self._run._rejects_after_end(f"the end of {self.name}"):
+                return False
+            self._measured["duration_ms"] = milliseconds(self._run._require_begun().ns() - began_ns)
+            self._measured["outcome"] = "success" if error is None else "failure"
+            self._measured["error"] = None if error is None else error_text(error)
+            return self._run._has_progress
+
+    def _record(self) -> Fields:
+        """Return the fields as of now. Duration and outcome are unknown until the phase has ended."""
+        added = {
+            **self._tokens,
+            "cost_usd": None if self._cost_usd is None else float(self._cost_usd),
+            "tools_used": list(self._tools) or None,
+            "steps_taken": self._steps,
+        }
+        return {
+            "phase_name": self.name,
+            **_without_none(self._measured),
+            **_without_none(added),
+            **self._given,
+            **self._set,
+        }
+
+
+def _without_none(fields: Mapping[str, Any]) -> Fields:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _check_names(fields: Mapping[str, Any], known: frozenset[str], kind: str) -> None:
+    for name in fields:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise TypeError(f"A {kind} has no field {name!r}{hint} Put your own data into 'metadata'.")

@@ -1,0 +1,11 @@
+"""An in-memory server for the tests of SDK users.
+
+with InMemoryServer() as server:
+    client = server.client()
+    ...
+    assert server.records[0].request_summary == "Add auth"
+"""
+
+from trajectories_sdk.testing.server import API_KEY, BASE_URL, InMemoryServer, SeenRequest
+
+__all__ = ["API_KEY", "BASE_URL", "InMemoryServer", "SeenRequest"]

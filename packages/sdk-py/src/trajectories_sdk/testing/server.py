@@ -1,0 +1,390 @@
+"""The store's API in memory, as an HTTP transport for tests."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Final, Self
+from uuid import UUID, uuid4
+
+import httpx2
+
+from trajectories_sdk.background import Background
+from trajectories_sdk.client import AsyncClient, Client
+from trajectories_sdk.flow import JSON, NDJSON, PATH
+from trajectories_sdk.models import StoredTrajectory
+from trajectories_sdk.spool import Spool
+from trajectories_sdk.testing.facets import FILTERS, query_of
+from trajectories_sdk.testing.stats import stats_of
+from trajectories_sdk.testing.store import (
+    MAX_LINES,
+    MAX_RECORD_BYTES,
+    MAX_REQUEST_BYTES,
+    Refusal,
+    Store,
+    StoredRecord,
+    matching,
+)
+
+API_KEY: Final = "key-of-the-test-server"
+BASE_URL: Final = "http://trajectories.test"
+_LIST_LIMIT: Final = 50
+_LIST_LIMIT_MAX: Final = 1_000
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class SeenRequest:
+    """A received request, and the status of its response; None if the connection was broken."""
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    status: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """The planned failure of a request; ``status`` None breaks the connection."""
+
+    status: int | None
+    code: str
+    message: str
+    headers: Mapping[str, str]
+
+
+class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
+    """The store's API in memory: contract, versions, filters, stats, export and deletion.
+
+    It is not durable and has one tenant. It has no scopes and no rate limits, and does not redact
+    credentials. It is a blocking and an async transport, so ``Client(transport=server)`` works too.
+    Clients made by ``client()`` retry without delay, and keep their background queue in memory.
+
+    Args:
+        clock: returns the current time, for ``recorded_at`` and ``revision``.
+    """
+
+    def __init__(self, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._failures: deque[_Failure] = deque()
+        self._cuts: deque[int] = deque()
+        self._clients: list[Client] = []
+        self._requests: list[SeenRequest] = []
+        self._store = Store(clock)
+        self._tokens: dict[str, tuple[dict[str, str], int]] = {}
+
+    def client(self, **options: Any) -> Client:
+        """Return a client of this server with these options of ``Client``. It is closed with the
+        server."""
+        client = Client(BASE_URL, API_KEY, transport=self, **options)
+        client._driver.sleep = _no_wait
+        if "spool_dir" not in options:  # a shared directory would leak records into the next test
+            client._background = Background(client.config, self, Spool(None))
+        self._clients.append(client)
+        return client
+
+    def async_client(self, **options: Any) -> AsyncClient:
+        """Like ``client``. It holds nothing that must be closed."""
+        client = AsyncClient(BASE_URL, API_KEY, transport=self, **options)
+        client._driver.sleep = _no_async_wait
+        if "spool_dir" not in options:  # a shared directory would leak records into the next test
+            client._background = Background(client.config, self, Spool(None))
+        return client
+
+    @property
+    def records(self) -> list[StoredTrajectory]:
+        """Return the stored records, in order of first arrival."""
+        with self._lock:
+            return [StoredTrajectory.model_validate_json(stored.json()) for stored in self._store.in_order()]
+
+    @property
+    def requests(self) -> list[SeenRequest]:
+        """Return all received requests, including retries."""
+        with self._lock:
+            return list(self._requests)
+
+    def fail_next(
+        self,
+        status: int,
+        *,
+        times: int = 1,
+        code: str = "failed_by_test",
+        message: str = "The test requested this failure.",
+        retry_after_s: int | None = None,
+    ) -> None:
+        """Respond to the next requests with an error, without processing them. Calls add up, in
+        order."""
+        headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
+        self._failures.extend([_Failure(status, code, message, headers)] * times)
+
+    def drop_next(self, *, times: int = 1) -> None:
+        """Break the connection of the next requests, like an unreachable server."""
+        self._failures.extend([_Failure(None, "", "", {})] * times)
+
+    def cut_next_export(self, *, after_bytes: int) -> None:
+        """Break off the next export in the middle of its response."""
+        self._cuts.append(after_bytes)
+
+    def clear(self) -> None:
+        """Delete all records, requests and planned failures."""
+        with self._lock:
+            self._store = Store(self._clock)
+            for stored in (self._failures, self._cuts, self._requests, self._tokens):
+                stored.clear()
+
+    def close(self) -> None:
+        """Do nothing: clients close their transport, but the server must go on."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        for client in self._clients:
+            client.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        self.__exit__()
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        return self._respond(request, request.read())
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        return self._respond(request, await request.aread())
+
+    def _respond(self, request: httpx2.Request, body: bytes) -> httpx2.Response:
+        given = request.headers.get("X-Request-Id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else uuid4().hex
+        with self._lock:
+            seen = SeenRequest(request.method, request.url.path, dict(request.url.params), dict(request.headers), body)
+            try:
+                response = self._planned_failure(request) or self._serve(seen)
+            except Refusal as refusal:
+                response = httpx2.Response(refusal.status, json={"error": refusal.error})
+            except httpx2.TransportError:
+                self._requests.append(seen)
+                raise
+            response.headers["X-Request-Id"] = request_id
+            self._requests.append(
+                SeenRequest(seen.method, seen.path, seen.query, seen.headers, body, response.status_code)
+            )
+        return response
+
+    def _planned_failure(self, request: httpx2.Request) -> httpx2.Response | None:
+        if not self._failures:
+            return None
+        failure = self._failures.popleft()
+        if failure.status is None:
+            raise httpx2.ConnectError("The test broke this connection.", request=request)
+        refusal = Refusal(failure.status, failure.code, failure.message)
+        return httpx2.Response(failure.status, json={"error": refusal.error}, headers=failure.headers)
+
+    def _serve(self, seen: SeenRequest) -> httpx2.Response:
+        if seen.headers.get("authorization") != f"Bearer {API_KEY}":
+            raise Refusal(401, "invalid_api_key", "The API key is unknown.")
+        match seen.method, seen.path.removeprefix(PATH):
+            case "POST", "":
+                return self._record(seen)
+            case "GET", "":
+                return self._list(seen)
+            case "DELETE", "":
+                return self._delete_matching(seen)
+            case "GET", "/stats":
+                return self._stats(seen)
+            case "GET", "/export":
+                return self._export(seen)
+            case "GET", path if path.startswith("/"):
+                return _json(self._store.find(_parse_id(path)).json())
+            case "DELETE", path if path.startswith("/"):
+                id_ = _parse_id(path)
+                return _json({"id": str(id_), "deleted": True, "removed": _removed_counts(self._store.delete(id_))})
+        raise Refusal(404, "not_found", "No such endpoint.")
+
+    def _record(self, seen: SeenRequest) -> httpx2.Response:
+        content_type = seen.headers.get("content-type", "")
+        limit = MAX_RECORD_BYTES if content_type == JSON else MAX_REQUEST_BYTES
+        if len(seen.body) > limit:
+            raise Refusal(413, "body_too_large", f"The body must not exceed {limit} bytes.")
+        if content_type == JSON:
+            stored, is_new = self._store.record(seen.body)
+            return _json(stored.json(), status=201 if is_new else 200)
+        if content_type != NDJSON:
+            raise Refusal(415, "unsupported_media_type", f"Content-Type must be {JSON} or {NDJSON}.")
+        if seen.body.count(b"\n") > MAX_LINES:
+            raise Refusal(413, "too_many_lines", f"A request must not exceed {MAX_LINES} lines.")
+        numbered = enumerate(seen.body.split(b"\n"), 1)
+        results = [self._line(number, line) for number, line in numbered if line.strip()]
+        refused = sum("error" in result for result in results)
+        return _json({"accepted": len(results) - refused, "refused": refused, "results": results})
+
+    def _line(self, number: int, line: bytes) -> dict[str, Any]:
+        try:
+            stored, is_new = self._store.record(line)
+        except Refusal as refusal:
+            return {"line": number, "status": refusal.status, "error": refusal.error}
+        return {"line": number, "id": str(stored.id), "status": 201 if is_new else 200, "revision": stored.revision}
+
+    def _list(self, seen: SeenRequest) -> httpx2.Response:
+        filters, rest = _parameters(seen, "cursor", "limit")
+        limit, after = _limit(rest.get("limit")), _position(rest.get("cursor"))
+        found = list(matching(self._store.newest_first(), _query(filters)))
+        if after is not None:
+            found = [stored for stored in found if stored.position < after]
+        page, has_more = found[:limit], len(found) > limit
+        cursor = _cursor(page[-1]) if has_more else None
+        paging = {"next_cursor": cursor, "has_more": has_more, "tiers": ["hot"], "complete": True}
+        return _json(f'{{"data":[{",".join(stored.json() for stored in page)}],{json.dumps(paging)[1:]}')
+
+    def _stats(self, seen: SeenRequest) -> httpx2.Response:
+        filters, _ = _parameters(seen)
+        found = [stored.facets for stored in matching(self._store.in_order(), _query(filters))]
+        as_of = self._clock().astimezone(UTC).isoformat().replace("+00:00", "Z")
+        bounds = {"from": filters.get("since"), "to": filters.get("until")}
+        return _json(stats_of(found) | {"window": {**bounds, "tiers": ["hot"], "as_of": as_of, "complete": True}})
+
+    def _export(self, seen: SeenRequest) -> httpx2.Response:
+        filters, rest = _parameters(seen, "after", "end")
+        after, start = rest.get("after"), 0
+        if after is not None:
+            try:
+                start = self._store.find(UUID(after)).seq
+            except (ValueError, Refusal):
+                message = f"Invalid cursor: there is no trajectory {after}."
+                raise Refusal(400, "invalid_cursor", message, param="after") from None
+        found = [stored for stored in matching(self._store.in_order(), _query(filters)) if stored.seq > start]
+        data = b"".join(f"{stored.json()}\n".encode() for stored in found)
+        if rest.get("end") == "1":
+            cursor = str(found[-1].id) if found else after
+            end = {"count": len(found), "cursor": cursor, "sha256": hashlib.sha256(data).hexdigest()}
+            data += json.dumps({"end": end}, separators=(",", ":")).encode() + b"\n"
+        cut = self._cuts.popleft() if self._cuts else None
+        return httpx2.Response(200, headers={"Content-Type": NDJSON}, stream=_Stream(data, cut))
+
+    def _delete_matching(self, seen: SeenRequest) -> httpx2.Response:
+        filters, rest = _parameters(seen, "dry_run", "token")
+        if not filters:
+            raise Refusal(400, "filter_required", "At least one filter is required.")
+        if rest.get("dry_run") == "1":
+            token = uuid4().hex
+            self._tokens[token] = filters, self._store.now_us()
+            return _json({"count": sum(1 for _ in matching(self._store.in_order(), _query(filters))), "token": token})
+        of_token, as_of_us = self._tokens.get(rest.get("token", ""), (None, 0))
+        if of_token != filters:
+            raise Refusal(
+                400, "invalid_token", "Invalid token: it must come from a dry run with the same filters.", param="token"
+            )
+        found = [stored for stored in matching(self._store.in_order(), _query(filters)) if stored.revision <= as_of_us]
+        for stored in found:
+            self._store.delete(stored.id)
+        return _json({"deleted": len(found), "has_more": False, "removed": _removed_counts(len(found))})
+
+
+class _Stream(httpx2.SyncByteStream, httpx2.AsyncByteStream):
+    """A response in parts; with ``cut`` it breaks off after that many bytes."""
+
+    def __init__(self, data: bytes, cut: int | None) -> None:
+        self._data = data
+        self._cut = cut
+
+    def __iter__(self) -> Iterator[bytes]:
+        part = 16 * 1024
+        data = self._data if self._cut is None else self._data[: self._cut]
+        for at in range(0, len(data), part):
+            yield data[at : at + part]
+        if self._cut is not None:
+            raise httpx2.RemoteProtocolError("The test cut this response.")
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for part in self:
+            yield part
+
+
+def _json(body: str | dict[str, Any], *, status: int = 200) -> httpx2.Response:
+    text = body if isinstance(body, str) else json.dumps(body)
+    return httpx2.Response(status, content=text.encode(), headers={"Content-Type": JSON})
+
+
+def _removed_counts(count: int) -> dict[str, int]:
+    return {"outbox": count, "redis": 0, "archive": 0, "quarantine": 0}
+
+
+def _parameters(seen: SeenRequest, *more: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Split the parameters into filters and others. Refuse unknown ones."""
+    for name in seen.query:
+        if name not in FILTERS and name not in more:
+            raise Refusal(400, "unknown_parameter", f"Unknown parameter {name!r}.", param=name)
+    filters = {name: text for name, text in seen.query.items() if name in FILTERS}
+    return filters, {name: text for name, text in seen.query.items() if name in more}
+
+
+def _query(filters: dict[str, str]) -> Any:
+    try:
+        return query_of(filters)
+    except ValueError as error:
+        name, problem = error.args
+        message = f"{name} {problem}"
+        details = [{"path": name, "code": "invalid_parameter", "message": message}]
+        raise Refusal(400, "invalid_parameter", message, param=name, details=details) from None
+
+
+def _parse_id(path: str) -> UUID:
+    with suppress(ValueError):
+        return UUID(path[1:])
+    raise Refusal(404, "not_found", "There is no such trajectory; ids are UUIDs.", param="id")
+
+
+def _limit(text: str | None) -> int:
+    if text is None:
+        return _LIST_LIMIT
+    if not text.isdecimal() or not 1 <= int(text) <= _LIST_LIMIT_MAX:
+        raise Refusal(
+            400, "invalid_parameter", f"limit must be between 1 and {_LIST_LIMIT_MAX}, got {text}.", param="limit"
+        )
+    return int(text)
+
+
+def _cursor(stored: StoredRecord) -> str:
+    return base64.urlsafe_b64encode(f"{stored.recorded_at_us}:{stored.id}".encode()).decode()
+
+
+def _position(cursor: str | None) -> tuple[int, UUID] | None:
+    if cursor is None:
+        return None
+    try:
+        recorded_at_us, _, id_ = base64.b64decode(cursor, b"-_", validate=True).decode().partition(":")
+        return int(recorded_at_us), UUID(id_)
+    except ValueError:
+        message = "Invalid cursor: use next_cursor of the previous page."
+        raise Refusal(400, "invalid_cursor", message, param="cursor") from None
+
+
+def _no_wait(seconds: float) -> None:
+    """Do not wait."""
+
+
+async def _no_async_wait(seconds: float) -> None:
+    """Do not wait."""
