@@ -27,6 +27,7 @@ from xdist.scheduler import WorkStealingScheduling
 from tests.processes import Site
 from tests.routing import ArchiveRouter
 from tests.storage.hosts import QUICK, WebProcess
+from trajectories.storage.store import get_store
 from trajectory_site import redis_url, servers
 from trajectory_site.celery import app as celery_app
 
@@ -204,6 +205,12 @@ def publish_to(url: str) -> None:
     pools.reset()  # pools are kept by URL, and a closed one would be reused
     celery_app._after_fork()  # type: ignore[attr-defined]  # forgets the app's own references to them
     celery_app.conf.update(broker_url=url)
+
+
+@pytest.fixture
+def named_store(redis_tier: Redis) -> None:
+    """The store of this process knows its identity, so that no database is asked for it."""
+    get_store()._become("0123456789ab")
 
 
 # --- Processes

@@ -85,6 +85,7 @@ def persisting(records: list[Record], alias: str) -> Iterator[Future[None]]:
         finally:
             connections.close_all()
 
+    get_store().verify()
     with ThreadPoolExecutor(1) as pool, tenant_locked(alias):
         future = pool.submit(work)
         wait_until(

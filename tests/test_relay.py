@@ -58,7 +58,7 @@ def take(count: int, **more: Any) -> None:
 
 
 def work(batch: tasks.Message) -> None:
-    tasks.persist(batch)
+    tasks.persist(batch, get_store().identity)
 
 
 def test_batches_end_at_their_count_and_eight_of_them_are_under_way(broker: Broker, settings: Settings) -> None:

@@ -90,7 +90,7 @@ def test_retention_is_by_tenant_with_a_default_for_the_others(
     settings.TRAJECTORIES |= {"RETENTION_DAYS": {"*": 5, "bob": 30}}
     records = [days_old(10), days_old(1), days_old(10, "bob"), days_old(40, "bob")]
     persistence.persist(get_store(), records)
-    tasks.retain()
+    tasks.retain(get_store().identity)
     assert left() == {records[1].id, records[2].id}
 
 

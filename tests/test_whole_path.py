@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -107,6 +107,28 @@ def test_a_run_goes_from_the_door_to_redis_with_its_end_and_into_the_archive(sit
     assert all(abs(at - time.time() - DAYS_90_S) < 120 for at in expiries(site).values())
     assert archive(site, "SELECT count(*) FROM trajectories_phase") == [(7,)]
     assert waiting(site) == 0
+
+
+def test_two_sites_on_one_redis_keep_their_runs_apart(make_site: Callable[..., Site]) -> None:
+    one = make_site()
+    other = make_site(REDIS_URL=one.redis.url)
+    webs = [site.web() for site in (one, other)]
+    for site in (one, other):
+        site.worker(concurrency=1)
+    runs = [bodies(4), bodies(4)]
+    for web, own in zip(webs, runs, strict=True):
+        post(web, ndjson(own))
+    for site, web, own in zip((one, other), webs, runs, strict=True):
+        expect_complete(site, web)
+        assert listed(web) == [run["id"] for run in reversed(own)]
+        exported = web.http.get(f"{PATH}/export").text.splitlines()
+        assert [json.loads(line)["id"] for line in exported] == [run["id"] for run in own]
+
+
+def expect_complete(site: Site, web: Web) -> None:
+    """Wait until nothing is under way and the list says that it is complete."""
+    wait_until(lambda: archived(site) and not waiting(site), what="the runs are in the archive")
+    wait_until(lambda: web.http.get(PATH).json()["complete"], what="Redis is trusted")
 
 
 def test_a_file_posted_again_changes_nothing_that_anybody_sees(site: Site) -> None:

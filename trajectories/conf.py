@@ -68,8 +68,9 @@ class Settings:
     """Statement timeout of an archive read on Postgres, where it can be set for a transaction."""
 
     queue: str | None = None
-    """Celery queue of the tasks; ``None``: the app's default queue, which a plain worker
-    consumes."""
+    """Celery queue of the tasks; ``None``: the app's default queue, which a plain worker consumes.
+    ``{store}`` in it stands for the identity of the store (``manage.py store_identity``), so that
+    stores can share a broker."""
 
     queue_max_messages: int = 16
     """Number of messages waiting in the broker at which resending stops: the worker is slow, and no

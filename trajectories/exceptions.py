@@ -138,6 +138,12 @@ class OutboxUnavailable(Unavailable):
     code = "outbox_unavailable"
 
 
+class StoreMismatch(Unavailable):
+    """Data of another store: its outbox, or a message of its relay."""
+
+    code = "store_mismatch"
+
+
 class KeyLookupUnavailable(Unavailable):
     code = "key_lookup_unavailable"
 

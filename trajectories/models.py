@@ -234,6 +234,19 @@ class Erasure(models.Model):
         return self.digest
 
 
+class StoreIdentity(models.Model):
+    """The identity of this store: one row, created when the identity is first needed.
+
+    Redis keys, task messages and outbox files carry it, so that a store never takes another store's
+    data for its own. A new database is a new store.
+    """
+
+    identity = models.CharField(max_length=12)
+
+    def __str__(self) -> str:
+        return self.identity
+
+
 class Quarantined(_Version):
     """A version of a record that the archive refused, kept with the reason until it is replayed."""
 

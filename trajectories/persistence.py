@@ -50,6 +50,7 @@ def persist(store: Store, records: Sequence[Record]) -> None:
     tier.delete(tombstones)
     alive = [record for record in records if not record.is_tombstone]
     held = dict(zip(map(_key, alive), tier.merge(alive, from_authority=False), strict=True))
+    store.expect(archive_reads.identity())  # after Redis, which serves reads while the archive is unavailable
     stored, deleted, _, erased = _mirror_or_quarantine(store, records)
     # Redis may not have known yet that some of them are deleted.
     tier.delete(deleted)
@@ -177,6 +178,7 @@ def rebuild(store: Store) -> int:
 
 def _rebuild(store: Store) -> int:
     tier = store.redis_tier
+    tier.drop_unnamed_keys()
     replication_id, is_whole = tier.replication_id(), tier.hold_rebuild(REBUILD_CLAIM_S, is_begun=False)
     revision = store.now_us() - store.conf.redis_ttl_s * SECOND_US
     pk = count = 0

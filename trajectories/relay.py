@@ -24,7 +24,7 @@ from kombu.exceptions import OperationalError as BrokerError
 from trajectories import metrics, tasks
 from trajectories.conf import Settings
 from trajectories.domain.clock import SECOND_US
-from trajectories.exceptions import Unavailable
+from trajectories.exceptions import StoreMismatch, Unavailable
 from trajectories.persistence import REBUILD_CLAIM_S
 from trajectories.storage import archive_reads
 from trajectories.storage.outbox_rows import Row
@@ -107,6 +107,7 @@ class Relay:
         self._sent_at = self._pruned_at = self._redis_checked_at = float("-inf")
         self._retention_checked_at = self._erasures_checked_at = float("-inf")
         self._redis_server: str | None = None
+        self._verified_at, self._is_refused = float("-inf"), False
         self._failing: set[str] = set()
         self._warned_at: dict[str, float] = {}
 
@@ -115,6 +116,8 @@ class Relay:
 
         An unavailable server stops only the part that needs it.
         """
+        if not self._is_verified():
+            return False
         parts = self._confirm, self._resend, self._send, self._prune, self._maintain_redis, self._maintain_retention
         for part in (*parts, self._maintain_erasures):
             try:
@@ -125,6 +128,21 @@ class Relay:
                 self._warn(part.__name__, error)
                 close_old_connections()
         return bool(self._batches)
+
+    def _is_verified(self) -> bool:
+        """Return whether the archive is that of this outbox, as far as the archive can be asked."""
+        if time.monotonic() - self._verified_at < _REDIS_CHECK_EVERY_S:
+            return not self._is_refused
+        self._verified_at, self._is_refused = time.monotonic(), False
+        try:
+            self._store.verify()
+        except StoreMismatch as error:
+            self._is_refused = True
+            self._failing.add("_verify")
+            self._warn("_verify", error)
+        except (archive_reads.ArchiveError, Unavailable):
+            close_old_connections()  # the parts below report it
+        return not self._is_refused
 
     def _warn(self, part: str, error: Exception) -> None:
         if time.monotonic() - self._warned_at.get(part, float("-inf")) >= _WARN_EVERY_S:
@@ -163,7 +181,7 @@ class Relay:
 
     def _resend(self) -> None:
         due = [batch for batch in self._batches if time.monotonic() >= batch.resend_at(self._conf)]
-        if due and tasks.waiting_messages(self._conf.queue) < self._conf.queue_max_messages:
+        if due and tasks.waiting_messages(self._store.queue) < self._conf.queue_max_messages:
             for batch in due:
                 self._publish(list(batch.rows.values()), is_again=True)
                 batch.sent(batch.attempts + 1)
@@ -193,7 +211,7 @@ class Relay:
         return taken
 
     def _publish(self, rows: Sequence[Row], *, is_again: bool) -> None:
-        tasks.send(tasks.persist, tasks.message_of([row.record for row in rows]), queue=self._conf.queue)
+        self._call(tasks.persist, tasks.message_of([row.record for row in rows]))
         self._store.outbox.count_sent(len(rows), is_again=is_again)
 
     def _prune(self) -> None:
@@ -222,9 +240,9 @@ class Relay:
         self._redis_server = server
         if not tier.is_trusted():
             if tier.claim(REBUILDING, REBUILD_CLAIM_S):
-                tasks.send(tasks.rebuild, queue=self._conf.queue)
+                self._call(tasks.rebuild)
         elif tier.open_batches(self._conf.settle_after_s, 1) and tier.claim(SETTLING, self._conf.settle_after_s):
-            tasks.send(tasks.settle, queue=self._conf.queue)
+            self._call(tasks.settle)
 
     def _maintain_retention(self) -> None:
         """Run retention on one host, each time the claim expires.
@@ -235,7 +253,10 @@ class Relay:
             return
         self._retention_checked_at = time.monotonic()
         if self._store.redis_tier.claim(RETAINING, RETAIN_EVERY_S):
-            tasks.send(tasks.retain, queue=self._conf.queue)
+            self._call(tasks.retain)
+
+    def _call(self, task: Any, *args: Any) -> None:
+        tasks.send(task, *args, self._store.identity, queue=self._store.queue)
 
 
 class RelayThread(threading.Thread):

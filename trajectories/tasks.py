@@ -6,7 +6,7 @@ Tasks are acknowledged early and their results are ignored; the relay resends lo
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from celery import current_app, shared_task
@@ -14,6 +14,7 @@ from kombu.exceptions import OperationalError
 
 from trajectories import persistence
 from trajectories.domain.record import Record
+from trajectories.exceptions import StoreMismatch
 from trajectories.storage.archive_reads import ArchiveError
 from trajectories.storage.redis_tier import RedisError
 from trajectories.storage.store import get_store
@@ -28,36 +29,46 @@ Message: TypeAlias = list[list[str | int]]
 
 
 @shared_task(name="trajectories.persist", ignore_result=True, acks_late=False)
-def persist(message: Message) -> None:
-    try:
-        persistence.persist(get_store(), [Record.from_row(columns) for columns in message])
-    except (RedisError, ArchiveError) as error:
-        logger.warning("A batch of %d was not persisted; it will be sent again: %s", len(message), error)
+def persist(message: Message, store: str | None = None) -> None:
+    _work(
+        store,
+        lambda: persistence.persist(get_store(), [Record.from_row(columns) for columns in message]),
+        f"A batch of {len(message)} was not persisted; it will be sent again",
+    )
 
 
 @shared_task(name="trajectories.rebuild", ignore_result=True, acks_late=False)
-def rebuild() -> None:
-    try:
-        persistence.rebuild(get_store())
-    except (RedisError, ArchiveError) as error:
-        logger.warning("Redis was not rebuilt; the next attempt follows: %s", error)
+def rebuild(store: str | None = None) -> None:
+    _work(store, lambda: persistence.rebuild(get_store()), "Redis was not rebuilt; the next attempt follows")
 
 
 @shared_task(name="trajectories.settle", ignore_result=True, acks_late=False)
-def settle() -> None:
-    try:
-        persistence.settle(get_store())
-    except (RedisError, ArchiveError) as error:
-        logger.warning("Redis was not told of what the archive has; the next attempt follows: %s", error)
+def settle(store: str | None = None) -> None:
+    _work(store, lambda: persistence.settle(get_store()), "Open batches were not settled; the next attempt follows")
 
 
 @shared_task(name="trajectories.retain", ignore_result=True, acks_late=False)
-def retain() -> None:
+def retain(store: str | None = None) -> None:
+    _work(
+        store,
+        lambda: persistence.retain(get_store(), _RETAIN_BATCHES),
+        "Not all records past their retention were deleted; the next run continues",
+    )
+
+
+def _work(store: str | None, work: Callable[[], object], failure: str) -> None:
+    """Do ``work`` if it is of this store; log a failure. The relay sends the task again.
+
+    Args:
+        store: the identity that the relay put into the message; None in those of earlier releases.
+    """
     try:
-        if not persistence.retain(get_store(), _RETAIN_BATCHES):
-            logger.info("There is more past its retention; the next run goes on.")
+        get_store().expect(store)
+        work()
+    except StoreMismatch as error:
+        logger.error("%s: %s", failure, error.message)
     except (RedisError, ArchiveError) as error:
-        logger.warning("What is past its retention was not deleted; the next run goes on: %s", error)
+        logger.warning("%s: %s", failure, error)
 
 
 def message_of(records: Sequence[Record]) -> Message:

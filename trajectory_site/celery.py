@@ -1,12 +1,18 @@
 """The site's Celery app. It finds the tasks in the installed apps."""
 
+import logging
 import os
+import time
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging
+from celery.signals import celeryd_init, setup_logging
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "trajectory_site.settings")
+
+logger = logging.getLogger(__name__)
+
+_RETRY_S = 1.0
 
 app = Celery("trajectory_site")
 app.config_from_object("django.conf:settings", namespace="CELERY")
@@ -16,3 +22,26 @@ app.autodiscover_tasks()
 @setup_logging.connect
 def _keep_logging_of_django(**_: Any) -> None:
     """Stop Celery from configuring logging, so that web and worker both use ``LOGGING``."""
+
+
+@celeryd_init.connect
+def _consume_the_queue_of_the_store(conf: Any, options: dict[str, Any], **_: Any) -> None:
+    """Make a worker without ``-Q`` consume the queue that the relay of this store uses."""
+    if not options.get("queues"):
+        conf.task_default_queue = _queue_of_the_store() or conf.task_default_queue
+
+
+def _queue_of_the_store() -> str | None:
+    """Return the queue. It contains the identity of the store, so wait for an archive without one."""
+    # Here and not above: the settings load this module before the apps are ready.
+    from trajectories.storage.store import IdentityUnknown, get_store
+
+    is_logged = False
+    while True:
+        try:
+            return get_store().queue
+        except IdentityUnknown as error:
+            if not is_logged:
+                logger.warning("The worker waits for the archive: %s", error)
+                is_logged = True
+            time.sleep(_RETRY_S)

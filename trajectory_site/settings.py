@@ -229,7 +229,11 @@ def _from_environment(prefix: str) -> dict[str, Any]:
     return given
 
 
-TRAJECTORIES = {"OUTBOX_PATH": str(DATA_DIR / "outbox.sqlite3")} | _from_environment("TRAJECTORIES_")
+TRAJECTORIES = {
+    "OUTBOX_PATH": str(DATA_DIR / "outbox.sqlite3"),
+    # Sites can share a broker; trajectory_site.celery makes the worker consume this queue.
+    "QUEUE": "trajectories-{store}",
+} | _from_environment("TRAJECTORIES_")
 
 # --- Behind HTTPS
 

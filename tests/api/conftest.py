@@ -10,16 +10,23 @@ from django.db import connection
 from django.test import Client
 
 from tests.api.client import client_of, issue
+from trajectories.storage.store import get_store
 
 
 @pytest.fixture
-def north(db: None) -> Client:
+def bound_host(db: None) -> None:
+    """A host that has run before: its outbox names the store."""
+    get_store().verify()
+
+
+@pytest.fixture
+def north(bound_host: None) -> Client:
     """A client of the tenant "north" that may do everything."""
     return client_of(issue("north")[1])
 
 
 @pytest.fixture
-def south(db: None) -> Client:
+def south(bound_host: None) -> Client:
     """A client of another tenant that may do everything there."""
     return client_of(issue("south")[1])
 

@@ -77,13 +77,14 @@ def test_who_waits_as_long_as_told_is_taken_and_a_second_earlier_is_not(arrivals
             assert counts.take(key, use, now_s).retry_after_s is None
 
 
+@pytest.mark.usefixtures("named_store")
 @properties
 @given(arrivals=arrivals, limits=some_limits)
 def test_redis_decides_and_tells_as_this_process_does(arrivals: list[Any], limits: Limits, redis_tier: Redis) -> None:
     shared, key = SharedCounts(read_settings(), limits), new_key()
     try:
         for at, use, said in taken(LocalCounts(limits), arrivals):
-            assert shared.ask(key, use, 0, now_s=at) == said
+            assert shared.ask(shared.name_of(key), use, 0, now_s=at) == said
     finally:
         shared.close()
 
@@ -115,9 +116,13 @@ def test_where_only_one_limit_refuses_it_is_told_however_little_is_left_of_the_o
     assert (said.name, said.remaining) == ("bytes_per_minute", 40)
 
 
+@pytest.mark.usefixtures("named_store")
 def test_what_was_used_already_counts_whatever_the_limit_says(redis_tier: Redis) -> None:
     shared, key = SharedCounts(read_settings(), Limits(None, 100)), new_key()
-    said = [shared.ask(key, Use(1, amount), spent, now_s=START_S) for amount, spent in ((0, 500), (1, 0), (0, 0))]
+    said = [
+        shared.ask(shared.name_of(key), Use(1, amount), spent, now_s=START_S)
+        for amount, spent in ((0, 500), (1, 0), (0, 0))
+    ]
     assert [one.retry_after_s for one in said] == [None, 61, None]
     shared.close()
 
@@ -145,9 +150,10 @@ def test_a_process_counts_no_more_keys_than_its_bound(monkeypatch: pytest.Monkey
     assert len(counts) == 3
 
 
+@pytest.mark.usefixtures("named_store")
 def test_redis_forgets_a_key_that_is_idle(redis_tier: Redis) -> None:
     shared = SharedCounts(read_settings(), Limits(5, None))
-    shared.ask(_Key("north", "a"), Use(1), 0)
+    shared.ask(shared.name_of(_Key("north", "a")), Use(1), 0)
     shared.close()
     (name,) = redis_tier.keys()
     assert 0 < redis_tier.ttl(name) <= WINDOW_S + 1

@@ -245,6 +245,7 @@ def test_two_processes_share_one_count(limited_site: Callable[..., Site]) -> Non
 @pytest.mark.usefixtures("patient")
 def test_hosts_share_one_count_without_losing_any(set_limits: SetLimits, redis_tier: Redis) -> None:
     set_limits(requests=100)
+    get_store()._become("0123456789ab")
     key = throttling._Key("north", "k")
     hosts = [Limiter(read_settings()) for _ in range(4)]
     with ThreadPoolExecutor(8) as threads:
@@ -329,7 +330,8 @@ def test_a_redis_that_hangs_is_asked_once_and_then_left_alone(
     with own_redis.client() as client:
         sha = client.script_load(throttling._TAKE)
         assert sha == shared._take.sha
-        wait_until(lambda: get_store().part(Limiter).shared.ask(throttling._Key("north", "k"), Use(1), 0))
+        shared = get_store().part(Limiter).shared
+        wait_until(lambda: shared.ask(shared.name_of(throttling._Key("north", "k")), Use(1), 0))
         before = scripts_run(client)
         asked.clear()
         os.kill(own_redis.pid, signal.SIGSTOP)

@@ -165,7 +165,7 @@ class Cluster:
     def queued(self) -> int:
         """Messages in the broker that no worker has taken."""
         with Redis.from_url(redis_url.broker(self.site.redis.url), socket_timeout=5) as broker:
-            return cast(int, broker.llen("trajectories"))
+            return sum(cast(int, broker.llen(queue)) for queue in broker.scan_iter("trajectories*", _type="list"))
 
     def in_outbox(self, host: str, sql: str) -> int:
         with closing(sqlite3.connect(self.outbox(host), timeout=20)) as db:

@@ -8,14 +8,17 @@ from contextlib import contextmanager
 from django.db import connections
 
 from tests.routing import ArchiveRouter
+from trajectories.storage.store import get_store
 
 
 @contextmanager
 def archive_away() -> Iterator[None]:
-    """The archive is a database that is not there, so whoever connects gets an OperationalError.
+    """Name a database that does not exist, so that each new connection gets an OperationalError.
 
-    Threads that are connected stay so.
+    Threads keep the connections that they have. The store of this process knows its identity, as
+    that of a host that has run before.
     """
+    get_store().verify()
     connection = connections[ArchiveRouter.alias]
     name = connection.settings_dict["NAME"]
     connection.close()

@@ -58,7 +58,13 @@ class WebProcess:
         self.conf = replace(read_settings(), **changes)
         self._now_us = now_us
         self.restart()
+        self.store.verify()
         setting_changed.connect(self._follow_caches)
+
+    @staticmethod
+    def new(outbox_path: Path) -> Store:
+        """Return the store of a host that has never seen the archive."""
+        return Store(replace(read_settings(), outbox_path=str(outbox_path)))
 
     def _follow_caches(self, *, setting: str, **_: Any) -> None:
         """Connect to the Redis that ``settings.CACHES`` names from now on."""

@@ -138,7 +138,9 @@ def test_a_tenant_that_is_dropped_while_it_is_read_is_answered_whole(archive_db:
 
 class HotCacheOf:
     def __init__(self, process: WebProcess) -> None:
-        self._cache = Store(process.conf).hot_cache
+        store = Store(process.conf)
+        store.verify()
+        self._cache = store.hot_cache
 
     def count(self, tenant: str) -> tuple[int, bool]:
         view = self._cache.snapshot(tenant)

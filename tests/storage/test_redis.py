@@ -32,14 +32,17 @@ properties = hypothesis_settings(
 )
 
 
+STORE = "0123456789ab"
+
+
 @pytest.fixture
 def tier(redis_tier: Redis) -> RedisTier:
-    return connect(read_settings())
+    return connect(read_settings(), STORE)
 
 
 def keeping(few: int) -> RedisTier:
     """A tier that keeps so many ids in its sorted sets."""
-    tier = connect(read_settings())
+    tier = connect(read_settings(), STORE)
     tier._keep = few
     return tier
 
@@ -310,18 +313,18 @@ def test_a_server_that_was_restarted_is_not_the_one_that_the_epoch_names(tmp_pat
     server = OwnRedis(tmp_path / "redis")
     try:
         settings.CACHES = settings.CACHES | {"trajectories": settings.CACHES["trajectories"] | {"LOCATION": server.url}}
-        tier, one = connect(read_settings()), record()
+        tier, one = connect(read_settings(), STORE), record()
         tier.merge([one], from_authority=False)
         tier.begin_epoch(tier.replication_id())
         before = tier.mark(TENANT)
         server.stop()
         server.start()
-        after = connect(read_settings()).mark(TENANT)
+        after = connect(read_settings(), STORE).mark(TENANT)
         assert before.is_trusted
         assert not after.is_trusted
         assert after == FeedMark(before.epoch, after.replication_id, before.sequence)
-        assert connect(read_settings()).find(TENANT, one.id) == one
-        assert connect(read_settings()).changes(TENANT, before) is None
+        assert connect(read_settings(), STORE).find(TENANT, one.id) == one
+        assert connect(read_settings(), STORE).changes(TENANT, before) is None
     finally:
         caches["trajectories"].close()
         server.stop()
@@ -382,6 +385,6 @@ def test_the_life_of_records_and_the_length_of_the_feed_come_from_the_settings(
     settings.TRAJECTORIES = trajectories_settings | {"REDIS_TTL_S": 1_000, "HOT_MAX_RECORDS": 2}
     assert read_settings().redis_ttl_s == 1_000
     records = [record(number) for number in range(6)]
-    connect(read_settings()).merge(records, from_authority=False)
+    connect(read_settings(), STORE).merge(records, from_authority=False)
     assert expires_at_s(redis_tier, records[0]) == NOW_US // SECOND_US + 1_000
-    assert connect(read_settings()).newest(TENANT, 10).records == list(reversed(records[2:]))
+    assert connect(read_settings(), STORE).newest(TENANT, 10).records == list(reversed(records[2:]))

@@ -29,6 +29,7 @@ from rest_framework.throttling import BaseThrottle
 from trajectories.api.authentication import Caller
 from trajectories.api.sliding_window import COUNTED_S, Allowance, Limits, Standing, Use, Window, allowance
 from trajectories.conf import RATE_LIMITS, Settings, read_settings
+from trajectories.storage.redis_tier import base_prefix
 from trajectories.storage.store import get_store
 
 logger = logging.getLogger(__name__)
@@ -253,7 +254,6 @@ class SharedCounts:
         # after.
         self._threads = ThreadPoolExecutor(_ASKING_THREADS, thread_name_prefix="trajectories-limits")
         self.client = _client(conf.cache_alias)
-        self._prefix = str(caches[conf.cache_alias].make_key("trajectories:"))
         self._take = self.client.register_script(_TAKE)
 
     def take(self, key: _Key, use: Use, spent: int) -> Allowance | None:
@@ -264,7 +264,7 @@ class SharedCounts:
         if not self._may_ask():
             return None
         try:
-            told = self._threads.submit(self.ask, key, use, spent).result(ASK_S)
+            told = self._threads.submit(self.ask, self.name_of(key), use, spent).result(ASK_S)
         except (RedisError, OSError) as error:  # the thread's TimeoutError is an OSError
             self._failed(error)
             return None
@@ -272,16 +272,15 @@ class SharedCounts:
             self._is_away = False
         return told
 
-    def ask(self, key: _Key, use: Use, spent: int, *, now_s: int | None = None) -> Allowance:
+    def ask(self, name: str, use: Use, spent: int, *, now_s: int | None = None) -> Allowance:
         """Do as ``take``, without a time limit.
 
         Args:
+            name: of the Redis key that has the count.
             now_s: replaces the clock of the server.
         """
         limits = [limit or 0 for limit in self._limits]
-        reply: Any = self._take(
-            keys=[self._name(key)], args=[*use, spent, *limits, COUNTED_S, "" if now_s is None else now_s]
-        )
+        reply: Any = self._take(keys=[name], args=[*use, spent, *limits, COUNTED_S, "" if now_s is None else now_s])
         now_s, *standings = reply
         return allowance(int(now_s), self._limits, [_standing(*numbers) for numbers in standings])
 
@@ -290,9 +289,10 @@ class SharedCounts:
         self.client.close()
         self.client.connection_pool.disconnect()
 
-    def _name(self, key: _Key) -> str:
+    def name_of(self, key: _Key) -> str:
+        """Return the Redis key of the count of ``key``."""
         name = "limits" if key.name is None else f"limits:{key.name}"
-        return f"{self._prefix}{{{key.tenant}}}:{name}"
+        return f"{base_prefix(self._conf)}{get_store().identity}:{{{key.tenant}}}:{name}"
 
     def _may_ask(self) -> bool:
         with self._lock:

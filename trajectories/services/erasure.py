@@ -116,7 +116,7 @@ def _outbox_rows(store: Store, tenant: str) -> int:
 
 def _is_queue_empty(store: Store) -> bool:
     try:
-        return not tasks.waiting_messages(store.conf.queue)
+        return not tasks.waiting_messages(store.queue)
     except BrokerError as error:
         raise ErasureIncomplete(f"The broker is away, and its queue may hold records: {error}") from error
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from typing import Any, NamedTuple, TypeAlias
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from django.db import Error, connections, router, transaction
 from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Sum, Value
@@ -30,7 +30,7 @@ from trajectories.domain.stats import (
     Summary,
     Tally,
 )
-from trajectories.models import Erasure, Phase, Quarantined, Tenant, Tombstone, Trajectory
+from trajectories.models import Erasure, Phase, Quarantined, StoreIdentity, Tenant, Tombstone, Trajectory
 from trajectories.storage.archive_writes import members_text
 
 ArchiveError: TypeAlias = Error
@@ -52,6 +52,19 @@ class Exported(NamedTuple):
 
 
 # Reads of the relay and the persist side; they use the write database.
+
+
+def identity() -> str:
+    """Return the identity of this store, 12 hexadecimal digits; create it if there is none yet."""
+    rows = StoreIdentity.objects.using(_write_alias())
+    known = rows.filter(pk=1).values_list("identity", flat=True).first()
+    return known or rows.get_or_create(pk=1, defaults={"identity": uuid4().hex[:12]})[0].identity
+
+
+def renew_identity() -> str:
+    """Make this archive a store of its own: the copy of another store's database, for example."""
+    StoreIdentity.objects.using(_write_alias()).update_or_create(pk=1, defaults={"identity": uuid4().hex[:12]})
+    return identity()
 
 
 class DeliveryStatus(NamedTuple):

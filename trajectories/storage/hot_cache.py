@@ -28,9 +28,13 @@ _FOLLOW_CHUNK = 500
 class HotCache:
     """The hot caches of all tenants of one process, under one bound."""
 
-    def __init__(self, conf: Settings, outbox: Outbox, redis_tier: Callable[[], RedisTier]) -> None:
+    def __init__(
+        self, conf: Settings, outbox: Outbox, redis_tier: Callable[[], RedisTier], verify: Callable[[], None]
+    ) -> None:
         self._conf = conf
         self._outbox = outbox
+        self._binding = outbox.binding()
+        self._verify = verify
         self._redis = RedisLink(conf, redis_tier)
         self._hot_fill = HotFill(conf, outbox, self._redis)
         self._lock = threading.RLock()
@@ -60,7 +64,11 @@ class HotCache:
         """Return the tenant's current records.
 
         They include every row of the outbox, and the change feed if Redis responds.
+
+        Raises:
+            StoreMismatch: 503; the archive behind this outbox is another store's.
         """
+        self._follow_binding()
         self._follow_outbox()
         cache = self._touch(tenant)
         if cache is None or self._is_fill_due(cache):
@@ -89,6 +97,15 @@ class HotCache:
             return cache
 
     # Following the outbox.
+
+    def _follow_binding(self) -> None:
+        """Drop everything if the archive has another identity than before."""
+        self._outbox.expect_bound()
+        binding = self._outbox.binding()
+        if binding.store != self._binding.store:
+            self._binding = binding
+            self._verify()
+            self.clear()
 
     def _follow_outbox(self) -> None:
         # Read rows and numbers at one moment: otherwise rows could come and go between the two
@@ -134,6 +151,7 @@ class HotCache:
                 cache = self._caches.get(tenant)
             if cache is not None and not self._is_fill_due(cache):
                 return cache  # another thread has filled it
+            self._verify()
             fresh, from_n = self._hot_fill.build(tenant)
             if cache is not None and fresh.is_filled:
                 with self._lock:

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from trajectories.domain import clock
 from trajectories.domain.record import Position, Record
-from trajectories.exceptions import OutboxUnavailable
+from trajectories.exceptions import OutboxUnavailable, StoreMismatch
 from trajectories.storage import outbox_rows
 from trajectories.storage.outbox_file import OutboxFile
 from trajectories.storage.outbox_rows import CHUNK, RECORD_COLUMNS, Appended, Draft, Row
@@ -28,6 +28,16 @@ _NEWEST_WAITING_OF_ITS_ID = (
 _VACUUM_PAGES = 256
 _PAGE = 200
 _END_OF_TIME_US = 2**63 - 1
+
+
+class Binding(NamedTuple):
+    """The store that an outbox belongs to, and the other store whose archive was found behind it.
+
+    Both are None in a new file. ``other`` is None while the two agree.
+    """
+
+    store: str | None
+    other: str | None
 
 
 class Counts(NamedTuple):
@@ -72,6 +82,7 @@ class Outbox:
         disk_reserve_bytes: int = 0,
         now_us: Callable[[], int] = clock.now_us,
     ) -> None:
+        self.path = path
         self._now_us = now_us
         self._file = OutboxFile(
             path, synchronous=synchronous, max_bytes=max_bytes, disk_reserve_bytes=disk_reserve_bytes
@@ -92,7 +103,9 @@ class Outbox:
 
         Raises:
             OutboxUnavailable: 503; no draft was accepted: size limit, full disk, or locked for 5 s.
+            StoreMismatch: 503; no draft was accepted: this file belongs to another store.
         """
+        self.expect_bound()
         waiter = _Waiter(drafts)
         with self._waiters_lock:
             self._waiters.append(waiter)
@@ -364,6 +377,55 @@ class Outbox:
                     "SELECT 1 FROM rows WHERE state <> 'waiting' LIMIT 1"
                 ):
                     raise
+
+    # The store that the file belongs to.
+
+    def binding(self) -> Binding:
+        """Return the binding of this file."""
+        found = dict(self._file.read("SELECT name, store FROM bindings"))
+        return Binding(found.get("store"), found.get("other"))
+
+    def expect_bound(self) -> None:
+        """Check that the archive last seen behind this outbox is that of its store.
+
+        Raises:
+            StoreMismatch: 503; it is another store's, so records must not go from one to the other.
+        """
+        store, other = self.binding()
+        if other is not None:
+            raise StoreMismatch(
+                f"The outbox {self.path} belongs to the store {store}, and the database to the store {other}."
+                " Correct DATABASES or OUTBOX_PATH, or run `manage.py store_identity --adopt-outbox`."
+            )
+
+    def bind(self, identity: str, *, is_forced: bool = False) -> None:
+        """Bind this file to the store ``identity``, whose archive was found behind it.
+
+        A file that is bound to another store keeps that binding as long as records wait in it. If
+        none wait, it is emptied and bound anew: its store's database was replaced.
+
+        Args:
+            is_forced: deliver waiting records to the archive of ``identity`` too.
+
+        Raises:
+            StoreMismatch: 503; records of another store wait here.
+        """
+        if self.binding() != (identity, None):
+            with self._write_lock:
+                self._bind(identity, is_forced=is_forced)
+        self.expect_bound()
+
+    def _bind(self, identity: str, *, is_forced: bool) -> None:
+        with self._file.transaction() as db:
+            known = dict(db.execute("SELECT name, store FROM bindings"))
+            is_other = known.get("store") not in (None, identity)
+            if is_other and not is_forced and outbox_rows.has_waiting(db):
+                db.execute("INSERT OR REPLACE INTO bindings VALUES ('other', ?)", (identity,))
+                return
+            if is_other:
+                outbox_rows.forget_store(db)
+            db.execute("INSERT OR REPLACE INTO bindings VALUES ('store', ?)", (identity,))
+            db.execute("DELETE FROM bindings WHERE name = 'other'")
 
     # API keys, so that a process that restarts while the database is unavailable knows valid keys.
 

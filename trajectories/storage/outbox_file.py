@@ -13,7 +13,7 @@ from typing import Any
 
 from trajectories.exceptions import OutboxUnavailable
 
-_VERSION = 3
+_VERSION = 4
 """The version of the tables, in ``user_version``.
 
 A file of an earlier release is upgraded. A process of an earlier release that still runs ignores
@@ -64,6 +64,7 @@ CREATE TRIGGER IF NOT EXISTS rows_quarantined AFTER UPDATE OF state ON rows
 CREATE TRIGGER IF NOT EXISTS rows_deleted AFTER DELETE ON rows
     WHEN old.state = 'waiting'
     BEGIN UPDATE numbers SET value = value + 1 WHERE name = 'deleted'; END;
+CREATE TABLE IF NOT EXISTS bindings (name TEXT PRIMARY KEY, store TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS api_keys (prefix TEXT PRIMARY KEY, verified TEXT NOT NULL, verified_at_us INTEGER NOT NULL);
 PRAGMA user_version = {_VERSION};
 COMMIT;

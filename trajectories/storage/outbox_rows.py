@@ -182,6 +182,20 @@ def _newest(db: sqlite3.Connection, draft: Draft) -> Record | None:
     return found and Record.from_row(found)
 
 
+def has_waiting(db: sqlite3.Connection) -> bool:
+    return db.execute("SELECT 1 FROM rows WHERE state = 'waiting' LIMIT 1").fetchone() is not None
+
+
+def forget_store(db: sqlite3.Connection) -> None:
+    """Delete everything that only the previous store of this file knows."""
+    db.execute(
+        "UPDATE numbers SET value = coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'rows'), 0)"
+        " WHERE name = 'pruned_n'"
+    )
+    for table in ("rows WHERE state <> 'waiting'", "tombstones", "erasures", "api_keys"):
+        db.execute(f"DELETE FROM {table}")
+
+
 def delete_settled(db: sqlite3.Connection, before_us: int) -> int:
     gone = db.execute(
         "SELECT n FROM rows WHERE state <> 'waiting' AND settled_at_us <= ? ORDER BY settled_at_us LIMIT ?",

@@ -1,6 +1,7 @@
 """The Redis tier: records with a time to live, and a change feed for the other hosts.
 
-Each record has one hash. Each tenant has the keys below. They are hash-tagged by the tenant, so
+Every key begins with the identity of its store, so stores may share a Redis. Each record has one
+hash. Each tenant has the keys below. They are hash-tagged by the tenant, so
 that one script may use them on a cluster too.
 
 - ``sequence`` counts changes.
@@ -12,6 +13,10 @@ that one script may use them on a cluster too.
 ``epoch`` says that Redis holds everything it should, and on which server: it ends with the
 replication id. The epoch does not name a server that was wiped, restarted or failed over. Readers
 treat such a server as incomplete until a worker has rebuilt it. Commands are those of Redis 6.2.
+
+Releases before store identities wrote keys without one. An ``epoch`` of theirs means that their
+workers may have written records there alone, so readers do not trust the server. ``rebuild`` takes
+these records from the archive and drops those keys.
 """
 
 from __future__ import annotations
@@ -96,9 +101,10 @@ class RedisTier:
     They raise RedisError unchanged.
     """
 
-    def __init__(self, client: Redis, prefix: str, ttl_s: int, tombstone_ttl_s: int, keep: int) -> None:
+    def __init__(self, client: Redis, base: str, identity: str, *, ttl_s: int, tombstone_ttl_s: int, keep: int) -> None:
         self._client = client
-        self._prefix = prefix
+        self._base = base
+        self._prefix = f"{base}{identity}:"
         self._ttl_s = ttl_s
         self._tombstone_ttl_s = tombstone_ttl_s
         self._keep = keep
@@ -265,6 +271,16 @@ class RedisTier:
         """
         return bool(self._client.set(self._prefix + REBUILDING, "1", px=int(for_s * 1000), xx=is_begun))
 
+    def drop_unnamed_keys(self) -> None:
+        """Delete the keys of releases before store identities, if their workers left an epoch.
+
+        A worker of such a release that still runs writes an epoch again; so does another store's.
+        """
+        if self._client.delete(self._base + "epoch"):
+            self._client.unlink(*(self._base + name for name in ("open", REBUILDING, SETTLING, RETAINING)))
+            for key in self._client.scan_iter(glob.escape(self._base) + "{*", count=_SCAN_COUNT):
+                self._client.unlink(key)
+
     def begin_epoch(self, replication_id: str) -> None:
         """Mark the server with this replication id as complete; allow a next rebuild at once."""
         self._client.set(self._prefix + "epoch", f"{uuid4().hex}:{replication_id}")
@@ -272,8 +288,7 @@ class RedisTier:
 
     def is_trusted(self) -> bool:
         """Return whether this server holds everything that it should."""
-        epoch: Any = self._client.get(self._prefix + "epoch")
-        return (epoch or b"").decode().endswith(":" + self.replication_id())
+        return self.mark("").is_trusted
 
     def server(self) -> tuple[str, str]:
         """Return epoch and replication id. If both are unchanged, Redis has lost nothing since."""
@@ -289,10 +304,12 @@ class RedisTier:
         """Return the current mark of the feed of ``tenant``."""
         with self._client.pipeline(transaction=False) as pipe:
             pipe.get(self._prefix + "epoch")
+            pipe.get(self._base + "epoch")
             pipe.info("replication")
             pipe.get(self._key(tenant, "sequence"))
-            epoch, info, sequence = pipe.execute()
-        return FeedMark((epoch or b"").decode(), str(info["master_replid"]), int(sequence or 0))
+            epoch, is_mixed, info, sequence = pipe.execute()
+        known = b"" if is_mixed or epoch is None else epoch
+        return FeedMark(known.decode(), str(info["master_replid"]), int(sequence or 0))
 
     def changes(self, tenant: str, after: FeedMark) -> tuple[FeedMark, list[Change]] | None:
         """Return the changes since ``after``, and the new mark.
@@ -380,8 +397,21 @@ def _record(tenant: str, id_: UUID, values: Sequence[Any]) -> Record | None:
     return None if row[-1] is None else Record.from_row((tenant, id_, *row))
 
 
-def connect(conf: Settings) -> RedisTier:
-    """Return the tier on the cache alias of ``conf``; opens no connection yet."""
-    client = get_redis_connection(conf.cache_alias)
-    prefix = str(caches[conf.cache_alias].make_key("trajectories:"))
-    return RedisTier(client, prefix, conf.redis_ttl_s, conf.tombstone_keep_s, 2 * conf.hot_max_records)
+def connect(conf: Settings, identity: str) -> RedisTier:
+    """Return the tier of the store ``identity`` on the cache alias of ``conf``.
+
+    Opens no connection yet.
+    """
+    return RedisTier(
+        get_redis_connection(conf.cache_alias),
+        base_prefix(conf),
+        identity,
+        ttl_s=conf.redis_ttl_s,
+        tombstone_ttl_s=conf.tombstone_keep_s,
+        keep=2 * conf.hot_max_records,
+    )
+
+
+def base_prefix(conf: Settings) -> str:
+    """Return the prefix that the keys of all stores on the cache alias have."""
+    return str(caches[conf.cache_alias].make_key("trajectories:"))

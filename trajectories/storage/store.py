@@ -5,7 +5,7 @@ Two stores in one process therefore behave like two processes. They behave like 
 share an outbox file, and like two hosts otherwise.
 
 The archive is not part of the store. Django owns its connections, and ``archive_reads`` and
-``archive_writes`` keep no state.
+``archive_writes`` keep no state. It gives the store its identity.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
@@ -22,13 +23,18 @@ from django.core.signals import setting_changed
 
 from trajectories.conf import Settings, forget_settings, read_settings
 from trajectories.domain import clock
-from trajectories.exceptions import OutboxUnavailable
+from trajectories.exceptions import OutboxUnavailable, StoreMismatch
+from trajectories.storage import archive_reads
 from trajectories.storage.hot_cache import HotCache
 from trajectories.storage.outbox import Outbox
-from trajectories.storage.redis_tier import RedisTier, connect
+from trajectories.storage.redis_tier import RedisError, RedisTier, connect
 
 _PROBE_EVERY_S = 1.0
 T = TypeVar("T")
+
+
+class IdentityUnknown(RedisError):
+    """The Redis tier cannot be used: neither archive nor outbox says which store this is."""
 
 
 class Background(Protocol):
@@ -53,6 +59,8 @@ class Store:
         self.inherited_files: set[IO[str]] = set()
         """Files that a forked child must close: a lock lasts until its last copy is closed."""
         self._lock = threading.RLock()
+        self._identity: str | None = None
+        self._is_verified = False
         self._outbox: Outbox | None = None
         self._hot_cache: HotCache | None = None
         self._redis_tier: RedisTier | None = None
@@ -79,17 +87,97 @@ class Store:
         if self._hot_cache is None:
             with self._lock:
                 if self._hot_cache is None:
-                    self._hot_cache = HotCache(self.conf, self.outbox, lambda: self.redis_tier)
+                    self._hot_cache = HotCache(self.conf, self.outbox, lambda: self.redis_tier, self.verify_once)
         return self._hot_cache
 
     @property
     def redis_tier(self) -> RedisTier:
-        """Return the Redis tier on the cache alias of the settings."""
-        if self._redis_tier is None:
-            with self._lock:
-                if self._redis_tier is None:
-                    self._redis_tier = connect(self.conf)
-        return self._redis_tier
+        """Return this store's Redis tier on the cache alias of the settings.
+
+        Raises:
+            IdentityUnknown: the identity is not known yet, and the archive is unavailable.
+        """
+        tier = self._redis_tier
+        if tier is None:
+            tier = self._redis_tier = connect(self.conf, self.identity)
+        return tier
+
+    @property
+    def identity(self) -> str:
+        """Return the identity of this store, 12 hexadecimal digits.
+
+        The archive defines it. While the archive is unavailable, the outbox names it.
+
+        Raises:
+            IdentityUnknown: a new outbox, and the archive is unavailable.
+        """
+        known = self._identity
+        if known is None:
+            try:
+                known = archive_reads.identity()
+            except archive_reads.ArchiveError as error:
+                known = self._identity_of_outbox()
+                if known is None:
+                    raise IdentityUnknown("The archive is unavailable, and has not named this store yet.") from error
+            self._identity = known
+        return known
+
+    @property
+    def queue(self) -> str | None:
+        """Return the Celery queue of the settings, with this store's identity for ``{store}``.
+
+        Raises:
+            IdentityUnknown: as for ``identity``.
+        """
+        queue = self.conf.queue
+        return queue.replace("{store}", self.identity) if queue and "{store}" in queue else queue
+
+    def verify(self) -> None:
+        """Check that outbox and archive belong to one store; a new outbox is bound to it.
+
+        Raises:
+            StoreMismatch: 503; records of another store wait in the outbox.
+            archive_reads.ArchiveError: the archive is unavailable.
+        """
+        found = archive_reads.identity()
+        self.outbox.bind(found)
+        self._become(found)
+        self._is_verified = True
+
+    def verify_once(self) -> None:
+        """Do as ``verify`` before the first read, or later if the archive is unavailable now.
+
+        The relay repeats ``verify`` for all processes of the host.
+        """
+        if not self._is_verified or self.outbox.binding().store != self._identity:
+            with suppress(archive_reads.ArchiveError):
+                self.verify()
+
+    def expect(self, identity: str | None) -> None:
+        """Refuse a message that the relay of another store has sent.
+
+        Raises:
+            StoreMismatch: its store is not this one.
+            archive_reads.ArchiveError: the archive is unavailable.
+        """
+        if identity != self.identity:
+            self._become(archive_reads.identity())  # the database may have been replaced
+        if identity != self.identity:
+            raise StoreMismatch(
+                f"A worker of the store {self.identity} got a message of the store {identity or 'of an earlier release'}."
+                " Give each store a queue or a broker of its own: QUEUE in TRAJECTORIES may contain {store}."
+            )
+
+    def _become(self, identity: str) -> None:
+        if self._identity not in (None, identity):
+            self._redis_tier = None
+            if self._hot_cache is not None:
+                self._hot_cache.clear()
+        self._identity = identity
+
+    def _identity_of_outbox(self) -> str | None:
+        is_there = bool(self.conf.outbox_path) and Path(self.conf.outbox_path).exists()
+        return self.outbox.binding().store if is_there else None
 
     def part(self, make: Callable[[Settings], T]) -> T:
         """Return the object that ``make(conf)`` built at the first call: state of a higher layer.
@@ -119,9 +207,10 @@ class Store:
         with self._lock:
             if time.monotonic() - self._probed_at >= _PROBE_EVERY_S:
                 try:
+                    self.outbox.expect_bound()
                     self.outbox.expect_room(self.conf.max_record_bytes)
                     self._write_problem = ""
-                except OutboxUnavailable as error:
+                except (OutboxUnavailable, StoreMismatch) as error:
                     self._write_problem = error.message
                 self._probed_at = time.monotonic()
             return self._write_problem
