@@ -27,11 +27,13 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parent.parent
 
 _LIBRARIES = (
+    "anyio",
     "celery.apps.worker",
     "celery.bin.celery",
     "celery.concurrency.prefork",
     "celery.worker.components",
     "celery.worker.consumer",
+    "click",
     "corsheaders.middleware",
     "csp.middleware",
     "django.contrib.admin",
@@ -51,6 +53,7 @@ _LIBRARIES = (
     "granian.server",
     "health_check.checks",
     "hiredis",
+    "httpx2",
     "inflection",
     "jsonschema",
     "kombu.transport.redis",
@@ -139,11 +142,17 @@ def can_start(arguments: Sequence[str], environment: dict[str, str], directory: 
     return is_ours and arguments[0] == sys.executable and not {"-X", "-W", "-I"} & set(arguments)
 
 
-def start(arguments: Sequence[str], environment: dict[str, str], out: Path, err: Path | None = None) -> Forked:
+def start(
+    arguments: Sequence[str],
+    environment: dict[str, str],
+    out: Path,
+    err: Path | None = None,
+    stdin: Path = Path(os.devnull),
+) -> Forked:
     """Start ``python …`` in a session of its own, its output appended to ``out``, that of stderr to
     ``err`` if given."""
     server = _server()
-    files = {"out": str(out), "err": str(err or out)}
+    files = {"out": str(out), "err": str(err or out), "stdin": str(stdin)}
     request = {"arguments": list(arguments[1:]), "environment": environment} | files
     return Forked(server, server.ask(request))
 
@@ -184,7 +193,11 @@ def _exit_code(pid: int) -> int | None:
 def _become(request: dict[str, Any]) -> None:
     os.setsid()
     append = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-    for number, path, flags in ((0, os.devnull, os.O_RDONLY), (1, request["out"], append), (2, request["err"], append)):
+    for number, path, flags in (
+        (0, request["stdin"], os.O_RDONLY),
+        (1, request["out"], append),
+        (2, request["err"], append),
+    ):
         file = os.open(path, flags, 0o666)
         os.dup2(file, number)
         os.close(file)

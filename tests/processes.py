@@ -231,15 +231,18 @@ class Access(NamedTuple):
 
 
 def run_python(
-    arguments: Sequence[str], environment: dict[str, str], *, directory: Path = PROJECT
+    arguments: Sequence[str], environment: dict[str, str], *, directory: Path = PROJECT, stdin: str = ""
 ) -> subprocess.CompletedProcess[str]:
     """Run ``python …`` to its end, whatever the exit code, and capture its output."""
     command = [sys.executable, *arguments]
     if not prefork.can_start(command, environment, directory):
-        return subprocess.run(command, env=environment, cwd=directory, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            command, env=environment, cwd=directory, input=stdin, capture_output=True, text=True, check=False
+        )
     with tempfile.TemporaryDirectory() as name:
-        out, err = Path(name, "out"), Path(name, "err")
-        code = prefork.start(command, environment, out, err).wait()
+        out, err, given = Path(name, "out"), Path(name, "err"), Path(name, "in")
+        given.write_text(stdin)
+        code = prefork.start(command, environment, out, err, given).wait()
         return subprocess.CompletedProcess(command, code, out.read_text(), err.read_text())
 
 

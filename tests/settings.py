@@ -25,4 +25,7 @@ REDIS_URL = "redis://127.0.0.1:1/0"
 CACHES["trajectories"]["LOCATION"] = REDIS_URL
 CELERY_BROKER_URL = "memory://"
 
+# Each test client makes its middleware anew, and would read every static file again.
+WHITENOISE_AUTOREFRESH = True
+
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # fast: users of tests need no protection

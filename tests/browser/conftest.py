@@ -74,7 +74,6 @@ class Visitor:
         answer = self.page.goto(self.url + address)
         assert answer is not None, address
         assert answer.status < 400, (address, answer.status)
-        self.page.wait_for_load_state("networkidle")
         found = then(self.page)
         self.violations += self.page.evaluate("window.violations")
         return found

@@ -19,7 +19,7 @@ import httpx2
 import pytest
 
 from tests.examples import REFERENCE, body
-from tests.processes import PROJECT
+from tests.processes import PROJECT, run_python
 from tests.sdk.served import ServedStore
 from tests.sdk.ways import COMMAND
 from trajectories.domain import text
@@ -38,9 +38,7 @@ class Shell:
 
     def run(self, *arguments: str, stdin: str = "", expect: Exit = Exit.DONE) -> subprocess.CompletedProcess[str]:
         """The command, which must end with ``expect``, and without a traceback."""
-        done = subprocess.run(
-            [COMMAND, *arguments], input=stdin, env=self.environment, capture_output=True, text=True, check=False
-        )
+        done = run_python([str(COMMAND), *arguments], self.environment, stdin=stdin)
         assert done.returncode == expect, done.stderr
         assert "Traceback" not in done.stderr
         return done

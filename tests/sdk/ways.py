@@ -18,6 +18,7 @@ import mcp
 from mcp.client.streamable_http import streamable_http_client
 from pydantic import BaseModel
 
+from tests.processes import run_python
 from tests.sdk.scenario import FILTERS, Access, Json, Seen, Way, canonical, figures, groups
 from tests.sdk_ts.conftest import built_package
 from trajectories_sdk import AsyncClient, Client, Run, StoredTrajectory
@@ -170,9 +171,7 @@ class Cli:
         return [json.loads(line)["request_summary"] for line in self._run("list", "--json", *options).splitlines()]
 
     def _run(self, *arguments: str, stdin: str = "") -> str:
-        done = subprocess.run(
-            [COMMAND, *arguments], input=stdin, env=self._environment, capture_output=True, text=True, check=False
-        )
+        done = run_python([str(COMMAND), *arguments], self._environment, stdin=stdin)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

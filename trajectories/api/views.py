@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 from uuid import UUID
 
 import orjson
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from rest_framework.authentication import BaseAuthentication
 from rest_framework.decorators import action
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import BaseParser
+from rest_framework.permissions import BasePermission
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
+from rest_framework.throttling import BaseThrottle
 from rest_framework.viewsets import ViewSet
 
 from trajectories import metrics
@@ -75,13 +78,14 @@ class AnyAccept(BaseContentNegotiation):
 class TrajectoryViewSet(ViewSet):
     """Record, list, retrieve, stats, export."""
 
-    authentication_classes = (ApiKeyAuthentication,)
-    permission_classes = (HasScope,)
-    throttle_classes = (ApiKeyThrottle,)
-    parser_classes = (RecordParser, LinesParser)
-    pagination_class = PositionPagination
-    exception_handler = staticmethod(exception_handler)
-    required_scopes: Mapping[str, str] = _SCOPES
+    # Annotated, so that a typed host project can replace each.
+    authentication_classes: Sequence[type[BaseAuthentication]] = (ApiKeyAuthentication,)
+    permission_classes: Sequence[type[BasePermission]] = (HasScope,)
+    throttle_classes: Sequence[type[BaseThrottle]] = (ApiKeyThrottle,)
+    parser_classes: Sequence[type[BaseParser]] = (RecordParser, LinesParser)
+    pagination_class: type[PositionPagination] = PositionPagination
+    exception_handler: Callable[[Exception, dict[str, Any]], HttpResponse] = staticmethod(exception_handler)
+    required_scopes: ClassVar[Mapping[str, str]] = _SCOPES
     renderer_classes = (JSONRenderer,)
     content_negotiation_class = AnyAccept
     metadata_class = None
