@@ -72,6 +72,26 @@ def is_too_large(answer: tuple[int, Any]) -> bool:
     return status == 413 and responses.ErrorBody.model_validate(error).error.code == "body_too_large"
 
 
+@pytest.mark.parametrize("body_", [b"x" * 100, b"x" * 60_000, iter([b"x"] * 20)], ids=["small", "large", "chunked"])
+def test_a_refusal_that_leaves_the_body_unread_closes_its_connection(web: Web, body_: Any) -> None:
+    url = httpx2.URL(web.url)
+    connection = http.client.HTTPConnection(url.host, url.port or 0, timeout=20)
+    with closing(connection):
+        connection.request("POST", PATH, body_, {"Authorization": "Bearer not.known", "Content-Type": JSON})
+        response = connection.getresponse()
+        assert (response.status, response.getheader("Connection")) == (401, "close")
+        assert response.read()
+
+
+def test_a_body_that_was_read_keeps_its_connection(web: Web) -> None:
+    for data, status in ((orjson.dumps(body()), 201), (b"{", 400)):
+        with wire(web) as connection:
+            for _ in range(3):
+                connection.begin(Content_Length=len(data))
+                connection.send(data)
+                assert connection.answer()[0] == status
+
+
 @pytest.mark.parametrize(("content_type", "length"), [(JSON, MIB + 1), (NDJSON, 16 * MIB + 1), (NDJSON, 10**15)])
 def test_a_body_over_the_limit_is_answered_before_any_of_it_is_sent(web: Web, content_type: str, length: int) -> None:
     with wire(web) as connection:
