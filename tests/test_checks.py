@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from django.core.checks import CheckMessage, run_checks
 from django.core.management import call_command
+from django.core.management.base import SystemCheckError
+from django.db import connection, connections
 from django.test import override_settings
 from pytest_django import Settings
 
@@ -176,6 +178,35 @@ def test_a_cache_in_the_same_redis_database_is_a_warning(
 def test_a_tier_of_another_backend_is_an_error(backend: str, mounted: Path, settings: Settings) -> None:
     settings.CACHES = {"default": {}, "trajectories": {"BACKEND": backend, "LOCATION": "redis://127.0.0.1:1/0"}}
     assert [message.id for message in found()] == ["trajectories.E010"]
+
+
+@pytest.mark.parametrize("vendor", ["mysql", "oracle"])
+def test_a_database_that_is_not_supported_is_an_error_before_migrate_begins(
+    monkeypatch: pytest.MonkeyPatch, mounted: Path, vendor: str
+) -> None:
+    """No access to the database is allowed in this test, so nothing has asked it or begun."""
+    monkeypatch.setattr(connection, "vendor", vendor)
+    monkeypatch.setitem(connections.settings["default"], "ENGINE", f"django.db.backends.{vendor}")
+    said = rf"'default'\] has the engine 'django.db.backends.{vendor}'\. The archive supports PostgreSQL and SQLite"
+    with pytest.raises(SystemCheckError, match=said):
+        call_command("migrate", skip_checks=False, verbosity=0)
+    assert [message.id for message in found()] == ["trajectories.E024"]
+
+
+class NotToPostgres:
+    def allow_migrate(self, db: str, *_: object, **__: object) -> bool:
+        return db != "postgres"
+
+
+def test_a_database_that_does_not_get_the_archive_may_be_of_any_kind(
+    monkeypatch: pytest.MonkeyPatch, mounted: Path
+) -> None:
+    monkeypatch.setattr(connections["postgres"], "vendor", "mysql")
+    both = ["default", "postgres"]
+    assert found() == found(databases=["default"]) == []
+    assert [message.id for message in found(databases=both)] == ["trajectories.E024"]
+    with override_settings(DATABASE_ROUTERS=["tests.test_checks.NotToPostgres"]):
+        assert found(databases=both) == []
 
 
 def test_servers_that_are_away_are_told_of_at_deployment_alone(mounted: Path, monkeypatch: pytest.MonkeyPatch) -> None:

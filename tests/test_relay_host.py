@@ -13,6 +13,9 @@ from typing import Any
 
 import orjson
 import pytest
+from django.core.handlers.wsgi import WSGIHandler
+from django.core.signals import request_started
+from django.test.client import AsyncClientHandler, ClientHandler
 from pytest_django import Settings
 from redis import Redis
 
@@ -20,7 +23,7 @@ from tests.examples import body
 from tests.processes import wait_until
 from tests.storage.forks import forked
 from tests.storage.hosts import TENANT, draft, new_id, taken
-from trajectories import persistence, relay
+from trajectories import persistence, relay, test_environment
 from trajectories.domain.record import Record, digest_of
 from trajectories.relay import HostLockTaken, Relay, RelayThread, host_lock
 from trajectories.services import ingest
@@ -39,6 +42,12 @@ def configure(settings: Settings, trajectories_settings: dict[str, Any]) -> Conf
         settings.TRAJECTORIES = trajectories_settings | values
 
     return configure
+
+
+@pytest.fixture
+def outside_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the app run as it does in a web server."""
+    monkeypatch.setattr(test_environment, "is_active", lambda: False)
 
 
 @pytest.fixture
@@ -98,6 +107,7 @@ def test_a_child_does_not_keep_the_lock_of_a_parent_that_is_not_the_relay_any_mo
         wait_until(lambda: not is_relay_here(), what="the child has let go of it")
 
 
+@pytest.mark.usefixtures("outside_tests")
 def test_a_forked_child_becomes_the_relay_once_its_parent_stops_being_it(configure: Configure) -> None:
     configure(RELAY_IN_PROCESS=True)
     relay.start()
@@ -111,10 +121,12 @@ def test_a_forked_child_becomes_the_relay_once_its_parent_stops_being_it(configu
         relay.stop()
 
 
-def test_a_disabled_relay_starts_no_thread_and_repeated_starts_make_only_one(configure: Configure) -> None:
-    def running() -> list[threading.Thread]:
-        return [thread for thread in threading.enumerate() if isinstance(thread, RelayThread)]
+def running() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if isinstance(thread, RelayThread)]
 
+
+@pytest.mark.usefixtures("outside_tests")
+def test_a_disabled_relay_starts_no_thread_and_repeated_starts_make_only_one(configure: Configure) -> None:
     relay.start()
     assert running() == []
     configure(RELAY_IN_PROCESS=True)
@@ -124,6 +136,32 @@ def test_a_disabled_relay_starts_no_thread_and_repeated_starts_make_only_one(con
         assert len(running()) == 1
     finally:
         relay.stop()
+    assert running() == []
+
+
+@pytest.mark.parametrize("sender", [ClientHandler, AsyncClientHandler])
+@pytest.mark.usefixtures("outside_tests")
+def test_a_request_of_a_test_client_starts_no_relay_outside_of_tests_either(configure: Configure, sender: type) -> None:
+    configure(RELAY_IN_PROCESS=True)
+    request_started.send(sender=sender, environ={})
+    assert running() == []
+    try:
+        request_started.send(sender=WSGIHandler, environ={})
+        assert len(running()) == 1
+    finally:
+        relay.stop()
+
+
+@pytest.mark.parametrize("how", ["pytest", "setup_test_environment"])
+def test_no_relay_starts_while_tests_run(configure: Configure, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """Both runners are on here; each alone is enough."""
+    configure(RELAY_IN_PROCESS=True)
+    if how == "pytest":
+        monkeypatch.delattr("django.test.utils._TestState.saved_data")
+    else:
+        monkeypatch.setattr(test_environment, "is_pytest_session", False)
+    relay.start()
+    request_started.send(sender=WSGIHandler, environ={})
     assert running() == []
 
 

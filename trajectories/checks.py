@@ -18,8 +18,9 @@ from typing import Any
 from celery import current_app
 from django.apps import AppConfig
 from django.conf import settings as django_settings
-from django.core.checks import CheckMessage, Error, register
+from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.checks import Warning as CheckWarning
+from django.db import connections, router
 from django.utils.module_loading import import_string
 from django_redis import get_redis_connection
 from django_redis.cache import RedisCache
@@ -27,7 +28,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from trajectories.conf import RATE_LIMITS, Settings, read_settings, unknown_keys, wrong_types
-from trajectories.models import SLUG_PATTERN
+from trajectories.models import SLUG_PATTERN, Trajectory
 
 MOUNTS = Path("/proc/self/mounts")
 # SQLite's WAL needs shared memory and locks between processes, which these file systems do not
@@ -59,6 +60,30 @@ def check_servers(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Che
     if check_settings(app_configs):
         return []
     return [message for check in _DEPLOY_CHECKS for message in check(read_settings())]
+
+
+@register("trajectories", Tags.database)
+def check_databases(
+    app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **_: Any
+) -> list[CheckMessage]:
+    """Check that the archive's database is supported. ``migrate`` runs this before it starts."""
+    routed = [alias for alias in databases or () if router.allow_migrate_model(alias, Trajectory)]
+    aliases = [router.db_for_write(Trajectory)] if databases is None else routed
+    hint = "Let DATABASE_ROUTERS send the app `trajectories` to a PostgreSQL or SQLite database."
+    return [
+        Error(
+            # Not `display_name`: to tell MariaDB from MySQL it connects to the server.
+            f"DATABASES[{alias!r}] has the engine {connections.settings[alias]['ENGINE']!r}. The archive supports "
+            "PostgreSQL and SQLite; it does not support MySQL, MariaDB and Oracle.",
+            hint=hint,
+            id="trajectories.E024",
+        )
+        for alias in aliases
+        if connections[alias].vendor not in VENDORS
+    ]
+
+
+VENDORS = frozenset({"postgresql", "sqlite"})
 
 
 def _form(given: Any) -> _Found:

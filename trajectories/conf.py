@@ -131,8 +131,9 @@ class Settings:
     least 16 characters: clients must send it as bearer token."""
 
     tenant_from_request: str | None = None
-    """Dotted path of a function that replaces API keys. It takes the request and returns a
-    ``Caller``, a tenant slug, or ``None`` (not authenticated)."""
+    """Dotted path of a function that replaces API keys (docs/authentication.md). It takes the
+    request and returns a ``trajectories.Caller``, a tenant slug, which may record and read, or
+    ``None`` (not authenticated)."""
 
     key_cache_s: float = 60.0
     """How long a verified API key is accepted without a database query; also the maximum delay of a

@@ -21,7 +21,7 @@ from typing import Any
 from django.db import close_old_connections, connections
 from kombu.exceptions import OperationalError as BrokerError
 
-from trajectories import metrics, tasks
+from trajectories import metrics, tasks, test_environment
 from trajectories.conf import Settings
 from trajectories.domain.clock import SECOND_US
 from trajectories.exceptions import StoreMismatch, Unavailable
@@ -321,8 +321,13 @@ def host_lock(store: Store) -> Iterator[None]:
             store.inherited_files.discard(file)
 
 
-def start(**_: Any) -> None:
-    """Start this process's relay thread if enabled and not running. Also a signal receiver."""
+def start(*, sender: object = None, **_: Any) -> None:
+    """Start this process's relay thread if enabled and not running. Also a signal receiver.
+
+    Tests and requests of a test client start none.
+    """
+    if test_environment.is_active() or test_environment.is_test_client(sender):
+        return
     store = get_store()
     if store.conf.relay_in_process:
         store.run_in_background(RelayThread)

@@ -82,6 +82,9 @@ def send(task: Any, *args: Any, queue: str | None) -> None:
     Raises:
         kombu.exceptions.OperationalError: the broker is unavailable.
     """
+    if get_store().is_eager:
+        task.apply(args, throw=True)
+        return
     task.apply_async(args, queue=queue, retry=False)
 
 
@@ -91,6 +94,8 @@ def waiting_messages(queue: str | None) -> int:
     Raises:
         kombu.exceptions.OperationalError: the broker is unavailable.
     """
+    if get_store().is_eager:
+        return 0
     queue = queue or current_app.conf.task_default_queue
     with current_app.connection_for_write() as connection:
         try:

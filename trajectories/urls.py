@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import orjson
+from django.contrib.auth.decorators import login_not_required
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, URLResolver, path, re_path
@@ -45,6 +46,7 @@ router.register("v1/agent/trajectories", TrajectoryViewSet, basename="trajectory
 api_urlpatterns: list[URLPattern | URLResolver] = list(router.urls)
 
 
+@login_not_required
 @transaction.non_atomic_requests
 def openapi_json(request: HttpRequest) -> HttpResponse:
     """Return the OpenAPI document. It contains no tenant data, so it needs no key."""
@@ -56,6 +58,7 @@ def openapi_json(request: HttpRequest) -> HttpResponse:
     )
 
 
+@login_not_required
 @csrf_exempt  # CSRF failures respond with an unrelated HTML page
 @transaction.non_atomic_requests
 def nothing_here(request: HttpRequest) -> HttpResponse:

@@ -12,6 +12,11 @@ def slug(request: HttpRequest) -> str | None:
     return request.headers.get("X-Team")
 
 
+def letters(request: HttpRequest) -> Caller:
+    """A text where a set of scopes is wanted."""
+    return Caller("north", "read")  # type: ignore[arg-type]
+
+
 def reader(request: HttpRequest) -> Caller:
     """Everybody may read what is of north."""
     return Caller("north", frozenset({"read"}))

@@ -11,6 +11,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
+import trajectories
 from tests.api.client import ID, NDJSON, PATH, archive_all, client_of, error, ids, issue, post, posted, stats
 from tests.examples import body
 from tests.processes import wait_until
@@ -261,6 +262,30 @@ def test_a_host_project_may_name_scopes_too(host_settings: Callable[[str], None]
     anybody = Client()
     assert ids(anybody) == []
     error(call(anybody, "record"), 403, "scope_missing")
+
+
+@pytest.mark.parametrize("operation", SCOPES)
+def test_a_slug_may_record_and_read_and_nothing_more(host_settings: Callable[[str], None], operation: str) -> None:
+    host_settings("slug")
+    client = Client(headers={"X-Team": "north"})
+    if operation == "admin":
+        response = client.delete(f"{PATH}/{ID}")
+    else:
+        response = call(client, {"record": "record", "read": "list", "export": "export"}[operation])
+    if operation in ("record", "read"):
+        assert response.status_code in (200, 201)
+    else:
+        error(response, 403, "scope_missing")
+
+
+def test_scopes_that_are_none_are_an_error_of_the_server(host_settings: Callable[[str], None]) -> None:
+    host_settings("letters")
+    client = Client(raise_request_exception=False)
+    error(call(client, "list"), 500, "server_error")
+
+
+def test_a_caller_has_a_short_path_and_keeps_its_first_one() -> None:
+    assert trajectories.Caller is authentication.Caller
 
 
 @pytest.mark.parametrize("name", ["a{b}", "t" * 65, "", "a b", "ä"])

@@ -60,6 +60,12 @@ def own_redis(tmp_path: Path, settings: Settings) -> Iterator[OwnRedis]:
     redis.stop()
 
 
+def shared_counts() -> SharedCounts:
+    shared = get_store().part(Limiter).shared
+    assert shared is not None
+    return shared
+
+
 def told(response: Any) -> tuple[int, int, str]:
     """Limit, remaining and which limit."""
     assert 0 < int(response["X-RateLimit-Reset"]) <= 61
@@ -319,7 +325,7 @@ def test_a_redis_that_hangs_is_asked_once_and_then_left_alone(
     set_limits: SetLimits, north: Client, own_redis: OwnRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_limits(requests=100, REDIS_RETRY_S=3600.0)
-    shared, asked = get_store().part(Limiter).shared, []
+    shared, asked = shared_counts(), []
     ask = SharedCounts.ask
 
     def noted(self: SharedCounts, *args: Any, **kwargs: Any) -> Any:
@@ -330,8 +336,8 @@ def test_a_redis_that_hangs_is_asked_once_and_then_left_alone(
     with own_redis.client() as client:
         sha = client.script_load(throttling._TAKE)
         assert sha == shared._take.sha
-        shared = get_store().part(Limiter).shared
-        wait_until(lambda: shared.ask(shared.name_of(throttling._Key("north", "k")), Use(1), 0))
+        counts = shared_counts()
+        wait_until(lambda: counts.ask(counts.name_of(throttling._Key("north", "k")), Use(1), 0))
         before = scripts_run(client)
         asked.clear()
         os.kill(own_redis.pid, signal.SIGSTOP)
@@ -353,7 +359,7 @@ def test_every_step_of_an_ask_has_the_budget_of_the_whole_and_none_is_tried_agai
     tier["OPTIONS"] = tier["OPTIONS"] | {"CONNECTION_POOL_KWARGS": {"socket_connect_timeout": 9}}
     settings.CACHES = settings.CACHES | {"trajectories": tier}
     set_limits(requests=1)
-    pool = get_store().part(Limiter).shared.client.connection_pool
+    pool = shared_counts().client.connection_pool
     connection: Any = pool.make_connection()
     assert (ASK_S, connection.socket_timeout, connection.socket_connect_timeout) == (0.05, 0.05, 0.05)
     assert connection.retry.get_retries() == 0

@@ -28,6 +28,7 @@ from rest_framework.request import Request
 from rest_framework_api_key.crypto import KeyGenerator
 
 from trajectories.api.auth_throttle import AuthThrottle, address_of
+from trajectories.caller import Caller as Caller  # was its path before `trajectories.Caller`
 from trajectories.conf import Settings, read_settings
 from trajectories.domain.clock import now_us
 from trajectories.exceptions import AuthenticationFailure, KeyLookupUnavailable, OutboxUnavailable
@@ -39,18 +40,8 @@ _generator = KeyGenerator()
 _NOBODYS_HASH = _generator.hash("nobody's key")
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """A tenant and its scopes: some of record, read, export, admin.
-
-    ``key`` identifies the client whose requests ``rate_limits`` counts together. It is the prefix
-    of an API key, or a name that the host project gives a user or client within the tenant. With
-    None, all such requests of the tenant are counted together.
-    """
-
-    tenant: str
-    scopes: frozenset[str]
-    key: str | None = None
+_SLUG_SCOPES = frozenset({"record", "read"})
+"""What ``tenant_from_request`` grants with a slug. Anything else, it has to name in a ``Caller``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +76,11 @@ def authenticate(request: HttpRequest) -> Caller:
     found = import_string(path)(request)
     if found is None:
         raise AuthenticationFailure("This request belongs to no tenant.", code="not_authenticated")
-    caller = found if isinstance(found, Caller) else Caller(str(found), frozenset(SCOPES))
+    caller = found if isinstance(found, Caller) else Caller(str(found), _SLUG_SCOPES)
+    if unknown := frozenset(caller.scopes) - frozenset(SCOPES):
+        raise ImproperlyConfigured(
+            f"{path} returned the scopes {sorted(unknown)}; use some of {', '.join(SCOPES)} in a frozenset."
+        )
     if not re.match(SLUG_PATTERN, caller.tenant):
         raise ImproperlyConfigured(f"{path} returned {caller.tenant!r}, which cannot be a tenant: {SLUG_PATTERN}")
     return caller

@@ -9,7 +9,9 @@ import asyncio
 import dataclasses
 from typing import Any
 
+from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponse
+from django.utils.decorators import method_decorator
 from health_check.base import HealthCheck
 from health_check.exceptions import ServiceUnavailable
 from health_check.views import HealthCheckView
@@ -19,6 +21,7 @@ from trajectories.exceptions import OutboxUnavailable
 from trajectories.storage.store import get_store
 
 
+@method_decorator(login_not_required, name="dispatch")
 class _HealthView(HealthCheckView):  # type: ignore[misc]
     """Return the checks of the library, always as JSON.
 

@@ -6,6 +6,7 @@ import hmac
 import os
 from collections.abc import Iterator
 
+from django.contrib.auth.decorators import login_not_required
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
@@ -40,6 +41,7 @@ _COUNTERS = {
 }
 
 
+@login_not_required
 @csrf_exempt  # CSRF failures respond with an HTML page
 @transaction.non_atomic_requests
 def metrics_text(request: HttpRequest) -> HttpResponse:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar
 
-from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.drainage import GENERATOR_STATS
+from drf_spectacular.generators import EndpointEnumerator, SchemaGenerator
 from drf_spectacular.openapi import AutoSchema as SpectacularAutoSchema
-from drf_spectacular.settings import SPECTACULAR_DEFAULTS, patched_settings
+from drf_spectacular.settings import SPECTACULAR_DEFAULTS, patched_settings, spectacular_settings
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, PolymorphicProxySerializer, extend_schema
 
 import trajectories
@@ -97,12 +99,23 @@ def documented(operation: str) -> Callable[[F], F]:
     return decorate
 
 
-_generator: Any = SchemaGenerator  # it has no types
+class _Endpoints(EndpointEnumerator):
+    """The endpoints of this app, which others do not see."""
+
+    def should_include_endpoint(self, path: str, callback: Any) -> bool:
+        return isinstance(getattr(getattr(callback, "cls", None), "schema", None), AutoSchema)
+
+
+class _Generator(SchemaGenerator):
+    endpoint_inspector_cls = _Endpoints
+
+
+_generator: Any = _Generator  # it has no types
 
 
 @cache
 def _document(patterns: tuple[Any, ...]) -> dict[str, Any]:
-    with _settings_lock, patched_settings(_SETTINGS):
+    with _settings_lock, _set_aside(), patched_settings(_SETTINGS):
         document: dict[str, Any] = _generator(patterns=patterns).get_schema(request=None, public=True)
     return document
 
@@ -110,9 +123,78 @@ def _document(patterns: tuple[Any, ...]) -> dict[str, Any]:
 _settings_lock = threading.Lock()
 
 
+@contextmanager
+def _set_aside() -> Iterator[None]:
+    """Keep the warnings and patched settings of a document that the host project generates now."""
+    kept: list[tuple[Any, str, Any]] = [
+        (GENERATOR_STATS, "_warn_cache", GENERATOR_STATS._warn_cache.copy()),
+        (GENERATOR_STATS, "_error_cache", GENERATOR_STATS._error_cache.copy()),
+        (spectacular_settings, "_original_settings", spectacular_settings._original_settings),
+    ]
+    spectacular_settings._original_settings = {}
+    try:
+        yield
+    finally:
+        for owner, name, value in kept:
+            setattr(owner, name, value)
+
+
 def openapi(patterns: Iterable[Any], prefix: str = "") -> dict[str, Any]:
     """The OpenAPI 3.1 document of URL patterns, with ``prefix`` (where the host project mounts them) as its server."""
     return _document(tuple(patterns)) | {"servers": [{"url": prefix or "/"}]}
+
+
+def include_in_schema(result: dict[str, Any], generator: Any, **_: Any) -> dict[str, Any]:
+    """Add this API to the host project's own document: a hook for ``POSTPROCESSING_HOOKS``.
+
+    Operation ids begin with ``trajectories_`` and components with ``Trajectories``.
+    """
+    own = _for_host(_document(tuple(generator.inspector.patterns)), is_3_0=result["openapi"].startswith("3.0"))
+    for path, operations in own["paths"].items():
+        result["paths"][path] = {
+            method: operation
+            | {"operationId": f"trajectories_{operation['operationId']}", "security": [{_HOST_SCHEME: []}]}
+            for method, operation in operations.items()
+        }
+    components = result.setdefault("components", {})
+    components.setdefault("schemas", {}).update(
+        {_PREFIX + name: schema for name, schema in own["components"]["schemas"].items()}
+    )
+    components.setdefault("securitySchemes", {})[_HOST_SCHEME] = own["components"]["securitySchemes"]["apiKey"]
+    return result
+
+
+_PREFIX = "Trajectories"
+_HOST_SCHEME = "trajectoriesApiKey"
+_REF = "#/components/schemas/"
+_NOT_IN_3_0 = ("patternProperties", "propertyNames")
+
+
+def _for_host(value: Any, *, is_3_0: bool) -> Any:
+    """Return a copy of a part of our document that refers to prefixed components."""
+    if isinstance(value, list):
+        return [_for_host(item, is_3_0=is_3_0) for item in value]
+    if not isinstance(value, dict):
+        return value
+    copy = {name: _for_host(item, is_3_0=is_3_0) for name, item in value.items()}
+    if isinstance(copy.get("$ref"), str):
+        copy["$ref"] = _REF + _PREFIX + copy["$ref"].removeprefix(_REF)
+    return _as_3_0(copy) if is_3_0 else copy
+
+
+def _as_3_0(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return ``schema`` in the words of OpenAPI 3.0, which has no null type and fewer keywords."""
+    schema = {name: item for name, item in schema.items() if name not in _NOT_IN_3_0}
+    if "const" in schema:
+        schema["enum"] = [schema.pop("const")]
+    kinds = schema.get("anyOf")
+    if isinstance(kinds, list) and {"type": "null"} in kinds:
+        del schema["anyOf"]
+        others = [kind for kind in kinds if kind != {"type": "null"}]
+        # Beside a $ref, 3.0 ignores every other keyword.
+        is_plain = len(others) == 1 and "$ref" not in others[0]
+        schema |= (others[0] if is_plain else {"anyOf": others}) | {"nullable": True}
+    return schema
 
 
 def _record() -> dict[str, Any]:

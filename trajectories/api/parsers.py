@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from rest_framework.parsers import BaseParser
 
 from trajectories.api import throttling
-from trajectories.api.authentication import Caller
+from trajectories.caller import Caller
 from trajectories.conf import read_settings
 from trajectories.exceptions import Busy, InvalidInput, RequestTimeout, TooLarge, TrajectoriesError
 

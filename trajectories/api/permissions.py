@@ -7,7 +7,7 @@ from typing import Any
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-from trajectories.api.authentication import Caller
+from trajectories.caller import Caller
 from trajectories.exceptions import ScopeMissing
 
 

@@ -26,8 +26,8 @@ from redis.retry import Retry
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
-from trajectories.api.authentication import Caller
 from trajectories.api.sliding_window import COUNTED_S, Allowance, Limits, Standing, Use, Window, allowance
+from trajectories.caller import Caller
 from trajectories.conf import RATE_LIMITS, Settings, read_settings
 from trajectories.storage.redis_tier import base_prefix
 from trajectories.storage.store import get_store
@@ -154,12 +154,13 @@ class Limiter:
     def __init__(self, conf: Settings) -> None:
         self._limits = Limits(*(conf.rate_limits.get(name) for name in RATE_LIMITS))
         self.local = LocalCounts(self._limits)
-        self.shared = SharedCounts(conf, self._limits)
+        # Without a cache alias (a store of ``trajectories.testing``) there is no Redis.
+        self.shared = SharedCounts(conf, self._limits) if conf.cache_alias else None
 
     def count(self, key: _Key, use: Use) -> Allowance:
         now_s = int(time.monotonic())
         spent = self.local.unsynced_bytes(key)
-        shared = self.shared.take(key, use, spent)
+        shared = self.shared.take(key, use, spent) if self.shared else None
         if shared is None:
             return self.local.take(key, use, now_s)
         if shared.retry_after_s is None:
@@ -175,7 +176,8 @@ class Limiter:
         self.local.add_debt(key, size, int(time.monotonic()))
 
     def close(self) -> None:
-        self.shared.close()
+        if self.shared:
+            self.shared.close()
 
 
 @dataclass(slots=True)

@@ -28,7 +28,7 @@ from rest_framework.viewsets import ViewSet
 
 from trajectories import metrics
 from trajectories.api import request_ids
-from trajectories.api.authentication import ApiKeyAuthentication, Caller
+from trajectories.api.authentication import ApiKeyAuthentication
 from trajectories.api.exception_handler import error_object, exception_handler
 from trajectories.api.openapi import AutoSchema, documented
 from trajectories.api.pagination import PositionPagination
@@ -36,6 +36,7 @@ from trajectories.api.parsers import JSON, NDJSON, LinesParser, RecordParser
 from trajectories.api.permissions import HasScope
 from trajectories.api.sliding_window import Allowance
 from trajectories.api.throttling import ApiKeyThrottle
+from trajectories.caller import Caller
 from trajectories.domain.query import FILTERS, parameters, parse_query
 from trajectories.exceptions import (
     InvalidInput,
@@ -99,8 +100,8 @@ class TrajectoryViewSet(ViewSet):
     @classmethod
     def as_view(cls, actions: Any = None, **initkwargs: Any) -> Any:
         # The outbox commits by itself, and a read must not hold a transaction open while it
-        # streams.
-        return transaction.non_atomic_requests(super().as_view(actions, **initkwargs))
+        # streams. Without a schema the view stays out of the host project's own document.
+        return transaction.non_atomic_requests(super().as_view(actions, **initkwargs | {"schema": None}))
 
     def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
         started = time.perf_counter()

@@ -91,6 +91,10 @@ class Outbox:
         self._waiters_lock = threading.Lock()
         self._write_lock = threading.Lock()
 
+    def close(self) -> None:
+        """Close the file. No thread may be using it."""
+        self._file.close()
+
     # The request path.
 
     def append(self, drafts: Sequence[Draft]) -> list[Appended | None]:

@@ -123,6 +123,12 @@ class OutboxFile:
                     db.execute("ROLLBACK")
                 raise
 
+    def close(self) -> None:
+        """Close the connections of every thread. No thread may be using one."""
+        for connections in (self._readers, self._writers):
+            while connections:
+                connections.popitem()[1].close()
+
     def vacuum(self, pages: int) -> None:
         """Release up to ``pages`` free pages to the file system; one thread at a time."""
         with _as_unavailable():

@@ -21,6 +21,7 @@ from typing import IO, Any, Protocol, TypeVar
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
+from trajectories import test_environment
 from trajectories.conf import Settings, forget_settings, read_settings
 from trajectories.domain import clock
 from trajectories.exceptions import OutboxUnavailable, StoreMismatch
@@ -52,6 +53,9 @@ class Store:
         conf: the settings; a store reads no others.
         now_us: the clock that stamps accepted records, in microseconds since 1970.
     """
+
+    is_eager = False
+    """Tasks run in this process instead of being sent to the broker (``trajectories.testing``)."""
 
     def __init__(self, conf: Settings, *, now_us: Callable[[], int] = clock.now_us) -> None:
         self.conf = conf
@@ -264,15 +268,30 @@ class Store:
 _store: Store | None = None
 _store_lock = threading.Lock()
 _left_behind: list[Store] = []
+# How ``get_store()`` makes a store. ``trajectories.testing`` replaces it for a test.
+_make: Callable[[Settings], Store] = Store
+S = TypeVar("S", bound=Store)
+_overrides = 0  # how many ``override_settings(TRAJECTORIES=…)`` are active
 
 
 def get_store() -> Store:
-    """Return the store of this process."""
+    """Return the store of this process.
+
+    Raises:
+        ImproperlyConfigured: a test has neither a store nor a TRAJECTORIES of its own. The store of
+            the project's settings holds records of development.
+    """
     global _store
+    if _make is Store and not _overrides and test_environment.is_active():
+        raise ImproperlyConfigured(
+            f"This test would use the outbox {read_settings().outbox_path!r} of the project's settings. Give the test "
+            "a store of its own: trajectories.testing.isolated_store, or the pytest fixture trajectories_store "
+            "(docs/testing.md)."
+        )
     if _store is None:
         with _store_lock:
             if _store is None:
-                _store = Store(read_settings())
+                _store = _make(read_settings())
     return _store
 
 
@@ -290,13 +309,37 @@ def using(store: Store) -> Iterator[None]:
         _store = before
 
 
-def _forget(*, setting: str, **_: Any) -> None:
-    global _store
+@contextmanager
+def made_by(make: Callable[[Settings], S]) -> Iterator[S]:
+    """Make ``get_store()`` return stores of ``make`` in this process inside the block.
+
+    Another store is made when the settings change. ``trajectories.testing`` uses it.
+    """
+    global _make, _store
+    before, _make = _make, make
+    _drop()
+    _store = made = make(read_settings())
+    try:
+        yield made
+    finally:
+        _drop()
+        _make = before
+
+
+def _forget(*, setting: str, enter: bool, **_: Any) -> None:
+    global _overrides
+    if setting == "TRAJECTORIES":
+        _overrides += 1 if enter else -1
     if setting in ("TRAJECTORIES", "CACHES"):
         forget_settings()
-        if _store is not None:
-            _store.close()
-        _store = None
+        _drop()
+
+
+def _drop() -> None:
+    global _store
+    if _store is not None:
+        _store.close()
+    _store = None
 
 
 def _after_fork_in_child() -> None:

@@ -1,0 +1,3 @@
+"""The tests of the project run in the project, not here."""
+
+collect_ignore = ["project"]
