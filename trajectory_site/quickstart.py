@@ -212,13 +212,13 @@ def _run(options: Options, access: Access, tier_url: str, before: dict[str, Any]
         "admin_password": access.admin_password,
         "redis_url": tier_url,
     }
-    # Programs stop in the reverse order: the web server first.
-    supervisor.start(Program("worker", _worker()))
     supervisor.start(Program("web", _web(options.port)))
 
     def announce() -> None:
         try:
             _wait_for_web(facts)
+            # Not before: it would take the processor from the web server, which needs no worker.
+            supervisor.add(Program("worker", _worker()))
             data_dir.write_json(options.data_dir / "quickstart.json", facts)
             sample = _post_sample(facts) if options.with_sample else None
             supervisor.say(_banner(facts, before, options.data_dir, sample))

@@ -59,16 +59,16 @@ class _Child:
 
 @dataclass(frozen=True, slots=True)
 class _Event:
-    kind: Literal["line", "text", "end", "signal", "failure"]
+    kind: Literal["line", "text", "end", "start", "signal", "failure"]
     text: str = ""
     name: str = ""
+    program: Program | None = None
 
 
 class Supervisor:
     """Run programs until a signal, ``fail()``, or until one keeps ending.
 
-    All stop when the context ends, in the reverse order of their start. Programs are started by the
-    thread that has the context.
+    All stop when the context ends, in the reverse order of their start.
     """
 
     def __init__(self, on_start: Callable[[dict[str, int]], None]) -> None:
@@ -92,11 +92,15 @@ class Supervisor:
                 self._handle(self._events.get_nowait())
 
     def start(self, program: Program) -> subprocess.Popen[bytes]:
-        """Start a program. If it ends before ``run``, ``run`` starts it again."""
+        """Start a program, in the thread of the context. ``run`` starts it again if it ends."""
         colour = _COLOURS[len(self._children) % len(_COLOURS)]
         child = self._children[program.name] = _Child(program, colour, self._spawn(program))
         self._report_pids()
         return child.process
+
+    def add(self, program: Program) -> None:
+        """Have ``run`` start a program, unless it is about to end. Thread-safe."""
+        self._events.put(_Event("start", program=program))
 
     def say(self, text: str) -> None:
         """Print ``text`` without a prefix, between two lines of output. Thread-safe."""
@@ -121,6 +125,8 @@ class Supervisor:
                 return 0
             if event.kind == "failure":
                 return 1
+            if event.program:
+                self.start(event.program)
             if event.kind == "end" and not self._is_started_again(self._children[event.name]):
                 return 1
 

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -25,7 +25,11 @@ with Supervisor(note) as supervisor:
     for name, script in json.loads(sys.argv[1]).items():
         log = Path("its.log") if name == "logged" else None
         supervisor.start(Program(name, ["sh", "-c", script], log=log))
-    sys.exit(supervisor.run(lambda: supervisor.say("All run.")))
+    def meanwhile():
+        supervisor.say("All run.")
+        for name, script in json.loads(sys.argv[2]).items():
+            supervisor.fail("") if name == "end" else supervisor.add(Program(name, ["sh", "-c", script]))
+    sys.exit(supervisor.run(meanwhile))
 """
 _SERVER = "trap 'echo stopping; exit 0' TERM; echo up; while :; do sleep 0.02; done"
 
@@ -34,12 +38,12 @@ Run = Callable[..., Process]
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Run]:
-    """Runs a supervisor of shell scripts, by name."""
+    """Runs a supervisor of shell scripts, by name; ``later`` are added, and ``end`` among them is a failure."""
     started: list[Process] = []
 
-    def run(**scripts: str) -> Process:
+    def run(later: Mapping[str, str] | None = None, **scripts: str) -> Process:
         environment = clean_environment(PYTHONPATH=str(Path(__file__).parents[2]))
-        command = [sys.executable, "-c", _RUN, json.dumps(scripts)]
+        command = [sys.executable, "-c", _RUN, json.dumps(scripts), json.dumps(later or {})]
         started.append(Process(command, environment, tmp_path / "log", directory=tmp_path))
         return started[-1]
 
@@ -86,3 +90,10 @@ def test_programs_stop_in_the_reverse_order_of_their_start(run: Run) -> None:
     assert supervisor.wait() == 0
     stops = [line.rpartition("| ")[2] for line in supervisor.output.splitlines() if "stops" in line]
     assert stops == ["third stops", "second stops", "first stops"]
+
+
+def test_a_program_may_be_added_later_and_not_during_the_end(run: Run, tmp_path: Path) -> None:
+    supervisor = run({"added": _SERVER, "end": "", "late": _SERVER}, server=_SERVER)
+    assert supervisor.wait() == 1
+    assert set(pids(tmp_path)) == {"server", "added"}
+    assert not [name for name, pid in pids(tmp_path).items() if group_lives(pid)]
