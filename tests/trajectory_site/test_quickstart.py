@@ -174,20 +174,6 @@ def redis_that_was_killed_comes_back_and_nothing_is_lost(quickstart: Process, da
     assert pids_of(data_dir)["redis"] != redis
 
 
-def worker_that_keeps_dying_ends_the_rest_with_its_last_lines(quickstart: Process, data_dir: Path) -> None:
-    killed: set[int] = set()
-    for _ in range(3):
-        pids = quickstart.wait_for(
-            lambda: {} if pids_of(data_dir)["worker"] in killed else pids_of(data_dir), "a worker"
-        )
-        killed.add(pids["worker"])
-        os.kill(pids["worker"], signal.SIGKILL)
-    assert quickstart.wait() == 1
-    assert "worker keeps ending (SIGKILL)" in quickstart.output
-    assert "\n  INFO celery.apps.worker: " in quickstart.output.partition("Its last lines:")[2]
-    assert not [name for name, pid in pids.items() if group_lives(pid)]
-
-
 def test_a_busy_port_is_one_sentence(start: Start, data_dir: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -206,9 +192,7 @@ def second_start_in_the_same_directory_is_one_sentence(start: Start, data_dir: P
     assert len(second.output.splitlines()) == 1
 
 
-def test_processes_left_by_a_killed_start_are_named_and_a_worker_may_not_keep_dying(
-    start: Start, data_dir: Path
-) -> None:
+def test_processes_left_by_a_killed_start_are_named(start: Start, data_dir: Path) -> None:
     killed = start()
     pids = pids_of(data_dir)
     killed.kill()
@@ -221,7 +205,6 @@ def test_processes_left_by_a_killed_start_are_named_and_a_worker_may_not_keep_dy
         for name in ("web", "worker", "redis"):
             os.killpg(pids[name], signal.SIGTERM)
         wait_until(lambda: not any(group_lives(pids[name]) for name in ("web", "worker", "redis")), what="all are gone")
-    worker_that_keeps_dying_ends_the_rest_with_its_last_lines(start(), data_dir)
 
 
 def test_a_redis_that_does_not_answer_is_one_sentence(tmp_path: Path, data_dir: Path) -> None:
