@@ -1,22 +1,7 @@
 #!/usr/bin/env python
-"""Django's command line, and ``quickstart``, which runs before there are any settings."""
+"""The commands of the site; an installed one has them as ``trajectories-server``."""
 
-import os
-import sys
-
-
-def main() -> None:
-    if sys.argv[1:2] == ["quickstart"] or sys.argv[1:3] == ["help", "quickstart"]:
-        # Not a management command: those need settings, and making the settings is what the quick start is for.
-        from trajectory_site.quickstart import main as quickstart
-
-        sys.exit(quickstart(["--help"] if sys.argv[1] == "help" else sys.argv[2:]))
-
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "trajectory_site.settings")
-    from django.core.management import execute_from_command_line
-
-    execute_from_command_line(sys.argv)
-
+from trajectory_site.command_line import main
 
 if __name__ == "__main__":
     main()

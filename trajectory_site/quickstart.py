@@ -1,4 +1,4 @@
-"""``manage.py quickstart``: the whole store on one machine, with one command.
+"""``quickstart``: the whole store on one machine, with one command.
 
 All its files are in one data directory, so that the next start reuses them.
 """
@@ -7,30 +7,28 @@ from __future__ import annotations
 
 import argparse
 import errno
-import fcntl
 import json
 import os
-import secrets
 import signal
 import socket
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from trajectory_site import redis_url, servers
-from trajectory_site.supervisor import Supervisor
+from trajectory_site import data_dir, redis_url, servers
+from trajectory_site.data_dir import PROJECT, Secrets
+from trajectory_site.supervisor import Program, Supervisor
 
 if TYPE_CHECKING:
     from trajectory_site.provision import Access
 
-PROJECT = Path(__file__).resolve().parent.parent
 SAMPLE = Path(__file__).with_name("sample.jsonl")
 READY_S = 60.0
 
@@ -43,54 +41,52 @@ class CannotStart(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Secrets:
-    """Secrets created at the first start and kept: a new ``secret_key`` would end every session."""
-
-    secret_key: str
-    admin_password: str
-    redis_password: str
-
-
-@dataclass(frozen=True, slots=True)
 class Options:
     data_dir: Path
     port: int
     with_sample: bool
+    cors_origins: tuple[str, ...]
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str], *, program: str = "manage.py") -> int:
     """Run until Ctrl-C or SIGTERM.
 
     Returns:
-        The exit code: 0 after either, 1 if a process could not start or ended by itself.
+        The exit code: 0 after either, 1 if a process could not start or kept ending.
     """
-    options = _options(arguments)
+    options = _options(arguments, program)
     # Before the processes run, SIGTERM must unwind like Ctrl-C, or a Redis keeps running.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.umask(0o077)
     try:
         return _start(options)
-    except (CannotStart, servers.ServerUnavailable) as error:
+    except (CannotStart, data_dir.DataDirUnusable, servers.ServerUnavailable) as error:
         print(f"quickstart: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 0
 
 
-def _options(arguments: list[str]) -> Options:
+def _options(arguments: list[str], program: str) -> Options:
     parser = argparse.ArgumentParser(
-        prog="manage.py quickstart",
+        prog=f"{program} quickstart",
         description="Starts the whole store on this machine: Redis, database, web server and worker. Ctrl-C ends it.",
         epilog="REDIS_URL and DATABASE_URL in the environment are used instead of servers of its own.",
     )
-    parser.add_argument(
-        "--data-dir", type=Path, default=PROJECT / "var", help="where everything is kept (default: var/)"
-    )
+    parser.add_argument("--data-dir", help=f"where everything is kept (default: DATA_DIR, or {data_dir.default()})")
     parser.add_argument("--port", type=_port, default=8000, help="of the web server on 127.0.0.1 (default: 8000)")
     parser.add_argument("--sample", action="store_true", help="record a few sample runs after the start")
+    parser.add_argument(
+        "--cors",
+        action="append",
+        type=_origin,
+        default=[],
+        metavar="ORIGIN",
+        help="let pages of this origin use the API, such as http://localhost:5173; more than once",
+    )
     parsed = parser.parse_args(arguments)
-    return Options(parsed.data_dir.expanduser().resolve(), parsed.port, parsed.sample)
+    return Options(data_dir.chosen(parsed.data_dir), parsed.port, parsed.sample, tuple(parsed.cors))
 
 
 def _port(text: str) -> int:
@@ -99,21 +95,44 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _origin(text: str) -> str:
+    with suppress(ValueError):
+        parts = urlsplit(text)
+        if parts.scheme and parts.hostname and text == f"{parts.scheme}://{parts.netloc}" and "@" not in parts.netloc:
+            return text
+    raise argparse.ArgumentTypeError(f"{text!r} is not an origin; write scheme://host[:port], as http://localhost:5173")
+
+
 def _start(options: Options) -> int:
-    with _locked(options.data_dir) as lock:
+    with data_dir.locked(options.data_dir) as lock:
         _expect_free(options.port)
-        kept = _secrets(options.data_dir / "secrets.json")
-        before = _read_json(options.data_dir / "quickstart.json")
-        with servers.running_redis(
-            options.data_dir / "redis",
-            password=kept.redis_password,
-            port=redis_url.port(str(before.get("redis_url", ""))),
-            pass_fds=[lock],
-        ) as redis:
+        kept = data_dir.kept_secrets(options.data_dir)
+        before = data_dir.read_json(options.data_dir / "quickstart.json")
+        with Supervisor(on_start=lambda pids: _note_processes(options.data_dir, pids)) as supervisor:
+            redis = servers.given_redis() or _start_redis(options, kept, before, supervisor, lock)
             print(f"Redis: {redis.origin}", flush=True)
-            os.environ.update(_environment(options, kept, redis.url))
+            settings = _settings(options, kept, redis.url)
+            data_dir.keep_settings(options.data_dir, settings)
+            os.environ.update(settings | _process_environment())
             access = _provision(before.get("api_key"), kept.admin_password)
-            return _run(options, access, redis)
+            return _run(options, access, redis.url, before, supervisor)
+
+
+def _start_redis(
+    options: Options, kept: Secrets, before: dict[str, Any], supervisor: Supervisor, lock: int
+) -> servers.RedisServer:
+    prepared = servers.prepare_redis(
+        options.data_dir / "redis",
+        password=kept.redis_password,
+        port=redis_url.port(str(before.get("redis_url", ""))),
+    )
+    process = supervisor.start(Program("redis", prepared.argv, log=prepared.log, pass_fds=[lock]))
+    prepared.wait(process)
+    return servers.RedisServer(prepared.url, prepared.origin, process.pid)
+
+
+def _note_processes(directory: Path, pids: dict[str, int]) -> None:
+    data_dir.write_json(directory / "processes.json", {"quickstart": os.getpid()} | pids)
 
 
 def _expect_free(port: int) -> None:
@@ -128,98 +147,36 @@ def _expect_free(port: int) -> None:
             raise CannotStart(f"Port {port} cannot be used: {error.strerror}.") from error
 
 
-# --- The data directory
-
-
-@contextmanager
-def _locked(data_dir: Path) -> Iterator[int]:
-    """Lock ``data_dir`` for this start.
-
-    Redis holds the lock too, because it may outlive a quick start that was killed.
-    """
-    try:
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(data_dir / "quickstart.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise CannotStart(f"The data directory {data_dir} cannot be used: {error.strerror}.") from error
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise CannotStart(_in_use(data_dir)) from error
-        yield lock
-    finally:
-        os.close(lock)
-
-
-def _in_use(data_dir: Path) -> str:
-    running = _read_json(data_dir / "processes.json")
-    if (starter := running.pop("quickstart", None)) is None or _is_alive(starter):
-        return f"The data directory {data_dir} is in use by a quick start that runs. Take another: --data-dir DIR"
-    left = " ".join(str(pid) for pid in running.values())
-    return f"An earlier quick start in {data_dir} was killed and left processes behind. End them first: kill {left}"
-
-
-def _is_alive(pid: int) -> bool:
-    with suppress(ProcessLookupError):
-        os.kill(pid, 0)
-        return True
-    return False
-
-
-def _secrets(path: Path) -> Secrets:
-    kept = _read_json(path)
-    if not kept:
-        made = Secrets(secrets.token_urlsafe(48), secrets.token_urlsafe(12), secrets.token_urlsafe(24))
-        _write_json(path, asdict(made))
-        return made
-    try:
-        return Secrets(**kept)
-    except TypeError as error:
-        raise CannotStart(f"{path} is not what an earlier start wrote. Put it back, or delete it.") from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        read = json.loads(path.read_bytes() or b"{}")
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise CannotStart(f"{path} cannot be read ({error}). Put it back, or delete it.") from error
-    return read if isinstance(read, dict) else {}
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write the file atomically, and never readable by other users."""
-    draft = path.with_suffix(".draft")
-    draft.unlink(missing_ok=True)
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(content, file, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-
-
 # --- Settings and database
 
 
-def _environment(options: Options, kept: Secrets, tier_url: str) -> dict[str, str]:
-    environment = {
-        "DJANGO_SETTINGS_MODULE": "trajectory_site.settings",
+def _settings(options: Options, kept: Secrets, tier_url: str) -> dict[str, str]:
+    """Return the settings of the site, for its processes and for commands beside them."""
+    given = {name: text for name, text in os.environ.items() if name.startswith("TRAJECTORIES_")}
+    if database := os.environ.get("DATABASE_URL"):
+        given["DATABASE_URL"] = database
+    origins = [*filter(None, [os.environ.get("CORS_ALLOWED_ORIGINS")]), *options.cors_origins]
+    return given | {
         "SECRET_KEY": kept.secret_key,
         "DATA_DIR": str(options.data_dir),
         "REDIS_URL": tier_url,
         # The server listens on this machine only.
         "TRAJECTORIES_METRICS_ACCESS": "open",
         "CELERY_BROKER_URL": os.environ.get("CELERY_BROKER_URL") or redis_url.broker(tier_url),
+        "CORS_ALLOWED_ORIGINS": ",".join(origins),
+    }
+
+
+def _process_environment() -> dict[str, str]:
+    environment = {
+        "DJANGO_SETTINGS_MODULE": "trajectory_site.settings",
         # The supervisor puts name and time before each line.
         "LOG_FORMAT": "%(levelname)s %(name)s: %(message)s",
         "PYTHONUNBUFFERED": "1",
-        # The processes run in the caller's directory, to resolve a relative path in DATABASE_URL.
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")])),
     }
+    if data_dir.IS_CHECKOUT:
+        # The processes run in the caller's directory, to resolve a relative path in DATABASE_URL.
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
     if os.geteuid() == 0:
         # The warning is for machines that receive tasks from others.
         environment["PYTHONWARNINGS"] = "ignore:You're running the worker with superuser privileges"
@@ -246,29 +203,25 @@ def _provision(known_key: str | None, admin_password: str) -> Access:
 # --- Running
 
 
-def _run(options: Options, access: Access, redis: servers.RedisServer) -> int:
+def _run(options: Options, access: Access, tier_url: str, before: dict[str, Any], supervisor: Supervisor) -> int:
     facts = {
         "url": f"http://127.0.0.1:{options.port}",
         "api_key": access.api_key,
         "tenant": access.tenant,
         "admin_user": access.admin_user,
         "admin_password": access.admin_password,
-        "redis_url": redis.url,
+        "redis_url": tier_url,
     }
-    supervisor = Supervisor()
-    environment = dict(os.environ)
-    supervisor.add("web", _web(options.port), environment)
-    supervisor.add("worker", _worker(), environment)
-    pids = {"quickstart": os.getpid()} | ({"redis": redis.pid} if redis.pid else {})
-    _write_json(options.data_dir / "processes.json", pids)
+    supervisor.start(Program("web", _web(options.port)))
 
     def announce() -> None:
         try:
             _wait_for_web(facts)
-            _write_json(options.data_dir / "processes.json", pids | supervisor.pids)
-            _write_json(options.data_dir / "quickstart.json", facts)
+            # Not before: it would take the processor from the web server, which needs no worker.
+            supervisor.add(Program("worker", _worker()))
+            data_dir.write_json(options.data_dir / "quickstart.json", facts)
             sample = _post_sample(facts) if options.with_sample else None
-            supervisor.say(_banner(facts, options.data_dir, sample))
+            supervisor.say(_banner(facts, before, options.data_dir, sample))
         except (CannotStart, OSError) as error:
             supervisor.fail(f"quickstart: {error}")
 
@@ -318,7 +271,16 @@ def _request(facts: dict[str, Any], method: str, path: str, body: bytes | None =
         return answer
 
 
-def _banner(facts: dict[str, Any], data_dir: Path, sample: int | None) -> str:
+def _admin_login(facts: dict[str, Any], before: dict[str, Any]) -> str:
+    """Return the login of the admin, with a password that was not printed before."""
+    if not facts["admin_password"]:
+        return f"{facts['admin_user']} / its own password"
+    if facts["admin_password"] == before.get("admin_password"):
+        return f"{facts['admin_user']} / the password in quickstart.json"
+    return f"{facts['admin_user']} / {facts['admin_password']}"
+
+
+def _banner(facts: dict[str, Any], before: dict[str, Any], directory: Path, sample: int | None) -> str:
     curl = (
         f"curl -sS {facts['url']}/v1/agent/trajectories -H 'Authorization: Bearer {facts['api_key']}'"
         """ -H 'Content-Type: application/json' -d '{"request_summary": "My first run", "phases": []}'"""
@@ -329,14 +291,14 @@ def _banner(facts: dict[str, Any], data_dir: Path, sample: int | None) -> str:
         "",
         f"  URL      {facts['url']}",
         f"  API key  {facts['api_key']}  (tenant {facts['tenant']})",
-        f"  Admin    {facts['url']}/admin/  ({facts['admin_user']} / {facts['admin_password'] or 'its own password'})",
+        f"  Admin    {facts['url']}/admin/  ({_admin_login(facts, before)})",
         f"  Docs     {facts['url']}/docs/",
         *(
             [f"  MCP      {facts['url']}/v1/mcp/connect  (for agents, with the key)"]
             if find_spec("trajectories_mcp")
             else []
         ),
-        f"  Data     {data_dir}  (the lines above as JSON: quickstart.json)",
+        f"  Data     {directory}  (the lines above as JSON: quickstart.json)",
         *([] if sample is None else [f"  Sample   {sample} runs recorded"]),
         "",
         "Record a run:",

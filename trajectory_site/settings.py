@@ -1,6 +1,7 @@
 """Settings of the site, all from the environment.
 
-``manage.py quickstart`` creates its own environment; every other process needs ``SECRET_KEY``.
+The quick start creates its own environment, which commands beside it use too; every other process
+needs ``SECRET_KEY``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from trajectory_site import redis_url
+from trajectory_site import data_dir, redis_url
 
 env = environ.Env()
 
@@ -24,19 +25,20 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 
 DEBUG: bool = env.bool("DEBUG", default=False)
 
+# Files of this host: SQLite archive and outbox, unless configured elsewhere.
+DATA_DIR = data_dir.chosen()
+
 SECRET_KEY: str = env.str("SECRET_KEY", default="")
 if not SECRET_KEY:
     raise ImproperlyConfigured(
         "SECRET_KEY is not set. Put a long random text into that environment variable, the same for every process of "
-        "the site. Only `manage.py quickstart` makes a key of its own."
+        f"the site. Only `quickstart` makes a key of its own; there is none in {DATA_DIR}."
     )
+
+DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
-
-# Files of this host: SQLite archive and outbox, unless configured elsewhere.
-DATA_DIR = Path(env.str("DATA_DIR", default=str(BASE_DIR / "var"))).expanduser().resolve()
-DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 # --- Apps, requests, pages
 
@@ -51,6 +53,7 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "trajectories",
+    "trajectory_site",
 ]
 
 MIDDLEWARE = [
@@ -72,7 +75,8 @@ ASGI_APPLICATION = "trajectory_site.asgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [BASE_DIR / "templates"],
+        # The wheel has them as trajectory_site/templates, which APP_DIRS finds.
+        "DIRS": [BASE_DIR / "templates"] if data_dir.IS_CHECKOUT else [],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -101,7 +105,6 @@ TIME_ZONE = "UTC"
 
 # Without a STATIC_ROOT, files come from the installed packages, so collectstatic is not needed.
 STATIC_URL = "static/"
-STATICFILES_DIRS = [BASE_DIR / "trajectory_site" / "static"]
 STATIC_ROOT: str | None = env.str("STATIC_ROOT", default=None)
 WHITENOISE_USE_FINDERS = STATIC_ROOT is None
 STORAGES = {

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
+import json
+import os
+import signal
 import sqlite3
+import subprocess
+import sys
+import zipfile
 from contextlib import closing
+from email import message_from_bytes
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -12,11 +21,14 @@ from uuid import UUID
 import httpx2
 import orjson
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests.examples import CAMEL, REFERENCE, body
 from tests.host_project.conftest import Host
-from tests.processes import PROJECT, wait_until
+from tests.processes import PROJECT, Process, clean_environment, group_lives, wait_until
 from trajectories.api import responses
+from trajectory_site import servers
 
 PATH = "/store/v1/agent/trajectories"
 NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -44,10 +56,10 @@ def database(host: Host) -> sqlite3.Connection:
 
 
 def test_the_project_runs_on_the_wheel_and_not_on_the_source_tree(host: Host) -> None:
-    where = host.run("-c", "import trajectories; print(trajectories.__file__)").stdout.strip()
-    assert Path(where).is_relative_to(host.directory / "environment")
-    for ours in ("trajectory_site", "tests"):
-        assert "ModuleNotFoundError" in host.run("-c", f"import {ours}").stderr
+    for ours in ("trajectories", "trajectory_site"):
+        where = host.run("-c", f"import {ours}; print({ours}.__file__)").stdout.strip()
+        assert Path(where).is_relative_to(host.directory / "environment")
+    assert "ModuleNotFoundError" in host.run("-c", "import tests").stderr
 
 
 def test_the_wheel_says_that_it_is_typed_and_under_which_licence(host: Host) -> None:
@@ -55,7 +67,87 @@ def test_the_wheel_says_that_it_is_typed_and_under_which_licence(host: Host) -> 
     names = host.run("-c", files).stdout.split()
     assert "trajectories/py.typed" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
-    assert not any(name.startswith(("tests/", "trajectory_site/", "docs/")) for name in names)
+    # trajectory_site is in the wheel, because trajectories-server has to work without a checkout.
+    folders = {name.partition("/")[0] for name in names if ".dist-info/" not in name}
+    assert folders == {"trajectories", "trajectory_site"}
+
+
+def required(wheel: Path, *extras: str) -> set[str]:
+    """The names that the wheel requires, without an extra or with ``extras``."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        lines = message_from_bytes(archive.read(name)).get_all("Requires-Dist", [])
+    found = map(Requirement, lines)
+    return {
+        canonicalize_name(one.name)
+        for one in found
+        if not one.marker or any(f'extra == "{extra}"' in str(one.marker) for extra in extras)
+    }
+
+
+def imported(package: str) -> set[str]:
+    """The distributions that modules of ``package`` import, inside functions too."""
+    names: set[str] = set()
+    for path in (PROJECT / package).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names.add(node.module.partition(".")[0])
+    owners = metadata.packages_distributions()
+    foreign = names - sys.stdlib_module_names - {"trajectories", "trajectory_site"}
+    return {canonicalize_name(owners.get(name, [name])[0]) for name in foreign}
+
+
+def test_the_app_requires_what_it_imports_and_nothing_else(wheel: Path) -> None:
+    assert required(wheel) == imported("trajectories")
+
+
+def test_the_site_imports_nothing_that_its_extras_lack(wheel: Path) -> None:
+    assert imported("trajectory_site") <= required(wheel, "site", "mcp")
+
+
+def test_the_command_of_the_wheel_runs_the_store_until_its_worker_keeps_dying(host: Host, tmp_path: Path) -> None:
+    environment = clean_environment(PYTHONPATH="", XDG_DATA_HOME=str(tmp_path))
+    for name in ("SECRET_KEY", "DATA_DIR"):
+        environment.pop(name, None)
+    script = (
+        "import importlib.metadata as m; m.entry_points(name='trajectories-server')['trajectories-server'].load()()"
+    )
+    command = [str(host.python), "-c", script]
+    url = f"http://127.0.0.1:{servers.free_port()}"
+    quickstart = Process(
+        [*command, "quickstart", "--port", url.rpartition(":")[2]], environment, tmp_path / "log", directory=tmp_path
+    )
+    try:
+        quickstart.wait_for(lambda: "Record a run:" in quickstart.output, "the store runs")
+        for page in ("/docs/", "/static/trajectory_site/docs.css"):
+            assert httpx2.get(url + page, trust_env=False).status_code == 200, page
+        more = [*command, "create_api_key", "mine", "--scopes", "read"]
+        made = subprocess.run(more, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert made.returncode == 0, made.stderr
+        key = {"Authorization": f"Bearer {made.stdout.strip()}"}
+        assert httpx2.get(f"{url}/v1/agent/trajectories", headers=key, trust_env=False).json()["data"] == []
+        keep_killing_the_worker(quickstart, tmp_path / "trajectories" / "processes.json")
+    finally:
+        quickstart.kill()
+
+
+def keep_killing_the_worker(quickstart: Process, processes: Path) -> None:
+    killed: set[int] = set()
+
+    def another() -> dict[str, int]:
+        pids: dict[str, int] = json.loads(processes.read_text())
+        return {} if pids["worker"] in killed else pids
+
+    for _ in range(3):
+        pids = quickstart.wait_for(another, "a worker")
+        killed.add(pids["worker"])
+        os.kill(pids["worker"], signal.SIGKILL)
+    assert quickstart.wait() == 1
+    assert "worker keeps ending (SIGKILL)" in quickstart.output
+    assert "Its last lines:\n  " in quickstart.output
+    assert not [name for name, pid in pids.items() if group_lives(pid)]
 
 
 @pytest.mark.parametrize(

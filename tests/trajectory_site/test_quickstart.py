@@ -22,7 +22,7 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from redis import Redis
 
-from tests.processes import PROJECT, Process, clean_environment, group_lives, wait_until
+from tests.processes import PROJECT, Process, clean_environment, group_lives, run_python, wait_until
 from trajectory_site import servers
 
 Start = Callable[..., Process]
@@ -58,14 +58,19 @@ def facts(data_dir: Path) -> dict[str, Any]:
     return read
 
 
-def summaries(data_dir: Path) -> list[str]:
+def pids_of(data_dir: Path) -> dict[str, int]:
+    read: dict[str, int] = json.loads((data_dir / "processes.json").read_text())
+    return read
+
+
+def get(data_dir: Path, path: str = "", *, api_key: str | None = None, **headers: str) -> httpx2.Response:
     found = facts(data_dir)
-    answer = httpx2.get(
-        found["url"] + "/v1/agent/trajectories",
-        headers={"Authorization": f"Bearer {found['api_key']}"},
-        trust_env=False,
-    )
-    return [record["request_summary"] for record in answer.raise_for_status().json()["data"]]
+    headers["Authorization"] = f"Bearer {api_key or found['api_key']}"
+    return httpx2.get(f"{found['url']}/v1/agent/trajectories{path}", headers=headers, trust_env=False)
+
+
+def summaries(data_dir: Path) -> list[str]:
+    return [record["request_summary"] for record in get(data_dir).raise_for_status().json()["data"]]
 
 
 async def runs_by_mcp(found: dict[str, Any]) -> int:
@@ -93,21 +98,23 @@ def send_the_printed_curl(quickstart: Process) -> httpx2.Response:
 
 def test_it_serves_until_ctrl_c_and_the_next_start_finds_key_admin_and_records(start: Start, data_dir: Path) -> None:
     """One test for what one start can show: each start is three processes that load Django."""
-    quickstart = start("--sample")
+    quickstart = start("--sample", "--cors", "http://page.example", "--cors", "http://localhost:5173")
     serves_and_says_how_and_keeps_its_files_private(quickstart, data_dir)
     second_start_in_the_same_directory_is_one_sentence(start, data_dir)
-
-    assert send_the_printed_curl(quickstart).status_code == 201
+    commands_beside_it_find_its_settings(data_dir)
+    redis_that_was_killed_comes_back_and_nothing_is_lost(quickstart, data_dir)
     before = facts(data_dir)
     assert_ends(quickstart, signal.SIGINT, data_dir)
 
     again = start("--sample")
     assert {**facts(data_dir), "url": before["url"]} == before
+    assert before["admin_password"] not in again.output
     assert sorted(summaries(data_dir))[:2] == [
         "Add a CSV export to the order list",
         "Describe the webhook events in the manual",
     ]
     assert len(summaries(data_dir)) == 7
+    assert "Access-Control-Allow-Origin" not in get(data_dir, Origin="http://page.example").headers
     assert_ends(again, signal.SIGTERM, data_dir)
 
 
@@ -121,6 +128,8 @@ def serves_and_says_how_and_keeps_its_files_private(quickstart: Process, data_di
     assert len(summaries(data_dir)) == 6
     assert f"{found['url']}/v1/mcp/connect" in quickstart.output
     assert anyio.run(runs_by_mcp, found) == 6
+    for origin in ("http://page.example", "http://localhost:5173"):
+        assert get(data_dir, Origin=origin).headers["Access-Control-Allow-Origin"] == origin
     with Redis.from_url(found["redis_url"]) as tier:
         wait_until(
             lambda: sum(1 for key in tier.scan_iter(count=1000) if tier.ttl(key) > 0) >= 6, what="six keys with a TTL"
@@ -129,7 +138,7 @@ def serves_and_says_how_and_keeps_its_files_private(quickstart: Process, data_di
 
 def assert_ends(quickstart: Process, number: signal.Signals, data_dir: Path) -> None:
     """Ctrl-C goes to the whole group of a terminal, SIGTERM to the command alone; either ends every process."""
-    pids = json.loads((data_dir / "processes.json").read_text())
+    pids = pids_of(data_dir)
     assert set(pids) == {"quickstart", "redis", "web", "worker"}
     if number == signal.SIGINT:
         quickstart.signal_group(number)
@@ -139,12 +148,30 @@ def assert_ends(quickstart: Process, number: signal.Signals, data_dir: Path) -> 
     assert not [name for name, pid in pids.items() if group_lives(pid)]
 
 
-def worker_that_dies_ends_the_rest_with_an_error(quickstart: Process, data_dir: Path) -> None:
-    pids = json.loads((data_dir / "processes.json").read_text())
-    os.killpg(pids["worker"], signal.SIGKILL)
-    assert quickstart.wait() == 1
-    assert "worker ended by itself" in quickstart.output
-    assert not [name for name, pid in pids.items() if group_lives(pid)]
+def commands_beside_it_find_its_settings(data_dir: Path) -> None:
+    environment = clean_environment()
+    environment.pop("SECRET_KEY", None)
+    command = [str(PROJECT / "manage.py"), "create_api_key", "beside", "--scopes", "read"]
+    for where in (["--data-dir", str(data_dir)], []):
+        more = {} if where else {"DATA_DIR": str(data_dir)}
+        made = run_python([*command, *where], environment | more)
+        assert made.returncode == 0, made.stderr
+        assert get(data_dir, api_key=made.stdout.strip()).json()["data"] == []
+
+
+def redis_that_was_killed_comes_back_and_nothing_is_lost(quickstart: Process, data_dir: Path) -> None:
+    redis = pids_of(data_dir)["redis"]
+    os.kill(redis, signal.SIGKILL)
+    posted = send_the_printed_curl(quickstart)
+    assert posted.status_code == 201
+
+    def is_exported() -> bool:
+        export = get(data_dir, "/export?end=1")
+        return export.is_success and posted.json()["id"] in export.text
+
+    quickstart.wait_for(is_exported, "the export answers again")
+    assert "redis ended (SIGKILL). It is started again." in quickstart.output
+    assert pids_of(data_dir)["redis"] != redis
 
 
 def test_a_busy_port_is_one_sentence(start: Start, data_dir: Path) -> None:
@@ -165,11 +192,9 @@ def second_start_in_the_same_directory_is_one_sentence(start: Start, data_dir: P
     assert len(second.output.splitlines()) == 1
 
 
-def test_processes_left_by_a_killed_start_are_named_and_a_dead_worker_ends_the_rest(
-    start: Start, data_dir: Path
-) -> None:
+def test_processes_left_by_a_killed_start_are_named(start: Start, data_dir: Path) -> None:
     killed = start()
-    pids = json.loads((data_dir / "processes.json").read_text())
+    pids = pids_of(data_dir)
     killed.kill()
     try:
         second = start(is_ready=False)
@@ -180,7 +205,6 @@ def test_processes_left_by_a_killed_start_are_named_and_a_dead_worker_ends_the_r
         for name in ("web", "worker", "redis"):
             os.killpg(pids[name], signal.SIGTERM)
         wait_until(lambda: not any(group_lives(pids[name]) for name in ("web", "worker", "redis")), what="all are gone")
-    worker_that_dies_ends_the_rest_with_an_error(start(), data_dir)
 
 
 def test_a_redis_that_does_not_answer_is_one_sentence(tmp_path: Path, data_dir: Path) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from typing import Any
 
 from django.apps import apps
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from tqdm import tqdm
 
 from trajectories.exceptions import NotFound, OutboxUnavailable
+from trajectories.management.progress import Progress
 from trajectories.models import ApiKey
 from trajectories.services import erasure
 from trajectories.services.erasure import ErasureIncomplete
@@ -72,8 +71,8 @@ class Command(BaseCommand):
         def forget(keys: list[ApiKey]) -> None:
             logged.append(self._forget_in_admin(tenant, keys))
 
-        with tqdm(desc=tenant, unit=" records", file=sys.stderr, disable=None) as bar:
-            erased = erasure.erase(get_store(), tenant, timeout_s=timeout_s, on_progress=bar.update, forget=forget)
+        with Progress(tenant) as progress:
+            erased = erasure.erase(get_store(), tenant, timeout_s=timeout_s, on_progress=progress.add, forget=forget)
         self.stdout.write(
             f"{tenant} erased: {erased.archive} records, {erased.quarantine} quarantined, {erased.api_keys} API keys, {erased.outbox} rows "
             f"of this host's outbox, {erased.redis} keys of Redis, {sum(logged)} rows of the admin."

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-import sys
 import time
 from argparse import ArgumentTypeError
 from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from tqdm import tqdm
 
 from trajectories import persistence
+from trajectories.management.progress import Progress
 from trajectories.storage import archive_reads
 from trajectories.storage.redis_tier import RedisError
 from trajectories.storage.store import get_store
@@ -51,10 +50,10 @@ class Command(BaseCommand):
             self.stdout.write(f"{tenant}: {count} would be deleted.")
             return
         deleted = 0
-        with tqdm(total=count, desc=tenant, unit=" records", file=sys.stderr, disable=None) as bar:
+        with Progress(tenant, count) as progress:
             while gone := persistence.prune(get_store(), tenant, before_us, batch):
                 deleted += gone
-                bar.update(gone)
+                progress.add(gone)
         self.stdout.write(f"{tenant}: {deleted} deleted.")
 
 
