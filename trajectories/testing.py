@@ -174,6 +174,9 @@ class _NoRedis(RedisTier):
     def hold_rebuild(self, for_s: float, *, is_begun: bool) -> bool:
         return True
 
+    def drop_unnamed_keys(self) -> None:
+        pass
+
     def begin_epoch(self, replication_id: str) -> None:
         pass
 
