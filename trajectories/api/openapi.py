@@ -41,7 +41,7 @@ _ERRORS = {
     413: "A record or the request is too large.",
     415: "Another Content-Type than the two, or a Content-Encoding.",
     429: "More than the key may use in a minute, or too many bad keys from this address; Retry-After says when to come again.",
-    503: "A part that this answer needs is away or busy; Retry-After says when to come again.",
+    503: "A part that this answer needs is unavailable or busy; Retry-After says when to try again.",
 }
 # The defaults too, so that nothing of the host project's own document gets into ours. SERVE_* cannot be patched.
 _SETTINGS: dict[str, Any] = {
@@ -190,7 +190,7 @@ def _delete_one() -> dict[str, Any]:
     return {
         "summary": "Delete",
         "description": "For good: from outbox, Redis, archive and quarantine; the id is not taken again. Repeating is safe. 503 names the"
-        " part that is away and still has it.",
+        " part that is unavailable and still has it.",
         "parameters": [OpenApiParameter("id", {"type": "string", "format": "uuid"}, OpenApiParameter.PATH)],
         "responses": {200: responses.DeletedTrajectory} | _errors(400, 401, 403, 404, 429, 503),
     }

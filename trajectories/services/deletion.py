@@ -76,7 +76,7 @@ def delete_one(store: Store, tenant: str, id_: UUID) -> Removed:
             raise NotFound(f"There is no trajectory {id_}.", param="id")
     except archive_reads.ArchiveError as error:
         raise DeletionIncomplete(
-            "The archive is away, and would have to say whether there is such a record."
+            "Whether this record exists is unknown: the archive is unavailable."
         ) from error
     return delete_ids(store, tenant, [id_])
 
@@ -129,18 +129,18 @@ def delete_ids(store: Store, tenant: str, ids: Sequence[UUID], removed: Removed 
     removed.outbox += store.outbox.delete(tenant, ids)
     stamp = store.now_us()
     tombstones = [tombstone(tenant, id_, stamp) for id_ in ids]
-    away = []
+    unavailable = []
     try:
         removed.redis += store.redis_tier.delete(tombstones)
     except RedisError:
-        away.append("Redis")
+        unavailable.append("Redis")
     try:
         removed.add(persistence.delete(store, tombstones))
     except archive_reads.ArchiveError:
-        away.append("the archive")
-    if away:
+        unavailable.append("the archive")
+    if unavailable:
         raise DeletionIncomplete(
-            f"Not yet gone from {' and '.join(away)}; repeat to be sure, it is also done later by itself."
+            f"Not yet deleted from {' and '.join(unavailable)}, which did not answer. The server repeats it; so may you."
         )
     return removed
 

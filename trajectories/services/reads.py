@@ -68,9 +68,7 @@ def list_(store: Store, tenant: str, query: Query, *, after: Position | None, li
             tiers.append("archive")
         except archive_reads.ArchiveError as error:
             if not found:
-                raise ArchiveUnavailable(
-                    "What lies below the hot cache cannot be read: the archive is away."
-                ) from error
+                raise ArchiveUnavailable("Older records cannot be read: the archive is unavailable.") from error
             is_complete, is_cut = False, True
     return _page(store, found, limit, tiers, is_complete=is_complete, is_cut=is_cut)
 
@@ -92,7 +90,7 @@ def retrieve(store: Store, tenant: str, id_: UUID) -> Record:
         stored = None if has_all else _from_redis(store, snapshot, tenant, id_) or archive_reads.find(tenant, id_)
     except archive_reads.ArchiveError as error:
         if not versions:
-            raise ArchiveUnavailable("The record is not in the hot cache and the archive is away.") from error
+            raise ArchiveUnavailable("The record is not in the hot cache, and the archive is unavailable.") from error
         stored = None
     found = merge_all(stored, versions) if stored or versions else None
     if found is None or found.is_tombstone:
@@ -148,7 +146,7 @@ def export(store: Store, tenant: str, query: Query, *, after: UUID | None, has_e
         pages = _export_pages(tenant, query, after_seq, up_to_seq)
         first = next(pages, [])
     except archive_reads.ArchiveError as error:
-        raise ArchiveUnavailable("Exports come out of the archive, and it is away.") from error
+        raise ArchiveUnavailable("Exports are read from the archive, which is unavailable.") from error
     return _export_lines(chain([first], pages), after, has_end=has_end)
 
 
