@@ -17,7 +17,7 @@ from trajectories.api import responses
 from trajectories.api.request_ids import HEADER
 from trajectories.conf import RATE_LIMITS
 from trajectories.domain.dialects import CamelTrajectory
-from trajectories.domain.query import FILTERS, Filter
+from trajectories.domain.query import FILTERS, SPAN_PATTERN, Filter
 from trajectories.domain.schema import OUTCOMES, Trajectory
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -28,7 +28,13 @@ _KINDS: Mapping[str, dict[str, Any]] = {
     "string": {"type": "string"},
     "boolean": {"type": "boolean"},
     "number": {"type": "number", "minimum": 0},
-    "time": {"type": "string", "format": "date-time"},
+    "time": {
+        "anyOf": [
+            {"type": "string", "format": "date-time"},
+            {"type": "string", "format": "date"},
+            {"type": "string", "pattern": SPAN_PATTERN},
+        ]
+    },
     "outcome": {"type": "string", "enum": list(OUTCOMES)},
 }
 _ERRORS = {
@@ -39,7 +45,7 @@ _ERRORS = {
     408: "The body did not come within the time that it may take; nothing of it was taken.",
     409: "The id was deleted, and does not come back.",
     413: "A record or the request is too large.",
-    415: "Another Content-Type than the two, or a Content-Encoding.",
+    415: "Another Content-Type than the two, or a Content-Encoding that this server does not decode.",
     429: "More than the key may use in a minute, or too many bad keys from this address; Retry-After says when to come again.",
     503: "A part that this answer needs is unavailable or busy; Retry-After says when to try again.",
 }
@@ -123,7 +129,8 @@ def _record() -> dict[str, Any]:
         "summary": "Record",
         "description": "Takes one trajectory as JSON, or one a line as NDJSON (16 MiB, 10,000 lines): good lines in one"
         " commit, a bad line fails alone. Sending the same id again stores a new revision, or nothing if the body is the"
-        " same. The camelCase body of an existing CLI is taken too.",
+        " same. The camelCase body of an existing CLI is taken too. A body may have Content-Encoding gzip, or zstd where"
+        " the server has it; limits count its decoded bytes.",
         "parameters": [
             _header("Idempotency-Key", "Decides the id of a body without one: the same key is the same record."),
             _header("X-Idempotency-Key", "The same, for clients that send this name."),

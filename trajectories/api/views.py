@@ -33,7 +33,7 @@ from trajectories.api.parsers import JSON, NDJSON, LinesParser, RecordParser
 from trajectories.api.permissions import HasScope
 from trajectories.api.sliding_window import Allowance
 from trajectories.api.throttling import ApiKeyThrottle
-from trajectories.domain.query import FILTERS, parameters, parse_query
+from trajectories.domain.query import FILTERS, Query, parameters, parse_query
 from trajectories.exceptions import (
     InvalidInput,
     MethodNotAllowed,
@@ -166,7 +166,7 @@ class TrajectoryViewSet(ViewSet):
         given = self._parameters((*FILTERS, *paginator.parameters))
         after, limit = paginator.read(given)
         return paginator.response(
-            reads.list_(get_store(), self.caller.tenant, parse_query(given), after=after, limit=limit)
+            reads.list_(get_store(), self.caller.tenant, self._query(given), after=after, limit=limit)
         )
 
     @documented("retrieve")
@@ -179,7 +179,7 @@ class TrajectoryViewSet(ViewSet):
     @action(detail=False, methods=["get"])
     def stats(self, request: Request) -> HttpResponse:
         """Totals and groups."""
-        query = parse_query(self._parameters(FILTERS))
+        query = self._query(self._parameters(FILTERS))
         return HttpResponse(orjson.dumps(reads.stats(get_store(), self.caller.tenant, query)), content_type=JSON)
 
     @documented("export")
@@ -188,7 +188,7 @@ class TrajectoryViewSet(ViewSet):
         """Every matching trajectory as NDJSON."""
         given = self._parameters((*FILTERS, "after", "end"))
         after, has_end = _after(given.pop("after", None)), _flag("end", given.pop("end", "0"))
-        lines = reads.export(get_store(), self.caller.tenant, parse_query(given), after=after, has_end=has_end)
+        lines = reads.export(get_store(), self.caller.tenant, self._query(given), after=after, has_end=has_end)
         return StreamingHttpResponse(_log_stream_errors(lines, request._request), content_type=NDJSON)
 
     @documented("delete_one")
@@ -207,11 +207,10 @@ class TrajectoryViewSet(ViewSet):
         is_dry, token = _flag("dry_run", given.pop("dry_run", "0")), given.pop("token", "")
         if not given:
             raise InvalidInput("Name at least one filter; everything is not deleted at once.", code="filter_required")
-        query = parse_query(given)
         if is_dry:
-            found = deletion.matching(get_store(), self.caller.tenant, query, given)
+            found = deletion.matching(get_store(), self.caller.tenant, given)
             return HttpResponse(orjson.dumps({"count": found.count, "token": found.token}), content_type=JSON)
-        deleted = deletion.delete_matching(get_store(), self.caller.tenant, query, given, token)
+        deleted = deletion.delete_matching(get_store(), self.caller.tenant, given, token)
         answer = {"deleted": deleted.count, "has_more": deleted.has_more, "removed": asdict(deleted.removed)}
         return HttpResponse(orjson.dumps(answer), content_type=JSON)
 
@@ -220,9 +219,10 @@ class TrajectoryViewSet(ViewSet):
         parser: BaseParser | None = request.negotiator.select_parser(request, request.parsers)
         if parser is None:
             raise UnsupportedMediaType(f"Content-Type must be {JSON}, or {NDJSON} for one record a line.")
-        if request._request.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise UnsupportedMediaType("Send the body without Content-Encoding.", code="unsupported_content_encoding")
         return parser
+
+    def _query(self, given: Mapping[str, str]) -> Query:
+        return parse_query(given, get_store().now_us())
 
     def _parameters(self, allowed: Any) -> dict[str, str]:
         return parameters(self.request._request.GET.lists(), allowed=allowed)
