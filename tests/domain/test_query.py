@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.examples import body, phase
-from trajectories.domain.query import BIGGEST, FILTERS, decode_cursor, encode_cursor, parameters, parse_query
+from trajectories.domain.query import (
+    BIGGEST,
+    CURSOR_PATTERN,
+    FILTERS,
+    decode_cursor,
+    encode_cursor,
+    parameters,
+    parse_query,
+)
 from trajectories.domain.record import Facets, Position, facets_of
 from trajectories.domain.schema import canonical, parse
 from trajectories.exceptions import InvalidInput
@@ -207,6 +215,11 @@ positions = st.builds(Position, st.integers(0, BIGGEST), st.uuids())
 @given(positions)
 def test_a_cursor_leads_back_to_its_position(position: Position) -> None:
     assert decode_cursor(encode_cursor(position)) == position
+
+
+@given(st.from_regex(CURSOR_PATTERN, fullmatch=True))
+def test_any_text_of_the_documented_pattern_is_a_cursor(text: str) -> None:
+    assert encode_cursor(decode_cursor(text)) == text
 
 
 @pytest.mark.parametrize(

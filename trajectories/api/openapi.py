@@ -17,7 +17,7 @@ from trajectories.api import responses
 from trajectories.api.request_ids import HEADER
 from trajectories.conf import RATE_LIMITS
 from trajectories.domain.dialects import CamelTrajectory
-from trajectories.domain.query import FILTERS, SPAN_PATTERN, Filter
+from trajectories.domain.query import CURSOR_PATTERN, FILTERS, SPAN_PATTERN, Filter
 from trajectories.domain.schema import OUTCOMES, Trajectory
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -40,10 +40,10 @@ _KINDS: Mapping[str, dict[str, Any]] = {
 _ERRORS = {
     400: "The request says something that cannot be accepted; the message names it.",
     401: "No API key, or one that is unknown, revoked or expired.",
-    403: "The API key lacks the scope.",
+    403: "The API key lacks the scope, or the request would delete everything.",
     404: "The tenant has no such trajectory.",
     408: "The body did not come within the time that it may take; nothing of it was taken.",
-    409: "The id was deleted, and does not come back.",
+    409: "The id was deleted, and does not come back; or the token is not of a dry run with these filters.",
     413: "A record or the request is too large.",
     415: "Another Content-Type than the two, or a Content-Encoding that this server does not decode.",
     429: "More than the key may use in a minute, or too many bad keys from this address; Retry-After says when to come again.",
@@ -85,6 +85,10 @@ class AutoSchema(SpectacularAutoSchema):
     def _is_list_view(self, serializer: Any = None) -> bool:
         """A page is one object; by the name of its action it would be documented as an array of pages."""
         return False
+
+    def _get_request_body(self, direction: Any = "request") -> Any:
+        body = super()._get_request_body(direction)
+        return body and body | {"required": True}
 
     def get_auth(self) -> list[dict[str, list[str]]]:
         return [{"apiKey": []}]
@@ -151,7 +155,7 @@ def _list() -> dict[str, Any]:
         "filters": False,
         "parameters": [
             *map(_filter, FILTERS.items()),
-            _parameter("cursor", {"type": "string"}, "next_cursor of the page before."),
+            _parameter("cursor", {"type": "string", "pattern": CURSOR_PATTERN}, "next_cursor of the page before."),
             _parameter(
                 "limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 50}, "Records on a page."
             ),
@@ -189,7 +193,7 @@ def _export() -> dict[str, Any]:
             _parameter("end", {"type": "string", "enum": ["0", "1"], "default": "0"}, "Close with an end line."),
         ],
         "responses": {(200, _NDJSON): {"type": "string", "description": "One trajectory a line."}}
-        | _errors(400, 401, 403, 429, 503),
+        | _errors(400, 401, 403, 404, 429, 503),
     }
 
 
@@ -215,7 +219,7 @@ def _delete_matching() -> dict[str, Any]:
             _parameter("dry_run", {"type": "string", "enum": ["0", "1"], "default": "0"}, "Count, delete nothing."),
             _parameter("token", {"type": "string"}, "Of the dry run."),
         ],
-        "responses": {200: answer} | _errors(400, 401, 403, 429, 503),
+        "responses": {200: answer} | _errors(400, 401, 403, 409, 429, 503),
     }
 
 

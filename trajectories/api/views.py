@@ -38,6 +38,7 @@ from trajectories.exceptions import (
     InvalidInput,
     MethodNotAllowed,
     NotFound,
+    ScopeMissing,
     TrajectoriesError,
     UnsupportedMediaType,
 )
@@ -206,7 +207,7 @@ class TrajectoryViewSet(ViewSet):
         given = self._parameters((*FILTERS, "dry_run", "token"))
         is_dry, token = _flag("dry_run", given.pop("dry_run", "0")), given.pop("token", "")
         if not given:
-            raise InvalidInput("Name at least one filter; everything is not deleted at once.", code="filter_required")
+            raise ScopeMissing("Name at least one filter; everything is not deleted at once.", code="filter_required")
         if is_dry:
             found = deletion.matching(get_store(), self.caller.tenant, given)
             return HttpResponse(orjson.dumps({"count": found.count, "token": found.token}), content_type=JSON)
@@ -264,10 +265,11 @@ def _line_result(line: ingest.Line) -> dict[str, Any]:
 
 
 def _idempotency_key(request: HttpRequest) -> str | None:
-    key = request.headers.get("Idempotency-Key") or request.headers.get("X-Idempotency-Key")
-    if key is not None and len(key) > MAX_IDEMPOTENCY_KEY:
-        raise InvalidInput(f"Idempotency-Key may have {MAX_IDEMPOTENCY_KEY} characters.", param="Idempotency-Key")
-    return key
+    keys = {name: request.headers.get(name) for name in ("Idempotency-Key", "X-Idempotency-Key")}
+    for name, key in keys.items():
+        if key is not None and len(key) > MAX_IDEMPOTENCY_KEY:
+            raise InvalidInput(f"{name} may have {MAX_IDEMPOTENCY_KEY} characters, got {len(key)}.", param=name)
+    return keys["Idempotency-Key"] or keys["X-Idempotency-Key"]
 
 
 def _known_id(text: str) -> UUID:

@@ -29,6 +29,8 @@ from trajectories.exceptions import InvalidInput, Problem
 BIGGEST = 2**63 - 1
 """Largest value of a 64-bit column. Bounds are cut to it; every stored value is below it."""
 
+CURSOR_PATTERN = "^[A-Za-f][A-Za-z0-9_-]{31}$"
+"""Base64 of 24 bytes. The first bit is 0, since the first eight bytes are a time below 2**63."""
 SPAN_PATTERN = r"^[0-9]{1,5}[mhdw]$"
 """A time filter of minutes, hours, days or weeks before now. Five digits of weeks are 1,900 years."""
 _SPAN_US = {"m": 60 * SECOND_US, "h": 3600 * SECOND_US, "d": DAY_US, "w": 7 * DAY_US}

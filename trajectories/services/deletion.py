@@ -17,7 +17,7 @@ from django.core import signing
 from trajectories import persistence
 from trajectories.domain.query import Query, parse_query
 from trajectories.domain.record import tombstone
-from trajectories.exceptions import ArchiveUnavailable, DeletionIncomplete, InvalidInput, NotFound
+from trajectories.exceptions import ArchiveUnavailable, DeletionIncomplete, InvalidToken, NotFound
 from trajectories.services.reads import wait_until_archived
 from trajectories.storage import archive_reads
 from trajectories.storage.archive_writes import DeletedCounts
@@ -106,7 +106,7 @@ def delete_matching(store: Store, tenant: str, filters: dict[str, str], token: s
     One call deletes at most MATCHING_MAX records.
 
     Raises:
-        InvalidInput: 400; the token is invalid, too old, or made for other filters.
+        InvalidToken: 409; the token is invalid, too old, or made for other filters.
         ExportBehind, ArchiveUnavailable, DeletionIncomplete: 503; repeat the same call to continue.
     """
     as_of_us = _as_of_us(tenant, filters, token)
@@ -163,9 +163,8 @@ def _as_of_us(tenant: str, filters: dict[str, str], token: str) -> int:
     return int(given[2])
 
 
-def _wrong() -> InvalidInput:
-    return InvalidInput(
+def _wrong() -> InvalidToken:
+    return InvalidToken(
         "The token is not one of a dry run with these filters in the last hour. Ask with dry_run=1 first.",
-        code="invalid_token",
         param="token",
     )

@@ -24,7 +24,7 @@ from trajectories.domain.clock import rfc3339
 from trajectories.domain.query import Query
 from trajectories.domain.record import Position, Record, facets_of, merge_all
 from trajectories.domain.stats import Summary
-from trajectories.exceptions import ArchiveUnavailable, ExportBehind, InvalidInput, NotFound
+from trajectories.exceptions import ArchiveUnavailable, ExportBehind, NotFound
 from trajectories.storage import archive_reads
 from trajectories.storage.redis_tier import RedisError
 from trajectories.storage.store import Store
@@ -131,7 +131,7 @@ def export(store: Store, tenant: str, query: Query, *, after: UUID | None, has_e
             included.
 
     Raises:
-        InvalidInput: 400; ``after`` is not an id of this tenant.
+        NotFound: 404; ``after`` is not an id of this tenant.
         ExportBehind: 503; earlier records of this host have not reached the archive within
             ``export_wait_s``.
         ArchiveUnavailable: 503. After the first page, a database error ends the stream without the
@@ -141,7 +141,7 @@ def export(store: Store, tenant: str, query: Query, *, after: UUID | None, has_e
     try:
         after_seq = 0 if after is None else archive_reads.seq_of(tenant, after)
         if after_seq is None:
-            raise InvalidInput(f"Invalid cursor: there is no trajectory {after}.", code="invalid_cursor", param="after")
+            raise NotFound(f"Invalid cursor: there is no trajectory {after}.", code="invalid_cursor", param="after")
         up_to_seq = archive_reads.last_seq(tenant)
         pages = _export_pages(tenant, query, after_seq, up_to_seq)
         first = next(pages, [])

@@ -1337,7 +1337,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The API key lacks the scope. */
+            /** @description The API key lacks the scope, or the request would delete everything. */
             403: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -1396,7 +1396,7 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        requestBody?: {
+        requestBody: {
             content: {
                 "application/json": components["schemas"]["AnyTrajectory"];
                 "application/x-ndjson": string;
@@ -1463,7 +1463,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The API key lacks the scope. */
+            /** @description The API key lacks the scope, or the request would delete everything. */
             403: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -1485,7 +1485,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The id was deleted, and does not come back. */
+            /** @description The id was deleted, and does not come back; or the token is not of a dry run with these filters. */
             409: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -1650,8 +1650,19 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The API key lacks the scope. */
+            /** @description The API key lacks the scope, or the request would delete everything. */
             403: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The id was deleted, and does not come back; or the token is not of a dry run with these filters. */
+            409: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
                     "X-Request-Id"?: string;
@@ -1748,7 +1759,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The API key lacks the scope. */
+            /** @description The API key lacks the scope, or the request would delete everything. */
             403: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -1857,7 +1868,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The API key lacks the scope. */
+            /** @description The API key lacks the scope, or the request would delete everything. */
             403: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -2011,8 +2022,19 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The API key lacks the scope. */
+            /** @description The API key lacks the scope, or the request would delete everything. */
             403: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The tenant has no such trajectory. */
+            404: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
                     "X-Request-Id"?: string;
@@ -2150,7 +2172,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The API key lacks the scope. */
+            /** @description The API key lacks the scope, or the request would delete everything. */
             403: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */

@@ -273,9 +273,12 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         if after is not None:
             try:
                 start = self._store.find(UUID(after)).seq
-            except (ValueError, Refusal):
-                message = f"Invalid cursor: there is no trajectory {after}."
+            except ValueError:
+                message = "after must be the id of an exported record."
                 raise Refusal(400, "invalid_cursor", message, param="after") from None
+            except Refusal:
+                message = f"Invalid cursor: there is no trajectory {after}."
+                raise Refusal(404, "invalid_cursor", message, param="after") from None
         found = [stored for stored in matching(self._store.in_order(), self._query(filters)) if stored.seq > start]
         data = b"".join(f"{stored.json()}\n".encode() for stored in found)
         if rest.get("end") == "1":
@@ -288,7 +291,7 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
     def _delete_matching(self, seen: SeenRequest) -> httpx2.Response:
         filters, rest = _parameters(seen, "dry_run", "token")
         if not filters:
-            raise Refusal(400, "filter_required", "At least one filter is required.")
+            raise Refusal(403, "filter_required", "At least one filter is required.")
         if rest.get("dry_run") == "1":
             token = uuid4().hex
             self._tokens[token] = filters, self._store.now_us()
@@ -298,7 +301,7 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         of_token, as_of_us = self._tokens.get(rest.get("token", ""), (None, 0))
         if of_token != filters:
             raise Refusal(
-                400, "invalid_token", "Invalid token: it must come from a dry run with the same filters.", param="token"
+                409, "invalid_token", "Invalid token: it must come from a dry run with the same filters.", param="token"
             )
         found = [
             stored
