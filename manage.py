@@ -13,9 +13,13 @@ def main() -> None:
         sys.exit(quickstart(["--help"] if sys.argv[1] == "help" else sys.argv[2:]))
 
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "trajectory_site.settings")
+    from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line
 
-    execute_from_command_line(sys.argv)
+    try:
+        execute_from_command_line(sys.argv)
+    except ImproperlyConfigured as error:  # its message is for the operator
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import os
 
 from django.core.wsgi import get_wsgi_application
 
+from trajectory_site.path_prefix import below_prefix
 from trajectory_site.workers import forget_dead_workers, repeat_stop_signals
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "trajectory_site.settings")
@@ -11,7 +12,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "trajectory_site.settings")
 repeat_stop_signals()
 forget_dead_workers()
 
-application = get_wsgi_application()
+application = below_prefix(get_wsgi_application())
 
 # The relay reads models, so it can only be imported once the apps are loaded.
 from trajectories import relay  # noqa: E402

@@ -161,7 +161,8 @@ def _as_params(schema: dict[str, Any]) -> Any:
         first, *others = one.get("anyOf", [{}])
         if "$ref" in first and others and all(other.get("type") == "string" for other in others):
             # A time filter takes other texts too, which the type of the first form includes.
-            return {key: item for key, item in one.items() if key != "anyOf"} | first
+            named = first.pop("$ref")
+            return {key: item for key, item in one.items() if key != "anyOf"} | {"$ref": named}
         if named is None:
             return {key: item for key, item in one.items() if key != "default"}
         rest = {key: item for key, item in one.items() if key not in ("type", "format")}

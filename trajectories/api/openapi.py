@@ -87,7 +87,7 @@ class AutoSchema(SpectacularAutoSchema):
         return False
 
     def _get_request_body(self, direction: Any = "request") -> Any:
-        body = super()._get_request_body(direction)
+        body = super()._get_request_body(direction)  # type: ignore[no-untyped-call]
         return body and body | {"required": True}
 
     def get_auth(self) -> list[dict[str, list[str]]]:
