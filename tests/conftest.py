@@ -24,6 +24,7 @@ from pytest_django import Settings
 from redis import Redis
 from xdist.scheduler import WorkStealingScheduling
 
+from tests.postgres import throwaway_postgres
 from tests.processes import Site
 from tests.routing import ArchiveRouter
 from tests.storage.hosts import QUICK, WebProcess
@@ -98,7 +99,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """A Postgres server."""
-    with servers.throwaway_postgres() as url:
+    with throwaway_postgres() as url:
         yield url
 
 

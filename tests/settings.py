@@ -13,10 +13,12 @@ _DATA_DIR = Path(tempfile.gettempdir(), f"django-trajectories-tests-{os.getuid()
 
 with patch.dict(os.environ, {"SECRET_KEY": "only for tests", "DATA_DIR": str(_DATA_DIR)}, clear=True):
     from trajectory_site.settings import *  # noqa: F403
-    from trajectory_site.settings import CACHES, DATABASES, database_config
+    from trajectory_site.settings import CACHES, DATABASES
+
+from trajectory_site import database  # noqa: E402
 
 # Name and host come from the servers that conftest.py starts when the first test needs them.
-DATABASES["postgres"] = database_config({"ENGINE": "django.db.backends.postgresql", "NAME": "trajectories"})
+DATABASES["postgres"] = database.config({"ENGINE": "django.db.backends.postgresql", "NAME": "trajectories"})
 DATABASE_ROUTERS = ["tests.routing.ArchiveRouter"]
 
 # Nothing listens on this port: a test that does not ask for Redis has none, and a connection fails

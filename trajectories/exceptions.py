@@ -8,6 +8,7 @@ TrajectoriesError
 ├── MethodNotAllowed        405
 ├── RequestTimeout          408  the body did not arrive in time
 ├── Deleted                 409  the id was deleted permanently
+├── InvalidToken            409  a deletion without the token of a dry run with the same filters
 ├── TooLarge                413
 ├── UnsupportedMediaType    415
 ├── RateLimited             429  over a key's rate limit, or too many invalid keys from one address;
@@ -93,6 +94,12 @@ class Deleted(TrajectoriesError):
     status = 409
     type = "conflict_error"
     code = "deleted"
+
+
+class InvalidToken(TrajectoriesError):
+    status = 409
+    type = "conflict_error"
+    code = "invalid_token"
 
 
 class RequestTimeout(TrajectoriesError):

@@ -67,6 +67,7 @@ def nothing_here(request: HttpRequest) -> HttpResponse:
 
 urlpatterns: list[URLPattern | URLResolver] = [
     *api_urlpatterns,
+    path("health", ReadyView.as_view(), name="trajectories-health"),
     path("health/live", LiveView.as_view(), name="trajectories-live"),
     path("health/ready", ReadyView.as_view(), name="trajectories-ready"),
     path("metrics", metrics_text, name="trajectories-metrics"),

@@ -74,6 +74,10 @@ def _worker(program: str, arguments: list[str]) -> None:
 
 
 def _django(program: str, arguments: list[str]) -> None:
+    from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line
 
-    execute_from_command_line([program, *arguments])
+    try:
+        execute_from_command_line([program, *arguments])
+    except ImproperlyConfigured as error:  # its message is for the operator
+        sys.exit(str(error))

@@ -38,7 +38,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
 
 def _is_api(request: HttpRequest) -> bool:
-    return request.path.startswith("/v1/")
+    return request.path_info.startswith("/v1/")
 
 
 def _error(status: int, kind: str, code: str, message: str) -> JsonResponse:

@@ -8,8 +8,11 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import sys
 import tempfile
 
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
@@ -30,6 +33,7 @@ _METRICS = "PROMETHEUS_MULTIPROC_DIR"
 def main() -> None:
     """Serve until SIGTERM or SIGINT."""
     arguments = _arguments()
+    _check_settings()
     own_directory = None
     if not os.environ.get(_METRICS):
         # Set before the workers start, which share it. New each time: old files would count again.
@@ -54,6 +58,15 @@ def main() -> None:
     finally:
         if own_directory:
             shutil.rmtree(own_directory, ignore_errors=True)
+
+
+def _check_settings() -> None:
+    """End with one sentence if a variable is wrong; a worker would end with a traceback, again and again."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "trajectory_site.settings")
+    try:
+        settings.DEBUG  # noqa: B018  loads the settings
+    except ImproperlyConfigured as error:
+        sys.exit(str(error))
 
 
 def _arguments() -> argparse.Namespace:

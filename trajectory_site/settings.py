@@ -8,37 +8,40 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import environ
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
+from kombu.transport import TRANSPORT_ALIASES
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from trajectory_site import data_dir, redis_url
-
-env = environ.Env()
+from trajectories.conf import Settings
+from trajectory_site import data_dir, database, environment, redis_url
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-DEBUG: bool = env.bool("DEBUG", default=False)
+DEBUG = environment.boolean("DEBUG")
 
 # Files of this host: SQLite archive and outbox, unless configured elsewhere.
-DATA_DIR = data_dir.chosen()
+DATA_DIR = data_dir.chosen(environment.text("DATA_DIR"))
 
-SECRET_KEY: str = env.str("SECRET_KEY", default="")
+SECRET_KEY = environment.text("SECRET_KEY")
 if not SECRET_KEY:
     raise ImproperlyConfigured(
         "SECRET_KEY is not set. Put a long random text into that environment variable, the same for every process of "
         f"the site. Only `quickstart` makes a key of its own; there is none in {DATA_DIR}."
     )
 
-DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+ALLOWED_HOSTS = environment.hosts("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = environment.origins("CSRF_TRUSTED_ORIGINS")
 
-ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
-CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+try:
+    DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+except OSError as error:
+    environment.refuse("DATA_DIR", f"cannot be used: {error}.")
 
 # --- Apps, requests, pages
 
@@ -103,17 +106,18 @@ USE_I18N = True
 USE_TZ = True
 TIME_ZONE = "UTC"
 
+# The path below which the site is, such as /store, if a proxy serves it there. A proxy can name the
+# path of each request instead; it must then set or strip the header.
+URL_PREFIX = environment.path_prefix("URL_PREFIX")
+TRUST_X_FORWARDED_PREFIX = environment.boolean("TRUST_X_FORWARDED_PREFIX")
+
 # Without a STATIC_ROOT, files come from the installed packages, so collectstatic is not needed.
-STATIC_URL = "static/"
-STATIC_ROOT: str | None = env.str("STATIC_ROOT", default=None)
+STATIC_URL = "/static/"  # the storages add the prefix of the request
+STATIC_ROOT = environment.text("STATIC_ROOT") or None
 WHITENOISE_USE_FINDERS = STATIC_ROOT is None
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {
-        "BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"
-        if STATIC_ROOT
-        else "django.contrib.staticfiles.storage.StaticFilesStorage"
-    },
+    "staticfiles": {"BACKEND": f"trajectory_site.path_prefix.{'ManifestStorage' if STATIC_ROOT else 'PlainStorage'}"},
 }
 
 # The docs page loads its assets from the site, so it works without the internet.
@@ -130,53 +134,25 @@ SPECTACULAR_SETTINGS = {
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# 0 disables the timeout, for the migration of a large table.
-DATABASE_STATEMENT_TIMEOUT_MS: int = env.int("DATABASE_STATEMENT_TIMEOUT_MS", default=60_000)
-
-
-def database_config(config: dict[str, Any]) -> dict[str, Any]:
-    """Return ``config`` with the options its engine needs; options in the URL win."""
-    options: dict[str, Any] = {}
-    if config["ENGINE"].endswith(".sqlite3"):
-        options = {
-            "timeout": 20,
-            # A deferred transaction that reads before it writes cannot wait for a writer.
-            "transaction_mode": "IMMEDIATE",
-            # synchronous stays FULL: the outbox drops archived rows, so the archive must keep them.
-            "init_command": "PRAGMA journal_mode=WAL",
-        }
-    elif config["ENGINE"].endswith(".postgresql"):
-        options = {
-            "connect_timeout": 3,
-            # A connection to a silent server is closed after this time, in milliseconds.
-            "tcp_user_timeout": 10_000,
-            "options": f"-c statement_timeout={DATABASE_STATEMENT_TIMEOUT_MS} -c lock_timeout=10000"
-            " -c idle_in_transaction_session_timeout=60000",
-        }
-        config.setdefault("CONN_HEALTH_CHECKS", True)
-    config.setdefault("CONN_MAX_AGE", 60)
-    return config | {"OPTIONS": options | config.get("OPTIONS", {})}
-
-
 DATABASES = {
-    "default": database_config(
-        env.db_url("DATABASE_URL")
-        if env.str("DATABASE_URL", default="")
-        else {"ENGINE": "django.db.backends.sqlite3", "NAME": str(DATA_DIR / "db.sqlite3")}
+    "default": database.from_environment(
+        {"ENGINE": "django.db.backends.sqlite3", "NAME": str(DATA_DIR / "db.sqlite3")},
     )
 }
 
 # --- The Redis tier and the broker
 
-REDIS_URL: str = env.str("REDIS_URL", default="redis://127.0.0.1:6379/0")
-REDIS_TIMEOUT_S: float = env.float("REDIS_TIMEOUT_S", default=1.0)
+REDIS_URL = redis_url.normalized("REDIS_URL", environment.text("REDIS_URL", "redis://127.0.0.1:6379/0"))
+REDIS_TIMEOUT_S = environment.seconds("REDIS_TIMEOUT_S", 1.0)
+_redis_cache = redis_url.cache("REDIS_URL", REDIS_URL)
 
 CACHES: dict[str, dict[str, Any]] = {
     "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
     "trajectories": {
         "BACKEND": "django_redis.cache.RedisCache",
-        "LOCATION": REDIS_URL,
+        "LOCATION": _redis_cache["LOCATION"],
         "OPTIONS": {
+            **_redis_cache["OPTIONS"],
             "SOCKET_CONNECT_TIMEOUT": REDIS_TIMEOUT_S,
             "SOCKET_TIMEOUT": REDIS_TIMEOUT_S,
             # redis-py by default tries four times with pauses, which multiplies the timeout.
@@ -185,20 +161,30 @@ CACHES: dict[str, dict[str, Any]] = {
     },
 }
 
-CELERY_BROKER_URL: str = env.str("CELERY_BROKER_URL", default=redis_url.broker(REDIS_URL))
+_broker = environment.text("CELERY_BROKER_URL")
+CELERY_BROKER_URL = redis_url.explicit_broker("CELERY_BROKER_URL", _broker) if _broker else redis_url.broker(REDIS_URL)
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker waits for its broker without a limit
 CELERY_BROKER_CHANNEL_ERROR_RETRY = True  # also while it refuses: at maxmemory, as a replica
 CELERY_BROKER_CONNECTION_TIMEOUT = 3
-if CELERY_BROKER_URL.startswith("redis"):  # redis, rediss, redis+socket
-    CELERY_BROKER_TRANSPORT = "trajectory_site.broker:Transport"
-    CELERY_BROKER_TRANSPORT_OPTIONS = {
+if CELERY_BROKER_URL.startswith(("redis", "sentinel")):  # redis, rediss, redis+socket
+    CELERY_BROKER_TRANSPORT = "trajectory_site.broker:" + (
+        "SentinelTransport"
+        if CELERY_BROKER_URL.startswith("sentinel")
+        else "Transport"
+        if _broker
+        else "NextDatabaseTransport"
+    )
+    if CELERY_BROKER_URL.startswith("redis+socket"):  # then Kombu takes the transport's name from the URL
+        TRANSPORT_ALIASES["redis"] = CELERY_BROKER_TRANSPORT
+    CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {
         "socket_connect_timeout": 3,
         # Otherwise Kombu retries a refused connection inside a publication, with pauses of seconds.
         "max_retries": 0,
         # Longer than a worker's BRPOP, which blocks for one second.
         "socket_timeout": 5,
         "health_check_interval": 10,
+        **redis_url.sentinel_options("CELERY_BROKER_URL", _broker or REDIS_URL),
     }
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_SERIALIZER = "json"
@@ -222,13 +208,16 @@ def _from_environment(prefix: str) -> dict[str, Any]:
 
     The app's system checks verify the types.
     """
+    booleans = {field.name.upper() for field in fields(Settings) if field.type == "bool"}
     given: dict[str, Any] = {}
-    for name, text in os.environ.items():
-        if name.startswith(prefix):
-            try:
-                given[name.removeprefix(prefix)] = json.loads(text)
-            except ValueError:
-                given[name.removeprefix(prefix)] = text
+    for name in os.environ:
+        key, value = name.removeprefix(prefix), environment.text(name)
+        if not name.startswith(prefix) or not value:
+            continue
+        try:
+            given[key] = environment.as_boolean(name, value) if key in booleans else json.loads(value)
+        except ValueError:
+            given[key] = value
     return given
 
 
@@ -240,17 +229,17 @@ TRAJECTORIES = {
 
 # --- Behind HTTPS
 
-SECURE_SSL_REDIRECT: bool = env.bool("SECURE_SSL_REDIRECT", default=False)
-SECURE_HSTS_SECONDS: int = env.int("SECURE_HSTS_SECONDS", default=0)
-SECURE_HSTS_INCLUDE_SUBDOMAINS: bool = env.bool("SECURE_HSTS_INCLUDE_SUBDOMAINS", default=False)
-SECURE_HSTS_PRELOAD: bool = env.bool("SECURE_HSTS_PRELOAD", default=False)
-SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = env.bool("SECURE_COOKIES", default=SECURE_SSL_REDIRECT)
-if env.bool("TRUST_X_FORWARDED_PROTO", default=False):
+SECURE_SSL_REDIRECT = environment.boolean("SECURE_SSL_REDIRECT")
+SECURE_HSTS_SECONDS = environment.integer("SECURE_HSTS_SECONDS", 0)
+SECURE_HSTS_INCLUDE_SUBDOMAINS = environment.boolean("SECURE_HSTS_INCLUDE_SUBDOMAINS")
+SECURE_HSTS_PRELOAD = environment.boolean("SECURE_HSTS_PRELOAD")
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = environment.boolean("SECURE_COOKIES", default=SECURE_SSL_REDIRECT)
+if environment.boolean("TRUST_X_FORWARDED_PROTO"):
     # Only behind a proxy that sets or strips this header: a client that can send it can fake HTTPS.
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
 # A probe inside the cluster uses plain HTTP; the response holds no secret.
-SECURE_REDIRECT_EXEMPT = [r"^health/"]
+SECURE_REDIRECT_EXEMPT = [r"(^|/)health(/(live|ready))?$"]
 
 # Scripts and styles are files of the site. No page has inline ones, so no nonce is needed.
 CONTENT_SECURITY_POLICY = {
@@ -271,7 +260,7 @@ CONTENT_SECURITY_POLICY = {
 # --- Pages of other origins
 
 # For example https://app.example.com. Empty by default; then corsheaders is not loaded.
-CORS_ALLOWED_ORIGINS: list[str] = env.list("CORS_ALLOWED_ORIGINS", default=[])
+CORS_ALLOWED_ORIGINS = environment.origins("CORS_ALLOWED_ORIGINS")
 if CORS_ALLOWED_ORIGINS:
     INSTALLED_APPS.append("corsheaders")  # its checks reject an invalid origin at start
     # Before middleware that may respond, so that each response has CORS headers; after the
@@ -314,13 +303,18 @@ LOGGING = {
     "formatters": {
         "line": {
             "()": "trajectory_site.logs.LineFormatter",
-            "format": env.str("LOG_FORMAT", default="%(asctime)s [%(request_id)s] %(levelname)s %(name)s: %(message)s"),
+            "format": environment.log_format(
+                "LOG_FORMAT", "%(asctime)s [%(request_id)s] %(levelname)s %(name)s: %(message)s"
+            ),
             "defaults": {"request_id": "-"},
         }
     },
     "filters": {"request_id": {"()": "trajectories.api.request_ids.RequestIdFilter"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request_id"]}},
-    "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", default="INFO")},
+    "root": {
+        "handlers": ["stderr"],
+        "level": environment.choice("LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), "INFO"),
+    },
     # Django's handlers (console only with DEBUG, mails to ADMINS) would drop or double its lines.
     "loggers": {
         "django": {"handlers": [], "level": "INFO", "propagate": True},

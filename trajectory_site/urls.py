@@ -5,17 +5,28 @@ from importlib.util import find_spec
 from django.contrib import admin
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
-from django.urls import URLPattern, URLResolver, include, path
+from django.urls import URLPattern, URLResolver, include, path, re_path
 from django.views.decorators.csrf import csrf_exempt
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularSwaggerSplitView
 
+from trajectories.api.exception_handler import error_response
+from trajectories.exceptions import NotFound
+
+
+@csrf_exempt  # CSRF failures respond with an unrelated HTML page
+@transaction.non_atomic_requests
+def no_oauth(request: HttpRequest) -> HttpResponse:
+    message = "This server has no OAuth. Send an API key as 'Authorization: Bearer KEY'."
+    return error_response(NotFound(message), request)
+
+
 urlpatterns: list[URLPattern | URLResolver] = [
-    path("", RedirectView.as_view(url="/docs/")),
+    path("", RedirectView.as_view(pattern_name="docs")),
     path(
         "docs/",
         SpectacularSwaggerSplitView.as_view(
-            url="/v1/openapi.json",
+            url_name="trajectories-openapi",
             title="Trajectories",
             template_name="docs.html",
             authentication_classes=[],
@@ -25,6 +36,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     ),
     path("admin/", admin.site.urls),
     path("", include("trajectories.urls")),
+    # MCP clients ask these addresses for OAuth before they send a key.
+    re_path(r"^(?:\.well-known/.*|register|authorize|token)$", no_oauth),
 ]
 
 # The distribution trajectories-mcp is optional. Without it, this address is a 404.

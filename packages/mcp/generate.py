@@ -25,7 +25,7 @@ def contract(document: dict[str, Any]) -> str:
     parts = {name: minify(schemas[name]) for name in _PARTS}
     parameters = document["paths"]["/v1/agent/trajectories"]["get"]["parameters"]
     filters = {
-        given["name"]: minify(given["schema"]) | {"description": given["description"]}
+        given["name"]: _plain(minify(given["schema"])) | {"description": given["description"]}
         for given in parameters
         if given["name"] not in _NOT_FILTERS
     }
@@ -33,6 +33,12 @@ def contract(document: dict[str, Any]) -> str:
         json.dumps({"trajectory": minify(schemas["Trajectory"]) | {"$defs": parts}, "filters": filters}, indent=1)
         + "\n"
     )
+
+
+def _plain(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema of several forms of text as a string; the description names the forms."""
+    forms = schema.get("anyOf", [])
+    return {"type": "string"} if forms and all(form.get("type") == "string" for form in forms) else schema
 
 
 if __name__ == "__main__":

@@ -158,6 +158,11 @@ def _lenient(schema: dict[str, Any]) -> Any:
 def _as_params(schema: dict[str, Any]) -> Any:
     def change(one: dict[str, Any]) -> dict[str, Any]:
         named = _TYPE_BY_FORMAT.get(one.get("format", ""))
+        first, *others = one.get("anyOf", [{}])
+        if "$ref" in first and others and all(other.get("type") == "string" for other in others):
+            # A time filter takes other texts too, which the type of the first form includes.
+            named = first.pop("$ref")
+            return {key: item for key, item in one.items() if key != "anyOf"} | {"$ref": named}
         if named is None:
             return {key: item for key, item in one.items() if key != "default"}
         rest = {key: item for key, item in one.items() if key not in ("type", "format")}

@@ -1,4 +1,5 @@
-"""Every answer to any request with any key is documented (Schemathesis, OpenAPI document)."""
+"""Every answer to any request with any key is documented, and the server accepts exactly what the document
+allows (Schemathesis with its default checks, OpenAPI document)."""
 
 from __future__ import annotations
 
@@ -14,9 +15,8 @@ from django.core.wsgi import get_wsgi_application
 from django.db import close_old_connections
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from schemathesis import checks
+from pytest_django import Settings
 from schemathesis.config import SchemathesisConfig
-from schemathesis.specs.openapi import checks as openapi_checks
 
 from tests.api.client import ID, NDJSON, archive_all, client_of, issue, posted
 from tests.api.test_openapi import DOCS
@@ -24,13 +24,6 @@ from tests.examples import REFERENCE
 from tests.strategies import bodies_of_any_kind, trajectories
 
 EXAMPLES = 25
-_CHECKS: list[schemathesis.CheckFunction] = [
-    checks.not_a_server_error,
-    openapi_checks.status_code_conformance,
-    openapi_checks.content_type_conformance,
-    openapi_checks.response_headers_conformance,
-    openapi_checks.response_schema_conformance,
-]
 # Of which the last is the one that the ordinary run tries.
 SCOPES = {
     "no key": None,
@@ -47,7 +40,13 @@ _PARAMS = [pytest.param(name, marks=() if name == "all" else pytest.mark.abuse) 
 document = schemathesis.openapi.from_path(
     DOCS / "openapi.json",
     # Keys are what the tests give; Schemathesis would make up others.
-    config=SchemathesisConfig.from_dict({"generation": {"deterministic": True, "with-security-parameters": False}}),
+    config=SchemathesisConfig.from_dict(
+        {
+            "generation": {"deterministic": True, "with-security-parameters": False},
+            # A list of more than 10,000 tools may be a body over 1 MiB too, which is 413 and unread.
+            "checks": {"negative_data_rejection": {"expected-statuses": [400, 401, 403, 404, 405, 409, 413, 415]}},
+        }
+    ),
 )
 
 
@@ -59,8 +58,16 @@ schemathesis.openapi.media_type(
 
 
 @pytest.fixture(params=_PARAMS)
-def headers(request: pytest.FixtureRequest, db: None, redis_tier_url: str) -> Iterator[dict[str, str]]:
+def headers(
+    request: pytest.FixtureRequest,
+    db: None,
+    redis_tier_url: str,
+    settings: Settings,
+    trajectories_settings: dict[str, Any],
+) -> Iterator[dict[str, str]]:
     """Headers of a caller with these scopes, whose tenant owns the stored record."""
+    # A check sends requests with bad keys, which must get 401 and not 429.
+    settings.TRAJECTORIES = trajectories_settings | {"KEY_FAILURES_PER_MINUTE": 1_000_000}
     posted(client_of(issue()[1]), REFERENCE | {"id": ID})
     scopes = SCOPES[request.param]
     # As Django's own client does on each request: the connection is the test's, and none of a
@@ -101,5 +108,5 @@ def test_every_answer_is_documented(
     archive_all()  # an export waits for it
     response = case.call(headers=headers)
     statuses[response.status_code] += 1
-    case.validate_response(response, checks=_CHECKS)
+    case.validate_response(response, headers=headers)
     assert response.status_code != 503, "nothing is away"

@@ -135,8 +135,8 @@ def test_what_came_or_was_revised_after_the_dry_run_stays(north: Client, admin: 
 def test_without_a_filter_nothing_is_deleted(north: Client, admin: Client) -> None:
     posted(north, body(id=ID))
     archive_all()
-    error(admin.delete(PATH), 400, "filter_required")
-    error(admin.delete(PATH, query_params={"dry_run": "1"}), 400, "filter_required")
+    error(admin.delete(PATH), 403, "filter_required")
+    error(admin.delete(PATH, query_params={"dry_run": "1"}), 403, "filter_required")
     assert ids(north) == [ID]
 
 
@@ -146,7 +146,7 @@ def test_a_token_is_of_its_filters_its_tenant_and_a_dry_run(north: Client, south
     token = deleted(admin, project="old", dry_run=1)["token"]
     theirs = deleted(client_of(issue("south", "admin")[1]), project="old", dry_run=1)["token"]
     for project, given in [("new", token), ("old", ""), ("old", "x:y:z"), ("old", theirs), ("old", token[:-1])]:
-        error(admin.delete(PATH, query_params={"project": project, "token": given}), 400, "invalid_token")
+        error(admin.delete(PATH, query_params={"project": project, "token": given}), 409, "invalid_token")
     assert ids(north) == [ID]
 
 

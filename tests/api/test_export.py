@@ -135,9 +135,9 @@ def test_one_may_go_on_behind_a_record_that_the_filter_does_not_take(north: Clie
     assert [orjson.loads(line)["id"] for line in exported(north, after=number(2), project="p1")] == [number(3)]
 
 
-@pytest.mark.parametrize("after", ["nonsense", "", ID])
-def test_an_after_that_is_no_exported_record_is_refused_by_name(north: Client, after: str) -> None:
-    assert error(north.get(f"{PATH}/export", {"after": after}), 400, "invalid_cursor").param == "after"
+@pytest.mark.parametrize(("after", "status"), [("nonsense", 400), ("", 400), (ID, 404)])
+def test_an_after_that_is_no_exported_record_is_refused_by_name(north: Client, after: str, status: int) -> None:
+    assert error(north.get(f"{PATH}/export", {"after": after}), status, "invalid_cursor").param == "after"
 
 
 # Not before everything is there.

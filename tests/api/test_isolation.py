@@ -72,8 +72,8 @@ def test_an_export_cannot_go_on_behind_a_record_of_another_tenant(north: Client,
     archive_all()
     there = north.get(f"{PATH}/export", {"after": number(9)})
     theirs = south.get(f"{PATH}/export", {"after": ID})
-    message = error(there, 400, "invalid_cursor").message
-    assert error(theirs, 400, "invalid_cursor").message.replace(ID, number(9)) == message
+    message = error(there, 404, "invalid_cursor").message
+    assert error(theirs, 404, "invalid_cursor").message.replace(ID, number(9)) == message
 
 
 def test_replacing_ones_own_leaves_the_others_untouched(north: Client, south: Client) -> None:

@@ -25,6 +25,7 @@ import psycopg
 from redis import Redis
 
 from tests.faults.load import PATH, Ledger, Load
+from tests.postgres import PostgresFiles, postgres_files
 from tests.processes import PROJECT, Access, Process, Site, Web, provision, wait_until
 from trajectory_site import redis_url, servers
 
@@ -42,12 +43,12 @@ _DOUBLED = "SELECT count(*) - count(DISTINCT (tenant_id, trajectory_id)) FROM tr
 
 
 @cache
-def _provisioned(checkout: Path) -> tuple[servers.PostgresFiles, Access]:
+def _provisioned(checkout: Path) -> tuple[PostgresFiles, Access]:
     """Return a stopped Postgres to copy, migrated by the code of ``checkout``, with a tenant and a
     key."""
     stack = ExitStack()
     atexit.register(stack.close)
-    files = stack.enter_context(servers.postgres_files())
+    files = stack.enter_context(postgres_files())
     with files.running():
         with psycopg.connect(files.url, autocommit=True) as connection:
             connection.execute("CREATE DATABASE site")
@@ -55,7 +56,7 @@ def _provisioned(checkout: Path) -> tuple[servers.PostgresFiles, Access]:
             return files, provision(Path(directory), checkout, DATABASE_URL=_site_url(files))
 
 
-def _site_url(files: servers.PostgresFiles) -> str:
+def _site_url(files: PostgresFiles) -> str:
     return urlsplit(files.url)._replace(path="/site").geturl()
 
 
@@ -80,7 +81,7 @@ class Cluster:
     def __init__(self, directory: Path, *, checkout: Path = PROJECT, **environment: str) -> None:
         self._stack = ExitStack()
         files, access = _provisioned(checkout)
-        self._postgres_files = self._stack.enter_context(servers.postgres_files(files))
+        self._postgres_files = self._stack.enter_context(postgres_files(files))
         self.postgres_pid = 0
         self._postgres = ExitStack()
         self.start_postgres()

@@ -35,6 +35,7 @@ GOOD: list[dict[str, Any]] = [
     body(phases=[SPEC, {"phase_name": "design", "outcome": "skipped"}], build_passed=False, source="s"),
     body(phases=[CODE], total_cost_usd=5.0, total_duration_ms=10, started_at="2026-01-05T10:00:00+02:00"),
     body(outcome="partial", metadata={"b": 1, "a": {"c": [1.0, None]}}, external_refs={"pull": "7"}, error="é\n"),
+    body(phases=[SPEC | {"input_tokens": 1000.0}], review_findings=2.0),
 ]
 BAD: list[Any] = [
     {},
@@ -68,6 +69,8 @@ FILTERS: list[dict[str, Any]] = [
     {"started_since": "2026-01-05T08:00:00Z", "started_until": "2026-01-05T08:00:01Z"},
     {"since": "2026-01-01T00:00:00Z", "until": "2199-01-01T00:00:00Z"},
     {"until": "2026-01-01T00:00:00Z"},
+    {"since": "2w", "started_until": "2026-01-06"},
+    {"until": "1d"},
 ]
 WRONG: list[Callable[[Any], Any]] = [
     lambda trajectories: list(trajectories.list(limit=0)),
@@ -75,6 +78,7 @@ WRONG: list[Callable[[Any], Any]] = [
     lambda trajectories: list(trajectories.list(colour="red")),
     lambda trajectories: trajectories.stats(outcome="red"),
     lambda trajectories: trajectories.stats(since="yesterday"),
+    lambda trajectories: trajectories.stats(since="2026-02-30"),
     lambda trajectories: trajectories.stats(min_cost_usd=-1),
     lambda trajectories: trajectories.stats(build_passed="yes"),
     lambda trajectories: trajectories.retrieve(UUID(int=99)),

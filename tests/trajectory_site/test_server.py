@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from contextlib import ExitStack
+import sys
+from contextlib import ExitStack, suppress
+from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx2
 import pytest
 
 from tests.api.client import PATH
-from tests.processes import Site, Web, children, wait_until
+from tests.processes import Process, Site, Web, children, wait_until
+from trajectory_site.servers import free_port
 
 REQUEST = b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
 SLOW_POST = b"POST %b HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: %b\r\nContent-Type: application/json\r\n"
@@ -56,6 +60,26 @@ def test_a_killed_worker_is_replaced(site: Site) -> None:
     os.kill(worker, signal.SIGKILL)
     wait_until(lambda: children(web.pid) not in ([worker], []), what="another worker")
     web.wait_for(web._answers, "the new worker answers")
+
+
+def test_a_server_on_the_unspecified_ipv6_address_answers_ipv6_and_ipv4(site: Site, tmp_path: Path) -> None:
+    with suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6):
+        port = free_port()
+        arguments = [sys.executable, "-m", "trajectory_site.server", "--host", "::", "--port", str(port)]
+        server = Process(arguments, site.environment, tmp_path / "log")
+        try:
+            for host in ("[::1]", "127.0.0.1"):
+                server.wait_for(lambda host=host: answers(f"http://{host}:{port}/health"), f"{host} answers")  # type: ignore[misc]
+        finally:
+            server.kill()
+        return
+    pytest.skip("this machine has no IPv6")
+
+
+def answers(url: str) -> bool:
+    with suppress(httpx2.TransportError):
+        return httpx2.get(url, trust_env=False).is_success
+    return False
 
 
 def test_sighup_replaces_the_workers(site: Site) -> None:

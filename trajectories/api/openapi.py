@@ -19,7 +19,7 @@ from trajectories.api import responses
 from trajectories.api.request_ids import HEADER
 from trajectories.conf import RATE_LIMITS
 from trajectories.domain.dialects import CamelTrajectory
-from trajectories.domain.query import FILTERS, Filter
+from trajectories.domain.query import CURSOR_PATTERN, FILTERS, SPAN_PATTERN, Filter
 from trajectories.domain.schema import OUTCOMES, Trajectory
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -30,20 +30,26 @@ _KINDS: Mapping[str, dict[str, Any]] = {
     "string": {"type": "string"},
     "boolean": {"type": "boolean"},
     "number": {"type": "number", "minimum": 0},
-    "time": {"type": "string", "format": "date-time"},
+    "time": {
+        "anyOf": [
+            {"type": "string", "format": "date-time"},
+            {"type": "string", "format": "date"},
+            {"type": "string", "pattern": SPAN_PATTERN},
+        ]
+    },
     "outcome": {"type": "string", "enum": list(OUTCOMES)},
 }
 _ERRORS = {
     400: "The request says something that cannot be accepted; the message names it.",
     401: "No API key, or one that is unknown, revoked or expired.",
-    403: "The API key lacks the scope.",
+    403: "The API key lacks the scope, or the request would delete everything.",
     404: "The tenant has no such trajectory.",
     408: "The body did not come within the time that it may take; nothing of it was taken.",
-    409: "The id was deleted, and does not come back.",
+    409: "The id was deleted, and does not come back; or the token is not of a dry run with these filters.",
     413: "A record or the request is too large.",
-    415: "Another Content-Type than the two, or a Content-Encoding.",
+    415: "Another Content-Type than the two, or a Content-Encoding that this server does not decode.",
     429: "More than the key may use in a minute, or too many bad keys from this address; Retry-After says when to come again.",
-    503: "A part that this answer needs is away or busy; Retry-After says when to come again.",
+    503: "A part that this answer needs is unavailable or busy; Retry-After says when to try again.",
 }
 # The defaults too, so that nothing of the host project's own document gets into ours. SERVE_* cannot be patched.
 _SETTINGS: dict[str, Any] = {
@@ -81,6 +87,10 @@ class AutoSchema(SpectacularAutoSchema):
     def _is_list_view(self, serializer: Any = None) -> bool:
         """A page is one object; by the name of its action it would be documented as an array of pages."""
         return False
+
+    def _get_request_body(self, direction: Any = "request") -> Any:
+        body = super()._get_request_body(direction)  # type: ignore[no-untyped-call]
+        return body and body | {"required": True}
 
     def get_auth(self) -> list[dict[str, list[str]]]:
         return [{"apiKey": []}]
@@ -205,7 +215,8 @@ def _record() -> dict[str, Any]:
         "summary": "Record",
         "description": "Takes one trajectory as JSON, or one a line as NDJSON (16 MiB, 10,000 lines): good lines in one"
         " commit, a bad line fails alone. Sending the same id again stores a new revision, or nothing if the body is the"
-        " same. The camelCase body of an existing CLI is taken too.",
+        " same. The camelCase body of an existing CLI is taken too. A body may have Content-Encoding gzip, or zstd where"
+        " the server has it; limits count its decoded bytes.",
         "parameters": [
             _header("Idempotency-Key", "Decides the id of a body without one: the same key is the same record."),
             _header("X-Idempotency-Key", "The same, for clients that send this name."),
@@ -226,7 +237,7 @@ def _list() -> dict[str, Any]:
         "filters": False,
         "parameters": [
             *map(_filter, FILTERS.items()),
-            _parameter("cursor", {"type": "string"}, "next_cursor of the page before."),
+            _parameter("cursor", {"type": "string", "pattern": CURSOR_PATTERN}, "next_cursor of the page before."),
             _parameter(
                 "limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 50}, "Records on a page."
             ),
@@ -264,7 +275,7 @@ def _export() -> dict[str, Any]:
             _parameter("end", {"type": "string", "enum": ["0", "1"], "default": "0"}, "Close with an end line."),
         ],
         "responses": {(200, _NDJSON): {"type": "string", "description": "One trajectory a line."}}
-        | _errors(400, 401, 403, 429, 503),
+        | _errors(400, 401, 403, 404, 429, 503),
     }
 
 
@@ -272,7 +283,7 @@ def _delete_one() -> dict[str, Any]:
     return {
         "summary": "Delete",
         "description": "For good: from outbox, Redis, archive and quarantine; the id is not taken again. Repeating is safe. 503 names the"
-        " part that is away and still has it.",
+        " part that is unavailable and still has it.",
         "parameters": [OpenApiParameter("id", {"type": "string", "format": "uuid"}, OpenApiParameter.PATH)],
         "responses": {200: responses.DeletedTrajectory} | _errors(400, 401, 403, 404, 429, 503),
     }
@@ -290,7 +301,7 @@ def _delete_matching() -> dict[str, Any]:
             _parameter("dry_run", {"type": "string", "enum": ["0", "1"], "default": "0"}, "Count, delete nothing."),
             _parameter("token", {"type": "string"}, "Of the dry run."),
         ],
-        "responses": {200: answer} | _errors(400, 401, 403, 429, 503),
+        "responses": {200: answer} | _errors(400, 401, 403, 409, 429, 503),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from django.http import HttpRequest
 from rest_framework.parsers import BaseParser
 
 from trajectories.api import throttling
+from trajectories.api.content_encoding import decoded
 from trajectories.caller import Caller
 from trajectories.conf import read_settings
 from trajectories.exceptions import Busy, InvalidInput, RequestTimeout, TooLarge, TrajectoriesError
@@ -45,7 +47,10 @@ class LinesParser(BaseParser):
 
 
 def read_body(request: HttpRequest, limit: int, caller: Caller) -> bytes:
-    """Return the body of ``request``; refuse it unread if its Content-Length is over ``limit``.
+    """Return the decoded body of ``request``, without a byte order mark.
+
+    It is refused unread if its Content-Length is over ``limit``, and no further than ``limit`` bytes
+    are decoded.
 
     Read from the stream, because ``request.body`` has a limit that the host project sets.
     """
@@ -55,28 +60,30 @@ def read_body(request: HttpRequest, limit: int, caller: Caller) -> bytes:
         raise too_large
     chunks, size = [], 0
     try:
-        for chunk in _chunks(request):
+        for chunk in decoded(_chunks(request), request.headers.get("Content-Encoding", "")):
             size += len(chunk)
             if size > limit:
                 raise too_large
             chunks.append(chunk)
     finally:
         throttling.count_unannounced(caller, request, size)
-    if announced.isdigit() and size < int(announced):
-        raise _broken_off()  # otherwise a truncated NDJSON body is accepted silently
-    return b"".join(chunks)
+    return b"".join(chunks).removeprefix(codecs.BOM_UTF8)
 
 
 def _chunks(request: HttpRequest) -> Iterator[bytes]:
-    stream = _stream(request)
+    stream, size = _stream(request), 0
     try:
         while chunk := stream.read(_READ_CHUNK):
+            size += len(chunk)
             yield chunk
     except OSError as error:
         raise _unread(error.__cause__ or error) from error  # Django wraps the server's error
     except Exception as error:
         # Each server raises its own errors for malformed chunks.
         raise InvalidInput("The body is malformed; nothing of it was taken.", code="body_malformed") from error
+    announced = request.headers.get("Content-Length") or "0"
+    if announced.isdigit() and size < int(announced):
+        raise _broken_off()  # otherwise a truncated NDJSON body is accepted silently
 
 
 def _stream(request: HttpRequest) -> Any:

@@ -95,7 +95,7 @@ class TrajectoryPage(_Answer):
     next_cursor: str | None = Field(description="Give it as cursor to get the next page; null on the last one.")
     has_more: bool
     tiers: list[Tier] = Field(description="Which tiers have answered.")
-    complete: bool = Field(description="False when a tier that this answer needs was away.")
+    complete: bool = Field(description="False when a tier that this answer needs was unavailable.")
 
 
 class Rate(_Answer):
@@ -221,7 +221,7 @@ class Window(_Answer):
     to: datetime | None = Field(description="The until of the query.")
     tiers: list[Tier]
     as_of: datetime
-    complete: bool = Field(description="False when a tier that this answer needs was away.")
+    complete: bool = Field(description="False when a tier that this answer needs was unavailable.")
 
 
 class Stats(TrajectoryFigures):

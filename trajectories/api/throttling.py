@@ -106,9 +106,9 @@ def count(caller: Caller, request: HttpRequest) -> Allowance | None:
 
 
 def count_unannounced(caller: Caller, request: HttpRequest, size: int) -> None:
-    """Count a body of ``size`` bytes that was read without a Content-Length."""
-    if read_settings().rate_limits and _announced_bytes(request) is None:
-        get_store().part(Limiter).add_debt(_Key(caller.tenant, caller.key), size - _expected_bytes(request))
+    """Count what a body of ``size`` bytes, decoded, has beyond its Content-Length."""
+    if read_settings().rate_limits and (more := size - _expected_bytes(request)) > 0:
+        get_store().part(Limiter).add_debt(_Key(caller.tenant, caller.key), more)
 
 
 def _expected_bytes(request: HttpRequest) -> int:

@@ -37,11 +37,12 @@ from trajectories.api.permissions import HasScope
 from trajectories.api.sliding_window import Allowance
 from trajectories.api.throttling import ApiKeyThrottle
 from trajectories.caller import Caller
-from trajectories.domain.query import FILTERS, parameters, parse_query
+from trajectories.domain.query import FILTERS, Query, parameters, parse_query
 from trajectories.exceptions import (
     InvalidInput,
     MethodNotAllowed,
     NotFound,
+    ScopeMissing,
     TrajectoriesError,
     UnsupportedMediaType,
 )
@@ -171,7 +172,7 @@ class TrajectoryViewSet(ViewSet):
         given = self._parameters((*FILTERS, *paginator.parameters))
         after, limit = paginator.read(given)
         return paginator.response(
-            reads.list_(get_store(), self.caller.tenant, parse_query(given), after=after, limit=limit)
+            reads.list_(get_store(), self.caller.tenant, self._query(given), after=after, limit=limit)
         )
 
     @documented("retrieve")
@@ -184,7 +185,7 @@ class TrajectoryViewSet(ViewSet):
     @action(detail=False, methods=["get"])
     def stats(self, request: Request) -> HttpResponse:
         """Totals and groups."""
-        query = parse_query(self._parameters(FILTERS))
+        query = self._query(self._parameters(FILTERS))
         return HttpResponse(orjson.dumps(reads.stats(get_store(), self.caller.tenant, query)), content_type=JSON)
 
     @documented("export")
@@ -193,7 +194,7 @@ class TrajectoryViewSet(ViewSet):
         """Every matching trajectory as NDJSON."""
         given = self._parameters((*FILTERS, "after", "end"))
         after, has_end = _after(given.pop("after", None)), _flag("end", given.pop("end", "0"))
-        lines = reads.export(get_store(), self.caller.tenant, parse_query(given), after=after, has_end=has_end)
+        lines = reads.export(get_store(), self.caller.tenant, self._query(given), after=after, has_end=has_end)
         return StreamingHttpResponse(_log_stream_errors(lines, request._request), content_type=NDJSON)
 
     @documented("delete_one")
@@ -211,12 +212,11 @@ class TrajectoryViewSet(ViewSet):
         given = self._parameters((*FILTERS, "dry_run", "token"))
         is_dry, token = _flag("dry_run", given.pop("dry_run", "0")), given.pop("token", "")
         if not given:
-            raise InvalidInput("Name at least one filter; everything is not deleted at once.", code="filter_required")
-        query = parse_query(given)
+            raise ScopeMissing("Name at least one filter; everything is not deleted at once.", code="filter_required")
         if is_dry:
-            found = deletion.matching(get_store(), self.caller.tenant, query, given)
+            found = deletion.matching(get_store(), self.caller.tenant, given)
             return HttpResponse(orjson.dumps({"count": found.count, "token": found.token}), content_type=JSON)
-        deleted = deletion.delete_matching(get_store(), self.caller.tenant, query, given, token)
+        deleted = deletion.delete_matching(get_store(), self.caller.tenant, given, token)
         answer = {"deleted": deleted.count, "has_more": deleted.has_more, "removed": asdict(deleted.removed)}
         return HttpResponse(orjson.dumps(answer), content_type=JSON)
 
@@ -225,9 +225,10 @@ class TrajectoryViewSet(ViewSet):
         parser: BaseParser | None = request.negotiator.select_parser(request, request.parsers)
         if parser is None:
             raise UnsupportedMediaType(f"Content-Type must be {JSON}, or {NDJSON} for one record a line.")
-        if request._request.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise UnsupportedMediaType("Send the body without Content-Encoding.", code="unsupported_content_encoding")
         return parser
+
+    def _query(self, given: Mapping[str, str]) -> Query:
+        return parse_query(given, get_store().now_us())
 
     def _parameters(self, allowed: Any) -> dict[str, str]:
         return parameters(self.request._request.GET.lists(), allowed=allowed)
@@ -269,10 +270,11 @@ def _line_result(line: ingest.Line) -> dict[str, Any]:
 
 
 def _idempotency_key(request: HttpRequest) -> str | None:
-    key = request.headers.get("Idempotency-Key") or request.headers.get("X-Idempotency-Key")
-    if key is not None and len(key) > MAX_IDEMPOTENCY_KEY:
-        raise InvalidInput(f"Idempotency-Key may have {MAX_IDEMPOTENCY_KEY} characters.", param="Idempotency-Key")
-    return key
+    keys = {name: request.headers.get(name) for name in ("Idempotency-Key", "X-Idempotency-Key")}
+    for name, key in keys.items():
+        if key is not None and len(key) > MAX_IDEMPOTENCY_KEY:
+            raise InvalidInput(f"{name} may have {MAX_IDEMPOTENCY_KEY} characters, got {len(key)}.", param=name)
+    return keys["Idempotency-Key"] or keys["X-Idempotency-Key"]
 
 
 def _known_id(text: str) -> UUID:

@@ -21,7 +21,7 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from trajectories.domain import redaction
-from trajectories.domain.clock import epoch_us
+from trajectories.domain.clock import DAY_US, SECOND_US, epoch_us
 from trajectories.domain.record import NANO_USD, Facets, PhaseFacets, Position, fold, phase_group
 from trajectories.domain.schema import OUTCOMES, Instant, selection_method
 from trajectories.exceptions import InvalidInput, Problem
@@ -29,6 +29,11 @@ from trajectories.exceptions import InvalidInput, Problem
 BIGGEST = 2**63 - 1
 """Largest value of a 64-bit column. Bounds are cut to it; every stored value is below it."""
 
+CURSOR_PATTERN = "^[A-Za-f][A-Za-z0-9_-]{31}$"
+"""Base64 of 24 bytes. The first bit is 0, since the first eight bytes are a time below 2**63."""
+SPAN_PATTERN = r"^[0-9]{1,5}[mhdw]$"
+"""A time filter of minutes, hours, days or weeks before now. Five digits of weeks are 1,900 years."""
+_SPAN_US = {"m": 60 * SECOND_US, "h": 3600 * SECOND_US, "d": DAY_US, "w": 7 * DAY_US}
 _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
@@ -75,12 +80,15 @@ def _holds(condition: Condition, facets: Facets | PhaseFacets) -> bool:
 
 
 class Filter(NamedTuple):
-    """A query parameter: its facet, its operator, the parser of its text, and its documentation."""
+    """A query parameter: its facet, its operator, the parser of its text, and its documentation.
+
+    The parser of a time takes the present time too.
+    """
 
     on: str
     column: str
     lookup: str
-    read: Callable[[str], Any]
+    read: Callable[..., Any]
     kind: str
     description: str
 
@@ -102,15 +110,25 @@ def _outcome(text: str) -> str:
 
 
 _instant: TypeAdapter[datetime] = TypeAdapter(Instant)
+_SPAN = re.compile(SPAN_PATTERN, re.ASCII)
+_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
 
-def _time_us(text: str) -> int:
+def _time_us(text: str, now_us: int) -> int:
+    """Return the microseconds since 1970 of a time, of the start of a date in UTC, or of a span
+    before ``now_us``."""
+    if _SPAN.fullmatch(text):
+        return now_us - int(text[:-1]) * _SPAN_US[text[-1]]
     try:
         # A plus sign that was not percent-encoded arrives as a blank. No RFC 3339 time has a blank
         # before its offset.
-        return epoch_us(_instant.validate_json(orjson.dumps(text.replace(" ", "+") if "T" in text.upper() else text)))
+        full = f"{text}T00:00:00Z" if _DATE.fullmatch(text) else text.replace(" ", "+") if "T" in text.upper() else text
+        return epoch_us(_instant.validate_json(orjson.dumps(full)))
     except ValidationError:
-        raise ValueError("must be an RFC 3339 time with an offset, such as 2026-01-05T23:58:46Z") from None
+        raise ValueError(
+            "must be a time with an offset (2026-01-05T23:58:46Z), a date in UTC (2026-01-05), or a span before now"
+            f" (30m, 12h, 7d, 2w), got {redaction.quoted(text, max_chars=40)!r}"
+        ) from None
 
 
 def _scaled(divisor: int) -> Callable[[str], int]:
@@ -146,10 +164,19 @@ FILTERS: Mapping[str, Filter] = {
     "build_passed": Filter("trajectory", "build_passed", "equal", _boolean, "boolean", "Whether the build passed."),
     "tests_passed": Filter("trajectory", "tests_passed", "equal", _boolean, "boolean", "Whether the tests passed."),
     "tag": Filter("trajectory", "tags", "has", _text, "string", "Has this tag."),
-    "since": Filter("position", "recorded_at_us", "at_least", _time_us, "time", "Recorded at or after."),
-    "until": Filter("position", "recorded_at_us", "below", _time_us, "time", "Recorded before."),
-    "started_since": Filter("trajectory", "started_at_us", "at_least", _time_us, "time", "Started at or after."),
-    "started_until": Filter("trajectory", "started_at_us", "below", _time_us, "time", "Started before."),
+    "since": Filter(
+        "position",
+        "recorded_at_us",
+        "at_least",
+        _time_us,
+        "time",
+        "Recorded at or after a time with an offset, the start of a date in UTC, or a span before now: 30m, 12h, 7d, 2w.",
+    ),
+    "until": Filter("position", "recorded_at_us", "below", _time_us, "time", "Recorded before; as since."),
+    "started_since": Filter(
+        "trajectory", "started_at_us", "at_least", _time_us, "time", "Started at or after; as since."
+    ),
+    "started_until": Filter("trajectory", "started_at_us", "below", _time_us, "time", "Started before; as since."),
     "min_cost_usd": Filter(
         "trajectory", "cost_nano_usd", "at_least", _scaled(NANO_USD), "number", "Cost at least this."
     ),
@@ -167,8 +194,11 @@ FILTERS: Mapping[str, Filter] = {
 }
 
 
-def parse_query(given: Mapping[str, str]) -> Query:
+def parse_query(given: Mapping[str, str], now_us: int) -> Query:
     """Parse the parameters of FILTERS in ``given`` into a query.
+
+    Args:
+        now_us: the end of spans such as ``7d``.
 
     Raises:
         InvalidInput: 400; ``param`` names the first parameter with an invalid value, ``details``
@@ -181,7 +211,9 @@ def parse_query(given: Mapping[str, str]) -> Query:
         try:
             if "\x00" in text:
                 raise ValueError("has a NUL character")
-            conditions[f.on].append(Condition(f.column, f.lookup, f.read(text)))
+            conditions[f.on].append(
+                Condition(f.column, f.lookup, f.read(text, now_us) if f.kind == "time" else f.read(text))
+            )
         except ValueError as error:
             problems.append(Problem(name, "invalid_parameter", f"{name} {error}"))
     if problems:

@@ -62,6 +62,11 @@ def _plain_number(value: float) -> float:
     return int(value) if value.is_integer() and abs(value) <= MAX_INT else value
 
 
+def _integer(value: Any) -> Any:
+    """Return 1000.0 as 1000: JSON Schema's integers include it, and some JSON writers send it."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _rfc3339_text(value: Any) -> Any:
     """Accept only text: Pydantic would also read numbers, as seconds since 1970."""
     if not isinstance(value, datetime) and not (isinstance(value, str) and RFC3339_START.match(value)):
@@ -131,7 +136,7 @@ Name = Annotated[str, StringConstraints(pattern=NO_NUL, max_length=MAX_NAME)]
 # The first problem of such a list is enough: half a million problems in one body took seconds, and
 # a kilobyte each.
 Tools = Annotated[list[Text], Field(max_length=10_000, fail_fast=True)]
-Count = Annotated[int, Field(ge=0, le=MAX_INT)]
+Count = Annotated[int, Field(ge=0, le=MAX_INT), BeforeValidator(_integer)]
 Cost = Annotated[float, Field(ge=0, le=MAX_COST_USD), AfterValidator(_plain_number)]
 Milliseconds = Annotated[float, Field(ge=0, le=MAX_DURATION_MS), AfterValidator(_plain_number)]
 Number = Annotated[float, AfterValidator(_plain_number)]

@@ -15,9 +15,9 @@ from uuid import UUID
 from django.core import signing
 
 from trajectories import persistence
-from trajectories.domain.query import Query
+from trajectories.domain.query import Query, parse_query
 from trajectories.domain.record import tombstone
-from trajectories.exceptions import ArchiveUnavailable, DeletionIncomplete, InvalidInput, NotFound
+from trajectories.exceptions import ArchiveUnavailable, DeletionIncomplete, InvalidToken, NotFound
 from trajectories.services.reads import wait_until_archived
 from trajectories.storage import archive_reads
 from trajectories.storage.archive_writes import DeletedCounts
@@ -75,24 +75,24 @@ def delete_one(store: Store, tenant: str, id_: UUID) -> Removed:
         if not is_here and not archive_reads.is_known(tenant, id_):
             raise NotFound(f"There is no trajectory {id_}.", param="id")
     except archive_reads.ArchiveError as error:
-        raise DeletionIncomplete(
-            "The archive is away, and would have to say whether there is such a record."
-        ) from error
+        raise DeletionIncomplete("Whether this record exists is unknown: the archive is unavailable.") from error
     return delete_ids(store, tenant, [id_])
 
 
-def matching(store: Store, tenant: str, query: Query, filters: dict[str, str]) -> Matching:
-    """Count the records that ``query`` matches now, and return a token for their deletion.
+def matching(store: Store, tenant: str, filters: dict[str, str]) -> Matching:
+    """Count the records that ``filters`` match now, and return a token for their deletion.
 
     The token does not cover records or versions that arrive later.
 
     Raises:
+        InvalidInput: 400; a filter has an invalid value.
         ExportBehind: 503; earlier records of this host are not archived yet, so the count would
             miss them.
         ArchiveUnavailable: 503.
     """
-    wait_until_archived(store, tenant)
     as_of_us = store.now_us()
+    query = parse_query(filters, as_of_us)
+    wait_until_archived(store, tenant)
     try:
         count = archive_reads.count_until(tenant, query, as_of_us)
     except archive_reads.ArchiveError as error:
@@ -100,16 +100,17 @@ def matching(store: Store, tenant: str, query: Query, filters: dict[str, str]) -
     return Matching(count, signing.dumps([tenant, filters, as_of_us], salt=_SALT))
 
 
-def delete_matching(store: Store, tenant: str, query: Query, filters: dict[str, str], token: str) -> Deleted:
+def delete_matching(store: Store, tenant: str, filters: dict[str, str], token: str) -> Deleted:
     """Delete the records that the dry run of ``token`` counted and that have not changed since.
 
     One call deletes at most MATCHING_MAX records.
 
     Raises:
-        InvalidInput: 400; the token is invalid, too old, or made for other filters.
+        InvalidToken: 409; the token is invalid, too old, or made for other filters.
         ExportBehind, ArchiveUnavailable, DeletionIncomplete: 503; repeat the same call to continue.
     """
     as_of_us = _as_of_us(tenant, filters, token)
+    query = parse_query(filters, as_of_us)  # a span such as 7d ends at the dry run
     wait_until_archived(store, tenant)
     removed, count, ids = Removed(), 0, _some(store, tenant, query, as_of_us)
     while ids and count < MATCHING_MAX:
@@ -129,18 +130,18 @@ def delete_ids(store: Store, tenant: str, ids: Sequence[UUID], removed: Removed 
     removed.outbox += store.outbox.delete(tenant, ids)
     stamp = store.now_us()
     tombstones = [tombstone(tenant, id_, stamp) for id_ in ids]
-    away = []
+    unavailable = []
     try:
         removed.redis += store.redis_tier.delete(tombstones)
     except RedisError:
-        away.append("Redis")
+        unavailable.append("Redis")
     try:
         removed.add(persistence.delete(store, tombstones))
     except archive_reads.ArchiveError:
-        away.append("the archive")
-    if away:
+        unavailable.append("the archive")
+    if unavailable:
         raise DeletionIncomplete(
-            f"Not yet gone from {' and '.join(away)}; repeat to be sure, it is also done later by itself."
+            f"Not yet deleted from {' and '.join(unavailable)}, which did not answer. The server repeats it; so may you."
         )
     return removed
 
@@ -162,9 +163,8 @@ def _as_of_us(tenant: str, filters: dict[str, str], token: str) -> int:
     return int(given[2])
 
 
-def _wrong() -> InvalidInput:
-    return InvalidInput(
+def _wrong() -> InvalidToken:
+    return InvalidToken(
         "The token is not one of a dry run with these filters in the last hour. Ask with dry_run=1 first.",
-        code="invalid_token",
         param="token",
     )

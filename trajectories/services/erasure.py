@@ -118,7 +118,7 @@ def _is_queue_empty(store: Store) -> bool:
     try:
         return not tasks.waiting_messages(store.queue)
     except BrokerError as error:
-        raise ErasureIncomplete(f"The broker is away, and its queue may hold records: {error}") from error
+        raise ErasureIncomplete(f"The broker is unavailable, and its queue may hold records: {error}") from error
 
 
 def _erase_redis(store: Store, tenant: str, timeout_s: float) -> int:

@@ -24,7 +24,7 @@ from trajectories.domain.clock import rfc3339
 from trajectories.domain.query import Query
 from trajectories.domain.record import Position, Record, facets_of, merge_all
 from trajectories.domain.stats import Summary
-from trajectories.exceptions import ArchiveUnavailable, ExportBehind, InvalidInput, NotFound
+from trajectories.exceptions import ArchiveUnavailable, ExportBehind, NotFound
 from trajectories.storage import archive_reads
 from trajectories.storage.redis_tier import RedisError
 from trajectories.storage.store import Store
@@ -68,9 +68,7 @@ def list_(store: Store, tenant: str, query: Query, *, after: Position | None, li
             tiers.append("archive")
         except archive_reads.ArchiveError as error:
             if not found:
-                raise ArchiveUnavailable(
-                    "What lies below the hot cache cannot be read: the archive is away."
-                ) from error
+                raise ArchiveUnavailable("Older records cannot be read: the archive is unavailable.") from error
             is_complete, is_cut = False, True
     return _page(store, found, limit, tiers, is_complete=is_complete, is_cut=is_cut)
 
@@ -92,7 +90,7 @@ def retrieve(store: Store, tenant: str, id_: UUID) -> Record:
         stored = None if has_all else _from_redis(store, snapshot, tenant, id_) or archive_reads.find(tenant, id_)
     except archive_reads.ArchiveError as error:
         if not versions:
-            raise ArchiveUnavailable("The record is not in the hot cache and the archive is away.") from error
+            raise ArchiveUnavailable("The record is not in the hot cache, and the archive is unavailable.") from error
         stored = None
     found = merge_all(stored, versions) if stored or versions else None
     if found is None or found.is_tombstone:
@@ -133,7 +131,7 @@ def export(store: Store, tenant: str, query: Query, *, after: UUID | None, has_e
             included.
 
     Raises:
-        InvalidInput: 400; ``after`` is not an id of this tenant.
+        NotFound: 404; ``after`` is not an id of this tenant.
         ExportBehind: 503; earlier records of this host have not reached the archive within
             ``export_wait_s``.
         ArchiveUnavailable: 503. After the first page, a database error ends the stream without the
@@ -143,12 +141,12 @@ def export(store: Store, tenant: str, query: Query, *, after: UUID | None, has_e
     try:
         after_seq = 0 if after is None else archive_reads.seq_of(tenant, after)
         if after_seq is None:
-            raise InvalidInput(f"Invalid cursor: there is no trajectory {after}.", code="invalid_cursor", param="after")
+            raise NotFound(f"Invalid cursor: there is no trajectory {after}.", code="invalid_cursor", param="after")
         up_to_seq = archive_reads.last_seq(tenant)
         pages = _export_pages(tenant, query, after_seq, up_to_seq)
         first = next(pages, [])
     except archive_reads.ArchiveError as error:
-        raise ArchiveUnavailable("Exports come out of the archive, and it is away.") from error
+        raise ArchiveUnavailable("Exports are read from the archive, which is unavailable.") from error
     return _export_lines(chain([first], pages), after, has_end=has_end)
 
 

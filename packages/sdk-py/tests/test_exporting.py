@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 from trajectories_sdk import (
     APIConnectionError,
-    BadRequestError,
     Client,
     ExportBrokenError,
     Exported,
     ExportProgress,
+    NotFoundError,
     ServiceUnavailableError,
 )
 from trajectories_sdk.exporting import MAX_REMEMBERED
@@ -195,7 +195,7 @@ def test_where_all_that_is_remembered_is_deleted_no_line_comes_twice(server: InM
             for id_ in ids(everything)[:count]:
                 server._store.delete(id_)
 
-    with pytest.raises(BadRequestError) as raised:
+    with pytest.raises(NotFoundError) as raised:
         client.trajectories.export_jsonl(io.BytesIO(), progress=delete)
     assert raised.value.code == "invalid_cursor"
 
@@ -353,7 +353,7 @@ def test_a_text_file_is_refused_at_once(half: Any, server: InMemoryServer) -> No
 def test_an_after_that_is_no_id_is_refused_at_once(half: Any, server: InMemoryServer) -> None:
     with pytest.raises(ValueError, match="UUID"):
         half.export_jsonl(io.BytesIO(), after="nonsense")
-    with pytest.raises(BadRequestError):
+    with pytest.raises(NotFoundError):
         half.export_jsonl(io.BytesIO(), after=uuid4())
 
 

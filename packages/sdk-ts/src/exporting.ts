@@ -1,4 +1,4 @@
-import { APIConnectionError, BadRequestError, ExportBrokenError } from "./errors.js";
+import { APIConnectionError, ExportBrokenError, NotFoundError } from "./errors.js";
 import { type Http, type HttpResponse, PATH } from "./http.js";
 import { uuid } from "./ids.js";
 import { ReceivedLines, without } from "./received.js";
@@ -124,7 +124,7 @@ export class TrajectoryExport implements AsyncIterable<StoredTrajectory> {
 
 /** Whether the record after which to resume was deleted meanwhile. */
 function isLost(error: unknown): boolean {
-  return error instanceof BadRequestError && error.code === "invalid_cursor";
+  return error instanceof NotFoundError && error.code === "invalid_cursor";
 }
 
 /** Returns the summary of the whole export, after checking the last response against its end line. */

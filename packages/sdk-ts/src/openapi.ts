@@ -19,7 +19,7 @@ export interface paths {
         put?: never;
         /**
          * Record
-         * @description Takes one trajectory as JSON, or one a line as NDJSON (16 MiB, 10,000 lines): good lines in one commit, a bad line fails alone. Sending the same id again stores a new revision, or nothing if the body is the same. The camelCase body of an existing CLI is taken too.
+         * @description Takes one trajectory as JSON, or one a line as NDJSON (16 MiB, 10,000 lines): good lines in one commit, a bad line fails alone. Sending the same id again stores a new revision, or nothing if the body is the same. The camelCase body of an existing CLI is taken too. A body may have Content-Encoding gzip, or zstd where the server has it; limits count its decoded bytes.
          */
         post: operations["record"];
         /**
@@ -48,7 +48,7 @@ export interface paths {
         post?: never;
         /**
          * Delete
-         * @description For good: from outbox, Redis, archive and quarantine; the id is not taken again. Repeating is safe. 503 names the part that is away and still has it.
+         * @description For good: from outbox, Redis, archive and quarantine; the id is not taken again. Repeating is safe. 503 names the part that is unavailable and still has it.
          */
         delete: operations["delete_one"];
         options?: never;
@@ -1203,7 +1203,7 @@ export interface components {
             tiers: ("hot" | "redis" | "archive")[];
             /**
              * Complete
-             * @description False when a tier that this answer needs was away.
+             * @description False when a tier that this answer needs was unavailable.
              */
             complete: boolean;
         };
@@ -1228,7 +1228,7 @@ export interface components {
             as_of: string;
             /**
              * Complete
-             * @description False when a tier that this answer needs was away.
+             * @description False when a tier that this answer needs was unavailable.
              */
             complete: boolean;
         };
@@ -1274,13 +1274,13 @@ export interface operations {
                 request_type?: string;
                 /** @description A phase whose model was picked this way. */
                 selection_method?: string;
-                /** @description Recorded at or after. */
+                /** @description Recorded at or after a time with an offset, the start of a date in UTC, or a span before now: 30m, 12h, 7d, 2w. */
                 since?: string;
                 /** @description Exactly this orchestrator. */
                 source?: string;
-                /** @description Started at or after. */
+                /** @description Started at or after; as since. */
                 started_since?: string;
-                /** @description Started before. */
+                /** @description Started before; as since. */
                 started_until?: string;
                 /** @description Has this tag. */
                 tag?: string;
@@ -1288,7 +1288,7 @@ export interface operations {
                 tests_passed?: boolean;
                 /** @description A phase that used this tool. */
                 tool?: string;
-                /** @description Recorded before. */
+                /** @description Recorded before; as since. */
                 until?: string;
             };
             header?: never;
@@ -1337,7 +1337,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The API key lacks the scope. */
+            /** @description The API key lacks the scope, or the request would delete everything. */
             403: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -1369,7 +1369,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description A part that this answer needs is away or busy; Retry-After says when to come again. */
+            /** @description A part that this answer needs is unavailable or busy; Retry-After says when to try again. */
             503: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -1396,7 +1396,7 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        requestBody?: {
+        requestBody: {
             content: {
                 "application/json": components["schemas"]["AnyTrajectory"];
                 "application/x-ndjson": string;
@@ -1463,7 +1463,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The API key lacks the scope. */
+            /** @description The API key lacks the scope, or the request would delete everything. */
             403: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -1485,7 +1485,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The id was deleted, and does not come back. */
+            /** @description The id was deleted, and does not come back; or the token is not of a dry run with these filters. */
             409: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -1507,7 +1507,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description Another Content-Type than the two, or a Content-Encoding. */
+            /** @description Another Content-Type than the two, or a Content-Encoding that this server does not decode. */
             415: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -1539,7 +1539,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description A part that this answer needs is away or busy; Retry-After says when to come again. */
+            /** @description A part that this answer needs is unavailable or busy; Retry-After says when to try again. */
             503: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -1585,13 +1585,13 @@ export interface operations {
                 request_type?: string;
                 /** @description A phase whose model was picked this way. */
                 selection_method?: string;
-                /** @description Recorded at or after. */
+                /** @description Recorded at or after a time with an offset, the start of a date in UTC, or a span before now: 30m, 12h, 7d, 2w. */
                 since?: string;
                 /** @description Exactly this orchestrator. */
                 source?: string;
-                /** @description Started at or after. */
+                /** @description Started at or after; as since. */
                 started_since?: string;
-                /** @description Started before. */
+                /** @description Started before; as since. */
                 started_until?: string;
                 /** @description Has this tag. */
                 tag?: string;
@@ -1601,7 +1601,7 @@ export interface operations {
                 token?: string;
                 /** @description A phase that used this tool. */
                 tool?: string;
-                /** @description Recorded before. */
+                /** @description Recorded before; as since. */
                 until?: string;
             };
             header?: never;
@@ -1650,8 +1650,19 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The API key lacks the scope. */
+            /** @description The API key lacks the scope, or the request would delete everything. */
             403: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The id was deleted, and does not come back; or the token is not of a dry run with these filters. */
+            409: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
                     "X-Request-Id"?: string;
@@ -1682,7 +1693,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description A part that this answer needs is away or busy; Retry-After says when to come again. */
+            /** @description A part that this answer needs is unavailable or busy; Retry-After says when to try again. */
             503: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -1748,7 +1759,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The API key lacks the scope. */
+            /** @description The API key lacks the scope, or the request would delete everything. */
             403: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -1791,7 +1802,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description A part that this answer needs is away or busy; Retry-After says when to come again. */
+            /** @description A part that this answer needs is unavailable or busy; Retry-After says when to try again. */
             503: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -1857,7 +1868,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The API key lacks the scope. */
+            /** @description The API key lacks the scope, or the request would delete everything. */
             403: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -1900,7 +1911,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description A part that this answer needs is away or busy; Retry-After says when to come again. */
+            /** @description A part that this answer needs is unavailable or busy; Retry-After says when to try again. */
             503: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -1948,13 +1959,13 @@ export interface operations {
                 request_type?: string;
                 /** @description A phase whose model was picked this way. */
                 selection_method?: string;
-                /** @description Recorded at or after. */
+                /** @description Recorded at or after a time with an offset, the start of a date in UTC, or a span before now: 30m, 12h, 7d, 2w. */
                 since?: string;
                 /** @description Exactly this orchestrator. */
                 source?: string;
-                /** @description Started at or after. */
+                /** @description Started at or after; as since. */
                 started_since?: string;
-                /** @description Started before. */
+                /** @description Started before; as since. */
                 started_until?: string;
                 /** @description Has this tag. */
                 tag?: string;
@@ -1962,7 +1973,7 @@ export interface operations {
                 tests_passed?: boolean;
                 /** @description A phase that used this tool. */
                 tool?: string;
-                /** @description Recorded before. */
+                /** @description Recorded before; as since. */
                 until?: string;
             };
             header?: never;
@@ -2011,8 +2022,19 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The API key lacks the scope. */
+            /** @description The API key lacks the scope, or the request would delete everything. */
             403: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The tenant has no such trajectory. */
+            404: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
                     "X-Request-Id"?: string;
@@ -2043,7 +2065,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description A part that this answer needs is away or busy; Retry-After says when to come again. */
+            /** @description A part that this answer needs is unavailable or busy; Retry-After says when to try again. */
             503: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -2087,13 +2109,13 @@ export interface operations {
                 request_type?: string;
                 /** @description A phase whose model was picked this way. */
                 selection_method?: string;
-                /** @description Recorded at or after. */
+                /** @description Recorded at or after a time with an offset, the start of a date in UTC, or a span before now: 30m, 12h, 7d, 2w. */
                 since?: string;
                 /** @description Exactly this orchestrator. */
                 source?: string;
-                /** @description Started at or after. */
+                /** @description Started at or after; as since. */
                 started_since?: string;
-                /** @description Started before. */
+                /** @description Started before; as since. */
                 started_until?: string;
                 /** @description Has this tag. */
                 tag?: string;
@@ -2101,7 +2123,7 @@ export interface operations {
                 tests_passed?: boolean;
                 /** @description A phase that used this tool. */
                 tool?: string;
-                /** @description Recorded before. */
+                /** @description Recorded before; as since. */
                 until?: string;
             };
             header?: never;
@@ -2150,7 +2172,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The API key lacks the scope. */
+            /** @description The API key lacks the scope, or the request would delete everything. */
             403: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -2182,7 +2204,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description A part that this answer needs is away or busy; Retry-After says when to come again. */
+            /** @description A part that this answer needs is unavailable or busy; Retry-After says when to try again. */
             503: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */

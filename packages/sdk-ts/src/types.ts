@@ -6,7 +6,7 @@ type Query<Name extends keyof operations> = NonNullable<
   "query" extends keyof operations[Name]["parameters"] ? operations[Name]["parameters"]["query"] : never
 >;
 type Times = "since" | "until" | "started_since" | "started_until";
-/** A time may be a `Date` or a string. Undefined parameters are omitted. */
+/** A time may be a `Date`, or a string: a time, a date in UTC, or a span before now such as "7d". Undefined parameters are omitted. */
 type Parameters<Given> = { [Name in keyof Given]: (Name extends Times ? Given[Name] | Date : Given[Name]) | undefined };
 
 /** One run of a multi-phase workflow, as sent to the store. */

@@ -166,7 +166,7 @@ test.each([
     const left = LINES.filter((_line, index) => index < have - deleted || index >= have);
     const after = url.searchParams.get("after");
     const at = left.findIndex((line) => line.includes(`"${after}"`));
-    response.statusCode = after !== null && at < 0 ? 400 : 200;
+    response.statusCode = after !== null && at < 0 ? 404 : 200;
     const lines = left.slice(at + 1);
     const error = { type: "invalid_request_error", code: "invalid_cursor", message: "There is no such trajectory." };
     response.end(response.statusCode === 200 ? lines.join("") + end(lines) : JSON.stringify({ error }));
@@ -180,7 +180,7 @@ test.each([
 
 test("an unknown `after` is an error without further attempts", async () => {
   const { client, asked } = await serving((_request, response) => {
-    response.statusCode = 400;
+    response.statusCode = 404;
     response.end(JSON.stringify({ error: { type: "t", code: "invalid_cursor", message: "no" } }));
   });
   const stream = client.trajectories.exportJsonl({ after: "unknown" }).stream();

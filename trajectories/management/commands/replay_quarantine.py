@@ -18,7 +18,7 @@ from trajectories.storage.store import get_store
 class Command(BaseCommand):
     help = (
         "Tries records that the archive has refused once more, oldest first, after what refused them was mended. Exit codes: "
-        "0 all were taken; 1 the archive or Redis is away; 2 wrong arguments; 3 some are still refused."
+        "0 all were taken; 1 the archive or Redis is unavailable; 2 wrong arguments; 3 some are still refused."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -34,7 +34,7 @@ class Command(BaseCommand):
         try:
             taken = [persistence.replay(get_store(), pk) for pk in list(rows.values_list("pk", flat=True))]
         except (ArchiveError, RedisError) as error:
-            raise CommandError(f"The archive or Redis is away; repeating is safe: {error}") from error
+            raise CommandError(f"The archive or Redis is unavailable; repeating is safe: {error}") from error
         refused = taken.count(False)
         self.stdout.write(f"{taken.count(True)} replayed, {refused} still refused.")
         if refused:

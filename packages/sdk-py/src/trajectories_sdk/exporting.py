@@ -20,7 +20,7 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from trajectories_sdk.config import Config
-from trajectories_sdk.errors import APIConnectionError, APIStatusError, BadRequestError, ExportBrokenError
+from trajectories_sdk.errors import APIConnectionError, APIStatusError, ExportBrokenError, NotFoundError
 from trajectories_sdk.flow import PATH, Block, Close, Emit, Flow, Open, Read, Step, error_of, request, wait_or_raise
 from trajectories_sdk.models import StoredTrajectory
 from trajectories_sdk.results import Exported, ExportProgress
@@ -169,7 +169,7 @@ def lines(
 
 def _is_cursor_gone(error: APIConnectionError | APIStatusError) -> bool:
     """Return whether the record to resume after was deleted."""
-    return isinstance(error, BadRequestError) and error.code == "invalid_cursor"
+    return isinstance(error, NotFoundError) and error.code == "invalid_cursor"
 
 
 def _response(

@@ -437,7 +437,7 @@ class TrajectoryPage(ResponseModel):
     tiers: list[Literal["hot", "redis", "archive"] | str]
     """Which tiers have answered."""
     complete: bool
-    """False when a tier that this answer needs was away."""
+    """False when a tier that this answer needs was unavailable."""
 
 
 class Window(ResponseModel):
@@ -448,4 +448,4 @@ class Window(ResponseModel):
     tiers: list[Literal["hot", "redis", "archive"] | str]
     as_of: AwareDatetime
     complete: bool
-    """False when a tier that this answer needs was away."""
+    """False when a tier that this answer needs was unavailable."""

@@ -57,13 +57,13 @@ class Filters(TypedDict):
     selection_method: NotRequired[str]
     """A phase whose model was picked this way."""
     since: NotRequired[Time]
-    """Recorded at or after."""
+    """Recorded at or after a time with an offset, the start of a date in UTC, or a span before now: 30m, 12h, 7d, 2w."""
     source: NotRequired[str]
     """Exactly this orchestrator."""
     started_since: NotRequired[Time]
-    """Started at or after."""
+    """Started at or after; as since."""
     started_until: NotRequired[Time]
-    """Started before."""
+    """Started before; as since."""
     tag: NotRequired[str]
     """Has this tag."""
     tests_passed: NotRequired[bool]
@@ -71,7 +71,7 @@ class Filters(TypedDict):
     tool: NotRequired[str]
     """A phase that used this tool."""
     until: NotRequired[Time]
-    """Recorded before."""
+    """Recorded before; as since."""
 
 
 class Phase(TypedDict):

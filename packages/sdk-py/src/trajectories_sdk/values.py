@@ -12,7 +12,10 @@ from uuid import UUID
 from pydantic import BaseModel
 
 Time: TypeAlias = datetime | str
-"""An RFC 3339 time with an offset, or a timezone-aware datetime."""
+"""An RFC 3339 time with an offset, or a timezone-aware datetime.
+
+A filter also takes the text of a date in UTC (``2026-01-05``) and of a span before now (``7d``).
+"""
 Id: TypeAlias = UUID | str
 
 

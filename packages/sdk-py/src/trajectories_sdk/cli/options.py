@@ -15,7 +15,7 @@ MakeClient: TypeAlias = Callable[..., Client]
 C = TypeVar("C", bound=Callable[..., Any])
 
 _NUMBER = click.FloatRange(min=0)
-_TIME = "an RFC 3339 time with an offset, such as 2026-01-05T23:58:46Z"
+_TIME = "a time (2026-01-05T23:58:46Z), a date in UTC (2026-01-05), or a span before now (30m, 12h, 7d, 2w)"
 FILTERS: Mapping[str, tuple[click.ParamType[Any] | type, str]] = {
     "project": (str, "Exactly this project."),
     "source": (str, "Exactly this orchestrator."),

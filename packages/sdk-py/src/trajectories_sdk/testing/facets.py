@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,9 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 NANO_USD: Final = 1_000_000_000
+_SPAN: Final = re.compile(r"[0-9]{1,5}[mhdw]")
+_SPAN_US: Final = {"m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000, "w": 604_800_000_000}
+_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 OUTCOMES: Final = ("success", "failure", "partial", "unknown")
 PHASE_OUTCOMES: Final = ("success", "failure", "partial", "skipped", "unknown")
 SELECTION_METHODS: Final = {
@@ -195,13 +199,24 @@ def _known_outcome(text: str) -> str:
     return text
 
 
-def _time_us(text: str) -> int:
+def time_us(text: str, now_us: int) -> int:
+    """Return the microseconds since 1970 of the text of a time filter.
+
+    Raises:
+        ValueError: the text is no time, date or span.
+    """
+    if _SPAN.fullmatch(text):
+        return now_us - int(text[:-1]) * _SPAN_US[text[-1]]
     try:
-        at = datetime.fromisoformat(text.replace(" ", "+") if "T" in text.upper() else text)
+        full = f"{text}T00:00:00Z" if _DATE.fullmatch(text) else text.replace(" ", "+") if "T" in text.upper() else text
+        at = datetime.fromisoformat(full)
     except ValueError:
         at = datetime.min  # noqa: DTZ901  it has no timezone, so it is refused as well
     if at.tzinfo is None:
-        raise ValueError("must be an RFC 3339 time with an offset, such as 2026-01-05T23:58:46Z")
+        raise ValueError(
+            "must be a time with an offset (2026-01-05T23:58:46Z), a date in UTC (2026-01-05), or a span before now"
+            f" (30m, 12h, 7d, 2w), got {text[:40]!r}"
+        )
     return epoch_us(at)
 
 
@@ -226,10 +241,10 @@ ON_TRAJECTORY: Final[Mapping[str, Callable[[str], Predicate]]] = {
     "build_passed": _equal("build_passed", _boolean),
     "tests_passed": _equal("tests_passed", _boolean),
     "tag": _has("tags"),
-    "since": _at_least("recorded_at_us", _time_us),
-    "until": _below("recorded_at_us", _time_us),
-    "started_since": _at_least("started_at_us", _time_us),
-    "started_until": _below("started_at_us", _time_us),
+    "since": _at_least("recorded_at_us", int),
+    "until": _below("recorded_at_us", int),
+    "started_since": _at_least("started_at_us", int),
+    "started_until": _below("started_at_us", int),
     "min_cost_usd": _at_least("cost_nano_usd", _amount(NANO_USD)),
     "max_cost_usd": _at_most("cost_nano_usd", _amount(NANO_USD)),
     "min_duration_ms": _at_least("duration_us", _amount(1000)),
@@ -244,19 +259,31 @@ ON_PHASE: Final[Mapping[str, Callable[[str], Predicate]]] = {
     "tool": _has("tools"),
 }
 FILTERS: Final = (*ON_TRAJECTORY, *ON_PHASE)
+TIMES: Final = ("since", "until", "started_since", "started_until")
 
 
-def query_of(given: Mapping[str, str]) -> Callable[[Facets], bool]:
+def query_of(given: Mapping[str, str], now_us: int) -> Callable[[Facets], bool]:
     """Return a predicate on trajectories. All phase filters must match the same phase.
+
+    Args:
+        now_us: the end of spans such as ``7d``.
 
     Raises:
         ValueError: an invalid value; its two arguments are the parameter and the problem.
     """
+    given = {name: _in_us(name, text, now_us) if name in TIMES else text for name, text in given.items()}
     on_trajectory, on_phase = _conditions(ON_TRAJECTORY, given), _conditions(ON_PHASE, given)
     return lambda facets: (
         all(matches(facets) for matches in on_trajectory)
         and (not on_phase or any(all(matches(phase) for matches in on_phase) for phase in facets.phases))
     )
+
+
+def _in_us(name: str, text: str, now_us: int) -> str:
+    try:
+        return str(time_us(text, now_us))
+    except ValueError as error:
+        raise ValueError(name, str(error)) from None
 
 
 def _conditions(filters: Mapping[str, Callable[[str], Predicate]], given: Mapping[str, str]) -> list[Predicate]:

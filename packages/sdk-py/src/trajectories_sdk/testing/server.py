@@ -23,7 +23,7 @@ from trajectories_sdk.client import AsyncClient, Client
 from trajectories_sdk.flow import JSON, NDJSON, PATH
 from trajectories_sdk.models import StoredTrajectory
 from trajectories_sdk.spool import Spool
-from trajectories_sdk.testing.facets import FILTERS, query_of
+from trajectories_sdk.testing.facets import FILTERS, Facets, query_of, time_us
 from trajectories_sdk.testing.stats import stats_of
 from trajectories_sdk.testing.store import (
     MAX_LINES,
@@ -33,6 +33,7 @@ from trajectories_sdk.testing.store import (
     Store,
     StoredRecord,
     matching,
+    rfc3339,
 )
 
 API_KEY: Final = "key-of-the-test-server"
@@ -251,7 +252,7 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
     def _list(self, seen: SeenRequest) -> httpx2.Response:
         filters, rest = _parameters(seen, "cursor", "limit")
         limit, after = _limit(rest.get("limit")), _position(rest.get("cursor"))
-        found = list(matching(self._store.newest_first(), _query(filters)))
+        found = list(matching(self._store.newest_first(), self._query(filters)))
         if after is not None:
             found = [stored for stored in found if stored.position < after]
         page, has_more = found[:limit], len(found) > limit
@@ -261,9 +262,9 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
 
     def _stats(self, seen: SeenRequest) -> httpx2.Response:
         filters, _ = _parameters(seen)
-        found = [stored.facets for stored in matching(self._store.in_order(), _query(filters))]
+        found = [stored.facets for stored in matching(self._store.in_order(), self._query(filters))]
         as_of = self._clock().astimezone(UTC).isoformat().replace("+00:00", "Z")
-        bounds = {"from": filters.get("since"), "to": filters.get("until")}
+        bounds = {name: self._bound(filters.get(of)) for name, of in (("from", "since"), ("to", "until"))}
         return _json(stats_of(found) | {"window": {**bounds, "tiers": ["hot"], "as_of": as_of, "complete": True}})
 
     def _export(self, seen: SeenRequest) -> httpx2.Response:
@@ -272,10 +273,13 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         if after is not None:
             try:
                 start = self._store.find(UUID(after)).seq
-            except (ValueError, Refusal):
-                message = f"Invalid cursor: there is no trajectory {after}."
+            except ValueError:
+                message = "after must be the id of an exported record."
                 raise Refusal(400, "invalid_cursor", message, param="after") from None
-        found = [stored for stored in matching(self._store.in_order(), _query(filters)) if stored.seq > start]
+            except Refusal:
+                message = f"Invalid cursor: there is no trajectory {after}."
+                raise Refusal(404, "invalid_cursor", message, param="after") from None
+        found = [stored for stored in matching(self._store.in_order(), self._query(filters)) if stored.seq > start]
         data = b"".join(f"{stored.json()}\n".encode() for stored in found)
         if rest.get("end") == "1":
             cursor = str(found[-1].id) if found else after
@@ -287,20 +291,38 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
     def _delete_matching(self, seen: SeenRequest) -> httpx2.Response:
         filters, rest = _parameters(seen, "dry_run", "token")
         if not filters:
-            raise Refusal(400, "filter_required", "At least one filter is required.")
+            raise Refusal(403, "filter_required", "At least one filter is required.")
         if rest.get("dry_run") == "1":
             token = uuid4().hex
             self._tokens[token] = filters, self._store.now_us()
-            return _json({"count": sum(1 for _ in matching(self._store.in_order(), _query(filters))), "token": token})
+            return _json(
+                {"count": sum(1 for _ in matching(self._store.in_order(), self._query(filters))), "token": token}
+            )
         of_token, as_of_us = self._tokens.get(rest.get("token", ""), (None, 0))
         if of_token != filters:
             raise Refusal(
-                400, "invalid_token", "Invalid token: it must come from a dry run with the same filters.", param="token"
+                409, "invalid_token", "Invalid token: it must come from a dry run with the same filters.", param="token"
             )
-        found = [stored for stored in matching(self._store.in_order(), _query(filters)) if stored.revision <= as_of_us]
+        found = [
+            stored
+            for stored in matching(self._store.in_order(), self._query(filters, as_of_us))
+            if stored.revision <= as_of_us
+        ]
         for stored in found:
             self._store.delete(stored.id)
         return _json({"deleted": len(found), "has_more": False, "removed": _removed_counts(len(found))})
+
+    def _bound(self, text: str | None) -> str | None:
+        return None if text is None else rfc3339(time_us(text, self._store.now_us()))
+
+    def _query(self, filters: dict[str, str], now_us: int | None = None) -> Callable[[Facets], bool]:
+        try:
+            return query_of(filters, self._store.now_us() if now_us is None else now_us)
+        except ValueError as error:
+            name, problem = error.args
+            message = f"{name} {problem}"
+            details = [{"path": name, "code": "invalid_parameter", "message": message}]
+            raise Refusal(400, "invalid_parameter", message, param=name, details=details) from None
 
 
 class _Stream(httpx2.SyncByteStream, httpx2.AsyncByteStream):
@@ -339,16 +361,6 @@ def _parameters(seen: SeenRequest, *more: str) -> tuple[dict[str, str], dict[str
             raise Refusal(400, "unknown_parameter", f"Unknown parameter {name!r}.", param=name)
     filters = {name: text for name, text in seen.query.items() if name in FILTERS}
     return filters, {name: text for name, text in seen.query.items() if name in more}
-
-
-def _query(filters: dict[str, str]) -> Any:
-    try:
-        return query_of(filters)
-    except ValueError as error:
-        name, problem = error.args
-        message = f"{name} {problem}"
-        details = [{"path": name, "code": "invalid_parameter", "message": message}]
-        raise Refusal(400, "invalid_parameter", message, param=name, details=details) from None
 
 
 def _parse_id(path: str) -> UUID:

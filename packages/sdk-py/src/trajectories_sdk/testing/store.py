@@ -77,9 +77,7 @@ class StoredRecord:
         return self.recorded_at_us, self.id
 
     def json(self) -> str:
-        at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=self.recorded_at_us)
-        text = at.isoformat(timespec="microseconds").replace("+00:00", "Z")
-        return f'{self.body[:-1]},"recorded_at":"{text}","revision":{self.revision}}}'
+        return f'{self.body[:-1]},"recorded_at":"{rfc3339(self.recorded_at_us)}","revision":{self.revision}}}'
 
 
 class Store:
@@ -153,6 +151,12 @@ class Store:
         return self._stamp_us
 
 
+def rfc3339(us: int) -> str:
+    """Return microseconds since 1970 as text."""
+    at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=us)
+    return at.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
 def canonical(data: bytes) -> dict[str, Any]:
     """Return the store's form of a body: without nulls, times in UTC, normalized selection methods,
     an id.
@@ -161,7 +165,7 @@ def canonical(data: bytes) -> dict[str, Any]:
         Refusal: 400, with every problem.
     """
     try:
-        given = json.loads(data)
+        given = json.loads(data, parse_float=lambda text: _plain(float(text)))
     except (ValueError, RecursionError) as error:
         raise Refusal(400, "invalid_json", f"Invalid JSON: {error}") from None
     if isinstance(given, dict):
