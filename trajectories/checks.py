@@ -26,6 +26,7 @@ from django_redis.cache import RedisCache
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
+from trajectories import tasks
 from trajectories.conf import RATE_LIMITS, Settings, read_settings, unknown_keys, wrong_types
 from trajectories.models import SLUG_PATTERN
 
@@ -42,6 +43,7 @@ MEMORY_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs"})
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 """Escape of a blank in a path in that file."""
 _BROKER_TIMEOUT_S = 3
+_WORKER_TIMEOUT_S = 1.0
 
 _Found = Iterator[CheckMessage]
 
@@ -55,7 +57,7 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Ch
 
 @register("trajectories", deploy=True)
 def check_servers(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """Check that Redis and the broker answer, and that the outbox outlives its container."""
+    """Check that Redis, the broker and a worker answer, and that the outbox outlives its container."""
     if check_settings(app_configs):
         return []
     return [message for check in _DEPLOY_CHECKS for message in check(read_settings())]
@@ -257,8 +259,16 @@ def _check_broker(conf: Settings) -> _Found:
             hint = (
                 "Records are accepted all the same, and wait in the outbox. Which broker it is, Celery's settings say."
             )
-            message = f"Celery's broker {connection.as_uri()} does not answer: {error}"
+            message = f"Celery's broker {tasks.broker_address()} does not answer: {error}"
             yield CheckWarning(message, hint=hint, id="trajectories.W004")
+            return
+    if not tasks.is_consumed(conf.queue, _WORKER_TIMEOUT_S):
+        queue = tasks.queue_name(conf.queue)
+        hint = (
+            f"Start one: celery -A <your project> worker -Q {queue}. A worker without remote control does not answer."
+        )
+        message = f"No worker answers that it consumes the queue {queue!r}; accepted records wait in the outbox."
+        yield CheckWarning(message, hint=hint, id="trajectories.W006")
 
 
 def _check_container(conf: Settings) -> _Found:
