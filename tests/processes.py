@@ -100,7 +100,7 @@ class Process:
         log.touch()
         self._popen: prefork.Forked | subprocess.Popen[bytes]
         if prefork.can_start(arguments, environment, directory):
-            self._popen = prefork.start(arguments, environment, log)
+            self._popen = prefork.start(arguments, environment, log, directory=directory)
         else:
             with log.open("ab") as output:
                 self._popen = subprocess.Popen(
@@ -231,15 +231,15 @@ class Access(NamedTuple):
 
 
 def run_python(
-    arguments: Sequence[str], environment: dict[str, str], *, directory: Path = PROJECT
+    arguments: Sequence[str], environment: dict[str, str], *, directory: Path = PROJECT, python: str = sys.executable
 ) -> subprocess.CompletedProcess[str]:
     """Run ``python …`` to its end, whatever the exit code, and capture its output."""
-    command = [sys.executable, *arguments]
+    command = [python, *arguments]
     if not prefork.can_start(command, environment, directory):
         return subprocess.run(command, env=environment, cwd=directory, capture_output=True, text=True, check=False)
     with tempfile.TemporaryDirectory() as name:
         out, err = Path(name, "out"), Path(name, "err")
-        code = prefork.start(command, environment, out, err).wait()
+        code = prefork.start(command, environment, out, err, directory=directory).wait()
         return subprocess.CompletedProcess(command, code, out.read_text(), err.read_text())
 
 
