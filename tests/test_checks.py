@@ -10,6 +10,7 @@ from django.core.checks import CheckMessage, run_checks
 from django.core.management import call_command
 from django.test import override_settings
 from pytest_django import Settings
+from redis import Redis
 
 from trajectories import checks
 from trajectory_site.celery import app
@@ -184,6 +185,18 @@ def test_servers_that_are_away_are_told_of_at_deployment_alone(mounted: Path, mo
     messages = found(include_deployment_checks=True)
     assert [message.id for message in messages] == ["trajectories.W003", "trajectories.W004"]
     assert not [message for message in messages if message.is_serious()]
+
+
+def test_at_deployment_a_broker_that_refuses_writes_is_a_warning(
+    mounted: Path, redis_tier: Redis, celery_broker: str
+) -> None:
+    redis_tier.config_set("maxmemory", "1")
+    try:
+        (message,) = found(include_deployment_checks=True)
+    finally:
+        redis_tier.config_set("maxmemory", "0")
+    assert message.id == "trajectories.W004"
+    assert "maxmemory" in message.msg
 
 
 def test_at_deployment_only_a_queue_that_no_worker_consumes_is_a_warning(

@@ -251,22 +251,18 @@ def _check_redis(conf: Settings) -> _Found:
 
 
 def _check_broker(conf: Settings) -> _Found:
-    connection = current_app.connection_for_write(connect_timeout=_BROKER_TIMEOUT_S)
-    with connection:
-        try:
+    try:
+        with current_app.connection_for_write(connect_timeout=_BROKER_TIMEOUT_S) as connection:
             connection.ensure_connection(max_retries=1, timeout=_BROKER_TIMEOUT_S)
-        except (OperationalError, OSError) as error:
-            hint = (
-                "Records are accepted all the same, and wait in the outbox. Which broker it is, Celery's settings say."
-            )
-            message = f"Celery's broker {tasks.broker_address()} does not answer: {error}"
-            yield CheckWarning(message, hint=hint, id="trajectories.W004")
-            return
-    if not tasks.is_consumed(conf.queue, _WORKER_TIMEOUT_S):
+        is_consumed = tasks.is_consumed(conf.queue, _WORKER_TIMEOUT_S)
+    except (OperationalError, OSError) as error:
+        hint = "Records are accepted all the same, and wait in the outbox. Which broker it is, Celery's settings say."
+        message = f"Celery's broker {tasks.broker_address()} does not answer: {error}"
+        yield CheckWarning(message, hint=hint, id="trajectories.W004")
+        return
+    if not is_consumed:
         queue = tasks.queue_name(conf.queue)
-        hint = (
-            f"Start one: celery -A <your project> worker -Q {queue}. A worker without remote control does not answer."
-        )
+        hint = f"Start one: celery -A PROJECT worker -Q {queue}. A worker without remote control does not answer."
         message = f"No worker answers that it consumes the queue {queue!r}; accepted records wait in the outbox."
         yield CheckWarning(message, hint=hint, id="trajectories.W006")
 

@@ -97,7 +97,11 @@ def is_consumed(queue: str | None, timeout_s: float) -> bool:
     Raises:
         kombu.exceptions.OperationalError: the broker is unavailable.
     """
-    answers = current_app.control.inspect(timeout=timeout_s).active_queues()
+    with current_app.connection_for_write() as connection:
+        try:
+            answers = current_app.control.inspect(timeout=timeout_s, connection=connection).active_queues()
+        except (*connection.connection_errors, *connection.channel_errors) as error:
+            raise OperationalError(str(error)) from error
     return any(consumed["name"] == queue_name(queue) for queues in (answers or {}).values() for consumed in queues)
 
 
