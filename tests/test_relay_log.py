@@ -141,11 +141,25 @@ def test_a_worker_that_takes_messages_and_archives_nothing_is_not_called_missing
     working._send()
     with Redis.from_url(celery_broker) as broker:
         broker.delete(tasks.queue_name(None))
-    working._report_stuck_records()
+    working._log.look_for_stuck_records()
     (line,) = lines()
     assert line.endswith(
         "A worker took their messages from the queue 'trajectories' without archiving the records: see its log."
     )
+
+
+def test_records_that_wait_for_a_server_that_failed_are_not_blamed_on_a_worker(
+    celery_broker: str, lines: Callable[[], list[str]], later: Callable[[float], None]
+) -> None:
+    working = Relay(append(1, waiting_s=31))
+    with archive_away():
+        working.step()
+    later(10)
+    working.step()
+    assert [line.split()[1] for line in lines()] == ["archive"]
+    later(60)
+    working.step()
+    assert "start a worker" in lines()[0]
 
 
 def test_records_that_wait_briefly_or_are_archived_are_not_reported(

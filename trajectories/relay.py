@@ -116,7 +116,7 @@ class Relay:
         An unavailable server stops only the part that needs it.
         """
         parts = self._confirm, self._resend, self._send, self._prune, self._maintain_redis, self._maintain_retention
-        for part in (*parts, self._maintain_erasures, self._report_stuck_records):
+        for part in (*parts, self._maintain_erasures, self._log.look_for_stuck_records):
             try:
                 part()
                 self._failing.discard(part.__name__)
@@ -203,10 +203,6 @@ class Relay:
         if time.monotonic() - self._erasures_checked_at >= _ERASURES_EVERY_S:
             self._erasures_checked_at = time.monotonic()
             follow_erasures(self._store)
-
-    def _report_stuck_records(self) -> None:
-        if not self._failing - {"_report_stuck_records"}:  # otherwise a line names the server at fault
-            self._log.look_for_stuck_records()
 
     def _maintain_redis(self) -> None:
         if time.monotonic() - self._redis_checked_at < _REDIS_CHECK_EVERY_S:

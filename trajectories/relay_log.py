@@ -31,10 +31,11 @@ class RelayLog:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._warned_at: dict[str, float] = {}
-        self._looked_at = float("-inf")
+        self._looked_at = self._failed_at = float("-inf")
 
     def failed(self, error: Exception) -> None:
         """Log which server ``error`` comes from, and how many records wait."""
+        self._failed_at = time.monotonic()
         if isinstance(error, Unavailable):
             self._warn("The outbox", error.message)
             return
@@ -44,12 +45,15 @@ class RelayLog:
     def look_for_stuck_records(self) -> None:
         """Log a warning if the oldest record waits for longer than a worker may need.
 
+        After a failure of a server, wait a minute: that failure is the cause, and has a line.
+
         Raises:
             kombu.exceptions.OperationalError: the broker is unavailable.
         """
-        if time.monotonic() - self._looked_at < _LOOK_EVERY_S:
+        now = time.monotonic()
+        if now - self._looked_at < _LOOK_EVERY_S or now - self._failed_at < _EVERY_S:
             return
-        self._looked_at = time.monotonic()
+        self._looked_at = now
         oldest = self._store.outbox.waiting(0, 1)
         patience_us = self._store.conf.resend_after_s * SECOND_US
         if oldest and self._store.now_us() - oldest[0].record.stamp >= patience_us:
@@ -57,9 +61,10 @@ class RelayLog:
 
     def _advice(self) -> str:
         queue = tasks.queue_name(self._store.conf.queue)
-        if messages := tasks.waiting_messages(queue):
+        if count := tasks.waiting_messages(queue):
+            messages = "1 message" if count == 1 else f"{count} messages"
             return (
-                f"No worker has taken {messages} messages of the queue {queue!r}: start a worker that consumes it "
+                f"No worker has taken {messages} of the queue {queue!r}: start a worker that consumes it "
                 f"(celery worker -Q {queue}), or more of them."
             )
         return f"A worker took their messages from the queue {queue!r} without archiving the records: see its log."

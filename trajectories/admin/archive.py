@@ -8,6 +8,7 @@ from django.contrib import admin, messages
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Left, Length
 from django.http import HttpRequest
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from trajectories import persistence
@@ -164,7 +165,9 @@ class PhaseAdmin(MirrorAdmin):
 
     @admin.display(description="trajectory")
     def trajectory_short(self, phase: Phase) -> SafeString:
-        return self.link("trajectory_change", f"{str(phase.trajectory)[:8]}…", phase.trajectory_id)
+        id_ = str(phase.trajectory)
+        shown = format_html('<span title="{}">{}…</span>', id_, id_[:8])
+        return self.link("trajectory_change", shown, phase.trajectory_id)
 
     def found(self, rows: QuerySet[Any], term: str) -> QuerySet[Any]:
         return rows.filter(trajectory__in=with_id(Trajectory.objects.all(), term).values("pk"))
