@@ -18,7 +18,7 @@ def document() -> bytes:
     from django.test import RequestFactory
 
     django.setup()
-    from trajectories.urls import openapi_json
+    from trajectories.urls.api import openapi_json
 
     return openapi_json(RequestFactory().get("/v1/openapi.json")).content + b"\n"
 

@@ -17,6 +17,7 @@ import environ
 import hypothesis
 import psycopg
 import pytest
+from celery.contrib.testing.worker import start_worker
 from django.core.cache import caches
 from django.db import connections
 from kombu import pools
@@ -201,10 +202,18 @@ def celery_broker(redis_server_url: str) -> Iterator[str]:
     publish_to(before)
 
 
+@pytest.fixture
+def consumed_queue(celery_broker: str) -> Iterator[str]:
+    """The URL of a broker whose default queue a worker consumes, in a thread of this process."""
+    with start_worker(celery_app, perform_ping_check=False, logfile=os.devnull):
+        yield celery_broker
+
+
 def publish_to(url: str) -> None:
     """Make this process send its tasks to another broker."""
     pools.reset()  # pools are kept by URL, and a closed one would be reused
     celery_app._after_fork()  # type: ignore[attr-defined]  # forgets the app's own references to them
+    celery_app.control._after_fork()  # type: ignore[attr-defined]
     celery_app.conf.update(broker_url=url)
 
 

@@ -17,6 +17,7 @@ _LONGEST = (
     "tests/abuse/test_documented_answers.py",
     "tests/sdk_ts/test_package.py",
     "tests/sdk/test_mcp.py",
+    "tests/host_project/test_page.py",
     "tests/host_project/test_installed.py",
     "tests/services/test_reads.py",
     "tests/test_whole_path.py",

@@ -98,10 +98,11 @@ class Forked:
 class _Server:
     """The process that forks. It ends with this one, since it reads from its pipe."""
 
-    def __init__(self) -> None:
-        environment = {name: text for name, text in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
+    def __init__(self, python: str) -> None:
+        left_out = {"DJANGO_SETTINGS_MODULE"} if python == sys.executable else {"DJANGO_SETTINGS_MODULE", "PYTHONPATH"}
+        environment = {name: text for name, text in os.environ.items() if name not in left_out}
         self._process = subprocess.Popen(
-            [sys.executable, "-u", __file__],
+            [python, "-u", __file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
@@ -127,16 +128,19 @@ class _Server:
 
 
 @cache
-def _server() -> _Server:
-    server = _Server()
+def _server(python: str) -> _Server:
+    server = _Server(python)
     atexit.register(server.close)
     return server
 
 
 def can_start(arguments: Sequence[str], environment: dict[str, str], directory: Path) -> bool:
-    """Return whether the process is one of this Python and this checkout."""
-    is_ours = directory == PROJECT and environment.get("PYTHONPATH") in (None, str(PROJECT))
-    return is_ours and arguments[0] == sys.executable and not {"-X", "-W", "-I"} & set(arguments)
+    """Return whether the process is one of this Python and this checkout, or of a host project."""
+    if {"-X", "-W", "-I"} & set(arguments):
+        return False
+    if arguments[0] == sys.executable:
+        return directory == PROJECT and environment.get("PYTHONPATH") in (None, str(PROJECT))
+    return Path(arguments[0]).name == "python" and not environment.get("PYTHONPATH")
 
 
 def start(
@@ -145,11 +149,13 @@ def start(
     out: Path,
     err: Path | None = None,
     stdin: Path = Path(os.devnull),
+    *,
+    directory: Path = PROJECT,
 ) -> Forked:
     """Start ``python …`` in a session of its own, its output appended to ``out``, that of stderr to
     ``err`` if given."""
-    server = _server()
-    files = {"out": str(out), "err": str(err or out), "stdin": str(stdin)}
+    server = _server(arguments[0])
+    files = {"out": str(out), "err": str(err or out), "stdin": str(stdin), "directory": str(directory)}
     request = {"arguments": list(arguments[1:]), "environment": environment} | files
     return Forked(server, server.ask(request))
 
@@ -200,12 +206,12 @@ def _become(request: dict[str, Any]) -> None:
         os.close(file)
     os.environ.clear()
     os.environ.update(request["environment"])
-    os.chdir(PROJECT)
+    os.chdir(request["directory"])
 
 
 def _run(arguments: list[str]) -> None:
     """Run ``-m module``, ``-c code`` or a file, as the command line of Python does."""
-    sys.path[0] = str(PROJECT)
+    sys.path[0] = str(Path.cwd())
     if arguments[0] == "-m":
         sys.argv = arguments[1:]
         runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)

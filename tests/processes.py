@@ -100,7 +100,7 @@ class Process:
         log.touch()
         self._popen: prefork.Forked | subprocess.Popen[bytes]
         if prefork.can_start(arguments, environment, directory):
-            self._popen = prefork.start(arguments, environment, log)
+            self._popen = prefork.start(arguments, environment, log, directory=directory)
         else:
             with log.open("ab") as output:
                 self._popen = subprocess.Popen(
@@ -231,10 +231,15 @@ class Access(NamedTuple):
 
 
 def run_python(
-    arguments: Sequence[str], environment: dict[str, str], *, directory: Path = PROJECT, stdin: str = ""
+    arguments: Sequence[str],
+    environment: dict[str, str],
+    *,
+    directory: Path = PROJECT,
+    python: str = sys.executable,
+    stdin: str = "",
 ) -> subprocess.CompletedProcess[str]:
     """Run ``python …`` to its end, whatever the exit code, and capture its output."""
-    command = [sys.executable, *arguments]
+    command = [python, *arguments]
     if not prefork.can_start(command, environment, directory):
         return subprocess.run(
             command, env=environment, cwd=directory, input=stdin, capture_output=True, text=True, check=False
@@ -242,7 +247,7 @@ def run_python(
     with tempfile.TemporaryDirectory() as name:
         out, err, given = Path(name, "out"), Path(name, "err"), Path(name, "in")
         given.write_text(stdin)
-        code = prefork.start(command, environment, out, err, given).wait()
+        code = prefork.start(command, environment, out, err, given, directory=directory).wait()
         return subprocess.CompletedProcess(command, code, out.read_text(), err.read_text())
 
 

@@ -12,6 +12,7 @@ from django.core.management.base import SystemCheckError
 from django.db import connection, connections
 from django.test import override_settings
 from pytest_django import Settings
+from redis import Redis
 
 from trajectories import checks
 from trajectory_site.celery import app
@@ -217,10 +218,28 @@ def test_servers_that_are_away_are_told_of_at_deployment_alone(mounted: Path, mo
     assert not [message for message in messages if message.is_serious()]
 
 
-def test_at_deployment_nothing_is_said_of_servers_that_answer(
-    mounted: Path, redis_tier_url: str, celery_broker: str
+def test_at_deployment_a_broker_that_refuses_writes_is_a_warning(
+    mounted: Path, redis_tier: Redis, celery_broker: str
+) -> None:
+    redis_tier.config_set("maxmemory", "1")
+    try:
+        (message,) = found(include_deployment_checks=True)
+    finally:
+        redis_tier.config_set("maxmemory", "0")
+    assert message.id == "trajectories.W004"
+    assert "maxmemory" in message.msg
+
+
+def test_at_deployment_only_a_queue_that_no_worker_consumes_is_a_warning(
+    mounted: Path, redis_tier_url: str, consumed_queue: str, trajectories_settings: dict[str, Any]
 ) -> None:
     assert found(include_deployment_checks=True) == []
+    with override_settings(TRAJECTORIES=trajectories_settings | {"QUEUE": "runs"}):
+        assert found() == []
+        (message,) = found(include_deployment_checks=True)
+    assert (message.id, message.is_serious()) == ("trajectories.W006", False)
+    assert "'runs'" in message.msg
+    assert "-Q runs" in str(message.hint)
 
 
 def test_at_deployment_a_layer_of_a_container_is_a_warning(
@@ -228,7 +247,10 @@ def test_at_deployment_a_layer_of_a_container_is_a_warning(
 ) -> None:
     mounted.write_text("overlay / overlay rw 0 0\n")
     assert found() == []
-    assert [message.id for message in found(include_deployment_checks=True)] == ["trajectories.W005"]
+    assert [message.id for message in found(include_deployment_checks=True)] == [
+        "trajectories.W006",
+        "trajectories.W005",
+    ]
 
 
 def test_servers_are_not_asked_while_the_settings_are_wrong() -> None:

@@ -165,3 +165,13 @@ def test_a_wiped_redis_is_rebuilt_from_the_archive(broker: Broker, redis_tier: R
     redis_tier.flushdb()
     assert persistence.rebuild(get_store()) == 3
     assert {key: pytest.approx(redis_tier.ttl(key), abs=2) for key in redis_tier.scan_iter("*:record:*")} == ends
+
+
+def test_with_eager_tasks_the_relay_archives_without_a_worker(broker: Broker) -> None:
+    take(3)
+    celery_app.conf.update(task_always_eager=True)
+    try:
+        assert Relay(get_store()).drain(timeout_s=60)
+    finally:
+        celery_app.conf.update(task_always_eager=False)
+    assert (Trajectory.objects.count(), broker.batches()) == (3, [])

@@ -27,6 +27,7 @@ from django_redis.cache import RedisCache
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
+from trajectories import tasks
 from trajectories.conf import RATE_LIMITS, Settings, read_settings, unknown_keys, wrong_types
 from trajectories.models import SLUG_PATTERN, Trajectory
 
@@ -43,6 +44,7 @@ MEMORY_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs"})
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 """Escape of a blank in a path in that file."""
 _BROKER_TIMEOUT_S = 3
+_WORKER_TIMEOUT_S = 1.0
 
 _Found = Iterator[CheckMessage]
 
@@ -56,7 +58,7 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Ch
 
 @register("trajectories", deploy=True)
 def check_servers(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """Check that Redis and the broker answer, and that the outbox outlives its container."""
+    """Check that Redis, the broker and a worker answer, and that the outbox outlives its container."""
     if check_settings(app_configs):
         return []
     return [message for check in _DEPLOY_CHECKS for message in check(read_settings())]
@@ -274,16 +276,41 @@ def _check_redis(conf: Settings) -> _Found:
 
 
 def _check_broker(conf: Settings) -> _Found:
-    connection = current_app.connection_for_write(connect_timeout=_BROKER_TIMEOUT_S)
-    with connection:
-        try:
+    try:
+        with current_app.connection_for_write(connect_timeout=_BROKER_TIMEOUT_S) as connection:
             connection.ensure_connection(max_retries=1, timeout=_BROKER_TIMEOUT_S)
-        except (OperationalError, OSError) as error:
-            hint = (
-                "Records are accepted all the same, and wait in the outbox. Which broker it is, Celery's settings say."
-            )
-            message = f"Celery's broker {connection.as_uri()} does not answer: {error}"
-            yield CheckWarning(message, hint=hint, id="trajectories.W004")
+        queue = tasks.queue_name(_queue())
+        is_consumed = tasks.is_consumed(queue, _WORKER_TIMEOUT_S)
+    except (OperationalError, OSError) as error:
+        hint = "Records are accepted all the same, and wait in the outbox. Which broker it is, Celery's settings say."
+        message = f"Celery's broker {tasks.broker_address()} does not answer: {error}"
+        yield CheckWarning(message, hint=hint, id="trajectories.W004")
+        return
+    if not is_consumed:
+        hint = f"Start one: celery -A PROJECT worker -Q {queue}. A worker without remote control does not answer."
+        message = f"No worker answers that it consumes the queue {queue!r}; accepted records wait in the outbox."
+        yield CheckWarning(message, hint=hint, id="trajectories.W006")
+
+
+def _queue() -> str | None:
+    try:
+        return get_store().queue
+    except IdentityUnknown:
+        return read_settings().queue
+
+
+def _check_store(conf: Settings) -> _Found:
+    """Compare outbox and database without binding one to the other."""
+    if not Path(conf.outbox_path).exists():
+        return
+    try:
+        kept, found = get_store().outbox.binding().store, archive_reads.identity()
+    except (archive_reads.ArchiveError, OutboxUnavailable):
+        return
+    if kept not in (None, found):
+        hint = "Correct DATABASES or OUTBOX_PATH. If the database was replaced on purpose: docs/reliability.md."
+        message = f"The outbox {conf.outbox_path} belongs to the store {kept}, and the database to the store {found}."
+        yield Error(message, hint=hint, id="trajectories.E025")
 
 
 def _check_container(conf: Settings) -> _Found:
@@ -293,4 +320,4 @@ def _check_container(conf: Settings) -> _Found:
         yield CheckWarning(message, hint=hint, id="trajectories.W005")
 
 
-_DEPLOY_CHECKS: Sequence[Callable[[Settings], _Found]] = (_check_redis, _check_broker, _check_container)
+_DEPLOY_CHECKS: Sequence[Callable[[Settings], _Found]] = (_check_redis, _check_broker, _check_store, _check_container)

@@ -6,13 +6,16 @@ The functions keep no state between calls. Every step may be repeated and may ru
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import groupby
+from operator import itemgetter
 from uuid import UUID
 
 from trajectories.domain.clock import DAY_US, SECOND_US
 from trajectories.domain.record import Record, tombstone
+from trajectories.models import Trajectory
+from trajectories.signals import trajectory_archived, trajectory_deleted
 from trajectories.storage import archive_reads
 from trajectories.storage.archive_writes import (
     DeletedCounts,
@@ -52,6 +55,7 @@ def persist(store: Store, records: Sequence[Record]) -> None:
     held = dict(zip(map(_key, alive), tier.merge(alive, from_authority=False), strict=True))
     store.expect(archive_reads.identity())  # after Redis, which serves reads while the archive is unavailable
     stored, deleted, _, erased = _mirror_or_quarantine(store, records)
+    _send_signals(stored, deleted)
     # Redis may not have known yet that some of them are deleted.
     tier.delete(deleted)
     _erase(tier, erased)
@@ -72,6 +76,7 @@ def delete(store: Store, tombstones: Sequence[Record]) -> DeletedCounts:
             later.
     """
     mirrored = mirror(tombstones)
+    _send_signals([], mirrored.deleted)
     if mirrored.erased:
         _erase(store.redis_tier, mirrored.erased)
     return mirrored.gone
@@ -126,9 +131,20 @@ def settle(store: Store) -> int:
             if archive_reads.erased_of([tenant]):
                 tier.erase(tenant, of_tenant)
             else:
-                tier.merge(archive_reads.stored(tenant, of_tenant), from_authority=True)
+                stored = archive_reads.stored(tenant, of_tenant)
+                # The worker may have ended between its commit and its signals.
+                _send_signals(stored, archive_reads.tombstones_of(tenant, of_tenant))
+                tier.merge(stored, from_authority=True)
         tier.close_batch(name)
     return len(batches)
+
+
+def _send_signals(archived: Iterable[Record], deleted: Iterable[Record]) -> None:
+    """Send the signals of a committed batch; read neither argument if nothing listens."""
+    for signal, records in ((trajectory_archived, archived), (trajectory_deleted, deleted)):
+        if signal.has_listeners(Trajectory):
+            for tenant, group in groupby(sorted(map(_key, records)), key=itemgetter(0)):
+                signal.send_robust(sender=Trajectory, tenant=tenant, ids=[id_ for _, id_ in group])
 
 
 def _erase(tier: RedisTier, erased: Sequence[Record]) -> None:
@@ -149,6 +165,7 @@ def replay(store: Store, quarantined_pk: int) -> bool:
     tier = store.redis_tier
     batch = tier.open_batch([_key(record)])
     stored = release(quarantined_pk, record)
+    _send_signals(stored, [])
     tier.merge(stored, from_authority=True)
     tier.close_batch(batch)
     return bool(stored)

@@ -26,6 +26,7 @@ from trajectories.conf import Settings
 from trajectories.domain.clock import SECOND_US
 from trajectories.exceptions import StoreMismatch, Unavailable
 from trajectories.persistence import REBUILD_CLAIM_S
+from trajectories.relay_log import RelayLog
 from trajectories.storage import archive_reads
 from trajectories.storage.outbox_rows import Row
 from trajectories.storage.redis_tier import REBUILDING, RETAINING, SETTLING, RedisError
@@ -43,7 +44,6 @@ _REDIS_CHECK_EVERY_S = 2.0
 _ERASURES_EVERY_S = 5.0
 _LOCK_EVERY_S = 1.0
 _AFTER_FAILURE_S = 1.0
-_WARN_EVERY_S = 60.0
 RETAIN_EVERY_S = 600.0
 
 
@@ -109,7 +109,7 @@ class Relay:
         self._redis_server: str | None = None
         self._verified_at, self._is_refused = float("-inf"), False
         self._failing: set[str] = set()
-        self._warned_at: dict[str, float] = {}
+        self._log = RelayLog(store)
 
     def step(self) -> bool:
         """Confirm, send and tidy once; return whether any batch is in flight.
@@ -119,13 +119,13 @@ class Relay:
         if not self._is_verified():
             return False
         parts = self._confirm, self._resend, self._send, self._prune, self._maintain_redis, self._maintain_retention
-        for part in (*parts, self._maintain_erasures):
+        for part in (*parts, self._maintain_erasures, self._log.look_for_stuck_records):
             try:
                 part()
                 self._failing.discard(part.__name__)
             except (BrokerError, RedisError, archive_reads.ArchiveError, Unavailable) as error:
                 self._failing.add(part.__name__)
-                self._warn(part.__name__, error)
+                self._log.failed(error)
                 close_old_connections()
         return bool(self._batches)
 
@@ -139,15 +139,10 @@ class Relay:
         except StoreMismatch as error:
             self._is_refused = True
             self._failing.add("_verify")
-            self._warn("_verify", error)
+            self._log.failed(error)
         except (archive_reads.ArchiveError, Unavailable):
             close_old_connections()  # the parts below report it
         return not self._is_refused
-
-    def _warn(self, part: str, error: Exception) -> None:
-        if time.monotonic() - self._warned_at.get(part, float("-inf")) >= _WARN_EVERY_S:
-            self._warned_at[part] = time.monotonic()
-            logger.warning("The relay keeps trying to %s: %s", part.strip("_"), error)
 
     @property
     def is_failing(self) -> bool:

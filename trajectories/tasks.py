@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from celery import current_app, shared_task
 from kombu.exceptions import OperationalError
+from kombu.utils.url import maybe_sanitize_url
 
 from trajectories import persistence
 from trajectories.domain.record import Record
@@ -88,6 +89,36 @@ def send(task: Any, *args: Any, queue: str | None) -> None:
     task.apply_async(args, queue=queue, retry=False)
 
 
+def queue_name(queue: str | None) -> str:
+    """Return the name of the queue of a setting; None stands for the app's default queue."""
+    return str(queue or current_app.conf.task_default_queue)
+
+
+def broker_address() -> str:
+    """Return the URL of the broker as the settings name it, without passwords."""
+    return without_passwords(current_app.conf.broker_write_url or "amqp://localhost")
+
+
+def without_passwords(urls: str | Sequence[str]) -> str:
+    """Return one or several URLs as text for a log, passwords and queries removed."""
+    each = urls.split(";") if isinstance(urls, str) else urls
+    return ";".join(maybe_sanitize_url(url.strip()) for url in each)
+
+
+def is_consumed(queue: str | None, timeout_s: float) -> bool:
+    """Return whether a worker that answers within ``timeout_s`` consumes the queue.
+
+    Raises:
+        kombu.exceptions.OperationalError: the broker is unavailable.
+    """
+    with current_app.connection_for_write() as connection:
+        try:
+            answers = current_app.control.inspect(timeout=timeout_s, connection=connection).active_queues()
+        except (*connection.connection_errors, *connection.channel_errors) as error:
+            raise OperationalError(str(error)) from error
+    return any(consumed["name"] == queue_name(queue) for queues in (answers or {}).values() for consumed in queues)
+
+
 def waiting_messages(queue: str | None) -> int:
     """Count the messages in the queue that no worker has taken yet.
 
@@ -96,11 +127,10 @@ def waiting_messages(queue: str | None) -> int:
     """
     if get_store().is_eager:
         return 0
-    queue = queue or current_app.conf.task_default_queue
     with current_app.connection_for_write() as connection:
         try:
             channel: Any = connection.channel()
-            return int(channel.queue_declare(queue=queue, passive=True).message_count)
+            return int(channel.queue_declare(queue=queue_name(queue), passive=True).message_count)
         except connection.channel_errors:
             return 0  # no such queue yet; some brokers drop an empty one
         except connection.connection_errors as error:

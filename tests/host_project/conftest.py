@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.processes import PROJECT, OwnRedis, Process, clean_environment
+from tests.processes import PROJECT, OwnRedis, Process, clean_environment, run_python
 from trajectory_site import servers
 
 
@@ -32,14 +32,7 @@ class Host:
     _clients: list[httpx2.Client] = field(default_factory=list)
 
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [str(self.python), *arguments],
-            cwd=self.directory,
-            env=self.environment | environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return run_python(arguments, self.environment | environment, directory=self.directory, python=str(self.python))
 
     def manage(self, *arguments: str) -> str:
         """The output of the project's ``manage.py``, which must succeed."""
@@ -51,8 +44,8 @@ class Host:
         """A client of a web server of the project."""
         port = servers.free_port()
         url = f"http://127.0.0.1:{port}"
-        process = self._start(
-            *("web", "granian", "--interface", "wsgi", "host.wsgi:application"),
+        process = self.start(
+            *("web", "-m", "granian", "--interface", "wsgi", "host.wsgi:application"),
             *("--port", str(port), "--blocking-threads", "4", "--http", "1"),
         )
         client = httpx2.Client(
@@ -70,22 +63,26 @@ class Host:
 
     def worker(self) -> Process:
         """A worker of the project's own Celery app, for the queue of the app."""
-        worker = self._start("worker", "celery", "--app", "host", "worker", "-Q", "runs", "-c", "1", "-l", "INFO")
+        worker = self.start("worker", "-m", "celery", "--app", "host", "worker", "-Q", "runs", "-c", "1", "-l", "INFO")
         worker.wait_for(lambda: " ready." in worker.output, "the worker is ready")
         return worker
+
+    def start(self, name: str, *arguments: str) -> Process:
+        """A process of the project that runs until the end of the tests."""
+        log = self.directory / f"{name}.log"
+        process = Process([str(self.python), *arguments], self.environment, log, directory=self.directory)
+        self._processes.append(process)
+        return process
+
+    def kill_processes(self) -> None:
+        while self._processes:
+            self._processes.pop().kill()
 
     def close(self) -> None:
         for client in self._clients:
             client.close()
-        for process in self._processes:
-            process.kill()
+        self.kill_processes()
         self.redis.stop()
-
-    def _start(self, name: str, *module: str) -> Process:
-        log = self.directory / f"{name}.log"
-        process = Process([str(self.python), "-m", *module], self.environment, log, directory=self.directory)
-        self._processes.append(process)
-        return process
 
 
 @pytest.fixture(scope="session")
@@ -100,14 +97,23 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def host(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment that has the wheel and not the source tree."""
+    return _python_with(wheel, tmp_path_factory.mktemp("environment"))
+
+
+def make_host(directory: Path, python: Path, **environment: str) -> Host:
+    """The project in ``directory``, with a Redis of its own."""
+    redis = OwnRedis(directory / "redis")
+    given = {"PYTHONPATH": "", "PYTHONUNBUFFERED": "1", "HOST_REDIS_URL": redis.url.rpartition("/")[0]}
+    return Host(directory, python, redis, clean_environment(**given, **environment))
+
+
+@pytest.fixture(scope="session")
+def host(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     directory = tmp_path_factory.mktemp("host")
     shutil.copytree(Path(__file__).parent / "project", directory, dirs_exist_ok=True)
-    redis = OwnRedis(directory / "redis")
-    environment = clean_environment(
-        HOST_DIR=str(directory), HOST_REDIS_URL=redis.url.rpartition("/")[0], PYTHONPATH="", PYTHONUNBUFFERED="1"
-    )
-    host = Host(directory, _python_with(wheel, directory / "environment"), redis, environment)
+    host = make_host(directory, python, HOST_DIR=str(directory))
     try:
         yield host
     finally:

@@ -58,7 +58,7 @@ def database(host: Host) -> sqlite3.Connection:
 def test_the_project_runs_on_the_wheel_and_not_on_the_source_tree(host: Host) -> None:
     for ours in ("trajectories", "trajectory_site"):
         where = host.run("-c", f"import {ours}; print({ours}.__file__)").stdout.strip()
-        assert Path(where).is_relative_to(host.directory / "environment")
+        assert Path(where).is_relative_to(host.python.parent.parent)
     assert "ModuleNotFoundError" in host.run("-c", "import tests").stderr
 
 

@@ -14,7 +14,7 @@ from tests.api.client import ID, PATH, number, post
 from tests.examples import body, camel, phase
 from trajectories.api.openapi import openapi
 from trajectories.domain.query import decode_cursor, encode_cursor
-from trajectories.urls import api_urlpatterns
+from trajectories.urls.api import api_urlpatterns
 
 # Routes outside the OpenAPI document, and why none of them reveals a tenant.
 OTHER_ROUTES = {

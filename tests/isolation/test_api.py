@@ -15,7 +15,7 @@ from tests.examples import body
 from tests.isolation import api
 from trajectories.api.openapi import openapi
 from trajectories.models import SCOPES
-from trajectories.urls import api_urlpatterns
+from trajectories.urls.api import api_urlpatterns
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")

@@ -12,7 +12,7 @@ from django.test import RequestFactory
 
 from tests.lockstep.facts import ERROR, OPERATION, PARAMETER, REQUEST, RESPONSE, Side, fields, parameters
 from tests.processes import PROJECT
-from trajectories.urls import openapi_json
+from trajectories.urls.api import openapi_json
 
 DOCUMENT = PROJECT / "docs" / "openapi.json"
 _METHODS = ("get", "post", "delete", "put", "patch")

@@ -17,7 +17,7 @@ from tests.text.markup import Markup
 from trajectories.api import responses
 from trajectories.api.openapi import openapi
 from trajectories.domain.text import escaped
-from trajectories.urls import api_urlpatterns
+from trajectories.urls.api import api_urlpatterns
 
 
 @pytest.fixture

@@ -23,7 +23,9 @@ def production_environment() -> dict[str, str]:
     return {name: text for line in exports for name, _, text in (given.partition("=") for given in line)}
 
 
-def test_django_s_deployment_checks_have_nothing_to_say(tmp_path: Path, redis_server_url: str) -> None:
+def test_django_s_deployment_checks_have_nothing_to_say(
+    tmp_path: Path, redis_server_url: str, consumed_queue: str
+) -> None:
     environment = production_environment() | {
         "SECRET_KEY": secrets.token_urlsafe(50),
         "DATABASE_URL": "",

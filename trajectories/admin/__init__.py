@@ -1,5 +1,9 @@
-"""The admin: edit tenants and API keys, browse the archive. It has the default look of Django."""
+"""The admin: edit tenants and API keys, browse the archive. It has the default look of Django.
 
-from trajectories.admin import access, archive
+A host project may subclass these classes and register them in place of ours, or on a site of its own.
+"""
 
-__all__ = ["access", "archive"]
+from trajectories.admin.access import ApiKeyAdmin, TenantAdmin
+from trajectories.admin.archive import PhaseAdmin, QuarantinedAdmin, TrajectoryAdmin
+
+__all__ = ["ApiKeyAdmin", "PhaseAdmin", "QuarantinedAdmin", "TenantAdmin", "TrajectoryAdmin"]

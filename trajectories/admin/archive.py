@@ -8,6 +8,8 @@ from django.contrib import admin, messages
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Left, Length
 from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
 from trajectories import persistence
 from trajectories.admin import columns, formatting
@@ -40,7 +42,7 @@ class PhaseOutcomeFilter(OutcomeFilter):
 
 @admin.register(Trajectory)
 class TrajectoryAdmin(MirrorAdmin):
-    list_display = (
+    list_display: Any = (
         columns.recorded,
         columns.summary,
         columns.owner,
@@ -118,9 +120,9 @@ def _phase_line(phase: Phase) -> dict[str, Any]:
 
 @admin.register(Phase)
 class PhaseAdmin(MirrorAdmin):
-    list_display = (
+    list_display: Any = (
         columns.text("phase_name"),
-        columns.trajectory_short,
+        "trajectory_short",
         columns.trajectory_owner,
         columns.text("model"),
         columns.picked_by,
@@ -136,7 +138,7 @@ class PhaseAdmin(MirrorAdmin):
     sections: ClassVar[Any] = {
         None: (
             (columns.text("phase_name"), columns.text("phase")),
-            (columns.trajectory, columns.trajectory_owner),
+            ("trajectory_link", columns.trajectory_owner),
             (columns.place, "attempt"),
             columns.text("agent"),
         ),
@@ -157,13 +159,23 @@ class PhaseAdmin(MirrorAdmin):
         rows = super().get_queryset(request).select_related("trajectory")
         return rows.defer("trajectory__body", "trajectory__request_summary_folded", "trajectory__tags")
 
+    @admin.display(description="trajectory")
+    def trajectory_link(self, phase: Phase) -> SafeString:
+        return self.link("trajectory_change", str(phase.trajectory), phase.trajectory_id)
+
+    @admin.display(description="trajectory")
+    def trajectory_short(self, phase: Phase) -> SafeString:
+        id_ = str(phase.trajectory)
+        shown = format_html('<span title="{}">{}…</span>', id_, id_[:8])
+        return self.link("trajectory_change", shown, phase.trajectory_id)
+
     def found(self, rows: QuerySet[Any], term: str) -> QuerySet[Any]:
         return rows.filter(trajectory__in=with_id(Trajectory.objects.all(), term).values("pk"))
 
 
 @admin.register(Quarantined)
 class QuarantinedAdmin(MirrorAdmin):
-    list_display = (
+    list_display: Any = (
         columns.quarantined,
         "trajectory_id",
         columns.owner,

@@ -16,7 +16,11 @@ from django.core.paginator import Paginator
 from django.db.models import ForeignKey, Model, QuerySet
 from django.forms import ModelChoiceField
 from django.http import HttpRequest, HttpResponse
+from django.urls import NoReverseMatch, reverse
 from django.utils.functional import cached_property
+from django.utils.html import conditional_escape, format_html
+from django.utils.http import urlencode
+from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 
 from trajectories.admin.tenants import own
@@ -101,6 +105,17 @@ class BoundedAdmin(_ModelAdmin):
             # rows.
             kwargs["queryset"] = own(Tenant.objects.order_by("pk"), request, "pk")
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def link(self, view: str, text: Any, *args: Any, **filters: str) -> SafeString:
+        """Return a link to a view of this app on the same admin site.
+
+        Return only the text if a host project has not registered that model there.
+        """
+        try:
+            address = reverse(f"admin:trajectories_{view}", args=args, current_app=self.admin_site.name)
+        except NoReverseMatch:
+            return conditional_escape(text)
+        return format_html('<a href="{}">{}</a>', f"{address}?{urlencode(filters)}" if filters else address, text)
 
     def listed(self, rows: QuerySet[Any]) -> QuerySet[Any]:
         """Return ``rows`` with only the columns that the changelist needs."""

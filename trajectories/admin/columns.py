@@ -12,9 +12,6 @@ from typing import Any, TypeAlias
 import orjson
 from django.contrib import admin
 from django.template.defaultfilters import filesizeformat
-from django.urls import reverse
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
 from trajectories.admin import formatting
@@ -133,21 +130,6 @@ def place(row: Phase) -> int:
 @_column("tools")
 def tools(row: Phase) -> str | None:
     return ", ".join(formatting.members(row.tools)) or None
-
-
-@_column("trajectory")
-def trajectory(row: Phase) -> SafeString:
-    return _link(row, str(row.trajectory))
-
-
-@_column("trajectory")
-def trajectory_short(row: Phase) -> SafeString:
-    return _link(row, f"{str(row.trajectory)[:8]}…")
-
-
-def _link(row: Phase, text: str) -> SafeString:
-    address = reverse("admin:trajectories_trajectory_change", args=[row.trajectory_id])
-    return format_html('<a href="{}" title="{}">{}</a>', address, row.trajectory, text)
 
 
 @_column("tenant")

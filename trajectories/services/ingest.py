@@ -22,6 +22,10 @@ class Accepted(NamedTuple):
     record: Record
     is_new: bool
 
+    @property
+    def id(self) -> UUID:
+        return self.record.id
+
 
 class Line(NamedTuple):
     """The result of one line, counted from 1."""
@@ -74,7 +78,7 @@ def record_many(store: Store, tenant: str, lines: Iterable[bytes], *, idempotenc
 
 
 def _id_of(outcome: Accepted | TrajectoriesError) -> UUID | None:
-    return outcome.record.id if isinstance(outcome, Accepted) else None
+    return outcome.id if isinstance(outcome, Accepted) else None
 
 
 def _deleted(id_: UUID) -> Deleted:

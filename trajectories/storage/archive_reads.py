@@ -123,6 +123,13 @@ def tombstones_since(stamp: int, after_pk: int, limit: int) -> list[tuple[int, R
     return [(pk, tombstone(tenant, id_, stamp)) for pk, tenant, id_, stamp in found]
 
 
+def tombstones_of(tenant: str, ids: Sequence[UUID]) -> Iterator[Record]:
+    """Yield the tombstones of those of ``ids`` that are deleted."""
+    rows = Tombstone.objects.using(_write_alias()).filter(tenant=tenant, trajectory_id__in=ids)
+    for id_, stamp in rows.values_list("trajectory_id", "stamp"):
+        yield tombstone(tenant, id_, stamp)
+
+
 def forget_tombstones(before_us: int, limit: int) -> int:
     """Delete some tombstones, and all erasures, from before ``before_us``.
 

@@ -1,4 +1,4 @@
-"""Routes of the app; a host project includes them once, under any prefix."""
+"""The API and its OpenAPI document."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from django.views.decorators.csrf import csrf_exempt
 from rest_framework.routers import DynamicRoute, Route, SimpleRouter
 
 from trajectories.api.exception_handler import error_response
-from trajectories.api.health import LiveView, ReadyView
-from trajectories.api.metrics import metrics_text
 from trajectories.api.openapi import openapi
 from trajectories.api.request_ids import HEADER, request_id
 from trajectories.api.views import TrajectoryViewSet
@@ -65,12 +63,9 @@ def nothing_here(request: HttpRequest) -> HttpResponse:
     return error_response(NotFound("There is nothing at this address; it has no trailing slash."), request)
 
 
+app_name = "trajectories"
 urlpatterns: list[URLPattern | URLResolver] = [
     *api_urlpatterns,
-    path("health", ReadyView.as_view(), name="trajectories-health"),
-    path("health/live", LiveView.as_view(), name="trajectories-live"),
-    path("health/ready", ReadyView.as_view(), name="trajectories-ready"),
-    path("metrics", metrics_text, name="trajectories-metrics"),
-    path("v1/openapi.json", openapi_json, name="trajectories-openapi"),
+    path("v1/openapi.json", openapi_json, name="openapi"),
     re_path(r"^v1/agent/trajectories", nothing_here),
 ]

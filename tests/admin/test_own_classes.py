@@ -1,0 +1,84 @@
+"""A host project replaces our admin classes, or registers them on a site of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.contrib.admin import AdminSite
+from django.http import HttpRequest
+from django.test import Client
+from django.urls import path
+from pytest_django import Settings
+
+from tests.admin.rows import archived
+from tests.examples import REFERENCE
+from trajectories.admin import ApiKeyAdmin, PhaseAdmin, TenantAdmin
+from trajectories.models import ApiKey, Phase, Tenant
+
+pytestmark = pytest.mark.django_db
+
+
+class OnlyNames(TenantAdmin):
+    """What a host writes: another list, and no tenants made by hand."""
+
+    list_display = ("slug", "records")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+
+def use_urls(settings: Settings, *sites: tuple[str, AdminSite]) -> None:
+    urls: Any = ModuleType("urls_of_a_host")
+    urls.urlpatterns = [path(prefix, site.urls) for prefix, site in sites]
+    settings.ROOT_URLCONF = urls
+
+
+@pytest.fixture
+def own_admin(settings: Settings) -> Iterator[None]:
+    admin.site.unregister(Tenant)
+    admin.site.register(Tenant, OnlyNames)
+    use_urls(settings, ("admin/", admin.site))
+    yield
+    admin.site.unregister(Tenant)
+    admin.site.register(Tenant, TenantAdmin)
+
+
+@pytest.fixture
+def ops(settings: Settings) -> AdminSite:
+    """A second admin site with our classes, beside Django's; it does not have trajectories."""
+    site = AdminSite(name="ops")
+    for model, model_admin in ((Tenant, TenantAdmin), (ApiKey, ApiKeyAdmin), (Phase, PhaseAdmin)):
+        site.register(model, model_admin)
+    use_urls(settings, ("admin/", admin.site), ("ops/", site))
+    return site
+
+
+@pytest.mark.usefixtures("own_admin")
+def test_a_subclass_that_is_registered_in_place_of_ours_is_used(admin_client: Client) -> None:
+    archived(REFERENCE)
+    page = admin_client.get("/admin/trajectories/tenant/").content.decode()
+    assert "column-slug" in page
+    assert "column-good_keys" not in page
+    assert admin_client.get("/admin/trajectories/tenant/add/").status_code == 403
+
+
+def test_links_stay_on_the_site_that_shows_them(admin_client: Client, ops: AdminSite) -> None:
+    archived(REFERENCE)
+    page = admin_client.get("/ops/trajectories/tenant/").content.decode()
+    assert 'href="/ops/trajectories/apikey/?tenant=alice"' in page
+    given = {"tenant": "alice", "name": "ci", "scopes": ["record"]}
+    issued = admin_client.post("/ops/trajectories/apikey/add/", given).content.decode()
+    assert 'href="/ops/trajectories/apikey/"' in issued
+    assert "/admin/trajectories" not in page + issued
+
+
+def test_what_is_not_registered_on_a_site_is_text_there_and_no_link(admin_client: Client, ops: AdminSite) -> None:
+    row = archived(REFERENCE)
+    tenants, phases = (admin_client.get(f"/ops/trajectories/{model}/") for model in ("tenant", "phase"))
+    assert (tenants.status_code, phases.status_code) == (200, 200)
+    assert str(row.trajectory_id)[:8] in phases.content.decode()
+    assert "trajectories/trajectory/" not in tenants.content.decode() + phases.content.decode()

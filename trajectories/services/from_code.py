@@ -1,0 +1,60 @@
+"""Record from code of the host project: views, commands, tasks and shells."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+import orjson
+from django.utils.functional import Promise
+
+from trajectories import relay
+from trajectories.exceptions import InvalidInput
+from trajectories.models import SLUG_PATTERN
+from trajectories.services import ingest
+from trajectories.storage.store import get_store
+
+logger = logging.getLogger(__name__)
+
+
+def record(
+    tenant: str, trajectory: Mapping[str, Any] | bytes, *, idempotency_key: str | None = None
+) -> ingest.Accepted:
+    """Record as ``trajectories.record`` documents it, and start the relay of this process."""
+    if not (isinstance(tenant, str) and re.match(SLUG_PATTERN, tenant)):
+        raise InvalidInput(
+            "tenant must be a slug: up to 64 letters, digits, '_', '.' and '-', the first a letter or a digit; "
+            f"got {tenant!r}.",
+            param="tenant",
+        )
+    accepted = ingest.record(get_store(), tenant, _json(trajectory), idempotency_key=idempotency_key)
+    try:
+        relay.start()
+    except RuntimeError as error:  # no thread starts while the interpreter ends; the record is durable
+        logger.warning("Record %s waits in the outbox for the next process: %s", accepted.id, error)
+    return accepted
+
+
+def _json(trajectory: Mapping[str, Any] | bytes) -> bytes:
+    if isinstance(trajectory, bytes):
+        return trajectory
+    if not isinstance(trajectory, Mapping):
+        raise InvalidInput(f"The trajectory must be a dict or JSON as bytes, got {type(trajectory).__name__}.")
+    try:
+        return orjson.dumps(trajectory, default=_plain)
+    except TypeError as error:
+        raise InvalidInput(f"The trajectory cannot be written as JSON: {error}.") from error
+
+
+def _plain(value: Any) -> Any:
+    """Return types that Django code often has as types of JSON."""
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, Promise):
+        return str(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError  # orjson replaces it by an error that names the type
