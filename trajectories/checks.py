@@ -29,7 +29,10 @@ from redis.exceptions import RedisError
 
 from trajectories import tasks
 from trajectories.conf import RATE_LIMITS, Settings, read_settings, unknown_keys, wrong_types
+from trajectories.exceptions import OutboxUnavailable
 from trajectories.models import SLUG_PATTERN, Trajectory
+from trajectories.storage import archive_reads
+from trajectories.storage.store import IdentityUnknown, get_store
 
 MOUNTS = Path("/proc/self/mounts")
 # SQLite's WAL needs shared memory and locks between processes, which these file systems do not

@@ -13,8 +13,8 @@ from drf_spectacular.drainage import GENERATOR_STATS, warn
 from drf_spectacular.settings import patched_settings, spectacular_settings
 from openapi_spec_validator import OpenAPIV30SpecValidator, OpenAPIV31SpecValidator
 
-from trajectories import urls
 from trajectories.api import openapi
+from trajectories.urls import api as urls
 
 PATH = "/store/v1/agent/trajectories"
 
