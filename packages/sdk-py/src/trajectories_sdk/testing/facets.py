@@ -11,7 +11,7 @@ from typing import Any, Final
 
 NANO_USD: Final = 1_000_000_000
 OUTCOMES: Final = ("success", "failure", "partial", "unknown")
-PHASE_OUTCOMES: Final = ("success", "failure", "partial", "skipped", "unknown")
+PHASE_OUTCOMES: Final = ("success", "failure", "partial", "skipped", "cancelled", "paused", "unknown")
 SELECTION_METHODS: Final = {
     "thompson": "thompson-sampling",
     "thompson-sampling": "thompson-sampling",
