@@ -12,6 +12,7 @@ from typing import Self
 import anyio.to_thread
 import httpx2
 
+from trajectories_sdk.adjustments import Adjustments
 from trajectories_sdk.background import Background, BackgroundQueue
 from trajectories_sdk.config import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT_S, Config
 from trajectories_sdk.connections import Connections
@@ -57,7 +58,8 @@ class Client:
         self.spool_dir = None if spool_dir is None else Path(spool_dir)
         self._driver = Driver(Connections(lambda: httpx2.Client(transport=transport)))
         self._owns_connections = True
-        self._background = Background(self.config, transport, Spool.of(self.config, self.spool_dir))
+        self._adjustments = Adjustments()
+        self._background = Background(self.config, transport, Spool.of(self.config, self.spool_dir), self._adjustments)
 
     @property
     def queue(self) -> BackgroundQueue:
@@ -138,7 +140,8 @@ class AsyncClient:
         self.spool_dir = None if spool_dir is None else Path(spool_dir)
         self._driver = AsyncDriver(Connections(lambda: httpx2.AsyncClient(transport=transport)))
         self._owns_connections = True
-        self._background = Background(self.config, transport, Spool.of(self.config, self.spool_dir))
+        self._adjustments = Adjustments()
+        self._background = Background(self.config, transport, Spool.of(self.config, self.spool_dir), self._adjustments)
 
     @property
     def queue(self) -> BackgroundQueue:

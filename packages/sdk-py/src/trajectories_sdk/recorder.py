@@ -26,7 +26,7 @@ from trajectories_sdk.totals import (
     parse_usd,
     total_usd,
 )
-from trajectories_sdk.values import Id
+from trajectories_sdk.values import Id, repr_of, text_of
 
 Fields: TypeAlias = dict[str, Any]
 _TOKENS: Final = ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens")
@@ -264,7 +264,7 @@ class Phase:
     """One phase of a run, made by ``run.phase``. ``with`` or ``async with`` begins and ends it."""
 
     def __init__(self, run: Run, name: str, fields: Mapping[str, Any]) -> None:
-        self.name = name
+        self.name = text_of(name)
         self._run = run
         self._given = _without_none(fields)
         self._set: Fields = {}
@@ -292,19 +292,23 @@ class Phase:
         with self._run._lock:
             for name, value in _without_none(given).items():
                 if (number := parse_count(value)) is None:
-                    _log.warning("%s of phase %r must be a whole number of at least 0, got %r", name, self.name, value)
+                    _log.warning(
+                        "%s of phase %r must be a whole number of at least 0, got %s", name, self.name, repr_of(value)
+                    )
                 else:
                     self._tokens[name] += number
             if cost_usd is not None:
                 if (amount := parse_usd(cost_usd)) is None:
-                    _log.warning("cost_usd of phase %r must be a number of at least 0, got %r", self.name, cost_usd)
+                    _log.warning(
+                        "cost_usd of phase %r must be a number of at least 0, got %s", self.name, repr_of(cost_usd)
+                    )
                 else:
                     self._cost_usd = (self._cost_usd or Decimal()) + amount
 
     def tool(self, name: str) -> None:
         """Record that a tool was used. Tools are listed once each, in order of first use."""
         with self._run._lock:
-            self._tools[str(name)] = None
+            self._tools[text_of(name)] = None
 
     def step(self, count: int = 1) -> None:
         """Record that ``count`` steps were taken."""

@@ -284,7 +284,11 @@ class Trajectories:
     def _delivery(self, *, is_background: bool) -> Delivery:
         if is_background:
             return Delivery(self._client.queue.enqueue, is_background=True)
-        return Delivery(self.record, lambda trajectory: anyio.to_thread.run_sync(self.record, trajectory))
+        return Delivery(self._record_run, lambda run: anyio.to_thread.run_sync(self._record_run, run))
+
+    def _record_run(self, run: AnyTrajectory) -> StoredTrajectory:
+        _, body = self._client._adjustments.kept(run)
+        return self._driver.run(recording.record_body(self._config, body))
 
     def _records(self, flow: Flow[None]) -> Iterator[StoredTrajectory]:
         with closing(self._driver.iterate(flow)) as batches:
@@ -425,7 +429,11 @@ class AsyncTrajectories:
     def _delivery(self, *, is_background: bool) -> Delivery:
         if is_background:
             return Delivery(self._client.queue.enqueue, is_background=True)
-        return Delivery(None, self.record)
+        return Delivery(None, self._record_run)
+
+    async def _record_run(self, run: AnyTrajectory) -> StoredTrajectory:
+        _, body = self._client._adjustments.kept(run)
+        return await self._driver.run(recording.record_body(self._config, body))
 
 
 def _export_identity(config: Config, after: Id | None, filters: Filters) -> dict[str, object]:
