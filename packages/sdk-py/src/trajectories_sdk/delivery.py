@@ -12,7 +12,7 @@ import httpx2
 
 from trajectories_sdk.adjustments import Adjustments
 from trajectories_sdk.config import Config
-from trajectories_sdk.connections import Connections
+from trajectories_sdk.connections import Connections, blocking_http
 from trajectories_sdk.errors import APIStatusError
 from trajectories_sdk.models import LineResult
 from trajectories_sdk.recording import record_kept_lines
@@ -47,7 +47,7 @@ class Sender:
             APIConnectionError, APIStatusError: the whole request failed.
         """
         if self._connections is None:
-            self._connections = Connections(lambda: httpx2.Client(transport=self._transport))
+            self._connections = Connections(lambda: blocking_http(self._config.base_url, self._transport))
         return Driver(self._connections).run(record_kept_lines(self._config, bodies, self.adjustments.count_left_out))
 
     def close(self) -> None:

@@ -55,7 +55,7 @@ def error_text(error: BaseException | str) -> str:
     if not issubclass(type(error), BaseException):  # `isinstance` asks the object
         return text[:MAX_ERROR_CHARS]
     name = type(error).__name__
-    return f"{name}: {text}"[:MAX_ERROR_CHARS] if text else name
+    return f"{name}: {text}"[:MAX_ERROR_CHARS] if text not in ("", f"<{name}>") else name
 
 
 def parse_count(value: Any) -> int | None:
