@@ -130,6 +130,22 @@ def test_the_background_starts_where_no_directory_can_be_written(
     assert len(server.records) == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("TRAJSTORE_BASE_URL", "store.example"), ("TRAJSTORE_API_KEY", "ключ"), ("TRAJSTORE_BASE_URL", "http://[")],
+)
+def test_an_invalid_setting_in_the_environment_is_logged_and_raises_nothing(
+    name: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(name, value)
+    client = Client(spool_dir=tmp_path)
+    assert name in caplog.text
+    assert "ключ" not in caplog.text
+    assert client.config.api_key is None
+    assert (client.config.base_url == "http://trajstore-base-url.invalid") == (name == "TRAJSTORE_BASE_URL")
+    client.close()
+
+
 # --- Event loops
 
 
