@@ -17,6 +17,7 @@ from trajectories_sdk.background import Background, BackgroundQueue
 from trajectories_sdk.config import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT_S, Config
 from trajectories_sdk.connections import AsyncConnections, Connections, async_http, blocking_http
 from trajectories_sdk.resources import AsyncTrajectories, Trajectories
+from trajectories_sdk.resuming import InterruptedRuns
 from trajectories_sdk.spool import Spool
 from trajectories_sdk.transport import AsyncDriver, Driver
 
@@ -59,6 +60,7 @@ class Client:
         self._driver = Driver(Connections(lambda: blocking_http(self.config.base_url, transport)))
         self._owns_connections = True
         self._adjustments = Adjustments()
+        self._interrupted = InterruptedRuns()
         self._background = Background(self.config, transport, Spool.of(self.config, self.spool_dir), self._adjustments)
 
     @property
@@ -147,6 +149,7 @@ class AsyncClient:
         self._driver = AsyncDriver(self._connections)
         self._owns_connections = True
         self._adjustments = Adjustments()
+        self._interrupted = InterruptedRuns()
         self._background = Background(self.config, transport, Spool.of(self.config, self.spool_dir), self._adjustments)
 
     @property

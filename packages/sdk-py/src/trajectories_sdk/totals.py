@@ -58,6 +58,32 @@ def error_text(error: BaseException | str) -> str:
     return f"{name}: {text}"[:MAX_ERROR_CHARS] if text not in ("", f"<{name}>") else name
 
 
+# LangGraph raises the first two to wait for a person, and the last to jump to another graph. They are
+# told by name, since this package does not import it.
+_PAUSES: Final = frozenset({"GraphInterrupt", "NodeInterrupt", "GraphBubbleUp"})
+_JUMPS: Final = frozenset({"ParentCommand"})
+INTERRUPTED: Final = frozenset({"cancelled", "paused"})
+"""Outcomes of phases after which a run may go on."""
+_CANCELLATIONS: Final = frozenset({"CancelledError", "Cancelled", "KeyboardInterrupt", "GeneratorExit"})
+
+
+def outcome_of(error: BaseException | None) -> str:
+    """Return the outcome of a phase that ended with this exception: ``cancelled`` if it was stopped from
+    outside, ``paused`` if it waits for a person.
+
+    A group has the outcome that all of its exceptions have, or ``failure``.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        outcomes = {outcome_of(one) for one in error.exceptions}
+        return outcomes.pop() if len(outcomes) == 1 else "failure"
+    names = {kind.__name__ for kind in type(error).__mro__}
+    if error is None or names & _JUMPS:
+        return "success"
+    if isinstance(error, SystemExit):
+        return "failure" if error.code else "cancelled"
+    return "cancelled" if names & _CANCELLATIONS else "paused" if names & _PAUSES else "failure"
+
+
 def parse_count(value: Any) -> int | None:
     """Return a non-negative integer, or None if the value is not one."""
     try:
