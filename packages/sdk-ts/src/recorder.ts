@@ -1,7 +1,7 @@
 /** The recorder. It measures a run while it happens and records it when it ends. */
 import { DecimalSum } from "./decimals.js";
 import { uuid } from "./ids.js";
-import { isAmount, microseconds, runTotals, Stopwatch, textOf } from "./totals.js";
+import { isAmount, microseconds, outcomeOf, runTotals, Stopwatch, textOf } from "./totals.js";
 import type { FeedbackLoop, Phase, Trajectory } from "./types.js";
 
 /** The fields that `run.set` accepts. */
@@ -153,7 +153,7 @@ export class RunPhase {
       if (value === undefined || value === null) continue;
       if (!isAmount(name, value)) {
         // An invalid price must not stop a pipeline.
-        console.warn(`trajectories-sdk: ${name} of phase ${JSON.stringify(this.name)} is not a valid amount and was ignored: ${String(value)}`);
+        console.warn(`trajectories-sdk: ${name} of phase ${JSON.stringify(this.name)} is not a valid amount and was ignored: ${textOf(value)}`);
         continue;
       }
       const sum = this.#usage.get(name) ?? new DecimalSum();
@@ -187,8 +187,7 @@ export class RunPhase {
   /** @internal */
   end(failure: Failure | null): void {
     this.#measured.duration_ms = microseconds(this.#stopwatch.ms() - this.#startedMs);
-    this.#measured.outcome = failure ? "failure" : "success";
-    if (failure) this.#measured.error = textOf(failure.thrown);
+    Object.assign(this.#measured, { outcome: "success" }, failure && ended(failure));
   }
 
   /** @internal The fields so far. A running phase has no duration and no outcome yet. */
@@ -208,8 +207,12 @@ export interface Recording {
   isProgressive: boolean;
 }
 
-/** A run with its phases, in the order in which they started. */
-export class Run {
+/**
+ * A run with its phases, in the order in which they started.
+ *
+ * The handle of `client.trajectories.start` ends by `end`, or by `await using`.
+ */
+export class Run implements AsyncDisposable {
   /** The id of the record. */
   readonly id: string;
   readonly #recording: Recording;
@@ -275,10 +278,27 @@ export class Run {
     if (!this.#isLate("set")) Object.assign(this.#overrides, fields);
   }
 
+  /**
+   * Ends and records the run. An error marks the run as failed. Calling it again does nothing.
+   *
+   * It throws only if the run is recorded with `background: false` and that fails.
+   */
+  async end(error?: unknown): Promise<void> {
+    await this.finish(error === undefined ? null : { thrown: error });
+  }
+
+  /** Calls {@link Run.end}, for `await using`. It does not see an error that is thrown; a failed phase still marks the run as failed. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.end();
+  }
+
   /** @internal */
-  async end(failure: Failure | null): Promise<void> {
+  async finish(failure: Failure | null): Promise<void> {
+    if (this.#ending) return;
     const ms = this.#stopwatch.ms();
-    const failed: RunFields = failure ? { outcome: "failure", error: textOf(failure.thrown) } : {};
+    const { outcome, error } = failure ? ended(failure) : { outcome: "success" };
+    // Without a failure the store derives the outcome. A run that was aborted, or goes on later, has not failed.
+    const failed: RunFields = outcome === "success" ? {} : withoutNulls({ outcome: outcome === "failure" ? outcome : "unknown", error });
     this.#ending = { ended_at: this.#stopwatch.at(ms), total_duration_ms: ms, ...failed };
     await this.#record();
   }
@@ -316,6 +336,12 @@ export class Run {
     if (this.#ending) console.warn(`trajectories-sdk: run ${this.id} has ended, so this was not recorded: ${what}`);
     return this.#ending !== null;
   }
+}
+
+function ended({ thrown }: Failure): { outcome: ReturnType<typeof outcomeOf>; error?: string } {
+  const outcome = outcomeOf(thrown);
+  // A pause is no error, and neither is a jump to another graph.
+  return outcome === "failure" || outcome === "cancelled" ? { outcome, error: textOf(thrown) } : { outcome };
 }
 
 /** A thrown value, of any type. */
