@@ -12,6 +12,8 @@ export const MAX_REPAIRS = 6;
 const EXACT_REPAIRS = 3;
 /** Values of fields that a record cannot do without. */
 const REQUIRED: Readonly<Record<string, unknown>> = { request_summary: "", phase_name: "unknown", phases: [] };
+/** The code of a problem of one field, by Pydantic. Codes of errors are others. */
+const NOT_TEXT = "string_type";
 const GONE = Symbol("left out");
 
 type Container = Record<string | number, unknown>;
@@ -79,7 +81,7 @@ function accepted(value: unknown, { code, message }: ErrorProblem): unknown {
   if (limit?.[2] === "item" && typeof value === "object" && value !== null) {
     return Object.fromEntries(Object.entries(value).slice(0, Number(limit[1])));
   }
-  return code === "string_type" && value !== null ? JSON.stringify(value) : GONE;
+  return code === NOT_TEXT && value !== null ? JSON.stringify(value) : GONE;
 }
 
 function dropGone(value: unknown): void {

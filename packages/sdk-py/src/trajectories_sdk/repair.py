@@ -20,6 +20,8 @@ _EXACT_ROUNDS: Final = 3
 _REQUIRED: Final[Mapping[str, Any]] = {"request_summary": "", "phase_name": "unknown", "phases": []}
 """Values of fields that a record cannot do without."""
 _AT_MOST: Final = re.compile(r"at most (\d+) (character|item)")
+_NOT_TEXT: Final = "string_type"
+"""The code of a problem of one field, by Pydantic. Codes of errors are others."""
 _INDEX: Final = re.compile(r"\[(\d+)\]")
 _GONE: Final = object()
 
@@ -104,7 +106,7 @@ def _accepted(value: Any, problem: ErrorProblem) -> Any:
         return value[: int(limit[1])]
     if limit and limit[2] == "item" and isinstance(value, dict):
         return dict(list(value.items())[: int(limit[1])])
-    if problem.code == "string_type" and value is not None:
+    if problem.code == _NOT_TEXT and value is not None:
         return json.dumps(value, ensure_ascii=False)
     return _GONE
 
