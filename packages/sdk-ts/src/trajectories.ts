@@ -5,6 +5,7 @@ import { type Http, PATH } from "./http.js";
 import { TrajectoryList } from "./listing.js";
 import { runThenEnd, type Given, type Recording, Run, type RunOptions, splitArguments } from "./recorder.js";
 import { record, recordLine, recordMany, type RecordManyOptions } from "./recording.js";
+import { InterruptedRuns, stored } from "./resuming.js";
 import type {
   DeletedTrajectories,
   DeletedTrajectory,
@@ -28,6 +29,7 @@ import type {
 export class Trajectories {
   readonly #http: Http;
   readonly #queue: () => BackgroundQueue;
+  readonly #interrupted = new InterruptedRuns();
   readonly #adjustments = new Adjustments();
 
   /** @internal */
@@ -161,8 +163,16 @@ export class Trajectories {
     return this.#queue().enqueue(trajectory);
   }
 
-  #recordingOf({ background = true, progress = false }: RunOptions): Recording {
+  async #earlier(id: string, resume: boolean): Promise<Trajectory | null> {
+    const known = this.#interrupted.find(id);
+    if (known !== null || !resume) return known;
+    return stored(id, (options) => this.#queue().flush(options), (one) => this.retrieve(one));
+  }
+
+  #recordingOf({ background = true, progress = false, resume = false }: RunOptions): Recording {
     return {
+      earlier: { find: (id) => this.#earlier(id, resume), remember: (record) => this.#interrupted.remember(record) },
+      isBackground: background,
       isProgressive: progress,
       record: async (trajectory) => {
         if (background) this.enqueue(trajectory);

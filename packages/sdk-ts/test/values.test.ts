@@ -188,3 +188,77 @@ test("a run of a handle ends with its block", async () => {
   await client.queue.flush();
   expect(sent(script)).toMatchObject([{ total_phases: 1 }]);
 });
+
+// --- Runs that go on
+
+const ID = "0c4f0a4e-55a5-4f0d-9f0a-1d2f3a4b5c6d";
+const WHOLE = {
+  id: ID,
+  metadata: { a: 1, b: 2 },
+  build_passed: true,
+  total_phases: 3,
+  total_cost_usd: 0.75,
+  feedback_loops: [{ from_phase: "approve", to_phase: "spec" }],
+  phases: [
+    { phase_name: "spec", outcome: "success", attempt: 1 },
+    { phase_name: "approve", outcome: "paused", attempt: 1 },
+    { phase_name: "approve", outcome: "success", attempt: 2 },
+  ],
+};
+
+async function pause(client: ReturnType<Script["client"]>): Promise<void> {
+  const run = client.trajectories.run("Add auth", { id: ID, metadata: { a: 1 } }, async (run) => {
+    await run.phase("spec", (phase) => phase.usage({ cost_usd: 0.5 }));
+    run.feedback("approve", "spec");
+    run.set({ build_passed: true });
+    await run.phase("approve", () => Promise.reject(named("GraphInterrupt")));
+  });
+  await expect(run).rejects.toThrow("stop");
+  await client.queue.flush();
+}
+
+async function goOn(client: ReturnType<Script["client"]>, options: object = {}): Promise<void> {
+  const run = client.trajectories.start("Add auth", { id: ID, metadata: { b: 2 }, ...options });
+  await run.phase("approve", (phase) => phase.usage({ cost_usd: 0.25 }));
+  await run.end();
+  await client.queue.flush();
+}
+
+test("a paused run goes on under its id", async () => {
+  const client = script.client();
+  await pause(client);
+  await goOn(client);
+  expect(sent(script).at(-1)).toMatchObject(WHOLE);
+  expect(sent(script).at(-1)!.outcome).toBeUndefined();
+});
+
+test("another process goes on from what the store has", async () => {
+  await pause(script.client());
+  const [first] = sent(script);
+  script = new Script(json({ ...first, recorded_at: "2026-11-25T00:00:00Z", revision: 1 }), takesAll);
+  await goOn(script.client(), { resume: true });
+  expect(JSON.parse(script.asked.at(-1)!.body)).toMatchObject(WHOLE);
+  expect(script.asked.at(-1)!.body).not.toContain("revision");
+});
+
+test("a run to resume that the store lacks begins", async () => {
+  script = new Script(json({ error: { type: "x", code: "not_found", message: "" } }, 404), takesAll);
+  await goOn(script.client(), { resume: true });
+  expect(JSON.parse(script.asked.at(-1)!.body)).toMatchObject({ id: ID, total_phases: 1 });
+});
+
+test("without the store the rest is a run of its own", async () => {
+  script = new Script(json({ error: { type: "x", code: "forbidden", message: "" } }, 403), takesAll);
+  await goOn(script.client(), { resume: true });
+  const record = JSON.parse(script.asked.at(-1)!.body) as Trajectory;
+  expect(record.id).not.toBe(ID);
+  expect(record.metadata).toEqual({ b: 2, "trajectories:resumes": ID });
+  await expect(goOn(new Script(json({}, 403)).client(), { resume: true, background: false })).rejects.toThrow();
+});
+
+test("a run that ended is recorded anew under its id", async () => {
+  const client = script.client();
+  await goOn(client);
+  await goOn(client);
+  expect(sent(script).at(-1)!.phases.length).toBe(1);
+});
