@@ -63,7 +63,7 @@ phases = st.fixed_dictionaries(
             "reasoning_tokens": counts,
             "cost_usd": costs,
             "duration_ms": durations,
-            "outcome": st.sampled_from(["success", "failure", "partial", "skipped", "unknown"]),
+            "outcome": st.sampled_from(["success", "failure", "partial", "skipped", "cancelled", "paused", "unknown"]),
             "skip_reason": texts,
             "attempt": counts,
             "error": texts,

@@ -178,7 +178,7 @@ class Phase(models.Model):
     selection_probability = models.FloatField(null=True)
     agent = models.TextField(null=True)
     tools = models.TextField()
-    outcome = models.CharField(max_length=8)
+    outcome = models.CharField(max_length=16)
     skip_reason = models.TextField(null=True)
     attempt = models.BigIntegerField(null=True)
     cost_nano_usd = models.BigIntegerField(null=True)

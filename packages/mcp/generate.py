@@ -15,24 +15,19 @@ from trajectories_mcp.schema_minify import minify
 HERE = Path(__file__).resolve().parent
 DOCUMENT = HERE.parents[1] / "docs" / "openapi.json"
 CONTRACT = HERE / "src" / "trajectories_mcp" / "contract.json"
-_PARTS = ("Phase", "Candidate", "FeedbackLoop")
 _NOT_FILTERS = ("cursor", "limit")
 
 
 def contract(document: dict[str, Any]) -> str:
     """Return the text of contract.json."""
     schemas = document["components"]["schemas"]
-    parts = {name: minify(schemas[name]) for name in _PARTS}
     parameters = document["paths"]["/v1/agent/trajectories"]["get"]["parameters"]
     filters = {
-        given["name"]: _plain(minify(given["schema"])) | {"description": given["description"]}
+        given["name"]: _plain(minify(given["schema"], schemas)) | {"description": given["description"]}
         for given in parameters
         if given["name"] not in _NOT_FILTERS
     }
-    return (
-        json.dumps({"trajectory": minify(schemas["Trajectory"]) | {"$defs": parts}, "filters": filters}, indent=1)
-        + "\n"
-    )
+    return json.dumps({"trajectory": minify(schemas["Trajectory"], schemas), "filters": filters}, indent=1) + "\n"
 
 
 def _plain(schema: dict[str, Any]) -> dict[str, Any]:

@@ -68,6 +68,11 @@ def _question(show: str) -> dict[str, Any]:
 
 
 def _sent(schema: Mapping[str, Any]) -> frozenset[str]:
-    defined = {name: one for name, one in schema["$defs"].items() if "properties" in one}
-    found = fields(REQUEST, "Trajectory", schema["properties"])
-    return found.union(*(fields(REQUEST, name, one["properties"]) for name, one in defined.items()))
+    run = schema["properties"]
+    phase = run["phases"]["items"]["properties"]
+    return (
+        fields(REQUEST, "Trajectory", run)
+        | fields(REQUEST, "Phase", phase)
+        | fields(REQUEST, "Candidate", phase["candidates"]["items"]["properties"])
+        | fields(REQUEST, "FeedbackLoop", run["feedback_loops"]["items"]["properties"])
+    )

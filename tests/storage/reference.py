@@ -184,7 +184,7 @@ _phases = st.fixed_dictionaries(
         model_selection_method=st.sampled_from(METHODS),
         agent=st.sampled_from(NAMES),
         tools_used=st.lists(st.sampled_from(TOOLS), max_size=2),
-        outcome=st.sampled_from(["success", "failure", "skipped"]),
+        outcome=st.sampled_from(["success", "failure", "skipped", "cancelled", "paused"]),
         cost_usd=st.sampled_from(COSTS),
         duration_ms=st.sampled_from(DURATIONS),
         input_tokens=st.sampled_from([0, 1500, 2**53 - 1]),

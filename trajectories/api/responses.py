@@ -133,6 +133,8 @@ class OutcomeCounts(_Answer):
 
 class PhaseOutcomeCounts(OutcomeCounts):
     skipped: int
+    cancelled: int
+    paused: int
 
 
 class TrajectoryFigures(_Answer):

@@ -144,7 +144,7 @@ Probability = Annotated[float, Field(ge=0, le=1), AfterValidator(_plain_number)]
 Instant = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_rfc3339_text), AfterValidator(_utc)]
 FreeObject = Annotated[dict[str, Any], AfterValidator(free_value)]
 Outcome = Literal["success", "failure", "partial", "unknown"]
-PhaseOutcome = Literal["success", "failure", "partial", "skipped", "unknown"]
+PhaseOutcome = Literal["success", "failure", "partial", "skipped", "cancelled", "paused", "unknown"]
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
 PHASE_OUTCOMES: tuple[str, ...] = get_args(PhaseOutcome)
 SelectionMethod = Annotated[Name, AfterValidator(selection_method)]
@@ -195,7 +195,9 @@ class Phase(_Body):
     reasoning_tokens: Count | None = None
     cost_usd: Cost | None = None
     duration_ms: Milliseconds | None = None
-    outcome: PhaseOutcome | None = None
+    outcome: PhaseOutcome | None = Field(
+        None, description="cancelled: stopped from outside; paused: waits for input, such as a person's, to go on."
+    )
     skip_reason: Text | None = None
     attempt: Count | None = None
     error: Text | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,23 @@ def test_the_annotations_say_what_a_call_may_change() -> None:
 
 def test_the_list_of_tools_stays_within_its_size_limit() -> None:
     assert len(json.dumps(_listed(), ensure_ascii=False)) <= MAX_LIST_CHARS
+
+
+def _schemas(value: Any) -> Iterator[dict[str, Any]]:
+    """Yield each object in a schema, itself included."""
+    if isinstance(value, dict):
+        yield value
+    for one in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _schemas(one)
+
+
+def test_no_schema_has_what_the_converters_of_clients_reject() -> None:
+    """Gemini's API, among others, rejects references, unions and a boolean ``additionalProperties``."""
+    schemas = [one for tool in _listed() for name in ("inputSchema", "outputSchema") for one in _schemas(tool[name])]
+    assert len(schemas) > 100
+    rejected = {"$ref", "$defs", "anyOf", "oneOf", "allOf", "const", "patternProperties"}
+    assert not [schema for schema in schemas if rejected & schema.keys()]
+    assert not [schema for schema in schemas if isinstance(schema.get("additionalProperties"), bool)]
 
 
 def test_the_contract_matches_the_openapi_document() -> None:

@@ -69,6 +69,21 @@ def test_lists_and_objects_may_be_sent_as_json_strings(tools: Tools, store: InMe
     assert run.error == "[1]"
 
 
+def test_numbers_and_booleans_may_be_sent_as_strings(tools: Tools, store: InMemoryServer) -> None:
+    phase = {"phase_name": "1", "input_tokens": "120", "cost_usd": "0.25", "selection_probability": "1"}
+    tools.record(request_summary="7", phases=[phase], build_passed="True", tests_passed=" false ", files_changed="3")
+    (run,) = store.records
+    assert (run.request_summary, run.build_passed, run.tests_passed, run.files_changed) == ("7", True, False, 3)
+    assert (run.phases[0].phase_name, run.phases[0].input_tokens, run.phases[0].cost_usd) == ("1", 120, 0.25)
+    shown = tools.query(build_passed="true", limit="5", min_cost_usd="0.2")["runs"]
+    assert [one["id"] for one in shown] == [str(run.id)]
+
+
+@pytest.mark.parametrize("text", ["many", "1e999", "true", "[1]", ""])
+def test_a_string_that_is_not_the_number_it_should_be_is_refused(tools: Tools, text: str) -> None:
+    assert "review_findings" in tools.refusal("record", request_summary="x", phases=[], review_findings=text)
+
+
 def test_record_reports_the_number_of_replaced_credentials(tools: Tools) -> None:
     metadata = {"trajectories:redacted": {"openai-key": 2}}  # as the store reports it
     answer = tools.record(request_summary="Add auth", phases=[], metadata=metadata)

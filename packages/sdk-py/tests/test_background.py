@@ -86,18 +86,22 @@ def test_a_version_that_comes_while_an_older_is_on_its_way_is_sent_too(
 def test_a_refused_record_holds_up_no_other_and_is_not_sent_again(
     server: InMemoryServer, queue: BackgroundQueue, caplog: pytest.LogCaptureFixture
 ) -> None:
-    good = [queue.enqueue(trajectory()), queue.enqueue(trajectory(files_changed=-1)), queue.enqueue(trajectory())]
+    deleted = queue.enqueue(trajectory())
+    queue.flush()
+    server.client().trajectories.delete(deleted)
+    seen = len(server.requests)
+    good = [queue.enqueue(trajectory()), queue.enqueue(trajectory(id=deleted)), queue.enqueue(trajectory())]
     del good[1]
     assert queue.flush()
     assert queue.flush()
     assert ids(server) == good
-    assert len(server.requests) == 1
-    assert (queue.counters.sent, queue.counters.refused) == (2, 1)
+    assert len(server.requests) == seen + 1
+    assert (queue.counters.sent, queue.counters.refused) == (3, 1)
     assert caplog.text.count("The server refused 1 records") == 1
 
 
-@pytest.mark.parametrize("bad", [trajectory(id="run-7"), trajectory(metadata={"x": object()}), 7, None])
-def test_a_record_that_cannot_be_sent_is_refused_and_raises_nothing(
+@pytest.mark.parametrize("bad", [7, None, [trajectory()], object()])
+def test_what_is_no_record_is_refused_and_raises_nothing(
     server: InMemoryServer, queue: BackgroundQueue, bad: Any
 ) -> None:
     queue.enqueue(bad)

@@ -134,6 +134,22 @@ def test_an_export_goes_on_after_a_cut(server: InMemoryServer, tmp_path: Path) -
     assert json.loads(done.stdout)["count"] == len((tmp_path / "a").read_bytes().splitlines()) == 50
 
 
+@pytest.mark.parametrize("name", ["runs.parquet", "runs.csv", "runs.jsonl.gz", "runs.JSON"])
+def test_an_export_to_another_format_is_refused(server: InMemoryServer, tmp_path: Path, name: str) -> None:
+    done = invoke(server, "export", "-o", str(tmp_path / name))
+    assert done.exit_code == 2
+    assert "must end in .jsonl or .ndjson" in done.stderr
+    assert name in done.stderr
+    assert server.requests == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["runs", "runs.jsonl", "RUNS.NDJSON"])
+def test_a_name_of_jsonl_or_without_a_suffix_is_exported_to(server: InMemoryServer, tmp_path: Path, name: str) -> None:
+    assert invoke(server, "export", "-o", str(tmp_path / name)).exit_code == 0
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_an_interruption_ends_with_130_and_without_a_traceback(
     server: InMemoryServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

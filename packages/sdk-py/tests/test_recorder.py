@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -220,13 +219,6 @@ def test_in_the_foreground_an_async_client_wants_async_with(server: InMemoryServ
     run = server.async_client().trajectories.run("Add auth", background=False)
     with pytest.raises(TypeError, match="async with"), run:
         pass
-
-
-def test_a_bad_record_in_the_background_raises_nothing(client: Client, caplog: pytest.LogCaptureFixture) -> None:
-    with client.trajectories.run("Add auth", metadata={"what": object()}), caplog.at_level(logging.WARNING):
-        pass
-    assert client.queue.counters.refused == 1
-    assert "cannot be written as JSON" in caplog.text
 
 
 def test_calls_after_the_end_are_logged_and_not_recorded(client: Client, caplog: pytest.LogCaptureFixture) -> None:

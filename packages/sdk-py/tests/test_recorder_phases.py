@@ -177,7 +177,7 @@ def test_a_run_and_its_phases_work_over_tasks(server: InMemoryServer) -> None:
     assert [phase.phase_name for phase in trajectory.phases] == ["spec", "design"]
 
 
-def test_a_cancelled_task_leaves_a_failed_run(server: InMemoryServer) -> None:
+def test_a_cancelled_task_leaves_a_cancelled_phase(server: InMemoryServer) -> None:
     async def pipeline() -> None:
         async with server.async_client() as client:
             begun = asyncio.Event()
@@ -195,5 +195,5 @@ def test_a_cancelled_task_leaves_a_failed_run(server: InMemoryServer) -> None:
 
     asyncio.run(pipeline())
     (trajectory,) = server.records
-    assert (trajectory.outcome, trajectory.phases[0].outcome) == ("failure", "failure")
+    assert (trajectory.outcome, trajectory.phases[0].outcome) == ("unknown", "cancelled")
     assert trajectory.phases[0].error == "CancelledError"

@@ -8,7 +8,8 @@ import { APIStatusError } from "./errors.js";
 import { register, unregister } from "./exit.js";
 import { type Http, isWorthRetrying, retryAfter } from "./http.js";
 import { uuid } from "./ids.js";
-import { type Line, lineOf, sendLines } from "./recording.js";
+import { Adjustments } from "./adjustments.js";
+import { type Line, sendKeptLines } from "./recording.js";
 import { isRetriedStatus } from "./retries.js";
 import type { LineResult, Trajectory } from "./types.js";
 
@@ -35,8 +36,12 @@ export interface Counters {
   readonly waiting: number;
   /** Lost: the queue was full or closed, or the process ended while the server was unavailable. */
   readonly dropped: number;
-  /** Refused by the server, or not serializable as JSON. */
+  /** Refused by the server, or not an object. */
   readonly refused: number;
+  /** Values, not records: written as the closest JSON, because JSON or the store cannot hold them as they are. */
+  readonly replaced: number;
+  /** Fields, not records: left out because the server refused them, so that their runs are kept. */
+  readonly leftOut: number;
 }
 
 /** The time limit of a call. */
@@ -56,6 +61,7 @@ export class BackgroundQueue implements AsyncDisposable {
   #refused = 0;
   #failures = 0;
   #flushers = 0;
+  readonly #adjustments = new Adjustments();
   #isClosed = false;
   #pump: Promise<void> | null = null;
   #abort = new AbortController();
@@ -70,23 +76,25 @@ export class BackgroundQueue implements AsyncDisposable {
   /** Numbers of records by result, so far. */
   get counters(): Counters {
     const superseded = this.#inFlight.filter(({ id }) => this.#pending.has(id)).length;
-    return { sent: this.#sent, waiting: this.#count - superseded, dropped: this.#dropped, refused: this.#refused };
+    const { replaced, leftOut } = this.#adjustments;
+    return { sent: this.#sent, waiting: this.#count - superseded, dropped: this.#dropped, refused: this.#refused, replaced, leftOut };
   }
 
   /**
-   * Adds a record to the queue. The record is serialized at once: later changes to the object have no effect.
+   * Adds a record to the queue. The record is serialized at once: later changes to the object have no effect. A value without a JSON
+   * form is written as the closest JSON, and a field that the server refuses is left out; `counters` has their numbers.
    *
    * @returns the id of the record, generated if it has none.
    */
   enqueue(trajectory: Trajectory): string {
     try {
-      const line = lineOf(trajectory);
+      const line = this.#adjustments.line(trajectory);
       this.#keep(line);
       return line.id;
     } catch (error) {
       this.#refused++;
-      this.#warn("refused", `a record was refused because it is not serializable as JSON: ${String(error)}`);
-      return typeof trajectory?.id === "string" ? trajectory.id : uuid();
+      this.#warn("refused", `a record was refused: ${String(error)}`);
+      return uuid();
     }
   }
 
@@ -164,7 +172,7 @@ export class BackgroundQueue implements AsyncDisposable {
     const batch = this.#take();
     try {
       const options = { maxRetries: 0, signal: this.#abort.signal };
-      return this.#settle(batch, await sendLines(this.#http, batch, options));
+      return this.#settle(batch, await sendKeptLines(this.#http, batch, options, this.#adjustments));
     } catch (error) {
       return this.#putBack(batch, error);
     }

@@ -655,9 +655,10 @@ export interface components {
             duration_ms?: number | null;
             /**
              * Outcome
+             * @description cancelled: stopped from outside; paused: waits for input, such as a person's, to go on.
              * @default null
              */
-            outcome?: ("success" | "failure" | "partial" | "skipped" | "unknown") | null;
+            outcome?: ("success" | "failure" | "partial" | "skipped" | "cancelled" | "paused" | "unknown") | null;
             /**
              * Skip Reason
              * @default null
@@ -742,6 +743,10 @@ export interface components {
             unknown: number;
             /** Skipped */
             skipped: number;
+            /** Cancelled */
+            cancelled: number;
+            /** Paused */
+            paused: number;
         };
         /** PhaseTotals */
         PhaseTotals: {

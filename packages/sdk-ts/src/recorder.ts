@@ -1,7 +1,8 @@
 /** The recorder. It measures a run while it happens and records it when it ends. */
+import { attemptsOf, carriedOver, type Earlier } from "./resuming.js";
 import { DecimalSum } from "./decimals.js";
 import { uuid } from "./ids.js";
-import { isAmount, microseconds, runTotals, Stopwatch, textOf } from "./totals.js";
+import { isAmount, microseconds, outcomeOf, runTotals, Stopwatch, textOf } from "./totals.js";
 import type { FeedbackLoop, Phase, Trajectory } from "./types.js";
 
 /** The fields that `run.set` accepts. */
@@ -28,6 +29,13 @@ export interface RunOptions
   background?: boolean | undefined;
   /** Also record the run after each phase, under the same id. After a crash, the finished phases are stored. */
   progress?: boolean | undefined;
+  /**
+   * Go on from what the store has of the run `id`, for example after a pause in another process. If the store cannot be read, a run
+   * in the background gets another id, and `metadata["trajectories:resumes"]` has the first one.
+   *
+   * A run of the same client that was paused or aborted goes on under its id without this option.
+   */
+  resume?: boolean | undefined;
 }
 
 /** Options of a phase. */
@@ -113,6 +121,9 @@ const PHASE_FIELDS: Record<keyof PhaseFields, true> = {
   metadata: true,
 };
 
+/** Key in `metadata`: the id of the run that this one resumes, if the store could not be read. */
+const RESUMES = "trajectories:resumes";
+
 /** A running phase. */
 export class RunPhase {
   /** The name of the phase. */
@@ -153,7 +164,7 @@ export class RunPhase {
       if (value === undefined || value === null) continue;
       if (!isAmount(name, value)) {
         // An invalid price must not stop a pipeline.
-        console.warn(`trajectories-sdk: ${name} of phase ${JSON.stringify(this.name)} is not a valid amount and was ignored: ${String(value)}`);
+        console.warn(`trajectories-sdk: ${name} of phase ${JSON.stringify(this.name)} is not a valid amount and was ignored: ${textOf(value)}`);
         continue;
       }
       const sum = this.#usage.get(name) ?? new DecimalSum();
@@ -187,16 +198,16 @@ export class RunPhase {
   /** @internal */
   end(failure: Failure | null): void {
     this.#measured.duration_ms = microseconds(this.#stopwatch.ms() - this.#startedMs);
-    this.#measured.outcome = failure ? "failure" : "success";
-    if (failure) this.#measured.error = textOf(failure.thrown);
+    Object.assign(this.#measured, { outcome: "success" }, failure && ended(failure));
   }
 
-  /** @internal The fields so far. A running phase has no duration and no outcome yet. */
-  fields(): Phase {
+  /** @internal The fields so far. A running phase has no duration and no outcome yet. `before` counts attempts of an earlier part. */
+  fields(before: (name: string) => number): Phase {
+    const attempt = (this.#measured.attempt ?? 0) + before(this.name);
     const sums = Object.fromEntries([...this.#usage].map(([name, sum]) => [name, sum.toNumber()]));
     const tools = this.#tools.size > 0 ? [...this.#tools] : null;
     const added = withoutNulls({ tools_used: tools, steps_taken: this.#steps });
-    return { phase_name: this.name, ...this.#measured, ...sums, ...added, ...this.#given, ...this.#overrides };
+    return { phase_name: this.name, ...this.#measured, attempt, ...sums, ...added, ...this.#given, ...this.#overrides };
   }
 }
 
@@ -204,19 +215,27 @@ export class RunPhase {
 export interface Recording {
   /** Records the run as it is now. */
   record(trajectory: Trajectory): Promise<void>;
+  /** Finds the earlier part of a run with a given id. */
+  earlier: Earlier;
+  /** Whether an error of the store is only logged. */
+  isBackground: boolean;
   /** Whether to record after each phase. */
   isProgressive: boolean;
 }
 
-/** A run with its phases, in the order in which they started. */
-export class Run {
-  /** The id of the record. */
-  readonly id: string;
+/**
+ * A run with its phases, in the order in which they started.
+ *
+ * The handle of `client.trajectories.start` ends by `end`, or by `await using`.
+ */
+export class Run implements AsyncDisposable {
+  #id: string;
   readonly #recording: Recording;
   readonly #stopwatch = new Stopwatch();
   readonly #given: RunFields & Pick<Trajectory, "request_summary">;
   readonly #overrides: RunFields = {};
-  readonly #phases: { fields(): Phase }[] = [];
+  readonly #phases: { fields(before: (name: string) => number): Phase }[] = [];
+  #earlier: Promise<Trajectory | null>;
   readonly #attempts = new Map<string, number>();
   readonly #loops: FeedbackLoop[] = [];
   #recorded: Promise<void> = Promise.resolve();
@@ -224,11 +243,19 @@ export class Run {
 
   /** @internal */
   constructor(summary: string, options: RunOptions, recording: Recording) {
-    const { id, background: _background, progress: _progress, ...given } = options;
+    const { id, background: _background, progress: _progress, resume: _resume, ...given } = options;
     checkNames(given, RUN_FIELDS);
-    this.id = id ?? uuid();
+    this.#id = id ?? uuid();
+    this.#earlier = id ? recording.earlier.find(id) : Promise.resolve(null);
+    // Handled when the run is recorded.
+    this.#earlier.catch(() => {});
     this.#given = { request_summary: summary, ...withoutNulls(given) };
     this.#recording = recording;
+  }
+
+  /** The id of the record. */
+  get id(): string {
+    return this.#id;
   }
 
   /**
@@ -275,29 +302,73 @@ export class Run {
     if (!this.#isLate("set")) Object.assign(this.#overrides, fields);
   }
 
+  /**
+   * Ends and records the run. An error marks the run as failed. Calling it again does nothing.
+   *
+   * It throws only if the run is recorded with `background: false` and that fails.
+   */
+  async end(error?: unknown): Promise<void> {
+    await this.finish(error === undefined ? null : { thrown: error });
+  }
+
+  /** Calls {@link Run.end}, for `await using`. It does not see an error that is thrown; a failed phase still marks the run as failed. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.end();
+  }
+
   /** @internal */
-  async end(failure: Failure | null): Promise<void> {
+  async finish(failure: Failure | null): Promise<void> {
+    if (this.#ending) return;
     const ms = this.#stopwatch.ms();
-    const failed: RunFields = failure ? { outcome: "failure", error: textOf(failure.thrown) } : {};
+    const { outcome, error } = failure ? ended(failure) : { outcome: "success" };
+    // Without a failure the store derives the outcome. A run that was aborted, or goes on later, has not failed.
+    const failed: RunFields = outcome === "success" ? {} : withoutNulls({ outcome: outcome === "failure" ? outcome : "unknown", error });
     this.#ending = { ended_at: this.#stopwatch.at(ms), total_duration_ms: ms, ...failed };
     await this.#record();
   }
 
   /** Records versions one after the other, because the last one replaces the earlier ones. */
   #record(): Promise<void> {
-    const recorded = this.#recorded.then(() => this.#recording.record(this.#fields()));
+    const recorded = this.#recorded.then(async () => this.#recording.record(this.#fields(await this.#found())));
     this.#recorded = recorded.catch(() => {});
     return recorded;
   }
 
-  #fields(): Trajectory {
-    const phases = this.#phases.map((phase) => phase.fields());
+  /** Returns the earlier part of the run. If it cannot be read, the rest gets an id of its own, since it would replace that part. */
+  async #found(): Promise<Trajectory | null> {
+    try {
+      return await this.#earlier;
+    } catch (error) {
+      if (!this.#recording.isBackground) throw error;
+      const resumes = this.#id;
+      this.#id = uuid();
+      this.#given.metadata = { ...this.#given.metadata, [RESUMES]: resumes };
+      this.#earlier = Promise.resolve(null);
+      console.warn(`trajectories-sdk: run ${resumes} is recorded as ${this.#id} from here on, because its start cannot be read: ${textOf(error)}`);
+      return null;
+    }
+  }
+
+  #fields(earlier: Trajectory | null): Trajectory {
+    const before = earlier?.phases ?? [];
+    const phases = [...before, ...this.#phases.map((phase) => phase.fields((name) => attemptsOf(before, name)))];
+    const loops = [...(earlier?.feedback_loops ?? []), ...this.#loops];
+    const kept = earlier ? carriedOver(earlier) : {};
+    const record = this.#recordOf(phases, loops, kept, earlier?.total_duration_ms ?? 0);
+    if (kept.metadata && record.metadata) record.metadata = { ...kept.metadata, ...record.metadata };
+    if (this.#ending) this.#recording.earlier.remember(record);
+    return record;
+  }
+
+  #recordOf(phases: Phase[], loops: FeedbackLoop[], kept: Partial<Trajectory>, earlierMs: number): Trajectory {
+    const ending = this.#ending && { ...this.#ending, total_duration_ms: microseconds(earlierMs + (this.#ending.total_duration_ms ?? 0)) };
     return {
       id: this.id,
       started_at: this.#stopwatch.at(0),
-      ...(this.#loops.length > 0 && { feedback_loops: this.#loops }),
+      ...kept,
+      ...(loops.length > 0 && { feedback_loops: loops }),
       // Without "unknown", the server would derive success for a run that is still going or was killed.
-      ...(this.#ending ? { ...runTotals(phases), ...this.#ending } : { outcome: "unknown" as const }),
+      ...(ending ? { ...runTotals(phases), ...ending } : { outcome: "unknown" as const }),
       ...this.#given,
       phases,
       ...this.#overrides,
@@ -316,6 +387,12 @@ export class Run {
     if (this.#ending) console.warn(`trajectories-sdk: run ${this.id} has ended, so this was not recorded: ${what}`);
     return this.#ending !== null;
   }
+}
+
+function ended({ thrown }: Failure): { outcome: ReturnType<typeof outcomeOf>; error?: string } {
+  const outcome = outcomeOf(thrown);
+  // A pause is no error, and neither is a jump to another graph.
+  return outcome === "failure" || outcome === "cancelled" ? { outcome, error: textOf(thrown) } : { outcome };
 }
 
 /** A thrown value, of any type. */

@@ -1,8 +1,10 @@
 /** Sending records: one as JSON, or many as NDJSON batches. */
 import { PayloadTooLargeError, TrajectoryError } from "./errors.js";
 import { type Http, JSON_TYPE, NDJSON_TYPE, PATH } from "./http.js";
+import type { Adjustments } from "./adjustments.js";
 import { uuid } from "./ids.js";
-import type { LineResult, RecordedMany, RequestOptions, StoredTrajectory, Trajectory } from "./types.js";
+import { MAX_REPAIRS, repair } from "./repair.js";
+import type { ErrorProblem, LineResult, RecordedMany, RequestOptions, StoredTrajectory, Trajectory } from "./types.js";
 
 const MAX_LINES = 500;
 const MAX_BYTES = 8 * 1024 * 1024;
@@ -23,7 +25,9 @@ export interface Line {
   data: Uint8Array<ArrayBuffer>;
 }
 
+const BAD_REQUEST = 400;
 const encoder = new TextEncoder();
+const decoder = new TextDecoder();
 
 /**
  * Serializes a record, with a generated `id` if it has none, so that a retry is the same record.
@@ -37,7 +41,10 @@ export function lineOf(trajectory: Trajectory): Line {
 }
 
 export async function record(http: Http, trajectory: Trajectory, options?: RequestOptions): Promise<StoredTrajectory> {
-  const body = lineOf(trajectory).data;
+  return recordLine(http, lineOf(trajectory), options);
+}
+
+export async function recordLine(http: Http, { data: body }: Line, options?: RequestOptions): Promise<StoredTrajectory> {
   return http.call({ method: "POST", path: PATH, body, contentType: JSON_TYPE, signal: options?.signal });
 }
 
@@ -77,6 +84,35 @@ export async function sendLines(
     const first = await sendLines(http, lines.slice(0, middle), options);
     return [...first, ...(await sendLines(http, lines.slice(middle), options))];
   }
+}
+
+/** Like `sendLines`, but sends a refused record again without the fields that the server refuses. */
+export async function sendKeptLines(
+  http: Http,
+  lines: readonly Line[],
+  options: RequestOptions & { maxRetries?: number },
+  adjustments: Adjustments,
+): Promise<LineResult[]> {
+  const results = await sendLines(http, lines, options);
+  const changes = new Map<number, ErrorProblem[]>();
+  let current = new Map(lines.map((line, at) => [at, line]));
+  for (let attempt = 0; attempt < MAX_REPAIRS; attempt++) {
+    const again = new Map<number, Line>();
+    for (const [at, line] of current) {
+      const problems = results[at]!.status === BAD_REQUEST ? (results[at]!.error?.details ?? []) : [];
+      const record = problems.length > 0 ? (JSON.parse(decoder.decode(line.data)) as object) : {};
+      const changed = repair(record, problems, attempt);
+      if (changed.length === 0) continue;
+      again.set(at, { id: line.id, data: encoder.encode(JSON.stringify(record)) });
+      changes.set(at, [...(changes.get(at) ?? []), ...changed]);
+    }
+    if (again.size === 0) break;
+    const answers = await sendLines(http, [...again.values()], options);
+    [...again.keys()].forEach((at, index) => (results[at] = answers[index]!));
+    current = again;
+  }
+  for (const [at, changed] of changes) if (!results[at]!.error) changed.forEach((problem) => adjustments.countLeftOut(problem));
+  return results;
 }
 
 interface Numbered {

@@ -1,6 +1,6 @@
 /** Durations, amounts and totals of a run. */
 import { DecimalSum } from "./decimals.js";
-import type { Phase, Trajectory } from "./types.js";
+import type { Outcome, Phase, Trajectory } from "./types.js";
 
 const MAX_ERROR = 2_000;
 
@@ -36,6 +36,35 @@ export function textOf(error: unknown): string {
     return String(error).slice(0, MAX_ERROR).replace(/\0|\p{Surrogate}/gu, "\ufffd");
   } catch {
     return "an error that cannot be converted to text";
+  }
+}
+
+/** Returns the outcome that the store derives from the last attempt of each phase. */
+export function phaseOutcome(phases: readonly Phase[]): Outcome {
+  const last = new Map(phases.map(({ phase_name, outcome }) => [String(phase_name).trim().toLowerCase(), outcome]));
+  const ran = [...last.values()].filter((outcome) => outcome !== "skipped");
+  if (ran.includes("failure")) return "failure";
+  return ran.length > 0 && ran.every((outcome) => outcome === "success") ? "success" : "unknown";
+}
+
+/** Errors of LangGraph that wait for a person. This package does not import it, so it goes by their names. */
+const PAUSES = new Set(["GraphInterrupt", "NodeInterrupt", "GraphBubbleUp"]);
+/** The error with which LangGraph continues in another graph. */
+const JUMP = "ParentCommand";
+const CANCELLATIONS = new Set(["AbortError", "CancelledError", "CanceledError"]);
+
+/** Returns the outcome of a phase that ended by this error: `cancelled` if it was aborted, `paused` if it waits for a person. */
+export function outcomeOf(thrown: unknown): "success" | "failure" | "cancelled" | "paused" {
+  const name = nameOf(thrown);
+  if (name === JUMP) return "success";
+  return CANCELLATIONS.has(name) ? "cancelled" : PAUSES.has(name) ? "paused" : "failure";
+}
+
+function nameOf(thrown: unknown): string {
+  try {
+    return String((thrown as { name?: unknown } | null)?.name);
+  } catch {
+    return "";
   }
 }
 

@@ -1,9 +1,11 @@
+import { Adjustments } from "./adjustments.js";
 import type { BackgroundQueue } from "./background.js";
 import { type ExportOptions, TrajectoryExport } from "./exporting.js";
 import { type Http, PATH } from "./http.js";
 import { TrajectoryList } from "./listing.js";
 import { runThenEnd, type Given, type Recording, Run, type RunOptions, splitArguments } from "./recorder.js";
-import { record, recordMany, type RecordManyOptions } from "./recording.js";
+import { record, recordLine, recordMany, type RecordManyOptions } from "./recording.js";
+import { InterruptedRuns, stored } from "./resuming.js";
 import type {
   DeletedTrajectories,
   DeletedTrajectory,
@@ -27,6 +29,8 @@ import type {
 export class Trajectories {
   readonly #http: Http;
   readonly #queue: () => BackgroundQueue;
+  readonly #interrupted = new InterruptedRuns();
+  readonly #adjustments = new Adjustments();
 
   /** @internal */
   constructor(http: Http, queue: () => BackgroundQueue) {
@@ -134,8 +138,20 @@ export class Trajectories {
     const run = new Run(requestSummary, options, this.#recordingOf(options));
     return runThenEnd(
       () => act(run),
-      (failure) => run.end(failure),
+      (failure) => run.finish(failure),
     );
+  }
+
+  /**
+   * Starts a run and returns it, for code that a callback does not fit. Call its `end`, or declare it with `await using`.
+   *
+   * ```ts
+   * await using run = client.trajectories.start("Add auth");
+   * await run.phase("spec", () => writeSpec());
+   * ```
+   */
+  start(requestSummary: string, options: RunOptions = {}): Run {
+    return new Run(requestSummary, options, this.#recordingOf(options));
   }
 
   /**
@@ -147,12 +163,20 @@ export class Trajectories {
     return this.#queue().enqueue(trajectory);
   }
 
-  #recordingOf({ background = true, progress = false }: RunOptions): Recording {
+  async #earlier(id: string, resume: boolean): Promise<Trajectory | null> {
+    const known = this.#interrupted.find(id);
+    if (known !== null || !resume) return known;
+    return stored(id, (options) => this.#queue().flush(options), (one) => this.retrieve(one));
+  }
+
+  #recordingOf({ background = true, progress = false, resume = false }: RunOptions): Recording {
     return {
+      earlier: { find: (id) => this.#earlier(id, resume), remember: (record) => this.#interrupted.remember(record) },
+      isBackground: background,
       isProgressive: progress,
       record: async (trajectory) => {
         if (background) this.enqueue(trajectory);
-        else await this.record(trajectory);
+        else await recordLine(this.#http, this.#adjustments.line(trajectory));
       },
     };
   }

@@ -52,7 +52,7 @@ describe.concurrent("exit", () => {
       for (let n = 0; n < 700; n++) client.trajectories.enqueue({ request_summary: "run " + n, phases: [] });
       process.on("exit", () => console.log(JSON.stringify(client.queue.counters)));`);
     expect(lines()).toBe(700);
-    expect(JSON.parse(stdout)).toEqual({ sent: 700, waiting: 0, dropped: 0, refused: 0 });
+    expect(JSON.parse(stdout)).toEqual({ sent: 700, waiting: 0, dropped: 0, refused: 0, replaced: 0, leftOut: 0 });
   });
 
   test("a process sends the records of many clients without a leak warning of Node", async () => {

@@ -1,9 +1,10 @@
 /** The published package: documentation, exports, generated types, dependencies. */
 import { execFileSync } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { fileURLToPath } from "node:url";
 import ts from "typescript";
-import { expect, test } from "vitest";
+import { afterAll, expect, test } from "vitest";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const OPENAPI = `${ROOT}../../docs/openapi.json`;
@@ -105,4 +106,20 @@ test("the lock file has hashes and no addresses", () => {
   expect(locked.length).toBeGreaterThan(100);
   expect(locked.filter(([, { integrity }]) => !integrity)).toEqual([]);
   expect(read("package-lock.json")).not.toMatch(/"resolved"|https?:\/\/[^"]*\.tgz/);
+});
+
+const PROJECT = mkdtempSync(`${tmpdir()}/trajectories-sdk-`);
+afterAll(() => rmSync(PROJECT, { recursive: true }));
+
+test("the packed package can be installed, required and imported", () => {
+  const run = (command: string, ...given: string[]) => execFileSync(command, given, { cwd: PROJECT, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
+  const tarball = run("npm", "pack", "--silent", "--pack-destination", PROJECT, ROOT).trim();
+  expect(read("README.md")).toContain(tarball);
+  writeFileSync(`${PROJECT}/package.json`, "{}");
+  run("npm", "install", "--offline", "--silent", "--no-audit", "--no-fund", `./${tarball}`);
+  // A Node that cannot require ES modules still takes the package.
+  const body = "console.log(new TrajectoryClient({ baseUrl: 'http://a.example/' }).config.baseUrl)";
+  const required = run(process.execPath, "--no-experimental-require-module", "-e", `const { TrajectoryClient } = require("trajectories-sdk"); ${body}`);
+  const imported = run(process.execPath, "--input-type=module", "-e", `import { TrajectoryClient } from "trajectories-sdk"; ${body}`);
+  expect([required, imported]).toEqual(["http://a.example\n", "http://a.example\n"]);
 });

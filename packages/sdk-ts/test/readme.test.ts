@@ -38,6 +38,7 @@ test("every section about an operation has an example", () => {
   expect(EXAMPLES.map(({ title }) => title.replace(/ \d+$/, ""))).toEqual([
     "Instrument a pipeline",
     "Instrument a pipeline",
+    "Instrument a pipeline",
     "Record finished runs",
     "List and analyse",
     "Export",

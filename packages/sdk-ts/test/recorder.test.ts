@@ -306,6 +306,6 @@ test("in the foreground a recording error is thrown, unless the run itself faile
 test("in the background the run is queued, and no error is thrown", async () => {
   const client = new Script(failure(400)).client();
   expect(await client.trajectories.run("x", () => 1)).toBe(1);
-  expect(await client.trajectories.run("y", { metadata: { circle: 1n } }, () => 2)).toBe(2);
-  expect(client.queue.counters).toMatchObject({ waiting: 1, refused: 1 });
+  expect(await client.trajectories.run("y", { metadata: { big: 1n, what: Symbol() } }, () => 2)).toBe(2);
+  expect(client.queue.counters).toMatchObject({ waiting: 2, refused: 0, replaced: 1 });
 });

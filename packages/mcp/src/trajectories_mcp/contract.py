@@ -10,6 +10,6 @@ from typing import Any, Final
 _document: dict[str, Any] = json.loads(files(__package__).joinpath("contract.json").read_text(encoding="utf-8"))
 
 TRAJECTORY: Final[Mapping[str, Any]] = _document["trajectory"]
-"""Schema of a request body. It defines the schemas that it refers to in ``$defs``."""
+"""Schema of a request body."""
 FILTERS: Final[Mapping[str, Mapping[str, Any]]] = _document["filters"]
 """Schema of each filter of the API, by name."""

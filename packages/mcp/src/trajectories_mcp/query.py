@@ -11,7 +11,7 @@ from mcp_types import Tool, ToolAnnotations
 from trajectories_mcp import results, summaries
 from trajectories_mcp.contract import FILTERS
 from trajectories_mcp.error_hints import ToolFailure, counted, failure_of, nearest, quoted
-from trajectories_mcp.schema_minify import minify
+from trajectories_mcp.schema_minify import schema_of
 from trajectories_sdk import AsyncClient, TrajectoryError
 
 NAME: Final = "br_trajectory_query"
@@ -71,8 +71,8 @@ TOOL: Final = Tool(
     name=NAME,
     title="Query earlier runs",
     description=_DESCRIPTION,
-    input_schema={"type": "object", "properties": {**_OWN, **FILTERS}, "additionalProperties": False},
-    output_schema=minify(results.Answer.model_json_schema(mode="serialization")),
+    input_schema={"type": "object", "properties": {**_OWN, **FILTERS}},
+    output_schema=schema_of(results.Answer),
     annotations=ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=False),
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any, Final, cast
 from uuid import uuid4
 
@@ -13,11 +14,15 @@ from mcp_types import Tool, ToolAnnotations
 from trajectories_mcp import results
 from trajectories_mcp.contract import TRAJECTORY
 from trajectories_mcp.error_hints import counted, failure_of
-from trajectories_mcp.schema_minify import minify
+from trajectories_mcp.schema_minify import schema_of
 from trajectories_sdk import AsyncClient, StoredTrajectory, TrajectoryError
 
 NAME: Final = "br_trajectory_record"
 _REDACTED: Final = "trajectories:redacted"
+_PARSED: Final[Mapping[str, tuple[type, ...]]] = MappingProxyType(
+    {"array": (list,), "object": (dict,), "integer": (int, float), "number": (int, float), "boolean": (bool,)}
+)
+"""Types of JSON that a string may hold, by the type that the contract asks for."""
 _DESCRIPTION: Final = """\
 Record one orchestrated run: the phases that ran, the phases that were skipped and why, the model of each phase and how it was picked,
 tools, tokens, cost, duration and outcome. Later runs use these records to pick models and to decide which phases to skip.
@@ -34,7 +39,7 @@ TOOL: Final = Tool(
     title="Record a run",
     description=_DESCRIPTION,
     input_schema=dict(TRAJECTORY),
-    output_schema=minify(results.Recorded.model_json_schema(mode="serialization")),
+    output_schema=schema_of(results.Recorded),
     # Destructive: a known id replaces the recorded run. Not idempotent: without an id, each call records another run.
     annotations=ToolAnnotations(
         read_only_hint=False, destructive_hint=True, idempotent_hint=False, open_world_hint=False
@@ -49,7 +54,7 @@ async def record(client: AsyncClient, arguments: Mapping[str, Any]) -> results.R
         ToolFailure: The store refused the run, or it is unknown whether the store has it. The message gives the next step, with
             the id to use.
     """
-    fields = {name: _unwrapped(name, value) for name, value in arguments.items()}
+    fields = _parsed(arguments, TRAJECTORY)
     if fields.get("id") is None:
         fields["id"] = str(uuid4())
     try:
@@ -59,12 +64,22 @@ async def record(client: AsyncClient, arguments: Mapping[str, Any]) -> results.R
     return _recorded(stored)
 
 
-def _unwrapped(name: str, value: Any) -> Any:
-    """Parse lists and objects that a client sent as JSON strings, as several clients do."""
-    kind = TRAJECTORY["properties"].get(name, {}).get("type")
-    if isinstance(value, str) and kind in ("array", "object"):
+def _parsed(value: Any, schema: Mapping[str, Any]) -> Any:
+    """Parse values other than text that a client sent as JSON strings, as several clients do.
+
+    A string that is not of the type of ``schema`` stays, so that the store says what is wrong.
+    """
+    if isinstance(value, str) and (kinds := _PARSED.get(schema.get("type", ""))):
         with suppress(ValueError, RecursionError):
-            return json.loads(value)
+            parsed = json.loads(value.strip().lower() if bool in kinds else value)
+            json.dumps(parsed, allow_nan=False)  # raises for numbers such as NaN and 1e999
+            if type(parsed) in kinds:
+                value = parsed
+    if isinstance(value, Mapping):
+        known = schema.get("properties", {})
+        return {name: _parsed(one, known.get(name, {})) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_parsed(one, schema.get("items", {})) for one in value]
     return value
 
 

@@ -22,12 +22,13 @@ from uuid import UUID, uuid4
 import httpx2
 
 from trajectories_sdk import shutdown
+from trajectories_sdk.adjustments import Adjustments
 from trajectories_sdk.config import Config
 from trajectories_sdk.delivery import Outage, Sender
 from trajectories_sdk.errors import APIConnectionError
 from trajectories_sdk.models import LineResult
 from trajectories_sdk.pending_queue import Batch, NumberedLine, PendingQueue
-from trajectories_sdk.recording import AnyTrajectory, encoded, fields_of
+from trajectories_sdk.recording import AnyTrajectory
 from trajectories_sdk.retries import RETRIED
 from trajectories_sdk.spool import Line, Spool
 
@@ -54,7 +55,9 @@ class Counters:
 
     ``sent``: accepted by the server. ``waiting``: not yet sent or refused; versions of one id count
     once. ``spooled``: those of ``waiting`` that are on disk. ``dropped``: lost, because the queue
-    was full or a file was unreadable. ``refused``: rejected by the server, or without a JSON form.
+    was full or a file was unreadable. ``refused``: rejected by the server, or not an object.
+    ``replaced``: values that JSON or the server cannot hold, written as the closest JSON.
+    ``left_out``: fields that the server refused, left out so that their runs are kept.
     """
 
     sent: int
@@ -62,10 +65,14 @@ class Counters:
     spooled: int
     dropped: int
     refused: int
+    replaced: int = 0
+    left_out: int = 0
 
 
 class BatchSender(Protocol):
     """Interface of ``delivery.Sender``."""
+
+    adjustments: Adjustments
 
     def send(self, bodies: Sequence[bytes], /) -> Sequence[LineResult]: ...
 
@@ -131,20 +138,24 @@ class BackgroundQueue:
         """Return the current counts."""
         with self._lock:
             waiting = self._pending.records + self._unsent_on_disk
-            return Counters(self._sent, waiting, waiting - self._pending.in_memory, self._dropped, self._refused)
+            on_disk = waiting - self._pending.in_memory
+            changed = self._sender.adjustments
+            return Counters(
+                self._sent, waiting, on_disk, self._dropped, self._refused, changed.replaced, changed.left_out
+            )
 
     def enqueue(self, trajectory: AnyTrajectory) -> UUID:
         """Store a record for sending, and return its id, which is generated if it has none.
 
-        Delivery is not guaranteed: the record may be invalid or the queue full. Such losses show in
-        ``counters`` and in the log ``trajectories_sdk``.
+        A value without a JSON form is written as the closest JSON, and a field that the server
+        refuses is left out; both are counted. Delivery is not guaranteed, since the queue may be
+        full. Losses show in ``counters`` and in the log ``trajectories_sdk``.
         """
         id_ = uuid4()
         line: Line | None = None
         try:
-            fields = fields_of(trajectory)
-            id_ = UUID(str(fields["id"]))
-            line = Line(str(id_).encode(), encoded(fields))
+            id_, body = self._sender.adjustments.kept(trajectory)
+            line = Line(str(id_).encode(), body)
         except Exception as error:  # values of the caller may raise anything
             _log.warning("Trajectory %s cannot be sent: %s: %s", id_, type(error).__name__, error)
         if not self._lock.acquire(timeout=MAX_WAIT_S):
@@ -380,8 +391,13 @@ class Background:
     """Creates the queue of a client on first use."""
 
     def __init__(
-        self, config: Config, transport: httpx2.BaseTransport | httpx2.AsyncBaseTransport | None, spool: Spool
+        self,
+        config: Config,
+        transport: httpx2.BaseTransport | httpx2.AsyncBaseTransport | None,
+        spool: Spool,
+        adjustments: Adjustments,
     ) -> None:
+        self._adjustments = adjustments
         self._config = config
         self._transport = transport
         self._spool = spool
@@ -403,4 +419,4 @@ class Background:
             raise TypeError(
                 "The background queue needs a blocking transport, and this one is async only. Use background=False."
             )
-        return BackgroundQueue(Sender(self._config, self._transport), self._spool)
+        return BackgroundQueue(Sender(self._config, self._transport, self._adjustments), self._spool)

@@ -12,10 +12,12 @@ from typing import Self
 import anyio.to_thread
 import httpx2
 
+from trajectories_sdk.adjustments import Adjustments
 from trajectories_sdk.background import Background, BackgroundQueue
 from trajectories_sdk.config import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT_S, Config
-from trajectories_sdk.connections import Connections
+from trajectories_sdk.connections import AsyncConnections, Connections, async_http, blocking_http
 from trajectories_sdk.resources import AsyncTrajectories, Trajectories
+from trajectories_sdk.resuming import InterruptedRuns
 from trajectories_sdk.spool import Spool
 from trajectories_sdk.transport import AsyncDriver, Driver
 
@@ -55,9 +57,11 @@ class Client:
             base_url=base_url, api_key=api_key, timeout_s=timeout_s, max_retries=max_retries, headers=headers
         )
         self.spool_dir = None if spool_dir is None else Path(spool_dir)
-        self._driver = Driver(Connections(lambda: httpx2.Client(transport=transport)))
+        self._driver = Driver(Connections(lambda: blocking_http(self.config.base_url, transport)))
         self._owns_connections = True
-        self._background = Background(self.config, transport, Spool.of(self.config, self.spool_dir))
+        self._adjustments = Adjustments()
+        self._interrupted = InterruptedRuns()
+        self._background = Background(self.config, transport, Spool.of(self.config, self.spool_dir), self._adjustments)
 
     @property
     def queue(self) -> BackgroundQueue:
@@ -110,7 +114,10 @@ class Client:
 
 
 class AsyncClient:
-    """Async counterpart of ``Client``, for asyncio and trio. One client belongs to one event loop.
+    """Async counterpart of ``Client``, for asyncio and trio.
+
+    Each event loop that uses a client has its own connections, which are closed when the loop ends.
+    A ``transport`` is shared by all loops, so it must support that.
 
     Args:
         base_url, api_key, timeout_s, max_retries, headers, spool_dir: as for ``Client``.
@@ -136,9 +143,14 @@ class AsyncClient:
             base_url=base_url, api_key=api_key, timeout_s=timeout_s, max_retries=max_retries, headers=headers
         )
         self.spool_dir = None if spool_dir is None else Path(spool_dir)
-        self._driver = AsyncDriver(Connections(lambda: httpx2.AsyncClient(transport=transport)))
+        self._connections = AsyncConnections(
+            lambda: async_http(self.config.base_url, transport), is_owner=transport is None
+        )
+        self._driver = AsyncDriver(self._connections)
         self._owns_connections = True
-        self._background = Background(self.config, transport, Spool.of(self.config, self.spool_dir))
+        self._adjustments = Adjustments()
+        self._interrupted = InterruptedRuns()
+        self._background = Background(self.config, transport, Spool.of(self.config, self.spool_dir), self._adjustments)
 
     @property
     def queue(self) -> BackgroundQueue:
@@ -174,7 +186,7 @@ class AsyncClient:
         """Like ``Client.close``."""
         if self._owns_connections:
             await anyio.to_thread.run_sync(self._background.close)
-            await self._driver.http().aclose()
+            await self._connections.aclose()
 
     async def __aenter__(self) -> Self:
         return self

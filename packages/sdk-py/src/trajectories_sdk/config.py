@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,8 +11,12 @@ from typing import Final
 from urllib.parse import urlsplit
 
 DEFAULT_BASE_URL: Final = "http://127.0.0.1:8000"
+UNREACHABLE_URL: Final = "http://trajstore-base-url.invalid"
+"""Used if ``TRAJSTORE_BASE_URL`` is invalid. The default may be the server of somebody else (RFC 6761)."""
 DEFAULT_TIMEOUT_S: Final = 30.0
 DEFAULT_MAX_RETRIES: Final = 4
+
+_log = logging.getLogger("trajectories_sdk")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +68,24 @@ class Config:
         """Return a config from the arguments, falling back to the environment.
 
         The variables are ``TRAJSTORE_BASE_URL`` and ``TRAJSTORE_API_KEY``. An empty variable
-        counts as unset.
+        counts as unset. An invalid one is logged and does not raise, so that a recorder never stops
+        its program: requests then have no key, or fail.
         """
-        key = api_key if api_key is not None else os.environ.get("TRAJSTORE_API_KEY", "").strip()
         return cls(
-            base_url=base_url or os.environ.get("TRAJSTORE_BASE_URL", "").strip() or DEFAULT_BASE_URL,
-            api_key=key or None,
+            base_url=base_url or cls._variable("TRAJSTORE_BASE_URL", "base_url", UNREACHABLE_URL) or DEFAULT_BASE_URL,
+            api_key=(cls._variable("TRAJSTORE_API_KEY", "api_key", "") if api_key is None else api_key) or None,
             timeout_s=timeout_s,
             max_retries=max_retries,
             headers=headers or {},
         )
+
+    @classmethod
+    def _variable(cls, name: str, setting: str, instead: str) -> str:
+        text = os.environ.get(name, "").strip()
+        try:
+            if text:
+                cls(**{setting: text})  # type: ignore[arg-type]
+        except ValueError as error:
+            _log.warning("The environment variable %s is invalid: %s. Records wait until it is valid", name, error)
+            return instead
+        return text

@@ -10,11 +10,12 @@ from typing import Final
 
 import httpx2
 
+from trajectories_sdk.adjustments import Adjustments
 from trajectories_sdk.config import Config
-from trajectories_sdk.connections import Connections
+from trajectories_sdk.connections import Connections, blocking_http
 from trajectories_sdk.errors import APIStatusError
 from trajectories_sdk.models import LineResult
-from trajectories_sdk.recording import record_lines
+from trajectories_sdk.recording import record_kept_lines
 from trajectories_sdk.retries import FIRST_DELAY_S, is_worth_retrying
 from trajectories_sdk.transport import Driver
 
@@ -29,7 +30,10 @@ UNUSABLE_DELAY_S: Final = 600.0
 class Sender:
     """Sends batches over its own connections, since the queue may outlive those of the client."""
 
-    def __init__(self, config: Config, transport: httpx2.BaseTransport | None) -> None:
+    def __init__(
+        self, config: Config, transport: httpx2.BaseTransport | None, adjustments: Adjustments | None = None
+    ) -> None:
+        self.adjustments = Adjustments() if adjustments is None else adjustments
         self._config = replace(config, max_retries=0)  # the queue retries by itself, so that a flush can wake it
         self._transport = transport
         self._connections: Connections[httpx2.Client] | None = None
@@ -37,12 +41,14 @@ class Sender:
     def send(self, bodies: Sequence[bytes]) -> Sequence[LineResult]:
         """Send records in one request, and return a result for each.
 
+        Records that the server refuses are sent again without the fields at fault.
+
         Raises:
             APIConnectionError, APIStatusError: the whole request failed.
         """
         if self._connections is None:
-            self._connections = Connections(lambda: httpx2.Client(transport=self._transport))
-        return Driver(self._connections).run(record_lines(self._config, bodies))
+            self._connections = Connections(lambda: blocking_http(self._config.base_url, self._transport))
+        return Driver(self._connections).run(record_kept_lines(self._config, bodies, self.adjustments.count_left_out))
 
     def close(self) -> None:
         """Close the connections. The next request opens new ones."""

@@ -195,7 +195,8 @@ class Phase(ResponseModel):
     reasoning_tokens: int | None = None
     cost_usd: float | None = None
     duration_ms: float | None = None
-    outcome: Literal["success", "failure", "partial", "skipped", "unknown"] | str | None = None
+    outcome: Literal["success", "failure", "partial", "skipped", "cancelled", "paused", "unknown"] | str | None = None
+    """cancelled: stopped from outside; paused: waits for input, such as a person's, to go on."""
     skip_reason: str | None = None
     attempt: int | None = None
     error: str | None = None
@@ -239,6 +240,8 @@ class PhaseOutcomeCounts(ResponseModel):
     partial: int
     unknown: int
     skipped: int
+    cancelled: int
+    paused: int
 
 
 class PhaseTotals(ResponseModel):

@@ -97,7 +97,8 @@ class Phase(TypedDict):
     reasoning_tokens: NotRequired[int | None]
     cost_usd: NotRequired[float | None]
     duration_ms: NotRequired[float | None]
-    outcome: NotRequired[Literal["success", "failure", "partial", "skipped", "unknown"] | None]
+    outcome: NotRequired[Literal["success", "failure", "partial", "skipped", "cancelled", "paused", "unknown"] | None]
+    """cancelled: stopped from outside; paused: waits for input, such as a person's, to go on."""
     skip_reason: NotRequired[str | None]
     attempt: NotRequired[int | None]
     error: NotRequired[str | None]
@@ -126,7 +127,8 @@ class PhaseFields(TypedDict):
     reasoning_tokens: NotRequired[int | None]
     cost_usd: NotRequired[float | None]
     duration_ms: NotRequired[float | None]
-    outcome: NotRequired[Literal["success", "failure", "partial", "skipped", "unknown"] | None]
+    outcome: NotRequired[Literal["success", "failure", "partial", "skipped", "cancelled", "paused", "unknown"] | None]
+    """cancelled: stopped from outside; paused: waits for input, such as a person's, to go on."""
     skip_reason: NotRequired[str | None]
     attempt: NotRequired[int | None]
     error: NotRequired[str | None]

@@ -16,17 +16,20 @@ from uuid import UUID, uuid4
 import anyio
 
 from trajectories_sdk.params import Candidate, PhaseFields, RunFields, Trajectory
+from trajectories_sdk.resuming import RESUMES, Earlier, carried_over
 from trajectories_sdk.totals import (
+    INTERRUPTED,
     SYSTEM_CLOCK,
     Clock,
     Stopwatch,
     error_text,
     milliseconds,
+    outcome_of,
     parse_count,
     parse_usd,
     total_usd,
 )
-from trajectories_sdk.values import Id
+from trajectories_sdk.values import Id, repr_of, text_of
 
 Fields: TypeAlias = dict[str, Any]
 _TOKENS: Final = ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens")
@@ -63,8 +66,11 @@ class Run:
         *,
         has_progress: bool,
         clock: Clock = SYSTEM_CLOCK,
+        earlier: Earlier | None = None,
     ) -> None:
         self.id: UUID = uuid4() if id is None else UUID(str(id))
+        self._source = earlier
+        self._earlier: Mapping[str, Any] = {}
         self._given = _without_none(fields)
         self._delivery = delivery
         self._has_progress = has_progress
@@ -73,12 +79,13 @@ class Run:
         self._order = threading.Lock()  # keeps the versions of the record in order
         self._awaited_order = anyio.Lock()
         self._set: Fields = {}
-        self._phases: list[Phase] = []
+        self._phases: list[Phase | _EarlierPhase] = []
         self._attempts: Counter[str] = Counter()
         self._loops: list[Fields] = []
         self._watch: Stopwatch | None = None
         self._ended_ns: int | None = None
         self._error: str | None = None
+        self._ended_by = "success"
 
     def phase(
         self,
@@ -154,10 +161,22 @@ class Run:
     def __enter__(self) -> Self:
         if self._delivery.blocking is None:
             raise TypeError("An AsyncClient records this run in the foreground: use `async with`")
-        return self._begin()
+        self._begin()
+        if self._source is not None:
+            try:
+                self._go_on_from(self._source.find(self.id))
+            except Exception as failure:
+                self._go_on_as_another(failure)
+        return self
 
     async def __aenter__(self) -> Self:
-        return self._begin()
+        self._begin()
+        if self._source is not None:
+            try:
+                self._go_on_from(await self._source.find_awaited(self.id))
+            except Exception as failure:
+                self._go_on_as_another(failure)
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -171,17 +190,41 @@ class Run:
         self._end(error)
         await self._deliver_awaited(error)
 
-    def _begin(self) -> Self:
+    def _begin(self) -> None:
         with self._lock:
             if self._watch is not None:
                 raise RuntimeError("A run can be entered only once: create another with client.trajectories.run(…)")
             self._watch = Stopwatch(self._clock)
-        return self
+
+    def _go_on_from(self, record: Mapping[str, Any] | None) -> None:
+        """Continue a run: keep its phases, count on from its attempts, add to its duration."""
+        if record is None:
+            return
+        with self._lock:
+            self._earlier = record
+            self._loops = list(record.get("feedback_loops") or ())
+            for phase in record["phases"]:
+                self._phases.append(_EarlierPhase(phase))
+                if phase.get("outcome") != "skipped":
+                    self._next_attempt(phase["phase_name"])
+
+    def _go_on_as_another(self, failure: Exception) -> None:
+        """Record the rest of a run under an id of its own, since its own id would replace the start."""
+        if not self._delivery.is_background:
+            raise failure
+        resumed, self.id = self.id, uuid4()
+        metadata = self._given.get("metadata")
+        own = metadata if isinstance(metadata, Mapping) else {}
+        self._given["metadata"] = {**own, RESUMES: str(resumed)}
+        _log.warning(
+            "Run %s is recorded as %s from here on, because its start cannot be read: %s", resumed, self.id, failure
+        )
 
     def _end(self, error: BaseException | None) -> None:
         with self._lock:
             self._ended_ns = self._require_begun().ns()
-            self._error = None if error is None else error_text(error)
+            self._error = _error_of(error)
+            self._ended_by = outcome_of(error)
 
     # --- For its phases
 
@@ -213,23 +256,37 @@ class Run:
         with self._lock:
             watch = self._require_begun()
             phases = [phase._record() for phase in self._phases]
-            measured: Fields = {"started_at": watch.at(0), "feedback_loops": list(self._loops) or None}
+            started_at = self._earlier.get("started_at") or watch.at(0)
+            measured: Fields = {"started_at": started_at, "feedback_loops": list(self._loops) or None}
             if self._ended_ns is None:
                 # Without it the server would derive success from the phases so far, even if the run was killed.
                 measured["outcome"] = "unknown"
             else:
                 measured |= self._ending(watch, self._ended_ns, phases)
-            fields = {"id": str(self.id), **_without_none(measured), **self._given, "phases": phases, **self._set}
+            kept = carried_over(self._earlier)
+            fields = {
+                "id": str(self.id),
+                **kept,
+                **_without_none(measured),
+                **self._given,
+                "phases": phases,
+                **self._set,
+            }
+            if isinstance(kept.get("metadata"), Mapping) and isinstance(fields["metadata"], Mapping):
+                fields["metadata"] = {**kept["metadata"], **fields["metadata"]}
+            if self._source is not None and self._ended_ns is not None:
+                self._source.remember(fields, self._ended_by in INTERRUPTED)
             return cast(Trajectory, fields)
 
     def _ending(self, watch: Stopwatch, ended_ns: int, phases: list[Fields]) -> Fields:
         return {
             "ended_at": watch.at(ended_ns),
-            "total_duration_ms": milliseconds(ended_ns),
+            "total_duration_ms": (self._earlier.get("total_duration_ms") or 0) + milliseconds(ended_ns),
             "total_cost_usd": total_usd(phase.get("cost_usd") for phase in phases),
             "total_phases": len(phases),
             "phases_skipped": sum(1 for phase in phases if phase.get("outcome") == "skipped"),
-            "outcome": None if self._error is None else "failure",
+            # Neither success nor failure: it was stopped from outside, or goes on later.
+            "outcome": {"success": None, "failure": "failure"}.get(self._ended_by, "unknown"),
             "error": self._error,
         }
 
@@ -260,11 +317,21 @@ class Run:
         _log.error("Run %s was not recorded: %s: %s", self.id, type(failure).__name__, failure)
 
 
+@dataclass(frozen=True, slots=True)
+class _EarlierPhase:
+    """A phase that was recorded before the run was resumed."""
+
+    fields: Mapping[str, Any]
+
+    def _record(self) -> Fields:
+        return dict(self.fields)
+
+
 class Phase:
     """One phase of a run, made by ``run.phase``. ``with`` or ``async with`` begins and ends it."""
 
     def __init__(self, run: Run, name: str, fields: Mapping[str, Any]) -> None:
-        self.name = name
+        self.name = text_of(name)
         self._run = run
         self._given = _without_none(fields)
         self._set: Fields = {}
@@ -292,19 +359,23 @@ class Phase:
         with self._run._lock:
             for name, value in _without_none(given).items():
                 if (number := parse_count(value)) is None:
-                    _log.warning("%s of phase %r must be a whole number of at least 0, got %r", name, self.name, value)
+                    _log.warning(
+                        "%s of phase %r must be a whole number of at least 0, got %s", name, self.name, repr_of(value)
+                    )
                 else:
                     self._tokens[name] += number
             if cost_usd is not None:
                 if (amount := parse_usd(cost_usd)) is None:
-                    _log.warning("cost_usd of phase %r must be a number of at least 0, got %r", self.name, cost_usd)
+                    _log.warning(
+                        "cost_usd of phase %r must be a number of at least 0, got %s", self.name, repr_of(cost_usd)
+                    )
                 else:
                     self._cost_usd = (self._cost_usd or Decimal()) + amount
 
     def tool(self, name: str) -> None:
         """Record that a tool was used. Tools are listed once each, in order of first use."""
         with self._run._lock:
-            self._tools[str(name)] = None
+            self._tools[text_of(name)] = None
 
     def step(self, count: int = 1) -> None:
         """Record that ``count`` steps were taken."""
@@ -373,8 +444,8 @@ class Phase:
             if self._run._rejects_after_end(f"the end of {self.name}"):
                 return False
             self._measured["duration_ms"] = milliseconds(self._run._require_begun().ns() - began_ns)
-            self._measured["outcome"] = "success" if error is None else "failure"
-            self._measured["error"] = None if error is None else error_text(error)
+            self._measured["outcome"] = outcome_of(error)
+            self._measured["error"] = _error_of(error)
             return self._run._has_progress
 
     def _record(self) -> Fields:
@@ -392,6 +463,12 @@ class Phase:
             **self._given,
             **self._set,
         }
+
+
+def _error_of(error: BaseException | None) -> str | None:
+    """Return the text of an exception, or None if it is no error but waits or jumps."""
+    is_error = error is not None and outcome_of(error) in ("failure", "cancelled")
+    return error_text(error) if error is not None and is_error else None
 
 
 def _without_none(fields: Mapping[str, Any]) -> Fields:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 from uuid import UUID, uuid4
@@ -14,13 +14,22 @@ from trajectories_sdk import params
 from trajectories_sdk.config import Config
 from trajectories_sdk.errors import PayloadTooLargeError, TrajectoryError
 from trajectories_sdk.flow import JSON, NDJSON, NO_MORE, PATH, Flow, Take, call_for, request
-from trajectories_sdk.models import ErrorObject, LineResult, RecordedLines, StoredTrajectory, Trajectory
+from trajectories_sdk.models import (
+    ErrorObject,
+    ErrorProblem,
+    LineResult,
+    RecordedLines,
+    StoredTrajectory,
+    Trajectory,
+)
+from trajectories_sdk.repair import MAX_ROUNDS, LeftOut, repaired
 from trajectories_sdk.results import RecordedMany
 from trajectories_sdk.values import json_value
 
 AnyTrajectory: TypeAlias = params.Trajectory | Trajectory | StoredTrajectory
 """A recordable trajectory. A stored one can be sent back; the server ignores the fields that it
 added."""
+BAD_REQUEST: Final = 400
 MAX_LINES: Final = 500
 MAX_BYTES: Final = 8 * 1024 * 1024
 NOT_SERIALIZABLE: Final = "not_serializable"
@@ -51,7 +60,11 @@ def encoded(fields: Mapping[str, Any]) -> bytes:
 
 def record(config: Config, trajectory: AnyTrajectory) -> Flow[StoredTrajectory]:
     """Record one trajectory, and return it as stored."""
-    body = encoded(fields_of(trajectory))
+    return (yield from record_body(config, encoded(fields_of(trajectory))))
+
+
+def record_body(config: Config, body: bytes) -> Flow[StoredTrajectory]:
+    """Record the JSON of one trajectory, and return it as stored."""
     return (yield from call_for(config, request(config, "POST", PATH, body=body, content_type=JSON), StoredTrajectory))
 
 
@@ -120,6 +133,38 @@ def record_lines(config: Config, bodies: Sequence[bytes]) -> Flow[tuple[LineResu
     batch = _Batch(len(bodies), MAX_BYTES)
     yield from _send(config, batch, [_Line(number, None, body) for number, body in enumerate(bodies, 1)])
     return batch.summary().results
+
+
+def record_kept_lines(
+    config: Config, bodies: Sequence[bytes], on_left_out: Callable[[str, LeftOut], None]
+) -> Flow[tuple[LineResult, ...]]:
+    """Like ``record_lines``, but leave out the fields that the server refuses.
+
+    Args:
+        on_left_out: called with the id of the record, for each field of a record that was accepted.
+    """
+    results = list((yield from record_lines(config, bodies)))
+    changes: dict[int, list[LeftOut]] = {}
+    waiting = {at: (bodies[at], result) for at, result in enumerate(results) if result.status == BAD_REQUEST}
+    for attempt in range(MAX_ROUNDS):
+        fixed = {at: repaired(body, _problems(result), attempt) for at, (body, result) in waiting.items()}
+        again = {at: one for at, one in fixed.items() if one is not None}
+        if not again:
+            break
+        answers = yield from record_lines(config, [body for body, _ in again.values()])
+        for (at, (_, changed)), result in zip(again.items(), answers, strict=True):
+            changes.setdefault(at, []).extend(changed)
+            results[at] = result.model_copy(update={"line": at + 1})
+        waiting = {at: (again[at][0], results[at]) for at in again if results[at].status == BAD_REQUEST}
+    for at, changed in changes.items():
+        if results[at].error is None:
+            for one in changed:
+                on_left_out(str(results[at].id), one)
+    return tuple(results)
+
+
+def _problems(result: LineResult) -> Sequence[ErrorProblem]:
+    return (result.error and result.error.details) or ()
 
 
 def _line(number: int, item: Any) -> _Line | LineResult:

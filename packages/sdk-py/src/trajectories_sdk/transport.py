@@ -79,7 +79,7 @@ class AsyncDriver:
     """Runs flows with awaits, under asyncio and trio."""
 
     def __init__(
-        self, http: Callable[[], httpx2.AsyncClient], sleep: Callable[[float], Awaitable[None]] = anyio.sleep
+        self, http: Callable[[], Awaitable[httpx2.AsyncClient]], sleep: Callable[[float], Awaitable[None]] = anyio.sleep
     ) -> None:
         self.http = http
         self.sleep = sleep
@@ -87,7 +87,7 @@ class AsyncDriver:
     async def run(self, flow: Flow[T], items: Iterable[Any] | AsyncIterable[Any] = ()) -> T:
         """Run a flow and return its result."""
         with closing(flow):
-            async with aclosing(_AsyncExchange(self.http(), self.sleep, items)) as exchange:
+            async with aclosing(_AsyncExchange(await self.http(), self.sleep, items)) as exchange:
                 reply: Any = None
                 while True:
                     try:
@@ -99,7 +99,7 @@ class AsyncDriver:
     async def iterate(self, flow: Flow[None]) -> AsyncGenerator[Any]:
         """Run a flow and yield what it emits."""
         with closing(flow):
-            async with aclosing(_AsyncExchange(self.http(), self.sleep, ())) as exchange:
+            async with aclosing(_AsyncExchange(await self.http(), self.sleep, ())) as exchange:
                 reply: Any = None
                 while True:
                     try:

@@ -26,6 +26,7 @@ from trajectories_sdk.models import LineResult, StoredTrajectory, TrajectoryPage
 
 _MAX_PAGE_SIZE = 1000
 _NDJSON_SUFFIXES = (".ndjson", ".jsonl")
+_JSONL_SUFFIXES = (".jsonl", ".ndjson")
 _INCOMPLETE = "Incomplete: a part of the store was unavailable, and records that only it has are missing."
 
 
@@ -133,7 +134,7 @@ def export(
     is_json: bool,
     **options: Any,
 ) -> None:
-    """Export all records as JSONL, verified by count and hash.
+    """Export all records as JSONL, verified by count and hash. NAME ends in .jsonl or .ndjson.
 
     The file appears once it is complete. An interrupted export stays beside it, as NAME.….part, and
     the same command resumes it. With --json, count, hash and the id for --after go to stdout.
@@ -141,6 +142,11 @@ def export(
     if output == "-" and (is_json or sys.stdout.isatty()):
         # The bytes must match the store's hash, so control characters cannot be escaped.
         raise click.UsageError("-o - needs a pipe or a redirect, and cannot be combined with --json.")
+    if output != "-" and Path(output).suffix.lower() not in ("", *_JSONL_SUFFIXES):
+        suffixes = " or ".join(_JSONL_SUFFIXES)
+        raise click.UsageError(
+            f"Exports are JSONL, so the name must end in {suffixes}, got {output!r}. Convert the file afterwards."
+        )
     connection, filters = _split(options)
     client = open_client(ctx, connection)
     target: Any = sys.stdout.buffer if output == "-" else output

@@ -53,7 +53,8 @@ class Phase(Body):
     reasoning_tokens: Annotated[int | None, Field(ge=0, le=9007199254740991)] = None
     cost_usd: Annotated[float | None, Field(ge=0.0, le=1000000.0)] = None
     duration_ms: Annotated[float | None, Field(ge=0.0, le=10000000000000.0)] = None
-    outcome: Literal["success", "failure", "partial", "skipped", "unknown"] | None = None
+    outcome: Literal["success", "failure", "partial", "skipped", "cancelled", "paused", "unknown"] | None = None
+    """cancelled: stopped from outside; paused: waits for input, such as a person's, to go on."""
     skip_reason: Annotated[str | None, Field(pattern="^[^\\x00]*$")] = None
     attempt: Annotated[int | None, Field(ge=0, le=9007199254740991)] = None
     error: Annotated[str | None, Field(pattern="^[^\\x00]*$")] = None

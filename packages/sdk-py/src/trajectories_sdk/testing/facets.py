@@ -15,7 +15,7 @@ _SPAN: Final = re.compile(r"[0-9]{1,5}[mhdw]")
 _SPAN_US: Final = {"m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000, "w": 604_800_000_000}
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 OUTCOMES: Final = ("success", "failure", "partial", "unknown")
-PHASE_OUTCOMES: Final = ("success", "failure", "partial", "skipped", "unknown")
+PHASE_OUTCOMES: Final = ("success", "failure", "partial", "skipped", "cancelled", "paused", "unknown")
 SELECTION_METHODS: Final = {
     "thompson": "thompson-sampling",
     "thompson-sampling": "thompson-sampling",

@@ -92,7 +92,7 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         client = Client(BASE_URL, API_KEY, transport=self, **options)
         client._driver.sleep = _no_wait
         if "spool_dir" not in options:  # a shared directory would leak records into the next test
-            client._background = Background(client.config, self, Spool(None))
+            client._background = Background(client.config, self, Spool(None), client._adjustments)
         self._clients.append(client)
         return client
 
@@ -101,7 +101,7 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         client = AsyncClient(BASE_URL, API_KEY, transport=self, **options)
         client._driver.sleep = _no_async_wait
         if "spool_dir" not in options:  # a shared directory would leak records into the next test
-            client._background = Background(client.config, self, Spool(None))
+            client._background = Background(client.config, self, Spool(None), client._adjustments)
         return client
 
     @property
