@@ -3,7 +3,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("trajectories", "0004_erasure"),
+        ("trajectories", "0005_storeidentity"),
     ]
 
     operations = [
