@@ -195,6 +195,9 @@ def _provision(known_key: str | None, admin_password: str) -> Access:
 
         return provision(known_key=known_key, admin_password=admin_password)
     except ImproperlyConfigured as error:
+        if str(error).startswith("Error loading psycopg"):
+            message = "DATABASE_URL names a Postgres, whose driver is not installed. Install the extra postgres:"
+            raise CannotStart(f"{message} uv run --extra postgres …, or django-trajectories[site,postgres].") from error
         raise CannotStart(f"The settings are not right: {error}") from error
     except DatabaseError as error:
         raise CannotStart(f"The database cannot be used: {str(error).strip()}") from error

@@ -70,7 +70,7 @@ def _check_settings() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m trajectory_site.server", description="Serve the site.")
+    parser = argparse.ArgumentParser(prog="trajectories-server serve", description="Serve the site.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on, IPv4 or IPv6 (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: 8000)")
     parser.add_argument("--workers", type=int, default=1, help="worker processes (default: 1)")

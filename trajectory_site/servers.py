@@ -95,7 +95,11 @@ def given_redis() -> RedisServer | None:
     """
     if not (url := os.environ.get("REDIS_URL")):
         return None
-    _expect_redis(url)
+    try:
+        with redis.Redis.from_url(url, socket_connect_timeout=3, socket_timeout=3) as client:
+            client.ping()
+    except (redis.RedisError, ValueError) as error:
+        raise ServerUnavailable(f"The Redis that REDIS_URL names does not answer: {error}") from error
     return RedisServer(url, "REDIS_URL")
 
 
@@ -117,8 +121,7 @@ def prepare_redis(directory: Path, *, password: str, port: int | None = None) ->
 
     Args:
         directory: created if missing; the server keeps its files and its log there.
-        password: without it, every user of this machine could read the records, and write files as
-            this user.
+        password: without it, every user of this machine could read and write the server's data.
         port: if it is ``None`` or taken, a free port is used.
 
     Raises:
@@ -166,14 +169,6 @@ def _redis_config(directory: Path, password: str, port: int) -> Path:
 
 def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _expect_redis(url: str) -> None:
-    try:
-        with redis.Redis.from_url(url, socket_connect_timeout=3, socket_timeout=3) as client:
-            client.ping()
-    except (redis.RedisError, ValueError) as error:
-        raise ServerUnavailable(f"The Redis that REDIS_URL names does not answer: {error}") from error
 
 
 def _answers(url: str) -> bool:

@@ -102,6 +102,15 @@ def test_it_is_ready_with_nothing_but_its_outbox_and_says_why_it_is_not(
     assert client.get("/health/live").status_code == 200
 
 
+def test_an_outbox_that_cannot_be_checked_is_not_ready_and_the_reason_is_in_the_log(
+    client: Client, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.TRAJECTORIES = {}
+    answer = client.get("/health/ready")
+    assert (answer.status_code, answer.json()) == (503, {"TakesWrites()": "Unknown Error: unknown error"})
+    assert "OUTBOX_PATH" in caplog.text
+
+
 def scraped(web: Web) -> dict[str, float]:
     answer = web.http.get("/metrics")
     assert answer.status_code == 200, answer.text
