@@ -53,11 +53,11 @@ class Connections(Generic[Http]):
 
 
 class _LoopConnections(NamedTuple):
-    """The pool of one event loop, and the process and generator that it belongs to."""
+    """The pool of one event loop, its process, and the generator that closes it, if any."""
 
     http: httpx2.AsyncClient
     pid: int
-    closer: AsyncGenerator[httpx2.AsyncClient]
+    closer: AsyncGenerator[httpx2.AsyncClient] | None
 
 
 class AsyncConnections:
@@ -93,8 +93,9 @@ class AsyncConnections:
         if known is not None:  # closing it would shut down the parent's connections
             self._inherited.append(known)
         self._drop_ended()
-        closer = self._pool(loop)
-        opened = _LoopConnections(await anext(closer), os.getpid(), closer)
+        closer = self._pool(loop) if self._is_owner else None
+        http = self._make() if closer is None else await anext(closer)
+        opened = _LoopConnections(http, os.getpid(), closer)
         self._by_loop[loop] = opened
         return opened.http
 
@@ -103,9 +104,9 @@ class AsyncConnections:
         self._is_closed = True
         loop = anyio.lowlevel.current_token().native_token
         known = self._by_loop.pop(loop, None)
-        if known is not None:
+        if known is not None and known.closer is not None:
             await known.closer.aclose()
-        if not self._is_owner:
+        if not self._is_owner:  # this closes the transport of the caller
             await self._make().aclose()
 
     def _drop_ended(self) -> None:
@@ -121,5 +122,4 @@ class AsyncConnections:
             yield http
         finally:
             self._by_loop.pop(loop, None)  # its connections refer to the loop
-            if self._is_owner:
-                await http.aclose()
+            await http.aclose()
