@@ -184,3 +184,10 @@ def test_without_the_extra_the_command_says_what_to_install() -> None:
     done = subprocess.run([sys.executable, "-c", without], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (Exit.USAGE, "")
     assert done.stderr == "The command line needs an extra: pip install 'trajectories-sdk[cli]'\n"
+
+
+def test_an_invalid_address_in_the_environment_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRAJSTORE_BASE_URL", "store.example")
+    done = CliRunner().invoke(trajectory, ["stats"])
+    assert done.exit_code == 2
+    assert "base_url must be an http or https URL" in done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 
 import anyio
@@ -33,8 +34,10 @@ def main() -> int:
     # Standard output belongs to the protocol.
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     try:
+        # As arguments, invalid values are errors: a command may refuse to start, where a library must not.
+        address, key = (os.environ.get(name, "").strip() for name in ("TRAJSTORE_BASE_URL", "TRAJSTORE_API_KEY"))
         # No retries: the agent gets the error at once, with the next step.
-        client = AsyncClient(timeout_s=TIMEOUT_S, max_retries=0)
+        client = AsyncClient(address or None, key or None, timeout_s=TIMEOUT_S, max_retries=0)
     except ValueError as error:
         print(f"trajectories-mcp: {error}", file=sys.stderr)
         return 2

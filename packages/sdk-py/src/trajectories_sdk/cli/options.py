@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, TypeVar
 
@@ -101,7 +102,15 @@ def open_client(ctx: click.Context, connection: Mapping[str, Any]) -> Client:
     """
     make: MakeClient = ctx.obj or Client
     try:
-        client = make(**connection)
+        # As arguments, invalid values of the environment are errors too, where a library only logs them.
+        client = make(**{**connection, **_of_the_environment(connection)})
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     return ctx.with_resource(client)
+
+
+def _of_the_environment(connection: Mapping[str, Any]) -> dict[str, str]:
+    """Return the settings that the environment has and the command line has not."""
+    variables = {"base_url": "TRAJSTORE_BASE_URL", "api_key": "TRAJSTORE_API_KEY"}
+    texts = {name: os.environ.get(variable, "").strip() for name, variable in variables.items()}
+    return {name: text for name, text in texts.items() if text and connection.get(name) is None}
