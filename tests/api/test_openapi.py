@@ -169,7 +169,10 @@ def refusals(
         if status == 403:
             return call(method, path, reader if method in ("post", "delete") or "export" in path else admin)
         if status == 404:
-            return call(method, path, everything)
+            archive_all()  # an export waits for it
+            return call(method, path, everything, **{"after": ID} if "export" in path else {})
+        if status == 409 and method == "delete":
+            return call(method, path, admin, project="a")
         if status == 409:
             get_store().outbox.delete("north", [UUID(number(1))])
             return post(north, body(id=number(1)))
@@ -202,4 +205,4 @@ def test_every_documented_error_can_happen_and_has_the_documented_body(
                 error(response, int(status), response.json()["error"]["code"])
                 validator(document, documented["content"][JSON]["schema"]).validate(response.json())
                 tried += 1
-    assert tried == 9 + 5 + 5 + 5 + 6 + 6 + 5
+    assert tried == 9 + 5 + 5 + 6 + 6 + 6 + 6
