@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import re
 import secrets
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 from pytest_django import Settings
 
-from tests.processes import PROJECT, clean_environment
+from tests.processes import PROJECT, Site, clean_environment, run_python
 
 
 def production_environment() -> dict[str, str]:
@@ -23,22 +20,14 @@ def production_environment() -> dict[str, str]:
     return {name: text for line in exports for name, _, text in (given.partition("=") for given in line)}
 
 
-def test_django_s_deployment_checks_have_nothing_to_say(
-    tmp_path: Path, redis_server_url: str, consumed_queue: str
-) -> None:
-    environment = production_environment() | {
-        "SECRET_KEY": secrets.token_urlsafe(50),
-        "DATABASE_URL": "",
-        "REDIS_URL": redis_server_url,
-        "DATA_DIR": str(tmp_path),
-    }
-    done = subprocess.run(
-        [sys.executable, "manage.py", "check", "--deploy", "--fail-level", "WARNING"],
-        cwd=PROJECT,
-        env=clean_environment(**environment),
-        capture_output=True,
-        text=True,
-        check=False,
+def test_django_s_deployment_checks_have_nothing_to_say(site: Site) -> None:
+    site.worker(concurrency=1)
+    own = {name: site.environment[name] for name in ("REDIS_URL", "DATA_DIR", "DJANGO_SETTINGS_MODULE")}
+    done = run_python(
+        ["manage.py", "check", "--deploy", "--fail-level", "WARNING"],
+        clean_environment(
+            **production_environment() | own | {"DATABASE_URL": "", "SECRET_KEY": secrets.token_urlsafe(50)}
+        ),
     )
     assert done.returncode == 0, done.stderr
     assert "no issues (0 silenced)" in done.stdout
