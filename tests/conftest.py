@@ -29,6 +29,7 @@ from tests.postgres import throwaway_postgres
 from tests.processes import Site
 from tests.routing import ArchiveRouter
 from tests.storage.hosts import QUICK, WebProcess
+from trajectories import test_environment
 from trajectories.storage.store import get_store
 from trajectory_site import redis_url, servers
 from trajectory_site.celery import app as celery_app
@@ -221,6 +222,12 @@ def publish_to(url: str) -> None:
 def named_store(redis_tier: Redis) -> None:
     """The store of this process knows its identity, so that no database is asked for it."""
     get_store()._become("0123456789ab")
+
+
+@pytest.fixture
+def outside_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the app run as it does in a web server."""
+    monkeypatch.setattr(test_environment, "is_active", lambda: False)
 
 
 # --- Processes

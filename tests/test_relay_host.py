@@ -45,12 +45,6 @@ def configure(settings: Settings, trajectories_settings: dict[str, Any]) -> Conf
 
 
 @pytest.fixture
-def outside_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the app run as it does in a web server."""
-    monkeypatch.setattr(test_environment, "is_active", lambda: False)
-
-
-@pytest.fixture
 def threads() -> Iterator[Callable[[], RelayThread]]:
     """Relay threads that are stopped with the test."""
     made: list[RelayThread] = []

@@ -25,9 +25,9 @@ def _keep_logging_of_django(**_: Any) -> None:
 
 
 @celeryd_init.connect
-def _consume_the_queue_of_the_store(conf: Any, options: dict[str, Any], **_: Any) -> None:
-    """Make a worker without ``-Q`` consume the queue that the relay of this store uses."""
-    if not options.get("queues"):
+def _consume_the_queue_of_the_store(instance: Any, conf: Any, options: dict[str, Any], **_: Any) -> None:
+    """Make a worker of the site without ``-Q`` consume the queue that the store's relay uses."""
+    if instance.app is app and not options.get("queues"):
         conf.task_default_queue = _queue_of_the_store() or conf.task_default_queue
 
 

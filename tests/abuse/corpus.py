@@ -128,7 +128,7 @@ HEADS = [
     *(
         Hostile(f"method {method}", _get(PATH, method=method), (status,))
         for method, status in {
-            "DELETE": 400,  # without a filter
+            "DELETE": 403,  # without a filter
             "PUT": 405,
             "PATCH": 405,
             "OPTIONS": 405,

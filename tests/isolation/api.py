@@ -20,6 +20,8 @@ from trajectories.urls.api import api_urlpatterns
 OTHER_ROUTES = {
     "": "leads to the docs",
     "docs/": "the docs page",
+    r"^(?:\.well-known/.*|register|authorize|token)$": "always 404: the site is no OAuth server",
+    "health": "of the host",
     "health/live": "of the process",
     "health/ready": "of the host",
     "metrics": "numbers of the host",

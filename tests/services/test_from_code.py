@@ -106,6 +106,7 @@ def test_a_rolled_back_transaction_keeps_the_record_unless_it_is_recorded_on_com
     assert len(waiting()) == 2
 
 
+@pytest.mark.usefixtures("outside_tests")
 @pytest.mark.django_db(transaction=True)
 def test_recording_starts_the_relay_of_the_process_unless_it_is_off(settings: Settings, redis_tier: Redis) -> None:
     trajectories.record(TENANT, body())

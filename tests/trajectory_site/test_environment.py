@@ -94,7 +94,7 @@ def test_a_boolean_of_the_app_is_read_as_one(read: Any, key: str, text: str, val
 
 
 def test_an_empty_variable_of_the_app_is_an_unset_one(read: Any) -> None:
-    assert "QUEUE" not in read(TRAJECTORIES_QUEUE=" ")["TRAJECTORIES"]
+    assert read(TRAJECTORIES_QUEUE=" ")["TRAJECTORIES"]["QUEUE"] == "trajectories-{store}"
     assert read(TRAJECTORIES_METRICS_ACCESS="off")["TRAJECTORIES"]["METRICS_ACCESS"] == "off"
 
 

@@ -80,6 +80,7 @@ def test_settings_of_the_app_come_from_the_environment_as_json_or_text(tmp_path:
     )
     assert given == {
         "OUTBOX_PATH": str(tmp_path / "outbox.sqlite3"),
+        "QUEUE": "trajectories-{store}",
         "OUTBOX_SYNCHRONOUS": "NORMAL",
         "RELAY_IN_PROCESS": False,
         "REDIS_TTL_S": 60,

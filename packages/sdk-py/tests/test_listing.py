@@ -13,7 +13,7 @@ import httpx2
 import pytest
 from conftest import trajectory
 
-from trajectories_sdk import BadRequestError, Client, NotFoundError
+from trajectories_sdk import BadRequestError, Client, ConflictError, NotFoundError
 from trajectories_sdk.testing import InMemoryServer
 
 
@@ -130,7 +130,7 @@ def test_stats_are_of_what_the_filters_find(half: Any) -> None:
 def test_deleting_takes_a_dry_run_its_token_and_the_same_filters(half: Any, stored: list[str]) -> None:
     dry = half.delete_matching(dry_run=True, project="a")
     assert dry.count == 5
-    with pytest.raises(BadRequestError):
+    with pytest.raises(ConflictError):
         half.delete_matching(token=dry.token, project="b")
     deleted = half.delete_matching(token=dry.token, project="a")
     assert (deleted.deleted, deleted.has_more) == (5, False)
