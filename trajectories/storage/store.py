@@ -167,8 +167,9 @@ class Store:
         if identity != self.identity:
             self._become(archive_reads.identity())  # the database may have been replaced
         if identity != self.identity:
+            sender = f"the store {identity}" if identity else "a release without store identities"
             raise StoreMismatch(
-                f"A worker of the store {self.identity} got a message of the store {identity or 'of an earlier release'}."
+                f"A worker of the store {self.identity} got a message of {sender}."
                 " Give each store a queue or a broker of its own: QUEUE in TRAJECTORIES may contain {store}."
             )
 
