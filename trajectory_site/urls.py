@@ -26,7 +26,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path(
         "docs/",
         SpectacularSwaggerSplitView.as_view(
-            url_name="trajectories-openapi",
+            url_name="trajectories:openapi",
             title="Trajectories",
             template_name="docs.html",
             authentication_classes=[],
