@@ -27,7 +27,7 @@ from django_redis.cache import RedisCache
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from trajectories import tasks
+from trajectories import private_files, tasks
 from trajectories.conf import RATE_LIMITS, Settings, read_settings, unknown_keys, wrong_types
 from trajectories.exceptions import OutboxUnavailable
 from trajectories.models import SLUG_PATTERN, Trajectory
@@ -323,4 +323,20 @@ def _check_container(conf: Settings) -> _Found:
         yield CheckWarning(message, hint=hint, id="trajectories.W005")
 
 
-_DEPLOY_CHECKS: Sequence[Callable[[Settings], _Found]] = (_check_redis, _check_broker, _check_store, _check_container)
+def _check_files(conf: Settings) -> _Found:
+    archive = connections[router.db_for_write(Trajectory)]
+    databases = [conf.outbox_path, *([str(archive.settings_dict["NAME"])] if archive.vendor == "sqlite" else [])]
+    files = [Path(name + end) for name in databases for end in ("", "-wal", "-shm")]
+    for path in filter(private_files.is_exposed, files):
+        hint = f"chmod 600 {path}; for its folder: chmod 700 {path.parent}"
+        message = f"Other users of this machine can use {path}, which holds records or sessions."
+        yield CheckWarning(message, hint=hint, id="trajectories.W007")
+
+
+_DEPLOY_CHECKS: Sequence[Callable[[Settings], _Found]] = (
+    _check_redis,
+    _check_broker,
+    _check_store,
+    _check_container,
+    _check_files,
+)

@@ -21,7 +21,7 @@ from typing import Any
 from django.db import close_old_connections, connections
 from kombu.exceptions import OperationalError as BrokerError
 
-from trajectories import metrics, tasks, test_environment
+from trajectories import metrics, private_files, tasks, test_environment
 from trajectories.conf import Settings
 from trajectories.domain.clock import SECOND_US
 from trajectories.exceptions import StoreMismatch, Unavailable
@@ -303,7 +303,8 @@ def host_lock(store: Store) -> Iterator[None]:
         HostLockTaken: another process holds the lock.
     """
     path = Path(store.conf.outbox_path + ".relay.lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private_files.make_folder(path.parent)
+    private_files.make_file(path)
     with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

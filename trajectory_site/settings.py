@@ -18,6 +18,7 @@ from kombu.transport import TRANSPORT_ALIASES
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from trajectories import private_files
 from trajectories.conf import Settings
 from trajectory_site import data_dir, database, environment, redis_url
 
@@ -39,7 +40,7 @@ ALLOWED_HOSTS = environment.hosts("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[
 CSRF_TRUSTED_ORIGINS = environment.origins("CSRF_TRUSTED_ORIGINS")
 
 try:
-    DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private_files.make_folder(DATA_DIR)
 except OSError as error:
     environment.refuse("DATA_DIR", f"cannot be used: {error}.")
 
@@ -140,6 +141,7 @@ DATABASES = {
         {"ENGINE": "django.db.backends.sqlite3", "NAME": str(DATA_DIR / "db.sqlite3")},
     )
 }
+database.make_private(DATABASES["default"])
 
 # --- The Redis tier and the broker
 
