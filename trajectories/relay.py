@@ -42,6 +42,7 @@ _CONFIRM_LATER_S = 0.5
 _PRUNE_EVERY_S = 5.0
 _REDIS_CHECK_EVERY_S = 2.0
 _ERASURES_EVERY_S = 5.0
+_KEYS_EVERY_S = 1.0
 _LOCK_EVERY_S = 1.0
 _AFTER_FAILURE_S = 1.0
 RETAIN_EVERY_S = 600.0
@@ -106,6 +107,7 @@ class Relay:
         self._sent_n = 0
         self._sent_at = self._pruned_at = self._redis_checked_at = float("-inf")
         self._retention_checked_at = self._erasures_checked_at = float("-inf")
+        self._keys_looked_at, self._keys_seen = float("-inf"), 0
         self._redis_server: str | None = None
         self._verified_at, self._is_refused = float("-inf"), False
         self._failing: set[str] = set()
@@ -119,7 +121,7 @@ class Relay:
         if not self._is_verified():
             return False
         parts = self._confirm, self._resend, self._send, self._prune, self._maintain_redis, self._maintain_retention
-        for part in (*parts, self._maintain_erasures, self._log.look_for_stuck_records):
+        for part in (*parts, self._maintain_erasures, self._follow_keys, self._log.look_for_stuck_records):
             try:
                 part()
                 self._failing.discard(part.__name__)
@@ -221,6 +223,15 @@ class Relay:
         if time.monotonic() - self._erasures_checked_at >= _ERASURES_EVERY_S:
             self._erasures_checked_at = time.monotonic()
             follow_erasures(self._store)
+
+    def _follow_keys(self) -> None:
+        """Forget keys that other hosts have changed or revoked."""
+        if time.monotonic() - self._keys_looked_at < _KEYS_EVERY_S:
+            return
+        self._keys_looked_at = time.monotonic()
+        if changed := self._store.redis_tier.changed_keys(self._keys_seen):
+            self._store.outbox.forget_keys(changed)
+            self._keys_seen = max(changed.values())
 
     def _maintain_redis(self) -> None:
         if time.monotonic() - self._redis_checked_at < _REDIS_CHECK_EVERY_S:
