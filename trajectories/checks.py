@@ -47,7 +47,7 @@ MEMORY_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs"})
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 """Escape of a blank in a path in that file."""
 _BROKER_TIMEOUT_S = 3
-_WORKER_TIMEOUT_S = 1.0
+_WORKER_TIMEOUT_S = 2.0
 
 _Found = Iterator[CheckMessage]
 
@@ -284,14 +284,19 @@ def _check_broker(conf: Settings) -> _Found:
             connection.ensure_connection(max_retries=1, timeout=_BROKER_TIMEOUT_S)
         queue = tasks.queue_name(_queue())
         is_consumed = tasks.is_consumed(queue, _WORKER_TIMEOUT_S)
+    except RedisError:
+        return  # the check of Redis says so
     except (OperationalError, OSError) as error:
         hint = "Records are accepted all the same, and wait in the outbox. Which broker it is, Celery's settings say."
         message = f"Celery's broker {tasks.broker_address()} does not answer: {error}"
         yield CheckWarning(message, hint=hint, id="trajectories.W004")
         return
     if not is_consumed:
-        hint = f"Start one: celery -A PROJECT worker -Q {queue}. A worker without remote control does not answer."
-        message = f"No worker answers that it consumes the queue {queue!r}; accepted records wait in the outbox."
+        hint = (
+            f"Start one: celery -A PROJECT worker -Q {queue}, with the SECRET_KEY and the Redis of this process. "
+            f"A worker that is busy for {_WORKER_TIMEOUT_S:g} s does not answer either."
+        )
+        message = f"No worker answers a message in the queue {queue!r}; accepted records wait in the outbox."
         yield CheckWarning(message, hint=hint, id="trajectories.W006")
 
 

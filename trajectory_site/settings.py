@@ -36,6 +36,9 @@ if not SECRET_KEY:
         f"the site. Only `quickstart` makes a key of its own; there is none in {DATA_DIR}."
     )
 
+# Earlier keys, while processes still use or have used them.
+SECRET_KEY_FALLBACKS = environment.names("SECRET_KEY_FALLBACKS")
+
 ALLOWED_HOSTS = environment.hosts("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = environment.origins("CSRF_TRUSTED_ORIGINS")
 
@@ -200,6 +203,8 @@ CELERY_TASK_DEFAULT_QUEUE = "trajectories"
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_REDIRECT_STDOUTS = False
+# Commands of remote control are not signed: a client of the broker could stop the workers.
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_TIMEZONE = TIME_ZONE
 

@@ -14,6 +14,7 @@ from django.test import Client
 from pytest_django import Settings
 
 from tests.processes import PROJECT, clean_environment
+from trajectory_site.celery import app
 
 
 def production_environment() -> dict[str, str]:
@@ -24,13 +25,15 @@ def production_environment() -> dict[str, str]:
 
 
 def test_django_s_deployment_checks_have_nothing_to_say(
-    tmp_path: Path, redis_server_url: str, consumed_queue: str
+    tmp_path: Path, redis_tier_url: str, consumed_queue: str, settings: Settings
 ) -> None:
+    settings.SECRET_KEY = secrets.token_urlsafe(50)  # that of the worker, which runs in this process
     environment = production_environment() | {
-        "SECRET_KEY": secrets.token_urlsafe(50),
+        "SECRET_KEY": settings.SECRET_KEY,
         "DATABASE_URL": "",
-        "REDIS_URL": redis_server_url,
+        "REDIS_URL": redis_tier_url,
         "DATA_DIR": str(tmp_path),
+        "TRAJECTORIES_QUEUE": app.conf.task_default_queue,
     }
     done = subprocess.run(
         [sys.executable, "manage.py", "check", "--deploy", "--fail-level", "WARNING"],

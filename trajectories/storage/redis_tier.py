@@ -433,3 +433,13 @@ def connect(conf: Settings, identity: str) -> RedisTier:
 def base_prefix(conf: Settings) -> str:
     """Return the prefix that the keys of all stores on the cache alias have."""
     return str(caches[conf.cache_alias].make_key("trajectories:"))
+
+
+def answer_probe(conf: Settings, name: str) -> None:
+    """Let ``take_answer`` of another process find ``name`` for a minute."""
+    get_redis_connection(conf.cache_alias).set(f"{base_prefix(conf)}probe:{name}", "1", ex=60)
+
+
+def take_answer(conf: Settings, name: str) -> bool:
+    """Return whether ``answer_probe`` was called with this name."""
+    return bool(get_redis_connection(conf.cache_alias).delete(f"{base_prefix(conf)}probe:{name}"))
