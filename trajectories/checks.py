@@ -139,7 +139,11 @@ def _check_outbox(conf: Settings) -> _Found:
         yield Error(f"OUTBOX_PATH {conf.outbox_path} is not absolute.", hint=hint, id="trajectories.E006")
         return
     yield from _check_outbox_file_system(conf.outbox_path)
-    if not _can_write(Path(conf.outbox_path)):
+    try:
+        is_writable = _can_write(Path(conf.outbox_path))
+    except OSError:  # a name that no file can have
+        is_writable = False
+    if not is_writable:
         hint = f"The user {os.getuid()} of this process must be allowed to write there."
         yield Error(f"The outbox {conf.outbox_path} cannot be written to.", hint=hint, id="trajectories.E008")
 
