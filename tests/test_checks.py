@@ -161,7 +161,7 @@ def test_an_outbox_that_cannot_be_written_is_an_error(
 ) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "directory").mkdir()
-    for path in ("file/outbox.sqlite3", "directory"):
+    for path in ("file/outbox.sqlite3", "directory", "a" * 5_000):
         there = trajectories_settings | {"OUTBOX_PATH": str(tmp_path / path)}
         assert [message.id for message in found_with(there)] == ["trajectories.E008"]
 

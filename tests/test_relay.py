@@ -10,6 +10,7 @@ from redis import Redis
 
 from tests.conftest import publish_to
 from tests.examples import REFERENCE
+from tests.storage.hosts import deliver
 from trajectories import persistence, tasks
 from trajectories.domain.record import Record
 from trajectories.models import Trajectory
@@ -58,7 +59,7 @@ def take(count: int, **more: Any) -> None:
 
 
 def work(batch: tasks.Message) -> None:
-    tasks.persist(batch, get_store().identity)
+    deliver(batch, get_store().identity)
 
 
 def test_batches_end_at_their_count_and_eight_of_them_are_under_way(broker: Broker, settings: Settings) -> None:

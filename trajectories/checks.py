@@ -27,7 +27,7 @@ from django_redis.cache import RedisCache
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from trajectories import tasks
+from trajectories import private_files, tasks
 from trajectories.conf import RATE_LIMITS, Settings, read_settings, unknown_keys, wrong_types
 from trajectories.exceptions import OutboxUnavailable
 from trajectories.models import SLUG_PATTERN, Trajectory
@@ -47,7 +47,7 @@ MEMORY_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs"})
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 """Escape of a blank in a path in that file."""
 _BROKER_TIMEOUT_S = 3
-_WORKER_TIMEOUT_S = 1.0
+_WORKER_TIMEOUT_S = 2.0
 
 _Found = Iterator[CheckMessage]
 
@@ -139,7 +139,11 @@ def _check_outbox(conf: Settings) -> _Found:
         yield Error(f"OUTBOX_PATH {conf.outbox_path} is not absolute.", hint=hint, id="trajectories.E006")
         return
     yield from _check_outbox_file_system(conf.outbox_path)
-    if not _can_write(Path(conf.outbox_path)):
+    try:
+        is_writable = _can_write(Path(conf.outbox_path))
+    except OSError:  # a name that no file can have
+        is_writable = False
+    if not is_writable:
         hint = f"The user {os.getuid()} of this process must be allowed to write there."
         yield Error(f"The outbox {conf.outbox_path} cannot be written to.", hint=hint, id="trajectories.E008")
 
@@ -284,14 +288,19 @@ def _check_broker(conf: Settings) -> _Found:
             connection.ensure_connection(max_retries=1, timeout=_BROKER_TIMEOUT_S)
         queue = tasks.queue_name(_queue())
         is_consumed = tasks.is_consumed(queue, _WORKER_TIMEOUT_S)
+    except RedisError:
+        return  # the check of Redis says so
     except (OperationalError, OSError) as error:
         hint = "Records are accepted all the same, and wait in the outbox. Which broker it is, Celery's settings say."
         message = f"Celery's broker {tasks.broker_address()} does not answer: {error}"
         yield CheckWarning(message, hint=hint, id="trajectories.W004")
         return
     if not is_consumed:
-        hint = f"Start one: celery -A PROJECT worker -Q {queue}. A worker without remote control does not answer."
-        message = f"No worker answers that it consumes the queue {queue!r}; accepted records wait in the outbox."
+        hint = (
+            f"Start one: celery -A PROJECT worker -Q {queue}, with the SECRET_KEY and the Redis of this process. "
+            f"A worker that is busy for {_WORKER_TIMEOUT_S:g} s does not answer either."
+        )
+        message = f"No worker answers a message in the queue {queue!r}; accepted records wait in the outbox."
         yield CheckWarning(message, hint=hint, id="trajectories.W006")
 
 
@@ -323,4 +332,20 @@ def _check_container(conf: Settings) -> _Found:
         yield CheckWarning(message, hint=hint, id="trajectories.W005")
 
 
-_DEPLOY_CHECKS: Sequence[Callable[[Settings], _Found]] = (_check_redis, _check_broker, _check_store, _check_container)
+def _check_files(conf: Settings) -> _Found:
+    archive = connections[router.db_for_write(Trajectory)]
+    databases = [conf.outbox_path, *([str(archive.settings_dict["NAME"])] if archive.vendor == "sqlite" else [])]
+    files = [Path(name + end) for name in databases for end in ("", "-wal", "-shm")]
+    for path in filter(private_files.is_exposed, files):
+        hint = f"chmod 600 {path}; for its folder: chmod 700 {path.parent}"
+        message = f"Other users of this machine can use {path}, which holds records or sessions."
+        yield CheckWarning(message, hint=hint, id="trajectories.W007")
+
+
+_DEPLOY_CHECKS: Sequence[Callable[[Settings], _Found]] = (
+    _check_redis,
+    _check_broker,
+    _check_store,
+    _check_container,
+    _check_files,
+)

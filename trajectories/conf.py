@@ -136,8 +136,8 @@ class Settings:
     ``None`` (not authenticated)."""
 
     key_cache_s: float = 60.0
-    """How long a verified API key is accepted without a database query; also the maximum delay of a
-    revocation."""
+    """How long a verified API key is accepted without a database query. A revocation takes effect
+    on its host at once, on other hosts within a second, and without Redis there after this time."""
 
     key_cache_max: int = 10_000
     """Maximum keys in that cache."""

@@ -21,7 +21,7 @@ from typing import Any
 from django.db import close_old_connections, connections
 from kombu.exceptions import OperationalError as BrokerError
 
-from trajectories import metrics, tasks, test_environment
+from trajectories import metrics, private_files, tasks, test_environment
 from trajectories.conf import Settings
 from trajectories.domain.clock import SECOND_US
 from trajectories.exceptions import StoreMismatch, Unavailable
@@ -42,6 +42,7 @@ _CONFIRM_LATER_S = 0.5
 _PRUNE_EVERY_S = 5.0
 _REDIS_CHECK_EVERY_S = 2.0
 _ERASURES_EVERY_S = 5.0
+_KEYS_EVERY_S = 1.0
 _LOCK_EVERY_S = 1.0
 _AFTER_FAILURE_S = 1.0
 RETAIN_EVERY_S = 600.0
@@ -106,6 +107,7 @@ class Relay:
         self._sent_n = 0
         self._sent_at = self._pruned_at = self._redis_checked_at = float("-inf")
         self._retention_checked_at = self._erasures_checked_at = float("-inf")
+        self._keys_looked_at, self._keys_seen = float("-inf"), 0
         self._redis_server: str | None = None
         self._verified_at, self._is_refused = float("-inf"), False
         self._failing: set[str] = set()
@@ -119,7 +121,7 @@ class Relay:
         if not self._is_verified():
             return False
         parts = self._confirm, self._resend, self._send, self._prune, self._maintain_redis, self._maintain_retention
-        for part in (*parts, self._maintain_erasures, self._log.look_for_stuck_records):
+        for part in (*parts, self._maintain_erasures, self._follow_keys, self._log.look_for_stuck_records):
             try:
                 part()
                 self._failing.discard(part.__name__)
@@ -222,6 +224,15 @@ class Relay:
             self._erasures_checked_at = time.monotonic()
             follow_erasures(self._store)
 
+    def _follow_keys(self) -> None:
+        """Forget keys that other hosts have changed or revoked."""
+        if time.monotonic() - self._keys_looked_at < _KEYS_EVERY_S:
+            return
+        self._keys_looked_at = time.monotonic()
+        if changed := self._store.redis_tier.changed_keys(self._keys_seen):
+            self._store.outbox.forget_keys(changed)
+            self._keys_seen = max(changed.values())
+
     def _maintain_redis(self) -> None:
         if time.monotonic() - self._redis_checked_at < _REDIS_CHECK_EVERY_S:
             return
@@ -303,7 +314,8 @@ def host_lock(store: Store) -> Iterator[None]:
         HostLockTaken: another process holds the lock.
     """
     path = Path(store.conf.outbox_path + ".relay.lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private_files.make_folder(path.parent)
+    private_files.make_file(path)
     with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

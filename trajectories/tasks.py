@@ -1,21 +1,29 @@
 """Celery tasks: thin wrappers around ``persistence``.
 
-Tasks are acknowledged early and their results are ignored; the relay resends lost batches.
+Tasks are acknowledged early and their results are ignored; the relay resends lost batches. Each
+message is signed, so that a client of the broker cannot write records.
 """
 
 from __future__ import annotations
 
+import hmac
 import logging
+import secrets
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+import orjson
 from celery import current_app, shared_task
+from django.conf import settings
+from django.utils.crypto import salted_hmac
 from kombu.exceptions import OperationalError
 from kombu.utils.url import maybe_sanitize_url
 
 from trajectories import persistence
 from trajectories.domain.record import Record
 from trajectories.exceptions import StoreMismatch
+from trajectories.storage import redis_tier
 from trajectories.storage.archive_reads import ArchiveError
 from trajectories.storage.redis_tier import RedisError
 from trajectories.storage.store import get_store
@@ -29,39 +37,59 @@ Message: TypeAlias = list[list[str | int]]
 """Records as JSON: tenant, id, stamp, digest, revision, recorded_at_us, body."""
 
 
-@shared_task(name="trajectories.persist", ignore_result=True, acks_late=False)
-def persist(message: Message, store: str | None = None) -> None:
-    _work(
-        store,
-        lambda: persistence.persist(get_store(), [Record.from_row(columns) for columns in message]),
-        f"A batch of {len(message)} was not persisted; it will be sent again",
-    )
+_SALT = "trajectories.tasks"
+_SIGNATURE = "trajectories_signature"
+_PROBE_EXPIRES_S = 60.0
+_PROBE_LOOK_EVERY_S = 0.02
 
 
-@shared_task(name="trajectories.rebuild", ignore_result=True, acks_late=False)
-def rebuild(store: str | None = None) -> None:
-    _work(store, lambda: persistence.rebuild(get_store()), "Redis was not rebuilt; the next attempt follows")
+@shared_task(name="trajectories.persist", ignore_result=True, acks_late=False, bind=True)
+def persist(self: Any, message: Message, store: str | None = None) -> None:
+    if _is_signed(self, message, store):
+        _work(
+            store,
+            lambda: persistence.persist(get_store(), [Record.from_row(columns) for columns in message]),
+            f"A batch of {len(message)} was not persisted; it will be sent again",
+        )
 
 
-@shared_task(name="trajectories.settle", ignore_result=True, acks_late=False)
-def settle(store: str | None = None) -> None:
-    _work(store, lambda: persistence.settle(get_store()), "Open batches were not settled; the next attempt follows")
+@shared_task(name="trajectories.rebuild", ignore_result=True, acks_late=False, bind=True)
+def rebuild(self: Any, store: str | None = None) -> None:
+    if _is_signed(self, store):
+        _work(store, lambda: persistence.rebuild(get_store()), "Redis was not rebuilt; the next attempt follows")
 
 
-@shared_task(name="trajectories.retain", ignore_result=True, acks_late=False)
-def retain(store: str | None = None) -> None:
-    _work(
-        store,
-        lambda: persistence.retain(get_store(), _RETAIN_BATCHES),
-        "Not all records past their retention were deleted; the next run continues",
-    )
+@shared_task(name="trajectories.settle", ignore_result=True, acks_late=False, bind=True)
+def settle(self: Any, store: str | None = None) -> None:
+    if _is_signed(self, store):
+        _work(store, lambda: persistence.settle(get_store()), "Open batches were not settled; the next attempt follows")
+
+
+@shared_task(name="trajectories.retain", ignore_result=True, acks_late=False, bind=True)
+def retain(self: Any, store: str | None = None) -> None:
+    if _is_signed(self, store):
+        _work(
+            store,
+            lambda: persistence.retain(get_store(), _RETAIN_BATCHES),
+            "Not all records past their retention were deleted; the next run continues",
+        )
+
+
+@shared_task(name="trajectories.probe", ignore_result=True, acks_late=False, bind=True)
+def probe(self: Any, name: str) -> None:
+    """Answer ``is_consumed``."""
+    if _is_signed(self, name):
+        try:
+            redis_tier.answer_probe(get_store().conf, name)
+        except RedisError as error:
+            logger.warning("A check of the queue was not answered: %s", error)
 
 
 def _work(store: str | None, work: Callable[[], object], failure: str) -> None:
     """Do ``work`` if it is of this store; log a failure. The relay sends the task again.
 
     Args:
-        store: the identity that the relay put into the message; None in those of earlier releases.
+        store: the identity that the relay put into the message.
     """
     try:
         get_store().expect(store)
@@ -72,21 +100,56 @@ def _work(store: str | None, work: Callable[[], object], failure: str) -> None:
         logger.warning("%s: %s", failure, error)
 
 
+def signed(task: Any, *args: Any) -> dict[str, str]:
+    """Return the headers of a message, which prove that a process with this SECRET_KEY sent it.
+
+    A header, because a worker of an earlier release ignores it.
+    """
+    return {_SIGNATURE: _signature(settings.SECRET_KEY, task.name, args)}
+
+
+def _is_signed(task: Any, *args: Any) -> bool:
+    """Return whether the task's message has its signature; log a message without.
+
+    Messages of releases without signatures have none. Their relays send the records again, until
+    they are replaced.
+    """
+    given = str((task.request.headers or {}).get(_SIGNATURE, ""))
+    try:
+        expected = [_signature(key, task.name, args) for key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)]
+    except (TypeError, ValueError):  # arguments that no process of this store sends
+        expected = []
+    if any(hmac.compare_digest(one.encode(), given.encode()) for one in expected):
+        return True
+    logger.error(
+        "A message of %s was refused: it %s. Give web processes and workers the same SECRET_KEY; if they have it, "
+        "something else writes to the broker.",
+        task.name,
+        "is signed with another SECRET_KEY" if given else "has no signature",
+    )
+    return False
+
+
+def _signature(secret: str | bytes, name: str, args: Sequence[Any]) -> str:
+    return salted_hmac(_SALT, orjson.dumps([name, *args]), secret=secret, algorithm="sha256").hexdigest()
+
+
 def message_of(records: Sequence[Record]) -> Message:
     """Return the argument of ``persist``. Bodies are text, so no JSON library reformats numbers."""
     return [record.to_text_row() for record in records]
 
 
-def send(task: Any, *args: Any, queue: str | None) -> None:
-    """Publish without waiting for an unavailable broker.
+def send(task: Any, *args: Any, queue: str | None, expires_s: float | None = None) -> None:
+    """Publish a signed message without waiting for an unavailable broker.
 
     Raises:
         kombu.exceptions.OperationalError: the broker is unavailable.
     """
+    headers = signed(task, *args)
     if get_store().is_eager:
-        task.apply(args, throw=True)
+        task.apply(args, headers=headers, throw=True)
         return
-    task.apply_async(args, queue=queue, retry=False)
+    task.apply_async(args, queue=queue, retry=False, headers=headers, expires=expires_s)
 
 
 def queue_name(queue: str | None) -> str:
@@ -106,17 +169,19 @@ def without_passwords(urls: str | Sequence[str]) -> str:
 
 
 def is_consumed(queue: str | None, timeout_s: float) -> bool:
-    """Return whether a worker that answers within ``timeout_s`` consumes the queue.
+    """Return whether a worker answers a message in the queue within ``timeout_s``.
+
+    The worker needs the same broker, SECRET_KEY and Redis tier as this process.
 
     Raises:
         kombu.exceptions.OperationalError: the broker is unavailable.
+        RedisError: the Redis tier is unavailable, so no answer can arrive.
     """
-    with current_app.connection_for_write() as connection:
-        try:
-            answers = current_app.control.inspect(timeout=timeout_s, connection=connection).active_queues()
-        except (*connection.connection_errors, *connection.channel_errors) as error:
-            raise OperationalError(str(error)) from error
-    return any(consumed["name"] == queue_name(queue) for queues in (answers or {}).values() for consumed in queues)
+    name, until = secrets.token_hex(16), time.monotonic() + timeout_s
+    send(probe, name, queue=queue_name(queue), expires_s=_PROBE_EXPIRES_S)
+    while not (is_answered := redis_tier.take_answer(get_store().conf, name)) and time.monotonic() < until:
+        time.sleep(_PROBE_LOOK_EVERY_S)
+    return is_answered
 
 
 def waiting_messages(queue: str | None) -> int:

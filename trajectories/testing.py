@@ -141,6 +141,12 @@ class _NoRedis(RedisTier):
     def withdraw(self, record: Record, *, has_older: bool) -> None:
         pass
 
+    def change_key(self, prefix: str, at_us: int) -> None:
+        pass
+
+    def changed_keys(self, after: int) -> dict[str, int]:
+        return {}
+
     def delete(self, tombstones: Sequence[Record]) -> int:
         return 0
 

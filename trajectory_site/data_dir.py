@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from trajectories.private_files import make_folder
+
 PROJECT = Path(__file__).resolve().parent.parent
 """The checkout, or the directory of installed packages."""
 IS_CHECKOUT = (PROJECT / "manage.py").exists()
@@ -52,7 +54,7 @@ def locked(directory: Path) -> Iterator[int]:
         DataDirUnusable: a quick start uses it, or it cannot be written.
     """
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(directory)
         lock = os.open(directory / "quickstart.lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise DataDirUnusable(f"The data directory {directory} cannot be used: {error.strerror}.") from error

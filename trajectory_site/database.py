@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 import warnings
+from contextlib import suppress
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import environ
 from django.db.backends.signals import connection_created
 from django.dispatch import receiver
 
+from trajectories import private_files
 from trajectory_site import environment
 
 _URL = "DATABASE_URL"
@@ -66,6 +69,13 @@ def config(found: dict[str, Any]) -> dict[str, Any]:
         found |= {"DISABLE_SERVER_SIDE_CURSORS": True} if is_pooled else {"SESSION_MS": timeouts_ms}
     found.setdefault("CONN_MAX_AGE", 60)
     return found | {"OPTIONS": options | found.get("OPTIONS", {})}
+
+
+def make_private(entry: dict[str, Any]) -> None:
+    """Create the file of an SQLite database, which SQLite would make readable by other users."""
+    if entry["ENGINE"].endswith(".sqlite3"):
+        with suppress(OSError):  # the connection reports it
+            private_files.make_file(Path(entry["NAME"]))
 
 
 def _timeouts_ms() -> dict[str, int]:

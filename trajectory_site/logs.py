@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import re
 from types import TracebackType
@@ -13,6 +14,7 @@ from trajectory_site.exception_filter import hide_passwords
 _ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 
+_LINE_MAX = 2_000
 _BEARER = re.compile(r"(?i)(\bbearer[\s:=]+)[\w.~+/=-]+")
 
 
@@ -22,7 +24,16 @@ class LineFormatter(logging.Formatter):
     A client therefore cannot forge a log line. The lines of a traceback follow, escaped and each
     after ``| ``, so that none looks like a record. Bearer tokens, and passwords in URLs, are
     removed, because a library may quote them in an exception.
+
+    A line is cut at a length, because a client chooses its host and its path. A request that Django
+    refuses (``django.security``: a host, too many fields) has no traceback: its cause is the client.
     """
+
+    def format(self, record: logging.LogRecord) -> str:
+        if record.name.startswith("django.security."):
+            record = copy.copy(record)  # other handlers get the whole record
+            record.exc_info = record.exc_text = None
+        return super().format(record)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's name
         return _safe(super().formatMessage(record))
@@ -39,4 +50,6 @@ def _quoted(lines: str) -> str:
 
 
 def _safe(line: str) -> str:
-    return _BEARER.sub(r"\1***", hide_passwords(escaped(line)))
+    safe = _BEARER.sub(r"\1***", hide_passwords(escaped(line)))
+    # After that, because half of a password would not be recognised.
+    return f"{safe[:_LINE_MAX]}… ({len(safe)} characters)" if len(safe) > _LINE_MAX else safe

@@ -10,6 +10,8 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
+from ipaddress import ip_address
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -71,11 +73,30 @@ def _check_settings() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="trajectories-server serve", description="Serve the site.")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on, IPv4 or IPv6 (default: 127.0.0.1)")
-    parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: 8000)")
-    parser.add_argument("--workers", type=int, default=1, help="worker processes (default: 1)")
-    parser.add_argument("--threads", type=int, default=4, help="threads of each worker (default: 4)")
+    parser.add_argument(
+        "--host", type=_address, default="127.0.0.1", help="address to listen on, IPv4 or IPv6 (default: 127.0.0.1)"
+    )
+    parser.add_argument("--port", type=_number(1, 65_535), default=8000, help="port to listen on (default: 8000)")
+    parser.add_argument("--workers", type=_number(1, 1_024), default=1, help="worker processes (default: 1)")
+    parser.add_argument("--threads", type=_number(1, 1_024), default=4, help="threads of each worker (default: 4)")
     return parser.parse_args()
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be an IP address such as 127.0.0.1 or ::, got {text[:50]!r}") from None
+
+
+def _number(least: int, most: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        # The length first: int() refuses very long texts with an error of its own.
+        if not (text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most):
+            raise argparse.ArgumentTypeError(f"must be a number from {least} to {most}, got {text[:50]!r}")
+        return int(text)
+
+    return read
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ from urllib.parse import quote
 
 import redis
 
+from trajectories.private_files import make_folder
+
 START_S = 60.0
 """Limit for a server's first answer. Redis reads its append-only file before it answers."""
 
@@ -128,7 +130,7 @@ def prepare_redis(directory: Path, *, password: str, port: int | None = None) ->
         ServerUnavailable: the message says what to do.
     """
     binary, origin = find_redis()
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(directory)
     port = port if port and _is_free(port) else free_port()
     config = _redis_config(directory, password, port)
     url = f"redis://:{quote(password, safe='')}@127.0.0.1:{port}/0"

@@ -18,6 +18,7 @@ from kombu.transport import TRANSPORT_ALIASES
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from trajectories import private_files
 from trajectories.conf import Settings
 from trajectory_site import data_dir, database, environment, redis_url
 
@@ -35,11 +36,14 @@ if not SECRET_KEY:
         f"the site. Only `quickstart` makes a key of its own; there is none in {DATA_DIR}."
     )
 
+# Earlier keys, while processes still use or have used them.
+SECRET_KEY_FALLBACKS = environment.names("SECRET_KEY_FALLBACKS")
+
 ALLOWED_HOSTS = environment.hosts("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = environment.origins("CSRF_TRUSTED_ORIGINS")
 
 try:
-    DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private_files.make_folder(DATA_DIR)
 except OSError as error:
     environment.refuse("DATA_DIR", f"cannot be used: {error}.")
 
@@ -127,7 +131,8 @@ SPECTACULAR_SETTINGS = {
     "ENABLE_DJANGO_DEPLOY_CHECK": False,
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
-    "SWAGGER_UI_SETTINGS": {"deepLinking": True, "persistAuthorization": True, "displayRequestDuration": True},
+    # An authorised key stays in the page's memory: localStorage is that of the admin's origin.
+    "SWAGGER_UI_SETTINGS": {"deepLinking": True, "persistAuthorization": False, "displayRequestDuration": True},
 }
 
 # --- The archive
@@ -139,6 +144,7 @@ DATABASES = {
         {"ENGINE": "django.db.backends.sqlite3", "NAME": str(DATA_DIR / "db.sqlite3")},
     )
 }
+database.make_private(DATABASES["default"])
 
 # --- The Redis tier and the broker
 
@@ -197,6 +203,8 @@ CELERY_TASK_DEFAULT_QUEUE = "trajectories"
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_REDIRECT_STDOUTS = False
+# Commands of remote control are not signed: a client of the broker could stop the workers.
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_TIMEZONE = TIME_ZONE
 

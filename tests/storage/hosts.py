@@ -15,7 +15,7 @@ from django.core.signals import setting_changed
 from redis import Redis
 
 from tests.examples import body
-from trajectories import persistence, relay
+from trajectories import persistence, relay, tasks
 from trajectories.conf import read_settings
 from trajectories.domain import clock
 from trajectories.domain.clock import SECOND_US
@@ -30,6 +30,11 @@ from trajectories.storage.store import Store
 
 TENANT = "alice"
 EVERYTHING = Query()
+
+
+def deliver(message: tasks.Message, sender: str | None) -> None:
+    """Run the worker's task with a message that the relay of the store ``sender`` has sent."""
+    tasks.persist.apply((message, sender), headers=tasks.signed(tasks.persist, message, sender), throw=True)
 
 
 class Clock:

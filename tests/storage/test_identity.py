@@ -9,7 +9,7 @@ from django.core.management import CommandError, call_command
 from redis import Redis
 
 from tests.storage.away import archive_away
-from tests.storage.hosts import QUICK, TENANT, WebProcess
+from tests.storage.hosts import QUICK, TENANT, WebProcess, deliver
 from trajectories import persistence, tasks
 from trajectories.conf import read_settings
 from trajectories.domain.query import Query
@@ -151,11 +151,11 @@ def test_a_worker_refuses_a_message_of_another_store(
 ) -> None:
     message = tasks.message_of([own.record()])
     with using(own.store):
-        tasks.persist(message, sender)
+        deliver(message, sender)
     assert not Trajectory.objects.exists()
     assert f"A worker of the store {own.store.identity} got a message of" in caplog.text
     with using(own.store):
-        tasks.persist(message, own.store.identity)
+        deliver(message, own.store.identity)
     assert Trajectory.objects.exists()
 
 
@@ -164,7 +164,7 @@ def test_a_worker_follows_a_database_that_was_replaced(own: WebProcess) -> None:
     message = tasks.message_of([own.record()])
     other = replace_database()
     with using(own.store):
-        tasks.persist(message, other)
+        deliver(message, other)
     assert Trajectory.objects.count() == 1
     assert own.store.identity == other
 

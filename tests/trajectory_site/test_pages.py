@@ -27,6 +27,11 @@ def test_the_docs_page_takes_every_asset_from_the_site(client: Client) -> None:
     assert '"/v1/openapi.json"' in client.get("/docs/?script=").content.decode()
 
 
+def test_the_docs_page_does_not_store_a_key_in_the_browser(client: Client) -> None:
+    script = client.get("/docs/?script=").content.decode()
+    assert '"persistAuthorization": false' in script
+
+
 @pytest.mark.parametrize("address", ["/v1/", "/v1/agent/other", "/v1/agent/trajectories/"])
 def test_an_unknown_address_of_the_api_is_answered_in_json(address: str, client: Client) -> None:
     answer = client.get(address)

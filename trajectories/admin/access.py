@@ -17,7 +17,7 @@ from django.views.decorators.debug import sensitive_variables
 from trajectories.admin import columns, formatting
 from trajectories.admin.changelist import BoundedAdmin, TenantFilter
 from trajectories.admin.tenants import tenants_of
-from trajectories.api.authentication import revoke
+from trajectories.api.authentication import changed, revoke
 from trajectories.models import SCOPES, ApiKey, Tenant, Trajectory
 
 if TYPE_CHECKING:
@@ -138,6 +138,7 @@ class ApiKeyAdmin(BoundedAdmin):
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
         if change:
             obj.save(update_fields=form.changed_data)
+            changed(obj)
             return
         issued, text = ApiKey.objects.issue(
             tenant=obj.tenant, name=obj.name, scopes=obj.scopes.split(), expires_at=obj.expires_at

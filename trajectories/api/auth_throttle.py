@@ -51,19 +51,56 @@ def _network(text: str) -> str | None:
     return str(address.ipv4_mapped or ip_network((int(address), 64), strict=False))
 
 
-class AuthThrottle:
-    """Failures per address and minute, and unknown keys.
+class FailureCounter:
+    """Failures per name and minute; the oldest names are dropped at a bound. Thread-safe.
 
-    Both maps drop their oldest entries at a bound. The minute begins with the first failure of an
-    address and ends 60 s later. Around its end an address can therefore get up to twice as many 401
-    responses.
+    The minute begins with the first failure of a name and ends 60 s later. Around its end a name can
+    therefore have up to twice as many failures.
     """
 
-    def __init__(self, conf: Settings, clock: Callable[[], float] = time.monotonic) -> None:
-        self._max_failures = conf.key_failures_per_minute
+    def __init__(self, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limit = limit
         self._clock = clock
         self._lock = threading.Lock()
-        self._addresses: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        self._names: OrderedDict[str, tuple[float, int]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def wait_s(self, name: str) -> int:
+        """Return the seconds until this name is within its limit again; 0 if it is."""
+        with self._lock:
+            until, failed = self._names.get(name, (0.0, 0))
+        left_s = until - self._clock()
+        return int(left_s) + 1 if left_s > 0 and failed >= self._limit else 0
+
+    def add(self, name: str) -> None:
+        """Count a failure."""
+        with self._lock:
+            until, failed = self._names.get(name, (0.0, 0))
+            if self._clock() >= until:
+                until, failed = self._clock() + _WINDOW_S, 0
+            _put(self._names, name, (until, failed + 1), _MAX_ADDRESSES)
+
+    def take_back(self, name: str) -> None:
+        """Take back a failure that was none."""
+        with self._lock:
+            until, failed = self._names.get(name, (0.0, 0))
+            if failed:
+                self._names[name] = until, failed - 1
+
+    def clear(self) -> None:
+        with self._lock:
+            self._names.clear()
+
+
+class AuthThrottle:
+    """Failures per address and minute, and unknown keys. Both are bounded."""
+
+    def __init__(self, conf: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._addresses = FailureCounter(conf.key_failures_per_minute, clock)
         self._unknown: OrderedDict[bytes, float] = OrderedDict()
 
     def expect_not_known_bad(self, address: str, text: str) -> None:
@@ -74,7 +111,7 @@ class AuthThrottle:
                 last minute.
         """
         with self._lock:
-            wait_s = self._wait_s(address)
+            wait_s = self._addresses.wait_s(address)
             if wait_s and self._clock() < self._unknown.get(_digest(text), 0.0):
                 raise _too_many(wait_s)
 
@@ -91,23 +128,14 @@ class AuthThrottle:
         with self._lock:
             if is_unknown:
                 _put(self._unknown, _digest(text), self._clock() + _WINDOW_S, _MAX_KEYS)
-            if wait_s := self._wait_s(address):
+            if wait_s := self._addresses.wait_s(address):
                 raise _too_many(wait_s)
-            until, failed = self._addresses.get(address, (0.0, 0))
-            if self._clock() >= until:
-                until, failed = self._clock() + _WINDOW_S, 0
-            _put(self._addresses, address, (until, failed + 1), _MAX_ADDRESSES)
+            self._addresses.add(address)
 
     def clear(self) -> None:
         with self._lock:
             self._addresses.clear()
             self._unknown.clear()
-
-    def _wait_s(self, address: str) -> int:
-        """Return the seconds until this address is within its limit again; 0 if it is."""
-        until, failed = self._addresses.get(address, (0.0, 0))
-        left_s = until - self._clock()
-        return int(left_s) + 1 if left_s > 0 and failed >= self._max_failures else 0
 
 
 def _put(entries: OrderedDict[Any, Any], name: Any, value: Any, bound: int) -> None:

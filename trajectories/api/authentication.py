@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import re
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import orjson
 from django.core.exceptions import ImproperlyConfigured
 from django.db import Error as DatabaseError
+from django.db import transaction
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.module_loading import import_string
@@ -33,7 +37,11 @@ from trajectories.conf import Settings, read_settings
 from trajectories.domain.clock import now_us
 from trajectories.exceptions import AuthenticationFailure, KeyLookupUnavailable, OutboxUnavailable
 from trajectories.models import SCOPES, SLUG_PATTERN, ApiKey
+from trajectories.storage.outbox import Outbox
+from trajectories.storage.redis_tier import RedisError
 from trajectories.storage.store import get_store
+
+logger = logging.getLogger(__name__)
 
 _generator = KeyGenerator()
 # Keys with an unknown prefix are compared with this hash, to take as long as known ones.
@@ -102,6 +110,7 @@ def caller_of(text: str) -> Caller:
     """Return the caller of this key, sent from any address; raise as ``authenticate`` does."""
     prefix = text.partition(".")[0]
     cache, conf = get_store().part(KeyCache), get_store().conf
+    changes = cache.follow(get_store().outbox)
     cached = cache.get(prefix)
     if cached is not None and cached.matches(text):
         return cached.caller(prefix)
@@ -113,23 +122,46 @@ def caller_of(text: str) -> Caller:
             raise KeyLookupUnavailable("API keys cannot be looked up right now.") from error
         if not remembered.matches(text):
             raise _unknown() from None
-        cache.put(prefix, remembered)
+        cache.put(prefix, remembered, as_of=changes)
         return remembered.caller(prefix)
-    cache.put(prefix, verified)
+    cache.put(prefix, verified, as_of=changes)
     return verified.caller(prefix)
 
 
 def revoke(key: ApiKey) -> None:
-    """Revoke ``key`` permanently.
-
-    This process refuses it at once. Other processes refuse it when they ask the database again
-    (``key_cache_s``).
-    """
+    """Revoke ``key`` permanently, and tell every process as ``changed`` does."""
     key.is_revoked = True
     key.save(update_fields=["is_revoked"])
-    get_store().part(KeyCache).drop(key.prefix)
-    # Otherwise this host would accept the key whenever the database is unavailable.
-    _forget(key.prefix)
+    changed(key)
+
+
+def changed(key: ApiKey) -> None:
+    """Make every process ask the database for ``key`` again.
+
+    Processes of this host do so from their next request on, and those of other hosts within a
+    second, when their relay has read it from Redis. Without outbox or Redis, processes accept what
+    they have cached for ``key_cache_s``.
+    """
+    tell = partial(_tell_of_change, key.prefix)
+    tell()
+    connection = transaction.get_connection(key._state.db)
+    if connection.in_atomic_block:  # a process that asks before the commit gets the old row
+        connection.on_commit(tell)
+
+
+def _tell_of_change(prefix: str) -> None:
+    store = get_store()
+    tiers: list[Callable[[], object]] = [
+        lambda: store.outbox.forget_keys([prefix]),
+        lambda: store.redis_tier.change_key(prefix, store.now_us()),
+    ]
+    for tell in tiers:
+        try:
+            tell()
+        except (OutboxUnavailable, RedisError) as error:  # the row is changed, so the call succeeds
+            kept_s = store.conf.key_cache_s
+            logger.warning("API key %s has changed; some processes may accept it for %g s: %s", prefix, kept_s, error)
+    store.part(KeyCache).clear()
 
 
 @sensitive_variables()
@@ -178,7 +210,7 @@ def _forget(prefix: str) -> None:
     with suppress(OutboxUnavailable):
         # Read first: guessed keys must not cause writes to disk.
         if get_store().outbox.remembered_key(prefix, 0) is not None:
-            get_store().outbox.forget_key(prefix)
+            get_store().outbox.forget_keys([prefix])
 
 
 def _unknown() -> AuthenticationFailure:
@@ -196,22 +228,37 @@ class KeyCache:
         self._ttl_s, self._max_keys = conf.key_cache_s, conf.key_cache_max
         self._lock = threading.Lock()
         self._keys: OrderedDict[str, tuple[float, _Verified]] = OrderedDict()
+        self._changes = 0
+
+    def follow(self, outbox: Outbox) -> int:
+        """Drop everything if a key was changed since the last call.
+
+        Returns:
+            The number of changes that this process knows of.
+        """
+        with suppress(OutboxUnavailable):  # entries then last for key_cache_s
+            changes = outbox.key_changes()
+            with self._lock:
+                if changes != self._changes:
+                    self._changes = changes
+                    self._keys.clear()
+            return changes
+        return self._changes
 
     def get(self, prefix: str) -> _Verified | None:
         with self._lock:
             at, verified = self._keys.get(prefix, (0.0, None))
         return verified if verified and time.monotonic() - at < self._ttl_s else None
 
-    def put(self, prefix: str, verified: _Verified) -> None:
+    def put(self, prefix: str, verified: _Verified, *, as_of: int) -> None:
+        """Keep a key, unless a key was changed after ``as_of``: the database may have been asked before."""
         with self._lock:
+            if as_of != self._changes:
+                return
             self._keys[prefix] = time.monotonic(), verified
             self._keys.move_to_end(prefix)
             while len(self._keys) > self._max_keys:
                 self._keys.popitem(last=False)
-
-    def drop(self, prefix: str) -> None:
-        with self._lock:
-            self._keys.pop(prefix, None)
 
     def clear(self) -> None:
         with self._lock:

@@ -437,9 +437,15 @@ class Outbox:
         with self._write_lock, self._file.transaction() as db:
             db.execute("INSERT OR REPLACE INTO api_keys VALUES (?, ?, ?)", (prefix, verified, self._now_us()))
 
-    def forget_key(self, prefix: str) -> None:
+    def forget_keys(self, prefixes: Iterable[str]) -> None:
+        """Forget what was verified of these keys, in every process of this host."""
         with self._write_lock, self._file.transaction() as db:
-            db.execute("DELETE FROM api_keys WHERE prefix = ?", (prefix,))
+            outbox_rows.forget_keys(db, prefixes)
+
+    def key_changes(self) -> int:
+        """Return a number that grows whenever keys are forgotten; a process compares it at each use of a key."""
+        found = self._file.read("SELECT value FROM numbers WHERE name = 'key_changes'")
+        return int(found[0][0]) if found else 0
 
     def remembered_key(self, prefix: str, since_us: int) -> str | None:
         found = self._file.read(

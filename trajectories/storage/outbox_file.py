@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from trajectories import private_files
 from trajectories.exceptions import OutboxUnavailable
 
 _VERSION = 4
@@ -181,7 +182,8 @@ class OutboxFile:
         return db
 
     def _connect(self) -> sqlite3.Connection:
-        Path(self._path).parent.mkdir(parents=True, exist_ok=True)
+        private_files.make_folder(Path(self._path).parent)
+        private_files.make_file(Path(self._path))
         db = sqlite3.connect(self._path, timeout=_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         if not db.execute("PRAGMA page_count").fetchone()[0]:
             db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # only in a new file, before its first table

@@ -98,8 +98,8 @@ def begin_erasure(db: sqlite3.Connection, digest: str, stamp: int, now_us: int) 
     # Not yet ``stamp``: if the process is killed before the end, the erasure is still due.
     db.execute("INSERT OR REPLACE INTO erasures VALUES (?, ?)", (digest, stamp - 1))
     keys = db.execute("SELECT prefix, json_extract(verified, '$[1]') FROM api_keys").fetchall()
-    gone = [(prefix,) for prefix, tenant in keys if tenant_digest(tenant) == digest]
-    db.executemany("DELETE FROM api_keys WHERE prefix = ?", gone)
+    gone = [prefix for prefix, tenant in keys if tenant_digest(tenant) == digest]
+    forget_keys(db, gone)
     # The row informs the other processes of this host. It is never sent, but is counted as
     # confirmed.
     last_stamp = max(now_us, _last_stamp(db) + 1)
@@ -184,6 +184,12 @@ def _newest(db: sqlite3.Connection, draft: Draft) -> Record | None:
 
 def has_waiting(db: sqlite3.Connection) -> bool:
     return db.execute("SELECT 1 FROM rows WHERE state = 'waiting' LIMIT 1").fetchone() is not None
+
+
+def forget_keys(db: sqlite3.Connection, prefixes: Iterable[str]) -> None:
+    """Forget these API keys, and make every process drop the keys that it has cached."""
+    db.executemany("DELETE FROM api_keys WHERE prefix = ?", [(prefix,) for prefix in prefixes])
+    db.execute("INSERT INTO numbers VALUES ('key_changes', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1")
 
 
 def forget_store(db: sqlite3.Connection) -> None:

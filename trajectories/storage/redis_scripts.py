@@ -53,6 +53,17 @@ if older == '0' then redis.call('ZREM', positions, id) end
 return 1
 """
 
+# One sorted set by a time that only grows, so that a reader that remembers the highest score misses
+# no member, whatever the clocks of the writers are.
+CHANGE_KEY = """
+local top = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+local at = math.max(tonumber(top[2] or '0') + 1, tonumber(ARGV[2]))
+redis.call('ZADD', KEYS[1], string.format('%.0f', at), ARGV[1])
+redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -1 - tonumber(ARGV[3]))
+redis.call('EXPIRE', KEYS[1], ARGV[4])
+return 1
+"""
+
 DELETE = """
 local record, sequence, feed, positions = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local id, stamp, ttl_s = ARGV[1], ARGV[2], ARGV[3]

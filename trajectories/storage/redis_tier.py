@@ -37,13 +37,16 @@ from redis.exceptions import RedisError, ResponseError
 
 from trajectories.conf import Settings
 from trajectories.domain.record import LOWEST_ID, Position, Record
-from trajectories.storage.redis_scripts import DELETE, MERGE, TRIM, WITHDRAW
+from trajectories.storage.redis_scripts import CHANGE_KEY, DELETE, MERGE, TRIM, WITHDRAW
 
 __all__ = ["RedisError", "ResponseError"]
 
 _FIELDS = ("stamp", "digest", "revision", "recorded_at_us", "body")
 _FILL_CHUNK = 500
 _SCAN_COUNT = 1_000
+_CHANGED_KEYS = 10_000
+_CHANGED_KEYS_S = 2 * 24 * 3600
+"""Longer than a host remembers a key by default (``key_offline_s``)."""
 REBUILDING = "rebuilding"
 SETTLING = "settling"
 RETAINING = "retaining"
@@ -112,6 +115,7 @@ class RedisTier:
         self._withdraw = client.register_script(WITHDRAW)
         self._delete = client.register_script(DELETE)
         self._trim = client.register_script(TRIM)
+        self._change_key = client.register_script(CHANGE_KEY)
 
     # Used by the persist side.
 
@@ -298,6 +302,20 @@ class RedisTier:
     def replication_id(self) -> str:
         return str(self._client.info("replication")["master_replid"])
 
+    # API keys that were changed or revoked, for the relays of the other hosts.
+
+    def change_key(self, prefix: str, at_us: int) -> None:
+        """Tell other hosts that a key has changed. Redis keeps this for two days."""
+        args: list[str | int] = [prefix, at_us, _CHANGED_KEYS, _CHANGED_KEYS_S]
+        self._change_key(keys=[self._prefix + "changed_keys"], args=args)
+
+    def changed_keys(self, after: int) -> dict[str, int]:
+        """Return the prefixes of keys that changed later than ``after``, each with its number."""
+        found: list[Any] = self._client.zrangebyscore(
+            self._prefix + "changed_keys", f"({after}", "+inf", withscores=True
+        )
+        return {prefix.decode(): int(at) for prefix, at in found}
+
     # Used by readers.
 
     def mark(self, tenant: str) -> FeedMark:
@@ -415,3 +433,13 @@ def connect(conf: Settings, identity: str) -> RedisTier:
 def base_prefix(conf: Settings) -> str:
     """Return the prefix that the keys of all stores on the cache alias have."""
     return str(caches[conf.cache_alias].make_key("trajectories:"))
+
+
+def answer_probe(conf: Settings, name: str) -> None:
+    """Let ``take_answer`` of another process find ``name`` for a minute."""
+    get_redis_connection(conf.cache_alias).set(f"{base_prefix(conf)}probe:{name}", "1", ex=60)
+
+
+def take_answer(conf: Settings, name: str) -> bool:
+    """Return whether ``answer_probe`` was called with this name."""
+    return bool(get_redis_connection(conf.cache_alias).delete(f"{base_prefix(conf)}probe:{name}"))

@@ -13,7 +13,7 @@ from trajectories.models import ApiKey
 
 
 class Command(BaseCommand):
-    help = "Revokes an API key for good. Web processes that have verified it lately still take it for KEY_CACHE_S."
+    help = "Revokes an API key for good. Other hosts refuse it within a second; without Redis, after KEY_CACHE_S."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("prefix", help="What stands before the dot of the key; the whole key will do.")
@@ -28,6 +28,6 @@ class Command(BaseCommand):
             return
         revoke(key)
         self.stdout.write(
-            f"API key {key.prefix} of tenant {key.tenant_id} is revoked, in every process within "
-            f"{read_settings().key_cache_s:g} seconds."
+            f"API key {key.prefix} of tenant {key.tenant_id} is revoked. This host refuses it now, and other hosts "
+            f"within a second; without Redis, within {read_settings().key_cache_s:g} seconds."
         )

@@ -1,0 +1,101 @@
+"""Only processes with the store's SECRET_KEY can make its workers do something."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pytest_django import Settings
+from redis import Redis
+
+from tests.processes import wait_until
+from tests.storage.hosts import TENANT, deliver, made, new_id
+from trajectories import tasks
+from trajectories.models import Trajectory
+from trajectories.storage.store import get_store
+from trajectory_site.celery import app
+
+pytestmark = pytest.mark.usefixtures("redis_tier")
+
+
+def message() -> tasks.Message:
+    return tasks.message_of([made(new_id(), 1_700_000_000_000_000, tenant=TENANT)])
+
+
+def forged(kind: str, sent: tasks.Message, store: str, settings: Settings) -> Any:
+    """Return the headers that an attacker who reads and writes the broker can make."""
+    match kind:
+        case "no signature":
+            return {}
+        case "another key":
+            own, settings.SECRET_KEY = settings.SECRET_KEY, "a guess"
+            headers = tasks.signed(tasks.persist, sent, store)
+            settings.SECRET_KEY = own
+            return headers
+        case "another message":
+            return tasks.signed(tasks.persist, message(), store)
+        case "another task":
+            return tasks.signed(tasks.retain, sent, store)
+        case "another store":
+            return tasks.signed(tasks.persist, sent, "0123456789ab")
+    return dict.fromkeys(tasks.signed(tasks.persist), 3)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("no signature", "it has no signature"),
+        ("another key", "it is signed with another SECRET_KEY"),
+        ("another message", "it is signed with another SECRET_KEY"),
+        ("another task", "it is signed with another SECRET_KEY"),
+        ("another store", "it is signed with another SECRET_KEY"),
+        ("a number", "it is signed with another SECRET_KEY"),
+    ],
+)
+def test_a_message_that_the_relay_did_not_sign_is_one_log_line(
+    kind: str, said: str, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    sent, store = message(), get_store().identity
+    tasks.persist.apply((sent, store), headers=forged(kind, sent, store, settings), throw=True)
+    assert not Trajectory.objects.exists()
+    (line,) = [record for record in caplog.records if record.name == "trajectories.tasks"]
+    assert line.getMessage().startswith(f"A message of trajectories.persist was refused: {said}.")
+    assert line.exc_info is None
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("task", [tasks.rebuild, tasks.settle, tasks.retain])
+def test_every_task_wants_a_signature(task: Any, caplog: pytest.LogCaptureFixture) -> None:
+    task.apply((get_store().identity,), throw=True)
+    assert f"A message of {task.name} was refused" in caplog.text
+
+
+@pytest.mark.django_db
+def test_a_signature_of_a_fallback_key_is_accepted_while_the_key_changes(settings: Settings) -> None:
+    sent, store = message(), get_store().identity
+    headers = tasks.signed(tasks.persist, sent, store)
+    settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
+    settings.SECRET_KEY = "the next one"
+    tasks.persist.apply((sent, store), headers=headers, throw=True)
+    assert Trajectory.objects.count() == 1
+    deliver(message(), store)
+    assert Trajectory.objects.count() == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_refuses_what_a_client_of_the_broker_writes(
+    consumed_queue: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, genuine = get_store().identity, message()
+    tasks.persist.apply_async((message(), store))
+    # Celery's own tasks call another task without a message of its own.
+    app.tasks["celery.starmap"].apply_async(
+        kwargs={"task": tasks.persist.s().set(immutable=False), "it": [[message(), store]]}
+    )
+    tasks.send(tasks.persist, genuine, store, queue=None)
+    wait_until(Trajectory.objects.exists, what="the signed message is archived")
+    assert [str(row.trajectory_id) for row in Trajectory.objects.all()] == [genuine[0][1]]
+    assert caplog.text.count("A message of trajectories.persist was refused") == 2
+    with Redis.from_url(consumed_queue) as client:
+        assert client.keys("*pidbox*") == []  # the worker takes no command of remote control

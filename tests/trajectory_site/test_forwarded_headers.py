@@ -1,0 +1,81 @@
+"""Headers of a proxy, sent by a client of this host to the real server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.api.client import PATH
+from tests.processes import Site, Web
+
+FORGED = [
+    ("SCRIPT_NAME", "/forged"),
+    ("Script-Name", "/forged"),
+    ("Path-Info", "/forged"),
+    ("Remote-Addr", "192.0.2.1"),
+    ("X-Forwarded-Prefix", "/forged"),
+    ("X-Script-Name", "/forged"),
+    ("X-Forwarded-Host", "forged.example"),
+    ("X-Forwarded-Port", "4443"),
+    ("X-Forwarded-Proto", "https"),
+    ("X-Forwarded-Protocol", "ssl"),
+    ("X-Forwarded-Scheme", "https"),
+    ("X-Forwarded-Ssl", "on"),
+    ("X-Scheme", "https"),
+    ("X-Url-Scheme", "https"),
+    ("Front-End-Https", "on"),
+    ("Forwarded", "for=192.0.2.1;proto=https;host=forged.example"),
+    ("X-Real-Ip", "192.0.2.1"),
+    ("X-Rewrite-Url", "/health/live"),
+    ("X-Original-Url", "/health/live"),
+    ("X-Http-Method-Override", "DELETE"),
+]
+"""Headers that a WSGI server or a framework may believe of a peer on its own host."""
+
+
+def served(directory: Path, **environment: str) -> Iterator[Web]:
+    site = Site.make(directory / "site", {"SECURE_SSL_REDIRECT": "true"} | environment)
+    try:
+        yield site.web()
+    finally:
+        site.close()
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
+    """A server that redirects to HTTPS, and trusts no header."""
+    yield from served(tmp_path_factory.mktemp("direct"))
+
+
+@pytest.fixture(scope="module")
+def web_behind_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
+    """A server that takes the scheme, and nothing else, from a header."""
+    yield from served(
+        tmp_path_factory.mktemp("proxied"), TRUST_X_FORWARDED_PROTO="true", TRAJECTORIES_KEY_FAILURES_PER_MINUTE="3"
+    )
+
+
+@pytest.mark.parametrize("header", FORGED, ids=[name for name, _ in FORGED])
+def test_a_forwarded_header_of_a_client_changes_nothing(web: Web, header: tuple[str, str]) -> None:
+    for path in ("/docs/", "/admin/", PATH):
+        plain, forged = (web.http.get(path, headers=sent) for sent in ({}, dict([header])))
+        assert plain.status_code == 301
+        assert plain.headers["Location"] == f"https://{web.http.base_url.netloc.decode()}{path}"
+        assert (forged.status_code, forged.headers["Location"]) == (301, plain.headers["Location"])
+
+
+def test_the_scheme_is_taken_from_the_header_if_the_setting_trusts_it(web_behind_proxy: Web) -> None:
+    sent: list[dict[str, str]] = [{"X-Forwarded-Proto": "https"}, {"X-Forwarded-Proto": "http"}, {}]
+    assert [web_behind_proxy.http.get(PATH, headers=headers).status_code for headers in sent] == [200, 301, 301]
+
+
+def test_a_client_cannot_choose_the_address_that_its_bad_keys_are_counted_for(web_behind_proxy: Web) -> None:
+    def send(n: int) -> int:
+        address = f"192.0.2.{n}"
+        forged = {"X-Forwarded-For": address, "Forwarded": f"for={address}", "X-Real-Ip": address}
+        own = {"Authorization": f"Bearer bad{n}.key", "X-Forwarded-Proto": "https"}
+        return web_behind_proxy.http.get(PATH, headers=own | forged).status_code
+
+    assert [send(n) for n in range(5)] == [401, 401, 401, 429, 429]
