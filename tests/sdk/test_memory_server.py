@@ -49,6 +49,7 @@ BAD: list[Any] = [
     body(phases=[{"phase_name": "x" * 513}]),
     body(phases=[{"phase_name": "spec", "outcome": "done"}]),
     body(error="e" * 1_100_000),
+    body(error="e" * (2**20 - len(json.dumps(body(error=""), separators=(",", ":"))) + 73)),
 ]
 FILTERS: list[dict[str, Any]] = [
     {},

@@ -17,6 +17,11 @@ from trajectories.domain.clock import epoch_us, rfc3339
 
 NANO_USD = 1_000_000_000
 LOWEST_ID = UUID(int=0)
+STAMPS_BYTES = 72
+"""Size of ``recorded_at`` and ``revision`` in ``Record.json()``."""
+SERVER_FIELDS_BYTES = STAMPS_BYTES + 44
+"""Size of these and of ``id``. A record may have them in addition to ``max_record_bytes``, so that
+a record at the limit can be posted back."""
 
 
 class Position(NamedTuple):

@@ -29,6 +29,7 @@ from trajectories_sdk.testing.store import (
     MAX_LINES,
     MAX_RECORD_BYTES,
     MAX_REQUEST_BYTES,
+    SERVER_FIELDS_BYTES,
     Refusal,
     Store,
     StoredRecord,
@@ -227,7 +228,7 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
 
     def _record(self, seen: SeenRequest) -> httpx2.Response:
         content_type = seen.headers.get("content-type", "")
-        limit = MAX_RECORD_BYTES if content_type == JSON else MAX_REQUEST_BYTES
+        limit = MAX_RECORD_BYTES + SERVER_FIELDS_BYTES if content_type == JSON else MAX_REQUEST_BYTES
         if len(seen.body) > limit:
             raise Refusal(413, "body_too_large", f"The body must not exceed {limit} bytes.")
         if content_type == JSON:
