@@ -16,7 +16,7 @@ from kombu.utils.url import maybe_sanitize_url
 from trajectories import persistence
 from trajectories.domain.record import Record
 from trajectories.exceptions import StoreMismatch
-from trajectories.storage.archive_reads import ArchiveError
+from trajectories.storage.archive_errors import ArchiveError
 from trajectories.storage.redis_tier import RedisError
 from trajectories.storage.store import get_store
 

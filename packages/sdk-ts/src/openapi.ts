@@ -1273,7 +1273,7 @@ export interface operations {
                 phase?: string;
                 /** @description Exactly this project. */
                 project?: string;
-                /** @description Each word is part of the request summary; case and compatibility forms (NFKC) do not matter. */
+                /** @description Each word is part of the request summary; case and compatibility forms (NFKC) do not matter. At most 32 words. */
                 q?: string;
                 /** @description Exactly this type of request. */
                 request_type?: string;
@@ -1584,7 +1584,7 @@ export interface operations {
                 phase?: string;
                 /** @description Exactly this project. */
                 project?: string;
-                /** @description Each word is part of the request summary; case and compatibility forms (NFKC) do not matter. */
+                /** @description Each word is part of the request summary; case and compatibility forms (NFKC) do not matter. At most 32 words. */
                 q?: string;
                 /** @description Exactly this type of request. */
                 request_type?: string;
@@ -1958,7 +1958,7 @@ export interface operations {
                 phase?: string;
                 /** @description Exactly this project. */
                 project?: string;
-                /** @description Each word is part of the request summary; case and compatibility forms (NFKC) do not matter. */
+                /** @description Each word is part of the request summary; case and compatibility forms (NFKC) do not matter. At most 32 words. */
                 q?: string;
                 /** @description Exactly this type of request. */
                 request_type?: string;
@@ -2108,7 +2108,7 @@ export interface operations {
                 phase?: string;
                 /** @description Exactly this project. */
                 project?: string;
-                /** @description Each word is part of the request summary; case and compatibility forms (NFKC) do not matter. */
+                /** @description Each word is part of the request summary; case and compatibility forms (NFKC) do not matter. At most 32 words. */
                 q?: string;
                 /** @description Exactly this type of request. */
                 request_type?: string;

@@ -51,7 +51,7 @@ class Filters(TypedDict):
     project: NotRequired[str]
     """Exactly this project."""
     q: NotRequired[str]
-    """Each word is part of the request summary; case and compatibility forms (NFKC) do not matter."""
+    """Each word is part of the request summary; case and compatibility forms (NFKC) do not matter. At most 32 words."""
     request_type: NotRequired[str]
     """Exactly this type of request."""
     selection_method: NotRequired[str]
