@@ -242,6 +242,20 @@ def test_a_full_outbox_takes_nothing_and_says_when_to_come_again(
     assert ids(north) == [before["id"]]
 
 
+def test_many_bad_lines_get_a_result_each_and_the_first_hundred_a_full_one(north: Client) -> None:
+    lines = [b"{}"] * 500 + [orjson.dumps(body())] + [b'{"request_summary": "%b", "phases": 1}' % (b"x" * 20)] * 500
+    response = post(north, ndjson(*lines), content_type=NDJSON)
+    answer = responses.RecordedLines.model_validate_json(response.content)
+    assert (answer.accepted, answer.refused) == (1, 1_000)
+    assert [result.line for result in answer.results] == list(range(1, 1_002))
+    errors = [result.error for result in answer.results if result.error]
+    assert all(error.details and error.message.startswith("request_summary: ") for error in errors[:100])
+    assert all(error.code == "invalid_input" and error.message for error in errors)
+    assert not any(error.details or error.param or len(error.message) > 60 for error in errors[100:])
+    # As long as the results of as many accepted lines, but for what the first hundred say.
+    assert len(response.content) < 1_000 * 170 + 100 * 500
+
+
 def test_a_bad_line_tells_its_first_ten_problems(north: Client) -> None:
     line = {"request_summary": "x", "phases": [{"phase_name": "spec", "cost_usd": -1}] * 50}
     (result,) = post(north, orjson.dumps(line), content_type=NDJSON).json()["results"]

@@ -428,7 +428,10 @@ export interface components {
              * @default null
              */
             revision?: number | null;
-            /** @default null */
+            /**
+             * @description Without param and details, and with the beginning of the message only, after the first 100 refused lines; at most 10 details before.
+             * @default null
+             */
             error?: components["schemas"]["ErrorObject"] | null;
         };
         /**

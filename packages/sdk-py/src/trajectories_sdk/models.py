@@ -79,6 +79,7 @@ class LineResult(ResponseModel):
     """The HTTP status that this line alone would have got."""
     revision: int | None = None
     error: ErrorObject | None = None
+    """Without param and details, and with the beginning of the message only, after the first 100 refused lines; at most 10 details before."""
 
 
 class MatchingTrajectories(ResponseModel):

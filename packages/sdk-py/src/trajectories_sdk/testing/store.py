@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -46,6 +46,11 @@ class Refusal(Exception):
             self.error["param"] = param
         if details:
             self.error["details"] = details
+
+
+def shortened(error: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the store says of a refused line after the first 100 of a request."""
+    return {"type": error["type"], "code": error["code"], "message": error["message"][:60]}
 
 
 def _refuse_over_limit(size: int) -> None:
