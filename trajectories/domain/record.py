@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from sys import intern
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -272,7 +273,7 @@ def _phase(fields: dict[str, Any]) -> PhaseFacets:
         selection_method=fields.get("model_selection_method"),
         agent=fields.get("agent"),
         tools=tuple(fields.get("tools_used", ())),
-        outcome=fields.get("outcome", "unknown"),
+        outcome=intern(fields.get("outcome", "unknown")),  # one of a few words, held a million times
         cost_nano_usd=_nano_usd(fields.get("cost_usd")),
         duration_us=_us(fields.get("duration_ms")),
         input_tokens=fields.get("input_tokens"),

@@ -915,7 +915,10 @@ export interface components {
              * Format: uuid
              */
             id: string;
-            /** Request Summary */
+            /**
+             * Request Summary
+             * @description Searched by q; at most 1,048,576 characters after compatibility folding (NFKC).
+             */
             request_summary: string;
             /**
              * Request Type
@@ -1065,7 +1068,10 @@ export interface components {
              * @default null
              */
             id?: string | null;
-            /** Request Summary */
+            /**
+             * Request Summary
+             * @description Searched by q; at most 1,048,576 characters after compatibility folding (NFKC).
+             */
             request_summary: string;
             /**
              * Request Type

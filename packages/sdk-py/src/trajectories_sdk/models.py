@@ -363,6 +363,7 @@ class StoredTrajectory(ResponseModel):
 
     id: UUID
     request_summary: str
+    """Searched by q; at most 1,048,576 characters after compatibility folding (NFKC)."""
     request_type: str | None = None
     source: str | None = None
     """The orchestrator that ran it."""
@@ -403,6 +404,7 @@ class Trajectory(ResponseModel):
     id: UUID | None = None
     """Chosen by the client, so that sending again is safe; else the server picks one."""
     request_summary: str
+    """Searched by q; at most 1,048,576 characters after compatibility folding (NFKC)."""
     request_type: str | None = None
     source: str | None = None
     """The orchestrator that ran it."""
