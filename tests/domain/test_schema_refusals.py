@@ -11,7 +11,6 @@ from pydantic_core import PydanticCustomError
 
 from tests.examples import body, in_phase, nested, phase
 from trajectories.domain.dialects import read
-from trajectories.domain.record import fold
 from trajectories.domain.schema import (
     MAX_DURATION_MS,
     MAX_NAME,
@@ -23,6 +22,7 @@ from trajectories.domain.schema import (
     free_value,
     parse,
 )
+from trajectories.domain.text import fold
 from trajectories.exceptions import InvalidInput
 
 NUL = "a\0b"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -15,6 +14,7 @@ import orjson
 
 from trajectories.conf import read_settings
 from trajectories.domain.clock import epoch_us, rfc3339
+from trajectories.domain.text import fold
 
 NANO_USD = 1_000_000_000
 LOWEST_ID = UUID(int=0)
@@ -254,16 +254,6 @@ def phase_group(name: str) -> str:
     """Return the name under which stats and filters group a phase."""
     key = name.strip().casefold()
     return read_settings().phase_aliases.get(key) or PHASE_ALIASES.get(key, key)
-
-
-def fold(text: str) -> str:
-    """Return ``text`` for searches that ignore case and form: NFKC, casefold, NFKC.
-
-    Source: Unicode 3.13, D146 without its first NFD.
-    """
-    if text.isascii():
-        return text.lower()
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
 
 def _phase(fields: dict[str, Any]) -> PhaseFacets:

@@ -31,7 +31,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from trajectories.domain import redaction
-from trajectories.domain.record import fold
+from trajectories.domain.text import fold
 from trajectories.exceptions import InvalidInput, Problem
 
 MAX_INT = 2**53 - 1
