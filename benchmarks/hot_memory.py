@@ -19,8 +19,6 @@ from pathlib import Path
 
 import orjson
 
-from trajectories.storage.store import get_store
-
 MIB = 2**20
 
 
@@ -71,6 +69,7 @@ def _measure(records: int, phases: int, *, is_traced: bool) -> dict[str, int]:
 def _fill(records: int, phases: int, *, is_traced: bool) -> dict[str, int]:
     from benchmarks.post_cpu import run
     from trajectories.services import ingest
+    from trajectories.storage.store import get_store
 
     body = run(phases)
     for start in range(0, records, 500):

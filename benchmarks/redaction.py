@@ -21,7 +21,6 @@ from typing import Any
 import orjson
 
 from benchmarks.post_cpu import run
-from trajectories.storage.store import get_store
 
 MAX_LINES = 10_000
 """``api.views.MAX_LINES``."""
@@ -68,6 +67,7 @@ def _print_shares(arguments: argparse.Namespace) -> None:
 def _measure(phases: int, arguments: argparse.Namespace) -> tuple[int, tuple[list[float], ...]]:
     from trajectories.domain import redaction, schema
     from trajectories.services import ingest
+    from trajectories.storage.store import get_store
 
     body = run(phases)
     data = orjson.dumps(body)
@@ -95,6 +95,7 @@ def _cpu_us(work: Callable[[], Any], count: int) -> float:
 def _print_slow() -> None:
     from trajectories.domain import redaction
     from trajectories.services import ingest
+    from trajectories.storage.store import get_store
 
     # The accepted cost of a request of 1 MiB: the maximum number of lines.
     small = orjson.dumps({"request_summary": "x", "phases": []})
@@ -109,6 +110,8 @@ def _slow_bodies() -> Iterator[tuple[str, bytes]]:
     for name, piece in SLOW.items():
         text = piece * (2**20 // len(piece))
         yield name, orjson.dumps({"request_summary": text, "phases": []})
+    keys = {f"{TOKEN}{number}": 1 for number in range(2**20 // (len(TOKEN) + 10))}
+    yield f"{len(keys):,} keys, all tokens", orjson.dumps({"request_summary": "x", "phases": [], "metadata": keys})
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from trajectories.domain.record import Record
 from trajectories.models import Quarantined
 from trajectories.relay import Relay
 from trajectories.storage import archive_reads
+from trajectories.storage.archive_errors import ArchiveError
 from trajectories.storage.archive_writes import mirror
 from trajectories.storage.redis_tier import RETAINING
 from trajectories.storage.store import Store, get_store
@@ -110,7 +111,7 @@ def test_a_replay_does_not_bring_an_older_version_over_a_newer_one(tmp_path: Pat
 def test_a_replay_that_cannot_reach_the_archive_leaves_the_record_in_quarantine(tmp_path: Path) -> None:
     refused_once(WebProcess(tmp_path / "own"))
     pk = Quarantined.objects.get().pk
-    with archive_away(), pytest.raises(archive_reads.ArchiveError):
+    with archive_away(), pytest.raises(ArchiveError):
         persistence.replay(get_store(), pk)
     assert Quarantined.objects.get().attempts == 1
     assert persistence.replay(get_store(), pk)
@@ -200,7 +201,7 @@ def test_a_batch_that_went_through_is_left_to_nobody(settings: Settings) -> None
 
 @pytest.mark.usefixtures("archive_db", "redis_tier")
 def test_a_batch_is_left_alone_as_long_as_its_worker_may_be_at_it() -> None:
-    with archive_away(), pytest.raises(archive_reads.ArchiveError):
+    with archive_away(), pytest.raises(ArchiveError):
         persistence.persist(get_store(), [made(new_id(), NOW_US)])
     assert persistence.settle(get_store()) == 0
     assert get_store().redis_tier.open_batches(0, 10) != {}

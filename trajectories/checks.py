@@ -32,6 +32,7 @@ from trajectories.conf import RATE_LIMITS, Settings, read_settings, unknown_keys
 from trajectories.exceptions import OutboxUnavailable
 from trajectories.models import SLUG_PATTERN, Trajectory
 from trajectories.storage import archive_reads
+from trajectories.storage.archive_errors import ArchiveError
 from trajectories.storage.store import IdentityUnknown, get_store
 
 MOUNTS = Path("/proc/self/mounts")
@@ -317,7 +318,7 @@ def _check_store(conf: Settings) -> _Found:
         return
     try:
         kept, found = get_store().outbox.binding().store, archive_reads.identity()
-    except (archive_reads.ArchiveError, OutboxUnavailable):
+    except (ArchiveError, OutboxUnavailable):
         return
     if kept not in (None, found):
         hint = "Correct DATABASES or OUTBOX_PATH. If the database was replaced on purpose: docs/reliability.md."

@@ -106,7 +106,8 @@ class Settings:
     """Maximum memory of a process's hot cache over all tenants, by the cache's own estimate."""
 
     max_record_bytes: int = 1024**2
-    """Maximum size of one record's body."""
+    """Maximum size of one record's body, as sent and as stored. ``id``, ``recorded_at`` and
+    ``revision`` do not count."""
 
     redact: bool = True
     """Replace credentials in posted records by ``[redacted:kind]`` before they are stored

@@ -17,6 +17,7 @@ from trajectories.domain.record import Record, tombstone
 from trajectories.models import Trajectory
 from trajectories.signals import trajectory_archived, trajectory_deleted
 from trajectories.storage import archive_reads
+from trajectories.storage.archive_errors import ArchiveError
 from trajectories.storage.archive_writes import (
     DeletedCounts,
     RefusedRecord,
@@ -43,7 +44,7 @@ def persist(store: Store, records: Sequence[Record]) -> None:
 
     Raises:
         RedisError: Redis is unavailable or refuses writes; nothing was written to the archive.
-        archive_reads.ArchiveError: the archive is unavailable. In both cases the relay sends the
+        ArchiveError: the archive is unavailable. In both cases the relay sends the
             batch again.
     """
     tier = store.redis_tier
@@ -72,7 +73,7 @@ def delete(store: Store, tombstones: Sequence[Record]) -> DeletedCounts:
     """Delete ids from the archive permanently, and return the counts of removed rows.
 
     Raises:
-        archive_reads.ArchiveError: the archive is unavailable; the relay sends the tombstones
+        ArchiveError: the archive is unavailable; the relay sends the tombstones
             later.
     """
     mirrored = mirror(tombstones)
@@ -88,7 +89,7 @@ def prune(store: Store, tenant: str, before_us: int, limit: int) -> int:
     0 means that no such record is left.
 
     Raises:
-        RedisError, archive_reads.ArchiveError: that tier is unavailable; repeat the same call to
+        RedisError, ArchiveError: that tier is unavailable; repeat the same call to
             continue.
     """
     ids = archive_reads.ids_before(tenant, before_us, limit)
@@ -157,7 +158,7 @@ def replay(store: Store, quarantined_pk: int) -> bool:
 
     Raises:
         RedisError: Redis is unavailable; nothing was tried.
-        archive_reads.ArchiveError: the archive is unavailable.
+        ArchiveError: the archive is unavailable.
     """
     record = refused(quarantined_pk)
     if record is None:
@@ -182,12 +183,12 @@ def rebuild(store: Store) -> int:
     that no longer exists, and no process trusts it.
 
     Raises:
-        RedisError, archive_reads.ArchiveError: that tier is unavailable; the next caller may begin
+        RedisError, ArchiveError: that tier is unavailable; the next caller may begin
             at once.
     """
     try:
         return _rebuild(store)
-    except (RedisError, archive_reads.ArchiveError):
+    except (RedisError, ArchiveError):
         with suppress(RedisError):
             store.redis_tier.release(REBUILDING)
         raise

@@ -18,6 +18,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from django.db import Error as DatabaseError
 from django.db import close_old_connections, connections
 from kombu.exceptions import OperationalError as BrokerError
 
@@ -116,7 +117,8 @@ class Relay:
     def step(self) -> bool:
         """Confirm, send and tidy once; return whether any batch is in flight.
 
-        An unavailable server stops only the part that needs it.
+        An unavailable server, and a statement that the archive refuses, stop only the part that
+        needs it.
         """
         if not self._is_verified():
             return False
@@ -125,7 +127,7 @@ class Relay:
             try:
                 part()
                 self._failing.discard(part.__name__)
-            except (BrokerError, RedisError, archive_reads.ArchiveError, Unavailable) as error:
+            except (BrokerError, RedisError, DatabaseError, Unavailable) as error:
                 self._failing.add(part.__name__)
                 self._log.failed(error)
                 close_old_connections()
@@ -142,7 +144,7 @@ class Relay:
             self._is_refused = True
             self._failing.add("_verify")
             self._log.failed(error)
-        except (archive_reads.ArchiveError, Unavailable):
+        except (DatabaseError, Unavailable):
             close_old_connections()  # the parts below report it
         return not self._is_refused
 

@@ -7,6 +7,7 @@ import time
 from datetime import datetime
 
 from django.conf import settings as django_settings
+from django.db import Error as DatabaseError
 from django.db import connections
 from django.utils import timezone
 from kombu.exceptions import OperationalError as BrokerError
@@ -15,6 +16,7 @@ from trajectories import tasks
 from trajectories.domain.clock import SECOND_US
 from trajectories.exceptions import Unavailable
 from trajectories.storage import archive_writes
+from trajectories.storage.archive_errors import ArchiveError
 from trajectories.storage.redis_tier import RedisError
 from trajectories.storage.store import IdentityUnknown, Store
 
@@ -40,7 +42,11 @@ class RelayLog:
             self._warn("The outbox", error.message)
             return
         server = self._server(error)
-        self._warn(server, f"{server} is unavailable: {self._waiting()} The error: {error}")
+        if isinstance(error, DatabaseError) and not isinstance(error, ArchiveError):
+            # A fault of this program: the traceback says where.
+            self._warn(server, f"{server} refuses a statement: {self._waiting()}", error)
+        else:
+            self._warn(server, f"{server} is unavailable: {self._waiting()} The error: {error}")
 
     def look_for_stuck_records(self) -> None:
         """Log a warning if the oldest record waits for longer than a worker may need.
@@ -90,10 +96,10 @@ class RelayLog:
         connection = connections[archive_writes.alias()]
         return f"The archive (database {connection.alias!r}, {connection.vendor})"
 
-    def _warn(self, subject: str, text: str) -> None:
+    def _warn(self, subject: str, text: str, fault: Exception | None = None) -> None:
         if time.monotonic() - self._warned_at.get(subject, float("-inf")) >= _EVERY_S:
             self._warned_at[subject] = time.monotonic()
-            logger.warning("%s", text)
+            logger.warning("%s", text, exc_info=fault)
 
 
 def _clock_time(at_us: int) -> str:

@@ -24,7 +24,7 @@ from trajectories import persistence
 from trajectories.domain.record import Record
 from trajectories.exceptions import StoreMismatch
 from trajectories.storage import redis_tier
-from trajectories.storage.archive_reads import ArchiveError
+from trajectories.storage.archive_errors import ArchiveError
 from trajectories.storage.redis_tier import RedisError
 from trajectories.storage.store import get_store
 

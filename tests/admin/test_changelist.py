@@ -156,6 +156,14 @@ def test_a_search_finds_an_id_or_the_exact_name_of_a_project_or_source(
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("name", ["trajectory", "phase", "quarantined", "tenant", "apikey"])
+def test_a_search_for_too_many_words_finds_nothing_and_says_why(name: str, admin_client: Client) -> None:
+    archived(body())
+    shown = page(admin_client, address(name, "?q=" + "+".join(map(str, range(2_000)))))
+    assert "The search must not exceed 500 characters, got 8889; use fewer words." in shown
+
+
+@pytest.mark.django_db
 def test_phases_and_quarantined_records_are_found_by_the_id_of_their_trajectory(admin_client: Client) -> None:
     wanted = archived(body(phases=[phase(phase_name="wanted")]))
     archived(body(phases=[phase(phase_name="unwanted")]))

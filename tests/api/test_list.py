@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.db import OperationalError, connection
 from django.test import Client
 
 from tests.api.client import ID, PATH, archive_all, client_of, error, ids, issue, listed, number, post, posted, stats
@@ -172,6 +173,20 @@ def test_a_value_that_cannot_be_read_is_refused_by_name(north: Client, operation
     refused = error(north.get(PATH + operation, {"since": "now", "outcome": "good"}), 400, "invalid_parameter")
     assert refused.param == "since"
     assert [problem.path for problem in refused.details or []] == ["since", "outcome"]
+
+
+@pytest.mark.parametrize("operation", ["", "/stats", "/export"])
+def test_a_statement_that_the_archive_refuses_is_an_error_of_the_server_that_is_logged_with_its_class(
+    north: Client, operation: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def damaged(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        return execute(sql.replace("SELECT", "SELECT nonsense(", 1), params, many, context)
+
+    with connection.execute_wrapper(damaged):
+        error(north.get(PATH + operation), 500, "server_error")
+    (record,) = [record for record in caplog.records if record.name == "trajectories.api.exception_handler"]
+    assert record.exc_info
+    assert record.exc_info[0] is OperationalError
 
 
 @pytest.mark.parametrize("operation", ["", "/stats", "/export", f"/{ID}"])

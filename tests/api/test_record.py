@@ -11,6 +11,7 @@ from django.test import Client
 from tests.api.client import ID, JSON, NDJSON, PATH, error, ids, listed, post, posted
 from tests.examples import CAMEL, REFERENCE, body
 from trajectories.api import responses
+from trajectories.domain.record import SERVER_FIELDS_BYTES
 
 # One record.
 
@@ -208,8 +209,9 @@ def of_length(length: int) -> bytes:
 
 def test_one_body_over_the_limit_is_too_large(north: Client, limits: None) -> None:
     assert post(north, of_length(1_000)).status_code == 201
-    refused = error(post(north, of_length(1_001)), 413, "body_too_large")
-    assert "1000 bytes" in refused.message
+    too_long = 1_001 + SERVER_FIELDS_BYTES
+    refused = error(post(north, of_length(too_long)), 413, "body_too_large")
+    assert f"{too_long - 1} bytes" in refused.message
 
 
 def test_a_request_over_the_limit_is_too_large_and_nothing_of_it_is_taken(north: Client, limits: None) -> None:
@@ -218,7 +220,7 @@ def test_a_request_over_the_limit_is_too_large_and_nothing_of_it_is_taken(north:
 
 
 def test_a_line_over_the_limit_fails_alone(north: Client, limits: None) -> None:
-    response = post(north, ndjson(of_length(1_001), of_length(1_000)), content_type=NDJSON)
+    response = post(north, ndjson(of_length(1_001 + SERVER_FIELDS_BYTES), of_length(1_000)), content_type=NDJSON)
     large, good = responses.RecordedLines.model_validate_json(response.content).results
     assert (large.status, good.status) == (413, 201)
     assert large.error is not None
@@ -238,6 +240,20 @@ def test_a_full_outbox_takes_nothing_and_says_when_to_come_again(
     line = orjson.dumps(body(error="e" * 20_000))
     error(post(north, ndjson(*[line] * 50), content_type=NDJSON), 503, "outbox_full")
     assert ids(north) == [before["id"]]
+
+
+def test_many_bad_lines_get_a_result_each_and_the_first_hundred_a_full_one(north: Client) -> None:
+    lines = [b"{}"] * 500 + [orjson.dumps(body())] + [b'{"request_summary": "%b", "phases": 1}' % (b"x" * 20)] * 500
+    response = post(north, ndjson(*lines), content_type=NDJSON)
+    answer = responses.RecordedLines.model_validate_json(response.content)
+    assert (answer.accepted, answer.refused) == (1, 1_000)
+    assert [result.line for result in answer.results] == list(range(1, 1_002))
+    errors = [result.error for result in answer.results if result.error]
+    assert all(error.details and error.message.startswith("request_summary: ") for error in errors[:100])
+    assert all(error.code == "invalid_input" and error.message for error in errors)
+    assert not any(error.details or error.param or len(error.message) > 60 for error in errors[100:])
+    # As long as the results of as many accepted lines, but for what the first hundred say.
+    assert len(response.content) < 1_000 * 170 + 100 * 500
 
 
 def test_a_bad_line_tells_its_first_ten_problems(north: Client) -> None:

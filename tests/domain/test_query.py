@@ -15,6 +15,8 @@ from trajectories.domain.query import (
     BIGGEST,
     CURSOR_PATTERN,
     FILTERS,
+    MAX_SEARCH_CHARS,
+    MAX_SEARCH_WORDS,
     decode_cursor,
     encode_cursor,
     parameters,
@@ -190,6 +192,26 @@ def test_a_filter_takes_what_it_names_and_leaves_the_rest(
 ) -> None:
     assert matches(parameter, text, **hit)
     assert not matches(parameter, text, **miss)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x" * (MAX_SEARCH_CHARS + 1), f"q must not exceed {MAX_SEARCH_CHARS} characters, got {MAX_SEARCH_CHARS + 1}"),
+        ("\ufdfa" * 28, f"q must not exceed {MAX_SEARCH_CHARS} characters, got 504"),
+        (" ".join(map(str, range(MAX_SEARCH_WORDS + 1))), f"q must not exceed {MAX_SEARCH_WORDS} words, got 33"),
+    ],
+)
+def test_a_search_for_too_much_is_refused_with_the_bound(text: str, said: str) -> None:
+    with pytest.raises(InvalidInput, match=said) as caught:
+        parse_query({"q": text}, AT_US)
+    assert (caught.value.code, caught.value.param) == ("invalid_parameter", "q")
+
+
+def test_a_search_at_its_bounds_is_made() -> None:
+    words = " ".join(map(str, range(MAX_SEARCH_WORDS)))
+    assert matches("q", f"{words} {words}", request_summary=words)
+    assert matches("q", "x" * MAX_SEARCH_CHARS, request_summary="X" * MAX_SEARCH_CHARS)
 
 
 def test_the_time_of_recording_is_matched_from_since_to_before_until() -> None:

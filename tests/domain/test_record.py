@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from tests import strategies
 from tests.examples import REFERENCE, body, phase
 from trajectories.domain.clock import epoch_us, rfc3339
-from trajectories.domain.record import Facets, Record, digest_of, facets_of, fold, merge, phase_group
+from trajectories.domain.record import Facets, Record, digest_of, facets_of, merge, phase_group
 from trajectories.domain.schema import canonical, parse
+from trajectories.domain.text import fold
 
 ID = UUID("29243fa3-f296-5e3b-9266-7052b77cbfe9")
 BODIES = [b'{"request_summary":"%d","phases":[]}' % number for number in range(3)]

@@ -131,6 +131,16 @@ def test_keys_that_were_different_credentials_keep_their_values_apart() -> None:
     assert is_stable(orjson.dumps(record))
 
 
+def test_keys_that_become_one_placeholder_in_different_ways_keep_their_values_apart() -> None:
+    hosts = ["h" * (schema.MAX_NAME - 13), "i" * (schema.MAX_NAME - 13)]
+    refs = {f"https://u:x1@{host}": host for host in hosts}
+    # The long key becomes shorter than the body was, and its name is still too long.
+    record = stored(body(external_refs=refs, error=private_key()))
+    placed = placeholder("url-password")
+    assert record["external_refs"] == {placed: hosts[0], f"{placed} 2": hosts[1]}
+    assert is_stable(orjson.dumps(record))
+
+
 def test_a_name_that_would_become_too_long_is_replaced_whole() -> None:
     url = "https://u:x1@" + "h" * (schema.MAX_NAME - 13)
     given = body(project=url, external_refs={"error": url}, error=url, metadata={"project": url})

@@ -22,6 +22,7 @@ from trajectories.domain.schema import (
     free_value,
     parse,
 )
+from trajectories.domain.text import fold
 from trajectories.exceptions import InvalidInput
 
 NUL = "a\0b"
@@ -227,3 +228,20 @@ def test_a_long_key_is_cut_in_the_paths_that_lead_through_it() -> None:
     refused = refusal(body(metadata={"k" * 100_000: [NUL] * 1_000}))
     assert len(refused.details) == MAX_PROBLEMS
     assert all(len(problem.path) < 200 for problem in refused.details)
+
+
+@pytest.mark.parametrize("field", ["request_summary", "request"])
+def test_a_summary_that_would_be_far_longer_for_searches_is_refused(field: str) -> None:
+    ligature = "\ufdfa"  # 18 characters in its compatibility form
+    at_limit = 2**20 // 18
+    assert len(read(json.dumps({field: ligature * at_limit, "phases": []}).encode()).request_summary) == at_limit
+    with pytest.raises(InvalidInput) as refused:
+        read(json.dumps({field: ligature * (at_limit + 1), "phases": []}).encode())
+    (problem,) = refused.value.details
+    assert (problem.path, problem.code) == (field, "folded_too_long")
+    assert "at most 1048576 characters" in problem.message
+    assert read(json.dumps({field: "\u00e9" * 500_000, "phases": []}).encode())
+
+
+def test_no_character_is_longer_for_searches_than_the_bound_expects() -> None:
+    assert max(len(fold(chr(code))) for code in range(0x110000) if not 0xD800 <= code < 0xE000) == 18

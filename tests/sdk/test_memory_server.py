@@ -49,6 +49,7 @@ BAD: list[Any] = [
     body(phases=[{"phase_name": "x" * 513}]),
     body(phases=[{"phase_name": "spec", "outcome": "done"}]),
     body(error="e" * 1_100_000),
+    body(error="e" * (2**20 - len(json.dumps(body(error=""), separators=(",", ":"))) + 73)),
 ]
 FILTERS: list[dict[str, Any]] = [
     {},
@@ -81,6 +82,9 @@ WRONG: list[Callable[[Any], Any]] = [
     lambda trajectories: trajectories.stats(since="2026-02-30"),
     lambda trajectories: trajectories.stats(min_cost_usd=-1),
     lambda trajectories: trajectories.stats(build_passed="yes"),
+    lambda trajectories: trajectories.stats(q="x" * 501),
+    lambda trajectories: trajectories.stats(q="\ufdfa" * 28),
+    lambda trajectories: trajectories.stats(q=" ".join(map(str, range(33)))),
     lambda trajectories: trajectories.retrieve(UUID(int=99)),
     lambda trajectories: trajectories.delete(UUID(int=99)),
     lambda trajectories: trajectories.delete_matching(dry_run=True),

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from tests.examples import CAMEL, REFERENCE, body
-from trajectories.domain.record import Record
+from trajectories.domain.record import SERVER_FIELDS_BYTES, Record
 from trajectories.exceptions import InvalidInput, OutboxUnavailable, TooLarge, TrajectoriesError
 from trajectories.services import ingest
 from trajectories.services.ingest import Accepted, Line
@@ -126,13 +126,34 @@ def test_a_record_over_the_limit_is_refused_and_one_at_it_is_taken(
     settings.TRAJECTORIES = trajectories_settings | {"MAX_RECORD_BYTES": limit}
     room = limit - len(orjson.dumps(body(error="")))
     at_limit = orjson.dumps(body(error="e" * room))
-    assert ingest.record(get_store(), "north", at_limit).is_new
+    stored = ingest.record(get_store(), "north", at_limit)
+    assert stored.is_new
+    assert len(stored.record.json()) == limit + SERVER_FIELDS_BYTES
+    assert not ingest.record(get_store(), "north", stored.record.json()).is_new
+    too_large = stored.record.json() + b" "
     with pytest.raises(TooLarge) as refused:
-        ingest.record(get_store(), "north", at_limit + b" ")
+        ingest.record(get_store(), "north", too_large)
     assert refused.value.code == "record_too_large"
-    small, large = ingest.record_many(get_store(), "north", [orjson.dumps(body()), at_limit + b" "])
+    small, large = ingest.record_many(get_store(), "north", [orjson.dumps(body()), too_large])
     assert accepted(small).is_new
     assert isinstance(large.outcome, TooLarge)
+
+
+@pytest.mark.parametrize("growing", [{"error": "a://:b@" * 100}, {"metadata": {"a": [1e15] * 100}}])
+def test_the_limit_holds_for_the_stored_form_too(
+    settings: Any, trajectories_settings: dict[str, Any], growing: dict[str, Any]
+) -> None:
+    given = orjson.dumps(body(**growing)).replace(b"1000000000000000.0", b"1e15")
+    stored = ingest.record(get_store(), "north", given).record
+    needed = len(stored.json()) - SERVER_FIELDS_BYTES
+    assert needed > len(given)
+    settings.TRAJECTORIES = trajectories_settings | {"MAX_RECORD_BYTES": needed}
+    assert not ingest.record(get_store(), "north", stored.json()).is_new
+    settings.TRAJECTORIES = trajectories_settings | {"MAX_RECORD_BYTES": needed - 1}
+    with pytest.raises(TooLarge, match="the stored form of this one has") as refused:
+        ingest.record(get_store(), "north", given)
+    assert refused.value.code == "record_too_large"
+    assert {row.id for row in rows()} == {stored.id}
 
 
 def test_the_same_id_belongs_to_each_tenant_by_itself() -> None:

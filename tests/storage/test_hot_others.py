@@ -15,7 +15,7 @@ from trajectories.domain.clock import now_us
 from trajectories.domain.query import parse_query
 from trajectories.domain.record import tombstone
 from trajectories.exceptions import ArchiveUnavailable
-from trajectories.storage import archive_reads
+from trajectories.storage.archive_errors import ArchiveError
 from trajectories.storage.archive_writes import mirror
 from trajectories.storage.redis_tier import FeedMark, RedisTier
 from trajectories.storage.store import get_store
@@ -44,7 +44,7 @@ def test_the_answer_is_not_called_complete_until_a_wiped_redis_was_rebuilt(
 ) -> None:
     persistence.rebuild(get_store())
     record = other_host.record()
-    with archive_away(), pytest.raises(archive_reads.ArchiveError):
+    with archive_away(), pytest.raises(ArchiveError):
         other_host.persist()
     assert (own.ids(), own.list().is_complete) == ([record.id], True)
     redis_tier.flushdb()

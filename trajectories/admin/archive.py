@@ -24,7 +24,7 @@ from trajectories.admin.changelist import (
 )
 from trajectories.domain.schema import MAX_PHASES, OUTCOMES, PHASE_OUTCOMES
 from trajectories.models import Phase, Quarantined, Tenant, Trajectory
-from trajectories.storage.archive_reads import ArchiveError
+from trajectories.storage.archive_errors import ArchiveError
 from trajectories.storage.archive_writes import record_of
 from trajectories.storage.redis_tier import RedisError
 from trajectories.storage.store import get_store

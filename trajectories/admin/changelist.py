@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 from uuid import UUID
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.utils import flatten
 from django.contrib.admin.views.main import ChangeList
 from django.core.paginator import Paginator
@@ -25,6 +25,7 @@ from django.utils.text import capfirst
 
 from trajectories.admin.tenants import own
 from trajectories.domain.clock import DAY_US, now_us
+from trajectories.domain.query import search_words
 from trajectories.models import Tenant
 
 if TYPE_CHECKING:  # Django's own classes are not generic at run time
@@ -121,6 +122,21 @@ class BoundedAdmin(_ModelAdmin):
         """Return ``rows`` with only the columns that the changelist needs."""
         return rows
 
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Search with the bounds of the API's ``q``: each word is a condition in SQL."""
+        try:
+            search_words(search_term)
+        except ValueError as error:
+            messages.warning(request, f"The search {error}.", fail_silently=True)
+            return queryset.none(), False
+        return self.matching(request, queryset, search_term)
+
+    def matching(self, request: HttpRequest, rows: QuerySet[Any], term: str) -> tuple[QuerySet[Any], bool]:
+        """Return those of ``rows`` that match ``term``, and whether some may occur twice."""
+        return super().get_search_results(request, rows, term)
+
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return BoundedChangeList
 
@@ -149,11 +165,9 @@ class MirrorAdmin(BoundedAdmin):
     ) -> HttpResponse:
         return super().render_change_form(request, context | self.shown_below(context["original"]), *args, **kwargs)
 
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
-    ) -> tuple[QuerySet[Any], bool]:
-        term = search_term.strip()
-        return self.found(queryset, term) if term else queryset, False
+    def matching(self, request: HttpRequest, rows: QuerySet[Any], term: str) -> tuple[QuerySet[Any], bool]:
+        term = term.strip()
+        return self.found(rows, term) if term else rows, False
 
     def get_fieldsets(self, request: HttpRequest, obj: Model | None = None) -> Any:
         return [(heading, {"fields": lines}) for heading, lines in self.sections.items()]

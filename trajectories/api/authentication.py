@@ -21,7 +21,6 @@ from typing import Any
 
 import orjson
 from django.core.exceptions import ImproperlyConfigured
-from django.db import Error as DatabaseError
 from django.db import transaction
 from django.http import HttpRequest
 from django.utils import timezone
@@ -37,6 +36,7 @@ from trajectories.conf import Settings, read_settings
 from trajectories.domain.clock import now_us
 from trajectories.exceptions import AuthenticationFailure, KeyLookupUnavailable, OutboxUnavailable
 from trajectories.models import SCOPES, SLUG_PATTERN, ApiKey
+from trajectories.storage.archive_errors import ArchiveError, archive_errors
 from trajectories.storage.outbox import Outbox
 from trajectories.storage.redis_tier import RedisError
 from trajectories.storage.store import get_store
@@ -116,7 +116,7 @@ def caller_of(text: str) -> Caller:
         return cached.caller(prefix)
     try:
         verified = _verify(text, prefix)
-    except DatabaseError as error:
+    except ArchiveError as error:
         remembered = _remembered(prefix, conf.key_offline_s)
         if remembered is None:
             raise KeyLookupUnavailable("API keys cannot be looked up right now.") from error
@@ -172,6 +172,7 @@ def _bearer(request: HttpRequest) -> str:
     return text.strip()
 
 
+@archive_errors()
 def _verify(text: str, prefix: str) -> _Verified:
     """Verify the key in the database; store the result in the outbox file for database outages."""
     key = ApiKey.objects.filter(prefix=prefix).first() if prefix.isalnum() else None

@@ -13,6 +13,7 @@ from trajectories.api import throttling
 from trajectories.api.content_encoding import decoded
 from trajectories.caller import Caller
 from trajectories.conf import read_settings
+from trajectories.domain.record import SERVER_FIELDS_BYTES
 from trajectories.exceptions import Busy, InvalidInput, RequestTimeout, TooLarge, TrajectoriesError
 
 JSON = "application/json"
@@ -22,14 +23,14 @@ _READ_CHUNK = 64 * 1024
 
 
 class RecordParser(BaseParser):
-    """Return the bytes of one record, at most ``max_record_bytes``."""
+    """Return the bytes of one record, at most ``max_record_bytes`` and the server's own fields."""
 
     media_type = JSON
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None) -> Any:
         """Read ``stream``, Django's request. ``parser_context["request"].auth`` is its caller."""
         caller: Any = (parser_context or {})["request"].auth
-        return read_body(stream, read_settings().max_record_bytes, caller)
+        return read_body(stream, read_settings().max_record_bytes + SERVER_FIELDS_BYTES, caller)
 
 
 class LinesParser(BaseParser):

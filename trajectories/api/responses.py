@@ -50,7 +50,11 @@ class LineResult(_Answer):
     id: UUID | None = None
     status: int = Field(description="The HTTP status that this line alone would have got.")
     revision: int | None = None
-    error: ErrorObject | None = None
+    error: ErrorObject | None = Field(
+        None,
+        description="Without param and details, and with the beginning of the message only, after the first 100 refused"
+        " lines; at most 10 details before.",
+    )
 
 
 class RemovedCounts(_Answer):

@@ -53,6 +53,10 @@ logger = logging.getLogger(__name__)
 
 MAX_LINE_DETAILS = 10
 """Problems reported per line: all of them would make the response far larger than the request."""
+MAX_FULL_ERRORS = 100
+"""Refused lines of a request whose errors are answered in full. Later ones get type, code and the
+beginning of the message: 10,000 lines of ``{}`` must not make an answer a hundred times as long."""
+MAX_SHORT_MESSAGE = 60
 MAX_IDEMPOTENCY_KEY = 255
 _NO_ACTION = ("none", "other", "405")
 _SCOPES = {
@@ -252,19 +256,21 @@ def _log_stream_errors(lines: Iterator[bytes], request: HttpRequest) -> Iterator
 
 
 def _lines_response(lines: list[ingest.Line]) -> HttpResponse:
-    results = [_line_result(line) for line in lines]
-    refused = sum(1 for line in lines if isinstance(line.outcome, TrajectoriesError))
+    refused, results = 0, []
+    for line in lines:
+        is_refused = isinstance(line.outcome, TrajectoriesError)
+        refused += is_refused
+        results.append(_line_result(line, is_short=is_refused and refused > MAX_FULL_ERRORS))
     body = {"accepted": len(lines) - refused, "refused": refused, "results": results}
     return HttpResponse(orjson.dumps(body), content_type=JSON)
 
 
-def _line_result(line: ingest.Line) -> dict[str, Any]:
+def _line_result(line: ingest.Line, *, is_short: bool) -> dict[str, Any]:
     if isinstance(line.outcome, TrajectoriesError):
-        return {
-            "line": line.number,
-            "status": line.outcome.status,
-            "error": error_object(line.outcome, max_details=MAX_LINE_DETAILS),
-        }
+        error = error_object(line.outcome, max_details=MAX_LINE_DETAILS)
+        if is_short:
+            error = {"type": error["type"], "code": error["code"], "message": error["message"][:MAX_SHORT_MESSAGE]}
+        return {"line": line.number, "status": line.outcome.status, "error": error}
     record, is_new = line.outcome
     return {"line": line.number, "id": record.id, "status": 201 if is_new else 200, "revision": record.revision}
 

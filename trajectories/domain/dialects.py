@@ -23,6 +23,7 @@ from trajectories.domain.schema import (
     Instant,
     Milliseconds,
     Name,
+    Summary,
     Text,
     Tools,
     Trajectory,
@@ -100,7 +101,7 @@ class CamelTrajectory(_CamelBody):
 
     id: Annotated[Name, Field(min_length=1)] | None = None
     timestamp: EpochMs | None = Field(None, description="End of the run; RFC 3339 or milliseconds since 1970.")
-    request: Text
+    request: Summary
     projectPath: Name | None = None
     projectType: Name | None = None
     phases: list[CamelPhase] = Field(max_length=MAX_PHASES)

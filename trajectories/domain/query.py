@@ -22,8 +22,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from trajectories.domain import redaction
 from trajectories.domain.clock import DAY_US, SECOND_US, epoch_us
-from trajectories.domain.record import NANO_USD, Facets, PhaseFacets, Position, fold, phase_group
+from trajectories.domain.record import NANO_USD, Facets, PhaseFacets, Position, phase_group
 from trajectories.domain.schema import OUTCOMES, Instant, selection_method
+from trajectories.domain.text import fold
 from trajectories.exceptions import InvalidInput, Problem
 
 BIGGEST = 2**63 - 1
@@ -33,6 +34,9 @@ CURSOR_PATTERN = "^[A-Za-f][A-Za-z0-9_-]{31}$"
 """Base64 of 24 bytes. The first bit is 0, since the first eight bytes are a time below 2**63."""
 SPAN_PATTERN = r"^[0-9]{1,5}[mhdw]$"
 """A time filter of minutes, hours, days or weeks before now. Five digits of weeks are 1,900 years."""
+MAX_SEARCH_CHARS = 500
+MAX_SEARCH_WORDS = 32
+"""Bounds of a search for words: each word is looked for in each summary, and is a condition in SQL."""
 _SPAN_US = {"m": 60 * SECOND_US, "h": 3600 * SECOND_US, "d": DAY_US, "w": 7 * DAY_US}
 _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
@@ -145,8 +149,20 @@ def _scaled(divisor: int) -> Callable[[str], int]:
     return read
 
 
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(fold(text).split()))
+def search_words(text: str) -> tuple[str, ...]:
+    """Return the words to search for, folded as summaries are.
+
+    Raises:
+        ValueError: the text is too long, as given or folded, or has too many words.
+    """
+    # The first check bounds the work of folding, which may make a text 18 times as long.
+    for length in (len(text), len(folded := fold(text[: MAX_SEARCH_CHARS + 1]))):
+        if length > MAX_SEARCH_CHARS:
+            raise ValueError(f"must not exceed {MAX_SEARCH_CHARS} characters, got {length}; use fewer words")
+    words = tuple(dict.fromkeys(folded.split()))
+    if len(words) > MAX_SEARCH_WORDS:
+        raise ValueError(f"must not exceed {MAX_SEARCH_WORDS} words, got {len(words)}; use fewer words")
+    return words
 
 
 FILTERS: Mapping[str, Filter] = {
@@ -187,9 +203,10 @@ FILTERS: Mapping[str, Filter] = {
         "trajectory",
         "request_summary_folded",
         "contains_words",
-        _words,
-        "string",
-        "Each word is part of the request summary; case and compatibility forms (NFKC) do not matter.",
+        search_words,
+        "words",
+        "Each word is part of the request summary; case and compatibility forms (NFKC) do not matter. At most"
+        f" {MAX_SEARCH_WORDS} words.",
     ),
 }
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from sys import intern
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -14,9 +14,15 @@ import orjson
 
 from trajectories.conf import read_settings
 from trajectories.domain.clock import epoch_us, rfc3339
+from trajectories.domain.text import fold
 
 NANO_USD = 1_000_000_000
 LOWEST_ID = UUID(int=0)
+STAMPS_BYTES = 72
+"""Size of ``recorded_at`` and ``revision`` in ``Record.json()``."""
+SERVER_FIELDS_BYTES = STAMPS_BYTES + 44
+"""Size of these and of ``id``. A record may have them in addition to ``max_record_bytes``, so that
+a record at the limit can be posted back."""
 
 
 class Position(NamedTuple):
@@ -250,16 +256,6 @@ def phase_group(name: str) -> str:
     return read_settings().phase_aliases.get(key) or PHASE_ALIASES.get(key, key)
 
 
-def fold(text: str) -> str:
-    """Return ``text`` for searches that ignore case and form: NFKC, casefold, NFKC.
-
-    Source: Unicode 3.13, D146 without its first NFD.
-    """
-    if text.isascii():
-        return text.lower()
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-
-
 def _phase(fields: dict[str, Any]) -> PhaseFacets:
     return PhaseFacets(
         phase=phase_group(fields["phase_name"]),
@@ -267,7 +263,7 @@ def _phase(fields: dict[str, Any]) -> PhaseFacets:
         selection_method=fields.get("model_selection_method"),
         agent=fields.get("agent"),
         tools=tuple(fields.get("tools_used", ())),
-        outcome=fields.get("outcome", "unknown"),
+        outcome=intern(fields.get("outcome", "unknown")),  # one of a few words, held a million times
         cost_nano_usd=_nano_usd(fields.get("cost_usd")),
         duration_us=_us(fields.get("duration_ms")),
         input_tokens=fields.get("input_tokens"),

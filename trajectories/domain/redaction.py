@@ -60,9 +60,7 @@ def redact(body: bytes) -> Redacted:
     clean, found = replace(body)
     if not found:
         return Redacted(body, {})
-    fields = _loads(clean)
-    if len(clean) > len(body):
-        fields = _shortened(fields)
+    fields = _shortened(_loads(clean))
     placeholders = (match[1].decode() for match in _PLACEHOLDER.finditer(clean))
     count = Counter(kind for kind in placeholders if kind in KINDS)
     metadata = fields.get("metadata", {}) | {COUNT_KEY: dict(sorted(count.items()))}
@@ -119,15 +117,19 @@ def _loads(clean: bytes) -> dict[str, Any]:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Number keys that redaction has made equal, so that none of their values is lost."""
+    """Number keys that redaction has made equal, so that none of their values is lost.
+
+    Each key has a counter, so the time is linear even if all keys have become equal.
+    """
     if not any("[redacted:" in key for key, _ in pairs):
         return dict(pairs)
     found: dict[str, Any] = {}
+    numbers: Counter[str] = Counter()
     for key, value in pairs:
-        free, number = key, 1
+        free = key
         while free in found:
-            number += 1
-            free = f"{key} {number}"
+            numbers[key] += 1
+            free = f"{key} {numbers[key] + 1}"
         found[free] = value
     return dict(sorted(found.items()))  # the canonical form sorts the keys of free objects
 
@@ -135,10 +137,10 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _shortened(value: Any, unlimited: frozenset[str] = UNLIMITED) -> Any:
     """Replace each name that redaction has made too long by a placeholder for the whole name."""
     if isinstance(value, dict):
+        if any(len(key) > MAX_NAME for key in value):
+            value = _object([(_shortened(key), item) for key, item in value.items()])
         return {
-            _shortened(key): item
-            if key in unlimited
-            else _shortened(item, frozenset() if key == "external_refs" else unlimited)
+            key: item if key in unlimited else _shortened(item, frozenset() if key == "external_refs" else unlimited)
             for key, item in value.items()
         }
     if isinstance(value, list):

@@ -31,6 +31,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from trajectories.domain import redaction
+from trajectories.domain.text import fold
 from trajectories.exceptions import InvalidInput, Problem
 
 MAX_INT = 2**53 - 1
@@ -43,6 +44,10 @@ MAX_COST_USD = 1_000_000
 MAX_DURATION_MS = 10**13
 """Three centuries. The sum of MAX_PHASES durations, in microseconds, still fits into a 64-bit
 column; so does the sum of costs, in nano-USD."""
+MAX_FOLDED = 2**20
+"""Maximum characters of a summary in the form that searches compare. Compatibility forms may be 18
+times as long as their character, and every tier holds this form."""
+_FOLD_FACTOR = 18
 MAX_FREE_DEPTH = 64
 MAX_PROBLEMS = 100
 """Maximum problems in one answer. Without it, a small invalid body could cost much time."""
@@ -131,7 +136,19 @@ def _plain(value: Any) -> Any:
     return _plain_number(value) if isinstance(value, float) else value
 
 
+def _foldable(value: str) -> str:
+    # A text that cannot become too long need not be folded, which few texts are long enough for.
+    if len(value) * _FOLD_FACTOR > MAX_FOLDED and len(fold(value)) > MAX_FOLDED:
+        raise PydanticCustomError(
+            "folded_too_long",
+            "String should have at most {limit} characters after compatibility folding (NFKC); shorten it",
+            {"limit": MAX_FOLDED},
+        )
+    return value
+
+
 Text = Annotated[str, StringConstraints(pattern=NO_NUL)]
+Summary = Annotated[Text, AfterValidator(_foldable)]
 Name = Annotated[str, StringConstraints(pattern=NO_NUL, max_length=MAX_NAME)]
 # The first problem of such a list is enough: half a million problems in one body took seconds, and
 # a kilobyte each.
@@ -211,7 +228,9 @@ class Trajectory(_Body):
     id: UUID | None = Field(
         None, description="Chosen by the client, so that sending again is safe; else the server picks one."
     )
-    request_summary: Text
+    request_summary: Summary = Field(
+        description="Searched by q; at most 1,048,576 characters after compatibility folding (NFKC)."
+    )
     request_type: Name | None = None
     source: Name | None = Field(None, description="The orchestrator that ran it.")
     project: Name | None = None

@@ -1,11 +1,13 @@
-"""Make clients' text safe to read: it cannot control a terminal, hide, or reorder what is shown.
+"""Forms of clients' text: safe to read, and folded for searches.
 
-Stored text stays as it was sent; these functions are for pages, logs and messages.
+Text that is safe to read cannot control a terminal, hide, or reorder what is shown. Stored text
+stays as it was sent; the safe forms are for pages, logs and messages.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 
 # Controls C0, DEL and C1, and characters that reorder text (UAX 9) or show nothing: marks, fillers,
 # separators, tag characters. Joiners (U+200C, U+200D) stay: scripts and emoji need them.
@@ -35,3 +37,13 @@ def _mark(code: int) -> str:
     if code < 0x20:
         return chr(0x2400 + code)
     return "\u2421" if code == _DEL else f"\u27e6U+{code:04X}\u27e7"
+
+
+def fold(text: str) -> str:
+    """Return ``text`` for searches that ignore case and form: NFKC, casefold, NFKC.
+
+    Source: Unicode 3.13, D146 without its first NFD.
+    """
+    if text.isascii():
+        return text.lower()
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())

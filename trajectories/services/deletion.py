@@ -20,6 +20,7 @@ from trajectories.domain.record import tombstone
 from trajectories.exceptions import ArchiveUnavailable, DeletionIncomplete, InvalidToken, NotFound
 from trajectories.services.reads import wait_until_archived
 from trajectories.storage import archive_reads
+from trajectories.storage.archive_errors import ArchiveError
 from trajectories.storage.archive_writes import DeletedCounts
 from trajectories.storage.redis_tier import RedisError
 from trajectories.storage.store import Store
@@ -74,7 +75,7 @@ def delete_one(store: Store, tenant: str, id_: UUID) -> Removed:
     try:
         if not is_here and not archive_reads.is_known(tenant, id_):
             raise NotFound(f"There is no trajectory {id_}.", param="id")
-    except archive_reads.ArchiveError as error:
+    except ArchiveError as error:
         raise DeletionIncomplete("Whether this record exists is unknown: the archive is unavailable.") from error
     return delete_ids(store, tenant, [id_])
 
@@ -95,7 +96,7 @@ def matching(store: Store, tenant: str, filters: dict[str, str]) -> Matching:
     wait_until_archived(store, tenant)
     try:
         count = archive_reads.count_until(tenant, query, as_of_us)
-    except archive_reads.ArchiveError as error:
+    except ArchiveError as error:
         raise ArchiveUnavailable("Matching records cannot be counted: the archive is unavailable.") from error
     return Matching(count, signing.dumps([tenant, filters, as_of_us], salt=_SALT))
 
@@ -137,7 +138,7 @@ def delete_ids(store: Store, tenant: str, ids: Sequence[UUID], removed: Removed 
         unavailable.append("Redis")
     try:
         removed.add(persistence.delete(store, tombstones))
-    except archive_reads.ArchiveError:
+    except ArchiveError:
         unavailable.append("the archive")
     if unavailable:
         raise DeletionIncomplete(
@@ -149,7 +150,7 @@ def delete_ids(store: Store, tenant: str, ids: Sequence[UUID], removed: Removed 
 def _some(store: Store, tenant: str, query: Query, as_of_us: int) -> list[UUID]:
     try:
         return archive_reads.ids_until(tenant, query, as_of_us, BATCH)
-    except archive_reads.ArchiveError as error:
+    except ArchiveError as error:
         raise ArchiveUnavailable("Matching records cannot be found: the archive is unavailable.") from error
 
 

@@ -12,6 +12,7 @@ from django.db.models import Q
 
 from trajectories.models import ApiKey, Phase, Quarantined, Tenant, Tombstone, Trajectory
 from trajectories.storage import archive_writes
+from trajectories.storage.archive_errors import archive_errors
 from trajectories.storage.store import Store
 
 _SAMPLE = 10
@@ -28,6 +29,7 @@ class Trace(NamedTuple):
     unit: str
 
 
+@archive_errors()
 def markers_of(store: Store, tenant: str) -> list[str]:
     """Return strings that identify a tenant: some of its ids, and the prefixes of its keys."""
     trajectories = Trajectory.objects.using(archive_writes.alias()).filter(tenant=tenant).order_by("-recorded_at_us")
@@ -92,7 +94,12 @@ def _count(window: bytes, marker: bytes, start: int) -> int:
     return window.count(marker, max(0, start))
 
 
-def _in_archive(tenant: str, markers: Iterable[bytes]) -> Iterator[Trace]:
+@archive_errors()
+def _in_archive(tenant: str, markers: Iterable[bytes]) -> list[Trace]:
+    return list(_search_archive(tenant, markers))
+
+
+def _search_archive(tenant: str, markers: Iterable[bytes]) -> Iterator[Trace]:
     for model in (Trajectory, Quarantined, Tombstone, ApiKey):
         rows = model._default_manager.using(archive_writes.alias()).filter(tenant=tenant)
         yield Trace(f"archive, {model._meta.verbose_name_plural}", rows.count(), "rows")

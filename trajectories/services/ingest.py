@@ -7,8 +7,9 @@ from typing import NamedTuple
 from uuid import UUID, uuid4, uuid5
 
 from trajectories import metrics
+from trajectories.conf import Settings
 from trajectories.domain import dialects, redaction, schema
-from trajectories.domain.record import Record, digest_of
+from trajectories.domain.record import SERVER_FIELDS_BYTES, STAMPS_BYTES, Record, digest_of
 from trajectories.exceptions import Deleted, InvalidInput, TooLarge, TrajectoriesError
 from trajectories.storage.outbox_rows import Draft
 from trajectories.storage.store import Store
@@ -39,7 +40,8 @@ def record(store: Store, tenant: str, data: bytes, *, idempotency_key: str | Non
     """Record one trajectory, canonical or in a dialect.
 
     Args:
-        data: one JSON object, at most ``max_record_bytes`` long.
+        data: one JSON object, at most ``max_record_bytes`` long, besides the fields that the server
+            adds. The same limit holds for the record as it is stored.
         idempotency_key: determines the id of a body without one, so that a retry is the same
             record.
 
@@ -87,15 +89,23 @@ def _deleted(id_: UUID) -> Deleted:
 
 def _draft(store: Store, tenant: str, data: bytes, idempotency_key: str | None, index: int) -> Draft:
     conf = store.conf
-    if len(data) > conf.max_record_bytes:
-        message = f"A record may have {conf.max_record_bytes} bytes; this one has {len(data)}."
-        raise TooLarge(message, code="record_too_large")
+    limit = conf.max_record_bytes + SERVER_FIELDS_BYTES
+    if len(data) > limit:
+        raise _too_large(conf, f"got {len(data)}")
     trajectory = dialects.read(data)
     id_ = trajectory.id or _new_id(tenant, idempotency_key, index)
     body = schema.canonical(trajectory.model_copy(update={"id": id_}))
     if conf.redact:
         body = _redacted(body)
+    # Numbers such as 1e15 and placeholders of short credentials take more bytes than the client sent.
+    if len(body) + STAMPS_BYTES > limit:
+        raise _too_large(conf, f"the stored form of this one has {len(body)}")
     return Draft(tenant, id_, digest_of(body), body, store.hot_cache.known(tenant, id_))
+
+
+def _too_large(conf: Settings, found: str) -> TooLarge:
+    message = f"A record must not exceed {conf.max_record_bytes} bytes, {found}. Shorten its texts or its metadata."
+    return TooLarge(message, code="record_too_large")
 
 
 def _redacted(body: bytes) -> bytes:

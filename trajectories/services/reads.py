@@ -26,6 +26,7 @@ from trajectories.domain.record import Position, Record, facets_of, merge_all
 from trajectories.domain.stats import Summary
 from trajectories.exceptions import ArchiveUnavailable, ExportBehind, NotFound
 from trajectories.storage import archive_reads
+from trajectories.storage.archive_errors import ArchiveError
 from trajectories.storage.redis_tier import RedisError
 from trajectories.storage.store import Store
 from trajectories.storage.tenant_cache import Snapshot
@@ -66,7 +67,7 @@ def list_(store: Store, tenant: str, query: Query, *, after: Position | None, li
         try:
             found += _below_floor(store, tenant, snapshot, query, below, limit + 1 - len(found))
             tiers.append("archive")
-        except archive_reads.ArchiveError as error:
+        except ArchiveError as error:
             if not found:
                 raise ArchiveUnavailable("Older records cannot be read: the archive is unavailable.") from error
             is_complete, is_cut = False, True
@@ -88,7 +89,7 @@ def retrieve(store: Store, tenant: str, id_: UUID) -> Record:
     versions, has_all = store.outbox.versions(tenant, id_), snapshot.is_filled and snapshot.floor is None
     try:
         stored = None if has_all else _from_redis(store, snapshot, tenant, id_) or archive_reads.find(tenant, id_)
-    except archive_reads.ArchiveError as error:
+    except ArchiveError as error:
         if not versions:
             raise ArchiveUnavailable("The record is not in the hot cache, and the archive is unavailable.") from error
         stored = None
@@ -112,7 +113,7 @@ def stats(store: Store, tenant: str, query: Query) -> dict[str, Any]:
             try:
                 summary.merge(_summary_below(store, tenant, snapshot, query, snapshot.floor))
                 tiers.append("archive")
-            except archive_reads.ArchiveError:
+            except ArchiveError:
                 is_complete = False
                 summary.merge(_waiting_summary(store, tenant, snapshot, query, snapshot.floor))
     return summary.as_json() | {"window": _window(store, query, tiers, is_complete=is_complete)}
@@ -145,7 +146,7 @@ def export(store: Store, tenant: str, query: Query, *, after: UUID | None, has_e
         up_to_seq = archive_reads.last_seq(tenant)
         pages = _export_pages(tenant, query, after_seq, up_to_seq)
         first = next(pages, [])
-    except archive_reads.ArchiveError as error:
+    except ArchiveError as error:
         raise ArchiveUnavailable("Exports are read from the archive, which is unavailable.") from error
     return _export_lines(chain([first], pages), after, has_end=has_end)
 

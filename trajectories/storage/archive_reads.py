@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID, uuid4
 
-from django.db import Error, connections, router, transaction
+from django.db import connections, router, transaction
 from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Sum, Value
 from django.db.models.functions import StrIndex
 from django.db.models.lookups import GreaterThan
@@ -31,10 +31,8 @@ from trajectories.domain.stats import (
     Tally,
 )
 from trajectories.models import Erasure, Phase, Quarantined, StoreIdentity, Tenant, Tombstone, Trajectory
+from trajectories.storage.archive_errors import archive_errors
 from trajectories.storage.archive_writes import members_text
-
-ArchiveError: TypeAlias = Error
-"""The database is unavailable, locked, not migrated, or timed out."""
 
 Version: TypeAlias = tuple[str, UUID, int]
 """Tenant, id and stamp."""
@@ -54,6 +52,7 @@ class Exported(NamedTuple):
 # Reads of the relay and the persist side; they use the write database.
 
 
+@archive_errors()
 def identity() -> str:
     """Return the identity of this store, 12 hexadecimal digits; create it if there is none yet."""
     rows = StoreIdentity.objects.using(_write_alias())
@@ -61,6 +60,7 @@ def identity() -> str:
     return known or rows.get_or_create(pk=1, defaults={"identity": uuid4().hex[:12]})[0].identity
 
 
+@archive_errors()
 def renew_identity() -> str:
     """Make this archive a store of its own: the copy of another store's database, for example."""
     StoreIdentity.objects.using(_write_alias()).update_or_create(pk=1, defaults={"identity": uuid4().hex[:12]})
@@ -82,6 +82,7 @@ class DeliveryStatus(NamedTuple):
     erased: set[str]
 
 
+@archive_errors()
 def delivery_status(versions: Sequence[Version]) -> DeliveryStatus:
     """Return the delivery status of those ``versions`` that the archive knows."""
     confirmed: set[Version] = set()
@@ -103,12 +104,14 @@ def delivery_status(versions: Sequence[Version]) -> DeliveryStatus:
     return DeliveryStatus(confirmed - refused - deleted, refused - deleted, deleted, erased)
 
 
+@archive_errors()
 def erasures(since_us: int) -> dict[str, int]:
     """Return the stamps of erasures since ``since_us``, by ``tenant_digest``."""
     found = Erasure.objects.using(_write_alias()).filter(stamp__gte=since_us)
     return dict(found.values_list("digest", "stamp"))
 
 
+@archive_errors()
 def erased_of(tenants: Iterable[str]) -> set[str]:
     """Return those of ``tenants`` that were erased."""
     by_digest = {tenant_digest(tenant): tenant for tenant in tenants}
@@ -116,6 +119,7 @@ def erased_of(tenants: Iterable[str]) -> set[str]:
     return {by_digest[digest] for digest in found}
 
 
+@archive_errors()
 def tombstones_since(stamp: int, after_pk: int, limit: int) -> list[tuple[int, Record]]:
     """Return tombstones of all tenants from this stamp on, with primary keys above ``after_pk``."""
     rows = Tombstone.objects.using(_write_alias()).filter(stamp__gte=stamp, pk__gt=after_pk)
@@ -126,10 +130,13 @@ def tombstones_since(stamp: int, after_pk: int, limit: int) -> list[tuple[int, R
 def tombstones_of(tenant: str, ids: Sequence[UUID]) -> Iterator[Record]:
     """Yield the tombstones of those of ``ids`` that are deleted."""
     rows = Tombstone.objects.using(_write_alias()).filter(tenant=tenant, trajectory_id__in=ids)
-    for id_, stamp in rows.values_list("trajectory_id", "stamp"):
+    with archive_errors():
+        found = list(rows.values_list("trajectory_id", "stamp"))
+    for id_, stamp in found:
         yield tombstone(tenant, id_, stamp)
 
 
+@archive_errors()
 def forget_tombstones(before_us: int, limit: int) -> int:
     """Delete some tombstones, and all erasures, from before ``before_us``.
 
@@ -143,12 +150,14 @@ def forget_tombstones(before_us: int, limit: int) -> int:
     return gone
 
 
+@archive_errors()
 def stored(tenant: str, ids: Iterable[UUID]) -> list[Record]:
     """Return the archived records of ``ids``."""
     rows = Trajectory.objects.using(_write_alias()).filter(tenant=tenant, trajectory_id__in=list(ids))
     return [Record.from_row(columns) for columns in rows.values_list(*_COLUMNS)]
 
 
+@archive_errors()
 def revised_since(revision: int, after_pk: int, limit: int) -> list[tuple[int, Record]]:
     """Return records of all tenants from this revision on, with primary keys above ``after_pk``."""
     rows = Trajectory.objects.using(_write_alias()).filter(revision__gte=revision, pk__gt=after_pk)
@@ -158,17 +167,20 @@ def revised_since(revision: int, after_pk: int, limit: int) -> list[tuple[int, R
 # Reads of clients.
 
 
+@archive_errors()
 def newest(tenant: str, query: Query, below: Position | None, limit: int) -> list[Record]:
     """Return matching records below ``below`` (None: from the top), highest position first."""
     rows = _matching(tenant, query, below).order_by("-recorded_at_us", "-trajectory_id")
     return [Record.from_row(columns) for columns in rows.values_list(*_COLUMNS)[:limit]]
 
 
+@archive_errors()
 def find(tenant: str, id_: UUID) -> Record | None:
     columns = _rows(tenant).filter(trajectory_id=id_).values_list(*_COLUMNS).first()
     return columns and Record.from_row(columns)
 
 
+@archive_errors()
 def find_many(tenant: str, ids: Iterable[UUID]) -> dict[UUID, Record]:
     """Return those of ``ids`` that the archive has, with their records."""
     wanted = list(ids)
@@ -178,6 +190,7 @@ def find_many(tenant: str, ids: Iterable[UUID]) -> dict[UUID, Record]:
     return {record.id: record for record in found}
 
 
+@archive_errors()
 def summary(tenant: str, query: Query, below: Position | None, only: Sequence[UUID] | None = None) -> Summary:
     """Return the summary of matching records below ``below``.
 
@@ -199,22 +212,26 @@ def summary(tenant: str, query: Query, below: Position | None, only: Sequence[UU
     return found
 
 
+@archive_errors()
 def last_seq(tenant: str) -> int:
     """Return the sequence number of the last record of an export that begins now."""
     return _rows(tenant).order_by("-seq").values_list("seq", flat=True).first() or 0
 
 
+@archive_errors()
 def seq_of(tenant: str, id_: UUID) -> int | None:
     """Return the sequence number of an id in exports, even if the id was deleted since."""
     place = _rows(tenant).filter(trajectory_id=id_).values_list("seq", flat=True).first()
     return _tombstones(tenant, id_).values_list("seq", flat=True).first() if place is None else place
 
 
+@archive_errors()
 def count_until(tenant: str, query: Query, revision: int) -> int:
     """Return how many matching records were last revised at ``revision`` or before."""
     return _until(tenant, query, revision).count()
 
 
+@archive_errors()
 def ids_until(tenant: str, query: Query, revision: int, limit: int) -> list[UUID]:
     """Return some ids of those records."""
     return list(_until(tenant, query, revision).values_list("trajectory_id", flat=True)[:limit])
@@ -224,22 +241,26 @@ def _until(tenant: str, query: Query, revision: int) -> QuerySet[Trajectory]:
     return _matching(tenant, query, None).using(_write_alias()).filter(revision__lte=revision)
 
 
+@archive_errors()
 def ids_before(tenant: str, recorded_at_us: int, limit: int) -> list[UUID]:
     """Return ids at the lowest positions among records from before ``recorded_at_us``."""
     rows = Trajectory.objects.using(_write_alias()).filter(tenant=tenant, recorded_at_us__lt=recorded_at_us)
     return list(rows.order_by("recorded_at_us", "trajectory_id").values_list("trajectory_id", flat=True)[:limit])
 
 
+@archive_errors()
 def count_before(tenant: str, recorded_at_us: int) -> int:
     """Return how many records are from before ``recorded_at_us``."""
     return Trajectory.objects.using(_write_alias()).filter(tenant=tenant, recorded_at_us__lt=recorded_at_us).count()
 
 
+@archive_errors()
 def tenants() -> list[str]:
     """Return every tenant."""
     return list(Tenant.objects.using(_write_alias()).order_by("pk").values_list("pk", flat=True))
 
 
+@archive_errors()
 def is_known(tenant: str, id_: UUID) -> bool:
     """Return whether the archive has stored, refused or deleted this id."""
     poison = Quarantined.objects.using(_write_alias()).filter(tenant=tenant, trajectory_id=id_)
@@ -251,6 +272,7 @@ def _tombstones(tenant: str, id_: UUID, alias: str | None = None) -> QuerySet[To
     return Tombstone.objects.using(alias or _read_alias()).filter(tenant=tenant, trajectory_id=id_)
 
 
+@archive_errors()
 def exported(tenant: str, query: Query, after_seq: int, up_to_seq: int, limit: int) -> list[Exported]:
     """Return the next matching records in export order."""
     rows = _matching(tenant, query, None).filter(seq__gt=after_seq, seq__lte=up_to_seq).order_by("seq")
@@ -263,25 +285,26 @@ def snapshot(statement_timeout_s: float) -> Iterator[None]:
 
     Inside a transaction of the caller, the reads use that transaction's snapshot.
     """
-    connection = connections[_read_alias()]
-    if connection.in_atomic_block:
-        yield
-    elif connection.vendor == "sqlite":
-        # atomic() sends BEGIN IMMEDIATE if the host configured it, and a reader must not wait for
-        # writers.
-        with connection.cursor() as cursor:
-            cursor.execute("BEGIN DEFERRED")
-            try:
-                yield
-            finally:
-                cursor.execute("ROLLBACK")
-    else:
-        with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
-            if connection.vendor == "postgresql":
-                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                timeout_ms = round(statement_timeout_s * 1000)
-                cursor.execute(f"SET LOCAL statement_timeout = {timeout_ms}")
+    with archive_errors():
+        connection = connections[_read_alias()]
+        if connection.in_atomic_block:
             yield
+        elif connection.vendor == "sqlite":
+            # atomic() sends BEGIN IMMEDIATE if the host configured it, and a reader must not wait for
+            # writers.
+            with connection.cursor() as cursor:
+                cursor.execute("BEGIN DEFERRED")
+                try:
+                    yield
+                finally:
+                    cursor.execute("ROLLBACK")
+        else:
+            with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+                if connection.vendor == "postgresql":
+                    cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                    timeout_ms = round(statement_timeout_s * 1000)
+                    cursor.execute(f"SET LOCAL statement_timeout = {timeout_ms}")
+                yield
 
 
 def _rows(tenant: str) -> QuerySet[Trajectory]:

@@ -21,6 +21,7 @@ from django.db.models.functions import Greatest
 from trajectories.domain.record import Facets, PhaseFacets, Record, facets_of, merge, tenant_digest, tombstone
 from trajectories.domain.stats import TRAJECTORY_MEASURES, bucket_of
 from trajectories.models import ApiKey, Erasure, Phase, Quarantined, Tenant, Tombstone, Trajectory
+from trajectories.storage.archive_errors import archive_errors
 
 _ERROR_MAX = 10_000
 
@@ -62,13 +63,13 @@ class RefusedRecord(Exception):
     """The database refuses a value in any state, so that sending it again will not help."""
 
 
+@archive_errors()
 def mirror(records: Sequence[Record]) -> WriteResult:
     """Write ``records``, including tombstones, to the archive in one transaction.
 
     Raises:
         RefusedRecord: nothing was written; the database refuses one of the records.
-        django.db.Error: nothing was written; the database is unavailable, locked, read-only or
-            slow. A retry may succeed.
+        ArchiveError: nothing was written, and a retry may succeed.
     """
     ordered = sorted(records, key=lambda record: (record.tenant, record.id, record.rank))
     try:
@@ -80,11 +81,13 @@ def mirror(records: Sequence[Record]) -> WriteResult:
         raise RefusedRecord(str(error)) from error
 
 
+@archive_errors()
 def holds(record: Record) -> bool:
     """Return whether the archive has a version of this id."""
     return Trajectory.objects.using(alias()).filter(tenant=record.tenant, trajectory_id=record.id).exists()
 
 
+@archive_errors()
 def refused(quarantined_pk: int) -> Record | None:
     """Return the quarantined version, if it still exists."""
     row = Quarantined.objects.using(alias()).filter(pk=quarantined_pk).first()
@@ -93,6 +96,7 @@ def refused(quarantined_pk: int) -> Record | None:
     return record_of(row)
 
 
+@archive_errors()
 def release(quarantined_pk: int, record: Record) -> list[Record]:
     """Write a quarantined version again.
 
@@ -112,6 +116,7 @@ def release(quarantined_pk: int, record: Record) -> list[Record]:
         return []
 
 
+@archive_errors()
 def quarantine(record: Record, error: str) -> None:
     """Store a version that the archive refuses, with the reason.
 
@@ -134,6 +139,7 @@ def quarantine(record: Record, error: str) -> None:
         )
 
 
+@archive_errors()
 def begin_erasure(
     tenant: str, stamp: int, forget: Callable[[list[ApiKey]], object] = lambda keys: None, *, is_known: bool = False
 ) -> list[ApiKey] | None:
@@ -163,6 +169,7 @@ def begin_erasure(
         return keys
 
 
+@archive_errors()
 def erase_some(tenant: str, limit: int) -> DeletedCounts | None:
     """Delete some rows of a tenant whose erasure has begun; return None if none were left."""
     trajectories = _some_of(Trajectory.objects.using(alias()).filter(tenant=tenant), limit)
@@ -174,6 +181,7 @@ def erase_some(tenant: str, limit: int) -> DeletedCounts | None:
     return DeletedCounts(archived, quarantines) if archived or quarantines or deleted else None
 
 
+@archive_errors()
 def end_erasure(tenant: str, stamp: int) -> None:
     """Delete the row of ``tenant``.
 
@@ -345,6 +353,7 @@ def members_text(members: Sequence[str]) -> str:
     return "".join(f"\n{orjson.dumps(member).decode()}\n" for member in members)
 
 
+@archive_errors()
 def compact(*, is_full: bool) -> bool:
     """Remove deleted data from the database files; return False if a file is in use.
 

@@ -18,6 +18,7 @@ from trajectories.conf import Settings
 from trajectories.domain.query import Query
 from trajectories.domain.record import LOWEST_ID, Position, Record, merge_all
 from trajectories.storage import archive_reads
+from trajectories.storage.archive_errors import ArchiveError
 from trajectories.storage.outbox import Outbox
 from trajectories.storage.redis_tier import Fill, RedisError, RedisTier
 from trajectories.storage.tenant_cache import TenantCache
@@ -96,7 +97,7 @@ class HotFill:
             stored = {record.id: record for record in archive_reads.stored(tenant, [record.id for record in held])}
             status = archive_reads.delivery_status([(one.tenant, one.id, one.stamp) for one in held])
             dropped = status.refused | status.deleted
-        except archive_reads.ArchiveError:
+        except ArchiveError:
             stored, dropped = {}, set()
         for record in held:
             if (record.tenant, record.id, record.stamp) not in dropped:
@@ -126,7 +127,7 @@ class HotFill:
             with suppress(RedisError):
                 return self._redis.tier.find_many(tenant, ids)
         if ids:
-            with suppress(archive_reads.ArchiveError):
+            with suppress(ArchiveError):
                 return archive_reads.stored(tenant, ids)
         return []
 
@@ -141,7 +142,7 @@ class HotFill:
             archived = _stored_above(tenant, fill)
             room = 0 if fill.has_more else self._limit - len(fill.records) - len(archived)
             older = archive_reads.newest(tenant, Query(), fill.floor, room + 1) if room else []
-        except archive_reads.ArchiveError:
+        except ArchiveError:
             cache.floor, cache.is_filled = fill.floor, False
             if fill.missing:
                 cache.raise_floor(Position(max(fill.missing.values()) + 1, LOWEST_ID))

@@ -26,6 +26,7 @@ from trajectories.conf import Settings, forget_settings, read_settings
 from trajectories.domain import clock
 from trajectories.exceptions import OutboxUnavailable, StoreMismatch
 from trajectories.storage import archive_reads
+from trajectories.storage.archive_errors import ArchiveError
 from trajectories.storage.hot_cache import HotCache
 from trajectories.storage.outbox import Outbox
 from trajectories.storage.redis_tier import RedisError, RedisTier, connect
@@ -119,7 +120,7 @@ class Store:
         if known is None:
             try:
                 known = archive_reads.identity()
-            except archive_reads.ArchiveError as error:
+            except ArchiveError as error:
                 known = self._identity_of_outbox()
                 if known is None:
                     raise IdentityUnknown("The archive is unavailable, and has not named this store yet.") from error
@@ -141,7 +142,7 @@ class Store:
 
         Raises:
             StoreMismatch: 503; records of another store wait in the outbox.
-            archive_reads.ArchiveError: the archive is unavailable.
+            ArchiveError: the archive is unavailable.
         """
         found = archive_reads.identity()
         self.outbox.bind(found)
@@ -154,7 +155,7 @@ class Store:
         The relay repeats ``verify`` for all processes of the host.
         """
         if not self._is_verified or self.outbox.binding().store != self._identity:
-            with suppress(archive_reads.ArchiveError):
+            with suppress(ArchiveError):
                 self.verify()
 
     def expect(self, identity: str | None) -> None:
@@ -162,7 +163,7 @@ class Store:
 
         Raises:
             StoreMismatch: its store is not this one.
-            archive_reads.ArchiveError: the archive is unavailable.
+            ArchiveError: the archive is unavailable.
         """
         if identity != self.identity:
             self._become(archive_reads.identity())  # the database may have been replaced

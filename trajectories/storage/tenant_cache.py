@@ -5,16 +5,16 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from sys import getsizeof
 from typing import NamedTuple
 from uuid import UUID
 
 from trajectories.domain.record import LOWEST_ID, Facets, Position, Record, facets_of, merge, merge_all
 from trajectories.storage.redis_tier import Change, FeedMark
 
-# Estimates of the memory that CPython needs besides the body. benchmarks/hot_memory.py checks them
-# against tracemalloc.
-_RECORD_BYTES = 1_400
-_PHASE_BYTES = 780
+_RECORD_BYTES = 640
+"""Memory of a record besides body and facets: objects, numbers, entries of dict and lists. A test and
+benchmarks/hot_memory.py compare the sum with tracemalloc."""
 
 
 class Held(NamedTuple):
@@ -154,4 +154,14 @@ def _position(held: Held) -> Position:
 
 
 def _size(record: Record, facets: Facets) -> int:
-    return _RECORD_BYTES + len(record.body) + len(facets.request_summary_folded) + _PHASE_BYTES * len(facets.phases)
+    """Estimate the memory of a record here. All of it counts: a record may be nothing but tools."""
+    size = _RECORD_BYTES + getsizeof(record.body) + _tuple_size(facets) + _tuple_size(facets.tags)
+    for phase in facets.phases:
+        # The words of outcomes are shared.
+        size += getsizeof(phase) + _tuple_size(phase) + _tuple_size(phase.tools) - getsizeof(phase.outcome)
+    return size
+
+
+def _tuple_size(values: tuple[object, ...]) -> int:
+    """Return the memory of the members of a tuple: each by itself, without its own members."""
+    return sum(map(getsizeof, filter(None, values)))

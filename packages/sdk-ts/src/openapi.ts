@@ -428,7 +428,10 @@ export interface components {
              * @default null
              */
             revision?: number | null;
-            /** @default null */
+            /**
+             * @description Without param and details, and with the beginning of the message only, after the first 100 refused lines; at most 10 details before.
+             * @default null
+             */
             error?: components["schemas"]["ErrorObject"] | null;
         };
         /**
@@ -912,7 +915,10 @@ export interface components {
              * Format: uuid
              */
             id: string;
-            /** Request Summary */
+            /**
+             * Request Summary
+             * @description Searched by q; at most 1,048,576 characters after compatibility folding (NFKC).
+             */
             request_summary: string;
             /**
              * Request Type
@@ -1062,7 +1068,10 @@ export interface components {
              * @default null
              */
             id?: string | null;
-            /** Request Summary */
+            /**
+             * Request Summary
+             * @description Searched by q; at most 1,048,576 characters after compatibility folding (NFKC).
+             */
             request_summary: string;
             /**
              * Request Type
@@ -1273,7 +1282,7 @@ export interface operations {
                 phase?: string;
                 /** @description Exactly this project. */
                 project?: string;
-                /** @description Each word is part of the request summary; case and compatibility forms (NFKC) do not matter. */
+                /** @description Each word is part of the request summary; case and compatibility forms (NFKC) do not matter. At most 32 words. */
                 q?: string;
                 /** @description Exactly this type of request. */
                 request_type?: string;
@@ -1584,7 +1593,7 @@ export interface operations {
                 phase?: string;
                 /** @description Exactly this project. */
                 project?: string;
-                /** @description Each word is part of the request summary; case and compatibility forms (NFKC) do not matter. */
+                /** @description Each word is part of the request summary; case and compatibility forms (NFKC) do not matter. At most 32 words. */
                 q?: string;
                 /** @description Exactly this type of request. */
                 request_type?: string;
@@ -1958,7 +1967,7 @@ export interface operations {
                 phase?: string;
                 /** @description Exactly this project. */
                 project?: string;
-                /** @description Each word is part of the request summary; case and compatibility forms (NFKC) do not matter. */
+                /** @description Each word is part of the request summary; case and compatibility forms (NFKC) do not matter. At most 32 words. */
                 q?: string;
                 /** @description Exactly this type of request. */
                 request_type?: string;
@@ -2108,7 +2117,7 @@ export interface operations {
                 phase?: string;
                 /** @description Exactly this project. */
                 project?: string;
-                /** @description Each word is part of the request summary; case and compatibility forms (NFKC) do not matter. */
+                /** @description Each word is part of the request summary; case and compatibility forms (NFKC) do not matter. At most 32 words. */
                 q?: string;
                 /** @description Exactly this type of request. */
                 request_type?: string;

@@ -14,7 +14,7 @@ from trajectories.models import ApiKey
 from trajectories.services import erasure
 from trajectories.services.erasure import ErasureIncomplete
 from trajectories.services.erasure_audit import find_traces, forms_of, markers_of
-from trajectories.storage import archive_reads
+from trajectories.storage.archive_errors import ArchiveError
 from trajectories.storage.redis_tier import RedisError, ResponseError
 from trajectories.storage.store import get_store
 
@@ -62,7 +62,7 @@ class Command(BaseCommand):
             self._search(tenant, texts, is_only=options["only_search"], undone=undone)
         except NotFound as error:
             raise CommandError(error.message) from error
-        except (ErasureIncomplete, RedisError, archive_reads.ArchiveError, OutboxUnavailable) as error:
+        except (ErasureIncomplete, RedisError, ArchiveError, OutboxUnavailable) as error:
             raise CommandError(f"Not finished, the same command goes on: {error}") from error
 
     def _erase(self, tenant: str, timeout_s: float) -> None:

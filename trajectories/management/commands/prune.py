@@ -13,6 +13,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from trajectories import persistence
 from trajectories.management.progress import Progress
 from trajectories.storage import archive_reads
+from trajectories.storage.archive_errors import ArchiveError
 from trajectories.storage.redis_tier import RedisError
 from trajectories.storage.store import get_store
 
@@ -41,7 +42,7 @@ class Command(BaseCommand):
                 self._prune(tenant, before_us, options["batch"], is_dry=options["dry_run"])
             if not options["dry_run"]:
                 persistence.forget_tombstones(get_store())
-        except (RedisError, archive_reads.ArchiveError) as error:
+        except (RedisError, ArchiveError) as error:
             raise CommandError(f"Not finished, the same command goes on: {error}") from error
 
     def _prune(self, tenant: str, before_us: int, batch: int, *, is_dry: bool) -> None:

@@ -10,7 +10,7 @@ from django.db import router
 
 from trajectories import persistence
 from trajectories.models import Quarantined
-from trajectories.storage.archive_reads import ArchiveError
+from trajectories.storage.archive_errors import ArchiveError, archive_errors
 from trajectories.storage.redis_tier import RedisError
 from trajectories.storage.store import get_store
 
@@ -32,7 +32,9 @@ class Command(BaseCommand):
         if options["id"]:
             rows = rows.filter(trajectory_id=options["id"])
         try:
-            taken = [persistence.replay(get_store(), pk) for pk in list(rows.values_list("pk", flat=True))]
+            with archive_errors():
+                pks = list(rows.values_list("pk", flat=True))
+            taken = [persistence.replay(get_store(), pk) for pk in pks]
         except (ArchiveError, RedisError) as error:
             raise CommandError(f"The archive or Redis is unavailable; repeating is safe: {error}") from error
         refused = taken.count(False)

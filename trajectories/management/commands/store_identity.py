@@ -8,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from trajectories.exceptions import TrajectoriesError
 from trajectories.storage import archive_reads
+from trajectories.storage.archive_errors import ArchiveError
 from trajectories.storage.store import get_store
 
 
@@ -34,7 +35,7 @@ class Command(BaseCommand):
             identity = archive_reads.renew_identity() if options["new"] else archive_reads.identity()
             if options["adopt_outbox"]:
                 store.outbox.bind(identity, is_forced=True)
-        except archive_reads.ArchiveError as error:
+        except ArchiveError as error:
             raise CommandError(f"The database cannot be used: {error}") from error
         except TrajectoriesError as error:
             raise CommandError(error.message) from error

@@ -79,6 +79,7 @@ class LineResult(ResponseModel):
     """The HTTP status that this line alone would have got."""
     revision: int | None = None
     error: ErrorObject | None = None
+    """Without param and details, and with the beginning of the message only, after the first 100 refused lines; at most 10 details before."""
 
 
 class MatchingTrajectories(ResponseModel):
@@ -362,6 +363,7 @@ class StoredTrajectory(ResponseModel):
 
     id: UUID
     request_summary: str
+    """Searched by q; at most 1,048,576 characters after compatibility folding (NFKC)."""
     request_type: str | None = None
     source: str | None = None
     """The orchestrator that ran it."""
@@ -402,6 +404,7 @@ class Trajectory(ResponseModel):
     id: UUID | None = None
     """Chosen by the client, so that sending again is safe; else the server picks one."""
     request_summary: str
+    """Searched by q; at most 1,048,576 characters after compatibility folding (NFKC)."""
     request_type: str | None = None
     source: str | None = None
     """The orchestrator that ran it."""

@@ -51,7 +51,7 @@ class Filters(TypedDict):
     project: NotRequired[str]
     """Exactly this project."""
     q: NotRequired[str]
-    """Each word is part of the request summary; case and compatibility forms (NFKC) do not matter."""
+    """Each word is part of the request summary; case and compatibility forms (NFKC) do not matter. At most 32 words."""
     request_type: NotRequired[str]
     """Exactly this type of request."""
     selection_method: NotRequired[str]
@@ -140,6 +140,7 @@ class RunFields(TypedDict):
     """Fields that `run.set` accepts."""
 
     request_summary: NotRequired[str]
+    """Searched by q; at most 1,048,576 characters after compatibility folding (NFKC)."""
     request_type: NotRequired[str | None]
     source: NotRequired[str | None]
     """The orchestrator that ran it."""
@@ -175,6 +176,7 @@ class Trajectory(TypedDict):
     id: NotRequired[Id | None]
     """Chosen by the client, so that sending again is safe; else the server picks one."""
     request_summary: str
+    """Searched by q; at most 1,048,576 characters after compatibility folding (NFKC)."""
     request_type: NotRequired[str | None]
     source: NotRequired[str | None]
     """The orchestrator that ran it."""

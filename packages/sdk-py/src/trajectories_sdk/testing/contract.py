@@ -80,6 +80,7 @@ class Trajectory(Body):
     id: UUID | None = None
     """Chosen by the client, so that sending again is safe; else the server picks one."""
     request_summary: Annotated[str, Field(pattern="^[^\\x00]*$")]
+    """Searched by q; at most 1,048,576 characters after compatibility folding (NFKC)."""
     request_type: Annotated[str | None, Field(max_length=512, pattern="^[^\\x00]*$")] = None
     source: Annotated[str | None, Field(max_length=512, pattern="^[^\\x00]*$")] = None
     """The orchestrator that ran it."""

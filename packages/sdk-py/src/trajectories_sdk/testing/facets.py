@@ -13,6 +13,8 @@ from typing import Any, Final
 NANO_USD: Final = 1_000_000_000
 _SPAN: Final = re.compile(r"[0-9]{1,5}[mhdw]")
 _SPAN_US: Final = {"m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000, "w": 604_800_000_000}
+_MAX_SEARCH_CHARS: Final = 500
+_MAX_SEARCH_WORDS: Final = 32
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 OUTCOMES: Final = ("success", "failure", "partial", "unknown")
 PHASE_OUTCOMES: Final = ("success", "failure", "partial", "skipped", "cancelled", "paused", "unknown")
@@ -183,7 +185,12 @@ def _compared(column: str, value: Any, compare: Callable[[Any, Any], bool]) -> P
 
 
 def _words(text: str) -> Predicate:
-    words = _folded(text).split()
+    for length in (len(text), len(folded := _folded(text[: _MAX_SEARCH_CHARS + 1]))):
+        if length > _MAX_SEARCH_CHARS:
+            raise ValueError(f"must not exceed {_MAX_SEARCH_CHARS} characters, got {length}; use fewer words")
+    words = set(folded.split())
+    if len(words) > _MAX_SEARCH_WORDS:
+        raise ValueError(f"must not exceed {_MAX_SEARCH_WORDS} words, got {len(words)}; use fewer words")
     return lambda facets: all(word in facets.summary for word in words)
 
 

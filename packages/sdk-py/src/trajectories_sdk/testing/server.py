@@ -29,13 +29,16 @@ from trajectories_sdk.testing.store import (
     MAX_LINES,
     MAX_RECORD_BYTES,
     MAX_REQUEST_BYTES,
+    SERVER_FIELDS_BYTES,
     Refusal,
     Store,
     StoredRecord,
     matching,
     rfc3339,
+    shortened,
 )
 
+_MAX_FULL_ERRORS: Final = 100
 API_KEY: Final = "key-of-the-test-server"
 BASE_URL: Final = "http://trajectories.test"
 _LIST_LIMIT: Final = 50
@@ -227,7 +230,7 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
 
     def _record(self, seen: SeenRequest) -> httpx2.Response:
         content_type = seen.headers.get("content-type", "")
-        limit = MAX_RECORD_BYTES if content_type == JSON else MAX_REQUEST_BYTES
+        limit = MAX_RECORD_BYTES + SERVER_FIELDS_BYTES if content_type == JSON else MAX_REQUEST_BYTES
         if len(seen.body) > limit:
             raise Refusal(413, "body_too_large", f"The body must not exceed {limit} bytes.")
         if content_type == JSON:
@@ -239,7 +242,10 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
             raise Refusal(413, "too_many_lines", f"A request must not exceed {MAX_LINES} lines.")
         numbered = enumerate(seen.body.split(b"\n"), 1)
         results = [self._line(number, line) for number, line in numbered if line.strip()]
-        refused = sum("error" in result for result in results)
+        refusals = [result for result in results if "error" in result]
+        for result in refusals[_MAX_FULL_ERRORS:]:
+            result["error"] = shortened(result["error"])
+        refused = len(refusals)
         return _json({"accepted": len(results) - refused, "refused": refused, "results": results})
 
     def _line(self, number: int, line: bytes) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -19,6 +19,9 @@ SET_BY_SERVER: Final = ("recorded_at", "revision")
 FREE_FORM_FIELDS: Final = frozenset({"metadata", "external_refs"})
 """Fields whose keys belong to the caller; they are stored in sorted order."""
 MAX_RECORD_BYTES: Final = 1024 * 1024
+SERVER_FIELDS_BYTES: Final = 116
+"""Size of ``id``, ``recorded_at`` and ``revision``, which a record may have on top of the limit."""
+_STAMPS_BYTES: Final = 72
 MAX_REQUEST_BYTES: Final = 16 * 1024 * 1024
 MAX_LINES: Final = 10_000
 _MAX_EXACT: Final = 2**53 - 1
@@ -43,6 +46,16 @@ class Refusal(Exception):
             self.error["param"] = param
         if details:
             self.error["details"] = details
+
+
+def shortened(error: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the store says of a refused line after the first 100 of a request."""
+    return {"type": error["type"], "code": error["code"], "message": error["message"][:60]}
+
+
+def _refuse_over_limit(size: int) -> None:
+    if size > MAX_RECORD_BYTES + SERVER_FIELDS_BYTES:
+        raise Refusal(413, "record_too_large", f"A record must not exceed {MAX_RECORD_BYTES} bytes, got {size}.")
 
 
 _TYPES: Final = {
@@ -96,15 +109,13 @@ class Store:
         Raises:
             Refusal: the store would refuse the body.
         """
-        if len(data) > MAX_RECORD_BYTES:
-            raise Refusal(
-                413, "record_too_large", f"A record must not exceed {MAX_RECORD_BYTES} bytes, got {len(data)}."
-            )
+        _refuse_over_limit(len(data))
         fields = canonical(data)
         id_ = UUID(fields["id"])
         if id_ in self._deleted:
             raise Refusal(409, "deleted", f"The trajectory {id_} was deleted and cannot be reused.", param="id")
         body = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+        _refuse_over_limit(len(body.encode()) + _STAMPS_BYTES)
         stamp_us, known = self._next_stamp_us(), self._records.get(id_)
         if known is None:
             self._seq += 1

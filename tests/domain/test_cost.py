@@ -1,0 +1,124 @@
+"""The CPU time of a pass over a body grows with its size and not with its square.
+
+The figures are of this process's CPU time, not of a clock. A body is enlarged 16 times: linear work
+takes 16 times as long, quadratic work 256 times. ``benchmarks.redaction`` has the speeds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.credentials import CREDENTIALS, HEX, IN_CONTEXT
+from tests.examples import body, phase
+from trajectories.domain import dialects, redaction, schema
+from trajectories.domain.record import facets_of
+from trajectories.exceptions import InvalidInput
+
+SMALL_BYTES = 6_000
+FACTOR = 16
+MOST = 5 * FACTOR
+NOISE_S = 0.002
+"""Time that is too short to be measured."""
+
+
+class Shape(NamedTuple):
+    """A body that repeats ``piece`` at ``place``."""
+
+    place: str
+    piece: str
+
+    def of(self, size: int) -> bytes:
+        count = max(1, size // (len(self.piece.encode()) + 12))
+        return orjson.dumps(_PLACES[self.place]([f"{self.piece}{number}" for number in range(count)]))
+
+
+def _nested(parts: list[str]) -> dict[str, Any]:
+    value: Any = parts
+    for _ in range(schema.MAX_FREE_DEPTH - 3):
+        value = {"a": value}
+    return body(metadata=value)
+
+
+_PLACES: dict[str, Callable[[list[str]], dict[str, Any]]] = {
+    "one text": lambda parts: body(request_summary="".join(parts)),
+    "lines": lambda parts: body(error="\n".join(parts)),
+    "keys": lambda parts: body(metadata=dict.fromkeys(parts, 1)),
+    "a long key": lambda parts: body(metadata={"".join(parts): 1}),
+    "keys of objects": lambda parts: body(metadata={"a": [{part: {part: part}} for part in parts]}),
+    "deep": _nested,
+    "tools": lambda parts: body(phases=[phase(tools_used=parts[at : at + 100]) for at in range(0, len(parts), 100)]),
+    "names": lambda parts: body(tags=parts[:200], external_refs=dict(zip(parts[:200], parts[:200], strict=True))),
+    "loops": lambda parts: body(feedback_loops=[{"reason": part} for part in parts[:1_000]]),
+    "unknown keys": lambda parts: body(**dict.fromkeys(parts, 1)),
+    "wrong values": lambda parts: body(metadata=dict.fromkeys(parts, "\x00")),
+    "camel keys": lambda parts: {"request": "x", "phases": []} | dict.fromkeys(parts, "x"),
+    "camel phases": lambda parts: {
+        "request": "x",
+        "phases": [{"phase": "a", "success": True} | dict.fromkeys(parts[at::100], 1) for at in range(100)],
+    },
+}
+_FRAGMENTS = ["a", "\\", '"', "[redacted:jwt]", "[redacted:jwt] 2", "://", "@", ":", "é", "\ufdfa", "-----", "Bearer "]
+_PIECES = st.lists(
+    st.sampled_from(
+        [credential for _, credential in CREDENTIALS]
+        + [before + credential + after for _, before, credential, after in IN_CONTEXT]
+        + [*_FRAGMENTS, HEX]
+    ),
+    max_size=3,
+).map("".join)
+SHAPES = st.builds(Shape, st.sampled_from(sorted(_PLACES)), _PIECES)
+
+
+def _passes(data: bytes) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Yield each pass that ingest makes over a body; only the first if it refuses the body."""
+    yield "read", lambda: dialects.read(data)
+    with suppress(InvalidInput):
+        trajectory = dialects.read(data)
+        form = schema.canonical(trajectory)
+        yield "canonical", lambda: schema.canonical(trajectory)
+        yield "redact", lambda: redaction.redact(form)
+        redacted = redaction.redact(form).body
+        yield "redact again", lambda: redaction.redact(redacted)
+        yield "facets", lambda: facets_of(redacted)
+
+
+def _cpu_s(work: Callable[[], object], times: int) -> float:
+    """Return the shortest CPU time of several runs: other work of the machine only adds to it."""
+    spent = []
+    for _ in range(times):
+        before = time.process_time()
+        with suppress(InvalidInput):
+            work()
+        spent.append(time.process_time() - before)
+    return min(spent)
+
+
+def _too_slow(shape: Shape) -> list[str]:
+    small, large = (dict(_passes(shape.of(size))) for size in (SMALL_BYTES, SMALL_BYTES * FACTOR))
+    found = []
+    for name in small.keys() & large.keys():
+        allowed = NOISE_S + MOST * _cpu_s(small[name], 5)
+        # Repeat only what looks slow, since one interrupted run may.
+        if _cpu_s(large[name], 1) > allowed and _cpu_s(large[name], 4) > allowed:
+            found.append(name)
+    return found
+
+
+@settings(max_examples=25)
+@given(SHAPES)
+def test_no_pass_over_a_body_of_any_shape_takes_more_cpu_a_byte_if_the_body_is_larger(shape: Shape) -> None:
+    assert _too_slow(shape) == []
+
+
+@pytest.mark.parametrize("place", sorted(_PLACES))
+@pytest.mark.parametrize("piece", ["a://:b@", "x", CREDENTIALS[0][1]])
+def test_no_pass_over_a_known_worst_body_takes_more_cpu_a_byte_if_the_body_is_larger(place: str, piece: str) -> None:
+    assert _too_slow(Shape(place, piece)) == []
