@@ -20,9 +20,6 @@ from typing import Any
 
 import orjson
 
-from benchmarks.post_cpu import run
-from trajectories.storage.store import get_store
-
 MAX_LINES = 10_000
 """``api.views.MAX_LINES``."""
 TOKEN = "gh" + "p_" + "a1B2c3D4e5F6" * 3
@@ -31,6 +28,10 @@ SLOW = {
     "keys without an end": "-----BEGIN PRIVATE KEY-----" + "A" * 24,
     "tokens that are none": "bearer " + "a" * 24 + " ",
     "131,072 passwords": "a://b:c@",
+    "colours": "\x1b[32mab",
+    "invisible characters": "\u200b",
+    "percent-encoding": "%41a",
+    "wrapped lines": "ghp_aaaaaaa1\n",
 }
 
 
@@ -66,8 +67,10 @@ def _print_shares(arguments: argparse.Namespace) -> None:
 
 
 def _measure(phases: int, arguments: argparse.Namespace) -> tuple[int, tuple[list[float], ...]]:
+    from benchmarks.post_cpu import run
     from trajectories.domain import redaction, schema
     from trajectories.services import ingest
+    from trajectories.storage.store import get_store
 
     body = run(phases)
     data = orjson.dumps(body)
@@ -95,6 +98,7 @@ def _cpu_us(work: Callable[[], Any], count: int) -> float:
 def _print_slow() -> None:
     from trajectories.domain import redaction
     from trajectories.services import ingest
+    from trajectories.storage.store import get_store
 
     # The accepted cost of a request of 1 MiB: the maximum number of lines.
     small = orjson.dumps({"request_summary": "x", "phases": []})
