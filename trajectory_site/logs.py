@@ -7,6 +7,7 @@ import re
 from types import TracebackType
 from typing import TypeAlias
 
+from trajectories.domain import redaction
 from trajectories.domain.text import escaped
 from trajectory_site.exception_filter import hide_passwords
 
@@ -20,8 +21,8 @@ class LineFormatter(logging.Formatter):
     """Write each record as one line, with control characters and line breaks escaped.
 
     A client therefore cannot forge a log line. The lines of a traceback follow, escaped and each
-    after ``| ``, so that none looks like a record. Bearer tokens, and passwords in URLs, are
-    removed, because a library may quote them in an exception.
+    after ``| ``, so that none looks like a record. Credentials are removed, because a library may
+    quote them in an exception, and Django writes the path of an unknown address.
     """
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's name
@@ -39,4 +40,5 @@ def _quoted(lines: str) -> str:
 
 
 def _safe(line: str) -> str:
-    return _BEARER.sub(r"\1***", hide_passwords(escaped(line)))
+    # Short tokens and passwords of templates too: in a log, a word too many does no harm.
+    return _BEARER.sub(r"\1***", hide_passwords(escaped(redaction.replace_text(line))))

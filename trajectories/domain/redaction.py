@@ -122,8 +122,12 @@ def quoted(text: str, *, max_chars: int) -> str:
 
     It is cut last, because the rest of a cut credential would not be recognized.
     """
-    read = text[:_QUOTED_READ].encode(errors="surrogatepass")
-    return replace(read).body.decode(errors="surrogatepass")[:max_chars]
+    return replace_text(text[:_QUOTED_READ])[:max_chars]
+
+
+def replace_text(text: str) -> str:
+    """Return a text without credentials, which may contain lone surrogates."""
+    return replace(text.encode(errors="surrogatepass")).body.decode(errors="surrogatepass")
 
 
 def placeholder(kind: str) -> str:
