@@ -59,7 +59,9 @@ def test_recorded_text_is_untrusted_data_without_hidden_characters(north: Client
         untrusted = texts(answer.pop("untrusted_data"))
         assert any("injected" in text for text in untrusted)
         assert "injected" not in str(answer)
-        assert not [char for text in untrusted for char in text if unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp")]
+        assert not [
+            char for text in untrusted for char in text if unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp")
+        ]
 
 
 def test_a_session_of_the_protocol_needs_none(north: Client) -> None:
