@@ -30,6 +30,10 @@ SLOW = {
     "keys without an end": "-----BEGIN PRIVATE KEY-----" + "A" * 24,
     "tokens that are none": "bearer " + "a" * 24 + " ",
     "131,072 passwords": "a://b:c@",
+    "colours": "\x1b[32mab",
+    "invisible characters": "\u200b",
+    "percent-encoding": "%41a",
+    "wrapped lines": "ghp_aaaaaaa1\n",
 }
 
 
@@ -65,6 +69,7 @@ def _print_shares(arguments: argparse.Namespace) -> None:
 
 
 def _measure(phases: int, arguments: argparse.Namespace) -> tuple[int, tuple[list[float], ...]]:
+    from benchmarks.post_cpu import run
     from trajectories.domain import redaction, schema
     from trajectories.services import ingest
     from trajectories.storage.store import get_store

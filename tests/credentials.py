@@ -5,6 +5,10 @@ They are assembled at run time, so that no secret scanner reports this file.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from urllib.parse import quote
+
 HEX = "0123456789abcdef" * 8
 MIXED = "aB3dE5fG7hJ9kL1mN2pQ4rS6tU8vW0xY" * 5
 JWT_HEADER = "eyJ" + "hbGciOiJIUzI1NiJ9"
@@ -54,6 +58,27 @@ CREDENTIALS: list[tuple[str, str]] = [
     ("stripe-key", "wh" + "sec_" + MIXED[:32]),
     ("npm-token", "npm" + "_" + MIXED[:36]),
     ("pypi-token", "pypi" + "-AgEI" + MIXED[:160]),
+    ("service-token", "do" + "p_v1_" + HEX[:64]),
+    ("service-token", "dp" + ".pt." + MIXED[:43]),
+    ("service-token", "da" + "pi" + HEX[:32]),
+    ("service-token", "shp" + "at_" + HEX[:32]),
+    ("service-token", "hv" + "s." + MIXED[:95]),
+    ("service-token", MIXED[:14] + ".atlas" + "v1." + MIXED[:64]),
+    ("service-token", "pu" + "l-" + HEX[:40]),
+    ("service-token", "PM" + "AK-" + HEX[:24] + "-" + HEX[:34]),
+    ("service-token", "pscale" + "_tkn_" + MIXED[:43]),
+    ("service-token", "lin" + "_api_" + MIXED[:40]),
+    ("service-token", "nt" + "n_12345678901" + MIXED[:35]),
+    ("service-token", "gl" + "sa_" + MIXED[:32] + "_0123abcd"),
+    ("service-token", "rubygems" + "_" + HEX[:48]),
+    ("service-token", "AGE-SECRET" + "-KEY-1" + "QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L" * 2),
+    ("service-token", "sntry" + "u_" + HEX[:64]),
+    ("service-token", "fm" + "2_" + MIXED[:120]),
+    ("service-token", "HRKU" + "-AA" + MIXED[:58]),
+    ("service-token", "ABSK" + MIXED[:130]),
+    ("service-token", "aB3" + "8Q~" + MIXED[:34]),
+    ("service-token", "sha256" + "~" + MIXED[:43]),
+    ("trajectories-key", MIXED[:12] + "." + MIXED[12:44]),
     ("sendgrid-key", "SG" + "." + MIXED[:22] + "." + MIXED[:43]),
     ("jwt", f"{JWT_HEADER}.{JWT_PAYLOAD}.{MIXED[:43]}"),
     ("jwt", f"{JWT_HEADER}.{JWT_PAYLOAD}."),
@@ -75,6 +100,23 @@ IN_CONTEXT: list[tuple[str, str, str, str]] = [
     ("basic-auth", '{"Authorization": "Basic ', "dXNlcjpwYXNzd29yZA==", '"}'),
     ("aws-secret-key", "aws_secret_access_key = ", "wJalrXUtnFEMI/K7MDENG/" + "bPxRfiCYABCDEFGHIJ", "\n"),
     ("aws-secret-key", 'export AWS_SECRET_ACCESS_KEY="', "wJalrXUtnFEMI/K7MDENG/" + "bPxRfiCYABCDEFGHIJ", '"'),
+    ("api-key", "curl -H 'X-Api-Key: ", MIXED[:24], "' https://api.example.com"),
+    ("api-key", '{"x-goog-api-key": "', MIXED[:24], '"}'),
+    ("api-key", "HTTP_X_AUTH_TOKEN=", HEX[:32], ""),
+    ("api-key", "PRIVATE-TOKEN: ", MIXED[:20], ""),
+    ("api-key", "Ocp-Apim-Subscription-Key: ", HEX[:32], ""),
+    ("api-key", "Authorization: Token ", HEX[:40], " sent"),
+    ("cookie", "Cookie: ", "theme=dark; sessionid=" + HEX[:32] + "; csrftoken=" + MIXED[:32], ""),
+    ("cookie", "< set-cookie: ", "sid=s%3A" + MIXED[:32] + "; Path=/", "; HttpOnly"),
+    ("cookie", '{"Cookie": "', "token=29243fa3-f296-5e3b-9266-7052b77cbfe9", '"}'),
+    ("azure-key", "AccountName=runs;AccountKey=", MIXED[:86] + "==", ";EndpointSuffix=core.windows.net"),
+    ("azure-key", "SharedAccessKeyName=all;SharedAccessKey=", MIXED[:43] + "=", ""),
+    (
+        "azure-key",
+        "https://runs.blob.core.windows.net/a?sv=2026-01-01&sig=",
+        MIXED[:41] + "%2B" + MIXED[:1] + "%3D",
+        "&se=2",
+    ),
     ("url-password", "cannot reach postgres://app:", "hunter2", "@db.internal:5432/runs?sslmode=require"),
     ("url-password", "redis://:", "p@ss:w0rd", "@10.0.0.7:6379/2, retrying"),
     ("url-password", "https://user:", "s%40cret", "@example.com"),
@@ -122,5 +164,50 @@ NO_CREDENTIALS: list[str] = [
     "https://user:[redacted:url-password]@example.com",
     "aws_secret_access_key is not set",
     "Authorization: Basic",
+    "cache_npm_da39a3ee5e6b4b0d3255bfef95601890afd80709 and model_hf_0123456789abcdef0123456789abcdef0123",
+    "HomeSettings.5eb63bbbe01eeed093cb22bb8f5acdc3.js",
+    "my.long.name.of.ComponentFoo.ConfigurationPropertiesAutoBinds",
+    "X-Api-Key: your-api-key-goes-here",
+    "api-key: ${API_KEY}",
+    "x-request-key: none",
+    "Cookie: theme=dark; consent=accepted",
+    "document.cookie = `${name}=; Max-Age=-99999999`",
+    "the cookie = a jar of 1234567890123456 crumbs",
+    "AccountKey=$(az storage account keys list)",
+    "https://cdn.example.com/app.js?sig=da39a3ee5e6b4b0d3255bfef95601890afd80709",
+    "sha256~ is how a token of OpenShift begins",
+    "\x1b[33mda39a3ee5e6b4b0d3255bfef95601890afd80709\x1b[m HEAD -> main",
+    "da39a3ee5e6b4b0d3255bfef95601890afd80709\nsk-\n356a192b7913b04c54574d18c28d46e6395428ab\n",
+    "task-\nsk-0123456789\n29243fa3-f296-5e3b-9266-7052b77cbfe9",
+    "https://example.com/a%2Fb%3Fc%3Dd?e=%25F0%259F%2598%2580",
+    "👩\u200d💻 ❤\ufe0f co\u00adop\u00ader\u00ada\u00adtion",
 ]
 """Texts that look like credentials and are none."""
+
+
+def _split(text: str, between: str) -> str:
+    return between.join((text[:3], text[3:9], text[9:]))
+
+
+DISGUISES: dict[str, Callable[[str], str]] = {
+    "colour before": lambda text: f"\x1b[32m{text}\x1b[0m",
+    "colour after a word": lambda text: f"key\x1b[32m{text}\x1b[0m",
+    "grep --color": lambda text: f"KEY=\x1b[01;31m\x1b[K{text[:4]}\x1b[m\x1b[K{text[4:]}",
+    "colour as source code": lambda text: f"\\x1b[1;31m{text[:5]}\\033[0m{text[5:]}",
+    "colour without its escape": lambda text: f"[01;31m[K{text[:4]}[m[K{text[4:]}".replace("[m[K", "[0m[K"),
+    "colour in JSON in JSON": lambda text: json.dumps(json.dumps(f"\x1b[32m{_split(text, chr(27) + '[1m')}")),
+    "zero-width space": lambda text: _split(text, "\u200b"),
+    "soft hyphen": lambda text: _split(text, "\u00ad"),
+    "word joiner and tags": lambda text: _split(text, "\u2060\U000e0041"),
+    "bidirectional override": lambda text: _split(text, "\u202d"),
+    "variation selector": lambda text: _split(text, "\ufe0f\U000e0100"),
+    "zero-width space in JSON": lambda text: _split(text, "\\u200b"),
+    "control character": lambda text: _split(text, "\x7f\x01"),
+    "name before": lambda text: f"TOKEN_{text}",
+    "percent-encoded": lambda text: "".join(f"%{ord(char):02X}" for char in text),
+    "percent-encoded signs": lambda text: (
+        quote(text, safe="").replace("_", "%5F").replace("-", "%2d").replace(".", "%2E")
+    ),
+    "percent-encoded twice": lambda text: quote("".join(f"%{ord(char):02x}" for char in text)),
+}
+"""Ways in which a token of one line is hidden, by name."""

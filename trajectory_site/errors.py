@@ -8,6 +8,7 @@ from __future__ import annotations
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views import defaults
 
+from trajectories.domain import redaction
 from trajectories.domain.text import escaped
 
 
@@ -28,7 +29,7 @@ def permission_denied(request: HttpRequest, exception: Exception) -> HttpRespons
 def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     if not _is_api(request):
         return defaults.page_not_found(request, exception)
-    return _error(404, "not_found_error", "not_found", f"There is nothing at {request.path}.")
+    return _error(404, "not_found_error", "not_found", f"There is nothing at {redaction.replace_text(request.path)}.")
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

@@ -8,6 +8,7 @@ import re
 from types import TracebackType
 from typing import TypeAlias
 
+from trajectories.domain import redaction
 from trajectories.domain.text import escaped
 from trajectory_site.exception_filter import hide_passwords
 
@@ -22,8 +23,8 @@ class LineFormatter(logging.Formatter):
     """Write each record as one line, with control characters and line breaks escaped.
 
     A client therefore cannot forge a log line. The lines of a traceback follow, escaped and each
-    after ``| ``, so that none looks like a record. Bearer tokens, and passwords in URLs, are
-    removed, because a library may quote them in an exception.
+    after ``| ``, so that none looks like a record. Credentials are removed, because a library may
+    quote them in an exception, and Django writes the path of an unknown address.
 
     A line is cut at a length, because a client chooses its host and its path. A request that Django
     refuses (``django.security``: a host, too many fields) has no traceback: its cause is the client.
@@ -50,6 +51,7 @@ def _quoted(lines: str) -> str:
 
 
 def _safe(line: str) -> str:
-    safe = _BEARER.sub(r"\1***", hide_passwords(escaped(line)))
+    # Short tokens and passwords of templates too: in a log, a word too many does no harm.
+    safe = _BEARER.sub(r"\1***", hide_passwords(escaped(redaction.replace_text(line))))
     # After that, because half of a password would not be recognised.
     return f"{safe[:_LINE_MAX]}… ({len(safe)} characters)" if len(safe) > _LINE_MAX else safe

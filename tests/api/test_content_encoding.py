@@ -10,11 +10,14 @@ from typing import Any
 import orjson
 import pytest
 from backports import zstd
-from django.test import Client
+from django.test import Client, RequestFactory
 
 from tests.api.client import ID, JSON, NDJSON, error, ids, post
 from tests.examples import body
+from trajectories.api import parsers
 from trajectories.api.content_encoding import PIECE_BYTES, decoded
+from trajectories.caller import Caller
+from trajectories.exceptions import TooLarge
 
 MIB = 1024**2
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "zstd": zstd.compress}
@@ -92,3 +95,29 @@ def test_rate_limits_count_decoded_bytes(north: Client, settings: Any, trajector
     second = post(north, RECORD)
     used = int(first["X-RateLimit-Remaining"]) - int(second["X-RateLimit-Remaining"])
     assert used == len(lines) - len(gzip.compress(lines)) + len(RECORD)
+
+
+@each_encoding
+def test_a_body_of_very_many_members_is_refused_before_all_are_decoded(north: Client, encoding: str) -> None:
+    data = COMPRESS[encoding](b"") * 5_000
+    refused = error(post(north, data, **{"Content-Encoding": encoding}), 400, "body_malformed")
+    assert "4096 members" in refused.message
+
+
+@each_encoding
+def test_an_endless_compressed_body_that_decodes_to_nothing_is_refused_at_the_limit(encoding: str) -> None:
+    piece = COMPRESS[encoding](b"")
+    read = 0
+
+    class Endless:
+        def read(self, size: int) -> bytes:
+            nonlocal read
+            read += len(piece)
+            return piece
+
+    request = RequestFactory().post("/", headers={"Content-Encoding": encoding, "Transfer-Encoding": "chunked"})
+    del request.META["CONTENT_LENGTH"]
+    request.META |= {"wsgi.input": Endless(), "wsgi.input_terminated": True}
+    with pytest.raises(TooLarge):
+        parsers.read_body(request, 2_000, Caller(tenant="north", scopes=frozenset()))
+    assert read <= 2_000 + len(piece)

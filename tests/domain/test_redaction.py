@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 import pytest
@@ -11,13 +13,15 @@ import re2
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from rest_framework_api_key.crypto import KeyGenerator
 
 from tests import strategies
-from tests.credentials import CREDENTIALS, HEX, IN_CONTEXT, JWT_HEADER, MIXED, NO_CREDENTIALS, private_key
+from tests.credentials import CREDENTIALS, DISGUISES, HEX, IN_CONTEXT, JWT_HEADER, MIXED, NO_CREDENTIALS, private_key
 from tests.examples import CAMEL, REFERENCE, body, phase
 from trajectories.domain import dialects, redaction, schema
 from trajectories.domain.redaction import COUNT_KEY, KINDS, RULES, placeholder, redact
 from trajectories.exceptions import InvalidInput
+from trajectories.models import KEY_PREFIX_LENGTH
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 TOKEN = dict(CREDENTIALS)["github-token"]
@@ -61,6 +65,50 @@ def test_a_credential_that_is_announced_goes_alone(kind: str, before: str, crede
     record = stored(body(error=before + credential + after))
     assert record["error"] == before + placeholder(kind) + after
     assert record["metadata"] == {COUNT_KEY: {kind: 1}}
+
+
+TOKENS = [(kind, text) for kind, text in CREDENTIALS if kind != "private-key"]
+
+
+@pytest.mark.parametrize("disguise", DISGUISES)
+def test_a_hidden_token_goes_and_the_text_around_it_stays(disguise: str) -> None:
+    for kind, token in TOKENS:
+        hidden = DISGUISES[disguise](token)
+        record = stored(body(error=f"at {hidden} twice: {hidden} end"))
+        assert record["metadata"] in ({COUNT_KEY: {kind: 2}}, {COUNT_KEY: {"jwt": 2}}), token
+        assert record["error"].startswith("at ")
+        assert record["error"].endswith(" end")
+        assert token[-12:] not in record["error"]
+        assert hidden[-20:] not in record["error"]
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\\n", "\n    "])
+def test_a_token_that_a_terminal_wrapped_goes_whole(newline: str) -> None:
+    for kind, token in TOKENS:
+        if kind in ("trajectories-key", "slack-webhook", "service-token"):
+            continue  # these begin like a word
+        wrapped = newline.join((token[: len(token) // 2], token[len(token) // 2 :]))
+        record = stored(body(error=f"{wrapped}{newline}then line 12{newline}2026-11-27T10:00:00Z"))
+        assert record["error"] == f"{placeholder(kind)}{newline}then line 12{newline}2026-11-27T10:00:00Z", token
+
+
+def test_a_long_token_on_three_lines_goes_whole() -> None:
+    wrapped = f"{'sk-'}ant-api03-{MIXED[:32]}\n{MIXED[:32]}\n{MIXED[:32]}"
+    assert stored(body(error=f"{wrapped}\nnext"))["error"] == "[redacted:anthropic-key]\nnext"
+
+
+def test_a_percent_encoded_announcement_announces() -> None:
+    for kind, before, credential, after in IN_CONTEXT:
+        record = stored(body(error="q=" + quote(before + credential + after + "\n", safe="") + "r=1"))
+        assert record["metadata"] == {COUNT_KEY: {kind: 1}}, before
+        assert record["error"].endswith("%0Ar=1")
+        assert quote(credential, safe="") not in record["error"]
+
+
+def test_a_key_that_this_store_issues_is_found_without_bearer() -> None:
+    keys = [KeyGenerator(prefix_length=KEY_PREFIX_LENGTH).generate()[0] for _ in range(50)]
+    found = [redaction.replace(f'key="{key}"'.encode()).body for key in keys if re.search("[0-9]", key)]
+    assert set(found) == {b'key="[redacted:trajectories-key]"'}
 
 
 def test_every_kind_has_an_example() -> None:
@@ -206,6 +254,8 @@ _PIECES = st.sampled_from(
     [credential for _, credential in CREDENTIALS]
     + [before + credential + after for _, before, credential, after in IN_CONTEXT]
     + NO_CREDENTIALS
+    + [disguise(TOKEN) for disguise in DISGUISES.values()]
+    + ["\x1b[32m", "\x1b[", "[0m", "\\x1b[1m", "\u200b", "\u00ad", "\x7f", "%25", "%5C", "%22", "%", "\ufe0f", "AKIA"]
     + ["\\n", "\n", "\\", '"', "-", "-----", "_", ".", "@", ":", "://", "%41", "a", "1", "é", " ", "bearer ", "sk-"]
 )
 _TEXTS = st.lists(_PIECES, max_size=6).map("".join)
@@ -235,7 +285,7 @@ def test_every_rule_is_run_by_an_engine_that_is_linear_in_the_text_and_is_small(
     # expression matching can be simple and fast", 2007), so this is the bound of what a byte of a
     # body may cost.
     assert {type(rule.pattern) for rule in RULES} == {type(re2.compile(b"a"))}
-    assert sum(rule.pattern.programsize for rule in RULES) < 8_000
+    assert sum(rule.pattern.programsize for rule in RULES) < 10_000
 
 
 HARD: list[str] = [
@@ -249,6 +299,14 @@ HARD: list[str] = [
     "bearer " + "a" * 24 + " ",
     "@:",
     "\\n\\",
+    "\x1b[32mab",
+    "\u200bsk-",
+    "%41a",
+    "%2541a",
+    "ghp_aaaaaaa1\n",
+    "cookie: a=b; ",
+    "cookie=;cookie",
+    "x-api-key: a",
 ]
 
 
@@ -273,11 +331,11 @@ def test_a_large_body_made_to_be_slow_is_read_a_few_times_and_not_once_per_byte(
 
     rules = [redaction.Rule(rule.kind, Counted(rule.pattern), rule.is_credential) for rule in RULES]
     monkeypatch.setattr(redaction, "RULES", rules)
-    data = orjson.dumps(body(error=piece * (2**20 // len(piece))))
+    data = orjson.dumps(body(error=piece * (2**17 // len(piece))))
     clean = redaction.replace(data).body
     assert orjson.loads(clean)["phases"] == []
-    assert calls <= len(RULES)
-    assert matches <= data.count(piece.encode()) + len(RULES)
+    assert calls <= 9 * len(RULES)  # of three views, three times
+    assert matches <= 9 * data.count(orjson.dumps(piece)[1:-1]) + len(RULES)
 
 
 # Messages.

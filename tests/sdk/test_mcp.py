@@ -105,11 +105,13 @@ def test_a_recorded_run_is_stored_listed_shown_and_counted(
         async with connect(web.url, ours, mode) as client:
             run = {"request_summary": "Add auth — größer, 認証", "phases": PHASES, "tests_passed": True}
             id_ = (await asked(client, "record", run))["id"]
-            (listed,) = (await asked(client, "query", {}))["runs"]
+            (listed,) = (await asked(client, "query", {}))["untrusted_data"]["runs"]
             assert listed["id"] == id_
-            shown = (await asked(client, "query", {"id": id_}))["run"]["phases_in_detail"]
+            shown = (await asked(client, "query", {"id": id_}))["untrusted_data"]["run"]["phases_in_detail"]
             assert shown == PHASES
-            groups = (await asked(client, "query", {"show": "stats", "phase": "review"}))["stats"]["groups"]
+            groups = (await asked(client, "query", {"show": "stats", "phase": "review"}))["untrusted_data"]["stats"][
+                "groups"
+            ]
             assert [(group["model"], group["success_rate"]["rate"]) for group in groups] == [("large", 1), ("small", 0)]
             assert "phases[0].phase_name" in await refusal(client, "record", {"request_summary": "x", "phases": [{}]})
             return str(id_)
@@ -141,13 +143,13 @@ def test_tenants_that_use_one_server_at_once_never_see_each_others_runs(web: Web
             for _ in range(rounds):
                 run = {"request_summary": f"Of {tenant}", "project": tenant, "phases": PHASES}
                 own.append((await asked(client, "record", run))["id"])
-                seen = (await asked(client, "query", {"limit": 20}))["runs"]
+                seen = (await asked(client, "query", {"limit": 20}))["untrusted_data"]["runs"]
                 assert [run["id"] for run in seen] == own[::-1]
                 assert {run["project"] for run in seen} == {tenant}
-                stats = (await asked(client, "query", {"show": "stats"}))["stats"]
+                stats = (await asked(client, "query", {"show": "stats"}))["untrusted_data"]["stats"]
                 assert stats["totals"]["count"] == len(own)
             for other in tenants.keys() - {tenant}:
-                assert (await asked(client, "query", {"project": other}))["runs"] == []
+                assert (await asked(client, "query", {"project": other}))["untrusted_data"]["runs"] == []
 
     async def all_at_once() -> None:
         async with anyio.create_task_group() as group:
@@ -174,7 +176,7 @@ def test_a_server_with_one_thread_answers_calls_that_come_at_once(site: Site, ke
                 for number in range(at_once):
                     group.start_soon(use, number)
         async with over_http(web.url, ours) as client:
-            return int((await asked(client, "query", {"show": "stats"}))["stats"]["totals"]["count"])
+            return int((await asked(client, "query", {"show": "stats"}))["untrusted_data"]["stats"]["totals"]["count"])
 
     assert anyio.run(all_at_once) == at_once * rounds
 

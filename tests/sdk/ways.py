@@ -246,7 +246,7 @@ class Mcp:
             return Seen(
                 listed=await self._listed(client, {"limit": 2}),
                 found=await self._listed(client, FILTERS),
-                groups={_cell(group): _figures(group) for group in stats["stats"]["groups"]},
+                groups={_cell(group): _figures(group) for group in stats["untrusted_data"]["stats"]["groups"]},
                 exported=None,
             )
 
@@ -255,7 +255,7 @@ class Mcp:
         cursor: str | None = None
         while True:
             page = await _call(client, "br_trajectory_query", query | ({"cursor": cursor} if cursor else {}))
-            found += [run["request_summary"] for run in page["runs"]]
+            found += [run["request_summary"] for run in page["untrusted_data"]["runs"]]
             cursor = page.get("next_cursor")
             if cursor is None:
                 return found

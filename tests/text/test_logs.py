@@ -7,12 +7,14 @@ import logging
 import logging.config
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from django.conf import settings
 from django.test import Client
 
 from tests.admin.rows import record
+from tests.credentials import CREDENTIALS, DISGUISES, MIXED
 from tests.text.injections import INJECTIONS
 from trajectories import persistence
 from trajectories.domain.text import escaped, visible
@@ -84,6 +86,27 @@ def test_an_address_that_is_not_there_forges_no_line(log: io.StringIO, client: C
     assert "forged" in log.getvalue()
     assert len(log.getvalue().splitlines()) == 1
     assert "\x1b" not in log.getvalue()
+
+
+@pytest.mark.parametrize("disguise", ["name before", "percent-encoded signs", "zero-width space", "colour before"])
+def test_a_credential_in_the_path_of_an_unknown_address_is_not_logged(
+    disguise: str, log: io.StringIO, client: Client
+) -> None:
+    for kind, token in [*CREDENTIALS[:12], ("trajectories-key", MIXED[:12] + "." + MIXED[12:44])]:
+        answer = client.get("/v1/agent/" + quote(DISGUISES[disguise](token)))
+        for text in (log.getvalue(), answer.content.decode()):
+            assert f"[redacted:{kind}]" in text
+            assert token[-12:] not in text
+
+
+def test_a_credential_in_the_text_of_an_exception_is_not_logged(log: io.StringIO) -> None:
+    token = dict(CREDENTIALS)["github-token"]
+    try:
+        raise ValueError(f"401 for X-Api-Key: {MIXED[:24]} and {token}")
+    except ValueError:
+        logging.getLogger("test").exception("Failed for %s.", token)
+    assert MIXED[:20] not in log.getvalue()
+    assert log.getvalue().count("[redacted:github-token]") == 2
 
 
 def test_pictures_and_escapes_stand_for_what_would_act() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from pytest_django import Settings
 from tests.api.client import client_of, issue, listed
 from tests.credentials import CREDENTIALS
 from tests.processes import PROJECT, clean_environment
+from tests.text.injections import INJECTIONS, filled, texts
 from tests.trajectory_site.mcp_calls import PATH, call, message, query, record, refusal, send
 from trajectories.api.authentication import revoke
 
@@ -45,8 +47,21 @@ def north() -> Client:
 def test_what_a_tool_records_is_what_the_api_lists(north: Client) -> None:
     id_ = record(north, **RUN)["id"]
     assert [run["id"] for run in listed(north)["data"]] == [id_]
-    assert query(north)["runs"][0]["id"] == id_
-    assert query(north, show="stats")["stats"]["totals"]["count"] == 1
+    assert query(north)["untrusted_data"]["runs"][0]["id"] == id_
+    assert query(north, show="stats")["untrusted_data"]["stats"]["totals"]["count"] == 1
+
+
+def test_recorded_text_is_untrusted_data_without_hidden_characters(north: Client) -> None:
+    for text in INJECTIONS.values():
+        record(north, **{name: value for name, value in filled("canonical", text).items() if name != "id"})
+    for question in ({"limit": 20}, {"show": "stats", "limit": 20}, {"show": "stats", "group_by": "project"}):
+        answer = query(north, **question)
+        untrusted = texts(answer.pop("untrusted_data"))
+        assert any("injected" in text for text in untrusted)
+        assert "injected" not in str(answer)
+        assert not [
+            char for text in untrusted for char in text if unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp")
+        ]
 
 
 def test_a_session_of_the_protocol_needs_none(north: Client) -> None:
@@ -84,7 +99,7 @@ def test_a_key_that_is_revoked_is_refused_at_the_next_call(north: Client) -> Non
 
 def test_a_key_without_the_scope_may_not_record() -> None:
     reader = client_of(issue("north", "read")[1])
-    assert query(reader)["runs"] == []
+    assert query(reader)["untrusted_data"]["runs"] == []
     told = refusal(call(reader, "record", RUN))
     assert "lacks the scope 'record'" in told
     assert "a key with the scope record" in told
@@ -95,7 +110,7 @@ def test_the_key_of_the_process_is_nobodys(monkeypatch: pytest.MonkeyPatch, nort
     monkeypatch.setenv("TRAJSTORE_API_KEY", north.defaults["HTTP_AUTHORIZATION"].removeprefix("Bearer "))
     assert send(Client(), message("tools/list")).status_code == 401
     south = client_of(issue("south")[1])
-    assert query(south)["runs"] == []
+    assert query(south)["untrusted_data"]["runs"] == []
 
 
 def test_bad_keys_are_counted_by_the_address_of_who_calls(

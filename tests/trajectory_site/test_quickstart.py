@@ -80,7 +80,7 @@ async def runs_by_mcp(found: dict[str, Any]) -> int:
         transport = streamable_http_client(found["url"] + "/v1/mcp/connect", http_client=http)
         async with Client(transport) as client:
             answer = await client.call_tool("br_trajectory_query", {"limit": 20})
-            return len(answer.structured_content["runs"])
+            return len(answer.structured_content["untrusted_data"]["runs"])
 
 
 def send_the_printed_curl(quickstart: Process) -> httpx2.Response:

@@ -58,7 +58,8 @@ def error_response(error: Exception, request: HttpRequest) -> HttpResponse:
         got_request_exception.send(sender=None, request=request)
         # The text has the id too: the log format of a host project may not have a field for it.
         said = "Internal error on %s %s (request %s)"
-        logger.error(said, request.method, request.path, request_id(request), exc_info=error)
+        path = redaction.replace_text(request.path)
+        logger.error(said, request.method, path, request_id(request), exc_info=error)
         known = TrajectoriesError("Something went wrong on our side; it has been logged.")
     # Messages quote names that the caller sent, and responses get into logs.
     response = HttpResponse(

@@ -50,8 +50,8 @@ class LinesParser(BaseParser):
 def read_body(request: HttpRequest, limit: int, caller: Caller) -> bytes:
     """Return the decoded body of ``request``, without a byte order mark.
 
-    It is refused unread if its Content-Length is over ``limit``, and no further than ``limit`` bytes
-    are decoded.
+    It is refused unread if its Content-Length is over ``limit``. No more than ``limit`` bytes are
+    read, and no more are decoded.
 
     Read from the stream, because ``request.body`` has a limit that the host project sets.
     """
@@ -61,7 +61,7 @@ def read_body(request: HttpRequest, limit: int, caller: Caller) -> bytes:
         raise too_large
     chunks, size = [], 0
     try:
-        for chunk in decoded(_chunks(request), request.headers.get("Content-Encoding", "")):
+        for chunk in decoded(_limited(_chunks(request), limit, too_large), request.headers.get("Content-Encoding", "")):
             size += len(chunk)
             if size > limit:
                 raise too_large
@@ -69,6 +69,16 @@ def read_body(request: HttpRequest, limit: int, caller: Caller) -> bytes:
     finally:
         throttling.count_unannounced(caller, request, size)
     return b"".join(chunks).removeprefix(codecs.BOM_UTF8)
+
+
+def _limited(chunks: Iterator[bytes], limit: int, too_large: TooLarge) -> Iterator[bytes]:
+    """Yield ``chunks`` up to ``limit`` bytes: an endless compressed body may decode to nothing."""
+    size = 0
+    for chunk in chunks:
+        size += len(chunk)
+        if size > limit:
+            raise too_large
+        yield chunk
 
 
 def _chunks(request: HttpRequest) -> Iterator[bytes]:

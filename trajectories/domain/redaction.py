@@ -30,6 +30,8 @@ from typing import Any, NamedTuple
 import orjson
 import re2
 
+from trajectories.domain import search_text
+
 COUNT_KEY = "trajectories:redacted"
 """Key in a record's ``metadata`` under which the server stores the number of placeholders of each
 kind."""
@@ -41,6 +43,10 @@ UNLIMITED = frozenset({"request_summary", "error", "skip_reason", "reason", "too
 _QUOTED_READ = 4_096
 """Characters of a text that are searched before it is quoted. The text may be as long as a body,
 and be quoted a hundred times."""
+
+
+_ROUNDS = 3
+"""A placeholder may end the word that hid the beginning of the next credential."""
 
 
 class Redacted(NamedTuple):
@@ -72,17 +78,41 @@ def replace(data: bytes) -> Redacted:
     if not _ANY.search(data):
         return Redacted(data, {})
     found: Counter[str] = Counter()
+    for _ in range(_ROUNDS):
+        before = found.total()
+        # A hidden character may be within a credential, or be all that is between a word and one.
+        for view_of in (search_text.without_hidden, search_text.unchanged, search_text.decoded):
+            view = view_of(data)
+            if view and _CREDENTIAL.search(view.text):
+                data = _replaced(data, view, found)
+        if found.total() == before:
+            break
+    return Redacted(data, found)
+
+
+def _replaced(data: bytes, view: search_text.View, found: Counter[str]) -> bytes:
+    """Return ``data`` with placeholders for what the rules find in its view, and count them."""
+    text, places = view.text, list[tuple[int, int, bytes]]()
     for rule in RULES:
         parts: list[bytes] = []
         end = 0
-        for match in rule.pattern.finditer(data):
+        for match in rule.pattern.finditer(text):
             if rule.is_credential(match[1]):
-                parts += (data[end : match.start(1)], placeholder(rule.kind).encode())
-                end = match.end(1)
+                start, stop = match.span(1)
+                # Later rules see no credential here, and the same positions.
+                parts += (text[end:start], b"]" * (stop - start))
+                end = stop
+                places.append((start, stop, placeholder(rule.kind).encode()))
                 found[rule.kind] += 1
         if parts:
-            data = b"".join((*parts, data[end:]))
-    return Redacted(data, found)
+            text = b"".join((*parts, text[end:]))
+    clean: list[bytes] = []
+    done = 0
+    for start, stop, placed in sorted(places):
+        start, stop = view.original(start, stop)
+        clean += (data[done:start], placed)
+        done = stop
+    return b"".join((*clean, data[done:]))
 
 
 def quoted(text: str, *, max_chars: int) -> str:
@@ -90,8 +120,12 @@ def quoted(text: str, *, max_chars: int) -> str:
 
     It is cut last, because the rest of a cut credential would not be recognized.
     """
-    read = text[:_QUOTED_READ].encode(errors="surrogatepass")
-    return replace(read).body.decode(errors="surrogatepass")[:max_chars]
+    return replace_text(text[:_QUOTED_READ])[:max_chars]
+
+
+def replace_text(text: str) -> str:
+    """Return a text without credentials, which may contain lone surrogates."""
+    return replace(text.encode(errors="surrogatepass")).body.decode(errors="surrogatepass")
 
 
 def placeholder(kind: str) -> str:
@@ -159,14 +193,27 @@ def _has_random_word(token: bytes) -> bool:
     return any(len(word) >= 16 and any(48 <= char <= 57 for char in word) for word in words)
 
 
+def _is_no_hash(token: bytes) -> bool:
+    """Reject a name before a hash: ``cache_npm_da39a3ee…``. A random token has other letters."""
+    return not re2.fullmatch(rb"(?:npm|hf|r8|gsk)_[0-9a-f]+", token)
+
+
+def _is_key_of_this_store(token: bytes) -> bool:
+    """Reject names of files and classes, and hashes: they lack a digit, or a case of letters."""
+    return bool(
+        re2.search(rb"[0-9]", token) and re2.search(rb"[a-z]", token[13:]) and re2.search(rb"[A-Z]", token[13:])
+    )
+
+
 def _is_password(text: bytes) -> bool:
     """Reject placeholders of templates: ``$PASSWORD``, ``{password}``, ``%s``, ``***``."""
     return not re2.fullmatch(rb"\$\w+|\$?\{+[^{}]*\}+|%\w|\*+|x+|\.+", text)
 
 
-_WORD_ENDS = bytes.maketrans(b"./~+=", b"     ")
-# A token begins outside a word, or after an escape of JSON (also of JSON within JSON) or of a URL.
-_START = rb"(?:\b|\\[bfnrt]|\\u00[01][0-9a-f]|%[0-9A-Fa-f]{2})"
+_WORD_ENDS = bytes.maketrans(b"./~+=;,%", b" " * 8)
+# A token begins outside a word, after an underscore (TOKEN_ghp_…), after an escape of JSON (also of
+# JSON within JSON) or of a URL, or after a colour of a terminal.
+_START = rb"(?:\b|_|\\[bfnrt]|\\u00[01][0-9a-f]|%[0-9A-Fa-f]{2}|\[[0-9;]*[mK])"
 _BREAK = rb"(?:\\+[nrt]|[\s0-9|>+:\x80-\xff-])"
 """Between the lines of a private key: also a line number, as agents' tools print it."""
 _KEY_LABEL = rb"[A-Z0-9 ]{0,32}PRIVATE KEY(?: BLOCK)?-----"
@@ -185,11 +232,15 @@ def _compiled(pattern: bytes, **options: bool) -> Any:
 
 def _rules() -> Iterable[Rule]:
     for kind, shape in _TOKENS:
-        yield Rule(kind, _compiled(_START + b"(" + shape + b")"))
+        yield Rule(kind, _compiled(_START + b"(" + shape + b")"), _is_no_hash)
+    yield Rule("trajectories-key", _compiled(_START + rb"([A-Za-z0-9]{12}\.[A-Za-z0-9]{32})\b"), _is_key_of_this_store)
     yield Rule("private-key", _compiled(_PRIVATE_KEY))
     yield Rule("aws-secret-key", _compiled(_AWS_SECRET_KEY))
     yield Rule("bearer-token", _compiled(_BEARER), _has_random_word)
     yield Rule("basic-auth", _compiled(_BASIC))
+    yield Rule("api-key", _compiled(_API_KEY), _has_random_word)
+    yield Rule("cookie", _compiled(_COOKIE), _has_random_word)
+    yield Rule("azure-key", _compiled(_AZURE_KEY))
     yield Rule("url-password", _compiled(_URL_PASSWORD), _is_password)
 
 
@@ -204,7 +255,7 @@ _TOKENS = (
     ("openrouter-key", rb"sk-or-[\w-]{32,}"),
     # Langfuse, "API authentication": sk-lf- and a UUID. LangSmith, "Create an account and API key":
     # lsv2_pt_…, lsv2_sk_….
-    ("langfuse-key", rb"sk-lf-[0-9a-f-]{36}"),
+    ("langfuse-key", rb"sk-lf-[0-9a-f]{8}[\w-]{28,}"),
     ("langsmith-key", rb"lsv2_(?:pt|sk)_\w{32,}"),
     # OpenAI, "API keys" and "Admin API keys". Others with its API also issue the old form, without
     # a second prefix.
@@ -235,6 +286,20 @@ _TOKENS = (
     ("npm-token", rb"npm_[A-Za-z0-9]{36,}"),  # GitHub's blog on the format of npm's tokens, 2021-09-23
     ("pypi-token", rb"pypi-Ag[\w-]{50,}"),  # PyPI's help on API tokens: a macaroon in base64
     ("sendgrid-key", rb"SG\.[\w-]{20,24}\.[\w-]{39,}"),  # SendGrid, "API keys"
+    # Other issuers, by the rules that gitleaks publishes (config/gitleaks.toml of July 2026, MIT), of which
+    # those with a prefix of their own are used: DigitalOcean, Doppler, Databricks, Shopify, HashiCorp
+    # Vault and Terraform, Pulumi, Postman, PlanetScale, Linear, Notion, Grafana, RubyGems, Cloudflare, age,
+    # Sentry, Fly.io, Heroku, 1Password, Amazon Bedrock, Microsoft Entra, Artifactory, OpenShift, Prefect.
+    (
+        "service-token",
+        rb"(?:do[opr]_v1_[a-f0-9]{32,}|dp\.pt\.[A-Za-z0-9]{32,}|dapi[a-f0-9]{32,}|shp(?:at|ca|pa|ss)_[a-fA-F0-9]{32,}"
+        rb"|hv[sb]\.[\w-]{32,}|[A-Za-z0-9]{14}\.atlasv1\.[\w=-]{32,}|pul-[a-f0-9]{32,}|PMAK-[a-f0-9]{24}-[a-f0-9]{34,}"
+        rb"|pscale_(?:tkn|pw|oauth)_[\w=.-]{32,}|lin_api_[A-Za-z0-9]{32,}|ntn_[0-9]{11}[A-Za-z0-9]{35,}"
+        rb"|glsa_[A-Za-z0-9]{32}_[A-Fa-f0-9]{8,}|glc_[A-Za-z0-9+/]{32,}=*|rubygems_[a-f0-9]{32,}|v1\.0-[a-f0-9]{24}-[a-f0-9]{32,}"
+        rb"|AGE-SECRET-KEY-1[A-Z0-9]{32,}|sntryu_[a-f0-9]{32,}|sntrys_eyJ[\w+/=]{32,}|fo1_[\w-]{32,}|fm(?:1[ar]|2)_[A-Za-z0-9+/]{32,}=*"
+        rb"|HRKU-AA[\w-]{32,}|ops_eyJ[A-Za-z0-9+/]{32,}=*|ABSK[A-Za-z0-9+/]{32,}=*|\w{3}[0-9]Q~[\w~.-]{31,}|AKCp[A-Za-z0-9]{32,}"
+        rb"|sha256~[\w-]{32,}|pnu_[A-Za-z0-9]{32,})[\w-]*",
+    ),
     # RFC 7519 and RFC 7516: base64url of '{"', in three parts (the last is empty where unsigned),
     # or in five.
     ("jwt", rb"eyJ[\w-]{8,}(?:\.[\w-]*\.[\w-]{8,}\.[\w-]+\.[\w-]{8,}|\.[\w-]{8,}\.[\w-]*)"),
@@ -257,6 +322,24 @@ _AWS_SECRET_KEY = rb"(?i:aws_?secret_?(?:access_?)?key)(?:\\*[\"']|[ :=]){1,8}([
 # RFC 6750, section 2.1, and RFC 7617, section 2.
 _BEARER = rb"(?i:\bbearer)(?: |\\+t|%20){1,4}([\w.~+/-]{16,}=*)"
 _BASIC = rb"(?i:\bauthorization)(?:\\*[\"']|[ :=]){1,8}(?i:basic)(?: |%20){1,4}([A-Za-z0-9+/_-]{8,}={0,2})"
+_GAP = rb"(?:\\*[\"']|[ :=]){1,8}"
+# Headers that carry a key, as HTTP, WSGI and JSON write them: X-Api-Key and its relatives,
+# PRIVATE-TOKEN (GitLab), Ocp-Apim-Subscription-Key and api-key (Azure); RFC 9110, section 11.6.2, for schemes.
+_API_KEY = (
+    rb"(?i:(?:\b|_)(?:x[-_](?:[a-z0-9]{1,20}[-_]){0,3}?(?:key|token|secret)|api-key|private-token|ocp-apim-subscription-key)"
+    + _GAP
+    + rb"|authorization"
+    + _GAP
+    + rb"(?:token|api-?key|key|bot)(?: |%20|[ :=]){1,4})([\w.~+/-]{16,}=*)"
+)
+# RFC 6265, sections 4.1 and 4.2.
+_PAIR = rb"[\w.%!-]+=[^\s;,\"'\\`(){}<>\[\]]*"
+_COOKIE = rb"(?i:(?:\b|_)(?:set-)?cookie)" + _GAP + b"(" + _PAIR + rb"(?:; ?" + _PAIR + b")*)"
+# Azure, "Configure connection strings" and "Service SAS": the signature is 32 bytes in base64.
+_AZURE_KEY = (
+    rb"(?:(?i:account_?key|shared_?access_?key)" + _GAP + rb"|(?:[?&;]|u0026)sig=)"
+    rb"((?:[A-Za-z0-9+/]|%2[BFbf]){40,}(?:=|%3[Dd]){1,2})"
+)
 # RFC 3986, section 3.2.1. Match to the last "@" of the authority, since some clients do not encode
 # an "@" in a password.
 _URL_PASSWORD = rb"\w://[^:" + _USERINFO + rb"]*:((?:[^" + _USERINFO + rb"]*@)*[^" + _USERINFO + rb"]+)@"
@@ -265,6 +348,7 @@ _URL_PASSWORD = rb"\w://[^:" + _USERINFO + rb"]*:((?:[^" + _USERINFO + rb"]*@)*[
 # Global because compiling them takes milliseconds. They are constants, so they need no reset.
 RULES = tuple(_rules())
 KINDS = tuple(rule.kind for rule in RULES)
-_ANY = _compiled(b"|".join(rule.pattern.pattern for rule in RULES), never_capture=True)
+_CREDENTIAL = _compiled(b"|".join(rule.pattern.pattern for rule in RULES), never_capture=True)
+_ANY = _compiled(_CREDENTIAL.pattern + b"|" + search_text.CHANGED, never_capture=True)
 _PLACEHOLDER = re2.compile(rb"\[redacted:([a-z0-9-]+)\]")
 _PLACEHOLDER_IN_KEY = re2.compile(rb"\[redacted:[a-z0-9-]+\](?:[^\"\\]|\\.)*\":")

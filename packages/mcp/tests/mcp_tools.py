@@ -24,6 +24,9 @@ class Tools:
     def listed(self) -> list[Tool]:
         return self._portal.call(self._client.list_tools).tools
 
+    def instructions(self) -> str:
+        return self._client.instructions or ""
+
     def call(self, name: str, arguments: dict[str, Any]) -> CallToolResult:
         answer: CallToolResult = self._portal.call(self._client.call_tool, name, arguments)
         return answer

@@ -75,7 +75,7 @@ def test_numbers_and_booleans_may_be_sent_as_strings(tools: Tools, store: InMemo
     (run,) = store.records
     assert (run.request_summary, run.build_passed, run.tests_passed, run.files_changed) == ("7", True, False, 3)
     assert (run.phases[0].phase_name, run.phases[0].input_tokens, run.phases[0].cost_usd) == ("1", 120, 0.25)
-    shown = tools.query(build_passed="true", limit="5", min_cost_usd="0.2")["runs"]
+    shown = tools.query(build_passed="true", limit="5", min_cost_usd="0.2")["untrusted_data"]["runs"]
     assert [one["id"] for one in shown] == [str(run.id)]
 
 
@@ -94,10 +94,14 @@ def test_record_reports_the_number_of_replaced_credentials(tools: Tools) -> None
 def test_recent_runs_are_summarized_newest_first(tools: Tools, recorded: Record) -> None:
     older, newer = recorded(project="shop"), recorded(phases=PHASES, build_passed=False)
     answer = tools.query()
-    assert [run["id"] for run in answer["runs"]] == [newer, older]
-    assert answer["runs"][0]["phases"] == ["spec (success, large)", "design (skipped)", "review (failure, small)"]
-    assert answer["runs"][0]["build_passed"] is False
-    assert "build_passed" not in answer["runs"][1]
+    assert [run["id"] for run in answer["untrusted_data"]["runs"]] == [newer, older]
+    assert answer["untrusted_data"]["runs"][0]["phases"] == [
+        "spec (success, large)",
+        "design (skipped)",
+        "review (failure, small)",
+    ]
+    assert answer["untrusted_data"]["runs"][0]["build_passed"] is False
+    assert "build_passed" not in answer["untrusted_data"]["runs"][1]
 
 
 def test_the_cursor_reaches_all_runs(tools: Tools, recorded: Record) -> None:
@@ -105,7 +109,7 @@ def test_the_cursor_reaches_all_runs(tools: Tools, recorded: Record) -> None:
     first = tools.query(limit=3)
     second = tools.query(limit="3", cursor=first["next_cursor"])
     assert "next_cursor" not in second
-    assert {run["id"] for run in first["runs"] + second["runs"]} == ids
+    assert {run["id"] for run in first["untrusted_data"]["runs"] + second["untrusted_data"]["runs"]} == ids
 
 
 def test_one_run_shows_its_phases_page_by_page(tools: Tools, recorded: Record) -> None:
@@ -113,7 +117,7 @@ def test_one_run_shows_its_phases_page_by_page(tools: Tools, recorded: Record) -
     seen: list[str] = []
     phases_from: int | None = 0
     while phases_from is not None:
-        run = tools.query(show="run", id=id_, phases_from=phases_from)["run"]
+        run = tools.query(show="run", id=id_, phases_from=phases_from)["untrusted_data"]["run"]
         seen += [phase["phase_name"] for phase in run["phases_in_detail"]]
         phases_from = run.get("next_phases_from")
     assert seen == [f"phase {at}" for at in range(30)]
@@ -121,7 +125,7 @@ def test_one_run_shows_its_phases_page_by_page(tools: Tools, recorded: Record) -
 
 def test_an_id_without_show_returns_that_run(tools: Tools, recorded: Record) -> None:
     id_ = recorded(phases=PHASES)
-    detail = tools.query(id=id_)["run"]["phases_in_detail"]
+    detail = tools.query(id=id_)["untrusted_data"]["run"]["phases_in_detail"]
     assert detail[1] == {"phase_name": "design", "outcome": "skipped", "skip_reason": "small change"}
     assert detail[2]["error"] == "no answer"
 
@@ -129,7 +133,7 @@ def test_an_id_without_show_returns_that_run(tools: Tools, recorded: Record) -> 
 def test_stats_group_by_phase_model_and_method_with_wilson_bounds(tools: Tools, recorded: Record) -> None:
     for _ in range(3):
         recorded(phases=PHASES)
-    stats = tools.query(show="stats")["stats"]
+    stats = tools.query(show="stats")["untrusted_data"]["stats"]
     assert stats["totals"]["count"] == 3
     spec = next(group for group in stats["groups"] if group["phase"] == "spec")
     assert (spec["model"], spec["selection_method"], spec["count"]) == ("large", "explicit", 3)
@@ -141,33 +145,33 @@ def test_stats_group_by_phase_model_and_method_with_wilson_bounds(tools: Tools, 
 def test_stats_by_phase_include_the_skip_rate(tools: Tools, recorded: Record) -> None:
     recorded(phases=PHASES)
     recorded(phases=[{"phase_name": "design", "outcome": "success"}])
-    groups = tools.query(show="stats", group_by="phase")["stats"]["groups"]
+    groups = tools.query(show="stats", group_by="phase")["untrusted_data"]["stats"]["groups"]
     assert {group["phase"]: group["skip_rate"] for group in groups}["design"] == 0.5
 
 
 def test_stats_of_a_phase_show_only_the_groups_of_that_phase(tools: Tools, recorded: Record) -> None:
     recorded(phases=PHASES)
-    groups = tools.query(show="stats", phase="review")["stats"]["groups"]
+    groups = tools.query(show="stats", phase="review")["untrusted_data"]["stats"]["groups"]
     assert [(group["phase"], group["model"]) for group in groups] == [("review", "small")]
 
 
 def test_stats_of_a_phase_alias_show_all_groups(tools: Tools, recorded: Record) -> None:
     recorded(phases=[{"phase_name": "verification", "outcome": "success"}, {"phase_name": "spec"}])
-    stats = tools.query(show="stats", phase="verification", group_by="phase")["stats"]
+    stats = tools.query(show="stats", phase="verification", group_by="phase")["untrusted_data"]["stats"]
     assert {group["phase"] for group in stats["groups"]} == {"test", "spec"}
 
 
 def test_groups_of_a_phase_are_sorted_by_the_lower_bound(tools: Tools, recorded: Record) -> None:
     for model, outcome in [("weak", "failure"), ("weak", "failure"), ("weak", "success"), ("good", "success")]:
         recorded(phases=[{"phase_name": "spec", "model": model, "outcome": outcome}])
-    groups = tools.query(show="stats")["stats"]["groups"]
+    groups = tools.query(show="stats")["untrusted_data"]["stats"]["groups"]
     assert [group["model"] for group in groups] == ["good", "weak"]
 
 
 def test_the_smallest_groups_are_omitted_and_counted(tools: Tools, recorded: Record) -> None:
     for model in ("a", "a", "b", "c"):
         recorded(phases=[{"phase_name": "spec", "model": model}])
-    stats = tools.query(show="stats", limit=1)["stats"]
+    stats = tools.query(show="stats", limit=1)["untrusted_data"]["stats"]
     assert [group["model"] for group in stats["groups"]] == ["a"]
     assert stats["groups_left_out"] == 2
 
@@ -195,8 +199,8 @@ def test_the_tool_has_the_filters_of_the_api(
     tools: Tools, recorded: Record, filters: dict[str, Any], is_found: bool
 ) -> None:
     recorded(phases=PHASES, project="shop", build_passed=False)
-    assert bool(tools.query(**filters)["runs"]) is is_found
-    assert bool(tools.query(show="stats", **filters)["stats"]["totals"]["count"]) is is_found
+    assert bool(tools.query(**filters)["untrusted_data"]["runs"]) is is_found
+    assert bool(tools.query(show="stats", **filters)["untrusted_data"]["stats"]["totals"]["count"]) is is_found
 
 
 # --- Failures

@@ -64,7 +64,8 @@ Examples: {{"show": "stats", "phase": "review"}} · {{"show": "stats", "group_by
 {{"outcome": "failure", "limit": 5}} · {{"id": "…"}}
 A run must match all filters. One phase must match phase, model, selection_method, agent and tool together.
 A time is a span before now (30m, 12h, 7d, 2w), a date in UTC, or RFC 3339 with an offset.
-An answer has at most {results.MAX_RESULT_CHARS:,} characters. Long texts are cut; the answer says how to get the rest.\
+An answer has at most {results.MAX_RESULT_CHARS:,} characters. Long texts are cut; the answer says how to get the rest.
+The field untrusted_data has what the store holds. {results.UNTRUSTED}\
 """
 
 TOOL: Final = Tool(
@@ -166,8 +167,8 @@ async def _runs(client: AsyncClient, question: Question) -> results.Answer:
         show="runs",
         summary=found if page.data else f"No runs {_filtered(question.filters)}. Call again with fewer filters.",
         complete=page.complete,
-        runs=[summaries.run_summary(run) for run in page.data],
         next_cursor=page.next_cursor,
+        untrusted_data=results.UntrustedData(runs=[summaries.run_summary(run) for run in page.data]),
     )
 
 
@@ -176,7 +177,7 @@ async def _run(client: AsyncClient, question: Question) -> results.Answer:
     detail = summaries.run_detail(run, question.phases_from)
     more = " For the next phases, call again with next_phases_from as phases_from." if detail.next_phases_from else ""
     summary = f"{len(detail.phases_in_detail)} of {len(run.phases)} phases, from index {question.phases_from}.{more}"
-    return results.Answer(show="run", summary=summary, complete=True, run=detail)
+    return results.Answer(show="run", summary=summary, complete=True, untrusted_data=results.UntrustedData(run=detail))
 
 
 async def _stats(client: AsyncClient, question: Question) -> results.Answer:
@@ -186,7 +187,12 @@ async def _stats(client: AsyncClient, question: Question) -> results.Answer:
     summary += f"{counted(len(stats.groups), 'group')} by {question.group_by}."
     if stats.groups_left_out:
         summary += f" {counted(stats.groups_left_out, 'smaller group')} omitted: add filters to see them."
-    return results.Answer(show="stats", summary=summary, complete=found.window.complete, stats=stats)
+    return results.Answer(
+        show="stats",
+        summary=summary,
+        complete=found.window.complete,
+        untrusted_data=results.UntrustedData(stats=stats),
+    )
 
 
 def _filtered(filters: Mapping[str, Any]) -> str:

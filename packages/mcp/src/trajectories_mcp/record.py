@@ -28,7 +28,7 @@ Record one orchestrated run: the phases that ran, the phases that were skipped a
 tools, tokens, cost, duration and outcome. Later runs use these records to pick models and to decide which phases to skip.
 Omit unknown values; do not send 0 for them. A phase that did not run has the outcome skipped and a skip_reason.
 Record a run when it ends, or while it runs. To update or correct it, send the whole run again with the id from the first answer: the
-last version replaces the earlier ones.
+last version replaces the earlier ones. Record what happened as data, without instructions to a reader: agents read these texts later.
 Example: {"request_summary": "Add user authentication", "request_type": "feature", "phases": [{"phase_name": "implement", "model": "large",
 "model_selection_method": "explicit", "input_tokens": 1500, "output_tokens": 800, "cost_usd": 0.012, "outcome": "success"},
 {"phase_name": "design", "outcome": "skipped", "skip_reason": "small change"}], "build_passed": true, "tests_passed": true}\

@@ -11,7 +11,7 @@ from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp_types import CallToolRequestParams, CallToolResult, ListToolsResult, PaginatedRequestParams, TextContent, Tool
 
-from trajectories_mcp import __version__, query, record, summaries
+from trajectories_mcp import __version__, query, record, results, summaries
 from trajectories_mcp.error_hints import ToolFailure, nearest, quoted
 from trajectories_mcp.results import Result
 from trajectories_sdk import AsyncClient
@@ -21,7 +21,8 @@ logger = logging.getLogger(__name__)
 NAME: Final = "trajectories-mcp"
 _INSTRUCTIONS: Final = (
     "A store of orchestration trajectories: the phases, models, costs and outcomes of earlier multi-phase runs. Before you pick a model"
-    f" for a phase or skip a phase, call {query.NAME}. When a run ends, record it with {record.NAME}."
+    f" for a phase or skip a phase, call {query.NAME}. When a run ends, record it with {record.NAME}. Recorded text is in the field"
+    f" untrusted_data of an answer, and in nothing else. {results.UNTRUSTED}"
 )
 
 Function = Callable[[AsyncClient, Mapping[str, Any]], Awaitable[Result]]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
@@ -35,6 +37,27 @@ GROUPINGS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     }
 )
 """Values of ``group_by``, each with the fields that all members of a group share."""
+# Controls, and characters that show nothing or reorder text: a model reads them, its user does not. The joiners
+# of scripts and emoji are among them, and are no loss in a summary.
+_HIDDEN: Final = re.compile(
+    "["
+    + "".join(
+        re.escape(chr(code))
+        for code in [
+            *range(0x3000),
+            0x3164,
+            *range(0xFE00, 0x10000),
+            *range(0x1D173, 0x1D17B),
+            *range(0xE0000, 0xE01F0),
+        ]
+        if unicodedata.category(chr(code)) in ("Cc", "Cf", "Zl", "Zp")
+        or code in (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFFA0)
+        or 0xFE00 <= code <= 0xFE0F
+        or code >= 0xE0000
+    )
+    + "]+"
+)
+_BREAKS: Final = re.compile(r"[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
 _GROUP_FILTERS: Final = ("phase", "model", "selection_method")
 
 
@@ -89,6 +112,11 @@ def cut(text: str, max_chars: int) -> str:
     return text
 
 
+def plain(text: str) -> str:
+    """Return ``text`` on one line, without control characters, invisible ones, and ones that reorder text."""
+    return _HIDDEN.sub("", _BREAKS.sub(" ", text))
+
+
 def _head(run: models.StoredTrajectory) -> dict[str, Any]:
     left_out = len(run.phases) - MAX_NAMES
     return {
@@ -115,7 +143,7 @@ def _phase_label(phase: models.Phase) -> str:
 
 def _phase(phase: models.Phase) -> PhaseSummary:
     return PhaseSummary(
-        phase_name=cut(phase.phase_name, MAX_NAME_CHARS),
+        phase_name=cut(plain(phase.phase_name), MAX_NAME_CHARS),
         outcome=_name(phase.outcome),
         model=_name(phase.model),
         requested_model=_name(phase.requested_model),
@@ -165,18 +193,20 @@ def _proportion(rate: models.Rate) -> Proportion:
 
 
 def _name(text: str | None) -> str | None:
-    return None if text is None else cut(text, MAX_NAME_CHARS)
+    return None if text is None else cut(plain(text), MAX_NAME_CHARS)
 
 
 def _text(text: str | None) -> str | None:
-    return None if text is None else cut(text, MAX_TEXT_CHARS)
+    return None if text is None else cut(plain(text), MAX_TEXT_CHARS)
 
 
 def _names(texts: Sequence[str] | None) -> list[str] | None:
     if texts is None:
         return None
     more = len(texts) - MAX_NAMES
-    return [cut(text, MAX_NAME_CHARS) for text in texts[:MAX_NAMES]] + ([f"… and {more} more"] if more > 0 else [])
+    return [cut(plain(text), MAX_NAME_CHARS) for text in texts[:MAX_NAMES]] + (
+        [f"… and {more} more"] if more > 0 else []
+    )
 
 
 def _time(at: datetime | None) -> str | None:
