@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 from django.contrib.admin import ModelAdmin
 from django.contrib.admin import site as admin_site
@@ -93,8 +94,8 @@ def rows_of(tenant: str) -> dict[str, Model]:
 
 
 def _audited(tenant: str) -> AuditEntry:
-    AuditEntry.objects.note("export" if tenant == "bob" else "delete", f"key of-{tenant}", {tenant: 1}, f"of-{tenant}")
-    return AuditEntry.objects.get(tenant=tenant, target=f"of-{tenant}")
+    AuditEntry.objects.note("export" if tenant == "bob" else "delete", f"key of-{tenant}", {tenant: 1}, str(uuid4()))
+    return AuditEntry.objects.get(tenant=tenant, actor=f"key of-{tenant}")
 
 
 def staff(*, tenant: str, permissions: Any) -> Client:
