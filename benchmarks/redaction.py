@@ -69,7 +69,6 @@ def _print_shares(arguments: argparse.Namespace) -> None:
 
 
 def _measure(phases: int, arguments: argparse.Namespace) -> tuple[int, tuple[list[float], ...]]:
-    from benchmarks.post_cpu import run
     from trajectories.domain import redaction, schema
     from trajectories.services import ingest
     from trajectories.storage.store import get_store

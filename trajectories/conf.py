@@ -49,6 +49,9 @@ class Settings:
     """How long a deleted id is rejected. Must be longer than any outbox, queue or spool can hold an
     old copy: a copy that arrives later is a new record."""
 
+    audit_keep_s: int = 365 * 24 * 3600
+    """How long the audit trail keeps an entry."""
+
     retention_days: Mapping[str, int] = field(default_factory=dict)
     """Days after which records are deleted permanently, by tenant; ``"*"`` applies to all other
     tenants. Empty: records are deleted only by ``manage.py prune``."""

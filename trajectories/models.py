@@ -8,19 +8,23 @@ the host project.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import ClassVar
 
 from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
-from django.db import models
+from django.db import Error, models, router, transaction
 from django.utils import timezone
 from rest_framework_api_key.crypto import KeyGenerator
 
+from trajectories.domain.clock import now_us
 from trajectories.domain.record import tenant_digest
 from trajectories.domain.text import visible
 from trajectories.exceptions import InvalidInput
+
+logger = logging.getLogger(__name__)
 
 SCOPES = ("record", "read", "export", "admin")
 SLUG_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z"
@@ -50,9 +54,18 @@ class Tenant(models.Model):
 
 class ApiKeyManager(models.Manager["ApiKey"]):
     def issue(
-        self, *, tenant: Tenant, name: str, scopes: Iterable[str], expires_at: datetime | None = None
+        self,
+        *,
+        tenant: Tenant,
+        name: str,
+        scopes: Iterable[str],
+        expires_at: datetime | None = None,
+        actor: str = "code",
     ) -> tuple[ApiKey, str]:
         """Create a key, and return it with its text, which is not stored and cannot be shown again.
+
+        Args:
+            actor: who creates it, for the audit trail.
 
         Raises:
             InvalidInput: a scope is not one of SCOPES, or no scope is given.
@@ -70,6 +83,7 @@ class ApiKeyManager(models.Manager["ApiKey"]):
             scopes=" ".join(wanted),
             expires_at=expires_at,
         )
+        AuditEntry.objects.note("create_key", actor, {tenant.pk: 1}, prefix)
         return key, text
 
 
@@ -261,3 +275,66 @@ class Quarantined(_Version):
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["tenant", "trajectory_id", "stamp"], name="trajectories_quarantined_once"),
         ]
+
+
+class AuditManager(models.Manager["AuditEntry"]):
+    def note(self, action: str, actor: str, tenants: Mapping[str, int], target: str = "") -> None:
+        """Add an entry for each tenant, with how many records or keys it is about.
+
+        An entry that cannot be written becomes a log line and no error: what it describes has
+        happened, and a deletion succeeds without the database. An entry about an erased tenant names
+        its digest.
+
+        Args:
+            actor: ``key PREFIX``, ``user NAME``, ``command NAME``, or ``code``.
+            target: the id of the one record or the prefix of the one key.
+        """
+        database = router.db_for_write(AuditEntry)
+        entries = [
+            AuditEntry(at_us=now_us(), action=action, actor=actor[:_ACTOR_MAX], tenant=slug, target=target, count=count)
+            for slug, count in tenants.items()
+        ]
+        try:
+            with transaction.atomic(using=database):
+                digests = {slug: tenant_digest(slug) for slug in tenants}
+                erased = set(
+                    Erasure.objects.using(database).filter(pk__in=digests.values()).values_list("pk", flat=True)
+                )
+                for entry in entries:
+                    if digests[entry.tenant] in erased:
+                        entry.tenant, entry.target = digests[entry.tenant], ""
+                self.using(database).bulk_create(entries)
+        except Error as error:
+            for entry in entries:
+                logger.warning("The audit trail in the database lacks an entry (%s): %s", type(error).__name__, entry)
+
+
+_ACTOR_MAX = 200
+
+
+class AuditEntry(models.Model):
+    """What somebody did with records or keys of a tenant; never what was in them.
+
+    ``tenant`` is a slug and no foreign key: the entry of an erasure names the digest of the tenant.
+    """
+
+    at_us = models.BigIntegerField()
+    action = models.CharField(max_length=32)
+    actor = models.CharField(max_length=_ACTOR_MAX)
+    tenant = models.CharField(max_length=64)
+    target = models.CharField(max_length=64, blank=True)
+    count = models.BigIntegerField()
+
+    objects: ClassVar[AuditManager] = AuditManager()
+
+    class Meta:
+        verbose_name_plural = "audit entries"
+        indexes: ClassVar = [
+            models.Index(fields=["tenant", "-at_us", "-id"], name="trajectories_audit_tenant"),
+            models.Index(fields=["-at_us", "-id"], name="trajectories_audit_newest"),
+            models.Index(fields=["target"], name="trajectories_audit_target"),
+        ]
+
+    def __str__(self) -> str:
+        about = f" {self.target}" if self.target else ""
+        return visible(f"{self.action}{about} of {self.tenant} by {self.actor}, {self.count}")

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from trajectories.domain.clock import DAY_US, SECOND_US
 from trajectories.domain.record import Record, tombstone
-from trajectories.models import Trajectory
+from trajectories.models import AuditEntry, Trajectory
 from trajectories.signals import trajectory_archived, trajectory_deleted
 from trajectories.storage import archive_reads
 from trajectories.storage.archive_errors import ArchiveError
@@ -104,11 +104,15 @@ def retain(store: Store, batches: int) -> bool:
     conf, now_us = store.conf, store.now_us()
     for tenant in archive_reads.tenants():
         days = conf.retention_days.get(tenant, conf.retention_days.get("*"))
-        while days is not None and prune(store, tenant, now_us - days * DAY_US, PRUNE_BATCH):
-            batches -= 1
-            if batches <= 0:
-                return False
+        gone = 0
+        while days is not None and batches > 0 and (some := prune(store, tenant, now_us - days * DAY_US, PRUNE_BATCH)):
+            gone, batches = gone + some, batches - 1
+        if gone:
+            AuditEntry.objects.note("delete", "retention", {tenant: gone})
+        if batches <= 0:
+            return False
     forget_tombstones(store)
+    archive_reads.forget_audit(now_us - conf.audit_keep_s * SECOND_US)
     return True
 
 

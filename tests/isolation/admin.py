@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 from django.contrib.admin import ModelAdmin
 from django.contrib.admin import site as admin_site
@@ -18,7 +19,7 @@ from tests import baker_recipes
 from tests.admin.rows import archived, quarantined
 from tests.examples import body, phase
 from trajectories.domain.clock import now_us
-from trajectories.models import Phase, Tenant
+from trajectories.models import AuditEntry, Phase, Tenant
 
 APP = "trajectories"
 
@@ -54,6 +55,9 @@ FILTERS = {
     ("phase", "outcome"): "partial",
     ("quarantined", "q"): "{row.trajectory_id}",
     ("quarantined", "tenant"): "bob",
+    ("auditentry", "q"): "{row.target}",
+    ("auditentry", "action"): "export",
+    ("auditentry", "tenant"): "bob",
 }
 
 # What an action sends beside the rows.
@@ -85,7 +89,13 @@ def rows_of(tenant: str) -> dict[str, Model]:
         "trajectory": trajectory,
         "phase": Phase.objects.select_related("trajectory").get(trajectory=trajectory),
         "quarantined": quarantined(given, f"error-of-{tenant}", tenant=tenant),
+        "auditentry": _audited(tenant),
     }
+
+
+def _audited(tenant: str) -> AuditEntry:
+    AuditEntry.objects.note("export" if tenant == "bob" else "delete", f"key of-{tenant}", {tenant: 1}, str(uuid4()))
+    return AuditEntry.objects.get(tenant=tenant, actor=f"key of-{tenant}")
 
 
 def staff(*, tenant: str, permissions: Any) -> Client:

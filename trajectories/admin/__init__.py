@@ -5,5 +5,6 @@ A host project may subclass these classes and register them in place of ours, or
 
 from trajectories.admin.access import ApiKeyAdmin, TenantAdmin
 from trajectories.admin.archive import PhaseAdmin, QuarantinedAdmin, TrajectoryAdmin
+from trajectories.admin.audit import AuditEntryAdmin
 
-__all__ = ["ApiKeyAdmin", "PhaseAdmin", "QuarantinedAdmin", "TenantAdmin", "TrajectoryAdmin"]
+__all__ = ["ApiKeyAdmin", "AuditEntryAdmin", "PhaseAdmin", "QuarantinedAdmin", "TenantAdmin", "TrajectoryAdmin"]

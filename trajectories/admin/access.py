@@ -16,7 +16,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from trajectories.admin import columns, formatting
 from trajectories.admin.changelist import BoundedAdmin, TenantFilter
-from trajectories.admin.tenants import tenants_of
+from trajectories.admin.tenants import actor_of, tenants_of
 from trajectories.api.authentication import changed, revoke
 from trajectories.models import SCOPES, ApiKey, Tenant, Trajectory
 
@@ -138,10 +138,14 @@ class ApiKeyAdmin(BoundedAdmin):
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
         if change:
             obj.save(update_fields=form.changed_data)
-            changed(obj)
+            changed(obj, actor=actor_of(request))
             return
         issued, text = ApiKey.objects.issue(
-            tenant=obj.tenant, name=obj.name, scopes=obj.scopes.split(), expires_at=obj.expires_at
+            tenant=obj.tenant,
+            name=obj.name,
+            scopes=obj.scopes.split(),
+            expires_at=obj.expires_at,
+            actor=actor_of(request),
         )
         obj.pk, obj.prefix, obj.issued_text = issued.pk, issued.prefix, text  # type: ignore[attr-defined]
 
@@ -174,7 +178,7 @@ class ApiKeyAdmin(BoundedAdmin):
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
         keys = list(queryset.filter(is_revoked=False))
         for key in keys:
-            revoke(key)
+            revoke(key, actor=actor_of(request))
             self.log_change(request, key, "Revoked.")
         self.message_user(request, f"{len(keys)} API keys revoked.", messages.SUCCESS)
 

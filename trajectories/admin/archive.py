@@ -169,6 +169,12 @@ class PhaseAdmin(MirrorAdmin):
         shown = format_html('<span title="{}">{}…</span>', id_, id_[:8])
         return self.link("trajectory_change", shown, phase.trajectory_id)
 
+    def tenant_of(self, row: Phase) -> str:
+        return row.trajectory.tenant_id
+
+    def record_id(self, row: Phase) -> str:
+        return str(row.trajectory)
+
     def found(self, rows: QuerySet[Any], term: str) -> QuerySet[Any]:
         return rows.filter(trajectory__in=with_id(Trajectory.objects.all(), term).values("pk"))
 

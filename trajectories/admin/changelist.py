@@ -5,6 +5,7 @@ Their queries do not count, sort or search without an index or a bound.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 from uuid import UUID
@@ -23,10 +24,10 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 
-from trajectories.admin.tenants import own
+from trajectories.admin.tenants import actor_of, own
 from trajectories.domain.clock import DAY_US, now_us
 from trajectories.domain.query import search_words
-from trajectories.models import Tenant
+from trajectories.models import AuditEntry, Tenant
 
 if TYPE_CHECKING:  # Django's own classes are not generic at run time
     _Paginator = Paginator[Any]
@@ -156,6 +157,14 @@ class MirrorAdmin(BoundedAdmin):
         """Return those of ``rows`` that match ``term``, found through an index."""
         raise NotImplementedError
 
+    def tenant_of(self, row: Any) -> str:
+        """Return the slug of the tenant of a row."""
+        return str(row.tenant_id)
+
+    def record_id(self, row: Any) -> str:
+        """Return the id of the record that the page of ``row`` shows; empty if it shows none."""
+        return str(row.trajectory_id)
+
     def shown_below(self, row: Any) -> dict[str, Any]:
         """Return what the page shows below the fields: ``phases`` and ``json``, if present."""
         return {}
@@ -163,7 +172,18 @@ class MirrorAdmin(BoundedAdmin):
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
-        return super().render_change_form(request, context | self.shown_below(context["original"]), *args, **kwargs)
+        row = context["original"]
+        if id_ := self.record_id(row):
+            AuditEntry.objects.note("view", actor_of(request), {self.tenant_of(row): 1}, id_)
+        return super().render_change_form(request, context | self.shown_below(row), *args, **kwargs)
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        response = super().changelist_view(request, extra_context)
+        page = getattr(response, "context_data", None) or {}
+        rows = [row for row in page["cl"].result_list if self.record_id(row)] if "cl" in page else []
+        if rows:
+            AuditEntry.objects.note("list", actor_of(request), Counter(self.tenant_of(row) for row in rows))
+        return response
 
     def matching(self, request: HttpRequest, rows: QuerySet[Any], term: str) -> tuple[QuerySet[Any], bool]:
         term = term.strip()

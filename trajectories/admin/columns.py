@@ -15,7 +15,7 @@ from django.template.defaultfilters import filesizeformat
 from django.utils.text import Truncator
 
 from trajectories.admin import formatting
-from trajectories.models import Phase, Quarantined, Trajectory
+from trajectories.models import AuditEntry, Phase, Quarantined, Trajectory
 
 HEAD = 400
 """Characters of a body or an error that a changelist reads."""
@@ -145,6 +145,16 @@ def error_head(row: Any) -> str:
 @_column("quarantined")
 def quarantined(row: Quarantined) -> str:
     return formatting.local(row.quarantined_at, timespec="seconds")
+
+
+@_column("at", ordering="at_us")
+def noted(row: AuditEntry) -> str | None:
+    return formatting.moment(row.at_us, timespec="seconds")
+
+
+@_column("tenant")
+def audited(row: AuditEntry) -> str:
+    return row.tenant
 
 
 @_column("picked by")

@@ -49,6 +49,11 @@ def _asked(request: HttpRequest) -> frozenset[str] | None:
     return None if EVERY in slugs else slugs
 
 
+def actor_of(request: HttpRequest) -> str:
+    """Return the user of ``request`` as the audit trail names it."""
+    return f"user {request.user.get_username()}"
+
+
 def forget(tenant: str, keys: Iterable[ApiKey]) -> int:
     """Delete the tenant's group, and the admin log of the tenant and of these keys.
 

@@ -35,7 +35,7 @@ from trajectories.caller import Caller as Caller  # was its path before `traject
 from trajectories.conf import Settings, read_settings
 from trajectories.domain.clock import now_us
 from trajectories.exceptions import AuthenticationFailure, KeyLookupUnavailable, OutboxUnavailable
-from trajectories.models import SCOPES, SLUG_PATTERN, ApiKey
+from trajectories.models import SCOPES, SLUG_PATTERN, ApiKey, AuditEntry
 from trajectories.storage.archive_errors import ArchiveError, archive_errors
 from trajectories.storage.outbox import Outbox
 from trajectories.storage.redis_tier import RedisError
@@ -128,20 +128,21 @@ def caller_of(text: str) -> Caller:
     return verified.caller(prefix)
 
 
-def revoke(key: ApiKey) -> None:
+def revoke(key: ApiKey, *, actor: str = "code") -> None:
     """Revoke ``key`` permanently, and tell every process as ``changed`` does."""
     key.is_revoked = True
     key.save(update_fields=["is_revoked"])
-    changed(key)
+    changed(key, actor=actor, action="revoke_key")
 
 
-def changed(key: ApiKey) -> None:
-    """Make every process ask the database for ``key`` again.
+def changed(key: ApiKey, *, actor: str, action: str = "change_key") -> None:
+    """Make every process ask the database for ``key`` again, and note who has changed it.
 
     Processes of this host do so from their next request on, and those of other hosts within a
     second, when their relay has read it from Redis. Without outbox or Redis, processes accept what
     they have cached for ``key_cache_s``.
     """
+    AuditEntry.objects.note(action, actor, {key.tenant_id: 1}, key.prefix)
     tell = partial(_tell_of_change, key.prefix)
     tell()
     connection = transaction.get_connection(key._state.db)

@@ -134,6 +134,11 @@ class TrajectoryViewSet(ViewSet):
         caller: Any = self.request.auth
         return cast(Caller, caller)
 
+    @property
+    def actor(self) -> str:
+        """Return the caller as the audit trail names it."""
+        return f"key {self.caller.key}" if self.caller.key else "request"
+
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Check method, key, limits and scope, in this order.
 
@@ -198,7 +203,9 @@ class TrajectoryViewSet(ViewSet):
         """Every matching trajectory as NDJSON."""
         given = self._parameters((*FILTERS, "after", "end"))
         after, has_end = _after(given.pop("after", None)), _flag("end", given.pop("end", "0"))
-        lines = reads.export(get_store(), self.caller.tenant, self._query(given), after=after, has_end=has_end)
+        lines = reads.export(
+            get_store(), self.caller.tenant, self._query(given), after=after, has_end=has_end, actor=self.actor
+        )
         return StreamingHttpResponse(_log_stream_errors(lines, request._request), content_type=NDJSON)
 
     @documented("delete_one")
@@ -206,7 +213,7 @@ class TrajectoryViewSet(ViewSet):
         """Delete one trajectory, for good."""
         self._parameters(())
         known_id = _known_id(id)
-        removed = deletion.delete_one(get_store(), self.caller.tenant, known_id)
+        removed = deletion.delete_one(get_store(), self.caller.tenant, known_id, actor=self.actor)
         answer = {"id": known_id, "deleted": True, "removed": asdict(removed)}
         return HttpResponse(orjson.dumps(answer), content_type=JSON)
 
@@ -220,7 +227,7 @@ class TrajectoryViewSet(ViewSet):
         if is_dry:
             found = deletion.matching(get_store(), self.caller.tenant, given)
             return HttpResponse(orjson.dumps({"count": found.count, "token": found.token}), content_type=JSON)
-        deleted = deletion.delete_matching(get_store(), self.caller.tenant, given, token)
+        deleted = deletion.delete_matching(get_store(), self.caller.tenant, given, token, actor=self.actor)
         answer = {"deleted": deleted.count, "has_more": deleted.has_more, "removed": asdict(deleted.removed)}
         return HttpResponse(orjson.dumps(answer), content_type=JSON)
 

@@ -18,6 +18,7 @@ from trajectories import persistence
 from trajectories.domain.query import Query, parse_query
 from trajectories.domain.record import tombstone
 from trajectories.exceptions import ArchiveUnavailable, DeletionIncomplete, InvalidToken, NotFound
+from trajectories.models import AuditEntry
 from trajectories.services.reads import wait_until_archived
 from trajectories.storage import archive_reads
 from trajectories.storage.archive_errors import ArchiveError
@@ -63,8 +64,11 @@ class Deleted:
     has_more: bool
 
 
-def delete_one(store: Store, tenant: str, id_: UUID) -> Removed:
+def delete_one(store: Store, tenant: str, id_: UUID, *, actor: str = "code") -> Removed:
     """Delete one id permanently. Repeating is safe, and completes an incomplete deletion.
+
+    Args:
+        actor: who deletes, for the audit trail.
 
     Raises:
         NotFound: 404; the tenant has no such record and never had one.
@@ -77,7 +81,10 @@ def delete_one(store: Store, tenant: str, id_: UUID) -> Removed:
             raise NotFound(f"There is no trajectory {id_}.", param="id")
     except ArchiveError as error:
         raise DeletionIncomplete("Whether this record exists is unknown: the archive is unavailable.") from error
-    return delete_ids(store, tenant, [id_])
+    try:
+        return delete_ids(store, tenant, [id_])
+    finally:  # also if it is incomplete: this host has deleted the record
+        AuditEntry.objects.note("delete", actor, {tenant: 1}, str(id_))
 
 
 def matching(store: Store, tenant: str, filters: dict[str, str]) -> Matching:
@@ -101,7 +108,7 @@ def matching(store: Store, tenant: str, filters: dict[str, str]) -> Matching:
     return Matching(count, signing.dumps([tenant, filters, as_of_us], salt=_SALT))
 
 
-def delete_matching(store: Store, tenant: str, filters: dict[str, str], token: str) -> Deleted:
+def delete_matching(store: Store, tenant: str, filters: dict[str, str], token: str, *, actor: str = "code") -> Deleted:
     """Delete the records that the dry run of ``token`` counted and that have not changed since.
 
     One call deletes at most MATCHING_MAX records.
@@ -114,10 +121,14 @@ def delete_matching(store: Store, tenant: str, filters: dict[str, str], token: s
     query = parse_query(filters, as_of_us)  # a span such as 7d ends at the dry run
     wait_until_archived(store, tenant)
     removed, count, ids = Removed(), 0, _some(store, tenant, query, as_of_us)
-    while ids and count < MATCHING_MAX:
-        delete_ids(store, tenant, ids, removed)
-        count += len(ids)
-        ids = _some(store, tenant, query, as_of_us)
+    try:
+        while ids and count < MATCHING_MAX:
+            count += len(ids)
+            delete_ids(store, tenant, ids, removed)
+            ids = _some(store, tenant, query, as_of_us)
+    finally:
+        if count:
+            AuditEntry.objects.note("delete", actor, {tenant: count})
     return Deleted(count, removed, has_more=bool(ids))
 
 

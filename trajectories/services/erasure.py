@@ -15,7 +15,7 @@ from kombu.exceptions import OperationalError as BrokerError
 
 from trajectories import relay, tasks
 from trajectories.exceptions import NotFound
-from trajectories.models import ApiKey
+from trajectories.models import ApiKey, AuditEntry
 from trajectories.storage import archive_writes
 from trajectories.storage.redis_tier import REBUILDING
 from trajectories.storage.store import Store
@@ -47,6 +47,7 @@ def erase(
     timeout_s: float,
     on_progress: Callable[[int], object] = lambda archived: None,
     forget: Callable[[list[ApiKey]], object] = lambda keys: None,
+    actor: str = "code",
 ) -> Erased:
     """Remove ``tenant`` permanently. Safe to repeat, and safe while the store is in use.
 
@@ -54,6 +55,8 @@ def erase(
         timeout_s: how long to wait for workers to finish their current batches.
         on_progress: called with the number of archived records that a batch has removed.
         forget: called once with the API keys, before they are deleted.
+        actor: who erases, for the audit trail. Of the tenant's entries only this one stays, with the
+            digest.
 
     Raises:
         NotFound: the tenant does not exist and never did.
@@ -77,6 +80,7 @@ def erase(
     )
     erased.redis += _erase_redis(store, tenant, timeout_s)
     archive_writes.end_erasure(tenant, store.now_us())
+    AuditEntry.objects.note("erase", actor, {tenant: erased.archive})
     erased.outbox += _outbox_rows(store, tenant)
     return erased
 

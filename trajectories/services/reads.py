@@ -25,6 +25,7 @@ from trajectories.domain.query import Query
 from trajectories.domain.record import Position, Record, facets_of, merge_all
 from trajectories.domain.stats import Summary
 from trajectories.exceptions import ArchiveUnavailable, ExportBehind, NotFound
+from trajectories.models import AuditEntry
 from trajectories.storage import archive_reads
 from trajectories.storage.archive_errors import ArchiveError
 from trajectories.storage.redis_tier import RedisError
@@ -119,7 +120,9 @@ def stats(store: Store, tenant: str, query: Query) -> dict[str, Any]:
     return summary.as_json() | {"window": _window(store, query, tiers, is_complete=is_complete)}
 
 
-def export(store: Store, tenant: str, query: Query, *, after: UUID | None, has_end: bool) -> Iterator[bytes]:
+def export(
+    store: Store, tenant: str, query: Query, *, after: UUID | None, has_end: bool, actor: str = "code"
+) -> Iterator[bytes]:
     """Yield every matching record as a line of JSON, in the order of first arrival in the archive.
 
     The first page is read before this returns, so an early failure is an error response and not a
@@ -130,6 +133,8 @@ def export(store: Store, tenant: str, query: Query, *, after: UUID | None, has_e
         has_end: add a last line ``{"end": {"count", "cursor", "sha256"}}``: the number of lines in
             this response, the id to continue after, and the SHA-256 of their bytes, newlines
             included.
+        actor: who exports, for the audit trail. The entry is written when the stream ends, also
+            when it breaks off.
 
     Raises:
         NotFound: 404; ``after`` is not an id of this tenant.
@@ -148,7 +153,7 @@ def export(store: Store, tenant: str, query: Query, *, after: UUID | None, has_e
         first = next(pages, [])
     except ArchiveError as error:
         raise ArchiveUnavailable("Exports are read from the archive, which is unavailable.") from error
-    return _export_lines(chain([first], pages), after, has_end=has_end)
+    return _export_lines(_noted(tenant, actor, chain([first], pages)), after, has_end=has_end)
 
 
 # List and stats below the floor.
@@ -307,6 +312,16 @@ def _export_pages(tenant: str, query: Query, after_seq: int, up_to_seq: int) -> 
     while page := archive_reads.exported(tenant, query, after_seq, up_to_seq, _EXPORT_PAGE):
         yield [exported.record for exported in page]
         after_seq = page[-1].seq
+
+
+def _noted(tenant: str, actor: str, pages: Iterable[list[Record]]) -> Iterator[list[Record]]:
+    count = 0
+    try:
+        for page in pages:
+            count += len(page)
+            yield page
+    finally:
+        AuditEntry.objects.note("export", actor, {tenant: count})
 
 
 def _export_lines(pages: Iterable[list[Record]], after: UUID | None, *, has_end: bool) -> Iterator[bytes]:

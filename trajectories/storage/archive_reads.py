@@ -30,7 +30,7 @@ from trajectories.domain.stats import (
     Summary,
     Tally,
 )
-from trajectories.models import Erasure, Phase, Quarantined, StoreIdentity, Tenant, Tombstone, Trajectory
+from trajectories.models import AuditEntry, Erasure, Phase, Quarantined, StoreIdentity, Tenant, Tombstone, Trajectory
 from trajectories.storage.archive_errors import archive_errors
 from trajectories.storage.archive_writes import members_text
 
@@ -148,6 +148,12 @@ def forget_tombstones(before_us: int, limit: int) -> int:
     gone, _ = rows.filter(pk__in=old).delete()
     Erasure.objects.using(_write_alias()).filter(stamp__lt=before_us).delete()
     return gone
+
+
+@archive_errors()
+def forget_audit(before_us: int) -> None:
+    """Delete the entries of the audit trail from before ``before_us``."""
+    AuditEntry.objects.using(_write_alias()).filter(at_us__lt=before_us).delete()
 
 
 @archive_errors()

@@ -20,7 +20,7 @@ from django.db.models.functions import Greatest
 
 from trajectories.domain.record import Facets, PhaseFacets, Record, facets_of, merge, tenant_digest, tombstone
 from trajectories.domain.stats import TRAJECTORY_MEASURES, bucket_of
-from trajectories.models import ApiKey, Erasure, Phase, Quarantined, Tenant, Tombstone, Trajectory
+from trajectories.models import ApiKey, AuditEntry, Erasure, Phase, Quarantined, Tenant, Tombstone, Trajectory
 from trajectories.storage.archive_errors import archive_errors
 
 _ERROR_MAX = 10_000
@@ -166,6 +166,7 @@ def begin_erasure(
         keys = list(ApiKey.objects.using(alias()).filter(tenant=tenant))
         forget(keys)
         ApiKey.objects.using(alias()).filter(tenant=tenant).delete()
+        AuditEntry.objects.using(alias()).filter(tenant=tenant).delete()
         return keys
 
 
@@ -189,6 +190,7 @@ def end_erasure(tenant: str, stamp: int) -> None:
     """
     with transaction.atomic(using=alias()):
         Tenant.objects.using(alias()).filter(pk=tenant).delete()
+        AuditEntry.objects.using(alias()).filter(tenant=tenant).delete()  # of calls meanwhile
         _erased_at(tenant, stamp)
 
 
@@ -369,7 +371,7 @@ def compact(*, is_full: bool) -> bool:
             is_busy, *_ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             return not is_busy
         if cursor.db.vendor == "postgresql":
-            models = Phase, Trajectory, Quarantined, Tombstone, ApiKey, Tenant
+            models = Phase, Trajectory, Quarantined, Tombstone, ApiKey, AuditEntry, Tenant
             tables = ", ".join(cursor.db.ops.quote_name(model._meta.db_table) for model in models)
             cursor.execute(f"VACUUM (FULL {'ON' if is_full else 'OFF'}) {tables}")
     return True

@@ -14,6 +14,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from trajectories.exceptions import InvalidInput
+from trajectories.management.operator import operator
 from trajectories.models import SCOPES, ApiKey, Tenant
 
 
@@ -47,7 +48,11 @@ class Command(BaseCommand):
             tenant = self._tenant(options["tenant"])
             try:
                 key, text = ApiKey.objects.issue(
-                    tenant=tenant, name=options["name"], scopes=options["scopes"], expires_at=expires_at
+                    tenant=tenant,
+                    name=options["name"],
+                    scopes=options["scopes"],
+                    expires_at=expires_at,
+                    actor=operator(),
                 )
             except InvalidInput as error:
                 raise CommandError(error.message) from error

@@ -9,6 +9,7 @@ from django.apps import apps
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from trajectories.exceptions import NotFound, OutboxUnavailable
+from trajectories.management.operator import operator
 from trajectories.management.progress import Progress
 from trajectories.models import ApiKey
 from trajectories.services import erasure
@@ -72,7 +73,9 @@ class Command(BaseCommand):
             logged.append(self._forget_in_admin(tenant, keys))
 
         with Progress(tenant) as progress:
-            erased = erasure.erase(get_store(), tenant, timeout_s=timeout_s, on_progress=progress.add, forget=forget)
+            erased = erasure.erase(
+                get_store(), tenant, timeout_s=timeout_s, on_progress=progress.add, forget=forget, actor=operator()
+            )
         self.stdout.write(
             f"{tenant} erased: {erased.archive} records, {erased.quarantine} quarantined, {erased.api_keys} API keys, {erased.outbox} rows "
             f"of this host's outbox, {erased.redis} keys of Redis, {sum(logged)} rows of the admin."

@@ -11,7 +11,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from trajectories import persistence
+from trajectories.management.operator import operator
 from trajectories.management.progress import Progress
+from trajectories.models import AuditEntry
 from trajectories.storage import archive_reads
 from trajectories.storage.archive_errors import ArchiveError
 from trajectories.storage.redis_tier import RedisError
@@ -51,10 +53,14 @@ class Command(BaseCommand):
             self.stdout.write(f"{tenant}: {count} would be deleted.")
             return
         deleted = 0
-        with Progress(tenant, count) as progress:
-            while gone := persistence.prune(get_store(), tenant, before_us, batch):
-                deleted += gone
-                progress.add(gone)
+        try:
+            with Progress(tenant, count) as progress:
+                while gone := persistence.prune(get_store(), tenant, before_us, batch):
+                    deleted += gone
+                    progress.add(gone)
+        finally:
+            if deleted:
+                AuditEntry.objects.note("delete", operator(), {tenant: deleted})
         self.stdout.write(f"{tenant}: {deleted} deleted.")
 
 

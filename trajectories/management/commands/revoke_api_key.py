@@ -9,6 +9,7 @@ from django.db import router
 
 from trajectories.api.authentication import revoke
 from trajectories.conf import read_settings
+from trajectories.management.operator import operator
 from trajectories.models import ApiKey
 
 
@@ -26,7 +27,7 @@ class Command(BaseCommand):
         if key.is_revoked:
             self.stdout.write(f"API key {key.prefix} of tenant {key.tenant_id} was revoked before.")
             return
-        revoke(key)
+        revoke(key, actor=operator())
         self.stdout.write(
             f"API key {key.prefix} of tenant {key.tenant_id} is revoked. This host refuses it now, and other hosts "
             f"within a second; without Redis, within {read_settings().key_cache_s:g} seconds."
