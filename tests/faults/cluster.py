@@ -237,7 +237,7 @@ class Cluster:
         wrong = [_difference(where, bodies, expected) for where, bodies in found.items()]
         answers = {name: rest for name, (_, *rest) in shown.items()}
         first = next(iter(answers.values()))
-        wrong += [f"{name} answers otherwise than the first" for name, rest in answers.items() if rest != first]
+        wrong += [_other_answer(name, rest, first) for name, rest in answers.items() if rest != first]
         return [text for text in wrong if text]
 
     def in_redis(self) -> dict[UUID, bytes]:
@@ -285,6 +285,21 @@ def _difference(where: str, found: dict[UUID, bytes], expected: dict[UUID, bytes
     if missing or more or other:
         return f"{where}: {len(missing)} missing, {len(more)} more, {len(other)} other bodies, as {[*missing, *more, *other][:3]}"
     return ""
+
+
+def _other_answer(name: str, rest: list[Any], first: list[Any]) -> str:
+    """Say where the raw export, list and stats of a process first differ from those of the first."""
+    (export, listed, stats), (first_export, first_listed, first_stats) = rest, first
+    if export != first_export:
+        return f"{name} exports otherwise than the first"
+    if len(listed) != len(first_listed):
+        return f"{name} lists {len(listed)} records, the first {len(first_listed)}"
+    for place, (one, other) in enumerate(zip(listed, first_listed, strict=True)):
+        if one != other:
+            fields = {field: (one.get(field), other.get(field)) for field in one if one.get(field) != other.get(field)}
+            return f"{name} lists otherwise than the first at {place}: {fields}"
+    groups = {group: (stats[group], first_stats[group]) for group in stats if stats[group] != first_stats[group]}
+    return f"{name} has other stats than the first: {str(groups)[:500]}"
 
 
 def is_alive(pid: int) -> bool:
