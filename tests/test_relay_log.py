@@ -9,6 +9,7 @@ from datetime import datetime
 from types import SimpleNamespace
 
 import pytest
+from django.db import DatabaseError, connection
 from django.utils import timezone
 from pytest_django import Settings
 from redis import Redis
@@ -19,6 +20,7 @@ from tests.storage.hosts import draft, new_id
 from trajectories import persistence, tasks
 from trajectories.domain.clock import SECOND_US
 from trajectories.relay import Relay
+from trajectories.relay_log import RelayLog
 from trajectories.storage.store import Store, get_store
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis_tier")]
@@ -63,6 +65,19 @@ def since(store: Store) -> str:
     at_us = store.outbox.counts().oldest_waiting_us
     assert at_us is not None
     return f"{datetime.fromtimestamp(at_us / SECOND_US, timezone.get_default_timezone()):%H:%M:%S}"
+
+
+@pytest.mark.django_db
+def test_a_statement_that_the_archive_refuses_is_logged_with_its_traceback_and_not_as_an_outage(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with pytest.raises(DatabaseError) as refused, connection.cursor() as cursor:
+        cursor.execute("SELECT nonsense(")
+    RelayLog(append(1)).failed(refused.value)
+    (record,) = caplog.records
+    assert "The archive (database 'default', sqlite) refuses a statement: 1 record has been waiting" in record.message
+    assert record.exc_info
+    assert record.exc_info[1] is refused.value
 
 
 def test_a_broker_that_is_away_is_named_without_its_password_and_redis_is_not_blamed(

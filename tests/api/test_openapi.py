@@ -179,7 +179,7 @@ def refusals(
         if status == 408:
             return post_slowly(north)
         if status == 413:
-            return post(north, b" " * (1024**2 + 1))
+            return post(north, b" " * (1024**2 + 1_000))
         if status == 415:
             return north.post(path, b"{}", content_type="text/plain")
         if status == 429:
