@@ -14,6 +14,7 @@ from django.test import override_settings
 from pytest_django import Settings
 from redis import Redis
 
+from tests.processes import clean_environment, run_python
 from trajectories import checks
 from trajectory_site.celery import app
 
@@ -260,3 +261,15 @@ def test_servers_are_not_asked_while_the_settings_are_wrong() -> None:
 
 def test_the_site_passes_its_own_checks(mounted: Path) -> None:
     call_command("check", fail_level="WARNING")
+
+
+def test_a_project_without_a_celery_app_is_warned() -> None:
+    script = (
+        "import django; from django.conf import settings;"
+        "settings.configure(INSTALLED_APPS=['django.contrib.contenttypes', 'django.contrib.auth', 'trajectories'],"
+        " CACHES={'trajectories': {'BACKEND': 'django_redis.cache.RedisCache', 'LOCATION': 'redis://127.0.0.1:1/2'}},"
+        " TRAJECTORIES={'OUTBOX_PATH': '/nowhere/outbox.sqlite3'}); django.setup();"
+        "from django.core.checks import run_checks; print(*(found.id for found in run_checks(tags=['trajectories'])))"
+    )
+    done = run_python(["-c", script], clean_environment())
+    assert "trajectories.W008" in done.stdout.split(), done.stderr

@@ -185,7 +185,7 @@ def _check_cache(conf: Settings) -> _Found:
     caches = django_settings.CACHES
     if conf.cache_alias not in caches:
         hint = (
-            f'CACHES["{conf.cache_alias}"] = {{"BACKEND": "django_redis.cache.RedisCache", "LOCATION": "redis://…/3"}}'
+            f'CACHES["{conf.cache_alias}"] = {{"BACKEND": "django_redis.cache.RedisCache", "LOCATION": "redis://…/2"}}'
         )
         yield Error(f"CACHES has no {conf.cache_alias!r}, the Redis tier.", hint=hint, id="trajectories.E009")
         return
@@ -263,10 +263,23 @@ def _check_retention_days(conf: Settings) -> _Found:
             )
 
 
+def _check_celery(conf: Settings) -> _Found:
+    if current_app.main == _APP_OF_CELERY:
+        hint = "Its module must be imported with the project: docs/host-project.md, section Celery."
+        yield CheckWarning(
+            "This project has no Celery app, so no worker archives records.", hint=hint, id="trajectories.W008"
+        )
+
+
+_APP_OF_CELERY = "default"
+"""Name of the app that Celery makes where the project has none."""
+
+
 _CHECKS: Sequence[Callable[[Settings], _Found]] = (
     _check_numbers,
     _check_outbox,
     _check_cache,
+    _check_celery,
     _check_tenant_from_request,
     _check_phase_aliases,
     _check_metrics_access,
@@ -284,6 +297,8 @@ def _check_redis(conf: Settings) -> _Found:
 
 
 def _check_broker(conf: Settings) -> _Found:
+    if current_app.conf.task_always_eager:
+        return  # the relay runs the tasks itself
     try:
         with current_app.connection_for_write(connect_timeout=_BROKER_TIMEOUT_S) as connection:
             connection.ensure_connection(max_retries=1, timeout=_BROKER_TIMEOUT_S)

@@ -190,7 +190,7 @@ def waiting_messages(queue: str | None) -> int:
     Raises:
         kombu.exceptions.OperationalError: the broker is unavailable.
     """
-    if get_store().is_eager:
+    if get_store().is_eager or current_app.conf.task_always_eager:
         return 0
     with current_app.connection_for_write() as connection:
         try:

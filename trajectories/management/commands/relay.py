@@ -67,6 +67,7 @@ class Command(BaseCommand):
     def _drain(self, timeout_s: float) -> None:
         try:
             with host_lock(get_store()):
+                self._say(f"Delivering {get_store().outbox.counts().waiting} records, which needs a running worker.")
                 is_drained = Relay(get_store()).drain(timeout_s)
         except HostLockTaken:
             self._say("Another process of this host is the relay; waiting for it to hand everything over.")
