@@ -100,7 +100,7 @@ HEADS = [
     Hostile("a header of 1 MiB", _get(PATH, "X-A: " + "a" * MIB), (431,)),
     Hostile("a head that does not end", b"GET / HTTP/1.1\r\n" + b"X-A: 1\r\n" * 500_000, (431,)),
     Hostile("address of 100 kB", _get(PATH + "/" + "a" * 100_000), (414,)),
-    Hostile("query of 3,900 bytes", _get(PATH + "?q=" + "a" * 3_900), (200,)),
+    Hostile("query of 3,900 bytes", _get(PATH + "?q=" + "a" * 3_900), (400,)),
     Hostile("query of 1 MiB", _get(PATH + "?q=" + "a" * MIB), (431,)),
     Hostile("1,900 parameters", _get(PATH + "?" + "a&" * 1_900), (400,)),
     Hostile("one parameter 400 times", _get(PATH + "?" + "limit=1&" * 400), (400,)),

@@ -20,15 +20,15 @@ from trajectories.api.request_ids import HEADER
 from trajectories.conf import RATE_LIMITS
 from trajectories.domain.dialects import CamelTrajectory
 from trajectories.domain.query import CURSOR_PATTERN, FILTERS, MAX_SEARCH_CHARS, SPAN_PATTERN, Filter
-from trajectories.domain.schema import OUTCOMES, Trajectory
+from trajectories.domain.schema import NO_NUL, OUTCOMES, Trajectory
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _JSON = "application/json"
 _NDJSON = "application/x-ndjson"
 _KINDS: Mapping[str, dict[str, Any]] = {
-    "string": {"type": "string"},
-    "words": {"type": "string", "maxLength": MAX_SEARCH_CHARS},
+    "string": {"type": "string", "pattern": NO_NUL},
+    "words": {"type": "string", "pattern": NO_NUL, "maxLength": MAX_SEARCH_CHARS},
     "boolean": {"type": "boolean"},
     "number": {"type": "number", "minimum": 0},
     "time": {

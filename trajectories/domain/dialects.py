@@ -51,7 +51,15 @@ def _epoch_ms(value: Any) -> Any:
 EpochMs = Annotated[
     Instant,
     BeforeValidator(_epoch_ms),
-    WithJsonSchema({"anyOf": [{"type": "string", "format": "date-time"}, {"type": "number"}]}),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "format": "date-time"},
+                # The years 1 to 9999.
+                {"type": "number", "minimum": -62_135_596_800_000, "maximum": 253_402_300_799_999},
+            ]
+        }
+    ),
 ]
 """RFC 3339 is accepted too. Not a union: each branch would report its own error, under a path that
 names the branch."""
