@@ -30,6 +30,8 @@ from tests.processes import PROJECT, Process, clean_environment, group_lives, wa
 from trajectories.api import responses
 from trajectory_site import servers
 
+pytestmark = pytest.mark.outside
+
 PATH = "/store/v1/agent/trajectories"
 NDJSON = {"Content-Type": "application/x-ndjson"}
 

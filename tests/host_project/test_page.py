@@ -22,6 +22,8 @@ from tests.host_project.conftest import Host, make_host
 from tests.processes import PROJECT, wait_until
 from trajectory_site import redis_url, servers
 
+pytestmark = pytest.mark.outside
+
 PAGE = PROJECT / "docs" / "host-project.md"
 _BLOCK = re.compile(r"^## (?P<heading>[^\n]+)$|^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"# (?P<path>mysite/\S+\.py)(?:, if (?P<condition>.+))?\n")

@@ -25,6 +25,8 @@ from tests.processes import PROJECT, clean_environment
 from tests.storage.hosts import draft, new_id
 from trajectories.storage.outbox import Outbox
 
+pytestmark = pytest.mark.outside
+
 RUNNERS = {
     "manage.py test": ["manage.py", "test"],
     "pytest": ["-m", "pytest"],

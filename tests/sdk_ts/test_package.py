@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.processes import Site
 from tests.sdk_ts.conftest import npm
+
+pytestmark = pytest.mark.outside
 
 
 def test_the_typescript_package_passes_its_checks_and_tests(sdk_package: Path, store: Site) -> None:

@@ -20,6 +20,8 @@ from tests.test_whole_path import PATH, bodies, ndjson, post
 from tests.trajectory_site.test_settings import run
 from trajectory_site.servers import free_port, server_process, wait_for_server
 
+pytestmark = pytest.mark.outside
+
 TIMEOUTS = "SELECT current_setting('statement_timeout'), current_setting('lock_timeout')"
 
 

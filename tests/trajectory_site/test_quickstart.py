@@ -25,6 +25,8 @@ from redis import Redis
 from tests.processes import PROJECT, Process, clean_environment, group_lives, run_python, wait_until
 from trajectory_site import servers
 
+pytestmark = pytest.mark.outside
+
 Start = Callable[..., Process]
 
 

@@ -16,6 +16,8 @@ from tests.processes import OwnRedis, Site, wait_until
 from tests.test_whole_path import archived, bodies, ndjson, post
 from trajectory_site import redis_url, servers
 
+pytestmark = pytest.mark.outside
+
 SERVICE, SENTINEL_PASSWORD = "records", "of the sentinels"
 
 
