@@ -255,3 +255,13 @@ def test_a_failure_among_the_phases_left_out_still_counts(server: InMemoryServer
     queue.enqueue(trajectory(phases=[*phases, {"phase_name": "review", "outcome": "failure"}]))
     queue.flush()
     assert server.records[0].outcome == "failure"
+
+
+def test_each_run_of_a_long_batch_is_kept_though_the_server_explains_the_first_ones_only() -> None:
+    with InMemoryServer() as server:
+        client = server.client()
+        for _ in range(250):
+            client.trajectories.enqueue(trajectory(phases=[{"phase_name": "spec", "selection_probability": 1.4}]))
+        assert client.queue.flush(30)
+        assert (client.queue.counters.sent, client.queue.counters.refused) == (250, 0)
+        assert client.queue.counters.left_out == 250

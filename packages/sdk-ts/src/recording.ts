@@ -86,6 +86,27 @@ export async function sendLines(
   }
 }
 
+/** The server names the problems of at most this many refused lines of a request. */
+const EXPLAINED_LINES = 100;
+
+/** Like `sendLines`, but sends refused lines again whose problems the server has not named. */
+async function sendExplained(
+  http: Http,
+  lines: readonly Line[],
+  options: RequestOptions & { maxRetries?: number },
+): Promise<LineResult[]> {
+  const results = await sendLines(http, lines, options);
+  const unexplained = lines.flatMap((_, at) =>
+    results[at]!.status === BAD_REQUEST && !results[at]!.error?.details?.length ? [at] : [],
+  );
+  for (let start = 0; start < unexplained.length; start += EXPLAINED_LINES) {
+    const some = unexplained.slice(start, start + EXPLAINED_LINES);
+    const answers = await sendLines(http, some.map((at) => lines[at]!), options);
+    some.forEach((at, index) => (results[at] = answers[index]!));
+  }
+  return results;
+}
+
 /** Like `sendLines`, but sends a refused record again without the fields that the server refuses. */
 export async function sendKeptLines(
   http: Http,
@@ -93,7 +114,7 @@ export async function sendKeptLines(
   options: RequestOptions & { maxRetries?: number },
   adjustments: Adjustments,
 ): Promise<LineResult[]> {
-  const results = await sendLines(http, lines, options);
+  const results = await sendExplained(http, lines, options);
   const changes = new Map<number, ErrorProblem[]>();
   let current = new Map(lines.map((line, at) => [at, line]));
   for (let attempt = 0; attempt < MAX_REPAIRS; attempt++) {
@@ -107,7 +128,7 @@ export async function sendKeptLines(
       changes.set(at, [...(changes.get(at) ?? []), ...changed]);
     }
     if (again.size === 0) break;
-    const answers = await sendLines(http, [...again.values()], options);
+    const answers = await sendExplained(http, [...again.values()], options);
     [...again.keys()].forEach((at, index) => (results[at] = answers[index]!));
     current = again;
   }

@@ -135,6 +135,10 @@ def record_lines(config: Config, bodies: Sequence[bytes]) -> Flow[tuple[LineResu
     return batch.summary().results
 
 
+EXPLAINED_LINES: Final = 100
+"""The server names the problems of at most this many refused lines of a request."""
+
+
 def record_kept_lines(
     config: Config, bodies: Sequence[bytes], on_left_out: Callable[[str, LeftOut], None]
 ) -> Flow[tuple[LineResult, ...]]:
@@ -144,23 +148,44 @@ def record_kept_lines(
         on_left_out: called with the id of the record, for each field of a record that was accepted.
     """
     results = list((yield from record_lines(config, bodies)))
+    refused = [at for at, result in enumerate(results) if result.status == BAD_REQUEST]
+    for start in range(0, len(refused), EXPLAINED_LINES):
+        yield from _keep(config, bodies, results, refused[start : start + EXPLAINED_LINES], on_left_out)
+    return tuple(results)
+
+
+def _keep(
+    config: Config,
+    bodies: Sequence[bytes],
+    results: list[LineResult],
+    refused: Sequence[int],
+    on_left_out: Callable[[str, LeftOut], None],
+) -> Flow[None]:
+    """Send refused lines again without the fields at fault, and update their ``results``."""
+    sent = {at: bodies[at] for at in refused}
+    # The server does not explain every line of a long batch.
+    yield from _send_again(config, {at: body for at, body in sent.items() if not _problems(results[at])}, results)
     changes: dict[int, list[LeftOut]] = {}
-    waiting = {at: (bodies[at], result) for at, result in enumerate(results) if result.status == BAD_REQUEST}
     for attempt in range(MAX_ROUNDS):
-        fixed = {at: repaired(body, _problems(result), attempt) for at, (body, result) in waiting.items()}
+        fixed = {at: repaired(body, _problems(results[at]), attempt) for at, body in sent.items()}
         again = {at: one for at, one in fixed.items() if one is not None}
-        if not again:
-            break
-        answers = yield from record_lines(config, [body for body, _ in again.values()])
-        for (at, (_, changed)), result in zip(again.items(), answers, strict=True):
+        yield from _send_again(config, {at: body for at, (body, _) in again.items()}, results)
+        for at, (_, changed) in again.items():
             changes.setdefault(at, []).extend(changed)
-            results[at] = result.model_copy(update={"line": at + 1})
-        waiting = {at: (again[at][0], results[at]) for at in again if results[at].status == BAD_REQUEST}
+        sent = {at: body for at, (body, _) in again.items() if results[at].status == BAD_REQUEST}
+        if not sent:
+            break
     for at, changed in changes.items():
         if results[at].error is None:
             for one in changed:
                 on_left_out(str(results[at].id), one)
-    return tuple(results)
+
+
+def _send_again(config: Config, lines: Mapping[int, bytes], results: list[LineResult]) -> Flow[None]:
+    if lines:
+        answers = yield from record_lines(config, list(lines.values()))
+        for at, result in zip(lines, answers, strict=True):
+            results[at] = result.model_copy(update={"line": at + 1})
 
 
 def _problems(result: LineResult) -> Sequence[ErrorProblem]:
