@@ -94,7 +94,7 @@ CLOSEST: list[tuple[Any, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("value", "written"), EXACT, ids=repr)
+@pytest.mark.parametrize(("value", "written"), EXACT, ids=lambda value: type(value).__name__)
 def test_a_value_with_a_json_form_is_written_exactly(client: Client, value: Any, written: Any) -> None:
     with client.trajectories.run("Add auth", metadata={"it": value}) as run:
         pass
