@@ -39,7 +39,13 @@ pytest_plugins = ["tests.longest_first", "tests.tables"]
 _ARCHIVES = {"sqlite": "default", "postgres": "postgres"}
 
 # A slow machine is no failure, and a first run builds tables of Unicode that later ones find.
-hypothesis.settings.register_profile("tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+# CI tries the same examples each time, so that a change is judged by itself; other runs explore.
+hypothesis.settings.register_profile(
+    "tests",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    derandomize=bool(os.environ.get("CI")),
+)
 hypothesis.settings.load_profile("tests")
 
 
