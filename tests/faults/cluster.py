@@ -294,10 +294,15 @@ def _other_answer(name: str, rest: list[Any], first: list[Any]) -> str:
         return f"{name} exports otherwise than the first"
     if len(listed) != len(first_listed):
         return f"{name} lists {len(listed)} records, the first {len(first_listed)}"
-    for place, (one, other) in enumerate(zip(listed, first_listed, strict=True)):
-        if one != other:
-            fields = {field: (one.get(field), other.get(field)) for field in one if one.get(field) != other.get(field)}
-            return f"{name} lists otherwise than the first at {place}: {fields}"
+    known = {record["id"]: record for record in first_listed}
+    for record in listed:
+        other = known.get(record["id"])
+        if other is None:
+            return f"{name} lists {record['id']}, recorded at {record['recorded_at']}, and the first does not"
+        if fields := {
+            field: (record[field], other.get(field)) for field in record if record[field] != other.get(field)
+        }:
+            return f"{name} lists {record['id']} otherwise than the first: {fields}"
     groups = {group: (stats[group], first_stats[group]) for group in stats if stats[group] != first_stats[group]}
     return f"{name} has other stats than the first: {str(groups)[:500]}"
 

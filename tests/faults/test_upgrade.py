@@ -28,22 +28,23 @@ def earlier(tmp_path: Path) -> Path:
 
 @pytest.mark.smoke
 def test_a_rolling_upgrade(earlier: Path, make_cluster: Callable[..., Cluster], judge: Judge) -> None:
-    """In an order in which each kind of process meets the other revision's: two web processes on one outbox file, a new relay (b) and
-    an old worker, an old relay (a) and a new worker, all of them and the tables of this revision."""
+    """Tables, then workers, then web processes one by one: the order that docs/reliability.md asks for.
+
+    Old and new web processes share an outbox file meanwhile. The new worker does not take what old relays send, so those rows wait.
+    """
     cluster = make_cluster(checkout=earlier).start(worker=False, checkout=earlier)
-    old_worker = cluster.start_worker(checkout=earlier, PGAPPNAME="old worker")
+    old_worker = cluster.start_worker(checkout=earlier)
     share = [0.0]
 
     def odd(chance: Any) -> dict[str, Any]:
         return {"project": "odd"} if chance.random() < share[-1] else {}
 
     def fault(cluster: Cluster, load: Load) -> str:
+        told = [migrated(cluster), refused(cluster, share), renewed_worker(cluster, old_worker)]
         flying = [renew_web(cluster, "a1")]
-        told = [shared_outbox(cluster, old="a2", new="a1")]
+        told += [shared_outbox(cluster, old="a2", new="a1")]
         load.more(100)
-        told += [migrated(cluster)]
         flying += [renew_web(cluster, "b1")]
-        told += [refused(cluster, share), renewed_worker(cluster, old_worker)]
         load.more(100)
         flying += [renew_web(cluster, "a2")]
         load.more(100)
@@ -111,8 +112,7 @@ def migrated(cluster: Cluster) -> str:
 
 
 def refused(cluster: Cluster, share: list[float]) -> str:
-    """The earlier worker alone writes into the tables of the present code, the quarantine among
-    them."""
+    """The earlier worker writes into the tables of the present code, the quarantine among them."""
     count = "SELECT count(*) FROM trajectories_quarantined WHERE attempts = 1"
     table = "ALTER TABLE trajectories_trajectory"
     cluster.execute(f"{table} ADD CONSTRAINT refusal CHECK (project <> 'odd')")
@@ -124,15 +124,8 @@ def refused(cluster: Cluster, share: list[float]) -> str:
 
 
 def renewed_worker(cluster: Cluster, old: Process) -> str:
-    """A new worker at work beside the old one, then in its place."""
-    new = cluster.start_worker(PGAPPNAME="new worker")
-    inside = "SELECT DISTINCT application_name FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'UPDATE%tenant%'"
-    with cluster.tenant_locked():
-        wait_until(
-            lambda: {name for (name,) in cluster.query(inside)} == {"old worker", "new worker"},
-            60,
-            "both workers are in their transactions",
-        )
+    """Replace the old worker; what old relays send waits in the outboxes until they are replaced."""
     old.stop()
-    assert new.is_running
-    return "old and new worker in transactions at once"
+    cluster.start_worker()
+    wait_until(lambda: cluster.waiting() >= 100, 60, "rows of the old relays wait")
+    return "100+ rows waited for a new relay"

@@ -164,6 +164,8 @@ Outcome = Literal["success", "failure", "partial", "unknown"]
 PhaseOutcome = Literal["success", "failure", "partial", "skipped", "cancelled", "paused", "unknown"]
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
 PHASE_OUTCOMES: tuple[str, ...] = get_args(PhaseOutcome)
+Fit = Literal["good_fit", "underpowered", "overprovisioned", "failed"]
+FITS: tuple[str, ...] = get_args(Fit)
 SelectionMethod = Annotated[Name, AfterValidator(selection_method)]
 
 
@@ -178,6 +180,30 @@ class Candidate(_Body):
     model: Name
     score: Number | None = Field(None, description="What the selector gave it; the scale is the selector's.")
     probability: Probability | None = Field(None, description="With which the selector would have picked it.")
+    eligible: bool | None = Field(None, description="False where a rule excluded it before the choice.")
+    reason: Text | None = Field(None, description="Why it was excluded, or scored as it was.")
+    score_parts: Annotated[dict[Name, Number], AfterValidator(_plain)] | None = Field(
+        None, max_length=MAX_PHASES, description="The score by its parts, such as quality, price and latency."
+    )
+
+
+class Exploration(_Body):
+    """How the choice explored; enough to compute its probabilities again."""
+
+    strategy: Name = Field(description="Such as thompson-sampling, epsilon-greedy or softmax.")
+    samples: Count | None = Field(None, description="Draws of the Monte Carlo estimate of the probabilities.")
+    seed: Annotated[int, Field(ge=-MAX_INT, le=MAX_INT), BeforeValidator(_integer)] | None = None
+
+
+class Attempt(_Body):
+    """One model's attempt at the phase; a fallback makes the next one."""
+
+    model: Name
+    outcome: PhaseOutcome
+    error: Text | None = None
+    cost_usd: Cost | None = None
+    duration_ms: Milliseconds | None = None
+    reason: Text | None = Field(None, description="The cause of this attempt, such as rate_limited or escalation.")
 
 
 class FeedbackLoop(_Body):
@@ -185,6 +211,8 @@ class FeedbackLoop(_Body):
 
     from_phase: Name | None = None
     to_phase: Name | None = None
+    from_phase_id: Name | None = Field(None, description="The phase_id, where names repeat.")
+    to_phase_id: Name | None = None
     reason: Text | None = None
     at: Instant | None = None
 
@@ -193,6 +221,13 @@ class Phase(_Body):
     """One phase of the run, in the order in which they ran; a name may repeat."""
 
     phase_name: Name = Field(description="Kept as sent; stats and filters group it by the alias table.")
+    phase_id: Name | None = Field(None, description="Identifies the phase in its run; names may repeat, ids may not.")
+    parent_phase_id: Name | None = Field(None, description="The phase_id of the phase that this one is part of.")
+    depends_on: list[Name] | None = Field(
+        None,
+        max_length=MAX_PHASES,
+        description="Each phase_id that had to end before this phase; parallel lanes share none.",
+    )
     agent: Name | None = None
     model: Name | None = Field(None, description="The model that answered.")
     requested_model: Name | None = Field(None, description="The model that was asked for, where a fallback answered.")
@@ -200,25 +235,41 @@ class Phase(_Body):
         None,
         description="explicit, thompson-sampling, pattern-recommendation; other words are kept.",
     )
+    selection_rule: Name | None = Field(None, description="The rule or route that picked the model.")
+    reasoning_effort: Name | None = Field(None, description="As the model was asked for it, such as low or high.")
     candidates: list[Candidate] | None = Field(None, max_length=MAX_PHASES)
     selection_probability: Probability | None = Field(
         None, description="Propensity: the probability with which the model was picked."
+    )
+    exploration: Exploration | None = None
+    keep_probability: Probability | None = Field(
+        None, description="The probability with which the policy would have run this phase rather than skip it."
+    )
+    attempts: list[Attempt] | None = Field(
+        None, max_length=MAX_PHASES, description="In order, the one that answered last; fallbacks inside the phase."
     )
     tools_used: Tools | None = None
     steps_taken: Count | None = None
     input_tokens: Count | None = None
     output_tokens: Count | None = None
     cached_input_tokens: Count | None = None
+    cache_write_input_tokens: Count | None = None
     reasoning_tokens: Count | None = None
     cost_usd: Cost | None = None
     duration_ms: Milliseconds | None = None
     outcome: PhaseOutcome | None = Field(
         None, description="cancelled: stopped from outside; paused: waits for input, such as a person's, to go on."
     )
+    status_reason: Text | None = Field(None, description="Why it ended so: who cancelled it, what it waits for.")
     skip_reason: Text | None = None
+    fit: Fit | None = Field(None, description="How the model suited the phase, as judged afterwards.")
+    evidence: Annotated[dict[Name, Text], AfterValidator(_plain)] | None = Field(
+        None, max_length=MAX_PHASES, description="Where the result can be seen: a log, a test report, a review."
+    )
     attempt: Count | None = None
     error: Text | None = None
     started_at: Instant | None = None
+    ended_at: Instant | None = None
     metadata: FreeObject | None = None
 
 
@@ -234,6 +285,8 @@ class Trajectory(_Body):
     request_type: Name | None = None
     source: Name | None = Field(None, description="The orchestrator that ran it.")
     project: Name | None = None
+    policy: Name | None = Field(None, description="Name and version of what decided, such as router@2026-11-01.")
+    parent_id: UUID | None = Field(None, description="The id of the run that this run is part of.")
     phases: list[Phase] = Field(max_length=MAX_PHASES)
     outcome: Outcome | None = None
     total_cost_usd: Cost | None = Field(None, description="Given totals stand, even where the phases add up to others.")
@@ -267,7 +320,13 @@ class Trajectory(_Body):
     revision: Any = Field(None, exclude=True)
 
 
-_MODEL_OF_LIST: dict[str, type[_Body]] = {"phases": Phase, "candidates": Candidate, "feedback_loops": FeedbackLoop}
+_MODEL_OF_KEY: dict[str, type[_Body]] = {
+    "phases": Phase,
+    "candidates": Candidate,
+    "exploration": Exploration,
+    "attempts": Attempt,
+    "feedback_loops": FeedbackLoop,
+}
 
 
 def parse(data: bytes) -> Trajectory:
@@ -388,7 +447,7 @@ def _shown(key: str) -> str:
 
 
 def _near(loc: Loc) -> str:
-    lists = [part for part in loc[:-1] if isinstance(part, str) and part in _MODEL_OF_LIST]
-    model = _MODEL_OF_LIST[lists[-1]] if lists else Trajectory
+    parents = [part for part in loc[:-1] if isinstance(part, str) and part in _MODEL_OF_KEY]
+    model = _MODEL_OF_KEY[parents[-1]] if parents else Trajectory
     near = difflib.get_close_matches(str(loc[-1])[:_MAX_PATH_PART], model.model_fields, 1)
     return f"; did you mean {near[0]!r}?" if near else "."

@@ -101,6 +101,40 @@ export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
         AnyTrajectory: components["schemas"]["Trajectory"] | components["schemas"]["CamelTrajectory"];
+        /**
+         * Attempt
+         * @description One model's attempt at the phase; a fallback makes the next one.
+         */
+        Attempt: {
+            /** Model */
+            model: string;
+            /**
+             * Outcome
+             * @enum {string}
+             */
+            outcome: "success" | "failure" | "partial" | "skipped" | "cancelled" | "paused" | "unknown";
+            /**
+             * Error
+             * @default null
+             */
+            error?: string | null;
+            /**
+             * Cost Usd
+             * @default null
+             */
+            cost_usd?: number | null;
+            /**
+             * Duration Ms
+             * @default null
+             */
+            duration_ms?: number | null;
+            /**
+             * Reason
+             * @description The cause of this attempt, such as rate_limited or escalation.
+             * @default null
+             */
+            reason?: string | null;
+        };
         /** CamelFeedbackLoop */
         CamelFeedbackLoop: {
             /**
@@ -301,6 +335,26 @@ export interface components {
              * @default null
              */
             probability?: number | null;
+            /**
+             * Eligible
+             * @description False where a rule excluded it before the choice.
+             * @default null
+             */
+            eligible?: boolean | null;
+            /**
+             * Reason
+             * @description Why it was excluded, or scored as it was.
+             * @default null
+             */
+            reason?: string | null;
+            /**
+             * Score Parts
+             * @description The score by its parts, such as quality, price and latency.
+             * @default null
+             */
+            score_parts?: {
+                [key: string]: number;
+            } | null;
         };
         /** DeletedTrajectories */
         DeletedTrajectories: {
@@ -378,6 +432,28 @@ export interface components {
             message: string;
         };
         /**
+         * Exploration
+         * @description How the choice explored; enough to compute its probabilities again.
+         */
+        Exploration: {
+            /**
+             * Strategy
+             * @description Such as thompson-sampling, epsilon-greedy or softmax.
+             */
+            strategy: string;
+            /**
+             * Samples
+             * @description Draws of the Monte Carlo estimate of the probabilities.
+             * @default null
+             */
+            samples?: number | null;
+            /**
+             * Seed
+             * @default null
+             */
+            seed?: number | null;
+        };
+        /**
          * FeedbackLoop
          * @description A later phase sent work back to an earlier one.
          */
@@ -392,6 +468,17 @@ export interface components {
              * @default null
              */
             to_phase?: string | null;
+            /**
+             * From Phase Id
+             * @description The phase_id, where names repeat.
+             * @default null
+             */
+            from_phase_id?: string | null;
+            /**
+             * To Phase Id
+             * @default null
+             */
+            to_phase_id?: string | null;
             /**
              * Reason
              * @default null
@@ -583,6 +670,24 @@ export interface components {
              */
             phase_name: string;
             /**
+             * Phase Id
+             * @description Identifies the phase in its run; names may repeat, ids may not.
+             * @default null
+             */
+            phase_id?: string | null;
+            /**
+             * Parent Phase Id
+             * @description The phase_id of the phase that this one is part of.
+             * @default null
+             */
+            parent_phase_id?: string | null;
+            /**
+             * Depends On
+             * @description Each phase_id that had to end before this phase; parallel lanes share none.
+             * @default null
+             */
+            depends_on?: string[] | null;
+            /**
              * Agent
              * @default null
              */
@@ -606,6 +711,18 @@ export interface components {
              */
             model_selection_method?: string | null;
             /**
+             * Selection Rule
+             * @description The rule or route that picked the model.
+             * @default null
+             */
+            selection_rule?: string | null;
+            /**
+             * Reasoning Effort
+             * @description As the model was asked for it, such as low or high.
+             * @default null
+             */
+            reasoning_effort?: string | null;
+            /**
              * Candidates
              * @default null
              */
@@ -616,6 +733,20 @@ export interface components {
              * @default null
              */
             selection_probability?: number | null;
+            /** @default null */
+            exploration?: components["schemas"]["Exploration"] | null;
+            /**
+             * Keep Probability
+             * @description The probability with which the policy would have run this phase rather than skip it.
+             * @default null
+             */
+            keep_probability?: number | null;
+            /**
+             * Attempts
+             * @description In order, the one that answered last; fallbacks inside the phase.
+             * @default null
+             */
+            attempts?: components["schemas"]["Attempt"][] | null;
             /**
              * Tools Used
              * @default null
@@ -642,6 +773,11 @@ export interface components {
              */
             cached_input_tokens?: number | null;
             /**
+             * Cache Write Input Tokens
+             * @default null
+             */
+            cache_write_input_tokens?: number | null;
+            /**
              * Reasoning Tokens
              * @default null
              */
@@ -663,10 +799,30 @@ export interface components {
              */
             outcome?: ("success" | "failure" | "partial" | "skipped" | "cancelled" | "paused" | "unknown") | null;
             /**
+             * Status Reason
+             * @description Why it ended so: who cancelled it, what it waits for.
+             * @default null
+             */
+            status_reason?: string | null;
+            /**
              * Skip Reason
              * @default null
              */
             skip_reason?: string | null;
+            /**
+             * Fit
+             * @description How the model suited the phase, as judged afterwards.
+             * @default null
+             */
+            fit?: ("good_fit" | "underpowered" | "overprovisioned" | "failed") | null;
+            /**
+             * Evidence
+             * @description Where the result can be seen: a log, a test report, a review.
+             * @default null
+             */
+            evidence?: {
+                [key: string]: string;
+            } | null;
             /**
              * Attempt
              * @default null
@@ -682,6 +838,11 @@ export interface components {
              * @default null
              */
             started_at?: string | null;
+            /**
+             * Ended At
+             * @default null
+             */
+            ended_at?: string | null;
             /**
              * Metadata
              * @default null
@@ -936,6 +1097,18 @@ export interface components {
              * @default null
              */
             project?: string | null;
+            /**
+             * Policy
+             * @description Name and version of what decided, such as router@2026-11-01.
+             * @default null
+             */
+            policy?: string | null;
+            /**
+             * Parent Id
+             * @description The id of the run that this run is part of.
+             * @default null
+             */
+            parent_id?: string | null;
             /** Phases */
             phases: components["schemas"]["Phase"][];
             /**
@@ -1089,6 +1262,18 @@ export interface components {
              * @default null
              */
             project?: string | null;
+            /**
+             * Policy
+             * @description Name and version of what decided, such as router@2026-11-01.
+             * @default null
+             */
+            policy?: string | null;
+            /**
+             * Parent Id
+             * @description The id of the run that this run is part of.
+             * @default null
+             */
+            parent_id?: string | null;
             /** Phases */
             phases: components["schemas"]["Phase"][];
             /**

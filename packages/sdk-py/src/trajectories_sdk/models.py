@@ -11,6 +11,18 @@ from pydantic import AwareDatetime, Field, StringConstraints
 from trajectories_sdk.response_base import ResponseModel
 
 
+class Attempt(ResponseModel):
+    """One model's attempt at the phase; a fallback makes the next one."""
+
+    model: str
+    outcome: Literal["success", "failure", "partial", "skipped", "cancelled", "paused", "unknown"] | str
+    error: str | None = None
+    cost_usd: float | None = None
+    duration_ms: float | None = None
+    reason: str | None = None
+    """The cause of this attempt, such as rate_limited or escalation."""
+
+
 class Candidate(ResponseModel):
     """A model that could have been picked."""
 
@@ -19,6 +31,12 @@ class Candidate(ResponseModel):
     """What the selector gave it; the scale is the selector's."""
     probability: float | None = None
     """With which the selector would have picked it."""
+    eligible: bool | None = None
+    """False where a rule excluded it before the choice."""
+    reason: str | None = None
+    """Why it was excluded, or scored as it was."""
+    score_parts: dict[Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")], float] | None = None
+    """The score by its parts, such as quality, price and latency."""
 
 
 class DeletedTrajectories(ResponseModel):
@@ -60,11 +78,24 @@ class ErrorProblem(ResponseModel):
     message: str
 
 
+class Exploration(ResponseModel):
+    """How the choice explored; enough to compute its probabilities again."""
+
+    strategy: str
+    """Such as thompson-sampling, epsilon-greedy or softmax."""
+    samples: int | None = None
+    """Draws of the Monte Carlo estimate of the probabilities."""
+    seed: int | None = None
+
+
 class FeedbackLoop(ResponseModel):
     """A later phase sent work back to an earlier one."""
 
     from_phase: str | None = None
     to_phase: str | None = None
+    from_phase_id: str | None = None
+    """The phase_id, where names repeat."""
+    to_phase_id: str | None = None
     reason: str | None = None
     at: AwareDatetime | None = None
 
@@ -178,6 +209,12 @@ class Phase(ResponseModel):
 
     phase_name: str
     """Kept as sent; stats and filters group it by the alias table."""
+    phase_id: str | None = None
+    """Identifies the phase in its run; names may repeat, ids may not."""
+    parent_phase_id: str | None = None
+    """The phase_id of the phase that this one is part of."""
+    depends_on: list[str] | None = None
+    """Each phase_id that had to end before this phase; parallel lanes share none."""
     agent: str | None = None
     model: str | None = None
     """The model that answered."""
@@ -185,23 +222,40 @@ class Phase(ResponseModel):
     """The model that was asked for, where a fallback answered."""
     model_selection_method: str | None = None
     """explicit, thompson-sampling, pattern-recommendation; other words are kept."""
+    selection_rule: str | None = None
+    """The rule or route that picked the model."""
+    reasoning_effort: str | None = None
+    """As the model was asked for it, such as low or high."""
     candidates: list[Candidate] | None = None
     selection_probability: float | None = None
     """Propensity: the probability with which the model was picked."""
+    exploration: Exploration | None = None
+    keep_probability: float | None = None
+    """The probability with which the policy would have run this phase rather than skip it."""
+    attempts: list[Attempt] | None = None
+    """In order, the one that answered last; fallbacks inside the phase."""
     tools_used: list[str] | None = None
     steps_taken: int | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
     cached_input_tokens: int | None = None
+    cache_write_input_tokens: int | None = None
     reasoning_tokens: int | None = None
     cost_usd: float | None = None
     duration_ms: float | None = None
     outcome: Literal["success", "failure", "partial", "skipped", "cancelled", "paused", "unknown"] | str | None = None
     """cancelled: stopped from outside; paused: waits for input, such as a person's, to go on."""
+    status_reason: str | None = None
+    """Why it ended so: who cancelled it, what it waits for."""
     skip_reason: str | None = None
+    fit: Literal["good_fit", "underpowered", "overprovisioned", "failed"] | str | None = None
+    """How the model suited the phase, as judged afterwards."""
+    evidence: dict[Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")], str] | None = None
+    """Where the result can be seen: a log, a test report, a review."""
     attempt: int | None = None
     error: str | None = None
     started_at: AwareDatetime | None = None
+    ended_at: AwareDatetime | None = None
     metadata: dict[str, Any] | None = None
 
 
@@ -368,6 +422,10 @@ class StoredTrajectory(ResponseModel):
     source: str | None = None
     """The orchestrator that ran it."""
     project: str | None = None
+    policy: str | None = None
+    """Name and version of what decided, such as router@2026-11-01."""
+    parent_id: UUID | None = None
+    """The id of the run that this run is part of."""
     phases: list[Phase]
     outcome: Literal["success", "failure", "partial", "unknown"] | str | None = None
     total_cost_usd: float | None = None
@@ -409,6 +467,10 @@ class Trajectory(ResponseModel):
     source: str | None = None
     """The orchestrator that ran it."""
     project: str | None = None
+    policy: str | None = None
+    """Name and version of what decided, such as router@2026-11-01."""
+    parent_id: UUID | None = None
+    """The id of the run that this run is part of."""
     phases: list[Phase]
     outcome: Literal["success", "failure", "partial", "unknown"] | str | None = None
     total_cost_usd: float | None = None

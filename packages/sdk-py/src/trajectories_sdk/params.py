@@ -8,6 +8,18 @@ from typing import Any, Literal, NotRequired, TypedDict
 from trajectories_sdk.values import Id, Time
 
 
+class Attempt(TypedDict):
+    """One model's attempt at the phase; a fallback makes the next one."""
+
+    model: str
+    outcome: Literal["success", "failure", "partial", "skipped", "cancelled", "paused", "unknown"]
+    error: NotRequired[str | None]
+    cost_usd: NotRequired[float | None]
+    duration_ms: NotRequired[float | None]
+    reason: NotRequired[str | None]
+    """The cause of this attempt, such as rate_limited or escalation."""
+
+
 class Candidate(TypedDict):
     """A model that could have been picked."""
 
@@ -16,6 +28,22 @@ class Candidate(TypedDict):
     """What the selector gave it; the scale is the selector's."""
     probability: NotRequired[float | None]
     """With which the selector would have picked it."""
+    eligible: NotRequired[bool | None]
+    """False where a rule excluded it before the choice."""
+    reason: NotRequired[str | None]
+    """Why it was excluded, or scored as it was."""
+    score_parts: NotRequired[dict[str, float] | None]
+    """The score by its parts, such as quality, price and latency."""
+
+
+class Exploration(TypedDict):
+    """How the choice explored; enough to compute its probabilities again."""
+
+    strategy: str
+    """Such as thompson-sampling, epsilon-greedy or softmax."""
+    samples: NotRequired[int | None]
+    """Draws of the Monte Carlo estimate of the probabilities."""
+    seed: NotRequired[int | None]
 
 
 class FeedbackLoop(TypedDict):
@@ -23,6 +51,9 @@ class FeedbackLoop(TypedDict):
 
     from_phase: NotRequired[str | None]
     to_phase: NotRequired[str | None]
+    from_phase_id: NotRequired[str | None]
+    """The phase_id, where names repeat."""
+    to_phase_id: NotRequired[str | None]
     reason: NotRequired[str | None]
     at: NotRequired[Time | None]
 
@@ -79,6 +110,12 @@ class Phase(TypedDict):
 
     phase_name: str
     """Kept as sent; stats and filters group it by the alias table."""
+    phase_id: NotRequired[str | None]
+    """Identifies the phase in its run; names may repeat, ids may not."""
+    parent_phase_id: NotRequired[str | None]
+    """The phase_id of the phase that this one is part of."""
+    depends_on: NotRequired[list[str] | None]
+    """Each phase_id that had to end before this phase; parallel lanes share none."""
     agent: NotRequired[str | None]
     model: NotRequired[str | None]
     """The model that answered."""
@@ -86,29 +123,52 @@ class Phase(TypedDict):
     """The model that was asked for, where a fallback answered."""
     model_selection_method: NotRequired[str | None]
     """explicit, thompson-sampling, pattern-recommendation; other words are kept."""
+    selection_rule: NotRequired[str | None]
+    """The rule or route that picked the model."""
+    reasoning_effort: NotRequired[str | None]
+    """As the model was asked for it, such as low or high."""
     candidates: NotRequired[list[Candidate] | None]
     selection_probability: NotRequired[float | None]
     """Propensity: the probability with which the model was picked."""
+    exploration: NotRequired[Exploration | None]
+    keep_probability: NotRequired[float | None]
+    """The probability with which the policy would have run this phase rather than skip it."""
+    attempts: NotRequired[list[Attempt] | None]
+    """In order, the one that answered last; fallbacks inside the phase."""
     tools_used: NotRequired[list[str] | None]
     steps_taken: NotRequired[int | None]
     input_tokens: NotRequired[int | None]
     output_tokens: NotRequired[int | None]
     cached_input_tokens: NotRequired[int | None]
+    cache_write_input_tokens: NotRequired[int | None]
     reasoning_tokens: NotRequired[int | None]
     cost_usd: NotRequired[float | None]
     duration_ms: NotRequired[float | None]
     outcome: NotRequired[Literal["success", "failure", "partial", "skipped", "cancelled", "paused", "unknown"] | None]
     """cancelled: stopped from outside; paused: waits for input, such as a person's, to go on."""
+    status_reason: NotRequired[str | None]
+    """Why it ended so: who cancelled it, what it waits for."""
     skip_reason: NotRequired[str | None]
+    fit: NotRequired[Literal["good_fit", "underpowered", "overprovisioned", "failed"] | None]
+    """How the model suited the phase, as judged afterwards."""
+    evidence: NotRequired[dict[str, str] | None]
+    """Where the result can be seen: a log, a test report, a review."""
     attempt: NotRequired[int | None]
     error: NotRequired[str | None]
     started_at: NotRequired[Time | None]
+    ended_at: NotRequired[Time | None]
     metadata: NotRequired[dict[str, Any] | None]
 
 
 class PhaseFields(TypedDict):
     """Fields that `phase.set` accepts."""
 
+    phase_id: NotRequired[str | None]
+    """Identifies the phase in its run; names may repeat, ids may not."""
+    parent_phase_id: NotRequired[str | None]
+    """The phase_id of the phase that this one is part of."""
+    depends_on: NotRequired[list[str] | None]
+    """Each phase_id that had to end before this phase; parallel lanes share none."""
     agent: NotRequired[str | None]
     model: NotRequired[str | None]
     """The model that answered."""
@@ -116,23 +176,40 @@ class PhaseFields(TypedDict):
     """The model that was asked for, where a fallback answered."""
     model_selection_method: NotRequired[str | None]
     """explicit, thompson-sampling, pattern-recommendation; other words are kept."""
+    selection_rule: NotRequired[str | None]
+    """The rule or route that picked the model."""
+    reasoning_effort: NotRequired[str | None]
+    """As the model was asked for it, such as low or high."""
     candidates: NotRequired[list[Candidate] | None]
     selection_probability: NotRequired[float | None]
     """Propensity: the probability with which the model was picked."""
+    exploration: NotRequired[Exploration | None]
+    keep_probability: NotRequired[float | None]
+    """The probability with which the policy would have run this phase rather than skip it."""
+    attempts: NotRequired[list[Attempt] | None]
+    """In order, the one that answered last; fallbacks inside the phase."""
     tools_used: NotRequired[list[str] | None]
     steps_taken: NotRequired[int | None]
     input_tokens: NotRequired[int | None]
     output_tokens: NotRequired[int | None]
     cached_input_tokens: NotRequired[int | None]
+    cache_write_input_tokens: NotRequired[int | None]
     reasoning_tokens: NotRequired[int | None]
     cost_usd: NotRequired[float | None]
     duration_ms: NotRequired[float | None]
     outcome: NotRequired[Literal["success", "failure", "partial", "skipped", "cancelled", "paused", "unknown"] | None]
     """cancelled: stopped from outside; paused: waits for input, such as a person's, to go on."""
+    status_reason: NotRequired[str | None]
+    """Why it ended so: who cancelled it, what it waits for."""
     skip_reason: NotRequired[str | None]
+    fit: NotRequired[Literal["good_fit", "underpowered", "overprovisioned", "failed"] | None]
+    """How the model suited the phase, as judged afterwards."""
+    evidence: NotRequired[dict[str, str] | None]
+    """Where the result can be seen: a log, a test report, a review."""
     attempt: NotRequired[int | None]
     error: NotRequired[str | None]
     started_at: NotRequired[Time | None]
+    ended_at: NotRequired[Time | None]
     metadata: NotRequired[dict[str, Any] | None]
 
 
@@ -145,6 +222,10 @@ class RunFields(TypedDict):
     source: NotRequired[str | None]
     """The orchestrator that ran it."""
     project: NotRequired[str | None]
+    policy: NotRequired[str | None]
+    """Name and version of what decided, such as router@2026-11-01."""
+    parent_id: NotRequired[Id | None]
+    """The id of the run that this run is part of."""
     outcome: NotRequired[Literal["success", "failure", "partial", "unknown"] | None]
     total_cost_usd: NotRequired[float | None]
     """Given totals stand, even where the phases add up to others."""
@@ -181,6 +262,10 @@ class Trajectory(TypedDict):
     source: NotRequired[str | None]
     """The orchestrator that ran it."""
     project: NotRequired[str | None]
+    policy: NotRequired[str | None]
+    """Name and version of what decided, such as router@2026-11-01."""
+    parent_id: NotRequired[Id | None]
+    """The id of the run that this run is part of."""
     phases: list[Phase]
     outcome: NotRequired[Literal["success", "failure", "partial", "unknown"] | None]
     total_cost_usd: NotRequired[float | None]

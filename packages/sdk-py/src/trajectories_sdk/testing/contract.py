@@ -11,6 +11,18 @@ from pydantic import AwareDatetime, Field, RootModel, StringConstraints
 from trajectories_sdk.testing.body import Body
 
 
+class Attempt(Body):
+    """One model's attempt at the phase; a fallback makes the next one."""
+
+    model: Annotated[str, Field(max_length=512, pattern="^[^\\x00]*$")]
+    outcome: Literal["success", "failure", "partial", "skipped", "cancelled", "paused", "unknown"]
+    error: Annotated[str | None, Field(pattern="^[^\\x00]*$")] = None
+    cost_usd: Annotated[float | None, Field(ge=0.0, le=1000000.0)] = None
+    duration_ms: Annotated[float | None, Field(ge=0.0, le=10000000000000.0)] = None
+    reason: Annotated[str | None, Field(pattern="^[^\\x00]*$")] = None
+    """The cause of this attempt, such as rate_limited or escalation."""
+
+
 class Candidate(Body):
     """A model that could have been picked."""
 
@@ -19,6 +31,26 @@ class Candidate(Body):
     """What the selector gave it; the scale is the selector's."""
     probability: Annotated[float | None, Field(ge=0.0, le=1.0)] = None
     """With which the selector would have picked it."""
+    eligible: bool | None = None
+    """False where a rule excluded it before the choice."""
+    reason: Annotated[str | None, Field(pattern="^[^\\x00]*$")] = None
+    """Why it was excluded, or scored as it was."""
+    score_parts: dict[Annotated[str, StringConstraints(pattern=r"^[^\x00]*$", max_length=512)], float] | None = None
+    """The score by its parts, such as quality, price and latency."""
+
+
+class DependsOnItem(RootModel[str]):
+    root: Annotated[str, Field(max_length=512, pattern="^[^\\x00]*$")]
+
+
+class Exploration(Body):
+    """How the choice explored; enough to compute its probabilities again."""
+
+    strategy: Annotated[str, Field(max_length=512, pattern="^[^\\x00]*$")]
+    """Such as thompson-sampling, epsilon-greedy or softmax."""
+    samples: Annotated[int | None, Field(ge=0, le=9007199254740991)] = None
+    """Draws of the Monte Carlo estimate of the probabilities."""
+    seed: Annotated[int | None, Field(ge=-9007199254740991, le=9007199254740991)] = None
 
 
 class FeedbackLoop(Body):
@@ -26,6 +58,9 @@ class FeedbackLoop(Body):
 
     from_phase: Annotated[str | None, Field(max_length=512, pattern="^[^\\x00]*$")] = None
     to_phase: Annotated[str | None, Field(max_length=512, pattern="^[^\\x00]*$")] = None
+    from_phase_id: Annotated[str | None, Field(max_length=512, pattern="^[^\\x00]*$")] = None
+    """The phase_id, where names repeat."""
+    to_phase_id: Annotated[str | None, Field(max_length=512, pattern="^[^\\x00]*$")] = None
     reason: Annotated[str | None, Field(pattern="^[^\\x00]*$")] = None
     at: AwareDatetime | None = None
 
@@ -35,6 +70,12 @@ class Phase(Body):
 
     phase_name: Annotated[str, Field(max_length=512, pattern="^[^\\x00]*$")]
     """Kept as sent; stats and filters group it by the alias table."""
+    phase_id: Annotated[str | None, Field(max_length=512, pattern="^[^\\x00]*$")] = None
+    """Identifies the phase in its run; names may repeat, ids may not."""
+    parent_phase_id: Annotated[str | None, Field(max_length=512, pattern="^[^\\x00]*$")] = None
+    """The phase_id of the phase that this one is part of."""
+    depends_on: Annotated[list[DependsOnItem] | None, Field(max_length=200)] = None
+    """Each phase_id that had to end before this phase; parallel lanes share none."""
     agent: Annotated[str | None, Field(max_length=512, pattern="^[^\\x00]*$")] = None
     model: Annotated[str | None, Field(max_length=512, pattern="^[^\\x00]*$")] = None
     """The model that answered."""
@@ -42,23 +83,40 @@ class Phase(Body):
     """The model that was asked for, where a fallback answered."""
     model_selection_method: Annotated[str | None, Field(max_length=512, pattern="^[^\\x00]*$")] = None
     """explicit, thompson-sampling, pattern-recommendation; other words are kept."""
+    selection_rule: Annotated[str | None, Field(max_length=512, pattern="^[^\\x00]*$")] = None
+    """The rule or route that picked the model."""
+    reasoning_effort: Annotated[str | None, Field(max_length=512, pattern="^[^\\x00]*$")] = None
+    """As the model was asked for it, such as low or high."""
     candidates: Annotated[list[Candidate] | None, Field(max_length=200)] = None
     selection_probability: Annotated[float | None, Field(ge=0.0, le=1.0)] = None
     """Propensity: the probability with which the model was picked."""
+    exploration: Exploration | None = None
+    keep_probability: Annotated[float | None, Field(ge=0.0, le=1.0)] = None
+    """The probability with which the policy would have run this phase rather than skip it."""
+    attempts: Annotated[list[Attempt] | None, Field(max_length=200)] = None
+    """In order, the one that answered last; fallbacks inside the phase."""
     tools_used: Annotated[list[ToolsUsedItem] | None, Field(max_length=10000)] = None
     steps_taken: Annotated[int | None, Field(ge=0, le=9007199254740991)] = None
     input_tokens: Annotated[int | None, Field(ge=0, le=9007199254740991)] = None
     output_tokens: Annotated[int | None, Field(ge=0, le=9007199254740991)] = None
     cached_input_tokens: Annotated[int | None, Field(ge=0, le=9007199254740991)] = None
+    cache_write_input_tokens: Annotated[int | None, Field(ge=0, le=9007199254740991)] = None
     reasoning_tokens: Annotated[int | None, Field(ge=0, le=9007199254740991)] = None
     cost_usd: Annotated[float | None, Field(ge=0.0, le=1000000.0)] = None
     duration_ms: Annotated[float | None, Field(ge=0.0, le=10000000000000.0)] = None
     outcome: Literal["success", "failure", "partial", "skipped", "cancelled", "paused", "unknown"] | None = None
     """cancelled: stopped from outside; paused: waits for input, such as a person's, to go on."""
+    status_reason: Annotated[str | None, Field(pattern="^[^\\x00]*$")] = None
+    """Why it ended so: who cancelled it, what it waits for."""
     skip_reason: Annotated[str | None, Field(pattern="^[^\\x00]*$")] = None
+    fit: Literal["good_fit", "underpowered", "overprovisioned", "failed"] | None = None
+    """How the model suited the phase, as judged afterwards."""
+    evidence: dict[Annotated[str, StringConstraints(pattern=r"^[^\x00]*$", max_length=512)], str] | None = None
+    """Where the result can be seen: a log, a test report, a review."""
     attempt: Annotated[int | None, Field(ge=0, le=9007199254740991)] = None
     error: Annotated[str | None, Field(pattern="^[^\\x00]*$")] = None
     started_at: AwareDatetime | None = None
+    ended_at: AwareDatetime | None = None
     metadata: dict[str, Any] | None = None
 
 
@@ -85,6 +143,10 @@ class Trajectory(Body):
     source: Annotated[str | None, Field(max_length=512, pattern="^[^\\x00]*$")] = None
     """The orchestrator that ran it."""
     project: Annotated[str | None, Field(max_length=512, pattern="^[^\\x00]*$")] = None
+    policy: Annotated[str | None, Field(max_length=512, pattern="^[^\\x00]*$")] = None
+    """Name and version of what decided, such as router@2026-11-01."""
+    parent_id: UUID | None = None
+    """The id of the run that this run is part of."""
     phases: Annotated[list[Phase], Field(max_length=200)]
     outcome: Literal["success", "failure", "partial", "unknown"] | None = None
     total_cost_usd: Annotated[float | None, Field(ge=0.0, le=1000000.0)] = None
