@@ -30,6 +30,7 @@ from trajectories.domain.query import Query
 from trajectories.domain.record import Record, digest_of, facets_of
 from trajectories.models import Phase, Quarantined, Tenant, Trajectory
 from trajectories.storage import archive_reads
+from trajectories.storage.archive_reads import Version
 from trajectories.storage.archive_writes import mirror, record_of
 from trajectories.storage.redis_tier import REBUILDING
 from trajectories.storage.store import get_store
@@ -376,3 +377,15 @@ def test_the_archive_finds_many_ids_of_one_tenant_only(archive_db: str) -> None:
     assert archive_reads.find_many(TENANT, [mine.id, others.id, new_id()]) == {mine.id: mine}
     assert archive_reads.find_many(TENANT, []) == {}
     assert archive_reads.newest(TENANT, Query(), None, 10) == [mine]
+
+
+def test_a_lost_version_is_not_confirmed_by_a_later_one_of_another_host(archive_db: str, redis_tier: Redis) -> None:
+    """The batch of the first version was lost, and the second host did not know the id."""
+    lost = record(1)
+    later = record(5, id_=lost.id, tags=["later"])
+    persistence.persist(get_store(), [later])
+    assert archive_reads.delivery_status([Version.of(lost)]).confirmed == set()
+    persistence.persist(get_store(), [lost])
+    versions = {Version.of(lost), Version.of(later)}
+    assert archive_reads.delivery_status(list(versions)).confirmed == versions
+    assert everywhere() == [replace(later, recorded_at_us=lost.recorded_at_us)]

@@ -13,6 +13,7 @@ from tests.test_persistence import everywhere, persisting, poisoned, record
 from trajectories import persistence
 from trajectories.models import Quarantined
 from trajectories.storage import archive_reads
+from trajectories.storage.archive_reads import Version
 from trajectories.storage.store import get_store
 
 
@@ -27,7 +28,7 @@ def test_a_refused_record_is_quarantined_alone_and_the_rest_of_its_batch_is_arch
     (kept,) = Quarantined.objects.all()
     assert (kept.trajectory_id, kept.stamp, bytes(kept.body)) == (poison.id, poison.stamp, poison.body)
     assert kept.error
-    versions = [(one.tenant, one.id, one.stamp) for one in [*good, poison]]
+    versions = [Version.of(one) for one in [*good, poison]]
     assert archive_reads.delivery_status(versions) == (set(versions[:-1]), set(versions[-1:]), set(), set())
 
 
@@ -74,7 +75,7 @@ def test_poison_that_could_not_be_withdrawn_is_not_settled_so_that_it_comes_agai
         assert isinstance(worker.exception(20), RedisError)
     finally:
         redis_tier.config_set("min-replicas-to-write", "0")
-    version = (TENANT, poison.id, poison.stamp)
+    version = Version.of(poison)
     assert archive_reads.delivery_status([version]) == (set(), set(), set(), set())
     persistence.persist(get_store(), [poison])
     assert archive_reads.delivery_status([version]) == (set(), {version}, set(), set())

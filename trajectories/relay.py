@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
-from operator import itemgetter
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from trajectories.exceptions import StoreMismatch, Unavailable
 from trajectories.persistence import REBUILD_CLAIM_S
 from trajectories.relay_log import RelayLog
 from trajectories.storage import archive_reads
+from trajectories.storage.archive_reads import Version
 from trajectories.storage.outbox_rows import Row
 from trajectories.storage.redis_tier import REBUILDING, RETAINING, SETTLING, RedisError
 from trajectories.storage.store import Store, get_store
@@ -69,19 +70,15 @@ class _Batch:
         return self.sent_at + min(conf.resend_after_s * 2.0 ** (self.attempts - 1), conf.resend_max_s)
 
 
-def _version(row: Row) -> archive_reads.Version:
-    return row.record.tenant, row.record.id, row.record.stamp
-
-
-def settle(store: Store, versions: Mapping[int, archive_reads.Version]) -> archive_reads.DeliveryStatus:
+def settle(store: Store, versions: Mapping[int, Version]) -> archive_reads.DeliveryStatus:
     """Record the archive's decision on these rows, keyed by row number, in the outbox."""
     decided = archive_reads.delivery_status(list(versions.values()))
     # This host may not know of the deletion yet; the appended rows inform its processes.
     if decided.erased:
         follow_erasures(store)
-    for tenant, of_tenant in groupby(sorted(decided.deleted), key=itemgetter(0)):
+    for tenant, of_tenant in groupby(sorted(decided.deleted), key=attrgetter("tenant")):
         if tenant not in decided.erased:
-            store.outbox.delete(tenant, [id_ for _, id_, _ in of_tenant])
+            store.outbox.delete(tenant, [version.id for version in of_tenant])
     if any(decided):
         store.outbox.settle(
             [n for n, version in versions.items() if version in decided.confirmed | decided.deleted],
@@ -167,12 +164,12 @@ class Relay:
         due = [batch for batch in self._batches if now >= batch.look_at]
         for batch in due:
             batch.look_again(now)
-        versions = {n: _version(row) for batch in due for n, row in batch.rows.items()}
+        versions = {n: Version.of(row.record) for batch in due for n, row in batch.rows.items()}
         if not versions:
             return
         decided = settle(self._store, versions)
-        for _, _, stamp in decided.confirmed:
-            metrics.confirm_seconds.observe(max(0, self._store.now_us() - stamp) / SECOND_US)
+        for version in decided.confirmed:
+            metrics.confirm_seconds.observe(max(0, self._store.now_us() - version.stamp) / SECOND_US)
         all_decided = decided.confirmed | decided.refused | decided.deleted
         for batch in due:
             batch.rows = {n: row for n, row in batch.rows.items() if versions[n] not in all_decided}

@@ -21,6 +21,7 @@ from django.test.utils import TestContextDecorator
 from trajectories import persistence, relay
 from trajectories.conf import Settings
 from trajectories.domain.record import Record
+from trajectories.storage.archive_reads import Version
 from trajectories.storage.redis_tier import Change, FeedMark, Fill, Ids, RedisTier, Stamps
 from trajectories.storage.store import Store, get_store, made_by
 
@@ -66,7 +67,7 @@ class IsolatedStore(Store):
         after_n = accepted = 0
         while rows := self.outbox.waiting(after_n, _BATCH):
             persistence.persist(self, [row.record for row in rows])
-            versions = {row.n: (row.record.tenant, row.record.id, row.record.stamp) for row in rows}
+            versions = {row.n: Version.of(row.record) for row in rows}
             accepted += len(relay.settle(self, versions).confirmed)
             after_n = rows[-1].n
         # The change feed would bring back what the archive has merged. The next read asks it instead.

@@ -23,6 +23,7 @@ from trajectories.domain.query import Query
 from trajectories.domain.record import Position, Record, digest_of
 from trajectories.domain.schema import canonical, parse
 from trajectories.services import deletion, ingest, reads
+from trajectories.storage.archive_reads import Version
 from trajectories.storage.hot_cache import HotCache
 from trajectories.storage.outbox import Outbox
 from trajectories.storage.outbox_rows import Appended, Draft, Row
@@ -142,7 +143,7 @@ class WebProcess:
 
     def settle(self, rows: Sequence[Row]) -> None:
         """Confirm or quarantine what the archive has decided."""
-        relay.settle(self.store, {row.n: (row.record.tenant, row.record.id, row.record.stamp) for row in rows})
+        relay.settle(self.store, {row.n: Version.of(row.record) for row in rows})
 
 
 _numbers = count(1)

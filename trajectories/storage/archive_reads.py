@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
-from typing import Any, NamedTuple, TypeAlias
+from operator import attrgetter
+from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 from django.db import connections, router, transaction
@@ -34,8 +35,19 @@ from trajectories.models import AuditEntry, Erasure, Phase, Quarantined, StoreId
 from trajectories.storage.archive_errors import archive_errors
 from trajectories.storage.archive_writes import members_text
 
-Version: TypeAlias = tuple[str, UUID, int]
-"""Tenant, id and stamp."""
+
+class Version(NamedTuple):
+    """A version of a record, as far as its delivery is concerned."""
+
+    tenant: str
+    id: UUID
+    stamp: int
+    recorded_at_us: int
+
+    @classmethod
+    def of(cls, record: Record) -> Version:
+        return cls(record.tenant, record.id, record.stamp, record.recorded_at_us)
+
 
 _HALF = 2**32
 """Sums are computed in two halves: they stay exact where a database would overflow 64 bits."""
@@ -70,7 +82,9 @@ def renew_identity() -> str:
 class DeliveryStatus(NamedTuple):
     """The archive's decision on versions; no two of the sets of versions overlap.
 
-    - ``confirmed``: the archive has this version or a later one.
+    - ``confirmed``: the archive has merged this version: its stamp is at least this one, and its
+      ``recorded_at_us`` at most. A later stamp alone proves nothing, because it may come from
+      another host while the batch of this version was lost.
     - ``refused``: the archive refused this version.
     - ``deleted``: the id of this version is deleted.
     - ``erased``: erased tenants; each of their versions is also in ``deleted``.
@@ -87,20 +101,23 @@ def delivery_status(versions: Sequence[Version]) -> DeliveryStatus:
     """Return the delivery status of those ``versions`` that the archive knows."""
     confirmed: set[Version] = set()
     refused: set[Version] = set()
-    erased = erased_of({tenant for tenant, _, _ in versions})
-    deleted = {version for version in versions if version[0] in erased}
-    for tenant, group in groupby(sorted(set(versions) - deleted), key=lambda version: version[0]):
+    erased = erased_of({version.tenant for version in versions})
+    deleted = {version for version in versions if version.tenant in erased}
+    for tenant, group in groupby(sorted(set(versions) - deleted), key=attrgetter("tenant")):
         wanted = list(group)
-        ids = {id_ for _, id_, _ in wanted}
+        ids = {version.id for version in wanted}
         stored = Trajectory.objects.using(_write_alias()).filter(tenant=tenant, trajectory_id__in=ids)
-        stamps = dict(stored.values_list("trajectory_id", "stamp"))
+        merged = {id_: numbers for id_, *numbers in stored.values_list("trajectory_id", "stamp", "recorded_at_us")}
         tombstones = Tombstone.objects.using(_write_alias()).filter(tenant=tenant, trajectory_id__in=ids)
         deleted_ids = set(tombstones.values_list("trajectory_id", flat=True))
-        deleted |= {version for version in wanted if version[1] in deleted_ids}
+        deleted |= {version for version in wanted if version.id in deleted_ids}
         poison = Quarantined.objects.using(_write_alias()).filter(tenant=tenant, trajectory_id__in=ids)
         poison_versions = set(poison.values_list("trajectory_id", "stamp"))
-        refused |= {version for version in wanted if version[1:] in poison_versions}
-        confirmed |= {version for version in wanted if stamps.get(version[1], 0) >= version[2]}
+        refused |= {version for version in wanted if (version.id, version.stamp) in poison_versions}
+        for version in wanted:
+            stamp, recorded_at_us = merged.get(version.id, (0, 0))
+            if stamp >= version.stamp and recorded_at_us <= version.recorded_at_us:
+                confirmed.add(version)
     return DeliveryStatus(confirmed - refused - deleted, refused - deleted, deleted, erased)
 
 

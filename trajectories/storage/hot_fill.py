@@ -19,6 +19,7 @@ from trajectories.domain.query import Query
 from trajectories.domain.record import LOWEST_ID, Position, Record, merge_all
 from trajectories.storage import archive_reads
 from trajectories.storage.archive_errors import ArchiveError
+from trajectories.storage.archive_reads import Version
 from trajectories.storage.outbox import Outbox
 from trajectories.storage.redis_tier import Fill, RedisError, RedisTier
 from trajectories.storage.tenant_cache import TenantCache
@@ -95,12 +96,12 @@ class HotFill:
             # An id that this host did not know may be far older. It is then below the floor and not
             # missing.
             stored = {record.id: record for record in archive_reads.stored(tenant, [record.id for record in held])}
-            status = archive_reads.delivery_status([(one.tenant, one.id, one.stamp) for one in held])
+            status = archive_reads.delivery_status(list(map(Version.of, held)))
             dropped = status.refused | status.deleted
         except ArchiveError:
             stored, dropped = {}, set()
         for record in held:
-            if (record.tenant, record.id, record.stamp) not in dropped:
+            if Version.of(record) not in dropped:
                 fresh.apply(merge_all(stored.get(record.id), [record]), from_authority=False)
         fresh.shrink(self._limit)
 
