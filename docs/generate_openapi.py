@@ -11,7 +11,7 @@ DOCUMENT = HERE / "openapi.json"
 
 
 def document() -> bytes:
-    """What the API serves at /v1/openapi.json when it is mounted at the root."""
+    """Return the document that the API serves at /v1/openapi.json when it is mounted at the root."""
     sys.path.insert(0, str(HERE.parent))
     os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
     import django

@@ -1,4 +1,4 @@
-"""What Hypothesis makes: trajectories of every shape that the contract takes, and bodies that it
+"""Strategies of Hypothesis: trajectories of every shape that the contract accepts, and bodies that it
 may not."""
 
 from __future__ import annotations

@@ -173,7 +173,7 @@ def test_a_relay_that_stumbles_over_something_unforeseen_begins_again(
     )
 
 
-# What it settles and tidies.
+# Settling and pruning.
 
 
 def test_what_the_archive_has_refused_is_settled_as_such_and_not_sent_again(

@@ -1,4 +1,4 @@
-"""Signals tell a host project what the archive has and what was deleted."""
+"""Signals report archived and deleted records to a host project."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BESIDE = "zebra"
 
 
 class Heard:
-    """What a receiver was sent: (tenant, ids) pairs."""
+    """The signals that a receiver got, as (tenant, ids) pairs."""
 
     def __init__(self, signal: Signal) -> None:
         self.calls: list[tuple[str, set[UUID]]] = []

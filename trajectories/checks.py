@@ -78,7 +78,7 @@ def check_databases(
     hint = "Let DATABASE_ROUTERS send the app `trajectories` to a PostgreSQL or SQLite database."
     return [
         Error(
-            # Not `display_name`: to tell MariaDB from MySQL it connects to the server.
+            # Not `display_name`: it connects to the server, to distinguish MariaDB from MySQL.
             f"DATABASES[{alias!r}] has the engine {connections.settings[alias]['ENGINE']!r}. The archive supports "
             "PostgreSQL and SQLite; it does not support MySQL, MariaDB and Oracle.",
             hint=hint,

@@ -313,7 +313,7 @@ _ACTOR_MAX = 200
 
 
 class AuditEntry(models.Model):
-    """What somebody did with records or keys of a tenant; never what was in them.
+    """An action on records or keys of a tenant; never their content.
 
     ``tenant`` is a slug and no foreign key: the entry of an erasure names the digest of the tenant.
     """

@@ -26,7 +26,7 @@ from tests.strategies import bodies_of_any_kind, trajectories
 
 EXAMPLES = 25
 FREE_VALUE_CODES = ("nul_character",)
-# Of which the last is the one that the ordinary run tries.
+# The ordinary run tries the last one.
 SCOPES = {
     "no key": None,
     "record": "record",
@@ -83,7 +83,7 @@ def headers(
 
 @pytest.fixture
 def statuses(request: pytest.FixtureRequest, tabulate: Callable[..., None]) -> Iterator[Counter[int]]:
-    """What was answered how often; a row of the table in the end."""
+    """Count the answers by status, for a row of the table."""
     seen: Counter[int] = Counter()
     yield seen
     operation = request.node.name.partition("[")[2].partition("]")[0]

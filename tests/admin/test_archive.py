@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db
 
 
 def text_of(shown: str) -> str:
-    """What a reader sees."""
+    """The text that a reader of the page sees."""
     return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", shown)).split())
 
 

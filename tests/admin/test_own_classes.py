@@ -23,7 +23,7 @@ pytestmark = pytest.mark.django_db
 
 
 class OnlyNames(TenantAdmin):
-    """What a host writes: another list, and no tenants made by hand."""
+    """The admin classes of a host project: another list, and no tenants made by hand."""
 
     list_display = ("slug", "records")
 

@@ -28,7 +28,7 @@ def issue(tenant: str = "north", scopes: str = "record read export", **fields: A
 
 
 def client_of(text: str) -> Client:
-    """A client that sends this key, and is not told of exceptions in another way than the wire's."""
+    """A client that sends this key and sees exceptions as HTTP responses only."""
     return Client(headers={"authorization": f"Bearer {text}"}, raise_request_exception=False, enforce_csrf_checks=True)
 
 
@@ -79,7 +79,7 @@ def exported(client: Client, **parameters: Any) -> list[bytes]:
 
 
 def error(response: Any, status: int, code: str) -> ErrorObject:
-    """What a response says that must be this error, in the one shape of all of them."""
+    """Return the error of a response after checking its shape."""
     assert response.status_code == status, response.content
     assert response["Content-Type"] == JSON
     found = responses.ErrorBody.model_validate_json(response.content).error

@@ -1,4 +1,4 @@
-"""What a host project may name in ``TENANT_FROM_REQUEST``."""
+"""Functions that a host project may name in ``TENANT_FROM_REQUEST``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bad keys: whoever sends many of them is answered 429, and nobody who has a good key notices."""
+"""Bad keys: an address that sends many of them gets 429; good keys are not affected."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def get(text: str, address: str = ATTACKER, **headers: str) -> Any:
 
 
 def attack(address: str = ATTACKER, **headers: str) -> None:
-    """Keys that nobody has, each tried once, all told that they are not known."""
+    """Try unknown keys, each once; every answer says that the key is unknown."""
     for at in range(FEW):
         error(get(f"abcdefghijkl.{address}.{at}", address, **headers), 401, "invalid_api_key")
 

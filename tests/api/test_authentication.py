@@ -80,7 +80,7 @@ def test_the_scheme_may_be_written_in_every_way() -> None:
 
 @pytest.fixture
 def two_hours_later(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Sets the clock forward by which expiry is told."""
+    """Set the clock forward that expiry is compared with."""
     return lambda: monkeypatch.setattr(authentication, "now_us", lambda: now_us() + 2 * 3600 * 1_000_000)
 
 

@@ -165,7 +165,7 @@ def test_an_export_waits_for_what_is_on_its_way(north: Client) -> None:
     archive_all()
     record_many(get_store(), "north", [orjson.dumps(body(id=number(1)))])
     on_its_way = get_store().outbox.waiting(rows[-1].n, 10)
-    # The relay of another thread is told by the archive that it has the row.
+    # The relay of another thread finds the row in the archive.
     relay = threading.Timer(0.1, lambda: get_store().outbox.settle([row.n for row in on_its_way]))
     relay.start()
     assert len(exported(north)) == 1

@@ -36,7 +36,7 @@ def document() -> dict[str, Any]:
 
 
 def validator(document: dict[str, Any], schema: dict[str, Any]) -> Draft202012Validator:
-    """Of a schema that refers to components of the document."""
+    """Build a validator of a schema that refers to components of the document."""
     return Draft202012Validator(schema | {"components": document["components"]})
 
 
@@ -90,7 +90,7 @@ def test_every_parameter_that_is_taken_is_documented(
         assert response.json()["error"]["code"] != "unknown_parameter"
 
 
-# What it says of bodies is true.
+# Bodies agree with the document.
 
 
 @pytest.mark.parametrize("given", [REFERENCE, CAMEL, body(), body(phases=[phase(candidates=[{"model": "m"}])])])
@@ -133,11 +133,11 @@ def test_every_line_of_an_export_is_a_stored_trajectory(document: dict[str, Any]
     assert len([schema.validate(orjson.loads(line)) for line in exported(north)]) == 2
 
 
-# What it says of errors is true: each documented status, brought about.
+# Errors agree with the document: each documented status is provoked.
 
 
 class SlowBody(io.RawIOBase):
-    """What a server reads from that gives a body no more time."""
+    """An input stream whose body times out."""
 
     def read(self, size: int = -1) -> bytes:
         raise TimeoutError

@@ -1,4 +1,4 @@
-"""What only a real server shows: bodies that are not read whole, that come in chunks or slowly, and streams that are cut."""
+"""Behaviour that only a real server shows: bodies that are not read whole, that come in chunks or slowly, and streams that are cut."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_ndjson_in_chunks_is_taken(web: Web) -> None:
 
 
 def test_chunks_that_break_off_inside_a_line_take_nothing_of_that_line(web: Web) -> None:
-    # The server does not tell the end of a chunked body from a broken connection: docs/security.md.
+    # The server cannot distinguish the end of a chunked body from a broken connection: docs/security.md.
     with wire(web) as connection:
         connection.begin(Content_Type=NDJSON, Transfer_Encoding="chunked")
         connection.chunk(orjson.dumps(body(project="broken off"))[:-1])

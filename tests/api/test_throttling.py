@@ -1,4 +1,4 @@
-"""Limits per key: one count for all processes, told on every answer, off unless set, and never slower than Redis's 50 ms."""
+"""Limits per key: one count for all processes, shown in every answer, off unless set, and never slower than Redis's 50 ms."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def scripts_run(redis: Redis) -> int:
     return int(said.get("cmdstat_evalsha", {}).get("calls", 0))
 
 
-# What is told.
+# Headers.
 
 
 @pytest.mark.usefixtures("redis_tier", "patient")
@@ -175,7 +175,7 @@ def test_bytes_of_bodies_have_a_limit_of_their_own_which_reads_do_not_use(set_li
 
 
 class Untouched:
-    """A body that nobody may read."""
+    """A body that must not be read."""
 
     def read(self, size: int = -1) -> bytes:
         raise AssertionError("the body was read")
@@ -228,7 +228,7 @@ def test_chunked_bodies_are_counted_once_they_were_read(limited_site: Callable[.
     size = sum(map(len, chunks))
     answers = [record(web, iter(chunks)) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [200, 200]
-    # Of the first nothing but room for one byte was known when it was asked for; the second tells what the first has read.
+    # The first request had reserved one byte only; the second one reports the size that the first has read.
     assert [limit - int(answer.headers["X-RateLimit-Remaining"]) for answer in answers] == [1, size + 1]
     last = web.http.get(PATH)
     assert limit - int(last.headers["X-RateLimit-Remaining"]) == 2 * size
@@ -261,7 +261,7 @@ def test_hosts_share_one_count_without_losing_any(set_limits: SetLimits, redis_t
         host.close()
 
 
-# What Redis is asked.
+# Commands sent to Redis.
 
 
 @pytest.mark.usefixtures("patient")
@@ -272,7 +272,7 @@ def test_a_request_asks_redis_once(set_limits: SetLimits, north: Client, redis_t
     for _ in range(5):
         posted(north, body())
     assert scripts_run(redis_tier) - before == 5
-    # What the script itself calls is counted by Redis too, but no command of a client beside it.
+    # Redis also counts the commands of the script itself, but there is no other command of a client.
     assert not {"ping", "get", "set", "incr", "eval", "hello", "auth", "select"} & (
         _commands(redis_tier).keys() - asked_before.keys()
     )

@@ -49,7 +49,7 @@ versions = st.lists(
 
 
 def standing(arrived: list[Record]) -> tuple[int, str, bytes, int]:
-    """What every order must agree on."""
+    """The fields that must not depend on the order."""
     stands = reduce(lambda known, one: merge(known, one, from_authority=False), arrived[1:], arrived[0])
     return stands.stamp, stands.digest, stands.body, stands.recorded_at_us
 

@@ -41,7 +41,7 @@ def is_stable(data: bytes) -> bool:
     return redact(form_of(orjson.loads(data))) == (data, {})
 
 
-# What is a credential.
+# Credentials.
 
 
 @pytest.mark.parametrize(("kind", "credential"), CREDENTIALS, ids=[f"{k}{i}" for i, (k, _) in enumerate(CREDENTIALS)])
@@ -241,7 +241,7 @@ def test_only_kinds_of_ours_are_counted() -> None:
     assert stored(given)["metadata"] == {COUNT_KEY: {"jwt": 1}}
 
 
-# What always holds.
+# Invariants.
 
 
 @given(strategies.trajectories | strategies.camel_trajectories)
@@ -277,7 +277,7 @@ def test_nothing_but_texts_is_changed(text: str) -> None:
     assert record | {"error": text} == orjson.loads(form_of(given))
 
 
-# What it may cost.
+# Cost.
 
 
 def test_every_rule_is_run_by_an_engine_that_is_linear_in_the_text_and_is_small() -> None:

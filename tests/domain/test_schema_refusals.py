@@ -1,4 +1,4 @@
-"""What the wire contract refuses, and the error it reports."""
+"""Bodies that the wire contract refuses, and the error of each."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ def test_every_figure_is_counted_from_the_facet_of_its_name() -> None:
     assert (model["model"], found["by_selection_method"][0]["selection_method"]) == ("m", "x")
 
 
-# What is shown.
+# Values shown.
 
 
 def test_of_nothing_counts_are_zero_and_everything_else_is_null() -> None:

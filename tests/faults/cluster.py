@@ -142,7 +142,7 @@ class Cluster:
     def load(self, *names: str, **options: Any) -> Load:
         return Load(self.ledger, self.urls(*names), self.site.api_key, **options)
 
-    # What is under way.
+    # Rows under way.
 
     def waiting(self, host: str | None = None) -> int:
         hosts = [host] if host else sorted(set(HOSTS.values()))

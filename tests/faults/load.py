@@ -37,7 +37,7 @@ class Ledger:
         self.acknowledged = 0
         self.kinds: Counter[str] = Counter()
         self.during = ""
-        """What goes on at the moment; kept for each id that is acknowledged meanwhile."""
+        """The current phase of the fault, kept for each id acknowledged during it."""
         self.last_during: dict[UUID, str] = {}
 
     def acknowledge(self, bodies: Sequence[tuple[UUID, bytes]], kinds: Iterable[str] = ()) -> None:
@@ -249,7 +249,7 @@ class Observer:
     def _doubt(self, id_: str, lowest: tuple[str, str]) -> None:
         """It may have moved down, where another host had known it for longer.
 
-        Redis may have told the list of that and be away now, so what is not said to have moved is asked for again in the end.
+        Redis may have reported that to the list and be away now, so what is not said to have moved is asked for again in the end.
         """
         answer = self._http.get(f"{self._url}{PATH}/{id_}")
         if answer.is_success and _position(answer.json()) <= lowest:

@@ -80,7 +80,7 @@ def renew_web(cluster: Cluster, name: str) -> int:
 
 
 def shared_outbox(cluster: Cluster, *, old: str, new: str) -> str:
-    """What either of two processes on one outbox takes, the other one shows at once."""
+    """Check that a record accepted by one process is shown by the other at once."""
     assert (is_new(cluster, old), is_new(cluster, new)) == (False, True)
     for writer, reader in ((old, new), (new, old)):
         body = orjson.dumps(REFERENCE | {"id": str(uuid4())})

@@ -37,7 +37,7 @@ _BLOCK = re.compile(r"^```python\n# (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL
 
 @dataclass
 class Development:
-    """What the developers of the project have beside its code."""
+    """The files that developers of the project have beside its code."""
 
     directory: Path
     outbox: Path

@@ -41,7 +41,7 @@ SITE_VIEWS: dict[str, str | None] = {
     "": "what nothing else has matched",
 }
 
-# What a filter of a changelist is given so that it finds the row of the other tenant.
+# Values of changelist filters that would find the row of the other tenant.
 FILTERS = {
     ("tenant", "q"): "bob",
     ("apikey", "q"): "{row.prefix}",
@@ -60,10 +60,10 @@ FILTERS = {
     ("auditentry", "tenant"): "bob",
 }
 
-# What an action sends beside the rows.
+# Fields that an action sends beside the rows.
 ACTIONS: dict[tuple[str, str], dict[str, str]] = {("apikey", "revoke"): {}, ("quarantined", "replay"): {}}
 
-# What a form sends that names the other tenant in this field.
+# Form fields that name the other tenant.
 FIELDS = {("apikey", "tenant"): {"tenant": "bob", "name": "theirs", "scopes": ["read"]}}
 
 

@@ -110,7 +110,7 @@ _FIXED = {
 
 
 def token_of(client: Client) -> str:
-    """Of a dry run of deleting the record that the other tenant has."""
+    """Return the token of a dry run that would delete the other tenant's record."""
     token: str = client.delete(f"{PATH}?project=north-project&dry_run=1").json()["token"]
     return token
 

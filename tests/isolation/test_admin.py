@@ -1,4 +1,4 @@
-"""Staff bound to a tenant cannot tell in the admin whether another tenant's row exists."""
+"""Staff bound to a tenant cannot find out in the admin whether another tenant's row exists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The MCP tools cannot tell whether another tenant's record exists, whichever argument names it."""
+"""The MCP tools do not reveal whether another tenant's record exists, whichever argument names it."""
 
 from __future__ import annotations
 

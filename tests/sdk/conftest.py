@@ -29,7 +29,7 @@ def web(module_site: Site) -> Web:
 
 @pytest.fixture(scope="module")
 def api_key(module_site: Site, web: Web) -> str:
-    """Of a tenant of its own, for everything."""
+    """A client with every scope, of a tenant of its own."""
     return module_site.manage("create_api_key", "sdk", "--scopes", "record,read,export,admin").strip()
 
 

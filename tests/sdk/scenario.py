@@ -1,4 +1,4 @@
-"""What is recorded and asked through every way to the store, as data.
+"""The scenario for every way to the store, as data.
 
 A way is one ``Way``. It gets the runs as bodies and has to record them with what it has; times are part of the bodies, so
 that what is stored can be equal to the byte.
@@ -158,12 +158,12 @@ RUNS: Sequence[Json] = (
 )
 
 FILTERS: Json = {"outcome": "failure", "model": _SMALL, "build_passed": False, "started_since": "2026-03-01T10:30:00Z"}
-"""Of every kind of value; they find the last run alone."""
+"""Filters of every kind of value; they find the last run alone."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What a way shows of its runs, in its own answers but in one form.
+    """The answers of one way, converted to one form.
 
     Args:
         listed: request summaries, newest first.
@@ -204,7 +204,7 @@ def canonical(record: Mapping[str, Any]) -> str:
 
 
 def groups(stats: Mapping[str, Any]) -> dict[tuple[str | None, ...], tuple[float | None, ...]]:
-    """Of an answer of stats."""
+    """Return the compared part of an answer of stats."""
     return {
         (group["phase"], group["model"], group["selection_method"]): figures(
             group["count"],

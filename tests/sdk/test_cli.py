@@ -61,7 +61,7 @@ def shell_of(served_store: ServedStore, *, scopes: str = "record,read,export") -
 
 @pytest.fixture
 def shell(served_store: ServedStore) -> Shell:
-    """Of a tenant without records."""
+    """A client of a tenant without records."""
     return shell_of(served_store)
 
 
@@ -359,7 +359,7 @@ def test_an_export_that_cannot_be_written_says_where_and_ends_with_2(shell: Shel
 
 
 def at_a_terminal(shell: Shell, *arguments: str, expect: Exit = Exit.DONE) -> str:
-    """What a person sees."""
+    """The output as a person sees it."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen([COMMAND, *arguments], env=shell.environment, stdout=theirs, stderr=theirs)
     os.close(theirs)
@@ -372,7 +372,7 @@ def at_a_terminal(shell: Shell, *arguments: str, expect: Exit = Exit.DONE) -> st
     return seen.decode()
 
 
-# What the README says.
+# The README.
 
 
 README = (

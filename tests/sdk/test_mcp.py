@@ -245,7 +245,7 @@ def blocks(language: str) -> list[str]:
 
 
 def configured() -> list[dict[str, Any]]:
-    """What the README has for the file of each client, of the server alone."""
+    """Return the README's configuration of each client, the server's entry alone."""
     jsons = [json.loads(block) for block in blocks("json")]
     tomls = [tomllib.loads(block) for block in blocks("toml")]
     return [(given.get("mcpServers") or given.get("servers"))["trajectories"] for given in jsons] + [

@@ -95,7 +95,7 @@ WRONG: list[Callable[[Any], Any]] = [
 
 @pytest.fixture(scope="module")
 def clients(web: Any, api_key: str) -> Iterator[tuple[Client, Client]]:
-    """Of the store and of the server in memory, with the same records."""
+    """Clients of the store and of the server in memory, with the same records."""
     with InMemoryServer() as server, Client(web.url, api_key) as store:
         memory = server.client()
         for client in (store, memory):

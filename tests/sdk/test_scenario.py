@@ -10,7 +10,7 @@ from tests.sdk.ways import WAYS
 
 
 def recorded_and_seen(served_store: ServedStore, name: str) -> tuple[Seen, list[str]]:
-    """What the way shows, and the canonical bodies that the archive has of it."""
+    """The answers of the way, and the canonical bodies that the archive has of it."""
     access = served_store.access()
     way = WAYS[name](access)
     way.record(RUNS)

@@ -56,7 +56,7 @@ def left_in_archive() -> int:
     return sum(model.objects.filter(pk__isnull=False).count() for model in models)
 
 
-# What goes.
+# Deleted data.
 
 
 def test_a_tenant_goes_from_every_part_and_from_every_process_and_others_keep_theirs(
@@ -203,7 +203,7 @@ def test_a_text_that_json_or_ascii_writes_otherwise_is_found_where_it_is_quoted(
     assert found["archive, records of other tenants"] == 1
 
 
-# What comes late.
+# Late copies.
 
 
 def test_late_copies_from_anywhere_are_dropped_and_do_not_recreate_the_tenant(

@@ -28,7 +28,7 @@ def accepted(line: Line) -> Accepted:
 
 
 def rows() -> list[Record]:
-    """What the outbox holds, in commit order."""
+    """Return the bodies in the outbox, in commit order."""
     return [row.record for row in get_store().outbox.rows_after(0, 1_000)]
 
 

@@ -89,7 +89,7 @@ class WebProcess:
     def hot(self) -> HotCache:
         return self.store.hot_cache
 
-    # What it does.
+    # Operations.
 
     def record(self, tenant: str = TENANT, **fields: Any) -> Record:
         return ingest.record(self.store, tenant, orjson.dumps(body(**fields))).record
@@ -119,7 +119,7 @@ class WebProcess:
         return reads.retrieve(self.store, tenant, id_)
 
     def stats(self, query: Query = EVERYTHING, *, tenant: str = TENANT) -> dict[str, Any]:
-        """Without the window, which tells the time and the tiers."""
+        """Return stats without the window, which has the time and the tiers."""
         shown = reads.stats(self.store, tenant, query)
         return {name: value for name, value in shown.items() if name != "window"}
 
@@ -130,7 +130,7 @@ class WebProcess:
     def delete(self, id_: UUID, *, tenant: str = TENANT) -> deletion.Removed:
         return deletion.delete_one(self.store, tenant, id_)
 
-    # What relay and worker do with what it has taken.
+    # Relay and worker.
 
     def waiting(self) -> builtins.list[Row]:
         return self.outbox.waiting(0, 100_000)
@@ -150,7 +150,7 @@ _numbers = count(1)
 
 
 def taken(appended: Sequence[Appended | None]) -> list[Appended]:
-    """What an append returned, all of which was taken."""
+    """Return the result of an append, all of which was accepted."""
     assert None not in appended
     return [one for one in appended if one]
 

@@ -1,4 +1,4 @@
-"""What list and stats should say, in plain Python and from the bodies alone; and the worlds that Hypothesis makes of it."""
+"""Expected list and stats, computed from the bodies alone; and the worlds that Hypothesis draws."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def met(known: Version | None, new: Version) -> Version:
 
 @dataclass
 class Reference:
-    """What the archive holds, in the order of arrival, and what waits in the outbox, in the order of commits."""
+    """The archive's records in order of arrival, and the outbox's waiting rows in order of commit."""
 
     archived: dict[UUID, Version] = field(default_factory=dict)
     waiting: list[tuple[UUID, Version]] = field(default_factory=list)
@@ -228,7 +228,7 @@ FILTER_VALUES: dict[str, st.SearchStrategy[str]] = {
     "max_duration_ms": st.sampled_from(DURATIONS).map(str),
     "q": st.sampled_from(["add", "LOGIN add", "strasse", "fix", "%", "_", "100%", "\\", "'", "  "]),
 }
-"""Of each parameter the values that are tried. ``since`` and ``until`` are drawn from what was recorded."""
+"""Values to try for each parameter. ``since`` and ``until`` are drawn from the recorded times."""
 
 
 @st.composite

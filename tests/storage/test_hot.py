@@ -266,7 +266,7 @@ def test_a_repeat_of_what_lies_below_the_floor_is_there_and_not_at_the_top_after
     again = small.record(id=str(records[0].id), tags=["again"])
     beside = WebProcess(tmp_path / "own", **QUICK)
     beside.record(id=str(records[-1].id))
-    # The feed has told that it is older before this process fills again, which it does as it has not seen all rows.
+    # The feed reports the older position before this process fills again, because it has not seen all rows.
     beside.persist()
     beside.outbox.prune(2**62)
     assert again.recorded_at_us > records[0].recorded_at_us

@@ -230,7 +230,7 @@ def test_a_disk_that_others_have_filled_refuses_goes_on_reading_and_recovers_by_
     assert all_rows(outbox) == rows
 
 
-# What readers and the relay ask.
+# Queries of readers and the relay.
 
 
 def test_rows_are_numbered_in_the_order_of_commits_and_read_from_behind_a_number(path: Path) -> None:
@@ -332,7 +332,7 @@ class ExplainedFile(OutboxFile):
 
 
 def test_no_question_looks_at_rows_that_it_does_not_ask_for(path: Path) -> None:
-    """What is confirmed stays for minutes, so questions after what waits must not look at it."""
+    """Confirmed rows stay for minutes, so queries for waiting rows must not read them."""
     outbox, id_ = opened(path), new_id()
     row = append(outbox, id_)
     file = outbox._file = ExplainedFile(path)

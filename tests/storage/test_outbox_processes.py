@@ -71,7 +71,7 @@ def test_what_was_acknowledged_is_there_after_the_process_was_killed_in_the_midd
     acknowledged = [UUID(line.strip()) for line in lines if line.endswith("\n")]
     outbox = opened(path)
     ids = [row.record.id for row in all_rows(outbox)]
-    # One may have been committed of which nobody could be told any more.
+    # One may have been committed without an answer to its client.
     assert ids[: len(acknowledged)] == acknowledged
     assert len(ids) - len(acknowledged) <= 1
     assert append(outbox).n == len(ids) + 1
@@ -93,12 +93,12 @@ def test_a_forked_child_writes_and_reads_by_itself_and_the_parent_goes_on(path: 
 
 
 def test_a_fork_while_another_thread_reads_does_not_hang_the_child(path: Path) -> None:
-    """The child must not touch, not even close, what that thread holds: nobody is there to let go of it."""
+    """The child must neither use nor close objects that the other thread had locked: no thread would release them."""
     append(get_store().outbox)
     is_reading, is_over = threading.Event(), threading.Event()
 
     def interrupt() -> bool:
-        # SQLite holds the connection's lock here and no global one, which nobody could let go of in a child.
+        # SQLite holds the connection's lock here and no global one, which no thread of a child could release.
         is_reading.set()
         return is_over.wait(60)
 

@@ -261,7 +261,7 @@ def test_the_highest_records_are_those_at_the_highest_positions_and_complete_abo
     records = [record(number) for number in range(6)]
     tier.merge(records, from_authority=False)
     assert tier.newest(TENANT, 2) == ([records[5], records[4]], {}, records[4].position, True)
-    # What stands at the position up to which it has forgotten may not be all that was there.
+    # Records at the position up to which the tier has forgotten may be incomplete.
     assert tier.newest(TENANT, 10) == (list(reversed(records[2:])), {}, above(records[1]), False)
 
 
@@ -342,7 +342,7 @@ def test_one_rebuild_at_a_time_is_claimed_and_one_that_was_wiped_away_is_noticed
     assert not tier.claim(REBUILDING, 60)
 
 
-# What it asks of the server.
+# Commands sent to the server.
 
 COMMANDS_OF_REDIS_6_2 = {
     "auth", "client|setinfo", "client", "del", "eval", "evalsha", "expireat", "flushdb", "get", "hdel", "hexists", "hget", "hmget",

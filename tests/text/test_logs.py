@@ -26,7 +26,7 @@ _ACTING = "\x1b\x07\x9b\x9c\x9d\r\u202e\u202c\u2066\u2067\u2069\u2028\u2029\u200
 
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
-    """What the site's handler writes."""
+    """Return the line that the site's handler writes."""
     logging_config: dict[str, Any] = settings.LOGGING
     name = logging_config["handlers"]["stderr"]["formatter"]
     handler = logging.StreamHandler(stream := io.StringIO())

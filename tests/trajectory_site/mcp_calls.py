@@ -46,7 +46,7 @@ def record(client: Client, **arguments: Any) -> dict[str, Any]:
 
 
 def refusal(result: Mapping[str, Any]) -> str:
-    """What is told of a call that must have failed."""
+    """Return the error text of a call that must have failed."""
     assert result["isError"], result
     (block,) = result["content"]
     return str(block["text"])

@@ -14,7 +14,7 @@ from tests.processes import PROJECT, Site, clean_environment, run_python
 
 
 def production_environment() -> dict[str, str]:
-    """What the README's production section exports, its placeholders included."""
+    """The variables that the README's production section exports, placeholders included."""
     section = (PROJECT / "README.md").read_text().partition("## Run it in production")[2].partition("\n## ")[0]
     exports = [line.partition("#")[0].split()[1:] for line in section.splitlines() if line.startswith("export ")]
     return {name: text for line in exports for name, _, text in (given.partition("=") for given in line)}

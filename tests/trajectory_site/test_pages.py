@@ -1,4 +1,4 @@
-"""What the site puts around the API."""
+"""Pages of the site around the API."""
 
 from __future__ import annotations
 

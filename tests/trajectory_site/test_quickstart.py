@@ -37,7 +37,7 @@ def data_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start(tmp_path: Path, data_dir: Path) -> Iterator[Start]:
-    """Starts the quick start and, unless told otherwise, waits until it says that the store runs."""
+    """Start the quick start; by default, wait until it reports that the store runs."""
     started: list[Process] = []
 
     def start(*arguments: str, port: int | None = None, is_ready: bool = True) -> Process:
@@ -86,7 +86,7 @@ async def runs_by_mcp(found: dict[str, Any]) -> int:
 
 
 def send_the_printed_curl(quickstart: Process) -> httpx2.Response:
-    """What a shell and curl would make of the line; a bare machine has no curl."""
+    """Send the request of a curl line as a shell would; a bare machine has no curl."""
     line = next(line for line in quickstart.output.splitlines() if line.startswith("curl "))
     parser = argparse.ArgumentParser()
     parser.add_argument("-sS", action="store_true")

@@ -15,7 +15,7 @@ _EXPECTED = _FIXTURES / "expected.json"
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What the earlier code knew. The key is good for these files only."""
+    """The state of the earlier code. The key is valid for these files only."""
 
     tenant: str
     api_key: str

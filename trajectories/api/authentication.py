@@ -49,7 +49,7 @@ _NOBODYS_HASH = _generator.hash("nobody's key")
 
 
 _SLUG_SCOPES = frozenset({"record", "read"})
-"""What ``tenant_from_request`` grants with a slug. Anything else, it has to name in a ``Caller``."""
+"""The scopes that a slug from ``tenant_from_request`` grants. A ``Caller`` can name others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ def caller_of(text: str) -> Caller:
 
 
 def revoke(key: ApiKey, *, actor: str = "code") -> None:
-    """Revoke ``key`` permanently, and tell every process as ``changed`` does."""
+    """Revoke ``key`` permanently, and notify every process as ``changed`` does."""
     key.is_revoked = True
     key.save(update_fields=["is_revoked"])
     changed(key, actor=actor, action="revoke_key")

@@ -98,7 +98,7 @@ class AutoSchema(SpectacularAutoSchema):
 
 
 def documented(operation: str) -> Callable[[F], F]:
-    """What the document says of an operation beside its signature."""
+    """The description of an operation beside its signature."""
     said = _OPERATIONS[operation]()
     extend: Callable[[F], F] = extend_schema(**said | {"parameters": [*said["parameters"], *_ANSWER_HEADERS]})
 

@@ -317,7 +317,7 @@ _PRIVATE_KEY = (
     + rb"*[A-Za-z0-9+/]{24}"
     rb"(?:(?:-{0,4}(?:[^\"\\-]|\\[^\"]))*-----END " + _KEY_LABEL + rb"|(?:[A-Za-z0-9+/=\s]|\\+[nrt])*))"
 )
-# AWS, "Configuration and credential file settings": the name before it tells it from a hash.
+# AWS, "Configuration and credential file settings": the name before it distinguishes it from a hash.
 _AWS_SECRET_KEY = rb"(?i:aws_?secret_?(?:access_?)?key)(?:\\*[\"']|[ :=]){1,8}([A-Za-z0-9/+]{40})(?:[^A-Za-z0-9/+=]|$)"
 # RFC 6750, section 2.1, and RFC 7617, section 2.
 _BEARER = rb"(?i:\bbearer)(?: |\\+t|%20){1,4}([\w.~+/-]{16,}=*)"

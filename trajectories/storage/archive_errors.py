@@ -28,7 +28,7 @@ def archive_errors() -> Iterator[None]:
         raise ArchiveError(*error.args) from error
 
 
-# Of processes whose release expects a migration that has not run yet. PostgreSQL, appendix A:
+# Errors of processes whose release expects a migration that has not run yet. PostgreSQL, appendix A:
 # undefined_table, undefined_column.
 _NOT_MIGRATED = ("42P01", "42703")
 _NOT_MIGRATED_TEXTS = ("no such table", "no such column", "has no column named")

@@ -245,7 +245,7 @@ class RedisTier:
         return any(info[name] for name in names)
 
     def files(self) -> list[str]:
-        """Return paths of the files that Redis writes on its host; none if it does not tell."""
+        """Return paths of the files that Redis writes on its host; none if it does not say."""
         try:
             config: Any = self._client.config_get("*dir*") | self._client.config_get("*filename")
         except ResponseError:

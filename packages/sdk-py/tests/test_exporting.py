@@ -33,7 +33,7 @@ COUNT = 100
 
 @pytest.fixture
 def stored(server: InMemoryServer) -> bytes:
-    """What an export of everything must be."""
+    """The expected export of everything."""
     server.client().trajectories.record_many(
         trajectory(request_summary=f"r{at}", project="a" if at % 2 else "b") for at in range(COUNT)
     )
@@ -200,7 +200,7 @@ def test_where_all_that_is_remembered_is_deleted_no_line_comes_twice(server: InM
     assert raised.value.code == "invalid_cursor"
 
 
-# What does not agree.
+# Differences.
 
 
 def answering(*bodies: bytes) -> Client:

@@ -1,4 +1,4 @@
-"""What is generated is what the API's document says now."""
+"""The generated modules agree with the API's document."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What users see: names, and two halves that are one."""
+"""The public surface: names, and that both clients have the same methods."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def pyright(directory: Path) -> Errors:
 
 @pytest.fixture(scope="module", params=[mypy, pyright], ids=lambda check: check.__name__)
 def errors(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Errors:
-    """What a checker has to say of users' code."""
+    """The output of a type checker for users' code."""
     directory = tmp_path_factory.mktemp("typed")
     for name in ("good.py", "bad.py"):
         shutil.copy(TYPED / name, directory)

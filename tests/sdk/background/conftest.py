@@ -66,7 +66,7 @@ def spool_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def client(store: Store, spool_dir: Path) -> Iterator[Client]:
-    """Of this process; it shares the spool with the programs."""
+    """A client of this process; it shares the spool with the programs."""
     with Client(store.web.url, store.site.api_key, spool_dir=spool_dir) as client:
         yield client
 

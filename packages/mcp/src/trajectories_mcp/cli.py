@@ -15,7 +15,7 @@ from trajectories_mcp.server import make_server
 from trajectories_sdk import AsyncClient
 
 TIMEOUT_S = 15.0
-"""Of each wait. The agent is blocked meanwhile."""
+"""Limit of each wait. The agent is blocked meanwhile."""
 
 
 def main() -> int:

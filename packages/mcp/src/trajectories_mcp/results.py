@@ -154,7 +154,7 @@ class Stats(Result):
 
 
 class UntrustedData(Result):
-    """What the store holds, in the field that show names."""
+    """Show a value as the store holds it, in the field that show names."""
 
     runs: list[RunSummary] | None = None
     run: RunDetail | None = None

@@ -24,7 +24,7 @@ _COMPUTED: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """What was recorded of a run before, and where to find it, for blocking and for async callers."""
+    """The earlier record of a run, and where to find it, for blocking and for async callers."""
 
     remember: Callable[[Mapping[str, Any], bool], None]
     find: Callable[[UUID], Mapping[str, Any] | None]

@@ -59,7 +59,7 @@ def error_text(error: BaseException | str) -> str:
 
 
 # LangGraph raises the first two to wait for a person, and the last to jump to another graph. They are
-# told by name, since this package does not import it.
+# recognised by name, since this package does not import it.
 _PAUSES: Final = frozenset({"GraphInterrupt", "NodeInterrupt", "GraphBubbleUp"})
 _JUMPS: Final = frozenset({"ParentCommand"})
 INTERRUPTED: Final = frozenset({"cancelled", "paused"})

@@ -1,4 +1,4 @@
-"""What users should be told is wrong. Each line that is marked must be an error under mypy and under pyright, and no other."""
+"""Mistakes that type checkers must report. Each marked line must be an error under mypy and under pyright, and no other."""
 
 from __future__ import annotations
 

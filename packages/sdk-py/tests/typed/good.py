@@ -1,4 +1,4 @@
-"""What users write, and the types that they get: checked by mypy and pyright, never run."""
+"""Correct code of users and the types of its values: checked by mypy and pyright, never run."""
 
 from __future__ import annotations
 

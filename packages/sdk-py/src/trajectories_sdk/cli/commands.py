@@ -77,7 +77,7 @@ def record(ctx: click.Context, /, file: str, *, is_ndjson: bool, is_json: bool, 
 def list_(ctx: click.Context, /, *, limit: int, is_json: bool, **options: Any) -> None:
     """List records, newest first. With --json, print one record per line."""
     connection, filters = _split(options)
-    # One extra record tells whether there are more.
+    # One extra record shows whether there are more.
     found = open_client(ctx, connection).trajectories.list(limit=min(limit + 1, _MAX_PAGE_SIZE), **filters)
     records = list(islice(_records_of_pages(found.pages()), limit + 1))
     shown = records[:limit]

@@ -1,4 +1,4 @@
-"""What the app does in tests of a project that does not know of it, by every way into it."""
+"""Every way into the app, in tests of a project that does not isolate its store."""
 
 import json
 import threading
