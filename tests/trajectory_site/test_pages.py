@@ -11,6 +11,8 @@ from django.test import Client
 from django.urls import path
 from pytest_django import Settings
 
+from trajectory_site import urls
+
 
 def test_the_root_leads_to_the_docs(client: Client) -> None:
     assert client.get("/")["Location"] == "/docs/"
@@ -43,6 +45,11 @@ def test_an_unknown_address_elsewhere_is_a_page(client: Client) -> None:
     answer = client.get("/nowhere")
     assert answer.status_code == 404
     assert answer["Content-Type"].startswith("text/html")
+    page = answer.content.decode()
+    assert "Page not found" in page
+    for address in re.findall(r'href="([^"]+)"', page):
+        with closing(client.get(address)) as linked:
+            assert linked.status_code in (200, 302), address
 
 
 def test_a_host_that_is_not_served_is_told_so_in_json(client: Client, settings: Settings) -> None:
@@ -56,17 +63,18 @@ def test_a_failure_of_the_server_is_answered_in_json(settings: Settings) -> None
     settings.ROOT_URLCONF = "tests.trajectory_site.test_pages"
     client = Client(raise_request_exception=False)
     assert client.get("/v1/fails").json()["error"]["type"] == "server_error"
-    assert client.get("/fails")["Content-Type"].startswith("text/html")
+    assert "its log has the cause" in client.get("/fails").content.decode()
 
 
 @pytest.mark.django_db
 def test_the_admin_asks_for_a_login(client: Client) -> None:
     assert client.get("/admin/")["Location"].startswith("/admin/login/")
+    assert "<title>Log in | Trajectories</title>" in client.get("/admin/login/").content.decode()
 
 
 def fails(request: HttpRequest) -> HttpResponse:
     raise RuntimeError("this view fails")
 
 
-urlpatterns = [path("fails", fails), path("v1/fails", fails)]
+urlpatterns = [path("fails", fails), path("v1/fails", fails), *urls.urlpatterns]
 handler500 = "trajectory_site.errors.server_error"
