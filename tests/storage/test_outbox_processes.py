@@ -7,7 +7,9 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
 
@@ -118,3 +120,36 @@ def test_a_fork_while_another_thread_reads_does_not_hang_the_child(path: Path) -
         is_over.set()
         thread.join()
     assert get_store().outbox.last_n() == 2
+
+
+@contextmanager
+def turn_held(path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Hold the lock by which processes take turns, in another process, until that reads a line."""
+    script = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); input()"
+    command = [sys.executable, "-c", script, f"{path}.lock"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout
+        assert holder.stdout.readline()
+        yield holder
+        holder.communicate("\n", timeout=20)
+
+
+def test_an_append_waits_for_the_turn_of_another_process(path: Path) -> None:
+    outbox = opened(path)
+    append(outbox)
+    with ThreadPoolExecutor(1) as pool:
+        with turn_held(path):
+            waiting = pool.submit(append, outbox)
+            with pytest.raises(TimeoutError):
+                waiting.result(0.2)
+        assert waiting.result(20).n == 2
+
+
+def test_an_append_does_not_wait_forever_for_a_process_that_keeps_its_turn(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox = opened(path)
+    append(outbox)
+    monkeypatch.setattr("trajectories.storage.outbox_file._TIMEOUT_S", 0.1)
+    with turn_held(path):
+        assert append(outbox).n == 2
