@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import groupby
-from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
@@ -99,25 +97,31 @@ class DeliveryStatus(NamedTuple):
 @archive_errors()
 def delivery_status(versions: Sequence[Version]) -> DeliveryStatus:
     """Return the delivery status of those ``versions`` that the archive knows."""
-    confirmed: set[Version] = set()
-    refused: set[Version] = set()
     erased = erased_of({version.tenant for version in versions})
     deleted = {version for version in versions if version.tenant in erased}
-    for tenant, group in groupby(sorted(set(versions) - deleted), key=attrgetter("tenant")):
-        wanted = list(group)
-        ids = {version.id for version in wanted}
-        stored = Trajectory.objects.using(_write_alias()).filter(tenant=tenant, trajectory_id__in=ids)
-        merged = {id_: numbers for id_, *numbers in stored.values_list("trajectory_id", "stamp", "recorded_at_us")}
-        tombstones = Tombstone.objects.using(_write_alias()).filter(tenant=tenant, trajectory_id__in=ids)
-        deleted_ids = set(tombstones.values_list("trajectory_id", flat=True))
-        deleted |= {version for version in wanted if version.id in deleted_ids}
-        poison = Quarantined.objects.using(_write_alias()).filter(tenant=tenant, trajectory_id__in=ids)
-        poison_versions = set(poison.values_list("trajectory_id", "stamp"))
-        refused |= {version for version in wanted if (version.id, version.stamp) in poison_versions}
-        for version in wanted:
-            stamp, recorded_at_us = merged.get(version.id, (0, 0))
-            if stamp >= version.stamp and recorded_at_us <= version.recorded_at_us:
-                confirmed.add(version)
+    wanted = set(versions) - deleted
+    # One statement for all tenants. It may find an id of another of these tenants, which the keys
+    # below keep apart.
+    of_these = {
+        "tenant__in": sorted({version.tenant for version in wanted}),
+        "trajectory_id__in": {version.id for version in wanted},
+    }
+    stored = Trajectory.objects.using(_write_alias()).filter(**of_these)
+    merged = {
+        (tenant, id_): numbers
+        for tenant, id_, *numbers in stored.values_list("tenant_id", "trajectory_id", "stamp", "recorded_at_us")
+    }
+    tombstones = Tombstone.objects.using(_write_alias()).filter(**of_these)
+    deleted_ids = set(tombstones.values_list("tenant_id", "trajectory_id"))
+    deleted |= {version for version in wanted if (version.tenant, version.id) in deleted_ids}
+    poison = Quarantined.objects.using(_write_alias()).filter(**of_these)
+    poison_versions = set(poison.values_list("tenant_id", "trajectory_id", "stamp"))
+    refused = {version for version in wanted if version[:3] in poison_versions}
+    confirmed = set()
+    for version in wanted:
+        stamp, recorded_at_us = merged.get((version.tenant, version.id), (0, 0))
+        if stamp >= version.stamp and recorded_at_us <= version.recorded_at_us:
+            confirmed.add(version)
     return DeliveryStatus(confirmed - refused - deleted, refused - deleted, deleted, erased)
 
 
