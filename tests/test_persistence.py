@@ -30,7 +30,7 @@ from trajectories.domain.query import Query
 from trajectories.domain.record import Record, digest_of, facets_of
 from trajectories.models import Phase, Quarantined, Tenant, Trajectory
 from trajectories.storage import archive_reads
-from trajectories.storage.archive_reads import Version
+from trajectories.storage.archive_delivery import Version, delivery_status
 from trajectories.storage.archive_writes import mirror, record_of
 from trajectories.storage.redis_tier import REBUILDING
 from trajectories.storage.store import get_store
@@ -384,8 +384,8 @@ def test_a_lost_version_is_not_confirmed_by_a_later_one_of_another_host(archive_
     lost = record(1)
     later = record(5, id_=lost.id, tags=["later"])
     persistence.persist(get_store(), [later])
-    assert archive_reads.delivery_status([Version.of(lost)]).confirmed == set()
+    assert delivery_status([Version.of(lost)]).confirmed == set()
     persistence.persist(get_store(), [lost])
     versions = {Version.of(lost), Version.of(later)}
-    assert archive_reads.delivery_status(list(versions)).confirmed == versions
+    assert delivery_status(list(versions)).confirmed == versions
     assert everywhere() == [replace(later, recorded_at_us=lost.recorded_at_us)]

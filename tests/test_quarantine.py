@@ -12,8 +12,7 @@ from tests.storage.hosts import TENANT, WebProcess, draft, taken
 from tests.test_persistence import everywhere, persisting, poisoned, record
 from trajectories import persistence
 from trajectories.models import Quarantined
-from trajectories.storage import archive_reads
-from trajectories.storage.archive_reads import Version
+from trajectories.storage.archive_delivery import Version, delivery_status
 from trajectories.storage.store import get_store
 
 
@@ -29,7 +28,7 @@ def test_a_refused_record_is_quarantined_alone_and_the_rest_of_its_batch_is_arch
     assert (kept.trajectory_id, kept.stamp, bytes(kept.body)) == (poison.id, poison.stamp, poison.body)
     assert kept.error
     versions = [Version.of(one) for one in [*good, poison]]
-    assert archive_reads.delivery_status(versions) == (set(versions[:-1]), set(versions[-1:]), set(), set())
+    assert delivery_status(versions) == (set(versions[:-1]), set(versions[-1:]), set(), set())
 
 
 def test_repeated_poison_is_quarantined_once_and_a_later_good_version_is_accepted(
@@ -76,7 +75,7 @@ def test_poison_that_could_not_be_withdrawn_is_not_settled_so_that_it_comes_agai
     finally:
         redis_tier.config_set("min-replicas-to-write", "0")
     version = Version.of(poison)
-    assert archive_reads.delivery_status([version]) == (set(), set(), set(), set())
+    assert delivery_status([version]) == (set(), set(), set(), set())
     persistence.persist(get_store(), [poison])
-    assert archive_reads.delivery_status([version]) == (set(), {version}, set(), set())
+    assert delivery_status([version]) == (set(), {version}, set(), set())
     assert get_store().redis_tier.find(TENANT, poison.id) is None

@@ -29,7 +29,7 @@ from trajectories.exceptions import StoreMismatch, Unavailable
 from trajectories.persistence import REBUILD_CLAIM_S
 from trajectories.relay_log import RelayLog
 from trajectories.storage import archive_reads
-from trajectories.storage.archive_reads import Version
+from trajectories.storage.archive_delivery import DeliveryStatus, Version, delivery_status
 from trajectories.storage.outbox_rows import Row
 from trajectories.storage.redis_tier import REBUILDING, RETAINING, SETTLING, RedisError
 from trajectories.storage.store import Store, get_store
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 _IDLE_S = 0.1
 """Pause between two checks of an outbox that other processes write to."""
 _SEND_EVERY_S = 0.1
-_CONFIRM_FIRST_S = 0.02
+_CONFIRM_FIRST_S = 0.05
 _CONFIRM_LATER_S = 0.5
 _PRUNE_EVERY_S = 5.0
 _REDIS_CHECK_EVERY_S = 2.0
@@ -70,9 +70,9 @@ class _Batch:
         return self.sent_at + min(conf.resend_after_s * 2.0 ** (self.attempts - 1), conf.resend_max_s)
 
 
-def settle(store: Store, versions: Mapping[int, Version]) -> archive_reads.DeliveryStatus:
+def settle(store: Store, versions: Mapping[int, Version]) -> DeliveryStatus:
     """Record the archive's decision on these rows, keyed by row number, in the outbox."""
-    decided = archive_reads.delivery_status(list(versions.values()))
+    decided = delivery_status(list(versions.values()))
     # This host may not know of the deletion yet; the appended rows inform its processes.
     if decided.erased:
         follow_erasures(store)

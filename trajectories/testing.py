@@ -21,7 +21,7 @@ from django.test.utils import TestContextDecorator
 from trajectories import persistence, relay
 from trajectories.conf import Settings
 from trajectories.domain.record import Record
-from trajectories.storage.archive_reads import Version
+from trajectories.storage.archive_delivery import Version
 from trajectories.storage.redis_tier import Change, FeedMark, Fill, Ids, RedisTier, Stamps
 from trajectories.storage.store import Store, get_store, made_by
 

@@ -23,7 +23,7 @@ from trajectories.domain.query import Query
 from trajectories.domain.record import Position, Record, digest_of
 from trajectories.domain.schema import canonical, parse
 from trajectories.services import deletion, ingest, reads
-from trajectories.storage.archive_reads import Version
+from trajectories.storage.archive_delivery import Version
 from trajectories.storage.hot_cache import HotCache
 from trajectories.storage.outbox import Outbox
 from trajectories.storage.outbox_rows import Appended, Draft, Row

@@ -33,20 +33,6 @@ from trajectories.models import AuditEntry, Erasure, Phase, Quarantined, StoreId
 from trajectories.storage.archive_errors import archive_errors
 from trajectories.storage.archive_writes import members_text
 
-
-class Version(NamedTuple):
-    """A version of a record, as far as its delivery is concerned."""
-
-    tenant: str
-    id: UUID
-    stamp: int
-    recorded_at_us: int
-
-    @classmethod
-    def of(cls, record: Record) -> Version:
-        return cls(record.tenant, record.id, record.stamp, record.recorded_at_us)
-
-
 _HALF = 2**32
 """Sums are computed in two halves: they stay exact where a database would overflow 64 bits."""
 _COLUMNS = ("tenant_id", "trajectory_id", "stamp", "digest", "revision", "recorded_at_us", "body")
@@ -75,54 +61,6 @@ def renew_identity() -> str:
     """Make this archive a store of its own: the copy of another store's database, for example."""
     StoreIdentity.objects.using(_write_alias()).update_or_create(pk=1, defaults={"identity": uuid4().hex[:12]})
     return identity()
-
-
-class DeliveryStatus(NamedTuple):
-    """The archive's decision on versions; no two of the sets of versions overlap.
-
-    - ``confirmed``: the archive has merged this version: its stamp is at least this one, and its
-      ``recorded_at_us`` at most. A later stamp alone proves nothing, because it may come from
-      another host while the batch of this version was lost.
-    - ``refused``: the archive refused this version.
-    - ``deleted``: the id of this version is deleted.
-    - ``erased``: erased tenants; each of their versions is also in ``deleted``.
-    """
-
-    confirmed: set[Version]
-    refused: set[Version]
-    deleted: set[Version]
-    erased: set[str]
-
-
-@archive_errors()
-def delivery_status(versions: Sequence[Version]) -> DeliveryStatus:
-    """Return the delivery status of those ``versions`` that the archive knows."""
-    erased = erased_of({version.tenant for version in versions})
-    deleted = {version for version in versions if version.tenant in erased}
-    wanted = set(versions) - deleted
-    # One statement for all tenants. It may find an id of another of these tenants, which the keys
-    # below keep apart.
-    of_these = {
-        "tenant__in": sorted({version.tenant for version in wanted}),
-        "trajectory_id__in": {version.id for version in wanted},
-    }
-    stored = Trajectory.objects.using(_write_alias()).filter(**of_these)
-    merged = {
-        (tenant, id_): numbers
-        for tenant, id_, *numbers in stored.values_list("tenant_id", "trajectory_id", "stamp", "recorded_at_us")
-    }
-    tombstones = Tombstone.objects.using(_write_alias()).filter(**of_these)
-    deleted_ids = set(tombstones.values_list("tenant_id", "trajectory_id"))
-    deleted |= {version for version in wanted if (version.tenant, version.id) in deleted_ids}
-    poison = Quarantined.objects.using(_write_alias()).filter(**of_these)
-    poison_versions = set(poison.values_list("tenant_id", "trajectory_id", "stamp"))
-    refused = {version for version in wanted if version[:3] in poison_versions}
-    confirmed = set()
-    for version in wanted:
-        stamp, recorded_at_us = merged.get((version.tenant, version.id), (0, 0))
-        if stamp >= version.stamp and recorded_at_us <= version.recorded_at_us:
-            confirmed.add(version)
-    return DeliveryStatus(confirmed - refused - deleted, refused - deleted, deleted, erased)
 
 
 @archive_errors()

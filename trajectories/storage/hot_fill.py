@@ -18,8 +18,8 @@ from trajectories.conf import Settings
 from trajectories.domain.query import Query
 from trajectories.domain.record import LOWEST_ID, Position, Record, merge_all
 from trajectories.storage import archive_reads
+from trajectories.storage.archive_delivery import Version, delivery_status
 from trajectories.storage.archive_errors import ArchiveError
-from trajectories.storage.archive_reads import Version
 from trajectories.storage.outbox import Outbox
 from trajectories.storage.redis_tier import Fill, RedisError, RedisTier
 from trajectories.storage.tenant_cache import TenantCache
@@ -96,7 +96,7 @@ class HotFill:
             # An id that this host did not know may be far older. It is then below the floor and not
             # missing.
             stored = {record.id: record for record in archive_reads.stored(tenant, [record.id for record in held])}
-            status = archive_reads.delivery_status(list(map(Version.of, held)))
+            status = delivery_status(list(map(Version.of, held)))
             dropped = status.refused | status.deleted
         except ArchiveError:
             stored, dropped = {}, set()

@@ -1,0 +1,105 @@
+"""The archive's decision on records that were sent to it, for the relay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+from uuid import UUID
+
+from django.db import connections
+
+from trajectories.domain.record import Record, tenant_digest
+from trajectories.models import Erasure, Quarantined, Tombstone, Trajectory
+from trajectories.storage.archive_errors import archive_errors
+from trajectories.storage.archive_writes import alias
+
+
+class Version(NamedTuple):
+    """A version of a record, as far as its delivery is concerned."""
+
+    tenant: str
+    id: UUID
+    stamp: int
+    recorded_at_us: int
+
+    @classmethod
+    def of(cls, record: Record) -> Version:
+        return cls(record.tenant, record.id, record.stamp, record.recorded_at_us)
+
+
+class DeliveryStatus(NamedTuple):
+    """The archive's decision on versions; no two of the sets of versions overlap.
+
+    - ``confirmed``: the archive has merged this version: its stamp is at least this one, and its
+      ``recorded_at_us`` at most. A later stamp alone proves nothing, because it may come from
+      another host while the batch of this version was lost.
+    - ``refused``: the archive refused this version.
+    - ``deleted``: the id of this version is deleted.
+    - ``erased``: erased tenants; each of their versions is also in ``deleted``.
+    """
+
+    confirmed: set[Version]
+    refused: set[Version]
+    deleted: set[Version]
+    erased: set[str]
+
+
+@archive_errors()
+def delivery_status(versions: Sequence[Version]) -> DeliveryStatus:
+    """Return the delivery status of those ``versions`` that the archive knows."""
+    wanted = set(versions)
+    if not wanted:
+        return DeliveryStatus(set(), set(), set(), set())
+    tenants, ids = sorted({version.tenant for version in wanted}), sorted({version.id for version in wanted})
+    by_digest = {tenant_digest(tenant): tenant for tenant in tenants}
+    merged: dict[tuple[str, UUID | None], tuple[int, int]] = {}
+    tombstones, poison, erased = set(), set(), set()
+    for kind, tenant, id_, stamp, recorded_at_us in _known_of(tenants, ids, list(by_digest)):
+        if kind == "erased":
+            erased.add(by_digest[tenant])
+        elif kind == "deleted":
+            tombstones.add((tenant, id_))
+        elif kind == "refused":
+            poison.add((tenant, id_, stamp))
+        else:
+            merged[tenant, id_] = stamp, recorded_at_us
+    confirmed, refused, deleted = set(), set(), set()
+    for version in wanted:
+        stamp, recorded_at_us = merged.get((version.tenant, version.id), (0, 0))
+        if version.tenant in erased or (version.tenant, version.id) in tombstones:
+            deleted.add(version)
+        elif version[:3] in poison:
+            refused.add(version)
+        elif stamp >= version.stamp and recorded_at_us <= version.recorded_at_us:
+            confirmed.add(version)
+    return DeliveryStatus(confirmed, refused, deleted, erased)
+
+
+def _known_of(
+    tenants: Sequence[str], ids: Sequence[UUID], digests: Sequence[str]
+) -> Iterator[tuple[str, str, UUID | None, int, int]]:
+    """Yield the archive's rows of these ids: (kind, tenant, id, stamp, recorded_at_us).
+
+    The kinds are stored, deleted, refused, and erased, which has a digest for the tenant and no id.
+    An id of another of ``tenants`` is found too. One statement without the ORM, because the relay asks
+    several times for each batch, and building four querysets took most of its CPU.
+    """
+    connection = connections[alias()]
+    id_field = Trajectory._meta.get_field("trajectory_id")
+    of_ids = f"tenant_id IN ({_marks(tenants)}) AND trajectory_id IN ({_marks(ids)})"
+    statement = (
+        f"SELECT 'stored', tenant_id, trajectory_id, stamp, recorded_at_us FROM {Trajectory._meta.db_table} WHERE {of_ids}"
+        f" UNION ALL SELECT 'deleted', tenant_id, trajectory_id, 0, 0 FROM {Tombstone._meta.db_table} WHERE {of_ids}"
+        f" UNION ALL SELECT 'refused', tenant_id, trajectory_id, stamp, 0 FROM {Quarantined._meta.db_table} WHERE {of_ids}"
+        f" UNION ALL SELECT 'erased', digest, NULL, 0, 0 FROM {Erasure._meta.db_table} WHERE digest IN ({_marks(digests)})"
+    )
+    given = [*tenants, *(id_field.get_db_prep_value(id_, connection) for id_ in ids)]
+    with connection.cursor() as cursor:
+        cursor.execute(statement, [*given, *given, *given, *digests])
+        found = cursor.fetchall()
+    for kind, tenant, id_, stamp, recorded_at_us in found:
+        yield kind, tenant, id_ if id_ is None or isinstance(id_, UUID) else UUID(id_), stamp, recorded_at_us
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ", ".join(["%s"] * len(values))
