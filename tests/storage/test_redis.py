@@ -19,6 +19,7 @@ from redis import Redis
 
 from tests.processes import OwnRedis
 from tests.storage.hosts import TENANT, expires_at_s, made, made_body, new_id
+from tests.strategies import examples
 from trajectories.conf import read_settings
 from trajectories.domain.clock import SECOND_US
 from trajectories.domain.record import Position, Record, digest_of, merge, tombstone
@@ -28,7 +29,10 @@ TTL_S = 90 * 24 * 3600
 NOW_US = int(time.time()) * SECOND_US
 
 properties = hypothesis_settings(
-    max_examples=100, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(100),
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
 
