@@ -29,7 +29,7 @@ from tests.postgres import throwaway_postgres
 from tests.processes import Site
 from tests.routing import ArchiveRouter
 from tests.storage.hosts import QUICK, WebProcess
-from tests.strategies import examples
+from tests.strategies import IN_CI, examples
 from trajectories import test_environment
 from trajectories.storage.store import get_store
 from trajectory_site import redis_url, servers
@@ -47,7 +47,7 @@ hypothesis.settings.register_profile(
     max_examples=examples(100),
     deadline=None,
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
-    derandomize=bool(os.environ.get("CI")),
+    derandomize=IN_CI,
 )
 hypothesis.settings.load_profile("tests")
 

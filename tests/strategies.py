@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 
 from trajectories.domain.schema import MAX_COST_USD, MAX_DURATION_MS, MAX_INT
 
+IN_CI = bool(os.environ.get("CI"))
+
 
 def examples(number: int) -> int:
     """Return how many examples a test tries: ``number`` in CI, a third of it elsewhere, where each run
     tries others."""
-    return number if os.environ.get("CI") else number // 3
+    return number if IN_CI else number // 3
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
