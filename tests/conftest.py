@@ -29,6 +29,7 @@ from tests.postgres import throwaway_postgres
 from tests.processes import Site
 from tests.routing import ArchiveRouter
 from tests.storage.hosts import QUICK, WebProcess
+from tests.strategies import IN_CI, examples
 from trajectories import test_environment
 from trajectories.storage.store import get_store
 from trajectory_site import redis_url, servers
@@ -39,12 +40,14 @@ pytest_plugins = ["tests.longest_first", "tests.tables"]
 _ARCHIVES = {"sqlite": "default", "postgres": "postgres"}
 
 # A slow machine is no failure, and a first run builds tables of Unicode that later ones find.
-# CI tries the same examples each time, so that a change is judged by itself; other runs explore.
+# CI tries the same examples each time, so that a change is judged by itself; other runs explore,
+# with fewer examples.
 hypothesis.settings.register_profile(
     "tests",
+    max_examples=examples(100),
     deadline=None,
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
-    derandomize=bool(os.environ.get("CI")),
+    derandomize=IN_CI,
 )
 hypothesis.settings.load_profile("tests")
 

@@ -4,12 +4,22 @@ may not."""
 from __future__ import annotations
 
 import json
+import os
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from hypothesis import strategies as st
 
 from trajectories.domain.schema import MAX_COST_USD, MAX_DURATION_MS, MAX_INT
+
+IN_CI = bool(os.environ.get("CI"))
+
+
+def examples(number: int) -> int:
+    """Return how many examples a test tries: ``number`` in CI, a third of it elsewhere, where each run
+    tries others."""
+    return number if IN_CI else number // 3
+
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 counts = st.integers(0, MAX_INT)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
+import os
+import sys
 import threading
 from collections.abc import Callable
 
 import psycopg
+import pytest
 from django.conf import settings
 from django.core.cache import caches
 from django.db import connections, router
 from redis import Redis
 
-from tests import baker_recipes
+from tests import baker_recipes, bytecode
 from tests.processes import Site, wait_until
 from trajectories.models import Tenant, Trajectory
 from trajectory_site import redis_url
@@ -56,3 +60,11 @@ def test_processes_of_a_site_work_together(make_site: Callable[..., Site], postg
         wait_until(lambda: archive.execute("SELECT count(*) FROM trajectories_trajectory").fetchone() == (1,))
     with site.redis.client() as tier:
         assert tier.dbsize()
+
+
+def test_compiled_modules_are_kept_although_the_environment_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    importlib.reload(bytecode)
+    assert not sys.dont_write_bytecode
+    assert "PYTHONDONTWRITEBYTECODE" not in os.environ

@@ -24,6 +24,7 @@ from redis.exceptions import RedisError
 from tests.processes import wait_until
 from tests.storage.away import archive_away
 from tests.storage.hosts import TENANT, expires_at_s, made, new_id
+from tests.strategies import examples
 from trajectories import persistence
 from trajectories.domain.clock import SECOND_US
 from trajectories.domain.query import Query
@@ -122,7 +123,9 @@ def visible(row: Trajectory) -> tuple[str, int, int]:
     return row.digest, row.revision, row.recorded_at_us
 
 
-@settings(max_examples=30, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(30), deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(given=batches, order=st.randoms(use_true_random=False))
 def test_batches_in_any_order_leave_the_same_records_and_number_new_and_changed_ones(
     given: list[Any], order: Any, archive_db: str

@@ -11,6 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from redis import Redis
 
+from tests.strategies import examples
 from trajectories.api.sliding_window import WINDOW_S, Allowance, Limits, Use, Window
 from trajectories.api.throttling import LocalCounts, SharedCounts, _Key
 from trajectories.conf import read_settings
@@ -22,7 +23,10 @@ amounts = st.builds(Use, st.just(1), st.integers(0, 12))
 arrivals = st.lists(st.tuples(st.integers(0, 25), amounts), max_size=40)
 some_limits = st.sampled_from([Limits(4, None), Limits(None, 20), Limits(5, 20)])
 properties = hypothesis_settings(
-    max_examples=150, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(150),
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
 

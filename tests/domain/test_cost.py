@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from tests.credentials import CREDENTIALS, HEX, IN_CONTEXT
 from tests.examples import body, phase
+from tests.strategies import examples
 from trajectories.domain import dialects, redaction, schema
 from trajectories.domain.record import facets_of
 from trajectories.exceptions import InvalidInput
@@ -112,7 +113,7 @@ def _too_slow(shape: Shape) -> list[str]:
     return found
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(SHAPES)
 def test_no_pass_over_a_body_of_any_shape_takes_more_cpu_a_byte_if_the_body_is_larger(shape: Shape) -> None:
     assert _too_slow(shape) == []

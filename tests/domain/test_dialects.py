@@ -213,7 +213,7 @@ def test_a_body_of_the_dialect_becomes_one_of_the_contract(given: dict[str, Any]
     assert canonical(read(form)) == form
 
 
-@settings(max_examples=500)
+@settings(max_examples=strategies.examples(500))
 @given(strategies.bodies_of_any_kind)
 @example(b'{"request":"x","phases":[],"own":1180591620717411303424}')
 @example(b'{"request":"x","phases":[],"own":NaN}')

@@ -90,7 +90,7 @@ def _accepted(body: bytes) -> schema.Trajectory:
 
 
 @given(_odd_runs)
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=strategies.examples(150), suppress_health_check=[HealthCheck.too_slow])
 def test_any_object_in_any_field_is_stored_without_an_error(client: Client, run: Any) -> None:
     before = client.queue.counters.refused
     client.trajectories.enqueue(run)
@@ -99,14 +99,14 @@ def test_any_object_in_any_field_is_stored_without_an_error(client: Client, run:
 
 
 @given(_objects)
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=strategies.examples(150), suppress_health_check=[HealthCheck.too_slow])
 def test_metadata_of_any_objects_needs_no_repair(value: Any) -> None:
     fields: Any = {"request_summary": "Add auth", "phases": [], "metadata": {"it": value}}
     schema.parse(Adjustments().kept(fields)[1])
 
 
 @given(strategies.trajectories)
-@settings(max_examples=50)
+@settings(max_examples=strategies.examples(50))
 def test_a_valid_record_is_not_changed(given: Any) -> None:
     adjustments = Adjustments()
     _, body = adjustments.kept(given)

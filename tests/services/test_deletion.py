@@ -14,6 +14,7 @@ from redis import Redis
 
 from tests.storage.away import archive_away
 from tests.storage.hosts import QUICK, TENANT, WebProcess, draft, new_id
+from tests.strategies import examples
 from trajectories import persistence
 from trajectories.exceptions import Deleted, DeletionIncomplete, NotFound
 from trajectories.models import Quarantined, Tombstone, Trajectory
@@ -247,7 +248,9 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(40), deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(steps=steps)
 def test_in_any_order_of_events_deleted_ids_are_nowhere_and_all_others_everywhere(
     steps: list[Any], archive_db: str, redis_tier: Redis, tmp_path_factory: pytest.TempPathFactory

@@ -23,6 +23,7 @@ from tests.processes import wait_until
 from tests.storage import reference
 from tests.storage.hosts import EVERYTHING, TENANT, Clock, WebProcess, made, new_id
 from tests.storage.reference import Reference
+from tests.strategies import examples
 from trajectories import persistence
 from trajectories.domain.clock import DAY_S, SECOND_US
 from trajectories.domain.query import FILTERS, parse_query
@@ -35,7 +36,7 @@ from trajectories.storage.store import get_store
 SIZES = (3, 10, 10_000)
 
 properties = settings(
-    max_examples=30,
+    max_examples=examples(30),
     deadline=None,
     database=None,
     # Fixtures of one test serve all its examples: each takes a tenant of its own.

@@ -19,6 +19,7 @@ from redis import Redis
 
 from tests.processes import OwnRedis
 from tests.storage.hosts import TENANT, expires_at_s, made, made_body, new_id
+from tests.strategies import examples
 from trajectories.conf import read_settings
 from trajectories.domain.clock import SECOND_US
 from trajectories.domain.record import Position, Record, digest_of, merge, tombstone
@@ -28,7 +29,10 @@ TTL_S = 90 * 24 * 3600
 NOW_US = int(time.time()) * SECOND_US
 
 properties = hypothesis_settings(
-    max_examples=100, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(100),
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
 
@@ -382,9 +386,9 @@ def test_every_command_is_one_of_redis_6_2(redis_tier: Redis) -> None:
 def test_the_life_of_records_and_the_length_of_the_feed_come_from_the_settings(
     redis_tier: Redis, settings: Settings, trajectories_settings: dict[str, Any]
 ) -> None:
-    settings.TRAJECTORIES = trajectories_settings | {"REDIS_TTL_S": 1_000, "HOT_MAX_RECORDS": 2}
-    assert read_settings().redis_ttl_s == 1_000
+    settings.TRAJECTORIES = trajectories_settings | {"REDIS_TTL_S": 100_000, "HOT_MAX_RECORDS": 2}
+    assert read_settings().redis_ttl_s == 100_000
     records = [record(number) for number in range(6)]
     connect(read_settings(), STORE).merge(records, from_authority=False)
-    assert expires_at_s(redis_tier, records[0]) == NOW_US // SECOND_US + 1_000
+    assert expires_at_s(redis_tier, records[0]) == NOW_US // SECOND_US + 100_000
     assert connect(read_settings(), STORE).newest(TENANT, 10).records == list(reversed(records[2:]))

@@ -93,7 +93,7 @@ def test_the_estimate_of_a_known_shape_is_close_to_its_memory(given: dict[str, A
     assert is_close(given)
 
 
-@settings(max_examples=25)
+@settings(max_examples=strategies.examples(25))
 @given(strategies.trajectories)
 def test_the_estimate_of_any_shape_is_close_to_its_memory(given: dict[str, Any]) -> None:
     assert is_close({name: value for name, value in given.items() if name != "id"})

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html.parser import HTMLParser
+from typing import TypeAlias
+
+Elements: TypeAlias = list[tuple[str, tuple[str, ...]]]
 
 
 class Markup(HTMLParser):
@@ -14,7 +17,7 @@ class Markup(HTMLParser):
 
     def __init__(self, page: str) -> None:
         super().__init__()
-        self.elements: list[tuple[str, tuple[str, ...]]] = []
+        self.elements: Elements = []
         self.addresses: list[str] = []
         self.text = ""
         self.feed(page)
