@@ -16,8 +16,9 @@ from tests import strategies
 from tests.examples import REFERENCE, body, phase
 from trajectories.api import responses
 from trajectories.domain import stats
+from trajectories.domain.contract_types import MAX_COST_USD
 from trajectories.domain.record import Facets, facets_of
-from trajectories.domain.schema import MAX_COST_USD, canonical, parse
+from trajectories.domain.schema import canonical, parse
 from trajectories.domain.stats import Summary, bucket_of, wilson
 
 # As documented, and so not taken from the code.

@@ -18,9 +18,10 @@ import trajectories
 from trajectories.api import responses
 from trajectories.api.request_ids import HEADER
 from trajectories.conf import RATE_LIMITS
+from trajectories.domain.contract_types import NO_NUL, OUTCOMES
 from trajectories.domain.dialects import CamelTrajectory
 from trajectories.domain.query import CURSOR_PATTERN, FILTERS, MAX_SEARCH_CHARS, SPAN_PATTERN, Filter
-from trajectories.domain.schema import NO_NUL, OUTCOMES, Trajectory
+from trajectories.domain.schema import Trajectory
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
+from trajectories.domain.contract_types import OUTCOMES, PHASE_OUTCOMES
 from trajectories.domain.record import NANO_USD, Facets
-from trajectories.domain.schema import OUTCOMES, PHASE_OUTCOMES
 
 RELATIVE_ERROR = 0.01
 """Maximum relative error of a percentile, compared with the value at its rank."""
