@@ -15,14 +15,15 @@ import orjson
 from trajectories.conf import read_settings
 from trajectories.domain.clock import epoch_us, rfc3339
 from trajectories.domain.text import fold
+from trajectories.domain.warnings import Contradiction
 
 NANO_USD = 1_000_000_000
 LOWEST_ID = UUID(int=0)
-STAMPS_BYTES = 72
-"""Size of ``recorded_at`` and ``revision`` in ``Record.json()``."""
-SERVER_FIELDS_BYTES = STAMPS_BYTES + 44
-"""Size of these and of ``id``. A record may have them in addition to ``max_record_bytes``, so that
-a record at the limit can be posted back."""
+ID_BYTES = 44
+"""Size of ``id`` in a body."""
+SERVER_FIELDS_BYTES = 32 * 1024
+"""Maximum size of what the server adds to a body in ``Record.json()``, and of ``id``. A posted record
+may have them in addition to ``max_record_bytes``, so that a record at the limit can be posted back."""
 
 
 class Position(NamedTuple):
@@ -95,9 +96,17 @@ class Record:
         r = self
         return [r.tenant, str(r.id), r.stamp, r.digest, r.revision, r.recorded_at_us, r.body.decode()]
 
-    def json(self) -> bytes:
-        """Return the record as the API, lists and exports show it."""
-        return b'%s,"recorded_at":"%b","revision":%d}' % (self.body[:-1], rfc3339(self.recorded_at_us), self.revision)
+    def json(self, derived: Mapping[str, Any], warnings: Sequence[Contradiction] = ()) -> bytes:
+        """Return the body with what the server adds to it in answers; see ``answers``.
+
+        Args:
+            derived: ``derived.derived_of`` its facets.
+        """
+        added: dict[str, Any] = {"derived": derived}
+        if warnings:
+            added["warnings"] = [warning._asdict() for warning in warnings]
+        stamps = b'"recorded_at":"%b","revision":%d' % (rfc3339(self.recorded_at_us), self.revision)
+        return b"%b,%b,%b" % (self.body[:-1], stamps, orjson.dumps(added)[1:])
 
 
 def tombstone(tenant: str, id_: UUID, stamp: int) -> Record:

@@ -383,6 +383,44 @@ export interface components {
         };
         DeletionAnswer: components["schemas"]["MatchingTrajectories"] | components["schemas"]["DeletedTrajectories"];
         /**
+         * Derived
+         * @description What follows from the record, by the rules of docs/contract.md. Unknown is null, never 0.
+         */
+        Derived: {
+            /**
+             * Outcome
+             * @description As given, else from the checks and the last attempt of each phase.
+             * @enum {string}
+             */
+            outcome: "success" | "failure" | "partial" | "unknown";
+            /**
+             * Total Cost Usd
+             * @description As given, else the sum of the phases that know theirs.
+             */
+            total_cost_usd: number | null;
+            /**
+             * Phases Cost Usd
+             * @description The sum of the phases that know theirs.
+             */
+            phases_cost_usd: number | null;
+            /**
+             * Unattributed Cost Usd
+             * @description The total less the sum of the phases; negative where the phases add up to more.
+             */
+            unattributed_cost_usd: number | null;
+            /**
+             * Total Duration Ms
+             * @description As given, else the sum of the phases that know theirs.
+             */
+            total_duration_ms: number | null;
+            /** Input Tokens */
+            input_tokens: number | null;
+            /** Output Tokens */
+            output_tokens: number | null;
+            /** Total Tokens */
+            total_tokens: number | null;
+        };
+        /**
          * ErrorBody
          * @description The one shape of every error.
          */
@@ -515,6 +553,12 @@ export interface components {
              * @default null
              */
             revision?: number | null;
+            /**
+             * Warnings
+             * @description Contradictions within the record, at most 10. Messages are cut after the first 100 lines with some.
+             * @default null
+             */
+            warnings?: components["schemas"]["RecordWarning"][] | null;
             /**
              * @description Without param and details, and with the beginning of the message only, after the first 100 refused lines; at most 10 details before.
              * @default null
@@ -974,6 +1018,27 @@ export interface components {
             /** High */
             high: number | null;
         };
+        /**
+         * RecordWarning
+         * @description A contradiction within a record, which is stored all the same.
+         */
+        RecordWarning: {
+            /**
+             * Path
+             * @description Where, such as phases[0].model.
+             */
+            path: string;
+            /**
+             * Code
+             * @description The contradiction, for programs.
+             */
+            code: string;
+            /**
+             * Message
+             * @description The contradiction, and what to do, for people.
+             */
+            message: string;
+        };
         Recorded: components["schemas"]["StoredTrajectory"] | components["schemas"]["RecordedLines"];
         /** RecordedLines */
         RecordedLines: {
@@ -1261,6 +1326,13 @@ export interface components {
              * @description Microseconds since 1970 at which this version was accepted.
              */
             revision: number;
+            derived: components["schemas"]["Derived"];
+            /**
+             * Warnings
+             * @description Contradictions within the record, at most 20; absent without any, and from lists and exports.
+             * @default null
+             */
+            warnings?: components["schemas"]["RecordWarning"][] | null;
         };
         /**
          * Trajectory

@@ -52,6 +52,24 @@ class DeletedTrajectory(ResponseModel):
     removed: RemovedCounts
 
 
+class Derived(ResponseModel):
+    """What follows from the record, by the rules of docs/contract.md. Unknown is null, never 0."""
+
+    outcome: Literal["success", "failure", "partial", "unknown"] | str
+    """As given, else from the checks and the last attempt of each phase."""
+    total_cost_usd: float | None
+    """As given, else the sum of the phases that know theirs."""
+    phases_cost_usd: float | None
+    """The sum of the phases that know theirs."""
+    unattributed_cost_usd: float | None
+    """The total less the sum of the phases; negative where the phases add up to more."""
+    total_duration_ms: float | None
+    """As given, else the sum of the phases that know theirs."""
+    input_tokens: int | None
+    output_tokens: int | None
+    total_tokens: int | None
+
+
 class ErrorBody(ResponseModel):
     """The one shape of every error."""
 
@@ -109,6 +127,8 @@ class LineResult(ResponseModel):
     status: int
     """The HTTP status that this line alone would have got."""
     revision: int | None = None
+    warnings: list[RecordWarning] | None = None
+    """Contradictions within the record, at most 10. Messages are cut after the first 100 lines with some."""
     error: ErrorObject | None = None
     """Without param and details, and with the beginning of the message only, after the first 100 refused lines; at most 10 details before."""
 
@@ -349,6 +369,17 @@ class Rate(ResponseModel):
     high: float | None
 
 
+class RecordWarning(ResponseModel):
+    """A contradiction within a record, which is stored all the same."""
+
+    path: str
+    """Where, such as phases[0].model."""
+    code: str
+    """The contradiction, for programs."""
+    message: str
+    """The contradiction, and what to do, for people."""
+
+
 class RecordedLines(ResponseModel):
     accepted: int
     refused: int
@@ -482,6 +513,9 @@ class StoredTrajectory(ResponseModel):
     """When its id was first accepted; its place in the list."""
     revision: int
     """Microseconds since 1970 at which this version was accepted."""
+    derived: Derived
+    warnings: list[RecordWarning] | None = None
+    """Contradictions within the record, at most 20; absent without any, and from lists and exports."""
 
 
 class Trajectory(ResponseModel):
