@@ -31,7 +31,7 @@ _RESPONSE_SCHEMAS = (
 )
 _REQUEST_SCHEMAS = ("Trajectory",)
 _TYPE_BY_FORMAT = {"date-time": "Time", "uuid": "Id"}
-_SERVER_FIELDS = ("recorded_at", "revision")
+_SERVER_FIELDS = ("recorded_at", "revision", "derived", "warnings")
 _NOT_FILTERS = ("cursor", "limit")
 _CONSTRAINTS = ("pattern", "maxLength", "maxItems", "maximum", "minimum", "title", "additionalProperties")
 _TITLE_KEYWORDS = ("title", "additionalProperties")

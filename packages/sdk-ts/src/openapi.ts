@@ -383,6 +383,44 @@ export interface components {
         };
         DeletionAnswer: components["schemas"]["MatchingTrajectories"] | components["schemas"]["DeletedTrajectories"];
         /**
+         * Derived
+         * @description What follows from the record, by the rules of docs/contract.md. Unknown is null, never 0.
+         */
+        Derived: {
+            /**
+             * Outcome
+             * @description As given, else from the checks and the last attempt of each phase.
+             * @enum {string}
+             */
+            outcome: "success" | "failure" | "partial" | "unknown";
+            /**
+             * Total Cost Usd
+             * @description As given, else the sum of the phases that know theirs.
+             */
+            total_cost_usd: number | null;
+            /**
+             * Phases Cost Usd
+             * @description The sum of the phases that know theirs.
+             */
+            phases_cost_usd: number | null;
+            /**
+             * Unattributed Cost Usd
+             * @description The total less the sum of the phases; negative where the phases add up to more.
+             */
+            unattributed_cost_usd: number | null;
+            /**
+             * Total Duration Ms
+             * @description As given, else the sum of the phases that know theirs.
+             */
+            total_duration_ms: number | null;
+            /** Input Tokens */
+            input_tokens: number | null;
+            /** Output Tokens */
+            output_tokens: number | null;
+            /** Total Tokens */
+            total_tokens: number | null;
+        };
+        /**
          * ErrorBody
          * @description The one shape of every error.
          */
@@ -516,6 +554,12 @@ export interface components {
              */
             revision?: number | null;
             /**
+             * Warnings
+             * @description Contradictions within the record, at most 10. Messages are cut after the first 100 lines with some.
+             * @default null
+             */
+            warnings?: components["schemas"]["RecordWarning"][] | null;
+            /**
              * @description Without param and details, and with the beginning of the message only, after the first 100 refused lines; at most 10 details before.
              * @default null
              */
@@ -598,6 +642,8 @@ export interface components {
             /** @default null */
             by_project?: components["schemas"]["OtherTrajectories"] | null;
             /** @default null */
+            by_policy?: components["schemas"]["OtherTrajectories"] | null;
+            /** @default null */
             by_phase?: components["schemas"]["OtherPhases"] | null;
             /** @default null */
             by_model?: components["schemas"]["OtherPhases"] | null;
@@ -642,6 +688,8 @@ export interface components {
             input_tokens: components["schemas"]["MeasureSummary"];
             output_tokens: components["schemas"]["MeasureSummary"];
             tokens: components["schemas"]["MeasureSummary"];
+            /** @description The total cost less the sum of the phases; negative where the phases add up to more. */
+            unattributed_cost_usd: components["schemas"]["MeasureSummary"];
             /**
              * Groups
              * @description How many groups are summed here.
@@ -920,6 +968,24 @@ export interface components {
             /** Skip Rate */
             skip_rate: number | null;
         };
+        /** PolicyGroup */
+        PolicyGroup: {
+            /** Count */
+            count: number;
+            outcomes: components["schemas"]["OutcomeCounts"];
+            success_rate: components["schemas"]["Rate"];
+            build_pass_rate: components["schemas"]["Rate"];
+            test_pass_rate: components["schemas"]["Rate"];
+            cost_usd: components["schemas"]["MeasureSummary"];
+            duration_ms: components["schemas"]["MeasureSummary"];
+            input_tokens: components["schemas"]["MeasureSummary"];
+            output_tokens: components["schemas"]["MeasureSummary"];
+            tokens: components["schemas"]["MeasureSummary"];
+            /** @description The total cost less the sum of the phases; negative where the phases add up to more. */
+            unattributed_cost_usd: components["schemas"]["MeasureSummary"];
+            /** Policy */
+            policy: string | null;
+        };
         /** ProjectGroup */
         ProjectGroup: {
             /** Count */
@@ -933,6 +999,8 @@ export interface components {
             input_tokens: components["schemas"]["MeasureSummary"];
             output_tokens: components["schemas"]["MeasureSummary"];
             tokens: components["schemas"]["MeasureSummary"];
+            /** @description The total cost less the sum of the phases; negative where the phases add up to more. */
+            unattributed_cost_usd: components["schemas"]["MeasureSummary"];
             /** Project */
             project: string | null;
         };
@@ -949,6 +1017,27 @@ export interface components {
             low: number | null;
             /** High */
             high: number | null;
+        };
+        /**
+         * RecordWarning
+         * @description A contradiction within a record, which is stored all the same.
+         */
+        RecordWarning: {
+            /**
+             * Path
+             * @description Where, such as phases[0].model.
+             */
+            path: string;
+            /**
+             * Code
+             * @description The contradiction, for programs.
+             */
+            code: string;
+            /**
+             * Message
+             * @description The contradiction, and what to do, for people.
+             */
+            message: string;
         };
         Recorded: components["schemas"]["StoredTrajectory"] | components["schemas"]["RecordedLines"];
         /** RecordedLines */
@@ -993,6 +1082,8 @@ export interface components {
             input_tokens: components["schemas"]["MeasureSummary"];
             output_tokens: components["schemas"]["MeasureSummary"];
             tokens: components["schemas"]["MeasureSummary"];
+            /** @description The total cost less the sum of the phases; negative where the phases add up to more. */
+            unattributed_cost_usd: components["schemas"]["MeasureSummary"];
             /** Request Type */
             request_type: string | null;
         };
@@ -1029,6 +1120,8 @@ export interface components {
             input_tokens: components["schemas"]["MeasureSummary"];
             output_tokens: components["schemas"]["MeasureSummary"];
             tokens: components["schemas"]["MeasureSummary"];
+            /** @description The total cost less the sum of the phases; negative where the phases add up to more. */
+            unattributed_cost_usd: components["schemas"]["MeasureSummary"];
             /** Source */
             source: string | null;
         };
@@ -1048,6 +1141,8 @@ export interface components {
             input_tokens: components["schemas"]["MeasureDistribution"];
             output_tokens: components["schemas"]["MeasureDistribution"];
             tokens: components["schemas"]["MeasureDistribution"];
+            /** @description The total cost less the sum of the phases; negative where the phases add up to more. */
+            unattributed_cost_usd: components["schemas"]["MeasureSummary"];
             phases: components["schemas"]["PhaseTotals"];
             /** By Request Type */
             by_request_type: components["schemas"]["RequestTypeGroup"][];
@@ -1055,6 +1150,8 @@ export interface components {
             by_source: components["schemas"]["SourceGroup"][];
             /** By Project */
             by_project: components["schemas"]["ProjectGroup"][];
+            /** By Policy */
+            by_policy: components["schemas"]["PolicyGroup"][];
             /** By Phase */
             by_phase: components["schemas"]["PhaseGroup"][];
             /** By Model */
@@ -1229,6 +1326,13 @@ export interface components {
              * @description Microseconds since 1970 at which this version was accepted.
              */
             revision: number;
+            derived: components["schemas"]["Derived"];
+            /**
+             * Warnings
+             * @description Contradictions within the record, at most 20; absent without any, and from lists and exports.
+             * @default null
+             */
+            warnings?: components["schemas"]["RecordWarning"][] | null;
         };
         /**
          * Trajectory
@@ -1449,6 +1553,8 @@ export interface operations {
                 build_passed?: boolean;
                 /** @description next_cursor of the page before. */
                 cursor?: string;
+                /** @description A phase whose model suited it so. */
+                fit?: "good_fit" | "underpowered" | "overprovisioned" | "failed";
                 /** @description Records on a page. */
                 limit?: number;
                 /** @description Cost at most this. */
@@ -1465,6 +1571,8 @@ export interface operations {
                 outcome?: "success" | "failure" | "partial" | "unknown";
                 /** @description A phase of this name or an alias of it. */
                 phase?: string;
+                /** @description Exactly this policy. */
+                policy?: string;
                 /** @description Exactly this project. */
                 project?: string;
                 /** @description Each word is part of the request summary; case and compatibility forms (NFKC) do not matter. At most 32 words. */
@@ -1762,6 +1870,8 @@ export interface operations {
                 build_passed?: boolean;
                 /** @description Count, delete nothing. */
                 dry_run?: "0" | "1";
+                /** @description A phase whose model suited it so. */
+                fit?: "good_fit" | "underpowered" | "overprovisioned" | "failed";
                 /** @description Cost at most this. */
                 max_cost_usd?: number;
                 /** @description Took at most this. */
@@ -1776,6 +1886,8 @@ export interface operations {
                 outcome?: "success" | "failure" | "partial" | "unknown";
                 /** @description A phase of this name or an alias of it. */
                 phase?: string;
+                /** @description Exactly this policy. */
+                policy?: string;
                 /** @description Exactly this project. */
                 project?: string;
                 /** @description Each word is part of the request summary; case and compatibility forms (NFKC) do not matter. At most 32 words. */
@@ -2136,6 +2248,8 @@ export interface operations {
                 build_passed?: boolean;
                 /** @description Close with an end line. */
                 end?: "0" | "1";
+                /** @description A phase whose model suited it so. */
+                fit?: "good_fit" | "underpowered" | "overprovisioned" | "failed";
                 /** @description Cost at most this. */
                 max_cost_usd?: number;
                 /** @description Took at most this. */
@@ -2150,6 +2264,8 @@ export interface operations {
                 outcome?: "success" | "failure" | "partial" | "unknown";
                 /** @description A phase of this name or an alias of it. */
                 phase?: string;
+                /** @description Exactly this policy. */
+                policy?: string;
                 /** @description Exactly this project. */
                 project?: string;
                 /** @description Each word is part of the request summary; case and compatibility forms (NFKC) do not matter. At most 32 words. */
@@ -2286,6 +2402,8 @@ export interface operations {
                 agent?: string;
                 /** @description Whether the build passed. */
                 build_passed?: boolean;
+                /** @description A phase whose model suited it so. */
+                fit?: "good_fit" | "underpowered" | "overprovisioned" | "failed";
                 /** @description Cost at most this. */
                 max_cost_usd?: number;
                 /** @description Took at most this. */
@@ -2300,6 +2418,8 @@ export interface operations {
                 outcome?: "success" | "failure" | "partial" | "unknown";
                 /** @description A phase of this name or an alias of it. */
                 phase?: string;
+                /** @description Exactly this policy. */
+                policy?: string;
                 /** @description Exactly this project. */
                 project?: string;
                 /** @description Each word is part of the request summary; case and compatibility forms (NFKC) do not matter. At most 32 words. */

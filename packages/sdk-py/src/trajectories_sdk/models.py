@@ -52,6 +52,24 @@ class DeletedTrajectory(ResponseModel):
     removed: RemovedCounts
 
 
+class Derived(ResponseModel):
+    """What follows from the record, by the rules of docs/contract.md. Unknown is null, never 0."""
+
+    outcome: Literal["success", "failure", "partial", "unknown"] | str
+    """As given, else from the checks and the last attempt of each phase."""
+    total_cost_usd: float | None
+    """As given, else the sum of the phases that know theirs."""
+    phases_cost_usd: float | None
+    """The sum of the phases that know theirs."""
+    unattributed_cost_usd: float | None
+    """The total less the sum of the phases; negative where the phases add up to more."""
+    total_duration_ms: float | None
+    """As given, else the sum of the phases that know theirs."""
+    input_tokens: int | None
+    output_tokens: int | None
+    total_tokens: int | None
+
+
 class ErrorBody(ResponseModel):
     """The one shape of every error."""
 
@@ -109,6 +127,8 @@ class LineResult(ResponseModel):
     status: int
     """The HTTP status that this line alone would have got."""
     revision: int | None = None
+    warnings: list[RecordWarning] | None = None
+    """Contradictions within the record, at most 10. Messages are cut after the first 100 lines with some."""
     error: ErrorObject | None = None
     """Without param and details, and with the beginning of the message only, after the first 100 refused lines; at most 10 details before."""
 
@@ -161,6 +181,7 @@ class Other(ResponseModel):
     by_request_type: OtherTrajectories | None = None
     by_source: OtherTrajectories | None = None
     by_project: OtherTrajectories | None = None
+    by_policy: OtherTrajectories | None = None
     by_phase: OtherPhases | None = None
     by_model: OtherPhases | None = None
     by_selection_method: OtherPhases | None = None
@@ -193,6 +214,8 @@ class OtherTrajectories(ResponseModel):
     input_tokens: MeasureSummary
     output_tokens: MeasureSummary
     tokens: MeasureSummary
+    unattributed_cost_usd: MeasureSummary
+    """The total cost less the sum of the phases; negative where the phases add up to more."""
     groups: int
     """How many groups are summed here."""
 
@@ -305,6 +328,22 @@ class PhaseTotals(ResponseModel):
     skip_rate: float | None
 
 
+class PolicyGroup(ResponseModel):
+    count: int
+    outcomes: OutcomeCounts
+    success_rate: Rate
+    build_pass_rate: Rate
+    test_pass_rate: Rate
+    cost_usd: MeasureSummary
+    duration_ms: MeasureSummary
+    input_tokens: MeasureSummary
+    output_tokens: MeasureSummary
+    tokens: MeasureSummary
+    unattributed_cost_usd: MeasureSummary
+    """The total cost less the sum of the phases; negative where the phases add up to more."""
+    policy: str | None
+
+
 class ProjectGroup(ResponseModel):
     count: int
     outcomes: OutcomeCounts
@@ -316,6 +355,8 @@ class ProjectGroup(ResponseModel):
     input_tokens: MeasureSummary
     output_tokens: MeasureSummary
     tokens: MeasureSummary
+    unattributed_cost_usd: MeasureSummary
+    """The total cost less the sum of the phases; negative where the phases add up to more."""
     project: str | None
 
 
@@ -326,6 +367,17 @@ class Rate(ResponseModel):
     rate: float | None
     low: float | None
     high: float | None
+
+
+class RecordWarning(ResponseModel):
+    """A contradiction within a record, which is stored all the same."""
+
+    path: str
+    """Where, such as phases[0].model."""
+    code: str
+    """The contradiction, for programs."""
+    message: str
+    """The contradiction, and what to do, for people."""
 
 
 class RecordedLines(ResponseModel):
@@ -356,6 +408,8 @@ class RequestTypeGroup(ResponseModel):
     input_tokens: MeasureSummary
     output_tokens: MeasureSummary
     tokens: MeasureSummary
+    unattributed_cost_usd: MeasureSummary
+    """The total cost less the sum of the phases; negative where the phases add up to more."""
     request_type: str | None
 
 
@@ -384,6 +438,8 @@ class SourceGroup(ResponseModel):
     input_tokens: MeasureSummary
     output_tokens: MeasureSummary
     tokens: MeasureSummary
+    unattributed_cost_usd: MeasureSummary
+    """The total cost less the sum of the phases; negative where the phases add up to more."""
     source: str | None
 
 
@@ -400,10 +456,13 @@ class Stats(ResponseModel):
     input_tokens: MeasureDistribution
     output_tokens: MeasureDistribution
     tokens: MeasureDistribution
+    unattributed_cost_usd: MeasureSummary
+    """The total cost less the sum of the phases; negative where the phases add up to more."""
     phases: PhaseTotals
     by_request_type: list[RequestTypeGroup]
     by_source: list[SourceGroup]
     by_project: list[ProjectGroup]
+    by_policy: list[PolicyGroup]
     by_phase: list[PhaseGroup]
     by_model: list[ModelGroup]
     by_selection_method: list[SelectionMethodGroup]
@@ -454,6 +513,9 @@ class StoredTrajectory(ResponseModel):
     """When its id was first accepted; its place in the list."""
     revision: int
     """Microseconds since 1970 at which this version was accepted."""
+    derived: Derived
+    warnings: list[RecordWarning] | None = None
+    """Contradictions within the record, at most 20; absent without any, and from lists and exports."""
 
 
 class Trajectory(ResponseModel):
