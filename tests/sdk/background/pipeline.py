@@ -14,7 +14,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from trajectories_sdk import BackgroundQueue, Client
-from trajectories_sdk.background import MAX_RECORDS, Background
+from trajectories_sdk.background import MAX_RECORDS
+from trajectories_sdk.client_queue import Background
 from trajectories_sdk.delivery import Sender
 from trajectories_sdk.spool import Spool
 

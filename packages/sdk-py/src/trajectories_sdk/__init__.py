@@ -31,7 +31,8 @@ from trajectories_sdk.models import (
     StoredTrajectory,
     TrajectoryPage,
 )
-from trajectories_sdk.recorder import Phase, Run
+from trajectories_sdk.phase_recorder import Phase
+from trajectories_sdk.recorder import Run
 from trajectories_sdk.results import Exported, ExportProgress, RecordedMany
 
 __all__ = [

@@ -13,10 +13,12 @@ import anyio.to_thread
 import httpx2
 
 from trajectories_sdk.adjustments import Adjustments
-from trajectories_sdk.background import Background, BackgroundQueue
+from trajectories_sdk.async_resources import AsyncTrajectories
+from trajectories_sdk.background import BackgroundQueue
+from trajectories_sdk.client_queue import Background
 from trajectories_sdk.config import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT_S, Config
 from trajectories_sdk.connections import AsyncConnections, Connections, async_http, blocking_http
-from trajectories_sdk.resources import AsyncTrajectories, Trajectories
+from trajectories_sdk.resources import Trajectories
 from trajectories_sdk.resuming import InterruptedRuns
 from trajectories_sdk.spool import Spool
 from trajectories_sdk.transport import AsyncDriver, Driver

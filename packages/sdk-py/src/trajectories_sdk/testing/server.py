@@ -18,8 +18,8 @@ from uuid import UUID, uuid4
 
 import httpx2
 
-from trajectories_sdk.background import Background
 from trajectories_sdk.client import AsyncClient, Client
+from trajectories_sdk.client_queue import Background
 from trajectories_sdk.flow import JSON, NDJSON, PATH
 from trajectories_sdk.models import StoredTrajectory
 from trajectories_sdk.spool import Spool
