@@ -21,6 +21,7 @@ ALL = [
     "APIStatusError",
     "APITimeoutError",
     "AsyncClient",
+    "Attempt",
     "AuthenticationError",
     "BackgroundQueue",
     "BadRequestError",
@@ -51,6 +52,7 @@ ALL = [
     "TrajectoryPage",
     "UnsupportedMediaTypeError",
     "__version__",
+    "thompson_propensity",
 ]
 
 HALVES: list[tuple[type, type]] = [

@@ -31,7 +31,8 @@ from trajectories_sdk.models import (
     StoredTrajectory,
     TrajectoryPage,
 )
-from trajectories_sdk.phase_recorder import Phase
+from trajectories_sdk.phase_recorder import Attempt, Phase
+from trajectories_sdk.propensity import thompson_propensity
 from trajectories_sdk.recorder import Run
 from trajectories_sdk.results import Exported, ExportProgress, RecordedMany
 
@@ -40,6 +41,7 @@ __all__ = [
     "APIStatusError",
     "APITimeoutError",
     "AsyncClient",
+    "Attempt",
     "AuthenticationError",
     "BackgroundQueue",
     "BadRequestError",
@@ -70,4 +72,5 @@ __all__ = [
     "TrajectoryPage",
     "UnsupportedMediaTypeError",
     "__version__",
+    "thompson_propensity",
 ]

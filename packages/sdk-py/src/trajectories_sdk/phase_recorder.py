@@ -1,4 +1,4 @@
-"""Phases of a recorded run."""
+"""Phases of a recorded run, and the attempts of models in them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from decimal import Decimal
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, Unpack
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, Unpack
 
 from trajectories_sdk.params import PhaseFields
 from trajectories_sdk.totals import error_text, milliseconds, outcome_of, parse_count, parse_usd
@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     from trajectories_sdk.recorder import Run
 
 Fields: TypeAlias = dict[str, Any]
-_TOKENS: Final = ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens")
+PhaseOutcome: TypeAlias = Literal["success", "failure", "partial", "skipped", "cancelled", "paused", "unknown"]
+_TOKENS: Final = (
+    "input_tokens",
+    "output_tokens",
+    "cached_input_tokens",
+    "cache_write_input_tokens",
+    "reasoning_tokens",
+)
 _PHASE_FIELDS: Final = frozenset(PhaseFields.__annotations__)
 
 _log = logging.getLogger("trajectories_sdk")
@@ -36,8 +43,27 @@ class Phase:
         self._cost_usd: Decimal | None = None
         self._tools: dict[str, None] = {}
         self._steps: int | None = None
+        self._attempts: list[Attempt] = []
         self._measured: Fields = {}
         self._began_ns: int | None = None
+
+    @property
+    def id(self) -> str:
+        """Return the ``phase_id``, which is unique in the run. The record has it once this was read.
+
+        Default: the name and the count of the phases of this name, such as ``implement-2``. Passing the
+        phase as ``parent``, in ``depends_on`` or to ``feedback`` reads it too.
+
+        Raises:
+            RuntimeError: the phase has neither begun nor an id of its own.
+        """
+        with self._run._lock:
+            given = (self._given | self._set).get("phase_id")
+            if given is None:
+                if "attempt" not in self._measured:
+                    raise RuntimeError("A phase gets its id when it begins: use `with run.phase(…) as phase:` first")
+                given = self._set["phase_id"] = f"{self.name}-{self._measured['attempt']}"
+            return text_of(given)
 
     def usage(
         self,
@@ -45,6 +71,7 @@ class Phase:
         input_tokens: int | None = None,
         output_tokens: int | None = None,
         cached_input_tokens: int | None = None,
+        cache_write_input_tokens: int | None = None,
         reasoning_tokens: int | None = None,
         cost_usd: float | Decimal | None = None,
     ) -> None:
@@ -52,7 +79,8 @@ class Phase:
 
         An invalid number adds nothing either, and is logged.
         """
-        given = dict(zip(_TOKENS, (input_tokens, output_tokens, cached_input_tokens, reasoning_tokens), strict=True))
+        counts = (input_tokens, output_tokens, cached_input_tokens, cache_write_input_tokens, reasoning_tokens)
+        given = dict(zip(_TOKENS, counts, strict=True))
         with self._run._lock:
             for name, value in without_none(given).items():
                 if (number := parse_count(value)) is None:
@@ -87,6 +115,32 @@ class Phase:
                 self._set["requested_model"] = now["model"]
             self._set["model"] = model
 
+    def attempt(
+        self,
+        model: str,
+        *,
+        outcome: PhaseOutcome | None = None,
+        error: BaseException | str | None = None,
+        cost_usd: float | Decimal | None = None,
+        duration_ms: float | None = None,
+        reason: str | None = None,
+    ) -> Attempt:
+        """Record an attempt of a model. A later attempt with another model is a fallback.
+
+        With ``outcome`` the attempt is recorded as it is. Without, ``with`` or ``async with`` times it,
+        and an exception that leaves it makes it fail; an attempt that is never entered is not recorded.
+        The phase's ``model`` is that of the last attempt, ``requested_model`` the first one.
+
+        Args:
+            cost_usd: also added to the phase, as by ``usage``.
+            reason: the cause of this attempt, such as ``rate_limited``.
+        """
+        attempt = Attempt(self, model, {"duration_ms": duration_ms, "reason": reason})
+        attempt.usage(cost_usd=cost_usd)
+        if outcome is not None:
+            attempt._begin({"outcome": outcome, "error": None if error is None else error_text(error)})
+        return attempt
+
     def fail(self, error: BaseException | str) -> None:
         """Record that the phase failed, without raising."""
         self.set(outcome="failure", error=error_text(error))
@@ -100,6 +154,12 @@ class Phase:
         check_names(fields, _PHASE_FIELDS, "phase")
         with self._run._lock:
             self._set |= fields
+
+    def _add(self, attempt: Attempt) -> None:
+        """Add an attempt, in the order in which attempts begin. Its model answers from now on."""
+        self._attempts.append(attempt)
+        if (self._given | self._set).get("model") != attempt.model:
+            self.fall_back_to(attempt.model)
 
     # --- Begin and end
 
@@ -141,8 +201,7 @@ class Phase:
             if self._run._rejects_after_end(f"the end of {self.name}"):
                 return False
             self._measured["duration_ms"] = milliseconds(self._run._require_begun().ns() - began_ns)
-            self._measured["outcome"] = outcome_of(error)
-            self._measured["error"] = error_of(error)
+            self._measured |= _ending(error)
             return self._run._has_progress
 
     def _record(self) -> Fields:
@@ -152,6 +211,7 @@ class Phase:
             "cost_usd": None if self._cost_usd is None else float(self._cost_usd),
             "tools_used": list(self._tools) or None,
             "steps_taken": self._steps,
+            "attempts": [attempt._record() for attempt in self._attempts] or None,
         }
         return {
             "phase_name": self.name,
@@ -160,6 +220,92 @@ class Phase:
             **self._given,
             **self._set,
         }
+
+
+class Attempt:
+    """One attempt of a phase, made by ``phase.attempt``. ``with`` or ``async with`` begins and ends it."""
+
+    def __init__(self, phase: Phase, model: str, fields: Mapping[str, Any]) -> None:
+        self.model = model
+        self._phase = phase
+        self._given = without_none(fields)
+        self._measured: Fields = {"outcome": "unknown"}
+        self._set: Fields = {}
+        self._cost_usd: Decimal | None = None
+        self._began_ns: int | None = None
+
+    def usage(
+        self,
+        *,
+        input_tokens: int | None = None,
+        output_tokens: int | None = None,
+        cached_input_tokens: int | None = None,
+        cache_write_input_tokens: int | None = None,
+        reasoning_tokens: int | None = None,
+        cost_usd: float | Decimal | None = None,
+    ) -> None:
+        """Add the usage of one model call to the phase, and its cost to this attempt too."""
+        self._phase.usage(
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            cached_input_tokens=cached_input_tokens,
+            cache_write_input_tokens=cache_write_input_tokens,
+            reasoning_tokens=reasoning_tokens,
+            cost_usd=cost_usd,
+        )
+        with self._phase._run._lock:
+            if (amount := parse_usd(cost_usd)) is not None:
+                self._cost_usd = (self._cost_usd or Decimal()) + amount
+
+    def fail(self, error: BaseException | str) -> None:
+        """Record that the attempt failed, without raising."""
+        with self._phase._run._lock:
+            self._set = {"outcome": "failure", "error": error_text(error)}
+
+    def __enter__(self) -> Self:
+        return self._begin({})
+
+    async def __aenter__(self) -> Self:
+        return self._begin({})
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._end(error)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._end(error)
+
+    def _begin(self, fields: Fields) -> Self:
+        run = self._phase._run
+        with run._lock:
+            if self._began_ns is not None:
+                raise RuntimeError("An attempt is recorded only once: create another with phase.attempt(…)")
+            self._began_ns = run._require_begun().ns()
+            self._set = fields
+            if not run._rejects_after_end(f"an attempt of {self._phase.name}"):
+                self._phase._add(self)
+        return self
+
+    def _end(self, error: BaseException | None) -> None:
+        run = self._phase._run
+        with run._lock:
+            self._measured |= {"duration_ms": milliseconds(run._require_begun().ns() - (self._began_ns or 0))}
+            self._measured |= {"outcome": outcome_of(error), "error": error_of(error)}
+
+    def _record(self) -> Fields:
+        cost_usd = None if self._cost_usd is None else float(self._cost_usd)
+        fields = {**self._measured, "cost_usd": cost_usd, **self._given, **self._set}
+        return {"model": self.model, **without_none(fields)}
+
+
+def _ending(error: BaseException | None) -> Fields:
+    """Return outcome, error and reason of a phase that an exception left, or that ended without one."""
+    outcome = outcome_of(error)
+    waits_for = error_text(error) if error is not None and outcome == "paused" else None
+    return {"outcome": outcome, "error": error_of(error), "status_reason": waits_for}
 
 
 def error_of(error: BaseException | None) -> str | None:

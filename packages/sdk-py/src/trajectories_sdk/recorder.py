@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 import anyio
 
-from trajectories_sdk.params import Candidate, RunFields, Trajectory
+from trajectories_sdk.params import Candidate, Exploration, RunFields, Trajectory
 from trajectories_sdk.phase_recorder import Fields, Phase, check_names, error_of, without_none
 from trajectories_sdk.resuming import RESUMES, Earlier, carried_over
 from trajectories_sdk.totals import (
@@ -88,8 +88,15 @@ class Run:
         model: str | None = None,
         requested_model: str | None = None,
         model_selection_method: str | None = None,
+        selection_rule: str | None = None,
+        reasoning_effort: str | None = None,
         candidates: Sequence[Candidate] | None = None,
         selection_probability: float | None = None,
+        exploration: Exploration | None = None,
+        keep_probability: float | None = None,
+        parent: Phase | str | None = None,
+        depends_on: Sequence[Phase | str] | None = None,
+        phase_id: str | None = None,
         attempt: int | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> Phase:
@@ -100,9 +107,17 @@ class Run:
             model: the model that answers; ``fall_back_to`` changes it.
             model_selection_method: how it was picked: ``explicit``, ``thompson-sampling``,
                 ``pattern-recommendation``, or another word.
-            candidates: the models that could have been picked, with score and probability where
-                known.
-            selection_probability: probability with which the model was picked, 0 to 1.
+            selection_rule: the rule or route that picked it.
+            candidates: the models that could have been picked, with score, score_parts and probability
+                where known; a model that a rule excluded has ``eligible: False`` and its reason.
+            selection_probability: probability with which the model was picked, 0 to 1;
+                ``thompson_propensity`` estimates it.
+            exploration: strategy, samples and seed of the choice.
+            keep_probability: probability with which the policy would have run this phase rather than
+                skip it, 0 to 1.
+            parent: the phase that this one is part of, or its ``phase_id``.
+            depends_on: the phases that had to end before this one, or their ids.
+            phase_id: unique in the run. Default: given when something refers to the phase.
             attempt: default: counted from 1 over the phases of this name.
         """
         fields = {
@@ -110,8 +125,15 @@ class Run:
             "model": model,
             "requested_model": requested_model,
             "model_selection_method": model_selection_method,
+            "selection_rule": selection_rule,
+            "reasoning_effort": reasoning_effort,
             "candidates": candidates,
             "selection_probability": selection_probability,
+            "exploration": exploration,
+            "keep_probability": keep_probability,
+            "parent_phase_id": _id_of(parent),
+            "depends_on": None if depends_on is None else [_id_of(one) for one in depends_on],
+            "phase_id": phase_id,
             "attempt": attempt,
             "metadata": metadata,
         }
@@ -123,18 +145,38 @@ class Run:
         *,
         reason: str | None = None,
         agent: str | None = None,
+        selection_rule: str | None = None,
+        keep_probability: float | None = None,
+        parent: Phase | str | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
-        """Record that a phase was skipped, and why. A skip is not an attempt."""
-        phase = Phase(self, phase_name, {"agent": agent, "metadata": metadata})
+        """Record that a phase was skipped, and why. A skip is not an attempt.
+
+        Args:
+            keep_probability: probability with which the policy would have run it, 0 to 1.
+        """
+        fields = {
+            "agent": agent,
+            "selection_rule": selection_rule,
+            "keep_probability": keep_probability,
+            "parent_phase_id": _id_of(parent),
+            "metadata": metadata,
+        }
+        phase = Phase(self, phase_name, fields)
         phase._set = {"outcome": "skipped"} | without_none({"skip_reason": reason})
         self._add(phase)
 
-    def feedback(self, from_phase: str, to_phase: str, *, reason: str | None = None) -> None:
-        """Record that a later phase sends work back to an earlier one, now."""
+    def feedback(self, from_phase: Phase | str, to_phase: Phase | str, *, reason: str | None = None) -> None:
+        """Record that a later phase sends work back to an earlier one, now.
+
+        Args:
+            from_phase, to_phase: names, or the phases themselves, whose ids are then recorded too.
+        """
         with self._lock:
             watch = self._require_begun()
-            loop = {"from_phase": from_phase, "to_phase": to_phase, "reason": reason, "at": watch.at(watch.ns())}
+            loop: Fields = {"reason": reason, "at": watch.at(watch.ns())}
+            for name, phase in (("from_phase", from_phase), ("to_phase", to_phase)):
+                loop |= {name: phase.name, f"{name}_id": phase.id} if isinstance(phase, Phase) else {name: phase}
             if not self._rejects_after_end("feedback"):
                 self._loops.append(without_none(loop))
 
@@ -318,3 +360,7 @@ class _EarlierPhase:
 
     def _record(self) -> Fields:
         return dict(self.fields)
+
+
+def _id_of(phase: Phase | str | None) -> str | None:
+    return phase.id if isinstance(phase, Phase) else phase
