@@ -520,6 +520,7 @@ export interface components {
              * @default null
              */
             error?: components["schemas"]["ErrorObject"] | null;
+            warnings?: components["schemas"]["RecordWarning"][];
         };
         /**
          * MatchingTrajectories
@@ -1229,6 +1230,8 @@ export interface components {
              * @description Microseconds since 1970 at which this version was accepted.
              */
             revision: number;
+            derived?: components["schemas"]["Derived"];
+            warnings?: components["schemas"]["RecordWarning"][];
         };
         /**
          * Trajectory
@@ -1430,6 +1433,24 @@ export interface components {
              * @description False when a tier that this answer needs was unavailable.
              */
             complete: boolean;
+        };
+        /** @description What the store derives from a record. */
+        Derived: {
+            /** @enum {string} */
+            outcome: "success" | "failure" | "partial" | "unknown";
+            total_cost_usd: number | null;
+            phases_cost_usd: number | null;
+            unattributed_cost_usd: number | null;
+            total_duration_ms: number | null;
+            input_tokens: number | null;
+            output_tokens: number | null;
+            total_tokens: number | null;
+        };
+        /** @description A contradiction in a record. */
+        RecordWarning: {
+            path: string;
+            code: string;
+            message: string;
         };
     };
     responses: never;
