@@ -31,7 +31,8 @@ _RESPONSE_SCHEMAS = (
 )
 _REQUEST_SCHEMAS = ("Trajectory",)
 _TYPE_BY_FORMAT = {"date-time": "Time", "uuid": "Id"}
-_SERVER_FIELDS = ("recorded_at", "revision")
+_SERVER_FIELDS = ("recorded_at", "revision", "derived", "warnings")
+_ADDED_LATER = ("derived",)
 _NOT_FILTERS = ("cursor", "limit")
 _CONSTRAINTS = ("pattern", "maxLength", "maxItems", "maximum", "minimum", "title", "additionalProperties")
 _TITLE_KEYWORDS = ("title", "additionalProperties")
@@ -74,6 +75,10 @@ _PARAM_OPTIONS = [
 def models(document: dict[str, Any]) -> str:
     """Return the text of models.py."""
     schemas = _reachable(document["components"]["schemas"], _RESPONSE_SCHEMAS)
+    stored = schemas["StoredTrajectory"]
+    # A server of an earlier release does not send them.
+    required = [name for name in stored["required"] if name not in _ADDED_LATER]
+    schemas["StoredTrajectory"] = stored | {"required": required}
     return _generated({name: _lenient(schema) for name, schema in schemas.items()}, _MODEL_OPTIONS)
 
 
@@ -91,6 +96,7 @@ def params(document: dict[str, Any]) -> str:
         schemas["Trajectory"], "Fields that `run.set` accepts.", exclude=("id", "phases", *_SERVER_FIELDS)
     )
     schemas["PhaseFields"] = _fields(schemas["Phase"], "Fields that `phase.set` accepts.", exclude=("phase_name",))
+    schemas |= _patches(schemas)
     named = {name: {"type": "string"} for name in _TYPE_BY_FORMAT.values()}
     return _generated({name: _as_params(schema) for name, schema in schemas.items()} | named, _PARAM_OPTIONS)
 
@@ -102,6 +108,17 @@ def contract(document: dict[str, Any]) -> str:
         {name: _rewritten(schema, _nullable_as_optional, without=_TITLE_KEYWORDS) for name, schema in schemas.items()},
         _CONTRACT_OPTIONS,
     )
+
+
+def _patches(schemas: dict[str, Any]) -> dict[str, Any]:
+    """Return the schemas of what `update` accepts: any field, and phases by their ids."""
+    phase = _fields(schemas["Phase"], "Changes to the phase with this id, or a phase to append.", exclude=())
+    phase["properties"]["phase_id"] = {"type": "string"}
+    run = _fields(
+        schemas["Trajectory"], "Fields that `update` changes; null deletes a field.", exclude=("id", *_SERVER_FIELDS)
+    )
+    run["properties"]["phases"] = {"type": "array", "items": {"$ref": "#/components/schemas/PhasePatch"}}
+    return {"PhasePatch": phase | {"required": ["phase_id"]}, "TrajectoryPatch": run}
 
 
 def _fields(schema: dict[str, Any], description: str, *, exclude: tuple[str, ...]) -> dict[str, Any]:

@@ -145,7 +145,8 @@ def test_phases_get_ids_when_others_refer_to_them(client: Client) -> None:
         (None, None, ["backend-1", "frontend-1", "lint-0"]),
         ("again", None, None),
     ]
-    (loop,) = stored.feedback_loops or ()
+    assert stored.feedback_loops
+    (loop,) = stored.feedback_loops
     assert (loop.from_phase, loop.from_phase_id, loop.to_phase, loop.to_phase_id) == (
         "frontend",
         "frontend-1",

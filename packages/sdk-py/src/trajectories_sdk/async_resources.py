@@ -21,7 +21,7 @@ from trajectories_sdk.models import (
     Stats,
     StoredTrajectory,
 )
-from trajectories_sdk.params import Filters
+from trajectories_sdk.params import Filters, TrajectoryPatch
 from trajectories_sdk.recorder import Delivery
 from trajectories_sdk.recording import MAX_BYTES, MAX_LINES, AnyTrajectory
 from trajectories_sdk.results import Exported, RecordedMany
@@ -46,9 +46,11 @@ class AsyncTrajectories(RunFactory):
         self._driver = client._driver
         self._config = client.config
 
-    async def record(self, trajectory: AnyTrajectory) -> StoredTrajectory:
+    async def record(self, trajectory: AnyTrajectory, *, replace: bool = False) -> StoredTrajectory:
         """Like ``Trajectories.record``."""
-        return await self._driver.run(recording.record(self._config, trajectory))
+        return await self._driver.run(
+            recording.record(self._config, trajectory, self._client._warning_log, replace=replace)
+        )
 
     async def record_many(
         self,
@@ -56,9 +58,12 @@ class AsyncTrajectories(RunFactory):
         *,
         max_lines: int = MAX_LINES,
         max_bytes: int = MAX_BYTES,
+        replace: bool = False,
     ) -> RecordedMany:
         """Like ``Trajectories.record_many``; ``trajectories`` may also be an asynchronous iterable."""
-        flow = recording.record_many(self._config, max_lines=max_lines, max_bytes=max_bytes)
+        flow = recording.record_many(
+            self._config, self._client._warning_log, max_lines=max_lines, max_bytes=max_bytes, replace=replace
+        )
         return await self._driver.run(flow, trajectories)
 
     def list(
@@ -98,6 +103,17 @@ class AsyncTrajectories(RunFactory):
         """Like ``Trajectories.export_jsonl``."""
         target = target_of(path_or_file, identity=exporting.identity(self._config, after, filters), is_resumed=resume)
         return await self._driver.run(exporting.to_target(self._config, cast(Any, filters), target, after, progress))
+
+    async def update(
+        self,
+        id: Id,  # noqa: A002  the name in the API
+        patch: TrajectoryPatch,
+        *,
+        if_match: int | None = None,
+    ) -> StoredTrajectory:
+        """Like ``Trajectories.update``."""
+        flow = recording.update(self._config, id, patch, if_match, self._client._warning_log)
+        return await self._driver.run(flow)
 
     async def delete(self, id: Id) -> DeletedTrajectory:  # noqa: A002  the name in the API
         """Like ``Trajectories.delete``."""
@@ -157,4 +173,4 @@ class AsyncTrajectories(RunFactory):
 
     async def _record_run(self, run: AnyTrajectory) -> StoredTrajectory:
         _, body = self._client._adjustments.kept(run)
-        return await self._driver.run(recording.record_body(self._config, body))
+        return await self._driver.run(recording.record_body(self._config, body, self._client._warning_log))

@@ -22,6 +22,7 @@ from trajectories_sdk.resources import Trajectories
 from trajectories_sdk.resuming import InterruptedRuns
 from trajectories_sdk.spool import Spool
 from trajectories_sdk.transport import AsyncDriver, Driver
+from trajectories_sdk.warning_log import WarningLog
 
 
 class Client:
@@ -62,8 +63,11 @@ class Client:
         self._driver = Driver(Connections(lambda: blocking_http(self.config.base_url, transport)))
         self._owns_connections = True
         self._adjustments = Adjustments()
+        self._warning_log = WarningLog()
         self._interrupted = InterruptedRuns()
-        self._background = Background(self.config, transport, Spool.of(self.config, self.spool_dir), self._adjustments)
+        self._background = Background(
+            self.config, transport, Spool.of(self.config, self.spool_dir), self._adjustments, self._warning_log
+        )
 
     @property
     def queue(self) -> BackgroundQueue:
@@ -151,8 +155,11 @@ class AsyncClient:
         self._driver = AsyncDriver(self._connections)
         self._owns_connections = True
         self._adjustments = Adjustments()
+        self._warning_log = WarningLog()
         self._interrupted = InterruptedRuns()
-        self._background = Background(self.config, transport, Spool.of(self.config, self.spool_dir), self._adjustments)
+        self._background = Background(
+            self.config, transport, Spool.of(self.config, self.spool_dir), self._adjustments, self._warning_log
+        )
 
     @property
     def queue(self) -> BackgroundQueue:

@@ -9,6 +9,7 @@ from trajectories_sdk.background import BackgroundQueue
 from trajectories_sdk.config import Config
 from trajectories_sdk.delivery import Sender
 from trajectories_sdk.spool import Spool
+from trajectories_sdk.warning_log import WarningLog
 
 
 class Background:
@@ -20,8 +21,10 @@ class Background:
         transport: httpx2.BaseTransport | httpx2.AsyncBaseTransport | None,
         spool: Spool,
         adjustments: Adjustments,
+        warning_log: WarningLog,
     ) -> None:
         self._adjustments = adjustments
+        self._warning_log = warning_log
         self._config = config
         self._transport = transport
         self._spool = spool
@@ -43,4 +46,5 @@ class Background:
             raise TypeError(
                 "The background queue needs a blocking transport, and this one is async only. Use background=False."
             )
-        return BackgroundQueue(Sender(self._config, self._transport, self._adjustments), self._spool)
+        sender = Sender(self._config, self._transport, self._adjustments, self._warning_log)
+        return BackgroundQueue(sender, self._spool)

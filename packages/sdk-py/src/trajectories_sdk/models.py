@@ -52,6 +52,19 @@ class DeletedTrajectory(ResponseModel):
     removed: RemovedCounts
 
 
+class Derived(ResponseModel):
+    """What the store derives from a record."""
+
+    outcome: Literal["success", "failure", "partial", "unknown"] | str
+    total_cost_usd: float | None
+    phases_cost_usd: float | None
+    unattributed_cost_usd: float | None
+    total_duration_ms: float | None
+    input_tokens: int | None
+    output_tokens: int | None
+    total_tokens: int | None
+
+
 class ErrorBody(ResponseModel):
     """The one shape of every error."""
 
@@ -111,6 +124,7 @@ class LineResult(ResponseModel):
     revision: int | None = None
     error: ErrorObject | None = None
     """Without param and details, and with the beginning of the message only, after the first 100 refused lines; at most 10 details before."""
+    warnings: list[RecordWarning] | None = None
 
 
 class MatchingTrajectories(ResponseModel):
@@ -328,6 +342,14 @@ class Rate(ResponseModel):
     high: float | None
 
 
+class RecordWarning(ResponseModel):
+    """A contradiction in a record."""
+
+    path: str
+    code: str
+    message: str
+
+
 class RecordedLines(ResponseModel):
     accepted: int
     refused: int
@@ -454,6 +476,8 @@ class StoredTrajectory(ResponseModel):
     """When its id was first accepted; its place in the list."""
     revision: int
     """Microseconds since 1970 at which this version was accepted."""
+    derived: Derived | None = None
+    warnings: list[RecordWarning] | None = None
 
 
 class Trajectory(ResponseModel):

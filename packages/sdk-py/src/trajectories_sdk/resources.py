@@ -21,7 +21,7 @@ from trajectories_sdk.models import (
     Stats,
     StoredTrajectory,
 )
-from trajectories_sdk.params import Filters
+from trajectories_sdk.params import Filters, TrajectoryPatch
 from trajectories_sdk.recorder import Delivery
 from trajectories_sdk.recording import MAX_BYTES, MAX_LINES, AnyTrajectory
 from trajectories_sdk.results import Exported, RecordedMany
@@ -46,24 +46,35 @@ class Trajectories(RunFactory):
         self._driver = client._driver
         self._config = client.config
 
-    def record(self, trajectory: AnyTrajectory) -> StoredTrajectory:
+    def record(self, trajectory: AnyTrajectory, *, replace: bool = False) -> StoredTrajectory:
         """Record one trajectory. It is durable when this method returns.
 
         The SDK sets the ``id`` if there is none, so that a retry is the same record. Recording an
-        id again stores a new revision, or nothing if the body is unchanged.
+        id again stores a new revision, or nothing if the body is unchanged. Contradictions in the
+        record are in ``warnings`` of the result, and each is logged once a run and code.
+
+        Args:
+            replace: also replace a stored version that has phases which this one lacks. Otherwise such
+                a record is refused; ``update`` changes single fields.
 
         Returns:
-            The trajectory as stored: normalized, with ``recorded_at`` and ``revision``.
+            The trajectory as stored: normalized, with ``recorded_at``, ``revision`` and ``derived``.
 
         Raises:
             BadRequestError: 400; ``details`` lists every problem with its path.
+            DroppedPhasesError: 409; the stored version has phases that this one lacks.
             ConflictError: 409; the id was deleted.
             TypeError, ValueError: a value has no JSON form; nothing was sent.
         """
-        return self._driver.run(recording.record(self._config, trajectory))
+        return self._driver.run(recording.record(self._config, trajectory, self._client._warning_log, replace=replace))
 
     def record_many(
-        self, trajectories: Iterable[AnyTrajectory], *, max_lines: int = MAX_LINES, max_bytes: int = MAX_BYTES
+        self,
+        trajectories: Iterable[AnyTrajectory],
+        *,
+        max_lines: int = MAX_LINES,
+        max_bytes: int = MAX_BYTES,
+        replace: bool = False,
     ) -> RecordedMany:
         """Record many trajectories, in batches of up to ``max_lines`` records and ``max_bytes``
         bytes.
@@ -71,11 +82,16 @@ class Trajectories(RunFactory):
         A larger record is sent alone. A refused record, or one without a JSON form, does not block
         the others; its result has the error.
 
+        Args:
+            replace: as for ``record``, for all of them.
+
         Raises:
             TrajectoryError: a whole request failed after its retries; ``recorded`` has the earlier
                 results.
         """
-        flow = recording.record_many(self._config, max_lines=max_lines, max_bytes=max_bytes)
+        flow = recording.record_many(
+            self._config, self._client._warning_log, max_lines=max_lines, max_bytes=max_bytes, replace=replace
+        )
         return self._driver.run(flow, trajectories)
 
     def list(
@@ -157,6 +173,35 @@ class Trajectories(RunFactory):
         target = target_of(path_or_file, identity=exporting.identity(self._config, after, filters), is_resumed=resume)
         return self._driver.run(exporting.to_target(self._config, cast(Any, filters), target, after, progress))
 
+    def update(
+        self,
+        id: Id,  # noqa: A002  the name in the API
+        patch: TrajectoryPatch,
+        *,
+        if_match: int | None = None,
+    ) -> StoredTrajectory:
+        """Change fields of one trajectory. It is durable when this method returns.
+
+        The patch has the fields to change; None deletes a field. ``phases`` lists objects with a
+        ``phase_id``, which change the phase of that id; an unknown id appends a phase, and then
+        ``phase_name`` is required. ``feedback_loops`` and other lists are replaced as a whole.
+
+        Args:
+            if_match: the ``revision`` that the patch was made for; another one is refused. After a
+                broken connection, a retry may be refused because the first attempt was applied.
+
+        Returns:
+            The whole trajectory as stored.
+
+        Raises:
+            NotFoundError: 404.
+            ConflictError: 409; the id was deleted.
+            PreconditionFailedError: 412; the store has another revision.
+            ServiceUnavailableError: 503; the store cannot read the current version now.
+        """
+        flow = recording.update(self._config, id, patch, if_match, self._client._warning_log)
+        return self._driver.run(flow)
+
     def delete(self, id: Id) -> DeletedTrajectory:  # noqa: A002  the name in the API
         """Delete one trajectory permanently. Its id cannot be reused. The key needs the scope
         ``admin``.
@@ -215,7 +260,7 @@ class Trajectories(RunFactory):
 
     def _record_run(self, run: AnyTrajectory) -> StoredTrajectory:
         _, body = self._client._adjustments.kept(run)
-        return self._driver.run(recording.record_body(self._config, body))
+        return self._driver.run(recording.record_body(self._config, body, self._client._warning_log))
 
     def _records(self, flow: Flow[None]) -> Iterator[StoredTrajectory]:
         with closing(self._driver.iterate(flow)) as batches:
