@@ -29,12 +29,13 @@ _RESPONSE_SCHEMAS = (
     "DeletedTrajectories",
     "ErrorBody",
 )
-_REQUEST_SCHEMAS = ("Trajectory",)
+_REQUEST_SCHEMAS = ("Trajectory", "TrajectoryPatch")
 _TYPE_BY_FORMAT = {"date-time": "Time", "uuid": "Id"}
 _SERVER_FIELDS = ("recorded_at", "revision", "derived", "warnings")
 _ADDED_LATER = ("derived",)
 _NOT_FILTERS = ("cursor", "limit")
 _CONSTRAINTS = ("pattern", "maxLength", "maxItems", "maximum", "minimum", "title", "additionalProperties")
+_OF_VALUES = ("additionalProperties", "patternProperties")
 _TITLE_KEYWORDS = ("title", "additionalProperties")
 """Useless where the base class forbids unknown keys; titles would become type names."""
 _OPTIONS = [
@@ -96,7 +97,6 @@ def params(document: dict[str, Any]) -> str:
         schemas["Trajectory"], "Fields that `run.set` accepts.", exclude=("id", "phases", *_SERVER_FIELDS)
     )
     schemas["PhaseFields"] = _fields(schemas["Phase"], "Fields that `phase.set` accepts.", exclude=("phase_name",))
-    schemas |= _patches(schemas)
     named = {name: {"type": "string"} for name in _TYPE_BY_FORMAT.values()}
     return _generated({name: _as_params(schema) for name, schema in schemas.items()} | named, _PARAM_OPTIONS)
 
@@ -108,17 +108,6 @@ def contract(document: dict[str, Any]) -> str:
         {name: _rewritten(schema, _nullable_as_optional, without=_TITLE_KEYWORDS) for name, schema in schemas.items()},
         _CONTRACT_OPTIONS,
     )
-
-
-def _patches(schemas: dict[str, Any]) -> dict[str, Any]:
-    """Return the schemas of what `update` accepts: any field, and phases by their ids."""
-    phase = _fields(schemas["Phase"], "Changes to the phase with this id, or a phase to append.", exclude=())
-    phase["properties"]["phase_id"] = {"type": "string"}
-    run = _fields(
-        schemas["Trajectory"], "Fields that `update` changes; null deletes a field.", exclude=("id", *_SERVER_FIELDS)
-    )
-    run["properties"]["phases"] = {"type": "array", "items": {"$ref": "#/components/schemas/PhasePatch"}}
-    return {"PhasePatch": phase | {"required": ["phase_id"]}, "TrajectoryPatch": run}
 
 
 def _fields(schema: dict[str, Any], description: str, *, exclude: tuple[str, ...]) -> dict[str, Any]:
@@ -155,7 +144,8 @@ def _rewritten(value: Any, change: Any, *, without: tuple[str, ...] = _CONSTRAIN
     kept = {
         key: {name: _rewritten(schema, change, without=without) for name, schema in item.items()}
         if key == "properties"
-        else _rewritten(item, change, without=without)
+        # Values of a mapping have no default, so a change that makes fields optional is not for them.
+        else _rewritten(item, (lambda one: one) if key in _OF_VALUES else change, without=without)
         for key, item in value.items()
         if key not in without or (key == "additionalProperties" and isinstance(item, dict))
     }

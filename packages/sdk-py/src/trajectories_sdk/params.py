@@ -46,6 +46,15 @@ class Exploration(TypedDict):
     seed: NotRequired[int | None]
 
 
+class ExplorationPatch(TypedDict):
+    """Changes of ``exploration``; the merged object needs a strategy."""
+
+    strategy: NotRequired[str]
+    samples: NotRequired[int | None]
+    """Draws of the Monte Carlo estimate of the probabilities."""
+    seed: NotRequired[int | None]
+
+
 class FeedbackLoop(TypedDict):
     """A later phase sent work back to an earlier one."""
 
@@ -218,11 +227,11 @@ class PhaseFields(TypedDict):
 
 
 class PhasePatch(TypedDict):
-    """Changes to the phase with this id, or a phase to append."""
+    """Changes of the phase with this ``phase_id``, or a phase to append. Null deletes a field."""
 
     phase_name: NotRequired[str]
-    """Kept as sent; stats and filters group it by the alias table."""
     phase_id: str
+    """The phase to change. A phase_id that the run does not have appends a phase, which needs a phase_name."""
     parent_phase_id: NotRequired[str | None]
     """The phase_id of the phase that this one is part of."""
     depends_on: NotRequired[list[str] | None]
@@ -241,7 +250,7 @@ class PhasePatch(TypedDict):
     candidates: NotRequired[list[Candidate] | None]
     selection_probability: NotRequired[float | None]
     """Propensity: the probability with which the model was picked."""
-    exploration: NotRequired[Exploration | None]
+    exploration: NotRequired[ExplorationPatch | None]
     keep_probability: NotRequired[float | None]
     """The probability with which the policy would have run this phase rather than skip it."""
     attempts: NotRequired[list[Attempt] | None]
@@ -262,8 +271,7 @@ class PhasePatch(TypedDict):
     skip_reason: NotRequired[str | None]
     fit: NotRequired[Literal["good_fit", "underpowered", "overprovisioned", "failed"] | None]
     """How the model suited the phase, as judged afterwards."""
-    evidence: NotRequired[dict[str, str] | None]
-    """Where the result can be seen: a log, a test report, a review."""
+    evidence: NotRequired[dict[str, str | None] | None]
     attempt: NotRequired[int | None]
     error: NotRequired[str | None]
     started_at: NotRequired[Time | None]
@@ -351,10 +359,16 @@ class Trajectory(TypedDict):
 
 
 class TrajectoryPatch(TypedDict):
-    """Fields that `update` changes; null deletes a field."""
+    """
+    Changes of a stored trajectory, by JSON Merge Patch (RFC 7396).
 
+    Null deletes a field; objects are merged, other values replaced. ``phases`` lists the phases to
+    change or append; the others stay.
+    """
+
+    id: NotRequired[Id]
+    """That of the address, if given."""
     request_summary: NotRequired[str]
-    """Searched by q; at most 1,048,576 characters after compatibility folding (NFKC)."""
     request_type: NotRequired[str | None]
     source: NotRequired[str | None]
     """The orchestrator that ran it."""
@@ -383,7 +397,8 @@ class TrajectoryPatch(TypedDict):
     session_id: NotRequired[str | None]
     trace_id: NotRequired[str | None]
     tags: NotRequired[list[str] | None]
-    external_refs: NotRequired[dict[str, str] | None]
-    """Where the run can be found elsewhere: pull request, commit."""
+    external_refs: NotRequired[dict[str, str | None] | None]
     metadata: NotRequired[dict[str, Any] | None]
     """The client's own data; any JSON. The server adds 'trajectories:redacted' where it has replaced credentials: how many of each kind."""
+    recorded_at: NotRequired[Any]
+    revision: NotRequired[Any]

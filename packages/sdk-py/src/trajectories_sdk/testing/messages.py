@@ -14,7 +14,8 @@ import httpx2
 
 from trajectories_sdk.flow import JSON
 from trajectories_sdk.testing.facets import FILTERS
-from trajectories_sdk.testing.store import Refusal, StoredRecord
+from trajectories_sdk.testing.refusals import Refusal
+from trajectories_sdk.testing.store import StoredRecord
 
 _LIST_LIMIT: Final = 50
 _LIST_LIMIT_MAX: Final = 1_000
@@ -55,6 +56,18 @@ class Stream(httpx2.SyncByteStream, httpx2.AsyncByteStream):
 def answer(body: str | dict[str, Any], *, status: int = 200) -> httpx2.Response:
     text = body if isinstance(body, str) else json.dumps(body)
     return httpx2.Response(status, content=text.encode(), headers={"Content-Type": JSON})
+
+
+def stored_answer(stored: StoredRecord, *, status: int = 200) -> httpx2.Response:
+    """Return a record, with its revision as ``ETag``."""
+    response = answer(stored.whole(), status=status)
+    response.headers["ETag"] = f'"{stored.revision}"'
+    return response
+
+
+def replaces(seen: SeenRequest) -> bool:
+    """Return whether the request may drop stored phases."""
+    return seen.query.get("replace") == "1"
 
 
 def removed_counts(count: int) -> dict[str, int]:

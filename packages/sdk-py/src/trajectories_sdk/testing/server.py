@@ -18,7 +18,7 @@ import httpx2
 
 from trajectories_sdk.client import AsyncClient, Client
 from trajectories_sdk.client_queue import Background
-from trajectories_sdk.flow import JSON, NDJSON, PATH
+from trajectories_sdk.flow import JSON, MERGE_PATCH, NDJSON, PATH
 from trajectories_sdk.models import StoredTrajectory
 from trajectories_sdk.spool import Spool
 from trajectories_sdk.testing.facets import Facets, query_of, time_us
@@ -32,21 +32,24 @@ from trajectories_sdk.testing.messages import (
     parse_id,
     position_of,
     removed_counts,
+    replaces,
+    stored_answer,
 )
+from trajectories_sdk.testing.refusals import MAX_SHORT_MESSAGE, Refusal, shortened
 from trajectories_sdk.testing.stats import stats_of
 from trajectories_sdk.testing.store import (
     MAX_LINES,
     MAX_RECORD_BYTES,
     MAX_REQUEST_BYTES,
     SERVER_FIELDS_BYTES,
-    Refusal,
     Store,
     matching,
     rfc3339,
-    shortened,
 )
 
-_MAX_FULL_ERRORS: Final = 100
+_MAX_FULL_LINES: Final = 100
+"""Lines of an answer with all problems, and lines with all warnings, in full."""
+_MAX_LINE_DETAILS: Final = 10
 API_KEY: Final = "key-of-the-test-server"
 BASE_URL: Final = "http://trajectories.test"
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -216,38 +219,51 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
             case "GET", "/export":
                 return self._export(seen)
             case "GET", path if path.startswith("/"):
-                return answer(self._store.find(parse_id(path)).json())
+                return stored_answer(self._store.find(parse_id(path)))
+            case "PATCH", path if path.startswith("/"):
+                return self._update(seen, parse_id(path))
             case "DELETE", path if path.startswith("/"):
                 id_ = parse_id(path)
                 return answer({"id": str(id_), "deleted": True, "removed": removed_counts(self._store.delete(id_))})
         raise Refusal(404, "not_found", "No such endpoint.")
 
     def _record(self, seen: SeenRequest) -> httpx2.Response:
-        content_type = seen.headers.get("content-type", "")
+        content_type, is_replacing = seen.headers.get("content-type", ""), replaces(seen)
         limit = MAX_RECORD_BYTES + SERVER_FIELDS_BYTES if content_type == JSON else MAX_REQUEST_BYTES
         if len(seen.body) > limit:
             raise Refusal(413, "body_too_large", f"The body must not exceed {limit} bytes.")
         if content_type == JSON:
-            stored, is_new = self._store.record(seen.body)
-            return answer(stored.json(), status=201 if is_new else 200)
+            stored, is_new = self._store.record(seen.body, replace=is_replacing)
+            return stored_answer(stored, status=201 if is_new else 200)
         if content_type != NDJSON:
             raise Refusal(415, "unsupported_media_type", f"Content-Type must be {JSON} or {NDJSON}.")
         if seen.body.count(b"\n") > MAX_LINES:
             raise Refusal(413, "too_many_lines", f"A request must not exceed {MAX_LINES} lines.")
         numbered = enumerate(seen.body.split(b"\n"), 1)
-        results = [self._line(number, line) for number, line in numbered if line.strip()]
+        results = [self._line(number, line, replace=is_replacing) for number, line in numbered if line.strip()]
         refusals = [result for result in results if "error" in result]
-        for result in refusals[_MAX_FULL_ERRORS:]:
+        for result in refusals[_MAX_FULL_LINES:]:
             result["error"] = shortened(result["error"])
+        for result in [result for result in results if "warnings" in result][_MAX_FULL_LINES:]:
+            for warning in result["warnings"]:
+                warning["message"] = warning["message"][:MAX_SHORT_MESSAGE]
         refused = len(refusals)
         return answer({"accepted": len(results) - refused, "refused": refused, "results": results})
 
-    def _line(self, number: int, line: bytes) -> dict[str, Any]:
+    def _line(self, number: int, line: bytes, *, replace: bool) -> dict[str, Any]:
         try:
-            stored, is_new = self._store.record(line)
+            stored, is_new = self._store.record(line, replace=replace)
         except Refusal as refusal:
             return {"line": number, "status": refusal.status, "error": refusal.error}
-        return {"line": number, "id": str(stored.id), "status": 201 if is_new else 200, "revision": stored.revision}
+        result = {"line": number, "id": str(stored.id), "status": 201 if is_new else 200, "revision": stored.revision}
+        warnings = stored.warnings(_MAX_LINE_DETAILS)
+        return result | ({"warnings": warnings} if warnings else {})
+
+    def _update(self, seen: SeenRequest, id_: UUID) -> httpx2.Response:
+        content_type = seen.headers.get("content-type", "")
+        if content_type not in (MERGE_PATCH, JSON):
+            raise Refusal(415, "unsupported_media_type", f"Content-Type must be {MERGE_PATCH} or {JSON}.")
+        return stored_answer(self._store.update(id_, seen.body, seen.headers.get("if-match")))
 
     def _list(self, seen: SeenRequest) -> httpx2.Response:
         filters, rest = parameters(seen, "cursor", "limit")
