@@ -20,9 +20,9 @@ export type Candidate = Schemas["Candidate"];
 /** A later phase sent work back to an earlier one. */
 export type FeedbackLoop = Schemas["FeedbackLoop"];
 /** Fields of a phase to change, or of a phase to append, by its `phase_id`. Null deletes a field. */
-export type PhasePatch = Partial<Phase> & { phase_id: string };
+export type PhasePatch = Schemas["PhasePatch"];
 /** Fields of a trajectory to change. Null deletes a field. */
-export type TrajectoryPatch = Partial<Omit<Trajectory, "id" | "phases">> & { phases?: PhasePatch[] };
+export type TrajectoryPatch = Schemas["TrajectoryPatch"];
 /** How a run ended. */
 export type Outcome = NonNullable<Trajectory["outcome"]>;
 /** How a phase ended. */

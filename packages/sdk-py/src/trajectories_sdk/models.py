@@ -53,13 +53,18 @@ class DeletedTrajectory(ResponseModel):
 
 
 class Derived(ResponseModel):
-    """What the store derives from a record."""
+    """What follows from the record, by the rules of docs/contract.md. Unknown is null, never 0."""
 
     outcome: Literal["success", "failure", "partial", "unknown"] | str
+    """As given, else from the checks and the last attempt of each phase."""
     total_cost_usd: float | None
+    """As given, else the sum of the phases that know theirs."""
     phases_cost_usd: float | None
+    """The sum of the phases that know theirs."""
     unattributed_cost_usd: float | None
+    """The total less the sum of the phases; negative where the phases add up to more."""
     total_duration_ms: float | None
+    """As given, else the sum of the phases that know theirs."""
     input_tokens: int | None
     output_tokens: int | None
     total_tokens: int | None
@@ -125,6 +130,7 @@ class LineResult(ResponseModel):
     error: ErrorObject | None = None
     """Without param and details, and with the beginning of the message only, after the first 100 refused lines; at most 10 details before."""
     warnings: list[RecordWarning] | None = None
+    """Contradictions within the record, at most 10. Messages are cut after the first 100 lines with some."""
 
 
 class MatchingTrajectories(ResponseModel):
@@ -364,11 +370,14 @@ class Rate(ResponseModel):
 
 
 class RecordWarning(ResponseModel):
-    """A contradiction in a record."""
+    """A contradiction within a record, which is stored all the same."""
 
     path: str
+    """Where, such as phases[0].model."""
     code: str
+    """The contradiction, for programs."""
     message: str
+    """The contradiction, and what to do, for people."""
 
 
 class RecordedLines(ResponseModel):
@@ -506,6 +515,7 @@ class StoredTrajectory(ResponseModel):
     """Microseconds since 1970 at which this version was accepted."""
     derived: Derived | None = None
     warnings: list[RecordWarning] | None = None
+    """Contradictions within the record, at most 20; absent without any, and from lists and exports."""
 
 
 class Trajectory(ResponseModel):
