@@ -29,11 +29,13 @@ _RESPONSE_SCHEMAS = (
     "DeletedTrajectories",
     "ErrorBody",
 )
-_REQUEST_SCHEMAS = ("Trajectory",)
+_REQUEST_SCHEMAS = ("Trajectory", "TrajectoryPatch")
 _TYPE_BY_FORMAT = {"date-time": "Time", "uuid": "Id"}
 _SERVER_FIELDS = ("recorded_at", "revision", "derived", "warnings")
+_ADDED_LATER = ("derived",)
 _NOT_FILTERS = ("cursor", "limit")
 _CONSTRAINTS = ("pattern", "maxLength", "maxItems", "maximum", "minimum", "title", "additionalProperties")
+_OF_VALUES = ("additionalProperties", "patternProperties")
 _TITLE_KEYWORDS = ("title", "additionalProperties")
 """Useless where the base class forbids unknown keys; titles would become type names."""
 _OPTIONS = [
@@ -74,6 +76,10 @@ _PARAM_OPTIONS = [
 def models(document: dict[str, Any]) -> str:
     """Return the text of models.py."""
     schemas = _reachable(document["components"]["schemas"], _RESPONSE_SCHEMAS)
+    stored = schemas["StoredTrajectory"]
+    # A server of an earlier release does not send them.
+    required = [name for name in stored["required"] if name not in _ADDED_LATER]
+    schemas["StoredTrajectory"] = stored | {"required": required}
     return _generated({name: _lenient(schema) for name, schema in schemas.items()}, _MODEL_OPTIONS)
 
 
@@ -138,7 +144,8 @@ def _rewritten(value: Any, change: Any, *, without: tuple[str, ...] = _CONSTRAIN
     kept = {
         key: {name: _rewritten(schema, change, without=without) for name, schema in item.items()}
         if key == "properties"
-        else _rewritten(item, change, without=without)
+        # Values of a mapping have no default, so a change that makes fields optional is not for them.
+        else _rewritten(item, (lambda one: one) if key in _OF_VALUES else change, without=without)
         for key, item in value.items()
         if key not in without or (key == "additionalProperties" and isinstance(item, dict))
     }

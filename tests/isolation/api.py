@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
-from tests.api.client import ID, PATH, number, post
+from tests.api.client import ID, PATH, number, post, update
 from tests.examples import body, camel, phase
 from trajectories.api.openapi import openapi
 from trajectories.domain.query import decode_cursor, encode_cursor
@@ -36,6 +36,7 @@ NAMES_NOTHING = {
     ("list", "limit"): "a number of records",
     ("export", "end"): "whether there is a last line",
     ("delete_matching", "dry_run"): "whether it only counts",
+    ("record", "replace"): "whether phases may be dropped",
 }
 
 
@@ -84,6 +85,7 @@ SOUTHS = body(id=number(7), outcome="success", total_cost_usd=1, total_duration_
 
 _FIXED = {
     "id": Values(ID, number(9)),
+    "parent_id": Values(ID, number(9)),
     "after": Values(ID, number(9)),
     "Idempotency-Key": Values("north-key", "nobodys-key"),
     "X-Idempotency-Key": Values("north-key", "nobodys-key"),
@@ -128,6 +130,7 @@ def values(north: Mapping[str, Any], cursor: str, token: str) -> dict[str, Value
     return _FIXED | {
         "cursor": Values(cursor, encode_cursor(at._replace(id=type(at.id)(int=1)))),
         "token": Values(token, "nobodys:token"),
+        "If-Match": Values(f'"{north["revision"]}"', '"1"'),
         "since": Values(recorded_at, before),
         "until": Values("2999-01-01T00:00:00Z", "2999-01-01T00:00:01Z"),
     }
@@ -160,12 +163,18 @@ def cases() -> list[Case]:
             name = operation["operationId"]
             found += [Case(name, given["in"], given["name"]) for given in operation.get("parameters", ())]
             if "requestBody" in operation:
-                found += [Case(name, place, field) for place, field in _ids(document)]
+                found += [Case(name, place, field) for place, field in _ids(document, _BODIES[name])]
     return sorted(case for case in found if (case.operation, case.name) not in NAMES_NOTHING)
 
 
-def _ids(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    for place, component in (("body", "Trajectory"), ("camelCase body", "CamelTrajectory")):
+_BODIES = {
+    "record": {"body": "Trajectory", "camelCase body": "CamelTrajectory"},
+    "update": {"body": "TrajectoryPatch"},
+}
+
+
+def _ids(document: dict[str, Any], bodies: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for place, component in bodies.items():
         for field in document["components"]["schemas"][component]["properties"]:
             if field.lower().endswith("id"):
                 yield place, field
@@ -173,10 +182,12 @@ def _ids(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def send(client: Client, case: Case, value: str) -> Any:
     """The request of ``case`` with this value."""
+    if case.operation == "update":
+        return _send_update(client, case, value)
     if case.place == "header":
         return post(client, body(), **{case.name: value})
     if case.place == "body":
-        return post(client, body(**{case.name: value}))
+        return post(client, body(phases=NORTHS["phases"], **{case.name: value}))
     if case.place == "camelCase body":
         return post(client, camel(**{case.name: value}))
     if case.operation == "delete_one":
@@ -187,3 +198,10 @@ def send(client: Client, case: Case, value: str) -> Any:
     if case.place == "path":
         return client.get(f"{PATH}/{value}")
     return client.get(PATH + {"list": "", "stats": "/stats", "export": "/export"}[case.operation], {case.name: value})
+
+
+def _send_update(client: Client, case: Case, value: str) -> Any:
+    if case.place == "header":
+        return update(client, ID, {}, **{case.name: value})
+    changes = {case.name: value} if case.place == "body" else {}
+    return update(client, value if case.name == "id" else number(7), changes)

@@ -20,11 +20,12 @@ from trajectories_sdk.testing import InMemoryServer
 _GIVEN: Mapping[str, tuple[str, ...]] = {
     "record": ("-",),
     "show": (RUN["id"],),
+    "update": (RUN["id"], "-"),
     "export": ("--output", "-"),
 }
 _ABOUT_THE_COMMAND = (
     *("json", "base-url", "api-key", "timeout-s", "max-retries", "help"),
-    *("ndjson", "output", "resume", "no-resume", "no-progress"),
+    *("ndjson", "output", "resume", "no-resume", "no-progress", "if-match"),
 )
 _IRREVERSIBLE = "deletion is permanent and needs a dry run first; only the SDKs offer it"
 

@@ -13,8 +13,9 @@ from pydantic import BaseModel
 from tests.lockstep.api import operation_of
 from tests.lockstep.facts import ERROR, OPERATION, PARAMETER, REQUEST, RESPONSE, Side, fields, operations, parameters
 from trajectories_sdk import models, params
+from trajectories_sdk.async_resources import AsyncTrajectories
 from trajectories_sdk.errors import APIStatusError, ServerError, status_error
-from trajectories_sdk.resources import AsyncTrajectories, Trajectories
+from trajectories_sdk.resources import Trajectories
 from trajectories_sdk.testing import InMemoryServer, contract
 from trajectories_sdk.testing.facets import FILTERS
 
@@ -22,6 +23,7 @@ RUN: Any = {"id": "29243fa3-f296-5e3b-9266-7052b77cbfe9", "request_summary": "x"
 _ARGUMENTS: Mapping[str, Any] = {
     "trajectory": RUN,
     "trajectories": [RUN],
+    "patch": {},
     "id": RUN["id"],
     "request_summary": "x",
     "dry_run": True,
@@ -30,14 +32,15 @@ _ARGUMENTS: Mapping[str, Any] = {
 }
 """Arguments for calling the methods."""
 _OF_THE_SDK = (
-    *("trajectory", "trajectories", "max_lines", "max_bytes"),
+    *("trajectory", "trajectories", "patch", "if_match", "max_lines", "max_bytes"),
     *("path_or_file", "progress", "resume", "request_summary", "background"),
 )
 """Arguments that are not parameters of the API."""
-GENERATE = (
-    "uv run python packages/sdk-py/generate.py; add a new endpoint to both classes in src/trajectories_sdk/resources.py"
+GENERATE = "uv run python packages/sdk-py/generate.py; add a new endpoint to src/trajectories_sdk/resources.py and async_resources.py"
+_SENT = (
+    *("Trajectory", "Phase", "Candidate", "FeedbackLoop", "Attempt", "Exploration"),
+    *("TrajectoryPatch", "PhasePatch", "ExplorationPatch"),
 )
-_SENT = ("Trajectory", "Phase", "Candidate", "FeedbackLoop")
 
 
 def sync_calls() -> Mapping[str, frozenset[str]]:
@@ -112,8 +115,8 @@ def _parameters(resource: type, calls: Mapping[str, frozenset[str]]) -> frozense
     found: frozenset[str] = frozenset()
     for name, called in calls.items():
         method = getattr(resource, name.rpartition(".")[2])
-        if called == {"record"}:
-            continue  # it takes a body
+        if name.endswith((".run", ".enqueue")):
+            continue  # their arguments are fields
         names = [one for one in inspect.signature(method).parameters if one not in ("self", *_OF_THE_SDK)]
         taken = [one for one in names if one != "filters"]
         taken += params.Filters.__annotations__ if "filters" in names else ()
@@ -167,7 +170,7 @@ def sides() -> list[Side]:
             name="Python SDK, awaited",
             kinds=(OPERATION, PARAMETER),
             facts=operations(awaited) | _parameters(AsyncTrajectories, awaited),
-            touch="src/trajectories_sdk/resources.py of packages/sdk-py: the async class",
+            touch="src/trajectories_sdk/async_resources.py of packages/sdk-py",
             without=_EXPORT_END,
             calls=awaited,
         ),
@@ -190,7 +193,10 @@ def _recorder() -> Side:
             f"{REQUEST} Trajectory.phases": "created by run.phase() and run.skip()",
             f"{REQUEST} Phase.phase_name": "an argument of run.phase()",
             f"{REQUEST} Candidate.*": "the caller passes a mapping",
+            f"{REQUEST} Exploration.*": "the caller passes a mapping",
+            f"{REQUEST} Attempt.*": "the caller passes a mapping, or phase.attempt() creates it",
             f"{REQUEST} FeedbackLoop.*": "the caller passes a mapping, or run.feedback() creates it",
+            f"{REQUEST} *Patch.*": "update() changes a recorded run",
         },
     )
 
@@ -209,7 +215,7 @@ def _in_memory() -> Side:
         without={
             f"{PARAMETER} {name}": "not a filter"
             for name in (
-                *("list.cursor", "list.limit", "retrieve.id", "delete_one.id"),
+                *("list.cursor", "list.limit", "retrieve.id", "update.id", "delete_one.id", "record.replace"),
                 *("export.after", "export.end", "delete_matching.dry_run", "delete_matching.token"),
             )
         },

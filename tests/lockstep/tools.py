@@ -15,7 +15,7 @@ from tests.lockstep.python import RUN
 from trajectories_mcp.server import make_server
 from trajectories_sdk.testing import InMemoryServer
 
-_RECORD, _QUERY = "br_trajectory_record", "br_trajectory_query"
+_RECORD, _UPDATE, _QUERY = "br_trajectory_record", "br_trajectory_update", "br_trajectory_query"
 _OF_THE_TOOL = ("show", "group_by", "phases_from")
 _OF_ONE_OPERATION = {"list": ("limit", "cursor"), "retrieve": ("id",), "stats": ()}
 _NO_FILES = "agents query and record; exports and deletion are for programs and people"
@@ -26,6 +26,7 @@ def side() -> Side:
     asked = [name for name in tools[_QUERY].input_schema["properties"] if name not in _OF_THE_TOOL]
     special = {name for names in _OF_ONE_OPERATION.values() for name in names}
     taken = parameters("retrieve", set(asked) & set(_OF_ONE_OPERATION["retrieve"]))
+    taken |= parameters("update", set(tools[_UPDATE].input_schema["properties"]) & {"id"})
     for operation in ("list", "stats"):
         taken |= parameters(operation, (set(asked) - special) | (set(asked) & set(_OF_ONE_OPERATION[operation])))
     return Side(
@@ -34,6 +35,8 @@ def side() -> Side:
         facts=operations(calls) | taken | _sent(tools[_RECORD].input_schema),
         touch="uv run python packages/mcp/generate.py, then add a new endpoint to src/trajectories_mcp/query.py",
         without={
+            f"{PARAMETER} record.replace": "agents change runs by the update tool",
+            f"{REQUEST} *Patch.*": "the update tool takes the fields of the record tool",
             f"{OPERATION} export": _NO_FILES,
             f"{PARAMETER} export.*": _NO_FILES,
             f"{OPERATION} delete_*": _NO_FILES,
@@ -55,7 +58,8 @@ async def _called(server: InMemoryServer, client: mcp.Client, tool: Tool) -> fro
     """Return the operations that a tool calls, over all values of ``show``."""
     shown = tool.input_schema["properties"].get("show", {}).get("enum")
     before = len(server.requests)
-    for arguments in [RUN] if shown is None else [_question(show) for show in shown]:
+    once = {"id": RUN["id"], "changes": {}} if tool.name == _UPDATE else RUN
+    for arguments in [once] if shown is None else [_question(show) for show in shown]:
         answer = await client.call_tool(tool.name, arguments)
         assert not answer.is_error, (
             f"{tool.name} failed. Add its arguments to tests/lockstep/tools.py. {answer.content}"
@@ -74,5 +78,7 @@ def _sent(schema: Mapping[str, Any]) -> frozenset[str]:
         fields(REQUEST, "Trajectory", run)
         | fields(REQUEST, "Phase", phase)
         | fields(REQUEST, "Candidate", phase["candidates"]["items"]["properties"])
+        | fields(REQUEST, "Attempt", phase["attempts"]["items"]["properties"])
+        | fields(REQUEST, "Exploration", phase["exploration"]["properties"])
         | fields(REQUEST, "FeedbackLoop", run["feedback_loops"]["items"]["properties"])
     )

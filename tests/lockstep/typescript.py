@@ -74,12 +74,15 @@ def _recorder(declared: Mapping[str, list[str]]) -> Side:
         name="TypeScript recorder",
         kinds=(REQUEST,),
         facts=fields(REQUEST, "Trajectory", declared["RunFields"]) | fields(REQUEST, "Phase", declared["PhaseFields"]),
-        touch="RunFields and PhaseFields of src/recorder.ts in packages/sdk-ts",
+        touch="RunFields and PhaseFields of src/recorder.ts and src/phase.ts in packages/sdk-ts",
         without={
             f"{REQUEST} Trajectory.id": "an option of run(); it never changes",
             f"{REQUEST} Trajectory.phases": "created by run.phase() and run.skip()",
             f"{REQUEST} Phase.phase_name": "an argument of run.phase()",
             f"{REQUEST} Candidate.*": "the caller passes an object",
+            f"{REQUEST} Exploration.*": "the caller passes an object",
+            f"{REQUEST} Attempt.*": "the caller passes an object, or phase.attempt() creates it",
             f"{REQUEST} FeedbackLoop.*": "the caller passes an object, or run.feedback() creates it",
+            f"{REQUEST} *Patch.*": "update() changes a recorded run",
         },
     )

@@ -39,8 +39,12 @@ class Tools:
         """Return the answer of a recording that must succeed."""
         return self._good(self.call("br_trajectory_record", arguments))
 
+    def update(self, **arguments: Any) -> dict[str, Any]:
+        """Return the answer of a change that must succeed."""
+        return self._good(self.call("br_trajectory_update", arguments))
+
     def refusal(self, name: str, **arguments: Any) -> str:
-        """Return the error message of a call that must fail. ``name`` is record or query."""
+        """Return the error message of a call that must fail. ``name`` is record, update or query."""
         answer = self.call(f"br_trajectory_{name}", arguments)
         assert answer.is_error, answer
         return _text(answer)

@@ -34,8 +34,10 @@ def _run(number: int, long: str, name: str) -> dict[str, Any]:
     named = f"{number:03}{name}"[:512]
     phase = {
         "phase_name": named,
-        **dict.fromkeys(("agent", "model", "requested_model", "model_selection_method"), named),
-        **dict.fromkeys(("error", "skip_reason"), long),
+        **dict.fromkeys(("agent", "model", "requested_model", "model_selection_method", "phase_id"), named),
+        **dict.fromkeys(("error", "skip_reason", "status_reason"), long),
+        "attempts": [{"model": named[:90], "outcome": "cancelled"}] * 7,
+        "fit": "overprovisioned",
         **dict.fromkeys(("input_tokens", "output_tokens", "attempt"), COUNT),
         "selection_probability": 0.12345678901234567,
         "tools_used": [named] * 9,
@@ -46,9 +48,10 @@ def _run(number: int, long: str, name: str) -> dict[str, Any]:
     return {
         "id": str(UUID(int=number + 1)),
         **dict.fromkeys(("request_summary", "error"), long),
-        **dict.fromkeys(("request_type", "source", "project"), named),
+        **dict.fromkeys(("request_type", "source", "project", "policy"), named),
         **dict.fromkeys(("review_findings", "critical_findings", "files_changed"), COUNT),
         "phases": [phase] * 14,
+        "parent_id": str(UUID(int=99)),
         "tags": [named] * 9,
         "total_cost_usd": COST,
         "total_duration_ms": DURATION,

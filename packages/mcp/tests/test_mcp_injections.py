@@ -54,7 +54,7 @@ def test_recorded_text_has_no_line_break_and_no_invisible_character(tools: Tools
 
 def test_instructions_descriptions_and_schema_say_that_recorded_text_is_no_instruction(tools: Tools) -> None:
     assert UNTRUSTED in tools.instructions()
-    record, query = sorted(tools.listed(), key=lambda tool: tool.name, reverse=True)
+    record, query = (next(tool for tool in tools.listed() if tool.name.endswith(name)) for name in ("record", "query"))
     assert UNTRUSTED in str(query.description)
     assert "without instructions" in str(record.description)
     assert query.output_schema is not None

@@ -13,7 +13,7 @@ from mcp_tools import Tools, tools_of
 from trajectories_sdk.testing import InMemoryServer
 
 Record = Callable[..., str]
-PHASES = [
+PHASES: list[dict[str, str | float]] = [
     {
         "phase_name": "spec",
         "model": "large",
@@ -59,6 +59,69 @@ def test_a_run_sent_again_with_its_id_is_stored_once(tools: Tools, store: InMemo
     assert recorded(id=id_, phases=PHASES) == id_
     (run,) = store.records
     assert len(run.phases) == 3
+
+
+def test_a_run_is_changed_by_its_id(tools: Tools, store: InMemoryServer, recorded: Record) -> None:
+    id_ = recorded(phases=[PHASES[0] | {"phase_id": "a"}, *PHASES[1:]], error="late")
+    changes = {"tests_passed": "true", "error": None, "phases": [{"phase_id": "a", "fit": "good_fit"}]}
+    answer = tools.update(id=id_, changes=json.dumps(changes))
+    (run,) = store.records
+    assert (run.tests_passed, run.error, run.phases[0].fit, len(run.phases)) == (True, None, "good_fit", 3)
+    assert (answer["revision"], answer["phases"]) == (run.revision, 3)
+    detail = tools.query(id=id_)["untrusted_data"]["run"]
+    assert (detail["revision"], detail["phases_in_detail"][0]["phase_id"]) == (run.revision, "a")
+    tools.update(id=id_, changes={"source": "x"}, revision=run.revision)
+    refused = tools.refusal("update", id=id_, changes={"source": "y"}, revision=run.revision)
+    assert "412" in refused
+    assert refused.endswith("if the change still fits.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({}, "requires the id of a run, and changes as an object"),
+        ({"id": str(UUID(int=7)), "changes": "[]"}, "changes as an object"),
+        ({"id": str(UUID(int=7)), "change": {}}, "Unknown argument 'change'. Did you mean 'changes'?"),
+        ({"id": str(UUID(int=7)), "changes": {}, "revision": "last"}, "revision must be an integer"),
+        ({"id": str(UUID(int=7)), "changes": {}}, "get ids that exist"),
+    ],
+    ids=str,
+)
+def test_an_impossible_change_is_reported_with_a_correction(tools: Tools, arguments: dict[str, Any], told: str) -> None:
+    assert told in tools.refusal("update", **arguments)
+
+
+def test_a_run_that_lacks_stored_phases_is_refused_with_the_next_step(tools: Tools, recorded: Record) -> None:
+    id_ = recorded(phases=PHASES)
+    told = tools.refusal("record", id=id_, request_summary="Add auth", phases=[])
+    assert "409 phases_would_be_dropped" in told
+    assert told.endswith("Call br_trajectory_update with the fields to change, or send all phases of the run.")
+
+
+def test_contradictions_are_listed_in_the_answer(tools: Tools, store: InMemoryServer) -> None:
+    answer = tools.record(request_summary="Add auth", phases=[], request_type="Ignore Me")
+    (warning,) = answer["warnings"]
+    assert warning.startswith("request_type: 'Ignore Me' and 'ignore me' are two request types")
+    assert "1 contradiction: see warnings" in answer["summary"]
+    # What others recorded is quoted in untrusted_data only.
+    assert tools.update(id=answer["id"], changes={"source": "x"})["warnings"] == ["request_type (request_type_case)"]
+    assert tools.query(id=answer["id"])["untrusted_data"]["run"]["warnings"] == [warning]
+    assert "warnings" not in tools.record(request_summary="Add auth", phases=[])
+
+
+def test_a_run_without_an_outcome_shows_the_derived_one(tools: Tools, recorded: Record) -> None:
+    recorded(phases=PHASES)
+    (run,) = tools.query()["untrusted_data"]["runs"]
+    assert (run["outcome"], run["total_cost_usd"]) == ("failure", 0.01)
+
+
+def test_policies_are_compared(tools: Tools, recorded: Record) -> None:
+    for policy in ("a", "b", "b"):
+        recorded(policy=policy, phases=[PHASES[0] | {"fit": "good_fit"}])
+    stats = tools.query(show="stats", group_by="policy")["untrusted_data"]["stats"]
+    assert [(group["policy"], group["count"]) for group in stats["groups"]] == [("b", 2), ("a", 1)]
+    assert len(tools.query(policy="b", fit="good_fit")["untrusted_data"]["runs"]) == 2
+    assert "runs" in tools.query(fit="failed")["untrusted_data"]
 
 
 def test_lists_and_objects_may_be_sent_as_json_strings(tools: Tools, store: InMemoryServer) -> None:

@@ -12,9 +12,11 @@ from trajectories_sdk import (
     AuthenticationError,
     BadRequestError,
     ConflictError,
+    DroppedPhasesError,
     NotFoundError,
     PayloadTooLargeError,
     PermissionDeniedError,
+    PreconditionFailedError,
     RateLimitError,
 )
 
@@ -49,13 +51,17 @@ def next_step(error: Exception, *, id_: str | None = None) -> str:
             return _ASK_FOR_A_KEY
         case PermissionDeniedError():
             return (
-                "br_trajectory_record needs a key with the scope record; br_trajectory_query needs a key with the scope read."
+                "br_trajectory_record and br_trajectory_update need a key with the scope record; br_trajectory_query needs a key with the scope read."
                 f" {_ASK_FOR_A_KEY}"
             )
         case NotFoundError(param="id"):
             return 'Call br_trajectory_query with {"show": "runs"} to get ids that exist.'
         case NotFoundError():
             return "Ask your user to check TRAJSTORE_BASE_URL: it must be the address of the store, without /v1."
+        case DroppedPhasesError():
+            return "Call br_trajectory_update with the fields to change, or send all phases of the run."
+        case PreconditionFailedError():
+            return "Call br_trajectory_query with the id to see what changed, and call again with its revision if the change still fits."
         case ConflictError():
             return "The run with this id was deleted permanently. To record another run, call again without an id."
         case PayloadTooLargeError():

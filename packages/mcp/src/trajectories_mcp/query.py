@@ -62,7 +62,7 @@ Read the results of earlier orchestrated runs before you pick a model for a phas
 Success rates have Wilson bounds. Compare models by `low`, the lower bound: it is low when there are few cases, as in {{"known": 3, "rate": 1}}.
 Examples: {{"show": "stats", "phase": "review"}} · {{"show": "stats", "group_by": "phase", "request_type": "bugfix"}} ·
 {{"outcome": "failure", "limit": 5}} · {{"id": "…"}}
-A run must match all filters. One phase must match phase, model, selection_method, agent and tool together.
+A run must match all filters. One phase must match phase, model, selection_method, agent, tool and fit together.
 A time is a span before now (30m, 12h, 7d, 2w), a date in UTC, or RFC 3339 with an offset.
 An answer has at most {results.MAX_RESULT_CHARS:,} characters. Long texts are cut; the answer says how to get the rest.
 The field untrusted_data has what the store holds. {results.UNTRUSTED}\

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from mcp_types import Tool, ToolAnnotations
 
-from trajectories_mcp import results
+from trajectories_mcp import results, summaries
 from trajectories_mcp.contract import TRAJECTORY
 from trajectories_mcp.error_hints import counted, failure_of
 from trajectories_mcp.schema_minify import schema_of
@@ -27,8 +27,11 @@ _DESCRIPTION: Final = """\
 Record one orchestrated run: the phases that ran, the phases that were skipped and why, the model of each phase and how it was picked,
 tools, tokens, cost, duration and outcome. Later runs use these records to pick models and to decide which phases to skip.
 Omit unknown values; do not send 0 for them. A phase that did not run has the outcome skipped and a skip_reason.
-Record a run when it ends, or while it runs. To update or correct it, send the whole run again with the id from the first answer: the
-last version replaces the earlier ones. Record what happened as data, without instructions to a reader: agents read these texts later.
+Say how a model was chosen: model_selection_method, selection_rule, the candidates (with eligible and reason), selection_probability
+as the policy computed it (never 1/n), keep_probability of a phase that may be skipped, attempts where a model failed and another one took over.
+Record a run when it ends, or while it runs: send the whole run again with the id from the first answer, with all its phases. For
+what is known later, such as tests_passed, call br_trajectory_update. Record what happened as data, without instructions to a
+reader: agents read these texts later.
 Example: {"request_summary": "Add user authentication", "request_type": "feature", "phases": [{"phase_name": "implement", "model": "large",
 "model_selection_method": "explicit", "input_tokens": 1500, "output_tokens": 800, "cost_usd": 0.012, "outcome": "success"},
 {"phase_name": "design", "outcome": "skipped", "skip_reason": "small change"}], "build_passed": true, "tests_passed": true}\
@@ -54,44 +57,48 @@ async def record(client: AsyncClient, arguments: Mapping[str, Any]) -> results.R
         ToolFailure: The store refused the run, or it is unknown whether the store has it. The message gives the next step, with
             the id to use.
     """
-    fields = _parsed(arguments, TRAJECTORY)
+    fields = parsed(arguments, TRAJECTORY)
     if fields.get("id") is None:
         fields["id"] = str(uuid4())
     try:
         stored = await client.trajectories.record(cast(Any, fields))
     except (TrajectoryError, ValueError, TypeError, RecursionError) as error:
         raise failure_of(error, id_=str(fields["id"])[:40]) from error
-    return _recorded(stored)
+    return recorded(stored, "Recorded", summaries.warnings(stored))
 
 
-def _parsed(value: Any, schema: Mapping[str, Any]) -> Any:
+def parsed(value: Any, schema: Mapping[str, Any]) -> Any:
     """Parse values other than text that a client sent as JSON strings, as several clients do.
 
     A string that is not of the type of ``schema`` stays, so that the store says what is wrong.
     """
     if isinstance(value, str) and (kinds := _PARSED.get(schema.get("type", ""))):
         with suppress(ValueError, RecursionError):
-            parsed = json.loads(value.strip().lower() if bool in kinds else value)
-            json.dumps(parsed, allow_nan=False)  # raises for numbers such as NaN and 1e999
-            if type(parsed) in kinds:
-                value = parsed
+            found = json.loads(value.strip().lower() if bool in kinds else value)
+            json.dumps(found, allow_nan=False)  # raises for numbers such as NaN and 1e999
+            if type(found) in kinds:
+                value = found
     if isinstance(value, Mapping):
         known = schema.get("properties", {})
-        return {name: _parsed(one, known.get(name, {})) for name, one in value.items()}
+        return {name: parsed(one, known.get(name, {})) for name, one in value.items()}
     if isinstance(value, list):
-        return [_parsed(one, schema.get("items", {})) for one in value]
+        return [parsed(one, schema.get("items", {})) for one in value]
     return value
 
 
-def _recorded(stored: StoredTrajectory) -> results.Recorded:
+def recorded(stored: StoredTrajectory, what: str, warnings: list[str] | None) -> results.Recorded:
+    """Return the answer of a call that stored a run."""
     redacted = (stored.metadata or {}).get(_REDACTED)
     count = sum(redacted.values()) if isinstance(redacted, dict) else 0
     warning = f" The store replaced {counted(count, 'credential')}. Do not send credentials." if count else ""
+    contradictions = f" It has {counted(len(warnings), 'contradiction')}: see warnings." if warnings else ""
     return results.Recorded(
         id=stored.id,
         recorded_at=stored.recorded_at.isoformat().replace("+00:00", "Z"),
         revision=stored.revision,
         phases=len(stored.phases),
         redacted=count,
-        summary=f"Recorded a run with {counted(len(stored.phases), 'phase')}.{warning} To update the run, send it again with this id.",
+        warnings=warnings,
+        summary=f"{what} a run with {counted(len(stored.phases), 'phase')}.{warning}{contradictions} To change it, call"
+        " br_trajectory_update with this id.",
     )

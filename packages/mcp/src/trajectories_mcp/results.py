@@ -42,6 +42,9 @@ class Recorded(Result):
     revision: int = Field(description="Revision that this call stored.")
     phases: int = Field(description="Number of phases, including skipped ones.")
     redacted: int = Field(description="Number of credentials that the store replaced before it stored the run.")
+    warnings: list[str] | None = Field(
+        default=None, description="Contradictions within the run, which is stored all the same. Correct what is wrong."
+    )
     summary: str
 
 
@@ -49,7 +52,9 @@ class PhaseSummary(Result):
     """One phase of a run. Long texts are cut."""
 
     phase_name: str
+    phase_id: str | None = Field(default=None, description="Id for br_trajectory_update.")
     outcome: str | None = None
+    fit: str | None = Field(default=None, description="How the model suited the phase.")
     model: str | None = None
     requested_model: str | None = Field(
         default=None, description="Model requested first; model is the one that answered."
@@ -64,6 +69,8 @@ class PhaseSummary(Result):
     cost_usd: float | None = None
     duration_ms: float | None = None
     skip_reason: str | None = None
+    status_reason: str | None = None
+    attempts: list[str] | None = Field(default=None, description="Each as: model (outcome).")
     error: str | None = None
 
 
@@ -76,7 +83,7 @@ class RunSummary(Result):
     request_type: str | None = None
     source: str | None = None
     project: str | None = None
-    outcome: str | None = Field(default=None, description="Outcome as recorded. If it is missing, see the phases.")
+    outcome: str | None = Field(default=None, description="Outcome, given or derived.")
     build_passed: bool | None = None
     tests_passed: bool | None = None
     total_cost_usd: float | None = None
@@ -90,6 +97,10 @@ class RunDetail(RunSummary):
 
     error: str | None = None
     tags: list[str] | None = None
+    policy: str | None = None
+    parent_id: UUID | None = None
+    revision: int
+    warnings: list[str] | None = Field(default=None, description="Contradictions within the run.")
     review_findings: int | None = None
     critical_findings: int | None = None
     files_changed: int | None = None
@@ -119,6 +130,7 @@ class Group(Result):
     request_type: str | None = None
     source: str | None = None
     project: str | None = None
+    policy: str | None = None
     count: int
     success_rate: Proportion
     skip_rate: float | None = Field(default=None, description="For phases: share of skipped phases.")

@@ -34,6 +34,7 @@ GROUPINGS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "request_type": ("request_type",),
         "source": ("source",),
         "project": ("project",),
+        "policy": ("policy",),
     }
 )
 """Values of ``group_by``, each with the fields that all members of a group share."""
@@ -73,6 +74,10 @@ def run_detail(run: models.StoredTrajectory, phases_from: int) -> RunDetail:
         **_head(run),
         error=_text(run.error),
         tags=_names(run.tags),
+        policy=_name(run.policy),
+        parent_id=run.parent_id,
+        revision=run.revision,
+        warnings=warnings(run),
         review_findings=run.review_findings,
         critical_findings=run.critical_findings,
         files_changed=run.files_changed,
@@ -117,6 +122,18 @@ def plain(text: str) -> str:
     return _HIDDEN.sub("", _BREAKS.sub(" ", text))
 
 
+def warnings(run: models.StoredTrajectory, *, has_text: bool = True) -> list[str] | None:
+    """Return the contradictions of a run, each on a line.
+
+    Args:
+        has_text: whether to quote recorded text.
+    """
+    found = run.warnings or ()
+    if has_text:
+        return [cut(plain(f"{one.path}: {one.message}"), MAX_TEXT_CHARS) for one in found[:MAX_NAMES]] or None
+    return [f"{one.path} ({one.code})" for one in found[:MAX_NAMES]] or None
+
+
 def _head(run: models.StoredTrajectory) -> dict[str, Any]:
     left_out = len(run.phases) - MAX_NAMES
     return {
@@ -126,14 +143,20 @@ def _head(run: models.StoredTrajectory) -> dict[str, Any]:
         "request_type": _name(run.request_type),
         "source": _name(run.source),
         "project": _name(run.project),
-        "outcome": _name(run.outcome),
+        "outcome": _name(_known(run, "outcome")),
         "build_passed": run.build_passed,
         "tests_passed": run.tests_passed,
-        "total_cost_usd": run.total_cost_usd,
-        "total_duration_ms": run.total_duration_ms,
+        "total_cost_usd": _known(run, "total_cost_usd"),
+        "total_duration_ms": _known(run, "total_duration_ms"),
         "phases": [_phase_label(phase) for phase in run.phases[:MAX_NAMES]],
         "phases_left_out": left_out if left_out > 0 else None,
     }
+
+
+def _known(run: models.StoredTrajectory, name: str) -> Any:
+    """Return a value as it was recorded, or else the derived one."""
+    given = getattr(run, name)
+    return getattr(run.derived, name, None) if given is None else given
 
 
 def _phase_label(phase: models.Phase) -> str:
@@ -144,7 +167,9 @@ def _phase_label(phase: models.Phase) -> str:
 def _phase(phase: models.Phase) -> PhaseSummary:
     return PhaseSummary(
         phase_name=cut(plain(phase.phase_name), MAX_NAME_CHARS),
+        phase_id=_name(phase.phase_id),
         outcome=_name(phase.outcome),
+        fit=_name(phase.fit),
         model=_name(phase.model),
         requested_model=_name(phase.requested_model),
         model_selection_method=_name(phase.model_selection_method),
@@ -157,6 +182,8 @@ def _phase(phase: models.Phase) -> PhaseSummary:
         cost_usd=phase.cost_usd,
         duration_ms=phase.duration_ms,
         skip_reason=_text(phase.skip_reason),
+        status_reason=_text(phase.status_reason),
+        attempts=_names([f"{one.model} ({one.outcome})" for one in phase.attempts] if phase.attempts else None),
         error=_text(phase.error),
     )
 

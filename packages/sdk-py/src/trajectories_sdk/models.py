@@ -513,7 +513,7 @@ class StoredTrajectory(ResponseModel):
     """When its id was first accepted; its place in the list."""
     revision: int
     """Microseconds since 1970 at which this version was accepted."""
-    derived: Derived
+    derived: Derived | None = None
     warnings: list[RecordWarning] | None = None
     """Contradictions within the record, at most 20; absent without any, and from lists and exports."""
 

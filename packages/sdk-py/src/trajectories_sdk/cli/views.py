@@ -19,16 +19,16 @@ from trajectories_sdk.models import (
 
 
 def records(found: Iterable[StoredTrajectory]) -> Iterable[str]:
-    """Return a line per record."""
+    """Return a line per record. Outcome, cost and duration are derived ones where none was recorded."""
     table = Table(("ID", "RECORDED", "OUTCOME", ">PHASES", ">COST USD", ">DURATION", "REQUEST"))
     for record in found:
         table.add(
             str(record.id),
             moment(record.recorded_at),
-            record.outcome,
+            _known(record, "outcome"),
             str(len(record.phases)),
-            usd(record.total_cost_usd),
-            duration(record.total_duration_ms),
+            usd(_known(record, "total_cost_usd")),
+            duration(_known(record, "total_duration_ms")),
             record.request_summary,
         )
     return table.lines()
@@ -36,7 +36,11 @@ def records(found: Iterable[StoredTrajectory]) -> Iterable[str]:
 
 def record(one: StoredTrajectory) -> Iterator[str]:
     """Return the fields of a run, then its phases in order."""
-    fields = one.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"phases"})
+    fields = one.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"phases", "derived", "warnings"})
+    # Values that were recorded are above.
+    derived = one.derived.model_dump(exclude_none=True) if one.derived else {}
+    fields |= {f"derived {name}": value for name, value in derived.items() if name not in fields}
+    fields |= {f"warning {warning.path}": warning.message for warning in one.warnings or ()}
     names = max(len(name) for name in fields)
     for name, value in fields.items():
         yield f"{escaped(name):{names}}  {escaped(_plain(value))}"
@@ -57,11 +61,19 @@ def record(one: StoredTrajectory) -> Iterator[str]:
     yield from table.lines()
 
 
+def _known(record: StoredTrajectory, name: str) -> Any:
+    """Return a value as it was recorded, or else the derived one."""
+    given = getattr(record, name)
+    return getattr(record.derived, name, None) if given is None else given
+
+
 def _note(phase: Phase) -> str:
     notes = {
         "skipped": phase.skip_reason,
         "instead of": phase.requested_model if phase.requested_model != phase.model else None,
         "attempt": None if phase.attempt in (None, 1) else str(phase.attempt),
+        "fit": phase.fit,
+        "reason": phase.status_reason,
         "error": phase.error,
     }
     return ", ".join(f"{name}: {value}" for name, value in notes.items() if value is not None) or UNKNOWN

@@ -16,10 +16,12 @@ _MEASURES: Final = {
     "output_tokens": ("output_tokens", 1),
 }
 _TRAJECTORY_MEASURES: Final = {**_MEASURES, "tokens": ("tokens", 1)}
+_TRAJECTORY_SUMS: Final = {**_TRAJECTORY_MEASURES, "unattributed_cost_usd": ("unattributed_nano_usd", NANO_USD)}
 _TRAJECTORY_GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "by_request_type": ("request_type",),
     "by_source": ("source",),
     "by_project": ("project",),
+    "by_policy": ("policy",),
 }
 _PHASE_GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "by_phase": ("phase",),
@@ -70,7 +72,7 @@ def _trajectory_summary(items: Sequence[Any]) -> dict[str, Any]:
         "success_rate": _success_rate(outcomes),
         "build_pass_rate": _pass_rate(items, "build_passed"),
         "test_pass_rate": _pass_rate(items, "tests_passed"),
-    } | _measure_sums(items, _TRAJECTORY_MEASURES)
+    } | _measure_sums(items, _TRAJECTORY_SUMS)
 
 
 def _phase_summary(items: Sequence[Any]) -> dict[str, Any]:
