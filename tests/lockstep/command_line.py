@@ -57,7 +57,7 @@ def _parameters(called: Mapping[str, frozenset[str]]) -> frozenset[str]:
         shown = CliRunner().invoke(trajectory, [command, "--help"]).stdout
         options = set(re.findall(r"--([a-z][a-z-]*)", shown.partition("Options:")[2])) - set(_ABOUT_THE_COMMAND)
         named = {option.replace("-", "_") for option in options if option.removeprefix("no-") not in options - {option}}
-        arguments = {word.lower() for word in re.findall(r"\b(ID)$", shown.splitlines()[0])}
+        arguments = {word.lower() for word in re.findall(r"\b(ID)\b", shown.splitlines()[0])}
         for operation in operations_:
             found |= parameters(operation, named | arguments)
     return found
