@@ -83,7 +83,7 @@ REFUSED: list[tuple[str, Any, str, str, str]] = [
     ("no such fit", in_phase(fit="good"), "phases[0].fit", "literal_error", "'good_fit', 'underpowered', 'overprovis"),
     ("no UUID of a parent", body(parent_id="42"), "parent_id", "uuid_parsing", "valid UUID"),
     ("kept too surely", in_phase(keep_probability=1.1), "phases[0].keep_probability", "less_than_equal", "equal to 1"),
-    ("one dependency", in_phase(depends_on="a"), "phases[0].depends_on", "list_type", "valid list"),
+    ("one dependency", in_phase(depends_on="a"), "phases[0].depends_on", "list_type", "valid array"),
     ("a long phase_id", in_phase(phase_id="p" * 513), "phases[0].phase_id", "string_too_long", "512"),
     ("many dependencies", in_phase(depends_on=["a"] * 201), "phases[0].depends_on", "too_long", "at most 200 items"),
     (

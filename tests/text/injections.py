@@ -56,6 +56,10 @@ _NUMBERS = {"integer": 1, "number": 1, "boolean": True}
 
 def _object(schema: Mapping[str, Any], defs: Mapping[str, Any], text: str) -> dict[str, Any]:
     values = {name: _value(given, defs, text) for name, given in schema["properties"].items()}
+    # A required word, such as an outcome, is one that the contract has.
+    values |= {
+        name: schema["properties"][name]["enum"][0] for name in schema.get("required", ()) if values[name] is None
+    }
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -70,5 +74,6 @@ def _value(given: Mapping[str, Any], defs: Mapping[str, Any], text: str) -> Any:
     if kind == "array":
         return [_value(given["items"], defs, text)]
     if kind == "object":
-        return {text: text}
+        (members,) = given.get("patternProperties", {"": {"type": "string"}}).values()
+        return {text: _value(members, defs, text)}
     return _NUMBERS.get(str(kind))
