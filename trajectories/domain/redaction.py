@@ -108,8 +108,9 @@ def _replaced(data: bytes, view: search_text.View, found: Counter[str]) -> bytes
             text = b"".join((*parts, text[end:]))
     clean: list[bytes] = []
     done = 0
-    for start, stop, placed in sorted(places):
-        start, stop = view.original(start, stop)
+    places.sort()
+    originals = view.originals((start, stop) for start, stop, _ in places)
+    for (start, stop), (_, _, placed) in zip(originals, places, strict=True):
         clean += (data[done:start], placed)
         done = stop
     return b"".join((*clean, data[done:]))
