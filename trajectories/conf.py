@@ -153,6 +153,10 @@ class Settings:
     """Rate limits of each API key: ``{"requests_per_minute": 600, "bytes_per_minute": 104857600}``,
     or one of the two. Requests over a limit get 429. Empty: no limits. See docs/security.md."""
 
+    long_reads_per_tenant: int = 2
+    """Maximum long reads (stats, exports, and lists that examine many records) of one tenant that a
+    process works on at once. One more waits for up to a second; others get 429. 0: no limit."""
+
     key_failures_per_minute: int = 20
     """Maximum invalid keys a minute from one client address, counted per process. Further invalid
     keys get 429 until the minute ends. Valid keys are always accepted."""

@@ -12,7 +12,8 @@ TrajectoriesError
 ├── TooLarge                413
 ├── UnsupportedMediaType    415
 ├── RateLimited             429  over a key's rate limit, or too many invalid keys from one address;
-│                                carries Retry-After
+│   │                            carries Retry-After
+│   └── TooManyReads             too many long reads of one tenant at once
 └── Unavailable             503  a tier that this answer needs is unavailable; carries Retry-After
     ├── Busy                     too many slow uploads at once
     ├── OutboxUnavailable        the record was not stored: outbox full, or a disk error
@@ -128,6 +129,13 @@ class RateLimited(TrajectoriesError):
     def __init__(self, message: str, *, retry_after_s: int, code: str | None = None) -> None:
         super().__init__(message, code=code)
         self.retry_after_s = retry_after_s
+
+
+class TooManyReads(RateLimited):
+    code = "too_many_reads"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retry_after_s=1)
 
 
 class Unavailable(TrajectoriesError):

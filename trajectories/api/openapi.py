@@ -49,7 +49,8 @@ _ERRORS = {
     409: "The id was deleted, and does not come back; or the token is not of a dry run with these filters.",
     413: "A record or the request is too large.",
     415: "Another Content-Type than the two, or a Content-Encoding that this server does not decode.",
-    429: "More than the key may use in a minute, or too many bad keys from this address; Retry-After says when to come again.",
+    429: "More than the key may use in a minute, too many long reads of the tenant at once, or too many bad keys from"
+    " this address; Retry-After says when to come again.",
     503: "A part that this answer needs is unavailable or busy; Retry-After says when to try again.",
 }
 # The defaults too, so that nothing of the host project's own document gets into ours. SERVE_* cannot be patched.

@@ -219,6 +219,12 @@ def summary(tenant: str, query: Query, below: Position | None, only: Sequence[UU
 
 
 @archive_errors()
+def last_changed(tenant: str) -> int | None:
+    """Return a number that grows with every visible change of the tenant; None without a tenant."""
+    return Tenant.objects.using(_read_alias()).filter(pk=tenant).values_list("last_changed", flat=True).first()
+
+
+@archive_errors()
 def last_seq(tenant: str) -> int:
     """Return the sequence number of the last record of an export that begins now."""
     return _rows(tenant).order_by("-seq").values_list("seq", flat=True).first() or 0

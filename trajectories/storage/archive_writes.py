@@ -177,6 +177,7 @@ def erase_some(tenant: str, limit: int) -> DeletedCounts | None:
     quarantined = _some_of(Quarantined.objects.using(alias()).filter(tenant=tenant), limit)
     tombstones = _some_of(Tombstone.objects.using(alias()).filter(tenant=tenant), limit)
     with transaction.atomic(using=alias()):
+        Tenant.objects.using(alias()).filter(pk=tenant).update(last_changed=F("last_changed") + 1)
         Phase.objects.using(alias()).filter(trajectory__in=trajectories).delete()
         archived, quarantines, deleted = (rows.delete()[0] for rows in (trajectories, quarantined, tombstones))
     return DeletedCounts(archived, quarantines) if archived or quarantines or deleted else None
