@@ -124,6 +124,7 @@ def _new_id(tenant: str, idempotency_key: str | None, index: int) -> UUID:
 def _append(store: Store, drafts: Sequence[Draft]) -> list[Accepted | None]:
     if not drafts:
         return []
+    store.expect_own_outbox()
     appended = store.outbox.append(drafts)
     store.hot_cache.take([one.row for one in appended if one])
     return [Accepted(one.row.record, one.is_new) if one else None for one in appended]
