@@ -16,6 +16,7 @@ from heapq import merge as merge_sorted
 from itertools import chain, islice
 from typing import Any, NamedTuple
 from uuid import UUID
+from weakref import ref
 
 import orjson
 
@@ -131,7 +132,8 @@ def stats(store: Store, tenant: str, query: Query) -> dict[str, Any]:
         answers.keep(question, found)
     tiers = _tiers(snapshot) + ["archive"] * (snapshot.floor is not None and found.is_complete)
     is_complete = snapshot.is_complete and found.is_complete
-    return orjson.loads(found.json) | {"window": _window(store, query, tiers, is_complete=is_complete)}
+    shown: dict[str, Any] = orjson.loads(found.json)
+    return shown | {"window": _window(store, query, tiers, is_complete=is_complete)}
 
 
 def export(
@@ -234,19 +236,19 @@ def _if_matching(query: Query, record: Record) -> Iterator[Record]:
 def _version(store: Store, tenant: str, snapshot: Snapshot) -> Version | None:
     """Return the version of the tenant's records; None if they may change without a new version."""
     if snapshot.floor is None:
-        return Version(snapshot.version, None, None)
+        return Version(ref(snapshot.version), None, None)
     # A version that waits here is merged by its stamp, and a repeat in the archive changes stamps alone.
     if store.outbox.waiting_ids(tenant):
         return None
     try:
-        return Version(snapshot.version, snapshot.floor, archive_reads.last_changed(tenant))
+        return Version(ref(snapshot.version), snapshot.floor, archive_reads.last_changed(tenant))
     except ArchiveError:
         return None
 
 
 def _summarized(store: Store, tenant: str, snapshot: Snapshot, query: Query, share: Share) -> Answer:
     summary, is_complete = Summary(), True
-    version: Version | None = Version(snapshot.version, None, None)
+    version: Version | None = Version(ref(snapshot.version), None, None)
     for held in share.scan(snapshot.held):
         if query.matches(held.position.recorded_at_us, held.facets):
             summary.add(held.facets)

@@ -6,9 +6,11 @@ import threading
 from collections import OrderedDict
 from collections.abc import Hashable
 from typing import NamedTuple
+from weakref import ref
 
 from trajectories.conf import Settings
 from trajectories.domain.record import Position
+from trajectories.storage.tenant_cache import HotVersion
 
 MAX_BYTES = 32 * 1024**2
 """Maximum memory of all answers of a process."""
@@ -19,12 +21,12 @@ _ENTRY_BYTES = 2_048
 class Version(NamedTuple):
     """A version of a tenant's records. Equal ones are versions of the same records.
 
-    - ``hot``: ``Snapshot.version``.
+    - ``hot``: ``Snapshot.version``. Once it is gone, nothing is equal to this version.
     - ``floor``: the position below which the archive has answered; None: everything was hot.
     - ``changed``: ``archive_reads.last_changed`` at that time.
     """
 
-    hot: object
+    hot: ref[HotVersion]
     floor: Position | None
     changed: int | None
 
@@ -40,19 +42,23 @@ class Answer(NamedTuple):
 class RememberedAnswers:
     """The most recently used answers of a process, one for each question. Thread-safe.
 
-    It is a part of a store: changed settings, another database and a fork begin anew.
+    An answer is dropped with the version of the hot cache that it was made from, so nothing of a
+    changed or deleted record stays. It is a part of a store: changed settings and a fork begin anew.
     """
 
     def __init__(self, conf: Settings) -> None:
-        self._lock = threading.Lock()
-        self._answers: OrderedDict[Hashable, Answer] = OrderedDict()
+        self._lock = threading.RLock()  # a version may end while this thread holds it
+        self._answers: OrderedDict[Hashable, tuple[Answer, object]] = OrderedDict()
         self.size = 0
         """Estimated memory in bytes."""
+
+    def __len__(self) -> int:
+        return len(self._answers)
 
     def find(self, question: Hashable, version: Version | None) -> Answer | None:
         """Return the answer to ``question`` if it was made from ``version``."""
         with self._lock:
-            answer = self._answers.get(question)
+            answer, _ = self._answers.get(question, (None, None))
             if answer is None or answer.version != version:
                 return None
             self._answers.move_to_end(question)
@@ -65,14 +71,20 @@ class RememberedAnswers:
             question: everything that decides the answer, besides the records.
         """
         with self._lock:
-            if old := self._answers.pop(question, None):
-                self.size -= _size(old)
-            if answer.version is None:
+            self._drop(question)
+            hot = answer.version and answer.version.hot()
+            if hot is None:
                 return
-            self._answers[question] = answer
+            # The reference is kept with the answer, so an answer that is dropped hears of no end.
+            self._answers[question] = answer, ref(hot, lambda _: self._drop(question))
             self.size += _size(answer)
             while self.size > MAX_BYTES:
-                self.size -= _size(self._answers.popitem(last=False)[1])
+                self._drop(next(iter(self._answers)))
+
+    def _drop(self, question: Hashable) -> None:
+        with self._lock:
+            if found := self._answers.pop(question, None):
+                self.size -= _size(found[0])
 
 
 def _size(answer: Answer) -> int:

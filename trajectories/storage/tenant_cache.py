@@ -26,6 +26,12 @@ class Held(NamedTuple):
     size: int
 
 
+class HotVersion:
+    """What one version of the records is known by. It lives as long as the cache or a read has them."""
+
+    __slots__ = ("__weakref__",)
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """A tenant's records as one read sees them.
@@ -43,7 +49,7 @@ class Snapshot:
 
     held: Sequence[Held]
     by_id: Mapping[UUID, Held]
-    version: object
+    version: HotVersion
     floor: Position | None
     is_filled: bool
     is_following: bool
@@ -67,7 +73,7 @@ class TenantCache:
     held: dict[UUID, Held] = field(default_factory=dict)
     order: list[Held] = field(default_factory=list)
     size: int = 0
-    _copies: tuple[list[Held], dict[UUID, Held], object] | None = None
+    _copies: tuple[list[Held], dict[UUID, Held], HotVersion] | None = None
 
     @property
     def is_trusted(self) -> bool:
@@ -77,7 +83,7 @@ class TenantCache:
     def snapshot(self, *, is_following: bool) -> Snapshot:
         """Return a snapshot for a read. Reads share the copies until the next change."""
         if self._copies is None:
-            self._copies = list(self.order), dict(self.held), object()
+            self._copies = list(self.order), dict(self.held), HotVersion()
         return Snapshot(*self._copies, self.floor, self.is_filled, is_following, self.is_trusted)
 
     def apply(self, record: Record, *, from_authority: bool) -> None:
