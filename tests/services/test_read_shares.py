@@ -15,7 +15,7 @@ from tests.storage.hosts import QUICK, WebProcess
 from trajectories.conf import Settings
 from trajectories.domain.query import parse_query
 from trajectories.exceptions import TooManyReads
-from trajectories.services import read_shares, reads
+from trajectories.services import deletion, read_shares, reads
 from trajectories.services.read_shares import ReadShares, Share
 
 
@@ -116,6 +116,13 @@ def test_long_reads_are_refused_while_the_shares_are_taken(busy: WebProcess) -> 
         with pytest.raises(TooManyReads):
             read(tenant="alice")
         read(tenant="bob")
+
+
+def test_a_dry_run_of_a_deletion_is_a_long_read(busy: WebProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deletion, "wait_until_archived", lambda *_: None)
+    with pytest.raises(TooManyReads):
+        deletion.matching(busy.store, "alice", {"project": "a"})
+    assert deletion.matching(busy.store, "bob", {"project": "a"}).count == 0  # nothing is archived here
 
 
 def test_a_list_without_filters_and_a_single_record_are_read_meanwhile(busy: WebProcess) -> None:

@@ -96,6 +96,7 @@ def test_a_record_for_one_of_two_sites_with_one_outbox_file_does_not_go_to_the_o
     other_site.close()
 
 
+@pytest.mark.django_db(transaction=True)
 def test_a_changed_binding_that_cannot_be_checked_refuses_the_record(own: WebProcess) -> None:
     own.outbox.bind("b" * 12)
     with archive_away(), pytest.raises(ArchiveUnavailable):
