@@ -4,6 +4,7 @@ TrajectoriesError
 ├── InvalidInput            400  the request has an invalid value
 ├── AuthenticationFailure   401  no key, or an invalid one
 ├── ScopeMissing            403  the key is valid, but lacks the scope
+├── QuotaExceeded           403  the tenant has as many records or bytes as it may have
 ├── NotFound                404
 ├── MethodNotAllowed        405
 ├── RequestTimeout          408  the body did not arrive in time
@@ -77,6 +78,12 @@ class ScopeMissing(TrajectoriesError):
     status = 403
     type = "permission_error"
     code = "scope_missing"
+
+
+class QuotaExceeded(TrajectoriesError):
+    status = 403
+    type = "permission_error"
+    code = "quota_exceeded"
 
 
 class NotFound(TrajectoriesError):

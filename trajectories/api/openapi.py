@@ -43,7 +43,7 @@ _KINDS: Mapping[str, dict[str, Any]] = {
 _ERRORS = {
     400: "The request says something that cannot be accepted; the message names it.",
     401: "No API key, or one that is unknown, revoked or expired.",
-    403: "The API key lacks the scope, or the request would delete everything.",
+    403: "The API key lacks the scope, the tenant has reached its quota, or the request would delete everything.",
     404: "The tenant has no such trajectory.",
     408: "The body did not come within the time that it may take; nothing of it was taken.",
     409: "The id was deleted, and does not come back; or the token is not of a dry run with these filters.",

@@ -11,6 +11,7 @@ from trajectories.conf import Settings
 from trajectories.domain import dialects, redaction, schema
 from trajectories.domain.record import SERVER_FIELDS_BYTES, STAMPS_BYTES, Record, digest_of
 from trajectories.exceptions import Deleted, InvalidInput, TooLarge, TrajectoriesError
+from trajectories.services.quotas import Quotas
 from trajectories.storage.outbox_rows import Draft
 from trajectories.storage.store import Store
 
@@ -49,8 +50,10 @@ def record(store: Store, tenant: str, data: bytes, *, idempotency_key: str | Non
         InvalidInput: 400; every problem is in ``details``.
         TooLarge: 413.
         Deleted: 409; this host knows that the id was deleted.
+        QuotaExceeded: 403; the tenant has as much as it may have.
         OutboxUnavailable: 503; nothing was stored.
     """
+    store.part(Quotas).expect_room(tenant)
     draft = _draft(store, tenant, data, idempotency_key, 0)
     accepted = _append(store, [draft])[0]
     if accepted is None:
@@ -64,8 +67,10 @@ def record_many(store: Store, tenant: str, lines: Iterable[bytes], *, idempotenc
     Valid lines are stored in one commit. An invalid line fails alone. Blank lines are skipped.
 
     Raises:
+        QuotaExceeded: 403; the tenant has as much as it may have. Nothing was stored.
         OutboxUnavailable: 503; nothing was stored.
     """
+    store.part(Quotas).expect_room(tenant)
     drafts: dict[int, Draft] = {}
     outcomes: dict[int, Accepted | TrajectoriesError] = {}
     for index, line in enumerate(lines):
@@ -127,4 +132,5 @@ def _append(store: Store, drafts: Sequence[Draft]) -> list[Accepted | None]:
     store.expect_own_outbox()
     appended = store.outbox.append(drafts)
     store.hot_cache.take([one.row for one in appended if one])
+    store.part(Quotas).add([one.row.record for one in appended if one and one.is_new])
     return [Accepted(one.row.record, one.is_new) if one else None for one in appended]

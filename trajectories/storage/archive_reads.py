@@ -224,6 +224,20 @@ def last_changed(tenant: str) -> int | None:
     return Tenant.objects.using(_read_alias()).filter(pk=tenant).values_list("last_changed", flat=True).first()
 
 
+class Usage(NamedTuple):
+    """The records of a tenant, and the bytes of their bodies."""
+
+    records: int = 0
+    bytes: int = 0
+
+
+@archive_errors()
+def usage(tenants: Iterable[str]) -> dict[str, Usage]:
+    """Return the usage of those of ``tenants`` that the archive knows."""
+    rows = Tenant.objects.using(_read_alias()).filter(pk__in=list(tenants))
+    return {slug: Usage(*counts) for slug, *counts in rows.values_list("pk", "record_count", "body_bytes")}
+
+
 @archive_errors()
 def last_seq(tenant: str) -> int:
     """Return the sequence number of the last record of an export that begins now."""

@@ -1322,7 +1322,7 @@ export interface operations {
                     /** @description Seconds until more is left. */
                     "X-RateLimit-Reset"?: number;
                     /** @description Which limit it is: the one that would refuse first, or has refused. */
-                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute";
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
                     [name: string]: unknown;
                 };
                 content: {
@@ -1351,7 +1351,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The API key lacks the scope, or the request would delete everything. */
+            /** @description The API key lacks the scope, the tenant has reached its quota, or the request would delete everything. */
             403: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -1362,7 +1362,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description More than the key may use in a minute, or too many bad keys from this address; Retry-After says when to come again. */
+            /** @description More than the key may use in a minute, too many long reads of the tenant at once, or too many bad keys from this address; Retry-After says when to come again. */
             429: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -1376,7 +1376,7 @@ export interface operations {
                     /** @description Seconds until more is left. */
                     "X-RateLimit-Reset"?: number;
                     /** @description Which limit it is: the one that would refuse first, or has refused. */
-                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute";
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
                     [name: string]: unknown;
                 };
                 content: {
@@ -1429,7 +1429,7 @@ export interface operations {
                     /** @description Seconds until more is left. */
                     "X-RateLimit-Reset"?: number;
                     /** @description Which limit it is: the one that would refuse first, or has refused. */
-                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute";
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
                     [name: string]: unknown;
                 };
                 content: {
@@ -1448,7 +1448,7 @@ export interface operations {
                     /** @description Seconds until more is left. */
                     "X-RateLimit-Reset"?: number;
                     /** @description Which limit it is: the one that would refuse first, or has refused. */
-                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute";
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
                     [name: string]: unknown;
                 };
                 content: {
@@ -1477,7 +1477,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The API key lacks the scope, or the request would delete everything. */
+            /** @description The API key lacks the scope, the tenant has reached its quota, or the request would delete everything. */
             403: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -1532,7 +1532,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description More than the key may use in a minute, or too many bad keys from this address; Retry-After says when to come again. */
+            /** @description More than the key may use in a minute, too many long reads of the tenant at once, or too many bad keys from this address; Retry-After says when to come again. */
             429: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -1546,7 +1546,7 @@ export interface operations {
                     /** @description Seconds until more is left. */
                     "X-RateLimit-Reset"?: number;
                     /** @description Which limit it is: the one that would refuse first, or has refused. */
-                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute";
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
                     [name: string]: unknown;
                 };
                 content: {
@@ -1635,7 +1635,7 @@ export interface operations {
                     /** @description Seconds until more is left. */
                     "X-RateLimit-Reset"?: number;
                     /** @description Which limit it is: the one that would refuse first, or has refused. */
-                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute";
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
                     [name: string]: unknown;
                 };
                 content: {
@@ -1664,7 +1664,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The API key lacks the scope, or the request would delete everything. */
+            /** @description The API key lacks the scope, the tenant has reached its quota, or the request would delete everything. */
             403: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -1686,7 +1686,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description More than the key may use in a minute, or too many bad keys from this address; Retry-After says when to come again. */
+            /** @description More than the key may use in a minute, too many long reads of the tenant at once, or too many bad keys from this address; Retry-After says when to come again. */
             429: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -1700,7 +1700,7 @@ export interface operations {
                     /** @description Seconds until more is left. */
                     "X-RateLimit-Reset"?: number;
                     /** @description Which limit it is: the one that would refuse first, or has refused. */
-                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute";
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
                     [name: string]: unknown;
                 };
                 content: {
@@ -1744,7 +1744,7 @@ export interface operations {
                     /** @description Seconds until more is left. */
                     "X-RateLimit-Reset"?: number;
                     /** @description Which limit it is: the one that would refuse first, or has refused. */
-                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute";
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
                     [name: string]: unknown;
                 };
                 content: {
@@ -1773,7 +1773,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The API key lacks the scope, or the request would delete everything. */
+            /** @description The API key lacks the scope, the tenant has reached its quota, or the request would delete everything. */
             403: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -1795,7 +1795,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description More than the key may use in a minute, or too many bad keys from this address; Retry-After says when to come again. */
+            /** @description More than the key may use in a minute, too many long reads of the tenant at once, or too many bad keys from this address; Retry-After says when to come again. */
             429: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -1809,7 +1809,7 @@ export interface operations {
                     /** @description Seconds until more is left. */
                     "X-RateLimit-Reset"?: number;
                     /** @description Which limit it is: the one that would refuse first, or has refused. */
-                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute";
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
                     [name: string]: unknown;
                 };
                 content: {
@@ -1853,7 +1853,7 @@ export interface operations {
                     /** @description Seconds until more is left. */
                     "X-RateLimit-Reset"?: number;
                     /** @description Which limit it is: the one that would refuse first, or has refused. */
-                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute";
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
                     [name: string]: unknown;
                 };
                 content: {
@@ -1882,7 +1882,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The API key lacks the scope, or the request would delete everything. */
+            /** @description The API key lacks the scope, the tenant has reached its quota, or the request would delete everything. */
             403: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -1904,7 +1904,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description More than the key may use in a minute, or too many bad keys from this address; Retry-After says when to come again. */
+            /** @description More than the key may use in a minute, too many long reads of the tenant at once, or too many bad keys from this address; Retry-After says when to come again. */
             429: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -1918,7 +1918,7 @@ export interface operations {
                     /** @description Seconds until more is left. */
                     "X-RateLimit-Reset"?: number;
                     /** @description Which limit it is: the one that would refuse first, or has refused. */
-                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute";
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
                     [name: string]: unknown;
                 };
                 content: {
@@ -2007,7 +2007,7 @@ export interface operations {
                     /** @description Seconds until more is left. */
                     "X-RateLimit-Reset"?: number;
                     /** @description Which limit it is: the one that would refuse first, or has refused. */
-                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute";
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
                     [name: string]: unknown;
                 };
                 content: {
@@ -2036,7 +2036,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The API key lacks the scope, or the request would delete everything. */
+            /** @description The API key lacks the scope, the tenant has reached its quota, or the request would delete everything. */
             403: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -2058,7 +2058,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description More than the key may use in a minute, or too many bad keys from this address; Retry-After says when to come again. */
+            /** @description More than the key may use in a minute, too many long reads of the tenant at once, or too many bad keys from this address; Retry-After says when to come again. */
             429: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -2072,7 +2072,7 @@ export interface operations {
                     /** @description Seconds until more is left. */
                     "X-RateLimit-Reset"?: number;
                     /** @description Which limit it is: the one that would refuse first, or has refused. */
-                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute";
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
                     [name: string]: unknown;
                 };
                 content: {
@@ -2157,7 +2157,7 @@ export interface operations {
                     /** @description Seconds until more is left. */
                     "X-RateLimit-Reset"?: number;
                     /** @description Which limit it is: the one that would refuse first, or has refused. */
-                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute";
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
                     [name: string]: unknown;
                 };
                 content: {
@@ -2186,7 +2186,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The API key lacks the scope, or the request would delete everything. */
+            /** @description The API key lacks the scope, the tenant has reached its quota, or the request would delete everything. */
             403: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -2197,7 +2197,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description More than the key may use in a minute, or too many bad keys from this address; Retry-After says when to come again. */
+            /** @description More than the key may use in a minute, too many long reads of the tenant at once, or too many bad keys from this address; Retry-After says when to come again. */
             429: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -2211,7 +2211,7 @@ export interface operations {
                     /** @description Seconds until more is left. */
                     "X-RateLimit-Reset"?: number;
                     /** @description Which limit it is: the one that would refuse first, or has refused. */
-                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute";
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
                     [name: string]: unknown;
                 };
                 content: {
