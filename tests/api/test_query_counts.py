@@ -64,6 +64,8 @@ def test_what_lies_below_the_hot_cache_costs_the_same_however_much_it_is(
         assert stats(north)["count"] == count
     with django_assert_num_queries(1):
         assert stats(north)["count"] == count
+    with django_assert_num_queries(STATS_OF_THE_ARCHIVE - 6):
+        assert stats(north, tool="none")["count"] == 0
 
 
 def test_an_export_asks_where_it_ends_and_then_once_a_page(north: Client, django_assert_num_queries: Any) -> None:

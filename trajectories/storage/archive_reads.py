@@ -205,11 +205,11 @@ def summary(tenant: str, query: Query, below: Position | None, only: Sequence[UU
     rows = _matching(tenant, query, below)
     if only is not None:
         rows = rows.filter(trajectory_id__in=only)
-    found = Summary(
-        trajectories=_cells(rows, TRAJECTORY_KEY, TRAJECTORY_TALLIES, TRAJECTORY_MEASURES),
-        phases=_cells(
-            Phase.objects.using(_read_alias()).filter(trajectory__in=rows), PHASE_KEY, PHASE_TALLIES, MEASURES
-        ),
+    found = Summary(trajectories=_cells(rows, TRAJECTORY_KEY, TRAJECTORY_TALLIES, TRAJECTORY_MEASURES))
+    if not found.trajectories:
+        return found  # each further statement would look for the same records again
+    found.phases = _cells(
+        Phase.objects.using(_read_alias()).filter(trajectory__in=rows), PHASE_KEY, PHASE_TALLIES, MEASURES
     )
     for measure in TRAJECTORY_MEASURES:
         bucket = f"{measure.column}_bucket"
