@@ -256,11 +256,23 @@ def _check_retention_days(conf: Settings) -> _Found:
         if days < 1:
             hint = "It wants whole days, at least 1; leave a tenant out to keep its records."
             yield Error(f"RETENTION_DAYS[{tenant!r}] cannot be {days!r}.", hint=hint, id="trajectories.E022")
-        elif tenant != "*" and not re.match(SLUG_PATTERN, tenant):
+    yield from _wrong_tenants("RETENTION_DAYS", conf.retention_days, "trajectories.E023")
+
+
+def _check_quotas(conf: Settings) -> _Found:
+    for name, quotas in (("QUOTA_RECORDS", conf.quota_records), ("QUOTA_BYTES", conf.quota_bytes)):
+        for tenant, most in quotas.items():
+            if most < 0:
+                hint = "It wants 0 or more; leave a tenant out to have no quota."
+                yield Error(f"{name}[{tenant!r}] cannot be {most!r}.", hint=hint, id="trajectories.E026")
+        yield from _wrong_tenants(name, quotas, "trajectories.E027")
+
+
+def _wrong_tenants(name: str, by_tenant: Mapping[str, int], id_: str) -> _Found:
+    for tenant in by_tenant:
+        if tenant != "*" and not re.match(SLUG_PATTERN, tenant):
             hint = 'It wants the slug of a tenant, or "*" for those that are not named.'
-            yield Error(
-                f"RETENTION_DAYS has {tenant!r}, which no tenant can be called.", hint=hint, id="trajectories.E023"
-            )
+            yield Error(f"{name} has {tenant!r}, which no tenant can be called.", hint=hint, id=id_)
 
 
 def _check_celery(conf: Settings) -> _Found:
@@ -285,6 +297,7 @@ _CHECKS: Sequence[Callable[[Settings], _Found]] = (
     _check_metrics_access,
     _check_rate_limits,
     _check_retention_days,
+    _check_quotas,
 )
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_type_hints
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 
-RATE_LIMITS = ("requests_per_minute", "bytes_per_minute")
+RATE_LIMITS = ("requests_per_minute", "bytes_per_minute", "read_cpu_ms_per_minute")
 """Keys of ``rate_limits``."""
 
 
@@ -55,6 +55,13 @@ class Settings:
     retention_days: Mapping[str, int] = field(default_factory=dict)
     """Days after which records are deleted permanently, by tenant; ``"*"`` applies to all other
     tenants. Empty: records are deleted only by ``manage.py prune``."""
+
+    quota_records: Mapping[str, int] = field(default_factory=dict)
+    """Maximum records of a tenant, by tenant; ``"*"`` applies to all other tenants. Requests that
+    record beyond it get 403 ``quota_exceeded``. Empty: no quota. See docs/security.md."""
+
+    quota_bytes: Mapping[str, int] = field(default_factory=dict)
+    """The same for the bytes of the bodies of its records, as stored."""
 
     redis_retry_s: float = 1.0
     """After Redis failed a read, how long reads skip Redis before they try it again. Rate limits
@@ -150,8 +157,13 @@ class Settings:
     """How long a verified key is still accepted while the database is unavailable."""
 
     rate_limits: Mapping[str, int] = field(default_factory=dict)
-    """Rate limits of each API key: ``{"requests_per_minute": 600, "bytes_per_minute": 104857600}``,
-    or one of the two. Requests over a limit get 429. Empty: no limits. See docs/security.md."""
+    """Rate limits of each API key: ``{"requests_per_minute": 600, "bytes_per_minute": 104857600,
+    "read_cpu_ms_per_minute": 20000}``, or some of them. Requests over a limit get 429. Empty: no
+    limits. See docs/security.md."""
+
+    long_reads_per_tenant: int = 2
+    """Maximum long reads (stats, exports, and lists that examine many records) of one tenant that a
+    process works on at once. One more waits for up to a second; others get 429. 0: no limit."""
 
     key_failures_per_minute: int = 20
     """Maximum invalid keys a minute from one client address, counted per process. Further invalid

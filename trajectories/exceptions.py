@@ -4,6 +4,7 @@ TrajectoriesError
 ├── InvalidInput            400  the request has an invalid value
 ├── AuthenticationFailure   401  no key, or an invalid one
 ├── ScopeMissing            403  the key is valid, but lacks the scope
+├── QuotaExceeded           403  the tenant has as many records or bytes as it may have
 ├── NotFound                404
 ├── MethodNotAllowed        405
 ├── RequestTimeout          408  the body did not arrive in time
@@ -14,7 +15,8 @@ TrajectoriesError
 ├── TooLarge                413
 ├── UnsupportedMediaType    415
 ├── RateLimited             429  over a key's rate limit, or too many invalid keys from one address;
-│                                carries Retry-After
+│   │                            carries Retry-After
+│   └── TooManyReads             too many long reads of one tenant at once
 └── Unavailable             503  a tier that this answer needs is unavailable; carries Retry-After
     ├── Busy                     too many slow uploads at once
     ├── OutboxUnavailable        the record was not stored: outbox full, or a disk error
@@ -80,6 +82,12 @@ class ScopeMissing(TrajectoriesError):
     code = "scope_missing"
 
 
+class QuotaExceeded(TrajectoriesError):
+    status = 403
+    type = "permission_error"
+    code = "quota_exceeded"
+
+
 class NotFound(TrajectoriesError):
     status = 404
     type = "not_found_error"
@@ -142,6 +150,13 @@ class RateLimited(TrajectoriesError):
     def __init__(self, message: str, *, retry_after_s: int, code: str | None = None) -> None:
         super().__init__(message, code=code)
         self.retry_after_s = retry_after_s
+
+
+class TooManyReads(RateLimited):
+    code = "too_many_reads"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retry_after_s=1)
 
 
 class Unavailable(TrajectoriesError):

@@ -35,12 +35,15 @@ class Tenant(models.Model):
     """The owner of records.
 
     ``last_seq`` and ``last_changed`` are the last assigned numbers; locking the row orders writers.
+    ``record_count`` and ``body_bytes`` are those of its records in the archive.
     """
 
     slug = models.CharField(max_length=64, primary_key=True, validators=[RegexValidator(SLUG_PATTERN)])
     name = models.CharField(max_length=200, blank=True)
     last_seq = models.BigIntegerField(default=0, editable=False)
     last_changed = models.BigIntegerField(default=0, editable=False)
+    record_count = models.BigIntegerField(default=0, db_default=0, editable=False)
+    body_bytes = models.BigIntegerField(default=0, db_default=0, editable=False)
 
     def __str__(self) -> str:
         return self.slug

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import secrets
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -102,9 +103,23 @@ def use_settings(directory: Path) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in the file, empty if there is no file."""
+    """Return the object in the file, empty if there is no file.
+
+    Its content decides what this process does, so another user must not have written it.
+
+    Raises:
+        DataDirUnusable: the file is damaged, or another user owns or may write it.
+    """
     try:
-        read = json.loads(path.read_bytes() or b"{}")
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                raise DataDirUnusable(
+                    f"{path} belongs to another user, or others may write it (owner {status.st_uid}, mode"
+                    f" {stat.S_IMODE(status.st_mode):o}). Run this command as its owner, chmod it to 600, or take"
+                    " another directory: --data-dir DIR"
+                )
+            read = json.loads(file.read() or b"{}")
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

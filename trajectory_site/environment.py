@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
-PREFIX_PATTERN = r"(/[A-Za-z0-9._~-]+)+"
-"""A path below which the site can be, without a slash at the end."""
+PREFIX_PATTERN = r"(/(?!\.{1,2}(/|\Z))[A-Za-z0-9._~-]+)+"
+"""A path below which the site can be, without a slash at the end, ``.`` and ``..``."""
 _BOOLEANS = {
     **dict.fromkeys(("1", "true", "yes", "on", "y", "t"), True),
     **dict.fromkeys(("0", "false", "no", "off", "n", "f"), False),

@@ -12,7 +12,7 @@ from tests.examples import body
 
 pytestmark = pytest.mark.usefixtures("redis_tier")
 
-STATS_OF_THE_ARCHIVE = 7
+STATS_OF_THE_ARCHIVE = 7 + 2  # the version of the records, before and at the same moment
 """Cells of trajectories, cells of phases, and the buckets of five measures."""
 
 AUDIT_ENTRY = 4
@@ -62,6 +62,10 @@ def test_what_lies_below_the_hot_cache_costs_the_same_however_much_it_is(
         assert len(ids(north, limit=1_000)) == count
     with django_assert_num_queries(STATS_OF_THE_ARCHIVE):
         assert stats(north)["count"] == count
+    with django_assert_num_queries(1):
+        assert stats(north)["count"] == count
+    with django_assert_num_queries(STATS_OF_THE_ARCHIVE - 6):
+        assert stats(north, tool="none")["count"] == 0
 
 
 def test_an_export_asks_where_it_ends_and_then_once_a_page(north: Client, django_assert_num_queries: Any) -> None:

@@ -19,9 +19,9 @@ from trajectories.conf import read_settings
 START_S = 1_764_000_000
 names = count()
 
-amounts = st.builds(Use, st.just(1), st.integers(0, 12))
+amounts = st.builds(Use, st.just(1), st.integers(0, 12), st.integers(0, 3))
 arrivals = st.lists(st.tuples(st.integers(0, 25), amounts), max_size=40)
-some_limits = st.sampled_from([Limits(4, None), Limits(None, 20), Limits(5, 20)])
+some_limits = st.sampled_from([Limits(4, None), Limits(None, 20), Limits(5, 20), Limits(6, None, 4)])
 properties = hypothesis_settings(
     max_examples=examples(150),
     deadline=None,
@@ -88,7 +88,7 @@ def test_redis_decides_and_tells_as_this_process_does(arrivals: list[Any], limit
     shared, key = SharedCounts(read_settings(), limits), new_key()
     try:
         for at, use, said in taken(LocalCounts(limits), arrivals):
-            assert shared.ask(shared.name_of(key), use, 0, now_s=at) == said
+            assert shared.ask(shared.name_of(key), use, Use(), now_s=at) == said
     finally:
         shared.close()
 
@@ -124,7 +124,7 @@ def test_where_only_one_limit_refuses_it_is_told_however_little_is_left_of_the_o
 def test_what_was_used_already_counts_whatever_the_limit_says(redis_tier: Redis) -> None:
     shared, key = SharedCounts(read_settings(), Limits(None, 100)), new_key()
     said = [
-        shared.ask(shared.name_of(key), Use(1, amount), spent, now_s=START_S)
+        shared.ask(shared.name_of(key), Use(1, amount), Use(bytes=spent), now_s=START_S)
         for amount, spent in ((0, 500), (1, 0), (0, 0))
     ]
     assert [one.retry_after_s for one in said] == [None, 61, None]
@@ -157,7 +157,7 @@ def test_a_process_counts_no_more_keys_than_its_bound(monkeypatch: pytest.Monkey
 @pytest.mark.usefixtures("named_store")
 def test_redis_forgets_a_key_that_is_idle(redis_tier: Redis) -> None:
     shared = SharedCounts(read_settings(), Limits(5, None))
-    shared.ask(shared.name_of(_Key("north", "a")), Use(1), 0)
+    shared.ask(shared.name_of(_Key("north", "a")), Use(1), Use())
     shared.close()
     (name,) = redis_tier.keys()
     assert 0 < redis_tier.ttl(name) <= WINDOW_S + 1

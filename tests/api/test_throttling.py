@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -18,7 +20,7 @@ from django.test import Client, RequestFactory
 from pytest_django import Settings
 from redis import Redis
 
-from tests.api.client import ID, JSON, NDJSON, PATH, client_of, error, ids, issue, post, posted
+from tests.api.client import ID, JSON, NDJSON, PATH, archive_all, client_of, error, ids, issue, post, posted
 from tests.examples import REFERENCE, body
 from tests.processes import OwnRedis, Site, Web, wait_until
 from trajectories.api import throttling
@@ -36,8 +38,8 @@ SetLimits = Callable[..., None]
 
 @pytest.fixture
 def set_limits(settings: Settings, trajectories_settings: dict[str, Any]) -> SetLimits:
-    def set_(*, requests: int | None = None, bytes_: int | None = None, **more: Any) -> None:
-        given = {"requests_per_minute": requests, "bytes_per_minute": bytes_}
+    def set_(*, requests: int | None = None, bytes_: int | None = None, cpu_ms: int | None = None, **more: Any) -> None:
+        given = {"requests_per_minute": requests, "bytes_per_minute": bytes_, "read_cpu_ms_per_minute": cpu_ms}
         known = {name: limit for name, limit in given.items() if limit is not None}
         settings.TRAJECTORIES = trajectories_settings | {"RATE_LIMITS": known} | more
 
@@ -172,6 +174,44 @@ def test_bytes_of_bodies_have_a_limit_of_their_own_which_reads_do_not_use(set_li
     error(response, 429, "rate_limited")
     assert told(response) == (2 * len(data) + 5, 5, "bytes_per_minute")
     assert ids(north) == [ID]
+
+
+# CPU of reads.
+
+
+@pytest.fixture
+def slow_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor on which a second passes between two looks at its clock."""
+    seconds = count()
+    monkeypatch.setattr(time, "thread_time", lambda: float(next(seconds)))
+
+
+@pytest.mark.usefixtures("redis_tier", "patient", "slow_cpu")
+@pytest.mark.parametrize("path", [PATH, f"{PATH}/stats", f"{PATH}/export", f"{PATH}/{ID}"])
+def test_reads_use_up_a_limit_of_cpu_and_recording_goes_on(set_limits: SetLimits, north: Client, path: str) -> None:
+    posted(north, body(id=ID))
+    archive_all()
+    set_limits(cpu_ms=5_000)
+    answers = []
+    for _ in range(7):
+        answers.append(north.get(path))
+        answers[-1].getvalue()
+    said = [answer.status_code for answer in answers]
+    assert said[:2] == [200, 200]
+    assert said[-2:] == [429, 429]
+    assert told(answers[-1])[::2] == (5_000, "read_cpu_ms_per_minute")
+    assert post(north, orjson.dumps(body())).status_code == 201
+
+
+@pytest.mark.usefixtures("redis_tier", "patient", "slow_cpu")
+def test_a_refused_read_uses_no_cpu_of_the_limit(set_limits: SetLimits, north: Client) -> None:
+    set_limits(cpu_ms=1)
+    assert north.get(PATH).status_code == 200
+    limiter = get_store().part(Limiter)
+    before = {key: local.unsynced for key, local in limiter.local._keys.items()}
+    assert north.get(PATH).status_code == 429
+    assert [local.unsynced for local in limiter.local._keys.values()] == [Use()]  # sent, and nothing new
+    assert [use.read_cpu_ms > 0 for use in before.values()] == [True]
 
 
 class Untouched:
@@ -337,7 +377,7 @@ def test_a_redis_that_hangs_is_asked_once_and_then_left_alone(
         sha = client.script_load(throttling._TAKE)
         assert sha == shared._take.sha
         counts = shared_counts()
-        wait_until(lambda: counts.ask(counts.name_of(throttling._Key("north", "k")), Use(1), 0))
+        wait_until(lambda: counts.ask(counts.name_of(throttling._Key("north", "k")), Use(1), Use()))
         before = scripts_run(client)
         asked.clear()
         os.kill(own_redis.pid, signal.SIGSTOP)

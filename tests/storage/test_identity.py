@@ -13,10 +13,11 @@ from tests.storage.hosts import QUICK, TENANT, WebProcess, deliver
 from trajectories import persistence, tasks
 from trajectories.conf import read_settings
 from trajectories.domain.query import Query
-from trajectories.exceptions import StoreMismatch
+from trajectories.exceptions import ArchiveUnavailable, StoreMismatch
 from trajectories.models import StoreIdentity, Trajectory
 from trajectories.relay import Relay
 from trajectories.storage import archive_reads
+from trajectories.storage.outbox import Outbox
 from trajectories.storage.redis_tier import base_prefix
 from trajectories.storage.store import IdentityUnknown, Store, get_store, using
 
@@ -84,6 +85,23 @@ def test_waiting_records_of_one_store_do_not_go_to_another(own: WebProcess, besi
         beside.list()
     assert before in beside.store.write_problem()
     assert [row.record for row in own.waiting()] == [waiting]
+
+
+def test_a_record_for_one_of_two_sites_with_one_outbox_file_does_not_go_to_the_other(own: WebProcess) -> None:
+    other_site = Outbox(str(own.conf.outbox_path), synchronous="NORMAL", max_bytes=2**30)
+    other_site.bind("b" * 12)
+    own.record()
+    with pytest.raises(StoreMismatch):
+        other_site.bind("b" * 12)  # as its relay does before it sends
+    other_site.close()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_changed_binding_that_cannot_be_checked_refuses_the_record(own: WebProcess) -> None:
+    own.outbox.bind("b" * 12)
+    with archive_away(), pytest.raises(ArchiveUnavailable):
+        own.record()
+    assert own.waiting() == []
 
 
 def test_the_right_database_again_ends_the_refusal(own: WebProcess, beside: WebProcess) -> None:

@@ -132,6 +132,7 @@ WRONG: list[tuple[str, str, str]] = [
     ("CELERY_BROKER_URL", "kafkaesque://:secret@host", "has the scheme"),
     ("TRAJECTORIES_REDACT", "sometimes", "must be true or false"),
     ("URL_PREFIX", "https://a.example/store", "must be a path"),
+    ("URL_PREFIX", "/store/..", "must be a path"),
 ]
 
 

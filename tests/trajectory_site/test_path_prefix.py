@@ -114,7 +114,15 @@ def test_an_asgi_server_serves_the_same_addresses_below_the_prefix(
 
 @pytest.mark.parametrize(
     ("is_trusted", "prefix"),
-    [(False, PREFIX), (True, "//evil.example"), (True, '/a"b'), (True, "https://evil.example")],
+    [
+        (False, PREFIX),
+        (True, "//evil.example"),
+        (True, '/a"b'),
+        (True, "https://evil.example"),
+        (True, "/.."),
+        (True, "/a/../b"),
+        (True, "/."),
+    ],
 )
 def test_a_prefix_that_is_not_trusted_or_no_path_is_ignored(
     browser: httpx2.Client, settings: Settings, is_trusted: bool, prefix: str

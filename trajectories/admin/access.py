@@ -55,7 +55,7 @@ class TenantAdmin(BoundedAdmin):
     @admin.display(description="archived records")
     def records(self, tenant: Tenant) -> SafeString:
         """Return the count that the archive writer maintains, so that this page counts no rows."""
-        return self.link("trajectory_changelist", formatting.number(tenant.last_seq), tenant=tenant.pk)
+        return self.link("trajectory_changelist", formatting.number(tenant.record_count), tenant=tenant.pk)
 
     @admin.display(description="last recorded")
     def last_recorded(self, tenant: Any) -> str | None:

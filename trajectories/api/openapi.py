@@ -48,7 +48,7 @@ _KINDS: Mapping[str, dict[str, Any]] = {
 _ERRORS = {
     400: "The request says something that cannot be accepted; the message names it.",
     401: "No API key, or one that is unknown, revoked or expired.",
-    403: "The API key lacks the scope, or the request would delete everything.",
+    403: "The API key lacks the scope, the tenant has reached its quota, or the request would delete everything.",
     404: "The tenant has no such trajectory.",
     408: "The body did not come within the time that it may take; nothing of it was taken.",
     409: "The id was deleted, and does not come back; or the body lacks phases that are stored; or the token is not of a"
@@ -56,7 +56,8 @@ _ERRORS = {
     412: "The record has another revision than If-Match names.",
     413: "A record or the request is too large.",
     415: "Another Content-Type than the two, or a Content-Encoding that this server does not decode.",
-    429: "More than the key may use in a minute, or too many bad keys from this address; Retry-After says when to come again.",
+    429: "More than the key may use in a minute, too many long reads of the tenant at once, or too many bad keys from"
+    " this address; Retry-After says when to come again.",
     503: "A part that this answer needs is unavailable or busy; Retry-After says when to try again.",
 }
 # The defaults too, so that nothing of the host project's own document gets into ours. SERVE_* cannot be patched.

@@ -15,7 +15,7 @@ from trajectories.exceptions import RateLimited
 WINDOW_S = 60
 COUNTED_S = WINDOW_S + 1
 """Seconds that count, including the current one. One less would let a window exceed its limit."""
-_UNITS = ("requests", "bytes of bodies")
+_UNITS = ("requests", "bytes of bodies", "ms of CPU for reads")
 
 
 class Use(NamedTuple):
@@ -23,6 +23,10 @@ class Use(NamedTuple):
 
     requests: int = 0
     bytes: int = 0
+    read_cpu_ms: int = 0
+
+    def plus(self, other: Use) -> Use:
+        return Use(*(one + more for one, more in zip(self, other, strict=True)))
 
 
 class Limits(NamedTuple):
@@ -30,6 +34,7 @@ class Limits(NamedTuple):
 
     requests: int | None = None
     bytes: int | None = None
+    read_cpu_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +127,7 @@ class Window:
         self._seconds = {at: use for at, use in self._seconds.items() if now_s - COUNTED_S < at <= now_s}
 
     def add(self, now_s: int, use: Use) -> None:
-        before = self._seconds.get(now_s, Use())
-        self._seconds[now_s] = Use(before.requests + use.requests, before.bytes + use.bytes)
+        self._seconds[now_s] = self._seconds.get(now_s, Use()).plus(use)
 
     def take(self, now_s: int, use: Use, limits: Limits) -> Allowance:
         """Add ``use`` if it fits. A limit of which ``use`` needs nothing does not refuse it."""

@@ -13,6 +13,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -39,17 +40,20 @@ ASK_S = 0.05
 _ASKING_THREADS = 8
 _MAX_KEYS = 10_000
 
-# The hash has one field per second and unit ("r1764028800", "b1764028800"). The script uses the
-# clock of the server, because those of hosts differ; tests pass in their own. `spent` was used
-# already, so it is added regardless of the limits. A limit of 0 means no limit. The rules are those
-# of `Window.take`.
+# The hash has one field per second and unit ("r1764028800", "b…", "c…"). The script uses the clock of
+# the server, because those of hosts differ; tests pass in their own. What is spent was used already,
+# so it is added regardless of the limits. A limit of 0 means no limit. The rules are those of
+# `Window.take`.
 _TAKE = """
-local key, spent, counted_s = KEYS[1], tonumber(ARGV[3]), tonumber(ARGV[6])
-local now = tonumber(ARGV[7]) or tonumber(redis.call('TIME')[1])
-local units = {
-  r = {amount = tonumber(ARGV[1]), limit = tonumber(ARGV[4]), used = 0, oldest = -1, fits = -1, seconds = {}},
-  b = {amount = tonumber(ARGV[2]), limit = tonumber(ARGV[5]), used = 0, oldest = -1, fits = -1, seconds = {}},
-}
+local key, counted_s = KEYS[1], tonumber(ARGV[10])
+local now = tonumber(ARGV[11]) or tonumber(redis.call('TIME')[1])
+local names, units = {'r', 'b', 'c'}, {}
+for at, name in ipairs(names) do
+  units[name] = {
+    amount = tonumber(ARGV[at]), spent = tonumber(ARGV[3 + at]), limit = tonumber(ARGV[6 + at]),
+    used = 0, oldest = -1, fits = -1, seconds = {},
+  }
+end
 local function count(unit, second, amount)
   unit.used = unit.used + amount
   unit.seconds[#unit.seconds + 1] = {second, amount}
@@ -81,13 +85,17 @@ local function add(name, amount)
   redis.call('HINCRBY', key, name .. now, amount)
   redis.call('EXPIRE', key, counted_s)
 end
-add('b', spent)
-units.r.fits, units.b.fits = fits(units.r), fits(units.b)
-if units.r.fits == -1 and units.b.fits == -1 then
-  add('r', units.r.amount)
-  add('b', units.b.amount)
+local is_taken, standings = true, {}
+for _, name in ipairs(names) do
+  add(name, units[name].spent)
+  units[name].fits = fits(units[name])
+  is_taken = is_taken and units[name].fits == -1
 end
-return {now, {units.r.used, units.r.oldest, units.r.fits}, {units.b.used, units.b.oldest, units.b.fits}}
+for at, name in ipairs(names) do
+  if is_taken then add(name, units[name].amount) end
+  standings[at] = {units[name].used, units[name].oldest, units[name].fits}
+end
+return {now, unpack(standings)}
 """
 
 
@@ -102,13 +110,40 @@ def count(caller: Caller, request: HttpRequest) -> Allowance | None:
     """Count ``request`` if it fits. Return the allowance for its response; None without limits."""
     if not read_settings().rate_limits:
         return None
-    return get_store().part(Limiter).count(_Key(caller.tenant, caller.key), Use(1, _expected_bytes(request)))
+    use = Use(1, _expected_bytes(request), int(_is_metered(request)))
+    return get_store().part(Limiter).count(_Key(caller.tenant, caller.key), use)
 
 
 def count_unannounced(caller: Caller, request: HttpRequest, size: int) -> None:
     """Count what a body of ``size`` bytes, decoded, has beyond its Content-Length."""
-    if read_settings().rate_limits and (more := size - _expected_bytes(request)) > 0:
-        get_store().part(Limiter).add_debt(_Key(caller.tenant, caller.key), more)
+    _count_more(caller, Use(bytes=max(0, size - _expected_bytes(request))))
+
+
+def count_cpu(caller: Caller, request: HttpRequest, cpu_s: float) -> None:
+    """Count the CPU time that a read has used, beyond the millisecond that it was counted with."""
+    if _is_metered(request):
+        _count_more(caller, Use(read_cpu_ms=max(0, round(cpu_s * 1000) - 1)))
+
+
+def metered(caller: Caller, request: HttpRequest, lines: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield ``lines``, and count the CPU time that they take."""
+    cpu_s, before_s = 0.0, time.thread_time()
+    try:
+        for line in lines:
+            cpu_s += time.thread_time() - before_s
+            yield line
+            before_s = time.thread_time()
+    finally:
+        count_cpu(caller, request, cpu_s)
+
+
+def _count_more(caller: Caller, use: Use) -> None:
+    if read_settings().rate_limits and any(use):
+        get_store().part(Limiter).add_debt(_Key(caller.tenant, caller.key), use)
+
+
+def _is_metered(request: HttpRequest) -> bool:
+    return request.method in ("GET", "HEAD") and "read_cpu_ms_per_minute" in read_settings().rate_limits
 
 
 def _expected_bytes(request: HttpRequest) -> int:
@@ -159,7 +194,7 @@ class Limiter:
 
     def count(self, key: _Key, use: Use) -> Allowance:
         now_s = int(time.monotonic())
-        spent = self.local.unsynced_bytes(key)
+        spent = self.local.unsynced(key)
         shared = self.shared.take(key, use, spent) if self.shared else None
         if shared is None:
             return self.local.take(key, use, now_s)
@@ -168,12 +203,12 @@ class Limiter:
             self.local.add(key, use, now_s)
         return shared
 
-    def add_debt(self, key: _Key, size: int) -> None:
-        """Count bytes here at once, and in Redis with the next request of this key.
+    def add_debt(self, key: _Key, use: Use) -> None:
+        """Count ``use`` here at once, and in Redis with the next request of this key.
 
         One request asks Redis once.
         """
-        self.local.add_debt(key, size, int(time.monotonic()))
+        self.local.add_debt(key, use, int(time.monotonic()))
 
     def close(self) -> None:
         if self.shared:
@@ -183,7 +218,7 @@ class Limiter:
 @dataclass(slots=True)
 class _Local:
     window: Window = field(default_factory=Window)
-    unsynced_bytes: int = 0
+    unsynced: Use = field(default_factory=Use)
 
 
 class LocalCounts:
@@ -207,20 +242,20 @@ class LocalCounts:
         with self._lock:
             self._of(key, now_s).window.add(now_s, use)
 
-    def add_debt(self, key: _Key, size: int, now_s: int) -> None:
+    def add_debt(self, key: _Key, use: Use, now_s: int) -> None:
         with self._lock:
             local = self._of(key, now_s)
-            local.window.add(now_s, Use(bytes=max(0, size)))
-            local.unsynced_bytes += max(0, size)
+            local.window.add(now_s, use)
+            local.unsynced = local.unsynced.plus(use)
 
-    def unsynced_bytes(self, key: _Key) -> int:
-        """Return the bytes that Redis has not counted, and reset them: the caller sends them."""
+    def unsynced(self, key: _Key) -> Use:
+        """Return the use that Redis has not counted, and reset it: the caller sends it."""
         with self._lock:
             local = self._keys.get(key)
             if local is None:
-                return 0
-            size, local.unsynced_bytes = local.unsynced_bytes, 0
-            return size
+                return Use()
+            use, local.unsynced = local.unsynced, Use()
+            return use
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -258,10 +293,10 @@ class SharedCounts:
         self.client = _client(conf.cache_alias)
         self._take = self.client.register_script(_TAKE)
 
-    def take(self, key: _Key, use: Use, spent: int) -> Allowance | None:
+    def take(self, key: _Key, use: Use, spent: Use) -> Allowance | None:
         """Do as ``LocalCounts.take``; return None if Redis does not respond.
 
-        ``spent`` bytes are counted whether or not ``use`` is accepted.
+        ``spent`` is counted whether or not ``use`` is accepted.
         """
         if not self._may_ask():
             return None
@@ -274,7 +309,7 @@ class SharedCounts:
             self._is_away = False
         return told
 
-    def ask(self, name: str, use: Use, spent: int, *, now_s: int | None = None) -> Allowance:
+    def ask(self, name: str, use: Use, spent: Use, *, now_s: int | None = None) -> Allowance:
         """Do as ``take``, without a time limit.
 
         Args:
@@ -282,7 +317,7 @@ class SharedCounts:
             now_s: replaces the clock of the server.
         """
         limits = [limit or 0 for limit in self._limits]
-        reply: Any = self._take(keys=[name], args=[*use, spent, *limits, COUNTED_S, "" if now_s is None else now_s])
+        reply: Any = self._take(keys=[name], args=[*use, *spent, *limits, COUNTED_S, "" if now_s is None else now_s])
         now_s, *standings = reply
         return allowance(int(now_s), self._limits, [_standing(*numbers) for numbers in standings])
 

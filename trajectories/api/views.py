@@ -29,7 +29,7 @@ from rest_framework.throttling import BaseThrottle
 from rest_framework.viewsets import ViewSet
 
 from trajectories import metrics
-from trajectories.api import request_ids
+from trajectories.api import request_ids, throttling
 from trajectories.api.authentication import ApiKeyAuthentication
 from trajectories.api.exception_handler import error_object, exception_handler
 from trajectories.api.openapi import AutoSchema, documented
@@ -117,7 +117,7 @@ class TrajectoryViewSet(ViewSet):
         return transaction.non_atomic_requests(super().as_view(actions, **initkwargs | {"schema": None}))
 
     def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
-        started = time.perf_counter()
+        started, cpu_s = time.perf_counter(), time.thread_time()
         token = request_ids.current.set(request_ids.request_id(request))
         try:
             response = super().dispatch(request, *args, **kwargs)
@@ -125,6 +125,8 @@ class TrajectoryViewSet(ViewSet):
             request_ids.current.reset(token)
         response[request_ids.HEADER] = request_ids.request_id(request)
         if self.allowance is not None:
+            if self.allowance.retry_after_s is None:
+                throttling.count_cpu(self.caller, request, time.thread_time() - cpu_s)
             for name, text in self.allowance.headers().items():
                 response[name] = text
         response["X-Content-Type-Options"] = "nosniff"
@@ -223,7 +225,8 @@ class TrajectoryViewSet(ViewSet):
         lines = reads.export(
             get_store(), self.caller.tenant, self._query(given), after=after, has_end=has_end, actor=self.actor
         )
-        return StreamingHttpResponse(_log_stream_errors(lines, request._request), content_type=NDJSON)
+        lines = throttling.metered(self.caller, request._request, _log_stream_errors(lines, request._request))
+        return StreamingHttpResponse(lines, content_type=NDJSON)
 
     @documented("delete_one")
     def delete_one(self, request: Request, id: str) -> HttpResponse:  # noqa: A002  the name in the URL

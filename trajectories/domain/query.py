@@ -8,13 +8,14 @@ from __future__ import annotations
 import base64
 import binascii
 import difflib
+import operator
 import re
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 import orjson
@@ -52,12 +53,35 @@ class Condition(NamedTuple):
     value: Any
 
 
+Test: TypeAlias = Callable[[Any], bool]
+
+
+def _test(condition: Condition, fields: tuple[str, ...] | None = None) -> Test:
+    """Return the test of a tuple with ``fields``, or of a plain value. Unknown is never a match.
+
+    Made once for a query and run for each record, so operator and column are looked up here.
+    """
+    _, lookup, value = condition
+    at = fields.index(condition.column) if fields else None
+    if at is None:
+        compare = _COMPARE[lookup]
+        return lambda actual: compare(actual, value)
+    if lookup == "equal":
+        return lambda row: bool(row[at] == value)
+    if lookup == "has":
+        return lambda row: value in row[at]
+    compare = _COMPARE[lookup]
+    return lambda row: row[at] is not None and compare(row[at], value)
+
+
+def _all(tests: list[Test]) -> Test:
+    return tests[0] if len(tests) == 1 else lambda row: all(test(row) for test in tests)
+
+
 _COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
-    "equal": lambda actual, value: bool(actual == value),
-    "at_least": lambda actual, value: bool(actual >= value),
-    "at_most": lambda actual, value: bool(actual <= value),
-    "below": lambda actual, value: bool(actual < value),
-    "has": lambda actual, value: value in actual,
+    "at_least": operator.ge,
+    "at_most": operator.le,
+    "below": operator.lt,
     "contains_words": lambda actual, value: all(word in actual for word in value),
 }
 
@@ -69,18 +93,24 @@ class Query:
     on_position: tuple[Condition, ...] = ()
     on_trajectory: tuple[Condition, ...] = ()
     on_phase: tuple[Condition, ...] = ()
+    _position: Test = field(init=False, repr=False, compare=False)
+    _trajectory: Test = field(init=False, repr=False, compare=False)
+    _phase: Test = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for name, conditions, fields in (
+            ("_position", self.on_position, None),
+            ("_trajectory", self.on_trajectory, Facets._fields),
+            ("_phase", self.on_phase, PhaseFacets._fields),
+        ):
+            object.__setattr__(self, name, _all([_test(condition, fields) for condition in conditions]))
 
     def matches(self, recorded_at_us: int, facets: Facets) -> bool:
         return (
-            all(_COMPARE[c.lookup](recorded_at_us, c.value) for c in self.on_position)
-            and all(_holds(c, facets) for c in self.on_trajectory)
-            and (not self.on_phase or any(all(_holds(c, phase) for c in self.on_phase) for phase in facets.phases))
+            self._position(recorded_at_us)
+            and self._trajectory(facets)
+            and (not self.on_phase or any(map(self._phase, facets.phases)))
         )
-
-
-def _holds(condition: Condition, facets: Facets | PhaseFacets) -> bool:
-    actual = getattr(facets, condition.column)
-    return actual is not None and _COMPARE[condition.lookup](actual, condition.value)
 
 
 class Filter(NamedTuple):

@@ -10,9 +10,11 @@ backslash, so a match never ends within an escape of the input.
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from array import array
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -22,23 +24,29 @@ import re2
 class View(NamedTuple):
     """A text made from another one, in pieces.
 
-    Piece ``i`` begins at ``starts[i]`` of ``text`` and at ``origins[i]`` of the original. A byte of
-    it was ``widths[i]`` bytes.
+    Piece ``i`` begins at ``starts[i]`` of ``text`` and at ``origins[i]`` of the original. It is a
+    copy if ``encoded[i]`` is empty; otherwise it is that percent-encoded text, decoded.
     """
 
     text: bytes
     starts: list[int]
     origins: list[int]
-    widths: list[int]
+    encoded: list[bytes]
 
-    def original(self, start: int, end: int) -> tuple[int, int]:
-        """Return where the bytes from ``start`` to ``end``, at least one, are in the original."""
-        first = bisect_right(self.starts, start) - 1
-        last = bisect_right(self.starts, end - 1) - 1
-        return (
-            self.origins[first] + (start - self.starts[first]) * self.widths[first],
-            self.origins[last] + (end - self.starts[last]) * self.widths[last],
-        )
+    def originals(self, spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+        """Yield where ``spans`` are in the original; they ascend and have at least one byte each."""
+        last, offsets = -1, array("q")
+        for start, end in spans:
+            found = []
+            for place in (start, end - 1):
+                piece = bisect_right(self.starts, place) - 1
+                if self.encoded[piece] and piece != last:
+                    # Only for a piece in which a credential begins or ends.
+                    last, offsets = piece, _offsets(self.encoded[piece])
+                within = place - self.starts[piece]
+                found.append((offsets[within], offsets[within + 1]) if self.encoded[piece] else (within, within + 1))
+                found[-1] = (found[-1][0] + self.origins[piece], found[-1][1] + self.origins[piece])
+            yield found[0][0], found[1][1]
 
 
 def without_hidden(data: bytes) -> View | None:
@@ -47,7 +55,7 @@ def without_hidden(data: bytes) -> View | None:
 
 
 def unchanged(data: bytes) -> View:
-    return View(data, [0], [0], [1])
+    return View(data, [0], [0], [b""])
 
 
 def decoded(data: bytes) -> View | None:
@@ -58,46 +66,52 @@ def decoded(data: bytes) -> View | None:
 
 
 def _view(data: bytes, pattern: Any) -> View:
-    starts, origins, widths, parts = [0], [0], [1], list[bytes]()
+    starts, origins, encoded, parts = [0], [0], [b""], list[bytes]()
     done = size = 0
-    for start, end, shown, width in _changes(data, pattern):
+    for start, end, shown in _changes(data, pattern):
         parts += (data[done:start], shown)
         size += start - done
         if shown:
             starts.append(size)
             origins.append(start)
-            widths.append(width)
+            encoded.append(data[start:end])
             size += len(shown)
         starts.append(size)
         origins.append(end)
-        widths.append(1)
+        encoded.append(b"")
         done = end
     parts.append(data[done:])
-    return View(b"".join(parts), starts, origins, widths)
+    return View(b"".join(parts), starts, origins, encoded)
 
 
-def _changes(data: bytes, pattern: Any) -> Iterator[tuple[int, int, bytes, int]]:
-    """Yield start and end of each piece to change, what it becomes, and bytes of it per byte."""
+def _changes(data: bytes, pattern: Any) -> Iterator[tuple[int, int, bytes]]:
+    """Yield start and end of each piece to change, and what it becomes."""
     for match in pattern.finditer(data):
         start, end = match.span()
-        match match.lastindex:
-            case None:
-                yield start, end, b"", 1
-            case 1:
-                yield from _line_breaks(match[1], match.start(1))
-            case 2:
-                yield start, end, unquote_to_bytes(match[2]).translate(_SAFE), 3
-            case _:
-                yield start, end, unquote_to_bytes(unquote_to_bytes(match[3])).translate(_SAFE), 5
+        first = data[start]
+        if first == _PERCENT:
+            # The second time for what was encoded twice. Nothing else has become an escape.
+            yield start, end, unquote_to_bytes(unquote_to_bytes(data[start:end])).translate(_SAFE)
+        elif first in _WORD:
+            yield from _line_breaks(data[start:end], start)
+        else:
+            yield start, end, b""
 
 
-def _line_breaks(lines: bytes, at: int) -> Iterator[tuple[int, int, bytes, int]]:
+def _offsets(encoded: bytes) -> array[int]:
+    """Return where each byte of the decoded text begins in ``encoded``, and where the last one ends."""
+    found = array("q", (unit.start() for unit in _UNIT.finditer(encoded)))
+    found.append(len(encoded))
+    return found
+
+
+def _line_breaks(lines: bytes, at: int) -> Iterator[tuple[int, int, bytes]]:
     """Yield the breaks before lines that continue a token. Words, numbers and dates do not."""
     for line in _NEXT_LINE.finditer(lines):
         word = line[1].translate(None, delete=b"-_.")
         if not 4 <= len(word.translate(None, delete=_DIGITS)) < len(word):
             return
-        yield at + line.start(), at + line.start(1), b"", 1
+        yield at + line.start(), at + line.start(1), b""
 
 
 def _invisible() -> Iterator[bytes]:
@@ -110,9 +124,10 @@ def _invisible() -> Iterator[bytes]:
             yield re2.escape(chr(code).encode())
 
 
-def _compiled(pattern: bytes) -> Any:
+def _compiled(pattern: bytes, *, never_capture: bool = True) -> Any:
     options = re2.Options()
     options.encoding = re2.Options.Encoding.LATIN1
+    options.never_capture = never_capture
     return re2.compile(pattern, options)
 
 
@@ -134,10 +149,15 @@ _PREFIX = (
 )
 _BREAK = rb"(?:(?:\\+r)?\\+n|\r?\n) {0,16}"
 _TOKEN = rb"[A-Za-z0-9_.+/=-]"
-_NEXT_LINE = _compiled(_BREAK + b"(" + _TOKEN + b"+)")
-_WRAPPED = rb"\b_?" + _PREFIX + _TOKEN + b"*((?:" + _BREAK + _TOKEN + b"{6,})+)"
+_NEXT_LINE = _compiled(_BREAK + b"(" + _TOKEN + b"+)", never_capture=False)
+_WRAPPED = rb"\b_?" + _PREFIX + _TOKEN + b"*(?:" + _BREAK + _TOKEN + b"{6,})+"
 _HIDDEN_SHAPE = b"(?:" + b"|".join((_ANSI, _CONTROL, _ESCAPED, *_invisible())) + b")+|" + _WRAPPED
-_ENCODED_SHAPE = rb"((?:%[013-9A-Fa-f][0-9A-Fa-f]|%2[0-46-9A-Fa-f])+)|((?:%25[0-9A-Fa-f]{2})+)"
+# One match for all that is encoded in a text, with the words between: a match costs microseconds.
+_CODE = rb"%(?:25[0-9A-Fa-f]{2}|[013-9A-Fa-f][0-9A-Fa-f]|2[0-46-9A-Fa-f])"
+_ENCODED_SHAPE = _CODE + rb"(?:[A-Za-z0-9_.~:/?=&+@ -]{0,64}" + _CODE + b")*"
+_UNIT = re.compile(rb"%25[0-9A-Fa-f]{2}|%[0-9A-Fa-f]{2}|.")
+_PERCENT = ord("%")
+_WORD = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")
 
 CHANGED = _HIDDEN_SHAPE + b"|" + _ENCODED_SHAPE
 """RE2: what a view changes."""

@@ -19,6 +19,7 @@ from trajectories.domain.query import Query, parse_query
 from trajectories.domain.record import tombstone
 from trajectories.exceptions import ArchiveUnavailable, DeletionIncomplete, InvalidToken, NotFound
 from trajectories.models import AuditEntry
+from trajectories.services.read_shares import ReadShares
 from trajectories.services.reads import wait_until_archived
 from trajectories.storage import archive_reads
 from trajectories.storage.archive_errors import ArchiveError
@@ -97,12 +98,15 @@ def matching(store: Store, tenant: str, filters: dict[str, str]) -> Matching:
         ExportBehind: 503; earlier records of this host are not archived yet, so the count would
             miss them.
         ArchiveUnavailable: 503.
+        TooManyReads: 429; as many long reads of this tenant are running as it may have.
     """
     as_of_us = store.now_us()
     query = parse_query(filters, as_of_us)
     wait_until_archived(store, tenant)
     try:
-        count = archive_reads.count_until(tenant, query, as_of_us)
+        with store.part(ReadShares).of(tenant) as share:
+            share.take()
+            count = archive_reads.count_until(tenant, query, as_of_us)
     except ArchiveError as error:
         raise ArchiveUnavailable("Matching records cannot be counted: the archive is unavailable.") from error
     return Matching(count, signing.dumps([tenant, filters, as_of_us], salt=_SALT))

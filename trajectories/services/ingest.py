@@ -13,6 +13,7 @@ from trajectories.domain import dialects, patch, redaction, schema
 from trajectories.domain.record import ID_BYTES, SERVER_FIELDS_BYTES, Record, digest_of
 from trajectories.exceptions import InvalidInput, PhasesDropped, RevisionMismatch, TooLarge, TrajectoriesError
 from trajectories.services import reads
+from trajectories.services.quotas import Quotas
 from trajectories.storage.outbox_rows import Appended, Draft, deleted
 from trajectories.storage.store import Store
 
@@ -55,8 +56,10 @@ def record(
         TooLarge: 413.
         Deleted: 409; this host knows that the id was deleted.
         PhasesDropped: 409; the body lacks phases, and ``replace`` is off.
+        QuotaExceeded: 403; the tenant has as much as it may have.
         OutboxUnavailable: 503; nothing was stored.
     """
+    store.part(Quotas).expect_room(tenant)
     return _appended(store, _draft(store, tenant, data, idempotency_key, 0, replace=replace))
 
 
@@ -95,8 +98,10 @@ def record_many(
     Valid lines are stored in one commit. An invalid line fails alone. Blank lines are skipped.
 
     Raises:
+        QuotaExceeded: 403; the tenant has as much as it may have. Nothing was stored.
         OutboxUnavailable: 503; nothing was stored.
     """
+    store.part(Quotas).expect_room(tenant)
     drafts: dict[int, Draft] = {}
     outcomes: dict[int, Accepted | TrajectoriesError] = {}
     for index, line in enumerate(lines):
@@ -186,8 +191,11 @@ def _appended(store: Store, draft: Draft) -> Accepted:
 def _append(store: Store, drafts: Sequence[Draft]) -> list[Accepted | TrajectoriesError]:
     if not drafts:
         return []
+    store.expect_own_outbox()
     results = store.outbox.append(drafts)
-    store.hot_cache.take([one.row for one in results if isinstance(one, Appended)])
+    appended = [one for one in results if isinstance(one, Appended)]
+    store.hot_cache.take([one.row for one in appended])
+    store.part(Quotas).add([one.row.record for one in appended if one.is_new])
     return [_outcome(one) for one in results]
 
 

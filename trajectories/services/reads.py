@@ -16,6 +16,7 @@ from heapq import merge as merge_sorted
 from itertools import chain, islice
 from typing import Any, NamedTuple
 from uuid import UUID
+from weakref import ref
 
 import orjson
 
@@ -27,6 +28,8 @@ from trajectories.domain.record import Facets, Position, Record, facets_of, merg
 from trajectories.domain.stats import Summary
 from trajectories.exceptions import ArchiveUnavailable, ExportBehind, NotFound
 from trajectories.models import AuditEntry
+from trajectories.services.read_shares import ReadShares, Share
+from trajectories.services.remembered import Answer, RememberedAnswers, Version
 from trajectories.storage import archive_reads
 from trajectories.storage.archive_errors import ArchiveError
 from trajectories.storage.redis_tier import RedisError
@@ -37,6 +40,8 @@ _EXPORT_PAGE = 100
 """At 1 MiB a record, an export holds at most 100 MiB at a time."""
 _ARCHIVE_PAGE_MIN = 20
 _WAITING_CHUNK = 200
+_FEW = 500
+"""Records that are summarized without a share of the process."""
 _WAIT_S = 0.02
 
 
@@ -62,22 +67,26 @@ def list_(store: Store, tenant: str, query: Query, *, after: Position | None, li
     Raises:
         ArchiveUnavailable: 503; the archive is unavailable, and no other tier has records of this
             page.
+        TooManyReads: 429; as many long reads of this tenant are running as it may have.
     """
     snapshot = store.hot_cache.snapshot(tenant)
-    found = list(islice(_from_hot(snapshot, query, after), limit + 1))
     tiers, is_complete = _tiers(snapshot), snapshot.is_complete
     is_cut = False
-    is_below = len(found) <= limit and snapshot.floor is not None
-    metrics.hot_reads.labels("miss" if is_below else "hit").inc()
-    if is_below and snapshot.floor is not None:
-        below = snapshot.floor if after is None else min(snapshot.floor, after)
-        try:
-            found += _below_floor(store, tenant, snapshot, query, below, limit + 1 - len(found))
-            tiers.append("archive")
-        except ArchiveError as error:
-            if not found:
-                raise ArchiveUnavailable("Older records cannot be read: the archive is unavailable.") from error
-            is_complete, is_cut = False, True
+    with store.part(ReadShares).of(tenant) as share:
+        found = list(islice(_from_hot(snapshot, query, after, share), limit + 1))
+        is_below = len(found) <= limit and snapshot.floor is not None
+        metrics.hot_reads.labels("miss" if is_below else "hit").inc()
+        if is_below and snapshot.floor is not None:
+            below = snapshot.floor if after is None else min(snapshot.floor, after)
+            if query.on_trajectory or query.on_phase:
+                share.take()
+            try:
+                found += _below_floor(store, tenant, snapshot, query, below, limit + 1 - len(found))
+                tiers.append("archive")
+            except ArchiveError as error:
+                if not found:
+                    raise ArchiveUnavailable("Older records cannot be read: the archive is unavailable.") from error
+                is_complete, is_cut = False, True
     return _page(store, snapshot, found, limit, tiers, is_complete=is_complete, is_cut=is_cut)
 
 
@@ -120,23 +129,30 @@ def newest(store: Store, tenant: str, id_: UUID) -> Record:
 
 
 def stats(store: Store, tenant: str, query: Query) -> dict[str, Any]:
-    """Return ``stats.Summary.as_json`` of all matching records, and the window that it covers."""
+    """Return ``stats.Summary.as_json`` of all matching records, and the window that it covers.
+
+    The same question is answered from memory as long as the tenant's records have not changed.
+
+    Raises:
+        TooManyReads: 429; as for ``list_``.
+    """
     snapshot = store.hot_cache.snapshot(tenant)
-    summary = Summary()
-    for held in snapshot.held:
-        if query.matches(held.position.recorded_at_us, held.facets):
-            summary.add(held.facets)
-    tiers, is_complete = _tiers(snapshot), snapshot.is_complete
     metrics.hot_reads.labels("hit" if snapshot.floor is None else "miss").inc()
-    if snapshot.floor is not None:
-        with store.outbox.snapshot():
-            try:
-                summary.merge(_summary_below(store, tenant, snapshot, query, snapshot.floor))
-                tiers.append("archive")
-            except ArchiveError:
-                is_complete = False
-                summary.merge(_waiting_summary(store, tenant, snapshot, query, snapshot.floor))
-    return summary.as_json() | {"window": _window(store, query, tiers, is_complete=is_complete)}
+    # Everything that decides the answer, besides the records, belongs to the question.
+    answers, question = store.part(RememberedAnswers), (tenant, query)
+    version = _version(store, tenant, snapshot)
+    found = answers.find(question, version)
+    if found is None:
+        with store.part(ReadShares).of(tenant) as share:
+            if snapshot.floor is not None or len(snapshot.held) > _FEW:
+                share.take()
+            # Another read may have asked the same while this one waited.
+            found = answers.find(question, version) or _summarized(store, tenant, snapshot, query, share)
+        answers.keep(question, found)
+    tiers = _tiers(snapshot) + ["archive"] * (snapshot.floor is not None and found.is_complete)
+    is_complete = snapshot.is_complete and found.is_complete
+    shown: dict[str, Any] = orjson.loads(found.json)
+    return shown | {"window": _window(store, query, tiers, is_complete=is_complete)}
 
 
 def export(
@@ -161,8 +177,11 @@ def export(
             ``export_wait_s``.
         ArchiveUnavailable: 503. After the first page, a database error ends the stream without the
             end line.
+        TooManyReads: 429; as for ``list_``.
     """
     wait_until_archived(store, tenant)
+    share = store.part(ReadShares).of(tenant)
+    share.take()
     try:
         after_seq = 0 if after is None else archive_reads.seq_of(tenant, after)
         if after_seq is None:
@@ -172,7 +191,7 @@ def export(
         first = next(pages, [])
     except ArchiveError as error:
         raise ArchiveUnavailable("Exports are read from the archive, which is unavailable.") from error
-    return _export_lines(_noted(tenant, actor, chain([first], pages)), after, has_end=has_end)
+    return _export_lines(_noted(tenant, actor, chain([first], pages), share), after, has_end=has_end)
 
 
 # List and stats below the floor.
@@ -233,14 +252,50 @@ def _if_matching(query: Query, record: Record) -> Iterator[Record]:
         yield record
 
 
-def _summary_below(store: Store, tenant: str, snapshot: Snapshot, query: Query, floor: Position) -> Summary:
-    """Summarize the records below ``floor``.
+def _version(store: Store, tenant: str, snapshot: Snapshot) -> Version | None:
+    """Return the version of the tenant's records; None if they may change without a new version."""
+    if snapshot.floor is None:
+        return Version(ref(snapshot.version), None, None)
+    # A version that waits here is merged by its stamp, and a repeat in the archive changes stamps alone.
+    if store.outbox.waiting_ids(tenant):
+        return None
+    try:
+        return Version(ref(snapshot.version), snapshot.floor, archive_reads.last_changed(tenant))
+    except ArchiveError:
+        return None
+
+
+def _summarized(store: Store, tenant: str, snapshot: Snapshot, query: Query, share: Share) -> Answer:
+    summary, is_complete = Summary(), True
+    version: Version | None = Version(ref(snapshot.version), None, None)
+    for held in share.scan(snapshot.held):
+        if query.matches(held.position.recorded_at_us, held.facets):
+            summary.add(held.facets)
+    if snapshot.floor is not None:
+        with store.outbox.snapshot():
+            try:
+                below, version = _summary_below(store, tenant, snapshot, query, snapshot.floor)
+            except ArchiveError:
+                below, version, is_complete = (
+                    _waiting_summary(store, tenant, snapshot, query, snapshot.floor),
+                    None,
+                    False,
+                )
+        summary.merge(below)
+    return Answer(version, orjson.dumps(summary.as_json()), is_complete)
+
+
+def _summary_below(
+    store: Store, tenant: str, snapshot: Snapshot, query: Query, floor: Position
+) -> tuple[Summary, Version | None]:
+    """Summarize the records below ``floor``; return their version too.
 
     Pending ids are subtracted from the archive's counts, since they may be many for a filter. Their
     merged versions are then added.
     """
     waiting = store.outbox.waiting_ids(tenant)
     with archive_reads.snapshot(store.conf.archive_statement_timeout_s):
+        version = _version(store, tenant, snapshot)
         summary = archive_reads.summary(tenant, query, floor)
         for start in range(0, len(waiting), _WAITING_CHUNK):
             chunk = waiting[start : start + _WAITING_CHUNK]
@@ -252,7 +307,7 @@ def _summary_below(store: Store, tenant: str, snapshot: Snapshot, query: Query, 
                     # A record above the floor arrived after the snapshot was taken.
                     if record.position < floor:
                         summary.add(facets_of(record.body))
-    return summary
+    return summary, version
 
 
 def _waiting_summary(store: Store, tenant: str, snapshot: Snapshot, query: Query, floor: Position) -> Summary:
@@ -265,9 +320,9 @@ def _waiting_summary(store: Store, tenant: str, snapshot: Snapshot, query: Query
     return summary
 
 
-def _from_hot(snapshot: Snapshot, query: Query, after: Position | None) -> Iterator[Record]:
+def _from_hot(snapshot: Snapshot, query: Query, after: Position | None, share: Share) -> Iterator[Record]:
     end = len(snapshot.held) if after is None else bisect_left(snapshot.held, after, key=lambda held: held.position)
-    for at in range(end - 1, -1, -1):
+    for at in share.scan(range(end - 1, -1, -1)):
         held = snapshot.held[at]
         if query.matches(held.position.recorded_at_us, held.facets):
             yield held.record
@@ -344,13 +399,15 @@ def _export_pages(tenant: str, query: Query, after_seq: int, up_to_seq: int) -> 
         after_seq = page[-1].seq
 
 
-def _noted(tenant: str, actor: str, pages: Iterable[list[Record]]) -> Iterator[list[Record]]:
+def _noted(tenant: str, actor: str, pages: Iterable[list[Record]], share: Share) -> Iterator[list[Record]]:
+    """Yield ``pages``, note them in the audit trail at the end, and give back the share."""
     count = 0
     try:
         for page in pages:
             count += len(page)
             yield page
     finally:
+        share.give_back()
         AuditEntry.objects.note("export", actor, {tenant: count})
 
 

@@ -165,17 +165,37 @@ def summary(tenant: str, query: Query, below: Position | None, only: Sequence[UU
     rows = _matching(tenant, query, below)
     if only is not None:
         rows = rows.filter(trajectory_id__in=only)
-    found = Summary(
-        trajectories=_cells(rows, TRAJECTORY_KEY, TRAJECTORY_TALLIES, TRAJECTORY_SUMS),
-        phases=_cells(
-            Phase.objects.using(_read_alias()).filter(trajectory__in=rows), PHASE_KEY, PHASE_TALLIES, MEASURES
-        ),
+    found = Summary(trajectories=_cells(rows, TRAJECTORY_KEY, TRAJECTORY_TALLIES, TRAJECTORY_SUMS))
+    if not found.trajectories:
+        return found  # each further statement would look for the same records again
+    found.phases = _cells(
+        Phase.objects.using(_read_alias()).filter(trajectory__in=rows), PHASE_KEY, PHASE_TALLIES, MEASURES
     )
     for measure in TRAJECTORY_MEASURES:
         bucket = f"{measure.column}_bucket"
         counts = rows.filter(**{f"{bucket}__isnull": False}).values_list(bucket).annotate(n=Count("pk"))
         found.buckets[measure.column].update(dict(counts.order_by()))
     return found
+
+
+@archive_errors()
+def last_changed(tenant: str) -> int | None:
+    """Return a number that grows with every visible change of the tenant; None without a tenant."""
+    return Tenant.objects.using(_read_alias()).filter(pk=tenant).values_list("last_changed", flat=True).first()
+
+
+class Usage(NamedTuple):
+    """The records of a tenant, and the bytes of their bodies."""
+
+    records: int = 0
+    bytes: int = 0
+
+
+@archive_errors()
+def usage(tenants: Iterable[str]) -> dict[str, Usage]:
+    """Return the usage of those of ``tenants`` that the archive knows."""
+    rows = Tenant.objects.using(_read_alias()).filter(pk__in=list(tenants))
+    return {slug: Usage(*counts) for slug, *counts in rows.values_list("pk", "record_count", "body_bytes")}
 
 
 @archive_errors()

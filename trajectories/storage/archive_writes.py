@@ -177,6 +177,7 @@ def erase_some(tenant: str, limit: int) -> DeletedCounts | None:
     quarantined = _some_of(Quarantined.objects.using(alias()).filter(tenant=tenant), limit)
     tombstones = _some_of(Tombstone.objects.using(alias()).filter(tenant=tenant), limit)
     with transaction.atomic(using=alias()):
+        Tenant.objects.using(alias()).filter(pk=tenant).update(last_changed=F("last_changed") + 1)
         Phase.objects.using(alias()).filter(trajectory__in=trajectories).delete()
         archived, quarantines, deleted = (rows.delete()[0] for rows in (trajectories, quarantined, tombstones))
     return DeletedCounts(archived, quarantines) if archived or quarantines or deleted else None
@@ -216,7 +217,7 @@ def _mirror_tenant(slug: str, given: list[Record]) -> WriteResult:
     deleted_ids = {record.id for record in deleted}
     records = [record for record in given if record.id not in deleted_ids]
     stored = _store(tenant, records) if records else []
-    tenant.save(using=alias(), update_fields=["last_seq", "last_changed"])
+    tenant.save(using=alias(), update_fields=["last_seq", "last_changed", "record_count", "body_bytes"])
     return WriteResult(stored, deleted, gone, [])
 
 
@@ -230,6 +231,9 @@ def _delete(tenant: Tenant, given: Sequence[Record]) -> tuple[list[Record], Dele
         return list(known.values()), DeletedCounts()
     rows = Trajectory.objects.using(alias()).filter(tenant=tenant, trajectory_id__in=new)
     seqs = dict(rows.values_list("trajectory_id", "seq"))
+    sizes = [len(body.encode()) for body in rows.values_list("body", flat=True).iterator(chunk_size=10)]
+    tenant.record_count -= len(sizes)
+    tenant.body_bytes -= sum(sizes)
     Phase.objects.using(alias()).filter(trajectory__in=rows).delete()
     archived, _ = rows.delete()
     quarantined, _ = Quarantined.objects.using(alias()).filter(tenant=tenant, trajectory_id__in=new).delete()
@@ -258,7 +262,9 @@ def _store(tenant: Tenant, records: Sequence[Record]) -> list[Record]:
     stored_now = sorted((merged[id_] for id_ in ids), key=lambda record: record.position)
     for stored in stored_now:
         row = rows.get(stored.id)
+        tenant.body_bytes += len(stored.body) - (len(row.body.encode()) if row else 0)
         if row is None:
+            tenant.record_count += 1
             tenant.last_seq += 1
             tenant.last_changed += 1
             row = Trajectory(

@@ -24,7 +24,7 @@ from django.core.signals import setting_changed
 from trajectories import test_environment
 from trajectories.conf import Settings, forget_settings, read_settings
 from trajectories.domain import clock
-from trajectories.exceptions import OutboxUnavailable, StoreMismatch
+from trajectories.exceptions import ArchiveUnavailable, OutboxUnavailable, StoreMismatch
 from trajectories.storage import archive_reads
 from trajectories.storage.archive_errors import ArchiveError
 from trajectories.storage.hot_cache import HotCache
@@ -157,6 +157,24 @@ class Store:
         if not self._is_verified or self.outbox.binding().store != self._identity:
             with suppress(ArchiveError):
                 self.verify()
+
+    def expect_own_outbox(self) -> None:
+        """Check before a write that the outbox still belongs to the store of this process.
+
+        Two sites with one outbox file would otherwise write into each other's archive. The archive is
+        asked only after another process has bound the outbox anew.
+
+        Raises:
+            StoreMismatch: 503; the outbox has become another store's.
+            ArchiveUnavailable: 503; that cannot be decided now.
+        """
+        if self._is_verified and self.outbox.binding().store != self._identity:
+            try:
+                self.verify()
+            except ArchiveError as error:
+                raise ArchiveUnavailable(
+                    f"The outbox {self.conf.outbox_path} was bound to another store, and the archive is unavailable."
+                ) from error
 
     def expect(self, identity: str | None) -> None:
         """Refuse a message that the relay of another store has sent.

@@ -26,6 +26,12 @@ class Held(NamedTuple):
     size: int
 
 
+class HotVersion:
+    """What one version of the records is known by. It lives as long as the cache or a read has them."""
+
+    __slots__ = ("__weakref__",)
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """A tenant's records as one read sees them.
@@ -37,10 +43,13 @@ class Snapshot:
     - ``is_following``: the change feed responded, so records that other hosts persisted are
       included.
     - ``is_trusted``: Redis has not lost records of other hosts that the archive may not have yet.
+
+    ``version`` is the same object in snapshots with the same ``held``.
     """
 
     held: Sequence[Held]
     by_id: Mapping[UUID, Held]
+    version: HotVersion
     floor: Position | None
     is_filled: bool
     is_following: bool
@@ -64,7 +73,7 @@ class TenantCache:
     held: dict[UUID, Held] = field(default_factory=dict)
     order: list[Held] = field(default_factory=list)
     size: int = 0
-    _copies: tuple[list[Held], dict[UUID, Held]] | None = None
+    _copies: tuple[list[Held], dict[UUID, Held], HotVersion] | None = None
 
     @property
     def is_trusted(self) -> bool:
@@ -74,7 +83,7 @@ class TenantCache:
     def snapshot(self, *, is_following: bool) -> Snapshot:
         """Return a snapshot for a read. Reads share the copies until the next change."""
         if self._copies is None:
-            self._copies = list(self.order), dict(self.held)
+            self._copies = list(self.order), dict(self.held), HotVersion()
         return Snapshot(*self._copies, self.floor, self.is_filled, is_following, self.is_trusted)
 
     def apply(self, record: Record, *, from_authority: bool) -> None:

@@ -1841,7 +1841,7 @@ export interface operations {
                     /** @description Seconds until more is left. */
                     "X-RateLimit-Reset"?: number;
                     /** @description Which limit it is: the one that would refuse first, or has refused. */
-                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute";
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
                     [name: string]: unknown;
                 };
                 content: {
@@ -1870,7 +1870,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The API key lacks the scope, or the request would delete everything. */
+            /** @description The API key lacks the scope, the tenant has reached its quota, or the request would delete everything. */
             403: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -1881,7 +1881,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description More than the key may use in a minute, or too many bad keys from this address; Retry-After says when to come again. */
+            /** @description More than the key may use in a minute, too many long reads of the tenant at once, or too many bad keys from this address; Retry-After says when to come again. */
             429: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -1895,7 +1895,7 @@ export interface operations {
                     /** @description Seconds until more is left. */
                     "X-RateLimit-Reset"?: number;
                     /** @description Which limit it is: the one that would refuse first, or has refused. */
-                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute";
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
                     [name: string]: unknown;
                 };
                 content: {
@@ -1953,7 +1953,7 @@ export interface operations {
                     /** @description Seconds until more is left. */
                     "X-RateLimit-Reset"?: number;
                     /** @description Which limit it is: the one that would refuse first, or has refused. */
-                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute";
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
                     [name: string]: unknown;
                 };
                 content: {
@@ -1974,7 +1974,7 @@ export interface operations {
                     /** @description Seconds until more is left. */
                     "X-RateLimit-Reset"?: number;
                     /** @description Which limit it is: the one that would refuse first, or has refused. */
-                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute";
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
                     [name: string]: unknown;
                 };
                 content: {
@@ -2003,7 +2003,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The API key lacks the scope, or the request would delete everything. */
+            /** @description The API key lacks the scope, the tenant has reached its quota, or the request would delete everything. */
             403: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -2058,7 +2058,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description More than the key may use in a minute, or too many bad keys from this address; Retry-After says when to come again. */
+            /** @description More than the key may use in a minute, too many long reads of the tenant at once, or too many bad keys from this address; Retry-After says when to come again. */
             429: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -2072,7 +2072,7 @@ export interface operations {
                     /** @description Seconds until more is left. */
                     "X-RateLimit-Reset"?: number;
                     /** @description Which limit it is: the one that would refuse first, or has refused. */
-                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute";
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
                     [name: string]: unknown;
                 };
                 content: {
@@ -2165,7 +2165,7 @@ export interface operations {
                     /** @description Seconds until more is left. */
                     "X-RateLimit-Reset"?: number;
                     /** @description Which limit it is: the one that would refuse first, or has refused. */
-                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute";
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
                     [name: string]: unknown;
                 };
                 content: {
@@ -2194,7 +2194,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The API key lacks the scope, or the request would delete everything. */
+            /** @description The API key lacks the scope, the tenant has reached its quota, or the request would delete everything. */
             403: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -2216,7 +2216,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description More than the key may use in a minute, or too many bad keys from this address; Retry-After says when to come again. */
+            /** @description More than the key may use in a minute, too many long reads of the tenant at once, or too many bad keys from this address; Retry-After says when to come again. */
             429: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -2230,7 +2230,7 @@ export interface operations {
                     /** @description Seconds until more is left. */
                     "X-RateLimit-Reset"?: number;
                     /** @description Which limit it is: the one that would refuse first, or has refused. */
-                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute";
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
                     [name: string]: unknown;
                 };
                 content: {
@@ -2276,7 +2276,7 @@ export interface operations {
                     /** @description Seconds until more is left. */
                     "X-RateLimit-Reset"?: number;
                     /** @description Which limit it is: the one that would refuse first, or has refused. */
-                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute";
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
                     [name: string]: unknown;
                 };
                 content: {
@@ -2305,7 +2305,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The API key lacks the scope, or the request would delete everything. */
+            /** @description The API key lacks the scope, the tenant has reached its quota, or the request would delete everything. */
             403: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -2327,7 +2327,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description More than the key may use in a minute, or too many bad keys from this address; Retry-After says when to come again. */
+            /** @description More than the key may use in a minute, too many long reads of the tenant at once, or too many bad keys from this address; Retry-After says when to come again. */
             429: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -2341,7 +2341,7 @@ export interface operations {
                     /** @description Seconds until more is left. */
                     "X-RateLimit-Reset"?: number;
                     /** @description Which limit it is: the one that would refuse first, or has refused. */
-                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute";
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
                     [name: string]: unknown;
                 };
                 content: {
@@ -2385,7 +2385,7 @@ export interface operations {
                     /** @description Seconds until more is left. */
                     "X-RateLimit-Reset"?: number;
                     /** @description Which limit it is: the one that would refuse first, or has refused. */
-                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute";
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
                     [name: string]: unknown;
                 };
                 content: {
@@ -2414,7 +2414,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The API key lacks the scope, or the request would delete everything. */
+            /** @description The API key lacks the scope, the tenant has reached its quota, or the request would delete everything. */
             403: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -2436,7 +2436,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description More than the key may use in a minute, or too many bad keys from this address; Retry-After says when to come again. */
+            /** @description More than the key may use in a minute, too many long reads of the tenant at once, or too many bad keys from this address; Retry-After says when to come again. */
             429: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -2450,7 +2450,7 @@ export interface operations {
                     /** @description Seconds until more is left. */
                     "X-RateLimit-Reset"?: number;
                     /** @description Which limit it is: the one that would refuse first, or has refused. */
-                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute";
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
                     [name: string]: unknown;
                 };
                 content: {
@@ -2718,7 +2718,7 @@ export interface operations {
                     /** @description Seconds until more is left. */
                     "X-RateLimit-Reset"?: number;
                     /** @description Which limit it is: the one that would refuse first, or has refused. */
-                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute";
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
                     [name: string]: unknown;
                 };
                 content: {
@@ -2747,7 +2747,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The API key lacks the scope, or the request would delete everything. */
+            /** @description The API key lacks the scope, the tenant has reached its quota, or the request would delete everything. */
             403: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -2769,7 +2769,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description More than the key may use in a minute, or too many bad keys from this address; Retry-After says when to come again. */
+            /** @description More than the key may use in a minute, too many long reads of the tenant at once, or too many bad keys from this address; Retry-After says when to come again. */
             429: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -2783,7 +2783,7 @@ export interface operations {
                     /** @description Seconds until more is left. */
                     "X-RateLimit-Reset"?: number;
                     /** @description Which limit it is: the one that would refuse first, or has refused. */
-                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute";
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
                     [name: string]: unknown;
                 };
                 content: {
@@ -2872,7 +2872,7 @@ export interface operations {
                     /** @description Seconds until more is left. */
                     "X-RateLimit-Reset"?: number;
                     /** @description Which limit it is: the one that would refuse first, or has refused. */
-                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute";
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
                     [name: string]: unknown;
                 };
                 content: {
@@ -2901,7 +2901,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The API key lacks the scope, or the request would delete everything. */
+            /** @description The API key lacks the scope, the tenant has reached its quota, or the request would delete everything. */
             403: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -2912,7 +2912,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description More than the key may use in a minute, or too many bad keys from this address; Retry-After says when to come again. */
+            /** @description More than the key may use in a minute, too many long reads of the tenant at once, or too many bad keys from this address; Retry-After says when to come again. */
             429: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -2926,7 +2926,7 @@ export interface operations {
                     /** @description Seconds until more is left. */
                     "X-RateLimit-Reset"?: number;
                     /** @description Which limit it is: the one that would refuse first, or has refused. */
-                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute";
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
                     [name: string]: unknown;
                 };
                 content: {

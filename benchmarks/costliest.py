@@ -1,0 +1,226 @@
+"""Find the ten costliest requests that a key of each scope can make, and their CPU.
+
+    uv run python -m benchmarks.costliest [--records 30000] [--hostile 200]
+
+Each request goes through Django's handler in this process; figures are CPU of this process, so other
+load on the machine has little effect. One tenant has ordinary records of 5 phases. Another has
+hostile ones, of nearly 1 MiB each: many tools, many phases, long summaries, many tags. The newest
+10,000 are hot as far as HOT_MAX_BYTES allows, the rest is in SQLite. Nothing is answered from memory.
+
+"beyond" is the CPU beyond that of a list of the same size in bytes; for a request with a body, beyond
+that of ordinary records of the same size. Reads are sent twice, so that caches are warm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import orjson
+
+MIB = 2**20
+SCOPES = ("read", "export", "admin", "record")
+"""The last one records, so the others find no records that wait for the archive."""
+PATH = "/v1/agent/trajectories"
+_BATCH = 500
+_SHOWN = 10
+NOTHING = {
+    "project": "none", "source": "none", "request_type": "none", "outcome": "partial", "phase": "none",
+    "model": "none", "selection_method": "none", "agent": "none", "tool": "none", "build_passed": "false",
+    "tests_passed": "false", "tag": "none", "since": "2100-01-01", "until": "1980-01-01",
+    "started_since": "2100-01-01", "started_until": "1980-01-01", "min_cost_usd": "1e6", "max_cost_usd": "0",
+    "min_duration_ms": "1e15", "max_duration_ms": "0", "q": " ".join(f"nothing{n}" for n in range(32)),
+}  # fmt: skip
+"""A value of each filter that matches no record, so that a list looks at all of them."""
+ALL = {
+    "phase": "implement", "tool": "edit", "tag": "nightly", "q": "a", "outcome": "unknown", "until": "2100-01-01",
+    "min_cost_usd": "0", "max_duration_ms": "1e15", "build_passed": "true",
+}  # fmt: skip
+"""A value of some filters that matches many."""
+
+
+class Sent(NamedTuple):
+    """A request: method, parameters, body, and what it is called in the table."""
+
+    name: str
+    method: str
+    parameters: dict[str, str]
+    body: bytes = b""
+    path: str = ""
+
+
+class Cost(NamedTuple):
+    sent: Sent
+    status: int
+    cpu_ms: float
+    size: int
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--records", type=int, default=30_000)
+    parser.add_argument("--hostile", type=int, default=200)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        os.environ |= {
+            "DJANGO_SETTINGS_MODULE": "trajectory_site.settings",
+            "SECRET_KEY": "only for a benchmark",
+            "DATA_DIR": directory,
+            "REDIS_URL": "redis://127.0.0.1:1/0",  # never there
+            "ALLOWED_HOSTS": "testserver",
+            "LOG_LEVEL": "CRITICAL",
+            "TRAJECTORIES_RELAY_IN_PROCESS": "false",
+            "TRAJECTORIES_EXPORT_WAIT_S": "0.1",
+        }
+        import django
+        from django.core.management import call_command
+
+        django.setup()
+        call_command("migrate", verbosity=0)
+        for tenant, bodies in (("ordinary", _ordinary(arguments.records)), ("hostile", _hostile(arguments.hostile))):
+            _fill(tenant, bodies)
+            costs = {scope: _costs(tenant, scope) for scope in SCOPES}
+            # CPU of a byte that is answered, and of a byte that is sent.
+            pages = [cost for cost in costs["read"] if cost.sent.name == "list limit=1000"]
+            posts = [cost for cost in costs["record"] if cost.sent.name == "record 1,000 ordinary lines"]
+            per_byte = pages[0].cpu_ms / pages[0].size, posts[0].cpu_ms / len(posts[0].sent.body)
+            for scope, found in costs.items():
+                _print(tenant, scope, found, per_byte)
+
+
+def _ordinary(count: int) -> Iterator[dict[str, Any]]:
+    from benchmarks.post_cpu import run
+
+    for number in range(count):
+        yield run(5) | {
+            "request_summary": f"Add user authentication to the API, run {number}",
+            "project": f"p{number % 20}",
+        }
+
+
+def _hostile(count: int) -> Iterator[dict[str, Any]]:
+    phase = {"phase_name": "implement"}
+    shapes: list[dict[str, Any]] = [
+        {"phases": [phase | {"tools_used": [f"t{n:x}" for n in range(10_000)]} for _ in range(8)]},
+        {"phases": [phase | {"model": f"m{n}", "phase_name": f"p{n}"} for n in range(200)]},
+        {"phases": [phase | {"tools_used": ["a" * 500] * 250} for _ in range(8)]},
+        {"request_summary": "a" * (MIB - 5_000)},
+        {"request_summary": "ab " * ((MIB - 5_000) // 3)},
+        {"tags": [f"{n:03}" * 100 for n in range(200)]},
+    ]
+    for number in range(count):
+        yield {"request_summary": "x", "phases": []} | shapes[number % len(shapes)]
+
+
+def _fill(tenant: str, bodies: Iterator[dict[str, Any]]) -> None:
+    from uuid import UUID
+
+    from trajectories.domain.record import Record, digest_of
+    from trajectories.domain.schema import canonical, parse
+    from trajectories.storage.archive_writes import mirror
+
+    batch, now_us = [], time.time_ns() // 1_000
+    for number, body in enumerate(bodies):
+        id_ = UUID(int=number + 1)
+        data = canonical(parse(orjson.dumps(body | {"id": str(id_)})))
+        stamp = now_us - 10**9 + number
+        batch.append(Record(tenant, id_, stamp, digest_of(data), stamp, stamp, data))
+        if len(batch) == _BATCH or sum(len(one.body) for one in batch) > 32 * MIB:
+            mirror(batch)
+            batch = []
+    if batch:
+        mirror(batch)
+
+
+def _costs(tenant: str, scope: str) -> list[Cost]:
+    from trajectories.models import ApiKey, Tenant
+
+    _, key = ApiKey.objects.issue(tenant=Tenant.objects.get(pk=tenant), name="", scopes=[scope])
+    return [_cost(key, sent) for sent in _requests(scope)]
+
+
+def _requests(scope: str) -> Iterator[Sent]:
+    if scope == "read":
+        yield Sent("list limit=1000", "GET", {"limit": "1000"})
+        yield Sent("retrieve", "GET", {}, path="/00000000-0000-0000-0000-000000000001")
+    if scope in ("read", "export", "admin"):
+        kinds = {"read": (("list", "GET", ""), ("stats", "GET", "/stats")), "export": (("export", "GET", "/export"),)}
+        for name, method, path in kinds.get(scope, (("delete dry_run", "DELETE", ""),)):
+            more = {"dry_run": "1"} if scope == "admin" else {}
+            if not more:
+                yield Sent(name, method, {}, path=path)
+            for values in (NOTHING, ALL):
+                for filter_, text in values.items():
+                    yield Sent(f"{name} {filter_}={text[:8]}", method, more | {filter_: text}, path=path)
+            both = {"tool": "none", "tag": "nightly"}
+            yield Sent(f"{name} tool=none tag=nightly", method, more | both, path=path)
+            every = {name: text for name, text in ALL.items() if name != "tool"} | {"tool": "none"}
+            yield Sent(f"{name}, every filter", method, more | every, path=path)
+    if scope == "record":
+        yield from _bodies()
+
+
+def _bodies() -> Iterator[Sent]:
+    from benchmarks.redaction import SLOW, TOKEN
+
+    for name, piece in SLOW.items():
+        text = piece * ((MIB - 200) // len(orjson.dumps(piece)[1:-1]))
+        yield Sent(f"record 1 MiB: {name}", "POST", {}, orjson.dumps({"request_summary": text, "phases": []}))
+    keys = {f"{TOKEN}{number}": 1 for number in range((MIB - 200) // (len(TOKEN) + 10))}
+    yield Sent("record 1 MiB: keys", "POST", {}, orjson.dumps({"request_summary": "x", "phases": [], "metadata": keys}))
+    for number, body in enumerate(_hostile(6)):
+        yield Sent(f"record hostile {number}", "POST", {}, orjson.dumps(body))
+    yield Sent("record 10,000 lines {}", "POST", {}, b"{}\n" * 10_000)
+    ordinary = b"\n".join(map(orjson.dumps, _ordinary(1_000)))
+    yield Sent("record 1,000 ordinary lines", "POST", {}, ordinary)
+    small = orjson.dumps({"request_summary": "x", "phases": []})
+    yield Sent("record 10,000 small lines", "POST", {}, (small + b"\n") * 10_000)
+
+
+def _cost(key: str, sent: Sent) -> Cost:
+    from django.test import Client
+
+    from trajectories.services.remembered import RememberedAnswers
+    from trajectories.storage.store import get_store
+
+    client = Client(headers={"Authorization": f"Bearer {key}"}, raise_request_exception=False)
+    is_lines = "lines" in sent.name and sent.body.startswith(b"{") and b"}\n{" in sent.body
+    kind = "application/x-ndjson" if is_lines else "application/json"
+    spent, size, status = [], 0, 0
+    for _ in range(2):
+        get_store()._parts.pop(RememberedAnswers, None)
+        before = time.process_time()
+        if sent.method == "POST":
+            answer: Any = client.post(PATH, sent.body, content_type=kind)
+        else:
+            answer = client.generic(sent.method, PATH + sent.path, query_params=sent.parameters)
+        content = answer.getvalue()
+        spent.append((time.process_time() - before) * 1_000)
+        size, status = len(content), answer.status_code
+        if sent.method == "POST":
+            break
+    return Cost(sent, status, min(spent), size)
+
+
+def _print(tenant: str, scope: str, costs: list[Cost], per_byte: tuple[float, float]) -> None:
+    def beyond(cost: Cost) -> float:
+        answered, sent = per_byte
+        return cost.cpu_ms - (sent * len(cost.sent.body) if cost.sent.body else answered * cost.size)
+
+    print(f"\n{tenant} records, scope {scope}: the {_SHOWN} costliest of {len(costs)} requests")
+    print(f"{'':38}{'status':>7}{'CPU ms':>9}{'answer kB':>11}{'µs per byte':>12}{'beyond ms':>11}")
+    for cost in sorted(costs, key=beyond, reverse=True)[:_SHOWN]:
+        per = cost.cpu_ms * 1_000 / max(1, cost.size)
+        mark = " *" if beyond(cost) > 100 else ""
+        print(
+            f"{cost.sent.name[:37]:38}{cost.status:7}{cost.cpu_ms:9.1f}{cost.size / 1_000:11.1f}{per:12.3f}"
+            f"{beyond(cost):11.1f}{mark}"
+        )
+
+
+if __name__ == "__main__":
+    main()

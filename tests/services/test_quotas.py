@@ -1,0 +1,152 @@
+"""Quotas of a tenant: enforced on ingest without asking the archive, and counted by it exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID
+
+import orjson
+import pytest
+from django.apps import apps
+from django.db import connections
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.examples import body
+from tests.storage.away import archive_away
+from tests.storage.hosts import WebProcess, made, new_id
+from trajectories.domain.record import tombstone
+from trajectories.exceptions import QuotaExceeded
+from trajectories.models import Tenant, Trajectory
+from trajectories.services import ingest, quotas
+from trajectories.services.quotas import Quotas
+from trajectories.storage import archive_reads, archive_writes
+from trajectories.storage.archive_reads import Usage
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
+    """The looks at the archive that were started; the test takes them."""
+    started: list[Callable[[], None]] = []
+    monkeypatch.setattr(quotas, "_in_thread", started.append)
+    return started
+
+
+@pytest.fixture
+def limited(db: None, tmp_path: Path, looks: list[Callable[[], None]]) -> Callable[..., WebProcess]:
+    return lambda **limits: WebProcess(tmp_path / "outbox", **limits)
+
+
+def test_a_tenant_records_up_to_its_quota(limited: Callable[..., WebProcess]) -> None:
+    host = limited(quota_records={"*": 2})
+    for _ in range(2):
+        host.record()
+    with pytest.raises(QuotaExceeded) as refused:
+        host.record()
+    assert (refused.value.status, refused.value.code) == (403, "quota_exceeded")
+    assert refused.value.message.startswith("This tenant may have 2 records, and has 2.")
+    with pytest.raises(QuotaExceeded):
+        ingest.record_many(host.store, "alice", [orjson.dumps(body())])
+    assert len(host.waiting()) == 2
+
+
+@pytest.mark.parametrize(("tenant", "count"), [("alice", 1), ("bob", 3), ("charlie", 2)])
+def test_a_tenant_may_have_a_quota_of_its_own(limited: Callable[..., WebProcess], tenant: str, count: int) -> None:
+    host = limited(quota_records={"*": 2, "alice": 1, "bob": 3})
+    for _ in range(count):
+        host.record(tenant)
+    with pytest.raises(QuotaExceeded):
+        host.record(tenant)
+
+
+def test_bytes_have_a_quota_too(limited: Callable[..., WebProcess]) -> None:
+    host = limited(quota_bytes={"alice": 1_000})
+    host.record(request_summary="a" * 1_000)
+    with pytest.raises(QuotaExceeded, match="1000 bytes of records"):
+        host.record()
+    host.record("bob")
+
+
+def test_a_new_version_of_a_record_is_not_one_record_more(limited: Callable[..., WebProcess]) -> None:
+    host = limited(quota_records={"*": 2})
+    for number in range(5):
+        host.record(id=str(UUID(int=1)), error=str(number))
+
+
+def test_what_other_hosts_have_recorded_counts_from_the_next_look_on_and_deletion_makes_room(
+    limited: Callable[..., WebProcess], looks: list[Callable[[], None]]
+) -> None:
+    others = [made(new_id(), number + 1) for number in range(2)]
+    archive_writes.mirror(others)
+    host = limited(quota_records={"*": 2})
+    host.record()
+    (look,) = looks
+    look()
+    with pytest.raises(QuotaExceeded):
+        host.record()
+    archive_writes.mirror([tombstone("alice", others[0].id, 10)])
+    look()
+    host.record()
+    assert len(looks) == 1  # the second is due after seconds
+
+
+@pytest.mark.django_db(transaction=True)
+def test_without_the_archive_the_last_counts_decide(
+    limited: Callable[..., WebProcess], looks: list[Callable[[], None]]
+) -> None:
+    host = limited(quota_records={"*": 2})
+    host.record()
+    with archive_away():
+        looks[0]()
+        host.record()
+        with pytest.raises(QuotaExceeded):
+            host.record()
+
+
+def test_without_a_quota_nothing_is_counted(
+    limited: Callable[..., WebProcess], looks: list[Callable[[], None]]
+) -> None:
+    host = limited()
+    host.record()
+    assert (looks, host.store.part(Quotas)._used) == ([], {})
+
+
+_steps = st.lists(
+    st.tuples(
+        st.sampled_from([UUID(int=number) for number in range(1, 5)]), st.sampled_from(["", "é", "long" * 9, None])
+    ),
+    max_size=12,
+)
+
+
+@pytest.mark.django_db
+@settings(max_examples=25, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(batches=st.lists(_steps, max_size=4))
+def test_the_archive_counts_exactly_what_it_has(batches: list[list[tuple[UUID, Any]]]) -> None:
+    tenant, stamp = f"tenant-{new_id().hex}", 0
+    for batch in batches:
+        records = []
+        for id_, error in batch:
+            stamp += 1
+            is_deletion = error is None
+            records.append(
+                tombstone(tenant, id_, stamp) if is_deletion else made(id_, stamp, tenant=tenant, error=error)
+            )
+        archive_writes.mirror(records)
+    bodies = [text.encode() for text in Trajectory.objects.filter(tenant=tenant).values_list("body", flat=True)]
+    expected = Usage(len(bodies), sum(map(len, bodies)))
+    assert archive_reads.usage([tenant]).get(tenant, Usage()) == expected
+
+
+def test_the_migration_counts_what_an_earlier_release_has_stored(archive_db: str) -> None:
+    archive_writes.mirror([made(new_id(), number + 1, error="é") for number in range(3)])
+    expected = archive_reads.usage(["alice"])
+    Tenant.objects.using(archive_db).update(record_count=0, body_bytes=0)
+    migration = import_module("trajectories.migrations.0009_tenant_usage")
+    migration.count(apps, SimpleNamespace(connection=connections[archive_db]))
+    assert archive_reads.usage(["alice"]) == expected
+    assert expected["alice"].records == 3

@@ -1,0 +1,94 @@
+"""Quotas of records and bytes per tenant, as exact as a process can know without asking the archive.
+
+A process counts the new records that it accepts, on top of what the archive had when it last looked.
+It looks at most every LOOK_EVERY_S, in a thread of its own, for the tenants that recorded since.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from django.db import connections
+
+from trajectories.conf import Settings
+from trajectories.domain.record import Record
+from trajectories.exceptions import QuotaExceeded
+from trajectories.storage import archive_reads
+from trajectories.storage.archive_errors import ArchiveError
+from trajectories.storage.archive_reads import Usage
+
+logger = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 5.0
+_MAX_TENANTS = 10_000
+
+
+class Quotas:
+    """The use of the tenants that recorded lately, as this process knows it. Thread-safe. A part of a store."""
+
+    def __init__(self, conf: Settings) -> None:
+        self._limits: tuple[Mapping[str, int], Mapping[str, int]] = conf.quota_records, conf.quota_bytes
+        self._lock = threading.Lock()
+        self._used: dict[str, Usage] = {}
+        self._look_at = float("-inf")
+
+    def expect_room(self, tenant: str) -> None:
+        """Check that ``tenant`` may record.
+
+        The first request after a start, or after a while, is accepted: its use is not known yet.
+
+        Raises:
+            QuotaExceeded: 403; it has reached a quota.
+        """
+        if not any(self._limits):
+            return
+        with self._lock:
+            used = self._used.setdefault(tenant, Usage())
+            is_due = time.monotonic() >= self._look_at
+            if is_due:
+                self._look_at = time.monotonic() + LOOK_EVERY_S
+        if is_due:
+            _in_thread(self.look)
+        for unit, count, limits in zip(("records", "bytes of records"), used, self._limits, strict=True):
+            most = limits.get(tenant, limits.get("*"))
+            if most is not None and count >= most:
+                raise QuotaExceeded(
+                    f"This tenant may have {most} {unit}, and has {count}. Delete some, or ask the operator for a"
+                    " larger quota."
+                )
+
+    def add(self, records: Sequence[Record]) -> None:
+        """Count new records that this process has accepted."""
+        if not any(self._limits):
+            return
+        with self._lock:
+            for record in records:
+                used = self._used.get(record.tenant, Usage())
+                self._used[record.tenant] = Usage(used.records + 1, used.bytes + len(record.body))
+
+    def look(self) -> None:
+        """Replace the counts by the archive's. Records on their way to it do not count meanwhile."""
+        with self._lock:
+            tenants = list(self._used)
+        try:
+            found = archive_reads.usage(tenants)
+        except ArchiveError as error:
+            logger.warning("Quotas cannot be read from the archive: %r", error)
+            return
+        with self._lock:
+            if len(self._used) > _MAX_TENANTS:
+                self._used.clear()
+            self._used |= {tenant: found.get(tenant, Usage()) for tenant in tenants}
+
+
+def _in_thread(work: Callable[[], None]) -> None:
+    def run() -> None:
+        try:
+            work()
+        finally:
+            connections.close_all()
+
+    threading.Thread(target=run, name="trajectories-quotas", daemon=True).start()
