@@ -9,7 +9,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from trajectories.domain.schema import MAX_COST_USD, MAX_DURATION_MS, MAX_INT
+from trajectories.domain.contract_types import MAX_COST_USD, MAX_DURATION_MS, MAX_INT
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 counts = st.integers(0, MAX_INT)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from tests import strategies
 from tests.examples import REFERENCE, body, nested, phase
-from trajectories.domain.schema import MAX_DURATION_MS, MAX_FREE_DEPTH, MAX_INT, MAX_NAME, canonical, parse
+from trajectories.domain.contract_types import MAX_DURATION_MS, MAX_FREE_DEPTH, MAX_INT, MAX_NAME
+from trajectories.domain.schema import canonical, parse
 
 SOAR = Path(__file__).resolve().parents[3] / "shared/data/soar.jsonl"
 NUL = "a\0b"

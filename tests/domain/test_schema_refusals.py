@@ -10,18 +10,9 @@ from pydantic import BaseModel
 from pydantic_core import PydanticCustomError
 
 from tests.examples import body, in_phase, nested, phase
+from trajectories.domain.contract_types import MAX_DURATION_MS, MAX_NAME, MAX_PROBLEMS, free_value
 from trajectories.domain.dialects import read
-from trajectories.domain.schema import (
-    MAX_DURATION_MS,
-    MAX_NAME,
-    MAX_PROBLEMS,
-    Candidate,
-    FeedbackLoop,
-    Phase,
-    Trajectory,
-    free_value,
-    parse,
-)
+from trajectories.domain.schema import Candidate, FeedbackLoop, Phase, Trajectory, parse
 from trajectories.domain.text import fold
 from trajectories.exceptions import InvalidInput
 

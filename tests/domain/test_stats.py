@@ -16,8 +16,9 @@ from tests import strategies
 from tests.examples import REFERENCE, body, phase
 from trajectories.api import responses
 from trajectories.domain import stats
+from trajectories.domain.contract_types import MAX_COST_USD
 from trajectories.domain.record import Facets, facets_of
-from trajectories.domain.schema import MAX_COST_USD, canonical, parse
+from trajectories.domain.schema import canonical, parse
 from trajectories.domain.stats import Summary, bucket_of, wilson
 
 # As documented, and so not taken from the code.
@@ -90,16 +91,20 @@ def test_ten_dimes_are_a_dollar() -> None:
 
 
 def test_every_figure_is_counted_from_the_facet_of_its_name() -> None:
-    one = facets(request_type="t", source="s", project="p", outcome="partial", build_passed=True, tests_passed=False)
+    one = facets(
+        request_type="t", source="s", project="p", policy="r", outcome="partial", build_passed=True, tests_passed=False
+    )
     figures: dict[str, Any] = {
         "cost_nano_usd": 2 * 10**9,
+        "unattributed_nano_usd": -13 * 10**9,
         "duration_us": 3000,
         "input_tokens": 5,
         "output_tokens": 7,
         "tokens": 11,
     }
     a_phase = facets(phases=[phase(model="m", model_selection_method="x", outcome="skipped")]).phases[0]
-    phase_figures = {name: 10 * value for name, value in figures.items() if name != "tokens"}
+    of_runs_only = ("tokens", "unattributed_nano_usd")
+    phase_figures = {name: 10 * value for name, value in figures.items() if name not in of_runs_only}
     found = summary_of(one._replace(**figures, phases=(a_phase._replace(**phase_figures),))).as_json()
     (project,), (model,) = found["by_project"], found["by_model"]
     assert {name: project[name]["sum"] for name in ("cost_usd", "duration_ms", "tokens")} == {
@@ -107,6 +112,7 @@ def test_every_figure_is_counted_from_the_facet_of_its_name() -> None:
         "duration_ms": 3,
         "tokens": 11,
     }
+    assert project["unattributed_cost_usd"] == {"known": 1, "sum": -13, "mean": -13}
     assert (project["input_tokens"]["sum"], project["output_tokens"]["sum"]) == (5, 7)
     assert (model["cost_usd"]["sum"], model["duration_ms"]["sum"]) == (20, 30)
     assert (model["input_tokens"]["sum"], model["output_tokens"]["sum"]) == (50, 70)
@@ -115,6 +121,7 @@ def test_every_figure_is_counted_from_the_facet_of_its_name() -> None:
         "s",
         "t",
     )
+    assert (found["by_policy"][0]["policy"], found["by_policy"][0]["count"]) == ("r", 1)
     assert (project["build_pass_rate"]["rate"], project["test_pass_rate"]["rate"]) == (1, 0)
     assert (project["outcomes"]["partial"], model["outcomes"]["skipped"]) == (1, 1)
     assert (model["model"], found["by_selection_method"][0]["selection_method"]) == ("m", "x")
@@ -132,6 +139,7 @@ def test_of_nothing_counts_are_zero_and_everything_else_is_null() -> None:
     unknown = {"known": 0, "sum": None, "mean": None, "p50": None, "p90": None, "p95": None, "p99": None}
     for measure in ("cost_usd", "duration_ms", "input_tokens", "output_tokens", "tokens"):
         assert nothing[measure] == unknown
+    assert nothing["unattributed_cost_usd"] == {"known": 0, "sum": None, "mean": None}
     assert nothing["phases"]["skip_rate"] is None
     assert all(nothing[group] == [] for group in (*stats.TRAJECTORY_GROUPS, *stats.PHASE_GROUPS))
     assert nothing["other"] == {}
@@ -142,6 +150,18 @@ def test_what_is_unknown_neither_counts_as_zero_nor_thins_the_mean() -> None:
     assert found["count"] == 4
     assert (found["cost_usd"]["known"], found["cost_usd"]["mean"]) == (2, 0.2)
     assert found["duration_ms"]["sum"] is None
+
+
+def test_the_cost_that_no_phase_accounts_for_is_summed_where_both_are_known() -> None:
+    phases = [phase(cost_usd=0.1), phase(cost_usd=0.2), phase()]
+    found = shown(
+        {"total_cost_usd": 0.5, "phases": phases},
+        {"total_cost_usd": 0.2, "phases": phases},
+        {"phases": phases},
+        {"total_cost_usd": 9},
+        {},
+    )
+    assert found["unattributed_cost_usd"] == {"known": 3, "sum": 0.1, "mean": 0.1 / 3}
 
 
 def test_rates_are_of_the_known_outcomes() -> None:

@@ -110,7 +110,7 @@ class World:
             stats = process.stats(query, tenant=self.tenant)
             assert orjson.dumps(stats) == expected[1], size
             assert stats["count"] == totals["count"]
-            for name in ("cost_usd", "duration_ms", "input_tokens"):
+            for name in ("cost_usd", "duration_ms", "input_tokens", "unattributed_cost_usd"):
                 total = stats[name]["sum"]
                 assert (None if total is None else float(total)) == totals[name]
 
@@ -187,6 +187,7 @@ def recorded(count: int) -> list[Record]:
             "agent": pick(reference.NAMES),
             "tools_used": [pick(reference.TOOLS)],
             "cost_usd": pick(reference.COSTS),
+            "fit": pick(["good_fit", "underpowered", "overprovisioned"]),
         }
         fields = {
             "request_summary": pick(reference.SUMMARIES),
@@ -200,6 +201,7 @@ def recorded(count: int) -> list[Record]:
             "tags": [pick(reference.NAMES)],
             "started_at": pick(reference.TIMES),
             "total_duration_ms": pick(reference.DURATIONS),
+            "policy": pick(reference.NAMES[:3]),
         }
         # Each field is unknown now and then.
         made_of.append(
@@ -230,12 +232,14 @@ VALUES: dict[str, list[str]] = {
     "project": reference.NAMES,
     "source": reference.NAMES,
     "request_type": reference.NAMES,
+    "policy": reference.NAMES,
     "outcome": ["success", "failure", "partial", "unknown"],
     "phase": [*reference.PHASES, "implementation", "nothing"],
     "model": reference.MODELS,
     "selection_method": [*reference.METHODS, "OWN-way"],
     "agent": reference.NAMES,
     "tool": reference.TOOLS,
+    "fit": ["good_fit", "underpowered", "overprovisioned", "failed"],
     "build_passed": ["true", "false"],
     "tests_passed": ["true", "false"],
     "tag": reference.NAMES,

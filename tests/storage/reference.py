@@ -89,6 +89,7 @@ class Reference:
             "cost_usd": [_total(fields, "total_cost_usd", "cost_usd") for fields in bodies],
             "duration_ms": [_total(fields, "total_duration_ms", "duration_ms") for fields in bodies],
             "input_tokens": [_total(fields, "", "input_tokens") for fields in bodies],
+            "unattributed_cost_usd": [_unattributed(fields) for fields in bodies],
         }
         known = {name: [value for value in values if value is not None] for name, values in sums.items()}
         return {"count": len(bodies)} | {name: float(sum(values)) if values else None for name, values in known.items()}
@@ -114,12 +115,13 @@ _ON_PHASE: dict[str, Any] = {
     "model": lambda phase, text: phase.get("model") == text,
     "selection_method": lambda phase, text: phase.get("model_selection_method") == text,
     "agent": lambda phase, text: phase.get("agent") == text,
+    "fit": lambda phase, text: phase.get("fit") == text,
     "tool": lambda phase, text: text in phase.get("tools_used", []),
 }
 
 
 def _matches(name: str, text: str, recorded_at_us: int, fields: dict[str, Any]) -> bool:
-    if name in ("project", "source", "request_type"):
+    if name in ("project", "source", "request_type", "policy"):
         return bool(fields.get(name) == text)
     if name in ("build_passed", "tests_passed"):
         return fields.get(name) is (text == "true")
@@ -147,6 +149,11 @@ def _total(fields: dict[str, Any], given: str, of_phase: str) -> Fraction | None
         return Fraction(str(fields[given]))
     known = [Fraction(str(phase[of_phase])) for phase in fields["phases"] if phase.get(of_phase) is not None]
     return sum(known, Fraction()) if known else None
+
+
+def _unattributed(fields: dict[str, Any]) -> Fraction | None:
+    total, in_phases = _total(fields, "total_cost_usd", "cost_usd"), _total(fields, "", "cost_usd")
+    return None if total is None or in_phases is None else total - in_phases
 
 
 def _time(text: str) -> datetime:
@@ -185,6 +192,7 @@ _phases = st.fixed_dictionaries(
         agent=st.sampled_from(NAMES),
         tools_used=st.lists(st.sampled_from(TOOLS), max_size=2),
         outcome=st.sampled_from(["success", "failure", "skipped", "cancelled", "paused"]),
+        fit=st.sampled_from(["good_fit", "underpowered"]),
         cost_usd=st.sampled_from(COSTS),
         duration_ms=st.sampled_from(DURATIONS),
         input_tokens=st.sampled_from([0, 1500, 2**53 - 1]),
@@ -196,6 +204,7 @@ bodies = st.fixed_dictionaries(
         request_type=st.sampled_from(NAMES),
         source=st.sampled_from(NAMES),
         project=st.sampled_from(NAMES),
+        policy=st.sampled_from(NAMES),
         outcome=st.sampled_from(["success", "failure", "partial", "unknown"]),
         build_passed=st.booleans(),
         tests_passed=st.booleans(),
@@ -211,12 +220,14 @@ FILTER_VALUES: dict[str, st.SearchStrategy[str]] = {
     "project": st.sampled_from(NAMES),
     "source": st.sampled_from(NAMES),
     "request_type": st.sampled_from(NAMES),
+    "policy": st.sampled_from(NAMES),
     "outcome": st.sampled_from(["success", "failure", "partial", "unknown"]),
     "phase": st.sampled_from(PHASES),
     "model": st.sampled_from(MODELS),
     "selection_method": st.sampled_from(METHODS),
     "agent": st.sampled_from(NAMES),
     "tool": st.sampled_from(TOOLS),
+    "fit": st.sampled_from(["good_fit", "underpowered", "failed"]),
     "build_passed": _booleans,
     "tests_passed": _booleans,
     "tag": st.sampled_from(NAMES),

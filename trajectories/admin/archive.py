@@ -22,7 +22,7 @@ from trajectories.admin.changelist import (
     bounded_count,
     with_id,
 )
-from trajectories.domain.schema import MAX_PHASES, OUTCOMES, PHASE_OUTCOMES
+from trajectories.domain.contract_types import MAX_PHASES, OUTCOMES, PHASE_OUTCOMES
 from trajectories.models import Phase, Quarantined, Tenant, Trajectory
 from trajectories.storage.archive_errors import ArchiveError
 from trajectories.storage.archive_writes import record_of

@@ -18,9 +18,10 @@ import trajectories
 from trajectories.api import responses
 from trajectories.api.request_ids import HEADER
 from trajectories.conf import RATE_LIMITS
+from trajectories.domain.contract_types import FITS, NO_NUL, OUTCOMES
 from trajectories.domain.dialects import CamelTrajectory
 from trajectories.domain.query import CURSOR_PATTERN, FILTERS, MAX_SEARCH_CHARS, SPAN_PATTERN, Filter
-from trajectories.domain.schema import NO_NUL, OUTCOMES, Trajectory
+from trajectories.domain.schema import Trajectory
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -39,6 +40,7 @@ _KINDS: Mapping[str, dict[str, Any]] = {
         ]
     },
     "outcome": {"type": "string", "enum": list(OUTCOMES)},
+    "fit": {"type": "string", "enum": list(FITS)},
 }
 _ERRORS = {
     400: "The request says something that cannot be accepted; the message names it.",

@@ -152,6 +152,9 @@ class TrajectoryFigures(_Answer):
     input_tokens: MeasureSummary
     output_tokens: MeasureSummary
     tokens: MeasureSummary
+    unattributed_cost_usd: MeasureSummary = Field(
+        description="The total cost less the sum of the phases; negative where the phases add up to more."
+    )
 
 
 class RequestTypeGroup(TrajectoryFigures):
@@ -164,6 +167,10 @@ class SourceGroup(TrajectoryFigures):
 
 class ProjectGroup(TrajectoryFigures):
     project: str | None
+
+
+class PolicyGroup(TrajectoryFigures):
+    policy: str | None
 
 
 class PhaseFigures(_Answer):
@@ -216,6 +223,7 @@ class Other(_Answer):
     by_request_type: OtherTrajectories | None = None
     by_source: OtherTrajectories | None = None
     by_project: OtherTrajectories | None = None
+    by_policy: OtherTrajectories | None = None
     by_phase: OtherPhases | None = None
     by_model: OtherPhases | None = None
     by_selection_method: OtherPhases | None = None
@@ -242,6 +250,7 @@ class Stats(TrajectoryFigures):
     by_request_type: list[RequestTypeGroup]
     by_source: list[SourceGroup]
     by_project: list[ProjectGroup]
+    by_policy: list[PolicyGroup]
     by_phase: list[PhaseGroup]
     by_model: list[ModelGroup]
     by_selection_method: list[SelectionMethodGroup]

@@ -162,6 +162,7 @@ class PhaseFacets(NamedTuple):
     agent: str | None
     tools: tuple[str, ...]
     outcome: str
+    fit: str | None
     cost_nano_usd: int | None
     duration_us: int | None
     input_tokens: int | None
@@ -180,19 +181,22 @@ class PhaseFacets(NamedTuple):
 class Facets(NamedTuple):
     """The scalar values of a trajectory that filters and stats need, derived ones included.
 
-    They are a pure function of its body.
+    They are a pure function of its body. ``unattributed_nano_usd`` is the cost that no phase
+    accounts for; it is negative where the phases add up to more than the total.
     """
 
     request_summary_folded: str
     request_type: str | None
     source: str | None
     project: str | None
+    policy: str | None
     outcome: str
     build_passed: bool | None
     tests_passed: bool | None
     tags: tuple[str, ...]
     started_at_us: int | None
     cost_nano_usd: int | None
+    unattributed_nano_usd: int | None
     duration_us: int | None
     input_tokens: int | None
     output_tokens: int | None
@@ -202,11 +206,16 @@ class Facets(NamedTuple):
     @property
     def cell(self) -> tuple[str | None, ...]:
         """Return the key by which stats group trajectories."""
-        return self.request_type, self.source, self.project
+        return self.request_type, self.source, self.project, self.policy
 
     @property
     def measures(self) -> tuple[int | None, ...]:
         return self.cost_nano_usd, self.duration_us, self.input_tokens, self.output_tokens, self.tokens
+
+    @property
+    def sums(self) -> tuple[int | None, ...]:
+        """Return the values that stats add up: the measures, and those without percentiles."""
+        return *self.measures, self.unattributed_nano_usd
 
 
 def facets_of(body: bytes) -> Facets:
@@ -220,19 +229,24 @@ def facets_of(body: bytes) -> Facets:
     phases = tuple(_phase(phase) for phase in fields["phases"])
     input_tokens = _sum(phase.input_tokens for phase in phases)
     output_tokens = _sum(phase.output_tokens for phase in phases)
+    phases_cost = _sum(phase.cost_nano_usd for phase in phases)
     cost, duration = _nano_usd(fields.get("total_cost_usd")), _us(fields.get("total_duration_ms"))
+    if cost is None:
+        cost = phases_cost
     started_at = fields.get("started_at")
     return Facets(
         request_summary_folded=fold(fields["request_summary"]),
         request_type=fields.get("request_type"),
         source=fields.get("source"),
         project=fields.get("project"),
+        policy=fields.get("policy"),
         outcome=run_outcome(fields, ((phase.phase, phase.outcome) for phase in phases)),
         build_passed=fields.get("build_passed"),
         tests_passed=fields.get("tests_passed"),
         tags=tuple(fields.get("tags", ())),
         started_at_us=None if started_at is None else epoch_us(datetime.fromisoformat(started_at)),
-        cost_nano_usd=_sum(phase.cost_nano_usd for phase in phases) if cost is None else cost,
+        cost_nano_usd=cost,
+        unattributed_nano_usd=None if cost is None or phases_cost is None else cost - phases_cost,
         duration_us=_sum(phase.duration_us for phase in phases) if duration is None else duration,
         input_tokens=input_tokens,
         output_tokens=output_tokens,
@@ -249,6 +263,7 @@ def _phase(fields: dict[str, Any]) -> PhaseFacets:
         agent=fields.get("agent"),
         tools=tuple(fields.get("tools_used", ())),
         outcome=intern(fields.get("outcome", "unknown")),  # one of a few words, held a million times
+        fit=intern(fields["fit"]) if "fit" in fields else None,
         cost_nano_usd=_nano_usd(fields.get("cost_usd")),
         duration_us=_us(fields.get("duration_ms")),
         input_tokens=fields.get("input_tokens"),

@@ -1,6 +1,6 @@
 """Summaries of many trajectories: exact sums, mergeable in any order, identical in every tier.
 
-A summary is made of cells. A trajectory's cell is (request_type, source, project), a phase's cell
+A summary is made of cells. A trajectory's cell is (request_type, source, project, policy), a phase's cell
 is (phase, model, selection_method). Every group shown is a sum of cells. Cost is in nano-USD and
 time in microseconds, both integers. Percentiles come from logarithmic buckets: DDSketch (Masson,
 Rim, Lee, VLDB 2019) without its collapsing.
@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
+from trajectories.domain.contract_types import OUTCOMES, PHASE_OUTCOMES
 from trajectories.domain.record import NANO_USD, Facets
-from trajectories.domain.schema import OUTCOMES, PHASE_OUTCOMES
 
 RELATIVE_ERROR = 0.01
 """Maximum relative error of a percentile, compared with the value at its rank."""
@@ -62,12 +62,14 @@ MEASURES = (
     Measure("output_tokens", "output_tokens", 1),
 )
 TRAJECTORY_MEASURES = (*MEASURES, Measure("tokens", "tokens", 1))
+TRAJECTORY_SUMS = (*TRAJECTORY_MEASURES, Measure("unattributed_cost_usd", "unattributed_nano_usd", NANO_USD))
+"""The last one may be negative, so it has no percentiles."""
 TRAJECTORY_TALLIES = (
     *(Tally(outcome, "outcome", outcome) for outcome in OUTCOMES),
     *(Tally(f"{check}_{value}", check, value) for check in ("build_passed", "tests_passed") for value in (True, False)),
 )
 PHASE_TALLIES = tuple(Tally(outcome, "outcome", outcome) for outcome in PHASE_OUTCOMES)
-TRAJECTORY_KEY = ("request_type", "source", "project")
+TRAJECTORY_KEY = ("request_type", "source", "project", "policy")
 PHASE_KEY = ("phase", "model", "selection_method")
 
 Cell: TypeAlias = list[int]
@@ -81,7 +83,7 @@ _BUILD_AT = 1 + len(OUTCOMES)
 _TESTS_AT = _BUILD_AT + 2
 _MEASURES_AT = 1 + len(TRAJECTORY_TALLIES)
 _PHASE_MEASURES_AT = 1 + len(PHASE_TALLIES)
-_WIDTH = _MEASURES_AT + 2 * len(TRAJECTORY_MEASURES)
+_WIDTH = _MEASURES_AT + 2 * len(TRAJECTORY_SUMS)
 _PHASE_WIDTH = _PHASE_MEASURES_AT + 2 * len(MEASURES)
 
 
@@ -98,7 +100,6 @@ class Summary:
 
     def add(self, facets: Facets, *, times: int = 1) -> None:
         """Add one trajectory, or subtract it with ``times=-1``."""
-        measures = facets.measures
         cell = self.trajectories.setdefault(facets.cell, [0] * _WIDTH)
         cell[0] += times
         cell[_OUTCOME_AT[facets.outcome]] += times
@@ -106,8 +107,8 @@ class Summary:
             cell[_BUILD_AT if facets.build_passed else _BUILD_AT + 1] += times
         if facets.tests_passed is not None:
             cell[_TESTS_AT if facets.tests_passed else _TESTS_AT + 1] += times
-        _add_measures(cell, _MEASURES_AT, measures, times)
-        for buckets, value in zip(self.buckets.values(), measures, strict=True):
+        _add_measures(cell, _MEASURES_AT, facets.sums, times)
+        for buckets, value in zip(self.buckets.values(), facets.measures, strict=True):
             if value is not None:
                 buckets[bucket_of(value)] += times
         for phase in facets.phases:
@@ -150,6 +151,7 @@ TRAJECTORY_GROUPS: dict[str, tuple[str, ...]] = {
     "by_request_type": ("request_type",),
     "by_source": ("source",),
     "by_project": ("project",),
+    "by_policy": ("policy",),
 }
 PHASE_GROUPS: dict[str, tuple[str, ...]] = {
     "by_phase": ("phase",),
@@ -216,7 +218,7 @@ def _trajectory_figures(cell: Cell) -> dict[str, Any]:
         "success_rate": _rate(success, success + failure + partial),
         "build_pass_rate": _rate(build_passed, build_passed + build_failed),
         "test_pass_rate": _rate(tests_passed, tests_passed + tests_failed),
-    } | _measures(cell, _MEASURES_AT, TRAJECTORY_MEASURES)
+    } | _measures(cell, _MEASURES_AT, TRAJECTORY_SUMS)
 
 
 def _phase_figures(cell: Cell) -> dict[str, Any]:

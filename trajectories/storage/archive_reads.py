@@ -24,6 +24,7 @@ from trajectories.domain.stats import (
     PHASE_TALLIES,
     TRAJECTORY_KEY,
     TRAJECTORY_MEASURES,
+    TRAJECTORY_SUMS,
     TRAJECTORY_TALLIES,
     Cells,
     Measure,
@@ -206,7 +207,7 @@ def summary(tenant: str, query: Query, below: Position | None, only: Sequence[UU
     if only is not None:
         rows = rows.filter(trajectory_id__in=only)
     found = Summary(
-        trajectories=_cells(rows, TRAJECTORY_KEY, TRAJECTORY_TALLIES, TRAJECTORY_MEASURES),
+        trajectories=_cells(rows, TRAJECTORY_KEY, TRAJECTORY_TALLIES, TRAJECTORY_SUMS),
         phases=_cells(
             Phase.objects.using(_read_alias()).filter(trajectory__in=rows), PHASE_KEY, PHASE_TALLIES, MEASURES
         ),

@@ -598,6 +598,8 @@ export interface components {
             /** @default null */
             by_project?: components["schemas"]["OtherTrajectories"] | null;
             /** @default null */
+            by_policy?: components["schemas"]["OtherTrajectories"] | null;
+            /** @default null */
             by_phase?: components["schemas"]["OtherPhases"] | null;
             /** @default null */
             by_model?: components["schemas"]["OtherPhases"] | null;
@@ -642,6 +644,8 @@ export interface components {
             input_tokens: components["schemas"]["MeasureSummary"];
             output_tokens: components["schemas"]["MeasureSummary"];
             tokens: components["schemas"]["MeasureSummary"];
+            /** @description The total cost less the sum of the phases; negative where the phases add up to more. */
+            unattributed_cost_usd: components["schemas"]["MeasureSummary"];
             /**
              * Groups
              * @description How many groups are summed here.
@@ -920,6 +924,24 @@ export interface components {
             /** Skip Rate */
             skip_rate: number | null;
         };
+        /** PolicyGroup */
+        PolicyGroup: {
+            /** Count */
+            count: number;
+            outcomes: components["schemas"]["OutcomeCounts"];
+            success_rate: components["schemas"]["Rate"];
+            build_pass_rate: components["schemas"]["Rate"];
+            test_pass_rate: components["schemas"]["Rate"];
+            cost_usd: components["schemas"]["MeasureSummary"];
+            duration_ms: components["schemas"]["MeasureSummary"];
+            input_tokens: components["schemas"]["MeasureSummary"];
+            output_tokens: components["schemas"]["MeasureSummary"];
+            tokens: components["schemas"]["MeasureSummary"];
+            /** @description The total cost less the sum of the phases; negative where the phases add up to more. */
+            unattributed_cost_usd: components["schemas"]["MeasureSummary"];
+            /** Policy */
+            policy: string | null;
+        };
         /** ProjectGroup */
         ProjectGroup: {
             /** Count */
@@ -933,6 +955,8 @@ export interface components {
             input_tokens: components["schemas"]["MeasureSummary"];
             output_tokens: components["schemas"]["MeasureSummary"];
             tokens: components["schemas"]["MeasureSummary"];
+            /** @description The total cost less the sum of the phases; negative where the phases add up to more. */
+            unattributed_cost_usd: components["schemas"]["MeasureSummary"];
             /** Project */
             project: string | null;
         };
@@ -993,6 +1017,8 @@ export interface components {
             input_tokens: components["schemas"]["MeasureSummary"];
             output_tokens: components["schemas"]["MeasureSummary"];
             tokens: components["schemas"]["MeasureSummary"];
+            /** @description The total cost less the sum of the phases; negative where the phases add up to more. */
+            unattributed_cost_usd: components["schemas"]["MeasureSummary"];
             /** Request Type */
             request_type: string | null;
         };
@@ -1029,6 +1055,8 @@ export interface components {
             input_tokens: components["schemas"]["MeasureSummary"];
             output_tokens: components["schemas"]["MeasureSummary"];
             tokens: components["schemas"]["MeasureSummary"];
+            /** @description The total cost less the sum of the phases; negative where the phases add up to more. */
+            unattributed_cost_usd: components["schemas"]["MeasureSummary"];
             /** Source */
             source: string | null;
         };
@@ -1048,6 +1076,8 @@ export interface components {
             input_tokens: components["schemas"]["MeasureDistribution"];
             output_tokens: components["schemas"]["MeasureDistribution"];
             tokens: components["schemas"]["MeasureDistribution"];
+            /** @description The total cost less the sum of the phases; negative where the phases add up to more. */
+            unattributed_cost_usd: components["schemas"]["MeasureSummary"];
             phases: components["schemas"]["PhaseTotals"];
             /** By Request Type */
             by_request_type: components["schemas"]["RequestTypeGroup"][];
@@ -1055,6 +1085,8 @@ export interface components {
             by_source: components["schemas"]["SourceGroup"][];
             /** By Project */
             by_project: components["schemas"]["ProjectGroup"][];
+            /** By Policy */
+            by_policy: components["schemas"]["PolicyGroup"][];
             /** By Phase */
             by_phase: components["schemas"]["PhaseGroup"][];
             /** By Model */
@@ -1449,6 +1481,8 @@ export interface operations {
                 build_passed?: boolean;
                 /** @description next_cursor of the page before. */
                 cursor?: string;
+                /** @description A phase whose model suited it so. */
+                fit?: "good_fit" | "underpowered" | "overprovisioned" | "failed";
                 /** @description Records on a page. */
                 limit?: number;
                 /** @description Cost at most this. */
@@ -1465,6 +1499,8 @@ export interface operations {
                 outcome?: "success" | "failure" | "partial" | "unknown";
                 /** @description A phase of this name or an alias of it. */
                 phase?: string;
+                /** @description Exactly this policy. */
+                policy?: string;
                 /** @description Exactly this project. */
                 project?: string;
                 /** @description Each word is part of the request summary; case and compatibility forms (NFKC) do not matter. At most 32 words. */
@@ -1762,6 +1798,8 @@ export interface operations {
                 build_passed?: boolean;
                 /** @description Count, delete nothing. */
                 dry_run?: "0" | "1";
+                /** @description A phase whose model suited it so. */
+                fit?: "good_fit" | "underpowered" | "overprovisioned" | "failed";
                 /** @description Cost at most this. */
                 max_cost_usd?: number;
                 /** @description Took at most this. */
@@ -1776,6 +1814,8 @@ export interface operations {
                 outcome?: "success" | "failure" | "partial" | "unknown";
                 /** @description A phase of this name or an alias of it. */
                 phase?: string;
+                /** @description Exactly this policy. */
+                policy?: string;
                 /** @description Exactly this project. */
                 project?: string;
                 /** @description Each word is part of the request summary; case and compatibility forms (NFKC) do not matter. At most 32 words. */
@@ -2136,6 +2176,8 @@ export interface operations {
                 build_passed?: boolean;
                 /** @description Close with an end line. */
                 end?: "0" | "1";
+                /** @description A phase whose model suited it so. */
+                fit?: "good_fit" | "underpowered" | "overprovisioned" | "failed";
                 /** @description Cost at most this. */
                 max_cost_usd?: number;
                 /** @description Took at most this. */
@@ -2150,6 +2192,8 @@ export interface operations {
                 outcome?: "success" | "failure" | "partial" | "unknown";
                 /** @description A phase of this name or an alias of it. */
                 phase?: string;
+                /** @description Exactly this policy. */
+                policy?: string;
                 /** @description Exactly this project. */
                 project?: string;
                 /** @description Each word is part of the request summary; case and compatibility forms (NFKC) do not matter. At most 32 words. */
@@ -2286,6 +2330,8 @@ export interface operations {
                 agent?: string;
                 /** @description Whether the build passed. */
                 build_passed?: boolean;
+                /** @description A phase whose model suited it so. */
+                fit?: "good_fit" | "underpowered" | "overprovisioned" | "failed";
                 /** @description Cost at most this. */
                 max_cost_usd?: number;
                 /** @description Took at most this. */
@@ -2300,6 +2346,8 @@ export interface operations {
                 outcome?: "success" | "failure" | "partial" | "unknown";
                 /** @description A phase of this name or an alias of it. */
                 phase?: string;
+                /** @description Exactly this policy. */
+                policy?: string;
                 /** @description Exactly this project. */
                 project?: string;
                 /** @description Each word is part of the request summary; case and compatibility forms (NFKC) do not matter. At most 32 words. */

@@ -161,6 +161,7 @@ class Other(ResponseModel):
     by_request_type: OtherTrajectories | None = None
     by_source: OtherTrajectories | None = None
     by_project: OtherTrajectories | None = None
+    by_policy: OtherTrajectories | None = None
     by_phase: OtherPhases | None = None
     by_model: OtherPhases | None = None
     by_selection_method: OtherPhases | None = None
@@ -193,6 +194,8 @@ class OtherTrajectories(ResponseModel):
     input_tokens: MeasureSummary
     output_tokens: MeasureSummary
     tokens: MeasureSummary
+    unattributed_cost_usd: MeasureSummary
+    """The total cost less the sum of the phases; negative where the phases add up to more."""
     groups: int
     """How many groups are summed here."""
 
@@ -305,6 +308,22 @@ class PhaseTotals(ResponseModel):
     skip_rate: float | None
 
 
+class PolicyGroup(ResponseModel):
+    count: int
+    outcomes: OutcomeCounts
+    success_rate: Rate
+    build_pass_rate: Rate
+    test_pass_rate: Rate
+    cost_usd: MeasureSummary
+    duration_ms: MeasureSummary
+    input_tokens: MeasureSummary
+    output_tokens: MeasureSummary
+    tokens: MeasureSummary
+    unattributed_cost_usd: MeasureSummary
+    """The total cost less the sum of the phases; negative where the phases add up to more."""
+    policy: str | None
+
+
 class ProjectGroup(ResponseModel):
     count: int
     outcomes: OutcomeCounts
@@ -316,6 +335,8 @@ class ProjectGroup(ResponseModel):
     input_tokens: MeasureSummary
     output_tokens: MeasureSummary
     tokens: MeasureSummary
+    unattributed_cost_usd: MeasureSummary
+    """The total cost less the sum of the phases; negative where the phases add up to more."""
     project: str | None
 
 
@@ -356,6 +377,8 @@ class RequestTypeGroup(ResponseModel):
     input_tokens: MeasureSummary
     output_tokens: MeasureSummary
     tokens: MeasureSummary
+    unattributed_cost_usd: MeasureSummary
+    """The total cost less the sum of the phases; negative where the phases add up to more."""
     request_type: str | None
 
 
@@ -384,6 +407,8 @@ class SourceGroup(ResponseModel):
     input_tokens: MeasureSummary
     output_tokens: MeasureSummary
     tokens: MeasureSummary
+    unattributed_cost_usd: MeasureSummary
+    """The total cost less the sum of the phases; negative where the phases add up to more."""
     source: str | None
 
 
@@ -400,10 +425,13 @@ class Stats(ResponseModel):
     input_tokens: MeasureDistribution
     output_tokens: MeasureDistribution
     tokens: MeasureDistribution
+    unattributed_cost_usd: MeasureSummary
+    """The total cost less the sum of the phases; negative where the phases add up to more."""
     phases: PhaseTotals
     by_request_type: list[RequestTypeGroup]
     by_source: list[SourceGroup]
     by_project: list[ProjectGroup]
+    by_policy: list[PolicyGroup]
     by_phase: list[PhaseGroup]
     by_model: list[ModelGroup]
     by_selection_method: list[SelectionMethodGroup]

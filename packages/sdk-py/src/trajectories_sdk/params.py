@@ -65,6 +65,8 @@ class Filters(TypedDict):
     """A phase of this agent."""
     build_passed: NotRequired[bool]
     """Whether the build passed."""
+    fit: NotRequired[Literal["good_fit", "underpowered", "overprovisioned", "failed"]]
+    """A phase whose model suited it so."""
     max_cost_usd: NotRequired[float]
     """Cost at most this."""
     max_duration_ms: NotRequired[float]
@@ -79,6 +81,8 @@ class Filters(TypedDict):
     """Outcome, given or derived."""
     phase: NotRequired[str]
     """A phase of this name or an alias of it."""
+    policy: NotRequired[str]
+    """Exactly this policy."""
     project: NotRequired[str]
     """Exactly this project."""
     q: NotRequired[str]
