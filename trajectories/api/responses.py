@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Literal
 from uuid import UUID
 
@@ -147,6 +147,9 @@ class TrajectoryFigures(_Answer):
     success_rate: Rate
     build_pass_rate: Rate
     test_pass_rate: Rate
+    cost_per_success_usd: float | None = Field(
+        description="The cost of all runs whose cost is known, divided by the successful ones among them."
+    )
     cost_usd: MeasureSummary
     duration_ms: MeasureSummary
     input_tokens: MeasureSummary
@@ -176,9 +179,12 @@ class PolicyGroup(TrajectoryFigures):
 class PhaseFigures(_Answer):
     count: int
     outcomes: PhaseOutcomeCounts
-    success_rate: Rate
+    success_rate: Rate = Field(description="By the phase's own outcome. A phase that returned is a success here.")
+    credited_success_rate: Rate = Field(description="By the outcome that credit_rule gives. Rank models by this one.")
     skip_rate: float | None
-    value_per_dollar: float | None = Field(description="Wilson lower bound / (mean cost in USD + 0.001).")
+    value_per_dollar: float | None = Field(
+        description="Lower bound of credited_success_rate / (mean cost in USD + 0.001)."
+    )
     cost_usd: MeasureSummary
     duration_ms: MeasureSummary
     input_tokens: MeasureSummary
@@ -209,6 +215,31 @@ class PhaseTotals(_Answer):
     skip_rate: float | None
 
 
+class RunsByPresence(_Answer):
+    """Runs in which a phase ran, or was skipped."""
+
+    runs: int
+    success_rate: Rate = Field(description="Of these runs, by their outcome, given or derived.")
+
+
+class SkipFigures(_Answer):
+    ran: RunsByPresence = Field(description="Runs in which any phase of the group was not skipped.")
+    skipped: RunsByPresence = Field(
+        description="Runs in which the group was skipped. Phases not in the record do not count."
+    )
+
+
+class SkipGroup(SkipFigures):
+    phase: str
+    request_type: str | None
+
+
+class Bucket(TrajectoryFigures):
+    """Totals of a day or week."""
+
+    start: date = Field(description="First day, in UTC.")
+
+
 class OtherTrajectories(TrajectoryFigures):
     groups: int = Field(description="How many groups are summed here.")
 
@@ -217,8 +248,15 @@ class OtherPhases(PhaseFigures):
     groups: int = Field(description="How many groups are summed here.")
 
 
+class OtherSkips(SkipFigures):
+    groups: int = Field(description="How many groups are summed here.")
+
+
 class Other(_Answer):
-    """Per grouping, the sum of what is beyond the 1,000 largest groups; absent where nothing is."""
+    """Per grouping, the sum of what is beyond the 1,000 largest groups; absent where nothing is.
+
+    Of series, the sum of what is before the newest 1,000.
+    """
 
     by_request_type: OtherTrajectories | None = None
     by_source: OtherTrajectories | None = None
@@ -228,6 +266,8 @@ class Other(_Answer):
     by_model: OtherPhases | None = None
     by_selection_method: OtherPhases | None = None
     by_phase_model: OtherPhases | None = None
+    skips: OtherSkips | None = None
+    series: OtherTrajectories | None = None
 
 
 class Window(_Answer):
@@ -255,5 +295,12 @@ class Stats(TrajectoryFigures):
     by_model: list[ModelGroup]
     by_selection_method: list[SelectionMethodGroup]
     by_phase_model: list[PhaseModelGroup]
+    credit_rule: Literal["checks", "phase_outcome", "run_outcome"] = Field(
+        description="The rule by which credited_success_rate and value_per_dollar were counted."
+    )
+    skips: list[SkipGroup] = Field(
+        description="How runs ended where a phase ran and where it was skipped, by request type."
+    )
+    series: list[Bucket] | None = Field(None, description="Only with bucket; oldest first, without empty buckets.")
     other: Other
     window: Window

@@ -12,13 +12,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice, pairwise
 from typing import Any, NamedTuple
 
-from trajectories.domain.outcomes import phase_group, run_outcome
+from trajectories.domain.outcomes import NOT_RUN, phase_group, run_outcome
 
 CHECKS: Mapping[str, str] = {"build": "build_passed", "test": "tests_passed", "review": "critical_findings"}
 """Groups of phases that judge the work of others, each with the run's column of the same check."""
 
 CREDITED = ("success", "failure", "partial")
-_NOT_RUN = ("skipped", "cancelled", "paused")
 _WORST = ("failure", "partial", "success")
 
 
@@ -64,7 +63,7 @@ def _by_phase_outcome(fields: Mapping[str, Any], groups: Sequence[str], outcomes
 
 def _by_run_outcome(fields: Mapping[str, Any], groups: Sequence[str], outcomes: Sequence[str]) -> list[Credit]:
     credit = _known(run_outcome(fields, zip(groups, outcomes, strict=True)), "run_outcome")
-    return [NO_CREDIT if outcome in _NOT_RUN else credit for outcome in outcomes]
+    return [NO_CREDIT if outcome in NOT_RUN else credit for outcome in outcomes]
 
 
 def _by_checks(fields: Mapping[str, Any], groups: Sequence[str], outcomes: Sequence[str]) -> list[Credit]:
@@ -125,7 +124,7 @@ class _Order:
     def __init__(self, groups: Sequence[str], outcomes: Sequence[str]) -> None:
         self.groups = groups
         self.outcomes = list(outcomes)
-        self.ran = [at for at, outcome in enumerate(outcomes) if outcome not in _NOT_RUN]
+        self.ran = [at for at, outcome in enumerate(outcomes) if outcome not in NOT_RUN]
         self.runs: dict[str, list[int]] = defaultdict(list)
         for at in self.ran:
             self.runs[groups[at]].append(at)

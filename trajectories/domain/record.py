@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from sys import intern
@@ -13,6 +13,7 @@ from uuid import UUID
 import orjson
 
 from trajectories.domain.clock import epoch_us, rfc3339
+from trajectories.domain.credit import Credit, credit_of
 from trajectories.domain.outcomes import phase_group, run_outcome
 from trajectories.domain.text import fold
 
@@ -154,7 +155,12 @@ def merge_all(known: Record | None, versions: Sequence[Record]) -> Record:
 
 
 class PhaseFacets(NamedTuple):
-    """Facets of one phase. ``phase`` is its group; unknown is None."""
+    """Facets of one phase. ``phase`` is its group; unknown is None.
+
+    ``credited`` is the outcome that the checks of the run gave it, ``none`` without credit.
+    ``presence`` is set in the first phase of each group: ``ran`` if any phase of the group was not
+    skipped, else ``skipped``. So a count of it is a count of runs.
+    """
 
     phase: str
     model: str | None
@@ -162,6 +168,8 @@ class PhaseFacets(NamedTuple):
     agent: str | None
     tools: tuple[str, ...]
     outcome: str
+    credited: str
+    presence: str | None
     fit: str | None
     cost_nano_usd: int | None
     duration_us: int | None
@@ -226,7 +234,10 @@ def facets_of(body: bytes) -> Facets:
     microsecond are rounded half to even.
     """
     fields = orjson.loads(body)
-    phases = tuple(_phase(phase) for phase in fields["phases"])
+    groups = [phase_group(phase["phase_name"]) for phase in fields["phases"]]
+    earned = credit_of(fields)
+    presence = dict(_presence(fields["phases"], groups))
+    phases = tuple(_phase(phase, groups[at], earned[at], presence.get(at)) for at, phase in enumerate(fields["phases"]))
     input_tokens = _sum(phase.input_tokens for phase in phases)
     output_tokens = _sum(phase.output_tokens for phase in phases)
     phases_cost = _sum(phase.cost_nano_usd for phase in phases)
@@ -255,14 +266,23 @@ def facets_of(body: bytes) -> Facets:
     )
 
 
-def _phase(fields: dict[str, Any]) -> PhaseFacets:
+def _presence(phases: Sequence[dict[str, Any]], groups: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """Yield the place of the first phase of each group, and whether any phase of the group ran."""
+    ran = {group for group, phase in zip(groups, phases, strict=True) if phase.get("outcome") != "skipped"}
+    for group in dict.fromkeys(groups):
+        yield groups.index(group), "ran" if group in ran else "skipped"
+
+
+def _phase(fields: dict[str, Any], group: str, credit: Credit, presence: str | None) -> PhaseFacets:
     return PhaseFacets(
-        phase=phase_group(fields["phase_name"]),
+        phase=group,
         model=fields.get("model"),
         selection_method=fields.get("model_selection_method"),
         agent=fields.get("agent"),
         tools=tuple(fields.get("tools_used", ())),
         outcome=intern(fields.get("outcome", "unknown")),  # one of a few words, held a million times
+        credited=intern(credit.outcome or "none"),
+        presence=presence,
         fit=intern(fields["fit"]) if "fit" in fields else None,
         cost_nano_usd=_nano_usd(fields.get("cost_usd")),
         duration_us=_us(fields.get("duration_ms")),
