@@ -17,7 +17,7 @@ from redis import Redis
 from tests.examples import body
 from trajectories import persistence, relay, tasks
 from trajectories.conf import read_settings
-from trajectories.domain import clock
+from trajectories.domain import answers, clock
 from trajectories.domain.clock import SECOND_US
 from trajectories.domain.query import Query
 from trajectories.domain.record import Position, Record, digest_of
@@ -105,7 +105,7 @@ class WebProcess:
         while True:
             page = self.list(query, tenant=tenant, after=after, limit=limit)
             assert len(page.records) <= limit
-            shown += [record.json() for record in page.records]
+            shown += [answers.item(record, page.facets.get(record.id)) for record in page.records]
             after = page.next_position
             if after is None:
                 return shown

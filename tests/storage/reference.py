@@ -100,7 +100,30 @@ class Reference:
 
 def shown(version: Version) -> bytes:
     at = (_EPOCH + timedelta(microseconds=version.recorded_at_us)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    return version.body[:-1] + f',"recorded_at":"{at}","revision":{version.revision}}}'.encode()
+    derived = orjson.dumps(_derived(orjson.loads(version.body)))
+    added = f'"recorded_at":"{at}","revision":{version.revision},"derived":'.encode()
+    return b"%b,%b%b}" % (version.body[:-1], added, derived)
+
+
+def _derived(fields: dict[str, Any]) -> dict[str, Any]:
+    tokens = [_total(fields, "", name) for name in ("input_tokens", "output_tokens")]
+    known = [value for value in tokens if value is not None]
+    values = {
+        "total_cost_usd": _total(fields, "total_cost_usd", "cost_usd"),
+        "phases_cost_usd": _total(fields, "", "cost_usd"),
+        "unattributed_cost_usd": _unattributed(fields),
+        "total_duration_ms": _total(fields, "total_duration_ms", "duration_ms"),
+        "input_tokens": tokens[0],
+        "output_tokens": tokens[1],
+        "total_tokens": sum(known, Fraction()) if known else None,
+    }
+    # Derived too; record's tests say how.
+    outcome = facets_of(orjson.dumps(fields)).outcome
+    return {"outcome": outcome} | {name: _number(value) for name, value in values.items()}
+
+
+def _number(value: Fraction | None) -> float | int | None:
+    return None if value is None else value.numerator if value.denominator == 1 else float(value)
 
 
 def matches(given: Mapping[str, str], version: Version) -> bool:

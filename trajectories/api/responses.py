@@ -8,11 +8,55 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from trajectories.domain.contract_types import Outcome
 from trajectories.domain.schema import Trajectory
+from trajectories.domain.warnings import MAX_WARNINGS
 
 
 class _Answer(BaseModel):
     model_config = ConfigDict(extra="forbid")
+
+
+CreditRule = Literal["checks", "phase_outcome", "run_outcome"]
+
+
+class PhaseCredit(_Answer):
+    outcome: Literal["success", "failure", "partial"] | None = Field(
+        description="The outcome that the phase earned; null where it did not run, or nothing is known."
+    )
+    source: str = Field(
+        description="Where it comes from, such as tests_passed, review or feedback_loop; docs/contract.md has them all."
+        " Checks that agree are joined by +."
+    )
+
+
+class DerivedCredit(_Answer):
+    rule: CreditRule
+    phases: list[PhaseCredit] = Field(description="In the order of the phases.")
+
+
+class Derived(_Answer):
+    """What follows from the record, by the rules of docs/contract.md. Unknown is null, never 0."""
+
+    outcome: Outcome = Field(description="As given, else from the checks and the last attempt of each phase.")
+    total_cost_usd: float | None = Field(description="As given, else the sum of the phases that know theirs.")
+    phases_cost_usd: float | None = Field(description="The sum of the phases that know theirs.")
+    unattributed_cost_usd: float | None = Field(
+        description="The total less the sum of the phases; negative where the phases add up to more."
+    )
+    total_duration_ms: float | None = Field(description="As given, else the sum of the phases that know theirs.")
+    input_tokens: int | None
+    output_tokens: int | None
+    total_tokens: int | None
+    credit: DerivedCredit
+
+
+class RecordWarning(_Answer):
+    """A contradiction within a record, which is stored all the same."""
+
+    path: str = Field(description="Where, such as phases[0].model.")
+    code: str = Field(description="The contradiction, for programs.")
+    message: str = Field(description="The contradiction, and what to do, for people.")
 
 
 class StoredTrajectory(Trajectory):
@@ -21,6 +65,12 @@ class StoredTrajectory(Trajectory):
     id: UUID
     recorded_at: datetime = Field(description="When its id was first accepted; its place in the list.")
     revision: int = Field(description="Microseconds since 1970 at which this version was accepted.")
+    derived: Derived
+    warnings: list[RecordWarning] | None = Field(
+        None,
+        max_length=MAX_WARNINGS,
+        description="Contradictions within the record, at most 20; absent without any, and from lists and exports.",
+    )
 
 
 class ErrorProblem(_Answer):
@@ -50,6 +100,10 @@ class LineResult(_Answer):
     id: UUID | None = None
     status: int = Field(description="The HTTP status that this line alone would have got.")
     revision: int | None = None
+    warnings: list[RecordWarning] | None = Field(
+        None,
+        description="Contradictions within the record, at most 10. Messages are cut after the first 100 lines with some.",
+    )
     error: ErrorObject | None = Field(
         None,
         description="Without param and details, and with the beginning of the message only, after the first 100 refused"
@@ -295,7 +349,7 @@ class Stats(TrajectoryFigures):
     by_model: list[ModelGroup]
     by_selection_method: list[SelectionMethodGroup]
     by_phase_model: list[PhaseModelGroup]
-    credit_rule: Literal["checks", "phase_outcome", "run_outcome"] = Field(
+    credit_rule: CreditRule = Field(
         description="The rule by which credited_success_rate and value_per_dollar were counted."
     )
     skips: list[SkipGroup] = Field(

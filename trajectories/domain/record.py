@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from sys import intern
@@ -16,14 +16,15 @@ from trajectories.domain.clock import epoch_us, rfc3339
 from trajectories.domain.credit import Credit, credit_of
 from trajectories.domain.outcomes import phase_group, run_outcome
 from trajectories.domain.text import fold
+from trajectories.domain.warnings import Contradiction
 
 NANO_USD = 1_000_000_000
 LOWEST_ID = UUID(int=0)
-STAMPS_BYTES = 72
-"""Size of ``recorded_at`` and ``revision`` in ``Record.json()``."""
-SERVER_FIELDS_BYTES = STAMPS_BYTES + 44
-"""Size of these and of ``id``. A record may have them in addition to ``max_record_bytes``, so that
-a record at the limit can be posted back."""
+ID_BYTES = 44
+"""Size of ``id`` in a body."""
+SERVER_FIELDS_BYTES = 32 * 1024
+"""Maximum size of what the server adds to a body in ``Record.json()``, and of ``id``. A posted record
+may have them in addition to ``max_record_bytes``, so that a record at the limit can be posted back."""
 
 
 class Position(NamedTuple):
@@ -96,9 +97,17 @@ class Record:
         r = self
         return [r.tenant, str(r.id), r.stamp, r.digest, r.revision, r.recorded_at_us, r.body.decode()]
 
-    def json(self) -> bytes:
-        """Return the record as the API, lists and exports show it."""
-        return b'%s,"recorded_at":"%b","revision":%d}' % (self.body[:-1], rfc3339(self.recorded_at_us), self.revision)
+    def json(self, derived: Mapping[str, Any], warnings: Sequence[Contradiction] = ()) -> bytes:
+        """Return the body with what the server adds to it in answers; see ``answers``.
+
+        Args:
+            derived: ``derived.derived_of`` its facets.
+        """
+        added: dict[str, Any] = {"derived": derived}
+        if warnings:
+            added["warnings"] = [warning._asdict() for warning in warnings]
+        stamps = b'"recorded_at":"%b","revision":%d' % (rfc3339(self.recorded_at_us), self.revision)
+        return b"%b,%b,%b" % (self.body[:-1], stamps, orjson.dumps(added)[1:])
 
 
 def tombstone(tenant: str, id_: UUID, stamp: int) -> Record:
@@ -157,7 +166,8 @@ def merge_all(known: Record | None, versions: Sequence[Record]) -> Record:
 class PhaseFacets(NamedTuple):
     """Facets of one phase. ``phase`` is its group; unknown is None.
 
-    ``credited`` is the outcome that the checks of the run gave it, ``none`` without credit.
+    ``credited`` is the outcome that the checks of the run gave it, ``none`` without credit, and
+    ``credit_source`` where that comes from.
     ``presence`` is set in the first phase of each group: ``ran`` if any phase of the group was not
     skipped, else ``skipped``. So a count of it is a count of runs.
     """
@@ -169,6 +179,7 @@ class PhaseFacets(NamedTuple):
     tools: tuple[str, ...]
     outcome: str
     credited: str
+    credit_source: str
     presence: str | None
     fit: str | None
     cost_nano_usd: int | None
@@ -282,6 +293,7 @@ def _phase(fields: dict[str, Any], group: str, credit: Credit, presence: str | N
         tools=tuple(fields.get("tools_used", ())),
         outcome=intern(fields.get("outcome", "unknown")),  # one of a few words, held a million times
         credited=intern(credit.outcome or "none"),
+        credit_source=intern(credit.source),
         presence=presence,
         fit=intern(fields["fit"]) if "fit" in fields else None,
         cost_nano_usd=_nano_usd(fields.get("cost_usd")),

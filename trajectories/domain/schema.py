@@ -206,6 +206,8 @@ class Trajectory(_Body):
     # back.
     recorded_at: Any = Field(None, exclude=True)
     revision: Any = Field(None, exclude=True)
+    derived: Any = Field(None, exclude=True)
+    warnings: Any = Field(None, exclude=True)
 
 
 _MODEL_OF_KEY: dict[str, type[_Body]] = {

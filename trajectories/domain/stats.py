@@ -349,14 +349,14 @@ def _measures(cell: Cell, at: int, measures: tuple[Measure, ...]) -> dict[str, A
         known, total = cell[at : at + 2]
         shown[measure.name] = {
             "known": known,
-            "sum": _in_unit(total, measure.divisor) if known else None,
+            "sum": in_unit(total, measure.divisor) if known else None,
             "mean": total / (known * measure.divisor) if known else None,
         }
         at += 2
     return shown
 
 
-def _in_unit(value: int, divisor: int) -> float | int:
+def in_unit(value: int, divisor: int) -> float | int:
     return value // divisor if value % divisor == 0 else value / divisor
 
 

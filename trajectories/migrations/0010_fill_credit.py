@@ -6,8 +6,8 @@ from trajectories.storage.archive_credit import fill_credit
 
 
 def fill(apps: Any, schema_editor: Any) -> None:
-    models = (apps.get_model("trajectories", name) for name in ("Trajectory", "Phase"))
-    fill_credit(*models, schema_editor.connection.alias)
+    trajectory, phase = (apps.get_model("trajectories", name) for name in ("Trajectory", "Phase"))
+    fill_credit(trajectory, phase, schema_editor.connection.alias)
 
 
 class Migration(migrations.Migration):

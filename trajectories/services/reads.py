@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from heapq import merge as merge_sorted
 from itertools import chain, islice
 from typing import Any, NamedTuple
@@ -20,9 +20,10 @@ from uuid import UUID
 import orjson
 
 from trajectories import metrics
+from trajectories.domain import answers
 from trajectories.domain.clock import rfc3339
 from trajectories.domain.query import Query
-from trajectories.domain.record import Position, Record, facets_of, merge_all
+from trajectories.domain.record import Facets, Position, Record, facets_of, merge_all
 from trajectories.domain.stats import Summary
 from trajectories.exceptions import ArchiveUnavailable, ExportBehind, NotFound
 from trajectories.models import AuditEntry
@@ -40,12 +41,17 @@ _WAIT_S = 0.02
 
 
 class Page(NamedTuple):
-    """Records by position, newest first. ``is_complete``: every tier needed here has answered."""
+    """Records by position, newest first.
+
+    - ``is_complete``: every tier needed here has answered.
+    - ``facets``: those of the records that the hot cache holds.
+    """
 
     records: list[Record]
     next_position: Position | None
     tiers: list[str]
     is_complete: bool
+    facets: Mapping[UUID, Facets]
 
 
 def list_(store: Store, tenant: str, query: Query, *, after: Position | None, limit: int) -> Page:
@@ -72,7 +78,7 @@ def list_(store: Store, tenant: str, query: Query, *, after: Position | None, li
             if not found:
                 raise ArchiveUnavailable("Older records cannot be read: the archive is unavailable.") from error
             is_complete, is_cut = False, True
-    return _page(store, found, limit, tiers, is_complete=is_complete, is_cut=is_cut)
+    return _page(store, snapshot, found, limit, tiers, is_complete=is_complete, is_cut=is_cut)
 
 
 def retrieve(store: Store, tenant: str, id_: UUID) -> Record:
@@ -267,7 +273,16 @@ def _from_hot(snapshot: Snapshot, query: Query, after: Position | None) -> Itera
             yield held.record
 
 
-def _page(store: Store, found: list[Record], limit: int, tiers: list[str], *, is_complete: bool, is_cut: bool) -> Page:
+def _page(
+    store: Store,
+    snapshot: Snapshot,
+    found: list[Record],
+    limit: int,
+    tiers: list[str],
+    *,
+    is_complete: bool,
+    is_cut: bool,
+) -> Page:
     """Cut ``found`` to the limits; one record more than ``limit`` means that more records exist."""
     records: list[Record] = []
     size = 0
@@ -277,7 +292,9 @@ def _page(store: Store, found: list[Record], limit: int, tiers: list[str], *, is
             break
         records.append(record)
     has_more = is_cut or len(records) < len(found)
-    return Page(records, records[-1].position if has_more else None, tiers, is_complete)
+    # A merged version of an id may differ from the one that the cache holds.
+    facets = {r.id: held.facets for r in records if (held := snapshot.by_id.get(r.id)) and held.record is r}
+    return Page(records, records[-1].position if has_more else None, tiers, is_complete, facets)
 
 
 def _tiers(snapshot: Snapshot) -> list[str]:
@@ -340,7 +357,7 @@ def _noted(tenant: str, actor: str, pages: Iterable[list[Record]]) -> Iterator[l
 def _export_lines(pages: Iterable[list[Record]], after: UUID | None, *, has_end: bool) -> Iterator[bytes]:
     digest, count, cursor = hashlib.sha256(), 0, after
     for page in pages:
-        lines = b"".join(record.json() + b"\n" for record in page)
+        lines = b"".join(answers.item(record) + b"\n" for record in page)
         digest.update(lines)
         count, cursor = count + len(page), page[-1].id if page else cursor
         yield lines

@@ -159,7 +159,7 @@ def _size(record: Record, facets: Facets) -> int:
     for phase in facets.phases:
         size += getsizeof(phase) + _tuple_size(phase) + _tuple_size(phase.tools)
         # These words are shared.
-        size -= _tuple_size((phase.outcome, phase.credited, phase.presence, phase.fit))
+        size -= _tuple_size((phase.outcome, phase.credited, phase.credit_source, phase.presence, phase.fit))
     return size
 
 

@@ -135,6 +135,36 @@ export interface components {
              */
             reason?: string | null;
         };
+        /**
+         * Bucket
+         * @description Totals of a day or week.
+         */
+        Bucket: {
+            /** Count */
+            count: number;
+            outcomes: components["schemas"]["OutcomeCounts"];
+            success_rate: components["schemas"]["Rate"];
+            build_pass_rate: components["schemas"]["Rate"];
+            test_pass_rate: components["schemas"]["Rate"];
+            /**
+             * Cost Per Success Usd
+             * @description The cost of all runs whose cost is known, divided by the successful ones among them.
+             */
+            cost_per_success_usd: number | null;
+            cost_usd: components["schemas"]["MeasureSummary"];
+            duration_ms: components["schemas"]["MeasureSummary"];
+            input_tokens: components["schemas"]["MeasureSummary"];
+            output_tokens: components["schemas"]["MeasureSummary"];
+            tokens: components["schemas"]["MeasureSummary"];
+            /** @description The total cost less the sum of the phases; negative where the phases add up to more. */
+            unattributed_cost_usd: components["schemas"]["MeasureSummary"];
+            /**
+             * Start
+             * Format: date
+             * @description First day, in UTC.
+             */
+            start: string;
+        };
         /** CamelFeedbackLoop */
         CamelFeedbackLoop: {
             /**
@@ -383,6 +413,58 @@ export interface components {
         };
         DeletionAnswer: components["schemas"]["MatchingTrajectories"] | components["schemas"]["DeletedTrajectories"];
         /**
+         * Derived
+         * @description What follows from the record, by the rules of docs/contract.md. Unknown is null, never 0.
+         */
+        Derived: {
+            /**
+             * Outcome
+             * @description As given, else from the checks and the last attempt of each phase.
+             * @enum {string}
+             */
+            outcome: "success" | "failure" | "partial" | "unknown";
+            /**
+             * Total Cost Usd
+             * @description As given, else the sum of the phases that know theirs.
+             */
+            total_cost_usd: number | null;
+            /**
+             * Phases Cost Usd
+             * @description The sum of the phases that know theirs.
+             */
+            phases_cost_usd: number | null;
+            /**
+             * Unattributed Cost Usd
+             * @description The total less the sum of the phases; negative where the phases add up to more.
+             */
+            unattributed_cost_usd: number | null;
+            /**
+             * Total Duration Ms
+             * @description As given, else the sum of the phases that know theirs.
+             */
+            total_duration_ms: number | null;
+            /** Input Tokens */
+            input_tokens: number | null;
+            /** Output Tokens */
+            output_tokens: number | null;
+            /** Total Tokens */
+            total_tokens: number | null;
+            credit: components["schemas"]["DerivedCredit"];
+        };
+        /** DerivedCredit */
+        DerivedCredit: {
+            /**
+             * Rule
+             * @enum {string}
+             */
+            rule: "checks" | "phase_outcome" | "run_outcome";
+            /**
+             * Phases
+             * @description In the order of the phases.
+             */
+            phases: components["schemas"]["PhaseCredit"][];
+        };
+        /**
          * ErrorBody
          * @description The one shape of every error.
          */
@@ -516,6 +598,12 @@ export interface components {
              */
             revision?: number | null;
             /**
+             * Warnings
+             * @description Contradictions within the record, at most 10. Messages are cut after the first 100 lines with some.
+             * @default null
+             */
+            warnings?: components["schemas"]["RecordWarning"][] | null;
+            /**
              * @description Without param and details, and with the beginning of the message only, after the first 100 refused lines; at most 10 details before.
              * @default null
              */
@@ -571,12 +659,15 @@ export interface components {
             /** Count */
             count: number;
             outcomes: components["schemas"]["PhaseOutcomeCounts"];
+            /** @description By the phase's own outcome. A phase that returned is a success here. */
             success_rate: components["schemas"]["Rate"];
+            /** @description By the outcome that credit_rule gives. Rank models by this one. */
+            credited_success_rate: components["schemas"]["Rate"];
             /** Skip Rate */
             skip_rate: number | null;
             /**
              * Value Per Dollar
-             * @description Wilson lower bound / (mean cost in USD + 0.001).
+             * @description Lower bound of credited_success_rate / (mean cost in USD + 0.001).
              */
             value_per_dollar: number | null;
             cost_usd: components["schemas"]["MeasureSummary"];
@@ -589,6 +680,8 @@ export interface components {
         /**
          * Other
          * @description Per grouping, the sum of what is beyond the 1,000 largest groups; absent where nothing is.
+         *
+         *     Of series, the sum of what is before the newest 1,000.
          */
         Other: {
             /** @default null */
@@ -607,24 +700,43 @@ export interface components {
             by_selection_method?: components["schemas"]["OtherPhases"] | null;
             /** @default null */
             by_phase_model?: components["schemas"]["OtherPhases"] | null;
+            /** @default null */
+            skips?: components["schemas"]["OtherSkips"] | null;
+            /** @default null */
+            series?: components["schemas"]["OtherTrajectories"] | null;
         };
         /** OtherPhases */
         OtherPhases: {
             /** Count */
             count: number;
             outcomes: components["schemas"]["PhaseOutcomeCounts"];
+            /** @description By the phase's own outcome. A phase that returned is a success here. */
             success_rate: components["schemas"]["Rate"];
+            /** @description By the outcome that credit_rule gives. Rank models by this one. */
+            credited_success_rate: components["schemas"]["Rate"];
             /** Skip Rate */
             skip_rate: number | null;
             /**
              * Value Per Dollar
-             * @description Wilson lower bound / (mean cost in USD + 0.001).
+             * @description Lower bound of credited_success_rate / (mean cost in USD + 0.001).
              */
             value_per_dollar: number | null;
             cost_usd: components["schemas"]["MeasureSummary"];
             duration_ms: components["schemas"]["MeasureSummary"];
             input_tokens: components["schemas"]["MeasureSummary"];
             output_tokens: components["schemas"]["MeasureSummary"];
+            /**
+             * Groups
+             * @description How many groups are summed here.
+             */
+            groups: number;
+        };
+        /** OtherSkips */
+        OtherSkips: {
+            /** @description Runs in which any phase of the group was not skipped. */
+            ran: components["schemas"]["RunsByPresence"];
+            /** @description Runs in which the group was skipped. Phases not in the record do not count. */
+            skipped: components["schemas"]["RunsByPresence"];
             /**
              * Groups
              * @description How many groups are summed here.
@@ -639,6 +751,11 @@ export interface components {
             success_rate: components["schemas"]["Rate"];
             build_pass_rate: components["schemas"]["Rate"];
             test_pass_rate: components["schemas"]["Rate"];
+            /**
+             * Cost Per Success Usd
+             * @description The cost of all runs whose cost is known, divided by the successful ones among them.
+             */
+            cost_per_success_usd: number | null;
             cost_usd: components["schemas"]["MeasureSummary"];
             duration_ms: components["schemas"]["MeasureSummary"];
             input_tokens: components["schemas"]["MeasureSummary"];
@@ -855,17 +972,33 @@ export interface components {
                 [key: string]: unknown;
             } | null;
         };
+        /** PhaseCredit */
+        PhaseCredit: {
+            /**
+             * Outcome
+             * @description The outcome that the phase earned; null where it did not run, or nothing is known.
+             */
+            outcome: ("success" | "failure" | "partial") | null;
+            /**
+             * Source
+             * @description Where it comes from, such as tests_passed, review or feedback_loop; docs/contract.md has them all. Checks that agree are joined by +.
+             */
+            source: string;
+        };
         /** PhaseGroup */
         PhaseGroup: {
             /** Count */
             count: number;
             outcomes: components["schemas"]["PhaseOutcomeCounts"];
+            /** @description By the phase's own outcome. A phase that returned is a success here. */
             success_rate: components["schemas"]["Rate"];
+            /** @description By the outcome that credit_rule gives. Rank models by this one. */
+            credited_success_rate: components["schemas"]["Rate"];
             /** Skip Rate */
             skip_rate: number | null;
             /**
              * Value Per Dollar
-             * @description Wilson lower bound / (mean cost in USD + 0.001).
+             * @description Lower bound of credited_success_rate / (mean cost in USD + 0.001).
              */
             value_per_dollar: number | null;
             cost_usd: components["schemas"]["MeasureSummary"];
@@ -880,12 +1013,15 @@ export interface components {
             /** Count */
             count: number;
             outcomes: components["schemas"]["PhaseOutcomeCounts"];
+            /** @description By the phase's own outcome. A phase that returned is a success here. */
             success_rate: components["schemas"]["Rate"];
+            /** @description By the outcome that credit_rule gives. Rank models by this one. */
+            credited_success_rate: components["schemas"]["Rate"];
             /** Skip Rate */
             skip_rate: number | null;
             /**
              * Value Per Dollar
-             * @description Wilson lower bound / (mean cost in USD + 0.001).
+             * @description Lower bound of credited_success_rate / (mean cost in USD + 0.001).
              */
             value_per_dollar: number | null;
             cost_usd: components["schemas"]["MeasureSummary"];
@@ -932,6 +1068,11 @@ export interface components {
             success_rate: components["schemas"]["Rate"];
             build_pass_rate: components["schemas"]["Rate"];
             test_pass_rate: components["schemas"]["Rate"];
+            /**
+             * Cost Per Success Usd
+             * @description The cost of all runs whose cost is known, divided by the successful ones among them.
+             */
+            cost_per_success_usd: number | null;
             cost_usd: components["schemas"]["MeasureSummary"];
             duration_ms: components["schemas"]["MeasureSummary"];
             input_tokens: components["schemas"]["MeasureSummary"];
@@ -950,6 +1091,11 @@ export interface components {
             success_rate: components["schemas"]["Rate"];
             build_pass_rate: components["schemas"]["Rate"];
             test_pass_rate: components["schemas"]["Rate"];
+            /**
+             * Cost Per Success Usd
+             * @description The cost of all runs whose cost is known, divided by the successful ones among them.
+             */
+            cost_per_success_usd: number | null;
             cost_usd: components["schemas"]["MeasureSummary"];
             duration_ms: components["schemas"]["MeasureSummary"];
             input_tokens: components["schemas"]["MeasureSummary"];
@@ -973,6 +1119,27 @@ export interface components {
             low: number | null;
             /** High */
             high: number | null;
+        };
+        /**
+         * RecordWarning
+         * @description A contradiction within a record, which is stored all the same.
+         */
+        RecordWarning: {
+            /**
+             * Path
+             * @description Where, such as phases[0].model.
+             */
+            path: string;
+            /**
+             * Code
+             * @description The contradiction, for programs.
+             */
+            code: string;
+            /**
+             * Message
+             * @description The contradiction, and what to do, for people.
+             */
+            message: string;
         };
         Recorded: components["schemas"]["StoredTrajectory"] | components["schemas"]["RecordedLines"];
         /** RecordedLines */
@@ -1012,6 +1179,11 @@ export interface components {
             success_rate: components["schemas"]["Rate"];
             build_pass_rate: components["schemas"]["Rate"];
             test_pass_rate: components["schemas"]["Rate"];
+            /**
+             * Cost Per Success Usd
+             * @description The cost of all runs whose cost is known, divided by the successful ones among them.
+             */
+            cost_per_success_usd: number | null;
             cost_usd: components["schemas"]["MeasureSummary"];
             duration_ms: components["schemas"]["MeasureSummary"];
             input_tokens: components["schemas"]["MeasureSummary"];
@@ -1022,17 +1194,30 @@ export interface components {
             /** Request Type */
             request_type: string | null;
         };
+        /**
+         * RunsByPresence
+         * @description Runs in which a phase ran, or was skipped.
+         */
+        RunsByPresence: {
+            /** Runs */
+            runs: number;
+            /** @description Of these runs, by their outcome, given or derived. */
+            success_rate: components["schemas"]["Rate"];
+        };
         /** SelectionMethodGroup */
         SelectionMethodGroup: {
             /** Count */
             count: number;
             outcomes: components["schemas"]["PhaseOutcomeCounts"];
+            /** @description By the phase's own outcome. A phase that returned is a success here. */
             success_rate: components["schemas"]["Rate"];
+            /** @description By the outcome that credit_rule gives. Rank models by this one. */
+            credited_success_rate: components["schemas"]["Rate"];
             /** Skip Rate */
             skip_rate: number | null;
             /**
              * Value Per Dollar
-             * @description Wilson lower bound / (mean cost in USD + 0.001).
+             * @description Lower bound of credited_success_rate / (mean cost in USD + 0.001).
              */
             value_per_dollar: number | null;
             cost_usd: components["schemas"]["MeasureSummary"];
@@ -1042,6 +1227,17 @@ export interface components {
             /** Selection Method */
             selection_method: string | null;
         };
+        /** SkipGroup */
+        SkipGroup: {
+            /** @description Runs in which any phase of the group was not skipped. */
+            ran: components["schemas"]["RunsByPresence"];
+            /** @description Runs in which the group was skipped. Phases not in the record do not count. */
+            skipped: components["schemas"]["RunsByPresence"];
+            /** Phase */
+            phase: string;
+            /** Request Type */
+            request_type: string | null;
+        };
         /** SourceGroup */
         SourceGroup: {
             /** Count */
@@ -1050,6 +1246,11 @@ export interface components {
             success_rate: components["schemas"]["Rate"];
             build_pass_rate: components["schemas"]["Rate"];
             test_pass_rate: components["schemas"]["Rate"];
+            /**
+             * Cost Per Success Usd
+             * @description The cost of all runs whose cost is known, divided by the successful ones among them.
+             */
+            cost_per_success_usd: number | null;
             cost_usd: components["schemas"]["MeasureSummary"];
             duration_ms: components["schemas"]["MeasureSummary"];
             input_tokens: components["schemas"]["MeasureSummary"];
@@ -1071,6 +1272,11 @@ export interface components {
             success_rate: components["schemas"]["Rate"];
             build_pass_rate: components["schemas"]["Rate"];
             test_pass_rate: components["schemas"]["Rate"];
+            /**
+             * Cost Per Success Usd
+             * @description The cost of all runs whose cost is known, divided by the successful ones among them.
+             */
+            cost_per_success_usd: number | null;
             cost_usd: components["schemas"]["MeasureDistribution"];
             duration_ms: components["schemas"]["MeasureDistribution"];
             input_tokens: components["schemas"]["MeasureDistribution"];
@@ -1095,6 +1301,23 @@ export interface components {
             by_selection_method: components["schemas"]["SelectionMethodGroup"][];
             /** By Phase Model */
             by_phase_model: components["schemas"]["PhaseModelGroup"][];
+            /**
+             * Credit Rule
+             * @description The rule by which credited_success_rate and value_per_dollar were counted.
+             * @enum {string}
+             */
+            credit_rule: "checks" | "phase_outcome" | "run_outcome";
+            /**
+             * Skips
+             * @description How runs ended where a phase ran and where it was skipped, by request type.
+             */
+            skips: components["schemas"]["SkipGroup"][];
+            /**
+             * Series
+             * @description Only with bucket; oldest first, without empty buckets.
+             * @default null
+             */
+            series?: components["schemas"]["Bucket"][] | null;
             other: components["schemas"]["Other"];
             window: components["schemas"]["Window"];
         };
@@ -1261,6 +1484,13 @@ export interface components {
              * @description Microseconds since 1970 at which this version was accepted.
              */
             revision: number;
+            derived: components["schemas"]["Derived"];
+            /**
+             * Warnings
+             * @description Contradictions within the record, at most 20; absent without any, and from lists and exports.
+             * @default null
+             */
+            warnings?: components["schemas"]["RecordWarning"][] | null;
         };
         /**
          * Trajectory
@@ -1462,6 +1692,232 @@ export interface components {
              * @description False when a tier that this answer needs was unavailable.
              */
             complete: boolean;
+        };
+        /**
+         * ExplorationPatch
+         * @description Changes of ``exploration``; the merged object needs a strategy.
+         */
+        ExplorationPatch: {
+            /** Strategy */
+            strategy?: string;
+            /**
+             * Samples
+             * @description Draws of the Monte Carlo estimate of the probabilities.
+             */
+            samples?: number | null;
+            /** Seed */
+            seed?: number | null;
+        };
+        /**
+         * PhasePatch
+         * @description Changes of the phase with this ``phase_id``, or a phase to append. Null deletes a field.
+         */
+        PhasePatch: {
+            /** Phase Name */
+            phase_name?: string;
+            /**
+             * Phase Id
+             * @description The phase to change. A phase_id that the run does not have appends a phase, which needs a phase_name.
+             */
+            phase_id: string;
+            /**
+             * Parent Phase Id
+             * @description The phase_id of the phase that this one is part of.
+             */
+            parent_phase_id?: string | null;
+            /**
+             * Depends On
+             * @description Each phase_id that had to end before this phase; parallel lanes share none.
+             */
+            depends_on?: string[] | null;
+            /** Agent */
+            agent?: string | null;
+            /**
+             * Model
+             * @description The model that answered.
+             */
+            model?: string | null;
+            /**
+             * Requested Model
+             * @description The model that was asked for, where a fallback answered.
+             */
+            requested_model?: string | null;
+            /**
+             * Model Selection Method
+             * @description explicit, thompson-sampling, pattern-recommendation; other words are kept.
+             */
+            model_selection_method?: string | null;
+            /**
+             * Selection Rule
+             * @description The rule or route that picked the model.
+             */
+            selection_rule?: string | null;
+            /**
+             * Reasoning Effort
+             * @description As the model was asked for it, such as low or high.
+             */
+            reasoning_effort?: string | null;
+            /** Candidates */
+            candidates?: components["schemas"]["Candidate"][] | null;
+            /**
+             * Selection Probability
+             * @description Propensity: the probability with which the model was picked.
+             */
+            selection_probability?: number | null;
+            exploration?: components["schemas"]["ExplorationPatch"] | null;
+            /**
+             * Keep Probability
+             * @description The probability with which the policy would have run this phase rather than skip it.
+             */
+            keep_probability?: number | null;
+            /**
+             * Attempts
+             * @description In order, the one that answered last; fallbacks inside the phase.
+             */
+            attempts?: components["schemas"]["Attempt"][] | null;
+            /** Tools Used */
+            tools_used?: string[] | null;
+            /** Steps Taken */
+            steps_taken?: number | null;
+            /** Input Tokens */
+            input_tokens?: number | null;
+            /** Output Tokens */
+            output_tokens?: number | null;
+            /** Cached Input Tokens */
+            cached_input_tokens?: number | null;
+            /** Cache Write Input Tokens */
+            cache_write_input_tokens?: number | null;
+            /** Reasoning Tokens */
+            reasoning_tokens?: number | null;
+            /** Cost Usd */
+            cost_usd?: number | null;
+            /** Duration Ms */
+            duration_ms?: number | null;
+            /**
+             * Outcome
+             * @description cancelled: stopped from outside; paused: waits for input, such as a person's, to go on.
+             */
+            outcome?: ("success" | "failure" | "partial" | "skipped" | "cancelled" | "paused" | "unknown") | null;
+            /**
+             * Status Reason
+             * @description Why it ended so: who cancelled it, what it waits for.
+             */
+            status_reason?: string | null;
+            /** Skip Reason */
+            skip_reason?: string | null;
+            /**
+             * Fit
+             * @description How the model suited the phase, as judged afterwards.
+             */
+            fit?: ("good_fit" | "underpowered" | "overprovisioned" | "failed") | null;
+            /** Evidence */
+            evidence?: {
+                [key: string]: string | null;
+            } | null;
+            /** Attempt */
+            attempt?: number | null;
+            /** Error */
+            error?: string | null;
+            /** Started At */
+            started_at?: string | null;
+            /** Ended At */
+            ended_at?: string | null;
+            /** Metadata */
+            metadata?: {
+                [key: string]: unknown;
+            } | null;
+        };
+        /**
+         * TrajectoryPatch
+         * @description Changes of a stored trajectory, by JSON Merge Patch (RFC 7396).
+         *
+         *     Null deletes a field; objects are merged, other values replaced. ``phases`` lists the phases to
+         *     change or append; the others stay.
+         */
+        TrajectoryPatch: {
+            /**
+             * Id
+             * Format: uuid
+             * @description That of the address, if given.
+             */
+            id?: string;
+            /** Request Summary */
+            request_summary?: string;
+            /** Request Type */
+            request_type?: string | null;
+            /**
+             * Source
+             * @description The orchestrator that ran it.
+             */
+            source?: string | null;
+            /** Project */
+            project?: string | null;
+            /**
+             * Policy
+             * @description Name and version of what decided, such as router@2026-11-01.
+             */
+            policy?: string | null;
+            /**
+             * Parent Id
+             * @description The id of the run that this run is part of.
+             */
+            parent_id?: string | null;
+            /** Phases */
+            phases?: components["schemas"]["PhasePatch"][];
+            /** Outcome */
+            outcome?: ("success" | "failure" | "partial" | "unknown") | null;
+            /**
+             * Total Cost Usd
+             * @description Given totals stand, even where the phases add up to others.
+             */
+            total_cost_usd?: number | null;
+            /** Total Duration Ms */
+            total_duration_ms?: number | null;
+            /** Total Phases */
+            total_phases?: number | null;
+            /** Phases Skipped */
+            phases_skipped?: number | null;
+            /** Build Passed */
+            build_passed?: boolean | null;
+            /** Tests Passed */
+            tests_passed?: boolean | null;
+            /** Review Findings */
+            review_findings?: number | null;
+            /** Critical Findings */
+            critical_findings?: number | null;
+            /** Files Changed */
+            files_changed?: number | null;
+            /** Planned Phases */
+            planned_phases?: string[] | null;
+            /** Feedback Loops */
+            feedback_loops?: components["schemas"]["FeedbackLoop"][] | null;
+            /** Error */
+            error?: string | null;
+            /** Started At */
+            started_at?: string | null;
+            /** Ended At */
+            ended_at?: string | null;
+            /** Session Id */
+            session_id?: string | null;
+            /** Trace Id */
+            trace_id?: string | null;
+            /** Tags */
+            tags?: string[] | null;
+            /** External Refs */
+            external_refs?: {
+                [key: string]: string | null;
+            } | null;
+            /**
+             * Metadata
+             * @description The client's own data; any JSON. The server adds 'trajectories:redacted' where it has replaced credentials: how many of each kind.
+             */
+            metadata?: {
+                [key: string]: unknown;
+            } | null;
+            /** Recorded At */
+            recorded_at?: unknown;
+            /** Revision */
+            revision?: unknown;
         };
     };
     responses: never;
@@ -2328,8 +2784,12 @@ export interface operations {
             query?: {
                 /** @description A phase of this agent. */
                 agent?: string;
+                /** @description Adds series: the totals of each day or week (from Monday, UTC) in which runs started, or were recorded where the start is unknown. */
+                bucket?: "day" | "week";
                 /** @description Whether the build passed. */
                 build_passed?: boolean;
+                /** @description The rule of credited_success_rate and value_per_dollar. checks: what the tests, builds and reviews of the run said of the phase. phase_outcome: what the phase said. run_outcome: how the run ended. Default: the server's setting, which is checks unless changed. */
+                credit?: "checks" | "phase_outcome" | "run_outcome";
                 /** @description A phase whose model suited it so. */
                 fit?: "good_fit" | "underpowered" | "overprovisioned" | "failed";
                 /** @description Cost at most this. */
