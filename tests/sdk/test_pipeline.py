@@ -17,7 +17,7 @@ from tests.sdk.ways import COMMAND
 from trajectories_mcp.query import query
 from trajectories_sdk import AsyncClient, Client
 
-RUNS = list(pipeline.runs())
+RUNS: list[Any] = list(pipeline.runs())
 BY_HAND = pipeline.by_hand(RUNS, "bugfix")
 
 
@@ -64,7 +64,9 @@ def test_the_sdk_has_both_rates_a_series_and_the_credit_of_each_phase(served_sto
         shown = client.trajectories.retrieve(sent_back["id"])
     groups = {group.model: group for group in found.by_phase_model if group.phase == "implement"}
     assert {model: group.credited_success_rate.rate for model, group in groups.items()} == BY_HAND
-    assert {group.credited_success_rate.rate for group in by_outcome.by_phase_model if group.phase == "implement"} == {1}
+    assert {group.credited_success_rate.rate for group in by_outcome.by_phase_model if group.phase == "implement"} == {
+        1
+    }
     assert sum(day.count for day in found.series or ()) == found.count
     assert shown.derived is not None
     credit = [(one.outcome, one.source) for one in shown.derived.credit.phases]
