@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from trajectories_sdk.cli.table import UNKNOWN, Table, duration, moment, number, percent, usd
@@ -11,6 +11,7 @@ from trajectories_sdk.models import (
     MeasureDistribution,
     OtherPhases,
     Phase,
+    PhaseCredit,
     PhaseModelGroup,
     Rate,
     RunsByPresence,
@@ -40,7 +41,7 @@ def record(one: StoredTrajectory) -> Iterator[str]:
     """Return the fields of a run, then its phases in order."""
     fields = one.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"phases", "derived", "warnings"})
     # Values that were recorded are above.
-    derived = one.derived.model_dump(exclude_none=True) if one.derived else {}
+    derived = one.derived.model_dump(exclude_none=True, exclude={"credit"}) if one.derived else {}
     fields |= {f"derived {name}": value for name, value in derived.items() if name not in fields}
     fields |= {f"warning {warning.path}": warning.message for warning in one.warnings or ()}
     names = max(len(name) for name in fields)
@@ -48,7 +49,8 @@ def record(one: StoredTrajectory) -> Iterator[str]:
         yield f"{escaped(name):{names}}  {escaped(_plain(value))}"
     yield ""
     table = Table(("PHASE", "OUTCOME", "MODEL", "METHOD", ">IN", ">OUT", ">COST USD", ">DURATION", "NOTE"))
-    for phase in one.phases:
+    earned: Sequence[PhaseCredit | None] = one.derived.credit.phases if one.derived else [None] * len(one.phases)
+    for phase, credit in zip(one.phases, earned, strict=True):
         table.add(
             phase.phase_name,
             phase.outcome,
@@ -58,7 +60,7 @@ def record(one: StoredTrajectory) -> Iterator[str]:
             number(phase.output_tokens),
             usd(phase.cost_usd),
             duration(phase.duration_ms),
-            _note(phase),
+            _note(phase, credit),
         )
     yield from table.lines()
 
@@ -69,8 +71,10 @@ def _known(record: StoredTrajectory, name: str) -> Any:
     return getattr(record.derived, name, None) if given is None else given
 
 
-def _note(phase: Phase) -> str:
+def _note(phase: Phase, credit: PhaseCredit | None) -> str:
+    is_other = credit is not None and credit.outcome not in (None, phase.outcome)
     notes = {
+        "credited": f"{credit.outcome} by {credit.source}" if credit is not None and is_other else None,
         "skipped": phase.skip_reason,
         "instead of": phase.requested_model if phase.requested_model != phase.model else None,
         "attempt": None if phase.attempt in (None, 1) else str(phase.attempt),
