@@ -128,10 +128,10 @@ def stats(found: Stats) -> Iterator[str]:
     if found.series:
         yield ""
         yield from _series(found).lines()
-    skipped = [group for group in found.skips if group.skipped.runs]
+    skipped = {group.phase for group in found.skips if group.skipped.runs}
     if skipped:
         yield ""
-        yield from _skips(skipped).lines()
+        yield from _skips(group for group in found.skips if group.phase in skipped).lines()
 
 
 def _series(found: Stats) -> Table:
