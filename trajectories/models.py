@@ -201,6 +201,9 @@ class Phase(models.Model):
     tools = models.TextField()
     outcome = models.CharField(max_length=16)
     skip_reason = models.TextField(null=True)
+    # Null in rows of releases that did not know these two; ``manage.py fill_credit`` fills them.
+    credited = models.CharField(max_length=8, null=True)
+    presence = models.CharField(max_length=8, null=True)
     fit = models.CharField(max_length=16, null=True)
     attempt = models.BigIntegerField(null=True)
     cost_nano_usd = models.BigIntegerField(null=True)

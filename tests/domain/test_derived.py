@@ -40,6 +40,7 @@ def test_nothing_is_known_of_a_run_without_phases() -> None:
         "input_tokens": None,
         "output_tokens": None,
         "total_tokens": None,
+        "credit": {"rule": "checks", "phases": []},
     }
 
 
@@ -58,6 +59,10 @@ def test_what_is_not_given_is_added_up_over_the_phases_that_know_it() -> None:
         "input_tokens": 10,
         "output_tokens": 5,
         "total_tokens": 15,
+        "credit": {
+            "rule": "checks",
+            "phases": [*[{"outcome": "success", "source": "phase_outcome"}] * 2, {"outcome": None, "source": ""}],
+        },
     }
 
 
@@ -118,3 +123,13 @@ def test_the_reference_body_says_which_cost_no_phase_accounts_for() -> None:
     found = orjson.loads(answers.whole(record(REFERENCE)))
     assert found["derived"]["unattributed_cost_usd"] == 0.045
     assert [warning["code"] for warning in found["warnings"]] == ["total_differs"]
+
+
+def test_credit_is_by_the_rule_of_the_settings_and_says_where_it_comes_from(
+    settings: Any, trajectories_settings: dict[str, Any]
+) -> None:
+    fields = {"phases": [phase(phase_name="code", outcome="success")], "tests_passed": False}
+    assert derived(**fields)["credit"]["phases"] == [{"outcome": "failure", "source": "tests_passed"}]
+    for rule, outcome in (("phase_outcome", "success"), ("run_outcome", "failure")):
+        settings.TRAJECTORIES = trajectories_settings | {"CREDIT_RULE": rule}
+        assert derived(**fields)["credit"] == {"rule": rule, "phases": [{"outcome": outcome, "source": rule}]}

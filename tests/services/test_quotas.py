@@ -146,7 +146,7 @@ def test_the_migration_counts_what_an_earlier_release_has_stored(archive_db: str
     archive_writes.mirror([made(new_id(), number + 1, error="é") for number in range(3)])
     expected = archive_reads.usage(["alice"])
     Tenant.objects.using(archive_db).update(record_count=0, body_bytes=0)
-    migration = import_module("trajectories.migrations.0009_tenant_usage")
+    migration = import_module("trajectories.migrations.0011_tenant_usage")
     migration.count(apps, SimpleNamespace(connection=connections[archive_db]))
     assert archive_reads.usage(["alice"]) == expected
     assert expected["alice"].records == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from itertools import product
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -23,6 +24,7 @@ from trajectories.services.remembered import RememberedAnswers
 from trajectories.storage import archive_reads, archive_writes
 
 QUERIES = [EVERYTHING, parse_query({"project": "a"}, 0), parse_query({"tool": "grep"}, 0)]
+VIEWS: tuple[tuple[str, str | None], ...] = (("checks", None), ("run_outcome", "day"))
 IDS = [UUID(int=number) for number in range(1, 7)]
 NO_SHARE = ReadShares(Settings(long_reads_per_tenant=0)).of("anyone")
 
@@ -69,9 +71,11 @@ def test_an_answer_from_memory_is_always_that_of_a_new_question(
             archive_writes.mirror([row.record for row in waiting])
             process.settle(waiting)
         for one in processes.values():
-            for query in QUERIES:
-                expected = reads._summarized(one.store, tenant, one.hot.snapshot(tenant), query, NO_SHARE).json
-                assert one.stats(query, tenant=tenant) == orjson.loads(expected)
+            for query, (rule, bucket) in product(QUERIES, VIEWS):
+                snapshot = one.hot.snapshot(tenant)
+                expected = reads._summarized(one.store, tenant, snapshot, query, NO_SHARE, rule, bucket).json
+                shown = one.stats(query, tenant=tenant, credit_rule=rule, bucket=bucket)
+                assert shown == orjson.loads(expected)
 
 
 @pytest.fixture

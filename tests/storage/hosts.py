@@ -122,9 +122,9 @@ class WebProcess:
     def retrieve(self, id_: UUID, *, tenant: str = TENANT) -> Record:
         return reads.retrieve(self.store, tenant, id_)
 
-    def stats(self, query: Query = EVERYTHING, *, tenant: str = TENANT) -> dict[str, Any]:
+    def stats(self, query: Query = EVERYTHING, *, tenant: str = TENANT, **view: str | None) -> dict[str, Any]:
         """Return stats without the window, which has the time and the tiers."""
-        shown = reads.stats(self.store, tenant, query)
+        shown = reads.stats(self.store, tenant, query, **view)
         return {name: value for name, value in shown.items() if name != "window"}
 
     def window(self, query: Query = EVERYTHING, *, tenant: str = TENANT) -> dict[str, Any]:

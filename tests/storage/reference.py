@@ -13,8 +13,9 @@ from uuid import UUID
 import orjson
 from hypothesis import strategies as st
 
+from trajectories.domain.credit import RULES
 from trajectories.domain.record import Record, facets_of
-from trajectories.domain.stats import Summary
+from trajectories.domain.stats import BUCKETS, Summary
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -74,13 +75,15 @@ class Reference:
         found = [(v.recorded_at_us, id_, v) for id_, v in self.standing().items() if matches(given, v)]
         return [shown(version) for _, _, version in sorted(found, key=lambda item: item[:2], reverse=True)]
 
-    def stats(self, given: Mapping[str, str]) -> dict[str, Any]:
+    def stats(
+        self, given: Mapping[str, str], *, credit_rule: str = "checks", bucket: str | None = None
+    ) -> dict[str, Any]:
         """By the summary of the app, counted in one go; its figures have tests of their own."""
-        summary = Summary()
+        summary = Summary(bucket)
         for version in self.standing().values():
             if matches(given, version):
-                summary.add(facets_of(version.body))
-        return summary.as_json()
+                summary.add(facets_of(version.body), version.recorded_at_us)
+        return summary.as_json(credit_rule)
 
     def totals(self, given: Mapping[str, str]) -> dict[str, Any]:
         """Count and sums from the bodies, without the app."""
@@ -222,7 +225,7 @@ _phases = st.fixed_dictionaries(
     ),
 )
 bodies = st.fixed_dictionaries(
-    {"request_summary": st.sampled_from(SUMMARIES), "phases": st.lists(_phases, max_size=2)},
+    {"request_summary": st.sampled_from(SUMMARIES), "phases": st.lists(_phases, max_size=4)},
     optional=_optional(
         request_type=st.sampled_from(NAMES),
         source=st.sampled_from(NAMES),
@@ -231,12 +234,24 @@ bodies = st.fixed_dictionaries(
         outcome=st.sampled_from(["success", "failure", "partial", "unknown"]),
         build_passed=st.booleans(),
         tests_passed=st.booleans(),
+        critical_findings=st.integers(0, 1),
+        feedback_loops=st.lists(
+            st.fixed_dictionaries(
+                {"to_phase": st.sampled_from(PHASES)}, optional={"from_phase": st.sampled_from(PHASES)}
+            ),
+            max_size=2,
+        ),
         tags=st.lists(st.sampled_from(NAMES), max_size=2),
         started_at=st.sampled_from(TIMES),
         total_cost_usd=st.sampled_from(COSTS),
         total_duration_ms=st.sampled_from(DURATIONS),
     ),
 )
+
+views = st.fixed_dictionaries(
+    {}, optional={"credit_rule": st.sampled_from(RULES), "bucket": st.sampled_from(list(BUCKETS))}
+)
+"""How stats are shown: the credit rule and the buckets of the series."""
 
 _booleans = st.sampled_from(["true", "false"])
 FILTER_VALUES: dict[str, st.SearchStrategy[str]] = {

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from importlib import import_module
+from io import StringIO
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
 import orjson
 from django.apps import apps
+from django.core.management import call_command
 from django.db import connections
 
 from tests.examples import body, phase
@@ -59,3 +61,21 @@ def test_the_migration_fills_the_unattributed_cost_of_rows_that_exist(archive_db
     assert list(rows.values_list("unattributed_nano_usd", flat=True)) == expected
     found = archive_reads.summary(TENANT, Query(), None).as_json()
     assert found["unattributed_cost_usd"] == {"known": 3, "sum": 0, "mean": 0}
+
+
+def test_rows_of_an_earlier_release_get_their_credit(archive_db: str) -> None:
+    code, test = phase(phase_name="code", outcome="success"), phase(phase_name="test", outcome="failure")
+    stored(1, phases=[code, test, code], tests_passed=True)
+    stored(2, phases=[phase(outcome="skipped")])
+    known = stored(3, phases=[code])
+    rows = Phase.objects.using(archive_db).order_by("trajectory__seq", "place")
+    expected = list(rows.values_list("credited", "presence"))
+    assert expected == [
+        ("failure", "ran"), ("none", "ran"), ("success", None), ("none", "skipped"), ("success", "ran"),
+    ]  # fmt: skip
+    rows.exclude(trajectory__trajectory_id=known.id).update(credited=None, presence=None)
+    # The row of the present release is not computed again.
+    rows.filter(trajectory__trajectory_id=known.id).update(presence="kept")
+    call_command("fill_credit", stdout=(answer := StringIO()))
+    assert "2 trajectories" in answer.getvalue()
+    assert list(rows.values_list("credited", "presence")) == [*expected[:-1], ("success", "kept")]

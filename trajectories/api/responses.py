@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Literal
 from uuid import UUID
 
@@ -15,6 +15,24 @@ from trajectories.domain.warnings import MAX_WARNINGS
 
 class _Answer(BaseModel):
     model_config = ConfigDict(extra="forbid")
+
+
+CreditRule = Literal["checks", "phase_outcome", "run_outcome"]
+
+
+class PhaseCredit(_Answer):
+    outcome: Literal["success", "failure", "partial"] | None = Field(
+        description="The outcome that the phase earned; null where it did not run, or nothing is known."
+    )
+    source: str = Field(
+        description="Where it comes from, such as tests_passed, review or feedback_loop; docs/contract.md has them all."
+        " Checks that agree are joined by +."
+    )
+
+
+class DerivedCredit(_Answer):
+    rule: CreditRule
+    phases: list[PhaseCredit] = Field(description="In the order of the phases.")
 
 
 class Derived(_Answer):
@@ -30,6 +48,7 @@ class Derived(_Answer):
     input_tokens: int | None
     output_tokens: int | None
     total_tokens: int | None
+    credit: DerivedCredit
 
 
 class RecordWarning(_Answer):
@@ -182,6 +201,9 @@ class TrajectoryFigures(_Answer):
     success_rate: Rate
     build_pass_rate: Rate
     test_pass_rate: Rate
+    cost_per_success_usd: float | None = Field(
+        description="The cost of all runs whose cost is known, divided by the successful ones among them."
+    )
     cost_usd: MeasureSummary
     duration_ms: MeasureSummary
     input_tokens: MeasureSummary
@@ -211,9 +233,12 @@ class PolicyGroup(TrajectoryFigures):
 class PhaseFigures(_Answer):
     count: int
     outcomes: PhaseOutcomeCounts
-    success_rate: Rate
+    success_rate: Rate = Field(description="By the phase's own outcome. A phase that returned is a success here.")
+    credited_success_rate: Rate = Field(description="By the outcome that credit_rule gives. Rank models by this one.")
     skip_rate: float | None
-    value_per_dollar: float | None = Field(description="Wilson lower bound / (mean cost in USD + 0.001).")
+    value_per_dollar: float | None = Field(
+        description="Lower bound of credited_success_rate / (mean cost in USD + 0.001)."
+    )
     cost_usd: MeasureSummary
     duration_ms: MeasureSummary
     input_tokens: MeasureSummary
@@ -244,6 +269,31 @@ class PhaseTotals(_Answer):
     skip_rate: float | None
 
 
+class RunsByPresence(_Answer):
+    """Runs in which a phase ran, or was skipped."""
+
+    runs: int
+    success_rate: Rate = Field(description="Of these runs, by their outcome, given or derived.")
+
+
+class SkipFigures(_Answer):
+    ran: RunsByPresence = Field(description="Runs in which any phase of the group was not skipped.")
+    skipped: RunsByPresence = Field(
+        description="Runs in which the group was skipped. Phases not in the record do not count."
+    )
+
+
+class SkipGroup(SkipFigures):
+    phase: str
+    request_type: str | None
+
+
+class Bucket(TrajectoryFigures):
+    """Totals of a day or week."""
+
+    start: date = Field(description="First day, in UTC.")
+
+
 class OtherTrajectories(TrajectoryFigures):
     groups: int = Field(description="How many groups are summed here.")
 
@@ -252,8 +302,15 @@ class OtherPhases(PhaseFigures):
     groups: int = Field(description="How many groups are summed here.")
 
 
+class OtherSkips(SkipFigures):
+    groups: int = Field(description="How many groups are summed here.")
+
+
 class Other(_Answer):
-    """Per grouping, the sum of what is beyond the 1,000 largest groups; absent where nothing is."""
+    """Per grouping, the sum of what is beyond the 1,000 largest groups; absent where nothing is.
+
+    Of series, the sum of what is before the newest 1,000.
+    """
 
     by_request_type: OtherTrajectories | None = None
     by_source: OtherTrajectories | None = None
@@ -263,6 +320,8 @@ class Other(_Answer):
     by_model: OtherPhases | None = None
     by_selection_method: OtherPhases | None = None
     by_phase_model: OtherPhases | None = None
+    skips: OtherSkips | None = None
+    series: OtherTrajectories | None = None
 
 
 class Window(_Answer):
@@ -290,5 +349,12 @@ class Stats(TrajectoryFigures):
     by_model: list[ModelGroup]
     by_selection_method: list[SelectionMethodGroup]
     by_phase_model: list[PhaseModelGroup]
+    credit_rule: CreditRule = Field(
+        description="The rule by which credited_success_rate and value_per_dollar were counted."
+    )
+    skips: list[SkipGroup] = Field(
+        description="How runs ended where a phase ran and where it was skipped, by request type."
+    )
+    series: list[Bucket] | None = Field(None, description="Only with bucket; oldest first, without empty buckets.")
     other: Other
     window: Window

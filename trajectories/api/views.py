@@ -39,9 +39,11 @@ from trajectories.api.permissions import HasScope
 from trajectories.api.sliding_window import Allowance
 from trajectories.api.throttling import ApiKeyThrottle
 from trajectories.caller import Caller
-from trajectories.domain import answers
+from trajectories.domain import answers, redaction
+from trajectories.domain.credit import RULES
 from trajectories.domain.query import FILTERS, Query, parameters, parse_query
 from trajectories.domain.record import Record
+from trajectories.domain.stats import BUCKETS
 from trajectories.domain.warnings import warnings_of
 from trajectories.exceptions import (
     InvalidInput,
@@ -213,8 +215,10 @@ class TrajectoryViewSet(ViewSet):
     @action(detail=False, methods=["get"])
     def stats(self, request: Request) -> HttpResponse:
         """Totals and groups."""
-        query = self._query(self._parameters(FILTERS))
-        return HttpResponse(orjson.dumps(reads.stats(get_store(), self.caller.tenant, query)), content_type=JSON)
+        given = self._parameters((*FILTERS, "credit", "bucket"))
+        credit_rule, bucket = _choice("credit", given, RULES), _choice("bucket", given, BUCKETS)
+        found = reads.stats(get_store(), self.caller.tenant, self._query(given), credit_rule=credit_rule, bucket=bucket)
+        return HttpResponse(orjson.dumps(found), content_type=JSON)
 
     @documented("export")
     @action(detail=False, methods=["get"])
@@ -367,6 +371,17 @@ def _after(text: str | None) -> UUID | None:
         raise InvalidInput(
             "after must be the id of an exported record.", code="invalid_cursor", param="after"
         ) from None
+
+
+def _choice(name: str, given: dict[str, str], words: Iterable[str]) -> str | None:
+    """Take a parameter that is one of ``words`` out of ``given``; None where it is not given."""
+    text = given.pop(name, None)
+    if text is not None and text not in words:
+        shown = redaction.quoted(text, max_chars=40)
+        raise InvalidInput(
+            f"{name} must be one of {', '.join(words)}, got {shown!r}.", code="invalid_parameter", param=name
+        )
+    return text
 
 
 def _flag(name: str, text: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from sys import intern
@@ -12,8 +12,9 @@ from uuid import UUID
 
 import orjson
 
-from trajectories.conf import read_settings
 from trajectories.domain.clock import epoch_us, rfc3339
+from trajectories.domain.credit import Credit, credit_of
+from trajectories.domain.outcomes import phase_group, run_outcome
 from trajectories.domain.text import fold
 from trajectories.domain.warnings import Contradiction
 
@@ -163,7 +164,13 @@ def merge_all(known: Record | None, versions: Sequence[Record]) -> Record:
 
 
 class PhaseFacets(NamedTuple):
-    """Facets of one phase. ``phase`` is its group; unknown is None."""
+    """Facets of one phase. ``phase`` is its group; unknown is None.
+
+    ``credited`` is the outcome that the checks of the run gave it, ``none`` without credit, and
+    ``credit_source`` where that comes from.
+    ``presence`` is set in the first phase of each group: ``ran`` if any phase of the group was not
+    skipped, else ``skipped``. So a count of it is a count of runs.
+    """
 
     phase: str
     model: str | None
@@ -171,6 +178,9 @@ class PhaseFacets(NamedTuple):
     agent: str | None
     tools: tuple[str, ...]
     outcome: str
+    credited: str
+    credit_source: str
+    presence: str | None
     fit: str | None
     cost_nano_usd: int | None
     duration_us: int | None
@@ -227,24 +237,18 @@ class Facets(NamedTuple):
         return *self.measures, self.unattributed_nano_usd
 
 
-PHASE_ALIASES: Mapping[str, str] = {
-    "architecture": "design",
-    "implementation": "implement",
-    "code": "implement",
-    "verify": "test",
-    "verification": "test",
-}
-
-
 def facets_of(body: bytes) -> Facets:
     """Return the facets of a canonical body.
 
     Missing values are derived: cost, duration and tokens are sums over the phases that know them
-    (None if no phase does), and ``_outcome`` derives the outcome. Fractions below a nano-USD or a
+    (None if no phase does), and ``run_outcome`` derives the outcome. Fractions below a nano-USD or a
     microsecond are rounded half to even.
     """
     fields = orjson.loads(body)
-    phases = tuple(_phase(phase) for phase in fields["phases"])
+    groups = [phase_group(phase["phase_name"]) for phase in fields["phases"]]
+    earned = credit_of(fields)
+    presence = dict(_presence(fields["phases"], groups))
+    phases = tuple(_phase(phase, groups[at], earned[at], presence.get(at)) for at, phase in enumerate(fields["phases"]))
     input_tokens = _sum(phase.input_tokens for phase in phases)
     output_tokens = _sum(phase.output_tokens for phase in phases)
     phases_cost = _sum(phase.cost_nano_usd for phase in phases)
@@ -258,7 +262,7 @@ def facets_of(body: bytes) -> Facets:
         source=fields.get("source"),
         project=fields.get("project"),
         policy=fields.get("policy"),
-        outcome=fields.get("outcome") or _outcome(fields, phases),
+        outcome=run_outcome(fields, ((phase.phase, phase.outcome) for phase in phases)),
         build_passed=fields.get("build_passed"),
         tests_passed=fields.get("tests_passed"),
         tags=tuple(fields.get("tags", ())),
@@ -273,38 +277,30 @@ def facets_of(body: bytes) -> Facets:
     )
 
 
-def phase_group(name: str) -> str:
-    """Return the name under which stats and filters group a phase."""
-    key = name.strip().casefold()
-    return read_settings().phase_aliases.get(key) or PHASE_ALIASES.get(key, key)
+def _presence(phases: Sequence[dict[str, Any]], groups: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """Yield the place of the first phase of each group, and whether any phase of the group ran."""
+    ran = {group for group, phase in zip(groups, phases, strict=True) if phase.get("outcome") != "skipped"}
+    for group in dict.fromkeys(groups):
+        yield groups.index(group), "ran" if group in ran else "skipped"
 
 
-def _phase(fields: dict[str, Any]) -> PhaseFacets:
+def _phase(fields: dict[str, Any], group: str, credit: Credit, presence: str | None) -> PhaseFacets:
     return PhaseFacets(
-        phase=phase_group(fields["phase_name"]),
+        phase=group,
         model=fields.get("model"),
         selection_method=fields.get("model_selection_method"),
         agent=fields.get("agent"),
         tools=tuple(fields.get("tools_used", ())),
         outcome=intern(fields.get("outcome", "unknown")),  # one of a few words, held a million times
+        credited=intern(credit.outcome or "none"),
+        credit_source=intern(credit.source),
+        presence=presence,
         fit=intern(fields["fit"]) if "fit" in fields else None,
         cost_nano_usd=_nano_usd(fields.get("cost_usd")),
         duration_us=_us(fields.get("duration_ms")),
         input_tokens=fields.get("input_tokens"),
         output_tokens=fields.get("output_tokens"),
     )
-
-
-def _outcome(fields: dict[str, Any], phases: tuple[PhaseFacets, ...]) -> str:
-    """Derive the outcome from the last attempt of each phase.
-
-    A review that failed and then passed has passed.
-    """
-    last = {phase.phase: phase.outcome for phase in phases}
-    ran = [outcome for outcome in last.values() if outcome != "skipped"]
-    if fields.get("build_passed") is False or fields.get("tests_passed") is False or "failure" in ran:
-        return "failure"
-    return "success" if ran and all(outcome == "success" for outcome in ran) else "unknown"
 
 
 def _sum(values: Iterable[int | None]) -> int | None:

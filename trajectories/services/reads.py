@@ -128,18 +128,25 @@ def newest(store: Store, tenant: str, id_: UUID) -> Record:
     return known if elsewhere is None else merge(known, elsewhere, from_authority=True)
 
 
-def stats(store: Store, tenant: str, query: Query) -> dict[str, Any]:
+def stats(
+    store: Store, tenant: str, query: Query, *, credit_rule: str | None = None, bucket: str | None = None
+) -> dict[str, Any]:
     """Return ``stats.Summary.as_json`` of all matching records, and the window that it covers.
 
     The same question is answered from memory as long as the tenant's records have not changed.
 
+    Args:
+        credit_rule: one of ``credit.RULES``; None is the rule of the settings.
+        bucket: day or week, for a series; None is no series.
+
     Raises:
         TooManyReads: 429; as for ``list_``.
     """
+    rule = credit_rule or store.conf.credit_rule
     snapshot = store.hot_cache.snapshot(tenant)
     metrics.hot_reads.labels("hit" if snapshot.floor is None else "miss").inc()
     # Everything that decides the answer, besides the records, belongs to the question.
-    answers, question = store.part(RememberedAnswers), (tenant, query)
+    answers, question = store.part(RememberedAnswers), (tenant, query, rule, bucket)
     version = _version(store, tenant, snapshot)
     found = answers.find(question, version)
     if found is None:
@@ -147,7 +154,7 @@ def stats(store: Store, tenant: str, query: Query) -> dict[str, Any]:
             if snapshot.floor is not None or len(snapshot.held) > _FEW:
                 share.take()
             # Another read may have asked the same while this one waited.
-            found = answers.find(question, version) or _summarized(store, tenant, snapshot, query, share)
+            found = answers.find(question, version) or _summarized(store, tenant, snapshot, query, share, rule, bucket)
         answers.keep(question, found)
     tiers = _tiers(snapshot) + ["archive"] * (snapshot.floor is not None and found.is_complete)
     is_complete = snapshot.is_complete and found.is_complete
@@ -265,28 +272,27 @@ def _version(store: Store, tenant: str, snapshot: Snapshot) -> Version | None:
         return None
 
 
-def _summarized(store: Store, tenant: str, snapshot: Snapshot, query: Query, share: Share) -> Answer:
-    summary, is_complete = Summary(), True
+def _summarized(
+    store: Store, tenant: str, snapshot: Snapshot, query: Query, share: Share, rule: str, bucket: str | None
+) -> Answer:
+    summary, is_complete = Summary(bucket), True
     version: Version | None = Version(ref(snapshot.version), None, None)
     for held in share.scan(snapshot.held):
         if query.matches(held.position.recorded_at_us, held.facets):
-            summary.add(held.facets)
+            summary.add(held.facets, held.position.recorded_at_us)
     if snapshot.floor is not None:
         with store.outbox.snapshot():
             try:
-                below, version = _summary_below(store, tenant, snapshot, query, snapshot.floor)
+                below, version = _summary_below(store, tenant, snapshot, query, snapshot.floor, bucket)
             except ArchiveError:
-                below, version, is_complete = (
-                    _waiting_summary(store, tenant, snapshot, query, snapshot.floor),
-                    None,
-                    False,
-                )
+                below = _waiting_summary(store, tenant, snapshot, query, snapshot.floor, bucket)
+                version, is_complete = None, False
         summary.merge(below)
-    return Answer(version, orjson.dumps(summary.as_json()), is_complete)
+    return Answer(version, orjson.dumps(summary.as_json(rule)), is_complete)
 
 
 def _summary_below(
-    store: Store, tenant: str, snapshot: Snapshot, query: Query, floor: Position
+    store: Store, tenant: str, snapshot: Snapshot, query: Query, floor: Position, bucket: str | None
 ) -> tuple[Summary, Version | None]:
     """Summarize the records below ``floor``; return their version too.
 
@@ -296,27 +302,29 @@ def _summary_below(
     waiting = store.outbox.waiting_ids(tenant)
     with archive_reads.snapshot(store.conf.archive_statement_timeout_s):
         version = _version(store, tenant, snapshot)
-        summary = archive_reads.summary(tenant, query, floor)
+        summary = archive_reads.summary(tenant, query, floor, bucket=bucket)
         for start in range(0, len(waiting), _WAITING_CHUNK):
             chunk = waiting[start : start + _WAITING_CHUNK]
-            summary.merge(archive_reads.summary(tenant, query, floor, only=chunk), times=-1)
+            summary.merge(archive_reads.summary(tenant, query, floor, only=chunk, bucket=bucket), times=-1)
             unseen = [id_ for id_ in chunk if id_ not in snapshot.by_id]
             stored = archive_reads.find_many(tenant, unseen)
             for id_, versions in store.outbox.waiting_versions(tenant, unseen).items():
                 for record in _if_matching(query, merge_all(stored.get(id_), versions)):
                     # A record above the floor arrived after the snapshot was taken.
                     if record.position < floor:
-                        summary.add(facets_of(record.body))
+                        summary.add(facets_of(record.body), record.recorded_at_us)
     return summary, version
 
 
-def _waiting_summary(store: Store, tenant: str, snapshot: Snapshot, query: Query, floor: Position) -> Summary:
+def _waiting_summary(
+    store: Store, tenant: str, snapshot: Snapshot, query: Query, floor: Position, bucket: str | None
+) -> Summary:
     """Summarize what this host knows below ``floor`` while the archive is unavailable."""
-    summary = Summary()
+    summary = Summary(bucket)
     for own in store.outbox.waiting_below(tenant, floor):
         if own.id not in snapshot.by_id:
             for record in _if_matching(query, own):
-                summary.add(facets_of(record.body))
+                summary.add(facets_of(record.body), record.recorded_at_us)
     return summary
 
 

@@ -349,11 +349,11 @@ def _phase(row: Trajectory, place: int, phase: tuple[dict[str, Any], PhaseFacets
 
 
 def _columns(facets: Facets | PhaseFacets) -> dict[str, Any]:
-    """Return facets as column values: lists as text for exact search, without phases."""
+    """Return facets as column values: lists as text for exact search, without phases and sources of credit."""
     return {
         name: members_text(value) if isinstance(value, tuple) else value
         for name, value in facets._asdict().items()
-        if name != "phases"
+        if name not in ("phases", "credit_source")
     }
 
 

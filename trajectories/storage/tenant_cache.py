@@ -168,7 +168,7 @@ def _size(record: Record, facets: Facets) -> int:
     for phase in facets.phases:
         size += getsizeof(phase) + _tuple_size(phase) + _tuple_size(phase.tools)
         # These words are shared.
-        size -= getsizeof(phase.outcome) + (getsizeof(phase.fit) if phase.fit else 0)
+        size -= _tuple_size((phase.outcome, phase.credited, phase.credit_source, phase.presence, phase.fit))
     return size
 
 

@@ -88,8 +88,8 @@ def test_every_field_and_every_filter_is_an_argument() -> None:
     record, _, query = (tool["inputSchema"]["properties"] for tool in _listed())
     assert record.keys() == document["components"]["schemas"]["Trajectory"]["properties"].keys()
     parameters = {given["name"] for given in document["paths"]["/v1/agent/trajectories/stats"]["get"]["parameters"]}
-    assert parameters == contract.FILTERS.keys()
-    assert parameters < query.keys()
+    assert parameters == contract.FILTERS.keys() | {"credit", "bucket"}
+    assert parameters - {"bucket"} < query.keys()
 
 
 if __name__ == "__main__":

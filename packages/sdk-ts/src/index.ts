@@ -68,6 +68,7 @@ export type {
   RecordWarning,
   RequestOptions,
   Stats,
+  StatsParameters,
   StoredTrajectory,
   Trajectory,
   TrajectoryPage,

@@ -139,6 +139,36 @@ export interface components {
              */
             reason?: string | null;
         };
+        /**
+         * Bucket
+         * @description Totals of a day or week.
+         */
+        Bucket: {
+            /** Count */
+            count: number;
+            outcomes: components["schemas"]["OutcomeCounts"];
+            success_rate: components["schemas"]["Rate"];
+            build_pass_rate: components["schemas"]["Rate"];
+            test_pass_rate: components["schemas"]["Rate"];
+            /**
+             * Cost Per Success Usd
+             * @description The cost of all runs whose cost is known, divided by the successful ones among them.
+             */
+            cost_per_success_usd: number | null;
+            cost_usd: components["schemas"]["MeasureSummary"];
+            duration_ms: components["schemas"]["MeasureSummary"];
+            input_tokens: components["schemas"]["MeasureSummary"];
+            output_tokens: components["schemas"]["MeasureSummary"];
+            tokens: components["schemas"]["MeasureSummary"];
+            /** @description The total cost less the sum of the phases; negative where the phases add up to more. */
+            unattributed_cost_usd: components["schemas"]["MeasureSummary"];
+            /**
+             * Start
+             * Format: date
+             * @description First day, in UTC.
+             */
+            start: string;
+        };
         /** CamelFeedbackLoop */
         CamelFeedbackLoop: {
             /**
@@ -423,6 +453,20 @@ export interface components {
             output_tokens: number | null;
             /** Total Tokens */
             total_tokens: number | null;
+            credit: components["schemas"]["DerivedCredit"];
+        };
+        /** DerivedCredit */
+        DerivedCredit: {
+            /**
+             * Rule
+             * @enum {string}
+             */
+            rule: "checks" | "phase_outcome" | "run_outcome";
+            /**
+             * Phases
+             * @description In the order of the phases.
+             */
+            phases: components["schemas"]["PhaseCredit"][];
         };
         /**
          * ErrorBody
@@ -634,12 +678,15 @@ export interface components {
             /** Count */
             count: number;
             outcomes: components["schemas"]["PhaseOutcomeCounts"];
+            /** @description By the phase's own outcome. A phase that returned is a success here. */
             success_rate: components["schemas"]["Rate"];
+            /** @description By the outcome that credit_rule gives. Rank models by this one. */
+            credited_success_rate: components["schemas"]["Rate"];
             /** Skip Rate */
             skip_rate: number | null;
             /**
              * Value Per Dollar
-             * @description Wilson lower bound / (mean cost in USD + 0.001).
+             * @description Lower bound of credited_success_rate / (mean cost in USD + 0.001).
              */
             value_per_dollar: number | null;
             cost_usd: components["schemas"]["MeasureSummary"];
@@ -652,6 +699,8 @@ export interface components {
         /**
          * Other
          * @description Per grouping, the sum of what is beyond the 1,000 largest groups; absent where nothing is.
+         *
+         *     Of series, the sum of what is before the newest 1,000.
          */
         Other: {
             /** @default null */
@@ -670,24 +719,43 @@ export interface components {
             by_selection_method?: components["schemas"]["OtherPhases"] | null;
             /** @default null */
             by_phase_model?: components["schemas"]["OtherPhases"] | null;
+            /** @default null */
+            skips?: components["schemas"]["OtherSkips"] | null;
+            /** @default null */
+            series?: components["schemas"]["OtherTrajectories"] | null;
         };
         /** OtherPhases */
         OtherPhases: {
             /** Count */
             count: number;
             outcomes: components["schemas"]["PhaseOutcomeCounts"];
+            /** @description By the phase's own outcome. A phase that returned is a success here. */
             success_rate: components["schemas"]["Rate"];
+            /** @description By the outcome that credit_rule gives. Rank models by this one. */
+            credited_success_rate: components["schemas"]["Rate"];
             /** Skip Rate */
             skip_rate: number | null;
             /**
              * Value Per Dollar
-             * @description Wilson lower bound / (mean cost in USD + 0.001).
+             * @description Lower bound of credited_success_rate / (mean cost in USD + 0.001).
              */
             value_per_dollar: number | null;
             cost_usd: components["schemas"]["MeasureSummary"];
             duration_ms: components["schemas"]["MeasureSummary"];
             input_tokens: components["schemas"]["MeasureSummary"];
             output_tokens: components["schemas"]["MeasureSummary"];
+            /**
+             * Groups
+             * @description How many groups are summed here.
+             */
+            groups: number;
+        };
+        /** OtherSkips */
+        OtherSkips: {
+            /** @description Runs in which any phase of the group was not skipped. */
+            ran: components["schemas"]["RunsByPresence"];
+            /** @description Runs in which the group was skipped. Phases not in the record do not count. */
+            skipped: components["schemas"]["RunsByPresence"];
             /**
              * Groups
              * @description How many groups are summed here.
@@ -702,6 +770,11 @@ export interface components {
             success_rate: components["schemas"]["Rate"];
             build_pass_rate: components["schemas"]["Rate"];
             test_pass_rate: components["schemas"]["Rate"];
+            /**
+             * Cost Per Success Usd
+             * @description The cost of all runs whose cost is known, divided by the successful ones among them.
+             */
+            cost_per_success_usd: number | null;
             cost_usd: components["schemas"]["MeasureSummary"];
             duration_ms: components["schemas"]["MeasureSummary"];
             input_tokens: components["schemas"]["MeasureSummary"];
@@ -918,17 +991,33 @@ export interface components {
                 [key: string]: unknown;
             } | null;
         };
+        /** PhaseCredit */
+        PhaseCredit: {
+            /**
+             * Outcome
+             * @description The outcome that the phase earned; null where it did not run, or nothing is known.
+             */
+            outcome: ("success" | "failure" | "partial") | null;
+            /**
+             * Source
+             * @description Where it comes from, such as tests_passed, review or feedback_loop; docs/contract.md has them all. Checks that agree are joined by +.
+             */
+            source: string;
+        };
         /** PhaseGroup */
         PhaseGroup: {
             /** Count */
             count: number;
             outcomes: components["schemas"]["PhaseOutcomeCounts"];
+            /** @description By the phase's own outcome. A phase that returned is a success here. */
             success_rate: components["schemas"]["Rate"];
+            /** @description By the outcome that credit_rule gives. Rank models by this one. */
+            credited_success_rate: components["schemas"]["Rate"];
             /** Skip Rate */
             skip_rate: number | null;
             /**
              * Value Per Dollar
-             * @description Wilson lower bound / (mean cost in USD + 0.001).
+             * @description Lower bound of credited_success_rate / (mean cost in USD + 0.001).
              */
             value_per_dollar: number | null;
             cost_usd: components["schemas"]["MeasureSummary"];
@@ -943,12 +1032,15 @@ export interface components {
             /** Count */
             count: number;
             outcomes: components["schemas"]["PhaseOutcomeCounts"];
+            /** @description By the phase's own outcome. A phase that returned is a success here. */
             success_rate: components["schemas"]["Rate"];
+            /** @description By the outcome that credit_rule gives. Rank models by this one. */
+            credited_success_rate: components["schemas"]["Rate"];
             /** Skip Rate */
             skip_rate: number | null;
             /**
              * Value Per Dollar
-             * @description Wilson lower bound / (mean cost in USD + 0.001).
+             * @description Lower bound of credited_success_rate / (mean cost in USD + 0.001).
              */
             value_per_dollar: number | null;
             cost_usd: components["schemas"]["MeasureSummary"];
@@ -1114,6 +1206,11 @@ export interface components {
             success_rate: components["schemas"]["Rate"];
             build_pass_rate: components["schemas"]["Rate"];
             test_pass_rate: components["schemas"]["Rate"];
+            /**
+             * Cost Per Success Usd
+             * @description The cost of all runs whose cost is known, divided by the successful ones among them.
+             */
+            cost_per_success_usd: number | null;
             cost_usd: components["schemas"]["MeasureSummary"];
             duration_ms: components["schemas"]["MeasureSummary"];
             input_tokens: components["schemas"]["MeasureSummary"];
@@ -1132,6 +1229,11 @@ export interface components {
             success_rate: components["schemas"]["Rate"];
             build_pass_rate: components["schemas"]["Rate"];
             test_pass_rate: components["schemas"]["Rate"];
+            /**
+             * Cost Per Success Usd
+             * @description The cost of all runs whose cost is known, divided by the successful ones among them.
+             */
+            cost_per_success_usd: number | null;
             cost_usd: components["schemas"]["MeasureSummary"];
             duration_ms: components["schemas"]["MeasureSummary"];
             input_tokens: components["schemas"]["MeasureSummary"];
@@ -1215,6 +1317,11 @@ export interface components {
             success_rate: components["schemas"]["Rate"];
             build_pass_rate: components["schemas"]["Rate"];
             test_pass_rate: components["schemas"]["Rate"];
+            /**
+             * Cost Per Success Usd
+             * @description The cost of all runs whose cost is known, divided by the successful ones among them.
+             */
+            cost_per_success_usd: number | null;
             cost_usd: components["schemas"]["MeasureSummary"];
             duration_ms: components["schemas"]["MeasureSummary"];
             input_tokens: components["schemas"]["MeasureSummary"];
@@ -1225,17 +1332,30 @@ export interface components {
             /** Request Type */
             request_type: string | null;
         };
+        /**
+         * RunsByPresence
+         * @description Runs in which a phase ran, or was skipped.
+         */
+        RunsByPresence: {
+            /** Runs */
+            runs: number;
+            /** @description Of these runs, by their outcome, given or derived. */
+            success_rate: components["schemas"]["Rate"];
+        };
         /** SelectionMethodGroup */
         SelectionMethodGroup: {
             /** Count */
             count: number;
             outcomes: components["schemas"]["PhaseOutcomeCounts"];
+            /** @description By the phase's own outcome. A phase that returned is a success here. */
             success_rate: components["schemas"]["Rate"];
+            /** @description By the outcome that credit_rule gives. Rank models by this one. */
+            credited_success_rate: components["schemas"]["Rate"];
             /** Skip Rate */
             skip_rate: number | null;
             /**
              * Value Per Dollar
-             * @description Wilson lower bound / (mean cost in USD + 0.001).
+             * @description Lower bound of credited_success_rate / (mean cost in USD + 0.001).
              */
             value_per_dollar: number | null;
             cost_usd: components["schemas"]["MeasureSummary"];
@@ -1245,6 +1365,17 @@ export interface components {
             /** Selection Method */
             selection_method: string | null;
         };
+        /** SkipGroup */
+        SkipGroup: {
+            /** @description Runs in which any phase of the group was not skipped. */
+            ran: components["schemas"]["RunsByPresence"];
+            /** @description Runs in which the group was skipped. Phases not in the record do not count. */
+            skipped: components["schemas"]["RunsByPresence"];
+            /** Phase */
+            phase: string;
+            /** Request Type */
+            request_type: string | null;
+        };
         /** SourceGroup */
         SourceGroup: {
             /** Count */
@@ -1253,6 +1384,11 @@ export interface components {
             success_rate: components["schemas"]["Rate"];
             build_pass_rate: components["schemas"]["Rate"];
             test_pass_rate: components["schemas"]["Rate"];
+            /**
+             * Cost Per Success Usd
+             * @description The cost of all runs whose cost is known, divided by the successful ones among them.
+             */
+            cost_per_success_usd: number | null;
             cost_usd: components["schemas"]["MeasureSummary"];
             duration_ms: components["schemas"]["MeasureSummary"];
             input_tokens: components["schemas"]["MeasureSummary"];
@@ -1274,6 +1410,11 @@ export interface components {
             success_rate: components["schemas"]["Rate"];
             build_pass_rate: components["schemas"]["Rate"];
             test_pass_rate: components["schemas"]["Rate"];
+            /**
+             * Cost Per Success Usd
+             * @description The cost of all runs whose cost is known, divided by the successful ones among them.
+             */
+            cost_per_success_usd: number | null;
             cost_usd: components["schemas"]["MeasureDistribution"];
             duration_ms: components["schemas"]["MeasureDistribution"];
             input_tokens: components["schemas"]["MeasureDistribution"];
@@ -1298,6 +1439,23 @@ export interface components {
             by_selection_method: components["schemas"]["SelectionMethodGroup"][];
             /** By Phase Model */
             by_phase_model: components["schemas"]["PhaseModelGroup"][];
+            /**
+             * Credit Rule
+             * @description The rule by which credited_success_rate and value_per_dollar were counted.
+             * @enum {string}
+             */
+            credit_rule: "checks" | "phase_outcome" | "run_outcome";
+            /**
+             * Skips
+             * @description How runs ended where a phase ran and where it was skipped, by request type.
+             */
+            skips: components["schemas"]["SkipGroup"][];
+            /**
+             * Series
+             * @description Only with bucket; oldest first, without empty buckets.
+             * @default null
+             */
+            series?: components["schemas"]["Bucket"][] | null;
             other: components["schemas"]["Other"];
             window: components["schemas"]["Window"];
         };
@@ -2505,7 +2663,7 @@ export interface operations {
                     /** @description Seconds until more is left. */
                     "X-RateLimit-Reset"?: number;
                     /** @description Which limit it is: the one that would refuse first, or has refused. */
-                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute";
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
                     [name: string]: unknown;
                 };
                 content: {
@@ -2534,7 +2692,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The API key lacks the scope, or the request would delete everything. */
+            /** @description The API key lacks the scope, the tenant has reached its quota, or the request would delete everything. */
             403: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -2611,7 +2769,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description More than the key may use in a minute, or too many bad keys from this address; Retry-After says when to come again. */
+            /** @description More than the key may use in a minute, too many long reads of the tenant at once, or too many bad keys from this address; Retry-After says when to come again. */
             429: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -2625,7 +2783,7 @@ export interface operations {
                     /** @description Seconds until more is left. */
                     "X-RateLimit-Reset"?: number;
                     /** @description Which limit it is: the one that would refuse first, or has refused. */
-                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute";
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
                     [name: string]: unknown;
                 };
                 content: {
@@ -2810,8 +2968,12 @@ export interface operations {
             query?: {
                 /** @description A phase of this agent. */
                 agent?: string;
+                /** @description Adds series: the totals of each day or week (from Monday, UTC) in which runs started, or were recorded where the start is unknown. */
+                bucket?: "day" | "week";
                 /** @description Whether the build passed. */
                 build_passed?: boolean;
+                /** @description The rule of credited_success_rate and value_per_dollar. checks: what the tests, builds and reviews of the run said of the phase. phase_outcome: what the phase said. run_outcome: how the run ended. Default: the server's setting, which is checks unless changed. */
+                credit?: "checks" | "phase_outcome" | "run_outcome";
                 /** @description A phase whose model suited it so. */
                 fit?: "good_fit" | "underpowered" | "overprovisioned" | "failed";
                 /** @description Cost at most this. */

@@ -12,12 +12,12 @@ import type {
   DeletedTrajectory,
   DeleteParameters,
   ExportParameters,
-  Filters,
   ListParameters,
   MatchingTrajectories,
   RecordedMany,
   RequestOptions,
   Stats,
+  StatsParameters,
   StoredTrajectory,
   Trajectory,
   TrajectoryPatch,
@@ -104,8 +104,8 @@ export class Trajectories {
   }
 
   /** Returns statistics of the trajectories that match the filters, also by phase, model and selection method, with Wilson bounds. */
-  async stats(filters?: Filters, options?: RequestOptions): Promise<Stats> {
-    return this.#http.call({ method: "GET", path: `${PATH}/stats`, query: filters ?? {}, signal: options?.signal });
+  async stats(parameters?: StatsParameters, options?: RequestOptions): Promise<Stats> {
+    return this.#http.call({ method: "GET", path: `${PATH}/stats`, query: parameters ?? {}, signal: options?.signal });
   }
 
   /** Exports the trajectories that match the filters, in the order in which they reached the archive. Iterate it, or use its `stream()`. */

@@ -54,7 +54,9 @@ export type DeletedTrajectories = Schemas["DeletedTrajectories"];
 export type MatchingTrajectories = Schemas["MatchingTrajectories"];
 
 /** Filters, as the query parameters of the API. */
-export type Filters = Parameters<Query<"stats">>;
+export type Filters = Parameters<Omit<Query<"stats">, "credit" | "bucket">>;
+/** Filters of stats, with `credit` (the rule of `credited_success_rate`) and `bucket` (`day` or `week`, for `series`). */
+export type StatsParameters = Parameters<Query<"stats">>;
 /** Filters of a list, with `limit` (records per page, 1 to 1,000) and `cursor` (start of the page). */
 export type ListParameters = Parameters<Query<"list">>;
 /** Filters of an export, with `after`: the id after which it starts. The SDK requests the end line itself. */

@@ -78,10 +78,11 @@ class AsyncTrajectories(RunFactory):
             call_for(self._config, request(self._config, "GET", one_path(id)), StoredTrajectory)
         )
 
-    async def stats(self, **filters: Unpack[Filters]) -> Stats:
+    async def stats(self, *, credit: str | None = None, bucket: str | None = None, **filters: Unpack[Filters]) -> Stats:
         """Like ``Trajectories.stats``."""
+        query: Any = {**filters, "credit": credit, "bucket": bucket}
         return await self._driver.run(
-            call_for(self._config, request(self._config, "GET", f"{PATH}/stats", cast(Any, filters)), Stats)
+            call_for(self._config, request(self._config, "GET", f"{PATH}/stats", query), Stats)
         )
 
     def iter_export(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -21,6 +22,27 @@ class Attempt(ResponseModel):
     duration_ms: float | None = None
     reason: str | None = None
     """The cause of this attempt, such as rate_limited or escalation."""
+
+
+class Bucket(ResponseModel):
+    """Totals of a day or week."""
+
+    count: int
+    outcomes: OutcomeCounts
+    success_rate: Rate
+    build_pass_rate: Rate
+    test_pass_rate: Rate
+    cost_per_success_usd: float | None
+    """The cost of all runs whose cost is known, divided by the successful ones among them."""
+    cost_usd: MeasureSummary
+    duration_ms: MeasureSummary
+    input_tokens: MeasureSummary
+    output_tokens: MeasureSummary
+    tokens: MeasureSummary
+    unattributed_cost_usd: MeasureSummary
+    """The total cost less the sum of the phases; negative where the phases add up to more."""
+    start: date
+    """First day, in UTC."""
 
 
 class Candidate(ResponseModel):
@@ -68,6 +90,13 @@ class Derived(ResponseModel):
     input_tokens: int | None
     output_tokens: int | None
     total_tokens: int | None
+    credit: DerivedCredit
+
+
+class DerivedCredit(ResponseModel):
+    rule: Literal["checks", "phase_outcome", "run_outcome"] | str
+    phases: list[PhaseCredit]
+    """In the order of the phases."""
 
 
 class ErrorBody(ResponseModel):
@@ -165,9 +194,12 @@ class ModelGroup(ResponseModel):
     count: int
     outcomes: PhaseOutcomeCounts
     success_rate: Rate
+    """By the phase's own outcome. A phase that returned is a success here."""
+    credited_success_rate: Rate
+    """By the outcome that credit_rule gives. Rank models by this one."""
     skip_rate: float | None
     value_per_dollar: float | None
-    """Wilson lower bound / (mean cost in USD + 0.001)."""
+    """Lower bound of credited_success_rate / (mean cost in USD + 0.001)."""
     cost_usd: MeasureSummary
     duration_ms: MeasureSummary
     input_tokens: MeasureSummary
@@ -176,7 +208,11 @@ class ModelGroup(ResponseModel):
 
 
 class Other(ResponseModel):
-    """Per grouping, the sum of what is beyond the 1,000 largest groups; absent where nothing is."""
+    """
+    Per grouping, the sum of what is beyond the 1,000 largest groups; absent where nothing is.
+
+    Of series, the sum of what is before the newest 1,000.
+    """
 
     by_request_type: OtherTrajectories | None = None
     by_source: OtherTrajectories | None = None
@@ -186,19 +222,33 @@ class Other(ResponseModel):
     by_model: OtherPhases | None = None
     by_selection_method: OtherPhases | None = None
     by_phase_model: OtherPhases | None = None
+    skips: OtherSkips | None = None
+    series: OtherTrajectories | None = None
 
 
 class OtherPhases(ResponseModel):
     count: int
     outcomes: PhaseOutcomeCounts
     success_rate: Rate
+    """By the phase's own outcome. A phase that returned is a success here."""
+    credited_success_rate: Rate
+    """By the outcome that credit_rule gives. Rank models by this one."""
     skip_rate: float | None
     value_per_dollar: float | None
-    """Wilson lower bound / (mean cost in USD + 0.001)."""
+    """Lower bound of credited_success_rate / (mean cost in USD + 0.001)."""
     cost_usd: MeasureSummary
     duration_ms: MeasureSummary
     input_tokens: MeasureSummary
     output_tokens: MeasureSummary
+    groups: int
+    """How many groups are summed here."""
+
+
+class OtherSkips(ResponseModel):
+    ran: RunsByPresence
+    """Runs in which any phase of the group was not skipped."""
+    skipped: RunsByPresence
+    """Runs in which the group was skipped. Phases not in the record do not count."""
     groups: int
     """How many groups are summed here."""
 
@@ -209,6 +259,8 @@ class OtherTrajectories(ResponseModel):
     success_rate: Rate
     build_pass_rate: Rate
     test_pass_rate: Rate
+    cost_per_success_usd: float | None
+    """The cost of all runs whose cost is known, divided by the successful ones among them."""
     cost_usd: MeasureSummary
     duration_ms: MeasureSummary
     input_tokens: MeasureSummary
@@ -282,13 +334,23 @@ class Phase(ResponseModel):
     metadata: dict[str, Any] | None = None
 
 
+class PhaseCredit(ResponseModel):
+    outcome: Literal["success", "failure", "partial"] | str | None
+    """The outcome that the phase earned; null where it did not run, or nothing is known."""
+    source: str
+    """Where it comes from, such as tests_passed, review or feedback_loop; docs/contract.md has them all. Checks that agree are joined by +."""
+
+
 class PhaseGroup(ResponseModel):
     count: int
     outcomes: PhaseOutcomeCounts
     success_rate: Rate
+    """By the phase's own outcome. A phase that returned is a success here."""
+    credited_success_rate: Rate
+    """By the outcome that credit_rule gives. Rank models by this one."""
     skip_rate: float | None
     value_per_dollar: float | None
-    """Wilson lower bound / (mean cost in USD + 0.001)."""
+    """Lower bound of credited_success_rate / (mean cost in USD + 0.001)."""
     cost_usd: MeasureSummary
     duration_ms: MeasureSummary
     input_tokens: MeasureSummary
@@ -300,9 +362,12 @@ class PhaseModelGroup(ResponseModel):
     count: int
     outcomes: PhaseOutcomeCounts
     success_rate: Rate
+    """By the phase's own outcome. A phase that returned is a success here."""
+    credited_success_rate: Rate
+    """By the outcome that credit_rule gives. Rank models by this one."""
     skip_rate: float | None
     value_per_dollar: float | None
-    """Wilson lower bound / (mean cost in USD + 0.001)."""
+    """Lower bound of credited_success_rate / (mean cost in USD + 0.001)."""
     cost_usd: MeasureSummary
     duration_ms: MeasureSummary
     input_tokens: MeasureSummary
@@ -334,6 +399,8 @@ class PolicyGroup(ResponseModel):
     success_rate: Rate
     build_pass_rate: Rate
     test_pass_rate: Rate
+    cost_per_success_usd: float | None
+    """The cost of all runs whose cost is known, divided by the successful ones among them."""
     cost_usd: MeasureSummary
     duration_ms: MeasureSummary
     input_tokens: MeasureSummary
@@ -350,6 +417,8 @@ class ProjectGroup(ResponseModel):
     success_rate: Rate
     build_pass_rate: Rate
     test_pass_rate: Rate
+    cost_per_success_usd: float | None
+    """The cost of all runs whose cost is known, divided by the successful ones among them."""
     cost_usd: MeasureSummary
     duration_ms: MeasureSummary
     input_tokens: MeasureSummary
@@ -403,6 +472,8 @@ class RequestTypeGroup(ResponseModel):
     success_rate: Rate
     build_pass_rate: Rate
     test_pass_rate: Rate
+    cost_per_success_usd: float | None
+    """The cost of all runs whose cost is known, divided by the successful ones among them."""
     cost_usd: MeasureSummary
     duration_ms: MeasureSummary
     input_tokens: MeasureSummary
@@ -413,18 +484,38 @@ class RequestTypeGroup(ResponseModel):
     request_type: str | None
 
 
+class RunsByPresence(ResponseModel):
+    """Runs in which a phase ran, or was skipped."""
+
+    runs: int
+    success_rate: Rate
+    """Of these runs, by their outcome, given or derived."""
+
+
 class SelectionMethodGroup(ResponseModel):
     count: int
     outcomes: PhaseOutcomeCounts
     success_rate: Rate
+    """By the phase's own outcome. A phase that returned is a success here."""
+    credited_success_rate: Rate
+    """By the outcome that credit_rule gives. Rank models by this one."""
     skip_rate: float | None
     value_per_dollar: float | None
-    """Wilson lower bound / (mean cost in USD + 0.001)."""
+    """Lower bound of credited_success_rate / (mean cost in USD + 0.001)."""
     cost_usd: MeasureSummary
     duration_ms: MeasureSummary
     input_tokens: MeasureSummary
     output_tokens: MeasureSummary
     selection_method: str | None
+
+
+class SkipGroup(ResponseModel):
+    ran: RunsByPresence
+    """Runs in which any phase of the group was not skipped."""
+    skipped: RunsByPresence
+    """Runs in which the group was skipped. Phases not in the record do not count."""
+    phase: str
+    request_type: str | None
 
 
 class SourceGroup(ResponseModel):
@@ -433,6 +524,8 @@ class SourceGroup(ResponseModel):
     success_rate: Rate
     build_pass_rate: Rate
     test_pass_rate: Rate
+    cost_per_success_usd: float | None
+    """The cost of all runs whose cost is known, divided by the successful ones among them."""
     cost_usd: MeasureSummary
     duration_ms: MeasureSummary
     input_tokens: MeasureSummary
@@ -451,6 +544,8 @@ class Stats(ResponseModel):
     success_rate: Rate
     build_pass_rate: Rate
     test_pass_rate: Rate
+    cost_per_success_usd: float | None
+    """The cost of all runs whose cost is known, divided by the successful ones among them."""
     cost_usd: MeasureDistribution
     duration_ms: MeasureDistribution
     input_tokens: MeasureDistribution
@@ -467,6 +562,12 @@ class Stats(ResponseModel):
     by_model: list[ModelGroup]
     by_selection_method: list[SelectionMethodGroup]
     by_phase_model: list[PhaseModelGroup]
+    credit_rule: Literal["checks", "phase_outcome", "run_outcome"] | str
+    """The rule by which credited_success_rate and value_per_dollar were counted."""
+    skips: list[SkipGroup]
+    """How runs ended where a phase ran and where it was skipped, by request type."""
+    series: list[Bucket] | None = None
+    """Only with bucket; oldest first, without empty buckets."""
     other: Other
     window: Window
 

@@ -114,12 +114,17 @@ class Trajectories(RunFactory):
         """
         return self._driver.run(call_for(self._config, request(self._config, "GET", one_path(id)), StoredTrajectory))
 
-    def stats(self, **filters: Unpack[Filters]) -> Stats:
+    def stats(self, *, credit: str | None = None, bucket: str | None = None, **filters: Unpack[Filters]) -> Stats:
         """Return totals and groups (phase, model, selection method) of all matches, with Wilson
-        bounds."""
-        return self._driver.run(
-            call_for(self._config, request(self._config, "GET", f"{PATH}/stats", cast(Any, filters)), Stats)
-        )
+        bounds.
+
+        Args:
+            credit: the rule of ``credited_success_rate``: ``checks``, ``phase_outcome`` or
+                ``run_outcome``; None is the rule of the server.
+            bucket: ``day`` or ``week`` adds ``series``.
+        """
+        query: Any = {**filters, "credit": credit, "bucket": bucket}
+        return self._driver.run(call_for(self._config, request(self._config, "GET", f"{PATH}/stats", query), Stats))
 
     def iter_export(
         self, *, after: Id | None = None, progress: OnProgress | None = None, **filters: Unpack[Filters]

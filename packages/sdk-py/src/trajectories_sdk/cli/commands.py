@@ -133,17 +133,25 @@ def show(ctx: click.Context, /, id: UUID, *, is_json: bool, **connection: Any) -
 
 
 @trajectory.command()
+@click.option(
+    "--credit",
+    type=click.Choice(["checks", "phase_outcome", "run_outcome"]),
+    help="How phases are credited with success.",
+)
+@click.option("--bucket", type=click.Choice(["day", "week"]), help="Show the totals of each day or week.")
 @filter_options
 @connection_options
 @click.pass_context
-def stats(ctx: click.Context, /, *, is_json: bool, **options: Any) -> None:
+def stats(ctx: click.Context, /, *, credit: str | None, bucket: str | None, is_json: bool, **options: Any) -> None:
     """Show totals, and success rate, cost and value by phase, model and selection method.
 
-    WILSON LOW is the lower bound of the success rate's 95 % interval. VALUE/USD is that bound
-    divided by (mean cost + 0.001 USD).
+    CREDITED is the success rate by what the tests, builds and reviews of a run said of its phases,
+    BY PHASE by what the phases said of themselves. WILSON LOW is the lower bound of the 95 %
+    interval of CREDITED. VALUE/USD is that bound divided by (mean cost + 0.001 USD). Phases that
+    were skipped in some runs are listed with the success of the runs where they ran and were skipped.
     """
     connection, filters = _split(options)
-    found = open_client(ctx, connection).trajectories.stats(**filters)
+    found = open_client(ctx, connection).trajectories.stats(credit=credit, bucket=bucket, **filters)
     if not found.window.complete:
         say(_INCOMPLETE)
     _write([_json(found)] if is_json else views.stats(found))

@@ -10,6 +10,9 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
+from trajectories_sdk.testing.credit import RULES, Credit, credit_of
+from trajectories_sdk.testing.outcomes import phase_group, run_outcome
+
 NANO_USD: Final = 1_000_000_000
 _SPAN: Final = re.compile(r"[0-9]{1,5}[mhdw]")
 _SPAN_US: Final = {"m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000, "w": 604_800_000_000}
@@ -26,13 +29,6 @@ SELECTION_METHODS: Final = {
     "pattern-recommendation": "pattern-recommendation",
     "explicit": "explicit",
 }
-_PHASE_ALIASES: Final = {
-    "architecture": "design",
-    "implementation": "implement",
-    "code": "implement",
-    "verify": "test",
-    "verification": "test",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +39,10 @@ class PhaseFacets:
     agent: str | None
     tools: tuple[str, ...]
     outcome: str
+    credits: Mapping[str, Credit]
+    """By rule."""
+    is_first: bool
+    """Whether it is the first phase of its group in the run."""
     fit: str | None
     cost_nano_usd: int | None
     duration_us: int | None
@@ -93,6 +93,7 @@ def derived_of(facets: Facets) -> dict[str, Any]:
         "input_tokens": facets.input_tokens,
         "output_tokens": facets.output_tokens,
         "total_tokens": facets.tokens,
+        "credit": {"rule": "checks", "phases": [phase.credits["checks"]._asdict() for phase in facets.phases]},
     }
 
 
@@ -104,7 +105,12 @@ def _in(value: int | None, divisor: int) -> float | int | None:
 
 def facets_of(fields: Mapping[str, Any], recorded_at_us: int) -> Facets:
     """Return the facets of a canonical body."""
-    phases = tuple(_phase(phase) for phase in fields["phases"])
+    groups = [phase_group(phase["phase_name"]) for phase in fields["phases"]]
+    earned = {rule: credit_of(fields, rule) for rule in RULES}
+    phases = tuple(
+        _phase(phase, groups[at], {rule: earned[rule][at] for rule in RULES}, is_first=groups.index(groups[at]) == at)
+        for at, phase in enumerate(fields["phases"])
+    )
     cost, duration = _scaled(fields.get("total_cost_usd"), NANO_USD), _scaled(fields.get("total_duration_ms"), 1000)
     input_tokens = _sum(phase.input_tokens for phase in phases)
     output_tokens = _sum(phase.output_tokens for phase in phases)
@@ -117,7 +123,7 @@ def facets_of(fields: Mapping[str, Any], recorded_at_us: int) -> Facets:
         source=fields.get("source"),
         project=fields.get("project"),
         policy=fields.get("policy"),
-        outcome=fields.get("outcome") or _outcome(fields, phases),
+        outcome=run_outcome(fields, ((phase.phase, phase.outcome) for phase in phases)),
         build_passed=fields.get("build_passed"),
         tests_passed=fields.get("tests_passed"),
         tags=tuple(fields.get("tags", ())),
@@ -143,34 +149,22 @@ def epoch_us(at: datetime) -> int:
     return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
 
 
-def _phase(fields: Mapping[str, Any]) -> PhaseFacets:
+def _phase(fields: Mapping[str, Any], group: str, earned: Mapping[str, Credit], *, is_first: bool) -> PhaseFacets:
     return PhaseFacets(
-        phase=_group(fields["phase_name"]),
+        phase=group,
         model=fields.get("model"),
         selection_method=fields.get("model_selection_method"),
         agent=fields.get("agent"),
         tools=tuple(fields.get("tools_used", ())),
         outcome=fields.get("outcome", "unknown"),
+        credits=earned,
+        is_first=is_first,
         fit=fields.get("fit"),
         cost_nano_usd=_scaled(fields.get("cost_usd"), NANO_USD),
         duration_us=_scaled(fields.get("duration_ms"), 1000),
         input_tokens=fields.get("input_tokens"),
         output_tokens=fields.get("output_tokens"),
     )
-
-
-def _outcome(fields: Mapping[str, Any], phases: tuple[PhaseFacets, ...]) -> str:
-    """Derive the outcome from the last attempt of each phase."""
-    last = {phase.phase: phase.outcome for phase in phases}
-    ran = [outcome for outcome in last.values() if outcome != "skipped"]
-    if fields.get("build_passed") is False or fields.get("tests_passed") is False or "failure" in ran:
-        return "failure"
-    return "success" if ran and all(outcome == "success" for outcome in ran) else "unknown"
-
-
-def _group(name: str) -> str:
-    key = name.strip().casefold()
-    return _PHASE_ALIASES.get(key, key)
 
 
 def _folded(text: str) -> str:
@@ -298,7 +292,7 @@ ON_TRAJECTORY: Final[Mapping[str, Callable[[str], Predicate]]] = {
     "q": _words,
 }
 ON_PHASE: Final[Mapping[str, Callable[[str], Predicate]]] = {
-    "phase": _equal("phase", _group),
+    "phase": _equal("phase", phase_group),
     "model": _equal("model"),
     "selection_method": _equal("selection_method", selection_method),
     "agent": _equal("agent"),

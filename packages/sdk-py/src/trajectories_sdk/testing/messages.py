@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -81,6 +81,14 @@ def parameters(seen: SeenRequest, *more: str) -> tuple[dict[str, str], dict[str,
             raise Refusal(400, "unknown_parameter", f"Unknown parameter {name!r}.", param=name)
     filters = {name: text for name, text in seen.query.items() if name in FILTERS}
     return filters, {name: text for name, text in seen.query.items() if name in more}
+
+
+def choice_of(name: str, given: Mapping[str, str], words: Sequence[str]) -> str | None:
+    text = given.get(name)
+    if text is not None and text not in words:
+        message = f"{name} must be one of {', '.join(words)}, got {text[:40]!r}."
+        raise Refusal(400, "invalid_parameter", message, param=name)
+    return text
 
 
 def parse_id(path: str) -> UUID:

@@ -21,11 +21,13 @@ from trajectories_sdk.client_queue import Background
 from trajectories_sdk.flow import JSON, MERGE_PATCH, NDJSON, PATH
 from trajectories_sdk.models import StoredTrajectory
 from trajectories_sdk.spool import Spool
+from trajectories_sdk.testing.credit import RULES
 from trajectories_sdk.testing.facets import Facets, query_of, time_us
 from trajectories_sdk.testing.messages import (
     SeenRequest,
     Stream,
     answer,
+    choice_of,
     cursor_of,
     limit_of,
     parameters,
@@ -277,11 +279,15 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         return answer(f'{{"data":[{",".join(stored.json() for stored in page)}],{json.dumps(paging)[1:]}')
 
     def _stats(self, seen: SeenRequest) -> httpx2.Response:
-        filters, _ = parameters(seen)
+        filters, rest = parameters(seen, "credit", "bucket")
+        credit_rule, bucket = choice_of("credit", rest, RULES) or "checks", choice_of("bucket", rest, ("day", "week"))
         found = [stored.facets for stored in matching(self._store.in_order(), self._query(filters))]
         as_of = self._clock().astimezone(UTC).isoformat().replace("+00:00", "Z")
         bounds = {name: self._bound(filters.get(of)) for name, of in (("from", "since"), ("to", "until"))}
-        return answer(stats_of(found) | {"window": {**bounds, "tiers": ["hot"], "as_of": as_of, "complete": True}})
+        return answer(
+            stats_of(found, credit_rule, bucket)
+            | {"window": {**bounds, "tiers": ["hot"], "as_of": as_of, "complete": True}}
+        )
 
     def _export(self, seen: SeenRequest) -> httpx2.Response:
         filters, rest = parameters(seen, "after", "end")

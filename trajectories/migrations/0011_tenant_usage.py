@@ -26,7 +26,7 @@ def count(apps: Any, schema_editor: Any) -> None:
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("trajectories", "0008_decision_columns"),
+        ("trajectories", "0010_fill_credit"),
     ]
 
     operations = [
