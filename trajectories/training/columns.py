@@ -8,12 +8,11 @@ it, and a mapping is an object with these columns.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import AwareDatetime, BaseModel
 
 from trajectories.domain import schema
 
@@ -26,7 +25,7 @@ _SCALARS: Mapping[Any, str] = {
     float: "float",
     bool: "bool",
     UUID: "text",
-    datetime: "time",
+    AwareDatetime: "time",
     Any: "json",
 }
 _ADDED: Columns = {"recorded_at": "time", "revision": "int"}

@@ -14,14 +14,15 @@ from uuid import UUID
 import orjson
 
 from trajectories.domain.clock import rfc3339
+from trajectories.domain.outcomes import phase_group
 from trajectories.domain.query import FILTERS, Query, parse_query
-from trajectories.domain.record import Record, phase_group
-from trajectories.domain.text import fold
+from trajectories.domain.record import Record
 from trajectories.exceptions import InvalidInput
 from trajectories.services import reads
 from trajectories.storage.store import Store
 from trajectories.training import formats
 from trajectories.training.formats.base import Format, Options, line
+from trajectories.training.formats.of_decisions import request_key
 from trajectories.training.manifest import SCHEMA_VERSION, File, Manifest, Tally
 from trajectories.training.run import Run
 from trajectories.training.scratch import Scratch
@@ -29,6 +30,7 @@ from trajectories.training.splits import SPLIT_BY, Split, parse_split
 
 PARAMETERS = ("format", "split", "split_by", "part", "dedupe")
 """Parameters of an export besides the filters and the options of its format."""
+_CHUNK_BYTES = 256 * 1024
 OPTIONS = tuple(dict.fromkeys(name for one in formats.FORMATS.values() for name in one.options))
 """The options of all formats."""
 
@@ -119,7 +121,7 @@ def content_digest(run: Run) -> bytes:
         [phase_group(phase["phase_name"]), phase.get("agent"), phase.get("model"), phase.get("outcome")]
         for phase in fields["phases"]
     ]
-    key = [" ".join(fold(fields["request_summary"]).split()), fields.get("request_type"), phases]
+    key = [request_key(fields["request_summary"]), fields.get("request_type"), phases]
     return hashlib.blake2b(orjson.dumps(key), digest_size=16).digest()
 
 
@@ -233,15 +235,32 @@ class _Stream:
 
     def _of_pages(self, selection: Selection) -> Iterator[bytes]:
         format_, options, left_out = self._request.format, self._request.options, self.tally.left_out
-        for runs in self._runs(selection):
-            yield b"".join(one for run in runs for one in format_.lines_of(run, options, left_out))
+        lines = (
+            one for runs in self._runs(selection) for run in runs for one in format_.lines_of(run, options, left_out)
+        )
+        return _chunks(lines)
 
     def _combined(self, selection: Selection) -> Iterator[bytes]:
         format_, options, left_out = self._request.format, self._request.options, self.tally.left_out
         rows = (
             row for runs in self._runs(selection) for run in runs for row in format_.rows_of(run, options, left_out)
         )
-        return (line(row) for row in format_.combined(rows, options, left_out))
+        return _chunks(line(row) for row in format_.combined(rows, options, left_out))
+
+
+def _chunks(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Join lines to chunks of at least _CHUNK_BYTES; the rows of one record may be far larger than
+    it."""
+    chunk: list[bytes] = []
+    size = 0
+    for one in lines:
+        chunk.append(one)
+        size += len(one)
+        if size >= _CHUNK_BYTES:
+            yield b"".join(chunk)
+            chunk, size = [], 0
+    if chunk:
+        yield b"".join(chunk)
 
 
 def _lines(stream: _Stream, *, has_end: bool) -> Iterator[bytes]:

@@ -7,10 +7,39 @@ from collections.abc import Mapping
 
 from trajectories.domain import redaction
 from trajectories.exceptions import InvalidInput
+from trajectories.training.formats.atif import Atif
+from trajectories.training.formats.axolotl import Axolotl
 from trajectories.training.formats.base import Format
+from trajectories.training.formats.decisions import Decisions
+from trajectories.training.formats.dpo import Dpo
+from trajectories.training.formats.dsjson import Dsjson
 from trajectories.training.formats.jsonl import Jsonl
+from trajectories.training.formats.kto import Kto
+from trajectories.training.formats.llama_factory import LlamaFactory
+from trajectories.training.formats.openai import OpenAi
+from trajectories.training.formats.prompt_completion import PromptCompletion
+from trajectories.training.formats.routing_table import RoutingTable
+from trajectories.training.formats.sft import Sft
+from trajectories.training.formats.stepwise import Stepwise
+from trajectories.training.formats.verl import Verl
 
-FORMATS: Mapping[str, Format] = {one.name: one for one in (Jsonl(),)}
+_ALL: tuple[Format, ...] = (
+    Jsonl(),
+    Decisions(),
+    Sft(),
+    PromptCompletion(),
+    Dpo(),
+    Kto(),
+    Stepwise(),
+    Dsjson(),
+    RoutingTable(),
+    Atif(),
+    OpenAi(),
+    Axolotl(),
+    LlamaFactory(),
+    Verl(),
+)
+FORMATS: Mapping[str, Format] = {one.name: one for one in _ALL}
 DEFAULT = Jsonl.name
 
 
