@@ -25,11 +25,11 @@ def store(db: None) -> Iterator[IsolatedStore]:
 
 @pytest.fixture
 def archive(store: IsolatedStore) -> Callable[..., None]:
-    """A function that archives as many runs, in turn of two models and three sessions."""
+    """A function that archives as many runs, in turn of two models and of three sessions."""
 
     def archive(count: int, **fields: Any) -> None:
         for number in range(1, count + 1):
-            of = run_with_choices(number, "large" if number % 2 else "small", session_id=f"s{number % 3}", **fields)
+            of = run_with_choices(number, "large" if number % 2 else "small", session_id=f"s{number % 3 + 6}", **fields)
             record(TENANT, of.body)
         store.deliver()
 
