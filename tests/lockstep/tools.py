@@ -34,8 +34,8 @@ def side() -> Side:
         facts=operations(calls) | taken | _sent(tools[_RECORD].input_schema),
         touch="uv run python packages/mcp/generate.py, then add a new endpoint to src/trajectories_mcp/query.py",
         without={
-            f"{OPERATION} export": _NO_FILES,
-            f"{PARAMETER} export.*": _NO_FILES,
+            f"{OPERATION} export*": _NO_FILES,
+            f"{PARAMETER} export*": _NO_FILES,
             f"{OPERATION} delete_*": _NO_FILES,
             f"{PARAMETER} delete_*": _NO_FILES,
         },
