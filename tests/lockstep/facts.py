@@ -18,6 +18,7 @@ OF_TRAINING: Mapping[str, str] = {
     **{f"{PARAMETER} export.{name}": CANONICAL_ONLY for name in (*PARAMETERS, *OPTIONS, "file", "compression")},
 }
 """What only trainers use of exports."""
+MANIFESTS = {f"{RESPONSE} {name}.*": CANONICAL_ONLY for name in ("ExportManifest", "ExportPosition")}
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from tests.lockstep.api import operation_of
 from tests.lockstep.facts import (
     ERROR,
+    MANIFESTS,
     OF_TRAINING,
     OPERATION,
     PARAMETER,
@@ -170,7 +171,7 @@ def sides() -> list[Side]:
             kinds=(OPERATION, PARAMETER, REQUEST, RESPONSE, ERROR),
             facts=operations(blocking) | _parameters(Trajectories, blocking) | _sent() | _answered() | _errors(),
             touch=f"{GENERATE}; a new status is a class of src/trajectories_sdk/errors.py",
-            without=_EXPORT_END,
+            without=_EXPORT_END | MANIFESTS,
             own={f"{RESPONSE} Trajectory.*": "a model for building a body"},
             calls=blocking,
         ),
