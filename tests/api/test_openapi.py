@@ -37,6 +37,7 @@ from tests.examples import CAMEL, REFERENCE, body, phase
 from trajectories.domain.query import FILTERS
 from trajectories.models import SCOPES
 from trajectories.storage.store import get_store
+from trajectories.training.export import OPTIONS, PARAMETERS
 
 WithoutTables = Callable[..., AbstractContextManager[None]]
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
@@ -83,6 +84,7 @@ def test_the_operations_have_the_verbs_of_every_other_layer(document: dict[str, 
         "list": ("GET", PATH),
         "stats": ("GET", f"{PATH}/stats"),
         "export": ("GET", f"{PATH}/export"),
+        "export_manifest": ("GET", f"{PATH}/export/manifest"),
         "delete_one": ("DELETE", f"{PATH}/{{id}}"),
         "delete_matching": ("DELETE", PATH),
         "retrieve": ("GET", f"{PATH}/{{id}}"),
@@ -91,7 +93,13 @@ def test_the_operations_have_the_verbs_of_every_other_layer(document: dict[str, 
 
 
 @pytest.mark.parametrize(
-    ("operation", "more"), [("", {"cursor", "limit"}), ("/stats", set()), ("/export", {"after", "end"})]
+    ("operation", "more"),
+    [
+        ("", {"cursor", "limit"}),
+        ("/stats", set()),
+        ("/export", {"after", "end", "file", "compression", *PARAMETERS, *OPTIONS}),
+        ("/export/manifest", {*PARAMETERS, *OPTIONS}),
+    ],
 )
 def test_every_parameter_that_is_taken_is_documented(
     document: dict[str, Any], north: Client, operation: str, more: set[str]
@@ -225,4 +233,4 @@ def test_every_documented_error_can_happen_and_has_the_documented_body(
                 error(response, int(status), response.json()["error"]["code"])
                 validator(document, documented["content"][JSON]["schema"]).validate(response.json())
                 tried += 1
-    assert tried == 9 + 11 + 5 + 5 + 6 + 6 + 6 + 6
+    assert tried == 9 + 11 + 5 + 5 + 6 + 6 + 6 + 6 + 6

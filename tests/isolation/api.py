@@ -14,6 +14,7 @@ from tests.api.client import ID, PATH, number, post, update
 from tests.examples import body, camel, phase
 from trajectories.api.openapi import openapi
 from trajectories.domain.query import decode_cursor, encode_cursor
+from trajectories.training.export import OPTIONS, PARAMETERS
 from trajectories.urls.api import api_urlpatterns
 
 # Routes outside the OpenAPI document, and why none of them reveals a tenant.
@@ -37,6 +38,11 @@ NAMES_NOTHING = {
     ("export", "end"): "whether there is a last line",
     ("delete_matching", "dry_run"): "whether it only counts",
     ("record", "replace"): "whether phases may be dropped",
+    **{
+        (operation, name): "how the tenant's own records are written"
+        for operation in ("export", "export_manifest")
+        for name in (*PARAMETERS, *OPTIONS, "file", "compression")
+    },
 }
 
 
@@ -197,7 +203,8 @@ def send(client: Client, case: Case, value: str) -> Any:
         return client.delete(f"{PATH}?{urlencode(given | {case.name: value})}")
     if case.place == "path":
         return client.get(f"{PATH}/{value}")
-    return client.get(PATH + {"list": "", "stats": "/stats", "export": "/export"}[case.operation], {case.name: value})
+    paths = {"list": "", "stats": "/stats", "export": "/export", "export_manifest": "/export/manifest"}
+    return client.get(PATH + paths[case.operation], {case.name: value})
 
 
 def _send_update(client: Client, case: Case, value: str) -> Any:

@@ -11,7 +11,19 @@ from typing import Any, get_type_hints
 from pydantic import BaseModel
 
 from tests.lockstep.api import operation_of
-from tests.lockstep.facts import ERROR, OPERATION, PARAMETER, REQUEST, RESPONSE, Side, fields, operations, parameters
+from tests.lockstep.facts import (
+    ERROR,
+    MANIFESTS,
+    OF_TRAINING,
+    OPERATION,
+    PARAMETER,
+    REQUEST,
+    RESPONSE,
+    Side,
+    fields,
+    operations,
+    parameters,
+)
 from trajectories_sdk import models, params
 from trajectories_sdk.async_resources import AsyncTrajectories
 from trajectories_sdk.errors import APIStatusError, ServerError, status_error
@@ -151,7 +163,7 @@ def _answered() -> frozenset[str]:
     return found
 
 
-_EXPORT_END = {f"{PARAMETER} export.end": "the SDK requests the end line itself and verifies it"}
+_EXPORT_END = {f"{PARAMETER} export.end": "the SDK requests the end line itself and verifies it", **OF_TRAINING}
 
 
 def sides() -> list[Side]:
@@ -162,7 +174,7 @@ def sides() -> list[Side]:
             kinds=(OPERATION, PARAMETER, REQUEST, RESPONSE, ERROR),
             facts=operations(blocking) | _parameters(Trajectories, blocking) | _sent() | _answered() | _errors(),
             touch=f"{GENERATE}; a new status is a class of src/trajectories_sdk/errors.py",
-            without=_EXPORT_END,
+            without=_EXPORT_END | MANIFESTS,
             own={f"{RESPONSE} Trajectory.*": "a model for building a body"},
             calls=blocking,
         ),
@@ -218,5 +230,6 @@ def _in_memory() -> Side:
                 *("list.cursor", "list.limit", "retrieve.id", "update.id", "delete_one.id", "record.replace"),
                 *("export.after", "export.end", "delete_matching.dry_run", "delete_matching.token"),
             )
-        },
+        }
+        | {name: reason for name, reason in OF_TRAINING.items() if name.startswith(PARAMETER)},
     )

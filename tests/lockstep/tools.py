@@ -37,8 +37,8 @@ def side() -> Side:
         without={
             f"{PARAMETER} record.replace": "agents change runs by the update tool",
             f"{REQUEST} *Patch.*": "the update tool takes the fields of the record tool",
-            f"{OPERATION} export": _NO_FILES,
-            f"{PARAMETER} export.*": _NO_FILES,
+            f"{OPERATION} export*": _NO_FILES,
+            f"{PARAMETER} export*": _NO_FILES,
             f"{OPERATION} delete_*": _NO_FILES,
             f"{PARAMETER} delete_*": _NO_FILES,
             f"{PARAMETER} stats.bucket": "a series is for people, and longer than an answer to an agent may be",

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -144,10 +143,10 @@ def test_an_export_has_a_share_until_its_stream_ends_or_is_dropped(
 ) -> None:
     monkeypatch.setattr(reads, "wait_until_archived", lambda *_: None)
     shares = busy.store.part(ReadShares)
-    lines: Any = reads.export(busy.store, "bob", parse_query({}, 0), after=None, has_end=True)
+    found = reads.export_pages(busy.store, "bob", parse_query({}, 0))
     with pytest.raises(TooManyReads):
-        reads.export(busy.store, "bob", parse_query({}, 0), after=None, has_end=True)
+        reads.export_pages(busy.store, "bob", parse_query({}, 0))
     for _ in range(count):
-        next(lines, None)
-    del lines
+        next(found.pages, None)
+    del found
     assert dict(shares._held) == {"alice": 1}

@@ -55,6 +55,9 @@ from trajectories.exceptions import (
 )
 from trajectories.services import deletion, ingest, reads
 from trajectories.storage.store import get_store
+from trajectories.training import export
+from trajectories.training.encoding import PARQUET, parse_encoding
+from trajectories.training.export import Request as ExportRequest
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +69,9 @@ ones get type or path, code and the beginning of the message: 10,000 lines of ``
 answer a hundred times as long."""
 MAX_SHORT_MESSAGE = 60
 MAX_IDEMPOTENCY_KEY = 255
+PARQUET_TYPE = "application/vnd.apache.parquet"
 _NO_ACTION = ("none", "other", "405")
+_EXPORT_PARAMETERS = (*FILTERS, *export.PARAMETERS, *export.OPTIONS)
 _SCOPES = {
     "record": "record",
     "update": "record",
@@ -74,6 +79,7 @@ _SCOPES = {
     "retrieve": "read",
     "stats": "read",
     "export": "export",
+    "export_manifest": "export",
     "delete_one": "admin",
     "delete_matching": "admin",
 }
@@ -91,7 +97,7 @@ class AnyAccept(BaseContentNegotiation):
 
 
 class TrajectoryViewSet(ViewSet):
-    """Record, update, list, retrieve, stats, export, delete."""
+    """Record, update, list, retrieve, stats, export and its manifest, delete."""
 
     # Annotated, so that a typed host project can replace each.
     authentication_classes: Sequence[type[BaseAuthentication]] = (ApiKeyAuthentication,)
@@ -223,14 +229,33 @@ class TrajectoryViewSet(ViewSet):
     @documented("export")
     @action(detail=False, methods=["get"])
     def export(self, request: Request) -> StreamingHttpResponse:
-        """Every matching trajectory as NDJSON."""
-        given = self._parameters((*FILTERS, "after", "end"))
+        """Every matching trajectory as NDJSON, in any format."""
+        given = self._parameters((*_EXPORT_PARAMETERS, "after", "end", "file", "compression"))
         after, has_end = _after(given.pop("after", None)), _flag("end", given.pop("end", "0"))
-        lines = reads.export(
-            get_store(), self.caller.tenant, self._query(given), after=after, has_end=has_end, actor=self.actor
+        encoding = parse_encoding({name: given.pop(name) for name in ("file", "compression") if name in given})
+        chunks = export.export(
+            get_store(),
+            self.caller.tenant,
+            self._export(given),
+            encoding=encoding,
+            after=after,
+            has_end=has_end,
+            actor=self.actor,
         )
-        lines = throttling.metered(self.caller, request._request, _log_stream_errors(lines, request._request))
-        return StreamingHttpResponse(lines, content_type=NDJSON)
+        is_parquet = encoding.file == PARQUET
+        lines = throttling.metered(self.caller, request._request, _log_stream_errors(chunks, request._request))
+        response = StreamingHttpResponse(lines, content_type=PARQUET_TYPE if is_parquet else NDJSON)
+        if encoding.compression != "none" and not is_parquet:
+            response["Content-Encoding"] = encoding.compression
+        return response
+
+    @documented("export_manifest")
+    @action(detail=False, methods=["get"], url_path="export/manifest")
+    def export_manifest(self, request: Request) -> HttpResponse:
+        """Counts, origin and SHA-256 of an export."""
+        asked = self._export(self._parameters(_EXPORT_PARAMETERS))
+        found = export.manifest(get_store(), self.caller.tenant, asked, actor=self.actor)
+        return HttpResponse(orjson.dumps(found.as_json()), content_type=JSON)
 
     @documented("delete_one")
     def delete_one(self, request: Request, id: str) -> HttpResponse:  # noqa: A002  the name in the URL
@@ -269,6 +294,16 @@ class TrajectoryViewSet(ViewSet):
 
     def _query(self, given: Mapping[str, str]) -> Query:
         return parse_query(given, get_store().now_us())
+
+    def _export(self, given: Mapping[str, str]) -> ExportRequest:
+        asked = export.parse_request(given, get_store().now_us())
+        if asked.split is not None and asked.part is None:
+            raise InvalidInput(
+                f"One answer has one part: add part={' or part='.join(asked.split.names)}.",
+                code="invalid_parameter",
+                param="part",
+            )
+        return asked
 
     def _parameters(self, allowed: Any) -> dict[str, str]:
         return parameters(self.request._request.GET.lists(), allowed=allowed)

@@ -69,9 +69,29 @@ export interface paths {
         };
         /**
          * Export
-         * @description One trajectory a line, in the order in which the archive first got them. With end=1 the last line is an object `end` with count, cursor and sha256 of the lines before it; without that line the export was cut: go on with after.
+         * @description One trajectory a line, or the lines of another format, in the order in which the archive first got the trajectories. With end=1 the last line is an object `end` with count, cursor and sha256 of the lines before it; without that line the export was cut: go on with after.
          */
         get: operations["export"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/agent/trajectories/export/manifest": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Manifest of an export
+         * @description Counts, origin, columns and SHA-256 of the lines that an export with the same parameters has now, and what it leaves out. It reads as much as the export.
+         */
+        get: operations["export_manifest"];
         put?: never;
         post?: never;
         delete?: never;
@@ -553,6 +573,108 @@ export interface components {
             samples?: number | null;
             /** Seed */
             seed?: number | null;
+        };
+        /**
+         * ExportManifest
+         * @description What an export has, where it came from, and what it leaves out.
+         */
+        ExportManifest: {
+            /** Format */
+            format: string;
+            /**
+             * Options
+             * @description The format's options, defaults included.
+             */
+            options: {
+                [key: string]: unknown;
+            };
+            /** Filters */
+            filters: {
+                [key: string]: string;
+            };
+            /** Split */
+            split: string | null;
+            /** Split By */
+            split_by: string | null;
+            /** Part */
+            part: string | null;
+            /** Deduplicated */
+            deduplicated: boolean;
+            /**
+             * Schema Version
+             * @description Rises when a column is removed or changes its meaning.
+             */
+            schema_version: number;
+            /**
+             * Columns
+             * @description Names and kinds: text, int, float, bool, time, json, lists, objects.
+             */
+            columns: {
+                [key: string]: unknown;
+            };
+            /** Tenant */
+            tenant: string;
+            /**
+             * Store
+             * @description Identity of the store.
+             */
+            store: string;
+            /**
+             * As Of
+             * Format: date-time
+             */
+            as_of: string;
+            /**
+             * Records Read
+             * @description Trajectories that match the filters.
+             */
+            records_read: number;
+            /**
+             * Records
+             * @description Of these, the ones that are exported.
+             */
+            records: number;
+            /** Lines */
+            lines: number;
+            first: components["schemas"]["ExportPosition"] | null;
+            last: components["schemas"]["ExportPosition"] | null;
+            /**
+             * Policies
+             * @description Trajectories by their policy; at most 1,000 policies.
+             */
+            policies: {
+                [key: string]: number;
+            };
+            /**
+             * Left Out
+             * @description Trajectories and decisions without a line, by the reason.
+             */
+            left_out: {
+                [key: string]: number;
+            };
+            /**
+             * Sha256
+             * @description Of the lines, newlines included.
+             */
+            sha256: string | null;
+            /**
+             * Files
+             * @description Empty here; manifest.json of an export to disk lists its files.
+             */
+            files: unknown[];
+        };
+        /** ExportPosition */
+        ExportPosition: {
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /**
+             * Recorded At
+             * Format: date-time
+             */
+            recorded_at: string;
         };
         /**
          * FeedbackLoop
@@ -2808,16 +2930,32 @@ export interface operations {
     export: {
         parameters: {
             query?: {
-                /** @description Go on behind the line with this id. */
+                /** @description Go on behind the lines of this id. */
                 after?: string;
                 /** @description A phase of this agent. */
                 agent?: string;
+                /** @description Propensity of decisions that have none recorded, above 0 and at most 1. For dsjson. */
+                assume_propensity?: string;
                 /** @description Whether the build passed. */
                 build_passed?: boolean;
+                /** @description tool: the answer is a tool call, with a column tools; text: it is JSON text. For sft, openai, axolotl, llama-factory. */
+                calls?: string;
+                /** @description Content-Encoding of lines, by default none; inside Parquet zstd by default. */
+                compression?: "none" | "gzip" | "zstd";
+                /** @description Credit rule of the reward: checks, phase_outcome, run_outcome. For decisions, sft, prompt-completion, dpo, kto, stepwise, dsjson, routing-table, openai, axolotl, llama-factory, verl. */
+                credit?: string;
+                /** @description Leave out runs of the same request with the same phases, except the first. */
+                dedupe?: "0" | "1";
                 /** @description Close with an end line. */
                 end?: "0" | "1";
+                /** @description Lines or Parquet. */
+                file?: "jsonl" | "parquet";
                 /** @description A phase whose model suited it so. */
                 fit?: "good_fit" | "underpowered" | "overprovisioned" | "failed";
+                /** @description Format of the lines. */
+                format?: "jsonl" | "decisions" | "sft" | "prompt-completion" | "dpo" | "kto" | "stepwise" | "dsjson" | "routing-table" | "atif" | "openai" | "axolotl" | "llama-factory" | "verl";
+                /** @description sft: examples; dpo: pairs of a better and a worse action. For openai, axolotl, llama-factory. */
+                kind?: string;
                 /** @description Cost at most this. */
                 max_cost_usd?: number;
                 /** @description Took at most this. */
@@ -2826,10 +2964,16 @@ export interface operations {
                 min_cost_usd?: number;
                 /** @description Took at least this. */
                 min_duration_ms?: number;
+                /** @description Leave out decisions that earned less than this, from above 0 to 1, or whose reward is unknown. For sft, prompt-completion, openai, axolotl, llama-factory, verl. */
+                min_reward?: string;
                 /** @description A phase that this model answered. */
                 model?: string;
                 /** @description Outcome, given or derived. */
                 outcome?: "success" | "failure" | "partial" | "unknown";
+                /** @description Decisions that are compared have the same request, or only the same type of request. For dpo, openai, axolotl, llama-factory. */
+                pair_by?: string;
+                /** @description The part of the split to export. */
+                part?: string;
                 /** @description A phase of this name or an alias of it. */
                 phase?: string;
                 /** @description Exactly this policy. */
@@ -2846,6 +2990,10 @@ export interface operations {
                 since?: string;
                 /** @description Exactly this orchestrator. */
                 source?: string;
+                /** @description Parts and their shares, such as train=0.9,test=0.1. Needs part. */
+                split?: string;
+                /** @description Runs that share it are in the same part. */
+                split_by?: "session" | "project";
                 /** @description Started at or after; as since. */
                 started_since?: string;
                 /** @description Started before; as since. */
@@ -2858,6 +3006,8 @@ export interface operations {
                 tool?: string;
                 /** @description Recorded before; as since. */
                 until?: string;
+                /** @description Reward that one USD of the phase's cost takes away. For dsjson. */
+                usd_weight?: string;
             };
             header?: never;
             path?: never;
@@ -2918,6 +3068,173 @@ export interface operations {
             };
             /** @description The tenant has no such trajectory. */
             404: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More than the key may use in a minute, too many long reads of the tenant at once, or too many bad keys from this address; Retry-After says when to come again. */
+            429: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds until it is worth coming again. */
+                    "Retry-After"?: number;
+                    /** @description Where keys have limits: what this one may use a minute. */
+                    "X-RateLimit-Limit"?: number;
+                    /** @description What is left of it. */
+                    "X-RateLimit-Remaining"?: number;
+                    /** @description Seconds until more is left. */
+                    "X-RateLimit-Reset"?: number;
+                    /** @description Which limit it is: the one that would refuse first, or has refused. */
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A part that this answer needs is unavailable or busy; Retry-After says when to try again. */
+            503: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds until it is worth coming again. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    export_manifest: {
+        parameters: {
+            query?: {
+                /** @description A phase of this agent. */
+                agent?: string;
+                /** @description Propensity of decisions that have none recorded, above 0 and at most 1. For dsjson. */
+                assume_propensity?: string;
+                /** @description Whether the build passed. */
+                build_passed?: boolean;
+                /** @description tool: the answer is a tool call, with a column tools; text: it is JSON text. For sft, openai, axolotl, llama-factory. */
+                calls?: string;
+                /** @description Credit rule of the reward: checks, phase_outcome, run_outcome. For decisions, sft, prompt-completion, dpo, kto, stepwise, dsjson, routing-table, openai, axolotl, llama-factory, verl. */
+                credit?: string;
+                /** @description Leave out runs of the same request with the same phases, except the first. */
+                dedupe?: "0" | "1";
+                /** @description A phase whose model suited it so. */
+                fit?: "good_fit" | "underpowered" | "overprovisioned" | "failed";
+                /** @description Format of the lines. */
+                format?: "jsonl" | "decisions" | "sft" | "prompt-completion" | "dpo" | "kto" | "stepwise" | "dsjson" | "routing-table" | "atif" | "openai" | "axolotl" | "llama-factory" | "verl";
+                /** @description sft: examples; dpo: pairs of a better and a worse action. For openai, axolotl, llama-factory. */
+                kind?: string;
+                /** @description Cost at most this. */
+                max_cost_usd?: number;
+                /** @description Took at most this. */
+                max_duration_ms?: number;
+                /** @description Cost at least this. */
+                min_cost_usd?: number;
+                /** @description Took at least this. */
+                min_duration_ms?: number;
+                /** @description Leave out decisions that earned less than this, from above 0 to 1, or whose reward is unknown. For sft, prompt-completion, openai, axolotl, llama-factory, verl. */
+                min_reward?: string;
+                /** @description A phase that this model answered. */
+                model?: string;
+                /** @description Outcome, given or derived. */
+                outcome?: "success" | "failure" | "partial" | "unknown";
+                /** @description Decisions that are compared have the same request, or only the same type of request. For dpo, openai, axolotl, llama-factory. */
+                pair_by?: string;
+                /** @description The part of the split to export. */
+                part?: string;
+                /** @description A phase of this name or an alias of it. */
+                phase?: string;
+                /** @description Exactly this policy. */
+                policy?: string;
+                /** @description Exactly this project. */
+                project?: string;
+                /** @description Each word is part of the request summary; case and compatibility forms (NFKC) do not matter. At most 32 words. */
+                q?: string;
+                /** @description Exactly this type of request. */
+                request_type?: string;
+                /** @description A phase whose model was picked this way. */
+                selection_method?: string;
+                /** @description Recorded at or after a time with an offset, the start of a date in UTC, or a span before now: 30m, 12h, 7d, 2w. */
+                since?: string;
+                /** @description Exactly this orchestrator. */
+                source?: string;
+                /** @description Parts and their shares, such as train=0.9,test=0.1. Needs part. */
+                split?: string;
+                /** @description Runs that share it are in the same part. */
+                split_by?: "session" | "project";
+                /** @description Started at or after; as since. */
+                started_since?: string;
+                /** @description Started before; as since. */
+                started_until?: string;
+                /** @description Has this tag. */
+                tag?: string;
+                /** @description Whether the tests passed. */
+                tests_passed?: boolean;
+                /** @description A phase that used this tool. */
+                tool?: string;
+                /** @description Recorded before; as since. */
+                until?: string;
+                /** @description Reward that one USD of the phase's cost takes away. For dsjson. */
+                usd_weight?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    /** @description Where keys have limits: what this one may use a minute. */
+                    "X-RateLimit-Limit"?: number;
+                    /** @description What is left of it. */
+                    "X-RateLimit-Remaining"?: number;
+                    /** @description Seconds until more is left. */
+                    "X-RateLimit-Reset"?: number;
+                    /** @description Which limit it is: the one that would refuse first, or has refused. */
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExportManifest"];
+                };
+            };
+            /** @description The request says something that cannot be accepted; the message names it. */
+            400: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No API key, or one that is unknown, revoked or expired. */
+            401: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The API key lacks the scope, the tenant has reached its quota, or the request would delete everything. */
+            403: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
                     "X-Request-Id"?: string;
