@@ -192,4 +192,4 @@ def test_an_export_that_breaks_off_raises_so_that_the_server_cuts_the_connection
     first = next(stream)
     assert b'"end"' not in first
     with without_tables("trajectory"), pytest.raises((DatabaseError, TrajectoriesError)):
-        next(stream)
+        list(stream)

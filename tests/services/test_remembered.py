@@ -89,9 +89,9 @@ def summaries(monkeypatch: pytest.MonkeyPatch) -> list[Summary]:
     made: list[Summary] = []
     as_json = Summary.as_json
 
-    def noted(self: Summary) -> dict[str, Any]:
+    def noted(self: Summary, credit_rule: str) -> dict[str, Any]:
         made.append(self)
-        return as_json(self)
+        return as_json(self, credit_rule)
 
     monkeypatch.setattr(Summary, "as_json", noted)
     return made
