@@ -1,4 +1,4 @@
-"""Generate models.py and params.py of the SDK, and the contract of its test server.
+"""Generate models.py and params.py of the SDK, and contract.py, measures.py and readiness_checks.py of its test server.
 
 Run ``uv run python packages/sdk-py/generate.py``; the source is docs/openapi.json. With ``--check``
 it only reports whether the files are stale. Responses become lenient Pydantic models (unknown
@@ -17,12 +17,16 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 DOCUMENT = HERE.parents[1] / "docs" / "openapi.json"
+TRAINING = HERE.parents[1] / "trajectories" / "training"
+_COPIED = ("measures.py", "readiness_checks.py")
+"""Modules of TRAINING that use the standard library only: the test server measures as the store does."""
 PACKAGE = HERE / "src" / "trajectories_sdk"
 _RESPONSE_SCHEMAS = (
     "StoredTrajectory",
     "Trajectory",
     "TrajectoryPage",
     "Stats",
+    "Readiness",
     "RecordedLines",
     "DeletedTrajectory",
     "MatchingTrajectories",
@@ -84,7 +88,7 @@ def params(document: dict[str, Any]) -> str:
     filters = {one["name"]: one["schema"] | {"description": one["description"]} for one in parameters}
     schemas["Filters"] = {
         "type": "object",
-        "description": "The query parameters that list, stats, export and delete_matching share.",
+        "description": "The query parameters that list, stats, readiness, export and delete_matching share.",
         "properties": {name: schema for name, schema in filters.items() if name not in _NOT_FILTERS},
     }
     schemas["RunFields"] = _fields(
@@ -102,6 +106,12 @@ def contract(document: dict[str, Any]) -> str:
         {name: _rewritten(schema, _nullable_as_optional, without=_TITLE_KEYWORDS) for name, schema in schemas.items()},
         _CONTRACT_OPTIONS,
     )
+
+
+def copied(name: str) -> str:
+    """Return the text of a module of the store, for testing/."""
+    text = (TRAINING / name).read_text().replace("trajectories.training.", "trajectories_sdk.testing.")
+    return _formatted(f"# Copied by packages/sdk-py/generate.py from trajectories/training/{name}.\n{text}")
 
 
 def _fields(schema: dict[str, Any], description: str, *, exclude: tuple[str, ...]) -> dict[str, Any]:
@@ -213,7 +223,12 @@ def _formatted(text: str) -> str:
 
 def main() -> int:
     document = json.loads(DOCUMENT.read_text())
-    texts = {"models.py": models(document), "params.py": params(document), "testing/contract.py": contract(document)}
+    texts = {
+        "models.py": models(document),
+        "params.py": params(document),
+        "testing/contract.py": contract(document),
+        **{f"testing/{name}": copied(name) for name in _COPIED},
+    }
     if "--check" not in sys.argv:
         for name, text in texts.items():
             (PACKAGE / name).write_text(text)

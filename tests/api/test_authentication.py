@@ -29,9 +29,17 @@ ADDRESSES = {
     "list": ("GET", PATH),
     "retrieve": ("GET", f"{PATH}/{ID}"),
     "stats": ("GET", f"{PATH}/stats"),
+    "readiness": ("GET", f"{PATH}/readiness"),
     "export": ("GET", f"{PATH}/export"),
 }
-NEEDED = {"record": "record", "list": "read", "retrieve": "read", "stats": "read", "export": "export"}
+NEEDED = {
+    "record": "record",
+    "list": "read",
+    "retrieve": "read",
+    "stats": "read",
+    "readiness": "read",
+    "export": "export",
+}
 
 
 def call(client: Client, operation: str) -> Any:

@@ -69,6 +69,7 @@ def test_the_operations_have_the_verbs_of_every_other_layer(document: dict[str, 
         "record": ("POST", PATH),
         "list": ("GET", PATH),
         "stats": ("GET", f"{PATH}/stats"),
+        "readiness": ("GET", f"{PATH}/readiness"),
         "export": ("GET", f"{PATH}/export"),
         "delete_one": ("DELETE", f"{PATH}/{{id}}"),
         "delete_matching": ("DELETE", PATH),
@@ -77,7 +78,8 @@ def test_the_operations_have_the_verbs_of_every_other_layer(document: dict[str, 
 
 
 @pytest.mark.parametrize(
-    ("operation", "more"), [("", {"cursor", "limit"}), ("/stats", set()), ("/export", {"after", "end"})]
+    ("operation", "more"),
+    [("", {"cursor", "limit"}), ("/stats", set()), ("/readiness", {"max_runs"}), ("/export", {"after", "end"})],
 )
 def test_every_parameter_that_is_taken_is_documented(
     document: dict[str, Any], north: Client, operation: str, more: set[str]
@@ -117,6 +119,10 @@ def test_every_good_answer_is_as_documented(document: dict[str, Any], north: Cli
         ("post", PATH): [post(north, REFERENCE), post(north, lines, content_type=NDJSON), post(north, body(id=ID))],
         ("get", PATH): [north.get(PATH), north.get(PATH, {"limit": 1})],
         ("get", f"{PATH}/stats"): [north.get(f"{PATH}/stats"), north.get(f"{PATH}/stats", {"project": "none"})],
+        ("get", f"{PATH}/readiness"): [
+            north.get(f"{PATH}/readiness"),
+            north.get(f"{PATH}/readiness", {"q": "no such"}),
+        ],
         ("get", f"{PATH}/{{id}}"): [north.get(f"{PATH}/{ID}")],
     }
     for (method, path), responses in answers.items():
@@ -205,4 +211,4 @@ def test_every_documented_error_can_happen_and_has_the_documented_body(
                 error(response, int(status), response.json()["error"]["code"])
                 validator(document, documented["content"][JSON]["schema"]).validate(response.json())
                 tried += 1
-    assert tried == 9 + 5 + 5 + 6 + 6 + 6 + 6
+    assert tried == 9 + 5 + 5 + 5 + 6 + 6 + 6 + 6

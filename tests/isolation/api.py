@@ -35,8 +35,11 @@ MCP_ROUTE = "v1/mcp/connect"
 NAMES_NOTHING = {
     ("list", "limit"): "a number of records",
     ("export", "end"): "whether there is a last line",
+    ("readiness", "max_runs"): "a number of runs",
     ("delete_matching", "dry_run"): "whether it only counts",
 }
+
+ADDRESSES = {"list": "", "stats": "/stats", "readiness": "/readiness", "export": "/export"}
 
 
 class Values(NamedTuple):
@@ -182,4 +185,4 @@ def send(client: Client, case: Case, value: str) -> Any:
         return client.delete(f"{PATH}?{urlencode(given | {case.name: value})}")
     if case.place == "path":
         return client.get(f"{PATH}/{value}")
-    return client.get(PATH + {"list": "", "stats": "/stats", "export": "/export"}[case.operation], {case.name: value})
+    return client.get(PATH + ADDRESSES[case.operation], {case.name: value})

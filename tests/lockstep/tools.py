@@ -17,7 +17,7 @@ from trajectories_sdk.testing import InMemoryServer
 
 _RECORD, _QUERY = "br_trajectory_record", "br_trajectory_query"
 _OF_THE_TOOL = ("show", "group_by", "phases_from")
-_OF_ONE_OPERATION = {"list": ("limit", "cursor"), "retrieve": ("id",), "stats": ()}
+_OF_ONE_OPERATION = {"list": ("limit", "cursor"), "retrieve": ("id",), "stats": (), "readiness": ()}
 _NO_FILES = "agents query and record; exports and deletion are for programs and people"
 
 
@@ -26,7 +26,7 @@ def side() -> Side:
     asked = [name for name in tools[_QUERY].input_schema["properties"] if name not in _OF_THE_TOOL]
     special = {name for names in _OF_ONE_OPERATION.values() for name in names}
     taken = parameters("retrieve", set(asked) & set(_OF_ONE_OPERATION["retrieve"]))
-    for operation in ("list", "stats"):
+    for operation in ("list", "stats", "readiness"):
         taken |= parameters(operation, (set(asked) - special) | (set(asked) & set(_OF_ONE_OPERATION[operation])))
     return Side(
         name="MCP tools",
@@ -34,6 +34,7 @@ def side() -> Side:
         facts=operations(calls) | taken | _sent(tools[_RECORD].input_schema),
         touch="uv run python packages/mcp/generate.py, then add a new endpoint to src/trajectories_mcp/query.py",
         without={
+            f"{PARAMETER} readiness.max_runs": "the default is enough for an agent",
             f"{OPERATION} export": _NO_FILES,
             f"{PARAMETER} export.*": _NO_FILES,
             f"{OPERATION} delete_*": _NO_FILES,

@@ -21,6 +21,7 @@ from trajectories.conf import RATE_LIMITS
 from trajectories.domain.dialects import CamelTrajectory
 from trajectories.domain.query import CURSOR_PATTERN, FILTERS, MAX_SEARCH_CHARS, SPAN_PATTERN, Filter
 from trajectories.domain.schema import NO_NUL, OUTCOMES, Trajectory
+from trajectories.training.readiness import DEFAULT_RUNS, MAX_RUNS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -264,6 +265,23 @@ def _stats() -> dict[str, Any]:
     }
 
 
+def _readiness() -> dict[str, Any]:
+    return {
+        "summary": "Readiness",
+        "description": "Whether matching trajectories are worth training on: shares of what is known, overlap, duplicates, leaks, and a"
+        " check of each against a threshold. Each check that fails says what to do. Measures the newest runs.",
+        "parameters": [
+            *map(_filter, FILTERS.items()),
+            _parameter(
+                "max_runs",
+                {"type": "integer", "minimum": 1, "maximum": MAX_RUNS, "default": DEFAULT_RUNS},
+                "How many runs to measure at most.",
+            ),
+        ],
+        "responses": {200: responses.Readiness} | _errors(400, 401, 403, 429, 503),
+    }
+
+
 def _export() -> dict[str, Any]:
     return {
         "summary": "Export",
@@ -336,6 +354,7 @@ _OPERATIONS = {
     "list": _list,
     "retrieve": _retrieve,
     "stats": _stats,
+    "readiness": _readiness,
     "export": _export,
     "delete_one": _delete_one,
     "delete_matching": _delete_matching,

@@ -31,7 +31,7 @@ from trajectories.api import request_ids
 from trajectories.api.authentication import ApiKeyAuthentication
 from trajectories.api.exception_handler import error_object, exception_handler
 from trajectories.api.openapi import AutoSchema, documented
-from trajectories.api.pagination import PositionPagination
+from trajectories.api.pagination import PositionPagination, bounded
 from trajectories.api.parsers import JSON, NDJSON, LinesParser, RecordParser
 from trajectories.api.permissions import HasScope
 from trajectories.api.sliding_window import Allowance
@@ -48,6 +48,7 @@ from trajectories.exceptions import (
 )
 from trajectories.services import deletion, ingest, reads
 from trajectories.storage.store import get_store
+from trajectories.training import readiness
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ _SCOPES = {
     "list": "read",
     "retrieve": "read",
     "stats": "read",
+    "readiness": "read",
     "export": "export",
     "delete_one": "admin",
     "delete_matching": "admin",
@@ -196,6 +198,17 @@ class TrajectoryViewSet(ViewSet):
         """Totals and groups."""
         query = self._query(self._parameters(FILTERS))
         return HttpResponse(orjson.dumps(reads.stats(get_store(), self.caller.tenant, query)), content_type=JSON)
+
+    @documented("readiness")
+    @action(detail=False, methods=["get"])
+    def readiness(self, request: Request) -> HttpResponse:
+        """Whether the data is worth training on."""
+        given = self._parameters((*FILTERS, "max_runs"))
+        max_runs = bounded(
+            "max_runs", given.pop("max_runs", None), default=readiness.DEFAULT_RUNS, most=readiness.MAX_RUNS
+        )
+        found = readiness.readiness(get_store(), self.caller.tenant, self._query(given), max_runs=max_runs)
+        return HttpResponse(orjson.dumps(found), content_type=JSON)
 
     @documented("export")
     @action(detail=False, methods=["get"])

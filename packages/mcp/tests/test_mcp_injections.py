@@ -17,6 +17,7 @@ from trajectories_sdk.testing import InMemoryServer
 QUESTIONS: list[dict[str, Any]] = [
     {"limit": 20},
     {"id": "00000000-0000-4000-8000-000000000001"},
+    {"show": "readiness"},
     *(
         {"show": "stats", "group_by": name, "limit": 20}
         for name in ("phase_model", "request_type", "source", "project")

@@ -37,6 +37,7 @@ ALL = [
     "PermissionDeniedError",
     "Phase",
     "RateLimitError",
+    "Readiness",
     "RecordedMany",
     "RequestTimeoutError",
     "Run",

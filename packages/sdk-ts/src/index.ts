@@ -59,6 +59,8 @@ export type {
   Phase,
   PhaseOutcome,
   Rate,
+  Readiness,
+  ReadinessParameters,
   RecordedMany,
   RequestOptions,
   Stats,

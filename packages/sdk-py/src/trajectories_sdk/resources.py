@@ -19,6 +19,7 @@ from trajectories_sdk.models import (
     DeletedTrajectories,
     DeletedTrajectory,
     MatchingTrajectories,
+    Readiness,
     Stats,
     StoredTrajectory,
     TrajectoryPage,
@@ -143,6 +144,18 @@ class Trajectories:
         bounds."""
         return self._driver.run(
             call_for(self._config, request(self._config, "GET", f"{PATH}/stats", cast(Any, filters)), Stats)
+        )
+
+    def readiness(self, *, max_runs: int | None = None, **filters: Unpack[Filters]) -> Readiness:
+        """Return whether the newest matching trajectories are worth training on: measures, and
+        checks that say what to do.
+
+        Args:
+            max_runs: how many runs to measure at most, 1 to 1,000,000; 20,000 by default.
+        """
+        query = {**filters, "max_runs": max_runs}
+        return self._driver.run(
+            call_for(self._config, request(self._config, "GET", f"{PATH}/readiness", query), Readiness)
         )
 
     def iter_export(
@@ -362,6 +375,13 @@ class AsyncTrajectories:
         """Like ``Trajectories.stats``."""
         return await self._driver.run(
             call_for(self._config, request(self._config, "GET", f"{PATH}/stats", cast(Any, filters)), Stats)
+        )
+
+    async def readiness(self, *, max_runs: int | None = None, **filters: Unpack[Filters]) -> Readiness:
+        """Like ``Trajectories.readiness``."""
+        query = {**filters, "max_runs": max_runs}
+        return await self._driver.run(
+            call_for(self._config, request(self._config, "GET", f"{PATH}/readiness", query), Readiness)
         )
 
     def iter_export(

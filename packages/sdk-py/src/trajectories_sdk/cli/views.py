@@ -13,6 +13,7 @@ from trajectories_sdk.models import (
     Phase,
     PhaseModelGroup,
     Rate,
+    Readiness,
     Stats,
     StoredTrajectory,
 )
@@ -94,6 +95,20 @@ def stats(found: Stats) -> Iterator[str]:
     if (other := found.other.by_phase_model) is not None:
         table.add(f"({other.groups:,} others)", None, None, *_measured(other))
     yield from table.lines()
+
+
+def readiness(found: Readiness) -> Iterator[str]:
+    """Return a line per check, then what to do."""
+    table = Table(("CHECK", "RESULT", ">VALUE", ">THRESHOLD"))
+    for check in found.checks:
+        table.add(
+            check.code, "passed" if check.passed else "failed", number(check.value, 3), number(check.threshold, 3)
+        )
+    yield from table.lines()
+    for check in found.checks:
+        if check.message is not None:
+            yield ""
+            yield f"{check.code}: {escaped(check.message)}"
 
 
 def _measured(group: PhaseModelGroup | OtherPhases) -> tuple[str | None, ...]:

@@ -24,6 +24,8 @@ from trajectories_sdk.flow import JSON, NDJSON, PATH
 from trajectories_sdk.models import StoredTrajectory
 from trajectories_sdk.spool import Spool
 from trajectories_sdk.testing.facets import FILTERS, Facets, query_of, time_us
+from trajectories_sdk.testing.measures import Measures, Run
+from trajectories_sdk.testing.readiness_checks import checks
 from trajectories_sdk.testing.stats import stats_of
 from trajectories_sdk.testing.store import (
     MAX_LINES,
@@ -43,6 +45,8 @@ API_KEY: Final = "key-of-the-test-server"
 BASE_URL: Final = "http://trajectories.test"
 _LIST_LIMIT: Final = 50
 _LIST_LIMIT_MAX: Final = 1_000
+_READINESS_RUNS: Final = 20_000
+_READINESS_RUNS_MAX: Final = 1_000_000
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -69,7 +73,8 @@ class _Failure:
 
 
 class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
-    """The store's API in memory: contract, versions, filters, stats, export and deletion.
+    """The store's API in memory: contract, versions, filters, stats, readiness, export and
+    deletion.
 
     It is not durable and has one tenant. It has no scopes and no rate limits, and does not redact
     credentials. It is a blocking and an async transport, so ``Client(transport=server)`` works too.
@@ -219,6 +224,8 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
                 return self._delete_matching(seen)
             case "GET", "/stats":
                 return self._stats(seen)
+            case "GET", "/readiness":
+                return self._readiness(seen)
             case "GET", "/export":
                 return self._export(seen)
             case "GET", path if path.startswith("/"):
@@ -257,7 +264,7 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
 
     def _list(self, seen: SeenRequest) -> httpx2.Response:
         filters, rest = _parameters(seen, "cursor", "limit")
-        limit, after = _limit(rest.get("limit")), _position(rest.get("cursor"))
+        limit, after = _number("limit", rest.get("limit"), _LIST_LIMIT, _LIST_LIMIT_MAX), _position(rest.get("cursor"))
         found = list(matching(self._store.newest_first(), self._query(filters)))
         if after is not None:
             found = [stored for stored in found if stored.position < after]
@@ -272,6 +279,25 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         as_of = self._clock().astimezone(UTC).isoformat().replace("+00:00", "Z")
         bounds = {name: self._bound(filters.get(of)) for name, of in (("from", "since"), ("to", "until"))}
         return _json(stats_of(found) | {"window": {**bounds, "tiers": ["hot"], "as_of": as_of, "complete": True}})
+
+    def _readiness(self, seen: SeenRequest) -> httpx2.Response:
+        filters, rest = _parameters(seen, "max_runs")
+        max_runs = _number("max_runs", rest.get("max_runs"), _READINESS_RUNS, _READINESS_RUNS_MAX)
+        found, measures = list(matching(self._store.newest_first(), self._query(filters))), Measures()
+        for stored in found[:max_runs]:
+            phases = [phase.phase for phase in stored.facets.phases]
+            fields = json.loads(stored.json())
+            measures.add(Run(fields, phases, stored.facets.outcome, stored.facets.cost_nano_usd))
+        made = checks(measures, {})
+        return _json(
+            {
+                "ready": all(check.passed for check in made),
+                "checks": [check._asdict() for check in made],
+                **measures.as_json(),
+                "as_of": self._clock().astimezone(UTC).isoformat().replace("+00:00", "Z"),
+                "complete": len(found) <= max_runs,
+            }
+        )
 
     def _export(self, seen: SeenRequest) -> httpx2.Response:
         filters, rest = _parameters(seen, "after", "end")
@@ -375,13 +401,11 @@ def _parse_id(path: str) -> UUID:
     raise Refusal(404, "not_found", "There is no such trajectory; ids are UUIDs.", param="id")
 
 
-def _limit(text: str | None) -> int:
+def _number(name: str, text: str | None, default: int, most: int) -> int:
     if text is None:
-        return _LIST_LIMIT
-    if not text.isdecimal() or not 1 <= int(text) <= _LIST_LIMIT_MAX:
-        raise Refusal(
-            400, "invalid_parameter", f"limit must be between 1 and {_LIST_LIMIT_MAX}, got {text}.", param="limit"
-        )
+        return default
+    if not text.isdecimal() or not 1 <= int(text) <= most:
+        raise Refusal(400, "invalid_parameter", f"{name} must be between 1 and {most}, got {text}.", param=name)
     return int(text)
 
 
