@@ -18,11 +18,11 @@ from tests.storage.away import archive_away
 from trajectories import persistence
 from trajectories.api import authentication
 from trajectories.domain.clock import DAY_US, SECOND_US, now_us
-from trajectories.domain.query import Query
 from trajectories.domain.record import tenant_digest
 from trajectories.models import ApiKey, AuditEntry, Phase, Tenant
-from trajectories.services import erasure, reads
+from trajectories.services import erasure
 from trajectories.storage.store import get_store
+from trajectories.training import export
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("redis_tier")]
 
@@ -72,7 +72,7 @@ def test_an_export_is_noted_with_its_count_when_it_ends_or_breaks_off() -> None:
     client, actor = client_with(ID, other(1))
     exported(client)
     assert trail() == [("export", actor, "north", "", 2)]
-    lines = reads.export(get_store(), "north", Query(), after=None, has_end=False, actor=actor)
+    lines = export.export(get_store(), "north", export.parse_request({}, 0), actor=actor)
     assert next(lines)
     lines.close()  # type: ignore[attr-defined]  # the client has gone
     assert trail()[1:] == [("export", actor, "north", "", 2)]

@@ -24,6 +24,7 @@ from tests.examples import CAMEL, REFERENCE, body, phase
 from trajectories.domain.query import FILTERS
 from trajectories.models import SCOPES
 from trajectories.storage.store import get_store
+from trajectories.training.export import OPTIONS, PARAMETERS
 
 WithoutTables = Callable[..., AbstractContextManager[None]]
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
@@ -71,6 +72,7 @@ def test_the_operations_have_the_verbs_of_every_other_layer(document: dict[str, 
         "stats": ("GET", f"{PATH}/stats"),
         "readiness": ("GET", f"{PATH}/readiness"),
         "export": ("GET", f"{PATH}/export"),
+        "export_manifest": ("GET", f"{PATH}/export/manifest"),
         "delete_one": ("DELETE", f"{PATH}/{{id}}"),
         "delete_matching": ("DELETE", PATH),
         "retrieve": ("GET", f"{PATH}/{{id}}"),
@@ -79,7 +81,13 @@ def test_the_operations_have_the_verbs_of_every_other_layer(document: dict[str, 
 
 @pytest.mark.parametrize(
     ("operation", "more"),
-    [("", {"cursor", "limit"}), ("/stats", set()), ("/readiness", {"max_runs"}), ("/export", {"after", "end"})],
+    [
+        ("", {"cursor", "limit"}),
+        ("/stats", set()),
+        ("/readiness", {"max_runs"}),
+        ("/export", {"after", "end", *PARAMETERS, *OPTIONS}),
+        ("/export/manifest", {*PARAMETERS, *OPTIONS}),
+    ],
 )
 def test_every_parameter_that_is_taken_is_documented(
     document: dict[str, Any], north: Client, operation: str, more: set[str]
@@ -211,4 +219,4 @@ def test_every_documented_error_can_happen_and_has_the_documented_body(
                 error(response, int(status), response.json()["error"]["code"])
                 validator(document, documented["content"][JSON]["schema"]).validate(response.json())
                 tried += 1
-    assert tried == 9 + 5 + 5 + 5 + 6 + 6 + 6 + 6
+    assert tried == 9 + 5 + 5 + 5 + 6 + 5 + 6 + 6 + 6

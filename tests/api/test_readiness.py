@@ -15,7 +15,7 @@ from django.test import Client
 from pytest_django import Settings
 
 from tests.api.client import PATH, archive_all, error, number, posted
-from tests.training.runs import good_run
+from tests.training.ready_runs import good_run
 from trajectories.api.responses import Readiness
 
 WithoutTables = Callable[..., AbstractContextManager[None]]

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from tests import strategies
 from tests.examples import REFERENCE, body, phase
 from trajectories.domain.clock import epoch_us, rfc3339
-from trajectories.domain.record import Facets, Record, digest_of, facets_of, merge, phase_group
+from trajectories.domain.outcomes import phase_group
+from trajectories.domain.record import Facets, Record, digest_of, facets_of, merge
 from trajectories.domain.schema import canonical, parse
 from trajectories.domain.text import fold
 

@@ -1,0 +1,1 @@
+"""Exports that models are trained on."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.examples import body, phase
-from tests.training.runs import good_run
+from tests.training.ready_runs import good_run
 from trajectories.training import measures
 from trajectories.training.measures import KeySample, Measures, Run, Tally
 from trajectories.training.readiness_checks import checks

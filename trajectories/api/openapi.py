@@ -21,12 +21,16 @@ from trajectories.conf import RATE_LIMITS
 from trajectories.domain.dialects import CamelTrajectory
 from trajectories.domain.query import CURSOR_PATTERN, FILTERS, MAX_SEARCH_CHARS, SPAN_PATTERN, Filter
 from trajectories.domain.schema import NO_NUL, OUTCOMES, Trajectory
+from trajectories.training.formats import DEFAULT, FORMATS
+from trajectories.training.formats.base import Option
 from trajectories.training.readiness import DEFAULT_RUNS, MAX_RUNS
+from trajectories.training.splits import SPLIT_BY
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _JSON = "application/json"
 _NDJSON = "application/x-ndjson"
+_FLAG = {"type": "string", "enum": ["0", "1"], "default": "0"}
 _KINDS: Mapping[str, dict[str, Any]] = {
     "string": {"type": "string", "pattern": NO_NUL},
     "words": {"type": "string", "pattern": NO_NUL, "maxLength": MAX_SEARCH_CHARS},
@@ -285,17 +289,51 @@ def _readiness() -> dict[str, Any]:
 def _export() -> dict[str, Any]:
     return {
         "summary": "Export",
-        "description": "One trajectory a line, in the order in which the archive first got them. With end=1 the last line"
-        " is an object `end` with count, cursor and sha256 of the lines before it; without that line the export was cut:"
-        " go on with after.",
+        "description": "One trajectory a line, or the lines of another format, in the order in which the archive first got the"
+        " trajectories. With end=1 the last line is an object `end` with count, cursor and sha256 of the lines before it; without"
+        " that line the export was cut: go on with after.",
         "parameters": [
-            *map(_filter, FILTERS.items()),
-            _parameter("after", {"type": "string", "format": "uuid"}, "Go on behind the line with this id."),
-            _parameter("end", {"type": "string", "enum": ["0", "1"], "default": "0"}, "Close with an end line."),
+            *_export_parameters(),
+            _parameter("after", {"type": "string", "format": "uuid"}, "Go on behind the lines of this id."),
+            _parameter("end", _FLAG, "Close with an end line."),
         ],
-        "responses": {(200, _NDJSON): {"type": "string", "description": "One trajectory a line."}}
+        "responses": {
+            (200, _NDJSON): {"type": "string", "description": "One trajectory a line, or rows of the format."}
+        }
         | _errors(400, 401, 403, 404, 429, 503),
     }
+
+
+def _export_manifest() -> dict[str, Any]:
+    return {
+        "summary": "Manifest of an export",
+        "description": "Counts, origin, columns and SHA-256 of the lines that an export with the same parameters has now, and what it"
+        " leaves out. It reads as much as the export.",
+        "parameters": _export_parameters(),
+        "responses": {200: responses.ExportManifest} | _errors(400, 401, 403, 429, 503),
+    }
+
+
+def _export_parameters() -> list[OpenApiParameter]:
+    options = {name: option for one in FORMATS.values() for name, option in one.options.items()}
+    return [
+        *map(_filter, FILTERS.items()),
+        _parameter("format", {"type": "string", "enum": list(FORMATS), "default": DEFAULT}, "Format of the lines."),
+        _parameter("split", {"type": "string"}, "Parts and their shares, such as train=0.9,test=0.1. Needs part."),
+        _parameter(
+            "split_by",
+            {"type": "string", "enum": list(SPLIT_BY), "default": SPLIT_BY[0]},
+            "Runs that share it are in the same part.",
+        ),
+        _parameter("part", {"type": "string"}, "The part of the split to export."),
+        _parameter("dedupe", _FLAG, "Leave out runs of the same request with the same phases, except the first."),
+        *(_parameter(name, {"type": "string"}, _option(name, option)) for name, option in options.items()),
+    ]
+
+
+def _option(name: str, option: Option) -> str:
+    having = [one.name for one in FORMATS.values() if name in one.options]
+    return f"{option.description} For {', '.join(having)}."
 
 
 def _delete_one() -> dict[str, Any]:
@@ -317,7 +355,7 @@ def _delete_matching() -> dict[str, Any]:
         "filters": False,
         "parameters": [
             *map(_filter, FILTERS.items()),
-            _parameter("dry_run", {"type": "string", "enum": ["0", "1"], "default": "0"}, "Count, delete nothing."),
+            _parameter("dry_run", _FLAG, "Count, delete nothing."),
             _parameter("token", {"type": "string"}, "Of the dry run."),
         ],
         "responses": {200: answer} | _errors(400, 401, 403, 409, 429, 503),
@@ -356,6 +394,7 @@ _OPERATIONS = {
     "stats": _stats,
     "readiness": _readiness,
     "export": _export,
+    "export_manifest": _export_manifest,
     "delete_one": _delete_one,
     "delete_matching": _delete_matching,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -326,3 +326,34 @@ class Readiness(_Answer):
     warnings: dict[str, int] = Field(description="Runs by the code of their warnings.")
     as_of: datetime
     complete: bool = Field(description="False where older runs were left out, or a tier was unavailable.")
+
+
+class ExportPosition(_Answer):
+    id: UUID
+    recorded_at: datetime
+
+
+class ExportManifest(_Answer):
+    """What an export has, where it came from, and what it leaves out."""
+
+    format: str
+    options: dict[str, Any] = Field(description="The format's options, defaults included.")
+    filters: dict[str, str]
+    split: str | None
+    split_by: str | None
+    part: str | None
+    deduplicated: bool
+    schema_version: int = Field(description="Rises when a column is removed or changes its meaning.")
+    columns: dict[str, Any] = Field(description="Names and kinds: text, int, float, bool, time, json, lists, objects.")
+    tenant: str
+    store: str = Field(description="Identity of the store.")
+    as_of: datetime
+    records_read: int = Field(description="Trajectories that match the filters.")
+    records: int = Field(description="Of these, the ones that are exported.")
+    lines: int
+    first: ExportPosition | None
+    last: ExportPosition | None
+    policies: dict[str, int] = Field(description="Trajectories by their policy; at most 1,000 policies.")
+    left_out: dict[str, int] = Field(description="Trajectories and decisions without a line, by the reason.")
+    sha256: str | None = Field(description="Of the lines, newlines included.")
+    files: list[Any] = Field(description="Empty here; manifest.json of an export to disk lists its files.")

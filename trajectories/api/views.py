@@ -48,7 +48,8 @@ from trajectories.exceptions import (
 )
 from trajectories.services import deletion, ingest, reads
 from trajectories.storage.store import get_store
-from trajectories.training import readiness
+from trajectories.training import export, readiness
+from trajectories.training.export import Request as ExportRequest
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ beginning of the message: 10,000 lines of ``{}`` must not make an answer a hundr
 MAX_SHORT_MESSAGE = 60
 MAX_IDEMPOTENCY_KEY = 255
 _NO_ACTION = ("none", "other", "405")
+_EXPORT_PARAMETERS = (*FILTERS, *export.PARAMETERS, *export.OPTIONS)
 _SCOPES = {
     "record": "record",
     "list": "read",
@@ -67,6 +69,7 @@ _SCOPES = {
     "stats": "read",
     "readiness": "read",
     "export": "export",
+    "export_manifest": "export",
     "delete_one": "admin",
     "delete_matching": "admin",
 }
@@ -84,7 +87,7 @@ class AnyAccept(BaseContentNegotiation):
 
 
 class TrajectoryViewSet(ViewSet):
-    """Record, list, retrieve, stats, export."""
+    """Record, list, retrieve, stats, export and its manifest."""
 
     # Annotated, so that a typed host project can replace each.
     authentication_classes: Sequence[type[BaseAuthentication]] = (ApiKeyAuthentication,)
@@ -213,13 +216,21 @@ class TrajectoryViewSet(ViewSet):
     @documented("export")
     @action(detail=False, methods=["get"])
     def export(self, request: Request) -> StreamingHttpResponse:
-        """Every matching trajectory as NDJSON."""
-        given = self._parameters((*FILTERS, "after", "end"))
+        """Every matching trajectory as NDJSON, in any format."""
+        given = self._parameters((*_EXPORT_PARAMETERS, "after", "end"))
         after, has_end = _after(given.pop("after", None)), _flag("end", given.pop("end", "0"))
-        lines = reads.export(
-            get_store(), self.caller.tenant, self._query(given), after=after, has_end=has_end, actor=self.actor
+        lines = export.export(
+            get_store(), self.caller.tenant, self._export(given), after=after, has_end=has_end, actor=self.actor
         )
         return StreamingHttpResponse(_log_stream_errors(lines, request._request), content_type=NDJSON)
+
+    @documented("export_manifest")
+    @action(detail=False, methods=["get"], url_path="export/manifest")
+    def export_manifest(self, request: Request) -> HttpResponse:
+        """Counts, origin and SHA-256 of an export."""
+        asked = self._export(self._parameters(_EXPORT_PARAMETERS))
+        found = export.manifest(get_store(), self.caller.tenant, asked, actor=self.actor)
+        return HttpResponse(orjson.dumps(found.as_json()), content_type=JSON)
 
     @documented("delete_one")
     def delete_one(self, request: Request, id: str) -> HttpResponse:  # noqa: A002  the name in the URL
@@ -253,6 +264,16 @@ class TrajectoryViewSet(ViewSet):
 
     def _query(self, given: Mapping[str, str]) -> Query:
         return parse_query(given, get_store().now_us())
+
+    def _export(self, given: Mapping[str, str]) -> ExportRequest:
+        asked = export.parse_request(given, get_store().now_us())
+        if asked.split is not None and asked.part is None:
+            raise InvalidInput(
+                f"One answer has one part: add part={' or part='.join(asked.split.names)}.",
+                code="invalid_parameter",
+                param="part",
+            )
+        return asked
 
     def _parameters(self, allowed: Any) -> dict[str, str]:
         return parameters(self.request._request.GET.lists(), allowed=allowed)

@@ -22,7 +22,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from trajectories.domain import redaction
 from trajectories.domain.clock import DAY_US, SECOND_US, epoch_us
-from trajectories.domain.record import NANO_USD, Facets, PhaseFacets, Position, phase_group
+from trajectories.domain.outcomes import phase_group
+from trajectories.domain.record import NANO_USD, Facets, PhaseFacets, Position
 from trajectories.domain.schema import OUTCOMES, Instant, selection_method
 from trajectories.domain.text import fold
 from trajectories.exceptions import InvalidInput, Problem

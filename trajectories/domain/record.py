@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from sys import intern
@@ -12,8 +12,8 @@ from uuid import UUID
 
 import orjson
 
-from trajectories.conf import read_settings
 from trajectories.domain.clock import epoch_us, rfc3339
+from trajectories.domain.outcomes import phase_group, run_outcome
 from trajectories.domain.text import fold
 
 NANO_USD = 1_000_000_000
@@ -209,20 +209,11 @@ class Facets(NamedTuple):
         return self.cost_nano_usd, self.duration_us, self.input_tokens, self.output_tokens, self.tokens
 
 
-PHASE_ALIASES: Mapping[str, str] = {
-    "architecture": "design",
-    "implementation": "implement",
-    "code": "implement",
-    "verify": "test",
-    "verification": "test",
-}
-
-
 def facets_of(body: bytes) -> Facets:
     """Return the facets of a canonical body.
 
     Missing values are derived: cost, duration and tokens are sums over the phases that know them
-    (None if no phase does), and ``_outcome`` derives the outcome. Fractions below a nano-USD or a
+    (None if no phase does), and ``run_outcome`` derives the outcome. Fractions below a nano-USD or a
     microsecond are rounded half to even.
     """
     fields = orjson.loads(body)
@@ -236,7 +227,7 @@ def facets_of(body: bytes) -> Facets:
         request_type=fields.get("request_type"),
         source=fields.get("source"),
         project=fields.get("project"),
-        outcome=fields.get("outcome") or _outcome(fields, phases),
+        outcome=run_outcome(fields, ((phase.phase, phase.outcome) for phase in phases)),
         build_passed=fields.get("build_passed"),
         tests_passed=fields.get("tests_passed"),
         tags=tuple(fields.get("tags", ())),
@@ -248,12 +239,6 @@ def facets_of(body: bytes) -> Facets:
         tokens=_sum((input_tokens, output_tokens)),
         phases=phases,
     )
-
-
-def phase_group(name: str) -> str:
-    """Return the name under which stats and filters group a phase."""
-    key = name.strip().casefold()
-    return read_settings().phase_aliases.get(key) or PHASE_ALIASES.get(key, key)
 
 
 def _phase(fields: dict[str, Any]) -> PhaseFacets:
@@ -269,18 +254,6 @@ def _phase(fields: dict[str, Any]) -> PhaseFacets:
         input_tokens=fields.get("input_tokens"),
         output_tokens=fields.get("output_tokens"),
     )
-
-
-def _outcome(fields: dict[str, Any], phases: tuple[PhaseFacets, ...]) -> str:
-    """Derive the outcome from the last attempt of each phase.
-
-    A review that failed and then passed has passed.
-    """
-    last = {phase.phase: phase.outcome for phase in phases}
-    ran = [outcome for outcome in last.values() if outcome != "skipped"]
-    if fields.get("build_passed") is False or fields.get("tests_passed") is False or "failure" in ran:
-        return "failure"
-    return "success" if ran and all(outcome == "success" for outcome in ran) else "unknown"
 
 
 def _sum(values: Iterable[int | None]) -> int | None:

@@ -8,7 +8,6 @@ snapshot, so a record on its way from one to the other is seen exactly once.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
@@ -16,8 +15,6 @@ from heapq import merge as merge_sorted
 from itertools import chain, islice
 from typing import Any, NamedTuple
 from uuid import UUID
-
-import orjson
 
 from trajectories import metrics
 from trajectories.domain.clock import rfc3339
@@ -120,40 +117,50 @@ def stats(store: Store, tenant: str, query: Query) -> dict[str, Any]:
     return summary.as_json() | {"window": _window(store, query, tiers, is_complete=is_complete)}
 
 
-def export(
-    store: Store, tenant: str, query: Query, *, after: UUID | None, has_end: bool, actor: str = "code"
-) -> Iterator[bytes]:
-    """Yield every matching record as a line of JSON, in the order of first arrival in the archive.
+class Pages(NamedTuple):
+    """The records of an export, page by page. ``up_to_seq``: where it ends, whatever comes later."""
+
+    up_to_seq: int
+    pages: Iterator[list[Record]]
+
+
+def export_pages(
+    store: Store,
+    tenant: str,
+    query: Query,
+    *,
+    after: UUID | None = None,
+    up_to_seq: int | None = None,
+    actor: str = "code",
+) -> Pages:
+    """Return every matching record, in the order of first arrival in the archive.
 
     The first page is read before this returns, so an early failure is an error response and not a
     broken stream.
 
     Args:
-        after: id of the last line that the client has; the export continues after it.
-        has_end: add a last line ``{"end": {"count", "cursor", "sha256"}}``: the number of lines in
-            this response, the id to continue after, and the SHA-256 of their bytes, newlines
-            included.
-        actor: who exports, for the audit trail. The entry is written when the stream ends, also
-            when it breaks off.
+        after: id of the last record that the caller has; the export continues after it.
+        up_to_seq: of the export that is continued; by default it ends with what is archived now.
+        actor: who exports, for the audit trail. The entry is written when the pages end, also
+            when they are not read to the end.
 
     Raises:
         NotFound: 404; ``after`` is not an id of this tenant.
         ExportBehind: 503; earlier records of this host have not reached the archive within
             ``export_wait_s``.
-        ArchiveUnavailable: 503. After the first page, a database error ends the stream without the
-            end line.
+        ArchiveUnavailable: 503. After the first page, a database error ends the pages.
     """
     wait_until_archived(store, tenant)
     try:
         after_seq = 0 if after is None else archive_reads.seq_of(tenant, after)
         if after_seq is None:
             raise NotFound(f"Invalid cursor: there is no trajectory {after}.", code="invalid_cursor", param="after")
-        up_to_seq = archive_reads.last_seq(tenant)
+        up_to_seq = archive_reads.last_seq(tenant) if up_to_seq is None else up_to_seq
         pages = _export_pages(tenant, query, after_seq, up_to_seq)
         first = next(pages, [])
     except ArchiveError as error:
         raise ArchiveUnavailable("Exports are read from the archive, which is unavailable.") from error
-    return _export_lines(_noted(tenant, actor, chain([first], pages)), after, has_end=has_end)
+    return Pages(up_to_seq, _noted(tenant, actor, chain([first], pages)))
 
 
 # List and stats below the floor.
@@ -322,14 +329,3 @@ def _noted(tenant: str, actor: str, pages: Iterable[list[Record]]) -> Iterator[l
             yield page
     finally:
         AuditEntry.objects.note("export", actor, {tenant: count})
-
-
-def _export_lines(pages: Iterable[list[Record]], after: UUID | None, *, has_end: bool) -> Iterator[bytes]:
-    digest, count, cursor = hashlib.sha256(), 0, after
-    for page in pages:
-        lines = b"".join(record.json() + b"\n" for record in page)
-        digest.update(lines)
-        count, cursor = count + len(page), page[-1].id if page else cursor
-        yield lines
-    if has_end:
-        yield orjson.dumps({"end": {"count": count, "cursor": cursor, "sha256": digest.hexdigest()}}) + b"\n"

@@ -1,0 +1,137 @@
+"""What the formats of decisions share: the credit rule, columns of origin, and pairs of actions."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import orjson
+
+from trajectories.domain.credit import RULES
+from trajectories.domain.text import fold
+from trajectories.training import messages
+from trajectories.training.columns import Columns
+from trajectories.training.decisions import DEFAULT_RULE, REWARDS, RUN, Action, Decision, decisions_of
+from trajectories.training.formats.base import LeftOut, Option, Options, Row, one_of
+from trajectories.training.run import Run
+from trajectories.training.scratch import Scratch
+
+CREDIT: Mapping[str, Option] = {
+    "credit": Option(one_of(*RULES), DEFAULT_RULE, f"Credit rule of the reward: {', '.join(RULES)}.")
+}
+PAIR_BY: Mapping[str, Option] = {
+    "pair_by": Option(
+        one_of("request", "type"),
+        "request",
+        "Decisions that are compared have the same request, or only the same type of request.",
+    )
+}
+ORIGIN: Columns = {"trajectory_id": "text", "phase_index": "int"}
+
+NO_REWARD = "decision whose reward is not known"
+ONE_ACTION = "decision without an action that earned less in the same context"
+
+
+def decisions(run: Run, options: Options) -> Iterator[Decision]:
+    return decisions_of(run, options["credit"])
+
+
+def origin(decision: Decision) -> Row:
+    return {"trajectory_id": decision.run.id, "phase_index": decision.phase_index}
+
+
+def weight(decision: Decision) -> float:
+    """Return the weight of an example: its reward, and 0.5 where that is not known."""
+    return 0.5 if decision.reward is None else decision.reward
+
+
+# Pairs: two actions in the same context, of which one has earned more.
+
+
+def candidates_of(run: Run, options: Options, left_out: LeftOut) -> Iterator[Row]:
+    """Yield what the pairs are made of: each action that was taken or attempted, with its reward."""
+    for decision in decisions(run, options):
+        base = origin(decision) | {"key": _context_key(decision, options), "prompt": messages.prompt(decision)}
+        for action, reward, cost_usd in _observed(decision):
+            arguments = messages.arguments_of_other(decision, action)
+            yield base | {"arguments": arguments, "reward": reward, "cost_usd": cost_usd}
+        if decision.reward is None:
+            left_out[NO_REWARD] += 1
+
+
+def pairs(rows: Iterable[Row], left_out: LeftOut) -> Iterator[Row]:
+    """Yield the pairs of each context: its best action before each action that has earned less.
+
+    The reward of an action is the mean over the decisions with this context. The best action is the
+    one with the highest reward, then the lowest mean cost, then the first in the order of its text.
+    A pair of actions is yielded once a context, with the prompt of the first decision in which the
+    chosen action was taken.
+    """
+    with Scratch() as scratch:
+        for group in scratch.groups((_key_of(row), row) for row in rows):
+            actions: dict[bytes, list[Row]] = {}
+            for row in group:
+                actions.setdefault(orjson.dumps(row["arguments"]), []).append(row)
+            ranked = sorted(actions, key=lambda text: (-_mean(actions[text]), _mean_cost(actions[text]), text))
+            best = actions[ranked[0]]
+            worse = [text for text in ranked[1:] if _mean(actions[text]) < _mean(best)]
+            if not worse:
+                left_out[ONE_ACTION] += len(group)
+            for text in worse:
+                yield {
+                    "prompt": best[0]["prompt"],
+                    "chosen": best[0]["arguments"],
+                    "rejected": actions[text][0]["arguments"],
+                    "chosen_reward": _mean(best),
+                    "rejected_reward": _mean(actions[text]),
+                    "trajectory_id": best[0]["trajectory_id"],
+                    "phase_index": best[0]["phase_index"],
+                    "rejected_trajectory_id": actions[text][0]["trajectory_id"],
+                    "rejected_phase_index": actions[text][0]["phase_index"],
+                }
+
+
+def _observed(decision: Decision) -> Iterator[tuple[Action, float, float | None]]:
+    """Yield the action taken, and the attempts of other models at the same phase."""
+    if decision.reward is not None:
+        yield decision.action, decision.reward, decision.fields.get("cost_usd")
+    seen = {decision.action.model}
+    for attempt in decision.fields.get("attempts") or ():
+        if attempt["model"] not in seen and attempt["outcome"] in REWARDS:
+            seen.add(attempt["model"])
+            yield Action(RUN, attempt["model"]), REWARDS[attempt["outcome"]], attempt.get("cost_usd")
+
+
+def _context_key(decision: Decision, options: Options) -> str:
+    """Return a digest that is the same for contexts that are compared.
+
+    Compared are the request without case and repeated blanks (unless by type), its type, the phase,
+    and group, action and outcome of each phase so far.
+    """
+    context = decision.context
+    key = [
+        request_key(context.request_summary) if options["pair_by"] == "request" else None,
+        context.request_type,
+        decision.phase,
+        [[step.phase, step.action, step.outcome] for step in context.steps],
+    ]
+    return hashlib.blake2b(orjson.dumps(key), digest_size=16).hexdigest()
+
+
+def request_key(summary: str) -> str:
+    """Return a request without case and repeated blanks."""
+    return " ".join(fold(summary).split())
+
+
+def _key_of(row: Mapping[str, Any]) -> bytes:
+    return str(row["key"]).encode()
+
+
+def _mean(rows: list[Row]) -> float:
+    return float(sum(row["reward"] for row in rows) / len(rows))
+
+
+def _mean_cost(rows: list[Row]) -> float:
+    known = [row["cost_usd"] for row in rows if row["cost_usd"] is not None]
+    return sum(known) / len(known) if known else float("inf")

@@ -1,0 +1,143 @@
+"""Decisions as conversations: the context as a user's message, the action as the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import orjson
+
+from trajectories.training.columns import Columns
+from trajectories.training.decisions import RUN, SKIP, Action, Context, Decision, Step
+
+SYSTEM = (
+    "You orchestrate a run of several phases. Decide the next step: run a phase with an agent, a model and tools, or skip a"
+    " phase and say why."
+)
+RUN_PHASE, SKIP_PHASE = "run_phase", "skip_phase"
+MESSAGE: Columns = {"role": "text", "content": "text"}
+CALL: Columns = {"id": "text", "type": "text", "function": {"name": "text", "arguments": "json"}}
+CALLING_MESSAGE: Columns = {**MESSAGE, "tool_calls": [CALL]}
+
+
+def _parameters(required: list[str], **properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": required}
+
+
+_TEXT = {"type": "string"}
+TOOLS: list[dict[str, Any]] = [
+    {
+        "type": "function",
+        "function": {
+            "name": RUN_PHASE,
+            "description": "Run a phase.",
+            "parameters": _parameters(
+                ["phase"], phase=_TEXT, agent=_TEXT, model=_TEXT, tools={"type": "array", "items": _TEXT}
+            ),
+        },
+    },
+    {
+        "type": "function",
+        "function": {
+            "name": SKIP_PHASE,
+            "description": "Skip a phase.",
+            "parameters": _parameters(["phase"], phase=_TEXT, reason=_TEXT),
+        },
+    },
+]
+
+
+def prompt(decision: Decision) -> list[dict[str, Any]]:
+    """Return the messages before the decision."""
+    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": context_text(decision)}]
+
+
+def answer(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the decision as an assistant's message with JSON text."""
+    return {"role": "assistant", "content": orjson.dumps(arguments).decode()}
+
+
+def call(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the decision as an assistant's message with a tool call."""
+    given = {name: value for name, value in arguments.items() if name != "action"}
+    name = SKIP_PHASE if arguments["action"] == SKIP else RUN_PHASE
+    function = {"name": name, "arguments": given}
+    return {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [{"id": "call_0", "type": "function", "function": function}],
+    }
+
+
+def arguments_of(decision: Decision) -> dict[str, Any]:
+    """Return the action taken, as an object without unknown values."""
+    phase = decision.fields
+    if decision.action.action == SKIP:
+        return _known(action=SKIP, phase=phase["phase_name"], reason=phase.get("skip_reason"))
+    return _known(
+        action=RUN,
+        phase=phase["phase_name"],
+        agent=phase.get("agent"),
+        model=decision.action.model,
+        tools=phase.get("tools_used") or None,
+    )
+
+
+def arguments_of_other(decision: Decision, action: Action) -> dict[str, Any]:
+    """Return an action that was not taken, or an attempt of a model, with the same agent."""
+    if action.action == SKIP:
+        return _known(action=SKIP, phase=decision.fields["phase_name"])
+    return _known(
+        action=RUN, phase=decision.fields["phase_name"], agent=decision.fields.get("agent"), model=action.model
+    )
+
+
+def context_text(decision: Decision) -> str:
+    """Return the context as text: a pure function of it and of the models to choose from."""
+    return "\n".join(_lines(decision.context, decision.actions))
+
+
+def request_text(context: Context) -> str:
+    """Return what is known before the first phase, as text."""
+    kind = "" if context.request_type is None else f" ({context.request_type})"
+    lines = [f"Request{kind}: {context.request_summary}"]
+    if context.project is not None:
+        lines.append(f"Project: {context.project}")
+    if context.planned_phases:
+        lines.append(f"Planned phases: {', '.join(context.planned_phases)}")
+    return "\n".join(lines)
+
+
+def _lines(context: Context, actions: list[Action]) -> Iterator[str]:
+    yield request_text(context)
+    yield "Phases so far:" if context.steps else "Phases so far: none"
+    for number, step in enumerate(context.steps, 1):
+        yield f"{number}. {_step_text(step)}"
+    for reason in context.sent_back:
+        yield f"Sent back: {reason}"
+    spent = _amounts(context.spent_cost_usd, context.spent_duration_ms)
+    if spent:
+        yield f"Spent so far: {spent}"
+    models = [action.model for action in actions if action.model is not None]
+    if len(models) > 1:
+        yield f"Models to choose from: {', '.join(sorted(models))}"
+
+
+def _step_text(step: Step) -> str:
+    if step.action == SKIP:
+        return f"{step.phase_name}: skipped" + (f", {step.skip_reason}" if step.skip_reason else "")
+    by = f" by {step.agent}" if step.agent else ""
+    on = f" with {step.model}" if step.model else ""
+    amounts = _amounts(step.cost_usd, step.duration_ms)
+    ended = f"{step.outcome or 'not known'}" + (f" ({amounts})" if amounts else "")
+    return f"{step.phase_name}{by}{on}: {ended}" + (f", {step.error}" if step.error else "")
+
+
+def _amounts(cost_usd: float | None, duration_ms: float | None) -> str:
+    cost = "" if cost_usd is None else f"{cost_usd:.6g} USD"
+    duration = "" if duration_ms is None else f"{duration_ms / 1000:.6g} s"
+    return ", ".join(filter(None, (cost, duration)))
+
+
+def _known(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}

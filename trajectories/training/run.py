@@ -1,0 +1,31 @@
+"""A record of an export, parsed at first use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import orjson
+
+from trajectories.domain.record import Facets, Record, facets_of
+
+
+@dataclass(frozen=True)
+class Run:
+    """A record, its canonical fields and its facets."""
+
+    record: Record
+
+    @property
+    def id(self) -> str:
+        return str(self.record.id)
+
+    @cached_property
+    def fields(self) -> dict[str, Any]:
+        fields: dict[str, Any] = orjson.loads(self.record.body)
+        return fields
+
+    @cached_property
+    def facets(self) -> Facets:
+        return facets_of(self.record.body)
