@@ -61,7 +61,11 @@ FILTERS = {
 }
 
 # What an action sends beside the rows.
-ACTIONS: dict[tuple[str, str], dict[str, str]] = {("apikey", "revoke"): {}, ("quarantined", "replay"): {}}
+ACTIONS: dict[tuple[str, str], dict[str, str]] = {
+    ("apikey", "revoke"): {},
+    ("quarantined", "replay"): {},
+    ("tenant", "push_to_hub"): {},
+}
 
 # What a form sends that names the other tenant in this field.
 FIELDS = {("apikey", "tenant"): {"tenant": "bob", "name": "theirs", "scopes": ["read"]}}

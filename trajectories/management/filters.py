@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
+from trajectories.domain.clock import now_us
 from trajectories.domain.query import FILTERS, Query, parse_query
 from trajectories.exceptions import InvalidInput
 from trajectories.storage import archive_reads
+from trajectories.training.export import OPTIONS, PARAMETERS, Request, parse_request
+from trajectories.training.formats import FORMATS
+from trajectories.training.splits import SPLIT_BY
 
 
 def add_filters(parser: CommandParser) -> None:
@@ -19,6 +22,34 @@ def add_filters(parser: CommandParser) -> None:
     for name, filter_ in FILTERS.items():
         option = f"--{name.replace('_', '-')}"
         group.add_argument(option, help=filter_.description.replace("%", "%%"), metavar=filter_.kind.upper())
+
+
+def add_export_options(parser: CommandParser) -> None:
+    """Add ``--format``, ``--split`` and the other parameters of an export, and the filters."""
+    group = parser.add_argument_group("export", "As GET .../export (docs/training.md).")
+    group.add_argument("--format", help=f"one of {', '.join(FORMATS)}")
+    group.add_argument("--split", help="such as train=0.9,test=0.1")
+    group.add_argument("--split-by", help=f"{' or '.join(SPLIT_BY)}: what stays in one part")
+    group.add_argument("--part", help="only this part of the split")
+    group.add_argument("--dedupe", action="store_const", const="1", help="leave out repeated runs")
+    for name in OPTIONS:
+        of = {one.name: one.options[name].description for one in FORMATS.values() if name in one.options}
+        text = f"{next(iter(of.values()))} Of {', '.join(of)}."
+        group.add_argument(f"--{name.replace('_', '-')}", help=text.replace("%", "%%"))
+    add_filters(parser)
+
+
+def export_request(options: Mapping[str, Any]) -> Request:
+    """Return the export that the options describe.
+
+    Raises:
+        CommandError: an option has an invalid value.
+    """
+    names = (*PARAMETERS, *OPTIONS, *FILTERS)
+    try:
+        return parse_request({name: options[name] for name in names if options.get(name) is not None}, now_us())
+    except InvalidInput as error:
+        raise CommandError(error.message) from None
 
 
 def filters_of(options: Mapping[str, Any]) -> dict[str, str]:
@@ -33,7 +64,7 @@ def query_of(options: Mapping[str, Any]) -> Query:
         CommandError: a filter has an invalid value.
     """
     try:
-        return parse_query(filters_of(options), round(time.time() * 1_000_000))
+        return parse_query(filters_of(options), now_us())
     except InvalidInput as error:
         option = f"--{(error.param or '').replace('_', '-')}"
         raise CommandError(f"{option}: {error.message}") from None
