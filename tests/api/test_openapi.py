@@ -85,7 +85,7 @@ def test_the_operations_have_the_verbs_of_every_other_layer(document: dict[str, 
         ("", {"cursor", "limit"}),
         ("/stats", set()),
         ("/readiness", {"max_runs"}),
-        ("/export", {"after", "end", *PARAMETERS, *OPTIONS}),
+        ("/export", {"after", "end", "file", "compression", *PARAMETERS, *OPTIONS}),
         ("/export/manifest", {*PARAMETERS, *OPTIONS}),
     ],
 )

@@ -11,14 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from trajectories.exceptions import InvalidInput, UnsupportedMediaType
-
-try:
-    from compression import zstd  # type: ignore[import-not-found,unused-ignore]  # Python 3.14
-except ImportError:
-    try:
-        from backports import zstd  # the extra `zstd`
-    except ImportError:
-        zstd = None  # type: ignore[assignment,unused-ignore]
+from trajectories.zstandard import zstd
 
 PIECE_BYTES = 64 * 1024
 _ZSTD_WINDOW_LOG = 24

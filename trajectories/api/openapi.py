@@ -21,6 +21,7 @@ from trajectories.conf import RATE_LIMITS
 from trajectories.domain.dialects import CamelTrajectory
 from trajectories.domain.query import CURSOR_PATTERN, FILTERS, MAX_SEARCH_CHARS, SPAN_PATTERN, Filter
 from trajectories.domain.schema import NO_NUL, OUTCOMES, Trajectory
+from trajectories.training.encoding import COMPRESSIONS, FILES
 from trajectories.training.formats import DEFAULT, FORMATS
 from trajectories.training.formats.base import Option
 from trajectories.training.readiness import DEFAULT_RUNS, MAX_RUNS
@@ -294,6 +295,12 @@ def _export() -> dict[str, Any]:
         " that line the export was cut: go on with after.",
         "parameters": [
             *_export_parameters(),
+            _parameter("file", {"type": "string", "enum": list(FILES), "default": FILES[0]}, "Lines or Parquet."),
+            _parameter(
+                "compression",
+                {"type": "string", "enum": list(COMPRESSIONS)},
+                "Content-Encoding of lines, by default none; inside Parquet zstd by default.",
+            ),
             _parameter("after", {"type": "string", "format": "uuid"}, "Go on behind the lines of this id."),
             _parameter("end", _FLAG, "Close with an end line."),
         ],

@@ -49,6 +49,7 @@ from trajectories.exceptions import (
 from trajectories.services import deletion, ingest, reads
 from trajectories.storage.store import get_store
 from trajectories.training import export, readiness
+from trajectories.training.encoding import PARQUET, parse_encoding
 from trajectories.training.export import Request as ExportRequest
 
 logger = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ MAX_FULL_ERRORS = 100
 beginning of the message: 10,000 lines of ``{}`` must not make an answer a hundred times as long."""
 MAX_SHORT_MESSAGE = 60
 MAX_IDEMPOTENCY_KEY = 255
+PARQUET_TYPE = "application/vnd.apache.parquet"
 _NO_ACTION = ("none", "other", "405")
 _EXPORT_PARAMETERS = (*FILTERS, *export.PARAMETERS, *export.OPTIONS)
 _SCOPES = {
@@ -217,12 +219,25 @@ class TrajectoryViewSet(ViewSet):
     @action(detail=False, methods=["get"])
     def export(self, request: Request) -> StreamingHttpResponse:
         """Every matching trajectory as NDJSON, in any format."""
-        given = self._parameters((*_EXPORT_PARAMETERS, "after", "end"))
+        given = self._parameters((*_EXPORT_PARAMETERS, "after", "end", "file", "compression"))
         after, has_end = _after(given.pop("after", None)), _flag("end", given.pop("end", "0"))
-        lines = export.export(
-            get_store(), self.caller.tenant, self._export(given), after=after, has_end=has_end, actor=self.actor
+        encoding = parse_encoding({name: given.pop(name) for name in ("file", "compression") if name in given})
+        chunks = export.export(
+            get_store(),
+            self.caller.tenant,
+            self._export(given),
+            encoding=encoding,
+            after=after,
+            has_end=has_end,
+            actor=self.actor,
         )
-        return StreamingHttpResponse(_log_stream_errors(lines, request._request), content_type=NDJSON)
+        is_parquet = encoding.file == PARQUET
+        response = StreamingHttpResponse(
+            _log_stream_errors(chunks, request._request), content_type=PARQUET_TYPE if is_parquet else NDJSON
+        )
+        if encoding.compression != "none" and not is_parquet:
+            response["Content-Encoding"] = encoding.compression
+        return response
 
     @documented("export_manifest")
     @action(detail=False, methods=["get"], url_path="export/manifest")

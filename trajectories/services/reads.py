@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from heapq import merge as merge_sorted
 from itertools import chain, islice
 from typing import Any, NamedTuple
@@ -121,7 +121,7 @@ class Pages(NamedTuple):
     """The records of an export, page by page. ``up_to_seq``: where it ends, whatever comes later."""
 
     up_to_seq: int
-    pages: Iterator[list[Record]]
+    pages: Generator[list[Record], None, None]
 
 
 def export_pages(
@@ -321,7 +321,7 @@ def _export_pages(tenant: str, query: Query, after_seq: int, up_to_seq: int) -> 
         after_seq = page[-1].seq
 
 
-def _noted(tenant: str, actor: str, pages: Iterable[list[Record]]) -> Iterator[list[Record]]:
+def _noted(tenant: str, actor: str, pages: Iterable[list[Record]]) -> Generator[list[Record], None, None]:
     count = 0
     try:
         for page in pages:

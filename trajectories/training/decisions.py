@@ -9,7 +9,7 @@ has those that are known when it starts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -20,6 +20,8 @@ from trajectories.training.run import Run
 RUN, SKIP = "run", "skip"
 REWARDS: Mapping[str, float] = {"success": 1.0, "partial": 0.5, "failure": 0.0}
 DEFAULT_RULE = RULES[0]
+_DIGITS = 9
+"""Digits of sums after the point: those of a nano-USD."""
 MAX_ERROR_CHARS = 500
 """Maximum characters of an earlier error in a context."""
 
@@ -136,9 +138,15 @@ def picked_model(phase: Phase) -> str | None:
     return model
 
 
-def cost_of_run(fields: Mapping[str, Any], total: str, of_phase: str) -> float | None:
+def total_of_run(fields: Mapping[str, Any], given: str, of_phase: str) -> float | None:
     """Return the given total of a run, else the sum over the phases that know it."""
-    return fields[total] if total in fields else _sum(phase.get(of_phase) for phase in fields["phases"])
+    return fields[given] if given in fields else total(phase.get(of_phase) for phase in fields["phases"])
+
+
+def total(values: Iterable[float | None]) -> float | None:
+    """Return the sum of the known values, None if none is, without the noise of binary fractions."""
+    known = [value for value in values if value is not None]
+    return round(sum(known), _DIGITS) if known else None
 
 
 def _earned(phase: Phase, credit: Credit, outcome_of_run: str) -> Credit:
@@ -199,8 +207,8 @@ def _context(fields: Mapping[str, Any], groups: Sequence[str], at: int, places: 
         planned_phases=fields.get("planned_phases"),
         steps=steps,
         sent_back=[loop["reason"] for loop in loops if loop.get("reason")],
-        spent_cost_usd=_sum(step.cost_usd for step in steps),
-        spent_duration_ms=_sum(step.duration_ms for step in steps),
+        spent_cost_usd=total(step.cost_usd for step in steps),
+        spent_duration_ms=total(step.duration_ms for step in steps),
     )
 
 
@@ -277,8 +285,3 @@ def _time(text: str | None) -> float | None:
 
 def _product(one: float | None, other: float | None) -> float | None:
     return None if one is None or other is None else one * other
-
-
-def _sum(values: Any) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None

@@ -6,9 +6,9 @@ Records are read page by page, so memory does not depend on their number.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 import orjson
@@ -21,6 +21,7 @@ from trajectories.exceptions import InvalidInput
 from trajectories.services import reads
 from trajectories.storage.store import Store
 from trajectories.training import formats
+from trajectories.training.encoding import PARQUET, Encoding
 from trajectories.training.formats.base import Format, Options, line
 from trajectories.training.formats.of_decisions import request_key
 from trajectories.training.manifest import SCHEMA_VERSION, File, Manifest, Tally
@@ -30,7 +31,6 @@ from trajectories.training.splits import SPLIT_BY, Split, parse_split
 
 PARAMETERS = ("format", "split", "split_by", "part", "dedupe")
 """Parameters of an export besides the filters and the options of its format."""
-_CHUNK_BYTES = 256 * 1024
 OPTIONS = tuple(dict.fromkeys(name for one in formats.FORMATS.values() for name in one.options))
 """The options of all formats."""
 
@@ -84,13 +84,19 @@ def parse_request(given: Mapping[str, str], now_us: int) -> Request:
     )
 
 
+class Memory(Protocol):
+    """Remembers digests, in a ``Scratch`` or in the checkpoint of an export to disk."""
+
+    def is_new(self, digest: bytes) -> bool: ...
+
+
 class Selection:
     """Which records of an export's pages are exported, and what was counted."""
 
-    def __init__(self, request: Request, scratch: Scratch, tally: Tally | None = None) -> None:
+    def __init__(self, request: Request, memory: Memory, tally: Tally | None = None) -> None:
         self.tally = Tally() if tally is None else tally
         self._request = request
-        self._scratch = scratch
+        self._memory = memory
 
     def select(self, page: Iterable[Record]) -> Iterator[tuple[Run, str | None]]:
         """Yield the records to export and the part of each."""
@@ -103,7 +109,7 @@ class Selection:
                 self.tally.left_out["in no part of the split"] += 1
             elif only is not None and part != only:
                 self.tally.left_out["in another part of the split"] += 1
-            elif self._request.is_deduplicated and not self._scratch.is_new(content_digest(run)):
+            elif self._request.is_deduplicated and not self._memory.is_new(content_digest(run)):
                 self.tally.left_out["duplicate"] += 1
             else:
                 self.tally.add(run)
@@ -130,11 +136,12 @@ def export(
     tenant: str,
     request: Request,
     *,
+    encoding: Encoding = Encoding(),  # noqa: B008  a tuple
     after: UUID | None = None,
     has_end: bool = False,
     actor: str = "code",
 ) -> Iterator[bytes]:
-    """Yield the lines of an export, some at a time.
+    """Yield an export, some bytes at a time.
 
     The first page of records is read before this returns.
 
@@ -143,11 +150,12 @@ def export(
             it.
         has_end: add a last line ``{"end": {"count", "cursor", "sha256"}}``: the number of lines in
             this response, the id to continue after, and the SHA-256 of their bytes, newlines
-            included.
+            included, before compression.
         actor: who exports, for the audit trail.
 
     Raises:
-        InvalidInput: 400; ``after`` with an export that compares records.
+        InvalidInput: 400; ``after`` with an export that compares records, or ``has_end`` with
+            Parquet.
         NotFound, ExportBehind, ArchiveUnavailable: as for ``reads.export_pages``.
     """
     if after is not None and request.is_whole:
@@ -157,8 +165,14 @@ def export(
             code="invalid_parameter",
             param="after",
         )
-    pages = reads.export_pages(store, tenant, request.query, after=after, actor=actor).pages
-    return _lines(_Stream(request, pages, after), has_end=has_end)
+    if has_end and encoding.file == PARQUET:
+        raise InvalidInput(
+            "end=1 is a line, and Parquet has none; a Parquet file that was cut cannot be opened.",
+            code="invalid_parameter",
+            param="end",
+        )
+    stream = _Stream(request, reads.export_pages(store, tenant, request.query, after=after, actor=actor).pages, after)
+    return encoding.encoded(_lines(stream, has_end=has_end), request.format.columns(request.options))
 
 
 def manifest(store: Store, tenant: str, request: Request, *, actor: str = "code") -> Manifest:
@@ -170,8 +184,7 @@ def manifest(store: Store, tenant: str, request: Request, *, actor: str = "code"
     stream = _Stream(
         request, reads.export_pages(store, tenant, request.query, actor=actor).pages, None, has_policies=True
     )
-    for lines in stream:
-        stream.tally.lines += lines.count(b"\n")
+    stream.tally.lines = sum(1 for _ in stream)
     return manifest_of(store, tenant, request, stream.tally, sha256=stream.digest.hexdigest())
 
 
@@ -209,65 +222,52 @@ class _Stream:
     """The lines of an export, and what was counted so far."""
 
     def __init__(
-        self, request: Request, pages: Iterator[list[Record]], after: UUID | None, *, has_policies: bool = False
+        self,
+        request: Request,
+        pages: Generator[list[Record], None, None],
+        after: UUID | None,
+        *,
+        has_policies: bool = False,
     ) -> None:
         self.tally, self.digest, self.cursor = Tally(), hashlib.sha256(), after
         self._request, self._pages, self._has_policies = request, pages, has_policies
 
     def __iter__(self) -> Iterator[bytes]:
         with ExitStack() as stack:
-            # The pages' audit entry is written when they are closed.
-            stack.callback(getattr(self._pages, "close", lambda: None))
-            selection = Selection(self._request, stack.enter_context(Scratch()), self.tally)
-            is_combined = self._request.format.is_combined(self._request.options)
-            for lines in self._combined(selection) if is_combined else self._of_pages(selection):
-                self.digest.update(lines)
-                yield lines
+            stack.callback(self._pages.close)  # writes the audit entry
+            request = self._request
+            selection = Selection(request, stack.enter_context(Scratch()), self.tally)
+            lines = (
+                self._combined(selection) if request.format.is_combined(request.options) else self._of_runs(selection)
+            )
+            for one in lines:
+                self.digest.update(one)
+                yield one
 
-    def _runs(self, selection: Selection) -> Iterator[list[Run]]:
+    def _runs(self, selection: Selection) -> Iterator[Run]:
         for page in self._pages:
+            for run, _ in selection.select(page):
+                # A canonical line needs no parsing, and policies do.
+                if self._has_policies:
+                    self.tally.add_policy(run)
+                yield run
             self.cursor = page[-1].id if page else self.cursor
-            runs = [run for run, _ in selection.select(page)]
-            # A canonical line needs no parsing, and policies do.
-            for run in runs if self._has_policies else ():
-                self.tally.add_policy(run)
-            yield runs
 
-    def _of_pages(self, selection: Selection) -> Iterator[bytes]:
+    def _of_runs(self, selection: Selection) -> Iterator[bytes]:
         format_, options, left_out = self._request.format, self._request.options, self.tally.left_out
-        lines = (
-            one for runs in self._runs(selection) for run in runs for one in format_.lines_of(run, options, left_out)
-        )
-        return _chunks(lines)
+        return (one for run in self._runs(selection) for one in format_.lines_of(run, options, left_out))
 
     def _combined(self, selection: Selection) -> Iterator[bytes]:
         format_, options, left_out = self._request.format, self._request.options, self.tally.left_out
-        rows = (
-            row for runs in self._runs(selection) for run in runs for row in format_.rows_of(run, options, left_out)
-        )
-        return _chunks(line(row) for row in format_.combined(rows, options, left_out))
-
-
-def _chunks(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Join lines to chunks of at least _CHUNK_BYTES; the rows of one record may be far larger than
-    it."""
-    chunk: list[bytes] = []
-    size = 0
-    for one in lines:
-        chunk.append(one)
-        size += len(one)
-        if size >= _CHUNK_BYTES:
-            yield b"".join(chunk)
-            chunk, size = [], 0
-    if chunk:
-        yield b"".join(chunk)
+        rows = (row for run in self._runs(selection) for row in format_.rows_of(run, options, left_out))
+        return (line(row) for row in format_.combined(rows, options, left_out))
 
 
 def _lines(stream: _Stream, *, has_end: bool) -> Iterator[bytes]:
     count = 0
-    for lines in stream:
-        count += lines.count(b"\n")
-        yield lines
+    for one in stream:
+        count += 1
+        yield one
     if has_end:
         end: dict[str, Any] = {"count": count, "cursor": stream.cursor, "sha256": stream.digest.hexdigest()}
-        yield orjson.dumps({"end": end}) + b"\n"
+        yield line({"end": end})

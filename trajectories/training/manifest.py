@@ -39,6 +39,16 @@ class Tally:
     left_out: Counter[str] = field(default_factory=Counter)
     policies: Counter[str] = field(default_factory=Counter)
 
+    def copy(self) -> Tally:
+        return Tally.from_json(self.as_json())
+
+    def as_json(self) -> dict[str, Any]:
+        return vars(self) | {"left_out": dict(self.left_out), "policies": dict(self.policies)}
+
+    @classmethod
+    def from_json(cls, kept: dict[str, Any]) -> Tally:
+        return cls(**kept | {"left_out": Counter(kept["left_out"]), "policies": Counter(kept["policies"])})
+
     def add(self, run: Run) -> None:
         """Count a record that is exported."""
         position = {"id": run.id, "recorded_at": rfc3339(run.record.recorded_at_us).decode()}

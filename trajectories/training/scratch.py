@@ -14,11 +14,10 @@ import orjson
 
 
 class Scratch:
-    """A file of SQLite that is deleted when it is closed."""
+    """A temporary file of SQLite, which deletes it when it is closed."""
 
     def __init__(self) -> None:
-        # An empty name is a temporary file of SQLite, which it deletes itself. An export may run in
-        # another thread than the one that began it.
+        # An export may be closed in another thread than the one that began it.
         self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode = OFF")
         self._db.execute("CREATE TABLE seen (digest BLOB PRIMARY KEY) WITHOUT ROWID")

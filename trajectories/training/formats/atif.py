@@ -21,7 +21,7 @@ from typing import Any
 
 from trajectories.training import messages
 from trajectories.training.columns import Columns
-from trajectories.training.decisions import cost_of_run
+from trajectories.training.decisions import total_of_run
 from trajectories.training.formats.base import Format, LeftOut, Options, Row
 from trajectories.training.run import Run
 
@@ -181,7 +181,7 @@ def _phase(step: Mapping[str, Any], subagents: Mapping[str, Mapping[str, Any]]) 
 
 
 def _totals(fields: Mapping[str, Any]) -> Row:
-    totals = {total: cost_of_run(fields, f"total_{own}", own) for own, total in _TOTALS.items()}
+    totals = {total: total_of_run(fields, f"total_{own}", own) for own, total in _TOTALS.items()}
     return {name: value for name, value in totals.items() if value is not None}
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 from trajectories.domain.clock import rfc3339
 from trajectories.training.columns import Columns
-from trajectories.training.decisions import SKIP, Decision, cost_of_run
+from trajectories.training.decisions import SKIP, Decision, total_of_run
 from trajectories.training.formats.base import Format, LeftOut, Options, Row
 from trajectories.training.formats.of_decisions import CREDIT, decisions, origin
 from trajectories.training.run import Run
@@ -122,8 +122,8 @@ def _row(decision: Decision) -> Row:
         "run_outcome": decision.run_outcome,
         "cost_usd": phase.get("cost_usd"),
         "duration_ms": phase.get("duration_ms"),
-        "run_cost_usd": cost_of_run(fields, "total_cost_usd", "cost_usd"),
-        "run_duration_ms": cost_of_run(fields, "total_duration_ms", "duration_ms"),
+        "run_cost_usd": total_of_run(fields, "total_cost_usd", "cost_usd"),
+        "run_duration_ms": total_of_run(fields, "total_duration_ms", "duration_ms"),
         "tests_passed": fields.get("tests_passed"),
         "build_passed": fields.get("build_passed"),
     }
