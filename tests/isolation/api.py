@@ -14,6 +14,7 @@ from tests.api.client import ID, PATH, number, post
 from tests.examples import body, camel, phase
 from trajectories.api.openapi import openapi
 from trajectories.domain.query import decode_cursor, encode_cursor
+from trajectories.training.export import OPTIONS, PARAMETERS
 from trajectories.urls.api import api_urlpatterns
 
 # Routes outside the OpenAPI document, and why none of them reveals a tenant.
@@ -37,6 +38,11 @@ NAMES_NOTHING = {
     ("export", "end"): "whether there is a last line",
     ("readiness", "max_runs"): "a number of runs",
     ("delete_matching", "dry_run"): "whether it only counts",
+    **{
+        (operation, name): "how the tenant's own records are written"
+        for operation in ("export", "export_manifest")
+        for name in (*PARAMETERS, *OPTIONS, "file", "compression")
+    },
 }
 
 ADDRESSES = {"list": "", "stats": "/stats", "readiness": "/readiness", "export": "/export"}
@@ -185,4 +191,5 @@ def send(client: Client, case: Case, value: str) -> Any:
         return client.delete(f"{PATH}?{urlencode(given | {case.name: value})}")
     if case.place == "path":
         return client.get(f"{PATH}/{value}")
-    return client.get(PATH + ADDRESSES[case.operation], {case.name: value})
+    paths = ADDRESSES | {"export_manifest": "/export/manifest"}
+    return client.get(PATH + paths[case.operation], {case.name: value})

@@ -72,7 +72,10 @@ def test_what_is_theirs_is_answered_as_what_nobody_has(
     value = known[case.name]
     before = {client: listed(client) for client in clients}
 
-    is_echoed = case.place != "query" or case.name == "after"  # of others the words are words of every answer
+    # The manifest repeats the filters.
+    is_echoed = (
+        case.place != "query" or case.name == "after" or case.operation == "export_manifest"
+    )  # of others the words are words of every answer
     answers = [told(api.send(south, case, one), one if is_echoed else None) for one in value]
     assert answers[0] == answers[1]
     assert ID not in answers[0][2]

@@ -11,7 +11,18 @@ from typing import Any, get_type_hints
 from pydantic import BaseModel
 
 from tests.lockstep.api import operation_of
-from tests.lockstep.facts import ERROR, OPERATION, PARAMETER, REQUEST, RESPONSE, Side, fields, operations, parameters
+from tests.lockstep.facts import (
+    ERROR,
+    OF_TRAINING,
+    OPERATION,
+    PARAMETER,
+    REQUEST,
+    RESPONSE,
+    Side,
+    fields,
+    operations,
+    parameters,
+)
 from trajectories_sdk import models, params
 from trajectories_sdk.errors import APIStatusError, ServerError, status_error
 from trajectories_sdk.resources import AsyncTrajectories, Trajectories
@@ -148,7 +159,7 @@ def _answered() -> frozenset[str]:
     return found
 
 
-_EXPORT_END = {f"{PARAMETER} export.end": "the SDK requests the end line itself and verifies it"}
+_EXPORT_END = {f"{PARAMETER} export.end": "the SDK requests the end line itself and verifies it", **OF_TRAINING}
 
 
 def sides() -> list[Side]:
@@ -213,5 +224,6 @@ def _in_memory() -> Side:
                 *("export.after", "export.end", "delete_matching.dry_run", "delete_matching.token"),
                 "readiness.max_runs",
             )
-        },
+        }
+        | {name: reason for name, reason in OF_TRAINING.items() if name.startswith(PARAMETER)},
     )

@@ -35,8 +35,8 @@ def side() -> Side:
         touch="uv run python packages/mcp/generate.py, then add a new endpoint to src/trajectories_mcp/query.py",
         without={
             f"{PARAMETER} readiness.max_runs": "the default is enough for an agent",
-            f"{OPERATION} export": _NO_FILES,
-            f"{PARAMETER} export.*": _NO_FILES,
+            f"{OPERATION} export*": _NO_FILES,
+            f"{PARAMETER} export*": _NO_FILES,
             f"{OPERATION} delete_*": _NO_FILES,
             f"{PARAMETER} delete_*": _NO_FILES,
         },
