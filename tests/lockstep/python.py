@@ -24,8 +24,9 @@ from tests.lockstep.facts import (
     parameters,
 )
 from trajectories_sdk import models, params
+from trajectories_sdk.async_resources import AsyncTrajectories
 from trajectories_sdk.errors import APIStatusError, ServerError, status_error
-from trajectories_sdk.resources import AsyncTrajectories, Trajectories
+from trajectories_sdk.resources import Trajectories
 from trajectories_sdk.testing import InMemoryServer, contract
 from trajectories_sdk.testing.facets import FILTERS
 
@@ -45,9 +46,7 @@ _OF_THE_SDK = (
     *("path_or_file", "progress", "resume", "request_summary", "background"),
 )
 """Arguments that are not parameters of the API."""
-GENERATE = (
-    "uv run python packages/sdk-py/generate.py; add a new endpoint to both classes in src/trajectories_sdk/resources.py"
-)
+GENERATE = "uv run python packages/sdk-py/generate.py; add a new endpoint to src/trajectories_sdk/resources.py and async_resources.py"
 _SENT = ("Trajectory", "Phase", "Candidate", "FeedbackLoop")
 
 
@@ -178,7 +177,7 @@ def sides() -> list[Side]:
             name="Python SDK, awaited",
             kinds=(OPERATION, PARAMETER),
             facts=operations(awaited) | _parameters(AsyncTrajectories, awaited),
-            touch="src/trajectories_sdk/resources.py of packages/sdk-py: the async class",
+            touch="src/trajectories_sdk/async_resources.py of packages/sdk-py",
             without=_EXPORT_END,
             calls=awaited,
         ),

@@ -22,6 +22,7 @@ from tests.examples import CAMEL, REFERENCE, body
 from tests.processes import PROJECT, wait_until
 from tests.test_relay_host import is_relay_here
 from trajectories import relay
+from trajectories.domain import answers
 from trajectories.exceptions import Deleted, InvalidInput, TooLarge
 from trajectories.storage.store import get_store
 
@@ -37,7 +38,7 @@ def test_a_dict_or_json_in_either_dialect_is_durable_and_returned_with_its_id(tr
     accepted = trajectories.record(TENANT, trajectory)
     assert accepted.is_new
     assert waiting() == [accepted.id]
-    shown = orjson.loads(accepted.record.json())
+    shown = orjson.loads(answers.whole(accepted.record))
     assert (shown["id"], shown["recorded_at"][-1]) == (str(accepted.id), "Z")
 
 
@@ -52,7 +53,7 @@ def test_a_second_call_for_the_same_id_or_key_is_not_new() -> None:
 def test_values_of_django_code_become_json() -> None:
     at = dt.datetime(2026, 11, 27, 8, tzinfo=dt.UTC)
     given = body(total_cost_usd=Decimal("0.25"), source=gettext_lazy("Monday"), started_at=at, id=uuid4())
-    shown = orjson.loads(trajectories.record(TENANT, given).record.json())
+    shown = orjson.loads(answers.whole(trajectories.record(TENANT, given).record))
     assert (shown["total_cost_usd"], shown["source"], shown["id"]) == (0.25, "Monday", str(given["id"]))
     assert dt.datetime.fromisoformat(shown["started_at"]) == at
 

@@ -17,7 +17,7 @@ from redis import Redis
 from tests.examples import body
 from trajectories import persistence, relay, tasks
 from trajectories.conf import read_settings
-from trajectories.domain import clock
+from trajectories.domain import answers, clock
 from trajectories.domain.clock import SECOND_US
 from trajectories.domain.query import Query
 from trajectories.domain.record import Position, Record, digest_of
@@ -105,7 +105,7 @@ class WebProcess:
         while True:
             page = self.list(query, tenant=tenant, after=after, limit=limit)
             assert len(page.records) <= limit
-            shown += [record.json() for record in page.records]
+            shown += [answers.item(record, page.facets.get(record.id)) for record in page.records]
             after = page.next_position
             if after is None:
                 return shown
@@ -117,9 +117,9 @@ class WebProcess:
     def retrieve(self, id_: UUID, *, tenant: str = TENANT) -> Record:
         return reads.retrieve(self.store, tenant, id_)
 
-    def stats(self, query: Query = EVERYTHING, *, tenant: str = TENANT) -> dict[str, Any]:
+    def stats(self, query: Query = EVERYTHING, *, tenant: str = TENANT, **view: str) -> dict[str, Any]:
         """Without the window, which tells the time and the tiers."""
-        shown = reads.stats(self.store, tenant, query)
+        shown = reads.stats(self.store, tenant, query, **view)
         return {name: value for name, value in shown.items() if name != "window"}
 
     def window(self, query: Query = EVERYTHING, *, tenant: str = TENANT) -> dict[str, Any]:

@@ -18,9 +18,12 @@ import trajectories
 from trajectories.api import responses
 from trajectories.api.request_ids import HEADER
 from trajectories.conf import RATE_LIMITS
+from trajectories.domain.contract_types import FITS, NO_NUL, OUTCOMES
+from trajectories.domain.credit import RULES
 from trajectories.domain.dialects import CamelTrajectory
 from trajectories.domain.query import CURSOR_PATTERN, FILTERS, MAX_SEARCH_CHARS, SPAN_PATTERN, Filter
-from trajectories.domain.schema import NO_NUL, OUTCOMES, Trajectory
+from trajectories.domain.schema import Trajectory
+from trajectories.domain.stats import BUCKETS
 from trajectories.training.encoding import COMPRESSIONS, FILES
 from trajectories.training.formats import DEFAULT, FORMATS
 from trajectories.training.formats.base import Option
@@ -45,6 +48,7 @@ _KINDS: Mapping[str, dict[str, Any]] = {
         ]
     },
     "outcome": {"type": "string", "enum": list(OUTCOMES)},
+    "fit": {"type": "string", "enum": list(FITS)},
 }
 _ERRORS = {
     400: "The request says something that cannot be accepted; the message names it.",
@@ -265,7 +269,22 @@ def _stats() -> dict[str, Any]:
     return {
         "summary": "Stats",
         "description": "Totals and groups of all matching trajectories, exact but for percentiles, which are within 1 %.",
-        "parameters": [*map(_filter, FILTERS.items())],
+        "parameters": [
+            *map(_filter, FILTERS.items()),
+            _parameter(
+                "credit",
+                {"type": "string", "enum": list(RULES)},
+                "The rule of credited_success_rate and value_per_dollar. checks: what the tests, builds and reviews of the run"
+                " said of the phase. phase_outcome: what the phase said. run_outcome: how the run ended. Default: the server's"
+                " setting, which is checks unless changed.",
+            ),
+            _parameter(
+                "bucket",
+                {"type": "string", "enum": list(BUCKETS)},
+                "Adds series: the totals of each day or week (from Monday, UTC) in which runs started, or were recorded where"
+                " the start is unknown.",
+            ),
+        ],
         "responses": {200: responses.Stats} | _errors(400, 401, 403, 429, 503),
     }
 

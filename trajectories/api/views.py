@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar, cast
 from uuid import UUID
@@ -37,7 +37,11 @@ from trajectories.api.permissions import HasScope
 from trajectories.api.sliding_window import Allowance
 from trajectories.api.throttling import ApiKeyThrottle
 from trajectories.caller import Caller
+from trajectories.domain import answers, redaction
+from trajectories.domain.credit import RULES
 from trajectories.domain.query import FILTERS, Query, parameters, parse_query
+from trajectories.domain.stats import BUCKETS
+from trajectories.domain.warnings import warnings_of
 from trajectories.exceptions import (
     InvalidInput,
     MethodNotAllowed,
@@ -55,10 +59,11 @@ from trajectories.training.export import Request as ExportRequest
 logger = logging.getLogger(__name__)
 
 MAX_LINE_DETAILS = 10
-"""Problems reported per line: all of them would make the response far larger than the request."""
+"""Problems or warnings reported per line: all of them would make the response far larger than the request."""
 MAX_FULL_ERRORS = 100
-"""Refused lines of a request whose errors are answered in full. Later ones get type, code and the
-beginning of the message: 10,000 lines of ``{}`` must not make an answer a hundred times as long."""
+"""Refused lines of a request whose errors are answered in full, and lines whose warnings are. Later
+ones get type or path, code and the beginning of the message: 10,000 lines of ``{}`` must not make an
+answer a hundred times as long."""
 MAX_SHORT_MESSAGE = 60
 MAX_IDEMPOTENCY_KEY = 255
 PARQUET_TYPE = "application/vnd.apache.parquet"
@@ -177,7 +182,7 @@ class TrajectoryViewSet(ViewSet):
                 ingest.record_many(get_store(), self.caller.tenant, data.split(b"\n"), idempotency_key=key)
             )
         record, is_new = ingest.record(get_store(), self.caller.tenant, data, idempotency_key=key)
-        response = HttpResponse(record.json(), status=201 if is_new else 200, content_type=JSON)
+        response = HttpResponse(answers.whole(record), status=201 if is_new else 200, content_type=JSON)
         response["Location"] = f"{request.path}/{record.id}"
         return response
 
@@ -195,14 +200,17 @@ class TrajectoryViewSet(ViewSet):
     def retrieve(self, request: Request, id: str) -> HttpResponse:  # noqa: A002  the name in the URL
         """One trajectory."""
         self._parameters(())
-        return HttpResponse(reads.retrieve(get_store(), self.caller.tenant, _known_id(id)).json(), content_type=JSON)
+        record = reads.retrieve(get_store(), self.caller.tenant, _known_id(id))
+        return HttpResponse(answers.whole(record), content_type=JSON)
 
     @documented("stats")
     @action(detail=False, methods=["get"])
     def stats(self, request: Request) -> HttpResponse:
         """Totals and groups."""
-        query = self._query(self._parameters(FILTERS))
-        return HttpResponse(orjson.dumps(reads.stats(get_store(), self.caller.tenant, query)), content_type=JSON)
+        given = self._parameters((*FILTERS, "credit", "bucket"))
+        credit_rule, bucket = _choice("credit", given, RULES), _choice("bucket", given, BUCKETS)
+        found = reads.stats(get_store(), self.caller.tenant, self._query(given), credit_rule=credit_rule, bucket=bucket)
+        return HttpResponse(orjson.dumps(found), content_type=JSON)
 
     @documented("readiness")
     @action(detail=False, methods=["get"])
@@ -312,23 +320,38 @@ def _log_stream_errors(lines: Iterator[bytes], request: HttpRequest) -> Iterator
 
 
 def _lines_response(lines: list[ingest.Line]) -> HttpResponse:
-    refused, results = 0, []
+    refused = warned = 0
+    results = []
     for line in lines:
-        is_refused = isinstance(line.outcome, TrajectoriesError)
-        refused += is_refused
-        results.append(_line_result(line, is_short=is_refused and refused > MAX_FULL_ERRORS))
+        if isinstance(line.outcome, TrajectoriesError):
+            refused += 1
+            results.append(_refused_line(line.number, line.outcome, is_short=refused > MAX_FULL_ERRORS))
+        else:
+            results.append(result := _accepted_line(line.number, line.outcome))
+            warned += "warnings" in result
+            if warned > MAX_FULL_ERRORS:
+                _shorten(result.get("warnings", ()))
     body = {"accepted": len(lines) - refused, "refused": refused, "results": results}
     return HttpResponse(orjson.dumps(body), content_type=JSON)
 
 
-def _line_result(line: ingest.Line, *, is_short: bool) -> dict[str, Any]:
-    if isinstance(line.outcome, TrajectoriesError):
-        error = error_object(line.outcome, max_details=MAX_LINE_DETAILS)
-        if is_short:
-            error = {"type": error["type"], "code": error["code"], "message": error["message"][:MAX_SHORT_MESSAGE]}
-        return {"line": line.number, "status": line.outcome.status, "error": error}
-    record, is_new = line.outcome
-    return {"line": line.number, "id": record.id, "status": 201 if is_new else 200, "revision": record.revision}
+def _refused_line(number: int, refusal: TrajectoriesError, *, is_short: bool) -> dict[str, Any]:
+    error = error_object(refusal, max_details=MAX_LINE_DETAILS)
+    if is_short:
+        error = {"type": error["type"], "code": error["code"], "message": error["message"][:MAX_SHORT_MESSAGE]}
+    return {"line": number, "status": refusal.status, "error": error}
+
+
+def _accepted_line(number: int, accepted: ingest.Accepted) -> dict[str, Any]:
+    record, is_new = accepted
+    result = {"line": number, "id": record.id, "status": 201 if is_new else 200, "revision": record.revision}
+    warnings = [one._asdict() for one in warnings_of(orjson.loads(record.body), MAX_LINE_DETAILS)]
+    return result | ({"warnings": warnings} if warnings else {})
+
+
+def _shorten(warnings: Iterable[dict[str, str]]) -> None:
+    for warning in warnings:
+        warning["message"] = warning["message"][:MAX_SHORT_MESSAGE]
 
 
 def _idempotency_key(request: HttpRequest) -> str | None:
@@ -353,6 +376,17 @@ def _after(text: str | None) -> UUID | None:
         raise InvalidInput(
             "after must be the id of an exported record.", code="invalid_cursor", param="after"
         ) from None
+
+
+def _choice(name: str, given: dict[str, str], words: Iterable[str]) -> str | None:
+    """Take a parameter that is one of ``words`` out of ``given``; None where it is not given."""
+    text = given.pop(name, None)
+    if text is not None and text not in words:
+        shown = redaction.quoted(text, max_chars=40)
+        raise InvalidInput(
+            f"{name} must be one of {', '.join(words)}, got {shown!r}.", code="invalid_parameter", param=name
+        )
+    return text
 
 
 def _flag(name: str, text: str) -> bool:

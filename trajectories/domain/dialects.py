@@ -15,7 +15,7 @@ import orjson
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from trajectories.domain.schema import (
+from trajectories.domain.contract_types import (
     MAX_LOOPS,
     MAX_PHASES,
     Cost,
@@ -26,12 +26,9 @@ from trajectories.domain.schema import (
     Summary,
     Text,
     Tools,
-    Trajectory,
     free_value,
-    invalid_input,
-    parse,
-    refuse_repeated_keys,
 )
+from trajectories.domain.schema import Trajectory, invalid_input, parse, refuse_repeated_keys
 
 DIALECT_ID_NAMESPACE = UUID("6b0c2c57-4a35-5f0e-9d5b-2f6d0f3c1c52")
 """Namespace of the UUIDv5 that replaces an id of this dialect that is not a UUID."""

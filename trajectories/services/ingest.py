@@ -9,7 +9,7 @@ from uuid import UUID, uuid4, uuid5
 from trajectories import metrics
 from trajectories.conf import Settings
 from trajectories.domain import dialects, redaction, schema
-from trajectories.domain.record import SERVER_FIELDS_BYTES, STAMPS_BYTES, Record, digest_of
+from trajectories.domain.record import ID_BYTES, SERVER_FIELDS_BYTES, Record, digest_of
 from trajectories.exceptions import Deleted, InvalidInput, TooLarge, TrajectoriesError
 from trajectories.storage.outbox_rows import Draft
 from trajectories.storage.store import Store
@@ -89,8 +89,7 @@ def _deleted(id_: UUID) -> Deleted:
 
 def _draft(store: Store, tenant: str, data: bytes, idempotency_key: str | None, index: int) -> Draft:
     conf = store.conf
-    limit = conf.max_record_bytes + SERVER_FIELDS_BYTES
-    if len(data) > limit:
+    if len(data) > conf.max_record_bytes + SERVER_FIELDS_BYTES:
         raise _too_large(conf, f"got {len(data)}")
     trajectory = dialects.read(data)
     id_ = trajectory.id or _new_id(tenant, idempotency_key, index)
@@ -98,7 +97,7 @@ def _draft(store: Store, tenant: str, data: bytes, idempotency_key: str | None, 
     if conf.redact:
         body = _redacted(body)
     # Numbers such as 1e15 and placeholders of short credentials take more bytes than the client sent.
-    if len(body) + STAMPS_BYTES > limit:
+    if len(body) > conf.max_record_bytes + ID_BYTES:
         raise _too_large(conf, f"the stored form of this one has {len(body)}")
     return Draft(tenant, id_, digest_of(body), body, store.hot_cache.known(tenant, id_))
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -21,6 +22,27 @@ class Attempt(ResponseModel):
     duration_ms: float | None = None
     reason: str | None = None
     """The cause of this attempt, such as rate_limited or escalation."""
+
+
+class Bucket(ResponseModel):
+    """Totals of a day or week."""
+
+    count: int
+    outcomes: OutcomeCounts
+    success_rate: Rate
+    build_pass_rate: Rate
+    test_pass_rate: Rate
+    cost_per_success_usd: float | None
+    """The cost of all runs whose cost is known, divided by the successful ones among them."""
+    cost_usd: MeasureSummary
+    duration_ms: MeasureSummary
+    input_tokens: MeasureSummary
+    output_tokens: MeasureSummary
+    tokens: MeasureSummary
+    unattributed_cost_usd: MeasureSummary
+    """The total cost less the sum of the phases; negative where the phases add up to more."""
+    start: date
+    """First day, in UTC."""
 
 
 class Candidate(ResponseModel):
@@ -50,6 +72,31 @@ class DeletedTrajectory(ResponseModel):
     id: UUID
     deleted: Literal[True]
     removed: RemovedCounts
+
+
+class Derived(ResponseModel):
+    """What follows from the record, by the rules of docs/contract.md. Unknown is null, never 0."""
+
+    outcome: Literal["success", "failure", "partial", "unknown"] | str
+    """As given, else from the checks and the last attempt of each phase."""
+    total_cost_usd: float | None
+    """As given, else the sum of the phases that know theirs."""
+    phases_cost_usd: float | None
+    """The sum of the phases that know theirs."""
+    unattributed_cost_usd: float | None
+    """The total less the sum of the phases; negative where the phases add up to more."""
+    total_duration_ms: float | None
+    """As given, else the sum of the phases that know theirs."""
+    input_tokens: int | None
+    output_tokens: int | None
+    total_tokens: int | None
+    credit: DerivedCredit
+
+
+class DerivedCredit(ResponseModel):
+    rule: Literal["checks", "phase_outcome", "run_outcome"] | str
+    phases: list[PhaseCredit]
+    """In the order of the phases."""
 
 
 class ErrorBody(ResponseModel):
@@ -100,19 +147,6 @@ class FeedbackLoop(ResponseModel):
     at: AwareDatetime | None = None
 
 
-class Leaks(ResponseModel):
-    """Signs that an example can show its own result."""
-
-    late_phases: Share
-    """Phases that started before an earlier phase of the list had ended."""
-    requests_with_errors: Share
-    """Runs whose request_summary has the text of their own error."""
-    shared_requests: Share
-    """Runs whose request was also made in another session or project."""
-    one_outcome_types: list[str]
-    """Request types whose runs all have one outcome; at most 10."""
-
-
 class LineResult(ResponseModel):
     """What became of one line of NDJSON: either ``revision`` or ``error``."""
 
@@ -122,6 +156,8 @@ class LineResult(ResponseModel):
     status: int
     """The HTTP status that this line alone would have got."""
     revision: int | None = None
+    warnings: list[RecordWarning] | None = None
+    """Contradictions within the record, at most 10. Messages are cut after the first 100 lines with some."""
     error: ErrorObject | None = None
     """Without param and details, and with the beginning of the message only, after the first 100 refused lines; at most 10 details before."""
 
@@ -158,9 +194,12 @@ class ModelGroup(ResponseModel):
     count: int
     outcomes: PhaseOutcomeCounts
     success_rate: Rate
+    """By the phase's own outcome. A phase that returned is a success here."""
+    credited_success_rate: Rate
+    """By the outcome that credit_rule gives. Rank models by this one."""
     skip_rate: float | None
     value_per_dollar: float | None
-    """Wilson lower bound / (mean cost in USD + 0.001)."""
+    """Lower bound of credited_success_rate / (mean cost in USD + 0.001)."""
     cost_usd: MeasureSummary
     duration_ms: MeasureSummary
     input_tokens: MeasureSummary
@@ -168,37 +207,48 @@ class ModelGroup(ResponseModel):
     model: str | None
 
 
-class ModelShare(ResponseModel):
-    count: int
-    """How many models; at most 10,000 are counted."""
-    largest: str | None
-    """The model of most phases."""
-    largest_share: float | None
-
-
 class Other(ResponseModel):
-    """Per grouping, the sum of what is beyond the 1,000 largest groups; absent where nothing is."""
+    """
+    Per grouping, the sum of what is beyond the 1,000 largest groups; absent where nothing is.
+
+    Of series, the sum of what is before the newest 1,000.
+    """
 
     by_request_type: OtherTrajectories | None = None
     by_source: OtherTrajectories | None = None
     by_project: OtherTrajectories | None = None
+    by_policy: OtherTrajectories | None = None
     by_phase: OtherPhases | None = None
     by_model: OtherPhases | None = None
     by_selection_method: OtherPhases | None = None
     by_phase_model: OtherPhases | None = None
+    skips: OtherSkips | None = None
+    series: OtherTrajectories | None = None
 
 
 class OtherPhases(ResponseModel):
     count: int
     outcomes: PhaseOutcomeCounts
     success_rate: Rate
+    """By the phase's own outcome. A phase that returned is a success here."""
+    credited_success_rate: Rate
+    """By the outcome that credit_rule gives. Rank models by this one."""
     skip_rate: float | None
     value_per_dollar: float | None
-    """Wilson lower bound / (mean cost in USD + 0.001)."""
+    """Lower bound of credited_success_rate / (mean cost in USD + 0.001)."""
     cost_usd: MeasureSummary
     duration_ms: MeasureSummary
     input_tokens: MeasureSummary
     output_tokens: MeasureSummary
+    groups: int
+    """How many groups are summed here."""
+
+
+class OtherSkips(ResponseModel):
+    ran: RunsByPresence
+    """Runs in which any phase of the group was not skipped."""
+    skipped: RunsByPresence
+    """Runs in which the group was skipped. Phases not in the record do not count."""
     groups: int
     """How many groups are summed here."""
 
@@ -209,11 +259,15 @@ class OtherTrajectories(ResponseModel):
     success_rate: Rate
     build_pass_rate: Rate
     test_pass_rate: Rate
+    cost_per_success_usd: float | None
+    """The cost of all runs whose cost is known, divided by the successful ones among them."""
     cost_usd: MeasureSummary
     duration_ms: MeasureSummary
     input_tokens: MeasureSummary
     output_tokens: MeasureSummary
     tokens: MeasureSummary
+    unattributed_cost_usd: MeasureSummary
+    """The total cost less the sum of the phases; negative where the phases add up to more."""
     groups: int
     """How many groups are summed here."""
 
@@ -223,19 +277,6 @@ class OutcomeCounts(ResponseModel):
     failure: int
     partial: int
     unknown: int
-
-
-class Overlap(ResponseModel):
-    """Contexts are a request type and a phase; skipping is an action too."""
-
-    contexts: int
-    """A sample, where there are more than 20,000."""
-    with_several_actions: int
-    """Where several actions were taken."""
-    with_overlap: int
-    """Where several actions had a recorded probability above 0."""
-    explored_phases: Share
-    """Phases that ran, for which several actions had one."""
 
 
 class Phase(ResponseModel):
@@ -293,13 +334,23 @@ class Phase(ResponseModel):
     metadata: dict[str, Any] | None = None
 
 
+class PhaseCredit(ResponseModel):
+    outcome: Literal["success", "failure", "partial"] | str | None
+    """The outcome that the phase earned; null where it did not run, or nothing is known."""
+    source: str
+    """Where it comes from, such as tests_passed, review or feedback_loop; docs/contract.md has them all. Checks that agree are joined by +."""
+
+
 class PhaseGroup(ResponseModel):
     count: int
     outcomes: PhaseOutcomeCounts
     success_rate: Rate
+    """By the phase's own outcome. A phase that returned is a success here."""
+    credited_success_rate: Rate
+    """By the outcome that credit_rule gives. Rank models by this one."""
     skip_rate: float | None
     value_per_dollar: float | None
-    """Wilson lower bound / (mean cost in USD + 0.001)."""
+    """Lower bound of credited_success_rate / (mean cost in USD + 0.001)."""
     cost_usd: MeasureSummary
     duration_ms: MeasureSummary
     input_tokens: MeasureSummary
@@ -311,9 +362,12 @@ class PhaseModelGroup(ResponseModel):
     count: int
     outcomes: PhaseOutcomeCounts
     success_rate: Rate
+    """By the phase's own outcome. A phase that returned is a success here."""
+    credited_success_rate: Rate
+    """By the outcome that credit_rule gives. Rank models by this one."""
     skip_rate: float | None
     value_per_dollar: float | None
-    """Wilson lower bound / (mean cost in USD + 0.001)."""
+    """Lower bound of credited_success_rate / (mean cost in USD + 0.001)."""
     cost_usd: MeasureSummary
     duration_ms: MeasureSummary
     input_tokens: MeasureSummary
@@ -339,17 +393,39 @@ class PhaseTotals(ResponseModel):
     skip_rate: float | None
 
 
+class PolicyGroup(ResponseModel):
+    count: int
+    outcomes: OutcomeCounts
+    success_rate: Rate
+    build_pass_rate: Rate
+    test_pass_rate: Rate
+    cost_per_success_usd: float | None
+    """The cost of all runs whose cost is known, divided by the successful ones among them."""
+    cost_usd: MeasureSummary
+    duration_ms: MeasureSummary
+    input_tokens: MeasureSummary
+    output_tokens: MeasureSummary
+    tokens: MeasureSummary
+    unattributed_cost_usd: MeasureSummary
+    """The total cost less the sum of the phases; negative where the phases add up to more."""
+    policy: str | None
+
+
 class ProjectGroup(ResponseModel):
     count: int
     outcomes: OutcomeCounts
     success_rate: Rate
     build_pass_rate: Rate
     test_pass_rate: Rate
+    cost_per_success_usd: float | None
+    """The cost of all runs whose cost is known, divided by the successful ones among them."""
     cost_usd: MeasureSummary
     duration_ms: MeasureSummary
     input_tokens: MeasureSummary
     output_tokens: MeasureSummary
     tokens: MeasureSummary
+    unattributed_cost_usd: MeasureSummary
+    """The total cost less the sum of the phases; negative where the phases add up to more."""
     project: str | None
 
 
@@ -362,56 +438,15 @@ class Rate(ResponseModel):
     high: float | None
 
 
-class Readiness(ResponseModel):
-    """Whether runs are worth training on, and what to do where they are not."""
+class RecordWarning(ResponseModel):
+    """A contradiction within a record, which is stored all the same."""
 
-    ready: bool
-    """Every check has passed."""
-    checks: list[ReadinessCheck]
-    runs: int
-    """How many were measured."""
-    runs_with_cost_and_tools: int
-    """With a cost above 0, and tools of a phase."""
-    projects: int
-    """At most 10,000 are counted."""
-    request_types: int
-    """At most 10,000 are counted."""
-    shares: ReadinessShares
-    skipped_phases: SkippedPhases
-    overlap: Overlap
-    duplicates: Share
-    """Runs that repeat an earlier one: request, phases, models and outcomes."""
-    models: ModelShare
-    leaks: Leaks
-    warnings: dict[str, int]
-    """Runs by the code of their warnings."""
-    as_of: AwareDatetime
-    complete: bool
-    """False where older runs were left out, or a tier was unavailable."""
-
-
-class ReadinessCheck(ResponseModel):
+    path: str
+    """Where, such as phases[0].model."""
     code: str
-    passed: bool
-    value: float | None
-    """Null where nothing could be measured."""
-    threshold: float
-    message: str | None
-    """What is wrong and what to do; null where it passed."""
-
-
-class ReadinessShares(ResponseModel):
-    """Shares of what is known: the first four of runs, the others of phases that ran."""
-
-    cost: Share
-    outcome: Share
-    """Given or derived, and not unknown."""
-    build: Share
-    tests: Share
-    tools: Share
-    model: Share
-    method: Share
-    propensity: Share
+    """The contradiction, for programs."""
+    message: str
+    """The contradiction, and what to do, for people."""
 
 
 class RecordedLines(ResponseModel):
@@ -437,21 +472,36 @@ class RequestTypeGroup(ResponseModel):
     success_rate: Rate
     build_pass_rate: Rate
     test_pass_rate: Rate
+    cost_per_success_usd: float | None
+    """The cost of all runs whose cost is known, divided by the successful ones among them."""
     cost_usd: MeasureSummary
     duration_ms: MeasureSummary
     input_tokens: MeasureSummary
     output_tokens: MeasureSummary
     tokens: MeasureSummary
+    unattributed_cost_usd: MeasureSummary
+    """The total cost less the sum of the phases; negative where the phases add up to more."""
     request_type: str | None
+
+
+class RunsByPresence(ResponseModel):
+    """Runs in which a phase ran, or was skipped."""
+
+    runs: int
+    success_rate: Rate
+    """Of these runs, by their outcome, given or derived."""
 
 
 class SelectionMethodGroup(ResponseModel):
     count: int
     outcomes: PhaseOutcomeCounts
     success_rate: Rate
+    """By the phase's own outcome. A phase that returned is a success here."""
+    credited_success_rate: Rate
+    """By the outcome that credit_rule gives. Rank models by this one."""
     skip_rate: float | None
     value_per_dollar: float | None
-    """Wilson lower bound / (mean cost in USD + 0.001)."""
+    """Lower bound of credited_success_rate / (mean cost in USD + 0.001)."""
     cost_usd: MeasureSummary
     duration_ms: MeasureSummary
     input_tokens: MeasureSummary
@@ -459,17 +509,13 @@ class SelectionMethodGroup(ResponseModel):
     selection_method: str | None
 
 
-class Share(ResponseModel):
-    """Cases of which something is known or true; the share is null without cases."""
-
-    known: int
-    of: int
-    share: float | None
-
-
-class SkippedPhases(ResponseModel):
-    count: int
-    with_reason: int
+class SkipGroup(ResponseModel):
+    ran: RunsByPresence
+    """Runs in which any phase of the group was not skipped."""
+    skipped: RunsByPresence
+    """Runs in which the group was skipped. Phases not in the record do not count."""
+    phase: str
+    request_type: str | None
 
 
 class SourceGroup(ResponseModel):
@@ -478,11 +524,15 @@ class SourceGroup(ResponseModel):
     success_rate: Rate
     build_pass_rate: Rate
     test_pass_rate: Rate
+    cost_per_success_usd: float | None
+    """The cost of all runs whose cost is known, divided by the successful ones among them."""
     cost_usd: MeasureSummary
     duration_ms: MeasureSummary
     input_tokens: MeasureSummary
     output_tokens: MeasureSummary
     tokens: MeasureSummary
+    unattributed_cost_usd: MeasureSummary
+    """The total cost less the sum of the phases; negative where the phases add up to more."""
     source: str | None
 
 
@@ -494,19 +544,30 @@ class Stats(ResponseModel):
     success_rate: Rate
     build_pass_rate: Rate
     test_pass_rate: Rate
+    cost_per_success_usd: float | None
+    """The cost of all runs whose cost is known, divided by the successful ones among them."""
     cost_usd: MeasureDistribution
     duration_ms: MeasureDistribution
     input_tokens: MeasureDistribution
     output_tokens: MeasureDistribution
     tokens: MeasureDistribution
+    unattributed_cost_usd: MeasureSummary
+    """The total cost less the sum of the phases; negative where the phases add up to more."""
     phases: PhaseTotals
     by_request_type: list[RequestTypeGroup]
     by_source: list[SourceGroup]
     by_project: list[ProjectGroup]
+    by_policy: list[PolicyGroup]
     by_phase: list[PhaseGroup]
     by_model: list[ModelGroup]
     by_selection_method: list[SelectionMethodGroup]
     by_phase_model: list[PhaseModelGroup]
+    credit_rule: Literal["checks", "phase_outcome", "run_outcome"] | str
+    """The rule by which credited_success_rate and value_per_dollar were counted."""
+    skips: list[SkipGroup]
+    """How runs ended where a phase ran and where it was skipped, by request type."""
+    series: list[Bucket] | None = None
+    """Only with bucket; oldest first, without empty buckets."""
     other: Other
     window: Window
 
@@ -553,6 +614,9 @@ class StoredTrajectory(ResponseModel):
     """When its id was first accepted; its place in the list."""
     revision: int
     """Microseconds since 1970 at which this version was accepted."""
+    derived: Derived | None = None
+    warnings: list[RecordWarning] | None = None
+    """Contradictions within the record, at most 20; absent without any, and from lists and exports."""
 
 
 class Trajectory(ResponseModel):
