@@ -23,7 +23,7 @@ from tests.processes import PROJECT, wait_until
 from tests.test_relay_host import is_relay_here
 from trajectories import relay
 from trajectories.domain import answers
-from trajectories.exceptions import Deleted, InvalidInput, TooLarge
+from trajectories.exceptions import Deleted, InvalidInput, PhasesDropped, RevisionMismatch, TooLarge
 from trajectories.storage.store import get_store
 
 TENANT = "alice"
@@ -40,6 +40,19 @@ def test_a_dict_or_json_in_either_dialect_is_durable_and_returned_with_its_id(tr
     assert waiting() == [accepted.id]
     shown = orjson.loads(answers.whole(accepted.record))
     assert (shown["id"], shown["recorded_at"][-1]) == (str(accepted.id), "Z")
+
+
+def test_a_stored_trajectory_is_updated_and_replaced_only_if_asked(db: None) -> None:
+    first = trajectories.record(TENANT, body(phases=[{"phase_name": "spec"}])).record
+    updated = trajectories.update(TENANT, first.id, {"total_cost_usd": Decimal("0.5")}, if_match={first.revision})
+    assert orjson.loads(updated.record.body)["total_cost_usd"] == 0.5
+    with pytest.raises(RevisionMismatch):
+        trajectories.update(TENANT, first.id, {"project": "p"}, if_match={first.revision})
+    with pytest.raises(PhasesDropped):
+        trajectories.record(TENANT, body(id=first.id))
+    assert not trajectories.record(TENANT, body(id=first.id), replace=True).is_new
+    with pytest.raises(InvalidInput, match="tenant must be a slug"):
+        trajectories.update("no slug", first.id, {})
 
 
 def test_a_second_call_for_the_same_id_or_key_is_not_new() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -91,7 +91,11 @@ class WebProcess:
     # What it does.
 
     def record(self, tenant: str = TENANT, **fields: Any) -> Record:
-        return ingest.record(self.store, tenant, orjson.dumps(body(**fields))).record
+        """Record a body, which may replace any other."""
+        return ingest.record(self.store, tenant, orjson.dumps(body(**fields)), replace=True).record
+
+    def update(self, id_: UUID, *, if_match: Container[int] | None = None, **changes: Any) -> Record:
+        return ingest.update(self.store, TENANT, id_, orjson.dumps(changes), if_match=if_match).record
 
     def list(
         self, query: Query = EVERYTHING, *, tenant: str = TENANT, after: Position | None = None, limit: int = 1_000
@@ -148,10 +152,10 @@ class WebProcess:
 _numbers = count(1)
 
 
-def taken(appended: Sequence[Appended | None]) -> list[Appended]:
+def taken(results: Sequence[Appended | Exception]) -> list[Appended]:
     """What an append returned, all of which was taken."""
-    assert None not in appended
-    return [one for one in appended if one]
+    assert all(isinstance(one, Appended) for one in results), results
+    return [one for one in results if isinstance(one, Appended)]
 
 
 def expires_at_s(client: Redis, one: Record) -> int:

@@ -28,7 +28,7 @@ from trajectories.domain.contract_types import (
     Tools,
     free_value,
 )
-from trajectories.domain.schema import Trajectory, invalid_input, parse, refuse_repeated_keys
+from trajectories.domain.schema import Trajectory, invalid_input, refuse_repeated_keys
 
 DIALECT_ID_NAMESPACE = UUID("6b0c2c57-4a35-5f0e-9d5b-2f6d0f3c1c52")
 """Namespace of the UUIDv5 that replaces an id of this dialect that is not a UUID."""
@@ -116,8 +116,12 @@ class CamelTrajectory(_CamelBody):
     feedbackLoops: list[CamelFeedbackLoop] | None = Field(None, max_length=MAX_LOOPS)
 
 
+class Converted(Trajectory):
+    """A trajectory that was sent in a dialect."""
+
+
 def read(data: bytes) -> Trajectory:
-    """Parse ``data``, canonical or in a dialect.
+    """Parse ``data``, canonical or in a dialect; the latter is a ``Converted``.
 
     A body with ``request`` and without ``request_summary`` is camelCase.
 
@@ -141,9 +145,10 @@ def _read(data: bytes) -> Trajectory:
             raise invalid_input(error) from None
     try:
         body = CamelTrajectory.model_validate_json(data)
+        canonical = orjson.dumps(_without_none(_trajectory(body)), option=orjson.OPT_UTC_Z)
+        return Converted.model_validate_json(canonical)
     except ValidationError as error:
         raise invalid_input(error) from None
-    return parse(orjson.dumps(_without_none(_trajectory(body)), option=orjson.OPT_UTC_Z))
 
 
 def _is_camel(data: bytes) -> bool:

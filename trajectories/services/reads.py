@@ -19,7 +19,7 @@ from uuid import UUID
 from trajectories import metrics
 from trajectories.domain.clock import rfc3339
 from trajectories.domain.query import Query
-from trajectories.domain.record import Facets, Position, Record, facets_of, merge_all
+from trajectories.domain.record import Facets, Position, Record, facets_of, merge, merge_all
 from trajectories.domain.stats import Summary
 from trajectories.exceptions import ArchiveUnavailable, ExportBehind, NotFound
 from trajectories.models import AuditEntry
@@ -100,6 +100,19 @@ def retrieve(store: Store, tenant: str, id_: UUID) -> Record:
     if found is None or found.is_tombstone:
         raise NotFound(f"There is no trajectory {id_}.", param="id")
     return found
+
+
+def newest(store: Store, tenant: str, id_: UUID) -> Record:
+    """Return the newest version of a record that this host can know, to make the next one of it.
+
+    Redis is asked even if the hot cache has the record, which may be ``feed_poll_s`` old.
+
+    Raises:
+        NotFound, ArchiveUnavailable: as ``retrieve``.
+    """
+    known = retrieve(store, tenant, id_)
+    elsewhere = _from_redis(store, store.hot_cache.snapshot(tenant), tenant, id_)
+    return known if elsewhere is None else merge(known, elsewhere, from_authority=True)
 
 
 def stats(

@@ -53,7 +53,11 @@ export interface paths {
         delete: operations["delete_one"];
         options?: never;
         head?: never;
-        patch?: never;
+        /**
+         * Update
+         * @description Changes fields of the run by JSON Merge Patch (RFC 7396): null deletes, objects are merged, other values replace. Elements of phases are merged into the phase of their phase_id, or appended. Sending the same patch again changes nothing more. Patches of one host are applied one after the other; across hosts the later one decides the whole record, so send If-Match where several hosts change one run.
+         */
+        patch: operations["update"];
         trace?: never;
     };
     "/v1/agent/trajectories/export": {
@@ -573,6 +577,21 @@ export interface components {
              * Seed
              * @default null
              */
+            seed?: number | null;
+        };
+        /**
+         * ExplorationPatch
+         * @description Changes of ``exploration``; the merged object needs a strategy.
+         */
+        ExplorationPatch: {
+            /** Strategy */
+            strategy?: string;
+            /**
+             * Samples
+             * @description Draws of the Monte Carlo estimate of the probabilities.
+             */
+            samples?: number | null;
+            /** Seed */
             seed?: number | null;
         };
         /**
@@ -1248,6 +1267,125 @@ export interface components {
             cancelled: number;
             /** Paused */
             paused: number;
+        };
+        /**
+         * PhasePatch
+         * @description Changes of the phase with this ``phase_id``, or a phase to append. Null deletes a field.
+         */
+        PhasePatch: {
+            /** Phase Name */
+            phase_name?: string;
+            /**
+             * Phase Id
+             * @description The phase to change. A phase_id that the run does not have appends a phase, which needs a phase_name.
+             */
+            phase_id: string;
+            /**
+             * Parent Phase Id
+             * @description The phase_id of the phase that this one is part of.
+             */
+            parent_phase_id?: string | null;
+            /**
+             * Depends On
+             * @description Each phase_id that had to end before this phase; parallel lanes share none.
+             */
+            depends_on?: string[] | null;
+            /** Agent */
+            agent?: string | null;
+            /**
+             * Model
+             * @description The model that answered.
+             */
+            model?: string | null;
+            /**
+             * Requested Model
+             * @description The model that was asked for, where a fallback answered.
+             */
+            requested_model?: string | null;
+            /**
+             * Model Selection Method
+             * @description explicit, thompson-sampling, pattern-recommendation; other words are kept.
+             */
+            model_selection_method?: string | null;
+            /**
+             * Selection Rule
+             * @description The rule or route that picked the model.
+             */
+            selection_rule?: string | null;
+            /**
+             * Reasoning Effort
+             * @description As the model was asked for it, such as low or high.
+             */
+            reasoning_effort?: string | null;
+            /** Candidates */
+            candidates?: components["schemas"]["Candidate"][] | null;
+            /**
+             * Selection Probability
+             * @description Propensity: the probability with which the model was picked.
+             */
+            selection_probability?: number | null;
+            exploration?: components["schemas"]["ExplorationPatch"] | null;
+            /**
+             * Keep Probability
+             * @description The probability with which the policy would have run this phase rather than skip it.
+             */
+            keep_probability?: number | null;
+            /**
+             * Attempts
+             * @description In order, the one that answered last; fallbacks inside the phase.
+             */
+            attempts?: components["schemas"]["Attempt"][] | null;
+            /** Tools Used */
+            tools_used?: string[] | null;
+            /** Steps Taken */
+            steps_taken?: number | null;
+            /** Input Tokens */
+            input_tokens?: number | null;
+            /** Output Tokens */
+            output_tokens?: number | null;
+            /** Cached Input Tokens */
+            cached_input_tokens?: number | null;
+            /** Cache Write Input Tokens */
+            cache_write_input_tokens?: number | null;
+            /** Reasoning Tokens */
+            reasoning_tokens?: number | null;
+            /** Cost Usd */
+            cost_usd?: number | null;
+            /** Duration Ms */
+            duration_ms?: number | null;
+            /**
+             * Outcome
+             * @description cancelled: stopped from outside; paused: waits for input, such as a person's, to go on.
+             */
+            outcome?: ("success" | "failure" | "partial" | "skipped" | "cancelled" | "paused" | "unknown") | null;
+            /**
+             * Status Reason
+             * @description Why it ended so: who cancelled it, what it waits for.
+             */
+            status_reason?: string | null;
+            /** Skip Reason */
+            skip_reason?: string | null;
+            /**
+             * Fit
+             * @description How the model suited the phase, as judged afterwards.
+             */
+            fit?: ("good_fit" | "underpowered" | "overprovisioned" | "failed") | null;
+            /** Evidence */
+            evidence?: {
+                [key: string]: string | null;
+            } | null;
+            /** Attempt */
+            attempt?: number | null;
+            /** Error */
+            error?: string | null;
+            /** Started At */
+            started_at?: string | null;
+            /** Ended At */
+            ended_at?: string | null;
+            /** Metadata */
+            metadata?: {
+                [key: string]: unknown;
+            } | null;
         };
         /** PhaseTotals */
         PhaseTotals: {
@@ -1975,6 +2113,94 @@ export interface components {
              */
             complete: boolean;
         };
+        /**
+         * TrajectoryPatch
+         * @description Changes of a stored trajectory, by JSON Merge Patch (RFC 7396).
+         *
+         *     Null deletes a field; objects are merged, other values replaced. ``phases`` lists the phases to
+         *     change or append; the others stay.
+         */
+        TrajectoryPatch: {
+            /**
+             * Id
+             * Format: uuid
+             * @description That of the address, if given.
+             */
+            id?: string;
+            /** Request Summary */
+            request_summary?: string;
+            /** Request Type */
+            request_type?: string | null;
+            /**
+             * Source
+             * @description The orchestrator that ran it.
+             */
+            source?: string | null;
+            /** Project */
+            project?: string | null;
+            /**
+             * Policy
+             * @description Name and version of what decided, such as router@2026-11-01.
+             */
+            policy?: string | null;
+            /**
+             * Parent Id
+             * @description The id of the run that this run is part of.
+             */
+            parent_id?: string | null;
+            /** Phases */
+            phases?: components["schemas"]["PhasePatch"][];
+            /** Outcome */
+            outcome?: ("success" | "failure" | "partial" | "unknown") | null;
+            /**
+             * Total Cost Usd
+             * @description Given totals stand, even where the phases add up to others.
+             */
+            total_cost_usd?: number | null;
+            /** Total Duration Ms */
+            total_duration_ms?: number | null;
+            /** Total Phases */
+            total_phases?: number | null;
+            /** Phases Skipped */
+            phases_skipped?: number | null;
+            /** Build Passed */
+            build_passed?: boolean | null;
+            /** Tests Passed */
+            tests_passed?: boolean | null;
+            /** Review Findings */
+            review_findings?: number | null;
+            /** Critical Findings */
+            critical_findings?: number | null;
+            /** Files Changed */
+            files_changed?: number | null;
+            /** Planned Phases */
+            planned_phases?: string[] | null;
+            /** Feedback Loops */
+            feedback_loops?: components["schemas"]["FeedbackLoop"][] | null;
+            /** Error */
+            error?: string | null;
+            /** Started At */
+            started_at?: string | null;
+            /** Ended At */
+            ended_at?: string | null;
+            /** Session Id */
+            session_id?: string | null;
+            /** Trace Id */
+            trace_id?: string | null;
+            /** Tags */
+            tags?: string[] | null;
+            /** External Refs */
+            external_refs?: {
+                [key: string]: string | null;
+            } | null;
+            /**
+             * Metadata
+             * @description The client's own data; any JSON. The server adds 'trajectories:redacted' where it has replaced credentials: how many of each kind.
+             */
+            metadata?: {
+                [key: string]: unknown;
+            } | null;
+        };
         /** Window */
         Window: {
             /**
@@ -2158,7 +2384,10 @@ export interface operations {
     };
     record: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description With 1, a body may lack phases that are stored. Else that is 409, in NDJSON for the line. It is not asked of the camelCase body. */
+                replace?: "0" | "1";
+            };
             header?: {
                 /** @description Decides the id of a body without one: the same key is the same record. */
                 "Idempotency-Key"?: string;
@@ -2178,6 +2407,8 @@ export interface operations {
             /** @description Taken and durable on this host. This host knew the id already; or NDJSON was sent. */
             200: {
                 headers: {
+                    /** @description Of one record: its revision, in quotes; for If-Match. */
+                    ETag?: string;
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
                     "X-Request-Id"?: string;
                     /** @description Where keys have limits: what this one may use a minute. */
@@ -2197,6 +2428,8 @@ export interface operations {
             /** @description Taken and durable on this host. This host had not known the id. */
             201: {
                 headers: {
+                    /** @description Of one record: its revision, in quotes; for If-Match. */
+                    ETag?: string;
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
                     "X-Request-Id"?: string;
                     /** @description Where keys have limits: what this one may use a minute. */
@@ -2257,7 +2490,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The id was deleted, and does not come back; or the token is not of a dry run with these filters. */
+            /** @description The id was deleted, and does not come back; or the body lacks phases that are stored; or the token is not of a dry run with these filters. */
             409: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -2437,7 +2670,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The id was deleted, and does not come back; or the token is not of a dry run with these filters. */
+            /** @description The id was deleted, and does not come back; or the body lacks phases that are stored; or the token is not of a dry run with these filters. */
             409: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -2497,6 +2730,8 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description Of one record: its revision, in quotes; for If-Match. */
+                    ETag?: string;
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
                     "X-Request-Id"?: string;
                     /** @description Where keys have limits: what this one may use a minute. */
@@ -2657,6 +2892,181 @@ export interface operations {
             };
             /** @description The tenant has no such trajectory. */
             404: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More than the key may use in a minute, or too many bad keys from this address; Retry-After says when to come again. */
+            429: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds until it is worth coming again. */
+                    "Retry-After"?: number;
+                    /** @description Where keys have limits: what this one may use a minute. */
+                    "X-RateLimit-Limit"?: number;
+                    /** @description What is left of it. */
+                    "X-RateLimit-Remaining"?: number;
+                    /** @description Seconds until more is left. */
+                    "X-RateLimit-Reset"?: number;
+                    /** @description Which limit it is: the one that would refuse first, or has refused. */
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A part that this answer needs is unavailable or busy; Retry-After says when to try again. */
+            503: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds until it is worth coming again. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    update: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The ETag of an answer: change the record only if this host knows no other revision. */
+                "If-Match"?: string;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/merge-patch+json": components["schemas"]["TrajectoryPatch"];
+                "application/json": components["schemas"]["TrajectoryPatch"];
+            };
+        };
+        responses: {
+            /** @description The patched record, durable on this host. */
+            200: {
+                headers: {
+                    /** @description Of one record: its revision, in quotes; for If-Match. */
+                    ETag?: string;
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    /** @description Where keys have limits: what this one may use a minute. */
+                    "X-RateLimit-Limit"?: number;
+                    /** @description What is left of it. */
+                    "X-RateLimit-Remaining"?: number;
+                    /** @description Seconds until more is left. */
+                    "X-RateLimit-Reset"?: number;
+                    /** @description Which limit it is: the one that would refuse first, or has refused. */
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoredTrajectory"];
+                };
+            };
+            /** @description The request says something that cannot be accepted; the message names it. */
+            400: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No API key, or one that is unknown, revoked or expired. */
+            401: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The API key lacks the scope, or the request would delete everything. */
+            403: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The tenant has no such trajectory. */
+            404: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body did not come within the time that it may take; nothing of it was taken. */
+            408: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The id was deleted, and does not come back; or the body lacks phases that are stored; or the token is not of a dry run with these filters. */
+            409: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The record has another revision than If-Match names. */
+            412: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A record or the request is too large. */
+            413: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another Content-Type than the two, or a Content-Encoding that this server does not decode. */
+            415: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
                     "X-Request-Id"?: string;

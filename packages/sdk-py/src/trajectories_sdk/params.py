@@ -400,5 +400,3 @@ class TrajectoryPatch(TypedDict):
     external_refs: NotRequired[dict[str, str | None] | None]
     metadata: NotRequired[dict[str, Any] | None]
     """The client's own data; any JSON. The server adds 'trajectories:redacted' where it has replaced credentials: how many of each kind."""
-    recorded_at: NotRequired[Any]
-    revision: NotRequired[Any]

@@ -289,5 +289,3 @@ class TrajectoryPatch(Body):
     ) = None
     metadata: dict[str, Any] | None = None
     """The client's own data; any JSON. The server adds 'trajectories:redacted' where it has replaced credentials: how many of each kind."""
-    recorded_at: Any | None = None
-    revision: Any | None = None
