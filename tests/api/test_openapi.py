@@ -97,7 +97,7 @@ def test_the_operations_have_the_verbs_of_every_other_layer(document: dict[str, 
     ("operation", "more"),
     [
         ("", {"cursor", "limit"}),
-        ("/stats", set()),
+        ("/stats", {"credit", "bucket"}),
         ("/readiness", {"max_runs"}),
         ("/export", {"after", "end", "file", "compression", *PARAMETERS, *OPTIONS}),
         ("/export/manifest", {*PARAMETERS, *OPTIONS}),
@@ -213,7 +213,7 @@ def refusals(
         if status == 408:
             return send_slowly(method, path)
         if status == 413:
-            return north.generic(method.upper(), path.replace("{id}", ID), b" " * (1024**2 + 1_000), content_type=JSON)
+            return north.generic(method.upper(), path.replace("{id}", ID), b" " * (2 * 1024**2), content_type=JSON)
         if status == 415:
             return north.generic(method.upper(), path.replace("{id}", ID), b"{}", content_type="text/plain")
         if status == 429:

@@ -459,7 +459,12 @@ def test_load_dataset_finds_the_splits(server: HubServer, store: None, tmp_path:
         "import datasets, json, sys; found = datasets.load_dataset('org/runs');"
         " print(json.dumps({name: part.num_rows for name, part in found.items()}))"
     )
-    env = os.environ | {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}
+    env = os.environ | {
+        "HF_ENDPOINT": server.url,
+        "HF_HOME": str(tmp_path),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_OFFLINE": "0",
+    }
     ran = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     rows = {part: len(exported(given | {"part": part})) for part in ("train", "test")}

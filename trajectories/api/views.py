@@ -39,7 +39,7 @@ from trajectories.api.permissions import HasScope
 from trajectories.api.sliding_window import Allowance
 from trajectories.api.throttling import ApiKeyThrottle
 from trajectories.caller import Caller
-from trajectories.domain import redaction
+from trajectories.domain import answers, redaction
 from trajectories.domain.credit import RULES
 from trajectories.domain.query import FILTERS, Query, parameters, parse_query
 from trajectories.domain.record import Record
