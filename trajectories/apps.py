@@ -8,8 +8,9 @@ class TrajectoriesConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        # Here and not above: both need the apps to be loaded.
-        from trajectories import checks, relay  # noqa: F401  (checks registers itself
+        # Here and not above: these need the apps to be loaded. Checks and tasks register themselves.
+        from trajectories import checks, relay  # noqa: F401
+        from trajectories.training import tasks  # noqa: F401
 
         # A host project's wsgi.py knows nothing of us; its first request starts the relay.
         request_started.connect(relay.start, dispatch_uid="trajectories.relay")

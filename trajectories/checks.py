@@ -34,6 +34,7 @@ from trajectories.models import SLUG_PATTERN, Trajectory
 from trajectories.storage import archive_reads
 from trajectories.storage.archive_errors import ArchiveError
 from trajectories.storage.store import IdentityUnknown, get_store
+from trajectories.training.readiness_checks import THRESHOLDS
 
 MOUNTS = Path("/proc/self/mounts")
 # SQLite's WAL needs shared memory and locks between processes, which these file systems do not
@@ -275,6 +276,17 @@ def _wrong_tenants(name: str, by_tenant: Mapping[str, int], id_: str) -> _Found:
             yield Error(f"{name} has {tenant!r}, which no tenant can be called.", hint=hint, id=id_)
 
 
+def _check_readiness(conf: Settings) -> _Found:
+    for name, threshold in conf.readiness.items():
+        if name not in THRESHOLDS:
+            near = difflib.get_close_matches(name, THRESHOLDS, 1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"The thresholds are {', '.join(THRESHOLDS)}."
+            yield Error(f"READINESS has no threshold {name!r}.", hint=hint, id="trajectories.E028")
+        elif threshold < 0 or (THRESHOLDS[name] < 1 and threshold > 1):
+            hint = "A share is between 0 and 1." if THRESHOLDS[name] < 1 else "A number is at least 0."
+            yield Error(f"READINESS[{name!r}] cannot be {threshold!r}.", hint=hint, id="trajectories.E029")
+
+
 def _check_celery(conf: Settings) -> _Found:
     if current_app.main == _APP_OF_CELERY:
         hint = "Its module must be imported with the project: docs/host-project.md, section Celery."
@@ -298,6 +310,7 @@ _CHECKS: Sequence[Callable[[Settings], _Found]] = (
     _check_rate_limits,
     _check_retention_days,
     _check_quotas,
+    _check_readiness,
 )
 
 

@@ -133,6 +133,10 @@ class Settings:
     """How long an export waits for earlier records of this host to reach the archive before it
     answers 503."""
 
+    readiness: Mapping[str, float] = field(default_factory=dict)
+    """Other thresholds for checks of readiness: ``{"runs": 2000, "propensity": 0.5}``
+    (docs/training.md, section Readiness)."""
+
     phase_aliases: Mapping[str, str] = field(default_factory=dict)
     """Additional aliases that group phases, in lower case, beside the built-in ones: ``{"qa":
     "test"}``. A change applies to records accepted after it."""
@@ -225,8 +229,9 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, hint)
     if hint == Mapping[str, str]:
         return isinstance(value, Mapping) and all(isinstance(x, str) for pair in value.items() for x in pair)
-    if hint == Mapping[str, int]:
-        return isinstance(value, Mapping) and all(_fits(k, str) and _fits(v, int) for k, v in value.items())
+    for number, of_number in ((int, Mapping[str, int]), (float, Mapping[str, float])):
+        if hint == of_number:
+            return isinstance(value, Mapping) and all(_fits(k, str) and _fits(v, number) for k, v in value.items())
     return value in ("FULL", "NORMAL")
 
 

@@ -45,7 +45,7 @@ _PROBE_LOOK_EVERY_S = 0.02
 
 @shared_task(name="trajectories.persist", ignore_result=True, acks_late=False, bind=True)
 def persist(self: Any, message: Message, store: str | None = None) -> None:
-    if _is_signed(self, message, store):
+    if is_signed(self, message, store):
         _work(
             store,
             lambda: persistence.persist(get_store(), [Record.from_row(columns) for columns in message]),
@@ -55,19 +55,19 @@ def persist(self: Any, message: Message, store: str | None = None) -> None:
 
 @shared_task(name="trajectories.rebuild", ignore_result=True, acks_late=False, bind=True)
 def rebuild(self: Any, store: str | None = None) -> None:
-    if _is_signed(self, store):
+    if is_signed(self, store):
         _work(store, lambda: persistence.rebuild(get_store()), "Redis was not rebuilt; the next attempt follows")
 
 
 @shared_task(name="trajectories.settle", ignore_result=True, acks_late=False, bind=True)
 def settle(self: Any, store: str | None = None) -> None:
-    if _is_signed(self, store):
+    if is_signed(self, store):
         _work(store, lambda: persistence.settle(get_store()), "Open batches were not settled; the next attempt follows")
 
 
 @shared_task(name="trajectories.retain", ignore_result=True, acks_late=False, bind=True)
 def retain(self: Any, store: str | None = None) -> None:
-    if _is_signed(self, store):
+    if is_signed(self, store):
         _work(
             store,
             lambda: persistence.retain(get_store(), _RETAIN_BATCHES),
@@ -78,7 +78,7 @@ def retain(self: Any, store: str | None = None) -> None:
 @shared_task(name="trajectories.probe", ignore_result=True, acks_late=False, bind=True)
 def probe(self: Any, name: str) -> None:
     """Answer ``is_consumed``."""
-    if _is_signed(self, name):
+    if is_signed(self, name):
         try:
             redis_tier.answer_probe(get_store().conf, name)
         except RedisError as error:
@@ -108,7 +108,7 @@ def signed(task: Any, *args: Any) -> dict[str, str]:
     return {_SIGNATURE: _signature(settings.SECRET_KEY, task.name, args)}
 
 
-def _is_signed(task: Any, *args: Any) -> bool:
+def is_signed(task: Any, *args: Any) -> bool:
     """Return whether the task's message has its signature; log a message without.
 
     Messages of releases without signatures have none. Their relays send the records again, until

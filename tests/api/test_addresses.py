@@ -13,6 +13,7 @@ ALLOWED = {
     PATH: {"GET", "HEAD", "POST", "DELETE"},
     f"{PATH}/{ID}": {"GET", "HEAD", "PATCH", "DELETE"},
     f"{PATH}/stats": {"GET", "HEAD"},
+    f"{PATH}/readiness": {"GET", "HEAD"},
     f"{PATH}/export": {"GET", "HEAD"},
 }
 

@@ -29,6 +29,7 @@ ADDRESSES = {
     "list": ("GET", PATH),
     "retrieve": ("GET", f"{PATH}/{ID}"),
     "stats": ("GET", f"{PATH}/stats"),
+    "readiness": ("GET", f"{PATH}/readiness"),
     "export": ("GET", f"{PATH}/export"),
     "update": ("PATCH", f"{PATH}/{ID}"),
 }
@@ -38,6 +39,7 @@ NEEDED = {
     "list": "read",
     "retrieve": "read",
     "stats": "read",
+    "readiness": "read",
     "export": "export",
 }
 

@@ -170,14 +170,14 @@ def test_list_stats_and_export_take_the_same_by_every_filter(
     assert ID.encode() in lines[0]
 
 
-@pytest.mark.parametrize("operation", ["", "/stats", "/export"])
+@pytest.mark.parametrize("operation", ["", "/stats", "/readiness", "/export"])
 def test_a_value_that_cannot_be_read_is_refused_by_name(north: Client, operation: str) -> None:
     refused = error(north.get(PATH + operation, {"since": "now", "outcome": "good"}), 400, "invalid_parameter")
     assert refused.param == "since"
     assert [problem.path for problem in refused.details or []] == ["since", "outcome"]
 
 
-@pytest.mark.parametrize("operation", ["", "/stats", "/export"])
+@pytest.mark.parametrize("operation", ["", "/stats", "/readiness", "/export"])
 def test_a_statement_that_the_archive_refuses_is_an_error_of_the_server_that_is_logged_with_its_class(
     north: Client, operation: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -191,7 +191,7 @@ def test_a_statement_that_the_archive_refuses_is_an_error_of_the_server_that_is_
     assert record.exc_info[0] is OperationalError
 
 
-@pytest.mark.parametrize("operation", ["", "/stats", "/export", f"/{ID}"])
+@pytest.mark.parametrize("operation", ["", "/stats", "/readiness", "/export", f"/{ID}"])
 def test_an_unknown_parameter_is_refused_by_name(north: Client, operation: str) -> None:
     refused = error(north.get(PATH + operation, {"projct": "p"}), 400, "unknown_parameter")
     assert refused.param == "projct"

@@ -83,6 +83,7 @@ def test_the_operations_have_the_verbs_of_every_other_layer(document: dict[str, 
         "record": ("POST", PATH),
         "list": ("GET", PATH),
         "stats": ("GET", f"{PATH}/stats"),
+        "readiness": ("GET", f"{PATH}/readiness"),
         "export": ("GET", f"{PATH}/export"),
         "export_manifest": ("GET", f"{PATH}/export/manifest"),
         "delete_one": ("DELETE", f"{PATH}/{{id}}"),
@@ -96,7 +97,8 @@ def test_the_operations_have_the_verbs_of_every_other_layer(document: dict[str, 
     ("operation", "more"),
     [
         ("", {"cursor", "limit"}),
-        ("/stats", set()),
+        ("/stats", {"credit", "bucket"}),
+        ("/readiness", {"max_runs"}),
         ("/export", {"after", "end", "file", "compression", *PARAMETERS, *OPTIONS}),
         ("/export/manifest", {*PARAMETERS, *OPTIONS}),
     ],
@@ -139,6 +141,10 @@ def test_every_good_answer_is_as_documented(document: dict[str, Any], north: Cli
         ("post", PATH): [post(north, REFERENCE), post(north, lines, content_type=NDJSON), post(north, body(id=ID))],
         ("get", PATH): [north.get(PATH), north.get(PATH, {"limit": 1})],
         ("get", f"{PATH}/stats"): [north.get(f"{PATH}/stats"), north.get(f"{PATH}/stats", {"project": "none"})],
+        ("get", f"{PATH}/readiness"): [
+            north.get(f"{PATH}/readiness"),
+            north.get(f"{PATH}/readiness", {"q": "no such"}),
+        ],
         ("get", f"{PATH}/{{id}}"): [north.get(f"{PATH}/{ID}")],
         ("patch", f"{PATH}/{{id}}"): [update(north, ID, {"tests_passed": True})],
     }
@@ -207,7 +213,7 @@ def refusals(
         if status == 408:
             return send_slowly(method, path)
         if status == 413:
-            return north.generic(method.upper(), path.replace("{id}", ID), b" " * (1024**2 + 1_000), content_type=JSON)
+            return north.generic(method.upper(), path.replace("{id}", ID), b" " * (2 * 1024**2), content_type=JSON)
         if status == 415:
             return north.generic(method.upper(), path.replace("{id}", ID), b"{}", content_type="text/plain")
         if status == 429:
@@ -233,4 +239,4 @@ def test_every_documented_error_can_happen_and_has_the_documented_body(
                 error(response, int(status), response.json()["error"]["code"])
                 validator(document, documented["content"][JSON]["schema"]).validate(response.json())
                 tried += 1
-    assert tried == 9 + 11 + 5 + 5 + 6 + 6 + 6 + 6 + 6
+    assert tried == 9 + 11 + 5 + 5 + 6 + 6 + 6 + 6 + 6 + 6

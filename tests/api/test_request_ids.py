@@ -29,6 +29,7 @@ ANSWERS = {
     "list": ("GET", PATH, "", 200),
     "unknown parameter": ("GET", f"{PATH}?colour=red", "", 400),
     "stats": ("GET", f"{PATH}/stats", "", 200),
+    "readiness": ("GET", f"{PATH}/readiness", "", 200),
     "export": ("GET", f"{PATH}/export", "", 200),
     "unknown id": ("GET", f"{PATH}/{number(1)}", "", 404),
     "nothing here": ("GET", f"{PATH}/", "", 404),

@@ -61,7 +61,11 @@ FILTERS = {
 }
 
 # Fields that an action sends beside the rows.
-ACTIONS: dict[tuple[str, str], dict[str, str]] = {("apikey", "revoke"): {}, ("quarantined", "replay"): {}}
+ACTIONS: dict[tuple[str, str], dict[str, str]] = {
+    ("apikey", "revoke"): {},
+    ("quarantined", "replay"): {},
+    ("tenant", "push_to_hub"): {},
+}
 
 # Form fields that name the other tenant.
 FIELDS = {("apikey", "tenant"): {"tenant": "bob", "name": "theirs", "scopes": ["read"]}}

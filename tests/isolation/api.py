@@ -36,6 +36,7 @@ MCP_ROUTE = "v1/mcp/connect"
 NAMES_NOTHING = {
     ("list", "limit"): "a number of records",
     ("export", "end"): "whether there is a last line",
+    ("readiness", "max_runs"): "a number of runs",
     ("delete_matching", "dry_run"): "whether it only counts",
     ("record", "replace"): "whether phases may be dropped",
     **{
@@ -44,6 +45,8 @@ NAMES_NOTHING = {
         for name in (*PARAMETERS, *OPTIONS, "file", "compression")
     },
 }
+
+ADDRESSES = {"list": "", "stats": "/stats", "readiness": "/readiness", "export": "/export"}
 
 
 class Values(NamedTuple):
@@ -203,7 +206,7 @@ def send(client: Client, case: Case, value: str) -> Any:
         return client.delete(f"{PATH}?{urlencode(given | {case.name: value})}")
     if case.place == "path":
         return client.get(f"{PATH}/{value}")
-    paths = {"list": "", "stats": "/stats", "export": "/export", "export_manifest": "/export/manifest"}
+    paths = ADDRESSES | {"export_manifest": "/export/manifest"}
     return client.get(PATH + paths[case.operation], {case.name: value})
 
 

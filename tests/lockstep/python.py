@@ -215,7 +215,7 @@ def _recorder() -> Side:
 
 def _in_memory() -> Side:
     facts: frozenset[str] = frozenset()
-    for operation in ("list", "stats", "export", "delete_matching"):
+    for operation in ("list", "stats", "readiness", "export", "delete_matching"):
         facts |= parameters(operation, FILTERS)
     for name in _SENT:
         facts |= fields(REQUEST, name, getattr(contract, name).model_fields)
@@ -229,6 +229,7 @@ def _in_memory() -> Side:
             for name in (
                 *("list.cursor", "list.limit", "retrieve.id", "update.id", "delete_one.id", "record.replace"),
                 *("export.after", "export.end", "delete_matching.dry_run", "delete_matching.token"),
+                "readiness.max_runs",
             )
         }
         | {name: reason for name, reason in OF_TRAINING.items() if name.startswith(PARAMETER)},

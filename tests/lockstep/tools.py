@@ -17,7 +17,7 @@ from trajectories_sdk.testing import InMemoryServer
 
 _RECORD, _UPDATE, _QUERY = "br_trajectory_record", "br_trajectory_update", "br_trajectory_query"
 _OF_THE_TOOL = ("show", "group_by", "phases_from")
-_OF_ONE_OPERATION = {"list": ("limit", "cursor"), "retrieve": ("id",), "stats": ("credit",)}
+_OF_ONE_OPERATION = {"list": ("limit", "cursor"), "retrieve": ("id",), "stats": ("credit",), "readiness": ()}
 _NO_FILES = "agents query and record; exports and deletion are for programs and people"
 
 
@@ -27,7 +27,7 @@ def side() -> Side:
     special = {name for names in _OF_ONE_OPERATION.values() for name in names}
     taken = parameters("retrieve", set(asked) & set(_OF_ONE_OPERATION["retrieve"]))
     taken |= parameters("update", set(tools[_UPDATE].input_schema["properties"]) & {"id"})
-    for operation in ("list", "stats"):
+    for operation in ("list", "stats", "readiness"):
         taken |= parameters(operation, (set(asked) - special) | (set(asked) & set(_OF_ONE_OPERATION[operation])))
     return Side(
         name="MCP tools",
@@ -37,6 +37,7 @@ def side() -> Side:
         without={
             f"{PARAMETER} record.replace": "agents change runs by the update tool",
             f"{REQUEST} *Patch.*": "the update tool takes the fields of the record tool",
+            f"{PARAMETER} readiness.max_runs": "the default is enough for an agent",
             f"{OPERATION} export*": _NO_FILES,
             f"{PARAMETER} export*": _NO_FILES,
             f"{OPERATION} delete_*": _NO_FILES,

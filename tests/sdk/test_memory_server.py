@@ -78,6 +78,8 @@ WRONG: list[Callable[[Any], Any]] = [
     lambda trajectories: list(trajectories.list(cursor="nonsense")),
     lambda trajectories: list(trajectories.list(colour="red")),
     lambda trajectories: trajectories.stats(outcome="red"),
+    lambda trajectories: trajectories.readiness(max_runs=0),
+    lambda trajectories: trajectories.readiness(max_runs="two"),
     lambda trajectories: trajectories.stats(since="yesterday"),
     lambda trajectories: trajectories.stats(since="2026-02-30"),
     lambda trajectories: trajectories.stats(min_cost_usd=-1),
@@ -116,6 +118,13 @@ def test_list_and_export_are_the_same(clients: tuple[Client, Client], filters: d
 def test_stats_are_the_same(clients: tuple[Client, Client], filters: dict[str, Any]) -> None:
     store, memory = (figures(client.trajectories.stats(**filters).model_dump(exclude={"window"})) for client in clients)
     assert memory == store
+
+
+@pytest.mark.parametrize("filters", [*FILTERS, {"max_runs": 2}, {"max_runs": len(GOOD)}], ids=str)
+def test_readiness_is_the_same(clients: tuple[Client, Client], filters: dict[str, Any]) -> None:
+    store, memory = (client.trajectories.readiness(**filters).model_dump(exclude={"as_of"}) for client in clients)
+    assert memory == store
+    assert store["complete"] is (filters.get("max_runs") != 2)
 
 
 @pytest.mark.parametrize("at", range(len(BAD)))

@@ -18,7 +18,7 @@ from tests.examples import body, phase
 from tests.storage.away import archive_away
 from tests.storage.hosts import QUICK, TENANT, WebProcess, draft, made, new_id, taken
 from trajectories import persistence
-from trajectories.domain.answers import item
+from trajectories.domain import answers
 from trajectories.domain.record import ID_BYTES, Record
 from trajectories.exceptions import (
     ArchiveUnavailable,
@@ -98,7 +98,7 @@ def test_a_repeated_patch_is_the_same_revision_with_a_newer_stamp(db: None, own:
     id_ = own.record(phases=TWO_PHASES).id
     changes: dict[str, Any] = {"phases": [{"phase_id": "3", "phase_name": "review"}], "project": "p"}
     first, again = (own.update(id_, **changes) for _ in range(2))
-    assert item(again) == item(first)
+    assert answers.whole(again) == answers.whole(first)
     assert again.stamp > first.stamp
 
 
@@ -175,7 +175,7 @@ def test_credentials_of_a_patch_are_replaced_and_all_of_the_record_are_counted(d
     patched, again = (own.update(id_, **changes) for _ in range(2))
     assert not [key for key in keys if key.encode() in patched.body]
     assert fields_of(patched)["metadata"]["trajectories:redacted"] == {"github-token": 2}
-    assert item(again) == item(patched)
+    assert answers.whole(again) == answers.whole(patched)
 
 
 def test_a_record_may_not_grow_over_its_limit(db: None, own: WebProcess) -> None:
@@ -286,5 +286,5 @@ def test_patches_of_two_hosts_in_any_order_of_arrival_have_one_result_everywhere
     newest = max(versions, key=lambda version: version.rank)
     found: list[Record | None] = [host.retrieve(id_) for host in hosts]
     found += [archive_reads.find(TENANT, id_), get_store().redis_tier.find(TENANT, id_)]
-    assert len({one and item(one) for one in found}) == 1
+    assert len({one and answers.whole(one) for one in found}) == 1
     assert {(one.body, one.stamp) for one in found if one} == {(newest.body, newest.stamp)}

@@ -16,6 +16,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from trajectories.admin import columns, formatting
 from trajectories.admin.changelist import BoundedAdmin, TenantFilter
+from trajectories.admin.hub import push_page
 from trajectories.admin.tenants import actor_of, tenants_of
 from trajectories.api.authentication import changed, revoke
 from trajectories.models import SCOPES, ApiKey, Tenant, Trajectory
@@ -33,6 +34,7 @@ class TenantAdmin(BoundedAdmin):
     search_fields = ("slug", "name")
     fields = ("slug", "name")
     tenant_path = "pk"
+    actions = ("push_to_hub",)
 
     def listed(self, rows: QuerySet[Any]) -> QuerySet[Any]:
         newest = Trajectory.objects.filter(tenant=OuterRef("pk")).order_by("-recorded_at_us")
@@ -51,6 +53,14 @@ class TenantAdmin(BoundedAdmin):
         # A user who is limited to some tenants would not see the new one. The slug error would also
         # reveal to them which slugs are taken.
         return tenants_of(request) is None and super().has_add_permission(request)
+
+    def has_push_permission(self, request: HttpRequest) -> bool:
+        # A push publishes records, so changing the tenant's name is not enough.
+        return self.has_change_permission(request) and request.user.has_perm("trajectories.view_trajectory")
+
+    @admin.action(description="Push the runs of the selected tenant to the Hub", permissions=["push"])
+    def push_to_hub(self, request: HttpRequest, queryset: QuerySet[Tenant]) -> HttpResponse | None:
+        return push_page(self, request, queryset)
 
     @admin.display(description="archived records")
     def records(self, tenant: Tenant) -> SafeString:

@@ -28,6 +28,7 @@ from trajectories.domain.stats import BUCKETS
 from trajectories.training.encoding import COMPRESSIONS, FILES
 from trajectories.training.formats import DEFAULT, FORMATS
 from trajectories.training.formats.base import Option
+from trajectories.training.readiness import DEFAULT_RUNS, MAX_RUNS
 from trajectories.training.splits import SPLIT_BY
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -35,8 +36,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 _JSON = "application/json"
 _MERGE_PATCH = "application/merge-patch+json"
 _NDJSON = "application/x-ndjson"
-_ETAGS_PATTERN = r'^(\*|(W/)?"[0-9]+"(, *(W/)?"[0-9]+")*)$'
 _FLAG = {"type": "string", "enum": ["0", "1"], "default": "0"}
+_ETAGS_PATTERN = r'^(\*|(W/)?"[0-9]+"(, *(W/)?"[0-9]+")*)$'
 _KINDS: Mapping[str, dict[str, Any]] = {
     "string": {"type": "string", "pattern": NO_NUL},
     "words": {"type": "string", "pattern": NO_NUL, "maxLength": MAX_SEARCH_CHARS},
@@ -327,6 +328,23 @@ def _stats() -> dict[str, Any]:
     }
 
 
+def _readiness() -> dict[str, Any]:
+    return {
+        "summary": "Readiness",
+        "description": "Whether matching trajectories are worth training on: shares of what is known, overlap, duplicates, leaks, and a"
+        " check of each against a threshold. Each check that fails says what to do. Measures the newest runs.",
+        "parameters": [
+            *map(_filter, FILTERS.items()),
+            _parameter(
+                "max_runs",
+                {"type": "integer", "minimum": 1, "maximum": MAX_RUNS, "default": DEFAULT_RUNS},
+                "How many runs to measure at most.",
+            ),
+        ],
+        "responses": {200: responses.Readiness} | _errors(400, 401, 403, 429, 503),
+    }
+
+
 def _export() -> dict[str, Any]:
     return {
         "summary": "Export",
@@ -441,6 +459,7 @@ _OPERATIONS = {
     "list": _list,
     "retrieve": _retrieve,
     "stats": _stats,
+    "readiness": _readiness,
     "export": _export,
     "export_manifest": _export_manifest,
     "delete_one": _delete_one,

@@ -27,7 +27,10 @@ class PositionPagination(BasePagination):
         Returns:
             The position to continue after, and the limit.
         """
-        cursor, limit = given.pop("cursor", None), self._limit(given.pop("limit", None))
+        cursor, limit = (
+            given.pop("cursor", None),
+            bounded("limit", given.pop("limit", None), default=self.default_limit, most=self.max_limit),
+        )
         return None if cursor is None else decode_cursor(cursor), limit
 
     def response(self, page: Any) -> HttpResponse:
@@ -40,12 +43,16 @@ class PositionPagination(BasePagination):
         data = b",".join(answers.item(record, page.facets.get(record.id)) for record in page.records)
         return HttpResponse(b'{"data":[%b],%b' % (data, orjson.dumps(rest)[1:]), content_type="application/json")
 
-    def _limit(self, text: str | None) -> int:
-        if text is None:
-            return self.default_limit
-        is_number = text.isascii() and text.isdigit() and len(text) <= len(str(self.max_limit))
-        if not is_number or not 1 <= int(text) <= self.max_limit:
-            raise InvalidInput(
-                f"limit must be between 1 and {self.max_limit}, got {text}.", code="invalid_parameter", param="limit"
-            )
-        return int(text)
+
+def bounded(name: str, text: str | None, *, default: int, most: int) -> int:
+    """Return the number in a parameter, ``default`` if it is not given.
+
+    Raises:
+        InvalidInput: 400; it is not a number between 1 and ``most``.
+    """
+    if text is None:
+        return default
+    is_number = text.isascii() and text.isdigit() and len(text) <= len(str(most))
+    if not is_number or not 1 <= int(text) <= most:
+        raise InvalidInput(f"{name} must be between 1 and {most}, got {text}.", code="invalid_parameter", param=name)
+    return int(text)

@@ -33,7 +33,7 @@ from trajectories.api import request_ids, throttling
 from trajectories.api.authentication import ApiKeyAuthentication
 from trajectories.api.exception_handler import error_object, exception_handler
 from trajectories.api.openapi import AutoSchema, documented
-from trajectories.api.pagination import PositionPagination
+from trajectories.api.pagination import PositionPagination, bounded
 from trajectories.api.parsers import JSON, MERGE_PATCH, NDJSON, LinesParser, PatchParser, RecordParser
 from trajectories.api.permissions import HasScope
 from trajectories.api.sliding_window import Allowance
@@ -55,7 +55,7 @@ from trajectories.exceptions import (
 )
 from trajectories.services import deletion, ingest, reads
 from trajectories.storage.store import get_store
-from trajectories.training import export
+from trajectories.training import export, readiness
 from trajectories.training.encoding import PARQUET, parse_encoding
 from trajectories.training.export import Request as ExportRequest
 
@@ -78,6 +78,7 @@ _SCOPES = {
     "list": "read",
     "retrieve": "read",
     "stats": "read",
+    "readiness": "read",
     "export": "export",
     "export_manifest": "export",
     "delete_one": "admin",
@@ -97,7 +98,7 @@ class AnyAccept(BaseContentNegotiation):
 
 
 class TrajectoryViewSet(ViewSet):
-    """Record, update, list, retrieve, stats, export and its manifest, delete."""
+    """Record, update, list, retrieve, stats, readiness, export and its manifest, delete."""
 
     # Annotated, so that a typed host project can replace each.
     authentication_classes: Sequence[type[BaseAuthentication]] = (ApiKeyAuthentication,)
@@ -224,6 +225,17 @@ class TrajectoryViewSet(ViewSet):
         given = self._parameters((*FILTERS, "credit", "bucket"))
         credit_rule, bucket = _choice("credit", given, RULES), _choice("bucket", given, BUCKETS)
         found = reads.stats(get_store(), self.caller.tenant, self._query(given), credit_rule=credit_rule, bucket=bucket)
+        return HttpResponse(orjson.dumps(found), content_type=JSON)
+
+    @documented("readiness")
+    @action(detail=False, methods=["get"])
+    def readiness(self, request: Request) -> HttpResponse:
+        """Whether the data is worth training on."""
+        given = self._parameters((*FILTERS, "max_runs"))
+        max_runs = bounded(
+            "max_runs", given.pop("max_runs", None), default=readiness.DEFAULT_RUNS, most=readiness.MAX_RUNS
+        )
+        found = readiness.readiness(get_store(), self.caller.tenant, self._query(given), max_runs=max_runs)
         return HttpResponse(orjson.dumps(found), content_type=JSON)
 
     @documented("export")

@@ -282,6 +282,13 @@ def exported(tenant: str, query: Query, after_seq: int, up_to_seq: int, limit: i
     return [Exported(seq, Record.from_row(columns)) for seq, *columns in rows.values_list("seq", *_COLUMNS)[:limit]]
 
 
+@archive_errors()
+def export_keys(tenant: str, query: Query, after_seq: int, up_to_seq: int, limit: int) -> list[tuple[int, UUID, int]]:
+    """Return sequence number, id and revision of the next matching records in export order."""
+    rows = _matching(tenant, query, None).filter(seq__gt=after_seq, seq__lte=up_to_seq).order_by("seq")
+    return list(rows.values_list("seq", "trajectory_id", "revision")[:limit])
+
+
 @contextmanager
 def snapshot(statement_timeout_s: float) -> Iterator[None]:
     """Run every read inside on one snapshot of the archive.

@@ -52,6 +52,17 @@ def test_recorded_text_has_no_line_break_and_no_invisible_character(tools: Tools
         assert not any("\ufe00" <= char <= "\ufe0f" or char > "\U000dffff" for char in text), ascii(text)
 
 
+@pytest.mark.parametrize("text", INJECTIONS.values(), ids=INJECTIONS)
+def test_names_in_the_sentences_of_readiness_are_in_the_untrusted_part_alone(text: str) -> None:
+    with InMemoryServer() as store, tools_of(store) as tools:
+        tools.record(**hostile_run(1, text))
+        shown = tools.query(show="readiness")
+    said = shown.pop("untrusted_data")["readiness"]["to_do"]
+    assert any(VISIBLE in sentence for sentence in said)
+    assert VISIBLE not in json.dumps(shown)
+    assert all(char.isprintable() for sentence in said for char in sentence)
+
+
 def test_instructions_descriptions_and_schema_say_that_recorded_text_is_no_instruction(tools: Tools) -> None:
     assert UNTRUSTED in tools.instructions()
     record, query = (next(tool for tool in tools.listed() if tool.name.endswith(name)) for name in ("record", "query"))

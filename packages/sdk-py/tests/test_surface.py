@@ -43,6 +43,7 @@ ALL = [
     "Phase",
     "PreconditionFailedError",
     "RateLimitError",
+    "Readiness",
     "RecordedMany",
     "RequestTimeoutError",
     "Run",

@@ -64,6 +64,8 @@ export type {
   PhaseOutcome,
   PhasePatch,
   Rate,
+  Readiness,
+  ReadinessParameters,
   RecordedMany,
   RecordWarning,
   RequestOptions,

@@ -100,6 +100,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/agent/trajectories/readiness": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Readiness
+         * @description Whether matching trajectories are worth training on: shares of what is known, overlap, duplicates, leaks, and a check of each against a threshold. Each check that fails says what to do. Measures the newest runs.
+         */
+        get: operations["readiness"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/agent/trajectories/stats": {
         parameters: {
             query?: never;
@@ -714,6 +734,23 @@ export interface components {
             at?: string | null;
         };
         /**
+         * Leaks
+         * @description Signs that an example can show its own result.
+         */
+        Leaks: {
+            /** @description Phases that started before an earlier phase of the list had ended. */
+            late_phases: components["schemas"]["Share"];
+            /** @description Runs whose request_summary has the text of their own error. */
+            requests_with_errors: components["schemas"]["Share"];
+            /** @description Runs whose request was also made in another session or project. */
+            shared_requests: components["schemas"]["Share"];
+            /**
+             * One Outcome Types
+             * @description Request types whose runs all have one outcome; at most 10.
+             */
+            one_outcome_types: string[];
+        };
+        /**
          * LineResult
          * @description What became of one line of NDJSON: either ``revision`` or ``error``.
          */
@@ -818,6 +855,21 @@ export interface components {
             /** Model */
             model: string | null;
         };
+        /** ModelShare */
+        ModelShare: {
+            /**
+             * Count
+             * @description How many models; at most 10,000 are counted.
+             */
+            count: number;
+            /**
+             * Largest
+             * @description The model of most phases.
+             */
+            largest: string | null;
+            /** Largest Share */
+            largest_share: number | null;
+        };
         /**
          * Other
          * @description Per grouping, the sum of what is beyond the 1,000 largest groups; absent where nothing is.
@@ -920,6 +972,29 @@ export interface components {
             partial: number;
             /** Unknown */
             unknown: number;
+        };
+        /**
+         * Overlap
+         * @description Contexts are a request type and a phase; skipping is an action too.
+         */
+        Overlap: {
+            /**
+             * Contexts
+             * @description A sample, where there are more than 20,000.
+             */
+            contexts: number;
+            /**
+             * With Several Actions
+             * @description Where several actions were taken.
+             */
+            with_several_actions: number;
+            /**
+             * With Overlap
+             * @description Where several actions had a recorded probability above 0.
+             */
+            with_overlap: number;
+            /** @description Phases that ran, for which several actions had one. */
+            explored_phases: components["schemas"]["Share"];
         };
         /**
          * Phase
@@ -1381,6 +1456,97 @@ export interface components {
             high: number | null;
         };
         /**
+         * Readiness
+         * @description Whether runs are worth training on, and what to do where they are not.
+         */
+        Readiness: {
+            /**
+             * Ready
+             * @description Every check has passed.
+             */
+            ready: boolean;
+            /** Checks */
+            checks: components["schemas"]["ReadinessCheck"][];
+            /**
+             * Runs
+             * @description How many were measured.
+             */
+            runs: number;
+            /**
+             * Runs With Cost And Tools
+             * @description With a cost above 0, and tools of a phase.
+             */
+            runs_with_cost_and_tools: number;
+            /**
+             * Projects
+             * @description At most 10,000 are counted.
+             */
+            projects: number;
+            /**
+             * Request Types
+             * @description At most 10,000 are counted.
+             */
+            request_types: number;
+            shares: components["schemas"]["ReadinessShares"];
+            skipped_phases: components["schemas"]["SkippedPhases"];
+            overlap: components["schemas"]["Overlap"];
+            /** @description Runs that repeat an earlier one: request, phases, models and outcomes. */
+            duplicates: components["schemas"]["Share"];
+            models: components["schemas"]["ModelShare"];
+            leaks: components["schemas"]["Leaks"];
+            /**
+             * Warnings
+             * @description Runs by the code of their warnings.
+             */
+            warnings: {
+                [key: string]: number;
+            };
+            /**
+             * As Of
+             * Format: date-time
+             */
+            as_of: string;
+            /**
+             * Complete
+             * @description False where older runs were left out, or a tier was unavailable.
+             */
+            complete: boolean;
+        };
+        /** ReadinessCheck */
+        ReadinessCheck: {
+            /** Code */
+            code: string;
+            /** Passed */
+            passed: boolean;
+            /**
+             * Value
+             * @description Null where nothing could be measured.
+             */
+            value: number | null;
+            /** Threshold */
+            threshold: number;
+            /**
+             * Message
+             * @description What is wrong and what to do; null where it passed.
+             */
+            message: string | null;
+        };
+        /**
+         * ReadinessShares
+         * @description Shares of what is known: the first four of runs, the others of phases that ran.
+         */
+        ReadinessShares: {
+            cost: components["schemas"]["Share"];
+            /** @description Given or derived, and not unknown. */
+            outcome: components["schemas"]["Share"];
+            build: components["schemas"]["Share"];
+            tests: components["schemas"]["Share"];
+            tools: components["schemas"]["Share"];
+            model: components["schemas"]["Share"];
+            method: components["schemas"]["Share"];
+            propensity: components["schemas"]["Share"];
+        };
+        /**
          * RecordWarning
          * @description A contradiction within a record, which is stored all the same.
          */
@@ -1487,6 +1653,18 @@ export interface components {
             /** Selection Method */
             selection_method: string | null;
         };
+        /**
+         * Share
+         * @description Cases of which something is known or true; the share is null without cases.
+         */
+        Share: {
+            /** Known */
+            known: number;
+            /** Of */
+            of: number;
+            /** Share */
+            share: number | null;
+        };
         /** SkipGroup */
         SkipGroup: {
             /** @description Runs in which any phase of the group was not skipped. */
@@ -1497,6 +1675,13 @@ export interface components {
             phase: string;
             /** Request Type */
             request_type: string | null;
+        };
+        /** SkippedPhases */
+        SkippedPhases: {
+            /** Count */
+            count: number;
+            /** With Reason */
+            with_reason: number;
         };
         /** SourceGroup */
         SourceGroup: {
@@ -3209,6 +3394,151 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ExportManifest"];
+                };
+            };
+            /** @description The request says something that cannot be accepted; the message names it. */
+            400: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No API key, or one that is unknown, revoked or expired. */
+            401: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The API key lacks the scope, the tenant has reached its quota, or the request would delete everything. */
+            403: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More than the key may use in a minute, too many long reads of the tenant at once, or too many bad keys from this address; Retry-After says when to come again. */
+            429: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds until it is worth coming again. */
+                    "Retry-After"?: number;
+                    /** @description Where keys have limits: what this one may use a minute. */
+                    "X-RateLimit-Limit"?: number;
+                    /** @description What is left of it. */
+                    "X-RateLimit-Remaining"?: number;
+                    /** @description Seconds until more is left. */
+                    "X-RateLimit-Reset"?: number;
+                    /** @description Which limit it is: the one that would refuse first, or has refused. */
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A part that this answer needs is unavailable or busy; Retry-After says when to try again. */
+            503: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds until it is worth coming again. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    readiness: {
+        parameters: {
+            query?: {
+                /** @description A phase of this agent. */
+                agent?: string;
+                /** @description Whether the build passed. */
+                build_passed?: boolean;
+                /** @description A phase whose model suited it so. */
+                fit?: "good_fit" | "underpowered" | "overprovisioned" | "failed";
+                /** @description Cost at most this. */
+                max_cost_usd?: number;
+                /** @description Took at most this. */
+                max_duration_ms?: number;
+                /** @description How many runs to measure at most. */
+                max_runs?: number;
+                /** @description Cost at least this. */
+                min_cost_usd?: number;
+                /** @description Took at least this. */
+                min_duration_ms?: number;
+                /** @description A phase that this model answered. */
+                model?: string;
+                /** @description Outcome, given or derived. */
+                outcome?: "success" | "failure" | "partial" | "unknown";
+                /** @description A phase of this name or an alias of it. */
+                phase?: string;
+                /** @description Exactly this policy. */
+                policy?: string;
+                /** @description Exactly this project. */
+                project?: string;
+                /** @description Each word is part of the request summary; case and compatibility forms (NFKC) do not matter. At most 32 words. */
+                q?: string;
+                /** @description Exactly this type of request. */
+                request_type?: string;
+                /** @description A phase whose model was picked this way. */
+                selection_method?: string;
+                /** @description Recorded at or after a time with an offset, the start of a date in UTC, or a span before now: 30m, 12h, 7d, 2w. */
+                since?: string;
+                /** @description Exactly this orchestrator. */
+                source?: string;
+                /** @description Started at or after; as since. */
+                started_since?: string;
+                /** @description Started before; as since. */
+                started_until?: string;
+                /** @description Has this tag. */
+                tag?: string;
+                /** @description Whether the tests passed. */
+                tests_passed?: boolean;
+                /** @description A phase that used this tool. */
+                tool?: string;
+                /** @description Recorded before; as since. */
+                until?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    /** @description Where keys have limits: what this one may use a minute. */
+                    "X-RateLimit-Limit"?: number;
+                    /** @description What is left of it. */
+                    "X-RateLimit-Remaining"?: number;
+                    /** @description Seconds until more is left. */
+                    "X-RateLimit-Reset"?: number;
+                    /** @description Which limit it is: the one that would refuse first, or has refused. */
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Readiness"];
                 };
             };
             /** @description The request says something that cannot be accepted; the message names it. */

@@ -14,6 +14,8 @@ import type {
   ExportParameters,
   ListParameters,
   MatchingTrajectories,
+  Readiness,
+  ReadinessParameters,
   RecordedMany,
   RequestOptions,
   Stats,
@@ -106,6 +108,16 @@ export class Trajectories {
   /** Returns statistics of the trajectories that match the filters, also by phase, model and selection method, with Wilson bounds. */
   async stats(parameters?: StatsParameters, options?: RequestOptions): Promise<Stats> {
     return this.#http.call({ method: "GET", path: `${PATH}/stats`, query: parameters ?? {}, signal: options?.signal });
+  }
+
+  /** Returns whether the newest trajectories that match the filters are worth training on. Each failed check says what to do. */
+  async readiness(parameters?: ReadinessParameters, options?: RequestOptions): Promise<Readiness> {
+    return this.#http.call({
+      method: "GET",
+      path: `${PATH}/readiness`,
+      query: parameters ?? {},
+      signal: options?.signal,
+    });
   }
 
   /** Exports the trajectories that match the filters, in the order in which they reached the archive. Iterate it, or use its `stream()`. */

@@ -38,6 +38,8 @@ export type RecordWarning = Schemas["RecordWarning"];
 export type TrajectoryPage = Schemas["TrajectoryPage"];
 /** Totals and groups of all matching trajectories. Unknown is null, never 0. */
 export type Stats = Schemas["Stats"];
+/** Measures of trajectories as training data, and checks of them. */
+export type Readiness = Schemas["Readiness"];
 /** A proportion with its Wilson interval. */
 export type Rate = Schemas["Rate"];
 /** The result of one record of many, with either `revision` or `error`. */
@@ -59,6 +61,8 @@ export type Filters = Parameters<Omit<Query<"stats">, "credit" | "bucket">>;
 export type StatsParameters = Parameters<Query<"stats">>;
 /** Filters of a list, with `limit` (records per page, 1 to 1,000) and `cursor` (start of the page). */
 export type ListParameters = Parameters<Query<"list">>;
+/** Filters of readiness, with `max_runs`: how many runs to measure at most, 1 to 1,000,000. */
+export type ReadinessParameters = Parameters<Query<"readiness">>;
 /** Filters of an export, with `after`: the id after which it starts. The SDK requests the end line itself. */
 export type ExportParameters = Parameters<Omit<Query<"export">, "end">>;
 /** Filters of a deletion, at least one, with the `token` of the dry run. */

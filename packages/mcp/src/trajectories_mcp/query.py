@@ -16,7 +16,7 @@ from trajectories_sdk import AsyncClient, TrajectoryError
 
 NAME: Final = "br_trajectory_query"
 DEFAULT_ITEMS: Final = 10
-_SHOWN: Final = ("runs", "run", "stats")
+_SHOWN: Final = ("runs", "run", "stats", "readiness")
 _RULES: Final = ("checks", "phase_outcome", "run_outcome")
 _MAX_PHASES_FROM: Final = 10_000
 
@@ -26,7 +26,7 @@ _OWN: Final[Mapping[str, Mapping[str, Any]]] = {
         "enum": list(_SHOWN),
         "default": "runs",
         "description": "runs: recent runs, newest first. run: one run, by its id. stats: success rates, cost and duration of all"
-        " runs that match the filters, by group.",
+        " runs that match the filters, by group. readiness: whether the runs are worth training on, and what to do where they are not.",
     },
     "id": {
         "type": "string",
@@ -89,7 +89,7 @@ TOOL: Final = Tool(
 class Question:
     """Validated arguments of one call."""
 
-    show: Literal["runs", "run", "stats"]
+    show: Literal["runs", "run", "stats", "readiness"]
     filters: Mapping[str, Any]
     id: str | None = None
     group_by: str = "phase_model"
@@ -112,6 +112,8 @@ async def query(client: AsyncClient, arguments: Mapping[str, Any]) -> results.An
                 return await _run(client, question)
             case "stats":
                 return await _stats(client, question)
+            case "readiness":
+                return await _readiness(client, question)
             case "runs":
                 return await _runs(client, question)
     except (TrajectoryError, ValueError, TypeError) as error:
@@ -151,6 +153,7 @@ _ALLOWED_WITH: Final = {
     "runs": ("limit", "cursor"),
     "run": ("id", "phases_from"),
     "stats": ("group_by", "limit", "credit"),
+    "readiness": (),
 }
 
 
@@ -202,6 +205,21 @@ async def _stats(client: AsyncClient, question: Question) -> results.Answer:
         summary=summary,
         complete=found.window.complete,
         untrusted_data=results.UntrustedData(stats=stats),
+    )
+
+
+async def _readiness(client: AsyncClient, question: Question) -> results.Answer:
+    found = await client.trajectories.readiness(**cast(Any, question.filters))
+    failed = sum(not check.passed for check in found.checks)
+    summary = (
+        f"{counted(found.runs, 'run')} {_filtered(question.filters)}; {failed} of {len(found.checks)} checks failed."
+    )
+    summary += " Each of to_do says what to record or send." if failed else " The runs are ready for training."
+    return results.Answer(
+        show="readiness",
+        summary=summary,
+        complete=found.complete,
+        untrusted_data=results.UntrustedData(readiness=summaries.readiness(found)),
     )
 
 

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from trajectories_mcp.results import (
+    MAX_ADVICE_CHARS,
     MAX_NAME_CHARS,
     MAX_NAMES,
     MAX_PHASES,
@@ -18,6 +19,7 @@ from trajectories_mcp.results import (
     Group,
     PhaseSummary,
     Proportion,
+    Readiness,
     RunDetail,
     RunSummary,
     SkipSide,
@@ -111,6 +113,17 @@ def stats(found: models.Stats, group_by: str, filters: Mapping[str, Any], limit:
         group_by=group_by,
         groups=shown,
         groups_left_out=max(0, len(groups) - len(shown)),
+    )
+
+
+def readiness(found: models.Readiness) -> Readiness:
+    """Return the sentences of the failed checks."""
+    advice = [check.message for check in found.checks if check.message is not None]
+    return Readiness(
+        ready=found.ready,
+        runs=found.runs,
+        to_do=[cut(plain(text), MAX_ADVICE_CHARS) for text in advice],
+        warnings=found.warnings or None,
     )
 
 

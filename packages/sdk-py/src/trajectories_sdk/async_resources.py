@@ -18,6 +18,7 @@ from trajectories_sdk.models import (
     DeletedTrajectories,
     DeletedTrajectory,
     MatchingTrajectories,
+    Readiness,
     Stats,
     StoredTrajectory,
 )
@@ -83,6 +84,13 @@ class AsyncTrajectories(RunFactory):
         query: Any = {**filters, "credit": credit, "bucket": bucket}
         return await self._driver.run(
             call_for(self._config, request(self._config, "GET", f"{PATH}/stats", query), Stats)
+        )
+
+    async def readiness(self, *, max_runs: int | None = None, **filters: Unpack[Filters]) -> Readiness:
+        """Like ``Trajectories.readiness``."""
+        query = {**filters, "max_runs": max_runs}
+        return await self._driver.run(
+            call_for(self._config, request(self._config, "GET", f"{PATH}/readiness", query), Readiness)
         )
 
     def iter_export(

@@ -147,6 +147,19 @@ class FeedbackLoop(ResponseModel):
     at: AwareDatetime | None = None
 
 
+class Leaks(ResponseModel):
+    """Signs that an example can show its own result."""
+
+    late_phases: Share
+    """Phases that started before an earlier phase of the list had ended."""
+    requests_with_errors: Share
+    """Runs whose request_summary has the text of their own error."""
+    shared_requests: Share
+    """Runs whose request was also made in another session or project."""
+    one_outcome_types: list[str]
+    """Request types whose runs all have one outcome; at most 10."""
+
+
 class LineResult(ResponseModel):
     """What became of one line of NDJSON: either ``revision`` or ``error``."""
 
@@ -205,6 +218,14 @@ class ModelGroup(ResponseModel):
     input_tokens: MeasureSummary
     output_tokens: MeasureSummary
     model: str | None
+
+
+class ModelShare(ResponseModel):
+    count: int
+    """How many models; at most 10,000 are counted."""
+    largest: str | None
+    """The model of most phases."""
+    largest_share: float | None
 
 
 class Other(ResponseModel):
@@ -277,6 +298,19 @@ class OutcomeCounts(ResponseModel):
     failure: int
     partial: int
     unknown: int
+
+
+class Overlap(ResponseModel):
+    """Contexts are a request type and a phase; skipping is an action too."""
+
+    contexts: int
+    """A sample, where there are more than 20,000."""
+    with_several_actions: int
+    """Where several actions were taken."""
+    with_overlap: int
+    """Where several actions had a recorded probability above 0."""
+    explored_phases: Share
+    """Phases that ran, for which several actions had one."""
 
 
 class Phase(ResponseModel):
@@ -438,6 +472,58 @@ class Rate(ResponseModel):
     high: float | None
 
 
+class Readiness(ResponseModel):
+    """Whether runs are worth training on, and what to do where they are not."""
+
+    ready: bool
+    """Every check has passed."""
+    checks: list[ReadinessCheck]
+    runs: int
+    """How many were measured."""
+    runs_with_cost_and_tools: int
+    """With a cost above 0, and tools of a phase."""
+    projects: int
+    """At most 10,000 are counted."""
+    request_types: int
+    """At most 10,000 are counted."""
+    shares: ReadinessShares
+    skipped_phases: SkippedPhases
+    overlap: Overlap
+    duplicates: Share
+    """Runs that repeat an earlier one: request, phases, models and outcomes."""
+    models: ModelShare
+    leaks: Leaks
+    warnings: dict[str, int]
+    """Runs by the code of their warnings."""
+    as_of: AwareDatetime
+    complete: bool
+    """False where older runs were left out, or a tier was unavailable."""
+
+
+class ReadinessCheck(ResponseModel):
+    code: str
+    passed: bool
+    value: float | None
+    """Null where nothing could be measured."""
+    threshold: float
+    message: str | None
+    """What is wrong and what to do; null where it passed."""
+
+
+class ReadinessShares(ResponseModel):
+    """Shares of what is known: the first four of runs, the others of phases that ran."""
+
+    cost: Share
+    outcome: Share
+    """Given or derived, and not unknown."""
+    build: Share
+    tests: Share
+    tools: Share
+    model: Share
+    method: Share
+    propensity: Share
+
+
 class RecordWarning(ResponseModel):
     """A contradiction within a record, which is stored all the same."""
 
@@ -509,6 +595,14 @@ class SelectionMethodGroup(ResponseModel):
     selection_method: str | None
 
 
+class Share(ResponseModel):
+    """Cases of which something is known or true; the share is null without cases."""
+
+    known: int
+    of: int
+    share: float | None
+
+
 class SkipGroup(ResponseModel):
     ran: RunsByPresence
     """Runs in which any phase of the group was not skipped."""
@@ -516,6 +610,11 @@ class SkipGroup(ResponseModel):
     """Runs in which the group was skipped. Phases not in the record do not count."""
     phase: str
     request_type: str | None
+
+
+class SkippedPhases(ResponseModel):
+    count: int
+    with_reason: int
 
 
 class SourceGroup(ResponseModel):

@@ -68,7 +68,7 @@ class FeedbackLoop(TypedDict):
 
 
 class Filters(TypedDict):
-    """The query parameters that list, stats, export and delete_matching share."""
+    """The query parameters that list, stats, readiness, export and delete_matching share."""
 
     agent: NotRequired[str]
     """A phase of this agent."""

@@ -18,6 +18,7 @@ from trajectories_sdk.models import (
     DeletedTrajectories,
     DeletedTrajectory,
     MatchingTrajectories,
+    Readiness,
     Stats,
     StoredTrajectory,
 )
@@ -125,6 +126,18 @@ class Trajectories(RunFactory):
         """
         query: Any = {**filters, "credit": credit, "bucket": bucket}
         return self._driver.run(call_for(self._config, request(self._config, "GET", f"{PATH}/stats", query), Stats))
+
+    def readiness(self, *, max_runs: int | None = None, **filters: Unpack[Filters]) -> Readiness:
+        """Return whether the newest matching trajectories are worth training on: measures, and
+        checks that say what to do.
+
+        Args:
+            max_runs: how many runs to measure at most, 1 to 1,000,000; 20,000 by default.
+        """
+        query = {**filters, "max_runs": max_runs}
+        return self._driver.run(
+            call_for(self._config, request(self._config, "GET", f"{PATH}/readiness", query), Readiness)
+        )
 
     def iter_export(
         self, *, after: Id | None = None, progress: OnProgress | None = None, **filters: Unpack[Filters]

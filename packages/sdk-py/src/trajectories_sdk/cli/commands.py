@@ -158,6 +158,20 @@ def stats(ctx: click.Context, /, *, credit: str | None, bucket: str | None, is_j
 
 
 @trajectory.command()
+@click.option("--max-runs", type=click.IntRange(1, 1_000_000), help="Maximum number of runs to measure.")
+@filter_options
+@connection_options
+@click.pass_context
+def readiness(ctx: click.Context, /, *, max_runs: int | None, is_json: bool, **options: Any) -> None:
+    """Show whether the records are worth training on, and what to do where they are not."""
+    connection, filters = _split(options)
+    found = open_client(ctx, connection).trajectories.readiness(max_runs=max_runs, **filters)
+    if not found.complete:
+        say(f"The newest {found.runs:,} records are measured.")
+    _write([_json(found)] if is_json else views.readiness(found))
+
+
+@trajectory.command()
 @click.option(
     "-o", "--output", required=True, type=click.Path(dir_okay=False, allow_dash=True), help="Output file; - is stdout."
 )

@@ -14,6 +14,7 @@ from trajectories_sdk.models import (
     PhaseCredit,
     PhaseModelGroup,
     Rate,
+    Readiness,
     RunsByPresence,
     SkipGroup,
     Stats,
@@ -154,6 +155,20 @@ def _skips(groups: Iterable[SkipGroup]) -> Table:
 def _interval(side: RunsByPresence) -> tuple[str | None, str | None]:
     rate = side.success_rate
     return percent(rate.rate), None if rate.low is None else f"{percent(rate.low)} to {percent(rate.high)}"
+
+
+def readiness(found: Readiness) -> Iterator[str]:
+    """Return a line per check, then what to do."""
+    table = Table(("CHECK", "RESULT", ">VALUE", ">THRESHOLD"))
+    for check in found.checks:
+        table.add(
+            check.code, "passed" if check.passed else "failed", number(check.value, 3), number(check.threshold, 3)
+        )
+    yield from table.lines()
+    for check in found.checks:
+        if check.message is not None:
+            yield ""
+            yield f"{check.code}: {escaped(check.message)}"
 
 
 def _measured(group: PhaseModelGroup | OtherPhases) -> tuple[str | None, ...]:

@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 import httpx2
@@ -16,9 +16,6 @@ from trajectories_sdk.flow import JSON
 from trajectories_sdk.testing.facets import FILTERS
 from trajectories_sdk.testing.refusals import Refusal
 from trajectories_sdk.testing.store import StoredRecord
-
-_LIST_LIMIT: Final = 50
-_LIST_LIMIT_MAX: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +94,11 @@ def parse_id(path: str) -> UUID:
     raise Refusal(404, "not_found", "There is no such trajectory; ids are UUIDs.", param="id")
 
 
-def limit_of(text: str | None) -> int:
+def number_of(name: str, text: str | None, default: int, most: int) -> int:
     if text is None:
-        return _LIST_LIMIT
-    if not text.isdecimal() or not 1 <= int(text) <= _LIST_LIMIT_MAX:
-        raise Refusal(
-            400, "invalid_parameter", f"limit must be between 1 and {_LIST_LIMIT_MAX}, got {text}.", param="limit"
-        )
+        return default
+    if not text.isdecimal() or not 1 <= int(text) <= most:
+        raise Refusal(400, "invalid_parameter", f"{name} must be between 1 and {most}, got {text}.", param=name)
     return int(text)
 
 

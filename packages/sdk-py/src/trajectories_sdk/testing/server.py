@@ -23,13 +23,14 @@ from trajectories_sdk.models import StoredTrajectory
 from trajectories_sdk.spool import Spool
 from trajectories_sdk.testing.credit import RULES
 from trajectories_sdk.testing.facets import Facets, query_of, time_us
+from trajectories_sdk.testing.measures import Measures, Run
 from trajectories_sdk.testing.messages import (
     SeenRequest,
     Stream,
     answer,
     choice_of,
     cursor_of,
-    limit_of,
+    number_of,
     parameters,
     parse_id,
     position_of,
@@ -37,6 +38,7 @@ from trajectories_sdk.testing.messages import (
     replaces,
     stored_answer,
 )
+from trajectories_sdk.testing.readiness_checks import checks
 from trajectories_sdk.testing.refusals import MAX_SHORT_MESSAGE, Refusal, shortened
 from trajectories_sdk.testing.stats import stats_of
 from trajectories_sdk.testing.store import (
@@ -54,6 +56,10 @@ _MAX_FULL_LINES: Final = 100
 _MAX_LINE_DETAILS: Final = 10
 API_KEY: Final = "key-of-the-test-server"
 BASE_URL: Final = "http://trajectories.test"
+_LIST_LIMIT: Final = 50
+_LIST_LIMIT_MAX: Final = 1_000
+_READINESS_RUNS: Final = 20_000
+_READINESS_RUNS_MAX: Final = 1_000_000
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -68,7 +74,8 @@ class _Failure:
 
 
 class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
-    """The store's API in memory: contract, versions, filters, stats, export and deletion.
+    """The store's API in memory: contract, versions, filters, stats, readiness, export and
+    deletion.
 
     It is not durable and has one tenant. It has no scopes and no rate limits, and does not redact
     credentials. It is a blocking and an async transport, so ``Client(transport=server)`` works too.
@@ -218,6 +225,8 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
                 return self._delete_matching(seen)
             case "GET", "/stats":
                 return self._stats(seen)
+            case "GET", "/readiness":
+                return self._readiness(seen)
             case "GET", "/export":
                 return self._export(seen)
             case "GET", path if path.startswith("/"):
@@ -269,7 +278,8 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
 
     def _list(self, seen: SeenRequest) -> httpx2.Response:
         filters, rest = parameters(seen, "cursor", "limit")
-        limit, after = limit_of(rest.get("limit")), position_of(rest.get("cursor"))
+        limit = number_of("limit", rest.get("limit"), _LIST_LIMIT, _LIST_LIMIT_MAX)
+        after = position_of(rest.get("cursor"))
         found = list(matching(self._store.newest_first(), self._query(filters)))
         if after is not None:
             found = [stored for stored in found if stored.position < after]
@@ -287,6 +297,26 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         return answer(
             stats_of(found, credit_rule, bucket)
             | {"window": {**bounds, "tiers": ["hot"], "as_of": as_of, "complete": True}}
+        )
+
+    def _readiness(self, seen: SeenRequest) -> httpx2.Response:
+        filters, rest = parameters(seen, "max_runs")
+        max_runs = number_of("max_runs", rest.get("max_runs"), _READINESS_RUNS, _READINESS_RUNS_MAX)
+        found, measures = list(matching(self._store.newest_first(), self._query(filters))), Measures()
+        for stored in found[:max_runs]:
+            phases = [phase.phase for phase in stored.facets.phases]
+            codes = [warning["code"] for warning in stored.warnings()]
+            fields, facets = json.loads(stored.body), stored.facets
+            measures.add(Run(fields, phases, facets.outcome, facets.cost_nano_usd, codes))
+        made = checks(measures, {})
+        return answer(
+            {
+                "ready": all(check.passed for check in made),
+                "checks": [check._asdict() for check in made],
+                **measures.as_json(),
+                "as_of": self._clock().astimezone(UTC).isoformat().replace("+00:00", "Z"),
+                "complete": len(found) <= max_runs,
+            }
         )
 
     def _export(self, seen: SeenRequest) -> httpx2.Response:
