@@ -37,6 +37,8 @@ NAMES_NOTHING = {
     ("list", "limit"): "a number of records",
     ("export", "end"): "whether there is a last line",
     ("readiness", "max_runs"): "a number of runs",
+    ("stats", "credit"): "a rule",
+    ("stats", "bucket"): "a length of time",
     ("delete_matching", "dry_run"): "whether it only counts",
     ("record", "replace"): "whether phases may be dropped",
     **{
