@@ -8,7 +8,7 @@ from uuid import UUID
 import orjson
 from django.test import Client
 
-from trajectories.api import responses
+from trajectories.api import responses, stats_responses
 from trajectories.api.responses import ErrorObject
 from trajectories.domain.record import Record
 from trajectories.models import ApiKey, Tenant
@@ -71,7 +71,7 @@ def stats(client: Client, **parameters: Any) -> dict[str, Any]:
     """Stats that must be answered."""
     response = client.get(f"{PATH}/stats", parameters)
     assert response.status_code == 200, response.content
-    responses.Stats.model_validate_json(response.content)
+    stats_responses.Stats.model_validate_json(response.content)
     found: dict[str, Any] = response.json()
     return found
 

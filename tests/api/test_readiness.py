@@ -16,7 +16,7 @@ from pytest_django import Settings
 
 from tests.api.client import PATH, archive_all, error, number, posted
 from tests.training.ready_runs import good_run
-from trajectories.api.responses import Readiness
+from trajectories.api.training_responses import Readiness
 
 WithoutTables = Callable[..., AbstractContextManager[None]]
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests import strategies
 from tests.examples import REFERENCE, body, phase
-from trajectories.api import responses
+from trajectories.api import stats_responses
 from trajectories.domain import stats
 from trajectories.domain.contract_types import MAX_COST_USD
 from trajectories.domain.record import Facets, facets_of
@@ -74,7 +74,7 @@ def test_what_is_taken_away_was_never_there(kept: list[Facets], gone: list[Facet
 @given(many_facets)
 def test_what_is_shown_has_the_documented_shape(given: list[Facets]) -> None:
     answer = summary_of(*given).as_json() | {"window": WINDOW}
-    responses.Stats.model_validate_json(orjson.dumps(answer))
+    stats_responses.Stats.model_validate_json(orjson.dumps(answer))
 
 
 @given(st.lists(st.integers(0, MAX_COST_USD * 10**9), min_size=1, max_size=50))
@@ -246,7 +246,7 @@ def test_beyond_a_thousand_groups_the_smallest_are_summed_as_other() -> None:
     assert set(found["other"]) == {"by_project", "by_model", "by_phase_model"}
     assert (found["other"]["by_project"]["groups"], found["other"]["by_project"]["count"]) == (3, 3)
     assert found["other"]["by_project"]["cost_usd"] == {"known": 3, "sum": 0.3, "mean": 0.1}
-    responses.Stats.model_validate_json(orjson.dumps(found | {"window": WINDOW}))
+    stats_responses.Stats.model_validate_json(orjson.dumps(found | {"window": WINDOW}))
 
 
 def test_the_reference_body_gives_its_own_figures() -> None:

@@ -27,7 +27,7 @@ from packaging.utils import canonicalize_name
 from tests.examples import CAMEL, REFERENCE, body
 from tests.host_project.conftest import Host
 from tests.processes import PROJECT, Process, clean_environment, group_lives, wait_until
-from trajectories.api import responses
+from trajectories.api import responses, stats_responses
 from trajectory_site import servers
 
 pytestmark = pytest.mark.outside
@@ -195,7 +195,7 @@ def test_a_run_reaches_the_archive_through_the_projects_worker_and_the_automatic
     assert page.json()["data"] == [posted.json()]
     assert http.get(posted.headers["Location"]).json() == posted.json()
     stats = http.get(f"{PATH}/stats", params={"project": "whole way"})
-    responses.Stats.model_validate_json(stats.content)
+    stats_responses.Stats.model_validate_json(stats.content)
     assert (stats.json()["count"], stats.json()["cost_usd"]["sum"]) == (1, 0.057)
     lines = http.get(f"{PATH}/export", params={"end": "1"}).content.splitlines(keepends=True)
     assert posted.content + b"\n" in lines

@@ -14,7 +14,7 @@ from tests.storage.hosts import QUICK, WebProcess
 from trajectories.conf import Settings
 from trajectories.domain.query import parse_query
 from trajectories.exceptions import TooManyReads
-from trajectories.services import deletion, read_shares, reads
+from trajectories.services import deletion, exports, read_shares
 from trajectories.services.read_shares import ReadShares, Share
 
 
@@ -141,11 +141,11 @@ def test_reads_give_their_shares_back(busy: WebProcess) -> None:
 def test_an_export_has_a_share_until_its_stream_ends_or_is_dropped(
     busy: WebProcess, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    monkeypatch.setattr(reads, "wait_until_archived", lambda *_: None)
+    monkeypatch.setattr(exports, "wait_until_archived", lambda *_: None)
     shares = busy.store.part(ReadShares)
-    found = reads.export_pages(busy.store, "bob", parse_query({}, 0))
+    found = exports.export_pages(busy.store, "bob", parse_query({}, 0))
     with pytest.raises(TooManyReads):
-        reads.export_pages(busy.store, "bob", parse_query({}, 0))
+        exports.export_pages(busy.store, "bob", parse_query({}, 0))
     for _ in range(count):
         next(found.pages, None)
     del found

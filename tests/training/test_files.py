@@ -18,7 +18,7 @@ from django.core.management import CommandError, call_command
 from tests.training.conftest import TENANT
 from trajectories.exceptions import InvalidInput
 from trajectories.models import AuditEntry
-from trajectories.services import reads
+from trajectories.services import exports
 from trajectories.testing import IsolatedStore
 from trajectories.training import checkpoint, files, formats, parquet
 from trajectories.training.encoding import Encoding
@@ -50,7 +50,7 @@ def contents(directory: Path) -> dict[str, bytes]:
 @pytest.fixture
 def short_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two records a page, and a checkpoint after each."""
-    monkeypatch.setattr(reads, "_EXPORT_PAGE", 2)
+    monkeypatch.setattr(exports, "_PAGE", 2)
     monkeypatch.setattr(files, "_CHECKPOINT_PAGES", 1)
 
 

@@ -7,17 +7,14 @@ DRF option that a host project could set globally is set here.
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar, cast
-from uuid import UUID
 
 import orjson
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
-from django.utils.http import parse_etags
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.decorators import action
 from rest_framework.negotiation import BaseContentNegotiation
@@ -29,7 +26,7 @@ from rest_framework.throttling import BaseThrottle
 from rest_framework.viewsets import ViewSet
 
 from trajectories import metrics
-from trajectories.api import request_ids, throttling
+from trajectories.api import request_ids, request_values, throttling
 from trajectories.api.authentication import ApiKeyAuthentication
 from trajectories.api.exception_handler import error_object, exception_handler
 from trajectories.api.openapi import AutoSchema, documented
@@ -39,7 +36,7 @@ from trajectories.api.permissions import HasScope
 from trajectories.api.sliding_window import Allowance
 from trajectories.api.throttling import ApiKeyThrottle
 from trajectories.caller import Caller
-from trajectories.domain import answers, redaction
+from trajectories.domain import answers
 from trajectories.domain.credit import RULES
 from trajectories.domain.query import FILTERS, Query, parameters, parse_query
 from trajectories.domain.record import Record
@@ -48,7 +45,6 @@ from trajectories.domain.warnings import warnings_of
 from trajectories.exceptions import (
     InvalidInput,
     MethodNotAllowed,
-    NotFound,
     ScopeMissing,
     TrajectoriesError,
     UnsupportedMediaType,
@@ -68,7 +64,6 @@ MAX_FULL_ERRORS = 100
 ones get type or path, code and the beginning of the message: 10,000 lines of ``{}`` must not make an
 answer a hundred times as long."""
 MAX_SHORT_MESSAGE = 60
-MAX_IDEMPOTENCY_KEY = 255
 PARQUET_TYPE = "application/vnd.apache.parquet"
 _NO_ACTION = ("none", "other", "405")
 _EXPORT_PARAMETERS = (*FILTERS, *export.PARAMETERS, *export.OPTIONS)
@@ -178,9 +173,9 @@ class TrajectoryViewSet(ViewSet):
     @documented("record")
     def record(self, request: Request) -> HttpResponse:
         """Take one trajectory, or many as NDJSON."""
-        replace = _flag("replace", self._parameters(("replace",)).get("replace", "0"))
+        replace = request_values.flag("replace", self._parameters(("replace",)).get("replace", "0"))
         parser = self._parser(self.parser_classes, f"{JSON}, or {NDJSON} for one record a line")
-        key = _idempotency_key(request._request)
+        key = request_values.idempotency_key(request._request)
         data = self._data(parser)
         if parser.media_type == NDJSON:
             lines = data.split(b"\n")
@@ -196,7 +191,7 @@ class TrajectoryViewSet(ViewSet):
     def update(self, request: Request, id: str) -> HttpResponse:  # noqa: A002  the name in the URL
         """Change fields of one trajectory, and phases by their phase_id."""
         self._parameters(())
-        known_id, if_match = _known_id(id), _if_match(request._request)
+        known_id, if_match = request_values.known_id(id), request_values.if_match(request._request)
         data = self._data(self._parser(self.update_parser_classes, f"{MERGE_PATCH} or {JSON}"))
         return _record_response(
             ingest.update(get_store(), self.caller.tenant, known_id, data, if_match=if_match).record
@@ -216,14 +211,17 @@ class TrajectoryViewSet(ViewSet):
     def retrieve(self, request: Request, id: str) -> HttpResponse:  # noqa: A002  the name in the URL
         """One trajectory."""
         self._parameters(())
-        return _record_response(reads.retrieve(get_store(), self.caller.tenant, _known_id(id)))
+        return _record_response(reads.retrieve(get_store(), self.caller.tenant, request_values.known_id(id)))
 
     @documented("stats")
     @action(detail=False, methods=["get"])
     def stats(self, request: Request) -> HttpResponse:
         """Totals and groups."""
         given = self._parameters((*FILTERS, "credit", "bucket"))
-        credit_rule, bucket = _choice("credit", given, RULES), _choice("bucket", given, BUCKETS)
+        credit_rule, bucket = (
+            request_values.choice("credit", given, RULES),
+            request_values.choice("bucket", given, BUCKETS),
+        )
         found = reads.stats(get_store(), self.caller.tenant, self._query(given), credit_rule=credit_rule, bucket=bucket)
         return HttpResponse(orjson.dumps(found), content_type=JSON)
 
@@ -243,7 +241,10 @@ class TrajectoryViewSet(ViewSet):
     def export(self, request: Request) -> StreamingHttpResponse:
         """Every matching trajectory as NDJSON, in any format."""
         given = self._parameters((*_EXPORT_PARAMETERS, "after", "end", "file", "compression"))
-        after, has_end = _after(given.pop("after", None)), _flag("end", given.pop("end", "0"))
+        after, has_end = (
+            request_values.after_id(given.pop("after", None)),
+            request_values.flag("end", given.pop("end", "0")),
+        )
         encoding = parse_encoding({name: given.pop(name) for name in ("file", "compression") if name in given})
         chunks = export.export(
             get_store(),
@@ -273,7 +274,7 @@ class TrajectoryViewSet(ViewSet):
     def delete_one(self, request: Request, id: str) -> HttpResponse:  # noqa: A002  the name in the URL
         """Delete one trajectory, for good."""
         self._parameters(())
-        known_id = _known_id(id)
+        known_id = request_values.known_id(id)
         removed = deletion.delete_one(get_store(), self.caller.tenant, known_id, actor=self.actor)
         answer = {"id": known_id, "deleted": True, "removed": asdict(removed)}
         return HttpResponse(orjson.dumps(answer), content_type=JSON)
@@ -282,7 +283,7 @@ class TrajectoryViewSet(ViewSet):
     def delete_matching(self, request: Request) -> HttpResponse:
         """Delete every trajectory that the filters find, after a dry run."""
         given = self._parameters((*FILTERS, "dry_run", "token"))
-        is_dry, token = _flag("dry_run", given.pop("dry_run", "0")), given.pop("token", "")
+        is_dry, token = request_values.flag("dry_run", given.pop("dry_run", "0")), given.pop("token", "")
         if not given:
             raise ScopeMissing("Name at least one filter; everything is not deleted at once.", code="filter_required")
         if is_dry:
@@ -377,61 +378,3 @@ def _accepted_line(number: int, accepted: ingest.Accepted) -> dict[str, Any]:
 def _shorten(warnings: Iterable[dict[str, str]]) -> None:
     for warning in warnings:
         warning["message"] = warning["message"][:MAX_SHORT_MESSAGE]
-
-
-def _idempotency_key(request: HttpRequest) -> str | None:
-    keys = {name: request.headers.get(name) for name in ("Idempotency-Key", "X-Idempotency-Key")}
-    for name, key in keys.items():
-        if key is not None and len(key) > MAX_IDEMPOTENCY_KEY:
-            raise InvalidInput(f"{name} may have {MAX_IDEMPOTENCY_KEY} characters, got {len(key)}.", param=name)
-    return keys["Idempotency-Key"] or keys["X-Idempotency-Key"]
-
-
-def _if_match(request: HttpRequest) -> frozenset[int] | None:
-    """Return the revisions of If-Match; None if any will do.
-
-    Weak ETags count: gzip makes them of ours, in Django and in proxies, and the record is the same.
-    """
-    given = request.headers.get("If-Match", "*")
-    etags = parse_etags(given)
-    if not etags:
-        raise InvalidInput(
-            'If-Match must be the ETag of an answer, in its quotes, such as "1764028800000000", or *.', param="If-Match"
-        )
-    if etags == ["*"]:
-        return None
-    revisions = (re.fullmatch(r'(?:W/)?"([0-9]{1,19})"', etag) for etag in etags)
-    return frozenset(int(found[1]) for found in revisions if found)
-
-
-def _known_id(text: str) -> UUID:
-    try:
-        return UUID(text)
-    except ValueError:
-        raise NotFound("There is no such trajectory; ids are UUIDs.", param="id") from None
-
-
-def _after(text: str | None) -> UUID | None:
-    try:
-        return None if text is None else UUID(text)
-    except ValueError:
-        raise InvalidInput(
-            "after must be the id of an exported record.", code="invalid_cursor", param="after"
-        ) from None
-
-
-def _choice(name: str, given: dict[str, str], words: Iterable[str]) -> str | None:
-    """Take a parameter that is one of ``words`` out of ``given``; None where it is not given."""
-    text = given.pop(name, None)
-    if text is not None and text not in words:
-        shown = redaction.quoted(text, max_chars=40)
-        raise InvalidInput(
-            f"{name} must be one of {', '.join(words)}, got {shown!r}.", code="invalid_parameter", param=name
-        )
-    return text
-
-
-def _flag(name: str, text: str) -> bool:
-    if text not in ("0", "1"):
-        raise InvalidInput(f"{name} must be 0 or 1.", code="invalid_parameter", param=name)
-    return text == "1"

@@ -19,8 +19,8 @@ from trajectories.domain.query import Query, parse_query
 from trajectories.domain.record import tombstone
 from trajectories.exceptions import ArchiveUnavailable, DeletionIncomplete, InvalidToken, NotFound
 from trajectories.models import AuditEntry
+from trajectories.services.exports import wait_until_archived
 from trajectories.services.read_shares import ReadShares
-from trajectories.services.reads import wait_until_archived
 from trajectories.storage import archive_reads
 from trajectories.storage.archive_errors import ArchiveError
 from trajectories.storage.archive_writes import DeletedCounts

@@ -18,7 +18,7 @@ from trajectories.domain.outcomes import phase_group
 from trajectories.domain.query import FILTERS, Query, parse_query
 from trajectories.domain.record import Record
 from trajectories.exceptions import InvalidInput
-from trajectories.services import reads
+from trajectories.services import exports
 from trajectories.storage.store import Store
 from trajectories.training import formats
 from trajectories.training.encoding import PARQUET, Encoding
@@ -156,7 +156,7 @@ def export(
     Raises:
         InvalidInput: 400; ``after`` with an export that compares records, or ``has_end`` with
             Parquet.
-        NotFound, ExportBehind, ArchiveUnavailable: as for ``reads.export_pages``.
+        NotFound, ExportBehind, ArchiveUnavailable: as for ``exports.export_pages``.
     """
     if after is not None and request.is_whole:
         what = "dedupe=1" if request.is_deduplicated else f"format={request.format.name}"
@@ -171,7 +171,7 @@ def export(
             code="invalid_parameter",
             param="end",
         )
-    stream = _Stream(request, reads.export_pages(store, tenant, request.query, after=after, actor=actor).pages, after)
+    stream = _Stream(request, exports.export_pages(store, tenant, request.query, after=after, actor=actor).pages, after)
     return encoding.encoded(_lines(stream, has_end=has_end), request.format.columns(request.options))
 
 
@@ -179,10 +179,10 @@ def manifest(store: Store, tenant: str, request: Request, *, actor: str = "code"
     """Return the manifest of the lines that ``export`` yields, which are read for it.
 
     Raises:
-        NotFound, ExportBehind, ArchiveUnavailable: as for ``reads.export_pages``.
+        NotFound, ExportBehind, ArchiveUnavailable: as for ``exports.export_pages``.
     """
     stream = _Stream(
-        request, reads.export_pages(store, tenant, request.query, actor=actor).pages, None, has_policies=True
+        request, exports.export_pages(store, tenant, request.query, actor=actor).pages, None, has_policies=True
     )
     stream.tally.lines = sum(1 for _ in stream)
     return manifest_of(store, tenant, request, stream.tally, sha256=stream.digest.hexdigest())

@@ -20,7 +20,7 @@ from uuid import UUID
 import orjson
 
 from trajectories.exceptions import InvalidInput
-from trajectories.services import reads
+from trajectories.services import exports
 from trajectories.storage.store import Store
 from trajectories.training.checkpoint import Checkpoint
 from trajectories.training.encoding import Encoding
@@ -93,7 +93,7 @@ def export_to_disk(
         InvalidInput: a wrong parameter, or ``output`` has an unfinished export of another kind.
         ExportRunning: another process writes the same output.
         OSError: the disk is full, or the directory cannot be written; the output is unchanged.
-        NotFound, ExportBehind, ArchiveUnavailable: as for ``reads.export_pages``.
+        NotFound, ExportBehind, ArchiveUnavailable: as for ``exports.export_pages``.
     """
     target = target_of(output, parse_request(given, store.now_us()), encoding)
     target.directory.mkdir(parents=True, exist_ok=True)
@@ -141,7 +141,7 @@ class _Writer:
         if self._state.get("is_read"):
             return
         cursor = self._state.get("cursor")
-        found = reads.export_pages(
+        found = exports.export_pages(
             self._store,
             self._tenant,
             self._request.query,

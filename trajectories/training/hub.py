@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from trajectories.domain.clock import rfc3339
 from trajectories.exceptions import ArchiveUnavailable, InvalidInput
 from trajectories.models import AuditEntry
-from trajectories.services import reads
+from trajectories.services import exports
 from trajectories.storage import archive_reads
 from trajectories.storage.archive_errors import ArchiveError
 from trajectories.storage.store import Store
@@ -98,7 +98,7 @@ def push(
     state = state_of(store.identity, tenant, request, encoding.file)
     _check(target, repository, known, state)
     kept = known if known is not None and not target.is_replaced else None
-    reads.wait_until_archived(store, tenant)
+    exports.wait_until_archived(store, tenant)
     try:
         with tempfile.TemporaryDirectory(prefix="trajectories-hub-") as directory:
             builder = Builder(

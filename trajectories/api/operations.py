@@ -1,0 +1,326 @@
+"""The description of each operation in the OpenAPI document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, PolymorphicProxySerializer
+
+from trajectories.api import responses, stats_responses, training_responses
+from trajectories.api.request_ids import HEADER
+from trajectories.conf import RATE_LIMITS
+from trajectories.domain.contract_types import FITS, NO_NUL, OUTCOMES
+from trajectories.domain.credit import RULES
+from trajectories.domain.dialects import CamelTrajectory
+from trajectories.domain.patch import TrajectoryPatch
+from trajectories.domain.query import CURSOR_PATTERN, FILTERS, MAX_SEARCH_CHARS, SPAN_PATTERN, Filter
+from trajectories.domain.schema import Trajectory
+from trajectories.domain.stats import BUCKETS
+from trajectories.training.encoding import COMPRESSIONS, FILES
+from trajectories.training.formats import DEFAULT, FORMATS
+from trajectories.training.formats.base import Option
+from trajectories.training.readiness import DEFAULT_RUNS, MAX_RUNS
+from trajectories.training.splits import SPLIT_BY
+
+_JSON = "application/json"
+_MERGE_PATCH = "application/merge-patch+json"
+_NDJSON = "application/x-ndjson"
+_FLAG = {"type": "string", "enum": ["0", "1"], "default": "0"}
+_ETAGS_PATTERN = r'^(\*|(W/)?"[0-9]+"(, *(W/)?"[0-9]+")*)$'
+_KINDS: Mapping[str, dict[str, Any]] = {
+    "string": {"type": "string", "pattern": NO_NUL},
+    "words": {"type": "string", "pattern": NO_NUL, "maxLength": MAX_SEARCH_CHARS},
+    "boolean": {"type": "boolean"},
+    "number": {"type": "number", "minimum": 0},
+    "time": {
+        "anyOf": [
+            {"type": "string", "format": "date-time"},
+            {"type": "string", "format": "date"},
+            {"type": "string", "pattern": SPAN_PATTERN},
+        ]
+    },
+    "outcome": {"type": "string", "enum": list(OUTCOMES)},
+    "fit": {"type": "string", "enum": list(FITS)},
+}
+_ERRORS = {
+    400: "The request says something that cannot be accepted; the message names it.",
+    401: "No API key, or one that is unknown, revoked or expired.",
+    403: "The API key lacks the scope, the tenant has reached its quota, or the request would delete everything.",
+    404: "The tenant has no such trajectory.",
+    408: "The body did not come within the time that it may take; nothing of it was taken.",
+    409: "The id was deleted, and does not come back; or the body lacks phases that are stored; or the token is not of a"
+    " dry run with these filters.",
+    412: "The record has another revision than If-Match names.",
+    413: "A record or the request is too large.",
+    415: "Another Content-Type than the two, or a Content-Encoding that this server does not decode.",
+    429: "More than the key may use in a minute, too many long reads of the tenant at once, or too many bad keys from"
+    " this address; Retry-After says when to come again.",
+    503: "A part that this answer needs is unavailable or busy; Retry-After says when to try again.",
+}
+# The defaults too, so that nothing of the host project's own document gets into ours. SERVE_* cannot be patched.
+
+
+def _record() -> dict[str, Any]:
+    body = _one_of("AnyTrajectory", Trajectory, CamelTrajectory)
+    answer = _one_of("Recorded", responses.StoredTrajectory, responses.RecordedLines)
+    stored = "Taken and durable on this host."
+    return {
+        "summary": "Record",
+        "description": "Takes one trajectory as JSON, or one a line as NDJSON (16 MiB, 10,000 lines): good lines in one"
+        " commit, a bad line fails alone. Sending the same id again stores a new revision, or nothing if the body is the"
+        " same. The camelCase body of an existing CLI is taken too. A body may have Content-Encoding gzip, or zstd where"
+        " the server has it; limits count its decoded bytes.",
+        "parameters": [
+            _header("Idempotency-Key", "Decides the id of a body without one: the same key is the same record."),
+            _header("X-Idempotency-Key", "The same, for clients that send this name."),
+            _parameter(
+                "replace",
+                {"type": "string", "enum": ["0", "1"], "default": "0"},
+                "With 1, a body may lack phases that are stored. Else that is 409, in NDJSON for the line. It is not asked"
+                " of the camelCase body.",
+            ),
+            _ETAG,
+        ],
+        "request": {_JSON: body, _NDJSON: {"type": "string", "description": "One trajectory a line."}},
+        "responses": {
+            200: OpenApiResponse(answer, description=f"{stored} This host knew the id already; or NDJSON was sent."),
+            201: OpenApiResponse(responses.StoredTrajectory, description=f"{stored} This host had not known the id."),
+        }
+        | _errors(400, 401, 403, 408, 409, 413, 415, 429, 503),
+    }
+
+
+def _update() -> dict[str, Any]:
+    return {
+        "summary": "Update",
+        "description": "Changes fields of the run by JSON Merge Patch (RFC 7396): null deletes, objects are merged, other"
+        " values replace. Elements of phases are merged into the phase of their phase_id, or appended. Sending the same"
+        " patch again changes nothing more. Patches of one host are applied one after the other; across hosts the later"
+        " one decides the whole record, so send If-Match where several hosts change one run.",
+        "parameters": [
+            OpenApiParameter("id", {"type": "string", "format": "uuid"}, OpenApiParameter.PATH),
+            OpenApiParameter(
+                "If-Match",
+                {"type": "string", "pattern": _ETAGS_PATTERN},
+                OpenApiParameter.HEADER,
+                description="The ETag of an answer: change the record only if this host knows no other revision.",
+            ),
+            _ETAG,
+        ],
+        "request": {_MERGE_PATCH: TrajectoryPatch, _JSON: TrajectoryPatch},
+        "responses": {
+            200: OpenApiResponse(responses.StoredTrajectory, description="The patched record, durable on this host.")
+        }
+        | _errors(400, 401, 403, 404, 408, 409, 412, 413, 415, 429, 503),
+    }
+
+
+def _list() -> dict[str, Any]:
+    return {
+        "summary": "List",
+        "description": "Newest first. A page ends at limit or at 8 MiB.",
+        "filters": False,
+        "parameters": [
+            *map(_filter, FILTERS.items()),
+            _parameter("cursor", {"type": "string", "pattern": CURSOR_PATTERN}, "next_cursor of the page before."),
+            _parameter(
+                "limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 50}, "Records on a page."
+            ),
+        ],
+        "responses": {200: responses.TrajectoryPage} | _errors(400, 401, 403, 429, 503),
+    }
+
+
+def _retrieve() -> dict[str, Any]:
+    return {
+        "summary": "Retrieve",
+        "parameters": [OpenApiParameter("id", {"type": "string", "format": "uuid"}, OpenApiParameter.PATH), _ETAG],
+        "responses": {200: responses.StoredTrajectory} | _errors(400, 401, 403, 404, 429, 503),
+    }
+
+
+def _stats() -> dict[str, Any]:
+    return {
+        "summary": "Stats",
+        "description": "Totals and groups of all matching trajectories, exact but for percentiles, which are within 1 %.",
+        "parameters": [
+            *map(_filter, FILTERS.items()),
+            _parameter(
+                "credit",
+                {"type": "string", "enum": list(RULES)},
+                "The rule of credited_success_rate and value_per_dollar. checks: what the tests, builds and reviews of the run"
+                " said of the phase. phase_outcome: what the phase said. run_outcome: how the run ended. Default: the server's"
+                " setting, which is checks unless changed.",
+            ),
+            _parameter(
+                "bucket",
+                {"type": "string", "enum": list(BUCKETS)},
+                "Adds series: the totals of each day or week (from Monday, UTC) in which runs started, or were recorded where"
+                " the start is unknown.",
+            ),
+        ],
+        "responses": {200: stats_responses.Stats} | _errors(400, 401, 403, 429, 503),
+    }
+
+
+def _readiness() -> dict[str, Any]:
+    return {
+        "summary": "Readiness",
+        "description": "Whether matching trajectories are worth training on: shares of what is known, overlap, duplicates, leaks, and a"
+        " check of each against a threshold. Each check that fails says what to do. Measures the newest runs.",
+        "parameters": [
+            *map(_filter, FILTERS.items()),
+            _parameter(
+                "max_runs",
+                {"type": "integer", "minimum": 1, "maximum": MAX_RUNS, "default": DEFAULT_RUNS},
+                "How many runs to measure at most.",
+            ),
+        ],
+        "responses": {200: training_responses.Readiness} | _errors(400, 401, 403, 429, 503),
+    }
+
+
+def _export() -> dict[str, Any]:
+    return {
+        "summary": "Export",
+        "description": "One trajectory a line, or the lines of another format, in the order in which the archive first got the"
+        " trajectories. With end=1 the last line is an object `end` with count, cursor and sha256 of the lines before it; without"
+        " that line the export was cut: go on with after.",
+        "parameters": [
+            *_export_parameters(),
+            _parameter("file", {"type": "string", "enum": list(FILES), "default": FILES[0]}, "Lines or Parquet."),
+            _parameter(
+                "compression",
+                {"type": "string", "enum": list(COMPRESSIONS)},
+                "Content-Encoding of lines, by default none; inside Parquet zstd by default.",
+            ),
+            _parameter("after", {"type": "string", "format": "uuid"}, "Go on behind the lines of this id."),
+            _parameter("end", _FLAG, "Close with an end line."),
+        ],
+        "responses": {
+            (200, _NDJSON): {"type": "string", "description": "One trajectory a line, or rows of the format."}
+        }
+        | _errors(400, 401, 403, 404, 429, 503),
+    }
+
+
+def _export_manifest() -> dict[str, Any]:
+    return {
+        "summary": "Manifest of an export",
+        "description": "Counts, origin, columns and SHA-256 of the lines that an export with the same parameters has now, and what it"
+        " leaves out. It reads as much as the export.",
+        "parameters": _export_parameters(),
+        "responses": {200: training_responses.ExportManifest} | _errors(400, 401, 403, 429, 503),
+    }
+
+
+def _export_parameters() -> list[OpenApiParameter]:
+    options = {name: option for one in FORMATS.values() for name, option in one.options.items()}
+    return [
+        *map(_filter, FILTERS.items()),
+        _parameter("format", {"type": "string", "enum": list(FORMATS), "default": DEFAULT}, "Format of the lines."),
+        _parameter("split", {"type": "string"}, "Parts and their shares, such as train=0.9,test=0.1. Needs part."),
+        _parameter(
+            "split_by",
+            {"type": "string", "enum": list(SPLIT_BY), "default": SPLIT_BY[0]},
+            "Runs that share it are in the same part.",
+        ),
+        _parameter("part", {"type": "string"}, "The part of the split to export."),
+        _parameter("dedupe", _FLAG, "Leave out runs of the same request with the same phases, except the first."),
+        *(_parameter(name, {"type": "string"}, _option(name, option)) for name, option in options.items()),
+    ]
+
+
+def _option(name: str, option: Option) -> str:
+    having = [one.name for one in FORMATS.values() if name in one.options]
+    return f"{option.description} For {', '.join(having)}."
+
+
+def _delete_one() -> dict[str, Any]:
+    return {
+        "summary": "Delete",
+        "description": "For good: from outbox, Redis, archive and quarantine; the id is not taken again. Repeating is safe. 503 names the"
+        " part that is unavailable and still has it.",
+        "parameters": [OpenApiParameter("id", {"type": "string", "format": "uuid"}, OpenApiParameter.PATH)],
+        "responses": {200: responses.DeletedTrajectory} | _errors(400, 401, 403, 404, 429, 503),
+    }
+
+
+def _delete_matching() -> dict[str, Any]:
+    answer = _one_of("DeletionAnswer", responses.MatchingTrajectories, responses.DeletedTrajectories)
+    return {
+        "summary": "Delete by filters",
+        "description": "First with dry_run=1, which counts and gives a token; then with the same filters and the token. What has come or"
+        " was revised since the dry run stays. At least one filter is needed.",
+        "filters": False,
+        "parameters": [
+            *map(_filter, FILTERS.items()),
+            _parameter("dry_run", _FLAG, "Count, delete nothing."),
+            _parameter("token", {"type": "string"}, "Of the dry run."),
+        ],
+        "responses": {200: answer} | _errors(400, 401, 403, 409, 429, 503),
+    }
+
+
+def _answer_header(name: str, schema: dict[str, Any], description: str, statuses: list[int | str]) -> OpenApiParameter:
+    return OpenApiParameter(name, schema, OpenApiParameter.HEADER, description=description, response=statuses)
+
+
+_ETAG = _answer_header("ETag", {"type": "string"}, "Of one record: its revision, in quotes; for If-Match.", [200, 201])
+_AMOUNT = {"type": "integer", "minimum": 0}
+_LIMITED: list[int | str] = [200, 201, 429]  # every answer has them; of errors the document says it once
+ANSWER_HEADERS = [
+    OpenApiParameter(
+        HEADER,
+        {"type": "string"},
+        OpenApiParameter.HEADER,
+        description="Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one.",
+        response=True,
+    ),
+    _answer_header("Retry-After", _AMOUNT, "Seconds until it is worth coming again.", [429, 503]),
+    _answer_header("X-RateLimit-Limit", _AMOUNT, "Where keys have limits: what this one may use a minute.", _LIMITED),
+    _answer_header("X-RateLimit-Remaining", _AMOUNT, "What is left of it.", _LIMITED),
+    _answer_header("X-RateLimit-Reset", _AMOUNT, "Seconds until more is left.", _LIMITED),
+    _answer_header(
+        "X-RateLimit-Resource",
+        {"type": "string", "enum": list(RATE_LIMITS)},
+        "Which limit it is: the one that would refuse first, or has refused.",
+        _LIMITED,
+    ),
+]
+OPERATIONS = {
+    "record": _record,
+    "update": _update,
+    "list": _list,
+    "retrieve": _retrieve,
+    "stats": _stats,
+    "readiness": _readiness,
+    "export": _export,
+    "export_manifest": _export_manifest,
+    "delete_one": _delete_one,
+    "delete_matching": _delete_matching,
+}
+
+
+def _one_of(name: str, *models: Any) -> PolymorphicProxySerializer:
+    return PolymorphicProxySerializer(name, list(models), resource_type_field_name=None)
+
+
+def _errors(*statuses: int) -> dict[int, OpenApiResponse]:
+    return {status: OpenApiResponse(responses.ErrorBody, description=_ERRORS[status]) for status in statuses}
+
+
+def _filter(item: tuple[str, Filter]) -> OpenApiParameter:
+    name, filter_ = item
+    return _parameter(name, _KINDS[filter_.kind], filter_.description)
+
+
+def _parameter(name: str, schema: dict[str, Any], description: str) -> OpenApiParameter:
+    return OpenApiParameter(name, schema, OpenApiParameter.QUERY, description=description)
+
+
+def _header(name: str, description: str) -> OpenApiParameter:
+    return OpenApiParameter(
+        name, {"type": "string", "maxLength": 255}, OpenApiParameter.HEADER, description=description
+    )
