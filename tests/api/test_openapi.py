@@ -35,6 +35,7 @@ from tests.api.client import (
 )
 from tests.examples import CAMEL, REFERENCE, body, phase
 from trajectories.domain.query import FILTERS
+from trajectories.domain.record import SERVER_FIELDS_BYTES
 from trajectories.models import SCOPES
 from trajectories.storage.store import get_store
 
@@ -199,7 +200,9 @@ def refusals(
         if status == 408:
             return send_slowly(method, path)
         if status == 413:
-            return north.generic(method.upper(), path.replace("{id}", ID), b" " * (1024**2 + 1_000), content_type=JSON)
+            return north.generic(
+                method.upper(), path.replace("{id}", ID), b" " * (1024**2 + SERVER_FIELDS_BYTES + 1), content_type=JSON
+            )
         if status == 415:
             return north.generic(method.upper(), path.replace("{id}", ID), b"{}", content_type="text/plain")
         if status == 429:
