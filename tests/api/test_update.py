@@ -111,7 +111,7 @@ def test_a_merge_patch_is_no_record(north: Client) -> None:
 def test_limits_are_those_of_a_record(north: Client, settings: Settings, trajectories_settings: dict[str, Any]) -> None:
     posted(north, body(id=ID))
     settings.TRAJECTORIES = trajectories_settings | {"MAX_RECORD_BYTES": 1_000}
-    error(update(north, ID, {"error": "e" * 1_200}), 413, "body_too_large")
+    error(update(north, ID, {"error": "e" * (1_001 + SERVER_FIELDS_BYTES)}), 413, "body_too_large")
     patched(north, {"error": "e" * 800})
     error(update(north, ID, {"metadata": {"a": "e" * 800}}), 413, "record_too_large")
     assert len(north.get(f"{PATH}/{ID}").content) < 1_000 + SERVER_FIELDS_BYTES

@@ -7,11 +7,14 @@ from typing import Any
 import orjson
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests import strategies
 from tests.examples import REFERENCE, body, in_phase, phase
 from trajectories.domain.schema import canonical, parse
 from trajectories.domain.warnings import MAX_WARNINGS, Contradiction, warnings_of
+from trajectories_sdk.testing import warnings as in_memory
+from trajectories_sdk.testing.store import canonical as canonical_in_memory
 
 A, B = {"model": "a", "probability": 0.7}, {"model": "b", "probability": 0.3}
 
@@ -193,3 +196,52 @@ def test_a_long_name_is_cut_in_the_message() -> None:
 def test_warnings_are_a_function_of_the_canonical_body(data: dict[str, Any]) -> None:
     form = canonical(parse(orjson.dumps(data)))
     assert warnings_of(orjson.loads(form)) == warnings_of(orjson.loads(canonical(parse(form))))
+
+
+# The server for the tests of callers (trajectories_sdk.testing) has the rules again, without Django.
+
+
+def warned_in_memory(data: dict[str, Any]) -> list[Contradiction]:
+    return [Contradiction(*one) for one in in_memory.warnings_of(canonical_in_memory(orjson.dumps(data)))]
+
+
+# Few models and probabilities, so that they agree in some records and differ in others.
+_models = st.sampled_from(["a", "b"])
+_probabilities = st.sampled_from([0.3, 0.7]) | strategies.probabilities
+_choices = st.fixed_dictionaries(
+    {"phase_name": st.just("spec")},
+    optional={
+        "phase_id": strategies.phase_ids,
+        "parent_phase_id": strategies.phase_ids,
+        "depends_on": st.lists(strategies.phase_ids, max_size=2),
+        "model": _models,
+        "requested_model": _models,
+        "model_selection_method": strategies.selection_methods,
+        "candidates": st.lists(
+            st.fixed_dictionaries(
+                {"model": _models}, optional={"probability": _probabilities, "eligible": st.booleans()}
+            ),
+            max_size=3,
+        ),
+        "selection_probability": _probabilities,
+        "attempts": st.lists(
+            st.fixed_dictionaries({"model": _models, "outcome": strategies.phase_outcomes}), max_size=2
+        ),
+        "cost_usd": strategies.costs,
+        "outcome": strategies.phase_outcomes,
+        "started_at": strategies.instants,
+        "ended_at": strategies.instants,
+    },
+)
+
+
+def test_the_server_for_tests_warns_of_each_contradiction_in_the_same_words() -> None:
+    for data in [*(data for data, *_ in CONTRADICTIONS), *CONSISTENT.values(), REFERENCE]:
+        assert warned_in_memory(data) == warned(data)
+
+
+@settings(max_examples=strategies.examples(50))
+@given(strategies.trajectories, st.lists(_choices, max_size=4))
+def test_the_server_for_tests_warns_as_the_store_does(run: dict[str, Any], phases: list[dict[str, Any]]) -> None:
+    data = run | {"phases": phases}
+    assert warned_in_memory(data) == warned(data)

@@ -98,6 +98,20 @@ def test_a_run_under_an_id_of_theirs_is_recorded_as_under_any(
     tabulate("isolation", HEAD, "MCP", "br_trajectory_record")
 
 
+def test_a_run_of_theirs_cannot_be_changed_and_is_not_found_as_one_of_nobody(
+    clients: tuple[Client, Client], known: dict[str, api.Values], tabulate: Callable[..., None]
+) -> None:
+    north, south = clients
+    before = listed(north)["data"]
+    for more in ({}, {"revision": before[0]["revision"]}):
+        changes = more | {"changes": {"request_summary": "southern words"}}
+        answers = [told(south, "update", changes | {"id": id_}, id_) for id_ in known["id"]]
+        assert answers[0] == answers[1]
+        assert ID not in answers[0]
+    assert listed(north)["data"] == before
+    tabulate("isolation", HEAD, "MCP", "br_trajectory_update")
+
+
 def test_the_tools_are_described_the_same_to_everybody(
     clients: tuple[Client, Client], known: dict[str, api.Values]
 ) -> None:

@@ -40,16 +40,17 @@ function methods() {
   return found;
 }
 
-// For an object of parameters, return the names of its properties.
+// For an object of parameters or options, return the names of its properties.
 function taken(parameter) {
   const type = checker.getNonNullableType(checker.getTypeOfSymbol(parameter));
-  return ["parameters", "filters"].includes(parameter.name) ? names(type) : [parameter.name];
+  return ["parameters", "filters", "options"].includes(parameter.name) ? names(type) : [parameter.name];
 }
 
 const run = { id: "29243fa3-f296-5e3b-9266-7052b77cbfe9", request_summary: "x", phases: [] };
 const GIVEN = {
   record: [run],
   recordMany: [[run]],
+  update: [run.id, {}],
   retrieve: [run.id],
   delete: [run.id],
   deleteMatching: [{ tag: "x", dry_run: true }],
@@ -95,5 +96,6 @@ const known = methods();
 const calls = {};
 for (const name of Object.keys(known)) calls[name] = await requests(name);
 const recorder = Object.fromEntries(["RunFields", "PhaseFields"].map((name) => [name, names(typeOf(name))]));
-const sent = Object.fromEntries(["Trajectory", "Phase", "Candidate", "FeedbackLoop"].map((name) => [name, names(typeOf(name))]));
+const SENT = ["Trajectory", "Phase", "Candidate", "FeedbackLoop", "Attempt", "Exploration", "TrajectoryPatch", "PhasePatch", "ExplorationPatch"];
+const sent = Object.fromEntries(SENT.map((name) => [name, names(typeOf(name))]));
 process.stdout.write(JSON.stringify({ schemas: schemas(), sent, recorder, methods: known, calls, errors: await errors() }));

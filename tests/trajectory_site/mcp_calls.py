@@ -28,7 +28,7 @@ def message(method: str, **params: Any) -> dict[str, Any]:
 
 
 def call(client: Client, tool: str, arguments: Mapping[str, Any], **headers: str) -> dict[str, Any]:
-    """The result of a call that the protocol must take; ``tool`` is record or query."""
+    """The result of a call that the protocol must take; ``tool`` is record, update or query."""
     answer = send(client, message("tools/call", name=f"br_trajectory_{tool}", arguments=arguments), **headers)
     assert answer.status_code == 200, answer.content
     result: dict[str, Any] = answer.json()["result"]

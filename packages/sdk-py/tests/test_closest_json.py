@@ -127,16 +127,22 @@ def test_an_odd_value_in_any_call_of_a_run_keeps_the_run(client: Client, odd: An
     odd_fields: Any = {"error": odd, "tags": [odd], "files_changed": odd, "external_refs": {"pr": odd}}
     with client.trajectories.run(odd, source=odd, planned_phases=[odd], metadata={"x": odd}) as run:
         with run.phase(odd, agent=odd, model=odd, candidates=[odd], selection_probability=odd) as phase:
+            with phase.attempt(odd) as attempt:
+                attempt.usage(output_tokens=odd)
             phase.usage(input_tokens=odd, cost_usd=odd)
             phase.tool(odd)
             phase.step(odd)
             phase.fall_back_to(odd)
             phase.fail(odd)
-        run.skip("design", reason=odd)
+        with run.phase("code", parent=odd, depends_on=[odd], exploration=odd, keep_probability=odd):
+            pass
+        with run.phase("test", phase_id=odd, depends_on=odd):
+            pass
+        run.skip("design", reason=odd, parent=odd)
         run.feedback(odd, odd, reason=odd)
         run.set(**odd_fields)
     stored = flushed_record(client, run)
-    assert len(stored.phases) == 2
+    assert len(stored.phases) == 4
     assert stored.phases[0].outcome == "failure"
     assert (client.queue.counters.sent, client.queue.counters.refused) == (1, 0)
 

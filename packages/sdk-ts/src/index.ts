@@ -51,6 +51,8 @@ export type {
   Derived,
   ErrorObject,
   ErrorProblem,
+  Exploration,
+  ExplorationPatch,
   Exported,
   ExportParameters,
   ExportProgress,

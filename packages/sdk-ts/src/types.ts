@@ -17,6 +17,10 @@ export type Phase = Schemas["Phase"];
 export type Attempt = Schemas["Attempt"];
 /** A candidate model of a phase. */
 export type Candidate = Schemas["Candidate"];
+/** How the choice of a model explored: strategy, draws and seed. */
+export type Exploration = Schemas["Exploration"];
+/** Fields of an exploration to change. Null deletes a field. */
+export type ExplorationPatch = Schemas["ExplorationPatch"];
 /** A later phase sent work back to an earlier one. */
 export type FeedbackLoop = Schemas["FeedbackLoop"];
 /** Fields of a phase to change, or of a phase to append, by its `phase_id`. Null deletes a field. */

@@ -65,10 +65,13 @@ test("the exported names equal this list", () => {
     "BadRequestError",
     "Config",
     "ConflictError",
+    "DroppedPhasesError",
     "ExportBrokenError",
     "NotFoundError",
     "PayloadTooLargeError",
     "PermissionDeniedError",
+    "PhaseAttempt",
+    "PreconditionFailedError",
     "RateLimitError",
     "RequestTimeoutError",
     "Run",
@@ -81,6 +84,7 @@ test("the exported names equal this list", () => {
     "TrajectoryExport",
     "TrajectoryList",
     "UnsupportedMediaTypeError",
+    "thompsonPropensity",
   ]);
 });
 

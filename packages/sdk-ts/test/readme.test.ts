@@ -38,7 +38,8 @@ test("every section about an operation has an example", () => {
   expect(EXAMPLES.map(({ title }) => title.replace(/ \d+$/, ""))).toEqual([
     "Instrument a pipeline",
     "Instrument a pipeline",
-    "Instrument a pipeline",
+    "Decisions, fallbacks and changes",
+    "Decisions, fallbacks and changes",
     "Record finished runs",
     "List and analyse",
     "Export",
@@ -73,7 +74,8 @@ describe.skipIf(MISSING)(`against a store${MISSING}`, () => {
 
 /** The expected output of the examples. */
 const SHOWN: Record<string, RegExp> = {
-  "Instrument a pipeline": /^done$|^true 1$/m,
+  "Instrument a pipeline": /^done$/m,
+  "Decisions, fallbacks and changes": /^failure$|^true 1$/m,
   "Record finished runs": /^[\da-f-]{36} 2 1 The record is not serializable as JSON: RangeError: NaN is not a valid number in JSON$/m,
   "List and analyse": /^\d+ \d+$/m,
   Export: /count: \d+,\s+sha256: '[\da-f]{64}',\s+cursor: /m,

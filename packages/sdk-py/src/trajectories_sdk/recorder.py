@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Self, Unpack, cast
+from typing import TYPE_CHECKING, Any, Final, Self, Unpack, cast
 from uuid import UUID, uuid4
 
 import anyio
@@ -26,6 +26,9 @@ from trajectories_sdk.totals import (
     total_usd,
 )
 from trajectories_sdk.values import Id
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
 
 _RUN_FIELDS: Final = frozenset(RunFields.__annotations__)
 
@@ -132,7 +135,7 @@ class Run:
             "exploration": exploration,
             "keep_probability": keep_probability,
             "parent_phase_id": _id_of(parent),
-            "depends_on": None if depends_on is None else [_id_of(one) for one in depends_on],
+            "depends_on": _ids_of(depends_on),
             "phase_id": phase_id,
             "attempt": attempt,
             "metadata": metadata,
@@ -176,7 +179,7 @@ class Run:
             watch = self._require_begun()
             loop: Fields = {"reason": reason, "at": watch.at(watch.ns())}
             for name, phase in (("from_phase", from_phase), ("to_phase", to_phase)):
-                loop |= {name: phase.name, f"{name}_id": phase.id} if isinstance(phase, Phase) else {name: phase}
+                loop |= {name: phase.name, f"{name}_id": phase.id} if _is_phase(phase) else {name: phase}
             if not self._rejects_after_end("feedback"):
                 self._loops.append(without_none(loop))
 
@@ -363,4 +366,14 @@ class _EarlierPhase:
 
 
 def _id_of(phase: Phase | str | None) -> str | None:
-    return phase.id if isinstance(phase, Phase) else phase
+    return phase.id if _is_phase(phase) else phase
+
+
+def _ids_of(phases: Sequence[Phase | str] | None) -> Any:
+    if not issubclass(type(phases), list | tuple):
+        return phases  # None, or a value that the store refuses
+    return [_id_of(one) for one in cast(Sequence[Phase | str], phases)]
+
+
+def _is_phase(value: Phase | str | None) -> TypeIs[Phase]:
+    return issubclass(type(value), Phase)  # `isinstance` asks the object
