@@ -35,7 +35,6 @@ from tests.api.client import (
 )
 from tests.examples import CAMEL, REFERENCE, body, phase
 from trajectories.domain.query import FILTERS
-from trajectories.domain.record import SERVER_FIELDS_BYTES
 from trajectories.models import SCOPES
 from trajectories.storage.store import get_store
 from trajectories.training.export import OPTIONS, PARAMETERS

@@ -39,7 +39,7 @@ _SETTINGS: dict[str, Any] = {
     "PREPROCESSING_HOOKS": [],
     "POSTPROCESSING_HOOKS": [],
     "COMPONENT_SPLIT_PATCH": False,  # the body of PATCH is a component of its own already
-    "SORTOPERATIONS": True,  # else methods come in the order of a set
+    "SORT_OPERATIONS": True,  # else methods come in the order of a set
 }
 
 
