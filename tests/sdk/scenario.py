@@ -136,6 +136,7 @@ RUNS: Sequence[Json] = (
         "request_type": "bugfix",
         "source": "pipeline",
         "project": "shop",
+        "policy": "router@2026-02-01",
         "phases": [
             {
                 "phase_name": "implement",
@@ -143,6 +144,7 @@ RUNS: Sequence[Json] = (
                 "model_selection_method": "explicit",
                 "duration_ms": 700,
                 "outcome": "failure",
+                "fit": "underpowered",
                 "attempt": 1,
                 "error": "TimeoutError: no answer in 30 s",
                 "started_at": "2026-03-01T11:00:00Z",
@@ -244,7 +246,39 @@ RUNS: Sequence[Json] = (
     },
 )
 
-FILTERS: Json = {"outcome": "failure", "model": _SMALL, "build_passed": False, "started_since": "2026-03-01T10:30:00Z"}
+CHANGES: Json = {
+    "outcome": "partial",
+    "parent_id": None,
+    "phases": [
+        {"phase_id": "review-1", "outcome": "failure", "status_reason": None},
+        {"phase_id": "test-1", "phase_name": "test", "outcome": "success"},
+    ],
+}
+"""A patch of the last run: it replaces and deletes fields, changes a phase and appends one."""
+
+
+def changed(run: Json) -> Json:
+    """Return the last run with CHANGES."""
+    first, review = run["phases"]
+    phases = [
+        first,
+        {name: value for name, value in review.items() if name != "status_reason"} | {"outcome": "failure"},
+        {"phase_name": "test", "phase_id": "test-1", "outcome": "success"},
+    ]
+    return {name: value for name, value in run.items() if name != "parent_id"} | {
+        "outcome": "partial",
+        "phases": phases,
+    }
+
+
+FILTERS: Json = {
+    "outcome": "failure",
+    "policy": "router@2026-02-01",
+    "fit": "underpowered",
+    "model": _SMALL,
+    "build_passed": False,
+    "started_since": "2026-03-01T10:30:00Z",
+}
 """Filters of every kind of value; they find the run that failed alone."""
 
 
@@ -279,6 +313,9 @@ class Way(Protocol):
 
     def record(self, runs: Sequence[Json]) -> None:
         """Record them in this order; afterwards they are durable."""
+
+    def update(self, id_: str, revision: int, changes: Json) -> None:
+        """Change a run, if it has this revision; afterwards the change is durable."""
 
     def see(self) -> Seen:
         """Ask for what was recorded."""
@@ -319,6 +356,15 @@ class Http:
     def record(self, runs: Sequence[Json]) -> None:
         for run in runs:
             self._http.post(_PATH, json=run).raise_for_status()
+
+    def update(self, id_: str, revision: int, changes: Json) -> None:
+        headers = {"Content-Type": "application/merge-patch+json", "If-Match": f'"{revision}"'}
+        self._http.patch(f"{_PATH}/{id_}", content=json.dumps(changes), headers=headers).raise_for_status()
+
+    def newest(self) -> tuple[str, int]:
+        """Return the id and the revision of the run that was recorded last."""
+        (record,) = self._get("", {"limit": 1})["data"]
+        return record["id"], record["revision"]
 
     def see(self) -> Seen:
         found = {name: str(value).lower() if isinstance(value, bool) else value for name, value in FILTERS.items()}

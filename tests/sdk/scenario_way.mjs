@@ -1,13 +1,17 @@
 // The scenario through the built TypeScript package. Reads what to do from stdin, as JSON, and writes what it has seen.
 import { text } from "node:stream/consumers";
 
-const { action, module, url, key, runs, filters } = JSON.parse(await text(process.stdin));
+const { action, module, url, key, runs, filters, id, revision, changes } = JSON.parse(await text(process.stdin));
 const { TrajectoryClient } = await import(module);
 const client = new TrajectoryClient({ baseUrl: url, apiKey: key });
 const { trajectories } = client;
 
 async function record() {
   for (const run of runs) await trajectories.record(run);
+}
+
+async function update() {
+  await trajectories.update(id, changes, { ifMatch: revision });
 }
 
 async function observe() {
@@ -63,6 +67,6 @@ async function see() {
   };
 }
 
-const seen = await { record, observe, see }[action]();
+const seen = await { record, update, observe, see }[action]();
 await client.close();
 process.stdout.write(JSON.stringify(seen ?? null));

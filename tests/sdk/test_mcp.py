@@ -290,7 +290,7 @@ def test_the_program_of_the_readme_runs(web: Web, key: Callable[[str], str], tmp
 
 def test_the_questions_of_the_readme_are_answered(web: Web, site: Site) -> None:
     questions = [json.loads(given) for given in re.findall(r"\| `(\{.*\})` \|", README)]
-    assert len(questions) == 4
+    assert len(questions) == 5
 
     async def ask() -> None:
         async with over_http(web.url, site.api_key) as client:

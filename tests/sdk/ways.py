@@ -44,6 +44,9 @@ class Sync:
         for run in runs:
             self._client.trajectories.record(run)  # type: ignore[arg-type]
 
+    def update(self, id_: str, revision: int, changes: Json) -> None:
+        self._client.trajectories.update(id_, changes, if_match=revision)  # type: ignore[arg-type]
+
     def see(self) -> Seen:
         with self._client as client:
             file = io.BytesIO()
@@ -65,6 +68,9 @@ class Async:
     def record(self, runs: Sequence[Json]) -> None:
         asyncio.run(self._record(runs))
 
+    def update(self, id_: str, revision: int, changes: Json) -> None:
+        asyncio.run(self._update(id_, revision, changes))
+
     def see(self) -> Seen:
         return asyncio.run(self._see())
 
@@ -72,6 +78,10 @@ class Async:
         async with AsyncClient(self._access.url, self._access.key) as client:
             recorded = await client.trajectories.record_many(runs)  # type: ignore[arg-type]
             assert recorded.refused == 0, recorded
+
+    async def _update(self, id_: str, revision: int, changes: Json) -> None:
+        async with AsyncClient(self._access.url, self._access.key) as client:
+            await client.trajectories.update(id_, changes, if_match=revision)  # type: ignore[arg-type]
 
     async def _see(self) -> Seen:
         async with AsyncClient(self._access.url, self._access.key) as client:
@@ -180,6 +190,9 @@ class Cli:
     def record(self, runs: Sequence[Json]) -> None:
         self._run("record", "-", stdin="\n".join(json.dumps(run) for run in runs))
 
+    def update(self, id_: str, revision: int, changes: Json) -> None:
+        self._run("update", id_, "-", "--if-match", str(revision), stdin=json.dumps(changes))
+
     def see(self) -> Seen:
         return Seen(
             listed=self._listed(),
@@ -217,6 +230,9 @@ class TypeScript:
     def record(self, runs: Sequence[Json]) -> None:
         self._run(self.action, runs=runs)
 
+    def update(self, id_: str, revision: int, changes: Json) -> None:
+        self._run("update", id=id_, revision=revision, changes=changes)
+
     def see(self) -> Seen:
         seen = self._run("see")
         return Seen(
@@ -249,6 +265,9 @@ class Mcp:
     def record(self, runs: Sequence[Json]) -> None:
         asyncio.run(self._record(runs))
 
+    def update(self, id_: str, revision: int, changes: Json) -> None:
+        asyncio.run(self._update(id_, revision, changes))
+
     def see(self) -> Seen:
         return asyncio.run(self._see())
 
@@ -260,6 +279,10 @@ class Mcp:
         async with self.connect() as client:
             for run in runs:
                 await _call(client, "br_trajectory_record", run)
+
+    async def _update(self, id_: str, revision: int, changes: Json) -> None:
+        async with self.connect() as client:
+            await _call(client, "br_trajectory_update", {"id": id_, "revision": revision, "changes": changes})
 
     async def _see(self) -> Seen:
         async with self.connect() as client:
