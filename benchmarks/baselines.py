@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from trajectories.domain.schema import (
+from trajectories.domain.contract_types import (
     MAX_COST_USD,
     MAX_DURATION_MS,
     MAX_INT,

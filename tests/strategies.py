@@ -9,13 +9,17 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from trajectories.domain.schema import MAX_COST_USD, MAX_DURATION_MS, MAX_INT
+from trajectories.domain.contract_types import MAX_COST_USD, MAX_DURATION_MS, MAX_INT
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 counts = st.integers(0, MAX_INT)
 costs = st.floats(0, MAX_COST_USD) | st.integers(0, MAX_COST_USD)
 durations = st.floats(0, MAX_DURATION_MS) | st.integers(0, MAX_DURATION_MS)
 probabilities = st.floats(0, 1)
+numbers = st.floats(allow_nan=False, allow_infinity=False)
+phase_outcomes = st.sampled_from(["success", "failure", "partial", "skipped", "cancelled", "paused", "unknown"])
+phase_ids = st.sampled_from(["a", "b"])
+"""Few, so that they repeat and refer to each other."""
 instants = st.datetimes(
     datetime(2, 1, 1),  # noqa: DTZ001  Hypothesis wants naive bounds
     datetime(9998, 12, 31),  # noqa: DTZ001
@@ -43,37 +47,69 @@ def optional(fields: dict[str, st.SearchStrategy[Any]]) -> dict[str, st.SearchSt
 
 candidates = st.fixed_dictionaries(
     {"model": texts},
-    optional=optional({"score": st.floats(allow_nan=False, allow_infinity=False), "probability": probabilities}),
+    optional=optional(
+        {
+            "score": numbers,
+            "probability": probabilities,
+            "eligible": st.booleans(),
+            "reason": texts,
+            "score_parts": st.dictionaries(texts, numbers, max_size=2),
+        }
+    ),
+)
+explorations = st.fixed_dictionaries(
+    {"strategy": texts}, optional=optional({"samples": counts, "seed": st.integers(-MAX_INT, MAX_INT)})
+)
+attempts = st.fixed_dictionaries(
+    {"model": texts, "outcome": phase_outcomes},
+    optional=optional({"error": texts, "cost_usd": costs, "duration_ms": durations, "reason": texts}),
 )
 phases = st.fixed_dictionaries(
     {"phase_name": texts | st.sampled_from(["spec", "verify", "Code ", "design"])},
     optional=optional(
         {
+            "phase_id": phase_ids,
+            "parent_phase_id": phase_ids,
+            "depends_on": st.lists(phase_ids, max_size=2),
             "agent": texts,
             "model": texts,
             "requested_model": texts,
             "model_selection_method": selection_methods,
+            "selection_rule": texts,
+            "reasoning_effort": texts,
             "candidates": st.lists(candidates, max_size=2),
             "selection_probability": probabilities,
+            "exploration": explorations,
+            "keep_probability": probabilities,
+            "attempts": st.lists(attempts, max_size=2),
             "tools_used": st.lists(texts, max_size=3),
             "steps_taken": counts,
             "input_tokens": counts,
             "output_tokens": counts,
             "cached_input_tokens": counts,
+            "cache_write_input_tokens": counts,
             "reasoning_tokens": counts,
             "cost_usd": costs,
             "duration_ms": durations,
-            "outcome": st.sampled_from(["success", "failure", "partial", "skipped", "cancelled", "paused", "unknown"]),
+            "outcome": phase_outcomes,
+            "status_reason": texts,
             "skip_reason": texts,
+            "fit": st.sampled_from(["good_fit", "underpowered", "overprovisioned", "failed"]),
+            "evidence": st.dictionaries(texts, texts, max_size=2),
             "attempt": counts,
             "error": texts,
             "started_at": instants,
+            "ended_at": instants,
             "metadata": free_objects,
         }
     ),
 )
 feedback_loops = st.fixed_dictionaries(
-    {}, optional=optional({"from_phase": texts, "to_phase": texts, "reason": texts, "at": instants})
+    {},
+    optional=optional(
+        {"from_phase": texts, "to_phase": texts, "from_phase_id": phase_ids, "to_phase_id": phase_ids}
+        | {"reason": texts, "at": instants}
+    ),
 )
 trajectories = st.fixed_dictionaries(
     {"request_summary": texts, "phases": st.lists(phases, max_size=4)},
@@ -83,6 +119,8 @@ trajectories = st.fixed_dictionaries(
             "request_type": texts,
             "source": texts,
             "project": texts,
+            "policy": texts,
+            "parent_id": st.uuids().map(str),
             "outcome": st.sampled_from(["success", "failure", "partial", "unknown"]),
             "total_cost_usd": costs,
             "total_duration_ms": durations,
@@ -105,6 +143,8 @@ trajectories = st.fixed_dictionaries(
             "metadata": free_objects,
             "recorded_at": instants,
             "revision": counts,
+            "derived": free_values,
+            "warnings": free_values,
         }
     ),
 )

@@ -16,7 +16,7 @@ from redis import Redis
 
 from tests.conftest import publish_to
 from tests.storage.away import archive_away
-from tests.storage.hosts import draft, new_id
+from tests.storage.hosts import draft, new_id, taken
 from trajectories import persistence, tasks
 from trajectories.domain.clock import SECOND_US
 from trajectories.relay import Relay
@@ -57,7 +57,7 @@ def append(count: int, *, waiting_s: float = 0.0) -> Store:
     store = get_store()
     now_us = store.now_us() - round(waiting_s * SECOND_US)
     earlier = Store(store.conf, now_us=lambda: now_us)
-    assert all(earlier.outbox.append([draft(new_id()) for _ in range(count)]))
+    taken(earlier.outbox.append([draft(new_id()) for _ in range(count)]))
     return store
 
 

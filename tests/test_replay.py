@@ -24,6 +24,7 @@ from tests.routing import ArchiveRouter
 from tests.storage.away import archive_away
 from tests.storage.hosts import QUICK, TENANT, WebProcess, made, new_id
 from trajectories import persistence
+from trajectories.domain import answers
 from trajectories.domain.clock import SECOND_US
 from trajectories.domain.record import Record
 from trajectories.models import Quarantined
@@ -78,7 +79,7 @@ def test_a_replayed_record_is_in_every_tier_and_process_again(redis_tier: Redis,
     assert not Quarantined.objects.exists()
     assert get_store().redis_tier.find(TENANT, one.id) == one
     for process in (own, elsewhere, WebProcess(tmp_path / "own", **QUICK)):
-        assert process.listed() == [one.json()]
+        assert process.listed() == [answers.item(one)]
         assert process.retrieve(one.id) == one
         assert process.stats()["count"] == 1
 

@@ -134,6 +134,10 @@ class Settings:
     """Additional aliases that group phases, in lower case, beside the built-in ones: ``{"qa":
     "test"}``. A change applies to records accepted after it."""
 
+    credit_rule: Literal["checks", "phase_outcome", "run_outcome"] = "checks"
+    """How phases are credited where a request does not say. ``checks``: by the tests, builds and
+    reviews that judged them. See docs/contract.md."""
+
     metrics_access: str = field(default="off", repr=False)
     """Access to ``/metrics``. ``off``: no access. ``open``: no authentication. Any other text, at
     least 16 characters: clients must send it as bearer token."""

@@ -9,6 +9,8 @@ TrajectoriesError
 ├── RequestTimeout          408  the body did not arrive in time
 ├── Deleted                 409  the id was deleted permanently
 ├── InvalidToken            409  a deletion without the token of a dry run with the same filters
+├── PhasesDropped           409  the body lacks phases that are stored, and does not ask to replace them
+├── RevisionMismatch        412  the record has another revision than If-Match names
 ├── TooLarge                413
 ├── UnsupportedMediaType    415
 ├── RateLimited             429  over a key's rate limit, or too many invalid keys from one address;
@@ -100,6 +102,18 @@ class InvalidToken(TrajectoriesError):
     status = 409
     type = "conflict_error"
     code = "invalid_token"
+
+
+class PhasesDropped(TrajectoriesError):
+    status = 409
+    type = "conflict_error"
+    code = "phases_would_be_dropped"
+
+
+class RevisionMismatch(TrajectoriesError):
+    status = 412
+    type = "conflict_error"
+    code = "revision_mismatch"
 
 
 class RequestTimeout(TrajectoriesError):

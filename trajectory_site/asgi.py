@@ -4,9 +4,11 @@ import os
 
 from django.core.asgi import get_asgi_application
 
+from trajectory_site.path_prefix import below_prefix_asgi
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "trajectory_site.settings")
 
-application = get_asgi_application()
+application = below_prefix_asgi(get_asgi_application())
 
 # The relay reads models, so it can only be imported once the apps are loaded.
 from trajectories import relay  # noqa: E402

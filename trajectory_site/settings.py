@@ -279,11 +279,12 @@ if CORS_ALLOWED_ORIGINS:
 # Only the API. Its callers send a key in a header, so cookies are never allowed.
 CORS_URLS_REGEX = r"^/v1/"
 CORS_ALLOW_CREDENTIALS = False
-CORS_ALLOW_METHODS = ["GET", "POST", "DELETE"]
+CORS_ALLOW_METHODS = ["GET", "POST", "PATCH", "DELETE"]
 CORS_ALLOW_HEADERS = [
     "authorization",
     "content-type",
     "idempotency-key",
+    "if-match",
     "x-idempotency-key",
     "x-request-id",
     # MCP clients send these with each message.
@@ -292,6 +293,7 @@ CORS_ALLOW_HEADERS = [
     "mcp-name",
 ]
 CORS_EXPOSE_HEADERS = [
+    "ETag",
     "Location",
     "Retry-After",
     "X-RateLimit-Limit",

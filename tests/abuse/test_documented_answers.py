@@ -25,7 +25,10 @@ from tests.examples import REFERENCE
 from tests.strategies import bodies_of_any_kind, trajectories
 
 EXAMPLES = 25
-FREE_VALUE_CODES = ("nul_character",)
+FREE_VALUE_CODES = ("nul_character", "integer_range")
+# Of a patch that the document allows, and the stored record does not: another id, a phase that is not there or has
+# no name yet, a part of an object that has no rest.
+RECORD_CODES = ("other_id", "unknown_phase_id", "ambiguous_phase_id", "missing", "too_long")
 # Of which the last is the one that the ordinary run tries.
 SCOPES = {
     "no key": None,
@@ -96,11 +99,23 @@ def statuses(request: pytest.FixtureRequest, tabulate: Callable[..., None]) -> I
 
 def refuses_a_free_value(response: schemathesis.Response) -> bool:
     """Return whether only values below a name of the client's own are refused: a schema of them
-    cannot say what a name or text at any depth may have."""
+    cannot say what a name or text at any depth may have, nor what a name that it excludes has."""
     if response.status_code != 400:
         return False
     problems = response.json()["error"].get("details", [])
-    return bool(problems) and all(problem["code"] in FREE_VALUE_CODES for problem in problems)
+    places = tuple(f"{problem['path']}." for problem in problems if problem["code"] in FREE_VALUE_CODES)
+    return bool(places) and all(f"{problem['path']}.".startswith(places) for problem in problems)
+
+
+def refuses_for_the_record(case: schemathesis.Case[Any], response: schemathesis.Response) -> bool:
+    """Return whether a patch is refused for the record that it changes alone."""
+    if case.method != "PATCH" or response.status_code not in (400, 412):
+        return False
+    error = response.json()["error"]
+    if error.get("param") == "If-Match":  # also as '0', though the pattern of the document wants quotes
+        return True
+    codes = {problem["code"] for problem in error.get("details", ())}
+    return bool(codes) and codes <= set(RECORD_CODES)
 
 
 @document.parametrize()
@@ -119,6 +134,7 @@ def test_every_answer_is_documented(
     archive_all()  # an export waits for it
     response = case.call(headers=headers)
     statuses[response.status_code] += 1
-    unchecked: list[Any] = [positive_data_acceptance] if refuses_a_free_value(response) else []
+    is_beyond_schema = refuses_a_free_value(response) or refuses_for_the_record(case, response)
+    unchecked: list[Any] = [positive_data_acceptance] if is_beyond_schema else []
     case.validate_response(response, headers=headers, excluded_checks=unchecked)
     assert response.status_code != 503, "nothing is away"

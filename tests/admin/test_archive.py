@@ -65,6 +65,19 @@ def test_a_trajectory_is_shown_in_words(admin_client: Client) -> None:
     )
 
 
+def test_the_page_of_a_run_shows_its_policy_parent_and_unattributed_cost(admin_client: Client) -> None:
+    parent = "7d1f0c8a-4f5e-4b6e-9a55-0a4c1d2e3f40"
+    phases = [phase(phase_id="spec-1", fit="underpowered", outcome="success", cost_usd=0.75)]
+    row = archived(body(policy="router@2", parent_id=parent, total_cost_usd=0.5, phases=phases))
+    shown = text_of(page(admin_client, page_of(row)))
+    for expected in ("Policy: router@2", f"Parent id: {parent}", "Unattributed cost: -$0.25"):
+        assert expected in shown
+    assert "1 spec spec-1 - - - success underpowered" in shown
+    of_phase = text_of(page(admin_client, page_of(Phase.objects.get())))
+    assert "Phase id: spec-1" in of_phase
+    assert "Fit: underpowered" in of_phase
+
+
 def test_what_is_unknown_is_a_dash_and_neither_none_nor_zero(admin_client: Client) -> None:
     row = archived(body(phases=[phase(outcome="skipped", skip_reason="too simple")]))
     shown = text_of(page(admin_client, page_of(row)))

@@ -17,7 +17,14 @@ from trajectories.training.hub import Target
 
 pytestmark = pytest.mark.django_db
 
-FILLED = {"repository": "org/runs", "format": "sft", "split": "train=0.9,test=0.1", "license": "", "is_public": ""}
+FILLED = {
+    "repository": "org/runs",
+    "format": "sft",
+    "file": "parquet",
+    "split": "train=0.9,test=0.1",
+    "license": "",
+    "is_public": "",
+}
 
 
 def act(client: Client, *slugs: str, **fields: str) -> Any:
@@ -37,7 +44,7 @@ def test_the_form_leads_to_a_push_by_a_worker(admin_client: Client) -> None:
     with patch("trajectories.admin.hub.enqueue") as enqueue:
         said = act(admin_client, "alice", **FILLED).content.decode()
     given = {"format": "sft", "split": "train=0.9,test=0.1"}
-    enqueue.assert_called_once_with("alice", given, Target("org/runs"), actor="user admin")
+    enqueue.assert_called_once_with("alice", given, Target("org/runs"), file="parquet", actor="user admin")
     assert "A worker pushes to org/runs." in said
 
 

@@ -18,6 +18,7 @@ from trajectories.storage.store import get_store
 PATH = "/v1/agent/trajectories"
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
+MERGE_PATCH = "application/merge-patch+json"
 ID = "29243fa3-f296-5e3b-9266-7052b77cbfe9"
 
 
@@ -45,6 +46,11 @@ def posted(client: Client, body: Any) -> dict[str, Any]:
     responses.StoredTrajectory.model_validate_json(response.content)
     record: dict[str, Any] = response.json()
     return record
+
+
+def update(client: Client, id_: str, changes: Any, *, content_type: str = MERGE_PATCH, **headers: str) -> Any:
+    data = changes if isinstance(changes, bytes) else orjson.dumps(changes)
+    return client.patch(f"{PATH}/{id_}", data, content_type=content_type, headers=headers)
 
 
 def listed(client: Client, **parameters: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from django.test import Client
 from django.utils import timezone
 
 import trajectories
-from tests.api.client import ID, NDJSON, PATH, archive_all, client_of, error, ids, issue, post, posted, stats
+from tests.api.client import ID, NDJSON, PATH, archive_all, client_of, error, ids, issue, post, posted, stats, update
 from tests.examples import body
 from tests.processes import wait_until
 from trajectories.api import authentication
@@ -31,9 +31,11 @@ ADDRESSES = {
     "stats": ("GET", f"{PATH}/stats"),
     "readiness": ("GET", f"{PATH}/readiness"),
     "export": ("GET", f"{PATH}/export"),
+    "update": ("PATCH", f"{PATH}/{ID}"),
 }
 NEEDED = {
     "record": "record",
+    "update": "record",
     "list": "read",
     "retrieve": "read",
     "stats": "read",
@@ -44,6 +46,8 @@ NEEDED = {
 
 def call(client: Client, operation: str) -> Any:
     method, address = ADDRESSES[operation]
+    if method == "PATCH":
+        return update(client, ID, {})
     return post(client, body(id=ID)) if method == "POST" else client.get(address)
 
 
@@ -145,7 +149,7 @@ def test_no_more_keys_are_remembered_than_the_bound_says(
 @pytest.mark.parametrize("operation", ADDRESSES)
 def test_each_operation_wants_its_own_scope(operation: str, scope: str) -> None:
     client = client_of(issue(scopes=scope)[1])
-    if operation == "retrieve":
+    if operation in ("retrieve", "update"):
         posted(client_of(issue()[1]), body(id=ID))
     response = call(client, operation)
     if NEEDED[operation] == scope:
@@ -262,7 +266,17 @@ def test_a_host_project_says_whose_request_it_is(host_settings: Callable[[str], 
 def test_a_request_of_no_tenant_is_not_authenticated(host_settings: Callable[[str], None]) -> None:
     host_settings("slug")
     _, text = issue()
-    error(call(client_of(text), "list"), 401, "not_authenticated")
+    response = call(client_of(text), "list")
+    error(response, 401, "not_authenticated")
+    assert response["WWW-Authenticate"] == 'Login realm="trajectories"'
+
+
+def test_a_login_of_a_host_project_that_fails_says_nothing_of_api_keys(host_settings: Callable[[str], None]) -> None:
+    host_settings("of_token")
+    for header, code in (("Token made.up", "authentication_failed"), ("", "not_authenticated")):
+        response = call(Client(headers={"authorization": header}), "list")
+        assert "key" not in error(response, 401, code).message.lower()
+        assert response["WWW-Authenticate"] == 'Token realm="trajectories"'
 
 
 def test_a_host_project_may_name_scopes_too(host_settings: Callable[[str], None]) -> None:

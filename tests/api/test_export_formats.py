@@ -113,7 +113,7 @@ def test_parquet_is_streamed_with_the_rows_of_the_lines(north: Client) -> None:
     ("given", "code", "param"),
     [
         ({"format": "sfr"}, "unknown_format", "format"),
-        ({"format": "jsonl", "credit": "checks"}, "unknown_parameter", "credit"),
+        ({"format": "jsonl", "credit": "checks"}, "unknown_option", "credit"),
         ({"format": "kto", "credit": "luck"}, "invalid_parameter", "credit"),
         ({"split": "train=0.9,test=0.1"}, "invalid_parameter", "part"),
         ({"split": "train=0.9,test=0.1", "part": "valid"}, "invalid_parameter", "part"),

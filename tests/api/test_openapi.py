@@ -19,7 +19,20 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from redis import Redis
 
-from tests.api.client import ID, JSON, NDJSON, PATH, archive_all, client_of, error, exported, issue, number, post
+from tests.api.client import (
+    ID,
+    JSON,
+    NDJSON,
+    PATH,
+    archive_all,
+    client_of,
+    error,
+    exported,
+    issue,
+    number,
+    post,
+    update,
+)
 from tests.examples import CAMEL, REFERENCE, body, phase
 from trajectories.domain.query import FILTERS
 from trajectories.models import SCOPES
@@ -76,6 +89,7 @@ def test_the_operations_have_the_verbs_of_every_other_layer(document: dict[str, 
         "delete_one": ("DELETE", f"{PATH}/{{id}}"),
         "delete_matching": ("DELETE", PATH),
         "retrieve": ("GET", f"{PATH}/{{id}}"),
+        "update": ("PATCH", f"{PATH}/{{id}}"),
     }
 
 
@@ -83,7 +97,7 @@ def test_the_operations_have_the_verbs_of_every_other_layer(document: dict[str, 
     ("operation", "more"),
     [
         ("", {"cursor", "limit"}),
-        ("/stats", set()),
+        ("/stats", {"credit", "bucket"}),
         ("/readiness", {"max_runs"}),
         ("/export", {"after", "end", "file", "compression", *PARAMETERS, *OPTIONS}),
         ("/export/manifest", {*PARAMETERS, *OPTIONS}),
@@ -132,6 +146,7 @@ def test_every_good_answer_is_as_documented(document: dict[str, Any], north: Cli
             north.get(f"{PATH}/readiness", {"q": "no such"}),
         ],
         ("get", f"{PATH}/{{id}}"): [north.get(f"{PATH}/{ID}")],
+        ("patch", f"{PATH}/{{id}}"): [update(north, ID, {"tests_passed": True})],
     }
     for (method, path), responses in answers.items():
         for response in responses:
@@ -169,11 +184,13 @@ def refusals(
         address = path.replace("{id}", ID)
         if method == "post":
             return post(client, b"{")
+        if method == "patch":
+            return client.patch(address, b"{}", content_type=JSON, query_params=parameters)
         return client.generic(method.upper(), f"{address}?{urlencode(parameters)}")
 
-    def post_slowly(client: Client) -> Any:
+    def send_slowly(method: str, path: str) -> Any:
         slow: Any = {"wsgi.input": SlowBody()}
-        return client.post(PATH, b"{}", content_type=JSON, **slow)
+        return north.generic(method.upper(), path.replace("{id}", ID), b"{}", content_type=JSON, **slow)
 
     def refuse(method: str, path: str, status: int) -> Any:
         if status == 400:
@@ -181,7 +198,7 @@ def refusals(
         if status == 401:
             return call(method, path, Client())
         if status == 403:
-            return call(method, path, reader if method in ("post", "delete") or "export" in path else admin)
+            return call(method, path, reader if method in ("post", "patch", "delete") or "export" in path else admin)
         if status == 404:
             archive_all()  # an export waits for it
             return call(method, path, everything, **{"after": ID} if "export" in path else {})
@@ -189,13 +206,16 @@ def refusals(
             return call(method, path, admin, project="a")
         if status == 409:
             get_store().outbox.delete("north", [UUID(number(1))])
-            return post(north, body(id=number(1)))
+            return post(north, body(id=number(1))) if method == "post" else update(north, number(1), {})
+        if status == 412:
+            post(north, body(id=number(2)))
+            return update(north, number(2), {}, **{"If-Match": '"1"'})
         if status == 408:
-            return post_slowly(north)
+            return send_slowly(method, path)
         if status == 413:
-            return post(north, b" " * (1024**2 + 1_000))
+            return north.generic(method.upper(), path.replace("{id}", ID), b" " * (2 * 1024**2), content_type=JSON)
         if status == 415:
-            return north.post(path, b"{}", content_type="text/plain")
+            return north.generic(method.upper(), path.replace("{id}", ID), b"{}", content_type="text/plain")
         if status == 429:
             with override_settings(TRAJECTORIES=trajectories_settings | {"RATE_LIMITS": {"requests_per_minute": 1}}):
                 call(method, path, everything)
@@ -219,4 +239,4 @@ def test_every_documented_error_can_happen_and_has_the_documented_body(
                 error(response, int(status), response.json()["error"]["code"])
                 validator(document, documented["content"][JSON]["schema"]).validate(response.json())
                 tried += 1
-    assert tried == 9 + 5 + 5 + 5 + 6 + 5 + 6 + 6 + 6
+    assert tried == 9 + 11 + 5 + 5 + 5 + 6 + 5 + 6 + 6 + 6

@@ -8,8 +8,8 @@ import orjson
 import pytest
 from django.test import Client
 
-from tests.api.client import ID, JSON, NDJSON, PATH, error, ids, listed, post, posted
-from tests.examples import CAMEL, REFERENCE, body
+from tests.api.client import ID, JSON, NDJSON, PATH, archive_all, error, exported, ids, listed, post, posted
+from tests.examples import CAMEL, REFERENCE, body, phase
 from trajectories.api import responses
 from trajectories.domain.record import SERVER_FIELDS_BYTES
 
@@ -22,7 +22,7 @@ def test_the_reference_body_is_answered_as_it_was_sent_with_its_stamps(north: Cl
     record = response.json()
     responses.StoredTrajectory.model_validate_json(response.content)
     assert {key: record[key] for key in REFERENCE} == REFERENCE
-    assert set(record) - set(REFERENCE) == {"id", "recorded_at", "revision"}
+    assert set(record) - set(REFERENCE) == {"id", "recorded_at", "revision", "derived", "warnings"}
 
 
 def test_the_stored_record_is_where_location_says(north: Client) -> None:
@@ -200,7 +200,10 @@ def test_a_parameter_that_post_does_not_know_is_refused(north: Client) -> None:
 
 @pytest.fixture
 def limits(settings: Any, trajectories_settings: dict[str, Any]) -> None:
-    settings.TRAJECTORIES = trajectories_settings | {"MAX_RECORD_BYTES": 1_000, "MAX_REQUEST_BYTES": 5_000}
+    settings.TRAJECTORIES = trajectories_settings | {
+        "MAX_RECORD_BYTES": 1_000,
+        "MAX_REQUEST_BYTES": 5_000 + SERVER_FIELDS_BYTES,
+    }
 
 
 def of_length(length: int) -> bytes:
@@ -215,7 +218,7 @@ def test_one_body_over_the_limit_is_too_large(north: Client, limits: None) -> No
 
 
 def test_a_request_over_the_limit_is_too_large_and_nothing_of_it_is_taken(north: Client, limits: None) -> None:
-    error(post(north, ndjson(*[of_length(900)] * 6), content_type=NDJSON), 413, "body_too_large")
+    error(post(north, ndjson(*[of_length(900)] * 45), content_type=NDJSON), 413, "body_too_large")
     assert ids(north) == []
 
 
@@ -261,3 +264,44 @@ def test_a_bad_line_tells_its_first_ten_problems(north: Client) -> None:
     (result,) = post(north, orjson.dumps(line), content_type=NDJSON).json()["results"]
     assert len(result["error"]["details"]) == 10
     assert "49 more" in result["error"]["message"]
+
+
+# Warnings.
+
+CONTRADICTORY: dict[str, Any] = body(id=ID, outcome="success", tests_passed=False)
+
+
+def codes(answer: Any) -> list[str]:
+    return [warning["code"] for warning in answer.get("warnings", ())]
+
+
+def test_a_contradiction_is_stored_and_reported_in_the_answers_about_this_record_alone(north: Client) -> None:
+    posted_ = post(north, CONTRADICTORY)
+    assert (posted_.status_code, codes(posted_.json())) == (201, ["outcome_contradicts_check"])
+    assert north.get(f"{PATH}/{ID}").content == posted_.content
+    archive_all()
+    (exported_,) = exported(north)
+    for record in (listed(north)["data"][0], orjson.loads(exported_)):
+        assert "warnings" not in record
+        assert record["derived"] == posted_.json()["derived"]
+
+
+def test_a_record_without_a_contradiction_has_no_warnings(north: Client) -> None:
+    assert "warnings" not in post(north, body()).json()
+
+
+def test_a_line_is_answered_with_its_warnings(north: Client) -> None:
+    answer = post(north, ndjson(orjson.dumps(body()), orjson.dumps(CONTRADICTORY)), content_type=NDJSON)
+    fine, warned = answer.json()["results"]
+    responses.RecordedLines.model_validate_json(answer.content)
+    assert "warnings" not in fine
+    assert (warned["status"], codes(warned)) == (201, ["outcome_contradicts_check"])
+
+
+def test_warnings_of_many_lines_are_cut(north: Client) -> None:
+    phases = [phase(parent_phase_id="none")] * 30
+    lines = [orjson.dumps(body(phases=phases))] * 101
+    *_, before, last = post(north, ndjson(*lines), content_type=NDJSON).json()["results"]
+    assert [len(result["warnings"]) for result in (before, last)] == [10, 10]
+    assert before["warnings"][0]["message"].startswith(last["warnings"][0]["message"])
+    assert len(last["warnings"][0]["message"]) == 60 < len(before["warnings"][0]["message"])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from tests.api.client import archive_all, number, posted, stats
+from tests.api.client import PATH, archive_all, number, posted, stats
 from tests.examples import REFERENCE, body, in_phase, phase
 from trajectories import persistence
 from trajectories.storage.store import get_store
@@ -95,3 +95,48 @@ def test_while_the_archive_is_away_the_figures_are_of_the_rest_and_say_so(
     with without_tables("trajectory"):
         found = stats(north)
     assert (found["count"], found["window"]["tiers"], found["window"]["complete"]) == (1, ["hot"], False)
+
+
+# Credit and series.
+
+
+def test_the_credit_rule_is_a_parameter_and_a_setting(
+    north: Client, settings: Any, trajectories_settings: dict[str, Any]
+) -> None:
+    posted(north, body(id=number(1), phases=[phase(phase_name="code", outcome="success")], tests_passed=False))
+
+    def shown(**parameters: str) -> tuple[str, float]:
+        found = stats(north, **parameters)
+        return found["credit_rule"], found["by_phase"][0]["credited_success_rate"]["rate"]
+
+    assert shown() == shown(credit="checks") == ("checks", 0)
+    assert shown(credit="phase_outcome") == ("phase_outcome", 1)
+    settings.TRAJECTORIES = trajectories_settings | {"CREDIT_RULE": "phase_outcome"}
+    assert shown() == ("phase_outcome", 1)
+    assert shown(credit="run_outcome") == ("run_outcome", 0)
+
+
+def test_a_series_has_the_totals_of_each_day(north: Client) -> None:
+    posted(north, body(id=number(1), started_at="2026-01-05T12:00:00Z", outcome="success", total_cost_usd=1))
+    posted(north, body(id=number(2), started_at="2026-01-06T12:00:00Z", outcome="failure", total_cost_usd=3))
+    found = stats(north, bucket="day")
+    assert [(day["start"], day["count"], day["cost_usd"]["sum"]) for day in found["series"]] == [
+        ("2026-01-05", 1, 1),
+        ("2026-01-06", 1, 3),
+    ]
+    assert len(stats(north, bucket="week", outcome="success")["series"]) == 1
+    assert "series" not in stats(north)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("credit", "credit must be one of checks, phase_outcome, run_outcome, got 'best'."),
+        ("bucket", "bucket must be one of day, week, got 'best'."),
+    ],
+)
+def test_an_unknown_rule_or_bucket_is_refused(north: Client, name: str, message: str) -> None:
+    response = north.get(f"{PATH}/stats", {name: "best"})
+    assert response.status_code == 400
+    error = response.json()["error"]
+    assert (error["message"], error["param"]) == (message, name)

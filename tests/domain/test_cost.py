@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from tests.credentials import CREDENTIALS, HEX, IN_CONTEXT
 from tests.examples import body, phase
-from trajectories.domain import dialects, redaction, schema
+from trajectories.domain import contract_types, dialects, redaction, schema
 from trajectories.domain.record import facets_of
 from trajectories.exceptions import InvalidInput
 
@@ -42,7 +42,7 @@ class Shape(NamedTuple):
 
 def _nested(parts: list[str]) -> dict[str, Any]:
     value: Any = parts
-    for _ in range(schema.MAX_FREE_DEPTH - 3):
+    for _ in range(contract_types.MAX_FREE_DEPTH - 3):
         value = {"a": value}
     return body(metadata=value)
 

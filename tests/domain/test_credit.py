@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import strategies
+from trajectories.domain.contract_types import MAX_LOOPS, MAX_PHASES
 from trajectories.domain.credit import CREDITED, RULES, Credit, credit_of
 from trajectories.domain.outcomes import phase_group
 from trajectories.domain.record import facets_of
-from trajectories.domain.schema import MAX_LOOPS, MAX_PHASES, canonical, parse
+from trajectories.domain.schema import canonical, parse
 
 NONE = Credit(None, "")
 

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from tests import strategies
 from tests.examples import CAMEL, camel, nested
+from trajectories.domain.contract_types import MAX_INT
 from trajectories.domain.dialects import read
 from trajectories.domain.record import facets_of
-from trajectories.domain.schema import MAX_INT, canonical
+from trajectories.domain.schema import canonical
 from trajectories.domain.stats import bucket_of
 from trajectories.exceptions import InvalidInput
 

@@ -152,6 +152,7 @@ def test_a_time_filter_takes_a_span_before_now_and_a_date_in_utc(name: str, text
     [
         ("project", "p", {"project": "p"}, {"project": "P"}),
         ("source", "s", {"source": "s"}, {}),
+        ("policy", "router@2", {"policy": "router@2"}, {"policy": "router@1"}),
         ("request_type", "bug", {"request_type": "bug"}, {"request_type": "feature"}),
         ("outcome", "failure", {"build_passed": False}, {"outcome": "success"}),
         ("outcome", "unknown", {}, {"outcome": "success"}),
@@ -165,6 +166,7 @@ def test_a_time_filter_takes_a_span_before_now_and_a_date_in_utc(name: str, text
         ),
         ("agent", "a", {"phases": [phase(agent="a")]}, {"phases": [phase(agent="b")]}),
         ("tool", "grep", {"phases": [phase(tools_used=["ls", "grep"])]}, {"phases": [phase(tools_used=["egrep"])]}),
+        ("fit", "underpowered", {"phases": [phase(fit="underpowered")]}, {"phases": [phase(fit="good_fit")]}),
         ("build_passed", "true", {"build_passed": True}, {"build_passed": False}),
         ("build_passed", "false", {"build_passed": False}, {}),
         ("tests_passed", "true", {"tests_passed": True}, {}),

@@ -21,6 +21,7 @@ from trajectories.domain.outcomes import phase_group
 from trajectories.domain.record import Facets, Record, digest_of, facets_of, merge
 from trajectories.domain.schema import canonical, parse
 from trajectories.domain.text import fold
+from trajectories.domain.warnings import Contradiction
 
 ID = UUID("29243fa3-f296-5e3b-9266-7052b77cbfe9")
 BODIES = [b'{"request_summary":"%d","phases":[]}' % number for number in range(3)]
@@ -106,7 +107,12 @@ def test_at_the_same_stamp_the_greater_digest_stands() -> None:
 
 def test_the_shown_record_is_the_stored_bytes_and_the_two_stamps_behind_them() -> None:
     record = version(30, revision=20, recorded_at_us=1_767_657_526_000_000)
-    assert record.json() == BODIES[0][:-1] + b',"recorded_at":"2026-01-05T23:58:46.000000Z","revision":20}'
+    added = b',"recorded_at":"2026-01-05T23:58:46.000000Z","revision":20,"derived":{"outcome":"success"}'
+    derived = {"outcome": "success"}
+    assert record.json(derived) == BODIES[0][:-1] + added + b"}"
+    warning = Contradiction("outcome", "c", "m")
+    shown = b',"warnings":[{"path":"outcome","code":"c","message":"m"}]}'
+    assert record.json(derived, [warning]) == BODIES[0][:-1] + added + shown
 
 
 def test_times_are_shown_with_six_decimals_so_that_texts_sort_as_times_do() -> None:

@@ -18,7 +18,7 @@ from rest_framework_api_key.crypto import KeyGenerator
 from tests import strategies
 from tests.credentials import CREDENTIALS, DISGUISES, HEX, IN_CONTEXT, JWT_HEADER, MIXED, NO_CREDENTIALS, private_key
 from tests.examples import CAMEL, REFERENCE, body, phase
-from trajectories.domain import dialects, redaction, schema
+from trajectories.domain import contract_types, dialects, redaction, schema
 from trajectories.domain.redaction import COUNT_KEY, KINDS, RULES, placeholder, redact
 from trajectories.exceptions import InvalidInput
 from trajectories.models import KEY_PREFIX_LENGTH
@@ -180,7 +180,7 @@ def test_keys_that_were_different_credentials_keep_their_values_apart() -> None:
 
 
 def test_keys_that_become_one_placeholder_in_different_ways_keep_their_values_apart() -> None:
-    hosts = ["h" * (schema.MAX_NAME - 13), "i" * (schema.MAX_NAME - 13)]
+    hosts = ["h" * (contract_types.MAX_NAME - 13), "i" * (contract_types.MAX_NAME - 13)]
     refs = {f"https://u:x1@{host}": host for host in hosts}
     # The long key becomes shorter than the body was, and its name is still too long.
     record = stored(body(external_refs=refs, error=private_key()))
@@ -190,7 +190,7 @@ def test_keys_that_become_one_placeholder_in_different_ways_keep_their_values_ap
 
 
 def test_a_name_that_would_become_too_long_is_replaced_whole() -> None:
-    url = "https://u:x1@" + "h" * (schema.MAX_NAME - 13)
+    url = "https://u:x1@" + "h" * (contract_types.MAX_NAME - 13)
     given = body(project=url, external_refs={"error": url}, error=url, metadata={"project": url})
     record = stored(given)
     placed = placeholder("url-password")
@@ -201,7 +201,7 @@ def test_a_name_that_would_become_too_long_is_replaced_whole() -> None:
 
 
 def test_the_limit_of_names_is_the_contracts() -> None:
-    assert redaction.MAX_NAME == schema.MAX_NAME
+    assert redaction.MAX_NAME == contract_types.MAX_NAME
     limited = {
         name
         for model in (schema.Trajectory, schema.Phase, schema.FeedbackLoop, schema.Candidate)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from tests import strategies
 from tests.examples import REFERENCE, body, nested, phase
-from trajectories.domain.schema import MAX_DURATION_MS, MAX_FREE_DEPTH, MAX_INT, MAX_NAME, canonical, parse
+from trajectories.domain.contract_types import MAX_DURATION_MS, MAX_FREE_DEPTH, MAX_INT, MAX_NAME
+from trajectories.domain.schema import canonical, parse
 
 SOAR = Path(__file__).resolve().parents[3] / "shared/data/soar.jsonl"
 NUL = "a\0b"
@@ -73,7 +74,12 @@ def test_null_is_the_same_as_left_out_but_stays_in_the_clients_own_data() -> Non
 
 
 def test_what_the_server_adds_is_ignored_so_that_an_export_can_be_posted_back() -> None:
-    given = body(recorded_at="2026-01-05T23:58:46.000000Z", revision=1767657526000000)
+    given = body(
+        recorded_at="2026-01-05T23:58:46.000000Z",
+        revision=1767657526000000,
+        derived={"outcome": "success"},
+        warnings=[{"path": "outcome"}],
+    )
     assert form_of(given) == form_of(body())
 
 

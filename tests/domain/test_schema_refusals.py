@@ -10,18 +10,9 @@ from pydantic import BaseModel
 from pydantic_core import PydanticCustomError
 
 from tests.examples import body, in_phase, nested, phase
+from trajectories.domain.contract_types import MAX_DURATION_MS, MAX_NAME, MAX_PROBLEMS, free_value
 from trajectories.domain.dialects import read
-from trajectories.domain.schema import (
-    MAX_DURATION_MS,
-    MAX_NAME,
-    MAX_PROBLEMS,
-    Candidate,
-    FeedbackLoop,
-    Phase,
-    Trajectory,
-    free_value,
-    parse,
-)
+from trajectories.domain.schema import Attempt, Candidate, Exploration, FeedbackLoop, Phase, Trajectory, parse
 from trajectories.domain.text import fold
 from trajectories.exceptions import InvalidInput
 
@@ -89,6 +80,83 @@ REFUSED: list[tuple[str, Any, str, str, str]] = [
         "unknown_key",
         "'reason'",
     ),
+    ("no such fit", in_phase(fit="good"), "phases[0].fit", "literal_error", "'good_fit', 'underpowered', 'overprovis"),
+    ("no UUID of a parent", body(parent_id="42"), "parent_id", "uuid_parsing", "valid UUID"),
+    ("kept too surely", in_phase(keep_probability=1.1), "phases[0].keep_probability", "less_than_equal", "equal to 1"),
+    ("one dependency", in_phase(depends_on="a"), "phases[0].depends_on", "list_type", "valid list"),
+    ("a long phase_id", in_phase(phase_id="p" * 513), "phases[0].phase_id", "string_too_long", "512"),
+    ("many dependencies", in_phase(depends_on=["a"] * 201), "phases[0].depends_on", "too_long", "at most 200 items"),
+    (
+        "minus one token",
+        in_phase(cache_write_input_tokens=-1),
+        "phases[0].cache_write_input_tokens",
+        "greater_than_equal",
+        "0",
+    ),
+    (
+        "no strategy",
+        in_phase(exploration={"samples": 10}),
+        "phases[0].exploration.strategy",
+        "missing",
+        "Field required",
+    ),
+    (
+        "unknown key of an exploration",
+        in_phase(exploration={"strategy": "s", "sample": 10}),
+        "phases[0].exploration.sample",
+        "unknown_key",
+        "did you mean 'samples'?",
+    ),
+    (
+        "half a sample",
+        in_phase(exploration={"strategy": "s", "samples": 0.5}),
+        "phases[0].exploration.samples",
+        "int_type",
+        "valid integer",
+    ),
+    (
+        "a seed beyond 2^53",
+        in_phase(exploration={"strategy": "s", "seed": 2**53}),
+        "phases[0].exploration.seed",
+        "less_than_equal",
+        "9007199254740991",
+    ),
+    (
+        "an attempt without an outcome",
+        in_phase(attempts=[{"model": "m"}]),
+        "phases[0].attempts[0].outcome",
+        "missing",
+        "Field required",
+    ),
+    (
+        "unknown key of an attempt",
+        in_phase(attempts=[{"model": "m", "outcome": "success", "cost": 1}]),
+        "phases[0].attempts[0].cost",
+        "unknown_key",
+        "did you mean 'cost_usd'?",
+    ),
+    (
+        "evidence that is no text",
+        in_phase(evidence={"log": 1}),
+        "phases[0].evidence.log",
+        "string_type",
+        "valid string",
+    ),
+    ("NUL in evidence's key", in_phase(evidence={NUL: "a"}), "phases[0].evidence", "nul_character", "A key has a NUL"),
+    (
+        "a part of a score that is no number",
+        in_phase(candidates=[{"model": "m", "score_parts": {"price": "1"}}]),
+        "phases[0].candidates[0].score_parts.price",
+        "float_type",
+        "valid number",
+    ),
+    (
+        "an eligibility in words",
+        in_phase(candidates=[{"model": "m", "eligible": "yes"}]),
+        "phases[0].candidates[0].eligible",
+        "bool_type",
+        "valid boolean",
+    ),
     ("a key like no other", body(zzz=1), "zzz", "unknown_key", "Unknown key 'zzz'. Own data goes into 'metadata'."),
     ("not an object", [1], "", "model_type", "should be an object"),
 ]
@@ -121,6 +189,14 @@ TEXTS = [
     *(
         (in_phase(candidates=[{"model": "m"} | {name: value}]), f"phases[0].candidates[0].{path}")
         for name, value, path in texts_of(Candidate)
+    ),
+    *(
+        (in_phase(exploration={"strategy": "s"} | {name: value}), f"phases[0].exploration.{path}")
+        for name, value, path in texts_of(Exploration)
+    ),
+    *(
+        (in_phase(attempts=[{"model": "m", "outcome": "success"} | {name: value}]), f"phases[0].attempts[0].{path}")
+        for name, value, path in texts_of(Attempt)
     ),
 ]
 
@@ -182,7 +258,7 @@ def test_every_problem_is_told_at_once() -> None:
 
 
 def test_every_place_of_a_text_is_tried() -> None:
-    assert len(TEXTS) == 9 + 8 + 3 + 1
+    assert len(TEXTS) == 10 + 14 + 5 + 2 + 1 + 3
 
 
 @pytest.mark.parametrize(("given", "path"), TEXTS, ids=[path for _, path in TEXTS])

@@ -16,8 +16,9 @@ from tests import strategies
 from tests.examples import REFERENCE, body, phase
 from trajectories.api import responses
 from trajectories.domain import stats
+from trajectories.domain.contract_types import MAX_COST_USD
 from trajectories.domain.record import Facets, facets_of
-from trajectories.domain.schema import MAX_COST_USD, canonical, parse
+from trajectories.domain.schema import canonical, parse
 from trajectories.domain.stats import Summary, bucket_of, wilson
 
 # As documented, and so not taken from the code.
@@ -33,7 +34,7 @@ def facets(**fields: Any) -> Facets:
 def summary_of(*given: Facets) -> Summary:
     summary = Summary()
     for one in given:
-        summary.add(one)
+        summary.add(one, 0)
     return summary
 
 
@@ -64,7 +65,7 @@ def test_the_order_and_the_parts_in_which_it_was_counted_do_not_matter(given: li
 def test_what_is_taken_away_was_never_there(kept: list[Facets], gone: list[Facets]) -> None:
     one_by_one, at_once = summary_of(*kept, *gone), summary_of(*kept, *gone)
     for facets_gone in gone:
-        one_by_one.add(facets_gone, times=-1)
+        one_by_one.add(facets_gone, 0, times=-1)
     at_once.merge(summary_of(*gone), times=-1)
     expected = orjson.dumps(summary_of(*kept).as_json())
     assert orjson.dumps(one_by_one.as_json()) == orjson.dumps(at_once.as_json()) == expected
@@ -90,16 +91,20 @@ def test_ten_dimes_are_a_dollar() -> None:
 
 
 def test_every_figure_is_counted_from_the_facet_of_its_name() -> None:
-    one = facets(request_type="t", source="s", project="p", outcome="partial", build_passed=True, tests_passed=False)
+    one = facets(
+        request_type="t", source="s", project="p", policy="r", outcome="partial", build_passed=True, tests_passed=False
+    )
     figures: dict[str, Any] = {
         "cost_nano_usd": 2 * 10**9,
+        "unattributed_nano_usd": -13 * 10**9,
         "duration_us": 3000,
         "input_tokens": 5,
         "output_tokens": 7,
         "tokens": 11,
     }
     a_phase = facets(phases=[phase(model="m", model_selection_method="x", outcome="skipped")]).phases[0]
-    phase_figures = {name: 10 * value for name, value in figures.items() if name != "tokens"}
+    of_runs_only = ("tokens", "unattributed_nano_usd")
+    phase_figures = {name: 10 * value for name, value in figures.items() if name not in of_runs_only}
     found = summary_of(one._replace(**figures, phases=(a_phase._replace(**phase_figures),))).as_json()
     (project,), (model,) = found["by_project"], found["by_model"]
     assert {name: project[name]["sum"] for name in ("cost_usd", "duration_ms", "tokens")} == {
@@ -107,6 +112,7 @@ def test_every_figure_is_counted_from_the_facet_of_its_name() -> None:
         "duration_ms": 3,
         "tokens": 11,
     }
+    assert project["unattributed_cost_usd"] == {"known": 1, "sum": -13, "mean": -13}
     assert (project["input_tokens"]["sum"], project["output_tokens"]["sum"]) == (5, 7)
     assert (model["cost_usd"]["sum"], model["duration_ms"]["sum"]) == (20, 30)
     assert (model["input_tokens"]["sum"], model["output_tokens"]["sum"]) == (50, 70)
@@ -115,6 +121,7 @@ def test_every_figure_is_counted_from_the_facet_of_its_name() -> None:
         "s",
         "t",
     )
+    assert (found["by_policy"][0]["policy"], found["by_policy"][0]["count"]) == ("r", 1)
     assert (project["build_pass_rate"]["rate"], project["test_pass_rate"]["rate"]) == (1, 0)
     assert (project["outcomes"]["partial"], model["outcomes"]["skipped"]) == (1, 1)
     assert (model["model"], found["by_selection_method"][0]["selection_method"]) == ("m", "x")
@@ -132,6 +139,7 @@ def test_of_nothing_counts_are_zero_and_everything_else_is_null() -> None:
     unknown = {"known": 0, "sum": None, "mean": None, "p50": None, "p90": None, "p95": None, "p99": None}
     for measure in ("cost_usd", "duration_ms", "input_tokens", "output_tokens", "tokens"):
         assert nothing[measure] == unknown
+    assert nothing["unattributed_cost_usd"] == {"known": 0, "sum": None, "mean": None}
     assert nothing["phases"]["skip_rate"] is None
     assert all(nothing[group] == [] for group in (*stats.TRAJECTORY_GROUPS, *stats.PHASE_GROUPS))
     assert nothing["other"] == {}
@@ -142,6 +150,18 @@ def test_what_is_unknown_neither_counts_as_zero_nor_thins_the_mean() -> None:
     assert found["count"] == 4
     assert (found["cost_usd"]["known"], found["cost_usd"]["mean"]) == (2, 0.2)
     assert found["duration_ms"]["sum"] is None
+
+
+def test_the_cost_that_no_phase_accounts_for_is_summed_where_both_are_known() -> None:
+    phases = [phase(cost_usd=0.1), phase(cost_usd=0.2), phase()]
+    found = shown(
+        {"total_cost_usd": 0.5, "phases": phases},
+        {"total_cost_usd": 0.2, "phases": phases},
+        {"phases": phases},
+        {"total_cost_usd": 9},
+        {},
+    )
+    assert found["unattributed_cost_usd"] == {"known": 3, "sum": 0.1, "mean": 0.1 / 3}
 
 
 def test_rates_are_of_the_known_outcomes() -> None:
@@ -238,6 +258,109 @@ def test_the_reference_body_gives_its_own_figures() -> None:
     assert found["build_pass_rate"]["rate"] == 1
 
 
+# Credit, skips and series.
+
+
+def rates(group: dict[str, Any]) -> tuple[float | None, float | None]:
+    return group["success_rate"]["rate"], group["credited_success_rate"]["rate"]
+
+
+def test_groups_of_phases_have_the_rate_by_outcome_and_the_rate_by_credit() -> None:
+    code = {"phase_name": "code", "model": "m", "outcome": "success", "cost_usd": 0.1}
+    runs = [{"phases": [code], "tests_passed": passed, "outcome": "success"} for passed in (True, True, False)]
+    by_rule = {
+        rule: summary_of(*(facets(**fields) for fields in runs)).as_json(rule)
+        for rule in ("checks", "phase_outcome", "run_outcome")
+    }
+    (group,) = by_rule["checks"]["by_model"]
+    assert rates(group) == (1, 2 / 3)
+    assert group["credited_success_rate"]["known"] == 3
+    assert group["value_per_dollar"] == pytest.approx(group["credited_success_rate"]["low"] / 0.101)
+    assert rates(by_rule["phase_outcome"]["by_model"][0]) == (1, 1)
+    assert rates(by_rule["run_outcome"]["by_model"][0]) == (1, 1)
+    assert [found["credit_rule"] for found in by_rule.values()] == list(by_rule)
+
+
+def test_a_phase_that_did_not_run_is_in_no_credited_rate() -> None:
+    skipped, cancelled = phase(phase_name="code", outcome="skipped"), phase(phase_name="code", outcome="cancelled")
+    for rule in ("checks", "phase_outcome", "run_outcome"):
+        found = summary_of(facets(phases=[skipped, cancelled], outcome="success")).as_json(rule)
+        assert found["by_phase"][0]["credited_success_rate"]["known"] == 0
+
+
+def test_skips_compare_runs_where_the_phase_ran_and_where_it_was_skipped() -> None:
+    ran, skipped = phase(phase_name="review", outcome="failure"), phase(phase_name="review", outcome="skipped")
+    found = shown(
+        {"request_type": "bugfix", "phases": [ran, phase(phase_name="code"), ran], "outcome": "success"},
+        {"request_type": "bugfix", "phases": [skipped, ran], "outcome": "failure"},
+        {"request_type": "bugfix", "phases": [skipped, skipped], "outcome": "failure"},
+        {"request_type": "bugfix", "phases": [skipped], "outcome": "unknown"},
+        {"request_type": "docs", "phases": [skipped], "outcome": "success"},
+        {"request_type": "docs", "phases": []},
+    )
+    skips = {(group["phase"], group["request_type"]): group for group in found["skips"]}
+    bugfix, docs = skips["review", "bugfix"], skips["review", "docs"]
+    assert (bugfix["ran"]["runs"], bugfix["skipped"]["runs"]) == (2, 2)
+    assert (bugfix["ran"]["success_rate"]["rate"], bugfix["skipped"]["success_rate"]["rate"]) == (0.5, 0)
+    assert (bugfix["ran"]["success_rate"]["known"], bugfix["skipped"]["success_rate"]["known"]) == (2, 1)
+    assert bugfix["ran"]["success_rate"]["low"] == pytest.approx(wilson(1, 2)[0])  # type: ignore[index]
+    assert (docs["ran"]["runs"], docs["skipped"]["runs"]) == (0, 1)
+    assert docs["ran"]["success_rate"]["rate"] is None
+    assert ("implement", "bugfix") in skips
+
+
+def test_a_success_costs_what_all_runs_cost() -> None:
+    found = shown(
+        {"outcome": "success", "total_cost_usd": 0.1},
+        {"outcome": "failure", "total_cost_usd": 0.3},
+        {"outcome": "success", "total_cost_usd": 0.2},
+        {"outcome": "success"},
+    )
+    assert found["cost_per_success_usd"] == 0.3
+    assert shown({"outcome": "failure", "total_cost_usd": 1})["cost_per_success_usd"] is None
+
+
+def series(bucket: str, *given: tuple[str | None, int]) -> list[tuple[str, int]]:
+    """Return start and count of each bucket; a run is its start, and seconds since 1970 at which it was recorded."""
+    summary = Summary(bucket)
+    for started_at, recorded_at_s in given:
+        summary.add(facets(started_at=started_at), recorded_at_s * 10**6)
+    found: list[dict[str, Any]] = summary.as_json()["series"]
+    return [(one["start"], one["count"]) for one in found]
+
+
+@pytest.mark.parametrize(
+    ("bucket", "started_at", "start"),
+    [
+        ("day", "2026-01-05T23:59:59.999999Z", "2026-01-05"),
+        ("day", "2026-01-06T00:30:00+01:00", "2026-01-05"),
+        ("day", "1969-12-31T23:00:00Z", "1969-12-31"),
+        ("week", "2026-01-11T23:59:59Z", "2026-01-05"),
+        ("week", "2026-01-12T00:00:00Z", "2026-01-12"),
+        ("week", "1970-01-01T00:00:00Z", "1969-12-29"),
+        ("week", "0001-01-01T00:00:00Z", "0001-01-01"),
+    ],
+)
+def test_a_bucket_is_a_day_or_a_week_from_monday_in_utc(bucket: str, started_at: str, start: str) -> None:
+    assert series(bucket, (started_at, 0)) == [(start, 1)]
+
+
+def test_a_series_is_by_the_start_or_else_by_the_record_oldest_first() -> None:
+    day = 24 * 3600
+    given = [(None, 9 * day), ("1970-01-03T00:00:00Z", 9 * day), (None, 9 * day + 5)]
+    assert series("day", *given) == [("1970-01-03", 1), ("1970-01-10", 2)]
+    assert "series" not in shown({})
+
+
+def test_a_series_keeps_the_newest_buckets_and_sums_the_older_ones() -> None:
+    summary, one = Summary("day"), facets()
+    for day in range(MAX_GROUPS + 2):
+        summary.add(one, day * 24 * 3600 * 10**6)
+    found = summary.as_json()
+    assert (len(found["series"]), found["series"][0]["start"]) == (MAX_GROUPS, "1970-01-03")
+    assert (found["other"]["series"]["groups"], found["other"]["series"]["count"]) == (2, 2)
+
+
 # Percentiles.
 
 
@@ -246,7 +369,7 @@ def test_a_percentile_is_within_its_bound_of_the_value_at_its_rank(nano_usd: lis
     summary = Summary()
     one = facets()
     for value in nano_usd:
-        summary.add(one._replace(cost_nano_usd=value))
+        summary.add(one._replace(cost_nano_usd=value), 0)
     found = summary.as_json()["cost_usd"]
     for p in (50, 90, 95, 99):
         exact = sorted(nano_usd)[math.ceil(Fraction(p, 100) * len(nano_usd)) - 1] / 10**9

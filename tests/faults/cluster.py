@@ -273,7 +273,7 @@ def _shown(web: Web) -> tuple[dict[UUID, bytes], bytes, list[Any], dict[str, Any
     assert stats["count"] == len(listed), "stats count otherwise than the list"
     records = [orjson.loads(line) for line in export.content.splitlines()]
     for record in records:
-        record.pop("recorded_at"), record.pop("revision")
+        record.pop("recorded_at"), record.pop("revision"), record.pop("derived")
     bodies = {UUID(record["id"]): orjson.dumps(record) for record in records}
     assert len(bodies) == len(records), "an id is twice in the export"
     return bodies, export.content, listed, stats

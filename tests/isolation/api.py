@@ -10,10 +10,11 @@ from urllib.parse import urlencode
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
-from tests.api.client import ID, PATH, number, post
+from tests.api.client import ID, PATH, number, post, update
 from tests.examples import body, camel, phase
 from trajectories.api.openapi import openapi
 from trajectories.domain.query import decode_cursor, encode_cursor
+from trajectories.training.export import OPTIONS, PARAMETERS
 from trajectories.urls.api import api_urlpatterns
 
 # Routes outside the OpenAPI document, and why none of them reveals a tenant.
@@ -37,6 +38,12 @@ NAMES_NOTHING = {
     ("export", "end"): "whether there is a last line",
     ("readiness", "max_runs"): "a number of runs",
     ("delete_matching", "dry_run"): "whether it only counts",
+    **{
+        (operation, name): "how the tenant's own records are written"
+        for operation in ("export", "export_manifest")
+        for name in (*PARAMETERS, *OPTIONS, "file", "compression")
+    },
+    ("record", "replace"): "whether phases may be dropped",
 }
 
 ADDRESSES = {"list": "", "stats": "/stats", "readiness": "/readiness", "export": "/export"}
@@ -62,6 +69,7 @@ NORTHS: dict[str, Any] = body(
     request_type="north-type",
     source="north-source",
     project="north-project",
+    policy="north-policy",
     outcome="partial",
     build_passed=False,
     tests_passed=False,
@@ -78,6 +86,7 @@ NORTHS: dict[str, Any] = body(
             model_selection_method="north-method",
             agent="north-agent",
             tools_used=["north-tool"],
+            fit="overprovisioned",
         )
     ],
 )
@@ -85,6 +94,7 @@ SOUTHS = body(id=number(7), outcome="success", total_cost_usd=1, total_duration_
 
 _FIXED = {
     "id": Values(ID, number(9)),
+    "parent_id": Values(ID, number(9)),
     "after": Values(ID, number(9)),
     "Idempotency-Key": Values("north-key", "nobodys-key"),
     "X-Idempotency-Key": Values("north-key", "nobodys-key"),
@@ -93,12 +103,14 @@ _FIXED = {
     "project": Values("north-project", "nobodys-project"),
     "source": Values("north-source", "nobodys-source"),
     "request_type": Values("north-type", "nobodys-type"),
+    "policy": Values("north-policy", "nobodys-policy"),
     "outcome": Values("partial", "failure"),
     "phase": Values("north-phase", "nobodys-phase"),
     "model": Values("north-model", "nobodys-model"),
     "selection_method": Values("north-method", "nobodys-method"),
     "agent": Values("north-agent", "nobodys-agent"),
     "tool": Values("north-tool", "nobodys-tool"),
+    "fit": Values("overprovisioned", "failed"),
     "build_passed": Values("false", "true"),
     "tests_passed": Values("false", "true"),
     "tag": Values("north-tag", "nobodys-tag"),
@@ -127,6 +139,7 @@ def values(north: Mapping[str, Any], cursor: str, token: str) -> dict[str, Value
     return _FIXED | {
         "cursor": Values(cursor, encode_cursor(at._replace(id=type(at.id)(int=1)))),
         "token": Values(token, "nobodys:token"),
+        "If-Match": Values(f'"{north["revision"]}"', '"1"'),
         "since": Values(recorded_at, before),
         "until": Values("2999-01-01T00:00:00Z", "2999-01-01T00:00:01Z"),
     }
@@ -159,12 +172,18 @@ def cases() -> list[Case]:
             name = operation["operationId"]
             found += [Case(name, given["in"], given["name"]) for given in operation.get("parameters", ())]
             if "requestBody" in operation:
-                found += [Case(name, place, field) for place, field in _ids(document)]
+                found += [Case(name, place, field) for place, field in _ids(document, _BODIES[name])]
     return sorted(case for case in found if (case.operation, case.name) not in NAMES_NOTHING)
 
 
-def _ids(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    for place, component in (("body", "Trajectory"), ("camelCase body", "CamelTrajectory")):
+_BODIES = {
+    "record": {"body": "Trajectory", "camelCase body": "CamelTrajectory"},
+    "update": {"body": "TrajectoryPatch"},
+}
+
+
+def _ids(document: dict[str, Any], bodies: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for place, component in bodies.items():
         for field in document["components"]["schemas"][component]["properties"]:
             if field.lower().endswith("id"):
                 yield place, field
@@ -172,10 +191,12 @@ def _ids(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def send(client: Client, case: Case, value: str) -> Any:
     """The request of ``case`` with this value."""
+    if case.operation == "update":
+        return _send_update(client, case, value)
     if case.place == "header":
         return post(client, body(), **{case.name: value})
     if case.place == "body":
-        return post(client, body(**{case.name: value}))
+        return post(client, body(phases=NORTHS["phases"], **{case.name: value}))
     if case.place == "camelCase body":
         return post(client, camel(**{case.name: value}))
     if case.operation == "delete_one":
@@ -185,4 +206,12 @@ def send(client: Client, case: Case, value: str) -> Any:
         return client.delete(f"{PATH}?{urlencode(given | {case.name: value})}")
     if case.place == "path":
         return client.get(f"{PATH}/{value}")
-    return client.get(PATH + ADDRESSES[case.operation], {case.name: value})
+    paths = ADDRESSES | {"export_manifest": "/export/manifest"}
+    return client.get(PATH + paths[case.operation], {case.name: value})
+
+
+def _send_update(client: Client, case: Case, value: str) -> Any:
+    if case.place == "header":
+        return update(client, ID, {}, **{case.name: value})
+    changes = {case.name: value} if case.place == "body" else {}
+    return update(client, value if case.name == "id" else number(7), changes)

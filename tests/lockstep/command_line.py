@@ -10,7 +10,7 @@ from typing import Any
 from click.testing import CliRunner
 
 from tests.lockstep.api import operation_of
-from tests.lockstep.facts import OPERATION, PARAMETER, Side, operations, parameters
+from tests.lockstep.facts import OF_TRAINING, OPERATION, PARAMETER, Side, operations, parameters
 from tests.lockstep.python import RUN
 from trajectories_sdk import Client
 from trajectories_sdk.cli.commands import trajectory
@@ -72,6 +72,7 @@ def side() -> Side:
         without={
             f"{PARAMETER} list.cursor": "the command iterates over the pages",
             f"{PARAMETER} export.end": "the SDK requests the end line itself and verifies it",
+            **OF_TRAINING,
             f"{OPERATION} delete_*": _IRREVERSIBLE,
             f"{PARAMETER} delete_*": _IRREVERSIBLE,
         },

@@ -6,8 +6,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
+from trajectories.training.export import OPTIONS, PARAMETERS
+
 OPERATION, PARAMETER, REQUEST, RESPONSE, ERROR = "operation", "parameter", "request", "response", "error"
 """``operation stats`` · ``parameter list.project`` · ``request Phase.model`` · ``response Stats.count`` · ``error 404 NotFoundError``"""
+
+CANONICAL_ONLY = "clients export canonical records; other formats are for trainers, which load the address or a file"
+OF_TRAINING: Mapping[str, str] = {
+    f"{OPERATION} export_manifest": CANONICAL_ONLY,
+    f"{PARAMETER} export_manifest.*": CANONICAL_ONLY,
+    **{f"{PARAMETER} export.{name}": CANONICAL_ONLY for name in (*PARAMETERS, *OPTIONS, "file", "compression")},
+}
+"""What only trainers use of exports."""
 
 
 @dataclass(frozen=True)

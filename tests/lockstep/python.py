@@ -11,10 +11,22 @@ from typing import Any, get_type_hints
 from pydantic import BaseModel
 
 from tests.lockstep.api import operation_of
-from tests.lockstep.facts import ERROR, OPERATION, PARAMETER, REQUEST, RESPONSE, Side, fields, operations, parameters
+from tests.lockstep.facts import (
+    ERROR,
+    OF_TRAINING,
+    OPERATION,
+    PARAMETER,
+    REQUEST,
+    RESPONSE,
+    Side,
+    fields,
+    operations,
+    parameters,
+)
 from trajectories_sdk import models, params
+from trajectories_sdk.async_resources import AsyncTrajectories
 from trajectories_sdk.errors import APIStatusError, ServerError, status_error
-from trajectories_sdk.resources import AsyncTrajectories, Trajectories
+from trajectories_sdk.resources import Trajectories
 from trajectories_sdk.testing import InMemoryServer, contract
 from trajectories_sdk.testing.facets import FILTERS
 
@@ -34,9 +46,7 @@ _OF_THE_SDK = (
     *("path_or_file", "progress", "resume", "request_summary", "background"),
 )
 """Arguments that are not parameters of the API."""
-GENERATE = (
-    "uv run python packages/sdk-py/generate.py; add a new endpoint to both classes in src/trajectories_sdk/resources.py"
-)
+GENERATE = "uv run python packages/sdk-py/generate.py; add a new endpoint to src/trajectories_sdk/resources.py and async_resources.py"
 _SENT = ("Trajectory", "Phase", "Candidate", "FeedbackLoop")
 
 
@@ -148,7 +158,7 @@ def _answered() -> frozenset[str]:
     return found
 
 
-_EXPORT_END = {f"{PARAMETER} export.end": "the SDK requests the end line itself and verifies it"}
+_EXPORT_END = {f"{PARAMETER} export.end": "the SDK requests the end line itself and verifies it", **OF_TRAINING}
 
 
 def sides() -> list[Side]:
@@ -167,7 +177,7 @@ def sides() -> list[Side]:
             name="Python SDK, awaited",
             kinds=(OPERATION, PARAMETER),
             facts=operations(awaited) | _parameters(AsyncTrajectories, awaited),
-            touch="src/trajectories_sdk/resources.py of packages/sdk-py: the async class",
+            touch="src/trajectories_sdk/async_resources.py of packages/sdk-py",
             without=_EXPORT_END,
             calls=awaited,
         ),
@@ -213,5 +223,6 @@ def _in_memory() -> Side:
                 *("export.after", "export.end", "delete_matching.dry_run", "delete_matching.token"),
                 "readiness.max_runs",
             )
-        },
+        }
+        | {name: reason for name, reason in OF_TRAINING.items() if name.startswith(PARAMETER)},
     )

@@ -17,7 +17,7 @@ from trajectories_sdk.testing import InMemoryServer
 
 _RECORD, _QUERY = "br_trajectory_record", "br_trajectory_query"
 _OF_THE_TOOL = ("show", "group_by", "phases_from")
-_OF_ONE_OPERATION = {"list": ("limit", "cursor"), "retrieve": ("id",), "stats": (), "readiness": ()}
+_OF_ONE_OPERATION = {"list": ("limit", "cursor"), "retrieve": ("id",), "stats": ("credit",), "readiness": ()}
 _NO_FILES = "agents query and record; exports and deletion are for programs and people"
 
 
@@ -35,10 +35,11 @@ def side() -> Side:
         touch="uv run python packages/mcp/generate.py, then add a new endpoint to src/trajectories_mcp/query.py",
         without={
             f"{PARAMETER} readiness.max_runs": "the default is enough for an agent",
-            f"{OPERATION} export": _NO_FILES,
-            f"{PARAMETER} export.*": _NO_FILES,
+            f"{OPERATION} export*": _NO_FILES,
+            f"{PARAMETER} export*": _NO_FILES,
             f"{OPERATION} delete_*": _NO_FILES,
             f"{PARAMETER} delete_*": _NO_FILES,
+            f"{PARAMETER} stats.bucket": "a series is for people, and longer than an answer to an agent may be",
         },
         calls=calls,
     )

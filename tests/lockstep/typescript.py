@@ -9,7 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from tests.lockstep.api import live, operation_of
-from tests.lockstep.facts import ERROR, OPERATION, PARAMETER, REQUEST, RESPONSE, Side, fields, operations, parameters
+from tests.lockstep.facts import (
+    ERROR,
+    OF_TRAINING,
+    OPERATION,
+    PARAMETER,
+    REQUEST,
+    RESPONSE,
+    Side,
+    fields,
+    operations,
+    parameters,
+)
 
 _OF_THE_SDK = ("trajectory", "trajectories", "options", "requestSummary", "act", "given")
 GENERATE = "npm run generate in packages/sdk-ts; add a new endpoint to src/trajectories.ts"
@@ -55,7 +66,10 @@ def sides(declared: Mapping[str, Any]) -> list[Side]:
             kinds=(OPERATION, PARAMETER, REQUEST, RESPONSE, ERROR),
             facts=operations(calls) | taken | sent | answered | own,
             touch=f"{GENERATE}; a new status is a class of src/errors.ts",
-            without={f"{PARAMETER} export.end": "the SDK requests the end line itself and verifies it"},
+            without={
+                f"{PARAMETER} export.end": "the SDK requests the end line itself and verifies it",
+                **OF_TRAINING,
+            },
             own={f"{RESPONSE} {name}.*": reason for name, reason in _ALL_SCHEMAS.items()},
             calls=calls,
         ),

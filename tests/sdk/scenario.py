@@ -155,10 +155,97 @@ RUNS: Sequence[Json] = (
         "started_at": "2026-03-01T11:00:00Z",
         "ended_at": "2026-03-01T11:00:00.750000Z",
     },
+    {
+        "request_summary": "Choose a model by its price",
+        "request_type": "feature",
+        "source": "pipeline",
+        "project": "shop",
+        "policy": "router@2026-03-01",
+        "parent_id": "7d1f0c8a-4f5e-4b6e-9a55-0a4c1d2e3f40",
+        "phases": [
+            {
+                "phase_name": "implement",
+                "phase_id": "implement-1",
+                "agent": "developer",
+                "model": _LARGE,
+                "requested_model": _SMALL,
+                "model_selection_method": "thompson-sampling",
+                "selection_rule": "cheapest-eligible",
+                "reasoning_effort": "high",
+                "candidates": [
+                    {
+                        "model": _SMALL,
+                        "score": 0.9,
+                        "probability": 0.75,
+                        "eligible": True,
+                        "score_parts": {"price": 0.7, "quality": 0.2},
+                    },
+                    {"model": _LARGE, "score": 0.5, "probability": 0.25},
+                    {"model": "provider/old", "eligible": False, "reason": "its context is too short"},
+                ],
+                "selection_probability": 0.75,
+                "exploration": {"strategy": "thompson-sampling", "samples": 10000, "seed": 7},
+                "keep_probability": 0.95,
+                "attempts": [
+                    {
+                        "model": _SMALL,
+                        "outcome": "failure",
+                        "error": "429 Too Many Requests",
+                        "cost_usd": 0.001,
+                        "duration_ms": 300,
+                        "reason": "first choice",
+                    },
+                    {"model": _LARGE, "outcome": "success", "cost_usd": 0.029, "reason": "rate_limited"},
+                ],
+                "input_tokens": 5000,
+                "output_tokens": 2100,
+                "cache_write_input_tokens": 900,
+                "cost_usd": 0.03,
+                "duration_ms": 9000,
+                "outcome": "success",
+                "status_reason": "the second model answered",
+                "fit": "overprovisioned",
+                "evidence": {"log": "logs/implement-1.txt"},
+                "attempt": 1,
+                "started_at": "2026-03-01T12:00:00Z",
+                "ended_at": "2026-03-01T12:00:09Z",
+            },
+            {
+                "phase_name": "review",
+                "phase_id": "review-1",
+                "parent_phase_id": "implement-1",
+                "depends_on": ["implement-1"],
+                "model": _SMALL,
+                "duration_ms": 100,
+                "outcome": "cancelled",
+                "status_reason": "the user went on without it",
+                "attempt": 1,
+                "started_at": "2026-03-01T12:00:09Z",
+                "ended_at": "2026-03-01T12:00:09.100000Z",
+            },
+        ],
+        "outcome": "success",
+        "total_cost_usd": 0.03,
+        "total_duration_ms": 9200,
+        "total_phases": 2,
+        "phases_skipped": 0,
+        "feedback_loops": [
+            {
+                "from_phase": "review",
+                "to_phase": "implement",
+                "from_phase_id": "review-1",
+                "to_phase_id": "implement-1",
+                "reason": "a name is misspelt",
+                "at": "2026-03-01T12:00:09Z",
+            }
+        ],
+        "started_at": "2026-03-01T12:00:00Z",
+        "ended_at": "2026-03-01T12:00:09.200000Z",
+    },
 )
 
 FILTERS: Json = {"outcome": "failure", "model": _SMALL, "build_passed": False, "started_since": "2026-03-01T10:30:00Z"}
-"""Of every kind of value; they find the last run alone."""
+"""Of every kind of value; they find the run that failed alone."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +286,7 @@ class Way(Protocol):
 
 def canonical(record: Mapping[str, Any]) -> str:
     """A record without what is no part of its body: its id, and what the server has added. The order of fields stays."""
-    added = ("id", "recorded_at", "revision")
+    added = ("id", "recorded_at", "revision", "derived", "warnings")
     return json.dumps({name: value for name, value in record.items() if name not in added}, ensure_ascii=False)
 
 

@@ -13,11 +13,13 @@ async function record() {
 async function observe() {
   for (const { request_summary, phases, ...fields } of runs) {
     const { total_cost_usd, total_phases, phases_skipped, feedback_loops, ...rest } = fields;
-    const { started_at, ended_at, total_duration_ms, build_passed, tests_passed, review_findings, ...known } = rest;
+    const { started_at, ended_at, total_duration_ms, build_passed, tests_passed, review_findings, ...others } = rest;
+    const { policy, parent_id, outcome, ...known } = others;
     await trajectories.run(request_summary, { ...known, background: true }, async (run) => {
       for (const phase of phases) await observed(run, phase);
       for (const { from_phase, to_phase, reason } of feedback_loops ?? []) run.feedback(from_phase, to_phase, { reason });
-      const given = { started_at, ended_at, total_duration_ms, build_passed, tests_passed, review_findings, feedback_loops };
+      const measured = { started_at, ended_at, total_duration_ms, build_passed, tests_passed, review_findings };
+      const given = { ...measured, policy, parent_id, outcome, feedback_loops };
       run.set(Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)));
     });
   }
@@ -27,13 +29,15 @@ async function observe() {
 async function observed(run, { phase_name, outcome, skip_reason, error, ...fields }) {
   if (outcome === "skipped") return run.skip(phase_name, { reason: skip_reason });
   const { requested_model, model, tools_used, steps_taken, started_at, duration_ms, attempt, ...more } = fields;
-  const { input_tokens, output_tokens, cached_input_tokens, reasoning_tokens, cost_usd, ...options } = more;
+  const { input_tokens, output_tokens, cached_input_tokens, reasoning_tokens, cost_usd, ...others } = more;
+  const { agent, model_selection_method, candidates, selection_probability, metadata, ...decided } = others;
+  const options = { agent, model_selection_method, candidates, selection_probability, metadata };
   const act = async (phase) => {
     if (requested_model !== undefined) phase.fallBackTo(model);
     for (const tool of tools_used ?? []) phase.tool(tool);
     for (let step = 0; step < (steps_taken ?? 0); step++) phase.step();
     phase.usage({ input_tokens, output_tokens, cached_input_tokens, reasoning_tokens, cost_usd });
-    phase.set({ started_at, duration_ms });
+    phase.set({ started_at, duration_ms, ...decided, ...(error === undefined && { outcome }) });
     if (error !== undefined) throw failure(error);
   };
   const ended = run.phase(phase_name, { ...options, model: requested_model ?? model }, act);

@@ -119,13 +119,34 @@ class Recorder(Sync):
             for _ in range(body.get("steps_taken", 0)):
                 phase.step()
             phase.usage(**{name: value for name, value in body.items() if name in _USAGE})
-            phase.set(started_at=body["started_at"], duration_ms=body["duration_ms"])
+            phase.set(**{name: value for name, value in body.items() if name in _SET_IN_PHASE})
             if "error" in body:
                 raise _failure(body["error"])
 
 
 _COMPUTED = ("total_cost_usd", "total_phases", "phases_skipped")
+_SET_IN_PHASE = (
+    "phase_id",
+    "parent_phase_id",
+    "depends_on",
+    "selection_rule",
+    "reasoning_effort",
+    "exploration",
+    "keep_probability",
+    "attempts",
+    "cache_write_input_tokens",
+    "duration_ms",
+    "outcome",
+    "status_reason",
+    "fit",
+    "evidence",
+    "started_at",
+    "ended_at",
+)
 _SET_IN_RUN = (
+    "policy",
+    "parent_id",
+    "outcome",
     "started_at",
     "ended_at",
     "total_duration_ms",

@@ -22,7 +22,8 @@ from tests.examples import CAMEL, REFERENCE, body
 from tests.processes import PROJECT, wait_until
 from tests.test_relay_host import is_relay_here
 from trajectories import relay
-from trajectories.exceptions import Deleted, InvalidInput, TooLarge
+from trajectories.domain import answers
+from trajectories.exceptions import Deleted, InvalidInput, PhasesDropped, RevisionMismatch, TooLarge
 from trajectories.storage.store import get_store
 
 TENANT = "alice"
@@ -37,8 +38,21 @@ def test_a_dict_or_json_in_either_dialect_is_durable_and_returned_with_its_id(tr
     accepted = trajectories.record(TENANT, trajectory)
     assert accepted.is_new
     assert waiting() == [accepted.id]
-    shown = orjson.loads(accepted.record.json())
+    shown = orjson.loads(answers.whole(accepted.record))
     assert (shown["id"], shown["recorded_at"][-1]) == (str(accepted.id), "Z")
+
+
+def test_a_stored_trajectory_is_updated_and_replaced_only_if_asked(db: None) -> None:
+    first = trajectories.record(TENANT, body(phases=[{"phase_name": "spec"}])).record
+    updated = trajectories.update(TENANT, first.id, {"total_cost_usd": Decimal("0.5")}, if_match={first.revision})
+    assert orjson.loads(updated.record.body)["total_cost_usd"] == 0.5
+    with pytest.raises(RevisionMismatch):
+        trajectories.update(TENANT, first.id, {"project": "p"}, if_match={first.revision})
+    with pytest.raises(PhasesDropped):
+        trajectories.record(TENANT, body(id=first.id))
+    assert not trajectories.record(TENANT, body(id=first.id), replace=True).is_new
+    with pytest.raises(InvalidInput, match="tenant must be a slug"):
+        trajectories.update("no slug", first.id, {})
 
 
 def test_a_second_call_for_the_same_id_or_key_is_not_new() -> None:
@@ -52,7 +66,7 @@ def test_a_second_call_for_the_same_id_or_key_is_not_new() -> None:
 def test_values_of_django_code_become_json() -> None:
     at = dt.datetime(2026, 11, 27, 8, tzinfo=dt.UTC)
     given = body(total_cost_usd=Decimal("0.25"), source=gettext_lazy("Monday"), started_at=at, id=uuid4())
-    shown = orjson.loads(trajectories.record(TENANT, given).record.json())
+    shown = orjson.loads(answers.whole(trajectories.record(TENANT, given).record))
     assert (shown["total_cost_usd"], shown["source"], shown["id"]) == (0.25, "Monday", str(given["id"]))
     assert dt.datetime.fromisoformat(shown["started_at"]) == at
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
@@ -98,19 +98,23 @@ class World:
         for process in self.processes.values():
             process.restart()
 
-    def check(self, given: dict[str, str], limit: int) -> None:
-        """Check that every process answers as the reference does, byte for byte."""
+    def check(self, given: dict[str, str], limit: int, view: Mapping[str, str]) -> None:
+        """Check that every process answers as the reference does, byte for byte.
+
+        Args:
+            view: credit rule and bucket of the stats.
+        """
         query = parse_query(given, now_us=0)
-        expected = self.reference.listed(given), orjson.dumps(self.reference.stats(given))
+        expected = self.reference.listed(given), orjson.dumps(self.reference.stats(given, **view))
         totals = self.reference.totals(given)
         if not self.has_redis:
             self.restart()
         for size, process in self.processes.items():
             assert process.listed(query, tenant=self.tenant, limit=limit) == expected[0], size
-            stats = process.stats(query, tenant=self.tenant)
+            stats = process.stats(query, tenant=self.tenant, **view)
             assert orjson.dumps(stats) == expected[1], size
             assert stats["count"] == totals["count"]
-            for name in ("cost_usd", "duration_ms", "input_tokens"):
+            for name in ("cost_usd", "duration_ms", "input_tokens", "unattributed_cost_usd"):
                 total = stats[name]["sum"]
                 assert (None if total is None else float(total)) == totals[name]
 
@@ -120,6 +124,11 @@ class World:
 
 STEPS = ("post", "post", "post", "repeat", "elsewhere", "persist", "persist", "persist", "check", "restart")
 IDS = [UUID(int=number) for number in range(1, 9)]
+
+
+def check(world: World, data: st.DataObject) -> None:
+    query = data.draw(reference.queries(world.recorded()), label="query")
+    world.check(query, data.draw(st.integers(1, 5)), data.draw(reference.views, label="view"))
 
 
 def live(world: World, data: st.DataObject) -> None:
@@ -136,13 +145,13 @@ def live(world: World, data: st.DataObject) -> None:
         elif step == "restart":
             world.restart()
         else:
-            world.check(data.draw(reference.queries(world.recorded()), label="query"), data.draw(st.integers(1, 5)))
+            check(world, data)
     for persisted in (False, True):
         if persisted:
             world.persist(world.largest, list(range(len(world.largest.waiting()))))
-        world.check({}, data.draw(st.integers(1, 5)))
+        world.check({}, data.draw(st.integers(1, 5)), {"credit_rule": "checks", "bucket": "day"})
         for _ in range(3):
-            world.check(data.draw(reference.queries(world.recorded()), label="query"), data.draw(st.integers(1, 5)))
+            check(world, data)
 
 
 @pytest.fixture
@@ -187,6 +196,7 @@ def recorded(count: int) -> list[Record]:
             "agent": pick(reference.NAMES),
             "tools_used": [pick(reference.TOOLS)],
             "cost_usd": pick(reference.COSTS),
+            "fit": pick(["good_fit", "underpowered", "overprovisioned"]),
         }
         fields = {
             "request_summary": pick(reference.SUMMARIES),
@@ -200,6 +210,7 @@ def recorded(count: int) -> list[Record]:
             "tags": [pick(reference.NAMES)],
             "started_at": pick(reference.TIMES),
             "total_duration_ms": pick(reference.DURATIONS),
+            "policy": pick(reference.NAMES[:3]),
         }
         # Each field is unknown now and then.
         made_of.append(
@@ -230,12 +241,14 @@ VALUES: dict[str, list[str]] = {
     "project": reference.NAMES,
     "source": reference.NAMES,
     "request_type": reference.NAMES,
+    "policy": reference.NAMES,
     "outcome": ["success", "failure", "partial", "unknown"],
     "phase": [*reference.PHASES, "implementation", "nothing"],
     "model": reference.MODELS,
     "selection_method": [*reference.METHODS, "OWN-way"],
     "agent": reference.NAMES,
     "tool": reference.TOOLS,
+    "fit": ["good_fit", "underpowered", "overprovisioned", "failed"],
     "build_passed": ["true", "false"],
     "tests_passed": ["true", "false"],
     "tag": reference.NAMES,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -17,7 +17,7 @@ from redis import Redis
 from tests.examples import body
 from trajectories import persistence, relay, tasks
 from trajectories.conf import read_settings
-from trajectories.domain import clock
+from trajectories.domain import answers, clock
 from trajectories.domain.clock import SECOND_US
 from trajectories.domain.query import Query
 from trajectories.domain.record import Position, Record, digest_of
@@ -91,7 +91,11 @@ class WebProcess:
     # What it does.
 
     def record(self, tenant: str = TENANT, **fields: Any) -> Record:
-        return ingest.record(self.store, tenant, orjson.dumps(body(**fields))).record
+        """Record a body, which may replace any other."""
+        return ingest.record(self.store, tenant, orjson.dumps(body(**fields)), replace=True).record
+
+    def update(self, id_: UUID, *, if_match: Container[int] | None = None, **changes: Any) -> Record:
+        return ingest.update(self.store, TENANT, id_, orjson.dumps(changes), if_match=if_match).record
 
     def list(
         self, query: Query = EVERYTHING, *, tenant: str = TENANT, after: Position | None = None, limit: int = 1_000
@@ -105,7 +109,7 @@ class WebProcess:
         while True:
             page = self.list(query, tenant=tenant, after=after, limit=limit)
             assert len(page.records) <= limit
-            shown += [record.json() for record in page.records]
+            shown += [answers.item(record, page.facets.get(record.id)) for record in page.records]
             after = page.next_position
             if after is None:
                 return shown
@@ -117,9 +121,9 @@ class WebProcess:
     def retrieve(self, id_: UUID, *, tenant: str = TENANT) -> Record:
         return reads.retrieve(self.store, tenant, id_)
 
-    def stats(self, query: Query = EVERYTHING, *, tenant: str = TENANT) -> dict[str, Any]:
+    def stats(self, query: Query = EVERYTHING, *, tenant: str = TENANT, **view: str) -> dict[str, Any]:
         """Without the window, which tells the time and the tiers."""
-        shown = reads.stats(self.store, tenant, query)
+        shown = reads.stats(self.store, tenant, query, **view)
         return {name: value for name, value in shown.items() if name != "window"}
 
     def window(self, query: Query = EVERYTHING, *, tenant: str = TENANT) -> dict[str, Any]:
@@ -148,10 +152,10 @@ class WebProcess:
 _numbers = count(1)
 
 
-def taken(appended: Sequence[Appended | None]) -> list[Appended]:
+def taken(results: Sequence[Appended | Exception]) -> list[Appended]:
     """What an append returned, all of which was taken."""
-    assert None not in appended
-    return [one for one in appended if one]
+    assert all(isinstance(one, Appended) for one in results), results
+    return [one for one in results if isinstance(one, Appended)]
 
 
 def expires_at_s(client: Redis, one: Record) -> int:

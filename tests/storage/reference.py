@@ -13,8 +13,9 @@ from uuid import UUID
 import orjson
 from hypothesis import strategies as st
 
+from trajectories.domain.credit import RULES
 from trajectories.domain.record import Record, facets_of
-from trajectories.domain.stats import Summary
+from trajectories.domain.stats import BUCKETS, Summary
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -74,13 +75,15 @@ class Reference:
         found = [(v.recorded_at_us, id_, v) for id_, v in self.standing().items() if matches(given, v)]
         return [shown(version) for _, _, version in sorted(found, key=lambda item: item[:2], reverse=True)]
 
-    def stats(self, given: Mapping[str, str]) -> dict[str, Any]:
+    def stats(
+        self, given: Mapping[str, str], *, credit_rule: str = "checks", bucket: str | None = None
+    ) -> dict[str, Any]:
         """By the summary of the app, counted in one go; its figures have tests of their own."""
-        summary = Summary()
+        summary = Summary(bucket)
         for version in self.standing().values():
             if matches(given, version):
-                summary.add(facets_of(version.body))
-        return summary.as_json()
+                summary.add(facets_of(version.body), version.recorded_at_us)
+        return summary.as_json(credit_rule)
 
     def totals(self, given: Mapping[str, str]) -> dict[str, Any]:
         """Count and sums from the bodies, without the app."""
@@ -89,6 +92,7 @@ class Reference:
             "cost_usd": [_total(fields, "total_cost_usd", "cost_usd") for fields in bodies],
             "duration_ms": [_total(fields, "total_duration_ms", "duration_ms") for fields in bodies],
             "input_tokens": [_total(fields, "", "input_tokens") for fields in bodies],
+            "unattributed_cost_usd": [_unattributed(fields) for fields in bodies],
         }
         known = {name: [value for value in values if value is not None] for name, values in sums.items()}
         return {"count": len(bodies)} | {name: float(sum(values)) if values else None for name, values in known.items()}
@@ -96,7 +100,30 @@ class Reference:
 
 def shown(version: Version) -> bytes:
     at = (_EPOCH + timedelta(microseconds=version.recorded_at_us)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    return version.body[:-1] + f',"recorded_at":"{at}","revision":{version.revision}}}'.encode()
+    derived = orjson.dumps(_derived(orjson.loads(version.body)))
+    added = f'"recorded_at":"{at}","revision":{version.revision},"derived":'.encode()
+    return b"%b,%b%b}" % (version.body[:-1], added, derived)
+
+
+def _derived(fields: dict[str, Any]) -> dict[str, Any]:
+    tokens = [_total(fields, "", name) for name in ("input_tokens", "output_tokens")]
+    known = [value for value in tokens if value is not None]
+    values = {
+        "total_cost_usd": _total(fields, "total_cost_usd", "cost_usd"),
+        "phases_cost_usd": _total(fields, "", "cost_usd"),
+        "unattributed_cost_usd": _unattributed(fields),
+        "total_duration_ms": _total(fields, "total_duration_ms", "duration_ms"),
+        "input_tokens": tokens[0],
+        "output_tokens": tokens[1],
+        "total_tokens": sum(known, Fraction()) if known else None,
+    }
+    # Derived too; record's tests say how.
+    outcome = facets_of(orjson.dumps(fields)).outcome
+    return {"outcome": outcome} | {name: _number(value) for name, value in values.items()}
+
+
+def _number(value: Fraction | None) -> float | int | None:
+    return None if value is None else value.numerator if value.denominator == 1 else float(value)
 
 
 def matches(given: Mapping[str, str], version: Version) -> bool:
@@ -114,12 +141,13 @@ _ON_PHASE: dict[str, Any] = {
     "model": lambda phase, text: phase.get("model") == text,
     "selection_method": lambda phase, text: phase.get("model_selection_method") == text,
     "agent": lambda phase, text: phase.get("agent") == text,
+    "fit": lambda phase, text: phase.get("fit") == text,
     "tool": lambda phase, text: text in phase.get("tools_used", []),
 }
 
 
 def _matches(name: str, text: str, recorded_at_us: int, fields: dict[str, Any]) -> bool:
-    if name in ("project", "source", "request_type"):
+    if name in ("project", "source", "request_type", "policy"):
         return bool(fields.get(name) == text)
     if name in ("build_passed", "tests_passed"):
         return fields.get(name) is (text == "true")
@@ -147,6 +175,11 @@ def _total(fields: dict[str, Any], given: str, of_phase: str) -> Fraction | None
         return Fraction(str(fields[given]))
     known = [Fraction(str(phase[of_phase])) for phase in fields["phases"] if phase.get(of_phase) is not None]
     return sum(known, Fraction()) if known else None
+
+
+def _unattributed(fields: dict[str, Any]) -> Fraction | None:
+    total, in_phases = _total(fields, "total_cost_usd", "cost_usd"), _total(fields, "", "cost_usd")
+    return None if total is None or in_phases is None else total - in_phases
 
 
 def _time(text: str) -> datetime:
@@ -185,20 +218,29 @@ _phases = st.fixed_dictionaries(
         agent=st.sampled_from(NAMES),
         tools_used=st.lists(st.sampled_from(TOOLS), max_size=2),
         outcome=st.sampled_from(["success", "failure", "skipped", "cancelled", "paused"]),
+        fit=st.sampled_from(["good_fit", "underpowered"]),
         cost_usd=st.sampled_from(COSTS),
         duration_ms=st.sampled_from(DURATIONS),
         input_tokens=st.sampled_from([0, 1500, 2**53 - 1]),
     ),
 )
 bodies = st.fixed_dictionaries(
-    {"request_summary": st.sampled_from(SUMMARIES), "phases": st.lists(_phases, max_size=2)},
+    {"request_summary": st.sampled_from(SUMMARIES), "phases": st.lists(_phases, max_size=4)},
     optional=_optional(
         request_type=st.sampled_from(NAMES),
         source=st.sampled_from(NAMES),
         project=st.sampled_from(NAMES),
+        policy=st.sampled_from(NAMES),
         outcome=st.sampled_from(["success", "failure", "partial", "unknown"]),
         build_passed=st.booleans(),
         tests_passed=st.booleans(),
+        critical_findings=st.integers(0, 1),
+        feedback_loops=st.lists(
+            st.fixed_dictionaries(
+                {"to_phase": st.sampled_from(PHASES)}, optional={"from_phase": st.sampled_from(PHASES)}
+            ),
+            max_size=2,
+        ),
         tags=st.lists(st.sampled_from(NAMES), max_size=2),
         started_at=st.sampled_from(TIMES),
         total_cost_usd=st.sampled_from(COSTS),
@@ -206,17 +248,24 @@ bodies = st.fixed_dictionaries(
     ),
 )
 
+views = st.fixed_dictionaries(
+    {}, optional={"credit_rule": st.sampled_from(RULES), "bucket": st.sampled_from(list(BUCKETS))}
+)
+"""How stats are shown: the credit rule and the buckets of the series."""
+
 _booleans = st.sampled_from(["true", "false"])
 FILTER_VALUES: dict[str, st.SearchStrategy[str]] = {
     "project": st.sampled_from(NAMES),
     "source": st.sampled_from(NAMES),
     "request_type": st.sampled_from(NAMES),
+    "policy": st.sampled_from(NAMES),
     "outcome": st.sampled_from(["success", "failure", "partial", "unknown"]),
     "phase": st.sampled_from(PHASES),
     "model": st.sampled_from(MODELS),
     "selection_method": st.sampled_from(METHODS),
     "agent": st.sampled_from(NAMES),
     "tool": st.sampled_from(TOOLS),
+    "fit": st.sampled_from(["good_fit", "underpowered", "failed"]),
     "build_passed": _booleans,
     "tests_passed": _booleans,
     "tag": st.sampled_from(NAMES),

@@ -17,6 +17,7 @@ from tests.routing import ArchiveRouter
 from tests.storage.away import archive_away
 from tests.storage.hosts import QUICK, TENANT, WebProcess, draft, made, new_id, taken
 from trajectories import persistence
+from trajectories.domain import answers
 from trajectories.domain.record import Record
 from trajectories.exceptions import ArchiveUnavailable, NotFound
 from trajectories.storage.archive_writes import mirror, quarantine
@@ -178,7 +179,7 @@ def test_a_record_taken_by_one_process_is_in_the_next_read_of_another_and_redis_
     assert beside.ids() == []
     for number in range(20):
         record = own.record(tags=[str(number)])
-        assert beside.listed()[0] == record.json()
+        assert beside.listed()[0] == answers.item(record)
     assert beside.stats()["count"] == 20
 
 

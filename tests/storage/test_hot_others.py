@@ -11,6 +11,7 @@ from tests.storage.away import archive_away
 from tests.storage.hosts import QUICK, TENANT, WebProcess, made, new_id
 from tests.storage.test_hot import ids
 from trajectories import persistence
+from trajectories.domain import answers
 from trajectories.domain.clock import now_us
 from trajectories.domain.query import parse_query
 from trajectories.domain.record import tombstone
@@ -31,10 +32,10 @@ def test_what_another_host_has_persisted_is_in_the_next_read(
     record = other_host.record()
     assert own.ids() == []
     other_host.persist()
-    assert own.listed() == [record.json()]
+    assert own.listed() == [answers.item(record)]
     revised = other_host.record(id=str(record.id), tags=["revised"])
     other_host.persist()
-    assert own.listed() == [revised.json()]
+    assert own.listed() == [answers.item(revised)]
     assert own.list().tiers == ["hot", "redis"]
     assert own.list().is_complete
 

@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from tests.training.runs import phase, record, rows, run_with_choices
+from trajectories.domain import answers
 from trajectories.exceptions import InvalidInput
 from trajectories.training import formats, messages
 
@@ -26,7 +27,7 @@ def said(row: dict[str, Any], name: str = "completion") -> dict[str, Any]:
 
 def test_a_line_of_jsonl_is_the_record_byte_by_byte() -> None:
     format_ = formats.get("jsonl")
-    assert list(format_.lines([LARGE, SMALL], {})) == [LARGE.json() + b"\n", SMALL.json() + b"\n"]
+    assert list(format_.lines([LARGE, SMALL], {})) == [answers.item(one) + b"\n" for one in (LARGE, SMALL)]
 
 
 @pytest.mark.parametrize("name", formats.FORMATS)

@@ -15,6 +15,8 @@ from typing import Any
 from uuid import UUID
 
 import orjson
+import pyarrow
+import pyarrow.parquet
 import pytest
 from django.core.management import CommandError, call_command
 from huggingface_hub import RepoCard
@@ -82,6 +84,11 @@ def exported(given: dict[str, str] | None = None) -> list[bytes]:
 
 def data_of(repository: Repository, part: str = "train") -> bytes:
     return b"".join(data for name, data in sorted(repository.files.items()) if name.startswith(f"data/{part}/"))
+
+
+def parquet_rows(data: bytes) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pyarrow.parquet.read_table(pyarrow.BufferReader(data)).to_pylist()
+    return rows
 
 
 # Push, push again, push after deletions.
@@ -171,6 +178,23 @@ def test_other_formats_are_pushed_as_they_are_exported(server: HubServer, store:
     record(12)
     push({"format": format_})
     assert data_of(server.repositories[REPO]) == b"".join(exported({"format": format_}))
+
+
+@pytest.mark.parametrize("format_", ["jsonl", "decisions"])
+def test_parquet_has_the_rows_of_the_lines(server: HubServer, store: None, format_: str) -> None:
+    given = {"format": format_}
+    record(*range(20))
+    push(given, file="parquet")
+    record(*range(20, 30))
+    done = push(given, file="parquet")
+    files = sorted(done.state.files.values(), key=lambda file: file.name)
+    assert len(files) > 1
+    rows = [row for file in files for row in parquet_rows(server.repositories[REPO].files[file.name])]
+    assert sum(file.lines for file in files) == len(rows)
+    expected = [orjson.loads(line) for line in exported(given)]
+    name = "id" if format_ == "jsonl" else "trajectory_id"
+    assert [row[name] for row in rows] == [row[name] for row in expected]
+    assert "container was 'parquet' and is 'jsonl'" in refused(given=given).message
 
 
 def test_the_parts_of_a_split_have_folders_of_their_own(server: HubServer, store: None) -> None:
@@ -435,7 +459,12 @@ def test_load_dataset_finds_the_splits(server: HubServer, store: None, tmp_path:
         "import datasets, json, sys; found = datasets.load_dataset('org/runs');"
         " print(json.dumps({name: part.num_rows for name, part in found.items()}))"
     )
-    env = os.environ | {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}
+    env = os.environ | {
+        "HF_ENDPOINT": server.url,
+        "HF_HOME": str(tmp_path),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_OFFLINE": "0",
+    }
     ran = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     rows = {part: len(exported(given | {"part": part})) for part in ("train", "test")}

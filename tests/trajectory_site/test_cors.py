@@ -48,14 +48,14 @@ def test_a_named_origin_is_let_in_with_the_headers_of_an_api_call_and_without_co
     asked = preflight(web, ORIGIN)
     assert asked.status_code == 200
     assert asked.headers["Access-Control-Allow-Origin"] == ORIGIN
-    assert asked.headers["Access-Control-Allow-Methods"] == "GET, POST, DELETE"
+    assert asked.headers["Access-Control-Allow-Methods"] == "GET, POST, PATCH, DELETE"
     allowed = asked.headers["Access-Control-Allow-Headers"].split(", ")
-    assert {"authorization", "content-type", "idempotency-key", "x-request-id"} <= set(allowed)
+    assert {"authorization", "content-type", "idempotency-key", "if-match", "x-request-id"} <= set(allowed)
     assert "cookie" not in allowed
     answer = web.http.get(PATH, headers={"Origin": ORIGIN})
     assert answer.status_code == 200
     assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
-    assert "Retry-After" in answer.headers["Access-Control-Expose-Headers"]
+    assert {"ETag", "Retry-After"} <= set(answer.headers["Access-Control-Expose-Headers"].split(", "))
     assert not {"access-control-allow-credentials"} & set(cors_headers(asked) | cors_headers(answer))
 
 

@@ -9,6 +9,8 @@ from urllib.parse import urljoin
 
 import httpx2
 import pytest
+from asgiref.sync import async_to_sync
+from django.core.asgi import get_asgi_application
 from django.core.signals import request_finished, request_started
 from django.core.wsgi import get_wsgi_application
 from django.db import close_old_connections
@@ -16,7 +18,7 @@ from django.urls import clear_script_prefix
 from pytest_django import Settings
 
 from tests.api.client import ID, PATH, issue
-from trajectory_site.path_prefix import below_prefix
+from trajectory_site.path_prefix import below_prefix, below_prefix_asgi
 
 PREFIX = "/team/store"
 
@@ -27,15 +29,20 @@ def application() -> Any:
 
 
 @pytest.fixture
-def browser(application: Any, db: None) -> Iterator[httpx2.Client]:
-    # As Django's own client does: the connection is the test's, and none of a request's.
+def served() -> Iterator[None]:
+    """Requests as Django's own client sends them: the connection is the test's, and none of a request's."""
     for signal in (request_started, request_finished):
         signal.disconnect(close_old_connections)
-    with httpx2.Client(transport=httpx2.WSGITransport(application), base_url="http://localhost") as client:
-        yield client
+    yield
     for signal in (request_started, request_finished):
         signal.connect(close_old_connections)
     clear_script_prefix()
+
+
+@pytest.fixture
+def browser(application: Any, db: None, served: None) -> Iterator[httpx2.Client]:
+    with httpx2.Client(transport=httpx2.WSGITransport(application), base_url="http://localhost") as client:
+        yield client
 
 
 def links(page: httpx2.Response) -> list[str]:
@@ -80,6 +87,29 @@ def test_the_api_answers_below_the_prefix(browser: httpx2.Client, settings: Sett
     assert sent.headers["Location"] == f"{PREFIX}{PATH}/{ID}"
     assert browser.get(sent.headers["Location"], headers=headers).is_success
     assert browser.get(f"{PREFIX}/v1/nothing").json()["error"]["code"] == "not_found"
+
+
+@pytest.mark.usefixtures("served")
+@pytest.mark.parametrize("sent", [PREFIX, ""])
+@pytest.mark.parametrize("by_header", [True, False])
+def test_an_asgi_server_serves_the_same_addresses_below_the_prefix(
+    settings: Settings, sent: str, by_header: bool
+) -> None:
+    settings.TRUST_X_FORWARDED_PREFIX, settings.URL_PREFIX = by_header, "" if by_header else PREFIX
+    headers = {"X-Forwarded-Prefix": f"{PREFIX}/"} if by_header else {}
+    paths = ("/", "/docs/", "/v1/openapi.json", "/v1/nothing", f"/other{PREFIX}/docs/")
+
+    async def answers() -> list[httpx2.Response]:
+        transport = httpx2.ASGITransport(below_prefix_asgi(get_asgi_application()))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost", headers=headers) as client:
+            return [await client.get(sent + path) for path in paths]
+
+    first, docs, document, nothing, elsewhere = async_to_sync(answers)()
+    assert first.headers["Location"] == f"{PREFIX}/docs/"
+    assert docs.is_success
+    assert all(httpx2.URL(link).path.startswith(f"{PREFIX}/") for link in links(docs))
+    assert document.json()["servers"] == [{"url": PREFIX}]
+    assert (nothing.status_code, elsewhere.status_code) == (404, 404)
 
 
 @pytest.mark.parametrize(

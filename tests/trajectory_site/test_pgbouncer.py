@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -15,7 +16,7 @@ import orjson
 import psycopg
 import pytest
 
-from tests.processes import Site
+from tests.processes import PROJECT, Site
 from tests.test_whole_path import PATH, bodies, ndjson, post
 from tests.trajectory_site.test_settings import run
 from trajectory_site.servers import free_port, server_process, wait_for_server
@@ -23,6 +24,10 @@ from trajectory_site.servers import free_port, server_process, wait_for_server
 pytestmark = pytest.mark.outside
 
 TIMEOUTS = "SELECT current_setting('statement_timeout'), current_setting('lock_timeout')"
+SHOW_TIMEOUTS = (
+    "import django; django.setup(); from django.db import connection; cursor = connection.cursor();"
+    f'print(*cursor.execute("{TIMEOUTS}").fetchone())'
+)
 
 
 @pytest.fixture
@@ -79,12 +84,22 @@ def test_a_site_works_with_transaction_pooling_and_leaves_nothing_on_server_conn
     assert timeouts(url) == ("0", "0")
 
 
+def test_with_transaction_pooling_the_documented_timeouts_of_the_role_apply(
+    behind_pgbouncer: Callable[[str], str], postgres_database: str, tmp_path: Path
+) -> None:
+    statements = re.findall(r"^ALTER ROLE store (SET .+);$", (PROJECT / "docs" / "environment.md").read_text(), re.M)
+    assert len(statements) == 3
+    name = urlsplit(postgres_database).path[1:]
+    with psycopg.connect(postgres_database, autocommit=True) as connection:
+        for statement in statements:  # of this database only, because other tests have the same role
+            connection.execute(f"ALTER ROLE CURRENT_USER IN DATABASE {name} {statement}")
+    url = behind_pgbouncer("transaction")
+    done = run(SHOW_TIMEOUTS, tmp_path, DATABASE_URL=url, DATABASE_TRANSACTION_POOLING="yes")
+    assert done.stdout.split() == ["1min", "10s"], done.stderr
+
+
 def test_with_session_pooling_a_session_has_the_timeouts_of_the_settings(
     behind_pgbouncer: Callable[[str], str], tmp_path: Path
 ) -> None:
-    script = (
-        "import django; django.setup(); from django.db import connection; cursor = connection.cursor();"
-        f'print(*cursor.execute("{TIMEOUTS}").fetchone())'
-    )
-    done = run(script, tmp_path, DATABASE_URL=behind_pgbouncer("session"))
+    done = run(SHOW_TIMEOUTS, tmp_path, DATABASE_URL=behind_pgbouncer("session"))
     assert done.stdout.split() == ["1min", "10s"], done.stderr

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 
-from tests.processes import clean_environment, run_python
+from tests.processes import PROJECT, clean_environment, run_python
 
 
 def run(script: str, data_dir: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -113,3 +115,14 @@ def test_behind_https_django_s_deployment_checks_have_nothing_to_say(tmp_path: P
         SECURE_HSTS_PRELOAD="1",
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_page_for_host_projects_has_the_sites_settings_for_pages_of_other_origins() -> None:
+    page = (PROJECT / "docs" / "host-project.md").read_text()
+    (block,) = re.findall(r"^```python\n(# for settings\.py, with corsheaders.+?)^```$", page, re.M | re.S)
+    named: dict[str, Any] = {}
+    exec(block, named)
+    for name in ("CORS_URLS_REGEX", "CORS_ALLOW_METHODS", "CORS_EXPOSE_HEADERS"):
+        assert named[name] == getattr(settings, name)
+    # The others are those of MCP, which is the site's.
+    assert named["CORS_ALLOW_HEADERS"] == [name for name in settings.CORS_ALLOW_HEADERS if not name.startswith("mcp-")]

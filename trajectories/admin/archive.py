@@ -22,7 +22,8 @@ from trajectories.admin.changelist import (
     bounded_count,
     with_id,
 )
-from trajectories.domain.schema import MAX_PHASES, OUTCOMES, PHASE_OUTCOMES
+from trajectories.domain import answers
+from trajectories.domain.contract_types import MAX_PHASES, OUTCOMES, PHASE_OUTCOMES
 from trajectories.models import Phase, Quarantined, Tenant, Trajectory
 from trajectories.storage.archive_errors import ArchiveError
 from trajectories.storage.archive_writes import record_of
@@ -64,6 +65,7 @@ class TrajectoryAdmin(MirrorAdmin):
             "trajectory_id",
             (columns.owner, columns.text("project")),
             (columns.text("source"), columns.text("request_type")),
+            (columns.text("policy"), "parent_id"),
             (columns.started, columns.tags),
         ),
         "Result": (
@@ -71,6 +73,7 @@ class TrajectoryAdmin(MirrorAdmin):
             ("build_passed", "tests_passed"),
             (columns.cost, columns.duration),
             (columns.input_tokens, columns.output_tokens),
+            columns.unattributed_cost,
         ),
         "Stored": (
             (columns.recorded_exactly, columns.revised),
@@ -98,10 +101,13 @@ class TrajectoryAdmin(MirrorAdmin):
 
     def shown_below(self, row: Any) -> dict[str, Any]:
         phases = Phase.objects.filter(trajectory=row).order_by("place")[:MAX_PHASES]
-        return {"phases": [_phase_line(phase) for phase in phases], "json": formatting.pretty(record_of(row).json())}
+        return {
+            "phases": [_phase_line(phase) for phase in phases],
+            "json": formatting.pretty(answers.whole(record_of(row))),
+        }
 
 
-_PHASE_TEXTS = ("phase_name", "agent", "model", "requested_model", "selection_method", "skip_reason")
+_PHASE_TEXTS = ("phase_name", "agent", "model", "requested_model", "selection_method", "skip_reason", "phase_id")
 
 
 def _phase_line(phase: Phase) -> dict[str, Any]:
@@ -140,7 +146,7 @@ class PhaseAdmin(MirrorAdmin):
             (columns.text("phase_name"), columns.text("phase")),
             ("trajectory_link", columns.trajectory_owner),
             (columns.place, "attempt"),
-            columns.text("agent"),
+            (columns.text("agent"), columns.text("phase_id")),
         ),
         "Model": (
             (columns.text("model"), columns.text("requested_model")),
@@ -148,7 +154,7 @@ class PhaseAdmin(MirrorAdmin):
         ),
         "Result": (
             ("outcome", columns.text("skip_reason")),
-            columns.tools,
+            (columns.tools, "fit"),
             (columns.cost, columns.duration),
             (columns.input_tokens, columns.output_tokens),
         ),

@@ -107,6 +107,11 @@ def cost(row: Trajectory | Phase) -> str | None:
     return formatting.usd(row.cost_nano_usd)
 
 
+@_column("unattributed cost")
+def unattributed_cost(row: Trajectory) -> str | None:
+    return formatting.usd(row.unattributed_nano_usd)
+
+
 @_column("duration")
 def duration(row: Trajectory | Phase) -> str | None:
     return formatting.duration(row.duration_us)

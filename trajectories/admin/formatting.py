@@ -40,8 +40,8 @@ def usd(nano: int | None) -> str | None:
     """Return the exact amount, with at least two decimals."""
     if nano is None:
         return None
-    whole, fraction = divmod(nano, NANO_USD)
-    return f"${whole:,}.{f'{fraction:09d}'.rstrip('0'):0<2}"
+    whole, fraction = divmod(abs(nano), NANO_USD)
+    return f"{'-' if nano < 0 else ''}${whole:,}.{f'{fraction:09d}'.rstrip('0'):0<2}"
 
 
 def duration(us: int | None) -> str | None:

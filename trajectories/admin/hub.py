@@ -16,6 +16,7 @@ from trajectories.domain.clock import now_us
 from trajectories.exceptions import InvalidInput
 from trajectories.models import Tenant
 from trajectories.training import formats
+from trajectories.training.encoding import JSONL, PARQUET
 from trajectories.training.export import parse_request
 from trajectories.training.hub import Target
 from trajectories.training.tasks import enqueue
@@ -30,6 +31,7 @@ class HubForm(forms.Form):
         r"^[\w.-]{1,96}/[\w.-]{1,96}$", help_text="org/name", error_messages={"invalid": "Use org/name."}
     )
     format = forms.ChoiceField(choices=[(name, name) for name in formats.FORMATS], initial=formats.DEFAULT)
+    file = forms.ChoiceField(choices=[(JSONL, "JSON lines"), (PARQUET, "Parquet")], initial=JSONL)
     split = forms.CharField(required=False, help_text="Such as train=0.9,test=0.1.")
     license = forms.CharField(required=False, max_length=64, help_text="As the Hub names it, such as cc-by-4.0.")
     is_public = forms.BooleanField(required=False, label="Public", help_text="Everyone can read it. Needs a license.")
@@ -81,7 +83,7 @@ def push_page(model_admin: Any, request: HttpRequest, rows: QuerySet[Tenant]) ->
 def _push(model_admin: Any, request: HttpRequest, tenant: Tenant, form: HubForm) -> None:
     repository = form.target.repo_id
     try:
-        enqueue(tenant.pk, form.given, form.target, actor=actor_of(request))
+        enqueue(tenant.pk, form.given, form.target, file=form.cleaned_data["file"], actor=actor_of(request))
     except OperationalError:
         model_admin.message_user(request, "The broker is unavailable: try again later.", messages.ERROR)
         return

@@ -48,6 +48,10 @@ _generator = KeyGenerator()
 _NOBODYS_HASH = _generator.hash("nobody's key")
 
 
+KEY_CHALLENGE = 'Bearer realm="trajectories"'
+_HOST_CHALLENGE = 'Login realm="trajectories"'
+"""HTTP wants a challenge with each 401 (RFC 9110, section 15.5.2). No client knows this scheme, so
+none asks for a password or a key that ``tenant_from_request`` would not read."""
 _SLUG_SCOPES = frozenset({"record", "read"})
 """What ``tenant_from_request`` grants with a slug. Anything else, it has to name in a ``Caller``."""
 
@@ -279,4 +283,5 @@ class ApiKeyAuthentication(BaseAuthentication):
         return getattr(request._request, "user", None), authenticate(request._request)
 
     def authenticate_header(self, request: Request) -> str:
-        return 'Bearer realm="trajectories"'
+        path = read_settings().tenant_from_request
+        return KEY_CHALLENGE if path is None else getattr(import_string(path), "challenge", _HOST_CHALLENGE)

@@ -37,9 +37,12 @@ logger = logging.getLogger(__name__)
 
 def exception_handler(exc: Exception, context: dict[str, Any]) -> HttpResponse:
     """Return the response to an exception of a DRF view, in the error shape."""
-    response = error_response(exc, context["request"]._request)
+    view, request = context["view"], context["request"]
+    response = error_response(exc, request._request)
+    if response.status_code == 401 and (challenge := view.get_authenticate_header(request)):
+        response["WWW-Authenticate"] = challenge
     if response.status_code == MethodNotAllowed.status:
-        response["Allow"] = ", ".join(context["view"].allowed_methods)
+        response["Allow"] = ", ".join(view.allowed_methods)
     return response
 
 
@@ -115,7 +118,8 @@ def _from_drf(error: APIException) -> TrajectoriesError | None:
     message = str(error.detail)
     match error.status_code:
         case 401:
-            code = "not_authenticated" if isinstance(error, NotAuthenticated) else None
+            # Not about an API key: a host project's own login or authentication class has raised it.
+            code = "not_authenticated" if isinstance(error, NotAuthenticated) else "authentication_failed"
             return AuthenticationFailure(message, code=code)
         case 403:
             return ScopeMissing(message, code="permission_denied")

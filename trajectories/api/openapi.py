@@ -18,9 +18,13 @@ import trajectories
 from trajectories.api import responses
 from trajectories.api.request_ids import HEADER
 from trajectories.conf import RATE_LIMITS
+from trajectories.domain.contract_types import FITS, NO_NUL, OUTCOMES
+from trajectories.domain.credit import RULES
 from trajectories.domain.dialects import CamelTrajectory
+from trajectories.domain.patch import TrajectoryPatch
 from trajectories.domain.query import CURSOR_PATTERN, FILTERS, MAX_SEARCH_CHARS, SPAN_PATTERN, Filter
-from trajectories.domain.schema import NO_NUL, OUTCOMES, Trajectory
+from trajectories.domain.schema import Trajectory
+from trajectories.domain.stats import BUCKETS
 from trajectories.training.encoding import COMPRESSIONS, FILES
 from trajectories.training.formats import DEFAULT, FORMATS
 from trajectories.training.formats.base import Option
@@ -30,8 +34,10 @@ from trajectories.training.splits import SPLIT_BY
 F = TypeVar("F", bound=Callable[..., Any])
 
 _JSON = "application/json"
+_MERGE_PATCH = "application/merge-patch+json"
 _NDJSON = "application/x-ndjson"
 _FLAG = {"type": "string", "enum": ["0", "1"], "default": "0"}
+_ETAGS_PATTERN = r'^(\*|(W/)?"[0-9]+"(, *(W/)?"[0-9]+")*)$'
 _KINDS: Mapping[str, dict[str, Any]] = {
     "string": {"type": "string", "pattern": NO_NUL},
     "words": {"type": "string", "pattern": NO_NUL, "maxLength": MAX_SEARCH_CHARS},
@@ -45,6 +51,7 @@ _KINDS: Mapping[str, dict[str, Any]] = {
         ]
     },
     "outcome": {"type": "string", "enum": list(OUTCOMES)},
+    "fit": {"type": "string", "enum": list(FITS)},
 }
 _ERRORS = {
     400: "The request says something that cannot be accepted; the message names it.",
@@ -52,7 +59,9 @@ _ERRORS = {
     403: "The API key lacks the scope, or the request would delete everything.",
     404: "The tenant has no such trajectory.",
     408: "The body did not come within the time that it may take; nothing of it was taken.",
-    409: "The id was deleted, and does not come back; or the token is not of a dry run with these filters.",
+    409: "The id was deleted, and does not come back; or the body lacks phases that are stored; or the token is not of a"
+    " dry run with these filters.",
+    412: "The record has another revision than If-Match names.",
     413: "A record or the request is too large.",
     415: "Another Content-Type than the two, or a Content-Encoding that this server does not decode.",
     429: "More than the key may use in a minute, or too many bad keys from this address; Retry-After says when to come again.",
@@ -78,6 +87,7 @@ _SETTINGS: dict[str, Any] = {
     },
     "PREPROCESSING_HOOKS": [],
     "POSTPROCESSING_HOOKS": [],
+    "COMPONENT_SPLIT_PATCH": False,  # the body of PATCH is a component of its own already
     "SORT_OPERATIONS": True,  # else methods come in the order of a set
 }
 
@@ -227,6 +237,13 @@ def _record() -> dict[str, Any]:
         "parameters": [
             _header("Idempotency-Key", "Decides the id of a body without one: the same key is the same record."),
             _header("X-Idempotency-Key", "The same, for clients that send this name."),
+            _parameter(
+                "replace",
+                {"type": "string", "enum": ["0", "1"], "default": "0"},
+                "With 1, a body may lack phases that are stored. Else that is 409, in NDJSON for the line. It is not asked"
+                " of the camelCase body.",
+            ),
+            _ETAG,
         ],
         "request": {_JSON: body, _NDJSON: {"type": "string", "description": "One trajectory a line."}},
         "responses": {
@@ -234,6 +251,31 @@ def _record() -> dict[str, Any]:
             201: OpenApiResponse(responses.StoredTrajectory, description=f"{stored} This host had not known the id."),
         }
         | _errors(400, 401, 403, 408, 409, 413, 415, 429, 503),
+    }
+
+
+def _update() -> dict[str, Any]:
+    return {
+        "summary": "Update",
+        "description": "Changes fields of the run by JSON Merge Patch (RFC 7396): null deletes, objects are merged, other"
+        " values replace. Elements of phases are merged into the phase of their phase_id, or appended. Sending the same"
+        " patch again changes nothing more. Patches of one host are applied one after the other; across hosts the later"
+        " one decides the whole record, so send If-Match where several hosts change one run.",
+        "parameters": [
+            OpenApiParameter("id", {"type": "string", "format": "uuid"}, OpenApiParameter.PATH),
+            OpenApiParameter(
+                "If-Match",
+                {"type": "string", "pattern": _ETAGS_PATTERN},
+                OpenApiParameter.HEADER,
+                description="The ETag of an answer: change the record only if this host knows no other revision.",
+            ),
+            _ETAG,
+        ],
+        "request": {_MERGE_PATCH: TrajectoryPatch, _JSON: TrajectoryPatch},
+        "responses": {
+            200: OpenApiResponse(responses.StoredTrajectory, description="The patched record, durable on this host.")
+        }
+        | _errors(400, 401, 403, 404, 408, 409, 412, 413, 415, 429, 503),
     }
 
 
@@ -256,7 +298,7 @@ def _list() -> dict[str, Any]:
 def _retrieve() -> dict[str, Any]:
     return {
         "summary": "Retrieve",
-        "parameters": [OpenApiParameter("id", {"type": "string", "format": "uuid"}, OpenApiParameter.PATH)],
+        "parameters": [OpenApiParameter("id", {"type": "string", "format": "uuid"}, OpenApiParameter.PATH), _ETAG],
         "responses": {200: responses.StoredTrajectory} | _errors(400, 401, 403, 404, 429, 503),
     }
 
@@ -265,7 +307,22 @@ def _stats() -> dict[str, Any]:
     return {
         "summary": "Stats",
         "description": "Totals and groups of all matching trajectories, exact but for percentiles, which are within 1 %.",
-        "parameters": [*map(_filter, FILTERS.items())],
+        "parameters": [
+            *map(_filter, FILTERS.items()),
+            _parameter(
+                "credit",
+                {"type": "string", "enum": list(RULES)},
+                "The rule of credited_success_rate and value_per_dollar. checks: what the tests, builds and reviews of the run"
+                " said of the phase. phase_outcome: what the phase said. run_outcome: how the run ended. Default: the server's"
+                " setting, which is checks unless changed.",
+            ),
+            _parameter(
+                "bucket",
+                {"type": "string", "enum": list(BUCKETS)},
+                "Adds series: the totals of each day or week (from Monday, UTC) in which runs started, or were recorded where"
+                " the start is unknown.",
+            ),
+        ],
         "responses": {200: responses.Stats} | _errors(400, 401, 403, 429, 503),
     }
 
@@ -373,6 +430,7 @@ def _answer_header(name: str, schema: dict[str, Any], description: str, statuses
     return OpenApiParameter(name, schema, OpenApiParameter.HEADER, description=description, response=statuses)
 
 
+_ETAG = _answer_header("ETag", {"type": "string"}, "Of one record: its revision, in quotes; for If-Match.", [200, 201])
 _AMOUNT = {"type": "integer", "minimum": 0}
 _LIMITED: list[int | str] = [200, 201, 429]  # every answer has them; of errors the document says it once
 _ANSWER_HEADERS = [
@@ -396,6 +454,7 @@ _ANSWER_HEADERS = [
 ]
 _OPERATIONS = {
     "record": _record,
+    "update": _update,
     "list": _list,
     "retrieve": _retrieve,
     "stats": _stats,

@@ -8,6 +8,7 @@ import orjson
 from django.http import HttpResponse
 from rest_framework.pagination import BasePagination
 
+from trajectories.domain import answers
 from trajectories.domain.query import decode_cursor, encode_cursor
 from trajectories.domain.record import Position
 from trajectories.exceptions import InvalidInput
@@ -39,7 +40,7 @@ class PositionPagination(BasePagination):
             "tiers": page.tiers,
             "complete": page.is_complete,
         }
-        data = b",".join(record.json() for record in page.records)
+        data = b",".join(answers.item(record, page.facets.get(record.id)) for record in page.records)
         return HttpResponse(b'{"data":[%b],%b' % (data, orjson.dumps(rest)[1:]), content_type="application/json")
 
 

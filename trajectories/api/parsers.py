@@ -17,6 +17,7 @@ from trajectories.domain.record import SERVER_FIELDS_BYTES
 from trajectories.exceptions import Busy, InvalidInput, RequestTimeout, TooLarge, TrajectoriesError
 
 JSON = "application/json"
+MERGE_PATCH = "application/merge-patch+json"
 NDJSON = "application/x-ndjson"
 MAX_LINES = 10_000
 _READ_CHUNK = 64 * 1024
@@ -31,6 +32,12 @@ class RecordParser(BaseParser):
         """Read ``stream``, Django's request. ``parser_context["request"].auth`` is its caller."""
         caller: Any = (parser_context or {})["request"].auth
         return read_body(stream, read_settings().max_record_bytes + SERVER_FIELDS_BYTES, caller)
+
+
+class PatchParser(RecordParser):
+    """Return the bytes of a merge patch (RFC 7396), with the limit of a record."""
+
+    media_type = MERGE_PATCH
 
 
 class LinesParser(BaseParser):

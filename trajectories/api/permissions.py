@@ -25,5 +25,5 @@ class HasScope(BasePermission):
             return False
         scope = view.required_scopes[view.action]
         if scope not in caller.scopes:
-            raise ScopeMissing(f"This API key lacks the scope {scope!r}.")
+            raise ScopeMissing(f"The caller lacks the scope {scope!r}.")
         return True

@@ -2,17 +2,61 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from trajectories.domain.contract_types import Outcome
 from trajectories.domain.schema import Trajectory
+from trajectories.domain.warnings import MAX_WARNINGS
 
 
 class _Answer(BaseModel):
     model_config = ConfigDict(extra="forbid")
+
+
+CreditRule = Literal["checks", "phase_outcome", "run_outcome"]
+
+
+class PhaseCredit(_Answer):
+    outcome: Literal["success", "failure", "partial"] | None = Field(
+        description="The outcome that the phase earned; null where it did not run, or nothing is known."
+    )
+    source: str = Field(
+        description="Where it comes from, such as tests_passed, review or feedback_loop; docs/contract.md has them all."
+        " Checks that agree are joined by +."
+    )
+
+
+class DerivedCredit(_Answer):
+    rule: CreditRule
+    phases: list[PhaseCredit] = Field(description="In the order of the phases.")
+
+
+class Derived(_Answer):
+    """What follows from the record, by the rules of docs/contract.md. Unknown is null, never 0."""
+
+    outcome: Outcome = Field(description="As given, else from the checks and the last attempt of each phase.")
+    total_cost_usd: float | None = Field(description="As given, else the sum of the phases that know theirs.")
+    phases_cost_usd: float | None = Field(description="The sum of the phases that know theirs.")
+    unattributed_cost_usd: float | None = Field(
+        description="The total less the sum of the phases; negative where the phases add up to more."
+    )
+    total_duration_ms: float | None = Field(description="As given, else the sum of the phases that know theirs.")
+    input_tokens: int | None
+    output_tokens: int | None
+    total_tokens: int | None
+    credit: DerivedCredit
+
+
+class RecordWarning(_Answer):
+    """A contradiction within a record, which is stored all the same."""
+
+    path: str = Field(description="Where, such as phases[0].model.")
+    code: str = Field(description="The contradiction, for programs.")
+    message: str = Field(description="The contradiction, and what to do, for people.")
 
 
 class StoredTrajectory(Trajectory):
@@ -21,6 +65,12 @@ class StoredTrajectory(Trajectory):
     id: UUID
     recorded_at: datetime = Field(description="When its id was first accepted; its place in the list.")
     revision: int = Field(description="Microseconds since 1970 at which this version was accepted.")
+    derived: Derived
+    warnings: list[RecordWarning] | None = Field(
+        None,
+        max_length=MAX_WARNINGS,
+        description="Contradictions within the record, at most 20; absent without any, and from lists and exports.",
+    )
 
 
 class ErrorProblem(_Answer):
@@ -50,6 +100,10 @@ class LineResult(_Answer):
     id: UUID | None = None
     status: int = Field(description="The HTTP status that this line alone would have got.")
     revision: int | None = None
+    warnings: list[RecordWarning] | None = Field(
+        None,
+        description="Contradictions within the record, at most 10. Messages are cut after the first 100 lines with some.",
+    )
     error: ErrorObject | None = Field(
         None,
         description="Without param and details, and with the beginning of the message only, after the first 100 refused"
@@ -147,11 +201,17 @@ class TrajectoryFigures(_Answer):
     success_rate: Rate
     build_pass_rate: Rate
     test_pass_rate: Rate
+    cost_per_success_usd: float | None = Field(
+        description="The cost of all runs whose cost is known, divided by the successful ones among them."
+    )
     cost_usd: MeasureSummary
     duration_ms: MeasureSummary
     input_tokens: MeasureSummary
     output_tokens: MeasureSummary
     tokens: MeasureSummary
+    unattributed_cost_usd: MeasureSummary = Field(
+        description="The total cost less the sum of the phases; negative where the phases add up to more."
+    )
 
 
 class RequestTypeGroup(TrajectoryFigures):
@@ -166,12 +226,19 @@ class ProjectGroup(TrajectoryFigures):
     project: str | None
 
 
+class PolicyGroup(TrajectoryFigures):
+    policy: str | None
+
+
 class PhaseFigures(_Answer):
     count: int
     outcomes: PhaseOutcomeCounts
-    success_rate: Rate
+    success_rate: Rate = Field(description="By the phase's own outcome. A phase that returned is a success here.")
+    credited_success_rate: Rate = Field(description="By the outcome that credit_rule gives. Rank models by this one.")
     skip_rate: float | None
-    value_per_dollar: float | None = Field(description="Wilson lower bound / (mean cost in USD + 0.001).")
+    value_per_dollar: float | None = Field(
+        description="Lower bound of credited_success_rate / (mean cost in USD + 0.001)."
+    )
     cost_usd: MeasureSummary
     duration_ms: MeasureSummary
     input_tokens: MeasureSummary
@@ -202,6 +269,31 @@ class PhaseTotals(_Answer):
     skip_rate: float | None
 
 
+class RunsByPresence(_Answer):
+    """Runs in which a phase ran, or was skipped."""
+
+    runs: int
+    success_rate: Rate = Field(description="Of these runs, by their outcome, given or derived.")
+
+
+class SkipFigures(_Answer):
+    ran: RunsByPresence = Field(description="Runs in which any phase of the group was not skipped.")
+    skipped: RunsByPresence = Field(
+        description="Runs in which the group was skipped. Phases not in the record do not count."
+    )
+
+
+class SkipGroup(SkipFigures):
+    phase: str
+    request_type: str | None
+
+
+class Bucket(TrajectoryFigures):
+    """Totals of a day or week."""
+
+    start: date = Field(description="First day, in UTC.")
+
+
 class OtherTrajectories(TrajectoryFigures):
     groups: int = Field(description="How many groups are summed here.")
 
@@ -210,16 +302,26 @@ class OtherPhases(PhaseFigures):
     groups: int = Field(description="How many groups are summed here.")
 
 
+class OtherSkips(SkipFigures):
+    groups: int = Field(description="How many groups are summed here.")
+
+
 class Other(_Answer):
-    """Per grouping, the sum of what is beyond the 1,000 largest groups; absent where nothing is."""
+    """Per grouping, the sum of what is beyond the 1,000 largest groups; absent where nothing is.
+
+    Of series, the sum of what is before the newest 1,000.
+    """
 
     by_request_type: OtherTrajectories | None = None
     by_source: OtherTrajectories | None = None
     by_project: OtherTrajectories | None = None
+    by_policy: OtherTrajectories | None = None
     by_phase: OtherPhases | None = None
     by_model: OtherPhases | None = None
     by_selection_method: OtherPhases | None = None
     by_phase_model: OtherPhases | None = None
+    skips: OtherSkips | None = None
+    series: OtherTrajectories | None = None
 
 
 class Window(_Answer):
@@ -242,10 +344,18 @@ class Stats(TrajectoryFigures):
     by_request_type: list[RequestTypeGroup]
     by_source: list[SourceGroup]
     by_project: list[ProjectGroup]
+    by_policy: list[PolicyGroup]
     by_phase: list[PhaseGroup]
     by_model: list[ModelGroup]
     by_selection_method: list[SelectionMethodGroup]
     by_phase_model: list[PhaseModelGroup]
+    credit_rule: CreditRule = Field(
+        description="The rule by which credited_success_rate and value_per_dollar were counted."
+    )
+    skips: list[SkipGroup] = Field(
+        description="How runs ended where a phase ran and where it was skipped, by request type."
+    )
+    series: list[Bucket] | None = Field(None, description="Only with bucket; oldest first, without empty buckets.")
     other: Other
     window: Window
 

@@ -118,7 +118,7 @@ def _expected_bytes(request: HttpRequest) -> int:
     """
     announced = _announced_bytes(request)
     if announced is None:
-        return int(request.method == "POST")
+        return int(request.method in ("POST", "PATCH"))
     # A larger body gets 413 and is not read.
     return announced if announced <= read_settings().max_request_bytes else 0
 

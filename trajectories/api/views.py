@@ -7,8 +7,9 @@ DRF option that a host project could set globally is set here.
 from __future__ import annotations
 
 import logging
+import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar, cast
 from uuid import UUID
@@ -16,6 +17,7 @@ from uuid import UUID
 import orjson
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.utils.http import parse_etags
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.decorators import action
 from rest_framework.negotiation import BaseContentNegotiation
@@ -32,12 +34,17 @@ from trajectories.api.authentication import ApiKeyAuthentication
 from trajectories.api.exception_handler import error_object, exception_handler
 from trajectories.api.openapi import AutoSchema, documented
 from trajectories.api.pagination import PositionPagination, bounded
-from trajectories.api.parsers import JSON, NDJSON, LinesParser, RecordParser
+from trajectories.api.parsers import JSON, MERGE_PATCH, NDJSON, LinesParser, PatchParser, RecordParser
 from trajectories.api.permissions import HasScope
 from trajectories.api.sliding_window import Allowance
 from trajectories.api.throttling import ApiKeyThrottle
 from trajectories.caller import Caller
+from trajectories.domain import answers, redaction
+from trajectories.domain.credit import RULES
 from trajectories.domain.query import FILTERS, Query, parameters, parse_query
+from trajectories.domain.record import Record
+from trajectories.domain.stats import BUCKETS
+from trajectories.domain.warnings import warnings_of
 from trajectories.exceptions import (
     InvalidInput,
     MethodNotAllowed,
@@ -55,10 +62,11 @@ from trajectories.training.export import Request as ExportRequest
 logger = logging.getLogger(__name__)
 
 MAX_LINE_DETAILS = 10
-"""Problems reported per line: all of them would make the response far larger than the request."""
+"""Problems or warnings reported per line: all of them would make the response far larger than the request."""
 MAX_FULL_ERRORS = 100
-"""Refused lines of a request whose errors are answered in full. Later ones get type, code and the
-beginning of the message: 10,000 lines of ``{}`` must not make an answer a hundred times as long."""
+"""Refused lines of a request whose errors are answered in full, and lines whose warnings are. Later
+ones get type or path, code and the beginning of the message: 10,000 lines of ``{}`` must not make an
+answer a hundred times as long."""
 MAX_SHORT_MESSAGE = 60
 MAX_IDEMPOTENCY_KEY = 255
 PARQUET_TYPE = "application/vnd.apache.parquet"
@@ -66,6 +74,7 @@ _NO_ACTION = ("none", "other", "405")
 _EXPORT_PARAMETERS = (*FILTERS, *export.PARAMETERS, *export.OPTIONS)
 _SCOPES = {
     "record": "record",
+    "update": "record",
     "list": "read",
     "retrieve": "read",
     "stats": "read",
@@ -89,13 +98,14 @@ class AnyAccept(BaseContentNegotiation):
 
 
 class TrajectoryViewSet(ViewSet):
-    """Record, list, retrieve, stats, export and its manifest."""
+    """Record, update, list, retrieve, stats, readiness, export and its manifest, delete."""
 
     # Annotated, so that a typed host project can replace each.
     authentication_classes: Sequence[type[BaseAuthentication]] = (ApiKeyAuthentication,)
     permission_classes: Sequence[type[BasePermission]] = (HasScope,)
     throttle_classes: Sequence[type[BaseThrottle]] = (ApiKeyThrottle,)
     parser_classes: Sequence[type[BaseParser]] = (RecordParser, LinesParser)
+    update_parser_classes: Sequence[type[BaseParser]] = (PatchParser, RecordParser)
     pagination_class: type[PositionPagination] = PositionPagination
     exception_handler: Callable[[Exception, dict[str, Any]], HttpResponse] = staticmethod(exception_handler)
     required_scopes: ClassVar[Mapping[str, str]] = _SCOPES
@@ -105,7 +115,7 @@ class TrajectoryViewSet(ViewSet):
     versioning_class = None
     schema = AutoSchema()
     lookup_field = "id"
-    http_method_names = ["get", "head", "post", "delete"]  # noqa: RUF012  a list, as in View
+    http_method_names = ["get", "head", "post", "patch", "delete"]  # noqa: RUF012  a list, as in View
 
     allowance: Allowance | None = None
 
@@ -166,20 +176,29 @@ class TrajectoryViewSet(ViewSet):
     @documented("record")
     def record(self, request: Request) -> HttpResponse:
         """Take one trajectory, or many as NDJSON."""
-        self._parameters(())
-        parser = self._parser()
+        replace = _flag("replace", self._parameters(("replace",)).get("replace", "0"))
+        parser = self._parser(self.parser_classes, f"{JSON}, or {NDJSON} for one record a line")
         key = _idempotency_key(request._request)
-        # The stream is Django's request: DRF's `request.data` treats a chunked body as empty.
-        stream: Any = request._request
-        data: Any = parser.parse(stream, parser.media_type, {"request": request, "view": self})
+        data = self._data(parser)
         if parser.media_type == NDJSON:
+            lines = data.split(b"\n")
             return _lines_response(
-                ingest.record_many(get_store(), self.caller.tenant, data.split(b"\n"), idempotency_key=key)
+                ingest.record_many(get_store(), self.caller.tenant, lines, idempotency_key=key, replace=replace)
             )
-        record, is_new = ingest.record(get_store(), self.caller.tenant, data, idempotency_key=key)
-        response = HttpResponse(record.json(), status=201 if is_new else 200, content_type=JSON)
+        record, is_new = ingest.record(get_store(), self.caller.tenant, data, idempotency_key=key, replace=replace)
+        response = _record_response(record, status=201 if is_new else 200)
         response["Location"] = f"{request.path}/{record.id}"
         return response
+
+    @documented("update")
+    def update(self, request: Request, id: str) -> HttpResponse:  # noqa: A002  the name in the URL
+        """Change fields of one trajectory, and phases by their phase_id."""
+        self._parameters(())
+        known_id, if_match = _known_id(id), _if_match(request._request)
+        data = self._data(self._parser(self.update_parser_classes, f"{MERGE_PATCH} or {JSON}"))
+        return _record_response(
+            ingest.update(get_store(), self.caller.tenant, known_id, data, if_match=if_match).record
+        )
 
     @documented("list")
     def list(self, request: Request) -> HttpResponse:
@@ -195,14 +214,16 @@ class TrajectoryViewSet(ViewSet):
     def retrieve(self, request: Request, id: str) -> HttpResponse:  # noqa: A002  the name in the URL
         """One trajectory."""
         self._parameters(())
-        return HttpResponse(reads.retrieve(get_store(), self.caller.tenant, _known_id(id)).json(), content_type=JSON)
+        return _record_response(reads.retrieve(get_store(), self.caller.tenant, _known_id(id)))
 
     @documented("stats")
     @action(detail=False, methods=["get"])
     def stats(self, request: Request) -> HttpResponse:
         """Totals and groups."""
-        query = self._query(self._parameters(FILTERS))
-        return HttpResponse(orjson.dumps(reads.stats(get_store(), self.caller.tenant, query)), content_type=JSON)
+        given = self._parameters((*FILTERS, "credit", "bucket"))
+        credit_rule, bucket = _choice("credit", given, RULES), _choice("bucket", given, BUCKETS)
+        found = reads.stats(get_store(), self.caller.tenant, self._query(given), credit_rule=credit_rule, bucket=bucket)
+        return HttpResponse(orjson.dumps(found), content_type=JSON)
 
     @documented("readiness")
     @action(detail=False, methods=["get"])
@@ -270,12 +291,17 @@ class TrajectoryViewSet(ViewSet):
         answer = {"deleted": deleted.count, "has_more": deleted.has_more, "removed": asdict(deleted.removed)}
         return HttpResponse(orjson.dumps(answer), content_type=JSON)
 
-    def _parser(self) -> BaseParser:
+    def _parser(self, classes: Sequence[type[BaseParser]], media_types: str) -> BaseParser:
         request: Any = self.request
-        parser: BaseParser | None = request.negotiator.select_parser(request, request.parsers)
+        parser: BaseParser | None = request.negotiator.select_parser(request, [parser() for parser in classes])
         if parser is None:
-            raise UnsupportedMediaType(f"Content-Type must be {JSON}, or {NDJSON} for one record a line.")
+            raise UnsupportedMediaType(f"Content-Type must be {media_types}.")
         return parser
+
+    def _data(self, parser: BaseParser) -> Any:
+        # The stream is Django's request: DRF's `request.data` treats a chunked body as empty.
+        stream: Any = self.request._request
+        return parser.parse(stream, parser.media_type, {"request": self.request, "view": self})
 
     def _query(self, given: Mapping[str, str]) -> Query:
         return parse_query(given, get_store().now_us())
@@ -311,24 +337,45 @@ def _log_stream_errors(lines: Iterator[bytes], request: HttpRequest) -> Iterator
         raise
 
 
+def _record_response(record: Record, *, status: int = 200) -> HttpResponse:
+    return HttpResponse(
+        answers.whole(record), status=status, content_type=JSON, headers={"ETag": f'"{record.revision}"'}
+    )
+
+
 def _lines_response(lines: list[ingest.Line]) -> HttpResponse:
-    refused, results = 0, []
+    refused = warned = 0
+    results = []
     for line in lines:
-        is_refused = isinstance(line.outcome, TrajectoriesError)
-        refused += is_refused
-        results.append(_line_result(line, is_short=is_refused and refused > MAX_FULL_ERRORS))
+        if isinstance(line.outcome, TrajectoriesError):
+            refused += 1
+            results.append(_refused_line(line.number, line.outcome, is_short=refused > MAX_FULL_ERRORS))
+        else:
+            results.append(result := _accepted_line(line.number, line.outcome))
+            warned += "warnings" in result
+            if warned > MAX_FULL_ERRORS:
+                _shorten(result.get("warnings", ()))
     body = {"accepted": len(lines) - refused, "refused": refused, "results": results}
     return HttpResponse(orjson.dumps(body), content_type=JSON)
 
 
-def _line_result(line: ingest.Line, *, is_short: bool) -> dict[str, Any]:
-    if isinstance(line.outcome, TrajectoriesError):
-        error = error_object(line.outcome, max_details=MAX_LINE_DETAILS)
-        if is_short:
-            error = {"type": error["type"], "code": error["code"], "message": error["message"][:MAX_SHORT_MESSAGE]}
-        return {"line": line.number, "status": line.outcome.status, "error": error}
-    record, is_new = line.outcome
-    return {"line": line.number, "id": record.id, "status": 201 if is_new else 200, "revision": record.revision}
+def _refused_line(number: int, refusal: TrajectoriesError, *, is_short: bool) -> dict[str, Any]:
+    error = error_object(refusal, max_details=MAX_LINE_DETAILS)
+    if is_short:
+        error = {"type": error["type"], "code": error["code"], "message": error["message"][:MAX_SHORT_MESSAGE]}
+    return {"line": number, "status": refusal.status, "error": error}
+
+
+def _accepted_line(number: int, accepted: ingest.Accepted) -> dict[str, Any]:
+    record, is_new = accepted
+    result = {"line": number, "id": record.id, "status": 201 if is_new else 200, "revision": record.revision}
+    warnings = [one._asdict() for one in warnings_of(orjson.loads(record.body), MAX_LINE_DETAILS)]
+    return result | ({"warnings": warnings} if warnings else {})
+
+
+def _shorten(warnings: Iterable[dict[str, str]]) -> None:
+    for warning in warnings:
+        warning["message"] = warning["message"][:MAX_SHORT_MESSAGE]
 
 
 def _idempotency_key(request: HttpRequest) -> str | None:
@@ -337,6 +384,23 @@ def _idempotency_key(request: HttpRequest) -> str | None:
         if key is not None and len(key) > MAX_IDEMPOTENCY_KEY:
             raise InvalidInput(f"{name} may have {MAX_IDEMPOTENCY_KEY} characters, got {len(key)}.", param=name)
     return keys["Idempotency-Key"] or keys["X-Idempotency-Key"]
+
+
+def _if_match(request: HttpRequest) -> frozenset[int] | None:
+    """Return the revisions of If-Match; None if any will do.
+
+    Weak ETags count: gzip makes them of ours, in Django and in proxies, and the record is the same.
+    """
+    given = request.headers.get("If-Match", "*")
+    etags = parse_etags(given)
+    if not etags:
+        raise InvalidInput(
+            'If-Match must be the ETag of an answer, in its quotes, such as "1764028800000000", or *.', param="If-Match"
+        )
+    if etags == ["*"]:
+        return None
+    revisions = (re.fullmatch(r'(?:W/)?"([0-9]{1,19})"', etag) for etag in etags)
+    return frozenset(int(found[1]) for found in revisions if found)
 
 
 def _known_id(text: str) -> UUID:
@@ -353,6 +417,17 @@ def _after(text: str | None) -> UUID | None:
         raise InvalidInput(
             "after must be the id of an exported record.", code="invalid_cursor", param="after"
         ) from None
+
+
+def _choice(name: str, given: dict[str, str], words: Iterable[str]) -> str | None:
+    """Take a parameter that is one of ``words`` out of ``given``; None where it is not given."""
+    text = given.pop(name, None)
+    if text is not None and text not in words:
+        shown = redaction.quoted(text, max_chars=40)
+        raise InvalidInput(
+            f"{name} must be one of {', '.join(words)}, got {shown!r}.", code="invalid_parameter", param=name
+        )
+    return text
 
 
 def _flag(name: str, text: str) -> bool:

@@ -12,13 +12,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice, pairwise
 from typing import Any, NamedTuple
 
-from trajectories.domain.outcomes import phase_group, run_outcome
+from trajectories.domain.outcomes import NOT_RUN, phase_group, run_outcome
 
 CHECKS: Mapping[str, str] = {"build": "build_passed", "test": "tests_passed", "review": "critical_findings"}
 """Groups of phases that judge the work of others, each with the run's column of the same check."""
 
 CREDITED = ("success", "failure", "partial")
-_NOT_RUN = ("skipped", "cancelled", "paused")
 _WORST = ("failure", "partial", "success")
 
 
@@ -64,7 +63,7 @@ def _by_phase_outcome(fields: Mapping[str, Any], groups: Sequence[str], outcomes
 
 def _by_run_outcome(fields: Mapping[str, Any], groups: Sequence[str], outcomes: Sequence[str]) -> list[Credit]:
     credit = _known(run_outcome(fields, zip(groups, outcomes, strict=True)), "run_outcome")
-    return [NO_CREDIT if outcome in _NOT_RUN else credit for outcome in outcomes]
+    return [NO_CREDIT if outcome in NOT_RUN else credit for outcome in outcomes]
 
 
 def _by_checks(fields: Mapping[str, Any], groups: Sequence[str], outcomes: Sequence[str]) -> list[Credit]:
@@ -85,8 +84,8 @@ def _by_checks(fields: Mapping[str, Any], groups: Sequence[str], outcomes: Seque
         elif outcome == "failure":
             # A check that failed has done its work: it refused the work of another phase.
             earned[at] = NO_CREDIT if is_check else Credit("failure", "phase_outcome")
-        elif verdict := _verdict(dict(order.checks_of(at, fields))):
-            earned[at] = verdict
+        elif found := order.checks_of(at, fields):
+            earned[at] = _verdict(found)
         elif not is_check:
             earned[at] = _known(outcome, "phase_outcome") if outcome in CREDITED else last_attempt
     return earned
@@ -104,12 +103,10 @@ def _known(outcome: str | None, source: str) -> Credit:
     return Credit(outcome, source) if outcome in CREDITED else NO_CREDIT
 
 
-def _verdict(checks: Mapping[str, str]) -> Credit | None:
-    """Return the worst of the outcomes of ``checks``, which are by source."""
-    for outcome in _WORST:
-        if sources := [source for source, found in checks.items() if found == outcome]:
-            return Credit(outcome, "+".join(sources))
-    return None
+def _verdict(checks: Mapping[str, str]) -> Credit:
+    """Return the worst of the outcomes of ``checks``, which are by source; at least one."""
+    worst = min(checks.values(), key=_WORST.index)
+    return Credit(worst, "+".join(source for source, found in checks.items() if found == worst))
 
 
 def _is_retried(phases: Sequence[Mapping[str, Any]], at: int, next_run: int | None) -> bool:
@@ -127,7 +124,7 @@ class _Order:
     def __init__(self, groups: Sequence[str], outcomes: Sequence[str]) -> None:
         self.groups = groups
         self.outcomes = list(outcomes)
-        self.ran = [at for at, outcome in enumerate(outcomes) if outcome not in _NOT_RUN]
+        self.ran = [at for at, outcome in enumerate(outcomes) if outcome not in NOT_RUN]
         self.runs: dict[str, list[int]] = defaultdict(list)
         for at in self.ran:
             self.runs[groups[at]].append(at)
@@ -150,25 +147,27 @@ class _Order:
             self.outcomes[source] = "failure"
             insort(self.judged[self.groups[source]], source)
 
-    def checks_of(self, at: int, fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """Yield source and outcome of each check that judged the phase at ``at``.
+    def checks_of(self, at: int, fields: Mapping[str, Any]) -> dict[str, str]:
+        """Return the outcome of each check that judged the phase at ``at``, by source.
 
         A check is not judged by its own kind. Checks from before the work was done again are
         answered by that, so the last ones count.
         """
+        found: dict[str, str] = {}
         end = self.end[at]
         last_check = None if end == len(self.groups) else _between(self.checks, at, end)
         redone = _between(self.redone, at, end if last_check is None else last_check)
         for check, column in CHECKS.items():
-            if check == self.groups[at]:
+            runs, of_run = self.judged[check], fields.get(column)
+            if check == self.groups[at] or (not runs and of_run is None):
                 continue
-            last = _between(self.judged[check], at if redone is None else redone, end)
-            found = None if last is None else self.outcomes[last]
-            of_run = self._of_run(at, check, fields.get(column), found)
-            if of_run is not None:
-                yield column, of_run
-            elif found is not None:
-                yield check, found
+            last = _between(runs, at if redone is None else redone, end)
+            outcome = None if last is None else self.outcomes[last]
+            if (said := self._of_run(at, check, of_run, outcome)) is not None:
+                found[column] = said
+            elif outcome is not None:
+                found[check] = outcome
+        return found
 
     def _of_run(self, at: int, check: str, value: bool | int | None, found: str | None) -> str | None:
         """Return what the run's column says of the phase, None if it says nothing of this phase.

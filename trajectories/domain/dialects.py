@@ -15,7 +15,7 @@ import orjson
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from trajectories.domain.schema import (
+from trajectories.domain.contract_types import (
     MAX_LOOPS,
     MAX_PHASES,
     Cost,
@@ -26,12 +26,9 @@ from trajectories.domain.schema import (
     Summary,
     Text,
     Tools,
-    Trajectory,
     free_value,
-    invalid_input,
-    parse,
-    refuse_repeated_keys,
 )
+from trajectories.domain.schema import Trajectory, invalid_input, refuse_repeated_keys
 
 DIALECT_ID_NAMESPACE = UUID("6b0c2c57-4a35-5f0e-9d5b-2f6d0f3c1c52")
 """Namespace of the UUIDv5 that replaces an id of this dialect that is not a UUID."""
@@ -119,8 +116,12 @@ class CamelTrajectory(_CamelBody):
     feedbackLoops: list[CamelFeedbackLoop] | None = Field(None, max_length=MAX_LOOPS)
 
 
+class Converted(Trajectory):
+    """A trajectory that was sent in a dialect."""
+
+
 def read(data: bytes) -> Trajectory:
-    """Parse ``data``, canonical or in a dialect.
+    """Parse ``data``, canonical or in a dialect; the latter is a ``Converted``.
 
     A body with ``request`` and without ``request_summary`` is camelCase.
 
@@ -144,9 +145,10 @@ def _read(data: bytes) -> Trajectory:
             raise invalid_input(error) from None
     try:
         body = CamelTrajectory.model_validate_json(data)
+        canonical = orjson.dumps(_without_none(_trajectory(body)), option=orjson.OPT_UTC_Z)
+        return Converted.model_validate_json(canonical)
     except ValidationError as error:
         raise invalid_input(error) from None
-    return parse(orjson.dumps(_without_none(_trajectory(body)), option=orjson.OPT_UTC_Z))
 
 
 def _is_camel(data: bytes) -> bool:

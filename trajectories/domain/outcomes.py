@@ -16,6 +16,10 @@ PHASE_ALIASES: Mapping[str, str] = {
 }
 
 
+NOT_RUN = ("skipped", "cancelled", "paused")
+"""Outcomes of phases that did not run to their end, and so earned nothing."""
+
+
 def phase_group(name: str) -> str:
     """Return the name under which stats and filters group a phase."""
     key = name.strip().casefold()

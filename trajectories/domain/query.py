@@ -10,7 +10,7 @@ import binascii
 import difflib
 import re
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
@@ -22,9 +22,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from trajectories.domain import redaction
 from trajectories.domain.clock import DAY_US, SECOND_US, epoch_us
+from trajectories.domain.contract_types import FITS, OUTCOMES, Instant, selection_method
 from trajectories.domain.outcomes import phase_group
 from trajectories.domain.record import NANO_USD, Facets, PhaseFacets, Position
-from trajectories.domain.schema import OUTCOMES, Instant, selection_method
 from trajectories.domain.text import fold
 from trajectories.exceptions import InvalidInput, Problem
 
@@ -108,10 +108,13 @@ def _boolean(text: str) -> bool:
     return text == "true"
 
 
-def _outcome(text: str) -> str:
-    if text not in OUTCOMES:
-        raise ValueError("must be one of " + ", ".join(OUTCOMES))
-    return text
+def _one_of(words: Sequence[str]) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError("must be one of " + ", ".join(words))
+        return text
+
+    return read
 
 
 _instant: TypeAdapter[datetime] = TypeAdapter(Instant)
@@ -170,7 +173,8 @@ FILTERS: Mapping[str, Filter] = {
     "project": Filter("trajectory", "project", "equal", _text, "string", "Exactly this project."),
     "source": Filter("trajectory", "source", "equal", _text, "string", "Exactly this orchestrator."),
     "request_type": Filter("trajectory", "request_type", "equal", _text, "string", "Exactly this type of request."),
-    "outcome": Filter("trajectory", "outcome", "equal", _outcome, "outcome", "Outcome, given or derived."),
+    "policy": Filter("trajectory", "policy", "equal", _text, "string", "Exactly this policy."),
+    "outcome": Filter("trajectory", "outcome", "equal", _one_of(OUTCOMES), "outcome", "Outcome, given or derived."),
     "phase": Filter("phase", "phase", "equal", phase_group, "string", "A phase of this name or an alias of it."),
     "model": Filter("phase", "model", "equal", _text, "string", "A phase that this model answered."),
     "selection_method": Filter(
@@ -178,6 +182,7 @@ FILTERS: Mapping[str, Filter] = {
     ),
     "agent": Filter("phase", "agent", "equal", _text, "string", "A phase of this agent."),
     "tool": Filter("phase", "tools", "has", _text, "string", "A phase that used this tool."),
+    "fit": Filter("phase", "fit", "equal", _one_of(FITS), "fit", "A phase whose model suited it so."),
     "build_passed": Filter("trajectory", "build_passed", "equal", _boolean, "boolean", "Whether the build passed."),
     "tests_passed": Filter("trajectory", "tests_passed", "equal", _boolean, "boolean", "Whether the tests passed."),
     "tag": Filter("trajectory", "tags", "has", _text, "string", "Has this tag."),

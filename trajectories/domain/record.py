@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from sys import intern
@@ -13,16 +13,18 @@ from uuid import UUID
 import orjson
 
 from trajectories.domain.clock import epoch_us, rfc3339
+from trajectories.domain.credit import Credit, credit_of
 from trajectories.domain.outcomes import phase_group, run_outcome
 from trajectories.domain.text import fold
+from trajectories.domain.warnings import Contradiction
 
 NANO_USD = 1_000_000_000
 LOWEST_ID = UUID(int=0)
-STAMPS_BYTES = 72
-"""Size of ``recorded_at`` and ``revision`` in ``Record.json()``."""
-SERVER_FIELDS_BYTES = STAMPS_BYTES + 44
-"""Size of these and of ``id``. A record may have them in addition to ``max_record_bytes``, so that
-a record at the limit can be posted back."""
+ID_BYTES = 44
+"""Size of ``id`` in a body."""
+SERVER_FIELDS_BYTES = 32 * 1024
+"""Maximum size of what the server adds to a body in ``Record.json()``, and of ``id``. A posted record
+may have them in addition to ``max_record_bytes``, so that a record at the limit can be posted back."""
 
 
 class Position(NamedTuple):
@@ -95,9 +97,17 @@ class Record:
         r = self
         return [r.tenant, str(r.id), r.stamp, r.digest, r.revision, r.recorded_at_us, r.body.decode()]
 
-    def json(self) -> bytes:
-        """Return the record as the API, lists and exports show it."""
-        return b'%s,"recorded_at":"%b","revision":%d}' % (self.body[:-1], rfc3339(self.recorded_at_us), self.revision)
+    def json(self, derived: Mapping[str, Any], warnings: Sequence[Contradiction] = ()) -> bytes:
+        """Return the body with what the server adds to it in answers; see ``answers``.
+
+        Args:
+            derived: ``derived.derived_of`` its facets.
+        """
+        added: dict[str, Any] = {"derived": derived}
+        if warnings:
+            added["warnings"] = [warning._asdict() for warning in warnings]
+        stamps = b'"recorded_at":"%b","revision":%d' % (rfc3339(self.recorded_at_us), self.revision)
+        return b"%b,%b,%b" % (self.body[:-1], stamps, orjson.dumps(added)[1:])
 
 
 def tombstone(tenant: str, id_: UUID, stamp: int) -> Record:
@@ -154,7 +164,13 @@ def merge_all(known: Record | None, versions: Sequence[Record]) -> Record:
 
 
 class PhaseFacets(NamedTuple):
-    """Facets of one phase. ``phase`` is its group; unknown is None."""
+    """Facets of one phase. ``phase`` is its group; unknown is None.
+
+    ``credited`` is the outcome that the checks of the run gave it, ``none`` without credit, and
+    ``credit_source`` where that comes from.
+    ``presence`` is set in the first phase of each group: ``ran`` if any phase of the group was not
+    skipped, else ``skipped``. So a count of it is a count of runs.
+    """
 
     phase: str
     model: str | None
@@ -162,6 +178,10 @@ class PhaseFacets(NamedTuple):
     agent: str | None
     tools: tuple[str, ...]
     outcome: str
+    credited: str
+    credit_source: str
+    presence: str | None
+    fit: str | None
     cost_nano_usd: int | None
     duration_us: int | None
     input_tokens: int | None
@@ -180,19 +200,22 @@ class PhaseFacets(NamedTuple):
 class Facets(NamedTuple):
     """The scalar values of a trajectory that filters and stats need, derived ones included.
 
-    They are a pure function of its body.
+    They are a pure function of its body. ``unattributed_nano_usd`` is the cost that no phase
+    accounts for; it is negative where the phases add up to more than the total.
     """
 
     request_summary_folded: str
     request_type: str | None
     source: str | None
     project: str | None
+    policy: str | None
     outcome: str
     build_passed: bool | None
     tests_passed: bool | None
     tags: tuple[str, ...]
     started_at_us: int | None
     cost_nano_usd: int | None
+    unattributed_nano_usd: int | None
     duration_us: int | None
     input_tokens: int | None
     output_tokens: int | None
@@ -202,11 +225,16 @@ class Facets(NamedTuple):
     @property
     def cell(self) -> tuple[str | None, ...]:
         """Return the key by which stats group trajectories."""
-        return self.request_type, self.source, self.project
+        return self.request_type, self.source, self.project, self.policy
 
     @property
     def measures(self) -> tuple[int | None, ...]:
         return self.cost_nano_usd, self.duration_us, self.input_tokens, self.output_tokens, self.tokens
+
+    @property
+    def sums(self) -> tuple[int | None, ...]:
+        """Return the values that stats add up: the measures, and those without percentiles."""
+        return *self.measures, self.unattributed_nano_usd
 
 
 def facets_of(body: bytes) -> Facets:
@@ -217,22 +245,30 @@ def facets_of(body: bytes) -> Facets:
     microsecond are rounded half to even.
     """
     fields = orjson.loads(body)
-    phases = tuple(_phase(phase) for phase in fields["phases"])
+    groups = [phase_group(phase["phase_name"]) for phase in fields["phases"]]
+    earned = credit_of(fields)
+    presence = dict(_presence(fields["phases"], groups))
+    phases = tuple(_phase(phase, groups[at], earned[at], presence.get(at)) for at, phase in enumerate(fields["phases"]))
     input_tokens = _sum(phase.input_tokens for phase in phases)
     output_tokens = _sum(phase.output_tokens for phase in phases)
+    phases_cost = _sum(phase.cost_nano_usd for phase in phases)
     cost, duration = _nano_usd(fields.get("total_cost_usd")), _us(fields.get("total_duration_ms"))
+    if cost is None:
+        cost = phases_cost
     started_at = fields.get("started_at")
     return Facets(
         request_summary_folded=fold(fields["request_summary"]),
         request_type=fields.get("request_type"),
         source=fields.get("source"),
         project=fields.get("project"),
+        policy=fields.get("policy"),
         outcome=run_outcome(fields, ((phase.phase, phase.outcome) for phase in phases)),
         build_passed=fields.get("build_passed"),
         tests_passed=fields.get("tests_passed"),
         tags=tuple(fields.get("tags", ())),
         started_at_us=None if started_at is None else epoch_us(datetime.fromisoformat(started_at)),
-        cost_nano_usd=_sum(phase.cost_nano_usd for phase in phases) if cost is None else cost,
+        cost_nano_usd=cost,
+        unattributed_nano_usd=None if cost is None or phases_cost is None else cost - phases_cost,
         duration_us=_sum(phase.duration_us for phase in phases) if duration is None else duration,
         input_tokens=input_tokens,
         output_tokens=output_tokens,
@@ -241,14 +277,25 @@ def facets_of(body: bytes) -> Facets:
     )
 
 
-def _phase(fields: dict[str, Any]) -> PhaseFacets:
+def _presence(phases: Sequence[dict[str, Any]], groups: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """Yield the place of the first phase of each group, and whether any phase of the group ran."""
+    ran = {group for group, phase in zip(groups, phases, strict=True) if phase.get("outcome") != "skipped"}
+    for group in dict.fromkeys(groups):
+        yield groups.index(group), "ran" if group in ran else "skipped"
+
+
+def _phase(fields: dict[str, Any], group: str, credit: Credit, presence: str | None) -> PhaseFacets:
     return PhaseFacets(
-        phase=phase_group(fields["phase_name"]),
+        phase=group,
         model=fields.get("model"),
         selection_method=fields.get("model_selection_method"),
         agent=fields.get("agent"),
         tools=tuple(fields.get("tools_used", ())),
         outcome=intern(fields.get("outcome", "unknown")),  # one of a few words, held a million times
+        credited=intern(credit.outcome or "none"),
+        credit_source=intern(credit.source),
+        presence=presence,
+        fit=intern(fields["fit"]) if "fit" in fields else None,
         cost_nano_usd=_nano_usd(fields.get("cost_usd")),
         duration_us=_us(fields.get("duration_ms")),
         input_tokens=fields.get("input_tokens"),

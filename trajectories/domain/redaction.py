@@ -36,7 +36,7 @@ COUNT_KEY = "trajectories:redacted"
 """Key in a record's ``metadata`` under which the server stores the number of placeholders of each
 kind."""
 MAX_NAME = 512
-"""Same as ``schema.MAX_NAME``, which this lower layer cannot import."""
+"""Same as ``contract_types.MAX_NAME``, which this lower layer cannot import."""
 UNLIMITED = frozenset({"request_summary", "error", "skip_reason", "reason", "tools_used", "metadata"})
 """Contract fields whose text may be longer than a name."""
 

@@ -1,7 +1,7 @@
 """Summaries of many trajectories: exact sums, mergeable in any order, identical in every tier.
 
-A summary is made of cells. A trajectory's cell is (request_type, source, project), a phase's cell
-is (phase, model, selection_method). Every group shown is a sum of cells. Cost is in nano-USD and
+A summary is made of cells. A trajectory's cell is (request_type, source, project, policy), a phase's
+cell is (phase, model, selection_method, request_type). Every group shown is a sum of cells. Cost is in nano-USD and
 time in microseconds, both integers. Percentiles come from logarithmic buckets: DDSketch (Masson,
 Rim, Lee, VLDB 2019) without its collapsing.
 """
@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import Any, NamedTuple, TypeAlias
 
+from trajectories.domain.clock import DAY_US, utc
+from trajectories.domain.contract_types import OUTCOMES, PHASE_OUTCOMES
+from trajectories.domain.credit import CREDITED
+from trajectories.domain.outcomes import NOT_RUN
 from trajectories.domain.record import NANO_USD, Facets
-from trajectories.domain.schema import OUTCOMES, PHASE_OUTCOMES
 
 RELATIVE_ERROR = 0.01
 """Maximum relative error of a percentile, compared with the value at its rank."""
@@ -40,11 +44,10 @@ def _bucket_value(bucket: int) -> float:
 
 
 class Tally(NamedTuple):
-    """A column that counts, and the condition under which a trajectory or phase counts in it."""
+    """A count, and the conditions on columns under which a trajectory or phase counts in it."""
 
     name: str
-    column: str
-    value: str | bool | None
+    where: Mapping[str, Any]
 
 
 class Measure(NamedTuple):
@@ -55,6 +58,7 @@ class Measure(NamedTuple):
     divisor: int
 
 
+PRESENCES = ("ran", "skipped")
 MEASURES = (
     Measure("cost_usd", "cost_nano_usd", NANO_USD),
     Measure("duration_ms", "duration_us", 1000),
@@ -62,26 +66,48 @@ MEASURES = (
     Measure("output_tokens", "output_tokens", 1),
 )
 TRAJECTORY_MEASURES = (*MEASURES, Measure("tokens", "tokens", 1))
+TRAJECTORY_SUMS = (*TRAJECTORY_MEASURES, Measure("unattributed_cost_usd", "unattributed_nano_usd", NANO_USD))
+"""The last one may be negative, so it has no percentiles."""
 TRAJECTORY_TALLIES = (
-    *(Tally(outcome, "outcome", outcome) for outcome in OUTCOMES),
-    *(Tally(f"{check}_{value}", check, value) for check in ("build_passed", "tests_passed") for value in (True, False)),
+    *(Tally(outcome, {"outcome": outcome}) for outcome in OUTCOMES),
+    *(
+        Tally(f"{check}_{value}", {check: value})
+        for check in ("build_passed", "tests_passed")
+        for value in (True, False)
+    ),
+    Tally("success_of_known_cost", {"outcome": "success", "cost_nano_usd__isnull": False}),
 )
-PHASE_TALLIES = tuple(Tally(outcome, "outcome", outcome) for outcome in PHASE_OUTCOMES)
-TRAJECTORY_KEY = ("request_type", "source", "project")
-PHASE_KEY = ("phase", "model", "selection_method")
+_RAN = tuple(outcome for outcome in PHASE_OUTCOMES if outcome not in NOT_RUN)
+PHASE_TALLIES = (
+    *(Tally(outcome, {"outcome": outcome}) for outcome in PHASE_OUTCOMES),
+    *(Tally(f"credited_{outcome}", {"credited": outcome}) for outcome in CREDITED),
+    *(Tally(f"run_{outcome}", {"outcome__in": _RAN, "trajectory__outcome": outcome}) for outcome in CREDITED),
+    *(
+        Tally(f"{presence}_in_{outcome}", {"presence": presence, "trajectory__outcome": outcome})
+        for presence in PRESENCES
+        for outcome in OUTCOMES
+    ),
+)
+TRAJECTORY_KEY = ("request_type", "source", "project", "policy")
+PHASE_KEY = ("phase", "model", "selection_method", "request_type")
+BUCKETS: Mapping[str, tuple[int, int]] = {"day": (DAY_US, 0), "week": (7 * DAY_US, 4 * DAY_US)}
+"""Width and offset of the buckets of a series. Weeks begin on Monday, as 1970-01-05 did."""
 
 Cell: TypeAlias = list[int]
 """The count, then the tallies in order, then known and sum of each measure in order."""
 Cells: TypeAlias = dict[tuple[str | None, ...], Cell]
 
 _Z = 1.96
-_OUTCOME_AT = {tally.value: 1 + index for index, tally in enumerate(TRAJECTORY_TALLIES) if tally.column == "outcome"}
-_PHASE_OUTCOME_AT = {tally.value: 1 + index for index, tally in enumerate(PHASE_TALLIES)}
+_OUTCOME_AT = {outcome: 1 + index for index, outcome in enumerate(OUTCOMES)}
+_PHASE_AT = {tally.name: 1 + index for index, tally in enumerate(PHASE_TALLIES)}
+_CREDIT_AT = {"checks": _PHASE_AT["credited_success"], "phase_outcome": 1, "run_outcome": _PHASE_AT["run_success"]}
+"""Where the three tallies of each rule begin."""
 _BUILD_AT = 1 + len(OUTCOMES)
 _TESTS_AT = _BUILD_AT + 2
+_COSTED_AT = _TESTS_AT + 2
 _MEASURES_AT = 1 + len(TRAJECTORY_TALLIES)
 _PHASE_MEASURES_AT = 1 + len(PHASE_TALLIES)
-_WIDTH = _MEASURES_AT + 2 * len(TRAJECTORY_MEASURES)
+_WIDTH = _MEASURES_AT + 2 * len(TRAJECTORY_SUMS)
 _PHASE_WIDTH = _PHASE_MEASURES_AT + 2 * len(MEASURES)
 
 
@@ -90,44 +116,48 @@ class Summary:
     """Cells and buckets of some trajectories.
 
     Addition and subtraction are exact, so the order of parts does not matter.
+
+    ``bucket``: day or week; the cells of ``series`` are then kept too, by the start of the bucket.
     """
 
+    bucket: str | None = None
     trajectories: Cells = field(default_factory=dict)
     phases: Cells = field(default_factory=dict)
+    series: dict[int, Cell] = field(default_factory=dict)
     buckets: dict[str, Counter[int]] = field(default_factory=lambda: {m.column: Counter() for m in TRAJECTORY_MEASURES})
 
-    def add(self, facets: Facets, *, times: int = 1) -> None:
+    def add(self, facets: Facets, recorded_at_us: int, *, times: int = 1) -> None:
         """Add one trajectory, or subtract it with ``times=-1``."""
-        measures = facets.measures
-        cell = self.trajectories.setdefault(facets.cell, [0] * _WIDTH)
-        cell[0] += times
-        cell[_OUTCOME_AT[facets.outcome]] += times
-        if facets.build_passed is not None:
-            cell[_BUILD_AT if facets.build_passed else _BUILD_AT + 1] += times
-        if facets.tests_passed is not None:
-            cell[_TESTS_AT if facets.tests_passed else _TESTS_AT + 1] += times
-        _add_measures(cell, _MEASURES_AT, measures, times)
-        for buckets, value in zip(self.buckets.values(), measures, strict=True):
+        _add_trajectory(self.trajectories.setdefault(facets.cell, [0] * _WIDTH), facets, times)
+        if self.bucket is not None:
+            at_us = recorded_at_us if facets.started_at_us is None else facets.started_at_us
+            _add_trajectory(self.series.setdefault(bucket_start(at_us, self.bucket), [0] * _WIDTH), facets, times)
+        for buckets, value in zip(self.buckets.values(), facets.measures, strict=True):
             if value is not None:
                 buckets[bucket_of(value)] += times
         for phase in facets.phases:
-            cell = self.phases.setdefault(phase.cell, [0] * _PHASE_WIDTH)
+            cell = self.phases.setdefault((*phase.cell, facets.request_type), [0] * _PHASE_WIDTH)
             cell[0] += times
-            cell[_PHASE_OUTCOME_AT[phase.outcome]] += times
+            for at in _phase_tallies(phase.outcome, phase.credited, phase.presence, facets.outcome):
+                cell[at] += times
             _add_measures(cell, _PHASE_MEASURES_AT, phase.measures, times)
 
     def merge(self, other: Summary, *, times: int = 1) -> None:
         """Add the counts of ``other``, or subtract them with ``times=-1``."""
-        for mine, theirs in ((self.trajectories, other.trajectories), (self.phases, other.phases)):
-            for key, cell in theirs.items():
-                counted = [times * value for value in cell]
-                mine[key] = _plus(mine[key], counted) if key in mine else counted
+        _merge_cells(self.trajectories, other.trajectories, times)
+        _merge_cells(self.phases, other.phases, times)
+        _merge_cells(self.series, other.series, times)
         for column, counts in other.buckets.items():
             for bucket, count in counts.items():
                 self.buckets[column][bucket] += times * count
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the API's values, without ``window``. Unknown is None, never 0."""
+    def as_json(self, credit_rule: str = "checks") -> dict[str, Any]:
+        """Return the API's values, without ``window``. Unknown is None, never 0.
+
+        Args:
+            credit_rule: one of ``credit.RULES``; the rule of ``credited_success_rate`` and
+                ``value_per_dollar``.
+        """
         total = _total(self.trajectories.values(), _WIDTH)
         phases = _total(self.phases.values(), _PHASE_WIDTH)
         shown: dict[str, Any] = _trajectory_figures(total)
@@ -138,18 +168,31 @@ class Summary:
             "outcomes": _tallies(phases, PHASE_OUTCOMES),
             "skip_rate": _skip_rate(phases),
         }
+        shown["credit_rule"] = credit_rule
         others: dict[str, Any] = {}
         for name, columns in TRAJECTORY_GROUPS.items():
             shown[name], others[name] = _groups(self.trajectories, TRAJECTORY_KEY, columns, _trajectory_figures)
+        by_rule = partial(_phase_figures, credit_rule=credit_rule)
         for name, columns in PHASE_GROUPS.items():
-            shown[name], others[name] = _groups(self.phases, PHASE_KEY, columns, _phase_figures)
+            shown[name], others[name] = _groups(self.phases, PHASE_KEY, columns, by_rule)
+        shown["skips"], others["skips"] = _groups(self.phases, PHASE_KEY, ("phase", "request_type"), _skip_figures)
+        if self.bucket is not None:
+            shown["series"], others["series"] = self._series()
         return shown | {"other": {name: figures for name, figures in others.items() if figures}}
+
+    def _series(self) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+        """Return the newest MAX_GROUPS buckets, oldest first, and the sum of the older ones."""
+        ordered = sorted((start, cell) for start, cell in self.series.items() if cell[0])
+        older, newest = ordered[:-MAX_GROUPS], ordered[-MAX_GROUPS:]
+        shown = [{"start": utc(start).date().isoformat()} | _trajectory_figures(cell) for start, cell in newest]
+        return shown, _other([cell for _, cell in older], _trajectory_figures)
 
 
 TRAJECTORY_GROUPS: dict[str, tuple[str, ...]] = {
     "by_request_type": ("request_type",),
     "by_source": ("source",),
     "by_project": ("project",),
+    "by_policy": ("policy",),
 }
 PHASE_GROUPS: dict[str, tuple[str, ...]] = {
     "by_phase": ("phase",),
@@ -170,6 +213,39 @@ def wilson(successes: int, known: int) -> tuple[float, float] | None:
     return max(0.0, min(rate, (middle - half) / (1 + z2 / known))), min(
         1.0, max(rate, (middle + half) / (1 + z2 / known))
     )
+
+
+def bucket_start(at_us: int, bucket: str) -> int:
+    """Return the start of the day or week of ``at_us``, in microseconds since 1970."""
+    width, offset = BUCKETS[bucket]
+    return at_us - (at_us - offset) % width
+
+
+def _add_trajectory(cell: Cell, facets: Facets, times: int) -> None:
+    cell[0] += times
+    cell[_OUTCOME_AT[facets.outcome]] += times
+    if facets.build_passed is not None:
+        cell[_BUILD_AT if facets.build_passed else _BUILD_AT + 1] += times
+    if facets.tests_passed is not None:
+        cell[_TESTS_AT if facets.tests_passed else _TESTS_AT + 1] += times
+    if facets.outcome == "success" and facets.cost_nano_usd is not None:
+        cell[_COSTED_AT] += times
+    _add_measures(cell, _MEASURES_AT, facets.sums, times)
+
+
+@cache
+def _phase_tallies(outcome: str, credited: str, presence: str | None, run_outcome: str) -> tuple[int, ...]:
+    """Return the places of the tallies in which such a phase counts; a few hundred combinations."""
+    names = [outcome, f"credited_{credited}", f"{presence}_in_{run_outcome}"]
+    if outcome in _RAN:
+        names.append(f"run_{run_outcome}")
+    return tuple(_PHASE_AT[name] for name in names if name in _PHASE_AT)
+
+
+def _merge_cells(mine: dict[Any, Cell], theirs: Mapping[Any, Cell], times: int) -> None:
+    for key, cell in theirs.items():
+        counted = [times * value for value in cell]
+        mine[key] = _plus(mine[key], counted) if key in mine else counted
 
 
 def _add_measures(cell: Cell, at: int, values: Iterable[Any], times: int) -> None:
@@ -203,36 +279,55 @@ def _groups(
     kept = {group: cell for group, cell in grouped.items() if cell[0]}
     ordered = sorted(kept.items(), key=lambda item: (-item[1][0], [(value is None, value or "") for value in item[0]]))
     shown = [dict(zip(columns, group, strict=True)) | figures(cell) for group, cell in ordered[:MAX_GROUPS]]
-    rest = [cell for _, cell in ordered[MAX_GROUPS:]]
-    return shown, {"groups": len(rest)} | figures(_total(rest, len(rest[0]))) if rest else None
+    return shown, _other([cell for _, cell in ordered[MAX_GROUPS:]], figures)
+
+
+def _other(rest: list[Cell], figures: Callable[[Cell], dict[str, Any]]) -> dict[str, Any] | None:
+    return {"groups": len(rest)} | figures(_total(rest, len(rest[0]))) if rest else None
 
 
 def _trajectory_figures(cell: Cell) -> dict[str, Any]:
     success, failure, partial, _ = cell[1:_BUILD_AT]
-    build_passed, build_failed, tests_passed, tests_failed = cell[_BUILD_AT:_MEASURES_AT]
+    build_passed, build_failed, tests_passed, tests_failed = cell[_BUILD_AT:_COSTED_AT]
+    costed, nano_usd = cell[_COSTED_AT], cell[_MEASURES_AT + 1]
     return {
         "count": cell[0],
         "outcomes": _tallies(cell, OUTCOMES),
         "success_rate": _rate(success, success + failure + partial),
         "build_pass_rate": _rate(build_passed, build_passed + build_failed),
         "test_pass_rate": _rate(tests_passed, tests_passed + tests_failed),
-    } | _measures(cell, _MEASURES_AT, TRAJECTORY_MEASURES)
+        "cost_per_success_usd": nano_usd / (costed * NANO_USD) if costed else None,
+    } | _measures(cell, _MEASURES_AT, TRAJECTORY_SUMS)
 
 
-def _phase_figures(cell: Cell) -> dict[str, Any]:
-    success, failure, partial = cell[1:4]
-    rate = _rate(success, success + failure + partial)
+def _phase_figures(cell: Cell, *, credit_rule: str) -> dict[str, Any]:
+    credited = _rate_at(cell, _CREDIT_AT[credit_rule])
     measures = _measures(cell, _PHASE_MEASURES_AT, MEASURES)
     mean_cost = measures["cost_usd"]["mean"]
-    unknown_value = rate["low"] is None or mean_cost is None
+    unknown_value = credited["low"] is None or mean_cost is None
     return {
         "count": cell[0],
         "outcomes": _tallies(cell, PHASE_OUTCOMES),
-        "success_rate": rate,
+        "success_rate": _rate_at(cell, 1),
+        "credited_success_rate": credited,
         "skip_rate": _skip_rate(cell),
         # The thousandth keeps free models finite and comparable.
-        "value_per_dollar": None if unknown_value else rate["low"] / (mean_cost + 0.001),
+        "value_per_dollar": None if unknown_value else credited["low"] / (mean_cost + 0.001),
     } | measures
+
+
+def _skip_figures(cell: Cell) -> dict[str, Any]:
+    """Return, for runs where the phase ran and where it was skipped, how these runs ended."""
+    shown = {}
+    for presence in PRESENCES:
+        at = _PHASE_AT[f"{presence}_in_success"]
+        shown[presence] = {"runs": sum(cell[at : at + len(OUTCOMES)]), "success_rate": _rate_at(cell, at)}
+    return shown
+
+
+def _rate_at(cell: Cell, at: int) -> dict[str, Any]:
+    """Return the rate of three tallies: success, failure, partial."""
+    return _rate(cell[at], sum(cell[at : at + 3]))
 
 
 def _tallies(cell: Cell, names: tuple[str, ...]) -> dict[str, int]:
@@ -240,7 +335,7 @@ def _tallies(cell: Cell, names: tuple[str, ...]) -> dict[str, int]:
 
 
 def _skip_rate(cell: Cell) -> float | None:
-    return cell[_PHASE_OUTCOME_AT["skipped"]] / cell[0] if cell[0] else None
+    return cell[_PHASE_AT["skipped"]] / cell[0] if cell[0] else None
 
 
 def _rate(successes: int, known: int) -> dict[str, Any]:
@@ -254,14 +349,14 @@ def _measures(cell: Cell, at: int, measures: tuple[Measure, ...]) -> dict[str, A
         known, total = cell[at : at + 2]
         shown[measure.name] = {
             "known": known,
-            "sum": _in_unit(total, measure.divisor) if known else None,
+            "sum": in_unit(total, measure.divisor) if known else None,
             "mean": total / (known * measure.divisor) if known else None,
         }
         at += 2
     return shown
 
 
-def _in_unit(value: int, divisor: int) -> float | int:
+def in_unit(value: int, divisor: int) -> float | int:
     return value // divisor if value % divisor == 0 else value / divisor
 
 

@@ -32,10 +32,13 @@ def add_export_options(parser: CommandParser) -> None:
     group.add_argument("--split-by", help=f"{' or '.join(SPLIT_BY)}: what stays in one part")
     group.add_argument("--part", help="only this part of the split")
     group.add_argument("--dedupe", action="store_const", const="1", help="leave out repeated runs")
-    for name in OPTIONS:
-        of = {one.name: one.options[name].description for one in FORMATS.values() if name in one.options}
-        text = f"{next(iter(of.values()))} Of {', '.join(of)}."
-        group.add_argument(f"--{name.replace('_', '-')}", help=text.replace("%", "%%"))
+    group.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        help=f"an option of the format ({', '.join(OPTIONS)}); may be repeated",
+        metavar="NAME=VALUE",
+    )
     add_filters(parser)
 
 
@@ -45,9 +48,14 @@ def export_request(options: Mapping[str, Any]) -> Request:
     Raises:
         CommandError: an option has an invalid value.
     """
-    names = (*PARAMETERS, *OPTIONS, *FILTERS)
+    given = {name: options[name] for name in (*PARAMETERS, *FILTERS) if options.get(name) is not None}
+    for text in options["option"]:
+        name, equals, value = text.partition("=")
+        if not equals or name not in OPTIONS:
+            raise CommandError(f"--option must be NAME=VALUE with a name of {', '.join(OPTIONS)}, got {text!r}.")
+        given[name] = value
     try:
-        return parse_request({name: options[name] for name in names if options.get(name) is not None}, now_us())
+        return parse_request(given, now_us())
     except InvalidInput as error:
         raise CommandError(error.message) from None
 

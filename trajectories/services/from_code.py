@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import orjson
 from django.utils.functional import Promise
@@ -21,16 +22,32 @@ logger = logging.getLogger(__name__)
 
 
 def record(
-    tenant: str, trajectory: Mapping[str, Any] | bytes, *, idempotency_key: str | None = None
+    tenant: str, trajectory: Mapping[str, Any] | bytes, *, idempotency_key: str | None = None, replace: bool = False
 ) -> ingest.Accepted:
     """Record as ``trajectories.record`` documents it, and start the relay of this process."""
+    _expect_slug(tenant)
+    data = _json(trajectory)
+    return _relayed(ingest.record(get_store(), tenant, data, idempotency_key=idempotency_key, replace=replace))
+
+
+def update(
+    tenant: str, id_: UUID, changes: Mapping[str, Any] | bytes, *, if_match: Container[int] | None = None
+) -> ingest.Accepted:
+    """Update as ``trajectories.update`` documents it, and start the relay of this process."""
+    _expect_slug(tenant)
+    return _relayed(ingest.update(get_store(), tenant, id_, _json(changes), if_match=if_match))
+
+
+def _expect_slug(tenant: str) -> None:
     if not (isinstance(tenant, str) and re.match(SLUG_PATTERN, tenant)):
         raise InvalidInput(
             "tenant must be a slug: up to 64 letters, digits, '_', '.' and '-', the first a letter or a digit; "
             f"got {tenant!r}.",
             param="tenant",
         )
-    accepted = ingest.record(get_store(), tenant, _json(trajectory), idempotency_key=idempotency_key)
+
+
+def _relayed(accepted: ingest.Accepted) -> ingest.Accepted:
     try:
         relay.start()
     except RuntimeError as error:  # no thread starts while the interpreter ends; the record is durable

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Container, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 from uuid import UUID, uuid4, uuid5
 
 from trajectories import metrics
 from trajectories.conf import Settings
-from trajectories.domain import dialects, redaction, schema
-from trajectories.domain.record import SERVER_FIELDS_BYTES, STAMPS_BYTES, Record, digest_of
-from trajectories.exceptions import Deleted, InvalidInput, TooLarge, TrajectoriesError
-from trajectories.storage.outbox_rows import Draft
+from trajectories.domain import dialects, patch, redaction, schema
+from trajectories.domain.record import ID_BYTES, SERVER_FIELDS_BYTES, Record, digest_of
+from trajectories.exceptions import InvalidInput, PhasesDropped, RevisionMismatch, TooLarge, TrajectoriesError
+from trajectories.services import reads
+from trajectories.storage.outbox_rows import Appended, Draft, deleted
 from trajectories.storage.store import Store
 
 IDEMPOTENCY_NAMESPACE = UUID("0f2b8a3e-6a57-5c8e-8f43-0d9f4f1a7b60")
@@ -36,7 +38,9 @@ class Line(NamedTuple):
     outcome: Accepted | TrajectoriesError
 
 
-def record(store: Store, tenant: str, data: bytes, *, idempotency_key: str | None = None) -> Accepted:
+def record(
+    store: Store, tenant: str, data: bytes, *, idempotency_key: str | None = None, replace: bool = False
+) -> Accepted:
     """Record one trajectory, canonical or in a dialect.
 
     Args:
@@ -44,21 +48,48 @@ def record(store: Store, tenant: str, data: bytes, *, idempotency_key: str | Non
             adds. The same limit holds for the record as it is stored.
         idempotency_key: determines the id of a body without one, so that a retry is the same
             record.
+        replace: a canonical body may lack phases that this host knows of the id.
 
     Raises:
         InvalidInput: 400; every problem is in ``details``.
         TooLarge: 413.
         Deleted: 409; this host knows that the id was deleted.
+        PhasesDropped: 409; the body lacks phases, and ``replace`` is off.
         OutboxUnavailable: 503; nothing was stored.
     """
-    draft = _draft(store, tenant, data, idempotency_key, 0)
-    accepted = _append(store, [draft])[0]
-    if accepted is None:
-        raise _deleted(draft.id)
-    return accepted
+    return _appended(store, _draft(store, tenant, data, idempotency_key, 0, replace=replace))
 
 
-def record_many(store: Store, tenant: str, lines: Iterable[bytes], *, idempotency_key: str | None = None) -> list[Line]:
+def update(store: Store, tenant: str, id_: UUID, data: bytes, *, if_match: Container[int] | None = None) -> Accepted:
+    """Change one trajectory by a JSON merge patch, as ``domain.patch`` defines it.
+
+    The newest version that this host can know is read, changed and stored under the outbox's lock,
+    so no patch of this host is lost. Across hosts the later stamp wins the whole record.
+
+    Args:
+        data: one JSON object; its limit is that of a record.
+        if_match: change the record only if its revision is one of these.
+
+    Raises:
+        InvalidInput: 400; the patch or the patched record is invalid.
+        NotFound: 404; the tenant has no such record.
+        Deleted: 409; this host knows that the id was deleted.
+        RevisionMismatch: 412.
+        TooLarge: 413; the patched record is over the limit.
+        ArchiveUnavailable: 503; only the archive can have the record, and it is unavailable.
+        OutboxUnavailable: 503; nothing was stored.
+    """
+    changes = patch.parse(data, id_)
+    if store.outbox.is_deleted(tenant, id_):
+        raise deleted(id_)
+    known = reads.newest(store, tenant, id_)
+    revise = partial(_patched, store.conf, changes, if_match, known)
+    return _appended(store, Draft(tenant, id_, known.digest, known.body, known, revise))
+
+
+def record_many(
+    store: Store, tenant: str, lines: Iterable[bytes], *, idempotency_key: str | None = None, replace: bool = False
+) -> list[Line]:
     """Record the trajectories of an NDJSON body.
 
     Valid lines are stored in one commit. An invalid line fails alone. Blank lines are skipped.
@@ -71,11 +102,10 @@ def record_many(store: Store, tenant: str, lines: Iterable[bytes], *, idempotenc
     for index, line in enumerate(lines):
         if line.strip():
             try:
-                drafts[index] = _draft(store, tenant, line, idempotency_key, index)
+                drafts[index] = _draft(store, tenant, line, idempotency_key, index, replace=replace)
             except (InvalidInput, TooLarge) as error:
                 outcomes[index] = error
-    for index, accepted in zip(drafts, _append(store, list(drafts.values())), strict=True):
-        outcomes[index] = accepted or _deleted(drafts[index].id)
+    outcomes |= zip(drafts, _append(store, list(drafts.values())), strict=True)
     return [Line(index + 1, _id_of(outcomes[index]), outcomes[index]) for index in sorted(outcomes)]
 
 
@@ -83,24 +113,49 @@ def _id_of(outcome: Accepted | TrajectoriesError) -> UUID | None:
     return outcome.id if isinstance(outcome, Accepted) else None
 
 
-def _deleted(id_: UUID) -> Deleted:
-    return Deleted(f"The trajectory {id_} was deleted and does not come back.", param="id")
-
-
-def _draft(store: Store, tenant: str, data: bytes, idempotency_key: str | None, index: int) -> Draft:
+def _draft(store: Store, tenant: str, data: bytes, idempotency_key: str | None, index: int, *, replace: bool) -> Draft:
     conf = store.conf
-    limit = conf.max_record_bytes + SERVER_FIELDS_BYTES
-    if len(data) > limit:
+    if len(data) > conf.max_record_bytes + SERVER_FIELDS_BYTES:
         raise _too_large(conf, f"got {len(data)}")
     trajectory = dialects.read(data)
     id_ = trajectory.id or _new_id(tenant, idempotency_key, index)
-    body = schema.canonical(trajectory.model_copy(update={"id": id_}))
+    body = _storable(conf, schema.canonical(trajectory.model_copy(update={"id": id_})))
+    # A client of the dialect repeats a refused request, and posts a run several times.
+    may_drop = replace or isinstance(trajectory, dialects.Converted)
+    revise = None if may_drop else partial(_with_all_phases, body)
+    return Draft(tenant, id_, digest_of(body), body, store.hot_cache.known(tenant, id_), revise)
+
+
+def _with_all_phases(body: bytes, known: Record | None) -> bytes:
+    if known is not None and known.body != body and (dropped := patch.dropped_phases(known.body, body)):
+        raise PhasesDropped(
+            f"phases: {dropped}. Send all phases, change some with PATCH, or replace the record with ?replace=1.",
+            param="phases",
+        )
+    return body
+
+
+def _patched(
+    conf: Settings, changes: Mapping[str, Any], if_match: Container[int] | None, read: Record, newest: Record | None
+) -> bytes:
+    known = newest or read
+    if if_match is not None and known.revision not in if_match:
+        raise RevisionMismatch(
+            f"The record has the revision {known.revision}, and If-Match names another one. Read it again, and repeat"
+            " the change with its ETag.",
+            param="If-Match",
+        )
+    return _storable(conf, patch.apply(known.body, changes))
+
+
+def _storable(conf: Settings, body: bytes) -> bytes:
+    """Return a canonical body as it is stored."""
     if conf.redact:
         body = _redacted(body)
     # Numbers such as 1e15 and placeholders of short credentials take more bytes than the client sent.
-    if len(body) + STAMPS_BYTES > limit:
+    if len(body) > conf.max_record_bytes + ID_BYTES:
         raise _too_large(conf, f"the stored form of this one has {len(body)}")
-    return Draft(tenant, id_, digest_of(body), body, store.hot_cache.known(tenant, id_))
+    return body
 
 
 def _too_large(conf: Settings, found: str) -> TooLarge:
@@ -121,9 +176,25 @@ def _new_id(tenant: str, idempotency_key: str | None, index: int) -> UUID:
     return uuid5(uuid5(IDEMPOTENCY_NAMESPACE, tenant), f"{index}:{idempotency_key}")
 
 
-def _append(store: Store, drafts: Sequence[Draft]) -> list[Accepted | None]:
+def _appended(store: Store, draft: Draft) -> Accepted:
+    (outcome,) = _append(store, [draft])
+    if isinstance(outcome, TrajectoriesError):
+        raise outcome
+    return outcome
+
+
+def _append(store: Store, drafts: Sequence[Draft]) -> list[Accepted | TrajectoriesError]:
     if not drafts:
         return []
-    appended = store.outbox.append(drafts)
-    store.hot_cache.take([one.row for one in appended if one])
-    return [Accepted(one.row.record, one.is_new) if one else None for one in appended]
+    results = store.outbox.append(drafts)
+    store.hot_cache.take([one.row for one in results if isinstance(one, Appended)])
+    return [_outcome(one) for one in results]
+
+
+def _outcome(result: Appended | Exception) -> Accepted | TrajectoriesError:
+    match result:
+        case Appended():
+            return Accepted(result.row.record, result.is_new)
+        case TrajectoriesError():
+            return result
+    raise result

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from heapq import merge as merge_sorted
 from itertools import chain, islice
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from uuid import UUID
 from trajectories import metrics
 from trajectories.domain.clock import rfc3339
 from trajectories.domain.query import Query
-from trajectories.domain.record import Position, Record, facets_of, merge_all
+from trajectories.domain.record import Facets, Position, Record, facets_of, merge, merge_all
 from trajectories.domain.stats import Summary
 from trajectories.exceptions import ArchiveUnavailable, ExportBehind, NotFound
 from trajectories.models import AuditEntry
@@ -37,12 +37,17 @@ _WAIT_S = 0.02
 
 
 class Page(NamedTuple):
-    """Records by position, newest first. ``is_complete``: every tier needed here has answered."""
+    """Records by position, newest first.
+
+    - ``is_complete``: every tier needed here has answered.
+    - ``facets``: those of the records that the hot cache holds.
+    """
 
     records: list[Record]
     next_position: Position | None
     tiers: list[str]
     is_complete: bool
+    facets: Mapping[UUID, Facets]
 
 
 def list_(store: Store, tenant: str, query: Query, *, after: Position | None, limit: int) -> Page:
@@ -69,7 +74,7 @@ def list_(store: Store, tenant: str, query: Query, *, after: Position | None, li
             if not found:
                 raise ArchiveUnavailable("Older records cannot be read: the archive is unavailable.") from error
             is_complete, is_cut = False, True
-    return _page(store, found, limit, tiers, is_complete=is_complete, is_cut=is_cut)
+    return _page(store, snapshot, found, limit, tiers, is_complete=is_complete, is_cut=is_cut)
 
 
 def retrieve(store: Store, tenant: str, id_: UUID) -> Record:
@@ -97,24 +102,46 @@ def retrieve(store: Store, tenant: str, id_: UUID) -> Record:
     return found
 
 
-def stats(store: Store, tenant: str, query: Query) -> dict[str, Any]:
-    """Return ``stats.Summary.as_json`` of all matching records, and the window that it covers."""
+def newest(store: Store, tenant: str, id_: UUID) -> Record:
+    """Return the newest version of a record that this host can know, to make the next one of it.
+
+    Redis is asked even if the hot cache has the record, which may be ``feed_poll_s`` old.
+
+    Raises:
+        NotFound, ArchiveUnavailable: as ``retrieve``.
+    """
+    known = retrieve(store, tenant, id_)
+    elsewhere = _from_redis(store, store.hot_cache.snapshot(tenant), tenant, id_)
+    return known if elsewhere is None else merge(known, elsewhere, from_authority=True)
+
+
+def stats(
+    store: Store, tenant: str, query: Query, *, credit_rule: str | None = None, bucket: str | None = None
+) -> dict[str, Any]:
+    """Return ``stats.Summary.as_json`` of all matching records, and the window that it covers.
+
+    Args:
+        credit_rule: one of ``credit.RULES``; None is the rule of the settings.
+        bucket: day or week, for a series; None is no series.
+    """
     snapshot = store.hot_cache.snapshot(tenant)
-    summary = Summary()
+    summary = Summary(bucket)
     for held in snapshot.held:
         if query.matches(held.position.recorded_at_us, held.facets):
-            summary.add(held.facets)
+            summary.add(held.facets, held.position.recorded_at_us)
     tiers, is_complete = _tiers(snapshot), snapshot.is_complete
     metrics.hot_reads.labels("hit" if snapshot.floor is None else "miss").inc()
     if snapshot.floor is not None:
         with store.outbox.snapshot():
             try:
-                summary.merge(_summary_below(store, tenant, snapshot, query, snapshot.floor))
+                summary.merge(_summary_below(store, tenant, snapshot, query, snapshot.floor, bucket))
                 tiers.append("archive")
             except ArchiveError:
                 is_complete = False
-                summary.merge(_waiting_summary(store, tenant, snapshot, query, snapshot.floor))
-    return summary.as_json() | {"window": _window(store, query, tiers, is_complete=is_complete)}
+                summary.merge(_waiting_summary(store, tenant, snapshot, query, snapshot.floor, bucket))
+    return summary.as_json(credit_rule or store.conf.credit_rule) | {
+        "window": _window(store, query, tiers, is_complete=is_complete)
+    }
 
 
 class Pages(NamedTuple):
@@ -221,7 +248,9 @@ def _if_matching(query: Query, record: Record) -> Iterator[Record]:
         yield record
 
 
-def _summary_below(store: Store, tenant: str, snapshot: Snapshot, query: Query, floor: Position) -> Summary:
+def _summary_below(
+    store: Store, tenant: str, snapshot: Snapshot, query: Query, floor: Position, bucket: str | None
+) -> Summary:
     """Summarize the records below ``floor``.
 
     Pending ids are subtracted from the archive's counts, since they may be many for a filter. Their
@@ -229,27 +258,29 @@ def _summary_below(store: Store, tenant: str, snapshot: Snapshot, query: Query, 
     """
     waiting = store.outbox.waiting_ids(tenant)
     with archive_reads.snapshot(store.conf.archive_statement_timeout_s):
-        summary = archive_reads.summary(tenant, query, floor)
+        summary = archive_reads.summary(tenant, query, floor, bucket=bucket)
         for start in range(0, len(waiting), _WAITING_CHUNK):
             chunk = waiting[start : start + _WAITING_CHUNK]
-            summary.merge(archive_reads.summary(tenant, query, floor, only=chunk), times=-1)
+            summary.merge(archive_reads.summary(tenant, query, floor, only=chunk, bucket=bucket), times=-1)
             unseen = [id_ for id_ in chunk if id_ not in snapshot.by_id]
             stored = archive_reads.find_many(tenant, unseen)
             for id_, versions in store.outbox.waiting_versions(tenant, unseen).items():
                 for record in _if_matching(query, merge_all(stored.get(id_), versions)):
                     # A record above the floor arrived after the snapshot was taken.
                     if record.position < floor:
-                        summary.add(facets_of(record.body))
+                        summary.add(facets_of(record.body), record.recorded_at_us)
     return summary
 
 
-def _waiting_summary(store: Store, tenant: str, snapshot: Snapshot, query: Query, floor: Position) -> Summary:
+def _waiting_summary(
+    store: Store, tenant: str, snapshot: Snapshot, query: Query, floor: Position, bucket: str | None
+) -> Summary:
     """Summarize what this host knows below ``floor`` while the archive is unavailable."""
-    summary = Summary()
+    summary = Summary(bucket)
     for own in store.outbox.waiting_below(tenant, floor):
         if own.id not in snapshot.by_id:
             for record in _if_matching(query, own):
-                summary.add(facets_of(record.body))
+                summary.add(facets_of(record.body), record.recorded_at_us)
     return summary
 
 
@@ -261,7 +292,16 @@ def _from_hot(snapshot: Snapshot, query: Query, after: Position | None) -> Itera
             yield held.record
 
 
-def _page(store: Store, found: list[Record], limit: int, tiers: list[str], *, is_complete: bool, is_cut: bool) -> Page:
+def _page(
+    store: Store,
+    snapshot: Snapshot,
+    found: list[Record],
+    limit: int,
+    tiers: list[str],
+    *,
+    is_complete: bool,
+    is_cut: bool,
+) -> Page:
     """Cut ``found`` to the limits; one record more than ``limit`` means that more records exist."""
     records: list[Record] = []
     size = 0
@@ -271,7 +311,9 @@ def _page(store: Store, found: list[Record], limit: int, tiers: list[str], *, is
             break
         records.append(record)
     has_more = is_cut or len(records) < len(found)
-    return Page(records, records[-1].position if has_more else None, tiers, is_complete)
+    # A merged version of an id may differ from the one that the cache holds.
+    facets = {r.id: held.facets for r in records if (held := snapshot.by_id.get(r.id)) and held.record is r}
+    return Page(records, records[-1].position if has_more else None, tiers, is_complete, facets)
 
 
 def _tiers(snapshot: Snapshot) -> list[str]:

@@ -13,17 +13,20 @@ from uuid import UUID, uuid4
 
 from django.db import connections, router, transaction
 from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Sum, Value
-from django.db.models.functions import StrIndex
+from django.db.models.expressions import CombinedExpression
+from django.db.models.functions import Coalesce, StrIndex
 from django.db.models.lookups import GreaterThan
 
 from trajectories.domain.query import Condition, Query
 from trajectories.domain.record import Position, Record, tenant_digest, tombstone
 from trajectories.domain.stats import (
+    BUCKETS,
     MEASURES,
     PHASE_KEY,
     PHASE_TALLIES,
     TRAJECTORY_KEY,
     TRAJECTORY_MEASURES,
+    TRAJECTORY_SUMS,
     TRAJECTORY_TALLIES,
     Cells,
     Measure,
@@ -37,6 +40,7 @@ from trajectories.storage.archive_writes import members_text
 Version: TypeAlias = tuple[str, UUID, int]
 """Tenant, id and stamp."""
 
+_PHASE_KEY = tuple("trajectory__request_type" if name == "request_type" else name for name in PHASE_KEY)
 _HALF = 2**32
 """Sums are computed in two halves: they stay exact where a database would overflow 64 bits."""
 _COLUMNS = ("tenant_id", "trajectory_id", "stamp", "digest", "revision", "recorded_at_us", "body")
@@ -197,20 +201,34 @@ def find_many(tenant: str, ids: Iterable[UUID]) -> dict[UUID, Record]:
 
 
 @archive_errors()
-def summary(tenant: str, query: Query, below: Position | None, only: Sequence[UUID] | None = None) -> Summary:
+def summary(
+    tenant: str,
+    query: Query,
+    below: Position | None,
+    only: Sequence[UUID] | None = None,
+    *,
+    bucket: str | None = None,
+) -> Summary:
     """Return the summary of matching records below ``below``.
 
-    ``only`` limits it to these ids.
+    ``only`` limits it to these ids. With ``bucket`` it has the series too.
     """
     rows = _matching(tenant, query, below)
     if only is not None:
         rows = rows.filter(trajectory_id__in=only)
     found = Summary(
-        trajectories=_cells(rows, TRAJECTORY_KEY, TRAJECTORY_TALLIES, TRAJECTORY_MEASURES),
+        bucket=bucket,
+        trajectories=_cells(rows, TRAJECTORY_KEY, TRAJECTORY_TALLIES, TRAJECTORY_SUMS),
         phases=_cells(
-            Phase.objects.using(_read_alias()).filter(trajectory__in=rows), PHASE_KEY, PHASE_TALLIES, MEASURES
+            Phase.objects.using(_read_alias()).filter(trajectory__in=rows), _PHASE_KEY, PHASE_TALLIES, MEASURES
         ),
     )
+    if bucket is not None:
+        dated = rows.annotate(start=_bucket_start(bucket))
+        found.series = {
+            int(start or 0): cell
+            for (start,), cell in _cells(dated, ("start",), TRAJECTORY_TALLIES, TRAJECTORY_SUMS).items()
+        }
     for measure in TRAJECTORY_MEASURES:
         bucket = f"{measure.column}_bucket"
         counts = rows.filter(**{f"{bucket}__isnull": False}).values_list(bucket).annotate(n=Count("pk"))
@@ -338,6 +356,13 @@ def _matching(tenant: str, query: Query, below: Position | None) -> QuerySet[Tra
     return rows
 
 
+def _bucket_start(bucket: str) -> CombinedExpression:
+    """Return ``stats.bucket_start`` as SQL, where the remainder of a negative number is negative."""
+    width, offset = BUCKETS[bucket]
+    at_us = Coalesce(F("started_at_us"), F("recorded_at_us"))
+    return at_us - ((at_us - offset) % width + width) % width
+
+
 _LOOKUPS = {"equal": "exact", "at_least": "gte", "at_most": "lte", "below": "lt"}
 
 
@@ -358,7 +383,7 @@ def _cells(rows: QuerySet[Any], key: Iterable[str], tallies: Sequence[Tally], me
     """Return the cells of ``rows``, counted by the database; columns as in stats.Cell."""
     counted: dict[str, Any] = {"n": Count("pk")}
     for tally in tallies:
-        counted[f"tally_{tally.name}"] = Count("pk", filter=Q(**{tally.column: tally.value}))
+        counted[f"tally_{tally.name}"] = Count("pk", filter=Q(**tally.where))
     for measure in measures:
         column = F(measure.column)
         counted[f"known_{measure.name}"] = Count(measure.column)

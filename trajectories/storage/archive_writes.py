@@ -316,15 +316,15 @@ def _fill(row: Trajectory, stored: Record) -> list[Phase]:
     """
     row.stamp, row.digest, row.revision = stored.stamp, stored.digest, stored.revision
     row.recorded_at_us, row.body = stored.recorded_at_us, stored.body.decode()
-    facets = facets_of(stored.body)
+    fields, facets = orjson.loads(stored.body), facets_of(stored.body)
+    row.parent_id = fields.get("parent_id") and UUID(fields["parent_id"])
     for name, value in _columns(facets).items():
         setattr(row, name, value)
     for measure in TRAJECTORY_MEASURES:
         value = getattr(facets, measure.column)
         setattr(row, f"{measure.column}_bucket", None if value is None else bucket_of(value))
     row.phase_count = len(facets.phases)
-    bodies = orjson.loads(stored.body)["phases"]
-    return [_phase(row, *place) for place in enumerate(zip(bodies, facets.phases, strict=True))]
+    return [_phase(row, *place) for place in enumerate(zip(fields["phases"], facets.phases, strict=True))]
 
 
 def _phase(row: Trajectory, place: int, phase: tuple[dict[str, Any], PhaseFacets]) -> Phase:
@@ -333,6 +333,7 @@ def _phase(row: Trajectory, place: int, phase: tuple[dict[str, Any], PhaseFacets
         trajectory=row,
         place=place,
         phase_name=body["phase_name"],
+        phase_id=body.get("phase_id"),
         requested_model=body.get("requested_model"),
         selection_probability=body.get("selection_probability"),
         skip_reason=body.get("skip_reason"),
@@ -342,11 +343,11 @@ def _phase(row: Trajectory, place: int, phase: tuple[dict[str, Any], PhaseFacets
 
 
 def _columns(facets: Facets | PhaseFacets) -> dict[str, Any]:
-    """Return facets as column values: lists as text for exact search, without phases."""
+    """Return facets as column values: lists as text for exact search, without phases and sources of credit."""
     return {
         name: members_text(value) if isinstance(value, tuple) else value
         for name, value in facets._asdict().items()
-        if name != "phases"
+        if name not in ("phases", "credit_source")
     }
 
 

@@ -65,7 +65,7 @@ class Counts(NamedTuple):
 @dataclass(slots=True)
 class _Waiter:
     drafts: Sequence[Draft]
-    result: list[Appended | None] = field(default_factory=list)
+    result: list[Appended | Exception] = field(default_factory=list)
     error: OutboxUnavailable | None = None
     is_done: bool = False
 
@@ -97,13 +97,13 @@ class Outbox:
 
     # The request path.
 
-    def append(self, drafts: Sequence[Draft]) -> list[Appended | None]:
+    def append(self, drafts: Sequence[Draft]) -> list[Appended | Exception]:
         """Commit ``drafts`` as rows with their stamps; they are durable on return.
 
         Concurrent callers share one commit.
 
         Returns:
-            The row of each draft; None where its id was deleted, so that the draft was refused.
+            The row of each draft, or why it was refused: ``Deleted``, or what its ``revise`` raised.
 
         Raises:
             OutboxUnavailable: 503; no draft was accepted: size limit, full disk, or locked for 5 s.
@@ -135,7 +135,7 @@ class Outbox:
             for waiter, result in zip(waiters, results, strict=True):
                 waiter.result, waiter.is_done = result, True
 
-    def _insert_all(self, waiters: list[_Waiter]) -> list[list[Appended | None]]:
+    def _insert_all(self, waiters: list[_Waiter]) -> list[list[Appended | Exception]]:
         while True:
             try:
                 with self._file.transaction(is_limited=True) as db:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, cast
 from uuid import UUID
 
-from trajectories.domain.record import Record, tenant_digest, tombstone
+from trajectories.domain.record import Record, digest_of, tenant_digest, tombstone
+from trajectories.exceptions import Deleted
 
 RECORD_COLUMNS = "tenant, id, stamp, digest, revision, recorded_at_us, body"
 CHUNK = 1_000
@@ -17,7 +18,10 @@ CHUNK = 1_000
 class Draft(NamedTuple):
     """A validated record, not yet stamped.
 
-    ``known`` is the newest version that this process has of its id.
+    ``known`` is the newest version that this process has of its id. ``revise`` gets the newest one
+    that the host knows, or None, and returns the body to store. It is called under the lock of the
+    file, so no other version of this host comes between. An exception of it refuses this draft
+    alone.
     """
 
     tenant: str
@@ -25,6 +29,7 @@ class Draft(NamedTuple):
     digest: str
     body: bytes
     known: Record | None
+    revise: Callable[[Record | None], bytes] | None = None
 
 
 class Row(NamedTuple):
@@ -47,16 +52,23 @@ class Appended(NamedTuple):
     is_new: bool
 
 
-def insert_all(db: sqlite3.Connection, groups: Iterable[Sequence[Draft]], now_us: int) -> list[list[Appended | None]]:
+def deleted(id_: UUID) -> Deleted:
+    """Return the refusal of an id that was deleted."""
+    return Deleted(f"The trajectory {id_} was deleted and does not come back.", param="id")
+
+
+def insert_all(
+    db: sqlite3.Connection, groups: Iterable[Sequence[Draft]], now_us: int
+) -> list[list[Appended | Exception]]:
     last_stamp, erased = _last_stamp(db), erasures(db)
-    results: list[list[Appended | None]] = []
+    results: list[list[Appended | Exception]] = []
     for drafts in groups:
         results.append([])
         for draft in drafts:
             is_erased = bool(erased) and tenant_digest(draft.tenant) in erased
-            appended = None if is_erased else _insert(db, draft, max(now_us, last_stamp + 1))
-            results[-1].append(appended)
-            last_stamp = appended.row.record.stamp if appended else last_stamp
+            result = deleted(draft.id) if is_erased else _insert(db, draft, max(now_us, last_stamp + 1))
+            results[-1].append(result)
+            last_stamp = result.row.record.stamp if isinstance(result, Appended) else last_stamp
     _set_last_stamp(db, last_stamp)
     return results
 
@@ -149,11 +161,18 @@ def _tenants(db: sqlite3.Connection) -> list[str]:
     return sorted(found)
 
 
-def _insert(db: sqlite3.Connection, draft: Draft, least_stamp: int) -> Appended | None:
+def _insert(db: sqlite3.Connection, draft: Draft, least_stamp: int) -> Appended | Exception:
     if _is_deleted(db, draft.tenant, draft.id):
-        return None
+        return deleted(draft.id)
     versions = [version for version in (draft.known, _newest(db, draft)) if version]
     known = max(versions, key=lambda version: version.rank, default=None)
+    if draft.revise:
+        try:
+            body = draft.revise(known)
+        except Exception as error:  # the other drafts of this commit must not fail with it
+            return error
+        if body is not draft.body:
+            draft = draft._replace(body=body, digest=digest_of(body))
     stamp = max(least_stamp, known.stamp + 1 if known else 0)
     record = Record(
         tenant=draft.tenant,

@@ -157,8 +157,9 @@ def _size(record: Record, facets: Facets) -> int:
     """Estimate the memory of a record here. All of it counts: a record may be nothing but tools."""
     size = _RECORD_BYTES + getsizeof(record.body) + _tuple_size(facets) + _tuple_size(facets.tags)
     for phase in facets.phases:
-        # The words of outcomes are shared.
-        size += getsizeof(phase) + _tuple_size(phase) + _tuple_size(phase.tools) - getsizeof(phase.outcome)
+        size += getsizeof(phase) + _tuple_size(phase) + _tuple_size(phase.tools)
+        # These words are shared.
+        size -= _tuple_size((phase.outcome, phase.credited, phase.credit_source, phase.presence, phase.fit))
     return size
 
 

@@ -23,6 +23,7 @@ from trajectories.services import reads
 from trajectories.storage import archive_reads
 from trajectories.storage.archive_errors import ArchiveError
 from trajectories.storage.store import Store
+from trajectories.training.encoding import JSONL, parse_encoding
 from trajectories.training.export import Request
 from trajectories.training.hub_card import card
 from trajectories.training.hub_errors import HubError, hub_errors
@@ -72,6 +73,7 @@ def push(
     request: Request,
     target: Target,
     *,
+    file: str = JSONL,
     is_dry: bool = False,
     shard_bytes: int = SHARD_BYTES,
     actor: str = "code",
@@ -82,6 +84,7 @@ def push(
     ``HF_TOKEN`` and ``HF_ENDPOINT`` are read as huggingface_hub does.
 
     Args:
+        file: jsonl or parquet, which needs the extra ``training``.
         is_dry: make the files and the card, and send nothing.
         on_records: called with the number of records that were read.
 
@@ -89,16 +92,18 @@ def push(
         HubError: the Hub, or the state of the repository, does not allow it; nothing was committed.
         ExportBehind, ArchiveUnavailable: 503, as for an export.
     """
-    hub = _Hub(target)
+    encoding, hub = parse_encoding({"file": file}), _Hub(target)
     repository = hub.repository()
     known = hub.known_state() if repository else None
-    state = state_of(store.identity, tenant, request, "jsonl")
+    state = state_of(store.identity, tenant, request, encoding.file)
     _check(target, repository, known, state)
     kept = known if known is not None and not target.is_replaced else None
     reads.wait_until_archived(store, tenant)
     try:
         with tempfile.TemporaryDirectory(prefix="trajectories-hub-") as directory:
-            builder = Builder(Path(directory), tenant, request, shard_bytes=shard_bytes, on_records=on_records)
+            builder = Builder(
+                Path(directory), tenant, request, encoding, shard_bytes=shard_bytes, on_records=on_records
+            )
             upload = _Upload(hub, is_dry=is_dry)
             up_to_seq = archive_reads.last_seq(tenant)
             if known is None and not archive_reads.export_keys(tenant, request.query, 0, up_to_seq, 1):
@@ -293,7 +298,7 @@ class _Upload:
     def _file(self, file: File, path: Path) -> None:
         from huggingface_hub import CommitOperationAdd
 
-        if self.example is None:
+        if self.example is None and path.suffix == f".{JSONL}":
             with path.open("rb") as lines:
                 self.example = lines.readline()
         self.added.append(file)

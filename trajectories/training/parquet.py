@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ROW_GROUP_ROWS = 10_000
-ROW_GROUP_BYTES = 16 * 1024**2
+ROW_GROUP_BYTES = 8 * 1024**2
 """Maximum size of the lines of a row group, unless one line is larger."""
 
 

@@ -9,6 +9,7 @@ import orjson
 from trajectories.domain.clock import rfc3339
 from trajectories.domain.query import Query
 from trajectories.domain.record import Position, Record, facets_of
+from trajectories.domain.warnings import MAX_WARNINGS, warnings_of
 from trajectories.services import reads
 from trajectories.storage.store import Store
 from trajectories.training.measures import Measures, Run
@@ -59,10 +60,11 @@ def report(store: Store, measures: Measures, *, is_complete: bool) -> dict[str, 
 
 
 def _run(record: Record) -> Run:
-    facets = facets_of(record.body)
+    facets, fields = facets_of(record.body), orjson.loads(record.body)
     return Run(
-        fields=orjson.loads(record.body),
+        fields=fields,
         groups=[phase.phase for phase in facets.phases],
         outcome=facets.outcome,
         cost=facets.cost_nano_usd,
+        warnings=[warning.code for warning in warnings_of(fields, MAX_WARNINGS)],
     )

@@ -11,6 +11,8 @@ from typing import BinaryIO, NamedTuple
 from trajectories.domain.query import Query
 from trajectories.storage import archive_reads
 from trajectories.storage.archive_reads import Exported
+from trajectories.training.columns import Columns
+from trajectories.training.encoding import PARQUET, Encoding
 from trajectories.training.export import Request, Selection
 from trajectories.training.formats.base import line
 from trajectories.training.hub_state import Range, key_bytes
@@ -48,10 +50,22 @@ class _Shard:
         self._digest.update(line_)
         self.lines, self.bytes = self.lines + 1, self.bytes + len(line_)
 
-    def close(self, prefix: str) -> File:
+    def close(self, prefix: str, encoding: Encoding, columns: Columns) -> File:
+        """End the file, as Parquet if the encoding says so."""
         self._file.close()
-        sha256 = self._digest.hexdigest()
-        return File(f"data/{self.part}/{prefix}-{sha256[:16]}.jsonl", self.part, self.lines, self.bytes, sha256)
+        size, digest = self.bytes, self._digest
+        if encoding.file == PARQUET:
+            size, digest = 0, hashlib.sha256()
+            lines, self.path = self.path, self.path.with_suffix(encoding.suffix)
+            with lines.open("rb") as source, self.path.open("wb") as file:
+                for chunk in encoding.encoded(source, columns):
+                    file.write(chunk)
+                    size += len(chunk)
+                    digest.update(chunk)
+            lines.unlink()
+        sha256 = digest.hexdigest()
+        name = f"data/{self.part}/{prefix}-{sha256[:16]}{encoding.suffix}"
+        return File(name, self.part, self.lines, size, sha256)
 
 
 class Builder:
@@ -62,8 +76,16 @@ class Builder:
     """
 
     def __init__(
-        self, directory: Path, tenant: str, request: Request, *, shard_bytes: int, on_records: OnRecords
+        self,
+        directory: Path,
+        tenant: str,
+        request: Request,
+        encoding: Encoding,
+        *,
+        shard_bytes: int,
+        on_records: OnRecords,
     ) -> None:
+        self._encoding = encoding
         self._directory, self._tenant, self._request = directory, tenant, request
         self._shard_bytes, self._on_records = shard_bytes, on_records
         self._made = 0
@@ -153,10 +175,11 @@ class Builder:
         return self._built(after_seq, up_to_seq or seq, keys.hexdigest(), tally, list(shards.values()))
 
     def _built(self, after_seq: int, up_to_seq: int, keys: str, tally: Tally, shards: list[_Shard]) -> Built:
-        files, paths = [], {}
+        files, paths, columns = [], {}, self._request.format.columns(self._request.options)
         for _, of_part in groupby(shards, key=lambda shard: shard.part):
             for number, shard in enumerate(of_part):
-                file = shard.close(f"{after_seq:012d}" + (f"-{number:05d}" if self._request.is_whole else ""))
+                prefix = f"{after_seq:012d}" + (f"-{number:05d}" if self._request.is_whole else "")
+                file = shard.close(prefix, self._encoding, columns)
                 files.append(file)
                 paths[file.name] = shard.path
         counted = (dict(sorted(tally.left_out.items())), dict(sorted(tally.policies.items())))

@@ -15,6 +15,7 @@ from celery import shared_task
 from trajectories import tasks
 from trajectories.exceptions import TrajectoriesError
 from trajectories.storage.store import get_store
+from trajectories.training.encoding import JSONL
 from trajectories.training.export import parse_request
 from trajectories.training.hub import Target, push
 
@@ -22,28 +23,31 @@ logger = logging.getLogger(__name__)
 
 
 @shared_task(name="trajectories.push_to_hub", ignore_result=True, acks_late=False, bind=True)
-def push_to_hub(self: Any, store: str, tenant: str, given: dict[str, str], target: dict[str, Any], actor: str) -> None:
+def push_to_hub(
+    self: Any, store: str, tenant: str, given: dict[str, str], file: str, target: dict[str, Any], actor: str
+) -> None:
     """Push an export. ``HF_TOKEN`` is the worker's; it never travels in a message."""
-    if not tasks.is_signed(self, store, tenant, given, target, actor):
+    if not tasks.is_signed(self, store, tenant, given, file, target, actor):
         return
     try:
         here = get_store()
         here.expect(store)
-        done = push(here, tenant, parse_request(given, here.now_us()), Target(**target), actor=actor)
+        done = push(here, tenant, parse_request(given, here.now_us()), Target(**target), file=file, actor=actor)
     except TrajectoriesError as error:
         logger.error("A push to %s failed: %s", target["repo_id"], error.message)
         return
     logger.info("A push to %s is done: %s", target["repo_id"], done.commit or "nothing has changed")
 
 
-def enqueue(tenant: str, given: Mapping[str, str], target: Target, *, actor: str) -> None:
+def enqueue(tenant: str, given: Mapping[str, str], target: Target, *, file: str = JSONL, actor: str) -> None:
     """Have a worker push.
 
     Args:
         given: parameters of ``parse_request``.
+        file: jsonl or parquet.
 
     Raises:
         kombu.exceptions.OperationalError: the broker is unavailable.
     """
     store = get_store()
-    tasks.send(push_to_hub, store.identity, tenant, dict(given), asdict(target), actor, queue=store.queue)
+    tasks.send(push_to_hub, store.identity, tenant, dict(given), file, asdict(target), actor, queue=store.queue)

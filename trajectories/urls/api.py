@@ -31,7 +31,7 @@ class Router(SimpleRouter):
         DynamicRoute(r"^{prefix}/{url_path}$", "{basename}-{url_name}", detail=False, initkwargs={}),
         Route(
             r"^{prefix}/{lookup}$",
-            {"get": "retrieve", "delete": "delete_one"},
+            {"get": "retrieve", "patch": "update", "delete": "delete_one"},
             "{basename}-detail",
             detail=True,
             initkwargs={},

@@ -17,7 +17,6 @@ from trajectories_sdk.testing import InMemoryServer
 QUESTIONS: list[dict[str, Any]] = [
     {"limit": 20},
     {"id": "00000000-0000-4000-8000-000000000001"},
-    {"show": "readiness"},
     *(
         {"show": "stats", "group_by": name, "limit": 20}
         for name in ("phase_model", "request_type", "source", "project")
@@ -51,6 +50,17 @@ def test_recorded_text_has_no_line_break_and_no_invisible_character(tools: Tools
         assert not [char for char in text if unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp", "Cs")], ascii(text)
         assert not set(text) & set("\u034f\u115f\u3164\uffa0")
         assert not any("\ufe00" <= char <= "\ufe0f" or char > "\U000dffff" for char in text), ascii(text)
+
+
+@pytest.mark.parametrize("text", INJECTIONS.values(), ids=INJECTIONS)
+def test_names_in_the_sentences_of_readiness_are_in_the_untrusted_part_alone(text: str) -> None:
+    with InMemoryServer() as store, tools_of(store) as tools:
+        tools.record(**hostile_run(1, text))
+        shown = tools.query(show="readiness")
+    said = shown.pop("untrusted_data")["readiness"]["to_do"]
+    assert any(VISIBLE in sentence for sentence in said)
+    assert VISIBLE not in json.dumps(shown)
+    assert all(char.isprintable() for sentence in said for char in sentence)
 
 
 def test_instructions_descriptions_and_schema_say_that_recorded_text_is_no_instruction(tools: Tools) -> None:

@@ -191,3 +191,74 @@ def test_an_invalid_address_in_the_environment_is_a_usage_error(monkeypatch: pyt
     done = CliRunner().invoke(trajectory, ["stats"])
     assert done.exit_code == 2
     assert "base_url must be an http or https URL" in done.stderr
+
+
+# --- Changes, contradictions and derived values
+
+IMPLEMENT = {"phase_name": "implement", "phase_id": "a", "outcome": "success", "cost_usd": 0.25, "duration_ms": 1500}
+
+
+def test_update_changes_a_record_and_prints_its_revision(server: InMemoryServer, tmp_path: Path) -> None:
+    server.client().trajectories.record(_run(id=OTHER_ID, error="late", phases=[IMPLEMENT]))
+    (tmp_path / "patch.json").write_text(json.dumps({"error": None, "phases": [{"phase_id": "a", "fit": "good_fit"}]}))
+    done = invoke(server, "update", OTHER_ID, str(tmp_path / "patch.json"))
+    (stored,) = server.records
+    assert (done.exit_code, done.stdout) == (Exit.DONE, f"{stored.revision}\n")
+    assert (stored.error, stored.phases[0].fit) == (None, "good_fit")
+    shown = invoke(server, "update", OTHER_ID, "-", "--json", "--if-match", str(stored.revision), stdin="{}")
+    assert json.loads(shown.stdout)["phases"][0]["fit"] == "good_fit"
+    refused = invoke(server, "update", OTHER_ID, "-", "--if-match", "1", stdin="{}")
+    assert refused.exit_code == Exit.REFUSED
+    assert "412" in refused.stderr
+
+
+@pytest.mark.parametrize("stdin", ["", "[]", "{", '{"a": 1, "a": 2}'])
+def test_update_needs_one_json_object(server: InMemoryServer, stdin: str) -> None:
+    done = invoke(server, "update", OTHER_ID, "-", stdin=stdin)
+    assert done.exit_code == Exit.USAGE
+    assert "stdin is not" in done.stderr or "stdin has" in done.stderr
+    assert server.requests == []
+
+
+def test_record_needs_replace_where_phases_would_be_dropped(server: InMemoryServer) -> None:
+    server.client().trajectories.record(_run(id=OTHER_ID, phases=[IMPLEMENT]))
+    body = json.dumps(RUN | {"id": OTHER_ID, "phases": []})
+    assert invoke(server, "record", "-", stdin=body).exit_code == Exit.REFUSED
+    assert invoke(server, "record", "-", "--ndjson", stdin=body).exit_code == Exit.REFUSED
+    assert invoke(server, "record", "-", "--replace", stdin=body).exit_code == Exit.DONE
+    assert server.records[0].phases == []
+
+
+def test_contradictions_are_written_to_stderr_once_and_escaped(server: InMemoryServer) -> None:
+    body = json.dumps(RUN | {"id": OTHER_ID, "request_type": "Bug\x1bfix"})
+    done = invoke(server, "record", "-", stdin=body)
+    assert (done.exit_code, done.stdout) == (Exit.DONE, f"{OTHER_ID}\n")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"Warning: Trajectory {OTHER_ID} contradicts itself at request_type (request_type_case): ")
+    assert "\x1b" not in line
+    shown = invoke(server, "show", OTHER_ID).stdout
+    assert "warning request_type" in shown
+
+
+def test_list_and_show_have_derived_values_where_none_were_recorded(server: InMemoryServer) -> None:
+    server.client().trajectories.record(_run(id=OTHER_ID, phases=[IMPLEMENT], policy="router@1"))
+    (_, line) = invoke(server, "list", "--policy", "router@1").stdout.splitlines()
+    assert line.split()[3:7] == ["success", "1", "0.25", "1500ms"]
+    shown = dict(
+        line.split(maxsplit=2)[1:] for line in invoke(server, "show", OTHER_ID).stdout.splitlines() if "derived" in line
+    )
+    assert shown == {
+        "outcome": "success",
+        "total_cost_usd": "0.25",
+        "phases_cost_usd": "0.25",
+        "unattributed_cost_usd": "0.0",
+        "total_duration_ms": "1500.0",
+    }
+    assert invoke(server, "list", "--fit", "good_fit").stdout.count("\n") == 1
+    server.client().trajectories.update(OTHER_ID, {"outcome": "partial", "total_cost_usd": 1})
+    assert "derived outcome" not in invoke(server, "show", OTHER_ID).stdout
+    assert invoke(server, "list").stdout.splitlines()[1].split()[3:6] == ["partial", "1", "1.00"]
+
+
+def _run(**fields: Any) -> Any:
+    return RUN | fields

@@ -50,6 +50,7 @@ def test_an_interruption_is_no_failure(
         raise error
     stored = flushed_record(client, recorder)
     assert (stored.phases[0].outcome, stored.outcome) == (phase, run)
+    assert stored.phases[0].status_reason == ("GraphInterrupt: approve?" if phase == "paused" else None)
     if not isinstance(error, BaseExceptionGroup):
         assert (stored.phases[0].error, stored.error) == (text, text)
 

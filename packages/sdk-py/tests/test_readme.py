@@ -56,7 +56,7 @@ def test_the_readme_names_every_method() -> None:
         assert all(name in text for name in with_server), with_server
     from trajectories_sdk.resources import Trajectories
 
-    assert [name for name in vars(Trajectories) if not name.startswith("_") and f"{name}(" not in text] == []
+    assert [name for name in dir(Trajectories) if not name.startswith("_") and f"{name}(" not in text] == []
 
 
 def test_the_examples_print_the_shown_output(served: InMemoryServer, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,10 @@ import pytest
 
 import trajectories_sdk
 from trajectories_sdk import AsyncClient, Client
-from trajectories_sdk.resources import AsyncTrajectories, AsyncTrajectoryList, Trajectories, TrajectoryList
+from trajectories_sdk.async_resources import AsyncTrajectories
+from trajectories_sdk.resources import Trajectories
+from trajectories_sdk.run_factory import RunFactory
+from trajectories_sdk.trajectory_lists import AsyncTrajectoryList, TrajectoryList
 
 # To change it is to change what is public.
 ALL = [
@@ -18,6 +21,7 @@ ALL = [
     "APIStatusError",
     "APITimeoutError",
     "AsyncClient",
+    "Attempt",
     "AuthenticationError",
     "BackgroundQueue",
     "BadRequestError",
@@ -27,6 +31,7 @@ ALL = [
     "Counters",
     "DeletedTrajectories",
     "DeletedTrajectory",
+    "DroppedPhasesError",
     "ExportBrokenError",
     "ExportProgress",
     "Exported",
@@ -36,6 +41,7 @@ ALL = [
     "PayloadTooLargeError",
     "PermissionDeniedError",
     "Phase",
+    "PreconditionFailedError",
     "RateLimitError",
     "Readiness",
     "RecordedMany",
@@ -49,6 +55,7 @@ ALL = [
     "TrajectoryPage",
     "UnsupportedMediaTypeError",
     "__version__",
+    "thompson_propensity",
 ]
 
 HALVES: list[tuple[type, type]] = [
@@ -102,7 +109,9 @@ def test_overloads_are_the_same_on_both_halves() -> None:
         assert one
 
 
-@pytest.mark.parametrize("half", [half for pair in HALVES for half in pair], ids=lambda half: half.__name__)
+@pytest.mark.parametrize(
+    "half", [RunFactory, *(half for pair in HALVES for half in pair)], ids=lambda half: half.__name__
+)
 def test_every_public_member_says_what_it_does(half: type) -> None:
     undocumented = [name for name, member in members(half).items() if not name.startswith("_") and not member.__doc__]
     assert undocumented == []

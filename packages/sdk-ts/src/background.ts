@@ -12,6 +12,7 @@ import { Adjustments } from "./adjustments.js";
 import { type Line, sendKeptLines } from "./recording.js";
 import { isRetriedStatus } from "./retries.js";
 import type { LineResult, Trajectory } from "./types.js";
+import type { WarningLog } from "./warnings.js";
 
 const MAX_RECORDS = 10_000;
 const MAX_BYTES = 64 * 1024 * 1024;
@@ -53,6 +54,7 @@ export interface TimeoutOptions {
 /** Queue that sends records in the background. Each client has one, created on first use. Its methods never throw. */
 export class BackgroundQueue implements AsyncDisposable {
   readonly #http: Http;
+  readonly #log: WarningLog;
   #pending = new Map<string, Uint8Array<ArrayBuffer>>();
   #inFlight: readonly Line[] = [];
   #bytes = 0;
@@ -69,8 +71,9 @@ export class BackgroundQueue implements AsyncDisposable {
   readonly #warned = new Set<string>();
 
   /** @internal */
-  constructor(http: Http) {
+  constructor(http: Http, log: WarningLog) {
     this.#http = http;
+    this.#log = log;
   }
 
   /** Numbers of records by result, so far. */
@@ -172,7 +175,7 @@ export class BackgroundQueue implements AsyncDisposable {
     const batch = this.#take();
     try {
       const options = { maxRetries: 0, signal: this.#abort.signal };
-      return this.#settle(batch, await sendKeptLines(this.#http, batch, options, this.#adjustments));
+      return this.#settle(batch, await sendKeptLines(this.#http, this.#log, batch, options, this.#adjustments));
     } catch (error) {
       return this.#putBack(batch, error);
     }

@@ -2,6 +2,7 @@ import { BackgroundQueue, type TimeoutOptions } from "./background.js";
 import { type ClientOptions, Config } from "./config.js";
 import { Http } from "./http.js";
 import { Trajectories } from "./trajectories.js";
+import { WarningLog } from "./warnings.js";
 
 /**
  * A client of the store. Create one per program and reuse it.
@@ -18,18 +19,19 @@ export class TrajectoryClient implements AsyncDisposable {
   /** The operations on trajectories. */
   readonly trajectories: Trajectories;
   readonly #http: Http;
+  readonly #log = new WarningLog();
   #queue: BackgroundQueue | null = null;
 
   /** Options that are missing come from the environment. */
   constructor({ fetch, ...options }: ClientOptions = {}) {
     this.config = new Config(options);
     this.#http = new Http(this.config, fetch);
-    this.trajectories = new Trajectories(this.#http, () => this.queue);
+    this.trajectories = new Trajectories(this.#http, this.#log, () => this.queue);
   }
 
   /** The background queue, created on first use. */
   get queue(): BackgroundQueue {
-    return (this.#queue ??= new BackgroundQueue(this.#http));
+    return (this.#queue ??= new BackgroundQueue(this.#http, this.#log));
   }
 
   /** Closes the background queue with {@link BackgroundQueue.close}. Other calls still work. */

@@ -12,6 +12,8 @@
  * │   ├── NotFoundError             404
  * │   ├── RequestTimeoutError       408
  * │   ├── ConflictError             409  the id was deleted permanently
+ * │   │   └── DroppedPhasesError    409  the stored version has phases that the record lacks
+ * │   ├── PreconditionFailedError   412  the store has another revision than `ifMatch`
  * │   ├── PayloadTooLargeError      413
  * │   ├── UnsupportedMediaTypeError 415
  * │   ├── RateLimitError            429
@@ -146,6 +148,18 @@ export class ConflictError extends APIStatusError {
     this.prototype.name = "ConflictError";
   }
 }
+/** 409: the stored version has phases that the record lacks. Send all phases, use `update`, or set `replace`. */
+export class DroppedPhasesError extends ConflictError {
+  static {
+    this.prototype.name = "DroppedPhasesError";
+  }
+}
+/** 412: the store has another revision than `ifMatch`. Retrieve it, and decide again. */
+export class PreconditionFailedError extends APIStatusError {
+  static {
+    this.prototype.name = "PreconditionFailedError";
+  }
+}
 /** 413: a record or the request is too large. */
 export class PayloadTooLargeError extends APIStatusError {
   static {
@@ -184,16 +198,19 @@ const OF_STATUS: Readonly<Record<number, typeof APIStatusError>> = {
   404: NotFoundError,
   408: RequestTimeoutError,
   409: ConflictError,
+  412: PreconditionFailedError,
   413: PayloadTooLargeError,
   415: UnsupportedMediaTypeError,
   429: RateLimitError,
   503: ServiceUnavailableError,
 };
 
+const OF_CODE: Readonly<Record<string, typeof APIStatusError>> = { phases_would_be_dropped: DroppedPhasesError };
+
 /** Returns the error of a response. The page of a proxy gives an error without a code; its text is not quoted. */
 export function statusError(status: number, body: string, headers: Headers, requestId: string): APIStatusError {
   const sent = errorObject(body);
-  const Kind = OF_STATUS[status] ?? (status >= 500 ? ServerError : APIStatusError);
+  const Kind = OF_CODE[sent?.code ?? ""] ?? OF_STATUS[status] ?? (status >= 500 ? ServerError : APIStatusError);
   return new Kind(sent?.message ?? defaultMessage(status, headers), {
     status,
     code: sent?.code ?? "",

@@ -6,15 +6,18 @@ import { delayS, isRetriedStatus, sleep } from "./retries.js";
 
 export const PATH = "/v1/agent/trajectories";
 export const JSON_TYPE = "application/json";
+export const MERGE_PATCH_TYPE = "application/merge-patch+json";
 export const NDJSON_TYPE = "application/x-ndjson";
 
 /** One request to the server. Parameters that are null or undefined are omitted. */
 export interface Request {
-  method: "GET" | "POST" | "DELETE";
+  method: "GET" | "POST" | "PATCH" | "DELETE";
   path: string;
   query?: object;
   body?: Uint8Array<ArrayBuffer>;
   contentType?: string;
+  /** The revision that the server must have. */
+  ifMatch?: number | undefined;
   signal?: AbortSignal | undefined;
 }
 
@@ -180,6 +183,12 @@ class Timeouts {
   }
 }
 
+/** Returns the path of one trajectory. */
+export function onePath(id: string): string {
+  if (!id) throw new TypeError("id must not be empty");
+  return `${PATH}/${encodeURIComponent(id)}`;
+}
+
 /** Whether a retry can succeed. */
 export function isWorthRetrying(error: unknown): error is APIConnectionError | APIStatusError {
   return error instanceof APIConnectionError || (error instanceof APIStatusError && isRetriedStatus(error.status));
@@ -193,6 +202,7 @@ export function retryAfter(error: unknown): number | null {
 function headersOf(config: Config, request: Request, requestId: string): Headers {
   const headers = new Headers({ Accept: "*/*", "X-Request-Id": requestId });
   if (config.apiKey !== null) headers.set("Authorization", `Bearer ${config.apiKey}`);
+  if (request.ifMatch !== undefined) headers.set("If-Match", `"${request.ifMatch}"`);
   if (request.contentType) headers.set("Content-Type", request.contentType);
   for (const [name, text] of Object.entries(config.headers)) headers.set(name, text);
   return headers;

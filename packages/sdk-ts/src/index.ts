@@ -13,11 +13,13 @@ export {
   AuthenticationError,
   BadRequestError,
   ConflictError,
+  DroppedPhasesError,
   type ErrorAnswer,
   ExportBrokenError,
   NotFoundError,
   PayloadTooLargeError,
   PermissionDeniedError,
+  PreconditionFailedError,
   RateLimitError,
   RequestTimeoutError,
   ServerError,
@@ -28,23 +30,25 @@ export {
 export { type ExportOptions, TrajectoryExport } from "./exporting.js";
 export { TrajectoryList } from "./listing.js";
 export {
-  type FeedbackOptions,
+  type AttemptFields,
+  type AttemptOptions,
+  PhaseAttempt,
   type PhaseFields,
   type PhaseOptions,
-  Run,
-  type RunFields,
-  type RunOptions,
   RunPhase,
-  type SkipOptions,
   type Usage,
-} from "./recorder.js";
-export type { RecordManyOptions } from "./recording.js";
+} from "./phase.js";
+export { type PropensityOptions, thompsonPropensity } from "./propensity.js";
+export { type FeedbackOptions, Run, type RunFields, type RunOptions, type SkipOptions } from "./recorder.js";
+export type { RecordManyOptions, RecordOptions, UpdateOptions } from "./recording.js";
 export { Trajectories } from "./trajectories.js";
 export type {
+  Attempt,
   Candidate,
   DeletedTrajectories,
   DeletedTrajectory,
   DeleteParameters,
+  Derived,
   ErrorObject,
   ErrorProblem,
   Exported,
@@ -58,13 +62,17 @@ export type {
   Outcome,
   Phase,
   PhaseOutcome,
+  PhasePatch,
   Rate,
   Readiness,
   ReadinessParameters,
   RecordedMany,
+  RecordWarning,
   RequestOptions,
   Stats,
+  StatsParameters,
   StoredTrajectory,
   Trajectory,
   TrajectoryPage,
+  TrajectoryPatch,
 } from "./types.js";

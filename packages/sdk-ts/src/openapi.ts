@@ -53,7 +53,11 @@ export interface paths {
         delete: operations["delete_one"];
         options?: never;
         head?: never;
-        patch?: never;
+        /**
+         * Update
+         * @description Changes fields of the run by JSON Merge Patch (RFC 7396): null deletes, objects are merged, other values replace. Elements of phases are merged into the phase of their phase_id, or appended. Sending the same patch again changes nothing more. Patches of one host are applied one after the other; across hosts the later one decides the whole record, so send If-Match where several hosts change one run.
+         */
+        patch: operations["update"];
         trace?: never;
     };
     "/v1/agent/trajectories/export": {
@@ -65,9 +69,29 @@ export interface paths {
         };
         /**
          * Export
-         * @description One trajectory a line, in the order in which the archive first got them. With end=1 the last line is an object `end` with count, cursor and sha256 of the lines before it; without that line the export was cut: go on with after.
+         * @description One trajectory a line, or the lines of another format, in the order in which the archive first got the trajectories. With end=1 the last line is an object `end` with count, cursor and sha256 of the lines before it; without that line the export was cut: go on with after.
          */
         get: operations["export"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/agent/trajectories/export/manifest": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Manifest of an export
+         * @description Counts, origin, columns and SHA-256 of the lines that an export with the same parameters has now, and what it leaves out. It reads as much as the export.
+         */
+        get: operations["export_manifest"];
         put?: never;
         post?: never;
         delete?: never;
@@ -154,6 +178,36 @@ export interface components {
              * @default null
              */
             reason?: string | null;
+        };
+        /**
+         * Bucket
+         * @description Totals of a day or week.
+         */
+        Bucket: {
+            /** Count */
+            count: number;
+            outcomes: components["schemas"]["OutcomeCounts"];
+            success_rate: components["schemas"]["Rate"];
+            build_pass_rate: components["schemas"]["Rate"];
+            test_pass_rate: components["schemas"]["Rate"];
+            /**
+             * Cost Per Success Usd
+             * @description The cost of all runs whose cost is known, divided by the successful ones among them.
+             */
+            cost_per_success_usd: number | null;
+            cost_usd: components["schemas"]["MeasureSummary"];
+            duration_ms: components["schemas"]["MeasureSummary"];
+            input_tokens: components["schemas"]["MeasureSummary"];
+            output_tokens: components["schemas"]["MeasureSummary"];
+            tokens: components["schemas"]["MeasureSummary"];
+            /** @description The total cost less the sum of the phases; negative where the phases add up to more. */
+            unattributed_cost_usd: components["schemas"]["MeasureSummary"];
+            /**
+             * Start
+             * Format: date
+             * @description First day, in UTC.
+             */
+            start: string;
         };
         /** CamelFeedbackLoop */
         CamelFeedbackLoop: {
@@ -403,6 +457,58 @@ export interface components {
         };
         DeletionAnswer: components["schemas"]["MatchingTrajectories"] | components["schemas"]["DeletedTrajectories"];
         /**
+         * Derived
+         * @description What follows from the record, by the rules of docs/contract.md. Unknown is null, never 0.
+         */
+        Derived: {
+            /**
+             * Outcome
+             * @description As given, else from the checks and the last attempt of each phase.
+             * @enum {string}
+             */
+            outcome: "success" | "failure" | "partial" | "unknown";
+            /**
+             * Total Cost Usd
+             * @description As given, else the sum of the phases that know theirs.
+             */
+            total_cost_usd: number | null;
+            /**
+             * Phases Cost Usd
+             * @description The sum of the phases that know theirs.
+             */
+            phases_cost_usd: number | null;
+            /**
+             * Unattributed Cost Usd
+             * @description The total less the sum of the phases; negative where the phases add up to more.
+             */
+            unattributed_cost_usd: number | null;
+            /**
+             * Total Duration Ms
+             * @description As given, else the sum of the phases that know theirs.
+             */
+            total_duration_ms: number | null;
+            /** Input Tokens */
+            input_tokens: number | null;
+            /** Output Tokens */
+            output_tokens: number | null;
+            /** Total Tokens */
+            total_tokens: number | null;
+            credit: components["schemas"]["DerivedCredit"];
+        };
+        /** DerivedCredit */
+        DerivedCredit: {
+            /**
+             * Rule
+             * @enum {string}
+             */
+            rule: "checks" | "phase_outcome" | "run_outcome";
+            /**
+             * Phases
+             * @description In the order of the phases.
+             */
+            phases: components["schemas"]["PhaseCredit"][];
+        };
+        /**
          * ErrorBody
          * @description The one shape of every error.
          */
@@ -472,6 +578,123 @@ export interface components {
              * @default null
              */
             seed?: number | null;
+        };
+        /**
+         * ExplorationPatch
+         * @description Changes of ``exploration``; the merged object needs a strategy.
+         */
+        ExplorationPatch: {
+            /** Strategy */
+            strategy?: string;
+            /**
+             * Samples
+             * @description Draws of the Monte Carlo estimate of the probabilities.
+             */
+            samples?: number | null;
+            /** Seed */
+            seed?: number | null;
+        };
+        /**
+         * ExportManifest
+         * @description What an export has, where it came from, and what it leaves out.
+         */
+        ExportManifest: {
+            /** Format */
+            format: string;
+            /**
+             * Options
+             * @description The format's options, defaults included.
+             */
+            options: {
+                [key: string]: unknown;
+            };
+            /** Filters */
+            filters: {
+                [key: string]: string;
+            };
+            /** Split */
+            split: string | null;
+            /** Split By */
+            split_by: string | null;
+            /** Part */
+            part: string | null;
+            /** Deduplicated */
+            deduplicated: boolean;
+            /**
+             * Schema Version
+             * @description Rises when a column is removed or changes its meaning.
+             */
+            schema_version: number;
+            /**
+             * Columns
+             * @description Names and kinds: text, int, float, bool, time, json, lists, objects.
+             */
+            columns: {
+                [key: string]: unknown;
+            };
+            /** Tenant */
+            tenant: string;
+            /**
+             * Store
+             * @description Identity of the store.
+             */
+            store: string;
+            /**
+             * As Of
+             * Format: date-time
+             */
+            as_of: string;
+            /**
+             * Records Read
+             * @description Trajectories that match the filters.
+             */
+            records_read: number;
+            /**
+             * Records
+             * @description Of these, the ones that are exported.
+             */
+            records: number;
+            /** Lines */
+            lines: number;
+            first: components["schemas"]["ExportPosition"] | null;
+            last: components["schemas"]["ExportPosition"] | null;
+            /**
+             * Policies
+             * @description Trajectories by their policy; at most 1,000 policies.
+             */
+            policies: {
+                [key: string]: number;
+            };
+            /**
+             * Left Out
+             * @description Trajectories and decisions without a line, by the reason.
+             */
+            left_out: {
+                [key: string]: number;
+            };
+            /**
+             * Sha256
+             * @description Of the lines, newlines included.
+             */
+            sha256: string | null;
+            /**
+             * Files
+             * @description Empty here; manifest.json of an export to disk lists its files.
+             */
+            files: unknown[];
+        };
+        /** ExportPosition */
+        ExportPosition: {
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /**
+             * Recorded At
+             * Format: date-time
+             */
+            recorded_at: string;
         };
         /**
          * FeedbackLoop
@@ -553,6 +776,12 @@ export interface components {
              */
             revision?: number | null;
             /**
+             * Warnings
+             * @description Contradictions within the record, at most 10. Messages are cut after the first 100 lines with some.
+             * @default null
+             */
+            warnings?: components["schemas"]["RecordWarning"][] | null;
+            /**
              * @description Without param and details, and with the beginning of the message only, after the first 100 refused lines; at most 10 details before.
              * @default null
              */
@@ -608,12 +837,15 @@ export interface components {
             /** Count */
             count: number;
             outcomes: components["schemas"]["PhaseOutcomeCounts"];
+            /** @description By the phase's own outcome. A phase that returned is a success here. */
             success_rate: components["schemas"]["Rate"];
+            /** @description By the outcome that credit_rule gives. Rank models by this one. */
+            credited_success_rate: components["schemas"]["Rate"];
             /** Skip Rate */
             skip_rate: number | null;
             /**
              * Value Per Dollar
-             * @description Wilson lower bound / (mean cost in USD + 0.001).
+             * @description Lower bound of credited_success_rate / (mean cost in USD + 0.001).
              */
             value_per_dollar: number | null;
             cost_usd: components["schemas"]["MeasureSummary"];
@@ -641,6 +873,8 @@ export interface components {
         /**
          * Other
          * @description Per grouping, the sum of what is beyond the 1,000 largest groups; absent where nothing is.
+         *
+         *     Of series, the sum of what is before the newest 1,000.
          */
         Other: {
             /** @default null */
@@ -650,6 +884,8 @@ export interface components {
             /** @default null */
             by_project?: components["schemas"]["OtherTrajectories"] | null;
             /** @default null */
+            by_policy?: components["schemas"]["OtherTrajectories"] | null;
+            /** @default null */
             by_phase?: components["schemas"]["OtherPhases"] | null;
             /** @default null */
             by_model?: components["schemas"]["OtherPhases"] | null;
@@ -657,24 +893,43 @@ export interface components {
             by_selection_method?: components["schemas"]["OtherPhases"] | null;
             /** @default null */
             by_phase_model?: components["schemas"]["OtherPhases"] | null;
+            /** @default null */
+            skips?: components["schemas"]["OtherSkips"] | null;
+            /** @default null */
+            series?: components["schemas"]["OtherTrajectories"] | null;
         };
         /** OtherPhases */
         OtherPhases: {
             /** Count */
             count: number;
             outcomes: components["schemas"]["PhaseOutcomeCounts"];
+            /** @description By the phase's own outcome. A phase that returned is a success here. */
             success_rate: components["schemas"]["Rate"];
+            /** @description By the outcome that credit_rule gives. Rank models by this one. */
+            credited_success_rate: components["schemas"]["Rate"];
             /** Skip Rate */
             skip_rate: number | null;
             /**
              * Value Per Dollar
-             * @description Wilson lower bound / (mean cost in USD + 0.001).
+             * @description Lower bound of credited_success_rate / (mean cost in USD + 0.001).
              */
             value_per_dollar: number | null;
             cost_usd: components["schemas"]["MeasureSummary"];
             duration_ms: components["schemas"]["MeasureSummary"];
             input_tokens: components["schemas"]["MeasureSummary"];
             output_tokens: components["schemas"]["MeasureSummary"];
+            /**
+             * Groups
+             * @description How many groups are summed here.
+             */
+            groups: number;
+        };
+        /** OtherSkips */
+        OtherSkips: {
+            /** @description Runs in which any phase of the group was not skipped. */
+            ran: components["schemas"]["RunsByPresence"];
+            /** @description Runs in which the group was skipped. Phases not in the record do not count. */
+            skipped: components["schemas"]["RunsByPresence"];
             /**
              * Groups
              * @description How many groups are summed here.
@@ -689,11 +944,18 @@ export interface components {
             success_rate: components["schemas"]["Rate"];
             build_pass_rate: components["schemas"]["Rate"];
             test_pass_rate: components["schemas"]["Rate"];
+            /**
+             * Cost Per Success Usd
+             * @description The cost of all runs whose cost is known, divided by the successful ones among them.
+             */
+            cost_per_success_usd: number | null;
             cost_usd: components["schemas"]["MeasureSummary"];
             duration_ms: components["schemas"]["MeasureSummary"];
             input_tokens: components["schemas"]["MeasureSummary"];
             output_tokens: components["schemas"]["MeasureSummary"];
             tokens: components["schemas"]["MeasureSummary"];
+            /** @description The total cost less the sum of the phases; negative where the phases add up to more. */
+            unattributed_cost_usd: components["schemas"]["MeasureSummary"];
             /**
              * Groups
              * @description How many groups are summed here.
@@ -926,17 +1188,33 @@ export interface components {
                 [key: string]: unknown;
             } | null;
         };
+        /** PhaseCredit */
+        PhaseCredit: {
+            /**
+             * Outcome
+             * @description The outcome that the phase earned; null where it did not run, or nothing is known.
+             */
+            outcome: ("success" | "failure" | "partial") | null;
+            /**
+             * Source
+             * @description Where it comes from, such as tests_passed, review or feedback_loop; docs/contract.md has them all. Checks that agree are joined by +.
+             */
+            source: string;
+        };
         /** PhaseGroup */
         PhaseGroup: {
             /** Count */
             count: number;
             outcomes: components["schemas"]["PhaseOutcomeCounts"];
+            /** @description By the phase's own outcome. A phase that returned is a success here. */
             success_rate: components["schemas"]["Rate"];
+            /** @description By the outcome that credit_rule gives. Rank models by this one. */
+            credited_success_rate: components["schemas"]["Rate"];
             /** Skip Rate */
             skip_rate: number | null;
             /**
              * Value Per Dollar
-             * @description Wilson lower bound / (mean cost in USD + 0.001).
+             * @description Lower bound of credited_success_rate / (mean cost in USD + 0.001).
              */
             value_per_dollar: number | null;
             cost_usd: components["schemas"]["MeasureSummary"];
@@ -951,12 +1229,15 @@ export interface components {
             /** Count */
             count: number;
             outcomes: components["schemas"]["PhaseOutcomeCounts"];
+            /** @description By the phase's own outcome. A phase that returned is a success here. */
             success_rate: components["schemas"]["Rate"];
+            /** @description By the outcome that credit_rule gives. Rank models by this one. */
+            credited_success_rate: components["schemas"]["Rate"];
             /** Skip Rate */
             skip_rate: number | null;
             /**
              * Value Per Dollar
-             * @description Wilson lower bound / (mean cost in USD + 0.001).
+             * @description Lower bound of credited_success_rate / (mean cost in USD + 0.001).
              */
             value_per_dollar: number | null;
             cost_usd: components["schemas"]["MeasureSummary"];
@@ -987,6 +1268,125 @@ export interface components {
             /** Paused */
             paused: number;
         };
+        /**
+         * PhasePatch
+         * @description Changes of the phase with this ``phase_id``, or a phase to append. Null deletes a field.
+         */
+        PhasePatch: {
+            /** Phase Name */
+            phase_name?: string;
+            /**
+             * Phase Id
+             * @description The phase to change. A phase_id that the run does not have appends a phase, which needs a phase_name.
+             */
+            phase_id: string;
+            /**
+             * Parent Phase Id
+             * @description The phase_id of the phase that this one is part of.
+             */
+            parent_phase_id?: string | null;
+            /**
+             * Depends On
+             * @description Each phase_id that had to end before this phase; parallel lanes share none.
+             */
+            depends_on?: string[] | null;
+            /** Agent */
+            agent?: string | null;
+            /**
+             * Model
+             * @description The model that answered.
+             */
+            model?: string | null;
+            /**
+             * Requested Model
+             * @description The model that was asked for, where a fallback answered.
+             */
+            requested_model?: string | null;
+            /**
+             * Model Selection Method
+             * @description explicit, thompson-sampling, pattern-recommendation; other words are kept.
+             */
+            model_selection_method?: string | null;
+            /**
+             * Selection Rule
+             * @description The rule or route that picked the model.
+             */
+            selection_rule?: string | null;
+            /**
+             * Reasoning Effort
+             * @description As the model was asked for it, such as low or high.
+             */
+            reasoning_effort?: string | null;
+            /** Candidates */
+            candidates?: components["schemas"]["Candidate"][] | null;
+            /**
+             * Selection Probability
+             * @description Propensity: the probability with which the model was picked.
+             */
+            selection_probability?: number | null;
+            exploration?: components["schemas"]["ExplorationPatch"] | null;
+            /**
+             * Keep Probability
+             * @description The probability with which the policy would have run this phase rather than skip it.
+             */
+            keep_probability?: number | null;
+            /**
+             * Attempts
+             * @description In order, the one that answered last; fallbacks inside the phase.
+             */
+            attempts?: components["schemas"]["Attempt"][] | null;
+            /** Tools Used */
+            tools_used?: string[] | null;
+            /** Steps Taken */
+            steps_taken?: number | null;
+            /** Input Tokens */
+            input_tokens?: number | null;
+            /** Output Tokens */
+            output_tokens?: number | null;
+            /** Cached Input Tokens */
+            cached_input_tokens?: number | null;
+            /** Cache Write Input Tokens */
+            cache_write_input_tokens?: number | null;
+            /** Reasoning Tokens */
+            reasoning_tokens?: number | null;
+            /** Cost Usd */
+            cost_usd?: number | null;
+            /** Duration Ms */
+            duration_ms?: number | null;
+            /**
+             * Outcome
+             * @description cancelled: stopped from outside; paused: waits for input, such as a person's, to go on.
+             */
+            outcome?: ("success" | "failure" | "partial" | "skipped" | "cancelled" | "paused" | "unknown") | null;
+            /**
+             * Status Reason
+             * @description Why it ended so: who cancelled it, what it waits for.
+             */
+            status_reason?: string | null;
+            /** Skip Reason */
+            skip_reason?: string | null;
+            /**
+             * Fit
+             * @description How the model suited the phase, as judged afterwards.
+             */
+            fit?: ("good_fit" | "underpowered" | "overprovisioned" | "failed") | null;
+            /** Evidence */
+            evidence?: {
+                [key: string]: string | null;
+            } | null;
+            /** Attempt */
+            attempt?: number | null;
+            /** Error */
+            error?: string | null;
+            /** Started At */
+            started_at?: string | null;
+            /** Ended At */
+            ended_at?: string | null;
+            /** Metadata */
+            metadata?: {
+                [key: string]: unknown;
+            } | null;
+        };
         /** PhaseTotals */
         PhaseTotals: {
             /** Count */
@@ -994,6 +1394,29 @@ export interface components {
             outcomes: components["schemas"]["PhaseOutcomeCounts"];
             /** Skip Rate */
             skip_rate: number | null;
+        };
+        /** PolicyGroup */
+        PolicyGroup: {
+            /** Count */
+            count: number;
+            outcomes: components["schemas"]["OutcomeCounts"];
+            success_rate: components["schemas"]["Rate"];
+            build_pass_rate: components["schemas"]["Rate"];
+            test_pass_rate: components["schemas"]["Rate"];
+            /**
+             * Cost Per Success Usd
+             * @description The cost of all runs whose cost is known, divided by the successful ones among them.
+             */
+            cost_per_success_usd: number | null;
+            cost_usd: components["schemas"]["MeasureSummary"];
+            duration_ms: components["schemas"]["MeasureSummary"];
+            input_tokens: components["schemas"]["MeasureSummary"];
+            output_tokens: components["schemas"]["MeasureSummary"];
+            tokens: components["schemas"]["MeasureSummary"];
+            /** @description The total cost less the sum of the phases; negative where the phases add up to more. */
+            unattributed_cost_usd: components["schemas"]["MeasureSummary"];
+            /** Policy */
+            policy: string | null;
         };
         /** ProjectGroup */
         ProjectGroup: {
@@ -1003,11 +1426,18 @@ export interface components {
             success_rate: components["schemas"]["Rate"];
             build_pass_rate: components["schemas"]["Rate"];
             test_pass_rate: components["schemas"]["Rate"];
+            /**
+             * Cost Per Success Usd
+             * @description The cost of all runs whose cost is known, divided by the successful ones among them.
+             */
+            cost_per_success_usd: number | null;
             cost_usd: components["schemas"]["MeasureSummary"];
             duration_ms: components["schemas"]["MeasureSummary"];
             input_tokens: components["schemas"]["MeasureSummary"];
             output_tokens: components["schemas"]["MeasureSummary"];
             tokens: components["schemas"]["MeasureSummary"];
+            /** @description The total cost less the sum of the phases; negative where the phases add up to more. */
+            unattributed_cost_usd: components["schemas"]["MeasureSummary"];
             /** Project */
             project: string | null;
         };
@@ -1116,6 +1546,27 @@ export interface components {
             method: components["schemas"]["Share"];
             propensity: components["schemas"]["Share"];
         };
+        /**
+         * RecordWarning
+         * @description A contradiction within a record, which is stored all the same.
+         */
+        RecordWarning: {
+            /**
+             * Path
+             * @description Where, such as phases[0].model.
+             */
+            path: string;
+            /**
+             * Code
+             * @description The contradiction, for programs.
+             */
+            code: string;
+            /**
+             * Message
+             * @description The contradiction, and what to do, for people.
+             */
+            message: string;
+        };
         Recorded: components["schemas"]["StoredTrajectory"] | components["schemas"]["RecordedLines"];
         /** RecordedLines */
         RecordedLines: {
@@ -1154,25 +1605,45 @@ export interface components {
             success_rate: components["schemas"]["Rate"];
             build_pass_rate: components["schemas"]["Rate"];
             test_pass_rate: components["schemas"]["Rate"];
+            /**
+             * Cost Per Success Usd
+             * @description The cost of all runs whose cost is known, divided by the successful ones among them.
+             */
+            cost_per_success_usd: number | null;
             cost_usd: components["schemas"]["MeasureSummary"];
             duration_ms: components["schemas"]["MeasureSummary"];
             input_tokens: components["schemas"]["MeasureSummary"];
             output_tokens: components["schemas"]["MeasureSummary"];
             tokens: components["schemas"]["MeasureSummary"];
+            /** @description The total cost less the sum of the phases; negative where the phases add up to more. */
+            unattributed_cost_usd: components["schemas"]["MeasureSummary"];
             /** Request Type */
             request_type: string | null;
+        };
+        /**
+         * RunsByPresence
+         * @description Runs in which a phase ran, or was skipped.
+         */
+        RunsByPresence: {
+            /** Runs */
+            runs: number;
+            /** @description Of these runs, by their outcome, given or derived. */
+            success_rate: components["schemas"]["Rate"];
         };
         /** SelectionMethodGroup */
         SelectionMethodGroup: {
             /** Count */
             count: number;
             outcomes: components["schemas"]["PhaseOutcomeCounts"];
+            /** @description By the phase's own outcome. A phase that returned is a success here. */
             success_rate: components["schemas"]["Rate"];
+            /** @description By the outcome that credit_rule gives. Rank models by this one. */
+            credited_success_rate: components["schemas"]["Rate"];
             /** Skip Rate */
             skip_rate: number | null;
             /**
              * Value Per Dollar
-             * @description Wilson lower bound / (mean cost in USD + 0.001).
+             * @description Lower bound of credited_success_rate / (mean cost in USD + 0.001).
              */
             value_per_dollar: number | null;
             cost_usd: components["schemas"]["MeasureSummary"];
@@ -1194,6 +1665,17 @@ export interface components {
             /** Share */
             share: number | null;
         };
+        /** SkipGroup */
+        SkipGroup: {
+            /** @description Runs in which any phase of the group was not skipped. */
+            ran: components["schemas"]["RunsByPresence"];
+            /** @description Runs in which the group was skipped. Phases not in the record do not count. */
+            skipped: components["schemas"]["RunsByPresence"];
+            /** Phase */
+            phase: string;
+            /** Request Type */
+            request_type: string | null;
+        };
         /** SkippedPhases */
         SkippedPhases: {
             /** Count */
@@ -1209,11 +1691,18 @@ export interface components {
             success_rate: components["schemas"]["Rate"];
             build_pass_rate: components["schemas"]["Rate"];
             test_pass_rate: components["schemas"]["Rate"];
+            /**
+             * Cost Per Success Usd
+             * @description The cost of all runs whose cost is known, divided by the successful ones among them.
+             */
+            cost_per_success_usd: number | null;
             cost_usd: components["schemas"]["MeasureSummary"];
             duration_ms: components["schemas"]["MeasureSummary"];
             input_tokens: components["schemas"]["MeasureSummary"];
             output_tokens: components["schemas"]["MeasureSummary"];
             tokens: components["schemas"]["MeasureSummary"];
+            /** @description The total cost less the sum of the phases; negative where the phases add up to more. */
+            unattributed_cost_usd: components["schemas"]["MeasureSummary"];
             /** Source */
             source: string | null;
         };
@@ -1228,11 +1717,18 @@ export interface components {
             success_rate: components["schemas"]["Rate"];
             build_pass_rate: components["schemas"]["Rate"];
             test_pass_rate: components["schemas"]["Rate"];
+            /**
+             * Cost Per Success Usd
+             * @description The cost of all runs whose cost is known, divided by the successful ones among them.
+             */
+            cost_per_success_usd: number | null;
             cost_usd: components["schemas"]["MeasureDistribution"];
             duration_ms: components["schemas"]["MeasureDistribution"];
             input_tokens: components["schemas"]["MeasureDistribution"];
             output_tokens: components["schemas"]["MeasureDistribution"];
             tokens: components["schemas"]["MeasureDistribution"];
+            /** @description The total cost less the sum of the phases; negative where the phases add up to more. */
+            unattributed_cost_usd: components["schemas"]["MeasureSummary"];
             phases: components["schemas"]["PhaseTotals"];
             /** By Request Type */
             by_request_type: components["schemas"]["RequestTypeGroup"][];
@@ -1240,6 +1736,8 @@ export interface components {
             by_source: components["schemas"]["SourceGroup"][];
             /** By Project */
             by_project: components["schemas"]["ProjectGroup"][];
+            /** By Policy */
+            by_policy: components["schemas"]["PolicyGroup"][];
             /** By Phase */
             by_phase: components["schemas"]["PhaseGroup"][];
             /** By Model */
@@ -1248,6 +1746,23 @@ export interface components {
             by_selection_method: components["schemas"]["SelectionMethodGroup"][];
             /** By Phase Model */
             by_phase_model: components["schemas"]["PhaseModelGroup"][];
+            /**
+             * Credit Rule
+             * @description The rule by which credited_success_rate and value_per_dollar were counted.
+             * @enum {string}
+             */
+            credit_rule: "checks" | "phase_outcome" | "run_outcome";
+            /**
+             * Skips
+             * @description How runs ended where a phase ran and where it was skipped, by request type.
+             */
+            skips: components["schemas"]["SkipGroup"][];
+            /**
+             * Series
+             * @description Only with bucket; oldest first, without empty buckets.
+             * @default null
+             */
+            series?: components["schemas"]["Bucket"][] | null;
             other: components["schemas"]["Other"];
             window: components["schemas"]["Window"];
         };
@@ -1414,6 +1929,13 @@ export interface components {
              * @description Microseconds since 1970 at which this version was accepted.
              */
             revision: number;
+            derived: components["schemas"]["Derived"];
+            /**
+             * Warnings
+             * @description Contradictions within the record, at most 20; absent without any, and from lists and exports.
+             * @default null
+             */
+            warnings?: components["schemas"]["RecordWarning"][] | null;
         };
         /**
          * Trajectory
@@ -1591,6 +2113,94 @@ export interface components {
              */
             complete: boolean;
         };
+        /**
+         * TrajectoryPatch
+         * @description Changes of a stored trajectory, by JSON Merge Patch (RFC 7396).
+         *
+         *     Null deletes a field; objects are merged, other values replaced. ``phases`` lists the phases to
+         *     change or append; the others stay.
+         */
+        TrajectoryPatch: {
+            /**
+             * Id
+             * Format: uuid
+             * @description That of the address, if given.
+             */
+            id?: string;
+            /** Request Summary */
+            request_summary?: string;
+            /** Request Type */
+            request_type?: string | null;
+            /**
+             * Source
+             * @description The orchestrator that ran it.
+             */
+            source?: string | null;
+            /** Project */
+            project?: string | null;
+            /**
+             * Policy
+             * @description Name and version of what decided, such as router@2026-11-01.
+             */
+            policy?: string | null;
+            /**
+             * Parent Id
+             * @description The id of the run that this run is part of.
+             */
+            parent_id?: string | null;
+            /** Phases */
+            phases?: components["schemas"]["PhasePatch"][];
+            /** Outcome */
+            outcome?: ("success" | "failure" | "partial" | "unknown") | null;
+            /**
+             * Total Cost Usd
+             * @description Given totals stand, even where the phases add up to others.
+             */
+            total_cost_usd?: number | null;
+            /** Total Duration Ms */
+            total_duration_ms?: number | null;
+            /** Total Phases */
+            total_phases?: number | null;
+            /** Phases Skipped */
+            phases_skipped?: number | null;
+            /** Build Passed */
+            build_passed?: boolean | null;
+            /** Tests Passed */
+            tests_passed?: boolean | null;
+            /** Review Findings */
+            review_findings?: number | null;
+            /** Critical Findings */
+            critical_findings?: number | null;
+            /** Files Changed */
+            files_changed?: number | null;
+            /** Planned Phases */
+            planned_phases?: string[] | null;
+            /** Feedback Loops */
+            feedback_loops?: components["schemas"]["FeedbackLoop"][] | null;
+            /** Error */
+            error?: string | null;
+            /** Started At */
+            started_at?: string | null;
+            /** Ended At */
+            ended_at?: string | null;
+            /** Session Id */
+            session_id?: string | null;
+            /** Trace Id */
+            trace_id?: string | null;
+            /** Tags */
+            tags?: string[] | null;
+            /** External Refs */
+            external_refs?: {
+                [key: string]: string | null;
+            } | null;
+            /**
+             * Metadata
+             * @description The client's own data; any JSON. The server adds 'trajectories:redacted' where it has replaced credentials: how many of each kind.
+             */
+            metadata?: {
+                [key: string]: unknown;
+            } | null;
+        };
         /** Window */
         Window: {
             /**
@@ -1634,6 +2244,8 @@ export interface operations {
                 build_passed?: boolean;
                 /** @description next_cursor of the page before. */
                 cursor?: string;
+                /** @description A phase whose model suited it so. */
+                fit?: "good_fit" | "underpowered" | "overprovisioned" | "failed";
                 /** @description Records on a page. */
                 limit?: number;
                 /** @description Cost at most this. */
@@ -1650,6 +2262,8 @@ export interface operations {
                 outcome?: "success" | "failure" | "partial" | "unknown";
                 /** @description A phase of this name or an alias of it. */
                 phase?: string;
+                /** @description Exactly this policy. */
+                policy?: string;
                 /** @description Exactly this project. */
                 project?: string;
                 /** @description Each word is part of the request summary; case and compatibility forms (NFKC) do not matter. At most 32 words. */
@@ -1770,7 +2384,10 @@ export interface operations {
     };
     record: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description With 1, a body may lack phases that are stored. Else that is 409, in NDJSON for the line. It is not asked of the camelCase body. */
+                replace?: "0" | "1";
+            };
             header?: {
                 /** @description Decides the id of a body without one: the same key is the same record. */
                 "Idempotency-Key"?: string;
@@ -1790,6 +2407,8 @@ export interface operations {
             /** @description Taken and durable on this host. This host knew the id already; or NDJSON was sent. */
             200: {
                 headers: {
+                    /** @description Of one record: its revision, in quotes; for If-Match. */
+                    ETag?: string;
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
                     "X-Request-Id"?: string;
                     /** @description Where keys have limits: what this one may use a minute. */
@@ -1809,6 +2428,8 @@ export interface operations {
             /** @description Taken and durable on this host. This host had not known the id. */
             201: {
                 headers: {
+                    /** @description Of one record: its revision, in quotes; for If-Match. */
+                    ETag?: string;
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
                     "X-Request-Id"?: string;
                     /** @description Where keys have limits: what this one may use a minute. */
@@ -1869,7 +2490,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The id was deleted, and does not come back; or the token is not of a dry run with these filters. */
+            /** @description The id was deleted, and does not come back; or the body lacks phases that are stored; or the token is not of a dry run with these filters. */
             409: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -1947,6 +2568,8 @@ export interface operations {
                 build_passed?: boolean;
                 /** @description Count, delete nothing. */
                 dry_run?: "0" | "1";
+                /** @description A phase whose model suited it so. */
+                fit?: "good_fit" | "underpowered" | "overprovisioned" | "failed";
                 /** @description Cost at most this. */
                 max_cost_usd?: number;
                 /** @description Took at most this. */
@@ -1961,6 +2584,8 @@ export interface operations {
                 outcome?: "success" | "failure" | "partial" | "unknown";
                 /** @description A phase of this name or an alias of it. */
                 phase?: string;
+                /** @description Exactly this policy. */
+                policy?: string;
                 /** @description Exactly this project. */
                 project?: string;
                 /** @description Each word is part of the request summary; case and compatibility forms (NFKC) do not matter. At most 32 words. */
@@ -2045,7 +2670,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The id was deleted, and does not come back; or the token is not of a dry run with these filters. */
+            /** @description The id was deleted, and does not come back; or the body lacks phases that are stored; or the token is not of a dry run with these filters. */
             409: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -2105,6 +2730,8 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    /** @description Of one record: its revision, in quotes; for If-Match. */
+                    ETag?: string;
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
                     "X-Request-Id"?: string;
                     /** @description Where keys have limits: what this one may use a minute. */
@@ -2310,17 +2937,210 @@ export interface operations {
             };
         };
     };
+    update: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The ETag of an answer: change the record only if this host knows no other revision. */
+                "If-Match"?: string;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/merge-patch+json": components["schemas"]["TrajectoryPatch"];
+                "application/json": components["schemas"]["TrajectoryPatch"];
+            };
+        };
+        responses: {
+            /** @description The patched record, durable on this host. */
+            200: {
+                headers: {
+                    /** @description Of one record: its revision, in quotes; for If-Match. */
+                    ETag?: string;
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    /** @description Where keys have limits: what this one may use a minute. */
+                    "X-RateLimit-Limit"?: number;
+                    /** @description What is left of it. */
+                    "X-RateLimit-Remaining"?: number;
+                    /** @description Seconds until more is left. */
+                    "X-RateLimit-Reset"?: number;
+                    /** @description Which limit it is: the one that would refuse first, or has refused. */
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoredTrajectory"];
+                };
+            };
+            /** @description The request says something that cannot be accepted; the message names it. */
+            400: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No API key, or one that is unknown, revoked or expired. */
+            401: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The API key lacks the scope, or the request would delete everything. */
+            403: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The tenant has no such trajectory. */
+            404: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body did not come within the time that it may take; nothing of it was taken. */
+            408: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The id was deleted, and does not come back; or the body lacks phases that are stored; or the token is not of a dry run with these filters. */
+            409: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The record has another revision than If-Match names. */
+            412: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A record or the request is too large. */
+            413: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another Content-Type than the two, or a Content-Encoding that this server does not decode. */
+            415: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More than the key may use in a minute, or too many bad keys from this address; Retry-After says when to come again. */
+            429: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds until it is worth coming again. */
+                    "Retry-After"?: number;
+                    /** @description Where keys have limits: what this one may use a minute. */
+                    "X-RateLimit-Limit"?: number;
+                    /** @description What is left of it. */
+                    "X-RateLimit-Remaining"?: number;
+                    /** @description Seconds until more is left. */
+                    "X-RateLimit-Reset"?: number;
+                    /** @description Which limit it is: the one that would refuse first, or has refused. */
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A part that this answer needs is unavailable or busy; Retry-After says when to try again. */
+            503: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds until it is worth coming again. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     export: {
         parameters: {
             query?: {
-                /** @description Go on behind the line with this id. */
+                /** @description Go on behind the lines of this id. */
                 after?: string;
                 /** @description A phase of this agent. */
                 agent?: string;
+                /** @description Propensity of decisions that have none recorded, above 0 and at most 1. For dsjson. */
+                assume_propensity?: string;
                 /** @description Whether the build passed. */
                 build_passed?: boolean;
+                /** @description tool: the answer is a tool call, with a column tools; text: it is JSON text. For sft, openai, axolotl, llama-factory. */
+                calls?: string;
+                /** @description Content-Encoding of lines, by default none; inside Parquet zstd by default. */
+                compression?: "none" | "gzip" | "zstd";
+                /** @description Credit rule of the reward: checks, phase_outcome, run_outcome. For decisions, sft, prompt-completion, dpo, kto, stepwise, dsjson, routing-table, openai, axolotl, llama-factory, verl. */
+                credit?: string;
+                /** @description Leave out runs of the same request with the same phases, except the first. */
+                dedupe?: "0" | "1";
                 /** @description Close with an end line. */
                 end?: "0" | "1";
+                /** @description Lines or Parquet. */
+                file?: "jsonl" | "parquet";
+                /** @description A phase whose model suited it so. */
+                fit?: "good_fit" | "underpowered" | "overprovisioned" | "failed";
+                /** @description Format of the lines. */
+                format?: "jsonl" | "decisions" | "sft" | "prompt-completion" | "dpo" | "kto" | "stepwise" | "dsjson" | "routing-table" | "atif" | "openai" | "axolotl" | "llama-factory" | "verl";
+                /** @description sft: examples; dpo: pairs of a better and a worse action. For openai, axolotl, llama-factory. */
+                kind?: string;
                 /** @description Cost at most this. */
                 max_cost_usd?: number;
                 /** @description Took at most this. */
@@ -2329,12 +3149,20 @@ export interface operations {
                 min_cost_usd?: number;
                 /** @description Took at least this. */
                 min_duration_ms?: number;
+                /** @description Leave out decisions that earned less than this, from above 0 to 1, or whose reward is unknown. For sft, prompt-completion, openai, axolotl, llama-factory, verl. */
+                min_reward?: string;
                 /** @description A phase that this model answered. */
                 model?: string;
                 /** @description Outcome, given or derived. */
                 outcome?: "success" | "failure" | "partial" | "unknown";
+                /** @description Decisions that are compared have the same request, or only the same type of request. For dpo, openai, axolotl, llama-factory. */
+                pair_by?: string;
+                /** @description The part of the split to export. */
+                part?: string;
                 /** @description A phase of this name or an alias of it. */
                 phase?: string;
+                /** @description Exactly this policy. */
+                policy?: string;
                 /** @description Exactly this project. */
                 project?: string;
                 /** @description Each word is part of the request summary; case and compatibility forms (NFKC) do not matter. At most 32 words. */
@@ -2347,6 +3175,10 @@ export interface operations {
                 since?: string;
                 /** @description Exactly this orchestrator. */
                 source?: string;
+                /** @description Parts and their shares, such as train=0.9,test=0.1. Needs part. */
+                split?: string;
+                /** @description Runs that share it are in the same part. */
+                split_by?: "session" | "project";
                 /** @description Started at or after; as since. */
                 started_since?: string;
                 /** @description Started before; as since. */
@@ -2359,6 +3191,8 @@ export interface operations {
                 tool?: string;
                 /** @description Recorded before; as since. */
                 until?: string;
+                /** @description Reward that one USD of the phase's cost takes away. For dsjson. */
+                usd_weight?: string;
             };
             header?: never;
             path?: never;
@@ -2464,6 +3298,173 @@ export interface operations {
             };
         };
     };
+    export_manifest: {
+        parameters: {
+            query?: {
+                /** @description A phase of this agent. */
+                agent?: string;
+                /** @description Propensity of decisions that have none recorded, above 0 and at most 1. For dsjson. */
+                assume_propensity?: string;
+                /** @description Whether the build passed. */
+                build_passed?: boolean;
+                /** @description tool: the answer is a tool call, with a column tools; text: it is JSON text. For sft, openai, axolotl, llama-factory. */
+                calls?: string;
+                /** @description Credit rule of the reward: checks, phase_outcome, run_outcome. For decisions, sft, prompt-completion, dpo, kto, stepwise, dsjson, routing-table, openai, axolotl, llama-factory, verl. */
+                credit?: string;
+                /** @description Leave out runs of the same request with the same phases, except the first. */
+                dedupe?: "0" | "1";
+                /** @description A phase whose model suited it so. */
+                fit?: "good_fit" | "underpowered" | "overprovisioned" | "failed";
+                /** @description Format of the lines. */
+                format?: "jsonl" | "decisions" | "sft" | "prompt-completion" | "dpo" | "kto" | "stepwise" | "dsjson" | "routing-table" | "atif" | "openai" | "axolotl" | "llama-factory" | "verl";
+                /** @description sft: examples; dpo: pairs of a better and a worse action. For openai, axolotl, llama-factory. */
+                kind?: string;
+                /** @description Cost at most this. */
+                max_cost_usd?: number;
+                /** @description Took at most this. */
+                max_duration_ms?: number;
+                /** @description Cost at least this. */
+                min_cost_usd?: number;
+                /** @description Took at least this. */
+                min_duration_ms?: number;
+                /** @description Leave out decisions that earned less than this, from above 0 to 1, or whose reward is unknown. For sft, prompt-completion, openai, axolotl, llama-factory, verl. */
+                min_reward?: string;
+                /** @description A phase that this model answered. */
+                model?: string;
+                /** @description Outcome, given or derived. */
+                outcome?: "success" | "failure" | "partial" | "unknown";
+                /** @description Decisions that are compared have the same request, or only the same type of request. For dpo, openai, axolotl, llama-factory. */
+                pair_by?: string;
+                /** @description The part of the split to export. */
+                part?: string;
+                /** @description A phase of this name or an alias of it. */
+                phase?: string;
+                /** @description Exactly this policy. */
+                policy?: string;
+                /** @description Exactly this project. */
+                project?: string;
+                /** @description Each word is part of the request summary; case and compatibility forms (NFKC) do not matter. At most 32 words. */
+                q?: string;
+                /** @description Exactly this type of request. */
+                request_type?: string;
+                /** @description A phase whose model was picked this way. */
+                selection_method?: string;
+                /** @description Recorded at or after a time with an offset, the start of a date in UTC, or a span before now: 30m, 12h, 7d, 2w. */
+                since?: string;
+                /** @description Exactly this orchestrator. */
+                source?: string;
+                /** @description Parts and their shares, such as train=0.9,test=0.1. Needs part. */
+                split?: string;
+                /** @description Runs that share it are in the same part. */
+                split_by?: "session" | "project";
+                /** @description Started at or after; as since. */
+                started_since?: string;
+                /** @description Started before; as since. */
+                started_until?: string;
+                /** @description Has this tag. */
+                tag?: string;
+                /** @description Whether the tests passed. */
+                tests_passed?: boolean;
+                /** @description A phase that used this tool. */
+                tool?: string;
+                /** @description Recorded before; as since. */
+                until?: string;
+                /** @description Reward that one USD of the phase's cost takes away. For dsjson. */
+                usd_weight?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    /** @description Where keys have limits: what this one may use a minute. */
+                    "X-RateLimit-Limit"?: number;
+                    /** @description What is left of it. */
+                    "X-RateLimit-Remaining"?: number;
+                    /** @description Seconds until more is left. */
+                    "X-RateLimit-Reset"?: number;
+                    /** @description Which limit it is: the one that would refuse first, or has refused. */
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExportManifest"];
+                };
+            };
+            /** @description The request says something that cannot be accepted; the message names it. */
+            400: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No API key, or one that is unknown, revoked or expired. */
+            401: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The API key lacks the scope, or the request would delete everything. */
+            403: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More than the key may use in a minute, or too many bad keys from this address; Retry-After says when to come again. */
+            429: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds until it is worth coming again. */
+                    "Retry-After"?: number;
+                    /** @description Where keys have limits: what this one may use a minute. */
+                    "X-RateLimit-Limit"?: number;
+                    /** @description What is left of it. */
+                    "X-RateLimit-Remaining"?: number;
+                    /** @description Seconds until more is left. */
+                    "X-RateLimit-Reset"?: number;
+                    /** @description Which limit it is: the one that would refuse first, or has refused. */
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A part that this answer needs is unavailable or busy; Retry-After says when to try again. */
+            503: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds until it is worth coming again. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     readiness: {
         parameters: {
             query?: {
@@ -2471,6 +3472,8 @@ export interface operations {
                 agent?: string;
                 /** @description Whether the build passed. */
                 build_passed?: boolean;
+                /** @description A phase whose model suited it so. */
+                fit?: "good_fit" | "underpowered" | "overprovisioned" | "failed";
                 /** @description Cost at most this. */
                 max_cost_usd?: number;
                 /** @description Took at most this. */
@@ -2487,6 +3490,8 @@ export interface operations {
                 outcome?: "success" | "failure" | "partial" | "unknown";
                 /** @description A phase of this name or an alias of it. */
                 phase?: string;
+                /** @description Exactly this policy. */
+                policy?: string;
                 /** @description Exactly this project. */
                 project?: string;
                 /** @description Each word is part of the request summary; case and compatibility forms (NFKC) do not matter. At most 32 words. */
@@ -2610,8 +3615,14 @@ export interface operations {
             query?: {
                 /** @description A phase of this agent. */
                 agent?: string;
+                /** @description Adds series: the totals of each day or week (from Monday, UTC) in which runs started, or were recorded where the start is unknown. */
+                bucket?: "day" | "week";
                 /** @description Whether the build passed. */
                 build_passed?: boolean;
+                /** @description The rule of credited_success_rate and value_per_dollar. checks: what the tests, builds and reviews of the run said of the phase. phase_outcome: what the phase said. run_outcome: how the run ended. Default: the server's setting, which is checks unless changed. */
+                credit?: "checks" | "phase_outcome" | "run_outcome";
+                /** @description A phase whose model suited it so. */
+                fit?: "good_fit" | "underpowered" | "overprovisioned" | "failed";
                 /** @description Cost at most this. */
                 max_cost_usd?: number;
                 /** @description Took at most this. */
@@ -2626,6 +3637,8 @@ export interface operations {
                 outcome?: "success" | "failure" | "partial" | "unknown";
                 /** @description A phase of this name or an alias of it. */
                 phase?: string;
+                /** @description Exactly this policy. */
+                policy?: string;
                 /** @description Exactly this project. */
                 project?: string;
                 /** @description Each word is part of the request summary; case and compatibility forms (NFKC) do not matter. At most 32 words. */

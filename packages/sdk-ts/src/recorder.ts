@@ -1,14 +1,13 @@
 /** The recorder. It measures a run while it happens and records it when it ends. */
-import { attemptsOf, carriedOver, type Earlier } from "./resuming.js";
-import { DecimalSum } from "./decimals.js";
+import { checkNames, ended, type Failure, type Given, runThenEnd, splitArguments, withoutNulls } from "./acting.js";
 import { uuid } from "./ids.js";
-import { isAmount, microseconds, outcomeOf, runTotals, Stopwatch, textOf } from "./totals.js";
+import { idOf, type PhaseOptions, RunPhase } from "./phase.js";
+import { attemptsOf, carriedOver, type Earlier } from "./resuming.js";
+import { microseconds, runTotals, Stopwatch, textOf } from "./totals.js";
 import type { FeedbackLoop, Phase, Trajectory } from "./types.js";
 
 /** The fields that `run.set` accepts. */
 export type RunFields = Partial<Omit<Trajectory, "id" | "phases">>;
-/** The fields that `phase.set` accepts. */
-export type PhaseFields = Omit<Phase, "phase_name">;
 
 /** Options of a run. Fields of the record have the names of the API. */
 export interface RunOptions
@@ -18,6 +17,8 @@ export interface RunOptions
     | "request_type"
     | "source"
     | "project"
+    | "policy"
+    | "parent_id"
     | "planned_phases"
     | "session_id"
     | "trace_id"
@@ -38,21 +39,10 @@ export interface RunOptions
   resume?: boolean | undefined;
 }
 
-/** Options of a phase. */
-export type PhaseOptions = Pick<
-  Phase,
-  | "agent"
-  | "model"
-  | "requested_model"
-  | "model_selection_method"
-  | "candidates"
-  | "selection_probability"
-  | "attempt"
-  | "metadata"
->;
-
 /** Options of a skipped phase. */
-export interface SkipOptions extends Pick<Phase, "agent" | "metadata"> {
+export interface SkipOptions extends Pick<Phase, "agent" | "selection_rule" | "keep_probability" | "metadata"> {
+  /** The phase that this one is part of, or its `phase_id`. */
+  parent?: RunPhase | string | null | undefined;
   /** The `skip_reason` of the record. */
   reason?: string | null | undefined;
 }
@@ -63,20 +53,14 @@ export interface FeedbackOptions {
   reason?: string | null | undefined;
 }
 
-/** Usage of a call to a model. Values that are missing, null or invalid stay unknown. */
-export type Usage = Pick<
-  Phase,
-  "input_tokens" | "output_tokens" | "cached_input_tokens" | "reasoning_tokens" | "cost_usd"
->;
-
-const USAGE = ["input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens", "cost_usd"] as const;
-
 // Compiles only if it has exactly the fields of the contract.
 const RUN_FIELDS: Record<keyof RunFields, true> = {
   request_summary: true,
   request_type: true,
   source: true,
   project: true,
+  policy: true,
+  parent_id: true,
   outcome: true,
   total_cost_usd: true,
   total_duration_ms: true,
@@ -98,118 +82,8 @@ const RUN_FIELDS: Record<keyof RunFields, true> = {
   external_refs: true,
   metadata: true,
 };
-const PHASE_FIELDS: Record<keyof PhaseFields, true> = {
-  agent: true,
-  model: true,
-  requested_model: true,
-  model_selection_method: true,
-  candidates: true,
-  selection_probability: true,
-  tools_used: true,
-  steps_taken: true,
-  input_tokens: true,
-  output_tokens: true,
-  cached_input_tokens: true,
-  reasoning_tokens: true,
-  cost_usd: true,
-  duration_ms: true,
-  outcome: true,
-  skip_reason: true,
-  attempt: true,
-  error: true,
-  started_at: true,
-  metadata: true,
-};
-
 /** Key in `metadata`: the id of the run that this one resumes, if the store could not be read. */
 const RESUMES = "trajectories:resumes";
-
-/** A running phase. */
-export class RunPhase {
-  /** The name of the phase. */
-  readonly name: string;
-  readonly #stopwatch: Stopwatch;
-  readonly #startedMs: number;
-  readonly #measured: PhaseFields;
-  readonly #given: PhaseFields;
-  readonly #overrides: PhaseFields = {};
-  readonly #usage = new Map<keyof Usage, DecimalSum>();
-  readonly #tools = new Set<string>();
-  #steps: number | null = null;
-
-  /** @internal */
-  constructor(name: string, given: PhaseOptions, attempt: number, stopwatch: Stopwatch) {
-    checkNames(given, PHASE_FIELDS);
-    this.name = name;
-    this.#given = withoutNulls(given);
-    this.#stopwatch = stopwatch;
-    this.#startedMs = stopwatch.ms();
-    this.#measured = { attempt, started_at: stopwatch.at(this.#startedMs) };
-  }
-
-  /**
-   * Sets fields of the record. They override measured and computed values. Null means unknown.
-   *
-   * @throws TypeError: the contract does not have a field of this name.
-   */
-  set(fields: PhaseFields): void {
-    checkNames(fields, PHASE_FIELDS);
-    Object.assign(this.#overrides, fields);
-  }
-
-  /** Adds the usage of one call to the phase. Costs add up exactly. Values never given stay unknown, not 0. */
-  usage(used: Usage): void {
-    for (const name of USAGE) {
-      const value = used[name];
-      if (value === undefined || value === null) continue;
-      if (!isAmount(name, value)) {
-        // An invalid price must not stop a pipeline.
-        console.warn(`trajectories-sdk: ${name} of phase ${JSON.stringify(this.name)} is not a valid amount and was ignored: ${textOf(value)}`);
-        continue;
-      }
-      const sum = this.#usage.get(name) ?? new DecimalSum();
-      sum.add(value);
-      this.#usage.set(name, sum);
-    }
-  }
-
-  /** Adds a used tool. Each name is listed once, in order of first use. */
-  tool(name: string): void {
-    this.#tools.add(name);
-  }
-
-  /** Adds to the number of steps. */
-  step(count = 1): void {
-    this.#steps = (this.#steps ?? 0) + count;
-  }
-
-  /** Sets `model` to the model that answers instead. The previous one becomes `requested_model`, unless that is set. */
-  fallBackTo(model: string): void {
-    const { requested_model, model: before } = { ...this.#given, ...this.#overrides };
-    if (!requested_model && before) this.#overrides.requested_model = before;
-    this.#overrides.model = model;
-  }
-
-  /** Marks the phase as failed without throwing. */
-  fail(error: unknown): void {
-    this.set({ outcome: "failure", error: textOf(error) });
-  }
-
-  /** @internal */
-  end(failure: Failure | null): void {
-    this.#measured.duration_ms = microseconds(this.#stopwatch.ms() - this.#startedMs);
-    Object.assign(this.#measured, { outcome: "success" }, failure && ended(failure));
-  }
-
-  /** @internal The fields so far. A running phase has no duration and no outcome yet. `before` counts attempts of an earlier part. */
-  fields(before: (name: string) => number): Phase {
-    const attempt = (this.#measured.attempt ?? 0) + before(this.name);
-    const sums = Object.fromEntries([...this.#usage].map(([name, sum]) => [name, sum.toNumber()]));
-    const tools = this.#tools.size > 0 ? [...this.#tools] : null;
-    const added = withoutNulls({ tools_used: tools, steps_taken: this.#steps });
-    return { phase_name: this.name, ...this.#measured, attempt, ...sums, ...added, ...this.#given, ...this.#overrides };
-  }
-}
 
 /** How a run is recorded. */
 export interface Recording {
@@ -235,6 +109,7 @@ export class Run implements AsyncDisposable {
   readonly #given: RunFields & Pick<Trajectory, "request_summary">;
   readonly #overrides: RunFields = {};
   readonly #phases: { fields(before: (name: string) => number): Phase }[] = [];
+  readonly #mayGoOn: boolean;
   #earlier: Promise<Trajectory | null>;
   readonly #attempts = new Map<string, number>();
   readonly #loops: FeedbackLoop[] = [];
@@ -246,6 +121,7 @@ export class Run implements AsyncDisposable {
     const { id, background: _background, progress: _progress, resume: _resume, ...given } = options;
     checkNames(given, RUN_FIELDS);
     this.#id = id ?? uuid();
+    this.#mayGoOn = Boolean(id) && recording.earlier.mayFind(id!);
     this.#earlier = id ? recording.earlier.find(id) : Promise.resolve(null);
     // Handled when the run is recorded.
     this.#earlier.catch(() => {});
@@ -270,26 +146,35 @@ export class Run implements AsyncDisposable {
     const phase = this.#begin(name, options);
     return runThenEnd(
       () => act(phase),
-      async (failure) => {
-        if (this.#isLate(`the end of ${name}`)) return;
-        phase.end(failure);
-        if (this.#recording.isProgressive) await this.#record();
-      },
+      (failure) => phase.finish(failure),
     );
   }
 
+  /**
+   * Starts a phase and returns it, for code that a callback does not fit. Call its `end`, or declare it with `await using`.
+   *
+   * ```ts
+   * await using phase = run.startPhase("spec", { model: "large" });
+   * ```
+   */
+  startPhase(name: string, options: PhaseOptions = {}): RunPhase {
+    return this.#begin(name, options);
+  }
+
   /** Adds a phase that did not run, with the reason. It does not count as an attempt. */
-  skip(name: string, { reason, agent, metadata }: SkipOptions = {}): void {
+  skip(name: string, { reason, parent, ...given }: SkipOptions = {}): void {
     if (this.#isLate(name)) return;
-    const phase: Phase = { phase_name: name, outcome: "skipped", ...withoutNulls({ agent, metadata, skip_reason: reason }) };
+    const fields = withoutNulls({ ...given, skip_reason: reason, parent_phase_id: idOf(parent) });
+    const phase: Phase = { phase_name: name, outcome: "skipped", ...fields };
     this.#phases.push({ fields: () => phase });
   }
 
-  /** Adds a feedback loop: a phase sent work back to an earlier phase now. */
-  feedback(fromPhase: string, toPhase: string, { reason }: FeedbackOptions = {}): void {
+  /** Adds a feedback loop: a phase sent work back to an earlier phase now. The phases are names, or the phases themselves. */
+  feedback(fromPhase: RunPhase | string, toPhase: RunPhase | string, { reason }: FeedbackOptions = {}): void {
     if (this.#isLate("feedback")) return;
     const at = this.#stopwatch.at(this.#stopwatch.ms());
-    this.#loops.push(withoutNulls({ from_phase: fromPhase, to_phase: toPhase, reason, at }));
+    const ids = { from_phase_id: idIfPhase(fromPhase), to_phase_id: idIfPhase(toPhase) };
+    this.#loops.push(withoutNulls({ from_phase: nameOf(fromPhase), to_phase: nameOf(toPhase), ...ids, reason, at }));
   }
 
   /**
@@ -320,7 +205,7 @@ export class Run implements AsyncDisposable {
   async finish(failure: Failure | null): Promise<void> {
     if (this.#ending) return;
     const ms = this.#stopwatch.ms();
-    const { outcome, error } = failure ? ended(failure) : { outcome: "success" };
+    const { outcome, error } = failure ? ended(failure) : { outcome: "success" as const };
     // Without a failure the store derives the outcome. A run that was aborted, or goes on later, has not failed.
     const failed: RunFields = outcome === "success" ? {} : withoutNulls({ outcome: outcome === "failure" ? outcome : "unknown", error });
     this.#ending = { ended_at: this.#stopwatch.at(ms), total_duration_ms: ms, ...failed };
@@ -377,7 +262,14 @@ export class Run implements AsyncDisposable {
 
   #begin(name: string, options: PhaseOptions): RunPhase {
     const attempt = (this.#attempts.get(name) ?? 0) + 1;
-    const phase = new RunPhase(name, options, attempt, this.#stopwatch);
+    const phase = new RunPhase(name, options, attempt, {
+      stopwatch: this.#stopwatch,
+      mayGoOn: this.#mayGoOn,
+      isLate: (what) => this.#isLate(what),
+      phaseEnded: async () => {
+        if (this.#recording.isProgressive) await this.#record();
+      },
+    });
     this.#attempts.set(name, attempt);
     if (!this.#isLate(name)) this.#phases.push(phase);
     return phase;
@@ -389,52 +281,10 @@ export class Run implements AsyncDisposable {
   }
 }
 
-function ended({ thrown }: Failure): { outcome: ReturnType<typeof outcomeOf>; error?: string } {
-  const outcome = outcomeOf(thrown);
-  // A pause is no error, and neither is a jump to another graph.
-  return outcome === "failure" || outcome === "cancelled" ? { outcome, error: textOf(thrown) } : { outcome };
+function nameOf(phase: RunPhase | string): string {
+  return phase instanceof RunPhase ? phase.name : phase;
 }
 
-/** A thrown value, of any type. */
-export interface Failure {
-  thrown: unknown;
-}
-
-/** Returns the result of `act` after calling `end`. Rethrows an error of `act`, even if `end` fails too. */
-export async function runThenEnd<T>(
-  act: () => T | PromiseLike<T>,
-  end: (failure: Failure | null) => Promise<void>,
-): Promise<T> {
-  let value: T;
-  try {
-    value = await act();
-  } catch (thrown) {
-    await end({ thrown }).catch((error: unknown) => {
-      console.warn(`trajectories-sdk: a failed run could not be recorded: ${textOf(error)}`);
-    });
-    throw thrown;
-  }
-  await end(null);
-  return value;
-}
-
-/** Arguments with optional options and a function. */
-export type Given<Options, Subject, T> =
-  | [act: (subject: Subject) => T | PromiseLike<T>]
-  | [options: Options, act: (subject: Subject) => T | PromiseLike<T>];
-
-export function splitArguments<Options extends object, Subject, T>(
-  given: Given<Options, Subject, T>,
-): [Partial<Options>, (subject: Subject) => T | PromiseLike<T>] {
-  return given.length === 1 ? [{}, given[0]] : given;
-}
-
-function withoutNulls<Fields extends object>(fields: Fields): { [Name in keyof Fields]: NonNullable<Fields[Name]> } {
-  const given = Object.entries(fields).filter(([, value]) => value !== undefined && value !== null);
-  return Object.fromEntries(given) as { [Name in keyof Fields]: NonNullable<Fields[Name]> };
-}
-
-function checkNames(fields: object, names: object): void {
-  const unknown = Object.keys(fields).find((name) => !Object.hasOwn(names, name));
-  if (unknown !== undefined) throw new TypeError(`Unknown field ${JSON.stringify(unknown)}. Put your own data into metadata.`);
+function idIfPhase(phase: RunPhase | string): string | null {
+  return phase instanceof RunPhase ? phase.id : null;
 }

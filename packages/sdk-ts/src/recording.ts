@@ -1,18 +1,39 @@
 /** Sending records: one as JSON, or many as NDJSON batches. */
 import { PayloadTooLargeError, TrajectoryError } from "./errors.js";
-import { type Http, JSON_TYPE, NDJSON_TYPE, PATH } from "./http.js";
+import { type Http, JSON_TYPE, MERGE_PATCH_TYPE, NDJSON_TYPE, onePath, PATH } from "./http.js";
 import type { Adjustments } from "./adjustments.js";
 import { uuid } from "./ids.js";
 import { MAX_REPAIRS, repair } from "./repair.js";
-import type { ErrorProblem, LineResult, RecordedMany, RequestOptions, StoredTrajectory, Trajectory } from "./types.js";
+import type {
+  ErrorProblem,
+  LineResult,
+  RecordedMany,
+  RequestOptions,
+  StoredTrajectory,
+  Trajectory,
+  TrajectoryPatch,
+} from "./types.js";
+import type { WarningLog } from "./warnings.js";
 
 const MAX_LINES = 500;
 const MAX_BYTES = 8 * 1024 * 1024;
 /** Error code of a record that was not sent because it is not serializable as JSON. */
 const NOT_SERIALIZABLE = "not_serializable";
 
+/** Options of `record`. */
+export interface RecordOptions extends RequestOptions {
+  /** Also replace a stored version that has phases which this one lacks. Otherwise such a record is refused. */
+  replace?: boolean | undefined;
+}
+
+/** Options of `update`. */
+export interface UpdateOptions extends RequestOptions {
+  /** The `revision` that the patch was made for. If the store has another one, the patch is refused. */
+  ifMatch?: number | undefined;
+}
+
 /** How `recordMany` splits records into requests. */
-export interface RecordManyOptions extends RequestOptions {
+export interface RecordManyOptions extends RecordOptions {
   /** Records per request, 500 by default. The server accepts 10,000. */
   maxLines?: number | undefined;
   /** Bytes per request, 8 MiB by default. The server accepts 16 MiB. A larger record is sent alone. */
@@ -40,23 +61,46 @@ export function lineOf(trajectory: Trajectory): Line {
   return { id, data: encoder.encode(JSON.stringify({ ...trajectory, id }, finite)) };
 }
 
-export async function record(http: Http, trajectory: Trajectory, options?: RequestOptions): Promise<StoredTrajectory> {
-  return recordLine(http, lineOf(trajectory), options);
+export async function record(http: Http, log: WarningLog, trajectory: Trajectory, options?: RecordOptions): Promise<StoredTrajectory> {
+  return recordLine(http, log, lineOf(trajectory), options);
 }
 
-export async function recordLine(http: Http, { data: body }: Line, options?: RequestOptions): Promise<StoredTrajectory> {
-  return http.call({ method: "POST", path: PATH, body, contentType: JSON_TYPE, signal: options?.signal });
+export async function recordLine(http: Http, log: WarningLog, { data: body }: Line, options?: RecordOptions): Promise<StoredTrajectory> {
+  const request = { method: "POST", path: PATH, query: replacing(options), body, contentType: JSON_TYPE } as const;
+  return noted(log, await http.call<StoredTrajectory>({ ...request, signal: options?.signal }));
+}
+
+export async function update(
+  http: Http,
+  log: WarningLog,
+  id: string,
+  patch: TrajectoryPatch,
+  { ifMatch, signal }: UpdateOptions = {},
+): Promise<StoredTrajectory> {
+  const body = encoder.encode(JSON.stringify(patch, finite));
+  const request = { method: "PATCH", path: onePath(id), body, contentType: MERGE_PATCH_TYPE, ifMatch, signal } as const;
+  return noted(log, await http.call<StoredTrajectory>(request));
+}
+
+function noted(log: WarningLog, stored: StoredTrajectory): StoredTrajectory {
+  log.note(stored.id, stored.warnings);
+  return stored;
+}
+
+function replacing(options: RecordOptions | undefined): object {
+  return options?.replace ? { replace: 1 } : {};
 }
 
 export async function recordMany(
   http: Http,
+  log: WarningLog,
   trajectories: Iterable<Trajectory> | AsyncIterable<Trajectory>,
   options: RecordManyOptions = {},
 ): Promise<RecordedMany> {
   const results: LineResult[] = [];
   try {
     for await (const batch of batches(trajectories, options, results)) {
-      const answers = await sendLines(http, batch.map(({ line }) => line), options);
+      const answers = await sendLines(http, log, batch.map(({ line }) => line), options);
       batch.forEach(({ number }, index) => (results[number - 1] = { ...answers[index]!, line: number }));
     }
   } catch (error) {
@@ -66,23 +110,29 @@ export async function recordMany(
   return recorded(results);
 }
 
+/** Options of a request of lines. */
+export type SendOptions = RecordOptions & { maxRetries?: number };
+
 /** Sends lines and returns their results in order. `line` of a result counts within its request. */
 export async function sendLines(
   http: Http,
+  log: WarningLog,
   lines: readonly Line[],
-  options: RequestOptions & { maxRetries?: number } = {},
+  options: SendOptions = {},
 ): Promise<LineResult[]> {
-  const request = { method: "POST", path: PATH, body: joined(lines), contentType: NDJSON_TYPE } as const;
+  const request = { method: "POST", path: PATH, query: replacing(options), body: joined(lines), contentType: NDJSON_TYPE } as const;
   try {
     const response = await http.call<RecordedMany>({ ...request, signal: options.signal }, options.maxRetries);
-    return lines.map(({ id }, index) => ({ ...response.results[index]!, id: response.results[index]!.id ?? id }));
+    const results = lines.map(({ id }, index) => ({ ...response.results[index]!, id: response.results[index]!.id ?? id }));
+    for (const { id, warnings } of results) log.note(id, warnings);
+    return results;
   } catch (error) {
     if (!(error instanceof PayloadTooLargeError)) throw error;
     // A server may have a lower limit. Halving finds the lines that are too large alone, and the others are stored.
     if (lines.length === 1) return [tooLarge(lines[0]!, error)];
     const middle = lines.length >> 1;
-    const first = await sendLines(http, lines.slice(0, middle), options);
-    return [...first, ...(await sendLines(http, lines.slice(middle), options))];
+    const first = await sendLines(http, log, lines.slice(0, middle), options);
+    return [...first, ...(await sendLines(http, log, lines.slice(middle), options))];
   }
 }
 
@@ -92,16 +142,17 @@ const EXPLAINED_LINES = 100;
 /** Like `sendLines`, but sends refused lines again whose problems the server has not named. */
 async function sendExplained(
   http: Http,
+  log: WarningLog,
   lines: readonly Line[],
-  options: RequestOptions & { maxRetries?: number },
+  options: SendOptions,
 ): Promise<LineResult[]> {
-  const results = await sendLines(http, lines, options);
+  const results = await sendLines(http, log, lines, options);
   const unexplained = lines.flatMap((_, at) =>
     results[at]!.status === BAD_REQUEST && !results[at]!.error?.details?.length ? [at] : [],
   );
   for (let start = 0; start < unexplained.length; start += EXPLAINED_LINES) {
     const some = unexplained.slice(start, start + EXPLAINED_LINES);
-    const answers = await sendLines(http, some.map((at) => lines[at]!), options);
+    const answers = await sendLines(http, log, some.map((at) => lines[at]!), options);
     some.forEach((at, index) => (results[at] = answers[index]!));
   }
   return results;
@@ -110,11 +161,12 @@ async function sendExplained(
 /** Like `sendLines`, but sends a refused record again without the fields that the server refuses. */
 export async function sendKeptLines(
   http: Http,
+  log: WarningLog,
   lines: readonly Line[],
-  options: RequestOptions & { maxRetries?: number },
+  options: SendOptions,
   adjustments: Adjustments,
 ): Promise<LineResult[]> {
-  const results = await sendExplained(http, lines, options);
+  const results = await sendExplained(http, log, lines, options);
   const changes = new Map<number, ErrorProblem[]>();
   let current = new Map(lines.map((line, at) => [at, line]));
   for (let attempt = 0; attempt < MAX_REPAIRS; attempt++) {
@@ -128,7 +180,7 @@ export async function sendKeptLines(
       changes.set(at, [...(changes.get(at) ?? []), ...changed]);
     }
     if (again.size === 0) break;
-    const answers = await sendExplained(http, [...again.values()], options);
+    const answers = await sendExplained(http, log, [...again.values()], options);
     [...again.keys()].forEach((at, index) => (results[at] = answers[index]!));
     current = again;
   }

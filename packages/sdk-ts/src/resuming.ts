@@ -8,6 +8,8 @@ const INTERRUPTED: ReadonlySet<unknown> = new Set(["cancelled", "paused"]);
 
 /** What was recorded of a run before. */
 export interface Earlier {
+  /** Whether there may be a record; `find` decides. */
+  mayFind(id: string): boolean;
   /** Returns the record, or null if there is none. */
   find(id: string): Promise<Trajectory | null>;
   /** Keeps the record of a run if it was interrupted, and forgets it otherwise. */
@@ -52,8 +54,7 @@ export function carriedOver(record: Trajectory): Partial<Trajectory> {
   const { id: _1, phases: _2, feedback_loops: _3, outcome: _4, error: _5, ended_at: _6, total_phases: _7, ...rest } = record;
   const { total_duration_ms: _8, total_cost_usd: _9, phases_skipped: _10, ...kept } = rest;
   const fields: Record<string, unknown> = { ...kept };
-  delete fields["recorded_at"];
-  delete fields["revision"];
+  for (const name of ["recorded_at", "revision", "derived", "warnings"]) delete fields[name];
   return fields as Partial<Trajectory>;
 }
 

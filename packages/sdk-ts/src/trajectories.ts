@@ -1,17 +1,17 @@
+import { type Given, runThenEnd, splitArguments } from "./acting.js";
 import { Adjustments } from "./adjustments.js";
 import type { BackgroundQueue } from "./background.js";
 import { type ExportOptions, TrajectoryExport } from "./exporting.js";
-import { type Http, PATH } from "./http.js";
+import { type Http, onePath, PATH } from "./http.js";
 import { TrajectoryList } from "./listing.js";
-import { runThenEnd, type Given, type Recording, Run, type RunOptions, splitArguments } from "./recorder.js";
-import { record, recordLine, recordMany, type RecordManyOptions } from "./recording.js";
+import { type Recording, Run, type RunOptions } from "./recorder.js";
+import { record, recordLine, recordMany, type RecordManyOptions, type RecordOptions, update, type UpdateOptions } from "./recording.js";
 import { InterruptedRuns, stored } from "./resuming.js";
 import type {
   DeletedTrajectories,
   DeletedTrajectory,
   DeleteParameters,
   ExportParameters,
-  Filters,
   ListParameters,
   MatchingTrajectories,
   Readiness,
@@ -19,9 +19,12 @@ import type {
   RecordedMany,
   RequestOptions,
   Stats,
+  StatsParameters,
   StoredTrajectory,
   Trajectory,
+  TrajectoryPatch,
 } from "./types.js";
+import type { WarningLog } from "./warnings.js";
 
 /**
  * The operations on trajectories, as `client.trajectories`.
@@ -30,13 +33,15 @@ import type {
  */
 export class Trajectories {
   readonly #http: Http;
+  readonly #log: WarningLog;
   readonly #queue: () => BackgroundQueue;
   readonly #interrupted = new InterruptedRuns();
   readonly #adjustments = new Adjustments();
 
   /** @internal */
-  constructor(http: Http, queue: () => BackgroundQueue) {
+  constructor(http: Http, log: WarningLog, queue: () => BackgroundQueue) {
     this.#http = http;
+    this.#log = log;
     this.#queue = queue;
   }
 
@@ -44,15 +49,32 @@ export class Trajectories {
    * Records one trajectory. It is durable when the promise resolves.
    *
    * The SDK generates a missing `id`, so that a retry is the same record. Recording an id again stores a new revision, or nothing
-   * if the body is the same.
+   * if the body is the same. Contradictions in the record are in `warnings` of the result, and each is logged once a run and code.
    *
-   * @returns the stored trajectory: normalised, with `recorded_at` and `revision`.
+   * @returns the stored trajectory: normalised, with `recorded_at`, `revision` and `derived`.
    * @throws {@link BadRequestError} 400: the trajectory is invalid. `details` has every problem with its path.
+   * @throws {@link DroppedPhasesError} 409: the stored version has phases that this one lacks. Send them all, use `update`, or set `replace`.
    * @throws {@link ConflictError} 409: the id was deleted.
    * @throws TypeError, RangeError: a value is not serializable as JSON. Nothing was sent.
    */
-  async record(trajectory: Trajectory, options?: RequestOptions): Promise<StoredTrajectory> {
-    return record(this.#http, trajectory, options);
+  async record(trajectory: Trajectory, options?: RecordOptions): Promise<StoredTrajectory> {
+    return record(this.#http, this.#log, trajectory, options);
+  }
+
+  /**
+   * Changes fields of one trajectory. It is durable when the promise resolves.
+   *
+   * Null deletes a field. `phases` has objects with a `phase_id`, which change the phase of that id; an unknown id appends a phase, and
+   * then `phase_name` is required. Other lists are replaced as a whole. After a broken connection, a retry with `ifMatch` may be refused
+   * because the first attempt was applied.
+   *
+   * @returns the whole trajectory as stored.
+   * @throws {@link NotFoundError} 404: the tenant has no trajectory with this id.
+   * @throws {@link ConflictError} 409: the id was deleted.
+   * @throws {@link PreconditionFailedError} 412: the store has another revision than `ifMatch`.
+   */
+  async update(id: string, patch: TrajectoryPatch, options?: UpdateOptions): Promise<StoredTrajectory> {
+    return update(this.#http, this.#log, id, patch, options);
   }
 
   /**
@@ -66,7 +88,7 @@ export class Trajectories {
     trajectories: Iterable<Trajectory> | AsyncIterable<Trajectory>,
     options?: RecordManyOptions,
   ): Promise<RecordedMany> {
-    return recordMany(this.#http, trajectories, options);
+    return recordMany(this.#http, this.#log, trajectories, options);
   }
 
   /** Lists the trajectories that match the filters, newest first. Await it for the first page, or iterate it for every record. */
@@ -84,8 +106,8 @@ export class Trajectories {
   }
 
   /** Returns statistics of the trajectories that match the filters, also by phase, model and selection method, with Wilson bounds. */
-  async stats(filters?: Filters, options?: RequestOptions): Promise<Stats> {
-    return this.#http.call({ method: "GET", path: `${PATH}/stats`, query: filters ?? {}, signal: options?.signal });
+  async stats(parameters?: StatsParameters, options?: RequestOptions): Promise<Stats> {
+    return this.#http.call({ method: "GET", path: `${PATH}/stats`, query: parameters ?? {}, signal: options?.signal });
   }
 
   /** Returns whether the newest trajectories that match the filters are worth training on. Each failed check says what to do. */
@@ -183,18 +205,17 @@ export class Trajectories {
 
   #recordingOf({ background = true, progress = false, resume = false }: RunOptions): Recording {
     return {
-      earlier: { find: (id) => this.#earlier(id, resume), remember: (record) => this.#interrupted.remember(record) },
+      earlier: {
+        find: (id) => this.#earlier(id, resume),
+        mayFind: (id) => resume || this.#interrupted.find(id) !== null,
+        remember: (record) => this.#interrupted.remember(record),
+      },
       isBackground: background,
       isProgressive: progress,
       record: async (trajectory) => {
         if (background) this.enqueue(trajectory);
-        else await recordLine(this.#http, this.#adjustments.line(trajectory));
+        else await recordLine(this.#http, this.#log, this.#adjustments.line(trajectory));
       },
     };
   }
-}
-
-function onePath(id: string): string {
-  if (!id) throw new TypeError("id must not be empty");
-  return `${PATH}/${encodeURIComponent(id)}`;
 }

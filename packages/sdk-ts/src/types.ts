@@ -13,10 +13,16 @@ type Parameters<Given> = { [Name in keyof Given]: (Name extends Times ? Given[Na
 export type Trajectory = Schemas["Trajectory"];
 /** One phase of a run. Phases are in order; a name may repeat. */
 export type Phase = Schemas["Phase"];
+/** One model's attempt at a phase. */
+export type Attempt = Schemas["Attempt"];
 /** A candidate model of a phase. */
 export type Candidate = Schemas["Candidate"];
 /** A later phase sent work back to an earlier one. */
 export type FeedbackLoop = Schemas["FeedbackLoop"];
+/** Fields of a phase to change, or of a phase to append, by its `phase_id`. Null deletes a field. */
+export type PhasePatch = Partial<Phase> & { phase_id: string };
+/** Fields of a trajectory to change. Null deletes a field. */
+export type TrajectoryPatch = Partial<Omit<Trajectory, "id" | "phases">> & { phases?: PhasePatch[] };
 /** How a run ended. */
 export type Outcome = NonNullable<Trajectory["outcome"]>;
 /** How a phase ended. */
@@ -24,6 +30,10 @@ export type PhaseOutcome = NonNullable<Phase["outcome"]>;
 
 /** A stored trajectory, with `recorded_at` and `revision`. Fields that were not sent are absent. */
 export type StoredTrajectory = Schemas["StoredTrajectory"];
+/** What the store derives from a record. Unknown is null, never 0. */
+export type Derived = Schemas["Derived"];
+/** A contradiction in a record. */
+export type RecordWarning = Schemas["RecordWarning"];
 /** A page of the list, newest first. `complete` is false if a required part of the server was unavailable. */
 export type TrajectoryPage = Schemas["TrajectoryPage"];
 /** Totals and groups of all matching trajectories. Unknown is null, never 0. */
@@ -46,7 +56,9 @@ export type DeletedTrajectories = Schemas["DeletedTrajectories"];
 export type MatchingTrajectories = Schemas["MatchingTrajectories"];
 
 /** Filters, as the query parameters of the API. */
-export type Filters = Parameters<Query<"stats">>;
+export type Filters = Parameters<Omit<Query<"stats">, "credit" | "bucket">>;
+/** Filters of stats, with `credit` (the rule of `credited_success_rate`) and `bucket` (`day` or `week`, for `series`). */
+export type StatsParameters = Parameters<Query<"stats">>;
 /** Filters of a list, with `limit` (records per page, 1 to 1,000) and `cursor` (start of the page). */
 export type ListParameters = Parameters<Query<"list">>;
 /** Filters of readiness, with `max_runs`: how many runs to measure at most, 1 to 1,000,000. */

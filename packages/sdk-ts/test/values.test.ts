@@ -262,3 +262,24 @@ test("a run that ended is recorded anew under its id", async () => {
   await goOn(client);
   expect(sent(script).at(-1)!.phases.length).toBe(1);
 });
+
+test("lines that a long answer leaves unexplained are sent again, and mended like the others", async () => {
+  const problem = { path: "project", code: "string_type", message: "Input should be a valid string" };
+  // The store explains the first 100 refused lines of a request only.
+  script = new Script(({ body }) => {
+    let refused = 0;
+    const results = body.trimEnd().split("\n").map((text, index) => {
+      const record = JSON.parse(text) as Trajectory;
+      if (typeof record.project === "string") return { line: index + 1, id: record.id, status: 201, revision: 1 };
+      const details = ++refused <= 100 ? { details: [problem] } : {};
+      return { line: index + 1, status: 400, error: { type: "invalid_request_error", code: "invalid_input", message: "", ...details } };
+    });
+    return json({ accepted: results.length - refused, refused, results });
+  });
+  const client = script.client();
+  for (let index = 0; index < 250; index++) client.trajectories.enqueue({ ...trajectory(), project: 7 } as unknown as Trajectory);
+  await client.queue.flush();
+  expect(client.queue.counters).toMatchObject({ sent: 250, refused: 0, leftOut: 250 });
+  // All lines; the 150 unexplained ones, a hundred at a time; all lines mended.
+  expect(script.asked.map(({ body }) => body.trimEnd().split("\n").length)).toEqual([250, 100, 50, 250]);
+});

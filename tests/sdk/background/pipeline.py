@@ -14,7 +14,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from trajectories_sdk import BackgroundQueue, Client
-from trajectories_sdk.background import MAX_RECORDS, Background
+from trajectories_sdk.background import MAX_RECORDS
+from trajectories_sdk.client_queue import Background
 from trajectories_sdk.delivery import Sender
 from trajectories_sdk.spool import Spool
 
@@ -24,7 +25,9 @@ LINGER_S: Final = 3600.0
 def patient_client() -> Client:
     """Return a client whose queue sends only on flush or exit."""
     client = Client(timeout_s=3600)
-    client._background = Background(client.config, None, Spool.of(client.config, None), client._adjustments)
+    client._background = Background(
+        client.config, None, Spool.of(client.config, None), client._adjustments, client._warning_log
+    )
     client._background._queues.append(
         BackgroundQueue(Sender(client.config, None), Spool.of(client.config, None), linger_s=LINGER_S)
     )

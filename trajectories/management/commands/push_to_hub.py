@@ -13,6 +13,7 @@ from trajectories.management.progress import Progress
 from trajectories.storage import archive_reads
 from trajectories.storage.archive_errors import ArchiveError
 from trajectories.storage.store import get_store
+from trajectories.training.encoding import FILES, JSONL
 from trajectories.training.hub import Pushed, Target, push
 
 
@@ -29,6 +30,7 @@ class Command(BaseCommand):
         visibility.add_argument("--private", action="store_true", default=True, help="the default")
         visibility.add_argument("--public", dest="private", action="store_false", help="needs --license at first")
         parser.add_argument("--license", help="as the Hub names it, such as cc-by-4.0")
+        parser.add_argument("--file", choices=FILES, default=JSONL, help="lines or Parquet (extra training)")
         parser.add_argument("--replace", action="store_true", help="remove what another export or store pushed there")
         parser.add_argument("--dry-run", action="store_true", help="print the plan and the card, send nothing")
         add_export_options(parser)
@@ -44,6 +46,7 @@ class Command(BaseCommand):
                     tenant,
                     request,
                     target,
+                    file=options["file"],
                     is_dry=options["dry_run"],
                     actor=operator(),
                     on_records=progress.add,

@@ -114,7 +114,7 @@ class Format(ABC):
                 has = f"it has {', '.join(self.options)}" if self.options else "it has none"
                 raise InvalidInput(
                     f"The format {self.name} has no option {redaction.quoted(name, max_chars=40)!r}; {has}.",
-                    code="unknown_parameter",
+                    code="unknown_option",
                     param=redaction.quoted(name, max_chars=40),
                 )
         values = {}

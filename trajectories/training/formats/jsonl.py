@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from trajectories.domain import schema
+from trajectories.domain import answers, schema
 from trajectories.training.columns import Columns, Kind, of_contract
 from trajectories.training.formats.base import Format, LeftOut, Options, Row
 from trajectories.training.run import Run
@@ -27,10 +27,10 @@ class Jsonl(Format):
         return of_contract()
 
     def rows_of(self, run: Run, options: Options, left_out: LeftOut) -> Iterator[Row]:
-        yield orjson.loads(run.record.json())
+        yield orjson.loads(answers.item(run.record, run.facets))
 
     def lines_of(self, run: Run, options: Options, left_out: LeftOut) -> Iterator[bytes]:
-        yield run.record.json() + b"\n"
+        yield answers.item(run.record, run.facets) + b"\n"
 
 
 def canonical(row: Mapping[str, Any]) -> bytes:

@@ -17,6 +17,7 @@ from trajectories_sdk import AsyncClient, TrajectoryError
 NAME: Final = "br_trajectory_query"
 DEFAULT_ITEMS: Final = 10
 _SHOWN: Final = ("runs", "run", "stats", "readiness")
+_RULES: Final = ("checks", "phase_outcome", "run_outcome")
 _MAX_PHASES_FROM: Final = 10_000
 
 _OWN: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -36,8 +37,13 @@ _OWN: Final[Mapping[str, Mapping[str, Any]]] = {
         "type": "string",
         "enum": list(summaries.GROUPINGS),
         "default": "phase_model",
-        "description": "For stats. Use phase_model (phase, model and selection method) before you pick a model. Use phase, which"
-        " has skip_rate, before you skip a phase.",
+        "description": "For stats. Use phase_model (phase, model and selection method) before you pick a model. Use skips"
+        " before you skip a phase: how runs ended where it ran and where it was skipped, by request type.",
+    },
+    "credit": {
+        "type": "string",
+        "enum": list(_RULES),
+        "description": "For stats: how a phase's success is counted. checks (default): by the tests, builds and reviews of its run.",
     },
     "limit": {
         "type": "integer",
@@ -59,8 +65,9 @@ _OWN: Final[Mapping[str, Mapping[str, Any]]] = {
 }
 _DESCRIPTION: Final = f"""\
 Read the results of earlier orchestrated runs before you pick a model for a phase or skip a phase.
+Success of a phase is by credit: what the tests, builds and reviews of its run said of it, and not what it said of itself.
 Success rates have Wilson bounds. Compare models by `low`, the lower bound: it is low when there are few cases, as in {{"known": 3, "rate": 1}}.
-Examples: {{"show": "stats", "phase": "review"}} · {{"show": "stats", "group_by": "phase", "request_type": "bugfix"}} ·
+Examples: {{"show": "stats", "phase": "review"}} · {{"show": "stats", "group_by": "skips", "request_type": "bugfix"}} ·
 {{"outcome": "failure", "limit": 5}} · {{"id": "…"}}
 A run must match all filters. One phase must match phase, model, selection_method, agent and tool together.
 A time is a span before now (30m, 12h, 7d, 2w), a date in UTC, or RFC 3339 with an offset.
@@ -89,6 +96,7 @@ class Question:
     limit: int = DEFAULT_ITEMS
     cursor: str | None = None
     phases_from: int = 0
+    credit: str | None = None
 
 
 async def query(client: AsyncClient, arguments: Mapping[str, Any]) -> results.Answer:
@@ -136,6 +144,7 @@ def read(arguments: Mapping[str, Any]) -> Question:
         group_by=_one_of("group_by", given.get("group_by", "phase_model"), tuple(summaries.GROUPINGS)),
         limit=_number("limit", given.get("limit", DEFAULT_ITEMS), 1, results.MAX_ITEMS),
         cursor=_text("cursor", given.get("cursor")),
+        credit=_one_of("credit", given["credit"], _RULES) if "credit" in given else None,
         phases_from=_number("phases_from", given.get("phases_from", 0), 0, _MAX_PHASES_FROM),
     )
 
@@ -143,7 +152,7 @@ def read(arguments: Mapping[str, Any]) -> Question:
 _ALLOWED_WITH: Final = {
     "runs": ("limit", "cursor"),
     "run": ("id", "phases_from"),
-    "stats": ("group_by", "limit"),
+    "stats": ("group_by", "limit", "credit"),
     "readiness": (),
 }
 
@@ -184,10 +193,11 @@ async def _run(client: AsyncClient, question: Question) -> results.Answer:
 
 
 async def _stats(client: AsyncClient, question: Question) -> results.Answer:
-    found = await client.trajectories.stats(**cast(Any, question.filters))
+    found = await client.trajectories.stats(credit=question.credit, **cast(Any, question.filters))
     stats = summaries.stats(found, question.group_by, question.filters, question.limit)
     summary = f"{counted(found.count, 'run')} {_filtered(question.filters)}; "
-    summary += f"{counted(len(stats.groups), 'group')} by {question.group_by}."
+    summary += f"{counted(len(stats.groups), 'group')} by {question.group_by}. "
+    summary += f"Success of phases is by credit rule {found.credit_rule}; of runs by their outcome."
     if stats.groups_left_out:
         summary += f" {counted(stats.groups_left_out, 'smaller group')} omitted: add filters to see them."
     return results.Answer(

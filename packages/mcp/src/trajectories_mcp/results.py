@@ -111,6 +111,13 @@ class Proportion(Result):
     high: float | None = None
 
 
+class SkipSide(Result):
+    """Runs in which a phase ran, or was skipped, and how these runs ended."""
+
+    runs: int
+    success_rate: Proportion
+
+
 class Group(Result):
     """Phases or runs with the same values of the fields given."""
 
@@ -121,8 +128,16 @@ class Group(Result):
     source: str | None = None
     project: str | None = None
     count: int
-    success_rate: Proportion
+    success_rate: Proportion | None = Field(
+        default=None,
+        description="For phases by credit: what the checks of the run said of the phase (see credit_rule). For runs by outcome.",
+    )
+    success_rate_by_phase_outcome: Proportion | None = Field(
+        default=None, description="For phases: by what the phase said of itself. High for any phase that returned."
+    )
     skip_rate: float | None = Field(default=None, description="For phases: share of skipped phases.")
+    ran: SkipSide | None = Field(default=None, description="For group_by skips: runs in which the phase ran.")
+    skipped: SkipSide | None = Field(default=None, description="For group_by skips: runs in which it was skipped.")
     mean_cost_usd: float | None = None
     mean_duration_ms: float | None = None
     mean_output_tokens: float | None = None
@@ -139,6 +154,12 @@ class Totals(Result):
     build_pass_rate: Proportion
     test_pass_rate: Proportion
     phase_skip_rate: float | None = None
+    cost_usd: float | None = None
+    cost_per_success_usd: float | None = Field(
+        default=None, description="The cost of all runs, divided by the successful ones."
+    )
+    duration_ms: float | None = None
+    tokens: float | None = None
     mean_cost_usd: float | None = None
     p95_cost_usd: float | None = None
     mean_duration_ms: float | None = None
@@ -147,6 +168,10 @@ class Totals(Result):
 
 class Stats(Result):
     totals: Totals
+    credit_rule: str = Field(
+        description="How phases were credited. checks: by the tests, builds and reviews of their runs. phase_outcome: by what"
+        " they said of themselves. run_outcome: by how their runs ended."
+    )
     group_by: str
     groups: list[Group] = Field(
         description="The largest groups, sorted by phase, then by success_rate.low, highest first."

@@ -22,6 +22,7 @@ from trajectories_mcp.results import (
     Readiness,
     RunDetail,
     RunSummary,
+    SkipSide,
     Stats,
     Totals,
 )
@@ -36,6 +37,7 @@ GROUPINGS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "request_type": ("request_type",),
         "source": ("source",),
         "project": ("project",),
+        "skips": ("phase", "request_type"),
     }
 )
 """Values of ``group_by``, each with the fields that all members of a group share."""
@@ -92,15 +94,20 @@ def stats(found: models.Stats, group_by: str, filters: Mapping[str, Any], limit:
     and selection method match the filters. If no group has the given name, it is an alias that only the store can resolve: keep
     all groups.
     """
-    groups: Sequence[Any] = getattr(found, f"by_{group_by}")
+    groups: Sequence[Any] = found.skips if group_by == "skips" else getattr(found, f"by_{group_by}")
     for name in _GROUP_FILTERS:
         if name in GROUPINGS[group_by] and name in filters:
             matching = [group for group in groups if getattr(group, name) == filters[name]]
             groups = matching or groups
-    shown = [_group(group, GROUPINGS[group_by]) for group in groups[:limit]]
-    shown.sort(key=lambda group: (group.phase or "", -(group.success_rate.low or 0.0)))
+    make = _skip_group if group_by == "skips" else _group
+    shown = [make(group, GROUPINGS[group_by]) for group in groups[:limit]]
+    shown.sort(key=lambda group: (group.phase or "", -((group.success_rate and group.success_rate.low) or 0.0)))
     return Stats(
-        totals=_totals(found), group_by=group_by, groups=shown, groups_left_out=max(0, len(groups) - len(shown))
+        totals=_totals(found),
+        credit_rule=found.credit_rule,
+        group_by=group_by,
+        groups=shown,
+        groups_left_out=max(0, len(groups) - len(shown)),
     )
 
 
@@ -181,6 +188,10 @@ def _totals(found: models.Stats) -> Totals:
         build_pass_rate=_proportion(found.build_pass_rate),
         test_pass_rate=_proportion(found.test_pass_rate),
         phase_skip_rate=found.phases.skip_rate,
+        cost_usd=found.cost_usd.sum,
+        cost_per_success_usd=found.cost_per_success_usd,
+        duration_ms=found.duration_ms.sum,
+        tokens=found.tokens.sum,
         mean_cost_usd=found.cost_usd.mean,
         p95_cost_usd=found.cost_usd.p95,
         mean_duration_ms=found.duration_ms.mean,
@@ -189,16 +200,35 @@ def _totals(found: models.Stats) -> Totals:
 
 
 def _group(group: Any, shared: Iterable[str]) -> Group:
+    credited = getattr(group, "credited_success_rate", None)
     return Group(
-        **{name: _name(getattr(group, name)) for name in shared},
+        **_shared(group, shared),
         count=group.count,
-        success_rate=_proportion(group.success_rate),
+        success_rate=_proportion(credited or group.success_rate),
+        success_rate_by_phase_outcome=_proportion(group.success_rate) if credited else None,
         skip_rate=getattr(group, "skip_rate", None),
         mean_cost_usd=group.cost_usd.mean,
         mean_duration_ms=group.duration_ms.mean,
         mean_output_tokens=group.output_tokens.mean,
         value_per_dollar=getattr(group, "value_per_dollar", None),
     )
+
+
+def _skip_group(group: models.SkipGroup, shared: Iterable[str]) -> Group:
+    return Group(
+        **_shared(group, shared),
+        count=group.ran.runs + group.skipped.runs,
+        ran=_skip_side(group.ran),
+        skipped=_skip_side(group.skipped),
+    )
+
+
+def _shared(group: Any, names: Iterable[str]) -> dict[str, Any]:
+    return {name: _name(getattr(group, name)) for name in names}
+
+
+def _skip_side(side: models.RunsByPresence) -> SkipSide:
+    return SkipSide(runs=side.runs, success_rate=_proportion(side.success_rate))
 
 
 def _proportion(rate: models.Rate) -> Proportion:

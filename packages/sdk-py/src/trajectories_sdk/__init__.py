@@ -11,10 +11,12 @@ from trajectories_sdk.errors import (
     AuthenticationError,
     BadRequestError,
     ConflictError,
+    DroppedPhasesError,
     ExportBrokenError,
     NotFoundError,
     PayloadTooLargeError,
     PermissionDeniedError,
+    PreconditionFailedError,
     RateLimitError,
     RequestTimeoutError,
     ServerError,
@@ -32,7 +34,9 @@ from trajectories_sdk.models import (
     StoredTrajectory,
     TrajectoryPage,
 )
-from trajectories_sdk.recorder import Phase, Run
+from trajectories_sdk.phase_recorder import Attempt, Phase
+from trajectories_sdk.propensity import thompson_propensity
+from trajectories_sdk.recorder import Run
 from trajectories_sdk.results import Exported, ExportProgress, RecordedMany
 
 __all__ = [
@@ -40,6 +44,7 @@ __all__ = [
     "APIStatusError",
     "APITimeoutError",
     "AsyncClient",
+    "Attempt",
     "AuthenticationError",
     "BackgroundQueue",
     "BadRequestError",
@@ -49,6 +54,7 @@ __all__ = [
     "Counters",
     "DeletedTrajectories",
     "DeletedTrajectory",
+    "DroppedPhasesError",
     "ExportBrokenError",
     "ExportProgress",
     "Exported",
@@ -58,6 +64,7 @@ __all__ = [
     "PayloadTooLargeError",
     "PermissionDeniedError",
     "Phase",
+    "PreconditionFailedError",
     "RateLimitError",
     "Readiness",
     "RecordedMany",
@@ -71,4 +78,5 @@ __all__ = [
     "TrajectoryPage",
     "UnsupportedMediaTypeError",
     "__version__",
+    "thompson_propensity",
 ]

@@ -19,12 +19,9 @@ from enum import Enum, auto
 from typing import Final, Protocol
 from uuid import UUID, uuid4
 
-import httpx2
-
 from trajectories_sdk import shutdown
 from trajectories_sdk.adjustments import Adjustments
-from trajectories_sdk.config import Config
-from trajectories_sdk.delivery import Outage, Sender
+from trajectories_sdk.delivery import Outage
 from trajectories_sdk.errors import APIConnectionError
 from trajectories_sdk.models import LineResult
 from trajectories_sdk.pending_queue import Batch, NumberedLine, PendingQueue
@@ -385,38 +382,3 @@ class BackgroundQueue:
         self._pending = self._empty_queue()
         self._thread, self._is_closing, self._outage = None, False, Outage()
         self._progress.notify_all()
-
-
-class Background:
-    """Creates the queue of a client on first use."""
-
-    def __init__(
-        self,
-        config: Config,
-        transport: httpx2.BaseTransport | httpx2.AsyncBaseTransport | None,
-        spool: Spool,
-        adjustments: Adjustments,
-    ) -> None:
-        self._adjustments = adjustments
-        self._config = config
-        self._transport = transport
-        self._spool = spool
-        self._queues: list[BackgroundQueue] = []
-
-    @property
-    def queue(self) -> BackgroundQueue:
-        # No lock, since a thread could hold it during a fork. Two first callers may both create a queue; all use the first.
-        if not self._queues:
-            self._queues.append(self._make())
-        return self._queues[0]
-
-    def close(self) -> None:
-        if self._queues:
-            self._queues[0].close()
-
-    def _make(self) -> BackgroundQueue:
-        if self._transport is not None and not isinstance(self._transport, httpx2.BaseTransport):
-            raise TypeError(
-                "The background queue needs a blocking transport, and this one is async only. Use background=False."
-            )
-        return BackgroundQueue(Sender(self._config, self._transport, self._adjustments), self._spool)

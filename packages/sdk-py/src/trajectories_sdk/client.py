@@ -13,13 +13,16 @@ import anyio.to_thread
 import httpx2
 
 from trajectories_sdk.adjustments import Adjustments
-from trajectories_sdk.background import Background, BackgroundQueue
+from trajectories_sdk.async_resources import AsyncTrajectories
+from trajectories_sdk.background import BackgroundQueue
+from trajectories_sdk.client_queue import Background
 from trajectories_sdk.config import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT_S, Config
 from trajectories_sdk.connections import AsyncConnections, Connections, async_http, blocking_http
-from trajectories_sdk.resources import AsyncTrajectories, Trajectories
+from trajectories_sdk.resources import Trajectories
 from trajectories_sdk.resuming import InterruptedRuns
 from trajectories_sdk.spool import Spool
 from trajectories_sdk.transport import AsyncDriver, Driver
+from trajectories_sdk.warning_log import WarningLog
 
 
 class Client:
@@ -60,8 +63,11 @@ class Client:
         self._driver = Driver(Connections(lambda: blocking_http(self.config.base_url, transport)))
         self._owns_connections = True
         self._adjustments = Adjustments()
+        self._warning_log = WarningLog()
         self._interrupted = InterruptedRuns()
-        self._background = Background(self.config, transport, Spool.of(self.config, self.spool_dir), self._adjustments)
+        self._background = Background(
+            self.config, transport, Spool.of(self.config, self.spool_dir), self._adjustments, self._warning_log
+        )
 
     @property
     def queue(self) -> BackgroundQueue:
@@ -149,8 +155,11 @@ class AsyncClient:
         self._driver = AsyncDriver(self._connections)
         self._owns_connections = True
         self._adjustments = Adjustments()
+        self._warning_log = WarningLog()
         self._interrupted = InterruptedRuns()
-        self._background = Background(self.config, transport, Spool.of(self.config, self.spool_dir), self._adjustments)
+        self._background = Background(
+            self.config, transport, Spool.of(self.config, self.spool_dir), self._adjustments, self._warning_log
+        )
 
     @property
     def queue(self) -> BackgroundQueue:

@@ -18,6 +18,7 @@ from trajectories_sdk.models import LineResult
 from trajectories_sdk.recording import record_kept_lines
 from trajectories_sdk.retries import FIRST_DELAY_S, is_worth_retrying
 from trajectories_sdk.transport import Driver
+from trajectories_sdk.warning_log import WarningLog
 
 MAX_DELAY_S: Final = 30.0
 MAX_RETRY_AFTER_S: Final = 3600.0
@@ -31,9 +32,14 @@ class Sender:
     """Sends batches over its own connections, since the queue may outlive those of the client."""
 
     def __init__(
-        self, config: Config, transport: httpx2.BaseTransport | None, adjustments: Adjustments | None = None
+        self,
+        config: Config,
+        transport: httpx2.BaseTransport | None,
+        adjustments: Adjustments | None = None,
+        warning_log: WarningLog | None = None,
     ) -> None:
         self.adjustments = Adjustments() if adjustments is None else adjustments
+        self._warning_log = WarningLog() if warning_log is None else warning_log
         self._config = replace(config, max_retries=0)  # the queue retries by itself, so that a flush can wake it
         self._transport = transport
         self._connections: Connections[httpx2.Client] | None = None
@@ -48,7 +54,8 @@ class Sender:
         """
         if self._connections is None:
             self._connections = Connections(lambda: blocking_http(self._config.base_url, self._transport))
-        return Driver(self._connections).run(record_kept_lines(self._config, bodies, self.adjustments.count_left_out))
+        flow = record_kept_lines(self._config, bodies, self._warning_log, self.adjustments.count_left_out)
+        return Driver(self._connections).run(flow)
 
     def close(self) -> None:
         """Close the connections. The next request opens new ones."""

@@ -10,6 +10,8 @@ TrajectoryError
 │   ├── NotFoundError             404
 │   ├── RequestTimeoutError       408
 │   ├── ConflictError             409  the id was deleted and cannot be reused
+│   │   └── DroppedPhasesError    409  the stored version has phases that the record lacks
+│   ├── PreconditionFailedError   412  the store has another revision than `if_match`
 │   ├── PayloadTooLargeError      413
 │   ├── UnsupportedMediaTypeError 415
 │   ├── RateLimitError            429
@@ -127,6 +129,17 @@ class ConflictError(APIStatusError):
     """409: the id was deleted and cannot be reused."""
 
 
+class DroppedPhasesError(ConflictError):
+    """409: the stored version has phases that the record lacks.
+
+    Send all phases, change single fields with ``update``, or pass ``replace=True``.
+    """
+
+
+class PreconditionFailedError(APIStatusError):
+    """412: the store has another revision than ``if_match``. Retrieve it, and decide again."""
+
+
 class PayloadTooLargeError(APIStatusError):
     """413: a record or the request is too large."""
 
@@ -154,11 +167,13 @@ _ERROR_BY_STATUS: Mapping[int, type[APIStatusError]] = {
     404: NotFoundError,
     408: RequestTimeoutError,
     409: ConflictError,
+    412: PreconditionFailedError,
     413: PayloadTooLargeError,
     415: UnsupportedMediaTypeError,
     429: RateLimitError,
     503: ServiceUnavailableError,
 }
+_ERROR_BY_CODE: Mapping[str, type[APIStatusError]] = {"phases_would_be_dropped": DroppedPhasesError}
 
 
 def status_error(
@@ -169,7 +184,9 @@ def status_error(
     A proxy's error page has no code, and its text is not quoted.
     """
     error = _parse_error(body) or ErrorObject(type="", code="", message=f"The server responded with status {status}.")
-    kind = _ERROR_BY_STATUS.get(status, ServerError if status >= 500 else APIStatusError)
+    kind = _ERROR_BY_CODE.get(error.code) or _ERROR_BY_STATUS.get(
+        status, ServerError if status >= 500 else APIStatusError
+    )
     return kind(
         error.message,
         status=status,

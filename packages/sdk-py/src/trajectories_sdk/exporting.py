@@ -23,6 +23,7 @@ from trajectories_sdk.config import Config
 from trajectories_sdk.errors import APIConnectionError, APIStatusError, ExportBrokenError, NotFoundError
 from trajectories_sdk.flow import PATH, Block, Close, Emit, Flow, Open, Read, Step, error_of, request, wait_or_raise
 from trajectories_sdk.models import StoredTrajectory
+from trajectories_sdk.params import Filters
 from trajectories_sdk.results import Exported, ExportProgress
 from trajectories_sdk.target import Target, id_of
 from trajectories_sdk.values import Id
@@ -235,3 +236,8 @@ def _record(line: bytes) -> StoredTrajectory:
         return StoredTrajectory.model_validate_json(line)
     except ValidationError:
         raise ExportBrokenError("A line of the export is not a trajectory.") from None
+
+
+def identity(config: Config, after: Id | None, filters: Filters) -> dict[str, object]:
+    """Return what tells one export from another, so that a partial file is resumed by the same export only."""
+    return {**filters, "base_url": config.base_url, "after": after}

@@ -23,6 +23,7 @@ from trajectories_sdk.values import query_text
 PATH: Final = "/v1/agent/trajectories"
 JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
+MERGE_PATCH: Final = "application/merge-patch+json"
 USER_AGENT: Final = f"trajectories-sdk/{version.__version__} python/{platform.python_version()}"
 
 T = TypeVar("T")
@@ -123,8 +124,9 @@ def request(
     *,
     body: bytes | None = None,
     content_type: str | None = None,
+    if_match: int | None = None,
 ) -> Request:
-    """Build a request. Parameters that are None are left out.
+    """Build a request. Parameters that are None are left out. ``if_match`` is a revision.
 
     All attempts of a request share one id, so that the server's log can be searched even for a call
     without a response.
@@ -134,6 +136,8 @@ def request(
         headers["Authorization"] = f"Bearer {config.api_key}"
     if content_type is not None:
         headers["Content-Type"] = content_type
+    if if_match is not None:
+        headers["If-Match"] = f'"{if_match}"'
     texts = ((name, query_text(value)) for name, value in (query or {}).items() if value is not None)
     return Request(
         method, config.base_url + path, tuple(texts), _merge_headers(headers, config.headers), body, config.timeout_s

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -21,6 +22,27 @@ class Attempt(ResponseModel):
     duration_ms: float | None = None
     reason: str | None = None
     """The cause of this attempt, such as rate_limited or escalation."""
+
+
+class Bucket(ResponseModel):
+    """Totals of a day or week."""
+
+    count: int
+    outcomes: OutcomeCounts
+    success_rate: Rate
+    build_pass_rate: Rate
+    test_pass_rate: Rate
+    cost_per_success_usd: float | None
+    """The cost of all runs whose cost is known, divided by the successful ones among them."""
+    cost_usd: MeasureSummary
+    duration_ms: MeasureSummary
+    input_tokens: MeasureSummary
+    output_tokens: MeasureSummary
+    tokens: MeasureSummary
+    unattributed_cost_usd: MeasureSummary
+    """The total cost less the sum of the phases; negative where the phases add up to more."""
+    start: date
+    """First day, in UTC."""
 
 
 class Candidate(ResponseModel):
@@ -50,6 +72,31 @@ class DeletedTrajectory(ResponseModel):
     id: UUID
     deleted: Literal[True]
     removed: RemovedCounts
+
+
+class Derived(ResponseModel):
+    """What follows from the record, by the rules of docs/contract.md. Unknown is null, never 0."""
+
+    outcome: Literal["success", "failure", "partial", "unknown"] | str
+    """As given, else from the checks and the last attempt of each phase."""
+    total_cost_usd: float | None
+    """As given, else the sum of the phases that know theirs."""
+    phases_cost_usd: float | None
+    """The sum of the phases that know theirs."""
+    unattributed_cost_usd: float | None
+    """The total less the sum of the phases; negative where the phases add up to more."""
+    total_duration_ms: float | None
+    """As given, else the sum of the phases that know theirs."""
+    input_tokens: int | None
+    output_tokens: int | None
+    total_tokens: int | None
+    credit: DerivedCredit
+
+
+class DerivedCredit(ResponseModel):
+    rule: Literal["checks", "phase_outcome", "run_outcome"] | str
+    phases: list[PhaseCredit]
+    """In the order of the phases."""
 
 
 class ErrorBody(ResponseModel):
@@ -122,6 +169,8 @@ class LineResult(ResponseModel):
     status: int
     """The HTTP status that this line alone would have got."""
     revision: int | None = None
+    warnings: list[RecordWarning] | None = None
+    """Contradictions within the record, at most 10. Messages are cut after the first 100 lines with some."""
     error: ErrorObject | None = None
     """Without param and details, and with the beginning of the message only, after the first 100 refused lines; at most 10 details before."""
 
@@ -158,9 +207,12 @@ class ModelGroup(ResponseModel):
     count: int
     outcomes: PhaseOutcomeCounts
     success_rate: Rate
+    """By the phase's own outcome. A phase that returned is a success here."""
+    credited_success_rate: Rate
+    """By the outcome that credit_rule gives. Rank models by this one."""
     skip_rate: float | None
     value_per_dollar: float | None
-    """Wilson lower bound / (mean cost in USD + 0.001)."""
+    """Lower bound of credited_success_rate / (mean cost in USD + 0.001)."""
     cost_usd: MeasureSummary
     duration_ms: MeasureSummary
     input_tokens: MeasureSummary
@@ -177,28 +229,47 @@ class ModelShare(ResponseModel):
 
 
 class Other(ResponseModel):
-    """Per grouping, the sum of what is beyond the 1,000 largest groups; absent where nothing is."""
+    """
+    Per grouping, the sum of what is beyond the 1,000 largest groups; absent where nothing is.
+
+    Of series, the sum of what is before the newest 1,000.
+    """
 
     by_request_type: OtherTrajectories | None = None
     by_source: OtherTrajectories | None = None
     by_project: OtherTrajectories | None = None
+    by_policy: OtherTrajectories | None = None
     by_phase: OtherPhases | None = None
     by_model: OtherPhases | None = None
     by_selection_method: OtherPhases | None = None
     by_phase_model: OtherPhases | None = None
+    skips: OtherSkips | None = None
+    series: OtherTrajectories | None = None
 
 
 class OtherPhases(ResponseModel):
     count: int
     outcomes: PhaseOutcomeCounts
     success_rate: Rate
+    """By the phase's own outcome. A phase that returned is a success here."""
+    credited_success_rate: Rate
+    """By the outcome that credit_rule gives. Rank models by this one."""
     skip_rate: float | None
     value_per_dollar: float | None
-    """Wilson lower bound / (mean cost in USD + 0.001)."""
+    """Lower bound of credited_success_rate / (mean cost in USD + 0.001)."""
     cost_usd: MeasureSummary
     duration_ms: MeasureSummary
     input_tokens: MeasureSummary
     output_tokens: MeasureSummary
+    groups: int
+    """How many groups are summed here."""
+
+
+class OtherSkips(ResponseModel):
+    ran: RunsByPresence
+    """Runs in which any phase of the group was not skipped."""
+    skipped: RunsByPresence
+    """Runs in which the group was skipped. Phases not in the record do not count."""
     groups: int
     """How many groups are summed here."""
 
@@ -209,11 +280,15 @@ class OtherTrajectories(ResponseModel):
     success_rate: Rate
     build_pass_rate: Rate
     test_pass_rate: Rate
+    cost_per_success_usd: float | None
+    """The cost of all runs whose cost is known, divided by the successful ones among them."""
     cost_usd: MeasureSummary
     duration_ms: MeasureSummary
     input_tokens: MeasureSummary
     output_tokens: MeasureSummary
     tokens: MeasureSummary
+    unattributed_cost_usd: MeasureSummary
+    """The total cost less the sum of the phases; negative where the phases add up to more."""
     groups: int
     """How many groups are summed here."""
 
@@ -293,13 +368,23 @@ class Phase(ResponseModel):
     metadata: dict[str, Any] | None = None
 
 
+class PhaseCredit(ResponseModel):
+    outcome: Literal["success", "failure", "partial"] | str | None
+    """The outcome that the phase earned; null where it did not run, or nothing is known."""
+    source: str
+    """Where it comes from, such as tests_passed, review or feedback_loop; docs/contract.md has them all. Checks that agree are joined by +."""
+
+
 class PhaseGroup(ResponseModel):
     count: int
     outcomes: PhaseOutcomeCounts
     success_rate: Rate
+    """By the phase's own outcome. A phase that returned is a success here."""
+    credited_success_rate: Rate
+    """By the outcome that credit_rule gives. Rank models by this one."""
     skip_rate: float | None
     value_per_dollar: float | None
-    """Wilson lower bound / (mean cost in USD + 0.001)."""
+    """Lower bound of credited_success_rate / (mean cost in USD + 0.001)."""
     cost_usd: MeasureSummary
     duration_ms: MeasureSummary
     input_tokens: MeasureSummary
@@ -311,9 +396,12 @@ class PhaseModelGroup(ResponseModel):
     count: int
     outcomes: PhaseOutcomeCounts
     success_rate: Rate
+    """By the phase's own outcome. A phase that returned is a success here."""
+    credited_success_rate: Rate
+    """By the outcome that credit_rule gives. Rank models by this one."""
     skip_rate: float | None
     value_per_dollar: float | None
-    """Wilson lower bound / (mean cost in USD + 0.001)."""
+    """Lower bound of credited_success_rate / (mean cost in USD + 0.001)."""
     cost_usd: MeasureSummary
     duration_ms: MeasureSummary
     input_tokens: MeasureSummary
@@ -339,17 +427,39 @@ class PhaseTotals(ResponseModel):
     skip_rate: float | None
 
 
+class PolicyGroup(ResponseModel):
+    count: int
+    outcomes: OutcomeCounts
+    success_rate: Rate
+    build_pass_rate: Rate
+    test_pass_rate: Rate
+    cost_per_success_usd: float | None
+    """The cost of all runs whose cost is known, divided by the successful ones among them."""
+    cost_usd: MeasureSummary
+    duration_ms: MeasureSummary
+    input_tokens: MeasureSummary
+    output_tokens: MeasureSummary
+    tokens: MeasureSummary
+    unattributed_cost_usd: MeasureSummary
+    """The total cost less the sum of the phases; negative where the phases add up to more."""
+    policy: str | None
+
+
 class ProjectGroup(ResponseModel):
     count: int
     outcomes: OutcomeCounts
     success_rate: Rate
     build_pass_rate: Rate
     test_pass_rate: Rate
+    cost_per_success_usd: float | None
+    """The cost of all runs whose cost is known, divided by the successful ones among them."""
     cost_usd: MeasureSummary
     duration_ms: MeasureSummary
     input_tokens: MeasureSummary
     output_tokens: MeasureSummary
     tokens: MeasureSummary
+    unattributed_cost_usd: MeasureSummary
+    """The total cost less the sum of the phases; negative where the phases add up to more."""
     project: str | None
 
 
@@ -414,6 +524,17 @@ class ReadinessShares(ResponseModel):
     propensity: Share
 
 
+class RecordWarning(ResponseModel):
+    """A contradiction within a record, which is stored all the same."""
+
+    path: str
+    """Where, such as phases[0].model."""
+    code: str
+    """The contradiction, for programs."""
+    message: str
+    """The contradiction, and what to do, for people."""
+
+
 class RecordedLines(ResponseModel):
     accepted: int
     refused: int
@@ -437,21 +558,36 @@ class RequestTypeGroup(ResponseModel):
     success_rate: Rate
     build_pass_rate: Rate
     test_pass_rate: Rate
+    cost_per_success_usd: float | None
+    """The cost of all runs whose cost is known, divided by the successful ones among them."""
     cost_usd: MeasureSummary
     duration_ms: MeasureSummary
     input_tokens: MeasureSummary
     output_tokens: MeasureSummary
     tokens: MeasureSummary
+    unattributed_cost_usd: MeasureSummary
+    """The total cost less the sum of the phases; negative where the phases add up to more."""
     request_type: str | None
+
+
+class RunsByPresence(ResponseModel):
+    """Runs in which a phase ran, or was skipped."""
+
+    runs: int
+    success_rate: Rate
+    """Of these runs, by their outcome, given or derived."""
 
 
 class SelectionMethodGroup(ResponseModel):
     count: int
     outcomes: PhaseOutcomeCounts
     success_rate: Rate
+    """By the phase's own outcome. A phase that returned is a success here."""
+    credited_success_rate: Rate
+    """By the outcome that credit_rule gives. Rank models by this one."""
     skip_rate: float | None
     value_per_dollar: float | None
-    """Wilson lower bound / (mean cost in USD + 0.001)."""
+    """Lower bound of credited_success_rate / (mean cost in USD + 0.001)."""
     cost_usd: MeasureSummary
     duration_ms: MeasureSummary
     input_tokens: MeasureSummary
@@ -467,6 +603,15 @@ class Share(ResponseModel):
     share: float | None
 
 
+class SkipGroup(ResponseModel):
+    ran: RunsByPresence
+    """Runs in which any phase of the group was not skipped."""
+    skipped: RunsByPresence
+    """Runs in which the group was skipped. Phases not in the record do not count."""
+    phase: str
+    request_type: str | None
+
+
 class SkippedPhases(ResponseModel):
     count: int
     with_reason: int
@@ -478,11 +623,15 @@ class SourceGroup(ResponseModel):
     success_rate: Rate
     build_pass_rate: Rate
     test_pass_rate: Rate
+    cost_per_success_usd: float | None
+    """The cost of all runs whose cost is known, divided by the successful ones among them."""
     cost_usd: MeasureSummary
     duration_ms: MeasureSummary
     input_tokens: MeasureSummary
     output_tokens: MeasureSummary
     tokens: MeasureSummary
+    unattributed_cost_usd: MeasureSummary
+    """The total cost less the sum of the phases; negative where the phases add up to more."""
     source: str | None
 
 
@@ -494,19 +643,30 @@ class Stats(ResponseModel):
     success_rate: Rate
     build_pass_rate: Rate
     test_pass_rate: Rate
+    cost_per_success_usd: float | None
+    """The cost of all runs whose cost is known, divided by the successful ones among them."""
     cost_usd: MeasureDistribution
     duration_ms: MeasureDistribution
     input_tokens: MeasureDistribution
     output_tokens: MeasureDistribution
     tokens: MeasureDistribution
+    unattributed_cost_usd: MeasureSummary
+    """The total cost less the sum of the phases; negative where the phases add up to more."""
     phases: PhaseTotals
     by_request_type: list[RequestTypeGroup]
     by_source: list[SourceGroup]
     by_project: list[ProjectGroup]
+    by_policy: list[PolicyGroup]
     by_phase: list[PhaseGroup]
     by_model: list[ModelGroup]
     by_selection_method: list[SelectionMethodGroup]
     by_phase_model: list[PhaseModelGroup]
+    credit_rule: Literal["checks", "phase_outcome", "run_outcome"] | str
+    """The rule by which credited_success_rate and value_per_dollar were counted."""
+    skips: list[SkipGroup]
+    """How runs ended where a phase ran and where it was skipped, by request type."""
+    series: list[Bucket] | None = None
+    """Only with bucket; oldest first, without empty buckets."""
     other: Other
     window: Window
 
@@ -553,6 +713,9 @@ class StoredTrajectory(ResponseModel):
     """When its id was first accepted; its place in the list."""
     revision: int
     """Microseconds since 1970 at which this version was accepted."""
+    derived: Derived | None = None
+    warnings: list[RecordWarning] | None = None
+    """Contradictions within the record, at most 20; absent without any, and from lists and exports."""
 
 
 class Trajectory(ResponseModel):

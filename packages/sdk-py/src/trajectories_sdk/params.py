@@ -46,6 +46,15 @@ class Exploration(TypedDict):
     seed: NotRequired[int | None]
 
 
+class ExplorationPatch(TypedDict):
+    """Changes of ``exploration``; the merged object needs a strategy."""
+
+    strategy: NotRequired[str]
+    samples: NotRequired[int | None]
+    """Draws of the Monte Carlo estimate of the probabilities."""
+    seed: NotRequired[int | None]
+
+
 class FeedbackLoop(TypedDict):
     """A later phase sent work back to an earlier one."""
 
@@ -65,6 +74,8 @@ class Filters(TypedDict):
     """A phase of this agent."""
     build_passed: NotRequired[bool]
     """Whether the build passed."""
+    fit: NotRequired[Literal["good_fit", "underpowered", "overprovisioned", "failed"]]
+    """A phase whose model suited it so."""
     max_cost_usd: NotRequired[float]
     """Cost at most this."""
     max_duration_ms: NotRequired[float]
@@ -79,6 +90,8 @@ class Filters(TypedDict):
     """Outcome, given or derived."""
     phase: NotRequired[str]
     """A phase of this name or an alias of it."""
+    policy: NotRequired[str]
+    """Exactly this policy."""
     project: NotRequired[str]
     """Exactly this project."""
     q: NotRequired[str]
@@ -213,6 +226,59 @@ class PhaseFields(TypedDict):
     metadata: NotRequired[dict[str, Any] | None]
 
 
+class PhasePatch(TypedDict):
+    """Changes of the phase with this ``phase_id``, or a phase to append. Null deletes a field."""
+
+    phase_name: NotRequired[str]
+    phase_id: str
+    """The phase to change. A phase_id that the run does not have appends a phase, which needs a phase_name."""
+    parent_phase_id: NotRequired[str | None]
+    """The phase_id of the phase that this one is part of."""
+    depends_on: NotRequired[list[str] | None]
+    """Each phase_id that had to end before this phase; parallel lanes share none."""
+    agent: NotRequired[str | None]
+    model: NotRequired[str | None]
+    """The model that answered."""
+    requested_model: NotRequired[str | None]
+    """The model that was asked for, where a fallback answered."""
+    model_selection_method: NotRequired[str | None]
+    """explicit, thompson-sampling, pattern-recommendation; other words are kept."""
+    selection_rule: NotRequired[str | None]
+    """The rule or route that picked the model."""
+    reasoning_effort: NotRequired[str | None]
+    """As the model was asked for it, such as low or high."""
+    candidates: NotRequired[list[Candidate] | None]
+    selection_probability: NotRequired[float | None]
+    """Propensity: the probability with which the model was picked."""
+    exploration: NotRequired[ExplorationPatch | None]
+    keep_probability: NotRequired[float | None]
+    """The probability with which the policy would have run this phase rather than skip it."""
+    attempts: NotRequired[list[Attempt] | None]
+    """In order, the one that answered last; fallbacks inside the phase."""
+    tools_used: NotRequired[list[str] | None]
+    steps_taken: NotRequired[int | None]
+    input_tokens: NotRequired[int | None]
+    output_tokens: NotRequired[int | None]
+    cached_input_tokens: NotRequired[int | None]
+    cache_write_input_tokens: NotRequired[int | None]
+    reasoning_tokens: NotRequired[int | None]
+    cost_usd: NotRequired[float | None]
+    duration_ms: NotRequired[float | None]
+    outcome: NotRequired[Literal["success", "failure", "partial", "skipped", "cancelled", "paused", "unknown"] | None]
+    """cancelled: stopped from outside; paused: waits for input, such as a person's, to go on."""
+    status_reason: NotRequired[str | None]
+    """Why it ended so: who cancelled it, what it waits for."""
+    skip_reason: NotRequired[str | None]
+    fit: NotRequired[Literal["good_fit", "underpowered", "overprovisioned", "failed"] | None]
+    """How the model suited the phase, as judged afterwards."""
+    evidence: NotRequired[dict[str, str | None] | None]
+    attempt: NotRequired[int | None]
+    error: NotRequired[str | None]
+    started_at: NotRequired[Time | None]
+    ended_at: NotRequired[Time | None]
+    metadata: NotRequired[dict[str, Any] | None]
+
+
 class RunFields(TypedDict):
     """Fields that `run.set` accepts."""
 
@@ -288,5 +354,49 @@ class Trajectory(TypedDict):
     tags: NotRequired[list[str] | None]
     external_refs: NotRequired[dict[str, str] | None]
     """Where the run can be found elsewhere: pull request, commit."""
+    metadata: NotRequired[dict[str, Any] | None]
+    """The client's own data; any JSON. The server adds 'trajectories:redacted' where it has replaced credentials: how many of each kind."""
+
+
+class TrajectoryPatch(TypedDict):
+    """
+    Changes of a stored trajectory, by JSON Merge Patch (RFC 7396).
+
+    Null deletes a field; objects are merged, other values replaced. ``phases`` lists the phases to
+    change or append; the others stay.
+    """
+
+    id: NotRequired[Id]
+    """That of the address, if given."""
+    request_summary: NotRequired[str]
+    request_type: NotRequired[str | None]
+    source: NotRequired[str | None]
+    """The orchestrator that ran it."""
+    project: NotRequired[str | None]
+    policy: NotRequired[str | None]
+    """Name and version of what decided, such as router@2026-11-01."""
+    parent_id: NotRequired[Id | None]
+    """The id of the run that this run is part of."""
+    phases: NotRequired[list[PhasePatch]]
+    outcome: NotRequired[Literal["success", "failure", "partial", "unknown"] | None]
+    total_cost_usd: NotRequired[float | None]
+    """Given totals stand, even where the phases add up to others."""
+    total_duration_ms: NotRequired[float | None]
+    total_phases: NotRequired[int | None]
+    phases_skipped: NotRequired[int | None]
+    build_passed: NotRequired[bool | None]
+    tests_passed: NotRequired[bool | None]
+    review_findings: NotRequired[int | None]
+    critical_findings: NotRequired[int | None]
+    files_changed: NotRequired[int | None]
+    planned_phases: NotRequired[list[str] | None]
+    feedback_loops: NotRequired[list[FeedbackLoop] | None]
+    error: NotRequired[str | None]
+    started_at: NotRequired[Time | None]
+    ended_at: NotRequired[Time | None]
+    session_id: NotRequired[str | None]
+    trace_id: NotRequired[str | None]
+    tags: NotRequired[list[str] | None]
+    external_refs: NotRequired[dict[str, str | None] | None]
     metadata: NotRequired[dict[str, Any] | None]
     """The client's own data; any JSON. The server adds 'trajectories:redacted' where it has replaced credentials: how many of each kind."""

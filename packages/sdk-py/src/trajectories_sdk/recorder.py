@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from types import TracebackType
-from typing import Any, Final, Self, TypeAlias, Unpack, cast
+from typing import Any, Final, Self, Unpack, cast
 from uuid import UUID, uuid4
 
 import anyio
 
-from trajectories_sdk.params import Candidate, PhaseFields, RunFields, Trajectory
+from trajectories_sdk.params import Candidate, Exploration, RunFields, Trajectory
+from trajectories_sdk.phase_recorder import Fields, Phase, check_names, error_of, without_none
 from trajectories_sdk.resuming import RESUMES, Earlier, carried_over
 from trajectories_sdk.totals import (
     INTERRUPTED,
     SYSTEM_CLOCK,
     Clock,
     Stopwatch,
-    error_text,
     milliseconds,
     outcome_of,
-    parse_count,
-    parse_usd,
     total_usd,
 )
-from trajectories_sdk.values import Id, repr_of, text_of
+from trajectories_sdk.values import Id
 
-Fields: TypeAlias = dict[str, Any]
-_TOKENS: Final = ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens")
 _RUN_FIELDS: Final = frozenset(RunFields.__annotations__)
-_PHASE_FIELDS: Final = frozenset(PhaseFields.__annotations__)
 
 _log = logging.getLogger("trajectories_sdk")
 
@@ -71,7 +64,7 @@ class Run:
         self.id: UUID = uuid4() if id is None else UUID(str(id))
         self._source = earlier
         self._earlier: Mapping[str, Any] = {}
-        self._given = _without_none(fields)
+        self._given = without_none(fields)
         self._delivery = delivery
         self._has_progress = has_progress
         self._clock = clock
@@ -95,8 +88,15 @@ class Run:
         model: str | None = None,
         requested_model: str | None = None,
         model_selection_method: str | None = None,
+        selection_rule: str | None = None,
+        reasoning_effort: str | None = None,
         candidates: Sequence[Candidate] | None = None,
         selection_probability: float | None = None,
+        exploration: Exploration | None = None,
+        keep_probability: float | None = None,
+        parent: Phase | str | None = None,
+        depends_on: Sequence[Phase | str] | None = None,
+        phase_id: str | None = None,
         attempt: int | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> Phase:
@@ -107,9 +107,17 @@ class Run:
             model: the model that answers; ``fall_back_to`` changes it.
             model_selection_method: how it was picked: ``explicit``, ``thompson-sampling``,
                 ``pattern-recommendation``, or another word.
-            candidates: the models that could have been picked, with score and probability where
-                known.
-            selection_probability: probability with which the model was picked, 0 to 1.
+            selection_rule: the rule or route that picked it.
+            candidates: the models that could have been picked, with score, score_parts and probability
+                where known; a model that a rule excluded has ``eligible: False`` and its reason.
+            selection_probability: probability with which the model was picked, 0 to 1;
+                ``thompson_propensity`` estimates it.
+            exploration: strategy, samples and seed of the choice.
+            keep_probability: probability with which the policy would have run this phase rather than
+                skip it, 0 to 1.
+            parent: the phase that this one is part of, or its ``phase_id``.
+            depends_on: the phases that had to end before this one, or their ids.
+            phase_id: unique in the run. Default: given when something refers to the phase.
             attempt: default: counted from 1 over the phases of this name.
         """
         fields = {
@@ -117,8 +125,15 @@ class Run:
             "model": model,
             "requested_model": requested_model,
             "model_selection_method": model_selection_method,
+            "selection_rule": selection_rule,
+            "reasoning_effort": reasoning_effort,
             "candidates": candidates,
             "selection_probability": selection_probability,
+            "exploration": exploration,
+            "keep_probability": keep_probability,
+            "parent_phase_id": _id_of(parent),
+            "depends_on": None if depends_on is None else [_id_of(one) for one in depends_on],
+            "phase_id": phase_id,
             "attempt": attempt,
             "metadata": metadata,
         }
@@ -130,20 +145,40 @@ class Run:
         *,
         reason: str | None = None,
         agent: str | None = None,
+        selection_rule: str | None = None,
+        keep_probability: float | None = None,
+        parent: Phase | str | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
-        """Record that a phase was skipped, and why. A skip is not an attempt."""
-        phase = Phase(self, phase_name, {"agent": agent, "metadata": metadata})
-        phase._set = {"outcome": "skipped"} | _without_none({"skip_reason": reason})
+        """Record that a phase was skipped, and why. A skip is not an attempt.
+
+        Args:
+            keep_probability: probability with which the policy would have run it, 0 to 1.
+        """
+        fields = {
+            "agent": agent,
+            "selection_rule": selection_rule,
+            "keep_probability": keep_probability,
+            "parent_phase_id": _id_of(parent),
+            "metadata": metadata,
+        }
+        phase = Phase(self, phase_name, fields)
+        phase._set = {"outcome": "skipped"} | without_none({"skip_reason": reason})
         self._add(phase)
 
-    def feedback(self, from_phase: str, to_phase: str, *, reason: str | None = None) -> None:
-        """Record that a later phase sends work back to an earlier one, now."""
+    def feedback(self, from_phase: Phase | str, to_phase: Phase | str, *, reason: str | None = None) -> None:
+        """Record that a later phase sends work back to an earlier one, now.
+
+        Args:
+            from_phase, to_phase: names, or the phases themselves, whose ids are then recorded too.
+        """
         with self._lock:
             watch = self._require_begun()
-            loop = {"from_phase": from_phase, "to_phase": to_phase, "reason": reason, "at": watch.at(watch.ns())}
+            loop: Fields = {"reason": reason, "at": watch.at(watch.ns())}
+            for name, phase in (("from_phase", from_phase), ("to_phase", to_phase)):
+                loop |= {name: phase.name, f"{name}_id": phase.id} if isinstance(phase, Phase) else {name: phase}
             if not self._rejects_after_end("feedback"):
-                self._loops.append(_without_none(loop))
+                self._loops.append(without_none(loop))
 
     def set(self, **fields: Unpack[RunFields]) -> None:
         """Set fields of the trajectory. They override measured and computed values.
@@ -151,7 +186,7 @@ class Run:
         Raises:
             TypeError: an unknown field.
         """
-        _check_names(fields, _RUN_FIELDS, "run")
+        check_names(fields, _RUN_FIELDS, "run")
         with self._lock:
             if not self._rejects_after_end("set"):
                 self._set |= fields
@@ -223,7 +258,7 @@ class Run:
     def _end(self, error: BaseException | None) -> None:
         with self._lock:
             self._ended_ns = self._require_begun().ns()
-            self._error = _error_of(error)
+            self._error = error_of(error)
             self._ended_by = outcome_of(error)
 
     # --- For its phases
@@ -267,7 +302,7 @@ class Run:
             fields = {
                 "id": str(self.id),
                 **kept,
-                **_without_none(measured),
+                **without_none(measured),
                 **self._given,
                 "phases": phases,
                 **self._set,
@@ -327,157 +362,5 @@ class _EarlierPhase:
         return dict(self.fields)
 
 
-class Phase:
-    """One phase of a run, made by ``run.phase``. ``with`` or ``async with`` begins and ends it."""
-
-    def __init__(self, run: Run, name: str, fields: Mapping[str, Any]) -> None:
-        self.name = text_of(name)
-        self._run = run
-        self._given = _without_none(fields)
-        self._set: Fields = {}
-        self._tokens: Counter[str] = Counter()
-        self._cost_usd: Decimal | None = None
-        self._tools: dict[str, None] = {}
-        self._steps: int | None = None
-        self._measured: Fields = {}
-        self._began_ns: int | None = None
-
-    def usage(
-        self,
-        *,
-        input_tokens: int | None = None,
-        output_tokens: int | None = None,
-        cached_input_tokens: int | None = None,
-        reasoning_tokens: int | None = None,
-        cost_usd: float | Decimal | None = None,
-    ) -> None:
-        """Add the usage of one model call. None is unknown and adds nothing.
-
-        An invalid number adds nothing either, and is logged.
-        """
-        given = dict(zip(_TOKENS, (input_tokens, output_tokens, cached_input_tokens, reasoning_tokens), strict=True))
-        with self._run._lock:
-            for name, value in _without_none(given).items():
-                if (number := parse_count(value)) is None:
-                    _log.warning(
-                        "%s of phase %r must be a whole number of at least 0, got %s", name, self.name, repr_of(value)
-                    )
-                else:
-                    self._tokens[name] += number
-            if cost_usd is not None:
-                if (amount := parse_usd(cost_usd)) is None:
-                    _log.warning(
-                        "cost_usd of phase %r must be a number of at least 0, got %s", self.name, repr_of(cost_usd)
-                    )
-                else:
-                    self._cost_usd = (self._cost_usd or Decimal()) + amount
-
-    def tool(self, name: str) -> None:
-        """Record that a tool was used. Tools are listed once each, in order of first use."""
-        with self._run._lock:
-            self._tools[text_of(name)] = None
-
-    def step(self, count: int = 1) -> None:
-        """Record that ``count`` steps were taken."""
-        with self._run._lock:
-            self._steps = (self._steps or 0) + (parse_count(count) or 0)
-
-    def fall_back_to(self, model: str) -> None:
-        """Record that another model answers than the one first requested."""
-        with self._run._lock:
-            now = self._given | self._set
-            if now.get("requested_model") is None and now.get("model") is not None:
-                self._set["requested_model"] = now["model"]
-            self._set["model"] = model
-
-    def fail(self, error: BaseException | str) -> None:
-        """Record that the phase failed, without raising."""
-        self.set(outcome="failure", error=error_text(error))
-
-    def set(self, **fields: Unpack[PhaseFields]) -> None:
-        """Set fields of the phase. They override measured and computed values.
-
-        Raises:
-            TypeError: an unknown field.
-        """
-        _check_names(fields, _PHASE_FIELDS, "phase")
-        with self._run._lock:
-            self._set |= fields
-
-    # --- Begin and end
-
-    def __enter__(self) -> Self:
-        if self._run._has_progress and self._run._delivery.blocking is None:
-            raise TypeError("An AsyncClient records this phase in the foreground: use `async with`")
-        return self._begin()
-
-    async def __aenter__(self) -> Self:
-        return self._begin()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._end(error):
-            self._run._deliver(error)
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._end(error):
-            await self._run._deliver_awaited(error)
-
-    def _begin(self) -> Self:
-        with self._run._lock:
-            if self._began_ns is not None:
-                raise RuntimeError("A phase can be entered only once: create another with run.phase(…)")
-            self._run._add(self)
-            watch = self._run._require_begun()
-            self._began_ns = watch.ns()
-            attempt = self._run._next_attempt(self.name)
-            self._measured = {"started_at": watch.at(self._began_ns), "attempt": attempt}
-        return self
-
-    def _end(self, error: BaseException | None) -> bool:
-        """Return whether the run must be recorded now because it goes on."""
-        with self._run._lock:
-            began_ns = self._began_ns or 0
-            if self._run._rejects_after_end(f"the end of {self.name}"):
-                return False
-            self._measured["duration_ms"] = milliseconds(self._run._require_begun().ns() - began_ns)
-            self._measured["outcome"] = outcome_of(error)
-            self._measured["error"] = _error_of(error)
-            return self._run._has_progress
-
-    def _record(self) -> Fields:
-        """Return the fields as of now. Duration and outcome are unknown until the phase has ended."""
-        added = {
-            **self._tokens,
-            "cost_usd": None if self._cost_usd is None else float(self._cost_usd),
-            "tools_used": list(self._tools) or None,
-            "steps_taken": self._steps,
-        }
-        return {
-            "phase_name": self.name,
-            **_without_none(self._measured),
-            **_without_none(added),
-            **self._given,
-            **self._set,
-        }
-
-
-def _error_of(error: BaseException | None) -> str | None:
-    """Return the text of an exception, or None if it is no error but waits or jumps."""
-    is_error = error is not None and outcome_of(error) in ("failure", "cancelled")
-    return error_text(error) if error is not None and is_error else None
-
-
-def _without_none(fields: Mapping[str, Any]) -> Fields:
-    return {name: value for name, value in fields.items() if value is not None}
-
-
-def _check_names(fields: Mapping[str, Any], known: frozenset[str], kind: str) -> None:
-    for name in fields:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise TypeError(f"A {kind} has no field {name!r}{hint} Put your own data into 'metadata'.")
+def _id_of(phase: Phase | str | None) -> str | None:
+    return phase.id if isinstance(phase, Phase) else phase

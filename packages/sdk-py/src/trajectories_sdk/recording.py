@@ -13,7 +13,19 @@ from pydantic import BaseModel
 from trajectories_sdk import params
 from trajectories_sdk.config import Config
 from trajectories_sdk.errors import PayloadTooLargeError, TrajectoryError
-from trajectories_sdk.flow import JSON, NDJSON, NO_MORE, PATH, Flow, Take, call_for, request
+from trajectories_sdk.flow import (
+    JSON,
+    MERGE_PATCH,
+    NDJSON,
+    NO_MORE,
+    PATH,
+    Flow,
+    Request,
+    Take,
+    call_for,
+    one_path,
+    request,
+)
 from trajectories_sdk.models import (
     ErrorObject,
     ErrorProblem,
@@ -24,7 +36,8 @@ from trajectories_sdk.models import (
 )
 from trajectories_sdk.repair import MAX_ROUNDS, LeftOut, repaired
 from trajectories_sdk.results import RecordedMany
-from trajectories_sdk.values import json_value
+from trajectories_sdk.values import Id, json_value
+from trajectories_sdk.warning_log import WarningLog
 
 AnyTrajectory: TypeAlias = params.Trajectory | Trajectory | StoredTrajectory
 """A recordable trajectory. A stored one can be sent back; the server ignores the fields that it
@@ -58,14 +71,36 @@ def encoded(fields: Mapping[str, Any]) -> bytes:
     return text.encode()
 
 
-def record(config: Config, trajectory: AnyTrajectory) -> Flow[StoredTrajectory]:
+def record(
+    config: Config, trajectory: AnyTrajectory, log: WarningLog, *, replace: bool = False
+) -> Flow[StoredTrajectory]:
     """Record one trajectory, and return it as stored."""
-    return (yield from record_body(config, encoded(fields_of(trajectory))))
+    return (yield from record_body(config, encoded(fields_of(trajectory)), log, replace=replace))
 
 
-def record_body(config: Config, body: bytes) -> Flow[StoredTrajectory]:
+def record_body(config: Config, body: bytes, log: WarningLog, *, replace: bool = False) -> Flow[StoredTrajectory]:
     """Record the JSON of one trajectory, and return it as stored."""
-    return (yield from call_for(config, request(config, "POST", PATH, body=body, content_type=JSON), StoredTrajectory))
+    query = _replacing(replace)
+    sent = request(config, "POST", PATH, query, body=body, content_type=JSON)
+    return (yield from _stored(config, sent, log))
+
+
+def update(
+    config: Config, id_: Id, patch: params.TrajectoryPatch, if_match: int | None, log: WarningLog
+) -> Flow[StoredTrajectory]:
+    """Change fields of one trajectory, and return it as stored."""
+    sent = request(config, "PATCH", one_path(id_), body=encoded(patch), content_type=MERGE_PATCH, if_match=if_match)
+    return (yield from _stored(config, sent, log))
+
+
+def _stored(config: Config, sent: Request, log: WarningLog) -> Flow[StoredTrajectory]:
+    stored = yield from call_for(config, sent, StoredTrajectory)
+    log.note(stored.id, stored.warnings)
+    return stored
+
+
+def _replacing(replace: bool) -> dict[str, object]:
+    return {"replace": 1 if replace else None}
 
 
 @dataclass(slots=True)
@@ -81,6 +116,8 @@ class _Batch:
 
     max_lines: int
     max_bytes: int
+    log: WarningLog
+    replace: bool = False
     lines: list[_Line] = field(default_factory=list)
     size: int = 0
     results: dict[int, LineResult] = field(default_factory=dict)
@@ -102,7 +139,9 @@ class _Batch:
         return RecordedMany(len(results) - refused, refused, results)
 
 
-def record_many(config: Config, *, max_lines: int, max_bytes: int) -> Flow[RecordedMany]:
+def record_many(
+    config: Config, log: WarningLog, *, max_lines: int, max_bytes: int, replace: bool
+) -> Flow[RecordedMany]:
     """Record all items from ``Take`` in batches. An invalid record becomes a refused line.
 
     Raises:
@@ -110,7 +149,7 @@ def record_many(config: Config, *, max_lines: int, max_bytes: int) -> Flow[Recor
     """
     if max_lines < 1 or max_bytes < 1:
         raise ValueError(f"max_lines and max_bytes must be at least 1, got {max_lines} and {max_bytes}")
-    batch, number = _Batch(max_lines, max_bytes), 0
+    batch, number = _Batch(max_lines, max_bytes, log, replace), 0
     try:
         while (item := (yield Take())) is not NO_MORE:
             number += 1
@@ -128,9 +167,9 @@ def record_many(config: Config, *, max_lines: int, max_bytes: int) -> Flow[Recor
     return batch.summary()
 
 
-def record_lines(config: Config, bodies: Sequence[bytes]) -> Flow[tuple[LineResult, ...]]:
+def record_lines(config: Config, bodies: Sequence[bytes], log: WarningLog) -> Flow[tuple[LineResult, ...]]:
     """Record JSON bodies in one request, and return a result for each."""
-    batch = _Batch(len(bodies), MAX_BYTES)
+    batch = _Batch(len(bodies), MAX_BYTES, log)
     yield from _send(config, batch, [_Line(number, None, body) for number, body in enumerate(bodies, 1)])
     return batch.summary().results
 
@@ -140,17 +179,17 @@ EXPLAINED_LINES: Final = 100
 
 
 def record_kept_lines(
-    config: Config, bodies: Sequence[bytes], on_left_out: Callable[[str, LeftOut], None]
+    config: Config, bodies: Sequence[bytes], log: WarningLog, on_left_out: Callable[[str, LeftOut], None]
 ) -> Flow[tuple[LineResult, ...]]:
     """Like ``record_lines``, but leave out the fields that the server refuses.
 
     Args:
         on_left_out: called with the id of the record, for each field of a record that was accepted.
     """
-    results = list((yield from record_lines(config, bodies)))
+    results = list((yield from record_lines(config, bodies, log)))
     refused = [at for at, result in enumerate(results) if result.status == BAD_REQUEST]
     for start in range(0, len(refused), EXPLAINED_LINES):
-        yield from _keep(config, bodies, results, refused[start : start + EXPLAINED_LINES], on_left_out)
+        yield from _keep(config, bodies, results, refused[start : start + EXPLAINED_LINES], log, on_left_out)
     return tuple(results)
 
 
@@ -159,17 +198,18 @@ def _keep(
     bodies: Sequence[bytes],
     results: list[LineResult],
     refused: Sequence[int],
+    log: WarningLog,
     on_left_out: Callable[[str, LeftOut], None],
 ) -> Flow[None]:
     """Send refused lines again without the fields at fault, and update their ``results``."""
     sent = {at: bodies[at] for at in refused}
     # The server does not explain every line of a long batch.
-    yield from _send_again(config, {at: body for at, body in sent.items() if not _problems(results[at])}, results)
+    yield from _send_again(config, {at: body for at, body in sent.items() if not _problems(results[at])}, results, log)
     changes: dict[int, list[LeftOut]] = {}
     for attempt in range(MAX_ROUNDS):
         fixed = {at: repaired(body, _problems(results[at]), attempt) for at, body in sent.items()}
         again = {at: one for at, one in fixed.items() if one is not None}
-        yield from _send_again(config, {at: body for at, (body, _) in again.items()}, results)
+        yield from _send_again(config, {at: body for at, (body, _) in again.items()}, results, log)
         for at, (_, changed) in again.items():
             changes.setdefault(at, []).extend(changed)
         sent = {at: body for at, (body, _) in again.items() if results[at].status == BAD_REQUEST}
@@ -181,9 +221,9 @@ def _keep(
                 on_left_out(str(results[at].id), one)
 
 
-def _send_again(config: Config, lines: Mapping[int, bytes], results: list[LineResult]) -> Flow[None]:
+def _send_again(config: Config, lines: Mapping[int, bytes], results: list[LineResult], log: WarningLog) -> Flow[None]:
     if lines:
-        answers = yield from record_lines(config, list(lines.values()))
+        answers = yield from record_lines(config, list(lines.values()), log)
         for at, result in zip(lines, answers, strict=True):
             results[at] = result.model_copy(update={"line": at + 1})
 
@@ -218,7 +258,7 @@ def _send(config: Config, batch: _Batch, lines: list[_Line]) -> Flow[None]:
     if not lines:
         return
     body = b"\n".join(line.data for line in lines) + b"\n"
-    sent = request(config, "POST", PATH, body=body, content_type=NDJSON)
+    sent = request(config, "POST", PATH, _replacing(batch.replace), body=body, content_type=NDJSON)
     try:
         response = yield from call_for(config, sent, RecordedLines)
     except PayloadTooLargeError as error:
@@ -230,6 +270,7 @@ def _send(config: Config, batch: _Batch, lines: list[_Line]) -> Flow[None]:
             yield from _send(config, batch, half)
         return
     for line, result in zip(lines, response.results, strict=True):
+        batch.log.note(result.id or line.id, result.warnings)
         batch.results[line.number] = result.model_copy(update={"line": line.number, "id": result.id or line.id})
 
 

@@ -1,17 +1,16 @@
-"""``client.trajectories``: all operations on trajectories, blocking and awaited."""
+"""``client.trajectories`` of the blocking client."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import aclosing, closing
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, Literal, Unpack, cast, overload
 from uuid import UUID
 
 import anyio.to_thread
 
-from trajectories_sdk import exporting, listing, recording
-from trajectories_sdk.config import Config
+from trajectories_sdk import exporting, recording
 from trajectories_sdk.errors import NotFoundError
 from trajectories_sdk.exporting import OnProgress
 from trajectories_sdk.flow import PATH, Flow, call_for, one_path, request
@@ -22,61 +21,22 @@ from trajectories_sdk.models import (
     Readiness,
     Stats,
     StoredTrajectory,
-    TrajectoryPage,
 )
-from trajectories_sdk.params import Filters
-from trajectories_sdk.recorder import Delivery, Run
+from trajectories_sdk.params import Filters, TrajectoryPatch
+from trajectories_sdk.recorder import Delivery
 from trajectories_sdk.recording import MAX_BYTES, MAX_LINES, AnyTrajectory
 from trajectories_sdk.results import Exported, RecordedMany
 from trajectories_sdk.resuming import FLUSH_TIMEOUT_S, Earlier
+from trajectories_sdk.run_factory import RunFactory
 from trajectories_sdk.target import Writable, target_of
-from trajectories_sdk.transport import AsyncDriver, Driver
+from trajectories_sdk.trajectory_lists import TrajectoryList
 from trajectories_sdk.values import Id, json_value
 
 if TYPE_CHECKING:
-    from trajectories_sdk.client import AsyncClient, Client
+    from trajectories_sdk.client import Client
 
 
-class TrajectoryList:
-    """The result of ``list``. Iterating yields records, newest first; each iteration sends new
-    requests."""
-
-    def __init__(self, driver: Driver, config: Config, query: Mapping[str, object]) -> None:
-        self._driver = driver
-        self._config = config
-        self._query = query
-
-    def __iter__(self) -> Iterator[StoredTrajectory]:
-        with closing(self._driver.iterate(listing.pages(self._config, self._query))) as pages:
-            for page in pages:
-                yield from page.data
-
-    def pages(self) -> Iterator[TrajectoryPage]:
-        """Return the pages, with ``next_cursor`` and with the state of the tiers (``complete``)."""
-        return self._driver.iterate(listing.pages(self._config, self._query))
-
-
-class AsyncTrajectoryList:
-    """The result of ``list``. Iterating yields records, newest first; each iteration sends new
-    requests."""
-
-    def __init__(self, driver: AsyncDriver, config: Config, query: Mapping[str, object]) -> None:
-        self._driver = driver
-        self._config = config
-        self._query = query
-
-    async def __aiter__(self) -> AsyncIterator[StoredTrajectory]:
-        async with aclosing(self._driver.iterate(listing.pages(self._config, self._query))) as pages:
-            async for page in pages:
-                for record in page.data:
-                    yield record
-
-    def pages(self) -> AsyncIterator[TrajectoryPage]:
-        """Return the pages, with ``next_cursor`` and with the state of the tiers (``complete``)."""
-        return self._driver.iterate(listing.pages(self._config, self._query))
-
-
-class Trajectories:
+class Trajectories(RunFactory):
     """Record, list, retrieve, summarize, export and delete trajectories.
 
     Every method may raise an ``APIConnectionError`` or an ``APIStatusError``.
@@ -87,24 +47,35 @@ class Trajectories:
         self._driver = client._driver
         self._config = client.config
 
-    def record(self, trajectory: AnyTrajectory) -> StoredTrajectory:
+    def record(self, trajectory: AnyTrajectory, *, replace: bool = False) -> StoredTrajectory:
         """Record one trajectory. It is durable when this method returns.
 
         The SDK sets the ``id`` if there is none, so that a retry is the same record. Recording an
-        id again stores a new revision, or nothing if the body is unchanged.
+        id again stores a new revision, or nothing if the body is unchanged. Contradictions in the
+        record are in ``warnings`` of the result, and each is logged once a run and code.
+
+        Args:
+            replace: also replace a stored version that has phases which this one lacks. Otherwise such
+                a record is refused; ``update`` changes single fields.
 
         Returns:
-            The trajectory as stored: normalized, with ``recorded_at`` and ``revision``.
+            The trajectory as stored: normalized, with ``recorded_at``, ``revision`` and ``derived``.
 
         Raises:
             BadRequestError: 400; ``details`` lists every problem with its path.
+            DroppedPhasesError: 409; the stored version has phases that this one lacks.
             ConflictError: 409; the id was deleted.
             TypeError, ValueError: a value has no JSON form; nothing was sent.
         """
-        return self._driver.run(recording.record(self._config, trajectory))
+        return self._driver.run(recording.record(self._config, trajectory, self._client._warning_log, replace=replace))
 
     def record_many(
-        self, trajectories: Iterable[AnyTrajectory], *, max_lines: int = MAX_LINES, max_bytes: int = MAX_BYTES
+        self,
+        trajectories: Iterable[AnyTrajectory],
+        *,
+        max_lines: int = MAX_LINES,
+        max_bytes: int = MAX_BYTES,
+        replace: bool = False,
     ) -> RecordedMany:
         """Record many trajectories, in batches of up to ``max_lines`` records and ``max_bytes``
         bytes.
@@ -112,11 +83,16 @@ class Trajectories:
         A larger record is sent alone. A refused record, or one without a JSON form, does not block
         the others; its result has the error.
 
+        Args:
+            replace: as for ``record``, for all of them.
+
         Raises:
             TrajectoryError: a whole request failed after its retries; ``recorded`` has the earlier
                 results.
         """
-        flow = recording.record_many(self._config, max_lines=max_lines, max_bytes=max_bytes)
+        flow = recording.record_many(
+            self._config, self._client._warning_log, max_lines=max_lines, max_bytes=max_bytes, replace=replace
+        )
         return self._driver.run(flow, trajectories)
 
     def list(
@@ -139,12 +115,17 @@ class Trajectories:
         """
         return self._driver.run(call_for(self._config, request(self._config, "GET", one_path(id)), StoredTrajectory))
 
-    def stats(self, **filters: Unpack[Filters]) -> Stats:
+    def stats(self, *, credit: str | None = None, bucket: str | None = None, **filters: Unpack[Filters]) -> Stats:
         """Return totals and groups (phase, model, selection method) of all matches, with Wilson
-        bounds."""
-        return self._driver.run(
-            call_for(self._config, request(self._config, "GET", f"{PATH}/stats", cast(Any, filters)), Stats)
-        )
+        bounds.
+
+        Args:
+            credit: the rule of ``credited_success_rate``: ``checks``, ``phase_outcome`` or
+                ``run_outcome``; None is the rule of the server.
+            bucket: ``day`` or ``week`` adds ``series``.
+        """
+        query: Any = {**filters, "credit": credit, "bucket": bucket}
+        return self._driver.run(call_for(self._config, request(self._config, "GET", f"{PATH}/stats", query), Stats))
 
     def readiness(self, *, max_runs: int | None = None, **filters: Unpack[Filters]) -> Readiness:
         """Return whether the newest matching trajectories are worth training on: measures, and
@@ -207,8 +188,37 @@ class Trajectories:
             ExportBrokenError: the data does not match the server's count or hash.
             OSError: the file cannot be written.
         """
-        target = target_of(path_or_file, identity=_export_identity(self._config, after, filters), is_resumed=resume)
+        target = target_of(path_or_file, identity=exporting.identity(self._config, after, filters), is_resumed=resume)
         return self._driver.run(exporting.to_target(self._config, cast(Any, filters), target, after, progress))
+
+    def update(
+        self,
+        id: Id,  # noqa: A002  the name in the API
+        patch: TrajectoryPatch,
+        *,
+        if_match: int | None = None,
+    ) -> StoredTrajectory:
+        """Change fields of one trajectory. It is durable when this method returns.
+
+        The patch has the fields to change; None deletes a field. ``phases`` lists objects with a
+        ``phase_id``, which change the phase of that id; an unknown id appends a phase, and then
+        ``phase_name`` is required. ``feedback_loops`` and other lists are replaced as a whole.
+
+        Args:
+            if_match: the ``revision`` that the patch was made for; another one is refused. After a
+                broken connection, a retry may be refused because the first attempt was applied.
+
+        Returns:
+            The whole trajectory as stored.
+
+        Raises:
+            NotFoundError: 404.
+            ConflictError: 409; the id was deleted.
+            PreconditionFailedError: 412; the store has another revision.
+            ServiceUnavailableError: 503; the store cannot read the current version now.
+        """
+        flow = recording.update(self._config, id, patch, if_match, self._client._warning_log)
+        return self._driver.run(flow)
 
     def delete(self, id: Id) -> DeletedTrajectory:  # noqa: A002  the name in the API
         """Delete one trajectory permanently. Its id cannot be reused. The key needs the scope
@@ -245,63 +255,6 @@ class Trajectories:
             return self._driver.run(call_for(self._config, sent, MatchingTrajectories))
         return self._driver.run(call_for(self._config, sent, DeletedTrajectories))
 
-    def run(
-        self,
-        request_summary: str,
-        *,
-        id: Id | None = None,  # noqa: A002  the name of the field
-        request_type: str | None = None,
-        source: str | None = None,
-        project: str | None = None,
-        planned_phases: Sequence[str] | None = None,
-        session_id: str | None = None,
-        trace_id: str | None = None,
-        tags: Sequence[str] | None = None,
-        external_refs: Mapping[str, str] | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        background: bool = True,
-        progress: bool = False,
-        resume: bool = False,
-    ) -> Run:
-        """Return a recorder of one run, for ``with`` and ``async with``. The run is recorded when
-        it ends.
-
-        Args:
-            request_summary: the request that started the run.
-            id: a UUID, generated by default. A run of this client that paused or was cancelled goes
-                on under its id; any other run is recorded anew.
-            background: True: record through the background queue, without waiting for the server
-                and without raising its errors. False: record like ``record``, and raise its errors
-                unless an exception of the pipeline is already propagating.
-            progress: also record after each phase, with the same id and the outcome ``unknown``, so
-                that a killed run keeps its finished phases.
-            resume: go on from what the store has of the run ``id``, for example after a pause in
-                another process. It waits for the queue and the store. If the store cannot be read,
-                a run in the background gets another id, and ``metadata`` names the first one.
-
-        Raises:
-            ValueError: ``id`` is not a UUID.
-        """
-        fields = {
-            "request_summary": request_summary,
-            "request_type": request_type,
-            "source": source,
-            "project": project,
-            "planned_phases": planned_phases,
-            "session_id": session_id,
-            "trace_id": trace_id,
-            "tags": tags,
-            "external_refs": external_refs,
-            "metadata": metadata,
-        }
-        earlier = None if id is None else self._earlier(resume=resume)
-        return Run(id, fields, self._delivery(is_background=background), has_progress=progress, earlier=earlier)
-
-    def enqueue(self, trajectory: AnyTrajectory) -> UUID:
-        """Record one trajectory in the background. See ``BackgroundQueue.enqueue`` for its
-        guarantees."""
-        return self._client.queue.enqueue(trajectory)
-
     def _delivery(self, *, is_background: bool) -> Delivery:
         if is_background:
             return Delivery(self._client.queue.enqueue, is_background=True)
@@ -325,183 +278,9 @@ class Trajectories:
 
     def _record_run(self, run: AnyTrajectory) -> StoredTrajectory:
         _, body = self._client._adjustments.kept(run)
-        return self._driver.run(recording.record_body(self._config, body))
+        return self._driver.run(recording.record_body(self._config, body, self._client._warning_log))
 
     def _records(self, flow: Flow[None]) -> Iterator[StoredTrajectory]:
         with closing(self._driver.iterate(flow)) as batches:
             for records in batches:
                 yield from records
-
-
-class AsyncTrajectories:
-    """Record, list, retrieve, summarize, export and delete trajectories.
-
-    Every method may raise an ``APIConnectionError`` or an ``APIStatusError``.
-    """
-
-    def __init__(self, client: AsyncClient) -> None:
-        self._client = client
-        self._driver = client._driver
-        self._config = client.config
-
-    async def record(self, trajectory: AnyTrajectory) -> StoredTrajectory:
-        """Like ``Trajectories.record``."""
-        return await self._driver.run(recording.record(self._config, trajectory))
-
-    async def record_many(
-        self,
-        trajectories: Iterable[AnyTrajectory] | AsyncIterable[AnyTrajectory],
-        *,
-        max_lines: int = MAX_LINES,
-        max_bytes: int = MAX_BYTES,
-    ) -> RecordedMany:
-        """Like ``Trajectories.record_many``; ``trajectories`` may also be an asynchronous iterable."""
-        flow = recording.record_many(self._config, max_lines=max_lines, max_bytes=max_bytes)
-        return await self._driver.run(flow, trajectories)
-
-    def list(
-        self, *, limit: int | None = None, cursor: str | None = None, **filters: Unpack[Filters]
-    ) -> AsyncTrajectoryList:
-        """Like ``Trajectories.list``, for ``async for``."""
-        return AsyncTrajectoryList(self._driver, self._config, {**filters, "limit": limit, "cursor": cursor})
-
-    async def retrieve(self, id: Id) -> StoredTrajectory:  # noqa: A002  the name in the API
-        """Like ``Trajectories.retrieve``."""
-        return await self._driver.run(
-            call_for(self._config, request(self._config, "GET", one_path(id)), StoredTrajectory)
-        )
-
-    async def stats(self, **filters: Unpack[Filters]) -> Stats:
-        """Like ``Trajectories.stats``."""
-        return await self._driver.run(
-            call_for(self._config, request(self._config, "GET", f"{PATH}/stats", cast(Any, filters)), Stats)
-        )
-
-    async def readiness(self, *, max_runs: int | None = None, **filters: Unpack[Filters]) -> Readiness:
-        """Like ``Trajectories.readiness``."""
-        query = {**filters, "max_runs": max_runs}
-        return await self._driver.run(
-            call_for(self._config, request(self._config, "GET", f"{PATH}/readiness", query), Readiness)
-        )
-
-    def iter_export(
-        self, *, after: Id | None = None, progress: OnProgress | None = None, **filters: Unpack[Filters]
-    ) -> AsyncIterator[StoredTrajectory]:
-        """Like ``Trajectories.iter_export``."""
-        flow = exporting.records(self._config, cast(Any, filters), after, progress)
-        return self._records(flow)
-
-    async def export_jsonl(
-        self,
-        path_or_file: str | os.PathLike[str] | Writable,
-        *,
-        progress: OnProgress | None = None,
-        resume: bool = True,
-        after: Id | None = None,
-        **filters: Unpack[Filters],
-    ) -> Exported:
-        """Like ``Trajectories.export_jsonl``."""
-        target = target_of(path_or_file, identity=_export_identity(self._config, after, filters), is_resumed=resume)
-        return await self._driver.run(exporting.to_target(self._config, cast(Any, filters), target, after, progress))
-
-    async def delete(self, id: Id) -> DeletedTrajectory:  # noqa: A002  the name in the API
-        """Like ``Trajectories.delete``."""
-        return await self._driver.run(
-            call_for(self._config, request(self._config, "DELETE", one_path(id)), DeletedTrajectory)
-        )
-
-    @overload
-    async def delete_matching(self, *, dry_run: Literal[True], **filters: Unpack[Filters]) -> MatchingTrajectories: ...
-
-    @overload
-    async def delete_matching(
-        self, *, dry_run: Literal[False] = False, token: str, **filters: Unpack[Filters]
-    ) -> DeletedTrajectories: ...
-
-    async def delete_matching(
-        self, *, dry_run: bool = False, token: str | None = None, **filters: Unpack[Filters]
-    ) -> MatchingTrajectories | DeletedTrajectories:
-        """Like ``Trajectories.delete_matching``."""
-        query = {**filters, "dry_run": 1 if dry_run else None, "token": token}
-        sent = request(self._config, "DELETE", PATH, query)
-        if dry_run:
-            return await self._driver.run(call_for(self._config, sent, MatchingTrajectories))
-        return await self._driver.run(call_for(self._config, sent, DeletedTrajectories))
-
-    async def _records(self, flow: Flow[None]) -> AsyncIterator[StoredTrajectory]:
-        async with aclosing(self._driver.iterate(flow)) as batches:
-            async for records in batches:
-                for record in records:
-                    yield record
-
-    def run(
-        self,
-        request_summary: str,
-        *,
-        id: Id | None = None,  # noqa: A002  the name of the field
-        request_type: str | None = None,
-        source: str | None = None,
-        project: str | None = None,
-        planned_phases: Sequence[str] | None = None,
-        session_id: str | None = None,
-        trace_id: str | None = None,
-        tags: Sequence[str] | None = None,
-        external_refs: Mapping[str, str] | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        background: bool = True,
-        progress: bool = False,
-        resume: bool = False,
-    ) -> Run:
-        """Like ``Trajectories.run``. With ``background=False`` it supports only ``async with``."""
-        fields = {
-            "request_summary": request_summary,
-            "request_type": request_type,
-            "source": source,
-            "project": project,
-            "planned_phases": planned_phases,
-            "session_id": session_id,
-            "trace_id": trace_id,
-            "tags": tags,
-            "external_refs": external_refs,
-            "metadata": metadata,
-        }
-        earlier = None if id is None else self._earlier(resume=resume)
-        return Run(id, fields, self._delivery(is_background=background), has_progress=progress, earlier=earlier)
-
-    def enqueue(self, trajectory: AnyTrajectory) -> UUID:
-        """Like ``Trajectories.enqueue``."""
-        return self._client.queue.enqueue(trajectory)
-
-    def _delivery(self, *, is_background: bool) -> Delivery:
-        if is_background:
-            return Delivery(self._client.queue.enqueue, is_background=True)
-        return Delivery(None, self._record_run)
-
-    def _earlier(self, *, resume: bool) -> Earlier:
-        memory = self._client._interrupted
-
-        async def find(id_: UUID) -> Mapping[str, Any] | None:
-            known = memory.find(id_)
-            return await self._stored(id_) if known is None and resume else known
-
-        def find_known(id_: UUID) -> Mapping[str, Any] | None:
-            if resume:
-                raise TypeError("An AsyncClient reads the run to resume with `async with`")
-            return memory.find(id_)
-
-        return Earlier(memory.remember, find_known, find)
-
-    async def _stored(self, id_: UUID) -> Mapping[str, Any] | None:
-        await anyio.to_thread.run_sync(self._client.queue.flush, FLUSH_TIMEOUT_S)
-        try:
-            return json_value(await self.retrieve(id_))  # type: ignore[no-any-return]
-        except NotFoundError:
-            return None
-
-    async def _record_run(self, run: AnyTrajectory) -> StoredTrajectory:
-        _, body = self._client._adjustments.kept(run)
-        return await self._driver.run(recording.record_body(self._config, body))
-
-
-def _export_identity(config: Config, after: Id | None, filters: Filters) -> dict[str, object]:
-    return {**filters, "base_url": config.base_url, "after": after}

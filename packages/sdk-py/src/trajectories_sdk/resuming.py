@@ -17,7 +17,19 @@ FLUSH_TIMEOUT_S: Final = 5.0
 RESUMES: Final = "trajectories:resumes"
 """Key in ``metadata``: the id of the run that this one resumes, if the store could not be asked."""
 _COMPUTED: Final = frozenset(
-    {"id", "phases", "feedback_loops", "outcome", "error", "started_at", "ended_at", "recorded_at", "revision"}
+    {
+        "id",
+        "phases",
+        "feedback_loops",
+        "outcome",
+        "error",
+        "started_at",
+        "ended_at",
+        "recorded_at",
+        "revision",
+        "derived",
+        "warnings",
+    }
     | {"total_duration_ms", "total_cost_usd", "total_phases", "phases_skipped"}
 )
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from trajectories_sdk import _version
 from trajectories_sdk.cli import documents, views
-from trajectories_sdk.cli.exits import Commands, Exit, exit_for_status, say
+from trajectories_sdk.cli.exits import Commands, Exit, exit_for_status, log_to_stderr, say
 from trajectories_sdk.cli.options import connection_options, filter_options, open_client, without_none
 from trajectories_sdk.cli.progress import progress_bar
 from trajectories_sdk.cli.text import escaped, json_text
@@ -36,9 +36,11 @@ _INCOMPLETE = "Incomplete: a part of the store was unavailable, and records that
     epilog="Data goes to stdout, everything else to stderr.",
 )
 @click.version_option(_version.__version__, message="%(version)s")
-def trajectory() -> None:
+@click.pass_context
+def trajectory(ctx: click.Context, /) -> None:
     """Record and inspect orchestration trajectories: phases, models, cost and outcome of agent
     runs."""
+    log_to_stderr(ctx)
 
 
 @trajectory.command()
@@ -49,9 +51,12 @@ def trajectory() -> None:
     is_flag=True,
     help="Read one body per line. Default for .ndjson and .jsonl, otherwise detected.",
 )
+@click.option("--replace", is_flag=True, help="Also replace stored versions that have phases which these lack.")
 @connection_options
 @click.pass_context
-def record(ctx: click.Context, /, file: str, *, is_ndjson: bool, is_json: bool, **connection: Any) -> None:
+def record(
+    ctx: click.Context, /, file: str, *, is_ndjson: bool, replace: bool, is_json: bool, **connection: Any
+) -> None:
     """Record the JSON body in FILE, or each line of NDJSON; - is stdin.
 
     Prints the id, or a result per line of NDJSON. A refused line does not block the others.
@@ -64,9 +69,40 @@ def record(ctx: click.Context, /, file: str, *, is_ndjson: bool, is_json: bool, 
         except ValueError as error:
             raise click.UsageError(f"{'stdin' if file == '-' else escaped(file)} {escaped(str(error))}") from None
         if isinstance(found, Iterator):
-            ctx.exit(_record_lines(client, found, is_json=is_json))
-        stored = client.trajectories.record(cast(Any, found))
+            ctx.exit(_record_lines(client, found, replace=replace, is_json=is_json))
+        stored = client.trajectories.record(cast(Any, found), replace=replace)
     click.echo(_json(stored) if is_json else stored.id)
+
+
+@trajectory.command()
+@click.argument("id", type=click.UUID)
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
+@click.option("--if-match", type=int, metavar="REVISION", help="Refuse if the store has another revision.")
+@connection_options
+@click.pass_context
+def update(
+    ctx: click.Context,
+    /,
+    id: UUID,  # noqa: A002  the name in the API
+    file: str,
+    *,
+    if_match: int | None,
+    is_json: bool,
+    **connection: Any,
+) -> None:
+    """Change the record ID by the JSON object in FILE; - is stdin. Prints the new revision.
+
+    null deletes a field. phases lists objects with a phase_id, which change the phase of that id or
+    append one: {"tests_passed": true, "phases": [{"phase_id": "spec-1", "fit": "good_fit"}]}
+    """
+    client = open_client(ctx, connection)
+    with _open_input(file) as stream:
+        try:
+            patch = documents.read_one(stream)
+        except ValueError as error:
+            raise click.UsageError(f"{'stdin' if file == '-' else escaped(file)} {escaped(str(error))}") from None
+    stored = client.trajectories.update(id, cast(Any, patch), if_match=if_match)
+    click.echo(_json(stored) if is_json else stored.revision)
 
 
 @trajectory.command(name="list")
@@ -97,17 +133,25 @@ def show(ctx: click.Context, /, id: UUID, *, is_json: bool, **connection: Any) -
 
 
 @trajectory.command()
+@click.option(
+    "--credit",
+    type=click.Choice(["checks", "phase_outcome", "run_outcome"]),
+    help="How phases are credited with success.",
+)
+@click.option("--bucket", type=click.Choice(["day", "week"]), help="Show the totals of each day or week.")
 @filter_options
 @connection_options
 @click.pass_context
-def stats(ctx: click.Context, /, *, is_json: bool, **options: Any) -> None:
+def stats(ctx: click.Context, /, *, credit: str | None, bucket: str | None, is_json: bool, **options: Any) -> None:
     """Show totals, and success rate, cost and value by phase, model and selection method.
 
-    WILSON LOW is the lower bound of the success rate's 95 % interval. VALUE/USD is that bound
-    divided by (mean cost + 0.001 USD).
+    CREDITED is the success rate by what the tests, builds and reviews of a run said of its phases,
+    BY PHASE by what the phases said of themselves. WILSON LOW is the lower bound of the 95 %
+    interval of CREDITED. VALUE/USD is that bound divided by (mean cost + 0.001 USD). Phases that
+    were skipped in some runs are listed with the success of the runs where they ran and were skipped.
     """
     connection, filters = _split(options)
-    found = open_client(ctx, connection).trajectories.stats(**filters)
+    found = open_client(ctx, connection).trajectories.stats(credit=credit, bucket=bucket, **filters)
     if not found.window.complete:
         say(_INCOMPLETE)
     _write([_json(found)] if is_json else views.stats(found))
@@ -189,10 +233,10 @@ def _open_input(file: str) -> Iterator[BinaryIO]:
             yield stream
 
 
-def _record_lines(client: Client, lines: Iterator[documents.Line], *, is_json: bool) -> Exit:
+def _record_lines(client: Client, lines: Iterator[documents.Line], *, replace: bool, is_json: bool) -> Exit:
     bodies, failure = documents.Bodies(lines), None
     try:
-        recorded = client.trajectories.record_many(cast(Any, bodies))
+        recorded = client.trajectories.record_many(cast(Any, bodies), replace=replace)
     except TrajectoryError as error:
         if error.recorded is None:
             raise

@@ -69,6 +69,15 @@ def read(stream: BinaryIO, *, is_ndjson: bool) -> Mapping[str, Any] | Iterator[L
     return _object(first)
 
 
+def read_one(stream: BinaryIO) -> Mapping[str, Any]:
+    """Return one JSON object.
+
+    Raises:
+        ValueError: the input is something else.
+    """
+    return _object(_parsed(stream.read()))
+
+
 def _read_to_text(numbered: Iterator[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
     """Return the lines up to and including the next non-blank one."""
     taken = []

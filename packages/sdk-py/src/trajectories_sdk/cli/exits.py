@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -66,6 +67,20 @@ def exit_for_error(error: TrajectoryError) -> Exit:
 def say(message: str) -> None:
     """Write to stderr, with unsafe characters escaped."""
     click.echo(escaped(message), err=True)
+
+
+class _Handler(logging.Handler):
+    """Writes log lines of the SDK to stderr, escaped: they may quote what was recorded."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(f"{record.levelname.capitalize()}: {record.getMessage()}")
+
+
+def log_to_stderr(ctx: click.Context) -> None:
+    """Write warnings of the SDK to stderr until the command ends."""
+    handler, log = _Handler(logging.WARNING), logging.getLogger("trajectories_sdk")
+    log.addHandler(handler)
+    ctx.call_on_close(lambda: log.removeHandler(handler))
 
 
 def explain(error: TrajectoryError) -> None:

@@ -21,12 +21,17 @@ FILTERS: Mapping[str, tuple[click.ParamType[Any] | type, str]] = {
     "project": (str, "Exactly this project."),
     "source": (str, "Exactly this orchestrator."),
     "request_type": (str, "Exactly this type of request."),
+    "policy": (str, "Exactly this policy."),
     "outcome": (click.Choice(["success", "failure", "partial", "unknown"]), "Outcome, given or derived."),
     "phase": (str, "A phase of this name or an alias of it."),
     "model": (str, "A phase that this model answered."),
     "selection_method": (str, "A phase whose model was picked this way."),
     "agent": (str, "A phase of this agent."),
     "tool": (str, "A phase that used this tool."),
+    "fit": (
+        click.Choice(["good_fit", "underpowered", "overprovisioned", "failed"]),
+        "A phase whose model suited it so.",
+    ),
     "build_passed": (bool, "Whether the build passed."),
     "tests_passed": (bool, "Whether the tests passed."),
     "tag": (str, "Has this tag."),
@@ -40,7 +45,7 @@ FILTERS: Mapping[str, tuple[click.ParamType[Any] | type, str]] = {
     "max_duration_ms": (_NUMBER, "Took at most this."),
     "q": (str, "Each word is part of the request summary."),
 }
-"""The store's query parameters. The five phase filters must match the same phase."""
+"""The store's query parameters. The six phase filters must match the same phase."""
 
 
 def flag(name: str) -> str:

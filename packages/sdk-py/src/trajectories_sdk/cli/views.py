@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from trajectories_sdk.cli.table import UNKNOWN, Table, duration, moment, number, percent, usd
@@ -11,25 +11,28 @@ from trajectories_sdk.models import (
     MeasureDistribution,
     OtherPhases,
     Phase,
+    PhaseCredit,
     PhaseModelGroup,
     Rate,
     Readiness,
+    RunsByPresence,
+    SkipGroup,
     Stats,
     StoredTrajectory,
 )
 
 
 def records(found: Iterable[StoredTrajectory]) -> Iterable[str]:
-    """Return a line per record."""
+    """Return a line per record. Outcome, cost and duration are derived ones where none was recorded."""
     table = Table(("ID", "RECORDED", "OUTCOME", ">PHASES", ">COST USD", ">DURATION", "REQUEST"))
     for record in found:
         table.add(
             str(record.id),
             moment(record.recorded_at),
-            record.outcome,
+            _known(record, "outcome"),
             str(len(record.phases)),
-            usd(record.total_cost_usd),
-            duration(record.total_duration_ms),
+            usd(_known(record, "total_cost_usd")),
+            duration(_known(record, "total_duration_ms")),
             record.request_summary,
         )
     return table.lines()
@@ -37,13 +40,18 @@ def records(found: Iterable[StoredTrajectory]) -> Iterable[str]:
 
 def record(one: StoredTrajectory) -> Iterator[str]:
     """Return the fields of a run, then its phases in order."""
-    fields = one.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"phases"})
+    fields = one.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"phases", "derived", "warnings"})
+    # Values that were recorded are above.
+    derived = one.derived.model_dump(exclude_none=True, exclude={"credit"}) if one.derived else {}
+    fields |= {f"derived {name}": value for name, value in derived.items() if name not in fields}
+    fields |= {f"warning {warning.path}": warning.message for warning in one.warnings or ()}
     names = max(len(name) for name in fields)
     for name, value in fields.items():
         yield f"{escaped(name):{names}}  {escaped(_plain(value))}"
     yield ""
     table = Table(("PHASE", "OUTCOME", "MODEL", "METHOD", ">IN", ">OUT", ">COST USD", ">DURATION", "NOTE"))
-    for phase in one.phases:
+    earned: Sequence[PhaseCredit | None] = one.derived.credit.phases if one.derived else [None] * len(one.phases)
+    for phase, credit in zip(one.phases, earned, strict=True):
         table.add(
             phase.phase_name,
             phase.outcome,
@@ -53,16 +61,26 @@ def record(one: StoredTrajectory) -> Iterator[str]:
             number(phase.output_tokens),
             usd(phase.cost_usd),
             duration(phase.duration_ms),
-            _note(phase),
+            _note(phase, credit),
         )
     yield from table.lines()
 
 
-def _note(phase: Phase) -> str:
+def _known(record: StoredTrajectory, name: str) -> Any:
+    """Return a value as it was recorded, or else the derived one."""
+    given = getattr(record, name)
+    return getattr(record.derived, name, None) if given is None else given
+
+
+def _note(phase: Phase, credit: PhaseCredit | None) -> str:
+    is_other = credit is not None and credit.outcome not in (None, phase.outcome)
     notes = {
+        "credited": f"{credit.outcome} by {credit.source}" if credit is not None and is_other else None,
         "skipped": phase.skip_reason,
         "instead of": phase.requested_model if phase.requested_model != phase.model else None,
         "attempt": None if phase.attempt in (None, 1) else str(phase.attempt),
+        "fit": phase.fit,
+        "reason": phase.status_reason,
         "error": phase.error,
     }
     return ", ".join(f"{name}: {value}" for name, value in notes.items() if value is not None) or UNKNOWN
@@ -86,15 +104,57 @@ def results(lines: Iterable[Mapping[str, Any]]) -> Iterable[str]:
 
 
 def stats(found: Stats) -> Iterator[str]:
-    """Return totals, then a line per phase, model and selection method."""
+    """Return totals, then a line per phase, model and selection method, the days or weeks, and skips."""
     yield from _totals(found).lines()
     yield ""
-    table = Table(("PHASE", "MODEL", "METHOD", ">N", ">SUCCESS", ">WILSON LOW", ">SKIPPED", ">MEAN USD", ">VALUE/USD"))
+    table = Table(
+        (
+            "PHASE",
+            "MODEL",
+            "METHOD",
+            ">N",
+            ">CREDITED",
+            ">WILSON LOW",
+            ">BY PHASE",
+            ">SKIPPED",
+            ">MEAN USD",
+            ">VALUE/USD",
+        )
+    )
     for group in found.by_phase_model:
         table.add(group.phase, group.model, group.selection_method, *_measured(group))
     if (other := found.other.by_phase_model) is not None:
         table.add(f"({other.groups:,} others)", None, None, *_measured(other))
     yield from table.lines()
+    if found.series:
+        yield ""
+        yield from _series(found).lines()
+    skipped = {group.phase for group in found.skips if group.skipped.runs}
+    if skipped:
+        yield ""
+        yield from _skips(group for group in found.skips if group.phase in skipped).lines()
+
+
+def _series(found: Stats) -> Table:
+    table = Table(("START", ">RUNS", ">SUCCESS", ">COST USD", ">USD/SUCCESS"))
+    for one in found.series or ():
+        of_runs = number(one.count), percent(one.success_rate.rate)
+        table.add(one.start.isoformat(), *of_runs, usd(one.cost_usd.sum), usd(one.cost_per_success_usd))
+    return table
+
+
+def _skips(groups: Iterable[SkipGroup]) -> Table:
+    """Return how runs ended where a phase ran and where it was skipped, for phases that were skipped."""
+    table = Table(("PHASE", "TYPE", ">RAN", ">SUCCESS", ">WILSON", ">SKIPPED", ">SUCCESS", ">WILSON"))
+    for group in groups:
+        sides = [cell for side in (group.ran, group.skipped) for cell in (number(side.runs), *_interval(side))]
+        table.add(group.phase, group.request_type, *sides)
+    return table
+
+
+def _interval(side: RunsByPresence) -> tuple[str | None, str | None]:
+    rate = side.success_rate
+    return percent(rate.rate), None if rate.low is None else f"{percent(rate.low)} to {percent(rate.high)}"
 
 
 def readiness(found: Readiness) -> Iterator[str]:
@@ -114,8 +174,9 @@ def readiness(found: Readiness) -> Iterator[str]:
 def _measured(group: PhaseModelGroup | OtherPhases) -> tuple[str | None, ...]:
     return (
         number(group.count),
+        percent(group.credited_success_rate.rate),
+        percent(group.credited_success_rate.low),
         percent(group.success_rate.rate),
-        percent(group.success_rate.low),
         percent(group.skip_rate),
         usd(group.cost_usd.mean),
         number(group.value_per_dollar, 1),
@@ -128,6 +189,8 @@ def _totals(found: Stats) -> Table:
     table.add("outcomes", ", ".join(f"{name} {n:,}" for name, n in found.outcomes.model_dump().items() if n))
     for name in ("success_rate", "build_pass_rate", "test_pass_rate"):
         table.add(name.replace("_", " "), _rate(getattr(found, name)))
+    table.add("credit rule", found.credit_rule)
+    table.add("cost per success", usd(found.cost_per_success_usd) or UNKNOWN)
     for name, shown in (("cost_usd", usd), ("duration_ms", duration), ("tokens", number)):
         table.add(name.partition("_")[0], _distribution(getattr(found, name), shown))
     table.add("phases", f"{found.phases.count:,}, {percent(found.phases.skip_rate) or UNKNOWN} skipped")

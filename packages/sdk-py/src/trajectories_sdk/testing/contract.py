@@ -43,6 +43,10 @@ class DependsOnItem(RootModel[str]):
     root: Annotated[str, Field(max_length=512, pattern="^[^\\x00]*$")]
 
 
+class Evidence(RootModel[str]):
+    root: Annotated[str, Field(pattern="^[^\\x00]*$")]
+
+
 class Exploration(Body):
     """How the choice explored; enough to compute its probabilities again."""
 
@@ -51,6 +55,19 @@ class Exploration(Body):
     samples: Annotated[int | None, Field(ge=0, le=9007199254740991)] = None
     """Draws of the Monte Carlo estimate of the probabilities."""
     seed: Annotated[int | None, Field(ge=-9007199254740991, le=9007199254740991)] = None
+
+
+class ExplorationPatch(Body):
+    """Changes of ``exploration``; the merged object needs a strategy."""
+
+    strategy: Annotated[str | None, Field(max_length=512, pattern="^[^\\x00]*$")] = None
+    samples: Annotated[int | None, Field(ge=0, le=9007199254740991)] = None
+    """Draws of the Monte Carlo estimate of the probabilities."""
+    seed: Annotated[int | None, Field(ge=-9007199254740991, le=9007199254740991)] = None
+
+
+class ExternalRefs(RootModel[str]):
+    root: Annotated[str, Field(max_length=512, pattern="^[^\\x00]*$")]
 
 
 class FeedbackLoop(Body):
@@ -120,6 +137,61 @@ class Phase(Body):
     metadata: dict[str, Any] | None = None
 
 
+class PhasePatch(Body):
+    """Changes of the phase with this ``phase_id``, or a phase to append. Null deletes a field."""
+
+    phase_name: Annotated[str | None, Field(max_length=512, pattern="^[^\\x00]*$")] = None
+    phase_id: Annotated[str, Field(max_length=512, pattern="^[^\\x00]*$")]
+    """The phase to change. A phase_id that the run does not have appends a phase, which needs a phase_name."""
+    parent_phase_id: Annotated[str | None, Field(max_length=512, pattern="^[^\\x00]*$")] = None
+    """The phase_id of the phase that this one is part of."""
+    depends_on: Annotated[list[DependsOnItem] | None, Field(max_length=200)] = None
+    """Each phase_id that had to end before this phase; parallel lanes share none."""
+    agent: Annotated[str | None, Field(max_length=512, pattern="^[^\\x00]*$")] = None
+    model: Annotated[str | None, Field(max_length=512, pattern="^[^\\x00]*$")] = None
+    """The model that answered."""
+    requested_model: Annotated[str | None, Field(max_length=512, pattern="^[^\\x00]*$")] = None
+    """The model that was asked for, where a fallback answered."""
+    model_selection_method: Annotated[str | None, Field(max_length=512, pattern="^[^\\x00]*$")] = None
+    """explicit, thompson-sampling, pattern-recommendation; other words are kept."""
+    selection_rule: Annotated[str | None, Field(max_length=512, pattern="^[^\\x00]*$")] = None
+    """The rule or route that picked the model."""
+    reasoning_effort: Annotated[str | None, Field(max_length=512, pattern="^[^\\x00]*$")] = None
+    """As the model was asked for it, such as low or high."""
+    candidates: Annotated[list[Candidate] | None, Field(max_length=200)] = None
+    selection_probability: Annotated[float | None, Field(ge=0.0, le=1.0)] = None
+    """Propensity: the probability with which the model was picked."""
+    exploration: ExplorationPatch | None = None
+    keep_probability: Annotated[float | None, Field(ge=0.0, le=1.0)] = None
+    """The probability with which the policy would have run this phase rather than skip it."""
+    attempts: Annotated[list[Attempt] | None, Field(max_length=200)] = None
+    """In order, the one that answered last; fallbacks inside the phase."""
+    tools_used: Annotated[list[ToolsUsedItem] | None, Field(max_length=10000)] = None
+    steps_taken: Annotated[int | None, Field(ge=0, le=9007199254740991)] = None
+    input_tokens: Annotated[int | None, Field(ge=0, le=9007199254740991)] = None
+    output_tokens: Annotated[int | None, Field(ge=0, le=9007199254740991)] = None
+    cached_input_tokens: Annotated[int | None, Field(ge=0, le=9007199254740991)] = None
+    cache_write_input_tokens: Annotated[int | None, Field(ge=0, le=9007199254740991)] = None
+    reasoning_tokens: Annotated[int | None, Field(ge=0, le=9007199254740991)] = None
+    cost_usd: Annotated[float | None, Field(ge=0.0, le=1000000.0)] = None
+    duration_ms: Annotated[float | None, Field(ge=0.0, le=10000000000000.0)] = None
+    outcome: Literal["success", "failure", "partial", "skipped", "cancelled", "paused", "unknown"] | None = None
+    """cancelled: stopped from outside; paused: waits for input, such as a person's, to go on."""
+    status_reason: Annotated[str | None, Field(pattern="^[^\\x00]*$")] = None
+    """Why it ended so: who cancelled it, what it waits for."""
+    skip_reason: Annotated[str | None, Field(pattern="^[^\\x00]*$")] = None
+    fit: Literal["good_fit", "underpowered", "overprovisioned", "failed"] | None = None
+    """How the model suited the phase, as judged afterwards."""
+    evidence: dict[Annotated[str, StringConstraints(pattern=r"^[^\x00]*$", max_length=512)], Evidence | None] | None = (
+        None
+    )
+    attempt: Annotated[int | None, Field(ge=0, le=9007199254740991)] = None
+    error: Annotated[str | None, Field(pattern="^[^\\x00]*$")] = None
+    started_at: AwareDatetime | None = None
+    ended_at: AwareDatetime | None = None
+    metadata: dict[str, Any] | None = None
+
+
 class PlannedPhase(RootModel[str]):
     root: Annotated[str, Field(max_length=512, pattern="^[^\\x00]*$")]
 
@@ -169,5 +241,51 @@ class Trajectory(Body):
     tags: Annotated[list[Tag] | None, Field(max_length=200)] = None
     external_refs: dict[Annotated[str, StringConstraints(pattern=r"^[^\x00]*$", max_length=512)], str] | None = None
     """Where the run can be found elsewhere: pull request, commit."""
+    metadata: dict[str, Any] | None = None
+    """The client's own data; any JSON. The server adds 'trajectories:redacted' where it has replaced credentials: how many of each kind."""
+
+
+class TrajectoryPatch(Body):
+    """
+    Changes of a stored trajectory, by JSON Merge Patch (RFC 7396).
+
+    Null deletes a field; objects are merged, other values replaced. ``phases`` lists the phases to
+    change or append; the others stay.
+    """
+
+    id: UUID | None = None
+    """That of the address, if given."""
+    request_summary: Annotated[str | None, Field(pattern="^[^\\x00]*$")] = None
+    request_type: Annotated[str | None, Field(max_length=512, pattern="^[^\\x00]*$")] = None
+    source: Annotated[str | None, Field(max_length=512, pattern="^[^\\x00]*$")] = None
+    """The orchestrator that ran it."""
+    project: Annotated[str | None, Field(max_length=512, pattern="^[^\\x00]*$")] = None
+    policy: Annotated[str | None, Field(max_length=512, pattern="^[^\\x00]*$")] = None
+    """Name and version of what decided, such as router@2026-11-01."""
+    parent_id: UUID | None = None
+    """The id of the run that this run is part of."""
+    phases: Annotated[list[PhasePatch] | None, Field(max_length=200)] = None
+    outcome: Literal["success", "failure", "partial", "unknown"] | None = None
+    total_cost_usd: Annotated[float | None, Field(ge=0.0, le=1000000.0)] = None
+    """Given totals stand, even where the phases add up to others."""
+    total_duration_ms: Annotated[float | None, Field(ge=0.0, le=10000000000000.0)] = None
+    total_phases: Annotated[int | None, Field(ge=0, le=9007199254740991)] = None
+    phases_skipped: Annotated[int | None, Field(ge=0, le=9007199254740991)] = None
+    build_passed: bool | None = None
+    tests_passed: bool | None = None
+    review_findings: Annotated[int | None, Field(ge=0, le=9007199254740991)] = None
+    critical_findings: Annotated[int | None, Field(ge=0, le=9007199254740991)] = None
+    files_changed: Annotated[int | None, Field(ge=0, le=9007199254740991)] = None
+    planned_phases: Annotated[list[PlannedPhase] | None, Field(max_length=200)] = None
+    feedback_loops: Annotated[list[FeedbackLoop] | None, Field(max_length=1000)] = None
+    error: Annotated[str | None, Field(pattern="^[^\\x00]*$")] = None
+    started_at: AwareDatetime | None = None
+    ended_at: AwareDatetime | None = None
+    session_id: Annotated[str | None, Field(max_length=512, pattern="^[^\\x00]*$")] = None
+    trace_id: Annotated[str | None, Field(max_length=512, pattern="^[^\\x00]*$")] = None
+    tags: Annotated[list[Tag] | None, Field(max_length=200)] = None
+    external_refs: (
+        dict[Annotated[str, StringConstraints(pattern=r"^[^\x00]*$", max_length=512)], ExternalRefs | None] | None
+    ) = None
     metadata: dict[str, Any] | None = None
     """The client's own data; any JSON. The server adds 'trajectories:redacted' where it has replaced credentials: how many of each kind."""

@@ -10,6 +10,9 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
+from trajectories_sdk.testing.credit import RULES, Credit, credit_of
+from trajectories_sdk.testing.outcomes import phase_group, run_outcome
+
 NANO_USD: Final = 1_000_000_000
 _SPAN: Final = re.compile(r"[0-9]{1,5}[mhdw]")
 _SPAN_US: Final = {"m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000, "w": 604_800_000_000}
@@ -18,19 +21,13 @@ _MAX_SEARCH_WORDS: Final = 32
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 OUTCOMES: Final = ("success", "failure", "partial", "unknown")
 PHASE_OUTCOMES: Final = ("success", "failure", "partial", "skipped", "cancelled", "paused", "unknown")
+FITS: Final = ("good_fit", "underpowered", "overprovisioned", "failed")
 SELECTION_METHODS: Final = {
     "thompson": "thompson-sampling",
     "thompson-sampling": "thompson-sampling",
     "pattern": "pattern-recommendation",
     "pattern-recommendation": "pattern-recommendation",
     "explicit": "explicit",
-}
-_PHASE_ALIASES: Final = {
-    "architecture": "design",
-    "implementation": "implement",
-    "code": "implement",
-    "verify": "test",
-    "verification": "test",
 }
 
 
@@ -42,6 +39,11 @@ class PhaseFacets:
     agent: str | None
     tools: tuple[str, ...]
     outcome: str
+    credits: Mapping[str, Credit]
+    """By rule."""
+    is_first: bool
+    """Whether it is the first phase of its group in the run."""
+    fit: str | None
     cost_nano_usd: int | None
     duration_us: int | None
     input_tokens: int | None
@@ -58,25 +60,61 @@ class Facets:
     request_type: str | None
     source: str | None
     project: str | None
+    policy: str | None
     outcome: str
     build_passed: bool | None
     tests_passed: bool | None
     tags: tuple[str, ...]
     started_at_us: int | None
     cost_nano_usd: int | None
+    phases_nano_usd: int | None
     duration_us: int | None
     input_tokens: int | None
     output_tokens: int | None
     tokens: int | None
     phases: tuple[PhaseFacets, ...]
 
+    @property
+    def unattributed_nano_usd(self) -> int | None:
+        """Return the cost that no phase accounts for; negative where the phases add up to more."""
+        if self.cost_nano_usd is None or self.phases_nano_usd is None:
+            return None
+        return self.cost_nano_usd - self.phases_nano_usd
+
+
+def derived_of(facets: Facets) -> dict[str, Any]:
+    """Return ``derived`` of an answer. Unknown is None."""
+    return {
+        "outcome": facets.outcome,
+        "total_cost_usd": _in(facets.cost_nano_usd, NANO_USD),
+        "phases_cost_usd": _in(facets.phases_nano_usd, NANO_USD),
+        "unattributed_cost_usd": _in(facets.unattributed_nano_usd, NANO_USD),
+        "total_duration_ms": _in(facets.duration_us, 1000),
+        "input_tokens": facets.input_tokens,
+        "output_tokens": facets.output_tokens,
+        "total_tokens": facets.tokens,
+        "credit": {"rule": "checks", "phases": [phase.credits["checks"]._asdict() for phase in facets.phases]},
+    }
+
+
+def _in(value: int | None, divisor: int) -> float | int | None:
+    if value is None:
+        return None
+    return value // divisor if value % divisor == 0 else value / divisor
+
 
 def facets_of(fields: Mapping[str, Any], recorded_at_us: int) -> Facets:
     """Return the facets of a canonical body."""
-    phases = tuple(_phase(phase) for phase in fields["phases"])
+    groups = [phase_group(phase["phase_name"]) for phase in fields["phases"]]
+    earned = {rule: credit_of(fields, rule) for rule in RULES}
+    phases = tuple(
+        _phase(phase, groups[at], {rule: earned[rule][at] for rule in RULES}, is_first=groups.index(groups[at]) == at)
+        for at, phase in enumerate(fields["phases"])
+    )
     cost, duration = _scaled(fields.get("total_cost_usd"), NANO_USD), _scaled(fields.get("total_duration_ms"), 1000)
     input_tokens = _sum(phase.input_tokens for phase in phases)
     output_tokens = _sum(phase.output_tokens for phase in phases)
+    phases_cost = _sum(phase.cost_nano_usd for phase in phases)
     started_at = fields.get("started_at")
     return Facets(
         recorded_at_us=recorded_at_us,
@@ -84,12 +122,14 @@ def facets_of(fields: Mapping[str, Any], recorded_at_us: int) -> Facets:
         request_type=fields.get("request_type"),
         source=fields.get("source"),
         project=fields.get("project"),
-        outcome=fields.get("outcome") or _outcome(fields, phases),
+        policy=fields.get("policy"),
+        outcome=run_outcome(fields, ((phase.phase, phase.outcome) for phase in phases)),
         build_passed=fields.get("build_passed"),
         tests_passed=fields.get("tests_passed"),
         tags=tuple(fields.get("tags", ())),
         started_at_us=None if started_at is None else epoch_us(datetime.fromisoformat(started_at)),
-        cost_nano_usd=_sum(phase.cost_nano_usd for phase in phases) if cost is None else cost,
+        cost_nano_usd=phases_cost if cost is None else cost,
+        phases_nano_usd=phases_cost,
         duration_us=_sum(phase.duration_us for phase in phases) if duration is None else duration,
         input_tokens=input_tokens,
         output_tokens=output_tokens,
@@ -109,33 +149,22 @@ def epoch_us(at: datetime) -> int:
     return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
 
 
-def _phase(fields: Mapping[str, Any]) -> PhaseFacets:
+def _phase(fields: Mapping[str, Any], group: str, earned: Mapping[str, Credit], *, is_first: bool) -> PhaseFacets:
     return PhaseFacets(
-        phase=_group(fields["phase_name"]),
+        phase=group,
         model=fields.get("model"),
         selection_method=fields.get("model_selection_method"),
         agent=fields.get("agent"),
         tools=tuple(fields.get("tools_used", ())),
         outcome=fields.get("outcome", "unknown"),
+        credits=earned,
+        is_first=is_first,
+        fit=fields.get("fit"),
         cost_nano_usd=_scaled(fields.get("cost_usd"), NANO_USD),
         duration_us=_scaled(fields.get("duration_ms"), 1000),
         input_tokens=fields.get("input_tokens"),
         output_tokens=fields.get("output_tokens"),
     )
-
-
-def _outcome(fields: Mapping[str, Any], phases: tuple[PhaseFacets, ...]) -> str:
-    """Derive the outcome from the last attempt of each phase."""
-    last = {phase.phase: phase.outcome for phase in phases}
-    ran = [outcome for outcome in last.values() if outcome != "skipped"]
-    if fields.get("build_passed") is False or fields.get("tests_passed") is False or "failure" in ran:
-        return "failure"
-    return "success" if ran and all(outcome == "success" for outcome in ran) else "unknown"
-
-
-def _group(name: str) -> str:
-    key = name.strip().casefold()
-    return _PHASE_ALIASES.get(key, key)
 
 
 def _folded(text: str) -> str:
@@ -200,10 +229,13 @@ def _boolean(text: str) -> bool:
     return text == "true"
 
 
-def _known_outcome(text: str) -> str:
-    if text not in OUTCOMES:
-        raise ValueError("must be one of " + ", ".join(OUTCOMES))
-    return text
+def _one_of(words: tuple[str, ...]) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError("must be one of " + ", ".join(words))
+        return text
+
+    return read
 
 
 def time_us(text: str, now_us: int) -> int:
@@ -244,7 +276,8 @@ ON_TRAJECTORY: Final[Mapping[str, Callable[[str], Predicate]]] = {
     "project": _equal("project"),
     "source": _equal("source"),
     "request_type": _equal("request_type"),
-    "outcome": _equal("outcome", _known_outcome),
+    "policy": _equal("policy"),
+    "outcome": _equal("outcome", _one_of(OUTCOMES)),
     "build_passed": _equal("build_passed", _boolean),
     "tests_passed": _equal("tests_passed", _boolean),
     "tag": _has("tags"),
@@ -259,11 +292,12 @@ ON_TRAJECTORY: Final[Mapping[str, Callable[[str], Predicate]]] = {
     "q": _words,
 }
 ON_PHASE: Final[Mapping[str, Callable[[str], Predicate]]] = {
-    "phase": _equal("phase", _group),
+    "phase": _equal("phase", phase_group),
     "model": _equal("model"),
     "selection_method": _equal("selection_method", selection_method),
     "agent": _equal("agent"),
     "tool": _has("tools"),
+    "fit": _equal("fit", _one_of(FITS)),
 }
 FILTERS: Final = (*ON_TRAJECTORY, *ON_PHASE)
 TIMES: Final = ("since", "until", "started_since", "started_until")

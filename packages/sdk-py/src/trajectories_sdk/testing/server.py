@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import re
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final, Self
@@ -18,29 +16,44 @@ from uuid import UUID, uuid4
 
 import httpx2
 
-from trajectories_sdk.background import Background
 from trajectories_sdk.client import AsyncClient, Client
-from trajectories_sdk.flow import JSON, NDJSON, PATH
+from trajectories_sdk.client_queue import Background
+from trajectories_sdk.flow import JSON, MERGE_PATCH, NDJSON, PATH
 from trajectories_sdk.models import StoredTrajectory
 from trajectories_sdk.spool import Spool
-from trajectories_sdk.testing.facets import FILTERS, Facets, query_of, time_us
+from trajectories_sdk.testing.credit import RULES
+from trajectories_sdk.testing.facets import Facets, query_of, time_us
 from trajectories_sdk.testing.measures import Measures, Run
+from trajectories_sdk.testing.messages import (
+    SeenRequest,
+    Stream,
+    answer,
+    choice_of,
+    cursor_of,
+    number_of,
+    parameters,
+    parse_id,
+    position_of,
+    removed_counts,
+    replaces,
+    stored_answer,
+)
 from trajectories_sdk.testing.readiness_checks import checks
+from trajectories_sdk.testing.refusals import MAX_SHORT_MESSAGE, Refusal, shortened
 from trajectories_sdk.testing.stats import stats_of
 from trajectories_sdk.testing.store import (
     MAX_LINES,
     MAX_RECORD_BYTES,
     MAX_REQUEST_BYTES,
     SERVER_FIELDS_BYTES,
-    Refusal,
     Store,
-    StoredRecord,
     matching,
     rfc3339,
-    shortened,
 )
 
-_MAX_FULL_ERRORS: Final = 100
+_MAX_FULL_LINES: Final = 100
+"""Lines of an answer with all problems, and lines with all warnings, in full."""
+_MAX_LINE_DETAILS: Final = 10
 API_KEY: Final = "key-of-the-test-server"
 BASE_URL: Final = "http://trajectories.test"
 _LIST_LIMIT: Final = 50
@@ -48,18 +61,6 @@ _LIST_LIMIT_MAX: Final = 1_000
 _READINESS_RUNS: Final = 20_000
 _READINESS_RUNS_MAX: Final = 1_000_000
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-
-
-@dataclass(frozen=True, slots=True)
-class SeenRequest:
-    """A received request, and the status of its response; None if the connection was broken."""
-
-    method: str
-    path: str
-    query: Mapping[str, str]
-    headers: Mapping[str, str] = field(repr=False)
-    body: bytes = field(repr=False)
-    status: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         client = Client(BASE_URL, API_KEY, transport=self, **options)
         client._driver.sleep = _no_wait
         if "spool_dir" not in options:  # a shared directory would leak records into the next test
-            client._background = Background(client.config, self, Spool(None), client._adjustments)
+            client._background = Background(client.config, self, Spool(None), client._adjustments, client._warning_log)
         self._clients.append(client)
         return client
 
@@ -109,7 +110,7 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         client = AsyncClient(BASE_URL, API_KEY, transport=self, **options)
         client._driver.sleep = _no_async_wait
         if "spool_dir" not in options:  # a shared directory would leak records into the next test
-            client._background = Background(client.config, self, Spool(None), client._adjustments)
+            client._background = Background(client.config, self, Spool(None), client._adjustments, client._warning_log)
         return client
 
     @property
@@ -229,67 +230,85 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
             case "GET", "/export":
                 return self._export(seen)
             case "GET", path if path.startswith("/"):
-                return _json(self._store.find(_parse_id(path)).json())
+                return stored_answer(self._store.find(parse_id(path)))
+            case "PATCH", path if path.startswith("/"):
+                return self._update(seen, parse_id(path))
             case "DELETE", path if path.startswith("/"):
-                id_ = _parse_id(path)
-                return _json({"id": str(id_), "deleted": True, "removed": _removed_counts(self._store.delete(id_))})
+                id_ = parse_id(path)
+                return answer({"id": str(id_), "deleted": True, "removed": removed_counts(self._store.delete(id_))})
         raise Refusal(404, "not_found", "No such endpoint.")
 
     def _record(self, seen: SeenRequest) -> httpx2.Response:
-        content_type = seen.headers.get("content-type", "")
+        content_type, is_replacing = seen.headers.get("content-type", ""), replaces(seen)
         limit = MAX_RECORD_BYTES + SERVER_FIELDS_BYTES if content_type == JSON else MAX_REQUEST_BYTES
         if len(seen.body) > limit:
             raise Refusal(413, "body_too_large", f"The body must not exceed {limit} bytes.")
         if content_type == JSON:
-            stored, is_new = self._store.record(seen.body)
-            return _json(stored.json(), status=201 if is_new else 200)
+            stored, is_new = self._store.record(seen.body, replace=is_replacing)
+            return stored_answer(stored, status=201 if is_new else 200)
         if content_type != NDJSON:
             raise Refusal(415, "unsupported_media_type", f"Content-Type must be {JSON} or {NDJSON}.")
         if seen.body.count(b"\n") > MAX_LINES:
             raise Refusal(413, "too_many_lines", f"A request must not exceed {MAX_LINES} lines.")
         numbered = enumerate(seen.body.split(b"\n"), 1)
-        results = [self._line(number, line) for number, line in numbered if line.strip()]
+        results = [self._line(number, line, replace=is_replacing) for number, line in numbered if line.strip()]
         refusals = [result for result in results if "error" in result]
-        for result in refusals[_MAX_FULL_ERRORS:]:
+        for result in refusals[_MAX_FULL_LINES:]:
             result["error"] = shortened(result["error"])
+        for result in [result for result in results if "warnings" in result][_MAX_FULL_LINES:]:
+            for warning in result["warnings"]:
+                warning["message"] = warning["message"][:MAX_SHORT_MESSAGE]
         refused = len(refusals)
-        return _json({"accepted": len(results) - refused, "refused": refused, "results": results})
+        return answer({"accepted": len(results) - refused, "refused": refused, "results": results})
 
-    def _line(self, number: int, line: bytes) -> dict[str, Any]:
+    def _line(self, number: int, line: bytes, *, replace: bool) -> dict[str, Any]:
         try:
-            stored, is_new = self._store.record(line)
+            stored, is_new = self._store.record(line, replace=replace)
         except Refusal as refusal:
             return {"line": number, "status": refusal.status, "error": refusal.error}
-        return {"line": number, "id": str(stored.id), "status": 201 if is_new else 200, "revision": stored.revision}
+        result = {"line": number, "id": str(stored.id), "status": 201 if is_new else 200, "revision": stored.revision}
+        warnings = stored.warnings(_MAX_LINE_DETAILS)
+        return result | ({"warnings": warnings} if warnings else {})
+
+    def _update(self, seen: SeenRequest, id_: UUID) -> httpx2.Response:
+        content_type = seen.headers.get("content-type", "")
+        if content_type not in (MERGE_PATCH, JSON):
+            raise Refusal(415, "unsupported_media_type", f"Content-Type must be {MERGE_PATCH} or {JSON}.")
+        return stored_answer(self._store.update(id_, seen.body, seen.headers.get("if-match")))
 
     def _list(self, seen: SeenRequest) -> httpx2.Response:
-        filters, rest = _parameters(seen, "cursor", "limit")
-        limit, after = _number("limit", rest.get("limit"), _LIST_LIMIT, _LIST_LIMIT_MAX), _position(rest.get("cursor"))
+        filters, rest = parameters(seen, "cursor", "limit")
+        limit = number_of("limit", rest.get("limit"), _LIST_LIMIT, _LIST_LIMIT_MAX)
+        after = position_of(rest.get("cursor"))
         found = list(matching(self._store.newest_first(), self._query(filters)))
         if after is not None:
             found = [stored for stored in found if stored.position < after]
         page, has_more = found[:limit], len(found) > limit
-        cursor = _cursor(page[-1]) if has_more else None
+        cursor = cursor_of(page[-1]) if has_more else None
         paging = {"next_cursor": cursor, "has_more": has_more, "tiers": ["hot"], "complete": True}
-        return _json(f'{{"data":[{",".join(stored.json() for stored in page)}],{json.dumps(paging)[1:]}')
+        return answer(f'{{"data":[{",".join(stored.json() for stored in page)}],{json.dumps(paging)[1:]}')
 
     def _stats(self, seen: SeenRequest) -> httpx2.Response:
-        filters, _ = _parameters(seen)
+        filters, rest = parameters(seen, "credit", "bucket")
+        credit_rule, bucket = choice_of("credit", rest, RULES) or "checks", choice_of("bucket", rest, ("day", "week"))
         found = [stored.facets for stored in matching(self._store.in_order(), self._query(filters))]
         as_of = self._clock().astimezone(UTC).isoformat().replace("+00:00", "Z")
         bounds = {name: self._bound(filters.get(of)) for name, of in (("from", "since"), ("to", "until"))}
-        return _json(stats_of(found) | {"window": {**bounds, "tiers": ["hot"], "as_of": as_of, "complete": True}})
+        return answer(
+            stats_of(found, credit_rule, bucket)
+            | {"window": {**bounds, "tiers": ["hot"], "as_of": as_of, "complete": True}}
+        )
 
     def _readiness(self, seen: SeenRequest) -> httpx2.Response:
-        filters, rest = _parameters(seen, "max_runs")
-        max_runs = _number("max_runs", rest.get("max_runs"), _READINESS_RUNS, _READINESS_RUNS_MAX)
+        filters, rest = parameters(seen, "max_runs")
+        max_runs = number_of("max_runs", rest.get("max_runs"), _READINESS_RUNS, _READINESS_RUNS_MAX)
         found, measures = list(matching(self._store.newest_first(), self._query(filters))), Measures()
         for stored in found[:max_runs]:
             phases = [phase.phase for phase in stored.facets.phases]
             fields = json.loads(stored.json())
             measures.add(Run(fields, phases, stored.facets.outcome, stored.facets.cost_nano_usd))
         made = checks(measures, {})
-        return _json(
+        return answer(
             {
                 "ready": all(check.passed for check in made),
                 "checks": [check._asdict() for check in made],
@@ -300,7 +319,7 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         )
 
     def _export(self, seen: SeenRequest) -> httpx2.Response:
-        filters, rest = _parameters(seen, "after", "end")
+        filters, rest = parameters(seen, "after", "end")
         after, start = rest.get("after"), 0
         if after is not None:
             try:
@@ -318,16 +337,16 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
             end = {"count": len(found), "cursor": cursor, "sha256": hashlib.sha256(data).hexdigest()}
             data += json.dumps({"end": end}, separators=(",", ":")).encode() + b"\n"
         cut = self._cuts.popleft() if self._cuts else None
-        return httpx2.Response(200, headers={"Content-Type": NDJSON}, stream=_Stream(data, cut))
+        return httpx2.Response(200, headers={"Content-Type": NDJSON}, stream=Stream(data, cut))
 
     def _delete_matching(self, seen: SeenRequest) -> httpx2.Response:
-        filters, rest = _parameters(seen, "dry_run", "token")
+        filters, rest = parameters(seen, "dry_run", "token")
         if not filters:
             raise Refusal(403, "filter_required", "At least one filter is required.")
         if rest.get("dry_run") == "1":
             token = uuid4().hex
             self._tokens[token] = filters, self._store.now_us()
-            return _json(
+            return answer(
                 {"count": sum(1 for _ in matching(self._store.in_order(), self._query(filters))), "token": token}
             )
         of_token, as_of_us = self._tokens.get(rest.get("token", ""), (None, 0))
@@ -342,7 +361,7 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         ]
         for stored in found:
             self._store.delete(stored.id)
-        return _json({"deleted": len(found), "has_more": False, "removed": _removed_counts(len(found))})
+        return answer({"deleted": len(found), "has_more": False, "removed": removed_counts(len(found))})
 
     def _bound(self, text: str | None) -> str | None:
         return None if text is None else rfc3339(time_us(text, self._store.now_us()))
@@ -355,73 +374,6 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
             message = f"{name} {problem}"
             details = [{"path": name, "code": "invalid_parameter", "message": message}]
             raise Refusal(400, "invalid_parameter", message, param=name, details=details) from None
-
-
-class _Stream(httpx2.SyncByteStream, httpx2.AsyncByteStream):
-    """A response in parts; with ``cut`` it breaks off after that many bytes."""
-
-    def __init__(self, data: bytes, cut: int | None) -> None:
-        self._data = data
-        self._cut = cut
-
-    def __iter__(self) -> Iterator[bytes]:
-        part = 16 * 1024
-        data = self._data if self._cut is None else self._data[: self._cut]
-        for at in range(0, len(data), part):
-            yield data[at : at + part]
-        if self._cut is not None:
-            raise httpx2.RemoteProtocolError("The test cut this response.")
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for part in self:
-            yield part
-
-
-def _json(body: str | dict[str, Any], *, status: int = 200) -> httpx2.Response:
-    text = body if isinstance(body, str) else json.dumps(body)
-    return httpx2.Response(status, content=text.encode(), headers={"Content-Type": JSON})
-
-
-def _removed_counts(count: int) -> dict[str, int]:
-    return {"outbox": count, "redis": 0, "archive": 0, "quarantine": 0}
-
-
-def _parameters(seen: SeenRequest, *more: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Split the parameters into filters and others. Refuse unknown ones."""
-    for name in seen.query:
-        if name not in FILTERS and name not in more:
-            raise Refusal(400, "unknown_parameter", f"Unknown parameter {name!r}.", param=name)
-    filters = {name: text for name, text in seen.query.items() if name in FILTERS}
-    return filters, {name: text for name, text in seen.query.items() if name in more}
-
-
-def _parse_id(path: str) -> UUID:
-    with suppress(ValueError):
-        return UUID(path[1:])
-    raise Refusal(404, "not_found", "There is no such trajectory; ids are UUIDs.", param="id")
-
-
-def _number(name: str, text: str | None, default: int, most: int) -> int:
-    if text is None:
-        return default
-    if not text.isdecimal() or not 1 <= int(text) <= most:
-        raise Refusal(400, "invalid_parameter", f"{name} must be between 1 and {most}, got {text}.", param=name)
-    return int(text)
-
-
-def _cursor(stored: StoredRecord) -> str:
-    return base64.urlsafe_b64encode(f"{stored.recorded_at_us}:{stored.id}".encode()).decode()
-
-
-def _position(cursor: str | None) -> tuple[int, UUID] | None:
-    if cursor is None:
-        return None
-    try:
-        recorded_at_us, _, id_ = base64.b64decode(cursor, b"-_", validate=True).decode().partition(":")
-        return int(recorded_at_us), UUID(id_)
-    except ValueError:
-        message = "Invalid cursor: use next_cursor of the previous page."
-        raise Refusal(400, "invalid_cursor", message, param="cursor") from None
 
 
 def _no_wait(seconds: float) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from datetime import date, timedelta
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 from trajectories_sdk.testing.facets import NANO_USD, OUTCOMES, PHASE_OUTCOMES, Facets
 
@@ -16,10 +18,12 @@ _MEASURES: Final = {
     "output_tokens": ("output_tokens", 1),
 }
 _TRAJECTORY_MEASURES: Final = {**_MEASURES, "tokens": ("tokens", 1)}
+_TRAJECTORY_SUMS: Final = {**_TRAJECTORY_MEASURES, "unattributed_cost_usd": ("unattributed_nano_usd", NANO_USD)}
 _TRAJECTORY_GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "by_request_type": ("request_type",),
     "by_source": ("source",),
     "by_project": ("project",),
+    "by_policy": ("policy",),
 }
 _PHASE_GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "by_phase": ("phase",),
@@ -27,10 +31,12 @@ _PHASE_GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "by_selection_method": ("selection_method",),
     "by_phase_model": ("phase", "model", "selection_method"),
 }
+_SKIP_GROUP: Final = ("phase", "request_type")
+_DAY_US: Final = 86_400_000_000
 _Z: Final = 1.96
 
 
-def stats_of(found: Sequence[Facets]) -> dict[str, Any]:
+def stats_of(found: Sequence[Facets], credit_rule: str = "checks", bucket: str | None = None) -> dict[str, Any]:
     """Return all stats but ``window``. Percentiles are exact here, and within 1 % of that in the
     store."""
     phases = [phase for facets in found for phase in facets.phases]
@@ -46,7 +52,14 @@ def stats_of(found: Sequence[Facets]) -> dict[str, Any]:
     for name, columns in _TRAJECTORY_GROUPS.items():
         shown[name] = _groups(found, columns, _trajectory_summary)
     for name, columns in _PHASE_GROUPS.items():
-        shown[name] = _groups(phases, columns, _phase_summary)
+        shown[name] = _groups(phases, columns, partial(_phase_summary, credit_rule=credit_rule))
+    shown["credit_rule"] = credit_rule
+    shown["skips"] = _groups([one for facets in found for one in _presences(facets)], _SKIP_GROUP, _skip_summary)
+    if bucket is not None:
+        shown["series"] = sorted(
+            _groups([_Dated(_start(facets, bucket), facets) for facets in found], ("start",), _dated_summary),
+            key=lambda one: str(one["start"]),
+        )
     return shown | {"other": {}}
 
 
@@ -70,17 +83,66 @@ def _trajectory_summary(items: Sequence[Any]) -> dict[str, Any]:
         "success_rate": _success_rate(outcomes),
         "build_pass_rate": _pass_rate(items, "build_passed"),
         "test_pass_rate": _pass_rate(items, "tests_passed"),
-    } | _measure_sums(items, _TRAJECTORY_MEASURES)
+        "cost_per_success_usd": _cost_per_success(items),
+    } | _measure_sums(items, _TRAJECTORY_SUMS)
 
 
-def _phase_summary(items: Sequence[Any]) -> dict[str, Any]:
+def _cost_per_success(items: Sequence[Any]) -> float | None:
+    successes = sum(1 for item in items if item.outcome == "success" and item.cost_nano_usd is not None)
+    return sum(_known(items, "cost_nano_usd")) / (successes * NANO_USD) if successes else None
+
+
+class _Presence(NamedTuple):
+    """A phase of a run. ``presence``: whether its group ran or was skipped; None but for the first of the group."""
+
+    phase: str
+    request_type: str | None
+    presence: str | None
+    outcome: str
+
+
+def _presences(facets: Facets) -> Iterable[_Presence]:
+    ran = {phase.phase for phase in facets.phases if phase.outcome != "skipped"}
+    for phase in facets.phases:
+        presence = "ran" if phase.phase in ran else "skipped"
+        yield _Presence(phase.phase, facets.request_type, presence if phase.is_first else None, facets.outcome)
+
+
+def _skip_summary(items: Sequence[_Presence]) -> dict[str, Any]:
+    by_presence = {name: [item for item in items if item.presence == name] for name in ("ran", "skipped")}
+    return {
+        name: {"runs": len(runs), "success_rate": _success_rate(_tallies(runs, OUTCOMES))}
+        for name, runs in by_presence.items()
+    }
+
+
+class _Dated(NamedTuple):
+    start: str
+    facets: Facets
+
+
+def _dated_summary(items: Sequence[_Dated]) -> dict[str, Any]:
+    return _trajectory_summary([item.facets for item in items])
+
+
+def _start(facets: Facets, bucket: str) -> str:
+    """Return the first day of the bucket of a run; weeks begin on Monday."""
+    at_us = facets.recorded_at_us if facets.started_at_us is None else facets.started_at_us
+    day = date(1970, 1, 1) + timedelta(days=at_us // _DAY_US)
+    return (day - timedelta(days=day.weekday() if bucket == "week" else 0)).isoformat()
+
+
+def _phase_summary(items: Sequence[Any], *, credit_rule: str) -> dict[str, Any]:
     outcomes = _tallies(items, PHASE_OUTCOMES)
-    rate, measured = _success_rate(outcomes), _measure_sums(items, _MEASURES)
+    credited = Counter(item.credits[credit_rule].outcome for item in items)
+    rate = _rate(credited["success"], credited["success"] + credited["failure"] + credited["partial"])
+    measured = _measure_sums(items, _MEASURES)
     low, mean = rate["low"], measured["cost_usd"]["mean"]
     return {
         "count": len(items),
         "outcomes": outcomes,
-        "success_rate": rate,
+        "success_rate": _success_rate(outcomes),
+        "credited_success_rate": rate,
         "skip_rate": _share(outcomes["skipped"], len(items)),
         "value_per_dollar": None if low is None or mean is None else low / (mean + 0.001),
     } | measured

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -12,65 +11,27 @@ from uuid import UUID, uuid4
 
 from pydantic import ValidationError
 
+from trajectories_sdk.testing import patch
 from trajectories_sdk.testing.contract import Trajectory
-from trajectories_sdk.testing.facets import Facets, facets_of, selection_method
+from trajectories_sdk.testing.facets import Facets, derived_of, facets_of, selection_method
+from trajectories_sdk.testing.refusals import Refusal, refusal_of
+from trajectories_sdk.testing.warnings import MAX_WARNINGS, warnings_of
 
-SET_BY_SERVER: Final = ("recorded_at", "revision")
+SET_BY_SERVER: Final = ("recorded_at", "revision", "derived", "warnings")
 FREE_FORM_FIELDS: Final = frozenset({"metadata", "external_refs"})
 """Fields whose keys belong to the caller; they are stored in sorted order."""
 MAX_RECORD_BYTES: Final = 1024 * 1024
-SERVER_FIELDS_BYTES: Final = 116
-"""Size of ``id``, ``recorded_at`` and ``revision``, which a record may have on top of the limit."""
-_STAMPS_BYTES: Final = 72
+ID_BYTES: Final = 44
+SERVER_FIELDS_BYTES: Final = 32 * 1024
+"""Size of ``id`` and of what answers add, which a posted record may have on top of the limit."""
 MAX_REQUEST_BYTES: Final = 16 * 1024 * 1024
 MAX_LINES: Final = 10_000
 _MAX_EXACT: Final = 2**53 - 1
 
 
-class Refusal(Exception):
-    """An error response in the store's form."""
-
-    def __init__(
-        self,
-        status: int,
-        code: str,
-        message: str,
-        *,
-        param: str | None = None,
-        details: list[dict[str, str]] | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.error: dict[str, Any] = {"type": _TYPES.get(status, "server_error"), "code": code, "message": message}
-        if param is not None:
-            self.error["param"] = param
-        if details:
-            self.error["details"] = details
-
-
-def shortened(error: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the store says of a refused line after the first 100 of a request."""
-    return {"type": error["type"], "code": error["code"], "message": error["message"][:60]}
-
-
-def _refuse_over_limit(size: int) -> None:
-    if size > MAX_RECORD_BYTES + SERVER_FIELDS_BYTES:
+def _refuse_over_limit(size: int, added: int) -> None:
+    if size > MAX_RECORD_BYTES + added:
         raise Refusal(413, "record_too_large", f"A record must not exceed {MAX_RECORD_BYTES} bytes, got {size}.")
-
-
-_TYPES: Final = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    405: "invalid_request_error",
-    408: "invalid_request_error",
-    409: "conflict_error",
-    413: "invalid_request_error",
-    415: "invalid_request_error",
-    429: "rate_limit_error",
-    503: "unavailable_error",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +51,20 @@ class StoredRecord:
         return self.recorded_at_us, self.id
 
     def json(self) -> str:
-        return f'{self.body[:-1]},"recorded_at":"{rfc3339(self.recorded_at_us)}","revision":{self.revision}}}'
+        """Return the record as lists and exports show it."""
+        return self._json({"derived": derived_of(self.facets)})
+
+    def whole(self) -> str:
+        """Return the record as the answer of a request for it alone."""
+        warnings = self.warnings()
+        return self._json({"derived": derived_of(self.facets)} | ({"warnings": warnings} if warnings else {}))
+
+    def warnings(self, limit: int = MAX_WARNINGS) -> list[dict[str, str]]:
+        return [one._asdict() for one in warnings_of(json.loads(self.body), limit)]
+
+    def _json(self, added: Mapping[str, Any]) -> str:
+        stamps = {"recorded_at": rfc3339(self.recorded_at_us), "revision": self.revision}
+        return f"{self.body[:-1]},{json.dumps({**stamps, **added}, ensure_ascii=False, separators=(',', ':'))[1:]}"
 
 
 class Store:
@@ -103,19 +77,43 @@ class Store:
         self._records: dict[UUID, StoredRecord] = {}
         self._deleted: set[UUID] = set()
 
-    def record(self, data: bytes) -> tuple[StoredRecord, bool]:
+    def record(self, data: bytes, *, replace: bool = False) -> tuple[StoredRecord, bool]:
         """Store one body. Return the record, and whether its id is new.
 
         Raises:
             Refusal: the store would refuse the body.
         """
-        _refuse_over_limit(len(data))
+        _refuse_over_limit(len(data), SERVER_FIELDS_BYTES)
         fields = canonical(data)
         id_ = UUID(fields["id"])
+        self._refuse_deleted(id_)
+        if id_ in self._records and not replace:
+            _refuse_dropped_phases(json.loads(self._records[id_].body), fields)
+        return self._keep(fields)
+
+    def update(self, id_: UUID, data: bytes, if_match: str | None) -> StoredRecord:
+        """Apply a merge patch, and return the record.
+
+        Raises:
+            Refusal: the store would refuse the patch.
+        """
+        self._refuse_deleted(id_)
+        known = self.find(id_)
+        if if_match is not None and if_match.strip('"') != str(known.revision):
+            message = f"The trajectory {id_} has the revision {known.revision}, not {if_match}."
+            raise Refusal(412, "revision_mismatch", message, param="If-Match")
+        changes = patch.parse(data, id_)
+        stored, _ = self._keep(canonical(json.dumps(patch.applied(json.loads(known.body), changes)).encode()))
+        return stored
+
+    def _refuse_deleted(self, id_: UUID) -> None:
         if id_ in self._deleted:
             raise Refusal(409, "deleted", f"The trajectory {id_} was deleted and cannot be reused.", param="id")
+
+    def _keep(self, fields: dict[str, Any]) -> tuple[StoredRecord, bool]:
+        id_ = UUID(fields["id"])
         body = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
-        _refuse_over_limit(len(body.encode()) + _STAMPS_BYTES)
+        _refuse_over_limit(len(body.encode()), ID_BYTES)
         stamp_us, known = self._next_stamp_us(), self._records.get(id_)
         if known is None:
             self._seq += 1
@@ -184,7 +182,7 @@ def canonical(data: bytes) -> dict[str, Any]:
     try:
         trajectory = Trajectory.model_validate_json(json.dumps(given))
     except ValidationError as error:
-        raise _refusal(error) from None
+        raise refusal_of(error) from None
     fields: dict[str, Any] = _plain(trajectory.model_dump(exclude_none=True))
     fields = {"id": str(uuid4()), **fields}
     for holder in (fields, *fields["phases"]):
@@ -220,30 +218,12 @@ def _sorted(value: Any) -> Any:
     return value
 
 
-def _refusal(error: ValidationError) -> Refusal:
-    details = [
-        _problem(one["loc"], one["type"], one["msg"]) for one in error.errors(include_url=False, include_input=False)
-    ]
-    first = details[0]
-    more = f" ({len(details) - 1} more)" if len(details) > 1 else ""
-    where = f"{first['path']}: " if first["path"] else ""
-    message = f"{where}{first['message']}{more}"
-    return Refusal(400, "invalid_input", message, param=first["path"] or None, details=details)
-
-
-def _problem(loc: tuple[int | str, ...], code: str, message: str) -> dict[str, str]:
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).removeprefix(".")
-    if code == "extra_forbidden":
-        near = difflib.get_close_matches(str(loc[-1]), Trajectory.model_fields, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
-        return {
-            "path": path,
-            "code": "unknown_key",
-            "message": f"Unknown key {loc[-1]!r}{hint} Put your own data into 'metadata'.",
-        }
-    if code == "string_pattern_mismatch":
-        code, message = "nul_character", "String has a NUL character"
-    return {"path": path, "code": code, "message": message}
+def _refuse_dropped_phases(known: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
+    before, after = known["phases"], fields["phases"]
+    kept = {phase.get("phase_id") for phase in after}
+    if len(after) < len(before) or any("phase_id" in phase and phase["phase_id"] not in kept for phase in before):
+        message = "The record lacks phases that are stored. Send all phases, use PATCH, or add ?replace=1."
+        raise Refusal(409, "phases_would_be_dropped", message, param="phases")
 
 
 def matching(stored: Iterable[StoredRecord], query: Callable[[Facets], bool]) -> Iterator[StoredRecord]:

@@ -1,0 +1,35 @@
+"""Names of phases, and the outcome of a run whose outcome was not given, by the store's rules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+PHASE_ALIASES: Final = {
+    "architecture": "design",
+    "implementation": "implement",
+    "code": "implement",
+    "verify": "test",
+    "verification": "test",
+}
+NOT_RUN: Final = ("skipped", "cancelled", "paused")
+
+
+def phase_group(name: str) -> str:
+    """Return the name under which stats and filters group a phase."""
+    key = name.strip().casefold()
+    return PHASE_ALIASES.get(key, key)
+
+
+def run_outcome(fields: Mapping[str, Any], phases: Iterable[tuple[str, str]]) -> str:
+    """Return the outcome of a run: the given one, else one derived from the last run of each phase.
+
+    Args:
+        phases: group and outcome of each phase, in order.
+    """
+    if given := fields.get("outcome"):
+        return str(given)
+    ran = [outcome for outcome in dict(phases).values() if outcome != "skipped"]
+    if fields.get("build_passed") is False or fields.get("tests_passed") is False or "failure" in ran:
+        return "failure"
+    return "success" if ran and all(outcome == "success" for outcome in ran) else "unknown"

@@ -1,0 +1,43 @@
+"""Log of the contradictions that the store finds in records."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Final
+from uuid import UUID
+
+from trajectories_sdk.models import RecordWarning
+
+MAX_REMEMBERED: Final = 10_000
+
+_log = logging.getLogger("trajectories_sdk")
+
+
+class WarningLog:
+    """Logs each code once for each run, which may be recorded many times. Thread-safe.
+
+    Bounded: the oldest codes are forgotten first, and may be logged again.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._logged: OrderedDict[tuple[UUID | None, str], None] = OrderedDict()
+
+    def note(self, id_: UUID | None, warnings: Sequence[RecordWarning] | None) -> None:
+        """Log the warnings of an answer that are new."""
+        for one in warnings or ():
+            if self._is_new((id_, one.code)):
+                where = f" at {one.path}" if one.path else ""
+                _log.warning("Trajectory %s contradicts itself%s (%s): %s", id_, where, one.code, one.message)
+
+    def _is_new(self, key: tuple[UUID | None, str]) -> bool:
+        with self._lock:
+            if key in self._logged:
+                return False
+            self._logged[key] = None
+            if len(self._logged) > MAX_REMEMBERED:
+                self._logged.popitem(last=False)
+            return True

@@ -1,0 +1,27 @@
+"""``manage.py fill_credit``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from trajectories.models import Phase, Trajectory
+from trajectories.storage import archive_writes
+from trajectories.storage.archive_credit import fill_credit
+from trajectories.storage.archive_errors import ArchiveError, archive_errors
+
+
+class Command(BaseCommand):
+    help = (
+        "Computes the credit of phases that a worker of an earlier release archived. Run it once after an upgrade, when the"
+        " last worker of the earlier release has ended. Exit codes: 0 done; 1 the archive is unavailable."
+    )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            with archive_errors():
+                count = fill_credit(Trajectory, Phase, archive_writes.alias())
+        except ArchiveError as error:
+            raise CommandError(f"The archive is unavailable; repeating is safe: {error}") from error
+        self.stdout.write(f"Computed the credit of {count} trajectories.")

@@ -1,0 +1,49 @@
+"""Credit in rows that a release without it wrote."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Exists, F, OuterRef
+
+from trajectories.domain.record import facets_of
+
+_BATCH = 100
+"""Trajectories in a transaction: at 200 phases each, the ids stay below SQLite's number of variables."""
+
+
+def fill_credit(trajectories: Any, phases: Any, alias: str) -> int:
+    """Fill ``credited`` and ``presence`` of the phases that lack them, from the bodies.
+
+    Writes may go on. Rows that a process of an earlier release writes later need another call.
+
+    Args:
+        trajectories: the model, or its form in a migration.
+        phases: likewise.
+
+    Returns:
+        The number of trajectories that were filled.
+    """
+    lacking = phases.objects.using(alias).filter(trajectory=OuterRef("pk"), credited__isnull=True)
+    rows = trajectories.objects.using(alias).filter(Exists(lacking)).order_by("pk")
+    count, after = 0, 0
+    while pks := list(rows.filter(pk__gt=after).values_list("pk", flat=True)[:_BATCH]):
+        with transaction.atomic(using=alias):
+            _fill(trajectories.objects.using(alias).filter(pk__in=pks), phases.objects.using(alias))
+        count, after = count + len(pks), pks[-1]
+    return count
+
+
+def _fill(rows: Any, phases: Any) -> None:
+    # The update locks the rows, so no worker replaces a body between the read and the write.
+    rows.update(seq=F("seq"))
+    facets = {pk: facets_of(body.encode()) for pk, body in rows.values_list("pk", "body")}
+    by_values = defaultdict(list)
+    found = phases.filter(trajectory__in=list(facets), credited__isnull=True)
+    for pk, trajectory, place in found.values_list("pk", "trajectory", "place"):
+        phase = facets[trajectory].phases[place]
+        by_values[phase.credited, phase.presence].append(pk)
+    for (credited, presence), pks in by_values.items():
+        phases.filter(pk__in=pks).update(credited=credited, presence=presence)
