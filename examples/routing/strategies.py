@@ -70,9 +70,9 @@ def complete(table: Table) -> Table:
 def models_of(stats: Stats) -> list[Model]:
     """Return the models of the stats, the cheapest first."""
     models = [
-        Model(group.model, group.success_rate.rate, group.cost_usd.sum)
+        Model(group.model, group.credited_success_rate.rate, group.cost_usd.sum)
         for group in stats.by_model
-        if group.model is not None and group.success_rate.rate is not None and group.cost_usd.sum is not None
+        if group.model is not None and group.credited_success_rate.rate is not None and group.cost_usd.sum is not None
     ]
     return sorted(models, key=lambda model: model.cost_usd)
 
