@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from pydantic import BaseModel
 
 from tests.examples import REFERENCE, body
 from trajectories_sdk import APIStatusError, Client
@@ -29,6 +30,22 @@ CODE = {
     "input_tokens": 7,
     "outcome": "failure",
 }
+DECIDED = {
+    "phase_name": "implement",
+    "phase_id": "a",
+    "model": "large",
+    "requested_model": "small",
+    "candidates": [{"model": "small", "probability": 0.6}, {"model": "large", "probability": 0.3}],
+    "selection_probability": 0.5,
+    "keep_probability": 0.9,
+    "attempts": [{"model": "small", "outcome": "failure"}],
+    "depends_on": ["nowhere"],
+    "cost_usd": 0.25,
+    "output_tokens": 9,
+    "outcome": "success",
+    "fit": "overprovisioned",
+    "evidence": {"log": "a.txt"},
+}
 GOOD: list[dict[str, Any]] = [
     REFERENCE,
     body(request_summary="\uff21dd ÄUTH", phases=[SPEC, CODE, CODE | {"outcome": "success"}], tags=["a", "b"]),
@@ -36,6 +53,8 @@ GOOD: list[dict[str, Any]] = [
     body(phases=[CODE], total_cost_usd=5.0, total_duration_ms=10, started_at="2026-01-05T10:00:00+02:00"),
     body(outcome="partial", metadata={"b": 1, "a": {"c": [1.0, None]}}, external_refs={"pull": "7"}, error="é\n"),
     body(phases=[SPEC | {"input_tokens": 1000.0}], review_findings=2.0),
+    body(phases=[DECIDED, SPEC | {"fit": "good_fit"}], policy="router@1", total_cost_usd=0.2, request_type="Bugfix"),
+    body(phases=[DECIDED | {"outcome": "skipped"}] * 12, policy="router@2", outcome="success", tests_passed=False),
 ]
 BAD: list[Any] = [
     {},
@@ -64,6 +83,9 @@ FILTERS: list[dict[str, Any]] = [
     {"phase": "spec", "tool": "grep"},
     {"model": "large", "selection_method": "thompson_sampling"},
     {"tag": "b"},
+    {"policy": "router@1"},
+    {"fit": "overprovisioned"},
+    {"policy": "router@1", "phase": "spec", "fit": "overprovisioned"},
     {"q": "auth add"},
     {"min_cost_usd": 0.012, "max_cost_usd": 0.057},
     {"min_duration_ms": 3, "max_duration_ms": 10},
@@ -72,6 +94,28 @@ FILTERS: list[dict[str, Any]] = [
     {"until": "2026-01-01T00:00:00Z"},
     {"since": "2w", "started_until": "2026-01-06"},
     {"until": "1d"},
+]
+PATCHES: list[dict[str, Any]] = [
+    {},
+    {"tests_passed": False, "error": None, "policy": "router@2", "metadata": {"a": None, "b": {"c": 1}}},
+    {"phases": [{"phase_id": "a", "fit": None, "evidence": {"log": None, "at": "b.txt"}, "candidates": None}]},
+    {"phases": [{"phase_id": "b", "phase_name": "review"}, {"phase_id": "b", "outcome": "failure"}]},
+    {"phases": [{"phase_id": "a", "exploration": {"strategy": "softmax", "seed": 3}}], "tags": ["c"]},
+    {"total_cost_usd": None, "request_type": "bugfix", "recorded_at": "2026-01-05T10:00:00Z", "revision": 7},
+]
+BAD_PATCHES: list[dict[str, Any]] = [
+    {"colour": "red"},
+    {"request_summary": None},
+    {"phases": None},
+    {"phases": [{"fit": "good_fit"}]},
+    {"phases": [{"phase_id": "z"}]},
+    {"phases": [{"phase_id": "a", "phase_name": None}, {"phase_id": "a", "fit": "tight"}]},
+    {"phases": [{"phase_id": "a", "exploration": {"seed": 3}}]},
+    {"id": str(UUID(int=98))},
+    {"total_cost_usd": -1},
+    {"phases": {"phase_id": "a"}},
+    {"phases": ["a"], "tags": 1},
+    {"error": "e" * 1_100_000},
 ]
 WRONG: list[Callable[[Any], Any]] = [
     lambda trajectories: list(trajectories.list(limit=0)),
@@ -92,6 +136,11 @@ WRONG: list[Callable[[Any], Any]] = [
     lambda trajectories: trajectories.delete_matching(dry_run=True),
     lambda trajectories: trajectories.delete_matching(token="nonsense", project="a"),
     lambda trajectories: list(trajectories.iter_export(after=UUID(int=99))),
+    lambda trajectories: trajectories.stats(fit="tight"),
+    lambda trajectories: trajectories.update(UUID(int=99), {}),
+    lambda trajectories: trajectories.update(UUID(int=1), {"project": "p"}, if_match=1),
+    lambda trajectories: trajectories.record(body(id=str(UUID(int=2)), phases=[SPEC])),
+    lambda trajectories: trajectories.record(body(id=str(UUID(int=7)), phases=[SPEC, SPEC])),
 ]
 
 
@@ -127,6 +176,50 @@ def test_readiness_is_the_same(clients: tuple[Client, Client], filters: dict[str
     assert store["complete"] is (filters.get("max_runs") != 2)
 
 
+def test_answers_with_one_record_have_the_same_derived_values_and_warnings(clients: tuple[Client, Client]) -> None:
+    for at in range(len(GOOD)):
+        store, memory = (answered(client.trajectories.retrieve(UUID(int=at + 1))) for client in clients)
+        assert memory == store
+    assert len(store["warnings"]) == 20
+
+
+def test_results_of_lines_have_the_same_warnings(clients: tuple[Client, Client]) -> None:
+    lines = [as_given({**given, "id": str(UUID(int=at + 1))}) for at, given in enumerate(GOOD)]
+    store, memory = (
+        [answered(result) for result in client.trajectories.record_many(lines).results] for client in clients
+    )
+    assert memory == store
+    assert any("warnings" in result for result in store)
+
+
+@pytest.mark.parametrize("at", range(len(PATCHES)))
+def test_a_change_gives_the_same_record(clients: tuple[Client, Client], at: int) -> None:
+    id_ = UUID(int=200 + at)
+    store, memory = (changed(client, id_, PATCHES[at]) for client in clients)
+    assert memory == store
+
+
+def changed(client: Client, id_: UUID, patch: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the answers to a change, to a repeat of it, and to a version with fewer phases."""
+    given = body(id=str(id_), phases=[DECIDED], error="e", metadata={"a": 1, "b": 2}, request_type="Bugfix")
+    first = client.trajectories.record(as_given(given))
+    second = client.trajectories.update(id_, as_given(patch), if_match=first.revision)
+    third = client.trajectories.update(id_, as_given(patch))
+    assert third.revision == second.revision
+    replaced = client.trajectories.record(as_given(body(id=str(id_), phases=[])), replace=True)
+    assert client.trajectories.delete(id_).deleted
+    return [answered(stored) for stored in (first, second, third, replaced)]
+
+
+@pytest.mark.parametrize("at", range(len(BAD_PATCHES)))
+def test_impossible_changes_get_the_same_errors(clients: tuple[Client, Client], at: int) -> None:
+    id_ = UUID(int=len(GOOD) - 1)
+    store, memory = (
+        refusal(lambda trajectories: trajectories.update(id_, as_given(BAD_PATCHES[at])), client) for client in clients
+    )
+    assert memory == store
+
+
 @pytest.mark.parametrize("at", range(len(BAD)))
 def test_invalid_records_get_the_same_errors(clients: tuple[Client, Client], at: int) -> None:
     store, memory = (refusal(lambda trajectories: trajectories.record(as_given(BAD[at])), client) for client in clients)
@@ -137,6 +230,11 @@ def test_invalid_records_get_the_same_errors(clients: tuple[Client, Client], at:
 def test_invalid_parameters_get_the_same_errors(clients: tuple[Client, Client], at: int) -> None:
     store, memory = (refusal(WRONG[at], client) for client in clients)
     assert memory == store
+
+
+def answered(answer: BaseModel) -> dict[str, Any]:
+    """An answer as it was sent, so that the order of keys and null count too."""
+    return unstamped(answer.model_dump(mode="json", exclude_unset=True))
 
 
 def listed(client: Client, filters: dict[str, Any]) -> list[dict[str, Any]]:

@@ -10,6 +10,10 @@ def blocking(client: sdk.Client) -> None:
     client.trajectories.record({"request_summary": "x", "phases": [], "colour": "red"})  # wrong
     client.trajectories.record({"request_summary": "x", "phases": [{"phase_name": "spec", "outcome": "red"}]})  # wrong
     client.trajectories.record("x")  # wrong
+    client.trajectories.update("x", {"colour": "red"})  # wrong
+    client.trajectories.update("x", {"phases": [{"fit": "good_fit"}]})  # wrong
+    client.trajectories.update("x", {"phases": [{"phase_id": "a", "fit": "tight"}]})  # wrong
+    client.trajectories.update("x", {}, if_match="1")  # wrong
     client.trajectories.list(colour="red")  # wrong
     client.trajectories.list(build_passed="yes")  # wrong
     client.trajectories.list(outcome="red")  # wrong

@@ -28,6 +28,13 @@ def blocking(client: sdk.Client, read: params.Trajectory, model: models.Trajecto
     assert_type(client.trajectories.record(read), sdk.StoredTrajectory)
     assert_type(client.trajectories.record(model), sdk.StoredTrajectory)
     assert_type(client.trajectories.record(stored), sdk.StoredTrajectory)
+    assert_type(client.trajectories.record(read, replace=True).derived, models.Derived | None)
+    assert_type(stored.warnings, list[models.RecordWarning] | None)
+    patch: params.TrajectoryPatch = {
+        "tests_passed": True,
+        "phases": [{"phase_id": "a", "fit": "good_fit", "error": None}],
+    }
+    assert_type(client.trajectories.update(stored.id, patch, if_match=stored.revision), sdk.StoredTrajectory)
     many = client.trajectories.record_many([read, stored], max_lines=10)
     assert_type(many.results[0].error, models.ErrorObject | None)
     for record in client.trajectories.list(project="a", since=datetime.now(UTC), build_passed=True, limit=10):
@@ -45,6 +52,7 @@ def blocking(client: sdk.Client, read: params.Trajectory, model: models.Trajecto
 async def awaited(client: sdk.AsyncClient, read: params.Trajectory) -> None:
     async with client:
         assert_type(await client.trajectories.record(read), sdk.StoredTrajectory)
+        assert_type(await client.trajectories.update("x", {"error": None}), sdk.StoredTrajectory)
         async for record in client.trajectories.list(outcome="failure"):
             assert_type(record, sdk.StoredTrajectory)
         assert_type(client.trajectories.iter_export(), AsyncIterator[sdk.StoredTrajectory])

@@ -12,6 +12,8 @@ from pydantic import ValidationError
 from trajectories_sdk.testing.contract import TrajectoryPatch
 from trajectories_sdk.testing.refusals import Refusal, refusal_of
 
+SET_BY_SERVER: Final = ("recorded_at", "revision", "derived", "warnings")
+"""Fields that only the server sets. It ignores those of a body."""
 _KEPT: Final = ("id", "request_summary", "phases", "phase_id", "phase_name", "strategy")
 """Fields that null cannot delete."""
 
@@ -24,36 +26,43 @@ def parse(data: bytes, id_: UUID) -> dict[str, Any]:
     """
     try:
         given = json.loads(data)
-        TrajectoryPatch.model_validate_json(data)
-    except ValidationError as error:
-        refusal = refusal_of(error)
-        for one in refusal.error["details"]:
-            if one["code"] == "missing":  # only a phase_id is required
-                one |= {"path": one["path"].rpartition(".")[0], "code": "phase_id_missing"}
-        refusal.error["param"] = refusal.error["details"][0]["path"]
-        raise refusal from None
     except (ValueError, RecursionError) as error:
         raise Refusal(400, "invalid_json", f"Invalid JSON: {error}") from None
-    problems = [
-        {"path": path, "code": "required", "message": "Is required, so null cannot delete it"}
-        for path in _deleted(given)
-    ]
+    if isinstance(given, dict):
+        given = {name: value for name, value in given.items() if name not in SET_BY_SERVER}
+    problems = _problems(given)
     if problems:
-        message = f"{problems[0]['path']}: {problems[0]['message']}"
-        raise Refusal(400, "invalid_input", message, param=problems[0]["path"], details=problems)
+        message = f"{problems[0]['path']}: {problems[0]['message']}".removeprefix(": ")
+        raise Refusal(400, "invalid_input", message, param=problems[0]["path"] or None, details=problems)
     if UUID(given.pop("id", str(id_))) != id_:
         raise _refused("id", "other_id", f"The address names the trajectory {id_}, and the body another one")
     return dict(given)
 
 
-def _deleted(fields: Mapping[str, Any], path: str = "") -> list[str]:
+def _problems(given: Any) -> list[dict[str, str]]:
+    """Return every problem, those of deleted fields first."""
+    try:
+        TrajectoryPatch.model_validate_json(json.dumps(given))
+    except ValidationError as error:
+        problems: list[dict[str, str]] = refusal_of(error).error["details"]
+    else:
+        problems = []
+    for one in problems:
+        if one["code"] == "missing":  # only a phase_id is required
+            one |= {"path": one["path"].rpartition(".")[0], "code": "phase_id_missing"}
+    message = "Is required, so null cannot delete it"
+    return [*({"path": path, "code": "required", "message": message} for path in _deleted(given)), *problems]
+
+
+def _deleted(fields: Any, path: str = "") -> list[str]:
     """Return the paths of required fields that are null."""
+    if not isinstance(fields, dict):
+        return []
     found = [f"{path}{name}" for name in _KEPT if name in fields and fields[name] is None]
-    for number, phase in enumerate(fields.get("phases") or ()):
+    phases = fields.get("phases")
+    for number, phase in enumerate(phases if isinstance(phases, list) else ()):
         found += _deleted(phase, f"phases[{number}].")
-    if fields.get("exploration"):
-        found += _deleted(fields["exploration"], f"{path}exploration.")
-    return found
+    return found + _deleted(fields.get("exploration"), f"{path}exploration.")
 
 
 def applied(fields: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

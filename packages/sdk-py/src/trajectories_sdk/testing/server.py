@@ -240,9 +240,7 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
 
     def _record(self, seen: SeenRequest) -> httpx2.Response:
         content_type, is_replacing = seen.headers.get("content-type", ""), replaces(seen)
-        limit = MAX_RECORD_BYTES + SERVER_FIELDS_BYTES if content_type == JSON else MAX_REQUEST_BYTES
-        if len(seen.body) > limit:
-            raise Refusal(413, "body_too_large", f"The body must not exceed {limit} bytes.")
+        refuse_over(MAX_RECORD_BYTES + SERVER_FIELDS_BYTES if content_type == JSON else MAX_REQUEST_BYTES, seen.body)
         if content_type == JSON:
             stored, is_new = self._store.record(seen.body, replace=is_replacing)
             return stored_answer(stored, status=201 if is_new else 200)
@@ -274,6 +272,7 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         content_type = seen.headers.get("content-type", "")
         if content_type not in (MERGE_PATCH, JSON):
             raise Refusal(415, "unsupported_media_type", f"Content-Type must be {MERGE_PATCH} or {JSON}.")
+        refuse_over(MAX_RECORD_BYTES + SERVER_FIELDS_BYTES, seen.body)
         return stored_answer(self._store.update(id_, seen.body, seen.headers.get("if-match")))
 
     def _list(self, seen: SeenRequest) -> httpx2.Response:
@@ -375,6 +374,11 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
             message = f"{name} {problem}"
             details = [{"path": name, "code": "invalid_parameter", "message": message}]
             raise Refusal(400, "invalid_parameter", message, param=name, details=details) from None
+
+
+def refuse_over(limit: int, body: bytes) -> None:
+    if len(body) > limit:
+        raise Refusal(413, "body_too_large", f"The body must not exceed {limit} bytes.")
 
 
 def _no_wait(seconds: float) -> None:

@@ -17,7 +17,6 @@ from trajectories_sdk.testing.facets import Facets, derived_of, facets_of, selec
 from trajectories_sdk.testing.refusals import Refusal, refusal_of
 from trajectories_sdk.testing.warnings import MAX_WARNINGS, warnings_of
 
-SET_BY_SERVER: Final = ("recorded_at", "revision", "derived", "warnings")
 FREE_FORM_FIELDS: Final = frozenset({"metadata", "external_refs"})
 """Fields whose keys belong to the caller; they are stored in sorted order."""
 MAX_RECORD_BYTES: Final = 1024 * 1024
@@ -178,7 +177,7 @@ def canonical(data: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise Refusal(400, "invalid_json", f"Invalid JSON: {error}") from None
     if isinstance(given, dict):
-        given = {name: value for name, value in given.items() if name not in SET_BY_SERVER}
+        given = {name: value for name, value in given.items() if name not in patch.SET_BY_SERVER}
     try:
         trajectory = Trajectory.model_validate_json(json.dumps(given))
     except ValidationError as error:
