@@ -26,6 +26,7 @@ from trajectories.training.splits import SPLIT_BY
 _JSON = "application/json"
 _MERGE_PATCH = "application/merge-patch+json"
 _NDJSON = "application/x-ndjson"
+_PARQUET = "application/vnd.apache.parquet"
 _FLAG = {"type": "string", "enum": ["0", "1"], "default": "0"}
 _ETAGS_PATTERN = r'^(\*|(W/)?"[0-9]+"(, *(W/)?"[0-9]+")*)$'
 _KINDS: Mapping[str, dict[str, Any]] = {
@@ -199,7 +200,8 @@ def _export() -> dict[str, Any]:
             _parameter("end", _FLAG, "Close with an end line."),
         ],
         "responses": {
-            (200, _NDJSON): {"type": "string", "description": "One trajectory a line, or rows of the format."}
+            (200, _NDJSON): {"type": "string", "description": "One trajectory a line, or rows of the format."},
+            (200, _PARQUET): {"type": "string", "format": "binary", "description": "The rows, with file=parquet."},
         }
         | _errors(400, 401, 403, 404, 429, 503),
     }

@@ -3216,6 +3216,7 @@ export interface operations {
                 };
                 content: {
                     "application/x-ndjson": string;
+                    "application/vnd.apache.parquet": string;
                 };
             };
             /** @description The request says something that cannot be accepted; the message names it. */
