@@ -9,7 +9,7 @@ import orjson
 from trajectories.domain.clock import rfc3339
 from trajectories.domain.query import Query
 from trajectories.domain.record import Position, Record, facets_of
-from trajectories.domain.warnings import MAX_WARNINGS, warnings_of
+from trajectories.domain.warnings import warnings_of
 from trajectories.services import reads
 from trajectories.storage.store import Store
 from trajectories.training.measures import Measures, Run
@@ -66,5 +66,5 @@ def _run(record: Record) -> Run:
         groups=[phase.phase for phase in facets.phases],
         outcome=facets.outcome,
         cost=facets.cost_nano_usd,
-        warnings=[warning.code for warning in warnings_of(fields, MAX_WARNINGS)],
+        warnings=[warning.code for warning in warnings_of(fields)],
     )

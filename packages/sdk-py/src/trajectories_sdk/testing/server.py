@@ -305,8 +305,9 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         found, measures = list(matching(self._store.newest_first(), self._query(filters))), Measures()
         for stored in found[:max_runs]:
             phases = [phase.phase for phase in stored.facets.phases]
-            fields = json.loads(stored.json())
-            measures.add(Run(fields, phases, stored.facets.outcome, stored.facets.cost_nano_usd))
+            codes = [warning["code"] for warning in stored.warnings()]
+            fields, facets = json.loads(stored.body), stored.facets
+            measures.add(Run(fields, phases, facets.outcome, facets.cost_nano_usd, codes))
         made = checks(measures, {})
         return answer(
             {
