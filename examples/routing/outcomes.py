@@ -52,7 +52,7 @@ def routerarena(directory: Path) -> Iterator[Any]:
             outcome = "success" if score >= 1 else "partial" if score > 0 else "failure"
             yield {
                 **_run("routerarena", one["query"], path.stem, outcome, one["cost_usd"]),
-                "request_type": one["query"].rpartition("_")[0],
+                "request_type": one["query"].rpartition("_")[0].lower(),
                 "metadata": {"score": score},
             }
 

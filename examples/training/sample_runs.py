@@ -63,7 +63,7 @@ def sample_runs(count: int, seed: int) -> Iterator[Any]:
                     draw,
                     selection_probability=CANDIDATES[model],
                     candidates=[{"model": name, "probability": share} for name, share in CANDIDATES.items()],
-                    model_selection_method="epsilon-greedy",
+                    selection_rule="fixed-shares",
                     tools_used=["read_file", "write_file"],
                 ),
                 _phase("test", "small", 0.01, draw, tools_used=["run_tests"])

@@ -17,6 +17,7 @@ from django.db import close_old_connections
 from examples.routing import held_out, outcomes, strategies
 from examples.routing.strategies import Outcome
 from tests.api.client import issue
+from trajectories.domain.warnings import warnings_of
 from trajectories.testing import IsolatedStore
 from trajectories_sdk import Client
 
@@ -135,3 +136,11 @@ def test_a_score_between_0_and_1_is_a_partial_success(client: Client, store: Iso
 def test_items_that_some_models_did_not_work_on_compare_nothing() -> None:
     both = {"a": Outcome(1, 0.1), "b": Outcome(0, 0.2)}
     assert strategies.complete({"1": both, "2": {"a": Outcome(1, 0.1)}}) == {"1": both}
+
+
+def test_the_runs_do_not_contradict_themselves(tmp_path: Path) -> None:
+    runs = [
+        *outcomes.swebench_verified(write_swebench(tmp_path / "outcomes.jsonl")),
+        *outcomes.routerarena(write_routerarena(tmp_path / "answers")),
+    ]
+    assert [warning for run in runs for warning in warnings_of(run)] == []

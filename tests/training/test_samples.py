@@ -16,6 +16,7 @@ from examples.training.sample_runs import COST_USD, DESIGN_ADDS, TESTS_PASS, sam
 from tests.training.runs import stored
 from tests.training.test_readiness import failed, measured
 from trajectories.domain.record import Record
+from trajectories.domain.warnings import warnings_of
 from trajectories.training import formats, parquet
 from trajectories.training.run import Run
 from trajectories.training.splits import parse_split
@@ -49,7 +50,9 @@ def test_the_same_seed_gives_the_same_runs() -> None:
 
 
 def test_sample_runs_are_worth_training_on() -> None:
-    assert failed(measured(list(sample_runs(500, 1)))) == {}
+    runs = list(sample_runs(500, 1))
+    assert failed(measured(runs)) == {}
+    assert [warning for run in runs for warning in warnings_of(run)] == []
 
 
 @pytest.fixture(scope="module")
