@@ -105,7 +105,7 @@ def test_an_export_that_breaks_off_is_found_by_its_id(
     stream = cast("Iterator[bytes]", response.streaming_content)
     next(stream)
     with without_tables("trajectory"), pytest.raises((DatabaseError, TrajectoriesError)):
-        next(stream)
+        list(stream)
     assert "[mine] trajectories.api.views: An export breaks off (request mine):" in log.getvalue()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from tests.api.client import PATH, archive_all, number, posted, stats
+from tests.api.client import PATH, archive_all, number, posted, stats, update
 from tests.examples import REFERENCE, body, in_phase, phase
 from trajectories import persistence
 from trajectories.storage.store import get_store
@@ -54,7 +54,7 @@ def test_a_revision_replaces_what_it_revises_in_the_figures(
     settings.TRAJECTORIES = trajectories_settings | {"HOT_MAX_RECORDS": 1}
     post_some(north)
     archive_all()
-    posted(north, body(id=number(1), total_cost_usd=1))
+    update(north, number(1), {"total_cost_usd": 1})
     found = stats(north)
     assert (found["count"], found["cost_usd"]["sum"]) == (4, 1.1)
 

@@ -18,7 +18,7 @@ from trajectories_mcp.contract import FILTERS, TRAJECTORY
 from trajectories_mcp.query import TOOL
 
 HEAD = ("surface", "endpoint", "cases")
-NAMES_NOTHING = {"show", "group_by", "limit", "phases_from"}
+NAMES_NOTHING = {"show", "group_by", "limit", "phases_from", "credit"}
 _RECORD_IDS = sorted(field for field in TRAJECTORY["properties"] if field.endswith("id"))
 _ECHOED = {"id", "cursor"}
 _NEW = re.compile(r'[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d{4}-\d\d-\d\dT[\d:.]+Z|"revision": \d+|\[request \w+\]')

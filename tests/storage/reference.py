@@ -13,7 +13,7 @@ from uuid import UUID
 import orjson
 from hypothesis import strategies as st
 
-from trajectories.domain.credit import RULES
+from trajectories.domain.credit import RULES, credit_of
 from trajectories.domain.record import Record, facets_of
 from trajectories.domain.stats import BUCKETS, Summary
 
@@ -119,7 +119,9 @@ def _derived(fields: dict[str, Any]) -> dict[str, Any]:
     }
     # Derived too; record's tests say how.
     outcome = facets_of(orjson.dumps(fields)).outcome
-    return {"outcome": outcome} | {name: _number(value) for name, value in values.items()}
+    # So do the tests of credit.
+    credit = {"rule": "checks", "phases": [one._asdict() for one in credit_of(fields)]}
+    return {"outcome": outcome} | {name: _number(value) for name, value in values.items()} | {"credit": credit}
 
 
 def _number(value: Fraction | None) -> float | int | None:

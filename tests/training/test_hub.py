@@ -464,6 +464,7 @@ def test_load_dataset_finds_the_splits(server: HubServer, store: None, tmp_path:
         "HF_HOME": str(tmp_path),
         "HF_HUB_DISABLE_XET": "1",
         "HF_HUB_OFFLINE": "0",
+        "HF_DATASETS_OFFLINE": "0",
     }
     ran = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr

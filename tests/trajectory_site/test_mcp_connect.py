@@ -192,7 +192,7 @@ def test_a_message_that_is_too_large_is_not_read(
     settings.TRAJECTORIES = trajectories_settings | {"MAX_RECORD_BYTES": 2_000}
     answer = send(north, message("tools/call", name="x", arguments={"q": "x" * 70_000}))
     assert answer.status_code == 413
-    told = refusal(call(north, "record", RUN | {"error": "x" * 3_000}))
+    told = refusal(call(north, "record", RUN | {"error": "x" * 40_000}))
     assert "413 body_too_large" in told
     assert "Shorten" in told
 

@@ -41,6 +41,7 @@ def test_an_unknown_address_of_the_api_is_answered_in_json(address: str, client:
     assert answer.json()["error"].keys() >= {"type", "code", "message"}
 
 
+@pytest.mark.django_db
 def test_an_unknown_address_elsewhere_is_a_page(client: Client) -> None:
     answer = client.get("/nowhere")
     assert answer.status_code == 404

@@ -50,6 +50,7 @@ def test_every_file_is_private_without_a_umask(tmp_path: Path) -> None:
         "data",
         "deep",
         *(f"{name}.sqlite3{end}" for name in ("db", "outbox") for end in ("", "-wal", "-shm")),
+        "outbox.sqlite3.lock",
         "outbox.sqlite3.relay.lock",
         "secrets.json",
         "quickstart.lock",

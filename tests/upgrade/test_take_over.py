@@ -63,7 +63,7 @@ def row_states(path: Path) -> Counter[str]:
         return Counter(state for (state,) in db.execute("SELECT state FROM rows"))
 
 
-_ADDED = re.compile(r',"derived":\{[^{}]*\}(,"warnings":\[.*\])?\}$')
+_ADDED = re.compile(r',"derived":\{"outcome":.*\}$')
 
 
 def records(texts: Sequence[str]) -> dict[str, str]:

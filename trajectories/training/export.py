@@ -78,7 +78,7 @@ def parse_request(given: Mapping[str, str], now_us: int) -> Request:
     split = None if text is None else parse_split(text, split_by or SPLIT_BY[0])
     if split is not None and part is not None and part not in split.names:
         raise InvalidInput(f"part must be one of {', '.join(split.names)}.", code="invalid_parameter", param="part")
-    filters = {name: left.pop(name) for name in FILTERS if name in left}
+    filters = {name: left.pop(name) for name in list(left) if name in FILTERS}
     return Request(
         filters, parse_query(filters, now_us), format_, format_.read_options(left), split, text, part, dedupe == "1"
     )
