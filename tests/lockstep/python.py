@@ -229,7 +229,7 @@ def _in_memory() -> Side:
             for name in (
                 *("list.cursor", "list.limit", "retrieve.id", "update.id", "delete_one.id", "record.replace"),
                 *("export.after", "export.end", "delete_matching.dry_run", "delete_matching.token"),
-                "readiness.max_runs",
+                *("readiness.max_runs", "stats.bucket", "stats.credit"),
             )
         }
         | {name: reason for name, reason in OF_TRAINING.items() if name.startswith(PARAMETER)},

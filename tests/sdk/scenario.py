@@ -289,7 +289,8 @@ class Seen:
     Args:
         listed: request summaries, newest first.
         found: those that FILTERS find.
-        groups: per phase, model and selection method: count, success rate, Wilson lower bound, mean cost, value per dollar.
+        groups: per phase, model and selection method: count, credited success rate and its
+            Wilson lower bound, success rate by the phases' outcomes, mean cost, value per dollar.
         exported: canonical bodies in the order of the export; None where the way has no export.
     """
 
@@ -332,8 +333,9 @@ def groups(stats: Mapping[str, Any]) -> dict[tuple[str | None, ...], tuple[float
     return {
         (group["phase"], group["model"], group["selection_method"]): figures(
             group["count"],
+            group["credited_success_rate"]["rate"],
+            group["credited_success_rate"]["low"],
             group["success_rate"]["rate"],
-            group["success_rate"]["low"],
             group["cost_usd"]["mean"],
             group["value_per_dollar"],
         )

@@ -183,10 +183,11 @@ def test_stats_show_each_phase_model_and_method_with_its_bound_and_value(shell: 
     shell.out("record", "-", stdin=ndjson([REFERENCE] * 3 + [body(phases=[{"phase_name": "odd"}])]))
     shown = shell.out("stats")
     group = next(one for one in shell.json("stats")["by_phase_model"] if one["phase"] == "spec")
-    low = f"{group['success_rate']['low'] * 100:.1f}%"
-    row = ["spec", "anthropic/claude-sonnet-4", "thompson-sampling", "3", "100.0%", low, "0.0%", "0.012"]
+    credited, own = group["credited_success_rate"], group["success_rate"]
+    rates = [f"{rate * 100:.1f}%" for rate in (credited["rate"], credited["low"], own["rate"])]
+    row = ["spec", "anthropic/claude-sonnet-4", "thompson-sampling", "3", *rates, "0.0%", "0.012"]
     assert [*row, f"{group['value_per_dollar']:.1f}"] in [line.split() for line in shown.splitlines()]
-    assert ["odd", "-", "-", "1", "-", "-", "0.0%", "-", "-"] in [line.split() for line in shown.splitlines()]
+    assert ["odd", "-", "-", "1", "-", "-", "-", "0.0%", "-", "-"] in [line.split() for line in shown.splitlines()]
     assert re.search(r"^runs +4$", shown, re.MULTILINE)
 
 

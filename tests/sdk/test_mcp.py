@@ -37,6 +37,14 @@ PHASES = [
     {"phase_name": "review", "model": "small", "requested_model": "large", "outcome": "failure", "error": "no answer"},
     {"phase_name": "review", "model": "large", "outcome": "success", "attempt": 2},
 ]
+# A review that refused work has no credit, and tests that passed credit the phases before them.
+RATES = {
+    ("spec", "large"): (1, 1),
+    ("design", None): (None, None),
+    ("review", "small"): (None, 0),
+    ("review", "large"): (1, 1),
+}
+"""By phase and model: the credited success rate, and the rate by the phases' own outcomes."""
 # The first call of a process loads the SDK, and the machine may have much else to do.
 TIMEOUT_S = 120.0
 
@@ -88,6 +96,10 @@ async def asked(client: Client, tool: str, arguments: dict[str, Any]) -> dict[st
     return given
 
 
+def _rates(group: dict[str, Any]) -> tuple[float | None, float | None]:
+    return group["success_rate"].get("rate"), group["success_rate_by_phase_outcome"].get("rate")
+
+
 async def refusal(client: Client, tool: str, arguments: dict[str, Any]) -> str:
     answer = await client.call_tool(f"br_trajectory_{tool}", arguments)
     assert answer.is_error, answer.structured_content
@@ -109,10 +121,9 @@ def test_a_recorded_run_is_stored_listed_shown_and_counted(
             assert listed["id"] == id_
             shown = (await asked(client, "query", {"id": id_}))["untrusted_data"]["run"]["phases_in_detail"]
             assert shown == PHASES
-            groups = (await asked(client, "query", {"show": "stats", "phase": "review"}))["untrusted_data"]["stats"][
-                "groups"
-            ]
-            assert [(group["model"], group["success_rate"]["rate"]) for group in groups] == [("large", 1), ("small", 0)]
+            stats = (await asked(client, "query", {"show": "stats"}))["untrusted_data"]["stats"]
+            assert {(group["phase"], group.get("model")): _rates(group) for group in stats["groups"]} == RATES
+            assert stats["credit_rule"] == "checks"
             assert "phases[0].phase_name" in await refusal(client, "record", {"request_summary": "x", "phases": [{}]})
             return str(id_)
 
@@ -285,7 +296,10 @@ def test_the_program_of_the_readme_runs(web: Web, key: Callable[[str], str], tmp
         [sys.executable, str(script)], env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[1].split()[:2] == ["large", "1"]
+    # Wilson (1927): for 1 success of 1 at z = 1.96 the lower bound is 1 / (1 + z²).
+    model, count, low, rule = done.stdout.splitlines()[1].split()
+    assert (model, count, rule) == ("large", "1", "checks")
+    assert float(low) == pytest.approx(1 / (1 + 1.96**2), rel=1e-3)
 
 
 def test_the_questions_of_the_readme_are_answered(web: Web, site: Site) -> None:

@@ -310,9 +310,9 @@ def _cell(group: Json) -> tuple[str | None, ...]:
 
 
 def _figures(group: Json) -> tuple[float | None, ...]:
-    rate = group["success_rate"]
+    credited, own = group["success_rate"], group["success_rate_by_phase_outcome"]
     of_group = (group.get(name) for name in ("mean_cost_usd", "value_per_dollar"))
-    return figures(group["count"], rate.get("rate"), rate.get("low"), *of_group)
+    return figures(group["count"], credited.get("rate"), credited.get("low"), own.get("rate"), *of_group)
 
 
 async def _call(client: mcp.Client, tool: str, arguments: Json) -> Json:

@@ -168,6 +168,7 @@ def test_derived_values_are_beside_the_record(client: Client) -> None:
         "input_tokens": 3,
         "output_tokens": None,
         "total_tokens": 3,
+        "credit": {"rule": "checks", "phases": [{"outcome": "success", "source": "phase_outcome"}]},
     }
     (listed,) = client.trajectories.list()
     assert listed.derived == stored.derived

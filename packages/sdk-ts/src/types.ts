@@ -68,7 +68,7 @@ export type ListParameters = Parameters<Query<"list">>;
 /** Filters of readiness, with `max_runs`: how many runs to measure at most, 1 to 1,000,000. */
 export type ReadinessParameters = Parameters<Query<"readiness">>;
 /** Filters of an export, with `after`: the id after which it starts. The SDK requests the end line itself. */
-export type ExportParameters = Parameters<Omit<Query<"export">, "end">>;
+export type ExportParameters = Filters & Parameters<Pick<Query<"export">, "after">>;
 /** Filters of a deletion, at least one, with the `token` of the dry run. */
 export type DeleteParameters = Parameters<Omit<Query<"delete_matching">, "dry_run">>;
 

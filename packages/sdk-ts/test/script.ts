@@ -56,7 +56,8 @@ export function takesAll({ headers, body }: SentRequest): Response {
 
 export function stored(trajectory: Trajectory): StoredTrajectory {
   const unknown = { total_cost_usd: null, phases_cost_usd: null, unattributed_cost_usd: null, total_duration_ms: null };
-  const derived = { outcome: "unknown" as const, ...unknown, input_tokens: null, output_tokens: null, total_tokens: null };
+  const credit = { rule: "checks" as const, phases: [] };
+  const derived = { outcome: "unknown" as const, ...unknown, credit, input_tokens: null, output_tokens: null, total_tokens: null };
   return { ...trajectory, id: trajectory.id ?? "made", recorded_at: "2026-11-25T00:00:00.000000Z", revision: 1, derived };
 }
 

@@ -43,7 +43,7 @@ _OWN: Final[Mapping[str, Mapping[str, Any]]] = {
     "credit": {
         "type": "string",
         "enum": list(_RULES),
-        "description": "For stats: how a phase's success is counted. checks (default): by the tests, builds and reviews of its run.",
+        "description": "For stats: how a phase's success is counted: by the checks of its run (default), its own outcome, or that of its run.",
     },
     "limit": {
         "type": "integer",
@@ -66,8 +66,9 @@ _OWN: Final[Mapping[str, Mapping[str, Any]]] = {
 _DESCRIPTION: Final = f"""\
 Read the results of earlier orchestrated runs before you pick a model for a phase or skip a phase.
 Success of a phase is by credit: what the tests, builds and reviews of its run said of it, and not what it said of itself.
-Success rates have Wilson bounds. Compare models by `low`, the lower bound: it is low when there are few cases, as in {{"known": 3, "rate": 1}}.
-Examples: {{"show": "stats", "phase": "review"}} · {{"show": "stats", "group_by": "skips", "request_type": "bugfix"}} ·
+Success rates have Wilson bounds (z = 1.96), but none without known cases. Compare models by `low`, the lower bound: it is low when there
+are few cases, as in {{"known": 3, "rate": 1}}.
+Examples: {{"show": "stats", "phase": "implement"}} · {{"show": "stats", "group_by": "skips", "request_type": "bugfix"}} ·
 {{"outcome": "failure", "limit": 5}} · {{"id": "…"}}
 A run must match all filters. One phase must match phase, model, selection_method, agent, tool and fit together.
 A time is a span before now (30m, 12h, 7d, 2w), a date in UTC, or RFC 3339 with an offset.

@@ -114,11 +114,12 @@ class RunDetail(RunSummary):
 
 
 class Proportion(Result):
-    """A proportion of the known cases, with its Wilson interval (z = 1.96). Without known cases there is no interval."""
+    """Share of the known cases."""
 
+    # The list of tools repeats this schema for each rate. The description of the query tool explains it once.
     known: int
     rate: float | None = None
-    low: float | None = Field(default=None, description="Wilson lower bound: a cautious estimate of the rate.")
+    low: float | None = None
     high: float | None = None
 
 
@@ -142,14 +143,14 @@ class Group(Result):
     count: int
     success_rate: Proportion | None = Field(
         default=None,
-        description="For phases by credit: what the checks of the run said of the phase (see credit_rule). For runs by outcome.",
+        description="For phases by credit_rule. For runs by outcome.",
     )
     success_rate_by_phase_outcome: Proportion | None = Field(
-        default=None, description="For phases: by what the phase said of itself. High for any phase that returned."
+        default=None, description="For phases by their own outcomes: high for any that returned."
     )
     skip_rate: float | None = Field(default=None, description="For phases: share of skipped phases.")
-    ran: SkipSide | None = Field(default=None, description="For group_by skips: runs in which the phase ran.")
-    skipped: SkipSide | None = Field(default=None, description="For group_by skips: runs in which it was skipped.")
+    ran: SkipSide | None = Field(default=None, description="Runs in which the phase ran.")
+    skipped: SkipSide | None = Field(default=None, description="Runs in which it was skipped.")
     mean_cost_usd: float | None = None
     mean_duration_ms: float | None = None
     mean_output_tokens: float | None = None
@@ -180,24 +181,21 @@ class Totals(Result):
 
 class Stats(Result):
     totals: Totals
-    credit_rule: str = Field(
-        description="How phases were credited. checks: by the tests, builds and reviews of their runs. phase_outcome: by what"
-        " they said of themselves. run_outcome: by how their runs ended."
-    )
+    credit_rule: str = Field(description="How phases were credited: see the argument credit.")
     group_by: str
     groups: list[Group] = Field(
         description="The largest groups, sorted by phase, then by success_rate.low, highest first."
     )
-    groups_left_out: int = Field(description="Number of smaller groups that are omitted. Add filters to see them.")
+    groups_left_out: int = Field(description="Smaller groups that are omitted. Add filters to see them.")
 
 
 class Readiness(Result):
     """Whether runs are worth training on."""
 
     ready: bool
-    runs: int = Field(description="Number of runs that were measured, the newest ones.")
+    runs: int = Field(description="Runs measured, the newest ones.")
     to_do: list[str] = Field(description="One sentence for each failed check: what is wrong, and what to do.")
-    warnings: dict[str, int] | None = Field(default=None, description="Number of runs by the code of their warnings.")
+    warnings: dict[str, int] | None = Field(default=None, description="Runs by the code of their warnings.")
 
 
 class UntrustedData(Result):
