@@ -54,7 +54,7 @@ def test_a_trajectory_is_shown_in_words(admin_client: Client) -> None:
         "Recorded: 2026-01-05 23:58:46.123456 UTC",
         "Tags: nightly, a,b",
         "Error: no disk",
-        "1 spec product-manager anthropic/claude-sonnet-4 thompson-sampling success file_read, grep 1,500 800 $0.012 2.5s",
+        "1 spec product-manager anthropic/claude-sonnet-4 thompson-sampling success credited success file_read, grep 1,500 800 $0.012 2.5s",
         '"total_duration_ms": 17500',
         '"recorded_at": "2026-01-05T23:58:46.123456Z"',
     ):
@@ -72,10 +72,17 @@ def test_the_page_of_a_run_shows_its_policy_parent_and_unattributed_cost(admin_c
     shown = text_of(page(admin_client, page_of(row)))
     for expected in ("Policy: router@2", f"Parent id: {parent}", "Unattributed cost: -$0.25"):
         assert expected in shown
-    assert "1 spec spec-1 - - - success underpowered" in shown
+    assert "1 spec spec-1 - - - success credited success underpowered" in shown
     of_phase = text_of(page(admin_client, page_of(Phase.objects.get())))
     assert "Phase id: spec-1" in of_phase
     assert "Fit: underpowered" in of_phase
+
+
+def test_a_phase_shows_the_outcome_that_the_checks_of_its_run_gave_it(admin_client: Client) -> None:
+    row = archived(body(phases=[phase(phase_name="implement", outcome="success")], tests_passed=False))
+    assert "1 implement - - - success credited failure" in text_of(page(admin_client, page_of(row)))
+    assert "Outcome: success Credited outcome: failure" in text_of(page(admin_client, page_of(Phase.objects.get())))
+    assert "success failure" in text_of(page(admin_client, address("phase")))
 
 
 def test_what_is_unknown_is_a_dash_and_neither_none_nor_zero(admin_client: Client) -> None:

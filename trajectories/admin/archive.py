@@ -133,6 +133,7 @@ class PhaseAdmin(MirrorAdmin):
         columns.text("model"),
         columns.picked_by,
         "outcome",
+        columns.credited,
         columns.cost,
         columns.duration,
     )
@@ -153,8 +154,9 @@ class PhaseAdmin(MirrorAdmin):
             (columns.text("selection_method"), "selection_probability"),
         ),
         "Result": (
-            ("outcome", columns.text("skip_reason")),
-            (columns.tools, "fit"),
+            ("outcome", columns.credited),
+            (columns.text("skip_reason"), "fit"),
+            columns.tools,
             (columns.cost, columns.duration),
             (columns.input_tokens, columns.output_tokens),
         ),

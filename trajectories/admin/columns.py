@@ -162,6 +162,12 @@ def audited(row: AuditEntry) -> str:
     return row.tenant
 
 
+@_column("credited outcome", ordering="credited")
+def credited(row: Phase) -> str | None:
+    """Return the outcome that the checks of the run gave the phase."""
+    return None if row.credited == "none" else row.credited
+
+
 @_column("picked by")
 def picked_by(row: Phase) -> str | None:
     return formatting.text(row.selection_method)
