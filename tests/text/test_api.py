@@ -16,6 +16,7 @@ from tests.text.injections import INJECTIONS, MODELS, filled, texts
 from tests.text.markup import Markup
 from trajectories.api import responses
 from trajectories.api.openapi import openapi
+from trajectories.api.views import PARQUET_TYPE
 from trajectories.domain.text import escaped
 from trajectories.urls.api import api_urlpatterns
 
@@ -110,7 +111,7 @@ def test_no_answer_is_a_spreadsheet() -> None:
     must be no CSV."""
     operations = [one for methods in openapi(api_urlpatterns)["paths"].values() for one in methods.values()]
     answers = [answer for one in operations for answer in one["responses"].values()]
-    assert {kind for answer in answers for kind in answer["content"]} == {JSON, NDJSON}
+    assert {kind for answer in answers for kind in answer["content"]} == {JSON, NDJSON, PARQUET_TYPE}
 
 
 def test_an_id_that_is_none_is_answered_without_naming_it(client: Client) -> None:
