@@ -263,6 +263,28 @@ def test_a_split_into_one_file_is_refused(store: IsolatedStore, tmp_path: Path) 
         call_command("export_trajectories", TENANT, "--split", "a=0.5,b=0.5", "--output", str(tmp_path / "a.jsonl"))
 
 
+def test_the_suffix_of_a_file_chooses_its_encoding(store: IsolatedStore, archive: Archive, tmp_path: Path) -> None:
+    archive(2)
+    for name in ("a.parquet", "a.jsonl", "a.jsonl.gz"):
+        call_command("export_trajectories", TENANT, "--output", str(tmp_path / name))
+    assert pq.read_table(tmp_path / "a.parquet").num_rows == 2
+    lines = (tmp_path / "a.jsonl").read_bytes()
+    assert lines.count(b"\n") == 2
+    assert gzip.decompress((tmp_path / "a.jsonl.gz").read_bytes()) == lines
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [("a.parquet", ("--file", "jsonl")), ("a.jsonl", ("--file", "parquet")), ("a.gz", ("--compression", "zstd"))],
+)
+def test_a_suffix_that_contradicts_an_option_is_refused(
+    store: IsolatedStore, tmp_path: Path, name: str, option: tuple[str, str]
+) -> None:
+    with pytest.raises(CommandError, match=name):
+        call_command("export_trajectories", TENANT, *option, "--output", str(tmp_path / name))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_full_disk_changes_nothing_and_the_same_command_goes_on(
     store: IsolatedStore, archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,10 +18,12 @@ from trajectories.storage.archive_errors import ArchiveError
 from trajectories.storage.store import get_store
 from trajectories.training import formats
 from trajectories.training.checkpoint import ExportRunning
-from trajectories.training.encoding import COMPRESSIONS, FILES, parse_encoding
+from trajectories.training.encoding import COMPRESSIONS, FILES, PARQUET, parse_encoding
 from trajectories.training.export import OPTIONS
 from trajectories.training.files import export_to_disk
 from trajectories.training.splits import SPLIT_BY
+
+_BY_SUFFIX = {".parquet": ("file", PARQUET), ".gz": ("compression", "gzip"), ".zst": ("compression", "zstd")}
 
 
 class Command(BaseCommand):
@@ -60,6 +62,7 @@ class Command(BaseCommand):
         given = {name: options[name] for name in names if options[name] is not None} | _pairs(options["option"])
         encoding = {name: options[name] for name in ("file", "compression") if options[name] is not None}
         tenant, output = options["tenant"], options["output"]
+        _follow_suffix(output, encoding)
         try:
             if tenant not in archive_reads.tenants():
                 raise CommandError(f"There is no tenant {tenant!r}.")
@@ -84,6 +87,16 @@ class Command(BaseCommand):
         self.stdout.write(f"{manifest.records} of {manifest.records_read} trajectories exported.")
         for reason, count in manifest.left_out.items():
             self.stdout.write(f"Left out: {reason}: {count}.")
+
+
+def _follow_suffix(output: Path, encoding: dict[str, str]) -> None:
+    """Let the suffix of a file choose its encoding, where an option does not say otherwise."""
+    suffix = output.suffix.lower()
+    option, value = _BY_SUFFIX.get(suffix, ("file", encoding.get("file", FILES[0])))
+    if suffix and option == "file" and encoding.get("file", value) == PARQUET != suffix.removeprefix("."):
+        raise CommandError(f"{output} would be Parquet under another suffix. Name it .parquet, or leave --file out.")
+    if encoding.setdefault(option, value) != value:
+        raise CommandError(f"{output} ends with {suffix}, and --{option} is {encoding[option]}. Change one of them.")
 
 
 def _pairs(texts: list[str]) -> dict[str, str]:
