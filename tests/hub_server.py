@@ -38,7 +38,7 @@ class Repository:
 
 @dataclass
 class Fault:
-    """What the next requests whose method and path match get; status None breaks the connection."""
+    """The answer to the next requests whose method and path match; status None breaks the connection."""
 
     pattern: re.Pattern[str]
     status: int | None
@@ -182,7 +182,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(data)
 
-    # What is asked.
+    # Requests.
 
     def _route(self, path: str, body: bytes) -> None:
         for pattern, serve in _ROUTES:

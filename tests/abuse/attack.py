@@ -94,7 +94,7 @@ class Attacker:
         return request.replace(b"KEY", self._key, 1)
 
     def statuses(self, request: bytes) -> list[int]:
-        """What is answered to these bytes until the server closes the connection, or this side has
+        """Return the answer to these bytes until the server closes the connection, or this side has
         been silent for long."""
         (connection,) = self.connect()
         is_answered = threading.Event()

@@ -1,4 +1,4 @@
-"""What every answer says beside the body: the rules of docs/contract.md."""
+"""Derived values beside the body, by the rules of docs/contract.md."""
 
 from __future__ import annotations
 

@@ -196,7 +196,7 @@ def test_a_patch_gives_a_canonical_record_and_repeated_the_same(
     assert not deleted & set(orjson.loads(once))
 
 
-# What a whole record lacks.
+# Fields that a whole record lacks.
 
 
 @pytest.mark.parametrize(

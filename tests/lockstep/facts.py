@@ -17,7 +17,7 @@ OF_TRAINING: Mapping[str, str] = {
     f"{PARAMETER} export_manifest.*": CANONICAL_ONLY,
     **{f"{PARAMETER} export.{name}": CANONICAL_ONLY for name in (*PARAMETERS, *OPTIONS, "file", "compression")},
 }
-"""What only trainers use of exports."""
+"""Parameters of exports that only trainers use."""
 MANIFESTS = {f"{RESPONSE} {name}.*": CANONICAL_ONLY for name in ("ExportManifest", "ExportPosition")}
 
 

@@ -101,7 +101,7 @@ choices = st.fixed_dictionaries(
         "started_at": _times,
     },
 )
-"""What is known of a phase when it is decided on."""
+"""Fields of a phase that are known when it is decided on."""
 results = _some(
     outcome=_outcomes.filter(lambda outcome: outcome != "skipped"),
     error=_models,
@@ -114,7 +114,7 @@ results = _some(
     status_reason=_models,
     metadata=st.just({"a": 1}),
 )
-"""What comes of it."""
+"""Fields of its result."""
 phases = st.builds(lambda choice, result: choice | result, choices, results) | st.fixed_dictionaries(
     {"phase_name": _names, "outcome": st.just("skipped")}, optional={"skip_reason": _models, "phase_id": _ids}
 )

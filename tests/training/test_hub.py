@@ -251,7 +251,7 @@ def test_the_card_has_figures_columns_an_example_and_the_splits(server: HubServe
     assert "north" not in text + server.repositories[REPO].files["trajectories.json"].decode()
 
 
-# What the Hub and the repository do not allow.
+# Refusals of the Hub and the repository.
 
 
 def refused(**more: Any) -> HubError:

@@ -1,4 +1,4 @@
-"""What the API answers with, as Pydantic models: the source of the OpenAPI document, held to the real answers by tests."""
+"""The API's answers as Pydantic models: the source of the OpenAPI document, compared with the real answers by tests."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class DerivedCredit(AnswerModel):
 
 
 class Derived(AnswerModel):
-    """What follows from the record, by the rules of docs/contract.md. Unknown is null, never 0."""
+    """Values that follow from the record, by the rules of docs/contract.md. Unknown is null, never 0."""
 
     outcome: Outcome = Field(description="As given, else from the checks and the last attempt of each phase.")
     total_cost_usd: float | None = Field(description="As given, else the sum of the phases that know theirs.")
@@ -94,7 +94,7 @@ class ErrorBody(AnswerModel):
 
 
 class LineResult(AnswerModel):
-    """What became of one line of NDJSON: either ``revision`` or ``error``."""
+    """The result of one line of NDJSON: either ``revision`` or ``error``."""
 
     line: int = Field(description="Counted from 1, blank lines too.")
     id: UUID | None = None
@@ -127,7 +127,7 @@ class DeletedTrajectory(AnswerModel):
 
 
 class MatchingTrajectories(AnswerModel):
-    """What a dry run found."""
+    """The result of a dry run."""
 
     count: int
     token: str = Field(description="For the call that deletes them; good for an hour, for these filters.")

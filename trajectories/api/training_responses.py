@@ -66,7 +66,7 @@ class ReadinessCheck(AnswerModel):
     passed: bool
     value: float | None = Field(description="Null where nothing could be measured.")
     threshold: float
-    message: str | None = Field(description="What is wrong and what to do; null where it passed.")
+    message: str | None = Field(description="The failure and what to do about it; null where it passed.")
 
 
 class Readiness(AnswerModel):
@@ -95,7 +95,7 @@ class ExportPosition(AnswerModel):
 
 
 class ExportManifest(AnswerModel):
-    """What an export has, where it came from, and what it leaves out."""
+    """The content of an export, its origin, and what it leaves out."""
 
     format: str
     options: dict[str, Any] = Field(description="The format's options, defaults included.")

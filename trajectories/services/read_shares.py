@@ -74,7 +74,7 @@ class ReadShares:
 
 
 class Share:
-    """What one read has of a tenant's share: nothing until it turns out to be long."""
+    """One read's part of a tenant's share: nothing until it turns out to be long."""
 
     def __init__(self, shares: ReadShares, tenant: str) -> None:
         self._shares, self._tenant, self._is_held = shares, tenant, False

@@ -27,7 +27,7 @@ class Held(NamedTuple):
 
 
 class HotVersion:
-    """What one version of the records is known by. It lives as long as the cache or a read has them."""
+    """The identity of one version of the records. It lives as long as the cache or a read has them."""
 
     __slots__ = ("__weakref__",)
 

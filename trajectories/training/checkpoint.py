@@ -15,7 +15,7 @@ class ExportRunning(Exception):
 
 
 class Checkpoint:
-    """What an unfinished export has done, committed at once: its state, and the digests of records
+    """The progress of an unfinished export, committed at once: its state, and the digests of records
     for ``dedupe``.
 
     ``state`` is None at the start. The file is locked until ``close``.

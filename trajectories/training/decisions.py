@@ -57,7 +57,7 @@ class Step(NamedTuple):
 
 
 class Context(NamedTuple):
-    """What was known before a decision. Sums are over the steps that know them; unknown is None."""
+    """The facts known before a decision. Sums are over the steps that know them; unknown is None."""
 
     request_summary: str
     request_type: str | None

@@ -57,7 +57,7 @@ class Target:
 
 
 class Pushed(NamedTuple):
-    """What a push did, or would do. ``commit`` is None if nothing changed, and in a dry run."""
+    """The result of a push, or of its dry run. ``commit`` is None if nothing changed, and in a dry run."""
 
     commit: str | None
     is_new: bool

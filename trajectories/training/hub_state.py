@@ -45,7 +45,7 @@ class Range:
 
 @dataclass(frozen=True)
 class State:
-    """What a repository has, and of which export it is. ``tenant`` is a digest of the slug."""
+    """The content of a repository, and the export that it is of. ``tenant`` is a digest of the slug."""
 
     store: str
     tenant: str

@@ -103,7 +103,7 @@ def test_contradictions_are_listed_in_the_answer(tools: Tools, store: InMemorySe
     (warning,) = answer["warnings"]
     assert warning.startswith("request_type: 'Ignore Me' and 'ignore me' are two request types")
     assert "1 contradiction: see warnings" in answer["summary"]
-    # What others recorded is quoted in untrusted_data only.
+    # Text that others recorded is quoted in untrusted_data only.
     assert tools.update(id=answer["id"], changes={"source": "x"})["warnings"] == ["request_type (request_type_case)"]
     assert tools.query(id=answer["id"])["untrusted_data"]["run"]["warnings"] == [warning]
     assert "warnings" not in tools.record(request_summary="Add auth", phases=[])

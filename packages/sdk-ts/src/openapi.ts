@@ -458,7 +458,7 @@ export interface components {
         DeletionAnswer: components["schemas"]["MatchingTrajectories"] | components["schemas"]["DeletedTrajectories"];
         /**
          * Derived
-         * @description What follows from the record, by the rules of docs/contract.md. Unknown is null, never 0.
+         * @description Values that follow from the record, by the rules of docs/contract.md. Unknown is null, never 0.
          */
         Derived: {
             /**
@@ -596,7 +596,7 @@ export interface components {
         };
         /**
          * ExportManifest
-         * @description What an export has, where it came from, and what it leaves out.
+         * @description The content of an export, its origin, and what it leaves out.
          */
         ExportManifest: {
             /** Format */
@@ -752,7 +752,7 @@ export interface components {
         };
         /**
          * LineResult
-         * @description What became of one line of NDJSON: either ``revision`` or ``error``.
+         * @description The result of one line of NDJSON: either ``revision`` or ``error``.
          */
         LineResult: {
             /**
@@ -789,7 +789,7 @@ export interface components {
         };
         /**
          * MatchingTrajectories
-         * @description What a dry run found.
+         * @description The result of a dry run.
          */
         MatchingTrajectories: {
             /** Count */
@@ -1527,7 +1527,7 @@ export interface components {
             threshold: number;
             /**
              * Message
-             * @description What is wrong and what to do; null where it passed.
+             * @description The failure and what to do about it; null where it passed.
              */
             message: string | null;
         };

@@ -1,4 +1,4 @@
-"""What the formats of other trainers share: each is a mapping over the rows of sft and of dpo."""
+"""The common base of other trainers' formats: each is a mapping over the rows of sft and of dpo."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the formats of decisions share: the credit rule, columns of origin, and pairs of actions."""
+"""The common base of the formats of decisions: the credit rule, columns of origin, and pairs of actions."""
 
 from __future__ import annotations
 

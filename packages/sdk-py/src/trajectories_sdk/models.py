@@ -75,7 +75,7 @@ class DeletedTrajectory(ResponseModel):
 
 
 class Derived(ResponseModel):
-    """What follows from the record, by the rules of docs/contract.md. Unknown is null, never 0."""
+    """Values that follow from the record, by the rules of docs/contract.md. Unknown is null, never 0."""
 
     outcome: Literal["success", "failure", "partial", "unknown"] | str
     """As given, else from the checks and the last attempt of each phase."""
@@ -161,7 +161,7 @@ class Leaks(ResponseModel):
 
 
 class LineResult(ResponseModel):
-    """What became of one line of NDJSON: either ``revision`` or ``error``."""
+    """The result of one line of NDJSON: either ``revision`` or ``error``."""
 
     line: int
     """Counted from 1, blank lines too."""
@@ -176,7 +176,7 @@ class LineResult(ResponseModel):
 
 
 class MatchingTrajectories(ResponseModel):
-    """What a dry run found."""
+    """The result of a dry run."""
 
     count: int
     token: str
@@ -507,7 +507,7 @@ class ReadinessCheck(ResponseModel):
     """Null where nothing could be measured."""
     threshold: float
     message: str | None
-    """What is wrong and what to do; null where it passed."""
+    """The failure and what to do about it; null where it passed."""
 
 
 class ReadinessShares(ResponseModel):
