@@ -177,13 +177,21 @@ def _serve() -> list[str]:
         request = json.loads(line)
         if "poll" in request:
             answer = _exit_code(request["poll"])
-        elif pid := os.fork():
-            answer = pid
         else:
-            requests.close()
-            os.close(answers)
-            _become(request)
-            return list(request["arguments"])
+            has_group, in_group = os.pipe()
+            answer = os.fork()
+            if not answer:
+                os.setsid()
+                os.close(in_group)
+                os.close(has_group)
+                requests.close()
+                os.close(answers)
+                _become(request)
+                return list(request["arguments"])
+            # The caller may signal the group at once, so it must exist.
+            os.close(in_group)
+            os.read(has_group, 1)
+            os.close(has_group)
         os.write(answers, json.dumps(answer).encode() + b"\n")
     os._exit(0)
 
@@ -194,7 +202,6 @@ def _exit_code(pid: int) -> int | None:
 
 
 def _become(request: dict[str, Any]) -> None:
-    os.setsid()
     append = os.O_WRONLY | os.O_APPEND | os.O_CREAT
     for number, path, flags in (
         (0, request["stdin"], os.O_RDONLY),
