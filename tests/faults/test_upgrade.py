@@ -87,8 +87,14 @@ def shared_outbox(cluster: Cluster, *, old: str, new: str) -> str:
         answer = cluster.webs[writer].http.post(PATH, content=body, headers={"Content-Type": "application/json"})
         assert answer.status_code == 201, answer.text
         cluster.ledger.acknowledge([canonical(body)])
-        assert cluster.webs[reader].http.get(f"{PATH}/{answer.json()['id']}").content == answer.content
+        read = cluster.webs[reader].http.get(f"{PATH}/{answer.json()['id']}")
+        assert _stored(read.content) == _stored(answer.content)
     return f"new {new} and old {old} on one outbox"
+
+
+def _stored(answer: bytes) -> dict[str, Any]:
+    """Return a record without the values that only the present code adds to answers."""
+    return {name: value for name, value in orjson.loads(answer).items() if name not in ("derived", "warnings")}
 
 
 def miscounted(cluster: Cluster, host: str) -> int:
@@ -127,5 +133,6 @@ def renewed_worker(cluster: Cluster, old: Process) -> str:
     """Replace the old worker; what old relays send waits in the outboxes until they are replaced."""
     old.stop()
     cluster.start_worker()
+    cluster.site.manage("fill_credit")
     wait_until(lambda: cluster.waiting() >= 100, 60, "rows of the old relays wait")
     return "100+ rows waited for a new relay"

@@ -56,7 +56,7 @@ def test_the_migration_fills_the_unattributed_cost_of_rows_that_exist(archive_db
     expected = list(rows.values_list("unattributed_nano_usd", flat=True))
     assert expected == [250_000_000, -250_000_000, 0, None, None]
     rows.update(unattributed_nano_usd=None)
-    migration = import_module("trajectories.migrations.0008_decision_columns")
+    migration = import_module("trajectories.migrations.0010_fill_credit")
     migration.fill_unattributed(apps, SimpleNamespace(connection=connections[archive_db]))
     assert list(rows.values_list("unattributed_nano_usd", flat=True)) == expected
     found = archive_reads.summary(TENANT, Query(), None).as_json()
