@@ -118,7 +118,7 @@ def test_the_command_has_the_filters_of_the_api() -> None:
     assert orjson.loads(said)["runs"] == 1
     with pytest.raises(CommandError, match="--min-cost-usd: min_cost_usd must be a number"):
         said_by("north", "--min-cost-usd", "x")
-    with pytest.raises(CommandError, match="There is no tenant 'nobody'"):
-        said_by("nobody")
+    with pytest.raises(CommandError, match="There is no tenant 'missing'"):
+        said_by("missing")
     with pytest.raises(CommandError, match="--max-runs must be at least 1, got 0"):
         said_by("north", "--max-runs", "0")

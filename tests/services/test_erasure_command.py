@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("celery_broker")
 def test_a_tenant_that_there_never_was_is_an_error_and_does_not_take_the_name(
     archive_db: str, redis_tier: Redis
 ) -> None:
-    with pytest.raises(CommandError, match="There is no tenant 'nobody'"):
+    with pytest.raises(CommandError, match="There is no tenant 'missing'"):
         run("nobody")
     Tenant(slug="nobody").full_clean()
     with pytest.raises(NotFound):

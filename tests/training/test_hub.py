@@ -424,7 +424,7 @@ def test_the_command_pushes_and_plans(server: HubServer, store: None) -> None:
     ("arguments", "said"),
     [
         (("--format", "csv"), "Unknown format 'csv'"),
-        (("--tenant", "nobody"), "There is no tenant 'nobody'"),
+        (("--tenant", "missing"), "There is no tenant 'missing'"),
         (("--split", "train=2"), "split must have shares"),
         (("--outcome", "red"), "outcome must be one of"),
         (("--public",), "needs a licence"),
