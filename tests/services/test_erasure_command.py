@@ -22,10 +22,10 @@ def test_a_tenant_that_there_never_was_is_an_error_and_does_not_take_the_name(
     archive_db: str, redis_tier: Redis
 ) -> None:
     with pytest.raises(CommandError, match="There is no tenant 'missing'"):
-        run("nobody")
-    Tenant(slug="nobody").full_clean()
+        run("missing")
+    Tenant(slug="missing").full_clean()
     with pytest.raises(NotFound):
-        erasure.erase(get_store(), "nobody", timeout_s=0)
+        erasure.erase(get_store(), "missing", timeout_s=0)
 
 
 def test_it_asks_for_the_name_before_it_erases(
