@@ -119,6 +119,10 @@ class Settings:
     """Maximum size of one record's body, as sent and as stored. ``id``, ``recorded_at`` and
     ``revision`` do not count."""
 
+    outcomes_per_target: int = 100
+    """Maximum late outcomes of a trajectory, and of a reference such as a pull request
+    (docs/outcomes.md)."""
+
     redact: bool = True
     """Replace credentials in posted records by ``[redacted:kind]`` before they are stored
     (docs/security.md). Off: records are stored as sent."""

@@ -9,6 +9,8 @@ TrajectoriesError
 ├── MethodNotAllowed        405
 ├── RequestTimeout          408  the body did not arrive in time
 ├── Deleted                 409  the id was deleted permanently
+├── IdempotencyConflict     409  the key was used for another outcome of the same target
+├── TooManyOutcomes         409  the target has as many outcomes as it may have
 ├── InvalidToken            409  a deletion without the token of a dry run with the same filters
 ├── PhasesDropped           409  the body lacks phases that are stored, and does not ask to replace them
 ├── RevisionMismatch        412  the record has another revision than If-Match names
@@ -104,6 +106,18 @@ class Deleted(TrajectoriesError):
     status = 409
     type = "conflict_error"
     code = "deleted"
+
+
+class IdempotencyConflict(TrajectoriesError):
+    status = 409
+    type = "conflict_error"
+    code = "idempotency_conflict"
+
+
+class TooManyOutcomes(TrajectoriesError):
+    status = 409
+    type = "conflict_error"
+    code = "too_many_outcomes"
 
 
 class InvalidToken(TrajectoriesError):

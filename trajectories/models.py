@@ -62,12 +62,14 @@ class ApiKeyManager(models.Manager["ApiKey"]):
         tenant: Tenant,
         name: str,
         scopes: Iterable[str],
+        source: str = "",
         expires_at: datetime | None = None,
         actor: str = "code",
     ) -> tuple[ApiKey, str]:
         """Create a key, and return it with its text, which is not stored and cannot be shown again.
 
         Args:
+            source: the source of the late outcomes that it sends, such as ci; "" for none.
             actor: who creates it, for the audit trail.
 
         Raises:
@@ -84,6 +86,7 @@ class ApiKeyManager(models.Manager["ApiKey"]):
             prefix=prefix,
             hashed_key=hashed_key,
             scopes=" ".join(wanted),
+            source=source,
             expires_at=expires_at,
         )
         AuditEntry.objects.note("create_key", actor, {tenant.pk: 1}, prefix)
@@ -101,6 +104,13 @@ class ApiKey(models.Model):
     prefix = models.CharField(max_length=KEY_PREFIX_LENGTH, unique=True, editable=False)
     hashed_key = models.CharField(max_length=150, editable=False)
     scopes = models.CharField(max_length=100, help_text="Of record, read, export, admin; separated by blanks.")
+    source = models.CharField(
+        max_length=64,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="Source of the late outcomes that it sends, such as ci. Bodies cannot name one.",
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     expires_at = models.DateTimeField(null=True, blank=True)
     is_revoked = models.BooleanField(default=False)
@@ -135,7 +145,7 @@ class Trajectory(_Version):
     """One trajectory: its canonical bytes, and the values that filters and stats need, in columns.
 
     ``seq`` is the order in which ids were first archived, and never changes. ``changed`` grows with
-    every visible change.
+    every visible change. ``outcomes`` is a JSON list of its late outcomes, apart from the body.
     """
 
     seq = models.BigIntegerField()
@@ -165,6 +175,9 @@ class Trajectory(_Version):
     # Last, so that a scan of the earlier columns does not read past them.
     request_summary_folded = models.TextField()
     body = models.TextField()
+    # A database default, so that a process of the previous release can still write here.
+    outcomes = models.TextField(default="", db_default="", editable=False)
+    outcome_count = models.IntegerField(default=0, db_default=0, editable=False)
 
     class Meta:
         verbose_name_plural = "trajectories"
@@ -218,6 +231,66 @@ class Phase(models.Model):
 
     def __str__(self) -> str:
         return visible(self.phase_name)
+
+
+class LateOutcome(models.Model):
+    """A late outcome by its target: the id of a trajectory, or of a reference (``domain.late_outcomes``).
+
+    It stays when its run has not come yet, and ``Trajectory.outcomes`` has it when the run has come.
+    """
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+", db_index=False)
+    outcome_id = models.UUIDField()
+    target_id = models.UUIDField()
+    stamp = models.BigIntegerField()
+    body = models.TextField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant", "outcome_id"], name="trajectories_outcome_once"),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["tenant", "target_id"], name="trajectories_outcome_target"),
+            models.Index(fields=["stamp"], name="trajectories_outcome_stamp"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.outcome_id)
+
+
+class Reference(models.Model):
+    """A reference of a trajectory, such as its pull request, by the id that it is as a target."""
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+", db_index=False)
+    trajectory = models.ForeignKey(Trajectory, on_delete=models.CASCADE, related_name="references", db_index=False)
+    reference_id = models.UUIDField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["trajectory", "reference_id"], name="trajectories_reference_once"),
+        ]
+        indexes: ClassVar = [models.Index(fields=["tenant", "reference_id"], name="trajectories_reference_target")]
+
+    def __str__(self) -> str:
+        return str(self.reference_id)
+
+
+class RunOutcome(models.Model):
+    """A late outcome of a trajectory as stats count it; the columns are ``LateFacets``."""
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+", db_index=False)
+    trajectory = models.ForeignKey(Trajectory, on_delete=models.CASCADE, related_name="late", db_index=True)
+    name = models.TextField()
+    place = models.SmallIntegerField(null=True)
+    is_true = models.BooleanField(null=True)
+    value_micro = models.BigIntegerField(null=True)
+    fit = models.CharField(max_length=16, null=True)
+
+    class Meta:
+        indexes: ClassVar = [models.Index(fields=["tenant", "name"], name="trajectories_run_outcome")]
+
+    def __str__(self) -> str:
+        return visible(self.name)
 
 
 class Tombstone(models.Model):

@@ -16,7 +16,7 @@ from trajectories.domain.clock import DAY_US, SECOND_US
 from trajectories.domain.record import Record, tombstone
 from trajectories.models import AuditEntry, Trajectory
 from trajectories.signals import trajectory_archived, trajectory_deleted
-from trajectories.storage import archive_reads
+from trajectories.storage import archive_outcomes, archive_reads
 from trajectories.storage.archive_errors import ArchiveError
 from trajectories.storage.archive_writes import (
     DeletedCounts,
@@ -52,7 +52,8 @@ def persist(store: Store, records: Sequence[Record]) -> None:
     batch = tier.open_batch(list(map(_key, records)))
     tombstones = [record for record in records if record.is_tombstone]
     tier.delete(tombstones)
-    alive = [record for record in records if not record.is_tombstone]
+    # Outcomes reach Redis from the archive, which knows the runs that they are about.
+    alive = [record for record in records if record.is_visible]
     held = dict(zip(map(_key, alive), tier.merge(alive, from_authority=False), strict=True))
     store.expect(archive_reads.identity())  # after Redis, which serves reads while the archive is unavailable
     stored, deleted, _, erased = _mirror_or_quarantine(store, records)
@@ -62,7 +63,9 @@ def persist(store: Store, records: Sequence[Record]) -> None:
     _erase(tier, erased)
     if tier.server() == server:
         # The archive had this id already; Redis did not, or got its versions in another order.
-        stored = [r for r in stored if (r.stamp, r.digest, r.revision, r.recorded_at_us) != held[_key(r)]]
+        stored = [
+            r for r in stored if r.outcomes or (r.stamp, r.digest, r.revision, r.recorded_at_us) != held.get(_key(r))
+        ]
     # Otherwise Redis was wiped meanwhile, and may have been rebuilt before the archive had these.
     if stored:
         tier.merge(stored, from_authority=True)
@@ -117,9 +120,11 @@ def retain(store: Store, batches: int) -> bool:
 
 
 def forget_tombstones(store: Store) -> None:
-    """Remove tombstones older than ``tombstone_keep_s``."""
+    """Remove tombstones older than ``tombstone_keep_s``, and outcomes whose run has not come by then."""
     before_us = store.now_us() - store.conf.tombstone_keep_s * SECOND_US
     while archive_reads.forget_tombstones(before_us, PRUNE_BATCH):
+        pass
+    while archive_outcomes.forget_waiting(before_us, PRUNE_BATCH):
         pass
 
 
@@ -136,7 +141,7 @@ def settle(store: Store) -> int:
             if archive_reads.erased_of([tenant]):
                 tier.erase(tenant, of_tenant)
             else:
-                stored = archive_reads.stored(tenant, of_tenant)
+                stored = archive_reads.stored(tenant, {*of_tenant, *archive_outcomes.runs_of(tenant, of_tenant)})
                 # The worker may have ended between its commit and its signals.
                 _send_signals(stored, archive_reads.tombstones_of(tenant, of_tenant))
                 tier.merge(stored, from_authority=True)
@@ -232,6 +237,7 @@ def _mirror_or_quarantine(store: Store, records: Sequence[Record]) -> WriteResul
             return left.plus(right)
         logger.exception("Quarantined: %s of tenant %s.", records[0].id, records[0].tenant)
         # Withdraw first: a quarantined record is not sent again, so no later run would withdraw it.
-        store.redis_tier.withdraw(records[0], has_older=holds(records[0]))
+        if records[0].is_visible:
+            store.redis_tier.withdraw(records[0], has_older=holds(records[0]))
         quarantine(records[0], str(error))
         return WriteResult([], [], DeletedCounts(), [])

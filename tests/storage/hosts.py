@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -22,7 +22,8 @@ from trajectories.domain.clock import SECOND_US
 from trajectories.domain.query import Query
 from trajectories.domain.record import Position, Record, digest_of
 from trajectories.domain.schema import canonical, parse
-from trajectories.services import deletion, ingest, reads
+from trajectories.services import deletion, ingest, outcomes, reads
+from trajectories.services.outcomes import AcceptedOutcome
 from trajectories.storage.archive_delivery import Version
 from trajectories.storage.hot_cache import HotCache
 from trajectories.storage.outbox import Outbox
@@ -97,6 +98,28 @@ class WebProcess:
 
     def update(self, id_: UUID, *, if_match: Container[int] | None = None, **changes: Any) -> Record:
         return ingest.update(self.store, TENANT, id_, orjson.dumps(changes), if_match=if_match).record
+
+    def outcome(
+        self,
+        target: UUID | Mapping[str, str],
+        *,
+        key: str | None = None,
+        source: str | None = None,
+        tenant: str = TENANT,
+        **fields: Any,
+    ) -> AcceptedOutcome:
+        """Record a late outcome of a run, or of a reference."""
+        given = {"name": "merged", "value": True} | fields
+        id_ = target if isinstance(target, UUID) else None
+        if id_ is None:
+            given["reference"] = target
+        return outcomes.record(
+            self.store, tenant, orjson.dumps(given), source=source, trajectory_id=id_, idempotency_key=key
+        )
+
+    def outcomes(self, id_: UUID) -> builtins.list[str]:
+        """Names of the late outcomes of a run, in the order of their acceptance."""
+        return [one["name"] for one in outcomes.list_(self.store, TENANT, id_)]
 
     def list(
         self, query: Query = EVERYTHING, *, tenant: str = TENANT, after: Position | None = None, limit: int = 1_000

@@ -10,7 +10,7 @@ from django.db import Error, connections
 
 from tests.storage.away import archive_away
 from trajectories.domain.query import Query
-from trajectories.storage import archive_reads, archive_writes
+from trajectories.storage import archive_reads, archive_snapshot, archive_writes
 from trajectories.storage.archive_errors import ArchiveError, archive_errors
 
 TENANT = "north"
@@ -63,7 +63,7 @@ def test_an_error_of_a_statement_is_a_fault_and_keeps_its_class(archive_db: str,
 
 
 def test_an_error_inside_a_snapshot_is_classified_once(archive_db: str) -> None:
-    with renamed(archive_db, "digest"), pytest.raises(ArchiveError) as raised, archive_reads.snapshot(1):
+    with renamed(archive_db, "digest"), pytest.raises(ArchiveError) as raised, archive_snapshot.snapshot(1):
         archive_reads.newest(TENANT, Query(), None, 1)
     assert not isinstance(raised.value.__cause__, ArchiveError)
     assert archive_writes.alias() == archive_db

@@ -350,7 +350,7 @@ def test_one_rebuild_at_a_time_is_claimed_and_one_that_was_wiped_away_is_noticed
 
 COMMANDS_OF_REDIS_6_2 = {
     "auth", "client|setinfo", "client", "del", "eval", "evalsha", "expireat", "flushdb", "get", "hdel", "hexists", "hget", "hmget",
-    "hset", "info", "incr", "keys", "ping", "script", "script|exists", "script|load", "select", "set", "zadd", "zcard",
+    "hset", "hstrlen", "info", "incr", "keys", "ping", "script", "script|exists", "script|load", "select", "set", "zadd", "zcard",
     "zrange", "zrangebyscore", "zrem", "zremrangebyrank", "zrevrange", "zscore", "command", "hello", "config|resetstat",
     "config",
 }  # fmt: skip

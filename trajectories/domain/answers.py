@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import orjson
 
 from trajectories.domain.derived import derived_of
+from trajectories.domain.late_outcomes import shown
 from trajectories.domain.record import Facets, Record, facets_of
 from trajectories.domain.warnings import warnings_of
 
@@ -15,9 +18,16 @@ def item(record: Record, facets: Facets | None = None) -> bytes:
     Args:
         facets: those of its body, where they are known already.
     """
-    return record.json(derived_of(facets or facets_of(record.body)))
+    derived = derived_of(facets or facets_of(record.body))
+    return record.json(derived, outcomes=outcomes_of(record)) if record.outcomes else record.json(derived)
 
 
 def whole(record: Record) -> bytes:
     """Return the record as the answer of a request for it alone, with its warnings if there are any."""
-    return record.json(derived_of(facets_of(record.body)), warnings_of(orjson.loads(record.body)))
+    fields = orjson.loads(record.body)
+    return record.json(derived_of(facets_of(record.body)), warnings_of(fields), shown(record.outcomes, fields))
+
+
+def outcomes_of(record: Record) -> list[dict[str, Any]]:
+    """Return the late outcomes of a record as answers show them."""
+    return shown(record.outcomes, orjson.loads(record.body))

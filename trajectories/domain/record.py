@@ -14,6 +14,7 @@ import orjson
 
 from trajectories.domain.clock import epoch_us, rfc3339
 from trajectories.domain.credit import Credit, credit_of
+from trajectories.domain.late_outcomes import LateFacets, facets_of_outcomes, join
 from trajectories.domain.outcomes import phase_group, run_outcome
 from trajectories.domain.text import fold
 from trajectories.domain.warnings import Contradiction
@@ -43,7 +44,12 @@ class Record:
     the stamp at which the id was first accepted. ``body`` is canonical JSON without these two;
     ``json()`` includes them. ``digest`` is the hex digest of ``body``.
 
-    A *tombstone* is a version without a body: the id was deleted permanently.
+    ``outcomes`` is a JSON list of late outcomes, apart from the body: it only grows, whichever
+    version wins, and changes neither digest nor revision.
+
+    A *tombstone* is a version without a body: the id was deleted permanently. An *addition* has a
+    JSON list of late outcomes for a body. It adds them to the record of its id, or waits for one.
+    Its id is a target of ``late_outcomes``; its digest is the id of its outcome.
     """
 
     tenant: str
@@ -53,6 +59,7 @@ class Record:
     revision: int
     recorded_at_us: int
     body: bytes
+    outcomes: bytes = b""
 
     @property
     def rank(self) -> tuple[int, str]:
@@ -67,15 +74,29 @@ class Record:
     def is_tombstone(self) -> bool:
         return not self.body
 
+    @property
+    def is_addition(self) -> bool:
+        return self.body[:1] == b"["
+
+    @property
+    def is_visible(self) -> bool:
+        """Whether there is a trajectory to show, and not only its deletion or its outcomes."""
+        return self.body[:1] == b"{"
+
+    def with_outcomes(self, outcomes: bytes) -> Record:
+        """Return this version with exactly these outcomes."""
+        return self if outcomes == self.outcomes else replace(self, outcomes=outcomes)
+
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> Record:
         """Make a record from its columns, in the order of its fields, as any tier stores them.
 
         Args:
-            row: id as UUID, text or 16 bytes; numbers as int or digits; digest and body as text or
-                bytes.
+            row: id as UUID, text or 16 bytes; numbers as int or digits; digest, body and outcomes as
+                text or bytes. Rows on their way to the archive have no outcomes.
         """
-        tenant, id_, stamp, digest, revision, recorded_at_us, body = row
+        tenant, id_, stamp, digest, revision, recorded_at_us, body, *rest = row
+        outcomes = (rest and rest[0]) or b""
         if not isinstance(id_, UUID):
             id_ = UUID(bytes=id_) if isinstance(id_, bytes) else UUID(id_)
         return cls(
@@ -86,6 +107,7 @@ class Record:
             int(revision),
             int(recorded_at_us),
             body.encode() if isinstance(body, str) else bytes(body),
+            outcomes.encode() if isinstance(outcomes, str) else bytes(outcomes),
         )
 
     def to_row(self) -> tuple[str, bytes, int, str, int, int, bytes]:
@@ -97,13 +119,21 @@ class Record:
         r = self
         return [r.tenant, str(r.id), r.stamp, r.digest, r.revision, r.recorded_at_us, r.body.decode()]
 
-    def json(self, derived: Mapping[str, Any], warnings: Sequence[Contradiction] = ()) -> bytes:
+    def json(
+        self,
+        derived: Mapping[str, Any],
+        warnings: Sequence[Contradiction] = (),
+        outcomes: Sequence[Mapping[str, Any]] = (),
+    ) -> bytes:
         """Return the body with what the server adds to it in answers; see ``answers``.
 
         Args:
             derived: ``derived.derived_of`` its facets.
+            outcomes: ``late_outcomes.shown`` of its outcomes.
         """
         added: dict[str, Any] = {"derived": derived}
+        if outcomes:
+            added["outcomes"] = outcomes
         if warnings:
             added["warnings"] = [warning._asdict() for warning in warnings]
         stamps = b'"recorded_at":"%b","revision":%d' % (rfc3339(self.recorded_at_us), self.revision)
@@ -131,24 +161,40 @@ def digest_of(body: bytes) -> str:
 def merge(known: Record | None, incoming: Record, *, from_authority: bool) -> Record:
     """Return the winner of ``known`` and ``incoming``, by the same rules in every tier.
 
-    A tombstone wins whatever the stamps are. Body, stamp and ``recorded_at_us`` do not depend on
-    the order of arrival. ``revision`` may depend on it where a body returns after another one
-    (A, B, A). The archive's ``revision`` then wins, and is written back to the other tiers.
+    A tombstone wins whatever the stamps are. Outcomes are joined, whichever version wins. Body,
+    stamp, ``recorded_at_us`` and the set of outcomes do not depend on the order of arrival.
+    ``revision`` may depend on it where a body returns after another one (A, B, A). The archive's
+    ``revision`` then wins, and is written back to the other tiers.
 
     Args:
         from_authority: ``incoming`` comes from a tier that has merged it before, so at the same
-            rank its ``revision`` wins.
+            rank its ``revision`` wins, and its form of an outcome that two hosts have accepted.
     """
     if known is None:
         return incoming
     if known.is_tombstone or incoming.is_tombstone:
         return known if known.is_tombstone else incoming
+    if known.is_addition or incoming.is_addition:
+        return _add(known, incoming)
+    if known.outcomes or incoming.outcomes:
+        # Equal in both, outcomes do not change what follows.
+        first, second = (incoming, known) if from_authority else (known, incoming)
+        outcomes = join(first.outcomes, second.outcomes)
+        known, incoming = known.with_outcomes(outcomes), incoming.with_outcomes(outcomes)
     recorded_at_us = min(known.recorded_at_us, incoming.recorded_at_us)
     if incoming.rank < known.rank:
         return replace(known, recorded_at_us=recorded_at_us)
     if incoming.digest == known.digest and not from_authority:
         return replace(known, stamp=incoming.stamp, recorded_at_us=recorded_at_us)
     return replace(incoming, recorded_at_us=recorded_at_us)
+
+
+def _add(known: Record, incoming: Record) -> Record:
+    """Merge two versions, one of which or both are additions."""
+    if known.is_addition and incoming.is_addition:
+        return replace(known, body=join(known.body, incoming.body))
+    record, addition = (incoming, known) if known.is_addition else (known, incoming)
+    return record.with_outcomes(join(record.outcomes, addition.body))
 
 
 def merge_all(known: Record | None, versions: Sequence[Record]) -> Record:
@@ -200,8 +246,9 @@ class PhaseFacets(NamedTuple):
 class Facets(NamedTuple):
     """The scalar values of a trajectory that filters and stats need, derived ones included.
 
-    They are a pure function of its body. ``unattributed_nano_usd`` is the cost that no phase
-    accounts for; it is negative where the phases add up to more than the total.
+    They are a pure function of its body, and ``late`` of its body and outcomes.
+    ``unattributed_nano_usd`` is the cost that no phase accounts for; it is negative where the phases
+    add up to more than the total.
     """
 
     request_summary_folded: str
@@ -221,6 +268,7 @@ class Facets(NamedTuple):
     output_tokens: int | None
     tokens: int | None
     phases: tuple[PhaseFacets, ...]
+    late: tuple[LateFacets, ...] = ()
 
     @property
     def cell(self) -> tuple[str | None, ...]:
@@ -237,8 +285,8 @@ class Facets(NamedTuple):
         return *self.measures, self.unattributed_nano_usd
 
 
-def facets_of(body: bytes) -> Facets:
-    """Return the facets of a canonical body.
+def facets_of(body: bytes, outcomes: bytes = b"") -> Facets:
+    """Return the facets of a canonical body and its late outcomes.
 
     Missing values are derived: cost, duration and tokens are sums over the phases that know them
     (None if no phase does), and ``run_outcome`` derives the outcome. Fractions below a nano-USD or a
@@ -274,6 +322,7 @@ def facets_of(body: bytes) -> Facets:
         output_tokens=output_tokens,
         tokens=_sum((input_tokens, output_tokens)),
         phases=phases,
+        late=facets_of_outcomes(outcomes, fields),
     )
 
 

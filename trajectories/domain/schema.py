@@ -57,9 +57,12 @@ work, and more unknown keys are not typing errors."""
 _MAX_PATH_PART = 100
 
 
+# Input is hidden, since it may hold a credential, and the text of an error may be logged.
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True, hide_input_in_errors=True)
+
+
 class _Body(BaseModel):
-    # Input is hidden, since it may hold a credential, and the text of an error may be logged.
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True, hide_input_in_errors=True)
+    model_config = STRICT
 
 
 class Candidate(_Body):
@@ -208,6 +211,7 @@ class Trajectory(_Body):
     revision: Any = Field(None, exclude=True)
     derived: Any = Field(None, exclude=True)
     warnings: Any = Field(None, exclude=True)
+    outcomes: Any = Field(None, exclude=True)
 
 
 _MODEL_OF_KEY: dict[str, type[_Body]] = {
@@ -295,12 +299,19 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return keys
 
 
-def invalid_input(error: ValidationError) -> InvalidInput:
-    """Convert Pydantic's errors to InvalidInput, with this project's messages and paths."""
+def invalid_input(
+    error: ValidationError, *, root: type[BaseModel] = Trajectory, own_data: str = "metadata"
+) -> InvalidInput:
+    """Convert Pydantic's errors to InvalidInput, with this project's messages and paths.
+
+    Args:
+        root: the model of the body.
+        own_data: the field for data that the contract does not know.
+    """
     errors = error.errors(include_url=False, include_input=False)
     unknown_keys = (e["loc"] for e in errors if e["type"] == "extra_forbidden")
-    hints = {loc: _near(loc) for loc in islice(unknown_keys, _MAX_HINTS)}
-    problems = tuple(islice((p for e in errors for p in _problems(e, hints)), MAX_PROBLEMS))
+    hints = {loc: _near(loc, root) for loc in islice(unknown_keys, _MAX_HINTS)}
+    problems = tuple(islice((p for e in errors for p in _problems(e, hints, own_data)), MAX_PROBLEMS))
     first = problems[0]
     more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
     where = f"{first.path}: " if first.path else ""
@@ -308,7 +319,7 @@ def invalid_input(error: ValidationError) -> InvalidInput:
     return InvalidInput(f"{where}{first.message}{more}", code=code, param=first.path or None, details=problems)
 
 
-def _problems(error: ErrorDetails, hints: Mapping[Loc, str]) -> Iterator[Problem]:
+def _problems(error: ErrorDetails, hints: Mapping[Loc, str], own_data: str) -> Iterator[Problem]:
     loc, code, message = error["loc"], error["type"], error["msg"]
     # This is Pydantic's mark for an error in the key, which precedes it.
     is_key = len(loc) > 2 and loc[-1] == "[key]" and code != "extra_forbidden"
@@ -318,7 +329,7 @@ def _problems(error: ErrorDetails, hints: Mapping[Loc, str]) -> Iterator[Problem
         return
     if code == "extra_forbidden":
         key, hint = _shown(str(loc[-1])), hints.get(loc, ".")
-        code, message = "unknown_key", f"Unknown key {key!r}{hint} Own data goes into 'metadata'."
+        code, message = "unknown_key", f"Unknown key {key!r}{hint} Own data goes into {own_data!r}."
     elif code == "string_pattern_mismatch":
         code, message = "nul_character", "String has a NUL character"
     elif code == "json_invalid" and "hex escape" in message:
@@ -336,8 +347,8 @@ def _shown(key: str) -> str:
     return redaction.quoted(key, max_chars=_MAX_PATH_PART)
 
 
-def _near(loc: Loc) -> str:
+def _near(loc: Loc, root: type[BaseModel]) -> str:
     parents = [part for part in loc[:-1] if isinstance(part, str) and part in _MODEL_OF_KEY]
-    model = _MODEL_OF_KEY[parents[-1]] if parents else Trajectory
+    model = _MODEL_OF_KEY[parents[-1]] if parents else root
     near = difflib.get_close_matches(str(loc[-1])[:_MAX_PATH_PART], model.model_fields, 1)
     return f"; did you mean {near[0]!r}?" if near else "."

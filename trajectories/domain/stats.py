@@ -15,9 +15,11 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any, NamedTuple, TypeAlias
 
+from trajectories.domain import late_stats
 from trajectories.domain.clock import DAY_US, utc
-from trajectories.domain.contract_types import OUTCOMES, PHASE_OUTCOMES
+from trajectories.domain.contract_types import FITS, OUTCOMES, PHASE_OUTCOMES
 from trajectories.domain.credit import CREDITED
+from trajectories.domain.late_outcomes import MICRO
 from trajectories.domain.outcomes import NOT_RUN
 from trajectories.domain.record import NANO_USD, Facets
 
@@ -87,7 +89,10 @@ PHASE_TALLIES = (
         for presence in PRESENCES
         for outcome in OUTCOMES
     ),
+    *(Tally(f"fit_{word}", {"fit": word}) for word in FITS),
 )
+LATE_TALLIES = tuple(Tally(*tally) for tally in late_stats.LATE_TALLIES)
+LATE_MEASURES = (Measure("value", "value_micro", MICRO),)
 TRAJECTORY_KEY = ("request_type", "source", "project", "policy")
 PHASE_KEY = ("phase", "model", "selection_method", "request_type")
 BUCKETS: Mapping[str, tuple[int, int]] = {"day": (DAY_US, 0), "week": (7 * DAY_US, 4 * DAY_US)}
@@ -124,6 +129,8 @@ class Summary:
     trajectories: Cells = field(default_factory=dict)
     phases: Cells = field(default_factory=dict)
     series: dict[int, Cell] = field(default_factory=dict)
+    late: Cells = field(default_factory=dict)
+    late_phases: Cells = field(default_factory=dict)
     buckets: dict[str, Counter[int]] = field(default_factory=lambda: {m.column: Counter() for m in TRAJECTORY_MEASURES})
 
     def add(self, facets: Facets, recorded_at_us: int, *, times: int = 1) -> None:
@@ -138,15 +145,19 @@ class Summary:
         for phase in facets.phases:
             cell = self.phases.setdefault((*phase.cell, facets.request_type), [0] * _PHASE_WIDTH)
             cell[0] += times
-            for at in _phase_tallies(phase.outcome, phase.credited, phase.presence, facets.outcome):
+            for at in _phase_tallies(phase.outcome, phase.credited, phase.presence, phase.fit, facets.outcome):
                 cell[at] += times
             _add_measures(cell, _PHASE_MEASURES_AT, phase.measures, times)
+        for key, cell in late_stats.cells_of(facets.late, facets.phases):
+            _merge_cells(self.late if len(key) == 1 else self.late_phases, {key: cell}, times)
 
     def merge(self, other: Summary, *, times: int = 1) -> None:
         """Add the counts of ``other``, or subtract them with ``times=-1``."""
         _merge_cells(self.trajectories, other.trajectories, times)
         _merge_cells(self.phases, other.phases, times)
         _merge_cells(self.series, other.series, times)
+        _merge_cells(self.late, other.late, times)
+        _merge_cells(self.late_phases, other.late_phases, times)
         for column, counts in other.buckets.items():
             for bucket, count in counts.items():
                 self.buckets[column][bucket] += times * count
@@ -176,6 +187,11 @@ class Summary:
         for name, columns in PHASE_GROUPS.items():
             shown[name], others[name] = _groups(self.phases, PHASE_KEY, columns, by_rule)
         shown["skips"], others["skips"] = _groups(self.phases, PHASE_KEY, ("phase", "request_type"), _skip_figures)
+        for name, cells, key in (
+            ("late_outcomes", self.late, late_stats.LATE_KEY),
+            ("late_outcomes_by_phase_model", self.late_phases, late_stats.LATE_PHASE_KEY),
+        ):
+            shown[name], others[name] = _groups(cells, key, key, partial(late_stats.figures, rate=_rate))
         if self.bucket is not None:
             shown["series"], others["series"] = self._series()
         return shown | {"other": {name: figures for name, figures in others.items() if figures}}
@@ -234,9 +250,11 @@ def _add_trajectory(cell: Cell, facets: Facets, times: int) -> None:
 
 
 @cache
-def _phase_tallies(outcome: str, credited: str, presence: str | None, run_outcome: str) -> tuple[int, ...]:
+def _phase_tallies(
+    outcome: str, credited: str, presence: str | None, fit: str | None, run_outcome: str
+) -> tuple[int, ...]:
     """Return the places of the tallies in which such a phase counts; a few hundred combinations."""
-    names = [outcome, f"credited_{credited}", f"{presence}_in_{run_outcome}"]
+    names = [outcome, f"credited_{credited}", f"{presence}_in_{run_outcome}", f"fit_{fit}"]
     if outcome in _RAN:
         names.append(f"run_{run_outcome}")
     return tuple(_PHASE_AT[name] for name in names if name in _PHASE_AT)
@@ -308,6 +326,7 @@ def _phase_figures(cell: Cell, *, credit_rule: str) -> dict[str, Any]:
     return {
         "count": cell[0],
         "outcomes": _tallies(cell, PHASE_OUTCOMES),
+        "fits": {word: cell[_PHASE_AT[f"fit_{word}"]] for word in FITS},
         "success_rate": _rate_at(cell, 1),
         "credited_success_rate": credited,
         "skip_rate": _skip_rate(cell),

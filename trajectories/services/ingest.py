@@ -196,13 +196,15 @@ def _append(store: Store, drafts: Sequence[Draft]) -> list[Accepted | Trajectori
     appended = [one for one in results if isinstance(one, Appended)]
     store.hot_cache.take([one.row for one in appended])
     store.part(Quotas).add([one.row.record for one in appended if one.is_new])
-    return [_outcome(one) for one in results]
+    return [_outcome(one, draft.known) for one, draft in zip(results, drafts, strict=True)]
 
 
-def _outcome(result: Appended | Exception) -> Accepted | TrajectoriesError:
+def _outcome(result: Appended | Exception, known: Record | None) -> Accepted | TrajectoriesError:
     match result:
         case Appended():
-            return Accepted(result.row.record, result.is_new)
+            # Late outcomes are no part of the row; the answer has those that this process knows.
+            record = result.row.record
+            return Accepted(record.with_outcomes(known.outcomes) if known else record, result.is_new)
         case TrajectoriesError():
             return result
     raise result

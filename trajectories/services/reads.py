@@ -28,6 +28,7 @@ from trajectories.services.read_shares import ReadShares, Share
 from trajectories.services.remembered import Answer, RememberedAnswers, Version
 from trajectories.storage import archive_reads
 from trajectories.storage.archive_errors import ArchiveError
+from trajectories.storage.archive_snapshot import snapshot as archive_snapshot
 from trajectories.storage.redis_tier import RedisError
 from trajectories.storage.store import Store
 from trajectories.storage.tenant_cache import Snapshot
@@ -103,7 +104,7 @@ def retrieve(store: Store, tenant: str, id_: UUID) -> Record:
             raise ArchiveUnavailable("The record is not in the hot cache, and the archive is unavailable.") from error
         stored = None
     found = merge_all(stored, versions) if stored or versions else None
-    if found is None or found.is_tombstone:
+    if found is None or not found.is_visible:
         raise NotFound(f"There is no trajectory {id_}.", param="id")
     return found
 
@@ -207,9 +208,9 @@ def _archived(
 
 
 def _if_matching(query: Query, record: Record) -> Iterator[Record]:
-    if record.is_tombstone:
+    if not record.is_visible:
         return
-    if query.matches(record.recorded_at_us, facets_of(record.body)):
+    if query.matches(record.recorded_at_us, facets_of(record.body, record.outcomes)):
         yield record
 
 
@@ -254,7 +255,7 @@ def _summary_below(
     merged versions are then added.
     """
     waiting = store.outbox.waiting_ids(tenant)
-    with archive_reads.snapshot(store.conf.archive_statement_timeout_s):
+    with archive_snapshot(store.conf.archive_statement_timeout_s):
         version = _version(store, tenant, snapshot)
         summary = archive_reads.summary(tenant, query, floor, bucket=bucket)
         for start in range(0, len(waiting), _WAITING_CHUNK):
@@ -266,7 +267,7 @@ def _summary_below(
                 for record in _if_matching(query, merge_all(stored.get(id_), versions)):
                     # A record above the floor arrived after the snapshot was taken.
                     if record.position < floor:
-                        summary.add(facets_of(record.body), record.recorded_at_us)
+                        summary.add(facets_of(record.body, record.outcomes), record.recorded_at_us)
     return summary, version
 
 
@@ -278,7 +279,7 @@ def _waiting_summary(
     for own in store.outbox.waiting_below(tenant, floor):
         if own.id not in snapshot.by_id:
             for record in _if_matching(query, own):
-                summary.add(facets_of(record.body), record.recorded_at_us)
+                summary.add(facets_of(record.body, record.outcomes), record.recorded_at_us)
     return summary
 
 
@@ -304,7 +305,7 @@ def _page(
     records: list[Record] = []
     size = 0
     for record in found[:limit]:
-        size += len(record.body)
+        size += len(record.body) + len(record.outcomes)
         if records and size > store.conf.list_max_bytes:
             break
         records.append(record)

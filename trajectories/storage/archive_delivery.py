@@ -9,7 +9,7 @@ from uuid import UUID
 from django.db import connections
 
 from trajectories.domain.record import Record, tenant_digest
-from trajectories.models import Erasure, Quarantined, Tombstone, Trajectory
+from trajectories.models import Erasure, LateOutcome, Quarantined, Tombstone, Trajectory
 from trajectories.storage.archive_errors import archive_errors
 from trajectories.storage.archive_writes import alias
 
@@ -21,10 +21,13 @@ class Version(NamedTuple):
     id: UUID
     stamp: int
     recorded_at_us: int
+    outcome: UUID | None = None
+    """The id of its late outcome, if it is an addition."""
 
     @classmethod
     def of(cls, record: Record) -> Version:
-        return cls(record.tenant, record.id, record.stamp, record.recorded_at_us)
+        outcome = UUID(record.digest) if record.is_addition else None
+        return cls(record.tenant, record.id, record.stamp, record.recorded_at_us, outcome)
 
 
 class DeliveryStatus(NamedTuple):
@@ -32,7 +35,8 @@ class DeliveryStatus(NamedTuple):
 
     - ``confirmed``: the archive has merged this version: its stamp is at least this one, and its
       ``recorded_at_us`` at most. A later stamp alone proves nothing, because it may come from
-      another host while the batch of this version was lost.
+      another host while the batch of this version was lost. An addition is merged when its outcome
+      is stored.
     - ``refused``: the archive refused this version.
     - ``deleted``: the id of this version is deleted.
     - ``erased``: erased tenants; each of their versions is also in ``deleted``.
@@ -53,14 +57,17 @@ def delivery_status(versions: Sequence[Version]) -> DeliveryStatus:
     tenants, ids = sorted({version.tenant for version in wanted}), sorted({version.id for version in wanted})
     by_digest = {tenant_digest(tenant): tenant for tenant in tenants}
     merged: dict[tuple[str, UUID | None], tuple[int, int]] = {}
-    tombstones, poison, erased = set(), set(), set()
-    for kind, tenant, id_, stamp, recorded_at_us in _known_of(tenants, ids, list(by_digest)):
+    tombstones, poison, erased, outcomes = set(), set(), set(), set()
+    wanted_outcomes = sorted({version.outcome for version in wanted if version.outcome})
+    for kind, tenant, id_, stamp, recorded_at_us in _known_of(tenants, ids, list(by_digest), wanted_outcomes):
         if kind == "erased":
             erased.add(by_digest[tenant])
         elif kind == "deleted":
             tombstones.add((tenant, id_))
         elif kind == "refused":
             poison.add((tenant, id_, stamp))
+        elif kind == "outcome":
+            outcomes.add((tenant, id_))
         else:
             merged[tenant, id_] = stamp, recorded_at_us
     confirmed, refused, deleted = set(), set(), set()
@@ -70,17 +77,21 @@ def delivery_status(versions: Sequence[Version]) -> DeliveryStatus:
             deleted.add(version)
         elif version[:3] in poison:
             refused.add(version)
+        elif version.outcome is not None:
+            if (version.tenant, version.outcome) in outcomes:
+                confirmed.add(version)
         elif stamp >= version.stamp and recorded_at_us <= version.recorded_at_us:
             confirmed.add(version)
     return DeliveryStatus(confirmed, refused, deleted, erased)
 
 
 def _known_of(
-    tenants: Sequence[str], ids: Sequence[UUID], digests: Sequence[str]
+    tenants: Sequence[str], ids: Sequence[UUID], digests: Sequence[str], outcomes: Sequence[UUID]
 ) -> Iterator[tuple[str, str, UUID | None, int, int]]:
     """Yield the archive's rows of these ids: (kind, tenant, id, stamp, recorded_at_us).
 
-    The kinds are stored, deleted, refused, and erased, which has a digest for the tenant and no id.
+    The kinds are stored, deleted, refused, outcome, which has the id of the outcome, and erased, which
+    has a digest for the tenant and no id.
     An id of another of ``tenants`` is found too. One statement without the ORM, because the relay asks
     several times for each batch, and building four querysets took most of its CPU.
     """
@@ -94,8 +105,15 @@ def _known_of(
         f" UNION ALL SELECT 'erased', digest, NULL, 0, 0 FROM {Erasure._meta.db_table} WHERE digest IN ({_marks(digests)})"
     )
     given = [*tenants, *(id_field.get_db_prep_value(id_, connection) for id_ in ids)]
+    values = [*given, *given, *given, *digests]
+    if outcomes:
+        statement += (
+            f" UNION ALL SELECT 'outcome', tenant_id, outcome_id, 0, 0 FROM {LateOutcome._meta.db_table}"
+            f" WHERE tenant_id IN ({_marks(tenants)}) AND outcome_id IN ({_marks(outcomes)})"
+        )
+        values += [*tenants, *(id_field.get_db_prep_value(id_, connection) for id_ in outcomes)]
     with connection.cursor() as cursor:
-        cursor.execute(statement, [*given, *given, *given, *digests])
+        cursor.execute(statement, values)
         found = cursor.fetchall()
     for kind, tenant, id_, stamp, recorded_at_us in found:
         yield kind, tenant, id_ if id_ is None or isinstance(id_, UUID) else UUID(id_), stamp, recorded_at_us

@@ -6,20 +6,23 @@ The archive answers reads below the hot cache and exports. It also decides when 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
-from django.db import connections, router, transaction
+from django.db import router
 from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Sum, Value
 from django.db.models.expressions import CombinedExpression
 from django.db.models.functions import Coalesce, StrIndex
 from django.db.models.lookups import GreaterThan
 
+from trajectories.domain.late_stats import LATE_KEY
+from trajectories.domain.outcomes import NOT_RUN
 from trajectories.domain.query import Condition, Query
 from trajectories.domain.record import Position, Record, tenant_digest, tombstone
 from trajectories.domain.stats import (
     BUCKETS,
+    LATE_MEASURES,
+    LATE_TALLIES,
     MEASURES,
     PHASE_KEY,
     PHASE_TALLIES,
@@ -32,14 +35,25 @@ from trajectories.domain.stats import (
     Summary,
     Tally,
 )
-from trajectories.models import AuditEntry, Erasure, Phase, Quarantined, StoreIdentity, Tenant, Tombstone, Trajectory
+from trajectories.models import (
+    AuditEntry,
+    Erasure,
+    Phase,
+    Quarantined,
+    RunOutcome,
+    StoreIdentity,
+    Tenant,
+    Tombstone,
+    Trajectory,
+)
 from trajectories.storage.archive_errors import archive_errors
 from trajectories.storage.archive_writes import members_text
 
 _PHASE_KEY = tuple("trajectory__request_type" if name == "request_type" else name for name in PHASE_KEY)
+_LATE_PHASE_KEY = ("name", "trajectory__phases__phase", "trajectory__phases__model")
 _HALF = 2**32
 """Sums are computed in two halves: they stay exact where a database would overflow 64 bits."""
-_COLUMNS = ("tenant_id", "trajectory_id", "stamp", "digest", "revision", "recorded_at_us", "body")
+_COLUMNS = ("tenant_id", "trajectory_id", "stamp", "digest", "revision", "recorded_at_us", "body", "outcomes")
 
 
 class Exported(NamedTuple):
@@ -182,6 +196,14 @@ def summary(
     found.phases = _cells(
         Phase.objects.using(_read_alias()).filter(trajectory__in=rows), _PHASE_KEY, PHASE_TALLIES, MEASURES
     )
+    late = RunOutcome.objects.using(_read_alias()).filter(tenant=tenant)
+    if late.exists():  # most tenants have none, and then the records are not looked for again
+        late = late.filter(trajectory__in=rows)
+        found.late = _cells(late, LATE_KEY, LATE_TALLIES, LATE_MEASURES)
+        of_phases = late.filter(
+            Q(place=None) | Q(place=F("trajectory__phases__place")), ~Q(trajectory__phases__outcome__in=NOT_RUN)
+        )
+        found.late_phases = _cells(of_phases, _LATE_PHASE_KEY, LATE_TALLIES, LATE_MEASURES)
     if bucket is not None:
         dated = rows.annotate(start=_bucket_start(bucket))
         found.series = {
@@ -283,38 +305,12 @@ def exported(tenant: str, query: Query, after_seq: int, up_to_seq: int, limit: i
 
 
 @archive_errors()
-def export_keys(tenant: str, query: Query, after_seq: int, up_to_seq: int, limit: int) -> list[tuple[int, UUID, int]]:
-    """Return sequence number, id and revision of the next matching records in export order."""
+def export_keys(
+    tenant: str, query: Query, after_seq: int, up_to_seq: int, limit: int
+) -> list[tuple[int, UUID, int, int]]:
+    """Return sequence number, id, revision and number of outcomes of the next matching records in export order."""
     rows = _matching(tenant, query, None).filter(seq__gt=after_seq, seq__lte=up_to_seq).order_by("seq")
-    return list(rows.values_list("seq", "trajectory_id", "revision")[:limit])
-
-
-@contextmanager
-def snapshot(statement_timeout_s: float) -> Iterator[None]:
-    """Run every read inside on one snapshot of the archive.
-
-    Inside a transaction of the caller, the reads use that transaction's snapshot.
-    """
-    with archive_errors():
-        connection = connections[_read_alias()]
-        if connection.in_atomic_block:
-            yield
-        elif connection.vendor == "sqlite":
-            # atomic() sends BEGIN IMMEDIATE if the host configured it, and a reader must not wait for
-            # writers.
-            with connection.cursor() as cursor:
-                cursor.execute("BEGIN DEFERRED")
-                try:
-                    yield
-                finally:
-                    cursor.execute("ROLLBACK")
-        else:
-            with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
-                if connection.vendor == "postgresql":
-                    cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                    timeout_ms = round(statement_timeout_s * 1000)
-                    cursor.execute(f"SET LOCAL statement_timeout = {timeout_ms}")
-                yield
+    return list(rows.values_list("seq", "trajectory_id", "revision", "outcome_count")[:limit])
 
 
 def _rows(tenant: str) -> QuerySet[Trajectory]:

@@ -14,13 +14,27 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
-from django.db import DataError, IntegrityError, OperationalError, connections, router, transaction
+from django.db import DataError, IntegrityError, router, transaction
 from django.db.models import Exists, F, QuerySet
 from django.db.models.functions import Greatest
 
+from trajectories.domain.late_outcomes import count
 from trajectories.domain.record import Facets, PhaseFacets, Record, facets_of, merge, tenant_digest, tombstone
 from trajectories.domain.stats import TRAJECTORY_MEASURES, bucket_of
-from trajectories.models import ApiKey, AuditEntry, Erasure, Phase, Quarantined, Tenant, Tombstone, Trajectory
+from trajectories.models import (
+    ApiKey,
+    AuditEntry,
+    Erasure,
+    LateOutcome,
+    Phase,
+    Quarantined,
+    Reference,
+    RunOutcome,
+    Tenant,
+    Tombstone,
+    Trajectory,
+)
+from trajectories.storage import archive_outcomes
 from trajectories.storage.archive_errors import archive_errors
 
 _ERROR_MAX = 10_000
@@ -29,7 +43,7 @@ _ERROR_MAX = 10_000
 class WriteResult(NamedTuple):
     """The result of a batch.
 
-    - ``stored``: what the archive now holds of the ids.
+    - ``stored``: what the archive now holds of the ids, and of the runs that got outcomes.
     - ``deleted``: tombstones of those ids that are deleted.
     - ``gone``: the rows that their deletion removed.
     - ``erased``: records that were dropped because their tenant is erased.
@@ -176,11 +190,15 @@ def erase_some(tenant: str, limit: int) -> DeletedCounts | None:
     trajectories = _some_of(Trajectory.objects.using(alias()).filter(tenant=tenant), limit)
     quarantined = _some_of(Quarantined.objects.using(alias()).filter(tenant=tenant), limit)
     tombstones = _some_of(Tombstone.objects.using(alias()).filter(tenant=tenant), limit)
+    outcomes = _some_of(LateOutcome.objects.using(alias()).filter(tenant=tenant), limit)
     with transaction.atomic(using=alias()):
         Tenant.objects.using(alias()).filter(pk=tenant).update(last_changed=F("last_changed") + 1)
-        Phase.objects.using(alias()).filter(trajectory__in=trajectories).delete()
-        archived, quarantines, deleted = (rows.delete()[0] for rows in (trajectories, quarantined, tombstones))
-    return DeletedCounts(archived, quarantines) if archived or quarantines or deleted else None
+        for model in (Phase, Reference, RunOutcome):
+            model._default_manager.using(alias()).filter(trajectory__in=trajectories).delete()
+        archived, quarantines, *others = (
+            rows.delete()[0] for rows in (trajectories, quarantined, tombstones, outcomes)
+        )
+    return DeletedCounts(archived, quarantines) if archived or quarantines or any(others) else None
 
 
 @archive_errors()
@@ -216,7 +234,9 @@ def _mirror_tenant(slug: str, given: list[Record]) -> WriteResult:
     deleted, gone = _delete(tenant, given)
     deleted_ids = {record.id for record in deleted}
     records = [record for record in given if record.id not in deleted_ids]
-    stored = _store(tenant, records) if records else []
+    got_outcomes = archive_outcomes.take(slug, [record for record in records if record.is_addition])
+    records = [record for record in records if not record.is_addition]
+    stored = _store(tenant, records, got_outcomes) if records or got_outcomes else []
     tenant.save(using=alias(), update_fields=["last_seq", "last_changed", "record_count", "body_bytes"])
     return WriteResult(stored, deleted, gone, [])
 
@@ -235,6 +255,7 @@ def _delete(tenant: Tenant, given: Sequence[Record]) -> tuple[list[Record], Dele
     tenant.record_count -= len(sizes)
     tenant.body_bytes -= sum(sizes)
     Phase.objects.using(alias()).filter(trajectory__in=rows).delete()
+    archive_outcomes.delete(tenant.pk, new)
     archived, _ = rows.delete()
     quarantined, _ = Quarantined.objects.using(alias()).filter(tenant=tenant, trajectory_id__in=new).delete()
     for record in new.values():
@@ -249,17 +270,19 @@ def _delete(tenant: Tenant, given: Sequence[Record]) -> tuple[list[Record], Dele
     return [*known.values(), *new.values()], DeletedCounts(archived, quarantined)
 
 
-def _store(tenant: Tenant, records: Sequence[Record]) -> list[Record]:
-    ids = {record.id for record in records}
+def _store(tenant: Tenant, records: Sequence[Record], got_outcomes: set[UUID]) -> list[Record]:
+    ids = {record.id for record in records} | got_outcomes
     found = Trajectory.objects.using(alias()).filter(tenant=tenant, trajectory_id__in=ids)
     rows = {row.trajectory_id: row for row in found}
     merged: dict[UUID, Record] = {id_: record_of(row) for id_, row in rows.items()}
     for record in records:
         merged[record.id] = merge(merged.get(record.id), record, from_authority=False)
+    merged = archive_outcomes.with_outcomes(tenant.pk, merged)
     new: list[Trajectory] = []
+    changed: list[tuple[Trajectory, Record]] = []
     phases: list[Phase] = []
     # Sort by position, so that exports follow the order in which a host accepted the records.
-    stored_now = sorted((merged[id_] for id_ in ids), key=lambda record: record.position)
+    stored_now = sorted(merged.values(), key=lambda record: record.position)
     for stored in stored_now:
         row = rows.get(stored.id)
         tenant.body_bytes += len(stored.body) - (len(row.body.encode()) if row else 0)
@@ -272,16 +295,23 @@ def _store(tenant: Tenant, records: Sequence[Record]) -> list[Record]:
             )
             new.append(row)
             phases += _fill(row, stored)
-        elif (row.digest, row.revision, row.recorded_at_us) != (stored.digest, stored.revision, stored.recorded_at_us):
+        elif _visible(record_of(row)) != _visible(stored):
             tenant.last_changed += 1
             row.changed = tenant.last_changed
+            changed.append((row, stored))
             _replace(row, stored)
         elif row.stamp != stored.stamp:
             row.stamp = stored.stamp
             row.save(using=alias(), update_fields=["stamp"])
     Trajectory.objects.using(alias()).bulk_create(new)
     Phase.objects.using(alias()).bulk_create(phases)
+    written = [(row, merged[row.trajectory_id]) for row in new] + changed
+    archive_outcomes.write(written, changed=[row.pk for row, _ in changed])
     return stored_now
+
+
+def _visible(record: Record) -> tuple[str, int, int, bytes]:
+    return record.digest, record.revision, record.recorded_at_us, record.outcomes
 
 
 def _locked(tenant: str) -> Tenant | None:
@@ -301,8 +331,8 @@ def _locked(tenant: str) -> Tenant | None:
 
 def record_of(row: Trajectory | Quarantined) -> Record:
     """Return the content of a row as a record."""
-    columns = (row.tenant_id, row.trajectory_id, row.stamp, row.digest, row.revision, row.recorded_at_us, row.body)
-    return Record.from_row(columns)
+    columns = [row.tenant_id, row.trajectory_id, row.stamp, row.digest, row.revision, row.recorded_at_us, row.body]
+    return Record.from_row([*columns, row.outcomes] if isinstance(row, Trajectory) else columns)
 
 
 def _replace(row: Trajectory, stored: Record) -> None:
@@ -322,6 +352,7 @@ def _fill(row: Trajectory, stored: Record) -> list[Phase]:
     """
     row.stamp, row.digest, row.revision = stored.stamp, stored.digest, stored.revision
     row.recorded_at_us, row.body = stored.recorded_at_us, stored.body.decode()
+    row.outcomes, row.outcome_count = stored.outcomes.decode(), count(stored.outcomes)
     fields, facets = orjson.loads(stored.body), facets_of(stored.body)
     row.parent_id = fields.get("parent_id") and UUID(fields["parent_id"])
     for name, value in _columns(facets).items():
@@ -349,45 +380,17 @@ def _phase(row: Trajectory, place: int, phase: tuple[dict[str, Any], PhaseFacets
 
 
 def _columns(facets: Facets | PhaseFacets) -> dict[str, Any]:
-    """Return facets as column values: lists as text for exact search, without phases and sources of credit."""
+    """Return facets as column values: lists as text for exact search, without those of other tables."""
     return {
         name: members_text(value) if isinstance(value, tuple) else value
         for name, value in facets._asdict().items()
-        if name not in ("phases", "credit_source")
+        if name not in ("phases", "late", "credit_source")
     }
 
 
 def members_text(members: Sequence[str]) -> str:
     """Return each member as JSON on its own line: a list has a member if the text has its line."""
     return "".join(f"\n{orjson.dumps(member).decode()}\n" for member in members)
-
-
-@archive_errors()
-def compact(*, is_full: bool) -> bool:
-    """Remove deleted data from the database files; return False if a file is in use.
-
-    On Postgres, the write-ahead log keeps deleted data until it is overwritten. So does the free
-    space in pages, unless ``is_full`` is set.
-    """
-    with connections[alias()].cursor() as cursor:
-        if cursor.db.vendor == "sqlite":
-            try:
-                cursor.execute("VACUUM")
-            except OperationalError:
-                return False
-            is_busy, *_ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            return not is_busy
-        if cursor.db.vendor == "postgresql":
-            models = Phase, Trajectory, Quarantined, Tombstone, ApiKey, AuditEntry, Tenant
-            tables = ", ".join(cursor.db.ops.quote_name(model._meta.db_table) for model in models)
-            cursor.execute(f"VACUUM (FULL {'ON' if is_full else 'OFF'}) {tables}")
-    return True
-
-
-def files() -> list[str]:
-    """Return the paths of the database files that this host can read; none unless it is SQLite."""
-    settings = connections[alias()].settings_dict
-    return [str(settings["NAME"])] if connections[alias()].vendor == "sqlite" else []
 
 
 def alias() -> str:

@@ -23,7 +23,7 @@ from trajectories.storage.outbox_rows import CHUNK, RECORD_COLUMNS, Appended, Dr
 
 _NEWEST_WAITING_OF_ITS_ID = (
     "NOT EXISTS (SELECT 1 FROM rows newer WHERE newer.tenant = rows.tenant AND newer.id = rows.id"
-    " AND newer.stamp > rows.stamp AND newer.state = 'waiting')"
+    " AND newer.stamp > rows.stamp AND newer.state = 'waiting' AND newer.kind <> 'outcome')"
 )
 _VACUUM_PAGES = 256
 _PAGE = 200

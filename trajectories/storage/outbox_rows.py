@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, cast
 from uuid import UUID
 
+import orjson
+
+from trajectories.domain import late_outcomes
 from trajectories.domain.record import Record, digest_of, tenant_digest, tombstone
-from trajectories.exceptions import Deleted
+from trajectories.exceptions import Deleted, IdempotencyConflict, TooManyOutcomes
 
 RECORD_COLUMNS = "tenant, id, stamp, digest, revision, recorded_at_us, body"
 CHUNK = 1_000
@@ -22,6 +25,9 @@ class Draft(NamedTuple):
     that the host knows, or None, and returns the body to store. It is called under the lock of the
     file, so no other version of this host comes between. An exception of it refuses this draft
     alone.
+
+    ``max_outcomes`` is set in the draft of an addition (``record.Record``), whose ``id`` is the target
+    and whose ``digest`` is the id of the outcome.
     """
 
     tenant: str
@@ -30,12 +36,13 @@ class Draft(NamedTuple):
     body: bytes
     known: Record | None
     revise: Callable[[Record | None], bytes] | None = None
+    max_outcomes: int | None = None
 
 
 class Row(NamedTuple):
     """A row of the outbox.
 
-    ``kind``: record, tombstone, or erasure. In an erasure, the tenant of ``record`` is the digest
+    ``kind``: record, outcome (an addition), tombstone, or erasure. In an erasure, the tenant of ``record`` is the digest
     of the erased tenant.
     """
 
@@ -68,7 +75,8 @@ def insert_all(
             is_erased = bool(erased) and tenant_digest(draft.tenant) in erased
             result = deleted(draft.id) if is_erased else _insert(db, draft, max(now_us, last_stamp + 1))
             results[-1].append(result)
-            last_stamp = result.row.record.stamp if isinstance(result, Appended) else last_stamp
+            if isinstance(result, Appended):
+                last_stamp = max(last_stamp, result.row.record.stamp)  # a repeated outcome has its old one
     _set_last_stamp(db, last_stamp)
     return results
 
@@ -87,7 +95,9 @@ def _is_deleted(db: sqlite3.Connection, tenant: str, id_: UUID) -> bool:
 
 
 def delete(db: sqlite3.Connection, tenant: str, id_: UUID, now_us: int) -> int:
-    gone = db.execute("DELETE FROM rows WHERE tenant = ? AND id = ? AND kind = 'record'", (tenant, id_.bytes)).rowcount
+    gone = db.execute(
+        "DELETE FROM rows WHERE tenant = ? AND id = ? AND kind <> 'tombstone'", (tenant, id_.bytes)
+    ).rowcount
     if not _is_deleted(db, tenant, id_):
         stamp = max(now_us, _last_stamp(db) + 1)
         _set_last_stamp(db, stamp)
@@ -164,6 +174,8 @@ def _tenants(db: sqlite3.Connection) -> list[str]:
 def _insert(db: sqlite3.Connection, draft: Draft, least_stamp: int) -> Appended | Exception:
     if _is_deleted(db, draft.tenant, draft.id):
         return deleted(draft.id)
+    if draft.max_outcomes is not None:
+        return _insert_outcome(db, draft, draft.max_outcomes, least_stamp)
     versions = [version for version in (draft.known, _newest(db, draft)) if version]
     known = max(versions, key=lambda version: version.rank, default=None)
     if draft.revise:
@@ -186,6 +198,38 @@ def _insert(db: sqlite3.Connection, draft: Draft, least_stamp: int) -> Appended 
     return Appended(Row(_insert_row(db, record, kind="record"), record, "waiting", "record"), is_new=known is None)
 
 
+def _insert_outcome(db: sqlite3.Connection, draft: Draft, max_outcomes: int, least_stamp: int) -> Appended | Exception:
+    """Add an outcome to its target, once."""
+    rows = db.execute(
+        f"SELECT n, state, {RECORD_COLUMNS} FROM rows"
+        " WHERE tenant = ? AND id = ? AND kind = 'outcome' AND state <> 'quarantined'",
+        (draft.tenant, draft.id.bytes),
+    ).fetchall()
+    own = [Row(row[0], Record.from_row(row[2:]), row[1], "outcome") for row in rows]
+    known = (
+        {UUID(one["id"]).hex: orjson.dumps(one) for one in orjson.loads(draft.known.outcomes or b"[]")}
+        if draft.known
+        else {}
+    )
+    known |= {row.record.digest: row.record.body[1:-1] for row in own}
+    given = draft.body[1:-1]
+    if draft.digest in known:
+        if not late_outcomes.is_same(known[draft.digest], given):
+            return IdempotencyConflict(
+                "This idempotency key was used for another outcome of the same target. Use another key, or repeat the"
+                " same outcome.",
+                param="idempotency_key",
+            )
+        row = next((row for row in own if row.record.digest == draft.digest), None)
+        if row is not None:
+            return Appended(row, is_new=False)
+    elif len(known) >= max_outcomes:
+        return TooManyOutcomes(f"The target has {len(known)} outcomes, and may have {max_outcomes}.")
+    is_new = draft.digest not in known
+    record = Record(draft.tenant, draft.id, least_stamp, draft.digest, least_stamp, least_stamp, draft.body)
+    return Appended(Row(_insert_row(db, record, kind="outcome"), record, "waiting", "outcome"), is_new=is_new)
+
+
 def _insert_row(db: sqlite3.Connection, r: Record, *, kind: str) -> int:
     values = (kind, *r.to_row())
     return cast(
@@ -195,7 +239,8 @@ def _insert_row(db: sqlite3.Connection, r: Record, *, kind: str) -> int:
 
 def _newest(db: sqlite3.Connection, draft: Draft) -> Record | None:
     found = db.execute(
-        f"SELECT {RECORD_COLUMNS} FROM rows WHERE tenant = ? AND id = ? AND state <> 'quarantined' ORDER BY stamp DESC LIMIT 1",
+        f"SELECT {RECORD_COLUMNS} FROM rows WHERE tenant = ? AND id = ? AND state <> 'quarantined' AND kind = 'record'"
+        " ORDER BY stamp DESC LIMIT 1",
         (draft.tenant, draft.id.bytes),
     ).fetchone()
     return found and Record.from_row(found)

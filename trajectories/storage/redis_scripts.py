@@ -7,11 +7,13 @@ They use commands of Redis 6.2.
 # doubles.
 MERGE = """
 local record, sequence, feed, positions = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local id, stamp, digest, revision, recorded_at, body, ttl_s, settled =
-  ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
+local id, stamp, digest, revision, recorded_at, body, ttl_s, settled, outcomes =
+  ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 local known = redis.call('HMGET', record, 'stamp', 'digest', 'revision', 'recorded_at_us', 'withdrawn', 'deleted')
 local moved = false
 if known[6] then return {known[1], '', '0', '0'} end
+-- Only the archive writes outcomes, and its list only grows.
+local added = #outcomes > redis.call('HSTRLEN', record, 'outcomes')
 if known[1] then
   if known[4] then
     if tonumber(known[4]) < tonumber(recorded_at) then recorded_at = known[4] else moved = known[4] ~= recorded_at end
@@ -20,11 +22,13 @@ if known[1] then
   -- The archive has the last word: what it took after all, a replay say, is not withdrawn any more.
   if known[5] and (older or (stamp == known[1] and settled == '0')) then return {known[1], known[2], '0', '0'} end
   if older then
-    if not moved then return {known[1], known[2], known[3], known[4]} end
+    if not moved and not added then return {known[1], known[2], known[3], known[4]} end
     stamp, digest, revision, body = known[1], known[2], known[3], false
   elseif digest == known[2] and not known[5] then
     if settled == '0' then revision = known[3] end
-    if stamp == known[1] and revision == known[3] and not moved then return {stamp, digest, revision, recorded_at} end
+    if stamp == known[1] and revision == known[3] and not moved and not added then
+      return {stamp, digest, revision, recorded_at}
+    end
     body = false
   end
 end
@@ -33,6 +37,7 @@ if body then
   redis.call('HSET', record, 'body', body)
   redis.call('HDEL', record, 'withdrawn')
 end
+if added then redis.call('HSET', record, 'outcomes', outcomes) end
 redis.call('EXPIREAT', record, string.format('%.0f', math.floor(tonumber(revision) / 1000000) + tonumber(ttl_s)))
 redis.call('ZADD', feed, redis.call('INCR', sequence), id)
 redis.call('ZADD', positions, recorded_at, id)

@@ -24,6 +24,7 @@ from __future__ import annotations
 import glob
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -36,12 +37,14 @@ from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from trajectories.conf import Settings
+from trajectories.domain.clock import SECOND_US, epoch_us
 from trajectories.domain.record import LOWEST_ID, Position, Record
 from trajectories.storage.redis_scripts import CHANGE_KEY, DELETE, MERGE, TRIM, WITHDRAW
 
 __all__ = ["RedisError", "ResponseError"]
 
-_FIELDS = ("stamp", "digest", "revision", "recorded_at_us", "body")
+_FIELDS = ("stamp", "digest", "revision", "recorded_at_us", "body", "outcomes")
+_BODY_AT = _FIELDS.index("body")
 _FILL_CHUNK = 500
 _SCAN_COUNT = 1_000
 _CHANGED_KEYS = 10_000
@@ -128,13 +131,27 @@ class RedisTier:
         with self._client.pipeline(transaction=False) as pipe:
             for r in records:
                 stamps = (r.stamp, r.digest, r.revision, r.recorded_at_us)
-                args: list[str | bytes | int] = [str(r.id), *stamps, r.body, self._ttl_s, int(from_authority)]
+                args: list[str | bytes | int] = [
+                    str(r.id),
+                    *stamps,
+                    r.body,
+                    self._ttl_of(r),
+                    int(from_authority),
+                    r.outcomes,
+                ]
                 self._merge(keys=self._keys(r.tenant, r.id), args=args, client=pipe)
             for tenant in sorted({record.tenant for record in records}):
                 names = ("feed", "positions", "feed_floor", "positions_floor")
                 self._trim(keys=[self._key(tenant, name) for name in names], args=[self._keep], client=pipe)
             replies = pipe.execute()[: len(records)]
         return [(int(stamp), digest.decode(), int(revision), int(at)) for stamp, digest, revision, at in replies]
+
+    def _ttl_of(self, record: Record) -> int:
+        """Return how long after its revision Redis keeps a record: an outcome makes it current again."""
+        if not record.outcomes:
+            return self._ttl_s
+        newest_us = epoch_us(datetime.fromisoformat(orjson.loads(record.outcomes)[-1]["recorded_at"]))
+        return self._ttl_s + max(0, newest_us - record.revision) // SECOND_US
 
     def open_batch(self, ids: Ids) -> str:
         """Record that the archive may soon have changes of ``ids`` that Redis does not have.
@@ -412,7 +429,7 @@ class RedisTier:
 
 def _record(tenant: str, id_: UUID, values: Sequence[Any]) -> Record | None:
     row = values[: len(_FIELDS)]
-    return None if row[-1] is None else Record.from_row((tenant, id_, *row))
+    return None if row[_BODY_AT] is None else Record.from_row((tenant, id_, *row))
 
 
 def connect(conf: Settings, identity: str) -> RedisTier:

@@ -9,6 +9,9 @@ from sys import getsizeof
 from typing import NamedTuple
 from uuid import UUID
 
+import orjson
+
+from trajectories.domain.late_outcomes import facets_of_outcomes
 from trajectories.domain.record import LOWEST_ID, Facets, Position, Record, facets_of, merge, merge_all
 from trajectories.storage.redis_tier import Change, FeedMark
 
@@ -93,6 +96,8 @@ class TenantCache:
             if known:
                 self.remove(record.id)
             return
+        if known is None and record.is_addition:
+            return  # the record is in another tier, or has yet to come; both merge it with what waits
         winner = merge(known and known.record, record, from_authority=from_authority)
         if known and winner == known.record:
             return
@@ -100,8 +105,7 @@ class TenantCache:
             self.remove(record.id)
         if self.floor is not None and winner.position < self.floor:
             return
-        # The body decides the facets, so a version that only moved keeps them.
-        facets = known.facets if known and known.record.body is winner.body else facets_of(winner.body)
+        facets = _facets(known, winner)
         self._insert(Held(winner.position, winner, facets, _size(winner, facets)))
 
     def apply_changes(self, changes: Iterable[Change], waiting: Mapping[UUID, Sequence[Record]]) -> bool:
@@ -162,9 +166,20 @@ def _position(held: Held) -> Position:
     return held.position
 
 
+def _facets(known: Held | None, winner: Record) -> Facets:
+    """Return the facets of ``winner``; a version that only moved, or got outcomes, keeps those of its body."""
+    if known is None or known.record.body is not winner.body:
+        return facets_of(winner.body, winner.outcomes)
+    if known.record.outcomes == winner.outcomes:
+        return known.facets
+    return known.facets._replace(late=facets_of_outcomes(winner.outcomes, orjson.loads(winner.body)))
+
+
 def _size(record: Record, facets: Facets) -> int:
     """Estimate the memory of a record here. All of it counts: a record may be nothing but tools."""
     size = _RECORD_BYTES + getsizeof(record.body) + _tuple_size(facets) + _tuple_size(facets.tags)
+    if record.outcomes:
+        size += getsizeof(record.outcomes) + sum(getsizeof(one) + _tuple_size(one) for one in facets.late)
     for phase in facets.phases:
         size += getsizeof(phase) + _tuple_size(phase) + _tuple_size(phase.tools)
         # These words are shared.

@@ -35,7 +35,19 @@ _DERIVED: Columns = {
     **dict.fromkeys(("input_tokens", "output_tokens", "total_tokens"), "int"),
     "credit": _CREDIT,
 }
-_ADDED: Columns = {"recorded_at": "time", "revision": "int", "derived": _DERIVED}
+OUTCOME: Columns = {
+    "id": "text",
+    "name": "text",
+    "value": "json",
+    "phase_id": "text",
+    "source": "text",
+    "reference": "json",
+    "evidence": "json",
+    "at": "time",
+    "recorded_at": "time",
+}
+"""A late outcome."""
+_ADDED: Columns = {"recorded_at": "time", "revision": "int", "derived": _DERIVED, "outcomes": [OUTCOME]}
 """The fields that the server adds have no type in the contract."""
 
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import orjson
 
-from trajectories.domain.record import tenant_digest
+from trajectories.domain.late_outcomes import count
+from trajectories.domain.record import Record, tenant_digest
 from trajectories.storage import archive_reads
 from trajectories.training.export import Request
 from trajectories.training.manifest import SCHEMA_VERSION, File
@@ -132,12 +133,18 @@ def read_state(data: bytes) -> State:
 
 def fingerprint(tenant: str, request: Request, after_seq: int, up_to_seq: int) -> tuple[str, int]:
     """Return a digest of ids and revisions of the matching records of a range, and their number."""
-    digest, count = hashlib.blake2b(digest_size=16), 0
+    digest, records = hashlib.blake2b(digest_size=16), 0
     while page := archive_reads.export_keys(tenant, request.query, after_seq, up_to_seq, _PAGE):
-        digest.update(b"".join(key_bytes(id_.bytes, revision) for _, id_, revision in page))
-        count, after_seq = count + len(page), page[-1][0]
-    return digest.hexdigest(), count
+        digest.update(b"".join(key_bytes(id_.bytes, revision, outcomes) for _, id_, revision, outcomes in page))
+        records, after_seq = records + len(page), page[-1][0]
+    return digest.hexdigest(), records
 
 
-def key_bytes(id_: bytes, revision: int) -> bytes:
-    return id_ + revision.to_bytes(8)
+def key_bytes(id_: bytes, revision: int, outcomes: int) -> bytes:
+    # Without outcomes as before, so that the ranges of earlier releases stay.
+    return id_ + revision.to_bytes(8) + (outcomes.to_bytes(4) if outcomes else b"")
+
+
+def key_of(record: Record) -> bytes:
+    """Return what identifies the present content of a record in a fingerprint."""
+    return key_bytes(record.id.bytes, record.revision, count(record.outcomes))

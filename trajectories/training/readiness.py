@@ -60,7 +60,7 @@ def report(store: Store, measures: Measures, *, is_complete: bool) -> dict[str, 
 
 
 def _run(record: Record) -> Run:
-    facets, fields = facets_of(record.body), orjson.loads(record.body)
+    facets, fields = facets_of(record.body, record.outcomes), orjson.loads(record.body)
     return Run(
         fields=fields,
         groups=[phase.phase for phase in facets.phases],

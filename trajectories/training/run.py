@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from trajectories.domain.late_outcomes import shown
 from trajectories.domain.record import Facets, Record, facets_of
 
 
@@ -27,5 +28,10 @@ class Run:
         return fields
 
     @cached_property
+    def outcomes(self) -> list[dict[str, Any]]:
+        """Its late outcomes, as answers show them."""
+        return shown(self.record.outcomes, self.fields)
+
+    @cached_property
     def facets(self) -> Facets:
-        return facets_of(self.record.body)
+        return facets_of(self.record.body, self.record.outcomes)

@@ -15,7 +15,7 @@ from trajectories.training.columns import Columns
 from trajectories.training.encoding import PARQUET, Encoding
 from trajectories.training.export import Request, Selection
 from trajectories.training.formats.base import line
-from trajectories.training.hub_state import Range, key_bytes
+from trajectories.training.hub_state import Range, key_of
 from trajectories.training.manifest import File, Tally
 from trajectories.training.run import Run
 from trajectories.training.scratch import Scratch
@@ -123,7 +123,7 @@ class Builder:
         def runs() -> Iterator[Run]:
             for exported in self._records(0, up_to_seq):
                 if keys is not None:
-                    keys.update(key_bytes(exported.record.id.bytes, exported.record.revision))
+                    keys.update(key_of(exported.record))
                 for run, _ in selection.select([exported.record]):
                     one.add_policy(run)
                     yield run
@@ -162,7 +162,7 @@ class Builder:
             selection = Selection(request, scratch, tally)
             for exported in records:
                 seq, record = exported
-                keys.update(key_bytes(record.id.bytes, record.revision))
+                keys.update(key_of(record))
                 for run, part in selection.select([record]):
                     tally.add_policy(run)
                     name = part or ONLY_PART

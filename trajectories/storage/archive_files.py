@@ -1,0 +1,59 @@
+"""The files of the archive's database: which they are, and their release of deleted data."""
+
+from __future__ import annotations
+
+from django.db import OperationalError, connections
+
+from trajectories.models import (
+    ApiKey,
+    AuditEntry,
+    LateOutcome,
+    Phase,
+    Quarantined,
+    Reference,
+    RunOutcome,
+    Tenant,
+    Tombstone,
+    Trajectory,
+)
+from trajectories.storage.archive_errors import archive_errors
+from trajectories.storage.archive_writes import alias
+
+
+@archive_errors()
+def compact(*, is_full: bool) -> bool:
+    """Remove deleted data from the database files; return False if a file is in use.
+
+    On Postgres, the write-ahead log keeps deleted data until it is overwritten. So does the free
+    space in pages, unless ``is_full`` is set.
+    """
+    with connections[alias()].cursor() as cursor:
+        if cursor.db.vendor == "sqlite":
+            try:
+                cursor.execute("VACUUM")
+            except OperationalError:
+                return False
+            is_busy, *_ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            return not is_busy
+        if cursor.db.vendor == "postgresql":
+            models = (
+                Phase,
+                RunOutcome,
+                Reference,
+                LateOutcome,
+                Trajectory,
+                Quarantined,
+                Tombstone,
+                ApiKey,
+                AuditEntry,
+                Tenant,
+            )
+            tables = ", ".join(cursor.db.ops.quote_name(model._meta.db_table) for model in models)
+            cursor.execute(f"VACUUM (FULL {'ON' if is_full else 'OFF'}) {tables}")
+    return True
+
+
+def files() -> list[str]:
+    """Return the paths of the database files that this host can read; none unless it is SQLite."""
+    settings = connections[alias()].settings_dict
+    return [str(settings["NAME"])] if connections[alias()].vendor == "sqlite" else []
