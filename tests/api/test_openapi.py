@@ -90,6 +90,9 @@ def test_the_operations_have_the_verbs_of_every_other_layer(document: dict[str, 
         "delete_matching": ("DELETE", PATH),
         "retrieve": ("GET", f"{PATH}/{{id}}"),
         "update": ("PATCH", f"{PATH}/{{id}}"),
+        "list_outcomes": ("GET", f"{PATH}/{{id}}/outcomes"),
+        "record_outcome": ("POST", f"{PATH}/{{id}}/outcomes"),
+        "record_outcomes": ("POST", "/v1/agent/outcomes"),
     }
 
 
@@ -183,7 +186,7 @@ def refusals(
     def call(method: str, path: str, client: Client, **parameters: str) -> Any:
         address = path.replace("{id}", ID)
         if method == "post":
-            return post(client, b"{")
+            return client.post(address, b"{", content_type=JSON)
         if method == "patch":
             return client.patch(address, b"{}", content_type=JSON, query_params=parameters)
         return client.generic(method.upper(), f"{address}?{urlencode(parameters)}")
@@ -199,6 +202,8 @@ def refusals(
             return call(method, path, Client())
         if status == 403:
             return call(method, path, reader if method in ("post", "patch", "delete") or "export" in path else admin)
+        if status == 404 and method == "post":
+            return call(method, path.replace("{id}", "nothing"), everything)
         if status == 404:
             archive_all()  # an export waits for it
             return call(method, path, everything, **{"after": ID} if "export" in path else {})
@@ -206,6 +211,10 @@ def refusals(
             return call(method, path, admin, project="a")
         if status == 409:
             get_store().outbox.delete("north", [UUID(number(1))])
+            if path.endswith("/outcomes"):
+                outcome = {"name": "merged", "value": True}
+                target = outcome if "{id}" in path else outcome | {"trajectory_id": number(1)}
+                return north.post(path.replace("{id}", number(1)), orjson.dumps(target), content_type=JSON)
             return post(north, body(id=number(1))) if method == "post" else update(north, number(1), {})
         if status == 412:
             post(north, body(id=number(2)))
@@ -239,4 +248,4 @@ def test_every_documented_error_can_happen_and_has_the_documented_body(
                 error(response, int(status), response.json()["error"]["code"])
                 validator(document, documented["content"][JSON]["schema"]).validate(response.json())
                 tried += 1
-    assert tried == 9 + 11 + 5 + 5 + 5 + 6 + 5 + 6 + 6 + 6
+    assert tried == 9 + 11 + 5 + 5 + 5 + 6 + 5 + 6 + 6 + 6 + 6 + 10 + 9

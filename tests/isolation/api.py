@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
+import orjson
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
@@ -27,7 +28,7 @@ OTHER_ROUTES = {
     "health/ready": "of the host",
     "metrics": "numbers of the host",
     "v1/openapi.json": "the document",
-    "^v1/agent/trajectories": "what nothing else has matched",
+    "^v1/agent/(?:trajectories|outcomes)": "what nothing else has matched",
 }
 
 # It carries operations of the API; its own part of the matrix is in test_mcp.py.
@@ -97,6 +98,9 @@ SOUTHS = body(id=number(7), outcome="success", total_cost_usd=1, total_duration_
 _FIXED = {
     "id": Values(ID, number(9)),
     "parent_id": Values(ID, number(9)),
+    "trajectory_id": Values(ID, number(9)),
+    "phase_id": Values("north-phase-id", "nobodys-phase-id"),
+    "reference": Values("north-session", "nobodys-session"),
     "after": Values(ID, number(9)),
     "Idempotency-Key": Values("north-key", "nobodys-key"),
     "X-Idempotency-Key": Values("north-key", "nobodys-key"),
@@ -181,18 +185,24 @@ def cases() -> list[Case]:
 _BODIES = {
     "record": {"body": "Trajectory", "camelCase body": "CamelTrajectory"},
     "update": {"body": "TrajectoryPatch"},
+    "record_outcome": {"body": "LateOutcome"},
+    "record_outcomes": {"body": "LateOutcome"},
 }
 
 
 def _ids(document: dict[str, Any], bodies: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for place, component in bodies.items():
         for field in document["components"]["schemas"][component]["properties"]:
-            if field.lower().endswith("id"):
+            if field.lower().endswith(("id", "reference")):
                 yield place, field
 
 
 def send(client: Client, case: Case, value: str) -> Any:
     """The request of ``case`` with this value."""
+    if case.operation in ("record_outcome", "record_outcomes"):
+        return _send_outcome(client, case, value)
+    if case.operation == "list_outcomes":
+        return client.get(f"{PATH}/{value}/outcomes")
     if case.operation == "update":
         return _send_update(client, case, value)
     if case.place == "header":
@@ -210,6 +220,20 @@ def send(client: Client, case: Case, value: str) -> Any:
         return client.get(f"{PATH}/{value}")
     paths = ADDRESSES | {"export_manifest": "/export/manifest"}
     return client.get(PATH + paths[case.operation], {case.name: value})
+
+
+def _send_outcome(client: Client, case: Case, value: str) -> Any:
+    target = value if case.place == "path" else number(7)
+    given: dict[str, Any] = {"name": "merged", "value": False}
+    if case.name == "reference":
+        given["reference"] = {"session_id": value}
+    elif case.place == "body":
+        given[case.name] = value
+    if case.operation == "record_outcomes" and "reference" not in given:
+        given.setdefault("trajectory_id", target)
+    path = f"{PATH}/{target}/outcomes" if case.operation == "record_outcome" else "/v1/agent/outcomes"
+    headers = {case.name: value} if case.place == "header" else {}
+    return client.post(path, orjson.dumps(given), content_type="application/json", headers=headers)
 
 
 def _send_update(client: Client, case: Case, value: str) -> Any:

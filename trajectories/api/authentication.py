@@ -64,6 +64,7 @@ class _Verified:
     tenant: str
     scopes: tuple[str, ...]
     expires_at_us: int | None
+    source: str = ""
 
     def matches(self, text: str) -> bool:
         return hmac.compare_digest(self.digest, _digest(text))
@@ -71,7 +72,7 @@ class _Verified:
     def caller(self, prefix: str) -> Caller:
         if self.expires_at_us is not None and self.expires_at_us <= now_us():
             raise AuthenticationFailure("This API key has expired.", code="expired_api_key")
-        return Caller(self.tenant, frozenset(self.scopes), prefix)
+        return Caller(self.tenant, frozenset(self.scopes), prefix, self.source or None)
 
 
 def authenticate(request: HttpRequest) -> Caller:
@@ -190,8 +191,16 @@ def _verify(text: str, prefix: str) -> _Verified:
     if key.is_revoked:
         _forget(prefix)
         raise AuthenticationFailure("This API key has been revoked.", code="revoked_api_key")
-    verified = _Verified(_digest(text), key.tenant_id, tuple(key.scopes.split()), _expires_at_us(key))
-    remembered = orjson.dumps([verified.digest, verified.tenant, verified.scopes, verified.expires_at_us]).decode()
+    verified = _Verified(_digest(text), key.tenant_id, tuple(key.scopes.split()), _expires_at_us(key), key.source)
+    remembered = orjson.dumps(
+        [
+            verified.digest,
+            verified.tenant,
+            verified.scopes,
+            verified.expires_at_us,
+            *([verified.source] if verified.source else []),
+        ]
+    ).decode()
     with suppress(OutboxUnavailable):  # a full disk must not block readers
         get_store().outbox.remember_key(prefix, remembered)
     return verified
@@ -208,8 +217,8 @@ def _remembered(prefix: str, for_s: float) -> _Verified | None:
     text = get_store().outbox.remembered_key(prefix, now_us() - round(for_s * 1_000_000))
     if text is None:
         return None
-    digest, tenant, scopes, expires_at_us = orjson.loads(text)
-    return _Verified(digest, tenant, tuple(scopes), expires_at_us)
+    digest, tenant, scopes, *rest = orjson.loads(text)  # a source only if the key has one
+    return _Verified(digest, tenant, tuple(scopes), *rest)
 
 
 def _forget(prefix: str) -> None:

@@ -13,6 +13,7 @@ from trajectories.conf import RATE_LIMITS
 from trajectories.domain.contract_types import FITS, NO_NUL, OUTCOMES
 from trajectories.domain.credit import RULES
 from trajectories.domain.dialects import CamelTrajectory
+from trajectories.domain.late_outcomes import LateOutcome
 from trajectories.domain.patch import TrajectoryPatch
 from trajectories.domain.query import CURSOR_PATTERN, FILTERS, MAX_SEARCH_CHARS, SPAN_PATTERN, Filter
 from trajectories.domain.schema import Trajectory
@@ -51,7 +52,8 @@ _ERRORS = {
     404: "The tenant has no such trajectory.",
     408: "The body did not come within the time that it may take; nothing of it was taken.",
     409: "The id was deleted, and does not come back; or the body lacks phases that are stored; or the token is not of a"
-    " dry run with these filters.",
+    " dry run with these filters; or the idempotency key was used for another outcome, or the target has as many outcomes"
+    " as it may have.",
     412: "The record has another revision than If-Match names.",
     413: "A record or the request is too large.",
     415: "Another Content-Type than the two, or a Content-Encoding that this server does not decode.",
@@ -239,6 +241,46 @@ def _option(name: str, option: Option) -> str:
     return f"{option.description} For {', '.join(having)}."
 
 
+def _record_outcome() -> dict[str, Any]:
+    return {
+        "summary": "Record a late outcome",
+        "description": "Takes one outcome of the trajectory that is known after the run, such as a merged pull request. It is"
+        " appended, and changes no field of the run. The trajectory need not have come yet. The same Idempotency-Key is the"
+        " same outcome; without one, outcomes that are equal are one. The source is that of the API key.",
+        "parameters": [
+            OpenApiParameter("id", {"type": "string", "format": "uuid"}, OpenApiParameter.PATH),
+            *_OUTCOME_KEYS,
+        ],
+        "request": {_JSON: LateOutcome},
+        "responses": _OUTCOME_RESPONSES | _errors(400, 401, 403, 404, 408, 409, 413, 415, 429, 503),
+    }
+
+
+def _record_outcomes() -> dict[str, Any]:
+    answer = _one_of("RecordedOutcome", responses.StoredOutcome, responses.RecordedOutcomeLines)
+    return {
+        "summary": "Record late outcomes by target",
+        "description": "As record_outcome, for one outcome as JSON or one a line as NDJSON: good lines in one commit, a bad line"
+        " fails alone. Each has a trajectory_id, or a reference such as a pull request, a commit or a session. An outcome of"
+        " a reference is one of each run that names it in external_refs or session_id, also of runs that come later.",
+        "parameters": _OUTCOME_KEYS,
+        "request": {_JSON: LateOutcome, _NDJSON: {"type": "string", "description": "One outcome a line."}},
+        "responses": _OUTCOME_RESPONSES
+        | {200: OpenApiResponse(answer, description="This host knew the outcome already; or NDJSON was sent.")}
+        | _errors(400, 401, 403, 408, 409, 413, 415, 429, 503),
+    }
+
+
+def _list_outcomes() -> dict[str, Any]:
+    return {
+        "summary": "Late outcomes",
+        "description": "The late outcomes of one trajectory, in the order of their acceptance.",
+        "filters": False,
+        "parameters": [OpenApiParameter("id", {"type": "string", "format": "uuid"}, OpenApiParameter.PATH)],
+        "responses": {200: responses.OutcomeList} | _errors(400, 401, 403, 404, 429, 503),
+    }
+
+
 def _delete_one() -> dict[str, Any]:
     return {
         "summary": "Delete",
@@ -272,6 +314,22 @@ def _answer_header(name: str, schema: dict[str, Any], description: str, statuses
 _ETAG = _answer_header("ETag", {"type": "string"}, "Of one record: its revision, in quotes; for If-Match.", [200, 201])
 _AMOUNT = {"type": "integer", "minimum": 0}
 _LIMITED: list[int | str] = [200, 201, 429]  # every answer has them; of errors the document says it once
+_OUTCOME_KEYS = [
+    OpenApiParameter(
+        name,
+        {"type": "string", "maxLength": 255},
+        OpenApiParameter.HEADER,
+        description=f"{what} One in the body comes first. Not for NDJSON.",
+    )
+    for name, what in (
+        ("Idempotency-Key", "The same key for the same target is the same outcome."),
+        ("X-Idempotency-Key", "The same, for clients that send this name."),
+    )
+]
+_OUTCOME_RESPONSES = {
+    200: OpenApiResponse(responses.StoredOutcome, description="This host knew the outcome already."),
+    201: OpenApiResponse(responses.StoredOutcome, description="Taken and durable on this host."),
+}
 ANSWER_HEADERS = [
     OpenApiParameter(
         HEADER,
@@ -300,6 +358,9 @@ OPERATIONS = {
     "readiness": _readiness,
     "export": _export,
     "export_manifest": _export_manifest,
+    "list_outcomes": _list_outcomes,
+    "record_outcome": _record_outcome,
+    "record_outcomes": _record_outcomes,
     "delete_one": _delete_one,
     "delete_matching": _delete_matching,
 }

@@ -13,6 +13,7 @@ from trajectories.api import throttling
 from trajectories.api.content_encoding import decoded
 from trajectories.caller import Caller
 from trajectories.conf import read_settings
+from trajectories.domain.late_outcomes import MAX_OUTCOME_BYTES
 from trajectories.domain.record import SERVER_FIELDS_BYTES
 from trajectories.exceptions import Busy, InvalidInput, RequestTimeout, TooLarge, TrajectoriesError
 
@@ -32,6 +33,16 @@ class RecordParser(BaseParser):
         """Read ``stream``, Django's request. ``parser_context["request"].auth`` is its caller."""
         caller: Any = (parser_context or {})["request"].auth
         return read_body(stream, read_settings().max_record_bytes + SERVER_FIELDS_BYTES, caller)
+
+
+class OutcomeParser(BaseParser):
+    """Return the bytes of one late outcome."""
+
+    media_type = JSON
+
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None) -> Any:
+        caller: Any = (parser_context or {})["request"].auth
+        return read_body(stream, MAX_OUTCOME_BYTES, caller)
 
 
 class PatchParser(RecordParser):

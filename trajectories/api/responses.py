@@ -59,6 +59,24 @@ class RecordWarning(AnswerModel):
     message: str = Field(description="The contradiction, and what to do, for people.")
 
 
+class StoredOutcome(AnswerModel):
+    """A late outcome as stored. Fields that were not given are absent, not null."""
+
+    id: UUID = Field(description="The same wherever the same outcome is sent again.")
+    name: str
+    value: bool | float | str
+    phase_id: str | None = None
+    source: str | None = Field(None, description="That of the API key; absent if the key has none.")
+    reference: dict[str, str] | None = Field(None, description="The reference that it is about, if it named one.")
+    evidence: dict[str, str] | None = None
+    at: datetime = Field(description="When it became known, as given; else recorded_at.")
+    recorded_at: datetime = Field(description="When it was accepted.")
+
+
+class OutcomeList(AnswerModel):
+    data: list[StoredOutcome]
+
+
 class StoredTrajectory(Trajectory):
     """A trajectory as stored. Fields that were not given are absent, not null."""
 
@@ -70,6 +88,9 @@ class StoredTrajectory(Trajectory):
         None,
         max_length=MAX_WARNINGS,
         description="Contradictions within the record, at most 20; absent without any, and from lists and exports.",
+    )
+    outcomes: list[StoredOutcome] | None = Field(
+        None, description="Late outcomes, in the order of their acceptance; absent without any."
     )
 
 
@@ -143,6 +164,21 @@ class RecordedLines(AnswerModel):
     accepted: int
     refused: int
     results: list[LineResult]
+
+
+class OutcomeLineResult(AnswerModel):
+    """The result of one line of NDJSON: either ``id`` or ``error``."""
+
+    line: int = Field(description="Counted from 1, blank lines too.")
+    id: UUID | None = None
+    status: int = Field(description="The HTTP status that this line alone would have got.")
+    error: ErrorObject | None = Field(None, description="With its first problem only.")
+
+
+class RecordedOutcomeLines(AnswerModel):
+    accepted: int
+    refused: int
+    results: list[OutcomeLineResult]
 
 
 Tier = Literal["hot", "redis", "archive"]

@@ -42,6 +42,36 @@ class OutcomeCounts(AnswerModel):
     unknown: int
 
 
+class FitCounts(AnswerModel):
+    good_fit: int
+    underpowered: int
+    overprovisioned: int
+    failed: int
+
+
+class LateOutcomeFigures(AnswerModel):
+    """Late outcomes of one name."""
+
+    count: int
+    rate: Rate = Field(description="Of those with true or false, how many are true.")
+    mean: float | None = Field(description="Of those with a number.")
+    numbers: int = Field(description="How many have a number.")
+    fits: FitCounts = Field(description="Of the outcome fit, how often each word was given.")
+
+
+class LateOutcomeGroup(LateOutcomeFigures):
+    name: str
+
+
+class LateOutcomePhaseGroup(LateOutcomeGroup):
+    phase: str
+    model: str | None
+
+
+class OtherLateOutcomes(LateOutcomeFigures):
+    groups: int = Field(description="How many groups are summed here.")
+
+
 class PhaseOutcomeCounts(OutcomeCounts):
     skipped: int
     cancelled: int
@@ -89,6 +119,7 @@ class PhaseFigures(AnswerModel):
     success_rate: Rate = Field(description="By the phase's own outcome. A phase that returned is a success here.")
     credited_success_rate: Rate = Field(description="By the outcome that credit_rule gives. Rank models by this one.")
     skip_rate: float | None
+    fits: FitCounts = Field(description="How phases say that their model suited them.")
     value_per_dollar: float | None = Field(
         description="Lower bound of credited_success_rate / (mean cost in USD + 0.001)."
     )
@@ -174,6 +205,8 @@ class Other(AnswerModel):
     by_selection_method: OtherPhases | None = None
     by_phase_model: OtherPhases | None = None
     skips: OtherSkips | None = None
+    late_outcomes: OtherLateOutcomes | None = None
+    late_outcomes_by_phase_model: OtherLateOutcomes | None = None
     series: OtherTrajectories | None = None
 
 
@@ -207,6 +240,10 @@ class Stats(TrajectoryFigures):
     )
     skips: list[SkipGroup] = Field(
         description="How runs ended where a phase ran and where it was skipped, by request type."
+    )
+    late_outcomes: list[LateOutcomeGroup] = Field(description="By name, over the matching trajectories.")
+    late_outcomes_by_phase_model: list[LateOutcomePhaseGroup] = Field(
+        description="An outcome of a phase counts for that phase, and one of the run for each phase that ran."
     )
     series: list[Bucket] | None = Field(None, description="Only with bucket; oldest first, without empty buckets.")
     other: Other

@@ -30,6 +30,7 @@ from trajectories.api import request_ids, request_values, throttling
 from trajectories.api.authentication import ApiKeyAuthentication
 from trajectories.api.exception_handler import error_object, exception_handler
 from trajectories.api.openapi import AutoSchema, documented
+from trajectories.api.outcome_views import OutcomeActions
 from trajectories.api.pagination import PositionPagination, bounded
 from trajectories.api.parsers import JSON, MERGE_PATCH, NDJSON, LinesParser, PatchParser, RecordParser
 from trajectories.api.permissions import HasScope
@@ -76,6 +77,9 @@ _SCOPES = {
     "readiness": "read",
     "export": "export",
     "export_manifest": "export",
+    "list_outcomes": "read",
+    "record_outcome": "record",
+    "record_outcomes": "record",
     "delete_one": "admin",
     "delete_matching": "admin",
 }
@@ -92,8 +96,8 @@ class AnyAccept(BaseContentNegotiation):
         return renderers[0], JSON
 
 
-class TrajectoryViewSet(ViewSet):
-    """Record, update, list, retrieve, stats, readiness, export and its manifest, delete."""
+class TrajectoryViewSet(OutcomeActions, ViewSet):
+    """Record, update, list, retrieve, late outcomes, stats, readiness, export and its manifest, delete."""
 
     # Annotated, so that a typed host project can replace each.
     authentication_classes: Sequence[type[BaseAuthentication]] = (ApiKeyAuthentication,)
@@ -144,7 +148,7 @@ class TrajectoryViewSet(ViewSet):
         return response
 
     @property
-    def caller(self) -> Caller:
+    def caller(self) -> Caller:  # type: ignore[override]
         caller: Any = self.request.auth
         return cast(Caller, caller)
 

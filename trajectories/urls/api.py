@@ -36,12 +36,16 @@ class Router(SimpleRouter):
             detail=True,
             initkwargs={},
         ),
+        DynamicRoute(r"^{prefix}/{lookup}/{url_path}$", "{basename}-{url_name}", detail=True, initkwargs={}),
     ]
 
 
 router = Router()
 router.register("v1/agent/trajectories", TrajectoryViewSet, basename="trajectory")
-api_urlpatterns: list[URLPattern | URLResolver] = list(router.urls)
+api_urlpatterns: list[URLPattern | URLResolver] = [
+    *router.urls,
+    path("v1/agent/outcomes", TrajectoryViewSet.as_view({"post": "record_outcomes"}), name="outcome-list"),
+]
 
 
 @login_not_required
@@ -67,5 +71,5 @@ app_name = "trajectories"
 urlpatterns: list[URLPattern | URLResolver] = [
     *api_urlpatterns,
     path("v1/openapi.json", openapi_json, name="openapi"),
-    re_path(r"^v1/agent/trajectories", nothing_here),
+    re_path(r"^v1/agent/(?:trajectories|outcomes)", nothing_here),
 ]

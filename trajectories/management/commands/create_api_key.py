@@ -33,6 +33,9 @@ class Command(BaseCommand):
             help=f"Comma-separated, of {', '.join(SCOPES)}: what the key may do.",
         )
         parser.add_argument("--name", default="", help="What it is for.")
+        parser.add_argument(
+            "--source", default="", help="Source of the late outcomes that it sends, such as ci, review or user."
+        )
         expiry = parser.add_mutually_exclusive_group()
         expiry.add_argument(
             "--expires-at",
@@ -51,6 +54,7 @@ class Command(BaseCommand):
                     tenant=tenant,
                     name=options["name"],
                     scopes=options["scopes"],
+                    source=options["source"],
                     expires_at=expires_at,
                     actor=operator(),
                 )
