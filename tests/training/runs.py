@@ -8,6 +8,7 @@ from uuid import UUID
 import orjson
 from hypothesis import strategies as st
 
+from trajectories.domain.late_outcomes import collect
 from trajectories.domain.record import Record, digest_of
 from trajectories.domain.schema import canonical, parse
 from trajectories.training import formats
@@ -145,3 +146,22 @@ early_fields = _some(
     session_id=_ids,
     started_at=_times,
 )
+
+
+late_outcomes = st.lists(
+    st.tuples(
+        st.sampled_from(["merged", "rating"]), st.booleans() | st.integers(-5, 5), st.sampled_from([None, "a", "b"])
+    ),
+    max_size=3,
+)
+"""Name, value and phase_id of late outcomes, which nobody knows when a phase is decided."""
+
+
+def outcomes(given: list[tuple[str, Any, str | None]]) -> bytes:
+    """Return the outcomes of a record."""
+    at = "2026-02-01T10:00:00.000000Z"
+    return collect(
+        {"id": str(UUID(int=number)), "name": name, "value": value, "at": at, "recorded_at": at}
+        | ({} if phase_id is None else {"phase_id": phase_id})
+        for number, (name, value, phase_id) in enumerate(given)
+    )

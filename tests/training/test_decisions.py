@@ -41,7 +41,8 @@ def test_a_change_of_all_that_comes_after_a_decision_changes_nothing_of_its_cont
         fields = early | data.draw(runs.late_fields) | {"feedback_loops": loops + later_loops}
         happened = choice | data.draw(runs.results)
         after = data.draw(st.lists(runs.phases, max_size=3))
-        return decisions(record(*before, happened, *after, **fields))[len(before)]
+        run = record(*before, happened, *after, **fields)
+        return decisions(run.with_outcomes(runs.outcomes(data.draw(runs.late_outcomes))))[len(before)]
 
     one, other = a_future(), a_future()
     assert one.context == other.context

@@ -311,7 +311,7 @@ def test_an_unknown_format_names_the_nearest_and_all() -> None:
 @pytest.mark.parametrize(
     ("name", "given", "message"),
     [
-        ("kto", {"calls": "text"}, "The format kto has no option 'calls'; it has credit."),
+        ("kto", {"calls": "text"}, "The format kto has no option 'calls'; it has credit, reward_outcome."),
         ("jsonl", {"credit": "checks"}, "The format jsonl has no option 'credit'; it has none."),
         ("sft", {"calls": "both"}, "calls must be tool or text, got 'both'."),
         ("sft", {"min_reward": "2"}, "min_reward must be above 0 and at most 1, got '2'."),

@@ -20,6 +20,8 @@ from trajectories.training.run import Run
 RUN, SKIP = "run", "skip"
 REWARDS: Mapping[str, float] = {"success": 1.0, "partial": 0.5, "failure": 0.0}
 DEFAULT_RULE = RULES[0]
+OUTCOME_RULE = "outcome:"
+"""Beginning of the rule of a reward that is a late outcome; its name follows."""
 _DIGITS = 9
 """Digits of sums after the point: those of a nano-USD."""
 MAX_ERROR_CHARS = 500
@@ -93,18 +95,23 @@ class Decision(NamedTuple):
     fields: Phase
     """The phase, which has what came of the decision too."""
     run_outcome: str
+    outcomes: list[dict[str, Any]]
+    """Late outcomes of the phase and of the run, which were known after the decision."""
 
     @property
     def action(self) -> Action:
         return self.actions[self.taken]
 
 
-def decisions_of(run: Run, rule: str = DEFAULT_RULE) -> Iterator[Decision]:
+def decisions_of(run: Run, rule: str = DEFAULT_RULE, reward_outcome: str | None = None) -> Iterator[Decision]:
     """Yield the decisions of a run, in the order of its phases.
 
     Args:
         rule: the credit rule of the reward, one of ``credit.RULES``.
+        reward_outcome: the name of the late outcome that is the reward instead: the newest one of the
+            phase, else of the run. True is 1 and false 0, a number itself; words are no reward.
     """
+    late = run.outcomes
     fields = run.fields
     phases: Sequence[Phase] = fields["phases"]
     groups = [phase_group(phase["phase_name"]) for phase in phases]
@@ -114,6 +121,10 @@ def decisions_of(run: Run, rule: str = DEFAULT_RULE) -> Iterator[Decision]:
     for at, (phase, credit) in enumerate(zip(phases, credit_of(fields, rule), strict=True)):
         actions, taken, model_propensity = _actions(phase, fields)
         earned = _earned(phase, credit, outcome)
+        reward, source, by = None if earned.outcome is None else REWARDS[earned.outcome], earned.source, rule
+        known = [one for one in late if one.get("phase_id") is None or places.get(one["phase_id"]) == at]
+        if reward_outcome is not None:
+            (reward, source), by = _late_reward(known, reward_outcome), OUTCOME_RULE + reward_outcome
         yield Decision(
             run=run,
             phase_index=at,
@@ -123,12 +134,22 @@ def decisions_of(run: Run, rule: str = DEFAULT_RULE) -> Iterator[Decision]:
             taken=taken,
             propensity=actions[taken].probability,
             model_propensity=model_propensity,
-            reward=None if earned.outcome is None else REWARDS[earned.outcome],
-            reward_rule=rule,
-            reward_source=earned.source,
+            reward=reward,
+            reward_rule=by,
+            reward_source=source,
             fields=phase,
             run_outcome=outcome,
+            outcomes=known,
         )
+
+
+def _late_reward(known: Sequence[Mapping[str, Any]], name: str) -> tuple[float | None, str]:
+    """Return the value of the newest outcome of this name, of a phase before that of a run, and its source."""
+    found = [one for one in known if one["name"] == name and not isinstance(one["value"], str)]
+    if not found:
+        return None, ""
+    newest = max(found, key=lambda one: ("phase_id" in one, one["at"], one["id"]))
+    return float(newest["value"]), newest.get("source", "")
 
 
 def picked_model(phase: Phase) -> str | None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from trajectories.domain.clock import rfc3339
-from trajectories.training.columns import Columns
+from trajectories.training.columns import OUTCOME, Columns
 from trajectories.training.decisions import SKIP, Decision, total_of_run
 from trajectories.training.formats.base import Format, LeftOut, Options, Row
 from trajectories.training.formats.of_decisions import CREDIT, decisions, origin
@@ -78,6 +78,7 @@ _COLUMNS: Columns = {
     "run_duration_ms": "float",
     "tests_passed": "bool",
     "build_passed": "bool",
+    "outcomes": [OUTCOME],
 }
 
 
@@ -126,4 +127,5 @@ def _row(decision: Decision) -> Row:
         "run_duration_ms": total_of_run(fields, "total_duration_ms", "duration_ms"),
         "tests_passed": fields.get("tests_passed"),
         "build_passed": fields.get("build_passed"),
+        "outcomes": decision.outcomes,
     }

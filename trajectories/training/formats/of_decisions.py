@@ -18,7 +18,10 @@ from trajectories.training.run import Run
 from trajectories.training.scratch import Scratch
 
 CREDIT: Mapping[str, Option] = {
-    "credit": Option(one_of(*RULES), DEFAULT_RULE, f"Credit rule of the reward: {', '.join(RULES)}.")
+    "credit": Option(one_of(*RULES), DEFAULT_RULE, f"Credit rule of the reward: {', '.join(RULES)}."),
+    "reward_outcome": Option(
+        str, None, "Name of the late outcome that is the reward instead: of the phase, else of the run."
+    ),
 }
 PAIR_BY: Mapping[str, Option] = {
     "pair_by": Option(
@@ -34,7 +37,7 @@ ONE_ACTION = "decision without an action that earned less in the same context"
 
 
 def decisions(run: Run, options: Options) -> Iterator[Decision]:
-    return decisions_of(run, options["credit"])
+    return decisions_of(run, options["credit"], options["reward_outcome"])
 
 
 def origin(decision: Decision) -> Row:
