@@ -12,7 +12,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from trajectories import persistence
-from trajectories.admin import columns, formatting
+from trajectories.admin import columns, formatting, outcomes
 from trajectories.admin.changelist import (
     COUNTED,
     ChoiceFilter,
@@ -101,9 +101,11 @@ class TrajectoryAdmin(MirrorAdmin):
 
     def shown_below(self, row: Any) -> dict[str, Any]:
         phases = Phase.objects.filter(trajectory=row).order_by("place")[:MAX_PHASES]
+        record = record_of(row)
         return {
             "phases": [_phase_line(phase) for phase in phases],
-            "json": formatting.pretty(answers.whole(record_of(row))),
+            "json": formatting.pretty(answers.whole(record)),
+            **outcomes.context(record),
         }
 
 
