@@ -32,14 +32,17 @@ _RESPONSE_SCHEMAS = (
     "Stats",
     "Readiness",
     "RecordedLines",
+    "StoredOutcome",
+    "OutcomeList",
+    "RecordedOutcomeLines",
     "DeletedTrajectory",
     "MatchingTrajectories",
     "DeletedTrajectories",
     "ErrorBody",
 )
-_REQUEST_SCHEMAS = ("Trajectory", "TrajectoryPatch")
+_REQUEST_SCHEMAS = ("Trajectory", "TrajectoryPatch", "LateOutcome")
 _TYPE_BY_FORMAT = {"date-time": "Time", "uuid": "Id"}
-_SERVER_FIELDS = ("recorded_at", "revision", "derived", "warnings")
+_SERVER_FIELDS = ("recorded_at", "revision", "derived", "warnings", "outcomes")
 _ADDED_LATER = ("derived",)
 _NOT_FILTERS = ("cursor", "limit")
 _CONSTRAINTS = ("pattern", "maxLength", "maxItems", "maximum", "minimum", "title", "additionalProperties")

@@ -10,7 +10,7 @@ from typing import Any
 from click.testing import CliRunner
 
 from tests.lockstep.api import operation_of
-from tests.lockstep.facts import OF_TRAINING, OPERATION, PARAMETER, Side, operations, parameters
+from tests.lockstep.facts import BY_TARGET, OF_TRAINING, OPERATION, PARAMETER, Side, operations, parameters
 from tests.lockstep.python import RUN
 from trajectories_sdk import Client
 from trajectories_sdk.cli.commands import trajectory
@@ -22,6 +22,7 @@ _GIVEN: Mapping[str, tuple[str, ...]] = {
     "show": (RUN["id"],),
     "update": (RUN["id"], "-"),
     "export": ("--output", "-"),
+    "outcome": ("merged", "true", "--id", RUN["id"]),
 }
 _ABOUT_THE_COMMAND = (
     *("json", "base-url", "api-key", "timeout-s", "max-retries", "help"),
@@ -74,9 +75,13 @@ def side() -> Side:
             f"{PARAMETER} list.cursor": "the command iterates over the pages",
             f"{PARAMETER} export.end": "the SDK requests the end line itself and verifies it",
             **OF_TRAINING,
+            **BY_TARGET,
+            f"{OPERATION} list_outcomes": "show --json has them",
+            f"{PARAMETER} list_outcomes.id": "show --json has them",
             f"{OPERATION} delete_*": _IRREVERSIBLE,
             f"{PARAMETER} delete_*": _IRREVERSIBLE,
         },
+        own={f"{PARAMETER} record_outcomes.*": "options are the fields of the outcome"},
         calls=called,
     )
 

@@ -30,9 +30,9 @@ function schemas() {
   return Object.fromEntries(entries);
 }
 
-function methods() {
+function methods(resource) {
   const found = {};
-  for (const property of checker.getPropertiesOfType(typeOf("Trajectories"))) {
+  for (const property of checker.getPropertiesOfType(typeOf(resource))) {
     const signatures = checker.getTypeOfSymbol(property).getCallSignatures();
     if (property.name.startsWith("#") || signatures.length === 0) continue;
     found[property.name] = [...new Set(signatures.flatMap((signature) => signature.parameters.flatMap(taken)))];
@@ -60,7 +60,9 @@ const GIVEN = {
 
 const ACCEPTED = { accepted: 1, refused: 0, results: [{ line: 1, id: run.id, status: 201, revision: 1 }] };
 
-async function requests(name) {
+const OUTCOME = { name: "merged", value: true, trajectory_id: run.id };
+
+async function requests(noun, name) {
   const seen = [];
   const fetch = async (url, { method = "GET" } = {}) => {
     seen.push(`${method} ${new URL(url).pathname}`);
@@ -70,7 +72,8 @@ async function requests(name) {
   const { TrajectoryClient } = await import(pathToFileURL(`${root}/page/dist/index.js`));
   const client = new TrajectoryClient({ baseUrl: "http://trajectories.test", fetch, maxRetries: 0 });
   try {
-    const answer = client.trajectories[name](...(GIVEN[name] ?? []));
+    const given = noun === "outcomes" ? [name === "record" ? OUTCOME : run.id] : GIVEN[name];
+    const answer = client[noun][name](...(given ?? []));
     if (answer?.[Symbol.asyncIterator]) for await (const _ of answer);
     else await answer;
   } catch {
@@ -92,10 +95,14 @@ async function errors() {
   return found;
 }
 
-const known = methods();
+const known = {};
 const calls = {};
-for (const name of Object.keys(known)) calls[name] = await requests(name);
+for (const [noun, resource] of [["trajectories", "Trajectories"], ["outcomes", "Outcomes"]])
+  for (const [name, arguments_] of Object.entries(methods(resource))) {
+    known[`${noun}.${name}`] = arguments_;
+    calls[`${noun}.${name}`] = await requests(noun, name);
+  }
 const recorder = Object.fromEntries(["RunFields", "PhaseFields"].map((name) => [name, names(typeOf(name))]));
-const SENT = ["Trajectory", "Phase", "Candidate", "FeedbackLoop", "Attempt", "Exploration", "TrajectoryPatch", "PhasePatch", "ExplorationPatch"];
+const SENT = ["Trajectory", "Phase", "Candidate", "FeedbackLoop", "Attempt", "Exploration", "TrajectoryPatch", "PhasePatch", "ExplorationPatch", "LateOutcome"];
 const sent = Object.fromEntries(SENT.map((name) => [name, names(typeOf(name))]));
 process.stdout.write(JSON.stringify({ schemas: schemas(), sent, recorder, methods: known, calls, errors: await errors() }));

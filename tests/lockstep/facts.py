@@ -18,6 +18,12 @@ OF_TRAINING: Mapping[str, str] = {
     **{f"{PARAMETER} export.{name}": CANONICAL_ONLY for name in (*PARAMETERS, *OPTIONS, "file", "compression")},
 }
 """Parameters of exports that only trainers use."""
+_BY_TARGET = "the endpoint by target takes the id too, so that one method serves both"
+BY_TARGET: Mapping[str, str] = {
+    f"{OPERATION} record_outcome": _BY_TARGET,
+    f"{PARAMETER} record_outcome.id": _BY_TARGET,
+}
+"""The second endpoint of late outcomes."""
 MANIFESTS = {f"{RESPONSE} {name}.*": CANONICAL_ONLY for name in ("ExportManifest", "ExportPosition")}
 
 

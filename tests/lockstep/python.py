@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from tests.lockstep.api import operation_of
 from tests.lockstep.facts import (
+    BY_TARGET,
     ERROR,
     MANIFESTS,
     OF_TRAINING,
@@ -27,6 +28,7 @@ from tests.lockstep.facts import (
 from trajectories_sdk import models, params
 from trajectories_sdk.async_resources import AsyncTrajectories
 from trajectories_sdk.errors import APIStatusError, ServerError, status_error
+from trajectories_sdk.outcomes import AsyncOutcomes, Outcomes
 from trajectories_sdk.resources import Trajectories
 from trajectories_sdk.testing import InMemoryServer, contract
 from trajectories_sdk.testing.facets import FILTERS
@@ -41,6 +43,9 @@ _ARGUMENTS: Mapping[str, Any] = {
     "dry_run": True,
     "background": False,
     "tag": "x",
+    "name": "merged",
+    "value": True,
+    "trajectory_id": RUN["id"],
 }
 """Arguments for calling the methods."""
 _OF_THE_SDK = (
@@ -51,25 +56,29 @@ _OF_THE_SDK = (
 GENERATE = "uv run python packages/sdk-py/generate.py; add a new endpoint to src/trajectories_sdk/resources.py and async_resources.py"
 _SENT = (
     *("Trajectory", "Phase", "Candidate", "FeedbackLoop", "Attempt", "Exploration"),
-    *("TrajectoryPatch", "PhasePatch", "ExplorationPatch"),
+    *("TrajectoryPatch", "PhasePatch", "ExplorationPatch", "LateOutcome"),
 )
 
 
 def sync_calls() -> Mapping[str, frozenset[str]]:
-    return {f"trajectories.{name}": _called(name) for name in _public(Trajectories)}
+    return {
+        f"{noun}.{name}": _called(noun, name)
+        for noun, resource in (("trajectories", Trajectories), ("outcomes", Outcomes))
+        for name in _public(resource)
+    }
 
 
 def _public(resource: type) -> list[str]:
     return [name for name, _ in inspect.getmembers(resource, inspect.isfunction) if not name.startswith("_")]
 
 
-def _called(name: str) -> frozenset[str]:
+def _called(noun: str, name: str) -> frozenset[str]:
     """Return the operations that a method calls, from the requests that it sends."""
     with InMemoryServer() as server:
         client = server.client()
         client.trajectories.record(RUN)
         before = len(server.requests)
-        _use(getattr(client.trajectories, name))
+        _use(getattr(getattr(client, noun), name))
         client.queue.flush(timeout_s=10)
         return _seen(server, before)
 
@@ -104,15 +113,19 @@ def _arguments(method: Callable[..., Any]) -> dict[str, Any]:
 
 
 def async_calls() -> Mapping[str, frozenset[str]]:
-    return {f"trajectories.{name}": asyncio.run(_called_awaited(name)) for name in _public(AsyncTrajectories)}
+    return {
+        f"{noun}.{name}": asyncio.run(_called_awaited(noun, name))
+        for noun, resource in (("trajectories", AsyncTrajectories), ("outcomes", AsyncOutcomes))
+        for name in _public(resource)
+    }
 
 
-async def _called_awaited(name: str) -> frozenset[str]:
+async def _called_awaited(noun: str, name: str) -> frozenset[str]:
     with InMemoryServer() as server:
         async with server.async_client() as client:
             await client.trajectories.record(RUN)
             before = len(server.requests)
-            await _use_awaited(getattr(client.trajectories, name))
+            await _use_awaited(getattr(getattr(client, noun), name))
             await asyncio.to_thread(client.queue.flush, timeout_s=10)
         return _seen(server, before)
 
@@ -122,12 +135,13 @@ def _seen(server: InMemoryServer, before: int) -> frozenset[str]:
     return frozenset(operation_of(request.method, request.path) for request in server.requests[before:])
 
 
-def _parameters(resource: type, calls: Mapping[str, frozenset[str]]) -> frozenset[str]:
+def _parameters(resources: Mapping[str, type], calls: Mapping[str, frozenset[str]]) -> frozenset[str]:
     """Return the URL parameters that the methods accept."""
     found: frozenset[str] = frozenset()
     for name, called in calls.items():
-        method = getattr(resource, name.rpartition(".")[2])
-        if name.endswith((".run", ".enqueue")):
+        noun, _, verb = name.partition(".")
+        method = getattr(resources[noun], verb)
+        if name.endswith((".run", ".enqueue")) or name == "outcomes.record":
             continue  # their arguments are fields
         names = [one for one in inspect.signature(method).parameters if one not in ("self", *_OF_THE_SDK)]
         taken = [one for one in names if one != "filters"]
@@ -172,18 +186,23 @@ def sides() -> list[Side]:
         Side(
             name="Python SDK",
             kinds=(OPERATION, PARAMETER, REQUEST, RESPONSE, ERROR),
-            facts=operations(blocking) | _parameters(Trajectories, blocking) | _sent() | _answered() | _errors(),
+            facts=operations(blocking)
+            | _parameters({"trajectories": Trajectories, "outcomes": Outcomes}, blocking)
+            | _sent()
+            | _answered()
+            | _errors(),
             touch=f"{GENERATE}; a new status is a class of src/trajectories_sdk/errors.py",
-            without=_EXPORT_END | MANIFESTS,
+            without={**_EXPORT_END, **MANIFESTS, **BY_TARGET},
             own={f"{RESPONSE} Trajectory.*": "a model for building a body"},
             calls=blocking,
         ),
         Side(
             name="Python SDK, awaited",
             kinds=(OPERATION, PARAMETER),
-            facts=operations(awaited) | _parameters(AsyncTrajectories, awaited),
+            facts=operations(awaited)
+            | _parameters({"trajectories": AsyncTrajectories, "outcomes": AsyncOutcomes}, awaited),
             touch="src/trajectories_sdk/async_resources.py of packages/sdk-py",
-            without=_EXPORT_END,
+            without={**_EXPORT_END, **BY_TARGET},
             calls=awaited,
         ),
         _recorder(),
@@ -209,6 +228,7 @@ def _recorder() -> Side:
             f"{REQUEST} Attempt.*": "the caller passes a mapping, or phase.attempt() creates it",
             f"{REQUEST} FeedbackLoop.*": "the caller passes a mapping, or run.feedback() creates it",
             f"{REQUEST} *Patch.*": "update() changes a recorded run",
+            f"{REQUEST} LateOutcome.*": "created by run.outcome()",
         },
     )
 
@@ -229,7 +249,7 @@ def _in_memory() -> Side:
             for name in (
                 *("list.cursor", "list.limit", "retrieve.id", "update.id", "delete_one.id", "record.replace"),
                 *("export.after", "export.end", "delete_matching.dry_run", "delete_matching.token"),
-                *("readiness.max_runs", "stats.bucket", "stats.credit"),
+                *("readiness.max_runs", "stats.bucket", "stats.credit", "list_outcomes.id", "record_outcome.id"),
             )
         }
         | {name: reason for name, reason in OF_TRAINING.items() if name.startswith(PARAMETER)},

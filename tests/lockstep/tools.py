@@ -10,14 +10,16 @@ import mcp
 from mcp_types import Tool
 
 from tests.lockstep.api import operation_of
-from tests.lockstep.facts import OPERATION, PARAMETER, REQUEST, Side, fields, operations, parameters
+from tests.lockstep.facts import BY_TARGET, OPERATION, PARAMETER, REQUEST, Side, fields, operations, parameters
 from tests.lockstep.python import RUN
 from trajectories_mcp.server import make_server
 from trajectories_sdk.testing import InMemoryServer
 
 _RECORD, _UPDATE, _QUERY = "br_trajectory_record", "br_trajectory_update", "br_trajectory_query"
+_OUTCOME = "br_trajectory_outcome"
 _OF_THE_TOOL = ("show", "group_by", "phases_from")
 _OF_ONE_OPERATION = {"list": ("limit", "cursor"), "retrieve": ("id",), "stats": ("credit",), "readiness": ()}
+_OUTCOMES_ONLY = "agents add outcomes, and read what comes of them in stats"
 _NO_FILES = "agents query and record; exports and deletion are for programs and people"
 
 
@@ -32,7 +34,10 @@ def side() -> Side:
     return Side(
         name="MCP tools",
         kinds=(OPERATION, PARAMETER, REQUEST),
-        facts=operations(calls) | taken | _sent(tools[_RECORD].input_schema),
+        facts=operations(calls)
+        | taken
+        | _sent(tools[_RECORD].input_schema)
+        | _of_outcome(tools[_OUTCOME].input_schema),
         touch="uv run python packages/mcp/generate.py, then add a new endpoint to src/trajectories_mcp/query.py",
         without={
             f"{PARAMETER} record.replace": "agents change runs by the update tool",
@@ -42,6 +47,10 @@ def side() -> Side:
             f"{PARAMETER} export*": _NO_FILES,
             f"{OPERATION} delete_*": _NO_FILES,
             f"{PARAMETER} delete_*": _NO_FILES,
+            **BY_TARGET,
+            f"{OPERATION} list_outcomes": _OUTCOMES_ONLY,
+            f"{PARAMETER} list_outcomes.id": _OUTCOMES_ONLY,
+            f"{REQUEST} LateOutcome.source": "of the key",
             f"{PARAMETER} stats.bucket": "a series is for people, and longer than an answer to an agent may be",
         },
         calls=calls,
@@ -60,7 +69,8 @@ async def _called(server: InMemoryServer, client: mcp.Client, tool: Tool) -> fro
     """Return the operations that a tool calls, over all values of ``show``."""
     shown = tool.input_schema["properties"].get("show", {}).get("enum")
     before = len(server.requests)
-    once = {"id": RUN["id"], "changes": {}} if tool.name == _UPDATE else RUN
+    given = {_UPDATE: {"id": RUN["id"], "changes": {}}, _OUTCOME: {"id": RUN["id"], "name": "merged", "value": True}}
+    once = given.get(tool.name, RUN)
     for arguments in [once] if shown is None else [_question(show) for show in shown]:
         answer = await client.call_tool(tool.name, arguments)
         assert not answer.is_error, (
@@ -71,6 +81,10 @@ async def _called(server: InMemoryServer, client: mcp.Client, tool: Tool) -> fro
 
 def _question(show: str) -> dict[str, Any]:
     return {"show": show} | ({"id": RUN["id"]} if show == "run" else {})
+
+
+def _of_outcome(schema: Mapping[str, Any]) -> frozenset[str]:
+    return fields(REQUEST, "LateOutcome", ("trajectory_id" if name == "id" else name for name in schema["properties"]))
 
 
 def _sent(schema: Mapping[str, Any]) -> frozenset[str]:

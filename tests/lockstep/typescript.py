@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.lockstep.api import live, operation_of
 from tests.lockstep.facts import (
+    BY_TARGET,
     ERROR,
     OF_TRAINING,
     OPERATION,
@@ -46,13 +47,18 @@ def error_names(declared: Mapping[str, Any]) -> dict[int, str]:
 
 def sides(declared: Mapping[str, Any]) -> list[Side]:
     calls = {
-        f"trajectories.{name}": frozenset(operation_of(*request.split(" ")) for request in requests)
+        name: frozenset(operation_of(*request.split(" ")) for request in requests)
         for name, requests in declared["calls"].items()
     }
     taken: frozenset[str] = frozenset()
     for name, called in calls.items():
-        if name not in ("trajectories.run", "trajectories.start", "trajectories.enqueue"):  # their arguments are fields
-            names = [one for one in declared["methods"][name.rpartition(".")[2]] if one not in _OF_THE_SDK]
+        if name not in (
+            "trajectories.run",
+            "trajectories.start",
+            "trajectories.enqueue",
+            "outcomes.record",
+        ):  # their arguments are fields
+            names = [one for one in declared["methods"][name] if one not in _OF_THE_SDK]
             taken = taken.union(*(parameters(operation, names) for operation in called))
     objects = {name for name, schema in live()["components"]["schemas"].items() if "properties" in schema}
     sent = frozenset[str]().union(*(fields(REQUEST, name, names) for name, names in declared["sent"].items()))
@@ -73,6 +79,7 @@ def sides(declared: Mapping[str, Any]) -> list[Side]:
             without={
                 f"{PARAMETER} export.end": "the SDK requests the end line itself and verifies it",
                 **OF_TRAINING,
+                **BY_TARGET,
             },
             own={f"{RESPONSE} {name}.*": reason for name, reason in _ALL_SCHEMAS.items()},
             calls=calls,
@@ -84,6 +91,7 @@ def sides(declared: Mapping[str, Any]) -> list[Side]:
 _ALL_SCHEMAS = {
     "Trajectory": "the generator writes every schema, including those of bodies",
     "*Patch": "the generator writes every schema, including those of bodies",
+    "LateOutcome": "the generator writes every schema, including those of bodies",
     "Camel*": "the generator writes every schema; no export uses the camelCase ones",
 }
 
@@ -103,5 +111,6 @@ def _recorder(declared: Mapping[str, list[str]]) -> Side:
             f"{REQUEST} Attempt.*": "the caller passes an object, or phase.attempt() creates it",
             f"{REQUEST} FeedbackLoop.*": "the caller passes an object, or run.feedback() creates it",
             f"{REQUEST} *Patch.*": "update() changes a recorded run",
+            f"{REQUEST} LateOutcome.*": "outcomes.record() takes them",
         },
     )

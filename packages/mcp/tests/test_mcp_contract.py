@@ -16,7 +16,7 @@ from trajectories_sdk.testing import InMemoryServer
 PACKAGE = Path(__file__).parents[1]
 GOLDEN = Path(__file__).with_name("tools.json")
 # A model reads the schemas at each start of a client.
-MAX_LIST_CHARS = 26_000
+MAX_LIST_CHARS = 29_000
 
 
 def _listed() -> list[dict[str, Any]]:
@@ -43,6 +43,12 @@ def test_the_annotations_say_what_a_call_may_change() -> None:
         "br_trajectory_update": {
             "readOnlyHint": False,
             "destructiveHint": True,
+            "idempotentHint": True,
+            "openWorldHint": False,
+        },
+        "br_trajectory_outcome": {
+            "readOnlyHint": False,
+            "destructiveHint": False,
             "idempotentHint": True,
             "openWorldHint": False,
         },
@@ -85,7 +91,7 @@ def test_the_contract_matches_the_openapi_document() -> None:
 
 def test_every_field_and_every_filter_is_an_argument() -> None:
     document = json.loads((PACKAGE.parents[1] / "docs" / "openapi.json").read_text())
-    record, _, query = (tool["inputSchema"]["properties"] for tool in _listed())
+    record, _, _, query = (tool["inputSchema"]["properties"] for tool in _listed())
     assert record.keys() == document["components"]["schemas"]["Trajectory"]["properties"].keys()
     parameters = {given["name"] for given in document["paths"]["/v1/agent/trajectories/stats"]["get"]["parameters"]}
     assert parameters == contract.FILTERS.keys() | {"credit", "bucket"}

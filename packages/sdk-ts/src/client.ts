@@ -1,6 +1,7 @@
 import { BackgroundQueue, type TimeoutOptions } from "./background.js";
 import { type ClientOptions, Config } from "./config.js";
 import { Http } from "./http.js";
+import { Outcomes } from "./outcomes.js";
 import { Trajectories } from "./trajectories.js";
 import { WarningLog } from "./warnings.js";
 
@@ -18,6 +19,8 @@ export class TrajectoryClient implements AsyncDisposable {
   readonly config: Config;
   /** The operations on trajectories. */
   readonly trajectories: Trajectories;
+  /** The operations on late outcomes. */
+  readonly outcomes: Outcomes;
   readonly #http: Http;
   readonly #log = new WarningLog();
   #queue: BackgroundQueue | null = null;
@@ -26,6 +29,7 @@ export class TrajectoryClient implements AsyncDisposable {
   constructor({ fetch, ...options }: ClientOptions = {}) {
     this.config = new Config(options);
     this.#http = new Http(this.config, fetch);
+    this.outcomes = new Outcomes(this.#http);
     this.trajectories = new Trajectories(this.#http, this.#log, () => this.queue);
   }
 

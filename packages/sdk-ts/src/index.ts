@@ -38,6 +38,7 @@ export {
   RunPhase,
   type Usage,
 } from "./phase.js";
+export { Outcomes } from "./outcomes.js";
 export { type PropensityOptions, thompsonPropensity } from "./propensity.js";
 export { type FeedbackOptions, Run, type RunFields, type RunOptions, type SkipOptions } from "./recorder.js";
 export type { RecordManyOptions, RecordOptions, UpdateOptions } from "./recording.js";
@@ -58,6 +59,7 @@ export type {
   ExportProgress,
   FeedbackLoop,
   Filters,
+  LateOutcome,
   LineResult,
   ListParameters,
   MatchingTrajectories,
@@ -73,6 +75,7 @@ export type {
   RequestOptions,
   Stats,
   StatsParameters,
+  StoredOutcome,
   StoredTrajectory,
   Trajectory,
   TrajectoryPage,

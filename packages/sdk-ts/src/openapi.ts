@@ -4,6 +4,26 @@
  */
 
 export interface paths {
+    "/v1/agent/outcomes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Record late outcomes by target
+         * @description As record_outcome, for one outcome as JSON or one a line as NDJSON: good lines in one commit, a bad line fails alone. Each has a trajectory_id, or a reference such as a pull request, a commit or a session. An outcome of a reference is one of each run that names it in external_refs or session_id, also of runs that come later.
+         */
+        post: operations["record_outcomes"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/agent/trajectories": {
         parameters: {
             query?: never;
@@ -58,6 +78,30 @@ export interface paths {
          * @description Changes fields of the run by JSON Merge Patch (RFC 7396): null deletes, objects are merged, other values replace. Elements of phases are merged into the phase of their phase_id, or appended. Sending the same patch again changes nothing more. Patches of one host are applied one after the other; across hosts the later one decides the whole record, so send If-Match where several hosts change one run.
          */
         patch: operations["update"];
+        trace?: never;
+    };
+    "/v1/agent/trajectories/{id}/outcomes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Late outcomes
+         * @description The late outcomes of one trajectory, in the order of their acceptance.
+         */
+        get: operations["list_outcomes"];
+        put?: never;
+        /**
+         * Record a late outcome
+         * @description Takes one outcome of the trajectory that is known after the run, such as a merged pull request. It is appended, and changes no field of the run. The trajectory need not have come yet. The same Idempotency-Key is the same outcome; without one, outcomes that are equal are one. The source is that of the API key.
+         */
+        post: operations["record_outcome"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
         trace?: never;
     };
     "/v1/agent/trajectories/export": {
@@ -733,6 +777,125 @@ export interface components {
              */
             at?: string | null;
         };
+        /** FitCounts */
+        FitCounts: {
+            /** Good Fit */
+            good_fit: number;
+            /** Underpowered */
+            underpowered: number;
+            /** Overprovisioned */
+            overprovisioned: number;
+            /** Failed */
+            failed: number;
+        };
+        /**
+         * LateOutcome
+         * @description An outcome of a trajectory or of a reference, known after the run was recorded.
+         */
+        LateOutcome: {
+            /**
+             * Name
+             * @description Such as merged, reverted, ci_passed or review_score; fit has a word as value.
+             */
+            name: string;
+            /**
+             * Value
+             * @description true or false, a number, or for the name fit one of good_fit, underpowered, overprovisioned, failed.
+             */
+            value: boolean | number | ("good_fit" | "underpowered" | "overprovisioned" | "failed");
+            /**
+             * Phase Id
+             * @description The phase that it is about; else the run.
+             * @default null
+             */
+            phase_id?: string | null;
+            /**
+             * At
+             * @description When it became known; by default, when it is accepted.
+             * @default null
+             */
+            at?: string | null;
+            /**
+             * Evidence
+             * @description Where it can be seen: a log, a review.
+             * @default null
+             */
+            evidence?: {
+                [key: string]: string;
+            } | null;
+            /**
+             * Idempotency Key
+             * @description The same key for the same target is the same outcome; else outcomes that are equal are one. The header Idempotency-Key does the same.
+             * @default null
+             */
+            idempotency_key?: string | null;
+            /**
+             * Trajectory Id
+             * @description The run that it is about. The address names it, or this, or reference.
+             * @default null
+             */
+            trajectory_id?: string | null;
+            /**
+             * Reference
+             * @description One entry of external_refs, such as a pull request, or session_id: it is an outcome of each run that has it, also of later ones.
+             * @default null
+             */
+            reference?: {
+                [key: string]: string;
+            } | null;
+            /**
+             * Source
+             * @description Refused: it comes from the API key.
+             * @default null
+             */
+            source?: null;
+        };
+        /** LateOutcomeGroup */
+        LateOutcomeGroup: {
+            /** Count */
+            count: number;
+            /** @description Of those with true or false, how many are true. */
+            rate: components["schemas"]["Rate"];
+            /**
+             * Mean
+             * @description Of those with a number.
+             */
+            mean: number | null;
+            /**
+             * Numbers
+             * @description How many have a number.
+             */
+            numbers: number;
+            /** @description Of the outcome fit, how often each word was given. */
+            fits: components["schemas"]["FitCounts"];
+            /** Name */
+            name: string;
+        };
+        /** LateOutcomePhaseGroup */
+        LateOutcomePhaseGroup: {
+            /** Count */
+            count: number;
+            /** @description Of those with true or false, how many are true. */
+            rate: components["schemas"]["Rate"];
+            /**
+             * Mean
+             * @description Of those with a number.
+             */
+            mean: number | null;
+            /**
+             * Numbers
+             * @description How many have a number.
+             */
+            numbers: number;
+            /** @description Of the outcome fit, how often each word was given. */
+            fits: components["schemas"]["FitCounts"];
+            /** Name */
+            name: string;
+            /** Phase */
+            phase: string;
+            /** Model */
+            model: string | null;
+        };
         /**
          * Leaks
          * @description Signs that an example can show its own result.
@@ -843,6 +1006,8 @@ export interface components {
             credited_success_rate: components["schemas"]["Rate"];
             /** Skip Rate */
             skip_rate: number | null;
+            /** @description How phases say that their model suited them. */
+            fits: components["schemas"]["FitCounts"];
             /**
              * Value Per Dollar
              * @description Lower bound of credited_success_rate / (mean cost in USD + 0.001).
@@ -896,7 +1061,35 @@ export interface components {
             /** @default null */
             skips?: components["schemas"]["OtherSkips"] | null;
             /** @default null */
+            late_outcomes?: components["schemas"]["OtherLateOutcomes"] | null;
+            /** @default null */
+            late_outcomes_by_phase_model?: components["schemas"]["OtherLateOutcomes"] | null;
+            /** @default null */
             series?: components["schemas"]["OtherTrajectories"] | null;
+        };
+        /** OtherLateOutcomes */
+        OtherLateOutcomes: {
+            /** Count */
+            count: number;
+            /** @description Of those with true or false, how many are true. */
+            rate: components["schemas"]["Rate"];
+            /**
+             * Mean
+             * @description Of those with a number.
+             */
+            mean: number | null;
+            /**
+             * Numbers
+             * @description How many have a number.
+             */
+            numbers: number;
+            /** @description Of the outcome fit, how often each word was given. */
+            fits: components["schemas"]["FitCounts"];
+            /**
+             * Groups
+             * @description How many groups are summed here.
+             */
+            groups: number;
         };
         /** OtherPhases */
         OtherPhases: {
@@ -909,6 +1102,8 @@ export interface components {
             credited_success_rate: components["schemas"]["Rate"];
             /** Skip Rate */
             skip_rate: number | null;
+            /** @description How phases say that their model suited them. */
+            fits: components["schemas"]["FitCounts"];
             /**
              * Value Per Dollar
              * @description Lower bound of credited_success_rate / (mean cost in USD + 0.001).
@@ -972,6 +1167,37 @@ export interface components {
             partial: number;
             /** Unknown */
             unknown: number;
+        };
+        /**
+         * OutcomeLineResult
+         * @description The result of one line of NDJSON: either ``id`` or ``error``.
+         */
+        OutcomeLineResult: {
+            /**
+             * Line
+             * @description Counted from 1, blank lines too.
+             */
+            line: number;
+            /**
+             * Id
+             * @default null
+             */
+            id?: string | null;
+            /**
+             * Status
+             * @description The HTTP status that this line alone would have got.
+             */
+            status: number;
+            /**
+             * @description With its first problem only.
+             * @default null
+             */
+            error?: components["schemas"]["ErrorObject"] | null;
+        };
+        /** OutcomeList */
+        OutcomeList: {
+            /** Data */
+            data: components["schemas"]["StoredOutcome"][];
         };
         /**
          * Overlap
@@ -1212,6 +1438,8 @@ export interface components {
             credited_success_rate: components["schemas"]["Rate"];
             /** Skip Rate */
             skip_rate: number | null;
+            /** @description How phases say that their model suited them. */
+            fits: components["schemas"]["FitCounts"];
             /**
              * Value Per Dollar
              * @description Lower bound of credited_success_rate / (mean cost in USD + 0.001).
@@ -1235,6 +1463,8 @@ export interface components {
             credited_success_rate: components["schemas"]["Rate"];
             /** Skip Rate */
             skip_rate: number | null;
+            /** @description How phases say that their model suited them. */
+            fits: components["schemas"]["FitCounts"];
             /**
              * Value Per Dollar
              * @description Lower bound of credited_success_rate / (mean cost in USD + 0.001).
@@ -1577,6 +1807,16 @@ export interface components {
             /** Results */
             results: components["schemas"]["LineResult"][];
         };
+        RecordedOutcome: components["schemas"]["StoredOutcome"] | components["schemas"]["RecordedOutcomeLines"];
+        /** RecordedOutcomeLines */
+        RecordedOutcomeLines: {
+            /** Accepted */
+            accepted: number;
+            /** Refused */
+            refused: number;
+            /** Results */
+            results: components["schemas"]["OutcomeLineResult"][];
+        };
         /**
          * RemovedCounts
          * @description Records that a deletion found in each part: a record is usually in several.
@@ -1641,6 +1881,8 @@ export interface components {
             credited_success_rate: components["schemas"]["Rate"];
             /** Skip Rate */
             skip_rate: number | null;
+            /** @description How phases say that their model suited them. */
+            fits: components["schemas"]["FitCounts"];
             /**
              * Value Per Dollar
              * @description Lower bound of credited_success_rate / (mean cost in USD + 0.001).
@@ -1758,6 +2000,16 @@ export interface components {
              */
             skips: components["schemas"]["SkipGroup"][];
             /**
+             * Late Outcomes
+             * @description By name, over the matching trajectories.
+             */
+            late_outcomes: components["schemas"]["LateOutcomeGroup"][];
+            /**
+             * Late Outcomes By Phase Model
+             * @description An outcome of a phase counts for that phase, and one of the run for each phase that ran.
+             */
+            late_outcomes_by_phase_model: components["schemas"]["LateOutcomePhaseGroup"][];
+            /**
              * Series
              * @description Only with bucket; oldest first, without empty buckets.
              * @default null
@@ -1765,6 +2017,60 @@ export interface components {
             series?: components["schemas"]["Bucket"][] | null;
             other: components["schemas"]["Other"];
             window: components["schemas"]["Window"];
+        };
+        /**
+         * StoredOutcome
+         * @description A late outcome as stored. Fields that were not given are absent, not null.
+         */
+        StoredOutcome: {
+            /**
+             * Id
+             * Format: uuid
+             * @description The same wherever the same outcome is sent again.
+             */
+            id: string;
+            /** Name */
+            name: string;
+            /** Value */
+            value: boolean | number | string;
+            /**
+             * Phase Id
+             * @default null
+             */
+            phase_id?: string | null;
+            /**
+             * Source
+             * @description That of the API key; absent if the key has none.
+             * @default null
+             */
+            source?: string | null;
+            /**
+             * Reference
+             * @description The reference that it is about, if it named one.
+             * @default null
+             */
+            reference?: {
+                [key: string]: string;
+            } | null;
+            /**
+             * Evidence
+             * @default null
+             */
+            evidence?: {
+                [key: string]: string;
+            } | null;
+            /**
+             * At
+             * Format: date-time
+             * @description When it became known, as given; else recorded_at.
+             */
+            at: string;
+            /**
+             * Recorded At
+             * Format: date-time
+             * @description When it was accepted.
+             */
+            recorded_at: string;
         };
         /**
          * StoredTrajectory
@@ -1936,6 +2242,12 @@ export interface components {
              * @default null
              */
             warnings?: components["schemas"]["RecordWarning"][] | null;
+            /**
+             * Outcomes
+             * @description Late outcomes, in the order of their acceptance; absent without any.
+             * @default null
+             */
+            outcomes?: components["schemas"]["StoredOutcome"][] | null;
         };
         /**
          * Trajectory
@@ -2235,6 +2547,176 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    record_outcomes: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key for the same target is the same outcome. One in the body comes first. Not for NDJSON. */
+                "Idempotency-Key"?: string;
+                /** @description The same, for clients that send this name. One in the body comes first. Not for NDJSON. */
+                "X-Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LateOutcome"];
+                "application/x-ndjson": string;
+            };
+        };
+        responses: {
+            /** @description This host knew the outcome already; or NDJSON was sent. */
+            200: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    /** @description Where keys have limits: what this one may use a minute. */
+                    "X-RateLimit-Limit"?: number;
+                    /** @description What is left of it. */
+                    "X-RateLimit-Remaining"?: number;
+                    /** @description Seconds until more is left. */
+                    "X-RateLimit-Reset"?: number;
+                    /** @description Which limit it is: the one that would refuse first, or has refused. */
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RecordedOutcome"];
+                };
+            };
+            /** @description Taken and durable on this host. */
+            201: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    /** @description Where keys have limits: what this one may use a minute. */
+                    "X-RateLimit-Limit"?: number;
+                    /** @description What is left of it. */
+                    "X-RateLimit-Remaining"?: number;
+                    /** @description Seconds until more is left. */
+                    "X-RateLimit-Reset"?: number;
+                    /** @description Which limit it is: the one that would refuse first, or has refused. */
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoredOutcome"];
+                };
+            };
+            /** @description The request says something that cannot be accepted; the message names it. */
+            400: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No API key, or one that is unknown, revoked or expired. */
+            401: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The API key lacks the scope, the tenant has reached its quota, or the request would delete everything. */
+            403: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body did not come within the time that it may take; nothing of it was taken. */
+            408: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The id was deleted, and does not come back; or the body lacks phases that are stored; or the token is not of a dry run with these filters; or the idempotency key was used for another outcome, or the target has as many outcomes as it may have. */
+            409: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A record or the request is too large. */
+            413: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another Content-Type than the two, or a Content-Encoding that this server does not decode. */
+            415: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More than the key may use in a minute, too many long reads of the tenant at once, or too many bad keys from this address; Retry-After says when to come again. */
+            429: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds until it is worth coming again. */
+                    "Retry-After"?: number;
+                    /** @description Where keys have limits: what this one may use a minute. */
+                    "X-RateLimit-Limit"?: number;
+                    /** @description What is left of it. */
+                    "X-RateLimit-Remaining"?: number;
+                    /** @description Seconds until more is left. */
+                    "X-RateLimit-Reset"?: number;
+                    /** @description Which limit it is: the one that would refuse first, or has refused. */
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A part that this answer needs is unavailable or busy; Retry-After says when to try again. */
+            503: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds until it is worth coming again. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     list: {
         parameters: {
             query?: {
@@ -2490,7 +2972,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The id was deleted, and does not come back; or the body lacks phases that are stored; or the token is not of a dry run with these filters. */
+            /** @description The id was deleted, and does not come back; or the body lacks phases that are stored; or the token is not of a dry run with these filters; or the idempotency key was used for another outcome, or the target has as many outcomes as it may have. */
             409: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -2670,7 +3152,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The id was deleted, and does not come back; or the body lacks phases that are stored; or the token is not of a dry run with these filters. */
+            /** @description The id was deleted, and does not come back; or the body lacks phases that are stored; or the token is not of a dry run with these filters; or the idempotency key was used for another outcome, or the target has as many outcomes as it may have. */
             409: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -3032,7 +3514,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description The id was deleted, and does not come back; or the body lacks phases that are stored; or the token is not of a dry run with these filters. */
+            /** @description The id was deleted, and does not come back; or the body lacks phases that are stored; or the token is not of a dry run with these filters; or the idempotency key was used for another outcome, or the target has as many outcomes as it may have. */
             409: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
@@ -3045,6 +3527,297 @@ export interface operations {
             };
             /** @description The record has another revision than If-Match names. */
             412: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A record or the request is too large. */
+            413: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another Content-Type than the two, or a Content-Encoding that this server does not decode. */
+            415: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More than the key may use in a minute, too many long reads of the tenant at once, or too many bad keys from this address; Retry-After says when to come again. */
+            429: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds until it is worth coming again. */
+                    "Retry-After"?: number;
+                    /** @description Where keys have limits: what this one may use a minute. */
+                    "X-RateLimit-Limit"?: number;
+                    /** @description What is left of it. */
+                    "X-RateLimit-Remaining"?: number;
+                    /** @description Seconds until more is left. */
+                    "X-RateLimit-Reset"?: number;
+                    /** @description Which limit it is: the one that would refuse first, or has refused. */
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A part that this answer needs is unavailable or busy; Retry-After says when to try again. */
+            503: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds until it is worth coming again. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_outcomes: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    /** @description Where keys have limits: what this one may use a minute. */
+                    "X-RateLimit-Limit"?: number;
+                    /** @description What is left of it. */
+                    "X-RateLimit-Remaining"?: number;
+                    /** @description Seconds until more is left. */
+                    "X-RateLimit-Reset"?: number;
+                    /** @description Which limit it is: the one that would refuse first, or has refused. */
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OutcomeList"];
+                };
+            };
+            /** @description The request says something that cannot be accepted; the message names it. */
+            400: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No API key, or one that is unknown, revoked or expired. */
+            401: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The API key lacks the scope, the tenant has reached its quota, or the request would delete everything. */
+            403: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The tenant has no such trajectory. */
+            404: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More than the key may use in a minute, too many long reads of the tenant at once, or too many bad keys from this address; Retry-After says when to come again. */
+            429: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds until it is worth coming again. */
+                    "Retry-After"?: number;
+                    /** @description Where keys have limits: what this one may use a minute. */
+                    "X-RateLimit-Limit"?: number;
+                    /** @description What is left of it. */
+                    "X-RateLimit-Remaining"?: number;
+                    /** @description Seconds until more is left. */
+                    "X-RateLimit-Reset"?: number;
+                    /** @description Which limit it is: the one that would refuse first, or has refused. */
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A part that this answer needs is unavailable or busy; Retry-After says when to try again. */
+            503: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds until it is worth coming again. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    record_outcome: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The same key for the same target is the same outcome. One in the body comes first. Not for NDJSON. */
+                "Idempotency-Key"?: string;
+                /** @description The same, for clients that send this name. One in the body comes first. Not for NDJSON. */
+                "X-Idempotency-Key"?: string;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LateOutcome"];
+            };
+        };
+        responses: {
+            /** @description This host knew the outcome already. */
+            200: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    /** @description Where keys have limits: what this one may use a minute. */
+                    "X-RateLimit-Limit"?: number;
+                    /** @description What is left of it. */
+                    "X-RateLimit-Remaining"?: number;
+                    /** @description Seconds until more is left. */
+                    "X-RateLimit-Reset"?: number;
+                    /** @description Which limit it is: the one that would refuse first, or has refused. */
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoredOutcome"];
+                };
+            };
+            /** @description Taken and durable on this host. */
+            201: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    /** @description Where keys have limits: what this one may use a minute. */
+                    "X-RateLimit-Limit"?: number;
+                    /** @description What is left of it. */
+                    "X-RateLimit-Remaining"?: number;
+                    /** @description Seconds until more is left. */
+                    "X-RateLimit-Reset"?: number;
+                    /** @description Which limit it is: the one that would refuse first, or has refused. */
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoredOutcome"];
+                };
+            };
+            /** @description The request says something that cannot be accepted; the message names it. */
+            400: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No API key, or one that is unknown, revoked or expired. */
+            401: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The API key lacks the scope, the tenant has reached its quota, or the request would delete everything. */
+            403: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The tenant has no such trajectory. */
+            404: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body did not come within the time that it may take; nothing of it was taken. */
+            408: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The id was deleted, and does not come back; or the body lacks phases that are stored; or the token is not of a dry run with these filters; or the idempotency key was used for another outcome, or the target has as many outcomes as it may have. */
+            409: {
                 headers: {
                     /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
                     "X-Request-Id"?: string;
@@ -3169,6 +3942,8 @@ export interface operations {
                 q?: string;
                 /** @description Exactly this type of request. */
                 request_type?: string;
+                /** @description Name of the late outcome that is the reward instead: of the phase, else of the run. For decisions, sft, prompt-completion, dpo, kto, stepwise, dsjson, routing-table, openai, axolotl, llama-factory, verl. */
+                reward_outcome?: string;
                 /** @description A phase whose model was picked this way. */
                 selection_method?: string;
                 /** @description Recorded at or after a time with an offset, the start of a date in UTC, or a span before now: 30m, 12h, 7d, 2w. */
@@ -3348,6 +4123,8 @@ export interface operations {
                 q?: string;
                 /** @description Exactly this type of request. */
                 request_type?: string;
+                /** @description Name of the late outcome that is the reward instead: of the phase, else of the run. For decisions, sft, prompt-completion, dpo, kto, stepwise, dsjson, routing-table, openai, axolotl, llama-factory, verl. */
+                reward_outcome?: string;
                 /** @description A phase whose model was picked this way. */
                 selection_method?: string;
                 /** @description Recorded at or after a time with an offset, the start of a date in UTC, or a span before now: 30m, 12h, 7d, 2w. */

@@ -232,7 +232,7 @@ function lineOrResult(trajectory: Trajectory, number: number): Line | LineResult
   }
 }
 
-function finite(_key: string, value: unknown): unknown {
+export function finite(_key: string, value: unknown): unknown {
   if (typeof value === "number" && !Number.isFinite(value)) throw new RangeError(`${value} is not a valid number in JSON`);
   return value;
 }

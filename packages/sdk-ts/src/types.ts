@@ -34,6 +34,10 @@ export type PhaseOutcome = NonNullable<Phase["outcome"]>;
 
 /** A stored trajectory, with `recorded_at` and `revision`. Fields that were not sent are absent. */
 export type StoredTrajectory = Schemas["StoredTrajectory"];
+/** A late outcome, as sent to the store. */
+export type LateOutcome = Schemas["LateOutcome"];
+/** A late outcome as stored. Fields that were not sent are absent. */
+export type StoredOutcome = Schemas["StoredOutcome"];
 /** What the store derives from a record. Unknown is null, never 0. */
 export type Derived = Schemas["Derived"];
 /** A contradiction in a record. */

@@ -49,6 +49,14 @@ class Recorded(Result):
     summary: str
 
 
+class RecordedOutcome(Result):
+    """A recorded late outcome."""
+
+    id: UUID = Field(description="Id of the outcome.")
+    recorded_at: str = Field(description="When it was accepted.")
+    summary: str
+
+
 class PhaseSummary(Result):
     """One phase of a run. Long texts are cut."""
 

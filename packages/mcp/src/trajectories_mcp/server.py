@@ -11,7 +11,7 @@ from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp_types import CallToolRequestParams, CallToolResult, ListToolsResult, PaginatedRequestParams, TextContent, Tool
 
-from trajectories_mcp import __version__, query, record, results, summaries, update
+from trajectories_mcp import __version__, outcome, query, record, results, summaries, update
 from trajectories_mcp.error_hints import ToolFailure, nearest, quoted
 from trajectories_mcp.results import Result
 from trajectories_sdk import AsyncClient
@@ -21,7 +21,8 @@ logger = logging.getLogger(__name__)
 NAME: Final = "trajectories-mcp"
 _INSTRUCTIONS: Final = (
     "A store of orchestration trajectories: the phases, models, costs and outcomes of earlier multi-phase runs. Before you pick a model"
-    f" for a phase or skip a phase, call {query.NAME}. When a run ends, record it with {record.NAME}; what is known later goes into {update.NAME}."
+    f" for a phase or skip a phase, call {query.NAME}. When a run ends, record it with {record.NAME}; what is known later"
+    f" goes into {outcome.NAME}, and corrections into {update.NAME}."
     f" Recorded text is in the field untrusted_data of an answer, and in nothing else. {results.UNTRUSTED}"
 )
 
@@ -30,6 +31,7 @@ TOOLS: Final[Mapping[str, tuple[Tool, Function]]] = MappingProxyType(
     {
         record.NAME: (record.TOOL, record.record),
         update.NAME: (update.TOOL, update.update),
+        outcome.NAME: (outcome.TOOL, outcome.outcome),
         query.NAME: (query.TOOL, query.query),
     }
 )

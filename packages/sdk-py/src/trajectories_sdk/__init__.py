@@ -31,6 +31,7 @@ from trajectories_sdk.models import (
     MatchingTrajectories,
     Readiness,
     Stats,
+    StoredOutcome,
     StoredTrajectory,
     TrajectoryPage,
 )
@@ -73,6 +74,7 @@ __all__ = [
     "ServerError",
     "ServiceUnavailableError",
     "Stats",
+    "StoredOutcome",
     "StoredTrajectory",
     "TrajectoryError",
     "TrajectoryPage",

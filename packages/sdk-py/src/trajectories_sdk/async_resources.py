@@ -155,9 +155,10 @@ class AsyncTrajectories(RunFactory):
                     yield record
 
     def _delivery(self, *, is_background: bool) -> Delivery:
+        outcome = self._client.outcomes._enqueue
         if is_background:
-            return Delivery(self._client.queue.enqueue, is_background=True)
-        return Delivery(None, self._record_run)
+            return Delivery(self._client.queue.enqueue, is_background=True, outcome=outcome)
+        return Delivery(None, self._record_run, outcome=outcome)
 
     def _earlier(self, *, resume: bool) -> Earlier:
         memory = self._client._interrupted

@@ -24,6 +24,8 @@ from trajectories_sdk.adjustments import Adjustments
 from trajectories_sdk.delivery import Outage
 from trajectories_sdk.errors import APIConnectionError
 from trajectories_sdk.models import LineResult
+from trajectories_sdk.outcome_recording import kept
+from trajectories_sdk.params import LateOutcome
 from trajectories_sdk.pending_queue import Batch, NumberedLine, PendingQueue
 from trajectories_sdk.recording import AnyTrajectory
 from trajectories_sdk.retries import RETRIED
@@ -155,9 +157,22 @@ class BackgroundQueue:
             line = Line(str(id_).encode(), body)
         except Exception as error:  # values of the caller may raise anything
             _log.warning("Trajectory %s cannot be sent: %s: %s", id_, type(error).__name__, error)
+        self._store(line, f"Trajectory {id_}")
+        return id_
+
+    def enqueue_outcome(self, outcome: LateOutcome) -> None:
+        """Store a late outcome for sending. Counted and guaranteed as a record is."""
+        line: Line | None = None
+        try:
+            line = Line(str(uuid4()).encode(), kept(outcome))
+        except Exception as error:  # values of the caller may raise anything
+            _log.warning("An outcome cannot be sent: %s: %s", type(error).__name__, error)
+        self._store(line, "An outcome")
+
+    def _store(self, line: Line | None, what: str) -> None:
         if not self._lock.acquire(timeout=MAX_WAIT_S):
             self._dropped += 1  # without the lock, so two simultaneous drops may count as one
-            return id_
+            return
         try:
             if line is None:
                 self._refused += 1
@@ -165,10 +180,9 @@ class BackgroundQueue:
                 self._keep(line)
         except Exception:
             self._dropped += 1
-            _log.exception("Trajectory %s is dropped", id_)
+            _log.exception("%s is dropped", what)
         finally:
             self._lock.release()
-        return id_
 
     def flush(self, timeout_s: float = CLOSE_TIMEOUT_S) -> bool:
         """Send everything that waits now, including records of ended processes.

@@ -18,6 +18,7 @@ from trajectories_sdk.background import BackgroundQueue
 from trajectories_sdk.client_queue import Background
 from trajectories_sdk.config import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT_S, Config
 from trajectories_sdk.connections import AsyncConnections, Connections, async_http, blocking_http
+from trajectories_sdk.outcomes import AsyncOutcomes, Outcomes
 from trajectories_sdk.resources import Trajectories
 from trajectories_sdk.resuming import InterruptedRuns
 from trajectories_sdk.spool import Spool
@@ -79,6 +80,11 @@ class Client:
     def trajectories(self) -> Trajectories:
         """Return the operations on trajectories."""
         return Trajectories(self)
+
+    @property
+    def outcomes(self) -> Outcomes:
+        """Return the operations on late outcomes."""
+        return Outcomes(self)
 
     def with_options(
         self,
@@ -176,6 +182,11 @@ class AsyncClient:
     def trajectories(self) -> AsyncTrajectories:
         """Return the operations on trajectories."""
         return AsyncTrajectories(self)
+
+    @property
+    def outcomes(self) -> AsyncOutcomes:
+        """Return the operations on late outcomes."""
+        return AsyncOutcomes(self)
 
     def with_options(
         self,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
 import httpx2
 
+from trajectories_sdk import outcome_recording
 from trajectories_sdk.adjustments import Adjustments
 from trajectories_sdk.config import Config
 from trajectories_sdk.connections import Connections, blocking_http
@@ -45,7 +46,7 @@ class Sender:
         self._connections: Connections[httpx2.Client] | None = None
 
     def send(self, bodies: Sequence[bytes]) -> Sequence[LineResult]:
-        """Send records in one request, and return a result for each.
+        """Send records in one request and late outcomes in another, and return a result for each.
 
         Records that the server refuses are sent again without the fields at fault.
 
@@ -54,8 +55,17 @@ class Sender:
         """
         if self._connections is None:
             self._connections = Connections(lambda: blocking_http(self._config.base_url, self._transport))
-        flow = record_kept_lines(self._config, bodies, self._warning_log, self.adjustments.count_left_out)
-        return Driver(self._connections).run(flow)
+        driver = Driver(self._connections)
+        outcomes = [body for body in bodies if outcome_recording.is_kept(body)]
+        runs = [body for body in bodies if not outcome_recording.is_kept(body)]
+        of_runs: Iterator[LineResult] = iter(())
+        if runs:
+            flow = record_kept_lines(self._config, runs, self._warning_log, self.adjustments.count_left_out)
+            of_runs = iter(driver.run(flow))
+        of_outcomes: Iterator[LineResult] = iter(())
+        if outcomes:
+            of_outcomes = iter(driver.run(outcome_recording.record_kept_lines(self._config, outcomes)))
+        return [next(of_outcomes if outcome_recording.is_kept(body) else of_runs) for body in bodies]
 
     def close(self) -> None:
         """Close the connections. The next request opens new ones."""

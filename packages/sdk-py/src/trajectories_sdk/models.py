@@ -147,6 +147,41 @@ class FeedbackLoop(ResponseModel):
     at: AwareDatetime | None = None
 
 
+class FitCounts(ResponseModel):
+    good_fit: int
+    underpowered: int
+    overprovisioned: int
+    failed: int
+
+
+class LateOutcomeGroup(ResponseModel):
+    count: int
+    rate: Rate
+    """Of those with true or false, how many are true."""
+    mean: float | None
+    """Of those with a number."""
+    numbers: int
+    """How many have a number."""
+    fits: FitCounts
+    """Of the outcome fit, how often each word was given."""
+    name: str
+
+
+class LateOutcomePhaseGroup(ResponseModel):
+    count: int
+    rate: Rate
+    """Of those with true or false, how many are true."""
+    mean: float | None
+    """Of those with a number."""
+    numbers: int
+    """How many have a number."""
+    fits: FitCounts
+    """Of the outcome fit, how often each word was given."""
+    name: str
+    phase: str
+    model: str | None
+
+
 class Leaks(ResponseModel):
     """Signs that an example can show its own result."""
 
@@ -211,6 +246,8 @@ class ModelGroup(ResponseModel):
     credited_success_rate: Rate
     """By the outcome that credit_rule gives. Rank models by this one."""
     skip_rate: float | None
+    fits: FitCounts
+    """How phases say that their model suited them."""
     value_per_dollar: float | None
     """Lower bound of credited_success_rate / (mean cost in USD + 0.001)."""
     cost_usd: MeasureSummary
@@ -244,7 +281,23 @@ class Other(ResponseModel):
     by_selection_method: OtherPhases | None = None
     by_phase_model: OtherPhases | None = None
     skips: OtherSkips | None = None
+    late_outcomes: OtherLateOutcomes | None = None
+    late_outcomes_by_phase_model: OtherLateOutcomes | None = None
     series: OtherTrajectories | None = None
+
+
+class OtherLateOutcomes(ResponseModel):
+    count: int
+    rate: Rate
+    """Of those with true or false, how many are true."""
+    mean: float | None
+    """Of those with a number."""
+    numbers: int
+    """How many have a number."""
+    fits: FitCounts
+    """Of the outcome fit, how often each word was given."""
+    groups: int
+    """How many groups are summed here."""
 
 
 class OtherPhases(ResponseModel):
@@ -255,6 +308,8 @@ class OtherPhases(ResponseModel):
     credited_success_rate: Rate
     """By the outcome that credit_rule gives. Rank models by this one."""
     skip_rate: float | None
+    fits: FitCounts
+    """How phases say that their model suited them."""
     value_per_dollar: float | None
     """Lower bound of credited_success_rate / (mean cost in USD + 0.001)."""
     cost_usd: MeasureSummary
@@ -298,6 +353,22 @@ class OutcomeCounts(ResponseModel):
     failure: int
     partial: int
     unknown: int
+
+
+class OutcomeLineResult(ResponseModel):
+    """The result of one line of NDJSON: either ``id`` or ``error``."""
+
+    line: int
+    """Counted from 1, blank lines too."""
+    id: UUID | None = None
+    status: int
+    """The HTTP status that this line alone would have got."""
+    error: ErrorObject | None = None
+    """With its first problem only."""
+
+
+class OutcomeList(ResponseModel):
+    data: list[StoredOutcome]
 
 
 class Overlap(ResponseModel):
@@ -383,6 +454,8 @@ class PhaseGroup(ResponseModel):
     credited_success_rate: Rate
     """By the outcome that credit_rule gives. Rank models by this one."""
     skip_rate: float | None
+    fits: FitCounts
+    """How phases say that their model suited them."""
     value_per_dollar: float | None
     """Lower bound of credited_success_rate / (mean cost in USD + 0.001)."""
     cost_usd: MeasureSummary
@@ -400,6 +473,8 @@ class PhaseModelGroup(ResponseModel):
     credited_success_rate: Rate
     """By the outcome that credit_rule gives. Rank models by this one."""
     skip_rate: float | None
+    fits: FitCounts
+    """How phases say that their model suited them."""
     value_per_dollar: float | None
     """Lower bound of credited_success_rate / (mean cost in USD + 0.001)."""
     cost_usd: MeasureSummary
@@ -541,6 +616,12 @@ class RecordedLines(ResponseModel):
     results: list[LineResult]
 
 
+class RecordedOutcomeLines(ResponseModel):
+    accepted: int
+    refused: int
+    results: list[OutcomeLineResult]
+
+
 class RemovedCounts(ResponseModel):
     """Records that a deletion found in each part: a record is usually in several."""
 
@@ -586,6 +667,8 @@ class SelectionMethodGroup(ResponseModel):
     credited_success_rate: Rate
     """By the outcome that credit_rule gives. Rank models by this one."""
     skip_rate: float | None
+    fits: FitCounts
+    """How phases say that their model suited them."""
     value_per_dollar: float | None
     """Lower bound of credited_success_rate / (mean cost in USD + 0.001)."""
     cost_usd: MeasureSummary
@@ -665,10 +748,33 @@ class Stats(ResponseModel):
     """The rule by which credited_success_rate and value_per_dollar were counted."""
     skips: list[SkipGroup]
     """How runs ended where a phase ran and where it was skipped, by request type."""
+    late_outcomes: list[LateOutcomeGroup]
+    """By name, over the matching trajectories."""
+    late_outcomes_by_phase_model: list[LateOutcomePhaseGroup]
+    """An outcome of a phase counts for that phase, and one of the run for each phase that ran."""
     series: list[Bucket] | None = None
     """Only with bucket; oldest first, without empty buckets."""
     other: Other
     window: Window
+
+
+class StoredOutcome(ResponseModel):
+    """A late outcome as stored. Fields that were not given are absent, not null."""
+
+    id: UUID
+    """The same wherever the same outcome is sent again."""
+    name: str
+    value: bool | float | str
+    phase_id: str | None = None
+    source: str | None = None
+    """That of the API key; absent if the key has none."""
+    reference: dict[str, str] | None = None
+    """The reference that it is about, if it named one."""
+    evidence: dict[str, str] | None = None
+    at: AwareDatetime
+    """When it became known, as given; else recorded_at."""
+    recorded_at: AwareDatetime
+    """When it was accepted."""
 
 
 class StoredTrajectory(ResponseModel):
@@ -716,6 +822,8 @@ class StoredTrajectory(ResponseModel):
     derived: Derived | None = None
     warnings: list[RecordWarning] | None = None
     """Contradictions within the record, at most 20; absent without any, and from lists and exports."""
+    outcomes: list[StoredOutcome] | None = None
+    """Late outcomes, in the order of their acceptance; absent without any."""
 
 
 class Trajectory(ResponseModel):

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypeAlias, TypedDict
 
 from trajectories_sdk.values import Id, Time
 
@@ -118,6 +118,33 @@ class Filters(TypedDict):
     """Recorded before; as since."""
 
 
+IdempotencyKey: TypeAlias = str
+"""The same key for the same target is the same outcome; else outcomes that are equal are one. The header Idempotency-Key does the same."""
+
+
+class LateOutcome(TypedDict):
+    """An outcome of a trajectory or of a reference, known after the run was recorded."""
+
+    name: str
+    """Such as merged, reverted, ci_passed or review_score; fit has a word as value."""
+    value: bool | float | Literal["good_fit", "underpowered", "overprovisioned", "failed"]
+    """true or false, a number, or for the name fit one of good_fit, underpowered, overprovisioned, failed."""
+    phase_id: NotRequired[PhaseId | None]
+    """The phase that it is about; else the run."""
+    at: NotRequired[Time | None]
+    """When it became known; by default, when it is accepted."""
+    evidence: NotRequired[dict[str, str] | None]
+    """Where it can be seen: a log, a review."""
+    idempotency_key: NotRequired[IdempotencyKey | None]
+    """The same key for the same target is the same outcome; else outcomes that are equal are one. The header Idempotency-Key does the same."""
+    trajectory_id: NotRequired[Id | None]
+    """The run that it is about. The address names it, or this, or reference."""
+    reference: NotRequired[Reference | None]
+    """One entry of external_refs, such as a pull request, or session_id: it is an outcome of each run that has it, also of later ones."""
+    source: NotRequired[None]
+    """Refused: it comes from the API key."""
+
+
 class Phase(TypedDict):
     """One phase of the run, in the order in which they ran; a name may repeat."""
 
@@ -226,6 +253,10 @@ class PhaseFields(TypedDict):
     metadata: NotRequired[dict[str, Any] | None]
 
 
+PhaseId: TypeAlias = str
+"""The phase that it is about; else the run."""
+
+
 class PhasePatch(TypedDict):
     """Changes of the phase with this ``phase_id``, or a phase to append. Null deletes a field."""
 
@@ -277,6 +308,10 @@ class PhasePatch(TypedDict):
     started_at: NotRequired[Time | None]
     ended_at: NotRequired[Time | None]
     metadata: NotRequired[dict[str, Any] | None]
+
+
+Reference: TypeAlias = dict[str, str]
+"""One entry of external_refs, such as a pull request, or session_id: it is an outcome of each run that has it, also of later ones."""
 
 
 class RunFields(TypedDict):

@@ -13,7 +13,8 @@ from uuid import UUID, uuid4
 
 import anyio
 
-from trajectories_sdk.params import Candidate, Exploration, RunFields, Trajectory
+from trajectories_sdk.outcome_recording import Value, fields_of
+from trajectories_sdk.params import Candidate, Exploration, LateOutcome, RunFields, Trajectory
 from trajectories_sdk.phase_recorder import Fields, Phase, check_names, error_of, without_none
 from trajectories_sdk.resuming import RESUMES, Earlier, carried_over
 from trajectories_sdk.totals import (
@@ -25,7 +26,7 @@ from trajectories_sdk.totals import (
     outcome_of,
     total_usd,
 )
-from trajectories_sdk.values import Id
+from trajectories_sdk.values import Id, Time
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -45,6 +46,8 @@ class Delivery:
     blocking: Callable[[Trajectory], object] | None
     awaited: Callable[[Trajectory], Awaitable[object]] | None = None
     is_background: bool = False
+    outcome: Callable[[LateOutcome], object] | None = None
+    """Destination of late outcomes; it does not wait for the server."""
 
 
 class Run:
@@ -182,6 +185,35 @@ class Run:
                 loop |= {name: phase.name, f"{name}_id": phase.id} if _is_phase(phase) else {name: phase}
             if not self._rejects_after_end("feedback"):
                 self._loops.append(without_none(loop))
+
+    def outcome(
+        self,
+        name: str,
+        value: Value,
+        *,
+        phase: Phase | str | None = None,
+        at: Time | None = None,
+        evidence: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> None:
+        """Record a late outcome of this run in the background, also after its end.
+
+        Args:
+            name, value, at, evidence, idempotency_key: as for ``client.outcomes.record``.
+            phase: the phase that it is about, or its ``phase_id``; else the run.
+        """
+        if self._delivery.outcome is None:
+            raise TypeError("This run has no destination of outcomes")
+        fields = fields_of(
+            name,
+            value,
+            trajectory_id=self.id,
+            phase_id=_id_of(phase),
+            at=at,
+            evidence=evidence,
+            idempotency_key=idempotency_key,
+        )
+        self._delivery.outcome(fields)
 
     def set(self, **fields: Unpack[RunFields]) -> None:
         """Set fields of the trajectory. They override measured and computed values.

@@ -256,9 +256,10 @@ class Trajectories(RunFactory):
         return self._driver.run(call_for(self._config, sent, DeletedTrajectories))
 
     def _delivery(self, *, is_background: bool) -> Delivery:
+        outcome = self._client.outcomes._enqueue
         if is_background:
-            return Delivery(self._client.queue.enqueue, is_background=True)
-        return Delivery(self._record_run, lambda run: anyio.to_thread.run_sync(self._record_run, run))
+            return Delivery(self._client.queue.enqueue, is_background=True, outcome=outcome)
+        return Delivery(self._record_run, lambda run: anyio.to_thread.run_sync(self._record_run, run), outcome=outcome)
 
     def _earlier(self, *, resume: bool) -> Earlier:
         memory = self._client._interrupted

@@ -41,7 +41,8 @@ _KEY_BYTES: Final = 36
 
 
 class Line(NamedTuple):
-    """A record that waits: the text of its id, and its JSON on one line."""
+    """A record that waits: the text of its id, and its JSON on one line; or a late outcome, with a
+    random id."""
 
     key: bytes
     data: bytes
@@ -112,7 +113,8 @@ class FileSegment(Segment):
         text = b"".join(_chunks(self._descriptor))
         # Text after the last newline is a partial line: its writer was killed before `enqueue` returned.
         lines = [Line(line[:_KEY_BYTES], line[_KEY_BYTES + 1 :]) for line in text.split(b"\n")[:-1]]
-        return [line for line in lines if line.data[:1] == b"{"]  # a power failure may leave garbage bytes
+        # A power failure may leave garbage bytes. An outcome begins with a bracket.
+        return [line for line in lines if line.data[:1] in (b"{", b"[")]
 
     def discard(self) -> None:
         with suppress(OSError):  # another process sends a file that stays again, which changes nothing

@@ -105,6 +105,73 @@ def update(
     click.echo(_json(stored) if is_json else stored.revision)
 
 
+@trajectory.command()
+@click.argument("name")
+@click.argument("value")
+@click.option("--id", "id_", type=click.UUID, help="The run that it is about.")
+@click.option(
+    "--reference", metavar="NAME=VALUE", help="Instead of --id, such as pull_request=shop#12 or session_id=s-1."
+)
+@click.option("--phase-id", help="The phase that it is about; else the run.")
+@click.option("--at", help="When it became known (2026-01-05T23:58:46Z). Default: now.")
+@click.option("--evidence", multiple=True, metavar="NAME=TEXT", help="Where it can be seen; may be repeated.")
+@click.option("--idempotency-key", help="The same key for the same target is the same outcome.")
+@connection_options
+@click.pass_context
+def outcome(
+    ctx: click.Context,
+    /,
+    name: str,
+    value: str,
+    *,
+    id_: UUID | None,
+    reference: str | None,
+    phase_id: str | None,
+    at: str | None,
+    evidence: tuple[str, ...],
+    idempotency_key: str | None,
+    is_json: bool,
+    **connection: Any,
+) -> None:
+    """Record a late outcome NAME of a run, or of a pull request, a commit or a session. Prints its id.
+
+    VALUE is true, false, a number, or for the name fit one of good_fit, underpowered, overprovisioned
+    and failed.
+    """
+    if (id_ is None) == (reference is None):
+        raise click.UsageError("Give either --id or --reference.")
+    stored = open_client(ctx, connection).outcomes.record(
+        name,
+        _value(value),
+        trajectory_id=id_,
+        reference=None if reference is None else _pairs("--reference", [reference]),
+        phase_id=phase_id,
+        at=cast(Any, at),
+        evidence=_pairs("--evidence", evidence) or None,
+        idempotency_key=idempotency_key,
+    )
+    click.echo(_json(stored) if is_json else stored.id)
+
+
+def _value(text: str) -> bool | float | str:
+    if text in ("true", "false"):
+        return text == "true"
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _pairs(option: str, texts: Iterable[str]) -> dict[str, str]:
+    found = {}
+    for text in texts:
+        name, is_pair, value = text.partition("=")
+        if not is_pair:
+            raise click.UsageError(f"{option} must be NAME=VALUE, got {escaped(text)}.")
+        found[name] = value
+    return found
+
+
 @trajectory.command(name="list")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Maximum number of records.")
 @filter_options

@@ -82,6 +82,31 @@ class FeedbackLoop(Body):
     at: AwareDatetime | None = None
 
 
+class LateOutcome(Body):
+    """An outcome of a trajectory or of a reference, known after the run was recorded."""
+
+    name: Annotated[str, Field(max_length=512, min_length=1, pattern="^[^\\x00]*$")]
+    """Such as merged, reverted, ci_passed or review_score; fit has a word as value."""
+    value: bool | Value | Literal["good_fit", "underpowered", "overprovisioned", "failed"]
+    """true or false, a number, or for the name fit one of good_fit, underpowered, overprovisioned, failed."""
+    phase_id: Annotated[str | None, Field(max_length=512, min_length=1, pattern="^[^\\x00]*$")] = None
+    """The phase that it is about; else the run."""
+    at: AwareDatetime | None = None
+    """When it became known; by default, when it is accepted."""
+    evidence: dict[Annotated[str, StringConstraints(pattern=r"^[^\x00]*$", max_length=512)], str] | None = None
+    """Where it can be seen: a log, a review."""
+    idempotency_key: Annotated[str | None, Field(max_length=512, min_length=1, pattern="^[^\\x00]*$")] = None
+    """The same key for the same target is the same outcome; else outcomes that are equal are one. The header Idempotency-Key does the same."""
+    trajectory_id: UUID | None = None
+    """The run that it is about. The address names it, or this, or reference."""
+    reference: (
+        dict[Annotated[str, StringConstraints(pattern=r"^[^\x00]*$", min_length=1, max_length=512)], str] | None
+    ) = None
+    """One entry of external_refs, such as a pull request, or session_id: it is an outcome of each run that has it, also of later ones."""
+    source: Annotated[None, Field(None)] = None
+    """Refused: it comes from the API key."""
+
+
 class Phase(Body):
     """One phase of the run, in the order in which they ran; a name may repeat."""
 
@@ -289,3 +314,8 @@ class TrajectoryPatch(Body):
     ) = None
     metadata: dict[str, Any] | None = None
     """The client's own data; any JSON. The server adds 'trajectories:redacted' where it has replaced credentials: how many of each kind."""
+
+
+class Value(RootModel[float]):
+    root: Annotated[float, Field(ge=-1000000000.0, le=1000000000.0)]
+    """true or false, a number, or for the name fit one of good_fit, underpowered, overprovisioned, failed."""

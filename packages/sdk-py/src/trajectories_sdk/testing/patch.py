@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from trajectories_sdk.testing.contract import TrajectoryPatch
 from trajectories_sdk.testing.refusals import Refusal, refusal_of
 
-SET_BY_SERVER: Final = ("recorded_at", "revision", "derived", "warnings")
+SET_BY_SERVER: Final = ("recorded_at", "revision", "derived", "warnings", "outcomes")
 """Fields that only the server sets. It ignores those of a body."""
 _KEPT: Final = ("id", "request_summary", "phases", "phase_id", "phase_name", "strategy")
 """Fields that null cannot delete."""

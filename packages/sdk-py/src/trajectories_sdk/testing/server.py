@@ -20,6 +20,7 @@ from trajectories_sdk.client import AsyncClient, Client
 from trajectories_sdk.client_queue import Background
 from trajectories_sdk.flow import JSON, MERGE_PATCH, NDJSON, PATH
 from trajectories_sdk.models import StoredTrajectory
+from trajectories_sdk.outcome_recording import PATH as OUTCOMES
 from trajectories_sdk.spool import Spool
 from trajectories_sdk.testing.credit import RULES
 from trajectories_sdk.testing.facets import Facets, query_of, time_us
@@ -56,6 +57,7 @@ _MAX_FULL_LINES: Final = 100
 _MAX_LINE_DETAILS: Final = 10
 API_KEY: Final = "key-of-the-test-server"
 BASE_URL: Final = "http://trajectories.test"
+_MAX_OUTCOME_BYTES: Final = 16 * 1024
 _LIST_LIMIT: Final = 50
 _LIST_LIMIT_MAX: Final = 1_000
 _READINESS_RUNS: Final = 20_000
@@ -77,7 +79,7 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
     """The store's API in memory: contract, versions, filters, stats, readiness, export and
     deletion.
 
-    It is not durable and has one tenant. It has no scopes and no rate limits, and does not redact
+    It is not durable and has one tenant. Its stats do not count late outcomes. It has no scopes and no rate limits, and does not redact
     credentials. It is a blocking and an async transport, so ``Client(transport=server)`` works too.
     Clients made by ``client()`` retry without delay, and keep their background queue in memory.
 
@@ -216,6 +218,8 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
     def _serve(self, seen: SeenRequest) -> httpx2.Response:
         if seen.headers.get("authorization") != f"Bearer {API_KEY}":
             raise Refusal(401, "invalid_api_key", "The API key is unknown.")
+        if seen.path == OUTCOMES and seen.method == "POST":
+            return self._record_outcomes(seen)
         match seen.method, seen.path.removeprefix(PATH):
             case "POST", "":
                 return self._record(seen)
@@ -229,6 +233,11 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
                 return self._readiness(seen)
             case "GET", "/export":
                 return self._export(seen)
+            case "GET", path if path.endswith("/outcomes"):
+                stored = self._store.find(parse_id(path.removesuffix("/outcomes")))
+                return answer({"data": self._store.late.of(json.loads(stored.body))})
+            case "POST", path if path.endswith("/outcomes"):
+                return self._record_outcome(seen, parse_id(path.removesuffix("/outcomes")))
             case "GET", path if path.startswith("/"):
                 return stored_answer(self._store.find(parse_id(path)))
             case "PATCH", path if path.startswith("/"):
@@ -267,6 +276,26 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         result = {"line": number, "id": str(stored.id), "status": 201 if is_new else 200, "revision": stored.revision}
         warnings = stored.warnings(_MAX_LINE_DETAILS)
         return result | ({"warnings": warnings} if warnings else {})
+
+    def _record_outcome(self, seen: SeenRequest, id_: UUID | None = None) -> httpx2.Response:
+        refuse_over(_MAX_OUTCOME_BYTES, seen.body)
+        found, is_new = self._store.record_outcome(seen.body, id_, seen.headers.get("idempotency-key"))
+        return answer(found, status=201 if is_new else 200)
+
+    def _record_outcomes(self, seen: SeenRequest) -> httpx2.Response:
+        if seen.headers.get("content-type", "") != NDJSON:
+            return self._record_outcome(seen)
+        results: list[dict[str, Any]] = []
+        for number, line in enumerate(seen.body.split(b"\n"), 1):
+            if line.strip():
+                try:
+                    found, is_new = self._store.record_outcome(line)
+                except Refusal as refusal:
+                    results.append({"line": number, "status": refusal.status, "error": refusal.error})
+                else:
+                    results.append({"line": number, "id": found["id"], "status": 201 if is_new else 200})
+        refused = sum("error" in result for result in results)
+        return answer({"accepted": len(results) - refused, "refused": refused, "results": results})
 
     def _update(self, seen: SeenRequest, id_: UUID) -> httpx2.Response:
         content_type = seen.headers.get("content-type", "")

@@ -31,6 +31,7 @@ _PHASE_GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "by_selection_method": ("selection_method",),
     "by_phase_model": ("phase", "model", "selection_method"),
 }
+_FITS: Final = ("good_fit", "underpowered", "overprovisioned", "failed")
 _SKIP_GROUP: Final = ("phase", "request_type")
 _DAY_US: Final = 86_400_000_000
 _Z: Final = 1.96
@@ -55,6 +56,7 @@ def stats_of(found: Sequence[Facets], credit_rule: str = "checks", bucket: str |
         shown[name] = _groups(phases, columns, partial(_phase_summary, credit_rule=credit_rule))
     shown["credit_rule"] = credit_rule
     shown["skips"] = _groups([one for facets in found for one in _presences(facets)], _SKIP_GROUP, _skip_summary)
+    shown |= {"late_outcomes": [], "late_outcomes_by_phase_model": []}  # not counted here
     if bucket is not None:
         shown["series"] = sorted(
             _groups([_Dated(_start(facets, bucket), facets) for facets in found], ("start",), _dated_summary),
@@ -141,6 +143,7 @@ def _phase_summary(items: Sequence[Any], *, credit_rule: str) -> dict[str, Any]:
     return {
         "count": len(items),
         "outcomes": outcomes,
+        "fits": {word: sum(1 for item in items if item.fit == word) for word in _FITS},
         "success_rate": _success_rate(outcomes),
         "credited_success_rate": rate,
         "skip_rate": _share(outcomes["skipped"], len(items)),

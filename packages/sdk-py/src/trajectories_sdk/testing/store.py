@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from trajectories_sdk.testing import patch
 from trajectories_sdk.testing.contract import Trajectory
 from trajectories_sdk.testing.facets import Facets, derived_of, facets_of, selection_method
+from trajectories_sdk.testing.late_outcomes import LateOutcomes
 from trajectories_sdk.testing.refusals import Refusal, refusal_of
 from trajectories_sdk.testing.warnings import MAX_WARNINGS, warnings_of
 
@@ -44,6 +45,7 @@ class StoredRecord:
     recorded_at_us: int
     revision: int
     facets: Facets
+    late: LateOutcomes
 
     @property
     def position(self) -> tuple[int, UUID]:
@@ -51,12 +53,17 @@ class StoredRecord:
 
     def json(self) -> str:
         """Return the record as lists and exports show it."""
-        return self._json({"derived": derived_of(self.facets)})
+        return self._json({"derived": derived_of(self.facets), **self._outcomes()})
 
     def whole(self) -> str:
         """Return the record as the answer of a request for it alone."""
         warnings = self.warnings()
-        return self._json({"derived": derived_of(self.facets)} | ({"warnings": warnings} if warnings else {}))
+        added = {"derived": derived_of(self.facets), **self._outcomes()}
+        return self._json(added | ({"warnings": warnings} if warnings else {}))
+
+    def _outcomes(self) -> dict[str, Any]:
+        found = self.late.of(json.loads(self.body))
+        return {"outcomes": found} if found else {}
 
     def warnings(self, limit: int = MAX_WARNINGS) -> list[dict[str, str]]:
         return [one._asdict() for one in warnings_of(json.loads(self.body), limit)]
@@ -75,6 +82,7 @@ class Store:
         self._seq = 0
         self._records: dict[UUID, StoredRecord] = {}
         self._deleted: set[UUID] = set()
+        self.late = LateOutcomes(lambda: rfc3339(self._next_stamp_us()))
 
     def record(self, data: bytes, *, replace: bool = False) -> tuple[StoredRecord, bool]:
         """Store one body. Return the record, and whether its id is new.
@@ -105,6 +113,18 @@ class Store:
         stored, _ = self._keep(canonical(json.dumps(patch.applied(json.loads(known.body), changes)).encode()))
         return stored
 
+    def record_outcome(
+        self, data: bytes, id_: UUID | None = None, key: str | None = None
+    ) -> tuple[dict[str, Any], bool]:
+        """Store one late outcome. Return it, and whether it is new.
+
+        Raises:
+            Refusal: the store would refuse it.
+        """
+        if id_ is not None:
+            self._refuse_deleted(id_)
+        return self.late.record(data, id_, key)
+
     def _refuse_deleted(self, id_: UUID) -> None:
         if id_ in self._deleted:
             raise Refusal(409, "deleted", f"The trajectory {id_} was deleted and cannot be reused.", param="id")
@@ -116,7 +136,8 @@ class Store:
         stamp_us, known = self._next_stamp_us(), self._records.get(id_)
         if known is None:
             self._seq += 1
-            self._records[id_] = StoredRecord(id_, self._seq, body, stamp_us, stamp_us, facets_of(fields, stamp_us))
+            facets = facets_of(fields, stamp_us)
+            self._records[id_] = StoredRecord(id_, self._seq, body, stamp_us, stamp_us, facets, self.late)
         elif known.body != body:
             facets = facets_of(fields, known.recorded_at_us)
             self._records[id_] = replace(known, body=body, revision=stamp_us, facets=facets)
@@ -148,6 +169,7 @@ class Store:
         if id_ not in self._deleted:
             self.find(id_)
         self._deleted.add(id_)
+        self.late.delete(id_)
         return 0 if self._records.pop(id_, None) is None else 1
 
     def now_us(self) -> int:
