@@ -235,10 +235,21 @@ class Cluster:
                 return [f"{name}: {error!r}"]
             found[f"export of {name}"] = shown[name][0]
         wrong = [_difference(where, bodies, expected) for where, bodies in found.items()]
+        wrong.append(self._other_outcomes())
         answers = {name: rest for name, (_, *rest) in shown.items()}
         first = next(iter(answers.values()))
         wrong += [_other_answer(name, rest, first) for name, rest in answers.items() if rest != first]
         return [text for text in wrong if text]
+
+    def _other_outcomes(self) -> str:
+        """Say how the late outcomes of the archive, whose runs every process shows, differ from the ledger's."""
+        if not self.ledger.outcomes:
+            return ""
+        rows = self.query("SELECT trajectory_id, outcomes FROM trajectories_trajectory WHERE outcomes <> ''")
+        names = {id_: sorted(one["name"] for one in orjson.loads(outcomes)) for id_, outcomes in rows}
+        given = {id_: sorted(of_run) for id_, of_run in self.ledger.outcomes.items()}
+        wrong = [id_ for id_ in names.keys() | given.keys() if names.get(id_) != given.get(id_)]
+        return f"{len(wrong)} runs have other outcomes than were acknowledged, as {wrong[:3]}" if wrong else ""
 
     def in_redis(self) -> dict[UUID, bytes]:
         found: dict[UUID, bytes] = {}
@@ -273,7 +284,7 @@ def _shown(web: Web) -> tuple[dict[UUID, bytes], bytes, list[Any], dict[str, Any
     assert stats["count"] == len(listed), "stats count otherwise than the list"
     records = [orjson.loads(line) for line in export.content.splitlines()]
     for record in records:
-        record.pop("recorded_at"), record.pop("revision"), record.pop("derived")
+        record.pop("recorded_at"), record.pop("revision"), record.pop("derived"), record.pop("outcomes", None)
     bodies = {UUID(record["id"]): orjson.dumps(record) for record in records}
     assert len(bodies) == len(records), "an id is twice in the export"
     return bodies, export.content, listed, stats

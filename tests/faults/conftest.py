@@ -60,6 +60,8 @@ def judge(tabulate: Callable[..., None]) -> Callable[..., None]:
             writers.more(100)
         verdict = cluster.converged()
         observer.settle()
+        if cluster.ledger.outcomes:
+            proof += f", {sum(map(len, cluster.ledger.outcomes.values()))} late outcomes acknowledged"
         row = (
             *(name, proof, verdict.acknowledged, verdict.lost, verdict.doubled, f"{verdict.converged_s:.1f}"),
             f"{observer.pages} ({observer.incomplete})",

@@ -34,6 +34,8 @@ class Ledger:
         self._lock = threading.Lock()
         self._file = path.open("ab", buffering=0)
         self._newest: dict[UUID, bytes] = {}
+        self.outcomes: dict[UUID, set[str]] = {}
+        """Names of the acknowledged late outcomes of each id; each is given once."""
         self.acknowledged = 0
         self.kinds: Counter[str] = Counter()
         self.during = ""
@@ -49,6 +51,10 @@ class Ledger:
             self.acknowledged += len(bodies)
             self.kinds.update(kinds)
             self.last_during.update((id_, self.during) for id_, _ in bodies)
+
+    def acknowledge_outcome(self, id_: UUID, name: str) -> None:
+        with self._lock:
+            self.outcomes.setdefault(id_, set()).add(name)
 
     def newest(self) -> dict[UUID, bytes]:
         with self._lock:
@@ -76,6 +82,7 @@ class Load:
         pause_s: float = 0.05,
         max_lines: int = 20,
         extra: Callable[[random.Random], dict[str, Any]] = lambda chance: {},
+        has_outcomes: bool = False,
     ) -> None:
         self.ledger = ledger
         self.urls = list(urls)
@@ -84,7 +91,7 @@ class Load:
         self.refused: list[tuple[int, str | None]] = []
         """Answers other than 2xx: status and Retry-After."""
         self._headers = {"Authorization": f"Bearer {api_key}"}
-        self._pause_s, self._max_lines, self._extra = pause_s, max_lines, extra
+        self._pause_s, self._max_lines, self._extra, self._has_outcomes = pause_s, max_lines, extra, has_outcomes
         self._stopping = threading.Event()
         self._going = threading.Event()
         self._going.set()
@@ -155,6 +162,16 @@ class Load:
         expected = [canonical(data) for _, data in sent]
         mine.update(expected)
         self.ledger.acknowledge(expected, [kind for kind, _ in sent])
+        if self._has_outcomes and chance.random() < 0.3:
+            self._send_outcome(http, chance, chance.choice(list(mine)))
+
+    def _send_outcome(self, http: httpx2.Client, chance: random.Random, id_: UUID) -> None:
+        """Send a late outcome; sometimes twice, perhaps to two hosts, as a retry does."""
+        name = f"{chance.getrandbits(64):x}"
+        data = orjson.dumps({"name": name, "value": True, "trajectory_id": str(id_), "idempotency_key": name})
+        for _ in range(chance.choice([1, 1, 2])):
+            self._send(http, chance, data, JSON, path="/v1/agent/outcomes")
+        self.ledger.acknowledge_outcome(id_, name)
 
     def _record(self, chance: random.Random, mine: dict[UUID, bytes], kind: str) -> tuple[str, bytes]:
         if mine and chance.random() < 0.2:
@@ -171,11 +188,13 @@ class Load:
         cost_usd = chance.randrange(1_000_000) / 1_000_000
         return "replaced", orjson.dumps(orjson.loads(mine[id_]) | {"total_cost_usd": cost_usd})
 
-    def _send(self, http: httpx2.Client, chance: random.Random, data: bytes, media_type: str) -> None:
+    def _send(
+        self, http: httpx2.Client, chance: random.Random, data: bytes, media_type: str, *, path: str = PATH
+    ) -> None:
         while True:
             url = chance.choice(self.urls)
             try:
-                answer = http.post(url + PATH, content=data, headers={"Content-Type": media_type})
+                answer = http.post(url + path, content=data, headers={"Content-Type": media_type})
             except (httpx2.ConnectError, httpx2.ConnectTimeout):
                 pass  # no server is listening; nothing was sent
             except httpx2.TransportError as error:

@@ -18,20 +18,20 @@ Judge = Callable[..., None]
 
 
 def test_a_web_process_is_killed(cluster: Cluster, judge: Judge) -> None:
-    judge("kill -9 of a web process", cluster, faults.kill_web_processes)
+    judge("kill -9 of a web process", cluster, faults.kill_web_processes, has_outcomes=True)
 
 
 def test_all_web_processes_are_killed(cluster: Cluster, judge: Judge) -> None:
-    judge("kill -9 of all web processes", cluster, faults.kill_all_web_processes)
+    judge("kill -9 of all web processes", cluster, faults.kill_all_web_processes, has_outcomes=True)
 
 
 @pytest.mark.smoke
 def test_the_worker_is_killed_in_the_middle_of_a_batch(cluster: Cluster, judge: Judge) -> None:
-    judge("kill -9 of the worker in a batch", cluster, faults.kill_worker_in_a_batch)
+    judge("kill -9 of the worker in a batch", cluster, faults.kill_worker_in_a_batch, has_outcomes=True)
 
 
 def test_sigterm_of_web_and_worker_cuts_no_request_and_loses_no_task(cluster: Cluster, judge: Judge) -> None:
-    judge("SIGTERM of web and worker", cluster, faults.stop_web_and_worker)
+    judge("SIGTERM of web and worker", cluster, faults.stop_web_and_worker, has_outcomes=True)
 
 
 def test_the_relay_is_killed_between_sent_and_confirmed(make_cluster: Callable[..., Cluster], judge: Judge) -> None:
