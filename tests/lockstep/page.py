@@ -21,6 +21,7 @@ endpoint, a parameter, a field or an error is missing on one side, and says what
 """
 _DOCUMENTED = {
     "README.md": "README",
+    "docs/outcomes.md": "outcomes",
     "docs/security.md": "security",
     "packages/sdk-py/README.md": "sdk-py",
     "packages/sdk-ts/README.md": "sdk-ts",
