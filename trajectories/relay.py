@@ -41,6 +41,7 @@ _IDLE_S = 0.1
 _SEND_EVERY_S = 0.1
 _CONFIRM_FIRST_S = 0.05
 _CONFIRM_LATER_S = 0.5
+_RECHECKED_AT_ONCE = 200
 _PRUNE_EVERY_S = 5.0
 _REDIS_CHECK_EVERY_S = 2.0
 _ERASURES_EVERY_S = 5.0
@@ -108,6 +109,7 @@ class Relay:
         self._keys_looked_at, self._keys_seen = float("-inf"), 0
         self._redis_server: str | None = None
         self._verified_at, self._is_refused = float("-inf"), False
+        self._rechecked_n, self._has_rechecked = 0, False
         self._failing: set[str] = set()
         self._log = RelayLog(store)
 
@@ -119,8 +121,12 @@ class Relay:
         """
         if not self._is_verified():
             return False
-        parts = self._confirm, self._resend, self._send, self._prune, self._maintain_redis, self._maintain_retention
-        for part in (*parts, self._maintain_erasures, self._follow_keys, self._log.look_for_stuck_records):
+        parts = (
+            *(self._confirm, self._recheck, self._resend, self._send, self._prune),
+            *(self._maintain_redis, self._maintain_retention, self._maintain_erasures),
+            *(self._follow_keys, self._log.look_for_stuck_records),
+        )
+        for part in parts:
             try:
                 part()
                 self._failing.discard(part.__name__)
@@ -174,6 +180,23 @@ class Relay:
         for batch in due:
             batch.rows = {n: row for n, row in batch.rows.items() if versions[n] not in all_decided}
         self._batches = [batch for batch in self._batches if batch.rows]
+
+    def _recheck(self) -> None:
+        """Ask the archive once for the rows that an earlier relay confirmed; send again what it lacks.
+
+        A relay of an earlier release confirmed by the stamp alone. An archive that was restored from
+        a backup lacks what it had confirmed since.
+        """
+        if self._has_rechecked:
+            return
+        rows = self._store.outbox.confirmed(self._rechecked_n, _RECHECKED_AT_ONCE)
+        versions = {row.n: Version.of(row.record) for row in rows}
+        known = set().union(*delivery_status(list(versions.values()))[:3])
+        if lacking := [n for n, version in versions.items() if version not in known]:
+            logger.warning("The archive lacks %d confirmed records; they are sent again.", len(lacking))
+            self._store.outbox.reopen(lacking)
+            self._sent_n = min(self._sent_n, lacking[0] - 1)
+        self._rechecked_n, self._has_rechecked = (rows[-1].n, False) if rows else (0, True)
 
     def _resend(self) -> None:
         due = [batch for batch in self._batches if time.monotonic() >= batch.resend_at(self._conf)]

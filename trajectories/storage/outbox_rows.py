@@ -221,6 +221,14 @@ def forget_store(db: sqlite3.Connection) -> None:
         db.execute(f"DELETE FROM {table}")
 
 
+def reopen(db: sqlite3.Connection, confirmed: Iterable[int]) -> None:
+    for n in confirmed:
+        is_open = db.execute(
+            "UPDATE rows SET state = 'waiting', settled_at_us = NULL WHERE n = ? AND state = 'confirmed'", (n,)
+        ).rowcount
+        db.execute("UPDATE numbers SET value = value - ? WHERE name = 'confirmed'", (is_open,))
+
+
 def delete_settled(db: sqlite3.Connection, before_us: int) -> int:
     gone = db.execute(
         "SELECT n FROM rows WHERE state <> 'waiting' AND settled_at_us <= ? ORDER BY settled_at_us LIMIT ?",
