@@ -104,6 +104,8 @@ class ApiKey(models.Model):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     expires_at = models.DateTimeField(null=True, blank=True)
     is_revoked = models.BooleanField(default=False)
+    last_used_at = models.DateTimeField(null=True, editable=False)
+    """Written at most every ten minutes."""
 
     objects: ClassVar[ApiKeyManager] = ApiKeyManager()
 

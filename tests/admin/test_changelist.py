@@ -201,7 +201,7 @@ def test_the_newest_come_first_and_may_come_last(admin_client: Client) -> None:
         return re.findall(r">(first|second|third)<", page(admin_client, address("trajectory", asked)))
 
     assert order("") == ["third", "second", "first"]
-    assert order("?o=0") == ["first", "second", "third"]
+    assert order("?o=1") == ["first", "second", "third"]
 
 
 def test_the_stylesheet_is_where_the_pages_look_for_it() -> None:

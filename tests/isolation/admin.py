@@ -25,6 +25,11 @@ APP = "trajectories"
 
 # Views that every model of an admin site has.
 MODEL_VIEWS = {"changelist", "add", "history", "delete", "change", ""}  # "" leads to change
+# Views that one model has beside those.
+OWN_VIEWS: dict[str, set[str]] = {"tenant": {"export", "import", "readiness", "delete_runs", "trajectories_health"}}
+
+# Those of them that name no row, and why they reveal no tenant.
+ROWLESS_VIEWS = {"trajectories_health": "for users who see every tenant"}
 WITH_ROW = ("history", "delete", "change", "")
 
 # Views of the admin site, and why they reveal no tenant; None where the matrix covers them.
@@ -65,6 +70,8 @@ ACTIONS: dict[tuple[str, str], dict[str, str]] = {
     ("apikey", "revoke"): {},
     ("quarantined", "replay"): {},
     ("tenant", "push_to_hub"): {},
+    ("trajectory", "export_runs"): {"format": "jsonl", "file": "jsonl", "compression": "none"},
+    ("trajectory", "delete_runs"): {"post": "yes"},
 }
 
 # Form fields that name the other tenant.
@@ -138,7 +145,7 @@ def cases() -> list[Case]:
     """Each thing that a request to an admin of the app can name."""
     found = [Case(name, "view_on_site", "object_id") for name in models()]
     for name, model_admin in models().items():
-        found += [Case(name, view, "object_id") for view in model_views(model_admin) if _takes_row(model_admin, view)]
+        found += [Case(name, view, "object_id") for view in model_views(model_admin) if takes_row(model_admin, view)]
         found += [Case(name, "changelist", f"filter {parameter}") for parameter in _filters(model_admin)]
         found += [Case(name, "changelist", f"action {action}") for action in _actions(model_admin)]
         found += [Case(name, "changelist", parameter) for parameter in ("p", "o", "all", "_to_field", "tenant__slug")]
@@ -147,9 +154,10 @@ def cases() -> list[Case]:
     return sorted(found)
 
 
-def _takes_row(model_admin: ModelAdmin[Any], view: str) -> bool:
-    routes = {_name(pattern): str(pattern.pattern) for pattern in model_admin.get_urls()}
-    return "object_id" in routes[f"{APP}_{model_admin.opts.model_name}_{view}" if view else ""]
+def takes_row(model_admin: ModelAdmin[Any], view: str) -> bool:
+    prefix = f"{APP}_{model_admin.opts.model_name}_"
+    routes = {_name(pattern).removeprefix(prefix): str(pattern.pattern) for pattern in model_admin.get_urls()}
+    return "object_id" in routes[view]
 
 
 def _filters(model_admin: ModelAdmin[Any]) -> Iterator[str]:

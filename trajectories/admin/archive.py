@@ -8,6 +8,7 @@ from django.contrib import admin, messages
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Left, Length
 from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -22,6 +23,8 @@ from trajectories.admin.changelist import (
     bounded_count,
     with_id,
 )
+from trajectories.admin.run_actions import delete_runs, export_runs
+from trajectories.admin.tenant_pages import DELETE, SEE, may
 from trajectories.domain import answers
 from trajectories.domain.contract_types import MAX_PHASES, OUTCOMES, PHASE_OUTCOMES
 from trajectories.models import Phase, Quarantined, Tenant, Trajectory
@@ -59,6 +62,7 @@ class TrajectoryAdmin(MirrorAdmin):
     ordering = ("-recorded_at_us", "-trajectory_id")
     search_fields = ("trajectory_id", "project", "source")
     search_help_text = "An id, or the exact name of a project or a source."
+    actions = ("export_runs", "delete_runs")
     sections: ClassVar[Any] = {
         None: (
             columns.request,
@@ -81,6 +85,20 @@ class TrajectoryAdmin(MirrorAdmin):
             ("seq", "changed"),
         ),
     }
+
+    def has_export_permission(self, request: HttpRequest) -> bool:
+        return may(request, SEE)
+
+    def has_runs_delete_permission(self, request: HttpRequest) -> bool:
+        return may(request, DELETE)
+
+    @admin.action(description="Export selected runs as a file", permissions=["export"])
+    def export_runs(self, request: HttpRequest, queryset: QuerySet[Trajectory]) -> HttpResponseBase | None:
+        return export_runs(self, request, queryset)
+
+    @admin.action(description="Delete selected runs", permissions=["runs_delete"])
+    def delete_runs(self, request: HttpRequest, queryset: QuerySet[Trajectory]) -> HttpResponseBase | None:
+        return delete_runs(self, request, queryset)
 
     def listed(self, rows: QuerySet[Any]) -> QuerySet[Any]:
         lean: QuerySet[Any] = rows.defer("body", "request_summary_folded", "tags").annotate(
