@@ -19,12 +19,30 @@ import orjson
 
 SIZE = 32 * 1024
 SAMPLES = 3_000
-_WORDS = ["add", "fix", "the", "a", "to", "of", "for", "in", "with", "and", "user", "api", "test", "build", "service", "error", "page", "search", "login", "cache", "query", "index", "model", "data", "file", "report", "email", "order", "payment", "config", "update", "remove", "support", "handle", "retry", "slow", "parser", "upload", "what", "is", "how", "does", "explain", "summarize", "write", "review", "design", "plan", "refactor", "migrate", "document", "deploy", "find", "list"]
-_PHASES = ["spec", "plan", "design", "architecture", "implement", "code", "build", "test", "review", "verify", "research", "research-plan", "outline", "draft", "edit", "judge", "rank", "tool-call", "execute", "report", "deploy", "triage", "classify", "answer"]
-_MODELS = ["anthropic/claude-sonnet-4", "anthropic/claude-opus-4", "claude-haiku-4-5", "openai/gpt-5", "openai/gpt-5-mini", "gpt-4o-mini", "google/gemini-2.5-pro", "gemini-2.5-flash", "mistral-large", "deepseek/deepseek-r1", "meta-llama/llama-3.3-70b-instruct", "qwen/qwen3-coder"]
-_AGENTS = ["product-manager", "architect", "developer", "coder", "tester", "reviewer", "planner", "researcher", "writer", "router"]
-_TOOLS = ["file_read", "file_write", "grep", "bash", "edit", "web_search", "web_fetch", "python", "sql", "browser", "read", "write", "glob", "search"]
-_METHODS = ["explicit", "thompson-sampling", "pattern-recommendation", "default", "router", "rule", "epsilon-greedy"]
+
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+_WORDS = _words(
+    "add fix the a to of for in with and user api test build service error page search login cache query"
+    " index model data file report email order payment config update remove support handle retry slow"
+    " parser upload what is how does explain summarize write review design plan refactor migrate document"
+    " deploy find list"
+)
+_PHASES = _words(
+    "spec plan design architecture implement code build test review verify research research-plan outline"
+    " draft edit judge rank tool-call execute report deploy triage classify answer"
+)
+_MODELS = _words(
+    "anthropic/claude-sonnet-4 anthropic/claude-opus-4 claude-haiku-4-5 openai/gpt-5 openai/gpt-5-mini"
+    " gpt-4o-mini google/gemini-2.5-pro gemini-2.5-flash mistral-large deepseek/deepseek-r1"
+    " meta-llama/llama-3.3-70b-instruct qwen/qwen3-coder"
+)
+_AGENTS = _words("product-manager architect developer coder tester reviewer planner researcher writer router")
+_TOOLS = _words("file_read file_write grep bash edit web_search web_fetch python sql browser read write glob search")
+_METHODS = _words("explicit thompson-sampling pattern-recommendation default router rule epsilon-greedy")
 _OUTCOMES = ["success"] * 6 + ["failure", "partial", "skipped", "skipped", "cancelled", "paused", "unknown"]
 _REASONS = ("rate_limited", "timeout", "escalation", "too simple", "not needed", "below threshold", "no tests")
 

@@ -225,8 +225,8 @@ class HotCache:
                 del self._caches[tenant]
                 size -= cache.size
             elif cache.order:
-                size -= cache.order[0].size
                 cache.drop_lowest()
+                size = cache.size
             else:
                 break
         records, size = self.size

@@ -209,4 +209,4 @@ def _stored_above(tenant: str, fill: Fill) -> list[Record]:
 def _is_newer(record: Record, fresh: TenantCache) -> bool:
     known = fresh.held.get(record.id)
     is_in_reach = fresh.floor is None or record.position >= fresh.floor
-    return is_in_reach if known is None else record.rank > known.record.rank
+    return is_in_reach if known is None else record.rank > known.compressed.rank
