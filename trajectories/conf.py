@@ -45,6 +45,10 @@ class Settings:
     redis_ttl_s: int = 90 * 24 * 3600
     """How long Redis keeps a record, counted from its revision."""
 
+    compress_bodies: bool = False
+    """Store the bodies of records compressed in Redis and in the archive. Turn it on when no process of
+    an earlier release is left: those read plain bodies only (docs/reliability.md)."""
+
     tombstone_keep_s: int = 365 * 24 * 3600
     """How long a deleted id is rejected. Must be longer than any outbox, queue or spool can hold an
     old copy: a copy that arrives later is a new record."""

@@ -19,6 +19,20 @@ _LEVEL = 3
 _PLAIN = b"{"
 
 
+def to_columns(body: bytes, *, is_compressed: bool) -> tuple[str, bytes | None]:
+    """Return the values of the archive's columns ``body`` and ``compressed_body``."""
+    return ("", compress(body)) if is_compressed else (body.decode(), None)
+
+
+def from_columns(body: str, compressed_body: bytes | memoryview | None) -> bytes:
+    """Return the body of the archive's two columns.
+
+    Raises:
+        UnreadableBody: as ``decompress``.
+    """
+    return body.encode() if body or compressed_body is None else decompress(bytes(compressed_body))
+
+
 class UnreadableBody(RuntimeError):
     """A stored body cannot be read by this release. The record is intact where it is stored."""
 

@@ -36,6 +36,7 @@ from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from trajectories.conf import Settings
+from trajectories.domain.compression import compress, decompress
 from trajectories.domain.record import LOWEST_ID, Position, Record
 from trajectories.storage.redis_scripts import CHANGE_KEY, DELETE, MERGE, TRIM, WITHDRAW
 
@@ -104,13 +105,24 @@ class RedisTier:
     They raise RedisError unchanged.
     """
 
-    def __init__(self, client: Redis, base: str, identity: str, *, ttl_s: int, tombstone_ttl_s: int, keep: int) -> None:
+    def __init__(
+        self,
+        client: Redis,
+        base: str,
+        identity: str,
+        *,
+        ttl_s: int,
+        tombstone_ttl_s: int,
+        keep: int,
+        is_compressing: bool,
+    ) -> None:
         self._client = client
         self._base = base
         self._prefix = f"{base}{identity}:"
         self._ttl_s = ttl_s
         self._tombstone_ttl_s = tombstone_ttl_s
         self._keep = keep
+        self._is_compressing = is_compressing
         self._merge = client.register_script(MERGE)
         self._withdraw = client.register_script(WITHDRAW)
         self._delete = client.register_script(DELETE)
@@ -128,7 +140,8 @@ class RedisTier:
         with self._client.pipeline(transaction=False) as pipe:
             for r in records:
                 stamps = (r.stamp, r.digest, r.revision, r.recorded_at_us)
-                args: list[str | bytes | int] = [str(r.id), *stamps, r.body, self._ttl_s, int(from_authority)]
+                body = compress(r.body) if self._is_compressing else r.body
+                args: list[str | bytes | int] = [str(r.id), *stamps, body, self._ttl_s, int(from_authority)]
                 self._merge(keys=self._keys(r.tenant, r.id), args=args, client=pipe)
             for tenant in sorted({record.tenant for record in records}):
                 names = ("feed", "positions", "feed_floor", "positions_floor")
@@ -220,7 +233,10 @@ class RedisTier:
         kind: Any = self._client.type(key)
         parts: Any
         if kind == b"hash":
-            parts = chain.from_iterable(self._client.hgetall(key).items())
+            fields: Any = self._client.hgetall(key)
+            parts = chain.from_iterable(
+                (name, decompress(value) if name == b"body" else value) for name, value in fields.items()
+            )
         elif kind == b"zset":
             parts = self._client.zrange(key, 0, -1)
         else:
@@ -411,8 +427,8 @@ class RedisTier:
 
 
 def _record(tenant: str, id_: UUID, values: Sequence[Any]) -> Record | None:
-    row = values[: len(_FIELDS)]
-    return None if row[-1] is None else Record.from_row((tenant, id_, *row))
+    *stamps, body = values[: len(_FIELDS)]
+    return None if body is None else Record.from_row((tenant, id_, *stamps, decompress(body)))
 
 
 def connect(conf: Settings, identity: str) -> RedisTier:
@@ -427,6 +443,7 @@ def connect(conf: Settings, identity: str) -> RedisTier:
         ttl_s=conf.redis_ttl_s,
         tombstone_ttl_s=conf.tombstone_keep_s,
         keep=2 * conf.hot_max_records,
+        is_compressing=conf.compress_bodies,
     )
 
 
