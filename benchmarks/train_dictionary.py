@@ -29,22 +29,65 @@ _WORDS = _words(
     "add fix the a to of for in with and user api test build service error page search login cache query"
     " index model data file report email order payment config update remove support handle retry slow"
     " parser upload what is how does explain summarize write review design plan refactor migrate document"
-    " deploy find list"
+    " deploy find list create delete replace rename move split merge extract optimize improve investigate"
+    " implement validate convert generate release schedule account admin alert async authentication backend"
+    " batch branch button cart chart check client column command comment component connection customer"
+    " dashboard database date default dependency endpoint event export feature field filter form format"
+    " frontend function header history image import input integration invoice job key language layout limit"
+    " link log memory menu message method metrics migration mobile module new notification number object"
+    " old option output package parameter password performance permission pipeline process product profile"
+    " project property queue rate record reference request response result role route rule schema screen"
+    " script security server session settings sort status storage string style sync table tag task template"
+    " thread time timeout title token type unit update url validation value version view webhook when not"
+    " from on all by as be or it"
 )
 _PHASES = _words(
     "spec plan design architecture implement code build test review verify research research-plan outline"
-    " draft edit judge rank tool-call execute report deploy triage classify answer"
+    " draft edit judge rank tool-call execute report deploy triage classify answer design-review code-review"
+    " security-review lint format release monitor reproduce fix summary plan-review integration-test docs"
 )
 _MODELS = _words(
     "anthropic/claude-sonnet-4 anthropic/claude-opus-4 claude-haiku-4-5 openai/gpt-5 openai/gpt-5-mini"
     " gpt-4o-mini google/gemini-2.5-pro gemini-2.5-flash mistral-large deepseek/deepseek-r1"
-    " meta-llama/llama-3.3-70b-instruct qwen/qwen3-coder"
+    " meta-llama/llama-3.3-70b-instruct qwen/qwen3-coder openai/gpt-4o openai/gpt-4o-mini openai/o3"
+    " anthropic/claude-haiku-4.5 anthropic/claude-3.5-sonnet google/gemini-2.0-flash xai/grok-4"
 )
-_AGENTS = _words("product-manager architect developer coder tester reviewer planner researcher writer router")
-_TOOLS = _words("file_read file_write grep bash edit web_search web_fetch python sql browser read write glob search")
+_AGENTS = _words(
+    "product-manager architect developer coder tester reviewer planner researcher writer router"
+    " software-engineer qa-engineer security-engineer code-reviewer tech-lead analyst assistant orchestrator"
+)
+_TOOLS = _words(
+    "file_read file_write grep bash edit web_search web_fetch python sql browser read write glob search"
+    " list_files run_tests git git_diff file_edit view patch fetch think todo"
+)
 _METHODS = _words("explicit thompson-sampling pattern-recommendation default router rule epsilon-greedy")
 _OUTCOMES = ["success"] * 6 + ["failure", "partial", "skipped", "skipped", "cancelled", "paused", "unknown"]
 _REASONS = ("rate_limited", "timeout", "escalation", "too simple", "not needed", "below threshold", "no tests")
+
+
+_USUAL = {
+    *("request_summary", "request_type", "source", "project", "phases", "total_cost_usd", "total_duration_ms"),
+    *(
+        "total_phases",
+        "phases_skipped",
+        "build_passed",
+        "tests_passed",
+        "review_findings",
+        "phase_name",
+        "agent",
+        "model",
+    ),
+    *(
+        "model_selection_method",
+        "tools_used",
+        "steps_taken",
+        "input_tokens",
+        "output_tokens",
+        "cost_usd",
+        "duration_ms",
+    ),
+    "outcome",
+}
 
 
 class _Maker:
@@ -57,12 +100,18 @@ class _Maker:
     def record(self) -> dict[str, Any]:
         r = self._rng
         if r.random() < 0.1:
-            self._absent = {name for name in self._run() | self._phase(0) if r.random() < 0.4}
+            self._absent = self._chosen()
         fields = self._run() | {"phases": [self._phase(at) for at in range(r.choice((1, 3, 5, 5, 8, 8, 12)))]}
         return self._kept(fields) | {
             "request_summary": self._text(4, 14),
             "phases": [self._kept(phase) | {"phase_name": phase["phase_name"]} for phase in fields["phases"]],
         }
+
+    def _chosen(self) -> set[str]:
+        """Return the fields that an orchestrator never sends: most send few besides the usual ones."""
+        share = self._rng.choice((0.3, 0.7, 1, 1, 1))
+        names = sorted(self._run() | self._phase(0))
+        return {name for name in names if name not in _USUAL and self._rng.random() < share}
 
     def _kept(self, fields: dict[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in fields.items() if name not in self._absent and self._rng.random() < 0.95}

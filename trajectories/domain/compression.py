@@ -13,7 +13,7 @@ from importlib.resources import files
 
 from trajectories.zstandard import zstd
 
-CURRENT = 7571813
+CURRENT = 893021575
 """The dictionary of new frames."""
 _LEVEL = 3
 _PLAIN = b"{"
