@@ -83,12 +83,12 @@ def _filled(arguments: argparse.Namespace, base: Path) -> dict[str, float]:
     from trajectories.storage.store import get_store
 
     client = get_redis_connection("trajectories")
-    bodies = list(_bodies(arguments))
+    made = list(bodies(arguments.records, arguments.phases, arguments.file))
     before = int(client.info("memory")["used_memory"])
     now_us = time.time_ns() // 1000
     records = [
         Record("benchmark", id_, now_us + n, digest_of(body), now_us + n, now_us + n, body)
-        for n, (id_, body) in enumerate(bodies)
+        for n, (id_, body) in enumerate(made)
     ]
     for start in range(0, len(records), _BATCH):
         persistence.persist(get_store(), records[start : start + _BATCH])
@@ -101,8 +101,8 @@ def _filled(arguments: argparse.Namespace, base: Path) -> dict[str, float]:
         parts = {f"  {name}": size / len(records) for name, size in cursor.fetchall()}
         phases = cursor.execute("SELECT count(*) FROM trajectories_phase").fetchone()[0]
     return {
-        "JSON": sum(len(body) for _, body in bodies) / len(records),
-        "anchor: a table of bodies": _table_of(bodies, base / "anchor.sqlite3") / len(records),
+        "JSON": sum(len(body) for _, body in made) / len(records),
+        "anchor: a table of bodies": _table_of(made, base / "anchor.sqlite3") / len(records),
         "phases": phases / len(records),
         "Redis": (after - before) / len(records),
         "archive": sum(parts.values()),
@@ -110,14 +110,15 @@ def _filled(arguments: argparse.Namespace, base: Path) -> dict[str, float]:
     }
 
 
-def _bodies(arguments: argparse.Namespace) -> Iterator[tuple[Any, bytes]]:
+def bodies(count: int, phases: int, file: Path | None) -> Iterator[tuple[Any, bytes]]:
+    """Yield ids and canonical bodies: those of ``file`` again and again, or made ones."""
     from benchmarks.post_cpu import run
     from trajectories.domain.schema import canonical, parse
 
-    given = [orjson.loads(line) for line in arguments.file.open("rb")] if arguments.file else [run(arguments.phases)]
-    for n in range(arguments.records):
+    given = [orjson.loads(line) for line in file.open("rb")] if file else [run(phases)]
+    for n in range(count):
         id_, body = uuid4(), given[n % len(given)]
-        if not arguments.file:
+        if not file:
             body |= {"request_summary": f"Request {n}"}
         yield id_, canonical(parse(orjson.dumps(body | {"id": str(id_)})))
 

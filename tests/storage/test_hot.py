@@ -21,6 +21,7 @@ from trajectories.domain import answers
 from trajectories.domain.record import Record
 from trajectories.exceptions import ArchiveUnavailable, NotFound
 from trajectories.storage.archive_writes import mirror, quarantine
+from trajectories.storage.hot_fill import FIRST_FILL
 from trajectories.storage.store import Store, get_store
 
 
@@ -45,8 +46,10 @@ def test_of_10_001_records_it_holds_10_000_and_list_and_stats_answer_for_all(
     if is_cold:
         own.restart()
     page = own.list(limit=1_000)
+    assert own.hot.size[0] == FIRST_FILL
+    own.hot.grow(TENANT)
     assert own.hot.size[0] == 10_000
-    assert own.hot.snapshot(TENANT).floor == records[1].position if is_cold else True
+    assert own.hot.snapshot(TENANT).floor == records[1].position
     for _ in range(10):
         assert page.next_position is not None
         page = own.list(after=page.next_position, limit=1_000)

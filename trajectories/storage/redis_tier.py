@@ -275,6 +275,15 @@ class RedisTier:
         names: list[Any] = self._client.zrange(self._prefix + "open", 0, -1)
         return any(tenant == one for name in names for one, _ in orjson.loads(name)[1])
 
+    def depth_under_way(self, tenant: str) -> int:
+        """Return how many of the highest positions reach down to every record of an open batch."""
+        names: list[Any] = self._client.zrange(self._prefix + "open", 0, -1)
+        ids = [id_ for name in names for of, id_ in orjson.loads(name)[1] if of == tenant]
+        key = self._key(tenant, "positions")
+        scores: list[Any] = self._client.zmscore(key, ids) if ids else []
+        lowest = min((score for score in scores if score is not None), default=None)
+        return 0 if lowest is None else int(self._client.zcount(key, lowest, "+inf"))
+
     def claim(self, work: str, for_s: float) -> bool:
         """Return whether this caller may start ``work``; others may not for ``for_s`` seconds."""
         return bool(self._client.set(self._prefix + work, "1", nx=True, px=int(for_s * 1000)))
@@ -345,16 +354,19 @@ class RedisTier:
         known = b"" if is_mixed or epoch is None else epoch
         return FeedMark(known.decode(), str(info["master_replid"]), int(sequence or 0))
 
-    def changes(self, tenant: str, after: FeedMark) -> tuple[FeedMark, list[Change]] | None:
+    def changes(self, tenant: str, after: FeedMark, most: int = 2**53) -> tuple[FeedMark, list[Change]] | None:
         """Return the changes since ``after``, and the new mark.
 
-        Return None if Redis cannot determine the changes, so that the reader must fill again.
+        Return None if Redis cannot determine the changes, or if they are more than ``most``, so that
+        the reader must fill again.
         """
         mark = self.mark(tenant)
         if mark[:2] != after[:2] or mark.sequence < after.sequence:
             return None
         if mark.sequence == after.sequence:
             return mark, []
+        if mark.sequence - after.sequence > most:
+            return None
         with self._client.pipeline(transaction=False) as pipe:
             pipe.get(self._key(tenant, "feed_floor"))
             pipe.zrangebyscore(self._key(tenant, "feed"), f"({after.sequence}", mark.sequence)

@@ -97,6 +97,8 @@ class TenantCache:
 
     floor: Position | None = None
     is_filled: bool = False
+    is_whole: bool = False
+    """Filled to ``hot_max_records``. Otherwise the archive may have records that have room here."""
     mark: FeedMark | None = None
     polled_at: float = float("-inf")
     filled_at: float = float("-inf")
