@@ -117,7 +117,12 @@ class Settings:
     which their id was first accepted."""
 
     hot_max_bytes: int = 1024**3
-    """Maximum memory of a process's hot cache over all tenants, by the cache's own estimate."""
+    """Maximum memory of the hot caches of all web processes of a host, by the caches' own estimate. Each
+    process has an equal share."""
+
+    web_processes: int = 1
+    """Number of web processes of a host, which share ``hot_max_bytes``. ``trajectories-server`` sets it
+    from ``--workers``; set it where another server runs several."""
 
     max_record_bytes: int = 1024**2
     """Maximum size of one record's body, as sent and as stored. ``id``, ``recorded_at`` and

@@ -102,7 +102,7 @@ def test_its_bytes_are_bounded_over_all_tenants_and_who_was_read_longest_ago_goe
 def test_one_tenant_too_large_for_the_bound_keeps_its_newest_and_still_answers_for_all(
     archive_db: str, tmp_path: Path
 ) -> None:
-    process = WebProcess(tmp_path / "own", hot_max_bytes=9_000, **QUICK)
+    process = WebProcess(tmp_path / "own", hot_max_bytes=18_000, web_processes=2, **QUICK)
     records = [made(new_id(), stamp, error="x" * 1_000) for stamp in range(1, 31)]
     mirror(records)
     assert process.ids() == ids(*records)

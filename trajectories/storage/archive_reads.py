@@ -36,6 +36,7 @@ from trajectories.domain.stats import (
 from trajectories.models import AuditEntry, Erasure, Phase, Quarantined, StoreIdentity, Tenant, Tombstone, Trajectory
 from trajectories.storage.archive_errors import archive_errors
 from trajectories.storage.archive_writes import members_text
+from trajectories.storage.rare_condition import Rare, split
 
 _PHASE_KEY = tuple("trajectory__request_type" if name == "request_type" else name for name in PHASE_KEY)
 _HALF = 2**32
@@ -140,8 +141,10 @@ def revised_since(revision: int, after_pk: int, limit: int) -> list[tuple[int, R
 @archive_errors()
 def newest(tenant: str, query: Query, below: Position | None, limit: int) -> list[Record]:
     """Return matching records below ``below`` (None: from the top), highest position first."""
-    rows = _matching(tenant, query, below).order_by("-recorded_at_us", "-trajectory_id")
-    return [_record(columns) for columns in rows.values_list(*_COLUMNS)[:limit]]
+    seeking, others = split(query)
+    rows = _matching(tenant, others, below).filter(*(Rare(_condition(one)) for one in seeking))
+    ordered = rows.order_by("-recorded_at_us", "-trajectory_id")
+    return [_record(columns) for columns in ordered.values_list(*_COLUMNS)[:limit]]
 
 
 @archive_errors()

@@ -258,8 +258,8 @@ class HotCache:
 
     def _bound_bytes(self) -> None:
         """Drop the tenants that were read longest ago; of the last one, drop the lowest records."""
-        size = sum(cache.size for cache in self._caches.values())
-        while size > self._conf.hot_max_bytes:
+        size, max_bytes = self.size[1], self._conf.hot_max_bytes // max(1, self._conf.web_processes)
+        while size > max_bytes:
             tenant, cache = next(iter(self._caches.items()))
             if len(self._caches) > 1:
                 del self._caches[tenant]
