@@ -20,6 +20,7 @@ from django.utils import timezone
 from rest_framework_api_key.crypto import KeyGenerator
 
 from trajectories.domain.clock import now_us
+from trajectories.domain.compression import from_columns
 from trajectories.domain.record import tenant_digest
 from trajectories.domain.text import visible
 from trajectories.exceptions import InvalidInput
@@ -166,7 +167,10 @@ class Trajectory(_Version):
     phase_count = models.SmallIntegerField()
     # Last, so that a scan of the earlier columns does not read past them.
     request_summary_folded = models.TextField()
+    # Empty where ``compressed_body`` has it. A body of both is that of an earlier release, which
+    # writes no compressed one.
     body = models.TextField()
+    compressed_body = models.BinaryField(null=True)
 
     class Meta:
         verbose_name_plural = "trajectories"
@@ -181,6 +185,11 @@ class Trajectory(_Version):
             models.Index(fields=["tenant", "project", "-recorded_at_us"], name="trajectories_project"),
             models.Index(fields=["tenant", "source", "-recorded_at_us"], name="trajectories_source"),
         ]
+
+    @property
+    def canonical(self) -> bytes:
+        """Return the canonical body, however it is stored."""
+        return from_columns(self.body, self.compressed_body)
 
 
 class Phase(models.Model):

@@ -156,6 +156,8 @@ def _settings(options: Options, kept: Secrets, tier_url: str) -> dict[str, str]:
     if database := os.environ.get("DATABASE_URL"):
         given["DATABASE_URL"] = database
     origins = [*filter(None, [os.environ.get("CORS_ALLOWED_ORIGINS")]), *options.cors_origins]
+    # All processes start anew with each release, so none reads plain bodies only.
+    given.setdefault("TRAJECTORIES_COMPRESS_BODIES", "true")
     return given | {
         "SECRET_KEY": kept.secret_key,
         "DATA_DIR": str(options.data_dir),

@@ -70,8 +70,8 @@ def _record() -> dict[str, Any]:
         "summary": "Record",
         "description": "Takes one trajectory as JSON, or one a line as NDJSON (16 MiB, 10,000 lines): good lines in one"
         " commit, a bad line fails alone. Sending the same id again stores a new revision, or nothing if the body is the"
-        " same. The camelCase body of an existing CLI is taken too. A body may have Content-Encoding gzip, or zstd where"
-        " the server has it; limits count its decoded bytes.",
+        " same. The camelCase body of an existing CLI is taken too. A body may have Content-Encoding gzip or zstd;"
+        " limits count its decoded bytes.",
         "parameters": [
             _header("Idempotency-Key", "Decides the id of a body without one: the same key is the same record."),
             _header("X-Idempotency-Key", "The same, for clients that send this name."),

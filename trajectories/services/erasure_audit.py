@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import starmap
 from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
@@ -10,6 +11,7 @@ from uuid import UUID
 import orjson
 from django.db.models import Q
 
+from trajectories.domain.compression import from_columns
 from trajectories.models import ApiKey, Phase, Quarantined, Tenant, Tombstone, Trajectory
 from trajectories.storage import archive_writes
 from trajectories.storage.archive_errors import archive_errors
@@ -112,7 +114,10 @@ def _search_archive(tenant: str, markers: Iterable[bytes]) -> Iterator[Trace]:
         in_body |= Q(body__contains=text)
         in_error |= Q(error__contains=text)
     if texts:
-        found = Trajectory.objects.using(archive_writes.alias()).filter(in_body).count()
+        trajectories = Trajectory.objects.using(archive_writes.alias())
+        found = trajectories.filter(in_body).count()
+        bodies = trajectories.filter(body="").values_list("body", "compressed_body").iterator(chunk_size=100)
+        found += sum(any(text.encode() in body for text in texts) for body in starmap(from_columns, bodies))
         found += Quarantined.objects.using(archive_writes.alias()).filter(in_error).count()
         yield Trace("archive, records of other tenants", found, "rows")
 

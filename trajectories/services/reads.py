@@ -231,8 +231,9 @@ def _summarized(
 ) -> Answer:
     summary, is_complete = Summary(bucket), True
     version: Version | None = Version(ref(snapshot.version), None, None)
+    matches = query.scanner()
     for held in share.scan(snapshot.held):
-        if query.matches(held.position.recorded_at_us, held.facets):
+        if matches(held.position.recorded_at_us, held.packed):
             summary.add(held.facets, held.position.recorded_at_us)
     if snapshot.floor is not None:
         with store.outbox.snapshot():
@@ -284,9 +285,10 @@ def _waiting_summary(
 
 def _from_hot(snapshot: Snapshot, query: Query, after: Position | None, share: Share) -> Iterator[Record]:
     end = len(snapshot.held) if after is None else bisect_left(snapshot.held, after, key=lambda held: held.position)
+    matches = query.scanner()
     for at in share.scan(range(end - 1, -1, -1)):
         held = snapshot.held[at]
-        if query.matches(held.position.recorded_at_us, held.facets):
+        if matches(held.position.recorded_at_us, held.packed):
             yield held.record
 
 
@@ -310,7 +312,9 @@ def _page(
         records.append(record)
     has_more = is_cut or len(records) < len(found)
     # A merged version of an id may differ from the one that the cache holds.
-    facets = {r.id: held.facets for r in records if (held := snapshot.by_id.get(r.id)) and held.record is r}
+    facets = {
+        r.id: held.facets for r in records if (held := snapshot.by_id.get(r.id)) and held.compressed.digest == r.digest
+    }
     return Page(records, records[-1].position if has_more else None, tiers, is_complete, facets)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef
 
+from trajectories.domain.compression import from_columns
 from trajectories.domain.record import facets_of
 
 _BATCH = 100
@@ -39,7 +40,12 @@ def fill_credit(trajectories: Any, phases: Any, alias: str) -> int:
 def _fill(rows: Any, phases: Any) -> None:
     # The update locks the rows, so no worker replaces a body between the read and the write.
     rows.update(seq=F("seq"))
-    facets = {pk: facets_of(body.encode()) for pk, body in rows.values_list("pk", "body")}
+    # A migration's form of the model has no compressed bodies, and no row with one.
+    names = [field.name for field in rows.model._meta.get_fields() if field.name == "compressed_body"]
+    facets = {
+        pk: facets_of(from_columns(body, *(compressed or [None])))
+        for pk, body, *compressed in rows.values_list("pk", "body", *names)
+    }
     by_values = defaultdict(list)
     found = phases.filter(trajectory__in=list(facets), credited__isnull=True)
     for pk, trajectory, place in found.values_list("pk", "trajectory", "place"):

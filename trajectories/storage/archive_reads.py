@@ -16,6 +16,7 @@ from django.db.models.expressions import CombinedExpression
 from django.db.models.functions import Coalesce, StrIndex
 from django.db.models.lookups import GreaterThan
 
+from trajectories.domain.compression import from_columns
 from trajectories.domain.query import Condition, Query
 from trajectories.domain.record import Position, Record, tenant_digest, tombstone
 from trajectories.domain.stats import (
@@ -35,11 +36,12 @@ from trajectories.domain.stats import (
 from trajectories.models import AuditEntry, Erasure, Phase, Quarantined, StoreIdentity, Tenant, Tombstone, Trajectory
 from trajectories.storage.archive_errors import archive_errors
 from trajectories.storage.archive_writes import members_text
+from trajectories.storage.rare_condition import Rare, split
 
 _PHASE_KEY = tuple("trajectory__request_type" if name == "request_type" else name for name in PHASE_KEY)
 _HALF = 2**32
 """Sums are computed in two halves: they stay exact where a database would overflow 64 bits."""
-_COLUMNS = ("tenant_id", "trajectory_id", "stamp", "digest", "revision", "recorded_at_us", "body")
+_COLUMNS = ("tenant_id", "trajectory_id", "stamp", "digest", "revision", "recorded_at_us", "body", "compressed_body")
 
 
 class Exported(NamedTuple):
@@ -123,14 +125,14 @@ def forget_audit(before_us: int) -> None:
 def stored(tenant: str, ids: Iterable[UUID]) -> list[Record]:
     """Return the archived records of ``ids``."""
     rows = Trajectory.objects.using(_write_alias()).filter(tenant=tenant, trajectory_id__in=list(ids))
-    return [Record.from_row(columns) for columns in rows.values_list(*_COLUMNS)]
+    return [_record(columns) for columns in rows.values_list(*_COLUMNS)]
 
 
 @archive_errors()
 def revised_since(revision: int, after_pk: int, limit: int) -> list[tuple[int, Record]]:
     """Return records of all tenants from this revision on, with primary keys above ``after_pk``."""
     rows = Trajectory.objects.using(_write_alias()).filter(revision__gte=revision, pk__gt=after_pk)
-    return [(pk, Record.from_row(columns)) for pk, *columns in rows.order_by("pk").values_list("pk", *_COLUMNS)[:limit]]
+    return [(pk, _record(columns)) for pk, *columns in rows.order_by("pk").values_list("pk", *_COLUMNS)[:limit]]
 
 
 # Reads of clients.
@@ -139,14 +141,16 @@ def revised_since(revision: int, after_pk: int, limit: int) -> list[tuple[int, R
 @archive_errors()
 def newest(tenant: str, query: Query, below: Position | None, limit: int) -> list[Record]:
     """Return matching records below ``below`` (None: from the top), highest position first."""
-    rows = _matching(tenant, query, below).order_by("-recorded_at_us", "-trajectory_id")
-    return [Record.from_row(columns) for columns in rows.values_list(*_COLUMNS)[:limit]]
+    seeking, others = split(query)
+    rows = _matching(tenant, others, below).filter(*(Rare(_condition(one)) for one in seeking))
+    ordered = rows.order_by("-recorded_at_us", "-trajectory_id")
+    return [_record(columns) for columns in ordered.values_list(*_COLUMNS)[:limit]]
 
 
 @archive_errors()
 def find(tenant: str, id_: UUID) -> Record | None:
     columns = _rows(tenant).filter(trajectory_id=id_).values_list(*_COLUMNS).first()
-    return columns and Record.from_row(columns)
+    return columns and _record(columns)
 
 
 @archive_errors()
@@ -155,7 +159,7 @@ def find_many(tenant: str, ids: Iterable[UUID]) -> dict[UUID, Record]:
     wanted = list(ids)
     if not wanted:
         return {}
-    found = map(Record.from_row, _rows(tenant).filter(trajectory_id__in=wanted).values_list(*_COLUMNS))
+    found = map(_record, _rows(tenant).filter(trajectory_id__in=wanted).values_list(*_COLUMNS))
     return {record.id: record for record in found}
 
 
@@ -279,7 +283,7 @@ def _tombstones(tenant: str, id_: UUID, alias: str | None = None) -> QuerySet[To
 def exported(tenant: str, query: Query, after_seq: int, up_to_seq: int, limit: int) -> list[Exported]:
     """Return the next matching records in export order."""
     rows = _matching(tenant, query, None).filter(seq__gt=after_seq, seq__lte=up_to_seq).order_by("seq")
-    return [Exported(seq, Record.from_row(columns)) for seq, *columns in rows.values_list("seq", *_COLUMNS)[:limit]]
+    return [Exported(seq, _record(columns)) for seq, *columns in rows.values_list("seq", *_COLUMNS)[:limit]]
 
 
 @archive_errors()
@@ -315,6 +319,12 @@ def snapshot(statement_timeout_s: float) -> Iterator[None]:
                     timeout_ms = round(statement_timeout_s * 1000)
                     cursor.execute(f"SET LOCAL statement_timeout = {timeout_ms}")
                 yield
+
+
+def _record(columns: Sequence[Any]) -> Record:
+    """Make a record of the values of _COLUMNS."""
+    *stamps, body, compressed_body = columns
+    return Record.from_row((*stamps, from_columns(body, compressed_body)))
 
 
 def _rows(tenant: str) -> QuerySet[Trajectory]:

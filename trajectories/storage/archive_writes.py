@@ -18,6 +18,8 @@ from django.db import DataError, IntegrityError, OperationalError, connections, 
 from django.db.models import Exists, F, QuerySet
 from django.db.models.functions import Greatest
 
+from trajectories.conf import read_settings
+from trajectories.domain.compression import from_columns, to_columns
 from trajectories.domain.record import Facets, PhaseFacets, Record, facets_of, merge, tenant_digest, tombstone
 from trajectories.domain.stats import TRAJECTORY_MEASURES, bucket_of
 from trajectories.models import ApiKey, AuditEntry, Erasure, Phase, Quarantined, Tenant, Tombstone, Trajectory
@@ -231,7 +233,8 @@ def _delete(tenant: Tenant, given: Sequence[Record]) -> tuple[list[Record], Dele
         return list(known.values()), DeletedCounts()
     rows = Trajectory.objects.using(alias()).filter(tenant=tenant, trajectory_id__in=new)
     seqs = dict(rows.values_list("trajectory_id", "seq"))
-    sizes = [len(body.encode()) for body in rows.values_list("body", flat=True).iterator(chunk_size=10)]
+    bodies = rows.values_list("body", "compressed_body").iterator(chunk_size=10)
+    sizes = [len(from_columns(*columns)) for columns in bodies]
     tenant.record_count -= len(sizes)
     tenant.body_bytes -= sum(sizes)
     Phase.objects.using(alias()).filter(trajectory__in=rows).delete()
@@ -262,7 +265,7 @@ def _store(tenant: Tenant, records: Sequence[Record]) -> list[Record]:
     stored_now = sorted((merged[id_] for id_ in ids), key=lambda record: record.position)
     for stored in stored_now:
         row = rows.get(stored.id)
-        tenant.body_bytes += len(stored.body) - (len(row.body.encode()) if row else 0)
+        tenant.body_bytes += len(stored.body) - (len(row.canonical) if row else 0)
         if row is None:
             tenant.record_count += 1
             tenant.last_seq += 1
@@ -301,7 +304,8 @@ def _locked(tenant: str) -> Tenant | None:
 
 def record_of(row: Trajectory | Quarantined) -> Record:
     """Return the content of a row as a record."""
-    columns = (row.tenant_id, row.trajectory_id, row.stamp, row.digest, row.revision, row.recorded_at_us, row.body)
+    body = row.canonical if isinstance(row, Trajectory) else row.body
+    columns = (row.tenant_id, row.trajectory_id, row.stamp, row.digest, row.revision, row.recorded_at_us, body)
     return Record.from_row(columns)
 
 
@@ -321,7 +325,8 @@ def _fill(row: Trajectory, stored: Record) -> list[Phase]:
         The phases of the row, unsaved.
     """
     row.stamp, row.digest, row.revision = stored.stamp, stored.digest, stored.revision
-    row.recorded_at_us, row.body = stored.recorded_at_us, stored.body.decode()
+    row.recorded_at_us = stored.recorded_at_us
+    row.body, row.compressed_body = to_columns(stored.body, is_compressed=read_settings().compress_bodies)
     fields, facets = orjson.loads(stored.body), facets_of(stored.body)
     row.parent_id = fields.get("parent_id") and UUID(fields["parent_id"])
     for name, value in _columns(facets).items():

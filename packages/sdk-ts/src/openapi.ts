@@ -19,7 +19,7 @@ export interface paths {
         put?: never;
         /**
          * Record
-         * @description Takes one trajectory as JSON, or one a line as NDJSON (16 MiB, 10,000 lines): good lines in one commit, a bad line fails alone. Sending the same id again stores a new revision, or nothing if the body is the same. The camelCase body of an existing CLI is taken too. A body may have Content-Encoding gzip, or zstd where the server has it; limits count its decoded bytes.
+         * @description Takes one trajectory as JSON, or one a line as NDJSON (16 MiB, 10,000 lines): good lines in one commit, a bad line fails alone. Sending the same id again stores a new revision, or nothing if the body is the same. The camelCase body of an existing CLI is taken too. A body may have Content-Encoding gzip or zstd; limits count its decoded bytes.
          */
         post: operations["record"];
         /**
