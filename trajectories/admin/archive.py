@@ -12,7 +12,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from trajectories import persistence
-from trajectories.admin import columns, formatting
+from trajectories.admin import columns, formatting, pages
 from trajectories.admin.changelist import (
     COUNTED,
     ChoiceFilter,
@@ -81,6 +81,9 @@ class TrajectoryAdmin(MirrorAdmin):
             ("seq", "changed"),
         ),
     }
+
+    def get_urls(self) -> list[Any]:
+        return [*pages.urls(self), *super().get_urls()]
 
     def listed(self, rows: QuerySet[Any]) -> QuerySet[Any]:
         lean: QuerySet[Any] = rows.defer("body", "request_summary_folded", "tags").annotate(
