@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from django.contrib import admin, messages
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Left, Length
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -22,6 +22,7 @@ from trajectories.admin.changelist import (
     bounded_count,
     with_id,
 )
+from trajectories.admin.compare_runs import redirect_to_comparison
 from trajectories.domain import answers
 from trajectories.domain.contract_types import MAX_PHASES, OUTCOMES, PHASE_OUTCOMES
 from trajectories.models import Phase, Quarantined, Tenant, Trajectory
@@ -59,6 +60,7 @@ class TrajectoryAdmin(MirrorAdmin):
     ordering = ("-recorded_at_us", "-trajectory_id")
     search_fields = ("trajectory_id", "project", "source")
     search_help_text = "An id, or the exact name of a project or a source."
+    actions = ("compare",)
     sections: ClassVar[Any] = {
         None: (
             columns.request,
@@ -84,6 +86,10 @@ class TrajectoryAdmin(MirrorAdmin):
 
     def get_urls(self) -> list[Any]:
         return [*pages.urls(self), *super().get_urls()]
+
+    @admin.action(description="Compare selected runs", permissions=["view"])
+    def compare(self, request: HttpRequest, queryset: QuerySet[Trajectory]) -> HttpResponse | None:
+        return redirect_to_comparison(self, request, queryset)
 
     def listed(self, rows: QuerySet[Any]) -> QuerySet[Any]:
         lean: QuerySet[Any] = rows.defer("body", "request_summary_folded", "tags").annotate(

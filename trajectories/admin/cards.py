@@ -102,8 +102,8 @@ def over_time(series: Sequence[Bucket], runs: Address, bounds: tuple[str, str]) 
     links = [runs(**{since: one.start.isoformat(), until: one.end.isoformat()}) for one in series]
     steps = [Step(one.label, link if one.figures else "") for one, link in zip(series, links, strict=True)]
 
-    def layer(tone: str, name: str, read: Callable[[Answer], float | None]) -> Layer:
-        return Layer(tone, name, [read(one.figures) if one.figures else None for one in series])
+    def layer(tone: str, name: str, *path: str) -> Layer:
+        return Layer(tone, name, [figures.at(one.figures, *path) for one in series])
 
     def card(
         title: str,
@@ -125,22 +125,13 @@ def over_time(series: Sequence[Bucket], runs: Address, bounds: tuple[str, str]) 
         legend = [(layer.tone, layer.name) for layer in layers] if len(layers) > 1 else ()
         return Card(title, ["From", *(layer.name for layer in (*layers, *more))], rows[::-1], note, drawn, legend)
 
-    outcomes = [
-        layer(tone, outcome.capitalize(), lambda found, outcome=outcome: found["outcomes"][outcome])
-        for outcome, tone in OUTCOME_TONES.items()
-    ]
-    success = [layer("tj-success", "Success", lambda found: found["success_rate"]["rate"])]
-    band = [
-        layer("", name, lambda found, edge=edge: found["success_rate"][edge])
-        for edge, name in (("low", "Lower bound"), ("high", "Upper bound"))
-    ]
-    cost = [layer("tj-main", "Cost", lambda found: found["cost_usd"]["sum"])]
-    tokens = [
-        layer("tj-main", "Input", lambda found: found["input_tokens"]["sum"]),
-        layer("tj-second", "Output", lambda found: found["output_tokens"]["sum"]),
-    ]
-    each = [layer("tj-second", "Cost per success", lambda found: found["cost_per_success_usd"])]
-    took = [layer("tj-main", "Mean duration", lambda found: found["duration_ms"]["mean"])]
+    outcomes = [layer(tone, outcome.capitalize(), "outcomes", outcome) for outcome, tone in OUTCOME_TONES.items()]
+    success = [layer("tj-success", "Success", "success_rate", "rate")]
+    band = [layer("", "Lower bound", "success_rate", "low"), layer("", "Upper bound", "success_rate", "high")]
+    cost = [layer("tj-main", "Cost", "cost_usd", "sum")]
+    tokens = [layer("tj-main", "Input", "input_tokens", "sum"), layer("tj-second", "Output", "output_tokens", "sum")]
+    each = [layer("tj-second", "Cost per success", "cost_per_success_usd")]
+    took = [layer("tj-main", "Mean duration", "duration_ms", "mean")]
     return [
         card("Runs by outcome", charts.columns(steps, outcomes, figures.count), figures.count, outcomes),
         card(

@@ -105,7 +105,10 @@ def scatter(points: Sequence[Point], x_text: Text, y_text: Text) -> SafeString:
     """Draw points with their intervals, and the Pareto front of low ``x`` and high ``y`` as steps."""
     scale = _XScale.of([point.x for point in points])
     floor, ceiling = _bounds(points)
-    place = lambda y: _y(y - floor, ceiling - floor)  # noqa: E731  a scale, as the other one
+
+    def place(y: float) -> float:
+        return _y(y - floor, ceiling - floor)
+
     ticks = [floor + (ceiling - floor) * part / 4 for part in range(5)]
     marks = [
         *(mark for y in ticks for mark in _gridline(place(y), y_text(y))),

@@ -15,6 +15,14 @@ Rate = Mapping[str, Any]
 """A rate of stats: known, rate, low, high; the last three are None where known is 0."""
 
 
+def at(answer: Mapping[str, Any] | None, *path: str) -> Any:
+    """Return the value at ``path`` of an answer of stats; None if a part of it is missing."""
+    found: Any = answer
+    for name in path:
+        found = found.get(name) if found else None
+    return found
+
+
 def money(usd: float | None) -> str:
     """Return dollars: two decimals from one dollar on, three significant digits below."""
     if usd is None:

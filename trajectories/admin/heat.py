@@ -54,7 +54,7 @@ class HeatCell(NamedTuple):
     """A cell of the heat map; ``level`` from 0 to 10 colours it."""
 
     text: str
-    count: str
+    note: str
     level: int
     href: str
     is_few: bool

@@ -174,8 +174,8 @@ def tiles(now: Answer, before: Answer | None) -> list[Tile]:
     old: Answer = before if before and before["count"] else {}
 
     def tile(name: str, *path: str, text: Any, note: str = "") -> Tile:
-        value = _at(now, path)
-        return Tile(name, text(value), figures.change(_at(old, path), value), note)
+        value = figures.at(now, *path)
+        return Tile(name, text(value), figures.change(figures.at(old, *path), value), note)
 
     rate = now["success_rate"]
     bounds = f"95 %: {100 * rate['low']:.0f} to {100 * rate['high']:.0f}" if rate["rate"] is not None else ""
@@ -190,13 +190,6 @@ def tiles(now: Answer, before: Answer | None) -> list[Tile]:
         tile("p95 time", "duration_ms", "p95", text=figures.span),
         tile("Unattributed", "unattributed_cost_usd", "sum", text=figures.money, note="in no phase"),
     ]
-
-
-def _at(answer: Answer, path: tuple[str, ...]) -> Any:
-    found: Any = answer
-    for name in path:
-        found = found.get(name) if found else None
-    return found
 
 
 # Addresses.
