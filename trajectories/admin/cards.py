@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, NamedTuple
 
@@ -45,7 +45,12 @@ class Card:
     legend: Sequence[tuple[str, str]] = ()
     empty: str = "Nothing to show in this period."
     is_wide: bool = False
-    links: Sequence[tuple[str, str]] = field(default_factory=tuple)
+
+    @property
+    def columns(self) -> list[tuple[str, bool]]:
+        """Return each name of the head, and whether its column has numbers."""
+        first = self.rows[0] if self.rows else ()
+        return [(name, at < len(first) and first[at].is_number) for at, name in enumerate(self.head)]
 
 
 def name_cell(text: str | None, href: str = "") -> Cell:

@@ -60,7 +60,7 @@ def columns(steps: Sequence[Step], layers: Sequence[Layer], text: Text) -> SafeS
     width = (_RIGHT - _LEFT) / max(1, len(steps))
     marks = []
     for at, step in enumerate(steps):
-        base, parts, titles = float(_BOTTOM), [], []
+        base, parts, titles = float(_BOTTOM), [_hit(at, len(steps))], []
         for layer in layers:
             value = layer.values[at]
             if not value:
@@ -69,7 +69,7 @@ def columns(steps: Sequence[Step], layers: Sequence[Layer], text: Text) -> SafeS
             base -= height
             parts.append(_rect(_LEFT + at * width + width * 0.12, base, width * 0.76, height, f"tj-fill {layer.tone}"))
             titles.append(f"{layer.name} {text(value)}")
-        if parts:
+        if titles:
             marks.append(_linked(step.href, f"{step.label}: {', '.join(titles)}", _joined(parts)))
     return _svg([*_axes(steps, top, text), *marks])
 
@@ -83,8 +83,8 @@ def line(
         band: the lower and the upper edge of an area behind the lines; all of them are rates then.
         unit: the axis ends at a round number of these.
     """
-    known = [value for layer in layers for value in layer.values if value is not None]
-    top = 1.0 if band else _ceiling(max(known, default=0) / unit) * unit
+    highest = max((value for layer in layers for value in layer.values if value is not None), default=0)
+    top = 1.0 if band else _ceiling(highest / unit) * unit
     marks: list[SafeString] = []
     if band:
         lower, upper = (_path(layer.values, len(steps), top) for layer in band)
@@ -93,11 +93,12 @@ def line(
     for layer in layers:
         places = _path(layer.values, len(steps), top)
         marks.append(format_html('<polyline class="tj-line {}" points="{}"/>', layer.tone, _points(places)))
-        for at, value in enumerate(layer.values):
-            if value is not None:
-                x, y = _place(at, value, len(steps), top)
-                dot = format_html('<circle class="tj-dot {}" cx="{}" cy="{}" r="3"/>', layer.tone, _n(x), _n(y))
-                marks.append(_linked(steps[at].href, f"{steps[at].label}: {layer.name} {text(value)}", dot))
+    for at, step in enumerate(steps):
+        known_here = [(layer, value) for layer in layers if (value := layer.values[at]) is not None]
+        dots = [_dot(layer.tone, *_place(at, value, len(steps), top)) for layer, value in known_here]
+        title = ", ".join(f"{layer.name} {text(value)}" for layer, value in known_here)
+        if dots:
+            marks.append(_linked(step.href, f"{step.label}: {title}", _joined([_hit(at, len(steps)), *dots])))
     return _svg([*_axes(steps, top, text), *marks])
 
 
@@ -225,6 +226,16 @@ def _steps(best: Sequence[Point], scale: _XScale, place: Scale) -> list[tuple[fl
         x, y = scale(point.x), place(point.y)
         places += [(x, places[-1][1]), (x, y)] if places else [(x, y)]
     return [*places, (_RIGHT, places[-1][1])]
+
+
+def _hit(at: int, steps: int) -> SafeString:
+    """Return an area that is not drawn, as high as the picture: a thin mark is hard to point at."""
+    width = (_RIGHT - _LEFT) / steps
+    return _rect(_LEFT + at * width, _TOP, width, _BOTTOM - _TOP, "tj-hit")
+
+
+def _dot(tone: str, x: float, y: float) -> SafeString:
+    return format_html('<circle class="tj-dot {}" cx="{}" cy="{}" r="3"/>', tone, _n(x), _n(y))
 
 
 def _rect(x: float, y: float, width: float, height: float, classes: str) -> SafeString:

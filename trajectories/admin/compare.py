@@ -74,6 +74,7 @@ def compare_view(model_admin: ModelAdmin[Any], request: HttpRequest) -> HttpResp
         "title": "Compare groups",
         "opts": model_admin.opts,
         "media": model_admin.media,
+        "is_open": not any(name[:2] in ("a_", "b_") for name in request.GET),
         "tenants": listed if tenant in listed else [*filter(None, [tenant]), *listed],
         "tenant": tenant,
         "curl": curl(request),
@@ -87,7 +88,12 @@ def compare_view(model_admin: ModelAdmin[Any], request: HttpRequest) -> HttpResp
         context |= _figures(model_admin.admin_site.name, tenant, sides)
     except TrajectoriesError as error:
         context["problem"] = error.message
+    context["said"] = [(side.upper(), _said(sides[side])) for side in SIDES]
     return TemplateResponse(request, TEMPLATE, context | _form(tenant, sides))
+
+
+def _said(given: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {figures.label(value)}" for name, value in given.items()) or "all runs"
 
 
 def _given(given: Mapping[str, str], side: str) -> dict[str, str]:
@@ -124,7 +130,7 @@ def sentence(old: Answer, new: Answer) -> str:
         return f"{' and '.join(empty)} {verb} no runs, so there is nothing to compare."
     rates = old["success_rate"], new["success_rate"]
     found = figures.verdict(*rates)
-    parts = [f"Success of B is {found}: {figures.percent(rates[0]['rate'])} → {figures.percent(rates[1]['rate'])}"]
+    parts = [f"Success {figures.percent(rates[0]['rate'])} → {figures.percent(rates[1]['rate'])}, {found}"]
     for name, path, text in (_ROWS[1], _ROWS[3]):
         one, other = figures.at(old, *path), figures.at(new, *path)
         if change := figures.change(one, other):
@@ -146,7 +152,9 @@ def totals(old: Answer, new: Answer, a_runs: str, b_runs: str) -> Card:
         one, other = figures.at(old, *path), figures.at(new, *path)
         links = (a_runs, b_runs) if path == ("count",) else ("", "")
         cells = [Cell(text(value), href) for value, href in zip((one, other), links, strict=True)]
-        rows.append([Cell(name, is_number=False), *cells, Cell(figures.change(one, other) or figures.UNKNOWN)])
+        rows.append(
+            [Cell(name, is_number=False), *cells, Cell(figures.change(one, other) or figures.UNKNOWN, is_number=False)]
+        )
     note = "Success has 95 % intervals; that of the difference is Newcombe's. Means have none: stats keep sums."
     return Card("Runs", ["", "A", "B", "Change"], rows, note, is_wide=True)
 
@@ -163,12 +171,12 @@ def by_phase(old: Answer, new: Answer) -> Card:
                 name_cell(phase),
                 Cell(" → ".join(figures.count(group["count"] if group else 0) for group in (one, other))),
                 Cell(" → ".join(figures.percent(rate["rate"]) for rate in rates)),
-                Cell(figures.verdict(*rates), is_number=False),
+                Cell(figures.compared(*rates), is_number=False, note=figures.points(*rates)),
                 *(
                     _old_and_new(figures.at(one, name, "mean"), figures.at(other, name, "mean"), text)
                     for name, text in (("cost_usd", figures.money), ("duration_ms", figures.span))
                 ),
-                _old_and_new(figures.at(one, "skip_rate"), figures.at(other, "skip_rate"), figures.percent),
+                Cell(" → ".join(figures.percent(figures.at(group, "skip_rate")) for group in (one, other))),
             ]
         )
     head = ["Phase", "Count", "Credited success", "Where B differs", "Cost", "Duration", "Skipped"]

@@ -113,10 +113,12 @@ def compared(old: Rate, new: Rate) -> str:
     return "higher" if found[0] > 0 else "lower" if found[1] < 0 else "not distinguishable"
 
 
+def points(old: Rate, new: Rate) -> str:
+    """Return the interval of the difference in percentage points; empty if unknown."""
+    found = difference(old, new)
+    return f"({100 * found[0]:+.0f} to {100 * found[1]:+.0f} points)" if found else ""
+
+
 def verdict(old: Rate, new: Rate) -> str:
     """Say in words whether two success rates differ, with the interval of the difference."""
-    found = difference(old, new)
-    if found is None:
-        return "unknown: one side has no known outcome"
-    low, high = found
-    return f"{compared(old, new)} ({100 * low:+.0f} to {100 * high:+.0f} points)"
+    return f"{compared(old, new)} {points(old, new)}".rstrip()
