@@ -27,9 +27,12 @@ APP = "trajectories"
 MODEL_VIEWS = {"changelist", "add", "history", "delete", "change", ""}  # "" leads to change
 WITH_ROW = ("history", "delete", "change", "")
 
+# Views that one model has besides. tests/admin/test_overview.py and test_compare.py name the other tenant there.
+OWN_VIEWS = {"trajectory": {"overview", "compare", "compare_runs"}}
+
 # Views of the admin site, and why they reveal no tenant; None where the matrix covers them.
 SITE_VIEWS: dict[str, str | None] = {
-    "index": "models, and what the user did",
+    "index": "models, what the user did, and the overview of a tenant that the user may see",
     "login": "before anybody is known",
     "logout": "of the session",
     "password_change": "of the user",
@@ -63,6 +66,7 @@ FILTERS = {
 # Fields that an action sends beside the rows.
 ACTIONS: dict[tuple[str, str], dict[str, str]] = {
     ("apikey", "revoke"): {},
+    ("trajectory", "compare"): {},
     ("quarantined", "replay"): {},
     ("tenant", "push_to_hub"): {},
 }

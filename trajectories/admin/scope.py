@@ -98,12 +98,12 @@ def tenants(request: HttpRequest) -> list[str]:
 
 
 def tenant(request: HttpRequest, listed: list[str]) -> str | None:
-    """Return the tenant of the URL if the user may see it, else the first; None if there is none."""
+    """Return the tenant of the URL, without one the first of ``listed``; None if the user may not see it."""
     asked = request.GET.get("tenant", "")
     if not asked or asked in listed:
         return asked or next(iter(listed), None)
     is_seen = "\x00" not in asked and own(Tenant.objects.filter(pk=asked), request, "pk").exists()
-    return asked if is_seen else next(iter(listed), None)
+    return asked if is_seen else None
 
 
 def period(given: Mapping[str, str]) -> Period:
