@@ -28,14 +28,14 @@ def marks(drawn: SafeString, kind: str, tone: str) -> list[dict[str, float]]:
 
 
 def test_columns_are_as_high_as_their_values_and_stand_on_each_other() -> None:
-    drawn = charts.columns(STEPS, [Layer("tj-one", "One", [4, None, 8]), Layer("tj-two", "Two", [4, 2, 0])], str)
+    drawn = charts.columns(STEPS, [Layer("tj-one", "One", [4, None, 7]), Layer("tj-two", "Two", [4, 2, 0])], str)
     one, two = marks(drawn, "rect", "tj-one"), marks(drawn, "rect", "tj-two")
-    # The axis ends at 10, 152 units above the baseline.
-    assert [mark["height"] for mark in one] == pytest.approx([60.8, 121.6], abs=0.1)
-    assert [mark["height"] for mark in two] == pytest.approx([60.8, 30.4], abs=0.1)
+    # The axis ends at 8, 152 units above the baseline.
+    assert [mark["height"] for mark in one] == pytest.approx([76, 133], abs=0.1)
+    assert [mark["height"] for mark in two] == pytest.approx([76, 38], abs=0.1)
     assert two[0]["y"] + two[0]["height"] == pytest.approx(one[0]["y"], abs=0.1)
     assert [link.attrib["href"] for link in svg(drawn).iter("a")] == ["/a", "/c"]
-    assert [title.text for title in svg(drawn).iter("title")] == ["1 Nov: One 4, Two 4", "2 Nov: Two 2", "3 Nov: One 8"]
+    assert [title.text for title in svg(drawn).iter("title")] == ["1 Nov: One 4, Two 4", "2 Nov: Two 2", "3 Nov: One 7"]
 
 
 def test_a_line_passes_over_what_is_unknown() -> None:
@@ -128,7 +128,8 @@ def test_a_duration_has_its_two_largest_units(ms: float | None, shown: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"), [(None, "-"), (9_999, "9,999"), (86_900, "86.9 k"), (999_900, "1 M"), (17_200_000, "17.2 M")]
+    ("value", "shown"),
+    [(None, "-"), (1.5, "1.5"), (9_999, "9,999"), (86_900, "86.9 k"), (999_900, "1 M"), (17_200_000, "17.2 M")],
 )
 def test_a_large_number_is_short(value: float | None, shown: str) -> None:
     assert figures.count(value) == shown

@@ -133,10 +133,10 @@ def test_phases_are_aligned_by_name_and_attempt(admin_client: Client) -> None:
     )
     shown = page(admin_client, of(first, second))
     assert [text.split(" Project")[0] for text in cells(shown, "Whole run")] == [
-        "failure $1.00 1.0 s 100",
+        "failure $1.00 1.0 s 100 tokens",
         "success $3.00 +200 % - -",
     ]
-    assert cells(shown, "implement") == ["failure $0.500 1.0 s 100", "not in this run"]
+    assert cells(shown, "implement") == ["failure $0.500 1.0 s 100 tokens", "not in this run"]
     assert cells(shown, "implement, 2") == ["success $0.250 - -", "success $0.500 +100 % - -"]
     assert cells(shown, "review") == ["not in this run", "success - - -"]
     assert cells(shown, "test")[0] == "skipped no tests"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest.mock import Mock
@@ -14,6 +15,7 @@ from django.contrib.auth.models import Permission
 from django.db import connections
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.urls import clear_script_prefix, set_script_prefix
 
 from tests import baker_recipes
 from tests.admin.rows import address, archived, page
@@ -169,9 +171,9 @@ def test_without_a_tenant_it_says_what_to_do(admin_client: Client) -> None:
 @pytest.mark.parametrize(
     ("asked", "why"),
     [
-        ("from=yesterday", "&#x27;from&#x27; must be a date such as 2026-01-05."),
-        ("from=2026-02-01&to=2026-01-01", "must not be before"),
-        ("to=9999-12-31", "must be a date"),
+        ("period=yesterday..", "&#x27;period&#x27; must have dates such as 2026-01-05..2026-01-31."),
+        ("period=2026-02-01..2026-01-01", "is before the first: 2026-02-01..2026-01-01."),
+        ("period=2026-01-01..9999-12-31", "must have dates"),
         ("project=%00", "project has a NUL character"),
         ("tenant=%00", "There is no tenant"),
     ],
@@ -183,8 +185,28 @@ def test_a_bad_address_is_a_sentence(asked: str, why: str, admin_client: Client)
 
 def test_dates_of_the_address_are_a_period(admin_client: Client) -> None:
     archived(body(started_at="2026-01-05T12:00:00Z"))
-    shown = page(admin_client, f"{OVERVIEW}?from=2026-01-05&to=2026-01-05")
-    assert "In 2026-01-05 to 2026-01-05, 1 run started" in shown
+    shown = page(admin_client, f"{OVERVIEW}?period=2026-01-05..2026-01-05&cells=cost")
+    assert "In 2026-01-05..2026-01-05, 1 run started" in shown
+    # The form keeps what it has no field for.
+    assert '<option value="2026-01-05..2026-01-05" selected>' in shown
+    assert '<input type="hidden" name="cells" value="cost">' in shown
+
+
+@pytest.fixture
+def path_prefix() -> Iterator[str]:
+    """The path below which the site is, as its server names it."""
+    set_script_prefix("/store/")
+    yield "/store/"
+    clear_script_prefix()
+
+
+def test_links_stay_below_the_path_of_the_site(admin_client: Client, path_prefix: str) -> None:
+    archive_sample(20)
+    for url in (OVERVIEW, address("trajectory", "compare/?b_policy=router@2")):
+        links = {link for link in Markup(page(admin_client, url)).addresses if link and link[0] not in "?#"}
+        pages = {link for link in links if not link.startswith("/static/")} - {"/"}  # Django's link to the site
+        assert len(pages) > 10
+        assert not [link for link in pages if not link.startswith(path_prefix)]
 
 
 def test_it_takes_as_many_queries_and_stats_for_fifty_runs_as_for_one(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -18,6 +18,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 OVERVIEW, COMPARE = address("trajectory", "overview/"), address("trajectory", "compare/")
 WIDE, PHONE = 1400, 390
+_THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 # Of Django's own frame: links in its breadcrumbs have the colour of the text around them.
 _RULES = {"rules": {"link-in-text-block": {"enabled": False}}, "resultTypes": ["violations"], "preload": False}
 
@@ -56,8 +57,8 @@ def test_the_pictures_have_the_colours_of_the_theme(visitor: Visitor, admin_clie
 
     def fills(page: Page) -> list[str]:
         found = []
-        for theme in ("light", "dark"):
-            page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+        for theme in _THEMES:
+            page.emulate_media(color_scheme=theme)
             found.append(str(page.evaluate("getComputedStyle(document.querySelector('rect.tj-success')).fill")))
         return found
 

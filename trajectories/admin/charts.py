@@ -273,11 +273,11 @@ def _n(value: float) -> str:
 
 
 def _ceiling(value: float) -> float:
-    """Return the next number of 1, 2, 4, 5 or 10 times a power of ten, for the top of an axis."""
+    """Return the next round number, for the top of an axis."""
     if value <= 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
-    return next(step * power for step in (1, 2, 4, 5, 10) if step * power >= value * 0.999)
+    return next(step * power for step in (1, 1.2, 1.6, 2, 3, 4, 5, 6, 8, 10) if step * power >= value * 0.999)
 
 
 @dataclass(frozen=True, slots=True)

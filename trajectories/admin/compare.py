@@ -7,12 +7,12 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from django.contrib.admin import ModelAdmin
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
 from trajectories.admin import cards, figures, scope
 from trajectories.admin.cards import Answer, Card, Cell, name_cell, rate_cell
+from trajectories.admin.frame import framed
 from trajectories.admin.overview import curl, no_tenant
 from trajectories.domain.clock import now_us
 from trajectories.domain.query import FILTERS, parse_query
@@ -64,16 +64,10 @@ def compare_view(model_admin: ModelAdmin[Any], request: HttpRequest) -> HttpResp
     Raises:
         PermissionDenied: 403; the user may not view trajectories.
     """
-    if not model_admin.has_view_permission(request):
-        raise PermissionDenied
-    request.current_app = model_admin.admin_site.name
+    context = framed(model_admin, request, "Compare groups")
     listed = scope.tenants(request)
     tenant = scope.tenant(request, listed)
-    context = {
-        **model_admin.admin_site.each_context(request),
-        "title": "Compare groups",
-        "opts": model_admin.opts,
-        "media": model_admin.media,
+    context |= {
         "is_open": not any(name[:2] in ("a_", "b_") for name in request.GET),
         "tenants": listed if tenant in listed else [*filter(None, [tenant]), *listed],
         "tenant": tenant,
@@ -105,7 +99,7 @@ def _given(given: Mapping[str, str], side: str) -> dict[str, str]:
 
 def _periods(sides: Mapping[str, dict[str, str]]) -> dict[str, dict[str, str]]:
     """Return both sides with the last period for B and the one before for A."""
-    last = scope.period({})
+    last = scope.period(scope.DEFAULT_PERIOD)
     bounds = {"a": (last.before() or last).bounds(scope.STARTED), "b": last.bounds(scope.STARTED)}
     return {side: given | bounds[side] for side, given in sides.items()}
 

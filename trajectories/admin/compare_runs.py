@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from django.contrib import messages
 from django.contrib.admin import ModelAdmin
-from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -18,6 +17,7 @@ from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
 from trajectories.admin import charts, columns, figures, formatting
+from trajectories.admin.frame import framed
 from trajectories.admin.tenants import actor_of
 from trajectories.domain.contract_types import MAX_PHASES
 from trajectories.domain.record import NANO_USD
@@ -66,7 +66,11 @@ class _Figures(NamedTuple):
     tokens: int | None
 
 
-_TEXTS: tuple[Callable[[float | None], str], ...] = (figures.money, figures.span, figures.count)
+def _tokens(count: float | None) -> str:
+    return figures.UNKNOWN if count is None else f"{figures.count(count)} tokens"
+
+
+_TEXTS: tuple[Callable[[float | None], str], ...] = (figures.money, figures.span, _tokens)
 
 
 def redirect_to_comparison(model_admin: Any, request: HttpRequest, rows: QuerySet[Trajectory]) -> HttpResponse | None:
@@ -85,15 +89,7 @@ def compare_runs_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
     Raises:
         PermissionDenied: 403; the user may not view trajectories.
     """
-    if not model_admin.has_view_permission(request):
-        raise PermissionDenied
-    request.current_app = model_admin.admin_site.name
-    context = {
-        **model_admin.admin_site.each_context(request),
-        "title": "Compare runs",
-        "opts": model_admin.opts,
-        "media": model_admin.media,
-    }
+    context = framed(model_admin, request, "Compare runs")
     asked = list(dict.fromkeys(request.GET.getlist("run")))
     rows = _rows(model_admin, request, asked) if FEWEST <= len(asked) <= MOST else []
     if len(rows) < len(asked) or not rows:

@@ -48,9 +48,11 @@ def span(ms: float | None) -> str:
 
 
 def count(value: float | None) -> str:
-    """Return a number: whole below 10,000, else with three significant digits and k, M or G."""
+    """Return a number: in full below 10,000, else with three significant digits and k, M or G."""
     if value is None:
         return UNKNOWN
+    if abs(value) < 10 and value != int(value):
+        return f"{value:.1f}"
     if abs(value) < 10_000:
         return f"{value:,.0f}"
     for divisor, unit in ((1e9, "G"), (1e6, "M")):

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from django.contrib.admin import ModelAdmin
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, reverse
@@ -14,6 +13,7 @@ from django.utils.http import urlencode
 
 from trajectories.admin import cards, figures, heat, scope
 from trajectories.admin.cards import Answer
+from trajectories.admin.frame import framed
 from trajectories.admin.scope import CLOCKS, FILTERS, PERIODS, RECORDED, STARTED, Period, Scope
 from trajectories.exceptions import TrajectoriesError
 
@@ -36,17 +36,8 @@ def overview_view(model_admin: ModelAdmin[Any], request: HttpRequest) -> HttpRes
     Raises:
         PermissionDenied: 403; the user may not view trajectories.
     """
-    if not model_admin.has_view_permission(request):
-        raise PermissionDenied
-    request.current_app = model_admin.admin_site.name
-    context = {
-        **model_admin.admin_site.each_context(request),
-        "title": "Overview",
-        "opts": model_admin.opts,
-        "media": model_admin.media,
-        **context_of(request, model_admin.admin_site.name),
-    }
-    return TemplateResponse(request, TEMPLATE, context)
+    context = framed(model_admin, request, "Overview")
+    return TemplateResponse(request, TEMPLATE, context | context_of(request, model_admin.admin_site.name))
 
 
 def context_of(request: HttpRequest, site_name: str) -> dict[str, Any]:
@@ -59,7 +50,7 @@ def context_of(request: HttpRequest, site_name: str) -> dict[str, Any]:
     context: dict[str, Any] = {
         "tenants": listed if chosen in listed else [*filter(None, [chosen]), *listed],
         "tenant": chosen,
-        "given": request.GET,
+        "kept": [(name, request.GET[name]) for name in ("cells", "clock") if request.GET.get(name)],
         "address": view_address("overview", site_name),
         "curl": curl(request),
     }
@@ -72,7 +63,7 @@ def context_of(request: HttpRequest, site_name: str) -> dict[str, Any]:
 
 
 def _figures(request: HttpRequest, site_name: str, tenant: str) -> dict[str, Any]:
-    asked = Scope(tenant, scope.period(request.GET), STARTED, scope.filters(request.GET))
+    asked = Scope(tenant, scope.period(request.GET.get("period", "")), STARTED, scope.filters(request.GET))
     whole = Scope(tenant, Period(None, None, ""), STARTED, {}).stats()
     given_clock = request.GET.get("clock")
     asked, now = _by_clock(asked, given_clock, has_runs=bool(whole["count"]))
@@ -84,7 +75,7 @@ def _figures(request: HttpRequest, site_name: str, tenant: str) -> dict[str, Any
     series = cards.buckets(now, asked.period.bucket, asked.period.start, asked.period.end)
     return {
         "scope": asked,
-        "periods": _periods(request, asked.period),
+        "periods": _periods(asked.period),
         "selects": _selects(asked, whole),
         "has_runs": bool(whole["count"]),
         "count": now["count"],
@@ -104,11 +95,10 @@ def _figures(request: HttpRequest, site_name: str, tenant: str) -> dict[str, Any
     }
 
 
-def _periods(request: HttpRequest, shown: Period) -> list[tuple[str, str, bool]]:
+def _periods(shown: Period) -> list[tuple[str, str, bool]]:
     """Return the options of the period; the dates of the URL are one more."""
-    is_own = bool(request.GET.get("from") or request.GET.get("to"))
-    found = [(days, text, not is_own and shown.name.endswith(text)) for days, text in PERIODS.items()]
-    return [("", shown.name, True), *found] if is_own else found
+    found = [(days, text, shown.name.endswith(text)) for days, text in PERIODS.items()]
+    return found if any(is_chosen for _, _, is_chosen in found) else [(shown.name, shown.name, True), *found]
 
 
 def _selects(asked: Scope, whole: Answer) -> list[tuple[str, str, list[tuple[str, str, bool]]]]:

@@ -106,38 +106,32 @@ def tenant(request: HttpRequest, listed: list[str]) -> str | None:
     return asked if is_seen else None
 
 
-def period(given: Mapping[str, str]) -> Period:
-    """Return the period of the URL: ``from`` and ``to`` (its last day), or ``period`` in days.
+def period(asked: str) -> Period:
+    """Return the period of the URL: a number of days, ``all``, or the first and the last day, ``A..B``.
 
     Raises:
         InvalidInput: a day is not a date, or the last one is before the first.
     """
-    today = utc(now_us()).date()
-    if given.get("from") or given.get("to"):
-        end = _day(given, "to", today) + timedelta(days=1)
-        start = _day(given, "from", end - timedelta(days=int(DEFAULT_PERIOD)))
-        if start >= end:
-            raise InvalidInput(f"'to' must not be before 'from': got {start} to {end - timedelta(days=1)}.", param="to")
-        return Period(start, end, f"{start} to {end - timedelta(days=1)}")
-    asked = given.get("period", DEFAULT_PERIOD)
+    if ".." in asked:
+        first, last = map(_day, asked.split("..", 1))
+        if last < first:
+            raise InvalidInput(f"The last day of 'period' is before the first: {first}..{last}.", param="period")
+        return Period(first, last + timedelta(days=1), f"{first}..{last}")
     asked = asked if asked in PERIODS else DEFAULT_PERIOD
     if asked == "all":
         return Period(None, None, PERIODS[asked])
-    end = today + timedelta(days=1)
+    end = utc(now_us()).date() + timedelta(days=1)
     return Period(end - timedelta(days=int(asked)), end, f"the last {PERIODS[asked]}")
 
 
-def _day(given: Mapping[str, str], name: str, default: date) -> date:
-    text = given.get(name)
-    if not text:
-        return default
+def _day(text: str) -> date:
     try:
         found = date.fromisoformat(text)
     except ValueError:
         found = date.min
     # Far enough from the ends of the calendar that periods before and after exist.
     if not 1970 <= found.year <= 9000:
-        raise InvalidInput(f"'{name}' must be a date such as 2026-01-05.", param=name)
+        raise InvalidInput("'period' must have dates such as 2026-01-05..2026-01-31.", param="period")
     return found
 
 
