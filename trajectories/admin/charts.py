@@ -313,7 +313,7 @@ def _labelled(points: Sequence[Point], scale: _XScale, place: Scale) -> list[tup
     found = []
     for point in points:
         half = len(point.label) * _CHAR_WIDTH / 2
-        x, y = min(max(scale(point.x), half), _WIDTH - half), place(point.high) - 6
+        x, y = min(max(scale(point.x), _LEFT + half), _WIDTH - half), place(point.high) - 6
         while any(abs(y - other) < _LABEL_HEIGHT and abs(x - at) < half + wide for at, wide, other in taken):
             y -= _LABEL_HEIGHT
         taken.append((x, half, y))
