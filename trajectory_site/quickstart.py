@@ -17,6 +17,7 @@ import urllib.error
 import urllib.request
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,13 +25,14 @@ from urllib.parse import urlsplit
 
 from trajectory_site import data_dir, redis_url, servers
 from trajectory_site.data_dir import PROJECT, Secrets
+from trajectory_site.sample import sample_runs
 from trajectory_site.supervisor import Program, Supervisor
 
 if TYPE_CHECKING:
     from trajectory_site.provision import Access
 
-SAMPLE = Path(__file__).with_name("sample.jsonl")
 READY_S = 60.0
+_SAMPLE_BATCH = 100
 
 # Connect directly, even if the environment names a proxy.
 _http = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -76,7 +78,7 @@ def _options(arguments: list[str], program: str) -> Options:
     )
     parser.add_argument("--data-dir", help=f"where everything is kept (default: DATA_DIR, or {data_dir.default()})")
     parser.add_argument("--port", type=_port, default=8000, help="of the web server on 127.0.0.1 (default: 8000)")
-    parser.add_argument("--sample", action="store_true", help="record a few sample runs after the start")
+    parser.add_argument("--sample", action="store_true", help="record six weeks of sample runs after the start")
     parser.add_argument(
         "--cors",
         action="append",
@@ -262,10 +264,15 @@ def _wait_for_web(facts: dict[str, Any]) -> None:
 
 def _post_sample(facts: dict[str, Any]) -> int:
     # The runs have fixed ids, so posting them at every start creates no duplicates.
-    answer = _request(facts, "POST", "/v1/agent/trajectories", SAMPLE.read_bytes())
-    if answer["refused"]:
-        raise CannotStart(f"The sample runs were not accepted: {answer['results']}")
-    return int(answer["accepted"])
+    lines = [json.dumps(run).encode() for run in sample_runs(datetime.now(UTC).date())]
+    accepted = 0
+    for start in range(0, len(lines), _SAMPLE_BATCH):
+        body = b"\n".join(lines[start : start + _SAMPLE_BATCH])
+        answer = _request(facts, "POST", "/v1/agent/trajectories", body)
+        if answer["refused"]:
+            raise CannotStart(f"The sample runs were not accepted: {answer['results']}")
+        accepted += int(answer["accepted"])
+    return accepted
 
 
 def _request(facts: dict[str, Any], method: str, path: str, body: bytes | None = None) -> dict[str, Any]:

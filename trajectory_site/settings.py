@@ -82,8 +82,8 @@ ASGI_APPLICATION = "trajectory_site.asgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        # The wheel has them as trajectory_site/templates, which APP_DIRS finds.
-        "DIRS": [BASE_DIR / "templates"] if data_dir.IS_CHECKOUT else [],
+        # Before the apps' own, some of which they replace. The wheel has them as trajectory_site/templates.
+        "DIRS": [(BASE_DIR if data_dir.IS_CHECKOUT else BASE_DIR / "trajectory_site") / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [

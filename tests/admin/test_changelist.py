@@ -24,7 +24,7 @@ MIRROR = ("trajectory", "phase", "quarantined")
 MODELS = (*MIRROR, "tenant", "apikey")
 # Every way in which a person may ask a changelist of the mirror for something.
 ASKED = [
-    *(("trajectory", asked) for asked in ("", "?p=2", "?o=0", "?outcome=success", "?tenant=alice", "?days=7")),
+    *(("trajectory", asked) for asked in ("", "?p=2", "?o=1", "?outcome=success", "?tenant=alice", "?days=7")),
     *(("trajectory", asked) for asked in ("?q=my-project", "?q=nothing", f"?q={UUID(int=1)}")),
     *(("phase", asked) for asked in ("", "?p=2", "?outcome=success", f"?q={UUID(int=1)}")),
     *(("quarantined", asked) for asked in ("", "?p=2", "?tenant=alice", f"?q={UUID(int=1)}")),

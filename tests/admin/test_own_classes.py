@@ -15,9 +15,10 @@ from django.urls import path
 from pytest_django import Settings
 
 from tests.admin.rows import archived
+from tests.admin.sample import archive_sample
 from tests.examples import REFERENCE
-from trajectories.admin import ApiKeyAdmin, PhaseAdmin, TenantAdmin
-from trajectories.models import ApiKey, Phase, Tenant
+from trajectories.admin import ApiKeyAdmin, PhaseAdmin, TenantAdmin, TrajectoryAdmin
+from trajectories.models import ApiKey, Phase, Tenant, Trajectory
 
 pytestmark = pytest.mark.django_db
 
@@ -82,3 +83,20 @@ def test_what_is_not_registered_on_a_site_is_text_there_and_no_link(admin_client
     assert (tenants.status_code, phases.status_code) == (200, 200)
     assert str(row.trajectory_id)[:8] in phases.content.decode()
     assert "trajectories/trajectory/" not in tenants.content.decode() + phases.content.decode()
+
+
+def test_the_pages_of_figures_stay_on_the_site_that_shows_them(admin_client: Client, settings: Settings) -> None:
+    site = AdminSite(name="ops")
+    site.register(Trajectory, TrajectoryAdmin)
+    use_urls(settings, ("admin/", admin.site), ("ops/", site))
+    runs = archive_sample(12)
+    several = "&".join(f"run={row.pk}" for row in runs[:2])
+    for page in (
+        "",
+        "trajectory/overview/",
+        "trajectory/compare/?b_policy=router@2",
+        f"trajectory/compare/runs/?{several}",
+    ):
+        shown = admin_client.get(f"/ops/trajectories/{page}").content.decode()
+        assert 'href="/ops/trajectories/trajectory/' in shown, page
+        assert '"/admin/' not in shown, page

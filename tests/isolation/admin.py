@@ -26,15 +26,21 @@ APP = "trajectories"
 # Views that every model of an admin site has.
 MODEL_VIEWS = {"changelist", "add", "history", "delete", "change", ""}  # "" leads to change
 # Views that one model has beside those.
-OWN_VIEWS: dict[str, set[str]] = {"tenant": {"export", "import", "readiness", "delete_runs", "trajectories_health"}}
+OWN_VIEWS: dict[str, set[str]] = {
+    "tenant": {"export", "import", "readiness", "delete_runs", "trajectories_health"},
+    "trajectory": {"overview", "compare", "compare_runs"},
+}
 
 # Those of them that name no row, and why they reveal no tenant.
-ROWLESS_VIEWS = {"trajectories_health": "for users who see every tenant"}
+_NAMED_IN_TESTS = "tests/admin/test_overview.py and test_compare.py name the other tenant"
+ROWLESS_VIEWS = {"trajectories_health": "for users who see every tenant"} | dict.fromkeys(
+    ("overview", "compare", "compare_runs"), _NAMED_IN_TESTS
+)
 WITH_ROW = ("history", "delete", "change", "")
 
 # Views of the admin site, and why they reveal no tenant; None where the matrix covers them.
 SITE_VIEWS: dict[str, str | None] = {
-    "index": "models, and what the user did",
+    "index": "models, what the user did, and the overview of a tenant that the user may see",
     "login": "before anybody is known",
     "logout": "of the session",
     "password_change": "of the user",
@@ -68,6 +74,7 @@ FILTERS = {
 # Fields that an action sends beside the rows.
 ACTIONS: dict[tuple[str, str], dict[str, str]] = {
     ("apikey", "revoke"): {},
+    ("trajectory", "compare"): {},
     ("quarantined", "replay"): {},
     ("tenant", "push_to_hub"): {},
     ("trajectory", "export_runs"): {"format": "jsonl", "file": "jsonl", "compression": "none"},

@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 from django.contrib import admin, messages
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Left, Length
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from trajectories import persistence
-from trajectories.admin import columns, formatting
+from trajectories.admin import columns, formatting, pages
 from trajectories.admin.changelist import (
     COUNTED,
     ChoiceFilter,
@@ -23,6 +23,7 @@ from trajectories.admin.changelist import (
     bounded_count,
     with_id,
 )
+from trajectories.admin.compare_runs import redirect_to_comparison
 from trajectories.admin.run_actions import delete_runs, export_runs
 from trajectories.admin.tenant_pages import DELETE, SEE, may
 from trajectories.domain import answers
@@ -62,7 +63,7 @@ class TrajectoryAdmin(MirrorAdmin):
     ordering = ("-recorded_at_us", "-trajectory_id")
     search_fields = ("trajectory_id", "project", "source")
     search_help_text = "An id, or the exact name of a project or a source."
-    actions = ("export_runs", "delete_runs")
+    actions = ("compare", "export_runs", "delete_runs")
     sections: ClassVar[Any] = {
         None: (
             columns.request,
@@ -99,6 +100,13 @@ class TrajectoryAdmin(MirrorAdmin):
     @admin.action(description="Delete selected runs", permissions=["runs_delete"])
     def delete_runs(self, request: HttpRequest, queryset: QuerySet[Trajectory]) -> HttpResponseBase | None:
         return delete_runs(self, request, queryset)
+
+    def get_urls(self) -> list[Any]:
+        return [*pages.urls(self), *super().get_urls()]
+
+    @admin.action(description="Compare selected runs", permissions=["view"])
+    def compare(self, request: HttpRequest, queryset: QuerySet[Trajectory]) -> HttpResponse | None:
+        return redirect_to_comparison(self, request, queryset)
 
     def listed(self, rows: QuerySet[Any]) -> QuerySet[Any]:
         lean: QuerySet[Any] = rows.defer("body", "request_summary_folded", "tags").annotate(

@@ -215,6 +215,14 @@ def wilson(successes: int, known: int) -> tuple[float, float] | None:
     )
 
 
+def value_per_dollar(low: float | None, mean_cost_usd: float | None) -> float | None:
+    """Return the lower bound of a success rate per dollar of mean cost; None if one is unknown."""
+    if low is None or mean_cost_usd is None:
+        return None
+    # The thousandth keeps free models finite and comparable.
+    return low / (mean_cost_usd + 0.001)
+
+
 def bucket_start(at_us: int, bucket: str) -> int:
     """Return the start of the day or week of ``at_us``, in microseconds since 1970."""
     width, offset = BUCKETS[bucket]
@@ -303,16 +311,13 @@ def _trajectory_figures(cell: Cell) -> dict[str, Any]:
 def _phase_figures(cell: Cell, *, credit_rule: str) -> dict[str, Any]:
     credited = _rate_at(cell, _CREDIT_AT[credit_rule])
     measures = _measures(cell, _PHASE_MEASURES_AT, MEASURES)
-    mean_cost = measures["cost_usd"]["mean"]
-    unknown_value = credited["low"] is None or mean_cost is None
     return {
         "count": cell[0],
         "outcomes": _tallies(cell, PHASE_OUTCOMES),
         "success_rate": _rate_at(cell, 1),
         "credited_success_rate": credited,
         "skip_rate": _skip_rate(cell),
-        # The thousandth keeps free models finite and comparable.
-        "value_per_dollar": None if unknown_value else credited["low"] / (mean_cost + 0.001),
+        "value_per_dollar": value_per_dollar(credited["low"], measures["cost_usd"]["mean"]),
     } | measures
 
 
