@@ -23,6 +23,8 @@ from trajectories.domain.clock import now_us
 from trajectories.domain.record import tenant_digest
 from trajectories.domain.text import visible
 from trajectories.exceptions import InvalidInput
+from trajectories.workspace import Annotation as Annotation
+from trajectories.workspace import SavedView as SavedView
 
 logger = logging.getLogger(__name__)
 
@@ -218,6 +220,23 @@ class Phase(models.Model):
 
     def __str__(self) -> str:
         return visible(self.phase_name)
+
+
+class SearchEntry(models.Model):
+    """The words of a trajectory, for full-text search; ``storage.search_index`` writes it.
+
+    It is a virtual table (FTS5) in SQLite and a ``tsvector`` in Postgres, so migrations create it.
+    """
+
+    trajectory_pk = models.BigIntegerField(primary_key=True, db_column="rowid")
+    words = models.TextField()
+
+    class Meta:
+        managed = False
+        db_table = "trajectories_search"
+
+    def __str__(self) -> str:
+        return str(self.trajectory_pk)
 
 
 class Tombstone(models.Model):
