@@ -132,7 +132,7 @@ def test_any_record_has_a_drawing_within_its_frame(phases: list[Any], loops: lis
     assert [bar.row for bar in drawing.bars] == list(range(len(phases)))
     for bar in drawing.bars:
         assert 0 <= bar.x <= 100
-        assert 0 <= bar.width
+        assert bar.width >= 0
         assert bar.end_x <= 100.01
     made = shape.graph(fields, drawing)
     assert len({(box.x, box.y) for box in made.boxes}) == len(phases)

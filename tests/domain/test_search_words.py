@@ -7,7 +7,15 @@ from trajectories.domain.search_words import MAX_WORD, MAX_WORDS, words_in, word
 
 
 def test_names_are_searched_by_their_parts_whatever_the_case() -> None:
-    assert words_in("Anthropic/Claude-Sonnet-4 file_read ﬁnd") == "anthropic claude sonnet 4 file read find".split()
+    assert words_in("Anthropic/Claude-Sonnet-4 file_read ﬁnd") == [
+        "anthropic",
+        "claude",
+        "sonnet",
+        "4",
+        "file",
+        "read",
+        "find",
+    ]
 
 
 def test_a_script_without_blanks_is_searched_by_its_characters() -> None:

@@ -123,7 +123,7 @@ def rows_of(tenant: str) -> dict[str, Model]:
         request_type=f"type-of-{tenant}",
         outcome="partial" if is_bob else "success",
         tags=[f"tag-of-{tenant}"],
-        **{name: not is_bob for name in ("build_passed", "tests_passed")},
+        **dict.fromkeys(("build_passed", "tests_passed"), not is_bob),
         started_at="2026-01-05T12:00:00Z",
         total_cost_usd=5,
         total_duration_ms=5,

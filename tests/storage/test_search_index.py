@@ -24,7 +24,7 @@ from trajectories.workspace import Annotation
 @pytest.fixture(autouse=True)
 def no_words(archive_db: str) -> None:
     """The table is not managed, so Django does not empty it after a test with transactions."""
-    SearchEntry.objects.using(archive_db).all()._raw_delete(archive_db)  # type: ignore[attr-defined]
+    SearchEntry.objects.using(archive_db).all()._raw_delete(archive_db)
 
 
 def found(text: str) -> list[str]:
@@ -81,9 +81,9 @@ def test_an_erased_tenant_leaves_no_words_and_no_annotations(archive_db: str) ->
 
 
 def test_a_batch_that_fails_leaves_no_words() -> None:
-    with pytest.raises(ZeroDivisionError), transaction.atomic(using=archive_writes.alias()):
+    with transaction.atomic(using=archive_writes.alias()):
         archived(body(request_summary="never"))
-        _ = 1 / 0
+        transaction.set_rollback(True, using=archive_writes.alias())
     assert not SearchEntry.objects.exists()
 
 

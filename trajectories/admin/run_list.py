@@ -53,7 +53,7 @@ class FacetFilter(admin.ListFilter):
     def has_output(self) -> bool:
         return False
 
-    def expected_parameters(self) -> list[str]:
+    def expected_parameters(self) -> list[str | None]:
         return [self.parameter_name]
 
     def choices(self, changelist: Any) -> Iterator[Any]:

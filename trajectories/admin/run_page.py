@@ -251,7 +251,7 @@ def _details(fields: Fields, bar: waterfall.Bar, place: int) -> dict[str, Any]:
     phase = fields["phases"][place]
     credits_ = fields["derived"]["credit"]["phases"]
     credit = credits_[place] if place < len(credits_) else {}
-    tools = Counter(phase.get("tools_used", ()))
+    tools: Counter[str] = Counter(phase.get("tools_used", ()))
     return {
         "number": place + 1,
         "bar": bar,

@@ -15,7 +15,7 @@ from django.db.models.functions import Left
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse, QueryDict
 from django.urls import NoReverseMatch, URLPattern, path, reverse
 
-from trajectories.admin import annotations, columns, formatting, run_list, run_page, saved_views
+from trajectories.admin import columns, formatting, run_annotations, run_list, run_page, saved_views
 from trajectories.admin.changelist import COUNTED, MirrorAdmin, bounded_count, with_id
 from trajectories.admin.tenants import tenants_of
 from trajectories.domain import answers
@@ -49,7 +49,7 @@ class TrajectoryAdmin(MirrorAdmin):
     )
     list_display_links = (run_list.request_summary,)
     sortable_by: ClassVar[Any] = (run_list.recorded,)
-    list_filter: Any = run_list.LIST_FILTERS
+    list_filter: ClassVar[Any] = run_list.LIST_FILTERS
     ordering = ("-recorded_at_us", "-trajectory_id")
     search_fields = ("trajectory_id", "project", "source")
     search_help_text = "Words of the request, errors, tools, tags, models, agents and names; or an id."
@@ -156,7 +156,7 @@ class TrajectoryAdmin(MirrorAdmin):
             "facets": [(name, name.replace("_", " ")) for name in run_list.FACETS],
             "facet_words": sorted({word for words in run_list.WORDS.values() for word in words}),
             "kept": [(name, value) for name, values in given.lists() for value in values],
-            "saved_views": saved_views.visible_to(request)[: saved_views.MAX_LINKS],
+            "saved_views": saved_views.links(request),
             "saved_view_add": urlencode({"querystring": filters.urlencode()}),
             "can_save_view": request.user.has_perm("trajectories.add_savedview"),
             "strip_link": _with(given, strip=None if is_by_duration else "duration"),
@@ -213,7 +213,7 @@ class TrajectoryAdmin(MirrorAdmin):
             "overview_url": self._overview_url(),
             "row_height": run_page.ROW_HEIGHT,
             **self._neighbours(request, row, filters, given),
-            **annotations.context(request, row, self._url("annotate", row.pk)),
+            **run_annotations.context(request, row, self._url("annotate", row.pk)),
         }
         return super().render_change_form(request, context, *args, **kwargs)
 
@@ -237,7 +237,7 @@ class TrajectoryAdmin(MirrorAdmin):
         row = self.get_object(request, object_id)
         if row is None or not self.has_view_permission(request, row):
             return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined,no-any-return]
-        annotations.post(self, request, row)
+        run_annotations.post(self, request, row)
         query = f"?{request.GET.urlencode()}" if request.GET else ""
         return HttpResponseRedirect(f"{self._url('change', row.pk)}{query}#annotations")
 

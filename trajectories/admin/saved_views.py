@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from django import forms
 from django.contrib import admin
 from django.core.exceptions import ValidationError
 from django.db.models import Model, Q, QuerySet
@@ -12,13 +13,18 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from trajectories.admin import columns, run_list
+from trajectories.admin import columns, formatting, run_list
 from trajectories.admin.changelist import BoundedAdmin
 from trajectories.admin.tenants import tenants_of
 from trajectories.domain.clock import now_us
 from trajectories.domain.query import parse_query
 from trajectories.exceptions import InvalidInput
 from trajectories.workspace import AUTHOR_MAX, SavedView
+
+if TYPE_CHECKING:
+    _Form = forms.ModelForm[SavedView]
+else:
+    _Form = forms.ModelForm
 
 MAX_LINKS = 30
 """Views above the list of runs; the list of views has all."""
@@ -38,8 +44,28 @@ def visible_to(request: HttpRequest) -> QuerySet[SavedView]:
     return views.filter((mine & Q(tenant__in=["", *tenants])) | Q(is_shared=True, tenant__in=tenants))
 
 
+def links(request: HttpRequest) -> list[dict[str, Any]]:
+    """Return the first views, as the list of runs shows them."""
+    return [
+        {
+            "name": formatting.text(view.name),
+            "note": formatting.text(view.note),
+            "querystring": view.querystring,
+            "is_shared": view.is_shared,
+        }
+        for view in visible_to(request)[:MAX_LINKS]
+    ]
+
+
 def _user(request: HttpRequest) -> str:
     return str(request.user.get_username())[:AUTHOR_MAX]
+
+
+class SavedViewForm(_Form):
+    request: HttpRequest
+
+    def clean_querystring(self) -> str:
+        return cleaned(self.cleaned_data["querystring"], self.request)
 
 
 @admin.register(SavedView)
@@ -68,14 +94,8 @@ class SavedViewAdmin(BoundedAdmin):
         return is_allowed and obj is not None and _is_own(request, obj)
 
     def get_form(self, request: HttpRequest, obj: Model | None = None, change: bool = False, **kwargs: Any) -> Any:
-        made = super().get_form(request, obj, change=change, **kwargs)
-        base: Any = made
-
-        class Form(base):
-            def clean_querystring(self) -> str:
-                return cleaned(self.cleaned_data["querystring"], request)
-
-        return Form
+        asking = type("AskedForm", (SavedViewForm,), {"request": request})
+        return super().get_form(request, obj, change=change, form=asking, **kwargs)
 
     def save_model(self, request: HttpRequest, obj: SavedView, form: Any, change: bool) -> None:
         if not change:
@@ -123,7 +143,7 @@ def cleaned(querystring: str, request: HttpRequest) -> str:
     if unknown:
         raise ValidationError(f"The list has no filter {unknown[0][:60]!r}; it has {', '.join(_KEPT)}.")
     try:
-        parse_query({name: given[name] for name in run_list.FACETS if name in given}, now_us())
+        parse_query({name: str(given[name]) for name in run_list.FACETS if name in given}, now_us())
     except InvalidInput as error:
         raise ValidationError(f"{error.message}.") from error
     tenants = tenants_of(request)

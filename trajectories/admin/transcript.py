@@ -108,7 +108,7 @@ def _work(phase: Fields) -> Iterator[str]:
     if len(attempts) > 1:
         named = [f"{formatting.text(one['model'])} ({one['outcome']})" for one in attempts[:MAX_NAMED]]
         yield f"{len(attempts)} attempts were made: {_listed(named, len(attempts))}."
-    tools = Counter(phase.get("tools_used", ()))
+    tools: Counter[str] = Counter(phase.get("tools_used", ()))
     if tools:
         named = [
             f"{formatting.text(name)}{f' {count} times' if count > 1 else ''}"

@@ -18,7 +18,8 @@ from trajectories.domain.search_words import words_in, words_of
 from trajectories.models import SearchEntry, Trajectory
 
 if TYPE_CHECKING:  # Django's own classes are not generic at run time
-    _TextField, _Lookup = models.TextField[str, str], Lookup[bool]
+    _TextField = models.TextField[str, str]
+    _Lookup = Lookup[Any]
 else:
     _TextField, _Lookup = models.TextField, Lookup
 
@@ -97,7 +98,7 @@ def put(rows: Iterable[Trajectory], using: str) -> None:
 def remove(pks: Sequence[int], using: str) -> None:
     """Delete the words of deleted rows."""
     if pks:
-        SearchEntry.objects.using(using).filter(pk__in=pks)._raw_delete(using)  # type: ignore[attr-defined]
+        SearchEntry.objects.using(using).filter(pk__in=pks)._raw_delete(using)
 
 
 def matching(text: str) -> QuerySet[SearchEntry] | None:

@@ -56,7 +56,7 @@ def context(request: HttpRequest, row: Trajectory, address: str) -> dict[str, An
                 "pk": note.pk,
                 "note": formatting.text(note.note),
                 "tag": formatting.text(note.tag),
-                "fit": note.get_fit_display(),  # type: ignore[attr-defined]
+                "fit": note.get_fit_display(),
                 "author": formatting.text(note.author),
                 "at": formatting.time_tag(epoch_us(note.created_at)),
                 "can_delete": _may_delete(request, note),
