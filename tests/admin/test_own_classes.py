@@ -16,8 +16,8 @@ from pytest_django import Settings
 
 from tests.admin.rows import archived
 from tests.examples import REFERENCE
-from trajectories.admin import ApiKeyAdmin, PhaseAdmin, TenantAdmin
-from trajectories.models import ApiKey, Phase, Tenant
+from trajectories.admin import ApiKeyAdmin, PhaseAdmin, TenantAdmin, TrajectoryAdmin
+from trajectories.models import ApiKey, Phase, Tenant, Trajectory
 
 pytestmark = pytest.mark.django_db
 
@@ -55,6 +55,16 @@ def ops(settings: Settings) -> AdminSite:
         site.register(model, model_admin)
     use_urls(settings, ("admin/", admin.site), ("ops/", site))
     return site
+
+
+def test_runs_open_on_a_site_that_has_no_saved_views(admin_client: Client, ops: AdminSite, settings: Settings) -> None:
+    ops.register(Trajectory, TrajectoryAdmin)
+    use_urls(settings, ("admin/", admin.site), ("ops/", ops))
+    row = archived(REFERENCE)
+    for address in ("/ops/trajectories/trajectory/?live=1", f"/ops/trajectories/trajectory/{row.pk}/change/"):
+        answer = admin_client.get(address)
+        assert answer.status_code == 200
+        assert "/admin/trajectories" not in answer.content.decode()
 
 
 @pytest.mark.usefixtures("own_admin")

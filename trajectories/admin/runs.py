@@ -157,8 +157,7 @@ class TrajectoryAdmin(MirrorAdmin):
             "facet_words": sorted({word for words in run_list.WORDS.values() for word in words}),
             "kept": [(name, value) for name, values in given.lists() for value in values],
             "saved_views": saved_views.links(request),
-            "saved_view_add": urlencode({"querystring": filters.urlencode()}),
-            "can_save_view": request.user.has_perm("trajectories.add_savedview"),
+            "save_view_url": self._save_view_url(request, filters),
             "strip_link": _with(given, strip=None if is_by_duration else "duration"),
             "is_strip_by_duration": is_by_duration,
             "live_link": _with(given, live=None if is_live else "1"),
@@ -168,6 +167,16 @@ class TrajectoryAdmin(MirrorAdmin):
             "is_search_partial": bool(shown.query) and not search_index.is_complete(),
             "overview_url": self._overview_url(),
         }
+
+    def _save_view_url(self, request: HttpRequest, filters: QueryDict) -> str | None:
+        """Return the form for a new view, None where the user or the admin site has none."""
+        if not request.user.has_perm("trajectories.add_savedview"):
+            return None
+        try:
+            address = reverse("admin:trajectories_savedview_add", current_app=self.admin_site.name)
+        except NoReverseMatch:
+            return None
+        return f"{address}?{urlencode({'querystring': filters.urlencode()})}"
 
     def live_view(self, request: HttpRequest) -> HttpResponse:
         """Answer how many runs of the list's filters are newer than the position ``after``."""
