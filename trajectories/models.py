@@ -233,6 +233,7 @@ class SearchEntry(models.Model):
 
     class Meta:
         managed = False
+        default_permissions = ()  # it has no page
         db_table = "trajectories_search"
 
     def __str__(self) -> str:

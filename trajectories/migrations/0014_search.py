@@ -27,7 +27,7 @@ class Migration(migrations.Migration):
                 ("trajectory_pk", models.BigIntegerField(db_column="rowid", primary_key=True, serialize=False)),
                 ("words", models.TextField()),
             ],
-            options={"db_table": "trajectories_search", "managed": False},
+            options={"db_table": "trajectories_search", "default_permissions": (), "managed": False},
         ),
         migrations.RunPython(create, drop),
     ]
