@@ -225,14 +225,14 @@ class Phase(models.Model):
 class SearchEntry(models.Model):
     """The words of a trajectory, for full-text search; ``storage.search_index`` writes it.
 
-    It is a virtual table (FTS5) in SQLite and a ``tsvector`` in Postgres, so migrations create it.
+    It is a virtual table (FTS5) in SQLite, and ``words`` is a ``tsvector`` in Postgres. Django knows the
+    table, so that ``flush`` empties it, and does not create it.
     """
 
     trajectory_pk = models.BigIntegerField(primary_key=True, db_column="rowid")
     words = models.TextField()
 
     class Meta:
-        managed = False
         default_permissions = ()  # it has no page
         db_table = "trajectories_search"
 

@@ -20,11 +20,7 @@ from trajectories.storage import archive_writes, search_index
 from trajectories.storage.archive_writes import mirror
 from trajectories.workspace import Annotation
 
-
-@pytest.fixture(autouse=True)
-def no_words(archive_db: str) -> None:
-    """The table is not managed, so Django does not empty it after a test with transactions."""
-    SearchEntry.objects.using(archive_db).all()._raw_delete(archive_db)
+pytestmark = pytest.mark.usefixtures("archive_db")
 
 
 def found(text: str) -> list[str]:
@@ -105,3 +101,9 @@ def test_a_record_of_many_words_is_archived() -> None:
     archived(body(phases=[phase(error="é" * 60 + error) for error in errors]))
     archived(body(phases=[phase(error=" ".join(f"{'ⴰ' * 55}{number}" for number in range(6_000)))]))
     assert found("ⴰ" * 55) == ["x"]
+
+
+def test_a_flush_of_the_database_leaves_no_words(archive_db: str) -> None:
+    archived(body(request_summary="gone"))
+    call_command("flush", interactive=False, database=archive_db, verbosity=0)
+    assert not SearchEntry.objects.exists()

@@ -21,13 +21,17 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        migrations.CreateModel(
-            name="SearchEntry",
-            fields=[
-                ("trajectory_pk", models.BigIntegerField(db_column="rowid", primary_key=True, serialize=False)),
-                ("words", models.TextField()),
+        migrations.SeparateDatabaseAndState(
+            [migrations.RunPython(create, drop)],
+            [
+                migrations.CreateModel(
+                    name="SearchEntry",
+                    fields=[
+                        ("trajectory_pk", models.BigIntegerField(db_column="rowid", primary_key=True, serialize=False)),
+                        ("words", models.TextField()),
+                    ],
+                    options={"db_table": "trajectories_search", "default_permissions": ()},
+                ),
             ],
-            options={"db_table": "trajectories_search", "default_permissions": (), "managed": False},
         ),
-        migrations.RunPython(create, drop),
     ]
