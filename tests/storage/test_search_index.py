@@ -27,6 +27,7 @@ def found(text: str) -> list[str]:
     entries = search_index.matching(text)
     assert entries is not None
     rows = Trajectory.objects.filter(pk__in=entries.values("pk")).order_by("seq")
+    assert list(search_index.walked(Trajectory.objects.order_by("seq"), entries)) == list(rows)
     return [orjson.loads(row.body)["request_summary"] for row in rows]
 
 

@@ -10,7 +10,7 @@ from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import SuspiciousOperation
-from django.db.models import Exists, Model, OuterRef, QuerySet
+from django.db.models import Model, QuerySet
 from django.db.models.functions import Left
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse, QueryDict
 from django.urls import NoReverseMatch, URLPattern, path, reverse
@@ -119,7 +119,7 @@ class TrajectoryAdmin(MirrorAdmin):
         if bounded_count(entries) > COUNTED:
             # Words this common occur among the newest rows, so the ordered walk ends early. Collecting
             # and sorting every match would take longer.
-            return rows.filter(Exists(entries.filter(pk=OuterRef("pk"))))
+            return search_index.walked(rows, entries)
         return rows.filter(pk__in=entries.values("pk").union(ids))
 
     def _by_name(self, term: str) -> QuerySet[Any]:

@@ -113,6 +113,15 @@ def matching(text: str) -> QuerySet[SearchEntry] | None:
     return SearchEntry.objects.filter(HasWords(column, words)).exclude(pk=BACKLOG)
 
 
+def walked(rows: QuerySet[Trajectory], entries: QuerySet[SearchEntry]) -> QuerySet[Trajectory]:
+    """Return those of ``rows`` that have one of ``entries``, for a walk of ``rows`` in their order."""
+    if connections[rows.db].vendor == "sqlite":
+        # FTS5 would read all matches of a beginning again for each row. A sum has no index, so SQLite
+        # collects the keys once and looks each row up in them.
+        return rows.alias(key=F("pk") + 0).filter(key__in=entries.values("pk"))
+    return rows.filter(Exists(entries.filter(pk=OuterRef("pk"))))
+
+
 def is_complete() -> bool:
     """Return whether every row that was there when the index was created has its words."""
     return not SearchEntry.objects.filter(pk=BACKLOG).exists()
