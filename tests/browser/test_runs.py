@@ -39,7 +39,7 @@ def runs() -> list[Trajectory]:
         phase(phase_name="code", started_at=at(40), duration_ms=10_000, model="large", candidates=CANDIDATES),
     ]
     long = "W" * 500
-    given = (
+    given: tuple[dict[str, Any], ...] = (
         {"request_summary": "Fix the flaky payment test", "project": "billing", "outcome": "success"},
         {
             "request_summary": "Add dark mode",
