@@ -24,6 +24,8 @@ from trajectories.domain.compression import from_columns
 from trajectories.domain.record import tenant_digest
 from trajectories.domain.text import visible
 from trajectories.exceptions import InvalidInput
+from trajectories.workspace import Annotation as Annotation
+from trajectories.workspace import SavedView as SavedView
 
 logger = logging.getLogger(__name__)
 
@@ -229,6 +231,24 @@ class Phase(models.Model):
 
     def __str__(self) -> str:
         return visible(self.phase_name)
+
+
+class SearchEntry(models.Model):
+    """The words of a trajectory, for full-text search; ``storage.search_index`` writes it.
+
+    It is a virtual table (FTS5) in SQLite, and ``words`` is a ``tsvector`` in Postgres. Django knows the
+    table, so that ``flush`` empties it, and does not create it.
+    """
+
+    trajectory_pk = models.BigIntegerField(primary_key=True, db_column="rowid")
+    words = models.TextField()
+
+    class Meta:
+        default_permissions = ()  # it has no page
+        db_table = "trajectories_search"
+
+    def __str__(self) -> str:
+        return str(self.trajectory_pk)
 
 
 class Tombstone(models.Model):

@@ -58,6 +58,16 @@ def ops(settings: Settings) -> AdminSite:
     return site
 
 
+def test_runs_open_on_a_site_that_has_no_saved_views(admin_client: Client, ops: AdminSite, settings: Settings) -> None:
+    ops.register(Trajectory, TrajectoryAdmin)
+    use_urls(settings, ("admin/", admin.site), ("ops/", ops))
+    row = archived(REFERENCE)
+    for address in ("/ops/trajectories/trajectory/?live=1", f"/ops/trajectories/trajectory/{row.pk}/change/"):
+        answer = admin_client.get(address)
+        assert answer.status_code == 200
+        assert "/admin/trajectories" not in answer.content.decode()
+
+
 @pytest.mark.usefixtures("own_admin")
 def test_a_subclass_that_is_registered_in_place_of_ours_is_used(admin_client: Client) -> None:
     archived(REFERENCE)

@@ -7,17 +7,16 @@ from collections.abc import Generator, Sequence
 from typing import Any
 from uuid import UUID
 
-from django.contrib import messages
+from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.db.models.functions import Left
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 
 from trajectories.admin import formatting
-from trajectories.admin.columns import HEAD
+from trajectories.admin.compare_runs import redirect_to_comparison
 from trajectories.admin.filter_form import EncodingForm
-from trajectories.admin.tenant_pages import download
+from trajectories.admin.tenant_pages import DELETE, SEE, download, may
 from trajectories.admin.tenants import actor_of
 from trajectories.domain.record import Record
 from trajectories.exceptions import DeletionIncomplete, TrajectoriesError
@@ -26,6 +25,31 @@ from trajectories.services import deletion
 from trajectories.storage.archive_writes import record_of
 from trajectories.storage.store import get_store
 from trajectories.training.export import export_selected
+
+
+class RunActions:
+    """Actions of the list of runs, for a ``ModelAdmin``."""
+
+    actions: Any = ("compare", "export_runs", "delete_runs")
+
+    def has_export_permission(self, request: HttpRequest) -> bool:
+        return may(request, SEE)
+
+    def has_runs_delete_permission(self, request: HttpRequest) -> bool:
+        return may(request, DELETE)
+
+    @admin.action(description="Compare selected runs", permissions=["view"])
+    def compare(self, request: HttpRequest, queryset: QuerySet[Trajectory]) -> HttpResponseBase | None:
+        return redirect_to_comparison(self, request, queryset)
+
+    @admin.action(description="Export selected runs as a file", permissions=["export"])
+    def export_runs(self, request: HttpRequest, queryset: QuerySet[Trajectory]) -> HttpResponseBase | None:
+        return export_runs(self, request, queryset)
+
+    @admin.action(description="Delete selected runs", permissions=["runs_delete"])
+    def delete_runs(self, request: HttpRequest, queryset: QuerySet[Trajectory]) -> HttpResponseBase | None:
+        return delete_runs(self, request, queryset)
+
 
 MOST = 10_000
 """Runs that one action takes; the pages of a tenant take any number, by filters."""
@@ -106,8 +130,8 @@ def _preview(chosen: dict[int, tuple[str, UUID]]) -> list[tuple[str, int]]:
 
 
 def _listed(pks: Sequence[int]) -> list[tuple[UUID, str]]:
-    rows = Trajectory.objects.filter(pk__in=pks).annotate(head=Left("body", HEAD)).values_list("trajectory_id", "head")
-    return [(id_, formatting.summary(head)) for id_, head in rows]
+    rows = Trajectory.objects.filter(pk__in=pks).order_by("seq")
+    return [(row.trajectory_id, formatting.summary(row.canonical.decode())) for row in rows.iterator(chunk_size=10)]
 
 
 def _chosen(model_admin: Any, request: HttpRequest, rows: QuerySet[Trajectory]) -> dict[int, tuple[str, UUID]] | None:

@@ -12,7 +12,7 @@ import orjson
 from django.db.models import Q
 
 from trajectories.domain.compression import from_columns
-from trajectories.models import ApiKey, Phase, Quarantined, Tenant, Tombstone, Trajectory
+from trajectories.models import Annotation, ApiKey, Phase, Quarantined, Tenant, Tombstone, Trajectory
 from trajectories.storage import archive_writes
 from trajectories.storage.archive_errors import archive_errors
 from trajectories.storage.store import Store
@@ -102,7 +102,7 @@ def _in_archive(tenant: str, markers: Iterable[bytes]) -> list[Trace]:
 
 
 def _search_archive(tenant: str, markers: Iterable[bytes]) -> Iterator[Trace]:
-    for model in (Trajectory, Quarantined, Tombstone, ApiKey):
+    for model in (Trajectory, Quarantined, Tombstone, ApiKey, Annotation):
         rows = model._default_manager.using(archive_writes.alias()).filter(tenant=tenant)
         yield Trace(f"archive, {model._meta.verbose_name_plural}", rows.count(), "rows")
     phases = Phase.objects.using(archive_writes.alias()).filter(trajectory__tenant=tenant)

@@ -331,11 +331,17 @@ def _rows(tenant: str) -> QuerySet[Trajectory]:
     return Trajectory.objects.using(_read_alias()).filter(tenant=tenant)
 
 
-def _matching(tenant: str, query: Query, below: Position | None) -> QuerySet[Trajectory]:
-    rows = _rows(tenant).filter(*map(_condition, (*query.on_position, *query.on_trajectory)))
+def matching(rows: QuerySet[Trajectory], query: Query) -> QuerySet[Trajectory]:
+    """Return those of ``rows`` that match ``query``."""
+    rows = rows.filter(*map(_condition, (*query.on_position, *query.on_trajectory)))
     if query.on_phase:
         phases = Phase.objects.filter(trajectory=OuterRef("pk")).filter(*map(_condition, query.on_phase))
         rows = rows.filter(Exists(phases))
+    return rows
+
+
+def _matching(tenant: str, query: Query, below: Position | None) -> QuerySet[Trajectory]:
+    rows = matching(_rows(tenant), query)
     if below is not None:
         # The second condition implies the first. The first lets the database seek in the index on
         # positions.

@@ -23,7 +23,9 @@ from trajectories.domain.compression import from_columns, to_columns
 from trajectories.domain.record import Facets, PhaseFacets, Record, facets_of, merge, tenant_digest, tombstone
 from trajectories.domain.stats import TRAJECTORY_MEASURES, bucket_of
 from trajectories.models import ApiKey, AuditEntry, Erasure, Phase, Quarantined, Tenant, Tombstone, Trajectory
+from trajectories.storage import search_index
 from trajectories.storage.archive_errors import archive_errors
+from trajectories.workspace import Annotation
 
 _ERROR_MAX = 10_000
 
@@ -93,9 +95,7 @@ def holds(record: Record) -> bool:
 def refused(quarantined_pk: int) -> Record | None:
     """Return the quarantined version, if it still exists."""
     row = Quarantined.objects.using(alias()).filter(pk=quarantined_pk).first()
-    if row is None:
-        return None
-    return record_of(row)
+    return record_of(row) if row else None
 
 
 @archive_errors()
@@ -181,6 +181,7 @@ def erase_some(tenant: str, limit: int) -> DeletedCounts | None:
     with transaction.atomic(using=alias()):
         Tenant.objects.using(alias()).filter(pk=tenant).update(last_changed=F("last_changed") + 1)
         Phase.objects.using(alias()).filter(trajectory__in=trajectories).delete()
+        search_index.remove(list(trajectories.values_list("pk", flat=True)), alias())
         archived, quarantines, deleted = (rows.delete()[0] for rows in (trajectories, quarantined, tombstones))
     return DeletedCounts(archived, quarantines) if archived or quarantines or deleted else None
 
@@ -238,6 +239,8 @@ def _delete(tenant: Tenant, given: Sequence[Record]) -> tuple[list[Record], Dele
     tenant.record_count -= len(sizes)
     tenant.body_bytes -= sum(sizes)
     Phase.objects.using(alias()).filter(trajectory__in=rows).delete()
+    search_index.remove(list(rows.values_list("pk", flat=True)), alias())
+    Annotation.objects.using(alias()).filter(tenant=tenant, trajectory_id__in=new).delete()
     archived, _ = rows.delete()
     quarantined, _ = Quarantined.objects.using(alias()).filter(tenant=tenant, trajectory_id__in=new).delete()
     for record in new.values():
@@ -259,7 +262,7 @@ def _store(tenant: Tenant, records: Sequence[Record]) -> list[Record]:
     merged: dict[UUID, Record] = {id_: record_of(row) for id_, row in rows.items()}
     for record in records:
         merged[record.id] = merge(merged.get(record.id), record, from_authority=False)
-    new: list[Trajectory] = []
+    new, changed = list[Trajectory](), list[Trajectory]()
     phases: list[Phase] = []
     # Sort by position, so that exports follow the order in which a host accepted the records.
     stored_now = sorted((merged[id_] for id_ in ids), key=lambda record: record.position)
@@ -279,11 +282,13 @@ def _store(tenant: Tenant, records: Sequence[Record]) -> list[Record]:
             tenant.last_changed += 1
             row.changed = tenant.last_changed
             _replace(row, stored)
+            changed.append(row)
         elif row.stamp != stored.stamp:
             row.stamp = stored.stamp
             row.save(using=alias(), update_fields=["stamp"])
     Trajectory.objects.using(alias()).bulk_create(new)
     Phase.objects.using(alias()).bulk_create(phases)
+    search_index.put([*new, *changed], alias())
     return stored_now
 
 
@@ -377,15 +382,16 @@ def compact(*, is_full: bool) -> bool:
     with connections[alias()].cursor() as cursor:
         if cursor.db.vendor == "sqlite":
             try:
+                search_index.compact(alias())
                 cursor.execute("VACUUM")
             except OperationalError:
                 return False
             is_busy, *_ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             return not is_busy
         if cursor.db.vendor == "postgresql":
-            models = Phase, Trajectory, Quarantined, Tombstone, ApiKey, AuditEntry, Tenant
+            models = Phase, Trajectory, Annotation, Quarantined, Tombstone, ApiKey, AuditEntry, Tenant
             tables = ", ".join(cursor.db.ops.quote_name(model._meta.db_table) for model in models)
-            cursor.execute(f"VACUUM (FULL {'ON' if is_full else 'OFF'}) {tables}")
+            cursor.execute(f"VACUUM (FULL {'ON' if is_full else 'OFF'}) {tables}, {search_index.TABLE}")
     return True
 
 
