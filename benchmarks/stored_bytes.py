@@ -79,7 +79,7 @@ def _filled(arguments: argparse.Namespace, base: Path) -> dict[str, float]:
 
     from trajectories import persistence
     from trajectories.domain.record import Record, digest_of
-    from trajectories.storage.archive_writes import compact
+    from trajectories.storage.archive_files import compact
     from trajectories.storage.store import get_store
 
     client = get_redis_connection("trajectories")

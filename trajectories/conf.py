@@ -81,6 +81,10 @@ class Settings:
     archive_statement_timeout_s: float = 30.0
     """Statement timeout of an archive read on Postgres, where it can be set for a transaction."""
 
+    rollup_max_cells: int = 5_000
+    """Maximum roll-ups of a tenant, of all time and of a day. Beyond it, stats of one project scan
+    its records, and beyond twice as many all stats do (docs/reliability.md)."""
+
     queue: str | None = None
     """Celery queue of the tasks; ``None``: the app's default queue, which a plain worker consumes.
     ``{store}`` in it stands for the identity of the store (``manage.py store_identity``), so that

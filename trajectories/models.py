@@ -39,6 +39,9 @@ class Tenant(models.Model):
 
     ``last_seq`` and ``last_changed`` are the last assigned numbers; locking the row orders writers.
     ``record_count`` and ``body_bytes`` are those of its records in the archive.
+
+    ``rolled_seq`` and ``rolled_changed`` are what its roll-ups have seen; ``rolled_cells`` counts the
+    all-time ones; ``rollup_cut`` is a ``rollups.Cut``.
     """
 
     slug = models.CharField(max_length=64, primary_key=True, validators=[RegexValidator(SLUG_PATTERN)])
@@ -47,6 +50,10 @@ class Tenant(models.Model):
     last_changed = models.BigIntegerField(default=0, editable=False)
     record_count = models.BigIntegerField(default=0, db_default=0, editable=False)
     body_bytes = models.BigIntegerField(default=0, db_default=0, editable=False)
+    rolled_seq = models.BigIntegerField(default=0, db_default=0, editable=False)
+    rolled_changed = models.BigIntegerField(default=0, db_default=0, editable=False)
+    rolled_cells = models.BigIntegerField(default=0, db_default=0, editable=False)
+    rollup_cut = models.SmallIntegerField(default=0, db_default=0, editable=False)
 
     def __str__(self) -> str:
         return self.slug
@@ -186,6 +193,7 @@ class Trajectory(_Version):
             models.Index(fields=["-recorded_at_us", "-trajectory_id"], name="trajectories_newest"),
             models.Index(fields=["tenant", "project", "-recorded_at_us"], name="trajectories_project"),
             models.Index(fields=["tenant", "source", "-recorded_at_us"], name="trajectories_source"),
+            models.Index(fields=["tenant", "request_type", "-recorded_at_us"], name="trajectories_request_type"),
         ]
 
     @property
@@ -228,6 +236,9 @@ class Phase(models.Model):
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["trajectory", "place"], name="trajectories_phase_place"),
         ]
+        indexes: ClassVar = [
+            models.Index(fields=["model", "phase", "trajectory"], name="trajectories_phase_model"),
+        ]
 
     def __str__(self) -> str:
         return visible(self.phase_name)
@@ -249,6 +260,39 @@ class SearchEntry(models.Model):
 
     def __str__(self) -> str:
         return str(self.trajectory_pk)
+
+
+class RollUp(models.Model):
+    """Sums over the records of a tenant that share the five columns below; see ``storage/rollups.py``.
+
+    With ``is_total`` they are over all records, and the five are null. ``day`` is the UTC day of
+    ``recorded_at_us`` and ``start`` that of ``started_at_us``, in days since 1970. Rows of all time
+    have -1 and 0 there.
+    """
+
+    key = models.CharField(max_length=32, primary_key=True)
+    # Without a constraint, so that a process of the previous release can delete a tenant.
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+", db_index=False, db_constraint=False)
+    day = models.IntegerField()
+    start = models.IntegerField()
+    is_total = models.BooleanField()
+    request_type = models.TextField(null=True)
+    source = models.TextField(null=True)
+    project = models.TextField(null=True)
+    policy = models.TextField(null=True)
+    outcome = models.CharField(max_length=8, null=True)
+    # JSON. The sums of trajectories are apart, because most answers read only these of most rows.
+    cell = models.TextField()
+    details = models.TextField()
+
+    class Meta:
+        verbose_name = "roll-up"
+        indexes: ClassVar = [
+            models.Index(fields=["tenant", "is_total", "day", "project"], name="trajectories_rollup_day"),
+        ]
+
+    def __str__(self) -> str:
+        return self.key
 
 
 class Tombstone(models.Model):

@@ -16,7 +16,7 @@ from tests.text.injections import INJECTIONS
 from trajectories.domain import schema
 from trajectories.domain.record import digest_of, tombstone
 from trajectories.models import SearchEntry, Trajectory
-from trajectories.storage import archive_writes, search_index
+from trajectories.storage import archive_files, archive_writes, search_index
 from trajectories.storage.archive_writes import mirror
 from trajectories.workspace import Annotation
 
@@ -74,7 +74,7 @@ def test_an_erased_tenant_leaves_no_words_and_no_annotations(archive_db: str) ->
     archive_writes.end_erasure("alice", AT_US)
     assert not SearchEntry.objects.exists()
     assert not Annotation.objects.exists()
-    assert archive_writes.compact(is_full=False)
+    assert archive_files.compact(is_full=False)
 
 
 def test_a_batch_that_fails_leaves_no_words() -> None:

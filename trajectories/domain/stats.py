@@ -9,10 +9,11 @@ Rim, Lee, VLDB 2019) without its collapsing.
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
+from operator import add
 from typing import Any, NamedTuple, TypeAlias
 
 from trajectories.domain.clock import DAY_US, utc
@@ -124,7 +125,9 @@ class Summary:
     trajectories: Cells = field(default_factory=dict)
     phases: Cells = field(default_factory=dict)
     series: dict[int, Cell] = field(default_factory=dict)
-    buckets: dict[str, Counter[int]] = field(default_factory=lambda: {m.column: Counter() for m in TRAJECTORY_MEASURES})
+    buckets: dict[str, defaultdict[int, int]] = field(
+        default_factory=lambda: {m.column: defaultdict(int) for m in TRAJECTORY_MEASURES}
+    )
 
     def add(self, facets: Facets, recorded_at_us: int, *, times: int = 1) -> None:
         """Add one trajectory, or subtract it with ``times=-1``."""
@@ -252,8 +255,9 @@ def _phase_tallies(outcome: str, credited: str, presence: str | None, run_outcom
 
 def _merge_cells(mine: dict[Any, Cell], theirs: Mapping[Any, Cell], times: int) -> None:
     for key, cell in theirs.items():
-        counted = [times * value for value in cell]
-        mine[key] = _plus(mine[key], counted) if key in mine else counted
+        counted = cell if times == 1 else [times * value for value in cell]
+        # A copy, because ``add`` changes cells in place.
+        mine[key] = _plus(mine[key], counted) if key in mine else list(counted)
 
 
 def _add_measures(cell: Cell, at: int, values: Iterable[Any], times: int) -> None:
@@ -265,7 +269,7 @@ def _add_measures(cell: Cell, at: int, values: Iterable[Any], times: int) -> Non
 
 
 def _plus(one: Cell, other: Cell) -> Cell:
-    return [a + b for a, b in zip(one, other, strict=True)]
+    return list(map(add, one, other))
 
 
 def _total(cells: Iterable[Cell], width: int) -> Cell:
@@ -365,12 +369,12 @@ def in_unit(value: int, divisor: int) -> float | int:
     return value // divisor if value % divisor == 0 else value / divisor
 
 
-def _percentiles(buckets: Counter[int], divisor: int) -> dict[str, float | None]:
-    known = buckets.total()
+def _percentiles(buckets: Mapping[int, int], divisor: int) -> dict[str, float | None]:
+    known = sum(buckets.values())
     return {f"p{p}": _at_rank(buckets, -(-p * known // 100)) / divisor if known else None for p in (50, 90, 95, 99)}
 
 
-def _at_rank(buckets: Counter[int], rank: int) -> float:
+def _at_rank(buckets: Mapping[int, int], rank: int) -> float:
     for bucket in sorted(buckets):
         rank -= buckets[bucket]
         if rank <= 0:

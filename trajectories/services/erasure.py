@@ -16,7 +16,7 @@ from kombu.exceptions import OperationalError as BrokerError
 from trajectories import relay, tasks
 from trajectories.exceptions import NotFound
 from trajectories.models import ApiKey, AuditEntry
-from trajectories.storage import archive_writes
+from trajectories.storage import archive_files, archive_writes
 from trajectories.storage.redis_tier import REBUILDING
 from trajectories.storage.store import Store
 
@@ -94,7 +94,7 @@ def compact(store: Store, *, is_full: bool, timeout_s: float) -> None:
     Raises:
         ErasureIncomplete: a file is in use for longer than ``timeout_s``.
     """
-    _wait(lambda: archive_writes.compact(is_full=is_full), timeout_s, "the archive's file is in use")
+    _wait(lambda: archive_files.compact(is_full=is_full), timeout_s, "the archive's file is in use")
     _wait(store.outbox.compact, timeout_s, "the outbox is being read")
 
 

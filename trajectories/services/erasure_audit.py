@@ -12,8 +12,8 @@ import orjson
 from django.db.models import Q
 
 from trajectories.domain.compression import from_columns
-from trajectories.models import Annotation, ApiKey, Phase, Quarantined, Tenant, Tombstone, Trajectory
-from trajectories.storage import archive_writes
+from trajectories.models import Annotation, ApiKey, Phase, Quarantined, RollUp, Tenant, Tombstone, Trajectory
+from trajectories.storage import archive_files, archive_writes
 from trajectories.storage.archive_errors import archive_errors
 from trajectories.storage.store import Store
 
@@ -74,7 +74,7 @@ def find_traces(store: Store, tenant: str, markers: Sequence[bytes]) -> Iterator
 
 def files(store: Store) -> list[Path]:
     """List this host's files with records: outbox, SQLite archive, and a local Redis's files."""
-    bases = [store.conf.outbox_path, *archive_writes.files()]
+    bases = [store.conf.outbox_path, *archive_files.files()]
     paths = [Path(base + end) for base in bases for end in ("", "-wal", "-journal")]
     return [path for path in (*paths, *map(Path, store.redis_tier.files())) if path.is_file()]
 
@@ -102,7 +102,7 @@ def _in_archive(tenant: str, markers: Iterable[bytes]) -> list[Trace]:
 
 
 def _search_archive(tenant: str, markers: Iterable[bytes]) -> Iterator[Trace]:
-    for model in (Trajectory, Quarantined, Tombstone, ApiKey, Annotation):
+    for model in (Trajectory, Quarantined, Tombstone, ApiKey, RollUp, Annotation):
         rows = model._default_manager.using(archive_writes.alias()).filter(tenant=tenant)
         yield Trace(f"archive, {model._meta.verbose_name_plural}", rows.count(), "rows")
     phases = Phase.objects.using(archive_writes.alias()).filter(trajectory__tenant=tenant)

@@ -171,21 +171,21 @@ def summary(
     only: Sequence[UUID] | None = None,
     *,
     bucket: str | None = None,
+    using: str | None = None,
 ) -> Summary:
     """Return the summary of matching records below ``below``.
 
-    ``only`` limits it to these ids. With ``bucket`` it has the series too.
+    ``only`` limits it to these ids. With ``bucket`` it has the series too. ``using`` is the alias of
+    another database than that of reads.
     """
-    rows = _matching(tenant, query, below)
+    rows = _matching(tenant, query, below, using)
     if only is not None:
         rows = rows.filter(trajectory_id__in=only)
     cells = _cells(rows, TRAJECTORY_KEY, TRAJECTORY_TALLIES, TRAJECTORY_SUMS)
     found = Summary(bucket=bucket, trajectories=cells)
     if not found.trajectories:
         return found  # each further statement would look for the same records again
-    found.phases = _cells(
-        Phase.objects.using(_read_alias()).filter(trajectory__in=rows), _PHASE_KEY, PHASE_TALLIES, MEASURES
-    )
+    found.phases = _cells(Phase.objects.using(rows.db).filter(trajectory__in=rows), _PHASE_KEY, PHASE_TALLIES, MEASURES)
     if bucket is not None:
         dated = rows.annotate(start=_bucket_start(bucket))
         found.series = {
@@ -197,6 +197,12 @@ def summary(
         counts = rows.filter(**{f"{bucket}__isnull": False}).values_list(bucket).annotate(n=Count("pk"))
         found.buckets[measure.column].update(dict(counts.order_by()))
     return found
+
+
+@archive_errors()
+def trajectory_cells(tenant: str, query: Query, *, using: str) -> Cells:
+    """Return the cells of trajectories of the summary of matching records."""
+    return _cells(_matching(tenant, query, None, using), TRAJECTORY_KEY, TRAJECTORY_TALLIES, TRAJECTORY_SUMS)
 
 
 @archive_errors()
@@ -294,13 +300,13 @@ def export_keys(tenant: str, query: Query, after_seq: int, up_to_seq: int, limit
 
 
 @contextmanager
-def snapshot(statement_timeout_s: float) -> Iterator[None]:
-    """Run every read inside on one snapshot of the archive.
+def snapshot(statement_timeout_s: float, using: str | None = None) -> Iterator[None]:
+    """Run every read inside on one snapshot of the archive, or of the database ``using``.
 
     Inside a transaction of the caller, the reads use that transaction's snapshot.
     """
     with archive_errors():
-        connection = connections[_read_alias()]
+        connection = connections[using or _read_alias()]
         if connection.in_atomic_block:
             yield
         elif connection.vendor == "sqlite":
@@ -327,21 +333,25 @@ def _record(columns: Sequence[Any]) -> Record:
     return Record.from_row((*stamps, from_columns(body, compressed_body)))
 
 
-def _rows(tenant: str) -> QuerySet[Trajectory]:
-    return Trajectory.objects.using(_read_alias()).filter(tenant=tenant)
+def _rows(tenant: str, using: str | None = None) -> QuerySet[Trajectory]:
+    return Trajectory.objects.using(using or _read_alias()).filter(tenant=tenant)
 
 
 def matching(rows: QuerySet[Trajectory], query: Query) -> QuerySet[Trajectory]:
     """Return those of ``rows`` that match ``query``."""
     rows = rows.filter(*map(_condition, (*query.on_position, *query.on_trajectory)))
+    if connections[rows.db].vendor == "postgresql":
+        # Implied by the words' conditions, and what an index of trigrams can seek.
+        words = [word for _, lookup, value in query.on_trajectory if lookup == "contains_words" for word in value]
+        rows = rows.filter(*(Q(request_summary_folded__contains=word) for word in words))
     if query.on_phase:
         phases = Phase.objects.filter(trajectory=OuterRef("pk")).filter(*map(_condition, query.on_phase))
         rows = rows.filter(Exists(phases))
     return rows
 
 
-def _matching(tenant: str, query: Query, below: Position | None) -> QuerySet[Trajectory]:
-    rows = matching(_rows(tenant), query)
+def _matching(tenant: str, query: Query, below: Position | None, using: str | None = None) -> QuerySet[Trajectory]:
+    rows = matching(_rows(tenant, using), query)
     if below is not None:
         # The second condition implies the first. The first lets the database seek in the index on
         # positions.

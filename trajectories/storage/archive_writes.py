@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
-from django.db import DataError, IntegrityError, OperationalError, connections, router, transaction
+from django.db import DataError, IntegrityError, router, transaction
 from django.db.models import Exists, F, QuerySet
 from django.db.models.functions import Greatest
 
@@ -22,12 +22,13 @@ from trajectories.conf import read_settings
 from trajectories.domain.compression import from_columns, to_columns
 from trajectories.domain.record import Facets, PhaseFacets, Record, facets_of, merge, tenant_digest, tombstone
 from trajectories.domain.stats import TRAJECTORY_MEASURES, bucket_of
-from trajectories.models import ApiKey, AuditEntry, Erasure, Phase, Quarantined, Tenant, Tombstone, Trajectory
-from trajectories.storage import search_index
+from trajectories.models import ApiKey, AuditEntry, Erasure, Phase, Quarantined, RollUp, Tenant, Tombstone, Trajectory
+from trajectories.storage import rollups, search_index
 from trajectories.storage.archive_errors import archive_errors
 from trajectories.workspace import Annotation
 
 _ERROR_MAX = 10_000
+_COUNTERS = ("last_seq", "last_changed", "record_count", "body_bytes")
 
 
 class WriteResult(NamedTuple):
@@ -180,6 +181,7 @@ def erase_some(tenant: str, limit: int) -> DeletedCounts | None:
     tombstones = _some_of(Tombstone.objects.using(alias()).filter(tenant=tenant), limit)
     with transaction.atomic(using=alias()):
         Tenant.objects.using(alias()).filter(pk=tenant).update(last_changed=F("last_changed") + 1)
+        RollUp.objects.using(alias()).filter(tenant=tenant).delete()
         Phase.objects.using(alias()).filter(trajectory__in=trajectories).delete()
         search_index.remove(list(trajectories.values_list("pk", flat=True)), alias())
         archived, quarantines, deleted = (rows.delete()[0] for rows in (trajectories, quarantined, tombstones))
@@ -216,15 +218,17 @@ def _mirror_tenant(slug: str, given: list[Record]) -> WriteResult:
     tenant = _locked(slug)
     if tenant is None:
         return WriteResult([], [], DeletedCounts(), given)
-    deleted, gone = _delete(tenant, given)
+    changes = rollups.Changes(tenant, alias())
+    deleted, gone = _delete(tenant, given, changes)
     deleted_ids = {record.id for record in deleted}
     records = [record for record in given if record.id not in deleted_ids]
-    stored = _store(tenant, records) if records else []
-    tenant.save(using=alias(), update_fields=["last_seq", "last_changed", "record_count", "body_bytes"])
+    stored = _store(tenant, records, changes) if records else []
+    changes.write()
+    tenant.save(using=alias(), update_fields=[*_COUNTERS, *rollups.TENANT_FIELDS])
     return WriteResult(stored, deleted, gone, [])
 
 
-def _delete(tenant: Tenant, given: Sequence[Record]) -> tuple[list[Record], DeletedCounts]:
+def _delete(tenant: Tenant, given: Sequence[Record], changes: rollups.Changes) -> tuple[list[Record], DeletedCounts]:
     """Return tombstones of all deleted ids in ``given``, and the counts of rows deleted now."""
     ids = {record.id for record in given}
     found = Tombstone.objects.using(alias()).filter(tenant=tenant, trajectory_id__in=ids)
@@ -238,6 +242,7 @@ def _delete(tenant: Tenant, given: Sequence[Record]) -> tuple[list[Record], Dele
     sizes = [len(from_columns(*columns)) for columns in bodies]
     tenant.record_count -= len(sizes)
     tenant.body_bytes -= sum(sizes)
+    changes.remove(rows)
     Phase.objects.using(alias()).filter(trajectory__in=rows).delete()
     search_index.remove(list(rows.values_list("pk", flat=True)), alias())
     Annotation.objects.using(alias()).filter(tenant=tenant, trajectory_id__in=new).delete()
@@ -255,13 +260,16 @@ def _delete(tenant: Tenant, given: Sequence[Record]) -> tuple[list[Record], Dele
     return [*known.values(), *new.values()], DeletedCounts(archived, quarantined)
 
 
-def _store(tenant: Tenant, records: Sequence[Record]) -> list[Record]:
+def _store(tenant: Tenant, records: Sequence[Record], changes: rollups.Changes) -> list[Record]:
     ids = {record.id for record in records}
     found = Trajectory.objects.using(alias()).filter(tenant=tenant, trajectory_id__in=ids)
     rows = {row.trajectory_id: row for row in found}
     merged: dict[UUID, Record] = {id_: record_of(row) for id_, row in rows.items()}
     for record in records:
         merged[record.id] = merge(merged.get(record.id), record, from_authority=False)
+    replaced = {row.pk for id_, row in rows.items() if _visible(row) != _visible(merged[id_])}
+    if replaced:
+        changes.remove(found.filter(pk__in=replaced))
     new, changed = list[Trajectory](), list[Trajectory]()
     phases: list[Phase] = []
     # Sort by position, so that exports follow the order in which a host accepted the records.
@@ -277,11 +285,11 @@ def _store(tenant: Tenant, records: Sequence[Record]) -> list[Record]:
                 tenant_id=tenant.pk, trajectory_id=stored.id, seq=tenant.last_seq, changed=tenant.last_changed
             )
             new.append(row)
-            phases += _fill(row, stored)
-        elif (row.digest, row.revision, row.recorded_at_us) != (stored.digest, stored.revision, stored.recorded_at_us):
+            phases += _fill(row, stored, changes)
+        elif row.pk in replaced:
             tenant.last_changed += 1
             row.changed = tenant.last_changed
-            _replace(row, stored)
+            _replace(row, stored, changes)
             changed.append(row)
         elif row.stamp != stored.stamp:
             row.stamp = stored.stamp
@@ -314,17 +322,22 @@ def record_of(row: Trajectory | Quarantined) -> Record:
     return Record.from_row(columns)
 
 
-def _replace(row: Trajectory, stored: Record) -> None:
+def _visible(version: Trajectory | Record) -> tuple[str, int, int]:
+    """Return what readers see of a version; another stamp alone is no change."""
+    return version.digest, version.revision, version.recorded_at_us
+
+
+def _replace(row: Trajectory, stored: Record, changes: rollups.Changes) -> None:
     is_other_body = row.digest != stored.digest
-    phases = _fill(row, stored)
+    phases = _fill(row, stored, changes)
     row.save(using=alias(), force_update=True)
     if is_other_body:
         Phase.objects.using(alias()).filter(trajectory=row).delete()
         Phase.objects.using(alias()).bulk_create(phases)
 
 
-def _fill(row: Trajectory, stored: Record) -> list[Phase]:
-    """Set the columns of ``row`` from the record and its facets, matched by name.
+def _fill(row: Trajectory, stored: Record, changes: rollups.Changes) -> list[Phase]:
+    """Set the columns of ``row`` from the record and its facets, matched by name; count it.
 
     Returns:
         The phases of the row, unsaved.
@@ -333,6 +346,7 @@ def _fill(row: Trajectory, stored: Record) -> list[Phase]:
     row.recorded_at_us = stored.recorded_at_us
     row.body, row.compressed_body = to_columns(stored.body, is_compressed=read_settings().compress_bodies)
     fields, facets = orjson.loads(stored.body), facets_of(stored.body)
+    changes.add(row.seq, stored.recorded_at_us, facets)
     row.parent_id = fields.get("parent_id") and UUID(fields["parent_id"])
     for name, value in _columns(facets).items():
         setattr(row, name, value)
@@ -370,35 +384,6 @@ def _columns(facets: Facets | PhaseFacets) -> dict[str, Any]:
 def members_text(members: Sequence[str]) -> str:
     """Return each member as JSON on its own line: a list has a member if the text has its line."""
     return "".join(f"\n{orjson.dumps(member).decode()}\n" for member in members)
-
-
-@archive_errors()
-def compact(*, is_full: bool) -> bool:
-    """Remove deleted data from the database files; return False if a file is in use.
-
-    On Postgres, the write-ahead log keeps deleted data until it is overwritten. So does the free
-    space in pages, unless ``is_full`` is set.
-    """
-    with connections[alias()].cursor() as cursor:
-        if cursor.db.vendor == "sqlite":
-            try:
-                search_index.compact(alias())
-                cursor.execute("VACUUM")
-            except OperationalError:
-                return False
-            is_busy, *_ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            return not is_busy
-        if cursor.db.vendor == "postgresql":
-            models = Phase, Trajectory, Annotation, Quarantined, Tombstone, ApiKey, AuditEntry, Tenant
-            tables = ", ".join(cursor.db.ops.quote_name(model._meta.db_table) for model in models)
-            cursor.execute(f"VACUUM (FULL {'ON' if is_full else 'OFF'}) {tables}, {search_index.TABLE}")
-    return True
-
-
-def files() -> list[str]:
-    """Return the paths of the database files that this host can read; none unless it is SQLite."""
-    settings = connections[alias()].settings_dict
-    return [str(settings["NAME"])] if connections[alias()].vendor == "sqlite" else []
 
 
 def alias() -> str:

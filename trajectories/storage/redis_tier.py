@@ -270,8 +270,18 @@ class RedisTier:
         logs = base / config.get("appenddirname", "")
         return [str(path) for path in (base / config["dbfilename"], *logs.glob(config["appendfilename"] + "*"))]
 
+    def under_way(self, tenant: str) -> set[UUID] | None:
+        """Return the ids of ``tenant`` in open batches: a worker may still write them.
+
+        None: Redis may have lost batches.
+        """
+        names: list[Any] = self._client.zrange(self._prefix + "open", 0, -1)
+        if not self.is_trusted():
+            return None
+        return {UUID(id_) for name in names for one, id_ in orjson.loads(name)[1] if one == tenant}
+
     def is_under_way(self, tenant: str) -> bool:
-        """Return whether an open batch has records of ``tenant``: a worker may still write them."""
+        """Return whether an open batch has records of ``tenant``."""
         names: list[Any] = self._client.zrange(self._prefix + "open", 0, -1)
         return any(tenant == one for name in names for one, _ in orjson.loads(name)[1])
 

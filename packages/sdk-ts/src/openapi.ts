@@ -2225,6 +2225,12 @@ export interface components {
              * @description False when a tier that this answer needs was unavailable.
              */
             complete: boolean;
+            /**
+             * Computed From
+             * @description rollups: from sums that the archive keeps for each day. records: from the records, which takes longer the more there are.
+             * @enum {string}
+             */
+            computed_from: "rollups" | "records";
         };
     };
     responses: never;

@@ -779,3 +779,5 @@ class Window(ResponseModel):
     as_of: AwareDatetime
     complete: bool
     """False when a tier that this answer needs was unavailable."""
+    computed_from: Literal["rollups", "records"] | str
+    """rollups: from sums that the archive keeps for each day. records: from the records, which takes longer the more there are."""

@@ -295,7 +295,7 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         bounds = {name: self._bound(filters.get(of)) for name, of in (("from", "since"), ("to", "until"))}
         return answer(
             stats_of(found, credit_rule, bucket)
-            | {"window": {**bounds, "tiers": ["hot"], "as_of": as_of, "complete": True}}
+            | {"window": {**bounds, "tiers": ["hot"], "as_of": as_of, "complete": True, "computed_from": "records"}}
         )
 
     def _readiness(self, seen: SeenRequest) -> httpx2.Response:

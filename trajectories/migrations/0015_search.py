@@ -17,7 +17,7 @@ def drop(apps: Any, schema_editor: Any) -> None:
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("trajectories", "0011_tenant_usage"),
+        ("trajectories", "0014_stats_indexes"),
     ]
 
     operations = [

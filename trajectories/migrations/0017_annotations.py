@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("trajectories", "0015_views"),
+        ("trajectories", "0016_views"),
     ]
 
     operations = [

@@ -3,7 +3,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("trajectories", "0011_tenant_usage"),
+        ("trajectories", "0017_annotations"),
     ]
 
     operations = [

@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("trajectories", "0014_search"),
+        ("trajectories", "0015_search"),
     ]
 
     operations = [
