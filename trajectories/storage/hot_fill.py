@@ -82,14 +82,15 @@ class HotFill:
             The cache, and the row number from which it must follow the outbox.
         """
         cache = TenantCache()
-        # Without the archive, only this cache would have the records below.
-        is_whole = is_whole or not self.is_archive_available(tenant)
         limit = self._max if is_whole else min(self._max, FIRST_FILL)
         for _ in range(_ATTEMPTS):
             from_n = self._outbox.last_n()
             self._build(tenant, cache, limit)
             if self._outbox.pruned_n() <= from_n:
                 break
+        if not cache.is_filled and limit < self._max:
+            # Without the archive, only this cache would have the records below.
+            return self.build(tenant, is_whole=True)
         cache.is_whole = limit == self._max or cache.floor is None
         return cache, from_n
 
@@ -159,6 +160,8 @@ class HotFill:
             archived = _stored_above(tenant, fill)
             room = 0 if fill.has_more else max(0, limit - len(fill.records) - len(archived))
             older = archive_reads.newest(tenant, Query(), fill.floor, room + 1) if room else []
+            if fill.has_more and limit < self._max:
+                archive_reads.last_changed(tenant)  # the archive is available
         except ArchiveError:
             cache.floor, cache.is_filled = fill.floor, False
             if fill.missing:
