@@ -13,7 +13,7 @@ from uuid import UUID
 import orjson
 
 from trajectories.domain.clock import epoch_us, rfc3339
-from trajectories.domain.credit import Credit, credit_of
+from trajectories.domain.credit import UNCREDITED, Credit, credit_of
 from trajectories.domain.outcomes import phase_group, run_outcome
 from trajectories.domain.text import fold
 from trajectories.domain.warnings import Contradiction
@@ -292,7 +292,7 @@ def _phase(fields: dict[str, Any], group: str, credit: Credit, presence: str | N
         agent=fields.get("agent"),
         tools=tuple(fields.get("tools_used", ())),
         outcome=intern(fields.get("outcome", "unknown")),  # one of a few words, held a million times
-        credited=intern(credit.outcome or "none"),
+        credited=intern(credit.outcome or UNCREDITED),
         credit_source=intern(credit.source),
         presence=presence,
         fit=intern(fields["fit"]) if "fit" in fields else None,
