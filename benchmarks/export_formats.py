@@ -210,7 +210,7 @@ def _copy_rows(written: int, records: int) -> None:
 
     from trajectories.models import Trajectory
 
-    names = [field.column for field in Trajectory._meta.fields if field.column != "id"]
+    names = [str(field.column) for field in Trajectory._meta.fields if field.column != "id"]
     id_ = "lpad(to_hex({}), 32, '0')::uuid"
     changed = {
         "trajectory_id": id_.format("seq + %(shift)s"),

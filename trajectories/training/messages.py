@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 
 from trajectories.training.columns import Columns
-from trajectories.training.decisions import RUN, SKIP, Action, Context, Decision
-from trajectories.training.steps import amounts
+from trajectories.training.decisions import Action, Context, Decision
+from trajectories.training.steps import RUN, SKIP, amounts
 
 SYSTEM = (
     "You orchestrate a run of several phases. Decide the next step: run a phase with an agent, a model and tools, or skip a"

@@ -17,10 +17,11 @@ from collections.abc import Iterator
 
 from trajectories.domain.clock import rfc3339
 from trajectories.training.columns import Columns
-from trajectories.training.decisions import SKIP, Decision, total_of_run
+from trajectories.training.decisions import Decision, total_of_run
 from trajectories.training.formats.base import Format, LeftOut, Options, Row
 from trajectories.training.formats.of_decisions import CREDIT, decisions, origin
 from trajectories.training.run import Run
+from trajectories.training.steps import SKIP
 
 
 class Decisions(Format):
