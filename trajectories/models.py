@@ -373,11 +373,18 @@ class AuditManager(models.Manager["AuditEntry"]):
 
         Args:
             actor: ``key PREFIX``, ``user NAME``, ``command NAME``, or ``code``.
-            target: the id of the one record or the prefix of the one key.
+            target: the id of the one record, the prefix of the one key, or the name of the repository.
         """
         database = router.db_for_write(AuditEntry)
         entries = [
-            AuditEntry(at_us=now_us(), action=action, actor=actor[:_ACTOR_MAX], tenant=slug, target=target, count=count)
+            AuditEntry(
+                at_us=now_us(),
+                action=action,
+                actor=actor[:_ACTOR_MAX],
+                tenant=slug,
+                target=target[:_TARGET_MAX],
+                count=count,
+            )
             for slug, count in tenants.items()
         ]
         try:
@@ -396,6 +403,7 @@ class AuditManager(models.Manager["AuditEntry"]):
 
 
 _ACTOR_MAX = 200
+_TARGET_MAX = 256
 
 
 class AuditEntry(models.Model):
@@ -408,7 +416,7 @@ class AuditEntry(models.Model):
     action = models.CharField(max_length=32)
     actor = models.CharField(max_length=_ACTOR_MAX)
     tenant = models.CharField(max_length=64)
-    target = models.CharField(max_length=64, blank=True)
+    target = models.CharField(max_length=_TARGET_MAX, blank=True)
     count = models.BigIntegerField()
 
     objects: ClassVar[AuditManager] = AuditManager()

@@ -112,6 +112,7 @@ _FIXED = {
     "selection_method": Values("north-method", "nobodys-method"),
     "agent": Values("north-agent", "nobodys-agent"),
     "tool": Values("north-tool", "nobodys-tool"),
+    "credited": Values("failure", "partial"),
     "fit": Values("overprovisioned", "failed"),
     "build_passed": Values("false", "true"),
     "tests_passed": Values("false", "true"),

@@ -334,6 +334,7 @@ VALUES: dict[str, list[str]] = {
     "selection_method": [*reference.METHODS, "OWN-way"],
     "agent": reference.NAMES,
     "tool": reference.TOOLS,
+    "credited": ["success", "failure", "partial", "none"],
     "fit": ["good_fit", "underpowered", "overprovisioned", "failed"],
     "build_passed": ["true", "false"],
     "tests_passed": ["true", "false"],

@@ -11,7 +11,7 @@ from trajectories.api import responses, stats_responses, training_responses
 from trajectories.api.request_ids import HEADER
 from trajectories.conf import RATE_LIMITS
 from trajectories.domain.contract_types import FITS, NO_NUL, OUTCOMES
-from trajectories.domain.credit import RULES
+from trajectories.domain.credit import CREDITED, RULES, UNCREDITED
 from trajectories.domain.dialects import CamelTrajectory
 from trajectories.domain.patch import TrajectoryPatch
 from trajectories.domain.query import CURSOR_PATTERN, FILTERS, MAX_SEARCH_CHARS, SPAN_PATTERN, Filter
@@ -43,6 +43,7 @@ _KINDS: Mapping[str, dict[str, Any]] = {
     },
     "outcome": {"type": "string", "enum": list(OUTCOMES)},
     "fit": {"type": "string", "enum": list(FITS)},
+    "credited": {"type": "string", "enum": [*CREDITED, UNCREDITED]},
 }
 _ERRORS = {
     400: "The request says something that cannot be accepted; the message names it.",

@@ -19,6 +19,8 @@ CHECKS: Mapping[str, str] = {"build": "build_passed", "test": "tests_passed", "r
 """Groups of phases that judge the work of others, each with the run's column of the same check."""
 
 CREDITED = ("success", "failure", "partial")
+UNCREDITED = "none"
+"""The word for no credit in facets and filters."""
 _WORST = ("failure", "partial", "success")
 
 

@@ -24,6 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 from trajectories.domain import redaction
 from trajectories.domain.clock import DAY_US, SECOND_US, epoch_us
 from trajectories.domain.contract_types import FITS, OUTCOMES, Instant, selection_method
+from trajectories.domain.credit import CREDITED, UNCREDITED
 from trajectories.domain.outcomes import phase_group
 from trajectories.domain.packed_facets import KEY_FIELDS, NUMBER_FIELDS, PHASE_KEY_FIELDS, PackedFacets
 from trajectories.domain.record import NANO_USD, Facets, PhaseFacets, Position
@@ -252,6 +253,14 @@ FILTERS: Mapping[str, Filter] = {
     ),
     "agent": Filter("phase", "agent", "equal", _text, "string", "A phase of this agent."),
     "tool": Filter("phase", "tools", "has", _text, "string", "A phase that used this tool."),
+    "credited": Filter(
+        "phase",
+        "credited",
+        "equal",
+        _one_of((*CREDITED, UNCREDITED)),
+        "credited",
+        "A phase that earned this by the checks; none: nothing.",
+    ),
     "fit": Filter("phase", "fit", "equal", _one_of(FITS), "fit", "A phase whose model suited it so."),
     "build_passed": Filter("trajectory", "build_passed", "equal", _boolean, "boolean", "Whether the build passed."),
     "tests_passed": Filter("trajectory", "tests_passed", "equal", _boolean, "boolean", "Whether the tests passed."),

@@ -12,7 +12,7 @@ from uuid import UUID
 import orjson
 
 from trajectories.domain.clock import epoch_us, rfc3339
-from trajectories.domain.credit import Credit, credit_of
+from trajectories.domain.credit import UNCREDITED, Credit, credit_of
 from trajectories.domain.outcomes import phase_group, run_outcome
 from trajectories.domain.text import fold
 from trajectories.domain.warnings import Contradiction
@@ -297,7 +297,7 @@ def _phase(fields: dict[str, Any], group: str, credit: Credit, presence: str | N
         get("agent"),
         tuple(get("tools_used", ())),
         get("outcome", "unknown"),
-        credit.outcome or "none",
+        credit.outcome or UNCREDITED,
         credit.source,
         presence,
         get("fit"),

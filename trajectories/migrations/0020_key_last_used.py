@@ -3,7 +3,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("trajectories", "0017_annotations"),
+        ("trajectories", "0018_audit_target"),
     ]
 
     operations = [

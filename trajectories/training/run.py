@@ -17,7 +17,7 @@ class Run:
 
     record: Record
 
-    @property
+    @cached_property
     def id(self) -> str:
         return str(self.record.id)
 

@@ -2248,6 +2248,8 @@ export interface operations {
                 agent?: string;
                 /** @description Whether the build passed. */
                 build_passed?: boolean;
+                /** @description A phase that earned this by the checks; none: nothing. */
+                credited?: "success" | "failure" | "partial" | "none";
                 /** @description next_cursor of the page before. */
                 cursor?: string;
                 /** @description A phase whose model suited it so. */
@@ -2572,6 +2574,8 @@ export interface operations {
                 agent?: string;
                 /** @description Whether the build passed. */
                 build_passed?: boolean;
+                /** @description A phase that earned this by the checks; none: nothing. */
+                credited?: "success" | "failure" | "partial" | "none";
                 /** @description Count, delete nothing. */
                 dry_run?: "0" | "1";
                 /** @description A phase whose model suited it so. */
@@ -3135,6 +3139,8 @@ export interface operations {
                 compression?: "none" | "gzip" | "zstd";
                 /** @description Credit rule of the reward: checks, phase_outcome, run_outcome. For decisions, sft, prompt-completion, dpo, kto, stepwise, dsjson, routing-table, openai, axolotl, llama-factory, verl. */
                 credit?: string;
+                /** @description A phase that earned this by the checks; none: nothing. */
+                credited?: "success" | "failure" | "partial" | "none";
                 /** @description Leave out runs of the same request with the same phases, except the first. */
                 dedupe?: "0" | "1";
                 /** @description Close with an end line. */
@@ -3318,6 +3324,8 @@ export interface operations {
                 calls?: string;
                 /** @description Credit rule of the reward: checks, phase_outcome, run_outcome. For decisions, sft, prompt-completion, dpo, kto, stepwise, dsjson, routing-table, openai, axolotl, llama-factory, verl. */
                 credit?: string;
+                /** @description A phase that earned this by the checks; none: nothing. */
+                credited?: "success" | "failure" | "partial" | "none";
                 /** @description Leave out runs of the same request with the same phases, except the first. */
                 dedupe?: "0" | "1";
                 /** @description A phase whose model suited it so. */
@@ -3479,6 +3487,8 @@ export interface operations {
                 agent?: string;
                 /** @description Whether the build passed. */
                 build_passed?: boolean;
+                /** @description A phase that earned this by the checks; none: nothing. */
+                credited?: "success" | "failure" | "partial" | "none";
                 /** @description A phase whose model suited it so. */
                 fit?: "good_fit" | "underpowered" | "overprovisioned" | "failed";
                 /** @description Cost at most this. */
@@ -3628,6 +3638,8 @@ export interface operations {
                 build_passed?: boolean;
                 /** @description The rule of credited_success_rate and value_per_dollar. checks: what the tests, builds and reviews of the run said of the phase. phase_outcome: what the phase said. run_outcome: how the run ended. Default: the server's setting, which is checks unless changed. */
                 credit?: "checks" | "phase_outcome" | "run_outcome";
+                /** @description A phase that earned this by the checks; none: nothing. */
+                credited?: "success" | "failure" | "partial" | "none";
                 /** @description A phase whose model suited it so. */
                 fit?: "good_fit" | "underpowered" | "overprovisioned" | "failed";
                 /** @description Cost at most this. */

@@ -74,6 +74,8 @@ class Filters(TypedDict):
     """A phase of this agent."""
     build_passed: NotRequired[bool]
     """Whether the build passed."""
+    credited: NotRequired[Literal["success", "failure", "partial", "none"]]
+    """A phase that earned this by the checks; none: nothing."""
     fit: NotRequired[Literal["good_fit", "underpowered", "overprovisioned", "failed"]]
     """A phase whose model suited it so."""
     max_cost_usd: NotRequired[float]
