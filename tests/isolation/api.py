@@ -126,6 +126,7 @@ _FIXED = {
     "build_passed": Values("false", "true"),
     "tests_passed": Values("false", "true"),
     "tag": Values("north-tag", "nobodys-tag"),
+    "filters": Values("north-project", "nobodys-project"),
     "taskType": Values("north-type", "nobodys-type"),
     "framework": Values("north-project", "nobodys-project"),
     "complexity": Values("north-tag", "nobodys-tag"),
@@ -195,8 +196,12 @@ _BODIES = {
     "record": {"body": "Trajectory", "camelCase body": "CamelTrajectory"},
     "update": {"body": "TrajectoryPatch"},
     "recommend": {"body": "RecommendationRequest"},
+    "evaluate": {"body": "EvaluationRequest"},
 }
-_FILTERS_OF_BODIES = {"RecommendationRequest": ("phase", "request_type", "project")}
+_FILTERS_OF_BODIES = {
+    "RecommendationRequest": ("phase", "request_type", "project"),
+    "EvaluationRequest": ("phase", "filters"),
+}
 """Fields of a body that select records, besides ids."""
 
 
@@ -212,6 +217,10 @@ def send(client: Client, case: Case, value: str) -> Any:
     if case.operation == "recommend":
         asked = {"phase": "north-phase", "candidates": [{"model": "north-model"}], "seed": 1} | {case.name: value}
         return client.post(RECOMMENDATIONS, asked, content_type="application/json")
+    if case.operation == "evaluate":
+        narrowed = {"filters": {"project": value}} if case.name == "filters" else {case.name: value}
+        asked = {"policy": {"always": "north-model"}} | narrowed
+        return client.post("/v1/agent/evaluations", asked, content_type="application/json")
     if case.operation == "update":
         return _send_update(client, case, value)
     if case.place == "header":

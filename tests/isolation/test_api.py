@@ -115,6 +115,8 @@ def test_the_same_question_is_answered_to_whom_it_belongs(case: api.Case, client
         assert answer.json()["removed"]["archive"] == 1
     elif case.operation == "delete_matching":
         assert answer.json()["deleted" if case.name == "token" else "count"] >= 1
+    elif case.operation == "evaluate":
+        assert answer.json()["left_out"]["decision without a propensity"] == 1
     elif case.operation == "recommend":
         assert answer.json()["candidates"][0]["samples"] == 1
     elif case.operation == "recommend_models":

@@ -8,6 +8,7 @@ from trajectories.api import learning_responses
 from trajectories.api.operations import errors, parameter
 from trajectories.domain.contract_types import MAX_NAME, NO_NUL
 from trajectories.learning.context import RecommendationRequest
+from trajectories.learning.policies import EvaluationRequest
 
 _JSON = "application/json"
 _NAME = {"type": "string", "pattern": NO_NUL, "maxLength": MAX_NAME}
@@ -50,7 +51,20 @@ def _forecast_cost() -> dict[str, Any]:
     }
 
 
+def _evaluate() -> dict[str, Any]:
+    return {
+        "summary": "Evaluate a policy",
+        "description": "The mean reward that a policy would have had at the recorded decisions: inverse propensity score, the same"
+        " self-normalized, and doubly robust. Refuses in one sentence where it cannot be known. The policy chooses the first model of"
+        " each phase. It reads the newest runs, and needs the server's extra learning.",
+        "request": {_JSON: EvaluationRequest},
+        "parameters": [],
+        "responses": {200: learning_responses.PolicyEvaluation} | errors(400, 401, 403, 408, 413, 415, 429, 503),
+    }
+
+
 LEARNING_OPERATIONS = {
+    "evaluate": _evaluate,
     "recommend": _recommend,
     "recommend_models": _recommend_models,
     "forecast_cost": _forecast_cost,

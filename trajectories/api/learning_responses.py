@@ -113,3 +113,45 @@ class CostForecast(AnswerModel):
     estimatedCost: float | None  # noqa: N815
     range: list[float | None] = Field(min_length=2, max_length=2)
     basedOnSamples: int  # noqa: N815
+
+
+class IntervalFigures(AnswerModel):
+    low: float
+    high: float
+
+
+class PolicyEstimate(AnswerModel):
+    """An estimate of the mean reward, with 95 % intervals by normal approximation and by bootstrap."""
+
+    method: Literal["ips", "snips", "dr"]
+    value: float
+    normal: IntervalFigures
+    bootstrap: IntervalFigures
+
+
+class OverlapFigures(AnswerModel):
+    effective_samples: float = Field(description="What the recorded decisions are worth as decisions of the policy.")
+    mean_weight: float = Field(description="Near 1 where propensities are right.")
+    largest_weight: float
+
+
+class ExactValue(AnswerModel):
+    """The value itself, where every model of the policy worked on every item."""
+
+    value: float
+    cost_usd: float | None = Field(description="Mean cost of a choice.")
+    items: int
+
+
+class PolicyEvaluation(AnswerModel):
+    """The mean reward that a policy would have had, or why it cannot be known."""
+
+    decisions: int = Field(description="Decisions with propensity and reward.")
+    left_out: dict[str, int] = Field(description="Counts by reason.")
+    logged_value: float | None = Field(description="Mean reward of what was done.")
+    covered: float | None = Field(description="Share of the policy's choices that the recorded policy could have made.")
+    overlap: OverlapFigures | None
+    estimates: list[PolicyEstimate] = Field(description="Empty where there is a refusal.")
+    exact: ExactValue | None
+    refusal: str | None = Field(description="Why the value cannot be estimated, in one sentence.")
+    complete: bool = Field(description="False when older runs were left out, or a tier was unavailable.")

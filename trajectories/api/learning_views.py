@@ -13,19 +13,22 @@ from trajectories.api.openapi import documented
 from trajectories.api.parsers import JSON
 from trajectories.api.viewset import ApiViewSet
 from trajectories.domain.contract_types import MAX_NAME
+from trajectories.domain.query import parse_query
 from trajectories.exceptions import InvalidInput
-from trajectories.learning import forecast, recommend
+from trajectories.learning import evaluate, forecast, recommend
 from trajectories.learning.context import parse_request
+from trajectories.learning.policies import parse_evaluation
 from trajectories.storage.store import get_store
 
 
 class LearningViewSet(ApiViewSet):
-    """Recommend, the best models, and a forecast of costs."""
+    """Recommend, the best models, a forecast of costs, and the evaluation of policies."""
 
     required_scopes: ClassVar[Mapping[str, str]] = {
         "recommend": "read",
         "recommend_models": "read",
         "forecast_cost": "read",
+        "evaluate": "read",
     }
 
     @documented("recommend")
@@ -60,6 +63,24 @@ class LearningViewSet(ApiViewSet):
                 "basedOnSamples": found.samples,
             }
         )
+
+    @documented("evaluate")
+    def evaluate(self, request: Request) -> HttpResponse:
+        """The value that another policy would have had."""
+        self._parameters(())
+        asked = parse_evaluation(self._data(self._parser(self.parser_classes, JSON)))
+        store = get_store()
+        found = evaluate.evaluate(
+            store,
+            self.caller.tenant,
+            parse_query(asked.filters, store.now_us()),
+            asked.policy,
+            phase=asked.phase,
+            rule=asked.credit,
+            max_runs=asked.max_runs,
+            seed=asked.seed,
+        )
+        return _json(evaluate.result_json(found))
 
     def _names(self, allowed: tuple[str, ...]) -> dict[str, str]:
         given = self._parameters(allowed)
