@@ -21,13 +21,15 @@ RECOMMENDATION: Final = "trajectories:recommendation"
 """Key of a phase's metadata: ``{"id", "model", "escalate_to"}`` of the recommendation that it got."""
 SCORES: Mapping[str | None, int] = {"success": 2, "partial": 1, "failure": 0}
 """Twice the reward, so that sums are integers."""
+UNSUCCESSFUL = (0, 1)
+"""Scores after which another model may be asked."""
 
 
 class Choice(NamedTuple):
     """A choice of a run.
 
     - ``kind``: MODEL, or RAN and SKIPPED once for each phase group of a run, without a model.
-    - ``after``: the model that failed at this phase before, None for the first choice.
+    - ``after``: the model that did not succeed at this phase before, None for the first choice.
     - ``score``: twice the reward, None where it is not known.
     - ``advice``: ``followed`` or ``ignored`` where a recommendation was recorded.
     """
@@ -55,7 +57,7 @@ def choices_of(facets: Facets, body: bytes) -> Iterator[Choice]:
     phases = orjson.loads(body)["phases"] if has_more else [{}] * len(facets.phases)
     run_score = SCORES.get(facets.outcome)
     failed: dict[str, str] = {}
-    """The model that failed last, by phase."""
+    """The model that last did not succeed, by phase."""
     for of_phase, fields in zip(facets.phases, phases, strict=True):
         if of_phase.presence is not None:
             kind = RAN if of_phase.presence == "ran" else SKIPPED
@@ -64,7 +66,7 @@ def choices_of(facets: Facets, body: bytes) -> Iterator[Choice]:
             continue
         for choice in _of_models(of_phase, fields, failed.get(of_phase.phase)):
             yield choice
-            if choice.model is not None and choice.score == 0:
+            if choice.model is not None and choice.score in UNSUCCESSFUL:
                 failed[of_phase.phase] = choice.model
             else:
                 failed.pop(of_phase.phase, None)
@@ -95,7 +97,7 @@ def _of_models(of_phase: PhaseFacets, fields: Mapping[str, Any], after: str | No
             None if cost is None else round(cost * NANO_USD),
             advice=advice if at == 0 else None,
         )
-        after = attempt["model"] if score == 0 else None
+        after = attempt["model"] if score in UNSUCCESSFUL else None
 
 
 def _advice(fields: Mapping[str, Any], first: str | None) -> str | None:
