@@ -94,6 +94,7 @@ def test_the_operations_have_the_verbs_of_every_other_layer(document: dict[str, 
         "recommend_models": ("GET", "/v1/agent/recommendations"),
         "forecast_cost": ("GET", "/v1/intelligence/cost-forecast"),
         "evaluate": ("POST", "/v1/agent/evaluations"),
+        "alerts": ("GET", "/v1/agent/alerts"),
     }
 
 
@@ -244,4 +245,4 @@ def test_every_documented_error_can_happen_and_has_the_documented_body(
                 error(response, int(status), response.json()["error"]["code"])
                 validator(document, documented["content"][JSON]["schema"]).validate(response.json())
                 tried += 1
-    assert tried == 9 + 11 + 5 + 5 + 5 + 6 + 5 + 6 + 6 + 6 + 8 + 5 + 5 + 8
+    assert tried == 9 + 11 + 5 + 5 + 5 + 6 + 5 + 6 + 6 + 6 + 8 + 5 + 5 + 8 + 5

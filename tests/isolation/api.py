@@ -38,6 +38,7 @@ NAMES_NOTHING = {
     ("export", "end"): "whether there is a last line",
     ("readiness", "max_runs"): "a number of runs",
     ("stats", "credit"): "a rule",
+    ("alerts", "weeks"): "a length of time",
     ("stats", "bucket"): "a length of time",
     ("delete_matching", "dry_run"): "whether it only counts",
     ("record", "replace"): "whether phases may be dropped",
@@ -55,6 +56,7 @@ ADDRESSES = {
     "export": f"{PATH}/export",
     "recommend_models": "/v1/agent/recommendations",
     "forecast_cost": "/v1/intelligence/cost-forecast",
+    "alerts": "/v1/agent/alerts",
 }
 ALWAYS = {"forecast_cost": {"taskType": "north-type"}}
 """Parameters without which an operation is refused."""

@@ -8,6 +8,7 @@ from trajectories.api import learning_responses
 from trajectories.api.operations import errors, parameter
 from trajectories.domain.contract_types import MAX_NAME, NO_NUL
 from trajectories.learning.context import RecommendationRequest
+from trajectories.learning.drift import DEFAULT_WEEKS, MAX_WEEKS
 from trajectories.learning.policies import EvaluationRequest
 
 _JSON = "application/json"
@@ -63,7 +64,24 @@ def _evaluate() -> dict[str, Any]:
     }
 
 
+def _alerts() -> dict[str, Any]:
+    return {
+        "summary": "Alerts",
+        "description": "One model takes more than 80 % of the choices of a phase, the success of a model left the interval that it"
+        " had before, or recommendations were ignored or did worse than other choices.",
+        "parameters": [
+            parameter(
+                "weeks",
+                {"type": "integer", "minimum": 1, "maximum": MAX_WEEKS, "default": DEFAULT_WEEKS},
+                "Length of the period that is compared with everything before it.",
+            )
+        ],
+        "responses": {200: learning_responses.Alerts} | errors(400, 401, 403, 429, 503),
+    }
+
+
 LEARNING_OPERATIONS = {
+    "alerts": _alerts,
     "evaluate": _evaluate,
     "recommend": _recommend,
     "recommend_models": _recommend_models,

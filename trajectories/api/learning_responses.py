@@ -155,3 +155,39 @@ class PolicyEvaluation(AnswerModel):
     exact: ExactValue | None
     refusal: str | None = Field(description="Why the value cannot be estimated, in one sentence.")
     complete: bool = Field(description="False when older runs were left out, or a tier was unavailable.")
+
+
+class Alert(AnswerModel):
+    code: Literal["model_dominates", "success_changed", "recommendations_ignored", "recommendations_worse"]
+    phase: str
+    request_type: str | None
+    model: str | None
+    value: float = Field(description="The share or rate of this period.")
+    before: float | None = Field(description="What it is compared with; null where it is not.")
+    samples: int
+    message: str
+
+
+class AdviceRate(AnswerModel):
+    """Choices, and the credited success of those whose outcome is known, with its Wilson interval."""
+
+    choices: int
+    known: int
+    rate: float | None
+    low: float | None
+    high: float | None
+
+
+class PhaseAdvice(AnswerModel):
+    phase: str
+    followed: AdviceRate
+    ignored: AdviceRate
+
+
+class Alerts(AnswerModel):
+    """What has changed in the choices and their success."""
+
+    weeks: int = Field(description="Length of this period, with this week; weeks begin on Monday, UTC.")
+    alerts: list[Alert]
+    recommendations: list[PhaseAdvice] = Field(description="Recorded recommendations of this period, by phase.")
+    complete: bool = Field(description="False when a tier that has records of the tenant was unavailable.")

@@ -10,25 +10,27 @@ from django.http import HttpResponse
 from rest_framework.request import Request
 
 from trajectories.api.openapi import documented
+from trajectories.api.pagination import bounded
 from trajectories.api.parsers import JSON
 from trajectories.api.viewset import ApiViewSet
 from trajectories.domain.contract_types import MAX_NAME
 from trajectories.domain.query import parse_query
 from trajectories.exceptions import InvalidInput
-from trajectories.learning import evaluate, forecast, recommend
+from trajectories.learning import drift, evaluate, forecast, recommend
 from trajectories.learning.context import parse_request
 from trajectories.learning.policies import parse_evaluation
 from trajectories.storage.store import get_store
 
 
 class LearningViewSet(ApiViewSet):
-    """Recommend, the best models, a forecast of costs, and the evaluation of policies."""
+    """Recommend, the best models, a forecast of costs, the evaluation of policies, and alerts."""
 
     required_scopes: ClassVar[Mapping[str, str]] = {
         "recommend": "read",
         "recommend_models": "read",
         "forecast_cost": "read",
         "evaluate": "read",
+        "alerts": "read",
     }
 
     @documented("recommend")
@@ -81,6 +83,13 @@ class LearningViewSet(ApiViewSet):
             seed=asked.seed,
         )
         return _json(evaluate.result_json(found))
+
+    @documented("alerts")
+    def alerts(self, request: Request) -> HttpResponse:
+        """What has changed in the choices and their success."""
+        given = self._parameters(("weeks",))
+        weeks = bounded("weeks", given.get("weeks"), default=drift.DEFAULT_WEEKS, most=drift.MAX_WEEKS)
+        return _json(drift.alerts(get_store(), self.caller.tenant, weeks=weeks))
 
     def _names(self, allowed: tuple[str, ...]) -> dict[str, str]:
         given = self._parameters(allowed)

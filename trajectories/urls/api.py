@@ -49,6 +49,7 @@ api_urlpatterns: list[URLPattern | URLResolver] = [
         LearningViewSet.as_view({"get": "recommend_models", "post": "recommend"}),
         name="recommendations",
     ),
+    path("v1/agent/alerts", LearningViewSet.as_view({"get": "alerts"}), name="alerts"),
     path("v1/agent/evaluations", LearningViewSet.as_view({"post": "evaluate"}), name="evaluations"),
     path("v1/intelligence/cost-forecast", LearningViewSet.as_view({"get": "forecast_cost"}), name="cost-forecast"),
 ]
