@@ -54,7 +54,7 @@ def logged_bodies(count: int, probabilities: Mapping[str, float] | None, seed: i
 
 
 def decisions(bodies: Iterator[dict[str, Any]] | Sequence[dict[str, Any]]) -> list[Decision]:
-    found = []
+    found: list[Decision] = []
     for given in bodies:
         data = canonical(parse(orjson.dumps(given)))
         record = Record("north", UUID(given["id"]), 1, "", 1, 1, data)

@@ -76,7 +76,7 @@ class Replayed(NamedTuple):
 
 def attempts_of(item: Item, plan: Plan) -> list[tuple[str, float, float]]:
     """Return model, score and cost of each attempt; the second one only where the first did not succeed."""
-    found = []
+    found: list[tuple[str, float, float]] = []
     for model in (plan.model, plan.then):
         if model is not None and (not found or found[-1][1] < 1):
             outcome = item.outcomes[model]
