@@ -220,9 +220,9 @@ def send(client: Client, case: Case, value: str) -> Any:
         asked = {"phase": "north-phase", "candidates": [{"model": "north-model"}], "seed": 1} | {case.name: value}
         return client.post(RECOMMENDATIONS, asked, content_type="application/json")
     if case.operation == "evaluate":
-        narrowed = {"filters": {"project": value}} if case.name == "filters" else {case.name: value}
-        asked = {"policy": {"always": "north-model"}} | narrowed
-        return client.post("/v1/agent/evaluations", asked, content_type="application/json")
+        narrowed: dict[str, Any] = {"filters": {"project": value}} if case.name == "filters" else {case.name: value}
+        evaluated = {"policy": {"always": "north-model"}} | narrowed
+        return client.post("/v1/agent/evaluations", evaluated, content_type="application/json")
     if case.operation == "update":
         return _send_update(client, case, value)
     if case.place == "header":

@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
+from trajectories_sdk.advising import ALERTS, EVALUATIONS, RECOMMENDATIONS
 from trajectories_sdk.testing.refusals import Refusal
 
+LEARNING: Final = (RECOMMENDATIONS, EVALUATIONS, ALERTS)
 METHOD: Final = "thompson-sampling"
 _DRAWS: Final = 512
 _UNKNOWN: Final = {"mean": 0.5, "low": 0.025, "high": 0.975}
+
+
+def learning_answer(path: str, body: bytes, plans: deque[str]) -> dict[str, Any]:
+    """Return the answer of one of LEARNING. Policies are not evaluated, and there are no alerts."""
+    if path == RECOMMENDATIONS:
+        return recommendation(json.loads(body), plans)
+    if path == ALERTS:
+        return {"weeks": 4, "alerts": [], "recommendations": [], "complete": True}
+    return {
+        "decisions": 0,
+        "left_out": {},
+        "logged_value": None,
+        "covered": None,
+        "overlap": None,
+        "estimates": [],
+        "exact": None,
+        "refusal": "The test server evaluates no policies.",
+        "complete": True,
+    }
 
 
 def recommendation(body: Mapping[str, Any], plans: deque[str]) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from uuid import UUID, uuid4
 
 import httpx2
 
-from trajectories_sdk.advising import RECOMMENDATIONS
 from trajectories_sdk.client import AsyncClient, Client
 from trajectories_sdk.client_queue import Background
 from trajectories_sdk.flow import JSON, MERGE_PATCH, NDJSON, PATH
@@ -40,7 +39,7 @@ from trajectories_sdk.testing.messages import (
     stored_answer,
 )
 from trajectories_sdk.testing.readiness_checks import checks
-from trajectories_sdk.testing.recommendations import recommendation
+from trajectories_sdk.testing.recommendations import LEARNING, learning_answer
 from trajectories_sdk.testing.refusals import MAX_SHORT_MESSAGE, Refusal, shortened
 from trajectories_sdk.testing.stats import stats_of
 from trajectories_sdk.testing.store import (
@@ -232,8 +231,8 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
                 return self._delete_matching(seen)
             case "GET", "/stats":
                 return self._stats(seen)
-            case "POST", path if path == RECOMMENDATIONS:
-                return answer(recommendation(json.loads(seen.body), self._recommended))
+            case _, path if path in LEARNING:
+                return answer(learning_answer(path, seen.body, self._recommended))
             case "GET", "/readiness":
                 return self._readiness(seen)
             case "GET", "/export":
