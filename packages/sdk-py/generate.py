@@ -38,9 +38,14 @@ _RESPONSE_SCHEMAS = (
     "DeletedTrajectory",
     "MatchingTrajectories",
     "DeletedTrajectories",
+    "Recommendation",
+    "PolicyEvaluation",
+    "Alerts",
     "ErrorBody",
 )
-_REQUEST_SCHEMAS = ("Trajectory", "TrajectoryPatch")
+_RECORD_SCHEMAS = ("Trajectory", "TrajectoryPatch")
+"""Those that the test server checks as the store does."""
+_REQUEST_SCHEMAS = (*_RECORD_SCHEMAS, "RecommendationRequest", "EvaluationRequest")
 _TYPE_BY_FORMAT = {"date-time": "Time", "uuid": "Id"}
 _SERVER_FIELDS = ("recorded_at", "revision", "derived", "warnings")
 _ADDED_LATER = ("derived",)
@@ -108,13 +113,21 @@ def params(document: dict[str, Any]) -> str:
         schemas["Trajectory"], "Fields that `run.set` accepts.", exclude=("id", "phases", *_SERVER_FIELDS)
     )
     schemas["PhaseFields"] = _fields(schemas["Phase"], "Fields that `phase.set` accepts.", exclude=("phase_name",))
+    schemas["RecommendationFields"] = _fields(
+        schemas["RecommendationRequest"],
+        "Fields of a recommendation's request besides phase and candidates.",
+        exclude=("phase", "candidates"),
+    )
+    schemas["EvaluationFields"] = _fields(
+        schemas["EvaluationRequest"], "Fields of an evaluation's request besides the policy.", exclude=("policy",)
+    )
     named = {name: {"type": "string"} for name in _TYPE_BY_FORMAT.values()}
     return _generated({name: _as_params(schema) for name, schema in schemas.items()} | named, _PARAM_OPTIONS)
 
 
 def contract(document: dict[str, Any]) -> str:
     """Return the text of testing/contract.py."""
-    schemas = _reachable(document["components"]["schemas"], _REQUEST_SCHEMAS)
+    schemas = _reachable(document["components"]["schemas"], _RECORD_SCHEMAS)
     return _generated(
         {name: _rewritten(schema, _nullable_as_optional, without=_TITLE_KEYWORDS) for name, schema in schemas.items()},
         _CONTRACT_OPTIONS,

@@ -10,7 +10,7 @@ from typing import Any
 from click.testing import CliRunner
 
 from tests.lockstep.api import operation_of
-from tests.lockstep.facts import OF_TRAINING, OPERATION, PARAMETER, Side, operations, parameters
+from tests.lockstep.facts import OF_A_TOOL, OF_TRAINING, OPERATION, PARAMETER, Side, operations, parameters
 from tests.lockstep.python import RUN
 from trajectories_sdk import Client
 from trajectories_sdk.cli.commands import trajectory
@@ -27,6 +27,7 @@ _ABOUT_THE_COMMAND = (
     *("json", "base-url", "api-key", "timeout-s", "max-retries", "help"),
     *("ndjson", "output", "resume", "no-resume", "no-progress", "if-match"),
 )
+_OF_PIPELINES = "pipelines ask by the SDKs; the server has manage.py evaluate_policy"
 _IRREVERSIBLE = "deletion is permanent and needs a dry run first; only the SDKs offer it"
 
 
@@ -74,6 +75,9 @@ def side() -> Side:
             f"{PARAMETER} list.cursor": "the command iterates over the pages",
             f"{PARAMETER} export.end": "the SDK requests the end line itself and verifies it",
             **OF_TRAINING,
+            **OF_A_TOOL,
+            **{f"{OPERATION} {name}": _OF_PIPELINES for name in ("recommend", "evaluate", "alerts")},
+            f"{PARAMETER} alerts.*": _OF_PIPELINES,
             f"{OPERATION} delete_*": _IRREVERSIBLE,
             f"{PARAMETER} delete_*": _IRREVERSIBLE,
         },

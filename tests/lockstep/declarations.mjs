@@ -60,7 +60,14 @@ const GIVEN = {
 
 const ACCEPTED = { accepted: 1, refused: 0, results: [{ line: 1, id: run.id, status: 201, revision: 1 }] };
 
-async function requests(name) {
+// Operations beside client.trajectories, by the name of each call.
+const OTHERS = {
+  "recommendations.create": (client) => client.recommendations.create("x", ["m"]),
+  "evaluations.create": (client) => client.evaluations.create({ always: "m" }),
+  alerts: (client) => client.alerts(),
+};
+
+async function requests(call) {
   const seen = [];
   const fetch = async (url, { method = "GET" } = {}) => {
     seen.push(`${method} ${new URL(url).pathname}`);
@@ -70,7 +77,7 @@ async function requests(name) {
   const { TrajectoryClient } = await import(pathToFileURL(`${root}/page/dist/index.js`));
   const client = new TrajectoryClient({ baseUrl: "http://trajectories.test", fetch, maxRetries: 0 });
   try {
-    const answer = client.trajectories[name](...(GIVEN[name] ?? []));
+    const answer = call(client);
     if (answer?.[Symbol.asyncIterator]) for await (const _ of answer);
     else await answer;
   } catch {
@@ -94,8 +101,12 @@ async function errors() {
 
 const known = methods();
 const calls = {};
-for (const name of Object.keys(known)) calls[name] = await requests(name);
+for (const name of Object.keys(known)) calls[name] = await requests((client) => client.trajectories[name](...(GIVEN[name] ?? [])));
+const others = {};
+for (const [name, call] of Object.entries(OTHERS)) others[name] = await requests(call);
+const [ofAlerts] = checker.getTypeOfSymbol(checker.getPropertyOfType(typeOf("TrajectoryClient"), "alerts")).getCallSignatures()[0].parameters;
+const alerts = names(checker.getNonNullableType(checker.getTypeOfSymbol(ofAlerts)));
 const recorder = Object.fromEntries(["RunFields", "PhaseFields"].map((name) => [name, names(typeOf(name))]));
-const SENT = ["Trajectory", "Phase", "Candidate", "FeedbackLoop", "Attempt", "Exploration", "TrajectoryPatch", "PhasePatch", "ExplorationPatch"];
+const SENT = ["Trajectory", "Phase", "Candidate", "FeedbackLoop", "Attempt", "Exploration", "TrajectoryPatch", "PhasePatch", "ExplorationPatch", "RecommendationRequest", "CandidateModel", "EvaluationRequest"];
 const sent = Object.fromEntries(SENT.map((name) => [name, names(typeOf(name))]));
-process.stdout.write(JSON.stringify({ schemas: schemas(), sent, recorder, methods: known, calls, errors: await errors() }));
+process.stdout.write(JSON.stringify({ schemas: schemas(), sent, recorder, methods: known, calls, others, alerts, errors: await errors() }));

@@ -22,6 +22,7 @@ endpoint, a parameter, a field or an error is missing on one side, and says what
 _DOCUMENTED = {
     "README.md": "README",
     "docs/security.md": "security",
+    "docs/learning.md": "learning",
     "packages/sdk-py/README.md": "sdk-py",
     "packages/sdk-ts/README.md": "sdk-ts",
     "packages/mcp/README.md": "mcp",

@@ -12,8 +12,11 @@ from pydantic import BaseModel
 
 from tests.lockstep.api import operation_of
 from tests.lockstep.facts import (
+    DECISIONS,
     ERROR,
     MANIFESTS,
+    OF_A_TOOL,
+    OF_A_TOOL_ANSWERS,
     OF_TRAINING,
     OPERATION,
     PARAMETER,
@@ -24,7 +27,7 @@ from tests.lockstep.facts import (
     operations,
     parameters,
 )
-from trajectories_sdk import models, params
+from trajectories_sdk import AsyncClient, Client, models, params
 from trajectories_sdk.async_resources import AsyncTrajectories
 from trajectories_sdk.errors import APIStatusError, ServerError, status_error
 from trajectories_sdk.resources import Trajectories
@@ -49,6 +52,16 @@ _OF_THE_SDK = (
 )
 """Arguments that are not parameters of the API."""
 GENERATE = "uv run python packages/sdk-py/generate.py; add a new endpoint to src/trajectories_sdk/resources.py and async_resources.py"
+_OTHERS: Mapping[str, Callable[[Any], Any]] = {
+    "recommendations.create": lambda client: client.recommendations.create("x", ["m"]),
+    "evaluations.create": lambda client: client.evaluations.create({"always": "m"}),
+    "alerts": lambda client: client.alerts(),
+}
+"""Operations beside ``client.trajectories``, by the name of each call."""
+_DECIDED = (
+    *("RecommendationRequest", "CandidateModel", "EarlierPhase", "QualityFloor"),
+    *("EvaluationRequest", "RulePolicy", "Rule"),
+)
 _SENT = (
     *("Trajectory", "Phase", "Candidate", "FeedbackLoop", "Attempt", "Exploration"),
     *("TrajectoryPatch", "PhasePatch", "ExplorationPatch"),
@@ -56,7 +69,13 @@ _SENT = (
 
 
 def sync_calls() -> Mapping[str, frozenset[str]]:
-    return {f"trajectories.{name}": _called(name) for name in _public(Trajectories)}
+    found = {f"trajectories.{name}": _called(name) for name in _public(Trajectories)}
+    with InMemoryServer() as server:
+        for name, call in _OTHERS.items():
+            before = len(server.requests)
+            call(server.client())
+            found[name] = _seen(server, before)
+    return found
 
 
 def _public(resource: type) -> list[str]:
@@ -104,7 +123,15 @@ def _arguments(method: Callable[..., Any]) -> dict[str, Any]:
 
 
 def async_calls() -> Mapping[str, frozenset[str]]:
-    return {f"trajectories.{name}": asyncio.run(_called_awaited(name)) for name in _public(AsyncTrajectories)}
+    found = {f"trajectories.{name}": asyncio.run(_called_awaited(name)) for name in _public(AsyncTrajectories)}
+    return found | {name: asyncio.run(_other_awaited(call)) for name, call in _OTHERS.items()}
+
+
+async def _other_awaited(call: Callable[[Any], Any]) -> frozenset[str]:
+    with InMemoryServer() as server:
+        async with server.async_client() as client:
+            await call(client)
+        return _seen(server, 0)
 
 
 async def _called_awaited(name: str) -> frozenset[str]:
@@ -126,6 +153,8 @@ def _parameters(resource: type, calls: Mapping[str, frozenset[str]]) -> frozense
     """Return the URL parameters that the methods accept."""
     found: frozenset[str] = frozenset()
     for name, called in calls.items():
+        if name in _OTHERS:
+            continue
         method = getattr(resource, name.rpartition(".")[2])
         if name.endswith((".run", ".enqueue")):
             continue  # their arguments are fields
@@ -134,7 +163,8 @@ def _parameters(resource: type, calls: Mapping[str, frozenset[str]]) -> frozense
         taken += params.Filters.__annotations__ if "filters" in names else ()
         for operation in called:
             found |= parameters(operation, taken)
-    return found
+    alerts: Callable[..., Any] = Client.alerts if resource is Trajectories else AsyncClient.alerts
+    return found | parameters("alerts", [one for one in inspect.signature(alerts).parameters if one != "self"])
 
 
 def _errors() -> frozenset[str]:
@@ -150,7 +180,7 @@ def error_names() -> dict[int, str]:
 
 def _sent() -> frozenset[str]:
     found: frozenset[str] = frozenset()
-    for name in _SENT:
+    for name in (*_SENT, *_DECIDED):
         found |= fields(REQUEST, name, getattr(params, name).__annotations__)
     return found
 
@@ -163,7 +193,11 @@ def _answered() -> frozenset[str]:
     return found
 
 
-_EXPORT_END = {f"{PARAMETER} export.end": "the SDK requests the end line itself and verifies it", **OF_TRAINING}
+_EXPORT_END = {
+    f"{PARAMETER} export.end": "the SDK requests the end line itself and verifies it",
+    **OF_TRAINING,
+    **OF_A_TOOL,
+}
 
 
 def sides() -> list[Side]:
@@ -174,7 +208,7 @@ def sides() -> list[Side]:
             kinds=(OPERATION, PARAMETER, REQUEST, RESPONSE, ERROR),
             facts=operations(blocking) | _parameters(Trajectories, blocking) | _sent() | _answered() | _errors(),
             touch=f"{GENERATE}; a new status is a class of src/trajectories_sdk/errors.py",
-            without=_EXPORT_END | MANIFESTS,
+            without=_EXPORT_END | MANIFESTS | OF_A_TOOL_ANSWERS,
             own={f"{RESPONSE} Trajectory.*": "a model for building a body"},
             calls=blocking,
         ),
@@ -209,6 +243,7 @@ def _recorder() -> Side:
             f"{REQUEST} Attempt.*": "the caller passes a mapping, or phase.attempt() creates it",
             f"{REQUEST} FeedbackLoop.*": "the caller passes a mapping, or run.feedback() creates it",
             f"{REQUEST} *Patch.*": "update() changes a recorded run",
+            **DECISIONS,
         },
     )
 
@@ -229,8 +264,10 @@ def _in_memory() -> Side:
             for name in (
                 *("list.cursor", "list.limit", "retrieve.id", "update.id", "delete_one.id", "record.replace"),
                 *("export.after", "export.end", "delete_matching.dry_run", "delete_matching.token"),
-                *("readiness.max_runs", "stats.bucket", "stats.credit"),
+                *("readiness.max_runs", "stats.bucket", "stats.credit", "alerts.weeks"),
+                *("recommend_models.*", "forecast_cost.*"),
             )
         }
+        | DECISIONS
         | {name: reason for name, reason in OF_TRAINING.items() if name.startswith(PARAMETER)},
     )

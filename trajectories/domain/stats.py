@@ -40,7 +40,8 @@ def bucket_of(value: int) -> int:
     return math.ceil(math.log(value) / _LOG_GAMMA) if value > 0 else ZERO_BUCKET
 
 
-def _bucket_value(bucket: int) -> float:
+def bucket_value(bucket: int) -> float:
+    """Return the value that stands for those of a bucket; at most ``RELATIVE_ERROR`` off."""
     return 0.0 if bucket == ZERO_BUCKET else 2 * _GAMMA**bucket / (_GAMMA + 1)
 
 
@@ -378,5 +379,5 @@ def _at_rank(buckets: Mapping[int, int], rank: int) -> float:
     for bucket in sorted(buckets):
         rank -= buckets[bucket]
         if rank <= 0:
-            return _bucket_value(bucket)
+            return bucket_value(bucket)
     raise ValueError("rank beyond what was counted")

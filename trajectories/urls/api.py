@@ -11,6 +11,7 @@ from django.views.decorators.csrf import csrf_exempt
 from rest_framework.routers import DynamicRoute, Route, SimpleRouter
 
 from trajectories.api.exception_handler import error_response
+from trajectories.api.learning_views import LearningViewSet
 from trajectories.api.openapi import openapi
 from trajectories.api.request_ids import HEADER, request_id
 from trajectories.api.views import TrajectoryViewSet
@@ -41,7 +42,17 @@ class Router(SimpleRouter):
 
 router = Router()
 router.register("v1/agent/trajectories", TrajectoryViewSet, basename="trajectory")
-api_urlpatterns: list[URLPattern | URLResolver] = list(router.urls)
+api_urlpatterns: list[URLPattern | URLResolver] = [
+    *router.urls,
+    path(
+        "v1/agent/recommendations",
+        LearningViewSet.as_view({"get": "recommend_models", "post": "recommend"}),
+        name="recommendations",
+    ),
+    path("v1/agent/alerts", LearningViewSet.as_view({"get": "alerts"}), name="alerts"),
+    path("v1/agent/evaluations", LearningViewSet.as_view({"post": "evaluate"}), name="evaluations"),
+    path("v1/intelligence/cost-forecast", LearningViewSet.as_view({"get": "forecast_cost"}), name="cost-forecast"),
+]
 
 
 @login_not_required
@@ -67,5 +78,7 @@ app_name = "trajectories"
 urlpatterns: list[URLPattern | URLResolver] = [
     *api_urlpatterns,
     path("v1/openapi.json", openapi_json, name="openapi"),
-    re_path(r"^v1/agent/trajectories", nothing_here),
+    re_path(
+        r"^v1/(?:agent/(?:trajectories|recommendations|evaluations|alerts)|intelligence/cost-forecast)", nothing_here
+    ),
 ]

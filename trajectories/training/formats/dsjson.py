@@ -76,6 +76,10 @@ class Dsjson(Format):
             else:
                 yield row
 
+    def event(self, decision: Decision, options: Options) -> Row | None:
+        """Return the row of a decision, None if it is left out."""
+        return _row(decision, options)[1]
+
 
 def _row(decision: Decision, options: Options) -> tuple[str, Row | None]:
     actions, taken, propensity = _choice(decision, options["assume_propensity"])
