@@ -7,7 +7,7 @@ from django.core.wsgi import get_wsgi_application
 from trajectory_site.api_requests import by_path
 from trajectory_site.path_prefix import below_prefix
 from trajectory_site.unread_bodies import close_unread
-from trajectory_site.workers import forget_dead_workers, repeat_stop_signals
+from trajectory_site.workers import forget_dead_workers, repeat_stop_signals, warm_up
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "trajectory_site.settings")
 
@@ -20,4 +20,5 @@ application = below_prefix(close_unread(by_path(pages)))
 # The relay reads models, so it can only be imported once the apps are loaded.
 from trajectories import relay  # noqa: E402
 
+warm_up()
 relay.start()
