@@ -2,6 +2,6 @@
 
 from trajectory_site.settings import *  # noqa: F403
 
-MIDDLEWARE: list[str] = []
-API_MIDDLEWARE: list[str] = []
+MIDDLEWARE = []
+API_MIDDLEWARE = []
 ROOT_URLCONF = "benchmarks.urls"

@@ -63,7 +63,7 @@ def _cost_us(arguments: argparse.Namespace, tenants: int) -> float:
         before = time.process_time()
         mirror(batch)
         taken_s += time.process_time() - before
-    return taken_s / arguments.batches / arguments.records * 1e6
+    return taken_s / int(arguments.batches * arguments.records) * 1e6
 
 
 if __name__ == "__main__":
