@@ -10,7 +10,7 @@ import fcntl
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -56,15 +56,30 @@ class _Batch:
     """Rows that were sent together, of which some are not archived yet."""
 
     rows: dict[int, Row]
+    versions: dict[int, Version]
     attempts: int = 1
     sent_at: float = field(default_factory=time.monotonic)
     look_at: float = 0.0
     look_after_s: float = _CONFIRM_FIRST_S
+    looks: int = 0
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], first_look_s: float) -> _Batch:
+        versions = {row.n: Version.of(row.record) for row in rows}
+        batch = cls({row.n: row for row in rows}, versions, look_after_s=first_look_s)
+        batch.look_at = batch.sent_at + first_look_s
+        return batch
+
+    def settle(self, decided: Set[Version]) -> None:
+        """Forget rows that the archive has decided on."""
+        self.versions = {n: version for n, version in self.versions.items() if version not in decided}
+        self.rows = {n: self.rows[n] for n in self.versions}
 
     def sent(self, attempts: int) -> None:
         self.sent_at, self.attempts, self.look_after_s = time.monotonic(), attempts, _CONFIRM_FIRST_S
 
     def look_again(self, now: float) -> None:
+        self.looks += 1
         self.look_at, self.look_after_s = now + self.look_after_s, min(self.look_after_s * 2, _CONFIRM_LATER_S)
 
     def resend_at(self, conf: Settings) -> float:
@@ -103,6 +118,7 @@ class Relay:
     def __init__(self, store: Store) -> None:
         self._store, self._conf = store, store.conf
         self._batches: list[_Batch] = []
+        self._first_look_s = _CONFIRM_FIRST_S
         self._sent_n = 0
         self._sent_at = self._pruned_at = self._redis_checked_at = float("-inf")
         self._retention_checked_at = self._erasures_checked_at = float("-inf")
@@ -170,7 +186,7 @@ class Relay:
         due = [batch for batch in self._batches if now >= batch.look_at]
         for batch in due:
             batch.look_again(now)
-        versions = {n: Version.of(row.record) for batch in due for n, row in batch.rows.items()}
+        versions = {n: version for batch in due for n, version in batch.versions.items()}
         if not versions:
             return
         decided = settle(self._store, versions)
@@ -178,8 +194,15 @@ class Relay:
             metrics.confirm_seconds.observe(max(0, self._store.now_us() - version.stamp) / SECOND_US)
         all_decided = decided.confirmed | decided.refused | decided.deleted
         for batch in due:
-            batch.rows = {n: row for n, row in batch.rows.items() if versions[n] not in all_decided}
+            batch.settle(all_decided)
+            if not batch.rows:
+                self._expect(now - batch.sent_at, is_first_look=batch.looks == 1)
         self._batches = [batch for batch in self._batches if batch.rows]
+
+    def _expect(self, took_s: float, *, is_first_look: bool) -> None:
+        """Look at the next batches about when they are archived, and earlier while one look is enough."""
+        first_look_s = self._first_look_s * 0.7 if is_first_look else took_s * 0.8
+        self._first_look_s = min(max(first_look_s, _CONFIRM_FIRST_S), _CONFIRM_LATER_S)
 
     def _recheck(self) -> None:
         """Ask the archive once for the rows that an earlier relay confirmed; send again what it lacks.
@@ -216,7 +239,7 @@ class Relay:
             if not rows:
                 return
             self._publish(rows, is_again=False)
-            self._batches.append(_Batch({row.n: row for row in rows}))
+            self._batches.append(_Batch.of(rows, self._first_look_s))
             self._sent_n, self._sent_at = rows[-1].n, time.monotonic()
 
     def _next_rows(self) -> list[Row]:

@@ -101,7 +101,7 @@ def summary(head: str) -> str:
 
 
 def members(lines: str) -> list[str]:
-    """Return the list that ``archive_writes.members_text`` encoded."""
+    """Return the list that ``archive_rows.members_text`` encoded."""
     return [visible(orjson.loads(line)) for line in lines.split("\n") if line]
 
 

@@ -13,9 +13,10 @@ from trajectories.learning.estimators import Estimate, Logged, Overlap, estimate
 from trajectories.learning.policies import DEFAULT_RUNS, Policy
 from trajectories.services import reads
 from trajectories.storage.store import Store
-from trajectories.training.decisions import DEFAULT_RULE, REWARDS, RUN, Decision, decisions_of
+from trajectories.training.decisions import DEFAULT_RULE, REWARDS, Decision, decisions_of
 from trajectories.training.formats.of_decisions import request_key
 from trajectories.training.run import Run
+from trajectories.training.steps import RUN
 
 MIN_DECISIONS: Final = 30
 MIN_EFFECTIVE: Final = 30.0

@@ -15,8 +15,9 @@ from trajectories.domain.contract_types import MAX_INT, MAX_PHASES, Name, Probab
 from trajectories.domain.query import FILTERS
 from trajectories.domain.schema import invalid_input
 from trajectories.exceptions import InvalidInput
-from trajectories.training.decisions import RUN, Decision
+from trajectories.training.decisions import Decision
 from trajectories.training.formats.dsjson import Dsjson
+from trajectories.training.steps import RUN
 
 DEFAULT_RUNS: Final = 20_000
 MAX_RUNS: Final = 1_000_000

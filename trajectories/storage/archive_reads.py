@@ -35,7 +35,7 @@ from trajectories.domain.stats import (
 )
 from trajectories.models import AuditEntry, Erasure, Phase, Quarantined, StoreIdentity, Tenant, Tombstone, Trajectory
 from trajectories.storage.archive_errors import archive_errors
-from trajectories.storage.archive_writes import members_text
+from trajectories.storage.archive_rows import members_text
 from trajectories.storage.rare_condition import Rare, split
 
 _PHASE_KEY = tuple("trajectory__request_type" if name == "request_type" else name for name in PHASE_KEY)

@@ -19,7 +19,7 @@ from trajectories.models import RollUp, Tenant, Trajectory
 from trajectories.storage import archive_reads, rollup_reads
 from trajectories.storage.archive_errors import archive_errors
 from trajectories.storage.archive_writes import alias
-from trajectories.storage.rollups import TENANT_FIELDS, Changes, Cut, archived
+from trajectories.storage.rollups import TENANT_FIELDS, Changes, Cut, archived, write
 
 PAGE = 2_000
 """Records in a transaction, during which the tenant's writers wait."""
@@ -163,7 +163,7 @@ def _step(tenant: str) -> int | None:
         for seq, recorded_at_us, facets in archived(page, alias()):
             changes.add(seq, recorded_at_us, facets)
             last_seq, count = seq, count + 1
-        changes.write()
+        write([changes])
         row.rolled_seq = last_seq if count == PAGE else row.last_seq
         row.save(using=alias(), update_fields=TENANT_FIELDS)
     return count

@@ -67,8 +67,8 @@ class _Place(NamedTuple):
 class Changes:
     """The changes of records of one tenant in a transaction that holds the lock on its row.
 
-    Make it before the first change, and call ``write`` after the last one, before the tenant's row
-    is saved.
+    Make it before the first change, and pass it to ``write`` after the last one, before the tenant's
+    row is saved.
     """
 
     def __init__(self, tenant: Tenant, alias: str, *, is_rebuild: bool = False) -> None:
@@ -91,15 +91,16 @@ class Changes:
             for seq, recorded_at_us, facets in archived(rows, self.alias):
                 self.add(seq, recorded_at_us, facets, times=-1)
 
-    def write(self) -> None:
-        """Write the roll-ups, and set what the tenant's row says of them."""
-        if not self._is_kept:
-            return
-        if self._parts:
-            _write(self.tenant, self.alias, self._parts)
-        self.tenant.rolled_changed = self.tenant.last_changed
-        if self._last_seq is None:
-            self.tenant.rolled_seq = self.tenant.last_seq
+    @property
+    def parts(self) -> Mapping[tuple[int, int, Names], Summary]:
+        return self._parts
+
+    def note(self) -> None:
+        """Set what the tenant's row says of its roll-ups, once they are written."""
+        if self._is_kept:
+            self.tenant.rolled_changed = self.tenant.last_changed
+            if self._last_seq is None:
+                self.tenant.rolled_seq = self.tenant.last_seq
 
 
 TENANT_FIELDS = ("rolled_seq", "rolled_changed", "rolled_cells", "rollup_cut")
@@ -138,11 +139,33 @@ def _named(names: Iterable[str], values: Sequence[Any]) -> dict[str, Any]:
 # Writing.
 
 
-def _write(tenant: Tenant, alias: str, parts: Mapping[tuple[int, int, Names], Summary]) -> None:
+def write(changes: Sequence[Changes]) -> None:
+    """Write the roll-ups of tenants with few statements, and set what the tenants' rows say of them."""
+    changed = [one for one in changes if one.parts]
+    if changed:
+        alias = changed[0].alias
+        known = _read({place for one in changed for place in _places(one)}, alias)
+        sums: dict[_Place, Summary] = {}
+        for one in changed:
+            sums |= _summed(one, {place: known[place] for place in _places(one) if place in known})
+        _save(sums, alias)
+    for one in changes:
+        one.note()
+
+
+def _places(changes: Changes) -> set[_Place]:
+    tenant, found = changes.tenant.pk, set[_Place]()
+    for day, start, names in changes.parts:
+        found |= {_Place(tenant, day, start, names), _Place(tenant, ALL_TIME, 0, names)}
+        found |= {_Place(tenant, day, start, None), _Place(tenant, ALL_TIME, 0, None)}
+    return found
+
+
+def _summed(changes: Changes, known: dict[_Place, Summary]) -> dict[_Place, Summary]:
+    """Return the new sums of the places of one tenant, and count its cells."""
+    tenant, parts = changes.tenant, changes.parts
     all_time = {names: _Place(tenant.pk, ALL_TIME, 0, names) for *_, names in parts}
     days = {(day, start, names): _Place(tenant.pk, day, start, names) for day, start, names in parts}
-    totals = {_Place(tenant.pk, day, start, None) for day, start, _ in parts} | {_Place(tenant.pk, ALL_TIME, 0, None)}
-    known = _read({*all_time.values(), *days.values(), *totals}, alias)
     new = [place for place in all_time.values() if place not in known]
     if new and not tenant.rollup_cut and tenant.rolled_cells + len(new) > read_settings().rollup_max_cells:
         tenant.rollup_cut = Cut.PROJECTS
@@ -151,7 +174,7 @@ def _write(tenant: Tenant, alias: str, parts: Mapping[tuple[int, int, Names], Su
         others = {place.names: _other(place) for place in new if place.names}
         all_time |= others
         days |= {at: _other(days[at]) for at in days if at[2] in others}
-        known |= _read({place for place in (*all_time.values(), *days.values()) if place.is_other}, alias)
+        known |= _read({place for place in (*all_time.values(), *days.values()) if place.is_other}, changes.alias)
     sums = defaultdict(Summary, known)
     for (day, start, names), part in parts.items():
         (cell,) = part.trajectories.values()
@@ -160,18 +183,21 @@ def _write(tenant: Tenant, alias: str, parts: Mapping[tuple[int, int, Names], Su
             sums[place].merge(part)
         for place in (_Place(tenant.pk, ALL_TIME, 0, None), _Place(tenant.pk, day, start, None)):
             sums[place].merge(total)
+    tenant.rolled_cells += sum(_is_cell(place) for place, one in sums.items() if _count(one) and place not in known)
+    tenant.rolled_cells -= sum(_is_cell(place) for place, one in sums.items() if not _count(one) and place in known)
+    most = 2 * read_settings().rollup_max_cells
+    if tenant.rolled_cells > most or len(sums[_Place(tenant.pk, ALL_TIME, 0, None)].phases) > most:
+        tenant.rollup_cut = Cut.ALL
+    return sums
+
+
+def _save(sums: Mapping[_Place, Summary], alias: str) -> None:
     gone = [place for place, summary in sums.items() if not _count(summary)]
-    kept = [place for place in sums if _count(sums[place])]
     for start_at in range(0, len(gone), _CHUNK):
         RollUp.objects.using(alias).filter(pk__in=[place.key for place in gone[start_at : start_at + _CHUNK]]).delete()
     with connections[alias].cursor() as cursor:
         # Without models, which cost as much as the sums.
-        cursor.executemany(_UPSERT, [_row(place, sums[place]) for place in kept])
-    tenant.rolled_cells += sum(_is_cell(place) for place in kept if place not in known)
-    tenant.rolled_cells -= sum(_is_cell(place) for place in gone if place in known)
-    most = 2 * read_settings().rollup_max_cells
-    if tenant.rolled_cells > most or len(sums[_Place(tenant.pk, ALL_TIME, 0, None)].phases) > most:
-        tenant.rollup_cut = Cut.ALL
+        cursor.executemany(_UPSERT, [_row(place, summary) for place, summary in sums.items() if _count(summary)])
 
 
 def _other(place: _Place) -> _Place:

@@ -88,9 +88,9 @@ def drop(schema_editor: Any) -> None:
     schema_editor.execute("DROP TABLE trajectories_search")
 
 
-def put(rows: Iterable[Trajectory], using: str) -> None:
-    """Write the words of ``rows``, which are saved, in the transaction of the caller."""
-    entries = [(row.pk, words_of(orjson.loads(row.canonical))) for row in rows]
+def put(rows: Iterable[tuple[int, bytes]], using: str) -> None:
+    """Write the words of rows, given by primary key and body, in the transaction of the caller."""
+    entries = [(pk, words_of(orjson.loads(body))) for pk, body in rows]
     if entries:
         _insert(using, entries)
 
@@ -140,7 +140,7 @@ def fill(using: str) -> int:
             lacking = rows.filter(pk__in=pks)
             # The update locks the rows, so no worker replaces a body between the read and the write.
             lacking.order_by().update(seq=F("seq"))
-            put(lacking.only("pk", "body"), using)
+            put([(row.pk, row.canonical) for row in lacking.only("pk", "body", "compressed_body")], using)
         count, below = count + len(pks), pks[-1]
     remove([BACKLOG], using)
     return count
