@@ -1,12 +1,14 @@
-"""Baselines for a POST: an empty DRF view, and a view with nested serializers for the contract.
+"""Baselines for a POST: an empty DRF view, one with nested serializers for the contract, and a bare view.
 
-Neither stores anything. The second returns the validated data, as a ModelViewSet does.
+None stores anything. The second returns the validated data, as a ModelViewSet does.
 """
 
 from __future__ import annotations
 
+import json
 from typing import Any, get_args
 
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from rest_framework import serializers
 from rest_framework.parsers import JSONParser
 from rest_framework.renderers import JSONRenderer
@@ -119,6 +121,13 @@ class EmptyView(_Bare):
     def post(self, request: Request) -> Response:
         assert request._request.body  # an unread body would close the connection
         return Response(status=201)
+
+
+def bare_view(request: HttpRequest) -> HttpResponse:
+    """Parse the body with the standard library, check two fields, and answer; Django alone."""
+    body = json.loads(request.body)
+    is_valid = isinstance(body.get("phases"), list) and isinstance(body.get("request_summary"), str)
+    return JsonResponse({"phases": len(body["phases"])}, status=201 if is_valid else 400)
 
 
 class NestedView(_Bare):

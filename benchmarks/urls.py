@@ -1,9 +1,11 @@
 from django.urls import include, path
+from django.views.decorators.csrf import csrf_exempt
 
-from benchmarks.baselines import EmptyView, NestedView
+from benchmarks.baselines import EmptyView, NestedView, bare_view
 
 urlpatterns = [
     path("empty", EmptyView.as_view()),
+    path("bare", csrf_exempt(bare_view)),
     path("nested", NestedView.as_view()),
     path("", include("trajectory_site.urls")),
 ]

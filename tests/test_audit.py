@@ -78,6 +78,13 @@ def test_an_export_is_noted_with_its_count_when_it_ends_or_breaks_off() -> None:
     assert trail()[1:] == [("export", actor, "north", "", 2)]
 
 
+def test_a_name_of_a_repository_is_kept_whole_up_to_the_size_of_the_column() -> None:
+    AuditEntry.objects.note("export", "code", {"north": 1}, longest := "org/" + "r" * 252)
+    AuditEntry.objects.note("export", "code", {"north": 1}, longest + "more")
+    assert [entry[3] for entry in trail()] == [longest, longest]
+    assert AuditEntry._meta.get_field("target").max_length == len(longest)
+
+
 def test_keys_are_noted_when_they_are_created_changed_and_revoked(admin_client: Client) -> None:
     Tenant.objects.create(slug="alice")
     given = {"tenant": "alice", "name": "secret name", "scopes": ["read"], "expires_at_0": "", "expires_at_1": ""}

@@ -101,7 +101,7 @@ def test_a_worker_killed_inside_its_transaction_leaves_nothing_of_the_batch_or_a
     worker = site.worker(concurrency=1)
     ids = post(web, 5)
     wait_until(lambda: archived(postgres_database) == 5, what="the first are in the archive")
-    waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'UPDATE%tenant%'"
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%UPDATE%' AND query LIKE '%tenant%'"
     with psycopg.connect(postgres_database) as holder:
         holder.execute("UPDATE trajectories_tenant SET name = name")
         ids += post(web, 20)

@@ -111,6 +111,26 @@ def test_a_lost_batch_is_sent_again_without_what_has_arrived(broker: Broker, set
     assert broker.batches()[0] == batch[1:]
 
 
+def test_a_new_relay_sends_confirmed_records_that_the_archive_lacks(broker: Broker) -> None:
+    take(3)
+    relay = Relay(get_store())
+    relay.step()
+    (batch,) = broker.batches()
+    work(batch)
+    relay._batches[0].look_at = 0.0
+    relay.step()
+    kept, lost, later = get_store().outbox.confirmed(0, 10)
+    # The archive was restored from a backup. An earlier release confirmed by the stamp alone.
+    Trajectory.objects.filter(trajectory_id=lost.record.id).delete()
+    Trajectory.objects.filter(trajectory_id=later.record.id).update(recorded_at_us=later.record.recorded_at_us + 1)
+    broker.lose()
+    Relay(get_store()).step()
+    assert broker.batches() == [[batch[1], batch[2]]]
+    assert [row.n for row in get_store().outbox.waiting(0, 10)] == [lost.n, later.n]
+    assert [row.n for row in get_store().outbox.confirmed(0, 10)] == [kept.n]
+    assert get_store().outbox.counts()[:5] == (3, 5, 0, 1, 0)
+
+
 def test_nothing_is_sent_again_while_the_queue_is_long(broker: Broker, settings: Settings) -> None:
     configure(settings, RESEND_AFTER_S=0.0, QUEUE_MAX_MESSAGES=3)
     take(1)

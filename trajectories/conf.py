@@ -45,6 +45,10 @@ class Settings:
     redis_ttl_s: int = 90 * 24 * 3600
     """How long Redis keeps a record, counted from its revision."""
 
+    compress_bodies: bool = False
+    """Store the bodies of records compressed in Redis and in the archive. Turn it on when no process of
+    an earlier release is left: those read plain bodies only (docs/reliability.md)."""
+
     tombstone_keep_s: int = 365 * 24 * 3600
     """How long a deleted id is rejected. Must be longer than any outbox, queue or spool can hold an
     old copy: a copy that arrives later is a new record."""
@@ -76,6 +80,10 @@ class Settings:
 
     archive_statement_timeout_s: float = 30.0
     """Statement timeout of an archive read on Postgres, where it can be set for a transaction."""
+
+    rollup_max_cells: int = 5_000
+    """Maximum roll-ups of a tenant, of all time and of a day. Beyond it, stats of one project scan
+    its records, and beyond twice as many all stats do (docs/reliability.md)."""
 
     queue: str | None = None
     """Celery queue of the tasks; ``None``: the app's default queue, which a plain worker consumes.
@@ -113,7 +121,12 @@ class Settings:
     which their id was first accepted."""
 
     hot_max_bytes: int = 1024**3
-    """Maximum memory of a process's hot cache over all tenants, by the cache's own estimate."""
+    """Maximum memory of the hot caches of all web processes of a host, by the caches' own estimate. Each
+    process has an equal share."""
+
+    web_processes: int = 1
+    """Number of web processes of a host, which share ``hot_max_bytes``. ``trajectories-server`` sets it
+    from ``--workers``; set it where another server runs several."""
 
     max_record_bytes: int = 1024**2
     """Maximum size of one record's body, as sent and as stored. ``id``, ``recorded_at`` and

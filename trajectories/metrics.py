@@ -51,3 +51,10 @@ request_seconds = Histogram(
     ["endpoint", "method", "status"],
     registry=registry,
 )
+alerts = Gauge(
+    "trajectories_alerts",
+    "Alerts of all tenants by code, as of the last answer about alerts of each (docs/learning.md).",
+    ["code"],
+    registry=registry,
+    multiprocess_mode="mostrecent",
+)

@@ -20,9 +20,12 @@ from django.utils import timezone
 from rest_framework_api_key.crypto import KeyGenerator
 
 from trajectories.domain.clock import now_us
+from trajectories.domain.compression import from_columns
 from trajectories.domain.record import tenant_digest
 from trajectories.domain.text import visible
 from trajectories.exceptions import InvalidInput
+from trajectories.workspace import Annotation as Annotation
+from trajectories.workspace import SavedView as SavedView
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +39,9 @@ class Tenant(models.Model):
 
     ``last_seq`` and ``last_changed`` are the last assigned numbers; locking the row orders writers.
     ``record_count`` and ``body_bytes`` are those of its records in the archive.
+
+    ``rolled_seq`` and ``rolled_changed`` are what its roll-ups have seen; ``rolled_cells`` counts the
+    all-time ones; ``rollup_cut`` is a ``rollups.Cut``.
     """
 
     slug = models.CharField(max_length=64, primary_key=True, validators=[RegexValidator(SLUG_PATTERN)])
@@ -44,6 +50,10 @@ class Tenant(models.Model):
     last_changed = models.BigIntegerField(default=0, editable=False)
     record_count = models.BigIntegerField(default=0, db_default=0, editable=False)
     body_bytes = models.BigIntegerField(default=0, db_default=0, editable=False)
+    rolled_seq = models.BigIntegerField(default=0, db_default=0, editable=False)
+    rolled_changed = models.BigIntegerField(default=0, db_default=0, editable=False)
+    rolled_cells = models.BigIntegerField(default=0, db_default=0, editable=False)
+    rollup_cut = models.SmallIntegerField(default=0, db_default=0, editable=False)
 
     def __str__(self) -> str:
         return self.slug
@@ -114,6 +124,8 @@ class ApiKey(models.Model):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     expires_at = models.DateTimeField(null=True, blank=True)
     is_revoked = models.BooleanField(default=False)
+    last_used_at = models.DateTimeField(null=True, editable=False)
+    """Written at most every ten minutes."""
 
     objects: ClassVar[ApiKeyManager] = ApiKeyManager()
 
@@ -174,7 +186,10 @@ class Trajectory(_Version):
     phase_count = models.SmallIntegerField()
     # Last, so that a scan of the earlier columns does not read past them.
     request_summary_folded = models.TextField()
+    # Empty where ``compressed_body`` has it. A body of both is that of an earlier release, which
+    # writes no compressed one.
     body = models.TextField()
+    compressed_body = models.BinaryField(null=True)
     # A database default, so that a process of the previous release can still write here.
     outcomes = models.TextField(default="", db_default="", editable=False)
     outcome_count = models.IntegerField(default=0, db_default=0, editable=False)
@@ -191,7 +206,13 @@ class Trajectory(_Version):
             models.Index(fields=["-recorded_at_us", "-trajectory_id"], name="trajectories_newest"),
             models.Index(fields=["tenant", "project", "-recorded_at_us"], name="trajectories_project"),
             models.Index(fields=["tenant", "source", "-recorded_at_us"], name="trajectories_source"),
+            models.Index(fields=["tenant", "request_type", "-recorded_at_us"], name="trajectories_request_type"),
         ]
+
+    @property
+    def canonical(self) -> bytes:
+        """Return the canonical body, however it is stored."""
+        return from_columns(self.body, self.compressed_body)
 
 
 class Phase(models.Model):
@@ -227,6 +248,9 @@ class Phase(models.Model):
     class Meta:
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["trajectory", "place"], name="trajectories_phase_place"),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["model", "phase", "trajectory"], name="trajectories_phase_model"),
         ]
 
     def __str__(self) -> str:
@@ -291,6 +315,57 @@ class RunOutcome(models.Model):
 
     def __str__(self) -> str:
         return visible(self.name)
+
+
+class SearchEntry(models.Model):
+    """The words of a trajectory, for full-text search; ``storage.search_index`` writes it.
+
+    It is a virtual table (FTS5) in SQLite, and ``words`` is a ``tsvector`` in Postgres. Django knows the
+    table, so that ``flush`` empties it, and does not create it.
+    """
+
+    trajectory_pk = models.BigIntegerField(primary_key=True, db_column="rowid")
+    words = models.TextField()
+
+    class Meta:
+        default_permissions = ()  # it has no page
+        db_table = "trajectories_search"
+
+    def __str__(self) -> str:
+        return str(self.trajectory_pk)
+
+
+class RollUp(models.Model):
+    """Sums over the records of a tenant that share the five columns below; see ``storage/rollups.py``.
+
+    With ``is_total`` they are over all records, and the five are null. ``day`` is the UTC day of
+    ``recorded_at_us`` and ``start`` that of ``started_at_us``, in days since 1970. Rows of all time
+    have -1 and 0 there.
+    """
+
+    key = models.CharField(max_length=32, primary_key=True)
+    # Without a constraint, so that a process of the previous release can delete a tenant.
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+", db_index=False, db_constraint=False)
+    day = models.IntegerField()
+    start = models.IntegerField()
+    is_total = models.BooleanField()
+    request_type = models.TextField(null=True)
+    source = models.TextField(null=True)
+    project = models.TextField(null=True)
+    policy = models.TextField(null=True)
+    outcome = models.CharField(max_length=8, null=True)
+    # JSON. The sums of trajectories are apart, because most answers read only these of most rows.
+    cell = models.TextField()
+    details = models.TextField()
+
+    class Meta:
+        verbose_name = "roll-up"
+        indexes: ClassVar = [
+            models.Index(fields=["tenant", "is_total", "day", "project"], name="trajectories_rollup_day"),
+        ]
+
+    def __str__(self) -> str:
+        return self.key
 
 
 class Tombstone(models.Model):
@@ -371,11 +446,18 @@ class AuditManager(models.Manager["AuditEntry"]):
 
         Args:
             actor: ``key PREFIX``, ``user NAME``, ``command NAME``, or ``code``.
-            target: the id of the one record or the prefix of the one key.
+            target: the id of the one record, the prefix of the one key, or the name of the repository.
         """
         database = router.db_for_write(AuditEntry)
         entries = [
-            AuditEntry(at_us=now_us(), action=action, actor=actor[:_ACTOR_MAX], tenant=slug, target=target, count=count)
+            AuditEntry(
+                at_us=now_us(),
+                action=action,
+                actor=actor[:_ACTOR_MAX],
+                tenant=slug,
+                target=target[:_TARGET_MAX],
+                count=count,
+            )
             for slug, count in tenants.items()
         ]
         try:
@@ -394,6 +476,7 @@ class AuditManager(models.Manager["AuditEntry"]):
 
 
 _ACTOR_MAX = 200
+_TARGET_MAX = 256
 
 
 class AuditEntry(models.Model):
@@ -406,7 +489,7 @@ class AuditEntry(models.Model):
     action = models.CharField(max_length=32)
     actor = models.CharField(max_length=_ACTOR_MAX)
     tenant = models.CharField(max_length=64)
-    target = models.CharField(max_length=64, blank=True)
+    target = models.CharField(max_length=_TARGET_MAX, blank=True)
     count = models.BigIntegerField()
 
     objects: ClassVar[AuditManager] = AuditManager()

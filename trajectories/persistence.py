@@ -16,7 +16,7 @@ from trajectories.domain.clock import DAY_US, SECOND_US
 from trajectories.domain.record import Record, tombstone
 from trajectories.models import AuditEntry, Trajectory
 from trajectories.signals import trajectory_archived, trajectory_deleted
-from trajectories.storage import archive_outcomes, archive_reads
+from trajectories.storage import archive_files, archive_outcomes, archive_reads, rollup_rebuild
 from trajectories.storage.archive_errors import ArchiveError
 from trajectories.storage.archive_writes import (
     DeletedCounts,
@@ -128,6 +128,13 @@ def forget_tombstones(store: Store) -> None:
         pass
 
 
+def roll_up(steps: int) -> None:
+    """Continue the roll-ups of tenants that lack changes, for at most ``steps`` transactions."""
+    archive_files.refresh_statistics()
+    for tenant in rollup_rebuild.behind():
+        steps = rollup_rebuild.catch_up(tenant, steps)
+
+
 def settle(store: Store) -> int:
     """Complete the Redis part of batches whose workers did not finish; return their number.
 
@@ -136,6 +143,7 @@ def settle(store: Store) -> int:
     tier = store.redis_tier
     batches = tier.open_batches(store.conf.settle_after_s, _SETTLE_BATCHES)
     for name, ids in batches.items():
+        lacking: list[Record] = []
         for tenant, group in groupby(sorted(ids), key=lambda pair: pair[0]):
             of_tenant = [id_ for _, id_ in group]
             if archive_reads.erased_of([tenant]):
@@ -145,6 +153,12 @@ def settle(store: Store) -> int:
                 # The worker may have ended between its commit and its signals.
                 _send_signals(stored, archive_reads.tombstones_of(tenant, of_tenant))
                 tier.merge(stored, from_authority=True)
+                # Readers of Redis see newer versions, and stats must know that the archive lacks them.
+                ranks = {record.id: record.rank for record in stored}
+                held = tier.find_many(tenant, of_tenant)
+                lacking += [record for record in held if record.id not in ranks or record.rank > ranks[record.id]]
+        if lacking:
+            tier.open_batch(list(map(_key, lacking)))
         tier.close_batch(name)
     return len(batches)
 

@@ -10,7 +10,7 @@ import fcntl
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -41,6 +41,7 @@ _IDLE_S = 0.1
 _SEND_EVERY_S = 0.1
 _CONFIRM_FIRST_S = 0.05
 _CONFIRM_LATER_S = 0.5
+_RECHECKED_AT_ONCE = 200
 _PRUNE_EVERY_S = 5.0
 _REDIS_CHECK_EVERY_S = 2.0
 _ERASURES_EVERY_S = 5.0
@@ -55,15 +56,30 @@ class _Batch:
     """Rows that were sent together, of which some are not archived yet."""
 
     rows: dict[int, Row]
+    versions: dict[int, Version]
     attempts: int = 1
     sent_at: float = field(default_factory=time.monotonic)
     look_at: float = 0.0
     look_after_s: float = _CONFIRM_FIRST_S
+    looks: int = 0
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], first_look_s: float) -> _Batch:
+        versions = {row.n: Version.of(row.record) for row in rows}
+        batch = cls({row.n: row for row in rows}, versions, look_after_s=first_look_s)
+        batch.look_at = batch.sent_at + first_look_s
+        return batch
+
+    def settle(self, decided: Set[Version]) -> None:
+        """Forget rows that the archive has decided on."""
+        self.versions = {n: version for n, version in self.versions.items() if version not in decided}
+        self.rows = {n: self.rows[n] for n in self.versions}
 
     def sent(self, attempts: int) -> None:
         self.sent_at, self.attempts, self.look_after_s = time.monotonic(), attempts, _CONFIRM_FIRST_S
 
     def look_again(self, now: float) -> None:
+        self.looks += 1
         self.look_at, self.look_after_s = now + self.look_after_s, min(self.look_after_s * 2, _CONFIRM_LATER_S)
 
     def resend_at(self, conf: Settings) -> float:
@@ -102,12 +118,14 @@ class Relay:
     def __init__(self, store: Store) -> None:
         self._store, self._conf = store, store.conf
         self._batches: list[_Batch] = []
+        self._first_look_s = _CONFIRM_FIRST_S
         self._sent_n = 0
         self._sent_at = self._pruned_at = self._redis_checked_at = float("-inf")
         self._retention_checked_at = self._erasures_checked_at = float("-inf")
         self._keys_looked_at, self._keys_seen = float("-inf"), 0
         self._redis_server: str | None = None
         self._verified_at, self._is_refused = float("-inf"), False
+        self._rechecked_n, self._has_rechecked = 0, False
         self._failing: set[str] = set()
         self._log = RelayLog(store)
 
@@ -119,8 +137,12 @@ class Relay:
         """
         if not self._is_verified():
             return False
-        parts = self._confirm, self._resend, self._send, self._prune, self._maintain_redis, self._maintain_retention
-        for part in (*parts, self._maintain_erasures, self._follow_keys, self._log.look_for_stuck_records):
+        parts = (
+            *(self._confirm, self._recheck, self._resend, self._send, self._prune),
+            *(self._maintain_redis, self._maintain_retention, self._maintain_erasures),
+            *(self._follow_keys, self._log.look_for_stuck_records),
+        )
+        for part in parts:
             try:
                 part()
                 self._failing.discard(part.__name__)
@@ -164,7 +186,7 @@ class Relay:
         due = [batch for batch in self._batches if now >= batch.look_at]
         for batch in due:
             batch.look_again(now)
-        versions = {n: Version.of(row.record) for batch in due for n, row in batch.rows.items()}
+        versions = {n: version for batch in due for n, version in batch.versions.items()}
         if not versions:
             return
         decided = settle(self._store, versions)
@@ -172,8 +194,32 @@ class Relay:
             metrics.confirm_seconds.observe(max(0, self._store.now_us() - version.stamp) / SECOND_US)
         all_decided = decided.confirmed | decided.refused | decided.deleted
         for batch in due:
-            batch.rows = {n: row for n, row in batch.rows.items() if versions[n] not in all_decided}
+            batch.settle(all_decided)
+            if not batch.rows:
+                self._expect(now - batch.sent_at, is_first_look=batch.looks == 1)
         self._batches = [batch for batch in self._batches if batch.rows]
+
+    def _expect(self, took_s: float, *, is_first_look: bool) -> None:
+        """Look at the next batches about when they are archived, and earlier while one look is enough."""
+        first_look_s = self._first_look_s * 0.7 if is_first_look else took_s * 0.8
+        self._first_look_s = min(max(first_look_s, _CONFIRM_FIRST_S), _CONFIRM_LATER_S)
+
+    def _recheck(self) -> None:
+        """Ask the archive once for the rows that an earlier relay confirmed; send again what it lacks.
+
+        A relay of an earlier release confirmed by the stamp alone. An archive that was restored from
+        a backup lacks what it had confirmed since.
+        """
+        if self._has_rechecked:
+            return
+        rows = self._store.outbox.confirmed(self._rechecked_n, _RECHECKED_AT_ONCE)
+        versions = {row.n: Version.of(row.record) for row in rows}
+        known = set().union(*delivery_status(list(versions.values()))[:3])
+        if lacking := [n for n, version in versions.items() if version not in known]:
+            logger.warning("The archive lacks %d confirmed records; they are sent again.", len(lacking))
+            self._store.outbox.reopen(lacking)
+            self._sent_n = min(self._sent_n, lacking[0] - 1)
+        self._rechecked_n, self._has_rechecked = (rows[-1].n, False) if rows else (0, True)
 
     def _resend(self) -> None:
         due = [batch for batch in self._batches if time.monotonic() >= batch.resend_at(self._conf)]
@@ -193,7 +239,7 @@ class Relay:
             if not rows:
                 return
             self._publish(rows, is_again=False)
-            self._batches.append(_Batch({row.n: row for row in rows}))
+            self._batches.append(_Batch.of(rows, self._first_look_s))
             self._sent_n, self._sent_at = rows[-1].n, time.monotonic()
 
     def _next_rows(self) -> list[Row]:

@@ -200,8 +200,11 @@ class _NoRedis(RedisTier):
     def mark(self, tenant: str) -> FeedMark:
         return FeedMark(f":{_SERVER}", _SERVER, 0)
 
-    def changes(self, tenant: str, after: FeedMark) -> tuple[FeedMark, list[Change]]:
+    def changes(self, tenant: str, after: FeedMark, most: int = 0) -> tuple[FeedMark, list[Change]]:
         return after, []
+
+    def depth_under_way(self, tenant: str) -> int:
+        return 0
 
     def newest(self, tenant: str, limit: int) -> Fill:
         return Fill([], {}, None, has_more=False)

@@ -1,14 +1,12 @@
-"""zstd of Python 3.14, or of the extra ``zstd``; None without either."""
+"""zstd: that of Python 3.14, or its backport."""
 
 from __future__ import annotations
 
-from typing import Any
+import sys
 
-zstd: Any
-try:
-    from compression import zstd  # type: ignore[import-not-found,unused-ignore,no-redef]
-except ImportError:
-    try:
-        from backports import zstd  # type: ignore[no-redef,unused-ignore]
-    except ImportError:
-        zstd = None
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+__all__ = ["zstd"]

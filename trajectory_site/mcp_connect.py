@@ -17,7 +17,6 @@ import httpx2
 import orjson
 from asgiref.sync import async_to_sync, sync_to_async
 from django.conf import settings
-from django.core.handlers.base import BaseHandler
 from django.core.handlers.wsgi import WSGIRequest
 from django.core.signals import setting_changed
 from django.db import transaction
@@ -32,6 +31,7 @@ from trajectories.conf import read_settings
 from trajectories.exceptions import AuthenticationFailure, MethodNotAllowed
 from trajectories_mcp.error_hints import next_step
 from trajectories_sdk.errors import status_error
+from trajectory_site.api_requests import ApiMiddleware
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
@@ -125,7 +125,7 @@ class _InProcess(httpx2.AsyncBaseTransport):
             return httpx2.Response(response.status_code, headers=response.headers, content=response.read())
 
 
-class _Application(BaseHandler):
+class _Application(ApiMiddleware):
     """Django's request handler as a WSGI application, without the signals of a request.
 
     ``request_started`` and ``request_finished`` would close database connections in the middle of
@@ -147,7 +147,7 @@ def _application() -> _Application:
 
 
 def _forget(*, setting: str, **_: object) -> None:
-    if setting == "MIDDLEWARE":
+    if setting == "API_MIDDLEWARE":
         _application.cache_clear()
 
 

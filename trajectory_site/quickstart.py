@@ -11,26 +11,26 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from trajectory_site import data_dir, redis_url, servers
 from trajectory_site.data_dir import PROJECT, Secrets
+from trajectory_site.sample import sample_runs
 from trajectory_site.supervisor import Program, Supervisor
 
-if TYPE_CHECKING:
-    from trajectory_site.provision import Access
-
-SAMPLE = Path(__file__).with_name("sample.jsonl")
 READY_S = 60.0
+_SAMPLE_BATCH = 100
 
 # Connect directly, even if the environment names a proxy.
 _http = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -76,7 +76,7 @@ def _options(arguments: list[str], program: str) -> Options:
     )
     parser.add_argument("--data-dir", help=f"where everything is kept (default: DATA_DIR, or {data_dir.default()})")
     parser.add_argument("--port", type=_port, default=8000, help="of the web server on 127.0.0.1 (default: 8000)")
-    parser.add_argument("--sample", action="store_true", help="record a few sample runs after the start")
+    parser.add_argument("--sample", action="store_true", help="record six weeks of sample runs after the start")
     parser.add_argument(
         "--cors",
         action="append",
@@ -156,6 +156,8 @@ def _settings(options: Options, kept: Secrets, tier_url: str) -> dict[str, str]:
     if database := os.environ.get("DATABASE_URL"):
         given["DATABASE_URL"] = database
     origins = [*filter(None, [os.environ.get("CORS_ALLOWED_ORIGINS")]), *options.cors_origins]
+    # All processes start anew with each release, so none reads plain bodies only.
+    given.setdefault("TRAJECTORIES_COMPRESS_BODIES", "true")
     return given | {
         "SECRET_KEY": kept.secret_key,
         "DATA_DIR": str(options.data_dir),
@@ -183,36 +185,33 @@ def _process_environment() -> dict[str, str]:
     return environment
 
 
-def _provision(known_key: str | None, admin_password: str) -> Access:
-    import django
-    from django.core.exceptions import ImproperlyConfigured
-    from django.db import DatabaseError
-
-    try:
-        django.setup()
-        # Models can be imported only after django.setup().
-        from trajectory_site.provision import provision
-
-        return provision(known_key=known_key, admin_password=admin_password)
-    except ImproperlyConfigured as error:
-        if str(error).startswith("Error loading psycopg"):
-            message = "DATABASE_URL names a Postgres, whose driver is not installed. Install the extra postgres:"
-            raise CannotStart(f"{message} uv run --extra postgres …, or django-trajectories[site,postgres].") from error
-        raise CannotStart(f"The settings are not right: {error}") from error
-    except DatabaseError as error:
-        raise CannotStart(f"The database cannot be used: {str(error).strip()}") from error
+def _provision(known_key: str | None, admin_password: str) -> dict[str, Any]:
+    """Return tenant, key and admin, as ``provision.Access`` names them, after creating what is missing."""
+    done = subprocess.run(
+        [sys.executable, "-m", "trajectory_site.prepare"],
+        input=json.dumps({"known_key": known_key, "admin_password": admin_password}),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise CannotStart(done.stdout.strip() or "The database could not be prepared.")
+    access: dict[str, Any] = json.loads(done.stdout)
+    return access
 
 
 # --- Running
 
 
-def _run(options: Options, access: Access, tier_url: str, before: dict[str, Any], supervisor: Supervisor) -> int:
+def _run(
+    options: Options, access: dict[str, Any], tier_url: str, before: dict[str, Any], supervisor: Supervisor
+) -> int:
     facts = {
         "url": f"http://127.0.0.1:{options.port}",
-        "api_key": access.api_key,
-        "tenant": access.tenant,
-        "admin_user": access.admin_user,
-        "admin_password": access.admin_password,
+        "api_key": access["api_key"],
+        "tenant": access["tenant"],
+        "admin_user": access["admin_user"],
+        "admin_password": access["admin_password"],
         "redis_url": tier_url,
     }
     supervisor.start(Program("web", _web(options.port)))
@@ -239,8 +238,10 @@ def _web(port: int) -> list[str]:
 def _worker() -> list[str]:
     return [
         *(sys.executable, "-m", "celery", "--quiet", "--app", "trajectory_site", "worker"),
+        # Threads: two more processes would take 140 MB. Processes pay on more cores than a quick start needs.
+        *("--pool", "threads", "--concurrency", "2"),
         # Gossip, mingle and heartbeat connect workers; there is only one here.
-        *("--concurrency", "2", "--without-gossip", "--without-mingle", "--without-heartbeat"),
+        *("--without-gossip", "--without-mingle", "--without-heartbeat"),
     ]
 
 
@@ -260,10 +261,15 @@ def _wait_for_web(facts: dict[str, Any]) -> None:
 
 def _post_sample(facts: dict[str, Any]) -> int:
     # The runs have fixed ids, so posting them at every start creates no duplicates.
-    answer = _request(facts, "POST", "/v1/agent/trajectories", SAMPLE.read_bytes())
-    if answer["refused"]:
-        raise CannotStart(f"The sample runs were not accepted: {answer['results']}")
-    return int(answer["accepted"])
+    lines = [json.dumps(run).encode() for run in sample_runs(datetime.now(UTC).date())]
+    accepted = 0
+    for start in range(0, len(lines), _SAMPLE_BATCH):
+        body = b"\n".join(lines[start : start + _SAMPLE_BATCH])
+        answer = _request(facts, "POST", "/v1/agent/trajectories", body)
+        if answer["refused"]:
+            raise CannotStart(f"The sample runs were not accepted: {answer['results']}")
+        accepted += int(answer["accepted"])
+    return accepted
 
 
 def _request(facts: dict[str, Any], method: str, path: str, body: bytes | None = None) -> dict[str, Any]:

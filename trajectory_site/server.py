@@ -35,6 +35,8 @@ _METRICS = "PROMETHEUS_MULTIPROC_DIR"
 def main() -> None:
     """Serve until SIGTERM or SIGINT."""
     arguments = _arguments()
+    # Set before anything reads the settings; the workers inherit it.
+    os.environ.setdefault("TRAJECTORIES_WEB_PROCESSES", str(arguments.workers))
     _check_settings()
     own_directory = None
     if not os.environ.get(_METRICS):

@@ -75,6 +75,14 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
+# Of requests below /v1/, which have no session, form or page (``api_requests``).
+API_MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "trajectory_site.api_requests.content_security_policy",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
 ROOT_URLCONF = "trajectory_site.urls"
 WSGI_APPLICATION = "trajectory_site.wsgi.application"
 ASGI_APPLICATION = "trajectory_site.asgi.application"
@@ -82,8 +90,8 @@ ASGI_APPLICATION = "trajectory_site.asgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        # The wheel has them as trajectory_site/templates, which APP_DIRS finds.
-        "DIRS": [BASE_DIR / "templates"] if data_dir.IS_CHECKOUT else [],
+        # Before the apps' own, some of which they replace. The wheel has them as trajectory_site/templates.
+        "DIRS": [(BASE_DIR if data_dir.IS_CHECKOUT else BASE_DIR / "trajectory_site") / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -235,6 +243,10 @@ TRAJECTORIES = {
     "QUEUE": "trajectories-{store}",
 } | _from_environment("TRAJECTORIES_")
 
+# A function of the operator may read the user of a session.
+if TRAJECTORIES.get("TENANT_FROM_REQUEST"):
+    API_MIDDLEWARE = MIDDLEWARE
+
 # --- Behind HTTPS
 
 SECURE_SSL_REDIRECT = environment.boolean("SECURE_SSL_REDIRECT")
@@ -275,6 +287,9 @@ if CORS_ALLOWED_ORIGINS:
     # middleware that adds the site's own headers.
     MIDDLEWARE.insert(
         MIDDLEWARE.index("whitenoise.middleware.WhiteNoiseMiddleware"), "corsheaders.middleware.CorsMiddleware"
+    )
+    API_MIDDLEWARE.insert(
+        API_MIDDLEWARE.index("django.middleware.common.CommonMiddleware"), "corsheaders.middleware.CorsMiddleware"
     )
 # Only the API. Its callers send a key in a header, so cookies are never allowed.
 CORS_URLS_REGEX = r"^/v1/"

@@ -5,10 +5,10 @@ from importlib.util import find_spec
 from django.contrib import admin
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.urls import URLPattern, URLResolver, include, path, re_path
 from django.views.decorators.csrf import csrf_exempt
 from django.views.generic import RedirectView
-from drf_spectacular.views import SpectacularSwaggerSplitView
 
 from trajectories.api.exception_handler import error_response
 from trajectories.exceptions import NotFound
@@ -21,19 +21,23 @@ def no_oauth(request: HttpRequest) -> HttpResponse:
     return error_response(NotFound(message), request)
 
 
+def docs(request: HttpRequest) -> HttpResponseBase:
+    """Show the API's documentation; load the page at the first call, because that takes a quarter of a start."""
+    from drf_spectacular.views import SpectacularSwaggerSplitView
+
+    view = SpectacularSwaggerSplitView.as_view(
+        url_name="trajectories:openapi",
+        title="Trajectories",
+        template_name="docs.html",
+        authentication_classes=[],
+        permission_classes=[],
+    )
+    return view(request)
+
+
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", RedirectView.as_view(pattern_name="docs")),
-    path(
-        "docs/",
-        SpectacularSwaggerSplitView.as_view(
-            url_name="trajectories:openapi",
-            title="Trajectories",
-            template_name="docs.html",
-            authentication_classes=[],
-            permission_classes=[],
-        ),
-        name="docs",
-    ),
+    path("docs/", docs, name="docs"),
     path("admin/", admin.site.urls),
     path("", include("trajectories.urls")),
     # MCP clients ask these addresses for OAuth before they send a key.

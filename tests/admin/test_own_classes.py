@@ -15,9 +15,10 @@ from django.urls import path
 from pytest_django import Settings
 
 from tests.admin.rows import archived
+from tests.admin.sample import archive_sample
 from tests.examples import REFERENCE
-from trajectories.admin import ApiKeyAdmin, PhaseAdmin, TenantAdmin
-from trajectories.models import ApiKey, Phase, Tenant
+from trajectories.admin import ApiKeyAdmin, PhaseAdmin, TenantAdmin, TrajectoryAdmin
+from trajectories.models import ApiKey, Phase, Tenant, Trajectory
 
 pytestmark = pytest.mark.django_db
 
@@ -57,6 +58,16 @@ def ops(settings: Settings) -> AdminSite:
     return site
 
 
+def test_runs_open_on_a_site_that_has_no_saved_views(admin_client: Client, ops: AdminSite, settings: Settings) -> None:
+    ops.register(Trajectory, TrajectoryAdmin)
+    use_urls(settings, ("admin/", admin.site), ("ops/", ops))
+    row = archived(REFERENCE)
+    for address in ("/ops/trajectories/trajectory/?live=1", f"/ops/trajectories/trajectory/{row.pk}/change/"):
+        answer = admin_client.get(address)
+        assert answer.status_code == 200
+        assert "/admin/trajectories" not in answer.content.decode()
+
+
 @pytest.mark.usefixtures("own_admin")
 def test_a_subclass_that_is_registered_in_place_of_ours_is_used(admin_client: Client) -> None:
     archived(REFERENCE)
@@ -82,3 +93,20 @@ def test_what_is_not_registered_on_a_site_is_text_there_and_no_link(admin_client
     assert (tenants.status_code, phases.status_code) == (200, 200)
     assert str(row.trajectory_id)[:8] in phases.content.decode()
     assert "trajectories/trajectory/" not in tenants.content.decode() + phases.content.decode()
+
+
+def test_the_pages_of_figures_stay_on_the_site_that_shows_them(admin_client: Client, settings: Settings) -> None:
+    site = AdminSite(name="ops")
+    site.register(Trajectory, TrajectoryAdmin)
+    use_urls(settings, ("admin/", admin.site), ("ops/", site))
+    runs = archive_sample(12)
+    several = "&".join(f"run={row.pk}" for row in runs[:2])
+    for page in (
+        "",
+        "trajectory/overview/",
+        "trajectory/compare/?b_policy=router@2",
+        f"trajectory/compare/runs/?{several}",
+    ):
+        shown = admin_client.get(f"/ops/trajectories/{page}").content.decode()
+        assert 'href="/ops/trajectories/trajectory/' in shown, page
+        assert '"/admin/' not in shown, page

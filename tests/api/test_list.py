@@ -32,6 +32,11 @@ FILTERED: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "selection_method": ("thompson", in_phase(model_selection_method="thompson-sampling"), in_phase()),
     "agent": ("a", in_phase(agent="a"), in_phase()),
     "tool": ("grep", in_phase(tools_used=["grep"]), in_phase(tools_used=["egrep"])),
+    "credited": (
+        "failure",
+        in_phase(phase_name="implement", outcome="success") | {"tests_passed": False},
+        in_phase(phase_name="implement", outcome="success") | {"tests_passed": True},
+    ),
     "fit": ("underpowered", in_phase(fit="underpowered"), in_phase(fit="good_fit")),
     "build_passed": ("true", body(build_passed=True), body()),
     "tests_passed": ("false", body(tests_passed=False), body(tests_passed=True)),

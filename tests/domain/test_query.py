@@ -166,6 +166,13 @@ def test_a_time_filter_takes_a_span_before_now_and_a_date_in_utc(name: str, text
         ),
         ("agent", "a", {"phases": [phase(agent="a")]}, {"phases": [phase(agent="b")]}),
         ("tool", "grep", {"phases": [phase(tools_used=["ls", "grep"])]}, {"phases": [phase(tools_used=["egrep"])]}),
+        (
+            "credited",
+            "failure",
+            {"phases": [phase(phase_name="implement", outcome="success")], "tests_passed": False},
+            {"phases": [phase(phase_name="test", outcome="failure")]},
+        ),
+        ("credited", "none", {"phases": [phase()]}, {"phases": [phase(outcome="success")]}),
         ("fit", "underpowered", {"phases": [phase(fit="underpowered")]}, {"phases": [phase(fit="good_fit")]}),
         ("build_passed", "true", {"build_passed": True}, {"build_passed": False}),
         ("build_passed", "false", {"build_passed": False}, {}),

@@ -24,7 +24,14 @@ from trajectories.domain.stats import Summary, bucket_of, wilson
 # As documented, and so not taken from the code.
 MAX_GROUPS = 1_000
 RELATIVE_ERROR = 0.01
-WINDOW = {"from": None, "to": None, "tiers": ["hot"], "as_of": "2026-01-05T23:58:46Z", "complete": True}
+WINDOW = {
+    "from": None,
+    "to": None,
+    "tiers": ["hot"],
+    "as_of": "2026-01-05T23:58:46Z",
+    "complete": True,
+    "computed_from": "records",
+}
 
 
 def facets(**fields: Any) -> Facets:

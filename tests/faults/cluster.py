@@ -192,7 +192,7 @@ class Cluster:
             holder.rollback()
 
     def workers_waiting(self) -> int:
-        sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'UPDATE%tenant%'"
+        sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%UPDATE%' AND query LIKE '%tenant%'"
         return int(self.value(sql))
 
     # The verdict.

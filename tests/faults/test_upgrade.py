@@ -32,7 +32,9 @@ def test_a_rolling_upgrade(earlier: Path, make_cluster: Callable[..., Cluster], 
 
     Old and new web processes share an outbox file meanwhile. The new worker does not take what old relays send, so those rows wait.
     """
-    cluster = make_cluster(checkout=earlier).start(worker=False, checkout=earlier)
+    # The default: new relays look again at what earlier ones have confirmed.
+    keep = {"TRAJECTORIES_OUTBOX_KEEP_CONFIRMED_S": "600"}
+    cluster = make_cluster(checkout=earlier, **keep).start(worker=False, checkout=earlier)
     old_worker = cluster.start_worker(checkout=earlier)
     share = [0.0]
 

@@ -28,7 +28,7 @@ OTHER_ROUTES = {
     "health/ready": "of the host",
     "metrics": "numbers of the host",
     "v1/openapi.json": "the document",
-    "^v1/agent/(?:trajectories|outcomes)": "what nothing else has matched",
+    r"^v1/(?:agent/(?:trajectories|outcomes|recommendations|evaluations|alerts)|intelligence/cost-forecast)": "what nothing else has matched",
 }
 
 # It carries operations of the API; its own part of the matrix is in test_mcp.py.
@@ -39,6 +39,7 @@ NAMES_NOTHING = {
     ("export", "end"): "whether there is a last line",
     ("readiness", "max_runs"): "a number of runs",
     ("stats", "credit"): "a rule",
+    ("alerts", "weeks"): "a length of time",
     ("stats", "bucket"): "a length of time",
     ("delete_matching", "dry_run"): "whether it only counts",
     ("record", "replace"): "whether phases may be dropped",
@@ -49,7 +50,18 @@ NAMES_NOTHING = {
     },
 }
 
-ADDRESSES = {"list": "", "stats": "/stats", "readiness": "/readiness", "export": "/export"}
+ADDRESSES = {
+    "list": PATH,
+    "stats": f"{PATH}/stats",
+    "readiness": f"{PATH}/readiness",
+    "export": f"{PATH}/export",
+    "recommend_models": "/v1/agent/recommendations",
+    "forecast_cost": "/v1/intelligence/cost-forecast",
+    "alerts": "/v1/agent/alerts",
+}
+ALWAYS = {"forecast_cost": {"taskType": "north-type"}}
+"""Parameters without which an operation is refused."""
+RECOMMENDATIONS = ADDRESSES["recommend_models"]
 
 
 class Values(NamedTuple):
@@ -116,10 +128,15 @@ _FIXED = {
     "selection_method": Values("north-method", "nobodys-method"),
     "agent": Values("north-agent", "nobodys-agent"),
     "tool": Values("north-tool", "nobodys-tool"),
+    "credited": Values("failure", "partial"),
     "fit": Values("overprovisioned", "failed"),
     "build_passed": Values("false", "true"),
     "tests_passed": Values("false", "true"),
     "tag": Values("north-tag", "nobodys-tag"),
+    "filters": Values("north-project", "nobodys-project"),
+    "taskType": Values("north-type", "nobodys-type"),
+    "framework": Values("north-project", "nobodys-project"),
+    "complexity": Values("north-tag", "nobodys-tag"),
     "started_since": Values("2026-01-05T22:00:00Z", "2026-01-05T22:00:01Z"),
     "started_until": Values("2026-01-05T22:00:01Z", "2026-01-05T21:59:59Z"),
     "min_cost_usd": Values("500", "501"),
@@ -187,13 +204,20 @@ _BODIES = {
     "update": {"body": "TrajectoryPatch"},
     "record_outcome": {"body": "LateOutcome"},
     "record_outcomes": {"body": "LateOutcome"},
+    "recommend": {"body": "RecommendationRequest"},
+    "evaluate": {"body": "EvaluationRequest"},
 }
+_FILTERS_OF_BODIES = {
+    "RecommendationRequest": ("phase", "request_type", "project"),
+    "EvaluationRequest": ("phase", "filters"),
+}
+"""Fields of a body that select records, besides ids."""
 
 
 def _ids(document: dict[str, Any], bodies: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for place, component in bodies.items():
         for field in document["components"]["schemas"][component]["properties"]:
-            if field.lower().endswith(("id", "reference")):
+            if field.lower().endswith(("id", "reference")) or field in _FILTERS_OF_BODIES.get(component, ()):
                 yield place, field
 
 
@@ -203,6 +227,13 @@ def send(client: Client, case: Case, value: str) -> Any:
         return _send_outcome(client, case, value)
     if case.operation == "list_outcomes":
         return client.get(f"{PATH}/{value}/outcomes")
+    if case.operation == "recommend":
+        asked = {"phase": "north-phase", "candidates": [{"model": "north-model"}], "seed": 1} | {case.name: value}
+        return client.post(RECOMMENDATIONS, asked, content_type="application/json")
+    if case.operation == "evaluate":
+        narrowed: dict[str, Any] = {"filters": {"project": value}} if case.name == "filters" else {case.name: value}
+        evaluated = {"policy": {"always": "north-model"}} | narrowed
+        return client.post("/v1/agent/evaluations", evaluated, content_type="application/json")
     if case.operation == "update":
         return _send_update(client, case, value)
     if case.place == "header":
@@ -218,8 +249,8 @@ def send(client: Client, case: Case, value: str) -> Any:
         return client.delete(f"{PATH}?{urlencode(given | {case.name: value})}")
     if case.place == "path":
         return client.get(f"{PATH}/{value}")
-    paths = ADDRESSES | {"export_manifest": "/export/manifest"}
-    return client.get(PATH + paths[case.operation], {case.name: value})
+    paths = ADDRESSES | {"export_manifest": f"{PATH}/export/manifest"}
+    return client.get(paths[case.operation], ALWAYS.get(case.operation, {}) | {case.name: value})
 
 
 def _send_outcome(client: Client, case: Case, value: str) -> Any:

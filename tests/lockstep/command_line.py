@@ -10,7 +10,16 @@ from typing import Any
 from click.testing import CliRunner
 
 from tests.lockstep.api import operation_of
-from tests.lockstep.facts import BY_TARGET, OF_TRAINING, OPERATION, PARAMETER, Side, operations, parameters
+from tests.lockstep.facts import (
+    BY_TARGET,
+    OF_A_TOOL,
+    OF_TRAINING,
+    OPERATION,
+    PARAMETER,
+    Side,
+    operations,
+    parameters,
+)
 from tests.lockstep.python import RUN
 from trajectories_sdk import Client
 from trajectories_sdk.cli.commands import trajectory
@@ -28,6 +37,7 @@ _ABOUT_THE_COMMAND = (
     *("json", "base-url", "api-key", "timeout-s", "max-retries", "help"),
     *("ndjson", "output", "resume", "no-resume", "no-progress", "if-match"),
 )
+_OF_PIPELINES = "pipelines ask by the SDKs; the server has manage.py evaluate_policy"
 _IRREVERSIBLE = "deletion is permanent and needs a dry run first; only the SDKs offer it"
 
 
@@ -78,6 +88,9 @@ def side() -> Side:
             **BY_TARGET,
             f"{OPERATION} list_outcomes": "show --json has them",
             f"{PARAMETER} list_outcomes.id": "show --json has them",
+            **OF_A_TOOL,
+            **{f"{OPERATION} {name}": _OF_PIPELINES for name in ("recommend", "evaluate", "alerts")},
+            f"{PARAMETER} alerts.*": _OF_PIPELINES,
             f"{OPERATION} delete_*": _IRREVERSIBLE,
             f"{PARAMETER} delete_*": _IRREVERSIBLE,
         },

@@ -62,7 +62,14 @@ const ACCEPTED = { accepted: 1, refused: 0, results: [{ line: 1, id: run.id, sta
 
 const OUTCOME = { name: "merged", value: true, trajectory_id: run.id };
 
-async function requests(noun, name) {
+// Operations beside client.trajectories, by the name of each call.
+const OTHERS = {
+  "recommendations.create": (client) => client.recommendations.create("x", ["m"]),
+  "evaluations.create": (client) => client.evaluations.create({ always: "m" }),
+  alerts: (client) => client.alerts(),
+};
+
+async function requests(call) {
   const seen = [];
   const fetch = async (url, { method = "GET" } = {}) => {
     seen.push(`${method} ${new URL(url).pathname}`);
@@ -72,8 +79,7 @@ async function requests(noun, name) {
   const { TrajectoryClient } = await import(pathToFileURL(`${root}/page/dist/index.js`));
   const client = new TrajectoryClient({ baseUrl: "http://trajectories.test", fetch, maxRetries: 0 });
   try {
-    const given = noun === "outcomes" ? [name === "record" ? OUTCOME : run.id] : GIVEN[name];
-    const answer = client[noun][name](...(given ?? []));
+    const answer = call(client);
     if (answer?.[Symbol.asyncIterator]) for await (const _ of answer);
     else await answer;
   } catch {
@@ -99,10 +105,15 @@ const known = {};
 const calls = {};
 for (const [noun, resource] of [["trajectories", "Trajectories"], ["outcomes", "Outcomes"]])
   for (const [name, arguments_] of Object.entries(methods(resource))) {
+    const given = noun === "outcomes" ? [name === "record" ? OUTCOME : run.id] : GIVEN[name];
     known[`${noun}.${name}`] = arguments_;
-    calls[`${noun}.${name}`] = await requests(noun, name);
+    calls[`${noun}.${name}`] = await requests((client) => client[noun][name](...(given ?? [])));
   }
+const others = {};
+for (const [name, call] of Object.entries(OTHERS)) others[name] = await requests(call);
+const [ofAlerts] = checker.getTypeOfSymbol(checker.getPropertyOfType(typeOf("TrajectoryClient"), "alerts")).getCallSignatures()[0].parameters;
+const alerts = names(checker.getNonNullableType(checker.getTypeOfSymbol(ofAlerts)));
 const recorder = Object.fromEntries(["RunFields", "PhaseFields"].map((name) => [name, names(typeOf(name))]));
-const SENT = ["Trajectory", "Phase", "Candidate", "FeedbackLoop", "Attempt", "Exploration", "TrajectoryPatch", "PhasePatch", "ExplorationPatch", "LateOutcome"];
+const SENT = ["Trajectory", "Phase", "Candidate", "FeedbackLoop", "Attempt", "Exploration", "TrajectoryPatch", "PhasePatch", "ExplorationPatch", "LateOutcome", "RecommendationRequest", "CandidateModel", "EvaluationRequest"];
 const sent = Object.fromEntries(SENT.map((name) => [name, names(typeOf(name))]));
-process.stdout.write(JSON.stringify({ schemas: schemas(), sent, recorder, methods: known, calls, errors: await errors() }));
+process.stdout.write(JSON.stringify({ schemas: schemas(), sent, recorder, methods: known, calls, others, alerts, errors: await errors() }));

@@ -26,6 +26,23 @@ BY_TARGET: Mapping[str, str] = {
 """The second endpoint of late outcomes."""
 MANIFESTS = {f"{RESPONSE} {name}.*": CANONICAL_ONLY for name in ("ExportManifest", "ExportPosition")}
 
+_AS_A_TOOL_READS = "an existing command line tool reads it; the SDKs ask POST /v1/agent/recommendations"
+OF_A_TOOL: Mapping[str, str] = {
+    f"{OPERATION} {name}": _AS_A_TOOL_READS for name in ("recommend_models", "forecast_cost")
+} | {f"{PARAMETER} {name}.*": _AS_A_TOOL_READS for name in ("recommend_models", "forecast_cost")}
+"""Operations that no client of ours calls."""
+OF_A_TOOL_ANSWERS = {
+    f"{RESPONSE} {name}.*": _AS_A_TOOL_READS for name in ("ModelRecommendation", "ModelScore", "CostForecast")
+}
+DECISIONS = {
+    f"{REQUEST} {name}.*": "no field of a record"
+    for name in (
+        *("RecommendationRequest", "CandidateModel", "EarlierPhase", "QualityFloor"),
+        *("EvaluationRequest", "RulePolicy", "Rule"),
+    )
+}
+"""Fields of requests that record nothing."""
+
 
 @dataclass(frozen=True)
 class Side:

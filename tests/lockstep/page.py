@@ -23,6 +23,7 @@ _DOCUMENTED = {
     "README.md": "README",
     "docs/outcomes.md": "outcomes",
     "docs/security.md": "security",
+    "docs/learning.md": "learning",
     "packages/sdk-py/README.md": "sdk-py",
     "packages/sdk-ts/README.md": "sdk-ts",
     "packages/mcp/README.md": "mcp",

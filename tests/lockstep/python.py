@@ -13,8 +13,11 @@ from pydantic import BaseModel
 from tests.lockstep.api import operation_of
 from tests.lockstep.facts import (
     BY_TARGET,
+    DECISIONS,
     ERROR,
     MANIFESTS,
+    OF_A_TOOL,
+    OF_A_TOOL_ANSWERS,
     OF_TRAINING,
     OPERATION,
     PARAMETER,
@@ -25,7 +28,7 @@ from tests.lockstep.facts import (
     operations,
     parameters,
 )
-from trajectories_sdk import models, params
+from trajectories_sdk import AsyncClient, Client, models, params
 from trajectories_sdk.async_resources import AsyncTrajectories
 from trajectories_sdk.errors import APIStatusError, ServerError, status_error
 from trajectories_sdk.outcomes import AsyncOutcomes, Outcomes
@@ -54,6 +57,16 @@ _OF_THE_SDK = (
 )
 """Arguments that are not parameters of the API."""
 GENERATE = "uv run python packages/sdk-py/generate.py; add a new endpoint to src/trajectories_sdk/resources.py and async_resources.py"
+_OTHERS: Mapping[str, Callable[[Any], Any]] = {
+    "recommendations.create": lambda client: client.recommendations.create("x", ["m"]),
+    "evaluations.create": lambda client: client.evaluations.create({"always": "m"}),
+    "alerts": lambda client: client.alerts(),
+}
+"""Operations beside ``client.trajectories``, by the name of each call."""
+_DECIDED = (
+    *("RecommendationRequest", "CandidateModel", "EarlierPhase", "QualityFloor"),
+    *("EvaluationRequest", "RulePolicy", "Rule"),
+)
 _SENT = (
     *("Trajectory", "Phase", "Candidate", "FeedbackLoop", "Attempt", "Exploration"),
     *("TrajectoryPatch", "PhasePatch", "ExplorationPatch", "LateOutcome"),
@@ -61,11 +74,17 @@ _SENT = (
 
 
 def sync_calls() -> Mapping[str, frozenset[str]]:
-    return {
+    found = {
         f"{noun}.{name}": _called(noun, name)
         for noun, resource in (("trajectories", Trajectories), ("outcomes", Outcomes))
         for name in _public(resource)
     }
+    with InMemoryServer() as server:
+        for name, call in _OTHERS.items():
+            before = len(server.requests)
+            call(server.client())
+            found[name] = _seen(server, before)
+    return found
 
 
 def _public(resource: type) -> list[str]:
@@ -113,11 +132,19 @@ def _arguments(method: Callable[..., Any]) -> dict[str, Any]:
 
 
 def async_calls() -> Mapping[str, frozenset[str]]:
-    return {
+    found = {
         f"{noun}.{name}": asyncio.run(_called_awaited(noun, name))
         for noun, resource in (("trajectories", AsyncTrajectories), ("outcomes", AsyncOutcomes))
         for name in _public(resource)
     }
+    return found | {name: asyncio.run(_other_awaited(call)) for name, call in _OTHERS.items()}
+
+
+async def _other_awaited(call: Callable[[Any], Any]) -> frozenset[str]:
+    with InMemoryServer() as server:
+        async with server.async_client() as client:
+            await call(client)
+        return _seen(server, 0)
 
 
 async def _called_awaited(noun: str, name: str) -> frozenset[str]:
@@ -139,6 +166,8 @@ def _parameters(resources: Mapping[str, type], calls: Mapping[str, frozenset[str
     """Return the URL parameters that the methods accept."""
     found: frozenset[str] = frozenset()
     for name, called in calls.items():
+        if name in _OTHERS:
+            continue
         noun, _, verb = name.partition(".")
         method = getattr(resources[noun], verb)
         if name.endswith((".run", ".enqueue")) or name == "outcomes.record":
@@ -148,7 +177,8 @@ def _parameters(resources: Mapping[str, type], calls: Mapping[str, frozenset[str
         taken += params.Filters.__annotations__ if "filters" in names else ()
         for operation in called:
             found |= parameters(operation, taken)
-    return found
+    alerts: Callable[..., Any] = Client.alerts if Trajectories in resources.values() else AsyncClient.alerts
+    return found | parameters("alerts", [one for one in inspect.signature(alerts).parameters if one != "self"])
 
 
 def _errors() -> frozenset[str]:
@@ -164,7 +194,7 @@ def error_names() -> dict[int, str]:
 
 def _sent() -> frozenset[str]:
     found: frozenset[str] = frozenset()
-    for name in _SENT:
+    for name in (*_SENT, *_DECIDED):
         found |= fields(REQUEST, name, getattr(params, name).__annotations__)
     return found
 
@@ -177,7 +207,11 @@ def _answered() -> frozenset[str]:
     return found
 
 
-_EXPORT_END = {f"{PARAMETER} export.end": "the SDK requests the end line itself and verifies it", **OF_TRAINING}
+_EXPORT_END = {
+    f"{PARAMETER} export.end": "the SDK requests the end line itself and verifies it",
+    **OF_TRAINING,
+    **OF_A_TOOL,
+}
 
 
 def sides() -> list[Side]:
@@ -192,7 +226,7 @@ def sides() -> list[Side]:
             | _answered()
             | _errors(),
             touch=f"{GENERATE}; a new status is a class of src/trajectories_sdk/errors.py",
-            without={**_EXPORT_END, **MANIFESTS, **BY_TARGET},
+            without={**_EXPORT_END, **MANIFESTS, **BY_TARGET, **OF_A_TOOL_ANSWERS},
             own={f"{RESPONSE} Trajectory.*": "a model for building a body"},
             calls=blocking,
         ),
@@ -229,6 +263,7 @@ def _recorder() -> Side:
             f"{REQUEST} FeedbackLoop.*": "the caller passes a mapping, or run.feedback() creates it",
             f"{REQUEST} *Patch.*": "update() changes a recorded run",
             f"{REQUEST} LateOutcome.*": "created by run.outcome()",
+            **DECISIONS,
         },
     )
 
@@ -249,8 +284,10 @@ def _in_memory() -> Side:
             for name in (
                 *("list.cursor", "list.limit", "retrieve.id", "update.id", "delete_one.id", "record.replace"),
                 *("export.after", "export.end", "delete_matching.dry_run", "delete_matching.token"),
-                *("readiness.max_runs", "stats.bucket", "stats.credit", "list_outcomes.id", "record_outcome.id"),
+                *("readiness.max_runs", "stats.bucket", "stats.credit", "alerts.weeks"),
+                *("list_outcomes.id", "record_outcome.id", "recommend_models.*", "forecast_cost.*"),
             )
         }
+        | DECISIONS
         | {name: reason for name, reason in OF_TRAINING.items() if name.startswith(PARAMETER)},
     )

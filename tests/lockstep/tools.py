@@ -10,13 +10,31 @@ import mcp
 from mcp_types import Tool
 
 from tests.lockstep.api import operation_of
-from tests.lockstep.facts import BY_TARGET, OPERATION, PARAMETER, REQUEST, Side, fields, operations, parameters
+from tests.lockstep.facts import (
+    BY_TARGET,
+    DECISIONS,
+    OF_A_TOOL,
+    OPERATION,
+    PARAMETER,
+    REQUEST,
+    Side,
+    fields,
+    operations,
+    parameters,
+)
 from tests.lockstep.python import RUN
 from trajectories_mcp.server import make_server
 from trajectories_sdk.testing import InMemoryServer
 
 _RECORD, _UPDATE, _QUERY = "br_trajectory_record", "br_trajectory_update", "br_trajectory_query"
 _OUTCOME = "br_trajectory_outcome"
+_ONCE: Mapping[str, Any] = {
+    _UPDATE: {"id": RUN["id"], "changes": {}},
+    _OUTCOME: {"id": RUN["id"], "name": "merged", "value": True},
+    "br_trajectory_recommend": {"phase": "x", "candidates": ["m"]},
+}
+"""Arguments of a call, where they are not those of a run."""
+_FOR_PEOPLE = "evaluations and alerts are for programs and people"
 _OF_THE_TOOL = ("show", "group_by", "phases_from")
 _OF_ONE_OPERATION = {"list": ("limit", "cursor"), "retrieve": ("id",), "stats": ("credit",), "readiness": ()}
 _OUTCOMES_ONLY = "agents add outcomes, and read what comes of them in stats"
@@ -51,6 +69,11 @@ def side() -> Side:
             f"{OPERATION} list_outcomes": _OUTCOMES_ONLY,
             f"{PARAMETER} list_outcomes.id": _OUTCOMES_ONLY,
             f"{REQUEST} LateOutcome.source": "of the key",
+            f"{OPERATION} evaluate": _FOR_PEOPLE,
+            f"{OPERATION} alerts": _FOR_PEOPLE,
+            f"{PARAMETER} alerts.*": _FOR_PEOPLE,
+            **OF_A_TOOL,
+            **DECISIONS,
             f"{PARAMETER} stats.bucket": "a series is for people, and longer than an answer to an agent may be",
         },
         calls=calls,
@@ -69,8 +92,7 @@ async def _called(server: InMemoryServer, client: mcp.Client, tool: Tool) -> fro
     """Return the operations that a tool calls, over all values of ``show``."""
     shown = tool.input_schema["properties"].get("show", {}).get("enum")
     before = len(server.requests)
-    given = {_UPDATE: {"id": RUN["id"], "changes": {}}, _OUTCOME: {"id": RUN["id"], "name": "merged", "value": True}}
-    once = given.get(tool.name, RUN)
+    once = _ONCE.get(tool.name, RUN)
     for arguments in [once] if shown is None else [_question(show) for show in shown]:
         answer = await client.call_tool(tool.name, arguments)
         assert not answer.is_error, (

@@ -11,7 +11,9 @@ from typing import Any
 from tests.lockstep.api import live, operation_of
 from tests.lockstep.facts import (
     BY_TARGET,
+    DECISIONS,
     ERROR,
+    OF_A_TOOL,
     OF_TRAINING,
     OPERATION,
     PARAMETER,
@@ -50,7 +52,11 @@ def sides(declared: Mapping[str, Any]) -> list[Side]:
         name: frozenset(operation_of(*request.split(" ")) for request in requests)
         for name, requests in declared["calls"].items()
     }
-    taken: frozenset[str] = frozenset()
+    others = {
+        name: frozenset(operation_of(*request.split(" ")) for request in requests)
+        for name, requests in declared["others"].items()
+    }
+    taken = parameters("alerts", declared["alerts"])
     for name, called in calls.items():
         if name not in (
             "trajectories.run",
@@ -74,21 +80,29 @@ def sides(declared: Mapping[str, Any]) -> list[Side]:
         Side(
             name="TypeScript SDK",
             kinds=(OPERATION, PARAMETER, REQUEST, RESPONSE, ERROR),
-            facts=operations(calls) | taken | sent | answered | own,
+            facts=operations(calls | others) | taken | sent | answered | own,
             touch=f"{GENERATE}; a new status is a class of src/errors.ts",
             without={
                 f"{PARAMETER} export.end": "the SDK requests the end line itself and verifies it",
                 **OF_TRAINING,
                 **BY_TARGET,
+                **OF_A_TOOL,
+                **dict.fromkeys(_PARTS, "a part of a request"),
             },
             own={f"{RESPONSE} {name}.*": reason for name, reason in _ALL_SCHEMAS.items()},
-            calls=calls,
+            calls=calls | others,
         ),
         _recorder(declared["recorder"]),
     ]
 
 
+_PARTS = [f"{REQUEST} {name}.*" for name in ("EarlierPhase", "QualityFloor", "RulePolicy", "Rule")]
+"""Schemas within a request, whose types have no name of their own in the SDK."""
 _ALL_SCHEMAS = {
+    **dict.fromkeys(
+        ("RecommendationRequest", "EvaluationRequest", "CandidateModel", "EarlierPhase", "QualityFloor", "Rule*"),
+        "the generator writes every schema, including those of bodies",
+    ),
     "Trajectory": "the generator writes every schema, including those of bodies",
     "*Patch": "the generator writes every schema, including those of bodies",
     "LateOutcome": "the generator writes every schema, including those of bodies",
@@ -112,5 +126,6 @@ def _recorder(declared: Mapping[str, list[str]]) -> Side:
             f"{REQUEST} FeedbackLoop.*": "the caller passes an object, or run.feedback() creates it",
             f"{REQUEST} *Patch.*": "update() changes a recorded run",
             f"{REQUEST} LateOutcome.*": "outcomes.record() takes them",
+            **DECISIONS,
         },
     )

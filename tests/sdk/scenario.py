@@ -274,6 +274,7 @@ def changed(run: Json) -> Json:
 FILTERS: Json = {
     "outcome": "failure",
     "policy": "router@2026-02-01",
+    "credited": "failure",
     "fit": "underpowered",
     "model": _SMALL,
     "build_passed": False,

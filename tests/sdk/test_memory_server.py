@@ -84,6 +84,8 @@ FILTERS: list[dict[str, Any]] = [
     {"model": "large", "selection_method": "thompson_sampling"},
     {"tag": "b"},
     {"policy": "router@1"},
+    {"credited": "success"},
+    {"credited": "none"},
     {"fit": "overprovisioned"},
     {"policy": "router@1", "phase": "spec", "fit": "overprovisioned"},
     {"q": "auth add"},

@@ -133,6 +133,26 @@ def test_an_export_goes_on_where_the_record_behind_which_it_was_cut_is_deleted(
     assert len(deleted) == 3
 
 
+def test_datasets_streams_an_export_from_its_address(client: Client, web: Web, api_key: str) -> None:
+    """As docs/training.md says. The lines of a stream that is not compressed cannot be read by fsspec."""
+    import datasets
+
+    client.trajectories.record_many(bodies(120, project="streamed", phases=REFERENCE["phases"]))
+    rows = datasets.load_dataset(
+        "json",
+        data_files=f"{web.url}/v1/agent/trajectories/export?format=sft&project=streamed&compression=gzip#.jsonl.gz",
+        split="train",
+        streaming=True,
+        storage_options={
+            "headers": {"Authorization": f"Bearer {api_key}"},
+            "client_kwargs": {"auto_decompress": False},
+        },
+    )
+    found = [(row["trajectory_id"], row["messages"][-1]["tool_calls"][0]["function"]["name"]) for row in rows]
+    assert len(set(found)) == len(found) == 120
+    assert {name for _, name in found} == {"run_phase"}
+
+
 def test_an_error_is_found_in_the_servers_log_by_its_request_id(client: Client, web: Web) -> None:
     with pytest.raises(BadRequestError) as raised:
         list(client.trajectories.list(limit=5_000))

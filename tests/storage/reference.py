@@ -132,9 +132,12 @@ def matches(given: Mapping[str, str], version: Version) -> bool:
     fields = orjson.loads(version.body)
     on_phase = {name: text for name, text in given.items() if name in _ON_PHASE}
     rest = {name: text for name, text in given.items() if name not in _ON_PHASE}
+    phases = [
+        phase | {"credited": credit.outcome or "none"}
+        for phase, credit in zip(fields["phases"], credit_of(fields), strict=True)
+    ]
     return all(_matches(name, text, version.recorded_at_us, fields) for name, text in rest.items()) and (
-        not on_phase
-        or any(all(_ON_PHASE[name](phase, text) for name, text in on_phase.items()) for phase in fields["phases"])
+        not on_phase or any(all(_ON_PHASE[name](phase, text) for name, text in on_phase.items()) for phase in phases)
     )
 
 
@@ -143,6 +146,7 @@ _ON_PHASE: dict[str, Any] = {
     "model": lambda phase, text: phase.get("model") == text,
     "selection_method": lambda phase, text: phase.get("model_selection_method") == text,
     "agent": lambda phase, text: phase.get("agent") == text,
+    "credited": lambda phase, text: phase["credited"] == text,  # the tests of credit say how
     "fit": lambda phase, text: phase.get("fit") == text,
     "tool": lambda phase, text: text in phase.get("tools_used", []),
 }
@@ -267,6 +271,7 @@ FILTER_VALUES: dict[str, st.SearchStrategy[str]] = {
     "selection_method": st.sampled_from(METHODS),
     "agent": st.sampled_from(NAMES),
     "tool": st.sampled_from(TOOLS),
+    "credited": st.sampled_from(["success", "failure", "partial", "none"]),
     "fit": st.sampled_from(["good_fit", "underpowered", "failed"]),
     "build_passed": _booleans,
     "tests_passed": _booleans,

@@ -9,12 +9,14 @@ from typing import Any
 from uuid import UUID
 
 import orjson
+import pytest
 from django.apps import apps
 from django.core.management import call_command
 from django.db import connections
+from django.test.utils import CaptureQueriesContext
 
 from tests.examples import body, phase
-from trajectories.domain.query import Query
+from trajectories.domain.query import Query, parse_query
 from trajectories.domain.record import Record, digest_of
 from trajectories.domain.schema import canonical, parse
 from trajectories.models import Phase, Trajectory
@@ -79,3 +81,18 @@ def test_rows_of_an_earlier_release_get_their_credit(archive_db: str) -> None:
     call_command("fill_credit", stdout=(answer := StringIO()))
     assert "2 trajectories" in answer.getvalue()
     assert list(rows.values_list("credited", "presence")) == [*expected[:-1], ("success", "kept")]
+
+
+@pytest.mark.parametrize("column", ["project", "source"])
+def test_a_list_of_one_value_seeks_in_the_index_of_its_column(archive_db: str, column: str) -> None:
+    records = [stored(number, **{column: "own" if number % 2 else "other"}) for number in range(1, 9)]
+    query = parse_query({column: "own", "outcome": "unknown"}, 0)
+    with CaptureQueriesContext(connections[archive_db]) as captured:
+        found = archive_reads.newest(TENANT, query, records[6].position, 2)
+    assert [record.id.int for record in found] == [5, 3]
+    assert archive_reads.newest(TENANT, parse_query({column: "none"}, 0), None, 2) == []
+    if connections[archive_db].vendor == "sqlite":  # Postgres has statistics, which these few rows do not make
+        with connections[archive_db].cursor() as cursor:
+            cursor.execute("EXPLAIN QUERY PLAN " + captured.captured_queries[0]["sql"])
+            plan = [row[3] for row in cursor.fetchall()]
+        assert f"USING INDEX trajectories_{column} (tenant_id=? AND {column}=? AND recorded_at_us<?)" in plan[0]

@@ -351,6 +351,7 @@ def test_one_rebuild_at_a_time_is_claimed_and_one_that_was_wiped_away_is_noticed
 COMMANDS_OF_REDIS_6_2 = {
     "auth", "client|setinfo", "client", "del", "eval", "evalsha", "expireat", "flushdb", "get", "hdel", "hexists", "hget", "hmget",
     "hset", "hstrlen", "info", "incr", "keys", "ping", "script", "script|exists", "script|load", "select", "set", "zadd", "zcard",
+    "zcount", "zmscore",
     "zrange", "zrangebyscore", "zrem", "zremrangebyrank", "zrevrange", "zscore", "command", "hello", "config|resetstat",
     "config",
 }  # fmt: skip
@@ -369,6 +370,8 @@ def use_everything(client: Redis) -> None:
     client.delete(*client.keys(f"*{records[4].id}"))
     tier.newest(TENANT, 10)
     tier.find(TENANT, records[3].id)
+    tier.open_batch([(TENANT, records[3].id)])
+    tier.depth_under_way(TENANT)
     tier.claim(REBUILDING, 1)
     tier.hold_rebuild(1, is_begun=True)
     tier.begin_epoch(tier.replication_id())

@@ -17,6 +17,7 @@ from tests.text.markup import Elements, Markup
 from trajectories.domain import dialects, schema
 from trajectories.domain.text import visible
 from trajectories.models import ApiKey, Phase, Quarantined, Tenant, Trajectory
+from trajectories.workspace import Annotation, SavedView
 
 pytestmark = pytest.mark.django_db
 
@@ -27,7 +28,12 @@ def rows(dialect: str, text: str) -> dict[str, Model]:
     trajectory = archived({key: value for key, value in body.items() if key != "id"})
     Tenant.objects.filter(pk="alice").update(name=text[:200])
     key = baker_recipes.api_key.make(tenant=trajectory.tenant, name=text[:200])
+    Annotation.objects.create(
+        tenant=trajectory.tenant, trajectory_id=trajectory.trajectory_id, note=text, tag=text[:64], author=text[:200]
+    )
+    view = SavedView.objects.create(name=text[:100], note=text[:500], owner=text[:200], is_shared=True)
     return {
+        "savedview": view,
         "tenant": trajectory.tenant,
         "apikey": key,
         "trajectory": trajectory,
@@ -41,6 +47,8 @@ def pages(client: Client, made: dict[str, Model]) -> dict[str, str]:
     found = {f"{model} list": page(client, address(model)) for model in made}
     for action in ("change", "history"):
         found |= {f"{model} {action}": page(client, page_of(row, action)) for model, row in made.items()}
+    for view in ("shape", "transcript"):
+        found[f"trajectory {view}"] = page(client, f"{page_of(made['trajectory'])}?view={view}")
     return found
 
 
@@ -51,7 +59,7 @@ def harmless() -> dict[str, dict[str, Elements]]:
 
 
 def forget() -> None:
-    for model in (Quarantined, Trajectory, ApiKey, Tenant):
+    for model in (Quarantined, Trajectory, ApiKey, Tenant, SavedView):
         model._default_manager.all().delete()
 
 
@@ -84,12 +92,13 @@ def test_what_would_hide_or_turn_is_made_visible_and_stays_stored_as_it_was(name
     shown = pages(admin_client, made)
     for at, one in shown.items():
         # The form shows a name of the staff unescaped, or saving it would change the name.
-        if at not in ("tenant change", "apikey change"):
+        if at not in ("tenant change", "apikey change", "savedview change"):
             assert visible(one) == one.replace("\r", ""), at
     mark = visible(text).split("\n")[0]
     for at in (
         "trajectory list",
         "trajectory change",
+        "trajectory transcript",
         "phase list",
         "phase change",
         "quarantined list",

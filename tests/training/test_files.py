@@ -247,6 +247,7 @@ def test_the_command_writes_what_it_is_asked_for_and_leaves_an_audit_entry(
         ([TENANT, "--option", "nonsense"], "--option must be NAME=VALUE"),
         ([TENANT, "--split", "train=2"], "split must have shares above 0 that add up to at most 1, got 'train=2'."),
         ([TENANT, "--since", "yesterday"], "since must be a time"),
+        ([TENANT, "--credited", "good"], "credited must be one of success, failure, partial, none"),
     ],
 )
 def test_a_command_that_cannot_be_done_says_what_is_wrong(

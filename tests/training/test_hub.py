@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
@@ -451,22 +447,20 @@ def test_the_task_pushes_and_logs_a_failure(
 # The consumer.
 
 
-def test_load_dataset_finds_the_splits(server: HubServer, store: None, tmp_path: Path) -> None:
+def test_load_dataset_finds_the_splits(
+    server: HubServer, store: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In this process: another one would import pandas, pyarrow and datasets for this test alone."""
+    import datasets
+    import huggingface_hub.constants
+
     given = {"split": "train=0.7,test=0.3", "format": "decisions"}
     record(*range(30))
     push(given)
-    code = (
-        "import datasets, json, sys; found = datasets.load_dataset('org/runs');"
-        " print(json.dumps({name: part.num_rows for name, part in found.items()}))"
-    )
-    env = os.environ | {
-        "HF_ENDPOINT": server.url,
-        "HF_HOME": str(tmp_path),
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_OFFLINE": "0",
-        "HF_DATASETS_OFFLINE": "0",
-    }
-    ran = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stderr
+    datasets.disable_progress_bars()
+    monkeypatch.setattr(datasets.config, "HF_ENDPOINT", server.url)
+    for module in (datasets.config, huggingface_hub.constants):
+        monkeypatch.setattr(module, "HF_HUB_OFFLINE", False)  # read at the import
+    found = datasets.load_dataset(REPO, cache_dir=str(tmp_path / "datasets"))
     rows = {part: len(exported(given | {"part": part})) for part in ("train", "test")}
-    assert json.loads(ran.stdout.splitlines()[-1]) == rows
+    assert {name: part.num_rows for name, part in found.items()} == rows

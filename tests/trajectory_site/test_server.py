@@ -12,9 +12,11 @@ from urllib.parse import urlsplit
 
 import httpx2
 import pytest
+from granian import Granian
 
 from tests.api.client import PATH
 from tests.processes import Process, Site, Web, children, wait_until
+from trajectory_site import server
 from trajectory_site.servers import free_port
 
 REQUEST = b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
@@ -88,3 +90,18 @@ def test_sighup_replaces_the_workers(site: Site) -> None:
     os.kill(web.pid, signal.SIGHUP)
     wait_until(lambda: children(web.pid) and not before & set(children(web.pid)), what="the old worker has ended")
     web.wait_for(web._answers, "the new worker answers")
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "3"), ("6", "6")])
+def test_the_workers_share_the_memory_of_the_hot_cache(
+    given: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRAJECTORIES_WEB_PROCESSES", given or "")
+    if given is None:
+        monkeypatch.delenv("TRAJECTORIES_WEB_PROCESSES")
+    monkeypatch.setattr(sys, "argv", ["serve", "--workers", "3"])
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "unused")
+    served: list[str] = []
+    monkeypatch.setattr(Granian, "serve", lambda self: served.append(os.environ["TRAJECTORIES_WEB_PROCESSES"]))
+    server.main()
+    assert served == [expected]

@@ -4,7 +4,17 @@ A host project may subclass these classes and register them in place of ours, or
 """
 
 from trajectories.admin.access import ApiKeyAdmin, TenantAdmin
-from trajectories.admin.archive import PhaseAdmin, QuarantinedAdmin, TrajectoryAdmin
+from trajectories.admin.archive import PhaseAdmin, QuarantinedAdmin
 from trajectories.admin.audit import AuditEntryAdmin
+from trajectories.admin.runs import TrajectoryAdmin
+from trajectories.admin.saved_views import SavedViewAdmin
 
-__all__ = ["ApiKeyAdmin", "AuditEntryAdmin", "PhaseAdmin", "QuarantinedAdmin", "TenantAdmin", "TrajectoryAdmin"]
+__all__ = [
+    "ApiKeyAdmin",
+    "AuditEntryAdmin",
+    "PhaseAdmin",
+    "QuarantinedAdmin",
+    "SavedViewAdmin",
+    "TenantAdmin",
+    "TrajectoryAdmin",
+]

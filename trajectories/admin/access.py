@@ -9,12 +9,14 @@ from django import forms
 from django.contrib import admin, messages
 from django.db.models import Count, Model, OuterRef, Q, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
+from django.template.defaultfilters import filesizeformat
 from django.template.response import TemplateResponse
+from django.urls import URLPattern
 from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.views.decorators.debug import sensitive_variables
 
-from trajectories.admin import columns, formatting
+from trajectories.admin import columns, formatting, health, tenant_pages
 from trajectories.admin.changelist import BoundedAdmin, TenantFilter
 from trajectories.admin.hub import push_page
 from trajectories.admin.tenants import actor_of, tenants_of
@@ -29,12 +31,27 @@ else:
 
 @admin.register(Tenant)
 class TenantAdmin(BoundedAdmin):
-    list_display: Any = ("slug", columns.text("name"), "records", "last_recorded", "good_keys", "keys")
+    list_display: Any = ("slug", columns.text("name"), "records", "stored", "last_recorded", "good_keys", "keys")
     ordering = ("slug",)
     search_fields = ("slug", "name")
     fields = ("slug", "name")
     tenant_path = "pk"
     actions = ("push_to_hub",)
+    change_form_template = "admin/trajectories/tenant/change_form.html"
+    change_list_template = "admin/trajectories/tenant/change_list.html"
+
+    def get_urls(self) -> list[URLPattern]:
+        return [*health.urls(self), *tenant_pages.urls(self), *super().get_urls()]
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        if isinstance(tenant := context.get("original"), Tenant):
+            context |= {"pages": tenant_pages.links(self, request, tenant)}
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        return super().changelist_view(request, (extra_context or {}) | {"sees_all": tenants_of(request) is None})
 
     def listed(self, rows: QuerySet[Any]) -> QuerySet[Any]:
         newest = Trajectory.objects.filter(tenant=OuterRef("pk")).order_by("-recorded_at_us")
@@ -66,6 +83,10 @@ class TenantAdmin(BoundedAdmin):
     def records(self, tenant: Tenant) -> SafeString:
         """Return the count that the archive writer maintains, so that this page counts no rows."""
         return self.link("trajectory_changelist", formatting.number(tenant.record_count), tenant=tenant.pk)
+
+    @admin.display(description="bytes of JSON")
+    def stored(self, tenant: Tenant) -> str:
+        return filesizeformat(tenant.body_bytes)
 
     @admin.display(description="last recorded")
     def last_recorded(self, tenant: Any) -> str | None:
@@ -128,6 +149,7 @@ class ApiKeyAdmin(BoundedAdmin):
         "scopes",
         "state",
         "created_at",
+        "last_used_at",
         "expires_at",
     )
     list_filter = (StateFilter, TenantFilter)
@@ -138,11 +160,11 @@ class ApiKeyAdmin(BoundedAdmin):
     actions = ("revoke",)
 
     def get_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
-        made = ("prefix", "created_at", "state") if obj else ()
+        made = ("prefix", "created_at", "last_used_at", "state") if obj else ()
         return ("tenant", "name", "scopes", "expires_at", *made)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
-        return ("tenant", "prefix", "created_at", "state") if obj else ()
+        return ("tenant", "prefix", "created_at", "last_used_at", "state") if obj else ()
 
     @sensitive_variables()
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:

@@ -1,129 +1,30 @@
-"""Trajectories, their phases and quarantined records, read-only."""
+"""Phases and quarantined records, read-only."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.db.models.functions import Left, Length
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from trajectories import persistence
-from trajectories.admin import columns, formatting, outcomes
-from trajectories.admin.changelist import (
-    COUNTED,
-    ChoiceFilter,
-    MirrorAdmin,
-    RecordedFilter,
-    TenantFilter,
-    bounded_count,
-    with_id,
-)
-from trajectories.domain import answers
-from trajectories.domain.contract_types import MAX_PHASES, OUTCOMES, PHASE_OUTCOMES
-from trajectories.models import Phase, Quarantined, Tenant, Trajectory
+from trajectories.admin import columns, formatting
+from trajectories.admin.changelist import ChoiceFilter, MirrorAdmin, TenantFilter, with_id
+from trajectories.domain.contract_types import PHASE_OUTCOMES
+from trajectories.models import Phase, Quarantined, Trajectory
 from trajectories.storage.archive_errors import ArchiveError
-from trajectories.storage.archive_writes import record_of
 from trajectories.storage.redis_tier import RedisError
 from trajectories.storage.store import get_store
 
 
-class OutcomeFilter(ChoiceFilter):
+class PhaseOutcomeFilter(ChoiceFilter):
     title = "outcome"
     parameter_name = "outcome"
-    words = OUTCOMES
-
-
-class PhaseOutcomeFilter(OutcomeFilter):
     words = PHASE_OUTCOMES
-
-
-@admin.register(Trajectory)
-class TrajectoryAdmin(MirrorAdmin):
-    list_display: Any = (
-        columns.recorded,
-        columns.summary,
-        columns.owner,
-        columns.text("project"),
-        columns.text("source"),
-        "outcome",
-        columns.cost,
-        columns.duration,
-    )
-    list_display_links = (columns.recorded, columns.summary)
-    sortable_by: ClassVar[Any] = (columns.recorded,)
-    list_filter = (RecordedFilter, OutcomeFilter, TenantFilter)
-    ordering = ("-recorded_at_us", "-trajectory_id")
-    search_fields = ("trajectory_id", "project", "source")
-    search_help_text = "An id, or the exact name of a project or a source."
-    sections: ClassVar[Any] = {
-        None: (
-            columns.request,
-            "trajectory_id",
-            (columns.owner, columns.text("project")),
-            (columns.text("source"), columns.text("request_type")),
-            (columns.text("policy"), "parent_id"),
-            (columns.started, columns.tags),
-        ),
-        "Result": (
-            ("outcome", columns.run_error),
-            ("build_passed", "tests_passed"),
-            (columns.cost, columns.duration),
-            (columns.input_tokens, columns.output_tokens),
-            columns.unattributed_cost,
-        ),
-        "Stored": (
-            (columns.recorded_exactly, columns.revised),
-            (columns.accepted, "digest"),
-            ("seq", "changed"),
-        ),
-    }
-
-    def listed(self, rows: QuerySet[Any]) -> QuerySet[Any]:
-        lean: QuerySet[Any] = rows.defer("body", "request_summary_folded", "tags").annotate(
-            head=Left("body", columns.HEAD)
-        )
-        return lean
-
-    def found(self, rows: QuerySet[Any], term: str) -> QuerySet[Any]:
-        mine = Trajectory.objects.filter(tenant__in=Tenant.objects.values("pk"))
-        project, source = mine.filter(project=term), mine.filter(source=term)
-        if max(bounded_count(project), bounded_count(source)) > COUNTED:
-            # A term this common occurs among the newest rows, so the ordered walk ends early.
-            # Collecting and sorting every match would take longer.
-            return rows.filter(Q(project=term) | Q(source=term))
-        ids = with_id(Trajectory.objects.all(), term).values("pk")
-        # Each part seeks in its own index; an OR over the columns would scan the table.
-        return rows.filter(pk__in=project.values("pk").union(source.values("pk"), ids))
-
-    def shown_below(self, row: Any) -> dict[str, Any]:
-        phases = Phase.objects.filter(trajectory=row).order_by("place")[:MAX_PHASES]
-        record = record_of(row)
-        return {
-            "phases": [_phase_line(phase) for phase in phases],
-            "json": formatting.pretty(answers.whole(record)),
-            **outcomes.context(record),
-        }
-
-
-_PHASE_TEXTS = ("phase_name", "agent", "model", "requested_model", "selection_method", "skip_reason", "phase_id")
-
-
-def _phase_line(phase: Phase) -> dict[str, Any]:
-    """Return one line of the table of phases."""
-    return {
-        "phase": phase,
-        **{name: formatting.text(getattr(phase, name)) for name in _PHASE_TEXTS},
-        "place": columns.place(phase),
-        "tools": columns.tools(phase),
-        "input_tokens": columns.input_tokens(phase),
-        "output_tokens": columns.output_tokens(phase),
-        "cost": columns.cost(phase),
-        "duration": columns.duration(phase),
-    }
 
 
 @admin.register(Phase)

@@ -15,7 +15,7 @@ from trajectories.models import AuditEntry
 class ActionFilter(ChoiceFilter):
     title = "action"
     parameter_name = "action"
-    words = ("delete", "erase", "export", "view", "list", "create_key", "change_key", "revoke_key")
+    words = ("delete", "erase", "export", "view", "list", "annotate", "create_key", "change_key", "revoke_key")
 
 
 @admin.register(AuditEntry)

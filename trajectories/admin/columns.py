@@ -15,6 +15,7 @@ from django.template.defaultfilters import filesizeformat
 from django.utils.text import Truncator
 
 from trajectories.admin import formatting
+from trajectories.domain.compression import from_columns
 from trajectories.models import AuditEntry, Phase, Quarantined, Trajectory
 
 HEAD = 400
@@ -78,12 +79,12 @@ def started(row: Trajectory) -> str | None:
 
 @_column("request")
 def summary(row: Any) -> str:
-    return Truncator(formatting.summary(row.head)).chars(_SHOWN)
+    return Truncator(formatting.summary(from_columns(row.head, row.compressed_body).decode())).chars(_SHOWN)
 
 
 @_column("request")
 def request(row: Trajectory) -> str:
-    return formatting.summary(row.body)
+    return formatting.summary(row.canonical.decode())
 
 
 @_column("tenant")
@@ -99,7 +100,7 @@ def tags(row: Trajectory) -> str | None:
 
 @_column("error")
 def run_error(row: Trajectory) -> Any:
-    return formatting.text(orjson.loads(row.body).get("error"))
+    return formatting.text(orjson.loads(row.canonical).get("error"))
 
 
 @_column("cost")

@@ -8,8 +8,10 @@ from datetime import datetime
 
 import orjson
 from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
-from trajectories.domain.clock import utc
+from trajectories.domain.clock import rfc3339, utc
 from trajectories.domain.record import NANO_USD
 from trajectories.domain.text import visible
 
@@ -49,12 +51,38 @@ def duration(us: int | None) -> str | None:
     if us is None:
         return None
     if us < 1_000_000:
-        return f"{us / 1000:g}ms"
+        return f"{us / 1000:g} ms"
     if us < 60_000_000:
-        return f"{us // 100_000 / 10}s"
+        return f"{us // 100_000 / 10} s"
     minutes, s = divmod(us // 1_000_000, 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours:,}h {minutes}m" if hours else f"{minutes}m {s}s"
+    return f"{hours:,} h {minutes} m" if hours else f"{minutes} m {s} s"
+
+
+def short_usd(nano: int | None) -> str | None:
+    """Return the amount with three significant digits below a dollar, and cents from there on."""
+    if nano is None or nano == 0 or abs(nano) >= NANO_USD:
+        return None if nano is None else f"{'-' if nano < 0 else ''}${abs(nano) / NANO_USD:,.2f}"
+    digits = max(2, 12 - len(str(abs(nano))))
+    return f"{'-' if nano < 0 else ''}${abs(nano) / NANO_USD:.{digits}f}"
+
+
+def percent(share: float) -> str:
+    """Return a share of 1 in percent, with one decimal where it has one."""
+    return f"{share:.1%}".replace(".0%", "%")
+
+
+def time_tag(us: int | None, *, timespec: str = "seconds") -> SafeString | None:
+    """Return a time of the reader's zone: the script of the pages converts it, its title is in UTC."""
+    if us is None:
+        return None
+    shown = local(utc(us), timespec=timespec)
+    return format_html(
+        '<time class="tj-time" datetime="{}" title="{} UTC">{}</time>',
+        rfc3339(us).decode(),
+        utc(us).replace(tzinfo=None).isoformat(" ", "milliseconds"),
+        shown,
+    )
 
 
 def number(value: int | None) -> str | None:
@@ -73,7 +101,7 @@ def summary(head: str) -> str:
 
 
 def members(lines: str) -> list[str]:
-    """Return the list that ``archive_writes.members_text`` encoded."""
+    """Return the list that ``archive_rows.members_text`` encoded."""
     return [visible(orjson.loads(line)) for line in lines.split("\n") if line]
 
 

@@ -12,6 +12,7 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 
 from trajectories.models import ApiKey, Tenant
+from trajectories.workspace import SavedView
 
 _GROUP = "tenant:"
 EVERY = "*"
@@ -55,7 +56,7 @@ def actor_of(request: HttpRequest) -> str:
 
 
 def forget(tenant: str, keys: Iterable[ApiKey]) -> int:
-    """Delete the tenant's group, and the admin log of the tenant and of these keys.
+    """Delete the tenant's group and saved views, and the admin log of the tenant and of these keys.
 
     Returns:
         The number of rows deleted.
@@ -63,7 +64,8 @@ def forget(tenant: str, keys: Iterable[ApiKey]) -> int:
     names = {Tenant: [tenant], ApiKey: [str(key.pk) for key in keys]}
     types = ContentType.objects.get_for_models(*names)
     logged = [LogEntry.objects.filter(content_type=types[model], object_id__in=pks) for model, pks in names.items()]
-    return sum(rows.delete()[0] for rows in (*logged, Group.objects.filter(name=_GROUP + tenant)))
+    views = SavedView.objects.filter(tenant=tenant)
+    return sum(rows.delete()[0] for rows in (*logged, views, Group.objects.filter(name=_GROUP + tenant)))
 
 
 def own(rows: QuerySet[M], request: HttpRequest, path: str) -> QuerySet[M]:

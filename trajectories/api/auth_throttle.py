@@ -12,6 +12,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 
@@ -41,6 +42,7 @@ def address_of(request: HttpRequest) -> str:
     return _network(connected) or connected
 
 
+@lru_cache(1_024)
 def _network(text: str) -> str | None:
     try:
         address = ip_address(text)

@@ -16,12 +16,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import orjson
 from django.core.exceptions import ImproperlyConfigured
-from django.db import transaction
+from django.db import Error, router, transaction
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.module_loading import import_string
@@ -52,6 +53,7 @@ KEY_CHALLENGE = 'Bearer realm="trajectories"'
 _HOST_CHALLENGE = 'Login realm="trajectories"'
 """HTTP wants a challenge with each 401 (RFC 9110, section 15.5.2). No client knows this scheme, so
 none asks for a password or a key that ``tenant_from_request`` would not read."""
+_NOTE_USE_EVERY = timedelta(minutes=10)
 _SLUG_SCOPES = frozenset({"record", "read"})
 """The scopes that a slug from ``tenant_from_request`` grants. A ``Caller`` can name others."""
 
@@ -191,6 +193,7 @@ def _verify(text: str, prefix: str) -> _Verified:
     if key.is_revoked:
         _forget(prefix)
         raise AuthenticationFailure("This API key has been revoked.", code="revoked_api_key")
+    _note_use(key)
     verified = _Verified(_digest(text), key.tenant_id, tuple(key.scopes.split()), _expires_at_us(key), key.source)
     remembered = orjson.dumps(
         [
@@ -204,6 +207,14 @@ def _verify(text: str, prefix: str) -> _Verified:
     with suppress(OutboxUnavailable):  # a full disk must not block readers
         get_store().outbox.remember_key(prefix, remembered)
     return verified
+
+
+def _note_use(key: ApiKey) -> None:
+    """Store that ``key`` was used, unless that was stored lately. A failure must not refuse the key."""
+    now = timezone.now()
+    if key.last_used_at is None or key.last_used_at < now - _NOTE_USE_EVERY:
+        with suppress(Error), transaction.atomic(using=router.db_for_write(ApiKey)):
+            ApiKey.objects.filter(pk=key.pk).update(last_used_at=now)
 
 
 def _expires_at_us(key: ApiKey) -> int | None:

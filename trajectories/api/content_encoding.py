@@ -99,7 +99,7 @@ def _malformed(name: str) -> InvalidInput:
 
 
 _Decode = Callable[[Iterable[bytes]], Iterator[bytes]]
-DECODERS: Mapping[str, tuple[_Decode, type[Exception]]] = {"gzip": (_gunzip, zlib.error)} | (
-    {"zstd": (_unzstd, zstd.ZstdError)} if zstd else {}
-)
-"""The decoders that this process has."""
+DECODERS: Mapping[str, tuple[_Decode, type[Exception]]] = {
+    "gzip": (_gunzip, zlib.error),
+    "zstd": (_unzstd, zstd.ZstdError),
+}

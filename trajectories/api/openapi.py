@@ -15,6 +15,7 @@ from drf_spectacular.settings import SPECTACULAR_DEFAULTS, patched_settings, spe
 from drf_spectacular.utils import extend_schema
 
 import trajectories
+from trajectories.api.learning_operations import LEARNING_OPERATIONS
 from trajectories.api.operations import ANSWER_HEADERS, OPERATIONS
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -66,7 +67,7 @@ class AutoSchema(SpectacularAutoSchema):
 
 def documented(operation: str) -> Callable[[F], F]:
     """The description of an operation beside its signature."""
-    said = OPERATIONS[operation]()
+    said = (OPERATIONS | LEARNING_OPERATIONS)[operation]()
     extend: Callable[[F], F] = extend_schema(**said | {"parameters": [*said["parameters"], *ANSWER_HEADERS]})
 
     def decorate(method: F) -> F:

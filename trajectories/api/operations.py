@@ -11,7 +11,7 @@ from trajectories.api import responses, stats_responses, training_responses
 from trajectories.api.request_ids import HEADER
 from trajectories.conf import RATE_LIMITS
 from trajectories.domain.contract_types import FITS, NO_NUL, OUTCOMES
-from trajectories.domain.credit import RULES
+from trajectories.domain.credit import CREDITED, RULES, UNCREDITED
 from trajectories.domain.dialects import CamelTrajectory
 from trajectories.domain.late_outcomes import LateOutcome
 from trajectories.domain.patch import TrajectoryPatch
@@ -44,6 +44,7 @@ _KINDS: Mapping[str, dict[str, Any]] = {
     },
     "outcome": {"type": "string", "enum": list(OUTCOMES)},
     "fit": {"type": "string", "enum": list(FITS)},
+    "credited": {"type": "string", "enum": [*CREDITED, UNCREDITED]},
 }
 _ERRORS = {
     400: "The request says something that cannot be accepted; the message names it.",
@@ -72,12 +73,12 @@ def _record() -> dict[str, Any]:
         "summary": "Record",
         "description": "Takes one trajectory as JSON, or one a line as NDJSON (16 MiB, 10,000 lines): good lines in one"
         " commit, a bad line fails alone. Sending the same id again stores a new revision, or nothing if the body is the"
-        " same. The camelCase body of an existing CLI is taken too. A body may have Content-Encoding gzip, or zstd where"
-        " the server has it; limits count its decoded bytes.",
+        " same. The camelCase body of an existing CLI is taken too. A body may have Content-Encoding gzip or zstd;"
+        " limits count its decoded bytes.",
         "parameters": [
             _header("Idempotency-Key", "Decides the id of a body without one: the same key is the same record."),
             _header("X-Idempotency-Key", "The same, for clients that send this name."),
-            _parameter(
+            parameter(
                 "replace",
                 {"type": "string", "enum": ["0", "1"], "default": "0"},
                 "With 1, a body may lack phases that are stored. Else that is 409, in NDJSON for the line. It is not asked"
@@ -90,7 +91,7 @@ def _record() -> dict[str, Any]:
             200: OpenApiResponse(answer, description=f"{stored} This host knew the id already; or NDJSON was sent."),
             201: OpenApiResponse(responses.StoredTrajectory, description=f"{stored} This host had not known the id."),
         }
-        | _errors(400, 401, 403, 408, 409, 413, 415, 429, 503),
+        | errors(400, 401, 403, 408, 409, 413, 415, 429, 503),
     }
 
 
@@ -115,7 +116,7 @@ def _update() -> dict[str, Any]:
         "responses": {
             200: OpenApiResponse(responses.StoredTrajectory, description="The patched record, durable on this host.")
         }
-        | _errors(400, 401, 403, 404, 408, 409, 412, 413, 415, 429, 503),
+        | errors(400, 401, 403, 404, 408, 409, 412, 413, 415, 429, 503),
     }
 
 
@@ -126,12 +127,10 @@ def _list() -> dict[str, Any]:
         "filters": False,
         "parameters": [
             *map(_filter, FILTERS.items()),
-            _parameter("cursor", {"type": "string", "pattern": CURSOR_PATTERN}, "next_cursor of the page before."),
-            _parameter(
-                "limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 50}, "Records on a page."
-            ),
+            parameter("cursor", {"type": "string", "pattern": CURSOR_PATTERN}, "next_cursor of the page before."),
+            parameter("limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 50}, "Records on a page."),
         ],
-        "responses": {200: responses.TrajectoryPage} | _errors(400, 401, 403, 429, 503),
+        "responses": {200: responses.TrajectoryPage} | errors(400, 401, 403, 429, 503),
     }
 
 
@@ -139,7 +138,7 @@ def _retrieve() -> dict[str, Any]:
     return {
         "summary": "Retrieve",
         "parameters": [OpenApiParameter("id", {"type": "string", "format": "uuid"}, OpenApiParameter.PATH), _ETAG],
-        "responses": {200: responses.StoredTrajectory} | _errors(400, 401, 403, 404, 429, 503),
+        "responses": {200: responses.StoredTrajectory} | errors(400, 401, 403, 404, 429, 503),
     }
 
 
@@ -149,21 +148,21 @@ def _stats() -> dict[str, Any]:
         "description": "Totals and groups of all matching trajectories, exact but for percentiles, which are within 1 %.",
         "parameters": [
             *map(_filter, FILTERS.items()),
-            _parameter(
+            parameter(
                 "credit",
                 {"type": "string", "enum": list(RULES)},
                 "The rule of credited_success_rate and value_per_dollar. checks: what the tests, builds and reviews of the run"
                 " said of the phase. phase_outcome: what the phase said. run_outcome: how the run ended. Default: the server's"
                 " setting, which is checks unless changed.",
             ),
-            _parameter(
+            parameter(
                 "bucket",
                 {"type": "string", "enum": list(BUCKETS)},
                 "Adds series: the totals of each day or week (from Monday, UTC) in which runs started, or were recorded where"
                 " the start is unknown.",
             ),
         ],
-        "responses": {200: stats_responses.Stats} | _errors(400, 401, 403, 429, 503),
+        "responses": {200: stats_responses.Stats} | errors(400, 401, 403, 429, 503),
     }
 
 
@@ -174,13 +173,13 @@ def _readiness() -> dict[str, Any]:
         " check of each against a threshold. Each check that fails says what to do. Measures the newest runs.",
         "parameters": [
             *map(_filter, FILTERS.items()),
-            _parameter(
+            parameter(
                 "max_runs",
                 {"type": "integer", "minimum": 1, "maximum": MAX_RUNS, "default": DEFAULT_RUNS},
                 "How many runs to measure at most.",
             ),
         ],
-        "responses": {200: training_responses.Readiness} | _errors(400, 401, 403, 429, 503),
+        "responses": {200: training_responses.Readiness} | errors(400, 401, 403, 429, 503),
     }
 
 
@@ -192,20 +191,20 @@ def _export() -> dict[str, Any]:
         " that line the export was cut: go on with after.",
         "parameters": [
             *_export_parameters(),
-            _parameter("file", {"type": "string", "enum": list(FILES), "default": FILES[0]}, "Lines or Parquet."),
-            _parameter(
+            parameter("file", {"type": "string", "enum": list(FILES), "default": FILES[0]}, "Lines or Parquet."),
+            parameter(
                 "compression",
                 {"type": "string", "enum": list(COMPRESSIONS)},
                 "Content-Encoding of lines, by default none; inside Parquet zstd by default.",
             ),
-            _parameter("after", {"type": "string", "format": "uuid"}, "Go on behind the lines of this id."),
-            _parameter("end", _FLAG, "Close with an end line."),
+            parameter("after", {"type": "string", "format": "uuid"}, "Go on behind the lines of this id."),
+            parameter("end", _FLAG, "Close with an end line."),
         ],
         "responses": {
             (200, _NDJSON): {"type": "string", "description": "One trajectory a line, or rows of the format."},
             (200, _PARQUET): {"type": "string", "format": "binary", "description": "The rows, with file=parquet."},
         }
-        | _errors(400, 401, 403, 404, 429, 503),
+        | errors(400, 401, 403, 404, 429, 503),
     }
 
 
@@ -215,7 +214,7 @@ def _export_manifest() -> dict[str, Any]:
         "description": "Counts, origin, columns and SHA-256 of the lines that an export with the same parameters has now, and what it"
         " leaves out. It reads as much as the export.",
         "parameters": _export_parameters(),
-        "responses": {200: training_responses.ExportManifest} | _errors(400, 401, 403, 429, 503),
+        "responses": {200: training_responses.ExportManifest} | errors(400, 401, 403, 429, 503),
     }
 
 
@@ -223,16 +222,16 @@ def _export_parameters() -> list[OpenApiParameter]:
     options = {name: option for one in FORMATS.values() for name, option in one.options.items()}
     return [
         *map(_filter, FILTERS.items()),
-        _parameter("format", {"type": "string", "enum": list(FORMATS), "default": DEFAULT}, "Format of the lines."),
-        _parameter("split", {"type": "string"}, "Parts and their shares, such as train=0.9,test=0.1. Needs part."),
-        _parameter(
+        parameter("format", {"type": "string", "enum": list(FORMATS), "default": DEFAULT}, "Format of the lines."),
+        parameter("split", {"type": "string"}, "Parts and their shares, such as train=0.9,test=0.1. Needs part."),
+        parameter(
             "split_by",
             {"type": "string", "enum": list(SPLIT_BY), "default": SPLIT_BY[0]},
             "Runs that share it are in the same part.",
         ),
-        _parameter("part", {"type": "string"}, "The part of the split to export."),
-        _parameter("dedupe", _FLAG, "Leave out runs of the same request with the same phases, except the first."),
-        *(_parameter(name, {"type": "string"}, _option(name, option)) for name, option in options.items()),
+        parameter("part", {"type": "string"}, "The part of the split to export."),
+        parameter("dedupe", _FLAG, "Leave out runs of the same request with the same phases, except the first."),
+        *(parameter(name, {"type": "string"}, _option(name, option)) for name, option in options.items()),
     ]
 
 
@@ -252,7 +251,7 @@ def _record_outcome() -> dict[str, Any]:
             *_OUTCOME_KEYS,
         ],
         "request": {_JSON: LateOutcome},
-        "responses": _OUTCOME_RESPONSES | _errors(400, 401, 403, 404, 408, 409, 413, 415, 429, 503),
+        "responses": _OUTCOME_RESPONSES | errors(400, 401, 403, 404, 408, 409, 413, 415, 429, 503),
     }
 
 
@@ -267,7 +266,7 @@ def _record_outcomes() -> dict[str, Any]:
         "request": {_JSON: LateOutcome, _NDJSON: {"type": "string", "description": "One outcome a line."}},
         "responses": _OUTCOME_RESPONSES
         | {200: OpenApiResponse(answer, description="This host knew the outcome already; or NDJSON was sent.")}
-        | _errors(400, 401, 403, 408, 409, 413, 415, 429, 503),
+        | errors(400, 401, 403, 408, 409, 413, 415, 429, 503),
     }
 
 
@@ -277,7 +276,7 @@ def _list_outcomes() -> dict[str, Any]:
         "description": "The late outcomes of one trajectory, in the order of their acceptance.",
         "filters": False,
         "parameters": [OpenApiParameter("id", {"type": "string", "format": "uuid"}, OpenApiParameter.PATH)],
-        "responses": {200: responses.OutcomeList} | _errors(400, 401, 403, 404, 429, 503),
+        "responses": {200: responses.OutcomeList} | errors(400, 401, 403, 404, 429, 503),
     }
 
 
@@ -287,7 +286,7 @@ def _delete_one() -> dict[str, Any]:
         "description": "For good: from outbox, Redis, archive and quarantine; the id is not taken again. Repeating is safe. 503 names the"
         " part that is unavailable and still has it.",
         "parameters": [OpenApiParameter("id", {"type": "string", "format": "uuid"}, OpenApiParameter.PATH)],
-        "responses": {200: responses.DeletedTrajectory} | _errors(400, 401, 403, 404, 429, 503),
+        "responses": {200: responses.DeletedTrajectory} | errors(400, 401, 403, 404, 429, 503),
     }
 
 
@@ -300,10 +299,10 @@ def _delete_matching() -> dict[str, Any]:
         "filters": False,
         "parameters": [
             *map(_filter, FILTERS.items()),
-            _parameter("dry_run", _FLAG, "Count, delete nothing."),
-            _parameter("token", {"type": "string"}, "Of the dry run."),
+            parameter("dry_run", _FLAG, "Count, delete nothing."),
+            parameter("token", {"type": "string"}, "Of the dry run."),
         ],
-        "responses": {200: answer} | _errors(400, 401, 403, 409, 429, 503),
+        "responses": {200: answer} | errors(400, 401, 403, 409, 429, 503),
     }
 
 
@@ -370,17 +369,17 @@ def _one_of(name: str, *models: Any) -> PolymorphicProxySerializer:
     return PolymorphicProxySerializer(name, list(models), resource_type_field_name=None)
 
 
-def _errors(*statuses: int) -> dict[int, OpenApiResponse]:
+def errors(*statuses: int) -> dict[int, OpenApiResponse]:
     return {status: OpenApiResponse(responses.ErrorBody, description=_ERRORS[status]) for status in statuses}
 
 
 def _filter(item: tuple[str, Filter]) -> OpenApiParameter:
     name, filter_ = item
-    return _parameter(name, _KINDS[filter_.kind], filter_.description)
+    return parameter(name, _KINDS[filter_.kind], filter_.description)
 
 
-def _parameter(name: str, schema: dict[str, Any], description: str) -> OpenApiParameter:
-    return OpenApiParameter(name, schema, OpenApiParameter.QUERY, description=description)
+def parameter(name: str, schema: dict[str, Any], description: str, *, required: bool = False) -> OpenApiParameter:
+    return OpenApiParameter(name, schema, OpenApiParameter.QUERY, description=description, required=required)
 
 
 def _header(name: str, description: str) -> OpenApiParameter:

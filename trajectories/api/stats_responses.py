@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime
+from typing import Literal
 
 from pydantic import Field
 
@@ -216,6 +217,10 @@ class Window(AnswerModel):
     tiers: list[Tier]
     as_of: datetime
     complete: bool = Field(description="False when a tier that this answer needs was unavailable.")
+    computed_from: Literal["rollups", "records"] = Field(
+        description="rollups: from sums that the archive keeps for each day. records: from the records, which takes"
+        " longer the more there are."
+    )
 
 
 class Stats(TrajectoryFigures):

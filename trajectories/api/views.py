@@ -1,54 +1,38 @@
-"""The HTTP API: one viewset.
+"""The HTTP API of trajectories.
 
-It reads bytes, calls ``ingest`` and ``reads``, and joins bytes; nothing is serialised twice. Every
-DRF option that a host project could set globally is set here.
+It reads bytes, calls ``ingest`` and ``reads``, and joins bytes; nothing is serialised twice.
 """
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import orjson
-from django.db import transaction
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
-from rest_framework.authentication import BaseAuthentication
 from rest_framework.decorators import action
-from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import BaseParser
-from rest_framework.permissions import BasePermission
-from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
-from rest_framework.throttling import BaseThrottle
-from rest_framework.viewsets import ViewSet
 
-from trajectories import metrics
 from trajectories.api import request_ids, request_values, throttling
-from trajectories.api.authentication import ApiKeyAuthentication
-from trajectories.api.exception_handler import error_object, exception_handler
-from trajectories.api.openapi import AutoSchema, documented
+from trajectories.api.exception_handler import error_object
+from trajectories.api.openapi import documented
 from trajectories.api.outcome_views import OutcomeActions
 from trajectories.api.pagination import PositionPagination, bounded
 from trajectories.api.parsers import JSON, MERGE_PATCH, NDJSON, LinesParser, PatchParser, RecordParser
-from trajectories.api.permissions import HasScope
-from trajectories.api.sliding_window import Allowance
-from trajectories.api.throttling import ApiKeyThrottle
-from trajectories.caller import Caller
+from trajectories.api.viewset import ApiViewSet
 from trajectories.domain import answers
 from trajectories.domain.credit import RULES
-from trajectories.domain.query import FILTERS, Query, parameters, parse_query
+from trajectories.domain.query import FILTERS, Query, parse_query
 from trajectories.domain.record import Record
 from trajectories.domain.stats import BUCKETS
 from trajectories.domain.warnings import warnings_of
 from trajectories.exceptions import (
     InvalidInput,
-    MethodNotAllowed,
     ScopeMissing,
     TrajectoriesError,
-    UnsupportedMediaType,
 )
 from trajectories.services import deletion, ingest, reads
 from trajectories.storage.store import get_store
@@ -66,7 +50,6 @@ ones get type or path, code and the beginning of the message: 10,000 lines of ``
 answer a hundred times as long."""
 MAX_SHORT_MESSAGE = 60
 PARQUET_TYPE = "application/vnd.apache.parquet"
-_NO_ACTION = ("none", "other", "405")
 _EXPORT_PARAMETERS = (*FILTERS, *export.PARAMETERS, *export.OPTIONS)
 _SCOPES = {
     "record": "record",
@@ -85,94 +68,15 @@ _SCOPES = {
 }
 
 
-class AnyAccept(BaseContentNegotiation):
-    """Accept has no effect: each response has one format."""
-
-    def select_parser(self, request: Any, parsers: Any) -> Any:
-        media_type = (request._request.content_type or "").lower()
-        return next((parser for parser in parsers if parser.media_type == media_type), None)
-
-    def select_renderer(self, request: Any, renderers: Any, format_suffix: Any = None) -> Any:
-        return renderers[0], JSON
-
-
-class TrajectoryViewSet(OutcomeActions, ViewSet):
+class TrajectoryViewSet(OutcomeActions, ApiViewSet):
     """Record, update, list, retrieve, late outcomes, stats, readiness, export and its manifest, delete."""
 
     # Annotated, so that a typed host project can replace each.
-    authentication_classes: Sequence[type[BaseAuthentication]] = (ApiKeyAuthentication,)
-    permission_classes: Sequence[type[BasePermission]] = (HasScope,)
-    throttle_classes: Sequence[type[BaseThrottle]] = (ApiKeyThrottle,)
     parser_classes: Sequence[type[BaseParser]] = (RecordParser, LinesParser)
     update_parser_classes: Sequence[type[BaseParser]] = (PatchParser, RecordParser)
     pagination_class: type[PositionPagination] = PositionPagination
-    exception_handler: Callable[[Exception, dict[str, Any]], HttpResponse] = staticmethod(exception_handler)
     required_scopes: ClassVar[Mapping[str, str]] = _SCOPES
-    renderer_classes = (JSONRenderer,)
-    content_negotiation_class = AnyAccept
-    metadata_class = None
-    versioning_class = None
-    schema = AutoSchema()
     lookup_field = "id"
-    http_method_names = ["get", "head", "post", "patch", "delete"]  # noqa: RUF012  a list, as in View
-
-    allowance: Allowance | None = None
-
-    @classmethod
-    def as_view(cls, actions: Any = None, **initkwargs: Any) -> Any:
-        # The outbox commits by itself, and a read must not hold a transaction open while it
-        # streams. Without a schema the view stays out of the host project's own document.
-        return transaction.non_atomic_requests(super().as_view(actions, **initkwargs | {"schema": None}))
-
-    def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
-        started, cpu_s = time.perf_counter(), time.thread_time()
-        token = request_ids.current.set(request_ids.request_id(request))
-        try:
-            response = super().dispatch(request, *args, **kwargs)
-        finally:
-            request_ids.current.reset(token)
-        response[request_ids.HEADER] = request_ids.request_id(request)
-        if self.allowance is not None:
-            if self.allowance.retry_after_s is None:
-                throttling.count_cpu(self.caller, request, time.thread_time() - cpu_s)
-            for name, text in self.allowance.headers().items():
-                response[name] = text
-        response["X-Content-Type-Options"] = "nosniff"
-        # Unknown methods share one series, because clients can send any method name.
-        labels = (
-            (self.action, request.method, str(response.status_code))
-            if self.action in self.required_scopes
-            else _NO_ACTION
-        )
-        metrics.request_seconds.labels(*map(str, labels)).observe(time.perf_counter() - started)
-        return response
-
-    @property
-    def caller(self) -> Caller:  # type: ignore[override]
-        caller: Any = self.request.auth
-        return cast(Caller, caller)
-
-    @property
-    def actor(self) -> str:
-        """Return the caller as the audit trail names it."""
-        return f"key {self.caller.key}" if self.caller.key else "request"
-
-    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Check method, key, limits and scope, in this order.
-
-        DRF would check the scope before the limits.
-        """
-        self.format_kwarg = self.get_format_suffix(**kwargs)
-        request.accepted_renderer, request.accepted_media_type = self.perform_content_negotiation(request)
-        request.version, request.versioning_scheme = self.determine_version(request, *args, **kwargs)
-        if self.action not in self.required_scopes:
-            raise MethodNotAllowed(f"{request.method} is not for this address; {', '.join(self.allowed_methods)} are.")
-        self.perform_authentication(request)
-        self.check_throttles(request)
-        self.check_permissions(request)
-
-    def get_exception_handler(self) -> Any:
-        return self.exception_handler
 
     @documented("record")
     def record(self, request: Request) -> HttpResponse:
@@ -297,18 +201,6 @@ class TrajectoryViewSet(OutcomeActions, ViewSet):
         answer = {"deleted": deleted.count, "has_more": deleted.has_more, "removed": asdict(deleted.removed)}
         return HttpResponse(orjson.dumps(answer), content_type=JSON)
 
-    def _parser(self, classes: Sequence[type[BaseParser]], media_types: str) -> BaseParser:
-        request: Any = self.request
-        parser: BaseParser | None = request.negotiator.select_parser(request, [parser() for parser in classes])
-        if parser is None:
-            raise UnsupportedMediaType(f"Content-Type must be {media_types}.")
-        return parser
-
-    def _data(self, parser: BaseParser) -> Any:
-        # The stream is Django's request: DRF's `request.data` treats a chunked body as empty.
-        stream: Any = self.request._request
-        return parser.parse(stream, parser.media_type, {"request": self.request, "view": self})
-
     def _query(self, given: Mapping[str, str]) -> Query:
         return parse_query(given, get_store().now_us())
 
@@ -321,9 +213,6 @@ class TrajectoryViewSet(OutcomeActions, ViewSet):
                 param="part",
             )
         return asked
-
-    def _parameters(self, allowed: Any) -> dict[str, str]:
-        return parameters(self.request._request.GET.lists(), allowed=allowed)
 
 
 def _log_stream_errors(lines: Iterator[bytes], request: HttpRequest) -> Iterator[bytes]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trajectories.conf import read_settings
-from trajectories.domain.credit import Credit, credit_of
+from trajectories.domain.credit import UNCREDITED, Credit, credit_of
 from trajectories.domain.record import NANO_USD, Facets
 from trajectories.domain.stats import in_unit
 
@@ -38,7 +38,8 @@ def credited(facets: Facets, rule: str) -> list[Credit]:
     """Return the credit of each phase by ``rule``, one of ``credit.RULES``."""
     if rule == "checks":
         return [
-            Credit(None if phase.credited == "none" else phase.credited, phase.credit_source) for phase in facets.phases
+            Credit(None if phase.credited == UNCREDITED else phase.credited, phase.credit_source)
+            for phase in facets.phases
         ]
     phases = [{"phase_name": phase.phase, "outcome": phase.outcome} for phase in facets.phases]
     return credit_of({"outcome": facets.outcome, "phases": phases}, rule)

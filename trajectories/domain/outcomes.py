@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from trajectories.conf import read_settings
@@ -22,8 +23,15 @@ NOT_RUN = ("skipped", "cancelled", "paused")
 
 def phase_group(name: str) -> str:
     """Return the name under which stats and filters group a phase."""
+    key, group = _known_group(name)
+    return read_settings().phase_aliases.get(key) or group
+
+
+@lru_cache(4_096)
+def _known_group(name: str) -> tuple[str, str]:
+    """Return the name in the form of aliases, and its group by the built-in ones."""
     key = name.strip().casefold()
-    return read_settings().phase_aliases.get(key) or PHASE_ALIASES.get(key, key)
+    return key, PHASE_ALIASES.get(key, key)
 
 
 def run_outcome(fields: Mapping[str, Any], phases: Iterable[tuple[str, str]]) -> str:

@@ -24,7 +24,9 @@ from pydantic import TypeAdapter, ValidationError
 from trajectories.domain import redaction
 from trajectories.domain.clock import DAY_US, SECOND_US, epoch_us
 from trajectories.domain.contract_types import FITS, OUTCOMES, Instant, selection_method
+from trajectories.domain.credit import CREDITED, UNCREDITED
 from trajectories.domain.outcomes import phase_group
+from trajectories.domain.packed_facets import KEY_FIELDS, NUMBER_FIELDS, PHASE_KEY_FIELDS, PackedFacets
 from trajectories.domain.record import NANO_USD, Facets, PhaseFacets, Position
 from trajectories.domain.text import fold
 from trajectories.exceptions import InvalidInput, Problem
@@ -76,7 +78,22 @@ def _test(condition: Condition, fields: tuple[str, ...] | None = None) -> Test:
 
 
 def _all(tests: list[Test]) -> Test:
+    if not tests:
+        return lambda row: True
     return tests[0] if len(tests) == 1 else lambda row: all(test(row) for test in tests)
+
+
+def _remembered(test: Test) -> Test:
+    """Return ``test`` for keys that are the same objects in many records."""
+    known: dict[int, bool] = {}
+
+    def matches(key: Any) -> bool:
+        found = known.get(id(key))
+        if found is None:
+            found = known[id(key)] = test(key)
+        return found
+
+    return matches
 
 
 _COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
@@ -112,6 +129,30 @@ class Query:
             and self._trajectory(facets)
             and (not self.on_phase or any(map(self._phase, facets.phases)))
         )
+
+    def scanner(self) -> Callable[[int, PackedFacets], bool]:
+        """Return ``matches`` for packed facets, to be used in one scan.
+
+        It remembers its answer for each key by identity, so the keys must outlive it.
+        """
+        tests: list[Callable[[PackedFacets], bool]] = []
+        if of_key := [_test(one, KEY_FIELDS) for one in self.on_trajectory if one.column in KEY_FIELDS]:
+            match_key = _remembered(_all(of_key))
+            tests.append(lambda packed: match_key(packed.key))
+        if of_number := [_test(one, NUMBER_FIELDS) for one in self.on_trajectory if one.column in NUMBER_FIELDS]:
+            match_numbers = _all(of_number)
+            tests.append(lambda packed: match_numbers(packed.numbers))
+        if of_summary := [_test(one) for one in self.on_trajectory if one.column == "request_summary_folded"]:
+            match_summary = _all(of_summary)
+            tests.append(lambda packed: match_summary(packed.summary))
+        if self.on_phase:
+            match_phase = _remembered(_all([_test(one, PHASE_KEY_FIELDS) for one in self.on_phase]))
+            tests.append(lambda packed: any(map(match_phase, packed.phases)))
+        if not self.on_position:
+            match_all = _all(tests)
+            return lambda recorded_at_us, packed: match_all(packed)
+        match_position, match_rest = self._position, _all(tests)
+        return lambda recorded_at_us, packed: match_position(recorded_at_us) and match_rest(packed)
 
 
 class Filter(NamedTuple):
@@ -212,6 +253,14 @@ FILTERS: Mapping[str, Filter] = {
     ),
     "agent": Filter("phase", "agent", "equal", _text, "string", "A phase of this agent."),
     "tool": Filter("phase", "tools", "has", _text, "string", "A phase that used this tool."),
+    "credited": Filter(
+        "phase",
+        "credited",
+        "equal",
+        _one_of((*CREDITED, UNCREDITED)),
+        "credited",
+        "A phase that earned this by the checks; none: nothing.",
+    ),
     "fit": Filter("phase", "fit", "equal", _one_of(FITS), "fit", "A phase whose model suited it so."),
     "build_passed": Filter("trajectory", "build_passed", "equal", _boolean, "boolean", "Whether the build passed."),
     "tests_passed": Filter("trajectory", "tests_passed", "equal", _boolean, "boolean", "Whether the tests passed."),

@@ -6,14 +6,13 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from sys import intern
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
 
 from trajectories.domain.clock import epoch_us, rfc3339
-from trajectories.domain.credit import Credit, credit_of
+from trajectories.domain.credit import UNCREDITED, Credit, credit_of
 from trajectories.domain.late_outcomes import LateFacets, facets_of_outcomes, join
 from trajectories.domain.outcomes import phase_group, run_outcome
 from trajectories.domain.text import fold
@@ -294,9 +293,9 @@ def facets_of(body: bytes, outcomes: bytes = b"") -> Facets:
     """
     fields = orjson.loads(body)
     groups = [phase_group(phase["phase_name"]) for phase in fields["phases"]]
-    earned = credit_of(fields)
-    presence = dict(_presence(fields["phases"], groups))
-    phases = tuple(_phase(phase, groups[at], earned[at], presence.get(at)) for at, phase in enumerate(fields["phases"]))
+    earned = credit_of(fields, groups=groups)
+    presence = _presence(fields["phases"], groups)
+    phases = tuple(map(_phase, fields["phases"], groups, earned, presence))
     input_tokens = _sum(phase.input_tokens for phase in phases)
     output_tokens = _sum(phase.output_tokens for phase in phases)
     phases_cost = _sum(phase.cost_nano_usd for phase in phases)
@@ -326,29 +325,35 @@ def facets_of(body: bytes, outcomes: bytes = b"") -> Facets:
     )
 
 
-def _presence(phases: Sequence[dict[str, Any]], groups: Sequence[str]) -> Iterator[tuple[int, str]]:
-    """Yield the place of the first phase of each group, and whether any phase of the group ran."""
+def _presence(phases: Sequence[dict[str, Any]], groups: Sequence[str]) -> Iterator[str | None]:
+    """Yield for the first phase of each group whether any phase of the group ran; None for others."""
     ran = {group for group, phase in zip(groups, phases, strict=True) if phase.get("outcome") != "skipped"}
-    for group in dict.fromkeys(groups):
-        yield groups.index(group), "ran" if group in ran else "skipped"
+    seen = set()
+    for group in groups:
+        if group in seen:
+            yield None
+        else:
+            seen.add(group)
+            yield "ran" if group in ran else "skipped"
 
 
 def _phase(fields: dict[str, Any], group: str, credit: Credit, presence: str | None) -> PhaseFacets:
-    return PhaseFacets(
-        phase=group,
-        model=fields.get("model"),
-        selection_method=fields.get("model_selection_method"),
-        agent=fields.get("agent"),
-        tools=tuple(fields.get("tools_used", ())),
-        outcome=intern(fields.get("outcome", "unknown")),  # one of a few words, held a million times
-        credited=intern(credit.outcome or "none"),
-        credit_source=intern(credit.source),
-        presence=presence,
-        fit=intern(fields["fit"]) if "fit" in fields else None,
-        cost_nano_usd=_nano_usd(fields.get("cost_usd")),
-        duration_us=_us(fields.get("duration_ms")),
-        input_tokens=fields.get("input_tokens"),
-        output_tokens=fields.get("output_tokens"),
+    get = fields.get
+    return PhaseFacets(  # by position, which takes half the time of names
+        group,
+        get("model"),
+        get("model_selection_method"),
+        get("agent"),
+        tuple(get("tools_used", ())),
+        get("outcome", "unknown"),
+        credit.outcome or UNCREDITED,
+        credit.source,
+        presence,
+        get("fit"),
+        _nano_usd(get("cost_usd")),
+        _us(get("duration_ms")),
+        get("input_tokens"),
+        get("output_tokens"),
     )
 
 

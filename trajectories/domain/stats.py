@@ -9,10 +9,11 @@ Rim, Lee, VLDB 2019) without its collapsing.
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
+from operator import add
 from typing import Any, NamedTuple, TypeAlias
 
 from trajectories.domain import late_stats
@@ -41,7 +42,8 @@ def bucket_of(value: int) -> int:
     return math.ceil(math.log(value) / _LOG_GAMMA) if value > 0 else ZERO_BUCKET
 
 
-def _bucket_value(bucket: int) -> float:
+def bucket_value(bucket: int) -> float:
+    """Return the value that stands for those of a bucket; at most ``RELATIVE_ERROR`` off."""
     return 0.0 if bucket == ZERO_BUCKET else 2 * _GAMMA**bucket / (_GAMMA + 1)
 
 
@@ -131,7 +133,9 @@ class Summary:
     series: dict[int, Cell] = field(default_factory=dict)
     late: Cells = field(default_factory=dict)
     late_phases: Cells = field(default_factory=dict)
-    buckets: dict[str, Counter[int]] = field(default_factory=lambda: {m.column: Counter() for m in TRAJECTORY_MEASURES})
+    buckets: dict[str, defaultdict[int, int]] = field(
+        default_factory=lambda: {m.column: defaultdict(int) for m in TRAJECTORY_MEASURES}
+    )
 
     def add(self, facets: Facets, recorded_at_us: int, *, times: int = 1) -> None:
         """Add one trajectory, or subtract it with ``times=-1``."""
@@ -231,6 +235,14 @@ def wilson(successes: int, known: int) -> tuple[float, float] | None:
     )
 
 
+def value_per_dollar(low: float | None, mean_cost_usd: float | None) -> float | None:
+    """Return the lower bound of a success rate per dollar of mean cost; None if one is unknown."""
+    if low is None or mean_cost_usd is None:
+        return None
+    # The thousandth keeps free models finite and comparable.
+    return low / (mean_cost_usd + 0.001)
+
+
 def bucket_start(at_us: int, bucket: str) -> int:
     """Return the start of the day or week of ``at_us``, in microseconds since 1970."""
     width, offset = BUCKETS[bucket]
@@ -262,8 +274,9 @@ def _phase_tallies(
 
 def _merge_cells(mine: dict[Any, Cell], theirs: Mapping[Any, Cell], times: int) -> None:
     for key, cell in theirs.items():
-        counted = [times * value for value in cell]
-        mine[key] = _plus(mine[key], counted) if key in mine else counted
+        counted = cell if times == 1 else [times * value for value in cell]
+        # A copy, because ``add`` changes cells in place.
+        mine[key] = _plus(mine[key], counted) if key in mine else list(counted)
 
 
 def _add_measures(cell: Cell, at: int, values: Iterable[Any], times: int) -> None:
@@ -275,7 +288,7 @@ def _add_measures(cell: Cell, at: int, values: Iterable[Any], times: int) -> Non
 
 
 def _plus(one: Cell, other: Cell) -> Cell:
-    return [a + b for a, b in zip(one, other, strict=True)]
+    return list(map(add, one, other))
 
 
 def _total(cells: Iterable[Cell], width: int) -> Cell:
@@ -321,8 +334,6 @@ def _trajectory_figures(cell: Cell) -> dict[str, Any]:
 def _phase_figures(cell: Cell, *, credit_rule: str) -> dict[str, Any]:
     credited = _rate_at(cell, _CREDIT_AT[credit_rule])
     measures = _measures(cell, _PHASE_MEASURES_AT, MEASURES)
-    mean_cost = measures["cost_usd"]["mean"]
-    unknown_value = credited["low"] is None or mean_cost is None
     return {
         "count": cell[0],
         "outcomes": _tallies(cell, PHASE_OUTCOMES),
@@ -330,8 +341,7 @@ def _phase_figures(cell: Cell, *, credit_rule: str) -> dict[str, Any]:
         "success_rate": _rate_at(cell, 1),
         "credited_success_rate": credited,
         "skip_rate": _skip_rate(cell),
-        # The thousandth keeps free models finite and comparable.
-        "value_per_dollar": None if unknown_value else credited["low"] / (mean_cost + 0.001),
+        "value_per_dollar": value_per_dollar(credited["low"], measures["cost_usd"]["mean"]),
     } | measures
 
 
@@ -379,14 +389,14 @@ def in_unit(value: int, divisor: int) -> float | int:
     return value // divisor if value % divisor == 0 else value / divisor
 
 
-def _percentiles(buckets: Counter[int], divisor: int) -> dict[str, float | None]:
-    known = buckets.total()
+def _percentiles(buckets: Mapping[int, int], divisor: int) -> dict[str, float | None]:
+    known = sum(buckets.values())
     return {f"p{p}": _at_rank(buckets, -(-p * known // 100)) / divisor if known else None for p in (50, 90, 95, 99)}
 
 
-def _at_rank(buckets: Counter[int], rank: int) -> float:
+def _at_rank(buckets: Mapping[int, int], rank: int) -> float:
     for bucket in sorted(buckets):
         rank -= buckets[bucket]
         if rank <= 0:
-            return _bucket_value(bucket)
+            return bucket_value(bucket)
     raise ValueError("rank beyond what was counted")

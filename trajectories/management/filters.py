@@ -12,7 +12,7 @@ from trajectories.domain.query import FILTERS, Query, parse_query
 from trajectories.exceptions import InvalidInput
 from trajectories.storage import archive_reads
 from trajectories.training.export import OPTIONS, PARAMETERS, Request, parse_request
-from trajectories.training.formats import FORMATS
+from trajectories.training.formats import DEFAULT, FORMATS
 from trajectories.training.splits import SPLIT_BY
 
 
@@ -27,7 +27,7 @@ def add_filters(parser: CommandParser) -> None:
 def add_export_options(parser: CommandParser) -> None:
     """Add ``--format``, ``--split`` and the other parameters of an export, and the filters."""
     group = parser.add_argument_group("export", "As GET .../export (docs/training.md).")
-    group.add_argument("--format", help=f"one of {', '.join(FORMATS)}")
+    group.add_argument("--format", help=f"one of {', '.join(FORMATS)}; {DEFAULT} by default")
     group.add_argument("--split", help="such as train=0.9,test=0.1")
     group.add_argument("--split-by", help=f"{' or '.join(SPLIT_BY)}: what stays in one part")
     group.add_argument("--part", help="only this part of the split")
@@ -42,11 +42,11 @@ def add_export_options(parser: CommandParser) -> None:
     add_filters(parser)
 
 
-def export_request(options: Mapping[str, Any]) -> Request:
-    """Return the export that the options describe.
+def export_parameters(options: Mapping[str, Any]) -> dict[str, str]:
+    """Return the export that the options describe, as query parameters.
 
     Raises:
-        CommandError: an option has an invalid value.
+        CommandError: ``--option`` names no option of a format.
     """
     given = {name: options[name] for name in (*PARAMETERS, *FILTERS) if options.get(name) is not None}
     for text in options["option"]:
@@ -54,8 +54,17 @@ def export_request(options: Mapping[str, Any]) -> Request:
         if not equals or name not in OPTIONS:
             raise CommandError(f"--option must be NAME=VALUE with a name of {', '.join(OPTIONS)}, got {text!r}.")
         given[name] = value
+    return given
+
+
+def export_request(options: Mapping[str, Any]) -> Request:
+    """Return the export that the options describe, parsed.
+
+    Raises:
+        CommandError: an option has an invalid value.
+    """
     try:
-        return parse_request(given, now_us())
+        return parse_request(export_parameters(options), now_us())
     except InvalidInput as error:
         raise CommandError(error.message) from None
 

@@ -136,6 +136,24 @@ def delete_matching(store: Store, tenant: str, filters: dict[str, str], token: s
     return Deleted(count, removed, has_more=bool(ids))
 
 
+def delete_selected(store: Store, tenant: str, ids: Sequence[UUID], *, actor: str = "code") -> Removed:
+    """Delete these ids of a tenant permanently, and note who did.
+
+    Raises:
+        DeletionIncomplete: 503; as in ``delete_one``. Repeating completes it.
+    """
+    removed, count = Removed(), 0
+    try:
+        for at in range(0, len(ids), BATCH):
+            some = ids[at : at + BATCH]
+            count += len(some)
+            delete_ids(store, tenant, some, removed)
+    finally:
+        if count:
+            AuditEntry.objects.note("delete", actor, {tenant: count})
+    return removed
+
+
 def delete_ids(store: Store, tenant: str, ids: Sequence[UUID], removed: Removed | None = None) -> Removed:
     """Delete ``ids`` from every tier, add the counts to ``removed`` and return it.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import starmap
 from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
@@ -10,12 +11,15 @@ from uuid import UUID
 import orjson
 from django.db.models import Q
 
+from trajectories.domain.compression import from_columns
 from trajectories.models import (
+    Annotation,
     ApiKey,
     LateOutcome,
     Phase,
     Quarantined,
     Reference,
+    RollUp,
     RunOutcome,
     Tenant,
     Tombstone,
@@ -110,7 +114,8 @@ def _in_archive(tenant: str, markers: Iterable[bytes]) -> list[Trace]:
 
 
 def _search_archive(tenant: str, markers: Iterable[bytes]) -> Iterator[Trace]:
-    for model in (Trajectory, LateOutcome, Reference, RunOutcome, Quarantined, Tombstone, ApiKey):
+    models = Trajectory, LateOutcome, Reference, RunOutcome, Quarantined, Tombstone, ApiKey, RollUp, Annotation
+    for model in models:
         rows = model._default_manager.using(archive_writes.alias()).filter(tenant=tenant)
         yield Trace(f"archive, {model._meta.verbose_name_plural}", rows.count(), "rows")
     phases = Phase.objects.using(archive_writes.alias()).filter(trajectory__tenant=tenant)
@@ -122,7 +127,11 @@ def _search_archive(tenant: str, markers: Iterable[bytes]) -> Iterator[Trace]:
         in_body |= Q(body__contains=text)
         in_error |= Q(error__contains=text)
     if texts:
-        found = Trajectory.objects.using(archive_writes.alias()).filter(in_body).count()
+        trajectories = Trajectory.objects.using(archive_writes.alias())
+        found = trajectories.filter(in_body).count()
+        bodies = trajectories.filter(body="").values_list("body", "compressed_body").iterator(chunk_size=100)
+        found += sum(any(text.encode() in body for text in texts) for body in starmap(from_columns, bodies))
+        found += LateOutcome.objects.using(archive_writes.alias()).filter(in_body).count()
         found += Quarantined.objects.using(archive_writes.alias()).filter(in_error).count()
         yield Trace("archive, records of other tenants", found, "rows")
 

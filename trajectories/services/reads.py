@@ -26,6 +26,7 @@ from trajectories.domain.stats import Summary
 from trajectories.exceptions import ArchiveUnavailable, NotFound
 from trajectories.services.read_shares import ReadShares, Share
 from trajectories.services.remembered import Answer, RememberedAnswers, Version
+from trajectories.services.rolled_up import FEW, WAITING_CHUNK, chunks, if_matching, rolled_up, version_of
 from trajectories.storage import archive_reads
 from trajectories.storage.archive_errors import ArchiveError
 from trajectories.storage.archive_snapshot import snapshot as archive_snapshot
@@ -34,9 +35,6 @@ from trajectories.storage.store import Store
 from trajectories.storage.tenant_cache import Snapshot
 
 _ARCHIVE_PAGE_MIN = 20
-_WAITING_CHUNK = 200
-_FEW = 500
-"""Records that are summarized without a share of the process."""
 
 
 class Page(NamedTuple):
@@ -141,19 +139,23 @@ def stats(
     metrics.hot_reads.labels("hit" if snapshot.floor is None else "miss").inc()
     # Everything that decides the answer, besides the records, belongs to the question.
     answers, question = store.part(RememberedAnswers), (tenant, query, rule, bucket)
-    version = _version(store, tenant, snapshot)
+    version = version_of(store, tenant, snapshot)
     found = answers.find(question, version)
     if found is None:
         with store.part(ReadShares).of(tenant) as share:
-            if snapshot.floor is not None or len(snapshot.held) > _FEW:
-                share.take()
-            # Another read may have asked the same while this one waited.
-            found = answers.find(question, version) or _summarized(store, tenant, snapshot, query, share, rule, bucket)
+            found = rolled_up(store, tenant, snapshot, query, share, rule, bucket)
+            if found is None:
+                if snapshot.floor is not None or len(snapshot.held) > FEW:
+                    share.take()
+                # Another read may have asked the same while this one waited.
+                found = answers.find(question, version)
+            found = found or _summarized(store, tenant, snapshot, query, share, rule, bucket)
         answers.keep(question, found)
-    tiers = _tiers(snapshot) + ["archive"] * (snapshot.floor is not None and found.is_complete)
+    tiers = _tiers(snapshot) + ["archive"] * found.has_archive
     is_complete = snapshot.is_complete and found.is_complete
     shown: dict[str, Any] = orjson.loads(found.json)
-    return shown | {"window": _window(store, query, tiers, is_complete=is_complete)}
+    window = _window(store, query, tiers, is_complete=is_complete)
+    return shown | {"window": window | {"computed_from": found.computed_from}}
 
 
 # List and stats below the floor.
@@ -177,13 +179,13 @@ def _below_floor(
 def _waiting(store: Store, tenant: str, snapshot: Snapshot, query: Query, below: Position) -> Iterator[Record]:
     """Yield pending outbox records, unless the archive puts them lower; ordered by position."""
     waiting = (record for record in store.outbox.waiting_below(tenant, below) if record.id not in snapshot.by_id)
-    while chunk := list(islice(waiting, _WAITING_CHUNK)):
+    while chunk := list(islice(waiting, WAITING_CHUNK)):
         ids = [record.id for record in chunk]
         stored, versions = archive_reads.find_many(tenant, ids), store.outbox.waiting_versions(tenant, ids)
         for own in chunk:
             known = stored.get(own.id)
             if known is None or known.position >= own.position:
-                yield from _if_matching(query, merge_all(known, versions[own.id]))
+                yield from if_matching(query, merge_all(known, versions[own.id]))
 
 
 def _archived(
@@ -202,29 +204,9 @@ def _archived(
             if own is None:
                 yield record
             elif own[-1].position > record.position:
-                yield from _if_matching(query, merge_all(record, own))
+                yield from if_matching(query, merge_all(record, own))
         if page:
             below = page[-1].position
-
-
-def _if_matching(query: Query, record: Record) -> Iterator[Record]:
-    if not record.is_visible:
-        return
-    if query.matches(record.recorded_at_us, facets_of(record.body, record.outcomes)):
-        yield record
-
-
-def _version(store: Store, tenant: str, snapshot: Snapshot) -> Version | None:
-    """Return the version of the tenant's records; None if they may change without a new version."""
-    if snapshot.floor is None:
-        return Version(ref(snapshot.version), None, None)
-    # A version that waits here is merged by its stamp, and a repeat in the archive changes stamps alone.
-    if store.outbox.waiting_ids(tenant):
-        return None
-    try:
-        return Version(ref(snapshot.version), snapshot.floor, archive_reads.last_changed(tenant))
-    except ArchiveError:
-        return None
 
 
 def _summarized(
@@ -232,8 +214,9 @@ def _summarized(
 ) -> Answer:
     summary, is_complete = Summary(bucket), True
     version: Version | None = Version(ref(snapshot.version), None, None)
+    matches = query.scanner()
     for held in share.scan(snapshot.held):
-        if query.matches(held.position.recorded_at_us, held.facets):
+        if matches(held.position.recorded_at_us, held.packed):
             summary.add(held.facets, held.position.recorded_at_us)
     if snapshot.floor is not None:
         with store.outbox.snapshot():
@@ -243,7 +226,8 @@ def _summarized(
                 below = _waiting_summary(store, tenant, snapshot, query, snapshot.floor, bucket)
                 version, is_complete = None, False
         summary.merge(below)
-    return Answer(version, orjson.dumps(summary.as_json(rule)), is_complete)
+    has_archive = snapshot.floor is not None and is_complete
+    return Answer(version, orjson.dumps(summary.as_json(rule)), is_complete, has_archive=has_archive)
 
 
 def _summary_below(
@@ -256,15 +240,14 @@ def _summary_below(
     """
     waiting = store.outbox.waiting_ids(tenant)
     with archive_snapshot(store.conf.archive_statement_timeout_s):
-        version = _version(store, tenant, snapshot)
+        version = version_of(store, tenant, snapshot)
         summary = archive_reads.summary(tenant, query, floor, bucket=bucket)
-        for start in range(0, len(waiting), _WAITING_CHUNK):
-            chunk = waiting[start : start + _WAITING_CHUNK]
+        for chunk in chunks(waiting, WAITING_CHUNK):
             summary.merge(archive_reads.summary(tenant, query, floor, only=chunk, bucket=bucket), times=-1)
             unseen = [id_ for id_ in chunk if id_ not in snapshot.by_id]
             stored = archive_reads.find_many(tenant, unseen)
             for id_, versions in store.outbox.waiting_versions(tenant, unseen).items():
-                for record in _if_matching(query, merge_all(stored.get(id_), versions)):
+                for record in if_matching(query, merge_all(stored.get(id_), versions)):
                     # A record above the floor arrived after the snapshot was taken.
                     if record.position < floor:
                         summary.add(facets_of(record.body, record.outcomes), record.recorded_at_us)
@@ -278,16 +261,17 @@ def _waiting_summary(
     summary = Summary(bucket)
     for own in store.outbox.waiting_below(tenant, floor):
         if own.id not in snapshot.by_id:
-            for record in _if_matching(query, own):
+            for record in if_matching(query, own):
                 summary.add(facets_of(record.body, record.outcomes), record.recorded_at_us)
     return summary
 
 
 def _from_hot(snapshot: Snapshot, query: Query, after: Position | None, share: Share) -> Iterator[Record]:
     end = len(snapshot.held) if after is None else bisect_left(snapshot.held, after, key=lambda held: held.position)
+    matches = query.scanner()
     for at in share.scan(range(end - 1, -1, -1)):
         held = snapshot.held[at]
-        if query.matches(held.position.recorded_at_us, held.facets):
+        if matches(held.position.recorded_at_us, held.packed):
             yield held.record
 
 
@@ -311,7 +295,9 @@ def _page(
         records.append(record)
     has_more = is_cut or len(records) < len(found)
     # A merged version of an id may differ from the one that the cache holds.
-    facets = {r.id: held.facets for r in records if (held := snapshot.by_id.get(r.id)) and held.record is r}
+    facets = {
+        r.id: held.facets for r in records if (held := snapshot.by_id.get(r.id)) and held.compressed.digest == r.digest
+    }
     return Page(records, records[-1].position if has_more else None, tiers, is_complete, facets)
 
 

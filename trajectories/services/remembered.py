@@ -32,11 +32,16 @@ class Version(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """An answer in JSON. It holds for ``version`` only; with None it must not be remembered."""
+    """An answer in JSON. It holds for ``version`` only; with None it must not be remembered.
+
+    ``has_archive``: the archive has answered. ``computed_from``: ``rollups``, or ``records``.
+    """
 
     version: Version | None
     json: bytes
     is_complete: bool
+    has_archive: bool
+    computed_from: str = "records"
 
 
 class RememberedAnswers:

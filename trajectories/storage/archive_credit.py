@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef
 
+from trajectories.domain.compression import from_columns
 from trajectories.domain.record import facets_of
 
 _BATCH = 100
 """Trajectories in a transaction: at 200 phases each, the ids stay below SQLite's number of variables."""
 
 
-def fill_credit(trajectories: Any, phases: Any, alias: str) -> int:
+def fill_credit(
+    trajectories: Any, phases: Any, alias: str, *, on_tenants: Callable[[list[str]], object] = lambda tenants: None
+) -> int:
     """Fill ``credited`` and ``presence`` of the phases that lack them, from the bodies.
 
     Writes may go on. Rows that a process of an earlier release writes later need another call.
@@ -22,6 +26,7 @@ def fill_credit(trajectories: Any, phases: Any, alias: str) -> int:
     Args:
         trajectories: the model, or its form in a migration.
         phases: likewise.
+        on_tenants: called in each transaction, before it locks a row, with the tenants in it.
 
     Returns:
         The number of trajectories that were filled.
@@ -30,7 +35,11 @@ def fill_credit(trajectories: Any, phases: Any, alias: str) -> int:
     rows = trajectories.objects.using(alias).filter(Exists(lacking)).order_by("pk")
     count, after = 0, 0
     while pks := list(rows.filter(pk__gt=after).values_list("pk", flat=True)[:_BATCH]):
+        # Read before the transaction, which begins with a write: SQLite could not upgrade a reader.
+        tenants = trajectories.objects.using(alias).filter(pk__in=pks).order_by().values_list("tenant", flat=True)
+        tenants = sorted(set(tenants))
         with transaction.atomic(using=alias):
+            on_tenants(tenants)
             _fill(trajectories.objects.using(alias).filter(pk__in=pks), phases.objects.using(alias))
         count, after = count + len(pks), pks[-1]
     return count
@@ -39,7 +48,12 @@ def fill_credit(trajectories: Any, phases: Any, alias: str) -> int:
 def _fill(rows: Any, phases: Any) -> None:
     # The update locks the rows, so no worker replaces a body between the read and the write.
     rows.update(seq=F("seq"))
-    facets = {pk: facets_of(body.encode()) for pk, body in rows.values_list("pk", "body")}
+    # A migration's form of the model has no compressed bodies, and no row with one.
+    names = [field.name for field in rows.model._meta.get_fields() if field.name == "compressed_body"]
+    facets = {
+        pk: facets_of(from_columns(body, *(compressed or [None])))
+        for pk, body, *compressed in rows.values_list("pk", "body", *names)
+    }
     by_values = defaultdict(list)
     found = phases.filter(trajectory__in=list(facets), credited__isnull=True)
     for pk, trajectory, place in found.values_list("pk", "trajectory", "place"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
@@ -11,7 +11,7 @@ from django.db import connections
 from trajectories.domain.record import Record, tenant_digest
 from trajectories.models import Erasure, LateOutcome, Quarantined, Tombstone, Trajectory
 from trajectories.storage.archive_errors import archive_errors
-from trajectories.storage.archive_writes import alias
+from trajectories.storage.archive_rows import Key, alias, as_uuid, key_values, of_wanted, wanted
 
 
 class Version(NamedTuple):
@@ -51,15 +51,15 @@ class DeliveryStatus(NamedTuple):
 @archive_errors()
 def delivery_status(versions: Sequence[Version]) -> DeliveryStatus:
     """Return the delivery status of those ``versions`` that the archive knows."""
-    wanted = set(versions)
-    if not wanted:
+    asked = set(versions)
+    if not asked:
         return DeliveryStatus(set(), set(), set(), set())
-    tenants, ids = sorted({version.tenant for version in wanted}), sorted({version.id for version in wanted})
-    by_digest = {tenant_digest(tenant): tenant for tenant in tenants}
+    by_digest = {tenant_digest(tenant): tenant for tenant in {version.tenant for version in asked}}
     merged: dict[tuple[str, UUID | None], tuple[int, int]] = {}
     tombstones, poison, erased, outcomes = set(), set(), set(), set()
-    wanted_outcomes = sorted({version.outcome for version in wanted if version.outcome})
-    for kind, tenant, id_, stamp, recorded_at_us in _known_of(tenants, ids, list(by_digest), wanted_outcomes):
+    asked_outcomes = {(version.tenant, version.outcome) for version in asked if version.outcome}
+    known = _known_of({version[:2] for version in asked}, list(by_digest), asked_outcomes)
+    for kind, tenant, id_, stamp, recorded_at_us in known:
         if kind == "erased":
             erased.add(by_digest[tenant])
         elif kind == "deleted":
@@ -71,7 +71,7 @@ def delivery_status(versions: Sequence[Version]) -> DeliveryStatus:
         else:
             merged[tenant, id_] = stamp, recorded_at_us
     confirmed, refused, deleted = set(), set(), set()
-    for version in wanted:
+    for version in asked:
         stamp, recorded_at_us = merged.get((version.tenant, version.id), (0, 0))
         if version.tenant in erased or (version.tenant, version.id) in tombstones:
             deleted.add(version)
@@ -86,37 +86,36 @@ def delivery_status(versions: Sequence[Version]) -> DeliveryStatus:
 
 
 def _known_of(
-    tenants: Sequence[str], ids: Sequence[UUID], digests: Sequence[str], outcomes: Sequence[UUID]
+    keys: Collection[Key], digests: Sequence[str], outcomes: Collection[Key]
 ) -> Iterator[tuple[str, str, UUID | None, int, int]]:
     """Yield the archive's rows of these ids: (kind, tenant, id, stamp, recorded_at_us).
 
     The kinds are stored, deleted, refused, outcome, which has the id of the outcome, and erased, which
     has a digest for the tenant and no id.
-    An id of another of ``tenants`` is found too. One statement without the ORM, because the relay asks
-    several times for each batch, and building four querysets took most of its CPU.
+    One statement without the ORM, because the relay asks several times for each batch, and building
+    four querysets took most of its CPU.
     """
-    connection = connections[alias()]
-    id_field = Trajectory._meta.get_field("trajectory_id")
-    of_ids = f"tenant_id IN ({_marks(tenants)}) AND trajectory_id IN ({_marks(ids)})"
+    clause, values = wanted(keys)
     statement = (
-        f"SELECT 'stored', tenant_id, trajectory_id, stamp, recorded_at_us FROM {Trajectory._meta.db_table} WHERE {of_ids}"
-        f" UNION ALL SELECT 'deleted', tenant_id, trajectory_id, 0, 0 FROM {Tombstone._meta.db_table} WHERE {of_ids}"
-        f" UNION ALL SELECT 'refused', tenant_id, trajectory_id, stamp, 0 FROM {Quarantined._meta.db_table} WHERE {of_ids}"
+        f"{clause} SELECT 'stored', held.tenant_id, held.trajectory_id, held.stamp, held.recorded_at_us"
+        f" {of_wanted(Trajectory)}"
+        f" UNION ALL SELECT 'deleted', held.tenant_id, held.trajectory_id, 0, 0 {of_wanted(Tombstone)}"
+        f" UNION ALL SELECT 'refused', held.tenant_id, held.trajectory_id, held.stamp, 0 {of_wanted(Quarantined)}"
         f" UNION ALL SELECT 'erased', digest, NULL, 0, 0 FROM {Erasure._meta.db_table} WHERE digest IN ({_marks(digests)})"
     )
-    given = [*tenants, *(id_field.get_db_prep_value(id_, connection) for id_ in ids)]
-    values = [*given, *given, *given, *digests]
+    given = [*values, *digests]
     if outcomes:
+        pairs = ", ".join(["(%s, %s)"] * len(outcomes))
         statement += (
             f" UNION ALL SELECT 'outcome', tenant_id, outcome_id, 0, 0 FROM {LateOutcome._meta.db_table}"
-            f" WHERE tenant_id IN ({_marks(tenants)}) AND outcome_id IN ({_marks(outcomes)})"
+            f" WHERE (tenant_id, outcome_id) IN (VALUES {pairs})"
         )
-        values += [*tenants, *(id_field.get_db_prep_value(id_, connection) for id_ in outcomes)]
-    with connection.cursor() as cursor:
-        cursor.execute(statement, values)
+        given += key_values(outcomes)
+    with connections[alias()].cursor() as cursor:
+        cursor.execute(statement, given)
         found = cursor.fetchall()
     for kind, tenant, id_, stamp, recorded_at_us in found:
-        yield kind, tenant, id_ if id_ is None or isinstance(id_, UUID) else UUID(id_), stamp, recorded_at_us
+        yield kind, tenant, None if id_ is None else as_uuid(id_), stamp, recorded_at_us
 
 
 def _marks(values: Sequence[object]) -> str:

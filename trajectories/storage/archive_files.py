@@ -1,4 +1,4 @@
-"""The files of the archive's database: which they are, and their release of deleted data."""
+"""The archive: its files and tables as a whole."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from trajectories.models import (
     Phase,
     Quarantined,
     Reference,
+    RollUp,
     RunOutcome,
     Tenant,
     Tombstone,
     Trajectory,
 )
+from trajectories.storage import search_index
 from trajectories.storage.archive_errors import archive_errors
 from trajectories.storage.archive_writes import alias
+from trajectories.workspace import Annotation
 
 
 @archive_errors()
@@ -30,26 +33,17 @@ def compact(*, is_full: bool) -> bool:
     with connections[alias()].cursor() as cursor:
         if cursor.db.vendor == "sqlite":
             try:
+                search_index.compact(alias())
                 cursor.execute("VACUUM")
             except OperationalError:
                 return False
             is_busy, *_ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             return not is_busy
         if cursor.db.vendor == "postgresql":
-            models = (
-                Phase,
-                RunOutcome,
-                Reference,
-                LateOutcome,
-                Trajectory,
-                Quarantined,
-                Tombstone,
-                ApiKey,
-                AuditEntry,
-                Tenant,
-            )
+            of_runs = Phase, RunOutcome, Reference, LateOutcome, Trajectory, Annotation, RollUp
+            models = *of_runs, Quarantined, Tombstone, ApiKey, AuditEntry, Tenant
             tables = ", ".join(cursor.db.ops.quote_name(model._meta.db_table) for model in models)
-            cursor.execute(f"VACUUM (FULL {'ON' if is_full else 'OFF'}) {tables}")
+            cursor.execute(f"VACUUM (FULL {'ON' if is_full else 'OFF'}) {tables}, {search_index.TABLE}")
     return True
 
 
@@ -57,3 +51,13 @@ def files() -> list[str]:
     """Return the paths of the database files that this host can read; none unless it is SQLite."""
     settings = connections[alias()].settings_dict
     return [str(settings["NAME"])] if connections[alias()].vendor == "sqlite" else []
+
+
+@archive_errors()
+def refresh_statistics() -> None:
+    """Let SQLite look at its tables where that is due, so that it chooses indexes by their content."""
+    connection = connections[alias()]
+    if connection.vendor == "sqlite":
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA analysis_limit = 1000")
+            cursor.execute("PRAGMA optimize")

@@ -1,4 +1,4 @@
-"""Late outcomes in the archive, written under the lock of the tenant's row (``archive_writes``).
+"""Late outcomes in the archive, written under the locks of the tenants' rows (``archive_batch``).
 
 ``LateOutcome`` has every outcome by its target, whether or not a run has come. ``Reference`` has the
 references of each run. From both, each run gets its outcomes in a column, and ``RunOutcome`` has the
@@ -8,19 +8,22 @@ values that stats count.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
-from django.db import router, transaction
-from django.db.models import Exists, F, OuterRef, QuerySet
+from django.db import connections, transaction
+from django.db.models import Exists, F, OuterRef
 
 from trajectories.conf import read_settings
-from trajectories.domain.late_outcomes import collect, facets_of_outcomes, has_references, join, references_of
+from trajectories.domain.compression import from_columns
+from trajectories.domain.late_outcomes import LateFacets, collect, has_references, join, references_of
 from trajectories.domain.record import Record
-from trajectories.models import LateOutcome, Reference, RunOutcome, Trajectory
+from trajectories.models import LateOutcome, Reference, RunOutcome, Tenant, Trajectory
+from trajectories.storage import archive_rows
 from trajectories.storage.archive_errors import archive_errors
+from trajectories.storage.archive_rows import Key, Row, alias, as_uuid, key_of
 
 _CHUNK = 500
 """Targets in a statement, below SQLite's number of variables."""
@@ -32,98 +35,132 @@ class TooMany(ValueError):
     """The outcome is refused, as a value is that the database refuses."""
 
 
-def take(tenant: str, additions: Sequence[Record]) -> set[UUID]:
-    """Store new outcomes once, and return the ids of the runs that may have got one.
+class Links(NamedTuple):
+    """What the outcomes of a run hang on: the ids of its references, and its outcomes as stats count them."""
+
+    references: Sequence[UUID]
+    late: Sequence[LateFacets]
+
+
+def take(additions: Sequence[Record]) -> set[Key]:
+    """Store new outcomes once, and return the keys of the runs that may have got one.
 
     Raises:
         TooMany: a target would have more than ``outcomes_per_target``, or has more than MAX_RUNS runs.
     """
     if not additions:
         return set()
-    rows = _rows(LateOutcome)
-    given = {UUID(one["id"]): (r, orjson.dumps(one)) for r in additions for one in orjson.loads(r.body)}
-    known = set(rows.filter(tenant=tenant, outcome_id__in=given).values_list("outcome_id", flat=True))
-    new = {id_: pair for id_, pair in given.items() if id_ not in known}
-    _expect_room(rows.filter(tenant=tenant), Counter(record.id for record, _ in new.values()))
-    rows.bulk_create(
-        LateOutcome(tenant_id=tenant, outcome_id=id_, target_id=record.id, stamp=record.stamp, body=body.decode())
-        for id_, (record, body) in new.items()
-    )
+    given = {
+        (record.tenant, UUID(one["id"])): (record, orjson.dumps(one))
+        for record in additions
+        for one in orjson.loads(record.body)
+    }
+    found = archive_rows.read(LateOutcome, ("tenant_id", "outcome_id"), given, by="outcome_id")
+    known = {(tenant, as_uuid(id_)) for tenant, id_ in found}
+    new = {key: pair for key, pair in given.items() if key not in known}
+    _expect_room(Counter(key_of(record) for record, _ in new.values()))
+    rows = [
+        {
+            "tenant_id": tenant,
+            "outcome_id": id_,
+            "target_id": record.id,
+            "stamp": record.stamp,
+            "body": body.decode(),
+        }
+        for (tenant, id_), (record, body) in new.items()
+    ]
+    archive_rows.insert(LateOutcome, rows)
     # Also of known ones: their batch may repeat because Redis did not get its result.
-    targets = {record.id for record in additions}
-    runs = runs_of(tenant, targets)
+    targets = set(map(key_of, additions))
+    runs = _runs_of(targets)
     if len(runs) > MAX_RUNS:
         raise TooMany(f"More than {MAX_RUNS} runs have this reference; name a narrower one.")
-    return targets | set(runs)
+    return targets | runs
 
 
-def _expect_room(rows: QuerySet[LateOutcome], new: Mapping[UUID, int]) -> None:
+def _expect_room(new: Mapping[Key, int]) -> None:
     most = read_settings().outcomes_per_target
-    for target, count in new.items():
-        if rows.filter(target_id=target).count() + count > most:
-            raise TooMany(f"The target {target} would have more than {most} outcomes.")
+    found = archive_rows.read(LateOutcome, ("tenant_id", "target_id"), new, by="target_id")
+    known = Counter((tenant, as_uuid(target)) for tenant, target in found)
+    for key, count in new.items():
+        if known[key] + count > most:
+            raise TooMany(f"The target {key[1]} would have more than {most} outcomes.")
+
+
+def _runs_of(targets: Collection[Key]) -> set[Key]:
+    """Return the runs that have one of these references, at most one more than MAX_RUNS of them."""
+    table = connections[alias()].ops.quote_name(Trajectory._meta.db_table)
+    joined = f"{archive_rows.of_wanted(Reference, 'reference_id')} JOIN {table} run ON run.id = held.trajectory_id"
+    limited = f"{joined} LIMIT {MAX_RUNS + 1}"
+    found = archive_rows.select("DISTINCT run.tenant_id, run.trajectory_id", limited, targets)
+    return {(tenant, as_uuid(id_)) for tenant, id_ in found}
 
 
 @archive_errors()
 def runs_of(tenant: str, targets: Iterable[UUID]) -> list[UUID]:
     """Return the ids of the runs that have one of these references, at most one more than MAX_RUNS."""
-    found = _rows(Reference).filter(tenant=tenant, reference_id__in=list(targets))
-    return list(found.values_list("trajectory__trajectory_id", flat=True).distinct()[: MAX_RUNS + 1])
+    return [id_ for _, id_ in _runs_of({(tenant, target) for target in targets})]
 
 
-def with_outcomes(tenant: str, records: Mapping[UUID, Record]) -> dict[UUID, Record]:
+def with_outcomes(records: Mapping[Key, Record]) -> dict[Key, Record]:
     """Return each record with the outcomes that it has now.
 
     A run keeps outcomes of references that it had before: ``late_outcomes.shown`` leaves them out.
     """
     # Most tenants have none, and then no body is parsed.
-    if not _rows(LateOutcome).filter(tenant=tenant).exists():
-        return dict(records)
-    targets = {id_: [id_, *_references(record)] for id_, record in records.items()}
-    by_target: dict[UUID, list[Any]] = defaultdict(list)
-    wanted = sorted({target for of_run in targets.values() for target in of_run})
-    for start in range(0, len(wanted), _CHUNK):
-        found = _rows(LateOutcome).filter(tenant=tenant, target_id__in=wanted[start : start + _CHUNK])
-        for target, body in found.values_list("target_id", "body"):
-            by_target[target].append(orjson.loads(body))
-    return {
-        id_: record.with_outcomes(
-            join(record.outcomes, collect(one for target in targets[id_] for one in by_target.get(target, ())))
-        )
-        for id_, record in records.items()
+    of_tenant = _rows(LateOutcome).filter(tenant=OuterRef("pk"))
+    with_some = _rows(Tenant).filter(Exists(of_tenant), pk__in={tenant for tenant, _ in records})
+    tenants = set(with_some.values_list("pk", flat=True))
+    targets = {
+        key: [key[1], *_references_in(record.body)] for key, record in records.items() if record.tenant in tenants
     }
+    wanted = sorted({(key[0], target) for key, of_run in targets.items() for target in of_run})
+    by_target: dict[Key, list[Any]] = defaultdict(list)
+    for tenant, target, body in archive_rows.read(
+        LateOutcome, ("tenant_id", "target_id", "body"), wanted, by="target_id"
+    ):
+        by_target[tenant, as_uuid(target)].append(orjson.loads(body))
+    result = dict(records)
+    for key, of_run in targets.items():
+        late = collect(one for target in of_run for one in by_target.get((key[0], target), ()))
+        result[key] = records[key].with_outcomes(join(records[key].outcomes, late))
+    return result
 
 
-def write(rows: Sequence[tuple[Trajectory, Record]], *, changed: Sequence[int]) -> None:
-    """Write the references of these runs, and the values that stats count of their outcomes.
+def write(links: Mapping[tuple[str, int], Links], *, replaced: Sequence[int]) -> None:
+    """Write the references of runs, and the values that stats count of their outcomes.
 
     Args:
-        changed: primary keys of those that were there before.
+        links: by tenant and primary key of the run.
+        replaced: primary keys of those that were there before.
     """
-    if changed:
-        _rows(Reference).filter(trajectory__in=changed).delete()
-        _rows(RunOutcome).filter(trajectory__in=changed).delete()
-    references, late = [], []
-    for row, record in rows:
-        of_run = {"tenant_id": record.tenant, "trajectory": row}
-        references += [Reference(reference_id=id_, **of_run) for id_ in _references(record)]
-        if record.outcomes:
-            facets = facets_of_outcomes(record.outcomes, orjson.loads(record.body))
-            late += [RunOutcome(**one._asdict(), **of_run) for one in facets]
-    _rows(Reference).bulk_create(references)
-    _rows(RunOutcome).bulk_create(late)
+    if replaced:
+        _rows(Reference).filter(trajectory__in=replaced).delete()
+        _rows(RunOutcome).filter(trajectory__in=replaced).delete()
+    references, late = list[Row](), list[Row]()
+    for (tenant, pk), of_run in links.items():
+        run: Row = {"tenant_id": tenant, "trajectory_id": pk}
+        references += [run | {"reference_id": id_} for id_ in of_run.references]
+        late += [run | one._asdict() for one in of_run.late]
+    archive_rows.insert(Reference, references)
+    archive_rows.insert(RunOutcome, late)
 
 
-def delete(tenant: str, ids: Iterable[UUID]) -> None:
-    """Delete the outcomes of these runs, and those of references that no other run has."""
-    wanted = list(ids)
-    own = _rows(Reference).filter(tenant=tenant, trajectory__trajectory_id__in=wanted)
-    others = _rows(Reference).filter(tenant=tenant, reference_id=OuterRef("reference_id"))
-    alone = own.exclude(Exists(others.exclude(trajectory__trajectory_id__in=wanted)))
-    targets = {*wanted, *alone.values_list("reference_id", flat=True)}
-    _rows(LateOutcome).filter(tenant=tenant, target_id__in=targets).delete()
+def delete(keys: Sequence[Key], pks: Sequence[int]) -> None:
+    """Delete the outcomes of runs, and those of references that no other run has.
+
+    Args:
+        keys: the runs and targets that are deleted.
+        pks: the primary keys of those that are archived.
+    """
+    own = _rows(Reference).filter(trajectory__in=pks)
+    others = _rows(Reference).filter(tenant=OuterRef("tenant"), reference_id=OuterRef("reference_id"))
+    alone = own.exclude(Exists(others.exclude(trajectory__in=pks))).values_list("tenant_id", "reference_id")
+    gone = [pk for (pk,) in archive_rows.read(LateOutcome, ("id",), {*keys, *alone}, by="target_id")]
+    for start in range(0, len(gone), _CHUNK):
+        _rows(LateOutcome).filter(pk__in=gone[start : start + _CHUNK]).delete()
     own.delete()
-    _rows(RunOutcome).filter(tenant=tenant, trajectory__trajectory_id__in=wanted).delete()
+    _rows(RunOutcome).filter(trajectory__in=pks).delete()
 
 
 @archive_errors()
@@ -155,19 +192,15 @@ def fill_references(trajectories: Any, references: Any, alias: str) -> int:
         with transaction.atomic(using=alias):
             # The update locks the rows, so no worker replaces a body between the read and the write.
             rows.filter(pk__in=pks).update(seq=F("seq"))
-            found = rows.filter(pk__in=pks).values_list("pk", "tenant_id", "body")
+            found = rows.filter(pk__in=pks).values_list("pk", "tenant_id", "body", "compressed_body")
             made = [
                 references(tenant_id=tenant, trajectory_id=pk, reference_id=id_)
-                for pk, tenant, body in found
-                for id_ in _references_in(body.encode())
+                for pk, tenant, *body in found
+                for id_ in _references_in(from_columns(*body))
             ]
             references.objects.using(alias).bulk_create(made, ignore_conflicts=True)
         count += len(made)
     return count
-
-
-def _references(record: Record) -> list[UUID]:
-    return _references_in(record.body)
 
 
 def _references_in(body: bytes) -> list[UUID]:
@@ -175,4 +208,4 @@ def _references_in(body: bytes) -> list[UUID]:
 
 
 def _rows(model: Any) -> Any:
-    return model._default_manager.using(router.db_for_write(Trajectory))
+    return model._default_manager.using(alias())

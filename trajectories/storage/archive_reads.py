@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
-from django.db import router
+from django.db import connections, router
 from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Sum, Value
 from django.db.models.expressions import CombinedExpression
 from django.db.models.functions import Coalesce, StrIndex
@@ -47,13 +47,13 @@ from trajectories.models import (
     Trajectory,
 )
 from trajectories.storage.archive_errors import archive_errors
-from trajectories.storage.archive_writes import members_text
+from trajectories.storage.archive_rows import TRAJECTORY_COLUMNS, members_text, record_from
+from trajectories.storage.rare_condition import Rare, split
 
 _PHASE_KEY = tuple("trajectory__request_type" if name == "request_type" else name for name in PHASE_KEY)
 _LATE_PHASE_KEY = ("name", "trajectory__phases__phase", "trajectory__phases__model")
 _HALF = 2**32
 """Sums are computed in two halves: they stay exact where a database would overflow 64 bits."""
-_COLUMNS = ("tenant_id", "trajectory_id", "stamp", "digest", "revision", "recorded_at_us", "body", "outcomes")
 
 
 class Exported(NamedTuple):
@@ -137,14 +137,17 @@ def forget_audit(before_us: int) -> None:
 def stored(tenant: str, ids: Iterable[UUID]) -> list[Record]:
     """Return the archived records of ``ids``."""
     rows = Trajectory.objects.using(_write_alias()).filter(tenant=tenant, trajectory_id__in=list(ids))
-    return [Record.from_row(columns) for columns in rows.values_list(*_COLUMNS)]
+    return [record_from(columns) for columns in rows.values_list(*TRAJECTORY_COLUMNS)]
 
 
 @archive_errors()
 def revised_since(revision: int, after_pk: int, limit: int) -> list[tuple[int, Record]]:
     """Return records of all tenants from this revision on, with primary keys above ``after_pk``."""
     rows = Trajectory.objects.using(_write_alias()).filter(revision__gte=revision, pk__gt=after_pk)
-    return [(pk, Record.from_row(columns)) for pk, *columns in rows.order_by("pk").values_list("pk", *_COLUMNS)[:limit]]
+    return [
+        (pk, record_from(columns))
+        for pk, *columns in rows.order_by("pk").values_list("pk", *TRAJECTORY_COLUMNS)[:limit]
+    ]
 
 
 # Reads of clients.
@@ -153,14 +156,16 @@ def revised_since(revision: int, after_pk: int, limit: int) -> list[tuple[int, R
 @archive_errors()
 def newest(tenant: str, query: Query, below: Position | None, limit: int) -> list[Record]:
     """Return matching records below ``below`` (None: from the top), highest position first."""
-    rows = _matching(tenant, query, below).order_by("-recorded_at_us", "-trajectory_id")
-    return [Record.from_row(columns) for columns in rows.values_list(*_COLUMNS)[:limit]]
+    seeking, others = split(query)
+    rows = _matching(tenant, others, below).filter(*(Rare(_condition(one)) for one in seeking))
+    ordered = rows.order_by("-recorded_at_us", "-trajectory_id")
+    return [record_from(columns) for columns in ordered.values_list(*TRAJECTORY_COLUMNS)[:limit]]
 
 
 @archive_errors()
 def find(tenant: str, id_: UUID) -> Record | None:
-    columns = _rows(tenant).filter(trajectory_id=id_).values_list(*_COLUMNS).first()
-    return columns and Record.from_row(columns)
+    columns = _rows(tenant).filter(trajectory_id=id_).values_list(*TRAJECTORY_COLUMNS).first()
+    return columns and record_from(columns)
 
 
 @archive_errors()
@@ -169,7 +174,7 @@ def find_many(tenant: str, ids: Iterable[UUID]) -> dict[UUID, Record]:
     wanted = list(ids)
     if not wanted:
         return {}
-    found = map(Record.from_row, _rows(tenant).filter(trajectory_id__in=wanted).values_list(*_COLUMNS))
+    found = map(record_from, _rows(tenant).filter(trajectory_id__in=wanted).values_list(*TRAJECTORY_COLUMNS))
     return {record.id: record for record in found}
 
 
@@ -181,22 +186,22 @@ def summary(
     only: Sequence[UUID] | None = None,
     *,
     bucket: str | None = None,
+    using: str | None = None,
 ) -> Summary:
     """Return the summary of matching records below ``below``.
 
-    ``only`` limits it to these ids. With ``bucket`` it has the series too.
+    ``only`` limits it to these ids. With ``bucket`` it has the series too. ``using`` is the alias of
+    another database than that of reads.
     """
-    rows = _matching(tenant, query, below)
+    rows = _matching(tenant, query, below, using)
     if only is not None:
         rows = rows.filter(trajectory_id__in=only)
     cells = _cells(rows, TRAJECTORY_KEY, TRAJECTORY_TALLIES, TRAJECTORY_SUMS)
     found = Summary(bucket=bucket, trajectories=cells)
     if not found.trajectories:
         return found  # each further statement would look for the same records again
-    found.phases = _cells(
-        Phase.objects.using(_read_alias()).filter(trajectory__in=rows), _PHASE_KEY, PHASE_TALLIES, MEASURES
-    )
-    late = RunOutcome.objects.using(_read_alias()).filter(tenant=tenant)
+    found.phases = _cells(Phase.objects.using(rows.db).filter(trajectory__in=rows), _PHASE_KEY, PHASE_TALLIES, MEASURES)
+    late = RunOutcome.objects.using(rows.db).filter(tenant=tenant)
     if late.exists():  # most tenants have none, and then the records are not looked for again
         late = late.filter(trajectory__in=rows)
         found.late = _cells(late, LATE_KEY, LATE_TALLIES, LATE_MEASURES)
@@ -215,6 +220,12 @@ def summary(
         counts = rows.filter(**{f"{bucket}__isnull": False}).values_list(bucket).annotate(n=Count("pk"))
         found.buckets[measure.column].update(dict(counts.order_by()))
     return found
+
+
+@archive_errors()
+def trajectory_cells(tenant: str, query: Query, *, using: str) -> Cells:
+    """Return the cells of trajectories of the summary of matching records."""
+    return _cells(_matching(tenant, query, None, using), TRAJECTORY_KEY, TRAJECTORY_TALLIES, TRAJECTORY_SUMS)
 
 
 @archive_errors()
@@ -301,7 +312,9 @@ def _tombstones(tenant: str, id_: UUID, alias: str | None = None) -> QuerySet[To
 def exported(tenant: str, query: Query, after_seq: int, up_to_seq: int, limit: int) -> list[Exported]:
     """Return the next matching records in export order."""
     rows = _matching(tenant, query, None).filter(seq__gt=after_seq, seq__lte=up_to_seq).order_by("seq")
-    return [Exported(seq, Record.from_row(columns)) for seq, *columns in rows.values_list("seq", *_COLUMNS)[:limit]]
+    return [
+        Exported(seq, record_from(columns)) for seq, *columns in rows.values_list("seq", *TRAJECTORY_COLUMNS)[:limit]
+    ]
 
 
 @archive_errors()
@@ -313,15 +326,25 @@ def export_keys(
     return list(rows.values_list("seq", "trajectory_id", "revision", "outcome_count")[:limit])
 
 
-def _rows(tenant: str) -> QuerySet[Trajectory]:
-    return Trajectory.objects.using(_read_alias()).filter(tenant=tenant)
+def _rows(tenant: str, using: str | None = None) -> QuerySet[Trajectory]:
+    return Trajectory.objects.using(using or _read_alias()).filter(tenant=tenant)
 
 
-def _matching(tenant: str, query: Query, below: Position | None) -> QuerySet[Trajectory]:
-    rows = _rows(tenant).filter(*map(_condition, (*query.on_position, *query.on_trajectory)))
+def matching(rows: QuerySet[Trajectory], query: Query) -> QuerySet[Trajectory]:
+    """Return those of ``rows`` that match ``query``."""
+    rows = rows.filter(*map(_condition, (*query.on_position, *query.on_trajectory)))
+    if connections[rows.db].vendor == "postgresql":
+        # Implied by the words' conditions, and what an index of trigrams can seek.
+        words = [word for _, lookup, value in query.on_trajectory if lookup == "contains_words" for word in value]
+        rows = rows.filter(*(Q(request_summary_folded__contains=word) for word in words))
     if query.on_phase:
         phases = Phase.objects.filter(trajectory=OuterRef("pk")).filter(*map(_condition, query.on_phase))
         rows = rows.filter(Exists(phases))
+    return rows
+
+
+def _matching(tenant: str, query: Query, below: Position | None, using: str | None = None) -> QuerySet[Trajectory]:
+    rows = matching(_rows(tenant, using), query)
     if below is not None:
         # The second condition implies the first. The first lets the database seek in the index on
         # positions.

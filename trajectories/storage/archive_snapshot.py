@@ -12,13 +12,13 @@ from trajectories.storage.archive_errors import archive_errors
 
 
 @contextmanager
-def snapshot(statement_timeout_s: float) -> Iterator[None]:
-    """Run every read inside on one snapshot of the archive.
+def snapshot(statement_timeout_s: float, using: str | None = None) -> Iterator[None]:
+    """Run every read inside on one snapshot of the archive, or of the database ``using``.
 
     Inside a transaction of the caller, the reads use that transaction's snapshot.
     """
     with archive_errors():
-        connection = connections[router.db_for_read(Trajectory)]
+        connection = connections[using or router.db_for_read(Trajectory)]
         if connection.in_atomic_block:
             yield
         elif connection.vendor == "sqlite":

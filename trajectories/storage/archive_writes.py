@@ -1,26 +1,18 @@
-"""The archive: writes a batch of records to the database.
+"""The archive: writes of the persist side, the quarantine, and the erasure of a tenant.
 
-The tenant's row orders the writers of a tenant. The first statement is an UPDATE of that row. It
-takes the row lock on Postgres and the write lock on SQLite. Later reads therefore stay valid until
-commit. The merge is ``record.merge``; SQL has no second one.
+``archive_batch`` has the statements of a batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import reduce
-from itertools import groupby
-from typing import Any, NamedTuple
-from uuid import UUID
+from typing import Any
 
-import orjson
-from django.db import DataError, IntegrityError, router, transaction
-from django.db.models import Exists, F, QuerySet
+from django.db import DataError, IntegrityError, transaction
+from django.db.models import F, QuerySet
 from django.db.models.functions import Greatest
 
-from trajectories.domain.late_outcomes import count
-from trajectories.domain.record import Facets, PhaseFacets, Record, facets_of, merge, tenant_digest, tombstone
-from trajectories.domain.stats import TRAJECTORY_MEASURES, bucket_of
+from trajectories.domain.record import Record, tenant_digest
 from trajectories.models import (
     ApiKey,
     AuditEntry,
@@ -29,48 +21,20 @@ from trajectories.models import (
     Phase,
     Quarantined,
     Reference,
+    RollUp,
     RunOutcome,
     Tenant,
     Tombstone,
     Trajectory,
 )
-from trajectories.storage import archive_outcomes
+from trajectories.storage import search_index
+from trajectories.storage.archive_batch import DeletedCounts as DeletedCounts
+from trajectories.storage.archive_batch import WriteResult as WriteResult
+from trajectories.storage.archive_batch import locked, write
 from trajectories.storage.archive_errors import archive_errors
+from trajectories.storage.archive_rows import alias as alias
 
 _ERROR_MAX = 10_000
-
-
-class WriteResult(NamedTuple):
-    """The result of a batch.
-
-    - ``stored``: what the archive now holds of the ids, and of the runs that got outcomes.
-    - ``deleted``: tombstones of those ids that are deleted.
-    - ``gone``: the rows that their deletion removed.
-    - ``erased``: records that were dropped because their tenant is erased.
-    """
-
-    stored: list[Record]
-    deleted: list[Record]
-    gone: DeletedCounts
-    erased: list[Record]
-
-    def plus(self, other: WriteResult) -> WriteResult:
-        return WriteResult(
-            self.stored + other.stored,
-            self.deleted + other.deleted,
-            self.gone.plus(other.gone),
-            self.erased + other.erased,
-        )
-
-
-class DeletedCounts(NamedTuple):
-    """Rows that a deletion removed."""
-
-    archive: int = 0
-    quarantine: int = 0
-
-    def plus(self, other: DeletedCounts) -> DeletedCounts:
-        return DeletedCounts(self.archive + other.archive, self.quarantine + other.quarantine)
 
 
 class RefusedRecord(Exception):
@@ -88,9 +52,7 @@ def mirror(records: Sequence[Record]) -> WriteResult:
     ordered = sorted(records, key=lambda record: (record.tenant, record.id, record.rank))
     try:
         with transaction.atomic(using=alias()):
-            by_tenant = groupby(ordered, key=lambda record: record.tenant)
-            parts = [_mirror_tenant(tenant, list(group)) for tenant, group in by_tenant]
-            return reduce(WriteResult.plus, parts, WriteResult([], [], DeletedCounts(), []))
+            return write(ordered)
     except (DataError, IntegrityError, ValueError, OverflowError) as error:
         raise RefusedRecord(str(error)) from error
 
@@ -105,9 +67,7 @@ def holds(record: Record) -> bool:
 def refused(quarantined_pk: int) -> Record | None:
     """Return the quarantined version, if it still exists."""
     row = Quarantined.objects.using(alias()).filter(pk=quarantined_pk).first()
-    if row is None:
-        return None
-    return record_of(row)
+    return record_of(row) if row else None
 
 
 @archive_errors()
@@ -137,7 +97,7 @@ def quarantine(record: Record, error: str) -> None:
     The same version is stored once. Versions of an erased tenant are not stored.
     """
     with transaction.atomic(using=alias()):
-        if _locked(record.tenant) is None:
+        if not locked([record.tenant]):
             return
         Quarantined.objects.using(alias()).get_or_create(
             tenant_id=record.tenant,
@@ -193,8 +153,10 @@ def erase_some(tenant: str, limit: int) -> DeletedCounts | None:
     outcomes = _some_of(LateOutcome.objects.using(alias()).filter(tenant=tenant), limit)
     with transaction.atomic(using=alias()):
         Tenant.objects.using(alias()).filter(pk=tenant).update(last_changed=F("last_changed") + 1)
+        RollUp.objects.using(alias()).filter(tenant=tenant).delete()
         for model in (Phase, Reference, RunOutcome):
             model._default_manager.using(alias()).filter(trajectory__in=trajectories).delete()
+        search_index.remove(list(trajectories.values_list("pk", flat=True)), alias())
         archived, quarantines, *others = (
             rows.delete()[0] for rows in (trajectories, quarantined, tombstones, outcomes)
         )
@@ -227,172 +189,8 @@ def _some_of(rows: QuerySet[Any], limit: int) -> QuerySet[Any]:
     return rows.filter(pk__in=pks)
 
 
-def _mirror_tenant(slug: str, given: list[Record]) -> WriteResult:
-    tenant = _locked(slug)
-    if tenant is None:
-        return WriteResult([], [], DeletedCounts(), given)
-    deleted, gone = _delete(tenant, given)
-    deleted_ids = {record.id for record in deleted}
-    records = [record for record in given if record.id not in deleted_ids]
-    got_outcomes = archive_outcomes.take(slug, [record for record in records if record.is_addition])
-    records = [record for record in records if not record.is_addition]
-    stored = _store(tenant, records, got_outcomes) if records or got_outcomes else []
-    tenant.save(using=alias(), update_fields=["last_seq", "last_changed", "record_count", "body_bytes"])
-    return WriteResult(stored, deleted, gone, [])
-
-
-def _delete(tenant: Tenant, given: Sequence[Record]) -> tuple[list[Record], DeletedCounts]:
-    """Return tombstones of all deleted ids in ``given``, and the counts of rows deleted now."""
-    ids = {record.id for record in given}
-    found = Tombstone.objects.using(alias()).filter(tenant=tenant, trajectory_id__in=ids)
-    known = {row.trajectory_id: tombstone(tenant.pk, row.trajectory_id, row.stamp) for row in found}
-    new = {record.id: record for record in given if record.is_tombstone and record.id not in known}
-    if not new:
-        return list(known.values()), DeletedCounts()
-    rows = Trajectory.objects.using(alias()).filter(tenant=tenant, trajectory_id__in=new)
-    seqs = dict(rows.values_list("trajectory_id", "seq"))
-    sizes = [len(body.encode()) for body in rows.values_list("body", flat=True).iterator(chunk_size=10)]
-    tenant.record_count -= len(sizes)
-    tenant.body_bytes -= sum(sizes)
-    Phase.objects.using(alias()).filter(trajectory__in=rows).delete()
-    archive_outcomes.delete(tenant.pk, new)
-    archived, _ = rows.delete()
-    quarantined, _ = Quarantined.objects.using(alias()).filter(tenant=tenant, trajectory_id__in=new).delete()
-    for record in new.values():
-        tenant.last_changed += 1
-        Tombstone.objects.using(alias()).create(
-            tenant=tenant,
-            trajectory_id=record.id,
-            stamp=record.stamp,
-            seq=seqs.get(record.id),
-            changed=tenant.last_changed,
-        )
-    return [*known.values(), *new.values()], DeletedCounts(archived, quarantined)
-
-
-def _store(tenant: Tenant, records: Sequence[Record], got_outcomes: set[UUID]) -> list[Record]:
-    ids = {record.id for record in records} | got_outcomes
-    found = Trajectory.objects.using(alias()).filter(tenant=tenant, trajectory_id__in=ids)
-    rows = {row.trajectory_id: row for row in found}
-    merged: dict[UUID, Record] = {id_: record_of(row) for id_, row in rows.items()}
-    for record in records:
-        merged[record.id] = merge(merged.get(record.id), record, from_authority=False)
-    merged = archive_outcomes.with_outcomes(tenant.pk, merged)
-    new: list[Trajectory] = []
-    changed: list[tuple[Trajectory, Record]] = []
-    phases: list[Phase] = []
-    # Sort by position, so that exports follow the order in which a host accepted the records.
-    stored_now = sorted(merged.values(), key=lambda record: record.position)
-    for stored in stored_now:
-        row = rows.get(stored.id)
-        tenant.body_bytes += len(stored.body) - (len(row.body.encode()) if row else 0)
-        if row is None:
-            tenant.record_count += 1
-            tenant.last_seq += 1
-            tenant.last_changed += 1
-            row = Trajectory(
-                tenant_id=tenant.pk, trajectory_id=stored.id, seq=tenant.last_seq, changed=tenant.last_changed
-            )
-            new.append(row)
-            phases += _fill(row, stored)
-        elif _visible(record_of(row)) != _visible(stored):
-            tenant.last_changed += 1
-            row.changed = tenant.last_changed
-            changed.append((row, stored))
-            _replace(row, stored)
-        elif row.stamp != stored.stamp:
-            row.stamp = stored.stamp
-            row.save(using=alias(), update_fields=["stamp"])
-    Trajectory.objects.using(alias()).bulk_create(new)
-    Phase.objects.using(alias()).bulk_create(phases)
-    written = [(row, merged[row.trajectory_id]) for row in new] + changed
-    archive_outcomes.write(written, changed=[row.pk for row, _ in changed])
-    return stored_now
-
-
-def _visible(record: Record) -> tuple[str, int, int, bytes]:
-    return record.digest, record.revision, record.recorded_at_us, record.outcomes
-
-
-def _locked(tenant: str) -> Tenant | None:
-    """Return the tenant's row, locked against other writers; None if the tenant is erased.
-
-    Create the row when a host project's own tenant writes for the first time.
-    """
-    erasure = Erasure.objects.using(alias()).filter(pk=tenant_digest(tenant))
-    lock = Tenant.objects.using(alias()).filter(pk=tenant)
-    if not lock.update(last_seq=F("last_seq")):
-        if erasure.exists():
-            return None
-        Tenant.objects.using(alias()).get_or_create(pk=tenant)
-        lock.update(last_seq=F("last_seq"))
-    return lock.exclude(Exists(erasure)).first()
-
-
 def record_of(row: Trajectory | Quarantined) -> Record:
     """Return the content of a row as a record."""
-    columns = [row.tenant_id, row.trajectory_id, row.stamp, row.digest, row.revision, row.recorded_at_us, row.body]
+    body = row.canonical if isinstance(row, Trajectory) else row.body
+    columns = [row.tenant_id, row.trajectory_id, row.stamp, row.digest, row.revision, row.recorded_at_us, body]
     return Record.from_row([*columns, row.outcomes] if isinstance(row, Trajectory) else columns)
-
-
-def _replace(row: Trajectory, stored: Record) -> None:
-    is_other_body = row.digest != stored.digest
-    phases = _fill(row, stored)
-    row.save(using=alias(), force_update=True)
-    if is_other_body:
-        Phase.objects.using(alias()).filter(trajectory=row).delete()
-        Phase.objects.using(alias()).bulk_create(phases)
-
-
-def _fill(row: Trajectory, stored: Record) -> list[Phase]:
-    """Set the columns of ``row`` from the record and its facets, matched by name.
-
-    Returns:
-        The phases of the row, unsaved.
-    """
-    row.stamp, row.digest, row.revision = stored.stamp, stored.digest, stored.revision
-    row.recorded_at_us, row.body = stored.recorded_at_us, stored.body.decode()
-    row.outcomes, row.outcome_count = stored.outcomes.decode(), count(stored.outcomes)
-    fields, facets = orjson.loads(stored.body), facets_of(stored.body)
-    row.parent_id = fields.get("parent_id") and UUID(fields["parent_id"])
-    for name, value in _columns(facets).items():
-        setattr(row, name, value)
-    for measure in TRAJECTORY_MEASURES:
-        value = getattr(facets, measure.column)
-        setattr(row, f"{measure.column}_bucket", None if value is None else bucket_of(value))
-    row.phase_count = len(facets.phases)
-    return [_phase(row, *place) for place in enumerate(zip(fields["phases"], facets.phases, strict=True))]
-
-
-def _phase(row: Trajectory, place: int, phase: tuple[dict[str, Any], PhaseFacets]) -> Phase:
-    body, facets = phase
-    return Phase(
-        trajectory=row,
-        place=place,
-        phase_name=body["phase_name"],
-        phase_id=body.get("phase_id"),
-        requested_model=body.get("requested_model"),
-        selection_probability=body.get("selection_probability"),
-        skip_reason=body.get("skip_reason"),
-        attempt=body.get("attempt"),
-        **_columns(facets),
-    )
-
-
-def _columns(facets: Facets | PhaseFacets) -> dict[str, Any]:
-    """Return facets as column values: lists as text for exact search, without those of other tables."""
-    return {
-        name: members_text(value) if isinstance(value, tuple) else value
-        for name, value in facets._asdict().items()
-        if name not in ("phases", "late", "credit_source")
-    }
-
-
-def members_text(members: Sequence[str]) -> str:
-    """Return each member as JSON on its own line: a list has a member if the text has its line."""
-    return "".join(f"\n{orjson.dumps(member).decode()}\n" for member in members)
-
-
-def alias() -> str:
-    """Return the alias of the write database."""
-    return router.db_for_write(Trajectory)

@@ -17,12 +17,15 @@ from trajectories import metrics
 from trajectories.conf import Settings
 from trajectories.domain.record import Record, tenant_digest
 from trajectories.storage.hot_fill import HotFill, RedisLink
+from trajectories.storage.hot_growth import HotGrowth
 from trajectories.storage.outbox import Outbox
 from trajectories.storage.outbox_rows import Row
 from trajectories.storage.redis_tier import RedisError, RedisTier
 from trajectories.storage.tenant_cache import Snapshot, TenantCache
 
 _FOLLOW_CHUNK = 500
+_FOLLOW_MAX = 2_000
+"""Changes that a cache follows, about 100 ms. With more, filling it anew takes less."""
 
 
 class HotCache:
@@ -37,6 +40,7 @@ class HotCache:
         self._verify = verify
         self._redis = RedisLink(conf, redis_tier)
         self._hot_fill = HotFill(conf, outbox, self._redis)
+        self._growth = HotGrowth(self.grow)
         self._lock = threading.RLock()
         self._caches: OrderedDict[str, TenantCache] = OrderedDict()
         self._fill_locks: dict[str, threading.Lock] = {}
@@ -107,11 +111,13 @@ class HotCache:
             self._verify()
             self.clear()
 
-    def _follow_outbox(self) -> None:
+    def _follow_outbox(self, *, is_filling: bool = False) -> None:
         # Read rows and numbers at one moment: otherwise rows could come and go between the two
         # reads.
         with self._lock, self._outbox.snapshot():
             before = self._seen_n
+            if not is_filling:
+                self._drop_caches_behind()
             while rows := self._outbox.rows_after(self._seen_n, _FOLLOW_CHUNK):
                 self._apply_rows(rows)
             quarantines, pruned_n = self._outbox.quarantines(), self._outbox.pruned_n()
@@ -124,6 +130,19 @@ class HotCache:
             # Otherwise each read would find the rows missing and fill, until this host accepts a
             # record.
             self._seen_n = max(self._seen_n, pruned_n)
+
+    def _drop_caches_behind(self) -> None:
+        """Drop caches that miss so many rows that filling them anew takes less.
+
+        The other tiers have what they held: Redis was whole when it last answered. If it was wiped
+        since, their fill notices.
+        """
+        last_n = self._outbox.last_n()
+        if last_n - self._seen_n > _FOLLOW_MAX:
+            for tenant in [tenant for tenant, cache in self._caches.items() if cache.is_trusted]:
+                del self._caches[tenant]
+        if not self._caches:
+            self._seen_n = max(self._seen_n, last_n)
 
     def _apply_rows(self, rows: Sequence[Row]) -> None:
         for row in rows:
@@ -142,20 +161,31 @@ class HotCache:
     def _is_fill_due(self, cache: TenantCache) -> bool:
         return not cache.is_filled and time.monotonic() - cache.filled_at >= self._conf.archive_retry_s
 
-    def _fill(self, tenant: str) -> TenantCache:
+    def grow(self, tenant: str) -> None:
+        """Fill a cache to ``hot_max_records`` that has the newest records only."""
+        with self._lock:
+            cache = self._caches.get(tenant)
+        if cache is None or cache.is_whole:
+            return
+        if self._hot_fill.is_archive_available(tenant):
+            self._fill(tenant, is_growth=True)
+        else:
+            self._growth.request(tenant)
+
+    def _fill(self, tenant: str, *, is_growth: bool = False) -> TenantCache:
         """Fill a new cache and publish it; keep the old one if there is nothing to fill from."""
         with self._lock:
             fill_lock = self._fill_locks.setdefault(tenant, threading.Lock())
         with fill_lock:
             with self._lock:
                 cache = self._caches.get(tenant)
-            if cache is not None and not self._is_fill_due(cache):
+            if cache is not None and not self._is_fill_due(cache) and (cache.is_whole or not is_growth):
                 return cache  # another thread has filled it
             self._verify()
-            fresh, from_n = self._hot_fill.build(tenant)
+            fresh, from_n = self._hot_fill.build(tenant, is_whole=cache is not None)
             if cache is not None and fresh.is_filled:
                 with self._lock:
-                    held = [one.record for one in cache.held.values()]
+                    held = list(cache.held.values())
                 self._hot_fill.carry_over(tenant, held, fresh)
             # Take the time at the end: otherwise every read would ask an archive that fails after
             # seconds.
@@ -166,9 +196,11 @@ class HotCache:
                     return cache
                 self._caches[tenant] = fresh
                 self._seen_n = min(self._seen_n, from_n)
-                self._follow_outbox()
+                self._follow_outbox(is_filling=True)
                 self._bound_bytes()
-                return fresh
+            if not fresh.is_whole:
+                self._growth.request(tenant)
+            return fresh
 
     def _fill_again(self, tenant: str, cache: TenantCache) -> tuple[TenantCache, bool]:
         cache.is_filled = False
@@ -191,11 +223,19 @@ class HotCache:
             cache.polled_at = time.monotonic()
         try:
             tier = self._redis.tier
-            found = tier.changes(tenant, cache.mark or tier.mark(tenant))
+            found = tier.changes(tenant, cache.mark or tier.mark(tenant), _FOLLOW_MAX)
+            is_behind = found is None and cache.is_trusted and cache.mark and tier.server() == cache.mark[:2]
         except RedisError:
             self._redis.failed()
             return cache, False
         self._redis.answered()
+        if is_behind:
+            # Redis has lost nothing that this cache holds.
+            with self._lock:
+                if self._caches.get(tenant) is cache:
+                    del self._caches[tenant]
+            filled = self._fill(tenant)
+            return filled, filled.mark is not None
         if found is None or cache.mark is None:
             return self._fill_again(tenant, cache)
         mark, changes = found
@@ -218,15 +258,15 @@ class HotCache:
 
     def _bound_bytes(self) -> None:
         """Drop the tenants that were read longest ago; of the last one, drop the lowest records."""
-        size = sum(cache.size for cache in self._caches.values())
-        while size > self._conf.hot_max_bytes:
+        size, max_bytes = self.size[1], self._conf.hot_max_bytes // max(1, self._conf.web_processes)
+        while size > max_bytes:
             tenant, cache = next(iter(self._caches.items()))
             if len(self._caches) > 1:
                 del self._caches[tenant]
                 size -= cache.size
             elif cache.order:
-                size -= cache.order[0].size
                 cache.drop_lowest()
+                size = cache.size
             else:
                 break
         records, size = self.size

@@ -22,9 +22,11 @@ from trajectories.storage.archive_delivery import Version, delivery_status
 from trajectories.storage.archive_errors import ArchiveError
 from trajectories.storage.outbox import Outbox
 from trajectories.storage.redis_tier import Fill, RedisError, RedisTier
-from trajectories.storage.tenant_cache import TenantCache
+from trajectories.storage.tenant_cache import Held, TenantCache
 
 HIGHEST = Position(2**63 - 1, UUID(int=2**128 - 1))
+FIRST_FILL = 500
+"""Records with which the first read of a tenant is answered; about 40 ms."""
 _ATTEMPTS = 3
 
 
@@ -64,60 +66,75 @@ class HotFill:
     """Builds tenant caches from the other tiers."""
 
     def __init__(self, conf: Settings, outbox: Outbox, redis: RedisLink) -> None:
-        self._limit = conf.hot_max_records
+        self._max = conf.hot_max_records
         self._outbox = outbox
         self._redis = redis
 
-    def build(self, tenant: str) -> tuple[TenantCache, int]:
+    def build(self, tenant: str, *, is_whole: bool) -> tuple[TenantCache, int]:
         """Build a new cache of ``tenant``.
 
         The cache is not ``is_filled`` if the archive is unavailable.
+
+        Args:
+            is_whole: fill it to ``hot_max_records``, not with FIRST_FILL records only.
 
         Returns:
             The cache, and the row number from which it must follow the outbox.
         """
         cache = TenantCache()
+        limit = self._max if is_whole else min(self._max, FIRST_FILL)
         for _ in range(_ATTEMPTS):
             from_n = self._outbox.last_n()
-            self._build(tenant, cache)
+            self._build(tenant, cache, limit)
             if self._outbox.pruned_n() <= from_n:
                 break
+        if not cache.is_filled and limit < self._max:
+            # Without the archive, only this cache would have the records below.
+            return self.build(tenant, is_whole=True)
+        cache.is_whole = limit == self._max or cache.floor is None
         return cache, from_n
 
-    def carry_over(self, tenant: str, held: Sequence[Record], fresh: TenantCache) -> None:
+    def is_archive_available(self, tenant: str) -> bool:
+        try:
+            archive_reads.last_changed(tenant)
+        except ArchiveError:
+            return False
+        return True
+
+    def carry_over(self, tenant: str, held: Sequence[Held], fresh: TenantCache) -> None:
         """Keep records of ``held`` that only this process still has.
 
         Records that the archive has refused or deleted are not kept. Redis may have lost records
         that another host has sent and the archive does not have yet. A missing key proves nothing:
         that host sends the record again, and until then the list must include it.
         """
-        held = [record for record in held if _is_newer(record, fresh)]
+        records = [one.record for one in held if _is_newer(one, fresh)]
         try:
             # An id that this host did not know may be far older. It is then below the floor and not
             # missing.
-            stored = {record.id: record for record in archive_reads.stored(tenant, [record.id for record in held])}
-            status = delivery_status(list(map(Version.of, held)))
+            stored = {record.id: record for record in archive_reads.stored(tenant, [one.id for one in records])}
+            status = delivery_status(list(map(Version.of, records)))
             dropped = status.refused | status.deleted
         except ArchiveError:
             stored, dropped = {}, set()
-        for record in held:
+        for record in records:
             if Version.of(record) not in dropped:
                 fresh.apply(merge_all(stored.get(record.id), [record]), from_authority=False)
-        fresh.shrink(self._limit)
+        fresh.shrink(self._max)
 
-    def _build(self, tenant: str, cache: TenantCache) -> None:
+    def _build(self, tenant: str, cache: TenantCache, limit: int) -> None:
         # Fix the outbox snapshot before reading the other tiers: a row confirmed in between is in
         # the snapshot or in the archive.
         with self._outbox.snapshot():
-            waiting = list(islice(self._outbox.waiting_below(tenant, HIGHEST), self._limit))
-            records = self._newest(tenant, cache)
+            waiting = list(islice(self._outbox.waiting_below(tenant, HIGHEST), limit))
+            records = self._newest(tenant, cache, limit)
             versions = self._outbox.waiting_versions(tenant, {record.id for record in chain(waiting, records)})
             elsewhere = self._known_elsewhere(tenant, cache, versions.keys() - {record.id for record in records})
         for record in _merged(chain(elsewhere, records), versions):
             cache.apply(record, from_authority=True)
-        if len(waiting) == self._limit:
+        if len(waiting) == limit:
             cache.raise_floor(waiting[-1].position)
-        cache.shrink(self._limit)
+        cache.shrink(self._max)
 
     def _known_elsewhere(self, tenant: str, cache: TenantCache, ids: Collection[UUID]) -> list[Record]:
         """Return the versions in other tiers of ids that wait here and are not among the newest.
@@ -132,17 +149,19 @@ class HotFill:
                 return archive_reads.stored(tenant, ids)
         return []
 
-    def _newest(self, tenant: str, cache: TenantCache) -> list[Record]:
+    def _newest(self, tenant: str, cache: TenantCache, limit: int) -> list[Record]:
         """Return the records at the highest positions: from Redis, and older ones from the archive.
 
         Without the archive the cache is not filled, even if it lacks no record. Records below its
         floor that are on their way into the archive would be in neither tier.
         """
-        fill = self._newest_in_redis(tenant, cache)
+        fill = self._newest_in_redis(tenant, cache, limit)
         try:
             archived = _stored_above(tenant, fill)
-            room = 0 if fill.has_more else self._limit - len(fill.records) - len(archived)
+            room = 0 if fill.has_more else max(0, limit - len(fill.records) - len(archived))
             older = archive_reads.newest(tenant, Query(), fill.floor, room + 1) if room else []
+            if fill.has_more and limit < self._max:
+                archive_reads.last_changed(tenant)  # the archive is available
         except ArchiveError:
             cache.floor, cache.is_filled = fill.floor, False
             if fill.missing:
@@ -175,13 +194,15 @@ class HotFill:
         deleted = {change.id for change in changes if change.is_deletion}
         return [merge_all(record, newer.get(record.id, [])) for record in archived if record.id not in deleted]
 
-    def _newest_in_redis(self, tenant: str, cache: TenantCache) -> Fill:
+    def _newest_in_redis(self, tenant: str, cache: TenantCache, limit: int) -> Fill:
         """Return the newest records in Redis; nothing if it is unavailable or not trusted."""
         if self._redis.is_due:
             try:
                 cache.mark = self._redis.tier.mark(tenant)
                 if cache.mark.is_trusted:
-                    fill = self._redis.tier.newest(tenant, self._limit)
+                    # The archive does not have these yet, so they must not be below the floor.
+                    limit = min(self._max, max(limit, self._redis.tier.depth_under_way(tenant)))
+                    fill = self._redis.tier.newest(tenant, limit)
                     # If Redis was wiped between the two calls, the response lacks records.
                     if self._redis.tier.server() == cache.mark[:2]:
                         return fill
@@ -206,7 +227,7 @@ def _stored_above(tenant: str, fill: Fill) -> list[Record]:
     return [record for record in stored if fill.floor is None or record.position >= fill.floor]
 
 
-def _is_newer(record: Record, fresh: TenantCache) -> bool:
-    known = fresh.held.get(record.id)
-    is_in_reach = fresh.floor is None or record.position >= fresh.floor
-    return is_in_reach if known is None else record.rank > known.record.rank
+def _is_newer(held: Held, fresh: TenantCache) -> bool:
+    known = fresh.held.get(held.position.id)
+    is_in_reach = fresh.floor is None or held.position >= fresh.floor
+    return is_in_reach if known is None else held.compressed.rank > known.compressed.rank

@@ -311,6 +311,15 @@ class Outbox:
             )
         )
 
+    def confirmed(self, after_n: int, limit: int) -> list[Row]:
+        """Return rows of records that the archive has confirmed, in commit order."""
+        return self._rows("state = 'confirmed' AND kind = 'record' AND n > ? ORDER BY n LIMIT ?", (after_n, limit))
+
+    def reopen(self, confirmed: Iterable[int]) -> None:
+        """Let these confirmed rows wait again, because the archive lacks them."""
+        with self._write_lock, self._file.transaction() as db:
+            outbox_rows.reopen(db, confirmed)
+
     def settle(self, confirmed: Iterable[int], quarantined: Iterable[int] = ()) -> None:
         """Mark rows as confirmed or quarantined by the archive."""
         at = self._now_us()

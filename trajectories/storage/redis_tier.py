@@ -38,6 +38,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from trajectories.conf import Settings
 from trajectories.domain.clock import SECOND_US, epoch_us
+from trajectories.domain.compression import compress, decompress
 from trajectories.domain.record import LOWEST_ID, Position, Record
 from trajectories.storage.redis_scripts import CHANGE_KEY, DELETE, MERGE, TRIM, WITHDRAW
 
@@ -107,13 +108,24 @@ class RedisTier:
     They raise RedisError unchanged.
     """
 
-    def __init__(self, client: Redis, base: str, identity: str, *, ttl_s: int, tombstone_ttl_s: int, keep: int) -> None:
+    def __init__(
+        self,
+        client: Redis,
+        base: str,
+        identity: str,
+        *,
+        ttl_s: int,
+        tombstone_ttl_s: int,
+        keep: int,
+        is_compressing: bool,
+    ) -> None:
         self._client = client
         self._base = base
         self._prefix = f"{base}{identity}:"
         self._ttl_s = ttl_s
         self._tombstone_ttl_s = tombstone_ttl_s
         self._keep = keep
+        self._is_compressing = is_compressing
         self._merge = client.register_script(MERGE)
         self._withdraw = client.register_script(WITHDRAW)
         self._delete = client.register_script(DELETE)
@@ -131,10 +143,11 @@ class RedisTier:
         with self._client.pipeline(transaction=False) as pipe:
             for r in records:
                 stamps = (r.stamp, r.digest, r.revision, r.recorded_at_us)
+                body = compress(r.body) if self._is_compressing else r.body
                 args: list[str | bytes | int] = [
                     str(r.id),
                     *stamps,
-                    r.body,
+                    body,
                     self._ttl_of(r),
                     int(from_authority),
                     r.outcomes,
@@ -237,7 +250,10 @@ class RedisTier:
         kind: Any = self._client.type(key)
         parts: Any
         if kind == b"hash":
-            parts = chain.from_iterable(self._client.hgetall(key).items())
+            fields: Any = self._client.hgetall(key)
+            parts = chain.from_iterable(
+                (name, decompress(value) if name == b"body" else value) for name, value in fields.items()
+            )
         elif kind == b"zset":
             parts = self._client.zrange(key, 0, -1)
         else:
@@ -271,10 +287,29 @@ class RedisTier:
         logs = base / config.get("appenddirname", "")
         return [str(path) for path in (base / config["dbfilename"], *logs.glob(config["appendfilename"] + "*"))]
 
+    def under_way(self, tenant: str) -> set[UUID] | None:
+        """Return the ids of ``tenant`` in open batches: a worker may still write them.
+
+        None: Redis may have lost batches.
+        """
+        names: list[Any] = self._client.zrange(self._prefix + "open", 0, -1)
+        if not self.is_trusted():
+            return None
+        return {UUID(id_) for name in names for one, id_ in orjson.loads(name)[1] if one == tenant}
+
     def is_under_way(self, tenant: str) -> bool:
-        """Return whether an open batch has records of ``tenant``: a worker may still write them."""
+        """Return whether an open batch has records of ``tenant``."""
         names: list[Any] = self._client.zrange(self._prefix + "open", 0, -1)
         return any(tenant == one for name in names for one, _ in orjson.loads(name)[1])
+
+    def depth_under_way(self, tenant: str) -> int:
+        """Return how many of the highest positions reach down to every record of an open batch."""
+        names: list[Any] = self._client.zrange(self._prefix + "open", 0, -1)
+        ids = [id_ for name in names for of, id_ in orjson.loads(name)[1] if of == tenant]
+        key = self._key(tenant, "positions")
+        scores: list[Any] = self._client.zmscore(key, ids) if ids else []
+        lowest = min((score for score in scores if score is not None), default=None)
+        return 0 if lowest is None else int(self._client.zcount(key, lowest, "+inf"))
 
     def claim(self, work: str, for_s: float) -> bool:
         """Return whether this caller may start ``work``; others may not for ``for_s`` seconds."""
@@ -346,16 +381,19 @@ class RedisTier:
         known = b"" if is_mixed or epoch is None else epoch
         return FeedMark(known.decode(), str(info["master_replid"]), int(sequence or 0))
 
-    def changes(self, tenant: str, after: FeedMark) -> tuple[FeedMark, list[Change]] | None:
+    def changes(self, tenant: str, after: FeedMark, most: int = 2**53) -> tuple[FeedMark, list[Change]] | None:
         """Return the changes since ``after``, and the new mark.
 
-        Return None if Redis cannot determine the changes, so that the reader must fill again.
+        Return None if Redis cannot determine the changes, or if they are more than ``most``, so that
+        the reader must fill again.
         """
         mark = self.mark(tenant)
         if mark[:2] != after[:2] or mark.sequence < after.sequence:
             return None
         if mark.sequence == after.sequence:
             return mark, []
+        if mark.sequence - after.sequence > most:
+            return None
         with self._client.pipeline(transaction=False) as pipe:
             pipe.get(self._key(tenant, "feed_floor"))
             pipe.zrangebyscore(self._key(tenant, "feed"), f"({after.sequence}", mark.sequence)
@@ -428,8 +466,8 @@ class RedisTier:
 
 
 def _record(tenant: str, id_: UUID, values: Sequence[Any]) -> Record | None:
-    row = values[: len(_FIELDS)]
-    return None if row[_BODY_AT] is None else Record.from_row((tenant, id_, *row))
+    *stamps, body, outcomes = values[: len(_FIELDS)]
+    return None if body is None else Record.from_row((tenant, id_, *stamps, decompress(body), outcomes))
 
 
 def connect(conf: Settings, identity: str) -> RedisTier:
@@ -444,6 +482,7 @@ def connect(conf: Settings, identity: str) -> RedisTier:
         ttl_s=conf.redis_ttl_s,
         tombstone_ttl_s=conf.tombstone_keep_s,
         keep=2 * conf.hot_max_records,
+        is_compressing=conf.compress_bodies,
     )
 
 

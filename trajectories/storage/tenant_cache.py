@@ -2,31 +2,61 @@
 
 from __future__ import annotations
 
+import marshal
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from sys import getsizeof
 from typing import NamedTuple
 from uuid import UUID
 
 import orjson
 
+from trajectories.domain.compression import compress, decompress
 from trajectories.domain.late_outcomes import facets_of_outcomes
+from trajectories.domain.packed_facets import Keys, PackedFacets, packed_size
 from trajectories.domain.record import LOWEST_ID, Facets, Position, Record, facets_of, merge, merge_all
 from trajectories.storage.redis_tier import Change, FeedMark
 
-_RECORD_BYTES = 640
-"""Memory of a record besides body and facets: objects, numbers, entries of dict and lists. A test and
-benchmarks/hot_memory.py compare the sum with tracemalloc."""
+_RECORD_BYTES = 400
+"""Memory of a record besides version and facets: objects, numbers, entries of dict and lists. A test
+and benchmarks/hot_memory.py compare the sum with tracemalloc."""
+
+
+_MARSHAL_VERSION = 2
 
 
 class Held(NamedTuple):
-    """A record in the hot cache."""
+    """A record in the hot cache: its version with the body compressed, and its facets.
 
+    ``record`` and ``unpacked`` make the values that they return anew.
+    """
+
+    tenant: str
     position: Position
-    record: Record
-    facets: Facets
-    size: int
+    version: bytes
+    packed: PackedFacets
+
+    @property
+    def record(self) -> Record:
+        held = self.compressed
+        return replace(held, body=decompress(held.body))
+
+    @property
+    def compressed(self) -> Record:
+        """Return the record with its body compressed."""
+        recorded_at_us, id_ = self.position
+        stamp, digest, revision, *bodies = marshal.loads(self.version)  # noqa: S302  made by this process
+        return Record(self.tenant, id_, stamp, digest, revision, recorded_at_us, *bodies)
+
+    @property
+    def facets(self) -> Facets:
+        return self.packed.unpacked()
+
+    @property
+    def size(self) -> int:
+        """Estimated memory in bytes, without the keys of the facets."""
+        return _RECORD_BYTES + getsizeof(self.version) + packed_size(self.packed)
 
 
 class HotVersion:
@@ -70,13 +100,21 @@ class TenantCache:
 
     floor: Position | None = None
     is_filled: bool = False
+    is_whole: bool = False
+    """Filled to ``hot_max_records``. Otherwise the archive may have records that have room here."""
     mark: FeedMark | None = None
     polled_at: float = float("-inf")
     filled_at: float = float("-inf")
     held: dict[UUID, Held] = field(default_factory=dict)
     order: list[Held] = field(default_factory=list)
-    size: int = 0
+    _keys: Keys = field(default_factory=Keys)
+    _records_size: int = 0
     _copies: tuple[list[Held], dict[UUID, Held], HotVersion] | None = None
+
+    @property
+    def size(self) -> int:
+        """Estimated memory of all records in bytes. All counts: a record may be nothing but tools."""
+        return self._records_size + self._keys.size
 
     @property
     def is_trusted(self) -> bool:
@@ -91,22 +129,32 @@ class TenantCache:
 
     def apply(self, record: Record, *, from_authority: bool) -> None:
         """Merge ``record``: replace, move, insert or remove its id; drop it below the floor."""
-        known = self.held.get(record.id)
+        held = self.held.get(record.id)
         if record.is_tombstone:
-            if known:
+            if held:
                 self.remove(record.id)
             return
-        if known is None and record.is_addition:
+        if held is None and record.is_addition:
             return  # the record is in another tier, or has yet to come; both merge it with what waits
-        winner = merge(known and known.record, record, from_authority=from_authority)
-        if known and winner == known.record:
+        # The body stays compressed here: which version wins does not depend on it.
+        known = held and held.compressed
+        winner = merge(known, record, from_authority=from_authority)
+        if known and winner.digest == known.digest:
+            winner = replace(winner, body=known.body)
+        if winner == known:
             return
-        if known:
+        facets = _facets(held, winner) if held and known and winner.body is known.body else None
+        if held:
             self.remove(record.id)
         if self.floor is not None and winner.position < self.floor:
             return
-        facets = _facets(known, winner)
-        self._insert(Held(winner.position, winner, facets, _size(winner, facets)))
+        if facets is None:
+            facets = facets_of(winner.body, winner.outcomes)
+            winner = replace(winner, body=compress(winner.body))
+        values = winner.stamp, winner.digest, winner.revision, winner.body
+        # Most records have no outcomes, and then these cost nothing.
+        version = marshal.dumps((*values, winner.outcomes) if winner.outcomes else values, _MARSHAL_VERSION)
+        self._insert(Held(winner.tenant, winner.position, version, self._keys.pack(facets)))
 
     def apply_changes(self, changes: Iterable[Change], waiting: Mapping[UUID, Sequence[Record]]) -> bool:
         """Merge changes of the feed.
@@ -125,7 +173,7 @@ class TenantCache:
                     self.remove(change.id)
             elif change.record:
                 self.apply(merge_all(change.record, waiting.get(change.id, ())), from_authority=True)
-            elif (held := self.held.get(change.id)) and held.record.stamp <= (change.withdrawn_stamp or 0):
+            elif (held := self.held.get(change.id)) and held.compressed.stamp <= (change.withdrawn_stamp or 0):
                 self.remove(change.id)
                 has_hole = True
         return not has_hole
@@ -134,17 +182,18 @@ class TenantCache:
         self._copies = None
         held = self.held.pop(id_)
         del self.order[bisect_left(self.order, held.position, key=_position)]
-        self.size -= held.size
+        self._records_size -= held.size
+        self._keys.release(held.packed)
 
     def raise_floor(self, position: Position) -> None:
         """Drop records below ``position``."""
         if self.floor is None or self.floor < position:
             while self.order and self.order[0].position < position:
-                self.remove(self.order[0].record.id)
+                self.remove(self.order[0].position.id)
             self.floor = position
 
     def drop_lowest(self) -> None:
-        self.remove(self.order[0].record.id)
+        self.remove(self.order[0].position.id)
         # Never lower the floor: the last entry may have been at it or above.
         self.floor = self.order[0].position if self.order else Position(2**62, LOWEST_ID)
 
@@ -158,35 +207,17 @@ class TenantCache:
             self.order.append(held)
         else:
             self.order.insert(bisect_left(self.order, held.position, key=_position), held)
-        self.held[held.record.id] = held
-        self.size += held.size
+        self.held[held.position.id] = held
+        self._records_size += held.size
+
+
+def _facets(held: Held, winner: Record) -> Facets:
+    """Return the facets of a version with the body of ``held``, which only moved or got outcomes."""
+    if held.compressed.outcomes == winner.outcomes:
+        return held.facets
+    fields = orjson.loads(decompress(winner.body))
+    return held.facets._replace(late=facets_of_outcomes(winner.outcomes, fields))
 
 
 def _position(held: Held) -> Position:
     return held.position
-
-
-def _facets(known: Held | None, winner: Record) -> Facets:
-    """Return the facets of ``winner``; a version that only moved, or got outcomes, keeps those of its body."""
-    if known is None or known.record.body is not winner.body:
-        return facets_of(winner.body, winner.outcomes)
-    if known.record.outcomes == winner.outcomes:
-        return known.facets
-    return known.facets._replace(late=facets_of_outcomes(winner.outcomes, orjson.loads(winner.body)))
-
-
-def _size(record: Record, facets: Facets) -> int:
-    """Estimate the memory of a record here. All of it counts: a record may be nothing but tools."""
-    size = _RECORD_BYTES + getsizeof(record.body) + _tuple_size(facets) + _tuple_size(facets.tags)
-    if record.outcomes:
-        size += getsizeof(record.outcomes) + sum(getsizeof(one) + _tuple_size(one) for one in facets.late)
-    for phase in facets.phases:
-        size += getsizeof(phase) + _tuple_size(phase) + _tuple_size(phase.tools)
-        # These words are shared.
-        size -= _tuple_size((phase.outcome, phase.credited, phase.credit_source, phase.presence, phase.fit))
-    return size
-
-
-def _tuple_size(values: tuple[object, ...]) -> int:
-    """Return the memory of the members of a tuple: each by itself, without its own members."""
-    return sum(map(getsizeof, filter(None, values)))

@@ -14,10 +14,11 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from trajectories.domain.credit import CREDITED, NO_CREDIT, RULES, Credit, credit_of
+from trajectories.domain.late_outcomes import places_of
 from trajectories.domain.outcomes import phase_group, run_outcome
 from trajectories.training.run import Run
+from trajectories.training.steps import RUN, SKIP, Step
 
-RUN, SKIP = "run", "skip"
 REWARDS: Mapping[str, float] = {"success": 1.0, "partial": 0.5, "failure": 0.0}
 DEFAULT_RULE = RULES[0]
 OUTCOME_RULE = "outcome:"
@@ -41,21 +42,6 @@ class Action(NamedTuple):
     model: str | None
     probability: float | None = None
     model_probability: float | None = None
-
-
-class Step(NamedTuple):
-    """An earlier phase in a context. Without an outcome and figures, it had not ended."""
-
-    phase: str
-    phase_name: str
-    action: str
-    agent: str | None
-    model: str | None
-    outcome: str | None
-    error: str | None
-    skip_reason: str | None
-    cost_usd: float | None
-    duration_ms: float | None
 
 
 class Context(NamedTuple):
@@ -111,13 +97,12 @@ def decisions_of(run: Run, rule: str = DEFAULT_RULE, reward_outcome: str | None 
         reward_outcome: the name of the late outcome that is the reward instead: the newest one of the
             phase, else of the run. True is 1 and false 0, a number itself; words are no reward.
     """
-    late = run.outcomes
-    fields = run.fields
+    late, fields = run.outcomes, run.fields
+    places = places_of(fields) if late else {}
     phases: Sequence[Phase] = fields["phases"]
     groups = [phase_group(phase["phase_name"]) for phase in phases]
     outcome = run_outcome(fields, zip(groups, (phase.get("outcome", "unknown") for phase in phases), strict=True))
-    # The first phase of a repeated id, so that a later one changes no earlier context.
-    places = {phase["phase_id"]: at for at, phase in reversed(list(enumerate(phases))) if "phase_id" in phase}
+    history = _History(fields, groups)
     for at, (phase, credit) in enumerate(zip(phases, credit_of(fields, rule), strict=True)):
         actions, taken, model_propensity = _actions(phase, fields)
         earned = _earned(phase, credit, outcome)
@@ -129,7 +114,7 @@ def decisions_of(run: Run, rule: str = DEFAULT_RULE, reward_outcome: str | None 
             run=run,
             phase_index=at,
             phase=groups[at],
-            context=_context(fields, groups, at, places),
+            context=history.context(at),
             actions=actions,
             taken=taken,
             propensity=actions[taken].probability,
@@ -211,26 +196,57 @@ def _actions(phase: Phase, fields: Mapping[str, Any]) -> tuple[list[Action], int
     return actions, taken, None if is_skipped or model is None else chosen
 
 
-def _context(fields: Mapping[str, Any], groups: Sequence[str], at: int, places: Mapping[str, int]) -> Context:
-    phases = fields["phases"]
-    running = _running(phases, at, places)
-    steps = [_step(phases[before], groups[before], has_ended=before not in running) for before in range(at)]
-    loops = (
-        loop
-        for loop in fields.get("feedback_loops", ())
-        if loop.get("from_phase_id") in places and places[loop["from_phase_id"]] < at
-    )
-    return Context(
-        request_summary=fields["request_summary"],
-        request_type=fields.get("request_type"),
-        source=fields.get("source"),
-        project=fields.get("project"),
-        planned_phases=fields.get("planned_phases"),
-        steps=steps,
-        sent_back=[loop["reason"] for loop in loops if loop.get("reason")],
-        spent_cost_usd=total(step.cost_usd for step in steps),
-        spent_duration_ms=total(step.duration_ms for step in steps),
-    )
+class _History:
+    """The phases of a run, as contexts show them. A phase that had ended is one step in all contexts."""
+
+    def __init__(self, fields: Mapping[str, Any], groups: Sequence[str]) -> None:
+        phases: Sequence[Phase] = fields["phases"]
+        self._fields, self._phases, self._groups = fields, phases, groups
+        # The first phase of a repeated id, so that a later one changes no earlier context.
+        self._places = {phase["phase_id"]: at for at, phase in reversed(list(enumerate(phases))) if "phase_id" in phase}
+        self._ended = [_step(phase, group, has_ended=True) for phase, group in zip(phases, groups, strict=True)]
+        self._end_times = [_end_time(phase) for phase in phases]
+
+    def context(self, at: int) -> Context:
+        """Return the context of the decision on the phase at ``at``."""
+        fields, places = self._fields, self._places
+        steps = self._ended[:at]
+        for before in self._running(at):
+            steps[before] = _step(self._phases[before], self._groups[before], has_ended=False)
+        loops = (
+            loop
+            for loop in fields.get("feedback_loops", ())
+            if loop.get("from_phase_id") in places and places[loop["from_phase_id"]] < at
+        )
+        return Context(
+            request_summary=fields["request_summary"],
+            request_type=fields.get("request_type"),
+            source=fields.get("source"),
+            project=fields.get("project"),
+            planned_phases=fields.get("planned_phases"),
+            steps=steps,
+            sent_back=[loop["reason"] for loop in loops if loop.get("reason")],
+            spent_cost_usd=total([step.cost_usd for step in steps]),
+            spent_duration_ms=total([step.duration_ms for step in steps]),
+        )
+
+    def _running(self, at: int) -> set[int]:
+        """Return the earlier phases that had not ended when the phase at ``at`` began."""
+        phases = self._phases
+        phase = phases[at]
+        started = _time(phase.get("started_at"))
+        running = set(_chain(phases, at, self._places))
+        awaited = None if phase.get("depends_on") is None else _awaited(phases, at, self._places)
+        if started is None and awaited is None:
+            return running
+        for before in range(at):
+            ended = self._end_times[before]
+            if started is not None and ended is not None:
+                if ended > started:
+                    running.add(before)
+            elif awaited is not None and before not in awaited and phases[before].get("outcome") != "skipped":
+                running.add(before)
+        return running
 
 
 def _step(phase: Phase, group: str, *, has_ended: bool) -> Step:
@@ -249,25 +265,6 @@ def _step(phase: Phase, group: str, *, has_ended: bool) -> Step:
         cost_usd=known.get("cost_usd"),
         duration_ms=known.get("duration_ms"),
     )
-
-
-def _running(phases: Sequence[Phase], at: int, places: Mapping[str, int]) -> set[int]:
-    """Return the earlier phases that had not ended when the phase at ``at`` began."""
-    phase = phases[at]
-    started = _time(phase.get("started_at"))
-    parents = set(_chain(phases, at, places))
-    awaited = None if phase.get("depends_on") is None else _awaited(phases, at, places)
-    running = set()
-    for before in range(at):
-        ended = _ended(phases[before])
-        if before in parents:
-            running.add(before)
-        elif started is not None and ended is not None:
-            if ended > started:
-                running.add(before)
-        elif awaited is not None and before not in awaited and phases[before].get("outcome") != "skipped":
-            running.add(before)
-    return running
 
 
 def _chain(phases: Sequence[Phase], at: int, places: Mapping[str, int]) -> Iterator[int]:
@@ -291,7 +288,7 @@ def _awaited(phases: Sequence[Phase], at: int, places: Mapping[str, int]) -> set
     return found
 
 
-def _ended(phase: Phase) -> float | None:
+def _end_time(phase: Phase) -> float | None:
     """Return when a phase ended, in seconds since 1970."""
     ended = _time(phase.get("ended_at"))
     started, duration_ms = _time(phase.get("started_at")), phase.get("duration_ms")

@@ -64,12 +64,6 @@ def parse_encoding(given: Mapping[str, str]) -> Encoding:
         )
     if file == PARQUET:
         parquet.require()
-    elif compression == "zstd" and zstd is None:
-        raise InvalidInput(
-            "zstd is not installed here: install django-trajectories[zstd], or use compression=gzip.",
-            code="zstd_unavailable",
-            param="compression",
-        )
     return Encoding(file, compression)
 
 

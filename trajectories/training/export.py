@@ -175,6 +175,18 @@ def export(
     return encoding.encoded(_lines(stream, has_end=has_end), request.format.columns(request.options))
 
 
+def export_selected(
+    store: Store,
+    tenant: str,
+    request: Request,
+    pages: Generator[list[Record], None, None],
+    *,
+    encoding: Encoding = Encoding(),  # noqa: B008  a tuple
+) -> Iterator[bytes]:
+    """Yield an export of these records, whatever the filters of ``request``; some bytes at a time."""
+    return encoding.encoded(iter(_Stream(request, pages, None)), request.format.columns(request.options))
+
+
 def manifest(store: Store, tenant: str, request: Request, *, actor: str = "code") -> Manifest:
     """Return the manifest of the lines that ``export`` yields, which are read for it.
 

@@ -39,7 +39,6 @@ _OWN = (PATH, _CARD, ".gitattributes")
 _OPEN = 0.5
 """A last range smaller than this share of SHARD_BYTES is written again with the records after it, so
 that frequent pushes do not make many small files."""
-_TARGET_MAX = 64
 _RETRIED = ("hub_unavailable", "unreachable")
 
 
@@ -121,7 +120,7 @@ def push(
             example = builder.example(up_to_seq) or upload.example
             done = _commit(hub, upload, known, state, card(state, target.repo_id, example), is_dry=is_dry)
             if done.commit:
-                AuditEntry.objects.note("export", actor, {tenant: state.records}, target=target.repo_id[:_TARGET_MAX])
+                AuditEntry.objects.note("export", actor, {tenant: state.records}, target=target.repo_id)
             return done
     except ArchiveError as error:
         raise ArchiveUnavailable("Exports are read from the archive, which is unavailable.") from error

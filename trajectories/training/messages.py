@@ -8,7 +8,8 @@ from typing import Any
 import orjson
 
 from trajectories.training.columns import Columns
-from trajectories.training.decisions import RUN, SKIP, Action, Context, Decision, Step
+from trajectories.training.decisions import Action, Context, Decision
+from trajectories.training.steps import RUN, SKIP, amounts
 
 SYSTEM = (
     "You orchestrate a run of several phases. Decide the next step: run a phase with an agent, a model and tools, or skip a"
@@ -112,31 +113,15 @@ def _lines(context: Context, actions: list[Action]) -> Iterator[str]:
     yield request_text(context)
     yield "Phases so far:" if context.steps else "Phases so far: none"
     for number, step in enumerate(context.steps, 1):
-        yield f"{number}. {_step_text(step)}"
+        yield f"{number}. {step.text}"
     for reason in context.sent_back:
         yield f"Sent back: {reason}"
-    spent = _amounts(context.spent_cost_usd, context.spent_duration_ms)
+    spent = amounts(context.spent_cost_usd, context.spent_duration_ms)
     if spent:
         yield f"Spent so far: {spent}"
     models = [action.model for action in actions if action.model is not None]
     if len(models) > 1:
         yield f"Models to choose from: {', '.join(sorted(models))}"
-
-
-def _step_text(step: Step) -> str:
-    if step.action == SKIP:
-        return f"{step.phase_name}: skipped" + (f", {step.skip_reason}" if step.skip_reason else "")
-    by = f" by {step.agent}" if step.agent else ""
-    on = f" with {step.model}" if step.model else ""
-    amounts = _amounts(step.cost_usd, step.duration_ms)
-    ended = f"{step.outcome or 'not known'}" + (f" ({amounts})" if amounts else "")
-    return f"{step.phase_name}{by}{on}: {ended}" + (f", {step.error}" if step.error else "")
-
-
-def _amounts(cost_usd: float | None, duration_ms: float | None) -> str:
-    cost = "" if cost_usd is None else f"{cost_usd:.6g} USD"
-    duration = "" if duration_ms is None else f"{duration_ms / 1000:.6g} s"
-    return ", ".join(filter(None, (cost, duration)))
 
 
 def _known(**values: Any) -> dict[str, Any]:

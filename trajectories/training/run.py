@@ -18,7 +18,7 @@ class Run:
 
     record: Record
 
-    @property
+    @cached_property
     def id(self) -> str:
         return str(self.record.id)
 

@@ -11,6 +11,7 @@ from django.views.decorators.csrf import csrf_exempt
 from rest_framework.routers import DynamicRoute, Route, SimpleRouter
 
 from trajectories.api.exception_handler import error_response
+from trajectories.api.learning_views import LearningViewSet
 from trajectories.api.openapi import openapi
 from trajectories.api.request_ids import HEADER, request_id
 from trajectories.api.views import TrajectoryViewSet
@@ -45,6 +46,14 @@ router.register("v1/agent/trajectories", TrajectoryViewSet, basename="trajectory
 api_urlpatterns: list[URLPattern | URLResolver] = [
     *router.urls,
     path("v1/agent/outcomes", TrajectoryViewSet.as_view({"post": "record_outcomes"}), name="outcome-list"),
+    path(
+        "v1/agent/recommendations",
+        LearningViewSet.as_view({"get": "recommend_models", "post": "recommend"}),
+        name="recommendations",
+    ),
+    path("v1/agent/alerts", LearningViewSet.as_view({"get": "alerts"}), name="alerts"),
+    path("v1/agent/evaluations", LearningViewSet.as_view({"post": "evaluate"}), name="evaluations"),
+    path("v1/intelligence/cost-forecast", LearningViewSet.as_view({"get": "forecast_cost"}), name="cost-forecast"),
 ]
 
 
@@ -71,5 +80,8 @@ app_name = "trajectories"
 urlpatterns: list[URLPattern | URLResolver] = [
     *api_urlpatterns,
     path("v1/openapi.json", openapi_json, name="openapi"),
-    re_path(r"^v1/agent/(?:trajectories|outcomes)", nothing_here),
+    re_path(
+        r"^v1/(?:agent/(?:trajectories|outcomes|recommendations|evaluations|alerts)|intelligence/cost-forecast)",
+        nothing_here,
+    ),
 ]

@@ -43,8 +43,12 @@ class Tools:
         """Return the answer of a change that must succeed."""
         return self._good(self.call("br_trajectory_update", arguments))
 
+    def recommend(self, **arguments: Any) -> dict[str, Any]:
+        """Return the answer of a recommendation that must succeed."""
+        return self._good(self.call("br_trajectory_recommend", arguments))
+
     def refusal(self, name: str, **arguments: Any) -> str:
-        """Return the error message of a call that must fail. ``name`` is record, update or query."""
+        """Return the error message of a call that must fail. ``name`` is record, update, query or recommend."""
         answer = self.call(f"br_trajectory_{name}", arguments)
         assert answer.is_error, answer
         return _text(answer)

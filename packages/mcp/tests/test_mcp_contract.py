@@ -53,6 +53,7 @@ def test_the_annotations_say_what_a_call_may_change() -> None:
             "openWorldHint": False,
         },
         "br_trajectory_query": {"readOnlyHint": True, "idempotentHint": True, "openWorldHint": False},
+        "br_trajectory_recommend": {"readOnlyHint": True, "openWorldHint": False},
     }
 
 
@@ -70,7 +71,9 @@ def _schemas(value: Any) -> Iterator[dict[str, Any]]:
 
 def test_no_schema_has_what_the_converters_of_clients_reject() -> None:
     """Gemini's API, among others, rejects references, unions and a boolean ``additionalProperties``."""
-    schemas = [one for tool in _listed() for name in ("inputSchema", "outputSchema") for one in _schemas(tool[name])]
+    schemas = [
+        one for tool in _listed() for name in ("inputSchema", "outputSchema") for one in _schemas(tool.get(name))
+    ]
     assert len(schemas) > 100
     rejected = {"$ref", "$defs", "anyOf", "oneOf", "allOf", "const", "patternProperties"}
     assert not [schema for schema in schemas if rejected & schema.keys()]
@@ -91,7 +94,7 @@ def test_the_contract_matches_the_openapi_document() -> None:
 
 def test_every_field_and_every_filter_is_an_argument() -> None:
     document = json.loads((PACKAGE.parents[1] / "docs" / "openapi.json").read_text())
-    record, _, _, query = (tool["inputSchema"]["properties"] for tool in _listed())
+    record, _, _, query, _ = (tool["inputSchema"]["properties"] for tool in _listed())
     assert record.keys() == document["components"]["schemas"]["Trajectory"]["properties"].keys()
     parameters = {given["name"] for given in document["paths"]["/v1/agent/trajectories/stats"]["get"]["parameters"]}
     assert parameters == contract.FILTERS.keys() | {"credit", "bucket"}

@@ -10,6 +10,7 @@ import pytest
 
 import trajectories_sdk
 from trajectories_sdk import AsyncClient, Client
+from trajectories_sdk.advice_resources import AsyncEvaluations, AsyncRecommendations, Evaluations, Recommendations
 from trajectories_sdk.async_resources import AsyncTrajectories
 from trajectories_sdk.resources import Trajectories
 from trajectories_sdk.run_factory import RunFactory
@@ -20,6 +21,7 @@ ALL = [
     "APIConnectionError",
     "APIStatusError",
     "APITimeoutError",
+    "Alerts",
     "AsyncClient",
     "Attempt",
     "AuthenticationError",
@@ -41,9 +43,11 @@ ALL = [
     "PayloadTooLargeError",
     "PermissionDeniedError",
     "Phase",
+    "PolicyEvaluation",
     "PreconditionFailedError",
     "RateLimitError",
     "Readiness",
+    "Recommendation",
     "RecordedMany",
     "RequestTimeoutError",
     "Run",
@@ -62,12 +66,16 @@ HALVES: list[tuple[type, type]] = [
     (Client, AsyncClient),
     (Trajectories, AsyncTrajectories),
     (TrajectoryList, AsyncTrajectoryList),
+    (Recommendations, AsyncRecommendations),
+    (Evaluations, AsyncEvaluations),
 ]
 RENAMED = {"close": "aclose", "__enter__": "__aenter__", "__exit__": "__aexit__", "__iter__": "__aiter__"}
 TYPES = {
     "Iterator": "AsyncIterator",
     "TrajectoryList": "AsyncTrajectoryList",
     "Trajectories": "AsyncTrajectories",
+    "Recommendations": "AsyncRecommendations",
+    "Evaluations": "AsyncEvaluations",
     "Client": "AsyncClient",
     "Driver": "AsyncDriver",
     "httpx2.BaseTransport | None": "httpx2.AsyncBaseTransport | None",

@@ -130,6 +130,16 @@ def test_contradictions_are_in_the_result_and_logged_once_a_run_and_code(
     assert "contradicts itself at outcome (outcome_contradicts_check): outcome is success" in caplog.text
 
 
+def test_contradictions_of_many_runs_are_one_line_a_code(half: Any, caplog: pytest.LogCaptureFixture) -> None:
+    runs = [trajectory(**CONTRADICTION) for _ in range(5)] + [trajectory(request_type="Bugfix"), trajectory()]
+    results = half.record_many(runs, max_lines=2).results
+    checks, case = (record.message for record in caplog.records)
+    assert checks.startswith(f"Trajectory {results[0].id} contradicts itself at outcome (outcome_contradicts_check): ")
+    assert checks.endswith(" So do 4 more trajectories.")
+    assert case.startswith(f"Trajectory {results[5].id} contradicts itself at request_type (request_type_case): ")
+    assert "more" not in case
+
+
 def test_contradictions_of_background_runs_are_logged_once(client: Client, caplog: pytest.LogCaptureFixture) -> None:
     with client.trajectories.run("Add auth", progress=True) as run:
         run.set(outcome="success", tests_passed=False)

@@ -1,8 +1,10 @@
+import { adviser, alerts, Evaluations, Recommendations } from "./advice.js";
 import { BackgroundQueue, type TimeoutOptions } from "./background.js";
 import { type ClientOptions, Config } from "./config.js";
 import { Http } from "./http.js";
 import { Outcomes } from "./outcomes.js";
 import { Trajectories } from "./trajectories.js";
+import type { Alerts, RequestOptions } from "./types.js";
 import { WarningLog } from "./warnings.js";
 
 /**
@@ -21,6 +23,10 @@ export class TrajectoryClient implements AsyncDisposable {
   readonly trajectories: Trajectories;
   /** The operations on late outcomes. */
   readonly outcomes: Outcomes;
+  /** The operations on recommendations. */
+  readonly recommendations: Recommendations;
+  /** The operations on evaluations of policies. */
+  readonly evaluations: Evaluations;
   readonly #http: Http;
   readonly #log = new WarningLog();
   #queue: BackgroundQueue | null = null;
@@ -30,12 +36,19 @@ export class TrajectoryClient implements AsyncDisposable {
     this.config = new Config(options);
     this.#http = new Http(this.config, fetch);
     this.outcomes = new Outcomes(this.#http);
-    this.trajectories = new Trajectories(this.#http, this.#log, () => this.queue);
+    this.trajectories = new Trajectories(this.#http, this.#log, () => this.queue, adviser(this.#http, this.config));
+    this.recommendations = new Recommendations(this.#http);
+    this.evaluations = new Evaluations(this.#http);
   }
 
   /** The background queue, created on first use. */
   get queue(): BackgroundQueue {
     return (this.#queue ??= new BackgroundQueue(this.#http, this.#log));
+  }
+
+  /** Returns what has changed in the choices and their success, in the last weeks (4 by default) against everything before. */
+  async alerts({ weeks }: { weeks?: number | undefined } = {}, options?: RequestOptions): Promise<Alerts> {
+    return alerts(this.#http, weeks, options);
   }
 
   /** Closes the background queue with {@link BackgroundQueue.close}. Other calls still work. */

@@ -3,6 +3,7 @@
  *
  * @packageDocumentation
  */
+export { type AdviceOptions, type EvaluationFields, Evaluations, type RecommendationFields, Recommendations } from "./advice.js";
 export { BackgroundQueue, type Counters, type TimeoutOptions } from "./background.js";
 export { TrajectoryClient } from "./client.js";
 export { type ClientOptions, Config } from "./config.js";
@@ -44,14 +45,17 @@ export { type FeedbackOptions, Run, type RunFields, type RunOptions, type SkipOp
 export type { RecordManyOptions, RecordOptions, UpdateOptions } from "./recording.js";
 export { Trajectories } from "./trajectories.js";
 export type {
+  Alerts,
   Attempt,
   Candidate,
+  CandidateModel,
   DeletedTrajectories,
   DeletedTrajectory,
   DeleteParameters,
   Derived,
   ErrorObject,
   ErrorProblem,
+  EvaluationRequest,
   Exploration,
   ExplorationPatch,
   Exported,
@@ -67,9 +71,12 @@ export type {
   Phase,
   PhaseOutcome,
   PhasePatch,
+  PolicyEvaluation,
   Rate,
   Readiness,
   ReadinessParameters,
+  Recommendation,
+  RecommendationRequest,
   RecordedMany,
   RecordWarning,
   RequestOptions,

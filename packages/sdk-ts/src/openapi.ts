@@ -4,6 +4,46 @@
  */
 
 export interface paths {
+    "/v1/agent/alerts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Alerts
+         * @description One model takes more than 80 % of the choices of a phase, the success of a model left the interval that it had before, or recommendations were ignored or did worse than other choices.
+         */
+        get: operations["alerts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/agent/evaluations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Evaluate a policy
+         * @description The mean reward that a policy would have had at the recorded decisions: inverse propensity score, the same self-normalized, and doubly robust. Refuses in one sentence where it cannot be known. The policy chooses the first model of each phase. It reads the newest runs, and needs the server's extra learning.
+         */
+        post: operations["evaluate"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/agent/outcomes": {
         parameters: {
             query?: never;
@@ -18,6 +58,30 @@ export interface paths {
          * @description As record_outcome, for one outcome as JSON or one a line as NDJSON: good lines in one commit, a bad line fails alone. Each has a trajectory_id, or a reference such as a pull request, a commit or a session. An outcome of a reference is one of each run that names it in external_refs or session_id, also of runs that come later.
          */
         post: operations["record_outcomes"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/agent/recommendations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Best models
+         * @description The best model of each type of task, as an existing command line tool reads it. A type of task is a request type, or a phase where no run has such a type.
+         */
+        get: operations["recommend_models"];
+        put?: never;
+        /**
+         * Recommend
+         * @description An action for the next phase: a model, a plan (one model, another after a failed check), or skipping it. Each action has its success with an interval, cost, value and probability; the choice is drawn from these probabilities. Success is credited success. Nothing is stored: record the phase with the fields in record.
+         */
+        post: operations["recommend"];
         delete?: never;
         options?: never;
         head?: never;
@@ -39,7 +103,7 @@ export interface paths {
         put?: never;
         /**
          * Record
-         * @description Takes one trajectory as JSON, or one a line as NDJSON (16 MiB, 10,000 lines): good lines in one commit, a bad line fails alone. Sending the same id again stores a new revision, or nothing if the body is the same. The camelCase body of an existing CLI is taken too. A body may have Content-Encoding gzip, or zstd where the server has it; limits count its decoded bytes.
+         * @description Takes one trajectory as JSON, or one a line as NDJSON (16 MiB, 10,000 lines): good lines in one commit, a bad line fails alone. Sending the same id again stores a new revision, or nothing if the body is the same. The camelCase body of an existing CLI is taken too. A body may have Content-Encoding gzip or zstd; limits count its decoded bytes.
          */
         post: operations["record"];
         /**
@@ -184,10 +248,97 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/intelligence/cost-forecast": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Cost forecast
+         * @description The median cost of a run of a type, with the tenth and ninetieth percentile, at most 1 % off.
+         */
+        get: operations["forecast_cost"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /**
+         * AdviceRate
+         * @description Choices, and the credited success of those whose outcome is known, with its Wilson interval.
+         */
+        AdviceRate: {
+            /** Choices */
+            choices: number;
+            /** Known */
+            known: number;
+            /** Rate */
+            rate: number | null;
+            /** Low */
+            low: number | null;
+            /** High */
+            high: number | null;
+        };
+        /** Alert */
+        Alert: {
+            /**
+             * Code
+             * @enum {string}
+             */
+            code: "model_dominates" | "success_changed" | "recommendations_ignored" | "recommendations_worse";
+            /** Phase */
+            phase: string;
+            /** Request Type */
+            request_type: string | null;
+            /** Model */
+            model: string | null;
+            /**
+             * Value
+             * @description The share or rate of this period.
+             */
+            value: number;
+            /**
+             * Before
+             * @description What it is compared with; null where it is not.
+             */
+            before: number | null;
+            /** Samples */
+            samples: number;
+            /** Message */
+            message: string;
+        };
+        /**
+         * Alerts
+         * @description What has changed in the choices and their success.
+         */
+        Alerts: {
+            /**
+             * Weeks
+             * @description Length of this period, with this week; weeks begin on Monday, UTC.
+             */
+            weeks: number;
+            /** Alerts */
+            alerts: components["schemas"]["Alert"][];
+            /**
+             * Recommendations
+             * @description Recorded recommendations of this period, by phase.
+             */
+            recommendations: components["schemas"]["PhaseAdvice"][];
+            /**
+             * Complete
+             * @description False when a tier that has records of the tenant was unavailable.
+             */
+            complete: boolean;
+        };
         AnyTrajectory: components["schemas"]["Trajectory"] | components["schemas"]["CamelTrajectory"];
         /**
          * Attempt
@@ -222,6 +373,42 @@ export interface components {
              * @default null
              */
             reason?: string | null;
+        };
+        /** BestAction */
+        BestAction: {
+            /**
+             * Action
+             * @enum {string}
+             */
+            action: "run" | "skip";
+            /** Model */
+            model: string | null;
+            /**
+             * Escalate To
+             * @description The model to ask after a failed check; null: none.
+             */
+            escalate_to: string | null;
+            /**
+             * Probability
+             * @description Of this action, among all.
+             */
+            probability: number;
+            /**
+             * Propensity
+             * @description Of its first step: this model is asked first, or the phase is skipped.
+             */
+            propensity: number;
+            /** Expected Success */
+            expected_success: number;
+            /** Expected Cost Usd */
+            expected_cost_usd: number | null;
+            /** Value */
+            value: number;
+            /**
+             * Confidence
+             * @description Share of draws in which it is the best eligible action.
+             */
+            confidence: number;
         };
         /**
          * Bucket
@@ -474,6 +661,48 @@ export interface components {
                 [key: string]: number;
             } | null;
         };
+        /**
+         * CandidateModel
+         * @description A model that may run the phase. Without a cost or prices, recorded costs are used.
+         */
+        CandidateModel: {
+            /** Model */
+            model: string;
+            /**
+             * Cost Usd
+             * @description Expected cost of the phase with this model.
+             * @default null
+             */
+            cost_usd?: number | null;
+            /**
+             * Input Usd Per Mtok
+             * @description Price of a million input tokens; with the other price and recorded token counts it gives the cost.
+             * @default null
+             */
+            input_usd_per_mtok?: number | null;
+            /**
+             * Output Usd Per Mtok
+             * @description Price of a million output tokens.
+             * @default null
+             */
+            output_usd_per_mtok?: number | null;
+        };
+        /**
+         * CostForecast
+         * @description The cost of a run: median, and tenth and ninetieth percentile; null without samples.
+         */
+        CostForecast: {
+            /** Tasktype */
+            taskType: string;
+            /** Complexity */
+            complexity: string | null;
+            /** Estimatedcost */
+            estimatedCost: number | null;
+            /** Range */
+            range: (number | null)[];
+            /** Basedonsamples */
+            basedOnSamples: number;
+        };
         /** DeletedTrajectories */
         DeletedTrajectories: {
             /** Deleted */
@@ -553,6 +782,25 @@ export interface components {
             phases: components["schemas"]["PhaseCredit"][];
         };
         /**
+         * EarlierPhase
+         * @description A phase that this run has had. The last failed model of the same phase decides which outcomes
+         *     are compared: those after its failure.
+         */
+        EarlierPhase: {
+            /** Phase Name */
+            phase_name: string;
+            /**
+             * Model
+             * @default null
+             */
+            model?: string | null;
+            /**
+             * Outcome
+             * @default null
+             */
+            outcome?: ("success" | "failure" | "partial" | "skipped" | "cancelled" | "paused" | "unknown") | null;
+        };
+        /**
          * ErrorBody
          * @description The one shape of every error.
          */
@@ -600,6 +848,104 @@ export interface components {
             code: string;
             /** Message */
             message: string;
+        };
+        /**
+         * EscalationPlan
+         * @description Ask one model, and another one after a failed check.
+         */
+        EscalationPlan: {
+            /**
+             * Probability
+             * @description With which it is chosen; of a candidate, with which it is asked first.
+             */
+            probability: number;
+            success: components["schemas"]["SuccessEstimate"];
+            /**
+             * Samples
+             * @description Known outcomes at this phase, of all projects and types; of a plan, those of the second model after the first had failed.
+             */
+            samples: number;
+            /**
+             * Own Samples
+             * @description Those of the same project and type of request.
+             */
+            own_samples: number;
+            /** Expected Cost Usd */
+            expected_cost_usd: number | null;
+            /**
+             * Value
+             * @description Success less cost, in units of success.
+             */
+            value: number;
+            /**
+             * Eligible
+             * @description False where a rule of the request excludes it.
+             */
+            eligible: boolean;
+            /**
+             * Reason
+             * @description Why it is excluded.
+             */
+            reason: string | null;
+            /** Model */
+            model: string;
+            /** Escalate To */
+            escalate_to: string;
+        };
+        /**
+         * EvaluationRequest
+         * @description A policy, and the recorded decisions on which it is evaluated.
+         */
+        EvaluationRequest: {
+            policy: components["schemas"]["RulePolicy"];
+            /**
+             * Phase
+             * @description Only decisions at this phase.
+             * @default null
+             */
+            phase?: string | null;
+            /**
+             * Filters
+             * @description Filters of the runs, as parameters of the list: values are texts.
+             * @default {}
+             */
+            filters?: {
+                [key: string]: string;
+            };
+            /**
+             * Credit
+             * @description Credit rule of the reward.
+             * @default checks
+             * @enum {string}
+             */
+            credit?: "checks" | "phase_outcome" | "run_outcome";
+            /**
+             * Max Runs
+             * @description How many of the newest runs to read at most.
+             * @default 20000
+             */
+            max_runs?: number;
+            /**
+             * Seed
+             * @description Of the bootstrap.
+             * @default 0
+             */
+            seed?: number;
+        };
+        /**
+         * ExactValue
+         * @description The value itself, where every model of the policy worked on every item.
+         */
+        ExactValue: {
+            /** Value */
+            value: number;
+            /**
+             * Cost Usd
+             * @description Mean cost of a choice.
+             */
+            cost_usd: number | null;
+            /** Items */
+            items: number;
         };
         /**
          * Exploration
@@ -787,6 +1133,13 @@ export interface components {
             overprovisioned: number;
             /** Failed */
             failed: number;
+        };
+        /** IntervalFigures */
+        IntervalFigures: {
+            /** Low */
+            low: number;
+            /** High */
+            high: number;
         };
         /**
          * LateOutcome
@@ -1020,6 +1373,31 @@ export interface components {
             /** Model */
             model: string | null;
         };
+        /** ModelRecommendation */
+        ModelRecommendation: {
+            /** Tasktype */
+            taskType: string;
+            /** Recommendedmodel */
+            recommendedModel: string;
+            /** Confidence */
+            confidence: number;
+            /** Reasoning */
+            reasoning: string;
+            /** Alternatives */
+            alternatives: components["schemas"]["ModelScore"][];
+        };
+        /**
+         * ModelRecommendations
+         * @description The best model of each type of task, as an existing command line tool reads it.
+         */
+        ModelRecommendations: components["schemas"]["ModelRecommendation"][];
+        /** ModelScore */
+        ModelScore: {
+            /** Model */
+            model: string;
+            /** Score */
+            score: number;
+        };
         /** ModelShare */
         ModelShare: {
             /**
@@ -1222,6 +1600,21 @@ export interface components {
             /** @description Phases that ran, for which several actions had one. */
             explored_phases: components["schemas"]["Share"];
         };
+        /** OverlapFigures */
+        OverlapFigures: {
+            /**
+             * Effective Samples
+             * @description What the recorded decisions are worth as decisions of the policy.
+             */
+            effective_samples: number;
+            /**
+             * Mean Weight
+             * @description Near 1 where propensities are right.
+             */
+            mean_weight: number;
+            /** Largest Weight */
+            largest_weight: number;
+        };
         /**
          * Phase
          * @description One phase of the run, in the order in which they ran; a name may repeat.
@@ -1413,6 +1806,13 @@ export interface components {
             metadata?: {
                 [key: string]: unknown;
             } | null;
+        };
+        /** PhaseAdvice */
+        PhaseAdvice: {
+            /** Phase */
+            phase: string;
+            followed: components["schemas"]["AdviceRate"];
+            ignored: components["schemas"]["AdviceRate"];
         };
         /** PhaseCredit */
         PhaseCredit: {
@@ -1625,6 +2025,66 @@ export interface components {
             /** Skip Rate */
             skip_rate: number | null;
         };
+        /**
+         * PolicyEstimate
+         * @description An estimate of the mean reward, with 95 % intervals by normal approximation and by bootstrap.
+         */
+        PolicyEstimate: {
+            /**
+             * Method
+             * @enum {string}
+             */
+            method: "ips" | "snips" | "dr";
+            /** Value */
+            value: number;
+            normal: components["schemas"]["IntervalFigures"];
+            bootstrap: components["schemas"]["IntervalFigures"];
+        };
+        /**
+         * PolicyEvaluation
+         * @description The mean reward that a policy would have had, or why it cannot be known.
+         */
+        PolicyEvaluation: {
+            /**
+             * Decisions
+             * @description Decisions with propensity and reward.
+             */
+            decisions: number;
+            /**
+             * Left Out
+             * @description Counts by reason.
+             */
+            left_out: {
+                [key: string]: number;
+            };
+            /**
+             * Logged Value
+             * @description Mean reward of what was done.
+             */
+            logged_value: number | null;
+            /**
+             * Covered
+             * @description Share of the policy's choices that the recorded policy could have made.
+             */
+            covered: number | null;
+            overlap: components["schemas"]["OverlapFigures"] | null;
+            /**
+             * Estimates
+             * @description Empty where there is a refusal.
+             */
+            estimates: components["schemas"]["PolicyEstimate"][];
+            exact: components["schemas"]["ExactValue"] | null;
+            /**
+             * Refusal
+             * @description Why the value cannot be estimated, in one sentence.
+             */
+            refusal: string | null;
+            /**
+             * Complete
+             * @description False when older runs were left out, or a tier was unavailable.
+             */
+            complete: boolean;
+        };
         /** PolicyGroup */
         PolicyGroup: {
             /** Count */
@@ -1670,6 +2130,36 @@ export interface components {
             unattributed_cost_usd: components["schemas"]["MeasureSummary"];
             /** Project */
             project: string | null;
+        };
+        /**
+         * QualityFloor
+         * @description The least success: that of a model, or a rate. Give one of the two.
+         */
+        QualityFloor: {
+            /**
+             * Model
+             * @description At least as good as this model.
+             * @default null
+             */
+            model?: string | null;
+            /**
+             * Success
+             * @description At least this success rate.
+             * @default null
+             */
+            success?: number | null;
+            /**
+             * Margin
+             * @description How much lower the success may be.
+             * @default 0
+             */
+            margin?: number;
+            /**
+             * Confidence
+             * @description Probability with which the floor must be kept, by what is known.
+             * @default 0.95
+             */
+            confidence?: number;
         };
         /**
          * Rate
@@ -1777,6 +2267,222 @@ export interface components {
             propensity: components["schemas"]["Share"];
         };
         /**
+         * Recommendation
+         * @description An action for a phase with its probability, and what is known of the others.
+         */
+        Recommendation: {
+            /**
+             * Recommendation Id
+             * Format: uuid
+             */
+            recommendation_id: string;
+            /** Phase */
+            phase: string;
+            /** Request Type */
+            request_type: string | null;
+            /** Project */
+            project: string | null;
+            /** Method */
+            method: string;
+            /**
+             * Seed
+             * @description The same seed and records give the same answer.
+             */
+            seed: number;
+            /**
+             * Draws
+             * @description Draws of each posterior.
+             */
+            draws: number;
+            /** @description Null where no action keeps the rules of the request. */
+            choice: components["schemas"]["RecommendedAction"] | null;
+            /** @description The eligible action of the highest value, without exploration. */
+            best: components["schemas"]["BestAction"] | null;
+            /** Candidates */
+            candidates: components["schemas"]["RecommendedCandidate"][];
+            /** Plans */
+            plans: components["schemas"]["EscalationPlan"][];
+            skip: components["schemas"]["SkipFigures"] | null;
+            /** Reasoning */
+            reasoning: string;
+            /**
+             * Complete
+             * @description False when a tier that has records of the tenant was unavailable.
+             */
+            complete: boolean;
+            /**
+             * Record
+             * @description Fields to add to the phase when the choice is followed: candidates, propensity and this recommendation.
+             * @default null
+             */
+            record?: {
+                [key: string]: unknown;
+            } | null;
+        };
+        /**
+         * RecommendationRequest
+         * @description A decision that is to be made now.
+         */
+        RecommendationRequest: {
+            /**
+             * Phase
+             * @description The phase to run; aliases are grouped as in stats.
+             */
+            phase: string;
+            /**
+             * Candidates
+             * @description Models to choose from; each once.
+             */
+            candidates: components["schemas"]["CandidateModel"][];
+            /**
+             * Request Type
+             * @default null
+             */
+            request_type?: string | null;
+            /**
+             * Project
+             * @default null
+             */
+            project?: string | null;
+            /**
+             * Phases
+             * @description Phases of this run so far.
+             * @default []
+             */
+            phases?: components["schemas"]["EarlierPhase"][];
+            /**
+             * Allow Skip
+             * @description Skipping the phase is an action too.
+             * @default false
+             */
+            allow_skip?: boolean;
+            /**
+             * Allow Escalation
+             * @description A plan may try a cheaper model first and another one after a failed check.
+             * @default true
+             */
+            allow_escalation?: boolean;
+            /**
+             * Budget Usd
+             * @description What the phase may cost, with the second model of a plan.
+             * @default null
+             */
+            budget_usd?: number | null;
+            /** @default null */
+            floor?: components["schemas"]["QualityFloor"] | null;
+            /**
+             * Min Samples
+             * @description Models with fewer known outcomes in these cells are not chosen.
+             * @default 0
+             */
+            min_samples?: number;
+            /**
+             * Cost Weight
+             * @description Success that the cost of the dearest candidate takes away: 0.1 is ten points of a hundred.
+             * @default 0.1
+             */
+            cost_weight?: number;
+            /**
+             * Success Value Usd
+             * @description The worth of a success in USD; replaces cost_weight.
+             * @default null
+             */
+            success_value_usd?: number | null;
+            /**
+             * Explore
+             * @description Share of choices that are made evenly among eligible actions, so that other policies can be evaluated.
+             * @default 0.02
+             */
+            explore?: number;
+            /**
+             * Half Life Days
+             * @description Age at which an outcome counts half, by weeks; null: all count fully.
+             * @default 90
+             */
+            half_life_days?: number | null;
+            /**
+             * Since
+             * @description Use outcomes of this span before now only, such as 30d, by weeks.
+             * @default null
+             */
+            since?: string | null;
+            /**
+             * Seed
+             * @description Decides the choice among actions; picked by the server by default.
+             * @default null
+             */
+            seed?: number | null;
+        };
+        /** RecommendedAction */
+        RecommendedAction: {
+            /**
+             * Action
+             * @enum {string}
+             */
+            action: "run" | "skip";
+            /** Model */
+            model: string | null;
+            /**
+             * Escalate To
+             * @description The model to ask after a failed check; null: none.
+             */
+            escalate_to: string | null;
+            /**
+             * Probability
+             * @description Of this action, among all.
+             */
+            probability: number;
+            /**
+             * Propensity
+             * @description Of its first step: this model is asked first, or the phase is skipped.
+             */
+            propensity: number;
+            /** Expected Success */
+            expected_success: number;
+            /** Expected Cost Usd */
+            expected_cost_usd: number | null;
+            /** Value */
+            value: number;
+        };
+        /** RecommendedCandidate */
+        RecommendedCandidate: {
+            /**
+             * Probability
+             * @description With which it is chosen; of a candidate, with which it is asked first.
+             */
+            probability: number;
+            success: components["schemas"]["SuccessEstimate"];
+            /**
+             * Samples
+             * @description Known outcomes at this phase, of all projects and types; of a plan, those of the second model after the first had failed.
+             */
+            samples: number;
+            /**
+             * Own Samples
+             * @description Those of the same project and type of request.
+             */
+            own_samples: number;
+            /** Expected Cost Usd */
+            expected_cost_usd: number | null;
+            /**
+             * Value
+             * @description Success less cost, in units of success.
+             */
+            value: number;
+            /**
+             * Eligible
+             * @description False where a rule of the request excludes it.
+             */
+            eligible: boolean;
+            /**
+             * Reason
+             * @description Why it is excluded.
+             */
+            reason: string | null;
+            /** Model */
+            model: string;
+        };
+        /**
          * RecordWarning
          * @description A contradiction within a record, which is stored all the same.
          */
@@ -1861,6 +2567,52 @@ export interface components {
             request_type: string | null;
         };
         /**
+         * Rule
+         * @description Use models where every feature of ``when`` has its value.
+         */
+        Rule: {
+            /**
+             * When
+             * @description Features and their values: phase, request_type, project, source, last_phase, last_outcome.
+             */
+            when: {
+                [key: string]: string | null;
+            };
+            /**
+             * Use
+             * @description A model, or the probability of each.
+             */
+            use: string | {
+                [key: string]: number;
+            };
+        };
+        /**
+         * RulePolicy
+         * @description A table of rules, of which the first that matches decides, or one model always.
+         */
+        RulePolicy: {
+            /**
+             * Always
+             * @description This model, whatever the decision.
+             * @default null
+             */
+            always?: string | null;
+            /**
+             * Rules
+             * @description The first that matches decides.
+             * @default []
+             */
+            rules?: components["schemas"]["Rule"][];
+            /**
+             * Default
+             * @description Where no rule matches; required with rules.
+             * @default null
+             */
+            default?: string | {
+                [key: string]: number;
+            } | null;
+        };
+        /**
          * RunsByPresence
          * @description Runs in which a phase ran, or was skipped.
          */
@@ -1906,6 +2658,48 @@ export interface components {
             of: number;
             /** Share */
             share: number | null;
+        };
+        /**
+         * SkipFigures
+         * @description Skipping the phase. Success is that of the run; runs that skip may be the easy ones.
+         */
+        SkipFigures: {
+            /**
+             * Probability
+             * @description With which it is chosen; of a candidate, with which it is asked first.
+             */
+            probability: number;
+            success: components["schemas"]["SuccessEstimate"];
+            /**
+             * Samples
+             * @description Known outcomes at this phase, of all projects and types; of a plan, those of the second model after the first had failed.
+             */
+            samples: number;
+            /**
+             * Own Samples
+             * @description Those of the same project and type of request.
+             */
+            own_samples: number;
+            /** Expected Cost Usd */
+            expected_cost_usd: number | null;
+            /**
+             * Value
+             * @description Success less cost, in units of success.
+             */
+            value: number;
+            /**
+             * Eligible
+             * @description False where a rule of the request excludes it.
+             */
+            eligible: boolean;
+            /**
+             * Reason
+             * @description Why it is excluded.
+             */
+            reason: string | null;
+            success_where_ran: components["schemas"]["SuccessEstimate"];
+            /** Ran Samples */
+            ran_samples: number;
         };
         /** SkipGroup */
         SkipGroup: {
@@ -2250,6 +3044,18 @@ export interface components {
             outcomes?: components["schemas"]["StoredOutcome"][] | null;
         };
         /**
+         * SuccessEstimate
+         * @description Posterior mean of a success rate, and its 95 % interval.
+         */
+        SuccessEstimate: {
+            /** Mean */
+            mean: number;
+            /** Low */
+            low: number;
+            /** High */
+            high: number;
+        };
+        /**
          * Trajectory
          * @description One run of a multi-phase workflow.
          */
@@ -2537,6 +3343,12 @@ export interface components {
              * @description False when a tier that this answer needs was unavailable.
              */
             complete: boolean;
+            /**
+             * Computed From
+             * @description rollups: from sums that the archive keeps for each day. records: from the records, which takes longer the more there are.
+             * @enum {string}
+             */
+            computed_from: "rollups" | "records";
         };
     };
     responses: never;
@@ -2547,6 +3359,238 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    alerts: {
+        parameters: {
+            query?: {
+                /** @description Length of the period that is compared with everything before it. */
+                weeks?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    /** @description Where keys have limits: what this one may use a minute. */
+                    "X-RateLimit-Limit"?: number;
+                    /** @description What is left of it. */
+                    "X-RateLimit-Remaining"?: number;
+                    /** @description Seconds until more is left. */
+                    "X-RateLimit-Reset"?: number;
+                    /** @description Which limit it is: the one that would refuse first, or has refused. */
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Alerts"];
+                };
+            };
+            /** @description The request says something that cannot be accepted; the message names it. */
+            400: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No API key, or one that is unknown, revoked or expired. */
+            401: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The API key lacks the scope, the tenant has reached its quota, or the request would delete everything. */
+            403: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More than the key may use in a minute, too many long reads of the tenant at once, or too many bad keys from this address; Retry-After says when to come again. */
+            429: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds until it is worth coming again. */
+                    "Retry-After"?: number;
+                    /** @description Where keys have limits: what this one may use a minute. */
+                    "X-RateLimit-Limit"?: number;
+                    /** @description What is left of it. */
+                    "X-RateLimit-Remaining"?: number;
+                    /** @description Seconds until more is left. */
+                    "X-RateLimit-Reset"?: number;
+                    /** @description Which limit it is: the one that would refuse first, or has refused. */
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A part that this answer needs is unavailable or busy; Retry-After says when to try again. */
+            503: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds until it is worth coming again. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    evaluate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EvaluationRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    /** @description Where keys have limits: what this one may use a minute. */
+                    "X-RateLimit-Limit"?: number;
+                    /** @description What is left of it. */
+                    "X-RateLimit-Remaining"?: number;
+                    /** @description Seconds until more is left. */
+                    "X-RateLimit-Reset"?: number;
+                    /** @description Which limit it is: the one that would refuse first, or has refused. */
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PolicyEvaluation"];
+                };
+            };
+            /** @description The request says something that cannot be accepted; the message names it. */
+            400: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No API key, or one that is unknown, revoked or expired. */
+            401: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The API key lacks the scope, the tenant has reached its quota, or the request would delete everything. */
+            403: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body did not come within the time that it may take; nothing of it was taken. */
+            408: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A record or the request is too large. */
+            413: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another Content-Type than the two, or a Content-Encoding that this server does not decode. */
+            415: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More than the key may use in a minute, too many long reads of the tenant at once, or too many bad keys from this address; Retry-After says when to come again. */
+            429: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds until it is worth coming again. */
+                    "Retry-After"?: number;
+                    /** @description Where keys have limits: what this one may use a minute. */
+                    "X-RateLimit-Limit"?: number;
+                    /** @description What is left of it. */
+                    "X-RateLimit-Remaining"?: number;
+                    /** @description Seconds until more is left. */
+                    "X-RateLimit-Reset"?: number;
+                    /** @description Which limit it is: the one that would refuse first, or has refused. */
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A part that this answer needs is unavailable or busy; Retry-After says when to try again. */
+            503: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds until it is worth coming again. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     record_outcomes: {
         parameters: {
             query?: never;
@@ -2717,6 +3761,240 @@ export interface operations {
             };
         };
     };
+    recommend_models: {
+        parameters: {
+            query?: {
+                /** @description Only runs of this project. */
+                framework?: string;
+                /** @description One type of task. */
+                taskType?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    /** @description Where keys have limits: what this one may use a minute. */
+                    "X-RateLimit-Limit"?: number;
+                    /** @description What is left of it. */
+                    "X-RateLimit-Remaining"?: number;
+                    /** @description Seconds until more is left. */
+                    "X-RateLimit-Reset"?: number;
+                    /** @description Which limit it is: the one that would refuse first, or has refused. */
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelRecommendations"];
+                };
+            };
+            /** @description The request says something that cannot be accepted; the message names it. */
+            400: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No API key, or one that is unknown, revoked or expired. */
+            401: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The API key lacks the scope, the tenant has reached its quota, or the request would delete everything. */
+            403: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More than the key may use in a minute, too many long reads of the tenant at once, or too many bad keys from this address; Retry-After says when to come again. */
+            429: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds until it is worth coming again. */
+                    "Retry-After"?: number;
+                    /** @description Where keys have limits: what this one may use a minute. */
+                    "X-RateLimit-Limit"?: number;
+                    /** @description What is left of it. */
+                    "X-RateLimit-Remaining"?: number;
+                    /** @description Seconds until more is left. */
+                    "X-RateLimit-Reset"?: number;
+                    /** @description Which limit it is: the one that would refuse first, or has refused. */
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A part that this answer needs is unavailable or busy; Retry-After says when to try again. */
+            503: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds until it is worth coming again. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    recommend: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RecommendationRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    /** @description Where keys have limits: what this one may use a minute. */
+                    "X-RateLimit-Limit"?: number;
+                    /** @description What is left of it. */
+                    "X-RateLimit-Remaining"?: number;
+                    /** @description Seconds until more is left. */
+                    "X-RateLimit-Reset"?: number;
+                    /** @description Which limit it is: the one that would refuse first, or has refused. */
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Recommendation"];
+                };
+            };
+            /** @description The request says something that cannot be accepted; the message names it. */
+            400: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No API key, or one that is unknown, revoked or expired. */
+            401: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The API key lacks the scope, the tenant has reached its quota, or the request would delete everything. */
+            403: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body did not come within the time that it may take; nothing of it was taken. */
+            408: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A record or the request is too large. */
+            413: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Another Content-Type than the two, or a Content-Encoding that this server does not decode. */
+            415: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More than the key may use in a minute, too many long reads of the tenant at once, or too many bad keys from this address; Retry-After says when to come again. */
+            429: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds until it is worth coming again. */
+                    "Retry-After"?: number;
+                    /** @description Where keys have limits: what this one may use a minute. */
+                    "X-RateLimit-Limit"?: number;
+                    /** @description What is left of it. */
+                    "X-RateLimit-Remaining"?: number;
+                    /** @description Seconds until more is left. */
+                    "X-RateLimit-Reset"?: number;
+                    /** @description Which limit it is: the one that would refuse first, or has refused. */
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A part that this answer needs is unavailable or busy; Retry-After says when to try again. */
+            503: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds until it is worth coming again. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     list: {
         parameters: {
             query?: {
@@ -2724,6 +4002,8 @@ export interface operations {
                 agent?: string;
                 /** @description Whether the build passed. */
                 build_passed?: boolean;
+                /** @description A phase that earned this by the checks; none: nothing. */
+                credited?: "success" | "failure" | "partial" | "none";
                 /** @description next_cursor of the page before. */
                 cursor?: string;
                 /** @description A phase whose model suited it so. */
@@ -3048,6 +4328,8 @@ export interface operations {
                 agent?: string;
                 /** @description Whether the build passed. */
                 build_passed?: boolean;
+                /** @description A phase that earned this by the checks; none: nothing. */
+                credited?: "success" | "failure" | "partial" | "none";
                 /** @description Count, delete nothing. */
                 dry_run?: "0" | "1";
                 /** @description A phase whose model suited it so. */
@@ -3902,6 +5184,8 @@ export interface operations {
                 compression?: "none" | "gzip" | "zstd";
                 /** @description Credit rule of the reward: checks, phase_outcome, run_outcome. For decisions, sft, prompt-completion, dpo, kto, stepwise, dsjson, routing-table, openai, axolotl, llama-factory, verl. */
                 credit?: string;
+                /** @description A phase that earned this by the checks; none: nothing. */
+                credited?: "success" | "failure" | "partial" | "none";
                 /** @description Leave out runs of the same request with the same phases, except the first. */
                 dedupe?: "0" | "1";
                 /** @description Close with an end line. */
@@ -4087,6 +5371,8 @@ export interface operations {
                 calls?: string;
                 /** @description Credit rule of the reward: checks, phase_outcome, run_outcome. For decisions, sft, prompt-completion, dpo, kto, stepwise, dsjson, routing-table, openai, axolotl, llama-factory, verl. */
                 credit?: string;
+                /** @description A phase that earned this by the checks; none: nothing. */
+                credited?: "success" | "failure" | "partial" | "none";
                 /** @description Leave out runs of the same request with the same phases, except the first. */
                 dedupe?: "0" | "1";
                 /** @description A phase whose model suited it so. */
@@ -4250,6 +5536,8 @@ export interface operations {
                 agent?: string;
                 /** @description Whether the build passed. */
                 build_passed?: boolean;
+                /** @description A phase that earned this by the checks; none: nothing. */
+                credited?: "success" | "failure" | "partial" | "none";
                 /** @description A phase whose model suited it so. */
                 fit?: "good_fit" | "underpowered" | "overprovisioned" | "failed";
                 /** @description Cost at most this. */
@@ -4399,6 +5687,8 @@ export interface operations {
                 build_passed?: boolean;
                 /** @description The rule of credited_success_rate and value_per_dollar. checks: what the tests, builds and reviews of the run said of the phase. phase_outcome: what the phase said. run_outcome: how the run ended. Default: the server's setting, which is checks unless changed. */
                 credit?: "checks" | "phase_outcome" | "run_outcome";
+                /** @description A phase that earned this by the checks; none: nothing. */
+                credited?: "success" | "failure" | "partial" | "none";
                 /** @description A phase whose model suited it so. */
                 fit?: "good_fit" | "underpowered" | "overprovisioned" | "failed";
                 /** @description Cost at most this. */
@@ -4464,6 +5754,107 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Stats"];
+                };
+            };
+            /** @description The request says something that cannot be accepted; the message names it. */
+            400: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No API key, or one that is unknown, revoked or expired. */
+            401: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The API key lacks the scope, the tenant has reached its quota, or the request would delete everything. */
+            403: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More than the key may use in a minute, too many long reads of the tenant at once, or too many bad keys from this address; Retry-After says when to come again. */
+            429: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds until it is worth coming again. */
+                    "Retry-After"?: number;
+                    /** @description Where keys have limits: what this one may use a minute. */
+                    "X-RateLimit-Limit"?: number;
+                    /** @description What is left of it. */
+                    "X-RateLimit-Remaining"?: number;
+                    /** @description Seconds until more is left. */
+                    "X-RateLimit-Reset"?: number;
+                    /** @description Which limit it is: the one that would refuse first, or has refused. */
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A part that this answer needs is unavailable or busy; Retry-After says when to try again. */
+            503: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    /** @description Seconds until it is worth coming again. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    forecast_cost: {
+        parameters: {
+            query: {
+                /** @description Only runs with this tag, where some have it. */
+                complexity?: string;
+                /** @description A request type. */
+                taskType: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    /** @description Under which the request is in the log: the caller's, where it is at most 64 of A-Z a-z 0-9 . _ -, else a new one. */
+                    "X-Request-Id"?: string;
+                    /** @description Where keys have limits: what this one may use a minute. */
+                    "X-RateLimit-Limit"?: number;
+                    /** @description What is left of it. */
+                    "X-RateLimit-Remaining"?: number;
+                    /** @description Seconds until more is left. */
+                    "X-RateLimit-Reset"?: number;
+                    /** @description Which limit it is: the one that would refuse first, or has refused. */
+                    "X-RateLimit-Resource"?: "requests_per_minute" | "bytes_per_minute" | "read_cpu_ms_per_minute";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CostForecast"];
                 };
             };
             /** @description The request says something that cannot be accepted; the message names it. */

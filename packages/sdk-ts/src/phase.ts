@@ -3,7 +3,7 @@ import { checkNames, ended, type Failure, runThenEnd, withoutNulls } from "./act
 import { DecimalSum } from "./decimals.js";
 import { uuid } from "./ids.js";
 import { isAmount, microseconds, type Stopwatch, textOf } from "./totals.js";
-import type { Attempt, Phase } from "./types.js";
+import type { Attempt, Phase, Recommendation } from "./types.js";
 
 /** The fields that `phase.set` accepts. */
 export type PhaseFields = Omit<Phase, "phase_name">;
@@ -101,6 +101,8 @@ export interface PhaseOwner {
 export class RunPhase implements AsyncDisposable {
   /** The name of the phase. */
   readonly name: string;
+  /** The answer of the store, with `recommend`; null without an answer. */
+  recommendation: Recommendation | null = null;
   readonly #run: PhaseOwner;
   readonly #startedMs: number;
   readonly #attempt: number;
@@ -132,6 +134,11 @@ export class RunPhase implements AsyncDisposable {
   get id(): string {
     const given = this.#overrides.phase_id ?? this.#given.phase_id;
     return (this.#overrides.phase_id = given ?? `${this.name}-${this.#attempt}${this.#run.mayGoOn ? `-${uuid()}` : ""}`);
+  }
+
+  /** The model that answers, by what was given, recommended or set so far. */
+  get model(): string | null {
+    return this.#overrides.model ?? this.#given.model ?? null;
   }
 
   /**

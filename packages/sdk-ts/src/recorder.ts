@@ -1,5 +1,6 @@
 /** The recorder. It measures a run while it happens and records it when it ends. */
 import { checkNames, ended, type Failure, type Given, runThenEnd, splitArguments, withoutNulls } from "./acting.js";
+import { advised, type AdviceOptions, type Ask } from "./advice.js";
 import { uuid } from "./ids.js";
 import { idOf, type PhaseOptions, RunPhase } from "./phase.js";
 import { attemptsOf, carriedOver, type Earlier } from "./resuming.js";
@@ -91,6 +92,8 @@ export interface Recording {
   record(trajectory: Trajectory): Promise<void>;
   /** Finds the earlier part of a run with a given id. */
   earlier: Earlier;
+  /** Asks the store for a recommendation. */
+  ask: Ask;
   /** Whether an error of the store is only logged. */
   isBackground: boolean;
   /** Whether to record after each phase. */
@@ -140,10 +143,10 @@ export class Run implements AsyncDisposable {
    * @returns the result of `act`.
    */
   phase<T>(name: string, act: (phase: RunPhase) => T | PromiseLike<T>): Promise<T>;
-  phase<T>(name: string, options: PhaseOptions, act: (phase: RunPhase) => T | PromiseLike<T>): Promise<T>;
-  async phase<T>(name: string, ...given: Given<PhaseOptions, RunPhase, T>): Promise<T> {
-    const [options, act] = splitArguments(given);
-    const phase = this.#begin(name, options);
+  phase<T>(name: string, options: PhaseOptions & AdviceOptions, act: (phase: RunPhase) => T | PromiseLike<T>): Promise<T>;
+  async phase<T>(name: string, ...given: Given<PhaseOptions & AdviceOptions, RunPhase, T>): Promise<T> {
+    const [{ recommend, default: model, ...options }, act] = splitArguments(given);
+    const phase = recommend ? await this.#beginAdvised(name, options, { recommend, default: model }) : this.#begin(name, options);
     return runThenEnd(
       () => act(phase),
       (failure) => phase.finish(failure),
@@ -258,6 +261,21 @@ export class Run implements AsyncDisposable {
       phases,
       ...this.#overrides,
     };
+  }
+
+  /** Begins a phase with the model that the store recommends. What the caller gave stays, but for the candidates. */
+  async #beginAdvised(name: string, { candidates, ...options }: PhaseOptions, advice: AdviceOptions): Promise<RunPhase> {
+    const { request_type, project } = { ...this.#given, ...this.#overrides };
+    const phases = this.#phases.map((phase) => {
+      const { phase_name, model, outcome } = phase.fields(() => 0);
+      return withoutNulls({ phase_name, model, outcome });
+    });
+    const known = withoutNulls({ request_type, project, phases });
+    const [answer, fields] = await advised(this.#recording.ask, name, candidates, advice, known);
+    const metadata = { ...fields.metadata, ...options.metadata };
+    const phase = this.#begin(name, { ...fields, ...withoutNulls(options), ...(Object.keys(metadata).length > 0 && { metadata }) } as PhaseOptions);
+    phase.recommendation = answer;
+    return phase;
   }
 
   #begin(name: string, options: PhaseOptions): RunPhase {

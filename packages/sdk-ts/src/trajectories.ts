@@ -1,5 +1,6 @@
 import { type Given, runThenEnd, splitArguments } from "./acting.js";
 import { Adjustments } from "./adjustments.js";
+import type { Ask } from "./advice.js";
 import type { BackgroundQueue } from "./background.js";
 import { type ExportOptions, TrajectoryExport } from "./exporting.js";
 import { type Http, onePath, PATH } from "./http.js";
@@ -35,11 +36,13 @@ export class Trajectories {
   readonly #http: Http;
   readonly #log: WarningLog;
   readonly #queue: () => BackgroundQueue;
+  readonly #ask: Ask;
   readonly #interrupted = new InterruptedRuns();
   readonly #adjustments = new Adjustments();
 
   /** @internal */
-  constructor(http: Http, log: WarningLog, queue: () => BackgroundQueue) {
+  constructor(http: Http, log: WarningLog, queue: () => BackgroundQueue, ask: Ask) {
+    this.#ask = ask;
     this.#http = http;
     this.#log = log;
     this.#queue = queue;
@@ -210,6 +213,7 @@ export class Trajectories {
         mayFind: (id) => resume || this.#interrupted.find(id) !== null,
         remember: (record) => this.#interrupted.remember(record),
       },
+      ask: this.#ask,
       isBackground: background,
       isProgressive: progress,
       record: async (trajectory) => {

@@ -48,6 +48,18 @@ export type TrajectoryPage = Schemas["TrajectoryPage"];
 export type Stats = Schemas["Stats"];
 /** Measures of trajectories as training data, and checks of them. */
 export type Readiness = Schemas["Readiness"];
+/** A decision that is to be made now: the phase, its candidates, what is known and which rules hold. */
+export type RecommendationRequest = Partial<Schemas["RecommendationRequest"]> & Pick<Schemas["RecommendationRequest"], "phase" | "candidates">;
+/** A model that may run a phase, with its cost or prices where they are known. */
+export type CandidateModel = Schemas["CandidateModel"];
+/** An action for a phase with its probability, and what is known of the others. */
+export type Recommendation = Schemas["Recommendation"];
+/** A policy, and the recorded decisions on which it is evaluated. */
+export type EvaluationRequest = Partial<Schemas["EvaluationRequest"]> & { policy: Partial<Schemas["RulePolicy"]> };
+/** The mean reward that a policy would have had, or why it cannot be known. */
+export type PolicyEvaluation = Schemas["PolicyEvaluation"];
+/** What has changed in the choices and their success. */
+export type Alerts = Schemas["Alerts"];
 /** A proportion with its Wilson interval. */
 export type Rate = Schemas["Rate"];
 /** The result of one record of many, with either `revision` or `error`. */

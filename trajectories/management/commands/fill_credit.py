@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from trajectories.models import Phase, Trajectory
-from trajectories.storage import archive_writes
+from trajectories.storage import archive_writes, rollup_rebuild
 from trajectories.storage.archive_credit import fill_credit
 from trajectories.storage.archive_errors import ArchiveError, archive_errors
 
@@ -21,7 +21,9 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             with archive_errors():
-                count = fill_credit(Trajectory, Phase, archive_writes.alias())
+                count = fill_credit(Trajectory, Phase, archive_writes.alias(), on_tenants=rollup_rebuild.set_aside)
         except ArchiveError as error:
             raise CommandError(f"The archive is unavailable; repeating is safe: {error}") from error
         self.stdout.write(f"Computed the credit of {count} trajectories.")
+        if count:
+            self.stdout.write("Run rebuild_rollups next: the sums of their tenants lack it.")

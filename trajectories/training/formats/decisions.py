@@ -17,10 +17,11 @@ from collections.abc import Iterator
 
 from trajectories.domain.clock import rfc3339
 from trajectories.training.columns import OUTCOME, Columns
-from trajectories.training.decisions import SKIP, Decision, total_of_run
+from trajectories.training.decisions import Decision, total_of_run
 from trajectories.training.formats.base import Format, LeftOut, Options, Row
 from trajectories.training.formats.of_decisions import CREDIT, decisions, origin
 from trajectories.training.run import Run
+from trajectories.training.steps import SKIP
 
 
 class Decisions(Format):
@@ -31,7 +32,8 @@ class Decisions(Format):
         return _COLUMNS
 
     def rows_of(self, run: Run, options: Options, left_out: LeftOut) -> Iterator[Row]:
-        return (_row(decision) for decision in decisions(run, options))
+        of_run = _of_run(run)
+        return (_row(decision, of_run) for decision in decisions(run, options))
 
 
 _COLUMNS: Columns = {
@@ -82,13 +84,29 @@ _COLUMNS: Columns = {
 }
 
 
-def _row(decision: Decision) -> Row:
-    context, phase, fields = decision.context, decision.fields, decision.run.fields
-    steps = context.steps
-    return origin(decision) | {
-        "recorded_at": rfc3339(decision.run.record.recorded_at_us).decode(),
+def _of_run(run: Run) -> Row:
+    """Return the columns that all decisions of a run share."""
+    fields = run.fields
+    return {
+        "recorded_at": rfc3339(run.record.recorded_at_us).decode(),
         "session_id": fields.get("session_id"),
         "policy": fields.get("policy"),
+        "run_cost_usd": total_of_run(fields, "total_cost_usd", "cost_usd"),
+        "run_duration_ms": total_of_run(fields, "total_duration_ms", "duration_ms"),
+        "tests_passed": fields.get("tests_passed"),
+        "build_passed": fields.get("build_passed"),
+    }
+
+
+def _row(decision: Decision, of_run: Row) -> Row:
+    context, phase = decision.context, decision.fields
+    steps = context.steps
+    outcomes = [step.outcome for step in steps]
+    return {
+        **origin(decision),
+        "recorded_at": of_run["recorded_at"],
+        "session_id": of_run["session_id"],
+        "policy": of_run["policy"],
         "request_summary": context.request_summary,
         "request_type": context.request_type,
         "source": context.source,
@@ -97,12 +115,12 @@ def _row(decision: Decision) -> Row:
         "phase": decision.phase,
         "phase_name": phase["phase_name"],
         "phases_before": len(steps),
-        "failures_before": sum(step.outcome == "failure" for step in steps),
-        "skipped_before": sum(step.action == SKIP for step in steps),
-        "same_phase_before": sum(step.phase == decision.phase for step in steps),
+        "failures_before": outcomes.count("failure"),
+        "skipped_before": [step.action for step in steps].count(SKIP),
+        "same_phase_before": [step.phase for step in steps].count(decision.phase),
         "last_phase": steps[-1].phase if steps else None,
         "last_outcome": steps[-1].outcome if steps else None,
-        "phases_so_far": [step._asdict() for step in steps],
+        "phases_so_far": [step.row for step in steps],
         "spent_cost_usd": context.spent_cost_usd,
         "spent_duration_ms": context.spent_duration_ms,
         "action": decision.action.action,
@@ -123,9 +141,9 @@ def _row(decision: Decision) -> Row:
         "run_outcome": decision.run_outcome,
         "cost_usd": phase.get("cost_usd"),
         "duration_ms": phase.get("duration_ms"),
-        "run_cost_usd": total_of_run(fields, "total_cost_usd", "cost_usd"),
-        "run_duration_ms": total_of_run(fields, "total_duration_ms", "duration_ms"),
-        "tests_passed": fields.get("tests_passed"),
-        "build_passed": fields.get("build_passed"),
+        "run_cost_usd": of_run["run_cost_usd"],
+        "run_duration_ms": of_run["run_duration_ms"],
+        "tests_passed": of_run["tests_passed"],
+        "build_passed": of_run["build_passed"],
         "outcomes": decision.outcomes,
     }

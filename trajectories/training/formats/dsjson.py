@@ -22,10 +22,11 @@ from typing import Any, ClassVar
 
 from trajectories.domain.clock import rfc3339
 from trajectories.training.columns import Columns
-from trajectories.training.decisions import RUN, SKIP, Action, Decision
+from trajectories.training.decisions import Action, Decision
 from trajectories.training.formats.base import Format, LeftOut, Option, Options, Row, fraction
 from trajectories.training.formats.of_decisions import CREDIT, NO_REWARD, decisions
 from trajectories.training.run import Run
+from trajectories.training.steps import RUN, SKIP
 
 NO_PROPENSITY = "decision whose propensity is not recorded"
 NO_CHOICE = "decision with one action"
@@ -74,6 +75,10 @@ class Dsjson(Format):
                 left_out[reason] += 1
             else:
                 yield row
+
+    def event(self, decision: Decision, options: Options) -> Row | None:
+        """Return the row of a decision, None if it is left out."""
+        return _row(decision, options)[1]
 
 
 def _row(decision: Decision, options: Options) -> tuple[str, Row | None]:

@@ -12,10 +12,11 @@ from trajectories.domain.credit import RULES
 from trajectories.domain.text import fold
 from trajectories.training import messages
 from trajectories.training.columns import Columns
-from trajectories.training.decisions import DEFAULT_RULE, REWARDS, RUN, Action, Decision, decisions_of
+from trajectories.training.decisions import DEFAULT_RULE, REWARDS, Action, Decision, decisions_of
 from trajectories.training.formats.base import LeftOut, Option, Options, Row, one_of
 from trajectories.training.run import Run
 from trajectories.training.scratch import Scratch
+from trajectories.training.steps import RUN
 
 CREDIT: Mapping[str, Option] = {
     "credit": Option(one_of(*RULES), DEFAULT_RULE, f"Credit rule of the reward: {', '.join(RULES)}."),

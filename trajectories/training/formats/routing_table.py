@@ -18,11 +18,12 @@ from typing import Any
 import orjson
 
 from trajectories.training.columns import Columns
-from trajectories.training.decisions import REWARDS, RUN, Decision
+from trajectories.training.decisions import REWARDS, Decision
 from trajectories.training.formats.base import Format, LeftOut, Options, Row
 from trajectories.training.formats.of_decisions import CREDIT, NO_REWARD, decisions, request_key
 from trajectories.training.run import Run
 from trajectories.training.scratch import Scratch
+from trajectories.training.steps import RUN
 
 NO_MODEL = "decision whose model is not known"
 ONE_MODEL = "item that one model worked on"

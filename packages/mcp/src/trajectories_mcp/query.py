@@ -25,8 +25,8 @@ _OWN: Final[Mapping[str, Mapping[str, Any]]] = {
         "type": "string",
         "enum": list(_SHOWN),
         "default": "runs",
-        "description": "runs: recent runs, newest first. run: one run, by its id. stats: success rates, cost and duration of all"
-        " runs that match the filters, by group. readiness: whether the runs are worth training on, and what to do where they are not.",
+        "description": "runs: recent runs, newest first. run: one run, by its id. stats: success rates, cost and duration by group."
+        " readiness: whether the runs are worth training on, and what to do where not.",
     },
     "id": {
         "type": "string",
@@ -50,7 +50,7 @@ _OWN: Final[Mapping[str, Mapping[str, Any]]] = {
         "minimum": 1,
         "maximum": results.MAX_ITEMS,
         "default": DEFAULT_ITEMS,
-        "description": "Largest number of runs, or of groups in stats.",
+        "description": "Most runs, or groups in stats.",
     },
     "cursor": {
         "type": "string",
@@ -65,13 +65,12 @@ _OWN: Final[Mapping[str, Mapping[str, Any]]] = {
 }
 _DESCRIPTION: Final = f"""\
 Read the results of earlier orchestrated runs before you pick a model for a phase or skip a phase.
-Success of a phase is by credit: what the tests, builds and reviews of its run said of it, and not what it said of itself.
+Success of a phase is by credit: what the tests, builds and reviews of its run said of it, not what it said of itself.
 Success rates have Wilson bounds (z = 1.96), but none without known cases. Compare models by `low`, the lower bound: it is low when there
 are few cases, as in {{"known": 3, "rate": 1}}.
 Examples: {{"show": "stats", "phase": "implement"}} · {{"show": "stats", "group_by": "skips", "request_type": "bugfix"}} ·
 {{"outcome": "failure", "limit": 5}} · {{"id": "…"}}
-A run must match all filters. One phase must match phase, model, selection_method, agent, tool and fit together.
-A time is a span before now (30m, 12h, 7d, 2w), a date in UTC, or RFC 3339 with an offset.
+A run must match all filters. One phase must match phase, model, selection_method, agent, tool, credited and fit together.
 An answer has at most {results.MAX_RESULT_CHARS:,} characters. Long texts are cut; the answer says how to get the rest.
 The field untrusted_data has what the store holds. {results.UNTRUSTED}\
 """

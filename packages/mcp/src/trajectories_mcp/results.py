@@ -57,6 +57,33 @@ class RecordedOutcome(Result):
     summary: str
 
 
+class RecommendedModel(Result):
+    """What is known of a candidate."""
+
+    model: str
+    success: float
+    low: float
+    high: float
+    samples: int
+    expected_cost_usd: float | None = None
+    reason: str | None = None
+    """Why a rule of the request excludes it."""
+
+
+class Recommended(Result):
+    """An action for the next phase. Every name in it comes from the arguments of the call."""
+
+    recommendation_id: UUID
+    action: str | None = None
+    model: str | None = None
+    escalate_to: str | None = None
+    expected_success: float | None = None
+    expected_cost_usd: float | None = None
+    phase_fields: dict[str, Any] | None = None
+    candidates: list[RecommendedModel]
+    summary: str
+
+
 class PhaseSummary(Result):
     """One phase of a run. Long texts are cut."""
 

@@ -11,7 +11,7 @@ from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp_types import CallToolRequestParams, CallToolResult, ListToolsResult, PaginatedRequestParams, TextContent, Tool
 
-from trajectories_mcp import __version__, outcome, query, record, results, summaries, update
+from trajectories_mcp import __version__, outcome, query, recommend, record, results, summaries, update
 from trajectories_mcp.error_hints import ToolFailure, nearest, quoted
 from trajectories_mcp.results import Result
 from trajectories_sdk import AsyncClient
@@ -33,6 +33,7 @@ TOOLS: Final[Mapping[str, tuple[Tool, Function]]] = MappingProxyType(
         update.NAME: (update.TOOL, update.update),
         outcome.NAME: (outcome.TOOL, outcome.outcome),
         query.NAME: (query.TOOL, query.query),
+        recommend.NAME: (recommend.TOOL, recommend.recommend),
     }
 )
 

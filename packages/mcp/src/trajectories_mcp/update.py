@@ -11,7 +11,6 @@ from trajectories_mcp import results, summaries
 from trajectories_mcp.contract import TRAJECTORY
 from trajectories_mcp.error_hints import ToolFailure, failure_of, nearest, quoted
 from trajectories_mcp.record import parsed, recorded
-from trajectories_mcp.schema_minify import schema_of
 from trajectories_sdk import AsyncClient, TrajectoryError
 
 NAME: Final = "br_trajectory_update"
@@ -37,7 +36,7 @@ TOOL: Final = Tool(
     title="Change a run",
     description=_DESCRIPTION,
     input_schema=dict(_SCHEMA),
-    output_schema=schema_of(results.Recorded),
+    # Without an output schema, which would be that of br_trajectory_record: the list of tools has a limit.
     annotations=ToolAnnotations(
         read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False
     ),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Literal, Unpack, cast, overload
 from uuid import UUID
 
 import anyio.to_thread
 
-from trajectories_sdk import exporting, recording
+from trajectories_sdk import advising, exporting, recording
+from trajectories_sdk.advice import Adviser
+from trajectories_sdk.advising import quick
 from trajectories_sdk.errors import NotFoundError
 from trajectories_sdk.exporting import OnProgress
 from trajectories_sdk.flow import PATH, Flow, call_for, one_path, request
@@ -19,6 +21,7 @@ from trajectories_sdk.models import (
     DeletedTrajectory,
     MatchingTrajectories,
     Readiness,
+    Recommendation,
     Stats,
     StoredTrajectory,
 )
@@ -159,6 +162,12 @@ class AsyncTrajectories(RunFactory):
         if is_background:
             return Delivery(self._client.queue.enqueue, is_background=True, outcome=outcome)
         return Delivery(None, self._record_run, outcome=outcome)
+
+    def _adviser(self) -> Adviser:
+        return Adviser(awaited=self._advise)
+
+    async def _advise(self, phase: str, candidates: Sequence[Any], fields: Mapping[str, Any]) -> Recommendation:
+        return await self._driver.run(advising.recommend(quick(self._config), phase, candidates, fields))
 
     def _earlier(self, *, resume: bool) -> Earlier:
         memory = self._client._interrupted

@@ -12,12 +12,15 @@ from typing import Self
 import anyio.to_thread
 import httpx2
 
+from trajectories_sdk import advising
 from trajectories_sdk.adjustments import Adjustments
+from trajectories_sdk.advice_resources import AsyncEvaluations, AsyncRecommendations, Evaluations, Recommendations
 from trajectories_sdk.async_resources import AsyncTrajectories
 from trajectories_sdk.background import BackgroundQueue
 from trajectories_sdk.client_queue import Background
 from trajectories_sdk.config import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT_S, Config
 from trajectories_sdk.connections import AsyncConnections, Connections, async_http, blocking_http
+from trajectories_sdk.models import Alerts
 from trajectories_sdk.outcomes import AsyncOutcomes, Outcomes
 from trajectories_sdk.resources import Trajectories
 from trajectories_sdk.resuming import InterruptedRuns
@@ -85,6 +88,25 @@ class Client:
     def outcomes(self) -> Outcomes:
         """Return the operations on late outcomes."""
         return Outcomes(self)
+
+    @property
+    def recommendations(self) -> Recommendations:
+        """Return the operations on recommendations."""
+        return Recommendations(self)
+
+    @property
+    def evaluations(self) -> Evaluations:
+        """Return the operations on evaluations of policies."""
+        return Evaluations(self)
+
+    def alerts(self, *, weeks: int | None = None) -> Alerts:
+        """Return what has changed in the choices and their success.
+
+        Args:
+            weeks: length of the period that is compared with everything before it, 1 to 52; 4 by
+                default.
+        """
+        return self._driver.run(advising.alerts(self.config, weeks))
 
     def with_options(
         self,
@@ -187,6 +209,20 @@ class AsyncClient:
     def outcomes(self) -> AsyncOutcomes:
         """Return the operations on late outcomes."""
         return AsyncOutcomes(self)
+
+    @property
+    def recommendations(self) -> AsyncRecommendations:
+        """Return the operations on recommendations."""
+        return AsyncRecommendations(self)
+
+    @property
+    def evaluations(self) -> AsyncEvaluations:
+        """Return the operations on evaluations of policies."""
+        return AsyncEvaluations(self)
+
+    async def alerts(self, *, weeks: int | None = None) -> Alerts:
+        """Like ``Client.alerts``."""
+        return await self._driver.run(advising.alerts(self.config, weeks))
 
     def with_options(
         self,

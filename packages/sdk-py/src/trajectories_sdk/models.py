@@ -12,6 +12,41 @@ from pydantic import AwareDatetime, Field, StringConstraints
 from trajectories_sdk.response_base import ResponseModel
 
 
+class AdviceRate(ResponseModel):
+    """Choices, and the credited success of those whose outcome is known, with its Wilson interval."""
+
+    choices: int
+    known: int
+    rate: float | None
+    low: float | None
+    high: float | None
+
+
+class Alert(ResponseModel):
+    code: Literal["model_dominates", "success_changed", "recommendations_ignored", "recommendations_worse"] | str
+    phase: str
+    request_type: str | None
+    model: str | None
+    value: float
+    """The share or rate of this period."""
+    before: float | None
+    """What it is compared with; null where it is not."""
+    samples: int
+    message: str
+
+
+class Alerts(ResponseModel):
+    """What has changed in the choices and their success."""
+
+    weeks: int
+    """Length of this period, with this week; weeks begin on Monday, UTC."""
+    alerts: list[Alert]
+    recommendations: list[PhaseAdvice]
+    """Recorded recommendations of this period, by phase."""
+    complete: bool
+    """False when a tier that has records of the tenant was unavailable."""
+
+
 class Attempt(ResponseModel):
     """One model's attempt at the phase; a fallback makes the next one."""
 
@@ -22,6 +57,22 @@ class Attempt(ResponseModel):
     duration_ms: float | None = None
     reason: str | None = None
     """The cause of this attempt, such as rate_limited or escalation."""
+
+
+class BestAction(ResponseModel):
+    action: Literal["run", "skip"] | str
+    model: str | None
+    escalate_to: str | None
+    """The model to ask after a failed check; null: none."""
+    probability: float
+    """Of this action, among all."""
+    propensity: float
+    """Of its first step: this model is asked first, or the phase is skipped."""
+    expected_success: float
+    expected_cost_usd: float | None
+    value: float
+    confidence: float
+    """Share of draws in which it is the best eligible action."""
 
 
 class Bucket(ResponseModel):
@@ -125,6 +176,36 @@ class ErrorProblem(ResponseModel):
     message: str
 
 
+class EscalationPlan(ResponseModel):
+    """Ask one model, and another one after a failed check."""
+
+    probability: float
+    """With which it is chosen; of a candidate, with which it is asked first."""
+    success: SuccessEstimate
+    samples: int
+    """Known outcomes at this phase, of all projects and types; of a plan, those of the second model after the first had failed."""
+    own_samples: int
+    """Those of the same project and type of request."""
+    expected_cost_usd: float | None
+    value: float
+    """Success less cost, in units of success."""
+    eligible: bool
+    """False where a rule of the request excludes it."""
+    reason: str | None
+    """Why it is excluded."""
+    model: str
+    escalate_to: str
+
+
+class ExactValue(ResponseModel):
+    """The value itself, where every model of the policy worked on every item."""
+
+    value: float
+    cost_usd: float | None
+    """Mean cost of a choice."""
+    items: int
+
+
 class Exploration(ResponseModel):
     """How the choice explored; enough to compute its probabilities again."""
 
@@ -152,6 +233,11 @@ class FitCounts(ResponseModel):
     underpowered: int
     overprovisioned: int
     failed: int
+
+
+class IntervalFigures(ResponseModel):
+    low: float
+    high: float
 
 
 class LateOutcomeGroup(ResponseModel):
@@ -384,6 +470,14 @@ class Overlap(ResponseModel):
     """Phases that ran, for which several actions had one."""
 
 
+class OverlapFigures(ResponseModel):
+    effective_samples: float
+    """What the recorded decisions are worth as decisions of the policy."""
+    mean_weight: float
+    """Near 1 where propensities are right."""
+    largest_weight: float
+
+
 class Phase(ResponseModel):
     """One phase of the run, in the order in which they ran; a name may repeat."""
 
@@ -437,6 +531,12 @@ class Phase(ResponseModel):
     started_at: AwareDatetime | None = None
     ended_at: AwareDatetime | None = None
     metadata: dict[str, Any] | None = None
+
+
+class PhaseAdvice(ResponseModel):
+    phase: str
+    followed: AdviceRate
+    ignored: AdviceRate
 
 
 class PhaseCredit(ResponseModel):
@@ -500,6 +600,36 @@ class PhaseTotals(ResponseModel):
     count: int
     outcomes: PhaseOutcomeCounts
     skip_rate: float | None
+
+
+class PolicyEstimate(ResponseModel):
+    """An estimate of the mean reward, with 95 % intervals by normal approximation and by bootstrap."""
+
+    method: Literal["ips", "snips", "dr"] | str
+    value: float
+    normal: IntervalFigures
+    bootstrap: IntervalFigures
+
+
+class PolicyEvaluation(ResponseModel):
+    """The mean reward that a policy would have had, or why it cannot be known."""
+
+    decisions: int
+    """Decisions with propensity and reward."""
+    left_out: dict[str, int]
+    """Counts by reason."""
+    logged_value: float | None
+    """Mean reward of what was done."""
+    covered: float | None
+    """Share of the policy's choices that the recorded policy could have made."""
+    overlap: OverlapFigures | None
+    estimates: list[PolicyEstimate]
+    """Empty where there is a refusal."""
+    exact: ExactValue | None
+    refusal: str | None
+    """Why the value cannot be estimated, in one sentence."""
+    complete: bool
+    """False when older runs were left out, or a tier was unavailable."""
 
 
 class PolicyGroup(ResponseModel):
@@ -599,6 +729,64 @@ class ReadinessShares(ResponseModel):
     propensity: Share
 
 
+class Recommendation(ResponseModel):
+    """An action for a phase with its probability, and what is known of the others."""
+
+    recommendation_id: UUID
+    phase: str
+    request_type: str | None
+    project: str | None
+    method: str
+    seed: int
+    """The same seed and records give the same answer."""
+    draws: int
+    """Draws of each posterior."""
+    choice: RecommendedAction | None
+    """Null where no action keeps the rules of the request."""
+    best: BestAction | None
+    """The eligible action of the highest value, without exploration."""
+    candidates: list[RecommendedCandidate]
+    plans: list[EscalationPlan]
+    skip: SkipFigures | None
+    reasoning: str
+    complete: bool
+    """False when a tier that has records of the tenant was unavailable."""
+    record: dict[str, Any] | None = None
+    """Fields to add to the phase when the choice is followed: candidates, propensity and this recommendation."""
+
+
+class RecommendedAction(ResponseModel):
+    action: Literal["run", "skip"] | str
+    model: str | None
+    escalate_to: str | None
+    """The model to ask after a failed check; null: none."""
+    probability: float
+    """Of this action, among all."""
+    propensity: float
+    """Of its first step: this model is asked first, or the phase is skipped."""
+    expected_success: float
+    expected_cost_usd: float | None
+    value: float
+
+
+class RecommendedCandidate(ResponseModel):
+    probability: float
+    """With which it is chosen; of a candidate, with which it is asked first."""
+    success: SuccessEstimate
+    samples: int
+    """Known outcomes at this phase, of all projects and types; of a plan, those of the second model after the first had failed."""
+    own_samples: int
+    """Those of the same project and type of request."""
+    expected_cost_usd: float | None
+    value: float
+    """Success less cost, in units of success."""
+    eligible: bool
+    """False where a rule of the request excludes it."""
+    reason: str | None
+    """Why it is excluded."""
+    model: str
+
+
 class RecordWarning(ResponseModel):
     """A contradiction within a record, which is stored all the same."""
 
@@ -684,6 +872,27 @@ class Share(ResponseModel):
     known: int
     of: int
     share: float | None
+
+
+class SkipFigures(ResponseModel):
+    """Skipping the phase. Success is that of the run; runs that skip may be the easy ones."""
+
+    probability: float
+    """With which it is chosen; of a candidate, with which it is asked first."""
+    success: SuccessEstimate
+    samples: int
+    """Known outcomes at this phase, of all projects and types; of a plan, those of the second model after the first had failed."""
+    own_samples: int
+    """Those of the same project and type of request."""
+    expected_cost_usd: float | None
+    value: float
+    """Success less cost, in units of success."""
+    eligible: bool
+    """False where a rule of the request excludes it."""
+    reason: str | None
+    """Why it is excluded."""
+    success_where_ran: SuccessEstimate
+    ran_samples: int
 
 
 class SkipGroup(ResponseModel):
@@ -826,6 +1035,14 @@ class StoredTrajectory(ResponseModel):
     """Late outcomes, in the order of their acceptance; absent without any."""
 
 
+class SuccessEstimate(ResponseModel):
+    """Posterior mean of a success rate, and its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
 class Trajectory(ResponseModel):
     """One run of a multi-phase workflow."""
 
@@ -887,3 +1104,5 @@ class Window(ResponseModel):
     as_of: AwareDatetime
     complete: bool
     """False when a tier that this answer needs was unavailable."""
+    computed_from: Literal["rollups", "records"] | str
+    """rollups: from sums that the archive keeps for each day. records: from the records, which takes longer the more there are."""

@@ -36,6 +36,60 @@ class Candidate(TypedDict):
     """The score by its parts, such as quality, price and latency."""
 
 
+class CandidateModel(TypedDict):
+    """A model that may run the phase. Without a cost or prices, recorded costs are used."""
+
+    model: str
+    cost_usd: NotRequired[float | None]
+    """Expected cost of the phase with this model."""
+    input_usd_per_mtok: NotRequired[float | None]
+    """Price of a million input tokens; with the other price and recorded token counts it gives the cost."""
+    output_usd_per_mtok: NotRequired[float | None]
+    """Price of a million output tokens."""
+
+
+class EarlierPhase(TypedDict):
+    """
+    A phase that this run has had. The last failed model of the same phase decides which outcomes
+    are compared: those after its failure.
+    """
+
+    phase_name: str
+    model: NotRequired[str | None]
+    outcome: NotRequired[Literal["success", "failure", "partial", "skipped", "cancelled", "paused", "unknown"] | None]
+
+
+class EvaluationFields(TypedDict):
+    """Fields of an evaluation's request besides the policy."""
+
+    phase: NotRequired[str | None]
+    """Only decisions at this phase."""
+    filters: NotRequired[dict[str, str]]
+    """Filters of the runs, as parameters of the list: values are texts."""
+    credit: NotRequired[Literal["checks", "phase_outcome", "run_outcome"]]
+    """Credit rule of the reward."""
+    max_runs: NotRequired[int]
+    """How many of the newest runs to read at most."""
+    seed: NotRequired[int]
+    """Of the bootstrap."""
+
+
+class EvaluationRequest(TypedDict):
+    """A policy, and the recorded decisions on which it is evaluated."""
+
+    policy: RulePolicy
+    phase: NotRequired[str | None]
+    """Only decisions at this phase."""
+    filters: NotRequired[dict[str, str]]
+    """Filters of the runs, as parameters of the list: values are texts."""
+    credit: NotRequired[Literal["checks", "phase_outcome", "run_outcome"]]
+    """Credit rule of the reward."""
+    max_runs: NotRequired[int]
+    """How many of the newest runs to read at most."""
+    seed: NotRequired[int]
+    """Of the bootstrap."""
+
+
 class Exploration(TypedDict):
     """How the choice explored; enough to compute its probabilities again."""
 
@@ -74,6 +128,8 @@ class Filters(TypedDict):
     """A phase of this agent."""
     build_passed: NotRequired[bool]
     """Whether the build passed."""
+    credited: NotRequired[Literal["success", "failure", "partial", "none"]]
+    """A phase that earned this by the checks; none: nothing."""
     fit: NotRequired[Literal["good_fit", "underpowered", "overprovisioned", "failed"]]
     """A phase whose model suited it so."""
     max_cost_usd: NotRequired[float]
@@ -116,6 +172,10 @@ class Filters(TypedDict):
     """A phase that used this tool."""
     until: NotRequired[Time]
     """Recorded before; as since."""
+
+
+HalfLifeDays: TypeAlias = float
+"""Age at which an outcome counts half, by weeks; null: all count fully."""
 
 
 IdempotencyKey: TypeAlias = str
@@ -310,8 +370,105 @@ class PhasePatch(TypedDict):
     metadata: NotRequired[dict[str, Any] | None]
 
 
+class QualityFloor(TypedDict):
+    """The least success: that of a model, or a rate. Give one of the two."""
+
+    model: NotRequired[str | None]
+    """At least as good as this model."""
+    success: NotRequired[float | None]
+    """At least this success rate."""
+    margin: NotRequired[float]
+    """How much lower the success may be."""
+    confidence: NotRequired[float]
+    """Probability with which the floor must be kept, by what is known."""
+
+
+class RecommendationFields(TypedDict):
+    """Fields of a recommendation's request besides phase and candidates."""
+
+    request_type: NotRequired[str | None]
+    project: NotRequired[str | None]
+    phases: NotRequired[list[EarlierPhase]]
+    """Phases of this run so far."""
+    allow_skip: NotRequired[bool]
+    """Skipping the phase is an action too."""
+    allow_escalation: NotRequired[bool]
+    """A plan may try a cheaper model first and another one after a failed check."""
+    budget_usd: NotRequired[float | None]
+    """What the phase may cost, with the second model of a plan."""
+    floor: NotRequired[QualityFloor | None]
+    min_samples: NotRequired[int]
+    """Models with fewer known outcomes in these cells are not chosen."""
+    cost_weight: NotRequired[float]
+    """Success that the cost of the dearest candidate takes away: 0.1 is ten points of a hundred."""
+    success_value_usd: NotRequired[SuccessValueUsd | None]
+    """The worth of a success in USD; replaces cost_weight."""
+    explore: NotRequired[float]
+    """Share of choices that are made evenly among eligible actions, so that other policies can be evaluated."""
+    half_life_days: NotRequired[HalfLifeDays | None]
+    """Age at which an outcome counts half, by weeks; null: all count fully."""
+    since: NotRequired[str | None]
+    """Use outcomes of this span before now only, such as 30d, by weeks."""
+    seed: NotRequired[int | None]
+    """Decides the choice among actions; picked by the server by default."""
+
+
+class RecommendationRequest(TypedDict):
+    """A decision that is to be made now."""
+
+    phase: str
+    """The phase to run; aliases are grouped as in stats."""
+    candidates: list[CandidateModel]
+    """Models to choose from; each once."""
+    request_type: NotRequired[str | None]
+    project: NotRequired[str | None]
+    phases: NotRequired[list[EarlierPhase]]
+    """Phases of this run so far."""
+    allow_skip: NotRequired[bool]
+    """Skipping the phase is an action too."""
+    allow_escalation: NotRequired[bool]
+    """A plan may try a cheaper model first and another one after a failed check."""
+    budget_usd: NotRequired[float | None]
+    """What the phase may cost, with the second model of a plan."""
+    floor: NotRequired[QualityFloor | None]
+    min_samples: NotRequired[int]
+    """Models with fewer known outcomes in these cells are not chosen."""
+    cost_weight: NotRequired[float]
+    """Success that the cost of the dearest candidate takes away: 0.1 is ten points of a hundred."""
+    success_value_usd: NotRequired[SuccessValueUsd | None]
+    """The worth of a success in USD; replaces cost_weight."""
+    explore: NotRequired[float]
+    """Share of choices that are made evenly among eligible actions, so that other policies can be evaluated."""
+    half_life_days: NotRequired[HalfLifeDays | None]
+    """Age at which an outcome counts half, by weeks; null: all count fully."""
+    since: NotRequired[str | None]
+    """Use outcomes of this span before now only, such as 30d, by weeks."""
+    seed: NotRequired[int | None]
+    """Decides the choice among actions; picked by the server by default."""
+
+
 Reference: TypeAlias = dict[str, str]
 """One entry of external_refs, such as a pull request, or session_id: it is an outcome of each run that has it, also of later ones."""
+
+
+class Rule(TypedDict):
+    """Use models where every feature of ``when`` has its value."""
+
+    when: dict[str, str | None]
+    """Features and their values: phase, request_type, project, source, last_phase, last_outcome."""
+    use: str | dict[str, float]
+    """A model, or the probability of each."""
+
+
+class RulePolicy(TypedDict):
+    """A table of rules, of which the first that matches decides, or one model always."""
+
+    always: NotRequired[str | None]
+    """This model, whatever the decision."""
+    rules: NotRequired[list[Rule]]
+    """The first that matches decides."""
+    default: NotRequired[str | dict[str, float] | None]
+    """Where no rule matches; required with rules."""
 
 
 class RunFields(TypedDict):
@@ -350,6 +507,10 @@ class RunFields(TypedDict):
     """Where the run can be found elsewhere: pull request, commit."""
     metadata: NotRequired[dict[str, Any] | None]
     """The client's own data; any JSON. The server adds 'trajectories:redacted' where it has replaced credentials: how many of each kind."""
+
+
+SuccessValueUsd: TypeAlias = float
+"""The worth of a success in USD; replaces cost_weight."""
 
 
 class Trajectory(TypedDict):

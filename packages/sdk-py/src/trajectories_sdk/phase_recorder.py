@@ -10,6 +10,8 @@ from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, Unpack
 
+from trajectories_sdk.advice import Question
+from trajectories_sdk.models import Recommendation
 from trajectories_sdk.params import PhaseFields
 from trajectories_sdk.totals import error_text, milliseconds, outcome_of, parse_count, parse_usd
 from trajectories_sdk.values import repr_of, text_of
@@ -34,8 +36,11 @@ _log = logging.getLogger("trajectories_sdk")
 class Phase:
     """One phase of a run, made by ``run.phase``. ``with`` or ``async with`` begins and ends it."""
 
-    def __init__(self, run: Run, name: str, fields: Mapping[str, Any]) -> None:
+    def __init__(self, run: Run, name: str, fields: Mapping[str, Any], question: Question | None = None) -> None:
         self.name = text_of(name)
+        self.recommendation: Recommendation | None = None
+        """The answer of the store, with ``recommend``; None before the phase begins, and without an answer."""
+        self._question = question
         self._run = run
         self._given = without_none(fields)
         self._set: Fields = {}
@@ -64,6 +69,12 @@ class Phase:
                     raise RuntimeError("A phase gets its id when it begins: use `with run.phase(…) as phase:` first")
                 given = self._set["phase_id"] = f"{self.name}-{self._measured['attempt']}"
             return text_of(given)
+
+    @property
+    def model(self) -> str | None:
+        """Return the model that answers, by what was given, recommended or set so far."""
+        with self._run._lock:
+            return (self._given | self._set).get("model")
 
     def usage(
         self,
@@ -166,10 +177,25 @@ class Phase:
     def __enter__(self) -> Self:
         if self._run._has_progress and self._run._delivery.blocking is None:
             raise TypeError("An AsyncClient records this phase in the foreground: use `async with`")
+        if self._question is not None:
+            self._follow(self._question, self._question.ask(self._run._adviser, self.name, self._run._known()))
         return self._begin()
 
     async def __aenter__(self) -> Self:
+        if self._question is not None:
+            asked = self._question.ask_awaited(self._run._adviser, self.name, self._run._known())
+            self._follow(self._question, await asked)
         return self._begin()
+
+    def _follow(self, question: Question, answer: Recommendation | None) -> None:
+        """Take the fields of an answer; what was given by the caller stays."""
+        with self._run._lock:
+            self.recommendation = answer
+            advised = question.fields_of(answer)
+            own = self._given.get("metadata")
+            if isinstance(own, Mapping) and "metadata" in advised:
+                advised["metadata"] = {**advised["metadata"], **own}
+            self._given = {**advised, **self._given, **{k: advised[k] for k in ("metadata",) if k in advised}}
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

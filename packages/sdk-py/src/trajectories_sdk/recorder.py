@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 
 import anyio
 
+from trajectories_sdk.advice import Adviser, known_of, question_of
 from trajectories_sdk.outcome_recording import Value, fields_of
 from trajectories_sdk.params import Candidate, Exploration, LateOutcome, RunFields, Trajectory
 from trajectories_sdk.phase_recorder import Fields, Phase, check_names, error_of, without_none
@@ -66,7 +67,9 @@ class Run:
         has_progress: bool,
         clock: Clock = SYSTEM_CLOCK,
         earlier: Earlier | None = None,
+        adviser: Adviser = Adviser(),  # noqa: B008  frozen
     ) -> None:
+        self._adviser = adviser
         self.id: UUID = uuid4() if id is None else UUID(str(id))
         self._source = earlier
         self._earlier: Mapping[str, Any] = {}
@@ -96,7 +99,7 @@ class Run:
         model_selection_method: str | None = None,
         selection_rule: str | None = None,
         reasoning_effort: str | None = None,
-        candidates: Sequence[Candidate] | None = None,
+        candidates: Sequence[Candidate | str] | None = None,
         selection_probability: float | None = None,
         exploration: Exploration | None = None,
         keep_probability: float | None = None,
@@ -105,6 +108,8 @@ class Run:
         phase_id: str | None = None,
         attempt: int | None = None,
         metadata: Mapping[str, Any] | None = None,
+        recommend: bool | Mapping[str, Any] = False,
+        default: str | None = None,
     ) -> Phase:
         """Return a phase; ``with`` or ``async with`` begins and ends it.
 
@@ -125,7 +130,12 @@ class Run:
             depends_on: the phases that had to end before this one, or their ids.
             phase_id: unique in the run. Default: given when something refers to the phase.
             attempt: default: counted from 1 over the phases of this name.
+            recommend: ask the store for the model when the phase begins, and record candidates and
+                propensity by its answer, which is in ``phase.recommendation``; ``phase.model`` is
+                the model to use. A mapping has more fields of the request, such as ``budget_usd``.
+            default: the model to use when the store does not answer; required with ``recommend``.
         """
+        question = question_of(recommend, candidates, default)
         fields = {
             "agent": agent,
             "model": model,
@@ -133,7 +143,7 @@ class Run:
             "model_selection_method": model_selection_method,
             "selection_rule": selection_rule,
             "reasoning_effort": reasoning_effort,
-            "candidates": candidates,
+            "candidates": candidates if question is None else None,
             "selection_probability": selection_probability,
             "exploration": exploration,
             "keep_probability": keep_probability,
@@ -143,7 +153,7 @@ class Run:
             "attempt": attempt,
             "metadata": metadata,
         }
-        return Phase(self, phase_name, fields)
+        return Phase(self, phase_name, fields, question)
 
     def skip(
         self,
@@ -315,6 +325,11 @@ class Run:
             self._require_begun()
             if not self._rejects_after_end(phase.name):
                 self._phases.append(phase)
+
+    def _known(self) -> Fields:
+        """Return what is known before a decision, as fields of a recommendation's request."""
+        with self._lock:
+            return known_of({**self._earlier, **self._given, **self._set}, [one._record() for one in self._phases])
 
     def _next_attempt(self, phase_name: str) -> int:
         self._attempts[phase_name] += 1

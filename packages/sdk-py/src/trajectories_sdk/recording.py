@@ -122,6 +122,9 @@ class _Batch:
     size: int = 0
     results: dict[int, LineResult] = field(default_factory=dict)
 
+    def log_warnings(self) -> None:
+        self.log.note_all((result.id, result.warnings) for result in self.results.values())
+
     def has_room(self, line: _Line) -> bool:
         return not self.lines or (len(self.lines) < self.max_lines and self.size + len(line.data) + 1 <= self.max_bytes)
 
@@ -164,6 +167,8 @@ def record_many(
     except TrajectoryError as error:
         error.recorded = batch.summary()
         raise
+    finally:
+        batch.log_warnings()
     return batch.summary()
 
 
@@ -171,6 +176,7 @@ def record_lines(config: Config, bodies: Sequence[bytes], log: WarningLog) -> Fl
     """Record JSON bodies in one request, and return a result for each."""
     batch = _Batch(len(bodies), MAX_BYTES, log)
     yield from _send(config, batch, [_Line(number, None, body) for number, body in enumerate(bodies, 1)])
+    batch.log_warnings()
     return batch.summary().results
 
 
@@ -270,7 +276,6 @@ def _send(config: Config, batch: _Batch, lines: list[_Line]) -> Flow[None]:
             yield from _send(config, batch, half)
         return
     for line, result in zip(lines, response.results, strict=True):
-        batch.log.note(result.id or line.id, result.warnings)
         batch.results[line.number] = result.model_copy(update={"line": line.number, "id": result.id or line.id})
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from trajectories_sdk.advice import Adviser
 from trajectories_sdk.recorder import Delivery, Run
 from trajectories_sdk.recording import AnyTrajectory
 from trajectories_sdk.resuming import Earlier
@@ -79,7 +80,8 @@ class RunFactory(ABC):
             "metadata": metadata,
         }
         earlier = None if id is None else self._earlier(resume=resume)
-        return Run(id, fields, self._delivery(is_background=background), has_progress=progress, earlier=earlier)
+        delivery = self._delivery(is_background=background)
+        return Run(id, fields, delivery, has_progress=progress, earlier=earlier, adviser=self._adviser())
 
     def enqueue(self, trajectory: AnyTrajectory) -> UUID:
         """Record one trajectory in the background. See ``BackgroundQueue.enqueue`` for its
@@ -88,6 +90,9 @@ class RunFactory(ABC):
 
     @abstractmethod
     def _delivery(self, *, is_background: bool) -> Delivery: ...
+
+    @abstractmethod
+    def _adviser(self) -> Adviser: ...
 
     @abstractmethod
     def _earlier(self, *, resume: bool) -> Earlier: ...

@@ -28,6 +28,10 @@ FILTERS: Mapping[str, tuple[click.ParamType[Any] | type, str]] = {
     "selection_method": (str, "A phase whose model was picked this way."),
     "agent": (str, "A phase of this agent."),
     "tool": (str, "A phase that used this tool."),
+    "credited": (
+        click.Choice(["success", "failure", "partial", "none"]),
+        "A phase that earned this by the checks; none: nothing.",
+    ),
     "fit": (
         click.Choice(["good_fit", "underpowered", "overprovisioned", "failed"]),
         "A phase whose model suited it so.",
@@ -45,7 +49,7 @@ FILTERS: Mapping[str, tuple[click.ParamType[Any] | type, str]] = {
     "max_duration_ms": (_NUMBER, "Took at most this."),
     "q": (str, "Each word is part of the request summary."),
 }
-"""The store's query parameters. The six phase filters must match the same phase."""
+"""The store's query parameters. The seven phase filters must match the same phase."""
 
 
 def flag(name: str) -> str:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
-from trajectories_sdk.testing.credit import RULES, Credit, credit_of
+from trajectories_sdk.testing.credit import CREDITED, RULES, UNCREDITED, Credit, credit_of
 from trajectories_sdk.testing.outcomes import phase_group, run_outcome
 
 NANO_USD: Final = 1_000_000_000
@@ -48,6 +48,11 @@ class PhaseFacets:
     duration_us: int | None
     input_tokens: int | None
     output_tokens: int | None
+
+    @property
+    def credited(self) -> str:
+        """The outcome by the first rule."""
+        return self.credits[RULES[0]].outcome or UNCREDITED
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +302,7 @@ ON_PHASE: Final[Mapping[str, Callable[[str], Predicate]]] = {
     "selection_method": _equal("selection_method", selection_method),
     "agent": _equal("agent"),
     "tool": _has("tools"),
+    "credited": _equal("credited", _one_of((*CREDITED, UNCREDITED))),
     "fit": _equal("fit", _one_of(FITS)),
 }
 FILTERS: Final = (*ON_TRAJECTORY, *ON_PHASE)

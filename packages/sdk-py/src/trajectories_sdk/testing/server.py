@@ -40,6 +40,7 @@ from trajectories_sdk.testing.messages import (
     stored_answer,
 )
 from trajectories_sdk.testing.readiness_checks import checks
+from trajectories_sdk.testing.recommendations import LEARNING, learning_answer
 from trajectories_sdk.testing.refusals import MAX_SHORT_MESSAGE, Refusal, shortened
 from trajectories_sdk.testing.stats import stats_of
 from trajectories_sdk.testing.store import (
@@ -92,6 +93,7 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         self._lock = threading.Lock()
         self._failures: deque[_Failure] = deque()
         self._cuts: deque[int] = deque()
+        self._recommended: deque[str] = deque()
         self._clients: list[Client] = []
         self._requests: list[SeenRequest] = []
         self._store = Store(clock)
@@ -145,6 +147,10 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         """Break the connection of the next requests, like an unreachable server."""
         self._failures.extend([_Failure(None, "", "", {})] * times)
 
+    def recommend_next(self, model: str) -> None:
+        """Recommend this model next, with probability 1. Calls add up, in order."""
+        self._recommended.append(model)
+
     def cut_next_export(self, *, after_bytes: int) -> None:
         """Break off the next export in the middle of its response."""
         self._cuts.append(after_bytes)
@@ -153,7 +159,7 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         """Delete all records, requests and planned failures."""
         with self._lock:
             self._store = Store(self._clock)
-            for stored in (self._failures, self._cuts, self._requests, self._tokens):
+            for stored in (self._failures, self._cuts, self._recommended, self._requests, self._tokens):
                 stored.clear()
 
     def close(self) -> None:
@@ -229,6 +235,8 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
                 return self._delete_matching(seen)
             case "GET", "/stats":
                 return self._stats(seen)
+            case _, path if path in LEARNING:
+                return answer(learning_answer(path, seen.body, self._recommended))
             case "GET", "/readiness":
                 return self._readiness(seen)
             case "GET", "/export":
@@ -324,7 +332,7 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         bounds = {name: self._bound(filters.get(of)) for name, of in (("from", "since"), ("to", "until"))}
         return answer(
             stats_of(found, credit_rule, bucket)
-            | {"window": {**bounds, "tiers": ["hot"], "as_of": as_of, "complete": True}}
+            | {"window": {**bounds, "tiers": ["hot"], "as_of": as_of, "complete": True, "computed_from": "records"}}
         )
 
     def _readiness(self, seen: SeenRequest) -> httpx2.Response:

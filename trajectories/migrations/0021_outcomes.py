@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("trajectories", "0011_tenant_usage"),
+        ("trajectories", "0020_key_last_used"),
     ]
 
     operations = [

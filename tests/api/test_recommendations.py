@@ -1,0 +1,161 @@
+"""POST and GET of recommendations, and the cost forecast: what they answer of recorded runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from tests.api.client import JSON, archive_all, client_of, error, issue, number, posted
+from tests.examples import body, phase
+from tests.learning.runs import attempts, many
+from trajectories.api import learning_responses
+from trajectories.storage import archive_reads
+
+PATH = "/v1/agent/recommendations"
+FORECAST = "/v1/intelligence/cost-forecast"
+
+
+def recommended(client: Client, *models: str, **fields: Any) -> dict[str, Any]:
+    """Return a recommendation that must be answered."""
+    asked = {"phase": "implement", "candidates": [{"model": model} for model in models], "seed": 7} | fields
+    response = client.post(PATH, asked, content_type=JSON)
+    assert response.status_code == 200, response.content
+    learning_responses.Recommendation.model_validate_json(response.content)
+    found: dict[str, Any] = response.json()
+    return found
+
+
+def test_a_recommendation_learns_from_attempts_of_recorded_runs(north: Client, south: Client) -> None:
+    for run in [
+        *many("strong", 7, 3, 1.0),
+        attempts(("cheap", "failure", 0.01), ("strong", "success", 0.9)),
+        attempts(("cheap", "failure", 0.01), ("strong", "failure", 0.9)),
+        *many("cheap", 3, 0),
+    ]:
+        posted(north, run)
+    answer = recommended(north, "cheap", "strong", request_type="bugfix")
+    cheap, strong = answer["candidates"]
+    assert (cheap["samples"], cheap["success"]["mean"]) == (5, pytest.approx(4 / 7))
+    assert (strong["samples"], strong["success"]["mean"]) == (10, pytest.approx(8 / 12))
+    (plan,) = answer["plans"]
+    assert plan["samples"] == 2
+    assert plan["expected_cost_usd"] == pytest.approx(0.01 + 3 / 7 * 0.9)
+    assert recommended(south, "cheap", "strong")["candidates"][0]["samples"] == 0
+
+
+def test_the_same_seed_and_records_give_the_same_answer(north: Client) -> None:
+    posted(north, attempts(("a", "success", 0.1)))
+    assert recommended(north, "a", "b") == recommended(north, "a", "b")
+    assert recommended(north, "a", "b", seed=None)["seed"] != recommended(north, "a", "b", seed=None)["seed"]
+
+
+def test_a_revision_replaces_what_a_recommendation_has_learned(north: Client) -> None:
+    posted(north, attempts(("a", "success", 0.1), id=number(1)))
+    before = recommended(north, "a")["candidates"][0]
+    posted(north, attempts(("a", "failure", 0.1), id=number(1)))
+    after = recommended(north, "a")["candidates"][0]
+    assert (before["samples"], after["samples"]) == (1, 1)
+    assert before["success"]["mean"] == pytest.approx(2 / 3)
+    assert after["success"]["mean"] == pytest.approx(1 / 3)
+
+
+def test_a_deleted_run_is_forgotten(north: Client) -> None:
+    posted(north, attempts(("a", "success", 0.1), id=number(1)))
+    assert recommended(north, "a")["candidates"][0]["samples"] == 1
+    archive_all()
+    client_of(issue("north", "admin")[1]).delete(f"/v1/agent/trajectories/{number(1)}")
+    assert recommended(north, "a")["candidates"][0]["samples"] == 0
+
+
+def test_records_below_the_hot_cache_count_too(
+    north: Client, settings: Any, trajectories_settings: dict[str, Any]
+) -> None:
+    settings.TRAJECTORIES = trajectories_settings | {"HOT_MAX_RECORDS": 4}
+    for run in many("a", 10, 2, 0.5):
+        posted(north, run)
+    archive_all()
+    (found,) = recommended(north, "a", request_type="bugfix")["candidates"]
+    assert found["samples"] == 12
+    assert found["expected_cost_usd"] == 0.5
+    assert found["success"]["mean"] == pytest.approx(11 / 14)
+
+
+def test_an_unchanged_tenant_is_not_read_again(
+    north: Client, settings: Any, trajectories_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.TRAJECTORIES = trajectories_settings | {"HOT_MAX_RECORDS": 1}
+    for run in many("a", 2, 0):
+        posted(north, run)
+    archive_all()
+    before = recommended(north, "a")
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise AssertionError("the archive is read again")
+
+    monkeypatch.setattr(archive_reads, "summary", fail)
+    assert recommended(north, "a") == before
+
+
+def test_fields_of_a_recommendation_record_the_decision(north: Client) -> None:
+    answer = recommended(north, "a", "b", allow_skip=True)
+    record = posted(
+        north,
+        body(request_type="bugfix", phases=[phase(phase_name="implement", outcome="success") | answer["record"]]),
+    )
+    (stored,) = record["phases"]
+    assert stored["model"] == answer["choice"]["model"]
+    assert stored["selection_probability"] == pytest.approx(answer["choice"]["propensity"])
+    assert sum(one["probability"] for one in stored["candidates"]) == pytest.approx(1)
+    assert stored["metadata"]["trajectories:recommendation"]["id"] == answer["recommendation_id"]
+    assert "warnings" not in record
+
+
+def test_best_models_are_a_bare_array_by_type(north: Client) -> None:
+    for run in [*many("good", 9, 1, 0.02), *many("poor", 2, 8, 0.02)]:
+        posted(north, run)
+    response = north.get(PATH, {"taskType": "bugfix"})
+    learning_responses.ModelRecommendations.model_validate_json(response.content)
+    (found,) = response.json()
+    assert set(found) == {"taskType", "recommendedModel", "confidence", "reasoning", "alternatives"}
+    assert (found["taskType"], found["recommendedModel"]) == ("bugfix", "good")
+    assert found["confidence"] > 0.9
+    assert [one["model"] for one in found["alternatives"]] == ["poor"]
+    assert north.get(PATH).json() == [found]
+    assert north.get(PATH, {"taskType": "implementation"}).json()[0]["recommendedModel"] == "good"
+    assert north.get(PATH, {"taskType": "none"}).json() == []
+    assert north.get(PATH, {"taskType": "bugfix", "framework": "none"}).json() == []
+
+
+def test_a_cost_forecast_has_median_range_and_samples(north: Client) -> None:
+    for at in range(1, 11):
+        tags = ["complexity:high"] if at > 8 else []
+        posted(north, body(request_type="bugfix", total_cost_usd=at / 10, tags=tags))
+    found = north.get(FORECAST, {"taskType": "bugfix"}).json()
+    learning_responses.CostForecast.model_validate(found)
+    assert (found["taskType"], found["complexity"], found["basedOnSamples"]) == ("bugfix", None, 10)
+    assert found["estimatedCost"] == pytest.approx(0.5, rel=0.011)
+    assert found["range"] == [pytest.approx(0.1, rel=0.011), pytest.approx(0.9, rel=0.011)]
+    high = north.get(FORECAST, {"taskType": "bugfix", "complexity": "high"}).json()
+    assert (high["basedOnSamples"], high["estimatedCost"]) == (2, pytest.approx(0.9, rel=0.011))
+    unknown = north.get(FORECAST, {"taskType": "none"}).json()
+    assert (unknown["estimatedCost"], unknown["range"], unknown["basedOnSamples"]) == (None, [None, None], 0)
+
+
+@pytest.mark.parametrize(
+    ("path", "param"), [(FORECAST, "taskType"), (f"{PATH}?nonsense=1", "nonsense")], ids=["missing", "unknown"]
+)
+def test_an_invalid_parameter_is_named(north: Client, path: str, param: str) -> None:
+    response = north.get(path)
+    assert error(response, 400, response.json()["error"]["code"]).param == param
+
+
+def test_an_invalid_body_is_named(north: Client) -> None:
+    response = north.post(PATH, {"phase": "x", "candidates": [{"model": "a", "cost_usd": -1}]}, content_type=JSON)
+    assert error(response, 400, "invalid_input").param == "candidates[0].cost_usd"
+
+
+def test_a_recommendation_needs_the_scope_read(bound_host: None) -> None:
+    recorder = client_of(issue("north", "record")[1])
+    error(recorder.get(PATH), 403, "scope_missing")

@@ -1,0 +1,98 @@
+"""Packed facets: nothing is lost, and filters find the same records in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.examples import REFERENCE, body, phase
+from tests.strategies import examples, trajectories
+from trajectories.domain.packed_facets import Keys
+from trajectories.domain.query import FILTERS, parse_query
+from trajectories.domain.record import Facets, facets_of
+from trajectories.domain.schema import canonical, parse
+
+RUNS = (
+    REFERENCE,
+    body(),
+    REFERENCE | {"policy": "router@2", "tags": ["nightly"], "started_at": "2026-01-05T23:58:46Z", "outcome": "failure"},
+    body(phases=[phase(fit="good_fit"), phase(phase_name="code", model="m", tools_used=["grep"])], build_passed=False),
+)
+MATCHING = {
+    "project": "my-project",
+    "source": "phase-build",
+    "request_type": "feature",
+    "policy": "router@2",
+    "outcome": "failure",
+    "phase": "implement",
+    "model": "m",
+    "selection_method": "thompson",
+    "agent": "product-manager",
+    "tool": "grep",
+    "fit": "good_fit",
+    "build_passed": "false",
+    "tests_passed": "true",
+    "tag": "nightly",
+    "since": "1970-01-01",
+    "until": "2026-01-01",
+    "started_since": "2026-01-01",
+    "started_until": "2027-01-01",
+    "min_cost_usd": "0.05",
+    "max_cost_usd": "1",
+    "min_duration_ms": "17500",
+    "max_duration_ms": "17500",
+    "q": "AUTHENTICATION the",
+}
+OTHERS = {"outcome": "unknown", "fit": "failed", "build_passed": "true", "tests_passed": "false"}
+
+
+def facets(given: Any) -> Facets:
+    return facets_of(canonical(parse(orjson.dumps(given))))
+
+
+@settings(max_examples=examples(100), deadline=None)
+@given(st.lists(trajectories, min_size=1, max_size=3))
+def test_facets_come_back_as_they_were_and_leave_no_keys(given: list[Any]) -> None:
+    keys, whole = Keys(), [facets(one) for one in given]
+    packed = [keys.pack(one) for one in whole]
+    assert [one.unpacked() for one in packed] == whole
+    for one in packed:
+        keys.release(one)
+    assert keys.size == 0
+
+
+def test_equal_words_of_two_records_are_one_object() -> None:
+    keys = Keys()
+    first = keys.pack(facets(REFERENCE))
+    size = keys.size
+    again = keys.pack(facets(REFERENCE | {"request_summary": "Another request", "total_cost_usd": 3}))
+    assert again.key is first.key
+    assert again.phases[0] is first.phases[0]
+    assert keys.size == size
+    keys.release(first)
+    assert keys.size == size
+
+
+def test_every_filter_has_a_case() -> None:
+    assert MATCHING.keys() == FILTERS.keys()
+
+
+@pytest.mark.parametrize("name", MATCHING)
+def test_a_filter_finds_the_same_records(name: str) -> None:
+    keys, whole = Keys(), [facets(one) for one in RUNS]
+    packed = [keys.pack(one) for one in whole]
+    found = []
+    for value in (MATCHING[name], OTHERS.get(name, "2030-01-01" if FILTERS[name].kind == "time" else "99")):
+        for others in ({}, {"project": "my-project"}, {"phase": "spec", "since": "1970-01-01"}):
+            query = parse_query({name: value} | others, now_us=0)
+            matches = query.scanner()
+            expected = [query.matches(1, one) for one in whole]
+            assert [matches(1, one) for one in packed] == expected
+            assert [matches(1, one) for one in packed] == expected, "the second time from memory"
+            found += expected
+    assert True in found
+    assert False in found

@@ -1,0 +1,218 @@
+"""Recommendations from given cells: probabilities, estimates and rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from scipy import special
+
+from tests.learning.runs import cells, request
+from trajectories.domain.clock import DAY_US
+from trajectories.learning.cells import Key, Sums
+from trajectories.learning.choices import MODEL, RAN, SKIPPED
+from trajectories.learning.posterior import Evidence, cdf, posterior, quantile
+from trajectories.learning.recommend import decide
+
+NOW_US = 3_000 * 7 * DAY_US + 4 * DAY_US
+_counts = st.tuples(st.integers(0, 60), st.integers(0, 60)).map(lambda pair: (min(pair), max(pair), 0.1))
+_tables = st.dictionaries(
+    st.tuples(st.sampled_from("abc"), st.sampled_from([None, "a", "b", "c"])).filter(lambda key: key[0] != key[1]),
+    _counts,
+)
+
+
+def decided(counts: Any, *models: str, **fields: Any) -> dict[str, Any]:
+    asked = request(*models, **fields)
+    return decide(asked, cells(counts), NOW_US, asked.seed or 0)
+
+
+@settings(max_examples=40)
+@given(_tables, st.booleans(), st.sampled_from([0.0, 0.05, 1.0]))
+def test_probabilities_always_sum_to_one(table: Any, escalates: bool, explore: float) -> None:
+    answer = decided(table, "a", "b", "c", allow_escalation=escalates, explore=explore)
+    actions = answer["plans"] + [
+        one
+        | {
+            "probability": one["probability"]
+            - sum(p["probability"] for p in answer["plans"] if p["model"] == one["model"])
+        }
+        for one in answer["candidates"]
+    ]
+    assert sum(one["probability"] for one in answer["candidates"]) == pytest.approx(1)
+    assert sum(one["probability"] for one in actions) == pytest.approx(1)
+    assert min(one["probability"] for one in actions) >= -1e-9
+
+
+@settings(max_examples=40)
+@given(_tables, st.integers(0, 2**40))
+def test_the_same_seed_gives_the_same_answer(table: Any, seed: int) -> None:
+    assert decided(table, "a", "b", seed=seed) == decided(table, "a", "b", seed=seed)
+
+
+def test_choices_are_made_as_often_as_their_propensity_says() -> None:
+    table = {("a", None): (12, 20, 0.1), ("b", None): (10, 20, 0.1)}
+    answers = [decided(table, "a", "b", allow_escalation=False, seed=seed) for seed in range(400)]
+    propensity = {one["model"]: one["probability"] for one in answers[0]["candidates"]}
+    share = sum(answer["choice"]["model"] == "a" for answer in answers) / 400
+    assert share == pytest.approx(propensity["a"], abs=0.08)
+    assert {answer["choice"]["propensity"] for answer in answers} == {propensity["a"], propensity["b"]}
+
+
+@settings(max_examples=50)
+@given(
+    st.lists(st.tuples(st.floats(0, 200), st.floats(0, 200)), min_size=1, max_size=6),
+    st.integers(0, 5),
+    st.floats(0.1, 50),
+)
+def test_more_success_at_any_level_never_lowers_the_estimate(levels: Any, at: int, more: float) -> None:
+    before = [Evidence(*pair) for pair in levels]
+    at = min(at, len(before) - 1)
+    after = [*before]
+    after[at] = Evidence(before[at].successes + more, before[at].failures)
+    assert posterior(after).mean >= posterior(before).mean - 1e-9
+
+
+def test_few_outcomes_elsewhere_do_not_outweigh_many_here() -> None:
+    elsewhere = cells({("a", None): (0, 10_000, 0.1)}, project="other")
+    here = cells({("a", None): (90, 100, 0.1)}, project="mine")
+    answer = decide(request("a", project="mine", request_type="bugfix"), elsewhere | here, NOW_US, 1)
+    (found,) = answer["candidates"]
+    assert found["success"]["mean"] > 0.6
+    assert (found["own_samples"], found["samples"]) == (100, 10_100)
+
+
+def test_a_project_without_outcomes_learns_from_the_others_but_stays_unsure() -> None:
+    elsewhere = cells({("a", None): (9_000, 10_000, 0.1)}, project="other")
+    answer = decide(request("a", project="mine", request_type="bugfix"), elsewhere, NOW_US, 1)
+    (found,) = answer["candidates"]
+    assert found["success"]["mean"] == pytest.approx(0.88, abs=0.03)
+    assert found["success"]["high"] - found["success"]["low"] > 0.15
+
+
+def test_old_outcomes_count_less() -> None:
+    def mean(**fields: Any) -> float:
+        old = cells({("a", None): (0, 50, 0.1)}, week=NOW_US - 60 * 7 * DAY_US)
+        new = cells({("a", None): (40, 50, 0.1)}, week=NOW_US)
+        found: float = decide(request("a", **fields), old | new, NOW_US, 1)["candidates"][0]["success"]["mean"]
+        return found
+
+    assert mean(half_life_days=None) == pytest.approx(41 / 102)
+    assert mean() == pytest.approx(0.77, abs=0.03)
+    assert mean(since="4w", half_life_days=None) == pytest.approx(41 / 52)
+
+
+def test_a_plan_is_the_chance_of_either() -> None:
+    table = {
+        ("cheap", None): (60, 100, 0.01),
+        ("strong", None): (68, 100, 1.0),
+        ("strong", "cheap"): (38, 98, 1.0),
+    }
+    answer = decided(table, "cheap", "strong")
+    (plan,) = answer["plans"]
+    first, second = 61 / 102, 39 / 100
+    assert plan["success"]["mean"] == pytest.approx(first + (1 - first) * second)
+    assert plan["expected_cost_usd"] == pytest.approx(0.01 + (1 - first) * 1.0)
+    assert plan["samples"] == 98
+    assert (plan["model"], plan["escalate_to"]) == ("cheap", "strong")
+    assert (answer["best"]["model"], answer["best"]["escalate_to"]) == ("cheap", "strong")
+
+
+def test_after_a_failure_in_this_run_only_outcomes_after_it_count() -> None:
+    table = {("strong", None): (90, 100, 1.0), ("strong", "cheap"): (10, 98, 1.0), ("other", None): (50, 98, 1.0)}
+    phases = [{"phase_name": "implementation", "model": "cheap", "outcome": "failure"}]
+    answer = decided(table, "strong", "other", phases=phases)
+    strong, other = answer["candidates"]
+    assert (strong["samples"], other["samples"]) == (98, 0)
+    assert strong["success"]["mean"] == pytest.approx(0.11)
+    assert answer["plans"] == []
+
+
+def test_a_budget_is_always_kept() -> None:
+    table = {("a", None): (1, 50, 0.1), ("b", None): (49, 50, 2.0)}
+    for seed in range(20):
+        answer = decided(table, "a", "b", budget_usd=1, explore=1.0, seed=seed)
+        assert answer["choice"]["model"] == "a"
+        assert answer["choice"]["escalate_to"] is None
+    assert answer["candidates"][1]["reason"] == "It may cost 2 USD, and the budget is 1 USD."
+    refused = decided(table, "b", "c", budget_usd=1)
+    assert (refused["choice"], refused["best"]) == (None, None)
+    assert refused["reasoning"].startswith("No action keeps the rules. Use b: It may cost 2 USD")
+    assert refused["candidates"][1]["reason"] == "Its cost is unknown, and there is a budget; give cost_usd."
+
+
+def test_a_floor_is_always_kept() -> None:
+    table = {("good", None): (160, 200, 1.0), ("poor", None): (60, 200, 0.01), ("new", None): (2, 2, 0.01)}
+    for seed in range(20):
+        answer = decided(
+            table, "good", "poor", "new", floor={"model": "good"}, explore=1.0, allow_escalation=False, seed=seed
+        )
+        assert answer["choice"]["model"] == "good"
+    assert answer["candidates"][1]["reason"] == "It is as good as good with 0%, and 95% are asked for."
+    assert not answer["candidates"][2]["eligible"]  # two of two prove nothing
+    rated = decided(table, "good", "poor", floor={"success": 0.7}, allow_escalation=False)
+    assert [one["eligible"] for one in rated["candidates"]] == [True, False]
+
+
+def test_models_below_min_samples_are_not_chosen() -> None:
+    table = {("a", None): (1, 50, 0.1), ("b", None): (5, 5, 0.1)}
+    answer = decided(table, "a", "b", min_samples=10, allow_escalation=False)
+    assert [one["eligible"] for one in answer["candidates"]] == [True, False]
+    assert answer["choice"]["propensity"] == 1
+
+
+def test_skipping_needs_runs_that_skipped_and_is_compared_with_runs_that_did_not() -> None:
+    unknown = decided({("a", None): (30, 40, 1.0)}, "a", allow_skip=True)
+    assert unknown["skip"]["reason"] == "No run with a known outcome has skipped this phase."
+    harmless = {
+        Key(RAN, "bugfix", None, "implement", None, None, 0): Sums(400, 400, 2 * 280),
+        Key(SKIPPED, "bugfix", None, "implement", None, None, 0): Sums(400, 400, 2 * 290),
+    }
+    asked = request("a", allow_skip=True)
+    answer = decide(asked, cells({("a", None): (280, 400, 1.0)}) | harmless, NOW_US, 1)
+    assert answer["best"]["action"] == "skip"
+    assert answer["skip"]["success"]["mean"] == pytest.approx(291 / 402)
+    assert answer["skip"]["success_where_ran"]["mean"] == pytest.approx(281 / 402)
+    harmful = {key: sums._replace(score=20) if key.kind == SKIPPED else sums for key, sums in harmless.items()}
+    assert decide(asked, cells({("a", None): (280, 400, 1.0)}) | harmful, NOW_US, 1)["best"]["action"] == "run"
+
+
+def test_costs_are_given_or_by_price_or_recorded() -> None:
+    key = Key(MODEL, "bugfix", None, "implement", "a", None, 0)
+    known = {key: Sums(10, 10, 10, 10, 5 * 10**9, 10, 20_000, 10_000)}
+    asked = request("a", candidates=[{"model": "a"}], request_type="bugfix")
+    priced = {"model": "b", "input_usd_per_mtok": 1.0, "output_usd_per_mtok": 4.0}
+    given_ = {"model": "a", "cost_usd": 0.25}
+
+    def cost(candidate: dict[str, Any]) -> Any:
+        found = decide(asked.model_validate(asked.model_dump() | {"candidates": [candidate]}), known, NOW_US, 1)
+        return found["candidates"][0]["expected_cost_usd"]
+
+    assert cost({"model": "a"}) == 0.5
+    assert cost(given_) == 0.25
+    assert cost(priced) == pytest.approx((2000 * 1 + 1000 * 4) / 1e6)
+    assert cost({"model": "b"}) is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"candidates": [{"model": "a"}, {"model": "a"}]}, "Name each candidate once"),
+        ({"floor": {}}, "Give either model or success"),
+        ({"candidates": []}, "at least 1 item"),
+    ],
+    ids=["twice", "floor", "none"],
+)
+def test_a_request_that_contradicts_itself_is_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        request("a", **fields)
+
+
+@settings(max_examples=50)
+@given(st.floats(1, 2_000), st.floats(1, 2_000), st.floats(0.001, 0.999))
+def test_the_beta_distribution_is_that_of_scipy(a: float, b: float, x: float) -> None:
+    assert cdf(a, b, x) == pytest.approx(special.betainc(a, b, x), abs=1e-9)
+    assert quantile(a, b, x) == pytest.approx(special.betaincinv(a, b, x), abs=1e-6)

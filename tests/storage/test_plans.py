@@ -1,0 +1,76 @@
+"""Each filter that roll-ups do not cover enters an index."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from django.db import connections
+
+from tests.storage.hosts import TENANT, made, new_id
+from trajectories.domain.query import parse_query
+from trajectories.models import Phase, RollUp, Tenant, Trajectory
+from trajectories.storage import archive_reads
+from trajectories.storage.archive_writes import mirror
+
+
+def fill_many(alias: str) -> None:
+    """So many rows that a database should prefer an index to reading them all."""
+    mirror([made(new_id(), 1, project="p", phases=[{"phase_name": "spec"}])])
+    (row,) = Trajectory.objects.all()
+    columns = {field.attname: getattr(row, field.attname) for field in row._meta.fields if not field.primary_key}
+    own = [
+        {
+            "seq": n,
+            "changed": n,
+            "recorded_at_us": n,
+            **dict.fromkeys(("request_type", "project", "source"), f"n{n % 9}"),
+        }
+        for n in range(2, 3_000)
+    ]
+    Trajectory.objects.bulk_create(Trajectory(**columns | one | {"trajectory_id": new_id()}) for one in own)
+    Phase.objects.bulk_create(
+        Phase(trajectory=one, place=place, phase_name="spec", phase="spec", model="m", tools="", outcome="success")
+        for one in Trajectory.objects.exclude(pk=row.pk)
+        for place in range(2)
+    )
+    Tenant.objects.update(last_seq=3_000, last_changed=3_000)
+    with connections[alias].cursor() as cursor:
+        cursor.execute("ANALYZE")
+
+
+def plan(**filters: str) -> str:
+    """Return the plan of the first statement of stats that scan."""
+    return str(archive_reads._matching(TENANT, parse_query(filters, 0), None).explain())
+
+
+def test_each_scan_enters_an_index(archive_db: str) -> None:
+    fill_many(archive_db)
+    if archive_db == "postgres":  # SQLite looks at the phases of each trajectory
+        assert "trajectories_phase_model" in plan(model="none")
+        assert "trajectories_phase_model" in plan(model="none", phase="spec")
+    assert "trajectories_request_type" in plan(request_type="none")
+    assert "trajectories_project" in plan(project="none")
+    assert "trajectories_source" in plan(source="none")
+    assert re.search("trajectories_(position|newest)", plan(since="1970-01-02"))
+
+
+@pytest.mark.parametrize("archive_db", ["postgres"], indirect=True)
+def test_a_search_for_words_enters_the_index_of_trigrams_and_finds_wildcards_as_they_are(archive_db: str) -> None:
+    fill_many(archive_db)
+    assert "trajectories_summary_trigrams" in plan(q="refactoring")
+    mirror([made(new_id(), 1, request_summary=text) for text in ("100% of_it", "1000 of it", r"C:\of_it")])
+
+    def found(words: str) -> int:
+        return len(archive_reads.newest(TENANT, parse_query({"q": words}, 0), None, 10))
+
+    assert [found(words) for words in ("100%", "of_it", r"c:\of", "100% of")] == [1, 2, 1, 1]
+
+
+def test_roll_ups_are_read_by_their_index(archive_db: str) -> None:
+    mirror([made(new_id(), 1, project=f"p{number}", tenant=f"tenant{number % 10}") for number in range(300)])
+    with connections[archive_db].cursor() as cursor:
+        cursor.execute("ANALYZE")
+    rows = RollUp.objects.filter(tenant="tenant7", day=-1)
+    assert "trajectories_rollup_day" in rows.filter(is_total=True).explain()
+    assert "trajectories_rollup_day" in rows.filter(is_total=False, project="p7").explain()

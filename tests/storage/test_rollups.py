@@ -1,0 +1,283 @@
+"""Roll-ups give the sums of a scan, whatever happened to the records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import count, cycle
+from typing import Any
+from uuid import UUID
+
+import orjson
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connections
+from django.test.utils import CaptureQueriesContext
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pytest_django import Settings
+
+from tests.storage import reference
+from tests.storage.hosts import TENANT, made, new_id
+from tests.strategies import examples
+from trajectories import persistence
+from trajectories.conf import Settings as Conf
+from trajectories.domain.clock import DAY_US
+from trajectories.domain.query import Query, parse_query
+from trajectories.domain.record import Record, tombstone
+from trajectories.domain.stats import Summary
+from trajectories.models import Phase, RollUp, Tenant
+from trajectories.storage import archive_reads, archive_writes, rollup_reads, rollup_rebuild, rollups
+from trajectories.storage.archive_writes import mirror
+
+HOUR_US = DAY_US // 24
+FILTERS: list[dict[str, str]] = [
+    {},
+    *({name: value} for name in ("project", "request_type", "source", "policy") for value in ("a", "A")),
+    {"outcome": "success"},
+    {"project": "a", "request_type": "a", "outcome": "success"},
+    {"since": "1970-01-02", "until": "1970-01-04"},
+    {"since": "1970-01-03", "source": "a"},
+    {"since": "1970-01-01T05:00:00Z", "until": "1970-01-03T20:00:00Z", "project": "a"},
+    {"until": "1970-01-03T07:00:00Z"},
+    {"since": "1970-01-02T12:00:00Z", "until": "1970-01-02T13:00:00Z"},
+    {"since": "99999w"},
+]
+tenants = (f"rolled{number}" for number in count())
+
+versions = st.tuples(
+    st.integers(1, 6),
+    st.integers(1, 80),
+    st.integers(1, 80),
+    reference.bodies,
+    st.sampled_from(["record"] * 5 + ["delete"]),
+)
+batches = st.lists(st.lists(versions, min_size=1, max_size=6), min_size=1, max_size=6)
+some = st.lists(st.sampled_from(FILTERS), min_size=3, max_size=5)
+properties = settings(
+    max_examples=examples(24),
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+def batch_of(tenant: str, given: Sequence[Any]) -> list[Record]:
+    """Versions of few ids, hours apart: their order of arrival is not that of their stamps."""
+    return [
+        tombstone(tenant, UUID(int=id_), hour * HOUR_US)
+        if kind == "delete"
+        else made(UUID(int=id_), hour * HOUR_US, tenant=tenant, recorded_at_us=min(first, hour) * HOUR_US, **fields)
+        for id_, hour, first, fields, kind in given
+    ]
+
+
+def shown(summary: Summary) -> bytes:
+    return orjson.dumps(summary.as_json())
+
+
+def scanned(tenant: str, query: Query, bucket: str | None = None) -> bytes:
+    return shown(archive_reads.summary(tenant, query, None, bucket=bucket, using=archive_writes.alias()))
+
+
+def expect_same(tenant: str, asked: Sequence[dict[str, str]] = FILTERS) -> None:
+    """Expect answers of the roll-ups to be those of a scan."""
+    answered = 0
+    for filters, bucket in zip([{}, *asked], cycle([None, "day", "week", "day"]), strict=False):
+        query = parse_query(filters, now_us=0)
+        found = rollup_reads.summary(tenant, query, bucket=bucket)
+        if found is not None:
+            answered += 1
+            assert shown(found) == scanned(tenant, query, bucket), (filters, bucket)
+    assert answered
+
+
+@properties
+@given(given=batches, asked=some)
+def test_sums_are_those_of_a_scan_after_any_inserts_revisions_and_deletions_in_any_order(
+    given: list[list[Any]], asked: list[dict[str, str]], archive_db: str
+) -> None:
+    tenant = next(tenants)
+    for batch in given:
+        mirror(batch_of(tenant, batch))
+    expect_same(tenant, asked)
+    kept = contents(tenant)
+    assert rollup_rebuild.rebuild(tenant)
+    assert contents(tenant) == kept
+    mirror([tombstone(tenant, UUID(int=id_), 10**12) for id_ in range(1, 7)])
+    assert not RollUp.objects.using(archive_db).filter(tenant=tenant).exists()
+
+
+def contents(tenant: str) -> dict[str, Any]:
+    """The rows, without the order in which their sums were made."""
+    rows = RollUp.objects.using(archive_writes.alias()).filter(tenant=tenant)
+    return {row.key: (row.cell, sorted(row.details), row.project, row.day, row.start) for row in rows}
+
+
+@properties
+@given(given=batches, asked=some, limit=st.integers(0, 12))
+def test_sums_are_those_of_a_scan_with_more_combinations_than_are_allowed(
+    given: list[list[Any]],
+    asked: list[dict[str, str]],
+    limit: int,
+    archive_db: str,
+    settings: Settings,
+    trajectories_settings: dict[str, Any],
+) -> None:
+    settings.TRAJECTORIES = trajectories_settings | {"ROLLUP_MAX_CELLS": limit}
+    tenant = next(tenants)
+    for batch in given:
+        mirror(batch_of(tenant, batch))
+    row = Tenant.objects.using(archive_db).get(pk=tenant)
+    assert RollUp.objects.using(archive_db).filter(tenant=tenant, day=-1, is_total=False).count() == row.rolled_cells
+    if row.rollup_cut != rollups.Cut.ALL:
+        assert row.rolled_cells <= 2 * limit
+        expect_same(tenant, asked)
+
+
+# Who does not know roll-ups.
+
+
+def archive_as_earlier_release(records: list[Record]) -> None:
+    """Archive as a worker of a release without roll-ups does: it leaves their columns alone."""
+    before = {one.pk: one for one in Tenant.objects.using(archive_writes.alias()).all()}
+    kept = {row.key: row for row in RollUp.objects.using(archive_writes.alias()).all()}
+    mirror(records)
+    RollUp.objects.using(archive_writes.alias()).all().delete()
+    RollUp.objects.using(archive_writes.alias()).bulk_create(kept.values())
+    for slug in {record.tenant for record in records}:
+        old = before.get(slug, Tenant(slug))
+        fields = {name: getattr(old, name) for name in rollups.TENANT_FIELDS}
+        Tenant.objects.using(archive_writes.alias()).filter(pk=slug).update(**fields)
+
+
+def test_records_of_an_earlier_release_are_scanned_until_the_roll_ups_have_them(archive_db: str) -> None:
+    first, second = made(new_id(), DAY_US), made(new_id(), 2 * DAY_US)
+    archive_as_earlier_release([first])
+    assert rollup_reads.summary(TENANT, Query()) is None
+    persistence.roll_up(10)
+    expect_same(TENANT)
+    archive_as_earlier_release([replace(second, recorded_at_us=1), tombstone(TENANT, first.id, 9)])
+    mirror([made(new_id(), 3 * DAY_US)])
+    assert rollup_reads.summary(TENANT, Query()) is None
+    assert rollup_rebuild.behind() == [TENANT]
+    call_command("rebuild_rollups")
+    assert rollup_rebuild.behind() == []
+    expect_same(TENANT)
+
+
+def test_writers_go_on_during_a_rebuild(archive_db: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between its steps: an insert, and a revision and a deletion on either side of where it is."""
+    monkeypatch.setattr(rollup_rebuild, "PAGE", 3)
+    records = [made(new_id(), (number + 1) * HOUR_US, project=str(number % 2)) for number in range(12)]
+    archive_as_earlier_release(records)
+    changes = iter(
+        [
+            [made(records[0].id, DAY_US, project="other"), made(records[10].id, DAY_US, project="other")],
+            [tombstone(TENANT, records[1].id, 1), tombstone(TENANT, records[11].id, 1)],
+            [made(new_id(), 3 * DAY_US)],
+        ]
+    )
+
+    def write(records: int) -> None:
+        if batch := next(changes, []):
+            assert rollup_reads.summary(TENANT, Query()) is None
+            mirror(batch)
+
+    assert rollup_rebuild.rebuild(TENANT, write)
+    assert next(changes, None) is None
+    expect_same(TENANT)
+
+
+def test_a_rebuild_that_a_process_of_an_earlier_release_disturbs_says_so(
+    archive_db: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive_as_earlier_release([made(new_id(), DAY_US)])
+    begin = rollup_rebuild._begin
+
+    def disturbed(tenant: str) -> None:
+        begin(tenant)
+        archive_as_earlier_release([made(new_id(), DAY_US)])
+
+    monkeypatch.setattr(rollup_rebuild, "_begin", disturbed)
+    with pytest.raises(CommandError, match="earlier release changes records of 'alice'"):
+        call_command("rebuild_rollups", tenant=TENANT)
+    assert rollup_reads.summary(TENANT, Query()) is None
+
+
+def test_filled_credit_is_in_the_sums_after_a_rebuild(archive_db: str) -> None:
+    mirror([made(new_id(), DAY_US, build_passed=True, phases=[{"phase_name": "code", "outcome": "success"}])])
+    Phase.objects.using(archive_db).update(credited=None, presence=None)
+    call_command("rebuild_rollups")
+    expect_same(TENANT)
+    call_command("fill_credit")
+    assert rollup_reads.summary(TENANT, Query()) is None
+    call_command("rebuild_rollups")
+    expect_same(TENANT)
+
+
+def test_check_finds_a_sum_that_a_scan_does_not_give(archive_db: str) -> None:
+    mirror([made(new_id(), number * DAY_US) for number in (1, 2)])
+    assert list(rollup_rebuild.differences(TENANT, Conf())) == []
+    row = RollUp.objects.using(archive_db).get(day=2, is_total=False)
+    RollUp.objects.using(archive_db).filter(pk=row.pk).update(cell=row.cell.replace("1", "2", 1))
+    assert list(rollup_rebuild.differences(TENANT, Conf())) == ["day 2 since 1970"]
+    with pytest.raises(CommandError, match="alice: day 2 since 1970"):
+        call_command("rebuild_rollups", check=True)
+
+
+# Bounds.
+
+
+def test_a_sum_beyond_64_bits_stays_exact(archive_db: str) -> None:
+    huge = [made(new_id(), DAY_US, phases=[{"phase_name": "code", "input_tokens": 2**53 - 1}]) for _ in range(3)]
+    mirror(huge)
+    row = RollUp.objects.using(archive_db).get(day=rollups.ALL_TIME, is_total=True)
+    cell = rollups.loads(row.cell)
+    at = cell.index(3 * (2**53 - 1))
+    cell[at] = 2**70
+    RollUp.objects.using(archive_db).filter(pk=row.pk).update(cell=rollups._dumps(cell))
+    mirror([made(new_id(), DAY_US, phases=[{"phase_name": "code", "input_tokens": 1}])])
+    row.refresh_from_db()
+    assert rollups.loads(row.cell)[at] == 2**70 + 1
+
+
+def test_with_10_000_projects_only_their_groups_are_scanned(
+    archive_db: str, settings: Settings, trajectories_settings: dict[str, Any]
+) -> None:
+    """In small: 40 projects, and 10 combinations allowed."""
+    settings.TRAJECTORIES = trajectories_settings | {"ROLLUP_MAX_CELLS": 10}
+    for number in range(40):
+        mirror([made(new_id(), DAY_US, project=f"project {number}")])
+    assert RollUp.objects.using(archive_db).filter(tenant=TENANT, day=-1).count() == 10 + 1 + 1
+    with CaptureQueriesContext(connections[archive_db]) as queries:
+        found = rollup_reads.summary(TENANT, Query())
+    assert found is not None
+    assert len(found.as_json()["by_project"]) == 40
+    assert sum('FROM "trajectories_trajectory"' in query["sql"] for query in queries) == 1
+    assert not any('"trajectories_phase"' in query["sql"] for query in queries)
+    assert rollup_reads.summary(TENANT, parse_query({"project": "project 1"}, 0)) is None
+    expect_same(TENANT)
+
+
+@pytest.mark.parametrize("records", [3, 30])
+def test_an_answer_reads_the_same_rows_however_many_records_there_are(archive_db: str, records: int) -> None:
+    phases = [{"phase_name": "code", "model": "m"}, {"phase_name": "test"}]
+    mirror([made(new_id(), DAY_US, project="p", phases=phases) for _ in range(records)])
+    with CaptureQueriesContext(connections[archive_db]) as queries:
+        rollup_reads.summary(TENANT, Query())
+    assert len(queries) == 3
+    assert RollUp.objects.using(archive_db).count() == 4
+    for project in (None, "p"):
+        with CaptureQueriesContext(connections[archive_db]) as queries:
+            cells = rollup_reads.phase_cells(TENANT, phase="implement", project=project)
+        assert len(queries) == 2
+        assert cells is not None
+        assert {key: cell[0] for key, cell in cells.items()} == {("implement", "m", None, None): records}
+
+
+def test_an_erasure_deletes_the_sums_first(archive_db: str) -> None:
+    mirror([made(new_id(), DAY_US) for _ in range(3)])
+    archive_writes.erase_some(TENANT, 1)
+    assert not RollUp.objects.using(archive_db).exists()
+    assert rollup_reads.summary(TENANT, Query()) is None

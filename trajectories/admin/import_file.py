@@ -1,0 +1,108 @@
+"""Record the runs of an uploaded file."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import orjson
+
+from trajectories.api.content_encoding import decoded
+from trajectories.exceptions import InvalidInput, TooLarge, TrajectoriesError
+from trajectories.services import ingest
+from trajectories.storage.store import Store
+
+MAX_BYTES = 64 * 2**20
+"""Unpacked bytes of a file. One request records it, and a server ends long requests."""
+MAX_ERRORS = 100
+_BATCH = 500
+_ENCODINGS = {"gz": "gzip", "zst": "zstd"}
+
+
+class RefusedLine(NamedTuple):
+    """A run that was not recorded. ``number`` counts lines, or elements of an array, from 1."""
+
+    number: int
+    error: TrajectoriesError
+
+
+@dataclass(slots=True)
+class Summary:
+    """What became of the runs of a file. ``errors`` are the first MAX_ERRORS of ``refused``."""
+
+    new: int = 0
+    known: int = 0
+    refused: int = 0
+    errors: list[RefusedLine] = field(default_factory=list)
+
+    @property
+    def accepted(self) -> int:
+        return self.new + self.known
+
+    def add(self, lines: Iterable[ingest.Line], first: int) -> None:
+        """Add the results of lines; ``first`` is the number of lines before them."""
+        for line in lines:
+            if isinstance(line.outcome, ingest.Accepted):
+                self.new += line.outcome.is_new
+                self.known += not line.outcome.is_new
+            else:
+                self.refused += 1
+                if len(self.errors) < MAX_ERRORS:
+                    self.errors.append(RefusedLine(first + line.number, line.outcome))
+
+
+def record_file(store: Store, tenant: str, chunks: Iterable[bytes], *, name: str, replace: bool = False) -> Summary:
+    """Record the runs of a file: JSON lines, one JSON object, or an array of objects.
+
+    A run that is refused does not stop the others. A failure stops the import, and what was
+    recorded before stays: the same file can be imported again.
+
+    Args:
+        name: of the file; ``.gz`` and ``.zst`` are unpacked.
+
+    Raises:
+        InvalidInput: the file is no JSON, or not what its name says.
+        TooLarge: more than MAX_BYTES. Nothing was recorded.
+        QuotaExceeded, OutboxUnavailable: as for ``ingest.record_many``.
+    """
+    runs, summary = _runs(_read(chunks, name)), Summary()
+    for first in range(0, len(runs), _BATCH):
+        lines = ingest.record_many(store, tenant, runs[first : first + _BATCH], replace=replace)
+        summary.add(lines, first)
+    return summary
+
+
+def _read(chunks: Iterable[bytes], name: str) -> bytes:
+    parts, size = [], 0
+    encoding = _ENCODINGS.get(name.rpartition(".")[2].lower(), "")
+    try:
+        for part in decoded(chunks, encoding):
+            size += len(part)
+            if size > MAX_BYTES:
+                raise TooLarge(
+                    f"A file may have {MAX_BYTES // 2**20} MiB unpacked. Import more with the SDK's command."
+                )
+            parts.append(part)
+    except InvalidInput as error:
+        raise InvalidInput(f"The file is no complete {encoding} file, as its name says.") from error
+    return b"".join(parts).removeprefix(codecs.BOM_UTF8)
+
+
+def _runs(data: bytes) -> list[bytes]:
+    """Return each run as bytes of JSON. Lines are not parsed here: a line may be invalid alone."""
+    text = data.strip()
+    if not text:
+        raise InvalidInput("The file is empty.")
+    if text.startswith(b"["):
+        return [orjson.dumps(run) for run in _parsed(text)]
+    is_one_object = not text.partition(b"\n")[0].rstrip().endswith(b"}")
+    return [orjson.dumps(_parsed(text))] if is_one_object else data.split(b"\n")
+
+
+def _parsed(text: bytes) -> Any:
+    try:
+        return orjson.loads(text)
+    except ValueError as error:
+        raise InvalidInput(f"The file is not JSON: {error}.") from error

@@ -1,0 +1,280 @@
+"""The value that another policy would have had, from recorded decisions, or why it cannot be known."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+from trajectories.domain.outcomes import phase_group
+from trajectories.domain.query import Query
+from trajectories.domain.record import Position
+from trajectories.learning.estimators import Estimate, Logged, Overlap, estimates, overlap, require
+from trajectories.learning.policies import DEFAULT_RUNS, Policy
+from trajectories.services import reads
+from trajectories.storage.store import Store
+from trajectories.training.decisions import DEFAULT_RULE, REWARDS, Decision, decisions_of
+from trajectories.training.formats.of_decisions import request_key
+from trajectories.training.run import Run
+from trajectories.training.steps import RUN
+
+MIN_DECISIONS: Final = 30
+MIN_EFFECTIVE: Final = 30.0
+"""Fewer effective decisions than these have no normal approximation."""
+MIN_KNOWN: Final = 0.9
+"""Least share of decisions with a propensity: those without one may be of another kind."""
+MIN_COVERED: Final = 0.95
+"""Least share of the policy's choices that the recorded policy could have made."""
+_PAGE: Final = 1000
+NOT_RUN, NO_MODEL, OTHER_PHASE = "phase that was skipped", "decision without a model", "decision of another phase"
+NO_REWARD, NO_PROPENSITY = "decision whose reward is not known", "decision without a propensity"
+
+
+class Exact(NamedTuple):
+    """The value on items that every model of the policy worked on, and the mean cost of a choice."""
+
+    value: float
+    cost_usd: float | None
+    items: int
+
+
+class Evaluation(NamedTuple):
+    """The result. ``estimates`` is empty if there is a ``refusal``, one sentence.
+
+    ``logged``: the mean reward of what was done. ``covered``: the share of the policy's choices
+    that the recorded policy could have made. ``left_out``: counts by reason.
+    """
+
+    decisions: int
+    left_out: Mapping[str, int]
+    logged: float | None
+    covered: float | None
+    overlap: Overlap | None
+    estimates: list[Estimate]
+    exact: Exact | None
+    refusal: str | None
+    is_complete: bool = True
+
+
+def evaluate(
+    store: Store,
+    tenant: str,
+    query: Query,
+    policy: Policy,
+    *,
+    phase: str | None = None,
+    rule: str = DEFAULT_RULE,
+    max_runs: int = DEFAULT_RUNS,
+    seed: int = 0,
+) -> Evaluation:
+    """Evaluate ``policy`` on the newest matching runs. It chooses the first model of each phase.
+
+    Args:
+        phase: only decisions at this phase; None: all.
+        rule: credit rule of the reward.
+        max_runs: how many runs to read at most.
+        seed: of the bootstrap.
+
+    Raises:
+        InvalidInput: 400; numpy is not installed.
+        ArchiveUnavailable, TooManyReads: as ``reads.list_``.
+    """
+    require()
+    tally = _Tally(policy, None if phase is None else phase_group(phase))
+    runs, is_complete = 0, True
+    position: Position | None = None
+    while runs < max_runs:
+        page = reads.list_(store, tenant, query, after=position, limit=min(_PAGE, max_runs - runs))
+        for record in page.records:
+            for decision in reversed([*decisions_of(Run(record), rule)]):
+                tally.add(decision)
+        runs, position = runs + len(page.records), page.next_position
+        is_complete = is_complete and page.is_complete
+        if position is None:
+            break
+    tally.reverse()
+    return tally.result(seed)._replace(is_complete=is_complete and position is None)
+
+
+def evaluate_decisions(decisions: Iterable[Decision], policy: Policy, *, seed: int = 0) -> Evaluation:
+    """Evaluate ``policy`` on decisions, in the order in which they were made."""
+    require()
+    tally = _Tally(policy, None)
+    for decision in decisions:
+        tally.add(decision)
+    return tally.result(seed)
+
+
+class _Tally:
+    """What is kept of decisions: constant memory for each."""
+
+    def __init__(self, policy: Policy, phase: str | None) -> None:
+        self._policy, self._phase = policy, phase
+        self._left_out: Counter[str] = Counter()
+        self._logged: list[Logged] = []
+        self._covered = 0.0
+        self._items: dict[tuple[Any, ...], _Item] = {}
+
+    def add(self, decision: Decision) -> None:
+        if (reason := self._reason(decision)) is not None:
+            self._left_out[reason] += 1
+            return
+        models = [action.model for action in decision.actions if action.action == RUN and action.model is not None]
+        chosen = dict(self._policy.probabilities(decision, models))
+        if chosen:
+            self._add_item(decision, chosen)
+        if decision.reward is None:
+            self._left_out[NO_REWARD] += 1
+        elif not decision.model_propensity:
+            self._left_out[NO_PROPENSITY] += 1
+        else:
+            self._covered += _covered(decision, chosen)
+            context = decision.context
+            group = decision.phase, context.request_type
+            taken = decision.action.model or ""
+            self._logged.append(Logged(group, taken, decision.model_propensity, chosen, decision.reward))
+
+    def reverse(self) -> None:
+        """Put decisions that were added newest first into the order in which they were made."""
+        self._logged.reverse()
+
+    def _reason(self, decision: Decision) -> str | None:
+        if self._phase is not None and decision.phase != self._phase:
+            return OTHER_PHASE
+        if decision.action.action != RUN:
+            return NOT_RUN
+        return NO_MODEL if decision.action.model is None else None
+
+    def _add_item(self, decision: Decision, chosen: Mapping[str, float]) -> None:
+        context = decision.context
+        key = request_key(context.request_summary), context.request_type, context.project, decision.phase
+        item = self._items.setdefault(key, _Item(chosen))
+        for model, reward, cost in _observed(decision):
+            item.rewards[model].append(reward)
+            if cost is not None:
+                item.costs[model].append(cost)
+
+    def result(self, seed: int) -> Evaluation:
+        logged = self._logged
+        size = len(logged)
+        found = overlap(logged) if size else None
+        covered = self._covered / size if size else None
+        refusal = self._refusal(found, covered)
+        return Evaluation(
+            decisions=size,
+            left_out=dict(sorted(self._left_out.items())),
+            logged=sum(one.reward for one in logged) / size if size else None,
+            covered=covered,
+            overlap=found,
+            estimates=[] if refusal else estimates(logged, seed=seed),
+            exact=self._exact(),
+            refusal=refusal,
+        )
+
+    def _refusal(self, found: Overlap | None, covered: float | None) -> str | None:
+        size, missing = len(self._logged), self._left_out[NO_PROPENSITY]
+        if size + missing and size / (size + missing) < MIN_KNOWN:
+            return (
+                f"{missing} of {size + missing} decisions have no propensity, so the value cannot be estimated: record"
+                " selection_probability."
+            )
+        if size < MIN_DECISIONS:
+            return f"{size} decisions have a propensity and a reward; at least {MIN_DECISIONS} are needed."
+        if covered is None or found is None or covered < MIN_COVERED:
+            return (
+                f"The recorded policy never tries {1 - (covered or 0):.0%} of what this policy chooses, so its value cannot"
+                " be known: record choices that explore."
+            )
+        if found.effective_samples < MIN_EFFECTIVE:
+            return (
+                f"The recorded choices are worth {found.effective_samples:.0f} decisions of this policy; at least"
+                f" {MIN_EFFECTIVE:.0f} are needed."
+            )
+        return None
+
+    def _exact(self) -> Exact | None:
+        """Return the exact value if every item has the outcome of every model of the policy."""
+        items = [item for item in self._items.values() if item.rewards]
+        if not items or not all(item.is_full for item in items):
+            return None
+        costs = [item.cost_usd for item in items]
+        known = [cost for cost in costs if cost is not None]
+        mean_cost = sum(known) / len(known) if len(known) == len(items) else None
+        return Exact(sum(item.value for item in items) / len(items), mean_cost, len(items))
+
+
+class _Item:
+    """A phase of a request: the rewards and costs that each model had there."""
+
+    def __init__(self, chosen: Mapping[str, float]) -> None:
+        self.chosen = {model: chance for model, chance in chosen.items() if chance > 0}
+        self.rewards: dict[str, list[float]] = defaultdict(list)
+        self.costs: dict[str, list[float]] = defaultdict(list)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether more than what was chosen is known: every model of the policy, and at least two."""
+        return len(self.rewards) > 1 and all(model in self.rewards for model in self.chosen)
+
+    @property
+    def value(self) -> float:
+        return sum(chance * _mean(self.rewards[model]) for model, chance in self.chosen.items())
+
+    @property
+    def cost_usd(self) -> float | None:
+        if not all(model in self.costs for model in self.chosen):
+            return None
+        return sum(chance * _mean(self.costs[model]) for model, chance in self.chosen.items())
+
+
+def _observed(decision: Decision) -> Iterator[tuple[str, float, float | None]]:
+    """Yield model, reward and cost of each attempt, or of the phase where it has one at most."""
+    attempts = decision.fields.get("attempts") or ()
+    if len(attempts) > 1:
+        for attempt in attempts:
+            if attempt["outcome"] in REWARDS:
+                yield attempt["model"], REWARDS[attempt["outcome"]], attempt.get("cost_usd")
+    elif decision.reward is not None and decision.action.model is not None:
+        yield decision.action.model, decision.reward, decision.fields.get("cost_usd")
+
+
+def _covered(decision: Decision, chosen: Mapping[str, float]) -> float:
+    """Return the share of the policy's choices that had a probability above 0.
+
+    Models whose probability is not recorded share what the recorded ones leave.
+    """
+    known = {
+        action.model: action.model_probability
+        for action in decision.actions
+        if action.action == RUN and action.model_probability is not None
+    }
+    known[decision.action.model] = decision.model_propensity or 0.0
+    is_left = 1 - sum(known.values()) > 1e-9
+    could = {action.model for action in decision.actions if action.action == RUN}
+    return sum(
+        chance
+        for model, chance in chosen.items()
+        if known.get(model, 0.0) > 0 or (model not in known and (is_left and (model in could or len(could) < 2)))
+    )
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def result_json(found: Evaluation) -> dict[str, Any]:
+    """Return the answer of the API (``evaluation_responses.Evaluation``)."""
+    return {
+        "decisions": found.decisions,
+        "left_out": dict(found.left_out),
+        "logged_value": found.logged,
+        "covered": found.covered,
+        "overlap": None if found.overlap is None else found.overlap._asdict(),
+        "estimates": [
+            one._asdict() | {"normal": one.normal._asdict(), "bootstrap": one.bootstrap._asdict()}
+            for one in found.estimates
+        ],
+        "exact": None if found.exact is None else found.exact._asdict(),
+        "refusal": found.refusal,
+        "complete": found.is_complete,
+    }

@@ -1,0 +1,215 @@
+"""Policies to evaluate: one model always, a table of rules, a Vowpal Wabbit model, or a function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Protocol, Self, TypeAlias, TypeVar
+
+import orjson
+from django.utils.module_loading import import_string
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from trajectories.domain.contract_types import MAX_INT, MAX_PHASES, Name, Probability, Text
+from trajectories.domain.query import FILTERS
+from trajectories.domain.schema import invalid_input
+from trajectories.exceptions import InvalidInput
+from trajectories.training.decisions import Decision
+from trajectories.training.formats.dsjson import Dsjson
+from trajectories.training.steps import RUN
+
+DEFAULT_RUNS: Final = 20_000
+MAX_RUNS: Final = 1_000_000
+CreditRule: TypeAlias = Literal["checks", "phase_outcome", "run_outcome"]
+Probabilities: TypeAlias = Mapping[str, float]
+"""The probability of each model; they sum to 1. A model that is not in it has probability 0."""
+FEATURES = ("phase", "request_type", "project", "source", "last_phase", "last_outcome")
+"""What a rule may compare, all known before the decision."""
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class Policy(Protocol):
+    """Gives the probabilities of models at a decision."""
+
+    def probabilities(self, decision: Decision, models: Sequence[str]) -> Probabilities:
+        """Return the probabilities; ``models`` are those that could be chosen then."""
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True, hide_input_in_errors=True)
+
+
+Use: TypeAlias = Name | Annotated[dict[Name, Probability], Field(min_length=1, max_length=MAX_PHASES)]
+
+
+class Rule(_Body):
+    """Use models where every feature of ``when`` has its value."""
+
+    when: Annotated[dict[Name, Name | None], Field(max_length=len(FEATURES))] = Field(
+        description=f"Features and their values: {', '.join(FEATURES)}."
+    )
+    use: Use = Field(description="A model, or the probability of each.")
+
+    @model_validator(mode="after")
+    def _knows_its_features(self) -> Self:
+        unknown = next((name for name in self.when if name not in FEATURES), None)
+        if unknown is not None:
+            raise PydanticCustomError("feature", "Features are {names}", {"names": ", ".join(FEATURES)})
+        _check(self.use)
+        return self
+
+
+class RulePolicy(_Body):
+    """A table of rules, of which the first that matches decides, or one model always."""
+
+    always: Name | None = Field(None, description="This model, whatever the decision.")
+    rules: list[Rule] = Field([], max_length=MAX_PHASES, description="The first that matches decides.")
+    default: Use | None = Field(None, description="Where no rule matches; required with rules.")
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        if (self.always is None) == (self.default is None):
+            raise PydanticCustomError("policy", "Give either always, or default with or without rules")
+        if self.default is not None:
+            _check(self.default)
+        return self
+
+    def probabilities(self, decision: Decision, models: Sequence[str]) -> Probabilities:
+        known = features(decision)
+        for rule in self.rules:
+            if all(known[name] == value for name, value in rule.when.items()):
+                return _as_probabilities(rule.use)
+        use = self.always if self.always is not None else self.default
+        return _as_probabilities(use or {})
+
+
+def features(decision: Decision) -> dict[str, str | None]:
+    """Return the FEATURES of a decision."""
+    context = decision.context
+    last = context.steps[-1] if context.steps else None
+    return {
+        "phase": decision.phase,
+        "request_type": context.request_type,
+        "project": context.project,
+        "source": context.source,
+        "last_phase": last and last.phase,
+        "last_outcome": last and last.outcome,
+    }
+
+
+class EvaluationRequest(_Body):
+    """A policy, and the recorded decisions on which it is evaluated."""
+
+    policy: RulePolicy
+    phase: Name | None = Field(None, description="Only decisions at this phase.")
+    filters: Annotated[dict[Name, Text], Field(max_length=len(FILTERS))] = Field(
+        {}, description="Filters of the runs, as parameters of the list: values are texts."
+    )
+    credit: CreditRule = Field("checks", description="Credit rule of the reward.")
+    max_runs: Annotated[int, Field(ge=1, le=MAX_RUNS)] = Field(
+        DEFAULT_RUNS, description="How many of the newest runs to read at most."
+    )
+    seed: Annotated[int, Field(ge=0, le=MAX_INT)] = Field(0, description="Of the bootstrap.")
+
+    @model_validator(mode="after")
+    def _knows_its_filters(self) -> Self:
+        unknown = next((name for name in self.filters if name not in FILTERS), None)
+        if unknown is not None:
+            raise PydanticCustomError("filter", "Filters are {names}", {"names": ", ".join(FILTERS)})
+        return self
+
+
+def parse_evaluation(data: bytes) -> EvaluationRequest:
+    """Parse the body of a request.
+
+    Raises:
+        InvalidInput: 400; ``details`` has every problem.
+    """
+    return _parsed(EvaluationRequest, data)
+
+
+def parse_policy(data: bytes) -> RulePolicy:
+    """Parse a rule table, JSON.
+
+    Raises:
+        InvalidInput: ``details`` has every problem.
+    """
+    return _parsed(RulePolicy, data)
+
+
+def _parsed(model: type[M], data: bytes) -> M:
+    try:
+        return model.model_validate_json(data)
+    except ValidationError as error:
+        raise invalid_input(error) from None
+
+
+class FunctionPolicy:
+    """A function ``choose(context, models)`` that returns a model, or the probability of each.
+
+    ``context`` has the fields of ``training.decisions.Context``, and ``phase``.
+
+    Raises:
+        InvalidInput: the function cannot be imported.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        try:
+            self._choose: Callable[[dict[str, Any], Sequence[str]], str | Mapping[str, float]] = import_string(path)
+        except ImportError as error:
+            raise InvalidInput(f"The policy {path!r} cannot be imported: {error}.", param="policy") from error
+
+    def probabilities(self, decision: Decision, models: Sequence[str]) -> Probabilities:
+        """Raises InvalidInput: what the function returns are no probabilities."""
+        context = {**decision.context._asdict(), "phase": decision.phase}
+        context["steps"] = [step._asdict() for step in decision.context.steps]
+        found = _as_probabilities(self._choose(context, models))
+        try:
+            _check(found)
+        except PydanticCustomError as error:
+            raise InvalidInput(f"The policy {self.path!r}: {error.message()}.", param="policy") from None
+        return found
+
+
+class VowpalWabbitPolicy:
+    """A model file of ``vw --cb_explore_adf``, trained on the format ``dsjson``.
+
+    Raises:
+        InvalidInput: vowpalwabbit is not installed, or there is no such file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise InvalidInput(f"There is no model file {path}.", param="policy")
+        try:
+            from vowpalwabbit import Workspace
+        except ImportError:
+            raise InvalidInput("A VW model needs vowpalwabbit: pip install vowpalwabbit.", param="policy") from None
+        self._workspace = Workspace(f"--dsjson --quiet -t -i {path}")
+        self._format = Dsjson()
+        self._options = self._format.read_options({"assume_propensity": "1"})
+
+    def probabilities(self, decision: Decision, models: Sequence[str]) -> Probabilities:
+        line = self._format.event(decision, self._options)
+        if line is None:
+            return {models[0]: 1.0} if len(models) == 1 else {}
+        examples = self._workspace.parse(orjson.dumps(line).decode())
+        found = self._workspace.predict(examples)
+        self._workspace.finish_example(examples)
+        names = [action.model for action in decision.actions if action.action == RUN]
+        chances = {name: chance for name, chance in zip(names, found, strict=False) if name is not None}
+        total = sum(chances.values())
+        return {name: chance / total for name, chance in chances.items()} if total else {}
+
+
+def _check(use: str | Mapping[str, float]) -> None:
+    if not isinstance(use, str) and abs(sum(use.values()) - 1) > 1e-6:
+        raise PydanticCustomError("probabilities", "Probabilities must sum to 1")
+
+
+def _as_probabilities(use: str | Mapping[str, float]) -> Probabilities:
+    return {use: 1.0} if isinstance(use, str) else use

@@ -1,0 +1,254 @@
+"""The archive: a batch of records as rows, in one transaction of its caller.
+
+The rows of the tenants order the writers. The first statement locks them, in the order of their
+slugs: row locks on Postgres, and on SQLite the write lock, by an UPDATE. Later reads therefore stay
+valid until commit. The merge is ``record.merge``; SQL has no second one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from django.db import connections
+from django.db.models import F
+
+from trajectories.domain.record import Record, merge, tenant_digest, tombstone
+from trajectories.models import Erasure, Phase, Quarantined, Tenant, Tombstone, Trajectory
+from trajectories.storage import archive_outcomes, archive_rows, rollups, search_index
+from trajectories.storage.archive_rows import TRAJECTORY_COLUMNS, Key, Row, alias, as_uuid, key_of
+from trajectories.storage.rollups import Changes
+from trajectories.workspace import Annotation
+
+_COUNTERS = ("last_seq", "last_changed", "record_count", "body_bytes", *rollups.TENANT_FIELDS)
+_DELETE_CHUNK = 50
+"""Deleted bodies in memory at once."""
+
+
+class WriteResult(NamedTuple):
+    """The result of a batch.
+
+    - ``stored``: what the archive now holds of the ids, and of the runs that got outcomes.
+    - ``deleted``: tombstones of those ids that are deleted.
+    - ``gone``: the rows that their deletion removed.
+    - ``erased``: records that were dropped because their tenant is erased.
+    """
+
+    stored: list[Record]
+    deleted: list[Record]
+    gone: DeletedCounts
+    erased: list[Record]
+
+    def plus(self, other: WriteResult) -> WriteResult:
+        return WriteResult(
+            self.stored + other.stored,
+            self.deleted + other.deleted,
+            self.gone.plus(other.gone),
+            self.erased + other.erased,
+        )
+
+
+class DeletedCounts(NamedTuple):
+    """Rows that a deletion removed."""
+
+    archive: int = 0
+    quarantine: int = 0
+
+    def plus(self, other: DeletedCounts) -> DeletedCounts:
+        return DeletedCounts(self.archive + other.archive, self.quarantine + other.quarantine)
+
+
+def write(given: Sequence[Record]) -> WriteResult:
+    """Write records in the order of their tenants, with one statement of each kind for the whole batch."""
+    tenants = locked(dict.fromkeys(record.tenant for record in given))
+    changes = {pk: Changes(tenant, alias()) for pk, tenant in tenants.items()}
+    of_tenants = [record for record in given if record.tenant in tenants]
+    deleted, gone = _delete(tenants, changes, of_tenants)
+    deleted_keys = set(map(key_of, deleted))
+    kept = [record for record in of_tenants if key_of(record) not in deleted_keys]
+    got_outcomes = archive_outcomes.take([record for record in kept if record.is_addition])
+    stored = _store(tenants, changes, [record for record in kept if not record.is_addition], got_outcomes)
+    rollups.write(list(changes.values()))
+    numbers = {pk: {name: getattr(tenant, name) for name in _COUNTERS} for pk, tenant in tenants.items()}
+    archive_rows.update(Tenant, numbers)
+    return WriteResult(stored, deleted, gone, [record for record in given if record.tenant not in tenants])
+
+
+def _count(tenant: Tenant, old: Record | None, new: Record | None) -> None:
+    """Count a visible change of an id: its version before and after, None where there is none."""
+    tenant.record_count += (new is not None) - (old is not None)
+    tenant.body_bytes += len(new.body if new else b"") - len(old.body if old else b"")
+
+
+def _subtract(changes: Mapping[str, Changes], rows: Iterable[tuple[str, int]]) -> None:
+    """Subtract rows, given by tenant and primary key, from the roll-ups before they change."""
+    by_tenant: dict[str, list[int]] = {}
+    for tenant, pk in rows:
+        by_tenant.setdefault(tenant, []).append(pk)
+    for tenant, pks in by_tenant.items():
+        changes[tenant].remove(Trajectory.objects.using(alias()).filter(pk__in=pks))
+
+
+def _delete(
+    tenants: Mapping[str, Tenant], changes: Mapping[str, Changes], given: Sequence[Record]
+) -> tuple[list[Record], DeletedCounts]:
+    """Return tombstones of all deleted ids in ``given``, and the counts of rows deleted now."""
+    found = archive_rows.read(Tombstone, ("tenant_id", "trajectory_id", "stamp"), set(map(key_of, given)))
+    known = [tombstone(tenant, as_uuid(id_), stamp) for tenant, id_, stamp in found]
+    known_keys = set(map(key_of, known))
+    new = {key_of(record): record for record in given if record.is_tombstone and key_of(record) not in known_keys}
+    gone, pending = DeletedCounts(), list(new.values())
+    while pending:
+        gone = gone.plus(_delete_some(tenants, changes, pending[:_DELETE_CHUNK]))
+        del pending[:_DELETE_CHUNK]
+    return [*known, *new.values()], gone
+
+
+def _delete_some(
+    tenants: Mapping[str, Tenant], changes: Mapping[str, Changes], tombstones: Sequence[Record]
+) -> DeletedCounts:
+    keys = list(map(key_of, tombstones))
+    found = archive_rows.read(Trajectory, ("id", "seq", *TRAJECTORY_COLUMNS), keys)
+    old = [archive_rows.record_from(row) for _, _, *row in found]
+    pks, seqs = [pk for pk, *_ in found], {key_of(record): row[1] for record, row in zip(old, found, strict=True)}
+    for record in old:
+        _count(tenants[record.tenant], record, None)
+    _subtract(changes, ((record.tenant, pk) for record, pk in zip(old, pks, strict=True)))
+    search_index.remove(pks, alias())
+    notes = [pk for (pk,) in archive_rows.read(Annotation, ("id",), keys)]
+    Annotation.objects.using(alias()).filter(pk__in=notes).delete()
+    Phase.objects.using(alias()).filter(trajectory__in=pks).delete()
+    archive_outcomes.delete(keys, pks)
+    archived, _ = Trajectory.objects.using(alias()).filter(pk__in=pks).delete()
+    refused_pks = [pk for (pk,) in archive_rows.read(Quarantined, ("id",), keys)]
+    quarantined, _ = Quarantined.objects.using(alias()).filter(pk__in=refused_pks).delete()
+    rows = []
+    for record in tombstones:
+        tenant = tenants[record.tenant]
+        tenant.last_changed += 1
+        rows.append(
+            {
+                "tenant_id": tenant.pk,
+                "trajectory_id": record.id,
+                "stamp": record.stamp,
+                "seq": seqs.get(key_of(record)),
+                "changed": tenant.last_changed,
+            }
+        )
+    archive_rows.insert(Tombstone, rows)
+    return DeletedCounts(archived, quarantined)
+
+
+def _store(
+    tenants: Mapping[str, Tenant], changes: Mapping[str, Changes], records: Sequence[Record], got_outcomes: set[Key]
+) -> list[Record]:
+    keys = set(map(key_of, records)) | got_outcomes
+    found = archive_rows.read(Trajectory, ("id", "seq", *TRAJECTORY_COLUMNS), keys)
+    rows = ((pk, seq, archive_rows.record_from(row)) for pk, seq, *row in found)
+    known = {key_of(record): _Known(pk, seq, record) for pk, seq, record in rows}
+    merged = {key: row.record for key, row in known.items()}
+    for record in records:
+        merged[key_of(record)] = merge(merged.get(key_of(record)), record, from_authority=False)
+    merged = archive_outcomes.with_outcomes(merged)
+    # Sort by position, so that exports follow the order in which a host accepted the records.
+    stored = sorted(merged.values(), key=lambda record: (record.tenant, record.position))
+    # Before they change: sums subtract what the columns say.
+    replacing = [row for key, row in known.items() if _visible(row.record) != _visible(merged[key])]
+    _subtract(changes, ((row.record.tenant, row.pk) for row in replacing))
+    new: list[Row] = []
+    replaced: dict[int, Row] = {}
+    restamped: dict[int, Row] = {}
+    phases: dict[Key, list[Row]] = {}
+    links: dict[Key, archive_outcomes.Links] = {}
+    for record in stored:
+        key, tenant = key_of(record), tenants[record.tenant]
+        old = known.get(key)
+        if old and _visible(record) == _visible(old.record):
+            if record.stamp != old.record.stamp:
+                restamped[old.pk] = {"stamp": record.stamp}
+            continue
+        tenant.last_changed += 1
+        facets, row, of_record, references = archive_rows.values_of(record)
+        links[key] = archive_outcomes.Links(references, facets.late)
+        row["changed"] = tenant.last_changed
+        if old is None:
+            tenant.last_seq += 1
+            row |= {"tenant_id": tenant.pk, "trajectory_id": record.id, "seq": tenant.last_seq}
+            new.append(row)
+        else:
+            replaced[old.pk] = row
+        if old is None or old.record.digest != record.digest:
+            phases[key] = of_record
+        _count(tenant, old and old.record, record)
+        changes[record.tenant].add(old.seq if old else tenant.last_seq, record.recorded_at_us, facets)
+    archive_rows.insert(Trajectory, new)
+    archive_rows.update(Trajectory, replaced)
+    archive_rows.update(Trajectory, restamped)
+    pks = _replace_phases(phases, {key: row.pk for key, row in known.items()})
+    archive_outcomes.write({(key[0], pks[key]): of_run for key, of_run in links.items()}, replaced=[*replaced])
+    search_index.put([(pks[key], merged[key].body) for key in phases], alias())
+    return stored
+
+
+class _Known(NamedTuple):
+    """A row that was there before the batch."""
+
+    pk: int
+    seq: int
+    record: Record
+
+
+def _visible(record: Record) -> tuple[str, int, int, bytes]:
+    """Return the parts of a version whose change readers see."""
+    return record.digest, record.revision, record.recorded_at_us, record.outcomes
+
+
+def _replace_phases(phases: Mapping[Key, Sequence[Row]], known: Mapping[Key, int]) -> dict[Key, int]:
+    """Write the phases of new and changed bodies.
+
+    Args:
+        known: primary keys of trajectories that were there before.
+
+    Returns:
+        The primary keys of all.
+    """
+    if old := [known[key] for key in phases if key in known]:
+        Phase.objects.using(alias()).filter(trajectory__in=old).delete()
+    new = [key for key in phases if key not in known]
+    found = archive_rows.read(Trajectory, ("tenant_id", "trajectory_id", "id"), new)
+    pks = dict(known) | {(tenant, as_uuid(id_)): pk for tenant, id_, pk in found}
+    archive_rows.insert(Phase, [row | {"trajectory_id": pks[key]} for key, rows in phases.items() for row in rows])
+    return pks
+
+
+def locked(slugs: Collection[str]) -> dict[str, Tenant]:
+    """Return the rows of these tenants, locked against other writers; without those that are erased.
+
+    Rows are locked in the order of their slugs, so that two batches never wait for each other. Create
+    the row when a host project's own tenant writes for the first time.
+    """
+    found = _lock(slugs)
+    if missing := [slug for slug in slugs if slug not in found]:
+        erased = _erased(missing)
+        Tenant.objects.using(alias()).bulk_create(
+            [Tenant(pk=slug) for slug in sorted(missing) if slug not in erased], ignore_conflicts=True
+        )
+        found |= _lock([slug for slug in missing if slug not in erased])
+    erased = _erased(found)
+    return {slug: tenant for slug, tenant in found.items() if slug not in erased}
+
+
+def _lock(slugs: Collection[str]) -> dict[str, Tenant]:
+    features = connections[alias()].features
+    rows = Tenant.objects.using(alias()).filter(pk__in=slugs).order_by("pk")
+    if features.has_select_for_update:
+        rows = rows.select_for_update(no_key=features.has_select_for_no_key_update)
+    else:
+        rows.update(last_seq=F("last_seq"))  # takes SQLite's write lock, whether a row is there or not
+    return {tenant.pk: tenant for tenant in rows}
+
+
+def _erased(slugs: Iterable[str]) -> set[str]:
+    by_digest = {tenant_digest(slug): slug for slug in slugs}
+    found = Erasure.objects.using(alias()).filter(pk__in=by_digest).values_list("pk", flat=True)
+    return {by_digest[digest] for digest in found}

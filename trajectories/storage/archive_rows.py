@@ -1,0 +1,221 @@
+"""Rows of the archive's tables, for a whole batch and without model objects.
+
+The models remain the one source of tables and columns. Their objects and the ORM's inserts took two
+thirds of a worker's CPU. Postgres gets new rows by COPY, other databases by ``executemany``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cache
+from typing import Any, NamedTuple, TypeAlias
+from uuid import UUID
+
+import orjson
+from django.db import connections, models, router
+
+from trajectories.conf import read_settings
+from trajectories.domain.compression import from_columns, to_columns
+from trajectories.domain.late_outcomes import count, references_of
+from trajectories.domain.record import Facets, PhaseFacets, Record, facets_of
+from trajectories.domain.stats import TRAJECTORY_MEASURES, bucket_of
+from trajectories.models import Trajectory
+
+Key: TypeAlias = tuple[str, UUID]
+"""Tenant and id."""
+
+RECORD_COLUMNS = ("tenant_id", "trajectory_id", "stamp", "digest", "revision", "recorded_at_us", "body")
+"""Columns of a version, in the order of the fields of ``Record``."""
+
+TRAJECTORY_COLUMNS = (*RECORD_COLUMNS, "compressed_body", "outcomes")
+"""Those of an archived one, whose body is in one of two columns."""
+_CHUNK = 500
+"""Keys in a statement, below SQLite's number of variables."""
+
+Row: TypeAlias = dict[str, Any]
+
+
+class _Table(NamedTuple):
+    """A table and its columns without the primary key, each with its conversion to the driver's type."""
+
+    name: str
+    columns: tuple[str, ...]
+    adapters: tuple[Callable[[Any], Any] | None, ...]
+
+
+def key_of(record: Record) -> Key:
+    return record.tenant, record.id
+
+
+def alias() -> str:
+    """Return the alias of the write database."""
+    return router.db_for_write(Trajectory)
+
+
+def wanted(keys: Collection[Key]) -> tuple[str, list[Any]]:
+    """Return ``WITH wanted (…) AS (…)`` for a statement, and its values; at least one key.
+
+    A join with it takes one step in the index for each key, however many tenants there are.
+    """
+    clause = f"WITH wanted (tenant_id, trajectory_id) AS (VALUES {_marks('(%s, %s)', len(keys))})"
+    return clause, key_values(keys)
+
+
+def key_values(keys: Collection[Key]) -> list[Any]:
+    """Return the values of keys for a statement, in pairs."""
+    connection, field = connections[alias()], Trajectory._meta.get_field("trajectory_id")
+    return [part for tenant, id_ in keys for part in (tenant, field.get_db_prep_value(id_, connection))]
+
+
+def of_wanted(model: type[models.Model], by: str = "trajectory_id") -> str:
+    """Return the ``FROM`` of the rows of ``model`` that are ``wanted``, by their id in the column ``by``."""
+    table = connections[alias()].ops.quote_name(model._meta.db_table)
+    condition = "held.tenant_id = wanted.tenant_id AND held.{by} = wanted.trajectory_id"
+    return f"FROM wanted JOIN {table} held ON {condition}"
+
+
+def read(
+    model: type[models.Model], columns: Sequence[str], keys: Collection[Key], by: str = "trajectory_id"
+) -> list[tuple[Any, ...]]:
+    """Return ``columns`` of the rows of ``keys``, ids as the driver has them."""
+    return select(", ".join(f"held.{name}" for name in columns), of_wanted(model, by), keys)
+
+
+def select(columns: str, of: str, keys: Collection[Key]) -> list[tuple[Any, ...]]:
+    """Return ``columns`` of a ``FROM`` that joins what is ``wanted``; a row may come twice for many keys."""
+    found: list[tuple[Any, ...]] = []
+    ordered = [*keys]
+    with connections[alias()].cursor() as cursor:
+        for start in range(0, len(ordered), _CHUNK):
+            clause, values = wanted(ordered[start : start + _CHUNK])
+            cursor.execute(f"{clause} SELECT {columns} {of}", values)
+            found += cursor.fetchall()
+    return found
+
+
+def as_uuid(value: Any) -> UUID:
+    """Return an id as the driver has it as a UUID."""
+    return value if isinstance(value, UUID) else UUID(value)
+
+
+def insert(model: type[models.Model], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert ``rows``, each with a value for every column but the primary key."""
+    if not rows:
+        return
+    connection, table = connections[alias()], _table(model, alias())
+    values, columns = [_values(table, row) for row in rows], ", ".join(table.columns)
+    with connection.cursor() as cursor:
+        if hasattr(cursor, "copy"):  # psycopg 3
+            # The context, since errors come from its end too.
+            with connection.wrap_database_errors, cursor.copy(f"COPY {table.name} ({columns}) FROM STDIN") as copy:
+                for row in values:
+                    copy.write_row(row)
+        else:
+            marks = _marks("%s", len(table.columns))
+            cursor.executemany(f"INSERT INTO {table.name} ({columns}) VALUES ({marks})", values)
+
+
+def update(model: type[models.Model], rows: Mapping[Any, Mapping[str, Any]]) -> None:
+    """Set the given columns of rows, by primary key; every row has the same columns."""
+    if not rows:
+        return
+    table, names = _table(model, alias()), tuple(next(iter(rows.values())))
+    adapters = [table.adapters[table.columns.index(name)] for name in names]
+    values = [
+        (*(adapt(row[name]) if adapt else row[name] for name, adapt in zip(names, adapters, strict=True)), pk)
+        for pk, row in rows.items()
+    ]
+    pk_name, assignments = model._meta.pk.column, ", ".join(f"{name} = %s" for name in names)
+    with connections[alias()].cursor() as cursor:
+        cursor.executemany(f"UPDATE {table.name} SET {assignments} WHERE {pk_name} = %s", values)
+
+
+class Values(NamedTuple):
+    """What follows from a record: its facets, the columns of its row and of its phases, and its references."""
+
+    facets: Facets
+    row: Row
+    phases: list[Row]
+    references: list[UUID]
+
+
+def values_of(record: Record) -> Values:
+    """Return the columns that follow from a record, matched by name with its facets."""
+    fields, facets = orjson.loads(record.body), facets_of(record.body, record.outcomes)
+    body, compressed_body = to_columns(record.body, is_compressed=read_settings().compress_bodies)
+    row = {
+        "stamp": record.stamp,
+        "digest": record.digest,
+        "revision": record.revision,
+        "recorded_at_us": record.recorded_at_us,
+        "body": body,
+        "compressed_body": compressed_body,
+        "outcomes": record.outcomes.decode(),
+        "outcome_count": count(record.outcomes),
+        "parent_id": fields.get("parent_id") and UUID(fields["parent_id"]),
+        "phase_count": len(facets.phases),
+        **_columns(facets),
+    }
+    for measure in TRAJECTORY_MEASURES:
+        value = row[measure.column]
+        row[f"{measure.column}_bucket"] = None if value is None else bucket_of(value)
+    phases = [_phase(*place) for place in enumerate(zip(fields["phases"], facets.phases, strict=True))]
+    return Values(facets, row, phases, references_of(fields))
+
+
+def record_from(columns: Sequence[Any]) -> Record:
+    """Return a record from the values of TRAJECTORY_COLUMNS."""
+    *stamps, body, compressed_body, outcomes = columns
+    return Record.from_row((*stamps, from_columns(body, compressed_body), outcomes))
+
+
+def _phase(place: int, phase: tuple[dict[str, Any], PhaseFacets]) -> Row:
+    body, facets = phase
+    return {
+        "place": place,
+        "phase_name": body["phase_name"],
+        "phase_id": body.get("phase_id"),
+        "requested_model": body.get("requested_model"),
+        "selection_probability": body.get("selection_probability"),
+        "skip_reason": body.get("skip_reason"),
+        "attempt": body.get("attempt"),
+        **_columns(facets),
+    }
+
+
+def _columns(facets: Facets | PhaseFacets) -> Row:
+    """Return facets as column values: lists as text for exact search, without those of other tables."""
+    return {
+        name: members_text(value) if isinstance(value, tuple) else value
+        for name, value in facets._asdict().items()
+        if name not in ("phases", "late", "credit_source")
+    }
+
+
+def members_text(members: Sequence[str]) -> str:
+    """Return each member as JSON on its own line: a list has a member if the text has its line."""
+    return "".join([f"\n{orjson.dumps(member).decode()}\n" for member in members])
+
+
+@cache
+def _table(model: type[models.Model], using: str) -> _Table:
+    connection = connections[using]
+    fields = [field for field in model._meta.concrete_fields if not field.primary_key]
+    return _Table(
+        connection.ops.quote_name(model._meta.db_table),
+        tuple(str(field.column) for field in fields),
+        # Drivers take every other type of these models as it is.
+        tuple(_adapter(field, using) if isinstance(field, models.UUIDField) else None for field in fields),
+    )
+
+
+def _adapter(field: models.Field[Any, Any], using: str) -> Callable[[Any], Any]:
+    return lambda value: field.get_db_prep_value(value, connections[using])
+
+
+def _values(table: _Table, row: Mapping[str, Any]) -> list[Any]:
+    return [adapt(row[name]) if adapt else row[name] for name, adapt in zip(table.columns, table.adapters, strict=True)]
+
+
+def _marks(mark: str, count: int) -> str:
+    return ", ".join([mark] * count)

@@ -1,0 +1,171 @@
+"""Roll-ups of records that were archived without them, made while writers go on.
+
+A rebuild counts records in the order of ``seq``, some in a transaction. ``Tenant.rolled_seq`` is how
+far it has come: writers count the changes of records up to there and leave later ones to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from django.db import transaction
+from django.db.models import F, Q
+
+from trajectories.conf import Settings
+from trajectories.domain.clock import DAY_US
+from trajectories.domain.query import Condition, Query
+from trajectories.domain.stats import Summary
+from trajectories.models import RollUp, Tenant, Trajectory
+from trajectories.storage import archive_reads, rollup_reads
+from trajectories.storage.archive_errors import archive_errors
+from trajectories.storage.archive_snapshot import snapshot
+from trajectories.storage.archive_writes import alias
+from trajectories.storage.rollups import TENANT_FIELDS, Changes, Cut, archived, write
+
+PAGE = 2_000
+"""Records in a transaction, during which the tenant's writers wait."""
+_GONE = 2_000
+"""Rows that a transaction deletes."""
+_RESTARTS = 10
+
+
+class RollUpsInterrupted(Exception):
+    """A process of an earlier release changed records meanwhile, each time. Repeat when it has ended."""
+
+
+@archive_errors()
+def rebuild(tenant: str, on_progress: Callable[[int], object] = lambda records: None) -> bool:
+    """Make the roll-ups of ``tenant`` anew; return False if it is more than ``rollup_max_cells`` allow.
+
+    Args:
+        on_progress: called with the number of records that a transaction has counted.
+
+    Raises:
+        RollUpsInterrupted: see there.
+        ArchiveError: the archive is unavailable; repeating is safe.
+    """
+    for _ in range(_RESTARTS):
+        _begin(tenant)
+        while (counted := _step(tenant)) is not None:
+            on_progress(counted)
+        row = _tenant(tenant)
+        if row is None or rollup_reads.is_current(row) or row.rollup_cut == Cut.ALL:
+            return row is None or row.rollup_cut != Cut.ALL
+    raise RollUpsInterrupted(
+        f"A process of an earlier release changes records of {tenant!r} without roll-ups. Repeat this when the last"
+        " worker and web process of that release have ended."
+    )
+
+
+@archive_errors()
+def catch_up(tenant: str, steps: int) -> int:
+    """Continue a rebuild of ``tenant``, or begin one, for at most ``steps`` transactions.
+
+    Returns:
+        The transactions that are left.
+    """
+    row = _tenant(tenant)
+    if row is None or row.rolled_changed != row.last_changed:
+        _begin(tenant)
+    while steps > 0 and _step(tenant) is not None:
+        steps -= 1
+    return steps
+
+
+def set_aside(tenants: Sequence[str]) -> None:
+    """Make reads scan the records of ``tenants`` until a rebuild: their columns change."""
+    for tenant in tenants:  # in the order in which writers lock them
+        Tenant.objects.using(alias()).filter(pk=tenant).update(rolled_changed=-1)
+
+
+@archive_errors()
+def behind() -> list[str]:
+    """Return the tenants whose roll-ups lack changes, those without roll-ups for their number left out."""
+    lacks = ~Q(rolled_changed=F("last_changed")) | ~Q(rolled_seq=F("last_seq"))
+    rows = Tenant.objects.using(alias()).filter(lacks).exclude(rollup_cut=Cut.ALL)
+    return list(rows.order_by("pk").values_list("pk", flat=True))
+
+
+@archive_errors()
+def differences(tenant: str, conf: Settings) -> Iterator[str]:
+    """Yield where the roll-ups of ``tenant`` differ from a scan of its records: nothing is good.
+
+    Each day is scanned in a snapshot of its own, so writers and memory do not matter.
+    """
+    row = _tenant(tenant)
+    if row is None or not rollup_reads.is_current(row):
+        yield "they lack changes"
+        return
+    rows = RollUp.objects.using(alias()).filter(tenant=tenant, is_total=True, day__gte=0)
+    days = [None, *rows.order_by("day").values_list("day", flat=True).distinct()]
+    for day in days:
+        query = Query() if day is None else Query(_bounds(day))
+        with snapshot(conf.archive_statement_timeout_s, alias()):
+            found = rollup_reads.summary(tenant, query, bucket="day")
+            scanned = archive_reads.summary(tenant, query, None, bucket="day", using=alias())
+        if found is not None and not _is_same(found, scanned):
+            yield "all time" if day is None else f"day {day} since 1970"
+
+
+def _bounds(day: int) -> tuple[Condition, Condition]:
+    start = day * DAY_US
+    return Condition("recorded_at_us", "at_least", start), Condition("recorded_at_us", "below", start + DAY_US)
+
+
+def _is_same(one: Summary, other: Summary) -> bool:
+    difference = Summary("day")
+    difference.merge(one)
+    difference.merge(other, times=-1)
+    of_kinds = difference.trajectories, difference.phases, difference.series, difference.late, difference.late_phases
+    cells = [cell for kind in of_kinds for cell in kind.values()]
+    counts: Iterable[int] = (count for buckets in difference.buckets.values() for count in buckets.values())
+    return not any(map(any, cells)) and not any(counts)
+
+
+def _tenant(tenant: str) -> Tenant | None:
+    return Tenant.objects.using(alias()).filter(pk=tenant).first()
+
+
+def _lock(tenant: str) -> Tenant | None:
+    """Lock the tenant's row as writers do; return it, None if it does not exist."""
+    rows = Tenant.objects.using(alias()).filter(pk=tenant)
+    return rows.first() if rows.update(last_seq=F("last_seq")) else None
+
+
+def _begin(tenant: str) -> None:
+    """Delete the roll-ups of ``tenant``; writers count nothing meanwhile."""
+    rows = RollUp.objects.using(alias()).filter(tenant=tenant)
+    is_left = True
+    while is_left:
+        with transaction.atomic(using=alias()):
+            row = _lock(tenant)
+            keys = list(rows.values_list("pk", flat=True)[:_GONE])
+            rows.filter(pk__in=keys).delete()
+            is_left = len(keys) == _GONE
+            if row is not None:
+                row.rolled_seq = row.rolled_cells = row.rollup_cut = 0
+                row.rolled_changed = -1 if is_left else row.last_changed
+                row.save(using=alias(), update_fields=TENANT_FIELDS)
+
+
+def _step(tenant: str) -> int | None:
+    """Count the next records, and return their number; None if there is nothing to do."""
+    with transaction.atomic(using=alias()):
+        row = _lock(tenant)
+        if (
+            row is None
+            or row.rolled_changed != row.last_changed
+            or row.rolled_seq == row.last_seq
+            or row.rollup_cut == Cut.ALL
+        ):
+            return None
+        changes = Changes(row, alias(), is_rebuild=True)
+        page = Trajectory.objects.using(alias()).filter(tenant=tenant, seq__gt=row.rolled_seq).order_by("seq")[:PAGE]
+        last_seq, count = row.last_seq, 0
+        for seq, recorded_at_us, facets in archived(page, alias()):
+            changes.add(seq, recorded_at_us, facets)
+            last_seq, count = seq, count + 1
+        write([changes])
+        row.rolled_seq = last_seq if count == PAGE else row.last_seq
+        row.save(using=alias(), update_fields=TENANT_FIELDS)
+    return count
