@@ -70,7 +70,7 @@ def key_values(keys: Collection[Key]) -> list[Any]:
 def of_wanted(model: type[models.Model], by: str = "trajectory_id") -> str:
     """Return the ``FROM`` of the rows of ``model`` that are ``wanted``, by their id in the column ``by``."""
     table = connections[alias()].ops.quote_name(model._meta.db_table)
-    condition = "held.tenant_id = wanted.tenant_id AND held.{by} = wanted.trajectory_id"
+    condition = f"held.tenant_id = wanted.tenant_id AND held.{by} = wanted.trajectory_id"
     return f"FROM wanted JOIN {table} held ON {condition}"
 
 
