@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import islice, pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from trajectories_sdk.testing.outcomes import NOT_RUN, phase_group, run_outcome
 
@@ -41,7 +42,31 @@ class Credit(NamedTuple):
 NO_CREDIT = Credit(None, "")
 
 
-def credit_of(fields: Mapping[str, Any], rule: str = "checks") -> list[Credit]:
+RULES = ("checks", "phase_outcome", "run_outcome")
+_REMEMBERED_SHAPES = 2_048
+_REMEMBERED_PHASES = 64
+"""Bounds of what ``_by_checks`` remembers: the shapes of runs, and the phases of one. Runs of one
+orchestrator have few shapes."""
+
+Loop: TypeAlias = tuple[int | None, int | None, str | None, str | None]
+"""Places of the phase that sent work back and of its target by id, then their groups by name."""
+
+
+class _Shape(NamedTuple):
+    """What the credit of the phases of a run depends on, with a member for each phase.
+
+    ``verdicts`` has the run's column of each of ``CHECKS``: whether it is set, or None.
+    """
+
+    groups: tuple[str, ...]
+    outcomes: tuple[str, ...]
+    attempts: tuple[int, ...]
+    last_attempts: tuple[str | None, ...]
+    verdicts: tuple[bool | None, ...]
+    loops: tuple[Loop, ...]
+
+
+def credit_of(fields: Mapping[str, Any], rule: str = "checks", *, groups: Sequence[str] | None = None) -> list[Credit]:
     """Return the credit of each phase, in the order of the phases.
 
     - ``phase_outcome``: the phase's own outcome.
@@ -53,53 +78,67 @@ def credit_of(fields: Mapping[str, Any], rule: str = "checks") -> list[Credit]:
     Args:
         fields: a canonical body, parsed.
         rule: one of ``RULES``.
+        groups: ``phase_group`` of each phase, where it is known already.
     """
     phases = fields["phases"]
-    groups = [phase_group(phase["phase_name"]) for phase in phases]
+    if groups is None:
+        groups = [phase_group(phase["phase_name"]) for phase in phases]
     outcomes = [phase.get("outcome", "unknown") for phase in phases]
-    return _RULES[rule](fields, groups, outcomes)
+    if rule not in RULES:
+        raise KeyError(rule)
+    if rule == "phase_outcome":
+        return [_known(outcome, "phase_outcome") for outcome in outcomes]
+    if rule == "run_outcome":
+        credit = _known(run_outcome(fields, zip(groups, outcomes, strict=True)), "run_outcome")
+        return [NO_CREDIT if outcome in NOT_RUN else credit for outcome in outcomes]
+    shape = _Shape(
+        tuple(groups),
+        tuple(outcomes),
+        tuple([phase.get("attempt", 0) for phase in phases]),
+        tuple([each[-1]["outcome"] if (each := phase.get("attempts")) else None for phase in phases]),
+        tuple([None if (said := fields.get(column)) is None else bool(said) for column in CHECKS.values()]),
+        _loops_of(fields) if "feedback_loops" in fields else (),
+    )
+    judge = _by_checks if len(phases) <= _REMEMBERED_PHASES else _by_checks.__wrapped__
+    return list(judge(shape))
 
 
-def _by_phase_outcome(fields: Mapping[str, Any], groups: Sequence[str], outcomes: Sequence[str]) -> list[Credit]:
-    return [_known(outcome, "phase_outcome") for outcome in outcomes]
+def _loops_of(fields: Mapping[str, Any]) -> tuple[Loop, ...]:
+    place = {phase["phase_id"]: at for at, phase in enumerate(fields["phases"]) if "phase_id" in phase}
+    return tuple(
+        (
+            place.get(loop.get("from_phase_id")),
+            place.get(loop.get("to_phase_id")),
+            _group(loop.get("from_phase")),
+            _group(loop.get("to_phase")),
+        )
+        for loop in fields["feedback_loops"]
+    )
 
 
-def _by_run_outcome(fields: Mapping[str, Any], groups: Sequence[str], outcomes: Sequence[str]) -> list[Credit]:
-    credit = _known(run_outcome(fields, zip(groups, outcomes, strict=True)), "run_outcome")
-    return [NO_CREDIT if outcome in NOT_RUN else credit for outcome in outcomes]
-
-
-def _by_checks(fields: Mapping[str, Any], groups: Sequence[str], outcomes: Sequence[str]) -> list[Credit]:
-    order = _Order(groups, outcomes)
+@lru_cache(_REMEMBERED_SHAPES)
+def _by_checks(shape: _Shape) -> tuple[Credit, ...]:
+    order = _Order(shape.groups, shape.outcomes)
     sent_back = set()
-    for source, target in _loops(fields, order):
+    for source, target in _loops(shape.loops, order):
         sent_back.add(target)
         order.refuse(source)
-    earned = [NO_CREDIT] * len(groups)
+    earned = [NO_CREDIT] * len(shape.groups)
     for at in order.ran:
-        phase, outcome, is_check = fields["phases"][at], order.outcomes[at], groups[at] in CHECKS
-        attempts = phase.get("attempts")
-        last_attempt = _known(attempts[-1]["outcome"] if attempts else None, "attempts")
+        outcome, is_check = order.outcomes[at], shape.groups[at] in CHECKS
+        last_attempt = _known(shape.last_attempts[at], "attempts")
         if at in sent_back:
             earned[at] = Credit("failure", "feedback_loop")
-        elif last_attempt.outcome == "failure" or _is_retried(fields["phases"], at, order.next_run.get(at)):
+        elif last_attempt.outcome == "failure" or _is_retried(shape.attempts, at, order.next_run.get(at)):
             earned[at] = Credit("failure", "attempts")
         elif outcome == "failure":
             # A check that failed has done its work: it refused the work of another phase.
             earned[at] = NO_CREDIT if is_check else Credit("failure", "phase_outcome")
-        elif found := order.checks_of(at, fields):
+        elif found := order.checks_of(at, shape.verdicts):
             earned[at] = _verdict(found)
         elif not is_check:
             earned[at] = _known(outcome, "phase_outcome") if outcome in CREDITED else last_attempt
-    return earned
-
-
-_RULES: Mapping[str, Callable[[Mapping[str, Any], Sequence[str], Sequence[str]], list[Credit]]] = {
-    "checks": _by_checks,
-    "phase_outcome": _by_phase_outcome,
-    "run_outcome": _by_run_outcome,
-}
-RULES = tuple(_RULES)
+    return tuple(earned)
 
 
 def _known(outcome: str | None, source: str) -> Credit:
@@ -112,8 +151,8 @@ def _verdict(checks: Mapping[str, str]) -> Credit:
     return Credit(worst, "+".join(source for source, found in checks.items() if found == worst))
 
 
-def _is_retried(phases: Sequence[Mapping[str, Any]], at: int, next_run: int | None) -> bool:
-    return next_run is not None and phases[next_run].get("attempt", 0) > phases[at].get("attempt", 0) > 0
+def _is_retried(attempts: Sequence[int], at: int, next_run: int | None) -> bool:
+    return next_run is not None and attempts[next_run] > attempts[at] > 0
 
 
 class _Order:
@@ -150,7 +189,7 @@ class _Order:
             self.outcomes[source] = "failure"
             insort(self.judged[self.groups[source]], source)
 
-    def checks_of(self, at: int, fields: Mapping[str, Any]) -> dict[str, str]:
+    def checks_of(self, at: int, verdicts: Sequence[bool | None]) -> dict[str, str]:
         """Return the outcome of each check that judged the phase at ``at``, by source.
 
         A check is not judged by its own kind. Checks from before the work was done again are
@@ -160,8 +199,8 @@ class _Order:
         end = self.end[at]
         last_check = None if end == len(self.groups) else _between(self.checks, at, end)
         redone = _between(self.redone, at, end if last_check is None else last_check)
-        for check, column in CHECKS.items():
-            runs, of_run = self.judged[check], fields.get(column)
+        for (check, column), of_run in zip(CHECKS.items(), verdicts, strict=True):
+            runs = self.judged[check]
             if check == self.groups[at] or (not runs and of_run is None):
                 continue
             last = _between(runs, at if redone is None else redone, end)
@@ -172,7 +211,7 @@ class _Order:
                 found[check] = outcome
         return found
 
-    def _of_run(self, at: int, check: str, value: bool | int | None, found: str | None) -> str | None:
+    def _of_run(self, at: int, check: str, value: bool | None, found: str | None) -> str | None:
         """Return what the run's column says of the phase, None if it says nothing of this phase.
 
         It judges the last work. Work that began after the last check of this kind is not judged.
@@ -192,17 +231,15 @@ def _between(ordered: Sequence[int], low: int, high: int) -> int | None:
     return ordered[index] if index >= 0 and ordered[index] > low else None
 
 
-def _loops(fields: Mapping[str, Any], order: _Order) -> Iterator[tuple[int | None, int]]:
+def _loops(loops: Sequence[Loop], order: _Order) -> Iterator[tuple[int | None, int]]:
     """Yield the places of the phase that sent work back, None if unknown, and of the phase sent back.
 
     A loop names phases by ``phase_id`` or by name. Names repeat: the loops from one name to another
     are taken in their order, each for the next time that the phase ran again after such a check.
     """
-    place = {phase["phase_id"]: at for at, phase in enumerate(fields["phases"]) if "phase_id" in phase}
     waiting: dict[tuple[str | None, str], Iterator[tuple[int | None, int]]] = {}
-    for loop in fields.get("feedback_loops", ()):
-        source, target = place.get(loop.get("from_phase_id")), place.get(loop.get("to_phase_id"))
-        to_group = _group(loop.get("to_phase")) if target is None else order.groups[target]
+    for source, target, from_group, named_group in loops:
+        to_group = named_group if target is None else order.groups[target]
         if target is not None and (source is None or target < source):
             yield source, target
         elif source is not None and to_group is not None:
@@ -210,7 +247,7 @@ def _loops(fields: Mapping[str, Any], order: _Order) -> Iterator[tuple[int | Non
             if (before := _between(order.runs.get(to_group, ()), -1, source)) is not None:
                 yield source, before
         elif to_group is not None:
-            pair = (_group(loop.get("from_phase")), to_group)
+            pair = (from_group, to_group)
             yield from islice(waiting.setdefault(pair, _returns(order, *pair)), 1)
 
 
