@@ -20,6 +20,7 @@ from trajectories.admin.changelist import BoundedChangeList, RecordedFilter, Ten
 from trajectories.domain.clock import DAY_US, now_us
 from trajectories.domain.compression import from_columns
 from trajectories.domain.contract_types import FITS, OUTCOMES
+from trajectories.domain.credit import CREDITED, UNCREDITED
 from trajectories.domain.query import FILTERS, parse_query
 from trajectories.domain.record import Position
 from trajectories.exceptions import InvalidInput
@@ -71,7 +72,14 @@ LIST_FILTERS: tuple[type[FacetFilter], ...] = tuple(
     type(f"{name}_filter", (FacetFilter,), {"title": name.replace("_", " "), "parameter_name": name})
     for name in (*FACETS, _DAYS, _TENANT)
 )
-WORDS = {"outcome": OUTCOMES, "fit": FITS, "build_passed": ("true", "false"), "tests_passed": ("true", "false")}
+_BOOLEANS = ("true", "false")
+WORDS = {
+    "outcome": OUTCOMES,
+    "credited": (*CREDITED, UNCREDITED),
+    "fit": FITS,
+    "build_passed": _BOOLEANS,
+    "tests_passed": _BOOLEANS,
+}
 
 
 class Chip(NamedTuple):
