@@ -98,6 +98,7 @@ MATCHING = {
     "selection_method": "explicit",
     "agent": "a",
     "tool": "grep",
+    "credited": "failure",
     "fit": "failed",
     "build_passed": "true",
     "tests_passed": "false",

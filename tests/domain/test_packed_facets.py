@@ -33,6 +33,7 @@ MATCHING = {
     "selection_method": "thompson",
     "agent": "product-manager",
     "tool": "grep",
+    "credited": "success",
     "fit": "good_fit",
     "build_passed": "false",
     "tests_passed": "true",
@@ -47,7 +48,7 @@ MATCHING = {
     "max_duration_ms": "17500",
     "q": "AUTHENTICATION the",
 }
-OTHERS = {"outcome": "unknown", "fit": "failed", "build_passed": "true", "tests_passed": "false"}
+OTHERS = {"outcome": "unknown", "credited": "partial", "fit": "failed", "build_passed": "true", "tests_passed": "false"}
 
 
 def facets(given: Any) -> Facets:

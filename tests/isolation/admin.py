@@ -36,9 +36,10 @@ OWN_VIEWS: dict[str, set[str]] = {
 
 # Those of them that name no row, and why they reveal no tenant.
 _NAMED_IN_TESTS = "tests/admin/test_overview.py and test_compare.py name the other tenant"
-ROWLESS_VIEWS = {"trajectories_health": "for users who see every tenant"} | dict.fromkeys(
-    ("overview", "compare", "compare_runs"), _NAMED_IN_TESTS
-)
+ROWLESS_VIEWS = {
+    "trajectories_health": "for users who see every tenant",
+    "live": "the rows of the list; tests/admin/test_run_list.py names the other tenant",
+} | dict.fromkeys(("overview", "compare", "compare_runs"), _NAMED_IN_TESTS)
 WITH_ROW = ("history", "delete", "change", "")
 
 # Views of the admin site, and why they reveal no tenant; None where the matrix covers them.
@@ -74,6 +75,7 @@ FILTERS = {
     ("trajectory", "selection_method"): "method-of-bob",
     ("trajectory", "agent"): "agent-of-bob",
     ("trajectory", "tool"): "tool-of-bob",
+    ("trajectory", "credited"): "partial",
     ("trajectory", "fit"): "failed",
     ("trajectory", "build_passed"): "false",
     ("trajectory", "tests_passed"): "false",

@@ -8,13 +8,19 @@ from django import forms
 
 from trajectories.domain.clock import now_us
 from trajectories.domain.contract_types import FITS, OUTCOMES
+from trajectories.domain.credit import CREDITED, UNCREDITED
 from trajectories.domain.query import FILTERS, Filter, parse_query
 from trajectories.exceptions import InvalidInput
 from trajectories.training import formats
 from trajectories.training.encoding import COMPRESSIONS, FILES, JSONL, Encoding, parse_encoding
 from trajectories.training.export import Request, parse_request
 
-_CHOICES = {"outcome": OUTCOMES, "fit": FITS, "boolean": ("true", "false")}
+_CHOICES = {
+    "outcome": OUTCOMES,
+    "credited": (*CREDITED, UNCREDITED),
+    "fit": FITS,
+    "boolean": ("true", "false"),
+}
 _ANY = ("", "any")
 
 

@@ -6,9 +6,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, NamedTuple
 
+import orjson
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import SEARCH_VAR
-from django.db.models import Func, Q, QuerySet, TextField
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
@@ -19,6 +20,7 @@ from trajectories.admin.changelist import BoundedChangeList, RecordedFilter, Ten
 from trajectories.domain.clock import DAY_US, now_us
 from trajectories.domain.compression import from_columns
 from trajectories.domain.contract_types import FITS, OUTCOMES
+from trajectories.domain.credit import CREDITED, UNCREDITED
 from trajectories.domain.query import FILTERS, parse_query
 from trajectories.domain.record import Position
 from trajectories.exceptions import InvalidInput
@@ -70,7 +72,14 @@ LIST_FILTERS: tuple[type[FacetFilter], ...] = tuple(
     type(f"{name}_filter", (FacetFilter,), {"title": name.replace("_", " "), "parameter_name": name})
     for name in (*FACETS, _DAYS, _TENANT)
 )
-WORDS = {"outcome": OUTCOMES, "fit": FITS, "build_passed": ("true", "false"), "tests_passed": ("true", "false")}
+_BOOLEANS = ("true", "false")
+WORDS = {
+    "outcome": OUTCOMES,
+    "credited": (*CREDITED, UNCREDITED),
+    "fit": FITS,
+    "build_passed": _BOOLEANS,
+    "tests_passed": _BOOLEANS,
+}
 
 
 class Chip(NamedTuple):
@@ -183,21 +192,11 @@ def _add_remarks(rows: Iterable[Any]) -> None:
         row.remark_count = counts[row.tenant_id, row.trajectory_id]
 
 
-class _EndedAt(Func):
-    """``ended_at`` of a body. The database reads the body, and the page does not."""
-
-    function = "JSON_EXTRACT"
-    template = "%(function)s(%(expressions)s, '$.ended_at')"
-    output_field = TextField()
-
-    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
-        return self.as_sql(compiler, connection, template="(%(expressions)s)::json ->> 'ended_at'", **context)
-
-
 def _add_running(rows: Iterable[Any]) -> None:
     pks = [row.pk for row in rows if row.outcome == "unknown"]
-    found = Trajectory.objects.filter(pk__in=pks).annotate(ended=_EndedAt("body")).values_list("pk", "ended")
-    running = {pk for pk, ended in found if ended is None}
+    found = Trajectory.objects.filter(pk__in=pks).only("body", "compressed_body")
+    # A body may have a MiB, so few are held at once.
+    running = {row.pk for row in found.iterator(chunk_size=10) if "ended_at" not in orjson.loads(row.canonical)}
     for row in rows:
         row.is_running = row.pk in running
 

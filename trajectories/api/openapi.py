@@ -166,6 +166,10 @@ def _as_3_0(schema: dict[str, Any]) -> dict[str, Any]:
     schema = {name: item for name, item in schema.items() if name not in _NOT_IN_3_0}
     if "const" in schema:
         schema["enum"] = [schema.pop("const")]
+    for bound in ("minimum", "maximum"):
+        exclusive = f"exclusive{bound.capitalize()}"
+        if exclusive in schema:  # a number, where 3.0 has a flag beside the bound
+            schema |= {bound: schema[exclusive], exclusive: True}
     kinds = schema.get("anyOf")
     if isinstance(kinds, list) and {"type": "null"} in kinds:
         del schema["anyOf"]
