@@ -23,6 +23,7 @@ from tests.strategies import examples
 from trajectories import persistence
 from trajectories.conf import Settings as Conf
 from trajectories.domain.clock import DAY_US
+from trajectories.domain.late_outcomes import prepare
 from trajectories.domain.query import Query, parse_query
 from trajectories.domain.record import Record, tombstone
 from trajectories.domain.stats import Summary
@@ -50,7 +51,7 @@ versions = st.tuples(
     st.integers(1, 80),
     st.integers(1, 80),
     reference.bodies,
-    st.sampled_from(["record"] * 5 + ["delete"]),
+    st.sampled_from(["record"] * 5 + ["outcome"] * 2 + ["delete"]),
 )
 batches = st.lists(st.lists(versions, min_size=1, max_size=6), min_size=1, max_size=6)
 some = st.lists(st.sampled_from(FILTERS), min_size=3, max_size=5)
@@ -64,12 +65,61 @@ properties = settings(
 
 def batch_of(tenant: str, given: Sequence[Any]) -> list[Record]:
     """Versions of few ids, hours apart: their order of arrival is not that of their stamps."""
-    return [
-        tombstone(tenant, UUID(int=id_), hour * HOUR_US)
-        if kind == "delete"
-        else made(UUID(int=id_), hour * HOUR_US, tenant=tenant, recorded_at_us=min(first, hour) * HOUR_US, **fields)
-        for id_, hour, first, fields, kind in given
+    return [_version(tenant, *values) for values in given]
+
+
+def _version(tenant: str, number: int, hour: int, first: int, fields: dict[str, Any], kind: str) -> Record:
+    id_, at_us = UUID(int=number), hour * HOUR_US
+    if kind == "delete":
+        return tombstone(tenant, id_, at_us)
+    if kind == "outcome":
+        return outcome_of(tenant, id_, hour)
+    phases = [one | {"phase_id": str(place)} for place, one in enumerate(fields["phases"])]
+    named = fields | {"phases": phases, "session_id": f"session-{hour % 2}"}
+    return made(id_, at_us, tenant=tenant, recorded_at_us=min(first, hour) * HOUR_US, **named)
+
+
+def outcome_of(tenant: str, id_: UUID, hour: int) -> Record:
+    """An outcome of a run or of a session, of a phase at times, with a value of each kind."""
+    given: dict[str, Any] = {"name": "rating", "value": hour / 2} if hour % 3 else {"name": "fit", "value": "failed"}
+    given |= {"name": "merged", "value": hour % 4 > 1} if hour % 2 else {}
+    given |= {"phase_id": str(hour % 3)} if hour % 5 > 2 else {}
+    given |= {"reference": {"session_id": f"session-{hour % 2}"}} if id_.int > 4 else {"trajectory_id": str(id_)}
+    at_us = hour * HOUR_US
+    made = prepare(orjson.dumps(given), source=None, now_us=at_us, trajectory_id=None, key=None, redact=False)
+    return Record(tenant, made.target, at_us, made.id.hex, at_us, at_us, b"[%b]" % made.body)
+
+
+def test_sums_have_late_outcomes_and_the_fits_of_phases(archive_db: str) -> None:
+    tenant = next(tenants)
+    phases = [
+        {"phase_name": "plan", "fit": "good_fit"},
+        {"phase_name": "test", "phase_id": "p"},
+        {"phase_name": "review", "outcome": "skipped"},
     ]
+    runs = {1: phases, 2: phases, 3: []}
+    mirror([made(UUID(int=one), HOUR_US, tenant=tenant, session_id="s", phases=of) for one, of in runs.items()])
+    late: list[dict[str, Any]] = [
+        {"name": "merged", "value": True, "reference": {"session_id": "s"}},
+        {"name": "rating", "value": 3, "phase_id": "p", "trajectory_id": str(UUID(int=1))},
+    ]
+    for one in late:
+        data = prepare(orjson.dumps(one), source=None, now_us=HOUR_US, trajectory_id=None, key=None, redact=False)
+        mirror([Record(tenant, data.target, HOUR_US, data.id.hex, HOUR_US, HOUR_US, b"[%b]" % data.body)])
+    found = rollup_reads.summary(tenant, Query())
+    assert found is not None
+    assert {name: cell[0] for (name,), cell in found.late.items()} == {"merged": 3, "rating": 1}
+    assert {key[:2]: cell[0] for key, cell in found.late_phases.items()} == {
+        ("merged", "plan"): 2,
+        ("merged", "test"): 2,
+        ("rating", "test"): 1,
+    }
+    assert {one["phase"]: one["fits"]["good_fit"] for one in found.as_json()["by_phase"]} == {
+        "plan": 2,
+        "review": 0,
+        "test": 0,
+    }
+    expect_same(tenant)
 
 
 def shown(summary: Summary) -> bytes:

@@ -105,7 +105,7 @@ class TrajectoryAdmin(RunActions, MirrorAdmin):
         return run_list.UnlistedRuns if getattr(request, "is_unlisted", False) else run_list.RunList
 
     def listed(self, rows: QuerySet[Any]) -> QuerySet[Any]:
-        lean: QuerySet[Any] = rows.defer("body", "request_summary_folded", "tags").annotate(
+        lean: QuerySet[Any] = rows.defer("body", "outcomes", "request_summary_folded", "tags").annotate(
             head=Left("body", columns.HEAD)
         )
         return lean

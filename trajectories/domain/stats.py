@@ -81,11 +81,11 @@ TRAJECTORY_TALLIES = (
     ),
     Tally("success_of_known_cost", {"outcome": "success", "cost_nano_usd__isnull": False}),
 )
-_RAN = tuple(outcome for outcome in PHASE_OUTCOMES if outcome not in NOT_RUN)
+RAN = tuple(outcome for outcome in PHASE_OUTCOMES if outcome not in NOT_RUN)
 PHASE_TALLIES = (
     *(Tally(outcome, {"outcome": outcome}) for outcome in PHASE_OUTCOMES),
     *(Tally(f"credited_{outcome}", {"credited": outcome}) for outcome in CREDITED),
-    *(Tally(f"run_{outcome}", {"outcome__in": _RAN, "trajectory__outcome": outcome}) for outcome in CREDITED),
+    *(Tally(f"run_{outcome}", {"outcome__in": RAN, "trajectory__outcome": outcome}) for outcome in CREDITED),
     *(
         Tally(f"{presence}_in_{outcome}", {"presence": presence, "trajectory__outcome": outcome})
         for presence in PRESENCES
@@ -267,7 +267,7 @@ def _phase_tallies(
 ) -> tuple[int, ...]:
     """Return the places of the tallies in which such a phase counts; a few hundred combinations."""
     names = [outcome, f"credited_{credited}", f"{presence}_in_{run_outcome}", f"fit_{fit}"]
-    if outcome in _RAN:
+    if outcome in RAN:
         names.append(f"run_{run_outcome}")
     return tuple(_PHASE_AT[name] for name in names if name in _PHASE_AT)
 

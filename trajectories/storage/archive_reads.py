@@ -16,7 +16,6 @@ from django.db.models.functions import Coalesce, StrIndex
 from django.db.models.lookups import GreaterThan
 
 from trajectories.domain.late_stats import LATE_KEY
-from trajectories.domain.outcomes import NOT_RUN
 from trajectories.domain.query import Condition, Query
 from trajectories.domain.record import Position, Record, tenant_digest, tombstone
 from trajectories.domain.stats import (
@@ -26,6 +25,7 @@ from trajectories.domain.stats import (
     MEASURES,
     PHASE_KEY,
     PHASE_TALLIES,
+    RAN,
     TRAJECTORY_KEY,
     TRAJECTORY_MEASURES,
     TRAJECTORY_SUMS,
@@ -206,7 +206,7 @@ def summary(
         late = late.filter(trajectory__in=rows)
         found.late = _cells(late, LATE_KEY, LATE_TALLIES, LATE_MEASURES)
         of_phases = late.filter(
-            Q(place=None) | Q(place=F("trajectory__phases__place")), ~Q(trajectory__phases__outcome__in=NOT_RUN)
+            Q(place=None) | Q(place=F("trajectory__phases__place")), trajectory__phases__outcome__in=RAN
         )
         found.late_phases = _cells(of_phases, _LATE_PHASE_KEY, LATE_TALLIES, LATE_MEASURES)
     if bucket is not None:

@@ -12,6 +12,7 @@ import trajectories_sdk
 from trajectories_sdk import AsyncClient, Client
 from trajectories_sdk.advice_resources import AsyncEvaluations, AsyncRecommendations, Evaluations, Recommendations
 from trajectories_sdk.async_resources import AsyncTrajectories
+from trajectories_sdk.outcomes import AsyncOutcomes, Outcomes
 from trajectories_sdk.resources import Trajectories
 from trajectories_sdk.run_factory import RunFactory
 from trajectories_sdk.trajectory_lists import AsyncTrajectoryList, TrajectoryList
@@ -54,6 +55,7 @@ ALL = [
     "ServerError",
     "ServiceUnavailableError",
     "Stats",
+    "StoredOutcome",
     "StoredTrajectory",
     "TrajectoryError",
     "TrajectoryPage",
@@ -68,6 +70,7 @@ HALVES: list[tuple[type, type]] = [
     (TrajectoryList, AsyncTrajectoryList),
     (Recommendations, AsyncRecommendations),
     (Evaluations, AsyncEvaluations),
+    (Outcomes, AsyncOutcomes),
 ]
 RENAMED = {"close": "aclose", "__enter__": "__aenter__", "__exit__": "__aexit__", "__iter__": "__aiter__"}
 TYPES = {
@@ -76,6 +79,7 @@ TYPES = {
     "Trajectories": "AsyncTrajectories",
     "Recommendations": "AsyncRecommendations",
     "Evaluations": "AsyncEvaluations",
+    "Outcomes": "AsyncOutcomes",
     "Client": "AsyncClient",
     "Driver": "AsyncDriver",
     "httpx2.BaseTransport | None": "httpx2.AsyncBaseTransport | None",
