@@ -161,7 +161,7 @@ class ApiKeyAdmin(BoundedAdmin):
 
     def get_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
         made = ("prefix", "created_at", "last_used_at", "state") if obj else ()
-        return ("tenant", "name", "scopes", "expires_at", *made)
+        return ("tenant", "name", "scopes", "source", "expires_at", *made)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
         return ("tenant", "prefix", "created_at", "last_used_at", "state") if obj else ()
@@ -176,6 +176,7 @@ class ApiKeyAdmin(BoundedAdmin):
             tenant=obj.tenant,
             name=obj.name,
             scopes=obj.scopes.split(),
+            source=obj.source,
             expires_at=obj.expires_at,
             actor=actor_of(request),
         )
