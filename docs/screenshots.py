@@ -38,8 +38,8 @@ SHOTS = (
     Shot("overview-phone", f"{_RUNS}overview/", width=390, height=844),
     Shot("compare", f"{_RUNS}compare/?a_policy=router@1&b_policy=router@2"),
     Shot("compare-runs", "newest three", height=760),
-    Shot("list", _RUNS),
-    Shot("run", "newest", height=800),
+    Shot("list", _RUNS, height=800),
+    Shot("run", "newest", height=900),
 )
 
 

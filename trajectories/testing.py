@@ -130,6 +130,9 @@ class _NoRedis(RedisTier):
     def merge(self, records: Sequence[Record], *, from_authority: bool) -> list[Stamps]:
         return [(one.stamp, one.digest, one.revision, one.recorded_at_us) for one in records]
 
+    def under_way(self, tenant: str) -> set[UUID]:
+        return set()
+
     def open_batch(self, ids: Ids) -> str:
         return ""
 

@@ -103,7 +103,7 @@ def imported(package: str) -> set[str]:
 
 def test_the_app_requires_what_it_imports_and_nothing_else(wheel: Path) -> None:
     # Only pytest loads trajectories.pytest_plugin, and Python has compression from 3.14 on.
-    assert required(wheel, "training", "hub") == imported("trajectories") - {"pytest", "compression"}
+    assert required(wheel, "training", "hub", "learning") == imported("trajectories") - {"pytest", "compression"}
 
 
 def test_the_site_imports_nothing_that_its_extras_lack(wheel: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from trajectories.domain.contract_types import MAX_INT, MAX_PHASES, Cost, Name, PhaseOutcome, Probability
+from trajectories.domain.contract_types import MAX_PHASES, Cost, Count, Name, PhaseOutcome, Probability
 from trajectories.domain.outcomes import phase_group
 from trajectories.domain.query import SPAN_PATTERN
 from trajectories.domain.schema import invalid_input
@@ -16,11 +16,13 @@ MAX_CANDIDATES = 20
 Positive = Annotated[float, Field(gt=0, le=1_000_000)]
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
+    """A part of a request's body."""
+
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True, hide_input_in_errors=True)
 
 
-class CandidateModel(_Body):
+class CandidateModel(Body):
     """A model that may run the phase. Without a cost or prices, recorded costs are used."""
 
     model: Name
@@ -32,7 +34,7 @@ class CandidateModel(_Body):
     output_usd_per_mtok: Cost | None = Field(None, description="Price of a million output tokens.")
 
 
-class EarlierPhase(_Body):
+class EarlierPhase(Body):
     """A phase that this run has had. The last failed model of the same phase decides which outcomes
     are compared: those after its failure."""
 
@@ -41,7 +43,7 @@ class EarlierPhase(_Body):
     outcome: PhaseOutcome | None = None
 
 
-class QualityFloor(_Body):
+class QualityFloor(Body):
     """The least success: that of a model, or a rate. Give one of the two."""
 
     model: Name | None = Field(None, description="At least as good as this model.")
@@ -58,7 +60,7 @@ class QualityFloor(_Body):
         return self
 
 
-class RecommendationRequest(_Body):
+class RecommendationRequest(Body):
     """A decision that is to be made now."""
 
     phase: Name = Field(description="The phase to run; aliases are grouped as in stats.")
@@ -74,9 +76,7 @@ class RecommendationRequest(_Body):
     )
     budget_usd: Cost | None = Field(None, description="What the phase may cost, with the second model of a plan.")
     floor: QualityFloor | None = None
-    min_samples: Annotated[int, Field(ge=0, le=MAX_INT)] = Field(
-        0, description="Models with fewer known outcomes in these cells are not chosen."
-    )
+    min_samples: Count = Field(0, description="Models with fewer known outcomes in these cells are not chosen.")
     cost_weight: Annotated[float, Field(ge=0, le=100)] = Field(
         0.1, description="Success that the cost of the dearest candidate takes away: 0.1 is ten points of a hundred."
     )
@@ -91,9 +91,7 @@ class RecommendationRequest(_Body):
     since: Annotated[str, Field(pattern=SPAN_PATTERN)] | None = Field(
         None, description="Use outcomes of this span before now only, such as 30d, by weeks."
     )
-    seed: Annotated[int, Field(ge=0, le=MAX_INT)] | None = Field(
-        None, description="Decides the choice among actions; picked by the server by default."
-    )
+    seed: Count | None = Field(None, description="Decides the choice among actions; picked by the server by default.")
 
     @model_validator(mode="after")
     def _names_each_once(self) -> Self:

@@ -8,13 +8,14 @@ from typing import Annotated, Any, Final, Literal, Protocol, Self, TypeAlias, Ty
 
 import orjson
 from django.utils.module_loading import import_string
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from trajectories.domain.contract_types import MAX_INT, MAX_PHASES, Name, Probability, Text
+from trajectories.domain.contract_types import MAX_PHASES, Count, Name, Probability, Text, integer
 from trajectories.domain.query import FILTERS
 from trajectories.domain.schema import invalid_input
 from trajectories.exceptions import InvalidInput
+from trajectories.learning.context import Body
 from trajectories.training.decisions import Decision
 from trajectories.training.formats.dsjson import Dsjson
 from trajectories.training.steps import RUN
@@ -28,7 +29,7 @@ FEATURES = ("phase", "request_type", "project", "source", "last_phase", "last_ou
 """What a rule may compare, all known before the decision."""
 
 
-M = TypeVar("M", bound=BaseModel)
+M = TypeVar("M", bound=Body)
 
 
 class Policy(Protocol):
@@ -38,14 +39,10 @@ class Policy(Protocol):
         """Return the probabilities; ``models`` are those that could be chosen then."""
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True, hide_input_in_errors=True)
-
-
 Use: TypeAlias = Name | Annotated[dict[Name, Probability], Field(min_length=1, max_length=MAX_PHASES)]
 
 
-class Rule(_Body):
+class Rule(Body):
     """Use models where every feature of ``when`` has its value."""
 
     when: Annotated[dict[Name, Name | None], Field(max_length=len(FEATURES))] = Field(
@@ -62,7 +59,7 @@ class Rule(_Body):
         return self
 
 
-class RulePolicy(_Body):
+class RulePolicy(Body):
     """A table of rules, of which the first that matches decides, or one model always."""
 
     always: Name | None = Field(None, description="This model, whatever the decision.")
@@ -100,7 +97,7 @@ def features(decision: Decision) -> dict[str, str | None]:
     }
 
 
-class EvaluationRequest(_Body):
+class EvaluationRequest(Body):
     """A policy, and the recorded decisions on which it is evaluated."""
 
     policy: RulePolicy
@@ -109,10 +106,10 @@ class EvaluationRequest(_Body):
         {}, description="Filters of the runs, as parameters of the list: values are texts."
     )
     credit: CreditRule = Field("checks", description="Credit rule of the reward.")
-    max_runs: Annotated[int, Field(ge=1, le=MAX_RUNS)] = Field(
+    max_runs: Annotated[int, Field(ge=1, le=MAX_RUNS), BeforeValidator(integer)] = Field(
         DEFAULT_RUNS, description="How many of the newest runs to read at most."
     )
-    seed: Annotated[int, Field(ge=0, le=MAX_INT)] = Field(0, description="Of the bootstrap.")
+    seed: Count = Field(0, description="Of the bootstrap.")
 
     @model_validator(mode="after")
     def _knows_its_filters(self) -> Self:
@@ -188,7 +185,9 @@ class VowpalWabbitPolicy:
         try:
             from vowpalwabbit import Workspace
         except ImportError:
-            raise InvalidInput("A VW model needs vowpalwabbit: pip install vowpalwabbit.", param="policy") from None
+            raise InvalidInput(
+                "A VW model needs vowpalwabbit: install django-trajectories[learning].", param="policy"
+            ) from None
         self._workspace = Workspace(f"--dsjson --quiet -t -i {path}")
         self._format = Dsjson()
         self._options = self._format.read_options({"assume_propensity": "1"})

@@ -70,7 +70,8 @@ function clicked(event) {
 }
 
 async function copy(button) {
-  await navigator.clipboard.writeText(document.getElementById(button.dataset.copies).textContent);
+  const field = document.getElementById(button.dataset.copies);
+  await navigator.clipboard.writeText(field.value ?? field.textContent);
   button.textContent = "Copied";
 }
 
