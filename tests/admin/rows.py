@@ -14,6 +14,7 @@ from tests import baker_recipes
 from tests.examples import REFERENCE, phase
 from trajectories.domain import schema
 from trajectories.domain.clock import epoch_us
+from trajectories.domain.late_outcomes import prepare
 from trajectories.domain.record import Record, digest_of
 from trajectories.models import Quarantined, Tenant, Trajectory
 from trajectories.storage.archive_writes import mirror, quarantine
@@ -30,6 +31,14 @@ def archived(given: dict[str, Any], *, tenant: str = "alice", at_us: int = AT_US
     made = record(given, tenant=tenant, at_us=at_us)
     mirror([made])
     return Trajectory.objects.get(trajectory_id=made.id)
+
+
+def with_outcome(row: Trajectory, **given: Any) -> None:
+    """Add a late outcome to an archived run."""
+    one = prepare(
+        orjson.dumps(given), source="ci", now_us=AT_US, trajectory_id=row.trajectory_id, key=None, redact=False
+    )
+    mirror([Record(row.tenant_id, one.target, AT_US, one.id.hex, AT_US, AT_US, b"[%b]" % one.body)])
 
 
 def quarantined(given: dict[str, Any], error: str, *, tenant: str = "alice") -> Quarantined:

@@ -49,10 +49,10 @@ def text_in(answer: HttpResponse) -> str:
 
 
 def test_a_key_made_in_the_admin_works_and_is_shown_once(admin_client: Client, alice: Tenant) -> None:
-    answer = add_key(admin_client, scopes=["export", "record"])
+    answer = add_key(admin_client, scopes=["export", "record"], source="ci")
     text = text_in(answer)
     caller = caller_of(text)
-    assert (caller.tenant, sorted(caller.scopes)) == ("alice", ["export", "record"])
+    assert (caller.tenant, sorted(caller.scopes), caller.source) == ("alice", ["export", "record"], "ci")
     key = ApiKey.objects.get()
     secret = text.partition(".")[2]
     assert (key.name, key.scopes, secret in key.hashed_key) == ("ci", "record export", False)

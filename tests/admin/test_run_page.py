@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
 from tests import baker_recipes
-from tests.admin.rows import AT_US, address, archived, page, page_of
+from tests.admin.rows import AT_US, address, archived, page, page_of, with_outcome
 from tests.credentials import CREDENTIALS
 from tests.examples import REFERENCE, body, phase
 from trajectories.admin import run_page
@@ -134,6 +134,16 @@ def test_the_transcript_says_in_sentences_what_happened(admin_client: Client) ->
         " over the budget. It used grep 2 times and edit. It succeeded after 2 m 14 s and cost $0.01." in shown
     )
     assert "It was skipped: one file." in shown
+
+
+def test_late_outcomes_are_shown_with_their_source_and_evidence(admin_client: Client) -> None:
+    row = archived(body())
+    assert "Late outcomes" not in page(admin_client, page_of(row))
+    with_outcome(row, name="merged", value=True, evidence={"pull_request": "shop#12 <b>"})
+    shown = page(admin_client, page_of(row))
+    assert "<b>" not in shown
+    assert "merged true run ci" in text_of(shown)
+    assert "pull_request: shop#12 <b>" in html.unescape(shown)
 
 
 def test_each_view_is_an_address_and_an_unknown_one_is_the_timeline(admin_client: Client) -> None:
