@@ -69,6 +69,7 @@ test("the exported names equal this list", () => {
     "Evaluations",
     "ExportBrokenError",
     "NotFoundError",
+    "Outcomes",
     "PayloadTooLargeError",
     "PermissionDeniedError",
     "PhaseAttempt",
