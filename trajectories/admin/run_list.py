@@ -9,7 +9,8 @@ from typing import Any, ClassVar, NamedTuple
 import orjson
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import SEARCH_VAR
-from django.db.models import Q, QuerySet
+from django.db.models import Case, Func, Q, QuerySet, TextField, Value, When
+from django.db.models.functions import Left
 from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
@@ -192,11 +193,29 @@ def _add_remarks(rows: Iterable[Any]) -> None:
         row.remark_count = counts[row.tenant_id, row.trajectory_id]
 
 
+class _EndedAt(Func):
+    """``ended_at`` of a plain body. The database reads the body, and the page does not."""
+
+    function = "JSON_EXTRACT"
+    template = "%(function)s(%(expressions)s, '$.ended_at')"
+    output_field = TextField()
+
+    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        return self.as_sql(compiler, connection, template="(%(expressions)s)::json ->> 'ended_at'", **context)
+
+
 def _add_running(rows: Iterable[Any]) -> None:
-    pks = [row.pk for row in rows if row.outcome == "unknown"]
-    found = Trajectory.objects.filter(pk__in=pks).only("body", "compressed_body")
+    unknown = Trajectory.objects.filter(pk__in=[row.pk for row in rows if row.outcome == "unknown"])
+    ended = Case(When(head="", then=Value(None)), default=_EndedAt("body"), output_field=TextField())
+    running, compressed = set(), []
+    for pk, head, at in unknown.annotate(head=Left("body", 1)).annotate(ended=ended).values_list("pk", "head", "ended"):
+        if not head:
+            compressed.append(pk)
+        elif at is None:
+            running.add(pk)
     # A body may have a MiB, so few are held at once.
-    running = {row.pk for row in found.iterator(chunk_size=10) if "ended_at" not in orjson.loads(row.canonical)}
+    bodies = unknown.filter(pk__in=compressed).values_list("pk", "compressed_body").iterator(chunk_size=10)
+    running |= {pk for pk, body in bodies if "ended_at" not in orjson.loads(from_columns("", body))}
     for row in rows:
         row.is_running = row.pk in running
 
