@@ -1,4 +1,4 @@
-"""What staff add beside the records: notes on runs, and views of the list that they have saved.
+"""Additions of staff beside the records: notes on runs, and views of the list that they have saved.
 
 The authors are names and no foreign keys: the archive may be in another database than the users.
 """

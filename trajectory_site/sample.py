@@ -43,7 +43,7 @@ _SHARES = {
 _KEEP = {OLD_POLICY: {"architecture": 0.9, "review": 0.85}, NEW_POLICY: {"architecture": 0.55, "review": 0.75}}
 """The probability with which a policy runs a phase rather than skip it."""
 _EASE = {"bugfix": 0.1, "documentation": 0.18, "feature": -0.06, "refactor": -0.1}
-"""What the type of a request adds to the skill of a model; a design adds more to the hard ones."""
+"""The skill that the type of a request adds to that of a model; a design adds more to the hard ones."""
 _DESIGN_ADDS = {"bugfix": 0.02, "documentation": 0.0, "feature": 0.14, "refactor": 0.12}
 _REQUESTS = {
     "storefront": ("the order list", "the checkout page", "product search", "the payment client", "gift cards"),

@@ -131,6 +131,15 @@ def refuses_for_the_format(case: schemathesis.Case[Any], response: schemathesis.
     return response.json()["error"].get("param") in {*PARAMETERS, *OPTIONS, "after", "end"}
 
 
+def refuses_for_the_target(case: schemathesis.Case[Any], response: schemathesis.Response) -> bool:
+    """Return whether a late outcome is refused for its target, or for a value that its name does not take."""
+    if not case.path.endswith("/outcomes") or response.status_code != 400:
+        return False
+    error = response.json()["error"]
+    codes = {problem["code"] for problem in error.get("details", ())}
+    return error.get("param") in ("trajectory_id", "reference") or "fit_value" in codes
+
+
 def refuses_dependent_fields(response: schemathesis.Response) -> bool:
     """Return whether a question about policies is refused for fields that depend on each other.
 
@@ -162,6 +171,7 @@ def test_every_answer_is_documented(
         refuses_a_free_value(response)
         or refuses_for_the_record(case, response)
         or refuses_for_the_format(case, response)
+        or refuses_for_the_target(case, response)
         or ("/trajectories" not in case.path and refuses_dependent_fields(response))
     )
     unchecked: list[Any] = [positive_data_acceptance] if is_beyond_schema else []

@@ -104,7 +104,7 @@ def test_clients_who_do_not_read_a_list_keep_no_thread(attack: Attack) -> None:
     lines = b"\n".join(orjson.dumps(body(error="e" * 900_000, project="large")) for _ in range(10))
     assert attack.web.http.post(PATH, content=lines, headers={"Content-Type": NDJSON}).json()["accepted"] == 10
     request = f"GET {PATH}?project=large HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: KEY\r\n\r\n".encode()
-    with attack.measured(f"{SLOW} that do not read", at_most_mib=192) as told:
+    with attack.measured(f"{SLOW} that do not read", at_most_mib=256) as told:
         for connection in attack.attacker.connect(SLOW, receive_buffer=4096):
             connection.sendall(attack.attacker.signed(request))
         attack.bystander.more(20)

@@ -102,11 +102,13 @@ def test_a_run_is_found_read_annotated_and_its_list_saved(visit: Callable[..., V
     def work(page: Page) -> dict[str, Any]:
         page.fill("#searchbar", "payment flaky")
         page.click("#changelist-search [type=submit]")
+        page.wait_for_url("**q=payment**")
         seen: dict[str, Any] = {"by words": page.locator("#result_list .field-request_summary a").all_inner_texts()}
         page.click("a.tj-chip")
         page.select_option("select[name=filter]", "project")
         page.fill("input[name=value]", "shop")
         page.click(".tj-add button")
+        page.wait_for_url("**project=shop**")
         seen["by filter"] = page.locator("#result_list .field-request_summary a").all_inner_texts()
         page.click(".tj-save")
         page.fill("#id_name", "The shop")

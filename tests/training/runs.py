@@ -154,7 +154,7 @@ late_outcomes = st.lists(
     ),
     max_size=3,
 )
-"""Name, value and phase_id of late outcomes, which nobody knows when a phase is decided."""
+"""Name, value and phase_id of late outcomes, unknown when a phase is decided."""
 
 
 def outcomes(given: list[tuple[str, Any, str | None]]) -> bytes:

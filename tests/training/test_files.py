@@ -243,7 +243,10 @@ def test_the_command_writes_what_it_is_asked_for_and_leaves_an_audit_entry(
     [
         (["nowhere"], "There is no tenant 'nowhere'."),
         ([TENANT, "--format", "sfr"], "Unknown format 'sfr'. Did you mean 'sft'?"),
-        ([TENANT, "--format", "kto", "--option", "calls=text"], "The format kto has no option 'calls'; it has credit."),
+        (
+            [TENANT, "--format", "kto", "--option", "calls=text"],
+            "The format kto has no option 'calls'; it has credit, reward_outcome.",
+        ),
         ([TENANT, "--option", "nonsense"], "--option must be NAME=VALUE"),
         ([TENANT, "--split", "train=2"], "split must have shares above 0 that add up to at most 1, got 'train=2'."),
         ([TENANT, "--since", "yesterday"], "since must be a time"),

@@ -110,7 +110,7 @@ def test_the_columns_of_decisions_are_numbers_and_words_for_a_table(directory: P
     by_model = frame.filter(pl.col("phase") == "implement").group_by("model").agg(pl.col("reward").mean()).sort("model")
     assert by_model.rows() == [("large", 1.0), ("small", 0.0)]
     nested = [name for name, kind in frame.schema.items() if kind.is_nested()]
-    assert nested == ["planned_phases", "tools"]
+    assert nested == ["planned_phases", "tools", "outcomes"]
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ _FEW = 5
 """Cells of fewer runs are greyed: their rate says little."""
 _LEVELS = 10
 MEASURES = {"success": "Success", "cost": "Cost", "duration": "Duration", "value": "Value per dollar"}
-"""What the cells of the heat map can show."""
+"""The figures that the cells of the heat map can show."""
 
 
 @dataclass(slots=True)

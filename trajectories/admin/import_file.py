@@ -30,7 +30,7 @@ class RefusedLine(NamedTuple):
 
 @dataclass(slots=True)
 class Summary:
-    """What became of the runs of a file. ``errors`` are the first MAX_ERRORS of ``refused``."""
+    """Counts of the runs of a file by result. ``errors`` are the first MAX_ERRORS of ``refused``."""
 
     new: int = 0
     known: int = 0

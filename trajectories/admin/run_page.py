@@ -1,4 +1,4 @@
-"""What the page of one run shows: values ready for its template, as text that is safe to read.
+"""The context of the page of one run: values ready for its template, as text that is safe to read.
 
 Every list has a bound, so the size of the page follows the size of the record. Errors are whole.
 """

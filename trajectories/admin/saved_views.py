@@ -35,7 +35,7 @@ def visible_to(request: HttpRequest) -> QuerySet[SavedView]:
     """Return the views of the user of ``request``, and those that others share with them.
 
     A shared view of a tenant is for staff who see that tenant; a shared view of all tenants is for
-    staff who see all. Nobody sees a view of a tenant that is not theirs.
+    staff who see all. Users see only views of their own tenants.
     """
     views, tenants = SavedView.objects.order_by("name", "pk"), tenants_of(request)
     mine = Q(owner=_user(request))

@@ -63,7 +63,7 @@ class Period:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What a page is about. ``filters`` are the API's, by name; ``clock`` is one of CLOCKS."""
+    """The tenant, filters and period of a page. ``filters`` are the API's, by name; ``clock`` is one of CLOCKS."""
 
     tenant: str
     period: Period

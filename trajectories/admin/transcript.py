@@ -36,7 +36,7 @@ Fields = Mapping[str, Any]
 
 
 class Paragraph(NamedTuple):
-    """What is said about one phase. ``error`` is whole and stands apart; None without one."""
+    """The sentences about one phase. ``error`` is whole and stands apart; None without one."""
 
     place: int
     name: str

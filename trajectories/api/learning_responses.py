@@ -54,8 +54,10 @@ class RecommendedAction(AnswerModel):
     action: Literal["run", "skip"]
     model: str | None
     escalate_to: str | None = Field(description="The model to ask after a failed check; null: none.")
-    probability: float = Field(description="Of this action, among all.")
-    propensity: float = Field(description="Of its first step: this model is asked first, or the phase is skipped.")
+    probability: float = Field(description="Probability of this action among all.")
+    propensity: float = Field(
+        description="Probability of its first step: this model is asked first, or the phase is skipped."
+    )
     expected_success: float
     expected_cost_usd: float | None
     value: float
@@ -130,7 +132,7 @@ class PolicyEstimate(AnswerModel):
 
 
 class OverlapFigures(AnswerModel):
-    effective_samples: float = Field(description="What the recorded decisions are worth as decisions of the policy.")
+    effective_samples: float = Field(description="Number of decisions of the policy that the recorded ones are worth.")
     mean_weight: float = Field(description="Near 1 where propensities are right.")
     largest_weight: float
 
@@ -163,7 +165,7 @@ class Alert(AnswerModel):
     request_type: str | None
     model: str | None
     value: float = Field(description="The share or rate of this period.")
-    before: float | None = Field(description="What it is compared with; null where it is not.")
+    before: float | None = Field(description="The value to compare with; null without one.")
     samples: int
     message: str
 
@@ -185,7 +187,7 @@ class PhaseAdvice(AnswerModel):
 
 
 class Alerts(AnswerModel):
-    """What has changed in the choices and their success."""
+    """Changes in the choices and their success."""
 
     weeks: int = Field(description="Length of this period, with this week; weeks begin on Monday, UTC.")
     alerts: list[Alert]

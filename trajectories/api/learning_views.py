@@ -50,7 +50,7 @@ class LearningViewSet(ApiViewSet):
 
     @documented("forecast_cost")
     def forecast_cost(self, request: Request) -> HttpResponse:
-        """What a run of a type may cost."""
+        """The expected cost of a run of a type."""
         given = self._names(("taskType", "complexity"))
         if "taskType" not in given:
             raise InvalidInput("taskType is required.", code="invalid_parameter", param="taskType")
@@ -86,7 +86,7 @@ class LearningViewSet(ApiViewSet):
 
     @documented("alerts")
     def alerts(self, request: Request) -> HttpResponse:
-        """What has changed in the choices and their success."""
+        """Changes in the choices and their success."""
         given = self._parameters(("weeks",))
         weeks = bounded("weeks", given.get("weeks"), default=drift.DEFAULT_WEEKS, most=drift.MAX_WEEKS)
         return _json(drift.alerts(get_store(), self.caller.tenant, weeks=weeks))

@@ -166,6 +166,8 @@ def _as_3_0(schema: dict[str, Any]) -> dict[str, Any]:
     schema = {name: item for name, item in schema.items() if name not in _NOT_IN_3_0}
     if "const" in schema:
         schema["enum"] = [schema.pop("const")]
+    if schema.get("type") == "null" and len(schema) > 1:  # alone, it is a member of an anyOf
+        schema |= {"type": "object", "nullable": True, "enum": [None]}
     for bound in ("minimum", "maximum"):
         exclusive = f"exclusive{bound.capitalize()}"
         if exclusive in schema:  # a number, where 3.0 has a flag beside the bound

@@ -52,6 +52,7 @@ class OutcomeActions:
         """Take late outcomes that name their targets: one, or many as NDJSON."""
         self._parameters(())
         parser = self._parser(self.outcome_parser_classes, f"{JSON}, or {NDJSON} for one outcome a line")
+        request_values.idempotency_key(request._request)  # checked; equal lines are one outcome without it
         data = self._data(parser)
         if parser.media_type != NDJSON:
             return self._recorded(data, request._request)

@@ -54,10 +54,10 @@ class LateOutcomeFigures(AnswerModel):
     """Late outcomes of one name."""
 
     count: int
-    rate: Rate = Field(description="Of those with true or false, how many are true.")
-    mean: float | None = Field(description="Of those with a number.")
+    rate: Rate = Field(description="Share of true among the outcomes with true or false.")
+    mean: float | None = Field(description="Mean of the outcomes with a number.")
     numbers: int = Field(description="How many have a number.")
-    fits: FitCounts = Field(description="Of the outcome fit, how often each word was given.")
+    fits: FitCounts = Field(description="Count of each word of the outcome fit.")
 
 
 class LateOutcomeGroup(LateOutcomeFigures):

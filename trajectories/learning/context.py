@@ -61,7 +61,7 @@ class QualityFloor(Body):
 
 
 class RecommendationRequest(Body):
-    """A decision that is to be made now."""
+    """A decision to make now."""
 
     phase: Name = Field(description="The phase to run; aliases are grouped as in stats.")
     candidates: list[CandidateModel] = Field(
@@ -74,13 +74,15 @@ class RecommendationRequest(Body):
     allow_escalation: bool = Field(
         True, description="A plan may try a cheaper model first and another one after a failed check."
     )
-    budget_usd: Cost | None = Field(None, description="What the phase may cost, with the second model of a plan.")
+    budget_usd: Cost | None = Field(None, description="Highest cost of the phase, with the second model of a plan.")
     floor: QualityFloor | None = None
     min_samples: Count = Field(0, description="Models with fewer known outcomes in these cells are not chosen.")
     cost_weight: Annotated[float, Field(ge=0, le=100)] = Field(
         0.1, description="Success that the cost of the dearest candidate takes away: 0.1 is ten points of a hundred."
     )
-    success_value_usd: Positive | None = Field(None, description="The worth of a success in USD; replaces cost_weight.")
+    success_value_usd: Annotated[float, Field(ge=1e-6)] | None = Field(
+        None, description="The worth of a success in USD; replaces cost_weight."
+    )
     explore: Probability = Field(
         0.02,
         description="Share of choices that are made evenly among eligible actions, so that other policies can be evaluated.",

@@ -106,7 +106,7 @@ def evaluate_decisions(decisions: Iterable[Decision], policy: Policy, *, seed: i
 
 
 class _Tally:
-    """What is kept of decisions: constant memory for each."""
+    """The parts of a decision that are kept: constant memory for each."""
 
     def __init__(self, policy: Policy, phase: str | None) -> None:
         self._policy, self._phase = policy, phase

@@ -26,7 +26,7 @@ CreditRule: TypeAlias = Literal["checks", "phase_outcome", "run_outcome"]
 Probabilities: TypeAlias = Mapping[str, float]
 """The probability of each model; they sum to 1. A model that is not in it has probability 0."""
 FEATURES = ("phase", "request_type", "project", "source", "last_phase", "last_outcome")
-"""What a rule may compare, all known before the decision."""
+"""The features that a rule may compare, all known before the decision."""
 
 
 M = TypeVar("M", bound=Body)
@@ -109,7 +109,7 @@ class EvaluationRequest(Body):
     max_runs: Annotated[int, Field(ge=1, le=MAX_RUNS), BeforeValidator(integer)] = Field(
         DEFAULT_RUNS, description="How many of the newest runs to read at most."
     )
-    seed: Count = Field(0, description="Of the bootstrap.")
+    seed: Count = Field(0, description="Seed of the bootstrap.")
 
     @model_validator(mode="after")
     def _knows_its_filters(self) -> Self:

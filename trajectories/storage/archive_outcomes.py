@@ -36,7 +36,7 @@ class TooMany(ValueError):
 
 
 class Links(NamedTuple):
-    """What the outcomes of a run hang on: the ids of its references, and its outcomes as stats count them."""
+    """The ids of the references of a run, and its outcomes as stats count them."""
 
     references: Sequence[UUID]
     late: Sequence[LateFacets]

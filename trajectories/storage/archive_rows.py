@@ -131,7 +131,7 @@ def update(model: type[models.Model], rows: Mapping[Any, Mapping[str, Any]]) -> 
 
 
 class Values(NamedTuple):
-    """What follows from a record: its facets, the columns of its row and of its phases, and its references."""
+    """The values that follow from a record: its facets, the columns of its row and of its phases, and its references."""
 
     facets: Facets
     row: Row

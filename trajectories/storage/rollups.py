@@ -41,7 +41,7 @@ Names: TypeAlias = tuple[str | None, ...]
 
 
 class Cut(IntEnum):
-    """What the roll-ups of a tenant leave out, because it has more than ``rollup_max_cells``.
+    """The part that the roll-ups of a tenant leave out, because it has more than ``rollup_max_cells``.
 
     - ``PROJECTS``: new combinations are counted together, whatever their project.
     - ``ALL``: the tenant has no roll-ups.

@@ -308,7 +308,7 @@ export interface components {
             value: number;
             /**
              * Before
-             * @description What it is compared with; null where it is not.
+             * @description The value to compare with; null without one.
              */
             before: number | null;
             /** Samples */
@@ -318,7 +318,7 @@ export interface components {
         };
         /**
          * Alerts
-         * @description What has changed in the choices and their success.
+         * @description Changes in the choices and their success.
          */
         Alerts: {
             /**
@@ -390,12 +390,12 @@ export interface components {
             escalate_to: string | null;
             /**
              * Probability
-             * @description Of this action, among all.
+             * @description Probability of this action among all.
              */
             probability: number;
             /**
              * Propensity
-             * @description Of its first step: this model is asked first, or the phase is skipped.
+             * @description Probability of its first step: this model is asked first, or the phase is skipped.
              */
             propensity: number;
             /** Expected Success */
@@ -927,7 +927,7 @@ export interface components {
             max_runs?: number;
             /**
              * Seed
-             * @description Of the bootstrap.
+             * @description Seed of the bootstrap.
              * @default 0
              */
             seed?: number;
@@ -1207,11 +1207,11 @@ export interface components {
         LateOutcomeGroup: {
             /** Count */
             count: number;
-            /** @description Of those with true or false, how many are true. */
+            /** @description Share of true among the outcomes with true or false. */
             rate: components["schemas"]["Rate"];
             /**
              * Mean
-             * @description Of those with a number.
+             * @description Mean of the outcomes with a number.
              */
             mean: number | null;
             /**
@@ -1219,7 +1219,7 @@ export interface components {
              * @description How many have a number.
              */
             numbers: number;
-            /** @description Of the outcome fit, how often each word was given. */
+            /** @description Count of each word of the outcome fit. */
             fits: components["schemas"]["FitCounts"];
             /** Name */
             name: string;
@@ -1228,11 +1228,11 @@ export interface components {
         LateOutcomePhaseGroup: {
             /** Count */
             count: number;
-            /** @description Of those with true or false, how many are true. */
+            /** @description Share of true among the outcomes with true or false. */
             rate: components["schemas"]["Rate"];
             /**
              * Mean
-             * @description Of those with a number.
+             * @description Mean of the outcomes with a number.
              */
             mean: number | null;
             /**
@@ -1240,7 +1240,7 @@ export interface components {
              * @description How many have a number.
              */
             numbers: number;
-            /** @description Of the outcome fit, how often each word was given. */
+            /** @description Count of each word of the outcome fit. */
             fits: components["schemas"]["FitCounts"];
             /** Name */
             name: string;
@@ -1449,11 +1449,11 @@ export interface components {
         OtherLateOutcomes: {
             /** Count */
             count: number;
-            /** @description Of those with true or false, how many are true. */
+            /** @description Share of true among the outcomes with true or false. */
             rate: components["schemas"]["Rate"];
             /**
              * Mean
-             * @description Of those with a number.
+             * @description Mean of the outcomes with a number.
              */
             mean: number | null;
             /**
@@ -1461,7 +1461,7 @@ export interface components {
              * @description How many have a number.
              */
             numbers: number;
-            /** @description Of the outcome fit, how often each word was given. */
+            /** @description Count of each word of the outcome fit. */
             fits: components["schemas"]["FitCounts"];
             /**
              * Groups
@@ -1604,7 +1604,7 @@ export interface components {
         OverlapFigures: {
             /**
              * Effective Samples
-             * @description What the recorded decisions are worth as decisions of the policy.
+             * @description Number of decisions of the policy that the recorded ones are worth.
              */
             effective_samples: number;
             /**
@@ -2321,7 +2321,7 @@ export interface components {
         };
         /**
          * RecommendationRequest
-         * @description A decision that is to be made now.
+         * @description A decision to make now.
          */
         RecommendationRequest: {
             /**
@@ -2364,7 +2364,7 @@ export interface components {
             allow_escalation?: boolean;
             /**
              * Budget Usd
-             * @description What the phase may cost, with the second model of a plan.
+             * @description Highest cost of the phase, with the second model of a plan.
              * @default null
              */
             budget_usd?: number | null;
@@ -2429,12 +2429,12 @@ export interface components {
             escalate_to: string | null;
             /**
              * Probability
-             * @description Of this action, among all.
+             * @description Probability of this action among all.
              */
             probability: number;
             /**
              * Propensity
-             * @description Of its first step: this model is asked first, or the phase is skipped.
+             * @description Probability of its first step: this model is asked first, or the phase is skipped.
              */
             propensity: number;
             /** Expected Success */

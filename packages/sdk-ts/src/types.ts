@@ -48,7 +48,7 @@ export type TrajectoryPage = Schemas["TrajectoryPage"];
 export type Stats = Schemas["Stats"];
 /** Measures of trajectories as training data, and checks of them. */
 export type Readiness = Schemas["Readiness"];
-/** A decision that is to be made now: the phase, its candidates, what is known and which rules hold. */
+/** A decision to make now: the phase, its candidates, what is known and which rules hold. */
 export type RecommendationRequest = Partial<Schemas["RecommendationRequest"]> & Pick<Schemas["RecommendationRequest"], "phase" | "candidates">;
 /** A model that may run a phase, with its cost or prices where they are known. */
 export type CandidateModel = Schemas["CandidateModel"];

@@ -58,7 +58,7 @@ class RecordedOutcome(Result):
 
 
 class RecommendedModel(Result):
-    """What is known of a candidate."""
+    """The figures of a candidate."""
 
     model: str
     success: float

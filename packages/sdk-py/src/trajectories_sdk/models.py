@@ -30,13 +30,13 @@ class Alert(ResponseModel):
     value: float
     """The share or rate of this period."""
     before: float | None
-    """What it is compared with; null where it is not."""
+    """The value to compare with; null without one."""
     samples: int
     message: str
 
 
 class Alerts(ResponseModel):
-    """What has changed in the choices and their success."""
+    """Changes in the choices and their success."""
 
     weeks: int
     """Length of this period, with this week; weeks begin on Monday, UTC."""
@@ -65,9 +65,9 @@ class BestAction(ResponseModel):
     escalate_to: str | None
     """The model to ask after a failed check; null: none."""
     probability: float
-    """Of this action, among all."""
+    """Probability of this action among all."""
     propensity: float
-    """Of its first step: this model is asked first, or the phase is skipped."""
+    """Probability of its first step: this model is asked first, or the phase is skipped."""
     expected_success: float
     expected_cost_usd: float | None
     value: float
@@ -243,26 +243,26 @@ class IntervalFigures(ResponseModel):
 class LateOutcomeGroup(ResponseModel):
     count: int
     rate: Rate
-    """Of those with true or false, how many are true."""
+    """Share of true among the outcomes with true or false."""
     mean: float | None
-    """Of those with a number."""
+    """Mean of the outcomes with a number."""
     numbers: int
     """How many have a number."""
     fits: FitCounts
-    """Of the outcome fit, how often each word was given."""
+    """Count of each word of the outcome fit."""
     name: str
 
 
 class LateOutcomePhaseGroup(ResponseModel):
     count: int
     rate: Rate
-    """Of those with true or false, how many are true."""
+    """Share of true among the outcomes with true or false."""
     mean: float | None
-    """Of those with a number."""
+    """Mean of the outcomes with a number."""
     numbers: int
     """How many have a number."""
     fits: FitCounts
-    """Of the outcome fit, how often each word was given."""
+    """Count of each word of the outcome fit."""
     name: str
     phase: str
     model: str | None
@@ -375,13 +375,13 @@ class Other(ResponseModel):
 class OtherLateOutcomes(ResponseModel):
     count: int
     rate: Rate
-    """Of those with true or false, how many are true."""
+    """Share of true among the outcomes with true or false."""
     mean: float | None
-    """Of those with a number."""
+    """Mean of the outcomes with a number."""
     numbers: int
     """How many have a number."""
     fits: FitCounts
-    """Of the outcome fit, how often each word was given."""
+    """Count of each word of the outcome fit."""
     groups: int
     """How many groups are summed here."""
 
@@ -472,7 +472,7 @@ class Overlap(ResponseModel):
 
 class OverlapFigures(ResponseModel):
     effective_samples: float
-    """What the recorded decisions are worth as decisions of the policy."""
+    """Number of decisions of the policy that the recorded ones are worth."""
     mean_weight: float
     """Near 1 where propensities are right."""
     largest_weight: float
@@ -761,9 +761,9 @@ class RecommendedAction(ResponseModel):
     escalate_to: str | None
     """The model to ask after a failed check; null: none."""
     probability: float
-    """Of this action, among all."""
+    """Probability of this action among all."""
     propensity: float
-    """Of its first step: this model is asked first, or the phase is skipped."""
+    """Probability of its first step: this model is asked first, or the phase is skipped."""
     expected_success: float
     expected_cost_usd: float | None
     value: float

@@ -71,7 +71,7 @@ class EvaluationFields(TypedDict):
     max_runs: NotRequired[int]
     """How many of the newest runs to read at most."""
     seed: NotRequired[int]
-    """Of the bootstrap."""
+    """Seed of the bootstrap."""
 
 
 class EvaluationRequest(TypedDict):
@@ -87,7 +87,7 @@ class EvaluationRequest(TypedDict):
     max_runs: NotRequired[int]
     """How many of the newest runs to read at most."""
     seed: NotRequired[int]
-    """Of the bootstrap."""
+    """Seed of the bootstrap."""
 
 
 class Exploration(TypedDict):
@@ -395,13 +395,13 @@ class RecommendationFields(TypedDict):
     allow_escalation: NotRequired[bool]
     """A plan may try a cheaper model first and another one after a failed check."""
     budget_usd: NotRequired[float | None]
-    """What the phase may cost, with the second model of a plan."""
+    """Highest cost of the phase, with the second model of a plan."""
     floor: NotRequired[QualityFloor | None]
     min_samples: NotRequired[int]
     """Models with fewer known outcomes in these cells are not chosen."""
     cost_weight: NotRequired[float]
     """Success that the cost of the dearest candidate takes away: 0.1 is ten points of a hundred."""
-    success_value_usd: NotRequired[SuccessValueUsd | None]
+    success_value_usd: NotRequired[float | None]
     """The worth of a success in USD; replaces cost_weight."""
     explore: NotRequired[float]
     """Share of choices that are made evenly among eligible actions, so that other policies can be evaluated."""
@@ -414,7 +414,7 @@ class RecommendationFields(TypedDict):
 
 
 class RecommendationRequest(TypedDict):
-    """A decision that is to be made now."""
+    """A decision to make now."""
 
     phase: str
     """The phase to run; aliases are grouped as in stats."""
@@ -429,13 +429,13 @@ class RecommendationRequest(TypedDict):
     allow_escalation: NotRequired[bool]
     """A plan may try a cheaper model first and another one after a failed check."""
     budget_usd: NotRequired[float | None]
-    """What the phase may cost, with the second model of a plan."""
+    """Highest cost of the phase, with the second model of a plan."""
     floor: NotRequired[QualityFloor | None]
     min_samples: NotRequired[int]
     """Models with fewer known outcomes in these cells are not chosen."""
     cost_weight: NotRequired[float]
     """Success that the cost of the dearest candidate takes away: 0.1 is ten points of a hundred."""
-    success_value_usd: NotRequired[SuccessValueUsd | None]
+    success_value_usd: NotRequired[float | None]
     """The worth of a success in USD; replaces cost_weight."""
     explore: NotRequired[float]
     """Share of choices that are made evenly among eligible actions, so that other policies can be evaluated."""
@@ -507,10 +507,6 @@ class RunFields(TypedDict):
     """Where the run can be found elsewhere: pull request, commit."""
     metadata: NotRequired[dict[str, Any] | None]
     """The client's own data; any JSON. The server adds 'trajectories:redacted' where it has replaced credentials: how many of each kind."""
-
-
-SuccessValueUsd: TypeAlias = float
-"""The worth of a success in USD; replaces cost_weight."""
 
 
 class Trajectory(TypedDict):
