@@ -263,7 +263,9 @@ class LateOutcome(models.Model):
     It stays when its run has not come yet, and ``Trajectory.outcomes`` has it when the run has come.
     """
 
-    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+", db_index=False)
+    # Without a constraint: a process of the previous release deletes tenants and runs, and a migration
+    # that locked two tables would deadlock with a worker.
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, db_constraint=False, related_name="+", db_index=False)
     outcome_id = models.UUIDField()
     target_id = models.UUIDField()
     stamp = models.BigIntegerField()
@@ -285,8 +287,10 @@ class LateOutcome(models.Model):
 class Reference(models.Model):
     """A reference of a trajectory, such as its pull request, by the id that it is as a target."""
 
-    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+", db_index=False)
-    trajectory = models.ForeignKey(Trajectory, on_delete=models.CASCADE, related_name="references", db_index=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, db_constraint=False, related_name="+", db_index=False)
+    trajectory = models.ForeignKey(
+        Trajectory, on_delete=models.CASCADE, db_constraint=False, related_name="references", db_index=False
+    )
     reference_id = models.UUIDField()
 
     class Meta:
@@ -302,8 +306,10 @@ class Reference(models.Model):
 class RunOutcome(models.Model):
     """A late outcome of a trajectory as stats count it; the columns are ``LateFacets``."""
 
-    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+", db_index=False)
-    trajectory = models.ForeignKey(Trajectory, on_delete=models.CASCADE, related_name="late", db_index=True)
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, db_constraint=False, related_name="+", db_index=False)
+    trajectory = models.ForeignKey(
+        Trajectory, on_delete=models.CASCADE, db_constraint=False, related_name="late", db_index=True
+    )
     name = models.TextField()
     place = models.SmallIntegerField(null=True)
     is_true = models.BooleanField(null=True)

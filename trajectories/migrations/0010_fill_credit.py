@@ -1,9 +1,9 @@
 from typing import Any
 
-from django.db import migrations
+from django.db import migrations, transaction
 from django.db.models import F, Max, OuterRef, Subquery, Sum
 
-from trajectories.storage.archive_credit import fill_credit
+from trajectories.storage.archive_credit import fill_credit, lock_tenants
 
 _BATCH = 1_000
 
@@ -22,7 +22,10 @@ def fill_unattributed(apps: Any, schema_editor: Any) -> None:
     last = rows.aggregate(last=Max("pk"))["last"] or 0
     for start in range(0, last + 1, _BATCH):
         batch = rows.filter(pk__gte=start, pk__lt=start + _BATCH, cost_nano_usd__isnull=False)
-        batch.update(unattributed_nano_usd=F("cost_nano_usd") - Subquery(in_phases))
+        tenants = set(batch.order_by().values_list("tenant", flat=True).distinct())
+        with transaction.atomic(using=alias):
+            lock_tenants(rows.model, tenants, alias)
+            batch.update(unattributed_nano_usd=F("cost_nano_usd") - Subquery(in_phases))
 
 
 class Migration(migrations.Migration):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from django.db import transaction
+from django.db import connections, transaction
 from django.db.models import Exists, F, OuterRef
 
 from trajectories.domain.compression import from_columns
@@ -39,10 +39,24 @@ def fill_credit(
         tenants = trajectories.objects.using(alias).filter(pk__in=pks).order_by().values_list("tenant", flat=True)
         tenants = sorted(set(tenants))
         with transaction.atomic(using=alias):
+            lock_tenants(trajectories, tenants, alias)
             on_tenants(tenants)
             _fill(trajectories.objects.using(alias).filter(pk__in=pks), phases.objects.using(alias))
         count, after = count + len(pks), pks[-1]
     return count
+
+
+def lock_tenants(trajectories: Any, tenants: Iterable[str], alias: str) -> None:
+    """Lock the rows of these tenants, in the order in which workers do, before rows of trajectories.
+
+    In another order, a worker that replaces two of these trajectories would deadlock with the caller.
+    """
+    model = trajectories._meta.get_field("tenant").related_model
+    rows = model.objects.using(alias).filter(pk__in=sorted(set(tenants))).order_by("pk")
+    if connections[alias].features.has_select_for_update:
+        list(rows.select_for_update().values_list("pk"))
+    else:
+        rows.update(last_seq=F("last_seq"))  # takes SQLite's write lock
 
 
 def _fill(rows: Any, phases: Any) -> None:

@@ -22,6 +22,7 @@ from trajectories.domain.late_outcomes import LateFacets, collect, has_reference
 from trajectories.domain.record import Record
 from trajectories.models import LateOutcome, Reference, RunOutcome, Tenant, Trajectory
 from trajectories.storage import archive_rows
+from trajectories.storage.archive_credit import lock_tenants
 from trajectories.storage.archive_errors import archive_errors
 from trajectories.storage.archive_rows import Key, Row, alias, as_uuid, key_of
 
@@ -187,9 +188,11 @@ def fill_references(trajectories: Any, references: Any, alias: str) -> int:
         The number of references that were written.
     """
     rows, count, after = trajectories.objects.using(alias).order_by("pk"), 0, 0
-    while pks := list(rows.filter(pk__gt=after).values_list("pk", flat=True)[:_CHUNK]):
+    while chunk := list(rows.filter(pk__gt=after).values_list("pk", "tenant")[:_CHUNK]):
+        pks, tenants = zip(*chunk, strict=True)
         after = pks[-1]
         with transaction.atomic(using=alias):
+            lock_tenants(trajectories, tenants, alias)
             # The update locks the rows, so no worker replaces a body between the read and the write.
             rows.filter(pk__in=pks).update(seq=F("seq"))
             found = rows.filter(pk__in=pks).values_list("pk", "tenant_id", "body", "compressed_body")
