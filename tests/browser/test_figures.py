@@ -27,6 +27,8 @@ def seen(page: Page, width: int, theme: Any) -> dict[str, Any]:
     """Return what is wrong with a page at this width and in this theme, and how wide it is."""
     page.set_viewport_size({"width": width, "height": 900})
     page.emulate_media(color_scheme=theme)
+    # Django's links fade from the colours of one theme to those of the other.
+    page.evaluate("Promise.all(document.getAnimations().map((each) => each.finished))")
     found = Axe().run(page, options=_RULES).response["violations"]
     return {
         "denied": [(rule["id"], node["html"][:200]) for rule in found for node in rule["nodes"]],
