@@ -169,7 +169,11 @@ def _too_large(conf: Settings, found: str) -> TooLarge:
 
 
 def _redacted(body: bytes) -> bytes:
-    redacted = redaction.redact(body)
+    try:
+        redacted = redaction.redact(body)
+    except redaction.TooManyCredentials:
+        message = f"A record must not have more than {redaction.MAX_CREDENTIALS} credentials. Remove them first."
+        raise TooLarge(message, code="record_too_large") from None
     for kind, count in redacted.found.items():
         metrics.redacted.labels(kind).inc(count)
     return redacted.body
