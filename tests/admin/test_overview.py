@@ -38,7 +38,7 @@ TODAY = datetime.now(UTC).date()
 
 
 def text_of(shown: str) -> str:
-    """What a reader sees, with single blanks."""
+    """Return the text that a reader sees, with single blanks."""
     return " ".join(Markup(shown).text.split())
 
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 OVERVIEW, COMPARE = address("trajectory", "overview/"), address("trajectory", "compare/")
 WIDE, PHONE = 1400, 390
 _THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
-# Of Django's own frame: links in its breadcrumbs have the colour of the text around them.
+# In Django's own frame, links in breadcrumbs have the colour of the text around them.
 _RULES = {"rules": {"link-in-text-block": {"enabled": False}}, "resultTypes": ["violations"], "preload": False}
 
 

@@ -243,7 +243,7 @@ def _relations(model_admin: ModelAdmin[Any]) -> list[str]:
 
 
 def typed(case: Case, row: Model) -> str:
-    """What a person types to send ``case``; the answer repeats it."""
+    """Return the text that a person types to send ``case``; the answer repeats it."""
     kind, _, name = case.parameter.partition(" ")
     return FILTERS[case.model, name].format(row=row) if kind == "filter" else ""
 

@@ -154,7 +154,7 @@ def token_of(client: Client) -> str:
 
 
 def values(north: Mapping[str, Any], cursor: str, token: str) -> dict[str, Values]:
-    """Of every parameter, for the record ``north`` that the other tenant has, and a cursor and a
+    """Return values of every parameter, for the record ``north`` that the other tenant has, and a cursor and a
     token that it was given."""
     at = decode_cursor(cursor)
     recorded_at = north["recorded_at"]

@@ -41,8 +41,8 @@ _ASKING_THREADS = 8
 _MAX_KEYS = 10_000
 
 # The hash has one field per second and unit ("r1764028800", "b…", "c…"). The script uses the clock of
-# the server, because those of hosts differ; tests pass in their own. What is spent was used already,
-# so it is added regardless of the limits. A limit of 0 means no limit. The rules are those of
+# the server, because those of hosts differ; tests pass in their own. Bytes and CPU were used already,
+# so they are added regardless of the limits. A limit of 0 means no limit. The rules are those of
 # `Window.take`.
 _TAKE = """
 local key, counted_s = KEYS[1], tonumber(ARGV[10])
