@@ -140,6 +140,7 @@ def _post(application: Any, key: str, body: bytes) -> None:
 def _take() -> Any:
     """Return the next message of the queue, decoded; None if there is none."""
     from celery import current_app
+
     from trajectories import tasks
     from trajectories.storage.store import get_store
 
