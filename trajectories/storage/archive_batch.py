@@ -10,15 +10,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from django.db import connections
-from django.db.models import F
-
 from trajectories.domain.record import Record, merge, tenant_digest, tombstone
 from trajectories.domain.search_words import words_of
 from trajectories.models import Erasure, Phase, Quarantined, Tenant, Tombstone, Trajectory
 from trajectories.storage import archive_outcomes, archive_rows, rollups, search_index
 from trajectories.storage.archive_rows import TRAJECTORY_COLUMNS, Key, Row, alias, as_uuid, key_of
 from trajectories.storage.rollups import Changes
+from trajectories.storage.tenant_locks import lock_tenants
 from trajectories.workspace import Annotation
 
 _COUNTERS = ("last_seq", "last_changed", "record_count", "body_bytes", *rollups.TENANT_FIELDS)
@@ -241,13 +239,7 @@ def locked(slugs: Collection[str]) -> dict[str, Tenant]:
 
 
 def _lock(slugs: Collection[str]) -> dict[str, Tenant]:
-    features = connections[alias()].features
-    rows = Tenant.objects.using(alias()).filter(pk__in=slugs).order_by("pk")
-    if features.has_select_for_update:
-        rows = rows.select_for_update(no_key=features.has_select_for_no_key_update)
-    else:
-        rows.update(last_seq=F("last_seq"))  # takes SQLite's write lock, whether a row is there or not
-    return {tenant.pk: tenant for tenant in rows}
+    return {tenant.pk: tenant for tenant in lock_tenants(Trajectory, slugs, alias())}
 
 
 def _erased(slugs: Iterable[str]) -> set[str]:
