@@ -195,8 +195,7 @@ def _appended(store: Store, draft: Draft) -> Accepted:
 def _append(store: Store, drafts: Sequence[Draft]) -> list[Accepted | TrajectoriesError]:
     if not drafts:
         return []
-    store.expect_own_outbox()
-    results = store.outbox.append(drafts)
+    results = store.append(drafts)
     appended = [one for one in results if isinstance(one, Appended)]
     store.hot_cache.take([one.row for one in appended])
     store.part(Quotas).add([one.row.record for one in appended if one.is_new])

@@ -7,7 +7,7 @@ index existed are added by ``fill``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -88,9 +88,8 @@ def drop(schema_editor: Any) -> None:
     schema_editor.execute("DROP TABLE trajectories_search")
 
 
-def put(rows: Iterable[tuple[int, bytes]], using: str) -> None:
-    """Write the words of rows, given by primary key and body, in the transaction of the caller."""
-    entries = [(pk, words_of(orjson.loads(body))) for pk, body in rows]
+def put(entries: Sequence[tuple[int, list[str]]], using: str) -> None:
+    """Write the words of rows, given by primary key, in the transaction of the caller."""
     if entries:
         _insert(using, entries)
 
@@ -140,7 +139,8 @@ def fill(using: str) -> int:
             lacking = rows.filter(pk__in=pks)
             # The update locks the rows, so no worker replaces a body between the read and the write.
             lacking.order_by().update(seq=F("seq"))
-            put([(row.pk, row.canonical) for row in lacking.only("pk", "body", "compressed_body")], using)
+            found = lacking.only("pk", "body", "compressed_body")
+            put([(row.pk, words_of(orjson.loads(row.canonical))) for row in found], using)
         count, below = count + len(pks), pks[-1]
     remove([BACKLOG], using)
     return count
