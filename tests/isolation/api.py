@@ -62,6 +62,21 @@ ADDRESSES = {
 ALWAYS = {"forecast_cost": {"taskType": "north-type"}}
 """Parameters without which an operation is refused."""
 RECOMMENDATIONS = ADDRESSES["recommend_models"]
+ASKED: dict[str, tuple[str, dict[str, Any]]] = {
+    "recommend": (
+        RECOMMENDATIONS,
+        {
+            "phase": "north-phase",
+            "request_type": "north-type",
+            "project": "north-project",
+            "candidates": [{"model": "north-model"}, {"model": "other"}],
+            "seed": 1,
+        },
+    ),
+    "evaluate": ("/v1/agent/evaluations", {"policy": {"always": "north-model"}}),
+    "evaluate runs": ("/v1/agent/evaluations", {"policy": {"always": "north-model"}, "estimand": "run"}),
+}
+"""Questions about all records of a tenant that are asked by POST: address and body."""
 
 
 class Values(NamedTuple):
