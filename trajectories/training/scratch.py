@@ -12,22 +12,20 @@ from typing import Any, NamedTuple
 
 import orjson
 
-VALUES = 3
-"""Numbers of an item."""
 BY_KEY = "member"
-BEST_FIRST = "sum0 / known0 DESC, sum1 / known1 NULLS LAST, member"
+BEST_FIRST = "mean0 DESC, mean1 NULLS LAST, member"
 """Orders of the members of a group: by their key; or the greatest mean of the first value, then the
 lowest of the second one, then by their key."""
 _CACHE_KIB = 8 * 1024
 
 
 class Item(NamedTuple):
-    """A row, the keys of its group and of the member of it, and up to VALUES numbers, None if not known."""
+    """A row, the keys of its group and of the member of it, and three numbers, None where not known."""
 
     group: bytes
     member: bytes
     row: dict[str, Any]
-    values: Sequence[float | None]
+    values: tuple[float | None, float | None, float | None]
 
 
 class Member(NamedTuple):
@@ -35,7 +33,7 @@ class Member(NamedTuple):
 
     items: int
     row: dict[str, Any]
-    means: list[float | None]
+    means: tuple[float | None, ...]
 
 
 class Scratch:
@@ -47,10 +45,9 @@ class Scratch:
         self._db.execute("PRAGMA journal_mode = OFF")
         self._db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         self._db.execute("CREATE TABLE seen (digest BLOB PRIMARY KEY) WITHOUT ROWID")
-        sums = ", ".join(f"known{at} INTEGER NOT NULL, sum{at} REAL NOT NULL" for at in range(VALUES))
         self._db.execute(
             "CREATE TABLE item (n INTEGER PRIMARY KEY, grouped_by BLOB NOT NULL, member BLOB NOT NULL,"
-            f" items INTEGER NOT NULL, {sums}, row BLOB NOT NULL, UNIQUE (grouped_by, member))"
+            " value0 REAL, value1 REAL, value2 REAL, row BLOB NOT NULL)"
         )
 
     def __enter__(self) -> Scratch:
@@ -75,33 +72,25 @@ class Scratch:
             items: all are read before the first group is yielded.
             order: of the members, BY_KEY or BEST_FIRST. Read them before the next group.
         """
-        sums = [f"{name}{at}" for at in range(VALUES) for name in ("known", "sum")]
-        added = ", ".join(f"{name} = {name} + excluded.{name}" for name in ("items", *sums))
         self._db.execute("BEGIN")
         self._db.executemany(
-            f"INSERT INTO item (grouped_by, member, row, items, {', '.join(sums)})"
-            f" VALUES (?, ?, ?, 1{', ?' * len(sums)}) ON CONFLICT (grouped_by, member) DO UPDATE SET {added}",
-            map(_columns, items),
+            "INSERT INTO item (grouped_by, member, value0, value1, value2, row) VALUES (?, ?, ?, ?, ?, ?)",
+            ((one.group, one.member, *one.values, orjson.dumps(one.row)) for one in items),
         )
+        self._db.execute("CREATE INDEX by_key ON item (grouped_by, member, n, value0, value1, value2)")
         self._db.execute("COMMIT")
-        firsts = self._db.execute("SELECT MIN(n), grouped_by FROM item GROUP BY grouped_by ORDER BY 1")
-        for first, key in firsts:
+        # Means come from the index, so of each member one row is read.
+        members_of = (
+            "SELECT items, row, mean0, mean1, mean2 FROM (SELECT MIN(n) AS first, COUNT(*) AS items,"
+            " AVG(value0) AS mean0, AVG(value1) AS mean1, AVG(value2) AS mean2"
+            f" FROM item WHERE grouped_by = ? GROUP BY member) JOIN item ON n = first ORDER BY {order}"
+        )
+        groups = self._db.execute("SELECT MIN(n), grouped_by FROM item GROUP BY grouped_by ORDER BY 1")
+        for first, key in groups:
             (row,) = self._db.execute("SELECT row FROM item WHERE n = ?", (first,)).fetchone()
-            members = self._db.execute(
-                f"SELECT items, row, {', '.join(sums)} FROM item WHERE grouped_by = ? ORDER BY {order}", (key,)
-            )
-            yield orjson.loads(row), map(_member, members)
-
-
-def _columns(item: Item) -> list[Any]:
-    columns: list[Any] = [item.group, item.member, orjson.dumps(item.row)]
-    for at in range(VALUES):
-        value = item.values[at] if at < len(item.values) else None
-        columns += (0, 0.0) if value is None else (1, value)
-    return columns
+            yield orjson.loads(row), map(_member, self._db.execute(members_of, (key,)))
 
 
 def _member(columns: Sequence[Any]) -> Member:
-    items, row, *sums = columns
-    means = [total / known if known else None for known, total in zip(sums[::2], sums[1::2], strict=True)]
-    return Member(items, orjson.loads(row), means)
+    items, row, *means = columns
+    return Member(items, orjson.loads(row), tuple(means))

@@ -128,4 +128,4 @@ def request_key(summary: str) -> str:
 
 
 def _item(row: Row) -> Item:
-    return Item(row["key"].encode(), orjson.dumps(row["arguments"]), row, (row["reward"], row["cost_usd"]))
+    return Item(row["key"].encode(), orjson.dumps(row["arguments"]), row, (row["reward"], row["cost_usd"], None))

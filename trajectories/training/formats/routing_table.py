@@ -92,4 +92,4 @@ def _item(decision: Decision) -> Row:
 
 
 def _entry(row: Row) -> Item:
-    return Item(row["item"].encode(), row["model"].encode(), row, [row[name] for name in _MEANS])
+    return Item(row["item"].encode(), row["model"].encode(), row, (row["score"], row["cost_usd"], row["duration_ms"]))
