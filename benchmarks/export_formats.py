@@ -30,6 +30,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -77,14 +78,12 @@ def main() -> None:
         names = arguments.formats or _run(environment, "names", arguments.records).split()
         results = _Results(arguments.results)
         print(_HEAD, flush=True)
-        results.show("COPY", lambda: _copy(url))
+        results.show("COPY", partial(_copy, url))
         for name in names:
-            results.show(name, lambda name=name: _run(environment, name, arguments.records))
+            results.show(name, partial(_run, environment, name, arguments.records))
         for name in names if arguments.cuts else ():
-            results.show(
-                f"{name} cut",
-                lambda name=name: _run(environment, f"cut:{arguments.cuts}:{name}", arguments.records),
-            )
+            step = f"cut:{arguments.cuts}:{name}"
+            results.show(f"{name} cut", partial(_run, environment, step, arguments.records))
 
 
 class _Results:
