@@ -16,7 +16,7 @@ from django.test.utils import CaptureQueriesContext
 from tests import baker_recipes
 from tests.admin.rows import AT_US, address, archived, page, page_of
 from tests.examples import body, phase
-from trajectories.admin import changelist, run_list, runs
+from trajectories.admin import run_list, runs
 from trajectories.domain.clock import now_us
 from trajectories.domain.query import FILTERS, encode_cursor
 from trajectories.domain.record import LOWEST_ID, Position
@@ -49,13 +49,12 @@ def staff(*codenames: str, tenant: str = "alice", username: str = "charlie") -> 
 # --- Words
 
 
-@pytest.mark.parametrize("counted", [changelist.COUNTED, 1])
+@pytest.mark.parametrize("common", [search_index.COMMON, 0])
 def test_a_search_finds_words_wherever_they_are_and_ids(
-    counted: int, admin_client: Client, monkeypatch: pytest.MonkeyPatch
+    common: int, admin_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # With 1, every word is one of those that are too common to be collected first.
-    for module in (runs, changelist):
-        monkeypatch.setattr(module, "COUNTED", counted)
+    # With 0, every word is one of those that are too common to be collected first.
+    monkeypatch.setattr(search_index, "COMMON", common)
     named("mine", project="soar", tags=["nightly"])
     named("mine", phases=[phase(error="SOAR: the disk is full", model="x/claude-4")])
     other = archived(body(request_summary="other", source="cli"), tenant="bob")

@@ -9,14 +9,14 @@ from typing import Any, ClassVar, NamedTuple
 import orjson
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import SEARCH_VAR
-from django.db.models import Case, Func, Q, QuerySet, TextField, Value, When
+from django.db.models import Case, Func, QuerySet, TextField, Value, When
 from django.db.models.functions import Left
 from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.text import Truncator
 
-from trajectories.admin import formatting
+from trajectories.admin import formatting, keyset
 from trajectories.admin.changelist import BoundedChangeList, RecordedFilter, TenantFilter
 from trajectories.domain.clock import DAY_US, now_us
 from trajectories.domain.compression import from_columns
@@ -104,7 +104,6 @@ class RunList(BoundedChangeList):
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
-        self.result_list = list(self.result_list)
         _add_phases(self.result_list)
         _add_remarks(self.result_list)
         _add_running(self.result_list)
@@ -129,8 +128,6 @@ class UnlistedRuns(RunList):
 
     def get_results(self, request: HttpRequest) -> None:
         self.result_list, self.result_count = [], 0
-        self.show_full_result_count = self.show_admin_actions = self.can_show_all = self.multi_page = False
-        self.full_result_count = None
 
 
 def filtered(request: HttpRequest, rows: QuerySet[Any]) -> QuerySet[Any]:
@@ -147,17 +144,11 @@ def filtered(request: HttpRequest, rows: QuerySet[Any]) -> QuerySet[Any]:
         return rows.none()
 
 
+OLDEST_FIRST = ("recorded_at_us", "trajectory_id")
+
+
 def newer_than(rows: QuerySet[Any], position: Position) -> QuerySet[Any]:
-    at, id_ = position
-    # The first condition implies nothing new; it lets the database seek in the index on positions.
-    rows = rows.filter(recorded_at_us__gte=at).filter(Q(recorded_at_us__gt=at) | Q(trajectory_id__gt=id_))
-    return rows.order_by("recorded_at_us", "trajectory_id")
-
-
-def older_than(rows: QuerySet[Any], position: Position) -> QuerySet[Any]:
-    at, id_ = position
-    rows = rows.filter(recorded_at_us__lte=at).filter(Q(recorded_at_us__lt=at) | Q(trajectory_id__lt=id_))
-    return rows.order_by("-recorded_at_us", "-trajectory_id")
+    return keyset.beyond(rows, OLDEST_FIRST, position)
 
 
 # --- What a page of rows needs beside the rows: one query each

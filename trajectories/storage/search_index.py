@@ -26,6 +26,8 @@ else:
 TABLE = SearchEntry._meta.db_table
 BACKLOG = 0
 """The entry that exists while rows from before the index may lack theirs; no trajectory has this key."""
+COMMON = 10_000
+"""Entries that a search collects. Words of more are looked for along the order of the list."""
 _BATCH = 100
 _CREATE = {
     "sqlite": (
@@ -111,6 +113,11 @@ def matching(text: str) -> QuerySet[SearchEntry] | None:
         return None
     column = models.ExpressionWrapper(F("words"), output_field=Words())
     return SearchEntry.objects.filter(HasWords(column, words)).exclude(pk=BACKLOG)
+
+
+def is_common(entries: QuerySet[SearchEntry]) -> bool:
+    """Return whether there are more than COMMON entries; no more than these are read."""
+    return entries.values("pk")[COMMON : COMMON + 1].exists()
 
 
 def walked(rows: QuerySet[Trajectory], entries: QuerySet[SearchEntry]) -> QuerySet[Trajectory]:
