@@ -63,13 +63,14 @@ class BoundedChangeList(ChangeList):
         return list(self.order)
 
     def _is_flipped(self, first: str) -> bool:
-        """Return whether the address asks for the opposite order: by the column that the order begins with."""
+        """Return whether the address asks for the opposite order.
+
+        One column may be sorted by, so its number does not matter: it depends on the columns that a
+        user sees.
+        """
         asked = str(self.params.get(ORDER_VAR, ""))
-        number = asked.removeprefix("-")
-        if not (number.isdecimal() and len(number) < 3 and int(number) < len(self.list_display)):
-            return False
-        is_first = self.get_ordering_field(self.list_display[int(number)]) == first.lstrip("-")
-        return is_first and asked.startswith("-") != first.startswith("-")
+        is_asked = bool(self.sortable_by) and asked.removeprefix("-").isdecimal()
+        return is_asked and asked.startswith("-") != first.startswith("-")
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: list[str | None] | None = None) -> QuerySet[Any]:
         rows = super().get_queryset(request, exclude_parameters)

@@ -25,7 +25,7 @@ from trajectories.domain.credit import CREDITED, UNCREDITED
 from trajectories.domain.query import FILTERS, parse_query
 from trajectories.domain.record import Position
 from trajectories.exceptions import InvalidInput
-from trajectories.models import Phase, Trajectory
+from trajectories.models import Phase, Tenant, Trajectory
 from trajectories.storage import archive_reads
 from trajectories.workspace import Annotation
 
@@ -36,6 +36,8 @@ MAX_REMARKS = 1_000
 STRIP_WIDTH = 168
 _CELL, _STRIP_HEIGHT = 11, 18
 _SHOWN_MODELS = 2
+_BY_TENANT = {"project", "source", "request_type"}
+"""Filters whose index begins with the tenant, so a list of all tenants names them."""
 OWN_PARAMETERS = ("strip", "live")
 """Parameters of the list's address that choose how it looks."""
 _DAYS, _TENANT = str(RecordedFilter.parameter_name), str(TenantFilter.parameter_name)
@@ -84,7 +86,8 @@ WORDS = {
 
 
 class Chip(NamedTuple):
-    """A filter that holds, and the address of the list without it."""
+    """A filter that holds, and the address of the list without it; of an outcome, the address that
+    changes whether it holds."""
 
     name: str
     value: str
@@ -109,6 +112,18 @@ class RunList(BoundedChangeList):
         _add_running(self.result_list)
         for row in self.result_list:
             row.is_strip_by_duration = request.GET.get("strip") == "duration"
+
+    def outcomes(self) -> list[Chip]:
+        """Return each outcome with the address of the list of its runs, or of all where it is chosen."""
+        chosen = self.filter_params.get("outcome", [""])[-1]
+        return [
+            Chip(
+                word,
+                "true" if word == chosen else "false",
+                self.get_query_string({"outcome": None if word == chosen else word}),
+            )
+            for word in OUTCOMES
+        ]
 
     def chips(self) -> list[Chip]:
         given = {name: str(values[-1]) for name, values in self.filter_params.items()}
@@ -135,6 +150,8 @@ def filtered(request: HttpRequest, rows: QuerySet[Any]) -> QuerySet[Any]:
     given = {name: request.GET[name] for name in FACETS if request.GET.get(name)}
     if tenant := request.GET.get(_TENANT):
         rows = rows.filter(tenant=tenant)
+    elif _BY_TENANT & given.keys():
+        rows = rows.filter(tenant__in=Tenant.objects.values("pk"))
     if (days := request.GET.get(_DAYS, "")).isdecimal() and len(days) < 6:
         rows = rows.filter(recorded_at_us__gte=now_us() - int(days) * DAY_US)
     try:
@@ -306,9 +323,12 @@ def models(row: Any) -> SafeString:
     if not names:
         return mark_safe("-")
     shown = [(formatting.text(name), formatting.text(name.rpartition("/")[2] or name)) for name in names]
-    more = f" +{len(names) - _SHOWN_MODELS}" if len(names) > _SHOWN_MODELS else ""
-    listed = format_html_join(", ", '<span title="{}">{}</span>', shown[:_SHOWN_MODELS])
-    return format_html('<span class="tj-models">{}{}</span>', listed, more)
+    listed = format_html_join(" ", '<span title="{}">{}</span>', shown[:_SHOWN_MODELS])
+    if len(names) <= _SHOWN_MODELS:
+        return format_html('<span class="tj-models">{}</span>', listed)
+    rest = ", ".join(name or "" for name, _ in shown[_SHOWN_MODELS:])
+    more = format_html('<span class="tj-quiet" title="{}">+{}</span>', rest, len(names) - _SHOWN_MODELS)
+    return format_html('<span class="tj-models">{}\N{NO-BREAK SPACE}{}</span>', listed, more)
 
 
 @admin.display(description="cost")

@@ -109,7 +109,7 @@ class TrajectoryAdmin(RunActions, MirrorAdmin):
 
     def get_list_display(self, request: HttpRequest) -> Any:
         tenants = tenants_of(request)
-        is_one = tenants is not None and len(tenants) == 1
+        is_one = bool(request.GET.get("tenant")) or (tenants is not None and len(tenants) == 1)
         return [column for column in self.list_display if column is not columns.owner or not is_one]
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
@@ -122,17 +122,16 @@ class TrajectoryAdmin(RunActions, MirrorAdmin):
         return lean
 
     def found(self, rows: QuerySet[Any], term: str) -> QuerySet[Any]:
-        ids = with_id(Trajectory.objects.all(), term).values("pk")
-        entries = search_index.matching(term)
+        ids, entries = with_id(Trajectory.objects.all(), term).values("pk"), search_index.matching(term)
         if entries is None or not search_index.is_complete():
             return rows.filter(
                 pk__in=self._by_name(term).union(ids, *([] if entries is None else [entries.values("pk")]))
             )
-        if search_index.is_common(entries):
+        if (keys := search_index.keys(entries)) is None:
             # Words this common occur among the newest rows, so the ordered walk ends early. Collecting
             # and sorting every match would take longer.
             return search_index.walked(rows, entries)
-        return rows.filter(pk__in=entries.values("pk").union(ids))
+        return rows.filter(pk__in=[*keys, *ids.values_list("pk", flat=True)])
 
     def _by_name(self, term: str) -> QuerySet[Any]:
         """Return the keys of rows of this project or source, each found in its own index."""

@@ -115,9 +115,14 @@ def matching(text: str) -> QuerySet[SearchEntry] | None:
     return SearchEntry.objects.filter(HasWords(column, words)).exclude(pk=BACKLOG)
 
 
-def is_common(entries: QuerySet[SearchEntry]) -> bool:
-    """Return whether there are more than COMMON entries; no more than these are read."""
-    return entries.values("pk")[COMMON : COMMON + 1].exists()
+def keys(entries: QuerySet[SearchEntry]) -> list[int] | None:
+    """Return the keys of ``entries``; None if they are more than COMMON.
+
+    A database guesses how many entries have a word that its statistics lack. With a condition on
+    them, Postgres would walk all rows of the list to find the one that has a rare word.
+    """
+    found = list(entries.values_list("pk", flat=True)[: COMMON + 1])
+    return None if len(found) > COMMON else found
 
 
 def walked(rows: QuerySet[Trajectory], entries: QuerySet[SearchEntry]) -> QuerySet[Trajectory]:
