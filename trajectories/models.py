@@ -373,7 +373,6 @@ class RollUp(models.Model):
         verbose_name = "roll-up"
         indexes: ClassVar = [
             models.Index(fields=["tenant", "is_total", "day", "project"], name="trajectories_rollup_day"),
-            models.Index(fields=["tenant", "is_total", "start"], name="trajectories_rollup_start"),
         ]
 
     def __str__(self) -> str:

@@ -22,5 +22,4 @@ class Migration(migrations.Migration):
                 name="trajectories_unstarted",
             ),
         ),
-        _AddIndex("rollup", models.Index(fields=["tenant", "is_total", "start"], name="trajectories_rollup_start")),
     ]
