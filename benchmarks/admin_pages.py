@@ -306,8 +306,8 @@ def _after_a_run(work: Callable[[], Time]) -> Time:
 def _time(client: Client, address: str) -> Time:
     database, wall, cpu = _database_ms(), time.perf_counter(), time.process_time()
     answer = client.get(address)
-    taken = time.perf_counter() - wall, time.process_time() - cpu
-    found = Time(*(1000 * one for one in taken), _database_ms() - database)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    found = Time(1000 * wall, 1000 * cpu, _database_ms() - database)
     if answer.status_code != 200 or b"errornote" in answer.content:
         raise SystemExit(f"{address} answered {answer.status_code}: {answer.content[:2_000]!r}")
     return found
