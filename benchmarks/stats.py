@@ -29,7 +29,7 @@ from tests.postgres import throwaway_postgres
 
 DAYS = 90
 _DAY_US = 24 * 3600 * 1_000_000
-_TENANT, _TEMPLATES = "bench", "templates"
+TENANT, TEMPLATES = "bench", "templates"
 _PHASES = ("plan", "implement", "test", "review", "document")
 _MODELS = ("anthropic/claude-sonnet-4", "openai/gpt-5", "small", "mid")
 _SCANS_UP_TO = 200_000
@@ -70,29 +70,30 @@ def _inside(records: int, repeats: int) -> None:
 
     call_command("migrate", verbosity=0)
     started = time.perf_counter()
-    _seed(records)
+    seed(records)
     print(f"seeded in {time.perf_counter() - started:.0f} s", flush=True)
-    _rebuild()
+    rebuild()
     _measure(records, repeats)
     _mirror()
 
 
-def _seed(records: int) -> None:
+def seed(records: int) -> None:
+    """Write records of ``TENANT`` with their phases; the migrations must have run."""
     from django.db import connection
 
     from trajectories.models import Tenant, Trajectory
     from trajectories.storage.archive_writes import mirror
 
-    templates = list(_templates(_TEMPLATES, int(time.time() * 1_000_000)))
+    templates = list(_templates(TEMPLATES, int(time.time() * 1_000_000)))
     for start in range(0, len(templates), 100):
         mirror(templates[start : start + 100])
-    Tenant.objects.create(slug=_TENANT, last_seq=records, last_changed=records, record_count=records)
+    Tenant.objects.create(slug=TENANT, last_seq=records, last_changed=records, record_count=records)
     now_us, step_us = int(time.time() * 1_000_000), DAYS * _DAY_US // records
     columns = [str(field.column) for field in Trajectory._meta.fields if field.column != "id"]
     at = f"{now_us} - ({records} - n) * {step_us}"
     is_sqlite = connection.vendor == "sqlite"
     made = {
-        "tenant_id": f"'{_TENANT}'",
+        "tenant_id": f"'{TENANT}'",
         "trajectory_id": "lower(hex(randomblob(16)))" if is_sqlite else "gen_random_uuid()",
         "seq": "n",
         "changed": "n",
@@ -110,9 +111,11 @@ def _seed(records: int) -> None:
     count = len(templates)
     names = ", ".join(f'"{column}"' for column in columns)
     with connection.cursor() as cursor:
+        if not is_sqlite:
+            cursor.execute("SET statement_timeout = 0")
         cursor.execute(
             f"INSERT INTO trajectories_trajectory ({names}) SELECT {values} FROM {numbers} AS g{'' if is_sqlite else '(n)'}"
-            f" JOIN trajectories_trajectory t ON t.tenant_id = '{_TEMPLATES}' AND t.seq = 1 + (n * 7919) % {count}"
+            f" JOIN trajectories_trajectory t ON t.tenant_id = '{TEMPLATES}' AND t.seq = 1 + (n * 7919) % {count}"
         )
         _seed_phases(cursor, count)
         cursor.execute("ANALYZE")
@@ -126,8 +129,8 @@ def _seed_phases(cursor: Any, templates: int) -> None:
     values = ", ".join(f'p."{column}"' for column in columns)
     cursor.execute(
         f"INSERT INTO trajectories_phase (trajectory_id, {names}) SELECT r.id, {values} FROM trajectories_trajectory r"
-        f" JOIN trajectories_trajectory t ON t.tenant_id = '{_TEMPLATES}' AND t.seq = 1 + (r.seq * 7919) % {templates}"
-        f" JOIN trajectories_phase p ON p.trajectory_id = t.id WHERE r.tenant_id = '{_TENANT}'"
+        f" JOIN trajectories_trajectory t ON t.tenant_id = '{TEMPLATES}' AND t.seq = 1 + (r.seq * 7919) % {templates}"
+        f" JOIN trajectories_phase p ON p.trajectory_id = t.id WHERE r.tenant_id = '{TENANT}'"
     )
 
 
@@ -169,13 +172,14 @@ def _templates(tenant: str, stamp: int) -> Iterator[Any]:
         yield Record(tenant, id_, stamp + number, digest_of(data), stamp, stamp, data)
 
 
-def _rebuild() -> None:
+def rebuild() -> None:
+    """Make the roll-ups of ``TENANT``, and print how long that took."""
     from trajectories.models import RollUp
     from trajectories.storage import rollup_rebuild
 
     wall, cpu = time.perf_counter(), time.process_time()
-    assert rollup_rebuild.rebuild(_TENANT)
-    rows = RollUp.objects.filter(tenant=_TENANT).count()
+    assert rollup_rebuild.rebuild(TENANT)
+    rows = RollUp.objects.filter(tenant=TENANT).count()
     print(
         f"roll-ups made in {time.perf_counter() - wall:.1f} s, {time.process_time() - cpu:.1f} s of CPU in Python: {rows} rows"
     )
@@ -209,28 +213,28 @@ def _measure(records: int, repeats: int) -> None:
     print(f"{'ms':34}{'roll-ups':>10}{'scan':>10}{'count':>10}{'records':>10}")
     for name, (given, bucket) in questions.items():
         query = parse_query(given, now_us)
-        count = archive_reads._matching(_TENANT, query, None).count()
+        count = archive_reads._matching(TENANT, query, None).count()
 
         def rolled(query: Any = query, bucket: str | None = bucket) -> bytes | None:
-            found = rollup_reads.summary(_TENANT, query, bucket=bucket)
+            found = rollup_reads.summary(TENANT, query, bucket=bucket)
             return None if found is None else orjson.dumps(found.as_json())
 
         def scan(query: Any = query, bucket: str | None = bucket) -> bytes:
-            return orjson.dumps(archive_reads.summary(_TENANT, query, None, bucket=bucket).as_json())
+            return orjson.dumps(archive_reads.summary(TENANT, query, None, bucket=bucket).as_json())
 
         answer, scanned = rolled(), scan()
         assert answer in (None, scanned), name
         times = [
             _median_ms(rolled, repeats) if answer else None,
             _median_ms(scan, repeats if records <= _SCANS_UP_TO else 1),
-            _median_ms(archive_reads._matching(_TENANT, query, None).count, repeats),
+            _median_ms(archive_reads._matching(TENANT, query, None).count, repeats),
         ]
         print(
             f"{name:34}" + "".join("         -" if ms is None else f"{ms:10.1f}" for ms in times) + f"{count:10}",
             flush=True,
         )
     for project in (None, "project 7"):
-        ms = _median_ms(partial(rollup_reads.phase_cells, _TENANT, phase="test", project=project), repeats)
+        ms = _median_ms(partial(rollup_reads.phase_cells, TENANT, phase="test", project=project), repeats)
         print(f"{'cells of a phase, ' + (project or 'everywhere'):34}{ms:10.1f}")
 
 

@@ -12,9 +12,10 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.http import urlencode
 
 from trajectories.admin import cards, figures, heat, scope
-from trajectories.admin.cards import Answer
+from trajectories.admin.cards import Address, Answer
 from trajectories.admin.frame import framed
 from trajectories.admin.scope import CLOCKS, FILTERS, PERIODS, RECORDED, STARTED, Period, Scope
+from trajectories.domain.stats import RELATIVE_ERROR
 from trajectories.exceptions import TrajectoriesError
 
 TEMPLATE = "admin/trajectories/overview.html"
@@ -28,6 +29,7 @@ class Tile(NamedTuple):
     value: str
     change: str
     note: str = ""
+    href: str = ""
 
 
 def overview_view(model_admin: ModelAdmin[Any], request: HttpRequest) -> HttpResponse:
@@ -82,7 +84,7 @@ def _figures(request: HttpRequest, site_name: str, tenant: str) -> dict[str, Any
         "is_complete": now["window"]["complete"],
         "clock_note": asked.clock == RECORDED and given_clock != RECORDED,
         "sentence": sentence(asked.period, now, before),
-        "tiles": tiles(now, before),
+        "tiles": tiles(now, before, runs),
         "all_runs": runs(),
         "over_time": cards.over_time(series, runs, CLOCKS[asked.clock]),
         "models": [cards.cost_against_success(now, runs), cards.cost_by_model(now, runs)],
@@ -159,27 +161,35 @@ def _more(old: int, new: int) -> str:
     return f"{abs(new - old):,} {'more' if new > old else 'fewer'} than in"
 
 
-def tiles(now: Answer, before: Answer | None) -> list[Tile]:
-    """Return the figures on top."""
+def tiles(now: Answer, before: Answer | None, runs: Address) -> list[Tile]:
+    """Return the figures on top, each with the address of its runs."""
     old: Answer = before if before and before["count"] else {}
 
-    def tile(name: str, *path: str, text: Any, note: str = "") -> Tile:
+    def tile(name: str, *path: str, text: Any, note: str = "", **given: str) -> Tile:
         value = figures.at(now, *path)
-        return Tile(name, text(value), figures.change(figures.at(old, *path), value), note)
+        href = "" if value is None else runs(**given)
+        return Tile(name, text(value), figures.change(figures.at(old, *path), value), note, href)
 
     rate = now["success_rate"]
     bounds = f"95 %: {100 * rate['low']:.0f} to {100 * rate['high']:.0f}" if rate["rate"] is not None else ""
     verdict = figures.compared(old["success_rate"], rate) if old else ""
     return [
         tile("Runs", "count", text=figures.count),
-        Tile("Success", figures.percent(rate["rate"]), verdict, bounds),
+        Tile("Success", figures.percent(rate["rate"]), verdict, bounds, runs(outcome="success")),
         tile("Cost", "cost_usd", "sum", text=figures.money),
         tile("Cost per success", "cost_per_success_usd", text=figures.money),
         tile("Tokens", "tokens", "sum", text=figures.count),
         tile("Median time", "duration_ms", "p50", text=figures.span),
-        tile("p95 time", "duration_ms", "p95", text=figures.span),
+        tile("p95 time", "duration_ms", "p95", text=figures.span, **_at_least(now, "duration_ms", "p95")),
         tile("Unattributed", "unattributed_cost_usd", "sum", text=figures.money, note="in no phase"),
     ]
+
+
+def _at_least(now: Answer, measure: str, percentile: str) -> dict[str, str]:
+    """Return the filter that selects the runs at or above a percentile."""
+    value = figures.at(now, measure, percentile)
+    # The run at the rank may be below the percentile by its error.
+    return {} if value is None else {f"min_{measure}": f"{value * (1 - RELATIVE_ERROR):.0f}"}
 
 
 # Addresses.

@@ -10,12 +10,14 @@ from django.db.models import QuerySet
 
 from trajectories.domain.clock import DAY_US
 from trajectories.domain.query import BIGGEST, Condition, Query
-from trajectories.domain.stats import Cell, Cells, Summary, bucket_start
+from trajectories.domain.stats import Cells, Summary, bucket_start
 from trajectories.models import RollUp, Tenant
 from trajectories.storage import archive_reads
 from trajectories.storage.archive_errors import archive_errors
 from trajectories.storage.archive_writes import alias
 from trajectories.storage.rollups import ALL_TIME, NAMES, Cut, decoded, loads
+
+_STARTED = "started_at_us"
 
 
 class Span(NamedTuple):
@@ -26,10 +28,20 @@ class Span(NamedTuple):
 
 
 def covers(query: Query) -> bool:
-    """Return whether roll-ups can answer ``query``: every filter is a column of theirs, or a time."""
-    return not query.on_phase and all(
-        condition.column in NAMES and condition.lookup == "equal" for condition in query.on_trajectory
-    )
+    """Return whether roll-ups can answer ``query``: every filter is a column of theirs, or a time.
+
+    Times of start must be whole days, and not beside times of recording.
+    """
+    of_start, others = _by_start(query)
+    if of_start and (query.on_position or any(condition.value % DAY_US for condition in of_start)):
+        return False
+    return not query.on_phase and all(condition.column in NAMES and condition.lookup == "equal" for condition in others)
+
+
+def _by_start(query: Query) -> tuple[list[Condition], list[Condition]]:
+    """Return the conditions on the time of start, and the other ones on trajectories."""
+    of_start = [condition for condition in query.on_trajectory if condition.column == _STARTED]
+    return of_start, [condition for condition in query.on_trajectory if condition.column != _STARTED]
 
 
 def cuts_days(query: Query) -> bool:
@@ -49,9 +61,12 @@ def summary(tenant: str, query: Query, *, bucket: str | None = None) -> Summary 
     row = Tenant.objects.using(alias()).filter(pk=tenant).first()
     if row is None:
         return Summary(bucket)
-    wanted = {condition.column: condition.value for condition in query.on_trajectory}
-    if not is_current(row) or (row.rollup_cut and "project" in wanted):
+    of_start, others = _by_start(query)
+    wanted = {condition.column: condition.value for condition in others}
+    if not is_current(row) or (row.rollup_cut and ("project" in wanted or of_start)):
         return None
+    if of_start:
+        return _of_starts(row, of_start, others, wanted, bucket)
     span, parts = _split(query)
     if span is not None and span.end is not None and span.first >= span.end:
         return None
@@ -123,26 +138,51 @@ def _between(query: Query, since: int, until: int) -> Query:
     return Query(bounds, query.on_trajectory)
 
 
+def _of_starts(
+    row: Tenant, of_start: list[Condition], others: list[Condition], wanted: dict[str, str], bucket: str | None
+) -> Summary:
+    """Return the summary of the runs that started on some whole days.
+
+    The rows of a day of start also have the runs without a start that were recorded on that day. An
+    index has these runs, so they are summarized from the records and subtracted.
+    """
+    names = {"at_least": "gte", "below": "lt"}
+    bounds = {f"start__{names[condition.lookup]}": condition.value // DAY_US for condition in of_start}
+    days = RollUp.objects.using(alias()).filter(tenant=row.pk, day__gte=0, **bounds)
+    found = _sum(days, days, wanted, bucket)
+    if not wanted:
+        found.trajectories = _cells(days.filter(is_total=False))
+    recorded = tuple(condition._replace(column="recorded_at_us") for condition in of_start)
+    unstarted = Query(recorded, (*others, Condition(_STARTED, "equal", None)))
+    found.merge(archive_reads.summary(row.pk, unstarted, None, bucket=bucket, using=alias()), times=-1)
+    return found
+
+
 def _of_days(row: Tenant, query: Query, wanted: dict[str, str], span: Span | None, bucket: str | None) -> Summary:
-    found = Summary(bucket)
     rows = RollUp.objects.using(alias()).filter(tenant=row.pk)
     days = rows.filter(day__gte=span.first if span else 0)
     if span is None:
         rows = rows.filter(day=ALL_TIME)
     else:
         days = rows = days if span.end is None else days.filter(day__lt=span.end)
-    # The rows of one combination each have what the filters and groups need; without a filter, the
-    # few totals have everything else.
-    cells = rows.filter(is_total=False, **wanted)
-    of_details = cells if wanted else rows.filter(is_total=True)
-    for part in _decoded(of_details):
-        found.merge(part)
+    found = _sum(rows, days, wanted, bucket)
     if row.rollup_cut:
         found.trajectories = archive_reads.trajectory_cells(row.pk, _whole(query, span), using=alias())
     elif not wanted:
-        found.trajectories = _cells(cells)
+        found.trajectories = _cells(rows.filter(is_total=False))
+    return found
+
+
+def _sum(rows: QuerySet[RollUp], days: QuerySet[RollUp], wanted: dict[str, str], bucket: str | None) -> Summary:
+    """Return the sum of ``rows``, and with ``bucket`` the series of ``days``; without a filter, the
+    cells of trajectories are left to the caller."""
+    found = Summary(bucket)
+    # The rows of one combination each have what the filters and groups need; without a filter, the
+    # few totals have everything else.
+    for part in _decoded(rows.filter(is_total=not wanted, **wanted)):
+        found.merge(part)
     if bucket is not None:
-        found.series = _series(days.filter(is_total=not wanted, **wanted), bucket)
+        _add_series(found, days.filter(is_total=not wanted, **wanted), bucket)
     return found
 
 
@@ -161,14 +201,15 @@ def _cells(rows: QuerySet[RollUp]) -> Cells:
     return _added((tuple(key), cell) for *key, cell in rows.values_list(*NAMES[:4], "cell"))
 
 
-def _series(rows: QuerySet[RollUp], bucket: str) -> dict[int, Cell]:
-    starts = rows.values_list("start", "cell")
-    return _added((bucket_start(start * DAY_US, bucket), cell) for start, cell in starts)
+def _add_series(found: Summary, rows: QuerySet[RollUp], bucket: str) -> None:
+    for start, cell, details in rows.values_list("start", "cell", "details"):
+        part, at = decoded((), cell, details), bucket_start(start * DAY_US, bucket)
+        found.merge(Summary(series={at: part.trajectories[()]}, durations={at: part.buckets["duration_us"]}))
 
 
-def _added(rows: Iterable[tuple[Any, str]]) -> dict[Any, Cell]:
+def _added(rows: Iterable[tuple[Any, str]]) -> Cells:
     """Return the sum of the cells of each key."""
-    by_key: dict[Any, list[Cell]] = defaultdict(list)
+    by_key: dict[Any, list[list[int]]] = defaultdict(list)
     for key, cell in rows:
         by_key[key].append(loads(cell))
     return {key: list(map(sum, zip(*cells, strict=True))) for key, cells in by_key.items()}

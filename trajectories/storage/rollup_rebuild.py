@@ -116,9 +116,17 @@ def _is_same(one: Summary, other: Summary) -> bool:
     difference = Summary("day")
     difference.merge(one)
     difference.merge(other, times=-1)
-    of_kinds = difference.trajectories, difference.phases, difference.series, difference.late, difference.late_phases
+    of_kinds = (
+        difference.trajectories,
+        difference.phases,
+        difference.series,
+        difference.late,
+        difference.late_phases,
+        difference.skip_costs or {},
+    )
     cells = [cell for kind in of_kinds for cell in kind.values()]
-    counts: Iterable[int] = (count for buckets in difference.buckets.values() for count in buckets.values())
+    buckets = (*difference.buckets.values(), *difference.durations.values())
+    counts: Iterable[int] = (count for one in buckets for count in one.values())
     return not any(map(any, cells)) and not any(counts)
 
 

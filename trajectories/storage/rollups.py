@@ -239,13 +239,15 @@ def _read(places: set[_Place], alias: str) -> dict[_Place, Summary]:
 def _row(place: _Place, summary: Summary) -> tuple[Any, ...]:
     """Return the values of ``_COLUMNS``."""
     cell = [sum(column) for column in zip(*summary.trajectories.values(), strict=True)]
-    details = {
+    details: dict[str, Any] = {
         **{name: [[*key, cell] for key, cell in getattr(summary, name).items() if cell[0]] for name in _CELLS},
         # Bucket and count in turns: JSON has no keys but text.
         "buckets": [
             [number for item in counts.items() if item[1] for number in item] for counts in summary.buckets.values()
         ],
     }
+    if summary.skip_costs is not None:
+        details["skip_costs"] = [[*key, costs] for key, costs in summary.skip_costs.items() if any(costs)]
     names = place.names or (None,) * len(NAMES)
     return place.key, place.tenant, place.day, place.start, place.names is None, *names, _dumps(cell), _dumps(details)
 
@@ -265,12 +267,16 @@ _UPSERT = (
 def decoded(key: Names, cell: str, details: str) -> Summary:
     """Return a row's sums, its trajectories under ``key``."""
     fields = loads(details)
-    phases, late, late_phases = ({tuple(names): sums for *names, sums in fields[name]} for name in _CELLS)
+    phases, late, late_phases, skip_costs = (
+        {tuple(names): sums for *names, sums in fields.get(name, ())} for name in (*_CELLS, "skip_costs")
+    )
     return Summary(
         trajectories={key: loads(cell)},
         phases=phases,
         late=late,
         late_phases=late_phases,
+        # A row of an earlier release, or one that it has changed since, does not know them.
+        skip_costs=skip_costs if "skip_costs" in fields else None,
         buckets={
             measure.column: defaultdict(int, zip(flat[::2], flat[1::2], strict=True))
             for measure, flat in zip(TRAJECTORY_MEASURES, fields["buckets"], strict=True)

@@ -26,6 +26,8 @@ else:
 TABLE = SearchEntry._meta.db_table
 BACKLOG = 0
 """The entry that exists while rows from before the index may lack theirs; no trajectory has this key."""
+COMMON = 10_000
+"""Entries that a search collects. Words of more are looked for along the order of the list."""
 _BATCH = 100
 _CREATE = {
     "sqlite": (
@@ -110,6 +112,16 @@ def matching(text: str) -> QuerySet[SearchEntry] | None:
         return None
     column = models.ExpressionWrapper(F("words"), output_field=Words())
     return SearchEntry.objects.filter(HasWords(column, words)).exclude(pk=BACKLOG)
+
+
+def keys(entries: QuerySet[SearchEntry]) -> list[int] | None:
+    """Return the keys of ``entries``; None if they are more than COMMON.
+
+    A database guesses how many entries have a word that its statistics lack. With a condition on
+    them, Postgres would walk all rows of the list to find the one that has a rare word.
+    """
+    found = list(entries.values_list("pk", flat=True)[: COMMON + 1])
+    return None if len(found) > COMMON else found
 
 
 def walked(rows: QuerySet[Trajectory], entries: QuerySet[SearchEntry]) -> QuerySet[Trajectory]:

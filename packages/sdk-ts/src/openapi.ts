@@ -427,7 +427,7 @@ export interface components {
              */
             cost_per_success_usd: number | null;
             cost_usd: components["schemas"]["MeasureSummary"];
-            duration_ms: components["schemas"]["MeasureSummary"];
+            duration_ms: components["schemas"]["MeasureDistribution"];
             input_tokens: components["schemas"]["MeasureSummary"];
             output_tokens: components["schemas"]["MeasureSummary"];
             tokens: components["schemas"]["MeasureSummary"];
@@ -2634,6 +2634,11 @@ export interface components {
             runs: number;
             /** @description Of these runs, by their outcome, given or derived. */
             success_rate: components["schemas"]["Rate"];
+            /**
+             * @description Of these runs. Null until `rebuild_rollups` has run after the upgrade that added it.
+             * @default null
+             */
+            cost_usd?: components["schemas"]["MeasureSummary"] | null;
         };
         /** SelectionMethodGroup */
         SelectionMethodGroup: {

@@ -26,8 +26,8 @@ function move(step) {
   const all = rows();
   if (!all.length) return undefined;
   const at = all.indexOf(document.activeElement);
-  const next = at < 0 ? (step > 0 ? 0 : all.length - 1) : Math.min(all.length - 1, Math.max(0, at + step));
-  return all[next].focus();
+  const next = at < 0 ? (step > 0 ? 0 : all.length - 1) : at + step;
+  return next in all ? all[next].focus() : link(step > 0 ? "next page" : "previous page")?.click();
 }
 
 function search() {

@@ -86,7 +86,7 @@ class Bucket(ResponseModel):
     cost_per_success_usd: float | None
     """The cost of all runs whose cost is known, divided by the successful ones among them."""
     cost_usd: MeasureSummary
-    duration_ms: MeasureSummary
+    duration_ms: MeasureDistribution
     input_tokens: MeasureSummary
     output_tokens: MeasureSummary
     tokens: MeasureSummary
@@ -847,6 +847,8 @@ class RunsByPresence(ResponseModel):
     runs: int
     success_rate: Rate
     """Of these runs, by their outcome, given or derived."""
+    cost_usd: MeasureSummary | None = None
+    """Of these runs. Null until `rebuild_rollups` has run after the upgrade that added it."""
 
 
 class SelectionMethodGroup(ResponseModel):
