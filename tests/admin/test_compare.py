@@ -11,8 +11,8 @@ import pytest
 from django.contrib.auth.models import Permission
 from django.db import connections
 from django.test import Client
-from pytest_django import Settings
 from django.test.utils import CaptureQueriesContext
+from pytest_django import Settings
 
 from tests import baker_recipes
 from tests.admin.rows import address, archived, page

@@ -51,4 +51,4 @@ def lines(tenant: str, site_name: str, filters: Mapping[str, str]) -> Lines:
 
 def _runs(site_name: str, tenant: str, filters: Mapping[str, str], alert: dict[str, Any], since: str) -> str:
     given = {name: alert[name] for name in ("phase", "model", "request_type") if alert[name]}
-    return scope.runs_address(site_name, tenant, **filters | given, since=since)
+    return scope.runs_address(site_name, tenant, **{**filters, **given}, since=since)

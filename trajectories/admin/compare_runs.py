@@ -190,7 +190,7 @@ def _head(row: Any, first: Any, count: int, site_name: str) -> Head:
     ]
     old = None if row is first else _figures_of(first)
     return Head(
-        columns.summary(row) or str(row.trajectory_id), address, facts, row.outcome, _values(_figures_of(row), old)
+        str(columns.summary(row)) or str(row.trajectory_id), address, facts, row.outcome, _values(_figures_of(row), old)
     )
 
 

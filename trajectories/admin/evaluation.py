@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from django.contrib.admin import ModelAdmin
@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse, QueryDict
 from django.template.response import TemplateResponse
 from pydantic import ValidationError
 
-from trajectories.admin import alerts, cards, charts, figures, scope
+from trajectories.admin import alerts, charts, figures, scope
 from trajectories.admin.cards import Card, Cell
 from trajectories.admin.frame import framed
 from trajectories.admin.overview import curl, no_tenant, periods, selects

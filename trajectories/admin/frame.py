@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 
 SCRIPT = forms.Script("trajectories/admin.js", type="module")
-_MEDIA = forms.Media(css={"all": ["trajectories/admin.css"]}, js=[SCRIPT])
+_MEDIA = forms.Media(css={"all": ["trajectories/admin.css"]}, js=[SCRIPT])  # type: ignore[list-item]  # the stubs know paths only
 
 _PAGES = (
     ("Overview", "overview", "g o"),
