@@ -18,6 +18,7 @@ from trajectories.admin.scope import RECORDED, Period, Scope
 from trajectories.domain.clock import now_us
 from trajectories.domain.query import parse_query
 from trajectories.domain.schema import invalid_input
+from trajectories.domain.text import visible
 from trajectories.exceptions import InvalidInput, TrajectoriesError
 from trajectories.learning.estimators import Estimate
 from trajectories.learning.evaluate import Evaluation, evaluate
@@ -72,7 +73,7 @@ def _page(request: HttpRequest, site_name: str, tenant: str) -> dict[str, Any]:
     given = request.GET
     asked = Scope(tenant, scope.period(given.get("period", "all")), RECORDED, scope.filters(given))
     whole = Scope(tenant, Period(None, None, ""), RECORDED, {}).stats()
-    rules, otherwise, phase = rules_of(given), given.get("otherwise", "").strip(), given.get("phase", "")
+    rules, otherwise, phase = rules_of(given), given.get("otherwise", "").strip(" "), given.get("phase", "")
     groups = {name: [group[name] for group in whole[f"by_{name}"] if group[name]] for name in ("model", "phase")}
     context: dict[str, Any] = {
         "scope": asked,
@@ -109,7 +110,7 @@ def _with(values: list[str], chosen: str) -> list[str]:
 def rules_of(given: QueryDict) -> list[Rule]:
     """Return the rules that the URL gives, without the empty rows of the form."""
     columns = (given.getlist(name) for name in Rule._fields)
-    return [rule for rule in map(Rule._make, zip(*columns, strict=False)) if rule.use.strip() or rule.value]
+    return [rule for rule in map(Rule._make, zip(*columns, strict=False)) if rule.use.strip(" ") or rule.value]
 
 
 def policy_of(rules: list[Rule], otherwise: str) -> RulePolicy:
@@ -118,7 +119,7 @@ def policy_of(rules: list[Rule], otherwise: str) -> RulePolicy:
     Raises:
         InvalidInput: a rule has no model or no feature, or a name is too long.
     """
-    table = [{"when": {rule.feature: rule.value or None}, "use": rule.use.strip()} for rule in rules]
+    table = [{"when": {rule.feature: rule.value or None}, "use": rule.use.strip(" ")} for rule in rules]
     try:
         return RulePolicy.model_validate({"rules": table, "default": otherwise} if table else {"always": otherwise})
     except ValidationError as error:
@@ -128,7 +129,7 @@ def policy_of(rules: list[Rule], otherwise: str) -> RulePolicy:
 def problem_of(error: TrajectoriesError) -> str:
     """Return the message with every problem of the policy."""
     details = error.details if isinstance(error, InvalidInput) else ()
-    return "; ".join(f"{one.path}: {one.message}" for one in details) or error.message
+    return visible("; ".join(f"{one.path}: {one.message}" for one in details) or error.message)
 
 
 def _evaluate(asked: Scope, policy: RulePolicy, phase: str) -> Evaluation:
