@@ -172,7 +172,7 @@ def estimates_card(found: Evaluation) -> Card:
     rows += [_estimate(one) for one in found.estimates]
     head = ["", "Mean reward", "95 %, normal", "95 %, bootstrap"]
     note = "The mean credited success of decisions: 100 % where each phase succeeds."
-    return Card("Value of the policy", head, rows if found.estimates or found.exact else (), note, empty="No estimate.")
+    return Card("Value of the policy", head, rows if found.estimates or found.exact else (), note, empty="No estimate.", is_wide=True)
 
 
 def _row(name: str, value: float) -> list[Cell]:
@@ -196,7 +196,7 @@ def evidence_card(found: Evaluation) -> Card:
     rows = [
         [Cell(name, is_number=False), Cell(value), Cell(note, is_number=False)] for name, value, note in _facts(found)
     ]
-    return Card("Evidence", ["", "Value", "Meaning"], rows)
+    return Card("Evidence", ["", "Value", "Meaning"], rows, is_wide=True)
 
 
 def _facts(found: Evaluation) -> Iterator[tuple[str, str, str]]:
