@@ -172,7 +172,14 @@ def estimates_card(found: Evaluation) -> Card:
     rows += [_estimate(one) for one in found.estimates]
     head = ["", "Mean reward", "95 %, normal", "95 %, bootstrap"]
     note = "The mean credited success of decisions: 100 % where each phase succeeds."
-    return Card("Value of the policy", head, rows if found.estimates or found.exact else (), note, empty="No estimate.", is_wide=True)
+    return Card(
+        "Value of the policy",
+        head,
+        rows if found.estimates or found.exact else (),
+        note,
+        empty="No estimate.",
+        is_wide=True,
+    )
 
 
 def _row(name: str, value: float) -> list[Cell]:
