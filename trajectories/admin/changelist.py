@@ -23,6 +23,7 @@ from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 
 from trajectories.admin import keyset
+from trajectories.admin.frame import SCRIPT
 from trajectories.admin.tenants import actor_of, own
 from trajectories.domain.clock import DAY_US, now_us
 from trajectories.domain.query import search_words
@@ -131,6 +132,7 @@ class BoundedAdmin(_ModelAdmin):
 
     class Media:
         css: ClassVar = {"all": ("trajectories/admin.css",)}
+        js: ClassVar = (SCRIPT,)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return own(super().get_queryset(request), request, self.tenant_path)

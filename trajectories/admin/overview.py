@@ -10,8 +10,9 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, reverse
 from django.utils.http import urlencode
+from django.views.decorators.debug import sensitive_variables
 
-from trajectories.admin import cards, figures, heat, scope
+from trajectories.admin import alerts, cards, figures, heat, scope
 from trajectories.admin.cards import Address, Answer
 from trajectories.admin.frame import framed
 from trajectories.admin.scope import CLOCKS, FILTERS, PERIODS, RECORDED, STARTED, Period, Scope
@@ -77,8 +78,8 @@ def _figures(request: HttpRequest, site_name: str, tenant: str) -> dict[str, Any
     series = cards.buckets(now, asked.period.bucket, asked.period.start, asked.period.end)
     return {
         "scope": asked,
-        "periods": _periods(asked.period),
-        "selects": _selects(asked, whole),
+        "periods": periods(asked.period),
+        "selects": selects(asked, whole),
         "has_runs": bool(whole["count"]),
         "count": now["count"],
         "is_complete": now["window"]["complete"],
@@ -88,6 +89,8 @@ def _figures(request: HttpRequest, site_name: str, tenant: str) -> dict[str, Any
         "all_runs": runs(),
         "over_time": cards.over_time(series, runs, CLOCKS[asked.clock]),
         "models": [cards.cost_against_success(now, runs), cards.cost_by_model(now, runs)],
+        "alerts": alerts.lines(tenant, site_name, asked.filters),
+        "evaluation": view_address("evaluate", site_name, tenant=tenant),
         "heat": heat.heat_map(now, runs, measure),
         "measures": [(name, text, _with(request, cells=name)) for name, text in heat.MEASURES.items()],
         "groups": [cards.policies(now, runs), cards.projects(now, runs)],
@@ -97,13 +100,13 @@ def _figures(request: HttpRequest, site_name: str, tenant: str) -> dict[str, Any
     }
 
 
-def _periods(shown: Period) -> list[tuple[str, str, bool]]:
+def periods(shown: Period) -> list[tuple[str, str, bool]]:
     """Return the options of the period; the dates of the URL are one more."""
     found = [(days, text, shown.name.endswith(text)) for days, text in PERIODS.items()]
     return found if any(is_chosen for _, _, is_chosen in found) else [(shown.name, shown.name, True), *found]
 
 
-def _selects(asked: Scope, whole: Answer) -> list[tuple[str, str, list[tuple[str, str, bool]]]]:
+def selects(asked: Scope, whole: Answer) -> list[tuple[str, str, list[tuple[str, str, bool]]]]:
     """Return name, title and options of each filter that the runs of the tenant have values for."""
     found = []
     for name, values in cards.options(whole, FILTERS).items():
@@ -238,7 +241,8 @@ def no_tenant(request: HttpRequest) -> str:
     return "There is no tenant yet that you may see. Add a tenant and an API key, then record a run."
 
 
-def curl(request: HttpRequest) -> str:
+@sensitive_variables("key")
+def curl(request: HttpRequest, key: str = "KEY") -> str:
     """Return the command that records a run on this host; empty if the API is not among its addresses."""
     try:
         address = request.build_absolute_uri(reverse("trajectories:trajectory-list"))
@@ -246,6 +250,6 @@ def curl(request: HttpRequest) -> str:
         return ""
     body = '{"request_summary": "My first run", "phases": [{"phase_name": "code", "outcome": "success"}]}'
     return (
-        f"curl -sS {address} \\\n  -H 'Authorization: Bearer KEY' \\\n"
+        f"curl -sS {address} \\\n  -H 'Authorization: Bearer {key}' \\\n"
         f"  -H 'Content-Type: application/json' \\\n  -d '{body}'"
     )

@@ -221,7 +221,7 @@ _MODEL_OF_KEY: dict[str, type[_Body]] = {
     "attempts": Attempt,
     "feedback_loops": FeedbackLoop,
 }
-_CONTRACT_KEYS = frozenset(name for model in (Trajectory, *_MODEL_OF_KEY.values()) for name in model.model_fields)
+_CONTRACT_KEYS = frozenset(Trajectory.model_fields).union(*(model.model_fields for model in _MODEL_OF_KEY.values()))
 """No credentials, so paths show them unsearched."""
 
 
