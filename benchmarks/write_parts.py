@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.post_cpu import run
+from benchmarks.bodies import run
 from trajectory_site import servers
 
 _PHASES = 5
