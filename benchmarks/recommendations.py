@@ -1,8 +1,8 @@
 """Measure a recommendation with a full hot cache and a larger archive, against an empty view.
 
-    uv run python -m benchmarks.recommendations [--archived 100000] [--requests 40]
+    uv run python -m benchmarks.recommendations [--records 100000] [--requests 40] [--database sqlite]
 
-The newest 10,000 records of the tenant are hot, the rest is in SQLite; ``benchmarks.reads`` fills it.
+The newest 10,000 records of the tenant are hot, the rest is in the archive; ``benchmarks.stats`` fills it.
 One client sends one request at a time; figures are medians of wall time. Quote the ratios. Linux
 only.
 """
@@ -17,13 +17,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from benchmarks.post_cpu import run
 from benchmarks.reads import HOT, PATH
+from benchmarks.stats import seed, templates_of
+from tests.postgres import throwaway_postgres
 from tests.processes import PROJECT, Site, Web
 
 RECOMMENDATIONS = "/v1/agent/recommendations"
@@ -31,25 +33,43 @@ RECOMMENDATIONS = "/v1/agent/recommendations"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure how long a recommendation takes.")
-    parser.add_argument("--archived", type=int, default=100_000)
+    parser.add_argument("--records", type=int, default=100_000)
     parser.add_argument("--requests", type=int, default=40)
+    parser.add_argument("--database", choices=["postgres", "sqlite"], default="postgres")
+    parser.add_argument("--fill", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory:
-        site = Site.make(Path(directory) / "site", {})
-        try:
-            command = [sys.executable, "-m", "benchmarks.reads", "--fill", site.tenant]
-            command += ["--archived", str(arguments.archived + HOT)]
-            subprocess.run(command, env=site.environment, cwd=PROJECT, check=True)
-            web = site.web(DJANGO_SETTINGS_MODULE="benchmarks.settings")
-            _measure(web, arguments.archived, arguments.requests)
-        finally:
-            site.close()
+    if arguments.fill:
+        _fill(arguments.fill, arguments.records)
+        return
+    with ExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory())
+        is_postgres = arguments.database == "postgres"
+        database = {"DATABASE_URL": stack.enter_context(throwaway_postgres())} if is_postgres else {}
+        site = Site.make(Path(directory) / "site", database)
+        stack.callback(site.close)
+        command = [sys.executable, "-m", "benchmarks.recommendations", "--fill", site.tenant]
+        command += ["--records", str(arguments.records)]
+        subprocess.run(command, env=site.environment, cwd=PROJECT, check=True)
+        web = site.web(DJANGO_SETTINGS_MODULE="benchmarks.settings")
+        _measure(web, arguments.records, arguments.requests)
 
 
-def _measure(web: Web, archived: int, requests: int) -> None:
-    record: dict[str, Any] = run(3)
+def _fill(tenant: str, records: int) -> None:
+    import django
+
+    django.setup()
+    from trajectories.storage import rollup_rebuild
+
+    seed(tenant, records)
+    rollup_rebuild.PAGE = 20_000  # nothing else writes
+    assert rollup_rebuild.rebuild(tenant)
+
+
+def _measure(web: Web, records: int, requests: int) -> None:
+    record: dict[str, Any] = orjson.loads(next(templates_of("any", 0)).body)
     phase = record["phases"][0]["phase_name"]
-    models = [*sorted({one["model"] for one in record["phases"] if one.get("model")}), "other-1", "other-2"]
+    del record["id"]
+    models = sorted({one["model"] for one in record["phases"]})
     asked = {"phase": phase, "candidates": [{"model": model} for model in models]}
 
     def empty() -> None:
@@ -60,7 +80,7 @@ def _measure(web: Web, archived: int, requests: int) -> None:
 
     web.http.get(PATH, params={"limit": 1}).raise_for_status()  # fills the hot cache
     first_ms = _timed(recommend)
-    print(f"{HOT} hot records, {archived} below; {len(models)} candidates and plans of two; medians of {requests}")
+    print(f"{records} records, {HOT} of them hot; {len(models)} candidates and plans of two; medians of {requests}")
     print(f"{'the first one of a process':36}{first_ms:10.2f} ms")
     base = 0.0
     for name, ask, prepare in (
