@@ -11,7 +11,7 @@ from tests.api.client import JSON, archive_all, client_of, error, issue, number,
 from tests.examples import body, phase
 from tests.learning.runs import attempts, many
 from trajectories.api import learning_responses
-from trajectories.learning import cells
+from trajectories.learning import cells, older
 from trajectories.storage import archive_reads, rollup_reads
 
 PATH = "/v1/agent/recommendations"
@@ -125,6 +125,19 @@ def test_versions_that_the_archive_lacks_are_not_counted_twice(
     (found,) = recommended(north, "a")["candidates"]
     assert found["samples"] == 5
     assert found["success"]["mean"] == pytest.approx(4 / 7)
+
+
+def test_while_the_archive_is_far_behind_older_records_are_missing(
+    north: Client, settings: Any, trajectories_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.TRAJECTORIES = trajectories_settings | {"HOT_MAX_RECORDS": 2}
+    monkeypatch.setattr(older, "MAX_UNDER_WAY", 0)
+    for run in many("a", 4, 0, 0.5):
+        posted(north, run)
+    answer = recommended(north, "a")
+    assert (answer["candidates"][0]["samples"], answer["complete"]) == (2, False)
+    archive_all()
+    assert recommended(north, "a")["candidates"][0]["samples"] == 4
 
 
 def test_an_unchanged_tenant_is_not_read_again(

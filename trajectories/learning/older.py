@@ -18,6 +18,8 @@ from trajectories.storage.redis_tier import RedisError
 from trajectories.storage.store import Store
 from trajectories.storage.tenant_cache import Snapshot
 
+MAX_UNDER_WAY = 2_000
+"""Records that the archive lacks a version of, up to which older ones are read: each costs a scan of it."""
 _OLDER = "\x00older"
 """Stands for the project of these records, which their sums do not have."""
 
@@ -29,11 +31,13 @@ def older_cells(store: Store, tenant: str, snapshot: Snapshot, share: Share) -> 
     way are not in the archive as the snapshot has them, so they are taken out on both sides.
 
     Returns:
-        None if the archive is unavailable, or the roll-ups lack changes.
+        None if the archive is unavailable or far behind, or the roll-ups lack changes.
     """
     try:
         with store.outbox.snapshot():
             ids = {*store.outbox.waiting_ids(tenant)} | _under_way(store, tenant)
+            if len(ids) > MAX_UNDER_WAY:
+                return None
             with archive_snapshot(store.conf.archive_statement_timeout_s, archive_writes.alias()):
                 total = rollup_reads.summary(tenant, Query())
                 if total is None:
