@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Iterator, Mapping
+from itertools import compress
 from operator import attrgetter
 from typing import NamedTuple, TypeAlias
 from weakref import ref
@@ -143,15 +144,19 @@ class _TenantCells:
             self._has_missed = self._has_missed or snapshot.floor > self._newest
         self._newest = snapshot.held[-1].position if snapshot.held else self._newest
         identities = list(map(_identity, snapshot.held))
-        now = dict(zip(map(id, identities), snapshot.held, strict=True))
-        for gone in self.parts.keys() - now.keys():
+        ids = list(map(id, identities))
+        now = set(ids)
+        added = now.difference(self.parts)
+        for gone in set(self.parts).difference(now):
             counted = self.parts.pop(gone)
             if snapshot.floor is not None and counted.position < snapshot.floor:
                 self._left.append(counted)
             else:
                 self._count(counted, -1)
-        for new in share.scan(now.keys() - self.parts.keys()):
-            counted = self.parts[new] = _counted(now[new])
+        new = compress(snapshot.held, map(added.__contains__, ids))
+        for held in share.scan(new):
+            counted = _counted(held)
+            self.parts[id(counted.identity)] = counted
             self._count(counted, 1)
 
     def _count(self, counted: _Counted, times: int) -> None:
