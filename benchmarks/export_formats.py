@@ -1,21 +1,26 @@
 """Measure each format of exports: peak memory and speed, beside COPY of the same rows from Postgres.
 
     uv run python -m benchmarks.export_formats [--records 100000] [--formats jsonl decisions.parquet] [--cuts 10]
+        [--results FILE]
 
-Records have eight phases. Postgres is started for it, or is the one of DATABASE_URL, which must be
-empty. The first 20,000 records go through the store's own writer; the rest are copies of their rows
-with other ids, made by the database, without rows of phases, which exports do not read. Each format
-runs in a process of its own and writes its lines nowhere; MB are of lines, and of bodies for COPY; CPU
-seconds are of that process, without the database's.
+Records have two or three phases; contexts have several actions, so pairs
+and routing tables are not empty. Postgres is started for it, or is the one of DATABASE_URL, which must
+be empty or have these records. The first 20,000 records go through the store's own writer; the rest
+are copies of their rows with other ids, made by the database, without rows of phases, which exports
+do not read. Each format runs in a process of its own and writes its bytes nowhere; MB are of these
+bytes, and of bodies for COPY; CPU seconds are of that process, without the database's. "peak MiB" is
+the greatest resident memory of the process, "grown" the part of it above that at the start.
 
 With ``--cuts``, each format is also exported to disk once whole and once with its process killed
-that many times at random places; the files must be the same. Linux only.
+that many times at random places; the files must be the same. ``--results`` keeps each result in a
+file of JSON; the same call goes on after the results that it has. Linux only.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import multiprocessing
 import os
 import random
 import resource
@@ -25,6 +30,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -35,14 +41,17 @@ import psycopg
 from tests.postgres import throwaway_postgres
 
 if TYPE_CHECKING:  # the settings are not chosen yet
+    from collections.abc import Callable
+
     from trajectories.training.encoding import Encoding
 
 TENANT = "bench"
 _BATCH = 500
 _WRITTEN = 20_000
 _POLL_S = 0.005
+_HEAD = f"{'':26}{'lines':>9}{'MB':>8}{'MB/s':>8}{'s':>8}{'CPU s':>8}{'peak MiB':>10}{'grown':>7}"
 _MODELS = ("large", "small", "tiny")
-_NAMES = ("spec", "design", "implement", "test", "review", "implement", "test", "docs")
+_NAMES = ("spec", "implement", "docs")
 
 
 def main() -> None:
@@ -50,6 +59,7 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=100_000)
     parser.add_argument("--formats", nargs="*", help="all by default; FORMAT, or FORMAT.parquet")
     parser.add_argument("--cuts", type=int, default=0)
+    parser.add_argument("--results", type=Path, help="a file that keeps the results, to go on after a stop")
     parser.add_argument("--step", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.step:
@@ -66,12 +76,30 @@ def main() -> None:
         }
         _run(environment, "fill", arguments.records)
         names = arguments.formats or _run(environment, "names", arguments.records).split()
-        print(f"{'':26}{'lines':>9}{'MB':>8}{'MB/s':>8}{'s':>8}{'CPU s':>8}{'peak MiB':>10}", flush=True)
-        _copy(url)
+        results = _Results(arguments.results)
+        print(_HEAD, flush=True)
+        results.show("COPY", partial(_copy, url))
         for name in names:
-            print(_run(environment, name, arguments.records), end="", flush=True)
+            results.show(name, partial(_run, environment, name, arguments.records))
         for name in names if arguments.cuts else ():
-            print(_cut(environment, name, arguments.records, arguments.cuts, Path(directory)), flush=True)
+            step = f"cut:{arguments.cuts}:{name}"
+            results.show(f"{name} cut", partial(_run, environment, step, arguments.records))
+
+
+class _Results:
+    """The lines of results by name, kept in a file if there is one."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._known: dict[str, str] = orjson.loads(path.read_bytes()) if path and path.exists() else {}
+
+    def show(self, name: str, measure: Callable[[], str]) -> None:
+        """Print the result of this name, measured if it is not known yet."""
+        if name not in self._known:
+            self._known[name] = measure().rstrip()
+            if self._path:
+                self._path.write_bytes(orjson.dumps(self._known, option=orjson.OPT_INDENT_2))
+        print(self._known[name], flush=True)
 
 
 def _command(step: str, records: int) -> list[str]:
@@ -83,7 +111,7 @@ def _run(environment: dict[str, str], step: str, records: int) -> str:
     return subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def _copy(url: str) -> None:
+def _copy(url: str) -> str:
     started, cpu_s, size, count = time.perf_counter(), time.process_time(), 0, 0
     with psycopg.connect(url) as connection, connection.cursor() as cursor:
         statement = "COPY (SELECT body FROM trajectories_trajectory ORDER BY seq) TO STDOUT"
@@ -91,22 +119,17 @@ def _copy(url: str) -> None:
             for data in copy:
                 size += len(data)
                 count += 1
-    _report("COPY", count, size, time.perf_counter() - started, time.process_time() - cpu_s, 0)
+    return _report("COPY", count, size, time.perf_counter() - started, time.process_time() - cpu_s, _peak_mib())
 
 
-def _cut(environment: dict[str, str], name: str, records: int, cuts: int, directory: Path) -> str:
+def _cut(name: str, encoding: Encoding, cuts: int, directory: Path) -> str:
     """Export to disk whole, and with ``cuts`` kills; return a line that says whether the files are the same."""
-    whole, cut = (directory / f"{name.replace('.', '-')}-{kind}" for kind in ("whole", "cut"))
-    started = time.perf_counter()
-    biggest, _ = _export(environment, name, records, whole, until_bytes=None)
-    whole_s = time.perf_counter() - started
-    draw = random.Random(name)
-    kills = 0
-    started = time.perf_counter()
-    for place in sorted(draw.randrange(1, biggest) for _ in range(cuts)):
-        kills += _export(environment, name, records, cut, until_bytes=place)[1]
-    _export(environment, name, records, cut, until_bytes=None)
-    cut_s = time.perf_counter() - started
+    whole, cut = directory / "whole", directory / "cut"
+    biggest, _ = _export(name, encoding, whole, until_bytes=None)
+    draw = random.Random(f"{name} {encoding.file}")
+    places = sorted(draw.randrange(1, biggest) for _ in range(cuts))
+    kills = sum(_export(name, encoding, cut, until_bytes=place)[1] for place in places)
+    _export(name, encoding, cut, until_bytes=None)
     hashes = [
         {one.name: _sha256(one) for one in sorted(of.iterdir()) if "manifest" not in one.name} for of in (whole, cut)
     ]
@@ -115,27 +138,26 @@ def _cut(environment: dict[str, str], name: str, records: int, cuts: int, direct
     for of in (whole, cut):
         shutil.rmtree(of)
     verdict = "the same file" if is_same else f"DIFFERENT: {hashes}"
-    return f"{name}: {size / 1e6:.0f} MB, whole in {whole_s:.0f} s, cut {kills} times in {cut_s:.0f} s: {verdict}"
+    return f"{name} {encoding.file}: {size / 1e6:.0f} MB, killed {kills} times and continued: {verdict}"
 
 
-def _export(
-    environment: dict[str, str], name: str, records: int, output: Path, *, until_bytes: int | None
-) -> tuple[int, bool]:
-    """Export to ``output``; kill the process when the files there have ``until_bytes``.
+def _export(name: str, encoding: Encoding, output: Path, *, until_bytes: int | None) -> tuple[int, bool]:
+    """Export to ``output`` in a process of its own; kill it when the files there have ``until_bytes``.
 
     Returns:
         The most bytes that were seen there, and whether the process was killed.
     """
-    process = subprocess.Popen(_command(f"disk:{name}:{output}", records), env=environment)
+    process = multiprocessing.get_context("fork").Process(target=_to_disk, args=(name, encoding, output))
+    process.start()
     biggest, is_killed = 0, False
-    while process.poll() is None:
+    while process.is_alive():
         size = _written(output)
         biggest = max(biggest, size)
         if until_bytes is not None and size >= until_bytes and not is_killed:
             process.kill()
             is_killed = True
-        time.sleep(_POLL_S)
-    if not is_killed and process.returncode:
+        process.join(_POLL_S)
+    if not is_killed and process.exitcode:
         raise SystemExit(f"The export of {name} failed.")
     return biggest, is_killed
 
@@ -164,9 +186,10 @@ def _step(step: str, records: int) -> None:
         _fill(records)
     elif step == "names":
         print(*formats.FORMATS, *(f"{name}.parquet" for name in ("jsonl", "decisions", "sft")))
-    elif step.startswith("disk:"):
-        _, name, output = step.split(":", 2)
-        _to_disk(*_named(name), Path(output))
+    elif step.startswith("cut:"):
+        _, cuts, name = step.split(":")
+        with tempfile.TemporaryDirectory() as directory:
+            print(_cut(*_named(name), int(cuts), Path(directory)))
     else:
         _measure(*_named(step))
 
@@ -230,22 +253,30 @@ def _copy_rows(written: int, records: int) -> None:
 
 
 def _trajectory(number: int) -> dict[str, Any]:
-    def phase(at: int, name: str) -> dict[str, Any]:
-        model = _MODELS[(number + at) % 3]
-        return {
+    """Return a run of two or three phases. Of four runs of a request, each phase has several actions."""
+    draw = random.Random(number)
+
+    def phase(name: str) -> dict[str, Any]:
+        model = draw.choice(_MODELS)
+        known = {
             "phase_name": name,
-            "agent": f"agent-{at}",
+            "agent": f"{name}-agent",
             "model": model,
             "model_selection_method": "thompson-sampling",
             "candidates": [{"model": one, "probability": 1 / 3} for one in _MODELS],
             "selection_probability": 1 / 3,
             "tools_used": ["file_read", "grep", "edit"],
-            "input_tokens": 1_500 + number % 997,
-            "output_tokens": 300 + number % 89,
-            "cost_usd": 0.012,
-            "duration_ms": 2_500 + number % 31,
-            "outcome": "failure" if (number + at) % 7 == 0 else "success",
+            "input_tokens": draw.randrange(1_500, 2_500),
+            "output_tokens": draw.randrange(300, 400),
+            "cost_usd": draw.randrange(1, 40) / 1_000,
+            "duration_ms": draw.randrange(2_500, 60_000),
+            "outcome": "success" if draw.random() < 0.85 else "failure",
         }
+        if name != "implement" or draw.random() < 0.8:
+            return known
+        other = draw.choice([one for one in _MODELS if one != model])
+        tried = [{"model": model, "outcome": "failure"}, {"model": other, "outcome": "success"}]
+        return known | {"model": other, "requested_model": model, "attempts": tried, "outcome": "success"}
 
     return {
         "id": str(UUID(int=number)),
@@ -254,8 +285,8 @@ def _trajectory(number: int) -> dict[str, Any]:
         "project": f"project-{number % 40}",
         "session_id": f"session-{number // 4}",
         "policy": f"router@{number % 3}",
-        "phases": [phase(at, name) for at, name in enumerate(_NAMES)],
-        "tests_passed": number % 7 > 1,
+        "phases": [phase(name) for name in _NAMES[number % 2 :]],
+        "tests_passed": draw.random() < 0.7,
         "metadata": {"branch": f"b{number}"},
     }
 
@@ -272,7 +303,7 @@ def _measure(name: str, encoding: Encoding) -> None:
         size += len(chunk)
         lines += chunk.count(b"\n") if encoding.file == "jsonl" else 0
     seconds, cpu_s = time.perf_counter() - started, time.process_time() - cpu_s
-    _report(f"{name} {encoding.file}", lines, size, seconds, cpu_s, _peak_mib() - before)
+    print(_report(f"{name} {encoding.file}", lines, size, seconds, cpu_s, before))
 
 
 def _to_disk(name: str, encoding: Encoding, output: Path) -> None:
@@ -286,9 +317,10 @@ def _peak_mib() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
-def _report(name: str, lines: int, size: int, seconds: float, cpu_s: float, peak_mib: int) -> None:
-    mb = size / 1e6
-    print(f"{name:26}{lines:>9}{mb:>8.0f}{mb / seconds:>8.1f}{seconds:>8.1f}{cpu_s:>8.1f}{peak_mib:>10}")
+def _report(name: str, lines: int, size: int, seconds: float, cpu_s: float, before_mib: int) -> str:
+    mb, peak = size / 1e6, _peak_mib()
+    figures = f"{mb:>8.0f}{mb / seconds:>8.1f}{seconds:>8.1f}{cpu_s:>8.1f}{peak:>10}{peak - before_mib:>7}"
+    return f"{name:26}{lines:>9}{figures}"
 
 
 if __name__ == "__main__":

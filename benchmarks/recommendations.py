@@ -60,7 +60,7 @@ def _fill(tenant: str, records: int) -> None:
     django.setup()
     from trajectories.storage import rollup_rebuild
 
-    seed(tenant, records)
+    seed(records, tenant)
     rollup_rebuild.PAGE = 20_000  # nothing else writes
     assert rollup_rebuild.rebuild(tenant)
 

@@ -28,7 +28,7 @@ from tests.postgres import throwaway_postgres
 
 DAYS = 90
 _DAY_US = 24 * 3600 * 1_000_000
-_TENANT, _TEMPLATES = "bench", "templates"
+TENANT, TEMPLATES = "bench", "templates"
 _PHASES = ("plan", "implement", "test", "review", "document")
 _MODELS = ("anthropic/claude-sonnet-4", "openai/gpt-5", "small", "mid")
 _LATER = 500
@@ -73,21 +73,21 @@ def _inside(records: int, repeats: int, *, scans: bool) -> None:
 
     call_command("migrate", verbosity=0)
     started = time.perf_counter()
-    seed(_TENANT, records)
+    seed(records)
     print(f"seeded in {time.perf_counter() - started:.0f} s", flush=True)
-    _rebuild()
+    rebuild()
     _measure(records, repeats, scans=scans)
     _mirror()
 
 
-def seed(tenant: str, records: int) -> None:
+def seed(records: int, tenant: str = TENANT) -> None:
     """Write templates by the mirror, and make ``records`` of ``tenant`` of them, whose roll-ups are missing."""
     from django.db import connection
 
     from trajectories.models import Tenant, Trajectory
     from trajectories.storage.archive_writes import mirror
 
-    templates = list(templates_of(_TEMPLATES, int(time.time() * 1_000_000)))
+    templates = list(templates_of(TEMPLATES, int(time.time() * 1_000_000)))
     for start in range(0, len(templates), 100):
         mirror(templates[start : start + 100])
     numbers_of = {"last_seq": records, "last_changed": records, "record_count": records}
@@ -119,7 +119,7 @@ def seed(tenant: str, records: int) -> None:
             cursor.execute("SET statement_timeout = 0")
         cursor.execute(
             f"INSERT INTO trajectories_trajectory ({names}) SELECT {values} FROM {numbers} AS g{'' if is_sqlite else '(n)'}"
-            f" JOIN trajectories_trajectory t ON t.tenant_id = '{_TEMPLATES}' AND t.seq = 1 + (n * 7919) % {count}"
+            f" JOIN trajectories_trajectory t ON t.tenant_id = '{TEMPLATES}' AND t.seq = 1 + (n * 7919) % {count}"
         )
         _seed_phases(cursor, tenant, count)
         cursor.execute("ANALYZE")
@@ -133,7 +133,7 @@ def _seed_phases(cursor: Any, tenant: str, templates: int) -> None:
     values = ", ".join(f'p."{column}"' for column in columns)
     cursor.execute(
         f"INSERT INTO trajectories_phase (trajectory_id, {names}) SELECT r.id, {values} FROM trajectories_trajectory r"
-        f" JOIN trajectories_trajectory t ON t.tenant_id = '{_TEMPLATES}' AND t.seq = 1 + (r.seq * 7919) % {templates}"
+        f" JOIN trajectories_trajectory t ON t.tenant_id = '{TEMPLATES}' AND t.seq = 1 + (r.seq * 7919) % {templates}"
         f" JOIN trajectories_phase p ON p.trajectory_id = t.id WHERE r.tenant_id = '{tenant}'"
     )
 
@@ -176,7 +176,8 @@ def templates_of(tenant: str, stamp: int) -> Iterator[Any]:
         yield Record(tenant, id_, stamp + number, digest_of(data), stamp, stamp, data)
 
 
-def _rebuild() -> None:
+def rebuild() -> None:
+    """Make the roll-ups of ``TENANT``, and print how long that took."""
     from trajectories.models import RollUp
     from trajectories.storage import rollup_rebuild
     from trajectories.storage.archive_writes import mirror
@@ -184,12 +185,12 @@ def _rebuild() -> None:
     # Few transactions, since nothing else writes here.
     rollup_rebuild.PAGE = 20_000
     wall, cpu = time.perf_counter(), time.process_time()
-    assert rollup_rebuild.rebuild(_TENANT)
-    rows = RollUp.objects.filter(tenant=_TENANT).count()
+    assert rollup_rebuild.rebuild(TENANT)
+    rows = RollUp.objects.filter(tenant=TENANT).count()
     print(
         f"roll-ups made in {time.perf_counter() - wall:.1f} s, {time.process_time() - cpu:.1f} s of CPU in Python: {rows} rows"
     )
-    later = list(templates_of(_TENANT, int(time.time() * 1_000_000)))[:_LATER]
+    later = list(templates_of(TENANT, int(time.time() * 1_000_000)))[:_LATER]
     for start in range(0, len(later), 100):
         mirror(later[start : start + 100])
 
@@ -224,21 +225,21 @@ def _measure(records: int, repeats: int, *, scans: bool) -> None:
     print(f"{'ms':34}{'roll-ups':>10}{'scan':>10}{'count':>10}{'records':>10}")
     for name, (given, bucket) in questions.items():
         query = parse_query(given, now_us)
-        count = archive_reads._matching(_TENANT, query, None).count()
+        count = archive_reads._matching(TENANT, query, None).count()
 
         def rolled(query: Any = query, bucket: str | None = bucket) -> bytes | None:
-            found = rollup_reads.summary(_TENANT, query, bucket=bucket)
+            found = rollup_reads.summary(TENANT, query, bucket=bucket)
             return None if found is None else orjson.dumps(found.as_json())
 
         def scan(query: Any = query, bucket: str | None = bucket) -> bytes:
-            return orjson.dumps(archive_reads.summary(_TENANT, query, None, bucket=bucket).as_json())
+            return orjson.dumps(archive_reads.summary(TENANT, query, None, bucket=bucket).as_json())
 
         answer = rolled()
         assert not scans or answer in (None, scan()), name
         times = [
             _median_ms(rolled, repeats) if answer else None,
             _median_ms(scan, repeats if records <= _SCANS_UP_TO else 1) if scans else None,
-            _median_ms(archive_reads._matching(_TENANT, query, None).count, repeats),
+            _median_ms(archive_reads._matching(TENANT, query, None).count, repeats),
         ]
         print(
             f"{name:34}" + "".join("         -" if ms is None else f"{ms:10.1f}" for ms in times) + f"{count:10}",

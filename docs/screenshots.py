@@ -40,6 +40,7 @@ SHOTS = (
     Shot("compare-runs", "newest three", height=760),
     Shot("list", _RUNS, height=800),
     Shot("run", "newest", height=900),
+    Shot("evaluate", f"{_RUNS}evaluate/?otherwise=anthropic/claude-sonnet-4&phase=implement", height=980),
 )
 
 

@@ -1,8 +1,8 @@
 """Python processes that start with the libraries of the site loaded.
 
 A process of the site spends three of its four seconds of start on importing Django, Celery and other libraries. A server
-imports them once and forks for each process. It imports nothing of this project and reads no setting, so a process reads its
-code and its environment as after an ordinary start.
+imports them once and forks for each process. It imports the SDK too, but nothing of the app and the site, and reads no setting:
+a process reads their code and its environment as after an ordinary start.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ _LIBRARIES = (
     "redis.asyncio",
     "requests",
     "rest_framework.serializers",
+    "trajectories_sdk.cli.commands",
     "uritemplate",
     "whitenoise.middleware",
     "yaml",

@@ -38,10 +38,10 @@ def test_it_runs_what_was_registered_for_its_end() -> None:
     assert run_python(["-c", "import atexit; atexit.register(print, 'end')"], clean_environment()).stdout == "end\n"
 
 
-def test_it_has_loaded_nothing_of_this_project_and_no_settings() -> None:
+def test_it_has_loaded_neither_app_nor_site_nor_settings() -> None:
     code = (
         "import sys; from django.conf import settings;"
-        "print(settings.configured, [n for n in sys.modules if n.startswith(('trajector', 'tests', 'prometheus'))])"
+        "print(settings.configured, [n for n in sys.modules if n.startswith(('trajectories.', 'trajectory_', 'tests', 'prometheus'))])"
     )
     assert run_python(["-c", code], clean_environment()).stdout == "False []\n"
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("redis_tier")
 
 
 def message() -> tasks.Message:
-    return tasks.message_of([made(new_id(), 1_700_000_000_000_000, tenant=TENANT)])
+    return tasks.message_of([made(new_id(), 1_700_000_000_000_000, tenant=TENANT)], is_compressing=False)
 
 
 def forged(kind: str, sent: tasks.Message, store: str, settings: Settings) -> Any:

@@ -209,6 +209,11 @@ class Trajectory(_Version):
             models.Index(fields=["tenant", "project", "-recorded_at_us"], name="trajectories_project"),
             models.Index(fields=["tenant", "source", "-recorded_at_us"], name="trajectories_source"),
             models.Index(fields=["tenant", "request_type", "-recorded_at_us"], name="trajectories_request_type"),
+            models.Index(
+                fields=["tenant", "recorded_at_us"],
+                condition=models.Q(started_at_us=None),
+                name="trajectories_unstarted",
+            ),
         ]
 
     @property

@@ -253,7 +253,8 @@ class Relay:
         return taken
 
     def _publish(self, rows: Sequence[Row], *, is_again: bool) -> None:
-        self._call(tasks.persist, tasks.message_of([row.record for row in rows]))
+        records = [row.record for row in rows]
+        self._call(tasks.persist, tasks.message_of(records, is_compressing=self._conf.compress_bodies))
         self._store.outbox.count_sent(len(rows), is_again=is_again)
 
     def _prune(self) -> None:

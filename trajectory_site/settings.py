@@ -75,7 +75,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
-# Of requests below /v1/, which have no session, form or page (``api_requests``).
+# For requests below /v1/, which have no session, form or page (``api_requests``).
 API_MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "trajectory_site.api_requests.content_security_policy",

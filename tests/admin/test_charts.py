@@ -121,7 +121,15 @@ def test_money_keeps_three_digits(usd: float | None, shown: str) -> None:
 
 @pytest.mark.parametrize(
     ("ms", "shown"),
-    [(None, "-"), (250, "250 ms"), (2500, "2.5 s"), (59_960, "1 m 0 s"), (134_000, "2 m 14 s"), (3_700_000, "1 h 1 m")],
+    [
+        (None, "-"),
+        (250, "250 ms"),
+        (2500, "2.5 s"),
+        (59_960, "1 m"),
+        (3_600_000, "1 h"),
+        (134_000, "2 m 14 s"),
+        (3_700_000, "1 h 1 m"),
+    ],
 )
 def test_a_duration_has_its_two_largest_units(ms: float | None, shown: str) -> None:
     assert figures.span(ms) == shown

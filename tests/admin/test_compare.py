@@ -12,6 +12,7 @@ from django.contrib.auth.models import Permission
 from django.db import connections
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from pytest_django import Settings
 
 from tests import baker_recipes
 from tests.admin.rows import address, archived, page
@@ -136,12 +137,32 @@ def test_phases_are_aligned_by_name_and_attempt(admin_client: Client) -> None:
         "failure $1.00 1.0 s 100 tokens",
         "success $3.00 +200 % - -",
     ]
-    assert cells(shown, "implement") == ["failure $0.500 1.0 s 100 tokens", "not in this run"]
-    assert cells(shown, "implement, 2") == ["success $0.250 - -", "success $0.500 +100 % - -"]
-    assert cells(shown, "review") == ["not in this run", "success - - -"]
-    assert cells(shown, "test")[0] == "skipped no tests"
+    assert cells(shown, "implement") == ["failure: implement $0.500 1.0 s 100 tokens", "not in this run"]
+    assert cells(shown, "implement, 2") == ["success: implement $0.250 - -", "success: implement $0.500 +100 % - -"]
+    assert cells(shown, "review") == ["not in this run", "success: review - - -"]
+    assert cells(shown, "test")[0] == "skipped: test no tests"
     names = re.findall(r'<th scope="row">([^<]*)</th>', shown)
     assert names == ["Whole run", "implement", "implement, 2", "review", "test"]
+
+
+def test_a_run_is_named_by_its_request_whether_or_not_bodies_are_compressed(
+    admin_client: Client, settings: Settings
+) -> None:
+    plain = archived(body(request_summary="a plain request"))
+    settings.TRAJECTORIES = settings.TRAJECTORIES | {"COMPRESS_BODIES": True}
+    packed = archived(body(request_summary="a compressed request"))
+    shown = page(admin_client, of(plain, packed))
+    assert re.findall(r'<th scope="col"><a href="[^"]*">([^<]*)</a>', shown) == [
+        "a plain request",
+        "a compressed request",
+    ]
+
+
+def test_a_phase_leads_to_its_place_on_the_page_of_its_run(admin_client: Client) -> None:
+    one, other = (archived(body(phases=[phase(), phase(phase_name="review")])) for _ in range(2))
+    shown = page(admin_client, of(one, other))
+    assert f'href="/admin/trajectories/trajectory/{other.pk}/change/#phase-2"' in shown
+    assert 'id="phase-2"' in page(admin_client, f"/admin/trajectories/trajectory/{other.pk}/change/")
 
 
 def test_keys_and_order() -> None:

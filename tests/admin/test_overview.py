@@ -38,12 +38,12 @@ TODAY = datetime.now(UTC).date()
 
 
 def text_of(shown: str) -> str:
-    """What a reader sees, with single blanks."""
+    """Return the text that a reader sees, with single blanks."""
     return " ".join(Markup(shown).text.split())
 
 
 def tile(shown: str, name: str) -> str:
-    found = re.search(rf"<dt>{name}</dt><dd class=\"tj-figure\">([^<]*)<", shown)
+    found = re.search(rf"<dt>{name}</dt><dd class=\"tj-figure\">(?:<a [^>]*>)?([^<]*)<", shown)
     assert found, name
     return html.unescape(found[1])
 
@@ -74,6 +74,11 @@ def test_its_figures_are_those_of_the_api(admin_client: Client, api: Client) -> 
     assert tile(shown, "p95 time") == figures.span(expected["duration_ms"]["p95"])
     series = [[one["start"], figures.money(one["cost_usd"]["sum"])] for one in expected["series"]]
     assert table(shown, "Cost") == series[::-1]
+    durations = [
+        [one["start"], *(one["duration_ms"][name] for name in ("p50", "p95", "mean"))] for one in expected["series"]
+    ]
+    shown_durations = [[start, *map(figures.span, values)] for start, *values in reversed(durations)]
+    assert table(shown, "Duration") == shown_durations
     models = {row[0]: row[2:] for row in table(shown, "Cost by model")}
     for group in expected["by_model"]:
         if group["cost_usd"]["sum"] is not None:
@@ -83,6 +88,16 @@ def test_its_figures_are_those_of_the_api(admin_client: Client, api: Client) -> 
     assert {row[0] for row in table(shown, "Skipped phases")} == {
         group["phase"] for group in expected["skips"] if group["skipped"]["runs"]
     }
+
+
+def test_skipping_a_phase_is_shown_with_what_runs_cost_then(admin_client: Client) -> None:
+    sides = (("a", "success", 0.5), ("b", "success", 0.7), ("a", "skipped", 0.2), ("b", "skipped", 0.1))
+    for kind, outcome, cost in sides:
+        given = phase(phase_name="review", outcome=outcome) | ({"cost_usd": 0.05} if outcome == "success" else {})
+        archived(body(phases=[given], request_type=kind, total_cost_usd=cost, started_at=f"{TODAY}T00:00:00Z"))
+    (row,) = table(page(admin_client, OVERVIEW), "Skipped phases")
+    assert row[1] == "2 / 2"
+    assert row[-3:] == ["$0.600", "$0.150 -75 %", "$0.0500"]
 
 
 def test_a_cell_of_the_heat_map_joins_every_selection_method(admin_client: Client) -> None:
@@ -114,7 +129,9 @@ def test_each_figure_leads_to_its_runs(admin_client: Client, api: Client) -> Non
     }
     asked = [dict(parse_qsl(urlsplit(link).query)) for link in links]
     assert all(given.pop("tenant") == "alice" and given["request_type"] == "bugfix" for given in asked)
-    # Every one is a filter of the API that matches runs.
+    # Every one is a filter of the API that matches runs; those of the tiles too.
+    assert {given.get("outcome") for given in asked} == {"success", None}
+    assert any(given.get("min_duration_ms") for given in asked)
     assert {name for given in asked for name in given} >= {"model", "phase", "policy", "project", "selection_method"}
     for given in asked:
         assert stats(api, **given)["count"] > 0, given

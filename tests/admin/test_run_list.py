@@ -16,7 +16,7 @@ from django.test.utils import CaptureQueriesContext
 from tests import baker_recipes
 from tests.admin.rows import AT_US, address, archived, page, page_of
 from tests.examples import body, phase
-from trajectories.admin import changelist, run_list, runs
+from trajectories.admin import run_list, runs
 from trajectories.domain.clock import now_us
 from trajectories.domain.query import FILTERS, encode_cursor
 from trajectories.domain.record import LOWEST_ID, Position
@@ -49,13 +49,12 @@ def staff(*codenames: str, tenant: str = "alice", username: str = "charlie") -> 
 # --- Words
 
 
-@pytest.mark.parametrize("counted", [changelist.COUNTED, 1])
+@pytest.mark.parametrize("common", [search_index.COMMON, 0])
 def test_a_search_finds_words_wherever_they_are_and_ids(
-    counted: int, admin_client: Client, monkeypatch: pytest.MonkeyPatch
+    common: int, admin_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # With 1, every word is one of those that are too common to be collected first.
-    for module in (runs, changelist):
-        monkeypatch.setattr(module, "COUNTED", counted)
+    # With 0, every word is one of those that are too common to be collected first.
+    monkeypatch.setattr(search_index, "COMMON", common)
     named("mine", project="soar", tags=["nightly"])
     named("mine", phases=[phase(error="SOAR: the disk is full", model="x/claude-4")])
     other = archived(body(request_summary="other", source="cli"), tenant="bob")
@@ -161,6 +160,22 @@ def test_an_invalid_filter_finds_nothing_and_says_why(admin_client: Client) -> N
     assert found(admin_client, min_cost_usd="cheap") == found(admin_client, since="soon") == []
 
 
+def test_an_outcome_is_a_click_away_and_another_click_removes_it(admin_client: Client) -> None:
+    named("mine", outcome="failure")
+    named("other", outcome="success")
+    shown = html.unescape(page(admin_client, f"{LIST}?project=&o=9"))
+    links = dict(
+        re.findall(
+            r'<a href="(\?[^"]*)" role="button" aria-pressed="(?:true|false)" class="tj-toggle tj-mark[^>]*>(\w+)',
+            shown,
+        )
+    )
+    assert {word: href for href, word in links.items()}["failure"] == "?o=9&outcome=failure&project="
+    assert found(admin_client, outcome="failure") == ["mine"]
+    shown = html.unescape(page(admin_client, f"{LIST}?o=9&outcome=failure"))
+    assert '<a href="?o=9" role="button" aria-pressed="true" class="tj-toggle tj-mark tj-outcome-failure">' in shown
+
+
 # --- Rows
 
 
@@ -206,10 +221,12 @@ def test_a_run_without_outcome_and_end_is_shown_as_running(admin_client: Client)
     assert page(admin_client, LIST).count(">running<") == 2
 
 
-def test_staff_of_one_tenant_have_no_column_of_tenants() -> None:
+def test_a_list_of_one_tenant_has_no_column_of_tenants() -> None:
     named("mine")
     assert "column-owner" not in page(staff("view_trajectory"), LIST)
-    assert "column-owner" in page(staff("view_trajectory", tenant="*", username="dora"), LIST)
+    all_tenants = staff("view_trajectory", tenant="*", username="dora")
+    assert "column-owner" in page(all_tenants, LIST)
+    assert "column-owner" not in page(all_tenants, f"{LIST}?tenant=alice")
 
 
 # --- New runs

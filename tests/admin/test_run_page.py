@@ -83,7 +83,7 @@ def test_an_error_is_never_cut_and_opens_its_phase(admin_client: Client) -> None
     shown = page(admin_client, page_of(row))
     assert shown.count(html.escape(error)) == 1
     assert shown.count('<details class="tj-phase" open>') == 1
-    assert "<pre>all failed</pre>" in shown
+    assert '<pre tabindex="0">all failed</pre>' in shown
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,14 @@ from django.contrib.auth.models import Permission
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
-from tests.admin.rows import address, archived, page
+from tests.admin.rows import address, archived, page, quarantined
 from tests.examples import body, phase
 from tests.isolation.admin import APP, staff
+from trajectories.admin.health import sentence
 from trajectories.domain.query import Query
 from trajectories.models import AuditEntry, Tenant, Trajectory
 from trajectories.services import reads
+from trajectories.services.health import BAD, GOOD, Finding
 from trajectories.storage.store import get_store
 
 pytestmark = pytest.mark.django_db
@@ -153,8 +155,9 @@ def test_a_page_needs_its_permission_and_its_tenant(name: str) -> None:
     client = staff(tenant="alice", permissions=allowed)
     assert client.get(of_tenant(name)).status_code == 200
     assert client.get(of_tenant(name, "bob")).status_code == 404
-    label = name.replace("-", " ").capitalize()
-    assert label in page(client, address("tenant", "alice/change/"))
+    label = f'/{name}/">{name.replace("-", " ").capitalize()}</a>'
+    for shown in ("alice/change/", f"alice/{name}/"):
+        assert label in page(client, address("tenant", shown))
     assert staff(tenant="bob", permissions=other).get(of_tenant(name, "bob")).status_code == 403
 
 
@@ -166,6 +169,18 @@ def test_the_health_page_says_how_each_part_is(admin_client: Client) -> None:
     assert "It has 1 run of 1 tenant;" in shown
     assert "The archive has refused no run." in shown
     assert page(admin_client, address("tenant")).count("health/") == 1
+
+
+def test_the_health_of_all_parts_is_one_sentence() -> None:
+    good, bad = (Finding(part, state, "") for part, state in (("Redis", GOOD), ("Worker", BAD)))
+    assert sentence([good, good]) == "Every part is good."
+    assert sentence([good, bad]) == "1 of 2 parts needs attention: Worker."
+    assert sentence([bad, bad]) == "2 of 2 parts need attention: Worker, Worker."
+
+
+def test_the_health_page_leads_to_the_quarantined_records(admin_client: Client) -> None:
+    quarantined(run("bad"), "value too long")
+    assert f'href="{address("quarantined")}">Show them' in page(admin_client, address("tenant", "health/"))
 
 
 def test_the_health_page_is_for_those_who_see_every_tenant() -> None:

@@ -1,11 +1,10 @@
-"""The pages of figures in a browser: under the policy, for every reader, in both themes and on a phone."""
+"""The pages of figures in a browser: their colours in both themes, and the way from a figure to its runs."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from django.test import Client
 from playwright.sync_api import Page
 
@@ -16,41 +15,8 @@ from trajectories.models import Trajectory
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-OVERVIEW, COMPARE = address("trajectory", "overview/"), address("trajectory", "compare/")
-WIDE, PHONE = 1400, 390
+OVERVIEW = address("trajectory", "overview/")
 _THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
-# Of Django's own frame: links in its breadcrumbs have the colour of the text around them.
-_RULES = {"rules": {"link-in-text-block": {"enabled": False}}, "resultTypes": ["violations"], "preload": False}
-
-
-def seen(page: Page, width: int, theme: Any) -> dict[str, Any]:
-    """Return what is wrong with a page at this width and in this theme, and how wide it is."""
-    page.set_viewport_size({"width": width, "height": 900})
-    page.emulate_media(color_scheme=theme)
-    # Django's links fade from the colours of one theme to those of the other.
-    page.evaluate("Promise.all(document.getAnimations().map((each) => each.finished))")
-    found = Axe().run(page, options=_RULES).response["violations"]
-    return {
-        "denied": [(rule["id"], node["html"][:200]) for rule in found for node in rule["nodes"]],
-        "width": page.evaluate("document.documentElement.scrollWidth"),
-    }
-
-
-def test_every_page_of_figures_is_for_all_readers(visitor: Visitor, admin_client: Client) -> None:
-    runs = archive_sample(12)
-    visitor.enter(admin_client)
-    several = address("trajectory", "compare/runs/?") + "&".join(f"run={row.pk}" for row in runs[-3:])
-    groups = f"{COMPARE}?a_policy=router@1&b_policy=router@2"
-    pages = [
-        (f"{OVERVIEW}?period=7&cells=cost", PHONE, "dark"),
-        (groups, WIDE, "dark"),
-        (several, PHONE, "light"),
-        ("/admin/?period=7", WIDE, "light"),
-    ]
-    for address_, width, theme in pages:
-        found = visitor.open(address_, lambda page, width=width, theme=theme: seen(page, width, theme))  # type: ignore[misc]
-        assert (found["denied"], found["width"]) == ([], width), (address_, width, theme)
-    assert (visitor.violations, visitor.errors) == ([], [])
 
 
 def test_the_pictures_have_the_colours_of_the_theme(visitor: Visitor, admin_client: Client) -> None:

@@ -13,6 +13,7 @@ from pytest_django.live_server_helper import LiveServer
 from tests.admin.rows import AT_US, address, archived, page_of
 from tests.browser.conftest import Chromium, Visitor
 from tests.examples import body, phase
+from trajectories.admin import changelist
 from trajectories.models import Trajectory
 from trajectories.workspace import Annotation, SavedView
 
@@ -182,6 +183,37 @@ def test_the_keyboard_is_enough(visit: Callable[..., Visitor]) -> None:
     assert paths[10] == "Keys"
     assert paths[-1] not in paths[:-2]
     assert visitor.errors == []
+
+
+def test_keys_lead_past_the_end_of_a_page_and_the_browser_leads_back(
+    visit: Callable[..., Visitor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, middle, new = runs()
+    monkeypatch.setattr(changelist, "PAGE_SIZES", (2, 50))
+    visitor = visit()
+
+    def work(page: Page) -> list[list[str]]:
+        def shown() -> list[str]:
+            links = page.locator("#result_list .field-request_summary a").all()
+            return [str(link.get_attribute("href")).partition("?")[0] for link in links]
+
+        seen = [shown()]
+        for _ in range(3):
+            page.keyboard.press("j")
+        page.wait_for_url("**p=after**")
+        seen.append(shown())
+        page.keyboard.press("k")
+        page.keyboard.press("k")
+        page.wait_for_url("**p=before**")
+        seen.append(shown())
+        page.go_back()
+        page.wait_for_url("**p=after**")
+        seen.append(shown())
+        return seen
+
+    first, second = [page_of(new), page_of(middle)], [page_of(old)]
+    assert visitor.open(f"{LIST}?size=2", work) == [first, second, first, second]
+    assert (visitor.errors, visitor.violations) == ([], [])
 
 
 def test_times_are_those_of_the_reader_and_new_runs_are_counted(

@@ -23,7 +23,7 @@ from trajectories.domain import contract_types, dialects, redaction, schema
 from trajectories.domain.record import facets_of
 from trajectories.exceptions import InvalidInput
 
-SMALL_BYTES = 6_000
+SMALL_BYTES = 3_500
 FACTOR = 16
 MOST = 5 * FACTOR
 NOISE_S = 0.002

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from tests.examples import REFERENCE, body, phase
-from trajectories.domain.search_words import MAX_WORD, MAX_WORDS, words_in, words_of
+from trajectories.domain.search_words import MAX_BYTES, MAX_WORD, MAX_WORDS, words_in, words_of
 
 
 def test_names_are_searched_by_their_parts_whatever_the_case() -> None:
@@ -36,3 +39,19 @@ def test_a_long_log_hides_no_tool_and_is_bounded() -> None:
     assert "grep" in words
     assert len(words) == MAX_WORDS
     assert words_in("x" * 1_000) == ["x" * MAX_WORD]
+
+
+@given(st.lists(st.text(st.sampled_from("aB \n-é\u0301ﬁİ認ก\u1100\u1161"), max_size=8), max_size=6))
+@settings(max_examples=50)
+def test_no_word_goes_from_one_text_into_the_next(texts: list[str]) -> None:
+    each = words_in("unspecified summary") + [word for text in texts for word in words_in(text)]
+    found = words_of({"request_summary": "unspecified summary", "tags": texts, "phases": []})
+    assert found == list(dict.fromkeys(each))
+
+
+def test_words_beyond_the_size_limit_are_left_out_in_their_order() -> None:
+    texts = [f"{number:05}" + "ß" * 59 for number in range(9_000)]
+    words = words_of({"request_summary": "first", "tags": texts, "phases": []})
+    assert words == ["first", *(words_in(text)[0] for text in texts)][: len(words)]
+    size = len("".join(words).encode())
+    assert MAX_BYTES - 200 < size <= MAX_BYTES

@@ -316,6 +316,43 @@ def test_skips_compare_runs_where_the_phase_ran_and_where_it_was_skipped() -> No
     assert ("implement", "bugfix") in skips
 
 
+def test_skips_compare_what_runs_cost_where_the_phase_ran_and_where_it_was_skipped() -> None:
+    ran, skipped = phase(phase_name="review", outcome="failure"), phase(phase_name="review", outcome="skipped")
+    given: list[dict[str, Any]] = [
+        {"phases": [ran, ran], "total_cost_usd": 0.5},
+        {"phases": [skipped, ran], "total_cost_usd": 0.1},
+        {"phases": [skipped, skipped], "total_cost_usd": 0.2},
+        {"phases": [skipped], "total_cost_usd": 0.4},
+        {"phases": [skipped]},
+        {"total_cost_usd": 9},
+    ]
+    (group,) = shown(*given)["skips"]
+    assert group["ran"]["cost_usd"] == {"known": 2, "sum": 0.6, "mean": 0.3}
+    assert group["skipped"]["cost_usd"] == {"known": 2, "sum": 0.6, "mean": 0.3}
+    # Sums of an earlier release lack it, so the sum of both does.
+    summary = Summary()
+    summary.add(facets(**given[0]), 0)
+    summary.merge(Summary(skip_costs=None))
+    assert summary.as_json()["skips"][0]["ran"]["cost_usd"] is None
+    assert summary.as_json()["skips"][0]["ran"]["runs"] == 1
+
+
+def test_a_bucket_of_a_series_has_percentiles_of_its_own() -> None:
+    summary, other = Summary("day"), Summary("day")
+    for number, ms in enumerate((100, 200, 900)):
+        one = facets(started_at=f"2026-01-0{1 + number // 2}T00:00:00Z", total_duration_ms=ms)
+        summary.add(one, 0)
+        other.add(one, 0)
+    summary.add(facets(started_at="2026-01-03T00:00:00Z"), 0)
+    summary.merge(other)
+    other.merge(other, times=-1)
+    summary.merge(other)
+    first, second, third = (one["duration_ms"] for one in summary.as_json()["series"])
+    assert (first["p50"], first["p95"]) == (pytest.approx(100, rel=0.01), pytest.approx(200, rel=0.01))
+    assert second["p50"] == second["p95"] == pytest.approx(900, rel=0.01)
+    assert (third["p50"], third["p95"]) == (None, None)
+
+
 def test_a_success_costs_what_all_runs_cost() -> None:
     found = shown(
         {"outcome": "success", "total_cost_usd": 0.1},

@@ -31,15 +31,15 @@ MODEL_VIEWS = {"changelist", "add", "history", "delete", "change", ""}  # "" lea
 # Views that one model has beside those.
 OWN_VIEWS: dict[str, set[str]] = {
     "tenant": {"export", "import", "readiness", "delete_runs", "trajectories_health"},
-    "trajectory": {"overview", "compare", "compare_runs", "live", "annotate"},
+    "trajectory": {"overview", "compare", "compare_runs", "evaluate", "live", "annotate"},
 }
 
 # Those of them that name no row, and why they reveal no tenant.
-_NAMED_IN_TESTS = "tests/admin/test_overview.py and test_compare.py name the other tenant"
+_NAMED_IN_TESTS = "tests/admin/test_overview.py, test_compare.py and test_evaluation.py name the other tenant"
 ROWLESS_VIEWS = {
     "trajectories_health": "for users who see every tenant",
     "live": "the rows of the list; tests/admin/test_run_list.py names the other tenant",
-} | dict.fromkeys(("overview", "compare", "compare_runs"), _NAMED_IN_TESTS)
+} | dict.fromkeys(("overview", "compare", "compare_runs", "evaluate"), _NAMED_IN_TESTS)
 WITH_ROW = ("history", "delete", "change", "")
 
 # Views of the admin site, and why they reveal no tenant; None where the matrix covers them.
@@ -243,7 +243,7 @@ def _relations(model_admin: ModelAdmin[Any]) -> list[str]:
 
 
 def typed(case: Case, row: Model) -> str:
-    """What a person types to send ``case``; the answer repeats it."""
+    """Return the text that a person types to send ``case``; the answer repeats it."""
     kind, _, name = case.parameter.partition(" ")
     return FILTERS[case.model, name].format(row=row) if kind == "filter" else ""
 

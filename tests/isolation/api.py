@@ -62,6 +62,21 @@ ADDRESSES = {
 ALWAYS = {"forecast_cost": {"taskType": "north-type"}}
 """Parameters without which an operation is refused."""
 RECOMMENDATIONS = ADDRESSES["recommend_models"]
+ASKED: dict[str, tuple[str, dict[str, Any]]] = {
+    "recommend": (
+        RECOMMENDATIONS,
+        {
+            "phase": "north-phase",
+            "request_type": "north-type",
+            "project": "north-project",
+            "candidates": [{"model": "north-model"}, {"model": "other"}],
+            "seed": 1,
+        },
+    ),
+    "evaluate": ("/v1/agent/evaluations", {"policy": {"always": "north-model"}}),
+    "evaluate runs": ("/v1/agent/evaluations", {"policy": {"always": "north-model"}, "estimand": "run"}),
+}
+"""Questions about all records of a tenant that are asked by POST: address and body."""
 
 
 class Values(NamedTuple):
@@ -154,7 +169,7 @@ def token_of(client: Client) -> str:
 
 
 def values(north: Mapping[str, Any], cursor: str, token: str) -> dict[str, Values]:
-    """Of every parameter, for the record ``north`` that the other tenant has, and a cursor and a
+    """Return values of every parameter, for the record ``north`` that the other tenant has, and a cursor and a
     token that it was given."""
     at = decode_cursor(cursor)
     recorded_at = north["recorded_at"]

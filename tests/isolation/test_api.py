@@ -181,7 +181,7 @@ def test_other_routes_tell_the_same_whoever_asks_and_nothing_of_anybody(
     tabulate("isolation", HEAD, "API", f"/{route}")
 
 
-@pytest.mark.parametrize("operation", api.ADDRESSES)
+@pytest.mark.parametrize("operation", [*api.ADDRESSES, *api.ASKED])
 @pytest.mark.usefixtures("both")
 def test_an_answer_is_the_same_before_and_after_another_tenant_has_records(
     operation: str, clients: tuple[Client, Client], tabulate: Callable[..., None]
@@ -189,10 +189,20 @@ def test_an_answer_is_the_same_before_and_after_another_tenant_has_records(
     north, south = clients
     posted(south, api.SOUTHS)
     archive_all()
-    address, given = api.ADDRESSES[operation], api.ALWAYS.get(operation, {})
-    before = told(south.get(address, given))
+
+    def answer() -> tuple[int, dict[str, str], str]:
+        if operation in api.ASKED:
+            address, asked = api.ASKED[operation]
+            return told(south.post(address, asked, content_type="application/json"))
+        return told(south.get(api.ADDRESSES[operation], api.ALWAYS.get(operation, {})))
+
+    before = answer()
+    assert before[0] == 200
     for of in range(3):
         posted(north, api.NORTHS | {"id": number(20 + of)})
         archive_all()
-    assert told(south.get(address, given)) == before
+        north.post(
+            f"{PATH}/{number(20 + of)}/outcomes", {"name": "merged", "value": True}, content_type="application/json"
+        )
+    assert answer() == before
     tabulate("isolation", HEAD, "API", operation)

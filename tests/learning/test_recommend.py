@@ -121,6 +121,24 @@ def test_a_plan_is_the_chance_of_either() -> None:
     assert (answer["best"]["model"], answer["best"]["escalate_to"]) == ("cheap", "strong")
 
 
+def test_a_plan_is_not_judged_worse_than_its_second_model_alone_by_a_few_failures() -> None:
+    few = {("cheap", None): (50, 100, 0.01), ("strong", None): (90, 100, 1.0), ("strong", "cheap"): (0, 2, 1.0)}
+    (plan,) = decided(few, "cheap", "strong")["plans"]
+    first, high = 51 / 102, special.betaincinv(1, 3, 0.975)
+    alone = 91 / 102
+    assert (alone - first) / (1 - first) > high  # so the two failures limit the bound
+    assert plan["success"]["mean"] == pytest.approx(first + (1 - first) * high)
+    none = few | {("strong", "cheap"): (0, 0, 1.0)}
+    (plan,) = decided(none, "cheap", "strong")["plans"]
+    assert plan["success"]["mean"] == pytest.approx(alone)
+
+
+def test_many_outcomes_after_a_failure_count_more_than_those_of_the_second_model_alone() -> None:
+    spoiled = {("cheap", None): (50, 100, 0.01), ("strong", None): (90, 100, 1.0), ("strong", "cheap"): (0, 2000, 1.0)}
+    (plan,) = decided(spoiled, "cheap", "strong")["plans"]
+    assert plan["success"]["mean"] < 0.51
+
+
 def test_after_a_failure_in_this_run_only_outcomes_after_it_count() -> None:
     table = {("strong", None): (90, 100, 1.0), ("strong", "cheap"): (10, 98, 1.0), ("other", None): (50, 98, 1.0)}
     phases = [{"phase_name": "implementation", "model": "cheap", "outcome": "failure"}]

@@ -48,7 +48,6 @@ _ARGUMENTS: Mapping[str, Any] = {
     "tag": "x",
     "name": "merged",
     "value": True,
-    "trajectory_id": RUN["id"],
 }
 """Arguments for calling the methods."""
 _OF_THE_SDK = (
@@ -128,6 +127,8 @@ def _arguments(method: Callable[..., Any]) -> dict[str, Any]:
     given = {
         name: value for name, value in _ARGUMENTS.items() if name in taken or (name == "tag" and "dry_run" in taken)
     }
+    if "fields" in taken and "name" in taken:
+        given["trajectory_id"] = RUN["id"]
     return given | ({"path_or_file": io.BytesIO()} if "path_or_file" in taken else {})
 
 

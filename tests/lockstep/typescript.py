@@ -62,6 +62,7 @@ def sides(declared: Mapping[str, Any]) -> list[Side]:
             "trajectories.run",
             "trajectories.start",
             "trajectories.enqueue",
+            "outcomes.enqueue",
             "outcomes.record",
         ):  # their arguments are fields
             names = [one for one in declared["methods"][name] if one not in _OF_THE_SDK]
@@ -125,7 +126,7 @@ def _recorder(declared: Mapping[str, list[str]]) -> Side:
             f"{REQUEST} Attempt.*": "the caller passes an object, or phase.attempt() creates it",
             f"{REQUEST} FeedbackLoop.*": "the caller passes an object, or run.feedback() creates it",
             f"{REQUEST} *Patch.*": "update() changes a recorded run",
-            f"{REQUEST} LateOutcome.*": "outcomes.record() takes them",
+            f"{REQUEST} LateOutcome.*": "run.outcome() and outcomes.record() take them",
             **DECISIONS,
         },
     )

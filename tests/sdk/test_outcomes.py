@@ -43,6 +43,16 @@ def test_an_outcome_is_recorded_and_listed_by_both_clients() -> None:
             client.outcomes.record("merged", True)
 
 
+def test_an_outcome_without_one_target_or_with_an_unknown_field_is_refused_before_it_is_sent() -> None:
+    with InMemoryServer() as server, server.client() as client:
+        unknown: Any = {"trajectory_id": "x", "evidnce": {}}
+        with pytest.raises(TypeError, match="An outcome has no field evidnce; its fields are trajectory_id, reference"):
+            client.outcomes.record("merged", True, **unknown)
+        with pytest.raises(ValueError, match="Give either trajectory_id or reference"):
+            client.outcomes.enqueue("merged", True, trajectory_id=None, phase_id="1")
+        assert server.requests == []
+
+
 def test_an_outcome_of_a_run_waits_in_the_durable_queue_and_is_sent_once(tmp_path: Any) -> None:
     with InMemoryServer() as server:
         client = server.client(spool_dir=tmp_path)

@@ -160,6 +160,13 @@ def test_the_limit_holds_for_the_stored_form_too(
     assert {row.id for row in rows()} == {stored.id}
 
 
+def test_a_record_with_more_credentials_than_may_be_replaced_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trajectories.domain.redaction.MAX_CREDENTIALS", 3)
+    ingest.record(get_store(), "north", orjson.dumps(body(error="a://:b@ " * 3)))
+    with pytest.raises(TooLarge, match="more than 3 credentials"):
+        ingest.record(get_store(), "north", orjson.dumps(body(error="a://:b@ " * 4)))
+
+
 def test_the_same_id_belongs_to_each_tenant_by_itself() -> None:
     ours, theirs = record(body(id=str(ID))), record(body(id=str(ID), project="p"), tenant="south")
     assert ours.is_new

@@ -14,12 +14,12 @@ from redis import Redis
 
 from tests.admin.rows import address, page, page_of
 from tests.storage.hosts import TENANT, WebProcess, made, new_id
-from trajectories import persistence
+from trajectories import persistence, tasks
 from trajectories.conf import read_settings
 from trajectories.domain.clock import now_us
 from trajectories.domain.compression import compress, decompress
 from trajectories.domain.query import Query
-from trajectories.domain.record import Record
+from trajectories.domain.record import Record, tombstone
 from trajectories.models import Phase, Tenant, Trajectory
 from trajectories.services import erasure_audit
 from trajectories.storage import archive_reads
@@ -129,6 +129,14 @@ def test_credit_is_filled_from_frames(archive_db: str, switch: Switch) -> None:
     Phase.objects.update(credited=None)
     assert fill_credit(Trajectory, Phase, archive_db) == 1
     assert Phase.objects.get().credited == "success"
+
+
+@pytest.mark.parametrize("is_compressing", [True, False])
+def test_a_message_holds_bodies_tombstones_and_outcomes(is_compressing: bool) -> None:
+    known = [record(), tombstone(TENANT, new_id(), 10**15), replace(record(), body=b'[{"id":"x"}]')]
+    message = tasks.message_of(known, is_compressing=is_compressing)
+    assert tasks.records_of(orjson.loads(orjson.dumps(message))) == known
+    assert ("{" in str(message[0][-1])) is not is_compressing
 
 
 @pytest.mark.django_db

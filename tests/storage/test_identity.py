@@ -167,7 +167,7 @@ def test_the_command_takes_one_change_at_a_time() -> None:
 def test_a_worker_refuses_a_message_of_another_store(
     own: WebProcess, sender: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    message = tasks.message_of([own.record()])
+    message = tasks.message_of([own.record()], is_compressing=False)
     with using(own.store):
         deliver(message, sender)
     assert not Trajectory.objects.exists()
@@ -179,7 +179,7 @@ def test_a_worker_refuses_a_message_of_another_store(
 
 @pytest.mark.usefixtures("redis_tier")
 def test_a_worker_follows_a_database_that_was_replaced(own: WebProcess) -> None:
-    message = tasks.message_of([own.record()])
+    message = tasks.message_of([own.record()], is_compressing=False)
     other = replace_database()
     with using(own.store):
         deliver(message, other)

@@ -47,6 +47,8 @@ FILTERS: list[dict[str, str]] = [
     *({"model": model} for model in reference.MODELS[:2]),
     {"model": reference.MODELS[0], "phase": "implement"},
     {"selection_method": "thompson-sampling"},
+    {"started_since": "1970-01-02", "started_until": "1970-01-04"},
+    {"started_until": "1970-01-03", "project": "a"},
 ]
 tenants = (f"rolled{number}" for number in count())
 
@@ -169,6 +171,20 @@ def test_sums_are_those_of_a_scan_after_any_inserts_revisions_and_deletions_in_a
     assert list(rollup_rebuild.differences(tenant, Conf())) == []
     mirror([tombstone(tenant, UUID(int=id_), 10**12) for id_ in range(1, 7)])
     assert not RollUp.objects.using(archive_db).filter(tenant=tenant).exists()
+
+
+def test_runs_of_days_of_start_are_those_that_have_a_start(archive_db: str) -> None:
+    started = {"a": "1970-01-02T10:00:00Z", "b": "1970-01-02T23:59:59Z", "c": "1970-01-03T00:00:00Z"}
+    records = [made(new_id(), 3 * DAY_US, project=name, started_at=at) for name, at in started.items()]
+    mirror([*records, *(made(new_id(), DAY_US + at, project="a", total_cost_usd=0.5) for at in (1, 2))])
+    day = {"started_since": "1970-01-02", "started_until": "1970-01-03"}
+    for filters, expected in ((day, 2), (day | {"project": "a"}, 1), ({"started_since": "1970-01-03"}, 1)):
+        found = rollup_reads.summary(TENANT, parse_query(filters, 0), bucket="day")
+        assert found is not None
+        assert shown(found) == scanned(TENANT, parse_query(filters, 0), "day")
+        assert found.as_json()["count"] == expected
+    for uncovered in ({"since": "1970-01-02"}, {"started_until": "1970-01-03T01:00:00Z"}):
+        assert rollup_reads.summary(TENANT, parse_query(day | uncovered, 0)) is None
 
 
 def contents(tenant: str) -> dict[str, Any]:

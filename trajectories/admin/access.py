@@ -16,9 +16,10 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.views.decorators.debug import sensitive_variables
 
-from trajectories.admin import columns, formatting, health, tenant_pages
+from trajectories.admin import columns, formatting, health, scope, tenant_pages
 from trajectories.admin.changelist import BoundedAdmin, TenantFilter
 from trajectories.admin.hub import push_page
+from trajectories.admin.overview import curl
 from trajectories.admin.tenants import actor_of, tenants_of
 from trajectories.api.authentication import changed, revoke
 from trajectories.models import SCOPES, ApiKey, Tenant, Trajectory
@@ -90,7 +91,7 @@ class TenantAdmin(BoundedAdmin):
 
     @admin.display(description="last recorded")
     def last_recorded(self, tenant: Any) -> str | None:
-        return formatting.moment(tenant.newest_us, timespec="seconds")
+        return formatting.time_tag(tenant.newest_us)
 
     @admin.display(description="good API keys")
     def good_keys(self, tenant: Any) -> int:
@@ -106,15 +107,26 @@ def _is_good(prefix: str) -> Q:
     return is_alive & Q(**{f"{prefix}is_revoked": False})
 
 
+_ALLOWED = {
+    "record": "add and change runs, and their late outcomes",
+    "read": "list and read runs, stats and recommendations",
+    "export": "read every run as a file",
+    "admin": "delete runs",
+}
+
+
 class ApiKeyForm(_KeyForm):
     scopes = forms.MultipleChoiceField(
-        choices=[(scope, scope) for scope in SCOPES], widget=forms.CheckboxSelectMultiple, help_text="What it may do."
+        choices=[(scope, f"{scope}: {_ALLOWED[scope]}") for scope in SCOPES], widget=forms.CheckboxSelectMultiple
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.instance.pk:
             self.initial["scopes"] = self.instance.scopes.split()
+        if "expires_at" in self.fields:  # who may only look has no fields
+            for part, widget in zip(("date", "time"), self.fields["expires_at"].widget.widgets, strict=True):
+                widget.attrs["aria-label"] = f"Expires at, {part}"
 
     def clean_scopes(self) -> str:
         return " ".join(scope for scope in SCOPES if scope in self.cleaned_data["scopes"])
@@ -148,9 +160,7 @@ class ApiKeyAdmin(BoundedAdmin):
         "owner",
         "scopes",
         "state",
-        "created_at",
-        "last_used_at",
-        "expires_at",
+        *(columns.moment(name) for name in ("created_at", "last_used_at", "expires_at")),
     )
     list_filter = (StateFilter, TenantFilter)
     ordering = ("-pk",)
@@ -165,6 +175,12 @@ class ApiKeyAdmin(BoundedAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
         return ("tenant", "prefix", "created_at", "last_used_at", "state") if obj else ()
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        # Who sees one tenant has nothing to choose.
+        listed = scope.tenants(request)
+        only = {"tenant": listed[0]} if len(listed) == 1 else {}
+        return only | dict(super().get_changeform_initial_data(request))
 
     @sensitive_variables()
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
@@ -196,6 +212,7 @@ class ApiKeyAdmin(BoundedAdmin):
             "key": obj,
             "scopes": ", ".join(obj.scopes.split()),
             "text": obj.issued_text,  # type: ignore[attr-defined]
+            "curl": curl(request, obj.issued_text) if "record" in obj.scopes.split() else "",  # type: ignore[attr-defined]
         }
         return TemplateResponse(request, "admin/trajectories/apikey/issued.html", context)
 

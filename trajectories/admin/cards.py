@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -136,7 +137,8 @@ def over_time(series: Sequence[Bucket], runs: Address, bounds: tuple[str, str]) 
     cost = [layer("tj-main", "Cost", "cost_usd", "sum")]
     tokens = [layer("tj-main", "Input", "input_tokens", "sum"), layer("tj-second", "Output", "output_tokens", "sum")]
     each = [layer("tj-second", "Cost per success", "cost_per_success_usd")]
-    took = [layer("tj-main", "Mean duration", "duration_ms", "mean")]
+    took = [layer("tj-main", "Median", "duration_ms", "p50"), layer("tj-second", "p95", "duration_ms", "p95")]
+    mean = [layer("tj-main", "Mean", "duration_ms", "mean")]
     return [
         card("Runs by outcome", charts.columns(steps, outcomes, figures.count), figures.count, outcomes),
         card(
@@ -161,7 +163,8 @@ def over_time(series: Sequence[Bucket], runs: Address, bounds: tuple[str, str]) 
             charts.line(steps, took, figures.span, unit=_MINUTE_MS),
             figures.span,
             took,
-            "The mean of the runs.",
+            "Half of the runs took at most the median, 95 % at most p95.",
+            more=mean,
         ),
     ]
 
@@ -175,7 +178,7 @@ def cost_by_model(answer: Answer, runs: Address) -> Card:
     total = sum(group["cost_usd"]["sum"] for group in groups)
     rows = [
         [
-            name_cell(group["model"], runs(model=group["model"])),
+            name_cell(group["model"], runs(model=group["model"]) if group["model"] else ""),
             Cell(
                 figures.money(group["cost_usd"]["sum"]),
                 drawn=charts.bar(group["cost_usd"]["sum"] / total if total else 0),
@@ -221,28 +224,58 @@ def cost_against_success(answer: Answer, runs: Address) -> Card:
 # Decisions.
 
 
+@dataclass(slots=True)
+class Side:
+    """Runs in which a phase ran, or those in which it was skipped, over every type of request."""
+
+    runs: int = 0
+    known: int = 0
+    successes: int = 0
+    costed: int = 0
+    cost_usd: float = 0
+    has_cost: bool = True
+
+    def add(self, group: Answer) -> None:
+        """Add one side of a group of ``skips``. Its cost is None where the store does not know it yet."""
+        rate, cost = group["success_rate"], group["cost_usd"]
+        self.runs += group["runs"]
+        self.known += rate["known"]
+        self.successes += round((rate["rate"] or 0) * rate["known"])
+        self.has_cost = self.has_cost and cost is not None
+        self.costed += cost["known"] if cost else 0
+        self.cost_usd += (cost["sum"] or 0) if cost else 0
+
+    @property
+    def rate(self) -> dict[str, Any]:
+        return rate_of(self.successes, self.known)
+
+    @property
+    def cost(self) -> float | None:
+        """Return the mean cost of a run."""
+        return self.cost_usd / self.costed if self.has_cost and self.costed else None
+
+
 def skips(answer: Answer, runs: Address) -> Card:
-    """Return how runs ended where a phase ran and where it was skipped."""
-    sides: dict[str, dict[str, list[int]]] = {}
+    """Return how runs ended, and what they cost, where a phase ran and where it was skipped."""
+    sides: dict[str, dict[str, Side]] = defaultdict(lambda: {"ran": Side(), "skipped": Side()})
     for group in answer["skips"]:
-        by_phase = sides.setdefault(group["phase"], {"ran": [0, 0, 0], "skipped": [0, 0, 0]})
-        for presence, sums in by_phase.items():
-            rate = group[presence]["success_rate"]
-            found = group[presence]["runs"], rate["known"], round((rate["rate"] or 0) * rate["known"])
-            by_phase[presence] = [one + other for one, other in zip(sums, found, strict=True)]
+        for presence, side in sides[group["phase"]].items():
+            side.add(group[presence])
     costs = {group["phase"]: group["cost_usd"]["mean"] for group in answer["by_phase"]}
     rows = []
-    for phase, by_presence in sorted(sides.items(), key=lambda item: (-item[1]["skipped"][0], item[0])):
-        if not by_presence["skipped"][0]:
+    for phase, by_presence in sorted(sides.items(), key=lambda item: (-item[1]["skipped"].runs, item[0])):
+        ran, skipped = by_presence["ran"], by_presence["skipped"]
+        if not skipped.runs:
             continue
-        ran, skipped = (rate_of(by_presence[presence][2], by_presence[presence][1]) for presence in ("ran", "skipped"))
         rows.append(
             [
                 name_cell(phase, runs(phase=phase)),
-                Cell(f"{by_presence['ran'][0]:,} / {by_presence['skipped'][0]:,}"),
-                rate_cell(ran),
-                rate_cell(skipped),
-                Cell(figures.verdict(ran, skipped), is_number=False),
+                Cell(f"{ran.runs:,} / {skipped.runs:,}"),
+                rate_cell(ran.rate),
+                rate_cell(skipped.rate),
+                Cell(figures.verdict(ran.rate, skipped.rate), is_number=False),
+                Cell(figures.money(ran.cost)),
+                Cell(figures.money(skipped.cost), note=figures.change(ran.cost, skipped.cost)),
                 Cell(figures.money(costs.get(phase))),
             ]
         )
@@ -252,10 +285,13 @@ def skips(answer: Answer, runs: Address) -> Card:
         "Success, ran",
         "Success, skipped",
         "Where skipped, success is",
+        "Cost of a run, ran",
+        "Cost of a run, skipped",
         "Cost of the phase",
     ]
     note = (
-        "Runs are not matched: choose a type above to compare like with like. The cost is the mean of a phase that ran."
+        "Runs are not matched: choose a type above to compare like with like. Costs are means: of the runs with a known"
+        " cost, and of a phase that ran."
     )
     return Card(
         "Skipped phases", head, rows[:MAX_ROWS], note, empty="No phase was skipped in this period.", is_wide=True

@@ -7,73 +7,111 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import flatten
-from django.contrib.admin.views.main import ChangeList
-from django.core.paginator import Paginator
+from django.contrib.admin.views.main import ORDER_VAR, PAGE_VAR, ChangeList
 from django.db.models import ForeignKey, Model, QuerySet
 from django.forms import ModelChoiceField
 from django.http import HttpRequest, HttpResponse
 from django.urls import NoReverseMatch, reverse
-from django.utils.functional import cached_property
 from django.utils.html import conditional_escape, format_html
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 
+from trajectories.admin import keyset
+from trajectories.admin.frame import SCRIPT
 from trajectories.admin.tenants import actor_of, own
 from trajectories.domain.clock import DAY_US, now_us
 from trajectories.domain.query import search_words
 from trajectories.models import AuditEntry, Tenant
 
 if TYPE_CHECKING:  # Django's own classes are not generic at run time
-    _Paginator = Paginator[Any]
     _ModelAdmin = admin.ModelAdmin[Any]
 else:
-    _Paginator, _ModelAdmin = Paginator, admin.ModelAdmin
+    _ModelAdmin = admin.ModelAdmin
 
-COUNTED = 10_000
-"""Rows that a changelist counts and pages through; filters and search find the others."""
+PAGE_SIZES = (25, 50, 100, 200)
+SIZE_VAR = "size"
 _LISTED_TENANTS = 100
 
 
-class BoundedPaginator(_Paginator):
-    """A paginator whose COUNT and OFFSET stay within COUNTED rows."""
-
-    @cached_property
-    def _counted(self) -> int:
-        return bounded_count(cast("QuerySet[Any]", self.object_list))
-
-    @cached_property
-    def count(self) -> int:
-        return min(self._counted, COUNTED)
-
-    @property
-    def is_cut(self) -> bool:
-        """Return whether there are more rows than ``count`` says."""
-        return self._counted > COUNTED
-
-
-def bounded_count(rows: QuerySet[Any]) -> int:
-    """Return the number of rows; COUNTED + 1 for any number above COUNTED."""
-    # A count needs no order, and a database might sort for it.
-    return rows.order_by().values("pk")[: COUNTED + 1].count()
-
-
 class BoundedChangeList(ChangeList):
-    """A changelist that reads only the columns that the admin's ``listed`` leaves."""
+    """A changelist that pages by position, in the order of its admin or the opposite one.
+
+    It reads only the columns that the admin's ``listed`` leaves. The position is in the parameter
+    that has the number of the page elsewhere, so every link that drops that one begins anew.
+    """
+
+    order: tuple[str, ...] = ()
+    place: keyset.Place | None = None
+    previous: str | None = None
+    """Address of the page before this one."""
+    next: str | None = None
+
+    def get_filters_params(self, params: Any = None) -> dict[str, Any]:
+        found = super().get_filters_params(params)
+        return {name: value for name, value in found.items() if name != SIZE_VAR}
+
+    def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:
+        names = [str(name) for name in self.model_admin.get_ordering(request)]
+        if not {"pk", str(self.lookup_opts.pk.name)} & {name.lstrip("-") for name in names}:
+            names.append("-pk" if names[0].startswith("-") else "pk")
+        self.order = keyset.flipped(names) if self._is_flipped(names[0]) else tuple(names)
+        return list(self.order)
+
+    def _is_flipped(self, first: str) -> bool:
+        """Return whether the address asks for the opposite order.
+
+        One column may be sorted by, so its number does not matter: it depends on the columns that a
+        user sees.
+        """
+        asked = str(self.params.get(ORDER_VAR, ""))
+        is_asked = bool(self.sortable_by) and asked.removeprefix("-").isdecimal()
+        return is_asked and asked.startswith("-") != first.startswith("-")
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: list[str | None] | None = None) -> QuerySet[Any]:
         rows = super().get_queryset(request, exclude_parameters)
         return self.model_admin.listed(rows) if isinstance(self.model_admin, BoundedAdmin) else rows
 
+    @property
+    def size(self) -> int:
+        asked = str(self.params.get(SIZE_VAR, ""))
+        return next((size for size in PAGE_SIZES if str(size) == asked), self.list_per_page)
+
+    @property
+    def sizes(self) -> list[tuple[int, str]]:
+        """Return each number of rows that a page may have, with its address."""
+        return [(size, self.get_query_string({SIZE_VAR: str(size)})) for size in PAGE_SIZES]
+
+    @property
+    def first(self) -> str:
+        return self.get_query_string()
+
+    @property
+    def is_whole(self) -> bool:
+        """Return whether this page has every row."""
+        return not (self.previous or self.next)
+
     def get_results(self, request: HttpRequest) -> None:
-        super().get_results(request)
-        # The rows without filters are not counted. With an equal number, Django shows no total.
-        self.full_result_count = self.result_count
+        asked = request.GET.get(PAGE_VAR, "")
+        self.place = keyset.parse(asked, self.model, self.order)
+        page = keyset.read(self.queryset, self.order, self.place, self.size)
+        self.result_list = page.rows
+        if page.previous is None and page.rows:
+            self.place = None
+        self.previous, self.next = (
+            self.get_query_string({PAGE_VAR: str(place)}) if place else None for place in (page.previous, page.next)
+        )
+        if self.place and not page.rows:
+            self.previous = self.first
+        # Numbers of this page: Django shows a total, and pages by number, where they differ.
+        self.result_count = self.full_result_count = len(page.rows)
+        self.show_full_result_count = self.can_show_all = self.multi_page = False
+        self.show_admin_actions = True
 
 
 class BoundedAdmin(_ModelAdmin):
@@ -86,7 +124,6 @@ class BoundedAdmin(_ModelAdmin):
     tenant_path: ClassVar[str] = "tenant"
     """The lookup from a row to its tenant."""
 
-    paginator = BoundedPaginator
     list_per_page = 50
     list_max_show_all = 0
     show_full_result_count = False
@@ -95,6 +132,7 @@ class BoundedAdmin(_ModelAdmin):
 
     class Media:
         css: ClassVar = {"all": ("trajectories/admin.css",)}
+        js: ClassVar = (SCRIPT,)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return own(super().get_queryset(request), request, self.tenant_path)

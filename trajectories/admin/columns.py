@@ -15,6 +15,7 @@ from django.template.defaultfilters import filesizeformat
 from django.utils.text import Truncator
 
 from trajectories.admin import formatting
+from trajectories.domain.clock import epoch_us
 from trajectories.domain.compression import from_columns
 from trajectories.models import AuditEntry, Phase, Quarantined, Trajectory
 
@@ -40,6 +41,17 @@ def _column(description: str, *, ordering: str | None = None) -> Callable[[Calla
     return decorate
 
 
+def moment(name: str) -> Column:
+    """Return a column of the time ``name``, a datetime, in the reader's zone."""
+
+    def read(row: Any) -> str | None:
+        at = getattr(row, name)
+        return None if at is None else formatting.time_tag(epoch_us(at))
+
+    read.__name__ = name
+    return _column(name.replace("_", " ").removesuffix(" at"), ordering=name)(read)
+
+
 def text(name: str) -> Column:
     """Return a column of the field ``name``, which holds text from a client."""
 
@@ -52,7 +64,7 @@ def text(name: str) -> Column:
 
 @_column("recorded", ordering="recorded_at_us")
 def recorded(row: Trajectory | Quarantined) -> str | None:
-    return formatting.moment(row.recorded_at_us, timespec="seconds")
+    return formatting.time_tag(row.recorded_at_us)
 
 
 @_column("recorded")
@@ -148,14 +160,12 @@ def error_head(row: Any) -> str:
     return Truncator(formatting.text(row.head) or "").chars(_SHOWN)
 
 
-@_column("quarantined")
-def quarantined(row: Quarantined) -> str:
-    return formatting.local(row.quarantined_at, timespec="seconds")
+quarantined = moment("quarantined_at")
 
 
 @_column("at", ordering="at_us")
 def noted(row: AuditEntry) -> str | None:
-    return formatting.moment(row.at_us, timespec="seconds")
+    return formatting.time_tag(row.at_us)
 
 
 @_column("tenant")

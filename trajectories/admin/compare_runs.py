@@ -14,7 +14,6 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
-from django.utils.text import Truncator
 
 from trajectories.admin import charts, columns, figures, formatting
 from trajectories.admin.frame import framed
@@ -25,22 +24,26 @@ from trajectories.models import AuditEntry, Phase, Trajectory
 
 TEMPLATE = "admin/trajectories/compare_runs.html"
 FEWEST, MOST = 2, 4
-_SUMMARY_CHARS = 80
 
 Key = tuple[str, int, int]
 """Group of a phase, its attempt, and how often both occurred before in the run."""
 
 
 class Value(NamedTuple):
-    """A figure of one run, and by how much it differs from the first run's."""
+    """A figure of one run, and by how much it differs from the first run's.
+
+    ``tone`` is the class of a change that is marked.
+    """
 
     text: str
     change: str
+    tone: str = ""
 
 
 class RunCell(NamedTuple):
     """One phase of one run; ``drawn`` is its share of the longest phase on the page."""
 
+    address: str
     outcome: str
     credited: str
     name: str
@@ -55,7 +58,7 @@ class Head(NamedTuple):
 
     text: str
     address: str
-    facts: Sequence[tuple[str, str]]
+    facts: Sequence[tuple[str, SafeString | str]]
     outcome: str
     values: Sequence[Value]
 
@@ -122,13 +125,16 @@ def compared(rows: Sequence[Any], phases: dict[int, list[Phase]], site_name: str
     """Return the heads of the runs, and a line for each phase that one of them has."""
     keyed = [dict(zip(keys_of(phases[row.pk]), phases[row.pk], strict=True)) for row in rows]
     longest = max((phase.duration_us or 0 for run in keyed for phase in run.values()), default=0)
+    heads = [_head(row, rows[0], len(phases[row.pk]), site_name) for row in rows]
     lines = []
     for key in aligned([list(run) for run in keyed]):
         first = keyed[0].get(key)
-        cells = [_cell(run.get(key), first, longest, is_first=at == 0) for at, run in enumerate(keyed)]
+        cells = [
+            _cell(run.get(key), first, longest, heads[at].address, is_first=at == 0) for at, run in enumerate(keyed)
+        ]
         name = figures.label(key[0])
         lines.append((name if key[1] + key[2] == 1 else f"{name}, {key[1] + key[2]}", cells))
-    return {"heads": [_head(row, rows[0], len(phases[row.pk]), site_name) for row in rows], "lines": lines}
+    return {"heads": heads, "lines": lines}
 
 
 def keys_of(phases: Iterable[Phase]) -> list[Key]:
@@ -156,12 +162,13 @@ def aligned(runs: Sequence[Sequence[Key]]) -> list[Key]:
     return order
 
 
-def _cell(phase: Phase | None, first: Phase | None, longest: int, *, is_first: bool) -> RunCell | None:
+def _cell(phase: Phase | None, first: Phase | None, longest: int, address: str, *, is_first: bool) -> RunCell | None:
     if phase is None:
         return None
     own, old = _figures_of(phase), _figures_of(first) if first and not is_first else None
     share = (phase.duration_us or 0) / longest if longest else None
     return RunCell(
+        f"{address}#phase-{phase.place + 1}",
         phase.outcome,
         phase.credited if phase.credited not in (None, "none", phase.outcome) else "",
         formatting.text(phase.phase_name) or "",
@@ -173,17 +180,18 @@ def _cell(phase: Phase | None, first: Phase | None, longest: int, *, is_first: b
 
 
 def _head(row: Any, first: Any, count: int, site_name: str) -> Head:
-    summary = Truncator(formatting.summary(row.head)).chars(_SUMMARY_CHARS)
     address = reverse("admin:trajectories_trajectory_change", args=[row.pk], current_app=site_name)
     facts = [
         ("Project", figures.label(row.project)),
         ("Policy", figures.label(row.policy)),
-        ("Started", formatting.moment(row.started_at_us, timespec="minutes") or figures.UNKNOWN),
-        ("Recorded", str(columns.recorded(row))),
+        ("Started", formatting.time_tag(row.started_at_us) or figures.UNKNOWN),
+        ("Recorded", formatting.time_tag(row.recorded_at_us) or figures.UNKNOWN),
         ("Phases", str(count)),
     ]
     old = None if row is first else _figures_of(first)
-    return Head(summary or str(row.trajectory_id), address, facts, row.outcome, _values(_figures_of(row), old))
+    return Head(
+        str(columns.summary(row)) or str(row.trajectory_id), address, facts, row.outcome, _values(_figures_of(row), old)
+    )
 
 
 def _figures_of(row: Trajectory | Phase) -> _Figures:
@@ -201,6 +209,13 @@ def _figures_of(row: Trajectory | Phase) -> _Figures:
 
 def _values(own: _Figures, old: _Figures | None) -> list[Value]:
     return [
-        Value(text(value), "" if old is None else figures.change(old[at], value))
+        Value(text(value), "" if old is None else figures.change(old[at], value), _tone(old and old[at], value))
         for at, (text, value) in enumerate(zip(_TEXTS, own, strict=True))
     ]
+
+
+def _tone(old: float | None, new: float | None) -> str:
+    """Return the class of a change: it is marked from a tenth on."""
+    if old is None or new is None or abs(new - old) < 0.1 * abs(old):
+        return ""
+    return "tj-more" if new > old else "tj-less"

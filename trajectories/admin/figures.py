@@ -35,7 +35,7 @@ def money(usd: float | None) -> str:
 
 
 def span(ms: float | None) -> str:
-    """Return a duration in its two largest units, such as ``2 m 14 s``."""
+    """Return a duration in its two largest units, such as ``2 m 14 s``; whole minutes and hours in one."""
     if ms is None:
         return UNKNOWN
     if ms < 1000:
@@ -44,7 +44,8 @@ def span(ms: float | None) -> str:
         return f"{ms / 1000:.1f} s"
     minutes, s = divmod(round(ms / 1000), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours:,} h {minutes} m" if hours else f"{minutes} m {s} s"
+    larger, smaller = (f"{hours:,} h", minutes and f"{minutes} m") if hours else (f"{minutes} m", s and f"{s} s")
+    return f"{larger} {smaller}" if smaller else larger
 
 
 def count(value: float | None) -> str:

@@ -8,8 +8,18 @@ from django import forms
 from django.contrib.admin import ModelAdmin
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
+from django.urls import reverse
 
-_MEDIA = forms.Media(css={"all": ["trajectories/admin.css"]})
+SCRIPT = forms.Script("trajectories/admin.js", type="module")
+_MEDIA = forms.Media(css={"all": ["trajectories/admin.css"]}, js=[SCRIPT])  # type: ignore[list-item]  # the stubs know paths only
+
+_PAGES = (
+    ("Overview", "overview", "g o"),
+    ("Compare groups", "compare", ""),
+    ("Evaluate a policy", "evaluate", ""),
+    ("Runs", "changelist", "u"),
+)
+"""Name, view and key of each page that a page of figures leads to."""
 
 
 def framed(model_admin: ModelAdmin[Any], request: HttpRequest, title: str) -> dict[str, Any]:
@@ -26,4 +36,13 @@ def framed(model_admin: ModelAdmin[Any], request: HttpRequest, title: str) -> di
         "title": title,
         "opts": model_admin.opts,
         "media": _MEDIA,
+        "figure_pages": [
+            (
+                name,
+                reverse(f"admin:trajectories_trajectory_{view}", current_app=request.current_app),
+                name == title,
+                key,
+            )
+            for name, view, key in _PAGES
+        ],
     }

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from trajectories.api.content_encoding import decoded
+from trajectories.domain.text import visible
 from trajectories.exceptions import InvalidInput, TooLarge, TrajectoriesError
 from trajectories.services import ingest
 from trajectories.storage.store import Store
@@ -26,6 +27,11 @@ class RefusedLine(NamedTuple):
 
     number: int
     error: TrajectoriesError
+
+    @property
+    def reason(self) -> str:
+        """Return the message, which may repeat characters of the file, safe to read."""
+        return visible(self.error.message)
 
 
 @dataclass(slots=True)

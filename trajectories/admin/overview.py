@@ -10,11 +10,13 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, reverse
 from django.utils.http import urlencode
+from django.views.decorators.debug import sensitive_variables
 
-from trajectories.admin import cards, figures, heat, scope
-from trajectories.admin.cards import Answer
+from trajectories.admin import alerts, cards, figures, heat, scope
+from trajectories.admin.cards import Address, Answer
 from trajectories.admin.frame import framed
 from trajectories.admin.scope import CLOCKS, FILTERS, PERIODS, RECORDED, STARTED, Period, Scope
+from trajectories.domain.stats import RELATIVE_ERROR
 from trajectories.exceptions import TrajectoriesError
 
 TEMPLATE = "admin/trajectories/overview.html"
@@ -28,6 +30,7 @@ class Tile(NamedTuple):
     value: str
     change: str
     note: str = ""
+    href: str = ""
 
 
 def overview_view(model_admin: ModelAdmin[Any], request: HttpRequest) -> HttpResponse:
@@ -75,17 +78,19 @@ def _figures(request: HttpRequest, site_name: str, tenant: str) -> dict[str, Any
     series = cards.buckets(now, asked.period.bucket, asked.period.start, asked.period.end)
     return {
         "scope": asked,
-        "periods": _periods(asked.period),
-        "selects": _selects(asked, whole),
+        "periods": periods(asked.period),
+        "selects": selects(asked, whole),
         "has_runs": bool(whole["count"]),
         "count": now["count"],
         "is_complete": now["window"]["complete"],
         "clock_note": asked.clock == RECORDED and given_clock != RECORDED,
         "sentence": sentence(asked.period, now, before),
-        "tiles": tiles(now, before),
+        "tiles": tiles(now, before, runs),
         "all_runs": runs(),
         "over_time": cards.over_time(series, runs, CLOCKS[asked.clock]),
         "models": [cards.cost_against_success(now, runs), cards.cost_by_model(now, runs)],
+        "alerts": alerts.lines(tenant, site_name, asked.filters),
+        "evaluation": view_address("evaluate", site_name, tenant=tenant),
         "heat": heat.heat_map(now, runs, measure),
         "measures": [(name, text, _with(request, cells=name)) for name, text in heat.MEASURES.items()],
         "groups": [cards.policies(now, runs), cards.projects(now, runs)],
@@ -95,13 +100,13 @@ def _figures(request: HttpRequest, site_name: str, tenant: str) -> dict[str, Any
     }
 
 
-def _periods(shown: Period) -> list[tuple[str, str, bool]]:
+def periods(shown: Period) -> list[tuple[str, str, bool]]:
     """Return the options of the period; the dates of the URL are one more."""
     found = [(days, text, shown.name.endswith(text)) for days, text in PERIODS.items()]
     return found if any(is_chosen for _, _, is_chosen in found) else [(shown.name, shown.name, True), *found]
 
 
-def _selects(asked: Scope, whole: Answer) -> list[tuple[str, str, list[tuple[str, str, bool]]]]:
+def selects(asked: Scope, whole: Answer) -> list[tuple[str, str, list[tuple[str, str, bool]]]]:
     """Return name, title and options of each filter that the runs of the tenant have values for."""
     found = []
     for name, values in cards.options(whole, FILTERS).items():
@@ -159,27 +164,35 @@ def _more(old: int, new: int) -> str:
     return f"{abs(new - old):,} {'more' if new > old else 'fewer'} than in"
 
 
-def tiles(now: Answer, before: Answer | None) -> list[Tile]:
-    """Return the figures on top."""
+def tiles(now: Answer, before: Answer | None, runs: Address) -> list[Tile]:
+    """Return the figures on top, each with the address of its runs."""
     old: Answer = before if before and before["count"] else {}
 
-    def tile(name: str, *path: str, text: Any, note: str = "") -> Tile:
+    def tile(name: str, *path: str, text: Any, note: str = "", **given: str) -> Tile:
         value = figures.at(now, *path)
-        return Tile(name, text(value), figures.change(figures.at(old, *path), value), note)
+        href = "" if value is None else runs(**given)
+        return Tile(name, text(value), figures.change(figures.at(old, *path), value), note, href)
 
     rate = now["success_rate"]
     bounds = f"95 %: {100 * rate['low']:.0f} to {100 * rate['high']:.0f}" if rate["rate"] is not None else ""
     verdict = figures.compared(old["success_rate"], rate) if old else ""
     return [
         tile("Runs", "count", text=figures.count),
-        Tile("Success", figures.percent(rate["rate"]), verdict, bounds),
+        Tile("Success", figures.percent(rate["rate"]), verdict, bounds, runs(outcome="success")),
         tile("Cost", "cost_usd", "sum", text=figures.money),
         tile("Cost per success", "cost_per_success_usd", text=figures.money),
         tile("Tokens", "tokens", "sum", text=figures.count),
         tile("Median time", "duration_ms", "p50", text=figures.span),
-        tile("p95 time", "duration_ms", "p95", text=figures.span),
+        tile("p95 time", "duration_ms", "p95", text=figures.span, **_at_least(now, "duration_ms", "p95")),
         tile("Unattributed", "unattributed_cost_usd", "sum", text=figures.money, note="in no phase"),
     ]
+
+
+def _at_least(now: Answer, measure: str, percentile: str) -> dict[str, str]:
+    """Return the filter that selects the runs at or above a percentile."""
+    value = figures.at(now, measure, percentile)
+    # The run at the rank may be below the percentile by its error.
+    return {} if value is None else {f"min_{measure}": f"{value * (1 - RELATIVE_ERROR):.0f}"}
 
 
 # Addresses.
@@ -228,7 +241,8 @@ def no_tenant(request: HttpRequest) -> str:
     return "There is no tenant yet that you may see. Add a tenant and an API key, then record a run."
 
 
-def curl(request: HttpRequest) -> str:
+@sensitive_variables("key")
+def curl(request: HttpRequest, key: str = "KEY") -> str:
     """Return the command that records a run on this host; empty if the API is not among its addresses."""
     try:
         address = request.build_absolute_uri(reverse("trajectories:trajectory-list"))
@@ -236,6 +250,6 @@ def curl(request: HttpRequest) -> str:
         return ""
     body = '{"request_summary": "My first run", "phases": [{"phase_name": "code", "outcome": "success"}]}'
     return (
-        f"curl -sS {address} \\\n  -H 'Authorization: Bearer KEY' \\\n"
+        f"curl -sS {address} \\\n  -H 'Authorization: Bearer {key}' \\\n"
         f"  -H 'Content-Type: application/json' \\\n  -d '{body}'"
     )

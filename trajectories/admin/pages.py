@@ -10,12 +10,14 @@ from django.urls import URLPattern, path
 
 from trajectories.admin.compare import compare_view
 from trajectories.admin.compare_runs import compare_runs_view
+from trajectories.admin.evaluation import evaluation_view
 from trajectories.admin.overview import overview_view
 
 VIEWS = {
     "overview": ("overview/", overview_view),
     "compare": ("compare/", compare_view),
     "compare_runs": ("compare/runs/", compare_runs_view),
+    "evaluate": ("evaluate/", evaluation_view),
 }
 """Path and view by the name of the page."""
 

@@ -9,14 +9,14 @@ from typing import Any, ClassVar, NamedTuple
 import orjson
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import SEARCH_VAR
-from django.db.models import Case, Func, Q, QuerySet, TextField, Value, When
+from django.db.models import Case, Func, QuerySet, TextField, Value, When
 from django.db.models.functions import Left
 from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.text import Truncator
 
-from trajectories.admin import formatting
+from trajectories.admin import formatting, keyset
 from trajectories.admin.changelist import BoundedChangeList, RecordedFilter, TenantFilter
 from trajectories.domain.clock import DAY_US, now_us
 from trajectories.domain.compression import from_columns
@@ -25,7 +25,7 @@ from trajectories.domain.credit import CREDITED, UNCREDITED
 from trajectories.domain.query import FILTERS, parse_query
 from trajectories.domain.record import Position
 from trajectories.exceptions import InvalidInput
-from trajectories.models import Phase, Trajectory
+from trajectories.models import Phase, Tenant, Trajectory
 from trajectories.storage import archive_reads
 from trajectories.workspace import Annotation
 
@@ -36,6 +36,8 @@ MAX_REMARKS = 1_000
 STRIP_WIDTH = 168
 _CELL, _STRIP_HEIGHT = 11, 18
 _SHOWN_MODELS = 2
+_BY_TENANT = {"project", "source", "request_type"}
+"""Filters whose index begins with the tenant, so a list of all tenants names them."""
 OWN_PARAMETERS = ("strip", "live")
 """Parameters of the list's address that choose how it looks."""
 _DAYS, _TENANT = str(RecordedFilter.parameter_name), str(TenantFilter.parameter_name)
@@ -84,7 +86,8 @@ WORDS = {
 
 
 class Chip(NamedTuple):
-    """A filter that holds, and the address of the list without it."""
+    """A filter that holds, and the address of the list without it; of an outcome, the address that
+    changes whether it holds."""
 
     name: str
     value: str
@@ -104,12 +107,23 @@ class RunList(BoundedChangeList):
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
-        self.result_list = list(self.result_list)
         _add_phases(self.result_list)
         _add_remarks(self.result_list)
         _add_running(self.result_list)
         for row in self.result_list:
             row.is_strip_by_duration = request.GET.get("strip") == "duration"
+
+    def outcomes(self) -> list[Chip]:
+        """Return each outcome with the address of the list of its runs, or of all where it is chosen."""
+        chosen = self.filter_params.get("outcome", [""])[-1]
+        return [
+            Chip(
+                word,
+                "true" if word == chosen else "false",
+                self.get_query_string({"outcome": None if word == chosen else word}),
+            )
+            for word in OUTCOMES
+        ]
 
     def chips(self) -> list[Chip]:
         given = {name: str(values[-1]) for name, values in self.filter_params.items()}
@@ -129,8 +143,6 @@ class UnlistedRuns(RunList):
 
     def get_results(self, request: HttpRequest) -> None:
         self.result_list, self.result_count = [], 0
-        self.show_full_result_count = self.show_admin_actions = self.can_show_all = self.multi_page = False
-        self.full_result_count = None
 
 
 def filtered(request: HttpRequest, rows: QuerySet[Any]) -> QuerySet[Any]:
@@ -138,6 +150,8 @@ def filtered(request: HttpRequest, rows: QuerySet[Any]) -> QuerySet[Any]:
     given = {name: request.GET[name] for name in FACETS if request.GET.get(name)}
     if tenant := request.GET.get(_TENANT):
         rows = rows.filter(tenant=tenant)
+    elif _BY_TENANT & given.keys():
+        rows = rows.filter(tenant__in=Tenant.objects.values("pk"))
     if (days := request.GET.get(_DAYS, "")).isdecimal() and len(days) < 6:
         rows = rows.filter(recorded_at_us__gte=now_us() - int(days) * DAY_US)
     try:
@@ -147,17 +161,11 @@ def filtered(request: HttpRequest, rows: QuerySet[Any]) -> QuerySet[Any]:
         return rows.none()
 
 
+OLDEST_FIRST = ("recorded_at_us", "trajectory_id")
+
+
 def newer_than(rows: QuerySet[Any], position: Position) -> QuerySet[Any]:
-    at, id_ = position
-    # The first condition implies nothing new; it lets the database seek in the index on positions.
-    rows = rows.filter(recorded_at_us__gte=at).filter(Q(recorded_at_us__gt=at) | Q(trajectory_id__gt=id_))
-    return rows.order_by("recorded_at_us", "trajectory_id")
-
-
-def older_than(rows: QuerySet[Any], position: Position) -> QuerySet[Any]:
-    at, id_ = position
-    rows = rows.filter(recorded_at_us__lte=at).filter(Q(recorded_at_us__lt=at) | Q(trajectory_id__lt=id_))
-    return rows.order_by("-recorded_at_us", "-trajectory_id")
+    return keyset.beyond(rows, OLDEST_FIRST, position)
 
 
 # --- What a page of rows needs beside the rows: one query each
@@ -315,9 +323,12 @@ def models(row: Any) -> SafeString:
     if not names:
         return mark_safe("-")
     shown = [(formatting.text(name), formatting.text(name.rpartition("/")[2] or name)) for name in names]
-    more = f" +{len(names) - _SHOWN_MODELS}" if len(names) > _SHOWN_MODELS else ""
-    listed = format_html_join(", ", '<span title="{}">{}</span>', shown[:_SHOWN_MODELS])
-    return format_html('<span class="tj-models">{}{}</span>', listed, more)
+    listed = format_html_join(" ", '<span title="{}">{}</span>', shown[:_SHOWN_MODELS])
+    if len(names) <= _SHOWN_MODELS:
+        return format_html('<span class="tj-models">{}</span>', listed)
+    rest = ", ".join(name or "" for name, _ in shown[_SHOWN_MODELS:])
+    more = format_html('<span class="tj-quiet" title="{}">+{}</span>', rest, len(names) - _SHOWN_MODELS)
+    return format_html('<span class="tj-models">{}\N{NO-BREAK SPACE}{}</span>', listed, more)
 
 
 @admin.display(description="cost")

@@ -110,6 +110,10 @@ def _usd(usd: float | None) -> str | None:
     return None if usd is None else formatting.usd(round(usd * NANO_USD))
 
 
+def _short_usd(usd: float | None) -> str | None:
+    return None if usd is None else formatting.short_usd(round(usd * NANO_USD))
+
+
 def _ms(ms: float | None) -> str | None:
     return None if ms is None else formatting.duration(round(ms * 1000))
 
@@ -176,7 +180,10 @@ def _row(fields: Fields, bar: waterfall.Bar) -> dict[str, Any]:
     phase = fields["phases"][bar.place]
     reason = _short(phase.get("skip_reason"))
     took = formatting.duration(bar.duration_us)
-    caption = f"skipped: {reason}" if bar.is_skipped and reason else "skipped" if bar.is_skipped else took
+    if bar.is_skipped:
+        caption: str | None = f"skipped: {reason}" if reason else "skipped"
+    else:
+        caption = took
     width = _SKIPPED_WIDTH if bar.is_skipped else max(bar.width, _THINNEST)
     x = min(bar.x, 100 - width)
     room = 100 - x - width
@@ -186,7 +193,9 @@ def _row(fields: Fields, bar: waterfall.Bar) -> dict[str, Any]:
         "number": bar.place + 1,
         "name": _name(fields, bar),
         "model": text(phase.get("model")),
-        "title": ", ".join(filter(None, (_name(fields, bar), text(phase.get("model")), bar.outcome, took))),
+        "title": ", ".join(
+            filter(None, (_name(fields, bar), text(phase.get("model")), bar.outcome, took, _usd(phase.get("cost_usd"))))
+        ),
         "x": round(x, 3),
         "width": round(width, 3),
         "top": bar.row * ROW_HEIGHT,
@@ -195,6 +204,7 @@ def _row(fields: Fields, bar: waterfall.Bar) -> dict[str, Any]:
         "foot": bar.row * ROW_HEIGHT + _BAR_TOP + _BAR_HEIGHT,
         "caption": caption or "no duration",
         "caption_x": round(x if is_left else x + width, 3),
+        "caption_cost": None if bar.is_skipped else _short_usd(phase.get("cost_usd")),
         "caption_y": bar.row * ROW_HEIGHT + 17,
         "is_left": is_left,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
@@ -15,8 +16,18 @@ from django.db.models.functions import Left
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse, QueryDict
 from django.urls import NoReverseMatch, URLPattern, path, reverse
 
-from trajectories.admin import columns, formatting, outcomes, pages, run_annotations, run_list, run_page, saved_views
-from trajectories.admin.changelist import COUNTED, MirrorAdmin, bounded_count, with_id
+from trajectories.admin import (
+    columns,
+    formatting,
+    keyset,
+    outcomes,
+    pages,
+    run_annotations,
+    run_list,
+    run_page,
+    saved_views,
+)
+from trajectories.admin.changelist import MirrorAdmin, with_id
 from trajectories.admin.run_actions import RunActions
 from trajectories.admin.tenants import tenants_of
 from trajectories.domain import answers
@@ -98,7 +109,7 @@ class TrajectoryAdmin(RunActions, MirrorAdmin):
 
     def get_list_display(self, request: HttpRequest) -> Any:
         tenants = tenants_of(request)
-        is_one = tenants is not None and len(tenants) == 1
+        is_one = bool(request.GET.get("tenant")) or (tenants is not None and len(tenants) == 1)
         return [column for column in self.list_display if column is not columns.owner or not is_one]
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
@@ -111,17 +122,16 @@ class TrajectoryAdmin(RunActions, MirrorAdmin):
         return lean
 
     def found(self, rows: QuerySet[Any], term: str) -> QuerySet[Any]:
-        ids = with_id(Trajectory.objects.all(), term).values("pk")
-        entries = search_index.matching(term)
+        ids, entries = with_id(Trajectory.objects.all(), term).values("pk"), search_index.matching(term)
         if entries is None or not search_index.is_complete():
             return rows.filter(
                 pk__in=self._by_name(term).union(ids, *([] if entries is None else [entries.values("pk")]))
             )
-        if bounded_count(entries) > COUNTED:
+        if (keys := search_index.keys(entries)) is None:
             # Words this common occur among the newest rows, so the ordered walk ends early. Collecting
             # and sorting every match would take longer.
             return search_index.walked(rows, entries)
-        return rows.filter(pk__in=entries.values("pk").union(ids))
+        return rows.filter(pk__in=[*keys, *ids.values_list("pk", flat=True)])
 
     def _by_name(self, term: str) -> QuerySet[Any]:
         """Return the keys of rows of this project or source, each found in its own index."""
@@ -148,7 +158,8 @@ class TrajectoryAdmin(RunActions, MirrorAdmin):
         given = request.GET.copy()
         given.pop("p", None)
         is_live, is_by_duration = given.get("live") == "1", given.get("strip") == "duration"
-        newest = shown.result_list[0] if shown.result_list and not shown.page_num > 1 else None
+        is_newest = bool(shown.result_list) and shown.place is None and shown.order[0].startswith("-")
+        newest = shown.result_list[0] if is_newest else None
         start = Position(newest.recorded_at_us, newest.trajectory_id) if newest else Position(now_us(), LOWEST_ID)
         filters = QueryDict(given.urlencode(), mutable=True)
         filters.pop("live", None)
@@ -189,17 +200,17 @@ class TrajectoryAdmin(RunActions, MirrorAdmin):
             return JsonResponse({"error": f"after must match {CURSOR_PATTERN}"}, status=400)
         given = request.GET.copy()
         given.pop("after")
-        rows = run_list.newer_than(self._unlisted(request, given), after)
+        rows = run_list.newer_than(self._unlisted(request, given)[0], after)
         count = rows.values("pk")[: MAX_NEW + 1].count()
         return JsonResponse({"new": min(count, MAX_NEW), "is_more": count > MAX_NEW})
 
-    def _unlisted(self, request: HttpRequest, given: QueryDict) -> QuerySet[Any]:
-        """Return the rows of a list with these parameters."""
+    def _unlisted(self, request: HttpRequest, given: QueryDict) -> tuple[QuerySet[Any], Sequence[str]]:
+        """Return the rows of a list with these parameters, and their order."""
         try:
-            rows: QuerySet[Any] = self.get_changelist_instance(_Asked(request, given)).queryset
+            shown: Any = self.get_changelist_instance(_Asked(request, given))
         except (IncorrectLookupParameters, SuspiciousOperation):
-            return self.get_queryset(request).none()
-        return rows
+            return self.get_queryset(request).none(), self.ordering
+        return shown.queryset, shown.order
 
     # --- One run
 
@@ -234,15 +245,17 @@ class TrajectoryAdmin(RunActions, MirrorAdmin):
         return {"phases": [_phase_line(phase) for phase in phases]}
 
     def _neighbours(self, request: HttpRequest, row: Trajectory, filters: str, view: str) -> dict[str, Any]:
-        """Return the addresses of the next older and the next newer run of the list that led here."""
-        rows = self._unlisted(request, QueryDict(filters, mutable=True))
-        position = Position(row.recorded_at_us, row.trajectory_id)
-        older = run_list.older_than(rows, position).values_list("pk", flat=True).first()
-        newer = run_list.newer_than(rows, position).values_list("pk", flat=True).first()
-        return {
-            "older_url": older and self._run_url(older, filters, view),
-            "newer_url": newer and self._run_url(newer, filters, view),
-        }
+        """Return the addresses of the next and the previous run of the list that led here."""
+        rows, order = self._unlisted(request, QueryDict(filters, mutable=True))
+        found = {}
+        for name, way in (("next_run", order), ("previous_run", keyset.flipped(order))):
+            beside = keyset.beyond(rows, way, keyset.at(row, way).values).order_by(*way)
+            pk = beside.values_list("pk", flat=True).first()
+            found[name] = pk and {
+                "url": self._run_url(pk, filters, view),
+                "text": "Older" if way[0].startswith("-") else "Newer",
+            }
+        return found
 
     def annotate_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Add or delete an annotation of a run that the user sees, and return to its page."""

@@ -14,7 +14,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from trajectories.admin import columns, formatting, run_list
-from trajectories.admin.changelist import BoundedAdmin
+from trajectories.admin.changelist import SIZE_VAR, BoundedAdmin
 from trajectories.admin.tenants import tenants_of
 from trajectories.domain.clock import now_us
 from trajectories.domain.query import parse_query
@@ -28,7 +28,7 @@ else:
 
 MAX_LINKS = 30
 """Views above the list of runs; the list of views has all."""
-_KEPT = ("q", "tenant", "days", "o", *run_list.FACETS, *run_list.OWN_PARAMETERS)
+_KEPT = ("q", "tenant", "days", "o", SIZE_VAR, *run_list.FACETS, *run_list.OWN_PARAMETERS)
 
 
 def visible_to(request: HttpRequest) -> QuerySet[SavedView]:

@@ -16,6 +16,7 @@ from django.urls import URLPattern, path, reverse
 
 from trajectories.admin import import_file
 from trajectories.admin.filter_form import EncodingForm, ExportForm, FilterForm
+from trajectories.admin.scope import runs_address
 from trajectories.admin.tenants import actor_of
 from trajectories.domain.query import parse_query
 from trajectories.exceptions import TrajectoriesError
@@ -100,7 +101,7 @@ class ImportForm(forms.Form):
     """A file of runs."""
 
     file = forms.FileField(
-        help_text="JSON lines, one JSON object, or an array of them; plain, .gz or .zst."
+        help_text="Choose a file, or drop it here: JSON lines, one JSON object, or an array of them; plain, .gz or .zst."
         f" At most {import_file.MAX_BYTES // 2**20} MiB unpacked; the SDK's command imports more."
     )
     replace = forms.BooleanField(
@@ -123,7 +124,8 @@ def import_page(model_admin: Any, request: HttpRequest, tenant: Tenant) -> HttpR
         else:
             AuditEntry.objects.note("import", actor_of(request), {tenant.pk: summary.accepted})
     title = f"Import runs of {tenant.pk}"
-    return _page(model_admin, request, tenant, "import", title, form=form, summary=summary)
+    runs = runs_address(model_admin.admin_site.name, tenant.pk)
+    return _page(model_admin, request, tenant, "import", title, form=form, summary=summary, runs_address=runs)
 
 
 def readiness_page(model_admin: Any, request: HttpRequest, tenant: Tenant) -> HttpResponseBase:

@@ -35,7 +35,7 @@ def address_of(request: HttpRequest) -> str:
     proxies. The address of the connection counts then.
     """
     connected, proxies = str(request.META.get("REMOTE_ADDR", "")), read_settings().trusted_proxies
-    noted = request.headers.get("X-Forwarded-For", "").split(",")
+    noted = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")
     if proxies and len(noted) >= proxies:
         return _network(noted[-proxies].strip()) or _network(connected) or connected
     # REMOTE_ADDR is empty on a Unix socket.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import asdict, replace
 from typing import Any
 
 import orjson
@@ -89,7 +88,8 @@ def error_object(error: TrajectoriesError, *, max_details: int | None = None) ->
         shape["param"] = error.param
     if error.details:
         shape["details"] = [
-            asdict(replace(problem, message=escaped(problem.message))) for problem in error.details[:max_details]
+            {"path": problem.path, "code": problem.code, "message": escaped(problem.message)}
+            for problem in error.details[:max_details]
         ]
     return shape
 

@@ -55,9 +55,9 @@ def _forecast_cost() -> dict[str, Any]:
 def _evaluate() -> dict[str, Any]:
     return {
         "summary": "Evaluate a policy",
-        "description": "The mean reward that a policy would have had at the recorded decisions: inverse propensity score, the same"
-        " self-normalized, and doubly robust. Refuses in one sentence where it cannot be known. The policy chooses the first model of"
-        " each phase. It reads the newest runs, and needs the server's extra learning.",
+        "description": "The mean reward that a policy would have had at the recorded decisions, or the mean outcome of runs that it"
+        " decides: inverse propensity score, the same self-normalized, and for decisions doubly robust. Refuses in one sentence where"
+        " it cannot be known. The policy chooses the first model of each phase. It reads the newest runs, and needs the server's extra learning.",
         "request": {_JSON: EvaluationRequest},
         "parameters": [],
         "responses": {200: learning_responses.PolicyEvaluation} | errors(400, 401, 403, 408, 413, 415, 429, 503),

@@ -148,7 +148,11 @@ class ExactValue(AnswerModel):
 class PolicyEvaluation(AnswerModel):
     """The mean reward that a policy would have had, or why it cannot be known."""
 
-    decisions: int = Field(description="Decisions with propensity and reward.")
+    estimand: Literal["decision", "run"] = Field(
+        description="decision: the mean reward of the policy's decisions, with all others as recorded. run: the mean outcome of"
+        " runs in which the policy chooses the first model of each of its phases; ips and snips estimate it."
+    )
+    decisions: int = Field(description="Decisions with propensity and reward; runs where the estimand is run.")
     left_out: dict[str, int] = Field(description="Counts by reason.")
     logged_value: float | None = Field(description="Mean reward of what was done.")
     covered: float | None = Field(description="Share of the policy's choices that the recorded policy could have made.")

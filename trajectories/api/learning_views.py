@@ -78,6 +78,7 @@ class LearningViewSet(ApiViewSet):
             parse_query(asked.filters, store.now_us()),
             asked.policy,
             phase=asked.phase,
+            estimand=asked.estimand,
             rule=asked.credit,
             max_runs=asked.max_runs,
             seed=asked.seed,

@@ -74,12 +74,13 @@ def read_body(request: HttpRequest, limit: int, caller: Caller) -> bytes:
     Read from the stream, because ``request.body`` has a limit that the host project sets.
     """
     too_large = TooLarge(f"The body may have {limit} bytes.", code="body_too_large")
-    announced = request.headers.get("Content-Length") or "0"
+    announced = request.META.get("CONTENT_LENGTH") or "0"
     if announced.isdigit() and int(announced) > limit:
         raise too_large
     chunks, size = [], 0
     try:
-        for chunk in decoded(_limited(_chunks(request), limit, too_large), request.headers.get("Content-Encoding", "")):
+        encoding = request.META.get("HTTP_CONTENT_ENCODING", "")
+        for chunk in decoded(_limited(_chunks(request), limit, too_large), encoding):
             size += len(chunk)
             if size > limit:
                 raise too_large
@@ -110,7 +111,7 @@ def _chunks(request: HttpRequest) -> Iterator[bytes]:
     except Exception as error:
         # Each server raises its own errors for malformed chunks.
         raise InvalidInput("The body is malformed; nothing of it was taken.", code="body_malformed") from error
-    announced = request.headers.get("Content-Length") or "0"
+    announced = request.META.get("CONTENT_LENGTH") or "0"
     if announced.isdigit() and size < int(announced):
         raise _broken_off()  # otherwise a truncated NDJSON body is accepted silently
 
@@ -120,7 +121,7 @@ def _stream(request: HttpRequest) -> Any:
 
     Under WSGI, Django treats a body without Content-Length as empty.
     """
-    is_chunked = "Transfer-Encoding" in request.headers and not request.headers.get("Content-Length")
+    is_chunked = "HTTP_TRANSFER_ENCODING" in request.META and not request.META.get("CONTENT_LENGTH")
     if not is_chunked or "wsgi.input" not in request.META:
         return request
     if not request.META.get("wsgi.input_terminated"):

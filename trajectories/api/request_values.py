@@ -13,10 +13,11 @@ from trajectories.domain import redaction
 from trajectories.exceptions import InvalidInput, NotFound
 
 MAX_IDEMPOTENCY_KEY = 255
+_IDEMPOTENCY_KEYS = {"Idempotency-Key": "HTTP_IDEMPOTENCY_KEY", "X-Idempotency-Key": "HTTP_X_IDEMPOTENCY_KEY"}
 
 
 def idempotency_key(request: HttpRequest) -> str | None:
-    keys = {name: request.headers.get(name) for name in ("Idempotency-Key", "X-Idempotency-Key")}
+    keys = {name: request.META.get(key) for name, key in _IDEMPOTENCY_KEYS.items()}
     for name, key in keys.items():
         if key is not None and len(key) > MAX_IDEMPOTENCY_KEY:
             raise InvalidInput(f"{name} may have {MAX_IDEMPOTENCY_KEY} characters, got {len(key)}.", param=name)

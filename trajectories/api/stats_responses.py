@@ -159,6 +159,9 @@ class RunsByPresence(AnswerModel):
 
     runs: int
     success_rate: Rate = Field(description="Of these runs, by their outcome, given or derived.")
+    cost_usd: MeasureSummary | None = Field(
+        None, description="Of these runs. Null until `rebuild_rollups` has run after the upgrade that added it."
+    )
 
 
 class SkipFigures(AnswerModel):
@@ -177,6 +180,7 @@ class Bucket(TrajectoryFigures):
     """Totals of a day or week."""
 
     start: date = Field(description="First day, in UTC.")
+    duration_ms: MeasureDistribution
 
 
 class OtherTrajectories(TrajectoryFigures):

@@ -41,8 +41,8 @@ _ASKING_THREADS = 8
 _MAX_KEYS = 10_000
 
 # The hash has one field per second and unit ("r1764028800", "b…", "c…"). The script uses the clock of
-# the server, because those of hosts differ; tests pass in their own. What is spent was used already,
-# so it is added regardless of the limits. A limit of 0 means no limit. The rules are those of
+# the server, because those of hosts differ; tests pass in their own. Bytes and CPU were used already,
+# so they are added regardless of the limits. A limit of 0 means no limit. The rules are those of
 # `Window.take`.
 _TAKE = """
 local key, counted_s = KEYS[1], tonumber(ARGV[10])
@@ -116,7 +116,8 @@ def count(caller: Caller, request: HttpRequest) -> Allowance | None:
 
 def count_unannounced(caller: Caller, request: HttpRequest, size: int) -> None:
     """Count what a body of ``size`` bytes, decoded, has beyond its Content-Length."""
-    _count_more(caller, Use(bytes=max(0, size - _expected_bytes(request))))
+    if read_settings().rate_limits:
+        _count_more(caller, Use(bytes=max(0, size - _expected_bytes(request))))
 
 
 def count_cpu(caller: Caller, request: HttpRequest, cpu_s: float) -> None:
@@ -159,7 +160,7 @@ def _expected_bytes(request: HttpRequest) -> int:
 
 
 def _announced_bytes(request: HttpRequest) -> int | None:
-    text = request.headers.get("Content-Length", "")
+    text = request.META.get("CONTENT_LENGTH", "")
     return int(text) if text.isascii() and text.isdigit() else None
 
 

@@ -8,7 +8,7 @@ import orjson
 
 from trajectories.domain.derived import derived_of
 from trajectories.domain.late_outcomes import shown
-from trajectories.domain.record import Facets, Record, facets_of
+from trajectories.domain.record import Facets, Record, facets_in, facets_of
 from trajectories.domain.warnings import warnings_of
 
 
@@ -25,7 +25,7 @@ def item(record: Record, facets: Facets | None = None) -> bytes:
 def whole(record: Record) -> bytes:
     """Return the record as the answer of a request for it alone, with its warnings if there are any."""
     fields = orjson.loads(record.body)
-    return record.json(derived_of(facets_of(record.body)), warnings_of(fields), shown(record.outcomes, fields))
+    return record.json(derived_of(facets_in(fields)), warnings_of(fields), shown(record.outcomes, fields))
 
 
 def outcomes_of(record: Record) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ stored record stays readable. ``benchmarks/train_dictionary.py`` makes them.
 
 from __future__ import annotations
 
+import binascii
 import threading
 from functools import cache
 from importlib.resources import files
@@ -17,6 +18,7 @@ CURRENT = 893021575
 """The dictionary of new frames."""
 _LEVEL = 3
 _PLAIN = b"{"
+_BRACKETS = ("", "{", "[")
 
 
 def to_columns(body: bytes, *, is_compressed: bool) -> tuple[str, bytes | None]:
@@ -70,6 +72,22 @@ def decompress(stored: bytes) -> bytes:
         return zstd.decompress(stored, zstd_dict=_dictionary(zstd.get_frame_info(stored).dictionary_id))
     except zstd.ZstdError as error:
         raise UnreadableBody(f"A stored body cannot be decompressed: {error}.") from error
+
+
+def text_of(body: bytes) -> str:
+    """Return ``body`` as text for a message: compressed, in base64."""
+    return binascii.b2a_base64(compress(body), newline=False).decode()
+
+
+def body_of(text: str) -> bytes:
+    """Return the body of a text in a message, of ``text_of`` or plain.
+
+    Base64 has no bracket, with which each plain body begins.
+
+    Raises:
+        UnreadableBody: as ``decompress``.
+    """
+    return text.encode() if text[:1] in _BRACKETS else decompress(binascii.a2b_base64(text))
 
 
 @cache

@@ -220,7 +220,7 @@ def has_references(body: bytes) -> bool:
 def join(known: bytes, other: bytes) -> bytes:
     """Return the union of two JSON lists of outcomes, by time of acceptance.
 
-    Of one outcome that two hosts have accepted, the form in ``known`` stays.
+    An outcome that two hosts have accepted keeps its form in ``known``.
     """
     if not other or known == other:
         return known

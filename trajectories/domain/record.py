@@ -113,11 +113,6 @@ class Record:
         """Return the columns for a binary row, id as 16 bytes."""
         return self.tenant, self.id.bytes, self.stamp, self.digest, self.revision, self.recorded_at_us, self.body
 
-    def to_text_row(self) -> list[str | int]:
-        """Return the columns for JSON, id and body as text."""
-        r = self
-        return [r.tenant, str(r.id), r.stamp, r.digest, r.revision, r.recorded_at_us, r.body.decode()]
-
     def json(
         self,
         derived: Mapping[str, Any],
@@ -285,13 +280,17 @@ class Facets(NamedTuple):
 
 
 def facets_of(body: bytes, outcomes: bytes = b"") -> Facets:
-    """Return the facets of a canonical body and its late outcomes.
+    """Return the facets of a canonical body and its late outcomes."""
+    return facets_in(orjson.loads(body), outcomes)
+
+
+def facets_in(fields: Mapping[str, Any], outcomes: bytes = b"") -> Facets:
+    """Return the facets of a parsed canonical body and its late outcomes.
 
     Missing values are derived: cost, duration and tokens are sums over the phases that know them
     (None if no phase does), and ``run_outcome`` derives the outcome. Fractions below a nano-USD or a
     microsecond are rounded half to even.
     """
-    fields = orjson.loads(body)
     groups = [phase_group(phase["phase_name"]) for phase in fields["phases"]]
     earned = credit_of(fields, groups=groups)
     presence = _presence(fields["phases"], groups)

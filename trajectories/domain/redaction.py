@@ -46,6 +46,9 @@ _QUOTED_READ = 4_096
 and be quoted a hundred times."""
 
 
+MAX_CREDENTIALS = 10_000
+"""Credentials that one body may have. A body of 1 MiB has room for 131,072, which take a second."""
+
 _ROUNDS = 3
 """A placeholder may end the word that hid the beginning of the next credential."""
 
@@ -57,14 +60,21 @@ class Redacted(NamedTuple):
     found: Mapping[str, int]
 
 
+class TooManyCredentials(ValueError):
+    """A text has more credentials than may be replaced."""
+
+
 def redact(body: bytes) -> Redacted:
     """Return a canonical body without the credentials of ``RULES``; the same bytes without a match.
 
     Idempotent: the result has no match, so an exported record can be posted back unchanged.
     ``metadata[COUNT_KEY]`` counts the record's placeholders of each kind. It is written if a match
     was found, and then replaces a client's value. Without a match a client's value stays.
+
+    Raises:
+        TooManyCredentials: there are more than ``MAX_CREDENTIALS``.
     """
-    clean, found = replace(body)
+    clean, found = replace(body, max_found=MAX_CREDENTIALS)
     if not found:
         return Redacted(body, {})
     fields = _shortened(_loads(clean))
@@ -74,8 +84,12 @@ def redact(body: bytes) -> Redacted:
     return Redacted(orjson.dumps(fields | {"metadata": dict(sorted(metadata.items()))}), found)
 
 
-def replace(data: bytes) -> Redacted:
-    """Return JSON, or a text, without the credentials of ``RULES``; no count is added to it."""
+def replace(data: bytes, *, max_found: int | None = None) -> Redacted:
+    """Return JSON, or a text, without the credentials of ``RULES``; no count is added to it.
+
+    Raises:
+        TooManyCredentials: there are more than ``max_found``.
+    """
     if not _ANY.search(data):
         return Redacted(data, {})
     found: Counter[str] = Counter()
@@ -85,13 +99,13 @@ def replace(data: bytes) -> Redacted:
         for view_of in (search_text.without_hidden, search_text.unchanged, search_text.decoded):
             view = view_of(data)
             if view and _CREDENTIAL.search(view.text):
-                data = _replaced(data, view, found)
+                data = _replaced(data, view, found, max_found)
         if found.total() == before:
             break
     return Redacted(data, found)
 
 
-def _replaced(data: bytes, view: search_text.View, found: Counter[str]) -> bytes:
+def _replaced(data: bytes, view: search_text.View, found: Counter[str], max_found: int | None) -> bytes:
     """Return ``data`` with placeholders for what the rules find in its view, and count them."""
     text, places = view.text, list[tuple[int, int, bytes]]()
     for rule in RULES:
@@ -105,6 +119,8 @@ def _replaced(data: bytes, view: search_text.View, found: Counter[str]) -> bytes
                 end = stop
                 places.append((start, stop, placeholder(rule.kind).encode()))
                 found[rule.kind] += 1
+                if max_found is not None and len(places) > max_found:
+                    raise TooManyCredentials
         if parts:
             text = b"".join((*parts, text[end:]))
     clean: list[bytes] = []

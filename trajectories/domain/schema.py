@@ -221,6 +221,8 @@ _MODEL_OF_KEY: dict[str, type[_Body]] = {
     "attempts": Attempt,
     "feedback_loops": FeedbackLoop,
 }
+_CONTRACT_KEYS = frozenset(Trajectory.model_fields).union(*(model.model_fields for model in _MODEL_OF_KEY.values()))
+"""No credentials, so paths show them unsearched."""
 
 
 def parse(data: bytes) -> Trajectory:
@@ -344,6 +346,8 @@ def _path(loc: Loc) -> str:
 
 
 def _shown(key: str) -> str:
+    if key in _CONTRACT_KEYS:
+        return key
     return redaction.quoted(key, max_chars=_MAX_PATH_PART)
 
 

@@ -100,6 +100,7 @@ LATE_TALLIES = tuple(Tally(*tally) for tally in late_stats.LATE_TALLIES)
 LATE_MEASURES = (Measure("value", "value_micro", MICRO),)
 TRAJECTORY_KEY = ("request_type", "source", "project", "policy")
 PHASE_KEY = ("phase", "model", "selection_method", "request_type")
+SKIP_KEY = ("phase", "request_type")
 BUCKETS: Mapping[str, tuple[int, int]] = {"day": (DAY_US, 0), "week": (7 * DAY_US, 4 * DAY_US)}
 """Width and offset of the buckets of a series. Weeks begin on Monday, as 1970-01-05 did."""
 
@@ -126,9 +127,12 @@ class Summary:
 
     Addition and subtraction are exact, so the order of parts does not matter.
 
-    - ``bucket``: day or week; the cells of ``series`` are then kept too, by the start of the bucket.
+    - ``bucket``: day or week; the cells of ``series`` and the buckets of their durations are then kept
+      too, by the start of the bucket.
     - ``marginals``: cells of further trajectories by one column of TRAJECTORY_KEY at a time, each
       column with all of them.
+    - ``skip_costs``: known and sum of the cost of runs where a phase ran and where it was skipped, by
+      phase and request type. None is unknown: a roll-up of an earlier release has none.
     """
 
     bucket: str | None = None
@@ -136,6 +140,8 @@ class Summary:
     marginals: dict[str, Cells] = field(default_factory=dict)
     phases: Cells = field(default_factory=dict)
     series: dict[int, Cell] = field(default_factory=dict)
+    durations: dict[int, defaultdict[int, int]] = field(default_factory=dict)
+    skip_costs: Cells | None = field(default_factory=dict)
     late: Cells = field(default_factory=dict)
     late_phases: Cells = field(default_factory=dict)
     buckets: dict[str, defaultdict[int, int]] = field(
@@ -147,7 +153,10 @@ class Summary:
         _add_trajectory(self.trajectories.setdefault(facets.cell, [0] * _WIDTH), facets, times)
         if self.bucket is not None:
             at_us = recorded_at_us if facets.started_at_us is None else facets.started_at_us
-            _add_trajectory(self.series.setdefault(bucket_start(at_us, self.bucket), [0] * _WIDTH), facets, times)
+            start = bucket_start(at_us, self.bucket)
+            _add_trajectory(self.series.setdefault(start, [0] * _WIDTH), facets, times)
+            if facets.duration_us is not None:
+                self.durations.setdefault(start, defaultdict(int))[bucket_of(facets.duration_us)] += times
         for buckets, value in zip(self.buckets.values(), facets.measures, strict=True):
             if value is not None:
                 buckets[bucket_of(value)] += times
@@ -163,6 +172,9 @@ class Summary:
             for at in _phase_tallies(phase.outcome, phase.credited, phase.presence, phase.fit, facets.outcome):
                 cell[at] += times
             _add_measures(cell, _PHASE_MEASURES_AT, phase.measures, times)
+            if self.skip_costs is not None and phase.presence in PRESENCES and facets.cost_nano_usd is not None:
+                costs = self.skip_costs.setdefault((phase.phase, facets.request_type), [0] * 4)
+                _add_measures(costs, 2 * PRESENCES.index(phase.presence), (facets.cost_nano_usd,), times)
 
     def merge(self, other: Summary, *, times: int = 1) -> None:
         """Add the counts of ``other``, or subtract them with ``times=-1``."""
@@ -171,11 +183,16 @@ class Summary:
             _merge_cells(self.marginals.setdefault(column, {}), cells, times)
         _merge_cells(self.phases, other.phases, times)
         _merge_cells(self.series, other.series, times)
+        if self.skip_costs is None or other.skip_costs is None:
+            self.skip_costs = None
+        else:
+            _merge_cells(self.skip_costs, other.skip_costs, times)
+        for start, counts in other.durations.items():
+            _merge_counts(self.durations.setdefault(start, defaultdict(int)), counts, times)
         _merge_cells(self.late, other.late, times)
         _merge_cells(self.late_phases, other.late_phases, times)
         for column, counts in other.buckets.items():
-            for bucket, count in counts.items():
-                self.buckets[column][bucket] += times * count
+            _merge_counts(self.buckets[column], counts, times)
 
     def by(self, column: str) -> Cells:
         """Return the cells of all trajectories by one column of TRAJECTORY_KEY."""
@@ -215,7 +232,7 @@ class Summary:
         by_rule = partial(_phase_figures, credit_rule=credit_rule)
         for name, columns in PHASE_GROUPS.items():
             shown[name], others[name] = _groups(self.phases, PHASE_KEY, columns, by_rule)
-        shown["skips"], others["skips"] = _groups(self.phases, PHASE_KEY, ("phase", "request_type"), _skip_figures)
+        shown["skips"], others["skips"] = _groups(self._skip_cells(), SKIP_KEY, SKIP_KEY, _skip_figures)
         for name, cells, key in (
             ("late_outcomes", self.late, late_stats.LATE_KEY),
             ("late_outcomes_by_phase_model", self.late_phases, late_stats.LATE_PHASE_KEY),
@@ -225,11 +242,23 @@ class Summary:
             shown["series"], others["series"] = self._series()
         return shown | {"other": {name: figures for name, figures in others.items() if figures}}
 
+    def _skip_cells(self) -> Cells:
+        """Return the cells of SKIP_KEY, each with its ``skip_costs`` behind it if they are known."""
+        cells: Cells = {}
+        for (phase, _, _, request_type), cell in self.phases.items():
+            key = phase, request_type
+            cells[key] = _plus(cells[key], cell) if key in cells else cell
+        if self.skip_costs is None:
+            return cells
+        return {key: cell + self.skip_costs.get(key, [0] * 4) for key, cell in cells.items()}
+
     def _series(self) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
         """Return the newest MAX_GROUPS buckets, oldest first, and the sum of the older ones."""
         ordered = sorted((start, cell) for start, cell in self.series.items() if cell[0])
         older, newest = ordered[:-MAX_GROUPS], ordered[-MAX_GROUPS:]
         shown = [{"start": utc(start).date().isoformat()} | _trajectory_figures(cell) for start, cell in newest]
+        for (start, _), one in zip(newest, shown, strict=True):
+            one["duration_ms"] |= _percentiles(self.durations.get(start, {}), 1000)
         return shown, _other([cell for _, cell in older], _trajectory_figures)
 
 
@@ -276,6 +305,11 @@ def _merge_cells(mine: dict[Any, Cell], theirs: Mapping[Any, Cell], times: int) 
         counted = cell if times == 1 else [times * value for value in cell]
         # A copy, because ``add`` changes cells in place.
         mine[key] = _plus(mine[key], counted) if key in mine else list(counted)
+
+
+def _merge_counts(mine: defaultdict[int, int], theirs: Mapping[int, int], times: int) -> None:
+    for bucket, count in theirs.items():
+        mine[bucket] += times * count
 
 
 def _add_measures(cell: Cell, at: int, values: Iterable[Any], times: int) -> None:
@@ -345,11 +379,16 @@ def _phase_figures(cell: Cell, *, credit_rule: str) -> dict[str, Any]:
 
 
 def _skip_figures(cell: Cell) -> dict[str, Any]:
-    """Return, for runs where the phase ran and where it was skipped, how these runs ended."""
+    """Return, for runs where the phase ran and where it was skipped, how these ended and what they cost."""
     shown = {}
-    for presence in PRESENCES:
+    for number, presence in enumerate(PRESENCES):
         at = _PHASE_AT[f"{presence}_in_success"]
-        shown[presence] = {"runs": sum(cell[at : at + len(OUTCOMES)]), "success_rate": _rate_at(cell, at)}
+        costs = _measures(cell, _PHASE_WIDTH + 2 * number, MEASURES[:1]) if len(cell) > _PHASE_WIDTH else {}
+        shown[presence] = {
+            "runs": sum(cell[at : at + len(OUTCOMES)]),
+            "success_rate": _rate_at(cell, at),
+            "cost_usd": costs.get("cost_usd"),
+        }
     return shown
 
 

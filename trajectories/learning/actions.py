@@ -76,17 +76,30 @@ def _plans(request: RecommendationRequest, estimates: PhaseEstimates, singles: S
         estimate = estimates.success(second.model, first.model)
         more = estimates.cost_usd(candidates[second.model], first.model)
         known = first.cost_usd is not None and more is not None
-        drawn = [p + (1 - p) * q for p, q in zip(first.draws, estimate.draws, strict=True)]
+        high = estimate.posterior.interval()[1]
+        parts = zip(first.draws, estimate.draws, second.draws, strict=True)
+        drawn = [_either(p, q, alone, high) for p, q, alone in parts]
         yield Action(
             first.model,
             second.model,
             drawn,
-            first.mean + (1 - first.mean) * estimate.posterior.mean,
+            _either(first.mean, estimate.posterior.mean, second.mean, high),
             _interval(drawn),
             (first.cost_usd or 0) + (1 - first.mean) * (more or 0) if known else None,
             (first.cost_usd or 0) + (more or 0) if known else None,
             estimate,
         )
+
+
+def _either(first: float, after: float, alone: float, high: float) -> float:
+    """Return the success of a plan of two models.
+
+    A plan solves what its second model solves alone, unless the first one's failure spoils it. So the
+    second model's success ``after`` a failure is at least what its success ``alone`` implies (Fréchet's
+    bound), up to ``high``: outcomes that show a lower one count more than the bound.
+    """
+    least = (alone - first) / (1 - first) if first < 1 else 0.0
+    return first + (1 - first) * max(after, min(least, high))
 
 
 def _skip(estimates: PhaseEstimates, singles: Sequence[Action]) -> Action:

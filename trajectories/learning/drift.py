@@ -46,14 +46,13 @@ def alerts(store: Store, tenant: str, *, weeks: int = DEFAULT_WEEKS) -> dict[str
         TooManyReads: 429; as ``cells.learned``.
     """
     known = learned(store, tenant)
-    width, _ = BUCKETS["week"]
-    since_us = bucket_start(store.now_us(), "week") - (weeks - 1) * width
+    start_us = since_us(store.now_us(), weeks)
     found: list[Alert] = []
     advice: list[dict[str, Any]] = []
     for phase in sorted(known.by_phase):
         cells = known.by_phase[phase]
-        found += [*_dominance(phase, cells, since_us), *_changes(phase, cells, since_us)]
-        given = _advice(cells, since_us)
+        found += [*_dominance(phase, cells, start_us), *_changes(phase, cells, start_us)]
+        given = _advice(cells, start_us)
         if given:
             advice.append(
                 {"phase": phase, **{name: _rate(given.get(name, Sums())) for name in ("followed", "ignored")}}
@@ -66,6 +65,12 @@ def alerts(store: Store, tenant: str, *, weeks: int = DEFAULT_WEEKS) -> dict[str
         "recommendations": advice,
         "complete": known.is_complete,
     }
+
+
+def since_us(now_us: int, weeks: int) -> int:
+    """Return the start of a period of this many weeks that has ``now_us``, in microseconds since 1970."""
+    width, _ = BUCKETS["week"]
+    return bucket_start(now_us, "week") - (weeks - 1) * width
 
 
 def _dominance(phase: str, cells: Cells, since_us: int) -> Iterator[Alert]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from trajectories.exceptions import InvalidInput
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Floats: TypeAlias = NDArray[np.float64]
 
 METHODS = ("ips", "snips", "dr")
+RUN_METHODS = ("ips", "snips")
 REPLICATES = 1_000
 _Z = 1.96
 _SMOOTHING = 4.0
@@ -46,6 +47,24 @@ class Logged(NamedTuple):
     @property
     def weight(self) -> float:
         return self.policy.get(self.taken, 0.0) / self.propensity
+
+
+class LoggedRun(NamedTuple):
+    """A run of the logging policy.
+
+    - ``weight``: the product of the weights of its decisions (Precup, Sutton and Singh, ICML 2000).
+    - ``reward``: of the whole run, from 0 to 1.
+    """
+
+    weight: float
+    reward: float
+
+
+class Weighted(Protocol):
+    """A decision or a run with its importance weight."""
+
+    @property
+    def weight(self) -> float: ...
 
 
 class Interval(NamedTuple):
@@ -89,7 +108,7 @@ def require() -> None:
         ) from None
 
 
-def overlap(decisions: Sequence[Logged]) -> Overlap:
+def overlap(decisions: Sequence[Weighted]) -> Overlap:
     weights = [decision.weight for decision in decisions]
     total, squares = sum(weights), sum(weight * weight for weight in weights)
     effective = total * total / squares if squares else 0.0
@@ -108,14 +127,36 @@ def estimates(decisions: Sequence[Logged], *, seed: int, replicates: int = REPLI
     rewards = np.array([decision.reward for decision in decisions])
     weights = np.array([decision.weight for decision in decisions])
     direct, taken = _predictions(decisions)
+    corrected = direct + weights * (rewards - taken)
+    return _of_terms(_weighted(weights, rewards) | {"dr": (corrected, np.ones(len(decisions)))}, seed, replicates)
+
+
+def run_estimates(runs: Sequence[LoggedRun], *, seed: int, replicates: int = REPLICATES) -> list[Estimate]:
+    """Return the estimate of each of RUN_METHODS. The same seed gives the same intervals.
+
+    Args:
+        runs: at least two.
+        replicates: samples of the bootstrap.
+    """
+    import numpy as np
+
+    weights, rewards = np.array([run.weight for run in runs]), np.array([run.reward for run in runs])
+    return _of_terms(_weighted(weights, rewards), seed, replicates)
+
+
+def _weighted(weights: Floats, rewards: Floats) -> dict[str, tuple[Floats, Floats]]:
+    import numpy as np
+
+    return {"ips": (weights * rewards, np.ones(len(weights))), "snips": (weights * rewards, weights)}
+
+
+def _of_terms(terms: Mapping[str, tuple[Floats, Floats]], seed: int, replicates: int) -> list[Estimate]:
+    """Return the estimate of each name: the ratio of the sums of its two terms."""
+    import numpy as np
+
     rng = np.random.default_rng(seed)
-    size = len(decisions)
+    size = len(next(iter(terms.values()))[0])
     # Counts of a resample, a block of replicates at a time: memory stays below 32 MB.
-    terms = {
-        "ips": (weights * rewards, np.ones(size)),
-        "snips": (weights * rewards, weights),
-        "dr": (direct + weights * (rewards - taken), np.ones(size)),
-    }
     resampled: dict[str, list[Floats]] = {name: [] for name in terms}
     block = max(1, 4_000_000 // size)
     for start in range(0, replicates, block):

@@ -1,16 +1,31 @@
-"""The value that another policy would have had, from recorded decisions, or why it cannot be known."""
+"""The value that another policy would have had, from recorded decisions, or why it cannot be known.
+
+There are two values. That of a decision: its mean reward if the policy had made it, with all other
+decisions as recorded. That of a run: its mean outcome if the policy had chosen the first model of each
+phase. Later decisions of a run were made in contexts to which its earlier choices led, so the weight
+of a run is the product of the weights of its decisions.
+"""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from trajectories.domain.outcomes import phase_group
 from trajectories.domain.query import Query
 from trajectories.domain.record import Position
-from trajectories.learning.estimators import Estimate, Logged, Overlap, estimates, overlap, require
-from trajectories.learning.policies import DEFAULT_RUNS, Policy
+from trajectories.learning.estimators import (
+    Estimate,
+    Logged,
+    LoggedRun,
+    Overlap,
+    estimates,
+    overlap,
+    require,
+    run_estimates,
+)
+from trajectories.learning.policies import DEFAULT_RUNS, Estimand, Policy
 from trajectories.services import reads
 from trajectories.storage.store import Store
 from trajectories.training.decisions import DEFAULT_RULE, REWARDS, Decision, decisions_of
@@ -28,6 +43,7 @@ MIN_COVERED: Final = 0.95
 _PAGE: Final = 1000
 NOT_RUN, NO_MODEL, OTHER_PHASE = "phase that was skipped", "decision without a model", "decision of another phase"
 NO_REWARD, NO_PROPENSITY = "decision whose reward is not known", "decision without a propensity"
+NO_OUTCOME, NO_RUN_PROPENSITY = "run whose outcome is not known", "run with a decision without a propensity"
 
 
 class Exact(NamedTuple):
@@ -41,7 +57,7 @@ class Exact(NamedTuple):
 class Evaluation(NamedTuple):
     """The result. ``estimates`` is empty if there is a ``refusal``, one sentence.
 
-    ``logged``: the mean reward of what was done. ``covered``: the share of the policy's choices
+    ``decisions`` counts runs where the ``estimand`` is ``run``. ``logged``: the mean reward of what was done. ``covered``: the share of the policy's choices
     that the recorded policy could have made. ``left_out``: counts by reason.
     """
 
@@ -54,6 +70,7 @@ class Evaluation(NamedTuple):
     exact: Exact | None
     refusal: str | None
     is_complete: bool = True
+    estimand: Estimand = "decision"
 
 
 def evaluate(
@@ -63,6 +80,7 @@ def evaluate(
     policy: Policy,
     *,
     phase: str | None = None,
+    estimand: Estimand = "decision",
     rule: str = DEFAULT_RULE,
     max_runs: int = DEFAULT_RUNS,
     seed: int = 0,
@@ -70,8 +88,9 @@ def evaluate(
     """Evaluate ``policy`` on the newest matching runs. It chooses the first model of each phase.
 
     Args:
-        phase: only decisions at this phase; None: all.
-        rule: credit rule of the reward.
+        phase: the policy chooses at this phase only; None: at each phase that has a model.
+        estimand: ``decision`` for the mean reward of its decisions, ``run`` for the mean outcome of runs.
+        rule: credit rule of the reward of a decision.
         max_runs: how many runs to read at most.
         seed: of the bootstrap.
 
@@ -80,14 +99,14 @@ def evaluate(
         ArchiveUnavailable, TooManyReads: as ``reads.list_``.
     """
     require()
-    tally = _Tally(policy, None if phase is None else phase_group(phase))
+    group = None if phase is None else phase_group(phase)
+    tally = _Tally(policy, group) if estimand == "decision" else _RunTally(policy, group)
     runs, is_complete = 0, True
     position: Position | None = None
     while runs < max_runs:
         page = reads.list_(store, tenant, query, after=position, limit=min(_PAGE, max_runs - runs))
         for record in page.records:
-            for decision in reversed([*decisions_of(Run(record), rule)]):
-                tally.add(decision)
+            tally.add_run([*decisions_of(Run(record), rule)])
         runs, position = runs + len(page.records), page.next_position
         is_complete = is_complete and page.is_complete
         if position is None:
@@ -105,6 +124,15 @@ def evaluate_decisions(decisions: Iterable[Decision], policy: Policy, *, seed: i
     return tally.result(seed)
 
 
+def evaluate_runs(runs: Iterable[Sequence[Decision]], policy: Policy, *, seed: int = 0) -> Evaluation:
+    """Evaluate ``policy`` on the decisions of each run, for the mean outcome of a run."""
+    require()
+    tally = _RunTally(policy, None)
+    for decisions in runs:
+        tally.add_run(decisions)
+    return tally.result(seed)
+
+
 class _Tally:
     """The parts of a decision that are kept: constant memory for each."""
 
@@ -115,12 +143,16 @@ class _Tally:
         self._covered = 0.0
         self._items: dict[tuple[Any, ...], _Item] = {}
 
+    def add_run(self, decisions: Sequence[Decision]) -> None:
+        """Add the decisions of a run. Runs come newest first, so they are reversed at the end."""
+        for decision in reversed(decisions):
+            self.add(decision)
+
     def add(self, decision: Decision) -> None:
         if (reason := self._reason(decision)) is not None:
             self._left_out[reason] += 1
             return
-        models = [action.model for action in decision.actions if action.action == RUN and action.model is not None]
-        chosen = dict(self._policy.probabilities(decision, models))
+        chosen = _chosen(self._policy, decision)
         if chosen:
             self._add_item(decision, chosen)
         if decision.reward is None:
@@ -159,7 +191,7 @@ class _Tally:
         size = len(logged)
         found = overlap(logged) if size else None
         covered = self._covered / size if size else None
-        refusal = self._refusal(found, covered)
+        refusal = _refusal("decisions", size, self._left_out[NO_PROPENSITY], found, covered)
         return Evaluation(
             decisions=size,
             left_out=dict(sorted(self._left_out.items())),
@@ -171,27 +203,6 @@ class _Tally:
             refusal=refusal,
         )
 
-    def _refusal(self, found: Overlap | None, covered: float | None) -> str | None:
-        size, missing = len(self._logged), self._left_out[NO_PROPENSITY]
-        if size + missing and size / (size + missing) < MIN_KNOWN:
-            return (
-                f"{missing} of {size + missing} decisions have no propensity, so the value cannot be estimated: record"
-                " selection_probability."
-            )
-        if size < MIN_DECISIONS:
-            return f"{size} decisions have a propensity and a reward; at least {MIN_DECISIONS} are needed."
-        if covered is None or found is None or covered < MIN_COVERED:
-            return (
-                f"The recorded policy never tries {1 - (covered or 0):.0%} of what this policy chooses, so its value cannot"
-                " be known: record choices that explore."
-            )
-        if found.effective_samples < MIN_EFFECTIVE:
-            return (
-                f"The recorded choices are worth {found.effective_samples:.0f} decisions of this policy; at least"
-                f" {MIN_EFFECTIVE:.0f} are needed."
-            )
-        return None
-
     def _exact(self) -> Exact | None:
         """Return the exact value if every item has the outcome of every model of the policy."""
         items = [item for item in self._items.values() if item.rewards]
@@ -201,6 +212,83 @@ class _Tally:
         known = [cost for cost in costs if cost is not None]
         mean_cost = sum(known) / len(known) if len(known) == len(items) else None
         return Exact(sum(item.value for item in items) / len(items), mean_cost, len(items))
+
+
+class _RunTally:
+    """The weight and the outcome of each run."""
+
+    def __init__(self, policy: Policy, phase: str | None) -> None:
+        self._policy, self._phase = policy, phase
+        self._left_out: Counter[str] = Counter()
+        self._logged: list[LoggedRun] = []
+        self._covered = 0.0
+
+    def add_run(self, decisions: Sequence[Decision]) -> None:
+        """Add a run. One in which the policy has no choice has the weight 1: it would end the same."""
+        if not decisions:
+            return
+        reward = REWARDS.get(decisions[0].run_outcome)
+        own = [one for one in decisions if self._phase in (None, one.phase) and one.action.model is not None]
+        own = [one for one in own if one.action.action == RUN]
+        if reward is None:
+            self._left_out[NO_OUTCOME] += 1
+        elif not all(one.model_propensity for one in own):
+            self._left_out[NO_RUN_PROPENSITY] += 1
+        else:
+            weight = covered = 1.0
+            for one in own:
+                chosen = _chosen(self._policy, one)
+                weight *= chosen.get(one.action.model or "", 0.0) / (one.model_propensity or 1.0)
+                covered *= _covered(one, chosen)
+            self._covered += covered
+            self._logged.append(LoggedRun(weight, reward))
+
+    def reverse(self) -> None:
+        """Do nothing: no estimate of runs depends on their order."""
+
+    def result(self, seed: int) -> Evaluation:
+        size = len(self._logged)
+        found = overlap(self._logged) if size else None
+        covered = self._covered / size if size else None
+        refusal = _refusal("runs", size, self._left_out[NO_RUN_PROPENSITY], found, covered)
+        return Evaluation(
+            decisions=size,
+            left_out=dict(sorted(self._left_out.items())),
+            logged=sum(one.reward for one in self._logged) / size if size else None,
+            covered=covered,
+            overlap=found,
+            estimates=[] if refusal else run_estimates(self._logged, seed=seed),
+            exact=None,
+            refusal=refusal,
+            estimand="run",
+        )
+
+
+def _chosen(policy: Policy, decision: Decision) -> dict[str, float]:
+    models = [action.model for action in decision.actions if action.action == RUN and action.model is not None]
+    return dict(policy.probabilities(decision, models))
+
+
+def _refusal(of: str, size: int, missing: int, found: Overlap | None, covered: float | None) -> str | None:
+    """Return why ``size`` decisions or runs are not enough; ``missing`` more have no propensity."""
+    if size + missing and size / (size + missing) < MIN_KNOWN:
+        return (
+            f"{missing} of {size + missing} {of} have no propensity, so the value cannot be estimated: record"
+            " selection_probability."
+        )
+    if size < MIN_DECISIONS:
+        return f"{size} {of} have a propensity and a reward; at least {MIN_DECISIONS} are needed."
+    if covered is None or found is None or covered < MIN_COVERED:
+        return (
+            f"The recorded policy never tries {1 - (covered or 0):.0%} of what this policy chooses, so its value cannot"
+            " be known: record choices that explore."
+        )
+    if found.effective_samples < MIN_EFFECTIVE:
+        return (
+            f"The recorded choices are worth {found.effective_samples:.0f} {of} of this policy; at least"
+            f" {MIN_EFFECTIVE:.0f} are needed."
+        )
+    return None
 
 
 class _Item:
@@ -265,6 +353,7 @@ def _mean(values: list[float]) -> float:
 def result_json(found: Evaluation) -> dict[str, Any]:
     """Return the answer of the API (``evaluation_responses.Evaluation``)."""
     return {
+        "estimand": found.estimand,
         "decisions": found.decisions,
         "left_out": dict(found.left_out),
         "logged_value": found.logged,

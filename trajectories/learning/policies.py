@@ -22,6 +22,7 @@ from trajectories.training.steps import RUN
 
 DEFAULT_RUNS: Final = 20_000
 MAX_RUNS: Final = 1_000_000
+Estimand: TypeAlias = Literal["decision", "run"]
 CreditRule: TypeAlias = Literal["checks", "phase_outcome", "run_outcome"]
 Probabilities: TypeAlias = Mapping[str, float]
 """The probability of each model; they sum to 1. A model that is not in it has probability 0."""
@@ -101,11 +102,18 @@ class EvaluationRequest(Body):
     """A policy, and the recorded decisions on which it is evaluated."""
 
     policy: RulePolicy
-    phase: Name | None = Field(None, description="Only decisions at this phase.")
+    estimand: Estimand = Field(
+        "decision",
+        description="decision: the mean reward of a decision, where the policy makes this one and all others are as recorded. run:"
+        " the mean outcome of a run, where the policy chooses the first model of each of its phases.",
+    )
+    phase: Name | None = Field(
+        None, description="The policy chooses at this phase only; null: at each phase that has a model."
+    )
     filters: Annotated[dict[Name, Text], Field(max_length=len(FILTERS))] = Field(
         {}, description="Filters of the runs, as parameters of the list: values are texts."
     )
-    credit: CreditRule = Field("checks", description="Credit rule of the reward.")
+    credit: CreditRule = Field("checks", description="Credit rule of the reward of a decision.")
     max_runs: Annotated[int, Field(ge=1, le=MAX_RUNS), BeforeValidator(integer)] = Field(
         DEFAULT_RUNS, description="How many of the newest runs to read at most."
     )

@@ -3,7 +3,8 @@ from typing import Any
 from django.db import migrations, transaction
 from django.db.models import F, Max, OuterRef, Subquery, Sum
 
-from trajectories.storage.archive_credit import fill_credit, lock_tenants
+from trajectories.storage.archive_credit import fill_credit
+from trajectories.storage.tenant_locks import lock_tenants
 
 _BATCH = 1_000
 

@@ -17,8 +17,10 @@ from trajectories.storage import archive_reads
 from trajectories.storage.archive_errors import ArchiveError
 from trajectories.storage.store import Store
 
-_PAGE = 100
-"""At 1 MiB a record, an export holds at most 100 MiB at a time."""
+_FIRST_PAGE = 100
+_PAGE = 400
+_PAGE_BYTES = 4 * 1024**2
+"""Maximum records of a page, and the size that a page has if its records are as large as those of the last one."""
 _WAIT_S = 0.02
 
 
@@ -88,9 +90,12 @@ def wait_until_archived(store: Store, tenant: str) -> None:
 
 
 def _export_pages(tenant: str, query: Query, after_seq: int, up_to_seq: int) -> Iterator[list[Record]]:
-    while page := archive_reads.exported(tenant, query, after_seq, up_to_seq, _PAGE):
+    limit = min(_FIRST_PAGE, _PAGE)
+    while page := archive_reads.exported(tenant, query, after_seq, up_to_seq, limit):
         yield [exported.record for exported in page]
         after_seq = page[-1].seq
+        mean_bytes = max(1, sum(len(exported.record.body) for exported in page) // len(page))
+        limit = min(_PAGE, max(1, _PAGE_BYTES // mean_bytes))
 
 
 def _noted(tenant: str, actor: str, pages: Iterable[list[Record]], share: Share) -> Generator[list[Record], None, None]:

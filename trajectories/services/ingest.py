@@ -169,7 +169,11 @@ def _too_large(conf: Settings, found: str) -> TooLarge:
 
 
 def _redacted(body: bytes) -> bytes:
-    redacted = redaction.redact(body)
+    try:
+        redacted = redaction.redact(body)
+    except redaction.TooManyCredentials:
+        message = f"A record must not have more than {redaction.MAX_CREDENTIALS} credentials. Remove them first."
+        raise TooLarge(message, code="record_too_large") from None
     for kind, count in redacted.found.items():
         metrics.redacted.labels(kind).inc(count)
     return redacted.body
@@ -191,8 +195,7 @@ def _appended(store: Store, draft: Draft) -> Accepted:
 def _append(store: Store, drafts: Sequence[Draft]) -> list[Accepted | TrajectoriesError]:
     if not drafts:
         return []
-    store.expect_own_outbox()
-    results = store.outbox.append(drafts)
+    results = store.append(drafts)
     appended = [one for one in results if isinstance(one, Appended)]
     store.hot_cache.take([one.row for one in appended])
     store.part(Quotas).add([one.row.record for one in appended if one.is_new])

@@ -109,8 +109,7 @@ def _draft(
 def _append(store: Store, drafts: list[Draft]) -> list[AcceptedOutcome | TrajectoriesError]:
     if not drafts:
         return []
-    store.expect_own_outbox()
-    results = store.outbox.append(drafts)
+    results = store.append(drafts)
     store.hot_cache.take([one.row for one in results if isinstance(one, Appended) and one.is_new])
     return [_outcome(one) for one in results]
 

@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from django.db import connections
-from django.db.models import F
-
 from trajectories.domain.record import Record, merge, tenant_digest, tombstone
+from trajectories.domain.search_words import words_of
 from trajectories.models import Erasure, Phase, Quarantined, Tenant, Tombstone, Trajectory
 from trajectories.storage import archive_outcomes, archive_rows, rollups, search_index
 from trajectories.storage.archive_rows import TRAJECTORY_COLUMNS, Key, Row, alias, as_uuid, key_of
 from trajectories.storage.rollups import Changes
+from trajectories.storage.tenant_locks import lock_tenants
 from trajectories.workspace import Annotation
 
 _COUNTERS = ("last_seq", "last_changed", "record_count", "body_bytes", *rollups.TENANT_FIELDS)
@@ -159,6 +158,7 @@ def _store(
     replaced: dict[int, Row] = {}
     restamped: dict[int, Row] = {}
     phases: dict[Key, list[Row]] = {}
+    words: dict[Key, list[str]] = {}
     links: dict[Key, archive_outcomes.Links] = {}
     for record in stored:
         key, tenant = key_of(record), tenants[record.tenant]
@@ -168,7 +168,7 @@ def _store(
                 restamped[old.pk] = {"stamp": record.stamp}
             continue
         tenant.last_changed += 1
-        facets, row, of_record, references = archive_rows.values_of(record)
+        facets, row, of_record, references, fields = archive_rows.values_of(record)
         links[key] = archive_outcomes.Links(references, facets.late)
         row["changed"] = tenant.last_changed
         if old is None:
@@ -178,7 +178,7 @@ def _store(
         else:
             replaced[old.pk] = row
         if old is None or old.record.digest != record.digest:
-            phases[key] = of_record
+            phases[key], words[key] = of_record, words_of(fields)
         _count(tenant, old and old.record, record)
         changes[record.tenant].add(old.seq if old else tenant.last_seq, record.recorded_at_us, facets)
     archive_rows.insert(Trajectory, new)
@@ -186,7 +186,7 @@ def _store(
     archive_rows.update(Trajectory, restamped)
     pks = _replace_phases(phases, {key: row.pk for key, row in known.items()})
     archive_outcomes.write({(key[0], pks[key]): of_run for key, of_run in links.items()}, replaced=[*replaced])
-    search_index.put([(pks[key], merged[key].body) for key in phases], alias())
+    search_index.put([(pks[key], of_record) for key, of_record in words.items()], alias())
     return stored
 
 
@@ -239,13 +239,7 @@ def locked(slugs: Collection[str]) -> dict[str, Tenant]:
 
 
 def _lock(slugs: Collection[str]) -> dict[str, Tenant]:
-    features = connections[alias()].features
-    rows = Tenant.objects.using(alias()).filter(pk__in=slugs).order_by("pk")
-    if features.has_select_for_update:
-        rows = rows.select_for_update(no_key=features.has_select_for_no_key_update)
-    else:
-        rows.update(last_seq=F("last_seq"))  # takes SQLite's write lock, whether a row is there or not
-    return {tenant.pk: tenant for tenant in rows}
+    return {tenant.pk: tenant for tenant in lock_tenants(Trajectory, slugs, alias())}
 
 
 def _erased(slugs: Iterable[str]) -> set[str]:

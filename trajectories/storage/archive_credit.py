@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
-from django.db import connections, transaction
+from django.db import transaction
 from django.db.models import Exists, F, OuterRef
 
 from trajectories.domain.compression import from_columns
 from trajectories.domain.record import facets_of
+from trajectories.storage.tenant_locks import lock_tenants
 
 _BATCH = 100
 """Trajectories in a transaction: at 200 phases each, the ids stay below SQLite's number of variables."""
@@ -44,19 +45,6 @@ def fill_credit(
             _fill(trajectories.objects.using(alias).filter(pk__in=pks), phases.objects.using(alias))
         count, after = count + len(pks), pks[-1]
     return count
-
-
-def lock_tenants(trajectories: Any, tenants: Iterable[str], alias: str) -> None:
-    """Lock the rows of these tenants, in the order in which workers do, before rows of trajectories.
-
-    In another order, a worker that replaces two of these trajectories would deadlock with the caller.
-    """
-    model = trajectories._meta.get_field("tenant").related_model
-    rows = model.objects.using(alias).filter(pk__in=sorted(set(tenants))).order_by("pk")
-    if connections[alias].features.has_select_for_update:
-        list(rows.select_for_update().values_list("pk"))
-    else:
-        rows.update(last_seq=F("last_seq"))  # takes SQLite's write lock
 
 
 def _fill(rows: Any, phases: Any) -> None:

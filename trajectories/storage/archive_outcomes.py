@@ -22,9 +22,9 @@ from trajectories.domain.late_outcomes import LateFacets, collect, has_reference
 from trajectories.domain.record import Record
 from trajectories.models import LateOutcome, Reference, RunOutcome, Tenant, Trajectory
 from trajectories.storage import archive_rows
-from trajectories.storage.archive_credit import lock_tenants
 from trajectories.storage.archive_errors import archive_errors
 from trajectories.storage.archive_rows import Key, Row, alias, as_uuid, key_of
+from trajectories.storage.tenant_locks import lock_tenants
 
 _CHUNK = 500
 """Targets in a statement, below SQLite's number of variables."""

@@ -5,6 +5,7 @@ The archive answers reads below the hot cache and exports. It also decides when 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
@@ -17,7 +18,7 @@ from django.db.models.lookups import GreaterThan
 
 from trajectories.domain.late_stats import LATE_KEY
 from trajectories.domain.query import Condition, Query
-from trajectories.domain.record import Position, Record, tenant_digest, tombstone
+from trajectories.domain.record import NANO_USD, Position, Record, tenant_digest, tombstone
 from trajectories.domain.stats import (
     BUCKETS,
     LATE_MEASURES,
@@ -25,7 +26,9 @@ from trajectories.domain.stats import (
     MEASURES,
     PHASE_KEY,
     PHASE_TALLIES,
+    PRESENCES,
     RAN,
+    SKIP_KEY,
     TRAJECTORY_KEY,
     TRAJECTORY_MEASURES,
     TRAJECTORY_SUMS,
@@ -201,6 +204,7 @@ def summary(
     if not found.trajectories:
         return found  # each further statement would look for the same records again
     found.phases = _cells(Phase.objects.using(rows.db).filter(trajectory__in=rows), _PHASE_KEY, PHASE_TALLIES, MEASURES)
+    found.skip_costs = _skip_costs(Phase.objects.using(rows.db).filter(trajectory__in=rows))
     late = RunOutcome.objects.using(rows.db).filter(tenant=tenant)
     if late.exists():  # most tenants have none, and then the records are not looked for again
         late = late.filter(trajectory__in=rows)
@@ -215,10 +219,25 @@ def summary(
             int(start or 0): cell
             for (start,), cell in _cells(dated, ("start",), TRAJECTORY_TALLIES, TRAJECTORY_SUMS).items()
         }
+        timed = dated.filter(duration_us_bucket__isnull=False).values_list("start", "duration_us_bucket")
+        for start, number, count in timed.annotate(n=Count("pk")).order_by():
+            found.durations.setdefault(int(start or 0), defaultdict(int))[number] = count
     for measure in TRAJECTORY_MEASURES:
         bucket = f"{measure.column}_bucket"
         counts = rows.filter(**{f"{bucket}__isnull": False}).values_list(bucket).annotate(n=Count("pk"))
         found.buckets[measure.column].update(dict(counts.order_by()))
+    return found
+
+
+def _skip_costs(phases: QuerySet[Phase]) -> Cells:
+    """Return ``stats.Summary.skip_costs`` of the runs of ``phases``."""
+    names = [_PHASE_KEY[PHASE_KEY.index(name)] for name in SKIP_KEY]
+    costed = phases.filter(presence__in=PRESENCES, trajectory__cost_nano_usd__isnull=False)
+    cost = Measure("cost_usd", "trajectory__cost_nano_usd", NANO_USD)
+    found: Cells = {}
+    for (*key, presence), (_, *cell) in _cells(costed, (*names, "presence"), (), (cost,)).items():
+        at = 2 * PRESENCES.index(str(presence))
+        found.setdefault(tuple(key), [0] * 4)[at : at + 2] = cell
     return found
 
 

@@ -17,7 +17,7 @@ from django.db import connections, models, router
 from trajectories.conf import read_settings
 from trajectories.domain.compression import from_columns, to_columns
 from trajectories.domain.late_outcomes import count, references_of
-from trajectories.domain.record import Facets, PhaseFacets, Record, facets_of
+from trajectories.domain.record import Facets, PhaseFacets, Record, facets_in
 from trajectories.domain.stats import TRAJECTORY_MEASURES, bucket_of
 from trajectories.models import Trajectory
 
@@ -131,17 +131,22 @@ def update(model: type[models.Model], rows: Mapping[Any, Mapping[str, Any]]) -> 
 
 
 class Values(NamedTuple):
-    """The values that follow from a record: its facets, the columns of its row and of its phases, and its references."""
+    """The values that follow from a record.
+
+    Its facets, the columns of its row and of its phases, its references, and its parsed body.
+    """
 
     facets: Facets
     row: Row
     phases: list[Row]
     references: list[UUID]
+    fields: dict[str, Any]
 
 
 def values_of(record: Record) -> Values:
     """Return the columns that follow from a record, matched by name with its facets."""
-    fields, facets = orjson.loads(record.body), facets_of(record.body, record.outcomes)
+    fields = orjson.loads(record.body)
+    facets = facets_in(fields, record.outcomes)
     body, compressed_body = to_columns(record.body, is_compressed=read_settings().compress_bodies)
     row = {
         "stamp": record.stamp,
@@ -160,7 +165,7 @@ def values_of(record: Record) -> Values:
         value = row[measure.column]
         row[f"{measure.column}_bucket"] = None if value is None else bucket_of(value)
     phases = [_phase(*place) for place in enumerate(zip(fields["phases"], facets.phases, strict=True))]
-    return Values(facets, row, phases, references_of(fields))
+    return Values(facets, row, phases, references_of(fields), fields)
 
 
 def record_from(columns: Sequence[Any]) -> Record:
@@ -185,11 +190,16 @@ def _phase(place: int, phase: tuple[dict[str, Any], PhaseFacets]) -> Row:
 
 def _columns(facets: Facets | PhaseFacets) -> Row:
     """Return facets as column values: lists as text for exact search, without those of other tables."""
-    return {
-        name: members_text(value) if isinstance(value, tuple) else value
-        for name, value in facets._asdict().items()
-        if name not in ("phases", "late", "credit_source")
-    }
+    columns = facets._asdict()
+    for name in _OF_OTHER_TABLES.intersection(columns):
+        del columns[name]
+    for name in _LISTS.intersection(columns):
+        columns[name] = members_text(columns[name])
+    return columns
+
+
+_OF_OTHER_TABLES = frozenset(("phases", "late", "credit_source"))
+_LISTS = frozenset(("tags", "tools"))
 
 
 def members_text(members: Sequence[str]) -> str:

@@ -77,7 +77,7 @@ def release(quarantined_pk: int, record: Record) -> list[Record]:
     Delete it from quarantine if the archive accepts it now; otherwise store the new reason.
 
     Returns:
-        What the archive now holds of the id; an empty list if it still refuses.
+        The records of the id that the archive now holds; an empty list if it still refuses.
     """
     row = Quarantined.objects.using(alias()).filter(pk=quarantined_pk)
     try:

@@ -104,8 +104,7 @@ class HotCache:
 
     def _follow_binding(self) -> None:
         """Drop everything if the archive has another identity than before."""
-        self._outbox.expect_bound()
-        binding = self._outbox.binding()
+        binding = self._outbox.expect_bound()
         if binding.store != self._binding.store:
             self._binding = binding
             self._verify()

@@ -19,7 +19,7 @@ from trajectories.domain.record import Position, Record
 from trajectories.exceptions import OutboxUnavailable, StoreMismatch
 from trajectories.storage import outbox_rows
 from trajectories.storage.outbox_file import OutboxFile
-from trajectories.storage.outbox_rows import CHUNK, RECORD_COLUMNS, Appended, Draft, Row
+from trajectories.storage.outbox_rows import CHUNK, RECORD_COLUMNS, Appended, Binding, Draft, Row
 
 _NEWEST_WAITING_OF_ITS_ID = (
     "NOT EXISTS (SELECT 1 FROM rows newer WHERE newer.tenant = rows.tenant AND newer.id = rows.id"
@@ -30,14 +30,8 @@ _PAGE = 200
 _END_OF_TIME_US = 2**63 - 1
 
 
-class Binding(NamedTuple):
-    """The store that an outbox belongs to, and the other store whose archive was found behind it.
-
-    Both are None in a new file. ``other`` is None while the two agree.
-    """
-
-    store: str | None
-    other: str | None
+class Rebound(StoreMismatch):
+    """The file was bound to another store than its writer has verified; nothing was accepted."""
 
 
 class Counts(NamedTuple):
@@ -65,8 +59,9 @@ class Counts(NamedTuple):
 @dataclass(slots=True)
 class _Waiter:
     drafts: Sequence[Draft]
+    store: str | None
     result: list[Appended | Exception] = field(default_factory=list)
-    error: OutboxUnavailable | None = None
+    error: OutboxUnavailable | StoreMismatch | None = None
     is_done: bool = False
 
 
@@ -97,10 +92,13 @@ class Outbox:
 
     # The request path.
 
-    def append(self, drafts: Sequence[Draft]) -> list[Appended | Exception]:
+    def append(self, drafts: Sequence[Draft], *, store: str | None = None) -> list[Appended | Exception]:
         """Commit ``drafts`` as rows with their stamps; they are durable on return.
 
         Concurrent callers share one commit.
+
+        Args:
+            store: the store that the caller has verified this file to belong to; None: not verified.
 
         Returns:
             The row of each draft, or why it was refused: ``Deleted``, or what its ``revise`` raised.
@@ -108,9 +106,9 @@ class Outbox:
         Raises:
             OutboxUnavailable: 503; no draft was accepted: size limit, full disk, or locked for 5 s.
             StoreMismatch: 503; no draft was accepted: this file belongs to another store.
+            Rebound: 503; no draft was accepted: this file belongs to another store than ``store``.
         """
-        self.expect_bound()
-        waiter = _Waiter(drafts)
+        waiter = _Waiter(drafts, store)
         with self._waiters_lock:
             self._waiters.append(waiter)
         # The thread that gets the lock commits for all that queued during the previous commit's
@@ -122,13 +120,13 @@ class Outbox:
                 self._commit(together)
         if waiter.error is not None:
             # Raise one exception per caller: threads that share one would mix their tracebacks.
-            raise OutboxUnavailable(waiter.error.message, code=waiter.error.code) from waiter.error
+            raise type(waiter.error)(waiter.error.message, code=waiter.error.code) from waiter.error
         return waiter.result
 
     def _commit(self, waiters: list[_Waiter]) -> None:
         try:
             results = self._insert_all(waiters)
-        except OutboxUnavailable as error:
+        except (OutboxUnavailable, StoreMismatch) as error:
             for waiter in waiters:
                 waiter.error, waiter.is_done = error, True
         else:
@@ -136,10 +134,18 @@ class Outbox:
                 waiter.result, waiter.is_done = result, True
 
     def _insert_all(self, waiters: list[_Waiter]) -> list[list[Appended | Exception]]:
+        drafts = [waiter.drafts for waiter in waiters]
+        verified = {waiter.store for waiter in waiters if waiter.store is not None}
+
+        def expect(binding: Binding) -> None:
+            self._expect_bound(binding)
+            if verified - {binding.store}:
+                raise Rebound(f"The outbox {self.path} was bound to another store just now. Send the request again.")
+
         while True:
             try:
                 with self._file.transaction(is_limited=True) as db:
-                    return outbox_rows.insert_all(db, [waiter.drafts for waiter in waiters], self._now_us())
+                    return outbox_rows.insert_all(db, drafts, self._now_us(), expect)
             except OutboxUnavailable as error:
                 # If the file is full, settled rows are deleted early; waiting rows never are.
                 if error.code != "outbox_full" or not self._delete_settled(_END_OF_TIME_US):
@@ -398,17 +404,21 @@ class Outbox:
         found = dict(self._file.read("SELECT name, store FROM bindings"))
         return Binding(found.get("store"), found.get("other"))
 
-    def expect_bound(self) -> None:
-        """Check that the archive last seen behind this outbox is that of its store.
+    def expect_bound(self) -> Binding:
+        """Return the binding; check that the archive last seen behind this outbox is that of its store.
 
         Raises:
             StoreMismatch: 503; it is another store's, so records must not go from one to the other.
         """
-        store, other = self.binding()
-        if other is not None:
+        binding = self.binding()
+        self._expect_bound(binding)
+        return binding
+
+    def _expect_bound(self, binding: Binding) -> None:
+        if binding.other is not None:
             raise StoreMismatch(
-                f"The outbox {self.path} belongs to the store {store}, and the database to the store {other}."
-                " Correct DATABASES or OUTBOX_PATH, or run `manage.py store_identity --adopt-outbox`."
+                f"The outbox {self.path} belongs to the store {binding.store}, and the database to the store"
+                f" {binding.other}. Correct DATABASES or OUTBOX_PATH, or run `manage.py store_identity --adopt-outbox`."
             )
 
     def bind(self, identity: str, *, is_forced: bool = False) -> None:

@@ -64,10 +64,27 @@ def deleted(id_: UUID) -> Deleted:
     return Deleted(f"The trajectory {id_} was deleted and does not come back.", param="id")
 
 
+class Binding(NamedTuple):
+    """The store that an outbox belongs to, and the other store whose archive was found behind it.
+
+    Both are None in a new file. ``other`` is None while the two agree.
+    """
+
+    store: str | None
+    other: str | None
+
+
 def insert_all(
-    db: sqlite3.Connection, groups: Iterable[Sequence[Draft]], now_us: int
+    db: sqlite3.Connection, groups: Iterable[Sequence[Draft]], now_us: int, expect: Callable[[Binding], object]
 ) -> list[list[Appended | Exception]]:
-    last_stamp, has_erasures = db.execute(_BEGIN).fetchone()
+    """Insert the drafts of several callers with their stamps.
+
+    Args:
+        expect: gets the binding of the file as this transaction sees it, and raises if nothing may be
+            inserted.
+    """
+    last_stamp, has_erasures, *binding = db.execute(_BEGIN).fetchone()
+    expect(Binding(*binding))
     erased = erasures(db) if has_erasures else {}
     results: list[list[Appended | Exception]] = []
     for drafts in groups:
@@ -82,7 +99,11 @@ def insert_all(
     return results
 
 
-_BEGIN = "SELECT value, EXISTS (SELECT 1 FROM erasures) FROM numbers WHERE name = 'last_stamp'"
+# One statement, as each gives up the GIL.
+_BEGIN = (
+    "SELECT value, EXISTS (SELECT 1 FROM erasures), (SELECT store FROM bindings WHERE name = 'store'),"
+    " (SELECT store FROM bindings WHERE name = 'other') FROM numbers WHERE name = 'last_stamp'"
+)
 
 
 def _last_stamp(db: sqlite3.Connection) -> int:

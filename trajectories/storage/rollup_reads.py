@@ -10,7 +10,7 @@ from django.db.models import Q, QuerySet
 
 from trajectories.domain.clock import DAY_US
 from trajectories.domain.query import BIGGEST, Condition, Query
-from trajectories.domain.stats import Cell, Cells, Summary, bucket_start
+from trajectories.domain.stats import Cells, Summary, bucket_start
 from trajectories.models import RollUp, Tenant
 from trajectories.storage import archive_reads
 from trajectories.storage.archive_errors import archive_errors
@@ -23,6 +23,8 @@ MAX_BEHIND = 5_000
 _SELECTIONS = frozenset({("phase",), ("model",), ("model", "phase"), ("selection_method",)})
 """Filters of phases that together are a selection."""
 
+_STARTED = "started_at_us"
+
 
 class Span(NamedTuple):
     """Days since 1970, from ``first`` on and before ``end``; None: of all time."""
@@ -33,11 +35,23 @@ class Span(NamedTuple):
 
 def covers(query: Query) -> bool:
     """Return whether roll-ups can answer ``query``: every filter is a column of theirs, or a time; or
-    its only filters are those of a selection."""
+    its only filters are those of a selection.
+
+    Times of start must be whole days, and not beside times of recording.
+    """
     if query.on_phase:
         columns = tuple(sorted(condition.column for condition in query.on_phase))
         return columns in _SELECTIONS and not query.on_trajectory and not query.on_position
-    return all(condition.column in NAMES and condition.lookup == "equal" for condition in query.on_trajectory)
+    of_start, others = _by_start(query)
+    if of_start and (query.on_position or any(condition.value % DAY_US for condition in of_start)):
+        return False
+    return all(condition.column in NAMES and condition.lookup == "equal" for condition in others)
+
+
+def _by_start(query: Query) -> tuple[list[Condition], list[Condition]]:
+    """Return the conditions on the time of start, and the other ones on trajectories."""
+    of_start = [condition for condition in query.on_trajectory if condition.column == _STARTED]
+    return of_start, [condition for condition in query.on_trajectory if condition.column != _STARTED]
 
 
 def cuts_days(query: Query) -> bool:
@@ -60,15 +74,19 @@ def summary(tenant: str, query: Query, *, bucket: str | None = None, from_totals
     row = Tenant.objects.using(alias()).filter(pk=tenant).first()
     if row is None:
         return Summary(bucket)
-    wanted = {condition.column: condition.value for condition in query.on_trajectory}
-    if not is_current(row) or (row.rollup_cut and "project" in wanted):
+    of_start, others = _by_start(query)
+    wanted = {condition.column: condition.value for condition in others}
+    if not is_current(row) or (row.rollup_cut and ("project" in wanted or of_start)):
         return None
     if query.on_phase:
         return None if bucket else _selected(row, query)
+    is_total = from_totals and not wanted
+    if of_start:
+        return _of_starts(row, of_start, others, wanted, bucket, is_total=is_total)
     span, parts = _split(query)
     if span is not None and span.end is not None and span.first >= span.end:
         return None
-    found = _of_days(row, query, wanted, span, bucket, is_total=from_totals and not wanted)
+    found = _of_days(row, query, wanted, span, bucket, is_total=is_total)
     for part in parts:
         found.merge(archive_reads.summary(tenant, part, None, bucket=bucket, using=alias()))
     return found
@@ -100,27 +118,58 @@ def _between(query: Query, since: int, until: int) -> Query:
     return Query(bounds, query.on_trajectory)
 
 
+def _of_starts(
+    row: Tenant,
+    of_start: list[Condition],
+    others: list[Condition],
+    wanted: dict[str, str],
+    bucket: str | None,
+    *,
+    is_total: bool,
+) -> Summary:
+    """Return the summary of the runs that started on some whole days.
+
+    The rows of a day of start also have the runs without a start that were recorded on that day. An
+    index has these runs, so they are summarized from the records and subtracted.
+    """
+    names = {"at_least": "gte", "below": "lt"}
+    bounds = {f"start__{names[condition.lookup]}": condition.value // DAY_US for condition in of_start}
+    days = Q(day__gte=0, **bounds)
+    found = _sum(row.pk, days, days, wanted, bucket, is_total=is_total)
+    recorded = tuple(condition._replace(column="recorded_at_us") for condition in of_start)
+    unstarted = Query(recorded, (*others, Condition(_STARTED, "equal", None)))
+    found.merge(archive_reads.summary(row.pk, unstarted, None, bucket=bucket, using=alias()), times=-1)
+    return found
+
+
 def _of_days(
     row: Tenant, query: Query, wanted: dict[str, str], span: Span | None, bucket: str | None, *, is_total: bool
 ) -> Summary:
-    found = Summary(bucket)
-    # The rows of one combination each have what filters need; without a filter, the few totals do.
-    cells, totals = (rows_of(row.pk, alias(), is_total=one) for one in (False, True))
-    cells = cells.filter(**wanted)
     in_days = Q(day__gte=span.first if span else 0)
     if span is not None and span.end is not None:
         in_days &= Q(day__lt=span.end)
     in_span = Q(day=ALL_TIME) if span is None else in_days
-    for part in _decoded((totals if is_total else cells).filter(in_span)):
-        found.merge(part)
-    if row.rollup_cut and (found.trajectories or not is_total):
+    found = _sum(row.pk, in_span, in_days, wanted, bucket, is_total=is_total)
+    if row.rollup_cut and found.trajectories:
         # Combinations of any project: the records have the groups.
         found.marginals = {}
         found.trajectories = archive_reads.trajectory_cells(row.pk, _whole(query, span), using=alias())
-    elif is_total and found.trajectories:  # a column has too many values for a total
-        found.marginals, found.trajectories = {}, _cells(cells.filter(in_span))
+    return found
+
+
+def _sum(tenant: str, in_rows: Q, in_days: Q, wanted: dict[str, str], bucket: str | None, *, is_total: bool) -> Summary:
+    """Return the sum of the rows that match ``in_rows``, and with ``bucket`` the series of ``in_days``."""
+    found = Summary(bucket)
+    # The rows of one combination each have what filters need; without a filter, the few totals do.
+    cells, totals = (rows_of(tenant, alias(), is_total=one) for one in (False, True))
+    cells = cells.filter(**wanted)
+    rows = totals if is_total else cells
+    for part in _decoded(rows.filter(in_rows)):
+        found.merge(part)
+    if is_total and found.trajectories:  # a column has too many values for a total
+        found.marginals, found.trajectories = {}, _cells(cells.filter(in_rows))
     if bucket is not None:
-        found.series = _series((totals if is_total else cells).filter(in_days), bucket)
+        _add_series(found, rows.filter(in_days), bucket)
     return found
 
 
@@ -161,14 +210,15 @@ def _cells(rows: QuerySet[RollUp]) -> Cells:
     return _added((tuple(key), cell) for *key, cell in rows.values_list(*NAMES[:4], "cell"))
 
 
-def _series(rows: QuerySet[RollUp], bucket: str) -> dict[int, Cell]:
-    starts = rows.values_list("start", "cell")
-    return _added((bucket_start(start * DAY_US, bucket), cell) for start, cell in starts)
+def _add_series(found: Summary, rows: QuerySet[RollUp], bucket: str) -> None:
+    for start, cell, details in rows.values_list("start", "cell", "details"):
+        part, at = decoded((), cell, details), bucket_start(start * DAY_US, bucket)
+        found.merge(Summary(series={at: part.total}, durations={at: part.buckets["duration_us"]}))
 
 
-def _added(rows: Iterable[tuple[Any, str]]) -> dict[Any, Cell]:
+def _added(rows: Iterable[tuple[Any, str]]) -> Cells:
     """Return the sum of the cells of each key."""
-    by_key: dict[Any, list[Cell]] = defaultdict(list)
+    by_key: dict[Any, list[list[int]]] = defaultdict(list)
     for key, cell in rows:
         by_key[key].append(loads(cell))
     return {key: list(map(sum, zip(*cells, strict=True))) for key, cells in by_key.items()}

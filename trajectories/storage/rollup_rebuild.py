@@ -197,9 +197,11 @@ def _is_same(one: Summary, other: Summary) -> bool:
         difference.series,
         difference.late,
         difference.late_phases,
+        difference.skip_costs or {},
     ]
     cells = [cell for kind in of_kinds for cell in kind.values()]
-    counts: Iterable[int] = (count for buckets in difference.buckets.values() for count in buckets.values())
+    buckets = (*difference.buckets.values(), *difference.durations.values())
+    counts: Iterable[int] = (count for one in buckets for count in one.values())
     return not any(map(any, cells)) and not any(counts)
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import orjson
@@ -70,24 +71,12 @@ def mark(changed: _Number) -> _Number:
 
 def total_of(part: Summary) -> Summary:
     """Return ``part`` with marginals in place of its trajectories."""
-    return Summary(
-        marginals={column: part.by(column) for column in TRAJECTORY_KEY},
-        phases=part.phases,
-        late=part.late,
-        late_phases=part.late_phases,
-        buckets=part.buckets,
-    )
+    return replace(part, trajectories={}, marginals={column: part.by(column) for column in TRAJECTORY_KEY})
 
 
 def without_marginals(total: Summary) -> Summary:
     """Return a total without the groups of its trajectories."""
-    return Summary(
-        trajectories={(): total.total},
-        phases=total.phases,
-        late=total.late,
-        late_phases=total.late_phases,
-        buckets=total.buckets,
-    )
+    return replace(total, trajectories={(): total.total}, marginals={})
 
 
 def narrowed(total: Summary) -> Summary:
@@ -99,10 +88,10 @@ def narrowed(total: Summary) -> Summary:
 def changed(total: Summary) -> Summary | None:
     """Return a change of a total without what is 0 in it; None if nothing is left."""
     marginals = {column: _nonzero(cells) for column, cells in total.marginals.items()}
-    parts = [_nonzero(cells) for cells in (total.phases, total.late, total.late_phases)]
+    kinds: dict[str, Any] = {name: _nonzero(getattr(total, name) or {}) for name in (*_CELLS, "skip_costs")}
     counts = (any(counts.values()) for counts in total.buckets.values())
-    is_nothing = not any(marginals.values()) and not any(parts) and not any(counts)
-    return None if is_nothing else Summary(None, {}, marginals, parts[0], {}, parts[1], parts[2], total.buckets)
+    is_nothing = not any(marginals.values()) and not any(kinds.values()) and not any(counts)
+    return None if is_nothing else replace(total, marginals=marginals, **kinds)
 
 
 def _nonzero(cells: Cells) -> Cells:
@@ -147,6 +136,8 @@ def _row(place: Place, cell: Cell, summary: Summary) -> tuple[Any, ...]:
             [number for item in counts.items() if item[1] for number in item] for counts in summary.buckets.values()
         ],
     }
+    if summary.skip_costs is not None:
+        details["skip_costs"] = [[*key, costs] for key, costs in summary.skip_costs.items() if any(costs)]
     if summary.marginals:
         details["marginals"] = [_pairs(summary.marginals[column]) for column in TRAJECTORY_KEY]
     if place.selection:
@@ -180,6 +171,7 @@ def decoded(key: Names, cell: str, details: str) -> Summary:
         phases=phases,
         late=late,
         late_phases=late_phases,
+        skip_costs=_cells(fields["skip_costs"]) if "skip_costs" in fields else None,
         buckets={
             measure.column: defaultdict(int, zip(flat[::2], flat[1::2], strict=True))
             for measure, flat in zip(TRAJECTORY_MEASURES, fields["buckets"], strict=True)

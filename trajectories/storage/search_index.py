@@ -7,7 +7,7 @@ index existed are added by ``fill``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -26,6 +26,8 @@ else:
 TABLE = SearchEntry._meta.db_table
 BACKLOG = 0
 """The entry that exists while rows from before the index may lack theirs; no trajectory has this key."""
+COMMON = 10_000
+"""Entries that a search collects. Words of more are looked for along the order of the list."""
 _BATCH = 100
 _CREATE = {
     "sqlite": (
@@ -88,9 +90,8 @@ def drop(schema_editor: Any) -> None:
     schema_editor.execute("DROP TABLE trajectories_search")
 
 
-def put(rows: Iterable[tuple[int, bytes]], using: str) -> None:
-    """Write the words of rows, given by primary key and body, in the transaction of the caller."""
-    entries = [(pk, words_of(orjson.loads(body))) for pk, body in rows]
+def put(entries: Sequence[tuple[int, list[str]]], using: str) -> None:
+    """Write the words of rows, given by primary key, in the transaction of the caller."""
     if entries:
         _insert(using, entries)
 
@@ -111,6 +112,16 @@ def matching(text: str) -> QuerySet[SearchEntry] | None:
         return None
     column = models.ExpressionWrapper(F("words"), output_field=Words())
     return SearchEntry.objects.filter(HasWords(column, words)).exclude(pk=BACKLOG)
+
+
+def keys(entries: QuerySet[SearchEntry]) -> list[int] | None:
+    """Return the keys of ``entries``; None if they are more than COMMON.
+
+    A database guesses how many entries have a word that its statistics lack. With a condition on
+    them, Postgres would walk all rows of the list to find the one that has a rare word.
+    """
+    found = list(entries.values_list("pk", flat=True)[: COMMON + 1])
+    return None if len(found) > COMMON else found
 
 
 def walked(rows: QuerySet[Trajectory], entries: QuerySet[SearchEntry]) -> QuerySet[Trajectory]:
@@ -140,7 +151,8 @@ def fill(using: str) -> int:
             lacking = rows.filter(pk__in=pks)
             # The update locks the rows, so no worker replaces a body between the read and the write.
             lacking.order_by().update(seq=F("seq"))
-            put([(row.pk, row.canonical) for row in lacking.only("pk", "body", "compressed_body")], using)
+            found = lacking.only("pk", "body", "compressed_body")
+            put([(row.pk, words_of(orjson.loads(row.canonical))) for row in found], using)
         count, below = count + len(pks), pks[-1]
     remove([BACKLOG], using)
     return count

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar
@@ -28,7 +28,8 @@ from trajectories.exceptions import ArchiveUnavailable, OutboxUnavailable, Store
 from trajectories.storage import archive_reads
 from trajectories.storage.archive_errors import ArchiveError
 from trajectories.storage.hot_cache import HotCache
-from trajectories.storage.outbox import Outbox
+from trajectories.storage.outbox import Outbox, Rebound
+from trajectories.storage.outbox_rows import Appended, Draft
 from trajectories.storage.redis_tier import RedisError, RedisTier, connect
 
 _PROBE_EVERY_S = 1.0
@@ -158,23 +159,30 @@ class Store:
             with suppress(ArchiveError):
                 self.verify()
 
-    def expect_own_outbox(self) -> None:
-        """Check before a write that the outbox still belongs to the store of this process.
+    def append(self, drafts: Sequence[Draft]) -> list[Appended | Exception]:
+        """Commit ``drafts`` to the outbox, as ``Outbox.append`` does, if that still belongs to this store.
 
         Two sites with one outbox file would otherwise write into each other's archive. The archive is
         asked only after another process has bound the outbox anew.
 
         Raises:
+            OutboxUnavailable: 503; no draft was accepted.
             StoreMismatch: 503; the outbox has become another store's.
             ArchiveUnavailable: 503; that cannot be decided now.
         """
-        if self._is_verified and self.outbox.binding().store != self._identity:
-            try:
-                self.verify()
-            except ArchiveError as error:
-                raise ArchiveUnavailable(
-                    f"The outbox {self.conf.outbox_path} was bound to another store, and the archive is unavailable."
-                ) from error
+        try:
+            return self.outbox.append(drafts, store=self._identity if self._is_verified else None)
+        except Rebound:
+            self._verify_for_write()
+            return self.outbox.append(drafts, store=self._identity)
+
+    def _verify_for_write(self) -> None:
+        try:
+            self.verify()
+        except ArchiveError as error:
+            raise ArchiveUnavailable(
+                f"The outbox {self.conf.outbox_path} was bound to another store, and the archive is unavailable."
+            ) from error
 
     def expect(self, identity: str | None) -> None:
         """Refuse a message that the relay of another store has sent.

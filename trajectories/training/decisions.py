@@ -103,7 +103,7 @@ def decisions_of(run: Run, rule: str = DEFAULT_RULE, reward_outcome: str | None 
     groups = [phase_group(phase["phase_name"]) for phase in phases]
     outcome = run_outcome(fields, zip(groups, (phase.get("outcome", "unknown") for phase in phases), strict=True))
     history = _History(fields, groups)
-    for at, (phase, credit) in enumerate(zip(phases, credit_of(fields, rule), strict=True)):
+    for at, (phase, credit) in enumerate(zip(phases, credit_of(fields, rule, groups=groups), strict=True)):
         actions, taken, model_propensity = _actions(phase, fields)
         earned = _earned(phase, credit, outcome)
         reward, source, by = None if earned.outcome is None else REWARDS[earned.outcome], earned.source, rule

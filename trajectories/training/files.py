@@ -29,7 +29,7 @@ from trajectories.training.formats.base import line
 from trajectories.training.manifest import File, Manifest, Tally
 
 _CHECKPOINT_BYTES = 32 * 1024**2
-_CHECKPOINT_PAGES = 50
+_CHECKPOINT_PAGES = 12
 
 
 @dataclass(frozen=True)

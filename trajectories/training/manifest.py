@@ -29,7 +29,7 @@ class File:
 
 @dataclass
 class Tally:
-    """What an export has counted so far."""
+    """The counts of an export so far."""
 
     records_read: int = 0
     records: int = 0

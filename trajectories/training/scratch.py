@@ -6,11 +6,34 @@ SQLite keeps them, so memory stays the same however many records there are.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
+
+BY_KEY = "member"
+BEST_FIRST = "mean0 DESC, mean1 NULLS LAST, member"
+"""Orders of the members of a group: by their key; or the greatest mean of the first value, then the
+lowest of the second one, then by their key."""
+_CACHE_KIB = 8 * 1024
+
+
+class Item(NamedTuple):
+    """A row, the keys of its group and of the member of it, and three numbers, None where not known."""
+
+    group: bytes
+    member: bytes
+    row: dict[str, Any]
+    values: tuple[float | None, float | None, float | None]
+
+
+class Member(NamedTuple):
+    """The items of a member: how many, the first row of them, and the mean of each value."""
+
+    items: int
+    row: dict[str, Any]
+    means: tuple[float | None, ...]
 
 
 class Scratch:
@@ -20,8 +43,12 @@ class Scratch:
         # An export may be closed in another thread than the one that began it.
         self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode = OFF")
+        self._db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         self._db.execute("CREATE TABLE seen (digest BLOB PRIMARY KEY) WITHOUT ROWID")
-        self._db.execute("CREATE TABLE item (n INTEGER PRIMARY KEY, grouped_by BLOB NOT NULL, row BLOB NOT NULL)")
+        self._db.execute(
+            "CREATE TABLE item (n INTEGER PRIMARY KEY, grouped_by BLOB NOT NULL, member BLOB NOT NULL,"
+            " value0 REAL, value1 REAL, value2 REAL, row BLOB NOT NULL)"
+        )
 
     def __enter__(self) -> Scratch:
         return self
@@ -38,19 +65,32 @@ class Scratch:
         """Return whether this is the first call with ``digest``."""
         return self._db.execute("INSERT OR IGNORE INTO seen VALUES (?)", (digest,)).rowcount == 1
 
-    def groups(self, items: Iterable[tuple[bytes, dict[str, Any]]]) -> Iterator[list[dict[str, Any]]]:
-        """Yield the rows of each key, groups in the order of their first row, rows in their own.
+    def groups(self, items: Iterable[Item], order: str) -> Iterator[tuple[dict[str, Any], Iterator[Member]]]:
+        """Yield the first row of each group and its members; groups in the order of their first row.
 
         Args:
-            items: key and row. All are read before the first group is yielded.
+            items: all are read before the first group is yielded.
+            order: of the members, BY_KEY or BEST_FIRST. Read them before the next group.
         """
         self._db.execute("BEGIN")
         self._db.executemany(
-            "INSERT INTO item (grouped_by, row) VALUES (?, ?)", ((key, orjson.dumps(row)) for key, row in items)
+            "INSERT INTO item (grouped_by, member, value0, value1, value2, row) VALUES (?, ?, ?, ?, ?, ?)",
+            ((one.group, one.member, *one.values, orjson.dumps(one.row)) for one in items),
         )
-        self._db.execute("CREATE INDEX by_key ON item (grouped_by, n)")
+        self._db.execute("CREATE INDEX by_key ON item (grouped_by, member, n, value0, value1, value2)")
         self._db.execute("COMMIT")
-        firsts = self._db.execute("SELECT grouped_by FROM item GROUP BY grouped_by ORDER BY MIN(n)")
-        for (key,) in firsts:
-            rows = self._db.execute("SELECT row FROM item WHERE grouped_by = ? ORDER BY n", (key,))
-            yield [orjson.loads(row) for (row,) in rows]
+        # Means come from the index, so of each member one row is read.
+        members_of = (
+            "SELECT items, row, mean0, mean1, mean2 FROM (SELECT MIN(n) AS first, COUNT(*) AS items,"
+            " AVG(value0) AS mean0, AVG(value1) AS mean1, AVG(value2) AS mean2"
+            f" FROM item WHERE grouped_by = ? GROUP BY member) JOIN item ON n = first ORDER BY {order}"
+        )
+        groups = self._db.execute("SELECT MIN(n), grouped_by FROM item GROUP BY grouped_by ORDER BY 1")
+        for first, key in groups:
+            (row,) = self._db.execute("SELECT row FROM item WHERE n = ?", (first,)).fetchone()
+            yield orjson.loads(row), map(_member, self._db.execute(members_of, (key,)))
+
+
+def _member(columns: Sequence[Any]) -> Member:
+    items, row, *means = columns
+    return Member(items, orjson.loads(row), tuple(means))

@@ -63,7 +63,7 @@ def _bucket(key: str) -> int:
 
 
 def parse_split(text: str, by: str = SPLIT_BY[0]) -> Split:
-    """Parse shares such as ``train=0.9,test=0.1``. What they leave to 1 is in no part.
+    """Parse shares such as ``train=0.9,test=0.1``. The rest up to 1 is in no part.
 
     Raises:
         InvalidInput: 400; the message says what is wrong.

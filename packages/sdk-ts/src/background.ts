@@ -1,5 +1,5 @@
 /**
- * The background queue. It takes records at once and sends them while the program continues.
+ * The background queue. It takes records and late outcomes at once and sends them while the program continues.
  *
  * The queue is in memory, because browsers and edge runtimes have no disk. A killed process loses its unsent records.
  * A full queue drops new records and keeps the ones it has already taken.
@@ -9,9 +9,10 @@ import { register, unregister } from "./exit.js";
 import { type Http, isWorthRetrying, retryAfter } from "./http.js";
 import { uuid } from "./ids.js";
 import { Adjustments } from "./adjustments.js";
-import { type Line, sendKeptLines } from "./recording.js";
+import { outcomeLine } from "./outcomes.js";
+import { type Line, sendKeptLines, sendLines } from "./recording.js";
 import { isRetriedStatus } from "./retries.js";
-import type { LineResult, Trajectory } from "./types.js";
+import type { LateOutcome, LineResult, Trajectory } from "./types.js";
 import type { WarningLog } from "./warnings.js";
 
 const MAX_RECORDS = 10_000;
@@ -29,7 +30,7 @@ const FLUSH_DELAY_S = 0.5;
 /** Delay after an error that a retry does not fix, such as a wrong key or address. The records are kept. */
 const REFUSED_DELAY_S = 600;
 
-/** Numbers of records by result. */
+/** Numbers of records and late outcomes by result. */
 export interface Counters {
   /** Accepted by the server. */
   readonly sent: number;
@@ -55,7 +56,7 @@ export interface TimeoutOptions {
 export class BackgroundQueue implements AsyncDisposable {
   readonly #http: Http;
   readonly #log: WarningLog;
-  #pending = new Map<string, Uint8Array<ArrayBuffer>>();
+  #pending = new Map<string, Line>();
   #inFlight: readonly Line[] = [];
   #bytes = 0;
   #sent = 0;
@@ -101,6 +102,16 @@ export class BackgroundQueue implements AsyncDisposable {
     }
   }
 
+  /** Adds a late outcome to the queue. It is serialized at once, and sent as it is. */
+  enqueueOutcome(outcome: LateOutcome): void {
+    try {
+      this.#keep(outcomeLine(outcome));
+    } catch (error) {
+      this.#refused++;
+      this.#warn("refused", `an outcome was refused: ${String(error)}`);
+    }
+  }
+
   /**
    * Sends all pending records.
    *
@@ -140,15 +151,16 @@ export class BackgroundQueue implements AsyncDisposable {
     return this.#pending.size + this.#inFlight.length;
   }
 
-  #keep({ id, data }: Line): void {
-    const growth = data.length - (this.#pending.get(id)?.length ?? 0);
+  #keep(line: Line): void {
+    const { id, data } = line;
+    const growth = data.length - (this.#pending.get(id)?.data.length ?? 0);
     const isFull = this.#count >= MAX_RECORDS && !this.#pending.has(id);
     if (this.#isClosed || isFull || this.#bytes + growth > MAX_BYTES) {
       this.#dropped++;
       this.#warn("dropped", `a record was dropped because the queue is ${this.#isClosed ? "closed" : "full"}`);
       return;
     }
-    this.#pending.set(id, data);
+    this.#pending.set(id, line);
     this.#bytes += growth;
     this.#pump ??= this.#run();
     if (this.#pending.size >= BATCH_RECORDS && this.#failures === 0) this.#wake();
@@ -175,20 +187,26 @@ export class BackgroundQueue implements AsyncDisposable {
     const batch = this.#take();
     try {
       const options = { maxRetries: 0, signal: this.#abort.signal };
-      return this.#settle(batch, await sendKeptLines(this.#http, this.#log, batch, options, this.#adjustments));
+      // An outcome without the field that the server refuses would be another outcome.
+      const results = batch[0]!.isOutcome
+        ? await sendLines(this.#http, this.#log, batch, options)
+        : await sendKeptLines(this.#http, this.#log, batch, options, this.#adjustments);
+      return this.#settle(batch, results);
     } catch (error) {
       return this.#putBack(batch, error);
     }
   }
 
+  /** Takes the oldest line, and those of its kind that fit into one request. */
   #take(): Line[] {
     const batch: Line[] = [];
     let size = 0;
-    for (const [id, data] of this.#pending) {
-      size += data.length;
+    for (const line of this.#pending.values()) {
+      if (batch[0] && batch[0].isOutcome !== line.isOutcome) continue;
+      size += line.data.length;
       if (batch.length === BATCH_RECORDS || (batch.length > 0 && size > BATCH_BYTES)) break;
-      batch.push({ id, data });
-      this.#pending.delete(id);
+      batch.push(line);
+      this.#pending.delete(line.id);
     }
     this.#inFlight = batch;
     return batch;
@@ -218,7 +236,7 @@ export class BackgroundQueue implements AsyncDisposable {
   #release(batch: readonly Line[], again: readonly Line[]): void {
     const newer = this.#pending;
     const kept = again.filter(({ id }) => !newer.has(id));
-    this.#pending = new Map([...kept.map(({ id, data }) => [id, data] as const), ...newer]);
+    this.#pending = new Map([...kept.map((line) => [line.id, line] as const), ...newer]);
     this.#bytes -= sizeOf(batch) - sizeOf(kept);
     this.#inFlight = [];
   }
@@ -254,7 +272,7 @@ export class BackgroundQueue implements AsyncDisposable {
   #dropPending(): void {
     this.#dropped += this.#pending.size;
     this.#warn("lost", `${this.#pending.size} records are lost because they could not be sent in time`);
-    for (const data of this.#pending.values()) this.#bytes -= data.length;
+    this.#bytes -= sizeOf([...this.#pending.values()]);
     this.#pending.clear();
   }
 

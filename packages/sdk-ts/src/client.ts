@@ -35,7 +35,7 @@ export class TrajectoryClient implements AsyncDisposable {
   constructor({ fetch, ...options }: ClientOptions = {}) {
     this.config = new Config(options);
     this.#http = new Http(this.config, fetch);
-    this.outcomes = new Outcomes(this.#http);
+    this.outcomes = new Outcomes(this.#http, () => this.queue);
     this.trajectories = new Trajectories(this.#http, this.#log, () => this.queue, adviser(this.#http, this.config));
     this.recommendations = new Recommendations(this.#http);
     this.evaluations = new Evaluations(this.#http);

@@ -5,6 +5,7 @@ import { uuid } from "./ids.js";
 import { delayS, isRetriedStatus, sleep } from "./retries.js";
 
 export const PATH = "/v1/agent/trajectories";
+export const OUTCOMES_PATH = "/v1/agent/outcomes";
 export const JSON_TYPE = "application/json";
 export const MERGE_PATCH_TYPE = "application/merge-patch+json";
 export const NDJSON_TYPE = "application/x-ndjson";

@@ -41,7 +41,7 @@ export {
 } from "./phase.js";
 export { Outcomes } from "./outcomes.js";
 export { type PropensityOptions, thompsonPropensity } from "./propensity.js";
-export { type FeedbackOptions, Run, type RunFields, type RunOptions, type SkipOptions } from "./recorder.js";
+export { type FeedbackOptions, type OutcomeOptions, Run, type RunFields, type RunOptions, type SkipOptions } from "./recorder.js";
 export type { RecordManyOptions, RecordOptions, UpdateOptions } from "./recording.js";
 export { Trajectories } from "./trajectories.js";
 export type {

@@ -35,7 +35,7 @@ export interface paths {
         put?: never;
         /**
          * Evaluate a policy
-         * @description The mean reward that a policy would have had at the recorded decisions: inverse propensity score, the same self-normalized, and doubly robust. Refuses in one sentence where it cannot be known. The policy chooses the first model of each phase. It reads the newest runs, and needs the server's extra learning.
+         * @description The mean reward that a policy would have had at the recorded decisions, or the mean outcome of runs that it decides: inverse propensity score, the same self-normalized, and for decisions doubly robust. Refuses in one sentence where it cannot be known. The policy chooses the first model of each phase. It reads the newest runs, and needs the server's extra learning.
          */
         post: operations["evaluate"];
         delete?: never;
@@ -427,7 +427,7 @@ export interface components {
              */
             cost_per_success_usd: number | null;
             cost_usd: components["schemas"]["MeasureSummary"];
-            duration_ms: components["schemas"]["MeasureSummary"];
+            duration_ms: components["schemas"]["MeasureDistribution"];
             input_tokens: components["schemas"]["MeasureSummary"];
             output_tokens: components["schemas"]["MeasureSummary"];
             tokens: components["schemas"]["MeasureSummary"];
@@ -899,8 +899,15 @@ export interface components {
         EvaluationRequest: {
             policy: components["schemas"]["RulePolicy"];
             /**
+             * Estimand
+             * @description decision: the mean reward of a decision, where the policy makes this one and all others are as recorded. run: the mean outcome of a run, where the policy chooses the first model of each of its phases.
+             * @default decision
+             * @enum {string}
+             */
+            estimand?: "decision" | "run";
+            /**
              * Phase
-             * @description Only decisions at this phase.
+             * @description The policy chooses at this phase only; null: at each phase that has a model.
              * @default null
              */
             phase?: string | null;
@@ -914,7 +921,7 @@ export interface components {
             };
             /**
              * Credit
-             * @description Credit rule of the reward.
+             * @description Credit rule of the reward of a decision.
              * @default checks
              * @enum {string}
              */
@@ -2046,8 +2053,14 @@ export interface components {
          */
         PolicyEvaluation: {
             /**
+             * Estimand
+             * @description decision: the mean reward of the policy's decisions, with all others as recorded. run: the mean outcome of runs in which the policy chooses the first model of each of its phases; ips and snips estimate it.
+             * @enum {string}
+             */
+            estimand: "decision" | "run";
+            /**
              * Decisions
-             * @description Decisions with propensity and reward.
+             * @description Decisions with propensity and reward; runs where the estimand is run.
              */
             decisions: number;
             /**
@@ -2621,6 +2634,11 @@ export interface components {
             runs: number;
             /** @description Of these runs, by their outcome, given or derived. */
             success_rate: components["schemas"]["Rate"];
+            /**
+             * @description Of these runs. Null until `rebuild_rollups` has run after the upgrade that added it.
+             * @default null
+             */
+            cost_usd?: components["schemas"]["MeasureSummary"] | null;
         };
         /** SelectionMethodGroup */
         SelectionMethodGroup: {

@@ -1,17 +1,18 @@
-import { type Http, JSON_TYPE, onePath } from "./http.js";
+import type { BackgroundQueue } from "./background.js";
+import { type Http, JSON_TYPE, onePath, OUTCOMES_PATH } from "./http.js";
 import { uuid } from "./ids.js";
-import { finite } from "./recording.js";
+import { finite, type Line } from "./recording.js";
 import type { LateOutcome, RequestOptions, StoredOutcome } from "./types.js";
-
-const PATH = "/v1/agent/outcomes";
 
 /** The operations on late outcomes, as `client.outcomes`: results of runs that are known after they were recorded. */
 export class Outcomes {
   readonly #http: Http;
+  readonly #queue: () => BackgroundQueue;
 
   /** @internal */
-  constructor(http: Http) {
+  constructor(http: Http, queue: () => BackgroundQueue) {
     this.#http = http;
+    this.#queue = queue;
   }
 
   /**
@@ -24,8 +25,16 @@ export class Outcomes {
    * @throws {@link ConflictError} 409: the run was deleted, the key was used for another outcome, or there are too many.
    */
   async record(outcome: LateOutcome, options?: RequestOptions): Promise<StoredOutcome> {
-    const body = new TextEncoder().encode(JSON.stringify({ idempotency_key: uuid(), ...outcome }, finite));
-    return this.#http.call({ method: "POST", path: PATH, body, contentType: JSON_TYPE, signal: options?.signal });
+    const { data: body } = outcomeLine(outcome);
+    return this.#http.call({ method: "POST", path: OUTCOMES_PATH, body, contentType: JSON_TYPE, signal: options?.signal });
+  }
+
+  /**
+   * Adds an outcome to the background queue. Never throws; see `client.queue.counters` for the result. The queue is in memory, so a
+   * killed process loses it.
+   */
+  enqueue(outcome: LateOutcome): void {
+    this.#queue().enqueueOutcome(outcome);
   }
 
   /**
@@ -41,4 +50,14 @@ export class Outcomes {
     });
     return found.data;
   }
+}
+
+/**
+ * Serializes an outcome, with a generated `idempotency_key` if it has none, so that a retry is the same outcome.
+ *
+ * @throws TypeError, RangeError: a value is not serializable as JSON.
+ */
+export function outcomeLine(outcome: LateOutcome): Line {
+  const data = new TextEncoder().encode(JSON.stringify({ ...outcome, idempotency_key: outcome.idempotency_key ?? uuid() }, finite));
+  return { id: `outcome ${uuid()}`, isOutcome: true, data };
 }

@@ -5,7 +5,7 @@ import { uuid } from "./ids.js";
 import { idOf, type PhaseOptions, RunPhase } from "./phase.js";
 import { attemptsOf, carriedOver, type Earlier } from "./resuming.js";
 import { microseconds, runTotals, Stopwatch, textOf } from "./totals.js";
-import type { FeedbackLoop, Phase, Trajectory } from "./types.js";
+import type { FeedbackLoop, LateOutcome, Phase, Trajectory } from "./types.js";
 
 /** The fields that `run.set` accepts. */
 export type RunFields = Partial<Omit<Trajectory, "id" | "phases">>;
@@ -46,6 +46,12 @@ export interface SkipOptions extends Pick<Phase, "agent" | "selection_rule" | "k
   parent?: RunPhase | string | null | undefined;
   /** The `skip_reason` of the record. */
   reason?: string | null | undefined;
+}
+
+/** Options of a late outcome of a run. */
+export interface OutcomeOptions extends Pick<LateOutcome, "at" | "evidence" | "idempotency_key"> {
+  /** The phase that it is about, or its `phase_id`; else the run. */
+  phase?: RunPhase | string | null | undefined;
 }
 
 /** Options of a feedback loop. */
@@ -92,6 +98,8 @@ export interface Recording {
   record(trajectory: Trajectory): Promise<void>;
   /** Finds the earlier part of a run with a given id. */
   earlier: Earlier;
+  /** Adds a late outcome to the background queue. */
+  outcome(outcome: LateOutcome): void;
   /** Asks the store for a recommendation. */
   ask: Ask;
   /** Whether an error of the store is only logged. */
@@ -178,6 +186,15 @@ export class Run implements AsyncDisposable {
     const at = this.#stopwatch.at(this.#stopwatch.ms());
     const ids = { from_phase_id: idIfPhase(fromPhase), to_phase_id: idIfPhase(toPhase) };
     this.#loops.push(withoutNulls({ from_phase: nameOf(fromPhase), to_phase: nameOf(toPhase), ...ids, reason, at }));
+  }
+
+  /**
+   * Records a late outcome of this run in the background, also after its end. Never throws; see `client.queue.counters`.
+   *
+   * `value` is a boolean, a number, or for the name `fit` a word, as for `client.outcomes.record`.
+   */
+  outcome(name: string, value: LateOutcome["value"], { phase, ...given }: OutcomeOptions = {}): void {
+    this.#recording.outcome({ name, value, trajectory_id: this.id, ...withoutNulls({ ...given, phase_id: idOf(phase) }) });
   }
 
   /**

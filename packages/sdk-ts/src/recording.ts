@@ -1,6 +1,6 @@
 /** Sending records: one as JSON, or many as NDJSON batches. */
 import { PayloadTooLargeError, TrajectoryError } from "./errors.js";
-import { type Http, JSON_TYPE, MERGE_PATCH_TYPE, NDJSON_TYPE, onePath, PATH } from "./http.js";
+import { type Http, JSON_TYPE, MERGE_PATCH_TYPE, NDJSON_TYPE, onePath, OUTCOMES_PATH, PATH } from "./http.js";
 import type { Adjustments } from "./adjustments.js";
 import { uuid } from "./ids.js";
 import { MAX_REPAIRS, repair } from "./repair.js";
@@ -40,9 +40,10 @@ export interface RecordManyOptions extends RecordOptions {
   maxBytes?: number | undefined;
 }
 
-/** A serialized record. */
+/** A serialized record, or a late outcome. */
 export interface Line {
   id: string;
+  isOutcome?: boolean;
   data: Uint8Array<ArrayBuffer>;
 }
 
@@ -113,14 +114,15 @@ export async function recordMany(
 /** Options of a request of lines. */
 export type SendOptions = RecordOptions & { maxRetries?: number };
 
-/** Sends lines and returns their results in order. `line` of a result counts within its request. */
+/** Sends lines of one kind and returns their results in order. `line` of a result counts within its request. */
 export async function sendLines(
   http: Http,
   log: WarningLog,
   lines: readonly Line[],
   options: SendOptions = {},
 ): Promise<LineResult[]> {
-  const request = { method: "POST", path: PATH, query: replacing(options), body: joined(lines), contentType: NDJSON_TYPE } as const;
+  const path = lines[0]?.isOutcome ? OUTCOMES_PATH : PATH;
+  const request = { method: "POST", path, query: replacing(options), body: joined(lines), contentType: NDJSON_TYPE } as const;
   try {
     const response = await http.call<RecordedMany>({ ...request, signal: options.signal }, options.maxRetries);
     const results = lines.map(({ id }, index) => ({ ...response.results[index]!, id: response.results[index]!.id ?? id }));

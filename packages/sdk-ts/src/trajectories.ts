@@ -213,6 +213,7 @@ export class Trajectories {
         mayFind: (id) => resume || this.#interrupted.find(id) !== null,
         remember: (record) => this.#interrupted.remember(record),
       },
+      outcome: (outcome) => this.#queue().enqueueOutcome(outcome),
       ask: this.#ask,
       isBackground: background,
       isProgressive: progress,

@@ -28,6 +28,20 @@ describe.skipIf(MISSING)(`against a store${MISSING}`, () => {
     expect(await trajectories.record(stored)).toEqual(stored);
   });
 
+  test("outcomes of a run arrive with it and are listed", async () => {
+    const client = storeClient();
+    const run = client.trajectories.start("Add auth", { project: project() });
+    run.outcome("merged", true);
+    run.outcome("rating", 4.5, { evidence: { by: "review" } });
+    await run.end();
+    expect(await client.queue.flush()).toBe(true);
+    expect(client.queue.counters).toMatchObject({ sent: 3, refused: 0 });
+    expect(await client.outcomes.list(run.id)).toMatchObject([
+      { name: "merged", value: true },
+      { name: "rating", value: 4.5, evidence: { by: "review" } },
+    ]);
+  });
+
   test("many records have results and are listed newest first over pages", async () => {
     const { trajectories } = storeClient();
     const name = project();

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import orjson
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -14,6 +14,7 @@ from trajectories.exceptions import InvalidInput, Unavailable
 from trajectories.learning.evaluate import Evaluation, evaluate, result_json
 from trajectories.learning.policies import (
     DEFAULT_RUNS,
+    Estimand,
     FunctionPolicy,
     Policy,
     RulePolicy,
@@ -38,7 +39,13 @@ class Command(BaseCommand):
         policy.add_argument("--rules", type=Path, help="a rule table, as JSON", metavar="FILE")
         policy.add_argument("--vw", type=Path, help="a model of vw --cb_explore_adf trained on dsjson", metavar="FILE")
         policy.add_argument("--function", help="choose(context, models) in Python", metavar="DOTTED.PATH")
-        parser.add_argument("--credit", choices=RULES, default=RULES[0], help="credit rule of the reward")
+        parser.add_argument(
+            "--estimand",
+            choices=get_args(Estimand),
+            default="decision",
+            help="decision: the mean reward of the policy's decisions; run: the mean outcome of runs in which it makes all of them",
+        )
+        parser.add_argument("--credit", choices=RULES, default=RULES[0], help="credit rule of the reward of a decision")
         parser.add_argument("--max-runs", type=int, default=DEFAULT_RUNS, help="read the newest runs only")
         parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
         parser.add_argument("--json", action="store_true", help="write the answer of the API")
@@ -52,6 +59,7 @@ class Command(BaseCommand):
                 query_of(options),
                 _policy(options),
                 phase=options["phase"],
+                estimand=options["estimand"],
                 rule=options["credit"],
                 max_runs=options["max_runs"],
                 seed=options["seed"],
@@ -77,7 +85,7 @@ def _policy(options: dict[str, Any]) -> Policy:
 
 
 def _text(found: Evaluation) -> str:
-    lines = [f"{found.decisions} decisions with propensity and reward."]
+    lines = [f"{found.decisions} {found.estimand}s with propensity and reward."]
     lines += [f"left out: {count} {reason}" for reason, count in found.left_out.items()]
     if found.logged is not None:
         lines.append(f"logged  {found.logged:.4f}")
@@ -91,7 +99,7 @@ def _text(found: Evaluation) -> str:
     ]
     if found.overlap is not None:
         lines.append(
-            f"{found.overlap.effective_samples:.0f} effective decisions, largest weight {found.overlap.largest_weight:.1f},"
+            f"{found.overlap.effective_samples:.0f} effective {found.estimand}s, largest weight {found.overlap.largest_weight:.1f},"
             f" mean weight {found.overlap.mean_weight:.3f}"
         )
     return "\n".join([*lines, found.refusal] if found.refusal else lines)

@@ -11,7 +11,7 @@ function localTimes() {
   const full = new Intl.DateTimeFormat(undefined, { ...parts, year: "numeric", second: "2-digit" });
   for (const time of document.querySelectorAll("time.tj-time")) {
     const at = new Date(time.dateTime);
-    const isShort = time.closest("#result_list") && at.getFullYear() === thisYear;
+    const isShort = time.closest("#result_list, .tj-runs") && at.getFullYear() === thisYear;
     if (!Number.isNaN(at.getTime())) time.textContent = (isShort ? inList : full).format(at);
   }
 }
@@ -26,8 +26,8 @@ function move(step) {
   const all = rows();
   if (!all.length) return undefined;
   const at = all.indexOf(document.activeElement);
-  const next = at < 0 ? (step > 0 ? 0 : all.length - 1) : Math.min(all.length - 1, Math.max(0, at + step));
-  return all[next].focus();
+  const next = at < 0 ? (step > 0 ? 0 : all.length - 1) : at + step;
+  return next in all ? all[next].focus() : link(step > 0 ? "next page" : "previous page")?.click();
 }
 
 function search() {
@@ -63,10 +63,18 @@ function pressed(event) {
 // --- Copying, and opening of dialogs and of the phase that an address names
 
 function clicked(event) {
-  const button = event.target.closest?.("[data-copies], [data-opens]");
+  const button = event.target.closest?.("[data-copies], [data-opens], [data-folds]");
   if (!button) return;
   if (button.dataset.opens) open(button.dataset.opens);
+  else if (button.dataset.folds) fold(button);
   else copy(button);
+}
+
+function fold(button) {
+  const parts = [...document.getElementById(button.dataset.folds).querySelectorAll("details")];
+  const isOpening = parts.some((part) => !part.open);
+  for (const part of parts) part.open = isOpening;
+  button.textContent = isOpening ? "Close all" : "Open all";
 }
 
 async function copy(button) {
@@ -110,5 +118,6 @@ document.addEventListener("click", clicked);
 addEventListener("hashchange", openNamed);
 openNamed();
 for (const line of document.querySelectorAll("[data-live]")) watch(line);
+for (const button of document.querySelectorAll("[data-folds]")) button.hidden = false;
 // The clipboard exists on pages of a secure origin only.
 for (const button of document.querySelectorAll("[data-copies]")) button.hidden = !navigator.clipboard;

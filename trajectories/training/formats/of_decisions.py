@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 import orjson
 
@@ -15,7 +14,7 @@ from trajectories.training.columns import Columns
 from trajectories.training.decisions import DEFAULT_RULE, REWARDS, Action, Decision, decisions_of
 from trajectories.training.formats.base import LeftOut, Option, Options, Row, one_of
 from trajectories.training.run import Run
-from trajectories.training.scratch import Scratch
+from trajectories.training.scratch import BEST_FIRST, Item, Scratch
 from trajectories.training.steps import RUN
 
 CREDIT: Mapping[str, Option] = {
@@ -73,27 +72,27 @@ def pairs(rows: Iterable[Row], left_out: LeftOut) -> Iterator[Row]:
     chosen action was taken.
     """
     with Scratch() as scratch:
-        for group in scratch.groups((_key_of(row), row) for row in rows):
-            actions: dict[bytes, list[Row]] = {}
-            for row in group:
-                actions.setdefault(orjson.dumps(row["arguments"]), []).append(row)
-            ranked = sorted(actions, key=lambda text: (-_mean(actions[text]), _mean_cost(actions[text]), text))
-            best = actions[ranked[0]]
-            worse = [text for text in ranked[1:] if _mean(actions[text]) < _mean(best)]
-            if not worse:
-                left_out[ONE_ACTION] += len(group)
-            for text in worse:
+        for _, members in scratch.groups(map(_item, rows), BEST_FIRST):
+            best, items, is_alone = next(members), 0, True
+            reward = best.means[0]
+            for worse in members:
+                items += worse.items
+                if worse.means[0] == reward:
+                    continue
+                is_alone = False
                 yield {
-                    "prompt": best[0]["prompt"],
-                    "chosen": best[0]["arguments"],
-                    "rejected": actions[text][0]["arguments"],
-                    "chosen_reward": _mean(best),
-                    "rejected_reward": _mean(actions[text]),
-                    "trajectory_id": best[0]["trajectory_id"],
-                    "phase_index": best[0]["phase_index"],
-                    "rejected_trajectory_id": actions[text][0]["trajectory_id"],
-                    "rejected_phase_index": actions[text][0]["phase_index"],
+                    "prompt": best.row["prompt"],
+                    "chosen": best.row["arguments"],
+                    "rejected": worse.row["arguments"],
+                    "chosen_reward": reward,
+                    "rejected_reward": worse.means[0],
+                    "trajectory_id": best.row["trajectory_id"],
+                    "phase_index": best.row["phase_index"],
+                    "rejected_trajectory_id": worse.row["trajectory_id"],
+                    "rejected_phase_index": worse.row["phase_index"],
                 }
+            if is_alone:
+                left_out[ONE_ACTION] += best.items + items
 
 
 def _observed(decision: Decision) -> Iterator[tuple[Action, float, float | None]]:
@@ -128,14 +127,5 @@ def request_key(summary: str) -> str:
     return " ".join(fold(summary).split())
 
 
-def _key_of(row: Mapping[str, Any]) -> bytes:
-    return str(row["key"]).encode()
-
-
-def _mean(rows: list[Row]) -> float:
-    return float(sum(row["reward"] for row in rows) / len(rows))
-
-
-def _mean_cost(rows: list[Row]) -> float:
-    known = [row["cost_usd"] for row in rows if row["cost_usd"] is not None]
-    return sum(known) / len(known) if known else float("inf")
+def _item(row: Row) -> Item:
+    return Item(row["key"].encode(), orjson.dumps(row["arguments"]), row, (row["reward"], row["cost_usd"], None))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from typing import Any
 
 import orjson
@@ -22,7 +23,7 @@ from trajectories.training.decisions import REWARDS, Decision
 from trajectories.training.formats.base import Format, LeftOut, Options, Row
 from trajectories.training.formats.of_decisions import CREDIT, NO_REWARD, decisions, request_key
 from trajectories.training.run import Run
-from trajectories.training.scratch import Scratch
+from trajectories.training.scratch import BY_KEY, Item, Scratch
 from trajectories.training.steps import RUN
 
 NO_MODEL = "decision whose model is not known"
@@ -51,17 +52,15 @@ class RoutingTable(Format):
 
     def combined(self, rows: Iterable[Row], options: Options, left_out: LeftOut) -> Iterator[Row]:
         with Scratch() as scratch:
-            for group in scratch.groups((row["item"].encode(), row) for row in rows):
-                models: dict[str, list[Row]] = {}
-                for row in group:
-                    models.setdefault(row["model"], []).append(row)
-                if len(models) < 2:
+            for first, members in scratch.groups(map(_entry, rows), BY_KEY):
+                item = {name: first[name] for name in _ITEM}
+                some = list(islice(members, 2))
+                if len(some) < 2:
                     left_out[ONE_MODEL] += 1
                     continue
-                for model in sorted(models):
-                    means = {name: _mean(models[model], name) for name in _MEANS}
-                    item = {name: group[0][name] for name in _ITEM}
-                    yield item | {"model": model, "runs": len(models[model])} | means
+                for member in chain(some, members):
+                    means = dict(zip(_MEANS, member.means, strict=True))
+                    yield item | {"model": member.row["model"], "runs": member.items} | means
 
 
 def _observed(decision: Decision) -> Iterator[tuple[str | None, float | None, Row]]:
@@ -92,6 +91,5 @@ def _item(decision: Decision) -> Row:
     }
 
 
-def _mean(rows: list[Row], name: str) -> float | None:
-    known = [row[name] for row in rows if row[name] is not None]
-    return sum(known) / len(known) if known else None
+def _entry(row: Row) -> Item:
+    return Item(row["item"].encode(), row["model"].encode(), row, (row["score"], row["cost_usd"], row["duration_ms"]))

@@ -86,7 +86,7 @@ class Bucket(ResponseModel):
     cost_per_success_usd: float | None
     """The cost of all runs whose cost is known, divided by the successful ones among them."""
     cost_usd: MeasureSummary
-    duration_ms: MeasureSummary
+    duration_ms: MeasureDistribution
     input_tokens: MeasureSummary
     output_tokens: MeasureSummary
     tokens: MeasureSummary
@@ -614,8 +614,10 @@ class PolicyEstimate(ResponseModel):
 class PolicyEvaluation(ResponseModel):
     """The mean reward that a policy would have had, or why it cannot be known."""
 
+    estimand: Literal["decision", "run"] | str
+    """decision: the mean reward of the policy's decisions, with all others as recorded. run: the mean outcome of runs in which the policy chooses the first model of each of its phases; ips and snips estimate it."""
     decisions: int
-    """Decisions with propensity and reward."""
+    """Decisions with propensity and reward; runs where the estimand is run."""
     left_out: dict[str, int]
     """Counts by reason."""
     logged_value: float | None
@@ -845,6 +847,8 @@ class RunsByPresence(ResponseModel):
     runs: int
     success_rate: Rate
     """Of these runs, by their outcome, given or derived."""
+    cost_usd: MeasureSummary | None = None
+    """Of these runs. Null until `rebuild_rollups` has run after the upgrade that added it."""
 
 
 class SelectionMethodGroup(ResponseModel):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypedDict
 from uuid import uuid4
 
 from trajectories_sdk import params
@@ -18,37 +18,44 @@ Value: TypeAlias = bool | float | str
 _OPEN, _CLOSE = b"[", b"]"
 
 
-def fields_of(
-    name: str,
-    value: Value,
-    *,
-    trajectory_id: Id | None = None,
-    reference: Mapping[str, str] | None = None,
-    phase_id: str | None = None,
-    at: Time | None = None,
-    evidence: Mapping[str, str] | None = None,
-    idempotency_key: str | None = None,
-) -> params.LateOutcome:
+class OutcomeFields(TypedDict, total=False):
+    """Fields of an outcome besides its name and value. None is the same as no field."""
+
+    trajectory_id: Id | None
+    """The run that it is about."""
+    reference: Mapping[str, str] | None
+    """Instead of a run, one entry of ``external_refs``, or ``{"session_id": …}``: the outcome is one of
+    each run that has it."""
+    phase_id: str | None
+    """The phase that it is about; else the run."""
+    at: Time | None
+    """When it became known; by default, when it is accepted."""
+    evidence: Mapping[str, str] | None
+    """Texts that say where it can be seen."""
+    idempotency_key: str | None
+    """The same key for the same target is the same outcome. Default: a new one."""
+
+
+def fields_of(name: str, value: Value, given: OutcomeFields) -> params.LateOutcome:
     """Return the fields to send, with an idempotency key of their own if none is given. A resend is
     then the same outcome.
 
     Raises:
+        TypeError: a field is unknown.
         ValueError: there is not exactly one target.
     """
-    if (trajectory_id is None) == (reference is None):
+    unknown = given.keys() - OutcomeFields.__annotations__.keys()
+    if unknown:
+        raise TypeError(
+            f"An outcome has no field {min(unknown)}; its fields are {', '.join(OutcomeFields.__annotations__)}"
+        )
+    known: dict[str, Any] = {field: one for field, one in given.items() if one is not None}
+    if ("trajectory_id" in known) == ("reference" in known):
         raise ValueError("Give either trajectory_id or reference")
-    fields: dict[str, Any] = {
-        "name": name,
-        "value": value,
-        "trajectory_id": None if trajectory_id is None else str(trajectory_id),
-        "reference": reference,
-        "phase_id": phase_id,
-        "at": at,
-        "evidence": evidence,
-        "idempotency_key": uuid4().hex if idempotency_key is None else idempotency_key,
-    }
-    given: Any = {name: json_value(field) for name, field in fields.items() if field is not None}
-    return given  # type: ignore[no-any-return]
+    if "trajectory_id" in known:
+        known["trajectory_id"] = str(known["trajectory_id"])
+    fields: Any = {"name": name, "value": value, "idempotency_key": uuid4().hex, **known}
+    return {field: json_value(one) for field, one in fields.items()}  # type: ignore[return-value]
 
 
 def record(config: Config, fields: params.LateOutcome) -> Flow[StoredOutcome]:

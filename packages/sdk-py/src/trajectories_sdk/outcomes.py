@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from trajectories_sdk import outcome_recording
 from trajectories_sdk.models import StoredOutcome
-from trajectories_sdk.outcome_recording import Value, fields_of
+from trajectories_sdk.outcome_recording import OutcomeFields, Value, fields_of
 from trajectories_sdk.params import LateOutcome
-from trajectories_sdk.values import Id, Time
+from trajectories_sdk.values import Id
 
 if TYPE_CHECKING:
     from trajectories_sdk.client import AsyncClient, Client
@@ -20,30 +19,13 @@ class _Queued:
 
     _client: Client | AsyncClient
 
-    def enqueue(
-        self,
-        name: str,
-        value: Value,
-        *,
-        trajectory_id: Id | None = None,
-        reference: Mapping[str, str] | None = None,
-        phase_id: str | None = None,
-        at: Time | None = None,
-        evidence: Mapping[str, str] | None = None,
-        idempotency_key: str | None = None,
-    ) -> None:
-        """Record one outcome in the background, as ``BackgroundQueue`` does for runs."""
-        fields = fields_of(
-            name,
-            value,
-            trajectory_id=trajectory_id,
-            reference=reference,
-            phase_id=phase_id,
-            at=at,
-            evidence=evidence,
-            idempotency_key=idempotency_key,
-        )
-        self._enqueue(fields)
+    def enqueue(self, name: str, value: Value, **fields: Unpack[OutcomeFields]) -> None:
+        """Record one outcome in the background, as ``BackgroundQueue`` does for runs.
+
+        Args:
+            name, value, fields: as for ``record``.
+        """
+        self._enqueue(fields_of(name, value, fields))
 
     def _enqueue(self, fields: LateOutcome) -> None:
         """Record one outcome in the background, as ``fields_of`` made it."""
@@ -59,49 +41,25 @@ class Outcomes(_Queued):
     def __init__(self, client: Client) -> None:
         self._client: Client = client
 
-    def record(
-        self,
-        name: str,
-        value: Value,
-        *,
-        trajectory_id: Id | None = None,
-        reference: Mapping[str, str] | None = None,
-        phase_id: str | None = None,
-        at: Time | None = None,
-        evidence: Mapping[str, str] | None = None,
-        idempotency_key: str | None = None,
-    ) -> StoredOutcome:
+    def record(self, name: str, value: Value, **fields: Unpack[OutcomeFields]) -> StoredOutcome:
         """Record one outcome. It is durable when this method returns. Its run need not have come.
 
         Args:
             name: such as ``merged``, ``reverted`` or ``review_score``; ``fit`` takes a word.
             value: True or False, a number, or for ``fit`` one of ``good_fit``, ``underpowered``,
                 ``overprovisioned``, ``failed``.
-            trajectory_id: the run that it is about.
-            reference: instead of a run, one entry of ``external_refs``, or ``{"session_id": …}``: the
-                outcome is one of each run that has it.
-            phase_id: the phase that it is about; else the run.
-            at: when it became known; by default, when it is accepted.
-            evidence: texts that say where it can be seen.
-            idempotency_key: the same key for the same target is the same outcome. Default: a new one.
+            fields: ``trajectory_id`` or ``reference``, and ``phase_id``, ``at``, ``evidence`` and
+                ``idempotency_key``; ``OutcomeFields`` describes them.
 
         Raises:
             BadRequestError: 400; ``details`` lists every problem.
             ConflictError: 409; the run was deleted, the key was used for another outcome, or the
                 target has as many outcomes as it may have.
+            TypeError: a field is unknown.
             ValueError: there is not exactly one of ``trajectory_id`` and ``reference``.
         """
-        fields = fields_of(
-            name,
-            value,
-            trajectory_id=trajectory_id,
-            reference=reference,
-            phase_id=phase_id,
-            at=at,
-            evidence=evidence,
-            idempotency_key=idempotency_key,
-        )
-        return self._client._driver.run(outcome_recording.record(self._client.config, fields))
+        given = fields_of(name, value, fields)
+        return self._client._driver.run(outcome_recording.record(self._client.config, given))
 
     def list(self, id: Id) -> list[StoredOutcome]:  # noqa: A002  the name in the API
         """Return the outcomes of one run, in the order of their acceptance.
@@ -118,30 +76,10 @@ class AsyncOutcomes(_Queued):
     def __init__(self, client: AsyncClient) -> None:
         self._client: AsyncClient = client
 
-    async def record(
-        self,
-        name: str,
-        value: Value,
-        *,
-        trajectory_id: Id | None = None,
-        reference: Mapping[str, str] | None = None,
-        phase_id: str | None = None,
-        at: Time | None = None,
-        evidence: Mapping[str, str] | None = None,
-        idempotency_key: str | None = None,
-    ) -> StoredOutcome:
+    async def record(self, name: str, value: Value, **fields: Unpack[OutcomeFields]) -> StoredOutcome:
         """Like ``Outcomes.record``."""
-        fields = fields_of(
-            name,
-            value,
-            trajectory_id=trajectory_id,
-            reference=reference,
-            phase_id=phase_id,
-            at=at,
-            evidence=evidence,
-            idempotency_key=idempotency_key,
-        )
-        return await self._client._driver.run(outcome_recording.record(self._client.config, fields))
+        given = fields_of(name, value, fields)
+        return await self._client._driver.run(outcome_recording.record(self._client.config, given))
 
     async def list(self, id: Id) -> list[StoredOutcome]:  # noqa: A002  the name in the API
         """Like ``Outcomes.list``."""

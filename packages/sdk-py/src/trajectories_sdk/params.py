@@ -62,12 +62,14 @@ class EarlierPhase(TypedDict):
 class EvaluationFields(TypedDict):
     """Fields of an evaluation's request besides the policy."""
 
+    estimand: NotRequired[Literal["decision", "run"]]
+    """decision: the mean reward of a decision, where the policy makes this one and all others are as recorded. run: the mean outcome of a run, where the policy chooses the first model of each of its phases."""
     phase: NotRequired[str | None]
-    """Only decisions at this phase."""
+    """The policy chooses at this phase only; null: at each phase that has a model."""
     filters: NotRequired[dict[str, str]]
     """Filters of the runs, as parameters of the list: values are texts."""
     credit: NotRequired[Literal["checks", "phase_outcome", "run_outcome"]]
-    """Credit rule of the reward."""
+    """Credit rule of the reward of a decision."""
     max_runs: NotRequired[int]
     """How many of the newest runs to read at most."""
     seed: NotRequired[int]
@@ -78,12 +80,14 @@ class EvaluationRequest(TypedDict):
     """A policy, and the recorded decisions on which it is evaluated."""
 
     policy: RulePolicy
+    estimand: NotRequired[Literal["decision", "run"]]
+    """decision: the mean reward of a decision, where the policy makes this one and all others are as recorded. run: the mean outcome of a run, where the policy chooses the first model of each of its phases."""
     phase: NotRequired[str | None]
-    """Only decisions at this phase."""
+    """The policy chooses at this phase only; null: at each phase that has a model."""
     filters: NotRequired[dict[str, str]]
     """Filters of the runs, as parameters of the list: values are texts."""
     credit: NotRequired[Literal["checks", "phase_outcome", "run_outcome"]]
-    """Credit rule of the reward."""
+    """Credit rule of the reward of a decision."""
     max_runs: NotRequired[int]
     """How many of the newest runs to read at most."""
     seed: NotRequired[int]

@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 import anyio
 
 from trajectories_sdk.advice import Adviser, known_of, question_of
-from trajectories_sdk.outcome_recording import Value, fields_of
+from trajectories_sdk.outcome_recording import OutcomeFields, Value, fields_of
 from trajectories_sdk.params import Candidate, Exploration, LateOutcome, RunFields, Trajectory
 from trajectories_sdk.phase_recorder import Fields, Phase, check_names, error_of, without_none
 from trajectories_sdk.resuming import RESUMES, Earlier, carried_over
@@ -214,16 +214,14 @@ class Run:
         """
         if self._delivery.outcome is None:
             raise TypeError("This run has no destination of outcomes")
-        fields = fields_of(
-            name,
-            value,
-            trajectory_id=self.id,
-            phase_id=_id_of(phase),
-            at=at,
-            evidence=evidence,
-            idempotency_key=idempotency_key,
-        )
-        self._delivery.outcome(fields)
+        given: OutcomeFields = {
+            "trajectory_id": self.id,
+            "phase_id": _id_of(phase),
+            "at": at,
+            "evidence": evidence,
+            "idempotency_key": idempotency_key,
+        }
+        self._delivery.outcome(fields_of(name, value, given))
 
     def set(self, **fields: Unpack[RunFields]) -> None:
         """Set fields of the trajectory. They override measured and computed values.

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 from uuid import UUID
 
 import click
-from pydantic import BaseModel
 
 from trajectories_sdk import _version
 from trajectories_sdk.cli import documents, views
-from trajectories_sdk.cli.exits import Commands, Exit, exit_for_status, log_to_stderr, say
-from trajectories_sdk.cli.options import connection_options, filter_options, open_client, without_none
+from trajectories_sdk.cli.documents import open_input
+from trajectories_sdk.cli.exits import INCOMPLETE, Commands, Exit, exit_for_status, log_to_stderr, say
+from trajectories_sdk.cli.learning_commands import evaluate, outcome, recommend
+from trajectories_sdk.cli.options import connection_options, filter_options, open_client, split
 from trajectories_sdk.cli.progress import progress_bar
-from trajectories_sdk.cli.text import escaped, json_text
+from trajectories_sdk.cli.text import escaped, json_text, model_json, write
 from trajectories_sdk.client import Client
 from trajectories_sdk.errors import TrajectoryError
 from trajectories_sdk.models import LineResult, StoredTrajectory, TrajectoryPage
@@ -27,7 +28,6 @@ from trajectories_sdk.models import LineResult, StoredTrajectory, TrajectoryPage
 _MAX_PAGE_SIZE = 1000
 _NDJSON_SUFFIXES = (".ndjson", ".jsonl")
 _JSONL_SUFFIXES = (".jsonl", ".ndjson")
-_INCOMPLETE = "Incomplete: a part of the store was unavailable, and records that only it has are missing."
 
 
 @click.group(
@@ -63,7 +63,7 @@ def record(
     Recording a body with an id again changes nothing if it is the same.
     """
     client = open_client(ctx, connection)
-    with _open_input(file) as stream:
+    with open_input(file) as stream:
         try:
             found = documents.read(stream, is_ndjson=is_ndjson or file.endswith(_NDJSON_SUFFIXES))
         except ValueError as error:
@@ -71,7 +71,7 @@ def record(
         if isinstance(found, Iterator):
             ctx.exit(_record_lines(client, found, replace=replace, is_json=is_json))
         stored = client.trajectories.record(cast(Any, found), replace=replace)
-    click.echo(_json(stored) if is_json else stored.id)
+    click.echo(model_json(stored) if is_json else stored.id)
 
 
 @trajectory.command()
@@ -96,80 +96,13 @@ def update(
     append one: {"tests_passed": true, "phases": [{"phase_id": "spec-1", "fit": "good_fit"}]}
     """
     client = open_client(ctx, connection)
-    with _open_input(file) as stream:
+    with open_input(file) as stream:
         try:
             patch = documents.read_one(stream)
         except ValueError as error:
             raise click.UsageError(f"{'stdin' if file == '-' else escaped(file)} {escaped(str(error))}") from None
     stored = client.trajectories.update(id, cast(Any, patch), if_match=if_match)
-    click.echo(_json(stored) if is_json else stored.revision)
-
-
-@trajectory.command()
-@click.argument("name")
-@click.argument("value")
-@click.option("--id", "id_", type=click.UUID, help="The run that it is about.")
-@click.option(
-    "--reference", metavar="NAME=VALUE", help="Instead of --id, such as pull_request=shop#12 or session_id=s-1."
-)
-@click.option("--phase-id", help="The phase that it is about; else the run.")
-@click.option("--at", help="When it became known (2026-01-05T23:58:46Z). Default: now.")
-@click.option("--evidence", multiple=True, metavar="NAME=TEXT", help="Where it can be seen; may be repeated.")
-@click.option("--idempotency-key", help="The same key for the same target is the same outcome.")
-@connection_options
-@click.pass_context
-def outcome(
-    ctx: click.Context,
-    /,
-    name: str,
-    value: str,
-    *,
-    id_: UUID | None,
-    reference: str | None,
-    phase_id: str | None,
-    at: str | None,
-    evidence: tuple[str, ...],
-    idempotency_key: str | None,
-    is_json: bool,
-    **connection: Any,
-) -> None:
-    """Record a late outcome NAME of a run, or of a pull request, a commit or a session. Prints its id.
-
-    VALUE is true, false, a number, or for the name fit one of good_fit, underpowered, overprovisioned
-    and failed.
-    """
-    if (id_ is None) == (reference is None):
-        raise click.UsageError("Give either --id or --reference.")
-    stored = open_client(ctx, connection).outcomes.record(
-        name,
-        _value(value),
-        trajectory_id=id_,
-        reference=None if reference is None else _pairs("--reference", [reference]),
-        phase_id=phase_id,
-        at=cast(Any, at),
-        evidence=_pairs("--evidence", evidence) or None,
-        idempotency_key=idempotency_key,
-    )
-    click.echo(_json(stored) if is_json else stored.id)
-
-
-def _value(text: str) -> bool | float | str:
-    if text in ("true", "false"):
-        return text == "true"
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-def _pairs(option: str, texts: Iterable[str]) -> dict[str, str]:
-    found = {}
-    for text in texts:
-        name, is_pair, value = text.partition("=")
-        if not is_pair:
-            raise click.UsageError(f"{option} must be NAME=VALUE, got {escaped(text)}.")
-        found[name] = value
-    return found
+    click.echo(model_json(stored) if is_json else stored.revision)
 
 
 @trajectory.command(name="list")
@@ -179,12 +112,12 @@ def _pairs(option: str, texts: Iterable[str]) -> dict[str, str]:
 @click.pass_context
 def list_(ctx: click.Context, /, *, limit: int, is_json: bool, **options: Any) -> None:
     """List records, newest first. With --json, print one record per line."""
-    connection, filters = _split(options)
+    connection, filters = split(options)
     # One extra record shows whether there are more.
     found = open_client(ctx, connection).trajectories.list(limit=min(limit + 1, _MAX_PAGE_SIZE), **filters)
     records = list(islice(_records_of_pages(found.pages()), limit + 1))
     shown = records[:limit]
-    _write(map(_json, shown) if is_json else views.records(shown))
+    write(map(model_json, shown) if is_json else views.records(shown))
     if len(records) > limit:
         say(f"There are more than {limit} records. Raise --limit, or use export for all.")
 
@@ -196,7 +129,7 @@ def list_(ctx: click.Context, /, *, limit: int, is_json: bool, **options: Any) -
 def show(ctx: click.Context, /, id: UUID, *, is_json: bool, **connection: Any) -> None:  # noqa: A002  the name in the API
     """Show the record ID and its phases."""
     found = open_client(ctx, connection).trajectories.retrieve(id)
-    _write([_json(found)] if is_json else views.record(found))
+    write([model_json(found)] if is_json else views.record(found))
 
 
 @trajectory.command()
@@ -217,11 +150,11 @@ def stats(ctx: click.Context, /, *, credit: str | None, bucket: str | None, is_j
     interval of CREDITED. VALUE/USD is that bound divided by (mean cost + 0.001 USD). Phases that
     were skipped in some runs are listed with the success of the runs where they ran and were skipped.
     """
-    connection, filters = _split(options)
+    connection, filters = split(options)
     found = open_client(ctx, connection).trajectories.stats(credit=credit, bucket=bucket, **filters)
     if not found.window.complete:
-        say(_INCOMPLETE)
-    _write([_json(found)] if is_json else views.stats(found))
+        say(INCOMPLETE)
+    write([model_json(found)] if is_json else views.stats(found))
 
 
 @trajectory.command()
@@ -231,11 +164,11 @@ def stats(ctx: click.Context, /, *, credit: str | None, bucket: str | None, is_j
 @click.pass_context
 def readiness(ctx: click.Context, /, *, max_runs: int | None, is_json: bool, **options: Any) -> None:
     """Show whether the records are worth training on, and what to do where they are not."""
-    connection, filters = _split(options)
+    connection, filters = split(options)
     found = open_client(ctx, connection).trajectories.readiness(max_runs=max_runs, **filters)
     if not found.complete:
         say(f"The newest {found.runs:,} records are measured.")
-    _write([_json(found)] if is_json else views.readiness(found))
+    write([model_json(found)] if is_json else views.readiness(found))
 
 
 @trajectory.command()
@@ -272,7 +205,7 @@ def export(
         raise click.UsageError(
             f"Exports are JSONL, so the name must end in {suffixes}, got {output!r}. Convert the file afterwards."
         )
-    connection, filters = _split(options)
+    connection, filters = split(options)
     client = open_client(ctx, connection)
     target: Any = sys.stdout.buffer if output == "-" else output
     shows_bar = sys.stderr.isatty() and not no_progress
@@ -282,22 +215,6 @@ def export(
     if is_json:
         click.echo(json_text(asdict(exported) | {"cursor": exported.cursor and str(exported.cursor)}))
     say(f"{exported.count:,} records, SHA-256 {exported.sha256}")
-
-
-def _split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Split the options into those of the connection and the given filters."""
-    names = ("base_url", "api_key", "timeout_s", "max_retries")
-    filters = without_none({name: value for name, value in options.items() if name not in names})
-    return {name: options[name] for name in names}, filters
-
-
-@contextmanager
-def _open_input(file: str) -> Iterator[BinaryIO]:
-    if file == "-":
-        yield sys.stdin.buffer
-    else:
-        with Path(file).open("rb") as stream:
-            yield stream
 
 
 def _record_lines(client: Client, lines: Iterator[documents.Line], *, replace: bool, is_json: bool) -> Exit:
@@ -313,7 +230,7 @@ def _record_lines(client: Client, lines: Iterator[documents.Line], *, replace: b
     refused = [result for result in results if result["status"] >= 400]
     accepted = len(results) - len(refused)
     answer = {"accepted": accepted, "refused": len(refused), "results": results}
-    _write([json_text(answer)] if is_json else views.results(results))
+    write([json_text(answer)] if is_json else views.results(results))
     say(f"{accepted:,} accepted, {len(refused):,} refused")
     if failure is not None:
         raise failure
@@ -328,15 +245,10 @@ def _records_of_pages(pages: Iterable[TrajectoryPage]) -> Iterator[StoredTraject
     has_warned = False
     for page in pages:
         if not page.complete and not has_warned:
-            say(_INCOMPLETE)
+            say(INCOMPLETE)
             has_warned = True
         yield from page.data
 
 
-def _json(answer: BaseModel) -> str:
-    return json_text(answer.model_dump(mode="json", by_alias=True, exclude_unset=True))
-
-
-def _write(lines: Iterable[str]) -> None:
-    for line in lines:
-        click.echo(line)
+for command in (outcome, recommend, evaluate):
+    trajectory.add_command(command)

@@ -22,6 +22,7 @@ from trajectories_sdk.errors import (
     TrajectoryError,
 )
 
+INCOMPLETE = "Incomplete: a part of the store was unavailable, and records that only it has are missing."
 _TRY_LATER = (408, 429)
 _MAX_PROBLEMS = 20
 
@@ -41,7 +42,7 @@ class Exit(IntEnum):
 
 HELP = {
     Exit.DONE: "success",
-    Exit.REFUSED: "a record, a filter or an id was refused; valid records are recorded all the same",
+    Exit.REFUSED: "a record, a filter, an id or an evaluation was refused; valid records are recorded all the same",
     Exit.USAGE: "wrong usage, or a local file cannot be read or written; nothing was sent",
     Exit.NOT_ALLOWED: "the API key is missing, invalid, or lacks the scope",
     Exit.UNAVAILABLE: "the store was unreachable or failed; a retry may help later",

@@ -123,3 +123,10 @@ def _of_the_environment(connection: Mapping[str, Any]) -> dict[str, str]:
     variables = {"base_url": "TRAJSTORE_BASE_URL", "api_key": "TRAJSTORE_API_KEY"}
     texts = {name: os.environ.get(variable, "").strip() for name, variable in variables.items()}
     return {name: text for name, text in texts.items() if text and connection.get(name) is None}
+
+
+def split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Split the options into those of the connection and the given filters."""
+    names = ("base_url", "api_key", "timeout_s", "max_retries")
+    filters = without_none({name: value for name, value in options.items() if name not in names})
+    return {name: options[name] for name in names}, filters

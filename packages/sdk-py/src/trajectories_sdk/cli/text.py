@@ -1,11 +1,15 @@
-"""Escaping for terminals: text of a record must not control, hide or reorder anything."""
+"""Output to terminals, escaped: text of a record must not control, hide or reorder anything."""
 
 from __future__ import annotations
 
 import json
 import re
 import unicodedata
+from collections.abc import Iterable
 from typing import Any
+
+import click
+from pydantic import BaseModel
 
 # Controls C0, DEL and C1; what Unicode lets reorder text (UAX 9) or show nothing: marks, fillers, separators, tag characters.
 # Joiners (U+200C, U+200D) stay, because scripts and emoji are wrong without them. The store's messages follow the same list.
@@ -50,3 +54,14 @@ def _columns(character: str) -> int:
     if unicodedata.category(character) in ("Mn", "Me", "Cf"):
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def model_json(answer: BaseModel) -> str:
+    """Return a response as a line of JSON, without fields that it lacks."""
+    return json_text(answer.model_dump(mode="json", by_alias=True, exclude_unset=True))
+
+
+def write(lines: Iterable[str]) -> None:
+    """Write lines to stdout."""
+    for line in lines:
+        click.echo(line)

@@ -8,14 +8,19 @@ from typing import Any
 from trajectories_sdk.cli.table import UNKNOWN, Table, duration, moment, number, percent, usd
 from trajectories_sdk.cli.text import escaped
 from trajectories_sdk.models import (
+    EscalationPlan,
     MeasureDistribution,
     OtherPhases,
     Phase,
     PhaseCredit,
     PhaseModelGroup,
+    PolicyEvaluation,
     Rate,
     Readiness,
+    Recommendation,
+    RecommendedCandidate,
     RunsByPresence,
+    SkipFigures,
     SkipGroup,
     Stats,
     StoredTrajectory,
@@ -155,6 +160,53 @@ def _skips(groups: Iterable[SkipGroup]) -> Table:
 def _interval(side: RunsByPresence) -> tuple[str | None, str | None]:
     rate = side.success_rate
     return percent(rate.rate), None if rate.low is None else f"{percent(rate.low)} to {percent(rate.high)}"
+
+
+def recommendation(found: Recommendation) -> Iterator[str]:
+    """Return the choice, then a line per action."""
+    yield escaped(found.reasoning)
+    if found.choice is not None:
+        yield f"propensity {found.choice.propensity:.3f}, seed {found.seed}"
+    yield ""
+    table = Table(("ACTION", ">SUCCESS", "95 %", ">SAMPLES", ">USD", ">VALUE", ">PROBABILITY", "NOTE"))
+    actions: Iterable[tuple[str, RecommendedCandidate | EscalationPlan | SkipFigures]] = [
+        *((one.model, one) for one in found.candidates),
+        *((f"{plan.model}, then {plan.escalate_to}", plan) for plan in found.plans),
+        *([] if found.skip is None else [("skip", found.skip)]),
+    ]
+    for name, one in actions:
+        success = one.success
+        table.add(
+            name,
+            percent(success.mean),
+            f"{percent(success.low)} to {percent(success.high)}",
+            number(one.samples),
+            usd(one.expected_cost_usd),
+            number(one.value, 3),
+            number(one.probability, 3),
+            one.reason,
+        )
+    yield from table.lines()
+
+
+def evaluation(found: PolicyEvaluation) -> Iterator[str]:
+    """Return the estimates or the refusal, with what they rest on."""
+    if found.refusal is not None:
+        yield escaped(found.refusal)
+    table = Table(("ESTIMATE", ">VALUE", "NORMAL 95 %", "BOOTSTRAP 95 %"))
+    if found.logged_value is not None:
+        table.add("logged", number(found.logged_value, 4), None, None)
+    if found.exact is not None:
+        table.add("exact", number(found.exact.value, 4), None, None)
+    for one in found.estimates:
+        intervals = (f"{part.low:.4f} to {part.high:.4f}" for part in (one.normal, one.bootstrap))
+        table.add(one.method, number(one.value, 4), *intervals)
+    yield from table.lines()
+    yield ""
+    effective = "" if found.overlap is None else f", worth {found.overlap.effective_samples:,.0f} of this policy"
+    yield f"{found.decisions:,} {found.estimand}s{effective}"
+    for reason, count in found.left_out.items():
+        yield f"left out: {count:,} {escaped(reason)}"
 
 
 def readiness(found: Readiness) -> Iterator[str]:

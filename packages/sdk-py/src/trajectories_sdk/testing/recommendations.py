@@ -25,6 +25,7 @@ def learning_answer(path: str, body: bytes, plans: deque[str]) -> dict[str, Any]
     if path == ALERTS:
         return {"weeks": 4, "alerts": [], "recommendations": [], "complete": True}
     return {
+        "estimand": json.loads(body).get("estimand", "decision"),
         "decisions": 0,
         "left_out": {},
         "logged_value": None,

@@ -31,6 +31,7 @@ _PHASE_GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "by_selection_method": ("selection_method",),
     "by_phase_model": ("phase", "model", "selection_method"),
 }
+_COST: Final = {"cost_usd": _TRAJECTORY_MEASURES["cost_usd"]}
 _FITS: Final = ("good_fit", "underpowered", "overprovisioned", "failed")
 _SKIP_GROUP: Final = ("phase", "request_type")
 _DAY_US: Final = 86_400_000_000
@@ -101,19 +102,21 @@ class _Presence(NamedTuple):
     request_type: str | None
     presence: str | None
     outcome: str
+    cost_nano_usd: int | None
 
 
 def _presences(facets: Facets) -> Iterable[_Presence]:
     ran = {phase.phase for phase in facets.phases if phase.outcome != "skipped"}
     for phase in facets.phases:
         presence = "ran" if phase.phase in ran else "skipped"
-        yield _Presence(phase.phase, facets.request_type, presence if phase.is_first else None, facets.outcome)
+        shown = presence if phase.is_first else None
+        yield _Presence(phase.phase, facets.request_type, shown, facets.outcome, facets.cost_nano_usd)
 
 
 def _skip_summary(items: Sequence[_Presence]) -> dict[str, Any]:
     by_presence = {name: [item for item in items if item.presence == name] for name in ("ran", "skipped")}
     return {
-        name: {"runs": len(runs), "success_rate": _success_rate(_tallies(runs, OUTCOMES))}
+        name: {"runs": len(runs), "success_rate": _success_rate(_tallies(runs, OUTCOMES))} | _measure_sums(runs, _COST)
         for name, runs in by_presence.items()
     }
 
@@ -124,7 +127,11 @@ class _Dated(NamedTuple):
 
 
 def _dated_summary(items: Sequence[_Dated]) -> dict[str, Any]:
-    return _trajectory_summary([item.facets for item in items])
+    runs = [item.facets for item in items]
+    shown = _trajectory_summary(runs)
+    column, divisor = _TRAJECTORY_MEASURES["duration_ms"]
+    shown["duration_ms"] |= _percentiles(_known(runs, column), divisor)
+    return shown
 
 
 def _start(facets: Facets, bucket: str) -> str:
