@@ -2,7 +2,7 @@
 
     uv run python -m benchmarks.admin_pages [--records 1000000] [--repeats 5]
 
-Records, phases and roll-ups are those of ``benchmarks.stats``; their words, as many entries of the
+Records, phases and roll-ups are those of ``benchmarks.seeding``; their words, as many entries of the
 audit trail, and a run of 200 phases and 1 MiB are added. Postgres is started for it, or is the one of
 DATABASE_URL: it must be empty, or have the records of an earlier call; so with Redis and REDIS_URL. One
 process asks itself through Django's test client, without HTTP. ``first`` is the first answer of a
@@ -37,6 +37,7 @@ from trajectory_site import servers
 if TYPE_CHECKING:  # the settings are not chosen yet
     from django.test import Client
 
+TENANT = "bench"
 _RUNS = "/admin/trajectories/trajectory/"
 _LONG = UUID(int=200)
 """The id of the run of 200 phases."""
@@ -94,7 +95,7 @@ def _fill(records: int) -> None:
     from django.core.management import call_command
     from django.db import connection
 
-    from benchmarks.stats import TENANT, seed
+    from benchmarks.seeding import seed
     from trajectories import persistence
     from trajectories.models import Tenant
     from trajectories.storage import rollup_reads
@@ -103,7 +104,7 @@ def _fill(records: int) -> None:
     call_command("migrate", verbosity=0)
     if (row := Tenant.objects.filter(pk=TENANT).first()) is None:
         started = time.perf_counter()
-        seed(records)
+        seed([TENANT], records)
         with connection.cursor() as cursor:
             _seed_words(cursor)
             _seed_audit(cursor, records)
@@ -126,7 +127,7 @@ def _fill(records: int) -> None:
 
 def _seed_words(cursor: Any) -> None:
     """Give each record the words of the template that it was made of, and the word of its own number."""
-    from benchmarks.stats import TEMPLATES, TENANT
+    from benchmarks.seeding import TEMPLATES
 
     cursor.execute(
         "INSERT INTO trajectories_search (rowid, words)"
@@ -141,7 +142,7 @@ def _roll_up() -> None:
     """Make the roll-ups as a rebuild does, but count the copies of a template on a day at once."""
     from django.db import connection, transaction
 
-    from benchmarks.stats import TEMPLATES, TENANT
+    from benchmarks.seeding import TEMPLATES
     from trajectories.domain.clock import DAY_US
     from trajectories.models import RollUp, Tenant, Trajectory
     from trajectories.storage import rollup_rebuild
@@ -174,8 +175,6 @@ def _roll_up() -> None:
 
 
 def _seed_audit(cursor: Any, records: int) -> None:
-    from benchmarks.stats import TENANT
-
     cursor.execute(
         "INSERT INTO trajectories_auditentry (at_us, action, actor, tenant, target, count)"
         " SELECT (extract(epoch from now()) * 1000000)::bigint- n::bigint * 1000000, 'view', 'user alice', %s, gen_random_uuid(), 1"
@@ -195,7 +194,6 @@ def _long_run() -> dict[str, Any]:
 
 def _persist(fields: dict[str, Any]) -> None:
     """Write a run to Redis and the archive, as a worker does."""
-    from benchmarks.stats import TENANT
     from trajectories import persistence
     from trajectories.domain.record import Record, digest_of
     from trajectories.domain.schema import canonical, parse
@@ -233,7 +231,6 @@ def _measure(repeats: int, only: str) -> None:
 
 
 def _pages() -> Iterator[tuple[str, str]]:
-    from benchmarks.stats import TENANT
     from trajectories.models import Tenant, Trajectory
 
     rows = Trajectory.objects.filter(tenant=TENANT)

@@ -1,6 +1,7 @@
-"""Baselines for a POST: an empty DRF view, one with nested serializers for the contract, and a bare view.
+"""Baselines for a POST: an empty DRF view, two with nested serializers, and a bare view.
 
-None stores anything. The second returns the validated data, as a ModelViewSet does.
+None stores anything. ``NestedView`` has all fields of the contract and returns the validated data, as a
+ModelViewSet does. ``ShortView`` has the main fields and returns a number.
 """
 
 from __future__ import annotations
@@ -107,6 +108,30 @@ class TrajectorySerializer(serializers.Serializer[Any]):
     metadata = serializers.DictField(**_unknown)
 
 
+class ShortPhaseSerializer(serializers.Serializer[Any]):
+    phase_name = _name(required=True)
+    agent = _name()
+    model = _name()
+    model_selection_method = _name()
+    tools_used = serializers.ListField(child=serializers.CharField(), **_unknown)
+    steps_taken = _count()
+    input_tokens = _count()
+    output_tokens = _count()
+    cost_usd = _number(MAX_COST_USD)
+    duration_ms = _number(MAX_DURATION_MS)
+    outcome = serializers.ChoiceField(get_args(PhaseOutcome), **_unknown)
+
+
+class ShortSerializer(serializers.Serializer[Any]):
+    request_summary = serializers.CharField()
+    request_type = _name()
+    source = _name()  # type: ignore[assignment]  # the name shadows an attribute of Field
+    project = _name()
+    phases = ShortPhaseSerializer(many=True, max_length=MAX_PHASES)  # type: ignore[call-arg]  # goes to the list
+    build_passed = serializers.BooleanField(**_unknown)
+    tests_passed = serializers.BooleanField(**_unknown)
+
+
 class _Bare(APIView):
     authentication_classes = ()
     permission_classes = ()
@@ -135,3 +160,10 @@ class NestedView(_Bare):
         serializer = TrajectorySerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         return Response(serializer.data, status=201)
+
+
+class ShortView(_Bare):
+    def post(self, request: Request) -> Response:
+        serializer = ShortSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        return Response({"phases": len(serializer.validated_data["phases"])}, status=201)

@@ -22,6 +22,9 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from benchmarks import report
+from benchmarks.report import Row, at_most
+
 MIB = 2**20
 SCOPES = ("read", "export", "admin", "record")
 """The last one records, so the others find no records that wait for the archive."""
@@ -60,11 +63,7 @@ class Cost(NamedTuple):
     size: int
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--records", type=int, default=30_000)
-    parser.add_argument("--hostile", type=int, default=200)
-    arguments = parser.parse_args()
+def measure(arguments: argparse.Namespace) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as directory:
         os.environ |= {
             "DJANGO_SETTINGS_MODULE": "trajectory_site.settings",
@@ -89,11 +88,11 @@ def main() -> None:
             posts = [cost for cost in costs["record"] if cost.sent.name == "record 1,000 ordinary lines"]
             per_byte = pages[0].cpu_ms / pages[0].size, posts[0].cpu_ms / len(posts[0].sent.body)
             for scope, found in costs.items():
-                _print(tenant, scope, found, per_byte)
+                yield from _rows(tenant, scope, found, per_byte)
 
 
 def _ordinary(count: int) -> Iterator[dict[str, Any]]:
-    from benchmarks.post_cpu import run
+    from benchmarks.bodies import run
 
     for number in range(count):
         yield run(5) | {
@@ -206,21 +205,20 @@ def _cost(key: str, sent: Sent) -> Cost:
     return Cost(sent, status, min(spent), size)
 
 
-def _print(tenant: str, scope: str, costs: list[Cost], per_byte: tuple[float, float]) -> None:
+def _rows(tenant: str, scope: str, costs: list[Cost], per_byte: tuple[float, float]) -> Iterator[Row]:
     def beyond(cost: Cost) -> float:
         answered, sent = per_byte
         return cost.cpu_ms - (sent * len(cost.sent.body) if cost.sent.body else answered * cost.size)
 
-    print(f"\n{tenant} records, scope {scope}: the {_SHOWN} costliest of {len(costs)} requests")
-    print(f"{'':38}{'status':>7}{'CPU ms':>9}{'answer kB':>11}{'µs per byte':>12}{'beyond ms':>11}")
     for cost in sorted(costs, key=beyond, reverse=True)[:_SHOWN]:
-        per = cost.cpu_ms * 1_000 / max(1, cost.size)
-        mark = " *" if beyond(cost) > 100 else ""
-        print(
-            f"{cost.sent.name[:37]:38}{cost.status:7}{cost.cpu_ms:9.1f}{cost.size / 1_000:11.1f}{per:12.3f}"
-            f"{beyond(cost):11.1f}{mark}"
-        )
+        name = f"{tenant} records, {scope}: {cost.sent.name} ({cost.status}), CPU beyond that of its bytes"
+        yield Row(name, beyond(cost), "ms", at_most(100), "all of it", cost.cpu_ms)
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--records", type=int, default=30_000)
+    parser.add_argument("--hostile", type=int, default=200)
 
 
 if __name__ == "__main__":
-    main()
+    report.main(__doc__, measure, _arguments)

@@ -12,59 +12,50 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import subprocess
-import sys
 import tempfile
 import threading
 import time
-from collections import Counter
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
 import httpx2
 
-from tests.processes import PROJECT, Site, Web, run_python
-
-PATH = "/v1/agent/trajectories"
-_KEY = """
-import django; django.setup()
-from trajectories.models import ApiKey, Tenant
-tenant, _ = Tenant.objects.get_or_create(pk="bob")
-print(ApiKey.objects.issue(tenant=tenant, name="", scopes=["read", "record"])[1])
-"""
+from benchmarks import report, seeding
+from benchmarks.report import Row
+from benchmarks.sides import PATH
+from tests.processes import Site, Web
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--records", type=int, default=15_000)
-    parser.add_argument("--seconds", type=float, default=15.0)
-    parser.add_argument("--clients", type=int, default=10)
-    arguments = parser.parse_args()
+def measure(arguments: argparse.Namespace) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as directory:
         site = Site.make(Path(directory) / "site", {"TRAJECTORIES_RELAY_IN_PROCESS": "false"})
         try:
-            bob = run_python(["-c", _KEY], site.environment).stdout.strip()
-            for tenant, records in ((site.tenant, arguments.records), ("bob", 100)):
-                command = [sys.executable, "-m", "benchmarks.reads", "--fill", tenant, "--archived", str(records)]
-                subprocess.run(command, env=site.environment, cwd=PROJECT, check=True)
-            print(f"{'':24}{'p50':>8}{'p99':>8}{'longest':>9} ms of Bob   answers to Alice")
+            (alice,) = seeding.in_a_process(site.environment, ["alice"], arguments.records)
+            (bob,) = seeding.in_a_process(site.environment, ["bob"], 100)
+            anchor: float | None = None
             for name, limit, clients in (
                 ("Bob alone", 2, 0),
-                ("no limit", 0, arguments.clients),
-                ("a share", 2, arguments.clients),
+                ("LONG_READS_PER_TENANT 0", 0, arguments.clients),
+                ("LONG_READS_PER_TENANT 2", 2, arguments.clients),
             ):
                 web = site.web(TRAJECTORIES_LONG_READS_PER_TENANT=str(limit))
-                _print(name, *_measure(web, bob, clients, arguments.seconds))
+                web.http.headers["Authorization"] = f"Bearer {alice.key}"
+                times_ms = sorted(_measure(web, bob.key, clients, arguments.seconds))
+                p50, p99 = statistics.median(times_ms), times_ms[len(times_ms) * 99 // 100]
+                anchor = anchor or p50
+                yield Row(f"short read beside long ones, {name}, p50", p50, "ms", None, "Bob alone, p50", anchor)
+                yield Row(f"short read beside long ones, {name}, p99", p99, "ms", None, "Bob alone, p50", anchor)
                 web.stop()
         finally:
             site.close()
 
 
-def _measure(web: Web, bob: str, clients: int, seconds: float) -> tuple[list[float], Counter[int]]:
+def _measure(web: Web, bob: str, clients: int, seconds: float) -> list[float]:
     for key in (web.http.headers["Authorization"], f"Bearer {bob}"):
         _ = web.http.get(PATH, params={"limit": 20}, headers={"Authorization": key}).raise_for_status()
-    is_over, answers, numbers = threading.Event(), Counter[int](), count(1)
-    threads = [threading.Thread(target=_ask, args=(web, is_over, answers, numbers)) for _ in range(clients)]
+    is_over, numbers = threading.Event(), count(1)
+    threads = [threading.Thread(target=_ask, args=(web, is_over, numbers)) for _ in range(clients)]
     for thread in threads:
         thread.start()
     times_ms, until = [], time.monotonic() + seconds
@@ -77,23 +68,22 @@ def _measure(web: Web, bob: str, clients: int, seconds: float) -> tuple[list[flo
     is_over.set()
     for thread in threads:
         thread.join()
-    return times_ms, answers
+    return times_ms
 
 
-def _ask(web: Web, is_over: threading.Event, answers: Counter[int], numbers: count[int]) -> None:
+def _ask(web: Web, is_over: threading.Event, numbers: count[int]) -> None:
     with httpx2.Client(base_url=web.url, headers=web.http.headers, timeout=60) as http:
         while not is_over.is_set():
             answer = http.get(f"{PATH}/stats", params={"min_cost_usd": f"{next(numbers)}e-9"})
-            answers[answer.status_code] += 1
             if answer.status_code == 429:
                 is_over.wait(float(answer.headers["Retry-After"]))
 
 
-def _print(name: str, times_ms: list[float], answers: Counter[int]) -> None:
-    p50, p99 = statistics.median(times_ms), sorted(times_ms)[len(times_ms) * 99 // 100]
-    said = ", ".join(f"{number} of {status}" for status, number in sorted(answers.items()))
-    print(f"{name:24}{p50:8.1f}{p99:8.1f}{max(times_ms):9.1f}             {said}")
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--records", type=int, default=15_000)
+    parser.add_argument("--seconds", type=float, default=15.0)
+    parser.add_argument("--clients", type=int, default=10)
 
 
 if __name__ == "__main__":
-    main()
+    report.main(__doc__, measure, _arguments)

@@ -1,6 +1,6 @@
 """Compare the memory of a process's hot cache with the cache's own estimate.
 
-    uv run python -m benchmarks.hot_memory [--records 10000] [--phases 1 8 30]
+    uv run python -m benchmarks.hot_memory [--records 10000] [--phases 5]
 
 Memory is measured as CPython's allocations (tracemalloc) and as RSS of the process (from /proc).
 ``hot_max_bytes`` limits the estimate. Each figure comes from a separate process. Linux only.
@@ -15,33 +15,28 @@ import subprocess
 import sys
 import tempfile
 import tracemalloc
-from pathlib import Path
+from collections.abc import Iterator
 
 import orjson
 
-MIB = 2**20
+from benchmarks import report, usage
+from benchmarks.report import Row, at_most
+
+_MIB = 2**20
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--records", type=int, default=10_000)
-    parser.add_argument("--phases", type=int, nargs="+", default=[1, 8, 30])
-    parser.add_argument("--one", choices=["allocated", "rss"], help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+def measure(arguments: argparse.Namespace) -> Iterator[Row]:
     if arguments.one:
-        print(
-            orjson.dumps(
-                _measure(arguments.records, arguments.phases[0], is_traced=arguments.one == "allocated")
-            ).decode()
-        )
-        return
-    print(f"{arguments.records} records; MiB")
-    print(f"{'phases':>7}{'bodies':>9}{'allocated':>11}{'RSS':>8}{'estimate':>10}{'estimate / allocated':>22}")
+        measured = _measure(arguments.records, arguments.phases[0], is_traced=arguments.one == "allocated")
+        print(orjson.dumps(measured).decode())
+        raise SystemExit
     for phases in arguments.phases:
         traced, plain = (_in_a_process(arguments.records, phases, one) for one in ("allocated", "rss"))
-        sizes = traced["bodies"], traced["allocated"], plain["rss"], traced["estimate"]
-        bodies, allocated, rss, estimate = (size / MIB for size in sizes)
-        print(f"{phases:7}{bodies:9.1f}{allocated:11.1f}{rss:8.1f}{estimate:10.1f}{estimate / allocated:22.2f}")
+        bodies, allocated, estimate = (traced[name] / _MIB for name in ("bodies", "allocated", "estimate"))
+        name = f"hot cache of {arguments.records:,} records with {phases} phases"
+        yield Row(f"{name}, allocated", allocated, "MiB", at_most(1.4, of_anchor=True), "their JSON", bodies, "hot")
+        yield Row(f"{name}, growth of the process", plain["rss"] / _MIB, "MiB", None, "their JSON", bodies)
+        yield Row(f"{name}, its own estimate", estimate, "MiB", None, "allocated", allocated)
 
 
 def _in_a_process(records: int, phases: int, one: str) -> dict[str, int]:
@@ -67,7 +62,7 @@ def _measure(records: int, phases: int, *, is_traced: bool) -> dict[str, int]:
 
 
 def _fill(records: int, phases: int, *, is_traced: bool) -> dict[str, int]:
-    from benchmarks.post_cpu import run
+    from benchmarks.bodies import run
     from trajectories.services import ingest
     from trajectories.storage.store import get_store
 
@@ -80,13 +75,13 @@ def _fill(records: int, phases: int, *, is_traced: bool) -> dict[str, int]:
     get_store().hot_cache.snapshot("benchmark")  # exclude imports and connections
     get_store().hot_cache.clear()
     gc.collect()
-    before = _rss()
+    before = usage.own_rss()
     if is_traced:  # tracing itself uses memory
         tracemalloc.start()
     get_store().hot_cache.snapshot("benchmark")
     get_store().hot_cache.grow("benchmark")  # what a thread does a second later
     view = get_store().hot_cache.snapshot("benchmark")
-    rss, allocated = _rss() - before, tracemalloc.get_traced_memory()[0]
+    rss, allocated = usage.own_rss() - before, tracemalloc.get_traced_memory()[0]
     held, estimate = get_store().hot_cache.size
     if held != records:
         raise SystemExit(f"{held} of {records} are held.")
@@ -94,9 +89,11 @@ def _fill(records: int, phases: int, *, is_traced: bool) -> dict[str, int]:
     return {"bodies": bodies, "allocated": allocated, "rss": rss, "estimate": estimate}
 
 
-def _rss() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--records", type=int, default=10_000)
+    parser.add_argument("--phases", type=int, nargs="+", default=[5])
+    parser.add_argument("--one", choices=["allocated", "rss"], help=argparse.SUPPRESS)
 
 
 if __name__ == "__main__":
-    main()
+    report.main(__doc__, measure, _arguments)

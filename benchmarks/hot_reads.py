@@ -23,29 +23,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from benchmarks import report, usage
+from benchmarks.report import Row, at_most
+
 _BATCH = 500
 _REPEATS = 5
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--tenants", type=int, default=1_000)
-    parser.add_argument("--records", type=int, default=100, help="of each tenant")
-    parser.add_argument("--writes", type=int, default=20_000)
-    parser.add_argument("--phases", type=int, default=5)
-    parser.add_argument("--file", type=Path, help="NDJSON of bodies instead of made ones; repeated with other ids")
-    parser.add_argument("--one", choices=["tenants", "neighbour"], help=argparse.SUPPRESS)
-    parser.add_argument("--directory", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+def measure(arguments: argparse.Namespace) -> Iterator[Row]:
     if arguments.one:
         _set_up(arguments)
-        (_read_tenants if arguments.one == "tenants" else _follow_neighbour)(arguments)
+        yield from (_read_tenants if arguments.one == "tenants" else _follow_neighbour)(arguments)
         return
     from trajectory_site import servers
 
@@ -53,8 +47,12 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as directory:
             (Path(directory) / "redis").mkdir()
             with servers.own_redis(Path(directory) / "redis", password="benchmark") as redis:
-                command = [sys.executable, "-m", "benchmarks.hot_reads", "--one", one, "--directory", directory]
-                subprocess.run([*command, *sys.argv[1:]], check=True, env=os.environ | {"REDIS_URL": redis.url})
+                found = Path(directory) / "rows.json"
+                command = [sys.executable, "-m", "benchmarks.hot_reads", *sys.argv[1:], "--json", str(found)]
+                command += ["--one", one, "--directory", directory]
+                environment = os.environ | {"REDIS_URL": redis.url}
+                subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+                yield from (Row.from_json(fields) for fields in json.loads(found.read_text()))
 
 
 def _set_up(arguments: argparse.Namespace) -> None:
@@ -71,7 +69,7 @@ def _set_up(arguments: argparse.Namespace) -> None:
     call_command("migrate", verbosity=0)
 
 
-def _read_tenants(arguments: argparse.Namespace) -> None:
+def _read_tenants(arguments: argparse.Namespace) -> Iterator[Row]:
     from benchmarks.stored_bytes import bodies
     from trajectories import persistence
     from trajectories.domain.query import Query
@@ -87,21 +85,23 @@ def _read_tenants(arguments: argparse.Namespace) -> None:
     for tenant in tenants:
         json_bytes += _write(store, tenant, list(islice(made, arguments.records)))
     gc.collect()
-    before, started = _rss(), time.process_time()
+    before, started = usage.own_rss(), time.process_time()
     for tenant in tenants:
         page = reads.list_(store, tenant, Query(), after=None, limit=50)
         if not (page.is_complete and len(page.records) == min(50, arguments.records)):
             raise SystemExit(f"The list of {tenant} has {len(page.records)} records.")
     seconds = time.process_time() - started
     gc.collect()
-    held, estimate = store.hot_cache.size
-    print(f"{arguments.tenants} tenants of {arguments.records}: {held} records held, {json_bytes / 1e6:.0f} MB of JSON")
-    print(f"  process {_rss() / 1e6:.0f} MB, of which {(_rss() - before) / 1e6:.0f} since the first read")
-    print(f"  estimate {estimate / 1e6:.0f} MB = {estimate / json_bytes:.2f} of the JSON")
-    print(f"  first read of a tenant {seconds / arguments.tenants * 1000:.1f} ms")
+    estimate = store.hot_cache.size[1]
+    name = f"a process that has read {arguments.tenants:,} tenants of {arguments.records:,}"
+    json_mb = json_bytes / 1e6
+    yield Row(f"memory of {name}", usage.own_rss() / 1e6, "MB", at_most(300), "JSON of the records", json_mb, "tenants")
+    yield Row(f"memory of {name}, since the first read", (usage.own_rss() - before) / 1e6, "MB", None, "JSON of the records", json_mb)  # fmt: skip
+    yield Row("its own estimate of the hot cache", estimate / 1e6, "MB", None, "JSON of the records", json_mb)
+    yield Row("first read of each tenant, CPU", seconds / arguments.tenants * 1000, "ms")
 
 
-def _follow_neighbour(arguments: argparse.Namespace) -> None:
+def _follow_neighbour(arguments: argparse.Namespace) -> Iterator[Row]:
     from benchmarks.stored_bytes import bodies
     from trajectories import persistence
     from trajectories.domain.query import Query, parse_query
@@ -122,19 +122,22 @@ def _follow_neighbour(arguments: argparse.Namespace) -> None:
     anchor = Store(replace(writer.conf))
     anchor.verify()
     anchor_ms = _ms(lambda: reads.list_(anchor, "benchmark", Query(), after=None, limit=50))
-    print(f"first read of a process, one record: {anchor_ms:.0f} ms")
-    for name in ("first read", "next read"):
+    one = "a process and one record"
+    for name, aim in (("first read", at_most(100)), ("next read", None)):
         _write(writer, "benchmark", list(islice(made, arguments.writes)))
-        print(f"{name} after {arguments.writes} writes of a neighbour: {_ms(first_read):.0f} ms")
-    print(
-        f"fill to {writer.conf.hot_max_records} in the background: {_ms(lambda: reader.hot_cache.grow('benchmark')):.0f} ms"
-    )
-    print(f"lists without a hit, {reader.hot_cache.size[0]} hot records, median of {_REPEATS}:")
-    for given in ({}, {"project": "none"}, {"model": "none"}, {"tool": "none"}, {"q": "none"}, {"min_cost_usd": "999"}):
+        shown = f"{name} after {arguments.writes:,} writes of a neighbour, CPU"
+        yield Row(shown, _ms(first_read), "ms", aim, one, anchor_ms)
+    filled = f"filling the hot cache to {writer.conf.hot_max_records:,} in the background, CPU"
+    yield Row(filled, _ms(lambda: reader.hot_cache.grow("benchmark")), "ms")
+    found: dict[str, float] = {}
+    for given in ({}, {"project": "none"}, {"model": "none"}, {"q": "none"}, {"min_cost_usd": "999"}):
         query = parse_query(given, 0)
         snapshot = reader.hot_cache.snapshot("benchmark")
-        times = [_ms(lambda: _scan(snapshot, query)) for _ in range(_REPEATS)]  # noqa: B023  called at once
-        print(f"  {json.dumps(given):26}{statistics.median(times):8.1f} ms")
+        name = next(iter(given), "no filter")
+        found[name] = statistics.median(_ms(lambda: _scan(snapshot, query)) for _ in range(_REPEATS))  # noqa: B023  called at once
+        if given:
+            shown = f"looking at {len(snapshot.held):,} hot records without a hit: {name}, CPU"
+            yield Row(shown, found[name], "ms", None, "no filter", found["no filter"])
 
 
 def _scan(snapshot: Any, query: Any) -> int:
@@ -165,9 +168,15 @@ def _ms(work: Callable[[], object]) -> float:
     return (time.process_time() - started) * 1000
 
 
-def _rss() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tenants", type=int, default=1_000)
+    parser.add_argument("--records", type=int, default=100, help="of each tenant")
+    parser.add_argument("--writes", type=int, default=20_000)
+    parser.add_argument("--phases", type=int, default=5)
+    parser.add_argument("--file", type=Path, help="NDJSON of bodies instead of made ones; repeated with other ids")
+    parser.add_argument("--one", choices=["tenants", "neighbour"], help=argparse.SUPPRESS)
+    parser.add_argument("--directory", help=argparse.SUPPRESS)
 
 
 if __name__ == "__main__":
-    main()
+    report.main(__doc__, measure, _arguments)

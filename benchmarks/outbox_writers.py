@@ -14,11 +14,14 @@ import multiprocessing
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from benchmarks import report
+from benchmarks.report import Row
 from trajectories.storage.outbox import Outbox
 from trajectories.storage.outbox_file import OutboxFile
 from trajectories.storage.outbox_rows import Draft
@@ -26,23 +29,18 @@ from trajectories.storage.outbox_rows import Draft
 _BODY = b"x" * 2_000
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=4)
-    parser.add_argument("--seconds", type=float, default=3)
-    parser.add_argument("--rounds", type=int, default=3)
-    arguments = parser.parse_args()
+def measure(arguments: argparse.Namespace) -> Iterator[Row]:
     waits: dict[str, list[float]] = {"turns": [], "sqlite": []}
     for _ in range(arguments.rounds):
         for name, found in waits.items():
             found += _measured(arguments, has_turns=name == "turns")
-    print("| waiting | appends/s | p50 ms | p99 ms | p99.9 ms | max ms |\n|---|---:|---:|---:|---:|---:|")
-    for name, found in waits.items():
-        found.sort()
-        ranks = [found[int(len(found) * share)] * 1e3 for share in (0.5, 0.99, 0.999)] + [found[-1] * 1e3]
-        rate = len(found) / (arguments.rounds * arguments.seconds)
-        print(f"| {name} | {rate:,.0f} | " + " | ".join(f"{ms:.1f}" for ms in ranks) + " |")
+    turns, sqlite = (sorted(found) for found in waits.values())
+    anchor, seconds = "SQLite's busy handler", arguments.rounds * arguments.seconds
+    name = f"append to the outbox, {arguments.processes} processes of {arguments.threads} threads"
+    yield Row(f"{name}, rate", len(turns) / seconds, "/s", None, anchor, len(sqlite) / seconds)
+    for label, share in (("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)):
+        ms, sqlite_ms = (found[int(len(found) * share)] * 1e3 for found in (turns, sqlite))
+        yield Row(f"{name}, {label}", ms, "ms", None, anchor, sqlite_ms)
 
 
 def _measured(arguments: argparse.Namespace, *, has_turns: bool) -> list[float]:
@@ -83,5 +81,12 @@ def _write(path: str, threads: int, seconds: float, has_turns: bool, queue: Any)
     queue.put(took)
 
 
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--rounds", type=int, default=3)
+
+
 if __name__ == "__main__":
-    main()
+    report.main(__doc__, measure, _arguments)

@@ -17,12 +17,14 @@ import statistics
 import tempfile
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
 
+from benchmarks import report
+from benchmarks.report import Row
 from trajectories_sdk import BackgroundQueue, Client
 from trajectories_sdk.background import MAX_RECORDS
 from trajectories_sdk.delivery import Sender
@@ -31,17 +33,12 @@ from trajectories_sdk.spool import Spool
 CANDIDATES: Any = [{"model": f"vendor/model-{number}", "score": 0.5, "probability": 0.25} for number in range(4)]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--runs", type=int, default=500)
-    parser.add_argument("--phases", type=int, default=8)
-    parser.add_argument("--work-us", type=int, default=2_000, help="what a phase of the bare pipeline computes for")
-    arguments = parser.parse_args()
-    _print_overhead(arguments)
-    _print_memory()
+def measure(arguments: argparse.Namespace) -> Iterator[Row]:
+    yield from _overhead(arguments)
+    yield from _memory()
 
 
-def _print_overhead(arguments: argparse.Namespace) -> None:
+def _overhead(arguments: argparse.Namespace) -> Iterator[Row]:
     phases, loops = arguments.phases, _loops(arguments.work_us)
     bare: list[float] = []
     recorded: list[float] = []
@@ -65,15 +62,14 @@ def _print_overhead(arguments: argparse.Namespace) -> None:
         statistics.median(values) for values in (bare, recorded, idle_one, idle_all)
     )
     per_phase_us = (all_us - one_us) / (phases - 1)
-    print(f"{phases} phases that compute for {bare_us / phases:.0f} µs each; medians of {arguments.runs} runs")
-    print(f"bare                       {bare_us:8.0f} µs of CPU a run   1.000")
-    print(f"recorded, caller's thread  {recorded_us:8.0f} µs of CPU a run   {recorded_us / bare_us:.3f}")
-    print(
-        f"recorded, whole process    {statistics.mean(whole):8.0f} µs of CPU a run   {statistics.mean(whole) / statistics.mean(bare):.3f}   means"
+    name, anchor = (
+        f"SDK recorder in a pipeline of {phases} phases of {arguments.work_us / 1_000:g} ms, CPU",
+        "the pipeline bare",
     )
-    print(
-        f"a phase {per_phase_us:.0f} µs, a run {one_us - per_phase_us:.0f} µs besides; so {phases} phases {all_us:.0f} µs"
-    )
+    yield Row(f"{name} of its thread", recorded_us, "µs", None, anchor, bare_us, "recorder")
+    yield Row(f"{name} of the process, means", statistics.mean(whole), "µs", None, anchor, statistics.mean(bare))
+    yield Row("SDK recorder, CPU of a phase", per_phase_us, "µs")
+    yield Row("SDK recorder, CPU of a run without its phases", one_us - per_phase_us, "µs")
 
 
 def _measured(pipeline: Callable[[], None]) -> tuple[float, float]:
@@ -125,7 +121,7 @@ def _away(request: httpx2.Request) -> httpx2.Response:
     raise httpx2.ConnectError("away", request=request)
 
 
-def _print_memory() -> None:
+def _memory() -> Iterator[Row]:
     phase = {
         "phase_name": "spec",
         "agent": "pm",
@@ -135,7 +131,6 @@ def _print_memory() -> None:
     }
     body: Any = {"request_summary": "Add auth", "phases": [phase] * 8}
     size = len(json.dumps(body))
-    print(f"\n{MAX_RECORDS} records of {size} bytes wait, MiB")
     with tempfile.TemporaryDirectory() as directory:
         for where, spool in (("on disk", Spool(Path(directory))), ("in memory", Spool(None))):
             queue = BackgroundQueue(Sender(Client().config, httpx2.MockTransport(_away)), spool)
@@ -148,8 +143,17 @@ def _print_memory() -> None:
             tracemalloc.stop()
             assert (queue.counters.waiting, queue.counters.dropped) == (MAX_RECORDS, 1)
             files = sum(path.stat().st_size for path in Path(directory).iterdir()) if where == "on disk" else 0
-            print(f"{where:<10} allocated {allocated / 2**20:6.1f}   files {files / 2**20:6.1f}")
+            name = f"SDK queue of {MAX_RECORDS:,} records, {where}"
+            yield Row(f"{name}, memory", allocated / 2**20, "MiB", None, "their JSON", size * MAX_RECORDS / 2**20)
+            if files:
+                yield Row(f"{name}, files", files / 2**20, "MiB", None, "their JSON", size * MAX_RECORDS / 2**20)
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--runs", type=int, default=500)
+    parser.add_argument("--phases", type=int, default=8)
+    parser.add_argument("--work-us", type=int, default=2_000, help="what a phase of the bare pipeline computes for")
 
 
 if __name__ == "__main__":
-    main()
+    report.main(__doc__, measure, _arguments)

@@ -20,7 +20,9 @@ from typing import Any
 
 import orjson
 
-from benchmarks.post_cpu import run
+from benchmarks import report
+from benchmarks.bodies import run
+from benchmarks.report import Row
 
 MAX_LINES = 10_000
 """``api.views.MAX_LINES``."""
@@ -37,12 +39,7 @@ SLOW = {
 }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--records", type=int, default=1_000)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--phases", type=int, nargs="+", default=[1, 8, 30])
-    arguments = parser.parse_args()
+def measure(arguments: argparse.Namespace) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as directory:
         os.environ |= {
             "DJANGO_SETTINGS_MODULE": "trajectory_site.settings",
@@ -55,17 +52,13 @@ def main() -> None:
         import django
 
         django.setup()
-        _print_shares(arguments)
-        _print_slow()
-
-
-def _print_shares(arguments: argparse.Namespace) -> None:
-    print(f"{arguments.rounds} rounds of {arguments.records} records; µs of CPU a record, medians")
-    print(f"{'phases':>7}{'bytes':>7}{'ingest':>8}{'redact':>8}{'share':>8}{'with a credential':>19}{'share':>8}")
-    for phases in arguments.phases:
-        size, costs = _measure(phases, arguments)
-        ingest, clean, hit = (statistics.median(each) for each in costs)
-        print(f"{phases:7}{size:7}{ingest:8.0f}{clean:8.1f}{clean / ingest:8.1%}{hit:19.1f}{hit / ingest:8.1%}")
+        for phases in arguments.phases:
+            size, costs = _measure(phases, arguments)
+            ingest, clean, hit = (statistics.median(each) for each in costs)
+            name, anchor = f"redaction of {phases} phases, {size:,} bytes", "ingest without it"
+            yield Row(f"{name}, without a credential, CPU", clean, "µs", None, anchor, ingest)
+            yield Row(f"{name}, with one, CPU", hit, "µs", None, anchor, ingest)
+        yield from _slow()
 
 
 def _measure(phases: int, arguments: argparse.Namespace) -> tuple[int, tuple[list[float], ...]]:
@@ -96,18 +89,17 @@ def _cpu_us(work: Callable[[], Any], count: int) -> float:
     return (time.process_time() - before) / count * 1e6
 
 
-def _print_slow() -> None:
+def _slow() -> Iterator[Row]:
     from trajectories.domain import redaction
     from trajectories.services import ingest
     from trajectories.storage.store import get_store
 
     # The accepted cost of a request of 1 MiB: the maximum number of lines.
     small = orjson.dumps({"request_summary": "x", "phases": []})
-    lines = MAX_LINES * _cpu_us(lambda: ingest.record(get_store(), "benchmark", small), 500)
-    print(f"\n{'1 MiB of':24}{'ms':>7}   share of {MAX_LINES} small records")
+    lines_ms = MAX_LINES * _cpu_us(lambda: ingest.record(get_store(), "benchmark", small), 500) / 1e3
     for name, data in _slow_bodies():
-        redact = _cpu_us(lambda data=data: redaction.replace(data), 1)  # type: ignore[misc]
-        print(f"{name:24}{redact / 1000:7.0f}{redact / lines:8.1%}")
+        ms = _cpu_us(lambda: redaction.replace(data), 1) / 1e3  # noqa: B023  called at once
+        yield Row(f"redaction of 1 MiB of {name}, CPU", ms, "ms", None, f"{MAX_LINES:,} small records", lines_ms)
 
 
 def _slow_bodies() -> Iterator[tuple[str, bytes]]:
@@ -118,5 +110,11 @@ def _slow_bodies() -> Iterator[tuple[str, bytes]]:
     yield f"{len(keys):,} keys, all tokens", orjson.dumps({"request_summary": "x", "phases": [], "metadata": keys})
 
 
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--records", type=int, default=1_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--phases", type=int, nargs="+", default=[1, 8, 30])
+
+
 if __name__ == "__main__":
-    main()
+    report.main(__doc__, measure, _arguments)

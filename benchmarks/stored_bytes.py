@@ -24,25 +24,23 @@ from uuid import uuid4
 
 import orjson
 
+from benchmarks import report
+from benchmarks.report import Row, at_most
+
 _BATCH = 100
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--records", type=int, default=10_000)
-    parser.add_argument("--phases", type=int, default=5)
-    parser.add_argument("--file", type=Path, help="NDJSON of bodies instead of made ones; repeated with other ids")
-    parser.add_argument("--one", choices=["plain", "compressed"], help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+def measure(arguments: argparse.Namespace) -> Iterator[Row]:
     if arguments.one:
         print(json.dumps(_measure(arguments)))
-        return
-    found = {form: _in_a_process(form) for form in ("plain", "compressed")}
-    names = dict.fromkeys(name for parts in found.values() for name in parts)
-    print(f"{arguments.records} runs; bytes a run")
-    print(f"{'':44}{'plain':>10}{'compressed':>12}")
-    for name in names:
-        print(f"{name:44}{found['plain'].get(name, 0):10.0f}{found['compressed'].get(name, 0):12.0f}")
+        raise SystemExit
+    for form in ("compressed", "plain"):
+        found = _in_a_process(form)
+        size = found.pop("JSON")
+        aim = {"archive": at_most(2_000), "Redis": at_most(0.5, of_anchor=True)} if form == "compressed" else {}
+        for name, value in found.items():
+            shown = f"{name}, a run, {form}"
+            yield Row(shown, value, "bytes", aim.get(name), "JSON", size, name if name in aim else "")
 
 
 def _in_a_process(form: str) -> dict[str, float]:
@@ -96,23 +94,22 @@ def _filled(arguments: argparse.Namespace, base: Path) -> dict[str, float]:
     compact(is_full=True)
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT name, SUM(pgsize) FROM dbstat WHERE name LIKE '%trajectories%' GROUP BY name ORDER BY 2 DESC"
+            "SELECT name, SUM(pgsize) FROM dbstat WHERE name LIKE '%trajectories%' GROUP BY name"
+            " HAVING SUM(pgsize) > 4096 ORDER BY 2 DESC"
         )
-        parts = {f"  {name}": size / len(records) for name, size in cursor.fetchall()}
-        phases = cursor.execute("SELECT count(*) FROM trajectories_phase").fetchone()[0]
+        parts = {f"archive: {name}": size / len(records) for name, size in cursor.fetchall()}
     return {
         "JSON": sum(len(body) for _, body in made) / len(records),
-        "anchor: a table of bodies": _table_of(made, base / "anchor.sqlite3") / len(records),
-        "phases": phases / len(records),
+        "SQLite table of the bodies alone": _table_of(made, base / "anchor.sqlite3") / len(records),
         "Redis": (after - before) / len(records),
         "archive": sum(parts.values()),
-        **{name: size for name, size in parts.items() if size >= 1},
+        **parts,
     }
 
 
 def bodies(count: int, phases: int, file: Path | None) -> Iterator[tuple[Any, bytes]]:
     """Yield ids and canonical bodies: those of ``file`` again and again, or made ones."""
-    from benchmarks.post_cpu import run
+    from benchmarks.bodies import run
     from trajectories.domain.schema import canonical, parse
 
     given = [orjson.loads(line) for line in file.open("rb")] if file else [run(phases)]
@@ -130,5 +127,12 @@ def _table_of(bodies: list[tuple[Any, bytes]], path: Path) -> int:
     return path.stat().st_size
 
 
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--records", type=int, default=10_000)
+    parser.add_argument("--phases", type=int, default=5)
+    parser.add_argument("--file", type=Path, help="NDJSON of bodies instead of made ones; repeated with other ids")
+    parser.add_argument("--one", choices=["plain", "compressed"], help=argparse.SUPPRESS)
+
+
 if __name__ == "__main__":
-    main()
+    report.main(__doc__, measure, _arguments)

@@ -12,17 +12,15 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from uuid import uuid4
 
-_PHASES = 5
+from benchmarks import report
+from benchmarks.bodies import SMALL, encoded
+from benchmarks.report import Row, at_most
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--batches", type=int, default=30)
-    parser.add_argument("--records", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=3)
-    arguments = parser.parse_args()
+def measure(arguments: argparse.Namespace) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as directory:
         os.environ |= {"DJANGO_SETTINGS_MODULE": "trajectory_site.settings", "SECRET_KEY": "x", "DATA_DIR": directory}
         import django
@@ -30,29 +28,26 @@ def main() -> None:
 
         django.setup()
         call_command("migrate", verbosity=0)
-        _measure(arguments)
+        yield from _rows(arguments)
 
 
-def _measure(arguments: argparse.Namespace) -> None:
+def _rows(arguments: argparse.Namespace) -> Iterator[Row]:
     found: dict[int, list[float]] = {1: [], arguments.records: []}
     _cost_us(arguments, arguments.records)
     for _ in range(arguments.rounds):
         for tenants, costs in found.items():
             costs.append(_cost_us(arguments, tenants))
     one, many = (statistics.median(costs) for costs in found.values())
-    print("| tenants in a batch | µs CPU a record | of one |\n|---:|---:|---:|")
-    print(f"| 1 | {one:.0f} | 1.00 |\n| {arguments.records} | {many:.0f} | {many / one:.2f} |")
+    name = f"archiving a record, {arguments.records} tenants in a batch of {arguments.records}, CPU"
+    yield Row(name, many, "µs", at_most(1.3, of_anchor=True), "one tenant", one)
 
 
 def _cost_us(arguments: argparse.Namespace, tenants: int) -> float:
-    import orjson
-
-    from benchmarks.post_cpu import run
     from trajectories.domain.record import Record, digest_of
     from trajectories.domain.schema import canonical, parse
     from trajectories.storage.archive_writes import mirror
 
-    body = canonical(parse(orjson.dumps(run(_PHASES))))
+    body = canonical(parse(encoded(SMALL)))
     taken_s = 0.0
     for _ in range(arguments.batches):
         stamp = time.time_ns() // 1_000
@@ -66,5 +61,11 @@ def _cost_us(arguments: argparse.Namespace, tenants: int) -> float:
     return taken_s / int(arguments.batches * arguments.records) * 1e6
 
 
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--batches", type=int, default=30)
+    parser.add_argument("--records", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=3)
+
+
 if __name__ == "__main__":
-    main()
+    report.main(__doc__, measure, _arguments)

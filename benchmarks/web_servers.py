@@ -1,47 +1,47 @@
 """Compare the CPU of web servers for one POST to the same site, alternating, in one run.
 
-    uv run python -m benchmarks.web_servers [--requests 1000] [--rounds 5] [--phases 8]
+    uv run python -m benchmarks.web_servers [--seconds 3] [--rounds 5]
 
-Each server has one worker process with four threads. Quote the ratios. Linux only.
+Each server has one worker process with four threads, and eight connections. Quote the ratios. Linux only.
 """
 
 from __future__ import annotations
 
-import json
+import argparse
 import statistics
 import sys
 import tempfile
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.post_cpu import _arguments, _cost_us, _post, run
+from benchmarks import report, usage
+from benchmarks.bodies import SMALL, encoded
+from benchmarks.load import Target, send
+from benchmarks.report import Row
+from benchmarks.sides import PATH
 from tests.processes import Site, Web
 from trajectory_site import servers
 
-ROUTE = "/v1/agent/trajectories"
 
-
-def main() -> None:
-    arguments = _arguments()
+def measure(arguments: argparse.Namespace) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as directory:
         site = Site.make(Path(directory) / "site", {"TRAJECTORIES_RELAY_IN_PROCESS": "false"})
         gunicorn = _gunicorn(site, Path(directory))
         try:
-            webs = {"granian": site.web(), "gunicorn, gthread": gunicorn}
-            body = json.dumps(run(arguments.phases)).encode()
-            costs: dict[str, list[float]] = {name: [] for name in webs}
-            for web in webs.values():
-                _post(web, ROUTE, body, 50)
-            for _ in range(arguments.rounds):
-                for name, web in webs.items():
-                    costs[name].append(_cost_us(web, partial(_post, web, ROUTE, body, arguments.requests), arguments))
-            for name, of in costs.items():
-                ratio = statistics.median(a / b for a, b in zip(of, costs["gunicorn, gthread"], strict=True))
-                print(f"{name:20}{statistics.median(of):8.0f} µs{ratio:8.2f}  {[round(one) for one in of]}")
+            webs = (site.web(), gunicorn)
+            costs = [[_cost_us(web, site.api_key, arguments.seconds) for web in webs] for _ in range(arguments.rounds)]
         finally:
             gunicorn.kill()
             gunicorn.http.close()
             site.close()
+    granian_us, gunicorn_us = map(statistics.median, zip(*costs, strict=True))
+    yield Row("CPU of the web process for a POST, granian", granian_us, "µs", None, "gunicorn, gthread", gunicorn_us)
+
+
+def _cost_us(web: Web, key: str, seconds: float) -> float:
+    before = usage.cpu_s(web.pid)
+    answers = send(Target(web.url, PATH, key), encoded(SMALL), connections=8, seconds=seconds)
+    return (usage.cpu_s(web.pid) - before) / len(answers.took_s) * 1e6
 
 
 def _gunicorn(site: Site, directory: Path) -> Web:
@@ -51,5 +51,10 @@ def _gunicorn(site: Site, directory: Path) -> Web:
     return Web(port, site.api_key, arguments, site.environment, directory / "gunicorn.log")
 
 
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
+
+
 if __name__ == "__main__":
-    main()
+    report.main(__doc__, measure, _arguments)

@@ -19,10 +19,11 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.post_cpu import run
+from benchmarks.bodies import run
 from trajectory_site import servers
 
 _PHASES = 5
@@ -72,8 +73,8 @@ def _measure(arguments: argparse.Namespace) -> None:
         spent.measure("POST", post)
         spent.measure("relay, send", relay._send)
         payload = spent.measure("worker, read the message", _take)
-        spent.measure("worker, check the signature", lambda given=payload: _is_signed(given))
-        spent.measure("worker, persist", lambda given=payload: _persist(given))
+        spent.measure("worker, check the signature", partial(_is_signed, payload))
+        spent.measure("worker, persist", partial(_persist, payload))
         time.sleep(0.06)  # the relay looks at a batch 50 ms after it was sent, at the earliest
         spent.measure("relay, confirm", relay._confirm)
         relay.step()

@@ -1,232 +1,102 @@
 """Measure a recorded run from the POST to the archive: CPU, rate, latency and memory of the quick start.
 
-    uv run python -m benchmarks.write_path [--seconds 5] [--rounds 3] [--connections 8] [--checkout DIR …]
+    uv run python -m benchmarks.write_path [--seconds 3] [--rounds 3] [--connections 8] [--checkout DIR …]
 
 The CPU is that of every process of the quick start (web, worker, Redis), from the first request until
 nothing waits. The anchors are served by granian with two workers in the same run, without middleware,
-key or database: nested serializers that store nothing, and a bare Django view. The sides alternate.
-``--checkout`` measures the quick start of another checkout beside this one. Quote ratios. Linux only.
+key or database: DRF views with nested serializers that store nothing, and a bare Django view. The
+sides alternate. ``--checkout`` measures the quick start of another checkout beside this one. Memory is
+that after ``--runs`` runs. Quote ratios. Linux only.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import re
-import selectors
-import socket
 import statistics
-import sys
-import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
-import httpx2
+from benchmarks import report, usage
+from benchmarks.bodies import SMALL, encoded
+from benchmarks.load import send
+from benchmarks.report import Row, at_least, at_most
+from benchmarks.sides import BARE, NESTED, SHORT, Side, anchors, quick_start
+from tests.processes import PROJECT
 
-from benchmarks.post_cpu import run
-from tests.processes import PROJECT, Process, Site, clean_environment, wait_until
-from trajectory_site import servers
-
-_TICKS = os.sysconf("SC_CLK_TCK")
-_PHASES = 5
-ANCHORS = {"nested serializers": "/nested", "bare Django view": "/bare"}
-
-
-class Side(NamedTuple):
-    """A server that is measured. ``key`` is empty for an anchor, which stores nothing."""
-
-    pid: int
-    url: str
-    path: str
-    key: str
-
-    def wait_until_archived(self) -> None:
-        def waiting() -> float:
-            found = re.search(r"^trajectories_outbox_waiting\S* (\S+)", _get(f"{self.url}/metrics"), re.MULTILINE)
-            return float(found[1]) if found else 1.0
-
-        if self.key:
-            wait_until(lambda: not waiting(), 120, "everything is archived")
+STORE = "this store"
 
 
 class Result(NamedTuple):
+    runs: float
     cpu_ms: float
     per_s: float
     p50_ms: float
     p99_ms: float
-    pss_mb: float
 
 
-def main() -> None:
-    arguments = _arguments()
+def measure(arguments: argparse.Namespace) -> Iterator[Row]:
     with ExitStack() as stack:
-        sides: dict[str, Side] = {}
-        for number, checkout in enumerate([*arguments.checkout, PROJECT]):
-            name = "this store" if checkout == PROJECT else f"checkout {number + 1}"
-            sides[name] = stack.enter_context(_quick_start(checkout))
-        sides |= stack.enter_context(_anchors())
+        sides: dict[str, Side] = {STORE: stack.enter_context(quick_start(PROJECT))}
+        for number, checkout in enumerate(arguments.checkout, 1):
+            sides[f"checkout {number}"] = stack.enter_context(quick_start(checkout))
+        sides |= stack.enter_context(anchors(SHORT, NESTED, BARE))
         for side in sides.values():
-            _load(side, arguments.connections, 1.0)
-            side.wait_until_archived()
+            _result(side, arguments.connections, 1.0)
         results: dict[str, list[Result]] = {name: [] for name in sides}
         for at in range(arguments.rounds):
             for name, side in list(sides.items())[:: -1 if at % 2 else 1]:
-                results[name].append(_measured(side, arguments))
-        _print(results)
+                results[name].append(_result(side, arguments.connections, arguments.seconds))
+        yield from _rows(results, arguments.connections)
+        missing = arguments.runs - sum(result.runs for result in results[STORE])
+        while missing > 0:
+            missing -= _result(sides[STORE], arguments.connections, 2.0).runs
+        yield from _memory(sides, arguments.runs)
 
 
-def _measured(side: Side, arguments: argparse.Namespace) -> Result:
-    before, started = _cpu_s(side.pid), time.monotonic()
-    took = _load(side, arguments.connections, arguments.seconds)
-    elapsed = time.monotonic() - started
+def _result(side: Side, connections: int, seconds: float) -> Result:
+    before = usage.cpu_s(side.pid)
+    answers = send(side.target, encoded(SMALL), connections=connections, seconds=seconds)
     side.wait_until_archived()
-    p50, p99 = (took[int(len(took) * share)] * 1e3 for share in (0.5, 0.99))
-    return Result((_cpu_s(side.pid) - before) / len(took) * 1e3, len(took) / elapsed, p50, p99, _pss_mb(side.pid))
+    runs = len(answers.took_s)
+    cpu_ms = (usage.cpu_s(side.pid) - before) / runs * 1e3
+    return Result(runs, cpu_ms, answers.per_s, answers.ms(0.5), answers.ms(0.99))
 
 
-def _print(results: dict[str, list[Result]]) -> None:
+def _rows(results: dict[str, list[Result]], connections: int) -> Iterator[Row]:
     median = {name: Result(*map(statistics.median, zip(*found, strict=True))) for name, found in results.items()}
-    print("| | CPU ms a run | runs/s | p50 ms | p99 ms | PSS MB | CPU, of nested | of bare |")
-    print("|---|---:|---:|---:|---:|---:|---:|---:|")
-    for name, found in results.items():
-        ratios = [
-            statistics.median(one.cpu_ms / other.cpu_ms for one, other in zip(found, results[anchor], strict=True))
-            for anchor in ANCHORS
-        ]
-        one = median[name]
-        print(
-            f"| {name} | {one.cpu_ms:.2f} | {one.per_s:,.0f} | {one.p50_ms:.1f} | {one.p99_ms:.0f} | {one.pss_mb:.0f}"
-            f" | {ratios[0]:.2f} | {ratios[1]:.1f} |"
-        )
+    store, short = median[STORE], median[SHORT]
+    at = f", {connections} connections"
+    for name in (SHORT, NESTED, BARE):
+        aim, key = (at_most(0.9, of_anchor=True), "cpu") if name == SHORT else (None, "")
+        yield Row("CPU of a run, until it is archived", store.cpu_ms, "ms", aim, name, median[name].cpu_ms, key=key)
+    yield Row(f"runs acknowledged{at}", store.per_s, "/s", at_least(1_800), SHORT, short.per_s, key="rate")
+    yield Row(f"POST, p50{at}", store.p50_ms, "ms", None, SHORT, short.p50_ms, key="p50")
+    yield Row(f"POST, p99{at}", store.p99_ms, "ms", at_most(20), SHORT, short.p99_ms, key="p99")
+    spread = [statistics.median(one.p99_ms / one.p50_ms for one in results[name]) for name in (STORE, SHORT)]
+    yield Row(f"POST, p99 over p50{at}", spread[0], "", at_most(5), SHORT, spread[1])
+    for name in [name for name in results if name.startswith("checkout")]:
+        yield Row(f"CPU of a run, {name}", median[name].cpu_ms, "ms", None, STORE, store.cpu_ms)
+        yield Row(f"runs acknowledged, {name}", median[name].per_s, "/s", None, STORE, store.per_s)
+        yield Row(f"POST, p99, {name}", median[name].p99_ms, "ms", None, STORE, store.p99_ms)
 
 
-@contextmanager
-def _quick_start(checkout: Path) -> Iterator[Side]:
-    """Run the quick start of ``checkout`` with an empty data directory."""
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
-        directory, port, python = Path(name), servers.free_port(), checkout / ".venv" / "bin" / "python"
-        command = [str(python) if python.exists() else sys.executable, str(checkout / "manage.py"), "quickstart"]
-        command += ["--data-dir", str(directory / "data"), "--port", str(port)]
-        process = Process(command, clean_environment(), directory / "log", directory=checkout)
-        try:
-            process.wait_for(lambda: "Record a run:" in process.output, "the store runs")
-            facts = json.loads((directory / "data" / "quickstart.json").read_text())
-            yield Side(process.pid, facts["url"], "/v1/agent/trajectories", facts["api_key"])
-        finally:
-            process.stop()
+def _memory(sides: dict[str, Side], runs: int) -> Iterator[Row]:
+    after = f"memory of the quick start after {runs:,} runs"
+    store, anchor = sides[STORE].pid, sides[SHORT].pid
+    name = "the server of the anchors"
+    yield Row(f"{after}, resident", usage.rss_mb(store), "MB", at_most(350), name, usage.rss_mb(anchor), key="memory")
+    yield Row(f"{after}, shared pages once", usage.pss_mb(store), "MB", None, name, usage.pss_mb(anchor))
 
 
-@contextmanager
-def _anchors() -> Iterator[dict[str, Side]]:
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
-        site = Site.make(Path(name) / "site", {})
-        try:
-            web = site.web(
-                workers=2,
-                threads=1,
-                DJANGO_SETTINGS_MODULE="benchmarks.anchor_settings",
-                TRAJECTORIES_RELAY_IN_PROCESS="false",
-            )
-            yield {name: Side(web.pid, web.url, path, "") for name, path in ANCHORS.items()}
-        finally:
-            site.close()
-
-
-def _load(side: Side, connections: int, seconds: float) -> list[float]:
-    """Send one request after the other on each connection; return the sorted times of the answers in seconds."""
-    body = json.dumps(run(_PHASES)).encode()
-    address = urlsplit(side.url)
-    head = f"POST {side.path} HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Type: application/json\r\n"
-    head += f"Authorization: Bearer {side.key}\r\nContent-Length: {len(body)}\r\n\r\n"
-    request = head.encode() + body
-    selector, took = selectors.DefaultSelector(), []
-    sent: dict[socket.socket, float] = {}
-    received: dict[socket.socket, bytes] = {}
-    for _ in range(connections):
-        connection = socket.create_connection((address.hostname, address.port))
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        selector.register(connection, selectors.EVENT_READ)
-        received[connection], sent[connection] = b"", time.perf_counter()
-        connection.sendall(request)
-    until = time.monotonic() + seconds
-    while sent:
-        for key, _ in selector.select():
-            connection = key.fileobj  # type: ignore[assignment]  # a socket was registered
-            if not (data := connection.recv(65_536)):
-                raise SystemExit(f"{side.path} closed a connection")
-            received[connection] += data
-            if not _is_whole(received[connection]):
-                continue
-            if not received[connection].startswith(b"HTTP/1.1 201"):
-                raise SystemExit(f"{side.path} answered {received[connection][:500]!r}")
-            took.append(time.perf_counter() - sent.pop(connection))
-            received[connection] = b""
-            if time.monotonic() < until:
-                sent[connection] = time.perf_counter()
-                connection.sendall(request)
-            else:
-                selector.unregister(connection)
-                connection.close()
-    return sorted(took)
-
-
-def _is_whole(data: bytes) -> bool:
-    head, separator, body = data.partition(b"\r\n\r\n")
-    length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
-    # Without a length, the answer is chunked.
-    return bool(separator) and (len(body) >= int(length[1]) if length else body.endswith(b"0\r\n\r\n"))
-
-
-def _get(url: str) -> str:
-    return httpx2.get(url, trust_env=False, timeout=30).text
-
-
-def _tree(pid: int) -> dict[int, float]:
-    """Return the CPU seconds of a process and of all its descendants, by pid."""
-    parents: dict[int, int] = {}
-    cpu_s: dict[int, float] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        parents[int(path.parent.name)] = int(fields[1])
-        cpu_s[int(path.parent.name)] = sum(map(int, fields[11:15])) / _TICKS
-    found = {pid}
-    while more := {child for child, parent in parents.items() if parent in found} - found:
-        found |= more
-    return {one: cpu_s[one] for one in found if one in cpu_s}
-
-
-def _cpu_s(pid: int) -> float:
-    return sum(_tree(pid).values())
-
-
-def _pss_mb(pid: int) -> float:
-    """Return the memory of a process and its descendants; pages that several share are counted once."""
-    total = 0
-    for one in _tree(pid):
-        try:
-            found = re.search(r"^Pss:\s+(\d+)", Path(f"/proc/{one}/smaps_rollup").read_text(), re.MULTILINE)
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        total += int(found[1]) if found else 0
-    return total / 1024
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=5)
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--connections", type=int, default=8)
+    parser.add_argument("--runs", type=int, default=20_000, help="before memory is read")
     parser.add_argument("--checkout", type=Path, action="append", default=[], help="measure this checkout too")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":
-    main()
+    report.main(__doc__, measure, _arguments)

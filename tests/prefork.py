@@ -69,6 +69,9 @@ _LIBRARIES = (
 )
 """Not prometheus_client, which reads the environment when it is imported."""
 
+is_used = True
+"""Benchmarks set this to False: a forked process starts sooner and shares memory with the server."""
+
 
 class Forked:
     """A child of the server, with the part of ``subprocess.Popen`` that the tests use."""
@@ -137,7 +140,7 @@ def _server(python: str) -> _Server:
 
 def can_start(arguments: Sequence[str], environment: dict[str, str], directory: Path) -> bool:
     """Return whether the process is one of this Python and this checkout, or of a host project."""
-    if {"-X", "-W", "-I"} & set(arguments):
+    if not is_used or {"-X", "-W", "-I"} & set(arguments):
         return False
     if arguments[0] == sys.executable:
         return directory == PROJECT and environment.get("PYTHONPATH") in (None, str(PROJECT))

@@ -46,8 +46,9 @@ class Settings:
     """How long Redis keeps a record, counted from its revision."""
 
     compress_bodies: bool = False
-    """Store the bodies of records compressed in Redis and in the archive. Turn it on when no process of
-    an earlier release is left: those read plain bodies only (docs/reliability.md)."""
+    """Store the bodies of records compressed in Redis and in the archive, and send them to workers in
+    that form. Turn it on when no process of an earlier release is left: those read plain bodies only
+    (docs/reliability.md)."""
 
     tombstone_keep_s: int = 365 * 24 * 3600
     """How long a deleted id is rejected. Must be longer than any outbox, queue or spool can hold an

@@ -136,6 +136,10 @@ class Load:
     def resume(self) -> None:
         self._going.set()
 
+    def begin_outcomes(self) -> None:
+        """Send late outcomes from now on, too."""
+        self._has_outcomes = True
+
     def _work(self, chance: random.Random) -> None:
         mine: dict[UUID, bytes] = {}
         try:

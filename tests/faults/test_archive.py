@@ -24,16 +24,17 @@ MEBIBYTE = 1024**2
 
 
 def test_the_archive_is_stopped_for_a_minute(cluster: Cluster, judge: Judge) -> None:
-    judge("archive stopped for a minute", cluster, partial(faults.stop_archive, outage_s=OUTAGE_S), pause_s=0.1)
+    fault = partial(faults.stop_archive, outage_s=OUTAGE_S)
+    judge("archive stopped for a minute", cluster, fault, pause_s=0.1, has_outcomes=True)
 
 
 @pytest.mark.smoke
 def test_the_archive_is_killed_and_restarted(cluster: Cluster, judge: Judge) -> None:
-    judge("archive killed and restarted", cluster, faults.kill_archive)
+    judge("archive killed and restarted", cluster, faults.kill_archive, has_outcomes=True)
 
 
 def test_the_archive_is_read_only(cluster: Cluster, judge: Judge) -> None:
-    judge("archive read-only", cluster, faults.make_archive_read_only)
+    judge("archive read-only", cluster, faults.make_archive_read_only, has_outcomes=True)
 
 
 def test_statements_take_longer_than_they_may(make_cluster: Callable[..., Cluster], judge: Judge) -> None:
@@ -52,7 +53,7 @@ def test_statements_take_longer_than_they_may(make_cluster: Callable[..., Cluste
 
 
 def test_a_deadlock(cluster: Cluster, judge: Judge) -> None:
-    judge("archive: deadlock", cluster, faults.make_deadlocks)
+    judge("archive: deadlock", cluster, faults.make_deadlocks, has_outcomes=True)
 
 
 def test_the_disk_of_the_outbox_is_full(make_cluster: Callable[..., Cluster], judge: Judge, small_disk: Path) -> None:

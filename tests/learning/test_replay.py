@@ -42,6 +42,8 @@ def test_the_table_has_every_action_in_hindsight() -> None:
     assert [*table.results[Plan("cheap")]] == pytest.approx([0.5, 0.3])
     assert [*table.results[Plan("cheap", "strong")]] == pytest.approx([1.0, 15.3])
     assert table.best_value(Rules()) == pytest.approx(1 - 0.1 * 0.51)
+    assert table.regret(table.best_single, Rules()) == pytest.approx(1 - 0.051 - 0.9)
+    assert table.regret(table.cheap_first, Rules()) == 0
     assert table.best_value(Rules(allow_escalation=False)) == pytest.approx(0.9)
 
 
@@ -114,10 +116,15 @@ def test_the_command_refuses_an_address_that_does_not_answer(tmp_path: Path) -> 
 
 
 def test_the_regret_curve_is_an_svg_with_a_line_for_each_replay() -> None:
-    text = regret_svg([[0.0, 1.0, 1.5], [0.0, 2.0, 2.5]], "Regret <of> two")
+    text = regret_svg([[0.0, 1.0, 1.5], [0.0, 2.0, 2.5]], "Regret <of> two", {"always <a>": 1.0})
     root = ElementTree.fromstring(text)
     lines = root.findall("{http://www.w3.org/2000/svg}polyline")
-    assert len(lines) == 3
+    assert len(lines) == 4
+    last = [line.attrib["points"].split()[-1] for line in lines]
+    assert last[2] == f"{720 - 16:.1f},40.0"  # the baseline has the highest regret: 3 after three runs
+    (band,) = root.findall("{http://www.w3.org/2000/svg}polygon")
+    assert len(band.attrib["points"].split()) == 6
+    assert "always <a>" in [text.text for text in root.findall("{http://www.w3.org/2000/svg}text")]
     title = root.find("{http://www.w3.org/2000/svg}title")
     assert title is not None
     assert title.text == "Regret <of> two"

@@ -70,6 +70,18 @@ BAD: list[Any] = [
     body(error="e" * 1_100_000),
     body(error="e" * (2**20 - len(json.dumps(body(error=""), separators=(",", ":"))) + 73)),
 ]
+OUTCOMES: list[tuple[int, str, Any, dict[str, Any]]] = [
+    (1, "merged", True, {}),
+    (2, "merged", False, {"evidence": {"pr": "7"}}),
+    (2, "rating", 4.25, {}),
+    (3, "rating", -1, {}),
+    (7, "merged", True, {"phase_id": "a"}),
+    (7, "fit", "underpowered", {"phase_id": "a"}),
+    (7, "fit", "good_fit", {"phase_id": "nowhere"}),
+    (8, "merged", False, {}),  # whose phases were skipped
+    (8, "rating", 0.1 + 0.2, {"phase_id": "a"}),
+]
+"""Late outcomes: the number of the run, name, value and other fields."""
 FILTERS: list[dict[str, Any]] = [
     {},
     {"outcome": "success"},
@@ -154,6 +166,9 @@ def clients(web: Any, api_key: str) -> Iterator[tuple[Client, Client]]:
         for client in (store, memory):
             for at, given in enumerate(GOOD):
                 client.trajectories.record(as_given({**given, "id": str(UUID(int=at + 1))}))
+            for at, name, value, fields in OUTCOMES:
+                given = {"at": "2026-02-01T00:00:00Z", "idempotency_key": f"{at} {name} {value}"} | fields
+                client.outcomes.record(name, value, trajectory_id=UUID(int=at), **as_given(given))
         yield store, memory
 
 
@@ -169,6 +184,12 @@ def test_list_and_export_are_the_same(clients: tuple[Client, Client], filters: d
 def test_stats_are_the_same(clients: tuple[Client, Client], filters: dict[str, Any]) -> None:
     store, memory = (figures(client.trajectories.stats(**filters).model_dump(exclude={"window"})) for client in clients)
     assert memory == store
+    if not filters:
+        assert [(group["name"], group["count"]) for group in store["late_outcomes"]] == [
+            ("merged", 4),
+            ("rating", 3),
+            ("fit", 2),
+        ]
 
 
 @pytest.mark.parametrize("filters", [*FILTERS, {"max_runs": 2}, {"max_runs": len(GOOD)}], ids=str)
@@ -253,7 +274,12 @@ def exported(client: Client, filters: dict[str, Any]) -> list[str]:
 
 
 def unstamped(record: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in record.items() if name not in ("recorded_at", "revision")}
+    kept = {name: value for name, value in record.items() if name not in ("recorded_at", "revision")}
+    if "outcomes" in kept:
+        # Their order is that of acceptance, and lines of one run are accepted in the order of OUTCOMES.
+        own = ("id", "recorded_at")
+        kept["outcomes"] = [{name: one[name] for name in sorted(one) if name not in own} for one in kept["outcomes"]]
+    return kept
 
 
 def figures(value: Any) -> Any:

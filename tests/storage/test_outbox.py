@@ -18,7 +18,7 @@ from tests.storage.outboxes import all_rows, append, at, opened
 from trajectories.domain.clock import SECOND_US
 from trajectories.exceptions import OutboxUnavailable
 from trajectories.storage.hot_fill import HIGHEST
-from trajectories.storage.outbox import Outbox
+from trajectories.storage.outbox import Outbox, Rebound
 from trajectories.storage.outbox_file import OutboxFile
 from trajectories.storage.outbox_rows import Row
 
@@ -395,3 +395,16 @@ def test_the_file_shrinks_after_its_rows_are_gone(path: Path) -> None:
     assert outbox.prune(2**62) == 0
     # Little by little, and also in calls that have nothing left to delete.
     wait_until(lambda: outbox.prune(2**62) or size() < MEBIBYTE // 4, what="the file is small")
+
+
+def test_a_file_that_was_bound_to_another_store_accepts_nothing_of_the_former_one(path: Path) -> None:
+    outbox = opened(path)
+    outbox.bind("0123456789ab")
+    assert len(taken(outbox.append([draft(new_id())], store="0123456789ab"))) == 1
+    outbox.bind("ba9876543210", is_forced=True)
+    with pytest.raises(Rebound) as refusal:
+        outbox.append([draft(new_id())], store="0123456789ab")
+    assert (refusal.value.status, refusal.value.code) == (503, "store_mismatch")
+    assert outbox.last_n() == 1
+    assert len(taken(outbox.append([draft(new_id())], store="ba9876543210"))) == 1
+    outbox.close()

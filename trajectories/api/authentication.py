@@ -174,7 +174,8 @@ def _tell_of_change(prefix: str) -> None:
 
 @sensitive_variables()
 def _bearer(request: HttpRequest) -> str:
-    scheme, _, text = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
+    given: str = request.META.get("HTTP_AUTHORIZATION", "")
+    scheme, _, text = given.partition(" ")
     if scheme.lower() != "bearer" or not text.strip():
         raise AuthenticationFailure("Send your API key as 'Authorization: Bearer KEY'.", code="missing_api_key")
     return text.strip()

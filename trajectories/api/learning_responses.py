@@ -149,8 +149,7 @@ class PolicyEvaluation(AnswerModel):
     """The mean reward that a policy would have had, or why it cannot be known."""
 
     estimand: Literal["decision", "run"] = Field(
-        description="decision: the mean reward of the policy's decisions, with all others as recorded. run: the mean outcome of"
-        " runs in which the policy chooses the first model of each of its phases; ips and snips estimate it."
+        description="decision: the mean reward of one decision of the policy. run: the mean outcome of runs that it decides."
     )
     decisions: int = Field(description="Decisions with propensity and reward; runs where the estimand is run.")
     left_out: dict[str, int] = Field(description="Counts by reason.")

@@ -78,7 +78,8 @@ def _plans(request: RecommendationRequest, estimates: PhaseEstimates, singles: S
         known = first.cost_usd is not None and more is not None
         high = estimate.posterior.interval()[1]
         parts = zip(first.draws, estimate.draws, second.draws, strict=True)
-        drawn = [_either(p, q, alone, high) for p, q, alone in parts]
+        # Most draws keep the bound: the call is only for the others, since there are 512 for each plan.
+        drawn = [both if (both := p + (1 - p) * q) >= alone else _either(p, q, alone, high) for p, q, alone in parts]
         yield Action(
             first.model,
             second.model,
@@ -94,12 +95,11 @@ def _plans(request: RecommendationRequest, estimates: PhaseEstimates, singles: S
 def _either(first: float, after: float, alone: float, high: float) -> float:
     """Return the success of a plan of two models.
 
-    A plan solves what its second model solves alone, unless the first one's failure spoils it. So the
-    second model's success ``after`` a failure is at least what its success ``alone`` implies (Fréchet's
-    bound), up to ``high``: outcomes that show a lower one count more than the bound.
+    A plan solves what its second model solves ``alone``, unless the first one's failure spoils it
+    (Fréchet's bound). The bound holds up to ``high``, the most that the second model's success ``after``
+    a failure may be: outcomes that show a lower one count more.
     """
-    least = (alone - first) / (1 - first) if first < 1 else 0.0
-    return first + (1 - first) * max(after, min(least, high))
+    return max(first + (1 - first) * after, min(alone, first + (1 - first) * high))
 
 
 def _skip(estimates: PhaseEstimates, singles: Sequence[Action]) -> Action:

@@ -57,8 +57,9 @@ class Exact(NamedTuple):
 class Evaluation(NamedTuple):
     """The result. ``estimates`` is empty if there is a ``refusal``, one sentence.
 
-    ``decisions`` counts runs where the ``estimand`` is ``run``. ``logged``: the mean reward of what was done. ``covered``: the share of the policy's choices
-    that the recorded policy could have made. ``left_out``: counts by reason.
+    ``decisions`` counts runs where the ``estimand`` is ``run``. ``logged``: the mean reward of what was
+    done. ``covered``: the share of the policy's choices that the recorded policy could have made.
+    ``left_out``: counts by reason.
     """
 
     decisions: int
@@ -244,7 +245,8 @@ class _RunTally:
             self._logged.append(LoggedRun(weight, reward))
 
     def reverse(self) -> None:
-        """Do nothing: no estimate of runs depends on their order."""
+        """Put runs that were added newest first into the order in which they were recorded."""
+        self._logged.reverse()
 
     def result(self, seed: int) -> Evaluation:
         size = len(self._logged)

@@ -104,8 +104,7 @@ class EvaluationRequest(Body):
     policy: RulePolicy
     estimand: Estimand = Field(
         "decision",
-        description="decision: the mean reward of a decision, where the policy makes this one and all others are as recorded. run:"
-        " the mean outcome of a run, where the policy chooses the first model of each of its phases.",
+        description="decision: the mean reward of one decision, all others as recorded. run: the mean outcome of runs that it decides.",
     )
     phase: Name | None = Field(
         None, description="The policy chooses at this phase only; null: at each phase that has a model."

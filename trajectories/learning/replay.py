@@ -15,7 +15,8 @@ from uuid import UUID, uuid5
 
 from trajectories.learning.full_feedback import Item
 
-DEFAULT_RUNS: Final = 2_000
+DEFAULT_RUNS: Final = 6_000
+"""So many that the best plan of four models is found from nearly every seed (docs/learning.md)."""
 SOURCE: Final = "replay"
 _IDS = UUID("0c5f7a52-3a0e-4b0e-8f0b-6a4a5d0a9b11")
 
@@ -118,6 +119,10 @@ class Table:
         """Return the score that one USD takes away: ``cost_weight`` for the dearest model's mean cost."""
         dearest = max(self.results[Plan(model)].cost_usd for model in self.models) / len(self.items)
         return cost_weight / dearest if dearest else 0.0
+
+    def regret(self, plan: Plan, rules: Rules) -> float:
+        """Return the regret per run of a plan that is always chosen."""
+        return self.best_value(rules) - self.results[plan].value(self.price(rules.cost_weight), len(self.items))
 
     def best_value(self, rules: Rules) -> float:
         """Return the value of the best action in hindsight."""

@@ -900,7 +900,7 @@ export interface components {
             policy: components["schemas"]["RulePolicy"];
             /**
              * Estimand
-             * @description decision: the mean reward of a decision, where the policy makes this one and all others are as recorded. run: the mean outcome of a run, where the policy chooses the first model of each of its phases.
+             * @description decision: the mean reward of one decision, all others as recorded. run: the mean outcome of runs that it decides.
              * @default decision
              * @enum {string}
              */
@@ -2054,7 +2054,7 @@ export interface components {
         PolicyEvaluation: {
             /**
              * Estimand
-             * @description decision: the mean reward of the policy's decisions, with all others as recorded. run: the mean outcome of runs in which the policy chooses the first model of each of its phases; ips and snips estimate it.
+             * @description decision: the mean reward of one decision of the policy. run: the mean outcome of runs that it decides.
              * @enum {string}
              */
             estimand: "decision" | "run";

@@ -70,7 +70,8 @@ class Command(BaseCommand):
         self.stdout.write(report(table, found, rules))
         if options["svg"]:
             title = f"Regret of {len(found)} replays, in successes, against the best action in hindsight"
-            options["svg"].write_text(regret_svg([one.regret for one in found], title))
+            plans = {f"always {plan}": table.regret(plan, rules) for plan in (table.best_single, table.cheap_first)}
+            options["svg"].write_text(regret_svg([one.regret for one in found], title, plans))
             self.stdout.write(f"{options['svg']} is written.")
 
 

@@ -63,7 +63,7 @@ class EvaluationFields(TypedDict):
     """Fields of an evaluation's request besides the policy."""
 
     estimand: NotRequired[Literal["decision", "run"]]
-    """decision: the mean reward of a decision, where the policy makes this one and all others are as recorded. run: the mean outcome of a run, where the policy chooses the first model of each of its phases."""
+    """decision: the mean reward of one decision, all others as recorded. run: the mean outcome of runs that it decides."""
     phase: NotRequired[str | None]
     """The policy chooses at this phase only; null: at each phase that has a model."""
     filters: NotRequired[dict[str, str]]
@@ -81,7 +81,7 @@ class EvaluationRequest(TypedDict):
 
     policy: RulePolicy
     estimand: NotRequired[Literal["decision", "run"]]
-    """decision: the mean reward of a decision, where the policy makes this one and all others are as recorded. run: the mean outcome of a run, where the policy chooses the first model of each of its phases."""
+    """decision: the mean reward of one decision, all others as recorded. run: the mean outcome of runs that it decides."""
     phase: NotRequired[str | None]
     """The policy chooses at this phase only; null: at each phase that has a model."""
     filters: NotRequired[dict[str, str]]

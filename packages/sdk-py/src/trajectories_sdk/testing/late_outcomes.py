@@ -3,17 +3,51 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 from uuid import UUID, uuid5
 
 from pydantic import ValidationError
 
 from trajectories_sdk.testing.contract import LateOutcome
+from trajectories_sdk.testing.facets import PhaseFacets
+from trajectories_sdk.testing.outcomes import NOT_RUN
 from trajectories_sdk.testing.refusals import Refusal, refusal_of
 
 _FITS = ("good_fit", "underpowered", "overprovisioned", "failed")
 _NAMESPACE = UUID(int=0)
+
+
+class CountedOutcome(NamedTuple):
+    """An outcome as stats count it: once for its run, and by phase and model for each of its phases."""
+
+    name: str
+    value: bool | float | str
+    phase: str | None = None
+    model: str | None = None
+
+
+def counted(
+    outcomes: Sequence[Mapping[str, Any]], phases: Sequence[PhaseFacets], ids: Sequence[str | None]
+) -> tuple[list[CountedOutcome], list[CountedOutcome]]:
+    """Return the outcomes of a run, and those of its phases.
+
+    Args:
+        ids: the ``phase_id`` of each phase. Of a repeated one, the first counts.
+    """
+    of_phases = list(_of_phases(outcomes, phases, ids))
+    return [CountedOutcome(one["name"], one["value"]) for one in outcomes], of_phases
+
+
+def _of_phases(
+    outcomes: Sequence[Mapping[str, Any]], phases: Sequence[PhaseFacets], ids: Sequence[str | None]
+) -> Iterator[CountedOutcome]:
+    for one in outcomes:
+        named = one.get("phase_id")
+        at = None if named is None else next((place for place, id_ in enumerate(ids) if id_ == named), -1)
+        for place, phase in enumerate(phases):
+            if at in (None, place) and phase.outcome not in NOT_RUN:
+                yield CountedOutcome(one["name"], one["value"], phase.phase, phase.model)
 
 
 class LateOutcomes:
@@ -38,6 +72,8 @@ class LateOutcomes:
         except ValidationError as error:
             raise refusal_of(error) from None
         fields = json.loads(outcome.model_dump_json(exclude_none=True))
+        if isinstance(fields["value"], float) and fields["value"].is_integer():
+            fields["value"] = int(fields["value"])
         key = fields.pop("idempotency_key", key)
         named, reference = fields.pop("trajectory_id", None), fields.get("reference")
         if (fields["name"] == "fit") != isinstance(fields["value"], str):

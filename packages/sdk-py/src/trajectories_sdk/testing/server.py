@@ -80,7 +80,7 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
     """The store's API in memory: contract, versions, filters, stats, readiness, export and
     deletion.
 
-    It is not durable and has one tenant. Its stats do not count late outcomes. It has no scopes and no rate limits, and does not redact
+    It is not durable and has one tenant. It has no scopes and no rate limits, and does not redact
     credentials. It is a blocking and an async transport, so ``Client(transport=server)`` works too.
     Clients made by ``client()`` retry without delay, and keep their background queue in memory.
 
@@ -327,11 +327,12 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
     def _stats(self, seen: SeenRequest) -> httpx2.Response:
         filters, rest = parameters(seen, "credit", "bucket")
         credit_rule, bucket = choice_of("credit", rest, RULES) or "checks", choice_of("bucket", rest, ("day", "week"))
-        found = [stored.facets for stored in matching(self._store.in_order(), self._query(filters))]
+        found = list(matching(self._store.in_order(), self._query(filters)))
+        facets, late = [stored.facets for stored in found], [stored.counted_outcomes() for stored in found]
         as_of = self._clock().astimezone(UTC).isoformat().replace("+00:00", "Z")
         bounds = {name: self._bound(filters.get(of)) for name, of in (("from", "since"), ("to", "until"))}
         return answer(
-            stats_of(found, credit_rule, bucket)
+            stats_of(facets, credit_rule, bucket, late)
             | {"window": {**bounds, "tiers": ["hot"], "as_of": as_of, "complete": True, "computed_from": "records"}}
         )
 

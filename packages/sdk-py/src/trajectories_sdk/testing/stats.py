@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from trajectories_sdk.testing.facets import NANO_USD, OUTCOMES, PHASE_OUTCOMES, Facets
+from trajectories_sdk.testing.late_outcomes import CountedOutcome
 
 _MEASURES: Final = {
     "cost_usd": ("cost_nano_usd", NANO_USD),
@@ -36,11 +37,21 @@ _FITS: Final = ("good_fit", "underpowered", "overprovisioned", "failed")
 _SKIP_GROUP: Final = ("phase", "request_type")
 _DAY_US: Final = 86_400_000_000
 _Z: Final = 1.96
+_MICRO: Final = 1_000_000
 
 
-def stats_of(found: Sequence[Facets], credit_rule: str = "checks", bucket: str | None = None) -> dict[str, Any]:
+def stats_of(
+    found: Sequence[Facets],
+    credit_rule: str = "checks",
+    bucket: str | None = None,
+    late: Sequence[tuple[Sequence[CountedOutcome], Sequence[CountedOutcome]]] = (),
+) -> dict[str, Any]:
     """Return all stats but ``window``. Percentiles are exact here, and within 1 % of that in the
-    store."""
+    store.
+
+    Args:
+        late: the late outcomes of each run, and those of its phases.
+    """
     phases = [phase for facets in found for phase in facets.phases]
     shown = _trajectory_summary(found)
     for name, (column, divisor) in _TRAJECTORY_MEASURES.items():
@@ -57,7 +68,9 @@ def stats_of(found: Sequence[Facets], credit_rule: str = "checks", bucket: str |
         shown[name] = _groups(phases, columns, partial(_phase_summary, credit_rule=credit_rule))
     shown["credit_rule"] = credit_rule
     shown["skips"] = _groups([one for facets in found for one in _presences(facets)], _SKIP_GROUP, _skip_summary)
-    shown |= {"late_outcomes": [], "late_outcomes_by_phase_model": []}  # not counted here
+    of_runs, of_phases = ([one for pair in late for one in pair[at]] for at in (0, 1))
+    shown["late_outcomes"] = _groups(of_runs, ("name",), _late_summary)
+    shown["late_outcomes_by_phase_model"] = _groups(of_phases, ("name", "phase", "model"), _late_summary)
     if bucket is not None:
         shown["series"] = sorted(
             _groups([_Dated(_start(facets, bucket), facets) for facets in found], ("start",), _dated_summary),
@@ -156,6 +169,19 @@ def _phase_summary(items: Sequence[Any], *, credit_rule: str) -> dict[str, Any]:
         "skip_rate": _share(outcomes["skipped"], len(items)),
         "value_per_dollar": None if low is None or mean is None else low / (mean + 0.001),
     } | measured
+
+
+def _late_summary(items: Sequence[CountedOutcome]) -> dict[str, Any]:
+    values = [item.value for item in items]
+    true, false = sum(value is True for value in values), sum(value is False for value in values)
+    micro = [round(value * _MICRO) for value in values if not isinstance(value, (bool, str))]
+    return {
+        "count": len(items),
+        "rate": _rate(true, true + false),
+        "mean": sum(micro) / (len(micro) * _MICRO) if micro else None,
+        "numbers": len(micro),
+        "fits": {word: values.count(word) for word in _FITS},
+    }
 
 
 def _tallies(items: Sequence[Any], outcomes: tuple[str, ...]) -> dict[str, int]:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from trajectories_sdk.testing import patch
 from trajectories_sdk.testing.contract import Trajectory
 from trajectories_sdk.testing.facets import Facets, derived_of, facets_of, selection_method
-from trajectories_sdk.testing.late_outcomes import LateOutcomes
+from trajectories_sdk.testing.late_outcomes import CountedOutcome, LateOutcomes, counted
 from trajectories_sdk.testing.refusals import Refusal, refusal_of
 from trajectories_sdk.testing.warnings import MAX_WARNINGS, warnings_of
 
@@ -64,6 +64,12 @@ class StoredRecord:
     def _outcomes(self) -> dict[str, Any]:
         found = self.late.of(json.loads(self.body))
         return {"outcomes": found} if found else {}
+
+    def counted_outcomes(self) -> tuple[list[CountedOutcome], list[CountedOutcome]]:
+        """Return its late outcomes as stats count them, and those of its phases."""
+        fields = json.loads(self.body)
+        ids = [phase.get("phase_id") for phase in fields["phases"]]
+        return counted(self.late.of(fields), self.facets.phases, ids)
 
     def warnings(self, limit: int = MAX_WARNINGS) -> list[dict[str, str]]:
         return [one._asdict() for one in warnings_of(json.loads(self.body), limit)]
