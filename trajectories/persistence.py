@@ -70,6 +70,9 @@ def persist(store: Store, records: Sequence[Record]) -> None:
     if stored:
         tier.merge(stored, from_authority=True)
     tier.close_batch(batch)
+    with suppress(ArchiveError):  # the batch is complete; the next one continues
+        for tenant in rollup_rebuild.to_select({record.tenant for record in records}):
+            rollup_rebuild.select(tenant)
 
 
 def delete(store: Store, tombstones: Sequence[Record]) -> DeletedCounts:

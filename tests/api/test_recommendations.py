@@ -11,7 +11,8 @@ from tests.api.client import JSON, archive_all, client_of, error, issue, number,
 from tests.examples import body, phase
 from tests.learning.runs import attempts, many
 from trajectories.api import learning_responses
-from trajectories.storage import archive_reads
+from trajectories.learning import cells, older
+from trajectories.storage import archive_reads, rollup_reads
 
 PATH = "/v1/agent/recommendations"
 FORECAST = "/v1/intelligence/cost-forecast"
@@ -69,9 +70,14 @@ def test_a_deleted_run_is_forgotten(north: Client) -> None:
     assert recommended(north, "a")["candidates"][0]["samples"] == 0
 
 
-def test_records_below_the_hot_cache_count_too(
-    north: Client, settings: Any, trajectories_settings: dict[str, Any]
+def fail(*_: Any, **__: Any) -> None:
+    raise AssertionError("the archive is read")
+
+
+def test_records_below_the_hot_cache_count_too_without_a_scan(
+    north: Client, settings: Any, trajectories_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(archive_reads, "summary", fail)
     settings.TRAJECTORIES = trajectories_settings | {"HOT_MAX_RECORDS": 4}
     for run in many("a", 10, 2, 0.5):
         posted(north, run)
@@ -82,6 +88,58 @@ def test_records_below_the_hot_cache_count_too(
     assert found["success"]["mean"] == pytest.approx(11 / 14)
 
 
+def test_records_that_leave_the_hot_cache_stay_in_the_sums(
+    north: Client, settings: Any, trajectories_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.TRAJECTORIES = trajectories_settings | {"HOT_MAX_RECORDS": 4}
+    for run in many("a", 4, 2, 0.5):
+        posted(north, run)
+    archive_all()
+    assert recommended(north, "a")["candidates"][0]["samples"] == 6
+    with monkeypatch.context() as patched:
+        patched.setattr(rollup_reads, "summary", fail)
+        for run in many("a", 0, 3, 0.5):
+            posted(north, run)
+        (found,) = recommended(north, "a")["candidates"]
+        assert found["samples"] == 9
+        assert found["success"]["mean"] == pytest.approx(5 / 11)
+    for run in many("a", 0, 5, 0.5):
+        posted(north, run)
+    archive_all()
+    # One of them came and left, so older records are read again.
+    assert recommended(north, "a")["candidates"][0]["samples"] == 14
+    monkeypatch.setattr(cells, "OLDER_S", 0.0)
+    monkeypatch.setattr(archive_reads, "summary", fail)
+    assert recommended(north, "a")["candidates"][0]["samples"] == 14
+
+
+def test_versions_that_the_archive_lacks_are_not_counted_twice(
+    north: Client, settings: Any, trajectories_settings: dict[str, Any]
+) -> None:
+    settings.TRAJECTORIES = trajectories_settings | {"HOT_MAX_RECORDS": 2}
+    for at, run in enumerate(many("a", 4, 0, 0.5), start=1):
+        posted(north, run | {"id": number(at)})
+    archive_all()
+    posted(north, attempts(("a", "failure", 0.1), id=number(4)))
+    posted(north, attempts(("a", "failure", 0.1), id=number(5)))
+    (found,) = recommended(north, "a")["candidates"]
+    assert found["samples"] == 5
+    assert found["success"]["mean"] == pytest.approx(4 / 7)
+
+
+def test_while_the_archive_is_far_behind_older_records_are_missing(
+    north: Client, settings: Any, trajectories_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.TRAJECTORIES = trajectories_settings | {"HOT_MAX_RECORDS": 2}
+    monkeypatch.setattr(older, "MAX_UNDER_WAY", 0)
+    for run in many("a", 4, 0, 0.5):
+        posted(north, run)
+    answer = recommended(north, "a")
+    assert (answer["candidates"][0]["samples"], answer["complete"]) == (2, False)
+    archive_all()
+    assert recommended(north, "a")["candidates"][0]["samples"] == 4
+
+
 def test_an_unchanged_tenant_is_not_read_again(
     north: Client, settings: Any, trajectories_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,11 +148,7 @@ def test_an_unchanged_tenant_is_not_read_again(
         posted(north, run)
     archive_all()
     before = recommended(north, "a")
-
-    def fail(*_: Any, **__: Any) -> None:
-        raise AssertionError("the archive is read again")
-
-    monkeypatch.setattr(archive_reads, "summary", fail)
+    monkeypatch.setattr(rollup_reads, "summary", fail)
     assert recommended(north, "a") == before
 
 

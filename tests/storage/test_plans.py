@@ -8,9 +8,9 @@ import pytest
 from django.db import connections
 
 from tests.storage.hosts import TENANT, made, new_id
-from trajectories.domain.query import parse_query
-from trajectories.models import Phase, RollUp, Tenant, Trajectory
-from trajectories.storage import archive_reads
+from trajectories.domain.query import Condition, Query, parse_query
+from trajectories.models import Phase, Tenant, Trajectory
+from trajectories.storage import archive_reads, rollup_rows
 from trajectories.storage.archive_writes import mirror
 
 
@@ -53,6 +53,8 @@ def test_each_scan_enters_an_index(archive_db: str) -> None:
     assert "trajectories_project" in plan(project="none")
     assert "trajectories_source" in plan(source="none")
     assert re.search("trajectories_(position|newest)", plan(since="1970-01-02"))
+    later = Query((Condition("seq", "at_least", 2_900),), (), parse_query({"model": "m"}, 0).on_phase)
+    assert re.search("trajectories_seq_once|seq>", archive_reads._matching(TENANT, later, None).explain())
 
 
 @pytest.mark.parametrize("archive_db", ["postgres"], indirect=True)
@@ -71,6 +73,9 @@ def test_roll_ups_are_read_by_their_index(archive_db: str) -> None:
     mirror([made(new_id(), 1, project=f"p{number}", tenant=f"tenant{number % 10}") for number in range(300)])
     with connections[archive_db].cursor() as cursor:
         cursor.execute("ANALYZE")
-    rows = RollUp.objects.filter(tenant="tenant7", day=-1)
-    assert "trajectories_rollup_day" in rows.filter(is_total=True).explain()
-    assert "trajectories_rollup_day" in rows.filter(is_total=False, project="p7").explain()
+    for is_total in (True, False):
+        rows = rollup_rows.rows_of("tenant7", archive_db, is_total=is_total).filter(day=-1)
+        for one in (rows, rows.filter(project="p7")):
+            assert "trajectories_rollup_day" in one.explain()
+            if archive_db == "default":  # the index by tenant alone would read all rows of a tenant
+                assert "is_total=? AND day=?" in one.explain()

@@ -28,7 +28,7 @@ from trajectories.domain.query import Query, parse_query
 from trajectories.domain.record import Record, tombstone
 from trajectories.domain.stats import Summary
 from trajectories.models import Phase, RollUp, Tenant
-from trajectories.storage import archive_reads, archive_writes, rollup_reads, rollup_rebuild, rollups
+from trajectories.storage import archive_reads, archive_writes, rollup_reads, rollup_rebuild, rollup_rows, rollups
 from trajectories.storage.archive_writes import mirror
 
 HOUR_US = DAY_US // 24
@@ -43,6 +43,10 @@ FILTERS: list[dict[str, str]] = [
     {"until": "1970-01-03T07:00:00Z"},
     {"since": "1970-01-02T12:00:00Z", "until": "1970-01-02T13:00:00Z"},
     {"since": "99999w"},
+    {"phase": "spec"},
+    *({"model": model} for model in reference.MODELS[:2]),
+    {"model": reference.MODELS[0], "phase": "implement"},
+    {"selection_method": "thompson-sampling"},
     {"started_since": "1970-01-02", "started_until": "1970-01-04"},
     {"started_until": "1970-01-03", "project": "a"},
 ]
@@ -56,13 +60,18 @@ versions = st.tuples(
     st.sampled_from(["record"] * 5 + ["outcome"] * 2 + ["delete"]),
 )
 batches = st.lists(st.lists(versions, min_size=1, max_size=6), min_size=1, max_size=6)
-some = st.lists(st.sampled_from(FILTERS), min_size=3, max_size=5)
+some = st.lists(st.sampled_from(FILTERS), min_size=4, max_size=7)
 properties = settings(
     max_examples=examples(24),
     deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
+
+
+@pytest.fixture(autouse=True)
+def few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rollup_rebuild, "SELECT_PAGE", 2)
 
 
 def batch_of(tenant: str, given: Sequence[Any]) -> list[Record]:
@@ -145,17 +154,21 @@ def expect_same(tenant: str, asked: Sequence[dict[str, str]] = FILTERS) -> None:
 
 
 @properties
-@given(given=batches, asked=some)
+@given(given=batches, asked=some, steps=st.lists(st.integers(0, 2), min_size=1, max_size=4))
 def test_sums_are_those_of_a_scan_after_any_inserts_revisions_and_deletions_in_any_order(
-    given: list[list[Any]], asked: list[dict[str, str]], archive_db: str
+    given: list[list[Any]], asked: list[dict[str, str]], steps: list[int], archive_db: str
 ) -> None:
     tenant = next(tenants)
-    for batch in given:
+    for batch, selects in zip(given, cycle(steps), strict=False):
         mirror(batch_of(tenant, batch))
+        for _ in range(selects):
+            rollup_rebuild.select(tenant)
     expect_same(tenant, asked)
+    rollup_rebuild.catch_up(tenant, 100)
     kept = contents(tenant)
     assert rollup_rebuild.rebuild(tenant)
     assert contents(tenant) == kept
+    assert list(rollup_rebuild.differences(tenant, Conf())) == []
     mirror([tombstone(tenant, UUID(int=id_), 10**12) for id_ in range(1, 7)])
     assert not RollUp.objects.using(archive_db).filter(tenant=tenant).exists()
 
@@ -176,7 +189,8 @@ def test_runs_of_days_of_start_are_those_that_have_a_start(archive_db: str) -> N
 
 def contents(tenant: str) -> dict[str, Any]:
     """The rows, without the order in which their sums were made."""
-    rows = RollUp.objects.using(archive_writes.alias()).filter(tenant=tenant)
+    # Where selections begin to lag behind depends on the pages in which they were counted.
+    rows = RollUp.objects.using(archive_writes.alias()).filter(tenant=tenant).exclude(day=rollup_rows.SELECTED)
     return {row.key: (row.cell, sorted(row.details), row.project, row.day, row.start) for row in rows}
 
 
@@ -189,11 +203,14 @@ def test_sums_are_those_of_a_scan_with_more_combinations_than_are_allowed(
     archive_db: str,
     settings: Settings,
     trajectories_settings: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     settings.TRAJECTORIES = trajectories_settings | {"ROLLUP_MAX_CELLS": limit}
+    monkeypatch.setattr(rollup_rows, "MAX_VALUES", limit // 3)
     tenant = next(tenants)
     for batch in given:
         mirror(batch_of(tenant, batch))
+        rollup_rebuild.select(tenant)
     row = Tenant.objects.using(archive_db).get(pk=tenant)
     assert RollUp.objects.using(archive_db).filter(tenant=tenant, day=-1, is_total=False).count() == row.rolled_cells
     if row.rollup_cut != rollups.Cut.ALL:
@@ -287,8 +304,8 @@ def test_check_finds_a_sum_that_a_scan_does_not_give(archive_db: str) -> None:
     assert list(rollup_rebuild.differences(TENANT, Conf())) == []
     row = RollUp.objects.using(archive_db).get(day=2, is_total=False)
     RollUp.objects.using(archive_db).filter(pk=row.pk).update(cell=row.cell.replace("1", "2", 1))
-    assert list(rollup_rebuild.differences(TENANT, Conf())) == ["day 2 since 1970"]
-    with pytest.raises(CommandError, match="alice: day 2 since 1970"):
+    assert list(rollup_rebuild.differences(TENANT, Conf())) == ["all time", "day 2 since 1970"]
+    with pytest.raises(CommandError, match="alice: all time, day 2 since 1970"):
         call_command("rebuild_rollups", check=True)
 
 
@@ -298,21 +315,22 @@ def test_check_finds_a_sum_that_a_scan_does_not_give(archive_db: str) -> None:
 def test_a_sum_beyond_64_bits_stays_exact(archive_db: str) -> None:
     huge = [made(new_id(), DAY_US, phases=[{"phase_name": "code", "input_tokens": 2**53 - 1}]) for _ in range(3)]
     mirror(huge)
-    row = RollUp.objects.using(archive_db).get(day=rollups.ALL_TIME, is_total=True)
-    cell = rollups.loads(row.cell)
+    row = RollUp.objects.using(archive_db).get(day=rollup_rows.ALL_TIME, is_total=False)
+    cell = rollup_rows.loads(row.cell)
     at = cell.index(3 * (2**53 - 1))
     cell[at] = 2**70
-    RollUp.objects.using(archive_db).filter(pk=row.pk).update(cell=rollups._dumps(cell))
+    RollUp.objects.using(archive_db).filter(pk=row.pk).update(cell=rollup_rows._dumps(cell))
     mirror([made(new_id(), DAY_US, phases=[{"phase_name": "code", "input_tokens": 1}])])
     row.refresh_from_db()
-    assert rollups.loads(row.cell)[at] == 2**70 + 1
+    assert rollup_rows.loads(row.cell)[at] == 2**70 + 1
 
 
 def test_with_10_000_projects_only_their_groups_are_scanned(
-    archive_db: str, settings: Settings, trajectories_settings: dict[str, Any]
+    archive_db: str, settings: Settings, trajectories_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In small: 40 projects, and 10 combinations allowed."""
+    """In small: 40 projects, and 10 combinations and values allowed."""
     settings.TRAJECTORIES = trajectories_settings | {"ROLLUP_MAX_CELLS": 10}
+    monkeypatch.setattr(rollup_rows, "MAX_VALUES", 10)
     for number in range(40):
         mirror([made(new_id(), DAY_US, project=f"project {number}")])
     assert RollUp.objects.using(archive_db).filter(tenant=TENANT, day=-1).count() == 10 + 1 + 1
@@ -326,20 +344,83 @@ def test_with_10_000_projects_only_their_groups_are_scanned(
     expect_same(TENANT)
 
 
+def test_groups_of_more_values_than_a_total_has_come_from_the_combinations(
+    archive_db: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollup_rows, "MAX_VALUES", 2)
+    phases = [{"phase_name": "spec", "model": "m"}]
+    for number in range(4):
+        mirror([made(new_id(), DAY_US, project=f"project {number % 3}", phases=phases)])
+    while rollup_rebuild.select(TENANT):
+        pass
+    with CaptureQueriesContext(connections[archive_db]) as queries:
+        found = rollup_reads.summary(TENANT, Query())
+    assert found is not None
+    assert [group["count"] for group in found.as_json()["by_project"]] == [2, 1, 1]
+    assert not any('"trajectories_trajectory"' in query["sql"] for query in queries)
+    assert rollup_reads.summary(TENANT, parse_query({"model": "m"}, 0)) is None
+    expect_same(TENANT)
+
+
+def test_a_selection_reads_one_row_and_scans_what_it_lacks(archive_db: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    phases = [{"phase_name": "spec", "model": "m"}, {"phase_name": "test", "model": "other"}]
+    mirror([made(new_id(), DAY_US + number, phases=phases) for number in range(7)])
+    asked = parse_query({"model": "m", "phase": "spec"}, 0)
+    assert rollup_reads.summary(TENANT, asked) is None
+    for _ in range(3):
+        assert rollup_rebuild.select(TENANT)
+    assert not rollup_rebuild.select(TENANT)
+    with CaptureQueriesContext(connections[archive_db]) as queries:
+        found = rollup_reads.summary(TENANT, asked)
+    assert found is not None
+    assert found.as_json()["count"] == 7
+    assert sum('FROM "trajectories_rollup"' in query["sql"] for query in queries) == 1
+    scans = [query["sql"] for query in queries if "SELECT" in query["sql"] and "_trajectory" in query["sql"]]
+    assert scans
+    assert all('"seq" >= 7' in sql for sql in scans)
+    monkeypatch.setattr(rollup_reads, "MAX_BEHIND", 0)
+    assert rollup_reads.summary(TENANT, asked) is None
+
+
+@pytest.mark.parametrize("bound", ["MAX_SELECTIONS", "MAX_SELECTION_CELLS"])
+def test_a_tenant_of_too_many_selections_has_none(archive_db: str, monkeypatch: pytest.MonkeyPatch, bound: str) -> None:
+    monkeypatch.setattr(rollup_rebuild, bound, 5)
+    phases = [{"phase_name": name} for name in ("a", "b", "c", "d", "e")]
+    mirror([made(new_id(), DAY_US, phases=phases) for _ in range(2)])
+    assert rollup_rebuild.select(TENANT)
+    assert rollup_reads.selections(TENANT)
+    mirror([made(new_id(), DAY_US, phases=[{"phase_name": "f"}]) for _ in range(2)])
+    assert rollup_rebuild.select(TENANT)
+    assert rollup_reads.selections(TENANT) == []
+    assert rollup_reads.summary(TENANT, parse_query({"phase": "a"}, 0)) is None
+    assert rollup_rebuild.behind() == []
+    expect_same(TENANT)
+
+
+def test_roll_ups_of_another_version_are_not_read_and_made_anew(
+    archive_db: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(rollup_rows, "VERSION", rollup_rows.VERSION + 1)
+        mirror([made(new_id(), DAY_US)])
+        assert rollup_reads.summary(TENANT, Query()) is not None
+    assert rollup_reads.summary(TENANT, Query()) is None
+    mirror([made(new_id(), DAY_US)])
+    assert rollup_reads.summary(TENANT, Query()) is None
+    assert rollup_rebuild.behind() == [TENANT]
+    persistence.roll_up(10)
+    assert rollup_rebuild.behind() == []
+    expect_same(TENANT)
+
+
 @pytest.mark.parametrize("records", [3, 30])
 def test_an_answer_reads_the_same_rows_however_many_records_there_are(archive_db: str, records: int) -> None:
     phases = [{"phase_name": "code", "model": "m"}, {"phase_name": "test"}]
     mirror([made(new_id(), DAY_US, project="p", phases=phases) for _ in range(records)])
     with CaptureQueriesContext(connections[archive_db]) as queries:
         rollup_reads.summary(TENANT, Query())
-    assert len(queries) == 3
+    assert len(queries) == 2
     assert RollUp.objects.using(archive_db).count() == 4
-    for project in (None, "p"):
-        with CaptureQueriesContext(connections[archive_db]) as queries:
-            cells = rollup_reads.phase_cells(TENANT, phase="implement", project=project)
-        assert len(queries) == 2
-        assert cells is not None
-        assert {key: cell[0] for key, cell in cells.items()} == {("implement", "m", None, None): records}
 
 
 def test_an_erasure_deletes_the_sums_first(archive_db: str) -> None:

@@ -12,7 +12,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache, partial, reduce
 from operator import add
 from typing import Any, NamedTuple, TypeAlias
 
@@ -22,6 +22,9 @@ from trajectories.domain.contract_types import FITS, OUTCOMES, PHASE_OUTCOMES
 from trajectories.domain.credit import CREDITED
 from trajectories.domain.late_outcomes import MICRO
 from trajectories.domain.outcomes import NOT_RUN
+from trajectories.domain.rates import rate
+from trajectories.domain.rates import value_per_dollar as value_per_dollar
+from trajectories.domain.rates import wilson as wilson
 from trajectories.domain.record import NANO_USD, Facets
 
 RELATIVE_ERROR = 0.01
@@ -105,7 +108,6 @@ Cell: TypeAlias = list[int]
 """The count, then the tallies in order, then known and sum of each measure in order."""
 Cells: TypeAlias = dict[tuple[str | None, ...], Cell]
 
-_Z = 1.96
 _OUTCOME_AT = {outcome: 1 + index for index, outcome in enumerate(OUTCOMES)}
 _PHASE_AT = {tally.name: 1 + index for index, tally in enumerate(PHASE_TALLIES)}
 _CREDIT_AT = {"checks": _PHASE_AT["credited_success"], "phase_outcome": 1, "run_outcome": _PHASE_AT["run_success"]}
@@ -125,14 +127,17 @@ class Summary:
 
     Addition and subtraction are exact, so the order of parts does not matter.
 
-    ``bucket``: day or week; the cells of ``series`` and the buckets of their durations are then kept
-    too, by the start of the bucket.
-    ``skip_costs``: known and sum of the cost of runs where a phase ran and where it was skipped, by
-    phase and request type. None is unknown: a roll-up of an earlier release has none.
+    - ``bucket``: day or week; the cells of ``series`` and the buckets of their durations are then kept
+      too, by the start of the bucket.
+    - ``marginals``: cells of further trajectories by one column of TRAJECTORY_KEY at a time, each
+      column with all of them.
+    - ``skip_costs``: known and sum of the cost of runs where a phase ran and where it was skipped, by
+      phase and request type. None is unknown: a roll-up of an earlier release has none.
     """
 
     bucket: str | None = None
     trajectories: Cells = field(default_factory=dict)
+    marginals: dict[str, Cells] = field(default_factory=dict)
     phases: Cells = field(default_factory=dict)
     series: dict[int, Cell] = field(default_factory=dict)
     durations: dict[int, defaultdict[int, int]] = field(default_factory=dict)
@@ -155,6 +160,12 @@ class Summary:
         for buckets, value in zip(self.buckets.values(), facets.measures, strict=True):
             if value is not None:
                 buckets[bucket_of(value)] += times
+        self.add_phases(facets, times=times)
+        for key, cell in late_stats.cells_of(facets.late, facets.phases):
+            _merge_cells(self.late if len(key) == 1 else self.late_phases, {key: cell}, times)
+
+    def add_phases(self, facets: Facets, *, times: int = 1) -> None:
+        """Add the phases of one trajectory to the cells of phases alone."""
         for phase in facets.phases:
             cell = self.phases.setdefault((*phase.cell, facets.request_type), [0] * _PHASE_WIDTH)
             cell[0] += times
@@ -164,12 +175,12 @@ class Summary:
             if self.skip_costs is not None and phase.presence in PRESENCES and facets.cost_nano_usd is not None:
                 costs = self.skip_costs.setdefault((phase.phase, facets.request_type), [0] * 4)
                 _add_measures(costs, 2 * PRESENCES.index(phase.presence), (facets.cost_nano_usd,), times)
-        for key, cell in late_stats.cells_of(facets.late, facets.phases):
-            _merge_cells(self.late if len(key) == 1 else self.late_phases, {key: cell}, times)
 
     def merge(self, other: Summary, *, times: int = 1) -> None:
         """Add the counts of ``other``, or subtract them with ``times=-1``."""
         _merge_cells(self.trajectories, other.trajectories, times)
+        for column, cells in other.marginals.items():
+            _merge_cells(self.marginals.setdefault(column, {}), cells, times)
         _merge_cells(self.phases, other.phases, times)
         _merge_cells(self.series, other.series, times)
         if self.skip_costs is None or other.skip_costs is None:
@@ -183,6 +194,21 @@ class Summary:
         for column, counts in other.buckets.items():
             _merge_counts(self.buckets[column], counts, times)
 
+    def by(self, column: str) -> Cells:
+        """Return the cells of all trajectories by one column of TRAJECTORY_KEY."""
+        at, found = TRAJECTORY_KEY.index(column), {**self.marginals.get(column, {})}
+        for key, cell in self.trajectories.items():
+            value = (key[at],)
+            found[value] = _plus(found[value], cell) if value in found else cell
+        return found
+
+    @property
+    def total(self) -> Cell:
+        """Return the cell of all trajectories."""
+        marginal: Cells = min(self.marginals.values(), key=len, default={})
+        first, *rest = (*self.trajectories.values(), *marginal.values()) or ([0] * _WIDTH,)
+        return reduce(_plus, rest, first)
+
     def as_json(self, credit_rule: str = "checks") -> dict[str, Any]:
         """Return the API's values, without ``window``. Unknown is None, never 0.
 
@@ -190,9 +216,8 @@ class Summary:
             credit_rule: one of ``credit.RULES``; the rule of ``credited_success_rate`` and
                 ``value_per_dollar``.
         """
-        total = _total(self.trajectories.values(), _WIDTH)
         phases = _total(self.phases.values(), _PHASE_WIDTH)
-        shown: dict[str, Any] = _trajectory_figures(total)
+        shown: dict[str, Any] = _trajectory_figures(self.total)
         for measure in TRAJECTORY_MEASURES:
             shown[measure.name] |= _percentiles(self.buckets[measure.column], measure.divisor)
         shown["phases"] = {
@@ -202,8 +227,8 @@ class Summary:
         }
         shown["credit_rule"] = credit_rule
         others: dict[str, Any] = {}
-        for name, columns in TRAJECTORY_GROUPS.items():
-            shown[name], others[name] = _groups(self.trajectories, TRAJECTORY_KEY, columns, _trajectory_figures)
+        for name, column in TRAJECTORY_GROUPS.items():
+            shown[name], others[name] = _groups(self.by(column), (column,), (column,), _trajectory_figures)
         by_rule = partial(_phase_figures, credit_rule=credit_rule)
         for name, columns in PHASE_GROUPS.items():
             shown[name], others[name] = _groups(self.phases, PHASE_KEY, columns, by_rule)
@@ -212,7 +237,7 @@ class Summary:
             ("late_outcomes", self.late, late_stats.LATE_KEY),
             ("late_outcomes_by_phase_model", self.late_phases, late_stats.LATE_PHASE_KEY),
         ):
-            shown[name], others[name] = _groups(cells, key, key, partial(late_stats.figures, rate=_rate))
+            shown[name], others[name] = _groups(cells, key, key, partial(late_stats.figures, rate=rate))
         if self.bucket is not None:
             shown["series"], others["series"] = self._series()
         return shown | {"other": {name: figures for name, figures in others.items() if figures}}
@@ -237,39 +262,13 @@ class Summary:
         return shown, _other([cell for _, cell in older], _trajectory_figures)
 
 
-TRAJECTORY_GROUPS: dict[str, tuple[str, ...]] = {
-    "by_request_type": ("request_type",),
-    "by_source": ("source",),
-    "by_project": ("project",),
-    "by_policy": ("policy",),
-}
+TRAJECTORY_GROUPS = {f"by_{column}": column for column in TRAJECTORY_KEY}
 PHASE_GROUPS: dict[str, tuple[str, ...]] = {
     "by_phase": ("phase",),
     "by_model": ("model",),
     "by_selection_method": ("selection_method",),
     "by_phase_model": ("phase", "model", "selection_method"),
 }
-
-
-def wilson(successes: int, known: int) -> tuple[float, float] | None:
-    """Return the Wilson score interval at z = 1.96, None if known is 0 (Wilson, JASA 22, 1927)."""
-    if not known:
-        return None
-    rate, z2 = successes / known, _Z * _Z
-    middle = rate + z2 / (2 * known)
-    half = _Z * math.sqrt(rate * (1 - rate) / known + z2 / (4 * known * known))
-    # Rounding must not push the rate out of its interval: 0 of n has the lower bound 0.
-    return max(0.0, min(rate, (middle - half) / (1 + z2 / known))), min(
-        1.0, max(rate, (middle + half) / (1 + z2 / known))
-    )
-
-
-def value_per_dollar(low: float | None, mean_cost_usd: float | None) -> float | None:
-    """Return the lower bound of a success rate per dollar of mean cost; None if one is unknown."""
-    if low is None or mean_cost_usd is None:
-        return None
-    # The thousandth keeps free models finite and comparable.
-    return low / (mean_cost_usd + 0.001)
 
 
 def bucket_start(at_us: int, bucket: str) -> int:
@@ -358,9 +357,9 @@ def _trajectory_figures(cell: Cell) -> dict[str, Any]:
     return {
         "count": cell[0],
         "outcomes": _tallies(cell, OUTCOMES),
-        "success_rate": _rate(success, success + failure + partial),
-        "build_pass_rate": _rate(build_passed, build_passed + build_failed),
-        "test_pass_rate": _rate(tests_passed, tests_passed + tests_failed),
+        "success_rate": rate(success, success + failure + partial),
+        "build_pass_rate": rate(build_passed, build_passed + build_failed),
+        "test_pass_rate": rate(tests_passed, tests_passed + tests_failed),
         "cost_per_success_usd": nano_usd / (costed * NANO_USD) if costed else None,
     } | _measures(cell, _MEASURES_AT, TRAJECTORY_SUMS)
 
@@ -395,7 +394,7 @@ def _skip_figures(cell: Cell) -> dict[str, Any]:
 
 def _rate_at(cell: Cell, at: int) -> dict[str, Any]:
     """Return the rate of three tallies: success, failure, partial."""
-    return _rate(cell[at], sum(cell[at : at + 3]))
+    return rate(cell[at], sum(cell[at : at + 3]))
 
 
 def _tallies(cell: Cell, names: tuple[str, ...]) -> dict[str, int]:
@@ -404,11 +403,6 @@ def _tallies(cell: Cell, names: tuple[str, ...]) -> dict[str, int]:
 
 def _skip_rate(cell: Cell) -> float | None:
     return cell[_PHASE_AT["skipped"]] / cell[0] if cell[0] else None
-
-
-def _rate(successes: int, known: int) -> dict[str, Any]:
-    low, high = wilson(successes, known) or (None, None)
-    return {"known": known, "rate": successes / known if known else None, "low": low, "high": high}
 
 
 def _measures(cell: Cell, at: int, measures: tuple[Measure, ...]) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 The newest records of a tenant, those in the hot cache, are summed by request type, project, model,
 the model that failed before, and week. A process keeps the sums and changes them by the records that
-differ from the last read. Older records come from the archive's stats, which know neither project
-nor attempts; they are read at most every ``OLDER_S``.
+differ from the last read. Older records come from the archive's roll-ups, which know neither project
+nor attempts (``older``). They are read at most every ``OLDER_S``; records that leave the hot cache
+meanwhile stay in the sums.
 """
 
 from __future__ import annotations
@@ -11,58 +12,30 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from itertools import compress
+from operator import attrgetter
 from typing import NamedTuple, TypeAlias
-from uuid import UUID
 from weakref import ref
 
 from trajectories.conf import Settings
-from trajectories.domain.query import Query
-from trajectories.domain.record import Facets
-from trajectories.domain.stats import MEASURES, PHASE_TALLIES, Summary, bucket_of, bucket_start
-from trajectories.learning.choices import MODEL, RAN, SKIPPED, choices_of
-from trajectories.services.read_shares import ReadShares
-from trajectories.storage import archive_reads
-from trajectories.storage.archive_errors import ArchiveError
-from trajectories.storage.archive_snapshot import snapshot as archive_snapshot
+from trajectories.domain.record import Facets, Position
+from trajectories.domain.stats import bucket_of, bucket_start
+from trajectories.learning.choices import choices_of
+from trajectories.learning.older import older_cells
+from trajectories.learning.sums import Cells as Cells
+from trajectories.learning.sums import Key as Key
+from trajectories.learning.sums import Sums as Sums
+from trajectories.services.read_shares import ReadShares, Share
 from trajectories.storage.store import Store
 from trajectories.storage.tenant_cache import Held, HotVersion, Snapshot
 
 OLDER_S = 600.0
 """How long the sums of archived records are used before they are read again."""
+MAX_LEFT = 20_000
+"""Records that may leave the hot cache before the sums of archived records are read again."""
 MAX_RECORDS = 200_000
 """Maximum records of all tenants whose sums a process keeps; about 300 bytes each."""
-_OLDER = "\x00older"
-"""Stands for the project of records below the hot cache, which their sums do not have."""
-
-
-class Key(NamedTuple):
-    """Where a choice counts. ``week``: its start, in microseconds since 1970; 0 for older records."""
-
-    kind: str
-    request_type: str | None
-    project: str | None
-    phase: str
-    model: str | None
-    after: str | None
-    week: int
-    advice: str | None = None
-
-
-class Sums(NamedTuple):
-    """Sums over choices. ``score`` is twice the reward; ``known`` counts those that have one."""
-
-    choices: int = 0
-    known: int = 0
-    score: int = 0
-    costs: int = 0
-    cost_nano_usd: int = 0
-    metered: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-
-    def plus(self, other: Sums, times: int = 1) -> Sums:
-        return Sums(*(a + times * b for a, b in zip(self, other, strict=True)))
 
 
 class RunKey(NamedTuple):
@@ -73,7 +46,6 @@ class RunKey(NamedTuple):
     tags: tuple[str, ...]
 
 
-Cells: TypeAlias = Mapping[Key, Sums]
 _Part: TypeAlias = tuple[tuple[Key, Sums], ...]
 
 
@@ -119,6 +91,22 @@ class _TenantsCells:
             return found
 
 
+class _Counted(NamedTuple):
+    """What a version of a record adds to the sums.
+
+    ``identity`` is an object that only this version has. It is kept so that no other object gets its id.
+    """
+
+    identity: bytes
+    position: Position
+    part: _Part
+    run: RunKey
+    cost_bucket: int | None
+
+
+_identity = attrgetter("packed.packed")
+
+
 class _TenantCells:
     """The sums of one tenant. Each call of ``follow`` replaces what it returned before."""
 
@@ -127,76 +115,108 @@ class _TenantCells:
         self._version: ref[HotVersion] | None = None
         self._cells: dict[str, dict[Key, Sums]] = defaultdict(dict)
         self._run_costs: dict[RunKey, Counter[int]] = defaultdict(Counter)
+        self._left: list[_Counted] = []
+        """Records that left the hot cache since older ones were read; they are in the sums."""
         self._older: dict[str, dict[Key, Sums]] = {}
         self._older_at = float("-inf")
+        self._floor: Position | None = None
+        self._newest: Position | None = None
+        self._has_missed = False
+        """Records may have come and left the hot cache since the last read."""
         self._answer: Learned | None = None
-        self.parts: dict[UUID, tuple[str, int, _Part, RunKey, int | None]] = {}
+        self.parts: dict[int, _Counted] = {}
 
     def follow(self, store: Store, tenant: str, snapshot: Snapshot) -> Learned:
         with self._lock:
             is_known = self._version is not None and self._version() is snapshot.version
-            has_older = self._read_older(store, tenant, snapshot)
-            if self._answer is None or not is_known or has_older:
+            if self._answer is None or not is_known or self._is_due(snapshot):
                 with store.part(ReadShares).of(tenant) as share:
-                    self._apply(share.scan(snapshot.held), snapshot)
+                    self._apply(share, snapshot)
+                    self._read_older(store, tenant, snapshot, share)
                 self._version = ref(snapshot.version)
                 self._answer = Learned(self._merged(), dict(self._run_costs), len(self.parts), True)
             is_complete = snapshot.is_complete and (snapshot.floor is None or self._older_at > float("-inf"))
             return self._answer._replace(is_complete=is_complete)
 
-    def _apply(self, held: Iterable[Held], snapshot: Snapshot) -> None:
-        for one in held:
-            known = self.parts.get(one.record.id)
-            if known and known[0] == one.record.digest and known[1] == one.record.recorded_at_us:
-                continue
-            if known:
-                self._remove(one.record.id)
-            self._add(one)
-        for gone in [id_ for id_ in self.parts if id_ not in snapshot.by_id]:
-            self._remove(gone)
+    def _apply(self, share: Share, snapshot: Snapshot) -> None:
+        """Count what differs from the last snapshot. Versions that are in both cost no Python code."""
+        if snapshot.floor is not None and self._newest is not None:
+            self._has_missed = self._has_missed or snapshot.floor > self._newest
+        self._newest = snapshot.held[-1].position if snapshot.held else self._newest
+        identities = list(map(_identity, snapshot.held))
+        ids = list(map(id, identities))
+        now = set(ids)
+        added = now.difference(self.parts)
+        for gone in set(self.parts).difference(now):
+            counted = self.parts.pop(gone)
+            if snapshot.floor is not None and counted.position < snapshot.floor:
+                self._left.append(counted)
+            else:
+                self._count(counted, -1)
+        new = compress(snapshot.held, map(added.__contains__, ids))
+        for held in share.scan(new):
+            counted = _counted(held)
+            self.parts[id(counted.identity)] = counted
+            self._count(counted, 1)
 
-    def _add(self, one: Held) -> None:
-        record, facets = one.record, one.facets
-        part = tuple(_part(facets, record.body, record.recorded_at_us))
-        run = RunKey(facets.request_type, facets.project, facets.tags)
-        bucket = None if facets.cost_nano_usd is None else bucket_of(facets.cost_nano_usd)
-        self.parts[record.id] = record.digest, record.recorded_at_us, part, run, bucket
-        self._count(part, run, bucket, 1)
-
-    def _remove(self, id_: UUID) -> None:
-        _, _, part, run, bucket = self.parts.pop(id_)
-        self._count(part, run, bucket, -1)
-
-    def _count(self, part: _Part, run: RunKey, bucket: int | None, times: int) -> None:
-        for key, sums in part:
+    def _count(self, counted: _Counted, times: int) -> None:
+        for key, sums in counted.part:
             cells = self._cells[key.phase]
             cells[key] = cells.get(key, Sums()).plus(sums, times)
             if not cells[key].choices:
                 del cells[key]
+        run, bucket = counted.run, counted.cost_bucket
         if bucket is not None:
             self._run_costs[run][bucket] += times
             if not self._run_costs[run][bucket]:
                 del self._run_costs[run][bucket]
+            if not self._run_costs[run]:
+                del self._run_costs[run]
 
     def _merged(self) -> dict[str, Cells]:
         phases = self._cells.keys() | self._older.keys()
         merged = {phase: self._cells.get(phase, {}) | self._older.get(phase, {}) for phase in phases}
         return {phase: cells for phase, cells in merged.items() if cells}
 
-    def _read_older(self, store: Store, tenant: str, snapshot: Snapshot) -> bool:
-        """Read the sums below the hot cache if they are due. Return whether they changed."""
+    def _is_due(self, snapshot: Snapshot) -> bool:
+        """Return whether the records below the hot cache must be summed anew."""
         if snapshot.floor is None:
-            is_changed, self._older = bool(self._older), {}
-            return is_changed
-        if time.monotonic() < self._older_at + OLDER_S:
-            return False
-        try:
-            with archive_snapshot(store.conf.archive_statement_timeout_s):
-                self._older = _older_cells(archive_reads.summary(tenant, Query(), snapshot.floor))
-        except ArchiveError:
-            return False
-        self._older_at = time.monotonic()
-        return True
+            return bool(self._older or self._left)
+        # While the hot cache is being filled, it takes over records that were below it.
+        has_grown = self._floor is None or snapshot.floor < self._floor
+        return (
+            has_grown or self._has_missed or len(self._left) > MAX_LEFT or time.monotonic() >= self._older_at + OLDER_S
+        )
+
+    def _read_older(self, store: Store, tenant: str, snapshot: Snapshot, share: Share) -> None:
+        if not self._is_due(snapshot):
+            return
+        older = {} if snapshot.floor is None else older_cells(store, tenant, snapshot, share)
+        if older is None:
+            self._forget_left(MAX_LEFT)  # a bound of memory, while a tier is unavailable
+            return
+        self._forget_left(0)
+        self._has_missed = False
+        self._older, self._floor, self._older_at = older, snapshot.floor, time.monotonic()
+
+    def _forget_left(self, kept: int) -> None:
+        """Take all but the last ``kept`` records that left the hot cache out of the sums."""
+        end = max(0, len(self._left) - kept)
+        for counted in self._left[:end]:
+            self._count(counted, -1)
+        del self._left[:end]
+
+
+def _counted(held: Held) -> _Counted:
+    record, facets = held.record, held.facets
+    bucket = None if facets.cost_nano_usd is None else bucket_of(facets.cost_nano_usd)
+    return _Counted(
+        _identity(held),
+        held.position,
+        tuple(_part(facets, record.body, record.recorded_at_us)),
+        RunKey(facets.request_type, facets.project, facets.tags),
+        bucket,
+    )
 
 
 def _part(facets: Facets, body: bytes, recorded_at_us: int) -> Iterator[tuple[Key, Sums]]:
@@ -226,48 +246,3 @@ def _part(facets: Facets, body: bytes, recorded_at_us: int) -> Iterator[tuple[Ke
                 output_tokens=0 if None in tokens else tokens[1] or 0,
             ),
         )
-
-
-_TALLY_AT = {tally.name: 1 + at for at, tally in enumerate(PHASE_TALLIES)}
-_MEASURE_AT = {measure.name: 1 + len(PHASE_TALLIES) + 2 * at for at, measure in enumerate(MEASURES)}
-
-
-def _older_cells(summary: Summary) -> dict[str, dict[Key, Sums]]:
-    """Return the cells of a summary. A model that answered after another one had failed counts as
-    chosen first: these records only support the estimates of newer ones."""
-    older: dict[str, dict[Key, Sums]] = defaultdict(dict)
-
-    def add(key: Key, sums: Sums) -> None:
-        older[key.phase][key] = older[key.phase].get(key, Sums()).plus(sums)
-
-    for (phase, model, _, request_type), cell in summary.phases.items():
-        if phase is None:
-            continue
-        if model is not None:
-            success, failure, partial = (
-                cell[_TALLY_AT[f"credited_{word}"]] for word in ("success", "failure", "partial")
-            )
-            cost, tokens_in, tokens_out = (_MEASURE_AT[name] for name in ("cost_usd", "input_tokens", "output_tokens"))
-            known = success + failure + partial
-            is_metered = cell[tokens_in] == cell[tokens_out]
-            add(
-                Key(MODEL, request_type, _OLDER, phase, model, None, 0),
-                Sums(
-                    cell[0],
-                    known,
-                    2 * success + partial,
-                    cell[cost],
-                    cell[cost + 1],
-                    cell[tokens_in] if is_metered else 0,
-                    cell[tokens_in + 1] if is_metered else 0,
-                    cell[tokens_out + 1] if is_metered else 0,
-                ),
-            )
-        for kind, presence in ((RAN, "ran"), (SKIPPED, "skipped")):
-            success, failure, partial = (
-                cell[_TALLY_AT[f"{presence}_in_{word}"]] for word in ("success", "failure", "partial")
-            )
-            count = success + failure + partial
-            if count:
-                add(Key(kind, request_type, _OLDER, phase, None, None, 0), Sums(count, count, 2 * success + partial))
-    return older

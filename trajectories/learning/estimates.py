@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from trajectories.domain.clock import DAY_US
 from trajectories.domain.query import parse_query
 from trajectories.domain.record import NANO_USD
 from trajectories.domain.stats import bucket_start
-from trajectories.learning.cells import Cells, Key, Sums
+from trajectories.learning.cells import Cells, Sums
 from trajectories.learning.choices import MODEL
 from trajectories.learning.context import CandidateModel, RecommendationRequest
 from trajectories.learning.posterior import Evidence, Posterior, draws, posterior
@@ -60,18 +60,16 @@ class PhaseEstimates:
         if candidate.cost_usd is not None:
             return candidate.cost_usd
         if candidate.input_usd_per_mtok is not None and candidate.output_usd_per_mtok is not None:
-            own = [key for key, _ in self._rows if key.model == candidate.model and self.cells[key].metered]
-            for keys in (own, [key for key, _ in self._rows if key.kind == MODEL]):
-                total = _total(self.cells[key] for key in keys)
+            for total in (self._total(MODEL, candidate.model), self._total(MODEL)):
                 if total.metered:
                     tokens = (total.input_tokens * candidate.input_usd_per_mtok) + (
                         total.output_tokens * candidate.output_usd_per_mtok
                     )
                     return tokens / total.metered / MILLION
-        rows = [key for key, _ in self._rows if key.kind == MODEL and key.model == candidate.model]
+        of_model = {at: one for at, one in self._groups.items() if at.kind == MODEL and at.model == candidate.model}
         for level in (2, 1, 0):
-            for keys in ([key for key in rows if key.after == after], rows):
-                total = _total(self.cells[key] for key in keys if self._level(key) >= level)
+            groups = {at: one for at, one in of_model.items() if at.level >= level}
+            for total in (_added(one for at, one in groups.items() if at.after == after), _added(groups.values())):
                 if total.costs:
                     return total.cost_nano_usd / total.costs / NANO_USD
         return None
@@ -94,45 +92,86 @@ class PhaseEstimates:
         return weight
 
     @cached_property
-    def _rows(self) -> list[tuple[Key, float]]:
-        weighted = ((key, self._weight(key.week)) for key in self.cells)
-        return [(key, weight) for key, weight in weighted if weight > 0]
+    def _groups(self) -> Mapping[_At, _Group]:
+        """Add the cells up to what estimates depend on. They are many, and each is looked at once."""
+        request, found = self.request, dict[tuple[str, str | None, str | None, int], _Group]()
+        weights: dict[int, float] = {}
+        for (kind, request_type, project, _, model, after, week, _), sums in self.cells.items():
+            if week not in weights:
+                weights[week] = self._weight(week)
+            weight = weights[week]
+            if weight <= 0:
+                continue
+            # 2 for the same project and type, 1 for the same type, 0 for others.
+            level = 2 if request.project is None or project == request.project else 1
+            if request.request_type is not None and request_type != request.request_type:
+                level = 0
+            at = kind, model, after, level
+            group = found.get(at)
+            if group is None:
+                group = found[at] = _Group()
+            group.count(sums, weight)
+        return {_At(*at): group for at, group in found.items()}
 
-    def _level(self, key: Key) -> int:
-        """Return 2 for the same project and type, 1 for the same type, 0 for others."""
-        request = self.request
-        if request.request_type is not None and key.request_type != request.request_type:
-            return 0
-        return 2 if request.project is None or key.project == request.project else 1
+    def _total(self, kind: str, model: str | None = None) -> _Group:
+        """Return the sum of the groups of a kind, and of a model if one is given."""
+        return _added(one for at, one in self._groups.items() if at.kind == kind and model in (None, at.model))
 
     def _estimate(self, kind: str, model: str | None, after: str | None) -> Estimate:
         asked = kind, model, after
         if asked not in self._remembered:
-            rows = [row for row in self._rows if row[0].kind == kind and row[0].model == model]
-            name = f"{kind} {model} {after}"
-            self._remembered[asked] = self._of_rows(rows, after, name)
+            groups = {at: one for at, one in self._groups.items() if at.kind == kind and at.model == model}
+            same = {at: one for at, one in groups.items() if at.after == after}
+            # After a failure, other models' failures are the wider levels; a first choice has none.
+            others = {at: one for at, one in groups.items() if after is not None and at.after not in (None, after)}
+            levels = [*_levels(others), *_levels(same)]
+            own = sum(one.known for at, one in same.items() if at.level == 2)
+            known, name = sum(one.known for one in same.values()), f"{kind} {model} {after}"
+            self._remembered[asked] = Estimate(posterior(levels), own, known, name)
         return self._remembered[asked]
 
-    def _of_rows(self, rows: list[tuple[Key, float]], after: str | None, name: str) -> Estimate:
-        same = [row for row in rows if row[0].after == after]
-        # After a failure, other models' failures are the wider levels; a first choice has none.
-        others = [row for row in rows if row[0].after not in (None, after)] if after is not None else []
-        levels = [*self._levels(others), *self._levels(same)]
-        own = _total(self.cells[key] for key, _ in same if self._level(key) == 2).known
-        return Estimate(posterior(levels), own, _total(self.cells[key] for key, _ in same).known, name)
 
-    def _levels(self, rows: list[tuple[Key, float]]) -> Iterator[Evidence]:
-        for level in (0, 1, 2):
-            successes = known = 0.0
-            for key, weight in rows:
-                if self._level(key) == level:
-                    successes += weight * self.cells[key].score / 2
-                    known += weight * self.cells[key].known
-            yield Evidence(successes, known - successes)
+class _At(NamedTuple):
+    kind: str
+    model: str | None
+    after: str | None
+    level: int
 
 
-def _total(sums: Iterable[Sums]) -> Sums:
-    total = Sums()
-    for one in sums:
-        total = total.plus(one)
+@dataclass(slots=True)
+class _Group:
+    """Sums of cells of one level; ``successes`` and ``weight`` are those of known outcomes after decay."""
+
+    successes: float = 0.0
+    weight: float = 0.0
+    known: int = 0
+    costs: int = 0
+    cost_nano_usd: int = 0
+    metered: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+    def count(self, sums: Sums, weight: float) -> None:
+        _, known, score, costs, cost_nano_usd, metered, input_tokens, output_tokens = sums
+        self.successes += weight * score / 2
+        self.weight += weight * known
+        self.known += known
+        self.costs += costs
+        self.cost_nano_usd += cost_nano_usd
+        self.metered += metered
+        self.input_tokens += input_tokens
+        self.output_tokens += output_tokens
+
+
+def _added(groups: Iterable[_Group]) -> _Group:
+    total = _Group()
+    for one in groups:
+        for name in _Group.__slots__:
+            setattr(total, name, getattr(total, name) + getattr(one, name))
     return total
+
+
+def _levels(groups: Mapping[_At, _Group]) -> Iterator[Evidence]:
+    for level in (0, 1, 2):
+        total = _added(one for at, one in groups.items() if at.level == level)
+        yield Evidence(total.successes, total.weight - total.successes)

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from trajectories.domain.clock import DAY_US
 from trajectories.domain.query import BIGGEST, Condition, Query
@@ -15,7 +15,13 @@ from trajectories.models import RollUp, Tenant
 from trajectories.storage import archive_reads
 from trajectories.storage.archive_errors import archive_errors
 from trajectories.storage.archive_writes import alias
-from trajectories.storage.rollups import ALL_TIME, NAMES, Cut, decoded, loads
+from trajectories.storage.rollup_rows import ALL_TIME, NAMES, SELECTED, Place, Selection, decoded, loads, rows_of
+from trajectories.storage.rollups import Cut, has_seen_all
+
+MAX_BEHIND = 5_000
+"""Records after the last selected one that a read of a selection scans. With more, it scans all."""
+_SELECTIONS = frozenset({("phase",), ("model",), ("model", "phase"), ("selection_method",)})
+"""Filters of phases that together are a selection."""
 
 _STARTED = "started_at_us"
 
@@ -28,14 +34,18 @@ class Span(NamedTuple):
 
 
 def covers(query: Query) -> bool:
-    """Return whether roll-ups can answer ``query``: every filter is a column of theirs, or a time.
+    """Return whether roll-ups can answer ``query``: every filter is a column of theirs, or a time; or
+    its only filters are those of a selection.
 
     Times of start must be whole days, and not beside times of recording.
     """
+    if query.on_phase:
+        columns = tuple(sorted(condition.column for condition in query.on_phase))
+        return columns in _SELECTIONS and not query.on_trajectory and not query.on_position
     of_start, others = _by_start(query)
     if of_start and (query.on_position or any(condition.value % DAY_US for condition in of_start)):
         return False
-    return not query.on_phase and all(condition.column in NAMES and condition.lookup == "equal" for condition in others)
+    return all(condition.column in NAMES and condition.lookup == "equal" for condition in others)
 
 
 def _by_start(query: Query) -> tuple[list[Condition], list[Condition]]:
@@ -50,11 +60,14 @@ def cuts_days(query: Query) -> bool:
 
 
 @archive_errors()
-def summary(tenant: str, query: Query, *, bucket: str | None = None) -> Summary | None:
+def summary(tenant: str, query: Query, *, bucket: str | None = None, from_totals: bool = True) -> Summary | None:
     """Return the summary of all matching records in the archive; None if roll-ups cannot give it.
 
     That is so if they do not cover the filters or the records of a whole day, or if they lack changes. The
     caller holds ``archive_snapshot.snapshot``.
+
+    Args:
+        from_totals: read totals where no filter needs the other rows; the result is the same.
     """
     if not covers(query):
         return None
@@ -65,12 +78,15 @@ def summary(tenant: str, query: Query, *, bucket: str | None = None) -> Summary 
     wanted = {condition.column: condition.value for condition in others}
     if not is_current(row) or (row.rollup_cut and ("project" in wanted or of_start)):
         return None
+    if query.on_phase:
+        return None if bucket else _selected(row, query)
+    is_total = from_totals and not wanted
     if of_start:
-        return _of_starts(row, of_start, others, wanted, bucket)
+        return _of_starts(row, of_start, others, wanted, bucket, is_total=is_total)
     span, parts = _split(query)
     if span is not None and span.end is not None and span.first >= span.end:
         return None
-    found = _of_days(row, query, wanted, span, bucket)
+    found = _of_days(row, query, wanted, span, bucket, is_total=is_total)
     for part in parts:
         found.merge(archive_reads.summary(tenant, part, None, bucket=bucket, using=alias()))
     return found
@@ -78,43 +94,7 @@ def summary(tenant: str, query: Query, *, bucket: str | None = None) -> Summary 
 
 def is_current(tenant: Tenant) -> bool:
     """Return whether the roll-ups of a tenant have seen all of its changes."""
-    return (
-        tenant.rollup_cut != Cut.ALL
-        and tenant.rolled_changed == tenant.last_changed
-        and tenant.rolled_seq == tenant.last_seq
-    )
-
-
-@archive_errors()
-def phase_cells(
-    tenant: str, *, phase: str, project: str | None = None, request_type: str | None = None
-) -> Cells | None:
-    """Return the cells of one phase of all time, of a project and of a request type, if given.
-
-    Keys are ``stats.PHASE_KEY``, values ``stats.Cell``. One seek in an index reads the row of the
-    total, or the rows of the project.
-
-    Returns:
-        None if roll-ups cannot answer: they lack changes, or count projects together.
-    """
-    row = Tenant.objects.using(alias()).filter(pk=tenant).first()
-    if row is None:
-        return {}
-    if not is_current(row) or (row.rollup_cut and project is not None):
-        return None
-    rows = RollUp.objects.using(alias()).filter(tenant=tenant, day=ALL_TIME, is_total=project is None)
-    if project is not None:
-        rows = rows.filter(project=project)
-        rows = rows if request_type is None else rows.filter(request_type=request_type)
-    found = Summary()
-    for details in rows.values_list("details", flat=True):
-        cells = {
-            tuple(key): cell
-            for *key, cell in loads(details)["phases"]
-            if key[0] == phase and request_type in (None, key[-1])
-        }
-        found.merge(Summary(phases=cells))
-    return found.phases
+    return tenant.rollup_cut != Cut.ALL and has_seen_all(tenant) and tenant.rolled_seq == tenant.last_seq
 
 
 def _split(query: Query) -> tuple[Span | None, list[Query]]:
@@ -139,7 +119,13 @@ def _between(query: Query, since: int, until: int) -> Query:
 
 
 def _of_starts(
-    row: Tenant, of_start: list[Condition], others: list[Condition], wanted: dict[str, str], bucket: str | None
+    row: Tenant,
+    of_start: list[Condition],
+    others: list[Condition],
+    wanted: dict[str, str],
+    bucket: str | None,
+    *,
+    is_total: bool,
 ) -> Summary:
     """Return the summary of the runs that started on some whole days.
 
@@ -148,42 +134,65 @@ def _of_starts(
     """
     names = {"at_least": "gte", "below": "lt"}
     bounds = {f"start__{names[condition.lookup]}": condition.value // DAY_US for condition in of_start}
-    days = RollUp.objects.using(alias()).filter(tenant=row.pk, day__gte=0, **bounds)
-    found = _sum(days, days, wanted, bucket)
-    if not wanted:
-        found.trajectories = _cells(days.filter(is_total=False))
+    days = Q(day__gte=0, **bounds)
+    found = _sum(row.pk, days, days, wanted, bucket, is_total=is_total)
     recorded = tuple(condition._replace(column="recorded_at_us") for condition in of_start)
     unstarted = Query(recorded, (*others, Condition(_STARTED, "equal", None)))
     found.merge(archive_reads.summary(row.pk, unstarted, None, bucket=bucket, using=alias()), times=-1)
     return found
 
 
-def _of_days(row: Tenant, query: Query, wanted: dict[str, str], span: Span | None, bucket: str | None) -> Summary:
-    rows = RollUp.objects.using(alias()).filter(tenant=row.pk)
-    days = rows.filter(day__gte=span.first if span else 0)
-    if span is None:
-        rows = rows.filter(day=ALL_TIME)
-    else:
-        days = rows = days if span.end is None else days.filter(day__lt=span.end)
-    found = _sum(rows, days, wanted, bucket)
-    if row.rollup_cut:
+def _of_days(
+    row: Tenant, query: Query, wanted: dict[str, str], span: Span | None, bucket: str | None, *, is_total: bool
+) -> Summary:
+    in_days = Q(day__gte=span.first if span else 0)
+    if span is not None and span.end is not None:
+        in_days &= Q(day__lt=span.end)
+    in_span = Q(day=ALL_TIME) if span is None else in_days
+    found = _sum(row.pk, in_span, in_days, wanted, bucket, is_total=is_total)
+    if row.rollup_cut and found.trajectories:
+        # Combinations of any project: the records have the groups.
+        found.marginals = {}
         found.trajectories = archive_reads.trajectory_cells(row.pk, _whole(query, span), using=alias())
-    elif not wanted:
-        found.trajectories = _cells(rows.filter(is_total=False))
     return found
 
 
-def _sum(rows: QuerySet[RollUp], days: QuerySet[RollUp], wanted: dict[str, str], bucket: str | None) -> Summary:
-    """Return the sum of ``rows``, and with ``bucket`` the series of ``days``; without a filter, the
-    cells of trajectories are left to the caller."""
+def _sum(tenant: str, in_rows: Q, in_days: Q, wanted: dict[str, str], bucket: str | None, *, is_total: bool) -> Summary:
+    """Return the sum of the rows that match ``in_rows``, and with ``bucket`` the series of ``in_days``."""
     found = Summary(bucket)
-    # The rows of one combination each have what the filters and groups need; without a filter, the
-    # few totals have everything else.
-    for part in _decoded(rows.filter(is_total=not wanted, **wanted)):
+    # The rows of one combination each have what filters need; without a filter, the few totals do.
+    cells, totals = (rows_of(tenant, alias(), is_total=one) for one in (False, True))
+    cells = cells.filter(**wanted)
+    rows = totals if is_total else cells
+    for part in _decoded(rows.filter(in_rows)):
         found.merge(part)
+    if is_total and found.trajectories:  # a column has too many values for a total
+        found.marginals, found.trajectories = {}, _cells(cells.filter(in_rows))
     if bucket is not None:
-        _add_series(found, days.filter(is_total=not wanted, **wanted), bucket)
+        _add_series(found, rows.filter(in_days), bucket)
     return found
+
+
+def _selected(row: Tenant, query: Query) -> Summary | None:
+    """Return the summary of a selection: its row, and the records that are not counted in it yet."""
+    if row.selected_seq <= 0 or row.last_seq - row.selected_seq > MAX_BEHIND:
+        return None
+    selection = Selection(**{condition.column: condition.value for condition in query.on_phase})
+    key = Place(row.pk, SELECTED, 0, None, selection=selection).key
+    columns = RollUp.objects.using(alias()).filter(pk=key).values_list("cell", "details").first()
+    found = Summary() if columns is None else decoded((), *columns)
+    if found.trajectories:
+        return None  # too many values to be grouped
+    later = Query((Condition("seq", "at_least", row.selected_seq + 1),), (), query.on_phase)
+    found.merge(archive_reads.summary(row.pk, later, None, using=alias()))
+    return found
+
+
+@archive_errors()
+def selections(tenant: str) -> list[Selection]:
+    """Return the selections that a tenant has rows of."""
+    rows = rows_of(tenant, alias(), is_total=True).filter(day=SELECTED)
+    return [Selection(*loads(details)["selection"]) for details in rows.values_list("details", flat=True)]
 
 
 def _whole(query: Query, span: Span | None) -> Query:
@@ -204,7 +213,7 @@ def _cells(rows: QuerySet[RollUp]) -> Cells:
 def _add_series(found: Summary, rows: QuerySet[RollUp], bucket: str) -> None:
     for start, cell, details in rows.values_list("start", "cell", "details"):
         part, at = decoded((), cell, details), bucket_start(start * DAY_US, bucket)
-        found.merge(Summary(series={at: part.trajectories[()]}, durations={at: part.buckets["duration_us"]}))
+        found.merge(Summary(series={at: part.total}, durations={at: part.buckets["duration_us"]}))
 
 
 def _added(rows: Iterable[tuple[Any, str]]) -> Cells:

@@ -1,12 +1,14 @@
 """Roll-ups of records that were archived without them, made while writers go on.
 
 A rebuild counts records in the order of ``seq``, some in a transaction. ``Tenant.rolled_seq`` is how
-far it has come: writers count the changes of records up to there and leave later ones to it.
+far it has come: writers count the changes of records up to there and leave later ones to it. The same
+holds for selections and ``Tenant.selected_seq``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from django.db import transaction
 from django.db.models import F, Q
@@ -14,16 +16,29 @@ from django.db.models import F, Q
 from trajectories.conf import Settings
 from trajectories.domain.clock import DAY_US
 from trajectories.domain.query import Condition, Query
-from trajectories.domain.stats import Summary
+from trajectories.domain.stats import TRAJECTORY_KEY, Cell, Summary
 from trajectories.models import RollUp, Tenant, Trajectory
-from trajectories.storage import archive_reads, rollup_reads
+from trajectories.storage import archive_reads, rollup_reads, rollup_rows
 from trajectories.storage.archive_errors import archive_errors
 from trajectories.storage.archive_snapshot import snapshot
 from trajectories.storage.archive_writes import alias
-from trajectories.storage.rollups import TENANT_FIELDS, Changes, Cut, archived, write
+from trajectories.storage.rollup_rows import ALL_TIME, SELECTED, mark, rows_of
+from trajectories.storage.rollups import (
+    TENANT_FIELDS,
+    Changes,
+    Cut,
+    archived,
+    has_seen_all,
+    seen_all,
+    write,
+)
 
 PAGE = 2_000
 """Records in a transaction, during which the tenant's writers wait."""
+SELECT_PAGE = 1_000
+"""Records whose selections are counted in a transaction. A read scans about as many."""
+MAX_SELECTIONS, MAX_SELECTION_CELLS = 500, 1_000
+"""Selections of a tenant, and cells of one. With more, the tenant has none."""
 _GONE = 2_000
 """Rows that a transaction deletes."""
 _RESTARTS = 10
@@ -48,6 +63,8 @@ def rebuild(tenant: str, on_progress: Callable[[int], object] = lambda records: 
         _begin(tenant)
         while (counted := _step(tenant)) is not None:
             on_progress(counted)
+        while select(tenant):
+            pass
         row = _tenant(tenant)
         if row is None or rollup_reads.is_current(row) or row.rollup_cut == Cut.ALL:
             return row is None or row.rollup_cut != Cut.ALL
@@ -65,11 +82,60 @@ def catch_up(tenant: str, steps: int) -> int:
         The transactions that are left.
     """
     row = _tenant(tenant)
-    if row is None or row.rolled_changed != row.last_changed:
+    if row is None or not has_seen_all(row):
         _begin(tenant)
     while steps > 0 and _step(tenant) is not None:
         steps -= 1
+    while steps > 0 and select(tenant):
+        steps -= 1
     return steps
+
+
+@archive_errors()
+def to_select(tenants: Collection[str]) -> list[str]:
+    """Return those of ``tenants`` for which ``select`` has work."""
+    rows = Tenant.objects.using(alias()).filter(_selectable(), pk__in=tenants)
+    return list(rows.values_list("pk", flat=True))
+
+
+@archive_errors()
+def select(tenant: str) -> bool:
+    """Count the next ``SELECT_PAGE`` records in their selections; return False if there is nothing to do."""
+    with transaction.atomic(using=alias()):
+        row = _lock(tenant)
+        if row is None or not rollup_reads.is_current(row) or not _can_select(row):
+            return False
+        changes = Changes(row, alias())
+        records = Trajectory.objects.using(alias()).filter(tenant=tenant, seq__gt=row.selected_seq).order_by("seq")
+        page = list(archived(records[:SELECT_PAGE], alias()))
+        for _, recorded_at_us, facets in page:
+            changes.select(recorded_at_us, facets)
+        write([changes])
+        row.selected_seq = page[-1][0] if page else row.last_seq
+        selections = rows_of(tenant, alias(), is_total=True).filter(day=SELECTED)
+        if selections.count() > MAX_SELECTIONS or _is_wide(changes):
+            selections.delete()
+            row.selected_seq = -1
+        row.save(using=alias(), update_fields=TENANT_FIELDS)
+    return True
+
+
+def _selectable() -> Q:
+    """Return ``_can_select`` as a condition on tenants."""
+    return Q(selected_seq__gte=0, last_seq__gte=F("selected_seq") + SELECT_PAGE)
+
+
+def _can_select(row: Tenant) -> bool:
+    return 0 <= row.selected_seq <= row.last_seq - SELECT_PAGE
+
+
+def _is_wide(changes: Changes) -> bool:
+    """Return whether a selection may have too many cells: it has no more than the total."""
+    total = rows_of(changes.tenant.pk, alias(), is_total=True).filter(day=ALL_TIME).first()
+    if total is None:
+        return False
+    found = rollup_rows.decoded((), total.cell, total.details)
+    return len(found.phases) + len(found.late_phases) > MAX_SELECTION_CELLS
 
 
 def set_aside(tenants: Sequence[str]) -> None:
@@ -81,7 +147,7 @@ def set_aside(tenants: Sequence[str]) -> None:
 @archive_errors()
 def behind() -> list[str]:
     """Return the tenants whose roll-ups lack changes, those without roll-ups for their number left out."""
-    lacks = ~Q(rolled_changed=F("last_changed")) | ~Q(rolled_seq=F("last_seq"))
+    lacks = ~seen_all() | ~Q(rolled_seq=F("last_seq")) | _selectable()
     rows = Tenant.objects.using(alias()).filter(lacks).exclude(rollup_cut=Cut.ALL)
     return list(rows.order_by("pk").values_list("pk", flat=True))
 
@@ -96,15 +162,23 @@ def differences(tenant: str, conf: Settings) -> Iterator[str]:
     if row is None or not rollup_reads.is_current(row):
         yield "they lack changes"
         return
-    rows = RollUp.objects.using(alias()).filter(tenant=tenant, is_total=True, day__gte=0)
+    rows = rows_of(tenant, alias(), is_total=True).filter(day__gte=0)
     days = [None, *rows.order_by("day").values_list("day", flat=True).distinct()]
     for day in days:
         query = Query() if day is None else Query(_bounds(day))
         with snapshot(conf.archive_statement_timeout_s, alias()):
-            found = rollup_reads.summary(tenant, query, bucket="day")
+            both = [rollup_reads.summary(tenant, query, bucket="day", from_totals=one) for one in (True, False)]
             scanned = archive_reads.summary(tenant, query, None, bucket="day", using=alias())
-        if found is not None and not _is_same(found, scanned):
+        if not all(found is None or _is_same(found, scanned) for found in both):
             yield "all time" if day is None else f"day {day} since 1970"
+    for selection in rollup_reads.selections(tenant):
+        named = {name: value for name, value in selection._asdict().items() if value is not None}
+        query = Query(on_phase=tuple(Condition(name, "equal", value) for name, value in named.items()))
+        with snapshot(conf.archive_statement_timeout_s, alias()):
+            found = rollup_reads.summary(tenant, query)
+            scanned = archive_reads.summary(tenant, query, None, using=alias())
+        if found is not None and not _is_same(found, scanned):
+            yield "runs with " + ", ".join(f"{name} {value!r}" for name, value in named.items())
 
 
 def _bounds(day: int) -> tuple[Condition, Condition]:
@@ -116,14 +190,15 @@ def _is_same(one: Summary, other: Summary) -> bool:
     difference = Summary("day")
     difference.merge(one)
     difference.merge(other, times=-1)
-    of_kinds = (
-        difference.trajectories,
+    groups = [difference.by(column) for column in TRAJECTORY_KEY]
+    of_kinds: list[Mapping[Any, Cell]] = [
+        *groups,
         difference.phases,
         difference.series,
         difference.late,
         difference.late_phases,
         difference.skip_costs or {},
-    )
+    ]
     cells = [cell for kind in of_kinds for cell in kind.values()]
     buckets = (*difference.buckets.values(), *difference.durations.values())
     counts: Iterable[int] = (count for one in buckets for count in one.values())
@@ -151,8 +226,8 @@ def _begin(tenant: str) -> None:
             rows.filter(pk__in=keys).delete()
             is_left = len(keys) == _GONE
             if row is not None:
-                row.rolled_seq = row.rolled_cells = row.rollup_cut = 0
-                row.rolled_changed = -1 if is_left else row.last_changed
+                row.rolled_seq = row.rolled_cells = row.rollup_cut = row.selected_seq = 0
+                row.rolled_changed = -1 if is_left else mark(row.last_changed)
                 row.save(using=alias(), update_fields=TENANT_FIELDS)
 
 
@@ -160,12 +235,7 @@ def _step(tenant: str) -> int | None:
     """Count the next records, and return their number; None if there is nothing to do."""
     with transaction.atomic(using=alias()):
         row = _lock(tenant)
-        if (
-            row is None
-            or row.rolled_changed != row.last_changed
-            or row.rolled_seq == row.last_seq
-            or row.rollup_cut == Cut.ALL
-        ):
+        if row is None or not has_seen_all(row) or row.rolled_seq == row.last_seq or row.rollup_cut == Cut.ALL:
             return None
         changes = Changes(row, alias(), is_rebuild=True)
         page = Trajectory.objects.using(alias()).filter(tenant=tenant, seq__gt=row.rolled_seq).order_by("seq")[:PAGE]
