@@ -1,4 +1,4 @@
-"""What an export remembers of all its records: on disk, a row for each different action of a context."""
+"""Temporary tables of exports: rows by group and member, with means."""
 
 from __future__ import annotations
 
