@@ -15,7 +15,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ("trajectories", "0022_outcomes"),
+        ("trajectories", "0021_outcomes"),
     ]
 
     operations = [

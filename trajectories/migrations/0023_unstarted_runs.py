@@ -10,7 +10,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ("trajectories", "0023_fill_references"),
+        ("trajectories", "0022_fill_references"),
     ]
 
     operations = [

@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("trajectories", "0021_key_source"),
+        ("trajectories", "0020_key_source"),
     ]
 
     operations = [

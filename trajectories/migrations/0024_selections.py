@@ -3,7 +3,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("trajectories", "0026_unstarted_runs"),
+        ("trajectories", "0023_unstarted_runs"),
     ]
 
     operations = [

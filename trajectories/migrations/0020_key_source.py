@@ -3,7 +3,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("trajectories", "0020_key_last_used"),
+        ("trajectories", "0019_key_last_used"),
     ]
 
     operations = [
