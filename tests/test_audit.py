@@ -133,7 +133,7 @@ def test_an_erasure_leaves_its_own_entry_alone_with_a_digest(celery_broker: str)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_without_the_database_a_deletion_answers_as_documented_and_the_entry_is_a_log_line(
+def test_without_the_database_the_audit_entry_of_a_deletion_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     client, actor = client_with()
@@ -144,7 +144,7 @@ def test_without_the_database_a_deletion_answers_as_documented_and_the_entry_is_
     assert f"delete {ID} of north by {actor}, 1" in caplog.text
 
 
-def test_the_admin_notes_who_looks_at_records(admin_client: Client) -> None:
+def test_the_admin_audits_views_of_records(admin_client: Client) -> None:
     alice, bob = archived(body(phases=[phase()]), tenant="alice"), archived(body(phases=[phase()]), tenant="bob")
     refused = quarantined(body(), "too long", tenant="alice")
     page(admin_client, address("trajectory"))

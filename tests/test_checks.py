@@ -140,7 +140,7 @@ def test_a_disk_inside_a_share_is_a_disk(mounted: Path, tmp_path: Path, trajecto
     assert found_with(there) == []
 
 
-def test_of_two_file_systems_at_one_place_the_later_counts(
+def test_the_later_of_two_mounts_at_one_path_counts(
     mounted: Path, tmp_path: Path, trajectories_settings: dict[str, Any]
 ) -> None:
     mount(mounted, "nfs", tmp_path)
@@ -216,7 +216,9 @@ def test_a_database_that_does_not_get_the_archive_may_be_of_any_kind(
         assert found(databases=both) == []
 
 
-def test_servers_that_are_away_are_told_of_at_deployment_alone(mounted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unavailable_servers_are_reported_by_deployment_checks_only(
+    mounted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(app.conf, "broker_url", "redis://127.0.0.1:1/1")
     assert found() == []
     messages = found(include_deployment_checks=True)

@@ -78,7 +78,7 @@ def test_a_tenant_is_made_where_there_is_none_and_that_is_said() -> None:
         (["alice", "--scopes", "read", "--expires-in-days", "1", "--expires-at", "2030-01-01"], "not allowed with"),
     ],
 )
-def test_what_cannot_be_a_key_makes_neither_key_nor_tenant(arguments: list[str], why: str) -> None:
+def test_an_invalid_key_creates_neither_key_nor_tenant(arguments: list[str], why: str) -> None:
     with pytest.raises(CommandError, match=why):
         call("create_api_key", *arguments)
     assert not Tenant.objects.exists()
@@ -148,7 +148,7 @@ def test_draining_ends_at_its_timeout_if_no_worker_takes_the_records() -> None:
         call("relay", "--drain", "--timeout", "0.1")
 
 
-def test_draining_beside_another_relay_waits_for_that_one() -> None:
+def test_draining_waits_for_a_relay_that_already_runs() -> None:
     with host_lock(get_store()):
         assert "Another process of this host is the relay" in (said := call("relay", "--drain").err)
         assert "has every record" in said

@@ -30,7 +30,7 @@ def generator() -> ModuleType:
     return module
 
 
-def test_the_page_of_settings_is_what_the_source_says(generator: ModuleType) -> None:
+def test_the_settings_page_matches_the_source(generator: ModuleType) -> None:
     assert (DOCS / "settings.md").read_text() == generator.page(), "Run: python docs/generate_settings.py"
 
 
@@ -54,13 +54,13 @@ def test_an_override_is_seen_at_once_and_so_is_its_end(trajectories_settings: di
         ({"COLOUR": "blue"}, "no setting 'COLOUR'."),
     ],
 )
-def test_what_is_no_setting_is_refused_by_name(given: Any, message: str, settings: Settings) -> None:
+def test_an_unknown_setting_is_refused_by_name(given: Any, message: str, settings: Settings) -> None:
     settings.TRAJECTORIES = given
     with pytest.raises(ImproperlyConfigured, match=message):
         read_settings()
 
 
-def test_every_unknown_key_is_told_with_the_nearest_known_one() -> None:
+def test_every_unknown_key_is_reported_with_the_nearest_known_one() -> None:
     assert unknown_keys({"OUTBOX": "x", "QUEUE": "q", "COLOUR": 1}) == {"OUTBOX": "OUTBOX_PATH", "COLOUR": None}
 
 
@@ -81,7 +81,7 @@ def test_every_unknown_key_is_told_with_the_nearest_known_one() -> None:
         ("RATE_LIMITS", {1: 1}, {}),
     ],
 )
-def test_a_value_of_another_type_is_told_with_the_type_wanted(key: str, bad: Any, good: Any) -> None:
+def test_a_value_of_a_wrong_type_is_reported_with_the_right_type(key: str, bad: Any, good: Any) -> None:
     assert list(wrong_types({key: bad})) == [key]
     assert wrong_types({key: good}) == {}
 

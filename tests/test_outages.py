@@ -94,9 +94,7 @@ def test_a_server_restarted_during_a_database_outage_accepts_and_lists_then_arch
     assert web.http.get(f"{PATH}/stats").json()["count"] == 7
 
 
-def test_a_worker_killed_inside_its_transaction_leaves_nothing_of_the_batch_or_a_double(
-    site: Site, postgres_database: str
-) -> None:
+def test_a_worker_killed_inside_its_transaction_leaves_no_part_of_the_batch(site: Site, postgres_database: str) -> None:
     web = site.web()
     worker = site.worker(concurrency=1)
     ids = post(web, 5)

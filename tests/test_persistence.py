@@ -213,7 +213,7 @@ def in_threads(works: list[Callable[[], Any]]) -> None:
             future.result(60)
 
 
-def test_writers_of_the_same_ids_at_once_leave_what_one_after_the_other_would(archive_db: str) -> None:
+def test_concurrent_writers_of_the_same_ids_leave_a_sequential_result(archive_db: str) -> None:
     ids = [new_id() for _ in range(8)]
     messages = [
         [record(10 * turn + place, id_=id_, tags=[str(turn)]) for place, id_ in enumerate(ids)] for turn in range(6)
@@ -290,7 +290,7 @@ def test_while_redis_refuses_writes_the_archive_gets_nothing_and_later_everythin
     assert everywhere() == [one]
 
 
-def test_while_the_archive_is_away_redis_gets_it_and_nothing_goes_into_quarantine(
+def test_during_an_archive_outage_redis_gets_records_and_none_is_quarantined(
     archive_db: str, redis_tier: Redis
 ) -> None:
     one = record()

@@ -23,7 +23,7 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("nothing_installed")
 class TestPostgres:
-    def test_a_url_in_the_environment_is_taken_and_nothing_is_started(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_url_in_the_environment_is_used_and_no_server_started(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("DATABASE_URL", "postgresql://elsewhere/name")
         with postgres.throwaway_postgres() as url:
             assert url == "postgresql://elsewhere/name"
@@ -42,18 +42,18 @@ class TestPostgres:
         monkeypatch.setenv("PATH", str(on_path))
         assert postgres.find_postgres() == on_path
 
-    def test_of_debian_s_versions_the_newest_is_taken(self, make_binary: MakeBinary) -> None:
+    def test_the_newest_of_debians_versions_is_used(self, make_binary: MakeBinary) -> None:
         make_binary("9.6/bin", "postgres", "initdb")
         newest = make_binary("17/bin", "postgres", "initdb")
         make_binary("9/bin", "postgres", "initdb")
         assert postgres.find_postgres() == newest
 
-    def test_without_any_the_error_says_what_to_install(self) -> None:
+    def test_without_any_the_error_names_the_package_to_install(self) -> None:
         with pytest.raises(ServerUnavailable, match="apt-get install postgresql"):
             postgres.find_postgres()
 
 
-def test_a_throwaway_postgres_runs_also_where_its_binaries_are_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_temporary_postgres_starts_where_its_user_cannot_reach_the_binaries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DATABASE_URL", raising=False)
     if os.geteuid() == 0:
         monkeypatch.setattr(postgres, "_can_run", lambda *_: False)

@@ -34,7 +34,7 @@ def test_its_exit_code_and_its_errors_are_those_of_python(code: str, expected: i
     assert said in done.stderr
 
 
-def test_it_runs_what_was_registered_for_its_end() -> None:
+def test_it_runs_its_exit_handlers() -> None:
     assert run_python(["-c", "import atexit; atexit.register(print, 'end')"], clean_environment()).stdout == "end\n"
 
 

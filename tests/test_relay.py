@@ -82,9 +82,7 @@ def test_a_batch_ends_at_its_bytes_and_a_larger_record_goes_alone(broker: Broker
     assert sizes[:2] == [[False, False], [True]]
 
 
-def test_what_is_in_the_archive_is_settled_and_makes_room_for_the_next_batch(
-    broker: Broker, settings: Settings
-) -> None:
+def test_archived_rows_are_confirmed_and_make_room_for_the_next_batch(broker: Broker, settings: Settings) -> None:
     configure(settings, BATCH_MAX_RECORDS=10, BATCHES_IN_FLIGHT=1)
     take(20)
     relay = Relay(get_store())
@@ -98,7 +96,7 @@ def test_what_is_in_the_archive_is_settled_and_makes_room_for_the_next_batch(
     assert Trajectory.objects.count() == 10
 
 
-def test_a_lost_batch_is_sent_again_without_what_has_arrived(broker: Broker, settings: Settings) -> None:
+def test_a_lost_batch_is_sent_again_without_its_archived_records(broker: Broker, settings: Settings) -> None:
     configure(settings, RESEND_AFTER_S=0.0)
     take(4)
     relay = Relay(get_store())
@@ -169,7 +167,7 @@ def test_one_relay_a_host(settings: Settings) -> None:
         pass
 
 
-def test_a_message_says_what_the_outbox_said(broker: Broker) -> None:
+def test_a_message_carries_the_outbox_rows_unchanged(broker: Broker) -> None:
     take(2)
     rows = get_store().outbox.waiting(0, 10)
     Relay(get_store()).step()

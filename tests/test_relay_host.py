@@ -176,7 +176,7 @@ def test_a_relay_that_stumbles_over_something_unforeseen_begins_again(
 # Settling and pruning.
 
 
-def test_what_the_archive_has_refused_is_settled_as_such_and_not_sent_again(
+def test_a_refused_version_is_marked_and_not_sent_again(
     redis_tier: Redis, celery_broker: str, configure: Configure
 ) -> None:
     configure(RESEND_AFTER_S=0.0)
@@ -195,7 +195,7 @@ def test_what_the_archive_has_refused_is_settled_as_such_and_not_sent_again(
     assert not working.step()
 
 
-def test_a_partial_batch_waits_briefly_after_the_last_one_and_a_full_one_goes_at_once(
+def test_a_partial_batch_waits_briefly_and_a_full_one_is_sent_at_once(
     redis_tier: Redis, celery_broker: str, configure: Configure
 ) -> None:
     configure(BATCH_MAX_RECORDS=3)
@@ -246,7 +246,7 @@ def test_draining_ends_once_nothing_waits_and_says_so_if_it_gave_up(redis_tier: 
     assert get_store().outbox.waiting(0, 10) == []
 
 
-def test_a_relay_finds_what_waited_before_it_began_and_the_thread_confirms_it(
+def test_a_relay_sends_and_confirms_rows_from_before_its_start(
     redis_tier: Redis, celery_broker: str, threads: Callable[[], RelayThread]
 ) -> None:
     records = take(3)

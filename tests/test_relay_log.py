@@ -68,7 +68,7 @@ def since(store: Store) -> str:
 
 
 @pytest.mark.django_db
-def test_a_statement_that_the_archive_refuses_is_logged_with_its_traceback_and_not_as_an_outage(
+def test_a_failing_statement_is_logged_with_traceback_and_not_as_an_outage(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with pytest.raises(DatabaseError) as refused, connection.cursor() as cursor:
@@ -131,7 +131,7 @@ def test_each_server_has_a_line_of_its_own_once_a_minute(
     assert [line.split()[1] for line in lines()] == ["broker"]
 
 
-def test_without_a_worker_a_line_a_minute_says_what_waits_and_for_which_queue(
+def test_without_a_worker_a_log_line_a_minute_names_backlog_and_queue(
     celery_broker: str, settings: Settings, lines: Callable[[], list[str]], later: Callable[[float], None]
 ) -> None:
     settings.TRAJECTORIES = settings.TRAJECTORIES | {"QUEUE": "runs"}

@@ -85,7 +85,7 @@ def test_a_replayed_record_is_in_every_tier_and_process_again(redis_tier: Redis,
 
 
 @pytest.mark.usefixtures("archive_db", "redis_tier")
-def test_what_is_refused_again_stays_with_the_new_reason_and_the_number_of_attempts(tmp_path: Path) -> None:
+def test_a_repeated_refusal_stores_the_new_reason_and_attempt_count(tmp_path: Path) -> None:
     refused_once(WebProcess(tmp_path / "own"))
     row = Quarantined.objects.get()
     Quarantined.objects.update(error="an old reason")
@@ -123,9 +123,7 @@ def test_a_replay_that_cannot_reach_the_archive_leaves_the_record_in_quarantine(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_command_replays_what_it_is_asked_for_and_says_what_is_still_refused(
-    redis_tier: Redis, tmp_path: Path
-) -> None:
+def test_the_command_replays_its_selection_and_lists_further_refusals(redis_tier: Redis, tmp_path: Path) -> None:
     own = WebProcess(tmp_path / "own")
     refused_once(own)
     with archive_refusing("odd"):
@@ -146,7 +144,7 @@ def test_the_command_replays_what_it_is_asked_for_and_says_what_is_still_refused
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_admin_replays_for_staff_who_might_change_the_rows(
+def test_the_admin_replays_for_staff_with_the_change_permission(
     redis_tier: Redis, tmp_path: Path, client: Client
 ) -> None:
     refused_once(WebProcess(tmp_path / "own"))
@@ -194,7 +192,7 @@ def test_corrections_by_the_archive_reach_redis_although_the_worker_was_killed_f
 
 
 @pytest.mark.usefixtures("archive_db", "redis_tier")
-def test_a_batch_that_went_through_is_left_to_nobody(settings: Settings) -> None:
+def test_a_completed_batch_is_not_repeated(settings: Settings) -> None:
     settings.TRAJECTORIES |= {"SETTLE_AFTER_S": 0}
     persistence.persist(get_store(), [made(new_id(), NOW_US)])
     assert persistence.settle(get_store()) == 0
@@ -209,7 +207,7 @@ def test_a_batch_is_left_alone_as_long_as_its_worker_may_be_at_it() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_relay_has_left_batches_seen_to_by_one_task(
+def test_the_relay_starts_one_task_for_unfinished_batches(
     redis_tier: Redis, celery_broker: str, settings: Settings
 ) -> None:
     settings.TRAJECTORIES |= {"SETTLE_AFTER_S": 60.0}

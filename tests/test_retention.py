@@ -31,7 +31,7 @@ def left() -> set[Any]:
     return set(Trajectory.objects.values_list("trajectory_id", flat=True))
 
 
-def test_prune_deletes_what_is_older_in_every_tenant_or_in_one_and_in_every_tier(
+def test_prune_deletes_older_records_of_one_or_all_tenants_in_every_tier(
     archive_db: str, redis_tier: Redis, capsys: pytest.CaptureFixture[str]
 ) -> None:
     young, old, of_bob = days_old(1), [days_old(10) for _ in range(5)], days_old(20, "bob")
@@ -53,7 +53,7 @@ def test_a_dry_run_counts_and_deletes_nothing(
     assert len(left()) == 1
 
 
-def test_a_prune_that_was_ended_goes_on(archive_db: str, redis_tier: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_prune_resumes(archive_db: str, redis_tier: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     persistence.persist(get_store(), [days_old(10) for _ in range(5)])
     prune, calls = persistence.prune, []
 
@@ -71,7 +71,7 @@ def test_a_prune_that_was_ended_goes_on(archive_db: str, redis_tier: Redis, monk
     assert not left()
 
 
-def test_what_is_away_or_not_there_is_said(archive_db: str, redis_tier: Redis) -> None:
+def test_an_unavailable_archive_and_an_unknown_tenant_are_reported(archive_db: str, redis_tier: Redis) -> None:
     with archive_away(), pytest.raises(CommandError, match="the same command goes on"):
         call_command("prune", "--older-than", "5d")
     with pytest.raises(CommandError, match="no tenant 'nobody'"):
@@ -95,7 +95,7 @@ def test_retention_is_by_tenant_with_a_default_for_the_others(
     assert left() == {records[1].id, records[2].id}
 
 
-def test_without_a_retention_nothing_goes_and_a_run_is_bounded(
+def test_without_a_retention_nothing_is_pruned_and_a_run_is_bounded(
     archive_db: str, redis_tier: Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     persistence.persist(get_store(), [days_old(1_000) for _ in range(5)])

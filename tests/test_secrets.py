@@ -53,7 +53,7 @@ def log() -> Iterator[io.StringIO]:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("where", ["reads", "keys"])
-def test_a_failure_tells_nobody_the_key(
+def test_a_failure_does_not_reveal_the_key(
     where: str, reports: list[str], log: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*args: Any, **kwargs: Any) -> Any:
@@ -88,7 +88,7 @@ def test_a_failure_that_quotes_the_request_tells_the_log_no_key(
     assert SECRET not in log.getvalue()
 
 
-def test_a_failing_look_at_metrics_tells_nobody_the_secret(
+def test_a_refused_metrics_request_does_not_reveal_the_secret(
     settings: Settings,
     trajectories_settings: dict[str, Any],
     reports: list[str],
@@ -131,7 +131,7 @@ def test_settings_do_not_say_their_secret(settings: Settings, trajectories_setti
 
 
 @pytest.mark.django_db
-def test_what_is_kept_of_a_key_is_no_key_and_is_not_said() -> None:
+def test_the_stored_digest_of_a_key_is_no_key_and_not_revealed() -> None:
     key, text = issue()
     verified = authentication._verify(text, key.prefix)
     assert verified.matches(text)

@@ -104,7 +104,7 @@ def test_a_receiver_that_fails_is_logged_and_the_batch_is_archived(
     assert "a fault of the host" in caplog.text
 
 
-def test_signals_that_a_worker_could_not_send_are_sent_when_another_completes_its_batch(
+def test_signals_of_a_killed_worker_are_sent_when_another_completes_its_batch(
     archived: Heard, deleted: Heard, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.TRAJECTORIES = settings.TRAJECTORIES | {"SETTLE_AFTER_S": 0.0}
@@ -136,9 +136,7 @@ def test_a_redis_failure_after_the_commit_does_not_lose_the_signal(
     assert archived.calls == [(TENANT, {one.id})]
 
 
-def test_completing_a_batch_asks_the_archive_no_more_while_nothing_listens(
-    redis_tier: Redis, settings: Settings
-) -> None:
+def test_completing_a_batch_makes_no_query_without_signal_receivers(redis_tier: Redis, settings: Settings) -> None:
     settings.TRAJECTORIES = settings.TRAJECTORIES | {"SETTLE_AFTER_S": 0.0}
     store, one = get_store(), record()
     counts = []

@@ -84,7 +84,7 @@ def test_a_signature_of_a_fallback_key_is_accepted_while_the_key_changes(setting
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_worker_refuses_what_a_client_of_the_broker_writes(
+def test_a_worker_refuses_messages_of_other_broker_clients(
     consumed_queue: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     store, genuine = get_store().identity, message()

@@ -93,7 +93,7 @@ def locked_archive(site: Site) -> Iterator[None]:
         db.execute("ROLLBACK")
 
 
-def test_a_run_goes_from_the_door_to_redis_with_its_end_and_into_the_archive(site: Site) -> None:
+def test_a_posted_run_reaches_redis_and_the_archive(site: Site) -> None:
     web = site.web()
     site.worker()
     runs = bodies(7)
@@ -131,7 +131,7 @@ def expect_complete(site: Site, web: Web) -> None:
     wait_until(lambda: web.http.get(PATH).json()["complete"], what="Redis is trusted")
 
 
-def test_a_file_posted_again_changes_nothing_that_anybody_sees(site: Site) -> None:
+def test_posting_a_file_again_changes_no_answer(site: Site) -> None:
     web = site.web()
     site.worker()
     runs = bodies(25)
@@ -188,7 +188,7 @@ def test_a_worker_killed_in_the_middle_of_a_batch_loses_nothing_and_doubles_noth
     assert archive(site, "SELECT count(*) FROM trajectories_phase") == [(100,)]
 
 
-def test_a_process_lists_at_once_what_another_one_of_its_host_has_taken(site: Site) -> None:
+def test_a_process_lists_at_once_the_records_of_another_on_its_host(site: Site) -> None:
     one, other = site.web(), site.web()
     site.redis.stop()
     for number in range(1_000):

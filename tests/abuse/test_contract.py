@@ -52,7 +52,7 @@ def recorded(tenant: str, data: bytes) -> Record | None:
 
 @settings(max_examples=60, derandomize=True, database=None, suppress_health_check=_SUPPRESSED)
 @given(data=BODIES)
-def test_what_is_posted_is_refused_or_exported_in_its_canonical_form(db: None, data: bytes) -> None:
+def test_a_posted_body_is_refused_or_exported_in_canonical_form(db: None, data: bytes) -> None:
     north = client_of(issue(next(tenants))[1])
     answer = post(north, data)
     archive_all()
@@ -69,7 +69,7 @@ def test_what_is_posted_is_refused_or_exported_in_its_canonical_form(db: None, d
 
 @settings(max_examples=30, derandomize=True, database=None, suppress_health_check=_SUPPRESSED)
 @given(lines=st.lists(BODIES.filter(lambda data: b"\n" not in data), min_size=1, max_size=8))
-def test_each_line_is_refused_or_exported_whatever_the_others_are(db: None, lines: list[bytes]) -> None:
+def test_each_line_is_refused_or_exported_independently_of_the_others(db: None, lines: list[bytes]) -> None:
     north = client_of(issue(next(tenants))[1])
     answer = post(north, b"\n".join(lines), content_type=NDJSON)
     assert answer.status_code == 200

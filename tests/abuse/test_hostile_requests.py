@@ -9,7 +9,7 @@ from tests.abuse.corpus import BODIES, FRAMES, HEADS, Hostile
 
 
 @pytest.mark.parametrize("hostile", [*BODIES, *HEADS, *FRAMES], ids=lambda hostile: hostile.name)
-def test_a_hostile_request_is_answered_or_closed_and_nobody_else_notices(attack: Attack, hostile: Hostile) -> None:
+def test_a_hostile_request_is_answered_or_closed_and_others_are_served(attack: Attack, hostile: Hostile) -> None:
     with attack.measured(hostile.name, at_most_mib=hostile.at_most_mib) as told:
         statuses = attack.attacker.statuses(hostile.request)
         told["outcome"] = " ".join(map(str, statuses[:3])) or "closed"

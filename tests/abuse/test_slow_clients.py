@@ -89,7 +89,7 @@ def test_more_connections_than_a_process_takes_leave_room_for_others(attack: Att
         told["outcome"] = "closed"
 
 
-def test_clients_who_do_not_close_what_is_over_keep_nobody_waiting(attack: Attack) -> None:
+def test_clients_that_keep_connections_open_delay_no_other_client(attack: Attack) -> None:
     with attack.measured("50 that do not hang up", at_most_mib=8) as told:
         connections = attack.attacker.connect(50)
         for connection in connections:

@@ -84,7 +84,7 @@ def test_a_key_that_makes_no_sense_is_refused(
     assert not ApiKey.objects.exists()
 
 
-def test_of_a_key_only_name_scopes_and_expiry_can_be_changed(admin_client: Client, alice: Tenant) -> None:
+def test_only_name_scopes_and_expiry_of_a_key_can_be_changed(admin_client: Client, alice: Tenant) -> None:
     key, text = issue(alice)
     baker_recipes.tenant.make(slug="bob")
     given = {
@@ -120,7 +120,7 @@ def test_a_revoked_key_is_refused_and_no_longer_remembered_by_this_host(admin_cl
     assert "Revoked." in page(admin_client, page_of(key, "history"))
 
 
-def test_who_may_only_look_at_keys_can_neither_make_nor_revoke_one(client: Client, alice: Tenant) -> None:
+def test_staff_with_view_permission_can_neither_create_nor_revoke_keys(client: Client, alice: Tenant) -> None:
     looker = baker_recipes.staff_of("alice")
     looker.user_permissions.set(Permission.objects.filter(codename="view_apikey"))
     client.force_login(looker)

@@ -87,7 +87,7 @@ def test_a_phase_shows_the_outcome_that_the_checks_of_its_run_gave_it(admin_clie
     assert "success failure" in text_of(page(admin_client, address("phase")))
 
 
-def test_what_is_unknown_is_a_dash_and_neither_none_nor_zero(admin_client: Client) -> None:
+def test_an_unknown_value_is_shown_as_a_dash(admin_client: Client) -> None:
     row = archived(body(phases=[phase(outcome="skipped", skip_reason="too simple")]))
     shown = text_of(page(admin_client, page_of(row)))
     assert "Cost: - Duration: - Input tokens: - Output tokens: -" in shown
@@ -97,7 +97,7 @@ def test_what_is_unknown_is_a_dash_and_neither_none_nor_zero(admin_client: Clien
     assert "None" not in text_of(page(admin_client, page_of(Phase.objects.get())))
 
 
-def test_what_a_client_sent_cannot_become_markup(admin_client: Client) -> None:
+def test_client_text_cannot_become_markup(admin_client: Client) -> None:
     evil = "<script>alert(1)</script>"
     row = archived(
         body(request_summary=evil, project=evil, error=evil, phases=[phase(phase_name=evil, tools_used=[evil])])

@@ -112,7 +112,7 @@ def plan(model: type[Model], **asked: str) -> str:
     return str(shown.queryset[: shown.list_per_page].explain())
 
 
-def test_each_way_into_a_changelist_enters_an_index(archive_db: str) -> None:
+def test_each_changelist_filter_uses_an_index(archive_db: str) -> None:
     id_ = str(fill_many(archive_db))
     assert "trajectories_newest" in plan(Trajectory)
     assert "trajectories_newest" in plan(Trajectory, days="90", outcome="success")

@@ -38,7 +38,7 @@ def test_columns_are_as_high_as_their_values_and_stand_on_each_other() -> None:
     assert [title.text for title in svg(drawn).iter("title")] == ["1 Nov: One 4, Two 4", "2 Nov: Two 2", "3 Nov: One 7"]
 
 
-def test_a_line_passes_over_what_is_unknown() -> None:
+def test_a_line_connects_over_unknown_values() -> None:
     drawn = charts.line(STEPS, [Layer("tj-one", "One", [0, None, 10])], str)
     (line,) = svg(drawn).iter("polyline")
     places = [tuple(map(float, place.split(","))) for place in line.attrib["points"].split()]
@@ -57,7 +57,7 @@ def point(label: str, x: float, y: float) -> Point:
     return Point(label, x, y, max(0, y - 0.1), min(1, y + 0.1), f"title of {label}", f"/{label}")
 
 
-def test_the_front_has_what_no_other_beats_in_both() -> None:
+def test_the_pareto_front_has_the_undominated_models() -> None:
     cheap, good, beaten, best = (
         point("cheap", 1, 0.5),
         point("good", 2, 0.7),

@@ -146,7 +146,7 @@ def test_a_filter_limits_every_figure(admin_client: Client) -> None:
     assert "storefront" in one  # the others can still be chosen
 
 
-def test_the_sentence_says_what_changed(admin_client: Client) -> None:
+def test_the_sentence_names_the_change(admin_client: Client) -> None:
     for day, outcomes in ((1, "sssss"), (10, "sfffffff")):
         for outcome in outcomes:
             given = {"s": "success", "f": "failure"}[outcome]
@@ -181,7 +181,7 @@ def test_a_store_without_runs_says_how_to_record_one(admin_client: Client) -> No
     assert "<svg class" not in shown.replace('<svg xmlns="http://www.w3.org/2000/svg" class', "")
 
 
-def test_without_a_tenant_it_says_what_to_do(admin_client: Client) -> None:
+def test_without_a_tenant_it_names_a_remedy(admin_client: Client) -> None:
     assert "There is no tenant yet" in page(admin_client, OVERVIEW)
 
 

@@ -87,7 +87,7 @@ def test_links_stay_on_the_site_that_shows_them(admin_client: Client, ops: Admin
     assert "/admin/trajectories" not in page + issued
 
 
-def test_what_is_not_registered_on_a_site_is_text_there_and_no_link(admin_client: Client, ops: AdminSite) -> None:
+def test_models_outside_the_admin_site_are_text_and_no_link(admin_client: Client, ops: AdminSite) -> None:
     row = archived(REFERENCE)
     tenants, phases = (admin_client.get(f"/ops/trajectories/{model}/") for model in ("tenant", "phase"))
     assert (tenants.status_code, phases.status_code) == (200, 200)

@@ -304,7 +304,7 @@ def test_a_view_that_the_list_cannot_show_is_refused(querystring: str, why: str)
     assert not SavedView.objects.exists()
 
 
-def test_a_shared_view_is_seen_by_those_who_see_its_tenant_and_changed_by_its_owner() -> None:
+def test_a_shared_view_is_seen_by_its_tenants_staff_and_changed_by_its_owner() -> None:
     owner, beside = staff(*EDITOR), staff(*EDITOR, username="dora")
     of_bob, of_all = staff(*EDITOR, tenant="bob", username="bert"), staff(*EDITOR, tenant="*", username="eve")
     for name, shared in (("For us", "on"), ("For me", "")):

@@ -117,7 +117,7 @@ def test_totals_that_differ_from_the_phases_are_marked(admin_client: Client) -> 
     assert "1 contradiction in this record" in text_of(shown)
 
 
-def test_the_transcript_says_in_sentences_what_happened(admin_client: Client) -> None:
+def test_the_transcript_describes_the_run_in_sentences(admin_client: Client) -> None:
     phases = [
         decided(
             agent="developer",
@@ -208,7 +208,7 @@ def staff(*codenames: str, tenant: str = "alice", username: str = "charlie") -> 
 ANNOTATOR = ("view_trajectory", "add_annotation")
 
 
-def test_a_note_says_who_and_when_and_is_in_the_list_and_the_audit_trail() -> None:
+def test_a_note_has_author_and_time_and_is_listed_and_audited() -> None:
     client, row = staff(*ANNOTATOR), archived(body())
     sent = {"note": f"Look here, {CREDENTIALS[0][1]}", "tag": "check", "fit": "underpowered"}
     answer = client.post(page_of(row, "annotate") + "?view=shape", sent)
@@ -242,7 +242,7 @@ def test_a_note_is_deleted_by_its_author_and_not_by_others() -> None:
     assert not Annotation.objects.exists()
 
 
-def test_who_may_only_look_cannot_annotate() -> None:
+def test_staff_with_view_permission_cannot_annotate() -> None:
     client, row = staff("view_trajectory"), archived(body())
     assert client.post(page_of(row, "annotate"), {"note": "x"}).status_code == 403
     assert "tj-annotate" not in page(client, page_of(row))

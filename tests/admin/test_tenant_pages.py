@@ -116,7 +116,7 @@ def test_a_file_that_cannot_be_read_is_refused(
 
 
 @pytest.mark.usefixtures("redis_tier")
-def test_readiness_says_what_to_do(admin_client: Client) -> None:
+def test_readiness_names_a_remedy(admin_client: Client) -> None:
     archived(run("only one"))
     shown = page(admin_client, of_tenant("readiness"))
     assert "Not yet: do what the failed checks say." in shown
@@ -183,7 +183,7 @@ def test_the_health_page_leads_to_the_quarantined_records(admin_client: Client) 
     assert f'href="{address("quarantined")}">Show them' in page(admin_client, address("tenant", "health/"))
 
 
-def test_the_health_page_is_for_those_who_see_every_tenant() -> None:
+def test_the_health_page_needs_access_to_every_tenant() -> None:
     Tenant.objects.create(slug="alice")
     client = staff(tenant="alice", permissions=Permission.objects.filter(content_type__app_label=APP))
     assert client.get(address("tenant", "health/")).status_code == 403

@@ -46,7 +46,7 @@ def test_siblings_that_overlap_get_lanes_of_their_own() -> None:
     assert [bar.is_parallel for bar in bars.values()] == [False, True, True, True, False]
 
 
-def test_a_phase_stands_below_the_one_that_it_is_part_of() -> None:
+def test_a_nested_phase_is_drawn_below_its_parent() -> None:
     _, bars = drawn(timed("whole", 0, 10), timed("after", 10, 1), timed("part", 2, 3, parent_phase_id="whole"))
     assert [(bar.row, bar.depth) for bar in bars.values()] == [(0, 0), (2, 0), (1, 1)]
 
@@ -73,7 +73,7 @@ def test_a_phase_without_a_start_begins_where_the_one_before_it_ended() -> None:
     assert (drawing.timing, bars[1].is_placed, bars[1].x, bars[1].width) == ("some", False, 50, 50)
 
 
-def test_a_skipped_phase_stands_where_it_would_have_been() -> None:
+def test_a_skipped_phase_is_drawn_at_its_place_in_the_order() -> None:
     skipped = phase(phase_name="design", outcome="skipped", skip_reason="small")
     _, bars = drawn(timed("spec", 0, 10), skipped, timed("code", 10, 10))
     assert (bars[1].x, bars[1].width, bars[1].is_skipped, bars[1].is_critical) == (50, 0, True, False)

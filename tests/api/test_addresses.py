@@ -34,7 +34,7 @@ def test_a_method_that_an_address_has_not_is_405_with_those_that_it_has(
         assert method in refused.message
 
 
-def test_a_wrong_method_is_told_before_a_missing_key() -> None:
+def test_a_wrong_method_is_reported_before_a_missing_key() -> None:
     error(Client().put(PATH), 405, "method_not_allowed")
 
 
@@ -45,13 +45,13 @@ def test_an_address_that_is_not_there_is_404_in_json_and_no_redirect(north: Clie
     assert error(response, 404, "not_found").type == "not_found_error"
 
 
-def test_a_browser_session_is_no_way_in(north: Client, admin_client: Client) -> None:
+def test_a_browser_session_does_not_authenticate(north: Client, admin_client: Client) -> None:
     error(admin_client.get(PATH), 401, "missing_api_key")
     error(post(admin_client, body()), 401, "missing_api_key")
 
 
 @pytest.mark.parametrize("accept", ["text/html", "application/xml", "*/*", "application/json; version=2", ""])
-def test_there_is_one_form_of_an_answer_whatever_is_accepted(north: Client, accept: str) -> None:
+def test_answers_have_one_form_for_any_accept_header(north: Client, accept: str) -> None:
     response = north.get(PATH, headers={"Accept": accept})
     assert response.status_code == 200
     assert response["Content-Type"] == JSON

@@ -72,14 +72,14 @@ def test_a_body_that_comes_with_a_bad_key_is_not_looked_at() -> None:
     error(client.post(PATH, b"{", content_type="text/plain", REMOTE_ADDR=ATTACKER), 429, "too_many_bad_keys")
 
 
-def test_a_request_without_a_key_is_told_so_and_does_not_count() -> None:
+def test_a_request_without_a_key_is_401_and_does_not_count() -> None:
     for _ in range(FEW + 1):
         error(Client().get(PATH, REMOTE_ADDR=ATTACKER), 401, "missing_api_key")
     attack()
     error(Client().get(PATH, REMOTE_ADDR=ATTACKER), 401, "missing_api_key")
 
 
-def test_a_database_that_is_away_is_nobodys_failure(without_tables: Callable[..., Any]) -> None:
+def test_an_unavailable_database_counts_as_no_bad_key(without_tables: Callable[..., Any]) -> None:
     with without_tables("apikey"):
         for _ in range(FEW + 1):
             error(get("abcdefghijkl.secret"), 503, "key_lookup_unavailable")
@@ -131,7 +131,7 @@ def test_a_revoked_key_that_was_mended_is_good_at_once() -> None:
     assert get(text).status_code == 200
 
 
-def test_a_key_that_was_good_works_on_while_the_database_is_away_also_from_there(
+def test_a_verified_key_works_during_a_database_outage(
     without_tables: Callable[..., Any],
 ) -> None:
     good = issue()[1]
@@ -160,7 +160,7 @@ def is_slowed(failures: AuthThrottle, address: str, text: str = "bad") -> bool:
     return False
 
 
-def test_after_the_minute_an_address_is_told_401_again() -> None:
+def test_after_the_minute_an_address_gets_401_again() -> None:
     clock = Clock()
     failures = AuthThrottle(read_settings(), clock)
     assert [is_slowed(failures, ATTACKER) for _ in range(FEW + 1)] == [False] * FEW + [True]
@@ -231,7 +231,7 @@ def test_behind_a_proxy_each_client_has_a_count_of_its_own(
     error(get("abcdefghijkl.x", "192.0.2.1", **{"X-Forwarded-For": "198.51.100.2"}), 401, "invalid_api_key")
 
 
-def test_writing_goes_on_from_an_address_that_is_over() -> None:
+def test_recording_continues_from_an_address_over_its_limit() -> None:
     good = issue()[1]
     attack()
     response = client_of(good).post(PATH, body(id=ID), content_type="application/json", REMOTE_ADDR=ATTACKER)

@@ -100,7 +100,7 @@ def in_an_hour() -> datetime:
     return timezone.now() + timedelta(hours=1)
 
 
-def test_an_expired_key_is_refused_also_once_it_was_good(two_hours_later: Callable[[], None]) -> None:
+def test_an_expired_key_is_refused_after_it_was_accepted(two_hours_later: Callable[[], None]) -> None:
     error(call(client_of(issue(expires_at=timezone.now())[1]), "list"), 401, "expired_api_key")
     good = client_of(issue(expires_at=in_an_hour())[1])
     assert call(good, "list").status_code == 200
@@ -122,7 +122,7 @@ def test_a_revoked_key_is_refused_once_it_is_looked_up_again(
     error(call(client, "list"), 401, "revoked_api_key")
 
 
-def test_a_verified_key_is_taken_for_its_time_without_asking(django_assert_num_queries: Any) -> None:
+def test_a_verified_key_is_accepted_from_the_cache_until_it_expires(django_assert_num_queries: Any) -> None:
     _, text = issue()
     assert call(client_of(text), "record").status_code == 201
     with django_assert_num_queries(0):
@@ -165,7 +165,7 @@ def test_ndjson_wants_the_scope_of_recording_too() -> None:
     error(post(reader, b"{}", content_type=NDJSON), 403, "scope_missing")
 
 
-def test_whoever_may_not_is_told_so_before_the_request_is_looked_at() -> None:
+def test_permissions_are_checked_before_the_request_is_read() -> None:
     reader = client_of(issue(scopes="read")[1])
     error(post(reader, b"{", content_type="text/plain"), 403, "scope_missing")
     error(reader.get(f"{PATH}/export", {"nonsense": "1"}), 403, "scope_missing")
@@ -228,7 +228,7 @@ def test_a_key_is_remembered_no_longer_than_the_setting_says(
 
 
 @pytest.mark.parametrize("end", ["revoked", "deleted"])
-def test_a_key_that_was_seen_to_be_gone_does_not_come_back(end: str, without_tables: WithoutTables) -> None:
+def test_a_deleted_key_is_not_accepted_again(end: str, without_tables: WithoutTables) -> None:
     key, text = issue()
     client = client_of(text)
     ids(client)
@@ -311,7 +311,7 @@ def test_a_caller_has_a_short_path_and_keeps_its_first_one() -> None:
 
 
 @pytest.mark.parametrize("name", ["a{b}", "t" * 65, "", "a b", "ä"])
-def test_a_name_that_no_tier_can_hold_is_an_error_of_the_server_and_nothing_is_taken(
+def test_a_name_that_no_tier_can_hold_is_a_server_error_and_stores_nothing(
     name: str, host_settings: Callable[[str], None]
 ) -> None:
     host_settings("slug")

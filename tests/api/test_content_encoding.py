@@ -76,7 +76,7 @@ def test_a_damaged_body_is_refused(north: Client, encoding: str, damage: Callabl
     assert ids(north) == []
 
 
-def test_a_frame_that_asks_for_a_huge_window_is_refused(north: Client) -> None:
+def test_a_frame_with_a_huge_window_is_refused(north: Client) -> None:
     compressor = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: 27})
     data = compressor.compress(RECORD) + compressor.flush()
     error(post(north, data, **{"Content-Encoding": "zstd"}), 400, "body_malformed")

@@ -83,7 +83,7 @@ def test_it_takes_a_key_with_the_scope_admin(north: Client, admin: Client) -> No
     assert ids(north) == [ID]
 
 
-def test_what_another_tenant_has_is_not_there(north: Client, south: Client, admin: Client) -> None:
+def test_records_of_another_tenant_are_not_found(north: Client, south: Client, admin: Client) -> None:
     posted(south, body(id=ID, project="p"))
     archive_all()
     error(admin.delete(f"{PATH}/{ID}"), 404, "not_found")
@@ -105,7 +105,7 @@ def test_a_part_that_is_away_is_named_and_the_record_is_not_shown_any_more(
     assert admin.delete(f"{PATH}/{ID}").json()["removed"]["archive"] == 1
 
 
-def test_filters_delete_what_the_dry_run_has_counted(north: Client, admin: Client) -> None:
+def test_filters_delete_the_records_that_the_dry_run_counted(north: Client, admin: Client) -> None:
     for of in range(3):
         posted(north, body(id=number(of), project="old"))
     posted(north, body(id=number(3), project="new"))
@@ -120,7 +120,7 @@ def test_filters_delete_what_the_dry_run_has_counted(north: Client, admin: Clien
     assert ids(north) == [number(3)]
 
 
-def test_what_came_or_was_revised_after_the_dry_run_stays(north: Client, admin: Client) -> None:
+def test_records_newer_than_the_dry_run_are_kept(north: Client, admin: Client) -> None:
     for of in range(3):
         posted(north, body(id=number(of), project="old"))
     archive_all()

@@ -92,7 +92,7 @@ def test_posting_an_export_back_changes_no_byte_of_it(north: Client) -> None:
     assert exported(north, end="1") == before
 
 
-def test_filters_choose_what_is_exported(north: Client) -> None:
+def test_filters_choose_the_exported_records(north: Client) -> None:
     post_some(north)
     archive_all()
     lines = exported(north, project="p1", end="1")
@@ -108,7 +108,7 @@ def test_an_end_that_is_no_flag_is_refused_by_name(north: Client, end: str) -> N
 # Going on.
 
 
-def test_an_export_goes_on_behind_the_line_that_a_client_has(north: Client) -> None:
+def test_an_export_resumes_behind_the_clients_last_line(north: Client) -> None:
     post_some(north, 5)
     archive_all()
     whole = exported(north)
@@ -152,14 +152,14 @@ def test_an_export_that_would_lack_acknowledged_records_is_refused(north: Client
 
 
 @pytest.mark.usefixtures("impatient")
-def test_an_export_does_not_wait_for_what_is_another_tenants(north: Client, south: Client) -> None:
+def test_an_export_does_not_wait_for_rows_of_other_tenants(north: Client, south: Client) -> None:
     post_some(north)
     archive_all()
     post_some(south)
     assert len(exported(north)) == 3
 
 
-def test_an_export_waits_for_what_is_on_its_way(north: Client) -> None:
+def test_an_export_waits_for_records_in_flight(north: Client) -> None:
     post_some(north, 1)
     rows = get_store().outbox.waiting(0, 10)
     archive_all()

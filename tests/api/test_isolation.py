@@ -46,7 +46,7 @@ def test_the_same_idempotency_key_is_another_record_for_another_tenant(north: Cl
     assert ours.json()["id"] != theirs.json()["id"]
 
 
-def test_what_belongs_to_another_tenant_is_as_if_it_were_not_there(north: Client, south: Client) -> None:
+def test_rows_of_another_tenant_are_answered_like_missing_ones(north: Client, south: Client) -> None:
     for of in (1, 2, 3):
         posted(north, body(id=number(of), project="p"))
     archive_all()
@@ -58,7 +58,7 @@ def test_what_belongs_to_another_tenant_is_as_if_it_were_not_there(north: Client
     assert exported(south) == []
 
 
-def test_a_cursor_of_another_tenant_leads_to_nothing_of_theirs(north: Client, south: Client) -> None:
+def test_a_cursor_of_another_tenant_shows_none_of_its_records(north: Client, south: Client) -> None:
     for of in (1, 2, 3):
         posted(north, body(id=number(of)))
         posted(south, body(id=number(10 + of)))

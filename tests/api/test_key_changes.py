@@ -57,7 +57,7 @@ def test_a_relay_brings_a_revocation_to_its_host(own: WebProcess, other_host: We
     assert other_host.outbox.remembered_key(another.partition(".")[0], 0)
 
 
-def test_a_relay_reads_each_revocation_once_whatever_the_clocks_say(own: WebProcess, other_host: WebProcess) -> None:
+def test_a_relay_reads_each_revocation_once_with_any_clocks(own: WebProcess, other_host: WebProcess) -> None:
     tier = own.store.redis_tier
     tier.change_key("first", 2_000_000)
     seen = tier.changed_keys(0)
@@ -110,7 +110,7 @@ def test_a_scope_that_the_admin_takes_from_a_key_is_gone_in_other_processes(
     assert own.outbox.key_changes() == changes + 1
 
 
-def test_a_revocation_succeeds_without_redis_and_says_what_that_means(
+def test_a_revocation_succeeds_without_redis_and_reports_the_delay(
     own: WebProcess, settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     key, text = issue()

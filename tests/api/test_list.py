@@ -90,7 +90,7 @@ def test_a_list_is_newest_first_and_a_revision_does_not_move_a_record(north: Cli
 
 @pytest.mark.parametrize("held", [3, 10, 10_000])
 @pytest.mark.parametrize("limit", [1, 3, 4, 7, 8])
-def test_pages_lead_through_everything_once_whatever_the_hot_cache_holds(
+def test_paging_yields_each_record_once_for_any_hot_cache_size(
     north: Client, hold: Callable[[int], None], held: int, limit: int
 ) -> None:
     hold(held)
@@ -102,7 +102,7 @@ def test_pages_lead_through_everything_once_whatever_the_hot_cache_holds(
     assert all(len(page) == limit for page in found[:-1])
 
 
-def test_what_is_recorded_meanwhile_does_not_shift_the_next_page(north: Client) -> None:
+def test_new_records_do_not_shift_the_next_page(north: Client) -> None:
     third, second, first = post_many(north, 3)
     page = listed(north, limit=2)
     posted(north, body())
@@ -110,7 +110,7 @@ def test_what_is_recorded_meanwhile_does_not_shift_the_next_page(north: Client) 
     assert [record["id"] for record in page["data"]] == [third, second]
 
 
-def test_a_cursor_goes_on_behind_a_record_that_no_filter_takes_any_more(north: Client) -> None:
+def test_a_cursor_continues_behind_a_record_that_no_longer_matches(north: Client) -> None:
     post_many(north, 3)
     cursor = listed(north, limit=1)["next_cursor"]
     posted(north, body(id=number(3), project="p"))
@@ -118,13 +118,13 @@ def test_a_cursor_goes_on_behind_a_record_that_no_filter_takes_any_more(north: C
     assert ids(north, cursor=cursor) == [number(2), number(1)]
 
 
-def test_the_last_page_says_so_also_when_it_is_full(north: Client) -> None:
+def test_a_full_last_page_is_marked_as_the_last(north: Client) -> None:
     post_many(north, 2)
     page = listed(north, limit=2)
     assert (len(page["data"]), page["has_more"], page["next_cursor"]) == (2, False, None)
 
 
-def test_a_page_has_fifty_records_unless_told_otherwise(north: Client) -> None:
+def test_a_page_has_fifty_records_by_default(north: Client) -> None:
     post_many(north, 51)
     assert len(ids(north)) == 50
     assert len(ids(north, limit=1_000)) == 51
@@ -183,7 +183,7 @@ def test_a_value_that_cannot_be_read_is_refused_by_name(north: Client, operation
 
 
 @pytest.mark.parametrize("operation", ["", "/stats", "/readiness", "/export"])
-def test_a_statement_that_the_archive_refuses_is_an_error_of_the_server_that_is_logged_with_its_class(
+def test_a_failing_statement_is_a_server_error_and_logged_with_its_class(
     north: Client, operation: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     def damaged(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
@@ -236,7 +236,7 @@ def test_the_newest_version_is_found_while_the_archive_has_an_older_one(
 
 
 @pytest.mark.parametrize("id_", [ID, "nonsense", "1", "stats1", "%00", "a.b"])
-def test_what_is_not_there_is_404(north: Client, id_: str) -> None:
+def test_a_missing_record_is_404(north: Client, id_: str) -> None:
     assert error(north.get(f"{PATH}/{id_}"), 404, "not_found").type == "not_found_error"
 
 
@@ -268,7 +268,7 @@ def test_an_answer_from_below_the_hot_cache_names_the_archive(north: Client, hol
     assert listed(north, limit=1)["tiers"] == ["hot", "redis"]
 
 
-def test_while_the_archive_is_away_the_list_shows_what_is_hot_and_says_that_more_may_follow(
+def test_during_an_archive_outage_the_list_shows_hot_records_as_incomplete(
     north: Client, hold: Callable[[int], None], without_tables: WithoutTables
 ) -> None:
     hold(2)
@@ -287,7 +287,7 @@ def test_while_the_archive_is_away_the_list_shows_what_is_hot_and_says_that_more
     assert ids(north, cursor=page["next_cursor"]) == newest_first[2:]
 
 
-def test_a_process_that_starts_while_the_archive_is_away_shows_what_its_host_has(
+def test_a_process_started_during_an_outage_lists_the_records_of_its_host(
     north: Client, without_tables: WithoutTables
 ) -> None:
     with without_tables("trajectory", "apikey"):
@@ -299,7 +299,7 @@ def test_a_process_that_starts_while_the_archive_is_away_shows_what_its_host_has
         assert page["complete"] is False
 
 
-def test_a_limit_and_filters_hold_for_what_is_hot_and_what_is_not(north: Client, hold: Callable[[int], None]) -> None:
+def test_a_limit_and_filters_apply_to_hot_and_archived_records(north: Client, hold: Callable[[int], None]) -> None:
     hold(3)
     for of in range(1, 9):
         posted(north, body(id=number(of), project="even" if of % 2 == 0 else "odd"))

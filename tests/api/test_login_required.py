@@ -25,7 +25,7 @@ def patterns(of: Iterable[URLPattern | URLResolver]) -> Iterator[URLPattern]:
 
 
 @pytest.mark.parametrize("pattern", list(patterns(urls.urlpatterns)), ids=lambda pattern: str(pattern.pattern))
-def test_no_address_of_the_app_asks_for_a_login(pattern: URLPattern) -> None:
+def test_no_url_of_the_app_requires_a_login(pattern: URLPattern) -> None:
     request = RequestFactory().get("/")
     request.user = AnonymousUser()
     middleware = LoginRequiredMiddleware(lambda request: HttpResponse())

@@ -46,7 +46,7 @@ def test_every_record_of_an_outbox_is_counted_in_one_state() -> None:
     assert counts.max_bytes > counts.bytes > 0
 
 
-def test_a_file_of_the_release_before_is_taken_over_with_its_counts(tmp_path: Path) -> None:
+def test_a_file_of_the_previous_release_is_adopted_with_its_counts(tmp_path: Path) -> None:
     path = tmp_path / "old.sqlite3"
     old = Outbox(str(path), synchronous="NORMAL", max_bytes=2**30)
     rows = [taken(old.append([draft(new_id())]))[0].row.n for _ in range(6)]
@@ -61,7 +61,7 @@ def test_a_file_of_the_release_before_is_taken_over_with_its_counts(tmp_path: Pa
     assert (counts.acknowledged, counts.confirmed, counts.quarantined, counts.waiting) == (6, 3, 1, 2)
 
 
-def test_metrics_are_there_for_whom_the_setting_names(client: Client, settings: Settings) -> None:
+def test_metrics_are_served_to_clients_that_the_setting_names(client: Client, settings: Settings) -> None:
     error(client.get("/metrics"), 404, "not_found")
     settings.TRAJECTORIES |= {"METRICS_ACCESS": SECRET}
     error(client.get("/metrics"), 401, "invalid_api_key")
@@ -74,7 +74,7 @@ def test_metrics_are_there_for_whom_the_setting_names(client: Client, settings: 
 
 
 @pytest.mark.django_db
-def test_metrics_tell_what_was_taken_and_how_long_it_took(north: Client, settings: Settings) -> None:
+def test_metrics_count_accepted_records_and_their_time(north: Client, settings: Settings) -> None:
     settings.TRAJECTORIES |= {"METRICS_ACCESS": "open"}
     before = numbers(north.get("/metrics").content.decode())
     posted(north, body())
@@ -117,7 +117,7 @@ def scraped(web: Web) -> dict[str, float]:
     return numbers(answer.text)
 
 
-def test_whichever_process_answers_it_counts_for_all_also_after_one_was_killed(site: Site) -> None:
+def test_any_process_reports_the_metrics_of_all_even_after_a_kill(site: Site) -> None:
     site.environment["TRAJECTORIES_METRICS_ACCESS"] = "open"
     web = site.web(workers=2)
     for _ in range(40):

@@ -40,7 +40,7 @@ def test_an_outcome_is_in_the_record_and_in_the_list_of_outcomes(north: Client) 
     assert changed.json()["outcomes"] == listed["data"]
 
 
-def test_the_source_is_that_of_the_key_also_while_the_database_is_away(bound_host: None, without_tables: Any) -> None:
+def test_the_source_is_that_of_the_key_during_a_database_outage(bound_host: None, without_tables: Any) -> None:
     client = client_of(issue(source="ci")[1])
     assert post_outcome(client, MERGED).json()["source"] == "ci"
     get_store()._parts.clear()  # forget the keys of the process

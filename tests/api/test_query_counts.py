@@ -24,7 +24,7 @@ def hold_two(settings: Any, trajectories_settings: dict[str, Any]) -> None:
     settings.TRAJECTORIES = trajectories_settings | {"HOT_MAX_RECORDS": 2}
 
 
-def test_recording_asks_for_the_key_once_and_then_never(north: Client, django_assert_num_queries: Any) -> None:
+def test_recording_reads_the_key_once(north: Client, django_assert_num_queries: Any) -> None:
     with django_assert_num_queries(4):  # three note that the key was used
         posted(north, body(id=ID))
     with django_assert_num_queries(0):
@@ -32,9 +32,7 @@ def test_recording_asks_for_the_key_once_and_then_never(north: Client, django_as
         posted(north, body())
 
 
-def test_a_cold_process_fills_itself_by_one_query_and_then_asks_no_more(
-    north: Client, django_assert_num_queries: Any
-) -> None:
+def test_a_cold_process_fills_itself_with_one_query(north: Client, django_assert_num_queries: Any) -> None:
     posted(north, body(id=ID))
     archive_all()
     with django_assert_num_queries(1):
@@ -49,7 +47,7 @@ def test_a_cold_process_fills_itself_by_one_query_and_then_asks_no_more(
 
 @pytest.mark.usefixtures("hold_two")
 @pytest.mark.parametrize("count", [3, 30])
-def test_what_lies_below_the_hot_cache_costs_the_same_however_much_it_is(
+def test_a_page_below_the_hot_cache_has_constant_queries(
     north: Client, django_assert_num_queries: Any, count: int
 ) -> None:
     for of in range(count):
@@ -68,7 +66,7 @@ def test_what_lies_below_the_hot_cache_costs_the_same_however_much_it_is(
         assert stats(north, tool="none")["count"] == 0
 
 
-def test_an_export_asks_where_it_ends_and_then_once_a_page(north: Client, django_assert_num_queries: Any) -> None:
+def test_an_export_queries_its_end_once_and_then_each_page_once(north: Client, django_assert_num_queries: Any) -> None:
     for of in range(3):
         posted(north, body(id=number(of)))
     archive_all()

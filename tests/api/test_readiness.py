@@ -100,9 +100,7 @@ def said_by(*arguments: str) -> tuple[int, str]:
 
 
 @pytest.mark.usefixtures("recorded")
-def test_the_command_says_what_to_do_and_exits_with_1(
-    settings: Settings, trajectories_settings: dict[str, Any]
-) -> None:
+def test_the_command_names_a_remedy_and_exits_with_1(settings: Settings, trajectories_settings: dict[str, Any]) -> None:
     code, said = said_by("north")
     assert code == 1
     assert "FAILED  runs" in said

@@ -52,7 +52,7 @@ def test_the_same_seed_and_records_give_the_same_answer(north: Client) -> None:
     assert recommended(north, "a", "b", seed=None)["seed"] != recommended(north, "a", "b", seed=None)["seed"]
 
 
-def test_a_revision_replaces_what_a_recommendation_has_learned(north: Client) -> None:
+def test_a_revision_replaces_the_learned_outcome(north: Client) -> None:
     posted(north, attempts(("a", "success", 0.1), id=number(1)))
     before = recommended(north, "a")["candidates"][0]
     posted(north, attempts(("a", "failure", 0.1), id=number(1)))

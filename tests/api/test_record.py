@@ -128,13 +128,13 @@ def test_more_lines_than_a_request_may_have_are_refused_whole(north: Client) -> 
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"nonsense", b'{"request_summary": "\xff", "phases": []}', b"{}}"])
-def test_malformed_json_is_told_as_such(north: Client, data: bytes) -> None:
+def test_malformed_json_is_reported_as_such(north: Client, data: bytes) -> None:
     refused = error(post(north, data), 400, "invalid_json")
     assert refused.type == "invalid_request_error"
     assert "JSON" in refused.message
 
 
-def test_every_problem_of_a_body_is_told_with_its_path(north: Client) -> None:
+def test_every_problem_of_a_body_is_reported_with_its_path(north: Client) -> None:
     refused = error(post(north, {"phases": [{"cost_usd": -1}], "projct": "p"}), 400, "invalid_input")
     assert refused.details is not None
     assert [problem.path for problem in refused.details] == [
@@ -217,7 +217,7 @@ def test_one_body_over_the_limit_is_too_large(north: Client, limits: None) -> No
     assert f"{too_long - 1} bytes" in refused.message
 
 
-def test_a_request_over_the_limit_is_too_large_and_nothing_of_it_is_taken(north: Client, limits: None) -> None:
+def test_a_request_over_the_limit_is_too_large_and_stores_nothing(north: Client, limits: None) -> None:
     error(post(north, ndjson(*[of_length(900)] * 45), content_type=NDJSON), 413, "body_too_large")
     assert ids(north) == []
 
@@ -275,7 +275,7 @@ def codes(answer: Any) -> list[str]:
     return [warning["code"] for warning in answer.get("warnings", ())]
 
 
-def test_a_contradiction_is_stored_and_reported_in_the_answers_about_this_record_alone(north: Client) -> None:
+def test_a_contradiction_is_stored_and_reported_for_its_record_only(north: Client) -> None:
     posted_ = post(north, CONTRADICTORY)
     assert (posted_.status_code, codes(posted_.json())) == (201, ["outcome_contradicts_check"])
     assert north.get(f"{PATH}/{ID}").content == posted_.content

@@ -89,13 +89,13 @@ def test_with_redaction_off_it_is_kept_as_sent(make_site: Callable[..., Site]) -
     assert b"[redacted:" not in everywhere(site)
 
 
-def test_the_answer_has_what_is_stored_and_the_count_of_it(north: Client) -> None:
+def test_the_answer_has_the_stored_text_and_its_redaction_count(north: Client) -> None:
     record = posted(north, body(id=ID, error=f"refused: {TOKEN}"))
     assert record["error"] == f"refused: {placeholder('github-token')}"
     assert record["metadata"] == {COUNT_KEY: {"github-token": 1}}
 
 
-def test_a_repeat_with_the_credential_is_the_same_revision_and_so_is_what_was_exported(north: Client) -> None:
+def test_a_repeat_with_the_credential_or_from_an_export_is_no_new_revision(north: Client) -> None:
     first = post(north, body(id=ID, error=TOKEN))
     assert post(north, body(id=ID, error=TOKEN)).content == first.content
     back = post(north, first.content)
@@ -107,7 +107,7 @@ def test_it_can_be_turned_off(north: Client, settings: Any, trajectories_setting
     assert posted(north, body(id=ID, error=TOKEN)) | {"error": TOKEN} == posted(north, body(id=ID, error=TOKEN))
 
 
-def test_what_was_replaced_is_counted_by_kind_and_what_is_posted_back_is_not(north: Client) -> None:
+def test_redactions_are_counted_by_kind_and_placeholders_are_not(north: Client) -> None:
     def count() -> float:
         return metrics.registry.get_sample_value("trajectories_redacted_total", {"kind": "github-token"}) or 0
 

@@ -49,7 +49,7 @@ def test_the_callers_id_comes_back_on_every_answer(name: str, north: Client) -> 
     assert response[HEADER] == "Build-7.3_a"
 
 
-def test_an_answer_to_nobody_has_one_too(db: None) -> None:
+def test_an_answer_to_an_anonymous_request_has_one_too(db: None) -> None:
     response = client_of("unknown").get(PATH)
     assert response.status_code == 401
     assert len(response[HEADER]) == 32

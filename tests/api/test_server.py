@@ -96,13 +96,13 @@ def test_a_body_that_was_read_keeps_its_connection(web: Web) -> None:
 @pytest.mark.parametrize(
     ("content_type", "length"), [(JSON, MIB + SERVER_FIELDS_BYTES + 1), (NDJSON, 16 * MIB + 1), (NDJSON, 10**15)]
 )
-def test_a_body_over_the_limit_is_answered_before_any_of_it_is_sent(web: Web, content_type: str, length: int) -> None:
+def test_a_body_over_the_limit_is_refused_before_it_is_sent(web: Web, content_type: str, length: int) -> None:
     with wire(web) as connection:
         connection.begin(Content_Type=content_type, Content_Length=length)
         assert is_too_large(connection.answer())
 
 
-def test_a_body_at_the_limit_is_taken(web: Web) -> None:
+def test_a_body_at_the_limit_is_accepted(web: Web) -> None:
     fill = MIB - len(orjson.dumps(body(error="")))
     assert web.http.post(PATH, json=body(error="e" * fill)).status_code == 201
 
@@ -114,7 +114,7 @@ def test_a_client_that_sends_all_of_a_large_body_gets_its_answer_too(web: Web) -
     assert is_too_large((answer.status_code, answer.json()))
 
 
-def test_a_body_in_chunks_is_taken(web: Web) -> None:
+def test_a_chunked_body_is_accepted(web: Web) -> None:
     data = orjson.dumps(body(id=number(1)))
     with wire(web) as connection:
         connection.begin(Transfer_Encoding="chunked")
@@ -125,7 +125,7 @@ def test_a_body_in_chunks_is_taken(web: Web) -> None:
     assert (status, record["id"]) == (201, number(1))
 
 
-def test_ndjson_in_chunks_is_taken(web: Web) -> None:
+def test_chunked_ndjson_is_accepted(web: Web) -> None:
     lines = (orjson.dumps(body(id=number(of))) + b"\n" for of in range(10, 13))
     answer = web.http.post(PATH, content=lines, headers={"Content-Type": NDJSON})
     assert answer.json()["accepted"] == 3
@@ -151,7 +151,7 @@ def test_a_body_in_chunks_is_answered_once_it_is_over_the_limit(web: Web) -> Non
         assert is_too_large(connection.answer())
 
 
-def test_a_slow_body_is_taken_and_keeps_nobody_else_waiting(web: Web) -> None:
+def test_a_slow_body_is_accepted_and_delays_no_other_client(web: Web) -> None:
     data = orjson.dumps(body(id=number(3)))
     with wire(web) as slow:
         slow.begin(Content_Length=len(data))

@@ -55,7 +55,7 @@ def test_no_minute_ever_holds_more_than_the_limits(arrivals: list[Any], limits: 
 
 @properties
 @given(arrivals=arrivals, limits=some_limits)
-def test_what_fits_into_the_last_minute_and_a_second_is_never_refused(arrivals: list[Any], limits: Limits) -> None:
+def test_requests_within_the_limit_of_a_minute_are_never_refused(arrivals: list[Any], limits: Limits) -> None:
     before: list[tuple[int, Use]] = []
     for at, use, said in taken(LocalCounts(limits), arrivals):
         recent = [other for second, other in before if second >= at - WINDOW_S]
@@ -70,7 +70,7 @@ def test_what_fits_into_the_last_minute_and_a_second_is_never_refused(arrivals: 
 
 @properties
 @given(arrivals=arrivals, limits=some_limits)
-def test_who_waits_as_long_as_told_is_taken_and_a_second_earlier_is_not(arrivals: list[Any], limits: Limits) -> None:
+def test_a_client_is_served_after_retry_after_and_not_a_second_earlier(arrivals: list[Any], limits: Limits) -> None:
     counts, key, now_s = LocalCounts(limits), new_key(), START_S
     for gap_s, use in arrivals:
         now_s += gap_s
@@ -105,23 +105,23 @@ def test_remaining_grows_when_the_oldest_second_leaves() -> None:
     ("used", "name"),
     [(Use(1, 50), "bytes_per_minute"), (Use(5, 49), "requests_per_minute"), (Use(), "requests_per_minute")],
 )
-def test_of_two_limits_the_one_that_would_refuse_first_is_told(used: Use, name: str) -> None:
+def test_the_limit_closest_to_refusal_is_reported(used: Use, name: str) -> None:
     assert Window().take(START_S, used, Limits(10, 100)).name == name
 
 
-def test_of_two_limits_that_refuse_the_one_that_holds_up_longer_is_told() -> None:
+def test_the_longer_wait_of_two_refusing_limits_is_reported() -> None:
     window = Window([(START_S, Use(9, 10)), (START_S + 30, Use(1, 90))])
     said = window.take(START_S + 30, Use(1, 50), Limits(10, 100))
     assert (said.name, said.remaining, said.retry_after_s) == ("bytes_per_minute", 0, 61)
 
 
-def test_where_only_one_limit_refuses_it_is_told_however_little_is_left_of_the_other() -> None:
+def test_the_refusing_limit_is_reported_even_if_another_is_almost_used() -> None:
     said = Window([(START_S, Use(9, 60))]).take(START_S, Use(1, 50), Limits(10, 100))
     assert (said.name, said.remaining) == ("bytes_per_minute", 40)
 
 
 @pytest.mark.usefixtures("named_store")
-def test_what_was_used_already_counts_whatever_the_limit_says(redis_tier: Redis) -> None:
+def test_earlier_use_counts_under_a_new_limit(redis_tier: Redis) -> None:
     shared, key = SharedCounts(read_settings(), Limits(None, 100)), new_key()
     said = [
         shared.ask(shared.name_of(key), Use(1, amount), Use(bytes=spent), now_s=START_S)
@@ -131,7 +131,7 @@ def test_what_was_used_already_counts_whatever_the_limit_says(redis_tier: Redis)
     shared.close()
 
 
-def test_a_clock_that_was_set_back_keeps_nobody_out() -> None:
+def test_a_clock_that_is_set_back_locks_no_client_out() -> None:
     counts, key = LocalCounts(Limits(1, None)), new_key()
     assert counts.take(key, Use(1), START_S + 3600).retry_after_s is None
     assert counts.take(key, Use(1), START_S).retry_after_s is None

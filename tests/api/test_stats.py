@@ -48,7 +48,7 @@ def test_figures_do_not_depend_on_the_tiers_that_count(
     assert figures(north) == expected
 
 
-def test_a_revision_replaces_what_it_revises_in_the_figures(
+def test_a_revision_replaces_its_predecessor_in_the_figures(
     north: Client, settings: Any, trajectories_settings: dict[str, Any]
 ) -> None:
     settings.TRAJECTORIES = trajectories_settings | {"HOT_MAX_RECORDS": 1}
@@ -64,7 +64,7 @@ def test_nothing_recorded_is_nothing_known(north: Client) -> None:
     assert (found["count"], found["cost_usd"]["mean"], found["success_rate"]["rate"]) == (0, None, None)
 
 
-def test_the_window_says_what_the_figures_are_of(north: Client) -> None:
+def test_the_window_states_the_records_behind_the_figures(north: Client) -> None:
     record = posted(north, body())
     window = stats(north, since="2026-01-01T01:00:00+01:00", until="2100-01-01T00:00:00Z")["window"]
     assert (window["from"], window["to"]) == ("2026-01-01T00:00:00.000000Z", "2100-01-01T00:00:00.000000Z")

@@ -84,7 +84,7 @@ def scripts_run(redis: Redis) -> int:
 
 
 @pytest.mark.usefixtures("redis_tier", "patient")
-def test_every_answer_of_a_limited_key_tells_the_limit_and_what_is_left(set_limits: SetLimits, north: Client) -> None:
+def test_every_answer_of_a_limited_key_has_limit_and_remainder(set_limits: SetLimits, north: Client) -> None:
     set_limits(requests=10, EXPORT_WAIT_S=0.1)
     answers = [
         post(north, body(id=ID)),
@@ -102,7 +102,7 @@ def test_every_answer_of_a_limited_key_tells_the_limit_and_what_is_left(set_limi
 
 
 @pytest.mark.usefixtures("redis_tier", "patient")
-def test_over_the_limit_is_429_with_the_time_to_wait_and_nothing_is_taken(set_limits: SetLimits, north: Client) -> None:
+def test_over_the_limit_is_429_with_the_time_to_wait_and_stores_nothing(set_limits: SetLimits, north: Client) -> None:
     set_limits(requests=2)
     posted(north, body(id=ID))
     assert ids(north) == [ID]
@@ -116,7 +116,7 @@ def test_over_the_limit_is_429_with_the_time_to_wait_and_nothing_is_taken(set_li
 
 
 @pytest.mark.usefixtures("patient")
-def test_what_is_refused_is_not_counted(set_limits: SetLimits, north: Client, redis_tier: Redis) -> None:
+def test_refused_requests_are_not_counted(set_limits: SetLimits, north: Client, redis_tier: Redis) -> None:
     set_limits(requests=1)
     for _ in range(5):
         north.get(PATH)
@@ -145,7 +145,7 @@ def test_health_metrics_and_the_document_are_not_limited(set_limits: SetLimits, 
 
 
 @pytest.mark.usefixtures("redis_tier", "patient", "db")
-def test_a_host_projects_tenant_has_one_limit_and_what_it_names_in_the_caller_one_each(
+def test_a_host_projects_tenant_has_one_limit_and_each_caller_key_another(
     set_limits: SetLimits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_limits(requests=1, TENANT_FROM_REQUEST="tests.api.tenants.slug")
@@ -188,7 +188,7 @@ def slow_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("redis_tier", "patient", "slow_cpu")
 @pytest.mark.parametrize("path", [PATH, f"{PATH}/stats", f"{PATH}/export", f"{PATH}/{ID}"])
-def test_reads_use_up_a_limit_of_cpu_and_recording_goes_on(set_limits: SetLimits, north: Client, path: str) -> None:
+def test_reads_are_limited_by_cpu_and_recording_continues(set_limits: SetLimits, north: Client, path: str) -> None:
     posted(north, body(id=ID))
     archive_all()
     set_limits(cpu_ms=5_000)
@@ -305,7 +305,7 @@ def test_hosts_share_one_count_without_losing_any(set_limits: SetLimits, redis_t
 
 
 @pytest.mark.usefixtures("patient")
-def test_a_request_asks_redis_once(set_limits: SetLimits, north: Client, redis_tier: Redis) -> None:
+def test_a_request_makes_one_redis_round_trip(set_limits: SetLimits, north: Client, redis_tier: Redis) -> None:
     set_limits(requests=1_000, bytes_=10**8)
     posted(north, body())  # connects, and loads the script
     before, asked_before = scripts_run(redis_tier), _commands(redis_tier)
@@ -323,7 +323,9 @@ def _commands(redis: Redis) -> dict[str, int]:
     return {name.removeprefix("cmdstat_"): int(stat["calls"]) for name, stat in said.items()}
 
 
-def test_without_limits_recording_asks_redis_nothing_and_tells_nothing(north: Client, redis_tier: Redis) -> None:
+def test_without_limits_recording_makes_no_redis_call_and_sends_no_limit_headers(
+    north: Client, redis_tier: Redis
+) -> None:
     before = _commands(redis_tier)
     response = post(north, body())
     after = _commands(redis_tier)
@@ -337,7 +339,7 @@ def test_without_limits_recording_asks_redis_nothing_and_tells_nothing(north: Cl
 # Redis is away.
 
 
-def test_while_redis_is_away_the_process_counts_alone_and_goes_on_from_what_it_has_taken(
+def test_during_a_redis_outage_each_process_counts_on_its_own(
     set_limits: SetLimits, north: Client, own_redis: OwnRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(throttling, "ASK_S", 30.0)

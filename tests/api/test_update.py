@@ -85,7 +85,7 @@ def test_an_update_of_nothing_known_is_404_and_of_a_deleted_id_409(north: Client
     assert ids(north) == []
 
 
-def test_every_problem_of_a_patch_is_told_with_its_path(north: Client, stored: dict[str, Any]) -> None:
+def test_every_problem_of_a_patch_is_reported_with_its_path(north: Client, stored: dict[str, Any]) -> None:
     changes = {"request_summary": None, "phases": [{"phase_id": "2", "cost_usd": -1}, {}], "projct": "p"}
     refused = error(update(north, ID, changes), 400, "invalid_input")
     assert refused.details is not None
@@ -134,7 +134,7 @@ def test_an_etag_is_the_revision_in_quotes_on_every_answer_with_one_record(north
     assert not north.get(PATH).has_header("ETag")
 
 
-def test_an_update_with_if_match_is_taken_only_if_the_record_is_the_same(north: Client) -> None:
+def test_an_update_with_if_match_needs_an_unchanged_record(north: Client) -> None:
     old = post(north, body(id=ID))["ETag"]
     new = update(north, ID, {"project": "p"}, **{"If-Match": old})["ETag"]
     refused = error(update(north, ID, {"project": "q"}, **{"If-Match": old}), 412, "revision_mismatch")
@@ -171,7 +171,7 @@ def test_the_etag_of_a_compressed_answer_matches_too(north: Client) -> None:
 # Whole records that lack phases.
 
 
-def test_a_record_without_its_stored_phases_is_409_with_what_to_do(north: Client, stored: dict[str, Any]) -> None:
+def test_a_record_without_its_stored_phases_is_409_with_advice(north: Client, stored: dict[str, Any]) -> None:
     refused = error(post(north, body(id=ID, tests_passed=True)), 409, "phases_would_be_dropped")
     assert (refused.type, refused.param) == ("conflict_error", "phases")
     assert all(word in refused.message for word in ("Send all phases", "PATCH", "?replace=1"))

@@ -45,7 +45,7 @@ def test_each_route_has_a_name_in_the_namespace_and_none_outside(name: str, args
         reverse(name, args=args)
 
 
-def test_the_parts_are_included_alone_and_beside_each_other_without_a_warning() -> None:
+def test_the_parts_can_be_included_alone_and_together_without_a_warning() -> None:
     with override_settings(ROOT_URLCONF=PARTS):
         assert check_url_namespaces_unique(None) == []
         names = {

@@ -33,7 +33,7 @@ def test_the_pictures_have_the_colours_of_the_theme(visitor: Visitor, admin_clie
     assert visitor.open(OVERVIEW, fills) == ["rgb(27, 127, 77)", "rgb(76, 195, 138)"]
 
 
-def test_a_person_goes_from_a_figure_to_its_runs_and_compares_two(visitor: Visitor, admin_client: Client) -> None:
+def test_a_figure_leads_to_its_runs_and_two_can_be_compared(visitor: Visitor, admin_client: Client) -> None:
     archive_sample(20)
     visitor.enter(admin_client)
 

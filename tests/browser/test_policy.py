@@ -68,7 +68,7 @@ def test_a_tenant_can_be_looked_for_in_the_form_of_a_key(visitor: Visitor, admin
         ),
     ],
 )
-def test_what_gets_into_a_page_is_not_let_run(directive: str, script: str, visitor: Visitor) -> None:
+def test_injected_content_does_not_run(directive: str, script: str, visitor: Visitor) -> None:
     def inject(page: Page) -> None:
         page.evaluate(f"() => {{ {script} }}")
         page.wait_for_function("window.violations.length > 0")

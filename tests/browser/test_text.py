@@ -39,7 +39,7 @@ def test_nothing_of_a_text_runs_in_the_admin(text: str, visitor: Visitor, admin_
     assert visitor.errors == []
 
 
-def test_what_runs_would_be_seen(visitor: Visitor) -> None:
+def test_the_probe_detects_code_that_runs(visitor: Visitor) -> None:
     def inject(page: Page) -> list[str]:
         page.evaluate("document.body.innerHTML = '<b tabindex=0 onfocus=\"window.injected = 1\">x</b>'")
         return harm(page)

@@ -115,7 +115,7 @@ def _too_slow(shape: Shape) -> list[str]:
 
 @settings(max_examples=examples(25))
 @given(SHAPES)
-def test_no_pass_over_a_body_of_any_shape_takes_more_cpu_a_byte_if_the_body_is_larger(shape: Shape) -> None:
+def test_cpu_per_byte_of_each_pass_does_not_grow_with_the_body(shape: Shape) -> None:
     assert _too_slow(shape) == []
 
 

@@ -44,7 +44,7 @@ def loop(from_phase: str | None, to_phase: str, **fields: str) -> dict[str, str 
 # The two rules that look at one outcome.
 
 
-def test_the_rule_phase_outcome_repeats_what_each_phase_says_of_itself() -> None:
+def test_the_rule_phase_outcome_repeats_each_phases_own_outcome() -> None:
     fields = run("spec", "code:failure", "test:partial", "review:skipped", "deploy:unknown", tests_passed=False)
     assert credit_of(fields, "phase_outcome") == [
         Credit("success", "phase_outcome"),
@@ -225,7 +225,7 @@ def test_a_loop_by_phase_id_fails_that_phase(given: dict[str, str], failed: int)
     assert [at for at, credit in enumerate(earned) if credit.source == "feedback_loop"] == [failed]
 
 
-def test_a_check_that_sent_work_back_refused_it_whatever_its_outcome_says() -> None:
+def test_a_check_that_sent_work_back_refuses_it_despite_its_own_outcome() -> None:
     fields = run("spec", "code", "review", "spec", "code", "review", feedback_loops=[loop("review", "spec")])
     passed, refused = "success<review", "failure<review"
     assert short(fields) == ["failure<feedback_loop", refused, "-", passed, passed, "-"]
@@ -356,7 +356,7 @@ def _pipeline(quality: float, chance: random.Random) -> dict[str, Any]:
     return run(*phases, feedback_loops=loops, tests_passed=passed)
 
 
-def test_credit_is_what_a_person_would_give_by_hand() -> None:
+def test_credit_matches_credit_given_by_hand() -> None:
     # The run's tests_passed to the last implement, 0 to one that was sent back.
     chance = random.Random(15)
     for _ in range(100):

@@ -44,7 +44,7 @@ def test_nothing_is_known_of_a_run_without_phases() -> None:
     }
 
 
-def test_what_is_not_given_is_added_up_over_the_phases_that_know_it() -> None:
+def test_a_missing_total_is_summed_over_the_phases() -> None:
     phases = [
         phase(cost_usd=0.1, duration_ms=1.5, input_tokens=10, outcome="success"),
         phase(cost_usd=0.2, output_tokens=5, outcome="success"),
@@ -67,7 +67,7 @@ def test_what_is_not_given_is_added_up_over_the_phases_that_know_it() -> None:
 
 
 @pytest.mark.parametrize(("total", "rest"), [(0.5, 0.2), (0.1, -0.2)])
-def test_a_given_total_stands_and_the_rest_is_told_apart(total: float, rest: float) -> None:
+def test_a_given_total_is_kept_and_the_difference_is_reported(total: float, rest: float) -> None:
     found = derived(
         total_cost_usd=total, total_duration_ms=9, phases=[phase(cost_usd=0.1, duration_ms=1), phase(cost_usd=0.2)]
     )
@@ -87,7 +87,7 @@ def test_the_derived_outcome_is_that_of_filters_and_stats() -> None:
 
 @settings(max_examples=50)
 @given(strategies.trajectories)
-def test_an_answer_is_the_body_and_what_the_server_adds_and_is_taken_back_as_the_same_body(
+def test_an_answer_adds_server_fields_and_can_be_posted_back(
     data: dict[str, Any],
 ) -> None:
     one = record(data | {"id": str(ID)})
@@ -99,7 +99,7 @@ def test_an_answer_is_the_body_and_what_the_server_adds_and_is_taken_back_as_the
 
 
 @pytest.mark.parametrize("character", ["\U0010ffff", "\U0001f600", "\\"], ids=["unprintable", "wide", "escaped"])
-def test_what_the_server_adds_at_most_fits_beside_the_largest_record(character: str) -> None:
+def test_the_largest_record_leaves_room_for_server_fields(character: str) -> None:
     name = character * MAX_NAME
     phases = [
         phase(

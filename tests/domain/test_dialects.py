@@ -106,7 +106,7 @@ def test_zeros_of_a_failed_phase_are_unknown_and_of_another_they_are_zeros() -> 
         }
 
 
-def test_what_a_failed_phase_did_count_is_kept() -> None:
+def test_counts_of_a_failed_phase_are_kept() -> None:
     (failed,) = stored(camel(phases=[phase(success=False, cost=0.5, inputTokens=7, duration=0)]))["phases"]
     assert (failed["cost_usd"], failed["input_tokens"]) == (0.5, 7)
     assert "duration_ms" not in failed
@@ -196,13 +196,13 @@ def test_unknown_keys_are_kept_where_they_cannot_hide_each_other() -> None:
         ({"request": "x"}, "phases", "missing"),
     ],
 )
-def test_what_is_wrong_is_told_in_the_words_of_the_dialect(given: Any, path: str, code: str) -> None:
+def test_problems_are_reported_in_the_terms_of_the_dialect(given: Any, path: str, code: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         form_of(given)
     assert [(problem.path, problem.code) for problem in refused.value.details] == [(path, code)]
 
 
-def test_a_body_with_the_contracts_own_summary_is_never_taken_for_the_dialect() -> None:
+def test_a_body_with_a_summary_of_the_contract_is_never_read_as_the_dialect() -> None:
     with pytest.raises(InvalidInput) as refused:
         form_of({"request": "x", "request_summary": "x", "phases": []})
     assert [problem.path for problem in refused.value.details] == ["request"]

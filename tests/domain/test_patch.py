@@ -162,7 +162,7 @@ def test_a_phase_whose_id_lost_a_credential_is_found_by_it() -> None:
         (b"[" * 5_000, None, "json_invalid", "recursion"),
     ],
 )
-def test_a_refusal_names_the_place_and_what_to_do(changes: Any, param: str | None, code: str, message: str) -> None:
+def test_a_refusal_names_the_place_and_a_remedy(changes: Any, param: str | None, code: str, message: str) -> None:
     error = refused(TWO, changes)
     assert (error.param, error.details[0].code) == (param, code)
     assert message in error.message

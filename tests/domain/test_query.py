@@ -76,19 +76,19 @@ def refused(given: dict[str, str]) -> InvalidInput:
         *((name, "a\0b", "has a NUL character") for name in FILTERS),
     ],
 )
-def test_a_value_that_cannot_be_read_is_told_with_its_parameter(name: str, text: str, words: str) -> None:
+def test_an_invalid_value_is_reported_with_its_parameter(name: str, text: str, words: str) -> None:
     error = refused({name: text})
     assert (error.status, error.code, error.param) == (400, "invalid_parameter", name)
     assert error.message.startswith(name)
     assert words in error.message
 
 
-def test_all_values_that_cannot_be_read_are_told_at_once() -> None:
+def test_all_invalid_values_are_reported_at_once() -> None:
     error = refused({"outcome": "good", "project": "p", "since": "now", "min_cost_usd": "much"})
     assert [problem.path for problem in error.details] == ["outcome", "since", "min_cost_usd"]
 
 
-def test_an_unknown_parameter_is_told_with_the_nearest_known_one() -> None:
+def test_an_unknown_parameter_is_reported_with_the_nearest_known_one() -> None:
     with pytest.raises(InvalidInput) as caught:
         parameters([("projct", ["p"])], allowed=FILTERS)
     assert (caught.value.code, caught.value.param) == ("unknown_parameter", "projct")
@@ -124,7 +124,7 @@ def test_amounts_are_read_exactly() -> None:
 
 
 @pytest.mark.parametrize("text", ["2026-01-05T23:58:46Z", "2026-01-06T00:58:46+01:00", "2026-01-06T00:58:46 01:00"])
-def test_a_time_is_read_with_its_offset_also_where_its_plus_sign_was_not_encoded(text: str) -> None:
+def test_a_time_is_read_with_its_offset_even_with_an_unencoded_plus_sign(text: str) -> None:
     assert parse_query({"since": text}, AT_US).on_position[0].value == AT_US
 
 
@@ -196,7 +196,7 @@ def test_a_time_filter_takes_a_span_before_now_and_a_date_in_utc(name: str, text
         ("q", "100%", {"request_summary": "at 100% load"}, {"request_summary": "at 1000 load"}),
     ],
 )
-def test_a_filter_takes_what_it_names_and_leaves_the_rest(
+def test_a_filter_matches_its_records_only(
     parameter: str, text: str, hit: dict[str, Any], miss: dict[str, Any]
 ) -> None:
     assert matches(parameter, text, **hit)
@@ -231,7 +231,7 @@ def test_the_time_of_recording_is_matched_from_since_to_before_until() -> None:
     assert not matches("since", "2026-01-05T23:58:46.000001Z")
 
 
-def test_what_is_asked_of_phases_must_hold_in_one_phase() -> None:
+def test_phase_filters_must_match_in_one_phase() -> None:
     query = parse_query({"phase": "spec", "model": "m", "tool": "grep"}, AT_US)
     spec, code = {"phase_name": "spec", "model": "m"}, {"phase_name": "code", "tools_used": ["grep"]}
     assert not query.matches(AT_US, facets(phases=[spec, code]))

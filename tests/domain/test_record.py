@@ -96,7 +96,7 @@ def test_a_late_older_version_changes_only_the_time_of_first_acceptance() -> Non
     assert merge(known, late, from_authority=False) == replace(known, recorded_at_us=10)
 
 
-def test_at_the_same_stamp_the_greater_digest_stands() -> None:
+def test_at_the_same_stamp_the_greater_digest_wins() -> None:
     one, other = sorted((version(10, data) for data in BODIES[:2]), key=lambda record: record.digest)
     assert merge(one, other, from_authority=False).body == other.body
     assert merge(other, one, from_authority=False).body == other.body
@@ -178,7 +178,7 @@ def test_totals_that_are_not_given_are_sums_over_the_phases_that_know_them() -> 
     assert found.duration_us is None
 
 
-def test_what_no_phase_knows_is_unknown_and_not_zero() -> None:
+def test_a_value_that_no_phase_has_is_unknown_and_not_zero() -> None:
     found = facets(phases=[phase(), phase()])
     assert {found.cost_nano_usd, found.duration_us, found.input_tokens, found.output_tokens, found.tokens} == {None}
     assert facets(phases=[phase(cost_usd=0)]).cost_nano_usd == 0

@@ -48,7 +48,7 @@ def is_stable(data: bytes) -> bool:
 @pytest.mark.parametrize(
     "around", ["{}", "key={} was refused", '{{"key": "{}"}}', "line\n{}\nline", "é{}é", "\\n{}\\t"]
 )
-def test_a_credential_of_known_shape_goes_and_the_text_around_it_stays(kind: str, credential: str, around: str) -> None:
+def test_a_credential_of_known_shape_is_removed_and_its_context_kept(kind: str, credential: str, around: str) -> None:
     if not credential.endswith("-----"):
         around = around.replace(
             "{}\nline", "{}\n. line"
@@ -61,7 +61,7 @@ def test_a_credential_of_known_shape_goes_and_the_text_around_it_stays(kind: str
 
 
 @pytest.mark.parametrize(("kind", "before", "credential", "after"), IN_CONTEXT)
-def test_a_credential_that_is_announced_goes_alone(kind: str, before: str, credential: str, after: str) -> None:
+def test_only_the_announced_credential_is_removed(kind: str, before: str, credential: str, after: str) -> None:
     record = stored(body(error=before + credential + after))
     assert record["error"] == before + placeholder(kind) + after
     assert record["metadata"] == {COUNT_KEY: {kind: 1}}
@@ -71,7 +71,7 @@ TOKENS = [(kind, text) for kind, text in CREDENTIALS if kind != "private-key"]
 
 
 @pytest.mark.parametrize("disguise", DISGUISES)
-def test_a_hidden_token_goes_and_the_text_around_it_stays(disguise: str) -> None:
+def test_a_hidden_token_is_removed_and_its_context_kept(disguise: str) -> None:
     for kind, token in TOKENS:
         hidden = DISGUISES[disguise](token)
         record = stored(body(error=f"at {hidden} twice: {hidden} end"))
@@ -83,7 +83,7 @@ def test_a_hidden_token_goes_and_the_text_around_it_stays(disguise: str) -> None
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\\n", "\n    "])
-def test_a_token_that_a_terminal_wrapped_goes_whole(newline: str) -> None:
+def test_a_token_that_a_terminal_wrapped_is_removed_whole(newline: str) -> None:
     for kind, token in TOKENS:
         if kind in ("trajectories-key", "slack-webhook", "service-token"):
             continue  # these begin like a word
@@ -92,7 +92,7 @@ def test_a_token_that_a_terminal_wrapped_goes_whole(newline: str) -> None:
         assert record["error"] == f"{placeholder(kind)}{newline}then line 12{newline}2026-11-27T10:00:00Z", token
 
 
-def test_a_long_token_on_three_lines_goes_whole() -> None:
+def test_a_long_token_on_three_lines_is_removed_whole() -> None:
     wrapped = f"{'sk-'}ant-api03-{MIXED[:32]}\n{MIXED[:32]}\n{MIXED[:32]}"
     assert stored(body(error=f"{wrapped}\nnext"))["error"] == "[redacted:anthropic-key]\nnext"
 
@@ -124,7 +124,7 @@ def test_the_shape_tells_more_than_the_word_before_it() -> None:
 
 
 @pytest.mark.parametrize("text", NO_CREDENTIALS)
-def test_what_is_no_credential_stays_wherever_it_stands(text: str) -> None:
+def test_text_that_is_no_credential_is_kept(text: str) -> None:
     given = form_of(
         body(
             request_summary=text,
@@ -214,14 +214,14 @@ def test_the_limit_of_names_is_the_contracts() -> None:
 # The count.
 
 
-def test_the_count_is_of_what_the_record_has_and_stands_beside_own_data() -> None:
+def test_the_redaction_count_is_kept_next_to_the_clients_own_data() -> None:
     given = body(error=f"{TOKEN} {TOKEN} {JWT}", metadata={"z": 1, "a": 2, "redacted": True})
     record = stored(given)
     assert record["metadata"] == {"a": 2, "redacted": True, COUNT_KEY: {"github-token": 2, "jwt": 1}, "z": 1}
     assert list(record["metadata"]) == sorted(record["metadata"])
 
 
-def test_the_count_neither_grows_nor_goes_when_a_record_is_posted_back() -> None:
+def test_the_redaction_count_is_unchanged_when_a_record_is_posted_back() -> None:
     once = redact(form_of(body(error=TOKEN))).body
     assert is_stable(once)
     more = orjson.loads(once)
@@ -230,7 +230,7 @@ def test_the_count_neither_grows_nor_goes_when_a_record_is_posted_back() -> None
 
 
 @pytest.mark.parametrize("own", [7, "many", {"jwt": 99}, {"email": 1}, None])
-def test_what_a_client_says_under_the_servers_key_stands_until_something_is_found(own: Any) -> None:
+def test_client_data_under_the_servers_key_is_kept_until_a_redaction(own: Any) -> None:
     quiet = form_of(body(metadata={COUNT_KEY: own}))
     assert redact(quiet) == (quiet, {})
     assert stored(body(metadata={COUNT_KEY: own}, error=JWT))["metadata"] == {COUNT_KEY: {"jwt": 1}}
@@ -262,7 +262,7 @@ _TEXTS = st.lists(_PIECES, max_size=6).map("".join)
 
 
 @given(_TEXTS, _TEXTS, st.dictionaries(_TEXTS, _TEXTS, max_size=3))
-def test_what_was_redacted_is_canonical_and_has_nothing_left_to_redact(text: str, other: str, own: Any) -> None:
+def test_a_redacted_body_is_canonical_and_has_nothing_left_to_redact(text: str, other: str, own: Any) -> None:
     form = form_of(body(request_summary=text, error=other, phases=[phase(tools_used=[other])], metadata=own))
     once = redact(form).body
     assert form_of(orjson.loads(once)) == once
@@ -371,7 +371,7 @@ def _texts(value: Any) -> list[str]:
 
 
 @pytest.mark.skipif(not DATA.exists(), reason="the real runs are not beside this checkout")
-def test_nothing_of_the_real_runs_is_taken_for_a_credential() -> None:
+def test_no_text_of_real_runs_is_redacted() -> None:
     changed = []
     for path in sorted(DATA.rglob("*.*")):
         for line in path.read_bytes().splitlines() if path.suffix == ".jsonl" else [path.read_bytes()]:

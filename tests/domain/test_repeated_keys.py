@@ -59,9 +59,7 @@ def test_no_object_without_a_repeated_key_is_refused(value: Any, separators: Any
 
 
 @given(_OBJECTS, _SEPARATORS, st.data())
-def test_an_object_with_a_repeated_key_is_refused_wherever_it_stands(
-    value: dict[str, Any], separators: Any, data: st.DataObject
-) -> None:
+def test_a_repeated_key_is_refused_at_any_depth(value: dict[str, Any], separators: Any, data: st.DataObject) -> None:
     assume(value)
     again = data.draw(st.sampled_from(list(value)))
     # A parser would keep the last value, so the first may be anything.
@@ -73,5 +71,5 @@ def test_an_object_with_a_repeated_key_is_refused_wherever_it_stands(
 
 
 @given(strategies.trajectories | strategies.camel_trajectories)
-def test_what_a_client_writes_once_is_taken(given: dict[str, Any]) -> None:
+def test_a_body_without_repeated_keys_is_read(given: dict[str, Any]) -> None:
     assert dialects.read(orjson.dumps(given)) == dialects.read(json.dumps(given, indent=1).encode())

@@ -29,7 +29,7 @@ def stored(value: Any) -> Any:
     return orjson.loads(form_of(value))
 
 
-def test_the_reference_body_is_accepted_exactly_as_it_stands() -> None:
+def test_the_reference_body_is_accepted_unchanged() -> None:
     assert stored(REFERENCE) == REFERENCE
 
 
@@ -73,7 +73,7 @@ def test_null_is_the_same_as_left_out_but_stays_in_the_clients_own_data() -> Non
     assert stored(given) == body(phases=[phase()], metadata={"a": None, "b": [None]})
 
 
-def test_what_the_server_adds_is_ignored_so_that_an_export_can_be_posted_back() -> None:
+def test_server_fields_are_ignored_so_that_an_export_can_be_posted_back() -> None:
     given = body(
         recorded_at="2026-01-05T23:58:46.000000Z",
         revision=1767657526000000,
@@ -126,7 +126,7 @@ def test_keys_of_free_objects_are_sorted_so_that_their_order_makes_no_new_versio
     assert one == other
 
 
-def test_the_largest_values_are_taken() -> None:
+def test_the_largest_values_are_accepted() -> None:
     given = body(
         total_phases=MAX_INT,
         total_duration_ms=MAX_DURATION_MS,

@@ -208,7 +208,7 @@ def refusal(data: Any) -> InvalidInput:
 
 
 @pytest.mark.parametrize(("given", "path", "code", "words"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED])
-def test_what_is_wrong_is_told_with_its_path(given: Any, path: str, code: str, words: str) -> None:
+def test_problems_are_reported_with_their_path(given: Any, path: str, code: str, words: str) -> None:
     refused = refusal(given)
     (problem,) = refused.details
     assert (problem.path, problem.code) == (path, code)
@@ -230,19 +230,19 @@ def test_what_is_wrong_is_told_with_its_path(given: Any, path: str, code: str, w
         (b'{"request_summary": "x", "phases": []} {}', "trailing"),
     ],
 )
-def test_what_is_not_json_is_told_as_such(data: bytes, words: str) -> None:
+def test_a_body_that_is_not_json_is_reported_as_such(data: bytes, words: str) -> None:
     refused = refusal(data)
     assert refused.code == "invalid_json"
     assert words in refused.message
 
 
 @pytest.mark.parametrize("field", [b'"total_cost_usd":1e999', b'"metadata":{"a":1e999}', b'"metadata":{"a":[-1e999]}'])
-def test_a_number_too_large_for_any_float_is_not_taken_for_infinity(field: bytes) -> None:
+def test_a_number_too_large_for_a_float_is_not_read_as_infinity(field: bytes) -> None:
     refused = refusal(b'{"request_summary":"x","phases":[],%b}' % field)
     assert [problem.code for problem in refused.details] == ["finite_number"]
 
 
-def test_every_problem_is_told_at_once() -> None:
+def test_every_problem_is_reported_at_once() -> None:
     refused = refusal(
         {"phases": [phase(cost_usd=-1), phase(), {"outcome": "good"}], "metadata": {"a": NUL, "b": 2**60}}
     )
@@ -288,13 +288,13 @@ def test_a_body_full_of_unknown_keys_is_answered_with_its_first_problems_only() 
         {"request": "x", "phases": [], "feedbackLoops": [0] * 1_001},
     ],
 )
-def test_of_a_long_list_one_problem_is_told(given: Any) -> None:
+def test_one_problem_of_a_long_list_is_reported(given: Any) -> None:
     with pytest.raises(InvalidInput) as refused:
         read(json.dumps(given).encode())
     assert len(refused.value.details) == 1
 
 
-def test_own_data_is_not_searched_for_more_problems_than_are_told() -> None:
+def test_validation_stops_after_the_reported_number_of_problems() -> None:
     with pytest.raises(PydanticCustomError) as refused:
         free_value({"a": [NUL] * 50_000})
     assert len((refused.value.context or {})["problems"]) == MAX_PROBLEMS

@@ -9,7 +9,7 @@ from tests.examples import REFERENCE, body, phase
 from trajectories.domain.search_words import MAX_BYTES, MAX_WORD, MAX_WORDS, words_in, words_of
 
 
-def test_names_are_searched_by_their_parts_whatever_the_case() -> None:
+def test_names_are_searched_by_their_parts_in_any_case() -> None:
     assert words_in("Anthropic/Claude-Sonnet-4 file_read ﬁnd") == [
         "anthropic",
         "claude",

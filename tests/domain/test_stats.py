@@ -69,7 +69,7 @@ def test_the_order_and_the_parts_in_which_it_was_counted_do_not_matter(given: li
 
 
 @given(many_facets, many_facets)
-def test_what_is_taken_away_was_never_there(kept: list[Facets], gone: list[Facets]) -> None:
+def test_subtracting_sums_restores_the_earlier_ones(kept: list[Facets], gone: list[Facets]) -> None:
     one_by_one, at_once = summary_of(*kept, *gone), summary_of(*kept, *gone)
     for facets_gone in gone:
         one_by_one.add(facets_gone, 0, times=-1)
@@ -79,7 +79,7 @@ def test_what_is_taken_away_was_never_there(kept: list[Facets], gone: list[Facet
 
 
 @given(many_facets)
-def test_what_is_shown_has_the_documented_shape(given: list[Facets]) -> None:
+def test_stats_have_the_documented_shape(given: list[Facets]) -> None:
     answer = summary_of(*given).as_json() | {"window": WINDOW}
     stats_responses.Stats.model_validate_json(orjson.dumps(answer))
 
@@ -137,7 +137,7 @@ def test_every_figure_is_counted_from_the_facet_of_its_name() -> None:
 # Values shown.
 
 
-def test_of_nothing_counts_are_zero_and_everything_else_is_null() -> None:
+def test_without_records_counts_are_zero_and_the_rest_is_null() -> None:
     nothing = shown()
     unknown_rate = {"known": 0, "rate": None, "low": None, "high": None}
     assert nothing["count"] == 0
@@ -152,7 +152,7 @@ def test_of_nothing_counts_are_zero_and_everything_else_is_null() -> None:
     assert nothing["other"] == {}
 
 
-def test_what_is_unknown_neither_counts_as_zero_nor_thins_the_mean() -> None:
+def test_unknown_values_do_not_change_the_mean() -> None:
     found = shown({"total_cost_usd": 0.3}, {}, {"phases": [phase(cost_usd=0.1)]}, {"phases": [phase()]})
     assert found["count"] == 4
     assert (found["cost_usd"]["known"], found["cost_usd"]["mean"]) == (2, 0.2)
@@ -353,7 +353,7 @@ def test_a_bucket_of_a_series_has_percentiles_of_its_own() -> None:
     assert (third["p50"], third["p95"]) == (None, None)
 
 
-def test_a_success_costs_what_all_runs_cost() -> None:
+def test_the_cost_of_a_success_includes_failed_runs() -> None:
     found = shown(
         {"outcome": "success", "total_cost_usd": 0.1},
         {"outcome": "failure", "total_cost_usd": 0.3},

@@ -161,7 +161,7 @@ CONSISTENT: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize(
     ("data", "path", "code", "said"), CONTRADICTIONS, ids=[f"{code}-{path}" for _, path, code, _ in CONTRADICTIONS]
 )
-def test_a_contradiction_is_reported_where_it_is_with_what_to_do(
+def test_a_contradiction_is_reported_with_its_place_and_a_remedy(
     data: dict[str, Any], path: str, code: str, said: str
 ) -> None:
     (found,) = warned(data)

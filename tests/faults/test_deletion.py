@@ -24,7 +24,7 @@ EACH = 40
 
 
 @pytest.mark.smoke
-def test_what_was_deleted_does_not_come_back(cluster: Cluster, judge: Judge) -> None:
+def test_deleted_records_do_not_come_back(cluster: Cluster, judge: Judge) -> None:
     deleted: set[str] = set()
 
     def fault(cluster: Cluster, load: Load) -> str:

@@ -155,7 +155,7 @@ def keep_killing_the_worker(quickstart: Process, processes: Path) -> None:
 @pytest.mark.parametrize(
     ("left_out", "expected"), [("TRAJECTORIES", "trajectories.E005"), ("CACHES", "trajectories.E009")]
 )
-def test_the_checks_tell_what_is_missing(host: Host, left_out: str, expected: str) -> None:
+def test_the_checks_report_missing_parts(host: Host, left_out: str, expected: str) -> None:
     done = host.run("manage.py", "check", HOST_WITHOUT=left_out)
     assert done.returncode != 0
     assert expected in done.stderr
@@ -170,9 +170,7 @@ def test_the_project_has_no_migration_to_make_for_the_app(migrated: Host) -> Non
     migrated.manage("makemigrations", "--check", "--dry-run", "trajectories")
 
 
-def test_a_run_reaches_the_archive_through_the_projects_worker_and_the_automatic_relay(
-    migrated: Host, http: httpx2.Client
-) -> None:
+def test_a_run_reaches_the_archive_through_the_projects_worker(migrated: Host, http: httpx2.Client) -> None:
     posted = http.post(PATH, json=REFERENCE | {"project": "whole way"})
     assert posted.status_code == 201, posted.text
     assert posted.headers["Location"] == f"{PATH}/{posted.json()['id']}"

@@ -179,7 +179,7 @@ def expect_installed(reader: Reader) -> None:
     )
 
 
-def test_the_page_installs_the_app_into_an_empty_project_and_removes_it_without_leftovers(
+def test_the_page_installs_the_app_into_an_empty_project_and_removes_it(
     empty_project: Reader,
 ) -> None:
     reader = empty_project

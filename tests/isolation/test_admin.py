@@ -62,7 +62,7 @@ def forget_bob() -> None:
 
 
 @pytest.mark.parametrize("case", admin.cases(), ids="-".join)
-def test_what_is_theirs_is_answered_as_what_nobody_has(
+def test_data_of_another_tenant_is_answered_like_missing_data(
     case: admin.Case, alices_staff: Client, theirs: dict[str, Model], tabulate: Callable[..., None]
 ) -> None:
     row = theirs[case.model]
@@ -149,7 +149,7 @@ def test_staff_of_no_tenant_see_no_rows_and_staff_of_every_tenant_see_all(theirs
         assert f"/{row.pk}/change/" not in page(nobodys, address(model)), model
 
 
-def test_staff_who_are_bound_to_a_tenant_make_none(alices_staff: Client) -> None:
+def test_staff_who_are_bound_to_a_tenant_cannot_create_tenants(alices_staff: Client) -> None:
     assert alices_staff.post(address("tenant", "add/"), {"slug": "bob", "name": ""}).status_code == 403
 
 
@@ -162,7 +162,7 @@ def test_a_group_binds_by_its_exact_name() -> None:
     assert tenants_of(request) == frozenset({"alice"})
 
 
-def test_no_other_admin_shows_what_the_app_keeps() -> None:
+def test_no_other_admin_shows_data_of_the_app() -> None:
     """Another app that registers one of these models would show it without the binding."""
     assert all(hasattr(model_admin, "tenant_path") for model_admin in admin.models().values())
     others = {model._meta.label for model in admin_site._registry if model._meta.app_label != admin.APP}

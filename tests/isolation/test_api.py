@@ -57,7 +57,7 @@ def _constant(text: str, echoed: str | None) -> str:
 
 @pytest.mark.usefixtures("both")
 @pytest.mark.parametrize("case", api.cases(), ids="-".join)
-def test_what_is_theirs_is_answered_as_what_nobody_has(
+def test_data_of_another_tenant_is_answered_like_missing_data(
     case: api.Case, clients: tuple[Client, Client], tabulate: Callable[..., None]
 ) -> None:
     north, south = clients
@@ -98,7 +98,7 @@ _TELLING = [case for case in api.cases() if case.place in ("path", "query", "hea
 
 @pytest.mark.usefixtures("redis_tier")
 @pytest.mark.parametrize("case", _TELLING, ids="-".join)
-def test_the_same_question_is_answered_to_whom_it_belongs(case: api.Case, clients: tuple[Client, Client]) -> None:
+def test_the_same_question_gets_each_tenants_own_answer(case: api.Case, clients: tuple[Client, Client]) -> None:
     """Check that the matrix asks for rows that exist."""
     north, _ = clients
     first = post(north, body(), **{"Idempotency-Key": "north-key"}).json()
@@ -161,7 +161,7 @@ def _documented() -> set[str]:
 
 
 @pytest.mark.parametrize("route", [route for route in api.OTHER_ROUTES if not route.startswith("^")])
-def test_other_routes_tell_the_same_whoever_asks_and_nothing_of_anybody(
+def test_other_routes_answer_every_caller_alike_and_show_no_tenant_data(
     route: str,
     clients: tuple[Client, Client],
     settings: Settings,

@@ -59,7 +59,7 @@ def test_every_argument_is_in_the_matrix() -> None:
 
 
 @pytest.mark.parametrize("name", sorted({*FILTERS, "id", "cursor"}))
-def test_what_is_theirs_is_found_as_what_nobody_has(
+def test_data_of_another_tenant_is_not_found(
     name: str, clients: tuple[Client, Client], known: dict[str, api.Values], tabulate: Callable[..., None]
 ) -> None:
     _, south = clients
@@ -74,7 +74,7 @@ def test_what_is_theirs_is_found_as_what_nobody_has(
 
 
 @pytest.mark.parametrize("name", sorted({*FILTERS, "id", "cursor"}))
-def test_the_same_question_is_answered_to_whom_it_belongs(
+def test_the_same_question_gets_each_tenants_own_answer(
     name: str, clients: tuple[Client, Client], known: dict[str, api.Values]
 ) -> None:
     """Check that the matrix asks for rows that exist."""
@@ -86,7 +86,7 @@ def test_the_same_question_is_answered_to_whom_it_belongs(
 
 
 @pytest.mark.parametrize("name", _RECORD_IDS)
-def test_a_run_under_an_id_of_theirs_is_recorded_as_under_any(
+def test_an_id_that_another_tenant_uses_can_be_recorded(
     name: str, clients: tuple[Client, Client], known: dict[str, api.Values], tabulate: Callable[..., None]
 ) -> None:
     north, south = clients
@@ -98,7 +98,7 @@ def test_a_run_under_an_id_of_theirs_is_recorded_as_under_any(
     tabulate("isolation", HEAD, "MCP", "br_trajectory_record")
 
 
-def test_a_run_of_theirs_cannot_be_changed_and_is_not_found_as_one_of_nobody(
+def test_a_run_of_another_tenant_cannot_be_changed_and_is_404(
     clients: tuple[Client, Client], known: dict[str, api.Values], tabulate: Callable[..., None]
 ) -> None:
     north, south = clients

@@ -289,7 +289,7 @@ def test_a_function_is_a_policy() -> None:
 
 
 @pytest.mark.django_db
-def test_the_command_says_what_is_wrong_with_a_policy() -> None:
+def test_the_command_names_the_problem_of_a_policy() -> None:
     issue("north")
     with pytest.raises(CommandError, match="cannot be imported"):
         call_command("evaluate_policy", "north", "--function", "no.such")

@@ -28,7 +28,7 @@ def items(count: int = 30) -> list[Item]:
     ]
 
 
-def test_a_plan_asks_the_second_model_only_where_the_first_did_not_succeed() -> None:
+def test_a_plan_uses_the_second_model_only_after_a_failure() -> None:
     first, second = items(2)
     plan = Plan("cheap", "strong")
     assert attempts_of(first, plan) == [("cheap", 0, 0.01), ("strong", 1.0, 1.0)]

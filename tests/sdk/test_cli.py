@@ -72,7 +72,7 @@ def ndjson(runs: Sequence[Any]) -> str:
 # Record.
 
 
-def test_a_body_in_a_file_is_recorded_and_its_id_is_all_that_goes_to_stdout(shell: Shell, tmp_path: Path) -> None:
+def test_a_body_in_a_file_is_recorded_and_only_its_id_is_printed(shell: Shell, tmp_path: Path) -> None:
     file = tmp_path / "run.json"
     file.write_text(json.dumps(REFERENCE, indent=2))
     done = shell.run("record", str(file))
@@ -137,7 +137,7 @@ def test_the_list_is_a_table_newest_first_and_says_on_stderr_that_there_are_more
     assert shell.run("list", "--limit", "3").stderr == ""
 
 
-def test_the_list_goes_on_over_pages(shell: Shell) -> None:
+def test_the_list_spans_pages(shell: Shell) -> None:
     shell.out("record", "-", stdin=ndjson([body(request_summary=str(n)) for n in range(1101)]))
     found = [record["request_summary"] for record in shell.listed("--limit", "1100")]
     assert found == [str(n) for n in range(1100, 0, -1)]
@@ -267,7 +267,7 @@ def test_wrong_usage_ends_with_2_and_sends_nothing(arguments: list[str]) -> None
     assert "something" not in done.stderr
 
 
-def test_a_reader_that_goes_away_is_no_error(shell: Shell) -> None:
+def test_a_closed_pipe_is_no_error(shell: Shell) -> None:
     shell.out("record", "-", stdin=ndjson([body(request_summary="x" * 1000) for _ in range(300)]))
     pipe = subprocess.Popen(
         [COMMAND, "list", "--limit", "300", "--json"],
@@ -307,7 +307,7 @@ def test_an_export_is_the_stores_own_bytes_in_a_file_or_a_pipe(
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_an_export_says_to_programs_what_it_has_and_where_to_go_on(shell: Shell, tmp_path: Path) -> None:
+def test_an_export_reports_its_count_and_resume_position_to_programs(shell: Shell, tmp_path: Path) -> None:
     records_of(shell, 2)
     file = tmp_path / "runs.jsonl"
     first = shell.json("export", "-o", str(file))
@@ -318,7 +318,7 @@ def test_an_export_says_to_programs_what_it_has_and_where_to_go_on(shell: Shell,
     assert shell.json("export", "-o", str(file), "--q", "run 2")["count"] == 1
 
 
-def test_an_export_goes_on_with_what_was_broken_off(shell: Shell, tmp_path: Path) -> None:
+def test_an_export_continues_a_partial_file(shell: Shell, tmp_path: Path) -> None:
     records_of(shell, 4)
     whole, file = tmp_path / "whole.jsonl", tmp_path / "runs.jsonl"
     shell.out("export", "-o", str(whole))
@@ -383,7 +383,7 @@ README = (
 )
 
 
-def test_the_examples_of_the_readme_do_what_it_shows(shell: Shell, tmp_path: Path) -> None:
+def test_the_examples_of_the_readme_have_the_printed_output(shell: Shell, tmp_path: Path) -> None:
     body_, session = (re.search(rf"```{kind}\n(.*?)```", README, re.DOTALL) for kind in ("json", "console"))
     assert body_ is not None
     assert session is not None

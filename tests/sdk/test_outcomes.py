@@ -81,7 +81,7 @@ def test_the_command_line_records_an_outcome() -> None:
         assert refused.exit_code == 2
 
 
-def test_the_tool_records_an_outcome_and_says_what_is_missing() -> None:
+def test_the_tool_records_an_outcome_and_names_missing_arguments() -> None:
     async def use(server: InMemoryServer) -> list[Any]:
         async with server.async_client() as store, mcp.Client(make_server(store)) as client:
             id_ = str((await store.trajectories.record(RUN)).id)

@@ -40,7 +40,7 @@ def best(groups: list[dict[str, Any]], rate: str) -> str:
     return str(max(groups, key=lambda group: group[rate]["low"])["model"])
 
 
-def test_stats_credit_what_a_person_would_credit_beside_the_phase_outcome(served_store: ServedStore, key: str) -> None:
+def test_stats_show_credited_success_next_to_the_phase_outcome(served_store: ServedStore, key: str) -> None:
     found = httpx2.get(
         f"{served_store.url}/v1/agent/trajectories/stats",
         params={"request_type": "bugfix"},

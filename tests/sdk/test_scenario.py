@@ -21,7 +21,7 @@ def recorded_and_seen(served_store: ServedStore, name: str) -> tuple[Seen, list[
     return way.see(), archived
 
 
-def test_every_way_to_the_store_gives_the_same_canonical_records_lists_and_stats(served_store: ServedStore) -> None:
+def test_every_client_gives_the_same_canonical_records_lists_and_stats(served_store: ServedStore) -> None:
     with closing(Http(served_store.access())) as http:
         http.record(RUNS)
         http.update(*http.newest(), CHANGES)
@@ -38,7 +38,7 @@ def test_every_way_to_the_store_gives_the_same_canonical_records_lists_and_stats
         assert seen.exported in (None, expected.exported), f"{name}: another export"
 
 
-def test_the_scenario_has_what_tells_ways_apart() -> None:
+def test_the_scenario_distinguishes_its_clients() -> None:
     phases = RUNS[1]["phases"]
     names = [phase["phase_name"] for phase in phases]
     assert {"failure", "skipped", "success"} == {phase["outcome"] for phase in phases}

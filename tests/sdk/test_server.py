@@ -96,7 +96,7 @@ def test_the_awaited_half_does_the_same(web: Web, api_key: str) -> None:
     assert everything == listed[::-1]
 
 
-def test_an_export_that_is_cut_goes_on_behind_its_last_line(
+def test_a_cut_export_resumes_behind_its_last_line(
     client: Client, proxy: CuttingProxy, api_key: str, tmp_path: Path
 ) -> None:
     client.trajectories.record_many(bodies(1_000, project="cut"))
@@ -112,9 +112,7 @@ def test_an_export_that_is_cut_goes_on_behind_its_last_line(
     assert told[-1].resumed == 3
 
 
-def test_an_export_goes_on_where_the_record_behind_which_it_was_cut_is_deleted(
-    client: Client, proxy: CuttingProxy, api_key: str
-) -> None:
+def test_an_export_resumes_where_its_last_record_was_deleted(client: Client, proxy: CuttingProxy, api_key: str) -> None:
     client.trajectories.record_many(bodies(200, project="deleted"))
     whole = exported(client, project="deleted")
     proxy.cuts.append(len(whole) // 2)

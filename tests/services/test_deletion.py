@@ -27,7 +27,7 @@ def held_by_archive() -> set[UUID]:
     return set(Trajectory.objects.values_list("trajectory_id", flat=True))
 
 
-def test_a_record_goes_from_every_part_and_from_the_processes_of_every_host(
+def test_a_deleted_record_leaves_every_tier_and_every_process(
     archive_db: str, redis_tier: Redis, own: WebProcess, beside: WebProcess, other_host: WebProcess
 ) -> None:
     persistence.rebuild(get_store())
@@ -46,9 +46,7 @@ def test_a_record_goes_from_every_part_and_from_the_processes_of_every_host(
     assert get_store().redis_tier.find(TENANT, gone.id) is None
 
 
-def test_what_waits_in_the_outbox_goes_too_and_never_reaches_the_archive(
-    archive_db: str, redis_tier: Redis, own: WebProcess
-) -> None:
+def test_pending_rows_are_erased_and_never_archived(archive_db: str, redis_tier: Redis, own: WebProcess) -> None:
     persistence.rebuild(get_store())
     gone = own.record()
     under_way = own.waiting()
@@ -62,7 +60,7 @@ def test_what_waits_in_the_outbox_goes_too_and_never_reaches_the_archive(
 
 
 @pytest.mark.parametrize("later_by", [-1, 0, 10**12])
-def test_a_copy_that_comes_late_stays_out_whatever_its_stamp(
+def test_a_late_copy_is_refused_with_any_stamp(
     archive_db: str, redis_tier: Redis, own: WebProcess, later_by: int
 ) -> None:
     persistence.rebuild(get_store())
@@ -75,7 +73,7 @@ def test_a_copy_that_comes_late_stays_out_whatever_its_stamp(
     assert own.ids() == []
 
 
-def test_a_door_that_knows_the_tombstone_refuses_the_id_in_every_process_of_the_host(
+def test_every_process_of_the_host_refuses_an_id_with_a_tombstone(
     archive_db: str, redis_tier: Redis, own: WebProcess, beside: WebProcess
 ) -> None:
     gone = own.record()
@@ -157,9 +155,7 @@ def test_repeating_completes_a_deletion_and_finds_nothing_more(
     assert Tombstone.objects.count() == 1
 
 
-def test_an_id_that_nobody_has_is_not_found_and_leaves_no_tombstone(
-    archive_db: str, redis_tier: Redis, own: WebProcess
-) -> None:
+def test_an_unknown_id_is_404_and_leaves_no_tombstone(archive_db: str, redis_tier: Redis, own: WebProcess) -> None:
     own.record(tenant="bob", id=str(theirs := new_id()))
     own.persist()
     for id_ in (new_id(), theirs):
@@ -169,7 +165,7 @@ def test_an_id_that_nobody_has_is_not_found_and_leaves_no_tombstone(
     assert own.ids(tenant="bob") == [theirs]
 
 
-def test_a_version_in_quarantine_goes_with_the_others(archive_db: str, redis_tier: Redis, own: WebProcess) -> None:
+def test_a_quarantined_version_is_deleted_with_the_others(archive_db: str, redis_tier: Redis, own: WebProcess) -> None:
     gone = own.record()
     own.persist()
     quarantine(replace(gone, stamp=gone.stamp + 1), "refused")
@@ -177,9 +173,7 @@ def test_a_version_in_quarantine_goes_with_the_others(archive_db: str, redis_tie
     assert not Quarantined.objects.exists()
 
 
-def test_a_wiped_redis_is_told_of_deletions_when_it_is_rebuilt(
-    archive_db: str, redis_tier: Redis, own: WebProcess
-) -> None:
+def test_a_rebuilt_redis_has_the_deletions(archive_db: str, redis_tier: Redis, own: WebProcess) -> None:
     persistence.rebuild(get_store())
     gone = own.record()
     own.persist()
@@ -203,9 +197,7 @@ def test_a_process_does_not_carry_a_deleted_record_over_a_wipe_of_redis(
     assert other_host.ids() == []
 
 
-def test_an_export_goes_on_behind_an_id_that_was_deleted_meanwhile(
-    archive_db: str, redis_tier: Redis, own: WebProcess
-) -> None:
+def test_an_export_resumes_behind_a_deleted_id(archive_db: str, redis_tier: Redis, own: WebProcess) -> None:
     records = [own.record() for _ in range(3)]
     own.persist()
     place = archive_reads.seq_of(TENANT, records[1].id)

@@ -82,9 +82,7 @@ def test_after_the_command_no_file_and_no_key_of_a_site_has_anything_of_the_tena
 
 
 @pytest.mark.parametrize("archive_db", ["postgres"], indirect=True)
-def test_no_table_of_postgres_has_anything_of_it_once_they_are_written_anew(
-    archive_db: str, redis_tier: Redis, own: WebProcess
-) -> None:
+def test_no_rewritten_table_of_postgres_has_data_of_it(archive_db: str, redis_tier: Redis, own: WebProcess) -> None:
     def tables_hold() -> list[str]:
         with connections[ArchiveRouter.alias].cursor() as cursor:
             cursor.execute("CHECKPOINT")

@@ -59,7 +59,7 @@ def left_in_archive() -> int:
 # Deleted data.
 
 
-def test_a_tenant_goes_from_every_part_and_from_every_process_and_others_keep_theirs(
+def test_an_erased_tenant_leaves_every_tier_and_others_keep_their_data(
     archive_db: str, redis_tier: Redis, own: WebProcess, beside: WebProcess, other_host: WebProcess
 ) -> None:
     persistence.rebuild(get_store())
@@ -89,7 +89,7 @@ def test_a_tenant_goes_from_every_part_and_from_every_process_and_others_keep_th
     assert [process.outbox.count_of(TENANT) for process in everybody] == [0] * 3
 
 
-def test_processes_let_go_of_it_before_anybody_asks_for_it_again(
+def test_processes_drop_it_before_the_next_read(
     archive_db: str, redis_tier: Redis, own: WebProcess, beside: WebProcess
 ) -> None:
     persistence.rebuild(get_store())
@@ -114,7 +114,7 @@ def test_keys_that_a_host_remembers_for_when_the_database_is_away_are_forgotten(
     assert own.outbox.remembered_key("of-bob", 0)
 
 
-def test_what_the_admin_has_of_it_goes(archive_db: str, redis_tier: Redis) -> None:
+def test_its_rows_in_the_admin_are_erased(archive_db: str, redis_tier: Redis) -> None:
     key = baker_recipes.api_key.make(tenant__slug=TENANT)
     user = baker_recipes.staff.make()
     for row in (key.tenant, key):
@@ -128,9 +128,7 @@ def test_what_the_admin_has_of_it_goes(archive_db: str, redis_tier: Redis) -> No
     assert [group.name for group in Group.objects.all()] == [f"tenant:{BOB}"]
 
 
-def test_what_the_admin_has_of_its_keys_goes_also_if_the_command_is_broken_off(
-    archive_db: str, redis_tier: Redis
-) -> None:
+def test_log_entries_of_its_keys_are_erased_after_an_interruption(archive_db: str, redis_tier: Redis) -> None:
     key = baker_recipes.api_key.make(tenant__slug=TENANT)
     LogEntry.objects.log_actions(baker_recipes.staff.make().pk, [key], CHANGE, single_object=True)
     batch = get_store().redis_tier.open_batch([(TENANT, uuid4())])
@@ -141,9 +139,7 @@ def test_what_the_admin_has_of_its_keys_goes_also_if_the_command_is_broken_off(
     assert not LogEntry.objects.exists()
 
 
-def test_a_tenant_that_only_the_outbox_has_heard_of_goes_too(
-    archive_db: str, redis_tier: Redis, own: WebProcess
-) -> None:
+def test_a_tenant_known_only_to_the_outbox_is_erased(archive_db: str, redis_tier: Redis, own: WebProcess) -> None:
     rows = [own.record(), own.record()]
     erased = erase(own)
     assert erased.outbox == 2
@@ -177,9 +173,7 @@ def test_another_host_is_not_searched_for_nothing(
         run(TENANT, "--only-search", "--marker", str(record.id), at=other_host)
 
 
-def test_a_dump_that_redis_has_written_once_is_written_anew(
-    archive_db: str, redis_tier: Redis, own: WebProcess
-) -> None:
+def test_an_existing_redis_dump_is_rewritten(archive_db: str, redis_tier: Redis, own: WebProcess) -> None:
     own.record()
     own.persist()
     configured = redis_tier.config_get("save")
@@ -230,7 +224,7 @@ def test_late_copies_from_anywhere_are_dropped_and_do_not_recreate_the_tenant(
     assert own.outbox.counts().waiting == other_host.outbox.counts().waiting == 0
 
 
-def test_what_a_killed_worker_has_left_in_redis_goes_when_another_one_sees_to_it(
+def test_redis_keys_of_a_killed_worker_are_removed_by_the_next_one(
     archive_db: str, redis_tier: Redis, own: WebProcess
 ) -> None:
     persistence.rebuild(get_store())
@@ -246,7 +240,7 @@ def test_what_a_killed_worker_has_left_in_redis_goes_when_another_one_sees_to_it
     assert redis_tier.keys(f"*{{{TENANT}}}*") == []
 
 
-def test_it_waits_for_workers_and_a_rebuild_that_have_read_what_was_there_before(
+def test_it_waits_for_workers_and_a_rebuild_with_earlier_reads(
     archive_db: str, redis_tier: Redis, own: WebProcess
 ) -> None:
     own.record()
@@ -296,7 +290,7 @@ def test_with_the_archive_away_nothing_is_erased_and_the_same_call_does_it_later
     assert own.ids() == []
 
 
-def test_more_than_goes_in_a_batch_goes(
+def test_more_records_than_a_batch_holds_are_sent(
     archive_db: str, redis_tier: Redis, own: WebProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(erasure, "BATCH", 3)
@@ -308,9 +302,7 @@ def test_more_than_goes_in_a_batch_goes(
     assert (left_in_archive(), own.outbox.count_of(TENANT)) == (0, 0)
 
 
-def test_what_both_have_had_for_long_is_not_erased_again_and_again(
-    archive_db: str, redis_tier: Redis, own: WebProcess
-) -> None:
+def test_records_that_both_have_are_not_erased_repeatedly(archive_db: str, redis_tier: Redis, own: WebProcess) -> None:
     own.record()
     own.persist()
     erase(own)
@@ -321,7 +313,7 @@ def test_what_both_have_had_for_long_is_not_erased_again_and_again(
     assert own.outbox.last_n() == last_n
 
 
-def test_a_host_whose_process_was_killed_while_it_erased_goes_on(
+def test_a_host_that_was_killed_during_an_erasure_resumes_it(
     archive_db: str, redis_tier: Redis, own: WebProcess, other_host: WebProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for process in (own, other_host):
@@ -344,7 +336,7 @@ def test_a_host_whose_process_was_killed_while_it_erased_goes_on(
     assert other_host.outbox.count_of(TENANT) == 0
 
 
-def test_hosts_look_once_more_also_where_the_clock_of_the_command_is_behind(
+def test_hosts_check_once_more_even_if_the_commands_clock_is_slow(
     archive_db: str, redis_tier: Redis, own: WebProcess
 ) -> None:
     own.record()

@@ -61,9 +61,7 @@ def test_the_search_finds_a_tenant_that_is_still_there_in_every_place(
     assert len(own.ids()) == 2
 
 
-def test_what_is_quoted_in_a_record_of_another_tenant_is_found_too(
-    archive_db: str, redis_tier: Redis, own: WebProcess
-) -> None:
+def test_quotes_in_records_of_another_tenant_are_reported(archive_db: str, redis_tier: Redis, own: WebProcess) -> None:
     own.record()
     own.record(tenant=BOB, request_summary=f"as acme says: {MARKER}")
     own.persist()

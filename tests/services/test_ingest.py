@@ -33,7 +33,7 @@ def rows() -> list[Record]:
     return [row.record for row in get_store().outbox.rows_after(0, 1_000)]
 
 
-def test_what_was_accepted_is_in_the_outbox_with_its_canonical_bytes() -> None:
+def test_an_accepted_record_is_in_the_outbox_with_its_canonical_bytes() -> None:
     taken = record(REFERENCE | {"id": str(ID)})
     assert taken.is_new
     assert rows() == [taken.record]
@@ -108,7 +108,7 @@ def test_an_id_twice_in_one_request_is_one_record_as_the_later_line_says() -> No
     assert second.record.recorded_at_us == first.record.recorded_at_us
 
 
-def test_good_lines_are_taken_in_one_commit_and_in_their_order() -> None:
+def test_good_lines_are_accepted_in_one_commit_and_in_order() -> None:
     lines = [orjson.dumps(body(project=str(number))) for number in range(20)]
     taken = [accepted(line).record for line in ingest.record_many(get_store(), "north", lines)]
     assert rows() == taken
@@ -120,7 +120,7 @@ def test_nothing_but_blank_lines_is_nothing() -> None:
     assert rows() == []
 
 
-def test_a_record_over_the_limit_is_refused_and_one_at_it_is_taken(
+def test_a_record_at_the_limit_is_accepted_and_a_larger_one_refused(
     settings: Any, trajectories_settings: dict[str, Any]
 ) -> None:
     limit = 1_000

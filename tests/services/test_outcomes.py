@@ -78,7 +78,7 @@ def test_an_outcome_has_the_source_of_the_key_and_no_other(db: None, own: WebPro
         )
 
 
-def test_the_same_outcome_is_taken_once(db: None, own: WebProcess) -> None:
+def test_the_same_outcome_is_stored_once(db: None, own: WebProcess) -> None:
     id_ = own.record().id
     assert [own.outcome(id_, key="k").is_new, own.outcome(id_, key="k").is_new] == [True, False]
     assert [own.outcome(id_, name="ci").is_new, own.outcome(id_, name="ci").is_new] == [True, False]
@@ -86,7 +86,7 @@ def test_the_same_outcome_is_taken_once(db: None, own: WebProcess) -> None:
     assert own.outcomes(id_) == ["merged", "ci", "ci"]
 
 
-def test_a_key_for_another_outcome_is_a_conflict_also_when_its_row_is_gone(
+def test_a_key_of_another_outcome_is_a_conflict_even_without_its_row(
     archive_db: str, redis_tier: Redis, own: WebProcess
 ) -> None:
     id_ = own.record().id
@@ -255,7 +255,7 @@ STEPS = st.lists(
 
 @given(steps=STEPS)
 @settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_the_order_every_host_shows_the_outcomes_of_what_a_run_names(
+def test_every_host_shows_the_outcomes_of_a_runs_references_in_any_order(
     db: None, redis_tier: Redis, own: WebProcess, other_host: WebProcess, steps: list[Any]
 ) -> None:
     hosts = own, other_host

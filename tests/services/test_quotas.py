@@ -77,7 +77,7 @@ def test_a_new_version_of_a_record_is_not_one_record_more(limited: Callable[...,
         host.record(id=str(UUID(int=1)), error=str(number))
 
 
-def test_what_other_hosts_have_recorded_counts_from_the_next_look_on_and_deletion_makes_room(
+def test_a_quota_counts_records_of_other_hosts_and_deletion_makes_room(
     limited: Callable[..., WebProcess], looks: list[Callable[[], None]]
 ) -> None:
     others = [made(new_id(), number + 1) for number in range(2)]
@@ -126,7 +126,7 @@ _steps = st.lists(
 @pytest.mark.django_db
 @settings(max_examples=25, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batches=st.lists(_steps, max_size=4))
-def test_the_archive_counts_exactly_what_it_has(batches: list[list[tuple[UUID, Any]]]) -> None:
+def test_the_archive_counts_exactly_its_records(batches: list[list[tuple[UUID, Any]]]) -> None:
     tenant, stamp = f"tenant-{new_id().hex}", 0
     for batch in batches:
         records = []
@@ -142,7 +142,7 @@ def test_the_archive_counts_exactly_what_it_has(batches: list[list[tuple[UUID, A
     assert archive_reads.usage([tenant]).get(tenant, Usage()) == expected
 
 
-def test_the_migration_counts_what_an_earlier_release_has_stored(archive_db: str) -> None:
+def test_the_migration_counts_records_of_an_earlier_release(archive_db: str) -> None:
     archive_writes.mirror([made(new_id(), number + 1, error="é") for number in range(3)])
     expected = archive_reads.usage(["alice"])
     Tenant.objects.using(archive_db).update(record_count=0, body_bytes=0)

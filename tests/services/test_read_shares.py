@@ -110,7 +110,7 @@ def busy(db: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         yield process
 
 
-def test_long_reads_are_refused_while_the_shares_are_taken(busy: WebProcess) -> None:
+def test_long_reads_are_refused_while_all_shares_are_in_use(busy: WebProcess) -> None:
     for read in (busy.stats, lambda **of: busy.list(parse_query({"project": "c"}, 0), **of)):
         with pytest.raises(TooManyReads):
             read(tenant="alice")

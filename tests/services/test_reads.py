@@ -224,7 +224,7 @@ def test_stats_of_few_records_come_from_memory(followed: tuple[WebProcess, WebPr
     assert own.window()["computed_from"] == "records"
 
 
-def test_roll_ups_count_what_waits_here_and_what_a_worker_of_another_host_has_in_hand(
+def test_roll_ups_count_pending_rows_and_those_of_another_hosts_worker(
     followed: tuple[WebProcess, WebProcess],
 ) -> None:
     """Versions that the archive lacks, of new ids and of archived ones, and deletions."""

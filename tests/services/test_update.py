@@ -110,7 +110,7 @@ def test_an_update_with_another_revision_than_expected_changes_nothing(db: None,
     assert own.retrieve(first.id) == second
 
 
-def test_of_concurrent_updates_with_one_revision_a_single_one_is_taken(db: None, own: WebProcess) -> None:
+def test_one_of_concurrent_updates_of_a_revision_succeeds(db: None, own: WebProcess) -> None:
     first = own.record()
 
     def attempt(number: int) -> bool:
@@ -212,7 +212,7 @@ def test_a_record_that_lacks_a_phase_id_is_refused(db: None, own: WebProcess) ->
         post(own, id_, [*TWO_PHASES[:1], phase(phase_id="3"), phase()])
 
 
-def test_a_repeated_a_revised_and_a_longer_record_are_taken(db: None, own: WebProcess) -> None:
+def test_repeated_revised_and_longer_records_are_accepted(db: None, own: WebProcess) -> None:
     id_ = own.record(phases=TWO_PHASES).id
     revised = [one | {"cost_usd": 1} for one in TWO_PHASES]
     for phases in (TWO_PHASES, revised, [phase(), *revised]):

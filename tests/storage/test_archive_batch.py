@@ -63,7 +63,7 @@ def test_one_batch_deletes_and_stores_for_tenants_that_are_new_known_and_erased(
     assert Tenant.objects.get(pk="bob").body_bytes == 0
 
 
-def test_a_row_is_found_by_its_key_whatever_other_rows_there_are(archive_db: str) -> None:
+def test_a_row_is_found_by_its_key_among_any_rows(archive_db: str) -> None:
     mirror([made(new_id(), 1, tenant="alice") for _ in range(500)])
     with connections[archive_db].cursor() as cursor:
         cursor.execute("ANALYZE")

@@ -84,7 +84,7 @@ def test_a_body_that_an_earlier_release_wrote_over_a_frame_is_the_record(archive
     assert Trajectory.objects.get().canonical == newer.body
 
 
-def test_redis_holds_a_frame_beside_plain_bodies(redis_tier: Redis, switch: Switch) -> None:
+def test_redis_holds_compressed_and_plain_bodies(redis_tier: Redis, switch: Switch) -> None:
     plain, framed = record(stamp=now_us()), record(stamp=now_us())  # Redis drops older ones
     connect(read_settings(), STORE).merge([plain], from_authority=False)
     switch(True)

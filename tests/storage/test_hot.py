@@ -34,7 +34,7 @@ def ids(*records: Record) -> list[UUID]:
 
 
 @pytest.mark.parametrize("is_cold", [False, True])
-def test_of_10_001_records_it_holds_10_000_and_list_and_stats_answer_for_all(
+def test_it_holds_10_000_of_10_001_records_and_answers_for_all(
     archive_db: str, redis_tier: Redis, own: WebProcess, is_cold: bool
 ) -> None:
     persistence.rebuild(get_store())
@@ -60,9 +60,7 @@ def test_of_10_001_records_it_holds_10_000_and_list_and_stats_answer_for_all(
     assert own.retrieve(records[0].id) == records[0]
 
 
-def test_what_falls_out_at_the_bottom_is_the_lowest_position_and_not_the_oldest_revision(
-    archive_db: str, tmp_path: Path
-) -> None:
+def test_the_lowest_position_is_evicted_and_not_the_oldest_revision(archive_db: str, tmp_path: Path) -> None:
     small = WebProcess(tmp_path / "own", hot_max_records=2, **QUICK)
     first, second = small.record(), small.record()
     small.list()
@@ -74,7 +72,7 @@ def test_what_falls_out_at_the_bottom_is_the_lowest_position_and_not_the_oldest_
     assert small.ids() == ids(first, second, third)
 
 
-def test_nothing_lies_below_only_where_the_archive_said_so(
+def test_a_list_ends_only_where_the_archive_confirmed_its_end(
     archive_db: str, tmp_path: Path, other_host: WebProcess
 ) -> None:
     records = [made(new_id(), stamp) for stamp in (1, 2, 3)]
@@ -88,9 +86,7 @@ def test_nothing_lies_below_only_where_the_archive_said_so(
         assert other_host.hot.snapshot(TENANT).is_filled is False
 
 
-def test_its_bytes_are_bounded_over_all_tenants_and_who_was_read_longest_ago_goes_first(
-    archive_db: str, tmp_path: Path
-) -> None:
+def test_its_bytes_are_bounded_and_the_least_recently_read_tenant_is_evicted(archive_db: str, tmp_path: Path) -> None:
     process = WebProcess(tmp_path / "own", hot_max_bytes=22_000, **QUICK)
     mirror([made(new_id(), stamp, tenant=tenant, error="x" * 1_000) for tenant in "abc" for stamp in range(10)])
     for tenant in ("a", "b", "a", "c"):
@@ -99,9 +95,7 @@ def test_its_bytes_are_bounded_over_all_tenants_and_who_was_read_longest_ago_goe
     assert list(process.store.hot_cache._caches) == ["a", "c"]
 
 
-def test_one_tenant_too_large_for_the_bound_keeps_its_newest_and_still_answers_for_all(
-    archive_db: str, tmp_path: Path
-) -> None:
+def test_a_tenant_over_the_bound_keeps_its_newest_and_answers_for_all(archive_db: str, tmp_path: Path) -> None:
     process = WebProcess(tmp_path / "own", hot_max_bytes=18_000, web_processes=2, **QUICK)
     records = [made(new_id(), stamp, error="x" * 1_000) for stamp in range(1, 31)]
     mirror(records)
@@ -175,9 +169,7 @@ def test_threads_that_read_a_tenant_for_the_first_time_fill_it_once(archive_db: 
 # Following this host.
 
 
-def test_a_record_taken_by_one_process_is_in_the_next_read_of_another_and_redis_is_not_asked(
-    archive_db: str, own: WebProcess
-) -> None:
+def test_a_record_is_in_the_next_read_of_another_process_without_redis(archive_db: str, own: WebProcess) -> None:
     beside = WebProcess(Path(own.conf.outbox_path), **QUICK)
     assert beside.ids() == []
     for number in range(20):
@@ -186,7 +178,7 @@ def test_a_record_taken_by_one_process_is_in_the_next_read_of_another_and_redis_
     assert beside.stats()["count"] == 20
 
 
-def test_a_process_knows_what_it_has_taken_itself_without_reading_it_back(archive_db: str, own: WebProcess) -> None:
+def test_a_process_lists_its_own_records_without_reading_them_back(archive_db: str, own: WebProcess) -> None:
     own.list()
     before = own.store.hot_cache._seen_n
     row = taken(own.store.outbox.append([draft(new_id())]))[0].row
@@ -218,9 +210,7 @@ def test_rows_that_were_pruned_before_it_saw_them_come_from_the_other_tiers(
     assert own.ids() == ids(record, later)
 
 
-def test_it_is_complete_after_rows_were_pruned_before_it_saw_them_also_where_its_host_takes_nothing_more(
-    archive_db: str, redis_tier: Redis, own: WebProcess
-) -> None:
+def test_it_is_complete_after_unseen_rows_were_pruned(archive_db: str, redis_tier: Redis, own: WebProcess) -> None:
     persistence.rebuild(get_store())
     beside = WebProcess(Path(own.conf.outbox_path), **QUICK)
     assert own.list().is_complete
@@ -231,7 +221,7 @@ def test_it_is_complete_after_rows_were_pruned_before_it_saw_them_also_where_its
     assert own.ids() == [record.id]
 
 
-def test_what_the_archive_has_refused_goes_also_where_redis_cannot_say_so(archive_db: str, own: WebProcess) -> None:
+def test_refused_records_are_deleted_even_without_redis(archive_db: str, own: WebProcess) -> None:
     good, poison = own.record(), own.record()
     assert own.ids() == ids(good, poison)
     mirror([good])
@@ -243,7 +233,7 @@ def test_what_the_archive_has_refused_goes_also_where_redis_cannot_say_so(archiv
 
 
 @pytest.mark.parametrize("is_redis_trusted", [True, False])
-def test_what_waits_here_of_an_id_that_is_older_elsewhere_is_not_at_the_top_of_a_fresh_cache(
+def test_a_pending_version_of_an_older_id_is_not_at_the_top_of_a_new_cache(
     archive_db: str, redis_tier: Redis, tmp_path: Path, other_host: WebProcess, is_redis_trusted: bool
 ) -> None:
     persistence.rebuild(get_store())
@@ -259,7 +249,7 @@ def test_what_waits_here_of_an_id_that_is_older_elsewhere_is_not_at_the_top_of_a
     assert small.stats()["count"] == 4
 
 
-def test_a_repeat_of_what_lies_below_the_floor_is_there_and_not_at_the_top_after_the_cache_was_filled_anew(
+def test_a_repeat_from_below_the_floor_keeps_its_position_after_a_refill(
     archive_db: str, redis_tier: Redis, tmp_path: Path, other_host: WebProcess
 ) -> None:
     persistence.rebuild(get_store())
@@ -281,9 +271,7 @@ def test_a_repeat_of_what_lies_below_the_floor_is_there_and_not_at_the_top_after
 # While something is away.
 
 
-def test_with_redis_and_archive_away_it_answers_with_what_the_outbox_has_and_says_so(
-    archive_db: str, own: WebProcess
-) -> None:
+def test_without_redis_and_archive_it_lists_the_outbox_as_incomplete(archive_db: str, own: WebProcess) -> None:
     own.outbox.append([draft(new_id(), tenant="bob")])
     with archive_away():
         records = [own.record() for _ in range(3)]
@@ -299,7 +287,7 @@ def test_with_redis_and_archive_away_it_answers_with_what_the_outbox_has_and_say
             own.retrieve(new_id())
 
 
-def test_what_was_missing_while_the_archive_was_away_is_there_when_it_is_back(archive_db: str, own: WebProcess) -> None:
+def test_records_missing_during_an_outage_are_listed_after_it(archive_db: str, own: WebProcess) -> None:
     record = made(new_id(), 5)
     mirror([record])
     with archive_away():
@@ -370,7 +358,7 @@ def test_with_the_archive_away_redis_fills_it_and_the_page_ends_where_redis_ends
     assert page.is_complete
 
 
-def test_clearing_it_makes_the_next_read_fill_anew(archive_db: str, own: WebProcess) -> None:
+def test_clearing_it_makes_the_next_read_refill(archive_db: str, own: WebProcess) -> None:
     record = own.record()
     own.list()
     own.hot.clear()

@@ -118,7 +118,7 @@ def test_a_process_without_caches_reads_none_of_the_rows_of_its_neighbour(
 
 
 @pytest.mark.parametrize("neighbour", ["own", "other"])
-def test_a_cache_that_is_far_behind_is_filled_anew(process: Host, neighbour: str) -> None:
+def test_a_cache_that_is_far_behind_is_refilled(process: Host, neighbour: str) -> None:
     reader, writer = process("own"), process(neighbour)
     records = [writer.record() for _ in range(3)]
     writer.persist()

@@ -24,7 +24,7 @@ from trajectories.storage.store import get_store
 # Following other hosts.
 
 
-def test_what_another_host_has_persisted_is_in_the_next_read(
+def test_records_that_another_host_persisted_are_in_the_next_read(
     archive_db: str, redis_tier: Redis, own: WebProcess, other_host: WebProcess
 ) -> None:
     persistence.rebuild(get_store())
@@ -71,7 +71,7 @@ def test_the_feed_is_asked_no_more_often_than_the_setting_says(
     assert seldom.list().is_complete
 
 
-def test_a_new_epoch_makes_it_fill_anew(archive_db: str, redis_tier: Redis, own: WebProcess) -> None:
+def test_a_new_epoch_causes_a_refill(archive_db: str, redis_tier: Redis, own: WebProcess) -> None:
     assert own.ids() == []
     record = made(new_id(), 5)
     mirror([record])  # in the archive, without a word in the feed
@@ -80,7 +80,7 @@ def test_a_new_epoch_makes_it_fill_anew(archive_db: str, redis_tier: Redis, own:
     assert own.ids() == [record.id]
 
 
-def test_a_fill_out_of_redis_takes_from_the_archive_what_redis_has_not(
+def test_a_fill_reads_from_the_archive_the_records_that_redis_lacks(
     archive_db: str, redis_tier: Redis, tmp_path: Path, other_host: WebProcess
 ) -> None:
     records = [other_host.record(tags=[str(number)]) for number in range(6)]
@@ -94,7 +94,7 @@ def test_a_fill_out_of_redis_takes_from_the_archive_what_redis_has_not(
 
 
 @pytest.mark.parametrize("is_archived", [True, False])
-def test_below_a_withdrawn_version_a_fill_shows_what_is_still_on_its_way_into_the_archive(
+def test_below_a_withdrawn_version_a_fill_shows_records_in_flight(
     archive_db: str, redis_tier: Redis, own: WebProcess, other_host: WebProcess, is_archived: bool
 ) -> None:
     persistence.rebuild(get_store())
@@ -109,7 +109,7 @@ def test_below_a_withdrawn_version_a_fill_shows_what_is_still_on_its_way_into_th
 
 
 @pytest.mark.parametrize("size", [3, 4, 6])
-def test_an_old_record_whose_new_version_was_withdrawn_does_not_draw_the_floor_down_to_itself(
+def test_an_old_record_with_a_withdrawn_version_does_not_lower_the_floor(
     archive_db: str, redis_tier: Redis, tmp_path: Path, other_host: WebProcess, size: int
 ) -> None:
     old = made(new_id(), 1)  # so old that Redis has it no more
@@ -125,7 +125,7 @@ def test_an_old_record_whose_new_version_was_withdrawn_does_not_draw_the_floor_d
     assert small.stats()["count"] == 6
 
 
-def test_what_is_on_its_way_into_the_archive_is_shown_after_a_fill_without_the_archive(
+def test_records_in_flight_are_listed_after_a_fill_without_the_archive(
     archive_db: str, redis_tier: Redis, own: WebProcess, other_host: WebProcess
 ) -> None:
     persistence.rebuild(get_store())
@@ -147,7 +147,7 @@ def test_an_untrusted_redis_is_not_filled_from(archive_db: str, redis_tier: Redi
     assert own.ids() == ids(*records)
 
 
-def test_a_record_that_the_archive_places_below_the_floor_is_not_lost_on_its_way_there(
+def test_a_record_that_the_archive_places_below_the_floor_stays_listed(
     archive_db: str, redis_tier: Redis, tmp_path: Path, other_host: WebProcess
 ) -> None:
     """A host that has forgotten an id takes it for new; Redis says how old it is before the archive has the new version."""
@@ -181,7 +181,7 @@ def test_below_the_floor_too_an_id_has_its_place_where_the_archive_knows_it_from
     assert small.retrieve(old.id).body == again.body
 
 
-def test_an_id_has_its_place_where_this_host_knows_it_from_also_if_another_host_took_it_for_new(
+def test_an_id_keeps_the_position_that_this_host_knows(
     archive_db: str, redis_tier: Redis, tmp_path: Path, other_host: WebProcess
 ) -> None:
     small = WebProcess(tmp_path / "own", hot_max_records=2, **QUICK)
@@ -227,7 +227,7 @@ def test_an_old_record_that_is_being_revised_is_shown_as_it_will_be(
     assert own.list().records == [revised]
 
 
-def test_what_redis_knows_below_a_fill_is_shown_when_it_has_come_into_the_archive(
+def test_records_below_a_fill_are_listed_once_they_are_archived(
     archive_db: str, redis_tier: Redis, tmp_path: Path, other_host: WebProcess
 ) -> None:
     old = made(new_id(), 1)

@@ -42,7 +42,7 @@ def test_stamps_go_up_when_the_clock_is_set_back_and_after_all_rows_are_gone(
     assert all_rows(opened(path)) == [third]
 
 
-def test_a_version_is_newer_than_the_newest_known_one_also_if_that_is_from_a_host_whose_clock_is_ahead(
+def test_a_version_is_newer_than_one_from_a_host_with_a_fast_clock(
     path: Path,
 ) -> None:
     known = made(new_id(), 5_000, recorded_at_us=700)
@@ -57,7 +57,7 @@ def test_the_same_body_again_is_a_row_whose_stamp_alone_is_newer(path: Path) -> 
     assert (again.revision, again.recorded_at_us, again.body) == (first.revision, first.recorded_at_us, first.body)
 
 
-def test_another_body_is_a_new_revision_of_an_id_as_old_as_before_and_so_is_the_first_one_after_it(path: Path) -> None:
+def test_another_body_and_the_first_one_again_are_revisions_of_one_id(path: Path) -> None:
     outbox, id_ = opened(path), new_id()
     first, other, back = (append(outbox, id_, tags=tags).record for tags in (["a"], ["b"], ["a"]))
     assert [record.revision for record in (first, other, back)] == [first.stamp, other.stamp, back.stamp]
@@ -72,7 +72,7 @@ def test_an_id_is_as_old_as_the_oldest_version_that_process_or_outbox_know(path:
     assert append(outbox, id_, known=known, tags=["new"]).record.recorded_at_us == known.recorded_at_us
 
 
-def test_new_is_what_neither_the_outbox_nor_the_process_knew(path: Path) -> None:
+def test_a_record_is_new_if_neither_outbox_nor_process_knew_it(path: Path) -> None:
     outbox, known = opened(path), made(new_id(), 5)
     fresh = draft(new_id())
     assert [one.is_new for one in taken(outbox.append([fresh, fresh, draft(known.id, known=known)]))] == [
@@ -130,7 +130,7 @@ def test_threads_that_wait_for_the_disk_share_one_commit_and_each_gets_its_own_r
     assert [row.record.stamp for row in rows] == sorted({row.record.stamp for row in rows})
 
 
-def test_what_cannot_be_committed_fails_for_each_of_its_callers_and_for_nobody_after_them(path: Path) -> None:
+def test_a_failed_commit_fails_for_its_callers_only(path: Path) -> None:
     outbox = opened(path, max_bytes=MEBIBYTE)
     append(outbox)
     too_much = [draft(new_id(), error="x" * MEBIBYTE)]
@@ -162,7 +162,7 @@ def fill(outbox: Outbox) -> list[Row]:
             return rows
 
 
-def test_a_full_outbox_refuses_whole_requests_stays_within_its_limit_and_keeps_what_waits(path: Path) -> None:
+def test_a_full_outbox_refuses_whole_requests_and_keeps_its_rows(path: Path) -> None:
     outbox = opened(path, max_bytes=MEBIBYTE)
     rows = fill(outbox)
     assert 500 < len(rows) < 1_000
@@ -174,9 +174,7 @@ def test_a_full_outbox_refuses_whole_requests_stays_within_its_limit_and_keeps_w
 
 
 @pytest.mark.parametrize("settled", [1, 2])
-def test_a_full_outbox_takes_records_again_once_the_archive_has_some_also_if_the_clock_was_set_back(
-    path: Path, settled: int
-) -> None:
+def test_a_full_outbox_accepts_again_after_deliveries_with_any_clock(path: Path, settled: int) -> None:
     outbox = opened(path, max_bytes=MEBIBYTE)
     rows = fill(outbox)
     gone = rows[:: 1 if settled == 1 else 2]
@@ -203,7 +201,7 @@ def test_every_row_of_a_full_outbox_can_be_settled(path: Path) -> None:
     assert {row.state for row in all_rows(outbox)} == {"confirmed", "quarantined"}
 
 
-def test_before_the_disk_is_full_it_refuses_and_what_is_settled_makes_room_for_more(small_disk: Path) -> None:
+def test_it_refuses_before_the_disk_is_full_and_confirmed_rows_make_room(small_disk: Path) -> None:
     outbox = Outbox(str(small_disk / "outbox"), synchronous="FULL", max_bytes=2**30, disk_reserve_bytes=4 * MEBIBYTE)
     rows = fill(outbox)
     assert shutil.disk_usage(small_disk).free > 3 * MEBIBYTE, "room to settle in"
@@ -215,7 +213,7 @@ def test_before_the_disk_is_full_it_refuses_and_what_is_settled_makes_room_for_m
     assert {row.n for row in all_rows(outbox)} == {row.n for row in rows[1::2] + more}
 
 
-def test_a_disk_that_others_have_filled_refuses_goes_on_reading_and_recovers_by_itself(small_disk: Path) -> None:
+def test_a_full_disk_refuses_writes_serves_reads_and_recovers(small_disk: Path) -> None:
     outbox = Outbox(str(small_disk / "outbox"), synchronous="FULL", max_bytes=2**30, disk_reserve_bytes=0)
     first = append(outbox)
     ballast = small_disk / "ballast"
@@ -250,7 +248,7 @@ def test_the_last_number_is_known_when_no_row_is_left(path: Path) -> None:
     assert (outbox.last_n(), opened(path).last_n()) == (1, 1)
 
 
-def test_of_what_waits_below_a_position_each_id_comes_once_with_its_newest_version_highest_first(path: Path) -> None:
+def test_pending_rows_below_a_position_are_read_once_newest_version_first(path: Path) -> None:
     outbox = opened(path)
     old, revised, high = (append(outbox) for _ in range(3))
     newest = append(outbox, revised.record.id, tags=["new"])
@@ -260,7 +258,7 @@ def test_of_what_waits_below_a_position_each_id_comes_once_with_its_newest_versi
     assert list(outbox.waiting_below(TENANT, old.record.position)) == []
 
 
-def test_what_waits_is_read_to_its_end_also_if_it_is_more_than_a_page(path: Path) -> None:
+def test_pending_rows_are_read_over_several_pages(path: Path) -> None:
     outbox = opened(path)
     rows = [one.row for one in taken(outbox.append([draft(new_id()) for _ in range(450)]))]
     assert list(outbox.waiting_below(TENANT, HIGHEST)) == [row.record for row in reversed(rows)]
@@ -268,7 +266,7 @@ def test_what_waits_is_read_to_its_end_also_if_it_is_more_than_a_page(path: Path
     assert len(outbox.waiting_ids(TENANT)) == 450
 
 
-def test_an_id_of_which_an_older_version_waits_behind_a_confirmed_one_does_not_vanish(path: Path) -> None:
+def test_an_id_with_an_older_pending_version_stays_listed(path: Path) -> None:
     """The relay confirms batches one by one, so the newer batch may come first."""
     outbox = opened(path)
     older = append(outbox)
@@ -280,7 +278,7 @@ def test_an_id_of_which_an_older_version_waits_behind_a_confirmed_one_does_not_v
     assert outbox.versions(TENANT, older.record.id) == [older.record, newer.record]
 
 
-def test_what_the_archive_has_refused_is_no_version_any_more_but_counted(path: Path) -> None:
+def test_a_refused_version_is_counted_and_no_longer_listed(path: Path) -> None:
     outbox = opened(path)
     good = append(outbox)
     poison = append(outbox, good.record.id, tags=["poison"])
@@ -292,7 +290,7 @@ def test_what_the_archive_has_refused_is_no_version_any_more_but_counted(path: P
     assert again.revision == again.stamp
 
 
-def test_whether_a_tenants_rows_up_to_a_number_wait_does_not_depend_on_later_ones_or_on_other_tenants(
+def test_pending_rows_up_to_a_number_ignore_later_rows_and_other_tenants(
     path: Path,
 ) -> None:
     outbox = opened(path)

@@ -36,7 +36,7 @@ def appenders(path: Path, number: int, count: int) -> list[subprocess.Popen[str]
     ]
 
 
-def test_processes_that_make_and_fill_one_file_at_once_lose_nothing_and_agree_on_an_order(path: Path) -> None:
+def test_processes_that_create_one_file_at_once_lose_nothing_and_agree_on_order(path: Path) -> None:
     processes = appenders(path, 3, 100)
     acknowledged = [UUID(line) for process in processes for line in process.communicate(timeout=60)[0].split()]
     assert [process.returncode for process in processes] == [0, 0, 0]
@@ -46,7 +46,7 @@ def test_processes_that_make_and_fill_one_file_at_once_lose_nothing_and_agree_on
     assert [row.record.stamp for row in rows] == sorted({row.record.stamp for row in rows})
 
 
-def test_a_file_that_many_make_at_the_same_moment_is_made_once_and_refuses_nobody(tmp_path: Path) -> None:
+def test_a_file_that_many_processes_create_at_once_is_created_once(tmp_path: Path) -> None:
     for attempt in range(50):
         outboxes = [opened(tmp_path / str(attempt)) for _ in range(8)]
         start = threading.Barrier(len(outboxes))
@@ -62,7 +62,7 @@ def test_a_file_that_many_make_at_the_same_moment_is_made_once_and_refuses_nobod
             assert db.execute("PRAGMA auto_vacuum").fetchone() == (2,)
 
 
-def test_what_was_acknowledged_is_there_after_the_process_was_killed_in_the_middle(path: Path) -> None:
+def test_acknowledged_rows_survive_a_kill_of_the_process(path: Path) -> None:
     (process,) = appenders(path, 1, 0)
     assert process.stdout is not None
     lines = [process.stdout.readline() for _ in range(30)]
@@ -79,7 +79,7 @@ def test_what_was_acknowledged_is_there_after_the_process_was_killed_in_the_midd
     assert append(outbox).n == len(ids) + 1
 
 
-def test_a_forked_child_writes_and_reads_by_itself_and_the_parent_goes_on(path: Path) -> None:
+def test_a_forked_child_and_its_parent_both_write_and_read(path: Path) -> None:
     before = append(get_store().outbox)
     threading.Thread(target=lambda: append(get_store().outbox)).start()
 

@@ -58,7 +58,7 @@ def test_each_scan_enters_an_index(archive_db: str) -> None:
 
 
 @pytest.mark.parametrize("archive_db", ["postgres"], indirect=True)
-def test_a_search_for_words_enters_the_index_of_trigrams_and_finds_wildcards_as_they_are(archive_db: str) -> None:
+def test_a_search_uses_the_trigram_index_and_matches_wildcards_literally(archive_db: str) -> None:
     fill_many(archive_db)
     assert "trajectories_summary_trigrams" in plan(q="refactoring")
     mirror([made(new_id(), 1, request_summary=text) for text in ("100% of_it", "1000 of it", r"C:\of_it")])

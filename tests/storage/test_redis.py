@@ -75,7 +75,7 @@ versions = st.lists(
 
 @properties
 @given(given=versions)
-def test_redis_keeps_what_the_merge_of_records_keeps_and_says_so(given: list[Any], tier: RedisTier) -> None:
+def test_the_merge_in_redis_equals_the_merge_of_records(given: list[Any], tier: RedisTier) -> None:
     tenant, known = next(tenants), None
     for stamp, body, recorded_at_us, revision, from_authority in given:
         one = version(tenant, stamp, body, recorded_at_us, revision)
@@ -153,7 +153,7 @@ def test_a_record_past_its_time_is_not_kept_and_no_change(tier: RedisTier) -> No
 # Withdrawal.
 
 
-def test_a_withdrawn_version_is_seen_by_nobody_and_followers_are_told(tier: RedisTier) -> None:
+def test_a_withdrawn_version_is_hidden_and_published_to_followers(tier: RedisTier) -> None:
     poison = record()
     tier.merge([poison], from_authority=False)
     mark = tier.mark(TENANT)
@@ -166,9 +166,7 @@ def test_a_withdrawn_version_is_seen_by_nobody_and_followers_are_told(tier: Redi
 
 
 @pytest.mark.parametrize("from_authority", [True, False])
-def test_a_withdrawn_version_does_not_come_back_when_it_is_sent_again_but_a_newer_one_is_taken(
-    tier: RedisTier, from_authority: bool
-) -> None:
+def test_a_withdrawn_version_stays_withdrawn_and_a_newer_one_is_accepted(tier: RedisTier, from_authority: bool) -> None:
     poison = record(5)
     tier.merge([poison], from_authority=False)
     tier.withdraw(poison, has_older=False)
@@ -182,7 +180,7 @@ def test_a_withdrawn_version_does_not_come_back_when_it_is_sent_again_but_a_newe
     assert tier.newest(TENANT, 10).records == [newer]
 
 
-def test_a_withdrawn_version_comes_back_once_the_archive_has_taken_it_after_all(tier: RedisTier) -> None:
+def test_a_withdrawn_version_returns_once_the_archive_has_it(tier: RedisTier) -> None:
     poison = record(5)
     tier.merge([poison], from_authority=False)
     tier.withdraw(poison, has_older=False)
@@ -202,7 +200,7 @@ def test_a_version_that_is_newer_than_the_withdrawn_one_stays(tier: RedisTier) -
     assert tier.find(TENANT, poison.id) == newer
 
 
-def test_where_an_older_version_is_in_the_archive_a_fill_says_that_the_withdrawn_one_is_missing(
+def test_a_fill_reports_a_withdrawn_version_with_an_archived_older_one(
     tier: RedisTier,
 ) -> None:
     low, poison, high = record(1), record(2), record(3)
@@ -234,7 +232,7 @@ def test_a_follower_sees_each_changed_record_once_as_it_is_now(tier: RedisTier) 
     assert tier.changes(TENANT, told[0]) == (told[0], [])
 
 
-def test_a_follower_that_missed_what_the_feed_has_forgotten_has_to_fill(redis_tier: Redis) -> None:
+def test_a_follower_behind_the_trimmed_feed_refills(redis_tier: Redis) -> None:
     tier = keeping(4)
     marks = []
     for number in range(10):
@@ -258,7 +256,7 @@ def test_a_follower_of_another_server_or_another_epoch_has_to_fill(tier: RedisTi
     assert tier.changes(TENANT, mark) is None
 
 
-def test_the_highest_records_are_those_at_the_highest_positions_and_complete_above_what_was_forgotten(
+def test_the_highest_records_are_complete_above_forgotten_positions(
     redis_tier: Redis,
 ) -> None:
     tier = keeping(4)

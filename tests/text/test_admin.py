@@ -65,7 +65,7 @@ def forget() -> None:
 
 @pytest.mark.parametrize("dialect", MODELS)
 @pytest.mark.parametrize("name", INJECTIONS)
-def test_a_page_has_the_same_markup_whatever_the_text(
+def test_a_page_has_the_same_markup_for_any_text(
     name: str,
     dialect: str,
     admin_client: Client,
@@ -86,7 +86,7 @@ def test_a_page_has_the_same_markup_whatever_the_text(
 
 
 @pytest.mark.parametrize("name", [name for name, text in INJECTIONS.items() if visible(text) != text])
-def test_what_would_hide_or_turn_is_made_visible_and_stays_stored_as_it_was(name: str, admin_client: Client) -> None:
+def test_hidden_and_bidi_characters_are_made_visible_and_stored_unchanged(name: str, admin_client: Client) -> None:
     text = INJECTIONS[name]
     made = rows("canonical", text)
     shown = pages(admin_client, made)

@@ -55,7 +55,7 @@ def test_a_record_is_one_line_and_nothing_in_it_acts(
 
 
 @pytest.mark.parametrize("name", INJECTIONS)
-def test_no_line_of_a_traceback_can_be_taken_for_a_record(name: str, log: io.StringIO) -> None:
+def test_no_line_of_a_traceback_looks_like_a_record(name: str, log: io.StringIO) -> None:
     try:
         raise ValueError(INJECTIONS[name])
     except ValueError:
@@ -109,11 +109,11 @@ def test_a_credential_in_the_text_of_an_exception_is_not_logged(log: io.StringIO
     assert log.getvalue().count("[redacted:github-token]") == 2
 
 
-def test_pictures_and_escapes_stand_for_what_would_act() -> None:
+def test_active_characters_are_shown_as_pictures_and_escapes() -> None:
     assert visible("a\x1b[0m\x7f\x9b\u202eb\tc\nd\r") == "a␛[0m␡⟦U+009B⟧⟦U+202E⟧b\tc\nd␍"
     assert escaped("a\x1b[0m\x7f\x9b\u202eb\tc\nd\r\U000e0069") == r"a\x1b[0m\x7f\x9b\u202eb\tc\nd\r\U000e0069"
 
 
-def test_what_people_write_stays_as_it_is() -> None:
+def test_ordinary_text_is_unchanged() -> None:
     for text in ("Grüße, العربية, עברית", "می‌خواهم", "👩‍💻 🇪🇺 ❤️", "x = 'é' \\ \u00a0"):
         assert visible(text) == escaped(text) == text

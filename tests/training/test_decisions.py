@@ -147,7 +147,7 @@ def test_a_reward_is_the_credit_of_the_phase_by_the_rule_that_is_named() -> None
     assert decisions(of, "phase_outcome")[1].reward == 0.5
 
 
-def test_a_skip_earns_what_the_run_earned() -> None:
+def test_a_skip_has_the_reward_of_its_run() -> None:
     for outcome, reward in (("success", 1.0), ("partial", 0.5), ("failure", 0.0), ("unknown", None)):
         (skip,) = decisions(record(phase("review", "skipped"), outcome=outcome))
         assert (skip.reward, skip.reward_source) == (reward, "" if reward is None else "run_outcome")

@@ -132,9 +132,7 @@ class Cut(Exception):
 
 @pytest.mark.usefixtures("short_pages")
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_export_that_was_cut_goes_on_to_the_same_bytes(
-    store: IsolatedStore, archive: Archive, tmp_path: Path, kind: str
-) -> None:
+def test_a_resumed_export_has_the_same_bytes(store: IsolatedStore, archive: Archive, tmp_path: Path, kind: str) -> None:
     archive(9)
     given, encoding = KINDS[kind]
     written(store, given, tmp_path / "whole", encoding)
@@ -156,7 +154,7 @@ def test_an_export_that_was_cut_goes_on_to_the_same_bytes(
 
 
 @pytest.mark.usefixtures("short_pages")
-def test_what_arrives_after_the_cut_is_not_in_the_export(
+def test_records_after_the_snapshot_are_not_in_the_export(
     store: IsolatedStore, archive: Archive, tmp_path: Path
 ) -> None:
     archive(4)
@@ -218,7 +216,7 @@ def test_two_exports_do_not_write_the_same_files(store: IsolatedStore, archive: 
 # The command.
 
 
-def test_the_command_writes_what_it_is_asked_for_and_leaves_an_audit_entry(
+def test_the_command_writes_its_selection_and_an_audit_entry(
     store: IsolatedStore, archive: Archive, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     archive(4)
@@ -253,7 +251,7 @@ def test_the_command_writes_what_it_is_asked_for_and_leaves_an_audit_entry(
         ([TENANT, "--credited", "good"], "credited must be one of success, failure, partial, none"),
     ],
 )
-def test_a_command_that_cannot_be_done_says_what_is_wrong(
+def test_a_failing_command_names_the_problem(
     store: IsolatedStore, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     with pytest.raises(CommandError) as caught:
@@ -289,7 +287,7 @@ def test_a_suffix_that_contradicts_an_option_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_changes_nothing_and_the_same_command_goes_on(
+def test_a_full_disk_changes_nothing_and_the_same_command_resumes(
     store: IsolatedStore, archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive(2)

@@ -110,7 +110,7 @@ def test_an_example_names_the_models_to_choose_from() -> None:
     assert rows("sft", LARGE)[1]["messages"][1]["content"].endswith("\nModels to choose from: large, small")
 
 
-def test_min_reward_leaves_out_what_earned_less_and_what_is_unknown() -> None:
+def test_min_reward_leaves_out_lower_and_unknown_rewards() -> None:
     of = record(phase("a"), phase("b", "partial"), phase("c", "failure"), phase("d", "unknown"))
     for name in ("sft", "prompt-completion"):
         assert [row["weight"] for row in rows(name, of)] == [1.0, 0.5, 0.0, 0.5]
@@ -156,7 +156,7 @@ def test_a_pair_is_two_actions_in_the_same_context_of_which_one_earned_more() ->
     assert implement["prompt"] == rows("prompt-completion", LARGE)[1]["prompt"]
 
 
-def test_pairs_are_made_once_whatever_the_number_of_runs_and_in_the_same_order() -> None:
+def test_pairs_are_unique_and_ordered_for_any_number_of_runs() -> None:
     many = [run_with_choices(number, "large" if number % 2 else "small") for number in range(1, 9)]
     pairs = rows("dpo", *many)
     texts = [orjson.dumps(chosen_and_rejected(row)) for row in pairs]
@@ -180,7 +180,7 @@ def test_the_reward_of_an_action_is_its_mean_and_the_cheaper_of_equals_is_best()
     ]
 
 
-def test_requests_are_the_same_whatever_their_case_and_blanks_and_by_type_whatever_their_text() -> None:
+def test_requests_are_compared_without_case_and_blanks_or_by_type() -> None:
     one = record(phase("code", model="a"), number=1, request_summary="Fix  the LOGIN", request_type="bug")
     same = record(phase("code", "failure", model="b"), number=2, request_summary="fix the login ", request_type="bug")
     other = record(phase("code", "failure", model="c"), number=3, request_summary="Fix it", request_type="bug")

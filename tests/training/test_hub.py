@@ -282,7 +282,7 @@ def refused(**more: Any) -> HubError:
         ("POST .*/batch", 507, {}, "hub_unavailable", "fault (507)"),
     ],
 )
-def test_each_way_in_which_the_hub_says_no_is_a_sentence(
+def test_each_refusal_of_the_hub_is_one_sentence(
     server: HubServer, store: None, pattern: str, status: int | None, headers: dict[str, str], code: str, said: str
 ) -> None:
     record(*range(10))
@@ -426,7 +426,7 @@ def test_the_command_pushes_and_plans(server: HubServer, store: None) -> None:
         (("--public",), "needs a licence"),
     ],
 )
-def test_the_command_says_what_is_wrong(server: HubServer, store: None, arguments: tuple[str, ...], said: str) -> None:
+def test_the_command_names_the_problem(server: HubServer, store: None, arguments: tuple[str, ...], said: str) -> None:
     record(1)
     with pytest.raises(CommandError, match=said):
         said_by(REPO, *arguments)

@@ -101,7 +101,7 @@ def _is_same(word: str, other: str) -> bool:
     return word in ("…", other)
 
 
-def test_docs_training_goes_from_an_empty_store_to_a_policy(site: Site, tmp_path: Path) -> None:
+def test_docs_training_leads_from_an_empty_store_to_a_policy(site: Site, tmp_path: Path) -> None:
     found = blocks("training.md", "From an empty store to a policy")
     outputs = run(site, found, tmp_path)
     assert sum(bool(block.output) for block in found) == 4

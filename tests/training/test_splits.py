@@ -33,7 +33,7 @@ def test_runs_of_a_session_or_project_are_in_one_part(by: str, fields: dict[str,
     assert len({part(by, number=number, **fields) for number in range(200)}) == 1
 
 
-def test_by_project_sessions_of_it_stay_together_and_without_a_project_sessions_do() -> None:
+def test_a_split_keeps_projects_together_and_sessions_without_a_project() -> None:
     assert len({part("project", number=of, project="p", session_id=f"s{of}") for of in range(200)}) == 1
     assert len({part("project", number=of, session_id="s") for of in range(200)}) == 1
 

@@ -54,14 +54,14 @@ def taken(redis: OwnRedis) -> Connection:
     return connection
 
 
-def test_what_is_taken_is_nowhere_in_redis(redis: OwnRedis) -> None:
+def test_redis_keeps_no_list_of_taken_messages(redis: OwnRedis) -> None:
     connection = taken(redis)
     with Redis.from_url(redis_url.broker(redis.url)) as client:
         assert not [key for key in client.scan_iter() if not key.startswith(b"_kombu.binding")]
     connection.close()
 
 
-def test_an_orderly_end_puts_back_what_is_taken(redis: OwnRedis) -> None:
+def test_an_orderly_stop_returns_claimed_records_to_the_queue(redis: OwnRedis) -> None:
     taken(redis).close()
     with Redis.from_url(redis_url.broker(redis.url)) as client:
         assert client.llen("work") == 1

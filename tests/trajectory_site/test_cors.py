@@ -37,14 +37,14 @@ def web(site: Site) -> Web:
     return site.web(CORS_ALLOWED_ORIGINS=f"http://localhost:5173,{ORIGIN}")
 
 
-def test_without_the_setting_no_origin_is_let_in(site: Site) -> None:
+def test_without_the_setting_no_origin_is_allowed(site: Site) -> None:
     web = site.web()
     for answer in (preflight(web, ORIGIN), web.http.get(PATH, headers={"Origin": ORIGIN})):
         assert cors_headers(answer) == {}
         assert "origin" not in answer.headers.get("Vary", "").lower()
 
 
-def test_a_named_origin_is_let_in_with_the_headers_of_an_api_call_and_without_cookies(web: Web) -> None:
+def test_a_named_origin_may_send_api_headers_and_no_cookies(web: Web) -> None:
     asked = preflight(web, ORIGIN)
     assert asked.status_code == 200
     assert asked.headers["Access-Control-Allow-Origin"] == ORIGIN
@@ -59,13 +59,13 @@ def test_a_named_origin_is_let_in_with_the_headers_of_an_api_call_and_without_co
     assert not {"access-control-allow-credentials"} & set(cors_headers(asked) | cors_headers(answer))
 
 
-def test_an_error_has_the_headers_too_so_a_page_can_read_what_is_wrong(web: Web) -> None:
+def test_an_error_has_the_headers_that_let_a_page_read_it(web: Web) -> None:
     answer = httpx2.get(web.url + PATH, headers={"Origin": ORIGIN, "Authorization": "Bearer made.up"}, trust_env=False)
     assert answer.status_code == 401
     assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
 
 
-def test_an_origin_that_is_not_named_is_let_in_nowhere(web: Web) -> None:
+def test_an_unnamed_origin_may_call_nothing(web: Web) -> None:
     for origin in (STRANGER, f"{ORIGIN}.example.org", "http://app.example.com", "null"):
         for answer in (preflight(web, origin), web.http.get(PATH, headers={"Origin": origin})):
             assert cors_headers(answer) == {}, origin
@@ -86,7 +86,7 @@ def test_a_page_of_a_named_origin_alone_may_call_the_mcp_tools(web: Web) -> None
     assert cors_headers(answers[1]) == {}
 
 
-def test_a_named_origin_is_let_in_to_the_api_alone(web: Web) -> None:
+def test_a_named_origin_may_call_the_api_only(web: Web) -> None:
     for path in ("/admin/login/", "/docs/", "/health/live", "/metrics"):
         for answer in (preflight(web, ORIGIN, path), web.http.get(path, headers={"Origin": ORIGIN})):
             assert cors_headers(answer) == {}, path

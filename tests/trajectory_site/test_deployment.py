@@ -56,7 +56,7 @@ def test_every_answer_has_the_headers_that_keep_a_browser_in(address: str, clien
 
 
 @pytest.mark.django_db
-def test_behind_https_cookies_are_secure_and_browsers_are_told_to_stay(settings: Settings) -> None:
+def test_behind_https_cookies_are_secure_and_hsts_is_sent(settings: Settings) -> None:
     settings.SESSION_COOKIE_SECURE = settings.CSRF_COOKIE_SECURE = True
     settings.SECURE_HSTS_SECONDS = 31_536_000
     User.objects.create_superuser("admin", password="only for tests")

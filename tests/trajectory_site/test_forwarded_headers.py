@@ -66,7 +66,7 @@ def test_a_forwarded_header_of_a_client_changes_nothing(web: Web, header: tuple[
         assert (forged.status_code, forged.headers["Location"]) == (301, plain.headers["Location"])
 
 
-def test_the_scheme_is_taken_from_the_header_if_the_setting_trusts_it(web_behind_proxy: Web) -> None:
+def test_the_scheme_comes_from_the_header_if_the_setting_trusts_it(web_behind_proxy: Web) -> None:
     sent: list[dict[str, str]] = [{"X-Forwarded-Proto": "https"}, {"X-Forwarded-Proto": "http"}, {}]
     assert [web_behind_proxy.http.get(PATH, headers=headers).status_code for headers in sent] == [200, 301, 301]
 

@@ -44,7 +44,7 @@ def north() -> Client:
     return client_of(issue("north")[1])
 
 
-def test_what_a_tool_records_is_what_the_api_lists(north: Client) -> None:
+def test_runs_recorded_by_a_tool_are_listed_by_the_api(north: Client) -> None:
     id_ = record(north, **RUN)["id"]
     assert [run["id"] for run in listed(north)["data"]] == [id_]
     assert query(north)["untrusted_data"]["runs"][0]["id"] == id_
@@ -105,7 +105,7 @@ def test_a_key_without_the_scope_may_not_record() -> None:
     assert "a key with the scope record" in told
 
 
-def test_the_key_of_the_process_is_nobodys(monkeypatch: pytest.MonkeyPatch, north: Client) -> None:
+def test_the_key_of_the_process_belongs_to_no_tenant(monkeypatch: pytest.MonkeyPatch, north: Client) -> None:
     record(north, **RUN)
     monkeypatch.setenv("TRAJSTORE_API_KEY", north.defaults["HTTP_AUTHORIZATION"].removeprefix("Bearer "))
     assert send(Client(), message("tools/list")).status_code == 401
@@ -113,9 +113,7 @@ def test_the_key_of_the_process_is_nobodys(monkeypatch: pytest.MonkeyPatch, nort
     assert query(south)["untrusted_data"]["runs"] == []
 
 
-def test_bad_keys_are_counted_by_the_address_of_who_calls(
-    settings: Settings, trajectories_settings: dict[str, Any]
-) -> None:
+def test_bad_keys_are_counted_by_client_address(settings: Settings, trajectories_settings: dict[str, Any]) -> None:
     settings.TRAJECTORIES = trajectories_settings | {"KEY_FAILURES_PER_MINUTE": 2}
     asked = [
         send(Client(REMOTE_ADDR="203.0.113.7"), message("tools/list"), Authorization="Bearer nobody.knows").status_code
@@ -124,7 +122,7 @@ def test_bad_keys_are_counted_by_the_address_of_who_calls(
     assert asked == [401, 401, 429, 429]
 
 
-def test_an_error_report_shows_nobodys_key(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_report_shows_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("this fails")
 
@@ -198,7 +196,7 @@ def test_a_message_that_is_too_large_is_not_read(
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"\xff", b'{"jsonrpc": "2.0"}', b"1" * 5_000], ids=repr)
-def test_what_is_no_message_is_told_so(data: bytes, north: Client) -> None:
+def test_a_body_that_is_no_message_gets_an_error(data: bytes, north: Client) -> None:
     answer = send(north, data)
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] in (-32700, -32600, -32602)
@@ -216,14 +214,14 @@ def test_calls_count_towards_the_limits_of_the_key(
     assert "call again in" in told
 
 
-def test_a_credential_in_a_run_is_replaced_and_told_of(north: Client) -> None:
+def test_a_credential_in_a_run_is_replaced_and_reported(north: Client) -> None:
     _, credential = CREDENTIALS[0]
     answer = record(north, **RUN | {"error": f"refused: {credential}"})
     assert answer["redacted"] == 1
     assert credential not in str(query(north, id=answer["id"]))
 
 
-def test_a_call_and_what_it_asks_have_one_id_in_the_log(north: Client) -> None:
+def test_a_call_and_its_requests_have_one_id_in_the_log(north: Client) -> None:
     answer = send(
         north,
         message("tools/call", name="br_trajectory_query", arguments={"outcome": "good"}),

@@ -53,7 +53,7 @@ def test_an_unknown_address_elsewhere_is_a_page(client: Client) -> None:
             assert linked.status_code in (200, 302), address
 
 
-def test_a_host_that_is_not_served_is_told_so_in_json(client: Client, settings: Settings) -> None:
+def test_an_unknown_host_gets_a_json_error(client: Client, settings: Settings) -> None:
     settings.ALLOWED_HOSTS = ["store.example"]
     answer = client.get("/v1/openapi.json", HTTP_HOST="other.example")
     assert answer.status_code == 400
@@ -68,7 +68,7 @@ def test_a_failure_of_the_server_is_answered_in_json(settings: Settings) -> None
 
 
 @pytest.mark.django_db
-def test_the_admin_asks_for_a_login(client: Client) -> None:
+def test_the_admin_requires_a_login(client: Client) -> None:
     assert client.get("/admin/")["Location"].startswith("/admin/login/")
     assert "<title>Log in | Trajectories</title>" in client.get("/admin/login/").content.decode()
 

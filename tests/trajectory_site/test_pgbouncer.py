@@ -71,7 +71,7 @@ def timeouts(url: str) -> tuple[str, ...]:
         return connection.execute(TIMEOUTS).fetchone() or ()
 
 
-def test_a_site_works_with_transaction_pooling_and_leaves_nothing_on_server_connections(
+def test_a_site_works_with_transaction_pooling_and_leaves_no_session_state(
     behind_pgbouncer: Callable[[str], str], make_site: Callable[..., Site]
 ) -> None:
     url = behind_pgbouncer("transaction")

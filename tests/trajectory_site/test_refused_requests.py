@@ -45,7 +45,7 @@ def test_a_bad_host_is_one_line(host: str, path: str, lines: list[str]) -> None:
 
 
 @pytest.mark.parametrize("error", [DisallowedHost, TooManyFieldsSent, RequestDataTooBig, SuspiciousOperation])
-def test_what_django_refuses_of_a_client_has_no_traceback(error: type[Exception], lines: list[str]) -> None:
+def test_a_request_that_django_refuses_is_logged_without_traceback(error: type[Exception], lines: list[str]) -> None:
     try:
         raise error("why")
     except error as raised:

@@ -29,7 +29,7 @@ def address_of(web: Web) -> tuple[str, int]:
     return "127.0.0.1", port
 
 
-def test_a_request_that_is_under_way_is_answered_before_the_server_ends(site: Site) -> None:
+def test_a_request_in_flight_is_answered_before_the_server_stops(site: Site) -> None:
     web = site.web()
     body = b'{"request_summary":"x","phases":[]}'
     head = SLOW_POST % (PATH.encode(), str(web.http.headers["Authorization"]).encode())

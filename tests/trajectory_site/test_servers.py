@@ -38,7 +38,7 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("nothing_installed")
 class TestRedis:
-    def test_a_url_in_the_environment_is_taken_and_nothing_is_started(
+    def test_a_url_in_the_environment_is_used_and_no_server_started(
         self, redis_server_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         monkeypatch.setenv("REDIS_URL", redis_server_url)
@@ -57,12 +57,12 @@ class TestRedis:
         monkeypatch.setenv("PATH", str(on_path))
         assert servers.find_redis()[0] == on_path / "redis-server"
 
-    def test_without_any_the_error_says_what_to_install(self) -> None:
+    def test_without_any_the_error_names_the_package_to_install(self) -> None:
         with pytest.raises(servers.ServerUnavailable, match="apt-get install redis-server"):
             servers.find_redis()
 
 
-def test_own_redis_keeps_what_it_was_told_over_a_restart_and_knows_its_password(tmp_path: Path) -> None:
+def test_own_redis_keeps_data_and_password_over_a_restart(tmp_path: Path) -> None:
     with servers.own_redis(tmp_path / "re dis", password='a "word" \\') as server, Redis.from_url(server.url) as client:
         client.set("key", "value")
         with (

@@ -26,7 +26,7 @@ def read(expression: str, data_dir: Path, **environment: str) -> Any:
     return json.loads(done.stdout)
 
 
-def test_a_missing_secret_key_says_what_to_set(tmp_path: Path) -> None:
+def test_a_missing_secret_key_names_the_variable(tmp_path: Path) -> None:
     done = run("settings.DEBUG", tmp_path, SECRET_KEY="")
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
@@ -117,7 +117,7 @@ def test_behind_https_django_s_deployment_checks_have_nothing_to_say(tmp_path: P
     assert done.returncode == 0, done.stderr
 
 
-def test_the_page_for_host_projects_has_the_sites_settings_for_pages_of_other_origins() -> None:
+def test_the_page_for_host_projects_has_the_cors_settings_of_the_site() -> None:
     page = (PROJECT / "docs" / "host-project.md").read_text()
     (block,) = re.findall(r"^```python\n(# for settings\.py, with corsheaders.+?)^```$", page, re.M | re.S)
     named: dict[str, Any] = {}

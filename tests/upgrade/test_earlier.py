@@ -10,7 +10,7 @@ from tests.upgrade import earlier
 
 
 @pytest.mark.parametrize(("ci", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)])
-def test_a_clone_without_the_revision_skips_what_needs_it_and_fails_in_ci(
+def test_a_clone_without_the_revision_skips_its_tests_and_fails_in_ci(
     ci: str, outcome: type[BaseException], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("CI", ci)

@@ -117,7 +117,7 @@ def test_the_export_equals_the_earlier_code_s_and_the_waiting_rows_follow(taken_
     assert [id_ for id_, _ in without(now, expected.quarantined)] == [*before, *expected.new]
 
 
-def test_what_waited_is_archived_and_in_redis_once_with_its_newest_body(taken_over: TakenOver) -> None:
+def test_pending_records_are_archived_once_with_their_newest_body(taken_over: TakenOver) -> None:
     expected, shown = taken_over.expected, listed(taken_over.expected.listed)
     assert json.loads(shown[expected.replaced_while_waiting])["tests_passed"] is False
     assert json.loads(shown[expected.revised])["review_findings"] == 7
@@ -184,7 +184,7 @@ def test_an_id_of_the_earlier_code_posted_again_is_answered_200_with_its_recorde
     assert exported(get(taken_over.web, "/export", end="1"))[id_] == text
 
 
-def test_what_the_earlier_code_has_quarantined_is_replayed(taken_over: TakenOver) -> None:
+def test_quarantined_rows_of_the_earlier_release_can_be_replayed(taken_over: TakenOver) -> None:
     refused = taken_over.expected.quarantined
     assert refused not in listed(taken_over.expected.listed)
     kept = "SELECT trajectory_id, attempts FROM trajectories_quarantined"

@@ -31,7 +31,7 @@ def test_the_list_of_tools_equals_the_golden_file() -> None:
     )
 
 
-def test_the_annotations_say_what_a_call_may_change() -> None:
+def test_the_annotations_state_the_effects_of_a_call() -> None:
     hints = {tool["name"]: tool["annotations"] for tool in _listed()}
     assert hints == {
         "br_trajectory_record": {
@@ -69,7 +69,7 @@ def _schemas(value: Any) -> Iterator[dict[str, Any]]:
         yield from _schemas(one)
 
 
-def test_no_schema_has_what_the_converters_of_clients_reject() -> None:
+def test_no_schema_has_keywords_that_client_converters_reject() -> None:
     """Gemini's API, among others, rejects references, unions and a boolean ``additionalProperties``."""
     schemas = [
         one for tool in _listed() for name in ("inputSchema", "outputSchema") for one in _schemas(tool.get(name))

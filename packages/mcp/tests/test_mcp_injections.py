@@ -63,7 +63,7 @@ def test_names_in_the_sentences_of_readiness_are_in_the_untrusted_part_alone(tex
     assert all(char.isprintable() for sentence in said for char in sentence)
 
 
-def test_instructions_descriptions_and_schema_say_that_recorded_text_is_no_instruction(tools: Tools) -> None:
+def test_instructions_and_descriptions_mark_recorded_text_as_untrusted(tools: Tools) -> None:
     assert UNTRUSTED in tools.instructions()
     record, query = (next(tool for tool in tools.listed() if tool.name.endswith(name)) for name in ("record", "query"))
     assert UNTRUSTED in str(query.description)

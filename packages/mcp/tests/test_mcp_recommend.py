@@ -27,7 +27,7 @@ def test_a_recommendation_has_the_fields_to_record() -> None:
     assert store.records[0].phases[0].selection_probability == 1
 
 
-def test_a_call_that_cannot_be_answered_says_what_to_change() -> None:
+def test_a_refused_call_names_the_change_that_it_needs() -> None:
     with InMemoryServer() as store, tools_of(store) as tools:
         assert "requires phase, and candidates" in tools.refusal("recommend", phase="implement")
         assert "Unknown argument" in tools.refusal("recommend", phase="x", candidates=["a"], budget=2)

@@ -70,9 +70,7 @@ def test_versions_of_an_id_that_wait_are_sent_as_the_newest(server: InMemoryServ
     assert (server.records[0].error, queue.counters.sent) == ("4", 1)
 
 
-def test_a_version_that_comes_while_an_older_is_on_its_way_is_sent_too(
-    server: InMemoryServer, make_queue: MakeQueue
-) -> None:
+def test_a_version_is_sent_while_an_older_one_is_in_flight(server: InMemoryServer, make_queue: MakeQueue) -> None:
     held = HangingServer(server)
     queue = make_queue(transport=held, linger_s=0)
     id_ = queue.enqueue(trajectory(error="old"))
@@ -101,7 +99,7 @@ def test_a_refused_record_holds_up_no_other_and_is_not_sent_again(
 
 
 @pytest.mark.parametrize("bad", [7, None, [trajectory()], object()])
-def test_what_is_no_record_is_refused_and_raises_nothing(
+def test_an_invalid_record_is_refused_without_an_exception(
     server: InMemoryServer, queue: BackgroundQueue, bad: Any
 ) -> None:
     queue.enqueue(bad)
@@ -232,7 +230,7 @@ def test_at_the_end_of_the_process_one_failed_attempt_is_enough(server: InMemory
 # --- Limits
 
 
-def test_a_full_queue_drops_what_comes_and_counts_it(
+def test_a_full_queue_drops_and_counts_new_records(
     server: InMemoryServer, make_queue: MakeQueue, caplog: pytest.LogCaptureFixture
 ) -> None:
     queue = make_queue(max_records=3, linger_s=600)
@@ -245,7 +243,9 @@ def test_a_full_queue_drops_what_comes_and_counts_it(
     assert ids(server) == sent
 
 
-def test_a_full_queue_takes_the_newest_version_of_what_waits(server: InMemoryServer, make_queue: MakeQueue) -> None:
+def test_a_full_queue_accepts_a_newer_version_of_a_pending_record(
+    server: InMemoryServer, make_queue: MakeQueue
+) -> None:
     queue = make_queue(max_records=1, linger_s=600)
     id_ = queue.enqueue(trajectory(error="old"))
     queue.enqueue(trajectory(id=id_, error="new"))
@@ -290,7 +290,7 @@ def test_an_idle_queue_has_no_thread_and_starts_again(server: InMemoryServer, ma
     assert len(ids(server)) == 2
 
 
-def test_a_closed_queue_opens_for_what_comes_later(server: InMemoryServer, queue: BackgroundQueue) -> None:
+def test_a_closed_queue_reopens_for_later_records(server: InMemoryServer, queue: BackgroundQueue) -> None:
     queue.enqueue(trajectory())
     queue.close()
     queue.close()
@@ -299,7 +299,7 @@ def test_a_closed_queue_opens_for_what_comes_later(server: InMemoryServer, queue
     assert len(ids(server)) == 2
 
 
-def test_closing_the_client_sends_what_waits(server: InMemoryServer, tmp_path: Path) -> None:
+def test_closing_the_client_sends_pending_records(server: InMemoryServer, tmp_path: Path) -> None:
     with server.client(spool_dir=tmp_path) as client:
         client.trajectories.enqueue(trajectory())
     assert len(ids(server)) == 1

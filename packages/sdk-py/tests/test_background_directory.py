@@ -31,7 +31,7 @@ def test_records_of_an_ended_process_are_sent_first(server: InMemoryServer, make
     assert {record.id: record.error for record in server.records} == {id_: "new", other: None}
 
 
-def test_records_of_a_living_process_are_not_taken_over(
+def test_records_of_a_living_process_are_not_adopted(
     server: InMemoryServer, make_queue: MakeQueue, tmp_path: Path
 ) -> None:
     first = make_queue(linger_s=600)
@@ -78,9 +78,7 @@ def test_where_nothing_can_be_written_records_wait_in_memory(
     assert ids(server) == sent
 
 
-def test_in_memory_what_cannot_be_sent_before_the_end_is_counted_as_dropped(
-    server: InMemoryServer, make_queue: MakeQueue
-) -> None:
+def test_in_memory_unsent_records_are_counted_as_dropped(server: InMemoryServer, make_queue: MakeQueue) -> None:
     server.drop_next(times=1_000)
     queue = make_queue(directory=None)
     queue.enqueue(trajectory())

@@ -127,7 +127,7 @@ def test_an_export_that_does_not_match_its_end_line_exits_with_5_and_leaves_no_f
     assert (done.exit_code, list(tmp_path.iterdir())) == (Exit.EXPORT_BROKEN, [])
 
 
-def test_an_export_goes_on_after_a_cut(server: InMemoryServer, tmp_path: Path) -> None:
+def test_an_export_resumes_after_a_cut(server: InMemoryServer, tmp_path: Path) -> None:
     invoke(server, "record", "-", stdin=ndjson(50))
     server.cut_next_export(after_bytes=5000)
     done = invoke(server, "export", "-o", str(tmp_path / "a"), "--json")
@@ -179,7 +179,7 @@ def test_the_arguments_of_the_client_come_from_the_options() -> None:
     assert without_none == {"base_url": "http://a", "api_key": "k", "timeout_s": 2.5, "max_retries": 0}
 
 
-def test_without_the_extra_the_command_says_what_to_install() -> None:
+def test_without_the_extra_the_command_names_the_package_to_install() -> None:
     without = "import sys; sys.modules['click'] = None; from trajectories_sdk.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", without], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (Exit.USAGE, "")

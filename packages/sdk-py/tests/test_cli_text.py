@@ -44,7 +44,7 @@ def test_width_is_in_columns(text: str, columns: int) -> None:
     assert width(text) == columns
 
 
-def test_columns_are_aligned_also_under_wide_characters() -> None:
+def test_columns_are_aligned_with_wide_characters() -> None:
     table = Table(("NAME", ">N", "LAST"))
     table.add("認証", "7", "x")
     table.add("a\nb", "12", None)

@@ -233,7 +233,7 @@ def test_a_list_with_many_refused_items_is_left_out(server: InMemoryServer, queu
     assert server.records[0].phases[0].model == "m"
 
 
-def test_blocking_calls_still_raise_what_the_server_refuses(client: Client) -> None:
+def test_blocking_calls_still_raise_refusals_of_the_server(client: Client) -> None:
     bad = {"phase_name": "spec", "selection_probability": 1.4}
     with pytest.raises(BadRequestError, match="selection_probability"):
         client.trajectories.record(trajectory(phases=[bad]))
@@ -263,7 +263,7 @@ def test_a_failure_among_the_phases_left_out_still_counts(server: InMemoryServer
     assert server.records[0].outcome == "failure"
 
 
-def test_each_run_of_a_long_batch_is_kept_though_the_server_explains_the_first_ones_only() -> None:
+def test_each_run_of_a_batch_is_kept_though_only_the_first_are_explained() -> None:
     with InMemoryServer() as server:
         client = server.client()
         for _ in range(250):

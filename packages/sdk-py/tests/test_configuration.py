@@ -97,7 +97,7 @@ def sent(**options: Any) -> httpx2.Request:
     return seen[0]
 
 
-def test_a_request_says_who_asks_with_which_key_and_under_which_id() -> None:
+def test_a_request_sends_user_agent_key_and_request_id() -> None:
     request = sent(api_key="k", base_url="https://store.example/base")
     assert str(request.url) == "https://store.example/base/v1/agent/trajectories/stats"
     assert request.headers["Authorization"] == "Bearer k"
@@ -106,7 +106,7 @@ def test_a_request_says_who_asks_with_which_key_and_under_which_id() -> None:
     assert "Authorization" not in sent().headers
 
 
-def test_headers_that_are_given_stand_whatever_their_case() -> None:
+def test_given_headers_are_kept_in_any_case() -> None:
     request = sent(headers={"x-request-id": "mine", "X-Team": "a", "user-agent": "ours"})
     assert (request.headers["X-Request-Id"], request.headers["X-Team"]) == ("mine", "a")
     assert request.headers.get_list("user-agent") == ["ours"]
@@ -125,7 +125,7 @@ def test_another_client_on_the_same_connections_has_its_own_options(server: InMe
     assert "x-build" not in second.headers
 
 
-def test_a_client_that_is_closed_asks_nothing_more() -> None:
+def test_a_closed_client_sends_no_request() -> None:
     with Client(transport=httpx2.MockTransport(lambda request: httpx2.Response(200))) as client:
         pass
     client.close()

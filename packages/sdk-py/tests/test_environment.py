@@ -103,7 +103,7 @@ def test_an_unusable_variable_is_ignored_and_named_once(
     assert "secret" not in caplog.text
 
 
-def test_a_usable_proxy_beside_an_unusable_one_is_used(base_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_usable_proxy_is_used_despite_an_unusable_one(base_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")
     monkeypatch.setenv("HTTP_PROXY", base_url)
     with Client("http://store.invalid", max_retries=0) as client:

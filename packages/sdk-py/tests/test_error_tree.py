@@ -53,7 +53,7 @@ def test_each_status_has_its_class(status: int) -> None:
     assert type(status_error(status, b"")) is CLASSES[status]
 
 
-def test_an_error_says_what_is_wrong_where_and_which_request_it_was(half: Any, server: InMemoryServer) -> None:
+def test_an_error_has_problem_place_and_request_id(half: Any, server: InMemoryServer) -> None:
     with pytest.raises(BadRequestError) as raised:
         half.record({"request_summary": "x", "phases": [{"phase_name": "spec", "cost": 1}, {"phase_name": 7}]})
     error = raised.value

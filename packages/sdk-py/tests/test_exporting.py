@@ -82,7 +82,7 @@ def test_an_export_of_nothing_is_an_empty_file(half: Any, tmp_path: Path) -> Non
     assert (tmp_path / "out.jsonl").read_bytes() == b""
 
 
-def test_one_export_goes_on_behind_another(half: Any, stored: bytes, tmp_path: Path) -> None:
+def test_an_export_can_continue_another(half: Any, stored: bytes, tmp_path: Path) -> None:
     before = half.export_jsonl(io.BytesIO())
     assert half.export_jsonl(io.BytesIO(), after=before.cursor) == Exported(
         0, hashlib.sha256(b"").hexdigest(), before.cursor
@@ -94,7 +94,7 @@ def test_one_export_goes_on_behind_another(half: Any, stored: bytes, tmp_path: P
 # Cuts.
 
 
-def test_an_export_goes_on_by_itself_after_each_cut(half: Any, server: InMemoryServer, stored: bytes) -> None:
+def test_an_export_resumes_automatically_after_each_cut(half: Any, server: InMemoryServer, stored: bytes) -> None:
     for after_bytes in (0, 1, 5_000, 4_000):
         server.cut_next_export(after_bytes=after_bytes)
     server.fail_next(503, times=2)
@@ -273,7 +273,7 @@ def broken_off(server: InMemoryServer, path: Path, *, after_bytes: int = 5_000, 
     return part
 
 
-def test_a_later_call_goes_on_where_an_earlier_one_was_broken_off(
+def test_a_later_call_resumes_where_the_earlier_one_stopped(
     half: Any, server: InMemoryServer, stored: bytes, tmp_path: Path
 ) -> None:
     part = broken_off(server, tmp_path / "out.jsonl")

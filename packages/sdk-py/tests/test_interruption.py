@@ -88,13 +88,13 @@ def _assert_whole(stored: Any) -> None:
     assert stored.started_at < stored.phases[-1].started_at
 
 
-def test_a_paused_run_goes_on_under_its_id(client: Client) -> None:
+def test_a_paused_run_resumes_under_its_id(client: Client) -> None:
     id_ = uuid4()
     _pause(client, id_)
     _assert_whole(_go_on(client, id_))
 
 
-def test_another_process_goes_on_from_what_the_store_has(server: InMemoryServer) -> None:
+def test_another_process_resumes_from_the_stored_record(server: InMemoryServer) -> None:
     id_ = uuid4()
     paused = server.client()
     _pause(paused, id_)
@@ -103,7 +103,7 @@ def test_another_process_goes_on_from_what_the_store_has(server: InMemoryServer)
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_an_async_run_goes_on_from_what_the_store_has(server: InMemoryServer, backend: str) -> None:
+def test_an_async_run_resumes_from_the_stored_record(server: InMemoryServer, backend: str) -> None:
     id_ = uuid4()
     paused = server.client()
     _pause(paused, id_)
@@ -119,7 +119,7 @@ def test_an_async_run_goes_on_from_what_the_store_has(server: InMemoryServer, ba
     _assert_whole(server.records[0])
 
 
-def test_a_run_that_ended_is_recorded_anew_under_its_id(client: Client) -> None:
+def test_an_ended_run_can_be_recorded_again_under_its_id(client: Client) -> None:
     id_ = uuid4()
     for name in ("spec", "design"):
         with client.trajectories.run("Add auth", id=id_) as run, run.phase(name):

@@ -25,7 +25,7 @@ def stored(client: Client) -> list[str]:
     return [f"r{at}" for at in reversed(range(10))]
 
 
-def test_iterating_goes_over_all_pages_newest_first(half: Any, stored: list[str], server: InMemoryServer) -> None:
+def test_iterating_yields_all_pages_newest_first(half: Any, stored: list[str], server: InMemoryServer) -> None:
     before = len(server.requests)
     assert [record.request_summary for record in half.list(limit=3)] == stored
     assert len(server.requests) - before == 4
@@ -44,7 +44,7 @@ def test_nothing_is_asked_before_the_iteration_and_no_page_too_many(
     assert len(server.requests) == before + 1
 
 
-def test_each_iteration_asks_anew(client: Client, stored: list[str]) -> None:
+def test_each_iteration_sends_a_new_request(client: Client, stored: list[str]) -> None:
     found = client.trajectories.list()
     assert len(list(found)) == 10
     client.trajectories.record(trajectory())
@@ -106,7 +106,7 @@ def test_an_invalid_id_is_not_found_and_reaches_no_other_endpoint(half: Any, ser
     assert server.requests == []
 
 
-def test_stats_are_of_what_the_filters_find(half: Any) -> None:
+def test_stats_cover_the_records_that_the_filters_match(half: Any) -> None:
     phase = {
         "phase_name": "spec",
         "model": "m",

@@ -45,7 +45,7 @@ def test_an_invalid_request_is_refused(client: Client) -> None:
         client.recommendations.create("implement", [])
 
 
-def test_a_phase_asks_and_records_the_decision_by_itself(client: Client, server: InMemoryServer) -> None:
+def test_a_phase_requests_and_records_a_recommendation(client: Client, server: InMemoryServer) -> None:
     server.recommend_next("large")
     with client.trajectories.run("Fix it", request_type="bugfix", project="web") as run:
         with run.phase("plan", model="small"):
@@ -77,7 +77,7 @@ def test_a_phase_asks_and_records_the_decision_by_itself(client: Client, server:
 
 
 @pytest.mark.parametrize("failure", ["status", "connection"])
-def test_without_an_answer_a_phase_goes_on_with_the_default(
+def test_without_an_answer_a_phase_uses_the_default(
     client: Client, server: InMemoryServer, caplog: pytest.LogCaptureFixture, failure: str
 ) -> None:
     if failure == "status":
@@ -97,7 +97,7 @@ def test_without_an_answer_a_phase_goes_on_with_the_default(
     assert "goes on with small" in caplog.text
 
 
-def test_an_async_phase_asks_too(server: InMemoryServer) -> None:
+def test_an_async_phase_requests_a_recommendation(server: InMemoryServer) -> None:
     async def pipeline() -> tuple[Any, str | None]:
         server.recommend_next("large")
         async with server.async_client() as client, client.trajectories.run("Fix it", background=False) as run:
@@ -125,7 +125,7 @@ def test_an_async_client_does_not_block_to_ask(server: InMemoryServer) -> None:
 
 
 @pytest.mark.parametrize("given", [{"candidates": ["a"]}, {"default": "a"}], ids=["default", "candidates"])
-def test_a_phase_that_asks_needs_candidates_and_a_default(client: Client, given: Any) -> None:
+def test_a_recommended_phase_needs_candidates_and_a_default(client: Client, given: Any) -> None:
     with client.trajectories.run("Fix it") as run, pytest.raises(TypeError, match="recommend needs candidates"):
         run.phase("implement", recommend=True, **given)
 

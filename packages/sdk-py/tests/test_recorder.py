@@ -73,7 +73,7 @@ def test_the_total_duration_is_not_the_sum_of_parallel_phases() -> None:
     assert [phase["duration_ms"] for phase in records[0]["phases"]] == [1000, 1000]
 
 
-def test_totals_are_of_what_is_known(client: Client) -> None:
+def test_totals_add_known_values_only(client: Client) -> None:
     with client.trajectories.run("Add auth") as run:
         for cost_usd in (0.1, 0.2, None):
             with run.phase("spec") as phase:
@@ -99,7 +99,7 @@ def test_the_outcome_of_a_run_that_ends_well_is_the_servers_to_derive() -> None:
     assert "outcome" not in records[0]
 
 
-def test_an_exception_fails_the_run_and_goes_through(client: Client) -> None:
+def test_an_exception_fails_the_run_and_propagates(client: Client) -> None:
     run = client.trajectories.run("Add auth")
     with pytest.raises(ValueError, match="no"), run:
         raise ValueError("no")
@@ -149,7 +149,7 @@ def test_feedback_is_written_down_with_its_time() -> None:
 # --- Progress
 
 
-def test_with_progress_a_run_that_is_killed_leaves_what_was_done(client: Client) -> None:
+def test_with_progress_a_killed_run_leaves_its_finished_phases(client: Client) -> None:
     run = client.trajectories.run("Add auth", progress=True).__enter__()
     open_ = run.phase("design").__enter__()
     with run.phase("spec"):

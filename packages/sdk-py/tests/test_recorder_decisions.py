@@ -92,7 +92,7 @@ def test_attempts_may_be_given_as_they_were(client: Client) -> None:
     assert (implement.requested_model, implement.model, implement.cost_usd) == ("large", "small", 0.3)
 
 
-def test_an_attempt_that_is_under_way_is_unknown_and_may_fail_without_raising() -> None:
+def test_an_open_attempt_is_unknown_and_may_fail_without_raising() -> None:
     run, records = clocked_run(ManualClock())
     run._has_progress = True
     with run, run.phase("implement") as phase, phase.attempt("small") as attempt:
@@ -160,7 +160,7 @@ def test_a_phase_that_has_not_begun_has_no_id(client: Client) -> None:
         run.phase("test", parent=run.phase("implement"))
 
 
-def test_ids_of_a_run_that_goes_on_are_new(client: Client) -> None:
+def test_a_resumed_run_gives_new_phase_ids(client: Client) -> None:
     def part(error: BaseException | None) -> Phase:
         with suppress(KeyboardInterrupt), client.trajectories.run("Add auth", id=id_) as run:
             with run.phase("implement") as phase:

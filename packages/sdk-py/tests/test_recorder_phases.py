@@ -16,7 +16,7 @@ from trajectories_sdk.testing import InMemoryServer
 from trajectories_sdk.totals import MAX_ERROR_CHARS
 
 
-def test_an_exception_fails_its_phase_and_goes_through(client: Client) -> None:
+def test_an_exception_fails_its_phase_and_propagates(client: Client) -> None:
     with client.trajectories.run("Add auth") as run, pytest.raises(ValueError, match="no"), run.phase("spec"):
         raise ValueError("no")
     trajectory = flushed_record(client, run)
@@ -76,7 +76,7 @@ def test_phases_of_one_name_count_as_attempts_by_default(client: Client) -> None
     assert [phase.attempt for phase in flushed_record(client, run).phases] == [1, 1, 2, 9, 3]
 
 
-def test_usage_adds_up_exactly_and_what_is_unknown_stays_unknown(client: Client) -> None:
+def test_usage_adds_up_exactly_and_unknown_values_stay_unknown(client: Client) -> None:
     with client.trajectories.run("Add auth") as run, run.phase("spec") as phase:
         for _ in range(10):
             phase.usage(input_tokens=3, cost_usd=0.1)

@@ -59,7 +59,7 @@ def test_values_of_python_are_written_as_the_store_takes_them(half: Any, server:
     assert sent["phases"] == [{"phase_name": "spec", "model": "m", "duration_ms": 3}]
 
 
-def test_a_model_is_recorded_too_and_what_was_read_can_be_sent_back(half: Any, server: InMemoryServer) -> None:
+def test_a_model_instance_and_a_read_record_can_be_recorded(half: Any, server: InMemoryServer) -> None:
     stored = half.record(Trajectory(request_summary="x", phases=[]))
     again = half.record(stored.model_copy(update={"outcome": "success"}))
     assert (again.id, again.outcome, len(server.records)) == (stored.id, "success", 1)
@@ -121,14 +121,14 @@ def test_an_item_that_is_not_a_record_does_not_block_others(half: Any, server: I
     assert recorded.results[1].error is not None
 
 
-def test_a_refused_line_says_which_record_it_was_and_what_is_wrong(half: Any) -> None:
+def test_a_refused_line_names_its_record_and_problem(half: Any) -> None:
     id_ = uuid4()
     (result,) = half.record_many([trajectory(id=id_, colour="red")]).results
     assert (result.id, result.status, result.revision) == (id_, 400, None)
     assert result.error.details[0].code == "unknown_key"
 
 
-def test_a_request_that_fails_as_a_whole_tells_what_was_recorded_before(
+def test_the_error_of_a_failed_request_has_the_results_before_it(
     make_half: Callable[..., Any], server: InMemoryServer
 ) -> None:
     half = make_half(max_retries=0)

@@ -124,7 +124,7 @@ def test_overloads_are_the_same_on_both_halves() -> None:
 @pytest.mark.parametrize(
     "half", [RunFactory, *(half for pair in HALVES for half in pair)], ids=lambda half: half.__name__
 )
-def test_every_public_member_says_what_it_does(half: type) -> None:
+def test_every_public_member_has_a_docstring(half: type) -> None:
     undocumented = [name for name, member in members(half).items() if not name.startswith("_") and not member.__doc__]
     assert undocumented == []
 

@@ -164,7 +164,7 @@ def test_the_memory_of_logged_contradictions_is_bounded(
     assert [record.message.split()[1] for record in caplog.records] == [str(UUID(int=n)) for n in (1, 2, 3, 1)]
 
 
-def test_derived_values_are_beside_the_record(client: Client) -> None:
+def test_derived_values_are_in_a_member_of_their_own(client: Client) -> None:
     phases = [{"phase_name": "spec", "outcome": "success", "cost_usd": 0.5, "input_tokens": 3}]
     stored = client.trajectories.record(trajectory(phases=phases, total_cost_usd=2))
     assert stored.outcome is None

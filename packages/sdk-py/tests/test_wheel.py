@@ -30,7 +30,7 @@ def test_the_wheel_is_typed_has_its_licence_and_nothing_of_the_tests(wheel: Path
     assert not any("test_" in name or "generate" in name for name in names)
 
 
-def test_the_wheel_runs_without_django_and_without_what_its_extras_bring(wheel: Path) -> None:
+def test_the_wheel_runs_without_django_and_without_its_extras(wheel: Path) -> None:
     script = f"""
 import sys
 sys.path.insert(0, {str(wheel)!r})

@@ -46,7 +46,7 @@ def has_done_all(worker: Process) -> bool:
     return worker.output.count("succeeded in") == TASKS
 
 
-def test_a_child_that_has_done_its_tasks_sends_what_waits(store: Store, worker: MakeWorker) -> None:
+def test_a_child_at_its_task_limit_sends_its_pending_records(store: Store, worker: MakeWorker) -> None:
     worker("--concurrency", "1", "--max-tasks-per-child", "2")
     give_tasks(store)
     wait_until(lambda: len(store.arrived()) == TASKS, what="all records arrive")

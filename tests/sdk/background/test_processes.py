@@ -22,7 +22,7 @@ def hanging_server() -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
-def test_a_server_that_is_killed_under_way_gets_all_records_once(store: Store, client: Client) -> None:
+def test_a_server_that_is_killed_in_between_gets_all_records_once(store: Store, client: Client) -> None:
     sent = [client.trajectories.enqueue(body(store.project)) for _ in range(600)]
     wait_until(lambda: client.queue.counters.sent)
     store.web.kill()
@@ -80,7 +80,7 @@ def test_records_in_memory_are_lost_with_a_killed_process(
     assert store.arrived() == []
 
 
-def test_a_process_that_ends_by_itself_sends_what_waits(store: Store, program: MakeProgram) -> None:
+def test_an_ending_process_sends_its_pending_records(store: Store, program: MakeProgram) -> None:
     process = program("exit", 20)
     assert process.wait() == 0
     assert sorted(store.arrived()) == sorted(printed_ids(process))
@@ -102,7 +102,7 @@ def test_parent_and_forked_children_each_send_their_own_once(store: Store, progr
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_children_of_multiprocessing_send_what_waits_as_they_end(
+def test_children_of_multiprocessing_send_pending_records_at_exit(
     store: Store, client: Client, program: MakeProgram, method: str
 ) -> None:
     process = program(f"multiprocessing.{method}", 20)

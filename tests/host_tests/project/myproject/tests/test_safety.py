@@ -32,7 +32,7 @@ class WithoutStore(TestCase):
         headers = {"Authorization": f"Bearer {key_of_team()}"}
         return self.client.post(PATH, RUN, content_type="application/json", headers=headers)
 
-    def test_a_request_is_refused_with_an_error_that_says_what_to_do(self):
+    def test_a_refused_request_gets_an_error_with_a_remedy(self):
         with self.assertRaisesMessage(ImproperlyConfigured, "trajectories.testing.isolated_store"):
             self.post()
 
@@ -91,7 +91,7 @@ class WithStore(TestCase):
         self.assertEqual(self.listed(), [record["id"]])
         self.assertEqual(self.client.get(f"{PATH}/stats").json()["window"]["complete"], True)
 
-    def test_an_export_needs_what_waits_to_be_delivered(self):
+    def test_an_export_needs_pending_rows_to_be_delivered(self):
         self.post()
         self.assertEqual(self.client.get(f"{PATH}/export").status_code, 503)
         self.store.deliver()
