@@ -53,9 +53,8 @@ hypothesis.settings.load_profile("tests")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Most tests compute; those of faults mostly wait."""
-    cores = os.cpu_count() or 1
-    return cores + 1 if _is_of_faults(config) else cores
+    """Tests compute most of the time, and wait for processes in between; those of faults mostly wait."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> WorkStealingScheduling | None:

@@ -7,6 +7,7 @@ from itertools import count
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +19,8 @@ from trajectories.domain.schema import canonical
 from trajectories.exceptions import InvalidInput, TooLarge
 from trajectories.services import ingest
 from trajectories.storage.store import get_store
+
+pytestmark = pytest.mark.abuse
 
 BODIES = st.one_of(
     strategies.bodies_of_any_kind,

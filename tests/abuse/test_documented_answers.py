@@ -25,6 +25,8 @@ from tests.examples import REFERENCE
 from tests.strategies import IN_CI, bodies_of_any_kind, trajectories
 from trajectories.training.export import OPTIONS, PARAMETERS
 
+pytestmark = pytest.mark.abuse
+
 EXAMPLES = 25
 FREE_VALUE_CODES = ("nul_character", "integer_range")
 # Codes of a patch that the document allows and the stored record does not: another id, a phase that is not there or has
@@ -32,7 +34,6 @@ FREE_VALUE_CODES = ("nul_character", "integer_range")
 RECORD_CODES = ("other_id", "unknown_phase_id", "ambiguous_phase_id", "missing", "too_long")
 # Codes of recommendations and evaluations: one of two fields, names of the store, probabilities that sum to 1.
 DEPENDENT_CODES = ("candidates", "feature", "filter", "floor", "nul_character", "policy", "probabilities")
-# The ordinary run tries the last one.
 SCOPES = {
     "no key": None,
     "record": "record",
@@ -41,8 +42,6 @@ SCOPES = {
     "admin": "admin",
     "all": "record read export admin",
 }
-_PARAMS = [pytest.param(name, marks=() if name == "all" else pytest.mark.abuse) for name in SCOPES]
-
 # The kept document, which a test of its own holds equal to what is served; made here it would need
 # Django at collection.
 document = schemathesis.openapi.from_path(
@@ -68,7 +67,7 @@ schemathesis.openapi.media_type(
 )
 
 
-@pytest.fixture(params=_PARAMS)
+@pytest.fixture(params=list(SCOPES))
 def headers(
     request: pytest.FixtureRequest,
     db: None,

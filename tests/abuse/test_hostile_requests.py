@@ -7,6 +7,8 @@ import pytest
 from tests.abuse.attack import Attack
 from tests.abuse.corpus import BODIES, FRAMES, HEADS, Hostile
 
+pytestmark = pytest.mark.abuse
+
 
 @pytest.mark.parametrize("hostile", [*BODIES, *HEADS, *FRAMES], ids=lambda hostile: hostile.name)
 def test_a_hostile_request_is_answered_or_closed_and_others_are_served(attack: Attack, hostile: Hostile) -> None:

@@ -20,7 +20,7 @@ from trajectories.admin.tenants import tenants_of
 from trajectories.models import AuditEntry, Tenant
 from trajectories.workspace import Annotation, SavedView
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.abuse, pytest.mark.django_db]
 
 _TOKEN = re.compile(r'name="csrfmiddlewaretoken" value="\w+"')
 

@@ -17,6 +17,8 @@ from trajectories.api.openapi import openapi
 from trajectories.models import SCOPES
 from trajectories.urls.api import api_urlpatterns
 
+pytestmark = pytest.mark.abuse
+
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 _REVISION = re.compile(r'"revision":\d+')

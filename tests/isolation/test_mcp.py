@@ -17,6 +17,8 @@ from tests.trajectory_site.mcp_calls import call, message, query, send
 from trajectories_mcp.contract import FILTERS, TRAJECTORY
 from trajectories_mcp.query import TOOL
 
+pytestmark = pytest.mark.abuse
+
 HEAD = ("surface", "endpoint", "cases")
 NAMES_NOTHING = {"show", "group_by", "limit", "phases_from", "credit"}
 _RECORD_IDS = sorted(field for field in TRAJECTORY["properties"] if field.endswith("id"))

@@ -19,7 +19,7 @@ from trajectories.domain.text import visible
 from trajectories.models import ApiKey, Phase, Quarantined, Tenant, Trajectory
 from trajectories.workspace import Annotation, SavedView
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.abuse, pytest.mark.django_db]
 
 
 def rows(dialect: str, text: str) -> dict[str, Model]:

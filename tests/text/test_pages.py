@@ -22,7 +22,7 @@ from trajectories.models import Tenant, Trajectory
 from trajectories.storage.archive_writes import mirror
 from trajectories.storage.store import get_store
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("redis_tier")]
+pytestmark = [pytest.mark.abuse, pytest.mark.django_db, pytest.mark.usefixtures("redis_tier")]
 
 TEXTS = {**INJECTIONS, "long": "W" * 500}
 OWN_WORDS = ("export refused", "export runs")
