@@ -329,12 +329,6 @@ def test_skips_compare_what_runs_cost_where_the_phase_ran_and_where_it_was_skipp
     (group,) = shown(*given)["skips"]
     assert group["ran"]["cost_usd"] == {"known": 2, "sum": 0.6, "mean": 0.3}
     assert group["skipped"]["cost_usd"] == {"known": 2, "sum": 0.6, "mean": 0.3}
-    # Sums of an earlier release lack it, so the sum of both does.
-    summary = Summary()
-    summary.add(facets(**given[0]), 0)
-    summary.merge(Summary(skip_costs=None))
-    assert summary.as_json()["skips"][0]["ran"]["cost_usd"] is None
-    assert summary.as_json()["skips"][0]["ran"]["runs"] == 1
 
 
 def test_a_bucket_of_a_series_has_percentiles_of_its_own() -> None:

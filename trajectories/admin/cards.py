@@ -233,17 +233,15 @@ class Side:
     successes: int = 0
     costed: int = 0
     cost_usd: float = 0
-    has_cost: bool = True
 
     def add(self, group: Answer) -> None:
-        """Add one side of a group of ``skips``. Its cost is None where the store does not know it yet."""
+        """Add one side of a group of ``skips``."""
         rate, cost = group["success_rate"], group["cost_usd"]
         self.runs += group["runs"]
         self.known += rate["known"]
         self.successes += round((rate["rate"] or 0) * rate["known"])
-        self.has_cost = self.has_cost and cost is not None
-        self.costed += cost["known"] if cost else 0
-        self.cost_usd += (cost["sum"] or 0) if cost else 0
+        self.costed += cost["known"]
+        self.cost_usd += cost["sum"] or 0
 
     @property
     def rate(self) -> dict[str, Any]:
@@ -252,7 +250,7 @@ class Side:
     @property
     def cost(self) -> float | None:
         """Return the mean cost of a run."""
-        return self.cost_usd / self.costed if self.has_cost and self.costed else None
+        return self.cost_usd / self.costed if self.costed else None
 
 
 def skips(answer: Answer, runs: Address) -> Card:

@@ -159,9 +159,7 @@ class RunsByPresence(AnswerModel):
 
     runs: int
     success_rate: Rate = Field(description="Of these runs, by their outcome, given or derived.")
-    cost_usd: MeasureSummary | None = Field(
-        None, description="Of these runs. Null until `rebuild_rollups` has run after the upgrade that added it."
-    )
+    cost_usd: MeasureSummary = Field(description="Of these runs.")
 
 
 class SkipFigures(AnswerModel):

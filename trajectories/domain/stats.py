@@ -132,7 +132,7 @@ class Summary:
     - ``marginals``: cells of further trajectories by one column of TRAJECTORY_KEY at a time, each
       column with all of them.
     - ``skip_costs``: known and sum of the cost of runs where a phase ran and where it was skipped, by
-      phase and request type. None is unknown: a roll-up of an earlier release has none.
+      phase and request type.
     """
 
     bucket: str | None = None
@@ -141,7 +141,7 @@ class Summary:
     phases: Cells = field(default_factory=dict)
     series: dict[int, Cell] = field(default_factory=dict)
     durations: dict[int, defaultdict[int, int]] = field(default_factory=dict)
-    skip_costs: Cells | None = field(default_factory=dict)
+    skip_costs: Cells = field(default_factory=dict)
     late: Cells = field(default_factory=dict)
     late_phases: Cells = field(default_factory=dict)
     buckets: dict[str, defaultdict[int, int]] = field(
@@ -172,7 +172,7 @@ class Summary:
             for at in _phase_tallies(phase.outcome, phase.credited, phase.presence, phase.fit, facets.outcome):
                 cell[at] += times
             _add_measures(cell, _PHASE_MEASURES_AT, phase.measures, times)
-            if self.skip_costs is not None and phase.presence in PRESENCES and facets.cost_nano_usd is not None:
+            if phase.presence in PRESENCES and facets.cost_nano_usd is not None:
                 costs = self.skip_costs.setdefault((phase.phase, facets.request_type), [0] * 4)
                 _add_measures(costs, 2 * PRESENCES.index(phase.presence), (facets.cost_nano_usd,), times)
 
@@ -183,10 +183,7 @@ class Summary:
             _merge_cells(self.marginals.setdefault(column, {}), cells, times)
         _merge_cells(self.phases, other.phases, times)
         _merge_cells(self.series, other.series, times)
-        if self.skip_costs is None or other.skip_costs is None:
-            self.skip_costs = None
-        else:
-            _merge_cells(self.skip_costs, other.skip_costs, times)
+        _merge_cells(self.skip_costs, other.skip_costs, times)
         for start, counts in other.durations.items():
             _merge_counts(self.durations.setdefault(start, defaultdict(int)), counts, times)
         _merge_cells(self.late, other.late, times)
@@ -243,13 +240,11 @@ class Summary:
         return shown | {"other": {name: figures for name, figures in others.items() if figures}}
 
     def _skip_cells(self) -> Cells:
-        """Return the cells of SKIP_KEY, each with its ``skip_costs`` behind it if they are known."""
+        """Return the cells of SKIP_KEY, each with its ``skip_costs`` behind it."""
         cells: Cells = {}
         for (phase, _, _, request_type), cell in self.phases.items():
             key = phase, request_type
             cells[key] = _plus(cells[key], cell) if key in cells else cell
-        if self.skip_costs is None:
-            return cells
         return {key: cell + self.skip_costs.get(key, [0] * 4) for key, cell in cells.items()}
 
     def _series(self) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
@@ -383,12 +378,8 @@ def _skip_figures(cell: Cell) -> dict[str, Any]:
     shown = {}
     for number, presence in enumerate(PRESENCES):
         at = _PHASE_AT[f"{presence}_in_success"]
-        costs = _measures(cell, _PHASE_WIDTH + 2 * number, MEASURES[:1]) if len(cell) > _PHASE_WIDTH else {}
-        shown[presence] = {
-            "runs": sum(cell[at : at + len(OUTCOMES)]),
-            "success_rate": _rate_at(cell, at),
-            "cost_usd": costs.get("cost_usd"),
-        }
+        ended = {"runs": sum(cell[at : at + len(OUTCOMES)]), "success_rate": _rate_at(cell, at)}
+        shown[presence] = ended | _measures(cell, _PHASE_WIDTH + 2 * number, MEASURES[:1])
     return shown
 
 

@@ -197,7 +197,7 @@ def _is_same(one: Summary, other: Summary) -> bool:
         difference.series,
         difference.late,
         difference.late_phases,
-        difference.skip_costs or {},
+        difference.skip_costs,
     ]
     cells = [cell for kind in of_kinds for cell in kind.values()]
     buckets = (*difference.buckets.values(), *difference.durations.values())

@@ -88,7 +88,7 @@ def narrowed(total: Summary) -> Summary:
 def changed(total: Summary) -> Summary | None:
     """Return a change of a total without what is 0 in it; None if nothing is left."""
     marginals = {column: _nonzero(cells) for column, cells in total.marginals.items()}
-    kinds: dict[str, Any] = {name: _nonzero(getattr(total, name) or {}) for name in (*_CELLS, "skip_costs")}
+    kinds: dict[str, Any] = {name: _nonzero(getattr(total, name)) for name in (*_CELLS, "skip_costs")}
     counts = (any(counts.values()) for counts in total.buckets.values())
     is_nothing = not any(marginals.values()) and not any(kinds.values()) and not any(counts)
     return None if is_nothing else replace(total, marginals=marginals, **kinds)
@@ -131,13 +131,12 @@ def _row(place: Place, cell: Cell, summary: Summary) -> tuple[Any, ...]:
     """Return the values of ``_COLUMNS``."""
     details: dict[str, Any] = {
         **{name: _pairs(getattr(summary, name)) for name in _CELLS},
+        "skip_costs": [[*key, costs] for key, costs in summary.skip_costs.items() if any(costs)],
         # Bucket and count in turns: JSON has no keys but text.
         "buckets": [
             [number for item in counts.items() if item[1] for number in item] for counts in summary.buckets.values()
         ],
     }
-    if summary.skip_costs is not None:
-        details["skip_costs"] = [[*key, costs] for key, costs in summary.skip_costs.items() if any(costs)]
     if summary.marginals:
         details["marginals"] = [_pairs(summary.marginals[column]) for column in TRAJECTORY_KEY]
     if place.selection:
@@ -171,7 +170,7 @@ def decoded(key: Names, cell: str, details: str) -> Summary:
         phases=phases,
         late=late,
         late_phases=late_phases,
-        skip_costs=_cells(fields["skip_costs"]) if "skip_costs" in fields else None,
+        skip_costs=_cells(fields["skip_costs"]),
         buckets={
             measure.column: defaultdict(int, zip(flat[::2], flat[1::2], strict=True))
             for measure, flat in zip(TRAJECTORY_MEASURES, fields["buckets"], strict=True)

@@ -2634,11 +2634,8 @@ export interface components {
             runs: number;
             /** @description Of these runs, by their outcome, given or derived. */
             success_rate: components["schemas"]["Rate"];
-            /**
-             * @description Of these runs. Null until `rebuild_rollups` has run after the upgrade that added it.
-             * @default null
-             */
-            cost_usd?: components["schemas"]["MeasureSummary"] | null;
+            /** @description Of these runs. */
+            cost_usd: components["schemas"]["MeasureSummary"];
         };
         /** SelectionMethodGroup */
         SelectionMethodGroup: {

@@ -847,8 +847,8 @@ class RunsByPresence(ResponseModel):
     runs: int
     success_rate: Rate
     """Of these runs, by their outcome, given or derived."""
-    cost_usd: MeasureSummary | None = None
-    """Of these runs. Null until `rebuild_rollups` has run after the upgrade that added it."""
+    cost_usd: MeasureSummary
+    """Of these runs."""
 
 
 class SelectionMethodGroup(ResponseModel):
