@@ -15,7 +15,9 @@ from pytest_django import Settings
 from redis import Redis
 
 from tests.processes import clean_environment, run_python
-from trajectories import checks
+from trajectories import checks, tasks
+from trajectories.storage import redis_tier
+from trajectories.storage.store import get_store
 from trajectory_site.celery import app
 
 TIER = {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": "redis://127.0.0.1:1/0"}
@@ -226,6 +228,7 @@ def test_unavailable_servers_are_reported_by_deployment_checks_only(
     assert not [message for message in messages if message.is_serious()]
 
 
+@pytest.mark.usefixtures("named_store")
 def test_at_deployment_a_broker_that_refuses_writes_is_a_warning(
     mounted: Path, redis_tier: Redis, celery_broker: str
 ) -> None:
@@ -238,18 +241,29 @@ def test_at_deployment_a_broker_that_refuses_writes_is_a_warning(
     assert "maxmemory" in message.msg
 
 
+@pytest.mark.usefixtures("named_store")
 def test_at_deployment_only_a_queue_that_no_worker_consumes_is_a_warning(
     mounted: Path, redis_tier_url: str, consumed_queue: str, trajectories_settings: dict[str, Any]
 ) -> None:
     assert found(include_deployment_checks=True) == []
     with override_settings(TRAJECTORIES=trajectories_settings | {"QUEUE": "runs"}):
         assert found() == []
+        get_store()._become("0123456789ab")  # the settings made it a new one
         (message,) = found(include_deployment_checks=True)
     assert (message.id, message.is_serious()) == ("trajectories.W006", False)
     assert "'runs'" in message.msg
     assert "-Q runs" in str(message.hint)
 
 
+@pytest.mark.usefixtures("named_store")
+def test_a_worker_does_not_answer_for_another_store(mounted: Path, redis_tier_url: str, consumed_queue: str) -> None:
+    queue, other = tasks.queue_name(None), "000000000000-1"
+    tasks.send(tasks.probe, other, queue=queue, expires_s=60)
+    assert tasks.is_consumed(queue, 60), "the worker has also handled the message before"
+    assert not redis_tier.take_answer(get_store().conf, other)
+
+
+@pytest.mark.usefixtures("named_store")
 def test_at_deployment_a_layer_of_a_container_is_a_warning(
     mounted: Path, redis_tier_url: str, celery_broker: str
 ) -> None:

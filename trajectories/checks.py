@@ -339,7 +339,8 @@ def _check_broker(conf: Settings) -> _Found:
         return
     if not is_consumed:
         hint = (
-            f"Start one: celery -A PROJECT worker -Q {queue}, with the SECRET_KEY and the Redis of this process. "
+            f"Start one: celery -A PROJECT worker -Q {queue}, with the SECRET_KEY, Redis and database of this process. "
+            "If another store uses this queue, put {store} into QUEUE, so that each has its own. "
             f"A worker that is busy for {_WORKER_TIMEOUT_S:g} s does not answer either."
         )
         message = f"No worker answers a message in the queue {queue!r}; accepted records wait in the outbox."

@@ -81,12 +81,15 @@ def retain(self: Any, store: str | None = None) -> None:
 
 @shared_task(name="trajectories.probe", ignore_result=True, acks_late=False, bind=True)
 def probe(self: Any, name: str) -> None:
-    """Answer ``is_consumed``."""
-    if is_signed(self, name):
-        try:
-            redis_tier.answer_probe(get_store().conf, name)
-        except RedisError as error:
-            logger.warning("A check of the queue was not answered: %s", error)
+    """Answer ``is_consumed`` of this store."""
+    if not is_signed(self, name):
+        return
+    try:
+        store = get_store()
+        if name.startswith(store.identity):
+            redis_tier.answer_probe(store.conf, name)
+    except RedisError as error:
+        logger.warning("A check of the queue was not answered: %s", error)
 
 
 def _work(store: str | None, work: Callable[[], object], failure: str) -> None:
@@ -190,13 +193,15 @@ def without_passwords(urls: str | Sequence[str]) -> str:
 def is_consumed(queue: str | None, timeout_s: float) -> bool:
     """Return whether a worker answers a message in the queue within ``timeout_s``.
 
-    The worker needs the same broker, SECRET_KEY and Redis tier as this process.
+    The worker needs the same broker, SECRET_KEY, Redis tier and store as this process. On a queue that
+    several stores use, another store's worker may take the message.
 
     Raises:
         kombu.exceptions.OperationalError: the broker is unavailable.
-        RedisError: the Redis tier is unavailable, so no answer can arrive.
+        RedisError: the Redis tier is unavailable, so no answer can arrive; or the identity of the store
+            is not known.
     """
-    name, until = secrets.token_hex(16), time.monotonic() + timeout_s
+    name, until = f"{get_store().identity}-{secrets.token_hex(16)}", time.monotonic() + timeout_s
     send(probe, name, queue=queue_name(queue), expires_s=_PROBE_EXPIRES_S)
     while not (is_answered := redis_tier.take_answer(get_store().conf, name)) and time.monotonic() < until:
         time.sleep(_PROBE_LOOK_EVERY_S)
