@@ -151,9 +151,9 @@ def _row(place: Place, cell: Cell, summary: Summary) -> tuple[Any, ...]:
         details["selection"] = [*place.selection]
     names = place.names or (None,) * len(NAMES)
     key, texts = place.key, (_dumps(cell), _dumps(details))
-    marginals = zip(details.get("marginals", ()), summary.marginals.values(), strict=False)
-    pairs = [*((details[name], getattr(summary, name)) for name in _CELLS), *marginals]
-    if sum(len(kept) for kept, _ in pairs) == sum(len(cells) for _, cells in pairs):
+    kept = [*(details[name] for name in _CELLS), *details.get("marginals", ())]
+    cells = summary.phases, summary.late, summary.late_phases, *summary.marginals.values()
+    if sum(map(len, kept)) == sum(map(len, cells)):
         written.put(key, *texts, summary)  # otherwise it has cells of count 0, which the row lacks
     return key, place.tenant, place.day, place.start, place.names is None, *names, *texts
 
