@@ -39,8 +39,8 @@ class Settings:
     host can read them."""
 
     cache_alias: str = "trajectories"
-    """Alias in ``CACHES`` of the Redis tier. Give it an alias and a database number of its own: its
-    ``clear()`` empties the database."""
+    """Alias in ``CACHES`` of the Redis tier. Give it an alias and a database number of its own, because
+    ``clear()`` of this cache empties the whole database."""
 
     redis_ttl_s: int = 90 * 24 * 3600
     """How long Redis keeps a record, counted from its revision."""
@@ -83,7 +83,8 @@ class Settings:
     """Statement timeout of an archive read on Postgres, where it can be set for a transaction."""
 
     rollup_max_cells: int = 5_000
-    """Maximum roll-ups of a tenant, of all time and of a day. Beyond it, stats of one project scan
+    """Maximum number of precomputed sums (roll-ups) of a tenant: of those of all time, and of those of
+    one day. Beyond it, stats of one project scan
     its records, and beyond twice as many all stats do (docs/reliability.md)."""
 
     queue: str | None = None

@@ -7,6 +7,7 @@ TrajectoriesError
 ├── QuotaExceeded           403  the tenant has as many records or bytes as it may have
 ├── NotFound                404
 ├── MethodNotAllowed        405
+├── NotAcceptable           406  no format of the answer is one that the client accepts
 ├── RequestTimeout          408  the body did not arrive in time
 ├── Deleted                 409  the id was deleted permanently
 ├── IdempotencyConflict     409  the key was used for another outcome of the same target
@@ -22,6 +23,7 @@ TrajectoriesError
 └── Unavailable             503  a tier that this answer needs is unavailable; carries Retry-After
     ├── Busy                     too many slow uploads at once
     ├── OutboxUnavailable        the record was not stored: outbox full, or a disk error
+    ├── StoreMismatch            the outbox belongs to another store than the database
     ├── KeyLookupUnavailable     the key is not cached and the archive is unavailable
     ├── ArchiveUnavailable       the requested data is older than the hot cache
     ├── ExportBehind             earlier records of this host are not archived yet
@@ -136,6 +138,12 @@ class RevisionMismatch(TrajectoriesError):
     status = 412
     type = "conflict_error"
     code = "revision_mismatch"
+
+
+class NotAcceptable(TrajectoriesError):
+    status = 406
+    type = "invalid_request_error"
+    code = "not_acceptable"
 
 
 class RequestTimeout(TrajectoriesError):
