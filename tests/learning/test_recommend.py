@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from scipy import special
 
 from tests.learning.runs import cells, request
 from trajectories.domain.clock import DAY_US
@@ -124,6 +123,8 @@ def test_a_plan_is_the_chance_of_either() -> None:
 def test_a_plan_is_not_judged_worse_than_its_second_model_alone_by_a_few_failures() -> None:
     few = {("cheap", None): (50, 100, 0.01), ("strong", None): (90, 100, 1.0), ("strong", "cheap"): (0, 2, 1.0)}
     (plan,) = decided(few, "cheap", "strong")["plans"]
+    from scipy import special
+
     first, high = 51 / 102, special.betaincinv(1, 3, 0.975)
     alone = 91 / 102
     assert (alone - first) / (1 - first) > high  # so the two failures limit the bound
@@ -232,5 +233,7 @@ def test_a_request_that_contradicts_itself_is_refused(fields: dict[str, Any], me
 @settings(max_examples=50)
 @given(st.floats(1, 2_000), st.floats(1, 2_000), st.floats(0.001, 0.999))
 def test_the_beta_distribution_is_that_of_scipy(a: float, b: float, x: float) -> None:
+    from scipy import special
+
     assert cdf(a, b, x) == pytest.approx(special.betainc(a, b, x), abs=1e-9)
     assert quantile(a, b, x) == pytest.approx(special.betaincinv(a, b, x), abs=1e-6)
