@@ -10,6 +10,7 @@ import difflib
 import math
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -392,11 +393,11 @@ def _check_container(conf: Settings) -> _Found:
 def _check_files(conf: Settings) -> _Found:
     archive = connections[router.db_for_write(Trajectory)]
     databases = [conf.outbox_path, *([str(archive.settings_dict["NAME"])] if archive.vendor == "sqlite" else [])]
-    files = [Path(name + end) for name in databases for end in ("", "-wal", "-shm")]
-    for path in filter(private_files.is_exposed, files):
-        hint = f"chmod 600 {path}; for its folder: chmod 700 {path.parent}"
-        message = f"Other users of this machine can use {path}, which holds records or sessions."
-        yield CheckWarning(message, hint=hint, id="trajectories.W007")
+    for name in databases:
+        # Other files of SQLite get the mode of their database.
+        if exposed := [str(path) for end in ("", "-wal", "-shm") if private_files.is_exposed(path := Path(name + end))]:
+            message = f"Other users of this machine can use {exposed[0]}, which holds records or sessions."
+            yield CheckWarning(message, hint=f"chmod 600 {shlex.join(exposed)}", id="trajectories.W007")
 
 
 _DEPLOY_CHECKS: Sequence[Callable[[Settings], _Found]] = (
