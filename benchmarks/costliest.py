@@ -14,6 +14,7 @@ that of ordinary records of the same size. Reads are sent twice, so that caches 
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import tempfile
 import time
@@ -31,6 +32,7 @@ SCOPES = ("read", "export", "admin", "record")
 PATH = "/v1/agent/trajectories"
 _BATCH = 500
 _SHOWN = 10
+_PROBLEMS = {"request_summary": "x", "phases": [{"phase_name": "x", "attempts": [{}] * 200}] * 200}
 NOTHING = {
     "project": "none", "source": "none", "request_type": "none", "outcome": "partial", "phase": "none",
     "model": "none", "selection_method": "none", "agent": "none", "tool": "none", "build_passed": "false",
@@ -82,6 +84,8 @@ def measure(arguments: argparse.Namespace) -> Iterator[Row]:
         call_command("migrate", verbosity=0)
         for tenant, bodies in (("ordinary", _ordinary(arguments.records)), ("hostile", _hostile(arguments.hostile))):
             _fill(tenant, bodies)
+            gc.collect()
+            gc.freeze()  # as the server's processes do
             costs = {scope: _costs(tenant, scope) for scope in SCOPES}
             # CPU of a byte that is answered, and of a byte that is sent.
             pages = [cost for cost in costs["read"] if cost.sent.name == "list limit=1000"]
@@ -173,11 +177,25 @@ def _bodies() -> Iterator[Sent]:
     yield Sent("record 1 MiB: keys", "POST", {}, orjson.dumps({"request_summary": "x", "phases": [], "metadata": keys}))
     for number, body in enumerate(_hostile(6)):
         yield Sent(f"record hostile {number}", "POST", {}, orjson.dumps(body))
-    yield Sent("record 10,000 lines {}", "POST", {}, b"{}\n" * 10_000)
+    lines = {
+        "1,000 lines {}": b"{}\n" * 1_000,
+        "10,000 lines of 512 bytes": (orjson.dumps({"request_summary": "x" * 474, "phases": []}) + b"\n") * 9_900,
+        "120 lines of 80,000 problems": (orjson.dumps(_PROBLEMS) + b"\n") * 120,
+    }
+    for name, body in lines.items():
+        yield Sent(f"record {name}", "POST", {}, body)
+    for name, body in {
+        "80,000 problems": _PROBLEMS,
+        "unknown keys": {f"{number}": 1 for number in range(MIB // 12)},
+        "unknown keys of the dialect": {"request": "x", "phases": []} | {f"{number}": 1 for number in range(MIB // 12)},
+        "metadata of empty lists": {"request_summary": "x", "phases": [], "metadata": {"a": [[]] * (MIB // 3 - 100)}},
+        "metadata of objects": {"request_summary": "x", "phases": [], "metadata": {"a": [{"a": 1}] * (MIB // 8 - 100)}},
+    }.items():
+        yield Sent(f"record 1 MiB: {name}", "POST", {}, orjson.dumps(body))
     ordinary = b"\n".join(map(orjson.dumps, _ordinary(1_000)))
     yield Sent("record 1,000 ordinary lines", "POST", {}, ordinary)
     small = orjson.dumps({"request_summary": "x", "phases": []})
-    yield Sent("record 10,000 small lines", "POST", {}, (small + b"\n") * 10_000)
+    yield Sent("record 1,000 small lines", "POST", {}, (small + b"\n") * 1_000)
 
 
 def _cost(key: str, sent: Sent) -> Cost:

@@ -20,6 +20,7 @@ TrajectoriesError
 ├── RateLimited             429  over a key's rate limit, or too many invalid keys from one address;
 │   │                            carries Retry-After
 │   └── TooManyReads             too many long reads of one tenant at once
+├── NotRead                 429  of a line: too many lines before it were refused
 └── Unavailable             503  a tier that this answer needs is unavailable; carries Retry-After
     ├── Busy                     too many slow uploads at once
     ├── OutboxUnavailable        the record was not stored: outbox full, or a disk error
@@ -69,9 +70,31 @@ class TrajectoriesError(Exception):
 
 
 class InvalidInput(TrajectoriesError):
+    """``found`` is the number of problems, of which ``details`` may have some."""
+
     status = 400
     type = "invalid_request_error"
     code = "invalid_input"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        details: tuple[Problem, ...] = (),
+        found: int = 1,
+    ) -> None:
+        super().__init__(message, code=code, param=param, details=details)
+        self.found = found
+
+
+class NotRead(TrajectoriesError):
+    """A line of a request was not read, because too many lines before it were refused."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "not_read"
 
 
 class AuthenticationFailure(TrajectoriesError):
