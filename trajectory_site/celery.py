@@ -9,6 +9,8 @@ from celery import Celery
 from celery.signals import celeryd_init, setup_logging
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "trajectory_site.settings")
+# Celery would run Django's checks at the start of a worker, and drop what they find. They load each view.
+os.environ.setdefault("CELERY_SKIP_CHECKS", "1")
 
 logger = logging.getLogger(__name__)
 

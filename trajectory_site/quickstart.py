@@ -236,13 +236,7 @@ def _web(port: int) -> list[str]:
 
 
 def _worker() -> list[str]:
-    return [
-        *(sys.executable, "-m", "celery", "--quiet", "--app", "trajectory_site", "worker"),
-        # Threads: two more processes would take 140 MB. Processes pay on more cores than a quick start needs.
-        *("--pool", "threads", "--concurrency", "2"),
-        # Gossip, mingle and heartbeat connect workers; there is only one here.
-        *("--without-gossip", "--without-mingle", "--without-heartbeat"),
-    ]
+    return [sys.executable, "-m", "trajectory_site.task_worker"]
 
 
 def _wait_for_web(facts: dict[str, Any]) -> None:

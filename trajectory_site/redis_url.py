@@ -8,8 +8,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-from kombu.transport import TRANSPORT_ALIASES
-
 from trajectory_site import environment
 
 _SENTINEL = ("sentinel", "redis+sentinel", "redis-sentinel")
@@ -165,6 +163,9 @@ def explicit_broker(name: str, url: str) -> str:
     Raises:
         ImproperlyConfigured: Kombu has no transport for the URL in the variable ``name``.
     """
+    # Here and not above: the quick start's own process would keep Kombu.
+    from kombu.transport import TRANSPORT_ALIASES
+
     scheme = url.partition("://")[0].lower()
     if scheme in (*_SERVER, *_SENTINEL):
         given = normalized(name, url)

@@ -10,11 +10,10 @@ import os
 import shutil
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable
 from ipaddress import ip_address
 
-from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
@@ -65,12 +64,36 @@ def main() -> None:
 
 
 def _check_settings() -> None:
-    """End with one sentence if a variable is wrong; a worker would end with a traceback, again and again."""
+    """End with one sentence if a variable is wrong; a worker would end with a traceback, again and again.
+
+    A child looks, because this process only starts workers, and would keep Django in its memory.
+    """
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "trajectory_site.settings")
+    if child := os.fork():
+        if code := os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+            sys.exit(code)
+        return
+    code = 1
+    try:
+        code = _settings_error()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)  # without what the parent does at its end
+
+
+def _settings_error() -> int:
+    from django.conf import settings
+    from django.core.exceptions import ImproperlyConfigured
+
     try:
         settings.DEBUG  # noqa: B018  loads the settings
     except ImproperlyConfigured as error:
-        sys.exit(str(error))
+        print(error, file=sys.stderr)
+        return 1
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
 
 
 def _arguments() -> argparse.Namespace:

@@ -7,6 +7,7 @@ import json
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import orjson
@@ -16,6 +17,7 @@ from django.db.models.expressions import Combinable
 
 from trajectories.domain.stats import TRAJECTORY_KEY, TRAJECTORY_MEASURES, Cell, Cells, Summary
 from trajectories.models import RollUp
+from trajectories.storage.rollup_cache import written
 
 VERSION = 2
 """The form of rows and the meaning of each sum. Add one whenever either changes, a width included:
@@ -57,8 +59,13 @@ class Place(NamedTuple):
 
     @property
     def key(self) -> str:
-        fields = [*self[:-1], *(self.selection or ())]
-        return hashlib.blake2b(orjson.dumps(fields), digest_size=16).hexdigest()
+        return _key(self)
+
+
+@lru_cache(4_000)  # each batch asks for each of its rows twice, and the next batch again
+def _key(place: Place) -> str:
+    fields = [*place[:-1], *(place.selection or ())]
+    return hashlib.blake2b(orjson.dumps(fields), digest_size=16).hexdigest()
 
 
 def mark(changed: _Number) -> _Number:
@@ -105,19 +112,20 @@ def rows_of(tenant: str, alias: str, *, is_total: bool) -> QuerySet[RollUp]:
 
 
 def read(places: Collection[Place], alias: str) -> dict[Place, Summary]:
-    """Return the sums of those places that have a row."""
+    """Return the sums of those places that have a row. The caller may change them."""
     by_key, found = {place.key: place for place in places}, {}
     keys = list(by_key)
     for start in range(0, len(keys), _CHUNK):
         rows = RollUp.objects.using(alias).filter(pk__in=keys[start : start + _CHUNK])
         for key, cell, details in rows.values_list("key", "cell", "details"):
             place = by_key[key]
-            found[place] = decoded(place.names[:4] if place.names else (), cell, details)
+            sums = written.take(key, cell, details)
+            found[place] = sums or decoded(place.names[:4] if place.names else (), cell, details)
     return found
 
 
 def save(sums: Mapping[Place, Summary], alias: str) -> None:
-    """Write these rows, and delete those that count no record any more."""
+    """Write these rows, and delete those that count no record any more. The sums must not change afterwards."""
     cells = {place: summary.total for place, summary in sums.items()}
     gone = [place.key for place, cell in cells.items() if not cell[0]]
     for start_at in range(0, len(gone), _CHUNK):
@@ -142,8 +150,12 @@ def _row(place: Place, cell: Cell, summary: Summary) -> tuple[Any, ...]:
     if place.selection:
         details["selection"] = [*place.selection]
     names = place.names or (None,) * len(NAMES)
-    columns = place.key, place.tenant, place.day, place.start, place.names is None, *names
-    return *columns, _dumps(cell), _dumps(details)
+    key, texts = place.key, (_dumps(cell), _dumps(details))
+    marginals = zip(details.get("marginals", ()), summary.marginals.values(), strict=False)
+    pairs = [*((details[name], getattr(summary, name)) for name in _CELLS), *marginals]
+    if sum(len(kept) for kept, _ in pairs) == sum(len(cells) for _, cells in pairs):
+        written.put(key, *texts, summary)  # otherwise it has cells of count 0, which the row lacks
+    return key, place.tenant, place.day, place.start, place.names is None, *names, *texts
 
 
 def _pairs(cells: Cells) -> list[list[Any]]:
