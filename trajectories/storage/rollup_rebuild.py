@@ -216,7 +216,11 @@ def _lock(tenant: str) -> Tenant | None:
 
 
 def _begin(tenant: str) -> None:
-    """Delete the roll-ups of ``tenant``; writers count nothing meanwhile."""
+    """Delete the roll-ups of ``tenant``; writers count nothing meanwhile.
+
+    It counts as a change of the tenant, since columns of its records may have changed without one: no
+    process may use what it remembers of them.
+    """
     rows = RollUp.objects.using(alias()).filter(tenant=tenant)
     is_left = True
     while is_left:
@@ -227,8 +231,9 @@ def _begin(tenant: str) -> None:
             is_left = len(keys) == _GONE
             if row is not None:
                 row.rolled_seq = row.rolled_cells = row.rollup_cut = row.selected_seq = 0
+                row.last_changed += not is_left
                 row.rolled_changed = -1 if is_left else mark(row.last_changed)
-                row.save(using=alias(), update_fields=TENANT_FIELDS)
+                row.save(using=alias(), update_fields=(*TENANT_FIELDS, "last_changed"))
 
 
 def _step(tenant: str) -> int | None:

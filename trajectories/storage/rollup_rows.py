@@ -190,6 +190,26 @@ def decoded(key: Names, cell: str, details: str) -> Summary:
     )
 
 
+def durations(details: str) -> defaultdict[int, int]:
+    """Return the buckets of durations of a row, which a series reads from many rows.
+
+    The name of the field begins after a comma, so no text within a string is the same.
+    """
+    start = details.find(_BUCKETS)
+    if start < 0:  # with blanks, of a sum beyond 64 bits
+        return decoded((), "[0]", details).buckets["duration_us"]
+    start += len(_BUCKETS)
+    for _ in range(_DURATIONS_AT):  # past the lists of other measures, which hold numbers only
+        start = details.index("]", start) + 1
+    start = details.index("[", start)
+    flat = orjson.loads(details[start : details.index("]", start) + 1])
+    return defaultdict(int, zip(flat[::2], flat[1::2], strict=True))
+
+
+_BUCKETS = ',"buckets":['
+_DURATIONS_AT = [measure.column for measure in TRAJECTORY_MEASURES].index("duration_us")
+
+
 def _cells(pairs: list[list[Any]]) -> Cells:
     return {tuple(names): sums for *names, sums in pairs}
 
