@@ -145,7 +145,8 @@ def _roll_up() -> None:
     from benchmarks.seeding import TEMPLATES
     from trajectories.domain.clock import DAY_US
     from trajectories.models import RollUp, Tenant, Trajectory
-    from trajectories.storage import rollup_rebuild
+    from trajectories.storage import rollup_reads, rollup_rebuild
+    from trajectories.storage.rollup_rows import mark
     from trajectories.storage.rollups import TENANT_FIELDS, Changes, archived, write
 
     facets = {seq: found for seq, _, found in archived(Trajectory.objects.filter(tenant=TEMPLATES), "default")}
@@ -161,7 +162,8 @@ def _roll_up() -> None:
     with transaction.atomic():
         RollUp.objects.filter(tenant=TENANT).delete()
         row = Tenant.objects.select_for_update().get(pk=TENANT)
-        row.rolled_changed, row.rolled_seq, row.rolled_cells, row.rollup_cut = row.last_changed, row.last_seq, 0, 0
+        row.rolled_changed, row.rolled_seq = mark(row.last_changed), row.last_seq
+        row.rolled_cells = row.rollup_cut = row.selected_seq = 0
         for day, of_day in groupby(copies, key=itemgetter(0)):
             changes = Changes(row, "default", is_rebuild=True)
             for _, start, seq, count, _ in of_day:
@@ -170,6 +172,8 @@ def _roll_up() -> None:
         row.rolled_seq = max(last for *_, last in copies)
         row.save(update_fields=TENANT_FIELDS)
     rollup_rebuild.catch_up(TENANT, 10)
+    if not rollup_reads.is_current(Tenant.objects.get(pk=TENANT)):
+        raise SystemExit("The roll-ups lack changes: the figures would be those of scans.")
     with connection.cursor() as cursor:
         cursor.execute("VACUUM ANALYZE trajectories_rollup")
 
