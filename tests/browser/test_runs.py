@@ -73,29 +73,6 @@ def visit(chromium: Chromium, live_server: LiveServer, admin_client: Client) -> 
         chromium.run(visitor.page.context.close)
 
 
-def test_each_view_fits_the_screen_without_errors_or_violations(visit: Callable[..., Visitor]) -> None:
-    run = page_of(runs()[1])
-    long = page_of(Trajectory.objects.latest("recorded_at_us"))
-    addresses = (
-        LIST,
-        f"{LIST}?strip=duration&live=1&project=shop",
-        run,
-        f"{run}?view=shape",
-        f"{run}?view=transcript",
-        long,
-    )
-
-    def overflow(page: Page) -> int:
-        page.evaluate("document.querySelectorAll('details').forEach((one) => one.open = true)")
-        return int(page.evaluate("document.documentElement.scrollWidth - innerWidth"))
-
-    for width, scheme in ((390, "dark"), (1_400, "light")):
-        visitor = visit(width, scheme)
-        for one in addresses:
-            assert visitor.open(one, overflow) <= 0, (width, one)
-        assert (visitor.errors, visitor.violations) == ([], [])
-
-
 def test_a_run_is_found_read_annotated_and_its_list_saved(visit: Callable[..., Visitor]) -> None:
     runs()
     visitor = visit()
