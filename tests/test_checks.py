@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.db import connection, connections
 from django.test import override_settings
-from pytest_django import Settings
+from pytest_django import Settings as DjangoSettings
 from redis import Redis
 
 from tests.processes import clean_environment, run_python
 from trajectories import checks, tasks
+from trajectories.conf import Settings
 from trajectories.storage import redis_tier
 from trajectories.storage.store import get_store
 from trajectory_site.celery import app
@@ -59,6 +61,12 @@ def test_good_settings_have_nothing_to_be_said(mounted: Path, trajectories_setti
     assert found_with(trajectories_settings | more) == []
 
 
+def test_the_default_of_each_setting_may_be_given(mounted: Path, trajectories_settings: dict[str, Any]) -> None:
+    defaults = {field.name.upper(): getattr(Settings(), field.name) for field in fields(Settings)}
+    assert found_with(defaults | trajectories_settings) == []
+    assert found_with(trajectories_settings | {"CREDIT_RULE": "phase_outcome"}) == []
+
+
 @pytest.mark.parametrize("given", ["outbox.sqlite3", None, ["OUTBOX_PATH"]])
 def test_settings_that_are_no_dict_are_an_error(given: Any) -> None:
     assert [message.id for message in found_with(given)] == ["trajectories.E001"]
@@ -73,6 +81,7 @@ def test_settings_that_are_no_dict_are_an_error(given: Any) -> None:
         ({"BATCH_MAX_RECORDS": "100"}, "E003", "It wants int."),
         ({"OUTBOX_PATH": 3}, "E003", "It wants str."),
         ({"OUTBOX_SYNCHRONOUS": "OFF"}, "E003", "FULL"),
+        ({"CREDIT_RULE": "FULL"}, "E003", "phase_outcome"),
         ({"BATCH_MAX_RECORDS": 0}, "E004", "at least 1"),
         ({"REDIS_TTL_S": -1}, "E004", "at least 1"),
         ({"KEY_CACHE_S": -0.5}, "E004", "at least 0"),
@@ -175,7 +184,7 @@ def test_an_outbox_that_cannot_be_written_is_an_error(
 
 
 def test_a_cache_in_the_same_redis_database_is_a_warning(
-    mounted: Path, settings: Settings, trajectories_settings: dict[str, Any]
+    mounted: Path, settings: DjangoSettings, trajectories_settings: dict[str, Any]
 ) -> None:
     settings.CACHES = {"default": TIER, "trajectories": TIER, "other": TIER | {"LOCATION": "redis://127.0.0.1:1/1"}}
     messages = found()
@@ -184,7 +193,7 @@ def test_a_cache_in_the_same_redis_database_is_a_warning(
 
 
 @pytest.mark.parametrize("backend", ["django.core.cache.backends.redis.RedisCache", "nowhere.Cache", ""])
-def test_a_tier_of_another_backend_is_an_error(backend: str, mounted: Path, settings: Settings) -> None:
+def test_a_tier_of_another_backend_is_an_error(backend: str, mounted: Path, settings: DjangoSettings) -> None:
     settings.CACHES = {"default": {}, "trajectories": {"BACKEND": backend, "LOCATION": "redis://127.0.0.1:1/0"}}
     assert [message.id for message in found()] == ["trajectories.E010"]
 

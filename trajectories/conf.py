@@ -6,7 +6,7 @@ import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
@@ -250,7 +250,7 @@ def _fits(value: Any, hint: Any) -> bool:
     for number, of_number in ((int, Mapping[str, int]), (float, Mapping[str, float])):
         if hint == of_number:
             return isinstance(value, Mapping) and all(_fits(k, str) and _fits(v, number) for k, v in value.items())
-    return value in ("FULL", "NORMAL")
+    return value in get_args(hint)
 
 
 def _build(given: Any) -> Settings:

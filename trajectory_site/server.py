@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from ipaddress import ip_address
+from pathlib import Path
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -68,9 +69,14 @@ def _check_settings() -> None:
     """End with one sentence if a variable is wrong; a worker would end with a traceback, again and again."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "trajectory_site.settings")
     try:
-        settings.DEBUG  # noqa: B018  loads the settings
+        static_root = settings.STATIC_ROOT  # loads the settings
     except ImproperlyConfigured as error:
         sys.exit(str(error))
+    if static_root and not Path(static_root, "staticfiles.json").is_file():
+        sys.exit(
+            f"STATIC_ROOT {static_root} has no collected files. Run `trajectories-server collectstatic`, or unset the "
+            "variable: files then come from the installed packages."
+        )
 
 
 def _arguments() -> argparse.Namespace:
