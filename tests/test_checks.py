@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -262,6 +263,32 @@ def test_at_deployment_only_a_queue_that_no_worker_consumes_is_a_warning(
     assert (message.id, message.is_serious()) == ("trajectories.W006", False)
     assert "'runs'" in message.msg
     assert "-Q runs" in str(message.hint)
+
+
+@pytest.fixture
+def routed() -> Iterator[None]:
+    """The project's routes send every task to a queue of low priority."""
+
+    def route(routes: dict[str, Any] | None) -> None:
+        app.conf.update(task_routes=routes)
+        app.amqp.flush_routes()
+        vars(app.amqp).pop("router", None)
+
+    route({"*": {"queue": "low"}})
+    yield
+    route(None)
+
+
+@pytest.mark.usefixtures("named_store", "routed")
+def test_at_deployment_the_queue_of_the_projects_routes_is_asked(
+    mounted: Path, redis_tier_url: str, consumed_queue: str
+) -> None:
+    (message,) = found(include_deployment_checks=True)
+    assert message.id == "trajectories.W006"
+    assert "'low'" in message.msg
+    tasks.send(tasks.probe, "name", queue=None)
+    with Redis.from_url(consumed_queue) as broker:
+        assert broker.llen("low") == 2, "the probe of the check and this one"
 
 
 @pytest.mark.usefixtures("named_store")

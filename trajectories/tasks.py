@@ -182,8 +182,14 @@ def send(task: Any, *args: Any, queue: str | None, expires_s: float | None = Non
 
 
 def queue_name(queue: str | None) -> str:
-    """Return the name of the queue of a setting; None stands for the app's default queue."""
-    return str(queue or current_app.conf.task_default_queue)
+    """Return the name of the queue of a setting; None stands for the one that the project's routes choose.
+
+    Celery's routes do not apply where ``queue`` is given.
+    """
+    if queue:
+        return queue
+    routed = current_app.amqp.router.route({}, persist.name).get("queue")
+    return str(getattr(routed, "name", routed) or current_app.conf.task_default_queue)
 
 
 def broker_address() -> str:
