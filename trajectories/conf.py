@@ -87,9 +87,9 @@ class Settings:
     its records, and beyond twice as many all stats do (docs/reliability.md)."""
 
     queue: str | None = None
-    """Celery queue of the tasks; ``None``: the app's default queue, which a plain worker consumes.
-    ``{store}`` in it stands for the identity of the store (``manage.py store_identity``), so that
-    stores can share a broker."""
+    """Celery queue of the tasks; ``None``: the one that ``CELERY_TASK_ROUTES`` gives, else the app's
+    default queue, which a plain worker consumes. ``{store}`` in it stands for the identity of the
+    store (``manage.py store_identity``), so that stores can share a broker."""
 
     queue_max_messages: int = 16
     """Number of messages waiting in the broker at which resending stops: the worker is slow, and no
