@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-from kombu import Connection
 from kombu.transport import TRANSPORT_ALIASES
 
 from trajectory_site import environment
@@ -180,6 +179,8 @@ def explicit_broker(name: str, url: str) -> str:
         environment.refuse(name, f"has the scheme {scheme[:20]!r}, for which Celery has no transport.")
     if scheme in _OF_ONE_PROCESS:
         environment.refuse(name, f"has the scheme {scheme!r}, whose messages reach no worker.")
+    from kombu import Connection  # the server's main process reads the settings, and needs no connection
+
     try:
         Connection(url).transport  # noqa: B018  loads it
     except (ImportError, NameError, RuntimeError) as error:  # by transport, if its library is missing
