@@ -47,13 +47,13 @@ _PROBE_LOOK_EVERY_S = 0.02
 
 
 # A host project's defaults for its own tasks do not apply to these. A rate limit of 0 is none.
-_OPTIONS: dict[str, Any] = {"ignore_result": True, "acks_late": False, "rate_limit": 0, "bind": True}
+OPTIONS: dict[str, Any] = {"ignore_result": True, "acks_late": False, "rate_limit": 0, "bind": True}
 # A limit of a minute would end work that grows with the archive each time, and a rebuild begins anew.
 # Celery takes a soft limit only if it is at most the other one.
-_LONG: dict[str, Any] = {"soft_time_limit": 86_400, "time_limit": 86_400}
+LONG: dict[str, Any] = {"soft_time_limit": 86_400, "time_limit": 86_400}
 
 
-@shared_task(name="trajectories.persist", **_OPTIONS)
+@shared_task(name="trajectories.persist", **OPTIONS)
 def persist(self: Any, message: Message, store: str | None = None) -> None:
     if is_signed(self, message, store):
         _work(
@@ -63,19 +63,19 @@ def persist(self: Any, message: Message, store: str | None = None) -> None:
         )
 
 
-@shared_task(name="trajectories.rebuild", **_OPTIONS, **_LONG)
+@shared_task(name="trajectories.rebuild", **OPTIONS, **LONG)
 def rebuild(self: Any, store: str | None = None) -> None:
     if is_signed(self, store):
         _work(store, lambda: persistence.rebuild(get_store()), "Redis was not rebuilt; the next attempt follows")
 
 
-@shared_task(name="trajectories.settle", **_OPTIONS)
+@shared_task(name="trajectories.settle", **OPTIONS)
 def settle(self: Any, store: str | None = None) -> None:
     if is_signed(self, store):
         _work(store, lambda: persistence.settle(get_store()), "Open batches were not settled; the next attempt follows")
 
 
-@shared_task(name="trajectories.retain", **_OPTIONS, **_LONG)
+@shared_task(name="trajectories.retain", **OPTIONS, **LONG)
 def retain(self: Any, store: str | None = None) -> None:
     if is_signed(self, store):
         _work(
@@ -86,7 +86,7 @@ def retain(self: Any, store: str | None = None) -> None:
         _work(store, lambda: persistence.roll_up(_ROLL_UP_STEPS), "Roll-ups were not completed; the next run continues")
 
 
-@shared_task(name="trajectories.probe", **_OPTIONS)
+@shared_task(name="trajectories.probe", **OPTIONS)
 def probe(self: Any, name: str) -> None:
     """Answer ``is_consumed`` of this store."""
     if not is_signed(self, name):
@@ -182,8 +182,14 @@ def send(task: Any, *args: Any, queue: str | None, expires_s: float | None = Non
 
 
 def queue_name(queue: str | None) -> str:
-    """Return the name of the queue of a setting; None stands for the app's default queue."""
-    return str(queue or current_app.conf.task_default_queue)
+    """Return the name of the queue of a setting; None stands for the one that the project's routes choose.
+
+    Celery's routes do not apply where ``queue`` is given.
+    """
+    if queue:
+        return queue
+    routed = current_app.amqp.router.route({}, persist.name).get("queue")
+    return str(getattr(routed, "name", routed) or current_app.conf.task_default_queue)
 
 
 def broker_address() -> str:

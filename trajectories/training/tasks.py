@@ -22,7 +22,7 @@ from trajectories.training.hub import Target, push
 logger = logging.getLogger(__name__)
 
 
-@shared_task(name="trajectories.push_to_hub", ignore_result=True, acks_late=False, bind=True)
+@shared_task(name="trajectories.push_to_hub", **tasks.OPTIONS, **tasks.LONG)
 def push_to_hub(
     self: Any, store: str, tenant: str, given: dict[str, str], file: str, target: dict[str, Any], actor: str
 ) -> None:

@@ -256,6 +256,8 @@ def test_the_smallest_groups_are_omitted_and_counted(tools: Tools, recorded: Rec
         ({"min_cost_usd": 0.5}, False),
         ({"since": "2000-01-01T00:00:00Z"}, True),
         ({"until": "2000-01-01T00:00:00Z"}, False),
+        ({"since": "7d"}, True),
+        ({"since": "2199-01-01"}, False),
         ({"q": "auth add"}, True),
         ({"phase": "review", "model": "small"}, True),
         ({"phase": "review", "model": "large"}, False),
