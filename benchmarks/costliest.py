@@ -182,15 +182,16 @@ def _bodies() -> Iterator[Sent]:
         "10,000 lines of 512 bytes": (orjson.dumps({"request_summary": "x" * 474, "phases": []}) + b"\n") * 9_900,
         "120 lines of 80,000 problems": (orjson.dumps(_PROBLEMS) + b"\n") * 120,
     }
-    for name, body in lines.items():
-        yield Sent(f"record {name}", "POST", {}, body)
-    for name, body in {
+    for name, many in lines.items():
+        yield Sent(f"record {name}", "POST", {}, many)
+    bodies: dict[str, dict[str, Any]] = {
         "80,000 problems": _PROBLEMS,
         "unknown keys": {f"{number}": 1 for number in range(MIB // 12)},
         "unknown keys of the dialect": {"request": "x", "phases": []} | {f"{number}": 1 for number in range(MIB // 12)},
         "metadata of empty lists": {"request_summary": "x", "phases": [], "metadata": {"a": [[]] * (MIB // 3 - 100)}},
         "metadata of objects": {"request_summary": "x", "phases": [], "metadata": {"a": [{"a": 1}] * (MIB // 8 - 100)}},
-    }.items():
+    }
+    for name, body in bodies.items():
         yield Sent(f"record 1 MiB: {name}", "POST", {}, orjson.dumps(body))
     ordinary = b"\n".join(map(orjson.dumps, _ordinary(1_000)))
     yield Sent("record 1,000 ordinary lines", "POST", {}, ordinary)
