@@ -12,7 +12,6 @@ from tests.storage.hosts import TENANT, WebProcess
 from trajectories import persistence
 from trajectories.storage.store import get_store
 
-
 Damage = Callable[[Redis, str], None]
 
 
