@@ -132,7 +132,7 @@ def test_readiness_and_an_evaluation_are_long_reads(busy: WebProcess, monkeypatc
     monkeypatch.setattr(read_shares, "PAUSE_EVERY_S", 0.0)
     asked: list[Callable[[str], object]] = [
         lambda tenant: readiness(busy.store, tenant, Query()),
-        lambda tenant: evaluate(busy.store, tenant, Query(), RulePolicy(always="a")),
+        lambda tenant: evaluate(busy.store, tenant, Query(), RulePolicy(always="a", rules=[], default=None)),
     ]
     for ask in asked:
         with pytest.raises(TooManyReads):
