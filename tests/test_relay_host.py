@@ -213,6 +213,20 @@ def test_a_partial_batch_waits_briefly_and_a_full_one_is_sent_at_once(
     assert queued(celery_broker).count("trajectories.persist") == 2
 
 
+@pytest.mark.parametrize(("records", "is_waiting"), [(9, False), (10, True)])
+def test_batches_are_rarer_under_load(
+    redis_tier: Redis, celery_broker: str, monkeypatch: pytest.MonkeyPatch, records: int, is_waiting: bool
+) -> None:
+    monkeypatch.setattr(relay, "_SEND_EVERY_S", 0.0)
+    monkeypatch.setattr(relay, "_SEND_UNDER_LOAD_S", 3_600.0)
+    working = Relay(get_store())
+    take(records)
+    working.step()
+    take(1)
+    working.step()
+    assert queued(celery_broker).count("trajectories.persist") == 2 - is_waiting
+
+
 def test_a_redis_that_is_not_trusted_is_rebuilt_by_one_task(redis_tier: Redis, celery_broker: str) -> None:
     assert get_store().redis_tier.claim(RETAINING, 600)  # which is another task
     for _ in range(3):

@@ -38,7 +38,10 @@ logger = logging.getLogger(__name__)
 
 _IDLE_S = 0.1
 """Pause between two checks of an outbox that other processes write to."""
-_SEND_EVERY_S = 0.1
+_SEND_EVERY_S, _SEND_UNDER_LOAD_S = 0.1, 0.25
+"""Pause between two batches that are not full. A batch costs the worker as much as twenty records in it."""
+_LOAD = 10
+"""Records of a batch after which the pause is that under load."""
 _CONFIRM_FIRST_S = 0.05
 _CONFIRM_LATER_S = 0.5
 _RECHECKED_AT_ONCE = 200
@@ -119,7 +122,7 @@ class Relay:
         self._store, self._conf = store, store.conf
         self._batches: list[_Batch] = []
         self._first_look_s = _CONFIRM_FIRST_S
-        self._sent_n = 0
+        self._sent_n, self._pause_s = 0, _SEND_EVERY_S
         self._sent_at = self._pruned_at = self._redis_checked_at = float("-inf")
         self._retention_checked_at = self._erasures_checked_at = float("-inf")
         self._keys_looked_at, self._keys_seen = float("-inf"), 0
@@ -230,10 +233,8 @@ class Relay:
 
     def _send(self) -> None:
         while len(self._batches) < self._conf.batches_in_flight:
-            # A message costs as much as thirty records in one. Under load, batches that are not
-            # full are therefore paced.
             is_full = self._store.outbox.last_n() - self._sent_n >= self._conf.batch_max_records
-            if not is_full and time.monotonic() - self._sent_at < _SEND_EVERY_S:
+            if not is_full and time.monotonic() - self._sent_at < self._pause_s:
                 return
             rows = self._next_rows()
             if not rows:
@@ -241,6 +242,7 @@ class Relay:
             self._publish(rows, is_again=False)
             self._batches.append(_Batch.of(rows, self._first_look_s))
             self._sent_n, self._sent_at = rows[-1].n, time.monotonic()
+            self._pause_s = _SEND_UNDER_LOAD_S if len(rows) >= _LOAD else _SEND_EVERY_S
 
     def _next_rows(self) -> list[Row]:
         taken: list[Row] = []

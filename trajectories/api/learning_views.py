@@ -9,10 +9,9 @@ import orjson
 from django.http import HttpResponse
 from rest_framework.request import Request
 
-from trajectories.api.openapi import documented
 from trajectories.api.pagination import bounded
 from trajectories.api.parsers import JSON
-from trajectories.api.viewset import ApiViewSet
+from trajectories.api.viewset import ApiViewSet, documented
 from trajectories.domain.contract_types import MAX_NAME
 from trajectories.domain.query import parse_query
 from trajectories.exceptions import InvalidInput

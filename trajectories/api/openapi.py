@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
-from typing import Any, TypeVar
+from functools import cache, partial
+from typing import Any
 
 from drf_spectacular.drainage import GENERATOR_STATS
 from drf_spectacular.generators import EndpointEnumerator, SchemaGenerator
@@ -17,8 +17,7 @@ from drf_spectacular.utils import extend_schema
 import trajectories
 from trajectories.api.learning_operations import LEARNING_OPERATIONS
 from trajectories.api.operations import ANSWER_HEADERS, OPERATIONS
-
-F = TypeVar("F", bound=Callable[..., Any])
+from trajectories.api.viewset import ApiViewSet
 
 _SETTINGS: dict[str, Any] = {
     name: value
@@ -65,24 +64,30 @@ class AutoSchema(SpectacularAutoSchema):
         return [{"apiKey": []}]
 
 
-def documented(operation: str) -> Callable[[F], F]:
-    """The description of an operation beside its signature."""
-    said = (OPERATIONS | LEARNING_OPERATIONS)[operation]()
-    extend: Callable[[F], F] = extend_schema(**said | {"parameters": [*said["parameters"], *ANSWER_HEADERS]})
+# Here and not in the class: a process that makes no document loads nothing of this module.
+ApiViewSet.schema = AutoSchema()
 
-    def decorate(method: F) -> F:
-        # extend_schema builds on what a method names here, and else on the host project's default.
-        method.kwargs = {"schema": AutoSchema, **getattr(method, "kwargs", {})}  # type: ignore[attr-defined]
-        return extend(method)
 
-    return decorate
+def _describe(view: Any) -> None:
+    """Give the actions of ``view`` the descriptions that ``documented`` names, once."""
+    for method in map(partial(getattr, view), dir(view)):
+        operation, kwargs = getattr(method, "operation", None), getattr(method, "kwargs", {})
+        if operation and "schema" not in kwargs:
+            said = (OPERATIONS | LEARNING_OPERATIONS)[operation]()
+            # extend_schema builds on what a method names here, and else on the host project's default.
+            method.kwargs = kwargs | {"schema": AutoSchema}
+            extend_schema(**said | {"parameters": [*said["parameters"], *ANSWER_HEADERS]})(method)
 
 
 class _Endpoints(EndpointEnumerator):
     """The endpoints of this app, which others do not see."""
 
     def should_include_endpoint(self, path: str, callback: Any) -> bool:
-        return isinstance(getattr(getattr(callback, "cls", None), "schema", None), AutoSchema)
+        view: Any = getattr(callback, "cls", None)
+        if not (isinstance(view, type) and issubclass(view, ApiViewSet)):
+            return False
+        _describe(view)
+        return True
 
 
 class _Generator(SchemaGenerator):

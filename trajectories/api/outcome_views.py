@@ -11,8 +11,8 @@ from rest_framework.request import Request
 
 from trajectories.api import request_values
 from trajectories.api.exception_handler import error_object
-from trajectories.api.openapi import documented
 from trajectories.api.parsers import JSON, NDJSON, LinesParser, OutcomeParser
+from trajectories.api.viewset import documented
 from trajectories.caller import Caller
 from trajectories.exceptions import TrajectoriesError
 from trajectories.services import outcomes

@@ -18,11 +18,10 @@ from rest_framework.request import Request
 
 from trajectories.api import request_ids, request_values, throttling
 from trajectories.api.exception_handler import error_object
-from trajectories.api.openapi import documented
 from trajectories.api.outcome_views import OutcomeActions
 from trajectories.api.pagination import PositionPagination, bounded
 from trajectories.api.parsers import JSON, MERGE_PATCH, NDJSON, LinesParser, PatchParser, RecordParser
-from trajectories.api.viewset import ApiViewSet
+from trajectories.api.viewset import ApiViewSet, documented
 from trajectories.domain import answers
 from trajectories.domain.credit import RULES
 from trajectories.domain.query import FILTERS, Query, parse_query

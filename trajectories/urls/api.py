@@ -12,7 +12,6 @@ from rest_framework.routers import DynamicRoute, Route, SimpleRouter
 
 from trajectories.api.exception_handler import error_response
 from trajectories.api.learning_views import LearningViewSet
-from trajectories.api.openapi import openapi
 from trajectories.api.request_ids import HEADER, request_id
 from trajectories.api.views import TrajectoryViewSet
 from trajectories.exceptions import NotFound
@@ -61,6 +60,9 @@ api_urlpatterns: list[URLPattern | URLResolver] = [
 @transaction.non_atomic_requests
 def openapi_json(request: HttpRequest) -> HttpResponse:
     """Return the OpenAPI document. It contains no tenant data, so it needs no key."""
+    # Here and not above: drf-spectacular and the models of answers take 7 MB of each web process.
+    from trajectories.api.openapi import openapi
+
     prefix = request.path.removesuffix("/v1/openapi.json")
     return HttpResponse(
         orjson.dumps(openapi(api_urlpatterns, prefix), option=orjson.OPT_INDENT_2),
