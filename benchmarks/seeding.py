@@ -79,7 +79,6 @@ def seed(tenants: Sequence[str], records: int, *, has_words: bool = True) -> Non
 def roll_up(tenant: str) -> None:
     from trajectories.storage import rollup_rebuild
 
-    rollup_rebuild.PAGE = 20_000  # few transactions, since nothing else writes
     if not rollup_rebuild.rebuild(tenant):
         raise SystemExit(f"The records of {tenant} need more roll-ups than ROLLUP_MAX_CELLS allows.")
 
