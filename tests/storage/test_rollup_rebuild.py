@@ -7,6 +7,7 @@ import pytest
 from tests.storage.hosts import TENANT, made, new_id
 from tests.storage.test_rollups import HOUR_US, archive_as_earlier_release, expect_same
 from trajectories.conf import Settings
+from trajectories.domain.query import Query
 from trajectories.domain.record import Record, tombstone
 from trajectories.models import Tenant
 from trajectories.storage import archive_writes, rollup_reads, rollup_rebuild
@@ -45,7 +46,7 @@ def rebuilt(monkeypatch: pytest.MonkeyPatch, between: list[Record]) -> list[int]
 
 def expect_exact(records: int) -> None:
     expect_same(TENANT)
-    found = rollup_reads.summary(TENANT, rollup_reads.Query())
+    found = rollup_reads.summary(TENANT, Query())
     assert found is not None
     assert found.as_json()["count"] == records
     assert list(rollup_rebuild.differences(TENANT, Settings())) == []
@@ -96,4 +97,12 @@ def test_two_rebuilds_at_once_count_each_record_once(records: list[Record], monk
 def test_the_sums_of_a_transaction_are_bounded(records: list[Record], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rollup_rebuild, "MAX_PARTS", 4)
     assert rebuilt(monkeypatch, [])[0] == 4  # as many projects, and one signature
+    expect_exact(12)
+
+
+def test_a_worker_goes_on_where_it_stopped(records: list[Record]) -> None:
+    assert rollup_rebuild.catch_up(TENANT, 1) == -5
+    assert Tenant.objects.using(archive_writes.alias()).get().rolled_seq == 6
+    assert rollup_rebuild.catch_up(TENANT, 100) == 94
+    assert rollup_rebuild.behind() == []
     expect_exact(12)

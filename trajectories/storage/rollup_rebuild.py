@@ -77,20 +77,20 @@ def rebuild(tenant: str, on_progress: Callable[[int], object] = lambda records: 
 
 
 @archive_errors()
-def catch_up(tenant: str, steps: int) -> int:
-    """Continue a rebuild of ``tenant``, or begin one, for at most ``steps`` transactions.
+def catch_up(tenant: str, records: int) -> int:
+    """Continue a rebuild of ``tenant``, or begin one, until it has counted ``records``, or a page more.
 
     Returns:
-        The transactions that are left.
+        How many of ``records`` are left.
     """
     row = _tenant(tenant)
     if row is None or not has_seen_all(row):
         _begin(tenant)
-    while steps > 0 and _step(tenant) is not None:
-        steps -= 1
-    while steps > 0 and select(tenant):
-        steps -= 1
-    return steps
+    while records > 0 and (counted := _step(tenant)) is not None:
+        records -= max(1, counted)
+    while records > 0 and select(tenant):
+        records -= SELECT_PAGE
+    return records
 
 
 @archive_errors()
@@ -266,7 +266,7 @@ def _step(tenant: str) -> int | None:
         if is_selected:
             _end_selecting(row, read.last_seq)
         row.save(using=alias(), update_fields=TENANT_FIELDS)
-    return read.count
+    return read.records
 
 
 def _is_begun(row: Tenant) -> bool:
@@ -274,12 +274,12 @@ def _is_begun(row: Tenant) -> bool:
 
 
 class _Page(NamedTuple):
-    """The sums of ``count`` records after ``before.rolled_seq``, up to ``last_seq``."""
+    """The sums of the ``records`` after ``before.rolled_seq``, up to ``last_seq``: how many these are."""
 
     before: Tenant
     changes: Changes
     last_seq: int
-    count: int
+    records: int
 
     @classmethod
     def read(cls, before: Tenant, most: int) -> _Page:
