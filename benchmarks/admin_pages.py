@@ -105,7 +105,7 @@ def _fill(records: int) -> None:
     call_command("migrate", verbosity=0)
     if (row := Tenant.objects.filter(pk=TENANT).first()) is None:
         started = time.perf_counter()
-        seed([TENANT], records)
+        seed([TENANT], records, has_words=False)
         with connection.cursor() as cursor:
             _seed_words(cursor)
             _seed_audit(cursor, records)

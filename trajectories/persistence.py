@@ -131,11 +131,11 @@ def forget_tombstones(store: Store) -> None:
         pass
 
 
-def roll_up(steps: int) -> None:
-    """Continue the roll-ups of tenants that lack changes, for at most ``steps`` transactions."""
+def roll_up(records: int) -> None:
+    """Continue the roll-ups of tenants that lack changes, until they have about ``records`` more."""
     archive_files.refresh_statistics()
     for tenant in rollup_rebuild.behind():
-        steps = rollup_rebuild.catch_up(tenant, steps)
+        records = rollup_rebuild.catch_up(tenant, records)
 
 
 def settle(store: Store) -> int:

@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 _RETAIN_BATCHES = 200
 """Limit of one run, so that it does not delay the worker's batches for long."""
 
-_ROLL_UP_STEPS = 25
+_ROLL_UP_RECORDS = 100_000
 
 Message: TypeAlias = list[list[str | int]]
 """Records as JSON: tenant, id, stamp, digest, revision, recorded_at_us, body as ``text_of`` has it."""
@@ -83,7 +83,9 @@ def retain(self: Any, store: str | None = None) -> None:
             lambda: persistence.retain(get_store(), _RETAIN_BATCHES),
             "Not all records past their retention were deleted; the next run continues",
         )
-        _work(store, lambda: persistence.roll_up(_ROLL_UP_STEPS), "Roll-ups were not completed; the next run continues")
+        _work(
+            store, lambda: persistence.roll_up(_ROLL_UP_RECORDS), "Roll-ups were not completed; the next run continues"
+        )
 
 
 @shared_task(name="trajectories.probe", **OPTIONS)

@@ -253,6 +253,7 @@ def test_records_of_an_earlier_release_are_scanned_until_the_roll_ups_have_them(
 def test_writers_go_on_during_a_rebuild(archive_db: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between its steps: an insert, and a revision and a deletion on either side of where it is."""
     monkeypatch.setattr(rollup_rebuild, "PAGE", 3)
+    monkeypatch.setattr(rollup_rebuild, "MAX_RECORDS", 3)
     records = [made(new_id(), (number + 1) * HOUR_US, project=str(number % 2)) for number in range(12)]
     archive_as_earlier_release(records)
     changes = iter(

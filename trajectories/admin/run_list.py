@@ -27,6 +27,7 @@ from trajectories.domain.record import Position
 from trajectories.exceptions import InvalidInput
 from trajectories.models import Phase, Tenant, Trajectory
 from trajectories.storage import archive_reads
+from trajectories.storage.rare_condition import narrowed
 from trajectories.workspace import Annotation
 
 MAX_CELLS = 48
@@ -155,10 +156,11 @@ def filtered(request: HttpRequest, rows: QuerySet[Any]) -> QuerySet[Any]:
     if (days := request.GET.get(_DAYS, "")).isdecimal() and len(days) < 6:
         rows = rows.filter(recorded_at_us__gte=now_us() - int(days) * DAY_US)
     try:
-        return archive_reads.matching(rows, parse_query(given, now_us()))
+        query = parse_query(given, now_us())
     except InvalidInput as error:
         messages.warning(request, f"{error.message}.", fail_silently=True)
         return rows.none()
+    return narrowed(archive_reads.matching(rows, query), query)
 
 
 OLDEST_FIRST = ("recorded_at_us", "trajectory_id")

@@ -92,6 +92,11 @@ class Changes:
     def parts(self) -> Mapping[tuple[int, int, Names], Summary]:
         return self._parts
 
+    @property
+    def size(self) -> int:
+        """Sums in memory."""
+        return len(self._parts) + len(self._selected)
+
     def selections(self) -> Iterator[tuple[Place, Summary]]:
         """Yield the changes of selections, as totals. One selection may come several times."""
         for signature, part in self._selected.items():
