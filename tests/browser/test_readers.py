@@ -118,7 +118,9 @@ def test_text_without_contrast_is_noticed_in_the_look_that_has_it(visitor: Visit
 
     def spoiled(page: Page) -> dict[Any, list[tuple[str, Any]]]:
         page.evaluate("document.querySelector('#site-name').after(document.createElement('i'))")
-        page.evaluate("Object.assign(document.querySelector('#site-name + i'), {textContent: 'unreadable', id: 'spoiled'})")
+        page.evaluate(
+            "Object.assign(document.querySelector('#site-name + i'), {textContent: 'unreadable', id: 'spoiled'})"
+        )
         page.evaluate("document.querySelector('#spoiled').style.color = 'light-dark(#fff, #222)'")
         page.evaluate("document.querySelector('#spoiled').style.background = '#000'")
         return denied(page, 0)
