@@ -107,7 +107,9 @@ def test_a_key_is_revoked_from_its_own_page(admin_client: Client, client: Client
     answer = admin_client.post(address("apikey"), given, follow=True)
     assert "1 API key revoked." in answer.content.decode()
     assert ApiKey.objects.get().is_revoked
-    assert "tj-revoke" not in page(admin_client, page_of(key))
+    shown = page(admin_client, page_of(key))
+    assert "tj-revoke" not in shown
+    assert shown.count('<time class="tj-time"') == 1  # when it was made, in the zone of the reader; it was never used
     looker = baker_recipes.staff_of("alice")
     looker.user_permissions.set(Permission.objects.filter(codename="view_apikey"))
     client.force_login(looker)

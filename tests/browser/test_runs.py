@@ -98,6 +98,10 @@ def test_a_run_is_found_read_annotated_and_its_list_saved(visit: Callable[..., V
         assert box
         seen["bars"] = [round((bar["x"] - box["x"]) / box["width"], 2) for bar in bars if bar]
         seen["widths"] = [round(bar["width"] / box["width"], 2) for bar in bars if bar]
+        page.emulate_media(media="print")
+        seen["printed"] = page.evaluate("document.getElementById('phase-1').checkVisibility()")
+        page.emulate_media(media="screen")
+        seen["closed"] = page.evaluate("document.getElementById('phase-1').checkVisibility()")
         page.click(".tj-names a >> nth=5")
         seen["opened"] = page.locator("#phase-6").is_visible()
         seen["probability"] = page.locator("#phase-6 .tj-candidates tbody tr >> nth=0").inner_text().split()[:3]
@@ -114,6 +118,7 @@ def test_a_run_is_found_read_annotated_and_its_list_saved(visit: Callable[..., V
     assert seen["by filter"] == ["Add dark mode"]
     assert seen["bars"] == [0, 0.4, 0.4, 0.5, 0.6, 0.8]
     assert [width for at, width in enumerate(seen["widths"]) if at != 3] == [0.4, 0.2, 0.1, 0.2, 0.2]
+    assert (seen["printed"], seen["closed"]) == (True, False)
     assert seen["opened"]
     assert seen["probability"] == ["large", "chosen", "75%"]
     assert seen["note"] == Annotation.objects.get().note == "Look at the review"

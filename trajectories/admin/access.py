@@ -164,6 +164,9 @@ class StateFilter(admin.SimpleListFilter):
         return queryset.exclude(_is_good("")) if self.value() == "other" else queryset
 
 
+_created, _last_used = columns.moment("created_at"), columns.moment("last_used_at", unknown="never")
+
+
 @admin.register(ApiKey)
 class ApiKeyAdmin(BoundedAdmin):
     form = ApiKeyForm
@@ -173,8 +176,8 @@ class ApiKeyAdmin(BoundedAdmin):
         "owner",
         "scopes",
         "state",
-        columns.moment("created_at"),
-        columns.moment("last_used_at", unknown="never"),
+        _created,
+        _last_used,
         columns.moment("expires_at", unknown="never"),
     )
     list_filter = (StateFilter, TenantFilter)
@@ -185,13 +188,13 @@ class ApiKeyAdmin(BoundedAdmin):
     actions = ("revoke",)
     change_form_template = "admin/trajectories/apikey/change_form.html"
 
-    def get_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
+    def get_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[Any, ...]:
         if obj is None:
             return ("tenant", "name", "scopes", "source", "lasts", "expires_at")
-        return ("tenant", "name", "scopes", "source", "expires_at", "prefix", "created_at", "last_used_at", "state")
+        return ("tenant", "name", "scopes", "source", "expires_at", "prefix", _created, _last_used, "state")
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
-        return ("tenant", "prefix", "created_at", "last_used_at", "state") if obj else ()
+    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[Any, ...]:
+        return ("tenant", "prefix", _created, _last_used, "state") if obj else ()
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         # Who sees one tenant has nothing to choose.

@@ -101,7 +101,7 @@ def _tokens(count: float | None) -> str:
 _FIGURES: tuple[tuple[str, Callable[[float | None], str]], ...] = (
     ("cost", figures.money),
     ("duration", figures.span),
-    ("tokens", _tokens),
+    ("", _tokens),
 )
 
 
@@ -174,7 +174,7 @@ def sentences(heads: Sequence[Head], lines: Sequence[Line]) -> Iterator[tuple[st
     """Yield the name of each later run, and in plain words what differs from the first."""
     for at, head in enumerate(heads[1:], 1):
         parts = [f"{head.outcome}, was {head.was_outcome}" if head.was_outcome else f"{head.outcome} as the first"]
-        parts += [f"{one.name} {one.was} → {one.text} ({one.change})" for one in head.values if one.change]
+        parts += [f"{one.name} {one.was} → {one.text} ({one.change})".lstrip() for one in head.values if one.change]
         count = sum(Line(line.name, (line.cells[0], line.cells[at])).differs for line in lines)
         if count:
             parts.append("1 phase differs" if count == 1 else f"{count} phases differ")
