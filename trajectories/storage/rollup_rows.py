@@ -143,7 +143,7 @@ def _row(place: Place, cell: Cell, summary: Summary) -> tuple[Any, ...]:
         details["selection"] = [*place.selection]
     names = place.names or (None,) * len(NAMES)
     columns = place.key, place.tenant, place.day, place.start, place.names is None, *names
-    return *columns, _dumps(cell), _dumps(details)
+    return *columns, dumps(cell), dumps(details)
 
 
 def _pairs(cells: Cells) -> list[list[Any]]:
@@ -182,7 +182,7 @@ def _cells(pairs: list[list[Any]]) -> Cells:
     return {tuple(names): sums for *names, sums in pairs}
 
 
-def _dumps(value: Any) -> str:
+def dumps(value: Any) -> str:
     try:
         return orjson.dumps(value).decode()
     except TypeError:  # a sum beyond 64 bits
