@@ -5,7 +5,8 @@
 The environment is that of a site. Of each 800 records no two agree in project, request type, source
 and outcome; they have 5 phases and span 90 days. Copies keep the body of their original, so that the
 id in it is another one. Roll-ups are made for the tenants that get a key, the last ``--keys`` of them;
-each key is printed with the id of the tenant's oldest record, as JSON.
+each key is printed with the id of the tenant's oldest record, as JSON. Tenants that have these records
+already get a key alone.
 """
 
 from __future__ import annotations
@@ -184,10 +185,13 @@ def main() -> None:
     django.setup()
     from trajectories.models import ApiKey, Tenant, Trajectory
 
-    seed(arguments.tenants, arguments.records)
+    known = Tenant.objects.filter(pk__in=arguments.tenants, record_count__gte=arguments.records)
+    present = set(known.values_list("pk", flat=True))
+    seed([tenant for tenant in arguments.tenants if tenant not in present], arguments.records)
     seeded = []
     for tenant in Tenant.objects.filter(pk__in=arguments.tenants[-arguments.keys :]):
-        roll_up(tenant.slug)
+        if tenant.slug not in present:
+            roll_up(tenant.slug)
         _, key = ApiKey.objects.issue(tenant=tenant, name="", scopes=["read", "record", "export"])
         oldest = Trajectory.objects.get(tenant=tenant, seq=1).trajectory_id
         seeded.append(Seeded(key, str(oldest)))

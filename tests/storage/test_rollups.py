@@ -321,7 +321,7 @@ def test_a_sum_beyond_64_bits_stays_exact(archive_db: str) -> None:
     cell = rollup_rows.loads(row.cell)
     at = cell.index(3 * (2**53 - 1))
     cell[at] = 2**70
-    RollUp.objects.using(archive_db).filter(pk=row.pk).update(cell=rollup_rows._dumps(cell))
+    RollUp.objects.using(archive_db).filter(pk=row.pk).update(cell=rollup_rows.dumps(cell))
     mirror([made(new_id(), DAY_US, phases=[{"phase_name": "code", "input_tokens": 1}])])
     row.refresh_from_db()
     assert rollup_rows.loads(row.cell)[at] == 2**70 + 1

@@ -18,7 +18,7 @@ from trajectories.domain.clock import DAY_US
 from trajectories.domain.query import Condition, Query
 from trajectories.domain.stats import TRAJECTORY_KEY, Cell, Summary
 from trajectories.models import RollUp, Tenant, Tombstone, Trajectory
-from trajectories.storage import archive_reads, rollup_reads, rollup_rows
+from trajectories.storage import archive_reads, choice_reads, rollup_reads, rollup_rows
 from trajectories.storage.archive_errors import archive_errors
 from trajectories.storage.archive_snapshot import snapshot
 from trajectories.storage.archive_writes import alias
@@ -65,7 +65,7 @@ def rebuild(tenant: str, on_progress: Callable[[int], object] = lambda records: 
         _begin(tenant)
         while (counted := _step(tenant)) is not None:
             on_progress(counted)
-        while select(tenant):
+        while select(tenant) or choice_reads.count(tenant):
             pass
         row = _tenant(tenant)
         if row is None or rollup_reads.is_current(row) or row.rollup_cut == Cut.ALL:
@@ -88,15 +88,15 @@ def catch_up(tenant: str, records: int) -> int:
         _begin(tenant)
     while records > 0 and (counted := _step(tenant)) is not None:
         records -= max(1, counted)
-    while records > 0 and select(tenant):
+    while records > 0 and (select(tenant) or choice_reads.count(tenant)):
         records -= SELECT_PAGE
     return records
 
 
 @archive_errors()
 def to_select(tenants: Collection[str]) -> list[str]:
-    """Return those of ``tenants`` for which ``select`` has work."""
-    rows = Tenant.objects.using(alias()).filter(_selectable(), pk__in=tenants)
+    """Return those of ``tenants`` for which ``select`` or ``choice_reads.count`` has work."""
+    rows = Tenant.objects.using(alias()).filter(_selectable() | choice_reads.to_count(), pk__in=tenants)
     return list(rows.values_list("pk", flat=True))
 
 
@@ -154,7 +154,7 @@ def set_aside(tenants: Sequence[str]) -> None:
 @archive_errors()
 def behind() -> list[str]:
     """Return the tenants whose roll-ups lack changes, those without roll-ups for their number left out."""
-    lacks = ~seen_all() | ~Q(rolled_seq=F("last_seq")) | _selectable()
+    lacks = ~seen_all() | ~Q(rolled_seq=F("last_seq")) | _selectable() | choice_reads.to_count()
     rows = Tenant.objects.using(alias()).filter(lacks).exclude(rollup_cut=Cut.ALL)
     return list(rows.order_by("pk").values_list("pk", flat=True))
 
@@ -237,7 +237,7 @@ def _begin(tenant: str) -> None:
             rows.filter(pk__in=keys).delete()
             is_left = len(keys) == _GONE
             if row is not None:
-                row.rolled_seq = row.rolled_cells = row.rollup_cut = row.selected_seq = 0
+                row.rolled_seq = row.rolled_cells = row.rollup_cut = row.selected_seq = row.learned_seq = 0
                 row.last_changed += not is_left
                 row.rolled_changed = -1 if is_left else mark(row.last_changed)
                 row.save(using=alias(), update_fields=(*TENANT_FIELDS, "last_changed"))

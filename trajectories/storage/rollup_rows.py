@@ -150,7 +150,7 @@ def _row(place: Place, cell: Cell, summary: Summary) -> tuple[Any, ...]:
     if place.selection:
         details["selection"] = [*place.selection]
     names = place.names or (None,) * len(NAMES)
-    key, texts = place.key, (_dumps(cell), _dumps(details))
+    key, texts = place.key, (dumps(cell), dumps(details))
     marginals = zip(details.get("marginals", ()), summary.marginals.values(), strict=False)
     pairs = [*((details[name], getattr(summary, name)) for name in _CELLS), *marginals]
     if sum(len(kept) for kept, _ in pairs) == sum(len(cells) for _, cells in pairs):
@@ -214,7 +214,7 @@ def _cells(pairs: list[list[Any]]) -> Cells:
     return {tuple(names): sums for *names, sums in pairs}
 
 
-def _dumps(value: Any) -> str:
+def dumps(value: Any) -> str:
     try:
         return orjson.dumps(value).decode()
     except TypeError:  # a sum beyond 64 bits
