@@ -135,7 +135,7 @@ def test_the_pages_that_actions_lead_to_are_for_all_readers(visitor: Visitor, ad
     def walk(page: Page) -> list[dict[Any, list[tuple[str, Any]]]]:
         list_ = address("trajectory")
         actions = ((list_, "export_runs"), (list_, "delete_runs"), (address("tenant"), "push_to_hub"))
-        return [issued(page, 3), *(after(page, *one, look) for look, one in enumerate(actions))]  # type: ignore[misc]
+        return [issued(page, 3), *(after(page, *one, look) for look, one in enumerate(actions))]
 
     assert visitor.open("/admin/login/", walk) == [{}] * 4
     assert (visitor.violations, visitor.errors) == ([], [])
