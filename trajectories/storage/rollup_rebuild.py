@@ -36,7 +36,7 @@ from trajectories.storage.rollups import (
 PAGE = 2_000
 """Records that are read at once. Writers of the tenant wait for it if no more are left, or one has changed."""
 MAX_RECORDS, MAX_PARTS = 50_000, 4_000
-"""Records that a transaction counts, and sums of them in memory: 10 kB each, and two rows to write."""
+"""Records that a transaction counts, and sums of them in memory, each with rows to write."""
 SELECT_PAGE = 1_000
 """Records whose selections are counted in a transaction. A read scans about as many."""
 MAX_SELECTIONS, MAX_SELECTION_CELLS = 500, 1_000

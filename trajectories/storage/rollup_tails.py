@@ -15,7 +15,7 @@ from trajectories.storage.rollup_rows import Selection
 from trajectories.storage.rollups import Signature, archived, selections_of
 
 MAX_RECORDS = 20_000
-"""Records of all tenants that a process keeps; about 3 kB each."""
+"""Records of all tenants that a process keeps, with their facets."""
 
 
 class Tails:
