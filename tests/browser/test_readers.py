@@ -15,6 +15,7 @@ from tests.admin.rows import address, page_of, with_outcome
 from tests.admin.sample import archive_sample
 from tests.browser.conftest import Visitor
 from tests.browser.test_runs import runs
+from tests.browser.test_work import act
 from tests.text.injections import HARMLESS
 from tests.text.test_admin import rows
 
@@ -111,6 +112,33 @@ def test_every_page_is_for_all_readers(visitor: Visitor, admin_client: Client) -
             wrong[at] = found
         assert (visitor.violations, visitor.errors) == ([], []), at
     assert wrong == {}
+
+
+def test_the_pages_that_actions_lead_to_are_for_all_readers(visitor: Visitor, admin_client: Client) -> None:
+    runs()
+    visitor.enter(admin_client)
+
+    def after(page: Page, list_: str, action: str, look: int) -> dict[Any, list[tuple[str, Any]]]:
+        page.set_viewport_size({"width": 1400, "height": 900})
+        page.goto(visitor.url + list_)
+        act(page, action, 0)
+        page.wait_for_selector("#content .submit-row")
+        return denied(page, look)
+
+    def issued(page: Page, look: int) -> dict[Any, list[tuple[str, Any]]]:
+        page.goto(visitor.url + address("apikey", "add/"))
+        page.check("input[name=scopes][value=record]")
+        page.click("[name=_save]")
+        page.wait_for_selector("#issued-key")
+        return denied(page, look)
+
+    def walk(page: Page) -> list[dict[Any, list[tuple[str, Any]]]]:
+        list_ = address("trajectory")
+        actions = ((list_, "export_runs"), (list_, "delete_runs"), (address("tenant"), "push_to_hub"))
+        return [issued(page, 3), *(after(page, *one, look) for look, one in enumerate(actions))]
+
+    assert visitor.open("/admin/login/", walk) == [{}] * 4
+    assert (visitor.violations, visitor.errors) == ([], [])
 
 
 def test_text_without_contrast_is_noticed_in_the_look_that_has_it(visitor: Visitor, admin_client: Client) -> None:
