@@ -109,6 +109,17 @@ def test_far_behind_there_are_no_sums(archive_db: str, monkeypatch: pytest.Monke
     expect_same(TENANT, archive_db)
 
 
+def test_of_too_many_rows_those_of_the_newest_weeks_are_read(archive_db: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for week in (1, 3, 2):
+        mirror([made(new_id(), week * 7 * DAY_US, phases=[ESCALATED]) for _ in range(2)])
+        assert choice_reads.count(TENANT)
+    monkeypatch.setattr(choice_reads, "MAX_ROWS", 2)
+    found = choice_reads.read(TENANT)
+    assert found is not None
+    weeks = {key.week // DAY_US for key, _ in found.cells["implement"].items()}
+    assert weeks == {11, 18}  # Mondays
+
+
 def test_with_too_many_projects_new_ones_are_counted_together(
     archive_db: str, settings: Settings, trajectories_settings: dict[str, Any]
 ) -> None:

@@ -28,8 +28,8 @@ from trajectories.storage.tenant_cache import Held, HotVersion, Snapshot
 
 OLDER_S = 600.0
 """How long the sums of archived records are used before they are read again."""
-MAX_RECORDS = 200_000
-"""Maximum records of all tenants whose sums a process keeps; about 300 bytes each."""
+MAX_KEPT = 200_000
+"""Maximum records and sums of all tenants that a process keeps; about 400 bytes each."""
 
 
 class RunKey(NamedTuple):
@@ -77,7 +77,7 @@ class _TenantsCells:
         with self._lock:
             found = self._tenants.setdefault(tenant, _TenantCells())
             self._tenants.move_to_end(tenant)
-            while len(self._tenants) > 1 and sum(len(one.parts) for one in self._tenants.values()) > MAX_RECORDS:
+            while len(self._tenants) > 1 and sum(one.size for one in self._tenants.values()) > MAX_KEPT:
                 self._tenants.popitem(last=False)
             return found
 
@@ -114,6 +114,12 @@ class _TenantCells:
         """Records may have come and left the hot cache since the last read."""
         self._answer: Learned | None = None
         self.parts: dict[int, _Counted] = {}
+        self._sums = 0
+
+    @property
+    def size(self) -> int:
+        """Return the number of records and sums, as of the last time that the sums began anew."""
+        return len(self.parts) + self._sums
 
     def follow(self, store: Store, tenant: str, snapshot: Snapshot) -> Learned:
         with self._lock:
@@ -180,6 +186,7 @@ class _TenantCells:
             self._cells, self._older_at = older.cells, time.monotonic()
             held = [counted for counted in held if counted.position.id in older.apart]
         add(self._cells, chain.from_iterable(counted.part for counted in held))
+        self._sums = sum(len(cell) for one in self._cells.values() for cell in one.by_scope.values())
         self._has_missed, self._floor = False, snapshot.floor
         return True
 

@@ -22,8 +22,9 @@ PAGE = 1_000
 """Records in a transaction of ``count``."""
 MAX_BEHIND = 5_000
 """Records after the last counted one up to which the sums are read."""
-MAX_ROWS = 20_000
-"""Rows that are read, those of the newest weeks."""
+MAX_ROWS = 5_000
+"""Rows that are read, those of the newest weeks. A row of five phases and four models takes about 10 kB
+of memory."""
 
 
 class Archived(NamedTuple):
