@@ -42,6 +42,7 @@ _RUNS = "/admin/trajectories/trajectory/"
 _LONG = UUID(int=200)
 """The id of the run of 200 phases."""
 _MIB = 2**20
+_RULE = "feature=request_type&value=bug&use=mid"
 _PAGE = 50
 _DEEP = 1_000
 """The page that is timed far down the list."""
@@ -104,7 +105,7 @@ def _fill(records: int) -> None:
     call_command("migrate", verbosity=0)
     if (row := Tenant.objects.filter(pk=TENANT).first()) is None:
         started = time.perf_counter()
-        seed([TENANT], records)
+        seed([TENANT], records, has_words=False)
         with connection.cursor() as cursor:
             _seed_words(cursor)
             _seed_audit(cursor, records)
@@ -145,7 +146,8 @@ def _roll_up() -> None:
     from benchmarks.seeding import TEMPLATES
     from trajectories.domain.clock import DAY_US
     from trajectories.models import RollUp, Tenant, Trajectory
-    from trajectories.storage import rollup_rebuild
+    from trajectories.storage import rollup_reads, rollup_rebuild
+    from trajectories.storage.rollup_rows import mark
     from trajectories.storage.rollups import TENANT_FIELDS, Changes, archived, write
 
     facets = {seq: found for seq, _, found in archived(Trajectory.objects.filter(tenant=TEMPLATES), "default")}
@@ -161,7 +163,8 @@ def _roll_up() -> None:
     with transaction.atomic():
         RollUp.objects.filter(tenant=TENANT).delete()
         row = Tenant.objects.select_for_update().get(pk=TENANT)
-        row.rolled_changed, row.rolled_seq, row.rolled_cells, row.rollup_cut = row.last_changed, row.last_seq, 0, 0
+        row.rolled_changed, row.rolled_seq = mark(row.last_changed), row.last_seq
+        row.rolled_cells = row.rollup_cut = row.selected_seq = 0
         for day, of_day in groupby(copies, key=itemgetter(0)):
             changes = Changes(row, "default", is_rebuild=True)
             for _, start, seq, count, _ in of_day:
@@ -170,6 +173,8 @@ def _roll_up() -> None:
         row.rolled_seq = max(last for *_, last in copies)
         row.save(update_fields=TENANT_FIELDS)
     rollup_rebuild.catch_up(TENANT, 10)
+    if not rollup_reads.is_current(Tenant.objects.get(pk=TENANT)):
+        raise SystemExit("The roll-ups lack changes: the figures would be those of scans.")
     with connection.cursor() as cursor:
         cursor.execute("VACUUM ANALYZE trajectories_rollup")
 
@@ -216,18 +221,44 @@ def _measure(repeats: int, only: str) -> None:
     user, _ = User.objects.get_or_create(username="benchmark", is_staff=True, is_superuser=True)
     client = Client()
     client.force_login(user)
-    _time(client, "/admin/trajectories/savedview/")  # imports, and what is read once a process
+    _time(_opened(client, "/admin/trajectories/savedview/"))  # imports, and what is read once a process
     print(
         f"{'wall (CPU + of Postgres)':38}{'first':>20}{'changed':>20}{'again':>20}{'queries':>9}{'kB':>7}", flush=True
     )
-    for name, address in _pages():
+    for name, work in _works(client):
         if only not in name:
             continue
-        first = _time(client, address)
-        changed = [_after_a_run(partial(_time, client, address)) for _ in range(repeats)]
-        again = [_time(client, address) for _ in range(repeats)]
+        first = _time(work)
+        changed = [_after_a_run(partial(_time, work)) for _ in range(repeats)]
+        again = [_time(work) for _ in range(repeats)]
         times = [_text([first]), _text(changed), _text(again)]
-        print(f"{name:38}" + "".join(f"{one:>20}" for one in times) + _size(client, address), flush=True)
+        print(f"{name:38}" + "".join(f"{one:>20}" for one in times) + _size(work), flush=True)
+
+
+def _works(client: Client) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """Yield the name of each page, and what opens it and returns its content."""
+    yield "alerts of the overview", _alerts
+    for name, address in _pages():
+        yield name, _opened(client, address)
+
+
+def _alerts() -> bytes:
+    from trajectories.admin import alerts
+
+    found = alerts.lines(TENANT, "admin", {})
+    if found.problem:
+        raise SystemExit(found.problem)
+    return orjson.dumps([line.text for line in found.shown])
+
+
+def _opened(client: Client, address: str) -> Callable[[], bytes]:
+    def open_() -> bytes:
+        answer = client.get(address)
+        if answer.status_code != 200 or b"errornote" in answer.content:
+            raise SystemExit(f"{address} answered {answer.status_code}: {answer.content[:2_000]!r}")
+        return bytes(answer.content)
+
+    return open_
 
 
 def _pages() -> Iterator[tuple[str, str]]:
@@ -263,6 +294,8 @@ def _pages() -> Iterator[tuple[str, str]]:
     chosen = "&".join(f"run={pk}" for pk in tail[100:103])
     yield "compare runs", f"{_RUNS}compare/runs/?{chosen}"
     yield "compare groups", f"{_RUNS}compare/?tenant={TENANT}"
+    yield "evaluate a policy", f"{_RUNS}evaluate/?tenant={TENANT}&otherwise=small"
+    yield "evaluate rules at a phase", f"{_RUNS}evaluate/?tenant={TENANT}&otherwise=small&phase=implement&{_RULE}"
     yield "phases", "/admin/trajectories/phase/"
     yield "audit", "/admin/trajectories/auditentry/"
     yield "audit, an action that is not there", "/admin/trajectories/auditentry/?action=erase"
@@ -300,14 +333,11 @@ def _after_a_run(work: Callable[[], Time]) -> Time:
     return work()
 
 
-def _time(client: Client, address: str) -> Time:
+def _time(work: Callable[[], bytes]) -> Time:
     database, wall, cpu = _database_ms(), time.perf_counter(), time.process_time()
-    answer = client.get(address)
+    work()
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    found = Time(1000 * wall, 1000 * cpu, _database_ms() - database)
-    if answer.status_code != 200 or b"errornote" in answer.content:
-        raise SystemExit(f"{address} answered {answer.status_code}: {answer.content[:2_000]!r}")
-    return found
+    return Time(1000 * wall, 1000 * cpu, _database_ms() - database)
 
 
 def _database_ms() -> float:
@@ -329,13 +359,13 @@ def _text(times: list[Time]) -> str:
     return f"{wall:,.0f} ({cpu:,.0f} + {database:,.0f})"
 
 
-def _size(client: Client, address: str) -> str:
+def _size(work: Callable[[], bytes]) -> str:
     from django.db import connection
     from django.test.utils import CaptureQueriesContext
 
     with CaptureQueriesContext(connection) as captured:
-        answer = client.get(address)
-    return f"{len(captured):9}{len(answer.content) / 1000:7.0f}"
+        content = work()
+    return f"{len(captured):9}{len(content) / 1000:7.0f}"
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@
 Each request goes through Django's handler in this process; figures are CPU of this process, so other
 load on the machine has little effect. One tenant has ordinary records of 5 phases. Another has
 hostile ones, of nearly 1 MiB each: many tools, many phases, long summaries, many tags. The newest
-10,000 are hot as far as HOT_MAX_BYTES allows, the rest is in SQLite. Nothing is answered from memory.
+10,000 are hot as far as HOT_MAX_BYTES allows, the rest is in SQLite. Redis is a server of its own.
+Nothing is answered from memory.
 
 "beyond" is the CPU beyond that of a list of the same size in bytes; for a request with a body, beyond
 that of ordinary records of the same size. Reads are sent twice, so that caches are warm.
@@ -14,10 +15,13 @@ that of ordinary records of the same size. Reads are sent twice, so that caches 
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
@@ -31,6 +35,7 @@ SCOPES = ("read", "export", "admin", "record")
 PATH = "/v1/agent/trajectories"
 _BATCH = 500
 _SHOWN = 10
+_PROBLEMS = {"request_summary": "x", "phases": [{"phase_name": "x", "attempts": [{}] * 200}] * 200}
 NOTHING = {
     "project": "none", "source": "none", "request_type": "none", "outcome": "partial", "phase": "none",
     "model": "none", "selection_method": "none", "agent": "none", "tool": "none", "build_passed": "false",
@@ -64,12 +69,17 @@ class Cost(NamedTuple):
 
 
 def measure(arguments: argparse.Namespace) -> Iterator[Row]:
-    with tempfile.TemporaryDirectory() as directory:
+    from trajectory_site import servers
+
+    with ExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory())
+        (Path(directory) / "redis").mkdir()
+        redis = stack.enter_context(servers.own_redis(Path(directory) / "redis", password="benchmark"))
         os.environ |= {
             "DJANGO_SETTINGS_MODULE": "trajectory_site.settings",
             "SECRET_KEY": "only for a benchmark",
             "DATA_DIR": directory,
-            "REDIS_URL": "redis://127.0.0.1:1/0",  # never there
+            "REDIS_URL": redis.url,
             "ALLOWED_HOSTS": "testserver",
             "LOG_LEVEL": "CRITICAL",
             "TRAJECTORIES_RELAY_IN_PROCESS": "false",
@@ -82,6 +92,9 @@ def measure(arguments: argparse.Namespace) -> Iterator[Row]:
         call_command("migrate", verbosity=0)
         for tenant, bodies in (("ordinary", _ordinary(arguments.records)), ("hostile", _hostile(arguments.hostile))):
             _fill(tenant, bodies)
+            _finish()
+            gc.collect()
+            gc.freeze()  # as the server's processes do
             costs = {scope: _costs(tenant, scope) for scope in SCOPES}
             # CPU of a byte that is answered, and of a byte that is sent.
             pages = [cost for cost in costs["read"] if cost.sent.name == "list limit=1000"]
@@ -135,6 +148,15 @@ def _fill(tenant: str, bodies: Iterator[dict[str, Any]]) -> None:
         mirror(batch)
 
 
+def _finish() -> None:
+    """Do what a worker does later: fill Redis, and complete the roll-ups."""
+    from trajectories import persistence
+    from trajectories.storage.store import get_store
+
+    persistence.rebuild(get_store())
+    persistence.roll_up(1_000_000)
+
+
 def _costs(tenant: str, scope: str) -> list[Cost]:
     from trajectories.models import ApiKey, Tenant
 
@@ -146,6 +168,7 @@ def _requests(scope: str) -> Iterator[Sent]:
     if scope == "read":
         yield Sent("list limit=1000", "GET", {"limit": "1000"})
         yield Sent("retrieve", "GET", {}, path="/00000000-0000-0000-0000-000000000001")
+        yield Sent("readiness of 1,000 runs", "GET", {"max_runs": "1000"}, path="/readiness")
     if scope in ("read", "export", "admin"):
         kinds = {"read": (("list", "GET", ""), ("stats", "GET", "/stats")), "export": (("export", "GET", "/export"),)}
         for name, method, path in kinds.get(scope, (("delete dry_run", "DELETE", ""),)):
@@ -173,11 +196,26 @@ def _bodies() -> Iterator[Sent]:
     yield Sent("record 1 MiB: keys", "POST", {}, orjson.dumps({"request_summary": "x", "phases": [], "metadata": keys}))
     for number, body in enumerate(_hostile(6)):
         yield Sent(f"record hostile {number}", "POST", {}, orjson.dumps(body))
-    yield Sent("record 10,000 lines {}", "POST", {}, b"{}\n" * 10_000)
+    lines = {
+        "1,000 lines {}": b"{}\n" * 1_000,
+        "10,000 lines of 512 bytes": (orjson.dumps({"request_summary": "x" * 474, "phases": []}) + b"\n") * 9_900,
+        "120 lines of 80,000 problems": (orjson.dumps(_PROBLEMS) + b"\n") * 120,
+    }
+    for name, many in lines.items():
+        yield Sent(f"record {name}", "POST", {}, many)
+    bodies: dict[str, dict[str, Any]] = {
+        "80,000 problems": _PROBLEMS,
+        "unknown keys": {f"{number}": 1 for number in range(MIB // 12)},
+        "unknown keys of the dialect": {"request": "x", "phases": []} | {f"{number}": 1 for number in range(MIB // 12)},
+        "metadata of empty lists": {"request_summary": "x", "phases": [], "metadata": {"a": [[]] * (MIB // 3 - 100)}},
+        "metadata of objects": {"request_summary": "x", "phases": [], "metadata": {"a": [{"a": 1}] * (MIB // 8 - 100)}},
+    }
+    for name, body in bodies.items():
+        yield Sent(f"record 1 MiB: {name}", "POST", {}, orjson.dumps(body))
     ordinary = b"\n".join(map(orjson.dumps, _ordinary(1_000)))
     yield Sent("record 1,000 ordinary lines", "POST", {}, ordinary)
     small = orjson.dumps({"request_summary": "x", "phases": []})
-    yield Sent("record 10,000 small lines", "POST", {}, (small + b"\n") * 10_000)
+    yield Sent("record 1,000 small lines", "POST", {}, (small + b"\n") * 1_000)
 
 
 def _cost(key: str, sent: Sent) -> Cost:

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import benchmarks.configured  # noqa: F401  before the app
-from trajectories.learning.cells import Key, Sums
-from trajectories.learning.choices import MODEL
+from trajectories.domain.choice_sums import Key, Sums
+from trajectories.domain.choices import MODEL
 from trajectories.learning.context import RecommendationRequest
 from trajectories.learning.estimators import METHODS, Logged, estimates, overlap
 from trajectories.learning.evaluate import MIN_DECISIONS, MIN_EFFECTIVE

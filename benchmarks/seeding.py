@@ -5,7 +5,8 @@
 The environment is that of a site. Of each 800 records no two agree in project, request type, source
 and outcome; they have 5 phases and span 90 days. Copies keep the body of their original, so that the
 id in it is another one. Roll-ups are made for the tenants that get a key, the last ``--keys`` of them;
-each key is printed with the id of the tenant's oldest record, as JSON.
+each key is printed with the id of the tenant's oldest record, as JSON. Tenants that have these records
+already get a key alone.
 """
 
 from __future__ import annotations
@@ -47,8 +48,12 @@ def in_a_process(environment: dict[str, str], tenants: Sequence[str], records: i
     return [Seeded(*each) for each in json.loads(done.stdout.splitlines()[-1])]
 
 
-def seed(tenants: Sequence[str], records: int) -> None:
-    """Give each new tenant ``records`` records, the newest of now, without roll-ups."""
+def seed(tenants: Sequence[str], records: int, *, has_words: bool = True) -> None:
+    """Give each new tenant ``records`` records, the newest of now, without roll-ups.
+
+    Args:
+        has_words: with those of the search. Otherwise the caller writes them.
+    """
     from django.db import connection
 
     from trajectories.models import Tenant
@@ -67,13 +72,14 @@ def seed(tenants: Sequence[str], records: int) -> None:
             )
             _copy_trajectories(cursor, tenant, records)
             _copy_phases(cursor, tenant)
+            if has_words:
+                _copy_words(cursor, tenant)
         cursor.execute("ANALYZE")
 
 
 def roll_up(tenant: str) -> None:
     from trajectories.storage import rollup_rebuild
 
-    rollup_rebuild.PAGE = 20_000  # few transactions, since nothing else writes
     if not rollup_rebuild.rebuild(tenant):
         raise SystemExit(f"The records of {tenant} need more roll-ups than ROLLUP_MAX_CELLS allows.")
 
@@ -118,6 +124,14 @@ def _copy_phases(cursor: Any, tenant: str) -> None:
         f"INSERT INTO trajectories_phase (trajectory_id, {names}) SELECT r.id, {values} FROM trajectories_trajectory r"
         f" JOIN trajectories_trajectory t ON t.tenant_id = '{TEMPLATES}' AND t.seq = 1 + (r.seq * 7919) % {_KINDS}"
         f" JOIN trajectories_phase p ON p.trajectory_id = t.id WHERE r.tenant_id = '{tenant}'"
+    )
+
+
+def _copy_words(cursor: Any, tenant: str) -> None:
+    cursor.execute(
+        "INSERT INTO trajectories_search (rowid, words) SELECT r.id, s.words FROM trajectories_trajectory r"
+        f" JOIN trajectories_trajectory t ON t.tenant_id = '{TEMPLATES}' AND t.seq = 1 + (r.seq * 7919) % {_KINDS}"
+        f" JOIN trajectories_search s ON s.rowid = t.id WHERE r.tenant_id = '{tenant}'"
     )
 
 
@@ -171,10 +185,13 @@ def main() -> None:
     django.setup()
     from trajectories.models import ApiKey, Tenant, Trajectory
 
-    seed(arguments.tenants, arguments.records)
+    known = Tenant.objects.filter(pk__in=arguments.tenants, record_count__gte=arguments.records)
+    present = set(known.values_list("pk", flat=True))
+    seed([tenant for tenant in arguments.tenants if tenant not in present], arguments.records)
     seeded = []
     for tenant in Tenant.objects.filter(pk__in=arguments.tenants[-arguments.keys :]):
-        roll_up(tenant.slug)
+        if tenant.slug not in present:
+            roll_up(tenant.slug)
         _, key = ApiKey.objects.issue(tenant=tenant, name="", scopes=["read", "record", "export"])
         oldest = Trajectory.objects.get(tenant=tenant, seq=1).trajectory_id
         seeded.append(Seeded(key, str(oldest)))

@@ -75,9 +75,12 @@ def _rebuild(records: int) -> Iterator[Row]:
 
 
 def _questions(arguments: argparse.Namespace) -> Iterator[Row]:
+    from trajectories.conf import read_settings
     from trajectories.domain.query import parse_query
     from trajectories.storage import archive_reads, rollup_reads
+    from trajectories.storage.rollup_tails import Tails
 
+    tails = Tails(read_settings())  # a web process has one
     now_us = int(time.time() * 1_000_000)
     week = {"since": _date(now_us - 7 * seeding.DAY_US), "until": _date(now_us)}
     questions: dict[str, tuple[dict[str, str], str | None]] = {
@@ -104,7 +107,7 @@ def _questions(arguments: argparse.Namespace) -> Iterator[Row]:
         query = parse_query(given, now_us)
 
         def rolled(query: Any = query, bucket: str | None = bucket) -> bytes | None:
-            found = rollup_reads.summary(_TENANT, query, bucket=bucket)
+            found = rollup_reads.summary(_TENANT, query, bucket=bucket, tails=tails)
             return None if found is None else orjson.dumps(found.as_json())
 
         def scan(query: Any = query, bucket: str | None = bucket) -> bytes:

@@ -20,7 +20,7 @@ CLASS = "Settings"
 HEAD = """\
 # Settings
 
-One dict in the Django settings holds them all; only `OUTBOX_PATH` is required.
+Use this page to configure the app. One dict in the Django settings holds all settings; only `OUTBOX_PATH` is required.
 
 ```python
 TRAJECTORIES = {
@@ -30,9 +30,8 @@ TRAJECTORIES = {
 
 In the names, `_s` is seconds and `_bytes` is bytes. An unknown key, a wrong type or a number that makes no sense is a system
 check error, so `manage.py check` finds it. The site of this repository takes each from the environment too, with the
-prefix `TRAJECTORIES_`: `TRAJECTORIES_REDIS_TTL_S=604800`.
-
-This page is made by `python docs/generate_settings.py` from `trajectories/conf.py`.
+prefix `TRAJECTORIES_`: `TRAJECTORIES_REDIS_TTL_S=604800`. `python docs/generate_settings.py` writes this page from
+`trajectories/conf.py`.
 
 | Setting | Type | Default | |
 |---|---|---|---|

@@ -37,7 +37,7 @@ SHOTS = (
     Shot("overview-dark", f"{_RUNS}overview/", is_dark=True),
     Shot("overview-phone", f"{_RUNS}overview/", width=390, height=844),
     Shot("compare", f"{_RUNS}compare/?a_policy=router@1&b_policy=router@2"),
-    Shot("compare-runs", "newest three", height=760),
+    Shot("compare-runs", "newest three", height=740),
     Shot("list", _RUNS, height=800),
     Shot("run", "newest", height=900),
     Shot("evaluate", f"{_RUNS}evaluate/?otherwise=anthropic/claude-sonnet-4&phase=implement", height=980),

@@ -234,5 +234,26 @@ def _run(arguments: list[str]) -> None:
         runpy.run_path(arguments[0], run_name="__main__")
 
 
+def _run_to_the_end(arguments: list[str]) -> None:
+    """Run a program, and end as Python does after it, but without freeing its objects one by one.
+
+    Freeing them takes ten times as long as everything else that a short process does: it writes to each page that is shared
+    with the server. An exception and a signal end the process in the ordinary way.
+    """
+    code: object = None
+    try:
+        _run(arguments)
+    except SystemExit as ended:
+        code = ended.code
+    if code is not None and not isinstance(code, int):
+        print(code, file=sys.stderr)
+        code = 1
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as an interpreter that ends does first
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code or 0)
+
+
 if __name__ == "__main__":
-    _run(_serve())
+    _run_to_the_end(_serve())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,12 @@ from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.db import connection, connections
 from django.test import override_settings
-from pytest_django import Settings
+from pytest_django import Settings as DjangoSettings
 from redis import Redis
 
 from tests.processes import clean_environment, run_python
 from trajectories import checks, tasks
+from trajectories.conf import Settings
 from trajectories.storage import redis_tier
 from trajectories.storage.store import get_store
 from trajectory_site.celery import app
@@ -59,6 +62,12 @@ def test_good_settings_have_nothing_to_be_said(mounted: Path, trajectories_setti
     assert found_with(trajectories_settings | more) == []
 
 
+def test_the_default_of_each_setting_may_be_given(mounted: Path, trajectories_settings: dict[str, Any]) -> None:
+    defaults = {field.name.upper(): getattr(Settings(), field.name) for field in fields(Settings)}
+    assert found_with(defaults | trajectories_settings) == []
+    assert found_with(trajectories_settings | {"CREDIT_RULE": "phase_outcome"}) == []
+
+
 @pytest.mark.parametrize("given", ["outbox.sqlite3", None, ["OUTBOX_PATH"]])
 def test_settings_that_are_no_dict_are_an_error(given: Any) -> None:
     assert [message.id for message in found_with(given)] == ["trajectories.E001"]
@@ -68,17 +77,18 @@ def test_settings_that_are_no_dict_are_an_error(given: Any) -> None:
     ("more", "id_", "said"),
     [
         ({"REDIS_TTL": 3}, "E002", "Did you mean 'REDIS_TTL_S'?"),
-        ({"COLOUR": 3}, "E002", "There are OUTBOX_PATH, "),
+        ({"COLOUR": 3}, "E002", "The settings are OUTBOX_PATH, "),
         ({3: 3}, "E002", "no setting '3'"),
-        ({"BATCH_MAX_RECORDS": "100"}, "E003", "It wants int."),
-        ({"OUTBOX_PATH": 3}, "E003", "It wants str."),
+        ({"BATCH_MAX_RECORDS": "100"}, "E003", "must have the type int, got '100'"),
+        ({"OUTBOX_PATH": 3}, "E003", "must have the type str, got 3"),
         ({"OUTBOX_SYNCHRONOUS": "OFF"}, "E003", "FULL"),
+        ({"CREDIT_RULE": "FULL"}, "E003", "phase_outcome"),
         ({"BATCH_MAX_RECORDS": 0}, "E004", "at least 1"),
         ({"REDIS_TTL_S": -1}, "E004", "at least 1"),
         ({"KEY_CACHE_S": -0.5}, "E004", "at least 0"),
         ({"KEY_CACHE_S": float("nan")}, "E004", "nan"),
         ({"EXPORT_WAIT_S": float("inf")}, "E004", "inf"),
-        ({"RESEND_AFTER_S": 0}, "E004", "for ever"),
+        ({"RESEND_AFTER_S": 0}, "E004", "without end"),
         ({"RESEND_MAX_S": 1}, "E004", "at least RESEND_AFTER_S"),
         ({"MAX_REQUEST_BYTES": 1}, "E004", "at least MAX_RECORD_BYTES"),
         ({"OUTBOX_PATH": ""}, "E005", "on a volume"),
@@ -92,11 +102,11 @@ def test_settings_that_are_no_dict_are_an_error(given: Any) -> None:
         ({"PHASE_ALIASES": {"qa": "Test"}}, "E012", "'test'"),
         ({"METRICS_ACCESS": "guessed"}, "E013", "16"),
         ({"RATE_LIMITS": {"requests_per_minut": 6}}, "E020", "Did you mean 'requests_per_minute'?"),
-        ({"RATE_LIMITS": {"COLOUR": 6}}, "E020", "requests_per_minute and bytes_per_minute"),
+        ({"RATE_LIMITS": {"COLOUR": 6}}, "E020", "The limits are requests_per_minute and bytes_per_minute"),
         ({"RATE_LIMITS": {"requests_per_minute": 0}}, "E021", "at least 1"),
         ({"RATE_LIMITS": {"bytes_per_minute": 16 * 1024**2 - 1}}, "E021", "MAX_REQUEST_BYTES"),
         ({"RATE_LIMITS": {"requests_per_minute": "6"}}, "E003", "Mapping[str, int]"),
-        ({"RETENTION_DAYS": {"*": 0}}, "E022", "leave a tenant out"),
+        ({"RETENTION_DAYS": {"*": 0}}, "E022", "Leave a tenant out"),
         ({"RETENTION_DAYS": {"no slug": 30}}, "E023", "the slug of a tenant"),
         ({"READINESS": {"run": 6}}, "E028", "Did you mean 'runs'?"),
         ({"READINESS": {"COLOUR": 6}}, "E028", "runs, projects"),
@@ -175,7 +185,7 @@ def test_an_outbox_that_cannot_be_written_is_an_error(
 
 
 def test_a_cache_in_the_same_redis_database_is_a_warning(
-    mounted: Path, settings: Settings, trajectories_settings: dict[str, Any]
+    mounted: Path, settings: DjangoSettings, trajectories_settings: dict[str, Any]
 ) -> None:
     settings.CACHES = {"default": TIER, "trajectories": TIER, "other": TIER | {"LOCATION": "redis://127.0.0.1:1/1"}}
     messages = found()
@@ -184,7 +194,7 @@ def test_a_cache_in_the_same_redis_database_is_a_warning(
 
 
 @pytest.mark.parametrize("backend", ["django.core.cache.backends.redis.RedisCache", "nowhere.Cache", ""])
-def test_a_tier_of_another_backend_is_an_error(backend: str, mounted: Path, settings: Settings) -> None:
+def test_a_tier_of_another_backend_is_an_error(backend: str, mounted: Path, settings: DjangoSettings) -> None:
     settings.CACHES = {"default": {}, "trajectories": {"BACKEND": backend, "LOCATION": "redis://127.0.0.1:1/0"}}
     assert [message.id for message in found()] == ["trajectories.E010"]
 
@@ -253,6 +263,32 @@ def test_at_deployment_only_a_queue_that_no_worker_consumes_is_a_warning(
     assert (message.id, message.is_serious()) == ("trajectories.W006", False)
     assert "'runs'" in message.msg
     assert "-Q runs" in str(message.hint)
+
+
+@pytest.fixture
+def routed() -> Iterator[None]:
+    """The project's routes send every task to a queue of low priority."""
+
+    def route(routes: dict[str, Any] | None) -> None:
+        app.conf.update(task_routes=routes)
+        app.amqp.flush_routes()
+        vars(app.amqp).pop("router", None)
+
+    route({"*": {"queue": "low"}})
+    yield
+    route(None)
+
+
+@pytest.mark.usefixtures("named_store", "routed")
+def test_at_deployment_the_queue_of_the_projects_routes_is_asked(
+    mounted: Path, redis_tier_url: str, consumed_queue: str
+) -> None:
+    (message,) = found(include_deployment_checks=True)
+    assert message.id == "trajectories.W006"
+    assert "'low'" in message.msg
+    tasks.send(tasks.probe, "name", queue=None)
+    with Redis.from_url(consumed_queue) as broker:
+        assert broker.llen("low") == 2, "the probe of the check and this one"
 
 
 @pytest.mark.usefixtures("named_store")

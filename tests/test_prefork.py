@@ -38,6 +38,14 @@ def test_it_runs_its_exit_handlers() -> None:
     assert run_python(["-c", "import atexit; atexit.register(print, 'end')"], clean_environment()).stdout == "end\n"
 
 
+def test_it_waits_for_its_threads_before_it_runs_its_exit_handlers() -> None:
+    code = (
+        "import atexit, sys, threading; atexit.register(sys.stdout.write, 'end');"
+        "threading.Timer(0.05, sys.stdout.write, ['thread ']).start()"
+    )
+    assert run_python(["-c", code], clean_environment()).stdout == "thread end"
+
+
 def test_it_has_loaded_neither_app_nor_site_nor_settings() -> None:
     code = (
         "import sys; from django.conf import settings;"

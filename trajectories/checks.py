@@ -10,6 +10,7 @@ import difflib
 import math
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -100,35 +101,42 @@ def _form(given: Any) -> _Found:
         return
     for key, near in unknown_keys({str(key): value for key, value in given.items()}).items():
         hint = (
-            f"Did you mean {near!r}?" if near else f"There are {', '.join(f.name.upper() for f in fields(Settings))}."
+            f"Did you mean {near!r}?"
+            if near
+            else f"The settings are {', '.join(f.name.upper() for f in fields(Settings))}."
         )
         yield Error(f"TRAJECTORIES has no setting {key!r}.", hint=hint, id="trajectories.E002")
     for key, wanted in wrong_types(given).items():
-        hint = f"It wants {wanted}."
-        yield Error(f"TRAJECTORIES[{key!r}] cannot be {given[key]!r}.", hint=hint, id="trajectories.E003")
+        hint = f"docs/settings.md describes {key}."
+        message = f"TRAJECTORIES[{key!r}] must have the type {wanted}, got {given[key]!r}."
+        yield Error(message, hint=hint, id="trajectories.E003")
 
 
 def _check_numbers(conf: Settings) -> _Found:
     for f in fields(Settings):
         value, least = getattr(conf, f.name), 1 if f.type == "int" and f.name not in _MAY_BE_0 else 0
         if f.type in ("int", "float") and not (math.isfinite(value) and value >= least):
-            yield _bad_number(f.name, value, f"It wants at least {least}.")
+            yield _bad_number(f.name, value, f"at least {least}")
     if conf.resend_after_s == 0:
-        yield _bad_number("resend_after_s", 0, "Every batch would be sent again at once, and for ever.")
+        yield _bad_number("resend_after_s", 0, "more than 0, or each batch is sent again without end")
     for small, large in (
         ("resend_after_s", "resend_max_s"),
         ("max_record_bytes", "max_request_bytes"),
         ("redis_ttl_s", "tombstone_keep_s"),  # otherwise Redis could restore deleted records
     ):
         if getattr(conf, large) < getattr(conf, small):
-            yield _bad_number(large, getattr(conf, large), f"It wants at least {small.upper()}.")
+            yield _bad_number(large, getattr(conf, large), f"at least {small.upper()} ({getattr(conf, small)!r})")
 
 
 _MAY_BE_0 = ("trusted_proxies",)
 
 
-def _bad_number(name: str, value: float, hint: str) -> CheckMessage:
-    return Error(f"TRAJECTORIES[{name.upper()!r}] cannot be {value!r}.", hint=hint, id="trajectories.E004")
+def _bad_number(name: str, value: float, rule: str) -> CheckMessage:
+    message, hint = (
+        f"TRAJECTORIES[{name.upper()!r}] must be {rule}, got {value!r}.",
+        f"docs/settings.md describes {name.upper()}.",
+    )
+    return Error(message, hint=hint, id="trajectories.E004")
 
 
 def _check_outbox(conf: Settings) -> _Found:
@@ -188,12 +196,18 @@ def _check_cache(conf: Settings) -> _Found:
         hint = (
             f'CACHES["{conf.cache_alias}"] = {{"BACKEND": "django_redis.cache.RedisCache", "LOCATION": "redis://…/2"}}'
         )
-        yield Error(f"CACHES has no {conf.cache_alias!r}, the Redis tier.", hint=hint, id="trajectories.E009")
+        yield Error(
+            f"CACHES has no alias {conf.cache_alias!r}, which the Redis tier needs.", hint=hint, id="trajectories.E009"
+        )
         return
     if not _is_django_redis(caches[conf.cache_alias]):
-        hint = "The tier needs django_redis.cache.RedisCache, for its connection."
+        hint = "Use django_redis.cache.RedisCache: the Redis tier needs its raw connection."
         backend = caches[conf.cache_alias].get("BACKEND")
-        yield Error(f"CACHES[{conf.cache_alias!r}] has the backend {backend}.", hint=hint, id="trajectories.E010")
+        yield Error(
+            f"CACHES[{conf.cache_alias!r}] has the backend {backend}, which is not supported.",
+            hint=hint,
+            id="trajectories.E010",
+        )
     ours = caches[conf.cache_alias].get("LOCATION")
     for alias, other in caches.items():
         if alias != conf.cache_alias and ours and other.get("LOCATION") == ours:
@@ -219,15 +233,15 @@ def _check_tenant_from_request(conf: Settings) -> _Found:
         is_callable, why = False, str(error)
     if not is_callable:
         hint = "A function of the request, which returns the slug of a tenant, or None."
-        message = f"TENANT_FROM_REQUEST {path!r} is of no use: {why}."
+        message = f"TENANT_FROM_REQUEST {path!r} cannot be used: {why}."
         yield Error(message, hint=hint, id="trajectories.E011")
 
 
 def _check_phase_aliases(conf: Settings) -> _Found:
     for name in {*conf.phase_aliases, *conf.phase_aliases.values()}:
         if name != name.strip().casefold():
-            hint = f"Phase names are compared in small letters: {name.strip().casefold()!r}."
-            yield Error(f"PHASE_ALIASES has {name!r}, which no phase is.", hint=hint, id="trajectories.E012")
+            hint = f"Write it in lower case: {name.strip().casefold()!r}."
+            yield Error(f"PHASE_ALIASES has {name!r}, which never matches a phase.", hint=hint, id="trajectories.E012")
 
 
 def _check_metrics_access(conf: Settings) -> _Found:
@@ -243,20 +257,20 @@ def _check_rate_limits(conf: Settings) -> _Found:
     for name, limit in conf.rate_limits.items():
         if name not in RATE_LIMITS:
             near = difflib.get_close_matches(name.lower(), RATE_LIMITS, 1)
-            hint = f"Did you mean {near[0]!r}?" if near else f"There are {' and '.join(RATE_LIMITS)}."
+            hint = f"Did you mean {near[0]!r}?" if near else f"The limits are {' and '.join(RATE_LIMITS)}."
             yield Error(f"RATE_LIMITS has no limit {name!r}.", hint=hint, id="trajectories.E020")
         elif limit < (least := conf.max_request_bytes if name == "bytes_per_minute" else 1):
-            hint = f"It wants at least {least}" + (
-                ", which is MAX_REQUEST_BYTES: else such a request never fits." if least > 1 else "."
-            )
-            yield Error(f"RATE_LIMITS[{name!r}] cannot be {limit!r}.", hint=hint, id="trajectories.E021")
+            hint = "With less than MAX_REQUEST_BYTES, the largest allowed request is always refused."
+            message = f"RATE_LIMITS[{name!r}] must be at least {least}, got {limit!r}."
+            yield Error(message, hint=hint if least > 1 else "Leave it out for no limit.", id="trajectories.E021")
 
 
 def _check_retention_days(conf: Settings) -> _Found:
     for tenant, days in conf.retention_days.items():
         if days < 1:
-            hint = "It wants whole days, at least 1; leave a tenant out to keep its records."
-            yield Error(f"RETENTION_DAYS[{tenant!r}] cannot be {days!r}.", hint=hint, id="trajectories.E022")
+            hint = "Leave a tenant out to keep its records."
+            message = f"RETENTION_DAYS[{tenant!r}] must be a number of days from 1, got {days!r}."
+            yield Error(message, hint=hint, id="trajectories.E022")
     yield from _wrong_tenants("RETENTION_DAYS", conf.retention_days, "trajectories.E023")
 
 
@@ -264,16 +278,16 @@ def _check_quotas(conf: Settings) -> _Found:
     for name, quotas in (("QUOTA_RECORDS", conf.quota_records), ("QUOTA_BYTES", conf.quota_bytes)):
         for tenant, most in quotas.items():
             if most < 0:
-                hint = "It wants 0 or more; leave a tenant out to have no quota."
-                yield Error(f"{name}[{tenant!r}] cannot be {most!r}.", hint=hint, id="trajectories.E026")
+                hint = "Leave a tenant out to have no quota."
+                yield Error(f"{name}[{tenant!r}] must be at least 0, got {most!r}.", hint=hint, id="trajectories.E026")
         yield from _wrong_tenants(name, quotas, "trajectories.E027")
 
 
 def _wrong_tenants(name: str, by_tenant: Mapping[str, int], id_: str) -> _Found:
     for tenant in by_tenant:
         if tenant != "*" and not re.match(SLUG_PATTERN, tenant):
-            hint = 'It wants the slug of a tenant, or "*" for those that are not named.'
-            yield Error(f"{name} has {tenant!r}, which no tenant can be called.", hint=hint, id=id_)
+            hint = 'Use the slug of a tenant, or "*" for all tenants that are not named.'
+            yield Error(f"{name} has {tenant!r}, which is not a valid tenant slug.", hint=hint, id=id_)
 
 
 def _check_readiness(conf: Settings) -> _Found:
@@ -283,8 +297,9 @@ def _check_readiness(conf: Settings) -> _Found:
             hint = f"Did you mean {near[0]!r}?" if near else f"The thresholds are {', '.join(THRESHOLDS)}."
             yield Error(f"READINESS has no threshold {name!r}.", hint=hint, id="trajectories.E028")
         elif threshold < 0 or (THRESHOLDS[name] < 1 and threshold > 1):
-            hint = "A share is between 0 and 1." if THRESHOLDS[name] < 1 else "A number is at least 0."
-            yield Error(f"READINESS[{name!r}] cannot be {threshold!r}.", hint=hint, id="trajectories.E029")
+            rule = "between 0 and 1" if THRESHOLDS[name] < 1 else "at least 0"
+            message, hint = f"READINESS[{name!r}] must be {rule}, got {threshold!r}.", "docs/training.md describes it."
+            yield Error(message, hint=hint, id="trajectories.E029")
 
 
 def _check_celery(conf: Settings) -> _Found:
@@ -333,7 +348,7 @@ def _check_broker(conf: Settings) -> _Found:
     except RedisError:
         return  # the check of Redis says so
     except (OperationalError, OSError) as error:
-        hint = "Records are accepted all the same, and wait in the outbox. Which broker it is, Celery's settings say."
+        hint = "Records are accepted all the same, and wait in the outbox. Check the URL of the broker in Celery's settings."
         message = f"Celery's broker {tasks.broker_address()} does not answer: {error}"
         yield CheckWarning(message, hint=hint, id="trajectories.W004")
         return
@@ -370,7 +385,7 @@ def _check_store(conf: Settings) -> _Found:
 
 def _check_container(conf: Settings) -> _Found:
     if _file_system_of(Path(conf.outbox_path)) == "overlay":
-        hint = "Mount a volume there; else acknowledged records that no worker has fetched go with the container."
+        hint = "Mount a volume there. Otherwise acknowledged records that are not archived yet are lost with the container."
         message = f"The outbox {conf.outbox_path} is in the writable layer of a container."
         yield CheckWarning(message, hint=hint, id="trajectories.W005")
 
@@ -378,11 +393,11 @@ def _check_container(conf: Settings) -> _Found:
 def _check_files(conf: Settings) -> _Found:
     archive = connections[router.db_for_write(Trajectory)]
     databases = [conf.outbox_path, *([str(archive.settings_dict["NAME"])] if archive.vendor == "sqlite" else [])]
-    files = [Path(name + end) for name in databases for end in ("", "-wal", "-shm")]
-    for path in filter(private_files.is_exposed, files):
-        hint = f"chmod 600 {path}; for its folder: chmod 700 {path.parent}"
-        message = f"Other users of this machine can use {path}, which holds records or sessions."
-        yield CheckWarning(message, hint=hint, id="trajectories.W007")
+    for name in databases:
+        # Other files of SQLite get the mode of their database.
+        if exposed := [str(path) for end in ("", "-wal", "-shm") if private_files.is_exposed(path := Path(name + end))]:
+            message = f"Other users of this machine can use {exposed[0]}, which holds records or sessions."
+            yield CheckWarning(message, hint=f"chmod 600 {shlex.join(exposed)}", id="trajectories.W007")
 
 
 _DEPLOY_CHECKS: Sequence[Callable[[Settings], _Found]] = (

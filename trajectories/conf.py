@@ -6,7 +6,7 @@ import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
@@ -39,8 +39,8 @@ class Settings:
     host can read them."""
 
     cache_alias: str = "trajectories"
-    """Alias in ``CACHES`` of the Redis tier. Give it an alias and a database number of its own: its
-    ``clear()`` empties the database."""
+    """Alias in ``CACHES`` of the Redis tier. Give it an alias and a database number of its own, because
+    ``clear()`` of this cache empties the whole database."""
 
     redis_ttl_s: int = 90 * 24 * 3600
     """How long Redis keeps a record, counted from its revision."""
@@ -83,13 +83,14 @@ class Settings:
     """Statement timeout of an archive read on Postgres, where it can be set for a transaction."""
 
     rollup_max_cells: int = 5_000
-    """Maximum roll-ups of a tenant, of all time and of a day. Beyond it, stats of one project scan
+    """Maximum number of precomputed sums (roll-ups) of a tenant: of those of all time, and of those of
+    one day. Beyond it, stats of one project scan
     its records, and beyond twice as many all stats do (docs/reliability.md)."""
 
     queue: str | None = None
-    """Celery queue of the tasks; ``None``: the app's default queue, which a plain worker consumes.
-    ``{store}`` in it stands for the identity of the store (``manage.py store_identity``), so that
-    stores can share a broker."""
+    """Celery queue of the tasks; ``None``: the one that ``CELERY_TASK_ROUTES`` gives, else the app's
+    default queue, which a plain worker consumes. ``{store}`` in it stands for the identity of the
+    store (``manage.py store_identity``), so that stores can share a broker."""
 
     queue_max_messages: int = 16
     """Number of messages waiting in the broker at which resending stops: the worker is slow, and no
@@ -250,7 +251,7 @@ def _fits(value: Any, hint: Any) -> bool:
     for number, of_number in ((int, Mapping[str, int]), (float, Mapping[str, float])):
         if hint == of_number:
             return isinstance(value, Mapping) and all(_fits(k, str) and _fits(v, number) for k, v in value.items())
-    return value in ("FULL", "NORMAL")
+    return value in get_args(hint)
 
 
 def _build(given: Any) -> Settings:

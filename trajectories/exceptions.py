@@ -7,6 +7,7 @@ TrajectoriesError
 ├── QuotaExceeded           403  the tenant has as many records or bytes as it may have
 ├── NotFound                404
 ├── MethodNotAllowed        405
+├── NotAcceptable           406  no format of the answer is one that the client accepts
 ├── RequestTimeout          408  the body did not arrive in time
 ├── Deleted                 409  the id was deleted permanently
 ├── IdempotencyConflict     409  the key was used for another outcome of the same target
@@ -19,9 +20,11 @@ TrajectoriesError
 ├── RateLimited             429  over a key's rate limit, or too many invalid keys from one address;
 │   │                            carries Retry-After
 │   └── TooManyReads             too many long reads of one tenant at once
+├── NotRead                 429  of a line: too many lines before it were refused
 └── Unavailable             503  a tier that this answer needs is unavailable; carries Retry-After
     ├── Busy                     too many slow uploads at once
     ├── OutboxUnavailable        the record was not stored: outbox full, or a disk error
+    ├── StoreMismatch            the outbox belongs to another store than the database
     ├── KeyLookupUnavailable     the key is not cached and the archive is unavailable
     ├── ArchiveUnavailable       the requested data is older than the hot cache
     ├── ExportBehind             earlier records of this host are not archived yet
@@ -67,9 +70,31 @@ class TrajectoriesError(Exception):
 
 
 class InvalidInput(TrajectoriesError):
+    """``found`` is the number of problems, of which ``details`` may have some."""
+
     status = 400
     type = "invalid_request_error"
     code = "invalid_input"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        details: tuple[Problem, ...] = (),
+        found: int = 1,
+    ) -> None:
+        super().__init__(message, code=code, param=param, details=details)
+        self.found = found
+
+
+class NotRead(TrajectoriesError):
+    """A line of a request was not read, because too many lines before it were refused."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "not_read"
 
 
 class AuthenticationFailure(TrajectoriesError):
@@ -136,6 +161,12 @@ class RevisionMismatch(TrajectoriesError):
     status = 412
     type = "conflict_error"
     code = "revision_mismatch"
+
+
+class NotAcceptable(TrajectoriesError):
+    status = 406
+    type = "invalid_request_error"
+    code = "not_acceptable"
 
 
 class RequestTimeout(TrajectoriesError):

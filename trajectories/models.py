@@ -42,7 +42,7 @@ class Tenant(models.Model):
 
     ``rolled_seq`` and ``rolled_changed`` are what its roll-ups have seen; ``rolled_cells`` counts the
     all-time ones; ``rollup_cut`` is a ``rollups.Cut``. ``selected_seq`` is how far its selections have
-    come, -1 if it has too many for them.
+    come, -1 if it has too many for them, and ``learned_seq`` how far its sums of choices have.
     """
 
     slug = models.CharField(max_length=64, primary_key=True, validators=[RegexValidator(SLUG_PATTERN)])
@@ -56,6 +56,7 @@ class Tenant(models.Model):
     rolled_cells = models.BigIntegerField(default=0, db_default=0, editable=False)
     rollup_cut = models.SmallIntegerField(default=0, db_default=0, editable=False)
     selected_seq = models.BigIntegerField(default=0, db_default=0, editable=False)
+    learned_seq = models.BigIntegerField(default=0, db_default=0, editable=False)
 
     def __str__(self) -> str:
         return self.slug
@@ -353,7 +354,7 @@ class RollUp(models.Model):
 
     With ``is_total`` they are over all records, and the five are null. ``day`` is the UTC day of
     ``recorded_at_us`` and ``start`` that of ``started_at_us``, in days since 1970. Rows of all time
-    have -1 and 0 there, those of selections -2 and 0.
+    have -1 and 0 there, those of selections -2 and 0, those of choices -3 and the first day of a week.
     """
 
     key = models.CharField(max_length=32, primary_key=True)

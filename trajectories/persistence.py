@@ -16,7 +16,7 @@ from trajectories.domain.clock import DAY_US, SECOND_US
 from trajectories.domain.record import Record, tombstone
 from trajectories.models import AuditEntry, Trajectory
 from trajectories.signals import trajectory_archived, trajectory_deleted
-from trajectories.storage import archive_files, archive_outcomes, archive_reads, rollup_rebuild
+from trajectories.storage import archive_files, archive_outcomes, archive_reads, choice_reads, rollup_rebuild
 from trajectories.storage.archive_errors import ArchiveError
 from trajectories.storage.archive_writes import (
     DeletedCounts,
@@ -73,6 +73,7 @@ def persist(store: Store, records: Sequence[Record]) -> None:
     with suppress(ArchiveError):  # the batch is complete; the next one continues
         for tenant in rollup_rebuild.to_select({record.tenant for record in records}):
             rollup_rebuild.select(tenant)
+            choice_reads.count(tenant)
 
 
 def delete(store: Store, tombstones: Sequence[Record]) -> DeletedCounts:
@@ -131,11 +132,11 @@ def forget_tombstones(store: Store) -> None:
         pass
 
 
-def roll_up(steps: int) -> None:
-    """Continue the roll-ups of tenants that lack changes, for at most ``steps`` transactions."""
+def roll_up(records: int) -> None:
+    """Continue the roll-ups of tenants that lack changes, until they have about ``records`` more."""
     archive_files.refresh_statistics()
     for tenant in rollup_rebuild.behind():
-        steps = rollup_rebuild.catch_up(tenant, steps)
+        records = rollup_rebuild.catch_up(tenant, records)
 
 
 def settle(store: Store) -> int:

@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 _RETAIN_BATCHES = 200
 """Limit of one run, so that it does not delay the worker's batches for long."""
 
-_ROLL_UP_STEPS = 25
+_ROLL_UP_RECORDS = 100_000
 
 Message: TypeAlias = list[list[str | int]]
 """Records as JSON: tenant, id, stamp, digest, revision, recorded_at_us, body as ``text_of`` has it."""
@@ -46,7 +46,14 @@ _PROBE_EXPIRES_S = 60.0
 _PROBE_LOOK_EVERY_S = 0.02
 
 
-@shared_task(name="trajectories.persist", ignore_result=True, acks_late=False, bind=True)
+# A host project's defaults for its own tasks do not apply to these. A rate limit of 0 is none.
+OPTIONS: dict[str, Any] = {"ignore_result": True, "acks_late": False, "rate_limit": 0, "bind": True}
+# A limit of a minute would end work that grows with the archive each time, and a rebuild begins anew.
+# Celery takes a soft limit only if it is at most the other one.
+LONG: dict[str, Any] = {"soft_time_limit": 86_400, "time_limit": 86_400}
+
+
+@shared_task(name="trajectories.persist", **OPTIONS)
 def persist(self: Any, message: Message, store: str | None = None) -> None:
     if is_signed(self, message, store):
         _work(
@@ -56,19 +63,19 @@ def persist(self: Any, message: Message, store: str | None = None) -> None:
         )
 
 
-@shared_task(name="trajectories.rebuild", ignore_result=True, acks_late=False, bind=True)
+@shared_task(name="trajectories.rebuild", **OPTIONS, **LONG)
 def rebuild(self: Any, store: str | None = None) -> None:
     if is_signed(self, store):
         _work(store, lambda: persistence.rebuild(get_store()), "Redis was not rebuilt; the next attempt follows")
 
 
-@shared_task(name="trajectories.settle", ignore_result=True, acks_late=False, bind=True)
+@shared_task(name="trajectories.settle", **OPTIONS)
 def settle(self: Any, store: str | None = None) -> None:
     if is_signed(self, store):
         _work(store, lambda: persistence.settle(get_store()), "Open batches were not settled; the next attempt follows")
 
 
-@shared_task(name="trajectories.retain", ignore_result=True, acks_late=False, bind=True)
+@shared_task(name="trajectories.retain", **OPTIONS, **LONG)
 def retain(self: Any, store: str | None = None) -> None:
     if is_signed(self, store):
         _work(
@@ -76,10 +83,12 @@ def retain(self: Any, store: str | None = None) -> None:
             lambda: persistence.retain(get_store(), _RETAIN_BATCHES),
             "Not all records past their retention were deleted; the next run continues",
         )
-        _work(store, lambda: persistence.roll_up(_ROLL_UP_STEPS), "Roll-ups were not completed; the next run continues")
+        _work(
+            store, lambda: persistence.roll_up(_ROLL_UP_RECORDS), "Roll-ups were not completed; the next run continues"
+        )
 
 
-@shared_task(name="trajectories.probe", ignore_result=True, acks_late=False, bind=True)
+@shared_task(name="trajectories.probe", **OPTIONS)
 def probe(self: Any, name: str) -> None:
     """Answer ``is_consumed`` of this store."""
     if not is_signed(self, name):
@@ -175,8 +184,14 @@ def send(task: Any, *args: Any, queue: str | None, expires_s: float | None = Non
 
 
 def queue_name(queue: str | None) -> str:
-    """Return the name of the queue of a setting; None stands for the app's default queue."""
-    return str(queue or current_app.conf.task_default_queue)
+    """Return the name of the queue of a setting; None stands for the one that the project's routes choose.
+
+    Celery's routes do not apply where ``queue`` is given.
+    """
+    if queue:
+        return queue
+    routed = current_app.amqp.router.route({}, persist.name).get("queue")
+    return str(getattr(routed, "name", routed) or current_app.conf.task_default_queue)
 
 
 def broker_address() -> str:

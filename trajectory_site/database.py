@@ -25,9 +25,11 @@ def from_environment(default: dict[str, Any]) -> dict[str, Any]:
     url = environment.text(_URL)
     if not url:
         return config(default)
-    scheme = url.partition("://")[0]
-    if scheme not in _SCHEMES:
-        environment.refuse(_URL, f"must begin with postgresql:// or sqlite:///, got {scheme[:20]!r}.")
+    scheme, separator, rest = url.partition("://")
+    url, scheme = f"{scheme.lower()}{separator}{rest}", scheme.lower()
+    if scheme not in _SCHEMES or not separator:
+        given = repr(scheme[:20]) if separator else "no scheme"
+        environment.refuse(_URL, f"must begin with postgresql:// or sqlite:///, got {given}.")
     try:
         with warnings.catch_warnings(action="ignore"):
             found: dict[str, Any] = environ.Env.db_url_config(url)

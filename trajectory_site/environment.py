@@ -7,10 +7,12 @@ cannot be used is one sentence that names its variable; it does not show a secre
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NoReturn
 from urllib.parse import urlsplit
 
@@ -18,6 +20,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 PREFIX_PATTERN = r"(/(?!\.{1,2}(/|\Z))[A-Za-z0-9._~-]+)+"
 """A path below which the site can be, without a slash at the end, ``.`` and ``..``."""
+_HOST = re.compile(r"\*|\.?[\w-]+(\.[\w-]+)*\.?|\[[0-9A-Fa-f:.]+\]")
+_MAX = 2**31 - 1
 _BOOLEANS = {
     **dict.fromkeys(("1", "true", "yes", "on", "y", "t"), True),
     **dict.fromkeys(("0", "false", "no", "off", "n", "f"), False),
@@ -60,10 +64,10 @@ def as_boolean(name: str, value: str) -> bool:
 
 
 def integer(name: str, default: int) -> int:
-    """Return an integer of at least 0."""
+    """Return an integer from 0 to the largest that databases and browsers take."""
     value = text(name)
-    if value and not (value.isascii() and value.isdigit()):
-        refuse(name, f"must be a whole number of at least 0, got {value!r}.")
+    if value and not (value.isascii() and value.isdigit() and len(value) < 20 and int(value) <= _MAX):
+        refuse(name, f"must be a whole number from 0 to {_MAX}, got {value[:50]!r}.")
     return int(value) if value else default
 
 
@@ -80,28 +84,50 @@ def seconds(name: str, default: float) -> float:
 
 
 def names(name: str, default: Sequence[str] = ()) -> list[str]:
-    """Return the parts of a list, which are separated by commas or whitespace."""
-    return [cleaned(part) for part in text(name).replace(",", " ").split()] or list(default)
+    """Return the parts of a list, which are separated by commas or whitespace, or are a JSON array."""
+    value = text(name)
+    with suppress(ValueError):
+        found = json.loads(value)
+        if isinstance(found, list) and all(isinstance(part, str) for part in found):
+            return found or list(default)
+    return [cleaned(part) for part in value.replace(",", " ").split()] or list(default)
 
 
 def hosts(name: str, default: Sequence[str]) -> list[str]:
     """Return host names without scheme, port and path."""
     found = names(name, default)
     for host in found:
-        is_address = host.startswith("[") and host.endswith("]")
-        if "/" in host or (":" in host and not is_address):
+        if host.startswith("*."):
+            refuse(name, f"has {host!r}: for a domain and everything below it, write {host[1:]!r}.")
+        if not _HOST.fullmatch(host):
             refuse(name, f"has {host!r}: write the host alone, such as store.example.com or [::1].")
     return found
 
 
-def origins(name: str) -> list[str]:
-    """Return origins, each a scheme and a host, without a slash at the end."""
-    found = [origin.rstrip("/") for origin in names(name)]
-    for origin in found:
-        parts = urlsplit(origin)
-        if parts.scheme not in ("http", "https") or not parts.netloc or parts.path or parts.query:
-            refuse(name, f"has {origin!r}: write scheme and host alone, such as https://app.example.com.")
-    return found
+def origins(name: str, *, has_wildcards: bool) -> list[str]:
+    """Return origins, each a scheme and a host, as browsers write them.
+
+    Args:
+        has_wildcards: whether ``https://*.example.com`` stands for everything below a domain.
+    """
+    return [_origin(name, origin, has_wildcards=has_wildcards) for origin in names(name)]
+
+
+def _origin(name: str, origin: str, *, has_wildcards: bool) -> str:
+    parts = urlsplit(origin.rstrip("/").lower())
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if parts.scheme not in _PORTS or not host or "@" in parts.netloc or parts.path or parts.query or parts.fragment:
+        refuse(name, f"has {origin!r}: write scheme and host alone, such as https://app.example.com.")
+    if "*" in host and not has_wildcards:
+        refuse(name, f"has {origin!r}: name each origin, because a * is not understood here.")
+    host = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{host}" + ("" if port in (None, _PORTS[parts.scheme]) else f":{port}")
+
+
+_PORTS = {"http": 80, "https": 443}
 
 
 def log_format(name: str, default: str) -> str:

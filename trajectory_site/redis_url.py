@@ -12,6 +12,7 @@ from trajectory_site import environment
 
 _SENTINEL = ("sentinel", "redis+sentinel", "redis-sentinel")
 _SENTINEL_PORT = 26379
+_OF_ONE_PROCESS = ("memory", "filesystem", "pyro")  # the second needs options that no variable gives
 _SERVER = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss", "unix": "unix"}
 _FORMS = (
     "redis://, rediss://, valkey://, valkeys://, unix:// or sentinel://, such as redis://:PASSWORD@HOST:6379/0,"
@@ -166,12 +167,25 @@ def explicit_broker(name: str, url: str) -> str:
     # Here and not above: the quick start's own process would keep Kombu.
     from kombu.transport import TRANSPORT_ALIASES
 
-    scheme = url.partition("://")[0].lower()
+    scheme, separator, _ = url.partition("://")
+    scheme = scheme.lower()
+    if not separator:
+        environment.refuse(
+            name, "has no scheme; it is a URL such as redis://HOST:6379/1 or amqp://USER:PASSWORD@HOST//."
+        )
     if scheme in (*_SERVER, *_SENTINEL):
         given = normalized(name, url)
         return broker(given, database(given))
-    if "://" not in url or scheme.partition("+")[0] not in TRANSPORT_ALIASES:
+    if scheme.partition("+")[0] not in TRANSPORT_ALIASES:
         environment.refuse(name, f"has the scheme {scheme[:20]!r}, for which Celery has no transport.")
+    if scheme in _OF_ONE_PROCESS:
+        environment.refuse(name, f"has the scheme {scheme!r}, whose messages reach no worker.")
+    from kombu import Connection  # the server's main process reads the settings, and needs no connection
+
+    try:
+        Connection(url).transport  # noqa: B018  loads it
+    except (ImportError, NameError, RuntimeError) as error:  # by transport, if its library is missing
+        environment.refuse(name, f"has the scheme {scheme!r}, which needs a library that is not installed: {error}.")
     return url
 
 

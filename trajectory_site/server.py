@@ -13,6 +13,7 @@ import tempfile
 import traceback
 from collections.abc import Callable
 from ipaddress import ip_address
+from pathlib import Path
 
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces
@@ -86,12 +87,19 @@ def _settings_error() -> int:
     from django.core.exceptions import ImproperlyConfigured
 
     try:
-        settings.DEBUG  # noqa: B018  loads the settings
+        static_root = settings.STATIC_ROOT  # loads the settings
     except ImproperlyConfigured as error:
         print(error, file=sys.stderr)
         return 1
     except BaseException:
         traceback.print_exc()
+        return 1
+    if static_root and not Path(static_root, "staticfiles.json").is_file():
+        print(
+            f"STATIC_ROOT {static_root} has no collected files. Run `trajectories-server collectstatic`, or unset the "
+            "variable: files then come from the installed packages.",
+            file=sys.stderr,
+        )
         return 1
     return 0
 

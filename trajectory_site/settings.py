@@ -19,7 +19,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from trajectories import private_files
-from trajectories.conf import Settings
+from trajectories.conf import Settings, unknown_keys, wrong_types
 from trajectory_site import data_dir, database, environment, redis_url
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -40,7 +40,7 @@ if not SECRET_KEY:
 SECRET_KEY_FALLBACKS = environment.names("SECRET_KEY_FALLBACKS")
 
 ALLOWED_HOSTS = environment.hosts("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
-CSRF_TRUSTED_ORIGINS = environment.origins("CSRF_TRUSTED_ORIGINS")
+CSRF_TRUSTED_ORIGINS = environment.origins("CSRF_TRUSTED_ORIGINS", has_wildcards=True)
 
 try:
     private_files.make_folder(DATA_DIR)
@@ -125,7 +125,7 @@ TRUST_X_FORWARDED_PREFIX = environment.boolean("TRUST_X_FORWARDED_PREFIX")
 
 # Without a STATIC_ROOT, files come from the installed packages, so collectstatic is not needed.
 STATIC_URL = "/static/"  # the storages add the prefix of the request
-STATIC_ROOT = environment.text("STATIC_ROOT") or None
+STATIC_ROOT = str(Path(environment.text("STATIC_ROOT")).expanduser()) if environment.text("STATIC_ROOT") else None
 WHITENOISE_USE_FINDERS = STATIC_ROOT is None
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
@@ -220,20 +220,30 @@ CELERY_TIMEZONE = TIME_ZONE
 
 
 def _from_environment(prefix: str) -> dict[str, Any]:
-    """Return ``{"KEY": value}`` for each ``PREFIX_KEY``, parsed as JSON if possible, else as text.
+    """Return ``{"KEY": value}`` for each ``PREFIX_KEY``: texts as they are, other types as JSON.
 
-    The app's system checks verify the types.
+    Raises:
+        ImproperlyConfigured: a variable names no setting, or has a value of another type.
     """
-    booleans = {field.name.upper() for field in fields(Settings) if field.type == "bool"}
+    types = {field.name.upper(): str(field.type) for field in fields(Settings)}
     given: dict[str, Any] = {}
     for name in os.environ:
         key, value = name.removeprefix(prefix), environment.text(name)
         if not name.startswith(prefix) or not value:
             continue
-        try:
-            given[key] = environment.as_boolean(name, value) if key in booleans else json.loads(value)
-        except ValueError:
+        if types.get(key) == "bool":
+            given[key] = environment.as_boolean(name, value)
+        elif types.get(key, "").startswith("str"):  # a queue or a secret may consist of digits
             given[key] = value
+        else:
+            try:
+                given[key] = json.loads(value)
+            except ValueError:
+                given[key] = value
+    for key, near in unknown_keys(given).items():
+        environment.refuse(f"{prefix}{key}", "is no setting." + (f" Did you mean {prefix}{near}?" if near else ""))
+    for key, wanted in wrong_types(given).items():
+        environment.refuse(f"{prefix}{key}", f"cannot be {given[key]!r}. It wants {wanted}.")
     return given
 
 
@@ -280,7 +290,7 @@ CONTENT_SECURITY_POLICY = {
 # --- Pages of other origins
 
 # For example https://app.example.com. Empty by default; then corsheaders is not loaded.
-CORS_ALLOWED_ORIGINS = environment.origins("CORS_ALLOWED_ORIGINS")
+CORS_ALLOWED_ORIGINS = environment.origins("CORS_ALLOWED_ORIGINS", has_wildcards=False)
 if CORS_ALLOWED_ORIGINS:
     INSTALLED_APPS.append("corsheaders")  # its checks reject an invalid origin at start
     # Before middleware that may respond, so that each response has CORS headers; after the
@@ -338,7 +348,7 @@ LOGGING = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request_id"]}},
     "root": {
         "handlers": ["stderr"],
-        "level": environment.choice("LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), "INFO"),
+        "level": environment.choice("LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "WARN", "ERROR", "CRITICAL"), "INFO"),
     },
     # Django's handlers (console only with DEBUG, mails to ADMINS) would drop or double its lines.
     "loggers": {

@@ -49,6 +49,9 @@ def _camel(*tools: bytes) -> bytes:
 
 _GOOD = b'{"request_summary":"x","phases":[]}'
 _SMUGGLED = _get(PATH)
+_ATTEMPTS = b'{"phase_name":"x","attempts":[%b{}]}' % (b"{}," * 199)
+_PROBLEMS = b'{"request_summary":"x","phases":[%b%b]}\n' % ((_ATTEMPTS + b",") * 199, _ATTEMPTS)
+"""80,000 problems in 126 kB."""
 _BOMB = gzip.compress(bytes(64 * MIB)) * 16
 """A gibibyte of zeros, in one mebibyte."""
 assert len(_BOMB) < 1.1 * MIB
@@ -91,7 +94,9 @@ BODIES = [
     Hostile("multipart", _post(b"--x\r\n\r\n--x--", content_type="multipart/form-data; boundary=x"), (415,)),
     Hostile("a million tiny lines", _post(b"1\n" * 10**6, content_type=NDJSON), (413,)),
     Hostile("16 MiB of empty lines", _post(b"\n" * 16 * MIB, content_type=NDJSON), (413,), at_most_mib=64),
-    Hostile("10,000 bad lines", _post(b"1\n" * 10_000, content_type=NDJSON), (200,), at_most_mib=48),
+    Hostile("1,000 bad lines", _post(b"1\n" * 1_000, content_type=NDJSON), (200,), at_most_mib=48),
+    Hostile("10,000 bad lines", _post(b"1\n" * 10_000, content_type=NDJSON), (413,), at_most_mib=48),
+    Hostile("100 lines of 80,000 problems", _post(_PROBLEMS * 100, content_type=NDJSON), (200,), at_most_mib=80),
     Hostile("one line of 16 MiB", _post(b"1" * 16 * MIB, content_type=NDJSON), (200,), at_most_mib=80),
 ]
 

@@ -75,6 +75,7 @@ def test_the_text_of_a_key_is_left_nowhere(admin_client: Client, alice: Tenant) 
         ({"scopes": ["everything"]}, "is not one of the available choices"),
         ({"tenant": "bob"}, "not one of the available choices"),
         ({"expires_at_0": "2020-01-01", "expires_at_1": "00:00"}, "has expired already"),
+        ({"lasts": "30", "expires_at_0": "2100-01-01", "expires_at_1": "00:00"}, "Choose one: a number of days"),
     ],
 )
 def test_a_key_that_makes_no_sense_is_refused(
@@ -82,6 +83,37 @@ def test_a_key_that_makes_no_sense_is_refused(
 ) -> None:
     assert why in add_key(admin_client, **fields).content.decode()
     assert not ApiKey.objects.exists()
+
+
+def test_a_key_may_last_a_number_of_days_and_says_when_it_ends_soon(admin_client: Client, alice: Tenant) -> None:
+    add_key(admin_client, lasts="30")
+    key = ApiKey.objects.get()
+    assert key.expires_at is not None
+    assert timedelta(days=29) < key.expires_at - timezone.now() <= timedelta(days=30)
+    list_ = address("apikey")
+    assert 'field-state">good<' in page(admin_client, list_)
+    assert 'field-last_used_at">never<' in page(admin_client, list_)
+    ApiKey.objects.update(expires_at=timezone.now() + timedelta(days=7, hours=1))
+    assert 'field-state">good, expires in 7 days<' in page(admin_client, list_)
+    ApiKey.objects.update(expires_at=timezone.now() + timedelta(hours=1))
+    assert 'field-state">good, expires soon<' in page(admin_client, list_)
+
+
+def test_a_key_is_revoked_from_its_own_page(admin_client: Client, client: Client, alice: Tenant) -> None:
+    key, _ = issue(alice)
+    form = re.search(r'<form[^>]*class="tj-revoke">.*?</form>', page(admin_client, page_of(key)), re.DOTALL)
+    assert form
+    given = dict(re.findall(r'name="(action|index|_selected_action)" value="([^"]*)"', form[0]))
+    answer = admin_client.post(address("apikey"), given, follow=True)
+    assert "1 API key revoked." in answer.content.decode()
+    assert ApiKey.objects.get().is_revoked
+    shown = page(admin_client, page_of(key))
+    assert "tj-revoke" not in shown
+    assert shown.count('<time class="tj-time"') == 1  # when it was made, in the zone of the reader; it was never used
+    looker = baker_recipes.staff_of("alice")
+    looker.user_permissions.set(Permission.objects.filter(codename="view_apikey"))
+    client.force_login(looker)
+    assert "tj-revoke" not in page(client, page_of(issue(alice)[0]))
 
 
 def test_only_name_scopes_and_expiry_of_a_key_can_be_changed(admin_client: Client, alice: Tenant) -> None:

@@ -135,14 +135,35 @@ def test_phases_are_aligned_by_name_and_attempt(admin_client: Client) -> None:
     shown = page(admin_client, of(first, second))
     assert [text.split(" Project")[0] for text in cells(shown, "Whole run")] == [
         "failure $1.00 1.0 s 100 tokens",
-        "success $3.00 +200 % - -",
+        "success was failure $3.00 +200 %",
     ]
     assert cells(shown, "implement") == ["failure: implement $0.500 1.0 s 100 tokens", "not in this run"]
-    assert cells(shown, "implement, 2") == ["success: implement $0.250 - -", "success: implement $0.500 +100 % - -"]
-    assert cells(shown, "review") == ["not in this run", "success: review - - -"]
+    assert cells(shown, "implement, 2") == ["success: implement $0.250", "success: implement $0.500 +100 %"]
+    assert cells(shown, "review") == ["not in this run", "success: review"]
     assert cells(shown, "test")[0] == "skipped: test no tests"
     names = re.findall(r'<th scope="row">([^<]*)</th>', shown)
     assert names == ["Whole run", "implement", "implement, 2", "review", "test"]
+
+
+def test_a_comparison_says_in_words_what_differs_and_can_leave_out_the_rest(admin_client: Client) -> None:
+    def run(outcome: str, model: str, cost_usd: float) -> Trajectory:
+        phases = [
+            phase(phase_name="plan", model="small", outcome="success"),
+            phase(phase_name="build", model=model, outcome="success"),
+        ]
+        return archived(body(request_summary=f"with {model}", outcome=outcome, total_cost_usd=cost_usd, phases=phases))
+
+    old, same, new = run("failure", "small", 2), run("failure", "small", 2), run("success", "large", 3)
+    shown = page(admin_client, of(old, same, new))
+    said = re.findall(r"<li>(.*?)</li>", shown[shown.index("tj-differences") :])[:2]
+    assert [text_of(one) for one in said] == [
+        "with small: failure as the first; cost $2.00 → $2.00 (unchanged).",
+        "with large: success, was failure; cost $2.00 → $3.00 (+50 %); 1 phase differs.",
+    ]
+    assert cells(shown, "build")[1:] == ["success: build small", "success: build large was small"]
+    short = html.unescape(re.findall(r'href="([^"]*)">Show only phases that differ', shown)[0])
+    names = re.findall(r'<th scope="row">([^<]*)</th>', page(admin_client, RUNS + short))
+    assert names == ["Whole run", "build"]
 
 
 def test_a_run_is_named_by_its_request_whether_or_not_bodies_are_compressed(

@@ -160,6 +160,19 @@ def test_an_invalid_filter_finds_nothing_and_says_why(admin_client: Client) -> N
     assert found(admin_client, min_cost_usd="cheap") == found(admin_client, since="soon") == []
 
 
+def test_an_empty_list_says_how_to_record_the_first_run_or_that_none_matches(admin_client: Client) -> None:
+    for asked in ("", "?tenant=alice&outcome="):
+        empty = html.unescape(page(admin_client, LIST + asked))
+        assert "curl -sS http://testserver/v1/agent/trajectories" in empty
+        assert "No run matches" not in empty
+    named("mine", outcome="failure")
+    assert "curl" not in page(admin_client, LIST)
+    for asked in ("?outcome=success", "?q=other"):
+        unmatched = page(admin_client, LIST + asked)
+        assert "No run matches." in unmatched
+        assert "curl" not in unmatched
+
+
 def test_an_outcome_is_a_click_away_and_another_click_removes_it(admin_client: Client) -> None:
     named("mine", outcome="failure")
     named("other", outcome="success")

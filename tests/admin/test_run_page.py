@@ -77,6 +77,31 @@ def test_a_decision_is_shown_with_candidates_probabilities_and_exclusions(admin_
     assert 'class="tj-meter-value" width="90.0"' in page(admin_client, page_of(row))
 
 
+def test_tokens_of_the_cache_and_evidence_are_shown_apart(admin_client: Client) -> None:
+    tokens = {"input_tokens": 4_000, "cached_input_tokens": 3_000, "cache_write_input_tokens": 500, "output_tokens": 70}
+    evidence = {"log": "https://ci.example/7", "review": "by hand"}
+    row = archived(body(phases=[phase(**tokens, reasoning_tokens=20, evidence=evidence)]))
+    shown = page(admin_client, page_of(row))
+    for expected in (
+        "input tokens 4,000 of these from the cache 3,000 written to the cache 500 output tokens 70",
+        "of these for reasoning 20",
+        "Evidence log https://ci.example/7 review by hand",
+    ):
+        assert expected in text_of(shown)
+    assert '<a href="https://ci.example/7" rel="noopener noreferrer">' in shown
+
+
+def test_a_closed_phase_says_how_its_model_was_chosen_and_a_bar_which_it_is(admin_client: Client) -> None:
+    phases = [
+        decided(phase_name="code", selection_probability=0.75, duration_ms=1_000, cost_usd=0.01),
+        phase(phase_name="wide", model="provider/huge", duration_ms=9_000),
+    ]
+    shown = page(admin_client, page_of(archived(body(phases=phases))))
+    assert "explicit 75% large 1.0 s $0.01" in text_of(shown[shown.index('class="tj-summary-figures"') :])
+    captions = [text_of(one) for one in re.findall(r'<text class="tj-caption".*?</text></a>', shown)]
+    assert captions == ["1.0 s , $0.0100 , large", "9.0 s"]  # beside the wide bar is no room for its model
+
+
 def test_an_error_is_never_cut_and_opens_its_phase(admin_client: Client) -> None:
     error = "line <b>\n" * 5_000 + "the end"
     row = archived(body(phases=[phase(error=error), phase()], error="all failed"))
@@ -110,9 +135,9 @@ def test_totals_that_differ_from_the_phases_are_marked(admin_client: Client) -> 
     shown = page(admin_client, page_of(archived(REFERENCE)))
     differing = [text_of(line) for line in re.findall(r'<tr class="tj-differs">(.*?)</tr>', shown)]
     assert differing == [
-        "cost differs $0.057 $0.012 $0.057",
-        "duration differs 17.5 s 2.5 s 17.5 s",
-        "phases differs 2 1 1",
+        "cost differs by $0.045 $0.057 $0.012 $0.057",
+        "duration differs by 15.0 s 17.5 s 2.5 s 17.5 s",
+        "phases differs by 1 2 1 1",
     ]
     assert "1 contradiction in this record" in text_of(shown)
 

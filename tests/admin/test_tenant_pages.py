@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import html
 import json
+import re
 from typing import Any
 
 import pytest
@@ -14,12 +16,15 @@ from django.test import Client
 from tests.admin.rows import address, archived, page, quarantined
 from tests.examples import body, phase
 from tests.isolation.admin import APP, staff
-from trajectories.admin.health import sentence
+from trajectories.admin import readiness_lines
+from trajectories.admin.health import sentence, worst_first
 from trajectories.domain.query import Query
 from trajectories.models import AuditEntry, Tenant, Trajectory
-from trajectories.services import reads
-from trajectories.services.health import BAD, GOOD, Finding
+from trajectories.services import ingest, reads
+from trajectories.services.health import BAD, GOOD, WARNING, Finding
 from trajectories.storage.store import get_store
+from trajectories.training import readiness
+from trajectories.training.measures import Measures
 
 pytestmark = pytest.mark.django_db
 
@@ -35,6 +40,10 @@ def run(summary: str, **more: Any) -> dict[str, Any]:
 
 def of_tenant(page_name: str, tenant: str = "alice") -> str:
     return address("tenant", f"{tenant}/{page_name}/")
+
+
+def text_of(shown: str) -> str:
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", shown)).split())
 
 
 def content(answer: Any) -> bytes:
@@ -106,7 +115,12 @@ def test_an_imported_file_is_recorded_and_refused_lines_are_named(
         ("runs.jsonl.gz", b"not gzip", "The file is no complete gzip file, as its name says."),
         ("runs.jsonl", b" \n", "The file is empty."),
         ("runs.json", b"[1,", "The file is not JSON"),
+        ("runs.jsonl.gz", gzip.compress(b"{}\n" * 100_002), "A file may have 100,000 runs, got 100,002."),
+        ("runs.json", b"[" + b"1," * 100_000 + b"1]", "A file may have 100,000 runs, got 100,001."),
+        ("runs.json", b"[[" + b"{}," * 999_999 + b"{}]]", "more than 1,000,000 objects and lists"),
+        ("runs.json", b'{"a":\n[' + b"[]," * 1_000_000 + b"0]}", "more than 1,000,000 objects and lists"),
     ],
+    ids=["not gzip", "empty", "not JSON", "too many lines", "too many elements", "too many objects", "too many lists"],
 )
 def test_a_file_that_cannot_be_read_is_refused(
     name: str, data: bytes, said: str, admin_client: Client, alice: Tenant
@@ -117,11 +131,35 @@ def test_a_file_that_cannot_be_read_is_refused(
 
 @pytest.mark.usefixtures("redis_tier")
 def test_readiness_names_a_remedy(admin_client: Client) -> None:
-    archived(run("only one"))
+    archived(run("only one", phases=[phase(outcome="success")]))
     shown = page(admin_client, of_tenant("readiness"))
-    assert "Not yet: do what the failed checks say." in shown
-    assert "1 run measured" in shown
-    assert "<strong>failed</strong>" in shown
+    assert re.search(r"Not yet: \d+ of 18 checks failed. Do what they say. 1 run was measured.", shown)
+    first, *_, last = (text_of(row) for row in re.findall(r'<tr class="trajectories-.*?</tr>', shown, re.DOTALL))
+    assert first.startswith("Runs with a cost and tools runs failed 0 at least 500 0 of 1 runs have both a cost")
+    assert " passed " in last
+    assert (
+        "Phases that name their model model failed 0% at least 80% 0 of 1 phases that ran name their model"
+        in text_of(shown)
+    )
+
+
+def test_readiness_derives_nothing_again_that_the_hot_cache_has(
+    admin_client: Client, alice: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ingest.record(get_store(), alice.pk, json.dumps(run("one", project="shop")).encode())
+    monkeypatch.setattr(readiness, "facets_in", None)
+    shown = page(admin_client, of_tenant("readiness") + "?project=shop")
+    assert "1 run was measured" in shown
+    assert f'href="{of_tenant("export")}?project=shop"' in shown
+    assert "0 runs were measured" in page(admin_client, of_tenant("readiness") + "?project=none")
+
+
+def test_each_check_of_readiness_has_a_name_and_the_side_of_its_threshold() -> None:
+    empty = readiness.report(get_store(), Measures(), is_complete=True)["checks"]
+    assert {check["code"] for check in empty} == set(readiness_lines.TITLES)
+    # Without runs, a check of "at most" passes with a value of nothing, and one of "at least" fails.
+    for line in readiness_lines.lines(empty):
+        assert line.limit.startswith("at most" if line.state == "good" else "at least"), line
 
 
 @pytest.mark.usefixtures("redis_tier")
@@ -178,9 +216,24 @@ def test_the_health_of_all_parts_is_one_sentence() -> None:
     assert sentence([bad, bad]) == "2 of 2 parts need attention: Worker, Worker."
 
 
+def test_parts_that_need_attention_come_first() -> None:
+    given = [Finding(state, state, "") for state in (GOOD, WARNING, BAD, GOOD)]
+    assert [one.state for one in worst_first(given)] == [BAD, WARNING, GOOD, GOOD]
+
+
+def test_the_health_page_is_among_the_pages_of_those_who_see_all(admin_client: Client) -> None:
+    health = address("tenant", "health/")
+    assert f'href="{health}"' in page(admin_client, address("trajectory", "overview/"))
+    assert "data-reload" not in page(admin_client, health)
+    assert 'data-reload="5"' in page(admin_client, health + "?live=1")
+    Tenant.objects.create(slug="alice")
+    bound = staff(tenant="alice", permissions=Permission.objects.filter(content_type__app_label=APP))
+    assert health not in page(bound, address("trajectory", "overview/"))
+
+
 def test_the_health_page_leads_to_the_quarantined_records(admin_client: Client) -> None:
     quarantined(run("bad"), "value too long")
-    assert f'href="{address("quarantined")}">Show them' in page(admin_client, address("tenant", "health/"))
+    assert f'href="{address("quarantined")}">Show and replay them' in page(admin_client, address("tenant", "health/"))
 
 
 def test_the_health_page_needs_access_to_every_tenant() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.test import Client
@@ -11,8 +12,11 @@ from tests.api.client import JSON, archive_all, client_of, error, issue, number,
 from tests.examples import body, phase
 from tests.learning.runs import attempts, many
 from trajectories.api import learning_responses
-from trajectories.learning import cells, older
-from trajectories.storage import archive_reads, rollup_reads
+from trajectories.domain.clock import DAY_US
+from trajectories.learning import cells, older, recommend
+from trajectories.learning.recommend import decide
+from trajectories.storage import choice_reads
+from trajectories.storage.store import get_store
 
 PATH = "/v1/agent/recommendations"
 FORECAST = "/v1/intelligence/cost-forecast"
@@ -74,30 +78,75 @@ def fail(*_: Any, **__: Any) -> None:
     raise AssertionError("the archive is read")
 
 
-def test_records_below_the_hot_cache_count_too_without_a_scan(
-    north: Client, settings: Any, trajectories_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(archive_reads, "summary", fail)
+@pytest.fixture
+def hot_records(settings: Any, trajectories_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the hot cache have four records, and count choices in the archive one by one."""
     settings.TRAJECTORIES = trajectories_settings | {"HOT_MAX_RECORDS": 4}
+    monkeypatch.setattr(choice_reads, "PAGE", 1)
+
+
+def counted() -> None:
+    archive_all()
+    while choice_reads.count("north"):
+        pass
+
+
+def test_records_below_the_hot_cache_count_too_without_a_scan(
+    north: Client, hot_records: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for run in many("a", 10, 2, 0.5):
         posted(north, run)
-    archive_all()
+    counted()
+    monkeypatch.setattr(older, "part_of", fail)
     (found,) = recommended(north, "a", request_type="bugfix")["candidates"]
     assert found["samples"] == 12
     assert found["expected_cost_usd"] == 0.5
     assert found["success"]["mean"] == pytest.approx(11 / 14)
 
 
-def test_records_that_leave_the_hot_cache_stay_in_the_sums(
-    north: Client, settings: Any, trajectories_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_counted", [True, False], ids=["counted", "behind"])
+def test_older_records_have_their_project_and_attempts(north: Client, hot_records: None, is_counted: bool) -> None:
+    mine = attempts(("cheap", "failure", 0.01), ("strong", "success", 0.9), project="mine")
+    for run in [mine, mine, *many("cheap", 3, 0, project="other"), *many("strong", 1, 3, project="other")]:
+        posted(north, run | {"id": str(uuid4())})
+    if is_counted:
+        counted()
+    else:
+        archive_all()
+    answer = recommended(north, "cheap", "strong", request_type="bugfix", project="mine")
+    cheap, strong = answer["candidates"]
+    assert (cheap["own_samples"], cheap["samples"]) == (2, 5)
+    assert (strong["own_samples"], strong["samples"]) == (0, 4)
+    assert cheap["success"]["mean"] == pytest.approx(4 / 7)
+    (plan,) = answer["plans"]
+    assert (plan["own_samples"], plan["samples"]) == (2, 2)
+    assert plan["expected_cost_usd"] == pytest.approx(0.01 + 3 / 7 * 0.9)
+    of_other = recommended(north, "cheap", "strong", request_type="bugfix", project="other")["candidates"]
+    assert [one["own_samples"] for one in of_other] == [3, 4]
+
+
+def test_old_outcomes_below_the_hot_cache_count_less(
+    north: Client, hot_records: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings.TRAJECTORIES = trajectories_settings | {"HOT_MAX_RECORDS": 4}
+    for run in many("a", 0, 10):
+        posted(north, run)
+    counted()
+    later_us = get_store().now_us() + 90 * DAY_US
+    monkeypatch.setattr(recommend, "decide", lambda request, cells, _, seed: decide(request, cells, later_us, seed))
+    (found,) = recommended(north, "a", half_life_days=45)["candidates"]
+    assert found["samples"] == 10
+    assert found["success"]["mean"] == pytest.approx(1 / (2 + 10 * 0.25), abs=0.04)
+
+
+def test_records_that_leave_the_hot_cache_stay_in_the_sums(
+    north: Client, hot_records: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for run in many("a", 4, 2, 0.5):
         posted(north, run)
-    archive_all()
+    counted()
     assert recommended(north, "a")["candidates"][0]["samples"] == 6
     with monkeypatch.context() as patched:
-        patched.setattr(rollup_reads, "summary", fail)
+        patched.setattr(choice_reads, "read", fail)
         for run in many("a", 0, 3, 0.5):
             posted(north, run)
         (found,) = recommended(north, "a")["candidates"]
@@ -105,12 +154,32 @@ def test_records_that_leave_the_hot_cache_stay_in_the_sums(
         assert found["success"]["mean"] == pytest.approx(5 / 11)
     for run in many("a", 0, 5, 0.5):
         posted(north, run)
-    archive_all()
+    counted()
     # One of them came and left, so older records are read again.
     assert recommended(north, "a")["candidates"][0]["samples"] == 14
     monkeypatch.setattr(cells, "OLDER_S", 0.0)
-    monkeypatch.setattr(archive_reads, "summary", fail)
+    monkeypatch.setattr(older, "part_of", fail)
     assert recommended(north, "a")["candidates"][0]["samples"] == 14
+
+
+def test_a_revised_or_deleted_record_is_replaced_once_whether_it_is_counted_or_not(
+    north: Client, hot_records: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice_reads, "PAGE", 3)
+    for at, run in enumerate(many("a", 8, 0), start=1):
+        posted(north, run | {"id": number(at)})
+    counted()  # the first six
+    assert recommended(north, "a")["candidates"][0]["samples"] == 8
+    for at in (6, 8):
+        posted(north, attempts(("a", "failure", 0.1), id=number(at)))
+    client_of(issue("north", "admin")[1]).delete(f"/v1/agent/trajectories/{number(7)}")
+    for is_archived in (False, True):
+        if is_archived:
+            counted()
+            monkeypatch.setattr(cells, "OLDER_S", 0.0)
+        (found,) = recommended(north, "a")["candidates"]
+        assert found["samples"] == 7
+        assert found["success"]["mean"] == pytest.approx(6 / 9)
 
 
 def test_versions_that_the_archive_lacks_are_not_counted_twice(
@@ -148,7 +217,7 @@ def test_an_unchanged_tenant_is_not_read_again(
         posted(north, run)
     archive_all()
     before = recommended(north, "a")
-    monkeypatch.setattr(rollup_reads, "summary", fail)
+    monkeypatch.setattr(choice_reads, "read", fail)
     assert recommended(north, "a") == before
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 import orjson
 import pytest
@@ -118,10 +119,31 @@ def test_an_empty_ndjson_request_is_nothing(north: Client) -> None:
     assert post(north, b"", content_type=NDJSON).json() == {"accepted": 0, "refused": 0, "results": []}
 
 
-def test_more_lines_than_a_request_may_have_are_refused_whole(north: Client) -> None:
-    line = orjson.dumps(body())
-    error(post(north, ndjson(*[b""] * 10_001, line), content_type=NDJSON), 413, "too_many_lines")
+@pytest.mark.parametrize(("length", "most"), [(1, 1_001), (256, 1_999), (600, 10_000)])
+def test_a_request_may_have_a_thousand_lines_and_one_more_for_each_512_bytes(
+    north: Client, length: int, most: int
+) -> None:
+    blank = b" " * (length - 1) + b"\n"  # counts, and costs nothing
+    assert post(north, blank * most, content_type=NDJSON).json()["results"] == []
+    lines = ndjson(orjson.dumps(body(request_summary="x"))) + blank * (most + 3)
+    error(post(north, lines, content_type=NDJSON), 413, "too_many_lines")
     assert ids(north) == []
+
+
+def test_lines_after_many_problems_are_not_read_and_can_be_sent_again(north: Client) -> None:
+    bad = orjson.dumps(body(**{f"own_{number}": 1 for number in range(499)}))
+    good = [orjson.dumps(body(id=str(uuid4()))) for _ in range(2)]
+    answer = post(north, ndjson(good[0], *[bad] * 20, good[1], b"", bad), content_type=NDJSON).json()
+    assert (answer["accepted"], answer["refused"]) == (1, 22)
+    first, *refused, unread, also = answer["results"]
+    assert (first["line"], first["status"]) == (1, 201)
+    assert {(one["status"], one["error"]["code"]) for one in refused} == {(400, "invalid_input")}
+    assert [(one["line"], one["status"], one["error"]["code"]) for one in (unread, also)] == [
+        (22, 429, "not_read"),
+        (24, 429, "not_read"),
+    ]
+    assert len(ids(north)) == 1
+    assert post(north, ndjson(good[1]), content_type=NDJSON).json()["accepted"] == 1
 
 
 # Bad requests.

@@ -204,6 +204,14 @@ def test_reads_are_limited_by_cpu_and_recording_continues(set_limits: SetLimits,
 
 
 @pytest.mark.usefixtures("redis_tier", "patient", "slow_cpu")
+def test_reads_by_post_are_limited_by_cpu_too(set_limits: SetLimits, north: Client) -> None:
+    set_limits(cpu_ms=1)
+    addresses = ("/v1/agent/recommendations", "/v1/agent/evaluations")
+    said = [north.post(address, b"{}", content_type=JSON).status_code for address in addresses * 2]
+    assert said == [400, 429, 429, 429]
+
+
+@pytest.mark.usefixtures("redis_tier", "patient", "slow_cpu")
 def test_a_refused_read_uses_no_cpu_of_the_limit(set_limits: SetLimits, north: Client) -> None:
     set_limits(cpu_ms=1)
     assert north.get(PATH).status_code == 200

@@ -96,8 +96,7 @@ class Visitor:
         dialog.dismiss()
 
     def _console(self, message: ConsoleMessage) -> None:
-        # The admin names no icon, so the browser asks for the usual one, once.
-        if message.type == "error" and not message.location["url"].endswith("/favicon.ico"):
+        if message.type == "error":
             self.errors.append(message.text)
 
 

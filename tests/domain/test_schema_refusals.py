@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticCustomError
 
 from tests.examples import body, in_phase, nested, phase
+from trajectories.domain import schema
 from trajectories.domain.contract_types import MAX_DURATION_MS, MAX_NAME, MAX_PROBLEMS, free_value
 from trajectories.domain.dialects import read
 from trajectories.domain.schema import Attempt, Candidate, Exploration, FeedbackLoop, Phase, Trajectory, parse
@@ -272,11 +273,30 @@ def test_a_nul_character_is_refused_wherever_there_may_be_text(given: Any, path:
 
 
 def test_a_body_full_of_unknown_keys_is_answered_with_its_first_problems_only() -> None:
-    refused = refusal(body(**{f"total_{number}_us": 0 for number in range(50_000)}))
+    refused = refusal(body(**{f"total_{number}_us": 0 for number in range(5_000)}))
+    assert refused.found == 5_000
     assert len(refused.details) == MAX_PROBLEMS
     # The search for the nearest known key is the expensive part, and a typo is not repeated 50,000
     # times.
     assert sum("did you mean" in problem.message for problem in refused.details) == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (body(**{f"total_{number}_us": 0 for number in range(50_000)}), 50_000),
+        (in_phase(attempts=[{}] * 200, evidence={str(number): 1 for number in range(10_000)}), 10_400),
+    ],
+    ids=["unknown keys", "items of lists and of objects"],
+)
+def test_thousands_of_problems_are_counted_and_not_listed(
+    given: Any, found: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Pydantic lists all or none, and 100 kB can have 80,000.
+    monkeypatch.setattr(schema, "_path", None)
+    refused = refusal(given)
+    assert (refused.code, refused.found, refused.details) == ("too_many_problems", found, ())
+    assert f"{found:,} problems" in refused.message
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.examples import REFERENCE, body, phase
-from trajectories.domain.search_words import MAX_BYTES, MAX_WORD, MAX_WORDS, words_in, words_of
+from trajectories.domain.search_words import MAX_BYTES, MAX_WORD, MAX_WORDS, MORE, words_in, words_of
 
 
 def test_names_are_searched_by_their_parts_in_any_case() -> None:
@@ -52,6 +52,7 @@ def test_no_word_goes_from_one_text_into_the_next(texts: list[str]) -> None:
 def test_words_beyond_the_size_limit_are_left_out_in_their_order() -> None:
     texts = [f"{number:05}" + "ß" * 59 for number in range(9_000)]
     words = words_of({"request_summary": "first", "tags": texts, "phases": []})
+    assert words.pop() == MORE
     assert words == ["first", *(words_in(text)[0] for text in texts)][: len(words)]
     size = len("".join(words).encode())
     assert MAX_BYTES - 200 < size <= MAX_BYTES

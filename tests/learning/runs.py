@@ -6,9 +6,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tests.examples import body, phase
-from trajectories.learning.cells import Key, Sums
-from trajectories.learning.choices import MODEL
+from trajectories.domain.choice_sums import Key, Sums
+from trajectories.domain.choices import MODEL
 from trajectories.learning.context import RecommendationRequest
+
+LATEST = 2**60
+"""A week after every other one, whose outcomes count fully."""
 
 
 def request(*models: str, **fields: Any) -> RecommendationRequest:
@@ -18,7 +21,7 @@ def request(*models: str, **fields: Any) -> RecommendationRequest:
 
 
 def cells(
-    counts: Mapping[tuple[str, str | None], tuple[int, int, float]], *, project: str | None = None, week: int = 0
+    counts: Mapping[tuple[str, str | None], tuple[int, int, float]], *, project: str | None = None, week: int = LATEST
 ) -> dict[Key, Sums]:
     """Return cells of (model, after): successes, known outcomes, cost of each in USD."""
     return {

@@ -12,7 +12,7 @@ from tests.api.conftest import bound_host, north  # noqa: F401  fixtures
 from tests.learning.runs import attempts, cells, many
 from trajectories import metrics
 from trajectories.api import learning_responses
-from trajectories.learning.choices import RECOMMENDATION
+from trajectories.domain.choices import RECOMMENDATION
 from trajectories.learning.drift import _changes, _dominance
 
 

@@ -20,8 +20,8 @@ from tests.examples import body
 from trajectories.api import learning_responses
 from trajectories.domain.record import Record
 from trajectories.domain.schema import canonical, parse
-from trajectories.learning.estimators import Logged, LoggedRun, estimates, overlap, run_estimates
-from trajectories.learning.evaluate import Evaluation, evaluate_decisions, evaluate_runs
+from trajectories.learning.estimators import Logged, estimates, overlap
+from trajectories.learning.evaluate import Evaluation, evaluate_decisions
 from trajectories.learning.policies import FunctionPolicy, RulePolicy, VowpalWabbitPolicy
 from trajectories.training.decisions import Decision, decisions_of
 from trajectories.training.formats.dsjson import Dsjson
@@ -93,91 +93,6 @@ def test_a_policy_that_does_as_recorded_has_the_recorded_value() -> None:
     assert found.overlap is not None
     assert found.overlap.effective_samples == pytest.approx(200)
     assert found.estimates[0].value == pytest.approx(found.logged)
-
-
-SECOND = {("small", "success"): 0.6, ("small", "failure"): 0.1, ("large", "success"): 0.9, ("large", "failure"): 0.2}
-"""Chance of success of the second phase, by its model and what the first phase gave."""
-OFTEN = {"small": 0.6, "large": 0.4}
-
-
-def two_phases(count: int, seed: int = 2) -> Iterator[dict[str, Any]]:
-    """Yield runs that succeed by their second phase, for which the first one matters."""
-    rng = random.Random(seed)
-    for at in range(count):
-        first, second = rng.choices([*OFTEN], [*OFTEN.values()], k=2)
-        made = "success" if rng.random() < CHANCES["hard", first] else "failure"
-        ended = "success" if rng.random() < SECOND[second, made] else "failure"
-        candidates = [{"model": name, "probability": chance} for name, chance in OFTEN.items()]
-        phases = [
-            {
-                "phase_name": name,
-                "model": model,
-                "outcome": outcome,
-                "selection_probability": OFTEN[model],
-                "candidates": candidates,
-            }
-            for name, model, outcome in (("spec", first, made), ("implement", second, ended))
-        ]
-        yield body(id=str(UUID(int=at + 1)), request_type="hard", phases=phases, outcome=ended)
-
-
-def true_value(first: str, second: str) -> float:
-    made = CHANCES["hard", first]
-    return made * SECOND[second, "success"] + (1 - made) * SECOND[second, "failure"]
-
-
-def test_the_value_of_a_run_is_that_of_all_its_decisions() -> None:
-    runs = [decisions([given]) for given in two_phases(1500)]
-    found = evaluate_runs(runs, policy(always="large"))
-    assert (found.estimand, found.decisions, found.refusal) == ("run", 1500, None)
-    assert [one.method for one in found.estimates] == ["ips", "snips"]
-    assert true_value("large", "large") == pytest.approx(0.69)
-    for one in found.estimates:
-        assert one.value == pytest.approx(0.69, abs=0.08)
-        assert one.normal.low < 0.69 < one.normal.high
-    # As recorded, the first phase is often small, so that the same decision at the second phase earns less.
-    second = evaluate_decisions(
-        (one for run in runs for one in run if one.phase == "implement"), policy(always="large")
-    )
-    as_recorded = sum(chance * true_value(first, "large") for first, chance in OFTEN.items())
-    assert as_recorded == pytest.approx(0.48)
-    assert second.estimates[0].value == pytest.approx(as_recorded, abs=0.06)
-
-
-def test_a_policy_may_choose_by_what_an_earlier_phase_gave() -> None:
-    rules = [{"when": {"phase": "implement", "last_outcome": "success"}, "use": "large"}]
-    found = evaluate_runs([decisions([given]) for given in two_phases(1500)], policy(rules=rules, default="small"))
-    made = CHANCES["hard", "small"]
-    truth = made * SECOND["large", "success"] + (1 - made) * SECOND["small", "failure"]
-    assert found.refusal is None
-    for one in found.estimates:
-        assert one.value == pytest.approx(truth, abs=0.06)
-
-
-def test_intervals_of_runs_have_a_known_truth_in_90_to_99_percent_of_logs() -> None:
-    covered = dict.fromkeys([(method, kind) for method in ("ips", "snips") for kind in ("normal", "bootstrap")], 0)
-    for seed in range(150):
-        rng = random.Random(seed)
-        runs = []
-        for _ in range(400):
-            first, second = rng.choices([*OFTEN], [*OFTEN.values()], k=2)
-            weight = 1 / (OFTEN[first] * OFTEN[second]) if first == second == "large" else 0.0
-            runs.append(LoggedRun(weight, float(rng.random() < true_value(first, second))))
-        for one in run_estimates(runs, seed=seed, replicates=200):
-            for kind, interval in (("normal", one.normal), ("bootstrap", one.bootstrap)):
-                covered[one.method, kind] += interval.low <= true_value("large", "large") <= interval.high
-    assert all(0.9 <= times / 150 <= 0.99 for times in covered.values()), covered
-
-
-def test_runs_are_left_out_or_refused_where_a_decision_has_no_propensity() -> None:
-    bodies = list(two_phases(60))
-    for given in bodies[:30]:
-        del given["phases"][1]["selection_probability"]
-        del given["phases"][1]["candidates"]
-    found = evaluate_runs([decisions([given]) for given in bodies], policy(always="large"))
-    assert found.left_out == {"run with a decision without a propensity": 30}
-    assert found.refusal is not None
-    assert found.refusal.startswith("30 of 60 runs have no propensity")
 
 
 def test_the_same_seed_gives_the_same_intervals() -> None:

@@ -8,13 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from scipy import special
 
-from tests.learning.runs import cells, request
+from tests.learning.runs import LATEST, cells, request
+from trajectories.domain.choice_sums import Key, Sums
+from trajectories.domain.choices import MODEL, RAN, SKIPPED
 from trajectories.domain.clock import DAY_US
-from trajectories.learning.cells import Key, Sums
-from trajectories.learning.choices import MODEL, RAN, SKIPPED
-from trajectories.learning.posterior import Evidence, cdf, posterior, quantile
+from trajectories.learning.posterior import DRAWS, Evidence, cdf, draws, posterior, quantile
 from trajectories.learning.recommend import decide
 
 NOW_US = 3_000 * 7 * DAY_US + 4 * DAY_US
@@ -124,6 +123,8 @@ def test_a_plan_is_the_chance_of_either() -> None:
 def test_a_plan_is_not_judged_worse_than_its_second_model_alone_by_a_few_failures() -> None:
     few = {("cheap", None): (50, 100, 0.01), ("strong", None): (90, 100, 1.0), ("strong", "cheap"): (0, 2, 1.0)}
     (plan,) = decided(few, "cheap", "strong")["plans"]
+    from scipy import special
+
     first, high = 51 / 102, special.betaincinv(1, 3, 0.975)
     alone = 91 / 102
     assert (alone - first) / (1 - first) > high  # so the two failures limit the bound
@@ -186,8 +187,8 @@ def test_skipping_needs_runs_that_skipped_and_is_compared_with_runs_that_did_not
     unknown = decided({("a", None): (30, 40, 1.0)}, "a", allow_skip=True)
     assert unknown["skip"]["reason"] == "No run with a known outcome has skipped this phase."
     harmless = {
-        Key(RAN, "bugfix", None, "implement", None, None, 0): Sums(400, 400, 2 * 280),
-        Key(SKIPPED, "bugfix", None, "implement", None, None, 0): Sums(400, 400, 2 * 290),
+        Key(RAN, "bugfix", None, "implement", None, None, LATEST): Sums(400, 400, 2 * 280),
+        Key(SKIPPED, "bugfix", None, "implement", None, None, LATEST): Sums(400, 400, 2 * 290),
     }
     asked = request("a", allow_skip=True)
     answer = decide(asked, cells({("a", None): (280, 400, 1.0)}) | harmless, NOW_US, 1)
@@ -199,7 +200,7 @@ def test_skipping_needs_runs_that_skipped_and_is_compared_with_runs_that_did_not
 
 
 def test_costs_are_given_or_by_price_or_recorded() -> None:
-    key = Key(MODEL, "bugfix", None, "implement", "a", None, 0)
+    key = Key(MODEL, "bugfix", None, "implement", "a", None, LATEST)
     known = {key: Sums(10, 10, 10, 10, 5 * 10**9, 10, 20_000, 10_000)}
     asked = request("a", candidates=[{"model": "a"}], request_type="bugfix")
     priced = {"model": "b", "input_usd_per_mtok": 1.0, "output_usd_per_mtok": 4.0}
@@ -229,8 +230,24 @@ def test_a_request_that_contradicts_itself_is_refused(fields: dict[str, Any], me
         request("a", **fields)
 
 
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [(1.0, 1.0), (1.0, 7.0), (9.0, 1.0), (1.5, 1.2), (1.01, 300.0), (61.0, 41.0), (41.0, 61.0), (3_001.0, 2_001.0)],
+    ids=str,
+)
+def test_draws_are_of_the_beta_distribution(a: float, b: float) -> None:
+    from scipy import stats
+
+    drawn = [one for at in range(40) for one in draws(a, b, f"{at}")]
+    assert len(drawn) == 40 * DRAWS
+    assert stats.kstest(drawn, stats.beta(a, b).cdf).pvalue > 1e-3
+    assert draws(a, b, "x") == draws(a, b, "x") != draws(a, b, "y")
+
+
 @settings(max_examples=50)
 @given(st.floats(1, 2_000), st.floats(1, 2_000), st.floats(0.001, 0.999))
 def test_the_beta_distribution_is_that_of_scipy(a: float, b: float, x: float) -> None:
+    from scipy import special
+
     assert cdf(a, b, x) == pytest.approx(special.betainc(a, b, x), abs=1e-9)
     assert quantile(a, b, x) == pytest.approx(special.betaincinv(a, b, x), abs=1e-6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from tests.api.conftest import bound_host, north  # noqa: F401  fixtures
 from trajectories.exceptions import InvalidInput
 from trajectories.learning.full_feedback import Item, Outcome, read_items
 from trajectories.learning.regret_chart import regret_svg
-from trajectories.learning.replay import Plan, Rules, Table, attempts_of, replay, report
+from trajectories.learning.replay import Plan, Replayed, Rules, Table, as_json, attempts_of, from_json, replay, report
 
 
 def items(count: int = 30) -> list[Item]:
@@ -56,6 +57,10 @@ def test_the_loop_over_the_api_learns_the_plan_that_pays(north: Client) -> None:
 
     table = Table(items())
     found = replay(api, table, Rules(), seed=1, runs=60)
+    kept = json.loads(json.dumps(as_json(found, table, Rules())))
+    assert from_json(kept, table, Rules(), 60) == found
+    with pytest.raises(ValueError, match="it is of"):
+        from_json(kept, table, Rules(explore=0.5), 60)
     assert found.final == {"bugfix": Plan("cheap", "strong")}
     assert found.final_result == table.results[Plan("cheap", "strong")]
     assert len(found.regret) == 60
@@ -105,6 +110,35 @@ def test_a_file_that_cannot_be_replayed_is_named(tmp_path: Path, text: str, mess
     path.write_text(text)
     with pytest.raises(InvalidInput, match=message):
         read_items(path)
+
+
+@pytest.mark.django_db
+def test_the_command_does_not_repeat_seeds_whose_results_are_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, results, svg = tmp_path / "outcomes.jsonl", tmp_path / "results", tmp_path / "regret.svg"
+    lines = [
+        {"item": item.name, "request_type": "bugfix", "project": "web", "model": model, **outcome._asdict()}
+        for item in items(4)
+        for model, outcome in item.outcomes.items()
+    ]
+    data.write_bytes(b"\n".join(map(orjson.dumps, lines)))
+    table = Table(read_items(data))
+    results.mkdir()
+    for seed, plan in ((1, Plan("cheap", "strong")), (2, Plan("strong"))):
+        earned = table.results[plan]
+        one = Replayed(seed, [0.5, 1.0 * seed], earned, {"bugfix": plan}, earned, earned)
+        (results / f"{seed}.json").write_text(json.dumps(as_json(one, table, Rules())))
+    given = ["north", "--data", str(data), "--runs", "2", "--results", str(results), "--url", "http://127.0.0.1:9"]
+    call_command("replay", *given, "--replays", "2", "--svg", str(svg))
+    said = capsys.readouterr().out
+    assert "1 of 2: cheap, then strong" in said
+    assert "mean regret 1.5" in said
+    assert len(ElementTree.fromstring(svg.read_text()).findall("{http://www.w3.org/2000/svg}polyline")) == 5
+    with pytest.raises(CommandError, match=r"1.json is not a result of these items, rules and --runs 3"):
+        call_command("replay", *given[:3], "--runs", "3", *given[5:])
+    with pytest.raises(CommandError, match=r"does not answer"):
+        call_command("replay", *given, "--seed", "3")
 
 
 @pytest.mark.django_db

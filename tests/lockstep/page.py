@@ -14,6 +14,7 @@ from tests.processes import PROJECT
 _HEAD = """\
 # Lockstep
 
+Use this page to find the SDK method, the MCP tool or the command of an endpoint, and the class of an error.
 `uv run python docs/generate_lockstep.py` generates this page. Its sources are the OpenAPI document, the requests that each
 method, tool and command sends, the TypeScript declarations, and the help of the command line. `tests/lockstep` fails if an
 endpoint, a parameter, a field or an error is missing on one side, and says what to change.

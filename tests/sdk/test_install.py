@@ -14,13 +14,16 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(
-    ("package", "module"), [("packages/sdk-py", "trajectories_sdk"), ("packages/mcp", "trajectories_mcp")]
+    ("page", "module"),
+    [
+        ("packages/sdk-py/README.md", "trajectories_sdk"),
+        ("packages/mcp/README.md", "trajectories_mcp"),
+        ("docs/host-project.md", "trajectories"),
+    ],
 )
-def test_the_packages_of_a_checkout_install_as_the_readme_says(package: str, module: str, tmp_path: Path) -> None:
-    readme = (ROOT / package / "README.md").read_text()
-    (line,) = re.findall(r"^pip install (\./packages/.+)$", readme, re.MULTILINE)
+def test_the_packages_of_a_checkout_install_as_the_page_says(page: str, module: str, tmp_path: Path) -> None:
+    (line,) = re.findall(r"(?:^|`)pip install (\.(?:/packages/.+)?)(?:$|`)", (ROOT / page).read_text(), re.MULTILINE)
     paths = [path.partition("[")[0] for path in line.replace("'", "").split()]
-    assert f"./{package}" in paths
     # The dependencies and the build backend are those of this environment, so no registry is needed.
     options = ["--offline", "--quiet", "--no-deps", "--no-build-isolation", "--python", sys.executable]
     subprocess.run(["uv", "pip", "install", *options, "--target", str(tmp_path), *paths], cwd=ROOT, check=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,10 +12,13 @@ import pytest
 from tests.processes import wait_until
 from tests.storage.hosts import QUICK, WebProcess
 from trajectories.conf import Settings
-from trajectories.domain.query import parse_query
+from trajectories.domain.query import Query, parse_query
 from trajectories.exceptions import TooManyReads
+from trajectories.learning.evaluate import evaluate
+from trajectories.learning.policies import RulePolicy
 from trajectories.services import deletion, exports, read_shares
 from trajectories.services.read_shares import ReadShares, Share
+from trajectories.training.readiness import readiness
 
 
 @pytest.fixture
@@ -122,6 +125,20 @@ def test_a_dry_run_of_a_deletion_is_a_long_read(busy: WebProcess, monkeypatch: p
     with pytest.raises(TooManyReads):
         deletion.matching(busy.store, "alice", {"project": "a"})
     assert deletion.matching(busy.store, "bob", {"project": "a"}).count == 0  # nothing is archived here
+
+
+def test_readiness_and_an_evaluation_are_long_reads(busy: WebProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read_shares, "SHORT_CPU_S", 0.0)
+    monkeypatch.setattr(read_shares, "PAUSE_EVERY_S", 0.0)
+    asked: list[Callable[[str], object]] = [
+        lambda tenant: readiness(busy.store, tenant, Query()),
+        lambda tenant: evaluate(busy.store, tenant, Query(), RulePolicy(always="a", rules=[], default=None)),
+    ]
+    for ask in asked:
+        with pytest.raises(TooManyReads):
+            ask("alice")
+        ask("bob")  # has one share, which its pages use too
+    assert dict(busy.store.part(ReadShares)._held) == {"alice": 1}
 
 
 def test_a_list_without_filters_and_a_single_record_are_read_meanwhile(busy: WebProcess) -> None:

@@ -444,6 +444,18 @@ def test_the_task_pushes_and_logs_a_failure(
     assert "A push to org/runs failed: org/runs exists with another schema" in caplog.text
 
 
+def test_a_message_of_more_than_a_day_ago_pushes_nothing(
+    server: HubServer, store: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    record(*range(5))
+    monkeypatch.setattr(type(get_store()), "is_eager", True)
+    # A broker may repeat a message, and the export would then have later records.
+    monkeypatch.setattr(tasks, "_EXPIRES_US", -1)
+    tasks.enqueue("north", {"format": "sft"}, Target(REPO), actor="user alice")
+    assert server.repositories == {}
+    assert "too old. Push again." in caplog.text
+
+
 # The consumer.
 
 

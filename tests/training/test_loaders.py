@@ -1,4 +1,7 @@
-"""Each format in the hands of what loads it."""
+"""Each format in the hands of what loads it.
+
+A test imports its loader itself: each process of a run imports this module, and most run none of its tests.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import orjson
-import pandas as pd
-import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -92,6 +92,10 @@ def test_datasets_loads_parquet(directory: Path, stem: str, tmp_path: Path) -> N
 
 
 def test_pyarrow_pandas_polars_and_duckdb_read_parquet(directory: Path, stem: str) -> None:
+    import duckdb
+    import pandas as pd
+    import polars as pl
+
     path, count = directory / f"{stem}.parquet", len(lines_of(directory, stem))
     assert pq.read_table(path).num_rows == count
     assert len(pd.read_parquet(path)) == count
@@ -100,12 +104,17 @@ def test_pyarrow_pandas_polars_and_duckdb_read_parquet(directory: Path, stem: st
 
 
 def test_pandas_and_duckdb_read_lines(directory: Path, stem: str) -> None:
+    import duckdb
+    import pandas as pd
+
     path, count = directory / f"{stem}.jsonl", len(lines_of(directory, stem))
     assert len(pd.read_json(path, lines=True)) == count
     assert duckdb.execute(f"SELECT count(*) FROM read_json('{path}')").fetchall() == [(count,)]
 
 
 def test_the_columns_of_decisions_are_numbers_and_words_for_a_table(directory: Path) -> None:
+    import polars as pl
+
     frame = pl.read_parquet(directory / "decisions.parquet")
     by_model = frame.filter(pl.col("phase") == "implement").group_by("model").agg(pl.col("reward").mean()).sort("model")
     assert by_model.rows() == [("large", 1.0), ("small", 0.0)]

@@ -10,7 +10,7 @@ import orjson
 import pytest
 from vowpalwabbit import Workspace
 
-from examples.training import bandit, baseline
+from examples.training import bandit
 from examples.training.evaluation import Logged, best_constant, evaluate
 from examples.training.sample_runs import COST_USD, DESIGN_ADDS, TESTS_PASS, sample_runs
 from tests.training.runs import stored
@@ -104,12 +104,16 @@ def test_the_bandit_learns_which_action_suits_which_request(exported: Path) -> N
 
 
 def test_the_baseline_learns_which_action_suits_which_request(exported: Path) -> None:
+    from examples.training import baseline
+
     train, test = (baseline.read(exported / f"decisions-{part}.parquet", USD_WEIGHT) for part in ("train", "test"))
     types = [one.context[0] for one in test]
     assert lost(test, types, baseline.act(baseline.fit(train), test)) < 0.03
 
 
 def test_both_read_the_same_decisions(exported: Path) -> None:
+    from examples.training import baseline
+
     lines = bandit.read(exported / "dsjson-test.jsonl")
     rows = baseline.read(exported / "decisions-test.parquet", USD_WEIGHT)
     assert [one[:4] for one in lines] == [one[:4] for one in rows]

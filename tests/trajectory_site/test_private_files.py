@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -69,8 +70,15 @@ def test_at_deployment_a_file_that_others_can_use_is_a_warning(
     outbox.touch()
     outbox.chmod(file)
     outbox.parent.chmod(folder)
+    journal = outbox.with_name("outbox.sqlite3-wal")
+    journal.touch(file)
+    journal.chmod(file)
     settings.TRAJECTORIES = settings.TRAJECTORIES | {"OUTBOX_PATH": str(outbox)}
     assert checks._check_files in checks._DEPLOY_CHECKS
     found = list(checks._check_files(read_settings()))
     assert len(found) == is_exposed
     assert all(message.id == "trajectories.W007" and str(outbox) in message.msg for message in found)
+    for message in found:  # a folder of a host project stays as it is
+        subprocess.run(["sh", "-c", str(message.hint)], check=True)
+    assert list(checks._check_files(read_settings())) == []
+    assert outbox.parent.stat().st_mode & 0o777 == folder

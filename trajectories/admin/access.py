@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django import forms
@@ -115,10 +115,15 @@ _ALLOWED = {
 }
 
 
+_LASTS = [("", "never, or at the time below"), ("30", "in 30 days"), ("90", "in 90 days"), ("365", "in a year")]
+_SOON = timedelta(days=14)
+
+
 class ApiKeyForm(_KeyForm):
     scopes = forms.MultipleChoiceField(
         choices=[(scope, f"{scope}: {_ALLOWED[scope]}") for scope in SCOPES], widget=forms.CheckboxSelectMultiple
     )
+    lasts = forms.ChoiceField(choices=_LASTS, required=False, label="Expires")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -137,6 +142,14 @@ class ApiKeyForm(_KeyForm):
             raise forms.ValidationError("A key with this end has expired already.")
         return at
 
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        if days := data.get("lasts"):
+            if data.get("expires_at"):
+                self.add_error("lasts", "Choose one: a number of days, or the time below.")
+            data["expires_at"] = timezone.now() + timedelta(days=int(days))
+        return data
+
 
 class StateFilter(admin.SimpleListFilter):
     title = "state"
@@ -151,6 +164,9 @@ class StateFilter(admin.SimpleListFilter):
         return queryset.exclude(_is_good("")) if self.value() == "other" else queryset
 
 
+_created, _last_used = columns.moment("created_at"), columns.moment("last_used_at", unknown="never")
+
+
 @admin.register(ApiKey)
 class ApiKeyAdmin(BoundedAdmin):
     form = ApiKeyForm
@@ -160,7 +176,9 @@ class ApiKeyAdmin(BoundedAdmin):
         "owner",
         "scopes",
         "state",
-        *(columns.moment(name) for name in ("created_at", "last_used_at", "expires_at")),
+        _created,
+        _last_used,
+        columns.moment("expires_at", unknown="never"),
     )
     list_filter = (StateFilter, TenantFilter)
     ordering = ("-pk",)
@@ -168,13 +186,15 @@ class ApiKeyAdmin(BoundedAdmin):
     search_help_text = "The beginning of a key or of its tenant, or a part of its name."
     autocomplete_fields = ("tenant",)
     actions = ("revoke",)
+    change_form_template = "admin/trajectories/apikey/change_form.html"
 
-    def get_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
-        made = ("prefix", "created_at", "last_used_at", "state") if obj else ()
-        return ("tenant", "name", "scopes", "source", "expires_at", *made)
+    def get_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[Any, ...]:
+        if obj is None:
+            return ("tenant", "name", "scopes", "source", "lasts", "expires_at")
+        return ("tenant", "name", "scopes", "source", "expires_at", "prefix", _created, _last_used, "state")
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
-        return ("tenant", "prefix", "created_at", "last_used_at", "state") if obj else ()
+    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[Any, ...]:
+        return ("tenant", "prefix", _created, _last_used, "state") if obj else ()
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         # Who sees one tenant has nothing to choose.
@@ -222,6 +242,8 @@ class ApiKeyAdmin(BoundedAdmin):
         if kwargs.get("add"):
             # Every save button leads to the page with the key, so the other buttons are hidden.
             context |= {"show_save_and_continue": False, "show_save_and_add_another": False}
+        key = context.get("original")
+        context |= {"can_revoke": key and not key.is_revoked and self.has_change_permission(request, key)}
         return super().render_change_form(request, context, *args, **kwargs)
 
     @admin.action(description="Revoke selected API keys", permissions=["change"])
@@ -230,7 +252,8 @@ class ApiKeyAdmin(BoundedAdmin):
         for key in keys:
             revoke(key, actor=actor_of(request))
             self.log_change(request, key, "Revoked.")
-        self.message_user(request, f"{len(keys)} API keys revoked.", messages.SUCCESS)
+        said = "1 API key" if len(keys) == 1 else f"{len(keys)} API keys"
+        self.message_user(request, f"{said} revoked.", messages.SUCCESS)
 
     @admin.display(description="tenant")
     def owner(self, key: ApiKey) -> str:
@@ -240,4 +263,9 @@ class ApiKeyAdmin(BoundedAdmin):
     def state(self, key: ApiKey) -> str:
         if key.is_revoked:
             return "revoked"
-        return "expired" if key.expires_at and key.expires_at <= timezone.now() else "good"
+        left = key.expires_at - timezone.now() if key.expires_at else None
+        if left is None or left > _SOON:
+            return "good"
+        if left <= timedelta(0):
+            return "expired"
+        return f"good, expires in {left.days} days" if left.days > 1 else "good, expires soon"

@@ -41,12 +41,12 @@ def _column(description: str, *, ordering: str | None = None) -> Callable[[Calla
     return decorate
 
 
-def moment(name: str) -> Column:
-    """Return a column of the time ``name``, a datetime, in the reader's zone."""
+def moment(name: str, unknown: str | None = None) -> Column:
+    """Return a column of the time ``name``, a datetime, in the reader's zone; ``unknown`` where it is None."""
 
     def read(row: Any) -> str | None:
         at = getattr(row, name)
-        return None if at is None else formatting.time_tag(epoch_us(at))
+        return unknown if at is None else formatting.time_tag(epoch_us(at))
 
     read.__name__ = name
     return _column(name.replace("_", " ").removesuffix(" at"), ordering=name)(read)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from django.contrib import messages
@@ -24,33 +24,57 @@ from trajectories.models import AuditEntry, Phase, Trajectory
 
 TEMPLATE = "admin/trajectories/compare_runs.html"
 FEWEST, MOST = 2, 4
+_SHOWN, _DIFFERENCES = "phases", "different"
+"""The parameter of the address that leaves out phases without a difference."""
 
 Key = tuple[str, int, int]
 """Group of a phase, its attempt, and how often both occurred before in the run."""
 
 
 class Value(NamedTuple):
-    """A figure of one run, and by how much it differs from the first run's.
+    """A figure of one run, and by how much it differs from the first run's, which is ``was``.
 
     ``tone`` is the class of a change that is marked.
     """
 
+    name: str
     text: str
     change: str
+    was: str
     tone: str = ""
 
 
 class RunCell(NamedTuple):
-    """One phase of one run; ``drawn`` is its share of the longest phase on the page."""
+    """One phase of one run; ``drawn`` is its share of the longest phase on the page.
+
+    ``was_outcome`` and ``was_model`` are those of the first run where they differ.
+    """
 
     address: str
     outcome: str
+    was_outcome: str
     credited: str
     name: str
     model: str
+    was_model: str
     reason: str
     values: Sequence[Value]
     drawn: SafeString
+
+
+class Line(NamedTuple):
+    """A phase that one of the runs has, with a cell for each run; None where it lacks the phase."""
+
+    name: str
+    cells: Sequence[RunCell | None]
+
+    @property
+    def differs(self) -> bool:
+        """Return whether a later run lacks the phase, has it alone, or did or ended it otherwise."""
+        first, *others = self.cells
+        return any((one is None) != (first is None) for one in others) or any(
+            one and (one.was_outcome or one.was_model) for one in others
+        )
 
 
 class Head(NamedTuple):
@@ -60,6 +84,7 @@ class Head(NamedTuple):
     address: str
     facts: Sequence[tuple[str, SafeString | str]]
     outcome: str
+    was_outcome: str
     values: Sequence[Value]
 
 
@@ -73,7 +98,11 @@ def _tokens(count: float | None) -> str:
     return figures.UNKNOWN if count is None else f"{figures.count(count)} tokens"
 
 
-_TEXTS: tuple[Callable[[float | None], str], ...] = (figures.money, figures.span, _tokens)
+_FIGURES: tuple[tuple[str, Callable[[float | None], str]], ...] = (
+    ("cost", figures.money),
+    ("duration", figures.span),
+    ("", _tokens),
+)
 
 
 def redirect_to_comparison(model_admin: Any, request: HttpRequest, rows: QuerySet[Trajectory]) -> HttpResponse | None:
@@ -104,7 +133,11 @@ def compare_runs_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
         return TemplateResponse(request, TEMPLATE, context)
     for row in rows:
         AuditEntry.objects.note("view", actor_of(request), {row.tenant_id: 1}, str(row.trajectory_id))
-    return TemplateResponse(request, TEMPLATE, context | compared(rows, _phases(rows), model_admin.admin_site.name))
+    context |= compared(rows, _phases(rows), model_admin.admin_site.name)
+    is_short = request.GET.get(_SHOWN) == _DIFFERENCES
+    chosen = {"run": asked} | ({} if is_short else {_SHOWN: _DIFFERENCES})
+    context |= {"is_short": is_short, "other_address": f"?{urlencode(chosen, doseq=True)}"}
+    return TemplateResponse(request, TEMPLATE, context)
 
 
 def _rows(model_admin: ModelAdmin[Any], request: HttpRequest, asked: Sequence[str]) -> list[Any]:
@@ -133,8 +166,19 @@ def compared(rows: Sequence[Any], phases: dict[int, list[Phase]], site_name: str
             _cell(run.get(key), first, longest, heads[at].address, is_first=at == 0) for at, run in enumerate(keyed)
         ]
         name = figures.label(key[0])
-        lines.append((name if key[1] + key[2] == 1 else f"{name}, {key[1] + key[2]}", cells))
-    return {"heads": heads, "lines": lines}
+        lines.append(Line(name if key[1] + key[2] == 1 else f"{name}, {key[1] + key[2]}", cells))
+    return {"heads": heads, "lines": lines, "sentences": list(sentences(heads, lines))}
+
+
+def sentences(heads: Sequence[Head], lines: Sequence[Line]) -> Iterator[tuple[str, str]]:
+    """Yield the name of each later run, and in plain words what differs from the first."""
+    for at, head in enumerate(heads[1:], 1):
+        parts = [f"{head.outcome}, was {head.was_outcome}" if head.was_outcome else f"{head.outcome} as the first"]
+        parts += [f"{one.name} {one.was} → {one.text} ({one.change})".lstrip() for one in head.values if one.change]
+        count = sum(Line(line.name, (line.cells[0], line.cells[at])).differs for line in lines)
+        if count:
+            parts.append("1 phase differs" if count == 1 else f"{count} phases differ")
+        yield head.text, "; ".join(parts) + "."
 
 
 def keys_of(phases: Iterable[Phase]) -> list[Key]:
@@ -170,9 +214,11 @@ def _cell(phase: Phase | None, first: Phase | None, longest: int, address: str, 
     return RunCell(
         f"{address}#phase-{phase.place + 1}",
         phase.outcome,
+        _was(first, "outcome", phase),
         phase.credited if phase.credited not in (None, "none", phase.outcome) else "",
         formatting.text(phase.phase_name) or "",
         formatting.text(phase.model) or "",
+        _was(first, "model", phase),
         formatting.text(phase.skip_reason) or "",
         _values(own, old),
         charts.bar(share),
@@ -190,8 +236,19 @@ def _head(row: Any, first: Any, count: int, site_name: str) -> Head:
     ]
     old = None if row is first else _figures_of(first)
     return Head(
-        str(columns.summary(row)) or str(row.trajectory_id), address, facts, row.outcome, _values(_figures_of(row), old)
+        str(columns.summary(row)) or str(row.trajectory_id),
+        address,
+        facts,
+        row.outcome,
+        _was(first, "outcome", row),
+        _values(_figures_of(row), old),
     )
+
+
+def _was(first: Any, field: str, row: Any) -> str:
+    """Return the field of the first run where it is known and another one; empty otherwise."""
+    old, new = getattr(first, field, None), getattr(row, field)
+    return "" if old is None or old == new or new is None else formatting.text(old) or ""
 
 
 def _figures_of(row: Trajectory | Phase) -> _Figures:
@@ -208,10 +265,12 @@ def _figures_of(row: Trajectory | Phase) -> _Figures:
 
 
 def _values(own: _Figures, old: _Figures | None) -> list[Value]:
-    return [
-        Value(text(value), "" if old is None else figures.change(old[at], value), _tone(old and old[at], value))
-        for at, (text, value) in enumerate(zip(_TEXTS, own, strict=True))
-    ]
+    """Return the figures that are known."""
+    found = []
+    for (name, text), value, was in zip(_FIGURES, own, old or (None, None, None), strict=True):
+        if value is not None:
+            found.append(Value(name, text(value), figures.change(was, value), text(was), _tone(was, value)))
+    return found
 
 
 def _tone(old: float | None, new: float | None) -> str:

@@ -26,7 +26,7 @@ from trajectories.learning.policies import FEATURES, RulePolicy
 from trajectories.storage.store import get_store
 
 TEMPLATE: Final = "admin/trajectories/evaluation.html"
-MAX_RUNS: Final = 5_000
+MAX_RUNS: Final = 2_000
 """How many of the newest runs a page reads at most; the command and the API read more."""
 _EMPTY_RULES: Final = 2
 _MAX_OPTIONS: Final = 100

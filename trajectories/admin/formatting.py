@@ -46,6 +46,16 @@ def usd(nano: int | None) -> str | None:
     return f"{'-' if nano < 0 else ''}${whole:,}.{f'{fraction:09d}'.rstrip('0'):0<2}"
 
 
+def dollars(amount: float | None) -> str | None:
+    """Return the exact amount of a number of dollars, rounded to nano-dollars."""
+    return None if amount is None else usd(round(amount * NANO_USD))
+
+
+def milliseconds(ms: float | None) -> str | None:
+    """Return the short form of a number of milliseconds."""
+    return None if ms is None else duration(round(ms * 1000))
+
+
 def duration(us: int | None) -> str | None:
     """Return a short form in units that suit the size; rounded down from one second on."""
     if us is None:

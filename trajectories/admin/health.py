@@ -11,10 +11,13 @@ from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, URLPattern, path, reverse
 
 from trajectories.admin import formatting
+from trajectories.admin.frame import framed
 from trajectories.admin.tenants import tenants_of
 from trajectories.domain.clock import now_us
-from trajectories.services.health import GOOD, Finding, health
+from trajectories.services.health import BAD, GOOD, WARNING, Finding, health
 from trajectories.storage.store import get_store
+
+LIVE_EVERY_S = 5
 
 
 def urls(model_admin: Any) -> list[URLPattern]:
@@ -22,17 +25,15 @@ def urls(model_admin: Any) -> list[URLPattern]:
 
     def view(request: HttpRequest) -> HttpResponse:
         # It counts the runs of all tenants, so it is for those who may see all.
-        if tenants_of(request) is not None or not model_admin.has_view_permission(request):
+        if tenants_of(request) is not None:
             raise PermissionDenied
         findings = health(get_store())
-        request.current_app = model_admin.admin_site.name
-        context = model_admin.admin_site.each_context(request) | {
-            "title": "Health of the store",
-            "opts": model_admin.opts,
-            "media": model_admin.media,
-            "findings": [(one, _address(one, model_admin.admin_site.name)) for one in findings],
+        context = framed(model_admin, request, "Health") | {
+            "findings": [(one, *_link(one, model_admin.admin_site.name)) for one in worst_first(findings)],
             "sentence": sentence(findings),
             "checked": formatting.time_tag(now_us()),
+            "is_live": request.GET.get("live") == "1",
+            "live_every_s": LIVE_EVERY_S,
         }
         return TemplateResponse(request, "admin/trajectories/health.html", context)
 
@@ -48,11 +49,21 @@ def sentence(findings: Sequence[Finding]) -> str:
     return f"{len(others)} of {len(findings)} parts {verb} attention: {', '.join(others)}."
 
 
-def _address(found: Finding, site_name: str) -> str:
-    """Return the list of the quarantined records; empty if there are none, or they are not on this site."""
-    if found.part != "Quarantine" or found.state == GOOD:
-        return ""
+def worst_first(findings: Sequence[Finding]) -> list[Finding]:
+    """Return the parts that are bad, those with a warning, and the good ones, each in their order."""
+    return sorted(findings, key=lambda one: (BAD, WARNING, GOOD).index(one.state))
+
+
+_LISTS = {"Quarantine": ("quarantined", "Show and replay them"), "Archive": ("trajectory", "Show the newest")}
+"""The model whose list shows what a part is about, and the text of the link."""
+
+
+def _link(found: Finding, site_name: str) -> tuple[str, str]:
+    """Return address and text of the list of a part; empty if it has none, or it is not on this site."""
+    model, text = _LISTS.get(found.part, ("", ""))
+    if not model or (found.part == "Quarantine" and found.state == GOOD) or found.state == BAD:
+        return "", ""
     try:
-        return reverse("admin:trajectories_quarantined_changelist", current_app=site_name)
+        return reverse(f"admin:trajectories_{model}_changelist", current_app=site_name), text
     except NoReverseMatch:
-        return ""
+        return "", ""

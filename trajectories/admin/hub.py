@@ -28,13 +28,17 @@ class HubForm(forms.Form):
     """Where to push, and what."""
 
     repository = forms.RegexField(
-        r"^[\w.-]{1,96}/[\w.-]{1,96}$", help_text="org/name", error_messages={"invalid": "Use org/name."}
+        r"^[\w.-]{1,96}/[\w.-]{1,96}$",
+        help_text="Organization or user, and name: org/name. It is made if it does not exist.",
+        error_messages={"invalid": "Use org/name."},
     )
     format = forms.ChoiceField(choices=[(name, name) for name in formats.FORMATS], initial=formats.DEFAULT)
     file = forms.ChoiceField(choices=[(JSONL, "JSON lines"), (PARQUET, "Parquet")], initial=JSONL)
     split = forms.CharField(required=False, help_text="Such as train=0.9,test=0.1.")
     license = forms.CharField(required=False, max_length=64, help_text="As the Hub names it, such as cc-by-4.0.")
-    is_public = forms.BooleanField(required=False, label="Public", help_text="Everyone can read it. Needs a license.")
+    is_public = forms.BooleanField(
+        required=False, label="Public", help_text="Everyone can read it; without this, it is private. Needs a license."
+    )
 
     @property
     def given(self) -> dict[str, str]:
@@ -74,7 +78,9 @@ def push_page(model_admin: Any, request: HttpRequest, rows: QuerySet[Tenant]) ->
         **model_admin.admin_site.each_context(request),
         "title": f"Push the runs of {tenant.pk} to the Hub",
         "opts": model_admin.opts,
+        "media": model_admin.media,
         "tenant": tenant,
+        "runs": "1 archived run" if tenant.record_count == 1 else f"{tenant.record_count:,} archived runs",
         "form": form,
     }
     return TemplateResponse(request, "admin/trajectories/tenant/push_to_hub.html", context)

@@ -17,6 +17,10 @@ from trajectories.storage.store import Store
 
 MAX_BYTES = 64 * 2**20
 """Unpacked bytes of a file. One request records it, and a server ends long requests."""
+MAX_RUNS = 100_000
+"""Runs of a file. 15 kB of gzip can have five million, which took 12 GB of memory."""
+MAX_NESTED = 1_000_000
+"""Objects and lists of a file that is parsed whole: each takes up to 250 bytes of memory."""
 MAX_ERRORS = 100
 _BATCH = 500
 _ENCODINGS = {"gz": "gzip", "zst": "zstd"}
@@ -70,13 +74,14 @@ def record_file(store: Store, tenant: str, chunks: Iterable[bytes], *, name: str
 
     Raises:
         InvalidInput: the file is no JSON, or not what its name says.
-        TooLarge: more than MAX_BYTES. Nothing was recorded.
+        TooLarge: more than MAX_BYTES, MAX_RUNS or MAX_NESTED. Nothing was recorded.
         QuotaExceeded, OutboxUnavailable: as for ``ingest.record_many``.
     """
     runs, summary = _runs(_read(chunks, name)), Summary()
     for first in range(0, len(runs), _BATCH):
-        lines = ingest.record_many(store, tenant, runs[first : first + _BATCH], replace=replace)
-        summary.add(lines, first)
+        # A batch at a time: orjson keeps up to 4 kB for each result, however short it is.
+        batch = [run if isinstance(run, bytes) else orjson.dumps(run) for run in runs[first : first + _BATCH]]
+        summary.add(ingest.record_many(store, tenant, batch, replace=replace), first)
     return summary
 
 
@@ -96,18 +101,30 @@ def _read(chunks: Iterable[bytes], name: str) -> bytes:
     return b"".join(parts).removeprefix(codecs.BOM_UTF8)
 
 
-def _runs(data: bytes) -> list[bytes]:
-    """Return each run as bytes of JSON. Lines are not parsed here: a line may be invalid alone."""
+def _runs(data: bytes) -> list[Any]:
+    """Return each run as bytes of JSON, or those of an array parsed. Lines are not parsed here: a line may be invalid alone."""
     text = data.strip()
     if not text:
         raise InvalidInput("The file is empty.")
     if text.startswith(b"["):
-        return [orjson.dumps(run) for run in _parsed(text)]
+        runs: list[Any] = _parsed(text)
+        _expect_runs(len(runs))
+        return runs
     is_one_object = not text.partition(b"\n")[0].rstrip().endswith(b"}")
-    return [orjson.dumps(_parsed(text))] if is_one_object else data.split(b"\n")
+    if is_one_object:
+        return [orjson.dumps(_parsed(text))]
+    _expect_runs(data.count(b"\n"))
+    return data.split(b"\n")
+
+
+def _expect_runs(count: int) -> None:
+    if count > MAX_RUNS:
+        raise TooLarge(f"A file may have {MAX_RUNS:,} runs, got {count:,}. Import more with the SDK's command.")
 
 
 def _parsed(text: bytes) -> Any:
+    if text.count(b"{") + text.count(b"[") > MAX_NESTED:
+        raise TooLarge(f"The file has more than {MAX_NESTED:,} objects and lists. Import it as JSON lines.")
     try:
         return orjson.loads(text)
     except ValueError as error:

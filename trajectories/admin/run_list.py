@@ -27,6 +27,7 @@ from trajectories.domain.record import Position
 from trajectories.exceptions import InvalidInput
 from trajectories.models import Phase, Tenant, Trajectory
 from trajectories.storage import archive_reads
+from trajectories.storage.rare_condition import narrowed
 from trajectories.workspace import Annotation
 
 MAX_CELLS = 48
@@ -40,7 +41,7 @@ _BY_TENANT = {"project", "source", "request_type"}
 """Filters whose index begins with the tenant, so a list of all tenants names them."""
 OWN_PARAMETERS = ("strip", "live")
 """Parameters of the list's address that choose how it looks."""
-_DAYS, _TENANT = str(RecordedFilter.parameter_name), str(TenantFilter.parameter_name)
+_DAYS, TENANT = str(RecordedFilter.parameter_name), str(TenantFilter.parameter_name)
 
 
 class FacetFilter(admin.ListFilter):
@@ -73,7 +74,7 @@ FACETS = tuple(name for name in FILTERS if name != SEARCH_VAR)
 """Filters of the API that the list has; its search box has ``q``, and finds more than the API's."""
 LIST_FILTERS: tuple[type[FacetFilter], ...] = tuple(
     type(f"{name}_filter", (FacetFilter,), {"title": name.replace("_", " "), "parameter_name": name})
-    for name in (*FACETS, _DAYS, _TENANT)
+    for name in (*FACETS, _DAYS, TENANT)
 )
 _BOOLEANS = ("true", "false")
 WORDS = {
@@ -133,7 +134,7 @@ class RunList(BoundedChangeList):
                 formatting.text(given[name]) or "",
                 self.get_query_string({name: None}),
             )
-            for name in (SEARCH_VAR, _TENANT, _DAYS, *FACETS)
+            for name in (SEARCH_VAR, TENANT, _DAYS, *FACETS)
             if given.get(name)
         ]
 
@@ -148,17 +149,18 @@ class UnlistedRuns(RunList):
 def filtered(request: HttpRequest, rows: QuerySet[Any]) -> QuerySet[Any]:
     """Return those of ``rows`` that the parameters of the list let through; none if one is invalid."""
     given = {name: request.GET[name] for name in FACETS if request.GET.get(name)}
-    if tenant := request.GET.get(_TENANT):
+    if tenant := request.GET.get(TENANT):
         rows = rows.filter(tenant=tenant)
     elif _BY_TENANT & given.keys():
         rows = rows.filter(tenant__in=Tenant.objects.values("pk"))
     if (days := request.GET.get(_DAYS, "")).isdecimal() and len(days) < 6:
         rows = rows.filter(recorded_at_us__gte=now_us() - int(days) * DAY_US)
     try:
-        return archive_reads.matching(rows, parse_query(given, now_us()))
+        query = parse_query(given, now_us())
     except InvalidInput as error:
         messages.warning(request, f"{error.message}.", fail_silently=True)
         return rows.none()
+    return narrowed(archive_reads.matching(rows, query), query)
 
 
 OLDEST_FIRST = ("recorded_at_us", "trajectory_id")

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from trajectories.admin import formatting, shape, transcript, waterfall
+from trajectories.admin import formatting, run_totals, shape, transcript, waterfall
 from trajectories.admin.formatting import text
 from trajectories.domain.clock import epoch_us
 from trajectories.domain.record import NANO_USD
@@ -26,6 +26,8 @@ _BAR_TOP, _BAR_HEIGHT = 5, 16
 _THINNEST = 0.3
 _SKIPPED_WIDTH = 1.2
 _METER = 120
+_ROOM_FOR_MODEL = 30
+"""Percent of the axis beside a bar within which a caption with a model fits."""
 _SHORT = 60
 
 Fields = Mapping[str, Any]
@@ -36,16 +38,6 @@ class Cut(NamedTuple):
 
     shown: list[Any]
     more: int
-
-
-class Total(NamedTuple):
-    """A figure of the run as it was given, as the phases add up to it, and as filters and stats use it."""
-
-    name: str
-    given: str | None
-    summed: str | None
-    used: str | None
-    differs: bool
 
 
 def page(fields: Fields, view: str) -> dict[str, Any]:
@@ -62,7 +54,7 @@ def page(fields: Fields, view: str) -> dict[str, Any]:
         "graph": _graph(fields, drawing) if view == "shape" else None,
         "paragraphs": transcript.paragraphs(fields) if view == "transcript" else None,
         "facts": list(_facts(fields)),
-        "totals": list(totals(fields, drawing)),
+        "totals": list(run_totals.totals(fields, drawing)),
         "contradictions": [(text(one["path"]), text(one["message"])) for one in fields.get("warnings", ())],
         "loops": [_loop(loop) for loop in fields.get("feedback_loops", ())],
         "details": [_details(fields, bar, place) for place, bar in enumerate(_in_order(drawing))],
@@ -78,51 +70,15 @@ def is_running(fields: Fields) -> bool:
     return bool(outcome == "unknown" and "ended_at" not in fields)
 
 
-def totals(fields: Fields, drawing: waterfall.Waterfall) -> Iterator[Total]:
-    """Yield the figures of the run; those that the record gives twice differ or not."""
-    derived, phases = fields["derived"], fields["phases"]
-    cost, in_phases = fields.get("total_cost_usd"), derived["phases_cost_usd"]
-    yield Total("cost", _usd(cost), _usd(in_phases), _usd(derived["total_cost_usd"]), _differ(cost, in_phases))
-    durations = [phase["duration_ms"] for phase in phases if "duration_ms" in phase]
-    took, summed = fields.get("total_duration_ms"), sum(durations) if durations else None
-    yield Total("duration", _ms(took), _ms(summed), _ms(derived["total_duration_ms"]), _differ(took, summed))
-    if drawing.timing == "times":
-        yield Total("time on the clock", None, formatting.duration(drawing.span_us), None, False)
-    for name in ("input_tokens", "output_tokens", "total_tokens"):
-        if derived[name] is not None:
-            shown = formatting.number(derived[name])
-            yield Total(name.replace("_", " "), None, shown, shown, False)
-    skipped = sum(phase.get("outcome") == "skipped" for phase in phases)
-    for name, given, counted in (
-        ("phases", fields.get("total_phases"), len(phases)),
-        ("phases skipped", fields.get("phases_skipped"), skipped),
-    ):
-        yield Total(name, formatting.number(given), str(counted), str(counted), _differ(given, counted))
-    outcome = fields.get("outcome")
-    yield Total("outcome", outcome, None, derived["outcome"], False)
-
-
-def _differ(given: float | None, summed: float | None) -> bool:
-    return given is not None and summed is not None and abs(given - summed) > 1e-6 * max(abs(given), abs(summed))
-
-
-def _usd(usd: float | None) -> str | None:
-    return None if usd is None else formatting.usd(round(usd * NANO_USD))
-
-
 def _short_usd(usd: float | None) -> str | None:
     return None if usd is None else formatting.short_usd(round(usd * NANO_USD))
-
-
-def _ms(ms: float | None) -> str | None:
-    return None if ms is None else formatting.duration(round(ms * 1000))
 
 
 def _facts(fields: Fields) -> Iterator[tuple[str, Any]]:
     """Yield the line under the request: what it cost and took, and where it comes from."""
     derived = fields["derived"]
-    yield "cost", _usd(derived["total_cost_usd"])
-    yield "duration", _ms(derived["total_duration_ms"])
+    yield "cost", formatting.dollars(derived["total_cost_usd"])
+    yield "duration", formatting.milliseconds(derived["total_duration_ms"])
     yield "tokens", formatting.number(derived["total_tokens"])
     for name in ("project", "source", "request_type", "policy"):
         yield name.replace("_", " "), text(fields.get(name))
@@ -187,14 +143,23 @@ def _row(fields: Fields, bar: waterfall.Bar) -> dict[str, Any]:
     width = _SKIPPED_WIDTH if bar.is_skipped else max(bar.width, _THINNEST)
     x = min(bar.x, 100 - width)
     room = 100 - x - width
-    is_left = room < 20 and x > room
+    is_left = room < _ROOM_FOR_MODEL and x > room
     return {
         "bar": bar,
         "number": bar.place + 1,
         "name": _name(fields, bar),
         "model": text(phase.get("model")),
         "title": ", ".join(
-            filter(None, (_name(fields, bar), text(phase.get("model")), bar.outcome, took, _usd(phase.get("cost_usd"))))
+            filter(
+                None,
+                (
+                    _name(fields, bar),
+                    text(phase.get("model")),
+                    bar.outcome,
+                    took,
+                    formatting.dollars(phase.get("cost_usd")),
+                ),
+            )
         ),
         "x": round(x, 3),
         "width": round(width, 3),
@@ -205,6 +170,7 @@ def _row(fields: Fields, bar: waterfall.Bar) -> dict[str, Any]:
         "caption": caption or "no duration",
         "caption_x": round(x if is_left else x + width, 3),
         "caption_cost": None if bar.is_skipped else _short_usd(phase.get("cost_usd")),
+        "caption_model": _model(phase.get("model")) if max(x if is_left else room, 0) >= _ROOM_FOR_MODEL else None,
         "caption_y": bar.row * ROW_HEIGHT + 17,
         "is_left": is_left,
     }
@@ -245,6 +211,11 @@ def _short(value: str | None, length: int = _SHORT) -> str | None:
     return shown if shown is None or len(shown) <= length else f"{shown[: length - 1]}…"
 
 
+def _model(name: str | None) -> str | None:
+    """Return the name of a model without its provider's, shortened."""
+    return _short(name and (name.rpartition("/")[2] or name), 24)
+
+
 def _loop(loop: Fields) -> dict[str, Any]:
     return {
         "source": text(loop.get("from_phase") or loop.get("from_phase_id")) or "a phase",
@@ -270,7 +241,8 @@ def _details(fields: Fields, bar: waterfall.Bar, place: int) -> dict[str, Any]:
         "credited": credit.get("outcome"),
         "credit_source": credit.get("source"),
         "model": text(phase.get("model")),
-        "cost": _usd(phase.get("cost_usd")),
+        "chosen": _chosen(phase),
+        "cost": formatting.dollars(phase.get("cost_usd")),
         "duration": formatting.duration(bar.duration_us),
         "facts": [(name, value) for name, value in _phase_facts(phase) if value is not None],
         "candidates": _cut(_candidates(phase)),
@@ -281,6 +253,12 @@ def _details(fields: Fields, bar: waterfall.Bar, place: int) -> dict[str, Any]:
         "error": text(phase.get("error")),
         "is_open": phase.get("outcome") == "failure" or "error" in phase,
     }
+
+
+def _chosen(phase: Fields) -> str | None:
+    """Return how the model was chosen, and with which probability."""
+    method, share = _short(phase.get("model_selection_method")), phase.get("selection_probability")
+    return " ".join(filter(None, (method, None if share is None else formatting.percent(share)))) or None
 
 
 def _phase_facts(phase: Fields) -> Iterator[tuple[str, Any]]:
@@ -356,8 +334,8 @@ def _attempt(attempt: Fields) -> dict[str, Any]:
         "outcome": attempt["outcome"],
         "reason": text(attempt.get("reason")),
         "error": text(attempt.get("error")),
-        "cost": _usd(attempt.get("cost_usd")),
-        "duration": _ms(attempt.get("duration_ms")),
+        "cost": formatting.dollars(attempt.get("cost_usd")),
+        "duration": formatting.milliseconds(attempt.get("duration_ms")),
     }
 
 

@@ -28,6 +28,7 @@ from trajectories.admin import (
     saved_views,
 )
 from trajectories.admin.changelist import MirrorAdmin, with_id
+from trajectories.admin.overview import curl
 from trajectories.admin.run_actions import RunActions
 from trajectories.admin.tenants import tenants_of
 from trajectories.domain import answers
@@ -178,7 +179,15 @@ class TrajectoryAdmin(RunActions, MirrorAdmin):
             "live_every_s": LIVE_EVERY_S,
             "is_search_partial": bool(shown.query) and not search_index.is_complete(),
             "overview_url": self._overview_url(),
+            **self._if_empty(request, shown),
         }
+
+    def _if_empty(self, request: HttpRequest, shown: run_list.RunList) -> dict[str, Any]:
+        """Return what a list without rows says: how to record the first run, or that no run matches."""
+        if shown.result_list or shown.place is not None:
+            return {}
+        is_filtered = any(values[-1] for name, values in shown.filter_params.items() if name != run_list.TENANT)
+        return {"is_empty": True, "is_unmatched": is_filtered, "curl": curl(request)}
 
     def _save_view_url(self, request: HttpRequest, filters: QueryDict) -> str | None:
         """Return the form for a new view, None where the user or the admin site has none."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from django import forms
@@ -13,8 +14,9 @@ from django.http.response import HttpResponseBase
 from django.template.defaultfilters import pluralize
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils.http import urlencode
 
-from trajectories.admin import import_file
+from trajectories.admin import import_file, readiness_lines
 from trajectories.admin.filter_form import EncodingForm, ExportForm, FilterForm
 from trajectories.admin.scope import runs_address
 from trajectories.admin.tenants import actor_of
@@ -27,7 +29,8 @@ from trajectories.training import readiness
 from trajectories.training.export import export
 
 SEE, ADD, DELETE = "view_trajectory", "add_trajectory", "delete_trajectory"
-_READINESS_RUNS = 5_000
+_READINESS_RUNS = 2_000
+"""Runs that the page measures at most, about 0.1 ms of CPU each; the command and the API measure more."""
 _TYPES = {".gz": "application/gzip", ".zst": "application/zstd", ".parquet": "application/vnd.apache.parquet"}
 
 
@@ -50,11 +53,17 @@ def links(model_admin: Any, request: HttpRequest, tenant: Tenant) -> list[tuple[
     return [
         (
             name.replace("_", " ").capitalize(),
-            reverse(f"admin:trajectories_tenant_{name}", args=[tenant.pk], current_app=model_admin.admin_site.name),
+            _address(model_admin, name, tenant),
         )
         for name, permission in needed.items()
         if may(request, permission)
     ]
+
+
+def _address(model_admin: Any, name: str, tenant: Tenant, given: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Return the address of a page of ``tenant``, with these filters in it."""
+    address = reverse(f"admin:trajectories_tenant_{name}", args=[tenant.pk], current_app=model_admin.admin_site.name)
+    return f"{address}?{urlencode(given)}" if given else address
 
 
 def may(request: HttpRequest, permission: str) -> bool:
@@ -131,16 +140,23 @@ def import_page(model_admin: Any, request: HttpRequest, tenant: Tenant) -> HttpR
 def readiness_page(model_admin: Any, request: HttpRequest, tenant: Tenant) -> HttpResponseBase:
     """Say whether the newest runs are worth training on, and what to do where they are not."""
     _expect(request, SEE)
-    form, found = FilterForm(request.GET), None
+    form, context = FilterForm(request.GET), {}
     if form.is_valid():
         store = get_store()
         try:
             query = parse_query(form.given, store.now_us())
             found = readiness.readiness(store, tenant.pk, query, max_runs=_READINESS_RUNS)
+            context = {
+                "found": found,
+                "sentence": readiness_lines.sentence(found),
+                "lines": readiness_lines.lines(found["checks"]),
+                "warnings": list(readiness_lines.warnings(found["warnings"])),
+                "export_address": _address(model_admin, "export", tenant, form.given),
+            }
         except TrajectoriesError as error:
             form.add_error(None, error.message)
     title = f"Is the data of {tenant.pk} worth training on?"
-    return _page(model_admin, request, tenant, "readiness", title, form=form, found=found, most=_READINESS_RUNS)
+    return _page(model_admin, request, tenant, "readiness", title, form=form, most=_READINESS_RUNS, **context)
 
 
 class DeletionForm(FilterForm):

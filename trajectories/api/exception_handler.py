@@ -23,6 +23,7 @@ from trajectories.exceptions import (
     AuthenticationFailure,
     InvalidInput,
     MethodNotAllowed,
+    NotAcceptable,
     NotFound,
     RateLimited,
     ScopeMissing,
@@ -45,11 +46,6 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> HttpResponse:
     return response
 
 
-class _NotAcceptable(InvalidInput):
-    status = 406
-    code = "not_acceptable"
-
-
 def error_response(error: Exception, request: HttpRequest) -> HttpResponse:
     """Return the response to ``error``.
 
@@ -62,7 +58,9 @@ def error_response(error: Exception, request: HttpRequest) -> HttpResponse:
         said = "Internal error on %s %s (request %s)"
         path = redaction.replace_text(request.path)
         logger.error(said, request.method, path, request_id(request), exc_info=error)
-        known = TrajectoriesError("Something went wrong on our side; it has been logged.")
+        known = TrajectoriesError(
+            f"Internal server error. The log of the server has it as request {request_id(request)}."
+        )
     # Messages quote names that the caller sent, and responses get into logs.
     response = HttpResponse(
         redaction.replace(orjson.dumps({"error": error_object(known)})).body,
@@ -101,11 +99,11 @@ def _as_ours(error: Exception) -> TrajectoriesError | None:
         case DrfMethodNotAllowed():
             return MethodNotAllowed(str(error.detail))
         case Http404():
-            return NotFound("There is nothing at this address.")
+            return NotFound("No endpoint or page has this path. Check the URL.")
         case RequestDataTooBig():
             return TooLarge(str(error))
         case PermissionDenied():
-            return ScopeMissing(str(error) or "This is not allowed.")
+            return ScopeMissing(str(error) or "The caller is not allowed to do this.")
         case SuspiciousOperation():
             return InvalidInput(str(error))
         case APIException():
@@ -126,7 +124,7 @@ def _from_drf(error: APIException) -> TrajectoriesError | None:
         case 404:
             return NotFound(message)
         case 406:
-            return _NotAcceptable(message)
+            return NotAcceptable(message)
         case 415:
             return UnsupportedMediaType(message)
         case 429:

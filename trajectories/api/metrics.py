@@ -58,7 +58,7 @@ def metrics_text(request: HttpRequest) -> HttpResponse:
 def _admit(request: HttpRequest) -> None:
     access = read_settings().metrics_access
     if access == "off":
-        raise NotFound("There is nothing at this address.")
+        raise NotFound("No endpoint or page has this path. Check the URL.")
     if request.method not in ("GET", "HEAD"):
         raise MethodNotAllowed("Metrics can be read only.")
     if access != "open" and not hmac.compare_digest(

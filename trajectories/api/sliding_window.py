@@ -68,7 +68,7 @@ class Allowance:
         """
         if self.retry_after_s is not None:
             raise RateLimited(
-                f"This API key may use {self.limit} {_UNITS[RATE_LIMITS.index(self.name)]} a minute; this request fits in"
+                f"This API key may use {self.limit} {_UNITS[RATE_LIMITS.index(self.name)]} a minute; retry in"
                 f" {self.retry_after_s} s.",
                 retry_after_s=self.retry_after_s,
             )

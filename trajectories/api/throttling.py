@@ -143,8 +143,17 @@ def _count_more(caller: Caller, use: Use) -> None:
         get_store().part(Limiter).add_debt(_Key(caller.tenant, caller.key), use)
 
 
+def mark_read(request: HttpRequest) -> None:
+    """Note that the CPU time of ``request`` counts: it reads, whatever its method."""
+    request.META[_READS] = "1"
+
+
+_READS = "trajectories.reads"
+"""No header has this name, so clients cannot set it."""
+
+
 def _is_metered(request: HttpRequest) -> bool:
-    return request.method in ("GET", "HEAD") and "read_cpu_ms_per_minute" in read_settings().rate_limits
+    return _READS in request.META and "read_cpu_ms_per_minute" in read_settings().rate_limits
 
 
 def _expected_bytes(request: HttpRequest) -> int:

@@ -57,6 +57,10 @@ class AnyAccept(BaseContentNegotiation):
         return renderers[0], JSON
 
 
+_READING = ("read", "export")
+"""Scopes of actions whose CPU time is limited."""
+
+
 class ApiViewSet(ViewSet):
     """Authentication, limits, scopes, error shape and metrics of every endpoint.
 
@@ -128,6 +132,8 @@ class ApiViewSet(ViewSet):
         request.version, request.versioning_scheme = self.determine_version(request, *args, **kwargs)
         if self.action not in self.required_scopes:
             raise MethodNotAllowed(f"{request.method} is not for this address; {', '.join(self.allowed_methods)} are.")
+        if self.required_scopes[self.action] in _READING:
+            throttling.mark_read(request._request)
         self.perform_authentication(request)
         self.check_throttles(request)
         self.check_permissions(request)

@@ -8,11 +8,11 @@ mean unknown. Skipped phases are absent. An id need not be a UUID. Unknown keys 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from uuid import UUID, uuid5
 
 import orjson
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from trajectories.domain.contract_types import (
@@ -26,7 +26,7 @@ from trajectories.domain.contract_types import (
     Summary,
     Text,
     Tools,
-    free_value,
+    free_values,
 )
 from trajectories.domain.schema import Trajectory, invalid_input, refuse_repeated_keys
 
@@ -64,7 +64,13 @@ names the branch."""
 
 class _CamelBody(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False, hide_input_in_errors=True)
-    __pydantic_extra__: dict[str, Annotated[Any, AfterValidator(free_value)]]
+
+    @model_validator(mode="after")
+    def _keep_extra(self) -> Self:
+        """Check unknown keys together: a validator for each takes a third of a second for 1 MiB."""
+        if self.__pydantic_extra__:
+            self.__pydantic_extra__ = free_values(self.__pydantic_extra__)
+        return self
 
 
 class CamelPhase(_CamelBody):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 _Z = 1.96
 
 
+@lru_cache(maxsize=10_000)  # an answer has a thousand, of which a new record changes few
 def wilson(successes: int, known: int) -> tuple[float, float] | None:
     """Return the Wilson score interval at z = 1.96, None if known is 0 (Wilson, JASA 22, 1927)."""
     if not known:

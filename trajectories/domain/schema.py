@@ -55,6 +55,9 @@ _MAX_HINTS = 3
 """Maximum unknown keys to compare with the known ones. The comparison takes as long as all other
 work, and more unknown keys are not typing errors."""
 _MAX_PATH_PART = 100
+_MAX_LISTED = 5_000
+"""Maximum problems of a body of which the first ones are listed. Pydantic makes all of them or none,
+at up to 10 microseconds each, and 100 kB can have 80,000."""
 
 
 # Input is hidden, since it may hold a credential, and the text of an error may be logged.
@@ -263,8 +266,7 @@ def refuse_repeated_keys(data: bytes) -> None:
     # A text that begins with a colon, or has a quote before one, is counted too. That only takes
     # the slower path.
     if not isinstance(value, dict) or _keys_of(value) != sum(data.count(end) for end in _KEY_ENDS if end[:1] in data):
-        # Numbers are not converted, since some take long.
-        json.loads(data, object_pairs_hook=_without_repeats, parse_int=len, parse_float=len, parse_constant=len)
+        _repeats.decode(data.decode())
 
 
 _KEY_ENDS = (b'":', b" :", b"\t:", b"\n:", b"\r:")
@@ -301,6 +303,10 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return keys
 
 
+_repeats = json.JSONDecoder(object_pairs_hook=_without_repeats, parse_int=len, parse_float=len, parse_constant=len)
+"""Numbers are not converted, since some take long."""
+
+
 def invalid_input(
     error: ValidationError, *, root: type[BaseModel] = Trajectory, own_data: str = "metadata"
 ) -> InvalidInput:
@@ -310,6 +316,9 @@ def invalid_input(
         root: the model of the body.
         own_data: the field for data that the contract does not know.
     """
+    if (found := error.error_count()) > _MAX_LISTED:
+        message = f"The body has {found:,} problems, which are not listed. Compare it with the contract."
+        return InvalidInput(message, code="too_many_problems", found=found)
     errors = error.errors(include_url=False, include_input=False)
     unknown_keys = (e["loc"] for e in errors if e["type"] == "extra_forbidden")
     hints = {loc: _near(loc, root) for loc in islice(unknown_keys, _MAX_HINTS)}
@@ -318,7 +327,9 @@ def invalid_input(
     more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
     where = f"{first.path}: " if first.path else ""
     code = "invalid_json" if first.code == "json_invalid" else "invalid_input"
-    return InvalidInput(f"{where}{first.message}{more}", code=code, param=first.path or None, details=problems)
+    return InvalidInput(
+        f"{where}{first.message}{more}", code=code, param=first.path or None, details=problems, found=found
+    )
 
 
 def _problems(error: ErrorDetails, hints: Mapping[Loc, str], own_data: str) -> Iterator[Problem]:

@@ -9,10 +9,12 @@ Rim, Lee, VLDB 2019) without its collapsing.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial, reduce
+from itertools import accumulate
 from operator import add
 from typing import Any, NamedTuple, TypeAlias
 
@@ -190,6 +192,11 @@ class Summary:
         _merge_cells(self.late_phases, other.late_phases, times)
         for column, counts in other.buckets.items():
             _merge_counts(self.buckets[column], counts, times)
+
+    def add_to_series(self, start: int, cell: Cell, durations: Mapping[int, int]) -> None:
+        """Add the cell of some trajectories, and the buckets of their durations, to a bucket of the series."""
+        self.series[start] = _plus(self.series[start], cell) if start in self.series else cell
+        _merge_counts(self.durations.setdefault(start, defaultdict(int)), durations, 1)
 
     def by(self, column: str) -> Cells:
         """Return the cells of all trajectories by one column of TRAJECTORY_KEY."""
@@ -415,12 +422,13 @@ def in_unit(value: int, divisor: int) -> float | int:
 
 def _percentiles(buckets: Mapping[int, int], divisor: int) -> dict[str, float | None]:
     known = sum(buckets.values())
-    return {f"p{p}": _at_rank(buckets, -(-p * known // 100)) / divisor if known else None for p in (50, 90, 95, 99)}
+    if not known:
+        return {f"p{p}": None for p in _PERCENTILES}
+    ordered = sorted(buckets)
+    # How many values are in each bucket or below it.
+    counts = list(accumulate(map(buckets.__getitem__, ordered)))
+    at_ranks = (bisect_left(counts, -(-p * known // 100)) for p in _PERCENTILES)
+    return {f"p{p}": bucket_value(ordered[at]) / divisor for p, at in zip(_PERCENTILES, at_ranks, strict=True)}
 
 
-def _at_rank(buckets: Mapping[int, int], rank: int) -> float:
-    for bucket in sorted(buckets):
-        rank -= buckets[bucket]
-        if rank <= 0:
-            return bucket_value(bucket)
-    raise ValueError("rank beyond what was counted")
+_PERCENTILES = (50, 90, 95, 99)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import permutations
 
-from trajectories.learning.choices import RAN, SKIPPED
+from trajectories.domain.choices import RAN, SKIPPED
 from trajectories.learning.context import QualityFloor, RecommendationRequest
 from trajectories.learning.estimates import Estimate, PhaseEstimates
+from trajectories.learning.posterior import Drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +78,28 @@ def _plans(request: RecommendationRequest, estimates: PhaseEstimates, singles: S
         estimate = estimates.success(second.model, first.model)
         more = estimates.cost_usd(candidates[second.model], first.model)
         known = first.cost_usd is not None and more is not None
-        high = estimate.posterior.interval()[1]
-        parts = zip(first.draws, estimate.draws, second.draws, strict=True)
-        # Most draws keep the bound: the call is only for the others, since there are 512 for each plan.
-        drawn = [both if (both := p + (1 - p) * q) >= alone else _either(p, q, alone, high) for p, q, alone in parts]
+        drawn, mean, interval = _plan(*(one.drawn_from for one in (first.estimate, estimate, second.estimate)))
         yield Action(
             first.model,
             second.model,
             drawn,
-            _either(first.mean, estimate.posterior.mean, second.mean, high),
-            _interval(drawn),
+            mean,
+            interval,
             (first.cost_usd or 0) + (1 - first.mean) * (more or 0) if known else None,
             (first.cost_usd or 0) + (more or 0) if known else None,
             estimate,
         )
+
+
+@lru_cache(maxsize=512)  # global because it is a pure function; bounded, 8 MB; needs no reset
+def _plan(first: Drawn, after: Drawn, alone: Drawn) -> tuple[Sequence[float], float, tuple[float, float]]:
+    """Return draws, mean and interval of the success of a plan, by those of its parts."""
+    high = after.posterior.interval()[1]
+    parts = zip(first.draws, after.draws, alone.draws, strict=True)
+    # Most draws keep the bound: the call is only for the others, since there are 512 for each plan.
+    drawn = [both if (both := p + (1 - p) * q) >= r else _either(p, q, r, high) for p, q, r in parts]
+    mean = _either(first.posterior.mean, after.posterior.mean, alone.posterior.mean, high)
+    return drawn, mean, _interval(drawn)
 
 
 def _either(first: float, after: float, alone: float, high: float) -> float:

@@ -1,41 +1,35 @@
 """Sums of choices by what they depend on, kept up to date with the hot cache.
 
-The newest records of a tenant, those in the hot cache, are summed by request type, project, model,
-the model that failed before, and week. A process keeps the sums and changes them by the records that
-differ from the last read. Older records come from the archive's roll-ups, which know neither project
-nor attempts (``older``). They are read at most every ``OLDER_S``; records that leave the hot cache
-meanwhile stay in the sums.
+They begin with the archive's sums (``older``), which are read again at most every ``OLDER_S``. A process
+changes them by the records of the hot cache that differ from the last read. Records that leave the hot
+cache stay in the sums.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from bisect import bisect_left
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Iterator, Mapping
-from itertools import compress
-from operator import attrgetter
-from typing import NamedTuple, TypeAlias
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain, compress
+from operator import attrgetter, is_
+from typing import NamedTuple
 from weakref import ref
 
 from trajectories.conf import Settings
-from trajectories.domain.record import Facets, Position
-from trajectories.domain.stats import bucket_of, bucket_start
-from trajectories.learning.choices import choices_of
-from trajectories.learning.older import older_cells
-from trajectories.learning.sums import Cells as Cells
-from trajectories.learning.sums import Key as Key
-from trajectories.learning.sums import Sums as Sums
+from trajectories.domain.choice_sums import Part, PhaseCells, add, part_of
+from trajectories.domain.record import Position
+from trajectories.domain.stats import bucket_of
+from trajectories.learning.older import read_older
 from trajectories.services.read_shares import ReadShares, Share
 from trajectories.storage.store import Store
 from trajectories.storage.tenant_cache import Held, HotVersion, Snapshot
 
 OLDER_S = 600.0
 """How long the sums of archived records are used before they are read again."""
-MAX_LEFT = 20_000
-"""Records that may leave the hot cache before the sums of archived records are read again."""
-MAX_RECORDS = 200_000
-"""Maximum records of all tenants whose sums a process keeps; about 300 bytes each."""
+MAX_KEPT = 200_000
+"""Maximum records and sums of all tenants that a process keeps; about 400 bytes each."""
 
 
 class RunKey(NamedTuple):
@@ -46,19 +40,16 @@ class RunKey(NamedTuple):
     tags: tuple[str, ...]
 
 
-_Part: TypeAlias = tuple[tuple[Key, Sums], ...]
-
-
 class Learned(NamedTuple):
     """The sums of a tenant.
 
     - ``by_phase``: the cells of each phase group.
-    - ``run_costs``: counts of ``stats.bucket_of`` a run's cost in nano-USD.
-    - ``runs``: records that were summed one by one; older ones are in the cells only.
+    - ``run_costs``: counts of ``stats.bucket_of`` a run's cost in nano-USD, of the hot cache alone.
+    - ``runs``: records of the hot cache; older ones are in the cells only.
     - ``is_complete``: every tier that has records of the tenant has answered.
     """
 
-    by_phase: Mapping[str, Cells]
+    by_phase: Mapping[str, PhaseCells]
     run_costs: Mapping[RunKey, Counter[int]]
     runs: int
     is_complete: bool
@@ -86,7 +77,7 @@ class _TenantsCells:
         with self._lock:
             found = self._tenants.setdefault(tenant, _TenantCells())
             self._tenants.move_to_end(tenant)
-            while len(self._tenants) > 1 and sum(len(one.parts) for one in self._tenants.values()) > MAX_RECORDS:
+            while len(self._tenants) > 1 and sum(one.size for one in self._tenants.values()) > MAX_KEPT:
                 self._tenants.popitem(last=False)
             return found
 
@@ -99,7 +90,7 @@ class _Counted(NamedTuple):
 
     identity: bytes
     position: Position
-    part: _Part
+    part: Part
     run: RunKey
     cost_bucket: int | None
 
@@ -113,58 +104,93 @@ class _TenantCells:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._version: ref[HotVersion] | None = None
-        self._cells: dict[str, dict[Key, Sums]] = defaultdict(dict)
+        self._held: Sequence[Held] = ()
+        self._cells: dict[str, PhaseCells] = {}
         self._run_costs: dict[RunKey, Counter[int]] = defaultdict(Counter)
-        self._left: list[_Counted] = []
-        """Records that left the hot cache since older ones were read; they are in the sums."""
-        self._older: dict[str, dict[Key, Sums]] = {}
         self._older_at = float("-inf")
+        """When the archive's sums were read; -inf: ``_cells`` has the hot cache alone."""
         self._floor: Position | None = None
-        self._newest: Position | None = None
         self._has_missed = False
         """Records may have come and left the hot cache since the last read."""
         self._answer: Learned | None = None
         self.parts: dict[int, _Counted] = {}
+        self._sums = 0
+
+    @property
+    def size(self) -> int:
+        """Return the number of records and sums, as of the last time that the sums began anew."""
+        return len(self.parts) + self._sums
 
     def follow(self, store: Store, tenant: str, snapshot: Snapshot) -> Learned:
         with self._lock:
             is_known = self._version is not None and self._version() is snapshot.version
             if self._answer is None or not is_known or self._is_due(snapshot):
                 with store.part(ReadShares).of(tenant) as share:
-                    self._apply(share, snapshot)
-                    self._read_older(store, tenant, snapshot, share)
+                    self._apply(store, tenant, snapshot, share)
                 self._version = ref(snapshot.version)
-                self._answer = Learned(self._merged(), dict(self._run_costs), len(self.parts), True)
+                self._answer = Learned(dict(self._cells), dict(self._run_costs), len(self.parts), True)
             is_complete = snapshot.is_complete and (snapshot.floor is None or self._older_at > float("-inf"))
             return self._answer._replace(is_complete=is_complete)
 
-    def _apply(self, share: Share, snapshot: Snapshot) -> None:
-        """Count what differs from the last snapshot. Versions that are in both cost no Python code."""
-        if snapshot.floor is not None and self._newest is not None:
-            self._has_missed = self._has_missed or snapshot.floor > self._newest
-        self._newest = snapshot.held[-1].position if snapshot.held else self._newest
-        identities = list(map(_identity, snapshot.held))
-        ids = list(map(id, identities))
-        now = set(ids)
-        added = now.difference(self.parts)
-        for gone in set(self.parts).difference(now):
-            counted = self.parts.pop(gone)
-            if snapshot.floor is not None and counted.position < snapshot.floor:
-                self._left.append(counted)
-            else:
-                self._count(counted, -1)
-        new = compress(snapshot.held, map(added.__contains__, ids))
+    def _apply(self, store: Store, tenant: str, snapshot: Snapshot, share: Share) -> None:
+        if snapshot.floor is not None and self._held:
+            self._has_missed = self._has_missed or snapshot.floor > self._held[-1].position
+        gone, new = self._difference(snapshot.held)
+        self._held = snapshot.held
+        subtracted: list[Part] = []
+        for held in gone:
+            counted = self.parts.pop(id(_identity(held)))
+            self._count_cost(counted, -1)
+            if snapshot.floor is None or counted.position >= snapshot.floor:
+                subtracted.append(counted.part)
+        added: list[Part] = []
         for held in share.scan(new):
-            counted = _counted(held)
-            self.parts[id(counted.identity)] = counted
-            self._count(counted, 1)
+            counted = self.parts[id(_identity(held))] = _counted(held)
+            self._count_cost(counted, 1)
+            added.append(counted.part)
+        if not (self._is_due(snapshot) and self._begin_anew(store, tenant, snapshot)):
+            add(self._cells, chain.from_iterable(subtracted), -1)
+            add(self._cells, chain.from_iterable(added))
 
-    def _count(self, counted: _Counted, times: int) -> None:
-        for key, sums in counted.part:
-            cells = self._cells[key.phase]
-            cells[key] = cells.get(key, Sums()).plus(sums, times)
-            if not cells[key].choices:
-                del cells[key]
+    def _difference(self, held: Sequence[Held]) -> tuple[Iterable[Held], Iterable[Held]]:
+        """Return what is gone since the last read, and what is new."""
+        old = self._held
+        start = bisect_left(old, held[0].position, key=attrgetter("position")) if held else 0
+        if all(map(is_, old[start:], held)) and len(old) - start <= len(held):
+            return old[:start], held[len(old) - start :]  # most changes are at the ends
+        ids = list(map(id, map(_identity, held)))
+        now = set(ids)
+        gone = [one for one in old if id(_identity(one)) not in now]
+        return gone, compress(held, (one not in self.parts for one in ids))
+
+    def _is_due(self, snapshot: Snapshot) -> bool:
+        """Return whether the archive's sums must be read, or left out again."""
+        if snapshot.floor is None:
+            return self._older_at > float("-inf")
+        return self._is_stale(snapshot) or time.monotonic() >= self._older_at + OLDER_S
+
+    def _is_stale(self, snapshot: Snapshot) -> bool:
+        # While the hot cache is being filled, it takes over records that were below it.
+        has_grown = self._floor is None or (snapshot.floor is not None and snapshot.floor < self._floor)
+        return has_grown or self._has_missed
+
+    def _begin_anew(self, store: Store, tenant: str, snapshot: Snapshot) -> bool:
+        """Replace the sums; return False to go on with them, while the archive is unavailable."""
+        older = None if snapshot.floor is None else read_older(store, tenant, snapshot)
+        if older is None and snapshot.floor is not None and not self._is_stale(snapshot):
+            return False
+        held: Collection[_Counted] = self.parts.values()
+        if older is None:
+            self._cells, self._older_at = {}, float("-inf")
+        else:
+            self._cells, self._older_at = older.cells, time.monotonic()
+            held = [counted for counted in held if counted.position.id in older.apart]
+        add(self._cells, chain.from_iterable(counted.part for counted in held))
+        self._sums = sum(len(cell) for one in self._cells.values() for cell in one.by_scope.values())
+        self._has_missed, self._floor = False, snapshot.floor
+        return True
+
+    def _count_cost(self, counted: _Counted, times: int) -> None:
         run, bucket = counted.run, counted.cost_bucket
         if bucket is not None:
             self._run_costs[run][bucket] += times
@@ -173,39 +199,6 @@ class _TenantCells:
             if not self._run_costs[run]:
                 del self._run_costs[run]
 
-    def _merged(self) -> dict[str, Cells]:
-        phases = self._cells.keys() | self._older.keys()
-        merged = {phase: self._cells.get(phase, {}) | self._older.get(phase, {}) for phase in phases}
-        return {phase: cells for phase, cells in merged.items() if cells}
-
-    def _is_due(self, snapshot: Snapshot) -> bool:
-        """Return whether the records below the hot cache must be summed anew."""
-        if snapshot.floor is None:
-            return bool(self._older or self._left)
-        # While the hot cache is being filled, it takes over records that were below it.
-        has_grown = self._floor is None or snapshot.floor < self._floor
-        return (
-            has_grown or self._has_missed or len(self._left) > MAX_LEFT or time.monotonic() >= self._older_at + OLDER_S
-        )
-
-    def _read_older(self, store: Store, tenant: str, snapshot: Snapshot, share: Share) -> None:
-        if not self._is_due(snapshot):
-            return
-        older = {} if snapshot.floor is None else older_cells(store, tenant, snapshot, share)
-        if older is None:
-            self._forget_left(MAX_LEFT)  # a bound of memory, while a tier is unavailable
-            return
-        self._forget_left(0)
-        self._has_missed = False
-        self._older, self._floor, self._older_at = older, snapshot.floor, time.monotonic()
-
-    def _forget_left(self, kept: int) -> None:
-        """Take all but the last ``kept`` records that left the hot cache out of the sums."""
-        end = max(0, len(self._left) - kept)
-        for counted in self._left[:end]:
-            self._count(counted, -1)
-        del self._left[:end]
-
 
 def _counted(held: Held) -> _Counted:
     record, facets = held.record, held.facets
@@ -213,36 +206,7 @@ def _counted(held: Held) -> _Counted:
     return _Counted(
         _identity(held),
         held.position,
-        tuple(_part(facets, record.body, record.recorded_at_us)),
+        part_of(facets, record.body, record.recorded_at_us),
         RunKey(facets.request_type, facets.project, facets.tags),
         bucket,
     )
-
-
-def _part(facets: Facets, body: bytes, recorded_at_us: int) -> Iterator[tuple[Key, Sums]]:
-    week = bucket_start(recorded_at_us, "week")
-    for choice in choices_of(facets, body):
-        key = Key(
-            choice.kind,
-            facets.request_type,
-            facets.project,
-            choice.phase,
-            choice.model,
-            choice.after,
-            week,
-            choice.advice,
-        )
-        cost, tokens = choice.cost_nano_usd, (choice.input_tokens, choice.output_tokens)
-        yield (
-            key,
-            Sums(
-                choices=1,
-                known=int(choice.score is not None),
-                score=choice.score or 0,
-                costs=int(cost is not None),
-                cost_nano_usd=cost or 0,
-                metered=int(None not in tokens),
-                input_tokens=0 if None in tokens else tokens[0] or 0,
-                output_tokens=0 if None in tokens else tokens[1] or 0,
-            ),
-        )

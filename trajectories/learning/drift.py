@@ -9,9 +9,10 @@ from typing import Any, Final, NamedTuple
 
 from trajectories import metrics
 from trajectories.conf import Settings
+from trajectories.domain.choice_sums import Cells, Sums
+from trajectories.domain.choices import MODEL
 from trajectories.domain.stats import BUCKETS, bucket_start, wilson
-from trajectories.learning.cells import Cells, Sums, learned
-from trajectories.learning.choices import MODEL
+from trajectories.learning.cells import learned
 from trajectories.storage.store import Store
 
 DEFAULT_WEEKS: Final = 4

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import itemgetter
 from typing import NamedTuple
 
+from trajectories.domain.choice_sums import Cells, PhaseCells, Sums
+from trajectories.domain.choices import MODEL
 from trajectories.domain.clock import DAY_US
 from trajectories.domain.query import parse_query
 from trajectories.domain.record import NANO_USD
 from trajectories.domain.stats import bucket_start
-from trajectories.learning.cells import Cells, Sums
-from trajectories.learning.choices import MODEL
 from trajectories.learning.context import CandidateModel, RecommendationRequest
-from trajectories.learning.posterior import Evidence, Posterior, draws, posterior
+from trajectories.learning.posterior import Drawn, Evidence, Posterior, posterior
 
 MILLION = 1_000_000
 Weight = Callable[[int], float]
@@ -33,8 +34,12 @@ class Estimate(NamedTuple):
     name: str
 
     @property
+    def drawn_from(self) -> Drawn:
+        return Drawn(self.posterior, self.name)
+
+    @property
     def draws(self) -> tuple[float, ...]:
-        return draws(*self.posterior, self.name)
+        return self.drawn_from.draws
 
 
 @dataclass(frozen=True)
@@ -84,34 +89,27 @@ class PhaseEstimates:
         def weight(week: int) -> float:
             if week < since_us:
                 return 0.0
-            # Records below the hot cache have no week of their own; they count as of this one, and
-            # their limit bounds them.
-            age_days = 0.0 if week == 0 or week > this_week else (this_week - week) / DAY_US
+            age_days = 0.0 if week > this_week else (this_week - week) / DAY_US
             return 1.0 if request.half_life_days is None else 0.5 ** (age_days / request.half_life_days)
 
         return weight
 
     @cached_property
     def _groups(self) -> Mapping[_At, _Group]:
-        """Add the cells up to what estimates depend on. They are many, and each is looked at once."""
-        request, found = self.request, dict[tuple[str, str | None, str | None, int], _Group]()
-        weights: dict[int, float] = {}
-        for (kind, request_type, project, _, model, after, week, _), sums in self.cells.items():
-            if week not in weights:
-                weights[week] = self._weight(week)
-            weight = weights[week]
-            if weight <= 0:
-                continue
-            # 2 for the same project and type, 1 for the same type, 0 for others.
-            level = 2 if request.project is None or project == request.project else 1
-            if request.request_type is not None and request_type != request.request_type:
-                level = 0
-            at = kind, model, after, level
-            group = found.get(at)
-            if group is None:
-                group = found[at] = _Group()
-            group.count(sums, weight)
-        return {_At(*at): group for at, group in found.items()}
+        """Add the cells up to what estimates depend on: by level, over weeks."""
+        request, by_week = self.request, dict[tuple[_At, int], Sums]()
+        cells = self.cells if isinstance(self.cells, PhaseCells) else PhaseCells(request.group).plus(self.cells.items())
+        for level, found in enumerate(cells.levels(request.request_type, request.project)):
+            for choice, sums in found.items():
+                place = _At(choice.kind, choice.model, choice.after, level), choice.week
+                by_week[place] = by_week[place].plus(sums) if place in by_week else sums
+        groups: dict[_At, _Group] = {}
+        # In the order of weeks, so that the last bits of sums do not depend on the order of records.
+        for at, week in sorted(by_week, key=itemgetter(1)):
+            weight = self._weight(week)
+            if weight > 0:
+                groups.setdefault(at, _Group()).count(by_week[at, week], weight)
+        return groups
 
     def _total(self, kind: str, model: str | None = None) -> _Group:
         """Return the sum of the groups of a kind, and of a model if one is given."""
@@ -132,6 +130,8 @@ class PhaseEstimates:
 
 
 class _At(NamedTuple):
+    """``level``: 2 for the same project and type of request, 1 for the same type, 0 for others."""
+
     kind: str
     model: str | None
     after: str | None

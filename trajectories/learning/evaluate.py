@@ -27,6 +27,7 @@ from trajectories.learning.estimators import (
 )
 from trajectories.learning.policies import DEFAULT_RUNS, Estimand, Policy
 from trajectories.services import reads
+from trajectories.services.read_shares import ReadShares
 from trajectories.storage.store import Store
 from trajectories.training.decisions import DEFAULT_RULE, REWARDS, Decision, decisions_of
 from trajectories.training.formats.of_decisions import request_key
@@ -104,16 +105,18 @@ def evaluate(
     tally = _Tally(policy, group) if estimand == "decision" else _RunTally(policy, group)
     runs, is_complete = 0, True
     position: Position | None = None
-    while runs < max_runs:
-        page = reads.list_(store, tenant, query, after=position, limit=min(_PAGE, max_runs - runs))
-        for record in page.records:
-            tally.add_run([*decisions_of(Run(record), rule)])
-        runs, position = runs + len(page.records), page.next_position
-        is_complete = is_complete and page.is_complete
-        if position is None:
-            break
-    tally.reverse()
-    return tally.result(seed)._replace(is_complete=is_complete and position is None)
+    with store.part(ReadShares).of(tenant) as share:
+        while runs < max_runs:
+            page = reads.list_(store, tenant, query, after=position, limit=min(_PAGE, max_runs - runs), share=share)
+            for record in share.scan(page.records):
+                tally.add_run([*decisions_of(Run(record), rule)])
+            runs, position = runs + len(page.records), page.next_position
+            is_complete = is_complete and page.is_complete
+            if position is None:
+                break
+        tally.reverse()
+        result = tally.result(seed)
+    return result._replace(is_complete=is_complete and position is None)
 
 
 def evaluate_decisions(decisions: Iterable[Decision], policy: Policy, *, seed: int = 0) -> Evaluation:

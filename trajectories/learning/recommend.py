@@ -17,10 +17,11 @@ from uuid import UUID
 
 import orjson
 
+from trajectories.domain.choice_sums import Cells
+from trajectories.domain.choices import RAN, RECOMMENDATION
 from trajectories.domain.contract_types import MAX_INT
 from trajectories.learning.actions import Action, actions_of
-from trajectories.learning.cells import Cells, learned
-from trajectories.learning.choices import RAN, RECOMMENDATION
+from trajectories.learning.cells import learned
 from trajectories.learning.context import RecommendationRequest
 from trajectories.learning.estimates import PhaseEstimates
 from trajectories.learning.posterior import DRAWS

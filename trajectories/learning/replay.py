@@ -225,6 +225,35 @@ def _final_result(items: Sequence[Item], final: Mapping[str | None, Plan]) -> Re
     return result_of(items, lambda item: final[item.request_type])
 
 
+def as_json(one: Replayed, table: Table, rules: Rules) -> dict[str, Any]:
+    """Return a replay as JSON, with what it is of."""
+    final = [[kind, *plan] for kind, plan in one.final.items()]
+    return {"of": _of(table, rules, len(one.regret)), **one._asdict(), "final": final}
+
+
+def from_json(kept: Mapping[str, Any], table: Table, rules: Rules, runs: int) -> Replayed:
+    """Return the replay that ``as_json`` gave.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is no such replay, or one of other items, rules or runs.
+    """
+    of = _of(table, rules, runs)
+    if kept["of"] != of:
+        raise ValueError(f"it is of {kept['of']}, not of {of}")
+    return Replayed(
+        kept["seed"],
+        kept["regret"],
+        Result(*kept["done"]),
+        {kind: Plan(model, then) for kind, model, then in kept["final"]},
+        Result(*kept["final_result"]),
+        Result(*kept["after_pass"]),
+    )
+
+
+def _of(table: Table, rules: Rules, runs: int) -> dict[str, Any]:
+    return {"items": len(table.items), "models": table.models, "runs": runs, "rules": rules._asdict()}
+
+
 def report(table: Table, replays: Sequence[Replayed], rules: Rules) -> str:
     """Return the baselines, and the final choices of all replays, as text."""
     count = len(table.items)

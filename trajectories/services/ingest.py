@@ -11,8 +11,9 @@ from trajectories import metrics
 from trajectories.conf import Settings
 from trajectories.domain import dialects, patch, redaction, schema
 from trajectories.domain.record import ID_BYTES, SERVER_FIELDS_BYTES, Record, digest_of
-from trajectories.exceptions import InvalidInput, PhasesDropped, RevisionMismatch, TooLarge, TrajectoriesError
+from trajectories.exceptions import PhasesDropped, RevisionMismatch, TooLarge, TrajectoriesError
 from trajectories.services import reads
+from trajectories.services.lines import drafts_of
 from trajectories.services.quotas import Quotas
 from trajectories.storage.outbox_rows import Appended, Draft, deleted
 from trajectories.storage.store import Store
@@ -95,21 +96,18 @@ def record_many(
 ) -> list[Line]:
     """Record the trajectories of an NDJSON body.
 
-    Valid lines are stored in one commit. An invalid line fails alone. Blank lines are skipped.
+    Valid lines are stored in one commit. An invalid line fails alone. Blank lines are skipped. After
+    many invalid lines, the others are not read (``lines.MAX_PROBLEMS``).
 
     Raises:
         QuotaExceeded: 403; the tenant has as much as it may have. Nothing was stored.
         OutboxUnavailable: 503; nothing was stored.
     """
     store.part(Quotas).expect_room(tenant)
-    drafts: dict[int, Draft] = {}
-    outcomes: dict[int, Accepted | TrajectoriesError] = {}
-    for index, line in enumerate(lines):
-        if line.strip():
-            try:
-                drafts[index] = _draft(store, tenant, line, idempotency_key, index, replace=replace)
-            except (InvalidInput, TooLarge) as error:
-                outcomes[index] = error
+    drafts, refused = drafts_of(
+        lines, lambda index, line: _draft(store, tenant, line, idempotency_key, index, replace=replace)
+    )
+    outcomes: dict[int, Accepted | TrajectoriesError] = {**refused}
     outcomes |= zip(drafts, _append(store, list(drafts.values())), strict=True)
     return [Line(index + 1, _id_of(outcomes[index]), outcomes[index]) for index in sorted(outcomes)]
 

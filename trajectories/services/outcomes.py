@@ -9,8 +9,9 @@ from uuid import UUID
 import orjson
 
 from trajectories.domain import answers, late_outcomes
-from trajectories.exceptions import InvalidInput, TooLarge, TrajectoriesError
+from trajectories.exceptions import TrajectoriesError
 from trajectories.services import reads
+from trajectories.services.lines import drafts_of
 from trajectories.services.quotas import Quotas
 from trajectories.storage.outbox_rows import Appended, Draft
 from trajectories.storage.store import Store
@@ -69,21 +70,17 @@ def record(
 def record_many(store: Store, tenant: str, lines: Iterable[bytes], *, source: str | None) -> list[OutcomeLine]:
     """Record the outcomes of an NDJSON body in one commit. An invalid line fails alone; blank ones are skipped.
 
+    After many invalid lines, the others are not read (``lines.MAX_PROBLEMS``).
+
     Raises:
         QuotaExceeded: 403; the tenant has as much as it may have. Nothing was stored.
         OutboxUnavailable: 503; nothing was stored.
     """
     store.part(Quotas).expect_room(tenant)
-    drafts: dict[int, Draft] = {}
-    results: dict[int, AcceptedOutcome | TrajectoriesError] = {}
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            try:
-                drafts[number] = _draft(store, tenant, line, source, None, None)
-            except (InvalidInput, TooLarge) as error:
-                results[number] = error
+    drafts, refused = drafts_of(lines, lambda _, line: _draft(store, tenant, line, source, None, None))
+    results: dict[int, AcceptedOutcome | TrajectoriesError] = {**refused}
     results |= zip(drafts, _append(store, list(drafts.values())), strict=True)
-    return [OutcomeLine(number, results[number]) for number in sorted(results)]
+    return [OutcomeLine(index + 1, results[index]) for index in sorted(results)]
 
 
 def list_(store: Store, tenant: str, id_: UUID) -> list[dict[str, Any]]:

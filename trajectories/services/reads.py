@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from heapq import merge as merge_sorted
 from itertools import islice
 from typing import Any, NamedTuple
@@ -51,10 +52,15 @@ class Page(NamedTuple):
     facets: Mapping[UUID, Facets]
 
 
-def list_(store: Store, tenant: str, query: Query, *, after: Position | None, limit: int) -> Page:
+def list_(
+    store: Store, tenant: str, query: Query, *, after: Position | None, limit: int, share: Share | None = None
+) -> Page:
     """Return the page after ``after`` (None: the newest one).
 
     A page has at most ``limit`` records and ``list_max_bytes`` bytes.
+
+    Args:
+        share: that of a longer read, which this page is a part of.
 
     Raises:
         ArchiveUnavailable: 503; the archive is unavailable, and no other tier has records of this
@@ -64,7 +70,7 @@ def list_(store: Store, tenant: str, query: Query, *, after: Position | None, li
     snapshot = store.hot_cache.snapshot(tenant)
     tiers, is_complete = _tiers(snapshot), snapshot.is_complete
     is_cut = False
-    with store.part(ReadShares).of(tenant) as share:
+    with nullcontext(share) if share else store.part(ReadShares).of(tenant) as share:
         found = list(islice(_from_hot(snapshot, query, after, share), limit + 1))
         is_below = len(found) <= limit and snapshot.floor is not None
         metrics.hot_reads.labels("miss" if is_below else "hit").inc()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from uuid import UUID
 from weakref import ref
 
@@ -17,6 +17,7 @@ from trajectories.storage import archive_reads, archive_writes, rollup_reads
 from trajectories.storage.archive_errors import ArchiveError
 from trajectories.storage.archive_snapshot import snapshot as archive_snapshot
 from trajectories.storage.redis_tier import RedisError
+from trajectories.storage.rollup_tails import Tails
 from trajectories.storage.store import Store
 from trajectories.storage.tenant_cache import Snapshot
 
@@ -83,26 +84,22 @@ def _summary_of_rollups(
         return None
     with archive_snapshot(store.conf.archive_statement_timeout_s, archive_writes.alias()):
         version = version_of(store, tenant, snapshot)
-        summary = rollup_reads.summary(tenant, query, bucket=bucket)
+        summary = rollup_reads.summary(tenant, query, bucket=bucket, tails=store.part(Tails))
         if summary is None:
             return None
         for chunk in chunks([*ids | under_way], WAITING_CHUNK):
-            stored = {record.id: record for record in archive_reads.stored(tenant, chunk)}
-            archived = archive_reads.summary(
-                tenant, query, None, only=chunk, bucket=bucket, using=archive_writes.alias()
-            )
-            summary.merge(archived, times=-1)
-            for record in _winners(store, tenant, snapshot, chunk, stored):
+            summary.merge(rollup_reads.summary_of(tenant, query, chunk, bucket=bucket), times=-1)
+            for record in _winners(store, tenant, snapshot, chunk):
                 for matching in if_matching(query, record):
                     summary.add(facets_of(matching.body, matching.outcomes), matching.recorded_at_us)
     return summary, version
 
 
-def _winners(
-    store: Store, tenant: str, snapshot: Snapshot, ids: Sequence[UUID], stored: Mapping[UUID, Record]
-) -> Iterator[Record]:
+def _winners(store: Store, tenant: str, snapshot: Snapshot, ids: Sequence[UUID]) -> Iterator[Record]:
     """Yield the winning versions of ``ids``, as a read of hot cache and archive would show them."""
     waiting = store.outbox.waiting_versions(tenant, ids)
+    unseen = [id_ for id_ in ids if id_ not in snapshot.by_id]
+    stored = {record.id: record for record in archive_reads.stored(tenant, unseen)} if unseen else {}
     for id_ in ids:
         held, known = snapshot.by_id.get(id_), stored.get(id_)
         if held is not None:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from trajectories.domain.record import Record, merge, tenant_digest, tombstone
 from trajectories.domain.search_words import words_of
 from trajectories.models import Erasure, Phase, Quarantined, Tenant, Tombstone, Trajectory
-from trajectories.storage import archive_outcomes, archive_rows, rollups, search_index
+from trajectories.storage import archive_outcomes, archive_rows, choice_rows, rollups, search_index
 from trajectories.storage.archive_rows import TRAJECTORY_COLUMNS, Key, Row, alias, as_uuid, key_of
 from trajectories.storage.rollups import Changes
 from trajectories.storage.tenant_locks import lock_tenants
@@ -68,6 +68,7 @@ def write(given: Sequence[Record]) -> WriteResult:
     got_outcomes = archive_outcomes.take([record for record in kept if record.is_addition])
     stored = _store(tenants, changes, [record for record in kept if not record.is_addition], got_outcomes)
     rollups.write(list(changes.values()))
+    choice_rows.follow(changes.values())
     numbers = {pk: {name: getattr(tenant, name) for name in _COUNTERS} for pk, tenant in tenants.items()}
     archive_rows.update(Tenant, numbers)
     return WriteResult(stored, deleted, gone, [record for record in given if record.tenant not in tenants])
@@ -110,8 +111,9 @@ def _delete_some(
     found = archive_rows.read(Trajectory, ("id", "seq", *TRAJECTORY_COLUMNS), keys)
     old = [archive_rows.record_from(row) for _, _, *row in found]
     pks, seqs = [pk for pk, *_ in found], {key_of(record): row[1] for record, row in zip(old, found, strict=True)}
-    for record in old:
+    for record, (_, seq, *_) in zip(old, found, strict=True):
         _count(tenants[record.tenant], record, None)
+        changes[record.tenant].replace(seq, record, None)
     _subtract(changes, ((record.tenant, pk) for record, pk in zip(old, pks, strict=True)))
     search_index.remove(pks, alias())
     notes = [pk for (pk,) in archive_rows.read(Annotation, ("id",), keys)]
@@ -180,6 +182,8 @@ def _store(
         if old is None or old.record.digest != record.digest:
             phases[key], words[key] = of_record, words_of(fields)
         _count(tenant, old and old.record, record)
+        if old is not None:
+            changes[record.tenant].replace(old.seq, old.record, record)
         changes[record.tenant].add(old.seq if old else tenant.last_seq, record.recorded_at_us, facets)
     archive_rows.insert(Trajectory, new)
     archive_rows.update(Trajectory, replaced)

@@ -51,7 +51,7 @@ from trajectories.models import (
 )
 from trajectories.storage.archive_errors import archive_errors
 from trajectories.storage.archive_rows import TRAJECTORY_COLUMNS, members_text, record_from
-from trajectories.storage.rare_condition import Rare, split
+from trajectories.storage.rare_condition import Rare, narrowed, split
 
 _PHASE_KEY = tuple("trajectory__request_type" if name == "request_type" else name for name in PHASE_KEY)
 _LATE_PHASE_KEY = ("name", "trajectory__phases__phase", "trajectory__phases__model")
@@ -160,7 +160,8 @@ def revised_since(revision: int, after_pk: int, limit: int) -> list[tuple[int, R
 def newest(tenant: str, query: Query, below: Position | None, limit: int) -> list[Record]:
     """Return matching records below ``below`` (None: from the top), highest position first."""
     seeking, others = split(query)
-    rows = _matching(tenant, others, below).filter(*(Rare(_condition(one)) for one in seeking))
+    rows = narrowed(_matching(tenant, others, below), others)
+    rows = rows.filter(*(Rare(_condition(one)) for one in seeking))
     ordered = rows.order_by("-recorded_at_us", "-trajectory_id")
     return [record_from(columns) for columns in ordered.values_list(*TRAJECTORY_COLUMNS)[:limit]]
 
@@ -197,8 +198,7 @@ def summary(
     another database than that of reads.
     """
     rows = _matching(tenant, query, below, using)
-    if only is not None:
-        rows = rows.filter(trajectory_id__in=only)
+    rows = narrowed(rows, query) if only is None else rows.filter(trajectory_id__in=only)
     cells = _cells(rows, TRAJECTORY_KEY, TRAJECTORY_TALLIES, TRAJECTORY_SUMS)
     found = Summary(bucket=bucket, trajectories=cells)
     if not found.trajectories:

@@ -1,15 +1,18 @@
-"""A condition whose index a database should use, as if few rows met it."""
+"""Conditions that few rows may meet, and how a database finds these."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
 
-from django.db.models import BooleanField, Func
+from django.db.models import BooleanField, Func, QuerySet
 
 from trajectories.domain.query import Condition, Query
+from trajectories.models import Trajectory
+from trajectories.storage import search_index
 
 _INDEXED = ("project", "source")
+_WORDED = ("tags", "policy", "model", "agent", "tools")
 
 
 def split(query: Query) -> tuple[list[Condition], Query]:
@@ -19,6 +22,18 @@ def split(query: Query) -> tuple[list[Condition], Query]:
     """
     found = [one for one in query.on_trajectory if one.lookup == "equal" and one.column in _INDEXED][:1]
     return found, replace(query, on_trajectory=tuple(one for one in query.on_trajectory if one not in found))
+
+
+def narrowed(rows: QuerySet[Trajectory], query: Query) -> QuerySet[Trajectory]:
+    """Return ``rows`` without some that do not match ``query``: those that lack its words.
+
+    Tags, tools, agents, models and policies are words of the search. Without it, a database would look
+    at every row to find none of a tag.
+    """
+    conditions = (*query.on_trajectory, *query.on_phase)
+    texts = [one.value for one in conditions if one.lookup in ("equal", "has") and one.column in _WORDED]
+    found = search_index.candidates(texts, rows.db) if texts else None
+    return rows if found is None else rows.filter(pk__in=found)
 
 
 class Rare(Func):

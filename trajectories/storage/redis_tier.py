@@ -41,6 +41,7 @@ from trajectories.domain.clock import SECOND_US, epoch_us
 from trajectories.domain.compression import compress, decompress
 from trajectories.domain.record import LOWEST_ID, Position, Record
 from trajectories.storage.redis_scripts import CHANGE_KEY, DELETE, MERGE, TRIM, WITHDRAW
+from trajectories.storage.redis_values import checked, number
 
 __all__ = ["RedisError", "ResponseError"]
 
@@ -105,7 +106,7 @@ class Fill(NamedTuple):
 class RedisTier:
     """Commands of the tier on one connection pool, that of the cache alias in the settings.
 
-    They raise RedisError unchanged.
+    They raise RedisError unchanged; readers get ``UnreadableValue`` for what cannot be parsed.
     """
 
     def __init__(
@@ -183,6 +184,7 @@ class RedisTier:
         """Close a batch: Redis has the archive's result of it."""
         self._client.zrem(self._prefix + "open", name)
 
+    @checked
     def open_batches(self, older_than_s: float, limit: int) -> dict[str, Ids]:
         """Return batches that have been open for at least ``older_than_s``, by name."""
         # A batch of a host with a fast clock may have a time in the future.
@@ -287,6 +289,7 @@ class RedisTier:
         logs = base / config.get("appenddirname", "")
         return [str(path) for path in (base / config["dbfilename"], *logs.glob(config["appendfilename"] + "*"))]
 
+    @checked
     def under_way(self, tenant: str) -> set[UUID] | None:
         """Return the ids of ``tenant`` in open batches: a worker may still write them.
 
@@ -297,11 +300,13 @@ class RedisTier:
             return None
         return {UUID(id_) for name in names for one, id_ in orjson.loads(name)[1] if one == tenant}
 
+    @checked
     def is_under_way(self, tenant: str) -> bool:
         """Return whether an open batch has records of ``tenant``."""
         names: list[Any] = self._client.zrange(self._prefix + "open", 0, -1)
         return any(tenant == one for name in names for one, _ in orjson.loads(name)[1])
 
+    @checked
     def depth_under_way(self, tenant: str) -> int:
         """Return how many of the highest positions reach down to every record of an open batch."""
         names: list[Any] = self._client.zrange(self._prefix + "open", 0, -1)
@@ -361,15 +366,17 @@ class RedisTier:
         args: list[str | int] = [prefix, at_us, _CHANGED_KEYS, _CHANGED_KEYS_S]
         self._change_key(keys=[self._prefix + "changed_keys"], args=args)
 
+    @checked
     def changed_keys(self, after: int) -> dict[str, int]:
         """Return the prefixes of keys that changed later than ``after``, each with its number."""
         found: list[Any] = self._client.zrangebyscore(
             self._prefix + "changed_keys", f"({after}", "+inf", withscores=True
         )
-        return {prefix.decode(): int(at) for prefix, at in found}
+        return {prefix.decode(): number(at) for prefix, at in found}
 
     # Used by readers.
 
+    @checked
     def mark(self, tenant: str) -> FeedMark:
         """Return the current mark of the feed of ``tenant``."""
         with self._client.pipeline(transaction=False) as pipe:
@@ -379,8 +386,9 @@ class RedisTier:
             pipe.get(self._key(tenant, "sequence"))
             epoch, is_mixed, info, sequence = pipe.execute()
         known = b"" if is_mixed or epoch is None else epoch
-        return FeedMark(known.decode(), str(info["master_replid"]), int(sequence or 0))
+        return FeedMark(known.decode(), str(info["master_replid"]), number(sequence))
 
+    @checked
     def changes(self, tenant: str, after: FeedMark, most: int = 2**53) -> tuple[FeedMark, list[Change]] | None:
         """Return the changes since ``after``, and the new mark.
 
@@ -398,10 +406,11 @@ class RedisTier:
             pipe.get(self._key(tenant, "feed_floor"))
             pipe.zrangebyscore(self._key(tenant, "feed"), f"({after.sequence}", mark.sequence)
             floor, ids = pipe.execute()
-        if int(floor or 0) > after.sequence:
+        if number(floor) > after.sequence:
             return None
         return mark, list(self._changes(tenant, ids))
 
+    @checked
     def newest(self, tenant: str, limit: int) -> Fill:
         """Return the records at the ``limit`` highest positions."""
         with self._client.pipeline(transaction=False) as pipe:
@@ -409,24 +418,27 @@ class RedisTier:
             pipe.zrange(self._key(tenant, "positions"), 0, limit - 1, desc=True, withscores=True)
             forgotten_us, listed = pipe.execute()
         # Below this position, keys of records that were never revised have begun to expire.
-        complete_above_us = max(int(forgotten_us or 0), (int(time.time()) - self._ttl_s) * 1_000_000)
+        complete_above_us = max(number(forgotten_us), (int(time.time()) - self._ttl_s) * 1_000_000)
         floor = Position(complete_above_us + 1, LOWEST_ID)
-        lowest = Position(int(listed[-1][1]), UUID(listed[-1][0].decode())) if len(listed) == limit else floor
+        lowest = Position(number(listed[-1][1]), UUID(listed[-1][0].decode())) if len(listed) == limit else floor
         has_more, floor = lowest > floor, max(floor, lowest)
-        places = {id_: int(at) for id_, at in listed if at >= floor.recorded_at_us}
+        places = {id_: number(at) for id_, at in listed if at >= floor.recorded_at_us}
         found = list(zip(self._records(tenant, list(places)), places.values(), strict=True))
         records = [record for (_, record), _ in found if record and record.position >= floor]
         return Fill(records, {id_: at for (id_, record), at in found if record is None}, floor, has_more)
 
+    @checked
     def changes_for(self, tenant: str, ids: Iterable[UUID]) -> list[Change]:
         """Return the changes of ``ids``; ids that Redis does not know are left out."""
         return list(self._changes(tenant, [str(id_).encode() for id_ in ids]))
 
+    @checked
     def find(self, tenant: str, id_: UUID) -> Record | None:
         """Return the record; None if Redis does not have it."""
         values = self._client.hmget(self._record_key(tenant, str(id_)), _FIELDS)
         return _record(tenant, id_, values)
 
+    @checked
     def find_many(self, tenant: str, ids: Iterable[UUID]) -> list[Record]:
         """Return those of ``ids`` that Redis has, as records."""
         found = self._records(tenant, [str(id_).encode() for id_ in ids])
@@ -438,7 +450,7 @@ class RedisTier:
             if deleted is not None:
                 yield Change(id_, is_deletion=True)
             elif withdrawn is not None:
-                yield Change(id_, withdrawn_stamp=int(values[0]))
+                yield Change(id_, withdrawn_stamp=number(values[0]))
             elif record := _record(tenant, id_, values):
                 yield Change(id_, record)
 
@@ -467,7 +479,12 @@ class RedisTier:
 
 def _record(tenant: str, id_: UUID, values: Sequence[Any]) -> Record | None:
     *stamps, body, outcomes = values[: len(_FIELDS)]
-    return None if body is None else Record.from_row((tenant, id_, *stamps, decompress(body), outcomes))
+    if body is None:
+        return None
+    stamp, digest, revision, at_us = stamps
+    return Record.from_row(
+        (tenant, id_, number(stamp), digest, number(revision), number(at_us), decompress(body), outcomes)
+    )
 
 
 def connect(conf: Settings, identity: str) -> RedisTier:

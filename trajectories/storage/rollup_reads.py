@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from django.db.models import Q, QuerySet
 
 from trajectories.domain.clock import DAY_US
 from trajectories.domain.query import BIGGEST, Condition, Query
 from trajectories.domain.stats import Cells, Summary, bucket_start
-from trajectories.models import RollUp, Tenant
+from trajectories.models import RollUp, Tenant, Trajectory
 from trajectories.storage import archive_reads
 from trajectories.storage.archive_errors import archive_errors
 from trajectories.storage.archive_writes import alias
-from trajectories.storage.rollup_rows import ALL_TIME, NAMES, SELECTED, Place, Selection, decoded, loads, rows_of
-from trajectories.storage.rollups import Cut, has_seen_all
+from trajectories.storage.rollup_rows import (
+    ALL_TIME,
+    NAMES,
+    SELECTED,
+    Place,
+    Selection,
+    decoded,
+    durations,
+    loads,
+    rows_of,
+)
+from trajectories.storage.rollup_tails import Tail, Tails
+from trajectories.storage.rollups import Cut, archived, has_seen_all
 
 MAX_BEHIND = 5_000
 """Records after the last selected one that a read of a selection scans. With more, it scans all."""
@@ -60,7 +72,9 @@ def cuts_days(query: Query) -> bool:
 
 
 @archive_errors()
-def summary(tenant: str, query: Query, *, bucket: str | None = None, from_totals: bool = True) -> Summary | None:
+def summary(
+    tenant: str, query: Query, *, bucket: str | None = None, from_totals: bool = True, tails: Tails | None = None
+) -> Summary | None:
     """Return the summary of all matching records in the archive; None if roll-ups cannot give it.
 
     That is so if they do not cover the filters or the records of a whole day, or if they lack changes. The
@@ -68,6 +82,7 @@ def summary(tenant: str, query: Query, *, bucket: str | None = None, from_totals
 
     Args:
         from_totals: read totals where no filter needs the other rows; the result is the same.
+        tails: those of the process, so that it reads fewer records; the result is the same.
     """
     if not covers(query):
         return None
@@ -79,7 +94,7 @@ def summary(tenant: str, query: Query, *, bucket: str | None = None, from_totals
     if not is_current(row) or (row.rollup_cut and ("project" in wanted or of_start)):
         return None
     if query.on_phase:
-        return None if bucket else _selected(row, query)
+        return None if bucket else _selected(row, query, Tail() if tails is None else tails.of(tenant))
     is_total = from_totals and not wanted
     if of_start:
         return _of_starts(row, of_start, others, wanted, bucket, is_total=is_total)
@@ -173,7 +188,7 @@ def _sum(tenant: str, in_rows: Q, in_days: Q, wanted: dict[str, str], bucket: st
     return found
 
 
-def _selected(row: Tenant, query: Query) -> Summary | None:
+def _selected(row: Tenant, query: Query, tail: Tail) -> Summary | None:
     """Return the summary of a selection: its row, and the records that are not counted in it yet."""
     if row.selected_seq <= 0 or row.last_seq - row.selected_seq > MAX_BEHIND:
         return None
@@ -183,8 +198,18 @@ def _selected(row: Tenant, query: Query) -> Summary | None:
     found = Summary() if columns is None else decoded((), *columns)
     if found.trajectories:
         return None  # too many values to be grouped
-    later = Query((Condition("seq", "at_least", row.selected_seq + 1),), (), query.on_phase)
-    found.merge(archive_reads.summary(row.pk, later, None, using=alias()))
+    found.merge(tail.summary(row, selection, alias()))
+    return found
+
+
+@archive_errors()
+def summary_of(tenant: str, query: Query, ids: Collection[UUID], *, bucket: str | None = None) -> Summary:
+    """Return what those of ``ids`` that are archived add to ``summary``; a few statements."""
+    found = Summary(bucket)
+    rows = Trajectory.objects.using(alias()).filter(tenant=tenant, trajectory_id__in=[*ids])
+    for _, recorded_at_us, facets in archived(rows, alias()):
+        if query.matches(recorded_at_us, facets):
+            found.add(facets, recorded_at_us)
     return found
 
 
@@ -212,8 +237,7 @@ def _cells(rows: QuerySet[RollUp]) -> Cells:
 
 def _add_series(found: Summary, rows: QuerySet[RollUp], bucket: str) -> None:
     for start, cell, details in rows.values_list("start", "cell", "details"):
-        part, at = decoded((), cell, details), bucket_start(start * DAY_US, bucket)
-        found.merge(Summary(series={at: part.total}, durations={at: part.buckets["duration_us"]}))
+        found.add_to_series(bucket_start(start * DAY_US, bucket), loads(cell), durations(details))
 
 
 def _added(rows: Iterable[tuple[Any, str]]) -> Cells:

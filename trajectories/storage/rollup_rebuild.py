@@ -8,7 +8,7 @@ holds for selections and ``Tenant.selected_seq``.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import transaction
 from django.db.models import F, Q
@@ -17,8 +17,8 @@ from trajectories.conf import Settings
 from trajectories.domain.clock import DAY_US
 from trajectories.domain.query import Condition, Query
 from trajectories.domain.stats import TRAJECTORY_KEY, Cell, Summary
-from trajectories.models import RollUp, Tenant, Trajectory
-from trajectories.storage import archive_reads, rollup_reads, rollup_rows
+from trajectories.models import RollUp, Tenant, Tombstone, Trajectory
+from trajectories.storage import archive_reads, choice_reads, rollup_reads, rollup_rows
 from trajectories.storage.archive_errors import archive_errors
 from trajectories.storage.archive_snapshot import snapshot
 from trajectories.storage.archive_writes import alias
@@ -34,7 +34,9 @@ from trajectories.storage.rollups import (
 )
 
 PAGE = 2_000
-"""Records in a transaction, during which the tenant's writers wait."""
+"""Records that are read at once. Writers of the tenant wait for it if no more are left, or one has changed."""
+MAX_RECORDS, MAX_PARTS = 50_000, 4_000
+"""Records that a transaction counts, and sums of them in memory, each with rows to write."""
 SELECT_PAGE = 1_000
 """Records whose selections are counted in a transaction. A read scans about as many."""
 MAX_SELECTIONS, MAX_SELECTION_CELLS = 500, 1_000
@@ -63,7 +65,7 @@ def rebuild(tenant: str, on_progress: Callable[[int], object] = lambda records: 
         _begin(tenant)
         while (counted := _step(tenant)) is not None:
             on_progress(counted)
-        while select(tenant):
+        while select(tenant) or choice_reads.count(tenant):
             pass
         row = _tenant(tenant)
         if row is None or rollup_reads.is_current(row) or row.rollup_cut == Cut.ALL:
@@ -75,26 +77,26 @@ def rebuild(tenant: str, on_progress: Callable[[int], object] = lambda records: 
 
 
 @archive_errors()
-def catch_up(tenant: str, steps: int) -> int:
-    """Continue a rebuild of ``tenant``, or begin one, for at most ``steps`` transactions.
+def catch_up(tenant: str, records: int) -> int:
+    """Continue a rebuild of ``tenant``, or begin one, until it has counted ``records``, or a page more.
 
     Returns:
-        The transactions that are left.
+        How many of ``records`` are left.
     """
     row = _tenant(tenant)
     if row is None or not has_seen_all(row):
         _begin(tenant)
-    while steps > 0 and _step(tenant) is not None:
-        steps -= 1
-    while steps > 0 and select(tenant):
-        steps -= 1
-    return steps
+    while records > 0 and (counted := _step(tenant)) is not None:
+        records -= max(1, counted)
+    while records > 0 and (select(tenant) or choice_reads.count(tenant)):
+        records -= SELECT_PAGE
+    return records
 
 
 @archive_errors()
 def to_select(tenants: Collection[str]) -> list[str]:
-    """Return those of ``tenants`` for which ``select`` has work."""
-    rows = Tenant.objects.using(alias()).filter(_selectable(), pk__in=tenants)
+    """Return those of ``tenants`` for which ``select`` or ``choice_reads.count`` has work."""
+    rows = Tenant.objects.using(alias()).filter(_selectable() | choice_reads.to_count(), pk__in=tenants)
     return list(rows.values_list("pk", flat=True))
 
 
@@ -111,13 +113,18 @@ def select(tenant: str) -> bool:
         for _, recorded_at_us, facets in page:
             changes.select(recorded_at_us, facets)
         write([changes])
-        row.selected_seq = page[-1][0] if page else row.last_seq
-        selections = rows_of(tenant, alias(), is_total=True).filter(day=SELECTED)
-        if selections.count() > MAX_SELECTIONS or _is_wide(changes):
-            selections.delete()
-            row.selected_seq = -1
+        _end_selecting(row, page[-1][0] if page else row.last_seq)
         row.save(using=alias(), update_fields=TENANT_FIELDS)
     return True
+
+
+def _end_selecting(row: Tenant, seq: int) -> None:
+    """Note that records are counted in their selections up to ``seq``; delete these if they are too many."""
+    selections = rows_of(row.pk, alias(), is_total=True).filter(day=SELECTED)
+    is_bounded = selections.count() <= MAX_SELECTIONS and not _is_wide(row)
+    row.selected_seq = seq if is_bounded else -1
+    if not is_bounded:
+        selections.delete()
 
 
 def _selectable() -> Q:
@@ -129,9 +136,9 @@ def _can_select(row: Tenant) -> bool:
     return 0 <= row.selected_seq <= row.last_seq - SELECT_PAGE
 
 
-def _is_wide(changes: Changes) -> bool:
+def _is_wide(row: Tenant) -> bool:
     """Return whether a selection may have too many cells: it has no more than the total."""
-    total = rows_of(changes.tenant.pk, alias(), is_total=True).filter(day=ALL_TIME).first()
+    total = rows_of(row.pk, alias(), is_total=True).filter(day=ALL_TIME).first()
     if total is None:
         return False
     found = rollup_rows.decoded((), total.cell, total.details)
@@ -147,7 +154,7 @@ def set_aside(tenants: Sequence[str]) -> None:
 @archive_errors()
 def behind() -> list[str]:
     """Return the tenants whose roll-ups lack changes, those without roll-ups for their number left out."""
-    lacks = ~seen_all() | ~Q(rolled_seq=F("last_seq")) | _selectable()
+    lacks = ~seen_all() | ~Q(rolled_seq=F("last_seq")) | _selectable() | choice_reads.to_count()
     rows = Tenant.objects.using(alias()).filter(lacks).exclude(rollup_cut=Cut.ALL)
     return list(rows.order_by("pk").values_list("pk", flat=True))
 
@@ -216,7 +223,11 @@ def _lock(tenant: str) -> Tenant | None:
 
 
 def _begin(tenant: str) -> None:
-    """Delete the roll-ups of ``tenant``; writers count nothing meanwhile."""
+    """Delete the roll-ups of ``tenant``; writers count nothing meanwhile.
+
+    It counts as a change of the tenant, since columns of its records may have changed without one: no
+    process may use what it remembers of them.
+    """
     rows = RollUp.objects.using(alias()).filter(tenant=tenant)
     is_left = True
     while is_left:
@@ -226,24 +237,70 @@ def _begin(tenant: str) -> None:
             rows.filter(pk__in=keys).delete()
             is_left = len(keys) == _GONE
             if row is not None:
-                row.rolled_seq = row.rolled_cells = row.rollup_cut = row.selected_seq = 0
+                row.rolled_seq = row.rolled_cells = row.rollup_cut = row.selected_seq = row.learned_seq = 0
+                row.last_changed += not is_left
                 row.rolled_changed = -1 if is_left else mark(row.last_changed)
-                row.save(using=alias(), update_fields=TENANT_FIELDS)
+                row.save(using=alias(), update_fields=(*TENANT_FIELDS, "last_changed"))
 
 
 def _step(tenant: str) -> int | None:
-    """Count the next records, and return their number; None if there is nothing to do."""
+    """Count the next records, and return their number; None if there is nothing to do.
+
+    Records are read without the lock, as long as many are left. If one of them changes meanwhile, the
+    first of them are read again with it.
+    """
+    before = _tenant(tenant)
+    read = None
+    if before is not None and _is_begun(before) and before.last_seq - before.rolled_seq > PAGE:
+        read = _Page.read(before, MAX_RECORDS)
     with transaction.atomic(using=alias()):
         row = _lock(tenant)
-        if row is None or not has_seen_all(row) or row.rolled_seq == row.last_seq or row.rollup_cut == Cut.ALL:
+        if row is None or not _is_begun(row):
             return None
-        changes = Changes(row, alias(), is_rebuild=True)
-        page = Trajectory.objects.using(alias()).filter(tenant=tenant, seq__gt=row.rolled_seq).order_by("seq")[:PAGE]
-        last_seq, count = row.last_seq, 0
-        for seq, recorded_at_us, facets in archived(page, alias()):
-            changes.add(seq, recorded_at_us, facets)
-            last_seq, count = seq, count + 1
+        if read is None or not read.still_holds(row):
+            read = _Page.read(row, PAGE)
+        changes, is_selected = read.changes, row.selected_seq == row.rolled_seq
+        changes.tenant = row
         write([changes])
-        row.rolled_seq = last_seq if count == PAGE else row.last_seq
+        row.rolled_seq = read.last_seq
+        if is_selected:
+            _end_selecting(row, read.last_seq)
         row.save(using=alias(), update_fields=TENANT_FIELDS)
-    return count
+    return read.records
+
+
+def _is_begun(row: Tenant) -> bool:
+    return has_seen_all(row) and row.rolled_seq != row.last_seq and row.rollup_cut != Cut.ALL
+
+
+class _Page(NamedTuple):
+    """The sums of the ``records`` after ``before.rolled_seq``, up to ``last_seq``: how many these are."""
+
+    before: Tenant
+    changes: Changes
+    last_seq: int
+    records: int
+
+    @classmethod
+    def read(cls, before: Tenant, most: int) -> _Page:
+        changes, last_seq, count = Changes(before, alias(), is_rebuild=True), before.rolled_seq, 0
+        is_selected, is_end = before.selected_seq == before.rolled_seq, False
+        records = Trajectory.objects.using(alias()).filter(tenant=before.pk, seq__lte=before.last_seq).order_by("seq")
+        while not is_end and count < most and changes.size < MAX_PARTS:
+            page = list(archived(records.filter(seq__gt=last_seq)[:PAGE], alias()))
+            for seq, recorded_at_us, facets in page:
+                changes.add(seq, recorded_at_us, facets)
+                if is_selected:
+                    changes.select(recorded_at_us, facets)
+            count, is_end = count + len(page), len(page) < PAGE
+            last_seq = before.last_seq if is_end else page[-1][0]
+        return cls(before, changes, last_seq, count)
+
+    def still_holds(self, row: Tenant) -> bool:
+        """Return whether its records are those of ``row``, which is locked."""
+        if (row.rolled_seq, row.selected_seq) != (self.before.rolled_seq, self.before.selected_seq):
+            return False  # another process has counted some
+        since = {"tenant": row.pk, "changed__gt": self.before.last_changed}
+        of_page = {"seq__gt": row.rolled_seq, "seq__lte": self.last_seq}
+        changed = (model.objects.using(alias()).filter(**since, **of_page) for model in (Trajectory, Tombstone))
+        return row.last_changed == self.before.last_changed or not any(rows.exists() for rows in changed)

@@ -150,7 +150,7 @@ def _row(place: Place, cell: Cell, summary: Summary) -> tuple[Any, ...]:
     if place.selection:
         details["selection"] = [*place.selection]
     names = place.names or (None,) * len(NAMES)
-    key, texts = place.key, (_dumps(cell), _dumps(details))
+    key, texts = place.key, (dumps(cell), dumps(details))
     kept = [*(details[name] for name in _CELLS), *details.get("marginals", ())]
     cells = summary.phases, summary.late, summary.late_phases, *summary.marginals.values()
     if sum(map(len, kept)) == sum(map(len, cells)):
@@ -190,11 +190,31 @@ def decoded(key: Names, cell: str, details: str) -> Summary:
     )
 
 
+def durations(details: str) -> defaultdict[int, int]:
+    """Return the buckets of durations of a row, which a series reads from many rows.
+
+    The name of the field begins after a comma, so no text within a string is the same.
+    """
+    start = details.find(_BUCKETS)
+    if start < 0:  # with blanks, of a sum beyond 64 bits
+        return decoded((), "[0]", details).buckets["duration_us"]
+    start += len(_BUCKETS)
+    for _ in range(_DURATIONS_AT):  # past the lists of other measures, which hold numbers only
+        start = details.index("]", start) + 1
+    start = details.index("[", start)
+    flat = orjson.loads(details[start : details.index("]", start) + 1])
+    return defaultdict(int, zip(flat[::2], flat[1::2], strict=True))
+
+
+_BUCKETS = ',"buckets":['
+_DURATIONS_AT = [measure.column for measure in TRAJECTORY_MEASURES].index("duration_us")
+
+
 def _cells(pairs: list[list[Any]]) -> Cells:
     return {tuple(names): sums for *names, sums in pairs}
 
 
-def _dumps(value: Any) -> str:
+def dumps(value: Any) -> str:
     try:
         return orjson.dumps(value).decode()
     except TypeError:  # a sum beyond 64 bits

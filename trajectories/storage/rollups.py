@@ -28,7 +28,7 @@ from django.db.models import F, Q, QuerySet
 from trajectories.conf import read_settings
 from trajectories.domain.clock import DAY_US
 from trajectories.domain.late_outcomes import LateFacets
-from trajectories.domain.record import Facets, PhaseFacets
+from trajectories.domain.record import Facets, PhaseFacets, Record
 from trajectories.domain.stats import Summary
 from trajectories.models import Phase, RunOutcome, Tenant, Trajectory
 from trajectories.storage import rollup_rows
@@ -67,6 +67,8 @@ class Changes:
         self._last_seq = None if is_whole else tenant.rolled_seq
         self._parts: defaultdict[tuple[int, int, Names], Summary] = defaultdict(Summary)
         self._selected: defaultdict[Signature, Summary] = defaultdict(Summary)
+        self.versions: list[tuple[Record, int]] = []
+        """Versions of records that the sums of choices have, with -1, and that take their place, with 1."""
 
     def add(self, seq: int, recorded_at_us: int, facets: Facets, *, times: int = 1) -> None:
         """Count a record, or subtract it with ``times=-1``. A rebuild counts later ones itself."""
@@ -82,6 +84,11 @@ class Changes:
         signature = frozenset(phase.cell for phase in facets.phases)
         self._selected[signature].add(facets, recorded_at_us, times=times)
 
+    def replace(self, seq: int, old: Record, new: Record | None) -> None:
+        """Note a change of a record, or with None its deletion, for the sums of choices."""
+        if self._is_kept and seq <= self.tenant.learned_seq:
+            self.versions += [(old, -1)] if new is None else [(old, -1), (new, 1)]
+
     def remove(self, rows: QuerySet[Trajectory]) -> None:
         """Subtract ``rows`` as they are in the database."""
         if self._is_kept:
@@ -91,6 +98,11 @@ class Changes:
     @property
     def parts(self) -> Mapping[tuple[int, int, Names], Summary]:
         return self._parts
+
+    @property
+    def size(self) -> int:
+        """Sums in memory."""
+        return len(self._parts) + len(self._selected)
 
     def selections(self) -> Iterator[tuple[Place, Summary]]:
         """Yield the changes of selections, as totals. One selection may come several times."""
@@ -108,7 +120,7 @@ class Changes:
                 self.tenant.rolled_seq = self.tenant.last_seq
 
 
-TENANT_FIELDS = ("rolled_seq", "rolled_changed", "rolled_cells", "rollup_cut", "selected_seq")
+TENANT_FIELDS = ("rolled_seq", "rolled_changed", "rolled_cells", "rollup_cut", "selected_seq", "learned_seq")
 """Columns of a tenant that ``write`` and a rebuild set."""
 
 

@@ -7,14 +7,14 @@ index existed are added by ``fill``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import orjson
 from django.db import connections, models, transaction
 from django.db.models import Exists, F, Lookup, OuterRef, QuerySet
 
-from trajectories.domain.search_words import words_in, words_of
+from trajectories.domain.search_words import MAX_BYTES, MAX_WORD, MAX_WORDS, MORE, words_in, words_of
 from trajectories.models import SearchEntry, Trajectory
 
 if TYPE_CHECKING:  # Django's own classes are not generic at run time
@@ -28,6 +28,8 @@ BACKLOG = 0
 """The entry that exists while rows from before the index may lack theirs; no trajectory has this key."""
 COMMON = 10_000
 """Entries that a search collects. Words of more are looked for along the order of the list."""
+RARE = 2_000
+"""Entries that a filter collects. To find a page of more, few enough rows are looked at."""
 _BATCH = 100
 _CREATE = {
     "sqlite": (
@@ -73,6 +75,23 @@ class HasWords(_Lookup):
         return list(self.rhs)
 
 
+@Words.register_lookup
+class MayHave(HasWords):
+    """Match entries that have all words, and those with MORE."""
+
+    lookup_name = "may_have"
+
+    def as_sqlite(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:
+        column, params = self.process_lhs(compiler, connection)
+        phrase = " AND ".join(f'"{word}"' for word in self.rhs)
+        return f"{column} MATCH %s", [*params, f'({phrase}) OR "{MORE}"']
+
+    def as_postgresql(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:
+        column, params = self.process_lhs(compiler, connection)
+        phrase = " & ".join(f"'{word}'" for word in self.rhs)
+        return f"{column} @@ %s::tsquery", [*params, f"({phrase}) | '{MORE}'"]
+
+
 def create(schema_editor: Any, *, is_backlog: bool) -> None:
     """Create the index, for a migration.
 
@@ -88,6 +107,24 @@ def create(schema_editor: Any, *, is_backlog: bool) -> None:
 def drop(schema_editor: Any) -> None:
     """Drop the index, for a migration."""
     schema_editor.execute("DROP TABLE trajectories_search")
+
+
+def mark_cut(schema_editor: Any) -> None:
+    """Add MORE to the entries of a release that cut words without it, for a migration."""
+    long = {
+        "sqlite": "rowid IN (SELECT id FROM trajectories_search_content WHERE length(c0) > %(words)s AND"
+        " (length(c0) - length(replace(c0, ' ', '')) >= %(words)s - 1 OR length(CAST(c0 AS blob)) >= %(bytes)s))",
+        # Compression makes none of them so small, and the size of all others is read without their text.
+        "postgresql": "pg_column_size(words) > 1900 AND"
+        " (length(words) >= %(words)s OR octet_length(words::text) >= %(bytes)s)",
+    }
+    more = {"sqlite": "words || ' ' || %(more)s", "postgresql": "words || array_to_tsvector(ARRAY[%(more)s])"}
+    connection = schema_editor.connection
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE trajectories_search SET words = {more[connection.vendor]} WHERE {long[connection.vendor]}",  # noqa: S608
+            {"words": MAX_WORDS, "bytes": MAX_BYTES - 4 * MAX_WORD, "more": MORE},
+        )
 
 
 def put(entries: Sequence[tuple[int, list[str]]], using: str) -> None:
@@ -110,18 +147,39 @@ def matching(text: str) -> QuerySet[SearchEntry] | None:
     words = words_in(text)
     if not words:
         return None
-    column = models.ExpressionWrapper(F("words"), output_field=Words())
-    return SearchEntry.objects.filter(HasWords(column, words)).exclude(pk=BACKLOG)
+    return SearchEntry.objects.filter(HasWords(_column(), words)).exclude(pk=BACKLOG)
 
 
-def keys(entries: QuerySet[SearchEntry]) -> list[int] | None:
-    """Return the keys of ``entries``; None if they are more than COMMON.
+def _column() -> models.ExpressionWrapper[Any]:
+    return models.ExpressionWrapper(F("words"), output_field=Words())
+
+
+def candidates(texts: Iterable[str], using: str) -> list[int] | None:
+    """Return the keys of a few rows, among them each whose record has all words of ``texts``.
+
+    Args:
+        texts: tags, models or other names that ``search_words.words_of`` reads; not errors.
+
+    Returns:
+        None if there are no words, more than RARE rows, or rows without their words.
+    """
+    words = list(dict.fromkeys(word for text in texts for word in words_in(text)))
+    if not words:
+        return None
+    entries = SearchEntry.objects.using(using)
+    found = keys(entries.filter(MayHave(_column(), words)), RARE)
+    return None if found is None or entries.filter(pk=BACKLOG).exists() else found
+
+
+def keys(entries: QuerySet[SearchEntry], most: int | None = None) -> list[int] | None:
+    """Return the keys of ``entries``; None if they are more than ``most``, by default COMMON.
 
     A database guesses how many entries have a word that its statistics lack. With a condition on
     them, Postgres would walk all rows of the list to find the one that has a rare word.
     """
-    found = list(entries.values_list("pk", flat=True)[: COMMON + 1])
-    return None if len(found) > COMMON else found
+    most = COMMON if most is None else most
+    found = list(entries.values_list("pk", flat=True)[: most + 1])
+    return None if len(found) > most else found
 
 
 def walked(rows: QuerySet[Trajectory], entries: QuerySet[SearchEntry]) -> QuerySet[Trajectory]:

@@ -8,9 +8,10 @@ import orjson
 
 from trajectories.domain.clock import rfc3339
 from trajectories.domain.query import Query
-from trajectories.domain.record import Position, Record, facets_of
+from trajectories.domain.record import Facets, Position, Record, facets_in
 from trajectories.domain.warnings import warnings_of
 from trajectories.services import reads
+from trajectories.services.read_shares import ReadShares
 from trajectories.storage.store import Store
 from trajectories.training.measures import Measures, Run
 from trajectories.training.readiness_checks import checks
@@ -33,17 +34,19 @@ def readiness(store: Store, tenant: str, query: Query, *, max_runs: int | None =
 
     Raises:
         ArchiveUnavailable: 503; the archive is unavailable before the first run of a page.
+        TooManyReads: 429, as ``reads.list_``.
     """
     measures, is_complete = Measures(), True
     position: Position | None = None
-    while max_runs is None or measures.runs < max_runs:
-        limit = _PAGE if max_runs is None else min(_PAGE, max_runs - measures.runs)
-        page = reads.list_(store, tenant, query, after=position, limit=limit)
-        for record in page.records:
-            measures.add(_run(record))
-        is_complete, position = is_complete and page.is_complete, page.next_position
-        if position is None:
-            break
+    with store.part(ReadShares).of(tenant) as share:
+        while max_runs is None or measures.runs < max_runs:
+            limit = _PAGE if max_runs is None else min(_PAGE, max_runs - measures.runs)
+            page = reads.list_(store, tenant, query, after=position, limit=limit, share=share)
+            for record in share.scan(page.records):
+                measures.add(_run(record, page.facets.get(record.id)))
+            is_complete, position = is_complete and page.is_complete, page.next_position
+            if position is None:
+                break
     return report(store, measures, is_complete=is_complete and position is None)
 
 
@@ -59,8 +62,10 @@ def report(store: Store, measures: Measures, *, is_complete: bool) -> dict[str, 
     }
 
 
-def _run(record: Record) -> Run:
-    facets, fields = facets_of(record.body, record.outcomes), orjson.loads(record.body)
+def _run(record: Record, known: Facets | None) -> Run:
+    """Return the run of a record. ``known``: its facets, where the hot cache has them."""
+    fields = orjson.loads(record.body)
+    facets = facets_in(fields, record.outcomes) if known is None else known
     return Run(
         fields=fields,
         groups=[phase.phase for phase in facets.phases],

@@ -75,7 +75,7 @@ def openapi_json(request: HttpRequest) -> HttpResponse:
 @csrf_exempt  # CSRF failures respond with an unrelated HTML page
 @transaction.non_atomic_requests
 def nothing_here(request: HttpRequest) -> HttpResponse:
-    return error_response(NotFound("There is nothing at this address; it has no trailing slash."), request)
+    return error_response(NotFound("No endpoint has this path. Paths of the API have no trailing slash."), request)
 
 
 app_name = "trajectories"

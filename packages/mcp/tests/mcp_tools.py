@@ -47,9 +47,9 @@ class Tools:
         """Return the answer of a recommendation that must succeed."""
         return self._good(self.call("br_trajectory_recommend", arguments))
 
-    def refusal(self, name: str, **arguments: Any) -> str:
-        """Return the error message of a call that must fail. ``name`` is record, update, query or recommend."""
-        answer = self.call(f"br_trajectory_{name}", arguments)
+    def refusal(self, tool: str, /, **arguments: Any) -> str:
+        """Return the error message of a call that must fail. ``tool`` is record, update, outcome, query or recommend."""
+        answer = self.call(f"br_trajectory_{tool}", arguments)
         assert answer.is_error, answer
         return _text(answer)
 

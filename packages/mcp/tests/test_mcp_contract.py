@@ -70,7 +70,10 @@ def _schemas(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def test_no_schema_has_keywords_that_client_converters_reject() -> None:
-    """Gemini's API, among others, rejects references, unions and a boolean ``additionalProperties``."""
+    """Gemini's API, among others, rejects references, unions and a boolean ``additionalProperties``.
+
+    ``tests/sdk/test_mcp_converters.py`` asks converters.
+    """
     schemas = [
         one for tool in _listed() for name in ("inputSchema", "outputSchema") for one in _schemas(tool.get(name))
     ]
@@ -78,6 +81,7 @@ def test_no_schema_has_keywords_that_client_converters_reject() -> None:
     rejected = {"$ref", "$defs", "anyOf", "oneOf", "allOf", "const", "patternProperties"}
     assert not [schema for schema in schemas if rejected & schema.keys()]
     assert not [schema for schema in schemas if isinstance(schema.get("additionalProperties"), bool)]
+    assert not [schema for schema in schemas if isinstance(schema.get("type"), list)]
 
 
 def test_the_contract_matches_the_openapi_document() -> None:

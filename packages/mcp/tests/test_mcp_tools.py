@@ -256,6 +256,8 @@ def test_the_smallest_groups_are_omitted_and_counted(tools: Tools, recorded: Rec
         ({"min_cost_usd": 0.5}, False),
         ({"since": "2000-01-01T00:00:00Z"}, True),
         ({"until": "2000-01-01T00:00:00Z"}, False),
+        ({"since": "7d"}, True),
+        ({"since": "2199-01-01"}, False),
         ({"q": "auth add"}, True),
         ({"phase": "review", "model": "small"}, True),
         ({"phase": "review", "model": "large"}, False),
@@ -269,6 +271,37 @@ def test_the_tool_has_the_filters_of_the_api(
     recorded(phases=PHASES, project="shop", build_passed=False)
     assert bool(tools.query(**filters)["untrusted_data"]["runs"]) is is_found
     assert bool(tools.query(show="stats", **filters)["untrusted_data"]["stats"]["totals"]["count"]) is is_found
+
+
+# --- Late outcomes
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "stored"),
+    [
+        ("merged", True, True),
+        ("merged", "true", True),
+        ("merged", " False", False),
+        ("rating", 4, 4),
+        ("rating", "4.5", 4.5),
+        ("fit", "good_fit", "good_fit"),
+    ],
+    ids=str,
+)
+def test_a_late_outcome_may_arrive_as_text(
+    tools: Tools, store: InMemoryServer, recorded: Record, name: str, value: Any, stored: Any
+) -> None:
+    id_ = recorded(phases=[{"phase_name": "spec"}])
+    answer = tools.call("br_trajectory_outcome", {"name": name, "value": value, "id": id_})
+    assert not answer.is_error, answer
+    (found,) = store.client().outcomes.list(id_)
+    assert (found.name, found.value) == (name, stored)
+
+
+def test_a_late_outcome_that_the_store_refuses_says_what_to_write(tools: Tools, recorded: Record) -> None:
+    id_ = recorded(phases=[{"phase_name": "spec"}])
+    told = tools.refusal("outcome", name="merged", value="yes", id=id_)
+    assert "'good_fit', 'underpowered'" in told
 
 
 # --- Failures

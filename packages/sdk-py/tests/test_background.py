@@ -152,16 +152,19 @@ def test_an_answer_that_is_lost_makes_no_record_twice(server: InMemoryServer, ma
     ]
 
 
-def test_lines_for_which_a_part_of_the_server_is_away_are_sent_again_alone(make_queue: MakeQueue) -> None:
+@pytest.mark.parametrize(("status", "code"), [(503, "unavailable"), (429, "not_read")])
+def test_lines_that_the_server_could_not_store_or_did_not_read_are_sent_again_alone(
+    make_queue: MakeQueue, status: int, code: str
+) -> None:
     seen: list[list[bytes]] = []
 
     def answer(request: httpx2.Request) -> httpx2.Response:
         lines = request.read().splitlines()
         seen.append(lines)
-        error = {"type": "unavailable", "code": "away", "message": "away"}
+        error = {"type": "server_error", "code": code, "message": "Not now"}
         results: list[dict[str, object]] = [{"line": number, "status": 201} for number, _ in enumerate(lines, 1)]
         if len(seen) == 1:
-            results[1] = {"line": 2, "status": 503, "error": error}
+            results[1] = {"line": 2, "status": status, "error": error}
         return httpx2.Response(200, json={"accepted": 0, "refused": 0, "results": results})
 
     queue = make_queue(transport=httpx2.MockTransport(answer))

@@ -46,6 +46,15 @@ def answering(content: bytes) -> Client:
 
 
 @pytest.mark.parametrize(
+    ("since", "is_found"), [("7d", True), ("2026-11-20", True), ("2199-01-01", False), ("0d", False)]
+)
+def test_times_are_also_dates_and_spans(server: InMemoryServer, since: str, is_found: bool) -> None:
+    server.client().trajectories.record(_run())
+    done = invoke(server, "list", "--json", "--since", since)
+    assert (done.exit_code, bool(done.stdout)) == (Exit.DONE, is_found)
+
+
+@pytest.mark.parametrize(
     ("status", "code"),
     [
         (400, Exit.REFUSED),

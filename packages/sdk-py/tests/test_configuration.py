@@ -24,7 +24,11 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRAJSTORE_API_KEY", raising=False)
 
 
-def test_without_anything_it_is_the_local_server_and_no_key() -> None:
+def test_without_anything_it_is_the_local_server_and_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Another vendor's product reads the first prefix, and the site's settings have the second.
+    for prefix in ("TRAJECTORY", "TRAJECTORIES"):
+        monkeypatch.setenv(f"{prefix}_BASE_URL", "https://other.example")
+        monkeypatch.setenv(f"{prefix}_API_KEY", "of-another-product")
     assert Config.read() == Config("http://127.0.0.1:8000", None, 30.0, 4, {})
 
 

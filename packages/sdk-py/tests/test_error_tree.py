@@ -68,7 +68,7 @@ def test_an_error_has_problem_place_and_request_id(half: Any, server: InMemorySe
 
 def test_a_proxys_page_is_an_error_without_its_text() -> None:
     error = status_error(502, b"<html>internal.example.com is down</html>", request_id="r1")
-    assert str(error) == "502 error: The server responded with status 502. [request r1]"
+    assert str(error) == "502 error: The response with status 502 is not from the store (a proxy?). [request r1]"
     assert error.code == ""
 
 

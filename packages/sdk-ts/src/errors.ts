@@ -237,5 +237,5 @@ function defaultMessage(status: number, headers: Headers): string {
     const location = headers.get("Location");
     return `The server redirects${location ? ` to ${location}` : ""}. Set baseUrl to the final address.`;
   }
-  return `The server responded with status ${status}.`;
+  return `The response with status ${status} is not from the store (a proxy?).`;
 }

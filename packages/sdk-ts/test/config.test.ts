@@ -18,6 +18,8 @@ test("without options the address and the key come from the environment", () => 
 test("without variables the client uses localhost and no key", async () => {
   vi.stubEnv("TRAJSTORE_BASE_URL", "");
   vi.stubEnv("TRAJSTORE_API_KEY", " ");
+  vi.stubEnv("TRAJECTORY_BASE_URL", "https://other.example"); // of another vendor's product
+  vi.stubEnv("TRAJECTORY_API_KEY", "theirs");
   expect(new Config()).toMatchObject({ baseUrl: "http://127.0.0.1:8000", apiKey: null, timeoutS: 30, maxRetries: 4 });
   const script = new Script(json({ count: 0 }));
   await new TrajectoryClient({ fetch: script.fetch }).trajectories.stats();

@@ -66,7 +66,7 @@ test("an error has the field, every problem, and the request id", async () => {
 test("the page of a proxy gives an error without a code and is not quoted", async () => {
   const script = new Script(new Response("<h1>Bad gateway</h1>", { status: 502 }));
   const error = await thrown(script.client({ maxRetries: 0 }).trajectories.stats());
-  expect(error).toMatchObject({ status: 502, code: "", message: "The server responded with status 502." });
+  expect(error).toMatchObject({ status: 502, code: "", message: "The response with status 502 is not from the store (a proxy?)." });
 });
 
 test("a response from another API is an error and is not retried", async () => {

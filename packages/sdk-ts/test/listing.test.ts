@@ -64,6 +64,7 @@ test("filters are sent as the server parses them, and undefined ones are omitted
   await script.client().trajectories.stats({
     since: new Date("2026-11-25T01:02:03.004Z"),
     until: "2026-11-26T00:00:00+01:00",
+    started_since: "7d",
     tests_passed: false,
     min_cost_usd: 0.5,
     q: "ä & b",
@@ -72,6 +73,7 @@ test("filters are sent as the server parses them, and undefined ones are omitted
   expect(Object.fromEntries(script.asked[0]!.url.searchParams)).toEqual({
     since: "2026-11-25T01:02:03.004Z",
     until: "2026-11-26T00:00:00+01:00",
+    started_since: "7d",
     tests_passed: "false",
     min_cost_usd: "0.5",
     q: "ä & b",

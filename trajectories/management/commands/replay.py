@@ -17,7 +17,7 @@ from trajectories.api.authentication import revoke
 from trajectories.exceptions import InvalidInput
 from trajectories.learning.full_feedback import read_items
 from trajectories.learning.regret_chart import regret_svg
-from trajectories.learning.replay import DEFAULT_RUNS, Replayed, Rules, Table, replay, report
+from trajectories.learning.replay import DEFAULT_RUNS, Replayed, Rules, Table, as_json, from_json, replay, report
 from trajectories.management.operator import operator
 from trajectories.models import ApiKey, Tenant, Trajectory
 
@@ -48,6 +48,12 @@ class Command(BaseCommand):
         parser.add_argument("--with-project", action="store_true", help="name the item's project in each request")
         parser.add_argument("--svg", type=Path, help="where to write the regret curve", metavar="FILE")
         parser.add_argument(
+            "--results",
+            type=Path,
+            help="keep the result of each seed here; seeds that are here already are not replayed again",
+            metavar="DIRECTORY",
+        )
+        parser.add_argument(
             "--url",
             default=os.environ.get("TRAJSTORE_BASE_URL", "http://127.0.0.1:8000"),
             help="of the running store, which has this database",
@@ -61,18 +67,43 @@ class Command(BaseCommand):
             table = Table(read_items(options["data"]))
         except InvalidInput as error:
             raise CommandError(error.message) from error
-        found: list[Replayed] = []
-        for seed in range(options["seed"], options["seed"] + options["replays"]):
-            with _api(options["url"], f"{options['tenant']}-{seed}") as api:
-                found.append(replay(api, table, rules, seed=seed, runs=options["runs"]))
-            if options["verbosity"] > 1:
-                self.stderr.write(f"seed {seed} is done")
+        seeds = range(options["seed"], options["seed"] + options["replays"])
+        found = [self._replayed(seed, table, rules, options) for seed in seeds]
         self.stdout.write(report(table, found, rules))
         if options["svg"]:
             title = f"Regret of {len(found)} replays, in successes, against the best action in hindsight"
             plans = {f"always {plan}": table.regret(plan, rules) for plan in (table.best_single, table.cheap_first)}
             options["svg"].write_text(regret_svg([one.regret for one in found], title, plans))
             self.stdout.write(f"{options['svg']} is written.")
+
+    def _replayed(self, seed: int, table: Table, rules: Rules, options: Mapping[str, Any]) -> Replayed:
+        kept: Path | None = options["results"] and options["results"] / f"{seed}.json"
+        if kept is not None and kept.exists():
+            return _kept(kept, table, rules, options["runs"])
+        with _api(options["url"], f"{options['tenant']}-{seed}") as api:
+            found = replay(api, table, rules, seed=seed, runs=options["runs"])
+        if kept is not None:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            part = kept.with_suffix(".part")
+            part.write_text(json.dumps(as_json(found, table, rules)))
+            part.replace(kept)
+        if options["verbosity"] > 1:
+            self.stderr.write(f"seed {seed} is done")
+        return found
+
+
+def _kept(path: Path, table: Table, rules: Rules, runs: int) -> Replayed:
+    """Return the result that an earlier command kept.
+
+    Raises:
+        CommandError: it is of other items, rules or runs.
+    """
+    try:
+        return from_json(json.loads(path.read_text()), table, rules, runs)
+    except (ValueError, KeyError, TypeError) as error:
+        raise CommandError(
+            f"{path} is not a result of these items, rules and --runs {runs}: {error}. Give another --results."
+        ) from error
 
 
 @contextmanager

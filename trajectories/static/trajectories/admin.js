@@ -118,6 +118,7 @@ document.addEventListener("click", clicked);
 addEventListener("hashchange", openNamed);
 openNamed();
 for (const line of document.querySelectorAll("[data-live]")) watch(line);
+for (const part of document.querySelectorAll("[data-reload]")) setInterval(() => document.hidden || location.reload(), Number(part.dataset.reload) * 1000);
 for (const button of document.querySelectorAll("[data-folds]")) button.hidden = false;
 // The clipboard exists on pages of a secure origin only.
 for (const button of document.querySelectorAll("[data-copies]")) button.hidden = !navigator.clipboard;

@@ -26,7 +26,7 @@ _PROPERTIES: Final[Mapping[str, Mapping[str, Any]]] = {
         "description": "Such as merged, reverted, rating; fit takes a word as value.",
     },
     "value": {
-        "type": ["boolean", "number", "string"],
+        "type": "string",  # converters of clients want one type; JSON values are taken too
         "description": "true, false, a number, or for fit: good_fit, underpowered, overprovisioned, failed.",
     },
     "id": {"type": "string", "format": "uuid", "description": "Id of the run."},
@@ -82,6 +82,8 @@ async def outcome(client: AsyncClient, arguments: Mapping[str, Any]) -> results.
             "br_trajectory_outcome requires name, value, and either the id of a run or a reference. Call again with them."
         )
     named, value, id_ = given.pop("name"), given.pop("value"), given.pop("id", None)
+    for kind in ("boolean", "number"):
+        value = parsed(value, {"type": kind})
     try:
         stored = await client.outcomes.record(named, value, trajectory_id=id_, **given)
     except (TrajectoryError, ValueError, TypeError, RecursionError) as error:

@@ -9,7 +9,7 @@ TrajectoryError
 │   ├── PermissionDeniedError     403
 │   ├── NotFoundError             404
 │   ├── RequestTimeoutError       408
-│   ├── ConflictError             409  the id was deleted and cannot be reused
+│   ├── ConflictError             409  the id was deleted, or the request conflicts with what is stored
 │   │   └── DroppedPhasesError    409  the stored version has phases that the record lacks
 │   ├── PreconditionFailedError   412  the store has another revision than `if_match`
 │   ├── PayloadTooLargeError      413
@@ -114,7 +114,7 @@ class AuthenticationError(APIStatusError):
 
 
 class PermissionDeniedError(APIStatusError):
-    """403: the API key lacks the required scope."""
+    """403: the API key lacks the required scope, or the tenant has reached its quota."""
 
 
 class NotFoundError(APIStatusError):
@@ -126,7 +126,10 @@ class RequestTimeoutError(APIStatusError):
 
 
 class ConflictError(APIStatusError):
-    """409: the id was deleted and cannot be reused."""
+    """409: the request conflicts with what is stored; ``code`` says how.
+
+    Such as ``deleted`` (the id cannot be reused), ``idempotency_conflict`` or ``too_many_outcomes``.
+    """
 
 
 class DroppedPhasesError(ConflictError):
@@ -149,7 +152,7 @@ class UnsupportedMediaTypeError(APIStatusError):
 
 
 class RateLimitError(APIStatusError):
-    """429: the API key exceeded its rate limit."""
+    """429: too many requests of this key, too many invalid keys, or too many long reads at once."""
 
 
 class ServerError(APIStatusError):
@@ -183,7 +186,8 @@ def status_error(
 
     A proxy's error page has no code, and its text is not quoted.
     """
-    error = _parse_error(body) or ErrorObject(type="", code="", message=f"The server responded with status {status}.")
+    foreign = f"The response with status {status} is not from the store (a proxy?)."
+    error = _parse_error(body) or ErrorObject(type="", code="", message=foreign)
     kind = _ERROR_BY_CODE.get(error.code) or _ERROR_BY_STATUS.get(
         status, ServerError if status >= 500 else APIStatusError
     )

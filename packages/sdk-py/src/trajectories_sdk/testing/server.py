@@ -44,10 +44,12 @@ from trajectories_sdk.testing.recommendations import LEARNING, learning_answer
 from trajectories_sdk.testing.refusals import MAX_SHORT_MESSAGE, Refusal, shortened
 from trajectories_sdk.testing.stats import stats_of
 from trajectories_sdk.testing.store import (
+    BYTES_PER_LINE,
     MAX_LINES,
     MAX_RECORD_BYTES,
     MAX_REQUEST_BYTES,
     SERVER_FIELDS_BYTES,
+    SHORT_LINES,
     Store,
     matching,
     rfc3339,
@@ -263,8 +265,9 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
             return stored_answer(stored, status=201 if is_new else 200)
         if content_type != NDJSON:
             raise Refusal(415, "unsupported_media_type", f"Content-Type must be {JSON} or {NDJSON}.")
-        if seen.body.count(b"\n") > MAX_LINES:
-            raise Refusal(413, "too_many_lines", f"A request must not exceed {MAX_LINES} lines.")
+        most = min(MAX_LINES, SHORT_LINES + len(seen.body) // BYTES_PER_LINE)
+        if seen.body.count(b"\n") > most:
+            raise Refusal(413, "too_many_lines", f"A request of this size may have {most} lines.")
         numbered = enumerate(seen.body.split(b"\n"), 1)
         results = [self._line(number, line, replace=is_replacing) for number, line in numbered if line.strip()]
         refusals = [result for result in results if "error" in result]
