@@ -1,12 +1,13 @@
-"""Measure every figure of docs/performance.md: a table, and JSON with machine, versions, date and load.
+"""Measure every figure of docs/performance.md: a table, and JSON with machine, versions, date and
+load.
 
     uv run python -m benchmarks                    # under ten minutes on two idle cores
     uv run python -m benchmarks --full             # up to 1,000,000 records; much longer
     uv run python -m benchmarks --write            # then write the figures into the pages
     uv run python -m benchmarks --write --from benchmarks/results.json
 
-Each benchmark runs in a process of its own, one after the other. If one fails, the others still run;
-the exit code is 1, and nothing is written into the pages. Linux only.
+Each benchmark runs in a process of its own, one after the other. If one fails, the others still
+run; the exit code is 1, and nothing is written into the pages. Linux only.
 """
 
 from __future__ import annotations

@@ -2,13 +2,13 @@
 
     uv run python -m benchmarks.admin_pages [--records 1000000] [--repeats 5]
 
-Records, phases and roll-ups are those of ``benchmarks.seeding``; their words, as many entries of the
-audit trail, and a run of 200 phases and 1 MiB are added. Postgres is started for it, or is the one of
-DATABASE_URL: it must be empty, or have the records of an earlier call; so with Redis and REDIS_URL. One
-process asks itself through Django's test client, without HTTP. ``first`` is the first answer of a
-process, ``changed`` the median after a run was recorded, ``again`` the median of an unchanged store.
-Times are in ms: wall, and CPU (user and system) of the process and of its Postgres, which other work
-on the machine does not change. Linux only.
+Records, phases and roll-ups are those of ``benchmarks.seeding``; their words, as many entries of
+the audit trail, and a run of 200 phases and 1 MiB are added. Postgres is started for it, or is the
+one of DATABASE_URL: it must be empty, or have the records of an earlier call; so with Redis and
+REDIS_URL. One process asks itself through Django's test client, without HTTP. ``first`` is the
+first answer of a process, ``changed`` the median after a run was recorded, ``again`` the median of
+an unchanged store. Times are in ms: wall, and CPU (user and system) of the process and of its
+Postgres, which other work on the machine does not change. Linux only.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ _DEEP = 1_000
 
 
 class Time(NamedTuple):
-    """Wall time of an answer, and the CPU of this process and of the Postgres on this machine, in ms."""
+    """Wall time of an answer, and the CPU of this process and of the Postgres on this machine, in
+    ms."""
 
     wall: float
     cpu: float
@@ -127,7 +128,8 @@ def _fill(records: int) -> None:
 
 
 def _seed_words(cursor: Any) -> None:
-    """Give each record the words of the template that it was made of, and the word of its own number."""
+    """Give each record the words of the template that it was made of, and the word of its own
+    number."""
     from benchmarks.seeding import TEMPLATES
 
     cursor.execute(
@@ -341,7 +343,8 @@ def _time(work: Callable[[], bytes]) -> Time:
 
 
 def _database_ms() -> float:
-    """Return the CPU of the connection's Postgres process, in steps of 10 ms; 0 if it runs elsewhere."""
+    """Return the CPU of the connection's Postgres process, in steps of 10 ms; 0 if it runs
+    elsewhere."""
     from django.db import connection
 
     with connection.cursor() as cursor:

@@ -1,7 +1,7 @@
 """Baselines for a POST: an empty DRF view, two with nested serializers, and a bare view.
 
-None stores anything. ``NestedView`` has all fields of the contract and returns the validated data, as a
-ModelViewSet does. ``ShortView`` has the main fields and returns a number.
+None stores anything. ``NestedView`` has all fields of the contract and returns the validated data,
+as a ModelViewSet does. ``ShortView`` has the main fields and returns a number.
 """
 
 from __future__ import annotations

@@ -2,14 +2,14 @@
 
     uv run python -m benchmarks.costliest [--records 30000] [--hostile 200]
 
-Each request goes through Django's handler in this process; figures are CPU of this process, so other
-load on the machine has little effect. One tenant has ordinary records of 5 phases. Another has
-hostile ones, of nearly 1 MiB each: many tools, many phases, long summaries, many tags. The newest
-10,000 are hot as far as HOT_MAX_BYTES allows, the rest is in SQLite. Redis is a server of its own.
-Nothing is answered from memory.
+Each request goes through Django's handler in this process; figures are CPU of this process, so
+other load on the machine has little effect. One tenant has ordinary records of 5 phases. Another
+has hostile ones, of nearly 1 MiB each: many tools, many phases, long summaries, many tags. The
+newest 10,000 are hot as far as HOT_MAX_BYTES allows, the rest is in SQLite. Redis is a server of
+its own. Nothing is answered from memory.
 
-"beyond" is the CPU beyond that of a list of the same size in bytes; for a request with a body, beyond
-that of ordinary records of the same size. Reads are sent twice, so that caches are warm.
+"beyond" is the CPU beyond that of a list of the same size in bytes; for a request with a body,
+beyond that of ordinary records of the same size. Reads are sent twice, so that caches are warm.
 """
 
 from __future__ import annotations

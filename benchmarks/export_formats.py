@@ -1,15 +1,16 @@
-"""Measure each format of exports: peak memory and speed, beside COPY of the same rows from Postgres.
+"""Measure each format of exports: peak memory and speed, beside COPY of the same rows from
+Postgres.
 
     uv run python -m benchmarks.export_formats [--records 100000] [--formats jsonl decisions.parquet] [--cuts 10]
         [--results FILE]
 
-Records have two or three phases; contexts have several actions, so pairs
-and routing tables are not empty. Postgres is started for it, or is the one of DATABASE_URL, which must
-be empty or have these records. The first 20,000 records go through the store's own writer; the rest
-are copies of their rows with other ids, made by the database, without rows of phases, which exports
-do not read. Each format runs in a process of its own and writes its bytes nowhere; MB are of these
-bytes, and of bodies for COPY; CPU seconds are of that process, without the database's. "peak MiB" is
-the greatest resident memory of the process, "grown" the part of it above that at the start.
+Records have two or three phases; contexts have several actions, so pairs and routing tables are not
+empty. Postgres is started for it, or is the one of DATABASE_URL, which must be empty or have these
+records. The first 20,000 records go through the store's own writer; the rest are copies of their
+rows with other ids, made by the database, without rows of phases, which exports do not read. Each
+format runs in a process of its own and writes its bytes nowhere; MB are of these bytes, and of
+bodies for COPY; CPU seconds are of that process, without the database's. "peak MiB" is the greatest
+resident memory of the process, "grown" the part of it above that at the start.
 
 With ``--cuts``, each format is also exported to disk once whole and once with its process killed
 that many times at random places; the files must be the same. ``--results`` keeps each result in a
@@ -123,7 +124,8 @@ def _copy(url: str) -> str:
 
 
 def _cut(name: str, encoding: Encoding, cuts: int, directory: Path) -> str:
-    """Export to disk whole, and with ``cuts`` kills; return a line that says whether the files are the same."""
+    """Export to disk whole, and with ``cuts`` kills; return a line that says whether the files are
+    the same."""
     whole, cut = directory / "whole", directory / "cut"
     biggest, _ = _export(name, encoding, whole, until_bytes=None)
     draw = random.Random(f"{name} {encoding.file}")
@@ -142,7 +144,8 @@ def _cut(name: str, encoding: Encoding, cuts: int, directory: Path) -> str:
 
 
 def _export(name: str, encoding: Encoding, output: Path, *, until_bytes: int | None) -> tuple[int, bool]:
-    """Export to ``output`` in a process of its own; kill it when the files there have ``until_bytes``.
+    """Export to ``output`` in a process of its own; kill it when the files there have
+    ``until_bytes``.
 
     Returns:
         The most bytes that were seen there, and whether the process was killed.
@@ -253,7 +256,8 @@ def _copy_rows(written: int, records: int) -> None:
 
 
 def _trajectory(number: int) -> dict[str, Any]:
-    """Return a run of two or three phases. Of four runs of a request, each phase has several actions."""
+    """Return a run of two or three phases. Of four runs of a request, each phase has several
+    actions."""
     draw = random.Random(number)
 
     def phase(name: str) -> dict[str, Any]:

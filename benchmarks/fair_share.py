@@ -3,8 +3,8 @@
     uv run python -m benchmarks.fair_share [--records 15000] [--seconds 15] [--clients 10]
 
 One web process with four threads, as the server starts by default. Alice has the records, and her
-clients ask for ``stats`` of other costs each time, so that nothing is answered from memory. Bob reads
-his newest 20 records, one request at a time. First Bob is alone, then Alice is not limited
+clients ask for ``stats`` of other costs each time, so that nothing is answered from memory. Bob
+reads his newest 20 records, one request at a time. First Bob is alone, then Alice is not limited
 (``LONG_READS_PER_TENANT`` = 0), then she has her share. Quote the ratios. Linux only.
 """
 

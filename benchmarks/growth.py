@@ -4,8 +4,9 @@
 
 Records: of one tenant. Tenants: 100 records each, of which ten tenants are asked. Each size has an
 archive of its own, one web process, one worker, and one client that sends one request at a time;
-figures are medians of wall time, beside a view that does nothing. Stats are those after a new record,
-so that no answer is remembered. Web processes: runs acknowledged for eight connections. Linux only.
+figures are medians of wall time, beside a view that does nothing. Stats are those after a new
+record, so that no answer is remembered. Web processes: runs acknowledged for eight connections.
+Linux only.
 """
 
 from __future__ import annotations

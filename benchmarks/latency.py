@@ -1,11 +1,12 @@
-"""Measure how long a POST takes, by connections, at a fixed rate and by size, and what a batch costs.
+"""Measure how long a POST takes, by connections, at a fixed rate and by size, and what a batch
+costs.
 
     uv run python -m benchmarks.latency [--seconds 3] [--rate 200] [--lines 500]
 
-The quick start answers, beside a DRF view that stores nothing, in turns. At a fixed rate the time of
-an answer counts from the moment at which its request was due. The batch is NDJSON; its anchor reads
-the same lines with the contract's Pydantic model and writes them with orjson, in this process.
-Linux only.
+The quick start answers, beside a DRF view that stores nothing, in turns. At a fixed rate the time
+of an answer counts from the moment at which its request was due. The batch is NDJSON; its anchor
+reads the same lines with the contract's Pydantic model and writes them with orjson, in this
+process. Linux only.
 """
 
 from __future__ import annotations

@@ -25,7 +25,8 @@ class Target(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """The sorted seconds that each answer took, and those from the first request to the last answer."""
+    """The sorted seconds that each answer took, and those from the first request to the last
+    answer."""
 
     took_s: list[float]
     elapsed_s: float
@@ -42,10 +43,10 @@ class Answers(NamedTuple):
 def send(target: Target, body: bytes, *, connections: int, seconds: float, per_s: float | None = None) -> Answers:
     """Send the same POST again and again.
 
-    Without ``per_s`` each connection sends a request as soon as it has the answer to the last one, so
-    a slow server is asked less. With it, requests fall due at fixed moments whatever the server does,
-    and the time of an answer counts from that moment: a request that waits for a free connection
-    counts as slow. All requests that fall due within ``seconds`` are sent.
+    Without ``per_s`` each connection sends a request as soon as it has the answer to the last one,
+    so a slow server is asked less. With it, requests fall due at fixed moments whatever the server
+    does, and the time of an answer counts from that moment: a request that waits for a free
+    connection counts as slow. All requests that fall due within ``seconds`` are sent.
 
     Raises:
         SystemExit: an answer is not a 201, or the server closes a connection.

@@ -4,9 +4,9 @@
     python -m benchmarks.off_policy --data outcomes.jsonl
 
 Two policies log decisions: a random one, and Thompson sampling that learns as it goes. Each of the
-evaluated policies has a known value: that of the generated models, or of the items of ``--data``, which
-has the outcome of each model on each item (``learning.full_feedback`` has the layouts). Runs that the
-evaluation refuses are counted apart.
+evaluated policies has a known value: that of the generated models, or of the items of ``--data``,
+which has the outcome of each model on each item (``learning.full_feedback`` has the layouts). Runs
+that the evaluation refuses are counted apart.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
     uv run python -m benchmarks.recommendations [--records 100000] [--requests 40] [--tenant NAME]
 
-The newest 10,000 records of the tenant are hot, all are in SQLite, or in the database of DATABASE_URL;
-``benchmarks.seeding`` makes them, unless the tenant has them. One client sends one request at a time;
-figures are medians of wall time, and of the CPU time of the web process, its relay's included. Quote the
-ratios. Linux only.
+The newest 10,000 records of the tenant are hot, all are in SQLite, or in the database of
+DATABASE_URL; ``benchmarks.seeding`` makes them, unless the tenant has them. One client sends one
+request at a time; figures are medians of wall time, and of the CPU time of the web process, its
+relay's included. Quote the ratios. Linux only.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One way to report figures: rows, the conditions in which they were measured, tables and JSON.
 
-A benchmark is a function that yields rows, and ``main`` makes a command of it. ``python -m benchmarks``
-runs the commands and puts their reports together.
+A benchmark is a function that yields rows, and ``main`` makes a command of it. ``python -m
+benchmarks`` runs the commands and puts their reports together.
 """
 
 from __future__ import annotations

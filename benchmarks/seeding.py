@@ -3,10 +3,10 @@
     python -m benchmarks.seeding --records 1000 TENANT …
 
 The environment is that of a site. Of each 800 records no two agree in project, request type, source
-and outcome; they have 5 phases and span 90 days. Copies keep the body of their original, so that the
-id in it is another one. Roll-ups are made for the tenants that get a key, the last ``--keys`` of them;
-each key is printed with the id of the tenant's oldest record, as JSON. Tenants that have these records
-already get a key alone.
+and outcome; they have 5 phases and span 90 days. Copies keep the body of their original, so that
+the id in it is another one. Roll-ups are made for the tenants that get a key, the last ``--keys``
+of them; each key is printed with the id of the tenant's oldest record, as JSON. Tenants that have
+these records already get a key alone.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class Seeded(NamedTuple):
 
 
 def in_a_process(environment: dict[str, str], tenants: Sequence[str], records: int, *, keys: int = 1) -> list[Seeded]:
-    """Seed ``records`` of each tenant in the site of ``environment``; return the last ``keys`` tenants."""
+    """Seed ``records`` of each tenant in the site of ``environment``; return the last ``keys``
+    tenants."""
     command = ["-m", "benchmarks.seeding", "--records", str(records), "--keys", str(keys), *tenants]
     done = run_python(command, environment, directory=PROJECT)
     if done.returncode:

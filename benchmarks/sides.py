@@ -1,4 +1,5 @@
-"""Servers that are measured beside each other: quick starts of checkouts, and anchors that store nothing."""
+"""Servers that are measured beside each other: quick starts of checkouts, and anchors that store
+nothing."""
 
 from __future__ import annotations
 
@@ -84,7 +85,8 @@ def _compile(python: str, checkout: Path, directory: Path) -> None:
 
 @contextmanager
 def anchors(*names: str, workers: int = 2) -> Iterator[dict[str, Side]]:
-    """Serve the views of ``benchmarks.baselines`` with granian, without middleware, key or database."""
+    """Serve the views of ``benchmarks.baselines`` with granian, without middleware, key or
+    database."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
         site = Site.make(Path(directory) / "site", {})
         try:

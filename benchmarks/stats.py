@@ -1,11 +1,12 @@
-"""Measure stats of an archive: from roll-ups, by a scan, and beside an indexed count of the same rows.
+"""Measure stats of an archive: from roll-ups, by a scan, and beside an indexed count of the same
+rows.
 
     uv run python -m benchmarks.stats [--records 100000] [--repeats 5] [--database postgres] [--all]
 
-``benchmarks.seeding`` has the records. Rows are medians of the archive's part, of one process without
-HTTP and without the hot cache: from roll-ups where these cover the filters, otherwise by a scan. With
-``--all`` each question is scanned too, and compared with the answer from roll-ups. Then the CPU of the
-mirror for a record, with roll-ups and without. Linux only.
+``benchmarks.seeding`` has the records. Rows are medians of the archive's part, of one process
+without HTTP and without the hot cache: from roll-ups where these cover the filters, otherwise by a
+scan. With ``--all`` each question is scanned too, and compared with the answer from roll-ups. Then
+the CPU of the mirror for a record, with roll-ups and without. Linux only.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     uv run python -m benchmarks.stored_bytes [--records 10000] [--phases 5] [--file FILE]
 
-The anchors are the bytes of JSON, and a SQLite table that holds nothing but the bodies. Parts of the
-archive are those of ``dbstat``. Redis is a server of its own, as the quick start runs it; its memory
-is ``used_memory`` before and after. Each form is measured in a process of its own.
+The anchors are the bytes of JSON, and a SQLite table that holds nothing but the bodies. Parts of
+the archive are those of ``dbstat``. Redis is a server of its own, as the quick start runs it; its
+memory is ``used_memory`` before and after. Each form is measured in a process of its own.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Measure what a record costs the archive in a batch of one tenant, and in one of as many tenants as records.
+"""Measure what a record costs the archive in a batch of one tenant, and in one of as many tenants
+as records.
 
     uv run python -m benchmarks.tenants_in_batch [--batches 30] [--records 100] [--rounds 3]
 

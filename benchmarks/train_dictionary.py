@@ -2,9 +2,9 @@
 
     uv run python -m benchmarks.train_dictionary DIRECTORY
 
-Writes ``ID.zdict``. A dictionary that was released stays in ``trajectories/domain/dictionaries`` for
-ever, since records name it. A new one is added beside it and named in ``domain/compression.py``.
-The records vary in fields, lengths and words, and none is a real one.
+Writes ``ID.zdict``. A dictionary that was released stays in ``trajectories/domain/dictionaries``
+for ever, since records name it. A new one is added beside it and named in
+``domain/compression.py``. The records vary in fields, lengths and words, and none is a real one.
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ def cpu_s(pid: int) -> float:
 
 
 def exact_cpu_ms(pid: int) -> float:
-    """Return the CPU milliseconds of the threads of a process and its descendants, to the microsecond."""
+    """Return the CPU milliseconds of the threads of a process and its descendants, to the
+    microsecond."""
     found = 0
     for one in _tree(pid):
         for path in Path(f"/proc/{one}/task").glob("*/schedstat"):

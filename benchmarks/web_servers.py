@@ -2,7 +2,8 @@
 
     uv run python -m benchmarks.web_servers [--seconds 3] [--rounds 5]
 
-Each server has one worker process with four threads, and eight connections. Quote the ratios. Linux only.
+Each server has one worker process with four threads, and eight connections. Quote the ratios. Linux
+only.
 """
 
 from __future__ import annotations

@@ -2,10 +2,11 @@
 
     uv run python -m benchmarks.write_parts [--records 100] [--rounds 40] [--tenants 1] [--directory /dev/shm]
 
-Each round posts ``records`` runs of 5 phases through the WSGI application, lets the relay send them, reads
-the message from the broker as a worker does, persists it, and lets the relay confirm it. The table has
-the least CPU time of the rounds in µs a record, so that other load on the machine has little effect. The
-CPU of Redis and of the web server is not in it. A directory in memory leaves out the waiting for a disk.
+Each round posts ``records`` runs of 5 phases through the WSGI application, lets the relay send
+them, reads the message from the broker as a worker does, persists it, and lets the relay confirm
+it. The table has the least CPU time of the rounds in µs a record, so that other load on the machine
+has little effect. The CPU of Redis and of the web server is not in it. A directory in memory leaves
+out the waiting for a disk.
 """
 
 from __future__ import annotations

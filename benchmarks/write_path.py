@@ -1,12 +1,13 @@
-"""Measure a recorded run from the POST to the archive: CPU, rate, latency and memory of the quick start.
+"""Measure a recorded run from the POST to the archive: CPU, rate, latency and memory of the quick
+start.
 
     uv run python -m benchmarks.write_path [--seconds 3] [--rounds 3] [--connections 8] [--checkout DIR …]
 
-The CPU is that of every process of the quick start (web, worker, Redis), from the first request until
-nothing waits. The anchors are served by granian with two workers in the same run, without middleware,
-key or database: DRF views with nested serializers that store nothing, and a bare Django view. The
-sides alternate. ``--checkout`` measures the quick start of another checkout beside this one. Memory is
-that after ``--runs`` runs. Quote ratios. Linux only.
+The CPU is that of every process of the quick start (web, worker, Redis), from the first request
+until nothing waits. The anchors are served by granian with two workers in the same run, without
+middleware, key or database: DRF views with nested serializers that store nothing, and a bare Django
+view. The sides alternate. ``--checkout`` measures the quick start of another checkout beside this
+one. Memory is that after ``--runs`` runs. Quote ratios. Linux only.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Write docs/lockstep.md: ``uv run python docs/generate_lockstep.py``. Needs Node.js, to build the TypeScript package."""
+"""Write docs/lockstep.md: ``uv run python docs/generate_lockstep.py``. Needs Node.js, to build the
+TypeScript package."""
 
 from __future__ import annotations
 

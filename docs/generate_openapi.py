@@ -1,4 +1,5 @@
-"""Writes docs/openapi.json from the code: ``python docs/generate_openapi.py``. With ``--check`` it only says whether it would differ."""
+"""Writes docs/openapi.json from the code: ``python docs/generate_openapi.py``. With ``--check`` it
+only says whether it would differ."""
 
 from __future__ import annotations
 

@@ -3,7 +3,8 @@
     python manage.py quickstart --sample          # in another terminal
     python docs/screenshots.py                    # reads the login from quickstart.json of its data directory
 
-Needs a Chromium on PATH. ``--only overview-dark`` takes one picture, ``--page NAME=ADDRESS`` another page.
+Needs a Chromium on PATH. ``--only overview-dark`` takes one picture, ``--page NAME=ADDRESS``
+another page.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Rows that tests need beside the records: tenants, keys, staff and quarantined rows of no meaning.
 
-Archived records are not made here. Their rows follow from canonical bytes, so ``tests.admin.rows`` has the persist side make them.
+Archived records are not made here. Their rows follow from canonical bytes, so ``tests.admin.rows``
+has the persist side make them.
 """
 
 from __future__ import annotations

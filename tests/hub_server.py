@@ -38,7 +38,8 @@ class Repository:
 
 @dataclass
 class Fault:
-    """The answer to the next requests whose method and path match; status None breaks the connection."""
+    """The answer to the next requests whose method and path match; status None breaks the
+    connection."""
 
     pattern: re.Pattern[str]
     status: int | None

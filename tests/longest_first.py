@@ -1,7 +1,8 @@
-"""The order of test modules in a run: the longest first, the others at random. A plugin, loaded by conftest.py.
+"""The order of test modules in a run: the longest first, the others at random. A plugin, loaded by
+conftest.py.
 
-pytest-xdist gives a whole module to a process (``--dist loadfile``), so that fixtures of a module start once a run. A long module
-that began last would leave the other processes without work.
+pytest-xdist gives a whole module to a process (``--dist loadfile``), so that fixtures of a module
+start once a run. A long module that began last would leave the other processes without work.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Python processes that start with the libraries of the site loaded.
 
-A process of the site spends three of its four seconds of start on importing Django, Celery and other libraries. A server
-imports them once and forks for each process. It imports the SDK too, but nothing of the app and the site, and reads no setting:
-a process reads their code and its environment as after an ordinary start.
+A process of the site spends three of its four seconds of start on importing Django, Celery and
+other libraries. A server imports them once and forks for each process. It imports the SDK too, but
+nothing of the app and the site, and reads no setting: a process reads their code and its
+environment as after an ordinary start.
 """
 
 from __future__ import annotations
@@ -237,8 +238,9 @@ def _run(arguments: list[str]) -> None:
 def _run_to_the_end(arguments: list[str]) -> None:
     """Run a program, and end as Python does after it, but without freeing its objects one by one.
 
-    Freeing them takes ten times as long as everything else that a short process does: it writes to each page that is shared
-    with the server. An exception and a signal end the process in the ordinary way.
+    Freeing them takes ten times as long as everything else that a short process does: it writes to
+    each page that is shared with the server. An exception and a signal end the process in the
+    ordinary way.
     """
     code: object = None
     try:

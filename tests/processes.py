@@ -46,7 +46,8 @@ def wait_until(condition: Callable[[], T], timeout_s: float = 120.0, what: str =
     """Wait until ``condition`` returns a true value, and return it.
 
     Raises:
-        AssertionError: it is not within ``timeout_s``, which is a bound for a slow machine and no expectation.
+        AssertionError: it is not within ``timeout_s``, which is a bound for a slow machine and no
+            expectation.
     """
     deadline = time.monotonic() + timeout_s
     while not (value := condition()):

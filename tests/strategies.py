@@ -1,5 +1,5 @@
-"""Strategies of Hypothesis: trajectories of every shape that the contract accepts, and bodies that it
-may not."""
+"""Strategies of Hypothesis: trajectories of every shape that the contract accepts, and bodies that
+it may not."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ IN_CI = bool(os.environ.get("CI"))
 
 
 def examples(number: int) -> int:
-    """Return how many examples a test tries: ``number`` in CI, a third of it elsewhere, where each run
-    tries others."""
+    """Return how many examples a test tries: ``number`` in CI, a third of it elsewhere, where each
+    run tries others."""
     return number if IN_CI else number // 3
 
 

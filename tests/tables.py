@@ -19,9 +19,11 @@ _Row = tuple[tuple[str, ...], tuple[str, ...]]
 
 @pytest.fixture
 def tabulate(record_property: Callable[[str, Any], None]) -> Callable[..., None]:
-    """Return a function that adds a row to the table of this name and head. A fixture may call it in its teardown.
+    """Return a function that adds a row to the table of this name and head. A fixture may call it
+    in its teardown.
 
-    Where the head ends in ``cases`` a row is shown once, with the number of tests that have put it there, and the last is their sum.
+    Where the head ends in ``cases`` a row is shown once, with the number of tests that have put it
+    there, and the last is their sum.
     """
 
     def row(table: str, head: Sequence[str], *values: object) -> None:

@@ -1,4 +1,5 @@
-"""The report of the benchmarks: rows, tables, JSON, plots and pages. The benchmarks themselves do not run."""
+"""The report of the benchmarks: rows, tables, JSON, plots and pages. The benchmarks themselves do
+not run."""
 
 from __future__ import annotations
 
@@ -84,7 +85,8 @@ def test_a_plot_without_rows_is_refused() -> None:
 
 
 def test_the_pages_show_the_results_that_are_kept() -> None:
-    """Run ``python -m benchmarks --write --from benchmarks/results.json`` after an edit around the figures."""
+    """Run ``python -m benchmarks --write --from benchmarks/results.json`` after an edit around the
+    figures."""
     assert not pages.lacking(pages.rendered(Report.read(pages.RESULTS)))
 
 
@@ -104,7 +106,8 @@ def test_each_benchmark_of_the_plan_and_of_the_list_is_a_module() -> None:
 
 
 def test_at_a_fixed_rate_the_wait_for_a_slow_server_counts() -> None:
-    """Five requests fall due within 5 ms; the server takes at least 10 ms for each, on one connection."""
+    """Five requests fall due within 5 ms; the server takes at least 10 ms for each, on one
+    connection."""
     server = socket.create_server(("127.0.0.1", 0))
     threading.Thread(target=_answer_slowly, args=(server,), daemon=True).start()
     target = Target(f"http://127.0.0.1:{server.getsockname()[1]}", "/")

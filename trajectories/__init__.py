@@ -25,9 +25,9 @@ def record(
 ) -> Accepted:
     """Record one trajectory for ``tenant``; return ``id``, ``record`` and ``is_new``.
 
-    When this returns, the record is durable in the outbox of this host, even if a transaction around
-    the call rolls back. The relay of the host delivers it; this process runs the relay if no other
-    does and ``RELAY_IN_PROCESS`` is on.
+    When this returns, the record is durable in the outbox of this host, even if a transaction
+    around the call rolls back. The relay of the host delivers it; this process runs the relay if no
+    other does and ``RELAY_IN_PROCESS`` is on.
 
     Args:
         tenant: the slug of a tenant; it need not exist yet.

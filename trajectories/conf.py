@@ -39,16 +39,16 @@ class Settings:
     host can read them."""
 
     cache_alias: str = "trajectories"
-    """Alias in ``CACHES`` of the Redis tier. Give it an alias and a database number of its own, because
-    ``clear()`` of this cache empties the whole database."""
+    """Alias in ``CACHES`` of the Redis tier. Give it an alias and a database number of its own,
+    because ``clear()`` of this cache empties the whole database."""
 
     redis_ttl_s: int = 90 * 24 * 3600
     """How long Redis keeps a record, counted from its revision."""
 
     compress_bodies: bool = False
-    """Store the bodies of records compressed in Redis and in the archive, and send them to workers in
-    that form. Turn it on when no process of an earlier release is left: those read plain bodies only
-    (docs/reliability.md)."""
+    """Store the bodies of records compressed in Redis and in the archive, and send them to workers
+    in that form. Turn it on when no process of an earlier release is left: those read plain bodies
+    only (docs/reliability.md)."""
 
     tombstone_keep_s: int = 365 * 24 * 3600
     """How long a deleted id is rejected. Must be longer than any outbox, queue or spool can hold an
@@ -83,14 +83,14 @@ class Settings:
     """Statement timeout of an archive read on Postgres, where it can be set for a transaction."""
 
     rollup_max_cells: int = 5_000
-    """Maximum number of precomputed sums (roll-ups) of a tenant: of those of all time, and of those of
-    one day. Beyond it, stats of one project scan
-    its records, and beyond twice as many all stats do (docs/reliability.md)."""
+    """Maximum number of precomputed sums (roll-ups) of a tenant: of those of all time, and of those
+    of one day. Beyond it, stats of one project scan its records, and beyond twice as many all stats
+    do (docs/reliability.md)."""
 
     queue: str | None = None
-    """Celery queue of the tasks; ``None``: the one that ``CELERY_TASK_ROUTES`` gives, else the app's
-    default queue, which a plain worker consumes. ``{store}`` in it stands for the identity of the
-    store (``manage.py store_identity``), so that stores can share a broker."""
+    """Celery queue of the tasks; ``None``: the one that ``CELERY_TASK_ROUTES`` gives, else the
+    app's default queue, which a plain worker consumes. ``{store}`` in it stands for the identity of
+    the store (``manage.py store_identity``), so that stores can share a broker."""
 
     queue_max_messages: int = 16
     """Number of messages waiting in the broker at which resending stops: the worker is slow, and no
@@ -123,12 +123,12 @@ class Settings:
     which their id was first accepted."""
 
     hot_max_bytes: int = 1024**3
-    """Maximum memory of the hot caches of all web processes of a host, by the caches' own estimate. Each
-    process has an equal share."""
+    """Maximum memory of the hot caches of all web processes of a host, by the caches' own estimate.
+    Each process has an equal share."""
 
     web_processes: int = 1
-    """Number of web processes of a host, which share ``hot_max_bytes``. ``trajectories-server`` sets it
-    from ``--workers``; set it where another server runs several."""
+    """Number of web processes of a host, which share ``hot_max_bytes``. ``trajectories-server``
+    sets it from ``--workers``; set it where another server runs several."""
 
     max_record_bytes: int = 1024**2
     """Maximum size of one record's body, as sent and as stored. ``id``, ``recorded_at`` and

@@ -40,9 +40,10 @@ class Tenant(models.Model):
     ``last_seq`` and ``last_changed`` are the last assigned numbers; locking the row orders writers.
     ``record_count`` and ``body_bytes`` are those of its records in the archive.
 
-    ``rolled_seq`` and ``rolled_changed`` are what its roll-ups have seen; ``rolled_cells`` counts the
-    all-time ones; ``rollup_cut`` is a ``rollups.Cut``. ``selected_seq`` is how far its selections have
-    come, -1 if it has too many for them, and ``learned_seq`` how far its sums of choices have.
+    ``rolled_seq`` and ``rolled_changed`` are what its roll-ups have seen; ``rolled_cells`` counts
+    the all-time ones; ``rollup_cut`` is a ``rollups.Cut``. ``selected_seq`` is how far its
+    selections have come, -1 if it has too many for them, and ``learned_seq`` how far its sums of
+    choices have.
     """
 
     slug = models.CharField(max_length=64, primary_key=True, validators=[RegexValidator(SLUG_PATTERN)])
@@ -266,9 +267,11 @@ class Phase(models.Model):
 
 
 class LateOutcome(models.Model):
-    """A late outcome by its target: the id of a trajectory, or of a reference (``domain.late_outcomes``).
+    """A late outcome by its target: the id of a trajectory, or of a reference
+    (``domain.late_outcomes``).
 
-    It stays when its run has not come yet, and ``Trajectory.outcomes`` has it when the run has come.
+    It stays when its run has not come yet, and ``Trajectory.outcomes`` has it when the run has
+    come.
     """
 
     # Without a constraint: a process of the previous release deletes tenants and runs, and a migration
@@ -334,8 +337,8 @@ class RunOutcome(models.Model):
 class SearchEntry(models.Model):
     """The words of a trajectory, for full-text search; ``storage.search_index`` writes it.
 
-    It is a virtual table (FTS5) in SQLite, and ``words`` is a ``tsvector`` in Postgres. Django knows the
-    table, so that ``flush`` empties it, and does not create it.
+    It is a virtual table (FTS5) in SQLite, and ``words`` is a ``tsvector`` in Postgres. Django
+    knows the table, so that ``flush`` empties it, and does not create it.
     """
 
     trajectory_pk = models.BigIntegerField(primary_key=True, db_column="rowid")
@@ -350,11 +353,13 @@ class SearchEntry(models.Model):
 
 
 class RollUp(models.Model):
-    """Sums over the records of a tenant that share the five columns below; see ``storage/rollups.py``.
+    """Sums over the records of a tenant that share the five columns below; see
+    ``storage/rollups.py``.
 
     With ``is_total`` they are over all records, and the five are null. ``day`` is the UTC day of
     ``recorded_at_us`` and ``start`` that of ``started_at_us``, in days since 1970. Rows of all time
-    have -1 and 0 there, those of selections -2 and 0, those of choices -3 and the first day of a week.
+    have -1 and 0 there, those of selections -2 and 0, those of choices -3 and the first day of a
+    week.
     """
 
     key = models.CharField(max_length=32, primary_key=True)
@@ -455,12 +460,13 @@ class AuditManager(models.Manager["AuditEntry"]):
         """Add an entry for each tenant, with how many records or keys it is about.
 
         An entry that cannot be written becomes a log line and no error: what it describes has
-        happened, and a deletion succeeds without the database. An entry about an erased tenant names
-        its digest.
+        happened, and a deletion succeeds without the database. An entry about an erased tenant
+        names its digest.
 
         Args:
             actor: ``key PREFIX``, ``user NAME``, ``command NAME``, or ``code``.
-            target: the id of the one record, the prefix of the one key, or the name of the repository.
+            target: the id of the one record, the prefix of the one key, or the name of the
+                repository.
         """
         database = router.db_for_write(AuditEntry)
         entries = [

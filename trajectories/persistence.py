@@ -124,7 +124,8 @@ def retain(store: Store, batches: int) -> bool:
 
 
 def forget_tombstones(store: Store) -> None:
-    """Remove tombstones older than ``tombstone_keep_s``, and outcomes whose run has not come by then."""
+    """Remove tombstones older than ``tombstone_keep_s``, and outcomes whose run has not come by
+    then."""
     before_us = store.now_us() - store.conf.tombstone_keep_s * SECOND_US
     while archive_reads.forget_tombstones(before_us, PRUNE_BATCH):
         pass

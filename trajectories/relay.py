@@ -39,7 +39,8 @@ logger = logging.getLogger(__name__)
 _IDLE_S = 0.1
 """Pause between two checks of an outbox that other processes write to."""
 _SEND_EVERY_S, _SEND_UNDER_LOAD_S = 0.1, 0.25
-"""Pause between two batches that are not full. A batch costs the worker as much as twenty records in it."""
+"""Pause between two batches that are not full. A batch costs the worker as much as twenty records
+in it."""
 _LOAD = 10
 """Records of a batch after which the pause is that under load."""
 _CONFIRM_FIRST_S = 0.05
@@ -203,15 +204,17 @@ class Relay:
         self._batches = [batch for batch in self._batches if batch.rows]
 
     def _expect(self, took_s: float, *, is_first_look: bool) -> None:
-        """Look at the next batches about when they are archived, and earlier while one look is enough."""
+        """Look at the next batches about when they are archived, and earlier while one look is
+        enough."""
         first_look_s = self._first_look_s * 0.7 if is_first_look else took_s * 0.8
         self._first_look_s = min(max(first_look_s, _CONFIRM_FIRST_S), _CONFIRM_LATER_S)
 
     def _recheck(self) -> None:
-        """Ask the archive once for the rows that an earlier relay confirmed; send again what it lacks.
+        """Ask the archive once for the rows that an earlier relay confirmed; send again what it
+        lacks.
 
-        A relay of an earlier release confirmed by the stamp alone. An archive that was restored from
-        a backup lacks what it had confirmed since.
+        A relay of an earlier release confirmed by the stamp alone. An archive that was restored
+        from a backup lacks what it had confirmed since.
         """
         if self._has_rechecked:
             return

@@ -1,11 +1,11 @@
 """Signals for the code of a host project. docs/host-project.md describes the guarantees.
 
 The process that writes to the archive sends them after its transaction has committed. One signal
-covers one tenant's part of a batch. Each arrives at least once, and may be repeated. An exception of
-a receiver is logged and changes nothing.
+covers one tenant's part of a batch. Each arrives at least once, and may be repeated. An exception
+of a receiver is logged and changes nothing.
 
-The sender is the model ``trajectories.models.Trajectory``. Arguments: ``tenant``, a slug; ``ids``, a
-list of UUIDs.
+The sender is the model ``trajectories.models.Trajectory``. Arguments: ``tenant``, a slug; ``ids``,
+a list of UUIDs.
 """
 
 from __future__ import annotations

@@ -184,7 +184,8 @@ def send(task: Any, *args: Any, queue: str | None, expires_s: float | None = Non
 
 
 def queue_name(queue: str | None) -> str:
-    """Return the name of the queue of a setting; None stands for the one that the project's routes choose.
+    """Return the name of the queue of a setting; None stands for the one that the project's routes
+    choose.
 
     Celery's routes do not apply where ``queue`` is given.
     """
@@ -208,13 +209,13 @@ def without_passwords(urls: str | Sequence[str]) -> str:
 def is_consumed(queue: str | None, timeout_s: float) -> bool:
     """Return whether a worker answers a message in the queue within ``timeout_s``.
 
-    The worker needs the same broker, SECRET_KEY, Redis tier and store as this process. On a queue that
-    several stores use, another store's worker may take the message.
+    The worker needs the same broker, SECRET_KEY, Redis tier and store as this process. On a queue
+    that several stores use, another store's worker may take the message.
 
     Raises:
         kombu.exceptions.OperationalError: the broker is unavailable.
-        RedisError: the Redis tier is unavailable, so no answer can arrive; or the identity of the store
-            is not known.
+        RedisError: the Redis tier is unavailable, so no answer can arrive; or the identity of the
+            store is not known.
     """
     name, until = f"{get_store().identity}-{secrets.token_hex(16)}", time.monotonic() + timeout_s
     send(probe, name, queue=queue_name(queue), expires_s=_PROBE_EXPIRES_S)

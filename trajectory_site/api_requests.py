@@ -1,7 +1,7 @@
 """Requests of the API pass a short list of middleware, ``API_MIDDLEWARE``.
 
-They have no session, form, message or page, and the middleware for those took a seventh of the CPU of
-a web process. Django's handler reads one list, so there are two handlers, chosen by path.
+They have no session, form, message or page, and the middleware for those took a seventh of the CPU
+of a web process. Django's handler reads one list, so there are two handlers, chosen by path.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ def _middleware(names: list[str]) -> Iterator[None]:
 
 
 def by_path(pages: WSGIApplication) -> WSGIApplication:
-    """Return an application that gives requests of the API to a handler of their own, others to ``pages``."""
+    """Return an application that gives requests of the API to a handler of their own, others to
+    ``pages``."""
     api = ApiWSGIHandler()
 
     def chosen(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -66,7 +67,8 @@ def by_path(pages: WSGIApplication) -> WSGIApplication:
 
 
 def by_path_asgi(pages: AsgiApplication) -> AsgiApplication:
-    """Return an application that gives requests of the API to a handler of their own, others to ``pages``."""
+    """Return an application that gives requests of the API to a handler of their own, others to
+    ``pages``."""
     api: Any = ApiASGIHandler()
 
     async def chosen(scope: Any, receive: Any, send: Any) -> None:

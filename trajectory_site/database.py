@@ -21,7 +21,8 @@ _SCHEMES = ("postgres", "postgresql", "sqlite")
 
 
 def from_environment(default: dict[str, Any]) -> dict[str, Any]:
-    """Return the entry of ``DATABASES`` that ``DATABASE_URL`` describes, or ``default`` without one."""
+    """Return the entry of ``DATABASES`` that ``DATABASE_URL`` describes, or ``default`` without
+    one."""
     url = environment.text(_URL)
     if not url:
         return config(default)

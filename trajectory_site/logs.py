@@ -27,7 +27,8 @@ class LineFormatter(logging.Formatter):
     quote them in an exception, and Django writes the path of an unknown address.
 
     A line is cut at a length, because a client chooses its host and its path. A request that Django
-    refuses (``django.security``: a host, too many fields) has no traceback: its cause is the client.
+    refuses (``django.security``: a host, too many fields) has no traceback: its cause is the
+    client.
     """
 
     def format(self, record: logging.LogRecord) -> str:

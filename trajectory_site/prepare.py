@@ -1,7 +1,8 @@
-"""``python -m trajectory_site.prepare``: ``provision`` for the quick start, in a process of its own.
+"""``python -m trajectory_site.prepare``: ``provision`` for the quick start, in a process of its
+own.
 
-The quick start keeps running, and would keep Django in its memory. This process reads the arguments of
-``provision`` as JSON, and writes its result as JSON, or one sentence about why there is none.
+The quick start keeps running, and would keep Django in its memory. This process reads the arguments
+of ``provision`` as JSON, and writes its result as JSON, or one sentence about why there is none.
 """
 
 from __future__ import annotations

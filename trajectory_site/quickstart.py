@@ -186,7 +186,8 @@ def _process_environment() -> dict[str, str]:
 
 
 def _provision(known_key: str | None, admin_password: str) -> dict[str, Any]:
-    """Return tenant, key and admin, as ``provision.Access`` names them, after creating what is missing."""
+    """Return tenant, key and admin, as ``provision.Access`` names them, after creating what is
+    missing."""
     done = subprocess.run(
         [sys.executable, "-m", "trajectory_site.prepare"],
         input=json.dumps({"known_key": known_key, "admin_password": admin_password}),

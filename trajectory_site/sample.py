@@ -1,8 +1,8 @@
 """Sample runs of ``quickstart --sample``: six weeks of an orchestrator, drawn with a fixed seed.
 
-Each run is drawn from the tables below, so that the overview has something to show: two policies, four
-models that differ in price and skill, phases that are skipped with a known probability, review loops,
-fallbacks, parallel phases and failures.
+Each run is drawn from the tables below, so that the overview has something to show: two policies,
+four models that differ in price and skill, phases that are skipped with a known probability, review
+loops, fallbacks, parallel phases and failures.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ _SHARES = {
 _KEEP = {OLD_POLICY: {"architecture": 0.9, "review": 0.85}, NEW_POLICY: {"architecture": 0.55, "review": 0.75}}
 """The probability with which a policy runs a phase rather than skip it."""
 _EASE = {"bugfix": 0.1, "documentation": 0.18, "feature": -0.06, "refactor": -0.1}
-"""The skill that the type of a request adds to that of a model; a design adds more to the hard ones."""
+"""The skill that the type of a request adds to that of a model; a design adds more to the hard
+ones."""
 _DESIGN_ADDS = {"bugfix": 0.02, "documentation": 0.0, "feature": 0.14, "refactor": 0.12}
 _REQUESTS = {
     "storefront": ("the order list", "the checkout page", "product search", "the payment client", "gift cards"),
@@ -84,7 +85,8 @@ _ERRORS = (
 
 
 def sample_runs(today: date) -> Iterator[dict[str, Any]]:
-    """Yield RUNS runs as the API takes them, started in the DAYS days before ``today``, oldest first.
+    """Yield RUNS runs as the API takes them, started in the DAYS days before ``today``, oldest
+    first.
 
     Only their times depend on ``today``, so a later start moves the same runs to the present.
     """
@@ -148,7 +150,8 @@ class _Run:
         }
 
     def _work(self, *, has_design: bool) -> bool:
-        """Add implementation and review, again after a review that refused; return whether tests will pass."""
+        """Add implementation and review, again after a review that refused; return whether tests
+        will pass."""
         draw = self._draw
         adds = _EASE[self._type] + (_DESIGN_ADDS[self._type] if has_design else 0.0)
         for attempt in (1, 2, 3):
@@ -168,7 +171,8 @@ class _Run:
         raise AssertionError("the third attempt ends the loop")
 
     def _implement(self, attempt: int, *, is_parallel: bool) -> str:
-        """Add the implementation, in two lanes if ``is_parallel``; return the model of its last phase."""
+        """Add the implementation, in two lanes if ``is_parallel``; return the model of its last
+        phase."""
         shares = _SHARES[self._policy]
         picked = self._draw.choices(list(shares), list(shares.values()))[0]
         if not is_parallel:
@@ -218,7 +222,8 @@ class _Run:
         self._at += took
 
     def _add(self, name: str, model: str, shares: Mapping[str, float] | None = None, **fields: Any) -> str:
-        """Add a phase that ended with success; return the model that answered, after a fallback another one."""
+        """Add a phase that ended with success; return the model that answered, after a fallback
+        another one."""
         draw = self._draw
         size = draw.lognormvariate(-0.06, 0.35)  # the mean is 1
         read, written = (round(mean * size) for mean in _TOKENS[name])

@@ -65,7 +65,8 @@ def main() -> None:
 
 
 def _check_settings() -> None:
-    """End with one sentence if a variable is wrong; a worker would end with a traceback, again and again.
+    """End with one sentence if a variable is wrong; a worker would end with a traceback, again and
+    again.
 
     A child looks, because this process only starts workers, and would keep Django in its memory.
     """

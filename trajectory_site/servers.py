@@ -177,7 +177,8 @@ def _quoted(text: str) -> str:
 
 
 def _answers(url: str) -> bool:
-    """Return whether an own server answers, and has read its files; without redis-py, which takes 20 MB."""
+    """Return whether an own server answers, and has read its files; without redis-py, which takes
+    20 MB."""
     parts = urlsplit(url)
     with suppress(OSError), socket.create_connection((parts.hostname, parts.port), timeout=1) as connection:
         connection.sendall(f"AUTH {_quoted(unquote(parts.password or ''))}\r\nPING\r\n".encode())

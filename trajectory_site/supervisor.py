@@ -21,7 +21,8 @@ STOP_S = 10.0
 """Limit for the stop of a program after SIGTERM; then its whole group is killed."""
 
 SHORT_RUNS = 3
-"""A program is not started again after so many runs in a row that were shorter than ``SHORT_RUN_S``."""
+"""A program is not started again after so many runs in a row that were shorter than
+``SHORT_RUN_S``."""
 SHORT_RUN_S = 30.0
 
 _LAST_LINES = 10

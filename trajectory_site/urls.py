@@ -22,7 +22,8 @@ def no_oauth(request: HttpRequest) -> HttpResponse:
 
 
 def docs(request: HttpRequest) -> HttpResponseBase:
-    """Show the API's documentation; load the page at the first call, because that takes a quarter of a start."""
+    """Show the API's documentation; load the page at the first call, because that takes a quarter
+    of a start."""
     from drf_spectacular.views import SpectacularSwaggerSplitView
 
     view = SpectacularSwaggerSplitView.as_view(

@@ -6,12 +6,13 @@
 Layouts:
     swebench-verified: a file of lines ``{"item", "repository", "model", "resolved", "cost_usd",
         "model_calls"}``.
-    routerarena: a directory with a file ``MODEL.jsonl`` for each model, of lines ``{"query", "score",
-        "cost_usd", "tokens": {"input_tokens", "output_tokens"}}``. A query is ``KIND_NUMBER``.
+    routerarena: a directory with a file ``MODEL.jsonl`` for each model, of lines ``{"query",
+        "score", "cost_usd", "tokens": {"input_tokens", "output_tokens"}}``. A query is
+        ``KIND_NUMBER``.
 
 A run has one phase with one attempt, and ``tests_passed`` where tests decide. Its ``source`` is the
-name of the layout, its session the task, so that an export's split has all runs of a task in one part.
-The ids follow from layout, task and model, so recording twice changes nothing.
+name of the layout, its session the task, so that an export's split has all runs of a task in one
+part. The ids follow from layout, task and model, so recording twice changes nothing.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python manage.py export_trajectories TENANT --source SOURCE --format routing-table --output table.jsonl
     python -m examples.routing.strategies table.jsonl --source SOURCE
 
-A strategy is a model, or two: the second is asked where the first did not succeed, which needs a test
-that says so. It costs both attempts then. ``cheapest`` and ``best`` are those of the stats.
+A strategy is a model, or two: the second is asked where the first did not succeed, which needs a
+test that says so. It costs both attempts then. ``cheapest`` and ``best`` are those of the stats.
 """
 
 from __future__ import annotations

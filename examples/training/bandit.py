@@ -2,7 +2,8 @@
 
     python -m examples.training.bandit var/training/dsjson --model var/training/policy.vw
 
-The directory has ``dsjson-train.jsonl`` and ``dsjson-test.jsonl``, as ``export_trajectories --split`` writes them.
+The directory has ``dsjson-train.jsonl`` and ``dsjson-test.jsonl``, as ``export_trajectories
+--split`` writes them.
 """
 
 from __future__ import annotations

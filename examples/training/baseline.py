@@ -1,10 +1,10 @@
-"""Train a reward model with scikit-learn on ``decisions`` as Parquet, and evaluate the policy it makes.
+"""Train a reward model with scikit-learn on ``decisions`` as Parquet, and evaluate the policy it
+makes.
 
     python -m examples.training.baseline var/training/decisions --usd-weight 0.5
 
-The model predicts the reward of an action in a context; the policy takes the action with the highest
-prediction. The directory has ``decisions-train.parquet`` and
-``decisions-test.parquet``.
+The model predicts the reward of an action in a context; the policy takes the action with the
+highest prediction. The directory has ``decisions-train.parquet`` and ``decisions-test.parquet``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ CONTEXT = ["request_type", "project", "phase", "last_phase", "last_outcome"]
 
 
 def read(path: Path, usd_weight: float) -> list[Logged]:
-    """Return the decisions that can be learned from: reward and propensity known, two actions or more."""
+    """Return the decisions that can be learned from: reward and propensity known, two actions or
+    more."""
     table = pd.read_parquet(path).sort_values(["trajectory_id", "phase_index"])
     return [one for row in table.to_dict("records") if (one := _logged(row, usd_weight)) is not None]
 

@@ -1,10 +1,11 @@
 """Off-policy evaluation: the reward that a policy would have earned on logged decisions.
 
-``value`` is the self-normalised inverse propensity score (SNIPS): decisions in which the policy takes
-the logged action count by 1 / propensity, and the others do not count. It is not exact; ``error`` is
-its standard error.
+``value`` is the self-normalised inverse propensity score (SNIPS): decisions in which the policy
+takes the logged action count by 1 / propensity, and the others do not count. It is not exact;
+``error`` is its standard error.
 
-Source: Swaminathan and Joachims, "The Self-Normalized Estimator for Counterfactual Learning" (2015).
+Source: Swaminathan and Joachims, "The Self-Normalized Estimator for Counterfactual Learning"
+(2015).
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from typing import Any, NamedTuple
 class Logged(NamedTuple):
     """A logged decision.
 
-    ``actions[taken]`` was taken, with probability ``propensity``, and earned ``reward``. ``context``
-    is the input of the policy.
+    ``actions[taken]`` was taken, with probability ``propensity``, and earned ``reward``.
+    ``context`` is the input of the policy.
     """
 
     phase: str
@@ -70,8 +71,8 @@ def best_constant(decisions: Sequence[Logged]) -> str:
 def report(train: Sequence[Logged], test: Sequence[Logged], chosen: Sequence[str]) -> str:
     """Return a table with a line for each phase: mean rewards on ``test``.
 
-    The columns are the logged policy, the constant action that was best on ``train``, and the policy
-    that takes ``chosen``, with the standard error of its estimate.
+    The columns are the logged policy, the constant action that was best on ``train``, and the
+    policy that takes ``chosen``, with the standard error of its estimate.
     """
     lines = [f"{'phase':<12}{'decisions':>10}{'logged':>9}  {'best constant':<22}{'learned':>9}{'error':>8}"]
     for phase in sorted({one.phase for one in test}):

@@ -3,9 +3,9 @@
     python -m examples.training.sample_runs --runs 2000 --seed 1
 
 Each run is drawn from the tables below. The policy draws whether to run the design phase, and the
-model of the implementation; it records the probabilities. Whether the tests pass depends on the type
-of the request, the model and the design, so there is something to learn. The same seed gives the same
-runs with the same ids, so a second call changes nothing in the store.
+model of the implementation; it records the probabilities. Whether the tests pass depends on the
+type of the request, the model and the design, so there is something to learn. The same seed gives
+the same runs with the same ids, so a second call changes nothing in the store.
 """
 
 from __future__ import annotations

@@ -4,12 +4,12 @@
 
 The directory has ``sft.jsonl``, ``prompt-completion.jsonl``, ``dpo.jsonl``, ``kto.jsonl`` and
 ``stepwise.jsonl``; a file that is not there is left out. Tokenizer and model are made here: a
-tokenizer of bytes with the chat template of Qwen3, and a Qwen3 of two layers with random weights. So
-the loss means nothing; the step shows that TRL takes the columns. To train, give the trainers a real
-model.
+tokenizer of bytes with the chat template of Qwen3, and a Qwen3 of two layers with random weights.
+So the loss means nothing; the step shows that TRL takes the columns. To train, give the trainers a
+real model.
 
-TRL 1.16 has no trainer for stepwise supervision. Its file is trained as a classifier of tokens: each
-step ends with a separator, whose class is the label of the step.
+TRL 1.16 has no trainer for stepwise supervision. Its file is trained as a classifier of tokens:
+each step ends with a separator, whose class is the label of the step.
 
 Needs torch (a CPU build is enough) and ``trl==1.16.*``.
 """

@@ -1,7 +1,8 @@
-"""Write contract.json of the package from docs/openapi.json: ``uv run python packages/mcp/generate.py``.
+"""Write contract.json of the package from docs/openapi.json: ``uv run python
+packages/mcp/generate.py``.
 
-The file holds the JSON Schemas of a trajectory and of each filter. The tools describe exactly what the API accepts, and
-one command adds a new field or filter to them.
+The file holds the JSON Schemas of a trajectory and of each filter. The tools describe exactly what
+the API accepts, and one command adds a new field or filter to them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Generate models.py and params.py of the SDK, and contract.py and copies of the store's modules for its test server.
+"""Generate models.py and params.py of the SDK, and contract.py and copies of the store's modules
+for its test server.
 
 Run ``uv run python packages/sdk-py/generate.py``; the source is docs/openapi.json. With ``--check``
 it only reports whether the files are stale. Responses become lenient Pydantic models (unknown

@@ -1,5 +1,5 @@
-"""Every answer to any request with any key is documented, and the server accepts exactly what the document
-allows (Schemathesis with its default checks, OpenAPI document)."""
+"""Every answer to any request with any key is documented, and the server accepts exactly what the
+document allows (Schemathesis with its default checks, OpenAPI document)."""
 
 from __future__ import annotations
 
@@ -124,14 +124,16 @@ def refuses_for_the_record(case: schemathesis.Case[Any], response: schemathesis.
 
 
 def refuses_for_the_format(case: schemathesis.Case[Any], response: schemathesis.Response) -> bool:
-    """Return whether an export is refused for parameters that depend on each other or on the format."""
+    """Return whether an export is refused for parameters that depend on each other or on the
+    format."""
     if "/export" not in case.path or response.status_code != 400:
         return False
     return response.json()["error"].get("param") in {*PARAMETERS, *OPTIONS, "after", "end"}
 
 
 def refuses_for_the_target(case: schemathesis.Case[Any], response: schemathesis.Response) -> bool:
-    """Return whether a late outcome is refused for its target, or for a value that its name does not take."""
+    """Return whether a late outcome is refused for its target, or for a value that its name does
+    not take."""
     if not case.path.endswith("/outcomes") or response.status_code != 400:
         return False
     error = response.json()["error"]

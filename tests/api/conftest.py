@@ -33,7 +33,8 @@ def south(bound_host: None) -> Client:
 
 @pytest.fixture
 def without_tables(db: None) -> Callable[..., AbstractContextManager[None]]:
-    """A context in which the database has lost some tables, so that it answers what it answers when it is away."""
+    """A context in which the database has lost some tables, so that it answers what it answers when
+    it is away."""
 
     @contextmanager
     def lost(*models: str) -> Iterator[None]:

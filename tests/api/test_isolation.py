@@ -1,4 +1,5 @@
-"""Tenants: nothing of one is seen, counted, replaced or hinted at by another, in whichever tier it is."""
+"""Tenants: nothing of one is seen, counted, replaced or hinted at by another, in whichever tier it
+is."""
 
 from __future__ import annotations
 

@@ -38,7 +38,8 @@ def runs() -> list[dict[str, Any]]:
 
 
 def everywhere(site: Site) -> bytes:
-    """Every byte of the site: outbox and archive with their logs, Redis' append-only file, what its processes have printed."""
+    """Every byte of the site: outbox and archive with their logs, Redis' append-only file, what its
+    processes have printed."""
     files = [path for path in site.data_dir.rglob("*") if path.is_file() and not path.is_symlink()]
     suffixes = {path.name for path in files}
     assert {"outbox.sqlite3", "outbox.sqlite3-wal", "db.sqlite3"} <= suffixes, suffixes

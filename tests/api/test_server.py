@@ -1,4 +1,5 @@
-"""Behaviour that only a real server shows: bodies that are not read whole, that come in chunks or slowly, and streams that are cut."""
+"""Behaviour that only a real server shows: bodies that are not read whole, that come in chunks or
+slowly, and streams that are cut."""
 
 from __future__ import annotations
 

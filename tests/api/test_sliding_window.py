@@ -1,4 +1,5 @@
-"""The window of a limit: strict in any minute, at most a second too long, and the same in Redis as here."""
+"""The window of a limit: strict in any minute, at most a second too long, and the same in Redis as
+here."""
 
 from __future__ import annotations
 

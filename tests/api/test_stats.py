@@ -1,4 +1,5 @@
-"""GET of stats: the figures of all that matches, out of every tier, and the window that they are of."""
+"""GET of stats: the figures of all that matches, out of every tier, and the window that they are
+of."""
 
 from __future__ import annotations
 

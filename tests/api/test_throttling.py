@@ -1,4 +1,5 @@
-"""Limits per key: one count for all processes, shown in every answer, off unless set, and never slower than Redis's 50 ms."""
+"""Limits per key: one count for all processes, shown in every answer, off unless set, and never
+slower than Redis's 50 ms."""
 
 from __future__ import annotations
 

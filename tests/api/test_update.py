@@ -1,4 +1,5 @@
-"""PATCH: what is answered to a merge patch, and ETags; and POST of a record that lacks stored phases."""
+"""PATCH: what is answered to a merge patch, and ETags; and POST of a record that lacks stored
+phases."""
 
 from __future__ import annotations
 

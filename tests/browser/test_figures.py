@@ -1,4 +1,5 @@
-"""The pages of figures in a browser: their colours in both themes, and the way from a figure to its runs."""
+"""The pages of figures in a browser: their colours in both themes, and the way from a figure to its
+runs."""
 
 from __future__ import annotations
 

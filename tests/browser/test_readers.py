@@ -1,4 +1,5 @@
-"""Every page of the admin is for all readers: axe finds nothing, in both themes, at a desk and on a phone."""
+"""Every page of the admin is for all readers: axe finds nothing, in both themes, at a desk and on a
+phone."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from tests.browser.test_work import act
 from tests.text.injections import HARMLESS
 from tests.text.test_admin import rows
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis_tier")]
+pytestmark = [pytest.mark.outside, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis_tier")]
 
 _LOOKS = ((1400, "light"), (1400, "dark"), (390, "dark"), (390, "light"))
 _OF_DJANGO = ('id="searchbar"', "select2-")
@@ -47,7 +48,8 @@ _MARK_COLOURS = """() => {
     seen.add(colours);
   }
 }"""
-"""Marks one text of each colour, size and background: contrast is slow, and the same for all like it."""
+"""Marks one text of each colour, size and background: contrast is slow, and the same for all like
+it."""
 
 
 def violations(page: Page, of: str, options: str) -> list[tuple[str, Any]]:
@@ -57,7 +59,8 @@ def violations(page: Page, of: str, options: str) -> list[tuple[str, Any]]:
 
 
 def denied(page: Page, at: int) -> dict[Any, list[tuple[str, Any]]]:
-    """Return what is wrong with a page in each look: contrast and width in all, other rules in look ``at``."""
+    """Return what is wrong with a page in each look: contrast and width in all, other rules in look
+    ``at``."""
     page.evaluate(Axe().axe_script)
     found = {}
     for number, (width, theme) in enumerate(_LOOKS):

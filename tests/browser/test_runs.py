@@ -27,7 +27,8 @@ CANDIDATES = [
 
 
 def runs() -> list[Trajectory]:
-    """Three runs, oldest first; the second has times, a loop, lanes, a skip, an error and a decision."""
+    """Three runs, oldest first; the second has times, a loop, lanes, a skip, an error and a
+    decision."""
     at = "2026-01-05T12:00:{:02}Z".format
     phases = [
         phase(

@@ -11,7 +11,7 @@ from tests.browser.conftest import Visitor
 from tests.text.injections import INJECTIONS
 from tests.text.test_admin import rows
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.abuse, pytest.mark.django_db(transaction=True)]
 
 ALL = " ".join(INJECTIONS.values())[:500]
 

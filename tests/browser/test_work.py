@@ -1,4 +1,5 @@
-"""People work with runs in a real browser: compare, export, import, delete, keys, and the value of a policy."""
+"""People work with runs in a real browser: compare, export, import, delete, keys, and the value of
+a policy."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Bodies of the first contract keep their canonical bytes: a digest that changes makes a new version
-of every stored record that is sent again."""
+"""Bodies of the first contract keep their canonical bytes: a digest that changes makes a new
+version of every stored record that is sent again."""
 
 from __future__ import annotations
 

@@ -359,7 +359,8 @@ def test_the_cost_of_a_success_includes_failed_runs() -> None:
 
 
 def series(bucket: str, *given: tuple[str | None, int]) -> list[tuple[str, int]]:
-    """Return start and count of each bucket; a run is its start, and seconds since 1970 at which it was recorded."""
+    """Return start and count of each bucket; a run is its start, and seconds since 1970 at which it
+    was recorded."""
     summary = Summary(bucket)
     for started_at, recorded_at_s in given:
         summary.add(facets(started_at=started_at), recorded_at_s * 10**6)

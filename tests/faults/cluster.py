@@ -242,7 +242,8 @@ class Cluster:
         return [text for text in wrong if text]
 
     def _other_outcomes(self) -> str:
-        """Say how the late outcomes of the archive, whose runs every process shows, differ from the ledger's."""
+        """Say how the late outcomes of the archive, whose runs every process shows, differ from the
+        ledger's."""
         if not self.ledger.outcomes:
             return ""
         rows = self.query("SELECT trajectory_id, outcomes FROM trajectories_trajectory WHERE outcomes <> ''")

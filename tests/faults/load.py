@@ -65,10 +65,11 @@ class Ledger:
 
 
 class Load:
-    """Writers of every kind at a steady pace: canonical, dialect, NDJSON, repeated ids, replaced revisions.
+    """Writers of every kind at a steady pace: canonical, dialect, NDJSON, repeated ids, replaced
+    revisions.
 
-    A writer sends until it is answered with 2xx, to any of the addresses, as an SDK would; so when the load has stopped everything
-    that was sent is in the ledger.
+    A writer sends until it is answered with 2xx, to any of the addresses, as an SDK would; so when
+    the load has stopped everything that was sent is in the ledger.
     """
 
     def __init__(
@@ -226,8 +227,8 @@ def canonical(data: bytes) -> tuple[UUID, bytes]:
 
 
 class Observer:
-    """Reads the list of one process all the time. ``broken``, after ``settle``: records that were gone from a complete page, though no
-    other record had come above them."""
+    """Reads the list of one process all the time. ``broken``, after ``settle``: records that were
+    gone from a complete page, though no other record had come above them."""
 
     def __init__(
         self, url: str, api_key: str, *, may_go: Callable[[dict[str, Any]], bool] = lambda record: False
@@ -272,7 +273,8 @@ class Observer:
     def _doubt(self, id_: str, lowest: tuple[str, str]) -> None:
         """It may have moved down, where another host had known it for longer.
 
-        Redis may have reported that to the list and be away now, so what is not said to have moved is asked for again in the end.
+        Redis may have reported that to the list and be away now, so what is not said to have moved
+        is asked for again in the end.
         """
         answer = self._http.get(f"{self._url}{PATH}/{id_}")
         if answer.is_success and _position(answer.json()) <= lowest:

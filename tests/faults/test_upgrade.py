@@ -28,9 +28,11 @@ def earlier(tmp_path: Path) -> Path:
 
 @pytest.mark.smoke
 def test_a_rolling_upgrade(earlier: Path, make_cluster: Callable[..., Cluster], judge: Judge) -> None:
-    """Tables, then workers, then web processes one by one: the order that docs/reliability.md asks for.
+    """Tables, then workers, then web processes one by one: the order that docs/reliability.md asks
+    for.
 
-    Old and new web processes share an outbox file meanwhile. The new worker does not take what old relays send, so those rows wait.
+    Old and new web processes share an outbox file meanwhile. The new worker does not take what old
+    relays send, so those rows wait.
     """
     # The default: new relays look again at what earlier ones have confirmed.
     keep = {"TRAJECTORIES_OUTBOX_KEEP_CONFIRMED_S": "600"}

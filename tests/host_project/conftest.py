@@ -123,7 +123,8 @@ def host(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hos
 def _python_with(wheel: Path, environment: Path) -> Path:
     """The Python of a new environment: the wheel, and by a path file what this one has installed.
 
-    Path files in a directory that is itself named by one are not read, so an editable install of the source tree stays out.
+    Path files in a directory that is itself named by one are not read, so an editable install of
+    the source tree stays out.
     """
     venv.create(environment, with_pip=False, symlinks=True)
     (packages,) = environment.glob("lib/python*/site-packages")

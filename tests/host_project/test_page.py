@@ -49,7 +49,8 @@ def blocks() -> list[Block]:
 class Reader:
     """Someone who follows the page in a project.
 
-    ``conditions`` are those of the page that are true of the project. ``names`` are the names of the page that are others there.
+    ``conditions`` are those of the page that are true of the project. ``names`` are the names of
+    the page that are others there.
     """
 
     host: Host
@@ -148,7 +149,8 @@ def empty_project(directory: Path, python: Path) -> Iterator[Reader]:
 
 @pytest.fixture
 def template_project(directory: Path, python: Path) -> Iterator[Reader]:
-    """In the layout of cookiecutter-django: settings by place, apps in a package, a Celery app, a user model."""
+    """In the layout of cookiecutter-django: settings by place, apps in a package, a Celery app, a
+    user model."""
     shutil.copytree(Path(__file__).parent / "template", directory, dirs_exist_ok=True)
     host = make_host(directory, python)
     base = directory / "config/settings/base.py"

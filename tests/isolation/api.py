@@ -169,8 +169,8 @@ def token_of(client: Client) -> str:
 
 
 def values(north: Mapping[str, Any], cursor: str, token: str) -> dict[str, Values]:
-    """Return values of every parameter, for the record ``north`` that the other tenant has, and a cursor and a
-    token that it was given."""
+    """Return values of every parameter, for the record ``north`` that the other tenant has, and a
+    cursor and a token that it was given."""
     at = decode_cursor(cursor)
     recorded_at = north["recorded_at"]
     before = recorded_at.replace("Z", "+00:00")  # the same moment, and another text

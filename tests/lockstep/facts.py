@@ -9,7 +9,8 @@ from fnmatch import fnmatchcase
 from trajectories.training.export import OPTIONS, PARAMETERS
 
 OPERATION, PARAMETER, REQUEST, RESPONSE, ERROR = "operation", "parameter", "request", "response", "error"
-"""``operation stats`` · ``parameter list.project`` · ``request Phase.model`` · ``response Stats.count`` · ``error 404 NotFoundError``"""
+"""``operation stats`` · ``parameter list.project`` · ``request Phase.model`` · ``response
+Stats.count`` · ``error 404 NotFoundError``"""
 
 CANONICAL_ONLY = "clients export canonical records; other formats are for trainers, which load the address or a file"
 OF_TRAINING: Mapping[str, str] = {
@@ -53,8 +54,10 @@ class Side:
         kinds: The kinds of facts that it must have completely.
         facts: The facts that it has.
         touch: What to change if it lacks a fact.
-        without: Patterns of facts that it lacks on purpose, with the reason. An unused pattern is a problem.
-        own: Patterns of facts that only this side has, with the reason. An unused pattern is a problem.
+        without: Patterns of facts that it lacks on purpose, with the reason. An unused pattern is a
+            problem.
+        own: Patterns of facts that only this side has, with the reason. An unused pattern is a
+            problem.
         calls: The operations behind each of its names, for the page.
     """
 

@@ -1,7 +1,7 @@
 """Two hundred runs of a pipeline in which the implement phase always reports success.
 
-Four nodes: spec, implement, test, review. Tests that fail send the work back to implement once. Three
-models implement, and their quality shows in the tests alone.
+Four nodes: spec, implement, test, review. Tests that fail send the work back to implement once.
+Three models implement, and their quality shows in the tests alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ RUNS = 200
 
 
 def runs() -> Iterator[dict[str, Any]]:
-    """Yield the runs. They are the same each time: of every hundred attempts, a model passes its quality."""
+    """Yield the runs. They are the same each time: of every hundred attempts, a model passes its
+    quality."""
     attempts: Counter[tuple[str, str]] = Counter()
     for number in range(RUNS):
         model, request_type = list(QUALITY)[number % 3], ("bugfix", "bugfix", "bugfix", "feature")[number // 3 % 4]
@@ -31,7 +32,8 @@ def runs() -> Iterator[dict[str, Any]]:
 
 
 def by_hand(found: list[dict[str, Any]], request_type: str) -> dict[str, float]:
-    """Return the success rate of each model: the run's tests to its last implement, 0 to one that was sent back."""
+    """Return the success rate of each model: the run's tests to its last implement, 0 to one that
+    was sent back."""
     good, all_ = Counter[str](), Counter[str]()
     for run in found:
         if run["request_type"] == request_type:

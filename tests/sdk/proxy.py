@@ -12,7 +12,8 @@ _PIECE = 4096
 
 
 class CuttingProxy:
-    """Connects each client with the server behind it; ``cuts`` says behind how many bytes of answers the next connections end."""
+    """Connects each client with the server behind it; ``cuts`` says behind how many bytes of
+    answers the next connections end."""
 
     def __init__(self, port: int) -> None:
         self.cuts: deque[int] = deque()

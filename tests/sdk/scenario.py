@@ -1,7 +1,7 @@
 """The scenario for every way to the store, as data.
 
-A way is one ``Way``. It gets the runs as bodies and has to record them with what it has; times are part of the bodies, so
-that what is stored can be equal to the byte.
+A way is one ``Way``. It gets the runs as bodies and has to record them with what it has; times are
+part of the bodies, so that what is stored can be equal to the byte.
 """
 
 from __future__ import annotations
@@ -303,7 +303,8 @@ class Seen:
 
 @dataclass(frozen=True)
 class Access:
-    """Where the store is, the key of a tenant without records, and a directory that all tests of a run share."""
+    """Where the store is, the key of a tenant without records, and a directory that all tests of a
+    run share."""
 
     url: str
     key: str
@@ -324,7 +325,8 @@ class Way(Protocol):
 
 
 def canonical(record: Mapping[str, Any]) -> str:
-    """A record without what is no part of its body: its id, and what the server has added. The order of fields stays."""
+    """A record without what is no part of its body: its id, and what the server has added. The
+    order of fields stays."""
     added = ("id", "recorded_at", "revision", "derived", "warnings")
     return json.dumps({name: value for name, value in record.items() if name not in added}, ensure_ascii=False)
 

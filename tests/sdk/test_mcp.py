@@ -1,4 +1,5 @@
-"""The MCP tools as clients have them in life: a client of the official SDK, over both transports, on a site of its own."""
+"""The MCP tools as clients have them in life: a client of the official SDK, over both transports,
+on a site of its own."""
 
 from __future__ import annotations
 
@@ -171,7 +172,8 @@ def test_tenants_that_use_one_server_at_once_never_see_each_others_runs(web: Web
 
 
 def test_a_server_with_one_thread_answers_calls_that_come_at_once(site: Site, key: Callable[[str], str]) -> None:
-    """Each call asks the API in turn. Did it need another thread of the process, then the first one would wait forever."""
+    """Each call asks the API in turn. Did it need another thread of the process, then the first one
+    would wait forever."""
     web, ours = site.web(threads=1), key("crowd")
     at_once, rounds = 8, 3
 

@@ -1,4 +1,5 @@
-"""Converters of MCP clients, which give the schemas of the tools to a model's API, take all of them."""
+"""Converters of MCP clients, which give the schemas of the tools to a model's API, take all of
+them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""One scenario through every way to the store: a failure, a skip, a repeat, a fallback, a change; then list, stats and export."""
+"""One scenario through every way to the store: a failure, a skip, a repeat, a fallback, a change;
+then list, stats and export."""
 
 from __future__ import annotations
 

@@ -132,7 +132,8 @@ def test_an_export_resumes_where_its_last_record_was_deleted(client: Client, pro
 
 
 def test_datasets_streams_an_export_from_its_address(client: Client, web: Web, api_key: str) -> None:
-    """As docs/training.md says. The lines of a stream that is not compressed cannot be read by fsspec."""
+    """As docs/training.md says. The lines of a stream that is not compressed cannot be read by
+    fsspec."""
     import datasets
 
     client.trajectories.record_many(bodies(120, project="streamed", phases=REFERENCE["phases"]))

@@ -97,7 +97,8 @@ class Async:
 
 
 class Recorder(Sync):
-    """The recorder, in the background. Times are set, everything else is measured, added up and counted."""
+    """The recorder, in the background. Times are set, everything else is measured, added up and
+    counted."""
 
     def record(self, runs: Sequence[Json]) -> None:
         for run in runs:
@@ -257,7 +258,8 @@ class TypeScriptRecorder(TypeScript):
 
 
 class Mcp:
-    """The tools, called by a real MCP client. Their answers are briefs, so of a run they show what is in one."""
+    """The tools, called by a real MCP client. Their answers are briefs, so of a run they show what
+    is in one."""
 
     def __init__(self, access: Access) -> None:
         self._access = access

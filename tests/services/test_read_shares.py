@@ -1,4 +1,5 @@
-"""Long reads of one tenant need shares of the process; short reads and other tenants do not wait for them."""
+"""Long reads of one tenant need shares of the process; short reads and other tenants do not wait
+for them."""
 
 from __future__ import annotations
 

@@ -49,7 +49,8 @@ properties = settings(
 
 @pytest.fixture
 def clock() -> Clock:
-    """A clock that starts a day ago and advances a second a call: nothing expires, no two stamps are equal."""
+    """A clock that starts a day ago and advances a second a call: nothing expires, no two stamps
+    are equal."""
     return Clock((int(time.time()) - DAY_S) * SECOND_US)
 
 

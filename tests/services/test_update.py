@@ -246,7 +246,8 @@ def test_patches_of_two_hosts_in_any_order_of_arrival_have_one_result_everywhere
     settings: Settings,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    """Hosts patch one run, hand over any rows in any order, also twice, and do without Redis for a while."""
+    """Hosts patch one run, hand over any rows in any order, also twice, and do without Redis for a
+    while."""
     there = settings.CACHES
     nowhere = there | {"trajectories": there["trajectories"] | {"LOCATION": "redis://127.0.0.1:1/0"}}
     redis_tier.flushdb()

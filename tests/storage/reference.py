@@ -22,7 +22,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Version:
-    """A version of an id. ``revision``: since when it is this body; ``recorded_at_us``: since when the id is known."""
+    """A version of an id. ``revision``: since when it is this body; ``recorded_at_us``: since when
+    the id is known."""
 
     stamp: int
     digest: str
@@ -36,7 +37,8 @@ class Version:
 
 
 def met(known: Version | None, new: Version) -> Version:
-    """The newer body stands, and keeps its revision if it was there before; the id is as old as the oldest says."""
+    """The newer body stands, and keeps its revision if it was there before; the id is as old as the
+    oldest says."""
     if known is None:
         return new
     first = min(known.recorded_at_us, new.recorded_at_us)

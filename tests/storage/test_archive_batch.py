@@ -1,4 +1,5 @@
-"""A batch in the archive: its statements do not depend on its tenants, and batches never wait for each other."""
+"""A batch in the archive: its statements do not depend on its tenants, and batches never wait for
+each other."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "post
 
 
 def statements(alias: str, tenants: int) -> int:
-    """Return how many statements it takes to write a new record and another version for each of ``tenants`` tenants."""
+    """Return how many statements it takes to write a new record and another version for each of
+    ``tenants`` tenants."""
     slugs = [f"tenant-{tenants}-{number:03}" for number in range(tenants)]
     old = [made(new_id(), 5, tenant=slug, phases=PHASES) for slug in slugs]
     mirror(old)

@@ -1,4 +1,5 @@
-"""The hot cache: it holds the newest, knows from where on it misses nothing, and follows this host and the others."""
+"""The hot cache: it holds the newest, knows from where on it misses nothing, and follows this host
+and the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The hot cache and what other hosts have persisted: it follows their feed, and a fill misses nothing on its way to the archive."""
+"""The hot cache and what other hosts have persisted: it follows their feed, and a fill misses
+nothing on its way to the archive."""
 
 from __future__ import annotations
 
@@ -150,7 +151,8 @@ def test_an_untrusted_redis_is_not_filled_from(archive_db: str, redis_tier: Redi
 def test_a_record_that_the_archive_places_below_the_floor_stays_listed(
     archive_db: str, redis_tier: Redis, tmp_path: Path, other_host: WebProcess
 ) -> None:
-    """A host that has forgotten an id takes it for new; Redis says how old it is before the archive has the new version."""
+    """A host that has forgotten an id takes it for new; Redis says how old it is before the archive
+    has the new version."""
     old = other_host.record(tags=["old"])
     newer = [other_host.record() for _ in range(3)]
     other_host.persist()

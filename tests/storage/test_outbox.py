@@ -1,4 +1,5 @@
-"""The outbox: what was acknowledged stays, in order, until the archive has decided; and it never takes more than it may."""
+"""The outbox: what was acknowledged stays, in order, until the archive has decided; and it never
+takes more than it may."""
 
 from __future__ import annotations
 
@@ -188,7 +189,8 @@ def test_a_full_outbox_accepts_again_after_deliveries_with_any_clock(path: Path,
 
 
 def test_every_row_of_a_full_outbox_can_be_settled(path: Path) -> None:
-    """Which needs room at first: settled rows are longer, and in an index of their own. Small rows leave no gaps."""
+    """Which needs room at first: settled rows are longer, and in an index of their own. Small rows
+    leave no gaps."""
     outbox = opened(path, max_bytes=MEBIBYTE)
     rows: list[Row] = []
     for group in (20, 1):  # to the last byte

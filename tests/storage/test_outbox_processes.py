@@ -95,7 +95,8 @@ def test_a_forked_child_and_its_parent_both_write_and_read(path: Path) -> None:
 
 
 def test_a_fork_while_another_thread_reads_does_not_hang_the_child(path: Path) -> None:
-    """The child must neither use nor close objects that the other thread had locked: no thread would release them."""
+    """The child must neither use nor close objects that the other thread had locked: no thread
+    would release them."""
     append(get_store().outbox)
     is_reading, is_over = threading.Event(), threading.Event()
 

@@ -1,4 +1,5 @@
-"""A filter that few runs match asks the words of the search first, and finds what a walk of all runs finds."""
+"""A filter that few runs match asks the words of the search first, and finds what a walk of all
+runs finds."""
 
 from __future__ import annotations
 

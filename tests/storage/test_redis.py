@@ -1,4 +1,5 @@
-"""The Redis tier: the same merge as everywhere, a life of its own for each key, and a feed that says when it cannot be followed."""
+"""The Redis tier: the same merge as everywhere, a life of its own for each key, and a feed that
+says when it cannot be followed."""
 
 from __future__ import annotations
 

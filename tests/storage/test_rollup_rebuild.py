@@ -1,4 +1,5 @@
-"""A rebuild reads records without the lock of their tenant, and counts each as it is when it has the lock."""
+"""A rebuild reads records without the lock of their tenant, and counts each as it is when it has
+the lock."""
 
 from __future__ import annotations
 

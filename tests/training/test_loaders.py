@@ -1,6 +1,7 @@
 """Each format in the hands of what loads it.
 
-A test imports its loader itself: each process of a run imports this module, and most run none of its tests.
+A test imports its loader itself: each process of a run imports this module, and most run none of
+its tests.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ def lines_of(directory: Path, stem: str) -> list[dict[str, Any]]:
 
 
 def known(value: Any) -> Any:
-    """Return a value without the nulls that a table adds, and without objects that they leave empty."""
+    """Return a value without the nulls that a table adds, and without objects that they leave
+    empty."""
     if isinstance(value, dict):
         return {key: known(one) for key, one in value.items() if known(one) not in (None, {})}
     if isinstance(value, float):

@@ -1,4 +1,5 @@
-"""Every command of docs/training.md (its first section) and docs/routing.md, run as they are written."""
+"""Every command of docs/training.md (its first section) and docs/routing.md, run as they are
+written."""
 
 from __future__ import annotations
 

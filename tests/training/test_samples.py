@@ -75,7 +75,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def lost(decisions: Sequence[Logged], types: Sequence[str], chosen: Sequence[str]) -> float:
-    """Return the mean reward that ``chosen`` loses to the best actions, by the tables of the samples."""
+    """Return the mean reward that ``chosen`` loses to the best actions, by the tables of the
+    samples."""
     losses = []
     for one, request_type, action in zip(decisions, types, chosen, strict=True):
         earned = {name: _expected(one.phase, request_type, name) for name in one.actions}

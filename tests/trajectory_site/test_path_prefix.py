@@ -30,7 +30,8 @@ def application() -> Any:
 
 @pytest.fixture
 def served() -> Iterator[None]:
-    """Requests as Django's own client sends them: the connection is the test's, and none of a request's."""
+    """Requests as Django's own client sends them: the connection is the test's, and none of a
+    request's."""
     for signal in (request_started, request_finished):
         signal.disconnect(close_old_connections)
     yield

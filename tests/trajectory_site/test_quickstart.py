@@ -136,7 +136,8 @@ def serves_and_says_how_and_keeps_its_files_private(quickstart: Process, data_di
 
 
 def assert_ends(quickstart: Process, number: signal.Signals, data_dir: Path) -> None:
-    """Ctrl-C goes to the whole group of a terminal, SIGTERM to the command alone; either ends every process."""
+    """Ctrl-C goes to the whole group of a terminal, SIGTERM to the command alone; either ends every
+    process."""
     pids = pids_of(data_dir)
     assert set(pids) == {"quickstart", "redis", "web", "worker"}
     if number == signal.SIGINT:

@@ -38,7 +38,8 @@ Run = Callable[..., Process]
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Run]:
-    """Runs a supervisor of shell scripts, by name; ``later`` are added, and ``end`` among them is a failure."""
+    """Runs a supervisor of shell scripts, by name; ``later`` are added, and ``end`` among them is a
+    failure."""
     started: list[Process] = []
 
     def run(later: Mapping[str, str] | None = None, **scripts: str) -> Process:

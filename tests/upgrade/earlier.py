@@ -21,8 +21,8 @@ open batches in Redis."""
 def check_out(directory: Path) -> Path:
     """The files of that revision, in ``directory``.
 
-    A test that calls this is skipped where the history is not there: in a tarball, in a shallow clone, without git. Whoever sets
-    ``CI`` means to run everything, so there it fails.
+    A test that calls this is skipped where the history is not there: in a tarball, in a shallow
+    clone, without git. Whoever sets ``CI`` means to run everything, so there it fails.
     """
     try:
         command = ["git", "-C", str(PROJECT), "archive", "--format=tar", REVISION]

@@ -1,4 +1,5 @@
-"""``uv run python -m tests.upgrade.make_fixtures``: has an earlier revision at work, and keeps its files as fixtures.
+"""``uv run python -m tests.upgrade.make_fixtures``: has an earlier revision at work, and keeps its
+files as fixtures.
 
 To be run by hand, after ``earlier.REVISION`` was changed.
 """

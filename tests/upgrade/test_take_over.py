@@ -67,7 +67,8 @@ _ADDED = re.compile(r',"derived":\{"outcome":.*\}$')
 
 
 def records(texts: Sequence[str]) -> dict[str, str]:
-    """Records as they were sent, by id; each once, without what only the present code adds at the end."""
+    """Records as they were sent, by id; each once, without what only the present code adds at the
+    end."""
     by_id = {json.loads(text)["id"]: re.sub(_ADDED, "}", text) for text in texts}
     assert len(by_id) == len(texts), "an id is there twice"
     return by_id

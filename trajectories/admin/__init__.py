@@ -1,6 +1,7 @@
 """The admin: edit tenants and API keys, browse the archive. It has the default look of Django.
 
-A host project may subclass these classes and register them in place of ours, or on a site of its own.
+A host project may subclass these classes and register them in place of ours, or on a site of its
+own.
 """
 
 from trajectories.admin.access import ApiKeyAdmin, TenantAdmin

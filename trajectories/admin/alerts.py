@@ -23,7 +23,8 @@ class Line(NamedTuple):
 
 
 class Lines(NamedTuple):
-    """The first MAX_ALERTS alerts, and how many more there are. ``problem`` says why they are unknown."""
+    """The first MAX_ALERTS alerts, and how many more there are. ``problem`` says why they are
+    unknown."""
 
     shown: list[Line]
     more: int
@@ -35,7 +36,8 @@ def lines(tenant: str, site_name: str, filters: Mapping[str, str]) -> Lines:
     """Return the alerts of the last weeks.
 
     Args:
-        filters: of the page. Alerts of another type of request are left out, and links have all of them.
+        filters: of the page. Alerts of another type of request are left out, and links have all of
+            them.
     """
     store = get_store()
     try:

@@ -20,7 +20,8 @@ class ActionFilter(ChoiceFilter):
 
 @admin.register(AuditEntry)
 class AuditEntryAdmin(MirrorAdmin):
-    """Staff see the entries of their tenants. Entries of erasures name no tenant: superusers see them."""
+    """Staff see the entries of their tenants. Entries of erasures name no tenant: superusers see
+    them."""
 
     list_display: Any = (columns.noted, "action", columns.text("actor"), columns.audited, "target", "count")
     list_display_links = (columns.noted,)

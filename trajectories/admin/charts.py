@@ -1,8 +1,8 @@
 """Pictures: pure functions from numbers to SVG, which is safe HTML.
 
-No picture has an inline style or a script; classes of ``admin.css`` colour it. A picture is hidden from
-screen readers and its links from the tab order, because a table with the same numbers and links stands
-under each.
+No picture has an inline style or a script; classes of ``admin.css`` colour it. A picture is hidden
+from screen readers and its links from the tab order, because a table with the same numbers and
+links stands under each.
 """
 
 from __future__ import annotations

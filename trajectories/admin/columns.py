@@ -42,7 +42,8 @@ def _column(description: str, *, ordering: str | None = None) -> Callable[[Calla
 
 
 def moment(name: str, unknown: str | None = None) -> Column:
-    """Return a column of the time ``name``, a datetime, in the reader's zone; ``unknown`` where it is None."""
+    """Return a column of the time ``name``, a datetime, in the reader's zone; ``unknown`` where it
+    is None."""
 
     def read(row: Any) -> str | None:
         at = getattr(row, name)

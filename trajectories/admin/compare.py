@@ -58,8 +58,8 @@ _ROWS = (
 def compare_view(model_admin: ModelAdmin[Any], request: HttpRequest) -> HttpResponse:
     """Return the page that compares group A, the old one, with group B, the new one.
 
-    Parameters that begin with ``a_`` or ``b_`` are of one group, the others of both. Without any, the
-    groups are the last four weeks and those before.
+    Parameters that begin with ``a_`` or ``b_`` are of one group, the others of both. Without any,
+    the groups are the last four weeks and those before.
 
     Raises:
         PermissionDenied: 403; the user may not view trajectories.

@@ -106,7 +106,8 @@ _FIGURES: tuple[tuple[str, Callable[[float | None], str]], ...] = (
 
 
 def redirect_to_comparison(model_admin: Any, request: HttpRequest, rows: QuerySet[Trajectory]) -> HttpResponse | None:
-    """Return the redirect of the action of the list, oldest run first; say why if it is not 2 to 4 runs."""
+    """Return the redirect of the action of the list, oldest run first; say why if it is not 2 to 4
+    runs."""
     pks = list(rows.order_by("recorded_at_us", "pk").values_list("pk", flat=True)[: MOST + 1])
     if not FEWEST <= len(pks) <= MOST:
         model_admin.message_user(request, f"Select {FEWEST} to {MOST} runs to compare.", messages.ERROR)
@@ -116,7 +117,8 @@ def redirect_to_comparison(model_admin: Any, request: HttpRequest, rows: QuerySe
 
 
 def compare_runs_view(model_admin: Any, request: HttpRequest) -> HttpResponse:
-    """Return the page that compares the runs whose keys the URL gives as ``run``, the old one first.
+    """Return the page that compares the runs whose keys the URL gives as ``run``, the old one
+    first.
 
     Raises:
         PermissionDenied: 403; the user may not view trajectories.
@@ -182,7 +184,8 @@ def sentences(heads: Sequence[Head], lines: Sequence[Line]) -> Iterator[tuple[st
 
 
 def keys_of(phases: Iterable[Phase]) -> list[Key]:
-    """Return the key of each phase: its name and attempt; the attempt is 1 where the run does not say."""
+    """Return the key of each phase: its name and attempt; the attempt is 1 where the run does not
+    say."""
     seen: Counter[tuple[str, int]] = Counter()
     keys = []
     for phase in phases:
@@ -193,7 +196,8 @@ def keys_of(phases: Iterable[Phase]) -> list[Key]:
 
 
 def aligned(runs: Sequence[Sequence[Key]]) -> list[Key]:
-    """Return every key once: in the order of the first run, those of later runs after their predecessors."""
+    """Return every key once: in the order of the first run, those of later runs after their
+    predecessors."""
     order = list(runs[0])
     for run in runs[1:]:
         at = 0

@@ -35,7 +35,8 @@ def money(usd: float | None) -> str:
 
 
 def span(ms: float | None) -> str:
-    """Return a duration in its two largest units, such as ``2 m 14 s``; whole minutes and hours in one."""
+    """Return a duration in its two largest units, such as ``2 m 14 s``; whole minutes and hours in
+    one."""
     if ms is None:
         return UNKNOWN
     if ms < 1000:
@@ -96,8 +97,8 @@ def change(old: float | None, new: float | None) -> str:
 def difference(old: Rate, new: Rate) -> tuple[float, float] | None:
     """Return the 95 % interval of ``new`` minus ``old``, two independent proportions.
 
-    None if one of them is unknown. Source: Newcombe, Statistics in Medicine 17, 1998, method 10, which
-    joins the Wilson intervals of the two.
+    None if one of them is unknown. Source: Newcombe, Statistics in Medicine 17, 1998, method 10,
+    which joins the Wilson intervals of the two.
     """
     if old["rate"] is None or new["rate"] is None:
         return None
@@ -108,8 +109,8 @@ def difference(old: Rate, new: Rate) -> tuple[float, float] | None:
 
 
 def compared(old: Rate, new: Rate) -> str:
-    """Return ``higher`` or ``lower``, ``not distinguishable`` where the interval of the difference holds
-    0, or ``unknown``."""
+    """Return ``higher`` or ``lower``, ``not distinguishable`` where the interval of the difference
+    holds 0, or ``unknown``."""
     found = difference(old, new)
     if found is None:
         return "unknown"

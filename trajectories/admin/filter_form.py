@@ -25,7 +25,8 @@ _ANY = ("", "any")
 
 
 class FilterForm(forms.Form):
-    """One field for each filter of the API, with the same values. ``given`` has those that were filled in."""
+    """One field for each filter of the API, with the same values. ``given`` has those that were
+    filled in."""
 
     is_filter_required = False
 

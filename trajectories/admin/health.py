@@ -59,7 +59,8 @@ _LISTS = {"Quarantine": ("quarantined", "Show and replay them"), "Archive": ("tr
 
 
 def _link(found: Finding, site_name: str) -> tuple[str, str]:
-    """Return address and text of the list of a part; empty if it has none, or it is not on this site."""
+    """Return address and text of the list of a part; empty if it has none, or it is not on this
+    site."""
     model, text = _LISTS.get(found.part, ("", ""))
     if not model or (found.part == "Quarantine" and found.state == GOOD) or found.state == BAD:
         return "", ""

@@ -1,4 +1,5 @@
-"""The heat map of models and phases: pure functions from an answer of stats to a table of coloured cells."""
+"""The heat map of models and phases: pure functions from an answer of stats to a table of coloured
+cells."""
 
 from __future__ import annotations
 

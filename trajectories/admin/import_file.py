@@ -102,7 +102,8 @@ def _read(chunks: Iterable[bytes], name: str) -> bytes:
 
 
 def _runs(data: bytes) -> list[Any]:
-    """Return each run as bytes of JSON, or those of an array parsed. Lines are not parsed here: a line may be invalid alone."""
+    """Return each run as bytes of JSON, or those of an array parsed. Lines are not parsed here: a
+    line may be invalid alone."""
     text = data.strip()
     if not text:
         raise InvalidInput("The file is empty.")

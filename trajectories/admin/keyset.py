@@ -1,7 +1,7 @@
 """Pages of a list by position: nothing is counted or skipped, and rows that arrive move no page.
 
-An *order* is a sequence of field names as Django's ``order_by`` takes them. It is total: the last name
-is a key. No field of it is null. A position has the values of these fields.
+An *order* is a sequence of field names as Django's ``order_by`` takes them. It is total: the last
+name is a key. No field of it is null. A position has the values of these fields.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class Page(NamedTuple):
 
 
 def parse(text: str, model: type[Model], order: Sequence[str]) -> Place | None:
-    """Return the place in ``text`` that ``str`` of a place made; None if it is not one of this order."""
+    """Return the place in ``text`` that ``str`` of a place made; None if it is not one of this
+    order."""
     kind, encoded = text[: text.find(".") + 1], text[text.find(".") + 1 :]
     if kind not in (_AFTER, _BEFORE) or len(encoded) > _MAX_CHARS:
         return None

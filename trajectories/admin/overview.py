@@ -118,7 +118,8 @@ def selects(asked: Scope, whole: Answer) -> list[tuple[str, str, list[tuple[str,
 
 
 def _by_clock(asked: Scope, given: str | None, *, has_runs: bool) -> tuple[Scope, Answer]:
-    """Return the scope and its answer by the time of start; by that of recording where no run has a start.
+    """Return the scope and its answer by the time of start; by that of recording where no run has a
+    start.
 
     A run without a start is in no period of starts, so a store of such runs would seem empty.
     """
@@ -199,7 +200,8 @@ def _at_least(now: Answer, measure: str, percentile: str) -> dict[str, str]:
 
 
 def view_address(view: str, site_name: str, **given: str) -> str:
-    """Return the address of a page of figures; empty if the admin of trajectories is not on this site."""
+    """Return the address of a page of figures; empty if the admin of trajectories is not on this
+    site."""
     try:
         address = reverse(f"admin:trajectories_trajectory_{view}", current_app=site_name)
     except NoReverseMatch:
@@ -219,7 +221,8 @@ def _with(request: HttpRequest, **given: str) -> str:
 
 
 def _comparisons(site_name: str, asked: Scope, now: Answer) -> list[tuple[str, str]]:
-    """Return links to comparisons that this page suggests: of periods, and of the two largest policies."""
+    """Return links to comparisons that this page suggests: of periods, and of the two largest
+    policies."""
     given = {"tenant": asked.tenant, **asked.filters}
     found = []
     if before := asked.period.before():
@@ -243,7 +246,8 @@ def no_tenant(request: HttpRequest) -> str:
 
 @sensitive_variables("key")
 def curl(request: HttpRequest, key: str = "KEY") -> str:
-    """Return the command that records a run on this host; empty if the API is not among its addresses."""
+    """Return the command that records a run on this host; empty if the API is not among its
+    addresses."""
     try:
         address = request.build_absolute_uri(reverse("trajectories:trajectory-list"))
     except NoReverseMatch:

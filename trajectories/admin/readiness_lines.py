@@ -89,6 +89,7 @@ def _line(check: Mapping[str, Any]) -> Line:
 
 
 def warnings(found: Mapping[str, int]) -> Iterator[tuple[str, str]]:
-    """Yield the code of each contradiction in the runs, and how many runs have it; the most frequent first."""
+    """Yield the code of each contradiction in the runs, and how many runs have it; the most
+    frequent first."""
     for code, count in sorted(found.items(), key=lambda one: (-one[1], one[0])):
         yield code, "1 run" if count == 1 else f"{count:,} runs"

@@ -135,7 +135,8 @@ def _listed(pks: Sequence[int]) -> list[tuple[UUID, str]]:
 
 
 def _chosen(model_admin: Any, request: HttpRequest, rows: QuerySet[Trajectory]) -> dict[int, tuple[str, UUID]] | None:
-    """Return tenant and id of the selected rows by primary key, in export order; None if there are none, or too many."""
+    """Return tenant and id of the selected rows by primary key, in export order; None if there are
+    none, or too many."""
     found = rows.order_by("seq").values_list("pk", "tenant_id", "trajectory_id")[: MOST + 1]
     chosen = {pk: (tenant, id_) for pk, tenant, id_ in found}
     if len(chosen) > MOST:

@@ -27,7 +27,8 @@ else:
 
 
 class AnnotationForm(_Form):
-    """A note, a tag or a word on the fit; at least one of them. Credentials are replaced, as in records."""
+    """A note, a tag or a word on the fit; at least one of them. Credentials are replaced, as in
+    records."""
 
     class Meta:
         model = Annotation

@@ -115,7 +115,8 @@ class RunList(BoundedChangeList):
             row.is_strip_by_duration = request.GET.get("strip") == "duration"
 
     def outcomes(self) -> list[Chip]:
-        """Return each outcome with the address of the list of its runs, or of all where it is chosen."""
+        """Return each outcome with the address of the list of its runs, or of all where it is
+        chosen."""
         chosen = self.filter_params.get("outcome", [""])[-1]
         return [
             Chip(

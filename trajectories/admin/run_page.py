@@ -131,8 +131,8 @@ def _tick_label(us: int) -> str:
 
 
 def _row(fields: Fields, bar: waterfall.Bar) -> dict[str, Any]:
-    """Return the attributes of a row. The caption stands right of the bar, or left where it would leave
-    the picture."""
+    """Return the attributes of a row. The caption stands right of the bar, or left where it would
+    leave the picture."""
     phase = fields["phases"][bar.place]
     reason = _short(phase.get("skip_reason"))
     took = formatting.duration(bar.duration_us)
@@ -354,7 +354,8 @@ def _links(given: Mapping[str, str]) -> Cut:
 
 
 def safe_address(value: str) -> str | None:
-    """Return ``value`` if it is a web address that hides nothing; None for any other scheme or text."""
+    """Return ``value`` if it is a web address that hides nothing; None for any other scheme or
+    text."""
     try:
         parts = urlsplit(value)
     except ValueError:

@@ -1,4 +1,5 @@
-"""The totals of a run: as it was given, as its phases add up to it, and as filters and stats use it."""
+"""The totals of a run: as it was given, as its phases add up to it, and as filters and stats use
+it."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ Fields = Mapping[str, Any]
 
 
 class Total(NamedTuple):
-    """A figure of the run as it was given, as the phases add up to it, and as filters and stats use it.
+    """A figure of the run as it was given, as the phases add up to it, and as filters and stats use
+    it.
 
     ``difference`` is by how much the first two differ, None where they do not or one is unknown.
     """

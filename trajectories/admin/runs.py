@@ -183,7 +183,8 @@ class TrajectoryAdmin(RunActions, MirrorAdmin):
         }
 
     def _if_empty(self, request: HttpRequest, shown: run_list.RunList) -> dict[str, Any]:
-        """Return what a list without rows says: how to record the first run, or that no run matches."""
+        """Return what a list without rows says: how to record the first run, or that no run
+        matches."""
         if shown.result_list or shown.place is not None:
             return {}
         is_filtered = any(values[-1] for name, values in shown.filter_params.items() if name != run_list.TENANT)

@@ -153,7 +153,8 @@ def cleaned(querystring: str, request: HttpRequest) -> str:
 
 
 def _tenant_of(querystring: str, request: HttpRequest) -> str:
-    """Return the tenant that a view is about: the one it filters by, else the only one of its owner."""
+    """Return the tenant that a view is about: the one it filters by, else the only one of its
+    owner."""
     if tenant := QueryDict(querystring).get("tenant"):
         return tenant[:64]
     tenants = tenants_of(request)

@@ -1,4 +1,5 @@
-"""The part of a store that a page of figures is about: a tenant, a period and filters, all in the URL."""
+"""The part of a store that a page of figures is about: a tenant, a period and filters, all in the
+URL."""
 
 from __future__ import annotations
 
@@ -63,7 +64,8 @@ class Period:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The tenant, filters and period of a page. ``filters`` are the API's, by name; ``clock`` is one of CLOCKS."""
+    """The tenant, filters and period of a page. ``filters`` are the API's, by name; ``clock`` is
+    one of CLOCKS."""
 
     tenant: str
     period: Period
@@ -98,7 +100,8 @@ def tenants(request: HttpRequest) -> list[str]:
 
 
 def tenant(request: HttpRequest, listed: list[str]) -> str | None:
-    """Return the tenant of the URL, without one the first of ``listed``; None if the user may not see it."""
+    """Return the tenant of the URL, without one the first of ``listed``; None if the user may not
+    see it."""
     asked = request.GET.get("tenant", "")
     if not asked or asked in listed:
         return asked or next(iter(listed), None)
@@ -107,7 +110,8 @@ def tenant(request: HttpRequest, listed: list[str]) -> str | None:
 
 
 def period(asked: str) -> Period:
-    """Return the period of the URL: a number of days, ``all``, or the first and the last day, ``A..B``.
+    """Return the period of the URL: a number of days, ``all``, or the first and the last day,
+    ``A..B``.
 
     Raises:
         InvalidInput: a day is not a date, or the last one is before the first.
@@ -141,7 +145,8 @@ def filters(given: Mapping[str, str], names: Mapping[str, Any] = FILTERS) -> dic
 
 
 def runs_address(site_name: str, tenant: str, **given: str) -> str:
-    """Return the address of the list of runs with these filters of the API; empty if it is not registered."""
+    """Return the address of the list of runs with these filters of the API; empty if it is not
+    registered."""
     try:
         address = reverse("admin:trajectories_trajectory_changelist", current_app=site_name)
     except NoReverseMatch:

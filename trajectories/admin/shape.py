@@ -54,7 +54,8 @@ class Shape:
 
 
 def graph(fields: Mapping[str, Any], drawing: Waterfall) -> Shape:
-    """Return boxes and lines: what had to end before, what a phase is part of, and what was sent back."""
+    """Return boxes and lines: what had to end before, what a phase is part of, and what was sent
+    back."""
     bars = {bar.place: bar for bar in drawing.bars}
     before, part_of = _before(fields["phases"], bars)
     levels: dict[int, int] = {}
@@ -100,7 +101,8 @@ def _before(
 
 
 def _ends(place: int, earlier: Sequence[int], before: Mapping[int, list[int]], bars: Mapping[int, Bar]) -> list[int]:
-    """Return those of ``earlier`` that had ended when the phase began, and that none of them followed."""
+    """Return those of ``earlier`` that had ended when the phase began, and that none of them
+    followed."""
     ended = [at for at in earlier if not bars[place].is_parallel or bars[at].end_us <= bars[place].start_us]
     followed = {at for one in ended for at in before[one]}
     return [at for at in ended if at not in followed]

@@ -30,7 +30,8 @@ from trajectories.training.export import export
 
 SEE, ADD, DELETE = "view_trajectory", "add_trajectory", "delete_trajectory"
 _READINESS_RUNS = 2_000
-"""Runs that the page measures at most, about 0.1 ms of CPU each; the command and the API measure more."""
+"""Runs that the page measures at most, about 0.1 ms of CPU each; the command and the API measure
+more."""
 _TYPES = {".gz": "application/gzip", ".zst": "application/zstd", ".parquet": "application/vnd.apache.parquet"}
 
 

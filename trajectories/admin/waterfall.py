@@ -81,8 +81,8 @@ class Tick:
 class Waterfall:
     """A drawing. Bars are in rows: a phase is above those that are part of it.
 
-    ``timing`` is ``times`` (each phase has a time), ``some`` or ``order`` (none has). ``span_us`` is
-    the length of the axis, which begins at ``origin_us`` (microseconds since 1970; None without
+    ``timing`` is ``times`` (each phase has a time), ``some`` or ``order`` (none has). ``span_us``
+    is the length of the axis, which begins at ``origin_us`` (microseconds since 1970; None without
     times).
     """
 
@@ -126,7 +126,8 @@ def layout(fields: Fields) -> Waterfall:
 
 
 class _Tree:
-    """The nesting of the phases by ``parent_phase_id``. An unknown parent and a circle do not count."""
+    """The nesting of the phases by ``parent_phase_id``. An unknown parent and a circle do not
+    count."""
 
     def __init__(self, phases: Sequence[Fields]) -> None:
         place_of: dict[str, int] = {}
@@ -250,8 +251,8 @@ def _axis(bars: Sequence[Bar], fields: Fields, timing: str) -> tuple[int, int]:
 def _mark_critical(tree: _Tree, bars: Mapping[int, Bar], phases: Sequence[Fields]) -> int:
     """Mark the chain of phases that decided when the run ended, and return its length.
 
-    It is followed back from the phase that ended last: to the last of those that it depends on, else
-    to the last that had ended when it began. A marked phase has a chain of its own parts.
+    It is followed back from the phase that ended last: to the last of those that it depends on,
+    else to the last that had ended when it began. A marked phase has a chain of its own parts.
     """
     total = 0
     waiting: list[int | None] = [None]
@@ -276,8 +277,8 @@ def _before(bar: Bar, ran: Sequence[Bar], needed: set[int]) -> Bar | None:
 
 
 def _arrows(fields: Fields, bars: Mapping[int, Bar], phases: Sequence[Fields]) -> Iterator[Arrow]:
-    """Yield the loops whose two phases are known. Where a name repeats, the last one that ended before
-    the phase ran again is meant: each loop of a pair of names takes the next repetition."""
+    """Yield the loops whose two phases are known. Where a name repeats, the last one that ended
+    before the phase ran again is meant: each loop of a pair of names takes the next repetition."""
     place_of = {phase["phase_id"]: place for place, phase in enumerate(phases) if "phase_id" in phase}
     places: dict[str, list[int]] = defaultdict(list)
     for place, phase in enumerate(phases):

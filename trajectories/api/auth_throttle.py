@@ -56,8 +56,8 @@ def _network(text: str) -> str | None:
 class FailureCounter:
     """Failures per name and minute; the oldest names are dropped at a bound. Thread-safe.
 
-    The minute begins with the first failure of a name and ends 60 s later. Around its end a name can
-    therefore have up to twice as many failures.
+    The minute begins with the first failure of a name and ends 60 s later. Around its end a name
+    can therefore have up to twice as many failures.
     """
 
     def __init__(self, limit: int, clock: Callable[[], float] = time.monotonic) -> None:

@@ -211,7 +211,8 @@ def _verify(text: str, prefix: str) -> _Verified:
 
 
 def _note_use(key: ApiKey) -> None:
-    """Store that ``key`` was used, unless that was stored lately. A failure must not refuse the key."""
+    """Store that ``key`` was used, unless that was stored lately. A failure must not refuse the
+    key."""
     now = timezone.now()
     if key.last_used_at is None or key.last_used_at < now - _NOTE_USE_EVERY:
         with suppress(Error), transaction.atomic(using=router.db_for_write(ApiKey)):
@@ -278,7 +279,8 @@ class KeyCache:
         return verified if verified and time.monotonic() - at < self._ttl_s else None
 
     def put(self, prefix: str, verified: _Verified, *, as_of: int) -> None:
-        """Keep a key, unless a key was changed after ``as_of``: the database may have been asked before."""
+        """Keep a key, unless a key was changed after ``as_of``: the database may have been asked
+        before."""
         with self._lock:
             if as_of != self._changes:
                 return

@@ -1,4 +1,5 @@
-"""``/health/live``, ``/health/ready`` and ``/health``, which is the same, for supervisors and load balancers.
+"""``/health/live``, ``/health/ready`` and ``/health``, which is the same, for supervisors and load
+balancers.
 
 They return JSON and need no API key.
 """

@@ -53,7 +53,8 @@ class AutoSchema(SpectacularAutoSchema):
         return str(self.view.action)  # type: ignore[attr-defined]
 
     def _is_list_view(self, serializer: Any = None) -> bool:
-        """A page is one object; by the name of its action it would be documented as an array of pages."""
+        """A page is one object; by the name of its action it would be documented as an array of
+        pages."""
         return False
 
     def _get_request_body(self, direction: Any = "request") -> Any:
@@ -124,7 +125,8 @@ def _set_aside() -> Iterator[None]:
 
 
 def openapi(patterns: Iterable[Any], prefix: str = "") -> dict[str, Any]:
-    """The OpenAPI 3.1 document of URL patterns, with ``prefix`` (where the host project mounts them) as its server."""
+    """The OpenAPI 3.1 document of URL patterns, with ``prefix`` (where the host project mounts
+    them) as its server."""
     return _document(tuple(patterns)) | {"servers": [{"url": prefix or "/"}]}
 
 

@@ -24,8 +24,8 @@ MAX_LINES = 10_000
 SHORT_LINES = 1_000
 """Lines that a request may have however short they are."""
 BYTES_PER_LINE = 512
-"""Bytes for which a request may have one more line. A record of 36 bytes takes as much CPU as one of
-700, so without this the smallest requests would be the costliest for their size."""
+"""Bytes for which a request may have one more line. A record of 36 bytes takes as much CPU as one
+of 700, so without this the smallest requests would be the costliest for their size."""
 _READ_CHUNK = 64 * 1024
 
 
@@ -57,7 +57,8 @@ class PatchParser(RecordParser):
 
 
 class LinesParser(BaseParser):
-    """Return the bytes of NDJSON: at most ``max_request_bytes`` and 10,000 lines, fewer if they are short."""
+    """Return the bytes of NDJSON: at most ``max_request_bytes`` and 10,000 lines, fewer if they are
+    short."""
 
     media_type = NDJSON
 

@@ -1,4 +1,5 @@
-"""The API's answers as Pydantic models: the source of the OpenAPI document, compared with the real answers by tests."""
+"""The API's answers as Pydantic models: the source of the OpenAPI document, compared with the real
+answers by tests."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ class DerivedCredit(AnswerModel):
 
 
 class Derived(AnswerModel):
-    """Values that follow from the record, by the rules of docs/contract.md. Unknown is null, never 0."""
+    """Values that follow from the record, by the rules of docs/contract.md. Unknown is null, never
+    0."""
 
     outcome: Outcome = Field(description="As given, else from the checks and the last attempt of each phase.")
     total_cost_usd: float | None = Field(description="As given, else the sum of the phases that know theirs.")

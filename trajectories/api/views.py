@@ -42,11 +42,12 @@ from trajectories.training.export import Request as ExportRequest
 logger = logging.getLogger(__name__)
 
 MAX_LINE_DETAILS = 10
-"""Problems or warnings reported per line: all of them would make the response far larger than the request."""
+"""Problems or warnings reported per line: all of them would make the response far larger than the
+request."""
 MAX_FULL_ERRORS = 100
 """Refused lines of a request whose errors are answered in full, and lines whose warnings are. Later
-ones get type or path, code and the beginning of the message: 10,000 lines of ``{}`` must not make an
-answer a hundred times as long."""
+ones get type or path, code and the beginning of the message: 10,000 lines of ``{}`` must not make
+an answer a hundred times as long."""
 MAX_SHORT_MESSAGE = 60
 PARQUET_TYPE = "application/vnd.apache.parquet"
 _EXPORT_PARAMETERS = (*FILTERS, *export.PARAMETERS, *export.OPTIONS)
@@ -68,7 +69,8 @@ _SCOPES = {
 
 
 class TrajectoryViewSet(OutcomeActions, ApiViewSet):
-    """Record, update, list, retrieve, late outcomes, stats, readiness, export and its manifest, delete."""
+    """Record, update, list, retrieve, late outcomes, stats, readiness, export and its manifest,
+    delete."""
 
     # Annotated, so that a typed host project can replace each.
     parser_classes: Sequence[type[BaseParser]] = (RecordParser, LinesParser)

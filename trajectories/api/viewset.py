@@ -37,7 +37,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def documented(operation: str) -> Callable[[F], F]:
-    """Name the description of an action in ``operations``, which ``openapi`` reads for its first document."""
+    """Name the description of an action in ``operations``, which ``openapi`` reads for its first
+    document."""
 
     def decorate(method: F) -> F:
         method.operation = operation  # type: ignore[attr-defined]

@@ -23,7 +23,8 @@ def item(record: Record, facets: Facets | None = None) -> bytes:
 
 
 def whole(record: Record) -> bytes:
-    """Return the record as the answer of a request for it alone, with its warnings if there are any."""
+    """Return the record as the answer of a request for it alone, with its warnings if there are
+    any."""
     fields = orjson.loads(record.body)
     return record.json(derived_of(facets_in(fields)), warnings_of(fields), shown(record.outcomes, fields))
 

@@ -121,8 +121,8 @@ _Key = TypeVar("_Key")
 class PhaseCells:
     """The sums of a phase, with their totals over projects and over types of request.
 
-    A value never changes: ``plus`` returns another one, which shares what is equal. So a reader needs
-    no lock, and a change costs what it touches, however many projects and weeks there are.
+    A value never changes: ``plus`` returns another one, which shares what is equal. So a reader
+    needs no lock, and a change costs what it touches, however many projects and weeks there are.
     """
 
     phase: str
@@ -148,8 +148,8 @@ class PhaseCells:
                 yield Key(kind, request_type, project, self.phase, model, after, week, advice), sums
 
     def levels(self, request_type: str | None, project: str | None) -> Iterator[Mapping[Choice, Sums]]:
-        """Yield disjoint sums, from wide to narrow: of other types of request; of other projects, of this
-        type; of both. None stands for every type or project."""
+        """Yield disjoint sums, from wide to narrow: of other types of request; of other projects,
+        of this type; of both. None stands for every type or project."""
         typed = self.total if request_type is None else self.by_type.get(request_type, {})
         if project is None:
             own = typed
@@ -166,7 +166,8 @@ class PhaseCells:
         yield own
 
     def plus(self, part: Iterable[tuple[Key, Sums]], times: int = 1) -> PhaseCells:
-        """Return the sum with ``part``, whose keys are of this phase. Cells without a choice are left out."""
+        """Return the sum with ``part``, whose keys are of this phase. Cells without a choice are
+        left out."""
         total = dict(self.total)
         by_type, by_scope = dict(self.by_type), dict(self.by_scope)
         types, scopes = dict[str | None, _Cell](), dict[Scope, _Cell]()

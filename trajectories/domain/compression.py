@@ -1,8 +1,8 @@
 """Bodies as the tiers may store them: plain, or compressed with a dictionary of this package.
 
-A body is a JSON object, so a stored value that begins with ``{`` is plain. The frame of a compressed
-one names its dictionary. Each dictionary that was ever released stays in ``dictionaries``, so a
-stored record stays readable. ``benchmarks/train_dictionary.py`` makes them.
+A body is a JSON object, so a stored value that begins with ``{`` is plain. The frame of a
+compressed one names its dictionary. Each dictionary that was ever released stays in
+``dictionaries``, so a stored record stays readable. ``benchmarks/train_dictionary.py`` makes them.
 """
 
 from __future__ import annotations

@@ -231,7 +231,8 @@ def _between(ordered: Sequence[int], low: int, high: int) -> int | None:
 
 
 def _loops(loops: Sequence[Loop], order: _Order) -> Iterator[tuple[int | None, int]]:
-    """Yield the places of the phase that sent work back, None if unknown, and of the phase sent back.
+    """Yield the places of the phase that sent work back, None if unknown, and of the phase sent
+    back.
 
     A loop names phases by ``phase_id`` or by name. Names repeat: the loops from one name to another
     are taken in their order, each for the next time that the phase ran again after such a check.
@@ -251,7 +252,8 @@ def _loops(loops: Sequence[Loop], order: _Order) -> Iterator[tuple[int | None, i
 
 
 def _returns(order: _Order, from_group: str | None, to_group: str) -> Iterator[tuple[int | None, int]]:
-    """Yield the places of ``from_group`` and of the run of ``to_group`` that it sent back, in order.
+    """Yield the places of ``from_group`` and of the run of ``to_group`` that it sent back, in
+    order.
 
     Where ``from_group`` did not run, such as a person's answer, any run but the last may be one.
     """

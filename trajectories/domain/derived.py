@@ -1,4 +1,5 @@
-"""Values of a record that its sender left out or that follow from others, as every answer shows them."""
+"""Values of a record that its sender left out or that follow from others, as every answer shows
+them."""
 
 from __future__ import annotations
 
@@ -15,8 +16,9 @@ def derived_of(facets: Facets) -> dict[str, Any]:
 
     Unknown is None. The setting ``CREDIT_RULE`` is the rule of the credit.
 
-    ``docs/contract.md`` has the rules. Costs are exact to the nano-USD, durations to the microsecond.
-    ``unattributed_cost_usd`` is negative where the phases add up to more than the total.
+    ``docs/contract.md`` has the rules. Costs are exact to the nano-USD, durations to the
+    microsecond. ``unattributed_cost_usd`` is negative where the phases add up to more than the
+    total.
     """
     phases_cost, rule = None, read_settings().credit_rule
     if facets.cost_nano_usd is not None and facets.unattributed_nano_usd is not None:

@@ -1,9 +1,10 @@
-"""Late outcomes: results of a run that are known after it was recorded, such as a merged pull request.
+"""Late outcomes: results of a run that are known after it was recorded, such as a merged pull
+request.
 
 An outcome is about a trajectory or about a reference, such as a pull request, which runs name in
-``external_refs`` or ``session_id``. Both are a *target*, a UUID, so an outcome can arrive before its
-run. The outcomes of a run are those of its targets: a function of the run's body and of a set that
-only grows, so the order of arrival does not matter.
+``external_refs`` or ``session_id``. Both are a *target*, a UUID, so an outcome can arrive before
+its run. The outcomes of a run are those of its targets: a function of the run's body and of a set
+that only grows, so the order of arrival does not matter.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ from trajectories.domain.contract_types import FITS, MAX_NAME, NO_NUL, Fit, Inst
 from trajectories.exceptions import InvalidInput, TooLarge
 
 MAX_OUTCOME_BYTES = 16 * 1024
-"""Maximum size of an outcome, as sent and as stored. A run may have ``outcomes_per_target`` of them."""
+"""Maximum size of an outcome, as sent and as stored. A run may have ``outcomes_per_target`` of
+them."""
 MAX_VALUE = 10**9
 """Bound of a number: sums in millionths stay within 64 bits."""
 MICRO = 1_000_000

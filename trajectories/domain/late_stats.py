@@ -29,7 +29,8 @@ WIDTH = _MEASURE_AT + 2
 def cells_of(
     late: Sequence[LateFacets], phases: Sequence[PhaseFacets]
 ) -> Iterator[tuple[tuple[str | None, ...], list[int]]]:
-    """Yield key and cell of each outcome: by LATE_KEY, and by LATE_PHASE_KEY for each of its phases."""
+    """Yield key and cell of each outcome: by LATE_KEY, and by LATE_PHASE_KEY for each of its
+    phases."""
     for one in late:
         cell = _cell(one)
         yield (one.name,), cell

@@ -114,8 +114,8 @@ def apply(body: bytes, changes: Mapping[str, Any]) -> bytes:
     Repeating it changes nothing more.
 
     Raises:
-        InvalidInput: 400; the merged record is invalid, or a phase to append has no name, or several
-            stored phases have the ``phase_id``.
+        InvalidInput: 400; the merged record is invalid, or a phase to append has no name, or
+            several stored phases have the ``phase_id``.
     """
     fields = orjson.loads(body)
     merged = _merged(fields, {name: value for name, value in changes.items() if name != "phases"})

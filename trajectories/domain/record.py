@@ -23,8 +23,9 @@ LOWEST_ID = UUID(int=0)
 ID_BYTES = 44
 """Size of ``id`` in a body."""
 SERVER_FIELDS_BYTES = 32 * 1024
-"""Maximum size of what the server adds to a body in ``Record.json()``, and of ``id``. A posted record
-may have them in addition to ``max_record_bytes``, so that a record at the limit can be posted back."""
+"""Maximum size of what the server adds to a body in ``Record.json()``, and of ``id``. A posted
+record may have them in addition to ``max_record_bytes``, so that a record at the limit can be
+posted back."""
 
 
 class Position(NamedTuple):
@@ -91,8 +92,8 @@ class Record:
         """Make a record from its columns, in the order of its fields, as any tier stores them.
 
         Args:
-            row: id as UUID, text or 16 bytes; numbers as int or digits; digest, body and outcomes as
-                text or bytes. Rows on their way to the archive have no outcomes.
+            row: id as UUID, text or 16 bytes; numbers as int or digits; digest, body and outcomes
+                as text or bytes. Rows on their way to the archive have no outcomes.
         """
         tenant, id_, stamp, digest, revision, recorded_at_us, body, *rest = row
         outcomes = (rest and rest[0]) or b""
@@ -241,8 +242,8 @@ class Facets(NamedTuple):
     """The scalar values of a trajectory that filters and stats need, derived ones included.
 
     They are a pure function of its body, and ``late`` of its body and outcomes.
-    ``unattributed_nano_usd`` is the cost that no phase accounts for; it is negative where the phases
-    add up to more than the total.
+    ``unattributed_nano_usd`` is the cost that no phase accounts for; it is negative where the
+    phases add up to more than the total.
     """
 
     request_summary_folded: str
@@ -288,8 +289,8 @@ def facets_in(fields: Mapping[str, Any], outcomes: bytes = b"") -> Facets:
     """Return the facets of a parsed canonical body and its late outcomes.
 
     Missing values are derived: cost, duration and tokens are sums over the phases that know them
-    (None if no phase does), and ``run_outcome`` derives the outcome. Fractions below a nano-USD or a
-    microsecond are rounded half to even.
+    (None if no phase does), and ``run_outcome`` derives the outcome. Fractions below a nano-USD or
+    a microsecond are rounded half to even.
     """
     groups = [phase_group(phase["phase_name"]) for phase in fields["phases"]]
     earned = credit_of(fields, groups=groups)

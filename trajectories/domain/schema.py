@@ -56,8 +56,8 @@ _MAX_HINTS = 3
 work, and more unknown keys are not typing errors."""
 _MAX_PATH_PART = 100
 _MAX_LISTED = 5_000
-"""Maximum problems of a body of which the first ones are listed. Pydantic makes all of them or none,
-at up to 10 microseconds each, and 100 kB can have 80,000."""
+"""Maximum problems of a body of which the first ones are listed. Pydantic makes all of them or
+none, at up to 10 microseconds each, and 100 kB can have 80,000."""
 
 
 # Input is hidden, since it may hold a credential, and the text of an error may be logged.

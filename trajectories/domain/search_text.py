@@ -99,7 +99,8 @@ def _changes(data: bytes, pattern: Any) -> Iterator[tuple[int, int, bytes]]:
 
 
 def _offsets(encoded: bytes) -> array[int]:
-    """Return where each byte of the decoded text begins in ``encoded``, and where the last one ends."""
+    """Return where each byte of the decoded text begins in ``encoded``, and where the last one
+    ends."""
     found = array("q", (unit.start() for unit in _UNIT.finditer(encoded)))
     found.append(len(encoded))
     return found

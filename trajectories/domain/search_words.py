@@ -14,7 +14,8 @@ from trajectories.domain.text import fold
 
 MAX_WORDS = 20_000
 MAX_BYTES = 500_000
-"""Distinct words of a record that are searched, and their size. A tsvector of Postgres has at most 1 MB."""
+"""Distinct words of a record that are searched, and their size. A tsvector of Postgres has at most
+1 MB."""
 MAX_WORD = 64
 """Characters of a word that are compared."""
 MAX_TEXT = 200_000
@@ -55,11 +56,12 @@ def _words(text: str) -> list[str]:
 
 
 def words_of(fields: Mapping[str, Any]) -> list[str]:
-    """Return the distinct words of a parsed canonical body in their order, up to MAX_WORDS and MAX_BYTES.
+    """Return the distinct words of a parsed canonical body in their order, up to MAX_WORDS and
+    MAX_BYTES.
 
-    They are those of the request, errors and reasons, tags, tools, models, agents and names. Phases,
-    tools and models come before the errors of later phases, so a long log hides nothing else. MORE
-    follows if something else is hidden.
+    They are those of the request, errors and reasons, tags, tools, models, agents and names.
+    Phases, tools and models come before the errors of later phases, so a long log hides nothing
+    else. MORE follows if something else is hidden.
     """
     found = _distinct((*_texts(fields), *_errors(fields)))
     if len(found) <= MAX_WORDS and len("".join(found).encode()) <= MAX_BYTES:

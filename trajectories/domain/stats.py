@@ -1,9 +1,9 @@
 """Summaries of many trajectories: exact sums, mergeable in any order, identical in every tier.
 
-A summary is made of cells. A trajectory's cell is (request_type, source, project, policy), a phase's
-cell is (phase, model, selection_method, request_type). Every group shown is a sum of cells. Cost is in nano-USD and
-time in microseconds, both integers. Percentiles come from logarithmic buckets: DDSketch (Masson,
-Rim, Lee, VLDB 2019) without its collapsing.
+A summary is made of cells. A trajectory's cell is (request_type, source, project, policy), a
+phase's cell is (phase, model, selection_method, request_type). Every group shown is a sum of cells.
+Cost is in nano-USD and time in microseconds, both integers. Percentiles come from logarithmic
+buckets: DDSketch (Masson, Rim, Lee, VLDB 2019) without its collapsing.
 """
 
 from __future__ import annotations
@@ -129,12 +129,12 @@ class Summary:
 
     Addition and subtraction are exact, so the order of parts does not matter.
 
-    - ``bucket``: day or week; the cells of ``series`` and the buckets of their durations are then kept
-      too, by the start of the bucket.
+    - ``bucket``: day or week; the cells of ``series`` and the buckets of their durations are then
+      kept too, by the start of the bucket.
     - ``marginals``: cells of further trajectories by one column of TRAJECTORY_KEY at a time, each
       column with all of them.
-    - ``skip_costs``: known and sum of the cost of runs where a phase ran and where it was skipped, by
-      phase and request type.
+    - ``skip_costs``: known and sum of the cost of runs where a phase ran and where it was skipped,
+      by phase and request type.
     """
 
     bucket: str | None = None
@@ -194,7 +194,8 @@ class Summary:
             _merge_counts(self.buckets[column], counts, times)
 
     def add_to_series(self, start: int, cell: Cell, durations: Mapping[int, int]) -> None:
-        """Add the cell of some trajectories, and the buckets of their durations, to a bucket of the series."""
+        """Add the cell of some trajectories, and the buckets of their durations, to a bucket of the
+        series."""
         self.series[start] = _plus(self.series[start], cell) if start in self.series else cell
         _merge_counts(self.durations.setdefault(start, defaultdict(int)), durations, 1)
 
@@ -381,7 +382,8 @@ def _phase_figures(cell: Cell, *, credit_rule: str) -> dict[str, Any]:
 
 
 def _skip_figures(cell: Cell) -> dict[str, Any]:
-    """Return, for runs where the phase ran and where it was skipped, how these ended and what they cost."""
+    """Return, for runs where the phase ran and where it was skipped, how these ended and what they
+    cost."""
     shown = {}
     for number, presence in enumerate(PRESENCES):
         at = _PHASE_AT[f"{presence}_in_success"]

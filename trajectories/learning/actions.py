@@ -106,8 +106,8 @@ def _either(first: float, after: float, alone: float, high: float) -> float:
     """Return the success of a plan of two models.
 
     A plan solves what its second model solves ``alone``, unless the first one's failure spoils it
-    (Fréchet's bound). The bound holds up to ``high``, the most that the second model's success ``after``
-    a failure may be: outcomes that show a lower one count more.
+    (Fréchet's bound). The bound holds up to ``high``, the most that the second model's success
+    ``after`` a failure may be: outcomes that show a lower one count more.
     """
     return max(first + (1 - first) * after, min(alone, first + (1 - first) * high))
 

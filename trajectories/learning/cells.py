@@ -1,8 +1,8 @@
 """Sums of choices by what they depend on, kept up to date with the hot cache.
 
-They begin with the archive's sums (``older``), which are read again at most every ``OLDER_S``. A process
-changes them by the records of the hot cache that differ from the last read. Records that leave the hot
-cache stay in the sums.
+They begin with the archive's sums (``older``), which are read again at most every ``OLDER_S``. A
+process changes them by the records of the hot cache that differ from the last read. Records that
+leave the hot cache stay in the sums.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ class _TenantsCells:
 class _Counted(NamedTuple):
     """What a version of a record adds to the sums.
 
-    ``identity`` is an object that only this version has. It is kept so that no other object gets its id.
+    ``identity`` is an object that only this version has. It is kept so that no other object gets
+    its id.
     """
 
     identity: bytes

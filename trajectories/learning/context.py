@@ -108,7 +108,8 @@ class RecommendationRequest(Body):
 
     @property
     def after(self) -> str | None:
-        """Return the model that failed last at this phase of this run; None if the last one did not."""
+        """Return the model that failed last at this phase of this run; None if the last one did
+        not."""
         same = [earlier for earlier in self.phases if phase_group(earlier.phase_name) == self.group]
         ran = [earlier for earlier in same if earlier.model is not None]
         return ran[-1].model if ran and ran[-1].outcome in ("failure", "partial") else None

@@ -25,7 +25,8 @@ CODES: Final = ("model_dominates", "success_changed", "recommendations_ignored",
 
 
 class Alert(NamedTuple):
-    """``value`` is the share or rate of this period, ``before`` that of the time before, if compared."""
+    """``value`` is the share or rate of this period, ``before`` that of the time before, if
+    compared."""
 
     code: str
     phase: str
@@ -69,7 +70,8 @@ def alerts(store: Store, tenant: str, *, weeks: int = DEFAULT_WEEKS) -> dict[str
 
 
 def since_us(now_us: int, weeks: int) -> int:
-    """Return the start of a period of this many weeks that has ``now_us``, in microseconds since 1970."""
+    """Return the start of a period of this many weeks that has ``now_us``, in microseconds since
+    1970."""
     width, _ = BUCKETS["week"]
     return bucket_start(now_us, "week") - (weeks - 1) * width
 

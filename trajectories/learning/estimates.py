@@ -140,7 +140,8 @@ class _At(NamedTuple):
 
 @dataclass(slots=True)
 class _Group:
-    """Sums of cells of one level; ``successes`` and ``weight`` are those of known outcomes after decay."""
+    """Sums of cells of one level; ``successes`` and ``weight`` are those of known outcomes after
+    decay."""
 
     successes: float = 0.0
     weight: float = 0.0

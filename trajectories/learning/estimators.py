@@ -3,8 +3,9 @@
 - ``ips``: inverse propensity score, unbiased (Horvitz and Thompson, JASA 47, 1952).
 - ``snips``: self-normalized IPS (Swaminathan and Joachims, NeurIPS 2015); a small bias, and less
   variance where weights differ.
-- ``dr``: doubly robust (Dudík, Langford and Li, ICML 2011). Its model of rewards is fitted on earlier
-  decisions only, so the estimate stays valid where the logging policy has learned from them.
+- ``dr``: doubly robust (Dudík, Langford and Li, ICML 2011). Its model of rewards is fitted on
+  earlier decisions only, so the estimate stays valid where the logging policy has learned from
+  them.
 """
 
 from __future__ import annotations
@@ -180,7 +181,8 @@ def _estimate(name: str, above: Floats, below: Floats, resampled: Floats) -> Est
 
 
 def _predictions(decisions: Sequence[Logged]) -> tuple[Floats, Floats]:
-    """Return the predicted reward of the evaluated policy, and of the action taken, at each decision.
+    """Return the predicted reward of the evaluated policy, and of the action taken, at each
+    decision.
 
     The prediction is the mean reward of the action in the group so far, drawn towards that of the
     action in all groups, and this towards that of all decisions.

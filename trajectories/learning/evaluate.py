@@ -1,9 +1,9 @@
 """The value that another policy would have had, from recorded decisions, or why it cannot be known.
 
 There are two values. That of a decision: its mean reward if the policy had made it, with all other
-decisions as recorded. That of a run: its mean outcome if the policy had chosen the first model of each
-phase. Later decisions of a run were made in contexts to which its earlier choices led, so the weight
-of a run is the product of the weights of its decisions.
+decisions as recorded. That of a run: its mean outcome if the policy had chosen the first model of
+each phase. Later decisions of a run were made in contexts to which its earlier choices led, so the
+weight of a run is the product of the weights of its decisions.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ class Exact(NamedTuple):
 class Evaluation(NamedTuple):
     """The result. ``estimates`` is empty if there is a ``refusal``, one sentence.
 
-    ``decisions`` counts runs where the ``estimand`` is ``run``. ``logged``: the mean reward of what was
-    done. ``covered``: the share of the policy's choices that the recorded policy could have made.
-    ``left_out``: counts by reason.
+    ``decisions`` counts runs where the ``estimand`` is ``run``. ``logged``: the mean reward of what
+    was done. ``covered``: the share of the policy's choices that the recorded policy could have
+    made. ``left_out``: counts by reason.
     """
 
     decisions: int
@@ -91,7 +91,8 @@ def evaluate(
 
     Args:
         phase: the policy chooses at this phase only; None: at each phase that has a model.
-        estimand: ``decision`` for the mean reward of its decisions, ``run`` for the mean outcome of runs.
+        estimand: ``decision`` for the mean reward of its decisions, ``run`` for the mean outcome of
+            runs.
         rule: credit rule of the reward of a decision.
         max_runs: how many runs to read at most.
         seed: of the bootstrap.

@@ -23,7 +23,8 @@ _ANY_PHASE = "\x00any"
 
 
 class CostForecast(NamedTuple):
-    """Cost of a run in USD: the median, and the tenth and ninetieth percentile, of ``samples`` runs."""
+    """Cost of a run in USD: the median, and the tenth and ninetieth percentile, of ``samples``
+    runs."""
 
     estimate_usd: float | None
     low_usd: float | None
@@ -34,8 +35,8 @@ class CostForecast(NamedTuple):
 def best_models(store: Store, tenant: str, task_type: str | None, framework: str | None) -> list[dict[str, Any]]:
     """Return the best model of each type of task, the most frequent type first.
 
-    A type of task is a request type; where no run has it as one, it is a phase. Success and cost are
-    those of single phases, whichever phase it is. Types without a known outcome are left out.
+    A type of task is a request type; where no run has it as one, it is a phase. Success and cost
+    are those of single phases, whichever phase it is. Types without a known outcome are left out.
 
     Args:
         task_type: one type; None: all.
@@ -63,8 +64,8 @@ def forecast_cost(store: Store, tenant: str, task_type: str, complexity: str | N
 
     Args:
         task_type: a request type.
-        complexity: only runs with this tag, or with ``complexity:`` and this; where none has it, all
-            of the type. A request type may be the complexity itself.
+        complexity: only runs with this tag, or with ``complexity:`` and this; where none has it,
+            all of the type. A request type may be the complexity itself.
 
     Raises:
         TooManyReads: 429; as ``cells.learned``.

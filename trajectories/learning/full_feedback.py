@@ -1,9 +1,9 @@
 """Items of which the outcome of several models is known, read from lines of JSON.
 
 Layouts of a line, one item and model each:
-    ``routing-table``: an export of this name: item, request_type, project, phase, model, score, cost_usd.
-    others: ``item`` (or ``query``), ``model``, and ``score`` from 0 to 1 or ``resolved``; optional are
-    ``cost_usd``, ``repository`` (or ``project``) and ``request_type``.
+    ``routing-table``: an export of this name: item, request_type, project, phase, model, score,
+    cost_usd. others: ``item`` (or ``query``), ``model``, and ``score`` from 0 to 1 or ``resolved``;
+    optional are ``cost_usd``, ``repository`` (or ``project``) and ``request_type``.
 
 A directory is read file by file; lines without ``model`` have that of the file's name.
 """
@@ -40,8 +40,8 @@ def read_items(path: Path) -> list[Item]:
     """Return the items that every model worked on, in the order of the file.
 
     Raises:
-        InvalidInput: the file cannot be read, a line has none of the layouts, or fewer than two models
-            share an item.
+        InvalidInput: the file cannot be read, a line has none of the layouts, or fewer than two
+            models share an item.
     """
     found: dict[str, tuple[dict[str, Any], dict[str, Outcome]]] = {}
     for place, row in _rows(path):

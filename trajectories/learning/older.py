@@ -23,8 +23,8 @@ MAX_UNDER_WAY = 2_000
 class Older(NamedTuple):
     """Sums by phase, of all archived records but those with ids in ``apart``.
 
-    Records with these ids are not counted, or wait, or are under way: the archive does not have them as
-    the hot cache has, so the caller adds those that it holds.
+    Records with these ids are not counted, or wait, or are under way: the archive does not have
+    them as the hot cache has, so the caller adds those that it holds.
     """
 
     cells: dict[str, PhaseCells]
@@ -34,8 +34,8 @@ class Older(NamedTuple):
 def read_older(store: Store, tenant: str, snapshot: Snapshot) -> Older | None:
     """Return the sums of the archived records, from roll-ups.
 
-    Few bodies are read: of records that are not counted and not in ``snapshot``, and of those that the
-    archive lacks a version of.
+    Few bodies are read: of records that are not counted and not in ``snapshot``, and of those that
+    the archive lacks a version of.
 
     Returns:
         None if the archive is unavailable or far behind, or the roll-ups lack changes.

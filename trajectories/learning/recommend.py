@@ -40,7 +40,8 @@ class Valued(NamedTuple):
 
 
 def recommend(store: Store, tenant: str, request: RecommendationRequest) -> dict[str, Any]:
-    """Return the answer of ``POST /v1/agent/recommendations`` (``learning_responses.Recommendation``).
+    """Return the answer of ``POST /v1/agent/recommendations``
+    (``learning_responses.Recommendation``).
 
     Raises:
         TooManyReads: 429; as ``cells.learned``.

@@ -11,8 +11,8 @@ _POINTS = 240
 
 
 def regret_svg(curves: Sequence[Sequence[float]], title: str, baselines: Mapping[str, float] | None = None) -> str:
-    """Return an SVG document: a thin line for each curve, a thick one for their mean, a band from the
-    10th to the 90th percentile, and a dashed line for each baseline.
+    """Return an SVG document: a thin line for each curve, a thick one for their mean, a band from
+    the 10th to the 90th percentile, and a dashed line for each baseline.
 
     Args:
         curves: regret after each run, of equal length, at least one.

@@ -60,11 +60,11 @@ class Rules(NamedTuple):
 class Replayed(NamedTuple):
     """One replay.
 
-    - ``regret``: after each run, the value that the best action in hindsight would have earned more,
-      added up.
+    - ``regret``: after each run, the value that the best action in hindsight would have earned
+      more, added up.
     - ``done``: what the runs themselves earned. ``final``: the best action at the end, by request
-      type; ``final_result``: what it earns on all items. ``after_pass``: the same after each item came
-      once.
+      type; ``final_result``: what it earns on all items. ``after_pass``: the same after each item
+      came once.
     """
 
     seed: int
@@ -76,7 +76,8 @@ class Replayed(NamedTuple):
 
 
 def attempts_of(item: Item, plan: Plan) -> list[tuple[str, float, float]]:
-    """Return model, score and cost of each attempt; the second one only where the first did not succeed."""
+    """Return model, score and cost of each attempt; the second one only where the first did not
+    succeed."""
     found: list[tuple[str, float, float]] = []
     for model in (plan.model, plan.then):
         if model is not None and (not found or found[-1][1] < 1):
@@ -116,7 +117,8 @@ class Table:
         return Plan(cheapest) if cheapest == best else Plan(cheapest, best)
 
     def price(self, cost_weight: float) -> float:
-        """Return the score that one USD takes away: ``cost_weight`` for the dearest model's mean cost."""
+        """Return the score that one USD takes away: ``cost_weight`` for the dearest model's mean
+        cost."""
         dearest = max(self.results[Plan(model)].cost_usd for model in self.models) / len(self.items)
         return cost_weight / dearest if dearest else 0.0
 

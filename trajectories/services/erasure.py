@@ -55,8 +55,8 @@ def erase(
         timeout_s: how long to wait for workers to finish their current batches.
         on_progress: called with the number of archived records that a batch has removed.
         forget: called once with the API keys, before they are deleted.
-        actor: who erases, for the audit trail. Of the tenant's entries only this one stays, with the
-            digest.
+        actor: who erases, for the audit trail. Of the tenant's entries only this one stays, with
+            the digest.
 
     Raises:
         NotFound: the tenant does not exist and never did.

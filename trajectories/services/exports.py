@@ -20,7 +20,8 @@ from trajectories.storage.store import Store
 _FIRST_PAGE = 100
 _PAGE = 400
 _PAGE_BYTES = 4 * 1024**2
-"""Maximum records of a page, and the size that a page has if its records are as large as those of the last one."""
+"""Maximum records of a page, and the size that a page has if its records are as large as those of
+the last one."""
 _WAIT_S = 0.02
 
 

@@ -96,8 +96,8 @@ def record_many(
 ) -> list[Line]:
     """Record the trajectories of an NDJSON body.
 
-    Valid lines are stored in one commit. An invalid line fails alone. Blank lines are skipped. After
-    many invalid lines, the others are not read (``lines.MAX_PROBLEMS``).
+    Valid lines are stored in one commit. An invalid line fails alone. Blank lines are skipped.
+    After many invalid lines, the others are not read (``lines.MAX_PROBLEMS``).
 
     Raises:
         QuotaExceeded: 403; the tenant has as much as it may have. Nothing was stored.

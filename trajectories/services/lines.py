@@ -17,13 +17,15 @@ _REFUSAL = 2
 def drafts_of(
     lines: Iterable[bytes], draft: Callable[[int, bytes], Draft]
 ) -> tuple[dict[int, Draft], dict[int, TrajectoriesError]]:
-    """Return the drafts of valid lines and the errors of the others, each by the line's index from 0.
+    """Return the drafts of valid lines and the errors of the others, each by the line's index from
+    0.
 
     Blank lines are skipped. After ``MAX_PROBLEMS`` the other lines are not read: their error is
     ``NotRead``.
 
     Args:
-        draft: makes a draft of the index and the bytes of a line. It raises InvalidInput or TooLarge.
+        draft: makes a draft of the index and the bytes of a line. It raises InvalidInput or
+            TooLarge.
     """
     not_read = NotRead("Not read: too many lines before it were refused. Send it again.")
     drafts: dict[int, Draft] = {}

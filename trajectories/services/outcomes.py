@@ -53,8 +53,8 @@ def record(
         InvalidInput: 400; every problem is in ``details``.
         TooLarge: 413.
         Deleted: 409; this host knows that the run was deleted.
-        IdempotencyConflict: 409; this host knows another outcome of that key. Where it does not, the
-            one that was archived first stays.
+        IdempotencyConflict: 409; this host knows another outcome of that key. Where it does not,
+            the one that was archived first stays.
         TooManyOutcomes: 409; the target has as many as it may have.
         QuotaExceeded: 403; the tenant has as much as it may have.
         OutboxUnavailable: 503; nothing was stored.
@@ -68,7 +68,8 @@ def record(
 
 
 def record_many(store: Store, tenant: str, lines: Iterable[bytes], *, source: str | None) -> list[OutcomeLine]:
-    """Record the outcomes of an NDJSON body in one commit. An invalid line fails alone; blank ones are skipped.
+    """Record the outcomes of an NDJSON body in one commit. An invalid line fails alone; blank ones
+    are skipped.
 
     After many invalid lines, the others are not read (``lines.MAX_PROBLEMS``).
 

@@ -1,7 +1,9 @@
-"""Quotas of records and bytes per tenant, as exact as a process can know without asking the archive.
+"""Quotas of records and bytes per tenant, as exact as a process can know without asking the
+archive.
 
-A process counts the new records that it accepts, on top of what the archive had when it last looked.
-It looks at most every LOOK_EVERY_S, in a thread of its own, for the tenants that recorded since.
+A process counts the new records that it accepts, on top of what the archive had when it last
+looked. It looks at most every LOOK_EVERY_S, in a thread of its own, for the tenants that recorded
+since.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ _MAX_TENANTS = 10_000
 
 
 class Quotas:
-    """The use of the tenants that recorded lately, as this process knows it. Thread-safe. A part of a store."""
+    """The use of the tenants that recorded lately, as this process knows it. Thread-safe. A part of
+    a store."""
 
     def __init__(self, conf: Settings) -> None:
         self._limits: tuple[Mapping[str, int], Mapping[str, int]] = conf.quota_records, conf.quota_bytes

@@ -48,7 +48,8 @@ class RememberedAnswers:
     """The most recently used answers of a process, one for each question. Thread-safe.
 
     An answer is dropped with the version of the hot cache that it was made from, so nothing of a
-    changed or deleted record stays. It is a part of a store: changed settings and a fork begin anew.
+    changed or deleted record stays. It is a part of a store: changed settings and a fork begin
+    anew.
     """
 
     def __init__(self, conf: Settings) -> None:

@@ -58,7 +58,8 @@ class DeletedCounts(NamedTuple):
 
 
 def write(given: Sequence[Record]) -> WriteResult:
-    """Write records in the order of their tenants, with one statement of each kind for the whole batch."""
+    """Write records in the order of their tenants, with one statement of each kind for the whole
+    batch."""
     tenants = locked(dict.fromkeys(record.tenant for record in given))
     changes = {pk: Changes(tenant, alias()) for pk, tenant in tenants.items()}
     of_tenants = [record for record in given if record.tenant in tenants]
@@ -226,10 +227,11 @@ def _replace_phases(phases: Mapping[Key, Sequence[Row]], known: Mapping[Key, int
 
 
 def locked(slugs: Collection[str]) -> dict[str, Tenant]:
-    """Return the rows of these tenants, locked against other writers; without those that are erased.
+    """Return the rows of these tenants, locked against other writers; without those that are
+    erased.
 
-    Rows are locked in the order of their slugs, so that two batches never wait for each other. Create
-    the row when a host project's own tenant writes for the first time.
+    Rows are locked in the order of their slugs, so that two batches never wait for each other.
+    Create the row when a host project's own tenant writes for the first time.
     """
     found = _lock(slugs)
     if missing := [slug for slug in slugs if slug not in found]:

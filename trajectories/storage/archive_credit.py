@@ -14,7 +14,8 @@ from trajectories.domain.record import facets_of
 from trajectories.storage.tenant_locks import lock_tenants
 
 _BATCH = 100
-"""Trajectories in a transaction: at 200 phases each, the ids stay below SQLite's number of variables."""
+"""Trajectories in a transaction: at 200 phases each, the ids stay below SQLite's number of
+variables."""
 
 
 def fill_credit(

@@ -90,10 +90,9 @@ def _known_of(
 ) -> Iterator[tuple[str, str, UUID | None, int, int]]:
     """Yield the archive's rows of these ids: (kind, tenant, id, stamp, recorded_at_us).
 
-    The kinds are stored, deleted, refused, outcome, which has the id of the outcome, and erased, which
-    has a digest for the tenant and no id.
-    One statement without the ORM, because the relay asks several times for each batch, and building
-    four querysets took most of its CPU.
+    The kinds are stored, deleted, refused, outcome, which has the id of the outcome, and erased,
+    which has a digest for the tenant and no id. One statement without the ORM, because the relay
+    asks several times for each batch, and building four querysets took most of its CPU.
     """
     clause, values = wanted(keys)
     statement = (

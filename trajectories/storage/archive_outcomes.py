@@ -1,8 +1,8 @@
 """Late outcomes in the archive, written under the locks of the tenants' rows (``archive_batch``).
 
-``LateOutcome`` has every outcome by its target, whether or not a run has come. ``Reference`` has the
-references of each run. From both, each run gets its outcomes in a column, and ``RunOutcome`` has the
-values that stats count.
+``LateOutcome`` has every outcome by its target, whether or not a run has come. ``Reference`` has
+the references of each run. From both, each run gets its outcomes in a column, and ``RunOutcome``
+has the values that stats count.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def take(additions: Sequence[Record]) -> set[Key]:
     """Store new outcomes once, and return the keys of the runs that may have got one.
 
     Raises:
-        TooMany: a target would have more than ``outcomes_per_target``, or has more than MAX_RUNS runs.
+        TooMany: a target would have more than ``outcomes_per_target``, or has more than MAX_RUNS
+            runs.
     """
     if not additions:
         return set()

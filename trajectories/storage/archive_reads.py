@@ -194,8 +194,8 @@ def summary(
 ) -> Summary:
     """Return the summary of matching records below ``below``.
 
-    ``only`` limits it to these ids. With ``bucket`` it has the series too. ``using`` is the alias of
-    another database than that of reads.
+    ``only`` limits it to these ids. With ``bucket`` it has the series too. ``using`` is the alias
+    of another database than that of reads.
     """
     rows = _matching(tenant, query, below, using)
     rows = narrowed(rows, query) if only is None else rows.filter(trajectory_id__in=only)
@@ -340,7 +340,8 @@ def exported(tenant: str, query: Query, after_seq: int, up_to_seq: int, limit: i
 def export_keys(
     tenant: str, query: Query, after_seq: int, up_to_seq: int, limit: int
 ) -> list[tuple[int, UUID, int, int]]:
-    """Return sequence number, id, revision and number of outcomes of the next matching records in export order."""
+    """Return sequence number, id, revision and number of outcomes of the next matching records in
+    export order."""
     rows = _matching(tenant, query, None).filter(seq__gt=after_seq, seq__lte=up_to_seq).order_by("seq")
     return list(rows.values_list("seq", "trajectory_id", "revision", "outcome_count")[:limit])
 

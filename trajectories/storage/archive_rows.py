@@ -36,7 +36,8 @@ Row: TypeAlias = dict[str, Any]
 
 
 class _Table(NamedTuple):
-    """A table and its columns without the primary key, each with its conversion to the driver's type."""
+    """A table and its columns without the primary key, each with its conversion to the driver's
+    type."""
 
     name: str
     columns: tuple[str, ...]
@@ -68,7 +69,8 @@ def key_values(keys: Collection[Key]) -> list[Any]:
 
 
 def of_wanted(model: type[models.Model], by: str = "trajectory_id") -> str:
-    """Return the ``FROM`` of the rows of ``model`` that are ``wanted``, by their id in the column ``by``."""
+    """Return the ``FROM`` of the rows of ``model`` that are ``wanted``, by their id in the column
+    ``by``."""
     table = connections[alias()].ops.quote_name(model._meta.db_table)
     condition = f"held.tenant_id = wanted.tenant_id AND held.{by} = wanted.trajectory_id"
     return f"FROM wanted JOIN {table} held ON {condition}"
@@ -82,7 +84,8 @@ def read(
 
 
 def select(columns: str, of: str, keys: Collection[Key]) -> list[tuple[Any, ...]]:
-    """Return ``columns`` of a ``FROM`` that joins what is ``wanted``; a row may come twice for many keys."""
+    """Return ``columns`` of a ``FROM`` that joins what is ``wanted``; a row may come twice for many
+    keys."""
     found: list[tuple[Any, ...]] = []
     ordered = [*keys]
     with connections[alias()].cursor() as cursor:
@@ -189,7 +192,8 @@ def _phase(place: int, phase: tuple[dict[str, Any], PhaseFacets]) -> Row:
 
 
 def _columns(facets: Facets | PhaseFacets) -> Row:
-    """Return facets as column values: lists as text for exact search, without those of other tables."""
+    """Return facets as column values: lists as text for exact search, without those of other
+    tables."""
     columns = facets._asdict()
     for name in _OF_OTHER_TABLES.intersection(columns):
         del columns[name]

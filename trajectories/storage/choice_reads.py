@@ -23,8 +23,8 @@ PAGE = 1_000
 MAX_BEHIND = 5_000
 """Records after the last counted one up to which the sums are read."""
 MAX_ROWS = 5_000
-"""Rows that are read, those of the newest weeks. A row of five phases and four models takes about 10 kB
-of memory."""
+"""Rows that are read, those of the newest weeks. A row of five phases and four models takes about
+10 kB of memory."""
 
 
 class Archived(NamedTuple):

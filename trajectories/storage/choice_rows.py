@@ -1,9 +1,10 @@
-"""Rows of sums of choices in the archive, from which recommendations learn (``domain.choice_sums``).
+"""Rows of sums of choices in the archive, from which recommendations learn
+(``domain.choice_sums``).
 
-A row is a roll-up of the choices of one type of request, project and week of ``recorded_at``. Writers
-do not count new records: ``choice_reads.count`` does, a thousand at a time, up to ``Tenant.learned_seq``.
-A change of a record that is counted reaches its rows in its own transaction. They are valid if the
-tenant's roll-ups are (``rollup_reads.is_current``).
+A row is a roll-up of the choices of one type of request, project and week of ``recorded_at``.
+Writers do not count new records: ``choice_reads.count`` does, a thousand at a time, up to
+``Tenant.learned_seq``. A change of a record that is counted reaches its rows in its own
+transaction. They are valid if the tenant's roll-ups are (``rollup_reads.is_current``).
 """
 
 from __future__ import annotations

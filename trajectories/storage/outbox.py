@@ -98,10 +98,12 @@ class Outbox:
         Concurrent callers share one commit.
 
         Args:
-            store: the store that the caller has verified this file to belong to; None: not verified.
+            store: the store that the caller has verified this file to belong to; None: not
+                verified.
 
         Returns:
-            The row of each draft, or why it was refused: ``Deleted``, or what its ``revise`` raised.
+            The row of each draft, or why it was refused: ``Deleted``, or what its ``revise``
+            raised.
 
         Raises:
             OutboxUnavailable: 503; no draft was accepted: size limit, full disk, or locked for 5 s.
@@ -405,7 +407,8 @@ class Outbox:
         return Binding(found.get("store"), found.get("other"))
 
     def expect_bound(self) -> Binding:
-        """Return the binding; check that the archive last seen behind this outbox is that of its store.
+        """Return the binding; check that the archive last seen behind this outbox is that of its
+        store.
 
         Raises:
             StoreMismatch: 503; it is another store's, so records must not go from one to the other.
@@ -462,7 +465,8 @@ class Outbox:
             outbox_rows.forget_keys(db, prefixes)
 
     def key_changes(self) -> int:
-        """Return a number that grows whenever keys are forgotten; a process compares it at each use of a key."""
+        """Return a number that grows whenever keys are forgotten; a process compares it at each use
+        of a key."""
         found = self._file.read("SELECT value FROM numbers WHERE name = 'key_changes'")
         return int(found[0][0]) if found else 0
 

@@ -26,8 +26,8 @@ class Draft(NamedTuple):
     file, so no other version of this host comes between. An exception of it refuses this draft
     alone.
 
-    ``max_outcomes`` is set in the draft of an addition (``record.Record``), whose ``id`` is the target
-    and whose ``digest`` is the id of the outcome.
+    ``max_outcomes`` is set in the draft of an addition (``record.Record``), whose ``id`` is the
+    target and whose ``digest`` is the id of the outcome.
     """
 
     tenant: str
@@ -42,8 +42,8 @@ class Draft(NamedTuple):
 class Row(NamedTuple):
     """A row of the outbox.
 
-    ``kind``: record, outcome (an addition), tombstone, or erasure. In an erasure, the tenant of ``record`` is the digest
-    of the erased tenant.
+    ``kind``: record, outcome (an addition), tombstone, or erasure. In an erasure, the tenant of
+    ``record`` is the digest of the erased tenant.
     """
 
     n: int
@@ -80,8 +80,8 @@ def insert_all(
     """Insert the drafts of several callers with their stamps.
 
     Args:
-        expect: gets the binding of the file as this transaction sees it, and raises if nothing may be
-            inserted.
+        expect: gets the binding of the file as this transaction sees it, and raises if nothing may
+            be inserted.
     """
     last_stamp, has_erasures, *binding = db.execute(_BEGIN).fetchone()
     expect(Binding(*binding))
@@ -264,7 +264,8 @@ def _insert_row(db: sqlite3.Connection, r: Record, *, kind: str) -> int:
 
 
 def _newest(db: sqlite3.Connection, draft: Draft) -> tuple[Record | None, bool]:
-    """Return the newest version of the draft's id, and whether the id is deleted: one statement, as each gives up the GIL."""
+    """Return the newest version of the draft's id, and whether the id is deleted: one statement, as
+    each gives up the GIL."""
     key = draft.tenant, draft.id.bytes
     found = db.execute(_NEWEST, (*key, *key)).fetchall()
     is_deleted = any(not is_row for is_row, *_ in found)

@@ -27,8 +27,8 @@ def split(query: Query) -> tuple[list[Condition], Query]:
 def narrowed(rows: QuerySet[Trajectory], query: Query) -> QuerySet[Trajectory]:
     """Return ``rows`` without some that do not match ``query``: those that lack its words.
 
-    Tags, tools, agents, models and policies are words of the search. Without it, a database would look
-    at every row to find none of a tag.
+    Tags, tools, agents, models and policies are words of the search. Without it, a database would
+    look at every row to find none of a tag.
     """
     conditions = (*query.on_trajectory, *query.on_phase)
     texts = [one.value for one in conditions if one.lookup in ("equal", "has") and one.column in _WORDED]

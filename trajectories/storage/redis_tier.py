@@ -161,7 +161,8 @@ class RedisTier:
         return [(int(stamp), digest.decode(), int(revision), int(at)) for stamp, digest, revision, at in replies]
 
     def _ttl_of(self, record: Record) -> int:
-        """Return how long after its revision Redis keeps a record: an outcome makes it current again."""
+        """Return how long after its revision Redis keeps a record: an outcome makes it current
+        again."""
         if not record.outcomes:
             return self._ttl_s
         newest_us = epoch_us(datetime.fromisoformat(orjson.loads(record.outcomes)[-1]["recorded_at"]))
@@ -392,8 +393,8 @@ class RedisTier:
     def changes(self, tenant: str, after: FeedMark, most: int = 2**53) -> tuple[FeedMark, list[Change]] | None:
         """Return the changes since ``after``, and the new mark.
 
-        Return None if Redis cannot determine the changes, or if they are more than ``most``, so that
-        the reader must fill again.
+        Return None if Redis cannot determine the changes, or if they are more than ``most``, so
+        that the reader must fill again.
         """
         mark = self.mark(tenant)
         if mark[:2] != after[:2] or mark.sequence < after.sequence:

@@ -46,8 +46,8 @@ class Span(NamedTuple):
 
 
 def covers(query: Query) -> bool:
-    """Return whether roll-ups can answer ``query``: every filter is a column of theirs, or a time; or
-    its only filters are those of a selection.
+    """Return whether roll-ups can answer ``query``: every filter is a column of theirs, or a time;
+    or its only filters are those of a selection.
 
     Times of start must be whole days, and not beside times of recording.
     """
@@ -77,8 +77,8 @@ def summary(
 ) -> Summary | None:
     """Return the summary of all matching records in the archive; None if roll-ups cannot give it.
 
-    That is so if they do not cover the filters or the records of a whole day, or if they lack changes. The
-    caller holds ``archive_snapshot.snapshot``.
+    That is so if they do not cover the filters or the records of a whole day, or if they lack
+    changes. The caller holds ``archive_snapshot.snapshot``.
 
     Args:
         from_totals: read totals where no filter needs the other rows; the result is the same.
@@ -173,7 +173,8 @@ def _of_days(
 
 
 def _sum(tenant: str, in_rows: Q, in_days: Q, wanted: dict[str, str], bucket: str | None, *, is_total: bool) -> Summary:
-    """Return the sum of the rows that match ``in_rows``, and with ``bucket`` the series of ``in_days``."""
+    """Return the sum of the rows that match ``in_rows``, and with ``bucket`` the series of
+    ``in_days``."""
     found = Summary(bucket)
     # The rows of one combination each have what filters need; without a filter, the few totals do.
     cells, totals = (rows_of(tenant, alias(), is_total=one) for one in (False, True))

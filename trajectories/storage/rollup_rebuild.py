@@ -1,8 +1,8 @@
 """Roll-ups of records that were archived without them, made while writers go on.
 
-A rebuild counts records in the order of ``seq``, some in a transaction. ``Tenant.rolled_seq`` is how
-far it has come: writers count the changes of records up to there and leave later ones to it. The same
-holds for selections and ``Tenant.selected_seq``.
+A rebuild counts records in the order of ``seq``, some in a transaction. ``Tenant.rolled_seq`` is
+how far it has come: writers count the changes of records up to there and leave later ones to it.
+The same holds for selections and ``Tenant.selected_seq``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ from trajectories.storage.rollups import (
 )
 
 PAGE = 2_000
-"""Records that are read at once. Writers of the tenant wait for it if no more are left, or one has changed."""
+"""Records that are read at once. Writers of the tenant wait for it if no more are left, or one has
+changed."""
 MAX_RECORDS, MAX_PARTS = 50_000, 4_000
 """Records that a transaction counts, and sums of them in memory, each with rows to write."""
 SELECT_PAGE = 1_000
@@ -47,12 +48,14 @@ _RESTARTS = 10
 
 
 class RollUpsInterrupted(Exception):
-    """A process of an earlier release changed records meanwhile, each time. Repeat when it has ended."""
+    """A process of an earlier release changed records meanwhile, each time. Repeat when it has
+    ended."""
 
 
 @archive_errors()
 def rebuild(tenant: str, on_progress: Callable[[int], object] = lambda records: None) -> bool:
-    """Make the roll-ups of ``tenant`` anew; return False if it is more than ``rollup_max_cells`` allow.
+    """Make the roll-ups of ``tenant`` anew; return False if it is more than ``rollup_max_cells``
+    allow.
 
     Args:
         on_progress: called with the number of records that a transaction has counted.
@@ -78,7 +81,8 @@ def rebuild(tenant: str, on_progress: Callable[[int], object] = lambda records: 
 
 @archive_errors()
 def catch_up(tenant: str, records: int) -> int:
-    """Continue a rebuild of ``tenant``, or begin one, until it has counted ``records``, or a page more.
+    """Continue a rebuild of ``tenant``, or begin one, until it has counted ``records``, or a page
+    more.
 
     Returns:
         How many of ``records`` are left.
@@ -102,7 +106,8 @@ def to_select(tenants: Collection[str]) -> list[str]:
 
 @archive_errors()
 def select(tenant: str) -> bool:
-    """Count the next ``SELECT_PAGE`` records in their selections; return False if there is nothing to do."""
+    """Count the next ``SELECT_PAGE`` records in their selections; return False if there is nothing
+    to do."""
     with transaction.atomic(using=alias()):
         row = _lock(tenant)
         if row is None or not rollup_reads.is_current(row) or not _can_select(row):
@@ -119,7 +124,8 @@ def select(tenant: str) -> bool:
 
 
 def _end_selecting(row: Tenant, seq: int) -> None:
-    """Note that records are counted in their selections up to ``seq``; delete these if they are too many."""
+    """Note that records are counted in their selections up to ``seq``; delete these if they are too
+    many."""
     selections = rows_of(row.pk, alias(), is_total=True).filter(day=SELECTED)
     is_bounded = selections.count() <= MAX_SELECTIONS and not _is_wide(row)
     row.selected_seq = seq if is_bounded else -1
@@ -153,7 +159,8 @@ def set_aside(tenants: Sequence[str]) -> None:
 
 @archive_errors()
 def behind() -> list[str]:
-    """Return the tenants whose roll-ups lack changes, those without roll-ups for their number left out."""
+    """Return the tenants whose roll-ups lack changes, those without roll-ups for their number left
+    out."""
     lacks = ~seen_all() | ~Q(rolled_seq=F("last_seq")) | _selectable() | choice_reads.to_count()
     rows = Tenant.objects.using(alias()).filter(lacks).exclude(rollup_cut=Cut.ALL)
     return list(rows.order_by("pk").values_list("pk", flat=True))
@@ -225,8 +232,8 @@ def _lock(tenant: str) -> Tenant | None:
 def _begin(tenant: str) -> None:
     """Delete the roll-ups of ``tenant``; writers count nothing meanwhile.
 
-    It counts as a change of the tenant, since columns of its records may have changed without one: no
-    process may use what it remembers of them.
+    It counts as a change of the tenant, since columns of its records may have changed without one:
+    no process may use what it remembers of them.
     """
     rows = RollUp.objects.using(alias()).filter(tenant=tenant)
     is_left = True
@@ -246,8 +253,8 @@ def _begin(tenant: str) -> None:
 def _step(tenant: str) -> int | None:
     """Count the next records, and return their number; None if there is nothing to do.
 
-    Records are read without the lock, as long as many are left. If one of them changes meanwhile, the
-    first of them are read again with it.
+    Records are read without the lock, as long as many are left. If one of them changes meanwhile,
+    the first of them are read again with it.
     """
     before = _tenant(tenant)
     read = None
@@ -274,7 +281,8 @@ def _is_begun(row: Tenant) -> bool:
 
 
 class _Page(NamedTuple):
-    """The sums of the ``records`` after ``before.rolled_seq``, up to ``last_seq``: how many these are."""
+    """The sums of the ``records`` after ``before.rolled_seq``, up to ``last_seq``: how many these
+    are."""
 
     before: Tenant
     changes: Changes

@@ -28,7 +28,8 @@ SELECTED = -2
 NAMES = (*TRAJECTORY_KEY, "outcome")
 """The columns in which the records of a roll-up agree."""
 MAX_VALUES = 300
-"""Values of a column up to which a total has its marginals. Beyond it, they are read from the other rows."""
+"""Values of a column up to which a total has its marginals. Beyond it, they are read from the other
+rows."""
 _CHUNK = 400
 """Keys in a statement, below SQLite's number of variables."""
 
@@ -125,7 +126,8 @@ def read(places: Collection[Place], alias: str) -> dict[Place, Summary]:
 
 
 def save(sums: Mapping[Place, Summary], alias: str) -> None:
-    """Write these rows, and delete those that count no record any more. The sums must not change afterwards."""
+    """Write these rows, and delete those that count no record any more. The sums must not change
+    afterwards."""
     cells = {place: summary.total for place, summary in sums.items()}
     gone = [place.key for place, cell in cells.items() if not cell[0]]
     for start_at in range(0, len(gone), _CHUNK):

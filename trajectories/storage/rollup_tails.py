@@ -42,8 +42,8 @@ class _Counted(NamedTuple):
 class Tail:
     """The records of one tenant after ``Tenant.selected_seq``, with their sums by signature.
 
-    ``summary`` reads the records that changed since its last call, which the numbers of the tenant's
-    changes show. If one of these numbers has no row, it reads all records anew.
+    ``summary`` reads the records that changed since its last call, which the numbers of the
+    tenant's changes show. If one of these numbers has no row, it reads all records anew.
     """
 
     def __init__(self) -> None:
@@ -90,10 +90,11 @@ class Tail:
         self._changed, self._selected_seq = row.last_changed, row.selected_seq
 
     def _changes(self, row: Tenant, alias: str) -> list[int | None] | None:
-        """Return the places of records that were changed or deleted since; None if these cannot be known.
+        """Return the places of records that were changed or deleted since; None if these cannot be
+        known.
 
-        That is so after two changes of one record, and after a rebuild of the roll-ups, whose number no
-        row has. A snapshot older than this tail has no changes since.
+        That is so after two changes of one record, and after a rebuild of the roll-ups, whose
+        number no row has. A snapshot older than this tail has no changes since.
         """
         since = row.last_changed - self._changed
         if not self._changed or since < 0:

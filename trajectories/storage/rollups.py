@@ -1,18 +1,21 @@
-"""Roll-ups: sums of a tenant's records in the archive, kept in the transaction that changes records.
+"""Roll-ups: sums of a tenant's records in the archive, kept in the transaction that changes
+records.
 
 A roll-up has the sums of all records that agree in request_type, source, project, policy and
 outcome: of all time, and of each UTC day of ``recorded_at``, split by the day at which the runs
 started. A *total* has the sums of all records. So an answer reads few rows, however many records
 there are. Sums are ``stats.Summary``; they add and subtract exactly.
 
-A *selection* is a total of the runs that have a phase of some name, model, both, or selection method.
-A run is in about fifteen of them, so a batch does not pay for them: ``rollup_rebuild.select`` counts
-new records a thousand at a time, up to ``Tenant.selected_seq``, and a read scans the few after that.
-Only changes of records that are counted already reach the rows of selections in their transaction.
+A *selection* is a total of the runs that have a phase of some name, model, both, or selection
+method. A run is in about fifteen of them, so a batch does not pay for them:
+``rollup_rebuild.select`` counts new records a thousand at a time, up to ``Tenant.selected_seq``,
+and a read scans the few after that. Only changes of records that are counted already reach the rows
+of selections in their transaction.
 
 Reads use the roll-ups of a tenant if they have seen all of its changes (``is_current``). A process
 of another release, whose rows have another form, changes records without them, and counts
-``last_changed`` up, so that reads scan the records until ``rollup_rebuild`` has repaired the roll-ups.
+``last_changed`` up, so that reads scan the records until ``rollup_rebuild`` has repaired the
+roll-ups.
 """
 
 from __future__ import annotations
@@ -38,11 +41,13 @@ _CHUNK = 400
 """Keys in a statement, below SQLite's number of variables."""
 
 Signature: TypeAlias = frozenset[tuple[str | None, ...]]
-"""Phase, model and selection method of each phase of a run: what decides in which selections it counts."""
+"""Phase, model and selection method of each phase of a run: what decides in which selections it
+counts."""
 
 
 class Cut(IntEnum):
-    """The part that the roll-ups of a tenant leave out, because it has more than ``rollup_max_cells``.
+    """The part that the roll-ups of a tenant leave out, because it has more than
+    ``rollup_max_cells``.
 
     - ``PROJECTS``: new combinations are counted together, whatever their project.
     - ``ALL``: the tenant has no roll-ups.
@@ -56,8 +61,8 @@ class Cut(IntEnum):
 class Changes:
     """The changes of records of one tenant in a transaction that holds the lock on its row.
 
-    Make it before the first change, and pass it to ``write`` after the last one, before the tenant's
-    row is saved.
+    Make it before the first change, and pass it to ``write`` after the last one, before the
+    tenant's row is saved.
     """
 
     def __init__(self, tenant: Tenant, alias: str, *, is_rebuild: bool = False) -> None:
@@ -68,7 +73,8 @@ class Changes:
         self._parts: defaultdict[tuple[int, int, Names], Summary] = defaultdict(Summary)
         self._selected: defaultdict[Signature, Summary] = defaultdict(Summary)
         self.versions: list[tuple[Record, int]] = []
-        """Versions of records that the sums of choices have, with -1, and that take their place, with 1."""
+        """Versions of records that the sums of choices have, with -1, and that take their place,
+        with 1."""
 
     def add(self, seq: int, recorded_at_us: int, facets: Facets, *, times: int = 1) -> None:
         """Count a record, or subtract it with ``times=-1``. A rebuild counts later ones itself."""
@@ -125,7 +131,8 @@ TENANT_FIELDS = ("rolled_seq", "rolled_changed", "rolled_cells", "rollup_cut", "
 
 
 def has_seen_all(tenant: Tenant) -> bool:
-    """Return whether the roll-ups of a tenant are of this version, and have seen all of its changes."""
+    """Return whether the roll-ups of a tenant are of this version, and have seen all of its
+    changes."""
     return tenant.rolled_changed == mark(tenant.last_changed) or tenant.rolled_changed == tenant.last_changed == 0
 
 
@@ -170,7 +177,8 @@ def archived(rows: QuerySet[Trajectory], alias: str) -> Iterator[tuple[int, int,
 
 
 def _order(fields: Sequence[str], last: Sequence[str]) -> tuple[list[str], itemgetter[Any]]:
-    """Return ``fields`` without ``last``, and what puts their values, followed by those of ``last``, in order."""
+    """Return ``fields`` without ``last``, and what puts their values, followed by those of
+    ``last``, in order."""
     columns = [name for name in fields if name not in last]
     return columns, itemgetter(*((*columns, *last).index(name) for name in fields))
 
@@ -183,7 +191,8 @@ _PHASE_FACETS, _of_phase = _order(PhaseFacets._fields, ("agent", "tools", "credi
 
 
 def write(changes: Sequence[Changes]) -> None:
-    """Write the roll-ups of tenants with few statements, and set what the tenants' rows say of them."""
+    """Write the roll-ups of tenants with few statements, and set what the tenants' rows say of
+    them."""
     selected = [item for one in changes for item in one.selections()]
     places = {one.tenant.pk: _places(one) for one in changes}
     wanted = set[Place]().union(*places.values(), (place for place, _ in selected))

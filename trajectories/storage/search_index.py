@@ -25,7 +25,8 @@ else:
 
 TABLE = SearchEntry._meta.db_table
 BACKLOG = 0
-"""The entry that exists while rows from before the index may lack theirs; no trajectory has this key."""
+"""The entry that exists while rows from before the index may lack theirs; no trajectory has this
+key."""
 COMMON = 10_000
 """Entries that a search collects. Words of more are looked for along the order of the list."""
 RARE = 2_000

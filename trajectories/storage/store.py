@@ -160,10 +160,11 @@ class Store:
                 self.verify()
 
     def append(self, drafts: Sequence[Draft]) -> list[Appended | Exception]:
-        """Commit ``drafts`` to the outbox, as ``Outbox.append`` does, if that still belongs to this store.
+        """Commit ``drafts`` to the outbox, as ``Outbox.append`` does, if that still belongs to this
+        store.
 
-        Two sites with one outbox file would otherwise write into each other's archive. The archive is
-        asked only after another process has bound the outbox anew.
+        Two sites with one outbox file would otherwise write into each other's archive. The archive
+        is asked only after another process has bound the outbox anew.
 
         Raises:
             OutboxUnavailable: 503; no draft was accepted.

@@ -19,8 +19,8 @@ from trajectories.domain.record import LOWEST_ID, Facets, Position, Record, face
 from trajectories.storage.redis_tier import Change, FeedMark
 
 _RECORD_BYTES = 400
-"""Memory of a record besides version and facets: objects, numbers, entries of dict and lists. A test
-and benchmarks/hot_memory.py compare the sum with tracemalloc."""
+"""Memory of a record besides version and facets: objects, numbers, entries of dict and lists. A
+test and benchmarks/hot_memory.py compare the sum with tracemalloc."""
 
 
 _MARSHAL_VERSION = 2

@@ -10,7 +10,8 @@ from django.db.models import F
 
 
 def lock_tenants(trajectories: Any, slugs: Iterable[str], using: str) -> list[Any]:
-    """Lock the rows of these tenants against other writers, in the order of their slugs, and return them.
+    """Lock the rows of these tenants against other writers, in the order of their slugs, and return
+    them.
 
     In another order, two transactions that change trajectories of the same tenants would deadlock.
 

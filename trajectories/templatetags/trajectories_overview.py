@@ -16,7 +16,8 @@ register = template.Library()
 
 @register.simple_tag(takes_context=True)
 def trajectories_overview(context: Context) -> SafeString | str:
-    """Return the overview; empty if the user may not view trajectories, or this site does not have them."""
+    """Return the overview; empty if the user may not view trajectories, or this site does not have
+    them."""
     request: Any = context["request"]
     site_name = getattr(request, "current_app", None) or "admin"
     if not view_address("overview", site_name) or not request.user.has_perm("trajectories.view_trajectory"):

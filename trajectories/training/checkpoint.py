@@ -15,8 +15,8 @@ class ExportRunning(Exception):
 
 
 class Checkpoint:
-    """The progress of an unfinished export, committed at once: its state, and the digests of records
-    for ``dedupe``.
+    """The progress of an unfinished export, committed at once: its state, and the digests of
+    records for ``dedupe``.
 
     ``state`` is None at the start. The file is locked until ``close``.
 

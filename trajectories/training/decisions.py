@@ -94,8 +94,8 @@ def decisions_of(run: Run, rule: str = DEFAULT_RULE, reward_outcome: str | None 
 
     Args:
         rule: the credit rule of the reward, one of ``credit.RULES``.
-        reward_outcome: the name of the late outcome that is the reward instead: the newest one of the
-            phase, else of the run. True is 1 and false 0, a number itself; words are no reward.
+        reward_outcome: the name of the late outcome that is the reward instead: the newest one of
+            the phase, else of the run. True is 1 and false 0, a number itself; words are no reward.
     """
     late, fields = run.outcomes, run.fields
     places = places_of(fields) if late else {}
@@ -129,7 +129,8 @@ def decisions_of(run: Run, rule: str = DEFAULT_RULE, reward_outcome: str | None 
 
 
 def _late_reward(known: Sequence[Mapping[str, Any]], name: str) -> tuple[float | None, str]:
-    """Return the value of the newest outcome of this name, of a phase before that of a run, and its source."""
+    """Return the value of the newest outcome of this name, of a phase before that of a run, and its
+    source."""
     found = [one for one in known if one["name"] == name and not isinstance(one["value"], str)]
     if not found:
         return None, ""
@@ -197,7 +198,8 @@ def _actions(phase: Phase, fields: Mapping[str, Any]) -> tuple[list[Action], int
 
 
 class _History:
-    """The phases of a run, as contexts show them. A phase that had ended is one step in all contexts."""
+    """The phases of a run, as contexts show them. A phase that had ended is one step in all
+    contexts."""
 
     def __init__(self, fields: Mapping[str, Any], groups: Sequence[str]) -> None:
         phases: Sequence[Phase] = fields["phases"]

@@ -36,7 +36,8 @@ OPTIONS = tuple(dict.fromkeys(name for one in formats.FORMATS.values() for name 
 
 
 class Request(NamedTuple):
-    """The selection and form of an export. ``given`` are the filters as text; ``part`` is one of ``split``."""
+    """The selection and form of an export. ``given`` are the filters as text; ``part`` is one of
+    ``split``."""
 
     given: Mapping[str, str]
     query: Query

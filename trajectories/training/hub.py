@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 _CARD = "README.md"
 _OWN = (PATH, _CARD, ".gitattributes")
 _OPEN = 0.5
-"""A last range smaller than this share of SHARD_BYTES is written again with the records after it, so
-that frequent pushes do not make many small files."""
+"""A last range smaller than this share of SHARD_BYTES is written again with the records after it,
+so that frequent pushes do not make many small files."""
 _RETRIED = ("hub_unavailable", "unreachable")
 
 
@@ -56,7 +56,8 @@ class Target:
 
 
 class Pushed(NamedTuple):
-    """The result of a push, or of its dry run. ``commit`` is None if nothing changed, and in a dry run."""
+    """The result of a push, or of its dry run. ``commit`` is None if nothing changed, and in a dry
+    run."""
 
     commit: str | None
     is_new: bool

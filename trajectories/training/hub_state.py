@@ -46,7 +46,8 @@ class Range:
 
 @dataclass(frozen=True)
 class State:
-    """The content of a repository, and the export that it is of. ``tenant`` is a digest of the slug."""
+    """The content of a repository, and the export that it is of. ``tenant`` is a digest of the
+    slug."""
 
     store: str
     tenant: str

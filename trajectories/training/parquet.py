@@ -72,7 +72,8 @@ def _dumps(row: Any) -> bytes:
 
 
 def _table(lines: bytes, schema: pa.Schema) -> pa.Table:
-    """Return lines as one block of Arrow's own parser, which makes columns without objects of Python."""
+    """Return lines as one block of Arrow's own parser, which makes columns without objects of
+    Python."""
     import pyarrow as pa
     import pyarrow.json as pj
 

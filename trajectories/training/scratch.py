@@ -20,7 +20,8 @@ _CACHE_KIB = 8 * 1024
 
 
 class Item(NamedTuple):
-    """A row, the keys of its group and of the member of it, and three numbers, None where not known."""
+    """A row, the keys of its group and of the member of it, and three numbers, None where not
+    known."""
 
     group: bytes
     member: bytes
@@ -66,7 +67,8 @@ class Scratch:
         return self._db.execute("INSERT OR IGNORE INTO seen VALUES (?)", (digest,)).rowcount == 1
 
     def groups(self, items: Iterable[Item], order: str) -> Iterator[tuple[dict[str, Any], Iterator[Member]]]:
-        """Yield the first row of each group and its members; groups in the order of their first row.
+        """Yield the first row of each group and its members; groups in the order of their first
+        row.
 
         Args:
             items: all are read before the first group is yielded.

@@ -32,7 +32,8 @@ class Tools:
         return answer
 
     def query(self, **arguments: Any) -> dict[str, Any]:
-        """Return the answer of a query that must succeed. The client validates it against the schema."""
+        """Return the answer of a query that must succeed. The client validates it against the
+        schema."""
         return self._good(self.call("br_trajectory_query", arguments))
 
     def record(self, **arguments: Any) -> dict[str, Any]:
@@ -48,7 +49,8 @@ class Tools:
         return self._good(self.call("br_trajectory_recommend", arguments))
 
     def refusal(self, tool: str, /, **arguments: Any) -> str:
-        """Return the error message of a call that must fail. ``tool`` is record, update, outcome, query or recommend."""
+        """Return the error message of a call that must fail. ``tool`` is record, update, outcome,
+        query or recommend."""
         answer = self.call(f"br_trajectory_{tool}", arguments)
         assert answer.is_error, answer
         return _text(answer)
@@ -68,7 +70,8 @@ def _text(answer: CallToolResult) -> str:
 
 @contextmanager
 def tools_of(store: InMemoryServer, mode: str = "auto") -> Iterator[Tools]:
-    """Give the tools of a server that uses ``store``. The mode auto is the MCP revision without sessions."""
+    """Give the tools of a server that uses ``store``. The mode auto is the MCP revision without
+    sessions."""
     server = make_server(store.async_client(max_retries=0))
     with (
         anyio.from_thread.start_blocking_portal() as portal,

@@ -70,7 +70,8 @@ def _schemas(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def test_no_schema_has_keywords_that_client_converters_reject() -> None:
-    """Gemini's API, among others, rejects references, unions and a boolean ``additionalProperties``.
+    """Gemini's API, among others, rejects references, unions and a boolean
+    ``additionalProperties``.
 
     ``tests/sdk/test_mcp_converters.py`` asks converters.
     """

@@ -1,4 +1,5 @@
-"""An in-memory server, and both clients behind one blocking interface, so that each test covers both."""
+"""An in-memory server, and both clients behind one blocking interface, so that each test covers
+both."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ MakeQueue: TypeAlias = Callable[..., BackgroundQueue]
 
 
 class Blocking:
-    """Blocking wrapper of ``AsyncClient.trajectories``: awaits coroutines, and collects iterators in a list."""
+    """Blocking wrapper of ``AsyncClient.trajectories``: awaits coroutines, and collects iterators
+    in a list."""
 
     def __init__(self, client: AsyncClient, portal: anyio.from_thread.BlockingPortal) -> None:
         self._client = client

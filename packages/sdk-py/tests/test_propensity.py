@@ -11,7 +11,8 @@ from trajectories_sdk import thompson_propensity
 
 
 def exactly(first: tuple[int, int], second: tuple[int, int]) -> float:
-    """Return the probability that a draw of the first arm is greater than one of the second, in closed form.
+    """Return the probability that a draw of the first arm is greater than one of the second, in
+    closed form.
 
     Source: Miller, Formulas for Bayesian A/B Testing (2015), equation 6.
     """

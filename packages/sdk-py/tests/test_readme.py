@@ -20,7 +20,8 @@ EXAMPLES = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.MULTILINE
 
 @pytest.fixture
 def served(server: InMemoryServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> InMemoryServer:
-    """Clients that are made as the README makes them reach this server; files are written into a directory of the test."""
+    """Clients that are made as the README makes them reach this server; files are written into a
+    directory of the test."""
     monkeypatch.setenv("TRAJSTORE_BASE_URL", BASE_URL)
     monkeypatch.setenv("TRAJSTORE_API_KEY", API_KEY)
     monkeypatch.setenv("TRAJSTORE_SPOOL_DIR", str(tmp_path / "spool"))

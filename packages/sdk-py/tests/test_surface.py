@@ -140,7 +140,8 @@ def _function(member: Any) -> Any:
 
 
 def _shape(function: Any, *, is_blocking: bool) -> list[tuple[str, Any, Any, str]]:
-    """Parameters with kind, default and type, and the type that is returned; of the blocking half as the awaited one says it."""
+    """Parameters with kind, default and type, and the type that is returned; of the blocking half
+    as the awaited one says it."""
     signature = inspect.signature(function)
     shape = [
         (parameter.name, parameter.kind, parameter.default, _type(parameter.annotation, is_blocking=is_blocking))

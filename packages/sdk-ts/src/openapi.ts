@@ -731,7 +731,8 @@ export interface components {
         DeletionAnswer: components["schemas"]["MatchingTrajectories"] | components["schemas"]["DeletedTrajectories"];
         /**
          * Derived
-         * @description Values that follow from the record, by the rules of docs/contract.md. Unknown is null, never 0.
+         * @description Values that follow from the record, by the rules of docs/contract.md. Unknown is null, never
+         *     0.
          */
         Derived: {
             /**

@@ -1,4 +1,5 @@
-"""A Celery application whose task records in the background: ``celery --app tests.sdk.background.celery_app worker``."""
+"""A Celery application whose task records in the background: ``celery --app
+tests.sdk.background.celery_app worker``."""
 
 from __future__ import annotations
 

@@ -20,7 +20,8 @@ MakeProgram = Callable[..., Process]
 
 @dataclass
 class Store:
-    """A site with one web server, which a test may kill and start again. Tests share it, and each has a project."""
+    """A site with one web server, which a test may kill and start again. Tests share it, and each
+    has a project."""
 
     site: Site
     port: int

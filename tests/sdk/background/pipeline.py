@@ -1,7 +1,9 @@
-"""A program that records in the background, for tests that end it: ``python -m tests.sdk.background.pipeline HOW COUNT``.
+"""A program that records in the background, for tests that end it: ``python -m
+tests.sdk.background.pipeline HOW COUNT``.
 
-It prints the id of each record once ``enqueue`` has returned. The client reads where the server is, and its spool, from the
-environment, and the project of its records; only what ends the process, or another process, sends before ``LINGER_S`` has gone by.
+It prints the id of each record once ``enqueue`` has returned. The client reads where the server is,
+and its spool, from the environment, and the project of its records; only what ends the process, or
+another process, sends before ``LINGER_S`` has gone by.
 """
 
 from __future__ import annotations

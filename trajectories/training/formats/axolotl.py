@@ -1,4 +1,5 @@
-"""Axolotl's chat templates: ``type: chat_template``, or with ``kind=dpo`` ``chat_template.default``.
+"""Axolotl's chat templates: ``type: chat_template``, or with ``kind=dpo``
+``chat_template.default``.
 
     {"messages":[{"role":"system",…},{"role":"user",…},{"role":"assistant",…}],"tools":[…]}
 

@@ -1,4 +1,5 @@
-"""The common base of the formats of decisions: the credit rule, columns of origin, and pairs of actions."""
+"""The common base of the formats of decisions: the credit rule, columns of origin, and pairs of
+actions."""
 
 from __future__ import annotations
 

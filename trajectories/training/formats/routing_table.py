@@ -1,12 +1,13 @@
-"""Items that several models worked on: score, cost and duration of each, one row per item and model.
+"""Items that several models worked on: score, cost and duration of each, one row per item and
+model.
 
     {"item":"9f2c…","request_summary":"Fix the login","request_type":"bugfix","project":"web",
      "phase":"implement","model":"m-1","runs":2,"score":0.5,"cost_usd":0.04,"duration_ms":61000.0}
 
 An item is a phase of a request; requests are the same without case and repeated blanks. Where a
-phase has several attempts, each counts for its model by its own outcome. ``score``, ``cost_usd`` and ``duration_ms`` are means over the
-``runs`` that know them. Items with one model are left out; the lines come after all records were
-read.
+phase has several attempts, each counts for its model by its own outcome. ``score``, ``cost_usd``
+and ``duration_ms`` are means over the ``runs`` that know them. Items with one model are left out;
+the lines come after all records were read.
 """
 
 from __future__ import annotations

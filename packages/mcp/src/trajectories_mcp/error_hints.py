@@ -1,4 +1,5 @@
-"""Messages of failed tool calls: what is wrong, and what to do next. An agent reads them, and its user."""
+"""Messages of failed tool calls: what is wrong, and what to do next. An agent reads them, and its
+user."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""Answers to single requests of streamable HTTP, for a site that serves the tools at its own address.
+"""Answers to single requests of streamable HTTP, for a site that serves the tools at its own
+address.
 
-Requests share no state, neither sessions nor keys, so any process can answer any request. Each answer is one JSON body.
-Without streams, a request occupies a thread of the site only while the call runs.
+Requests share no state, neither sessions nor keys, so any process can answer any request. Each
+answer is one JSON body. Without streams, a request occupies a thread of the site only while the
+call runs.
 """
 
 from __future__ import annotations
@@ -21,9 +23,9 @@ from trajectories_sdk import AsyncClient
 class RequestContext:
     """The store, key and limits for one request.
 
-    The tools send their requests through ``store`` to ``base_url``, with the caller's own ``api_key``. ``hosts`` and
-    ``origins`` are the accepted values of the headers Host and Origin, against DNS rebinding. Other values get 421 and 403.
-    Clients other than browsers send no Origin.
+    The tools send their requests through ``store`` to ``base_url``, with the caller's own
+    ``api_key``. ``hosts`` and ``origins`` are the accepted values of the headers Host and Origin,
+    against DNS rebinding. Other values get 421 and 403. Clients other than browsers send no Origin.
     """
 
     base_url: str
@@ -42,7 +44,8 @@ class RequestContext:
 async def answer(request: httpx2.Request, context: RequestContext) -> httpx2.Response:
     """Return the answer to ``request``, completely read.
 
-    Failed calls are not retried: a retry would block a thread of the site. The agent gets the error and the next step.
+    Failed calls are not retried: a retry would block a thread of the site. The agent gets the error
+    and the next step.
     """
     async with AsyncClient(context.base_url, context.api_key, max_retries=0, transport=context.store) as client:
         manager = StreamableHTTPSessionManager(

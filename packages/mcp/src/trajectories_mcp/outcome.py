@@ -71,7 +71,8 @@ async def outcome(client: AsyncClient, arguments: Mapping[str, Any]) -> results.
     """Add a late outcome. Only the store validates it, so that there is one contract.
 
     Raises:
-        ToolFailure: An argument is missing or unknown, or the call failed. The message gives the next step.
+        ToolFailure: An argument is missing or unknown, or the call failed. The message gives the
+            next step.
     """
     given = {name: value for name, value in parsed(arguments, _SCHEMA).items() if value is not None}
     for name in given:

@@ -121,7 +121,8 @@ async def query(client: AsyncClient, arguments: Mapping[str, Any]) -> results.An
 
 
 def read(arguments: Mapping[str, Any]) -> Question:
-    """Return the question in ``arguments``. Null counts as omitted; the store validates the values of filters.
+    """Return the question in ``arguments``. Null counts as omitted; the store validates the values
+    of filters.
 
     Raises:
         ToolFailure: An argument is unknown, or cannot be combined with the others.

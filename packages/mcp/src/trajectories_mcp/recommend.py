@@ -45,7 +45,8 @@ async def recommend(client: AsyncClient, arguments: Mapping[str, Any]) -> result
     """Ask the store for a recommendation.
 
     Raises:
-        ToolFailure: An argument is missing or unknown, or the call failed. The message gives the next step.
+        ToolFailure: An argument is missing or unknown, or the call failed. The message gives the
+            next step.
     """
     given = {name: value for name, value in parsed(arguments, _SCHEMA).items() if value is not None}
     for name in given:

@@ -54,8 +54,8 @@ async def record(client: AsyncClient, arguments: Mapping[str, Any]) -> results.R
     """Record a run. Only the store validates it, so that there is one contract.
 
     Raises:
-        ToolFailure: The store refused the run, or it is unknown whether the store has it. The message gives the next step, with
-            the id to use.
+        ToolFailure: The store refused the run, or it is unknown whether the store has it. The
+            message gives the next step, with the id to use.
     """
     fields = parsed(arguments, TRAJECTORY)
     if fields.get("id") is None:

@@ -1,6 +1,7 @@
 """Results of the tools. Unknown values are omitted, never 0.
 
-``summaries`` cuts every text and bounds every list. An answer is therefore bounded too, whatever the store holds.
+``summaries`` cuts every text and bounds every list. An answer is therefore bounded too, whatever
+the store holds.
 """
 
 from __future__ import annotations

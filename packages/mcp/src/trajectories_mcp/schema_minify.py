@@ -1,7 +1,8 @@
 """Shorter and plainer JSON Schemas. A model reads each schema at each start of a client.
 
 Several clients convert the schemas for their model's API, and some converters (of Gemini, for
-example) reject ``$ref``, ``$defs`` and a boolean ``additionalProperties``. So the schemas have none.
+example) reject ``$ref``, ``$defs`` and a boolean ``additionalProperties``. So the schemas have
+none.
 """
 
 from __future__ import annotations

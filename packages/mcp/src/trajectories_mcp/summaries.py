@@ -95,9 +95,9 @@ def run_detail(run: models.StoredTrajectory, phases_from: int) -> RunDetail:
 def stats(found: models.Stats, group_by: str, filters: Mapping[str, Any], limit: int) -> Stats:
     """Return the totals and the ``limit`` largest groups.
 
-    The filters select runs, and a selected run also has phases that do not match them. Keep only the groups whose phase, model
-    and selection method match the filters. If no group has the given name, it is an alias that only the store can resolve: keep
-    all groups.
+    The filters select runs, and a selected run also has phases that do not match them. Keep only
+    the groups whose phase, model and selection method match the filters. If no group has the given
+    name, it is an alias that only the store can resolve: keep all groups.
     """
     groups: Sequence[Any] = found.skips if group_by == "skips" else getattr(found, f"by_{group_by}")
     for name in _GROUP_FILTERS:
@@ -138,7 +138,8 @@ def cut(text: str, max_chars: int) -> str:
 
 
 def plain(text: str) -> str:
-    """Return ``text`` on one line, without control characters, invisible ones, and ones that reorder text."""
+    """Return ``text`` on one line, without control characters, invisible ones, and ones that
+    reorder text."""
     return _HIDDEN.sub("", _BREAKS.sub(" ", text))
 
 

@@ -47,7 +47,8 @@ async def update(client: AsyncClient, arguments: Mapping[str, Any]) -> results.R
     """Change a run. Only the store validates the changes, so that there is one contract.
 
     Raises:
-        ToolFailure: An argument is missing or unknown, or the call failed. The message gives the next step.
+        ToolFailure: An argument is missing or unknown, or the call failed. The message gives the
+            next step.
     """
     given = {name: value for name, value in parsed(arguments, _SCHEMA).items() if value is not None}
     for name in given:

@@ -1,7 +1,8 @@
 """Changes to a record that the background makes so that the run is kept, with their counts.
 
-A value that JSON cannot hold becomes the closest JSON. Phases beyond the limit are left out. A field
-that the server refuses is left out (``repair.py``). Each change is counted, and logged once a kind.
+A value that JSON cannot hold becomes the closest JSON. Phases beyond the limit are left out. A
+field that the server refuses is left out (``repair.py``). Each change is counted, and logged once a
+kind.
 """
 
 from __future__ import annotations

@@ -26,7 +26,8 @@ class Recommendations:
     def create(
         self, phase: str, candidates: Sequence[AnyCandidate], **fields: Unpack[RecommendationFields]
     ) -> Recommendation:
-        """Return an action for the next phase with its probability, and what is known of the others.
+        """Return an action for the next phase with its probability, and what is known of the
+        others.
 
         Nothing is stored: record the phase with the fields in ``record``, or let ``run.phase(…,
         recommend=True)`` do it.
@@ -65,7 +66,8 @@ class Evaluations:
         self._client = client
 
     def create(self, policy: RulePolicy, **fields: Unpack[EvaluationFields]) -> PolicyEvaluation:
-        """Return the mean reward that a policy would have had, or in ``refusal`` why it cannot be known.
+        """Return the mean reward that a policy would have had, or in ``refusal`` why it cannot be
+        known.
 
         Args:
             policy: ``{"always": model}``, or ``{"rules": […], "default": …}``.

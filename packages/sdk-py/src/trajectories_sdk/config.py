@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 
 DEFAULT_BASE_URL: Final = "http://127.0.0.1:8000"
 UNREACHABLE_URL: Final = "http://trajstore-base-url.invalid"
-"""Used if ``TRAJSTORE_BASE_URL`` is invalid. The default may be the server of somebody else (RFC 6761)."""
+"""Used if ``TRAJSTORE_BASE_URL`` is invalid. The default may be the server of somebody else (RFC
+6761)."""
 DEFAULT_TIMEOUT_S: Final = 30.0
 DEFAULT_MAX_RETRIES: Final = 4
 

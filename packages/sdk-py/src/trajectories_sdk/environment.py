@@ -1,8 +1,8 @@
 """HTTP clients that start whatever the environment says.
 
 httpx2 reads proxies and certificates from the environment, and its constructors raise if a value is
-unusable, even one for other hosts. A recorder must not stop its program, so such values are ignored,
-with one warning that names the variable.
+unusable, even one for other hosts. A recorder must not stop its program, so such values are
+ignored, with one warning that names the variable.
 """
 
 from __future__ import annotations

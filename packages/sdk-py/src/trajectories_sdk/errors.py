@@ -128,7 +128,8 @@ class RequestTimeoutError(APIStatusError):
 class ConflictError(APIStatusError):
     """409: the request conflicts with what is stored; ``code`` says how.
 
-    Such as ``deleted`` (the id cannot be reused), ``idempotency_conflict`` or ``too_many_outcomes``.
+    Such as ``deleted`` (the id cannot be reused), ``idempotency_conflict`` or
+    ``too_many_outcomes``.
     """
 
 

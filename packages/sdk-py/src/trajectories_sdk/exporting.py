@@ -239,5 +239,6 @@ def _record(line: bytes) -> StoredTrajectory:
 
 
 def identity(config: Config, after: Id | None, filters: Filters) -> dict[str, object]:
-    """Return what tells one export from another, so that a partial file is resumed by the same export only."""
+    """Return what tells one export from another, so that a partial file is resumed by the same
+    export only."""
     return {**filters, "base_url": config.base_url, "after": after}

@@ -126,7 +126,10 @@ class DeletedTrajectory(ResponseModel):
 
 
 class Derived(ResponseModel):
-    """Values that follow from the record, by the rules of docs/contract.md. Unknown is null, never 0."""
+    """
+    Values that follow from the record, by the rules of docs/contract.md. Unknown is null, never
+    0.
+    """
 
     outcome: Literal["success", "failure", "partial", "unknown"] | str
     """As given, else from the checks and the last attempt of each phase."""

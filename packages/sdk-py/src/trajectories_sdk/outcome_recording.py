@@ -24,8 +24,8 @@ class OutcomeFields(TypedDict, total=False):
     trajectory_id: Id | None
     """The run that it is about."""
     reference: Mapping[str, str] | None
-    """Instead of a run, one entry of ``external_refs``, or ``{"session_id": …}``: the outcome is one of
-    each run that has it."""
+    """Instead of a run, one entry of ``external_refs``, or ``{"session_id": …}``: the outcome is
+    one of each run that has it."""
     phase_id: str | None
     """The phase that it is about; else the run."""
     at: Time | None

@@ -39,7 +39,8 @@ class Phase:
     def __init__(self, run: Run, name: str, fields: Mapping[str, Any], question: Question | None = None) -> None:
         self.name = text_of(name)
         self.recommendation: Recommendation | None = None
-        """The answer of the store, with ``recommend``; None before the phase begins, and without an answer."""
+        """The answer of the store, with ``recommend``; None before the phase begins, and without an
+        answer."""
         self._question = question
         self._run = run
         self._given = without_none(fields)
@@ -54,10 +55,11 @@ class Phase:
 
     @property
     def id(self) -> str:
-        """Return the ``phase_id``, which is unique in the run. The record has it once this was read.
+        """Return the ``phase_id``, which is unique in the run. The record has it once this was
+        read.
 
-        Default: the name and the count of the phases of this name, such as ``implement-2``. Passing the
-        phase as ``parent``, in ``depends_on`` or to ``feedback`` reads it too.
+        Default: the name and the count of the phases of this name, such as ``implement-2``. Passing
+        the phase as ``parent``, in ``depends_on`` or to ``feedback`` reads it too.
 
         Raises:
             RuntimeError: the phase has neither begun nor an id of its own.
@@ -138,9 +140,10 @@ class Phase:
     ) -> Attempt:
         """Record an attempt of a model. A later attempt with another model is a fallback.
 
-        With ``outcome`` the attempt is recorded as it is. Without, ``with`` or ``async with`` times it,
-        and an exception that leaves it makes it fail; an attempt that is never entered is not recorded.
-        The phase's ``model`` is that of the last attempt, ``requested_model`` the first one.
+        With ``outcome`` the attempt is recorded as it is. Without, ``with`` or ``async with`` times
+        it, and an exception that leaves it makes it fail; an attempt that is never entered is not
+        recorded. The phase's ``model`` is that of the last attempt, ``requested_model`` the first
+        one.
 
         Args:
             cost_usd: also added to the phase, as by ``usage``.
@@ -249,7 +252,8 @@ class Phase:
 
 
 class Attempt:
-    """One attempt of a phase, made by ``phase.attempt``. ``with`` or ``async with`` begins and ends it."""
+    """One attempt of a phase, made by ``phase.attempt``. ``with`` or ``async with`` begins and ends
+    it."""
 
     def __init__(self, phase: Phase, model: str, fields: Mapping[str, Any]) -> None:
         self.model = model
@@ -328,7 +332,8 @@ class Attempt:
 
 
 def _ending(error: BaseException | None) -> Fields:
-    """Return outcome, error and reason of a phase that an exception left, or that ended without one."""
+    """Return outcome, error and reason of a phase that an exception left, or that ended without
+    one."""
     outcome = outcome_of(error)
     waits_for = error_text(error) if error is not None and outcome == "paused" else None
     return {"outcome": outcome, "error": error_of(error), "status_reason": waits_for}

@@ -26,10 +26,10 @@ def thompson_propensity(
 def thompson_propensity(successes: Any, failures: Any, *, samples: int = SAMPLES, seed: int | None = None) -> Any:
     """Return the probability with which Thompson sampling picks each arm, by Monte Carlo.
 
-    An arm is picked if its draw from Beta(1 + successes, 1 + failures) is the greatest. Each arm gets
-    (draws won + 1/arms) / (samples + 1), so the results add up to 1 and none is 0. They are the same for
-    the same counts in the same order, seed and release of Python. This blocks for about 2 microseconds
-    a sample and arm.
+    An arm is picked if its draw from Beta(1 + successes, 1 + failures) is the greatest. Each arm
+    gets (draws won + 1/arms) / (samples + 1), so the results add up to 1 and none is 0. They are
+    the same for the same counts in the same order, seed and release of Python. This blocks for
+    about 2 microseconds a sample and arm.
 
     Args:
         successes: counts of at least 0 by arm, as a mapping, or as a sequence. Fractions are valid.

@@ -119,13 +119,14 @@ class Run:
             model_selection_method: how it was picked: ``explicit``, ``thompson-sampling``,
                 ``pattern-recommendation``, or another word.
             selection_rule: the rule or route that picked it.
-            candidates: the models that could have been picked, with score, score_parts and probability
-                where known; a model that a rule excluded has ``eligible: False`` and its reason.
+            candidates: the models that could have been picked, with score, score_parts and
+                probability where known; a model that a rule excluded has ``eligible: False`` and
+                its reason.
             selection_probability: probability with which the model was picked, 0 to 1;
                 ``thompson_propensity`` estimates it.
             exploration: strategy, samples and seed of the choice.
-            keep_probability: probability with which the policy would have run this phase rather than
-                skip it, 0 to 1.
+            keep_probability: probability with which the policy would have run this phase rather
+                than skip it, 0 to 1.
             parent: the phase that this one is part of, or its ``phase_id``.
             depends_on: the phases that had to end before this one, or their ids.
             phase_id: unique in the run. Default: given when something refers to the phase.
@@ -287,7 +288,8 @@ class Run:
                     self._next_attempt(phase["phase_name"])
 
     def _go_on_as_another(self, failure: Exception) -> None:
-        """Record the rest of a run under an id of its own, since its own id would replace the start."""
+        """Record the rest of a run under an id of its own, since its own id would replace the
+        start."""
         if not self._delivery.is_background:
             raise failure
         resumed, self.id = self.id, uuid4()

@@ -1,7 +1,7 @@
 """Repair of a record that the server refuses because of single fields.
 
-The server names the path, the code and the reason of each problem. The value at the path is cut, made
-text or left out. Nothing here knows the contract, so it also fits a server of another release.
+The server names the path, the code and the reason of each problem. The value at the path is cut,
+made text or left out. Nothing here knows the contract, so it also fits a server of another release.
 """
 
 from __future__ import annotations

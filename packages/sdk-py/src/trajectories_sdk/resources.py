@@ -58,11 +58,12 @@ class Trajectories(RunFactory):
         record are in ``warnings`` of the result, and each is logged once a run and code.
 
         Args:
-            replace: also replace a stored version that has phases which this one lacks. Otherwise such
-                a record is refused; ``update`` changes single fields.
+            replace: also replace a stored version that has phases which this one lacks. Otherwise
+                such a record is refused; ``update`` changes single fields.
 
         Returns:
-            The trajectory as stored: normalized, with ``recorded_at``, ``revision`` and ``derived``.
+            The trajectory as stored: normalized, with ``recorded_at``, ``revision`` and
+            ``derived``.
 
         Raises:
             BadRequestError: 400; ``details`` lists every problem with its path.

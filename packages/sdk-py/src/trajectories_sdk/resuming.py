@@ -54,7 +54,8 @@ class InterruptedRuns:
         self._records: OrderedDict[str, Mapping[str, Any]] = OrderedDict()
 
     def remember(self, record: Mapping[str, Any], is_interrupted: bool, /) -> None:
-        """Keep the record of a run if it or its last phase was interrupted, and forget it otherwise."""
+        """Keep the record of a run if it or its last phase was interrupted, and forget it
+        otherwise."""
         last = {str(phase["phase_name"]): phase.get("outcome") for phase in record["phases"]}
         with self._lock:
             self._records.pop(record["id"], None)

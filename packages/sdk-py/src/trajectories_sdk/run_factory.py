@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 class RunFactory(ABC):
-    """The half of ``client.trajectories`` that needs no response, so that it is the same for both clients."""
+    """The half of ``client.trajectories`` that needs no response, so that it is the same for both
+    clients."""
 
     _client: Client | AsyncClient
 

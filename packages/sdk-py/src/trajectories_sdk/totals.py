@@ -68,8 +68,8 @@ _CANCELLATIONS: Final = frozenset({"CancelledError", "Cancelled", "KeyboardInter
 
 
 def outcome_of(error: BaseException | None) -> str:
-    """Return the outcome of a phase that ended with this exception: ``cancelled`` if it was stopped from
-    outside, ``paused`` if it waits for a person.
+    """Return the outcome of a phase that ended with this exception: ``cancelled`` if it was stopped
+    from outside, ``paused`` if it waits for a person.
 
     A group has the outcome that all of its exceptions have, or ``failure``.
     """

@@ -97,8 +97,9 @@ def _fields(value: Any) -> dict[str, Any]:
 class ClosestJson:
     """Writes one record as the closest JSON that the server accepts. It never raises.
 
-    ``replaced`` counts the values that JSON or the server cannot hold as they are, by kind. A number
-    becomes text or null, a text loses its invalid characters, any other object becomes its ``repr``.
+    ``replaced`` counts the values that JSON or the server cannot hold as they are, by kind. A
+    number becomes text or null, a text loses its invalid characters, any other object becomes its
+    ``repr``.
 
     Args:
         max_chars: longer texts are cut.

@@ -1,4 +1,5 @@
-"""Mistakes that type checkers must report. Each marked line must be an error under mypy and under pyright, and no other."""
+"""Mistakes that type checkers must report. Each marked line must be an error under mypy and under
+pyright, and no other."""
 
 from __future__ import annotations
 

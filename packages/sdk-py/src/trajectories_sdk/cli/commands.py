@@ -148,7 +148,8 @@ def stats(ctx: click.Context, /, *, credit: str | None, bucket: str | None, is_j
     CREDITED is the success rate by what the tests, builds and reviews of a run said of its phases,
     BY PHASE by what the phases said of themselves. WILSON LOW is the lower bound of the 95 %
     interval of CREDITED. VALUE/USD is that bound divided by (mean cost + 0.001 USD). Phases that
-    were skipped in some runs are listed with the success of the runs where they ran and were skipped.
+    were skipped in some runs are listed with the success of the runs where they ran and were
+    skipped.
     """
     connection, filters = split(options)
     found = open_client(ctx, connection).trajectories.stats(credit=credit, bucket=bucket, **filters)

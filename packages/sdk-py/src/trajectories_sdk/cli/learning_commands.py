@@ -43,10 +43,11 @@ def outcome(
     is_json: bool,
     **connection: Any,
 ) -> None:
-    """Record a late outcome NAME of a run, or of a pull request, a commit or a session. Prints its id.
+    """Record a late outcome NAME of a run, or of a pull request, a commit or a session. Prints its
+    id.
 
-    VALUE is true, false, a number, or for the name fit one of good_fit, underpowered, overprovisioned
-    and failed.
+    VALUE is true, false, a number, or for the name fit one of good_fit, underpowered,
+    overprovisioned and failed.
     """
     if (id_ is None) == (reference is None):
         raise click.UsageError("Give either --id or --reference.")
@@ -143,8 +144,8 @@ def recommend(
 def evaluate(ctx: click.Context, /, policy: str, *, given: tuple[str, ...], is_json: bool, **options: Any) -> None:
     """Estimate the mean reward that another POLICY would have had, or say why it cannot be known.
 
-    POLICY is a model, for all decisions, or @FILE with a rule table as JSON; @- is stdin. Exits with 1
-    if the value cannot be estimated.
+    POLICY is a model, for all decisions, or @FILE with a rule table as JSON; @- is stdin. Exits
+    with 1 if the value cannot be estimated.
     """
     connection, fields = split(options)
     if given:

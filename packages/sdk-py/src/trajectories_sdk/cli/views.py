@@ -28,7 +28,8 @@ from trajectories_sdk.models import (
 
 
 def records(found: Iterable[StoredTrajectory]) -> Iterable[str]:
-    """Return a line per record. Outcome, cost and duration are derived ones where none was recorded."""
+    """Return a line per record. Outcome, cost and duration are derived ones where none was
+    recorded."""
     table = Table(("ID", "RECORDED", "OUTCOME", ">PHASES", ">COST USD", ">DURATION", "REQUEST"))
     for record in found:
         table.add(
@@ -109,7 +110,8 @@ def results(lines: Iterable[Mapping[str, Any]]) -> Iterable[str]:
 
 
 def stats(found: Stats) -> Iterator[str]:
-    """Return totals, then a line per phase, model and selection method, the days or weeks, and skips."""
+    """Return totals, then a line per phase, model and selection method, the days or weeks, and
+    skips."""
     yield from _totals(found).lines()
     yield ""
     table = Table(
@@ -149,7 +151,8 @@ def _series(found: Stats) -> Table:
 
 
 def _skips(groups: Iterable[SkipGroup]) -> Table:
-    """Return how runs ended where a phase ran and where it was skipped, for phases that were skipped."""
+    """Return how runs ended where a phase ran and where it was skipped, for phases that were
+    skipped."""
     table = Table(("PHASE", "TYPE", ">RAN", ">SUCCESS", ">WILSON", ">SKIPPED", ">SUCCESS", ">WILSON"))
     for group in groups:
         sides = [cell for side in (group.ran, group.skipped) for cell in (number(side.runs), *_interval(side))]

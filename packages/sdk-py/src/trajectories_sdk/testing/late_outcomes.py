@@ -19,7 +19,8 @@ _NAMESPACE = UUID(int=0)
 
 
 class CountedOutcome(NamedTuple):
-    """An outcome as stats count it: once for its run, and by phase and model for each of its phases."""
+    """An outcome as stats count it: once for its run, and by phase and model for each of its
+    phases."""
 
     name: str
     value: bool | float | str

@@ -109,7 +109,8 @@ def _cost_per_success(items: Sequence[Any]) -> float | None:
 
 
 class _Presence(NamedTuple):
-    """A phase of a run. ``presence``: whether its group ran or was skipped; None but for the first of the group."""
+    """A phase of a run. ``presence``: whether its group ran or was skipped; None but for the first
+    of the group."""
 
     phase: str
     request_type: str | None
