@@ -58,7 +58,7 @@ hypothesis.settings.load_profile("tests")
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Tests compute most of the time, and wait for processes in between; those of faults mostly
     wait."""
-    return (os.cpu_count() or 1) + 1
+    return (os.cpu_count() or 1) + 2
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> WorkStealingScheduling | None:

@@ -14,7 +14,7 @@ from tests.admin.sample import archive_sample
 from tests.browser.conftest import Visitor
 from trajectories.models import Trajectory
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.outside, pytest.mark.django_db(transaction=True)]
 
 OVERVIEW = address("trajectory", "overview/")
 _THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")

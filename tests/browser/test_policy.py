@@ -13,7 +13,7 @@ from tests.browser.conftest import Visitor
 from tests.text.injections import HARMLESS
 from tests.text.test_admin import rows
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.outside, pytest.mark.django_db(transaction=True)]
 
 
 def test_the_docs_page_shows_every_operation_without_a_violation(visitor: Visitor) -> None:

@@ -17,7 +17,7 @@ from trajectories.admin import changelist
 from trajectories.models import Trajectory
 from trajectories.workspace import Annotation, SavedView
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.outside, pytest.mark.django_db(transaction=True)]
 
 LIST = address("trajectory")
 CANDIDATES = [

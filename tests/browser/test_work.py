@@ -18,7 +18,7 @@ from tests.browser.test_runs import runs
 from tests.examples import body
 from trajectories.models import ApiKey, Trajectory
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis_tier")]
+pytestmark = [pytest.mark.outside, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis_tier")]
 
 LIST = address("trajectory")
 

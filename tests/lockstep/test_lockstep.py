@@ -14,6 +14,7 @@ from tests.processes import PROJECT
 from tests.sdk_ts.conftest import sdk_package as sdk_package
 
 DOCS = PROJECT / "docs"
+pytestmark = pytest.mark.outside
 
 
 @pytest.fixture(scope="module")

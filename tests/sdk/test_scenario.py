@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from contextlib import closing
 
+import pytest
+
 from tests.sdk.scenario import CHANGES, FILTERS, RUNS, Http, Seen, canonical, changed
 from tests.sdk.served import ServedStore
 from tests.sdk.ways import WAYS
@@ -22,6 +24,7 @@ def recorded_and_seen(served_store: ServedStore, name: str) -> tuple[Seen, list[
     return way.see(), archived
 
 
+@pytest.mark.outside  # several languages
 def test_every_client_gives_the_same_canonical_records_lists_and_stats(served_store: ServedStore) -> None:
     with closing(Http(served_store.access())) as http:
         http.record(RUNS)

@@ -12,6 +12,8 @@ from typing import TypeAlias
 
 import pytest
 
+pytestmark = pytest.mark.outside
+
 TYPED = Path(__file__).resolve().parent / "typed"
 BIN = Path(sys.executable).parent
 Errors: TypeAlias = set[tuple[str, int]]
