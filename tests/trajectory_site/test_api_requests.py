@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import httpx2
@@ -10,7 +11,9 @@ from asgiref.sync import async_to_sync
 from asgiref.testing import ApplicationCommunicator
 from django.conf import settings as site_settings
 from django.core.asgi import get_asgi_application
+from django.core.signals import request_finished, request_started
 from django.core.wsgi import get_wsgi_application
+from django.db import close_old_connections
 from pytest_django import Settings
 
 from trajectory_site.api_requests import by_path, by_path_asgi
@@ -33,6 +36,16 @@ def _marked(get_response: Any, mark: str) -> Any:
         return response
 
     return middleware
+
+
+@pytest.fixture(autouse=True)
+def connections_of_others() -> Iterator[None]:
+    """Leave the connections that other tests have opened alone, as Django's test client does."""
+    request_started.disconnect(close_old_connections)
+    request_finished.disconnect(close_old_connections)
+    yield
+    request_started.connect(close_old_connections)
+    request_finished.connect(close_old_connections)
 
 
 @pytest.fixture
