@@ -24,6 +24,8 @@ from mcp.client.streamable_http import streamable_http_client
 from tests.processes import PROJECT, Site, Web
 from trajectory_site import servers
 
+pytestmark = pytest.mark.outside
+
 COMMAND = Path(sys.executable).with_name("trajectories-mcp")
 GOLDEN = PROJECT / "packages" / "mcp" / "tests" / "tools.json"
 PHASES = [

@@ -34,6 +34,7 @@ def ids(*records: Record) -> list[UUID]:
 # Bounds and the floor.
 
 
+@pytest.mark.abuse  # records by the thousand
 @pytest.mark.parametrize("is_cold", [False, True])
 def test_it_holds_10_000_of_10_001_records_and_answers_for_all(
     archive_db: str, redis_tier: Redis, own: WebProcess, is_cold: bool

@@ -52,6 +52,7 @@ def explained(sql: str, alias: str) -> str:
         return "\n".join(str(row) for row in cursor.fetchall())
 
 
+@pytest.mark.abuse  # rows by the thousand
 def test_a_rare_value_enters_the_index_of_words_and_then_that_of_keys(archive_db: str) -> None:
     fill_many(archive_db)
     common = [f"word{number}" for number in range(40)]

@@ -18,6 +18,8 @@ from trajectories.domain import dialects, schema
 from trajectories.domain.record import Record, digest_of
 from trajectories.storage.tenant_cache import TenantCache
 
+pytestmark = pytest.mark.abuse
+
 RECORDS = 15
 FULL = phase(
     agent="product-manager",

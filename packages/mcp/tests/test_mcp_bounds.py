@@ -15,6 +15,8 @@ from mcp_tools import Tools, tools_of
 from trajectories_mcp import results, summaries
 from trajectories_sdk.testing import InMemoryServer
 
+pytestmark = pytest.mark.abuse
+
 # A plain character, those that JSON escapes, and those that are longest in UTF-8.
 TEXTS = [text * 600 for text in ("a", '"', "\\", "\x1b", "😀", "\u2028")]
 COST, DURATION, COUNT = 123456.12345678901, 9999999999999.998, 2**53 - 1
