@@ -1,4 +1,4 @@
-"""Sums that a process keeps are those of their rows, whoever else writes these."""
+"""Sums that a process keeps equal those of their rows, whatever other processes write."""
 
 from __future__ import annotations
 

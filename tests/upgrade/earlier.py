@@ -22,7 +22,7 @@ def check_out(directory: Path) -> Path:
     """The files of that revision, in ``directory``.
 
     A test that calls this is skipped where the history is not there: in a tarball, in a shallow
-    clone, without git. Whoever sets ``CI`` means to run everything, so there it fails.
+    clone, without git. ``CI`` asks for everything, so there it fails.
     """
     try:
         command = ["git", "-C", str(PROJECT), "archive", "--format=tar", REVISION]
