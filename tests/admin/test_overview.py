@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from unittest.mock import Mock
 from urllib.parse import parse_qsl, urlsplit
@@ -34,7 +34,10 @@ from trajectories.storage.store import get_store
 pytestmark = pytest.mark.django_db
 
 OVERVIEW = address("trajectory", "overview/")
-TODAY = datetime.now(UTC).date()
+
+
+def today() -> date:
+    return datetime.now(UTC).date()
 
 
 def text_of(shown: str) -> str:
@@ -64,7 +67,7 @@ def api() -> Client:
 
 def test_its_figures_are_those_of_the_api(admin_client: Client, api: Client) -> None:
     archive_sample(120)
-    since, until = TODAY - timedelta(days=6), TODAY + timedelta(days=1)
+    since, until = today() - timedelta(days=6), today() + timedelta(days=1)
     expected = stats(api, started_since=since.isoformat(), started_until=until.isoformat(), bucket="day")
     shown = page(admin_client, f"{OVERVIEW}?period=7")
     assert tile(shown, "Runs") == f"{expected['count']:,}"
@@ -94,7 +97,7 @@ def test_skipping_a_phase_is_shown_with_what_runs_cost_then(admin_client: Client
     sides = (("a", "success", 0.5), ("b", "success", 0.7), ("a", "skipped", 0.2), ("b", "skipped", 0.1))
     for kind, outcome, cost in sides:
         given = phase(phase_name="review", outcome=outcome) | ({"cost_usd": 0.05} if outcome == "success" else {})
-        archived(body(phases=[given], request_type=kind, total_cost_usd=cost, started_at=f"{TODAY}T00:00:00Z"))
+        archived(body(phases=[given], request_type=kind, total_cost_usd=cost, started_at=f"{today()}T00:00:00Z"))
     (row,) = table(page(admin_client, OVERVIEW), "Skipped phases")
     assert row[1] == "2 / 2"
     assert row[-3:] == ["$0.600", "$0.150 -75 %", "$0.0500"]
@@ -103,7 +106,7 @@ def test_skipping_a_phase_is_shown_with_what_runs_cost_then(admin_client: Client
 def test_a_cell_of_the_heat_map_joins_every_selection_method(admin_client: Client) -> None:
     for method, outcome in (("explicit", "success"), ("explicit", "failure"), ("thompson-sampling", "success")) * 3:
         given = phase(phase_name="code", model="m", model_selection_method=method, outcome=outcome, cost_usd=0.5)
-        archived(body(phases=[given], started_at=f"{TODAY}T00:00:00Z"))
+        archived(body(phases=[given], started_at=f"{today()}T00:00:00Z"))
     shown = page(admin_client, OVERVIEW)
     least = figures.percent(rate_of(6, 9)["low"])
     assert table(shown, "Models and phases") == [["m", f"67 % ≥ {least}, n = 9"]]
@@ -115,7 +118,7 @@ def test_a_cell_of_the_heat_map_joins_every_selection_method(admin_client: Clien
 
 def test_a_cell_of_fewer_than_five_is_grey(admin_client: Client) -> None:
     for _ in range(4):
-        archived(body(phases=[phase(model="m", outcome="success")], started_at=f"{TODAY}T00:00:00Z"))
+        archived(body(phases=[phase(model="m", outcome="success")], started_at=f"{today()}T00:00:00Z"))
     shown = page(admin_client, OVERVIEW)
     assert 'class="tj-few"' in shown
     assert "tj-level-" not in shown
@@ -150,7 +153,7 @@ def test_the_sentence_names_the_change(admin_client: Client) -> None:
     for day, outcomes in ((1, "sssss"), (10, "sfffffff")):
         for outcome in outcomes:
             given = {"s": "success", "f": "failure"}[outcome]
-            archived(body(outcome=given, total_cost_usd=1, started_at=f"{TODAY - timedelta(days=day)}T12:00:00Z"))
+            archived(body(outcome=given, total_cost_usd=1, started_at=f"{today() - timedelta(days=day)}T12:00:00Z"))
     assert (
         "In the last 7 days, 5 runs started, 3 fewer than in the 7 days before; 100 % succeeded, higher than the 12 % before; "
         "they cost $5.00 (-38 %)."
@@ -343,7 +346,7 @@ def test_hostile_text_is_shown_as_text() -> None:
             }
             phases = [one] * (at + 1) + [{"phase_name": text, "outcome": "skipped"}] * (at + 1)
             names = dict.fromkeys(("project", "request_type", "policy", "source"), text)
-            given = body(**names, phases=phases, total_cost_usd=99 + at, started_at=f"{TODAY}T00:00:00Z")
+            given = body(**names, phases=phases, total_cost_usd=99 + at, started_at=f"{today()}T00:00:00Z")
             archived(given, tenant=tenant)
         user = staff(tenant, username=tenant)
         shown[tenant] = [page(user, f"{url}?period=7") for url in (OVERVIEW, address("trajectory", "compare/"))]
