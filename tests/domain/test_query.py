@@ -97,6 +97,9 @@ def test_an_unknown_parameter_is_reported_with_the_nearest_known_one() -> None:
         parameters([("projct", ["p"])], allowed=FILTERS)
     assert (caught.value.code, caught.value.param) == ("unknown_parameter", "projct")
     assert "Did you mean 'project'?" in caught.value.message
+    with pytest.raises(InvalidInput) as caught:
+        parameters([("limit", ["2"])], allowed=("split", "format"))
+    assert caught.value.message == "Unknown parameter 'limit'."
 
 
 def test_a_parameter_given_twice_is_refused_instead_of_one_being_ignored() -> None:

@@ -330,6 +330,10 @@ def parse_query(given: Mapping[str, str], now_us: int) -> Query:
     return Query(*(tuple(conditions[on]) for on in ("position", "trajectory", "phase")))
 
 
+_NEAR = 0.65
+"""Least similarity of a hint. At the default of 0.6, ``limit`` of an export was taken for ``split``."""
+
+
 def parameters(given: Iterable[tuple[str, list[str]]], *, allowed: Iterable[str]) -> dict[str, str]:
     """Return query parameters as a dict.
 
@@ -340,7 +344,7 @@ def parameters(given: Iterable[tuple[str, list[str]]], *, allowed: Iterable[str]
     names, found = list(allowed), {}
     for name, values in given:
         if name not in names:
-            near = difflib.get_close_matches(name, names, 1)
+            near = difflib.get_close_matches(name, names, 1, _NEAR)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             shown = redaction.quoted(name, max_chars=100)
             raise InvalidInput(f"Unknown parameter {shown!r}.{hint}", code="unknown_parameter", param=shown)
