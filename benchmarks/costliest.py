@@ -41,7 +41,8 @@ NOTHING = {
     "model": "none", "selection_method": "none", "agent": "none", "tool": "none", "build_passed": "false",
     "tests_passed": "false", "tag": "none", "since": "2100-01-01", "until": "1980-01-01",
     "started_since": "2100-01-01", "started_until": "1980-01-01", "min_cost_usd": "1e6", "max_cost_usd": "0",
-    "min_duration_ms": "1e15", "max_duration_ms": "0", "q": " ".join(f"nothing{n}" for n in range(32)),
+    "policy": "none", "credited": "partial", "fit": "failed", "min_duration_ms": "1e15", "max_duration_ms": "0",
+    "q": " ".join(f"nothing{n}" for n in range(32)),
 }  # fmt: skip
 """A value of each filter that matches no record, so that a list looks at all of them."""
 ALL = {

@@ -61,9 +61,12 @@ def test_two_policies_have_the_figures_of_the_api(admin_client: Client) -> None:
         f"{figures.interval(one['success_rate'])} of {one['success_rate']['known']}" for one in (old, new)
     ]
     assert rows["Success"][2] == figures.verdict(old["success_rate"], new["success_rate"])
-    counts = {group["phase"]: group["count"] for group in old["by_phase"]}
+    phases = [{group["phase"]: group for group in one["by_phase"]} for one in (old, new)]
     for row in table(shown, "Phases"):
-        assert row[1].startswith(f"{counts[row[0]]:,} → ")
+        before, after = (side[row[0]] for side in phases)
+        assert row[1].startswith(f"{before['count']:,} → ")
+        for at, rate in ((2, "credited_success_rate"), (4, "success_rate")):
+            assert row[at] == " → ".join(figures.percent(one[rate]["rate"]) for one in (before, after))
 
 
 def test_where_the_interval_holds_nothing_it_says_so_in_words(admin_client: Client) -> None:

@@ -109,11 +109,22 @@ def test_a_cell_of_the_heat_map_joins_every_selection_method(admin_client: Clien
         archived(body(phases=[given], started_at=f"{today()}T00:00:00Z"))
     shown = page(admin_client, OVERVIEW)
     least = figures.percent(rate_of(6, 9)["low"])
-    assert table(shown, "Models and phases") == [["m", f"67 % ≥ {least}, n = 9"]]
+    assert table(shown, "Models and phases") == [["m", f"67 % ≥ {least}, n = 9, own 67 %"]]
     assert 'class="tj-level-4"' in shown  # the lower bound is 35 %
     assert table(page(admin_client, f"{OVERVIEW}?cells=cost"), "Models and phases") == [["m", "$0.500 n = 9"]]
     for measure in heat.MEASURES:
         assert f"tj-heat-{measure}" in page(admin_client, f"{OVERVIEW}?cells={measure}")
+
+
+def test_credited_success_is_shown_beside_that_of_the_phases_own_outcomes(admin_client: Client) -> None:
+    given = phase(phase_name="code", model="m", model_selection_method="explicit", outcome="success")
+    archived(body(phases=[given], tests_passed=False, started_at=f"{TODAY}T00:00:00Z"))
+    shown = page(admin_client, OVERVIEW)
+    (cell,) = table(shown, "Models and phases")
+    assert (cell[1][:4], cell[1][-14:]) == ("0 % ", "n = 1, own 100 %"[-14:])
+    (method,) = table(shown, "How models were chosen")
+    assert [rate.split(" (")[0] for rate in method[2:4]] == ["0 %", "100 %"]
+    assert "Credited success by the rule checks" in shown
 
 
 def test_a_cell_of_fewer_than_five_is_grey(admin_client: Client) -> None:

@@ -156,7 +156,7 @@ def test_the_form_adds_a_filter_to_the_address(admin_client: Client) -> None:
 def test_an_invalid_filter_finds_nothing_and_says_why(admin_client: Client) -> None:
     named("mine")
     shown = page(admin_client, f"{LIST}?outcome=great")
-    assert "Outcome must be one of success, failure, partial, unknown." in shown
+    assert "Outcome must be one of success, failure, partial, unknown, got &#x27;great&#x27;." in shown
     assert found(admin_client, min_cost_usd="cheap") == found(admin_client, since="soon") == []
 
 

@@ -209,9 +209,13 @@ def test_a_patch_gives_a_canonical_record_and_repeated_the_same(
         ([phase(phase_id="a")], [phase(), phase()], "'a'"),
         ([phase(phase_id="a"), phase()], [phase(phase_id="b"), phase(phase_id="a")], ""),
         ([phase(phase_id="a"), phase()], [phase(), phase(phase_id="c")], "1 of the stored phases"),
+        ([phase(), phase()], [phase(phase_name="x"), phase(phase_name="y")], "2 of the stored phases, such as 'spec'"),
+        ([phase(phase_name="code")], [phase(phase_name="Implement", phase_id="a")], ""),
+        ([phase(phase_id="a")], [phase(phase_id="a", phase_name="x")], ""),
+        ([phase(phase_id="a"), phase()], [phase(phase_id="a"), phase(phase_name="x")], "1 of the stored phases"),
     ],
 )
-def test_dropped_phases_are_fewer_ones_or_a_missing_id(before: list[Any], after: list[Any], found: str) -> None:
+def test_dropped_phases_are_fewer_ones_or_a_missing_id_or_name(before: list[Any], after: list[Any], found: str) -> None:
     said = patch.dropped_phases(made_body(ID, phases=before), made_body(ID, phases=after))
     assert found in said
     assert bool(said) == bool(found)

@@ -73,6 +73,10 @@ def refused(given: dict[str, str]) -> InvalidInput:
         ("max_duration_ms", "1e", "must be a number of at least 0"),
         ("max_cost_usd", "1e99999999999999999999", "must be a number of at least 0"),
         ("max_duration_ms", "", "must be a number of at least 0"),
+        ("credited", "failed", "must be one of success, failure, partial, none, got 'failed'"),
+        ("tests_passed", "yes", "must be true or false, got 'yes'"),
+        ("min_cost_usd", "x" * 100, f"must be a number of at least 0, got '{'x' * 40}'"),
+        ("fit", "sk-ant-api03-" + "a" * 95, "overprovisioned, failed, got '[redacted"),
         *((name, "a\0b", "has a NUL character") for name in FILTERS),
     ],
 )
@@ -93,6 +97,9 @@ def test_an_unknown_parameter_is_reported_with_the_nearest_known_one() -> None:
         parameters([("projct", ["p"])], allowed=FILTERS)
     assert (caught.value.code, caught.value.param) == ("unknown_parameter", "projct")
     assert "Did you mean 'project'?" in caught.value.message
+    with pytest.raises(InvalidInput) as caught:
+        parameters([("limit", ["2"])], allowed=("split", "format"))
+    assert caught.value.message == "Unknown parameter 'limit'."
 
 
 def test_a_parameter_given_twice_is_refused_instead_of_one_being_ignored() -> None:

@@ -219,6 +219,33 @@ def test_problems_are_reported_with_their_path(given: Any, path: str, code: str,
 
 
 @pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        (body(outcome="good"), "'good'"),
+        (body(project=7), "7"),
+        (body(build_passed=None, phases=None), "null"),
+        (body(total_cost_usd=True), "true"),
+        (in_phase(keep_probability=1.5), "1.5"),
+        (in_phase(depends_on={"a": 1}), "an object"),
+        (in_phase(evidence=["a"]), "an array"),
+        (body(started_at="yesterday"), "'yesterday'"),
+        (body(started_at="2026-01-05T23:58:46"), "'2026-01-05T23:58:46'"),
+        (body(ended_at="0001-01-01T00:00:00+01:00"), "'0001-01-01T00:00:00+01:00'"),
+        (body(parent_id="p" * 100), f"'{'p' * 40}'"),
+        (in_phase(fit="sk-ant-api03-" + "a" * 95), "'[redacted:anthropic-key]'"),
+    ],
+)
+def test_a_refused_value_is_named_short_and_without_credentials(given: Any, named: str) -> None:
+    (problem,) = refusal(given).details
+    assert problem.message.endswith(f", got {named}")
+
+
+def test_a_refused_value_of_many_digits_is_not_named() -> None:
+    (problem,) = refusal(b'{"request_summary":"x","phases":[],"total_phases":%b}' % (b"9" * 4_000)).details
+    assert "got" not in problem.message
+
+
+@pytest.mark.parametrize(
     ("data", "words"),
     [
         (b"", "EOF"),

@@ -104,6 +104,12 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str, str, str]] = [
         "correct one of the two",
     ),
     (
+        in_phase(model="b", requested_model="a", selection_probability=0.0),
+        "phases[0].selection_probability",
+        "picked_with_probability_0",
+        "'a' was picked, but its selection_probability is 0",
+    ),
+    (
         in_phase(model="a", selection_probability=0.700002, candidates=[A, B]),
         "phases[0].selection_probability",
         "selection_probability_differs",

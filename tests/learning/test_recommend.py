@@ -156,6 +156,7 @@ def test_a_budget_is_always_kept() -> None:
         answer = decided(table, "a", "b", budget_usd=1, explore=1.0, seed=seed)
         assert answer["choice"]["model"] == "a"
         assert answer["choice"]["escalate_to"] is None
+        assert ": credited success " in answer["reasoning"]
     assert answer["candidates"][1]["reason"] == "It may cost 2 USD, and the budget is 1 USD."
     refused = decided(table, "b", "c", budget_usd=1)
     assert (refused["choice"], refused["best"]) == (None, None)

@@ -6,10 +6,12 @@ from __future__ import annotations
 from contextlib import closing
 
 import pytest
+from pydantic import BaseModel
 
-from tests.sdk.scenario import CHANGES, FILTERS, RUNS, Http, Seen, canonical, changed
+from tests.sdk.scenario import CHANGES, FILTERS, RUNS, Http, Json, Seen, canonical, changed
 from tests.sdk.served import ServedStore
 from tests.sdk.ways import WAYS
+from trajectories.domain import schema
 
 
 def recorded_and_seen(served_store: ServedStore, name: str) -> tuple[Seen, list[str]]:
@@ -40,6 +42,26 @@ def test_every_client_gives_the_same_canonical_records_lists_and_stats(served_st
         assert seen.found == expected.found, f"{name}: the filters find others"
         assert seen.groups == expected.groups, f"{name}: other stats"
         assert seen.exported in (None, expected.exported), f"{name}: another export"
+
+
+@pytest.mark.parametrize(
+    ("model", "given"),
+    [
+        (schema.Phase, [phase for run in RUNS for phase in run["phases"]]),
+        *(
+            (model, [one for run in RUNS for phase in run["phases"] for one in phase.get(name, ())])
+            for model, name in ((schema.Candidate, "candidates"), (schema.Attempt, "attempts"))
+        ),
+        (
+            schema.Exploration,
+            [phase["exploration"] for run in RUNS for phase in run["phases"] if "exploration" in phase],
+        ),
+        (schema.FeedbackLoop, [loop for run in RUNS for loop in run.get("feedback_loops", ())]),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else "",
+)
+def test_the_scenario_has_every_field_of_a_decision(model: type[BaseModel], given: list[Json]) -> None:
+    assert set().union(*given) == set(model.model_fields)
 
 
 def test_the_scenario_distinguishes_its_clients() -> None:

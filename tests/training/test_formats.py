@@ -315,8 +315,8 @@ def test_an_unknown_format_names_the_nearest_and_all() -> None:
         ("jsonl", {"credit": "checks"}, "The format jsonl has no option 'credit'; it has none."),
         ("sft", {"calls": "both"}, "calls must be tool or text, got 'both'."),
         ("sft", {"min_reward": "2"}, "min_reward must be above 0 and at most 1, got '2'."),
-        ("dsjson", {"usd_weight": "-1"}, "usd_weight must be between 0 and 1000000."),
-        ("dsjson", {"usd_weight": "nan"}, "usd_weight must be between 0 and 1000000."),
+        ("dsjson", {"usd_weight": "-1"}, "usd_weight must be between 0 and 1000000, got '-1'."),
+        ("dsjson", {"usd_weight": "nan"}, "usd_weight must be between 0 and 1000000, got 'nan'."),
     ],
 )
 def test_an_option_that_a_format_does_not_have_or_take_is_refused(

@@ -333,13 +333,14 @@ def selection_methods(answer: Answer, runs: Address) -> Card:
             name_cell(group["selection_method"], runs(selection_method=group["selection_method"])),
             Cell(figures.count(group["count"])),
             rate_cell(group["credited_success_rate"]),
+            rate_cell(group["success_rate"]),
             Cell(figures.money(group["cost_usd"]["mean"])),
             Cell(figures.UNKNOWN if group["value_per_dollar"] is None else f"{group['value_per_dollar']:,.3g}"),
         ]
         for group in answer["by_selection_method"]
         if group["selection_method"] is not None
     ]
-    head = ["Method", "Phases", "Credited success", "Cost of a phase", "Value per dollar"]
+    head = ["Method", "Phases", "Credited success", "By own outcome", "Cost of a phase", "Value per dollar"]
     return Card("How models were chosen", head, rows[:MAX_ROWS], empty="No phase says how its model was chosen.")
 
 

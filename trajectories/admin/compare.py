@@ -166,6 +166,7 @@ def by_phase(old: Answer, new: Answer) -> Card:
                 Cell(" → ".join(figures.count(group["count"] if group else 0) for group in (one, other))),
                 Cell(" → ".join(figures.percent(rate["rate"]) for rate in rates)),
                 Cell(figures.compared(*rates), is_number=False, note=figures.points(*rates)),
+                Cell(" → ".join(figures.percent(figures.at(group, "success_rate", "rate")) for group in (one, other))),
                 *(
                     _old_and_new(figures.at(one, name, "mean"), figures.at(other, name, "mean"), text)
                     for name, text in (("cost_usd", figures.money), ("duration_ms", figures.span))
@@ -173,7 +174,7 @@ def by_phase(old: Answer, new: Answer) -> Card:
                 Cell(" → ".join(figures.percent(figures.at(group, "skip_rate")) for group in (one, other))),
             ]
         )
-    head = ["Phase", "Count", "Credited success", "Where B differs", "Cost", "Duration", "Skipped"]
+    head = ["Phase", "Count", "Credited success", "Where B differs", "By own outcome", "Cost", "Duration", "Skipped"]
     return Card("Phases", head, rows, is_wide=True, empty="No run has phases.")
 
 

@@ -21,18 +21,26 @@ MEASURES = {"success": "Success", "cost": "Cost", "duration": "Duration", "value
 
 @dataclass(slots=True)
 class Pair:
-    """Sums of the phases of one name that one model ran, over every selection method."""
+    """Sums of the phases of one name that one model ran, over every selection method.
+
+    ``successes`` of ``known`` are credited, ``own_successes`` of ``own_known`` are by the phases'
+    own outcomes.
+    """
 
     count: int = 0
     successes: int = 0
     known: int = 0
+    own_successes: int = 0
+    own_known: int = 0
     totals: dict[str, list[float]] = field(default_factory=lambda: {"cost_usd": [0, 0], "duration_ms": [0, 0]})
 
     def add(self, group: Answer) -> None:
-        rate = group["credited_success_rate"]
+        rate, own = group["credited_success_rate"], group["success_rate"]
         self.count += group["count"]
         self.known += rate["known"]
         self.successes += round((rate["rate"] or 0) * rate["known"])
+        self.own_known += own["known"]
+        self.own_successes += round((own["rate"] or 0) * own["known"])
         for name, total in self.totals.items():
             total[0] += group[name]["known"]
             total[1] += group[name]["sum"] or 0
@@ -66,6 +74,7 @@ class HeatMap:
     """Models by phases. A cell is None where no such phase ran."""
 
     measure: str
+    credit_rule: str
     phases: Sequence[Cell]
     rows: Sequence[tuple[Cell, Sequence[HeatCell | None]]]
     left_out: str
@@ -90,8 +99,11 @@ def heat_map(answer: Answer, runs: Address, measure: str) -> HeatMap:
         level = 0 if value is None else round(_LEVELS * value / top)
         href = runs(phase=phase, model=model)
         number = pair.known if measure in ("success", "value") else pair.count
-        least = f"≥ {figures.percent(value)}, " if measure == "success" and value is not None else ""
-        return HeatCell(_heat_text(pair, measure), f"{least}n = {number:,}", level, href, is_few=number < _FEW)
+        note = f"n = {number:,}"
+        if measure == "success":
+            note = note if value is None else f"≥ {figures.percent(value)}, {note}"
+            note += f", own {figures.percent(pair.own_successes / pair.own_known)}" if pair.own_known else ""
+        return HeatCell(_heat_text(pair, measure), note, level, href, is_few=number < _FEW)
 
     hidden = [
         f"{len(names) - MAX_ROWS} more {what}"
@@ -100,6 +112,7 @@ def heat_map(answer: Answer, runs: Address, measure: str) -> HeatMap:
     ]
     return HeatMap(
         measure,
+        answer["credit_rule"],
         [name_cell(phase, runs(phase=phase)) for phase in shown_phases],
         [
             (name_cell(model, runs(model=model)), [cell(model, phase) for phase in shown_phases])

@@ -11,7 +11,7 @@ from trajectories.api.responses import AnswerModel
 
 
 class SuccessEstimate(AnswerModel):
-    """Posterior mean of a success rate, and its 95 % interval."""
+    """Posterior mean of success, by credit (rule checks) for phases, and its 95 % interval."""
 
     mean: float
     low: float

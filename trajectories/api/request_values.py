@@ -9,7 +9,7 @@ from uuid import UUID
 from django.http import HttpRequest
 from django.utils.http import parse_etags
 
-from trajectories.domain import redaction
+from trajectories.domain.query import got
 from trajectories.exceptions import InvalidInput, NotFound
 
 MAX_IDEMPOTENCY_KEY = 255
@@ -49,11 +49,13 @@ def known_id(text: str) -> UUID:
 
 
 def after_id(text: str | None) -> UUID | None:
+    if text is None:
+        return None
     try:
-        return None if text is None else UUID(text)
+        return UUID(text)
     except ValueError:
         raise InvalidInput(
-            "after must be the id of an exported record.", code="invalid_cursor", param="after"
+            f"after must be the id of an exported record, {got(text)}.", code="invalid_cursor", param="after"
         ) from None
 
 
@@ -61,14 +63,13 @@ def choice(name: str, given: dict[str, str], words: Iterable[str]) -> str | None
     """Take a parameter that is one of ``words`` out of ``given``; None where it is not given."""
     text = given.pop(name, None)
     if text is not None and text not in words:
-        shown = redaction.quoted(text, max_chars=40)
         raise InvalidInput(
-            f"{name} must be one of {', '.join(words)}, got {shown!r}.", code="invalid_parameter", param=name
+            f"{name} must be one of {', '.join(words)}, {got(text)}.", code="invalid_parameter", param=name
         )
     return text
 
 
 def flag(name: str, text: str) -> bool:
     if text not in ("0", "1"):
-        raise InvalidInput(f"{name} must be 0 or 1.", code="invalid_parameter", param=name)
+        raise InvalidInput(f"{name} must be 0 or 1, {got(text)}.", code="invalid_parameter", param=name)
     return text == "1"

@@ -7,7 +7,8 @@ the stored phase of its ``phase_id``, and one with a new ``phase_id`` is appende
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence, Set
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from trajectories.domain import redaction, schema
 from trajectories.domain.contract_types import MAX_PHASES, Name, Summary, Text
+from trajectories.domain.outcomes import phase_group
 from trajectories.exceptions import InvalidInput, Problem
 
 
@@ -170,4 +172,15 @@ def dropped_phases(known: bytes, body: bytes) -> str:
     if missing:
         shown = ", ".join(repr(redaction.quoted(one, max_chars=100)) for one in missing[:3])
         return f"this body lacks {len(missing)} of the stored phases, such as phase_id {shown}"
+    # A phase without an id is known by its name alone; it may have an id from now on.
+    known_ids = {phase["phase_id"] for phase in before if "phase_id" in phase}
+    lacking = _groups(before, known_ids) - _groups(after, known_ids)
+    if lacking:
+        shown = ", ".join(repr(redaction.quoted(one, max_chars=100)) for one in list(lacking)[:3])
+        return f"this body lacks {lacking.total()} of the stored phases, such as {shown}"
     return ""
+
+
+def _groups(phases: Sequence[dict[str, Any]], but: Set[str]) -> Counter[str]:
+    """Return how many phases each group has, without those that have one of the ids in ``but``."""
+    return Counter(phase_group(phase["phase_name"]) for phase in phases if phase.get("phase_id") not in but)

@@ -173,16 +173,21 @@ def _text(text: str) -> str:
     return text
 
 
+def got(text: str) -> str:
+    """Return a refused value for the end of a message."""
+    return f"got {redaction.quoted(text, max_chars=40)!r}"
+
+
 def _boolean(text: str) -> bool:
     if text not in ("true", "false"):
-        raise ValueError("must be true or false")
+        raise ValueError(f"must be true or false, {got(text)}")
     return text == "true"
 
 
 def _one_of(words: Sequence[str]) -> Callable[[str], str]:
     def read(text: str) -> str:
         if text not in words:
-            raise ValueError("must be one of " + ", ".join(words))
+            raise ValueError(f"must be one of {', '.join(words)}, {got(text)}")
         return text
 
     return read
@@ -206,7 +211,7 @@ def _time_us(text: str, now_us: int) -> int:
     except ValidationError:
         raise ValueError(
             "must be a time with an offset (2026-01-05T23:58:46Z), a date in UTC (2026-01-05), or a span before now"
-            f" (30m, 12h, 7d, 2w), got {redaction.quoted(text, max_chars=40)!r}"
+            f" (30m, 12h, 7d, 2w), {got(text)}"
         ) from None
 
 
@@ -217,7 +222,7 @@ def _scaled(divisor: int) -> Callable[[str], int]:
             # every script.
             number = Decimal(text if _NUMBER.fullmatch(text) else "")
         except InvalidOperation:
-            raise ValueError("must be a number of at least 0") from None
+            raise ValueError(f"must be a number of at least 0, {got(text)}") from None
         # Exact, and cut to the column's range before a huge exponent could be expanded.
         return BIGGEST if number and number.adjusted() > 18 else min(BIGGEST, round(number * divisor))
 
@@ -325,6 +330,10 @@ def parse_query(given: Mapping[str, str], now_us: int) -> Query:
     return Query(*(tuple(conditions[on]) for on in ("position", "trajectory", "phase")))
 
 
+_NEAR = 0.65
+"""Least similarity of a hint. At the default of 0.6, ``limit`` of an export was taken for ``split``."""
+
+
 def parameters(given: Iterable[tuple[str, list[str]]], *, allowed: Iterable[str]) -> dict[str, str]:
     """Return query parameters as a dict.
 
@@ -335,7 +344,7 @@ def parameters(given: Iterable[tuple[str, list[str]]], *, allowed: Iterable[str]
     names, found = list(allowed), {}
     for name, values in given:
         if name not in names:
-            near = difflib.get_close_matches(name, names, 1)
+            near = difflib.get_close_matches(name, names, 1, _NEAR)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             shown = redaction.quoted(name, max_chars=100)
             raise InvalidInput(f"Unknown parameter {shown!r}.{hint}", code="unknown_parameter", param=shown)

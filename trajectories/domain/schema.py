@@ -319,7 +319,7 @@ def invalid_input(
     if (found := error.error_count()) > _MAX_LISTED:
         message = f"The body has {found:,} problems, which are not listed. Compare it with the contract."
         return InvalidInput(message, code="too_many_problems", found=found)
-    errors = error.errors(include_url=False, include_input=False)
+    errors = error.errors(include_url=False)
     unknown_keys = (e["loc"] for e in errors if e["type"] == "extra_forbidden")
     hints = {loc: _near(loc, root) for loc in islice(unknown_keys, _MAX_HINTS)}
     problems = tuple(islice((p for e in errors for p in _problems(e, hints, own_data)), MAX_PROBLEMS))
@@ -347,7 +347,25 @@ def _problems(error: ErrorDetails, hints: Mapping[Loc, str], own_data: str) -> I
         code, message = "nul_character", "String has a NUL character"
     elif code == "json_invalid" and "hex escape" in message:
         message += "; surrogates come in pairs"
+    elif message.startswith("Input should"):
+        message += _got(error["input"])
     yield Problem(path, code, message.replace("String", "A key", 1) if is_key else message)
+
+
+def _got(value: Any) -> str:
+    """Return the refused value for a message. A list or an object is only named as one."""
+    if isinstance(value, str):
+        return f", got {redaction.quoted(value, max_chars=_MAX_VALUE)!r}"
+    if value is None or isinstance(value, float) or (isinstance(value, int) and abs(value) < _MANY_DIGITS):
+        return f", got {json.dumps(value)}"
+    if isinstance(value, list | dict):
+        return ", got an array" if isinstance(value, list) else ", got an object"
+    return ""
+
+
+_MAX_VALUE = 40
+_MANY_DIGITS = 10**20
+"""Longer integers are not shown; Python refuses to print those of 5,000 digits."""
 
 
 def _path(loc: Loc) -> str:

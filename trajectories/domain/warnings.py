@@ -126,6 +126,14 @@ def _of_choice(path: str, phase: Fields) -> Iterator[Contradiction]:
             f"{_q(method)} is kept as a method of its own; the known ones are {', '.join(_METHODS)}. The name of a rule"
             " goes into selection_rule.",
         )
+    chosen = phase.get("requested_model", phase.get("model"))
+    if chosen is not None and phase.get("selection_probability") == 0:
+        yield Contradiction(
+            f"{path}.selection_probability",
+            "picked_with_probability_0",
+            f"{_q(chosen)} was picked, but its selection_probability is 0; send the probability with which it was picked, or"
+            " leave it out.",
+        )
     attempts = phase.get("attempts", ())
     if attempts and "model" in phase and attempts[-1]["model"] != phase["model"]:
         yield Contradiction(

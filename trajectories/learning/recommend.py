@@ -186,7 +186,8 @@ def _reasoning(
     outcomes = f"{samples} known outcome{'' if samples == 1 else 's'}"
     if action.then is not None:
         outcomes += f" of {action.then} after {action.model} failed"
-    said = f"{action.instruction}: success {action.mean:.0%} expected {cost}, from {outcomes}"
+    success = "success of the run" if action.model is None else "credited success"
+    said = f"{action.instruction}: {success} {action.mean:.0%} expected {cost}, from {outcomes}"
     return (
         f"{said}."
         if choice is best

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from trajectories.domain.query import got
 from trajectories.exceptions import InvalidInput
 from trajectories.training import parquet
 from trajectories.training.columns import Columns
@@ -56,11 +57,13 @@ def parse_encoding(given: Mapping[str, str]) -> Encoding:
     """
     file = given.get("file", JSONL)
     if file not in FILES:
-        raise InvalidInput(f"file must be {' or '.join(FILES)}.", code="invalid_parameter", param="file")
+        raise InvalidInput(f"file must be {' or '.join(FILES)}, {got(file)}.", code="invalid_parameter", param="file")
     compression = given.get("compression", "zstd" if file == PARQUET else "none")
     if compression not in COMPRESSIONS:
         raise InvalidInput(
-            f"compression must be one of {', '.join(COMPRESSIONS)}.", code="invalid_parameter", param="compression"
+            f"compression must be one of {', '.join(COMPRESSIONS)}, {got(compression)}.",
+            code="invalid_parameter",
+            param="compression",
         )
     if file == PARQUET:
         parquet.require()

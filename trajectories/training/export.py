@@ -15,7 +15,7 @@ import orjson
 
 from trajectories.domain.clock import rfc3339
 from trajectories.domain.outcomes import phase_group
-from trajectories.domain.query import FILTERS, Query, parse_query
+from trajectories.domain.query import FILTERS, Query, got, parse_query
 from trajectories.domain.record import Record
 from trajectories.exceptions import InvalidInput
 from trajectories.services import exports
@@ -70,7 +70,7 @@ def parse_request(given: Mapping[str, str], now_us: int) -> Request:
     dedupe, text, part = left.pop("dedupe", "0"), left.pop("split", None), left.pop("part", None)
     split_by = left.pop("split_by", None)
     if dedupe not in ("0", "1"):
-        raise InvalidInput("dedupe must be 0 or 1.", code="invalid_parameter", param="dedupe")
+        raise InvalidInput(f"dedupe must be 0 or 1, {got(dedupe)}.", code="invalid_parameter", param="dedupe")
     if text is None and (part is not None or split_by is not None):
         param = "part" if part is not None else "split_by"
         raise InvalidInput(
@@ -78,7 +78,8 @@ def parse_request(given: Mapping[str, str], now_us: int) -> Request:
         )
     split = None if text is None else parse_split(text, split_by or SPLIT_BY[0])
     if split is not None and part is not None and part not in split.names:
-        raise InvalidInput(f"part must be one of {', '.join(split.names)}.", code="invalid_parameter", param="part")
+        names = ", ".join(split.names)
+        raise InvalidInput(f"part must be one of {names}, {got(part)}.", code="invalid_parameter", param="part")
     filters = {name: left.pop(name) for name in list(left) if name in FILTERS}
     return Request(
         filters, parse_query(filters, now_us), format_, format_.read_options(left), split, text, part, dedupe == "1"

@@ -193,6 +193,14 @@ def test_an_id_without_show_returns_that_run(tools: Tools, recorded: Record) -> 
     assert detail[2]["error"] == "no answer"
 
 
+def test_a_run_shows_what_each_phase_earned_beside_what_it_said(tools: Tools, recorded: Record) -> None:
+    id_ = recorded(phases=[{"phase_name": f"phase {at}", "outcome": "success"} for at in range(13)], build_passed=False)
+    for phases_from, count in ((0, 12), (12, 1)):
+        detail = tools.query(id=id_, phases_from=phases_from)["untrusted_data"]["run"]["phases_in_detail"]
+        shown = [(phase["outcome"], phase["credited"]) for phase in detail]
+        assert shown == [("success", "failure (build_passed)")] * count
+
+
 def test_stats_group_by_phase_model_and_method_with_wilson_bounds(tools: Tools, recorded: Record) -> None:
     for _ in range(3):
         recorded(phases=PHASES)
@@ -215,6 +223,31 @@ def test_stats_by_phase_include_the_skip_rate(tools: Tools, recorded: Record) ->
     recorded(phases=[{"phase_name": "design", "outcome": "success"}])
     groups = tools.query(show="stats", group_by="phase")["untrusted_data"]["stats"]["groups"]
     assert {group["phase"]: group["skip_rate"] for group in groups}["design"] == 0.5
+
+
+def test_stats_by_skips_list_phases_that_some_run_skipped_with_costs(tools: Tools, recorded: Record) -> None:
+    ran, skipped = ({"phase_name": "review", "outcome": outcome} for outcome in ("success", "skipped"))
+    code = {"phase_name": "implement", "outcome": "success"}
+    assert "No run skipped a phase." in tools.query(show="stats", group_by="skips")["summary"]
+    for phases, request_type, cost in ([ran], "bugfix", 0.5), ([skipped], "bugfix", 0.25), ([ran], "feature", 1):
+        recorded(phases=[code, *phases], request_type=request_type, total_cost_usd=cost)
+    answer = tools.query(show="stats", group_by="skips")
+    groups = answer["untrusted_data"]["stats"]["groups"]
+    assert "A phase that no run skipped is not listed." in answer["summary"]
+    assert [(group["phase"], group["request_type"]) for group in groups] == [
+        ("review", "bugfix"),
+        ("review", "feature"),
+    ]
+    assert [groups[0][side]["mean_cost_usd"] for side in ("ran", "skipped")] == [0.5, 0.25]
+
+
+def test_groups_have_the_sum_of_their_cost_and_those_of_runs_its_cost_per_success(
+    tools: Tools, recorded: Record
+) -> None:
+    for outcome in ("success", "success", "failure"):
+        recorded(policy="router@1", outcome=outcome, total_cost_usd=0.5)
+    (group,) = tools.query(show="stats", group_by="policy")["untrusted_data"]["stats"]["groups"]
+    assert (group["sum_cost_usd"], group["cost_per_success_usd"]) == (1.5, 0.75)
 
 
 def test_stats_of_a_phase_show_only_the_groups_of_that_phase(tools: Tools, recorded: Record) -> None:

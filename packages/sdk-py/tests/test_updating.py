@@ -92,7 +92,7 @@ def test_an_update_of_a_run_that_is_unknown_or_deleted_is_refused(half: Any) -> 
 
 def test_a_version_that_lacks_phases_needs_replace(half: Any) -> None:
     half.record(trajectory(id=ID, phases=PHASES))
-    for phases in ([], PHASES[1:] * 2):
+    for phases in ([], PHASES[1:] * 2, [PHASES[0], {"phase_name": "other"}]):
         with pytest.raises(DroppedPhasesError):
             half.record(trajectory(id=ID, phases=phases))
         many = half.record_many([trajectory(id=ID, phases=phases), trajectory()])

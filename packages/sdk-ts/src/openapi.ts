@@ -3061,7 +3061,7 @@ export interface components {
         };
         /**
          * SuccessEstimate
-         * @description Posterior mean of a success rate, and its 95 % interval.
+         * @description Posterior mean of success, by credit (rule checks) for phases, and its 95 % interval.
          */
         SuccessEstimate: {
             /** Mean */

@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from trajectories.domain.clock import rfc3339
+from trajectories.domain.query import got
 from trajectories.training.columns import Columns
 from trajectories.training.decisions import Action, Decision
 from trajectories.training.formats.base import Format, LeftOut, Option, Options, Row, fraction
@@ -39,7 +40,7 @@ def _usd_weight(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value <= MAX_USD_WEIGHT:
-        raise ValueError(f"must be between 0 and {MAX_USD_WEIGHT}")
+        raise ValueError(f"must be between 0 and {MAX_USD_WEIGHT}, {got(text)}")
     return value
 
 

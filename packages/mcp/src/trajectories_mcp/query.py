@@ -199,6 +199,8 @@ async def _stats(client: AsyncClient, question: Question) -> results.Answer:
     summary = f"{counted(found.count, 'run')} {_filtered(question.filters)}; "
     summary += f"{counted(len(stats.groups), 'group')} by {question.group_by}. "
     summary += f"Success of phases is by credit rule {found.credit_rule}; of runs by their outcome."
+    if question.group_by == "skips":
+        summary += " A phase that no run skipped is not listed." if stats.groups else " No run skipped a phase."
     if stats.groups_left_out:
         summary += f" {counted(stats.groups_left_out, 'smaller group')} omitted: add filters to see them."
     return results.Answer(

@@ -91,6 +91,9 @@ class PhaseSummary(Result):
     phase_name: str
     phase_id: str | None = Field(default=None, description="Id for br_trajectory_update.")
     outcome: str | None = None
+    credited: str | None = Field(
+        default=None, description="What the run showed of the phase later, as: outcome (source)."
+    )
     fit: str | None = Field(default=None, description="How the model suited the phase.")
     model: str | None = None
     requested_model: str | None = Field(
@@ -164,6 +167,7 @@ class SkipSide(Result):
 
     runs: int
     success_rate: Proportion
+    mean_cost_usd: float | None = Field(default=None, description="Of the whole run.")
 
 
 class Group(Result):
@@ -188,6 +192,8 @@ class Group(Result):
     ran: SkipSide | None = Field(default=None, description="Runs in which the phase ran.")
     skipped: SkipSide | None = Field(default=None, description="Runs in which it was skipped.")
     mean_cost_usd: float | None = None
+    sum_cost_usd: float | None = None
+    cost_per_success_usd: float | None = Field(default=None, description="For runs.")
     mean_duration_ms: float | None = None
     mean_output_tokens: float | None = None
     value_per_dollar: float | None = Field(

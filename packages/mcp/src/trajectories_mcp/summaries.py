@@ -74,6 +74,7 @@ def run_detail(run: models.StoredTrajectory, phases_from: int) -> RunDetail:
     """Return the run with its phases from the index ``phases_from`` on, counted from 0."""
     shown = run.phases[phases_from : phases_from + MAX_PHASES]
     end = phases_from + len(shown)
+    credits_ = run.derived.credit.phases if run.derived is not None else []
     return RunDetail(
         **_head(run),
         error=_text(run.error),
@@ -87,7 +88,9 @@ def run_detail(run: models.StoredTrajectory, phases_from: int) -> RunDetail:
         files_changed=run.files_changed,
         started_at=_time(run.started_at),
         ended_at=_time(run.ended_at),
-        phases_in_detail=[_phase(phase) for phase in shown],
+        phases_in_detail=[
+            _phase(phase, credits_[at] if at < len(credits_) else None) for at, phase in enumerate(shown, phases_from)
+        ],
         next_phases_from=end if end < len(run.phases) else None,
     )
 
@@ -97,9 +100,10 @@ def stats(found: models.Stats, group_by: str, filters: Mapping[str, Any], limit:
 
     The filters select runs, and a selected run also has phases that do not match them. Keep only
     the groups whose phase, model and selection method match the filters. If no group has the given
-    name, it is an alias that only the store can resolve: keep all groups.
+    name, it is an alias that only the store can resolve: keep all groups. Groups by skips are those of
+    phases that some run skipped.
     """
-    groups: Sequence[Any] = found.skips if group_by == "skips" else getattr(found, f"by_{group_by}")
+    groups: Sequence[Any] = _skipped(found.skips) if group_by == "skips" else getattr(found, f"by_{group_by}")
     for name in _GROUP_FILTERS:
         if name in GROUPINGS[group_by] and name in filters:
             matching = [group for group in groups if getattr(group, name) == filters[name]]
@@ -114,6 +118,11 @@ def stats(found: models.Stats, group_by: str, filters: Mapping[str, Any], limit:
         groups=shown,
         groups_left_out=max(0, len(groups) - len(shown)),
     )
+
+
+def _skipped(groups: Sequence[models.SkipGroup]) -> list[models.SkipGroup]:
+    phases = {group.phase for group in groups if group.skipped.runs}
+    return [group for group in groups if group.phase in phases]
 
 
 def readiness(found: models.Readiness) -> Readiness:
@@ -185,11 +194,12 @@ def _phase_label(phase: models.Phase) -> str:
     return f"{_name(phase.phase_name)} ({', '.join(known)})" if known else f"{_name(phase.phase_name)}"
 
 
-def _phase(phase: models.Phase) -> PhaseSummary:
+def _phase(phase: models.Phase, credit: models.PhaseCredit | None) -> PhaseSummary:
     return PhaseSummary(
         phase_name=cut(plain(phase.phase_name), MAX_NAME_CHARS),
         phase_id=_name(phase.phase_id),
         outcome=_name(phase.outcome),
+        credited=f"{credit.outcome} ({credit.source})" if credit is not None and credit.outcome else None,
         fit=_name(phase.fit),
         model=_name(phase.model),
         requested_model=_name(phase.requested_model),
@@ -236,6 +246,8 @@ def _group(group: Any, shared: Iterable[str]) -> Group:
         success_rate_by_phase_outcome=_proportion(group.success_rate) if credited else None,
         skip_rate=getattr(group, "skip_rate", None),
         mean_cost_usd=group.cost_usd.mean,
+        sum_cost_usd=group.cost_usd.sum,
+        cost_per_success_usd=getattr(group, "cost_per_success_usd", None),
         mean_duration_ms=group.duration_ms.mean,
         mean_output_tokens=group.output_tokens.mean,
         value_per_dollar=getattr(group, "value_per_dollar", None),
@@ -256,7 +268,7 @@ def _shared(group: Any, names: Iterable[str]) -> dict[str, Any]:
 
 
 def _skip_side(side: models.RunsByPresence) -> SkipSide:
-    return SkipSide(runs=side.runs, success_rate=_proportion(side.success_rate))
+    return SkipSide(runs=side.runs, success_rate=_proportion(side.success_rate), mean_cost_usd=side.cost_usd.mean)
 
 
 def _proportion(rate: models.Rate) -> Proportion:

@@ -1043,7 +1043,7 @@ class StoredTrajectory(ResponseModel):
 
 
 class SuccessEstimate(ResponseModel):
-    """Posterior mean of a success rate, and its 95 % interval."""
+    """Posterior mean of success, by credit (rule checks) for phases, and its 95 % interval."""
 
     mean: float
     low: float

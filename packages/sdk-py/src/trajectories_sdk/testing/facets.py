@@ -230,14 +230,14 @@ def _words(text: str) -> Predicate:
 
 def _boolean(text: str) -> bool:
     if text not in ("true", "false"):
-        raise ValueError("must be true or false")
+        raise ValueError(f"must be true or false, got {text[:40]!r}")
     return text == "true"
 
 
 def _one_of(words: tuple[str, ...]) -> Callable[[str], str]:
     def read(text: str) -> str:
         if text not in words:
-            raise ValueError("must be one of " + ", ".join(words))
+            raise ValueError(f"must be one of {', '.join(words)}, got {text[:40]!r}")
         return text
 
     return read
@@ -271,7 +271,7 @@ def _amount(by: int) -> Callable[[str], int]:
         except InvalidOperation:
             number = Decimal(-1)
         if not number.is_finite() or number < 0:
-            raise ValueError("must be a number of at least 0")
+            raise ValueError(f"must be a number of at least 0, got {text[:40]!r}")
         return round(number * by)
 
     return read

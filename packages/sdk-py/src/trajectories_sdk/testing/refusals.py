@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -53,9 +54,7 @@ def shortened(error: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def refusal_of(error: ValidationError) -> Refusal:
-    details = [
-        _problem(one["loc"], one["type"], one["msg"]) for one in error.errors(include_url=False, include_input=False)
-    ]
+    details = [_problem(one["loc"], one["type"], one["msg"], one["input"]) for one in error.errors(include_url=False)]
     first = details[0]
     more = f" ({len(details) - 1} more)" if len(details) > 1 else ""
     where = f"{first['path']}: " if first["path"] else ""
@@ -63,7 +62,7 @@ def refusal_of(error: ValidationError) -> Refusal:
     return Refusal(400, "invalid_input", message, param=first["path"] or None, details=details)
 
 
-def _problem(loc: tuple[int | str, ...], code: str, message: str) -> dict[str, str]:
+def _problem(loc: tuple[int | str, ...], code: str, message: str, given: object) -> dict[str, str]:
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).removeprefix(".")
     if code == "extra_forbidden":
         near = difflib.get_close_matches(str(loc[-1]), Trajectory.model_fields, 1)
@@ -75,4 +74,16 @@ def _problem(loc: tuple[int | str, ...], code: str, message: str) -> dict[str, s
         }
     if code == "string_pattern_mismatch":
         code, message = "nul_character", "String has a NUL character"
+    elif message.startswith("Input should"):
+        message += _got(given)
     return {"path": path, "code": code, "message": message}
+
+
+def _got(given: object) -> str:
+    if isinstance(given, str):
+        return f", got {given[:40]!r}"
+    if given is None or isinstance(given, int | float):
+        return f", got {json.dumps(given)}"
+    if isinstance(given, list | dict):
+        return ", got an array" if isinstance(given, list) else ", got an object"
+    return ""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -15,6 +16,7 @@ from trajectories_sdk.testing import patch
 from trajectories_sdk.testing.contract import Trajectory
 from trajectories_sdk.testing.facets import Facets, derived_of, facets_of, selection_method
 from trajectories_sdk.testing.late_outcomes import CountedOutcome, LateOutcomes, counted
+from trajectories_sdk.testing.outcomes import phase_group
 from trajectories_sdk.testing.refusals import Refusal, refusal_of
 from trajectories_sdk.testing.warnings import MAX_WARNINGS, warnings_of
 
@@ -251,10 +253,16 @@ def _sorted(value: Any) -> Any:
 
 def _refuse_dropped_phases(known: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
     before, after = known["phases"], fields["phases"]
-    kept = {phase.get("phase_id") for phase in after}
-    if len(after) < len(before) or any("phase_id" in phase and phase["phase_id"] not in kept for phase in before):
+    known_ids = {phase["phase_id"] for phase in before if "phase_id" in phase}
+    lacking = known_ids - {phase.get("phase_id") for phase in after}
+    if len(after) < len(before) or lacking or _groups(before, known_ids) - _groups(after, known_ids):
         message = "The record lacks phases that are stored. Send all phases, use PATCH, or add ?replace=1."
         raise Refusal(409, "phases_would_be_dropped", message, param="phases")
+
+
+def _groups(phases: Sequence[Mapping[str, Any]], but: Set[str]) -> Counter[str]:
+    """Return how many phases each group has, without those that have one of the ids in ``but``."""
+    return Counter(phase_group(phase["phase_name"]) for phase in phases if phase.get("phase_id") not in but)
 
 
 def matching(stored: Iterable[StoredRecord], query: Callable[[Facets], bool]) -> Iterator[StoredRecord]:
