@@ -128,7 +128,8 @@ class Settings:
 
     web_processes: int = 1
     """Number of web processes of a host, which share ``hot_max_bytes``. ``trajectories-server``
-    sets it from ``--workers``; set it where another server runs several."""
+    sets it from ``--workers``; set it where another server runs several. The quick start starts so
+    many, by default one for each two cores, at most four."""
 
     max_record_bytes: int = 1024**2
     """Maximum size of one record's body, as sent and as stored. ``id``, ``recorded_at`` and

@@ -46,7 +46,7 @@ _LOAD = 10
 _CONFIRM_FIRST_S = 0.05
 _CONFIRM_LATER_S = 0.5
 _RECHECKED_AT_ONCE = 200
-_PRUNE_EVERY_S = 5.0
+_PRUNE_EVERY_S, _COPY_EVERY_S = 5.0, 1.0
 _REDIS_CHECK_EVERY_S = 2.0
 _ERASURES_EVERY_S = 5.0
 _KEYS_EVERY_S = 1.0
@@ -124,7 +124,7 @@ class Relay:
         self._batches: list[_Batch] = []
         self._first_look_s = _CONFIRM_FIRST_S
         self._sent_n, self._pause_s = 0, _SEND_EVERY_S
-        self._sent_at = self._pruned_at = self._redis_checked_at = float("-inf")
+        self._sent_at = self._pruned_at = self._copied_at = self._redis_checked_at = float("-inf")
         self._retention_checked_at = self._erasures_checked_at = float("-inf")
         self._keys_looked_at, self._keys_seen = float("-inf"), 0
         self._redis_server: str | None = None
@@ -263,6 +263,9 @@ class Relay:
         self._store.outbox.count_sent(len(rows), is_again=is_again)
 
     def _prune(self) -> None:
+        if time.monotonic() - self._copied_at >= _COPY_EVERY_S:
+            self._copied_at = time.monotonic()
+            self._store.outbox.copy_log()
         if time.monotonic() - self._pruned_at >= _PRUNE_EVERY_S:
             self._pruned_at = time.monotonic()
             keep_us = round(self._conf.outbox_keep_confirmed_s * SECOND_US)

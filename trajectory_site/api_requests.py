@@ -16,6 +16,7 @@ from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.base import BaseHandler
 from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpRequest, HttpResponseBase
+from django.urls import ResolverMatch
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -27,7 +28,22 @@ _loading = threading.Lock()
 
 
 class ApiMiddleware(BaseHandler):
-    """Django's handler with the middleware of the API."""
+    """Django's handler with the middleware of the API, which looks up an address without parameters
+    once."""
+
+    def __init__(self) -> None:
+        self._matches: dict[str, ResolverMatch] = {}
+        super().__init__()
+
+    def resolve_request(self, request: HttpRequest) -> ResolverMatch:
+        match = None if hasattr(request, "urlconf") else self._matches.get(request.path_info)
+        if match is None:
+            match = super().resolve_request(request)
+            # A viewset's routes have one address each, so the number of these is bounded.
+            if hasattr(match.func, "actions") and not match.args and not match.kwargs:
+                self._matches[request.path_info] = match
+        request.resolver_match = match
+        return match
 
     def load_middleware(self, is_async: bool = False) -> None:
         with _middleware(settings.API_MIDDLEWARE):

@@ -31,6 +31,10 @@ from trajectory_site.supervisor import Program, Supervisor
 
 READY_S = 60.0
 _SAMPLE_BATCH = 100
+_THREADS = 8
+"""Threads of a web process. An export holds one as long as its client reads."""
+_MAX_WEB_PROCESSES = 4
+"""Web processes of a quick start, each of which takes 100 MB, where nothing says how many."""
 
 # Connect directly, even if the environment names a proxy.
 _http = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -233,7 +237,17 @@ def _run(
 
 def _web(port: int) -> list[str]:
     command = [sys.executable, "-m", "trajectory_site.server"]
-    return [*command, "--port", str(port), "--workers", "2", "--threads", "4"]
+    return [*command, "--port", str(port), "--workers", _web_processes(), "--threads", str(_THREADS)]
+
+
+def _web_processes() -> str:
+    """Return ``TRAJECTORIES_WEB_PROCESSES``, or one for each two cores that this process may use.
+
+    The worker and the clients use the other cores. docs/decisions.md compares one process with two.
+    """
+    given = os.environ.get("TRAJECTORIES_WEB_PROCESSES", "").strip()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return given or str(min(max(1, cores // 2), _MAX_WEB_PROCESSES))
 
 
 def _worker() -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from uuid import UUID
 
 import orjson
 import pytest
@@ -12,9 +13,14 @@ from hypothesis import strategies as st
 
 from tests import strategies
 from trajectories.domain import dialects
-from trajectories.domain.schema import refuse_repeated_keys
+from trajectories.domain.schema import canonical, has_all_keys, refuse_repeated_keys, with_id
 from trajectories.exceptions import InvalidInput
 
+FULL = {
+    "request_summary": 'Say "yes" now: please',
+    "phases": [{"phase_name": "plan", "tools_used": ["a:", "b"], "cost_usd": 1.0}],
+    "metadata": {"a": {"b": [{"c": "\\"}]}},
+}
 _TEXTS = st.sampled_from(['": ', ":", '":1,"a":', " :", "\\", '\\":', "\n:", ""]) | st.text(max_size=4)
 _VALUES = st.recursive(
     st.none() | st.integers() | st.floats() | _TEXTS,
@@ -68,6 +74,33 @@ def test_a_repeated_key_is_refused_at_any_depth(value: dict[str, Any], separator
     depth = data.draw(st.integers(0, 3))
     with pytest.raises(InvalidInput):
         refuse_repeated_keys(('{"a":[' * depth + text + "]}" * depth).encode())
+
+
+@given(_OBJECTS, _SEPARATORS, st.booleans(), st.data())
+def test_a_repeated_key_in_own_data_is_refused(
+    value: dict[str, Any], separators: Any, is_ascii: bool, data: st.DataObject
+) -> None:
+    assume(value)
+    first = {data.draw(st.sampled_from(list(value))): data.draw(_VALUES)}
+    one, two = (json.dumps(each, separators=separators, ensure_ascii=is_ascii) for each in (first, value))
+    text = one[:-1] + separators[0] + two[1:]
+    with pytest.raises(InvalidInput):
+        dialects.read(b'{"request_summary":"a","phases":[],"metadata":%b}' % text.encode(errors="surrogatepass"))
+
+
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": "), (" ,\n", "\t:")], ids=["short", "usual", "odd"])
+def test_keys_are_counted_without_reading_the_body_again(separators: tuple[str, str]) -> None:
+    data = json.dumps(FULL, separators=separators).encode()
+    assert has_all_keys(canonical(dialects.read(data)), data)
+    assert not has_all_keys(canonical(dialects.read(data)), data[:-1] + b',"error":null}')
+
+
+def test_an_id_that_is_added_to_the_bytes_is_that_of_a_body_with_it() -> None:
+    id_ = UUID("0f2b8a3e-6a57-5c8e-8f43-0d9f4f1a7b60")
+    without, given = ({"request_summary": "a", "phases": []} | more for more in ({}, {"id": str(id_)}))
+    assert with_id(canonical(dialects.read(orjson.dumps(without))), id_) == canonical(
+        dialects.read(orjson.dumps(given))
+    )
 
 
 @given(strategies.trajectories | strategies.camel_trajectories)

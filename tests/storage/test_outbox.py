@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -21,7 +23,7 @@ from trajectories.exceptions import OutboxUnavailable
 from trajectories.storage.hot_fill import HIGHEST
 from trajectories.storage.outbox import Outbox, Rebound
 from trajectories.storage.outbox_file import OutboxFile
-from trajectories.storage.outbox_rows import Row
+from trajectories.storage.outbox_rows import Appended, Row
 
 MEBIBYTE = 1024**2
 ONE_KIB = "x" * 1024
@@ -92,9 +94,9 @@ class CountedFile(OutboxFile):
     commits = 0
 
     @contextmanager
-    def transaction(self, *, is_limited: bool = False) -> Iterator[sqlite3.Connection]:
+    def transaction(self, *, is_limited: bool = False, is_durable: bool = True) -> Iterator[sqlite3.Connection]:
         self.commits += is_limited
-        with super().transaction(is_limited=is_limited) as db:
+        with super().transaction(is_limited=is_limited, is_durable=is_durable) as db:
             yield db
 
 
@@ -129,6 +131,78 @@ def test_threads_that_wait_for_the_disk_share_one_commit_and_each_gets_its_own_r
     rows = all_rows(outbox)
     assert len(rows) == 1 + sum(map(len, groups))
     assert [row.record.stamp for row in rows] == sorted({row.record.stamp for row in rows})
+
+
+class HeldFile(OutboxFile):
+    """Holds each commit until it is let through."""
+
+    def __init__(self, path: Path, commits: int) -> None:
+        super().__init__(str(path), synchronous="NORMAL", max_bytes=2**30, disk_reserve_bytes=0)
+        self.begun, self.gates = 0, [threading.Event() for _ in range(commits)]
+
+    @contextmanager
+    def transaction(self, *, is_limited: bool = False, is_durable: bool = True) -> Iterator[sqlite3.Connection]:
+        gate = self.gates[self.begun]
+        self.begun += 1
+        assert gate.wait(20)
+        with super().transaction(is_limited=is_limited, is_durable=is_durable) as db:
+            yield db
+
+
+def test_a_caller_whose_rows_are_committed_does_not_wait_for_the_next_commit(path: Path) -> None:
+    outbox = opened(path)
+    append(outbox)
+    file = outbox._file = HeldFile(path, 3)
+    with ThreadPoolExecutor(7) as pool:
+        groups: list[list[Future[list[Appended | Exception]]]] = []
+        for size, gate in ((1, None), (4, 0), (2, 1)):
+            groups.append([pool.submit(outbox.append, [draft(new_id())]) for _ in range(size)])
+            if gate is not None:
+                wait_until(lambda size=size: len(outbox._waiters) == size, what="they wait together")
+                file.gates[gate].set()
+            wait_until(lambda: file.begun == len(groups), what="a commit has begun")
+        for future in groups[0] + groups[1]:  # while the third commit waits
+            assert len(taken(future.result(20))) == 1
+        assert not any(future.done() for future in groups[2])
+        file.gates[2].set()
+    assert len(all_rows(outbox)) == 8
+
+
+def test_an_unexpected_error_of_a_commit_reaches_all_its_callers_and_later_ones_go_on(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox = opened(path)
+    append(outbox)
+    with ThreadPoolExecutor(3) as pool, monkeypatch.context() as patch:
+        patch.setattr("trajectories.storage.outbox_rows.insert_all", Mock(side_effect=RuntimeError("a defect")))
+        with locked(path):
+            futures = [pool.submit(outbox.append, [draft(new_id())]) for _ in range(3)]
+            wait_until(lambda: len(outbox._waiters) >= 2, what="two wait together")
+        assert [str(future.exception(20)) for future in futures] == ["a defect"] * 3
+    append(outbox)
+    assert len(all_rows(outbox)) == 2
+
+
+def test_marks_of_the_relay_do_not_wait_for_the_disk_and_acknowledged_rows_do(path: Path) -> None:
+    outbox = Outbox(str(path), synchronous="FULL", max_bytes=2**30)
+    n = append(outbox).n
+    outbox.count_sent(1, is_again=False)
+    outbox.settle([n])
+    outbox.prune(2**62)
+    modes = {kind: writer.execute("PRAGMA synchronous").fetchone()[0] for kind, writer in outbox._file._writers.items()}
+    normal, full = 1, 2
+    assert modes == {(True, True): full, (False, False): normal}
+    outbox.delete(TENANT, [new_id()])
+    assert outbox._file._writers[False, True].execute("PRAGMA synchronous").fetchone()[0] == full
+
+
+def test_the_log_is_copied_while_others_write(path: Path) -> None:
+    outbox = opened(path)
+    append(outbox)
+    with locked(path):
+        outbox.copy_log()
+    with closing(sqlite3.connect(f"file:{path}?immutable=1", uri=True)) as db:  # reads no log
+        assert db.execute("SELECT count(*) FROM rows").fetchone() == (1,)
 
 
 def test_a_failed_commit_fails_for_its_callers_only(path: Path) -> None:

@@ -123,11 +123,17 @@ def test_a_fork_while_another_thread_reads_does_not_hang_the_child(path: Path) -
     assert get_store().outbox.last_n() == 2
 
 
+LOCK = (
+    "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.lockf(f, fcntl.LOCK_EX, 1, int(sys.argv[2]));"
+    " print(flush=True); input()"
+)
+"""Lock a byte of a file until a line comes."""
+
+
 @contextmanager
 def turn_held(path: Path) -> Iterator[subprocess.Popen[str]]:
     """Hold the lock by which processes take turns, in another process, until that reads a line."""
-    script = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); input()"
-    command = [sys.executable, "-c", script, f"{path}.lock"]
+    command = [sys.executable, "-c", LOCK, f"{path}.lock", "0"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout
         assert holder.stdout.readline()
@@ -144,6 +150,23 @@ def test_an_append_waits_for_the_turn_of_another_process(path: Path) -> None:
             with pytest.raises(TimeoutError):
                 waiting.result(0.2)
         assert waiting.result(20).n == 2
+
+
+def test_a_process_that_has_written_waits_behind_one_that_waits(path: Path) -> None:
+    outbox = opened(path)
+    append(outbox)
+    with ThreadPoolExecutor(1) as pool, turn_held(path):
+        waiting = pool.submit(append, outbox)
+        wait_until(lambda: not is_next_free(path), what="the append is next")
+        assert not waiting.done()
+    assert waiting.result(20).n == 2
+    assert is_next_free(path)
+
+
+def is_next_free(path: Path) -> bool:
+    """Return whether another process could be the next one to write."""
+    script = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'a'), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 1)"
+    return not subprocess.run([sys.executable, "-c", script, f"{path}.lock"], stderr=subprocess.DEVNULL).returncode
 
 
 def test_an_append_does_not_wait_forever_for_a_process_that_keeps_its_turn(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import Mock, patch
 
 import httpx2
 import pytest
@@ -14,9 +15,10 @@ from django.core.asgi import get_asgi_application
 from django.core.signals import request_finished, request_started
 from django.core.wsgi import get_wsgi_application
 from django.db import close_old_connections
+from django.urls import get_resolver
 from pytest_django import Settings
 
-from trajectory_site.api_requests import by_path, by_path_asgi
+from trajectory_site.api_requests import ApiWSGIHandler, by_path, by_path_asgi
 
 communicator: Any = ApplicationCommunicator  # has no types
 
@@ -95,6 +97,22 @@ def test_an_answer_of_the_api_has_the_headers_that_keep_a_browser_in(path: str) 
     assert answer.headers["X-Frame-Options"] == "DENY"
     assert answer.headers["Referrer-Policy"] == "same-origin"
     assert "Set-Cookie" not in answer.headers
+
+
+def test_an_address_without_parameters_is_looked_up_once() -> None:
+    handler = ApiWSGIHandler()
+    resolver = Mock(wraps=get_resolver())
+    with patch("django.core.handlers.base.get_resolver", return_value=resolver):
+        transport = httpx2.WSGITransport(handler)
+        with httpx2.Client(transport=transport, base_url="http://localhost") as client:
+            paths = [
+                f"/v1/agent/{end}"
+                for end in ("trajectories", "trajectories/stats", "trajectories/1", "trajectories?", "x")
+            ]
+            answers = [[client.get(path).status_code for path in paths] for _ in range(2)]
+    assert answers == [[401, 401, 401, 401, 404]] * 2
+    looked_up = [call.args[0].removeprefix("/v1/agent/") for call in resolver.resolve.call_args_list]
+    assert looked_up == ["trajectories", "trajectories/stats", "trajectories/1", "x", "trajectories/1", "x"]
 
 
 def test_the_api_refuses_a_host_that_is_not_served_here() -> None:

@@ -25,12 +25,18 @@ from tests.processes import PROJECT, clean_environment
             ["celery.bin", "click_repl", "rest_framework.views", "trajectories.api.views"],
             id="worker",
         ),
+        pytest.param("import trajectory_site.wsgi", ["psycopg", "requests", "drf_spectacular.views"], id="web"),
     ],
 )
 def test_a_process_loads_only_what_it_uses(script: str, unused: list[str], tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", f"{script}; import sys; print(sorted(sys.modules.keys() & {unused}))"],
-        env=clean_environment(SECRET_KEY="x", DATA_DIR=str(tmp_path)),
+        env=clean_environment(
+            SECRET_KEY="x",
+            DATA_DIR=str(tmp_path),
+            DJANGO_SETTINGS_MODULE="trajectory_site.settings",
+            TRAJECTORIES_RELAY_IN_PROCESS="false",
+        ),
         cwd=PROJECT,
         stdout=subprocess.PIPE,
         text=True,

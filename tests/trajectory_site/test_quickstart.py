@@ -23,6 +23,7 @@ from mcp.client.streamable_http import streamable_http_client
 from redis import Redis
 
 from tests.processes import PROJECT, Process, clean_environment, group_lives, run_python, wait_until
+from trajectory_site import quickstart as quick_start
 from trajectory_site import servers
 from trajectory_site.sample import RUNS
 
@@ -219,6 +220,16 @@ def test_a_redis_that_does_not_answer_is_one_sentence(tmp_path: Path, data_dir: 
     assert done.returncode == 1
     assert done.stderr.startswith("quickstart: The Redis that REDIS_URL names does not answer")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("cores", "processes"), [(1, "1"), (2, "1"), (3, "1"), (4, "2"), (64, "4")])
+def test_web_processes_follow_the_cores(cores: int, processes: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRAJECTORIES_WEB_PROCESSES", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)), raising=False)
+    command = quick_start._web(8000)
+    assert command[command.index("--workers") + 1] == processes
+    monkeypatch.setenv("TRAJECTORIES_WEB_PROCESSES", "3")
+    assert quick_start._web(8000)[command.index("--workers") + 1] == "3"
 
 
 @pytest.mark.parametrize("arguments", [["help", "quickstart"], ["quickstart", "--help"]])

@@ -28,7 +28,7 @@ from trajectories.domain.contract_types import (
     Tools,
     free_values,
 )
-from trajectories.domain.schema import Trajectory, invalid_input, refuse_repeated_keys
+from trajectories.domain.schema import Trajectory, canonical, has_all_keys, invalid_input, refuse_repeated_keys
 
 DIALECT_ID_NAMESPACE = UUID("6b0c2c57-4a35-5f0e-9d5b-2f6d0f3c1c52")
 """Namespace of the UUIDv5 that replaces an id of this dialect that is not a UUID."""
@@ -134,11 +134,18 @@ def read(data: bytes) -> Trajectory:
     Raises:
         InvalidInput: 400; the paths are those of the detected dialect.
     """
+    return read_canonical(data)[0]
+
+
+def read_canonical(data: bytes) -> tuple[Trajectory, bytes]:
+    """Do as ``read``, and return the canonical form of the trajectory, too."""
     trajectory = _read(data)
+    body = canonical(trajectory)
     # After parsing, which bounds the depth. Not before it: invalid JSON has an error message of its
-    # own.
-    refuse_repeated_keys(data)
-    return trajectory
+    # own. A dialect has other keys than its canonical form.
+    if isinstance(trajectory, Converted) or not has_all_keys(body, data):
+        refuse_repeated_keys(data)
+    return trajectory, body
 
 
 def _read(data: bytes) -> Trajectory:
@@ -151,8 +158,8 @@ def _read(data: bytes) -> Trajectory:
             raise invalid_input(error) from None
     try:
         body = CamelTrajectory.model_validate_json(data)
-        canonical = orjson.dumps(_without_none(_trajectory(body)), option=orjson.OPT_UTC_Z)
-        return Converted.model_validate_json(canonical)
+        converted = orjson.dumps(_without_none(_trajectory(body)), option=orjson.OPT_UTC_Z)
+        return Converted.model_validate_json(converted)
     except ValidationError as error:
         raise invalid_input(error) from None
 

@@ -248,6 +248,25 @@ def canonical(trajectory: Trajectory) -> bytes:
     return orjson.dumps(trajectory.model_dump(exclude_none=True, warnings=False), option=orjson.OPT_UTC_Z)
 
 
+def with_id(body: bytes, id_: UUID) -> bytes:
+    """Return a canonical body that has no id with this one."""
+    return b'{"id":"%b",%b' % (str(id_).encode(), body[1:])
+
+
+def has_all_keys(body: bytes, data: bytes) -> bool:
+    """Return whether ``body`` surely has a key for each one in ``data``, so that none is repeated.
+
+    It counts, which takes a tenth of the time of reading ``data`` once more. False where text looks
+    like a key, and where a null or a field of the server was left out.
+
+    Args:
+        body: the canonical form of ``data``, with no key that ``data`` does not have.
+    """
+    # A quote in a text has a backslash before it, and a colon after a value comes only after a key.
+    keys = body.count(b'":') - (body.count(b'\\":') if b"\\" in body else 0)
+    return keys == sum(data.count(end) for end in _KEY_ENDS if end[:1] in data)
+
+
 def refuse_repeated_keys(data: bytes) -> None:
     """Refuse JSON in which an object has a key twice.
 

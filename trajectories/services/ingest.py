@@ -120,9 +120,9 @@ def _draft(store: Store, tenant: str, data: bytes, idempotency_key: str | None, 
     conf = store.conf
     if len(data) > conf.max_record_bytes + SERVER_FIELDS_BYTES:
         raise _too_large(conf, f"got {len(data)}")
-    trajectory = dialects.read(data)
+    trajectory, body = dialects.read_canonical(data)
     id_ = trajectory.id or _new_id(tenant, idempotency_key, index)
-    body = _storable(conf, schema.canonical(trajectory.model_copy(update={"id": id_})))
+    body = _storable(conf, body if trajectory.id else schema.with_id(body, id_))
     # A client of the dialect repeats a refused request, and posts a run several times.
     may_drop = replace or isinstance(trajectory, dialects.Converted)
     revise = None if may_drop else partial(_with_all_phases, body)

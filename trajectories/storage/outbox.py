@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -58,11 +58,13 @@ class Counts(NamedTuple):
 
 @dataclass(slots=True)
 class _Waiter:
+    """A caller of ``append``. ``turn`` is released when it is done, or is to commit itself."""
+
     drafts: Sequence[Draft]
     store: str | None
-    result: list[Appended | Exception] = field(default_factory=list)
-    error: OutboxUnavailable | StoreMismatch | None = None
-    is_done: bool = False
+    turn: threading.Lock
+    result: list[Appended | Exception] | None = None
+    error: Exception | None = None
 
 
 class Outbox:
@@ -83,6 +85,7 @@ class Outbox:
             path, synchronous=synchronous, max_bytes=max_bytes, disk_reserve_bytes=disk_reserve_bytes
         )
         self._waiters: list[_Waiter] = []
+        self._is_committing = False
         self._waiters_lock = threading.Lock()
         self._write_lock = threading.Lock()
 
@@ -110,30 +113,54 @@ class Outbox:
             StoreMismatch: 503; no draft was accepted: this file belongs to another store.
             Rebound: 503; no draft was accepted: this file belongs to another store than ``store``.
         """
-        waiter = _Waiter(drafts, store)
+        waiter = _Waiter(drafts, store, threading.Lock())
         with self._waiters_lock:
             self._waiters.append(waiter)
-        # The thread that gets the lock commits for all that queued during the previous commit's
-        # sync.
-        with self._write_lock:
-            if not waiter.is_done:
+            if self._is_committing:
+                waiter.turn.acquire()
+            self._is_committing = True
+        with waiter.turn:  # waits for the thread that commits
+            pass
+        if waiter.result is None and waiter.error is None:
+            self._commit_all()
+        if isinstance(waiter.error, OutboxUnavailable | StoreMismatch):
+            # Raise one exception per caller: threads that share one would mix their tracebacks.
+            raise type(waiter.error)(waiter.error.message, code=waiter.error.code) from waiter.error
+        if waiter.error is not None:
+            raise waiter.error
+        return waiter.result or []
+
+    def _commit_all(self) -> None:
+        """Commit for all that queued during the previous commit's sync, then let one of those that
+        queued since do the same.
+
+        Each thread is woken by itself: with one lock for all, those that were done would wait for
+        the next commit.
+        """
+        together: list[_Waiter] = []
+        following: list[_Waiter] = []
+        try:
+            with self._write_lock:
                 with self._waiters_lock:
                     together, self._waiters = self._waiters, []
                 self._commit(together)
-        if waiter.error is not None:
-            # Raise one exception per caller: threads that share one would mix their tracebacks.
-            raise type(waiter.error)(waiter.error.message, code=waiter.error.code) from waiter.error
-        return waiter.result
+        finally:
+            with self._waiters_lock:
+                following = self._waiters[:1]
+                self._is_committing = bool(following)
+            for waiter in (*following, *together):
+                if waiter.turn.locked():
+                    waiter.turn.release()
 
     def _commit(self, waiters: list[_Waiter]) -> None:
         try:
             results = self._insert_all(waiters)
-        except (OutboxUnavailable, StoreMismatch) as error:
+        except Exception as error:
             for waiter in waiters:
-                waiter.error, waiter.is_done = error, True
+                waiter.error = error
         else:
             for waiter, result in zip(waiters, results, strict=True):
-                waiter.result, waiter.is_done = result, True
+                waiter.result = result
 
     def _insert_all(self, waiters: list[_Waiter]) -> list[list[Appended | Exception]]:
         drafts = [waiter.drafts for waiter in waiters]
@@ -154,7 +181,7 @@ class Outbox:
                     raise
 
     def _delete_settled(self, before_us: int) -> int:
-        with self._file.transaction() as db:
+        with self._file.transaction(is_durable=False) as db:
             return outbox_rows.delete_settled(db, before_us)
 
     # Deletion.
@@ -227,7 +254,7 @@ class Outbox:
         Returns:
             The number of tombstones deleted.
         """
-        with self._write_lock, self._file.transaction() as db:
+        with self._write_lock, self._file.transaction(is_durable=False) as db:
             db.execute("DELETE FROM erasures WHERE stamp < ?", (before_us,))
             return db.execute(
                 "DELETE FROM tombstones WHERE (tenant, id) IN (SELECT tenant, id FROM tombstones"
@@ -332,10 +359,15 @@ class Outbox:
         """Mark rows as confirmed or quarantined by the archive."""
         at = self._now_us()
         marks = [("confirmed", at, n) for n in confirmed] + [("quarantined", at, n) for n in quarantined]
-        with self._write_lock, self._file.transaction() as db:
+        # A row whose mark is lost is sent again, and the archive says the same.
+        with self._write_lock, self._file.transaction(is_durable=False) as db:
             db.executemany("UPDATE rows SET state = ?, settled_at_us = ? WHERE n = ?", marks)
             refused = sum(1 for state, _, _ in marks if state == "quarantined")
             db.execute("UPDATE numbers SET value = value + ? WHERE name = 'quarantines'", (refused,))
+
+    def copy_log(self) -> None:
+        """Write SQLite's log into its file, while others append, so that no append has to do it."""
+        self._file.copy_log()
 
     def prune(self, before_us: int) -> int:
         """Delete some rows that were settled before ``before_us``, and release some space.
@@ -343,6 +375,7 @@ class Outbox:
         Returns:
             The number of rows deleted.
         """
+        self.copy_log()  # so that little is left to copy while no process can append
         with self._write_lock:
             gone = self._delete_settled(before_us)
             # Release a little each time, because no process can append during it. Later calls
@@ -355,7 +388,7 @@ class Outbox:
     def count_sent(self, records: int, *, is_again: bool) -> None:
         """Add to the number of records delivered so far."""
         name = "resent" if is_again else "sent"
-        with self._write_lock, self._file.transaction() as db:
+        with self._write_lock, self._file.transaction(is_durable=False) as db:
             db.execute("UPDATE numbers SET value = value + ? WHERE name = ?", (records, name))
 
     # Used by operators.
