@@ -233,13 +233,13 @@ def test_a_filter_that_matches_most_records_subtracts_the_others_from_roll_ups(
     own.persist()
     other.record(tags=["nightly"])
     own.record(tags=["nightly"])
-    for filters, way, count in [
+    for filters, way, expected in [
         ({"tag": "nightly"}, "rollups", 5),
         ({"tag": "nightly", "project": "p"}, "records", 4),  # too few in the sample
         ({"tag": "rare"}, "records", 1),
     ]:
         query = parse_query(filters, 0)
-        assert (own.window(query)["computed_from"], own.stats(query)["count"]) == (way, count)
+        assert (own.window(query)["computed_from"], own.stats(query)["count"]) == (way, expected)
 
 
 def test_stats_of_few_records_come_from_memory(followed: tuple[WebProcess, WebProcess]) -> None:
