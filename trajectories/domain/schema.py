@@ -9,6 +9,7 @@ import difflib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from itertools import islice
 from typing import Annotated, Any
 from uuid import UUID
@@ -248,21 +249,21 @@ def canonical(trajectory: Trajectory) -> bytes:
     return orjson.dumps(trajectory.model_dump(exclude_none=True, warnings=False), option=orjson.OPT_UTC_Z)
 
 
-def refuse_repeated_keys(data: bytes) -> None:
+def refuse_repeated_keys(data: bytes, value: Any = None) -> None:
     """Refuse JSON in which an object has a key twice.
 
     Readers differ in which of the two they keep (RFC 8259, section 4).
 
     Args:
         data: valid JSON, parsed before, so that its depth is bounded.
+        value: what orjson read of it, if that is known.
 
     Raises:
         InvalidInput: 400; the message names the key.
     """
-    try:
-        value = orjson.loads(data)
-    except orjson.JSONDecodeError:  # orjson rejects NaN, which an ignored field may have
-        value = None
+    if value is None:
+        with suppress(orjson.JSONDecodeError):  # orjson rejects NaN, which an ignored field may have
+            value = orjson.loads(data)
     # A text that begins with a colon, or has a quote before one, is counted too. That only takes
     # the slower path.
     if not isinstance(value, dict) or _keys_of(value) != sum(data.count(end) for end in _KEY_ENDS if end[:1] in data):
