@@ -142,8 +142,6 @@ def listener() -> Iterator[tuple[str, list[tuple[str, dict[str, str]]]]]:
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        do_HEAD = do_POST = do_PUT = do_GET
-
         def log_message(self, *_: object) -> None:
             pass
 

@@ -177,7 +177,7 @@ def _readiness() -> dict[str, Any]:
             parameter(
                 "max_runs",
                 {"type": "integer", "minimum": 1, "maximum": MAX_RUNS, "default": DEFAULT_RUNS},
-                "How many runs to measure at most.",
+                "How many runs to measure at most. An answer measures about 64 MiB of them; runs says how many.",
             ),
         ],
         "responses": {200: training_responses.Readiness} | errors(400, 401, 403, 429, 503),

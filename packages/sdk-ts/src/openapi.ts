@@ -5560,7 +5560,7 @@ export interface operations {
                 max_cost_usd?: number;
                 /** @description Took at most this. */
                 max_duration_ms?: number;
-                /** @description How many runs to measure at most. */
+                /** @description How many runs to measure at most. An answer measures about 64 MiB of them; runs says how many. */
                 max_runs?: number;
                 /** @description Cost at least this. */
                 min_cost_usd?: number;
