@@ -2,14 +2,19 @@
 
     uv run python -m benchmarks.costliest [--records 30000] [--hostile 200]
 
+It takes about three minutes of CPU, and exits with 1 if a row is over its aim. With ``--json`` it
+exits with 0, as the command that reads the rows judges them.
+
 Each request goes through Django's handler in this process; figures are CPU of this process, so
 other load on the machine has little effect. One tenant has ordinary records of 5 phases. Another
 has hostile ones, of nearly 1 MiB each: many tools, many phases, long summaries, many tags. The
 newest 10,000 are hot as far as HOT_MAX_BYTES allows, the rest is in SQLite. Redis is a server of
 its own. Nothing is answered from memory.
 
-"beyond" is the CPU beyond that of a list of the same size in bytes; for a request with a body,
-beyond that of ordinary records of the same size. Reads are sent twice, so that caches are warm.
+A row is the CPU beyond what the request's size explains. Of an answer, this is the CPU that a list
+of 1,000 runs takes for as many bytes, and of an export the CPU that a plain export takes for them;
+of a body, the CPU that 1,000 ordinary lines take for as many bytes. Reads are sent twice, so that
+caches are warm; bodies and exports in other formats once.
 """
 
 from __future__ import annotations
@@ -50,6 +55,9 @@ ALL = {
     "min_cost_usd": "0", "max_duration_ms": "1e15", "build_passed": "true",
 }  # fmt: skip
 """A value of some filters that matches many."""
+PARTS = {"1": "two thirds", "7": "a third"}
+"""Words of which ordinary summaries have a part."""
+LEARNING = "/v1/agent/"
 
 
 class Sent(NamedTuple):
@@ -60,6 +68,8 @@ class Sent(NamedTuple):
     parameters: dict[str, str]
     body: bytes = b""
     path: str = ""
+    """Below PATH, or from the root."""
+    times: int = 2
 
 
 class Cost(NamedTuple):
@@ -70,7 +80,7 @@ class Cost(NamedTuple):
 
 
 def measure(arguments: argparse.Namespace) -> Iterator[Row]:
-    from trajectory_site import servers
+    from trajectory_site import servers, workers
 
     with ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory())
@@ -96,13 +106,14 @@ def measure(arguments: argparse.Namespace) -> Iterator[Row]:
             _finish()
             gc.collect()
             gc.freeze()  # as the server's processes do
+            gc.set_threshold(workers.COLLECT_AFTER)
             costs = {scope: _costs(tenant, scope) for scope in SCOPES}
-            # CPU of a byte that is answered, and of a byte that is sent.
-            pages = [cost for cost in costs["read"] if cost.sent.name == "list limit=1000"]
-            posts = [cost for cost in costs["record"] if cost.sent.name == "record 1,000 ordinary lines"]
-            per_byte = pages[0].cpu_ms / pages[0].size, posts[0].cpu_ms / len(posts[0].sent.body)
+            by_name = {cost.sent.name: cost for found in costs.values() for cost in found}
+            page, plain, post = (by_name[name] for name in ("list limit=1000", "export", "record 1,000 ordinary lines"))
+            sent = post.cpu_ms / len(post.sent.body)
             for scope, found in costs.items():
-                yield from _rows(tenant, scope, found, per_byte)
+                of = plain if scope == "export" else page
+                yield from _rows(tenant, scope, found, of.cpu_ms / of.size, sent)
 
 
 def _ordinary(count: int) -> Iterator[dict[str, Any]]:
@@ -170,6 +181,14 @@ def _requests(scope: str) -> Iterator[Sent]:
         yield Sent("list limit=1000", "GET", {"limit": "1000"})
         yield Sent("retrieve", "GET", {}, path="/00000000-0000-0000-0000-000000000001")
         yield Sent("readiness of 1,000 runs", "GET", {"max_runs": "1000"}, path="/readiness")
+        yield from (Sent(f"stats of {part} by q", "GET", {"q": word}, path="/stats") for word, part in PARTS.items())
+        yield from _learning()
+    if scope == "export":
+        from trajectories.training.formats import DEFAULT, FORMATS
+
+        for name in FORMATS:
+            if name != DEFAULT:
+                yield Sent(f"export format={name}", "GET", {"format": name}, path="/export", times=1)
     if scope in ("read", "export", "admin"):
         kinds = {"read": (("list", "GET", ""), ("stats", "GET", "/stats")), "export": (("export", "GET", "/export"),)}
         for name, method, path in kinds.get(scope, (("delete dry_run", "DELETE", ""),)):
@@ -185,6 +204,28 @@ def _requests(scope: str) -> Iterator[Sent]:
             yield Sent(f"{name}, every filter", method, more | every, path=path)
     if scope == "record":
         yield from _bodies()
+
+
+def _learning() -> Iterator[Sent]:
+    models = ["anthropic/claude-sonnet-4", "small", *(f"model {number}" for number in range(18))]
+    asked: dict[str, Any] = {
+        "phase": "implement",
+        "request_type": "feature",
+        "project": "p1",
+        "candidates": [{"model": model, "cost_usd": 0.1} for model in models],
+        "phases": [{"phase_name": f"p{number}", "outcome": "success"} for number in range(200)],
+        "allow_skip": True,
+    }
+    path = f"{LEARNING}recommendations"
+    yield Sent("recommendation among 20 models", "POST", {}, orjson.dumps(asked), path)
+    yield Sent("best models", "GET", {}, path=path)
+    forecast = {"taskType": "feature", "complexity": "high"}
+    yield Sent("forecast of costs", "GET", forecast, path="/v1/intelligence/cost-forecast")
+    yield Sent("alerts", "GET", {}, path=f"{LEARNING}alerts")
+    for estimand in ("decision", "run"):
+        evaluated = {"policy": {"default": models[0]}, "max_runs": 1_000, "estimand": estimand}
+        name = f"evaluation of 1,000 runs, {estimand}"
+        yield Sent(name, "POST", {}, orjson.dumps(evaluated), f"{LEARNING}evaluations")
 
 
 def _bodies() -> Iterator[Sent]:
@@ -204,12 +245,15 @@ def _bodies() -> Iterator[Sent]:
     }
     for name, many in lines.items():
         yield Sent(f"record {name}", "POST", {}, many)
+    over = orjson.dumps({"request_summary": "x", "phases": [], "metadata": {"a": [[]] * (MIB // 3 - 100)}})
+    yield Sent("record 1 MiB: too many empty lists", "POST", {}, over)
     bodies: dict[str, dict[str, Any]] = {
         "80,000 problems": _PROBLEMS,
         "unknown keys": {f"{number}": 1 for number in range(MIB // 12)},
         "unknown keys of the dialect": {"request": "x", "phases": []} | {f"{number}": 1 for number in range(MIB // 12)},
-        "metadata of empty lists": {"request_summary": "x", "phases": [], "metadata": {"a": [[]] * (MIB // 3 - 100)}},
-        "metadata of objects": {"request_summary": "x", "phases": [], "metadata": {"a": [{"a": 1}] * (MIB // 8 - 100)}},
+        "metadata of empty lists": {"request_summary": "x", "phases": [], "metadata": {"a": [[]] * 49_990}},
+        "metadata of objects": {"request_summary": "x", "phases": [], "metadata": {"a": [{"a": 1}] * 49_990}},
+        "metadata of numbers": {"request_summary": "x", "phases": [], "metadata": {"a": [0.123] * 99_990}},
     }
     for name, body in bodies.items():
         yield Sent(f"record 1 MiB: {name}", "POST", {}, orjson.dumps(body))
@@ -229,29 +273,35 @@ def _cost(key: str, sent: Sent) -> Cost:
     is_lines = "lines" in sent.name and sent.body.startswith(b"{") and b"}\n{" in sent.body
     kind = "application/x-ndjson" if is_lines else "application/json"
     spent, size, status = [], 0, 0
-    for _ in range(2):
+    path = sent.path if sent.path.startswith("/v1") else PATH + sent.path
+    for _ in range(1 if path == PATH and sent.body else sent.times):
         get_store()._parts.pop(RememberedAnswers, None)
         before = time.process_time()
         if sent.method == "POST":
-            answer: Any = client.post(PATH, sent.body, content_type=kind)
+            answer: Any = client.post(path, sent.body, content_type=kind)
         else:
-            answer = client.generic(sent.method, PATH + sent.path, query_params=sent.parameters)
+            answer = client.generic(sent.method, path, query_params=sent.parameters)
         content = answer.getvalue()
         spent.append((time.process_time() - before) * 1_000)
         size, status = len(content), answer.status_code
-        if sent.method == "POST":
-            break
     return Cost(sent, status, min(spent), size)
 
 
-def _rows(tenant: str, scope: str, costs: list[Cost], per_byte: tuple[float, float]) -> Iterator[Row]:
-    def beyond(cost: Cost) -> float:
-        answered, sent = per_byte
-        return cost.cpu_ms - (sent * len(cost.sent.body) if cost.sent.body else answered * cost.size)
+def _rows(tenant: str, scope: str, costs: list[Cost], answered: float, sent: float) -> Iterator[Row]:
+    """Yield the costliest.
 
-    for cost in sorted(costs, key=beyond, reverse=True)[:_SHOWN]:
-        name = f"{tenant} records, {scope}: {cost.sent.name} ({cost.status}), CPU beyond that of its bytes"
-        yield Row(name, beyond(cost), "ms", at_most(100), "all of it", cost.cpu_ms)
+    Args:
+        answered, sent: the CPU that a byte of an answer, and one of a body, explains.
+    """
+
+    def explained(cost: Cost) -> float:
+        return answered * cost.size + sent * len(cost.sent.body)
+
+    for cost in sorted(costs, key=lambda cost: cost.cpu_ms - explained(cost), reverse=True)[:_SHOWN]:
+        name = f"{tenant} records, {scope}: {cost.sent.name} ({cost.status})"
+        size = f"{len(cost.sent.body):,} bytes sent, " if cost.sent.body else ""
+        said = f"{cost.cpu_ms:,.0f} ms in all, {size}{cost.size:,} answered; explained"
+        yield Row(name, cost.cpu_ms - explained(cost), "ms", at_most(100), said, explained(cost))
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -260,4 +310,4 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 if __name__ == "__main__":
-    report.main(__doc__, measure, _arguments)
+    report.main(__doc__, measure, _arguments, is_judge=True)

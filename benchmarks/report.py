@@ -187,13 +187,21 @@ def main(
     description: str | None,
     measure: Callable[[argparse.Namespace], Iterator[Row]],
     add_arguments: Callable[[argparse.ArgumentParser], object] = lambda parser: None,
+    *,
+    is_judge: bool = False,
 ) -> None:
-    """Run a benchmark as a command: print its table, and with ``--json`` write its rows to a file."""
+    """Run a benchmark as a command: print its table, and with ``--json`` write its rows to a file.
+
+    Args:
+        is_judge: without ``--json``, exit with 1 if a row does not meet its aim.
+    """
     arguments = parsed(description, add_arguments)
     rows = list(measure(arguments))
     print(table(rows), flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps([asdict(row) for row in rows], ensure_ascii=False))
+    elif is_judge and any(row.verdict not in ("", "met") for row in rows):
+        sys.exit(1)
 
 
 def parsed(description: str | None, add_arguments: Callable[[argparse.ArgumentParser], object]) -> argparse.Namespace:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _REPEAT_S = 0.2
-_COLLECT_AFTER = 50_000
+COLLECT_AFTER = 50_000
 """Objects that are allocated between two collections of garbage; Python's own number is 700."""
 
 
@@ -88,7 +88,7 @@ def warm_up() -> None:
     gc.collect()
     gc.freeze()  # later collections leave the modules alone
     # Bodies are trees, so a collection while one is read finds nothing, and it looks at the whole hot cache in the end.
-    gc.set_threshold(_COLLECT_AFTER)
+    gc.set_threshold(COLLECT_AFTER)
 
 
 def _is_alive(pid: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from io import StringIO
 from typing import Any
 from uuid import UUID
@@ -17,6 +18,9 @@ from pytest_django import Settings
 from tests.api.client import PATH, archive_all, error, number, posted
 from tests.training.ready_runs import good_run
 from trajectories.api.training_responses import Readiness
+from trajectories.domain.query import Query
+from trajectories.storage.store import get_store
+from trajectories.training import readiness as training
 
 WithoutTables = Callable[..., AbstractContextManager[None]]
 
@@ -54,6 +58,18 @@ def test_filters_choose_the_runs_and_max_runs_takes_the_newest(north: Client) ->
     found = readiness(north, max_runs=3)
     assert (found["runs"], found["complete"]) == (3, False)
     assert found["projects"] == 3
+
+
+def test_an_answer_measures_some_bytes_and_the_command_all(north: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    for at in range(5):
+        posted(north, good_run(at, id=number(at + 1)))
+    archive_all()
+    bytes_of_two = len(north.get(PATH, {"limit": 2}).content)
+    measured = partial(training.readiness, get_store(), "north", Query())
+    monkeypatch.setattr(training, "_PAGE", 2)
+    found = measured(max_bytes=bytes_of_two)
+    assert (found["runs"], found["complete"]) == (4, False)
+    assert measured(max_bytes=None)["runs"] == 5
 
 
 def test_thresholds_are_settings(north: Client, settings: Settings, trajectories_settings: dict[str, Any]) -> None:

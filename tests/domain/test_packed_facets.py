@@ -11,10 +11,15 @@ from hypothesis import strategies as st
 
 from tests.examples import REFERENCE, body, phase
 from tests.strategies import examples, trajectories
+from trajectories.domain import packed_sums
+from trajectories.domain.clock import DAY_US
+from trajectories.domain.late_outcomes import LateFacets
 from trajectories.domain.packed_facets import Keys
+from trajectories.domain.packed_sums import PackedSums
 from trajectories.domain.query import FILTERS, parse_query
 from trajectories.domain.record import Facets, facets_of
 from trajectories.domain.schema import canonical, parse
+from trajectories.domain.stats import Summary
 
 RUNS = (
     REFERENCE,
@@ -97,3 +102,28 @@ def test_a_filter_finds_the_same_records(name: str) -> None:
             found += expected
     assert True in found
     assert False in found
+
+
+@settings(max_examples=examples(50), deadline=None)
+@given(
+    st.lists(st.tuples(trajectories, st.booleans(), st.integers(0, 10**15)), min_size=1, max_size=5),
+    st.sampled_from([None, "day", "week"]),
+    st.integers(1, 12),
+)
+def test_sums_of_packed_facets_are_those_of_whole_ones(
+    given: list[tuple[Any, bool, int]], bucket: str | None, most: int
+) -> None:
+    keys, expected, found = Keys(), Summary(bucket), Summary(bucket)
+    records = []
+    for one, is_late, at_us in given:
+        whole = facets(one)
+        if is_late:
+            whole = whole._replace(late=(LateFacets("merged", None, True, None, None),))
+        records += [(whole, at_us), (whole, at_us + DAY_US)]
+    with PackedSums(found) as add, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packed_sums, "MAX_NUMBERS", most)
+        for whole, at_us in records:
+            expected.add(whole, at_us)
+            add(keys.pack(whole), at_us)
+    assert found == expected
+    assert orjson.dumps(found.as_json()) == orjson.dumps(expected.as_json())

@@ -160,6 +160,16 @@ def test_the_limit_holds_for_the_stored_form_too(
     assert {row.id for row in rows()} == {stored.id}
 
 
+def test_a_record_of_too_many_json_values_is_refused_and_a_line_of_them_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trajectories.domain.json_values.MAX_VALUES", 200)
+    at_limit, over = (orjson.dumps(body(metadata={"a": [0] * size})) for size in (100, 200))
+    with pytest.raises(TooLarge, match="more than 200 JSON values"):
+        ingest.record(get_store(), "north", over)
+    small, large = ingest.record_many(get_store(), "north", [at_limit, over])
+    assert accepted(small).is_new
+    assert isinstance(large.outcome, TooLarge)
+
+
 def test_a_record_with_more_credentials_than_may_be_replaced_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trajectories.domain.redaction.MAX_CREDENTIALS", 3)
     ingest.record(get_store(), "north", orjson.dumps(body(error="a://:b@ " * 3)))

@@ -188,6 +188,9 @@ def test_list_and_stats_are_the_same_bytes_in_processes_that_follow_outbox_and_f
     tenant = next(tenants)
     persistence.rebuild(get_store())  # from here on Redis is trusted, and stats come from roll-ups
     monkeypatch.setattr("trajectories.services.rolled_up.FEW", 1)
+    # Roll-ups that do not cover a filter are used too, whatever part of the records it matches.
+    monkeypatch.setattr("trajectories.services.rolled_up._SAMPLE_MIN", 0)
+    monkeypatch.setattr("trajectories.services.rolled_up._MOST", -1)
     live(World(tmp_path / tenant, tenant, clock, has_redis=True), data)
 
 
@@ -217,6 +220,26 @@ def test_stats_come_from_roll_ups_where_these_cover_the_filters(followed: tuple[
         # The answer of before holds, since no record changed; another one is computed from records.
         window = own.window(parse_query({"source": "x"}, 0))
     assert (window["computed_from"], window["tiers"], window["complete"]) == ("records", ["hot", "redis"], False)
+
+
+def test_a_filter_that_matches_most_records_subtracts_the_others_from_roll_ups(
+    followed: tuple[WebProcess, WebProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trajectories.services.rolled_up._SAMPLE_MIN", 2)
+    own, other = followed
+    own.record(tags=["rare"])
+    for _ in range(4):
+        own.record(tags=["nightly"], project="p")
+    own.persist()
+    other.record(tags=["nightly"])
+    own.record(tags=["nightly"])
+    for filters, way, expected in [
+        ({"tag": "nightly"}, "rollups", 5),
+        ({"tag": "nightly", "project": "p"}, "records", 4),  # too few in the sample
+        ({"tag": "rare"}, "records", 1),
+    ]:
+        query = parse_query(filters, 0)
+        assert (own.window(query)["computed_from"], own.stats(query)["count"]) == (way, expected)
 
 
 def test_stats_of_few_records_come_from_memory(followed: tuple[WebProcess, WebProcess]) -> None:

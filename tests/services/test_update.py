@@ -189,6 +189,17 @@ def test_a_record_may_not_grow_over_its_limit(db: None, own: WebProcess) -> None
     assert own.update(first.id, request_summary="y").revision > largest.revision
 
 
+def test_a_record_may_not_grow_to_too_many_json_values(
+    db: None, own: WebProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = own.record(metadata={"a": [0] * 100})
+    monkeypatch.setattr("trajectories.domain.json_values.MAX_VALUES", 200)
+    for changes, name in (({"b": [0] * 200}, "patch"), ({"b": [0] * 150}, "record")):
+        with pytest.raises(TooLarge, match=f"A {name} must not have more than 200 JSON values"):
+            own.update(first.id, metadata=changes)
+    assert own.update(first.id, metadata={"b": [0] * 10}).revision > first.revision
+
+
 # A whole record that lacks phases.
 
 

@@ -50,6 +50,12 @@ FILTERS: list[dict[str, str]] = [
     {"selection_method": "thompson-sampling"},
     {"started_since": "1970-01-02", "started_until": "1970-01-04"},
     {"started_until": "1970-01-03", "project": "a"},
+    {"min_cost_usd": "0.1"},
+    {"q": "add", "since": "1970-01-02"},
+    {"tag": "a", "project": "a"},
+    {"tool": "edit", "phase": "implement", "build_passed": "true"},
+    {"since": "1970-01-02", "started_since": "1970-01-02"},
+    {"started_until": "1970-01-03T01:00:00Z"},
 ]
 tenants = (f"rolled{number}" for number in count())
 
@@ -184,8 +190,11 @@ def test_runs_of_days_of_start_are_those_that_have_a_start(archive_db: str) -> N
         assert found is not None
         assert shown(found) == scanned(TENANT, parse_query(filters, 0), "day")
         assert found.as_json()["count"] == expected
-    for uncovered in ({"since": "1970-01-02"}, {"started_until": "1970-01-03T01:00:00Z"}):
-        assert rollup_reads.summary(TENANT, parse_query(day | uncovered, 0)) is None
+    for uncovered, expected in (({"since": "1970-01-02"}, 2), ({"started_until": "1970-01-03T01:00:00Z"}, 3)):
+        found = rollup_reads.summary(TENANT, parse_query(day | uncovered, 0))
+        assert found is not None
+        assert shown(found) == scanned(TENANT, parse_query(day | uncovered, 0))
+        assert found.as_json()["count"] == expected
 
 
 def contents(tenant: str) -> dict[str, Any]:

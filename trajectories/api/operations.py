@@ -71,8 +71,8 @@ def _record() -> dict[str, Any]:
     stored = "Taken and durable on this host."
     return {
         "summary": "Record",
-        "description": "Takes one trajectory as JSON, or one a line as NDJSON (16 MiB; 1,000 lines, and one more for each 512"
-        " bytes up to 10,000): good lines in one commit, a bad line fails alone. After 10,000 problems in bad lines, the"
+        "description": "Takes one trajectory as JSON, or one a line as NDJSON (16 MiB; 1,000 lines, and one more for each"
+        " KiB up to 10,000): good lines in one commit, a bad line fails alone. After 10,000 problems in bad lines, the"
         " others get 429 `not_read`: send those again. Sending the same id again stores a new revision, or nothing if the body is the"
         " same. The camelCase body of an existing CLI is taken too. A body may have Content-Encoding gzip or zstd;"
         " limits count its decoded bytes.",
@@ -177,7 +177,7 @@ def _readiness() -> dict[str, Any]:
             parameter(
                 "max_runs",
                 {"type": "integer", "minimum": 1, "maximum": MAX_RUNS, "default": DEFAULT_RUNS},
-                "How many runs to measure at most.",
+                "How many runs to measure at most. An answer measures about 64 MiB of them; runs says how many.",
             ),
         ],
         "responses": {200: training_responses.Readiness} | errors(400, 401, 403, 429, 503),

@@ -28,6 +28,7 @@ from trajectories.domain.contract_types import (
     Tools,
     free_values,
 )
+from trajectories.domain.json_values import expect_few_values
 from trajectories.domain.schema import Trajectory, canonical, has_all_keys, invalid_input, refuse_repeated_keys
 
 DIALECT_ID_NAMESPACE = UUID("6b0c2c57-4a35-5f0e-9d5b-2f6d0f3c1c52")
@@ -133,29 +134,37 @@ def read(data: bytes) -> Trajectory:
 
     Raises:
         InvalidInput: 400; the paths are those of the detected dialect.
+        TooLarge: 413; it has more than ``json_values.MAX_VALUES`` values.
     """
     return read_canonical(data)[0]
 
 
 def read_canonical(data: bytes) -> tuple[Trajectory, bytes]:
     """Do as ``read``, and return the canonical form of the trajectory, too."""
-    trajectory = _read(data)
+    expect_few_values(data)
+    # Parsing camelCase as the canonical form takes long to fail: each unknown key is an error.
+    value = None if b'"request_summary"' in data else _loads(data)
+    trajectory = _camel(data) if value is not None and _is_camel(data, value) else _canonical(data)
     body = canonical(trajectory)
     # After parsing, which bounds the depth. Not before it: invalid JSON has an error message of its
     # own. A dialect has other keys than its canonical form.
     if isinstance(trajectory, Converted) or not has_all_keys(body, data):
-        refuse_repeated_keys(data)
+        refuse_repeated_keys(data, value)
     return trajectory, body
 
 
-def _read(data: bytes) -> Trajectory:
+def _canonical(data: bytes) -> Trajectory:
     try:
         return Trajectory.model_validate_json(data)
     except ValidationError as error:
         # Report these errors only if the body is not camelCase: the messages for a hundred unknown
         # keys cost more than the rest of the request.
-        if not _is_camel(data):
+        if not _is_camel(data, _loads(data)):
             raise invalid_input(error) from None
+    return _camel(data)
+
+
+def _camel(data: bytes) -> Trajectory:
     try:
         body = CamelTrajectory.model_validate_json(data)
         converted = orjson.dumps(_without_none(_trajectory(body)), option=orjson.OPT_UTC_Z)
@@ -164,12 +173,18 @@ def _read(data: bytes) -> Trajectory:
         raise invalid_input(error) from None
 
 
-def _is_camel(data: bytes) -> bool:
+def _loads(data: bytes) -> Any:
+    """Return ``data`` as JSON, None if it is none: NaN, for example, which is refused later, by name."""
     try:
-        body = orjson.loads(data)
-    except orjson.JSONDecodeError:  # NaN, which is refused later, by name
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _is_camel(data: bytes, value: Any) -> bool:
+    if value is None:
         return b'"request_summary"' not in data and b'"request"' in data
-    return isinstance(body, dict) and "request" in body and "request_summary" not in body
+    return isinstance(value, dict) and "request" in value and "request_summary" not in value
 
 
 def _trajectory(body: CamelTrajectory) -> dict[str, Any]:

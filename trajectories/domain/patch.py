@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from trajectories.domain import redaction, schema
 from trajectories.domain.contract_types import MAX_PHASES, Name, Summary, Text
+from trajectories.domain.json_values import expect_few_values
 from trajectories.domain.outcomes import phase_group
 from trajectories.exceptions import InvalidInput, Problem
 
@@ -97,7 +98,9 @@ def parse(data: bytes, id_: UUID) -> dict[str, Any]:
 
     Raises:
         InvalidInput: 400; ``details`` has every problem that was found, with its path in ``data``.
+        TooLarge: 413; it has more than ``json_values.MAX_VALUES`` values.
     """
+    expect_few_values(data, name="patch")
     try:
         changes = TrajectoryPatch.model_validate_json(data)
     except ValidationError as error:
@@ -118,11 +121,14 @@ def apply(body: bytes, changes: Mapping[str, Any]) -> bytes:
     Raises:
         InvalidInput: 400; the merged record is invalid, or a phase to append has no name, or
             several stored phases have the ``phase_id``.
+        TooLarge: 413; the merged record has more than ``json_values.MAX_VALUES`` values.
     """
     fields = orjson.loads(body)
     merged = _merged(fields, {name: value for name, value in changes.items() if name != "phases"})
     merged["phases"] = _merged_phases(fields["phases"], changes.get("phases", ()))
-    return schema.canonical(schema.parse(orjson.dumps(merged)))
+    data = orjson.dumps(merged)
+    expect_few_values(data)
+    return schema.canonical(schema.parse(data))
 
 
 def _merged(target: Any, change: Any) -> Any:

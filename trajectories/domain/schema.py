@@ -9,6 +9,7 @@ import difflib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from itertools import islice
 from typing import Annotated, Any
 from uuid import UUID
@@ -267,21 +268,21 @@ def has_all_keys(body: bytes, data: bytes) -> bool:
     return keys == sum(data.count(end) for end in _KEY_ENDS if end[:1] in data)
 
 
-def refuse_repeated_keys(data: bytes) -> None:
+def refuse_repeated_keys(data: bytes, value: Any = None) -> None:
     """Refuse JSON in which an object has a key twice.
 
     Readers differ in which of the two they keep (RFC 8259, section 4).
 
     Args:
         data: valid JSON, parsed before, so that its depth is bounded.
+        value: what orjson read of it, if that is known.
 
     Raises:
         InvalidInput: 400; the message names the key.
     """
-    try:
-        value = orjson.loads(data)
-    except orjson.JSONDecodeError:  # orjson rejects NaN, which an ignored field may have
-        value = None
+    if value is None:
+        with suppress(orjson.JSONDecodeError):  # orjson rejects NaN, which an ignored field may have
+            value = orjson.loads(data)
     # A text that begins with a colon, or has a quote before one, is counted too. That only takes
     # the slower path.
     if not isinstance(value, dict) or _keys_of(value) != sum(data.count(end) for end in _KEY_ENDS if end[:1] in data):

@@ -116,11 +116,11 @@ _CREDIT_AT = {"checks": _PHASE_AT["credited_success"], "phase_outcome": 1, "run_
 """Where the three tallies of each rule begin."""
 _BUILD_AT = 1 + len(OUTCOMES)
 _TESTS_AT = _BUILD_AT + 2
-_COSTED_AT = _TESTS_AT + 2
-_MEASURES_AT = 1 + len(TRAJECTORY_TALLIES)
-_PHASE_MEASURES_AT = 1 + len(PHASE_TALLIES)
-_WIDTH = _MEASURES_AT + 2 * len(TRAJECTORY_SUMS)
-_PHASE_WIDTH = _PHASE_MEASURES_AT + 2 * len(MEASURES)
+COSTED_AT = _TESTS_AT + 2
+MEASURES_AT = 1 + len(TRAJECTORY_TALLIES)
+PHASE_MEASURES_AT = 1 + len(PHASE_TALLIES)
+WIDTH = MEASURES_AT + 2 * len(TRAJECTORY_SUMS)
+PHASE_WIDTH = PHASE_MEASURES_AT + 2 * len(MEASURES)
 
 
 @dataclass(slots=True)
@@ -152,13 +152,13 @@ class Summary:
 
     def add(self, facets: Facets, recorded_at_us: int, *, times: int = 1) -> None:
         """Add one trajectory, or subtract it with ``times=-1``."""
-        _add_trajectory(self.trajectories.setdefault(facets.cell, [0] * _WIDTH), facets, times)
+        _add_trajectory(self.trajectories.setdefault(facets.cell, [0] * WIDTH), facets, times)
         if self.bucket is not None:
             at_us = recorded_at_us if facets.started_at_us is None else facets.started_at_us
             start = bucket_start(at_us, self.bucket)
-            _add_trajectory(self.series.setdefault(start, [0] * _WIDTH), facets, times)
+            _add_trajectory(self.series.setdefault(start, [0] * WIDTH), facets, times)
             if facets.duration_us is not None:
-                self.durations.setdefault(start, defaultdict(int))[bucket_of(facets.duration_us)] += times
+                self.durations_of(start)[bucket_of(facets.duration_us)] += times
         for buckets, value in zip(self.buckets.values(), facets.measures, strict=True):
             if value is not None:
                 buckets[bucket_of(value)] += times
@@ -169,11 +169,11 @@ class Summary:
     def add_phases(self, facets: Facets, *, times: int = 1) -> None:
         """Add the phases of one trajectory to the cells of phases alone."""
         for phase in facets.phases:
-            cell = self.phases.setdefault((*phase.cell, facets.request_type), [0] * _PHASE_WIDTH)
+            cell = self.phases.setdefault((*phase.cell, facets.request_type), [0] * PHASE_WIDTH)
             cell[0] += times
-            for at in _phase_tallies(phase.outcome, phase.credited, phase.presence, phase.fit, facets.outcome):
+            for at in phase_tallies(phase.outcome, phase.credited, phase.presence, phase.fit, facets.outcome):
                 cell[at] += times
-            _add_measures(cell, _PHASE_MEASURES_AT, phase.measures, times)
+            _add_measures(cell, PHASE_MEASURES_AT, phase.measures, times)
             if phase.presence in PRESENCES and facets.cost_nano_usd is not None:
                 costs = self.skip_costs.setdefault((phase.phase, facets.request_type), [0] * 4)
                 _add_measures(costs, 2 * PRESENCES.index(phase.presence), (facets.cost_nano_usd,), times)
@@ -187,7 +187,7 @@ class Summary:
         _merge_cells(self.series, other.series, times)
         _merge_cells(self.skip_costs, other.skip_costs, times)
         for start, counts in other.durations.items():
-            _merge_counts(self.durations.setdefault(start, defaultdict(int)), counts, times)
+            _merge_counts(self.durations_of(start), counts, times)
         _merge_cells(self.late, other.late, times)
         _merge_cells(self.late_phases, other.late_phases, times)
         for column, counts in other.buckets.items():
@@ -197,7 +197,11 @@ class Summary:
         """Add the cell of some trajectories, and the buckets of their durations, to a bucket of the
         series."""
         self.series[start] = _plus(self.series[start], cell) if start in self.series else cell
-        _merge_counts(self.durations.setdefault(start, defaultdict(int)), durations, 1)
+        _merge_counts(self.durations_of(start), durations, 1)
+
+    def durations_of(self, start: int) -> defaultdict[int, int]:
+        """Return the buckets of durations of a bucket of the series."""
+        return self.durations.setdefault(start, defaultdict(int))
 
     def by(self, column: str) -> Cells:
         """Return the cells of all trajectories by one column of TRAJECTORY_KEY."""
@@ -211,7 +215,7 @@ class Summary:
     def total(self) -> Cell:
         """Return the cell of all trajectories."""
         marginal: Cells = min(self.marginals.values(), key=len, default={})
-        first, *rest = (*self.trajectories.values(), *marginal.values()) or ([0] * _WIDTH,)
+        first, *rest = (*self.trajectories.values(), *marginal.values()) or ([0] * WIDTH,)
         return reduce(_plus, rest, first)
 
     def as_json(self, credit_rule: str = "checks") -> dict[str, Any]:
@@ -221,7 +225,7 @@ class Summary:
             credit_rule: one of ``credit.RULES``; the rule of ``credited_success_rate`` and
                 ``value_per_dollar``.
         """
-        phases = _total(self.phases.values(), _PHASE_WIDTH)
+        phases = _total(self.phases.values(), PHASE_WIDTH)
         shown: dict[str, Any] = _trajectory_figures(self.total)
         for measure in TRAJECTORY_MEASURES:
             shown[measure.name] |= _percentiles(self.buckets[measure.column], measure.divisor)
@@ -281,19 +285,24 @@ def bucket_start(at_us: int, bucket: str) -> int:
 
 
 def _add_trajectory(cell: Cell, facets: Facets, times: int) -> None:
-    cell[0] += times
-    cell[_OUTCOME_AT[facets.outcome]] += times
-    if facets.build_passed is not None:
-        cell[_BUILD_AT if facets.build_passed else _BUILD_AT + 1] += times
-    if facets.tests_passed is not None:
-        cell[_TESTS_AT if facets.tests_passed else _TESTS_AT + 1] += times
+    tally_run(cell, facets.outcome, facets.build_passed, facets.tests_passed, times)
     if facets.outcome == "success" and facets.cost_nano_usd is not None:
-        cell[_COSTED_AT] += times
-    _add_measures(cell, _MEASURES_AT, facets.sums, times)
+        cell[COSTED_AT] += times
+    _add_measures(cell, MEASURES_AT, facets.sums, times)
+
+
+def tally_run(cell: Cell, outcome: str, build_passed: bool | None, tests_passed: bool | None, times: int) -> None:
+    """Count runs in the tallies that words alone decide: all but the one of COSTED_AT."""
+    cell[0] += times
+    cell[_OUTCOME_AT[outcome]] += times
+    if build_passed is not None:
+        cell[_BUILD_AT if build_passed else _BUILD_AT + 1] += times
+    if tests_passed is not None:
+        cell[_TESTS_AT if tests_passed else _TESTS_AT + 1] += times
 
 
 @cache
-def _phase_tallies(
+def phase_tallies(
     outcome: str, credited: str, presence: str | None, fit: str | None, run_outcome: str
 ) -> tuple[int, ...]:
     """Return the places of the tallies in which such a phase counts; a few hundred combinations."""
@@ -355,8 +364,8 @@ def _other(rest: list[Cell], figures: Callable[[Cell], dict[str, Any]]) -> dict[
 
 def _trajectory_figures(cell: Cell) -> dict[str, Any]:
     success, failure, partial, _ = cell[1:_BUILD_AT]
-    build_passed, build_failed, tests_passed, tests_failed = cell[_BUILD_AT:_COSTED_AT]
-    costed, nano_usd = cell[_COSTED_AT], cell[_MEASURES_AT + 1]
+    build_passed, build_failed, tests_passed, tests_failed = cell[_BUILD_AT:COSTED_AT]
+    costed, nano_usd = cell[COSTED_AT], cell[MEASURES_AT + 1]
     return {
         "count": cell[0],
         "outcomes": _tallies(cell, OUTCOMES),
@@ -364,12 +373,12 @@ def _trajectory_figures(cell: Cell) -> dict[str, Any]:
         "build_pass_rate": rate(build_passed, build_passed + build_failed),
         "test_pass_rate": rate(tests_passed, tests_passed + tests_failed),
         "cost_per_success_usd": nano_usd / (costed * NANO_USD) if costed else None,
-    } | _measures(cell, _MEASURES_AT, TRAJECTORY_SUMS)
+    } | _measures(cell, MEASURES_AT, TRAJECTORY_SUMS)
 
 
 def _phase_figures(cell: Cell, *, credit_rule: str) -> dict[str, Any]:
     credited = _rate_at(cell, _CREDIT_AT[credit_rule])
-    measures = _measures(cell, _PHASE_MEASURES_AT, MEASURES)
+    measures = _measures(cell, PHASE_MEASURES_AT, MEASURES)
     return {
         "count": cell[0],
         "outcomes": _tallies(cell, PHASE_OUTCOMES),
@@ -388,7 +397,7 @@ def _skip_figures(cell: Cell) -> dict[str, Any]:
     for number, presence in enumerate(PRESENCES):
         at = _PHASE_AT[f"{presence}_in_success"]
         ended = {"runs": sum(cell[at : at + len(OUTCOMES)]), "success_rate": _rate_at(cell, at)}
-        shown[presence] = ended | _measures(cell, _PHASE_WIDTH + 2 * number, MEASURES[:1])
+        shown[presence] = ended | _measures(cell, PHASE_WIDTH + 2 * number, MEASURES[:1])
     return shown
 
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import PydanticCustomError
 
 from trajectories.domain.contract_types import MAX_PHASES, Cost, Count, Name, PhaseOutcome, Probability
+from trajectories.domain.json_values import expect_few_values
 from trajectories.domain.outcomes import phase_group
 from trajectories.domain.query import SPAN_PATTERN
 from trajectories.domain.schema import invalid_input
@@ -120,7 +121,9 @@ def parse_request(data: bytes) -> RecommendationRequest:
 
     Raises:
         InvalidInput: 400; ``details`` has every problem.
+        TooLarge: 413; it has more than ``json_values.MAX_VALUES`` values.
     """
+    expect_few_values(data, name="request")
     try:
         return RecommendationRequest.model_validate_json(data)
     except ValidationError as error:

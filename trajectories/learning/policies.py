@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from trajectories.domain.contract_types import MAX_PHASES, Count, Name, Probability, Text, integer
+from trajectories.domain.json_values import expect_few_values
 from trajectories.domain.query import FILTERS
 from trajectories.domain.schema import invalid_input
 from trajectories.exceptions import InvalidInput
@@ -131,7 +132,9 @@ def parse_evaluation(data: bytes) -> EvaluationRequest:
 
     Raises:
         InvalidInput: 400; ``details`` has every problem.
+        TooLarge: 413; it has more than ``json_values.MAX_VALUES`` values.
     """
+    expect_few_values(data, name="request")
     return _parsed(EvaluationRequest, data)
 
 

@@ -21,6 +21,7 @@ import orjson
 
 from trajectories import metrics
 from trajectories.domain.clock import rfc3339
+from trajectories.domain.packed_sums import PackedSums
 from trajectories.domain.query import Query
 from trajectories.domain.record import Facets, Position, Record, facets_of, merge, merge_all
 from trajectories.domain.stats import Summary
@@ -221,9 +222,10 @@ def _summarized(
     summary, is_complete = Summary(bucket), True
     version: Version | None = Version(ref(snapshot.version), None, None)
     matches = query.scanner()
-    for held in share.scan(snapshot.held):
-        if matches(held.position.recorded_at_us, held.packed):
-            summary.add(held.facets, held.position.recorded_at_us)
+    with PackedSums(summary) as add:
+        for held in share.scan(snapshot.held):
+            if matches(held.position.recorded_at_us, held.packed):
+                add(held.packed, held.position.recorded_at_us)
     if snapshot.floor is not None:
         with store.outbox.snapshot():
             try:

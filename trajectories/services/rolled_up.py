@@ -23,6 +23,11 @@ from trajectories.storage.tenant_cache import Snapshot
 
 FEW = 500
 """Records in memory that are summarized without roll-ups and without a share of the process."""
+_SAMPLE = 500
+_SAMPLE_MIN = 50
+_MOST = 0.6
+"""Share of the sample from which on the records that do not match are subtracted. The hot ones of
+these are read from the archive, which costs more than to read them from memory."""
 WAITING_CHUNK = 200
 """Ids that the outbox and the archive are asked for at once."""
 
@@ -52,12 +57,16 @@ def rolled_up(
 ) -> Answer | None:
     """Answer from roll-ups of the archive; return None if the records must be read.
 
-    So they must where few are held, or where what the archive lacks is unknown.
+    So they must where few are held, where what the archive lacks is unknown, or where roll-ups do
+    not cover a filter that matches few.
     """
     is_small = snapshot.floor is None and len(snapshot.held) <= FEW
-    if is_small or not snapshot.is_complete or not rollup_reads.covers(query):
+    if is_small or not snapshot.is_complete:
         return None
-    if rollup_reads.cuts_days(query):
+    is_covered = rollup_reads.covers(query)
+    if not is_covered and not _matches_most(snapshot, query):
+        return None
+    if not is_covered or rollup_reads.cuts_days(query):
         share.take()
     try:
         with store.outbox.snapshot():
@@ -68,6 +77,23 @@ def rolled_up(
         return None
     summary, version = found
     return Answer(version, orjson.dumps(summary.as_json(rule)), True, has_archive=True, computed_from="rollups")
+
+
+def _matches_most(snapshot: Snapshot, query: Query) -> bool:
+    """Return whether filters that roll-ups do not cover match most records of those that they do.
+
+    Then it takes less to subtract the others. A sample of what is hot decides; the answer is the
+    same either way.
+    """
+    if snapshot.floor is None:
+        return False  # everything is in memory, which is faster than the archive's smaller part
+    matches_part, matches = rollup_reads.covered_part(query).scanner(), query.scanner()
+    found = of = 0
+    for held in snapshot.held[:: max(1, len(snapshot.held) // _SAMPLE)]:
+        if matches_part(held.position.recorded_at_us, held.packed):
+            of += 1
+            found += matches(held.position.recorded_at_us, held.packed)
+    return of >= _SAMPLE_MIN and found > _MOST * of
 
 
 def _summary_of_rollups(

@@ -7,36 +7,28 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID, uuid4
 
 from django.db import connections, router
-from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Sum, Value
+from django.db.models import Case, Count, Exists, F, OuterRef, Q, QuerySet, Value, When
 from django.db.models.expressions import CombinedExpression
 from django.db.models.functions import Coalesce, StrIndex
 from django.db.models.lookups import GreaterThan
 
 from trajectories.domain.late_stats import LATE_KEY
 from trajectories.domain.query import Condition, Query
-from trajectories.domain.record import NANO_USD, Position, Record, tenant_digest, tombstone
+from trajectories.domain.record import Position, Record, tenant_digest, tombstone
 from trajectories.domain.stats import (
     BUCKETS,
     LATE_MEASURES,
     LATE_TALLIES,
-    MEASURES,
-    PHASE_KEY,
-    PHASE_TALLIES,
-    PRESENCES,
     RAN,
-    SKIP_KEY,
     TRAJECTORY_KEY,
-    TRAJECTORY_MEASURES,
     TRAJECTORY_SUMS,
     TRAJECTORY_TALLIES,
     Cells,
-    Measure,
     Summary,
-    Tally,
 )
 from trajectories.models import (
     AuditEntry,
@@ -51,12 +43,10 @@ from trajectories.models import (
 )
 from trajectories.storage.archive_errors import archive_errors
 from trajectories.storage.archive_rows import TRAJECTORY_COLUMNS, members_text, record_from
+from trajectories.storage.archive_sums import add_phases, bucket_counts, cells
 from trajectories.storage.rare_condition import Rare, narrowed, split
 
-_PHASE_KEY = tuple("trajectory__request_type" if name == "request_type" else name for name in PHASE_KEY)
 _LATE_PHASE_KEY = ("name", "trajectory__phases__phase", "trajectory__phases__model")
-_HALF = 2**32
-"""Sums are computed in two halves: they stay exact where a database would overflow 64 bits."""
 
 
 class Exported(NamedTuple):
@@ -191,60 +181,47 @@ def summary(
     *,
     bucket: str | None = None,
     using: str | None = None,
+    without: Query | None = None,
 ) -> Summary:
     """Return the summary of matching records below ``below``.
 
     ``only`` limits it to these ids. With ``bucket`` it has the series too. ``using`` is the alias
-    of another database than that of reads.
+    of another database than that of reads. Records that match ``without`` do not count.
     """
     rows = _matching(tenant, query, below, using)
     rows = narrowed(rows, query) if only is None else rows.filter(trajectory_id__in=only)
-    cells = _cells(rows, TRAJECTORY_KEY, TRAJECTORY_TALLIES, TRAJECTORY_SUMS)
-    found = Summary(bucket=bucket, trajectories=cells)
+    if without is not None:
+        rows = _not_matching(rows, without)
+    found = Summary(bucket, cells(rows, TRAJECTORY_KEY, TRAJECTORY_TALLIES, TRAJECTORY_SUMS))
     if not found.trajectories:
         return found  # each further statement would look for the same records again
-    found.phases = _cells(Phase.objects.using(rows.db).filter(trajectory__in=rows), _PHASE_KEY, PHASE_TALLIES, MEASURES)
-    found.skip_costs = _skip_costs(Phase.objects.using(rows.db).filter(trajectory__in=rows))
+    add_phases(found, Phase.objects.using(rows.db).filter(trajectory__in=rows))
     late = RunOutcome.objects.using(rows.db).filter(tenant=tenant)
     if late.exists():  # most tenants have none, and then the records are not looked for again
         late = late.filter(trajectory__in=rows)
-        found.late = _cells(late, LATE_KEY, LATE_TALLIES, LATE_MEASURES)
+        found.late = cells(late, LATE_KEY, LATE_TALLIES, LATE_MEASURES)
         of_phases = late.filter(
             Q(place=None) | Q(place=F("trajectory__phases__place")), trajectory__phases__outcome__in=RAN
         )
-        found.late_phases = _cells(of_phases, _LATE_PHASE_KEY, LATE_TALLIES, LATE_MEASURES)
+        found.late_phases = cells(of_phases, _LATE_PHASE_KEY, LATE_TALLIES, LATE_MEASURES)
     if bucket is not None:
         dated = rows.annotate(start=_bucket_start(bucket))
         found.series = {
             int(start or 0): cell
-            for (start,), cell in _cells(dated, ("start",), TRAJECTORY_TALLIES, TRAJECTORY_SUMS).items()
+            for (start,), cell in cells(dated, ("start",), TRAJECTORY_TALLIES, TRAJECTORY_SUMS).items()
         }
         timed = dated.filter(duration_us_bucket__isnull=False).values_list("start", "duration_us_bucket")
         for start, number, count in timed.annotate(n=Count("pk")).order_by():
             found.durations.setdefault(int(start or 0), defaultdict(int))[number] = count
-    for measure in TRAJECTORY_MEASURES:
-        bucket = f"{measure.column}_bucket"
-        counts = rows.filter(**{f"{bucket}__isnull": False}).values_list(bucket).annotate(n=Count("pk"))
-        found.buckets[measure.column].update(dict(counts.order_by()))
-    return found
-
-
-def _skip_costs(phases: QuerySet[Phase]) -> Cells:
-    """Return ``stats.Summary.skip_costs`` of the runs of ``phases``."""
-    names = [_PHASE_KEY[PHASE_KEY.index(name)] for name in SKIP_KEY]
-    costed = phases.filter(presence__in=PRESENCES, trajectory__cost_nano_usd__isnull=False)
-    cost = Measure("cost_usd", "trajectory__cost_nano_usd", NANO_USD)
-    found: Cells = {}
-    for (*key, presence), (_, *cell) in _cells(costed, (*names, "presence"), (), (cost,)).items():
-        at = 2 * PRESENCES.index(str(presence))
-        found.setdefault(tuple(key), [0] * 4)[at : at + 2] = cell
+    for column, counts in bucket_counts(rows).items():
+        found.buckets[column].update(counts)
     return found
 
 
 @archive_errors()
 def trajectory_cells(tenant: str, query: Query, *, using: str) -> Cells:
     """Return the cells of trajectories of the summary of matching records."""
-    return _cells(_matching(tenant, query, None, using), TRAJECTORY_KEY, TRAJECTORY_TALLIES, TRAJECTORY_SUMS)
+    return cells(_matching(tenant, query, None, using), TRAJECTORY_KEY, TRAJECTORY_TALLIES, TRAJECTORY_SUMS)
 
 
 @archive_errors()
@@ -358,8 +335,7 @@ def matching(rows: QuerySet[Trajectory], query: Query) -> QuerySet[Trajectory]:
         words = [word for _, lookup, value in query.on_trajectory if lookup == "contains_words" for word in value]
         rows = rows.filter(*(Q(request_summary_folded__contains=word) for word in words))
     if query.on_phase:
-        phases = Phase.objects.filter(trajectory=OuterRef("pk")).filter(*map(_condition, query.on_phase))
-        rows = rows.filter(Exists(phases))
+        rows = rows.filter(Exists(_matching_phases(query)))
     return rows
 
 
@@ -372,6 +348,18 @@ def _matching(tenant: str, query: Query, below: Position | None, using: str | No
             Q(recorded_at_us__lt=below.recorded_at_us) | Q(trajectory_id__lt=below.id)
         )
     return rows
+
+
+def _not_matching(rows: QuerySet[Trajectory], query: Query) -> QuerySet[Trajectory]:
+    """Return those of ``rows`` that do not match ``query``, also where a value is unknown."""
+    conditions = Q(*map(_condition, (*query.on_position, *query.on_trajectory)))
+    if query.on_phase:
+        conditions &= Q(Exists(_matching_phases(query)))
+    return rows.alias(is_match=Case(When(conditions, then=True), default=False)).filter(is_match=False)
+
+
+def _matching_phases(query: Query) -> QuerySet[Phase]:
+    return Phase.objects.filter(trajectory=OuterRef("pk")).filter(*map(_condition, query.on_phase))
 
 
 def _bucket_start(bucket: str) -> CombinedExpression:
@@ -395,29 +383,6 @@ def _condition(condition: Condition) -> Q:
     if lookup == "contains_words":
         return Q(*(GreaterThan(StrIndex(F(column), Value(word)), 0) for word in value))
     return Q(**{f"{column}__{_LOOKUPS[lookup]}": value})
-
-
-def _cells(rows: QuerySet[Any], key: Iterable[str], tallies: Sequence[Tally], measures: Sequence[Measure]) -> Cells:
-    """Return the cells of ``rows``, counted by the database; columns as in stats.Cell."""
-    counted: dict[str, Any] = {"n": Count("pk")}
-    for tally in tallies:
-        counted[f"tally_{tally.name}"] = Count("pk", filter=Q(**tally.where))
-    for measure in measures:
-        column = F(measure.column)
-        counted[f"known_{measure.name}"] = Count(measure.column)
-        counted[f"high_{measure.name}"] = Sum(column / _HALF)
-        counted[f"low_{measure.name}"] = Sum(column % _HALF)
-    names = tuple(key)
-    grouped = rows.order_by().values(*names).annotate(**counted).values_list(*names, *counted)
-    return {row[: len(names)]: _cell(row[len(names) :], len(tallies)) for row in grouped}
-
-
-def _cell(columns: Sequence[Any], tallies: int) -> list[int]:
-    cell = [int(value) for value in columns[: 1 + tallies]]
-    for at in range(1 + tallies, len(columns), 3):
-        known, high, low = columns[at : at + 3]
-        cell += [int(known), int(high or 0) * _HALF + int(low or 0)]
-    return cell
 
 
 def _read_alias() -> str:

@@ -60,6 +60,12 @@ def covers(query: Query) -> bool:
     return all(condition.column in NAMES and condition.lookup == "equal" for condition in others)
 
 
+def covered_part(query: Query) -> Query:
+    """Return ``query`` with those of its conditions that rows of days and all time have."""
+    of_trajectory = tuple(one for one in query.on_trajectory if one.column in NAMES and one.lookup == "equal")
+    return Query(query.on_position, of_trajectory)
+
+
 def _by_start(query: Query) -> tuple[list[Condition], list[Condition]]:
     """Return the conditions on the time of start, and the other ones on trajectories."""
     of_start = [condition for condition in query.on_trajectory if condition.column == _STARTED]
@@ -77,15 +83,16 @@ def summary(
 ) -> Summary | None:
     """Return the summary of all matching records in the archive; None if roll-ups cannot give it.
 
-    That is so if they do not cover the filters or the records of a whole day, or if they lack
-    changes. The caller holds ``archive_snapshot.snapshot``.
+    That is so if they lack changes, or the records of a whole day. If they do not cover all filters,
+    the records that match the others alone are scanned and subtracted, which is right at any time,
+    and fast where these are few. The caller holds ``archive_snapshot.snapshot``.
 
     Args:
         from_totals: read totals where no filter needs the other rows; the result is the same.
         tails: those of the process, so that it reads fewer records; the result is the same.
     """
     if not covers(query):
-        return None
+        return _less_others(tenant, query, bucket)
     row = Tenant.objects.using(alias()).filter(pk=tenant).first()
     if row is None:
         return Summary(bucket)
@@ -104,6 +111,15 @@ def summary(
     found = _of_days(row, query, wanted, span, bucket, is_total=is_total)
     for part in parts:
         found.merge(archive_reads.summary(tenant, part, None, bucket=bucket, using=alias()))
+    return found
+
+
+def _less_others(tenant: str, query: Query, bucket: str | None) -> Summary | None:
+    """Return the sums of ``covered_part``, less those of its records that do not match ``query``."""
+    part = covered_part(query)
+    found = None if cuts_days(part) else summary(tenant, part, bucket=bucket)
+    if found is not None:
+        found.merge(archive_reads.summary(tenant, part, None, bucket=bucket, using=alias(), without=query), times=-1)
     return found
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from trajectories.domain import redaction
 from trajectories.exceptions import TrajectoriesError
 
 _MAX_SAID = 300
@@ -42,7 +43,8 @@ def hub_errors(repo_id: str, endpoint: str) -> Iterator[None]:
     except errors.HfHubHTTPError as error:
         raise _of_response(error, repo_id) from error
     except (httpx2.HTTPError, ConnectionError, TimeoutError) as error:
-        message = f"The Hub at {endpoint} does not answer ({type(error).__name__}): check the network and HF_ENDPOINT."
+        shown = redaction.quoted(endpoint, max_chars=_MAX_SAID)  # it may have a password
+        message = f"The Hub at {shown} does not answer ({type(error).__name__}): check the network and HF_ENDPOINT."
         raise _error("unreachable", f"{message} {_AGAIN}") from error
     except RuntimeError as error:
         # The library wraps what fails in the upload of a file; the cause says what it was.

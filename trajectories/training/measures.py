@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -75,7 +76,10 @@ class KeySample(Generic[V]):
 
     def value_of(self, *key: str) -> V | None:
         """Return the value of the key, a new one the first time; None if the key is not held."""
-        hash_ = int.from_bytes(blake2b("\0".join(key).encode("utf-8", "surrogatepass"), digest_size=8).digest())
+        return self.value_at(_hash(key))
+
+    def value_at(self, hash_: int) -> V | None:
+        """Return ``value_of`` a key by its hash."""
         if hash_ & self._mask:
             return None
         value = self._values.get(hash_)
@@ -88,6 +92,14 @@ class KeySample(Generic[V]):
 
     def values(self) -> Iterable[V]:
         return self._values.values()
+
+
+def _hash(key: tuple[str, ...]) -> int:
+    return int.from_bytes(blake2b("\0".join(key).encode("utf-8", "surrogatepass"), digest_size=8).digest())
+
+
+_hash_of_names = lru_cache(1_024)(_hash)
+"""For names, which are short and repeat in every run."""
 
 
 class _Request:
@@ -147,7 +159,7 @@ class Measures:
         self._add_outcome(fields.get("request_type"), run.outcome)
 
     def _add_phase(self, fields: Mapping[str, Any], phase: Mapping[str, Any], group: str) -> None:
-        context = self._contexts.value_of(fields.get("request_type") or "", group)
+        context = self._contexts.value_at(_hash_of_names((fields.get("request_type") or "", group)))
         possible = set(_possible_actions(phase))
         if phase.get("outcome") == "skipped":
             self.skipped.add(phase.get("skip_reason") is not None)
@@ -287,9 +299,10 @@ def _count(names: Counter[str], name: str | None) -> None:
 
 
 def _add_up_to_two(known: set[str], more: Iterable[str]) -> None:
-    for one in sorted(more):
-        if len(known) < 2:
-            known.add(one)
+    if len(known) < 2:
+        for one in sorted(more):
+            if len(known) < 2:
+                known.add(one)
 
 
 def _sum(pairs: Iterable[tuple[int, int]]) -> Tally:

@@ -19,14 +19,25 @@ from trajectories.training.readiness_checks import checks
 DEFAULT_RUNS = 20_000
 """Runs that an answer over HTTP measures: seconds, where a million would take minutes."""
 MAX_RUNS = 1_000_000
+MAX_BYTES = 64 * 1024**2
+"""Bytes of bodies that such an answer measures: those of 30,000 runs of 5 phases. It bounds the CPU to
+some seconds, whatever the runs are made of."""
 _PAGE = 1000
 
 
-def readiness(store: Store, tenant: str, query: Query, *, max_runs: int | None = DEFAULT_RUNS) -> dict[str, Any]:
+def readiness(
+    store: Store,
+    tenant: str,
+    query: Query,
+    *,
+    max_runs: int | None = DEFAULT_RUNS,
+    max_bytes: int | None = MAX_BYTES,
+) -> dict[str, Any]:
     """Return measures of the newest matching runs, and checks of them. Memory is constant.
 
     Args:
         max_runs: how many runs to measure at most; None: all.
+        max_bytes: bytes of bodies after which no further page is read; None: all.
 
     Returns:
         ``measures.Measures.as_json``, and ``ready`` (every check passed), ``checks``, ``as_of`` and
@@ -36,14 +47,15 @@ def readiness(store: Store, tenant: str, query: Query, *, max_runs: int | None =
         ArchiveUnavailable: 503; the archive is unavailable before the first run of a page.
         TooManyReads: 429, as ``reads.list_``.
     """
-    measures, is_complete = Measures(), True
+    measures, is_complete, size = Measures(), True, 0
     position: Position | None = None
     with store.part(ReadShares).of(tenant) as share:
-        while max_runs is None or measures.runs < max_runs:
+        while (max_runs is None or measures.runs < max_runs) and (max_bytes is None or size < max_bytes):
             limit = _PAGE if max_runs is None else min(_PAGE, max_runs - measures.runs)
             page = reads.list_(store, tenant, query, after=position, limit=limit, share=share)
             for record in share.scan(page.records):
                 measures.add(_run(record, page.facets.get(record.id)))
+                size += len(record.body)
             is_complete, position = is_complete and page.is_complete, page.next_position
             if position is None:
                 break

@@ -103,7 +103,7 @@ export interface paths {
         put?: never;
         /**
          * Record
-         * @description Takes one trajectory as JSON, or one a line as NDJSON (16 MiB; 1,000 lines, and one more for each 512 bytes up to 10,000): good lines in one commit, a bad line fails alone. After 10,000 problems in bad lines, the others get 429 `not_read`: send those again. Sending the same id again stores a new revision, or nothing if the body is the same. The camelCase body of an existing CLI is taken too. A body may have Content-Encoding gzip or zstd; limits count its decoded bytes.
+         * @description Takes one trajectory as JSON, or one a line as NDJSON (16 MiB; 1,000 lines, and one more for each KiB up to 10,000): good lines in one commit, a bad line fails alone. After 10,000 problems in bad lines, the others get 429 `not_read`: send those again. Sending the same id again stores a new revision, or nothing if the body is the same. The camelCase body of an existing CLI is taken too. A body may have Content-Encoding gzip or zstd; limits count its decoded bytes.
          */
         post: operations["record"];
         /**
@@ -5560,7 +5560,7 @@ export interface operations {
                 max_cost_usd?: number;
                 /** @description Took at most this. */
                 max_duration_ms?: number;
-                /** @description How many runs to measure at most. */
+                /** @description How many runs to measure at most. An answer measures about 64 MiB of them; runs says how many. */
                 max_runs?: number;
                 /** @description Cost at least this. */
                 min_cost_usd?: number;

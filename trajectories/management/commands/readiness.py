@@ -32,7 +32,7 @@ class Command(BaseCommand):
             raise CommandError(f"--max-runs must be at least 1, got {options['max_runs']}.")
         try:
             tenant = known_tenant(options["tenant"])
-            found = readiness(get_store(), tenant, query_of(options), max_runs=options["max_runs"])
+            found = readiness(get_store(), tenant, query_of(options), max_runs=options["max_runs"], max_bytes=None)
         except (ArchiveError, Unavailable) as error:
             raise CommandError(f"The runs cannot be read: {error}") from error
         self.stdout.write(orjson.dumps(found).decode() if options["json"] else _text(found))

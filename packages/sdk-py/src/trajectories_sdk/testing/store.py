@@ -29,7 +29,7 @@ SERVER_FIELDS_BYTES: Final = 32 * 1024
 MAX_REQUEST_BYTES: Final = 16 * 1024 * 1024
 MAX_LINES: Final = 10_000
 SHORT_LINES: Final = 1_000
-BYTES_PER_LINE: Final = 512
+BYTES_PER_LINE: Final = 1_024
 """A request may have SHORT_LINES lines, one more for each BYTES_PER_LINE bytes, and at most
 MAX_LINES."""
 _MAX_EXACT: Final = 2**53 - 1

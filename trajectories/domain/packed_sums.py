@@ -1,0 +1,164 @@
+"""Sums of many packed facets, for a fifth of the time that adding them one by one takes.
+
+Records of a hot cache share the words of runs and of phases as objects. So the numbers of records
+with the same words are collected, and each column of numbers is summed at once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from trajectories.domain.packed_facets import KEY_FIELDS, NUMBER_FIELDS, PHASE_KEY_FIELDS, Key, PackedFacets
+from trajectories.domain.stats import (
+    COSTED_AT,
+    MEASURES,
+    MEASURES_AT,
+    PHASE_MEASURES_AT,
+    PHASE_WIDTH,
+    PRESENCES,
+    TRAJECTORY_MEASURES,
+    TRAJECTORY_SUMS,
+    WIDTH,
+    Cell,
+    Summary,
+    bucket_of,
+    bucket_start,
+    phase_tallies,
+    tally_run,
+)
+
+MAX_NUMBERS = 20_000
+"""Rows of numbers, of runs and of phases, after which they are summed. It bounds the memory."""
+_EACH = len(NUMBER_FIELDS)
+_PHASE_EACH = len(MEASURES)
+_COST = NUMBER_FIELDS.index("cost_nano_usd")
+_STARTED = NUMBER_FIELDS.index("started_at_us")
+_SUMS = [NUMBER_FIELDS.index(measure.column) for measure in TRAJECTORY_SUMS]
+_BUCKETS = [(measure.column, NUMBER_FIELDS.index(measure.column)) for measure in TRAJECTORY_MEASURES]
+_OUTCOME, _BUILD, _TESTS = (KEY_FIELDS.index(name) for name in ("outcome", "build_passed", "tests_passed"))
+_CREDITED, _PRESENCE, _FIT, _PHASE_OUTCOME = (
+    PHASE_KEY_FIELDS.index(name) for name in ("credited", "presence", "fit", "outcome")
+)
+
+Numbers = tuple[Any, ...]
+
+
+class _Runs:
+    """The numbers of runs with the same words that are in one bucket of the series, and those of
+    their phases by the words of a phase."""
+
+    __slots__ = ("key", "phases", "rows", "start")
+
+    def __init__(self, key: Key, start: int | None) -> None:
+        self.key, self.start = key, start
+        self.rows: list[Numbers] = []
+        self.phases: dict[int, tuple[Key, list[Numbers]]] = {}
+
+
+class PackedSums:
+    """Add packed facets to a summary, exactly as ``Summary.add`` adds whole ones.
+
+    Words are told apart by identity, so the facets must outlive this object. Leaving the context
+    adds what is left.
+    """
+
+    def __init__(self, summary: Summary) -> None:
+        self._summary = summary
+        self._runs: dict[tuple[int, int | None], _Runs] = {}
+        self._numbers = 0
+
+    def add(self, packed: PackedFacets, recorded_at_us: int) -> None:
+        if packed.late:  # few runs have late outcomes
+            self._summary.add(packed.unpacked(), recorded_at_us)
+            return
+        numbers, start = packed.numbers, None
+        if self._summary.bucket is not None:
+            at_us = numbers[_STARTED]
+            start = bucket_start(recorded_at_us if at_us is None else at_us, self._summary.bucket)
+        runs = self._runs.get((id(packed.key), start))
+        if runs is None:
+            runs = self._runs[id(packed.key), start] = _Runs(packed.key, start)
+        runs.rows.append(numbers)
+        by_phase, at, cost = runs.phases, _EACH, numbers[_COST : _COST + 1]
+        for phase in packed.phases:
+            found = by_phase.get(id(phase))
+            if found is None:
+                found = by_phase[id(phase)] = (phase, [])
+            found[1].append(numbers[at : at + _PHASE_EACH] + cost)
+            at += _PHASE_EACH
+        self._numbers += 1 + len(packed.phases)
+        if self._numbers >= MAX_NUMBERS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Sum what was collected."""
+        for runs in self._runs.values():
+            self._add_runs(runs)
+            for phase, rows in runs.phases.values():
+                self._add_phases(runs.key, phase, rows)
+        self._runs.clear()
+        self._numbers = 0
+
+    def _add_runs(self, runs: _Runs) -> None:
+        summary, key, count = self._summary, runs.key, len(runs.rows)
+        # Those of phases follow, and their number differs.
+        columns = list(zip(*runs.rows, strict=False))[:_EACH]
+        cells = [summary.trajectories.setdefault(key[:4], [0] * WIDTH)]
+        if runs.start is not None:
+            cells.append(summary.series.setdefault(runs.start, [0] * WIDTH))
+        for cell in cells:
+            tally_run(cell, key[_OUTCOME], key[_BUILD], key[_TESTS], count)
+            _sum(cell, MEASURES_AT, [columns[at] for at in _SUMS])
+            if key[_OUTCOME] == "success":
+                cell[COSTED_AT] += count - columns[_COST].count(None)
+        for name, at in _BUCKETS:
+            counts = _bucket_counts(columns[at])
+            _count(summary.buckets[name], counts)
+            if runs.start is not None and name == "duration_us" and counts:
+                _count(summary.durations_of(runs.start), counts)
+
+    def _add_phases(self, run: Key, phase: Key, rows: Sequence[Numbers]) -> None:
+        *columns, costs = zip(*rows, strict=True)
+        request_type = run[0]
+        cell = self._summary.phases.setdefault((*phase[:3], request_type), [0] * PHASE_WIDTH)
+        cell[0] += len(rows)
+        presence = phase[_PRESENCE]
+        for at in phase_tallies(phase[_PHASE_OUTCOME], phase[_CREDITED], presence, phase[_FIT], run[_OUTCOME]):
+            cell[at] += len(rows)
+        _sum(cell, PHASE_MEASURES_AT, columns)
+        if presence in PRESENCES and costs.count(None) < len(costs):
+            of_skips = self._summary.skip_costs.setdefault((phase[0], request_type), [0] * 4)
+            _sum(of_skips, 2 * PRESENCES.index(presence), [costs])
+
+    def __enter__(self) -> Callable[[PackedFacets, int], None]:
+        return self.add
+
+    def __exit__(self, *_: object) -> None:
+        self.flush()
+
+
+def _sum(cell: Cell, at: int, columns: Iterable[Sequence[int | None]]) -> None:
+    """Add number and sum of the known values of each column to ``cell``, from ``at`` on."""
+    for column in columns:
+        known = _known(column)
+        cell[at] += len(known)
+        cell[at + 1] += sum(known)
+        at += 2
+
+
+def _known(column: Sequence[Any]) -> Sequence[int]:
+    return [value for value in column if value is not None] if None in column else column
+
+
+def _bucket_counts(column: Sequence[int | None]) -> Counter[int]:
+    counts: Counter[int] = Counter()
+    for value, count in Counter(_known(column)).items():
+        counts[bucket_of(value)] += count
+    return counts
+
+
+def _count(buckets: dict[int, int], counts: Counter[int]) -> None:
+    for bucket, count in counts.items():
+        buckets[bucket] += count
