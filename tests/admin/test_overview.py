@@ -118,7 +118,7 @@ def test_a_cell_of_the_heat_map_joins_every_selection_method(admin_client: Clien
 
 def test_credited_success_is_shown_beside_that_of_the_phases_own_outcomes(admin_client: Client) -> None:
     given = phase(phase_name="code", model="m", model_selection_method="explicit", outcome="success")
-    archived(body(phases=[given], tests_passed=False, started_at=f"{TODAY}T00:00:00Z"))
+    archived(body(phases=[given], tests_passed=False, started_at=f"{today()}T00:00:00Z"))
     shown = page(admin_client, OVERVIEW)
     (cell,) = table(shown, "Models and phases")
     assert (cell[1][:4], cell[1][-14:]) == ("0 % ", "n = 1, own 100 %"[-14:])
