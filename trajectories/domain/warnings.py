@@ -220,5 +220,5 @@ def _q(text: str) -> str:
 
 
 _IDENTITY = ("phase_id", "parent_phase_id", "depends_on")
-_CHOICE = ("model_selection_method", "attempts", "candidates")
+_CHOICE = ("model_selection_method", "selection_probability", "attempts", "candidates")
 _METHODS = tuple(dict.fromkeys(SELECTION_METHODS.values()))
