@@ -12,8 +12,8 @@ from tests.examples import body
 
 pytestmark = pytest.mark.usefixtures("redis_tier")
 
-STATS_OF_THE_ARCHIVE = 8 + 1 + 2  # the version of the records, before and at the same moment
-"""Cells of trajectories, cells of phases, costs of skipping, the buckets of five measures, and
+STATS_OF_THE_ARCHIVE = 3 + 1 + 2  # the version of the records, before and at the same moment
+"""Cells of trajectories, cells of phases, the buckets of measures, and
 whether there are late outcomes."""
 
 AUDIT_ENTRY = 4
@@ -63,7 +63,7 @@ def test_a_page_below_the_hot_cache_has_constant_queries(
         assert stats(north)["count"] == count
     with django_assert_num_queries(1):
         assert stats(north)["count"] == count
-    with django_assert_num_queries(STATS_OF_THE_ARCHIVE - 7):  # the scan, and the search for runs with this word
+    with django_assert_num_queries(STATS_OF_THE_ARCHIVE - 2):  # the scan, and the search for runs with this word
         assert stats(north, tool="none")["count"] == 0
 
 

@@ -32,10 +32,12 @@ def of(value: str, name: str = "spec") -> dict[str, Any]:
 
 
 def found(**filters: str) -> int:
-    """The runs of a list, which are those of stats."""
+    """The runs of a list, which are those of stats, of an export and of a deletion."""
     query = parse_query(filters, 0)
     listed = len(archive_reads.newest(TENANT, query, None, 100))
     assert archive_reads.summary(TENANT, query, None).as_json()["count"] == listed
+    assert len(archive_reads.exported(TENANT, query, 0, 10**12, 100)) == listed
+    assert archive_reads.count_until(TENANT, query, 10**15) == listed
     return listed
 
 
@@ -43,6 +45,16 @@ def statements(name: str, value: str, alias: str) -> list[str]:
     with CaptureQueriesContext(connections[alias]) as queries:
         archive_reads.newest(TENANT, parse_query({name: value}, 0), None, 100)
     return [one["sql"] for one in queries]
+
+
+@pytest.mark.parametrize("name", ["tag", "tool"])
+def test_an_export_and_a_deletion_of_a_value_that_no_run_has_read_no_run(archive_db: str, name: str) -> None:
+    archive(**of("some"))
+    query = parse_query({name: "none"}, 0)
+    with CaptureQueriesContext(connections[archive_db]) as queries:
+        assert archive_reads.exported(TENANT, query, 0, 10**12, 100) == []
+        assert archive_reads.count_until(TENANT, query, 10**15) == 0
+    assert not [one["sql"] for one in queries if 'FROM "trajectories_trajectory"' in one["sql"]]
 
 
 def explained(sql: str, alias: str) -> str:

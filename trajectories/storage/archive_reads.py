@@ -270,7 +270,7 @@ def ids_until(tenant: str, query: Query, revision: int, limit: int) -> list[UUID
 
 
 def _until(tenant: str, query: Query, revision: int) -> QuerySet[Trajectory]:
-    return _matching(tenant, query, None).using(_write_alias()).filter(revision__lte=revision)
+    return narrowed(_matching(tenant, query, None, _write_alias()), query).filter(revision__lte=revision)
 
 
 @archive_errors()
@@ -307,7 +307,7 @@ def _tombstones(tenant: str, id_: UUID, alias: str | None = None) -> QuerySet[To
 @archive_errors()
 def exported(tenant: str, query: Query, after_seq: int, up_to_seq: int, limit: int) -> list[Exported]:
     """Return the next matching records in export order."""
-    rows = _matching(tenant, query, None).filter(seq__gt=after_seq, seq__lte=up_to_seq).order_by("seq")
+    rows = _in_order(tenant, query, after_seq, up_to_seq)
     return [
         Exported(seq, record_from(columns)) for seq, *columns in rows.values_list("seq", *TRAJECTORY_COLUMNS)[:limit]
     ]
@@ -319,8 +319,13 @@ def export_keys(
 ) -> list[tuple[int, UUID, int, int]]:
     """Return sequence number, id, revision and number of outcomes of the next matching records in
     export order."""
-    rows = _matching(tenant, query, None).filter(seq__gt=after_seq, seq__lte=up_to_seq).order_by("seq")
+    rows = _in_order(tenant, query, after_seq, up_to_seq)
     return list(rows.values_list("seq", "trajectory_id", "revision", "outcome_count")[:limit])
+
+
+def _in_order(tenant: str, query: Query, after_seq: int, up_to_seq: int) -> QuerySet[Trajectory]:
+    rows = narrowed(_matching(tenant, query, None), query)
+    return rows.filter(seq__gt=after_seq, seq__lte=up_to_seq).order_by("seq")
 
 
 def _rows(tenant: str, using: str | None = None) -> QuerySet[Trajectory]:
