@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -149,6 +150,10 @@ class HeldFile(OutboxFile):
             yield db
 
 
+def are_waiting(outbox: Outbox, callers: int) -> bool:
+    return len(outbox._waiters) == callers
+
+
 def test_a_caller_whose_rows_are_committed_does_not_wait_for_the_next_commit(path: Path) -> None:
     outbox = opened(path)
     append(outbox)
@@ -158,7 +163,7 @@ def test_a_caller_whose_rows_are_committed_does_not_wait_for_the_next_commit(pat
         for size, gate in ((1, None), (4, 0), (2, 1)):
             groups.append([pool.submit(outbox.append, [draft(new_id())]) for _ in range(size)])
             if gate is not None:
-                wait_until(lambda size=size: len(outbox._waiters) == size, what="they wait together")
+                wait_until(partial(are_waiting, outbox, size), what="they wait together")
                 file.gates[gate].set()
             wait_until(lambda: file.begun == len(groups), what="a commit has begun")
         for future in groups[0] + groups[1]:  # while the third commit waits

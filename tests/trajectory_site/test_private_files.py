@@ -27,6 +27,7 @@ from trajectory_site import data_dir
 root = pathlib.Path(os.environ["DATA_DIR"])
 connection.cursor().execute("CREATE TABLE something (x)")
 get_store().outbox.remember_key("prefix", "{}")
+get_store().outbox.key_changes()
 data_dir.kept_secrets(root)
 with relay.host_lock(get_store()), data_dir.locked(root):
     print(json.dumps({str(path.relative_to(root.parent)): path.stat().st_mode & 0o777 for path in [root, *root.rglob("*")]}))
@@ -51,6 +52,7 @@ def test_every_file_is_private_without_a_umask(tmp_path: Path) -> None:
         "data",
         "deep",
         *(f"{name}.sqlite3{end}" for name in ("db", "outbox") for end in ("", "-wal", "-shm")),
+        "outbox.sqlite3.keys",
         "outbox.sqlite3.lock",
         "outbox.sqlite3.relay.lock",
         "secrets.json",

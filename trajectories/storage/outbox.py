@@ -8,8 +8,9 @@ has refused it (``quarantined``).
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -18,6 +19,7 @@ from trajectories.domain import clock
 from trajectories.domain.record import Position, Record
 from trajectories.exceptions import OutboxUnavailable, StoreMismatch
 from trajectories.storage import outbox_rows
+from trajectories.storage.change_hint import ChangeHint
 from trajectories.storage.outbox_file import OutboxFile
 from trajectories.storage.outbox_rows import CHUNK, RECORD_COLUMNS, Appended, Binding, Draft, Row
 
@@ -26,6 +28,9 @@ _NEWEST_WAITING_OF_ITS_ID = (
     " AND newer.stamp > rows.stamp AND newer.state = 'waiting' AND newer.kind <> 'outcome')"
 )
 _VACUUM_PAGES = 256
+_KEYS_KNOWN_S = 1.0
+"""How long the number of key changes may be unknown if a process of an earlier release, or one that
+was killed, has changed it."""
 _PAGE = 200
 _END_OF_TIME_US = 2**63 - 1
 
@@ -86,12 +91,15 @@ class Outbox:
         )
         self._waiters: list[_Waiter] = []
         self._is_committing = False
+        self._key_hint = ChangeHint(path + ".keys")
+        self._key_changes: tuple[int, bytes | None, float] = 0, None, 0.0
         self._waiters_lock = threading.Lock()
         self._write_lock = threading.Lock()
 
     def close(self) -> None:
         """Close the file. No thread may be using it."""
         self._file.close()
+        self._key_hint.close()
 
     # The request path.
 
@@ -216,6 +224,7 @@ class Outbox:
         gone = 0
         with self._write_lock, self._file.transaction() as db:
             tenants = outbox_rows.begin_erasure(db, digest, stamp, self._now_us())
+        self._hint_at_keys()
         for tenant in tenants:
             has_more = True
             while has_more:
@@ -496,12 +505,24 @@ class Outbox:
         """Forget what was verified of these keys, in every process of this host."""
         with self._write_lock, self._file.transaction() as db:
             outbox_rows.forget_keys(db, prefixes)
+        self._hint_at_keys()
+
+    def _hint_at_keys(self) -> None:
+        with suppress(OSError):  # the other processes then look within a second
+            self._key_hint.change()
 
     def key_changes(self) -> int:
         """Return a number that grows whenever keys are forgotten; a process compares it at each use
         of a key."""
-        found = self._file.read("SELECT value FROM numbers WHERE name = 'key_changes'")
-        return int(found[0][0]) if found else 0
+        # The mark first: keys that are forgotten during the query change it again. Each request asks
+        # here, and a query gives up the GIL, for which all threads of the process compete.
+        mark, now = self._key_hint.read(), time.monotonic()
+        changes, seen, until = self._key_changes
+        if mark is None or mark != seen or now >= until:
+            found = self._file.read("SELECT value FROM numbers WHERE name = 'key_changes'")
+            changes = int(found[0][0]) if found else 0
+            self._key_changes = changes, mark, now + _KEYS_KNOWN_S
+        return changes
 
     def remembered_key(self, prefix: str, since_us: int) -> str | None:
         found = self._file.read(

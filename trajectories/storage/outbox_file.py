@@ -251,10 +251,11 @@ def _lock(file: int, byte: int, until: float) -> None:
     """Lock a byte of ``file``, or give up at ``until``."""
     while True:
         try:
-            return fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+            break
         except (BlockingIOError, PermissionError):  # POSIX allows both for a lock that another process has
             if time.monotonic() >= until:
-                return None
+                break
             time.sleep(_TURN_EVERY_S)
 
 
