@@ -115,7 +115,12 @@ _ALLOWED = {
 }
 
 
-_LASTS = [("", "never, or at the time below"), ("30", "in 30 days"), ("90", "in 90 days"), ("365", "in a year")]
+_EXPIRES_IN_DAYS = [
+    ("", "never, or at the time below"),
+    ("30", "in 30 days"),
+    ("90", "in 90 days"),
+    ("365", "in a year"),
+]
 _SOON = timedelta(days=14)
 
 
@@ -123,7 +128,7 @@ class ApiKeyForm(_KeyForm):
     scopes = forms.MultipleChoiceField(
         choices=[(scope, f"{scope}: {_ALLOWED[scope]}") for scope in SCOPES], widget=forms.CheckboxSelectMultiple
     )
-    lasts = forms.ChoiceField(choices=_LASTS, required=False, label="Expires")
+    expires_in_days = forms.ChoiceField(choices=_EXPIRES_IN_DAYS, required=False, label="Expires")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -144,9 +149,9 @@ class ApiKeyForm(_KeyForm):
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or {}
-        if days := data.get("lasts"):
+        if days := data.get("expires_in_days"):
             if data.get("expires_at"):
-                self.add_error("lasts", "Choose one: a number of days, or the time below.")
+                self.add_error("expires_in_days", "Choose one: a number of days, or the time below.")
             data["expires_at"] = timezone.now() + timedelta(days=int(days))
         return data
 
@@ -190,7 +195,7 @@ class ApiKeyAdmin(BoundedAdmin):
 
     def get_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[Any, ...]:
         if obj is None:
-            return ("tenant", "name", "scopes", "source", "lasts", "expires_at")
+            return ("tenant", "name", "scopes", "source", "expires_in_days", "expires_at")
         return ("tenant", "name", "scopes", "source", "expires_at", "prefix", _created, _last_used, "state")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[Any, ...]:
