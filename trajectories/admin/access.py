@@ -22,6 +22,7 @@ from trajectories.admin.hub import push_page
 from trajectories.admin.overview import curl
 from trajectories.admin.tenants import actor_of, tenants_of
 from trajectories.api.authentication import changed, revoke
+from trajectories.domain.text import counted
 from trajectories.models import SCOPES, ApiKey, Tenant, Trajectory
 
 if TYPE_CHECKING:
@@ -257,8 +258,7 @@ class ApiKeyAdmin(BoundedAdmin):
         for key in keys:
             revoke(key, actor=actor_of(request))
             self.log_change(request, key, "Revoked.")
-        said = "1 API key" if len(keys) == 1 else f"{len(keys)} API keys"
-        self.message_user(request, f"{said} revoked.", messages.SUCCESS)
+        self.message_user(request, f"{counted(len(keys), 'API key')} revoked.", messages.SUCCESS)
 
     @admin.display(description="tenant")
     def owner(self, key: ApiKey) -> str:
