@@ -1,5 +1,7 @@
-"""Writes docs/openapi.json from the code: ``python docs/generate_openapi.py``. With ``--check`` it
-only says whether it would differ."""
+"""Write docs/openapi.json from the code: ``python docs/generate_openapi.py``.
+
+With ``--check``, only say whether it would differ.
+"""
 
 from __future__ import annotations
 

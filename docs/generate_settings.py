@@ -2,8 +2,8 @@
 
     python docs/generate_settings.py
 
-Reads the source and imports nothing, so that defaults appear as they are written there (``4 *
-1024**3``).
+Reads the source and imports nothing, so that defaults appear as they are written there:
+``4 * 1024**3``.
 """
 
 from __future__ import annotations

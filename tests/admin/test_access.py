@@ -75,7 +75,10 @@ def test_the_text_of_a_key_is_left_nowhere(admin_client: Client, alice: Tenant) 
         ({"scopes": ["everything"]}, "is not one of the available choices"),
         ({"tenant": "bob"}, "not one of the available choices"),
         ({"expires_at_0": "2020-01-01", "expires_at_1": "00:00"}, "has expired already"),
-        ({"lasts": "30", "expires_at_0": "2100-01-01", "expires_at_1": "00:00"}, "Choose one: a number of days"),
+        (
+            {"expires_in_days": "30", "expires_at_0": "2100-01-01", "expires_at_1": "00:00"},
+            "Choose one: a number of days",
+        ),
     ],
 )
 def test_a_key_that_makes_no_sense_is_refused(
@@ -86,7 +89,7 @@ def test_a_key_that_makes_no_sense_is_refused(
 
 
 def test_a_key_may_last_a_number_of_days_and_says_when_it_ends_soon(admin_client: Client, alice: Tenant) -> None:
-    add_key(admin_client, lasts="30")
+    add_key(admin_client, expires_in_days="30")
     key = ApiKey.objects.get()
     assert key.expires_at is not None
     assert timedelta(days=29) < key.expires_at - timezone.now() <= timedelta(days=30)

@@ -161,7 +161,7 @@ def test_an_invalid_filter_finds_nothing_and_says_why(admin_client: Client) -> N
 
 
 def test_an_empty_list_says_how_to_record_the_first_run_or_that_none_matches(admin_client: Client) -> None:
-    for asked in ("", "?tenant=alice&outcome="):
+    for asked in ("", "?tenant=alice&outcome=", "?live=1&strip=duration&size=25&o=-1"):
         empty = html.unescape(page(admin_client, LIST + asked))
         assert "curl -sS http://testserver/v1/agent/trajectories" in empty
         assert "No run matches" not in empty

@@ -115,7 +115,7 @@ def test_an_imported_file_is_recorded_and_refused_lines_are_named(
         ("runs.jsonl.gz", b"not gzip", "The file is no complete gzip file, as its name says."),
         ("runs.jsonl", b" \n", "The file is empty."),
         ("runs.json", b"[1,", "The file is not JSON"),
-        ("runs.jsonl.gz", gzip.compress(b"{}\n" * 100_002), "A file may have 100,000 runs, got 100,002."),
+        ("runs.jsonl.gz", gzip.compress(b"{}\n" * 100_000 + b"{}"), "A file may have 100,000 runs, got 100,001."),
         ("runs.json", b"[" + b"1," * 100_000 + b"1]", "A file may have 100,000 runs, got 100,001."),
         ("runs.json", b"[[" + b"{}," * 999_999 + b"{}]]", "more than 1,000,000 objects and lists"),
         ("runs.json", b'{"a":\n[' + b"[]," * 1_000_000 + b"0]}", "more than 1,000,000 objects and lists"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -50,6 +51,18 @@ def test_probabilities_always_sum_to_one(table: Any, escalates: bool, explore: f
 @given(_tables, st.integers(0, 2**40))
 def test_the_same_seed_gives_the_same_answer(table: Any, seed: int) -> None:
     assert decided(table, "a", "b", seed=seed) == decided(table, "a", "b", seed=seed)
+
+
+def test_the_order_in_which_records_came_does_not_change_the_answer() -> None:
+    table = {("a", after): (count, 3 * count, 0.1) for after, count in (("w", 1), ("x", 7), ("y", 30), ("z", 13))}
+    failed = [{"phase_name": "implementation", "model": "v", "outcome": "failure"}]
+    asked = request("a", "b", phases=failed)
+    answers = []
+    for order in permutations(table.items()):
+        found = cells(dict(order), week=NOW_US - 11 * 7 * DAY_US)
+        answers.append(decide(asked, found, NOW_US, 1))
+    assert answers[0]["candidates"][0]["success"]["mean"] > 0.3
+    assert all(answer == answers[0] for answer in answers)
 
 
 def test_choices_are_made_as_often_as_their_propensity_says() -> None:

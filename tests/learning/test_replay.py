@@ -59,8 +59,10 @@ def test_the_loop_over_the_api_learns_the_plan_that_pays(north: Client) -> None:
     found = replay(api, table, Rules(), seed=1, runs=60)
     kept = json.loads(json.dumps(as_json(found, table, Rules())))
     assert from_json(kept, table, Rules(), 60) == found
-    with pytest.raises(ValueError, match="it is of"):
-        from_json(kept, table, Rules(explore=0.5), 60)
+    first, *others = items()
+    for other, rules in ((table, Rules(explore=0.5)), (Table([first._replace(name="another"), *others]), Rules())):
+        with pytest.raises(ValueError, match="it is of"):
+            from_json(kept, other, rules, 60)
     assert found.final == {"bugfix": Plan("cheap", "strong")}
     assert found.final_result == table.results[Plan("cheap", "strong")]
     assert len(found.regret) == 60

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.examples import phase
 from tests.processes import wait_until
 from tests.storage.hosts import QUICK, WebProcess
 from trajectories.conf import Settings
 from trajectories.domain.query import Query, parse_query
 from trajectories.exceptions import TooManyReads
+from trajectories.learning.cells import learned
 from trajectories.learning.evaluate import evaluate
 from trajectories.learning.policies import RulePolicy
 from trajectories.services import deletion, exports, read_shares
@@ -140,6 +142,25 @@ def test_readiness_and_an_evaluation_are_long_reads(busy: WebProcess, monkeypatc
             ask("alice")
         ask("bob")  # has one share, which its pages use too
     assert dict(busy.store.part(ReadShares)._held) == {"alice": 1}
+
+
+def test_a_refused_read_of_choices_leaves_none_of_them_out(
+    db: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = WebProcess(tmp_path / "outbox", long_reads_per_tenant=1, **QUICK)
+    for _ in range(3):
+        process.record("alice", phases=[phase(model="m", outcome="success")], total_cost_usd=1.0)
+    with monkeypatch.context() as every_read_is_long, process.store.part(ReadShares).of("alice") as share:
+        every_read_is_long.setattr(read_shares, "WAIT_S", 0.0)
+        every_read_is_long.setattr(read_shares, "SHORT_CPU_S", 0.0)
+        every_read_is_long.setattr(read_shares, "PAUSE_EVERY_S", 0.0)
+        share.take()
+        with pytest.raises(TooManyReads):
+            learned(process.store, "alice")
+    found = learned(process.store, "alice")
+    assert found.runs == 3
+    assert sum(sums.choices for cells in found.by_phase.values() for key, sums in cells.items() if key.model) == 3
+    assert sum(costs.total() for costs in found.run_costs.values()) == 3
 
 
 def test_a_list_without_filters_and_a_single_record_are_read_meanwhile(busy: WebProcess) -> None:

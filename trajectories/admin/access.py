@@ -22,6 +22,7 @@ from trajectories.admin.hub import push_page
 from trajectories.admin.overview import curl
 from trajectories.admin.tenants import actor_of, tenants_of
 from trajectories.api.authentication import changed, revoke
+from trajectories.domain.text import counted
 from trajectories.models import SCOPES, ApiKey, Tenant, Trajectory
 
 if TYPE_CHECKING:
@@ -115,7 +116,12 @@ _ALLOWED = {
 }
 
 
-_LASTS = [("", "never, or at the time below"), ("30", "in 30 days"), ("90", "in 90 days"), ("365", "in a year")]
+_EXPIRES_IN_DAYS = [
+    ("", "never, or at the time below"),
+    ("30", "in 30 days"),
+    ("90", "in 90 days"),
+    ("365", "in a year"),
+]
 _SOON = timedelta(days=14)
 
 
@@ -123,7 +129,7 @@ class ApiKeyForm(_KeyForm):
     scopes = forms.MultipleChoiceField(
         choices=[(scope, f"{scope}: {_ALLOWED[scope]}") for scope in SCOPES], widget=forms.CheckboxSelectMultiple
     )
-    lasts = forms.ChoiceField(choices=_LASTS, required=False, label="Expires")
+    expires_in_days = forms.ChoiceField(choices=_EXPIRES_IN_DAYS, required=False, label="Expires")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -144,9 +150,9 @@ class ApiKeyForm(_KeyForm):
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or {}
-        if days := data.get("lasts"):
+        if days := data.get("expires_in_days"):
             if data.get("expires_at"):
-                self.add_error("lasts", "Choose one: a number of days, or the time below.")
+                self.add_error("expires_in_days", "Choose one: a number of days, or the time below.")
             data["expires_at"] = timezone.now() + timedelta(days=int(days))
         return data
 
@@ -190,7 +196,7 @@ class ApiKeyAdmin(BoundedAdmin):
 
     def get_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[Any, ...]:
         if obj is None:
-            return ("tenant", "name", "scopes", "source", "lasts", "expires_at")
+            return ("tenant", "name", "scopes", "source", "expires_in_days", "expires_at")
         return ("tenant", "name", "scopes", "source", "expires_at", "prefix", _created, _last_used, "state")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[Any, ...]:
@@ -252,8 +258,7 @@ class ApiKeyAdmin(BoundedAdmin):
         for key in keys:
             revoke(key, actor=actor_of(request))
             self.log_change(request, key, "Revoked.")
-        said = "1 API key" if len(keys) == 1 else f"{len(keys)} API keys"
-        self.message_user(request, f"{said} revoked.", messages.SUCCESS)
+        self.message_user(request, f"{counted(len(keys), 'API key')} revoked.", messages.SUCCESS)
 
     @admin.display(description="tenant")
     def owner(self, key: ApiKey) -> str:

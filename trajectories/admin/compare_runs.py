@@ -25,7 +25,7 @@ from trajectories.models import AuditEntry, Phase, Trajectory
 TEMPLATE = "admin/trajectories/compare_runs.html"
 FEWEST, MOST = 2, 4
 _SHOWN, _DIFFERENCES = "phases", "different"
-"""The parameter of the address that leaves out phases without a difference."""
+"""Name and value of the parameter of the address that leaves out phases without a difference."""
 
 Key = tuple[str, int, int]
 """Group of a phase, its attempt, and how often both occurred before in the run."""
@@ -176,7 +176,8 @@ def sentences(heads: Sequence[Head], lines: Sequence[Line]) -> Iterator[tuple[st
     """Yield the name of each later run, and in plain words what differs from the first."""
     for at, head in enumerate(heads[1:], 1):
         parts = [f"{head.outcome}, was {head.was_outcome}" if head.was_outcome else f"{head.outcome} as the first"]
-        parts += [f"{one.name} {one.was} → {one.text} ({one.change})".lstrip() for one in head.values if one.change]
+        changed = (one for one in head.values if one.change not in ("", figures.UNCHANGED))
+        parts += [f"{one.name} {one.was} → {one.text} ({one.change})".lstrip() for one in changed]
         count = sum(Line(line.name, (line.cells[0], line.cells[at])).differs for line in lines)
         if count:
             parts.append("1 phase differs" if count == 1 else f"{count} phases differ")

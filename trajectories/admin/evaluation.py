@@ -18,7 +18,7 @@ from trajectories.admin.scope import RECORDED, Period, Scope
 from trajectories.domain.clock import now_us
 from trajectories.domain.query import parse_query
 from trajectories.domain.schema import invalid_input
-from trajectories.domain.text import visible
+from trajectories.domain.text import counted, visible
 from trajectories.exceptions import InvalidInput, TrajectoriesError
 from trajectories.learning.estimators import Estimate
 from trajectories.learning.evaluate import Evaluation, evaluate
@@ -144,7 +144,7 @@ def sentence(found: Evaluation) -> str:
     done = "" if found.logged is None else f" What was done earned {_share(found.logged)}."
     if found.exact is not None:
         cost = "" if found.exact.cost_usd is None else f" at {figures.money(found.exact.cost_usd)} each"
-        items = "1 item" if found.exact.items == 1 else f"{found.exact.items:,} items"
+        items = counted(found.exact.items, "item")
         return f"The policy succeeds in exactly {_share(found.exact.value)} of {items}{cost}.{done}"
     best = found.estimates[-1]
     low, high = best.normal

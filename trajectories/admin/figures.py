@@ -8,7 +8,7 @@ from typing import Any
 
 from trajectories.domain.text import visible
 
-UNKNOWN = "-"
+UNKNOWN, UNCHANGED = "-", "unchanged"
 _MAX_LABEL = 60
 
 Rate = Mapping[str, Any]
@@ -88,7 +88,7 @@ def change(old: float | None, new: float | None) -> str:
         return ""
     share = (new - old) / abs(old)
     if abs(share) < 0.005:
-        return "unchanged"
+        return UNCHANGED
     if abs(share) >= 10:
         return f"x{new / old:,.0f}" if share > 0 else f"{100 * share:+,.0f} %"
     return f"{100 * share:+.0f} %"

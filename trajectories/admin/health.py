@@ -27,8 +27,9 @@ def urls(model_admin: Any) -> list[URLPattern]:
         # It counts the runs of all tenants, so it is for those who may see all.
         if tenants_of(request) is not None:
             raise PermissionDenied
+        context = framed(model_admin, request, "Health")
         findings = health(get_store())
-        context = framed(model_admin, request, "Health") | {
+        context |= {
             "findings": [(one, *_link(one, model_admin.admin_site.name)) for one in worst_first(findings)],
             "sentence": sentence(findings),
             "checked": formatting.time_tag(now_us()),
@@ -59,8 +60,8 @@ _LISTS = {"Quarantine": ("quarantined", "Show and replay them"), "Archive": ("tr
 
 
 def _link(found: Finding, site_name: str) -> tuple[str, str]:
-    """Return address and text of the list of a part; empty if it has none, or it is not on this
-    site."""
+    """Return address and text of the list of a part; empty if it has none, the list has no rows or
+    cannot be read, or it is not on this site."""
     model, text = _LISTS.get(found.part, ("", ""))
     if not model or (found.part == "Quarantine" and found.state == GOOD) or found.state == BAD:
         return "", ""

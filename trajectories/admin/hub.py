@@ -13,6 +13,7 @@ from kombu.exceptions import OperationalError
 
 from trajectories.admin.tenants import actor_of
 from trajectories.domain.clock import now_us
+from trajectories.domain.text import counted
 from trajectories.exceptions import InvalidInput
 from trajectories.models import Tenant
 from trajectories.training import formats
@@ -80,7 +81,7 @@ def push_page(model_admin: Any, request: HttpRequest, rows: QuerySet[Tenant]) ->
         "opts": model_admin.opts,
         "media": model_admin.media,
         "tenant": tenant,
-        "runs": "1 archived run" if tenant.record_count == 1 else f"{tenant.record_count:,} archived runs",
+        "runs": counted(tenant.record_count, "archived run"),
         "form": form,
     }
     return TemplateResponse(request, "admin/trajectories/tenant/push_to_hub.html", context)

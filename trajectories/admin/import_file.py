@@ -102,8 +102,8 @@ def _read(chunks: Iterable[bytes], name: str) -> bytes:
 
 
 def _runs(data: bytes) -> list[Any]:
-    """Return each run as bytes of JSON, or those of an array parsed. Lines are not parsed here: a
-    line may be invalid alone."""
+    """Return the runs: those of an array parsed, others as bytes of JSON. Lines are not parsed
+    here: a line may be invalid alone."""
     text = data.strip()
     if not text:
         raise InvalidInput("The file is empty.")
@@ -114,7 +114,7 @@ def _runs(data: bytes) -> list[Any]:
     is_one_object = not text.partition(b"\n")[0].rstrip().endswith(b"}")
     if is_one_object:
         return [orjson.dumps(_parsed(text))]
-    _expect_runs(data.count(b"\n"))
+    _expect_runs(data.count(b"\n") + (not data.endswith(b"\n")))
     return data.split(b"\n")
 
 

@@ -17,6 +17,7 @@ from trajectories.admin.cards import Address, Answer
 from trajectories.admin.frame import framed
 from trajectories.admin.scope import CLOCKS, FILTERS, PERIODS, RECORDED, STARTED, Period, Scope
 from trajectories.domain.stats import RELATIVE_ERROR
+from trajectories.domain.text import counted
 from trajectories.exceptions import TrajectoriesError
 
 TEMPLATE = "admin/trajectories/overview.html"
@@ -136,7 +137,7 @@ def _by_clock(asked: Scope, given: str | None, *, has_runs: bool) -> tuple[Scope
 def sentence(period: Period, now: Answer, before: Answer | None) -> str:
     """Say in plain words what happened in the period, and what changed since the one before."""
     count = now["count"]
-    runs = "1 run" if count == 1 else f"{count:,} runs"
+    runs = counted(count, "run")
     rate, cost = now["success_rate"], now["cost_usd"]["sum"]
     parts = [f"In {period.name}, {runs} started" if period.days else f"Over all time, {runs} started"]
     if before is None or not before["count"]:

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from django.utils.safestring import SafeString
 
 from trajectories.admin import charts, figures, formatting
-from trajectories.domain.text import visible
+from trajectories.domain.text import counted, visible
 from trajectories.services.health import BAD, GOOD
 
 _SHARES: Final = {
@@ -64,7 +64,7 @@ def lines(checks: Iterable[Mapping[str, Any]]) -> list[Line]:
 
 def sentence(found: Mapping[str, Any]) -> str:
     """Say whether the data is ready, and how much was read."""
-    runs = "1 run was" if found["runs"] == 1 else f"{found['runs']:,} runs were"
+    runs = f"{counted(found['runs'], 'run')} {'was' if found['runs'] == 1 else 'were'}"
     failed = sum(not check["passed"] for check in found["checks"])
     count = len(found["checks"])
     if found["ready"]:
@@ -92,4 +92,4 @@ def warnings(found: Mapping[str, int]) -> Iterator[tuple[str, str]]:
     """Yield the code of each contradiction in the runs, and how many runs have it; the most
     frequent first."""
     for code, count in sorted(found.items(), key=lambda one: (-one[1], one[0])):
-        yield code, "1 run" if count == 1 else f"{count:,} runs"
+        yield code, counted(count, "run")

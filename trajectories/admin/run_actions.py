@@ -19,6 +19,7 @@ from trajectories.admin.filter_form import EncodingForm
 from trajectories.admin.tenant_pages import DELETE, SEE, download, may
 from trajectories.admin.tenants import actor_of
 from trajectories.domain.record import Record
+from trajectories.domain.text import counted
 from trajectories.exceptions import DeletionIncomplete, TrajectoriesError
 from trajectories.models import AuditEntry, Phase, Quarantined, Trajectory
 from trajectories.services import deletion
@@ -74,7 +75,7 @@ def export_runs(model_admin: Any, request: HttpRequest, rows: QuerySet[Trajector
             form.add_error(None, error.message)
         else:
             return download(chunks, tenant, form)
-    return _page(model_admin, request, "export_runs", f"Export {_runs(len(pks))}", form=form, pks=pks)
+    return _page(model_admin, request, "export_runs", f"Export {counted(len(pks), 'run')}", form=form, pks=pks)
 
 
 def _pages(pks: Sequence[int], tenant: str, actor: str) -> Generator[list[Record], None, None]:
@@ -97,7 +98,7 @@ def delete_runs(model_admin: Any, request: HttpRequest, rows: QuerySet[Trajector
         _delete(model_admin, request, chosen)
         return None
     context = {"preview": _preview(chosen), "listed": _listed(list(chosen)[:_LISTED]), "pks": list(chosen)}
-    return _page(model_admin, request, "delete_runs", f"Delete {_runs(len(chosen))}?", **context)
+    return _page(model_admin, request, "delete_runs", f"Delete {counted(len(chosen), 'run')}?", **context)
 
 
 def _delete(model_admin: Any, request: HttpRequest, chosen: dict[int, tuple[str, UUID]]) -> None:
@@ -112,7 +113,7 @@ def _delete(model_admin: Any, request: HttpRequest, chosen: dict[int, tuple[str,
         except TrajectoriesError as error:
             model_admin.message_user(request, error.message, messages.ERROR)
             return
-    model_admin.message_user(request, f"{_runs(len(chosen))} deleted.", messages.SUCCESS)
+    model_admin.message_user(request, f"{counted(len(chosen), 'run')} deleted.", messages.SUCCESS)
 
 
 def _preview(chosen: dict[int, tuple[str, UUID]]) -> list[tuple[str, int]]:
@@ -144,10 +145,6 @@ def _chosen(model_admin: Any, request: HttpRequest, rows: QuerySet[Trajectory]) 
         model_admin.message_user(request, text, messages.ERROR)
         return None
     return chosen or None  # none is left if others deleted them
-
-
-def _runs(count: int) -> str:
-    return "1 run" if count == 1 else f"{count:,} runs"
 
 
 def _page(model_admin: Any, request: HttpRequest, name: str, title: str, **context: Any) -> HttpResponseBase:

@@ -24,6 +24,7 @@ from trajectories.domain.contract_types import FITS, OUTCOMES
 from trajectories.domain.credit import CREDITED, UNCREDITED
 from trajectories.domain.query import FILTERS, parse_query
 from trajectories.domain.record import Position
+from trajectories.domain.text import counted
 from trajectories.exceptions import InvalidInput
 from trajectories.models import Phase, Tenant, Trajectory
 from trajectories.storage import archive_reads
@@ -246,7 +247,7 @@ def request_summary(row: Any) -> SafeString:
     shown = Truncator(formatting.summary(from_columns(row.head, row.compressed_body).decode())).chars(100) or "(empty)"
     if not row.remark_count:
         return format_html("{}", shown)
-    marked = "1 note" if row.remark_count == 1 else f"{row.remark_count} notes"
+    marked = counted(row.remark_count, "note")
     return format_html('{} <span class="tj-notes" title="Annotated by people">{}</span>', shown, marked)
 
 

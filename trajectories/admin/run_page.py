@@ -170,7 +170,7 @@ def _row(fields: Fields, bar: waterfall.Bar) -> dict[str, Any]:
         "caption": caption or "no duration",
         "caption_x": round(x if is_left else x + width, 3),
         "caption_cost": None if bar.is_skipped else _short_usd(phase.get("cost_usd")),
-        "caption_model": _model(phase.get("model")) if max(x if is_left else room, 0) >= _ROOM_FOR_MODEL else None,
+        "caption_model": _model(phase.get("model")) if (x if is_left else room) >= _ROOM_FOR_MODEL else None,
         "caption_y": bar.row * ROW_HEIGHT + 17,
         "is_left": is_left,
     }

@@ -27,25 +27,13 @@ class Total(NamedTuple):
 
 
 def totals(fields: Fields, drawing: waterfall.Waterfall) -> Iterator[Total]:
-    """Yield the figures of the run; those that the record gives twice differ or not."""
+    """Yield the figures of the run; ``given`` and ``summed`` are compared where both are known."""
     derived, phases = fields["derived"], fields["phases"]
     cost, in_phases = fields.get("total_cost_usd"), derived["phases_cost_usd"]
-    yield Total(
-        "cost",
-        dollars(cost),
-        dollars(in_phases),
-        dollars(derived["total_cost_usd"]),
-        _difference(cost, in_phases, dollars),
-    )
+    yield _compared("cost", cost, in_phases, derived["total_cost_usd"], dollars)
     durations = [phase["duration_ms"] for phase in phases if "duration_ms" in phase]
     took, summed = fields.get("total_duration_ms"), sum(durations) if durations else None
-    yield Total(
-        "duration",
-        milliseconds(took),
-        milliseconds(summed),
-        milliseconds(derived["total_duration_ms"]),
-        _difference(took, summed, milliseconds),
-    )
+    yield _compared("duration", took, summed, derived["total_duration_ms"], milliseconds)
     if drawing.timing == "times":
         yield Total("time on the clock", None, formatting.duration(drawing.span_us), None)
     for name in ("input_tokens", "output_tokens", "total_tokens"):
@@ -53,18 +41,11 @@ def totals(fields: Fields, drawing: waterfall.Waterfall) -> Iterator[Total]:
             shown = formatting.number(derived[name])
             yield Total(name.replace("_", " "), None, shown, shown)
     skipped = sum(phase.get("outcome") == "skipped" for phase in phases)
-    for name, given, counted in (
-        ("phases", fields.get("total_phases"), len(phases)),
-        ("phases skipped", fields.get("phases_skipped"), skipped),
-    ):
-        yield Total(
-            name, formatting.number(given), str(counted), str(counted), _difference(given, counted, formatting.number)
-        )
-    outcome = fields.get("outcome")
-    yield Total("outcome", outcome, None, derived["outcome"])
+    yield _compared("phases", fields.get("total_phases"), len(phases), len(phases), formatting.number)
+    yield _compared("phases skipped", fields.get("phases_skipped"), skipped, skipped, formatting.number)
+    yield Total("outcome", fields.get("outcome"), None, derived["outcome"])
 
 
-def _difference(given: Any, summed: Any, text: Callable[[Any], str | None]) -> str | None:
-    if given is None or summed is None or abs(given - summed) <= 1e-6 * max(abs(given), abs(summed)):
-        return None
-    return text(abs(given - summed))
+def _compared(name: str, given: Any, summed: Any, used: Any, text: Callable[[Any], str | None]) -> Total:
+    is_same = None in (given, summed) or abs(given - summed) <= 1e-6 * max(abs(given), abs(summed))
+    return Total(name, text(given), text(summed), text(used), None if is_same else text(abs(given - summed)))

@@ -187,7 +187,8 @@ class TrajectoryAdmin(RunActions, MirrorAdmin):
         matches."""
         if shown.result_list or shown.place is not None:
             return {}
-        is_filtered = any(values[-1] for name, values in shown.filter_params.items() if name != run_list.TENANT)
+        given = shown.get_filters_params()
+        is_filtered = bool(shown.query) or any(values[-1] for name, values in given.items() if name != run_list.TENANT)
         return {"is_empty": True, "is_unmatched": is_filtered, "curl": curl(request)}
 
     def _save_view_url(self, request: HttpRequest, filters: QueryDict) -> str | None:

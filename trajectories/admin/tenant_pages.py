@@ -11,7 +11,6 @@ from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponseRedirect, StreamingHttpResponse
 from django.http.response import HttpResponseBase
-from django.template.defaultfilters import pluralize
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.http import urlencode
@@ -21,6 +20,7 @@ from trajectories.admin.filter_form import EncodingForm, ExportForm, FilterForm
 from trajectories.admin.scope import runs_address
 from trajectories.admin.tenants import actor_of
 from trajectories.domain.query import parse_query
+from trajectories.domain.text import counted
 from trajectories.exceptions import TrajectoriesError
 from trajectories.models import AuditEntry, Tenant
 from trajectories.services import deletion
@@ -174,7 +174,7 @@ def deletion_page(model_admin: Any, request: HttpRequest, tenant: Tenant) -> Htt
             if token := form.cleaned_data["token"]:
                 gone = deletion.delete_matching(get_store(), tenant.pk, form.given, token, actor=actor_of(request))
                 more = " More match: delete again." if gone.has_more else ""
-                messages.success(request, f"{gone.count} run{pluralize(gone.count)} deleted.{more}")
+                messages.success(request, f"{counted(gone.count, 'run')} deleted.{more}")
                 return HttpResponseRedirect(request.path)
             found = deletion.matching(get_store(), tenant.pk, form.given)
         except TrajectoriesError as error:

@@ -1,4 +1,4 @@
-"""Forms of clients' text: safe to read, and folded for searches.
+"""Forms of clients' text: safe to read, and folded for searches. A number with its noun.
 
 Text that is safe to read cannot control a terminal, hide, or reorder what is shown. Stored text
 stays as it was sent; the safe forms are for pages, logs and messages.
@@ -31,6 +31,11 @@ def visible(text: str) -> str:
 def escaped(text: str) -> str:
     r"""Return ``text`` on one line, these characters escaped: ``\x1b``, ``\n``, ``\u202e``."""
     return _BREAKING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun: ``1 run``, ``2,000 runs``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _mark(code: int) -> str:

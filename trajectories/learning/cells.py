@@ -21,7 +21,7 @@ from trajectories.conf import Settings
 from trajectories.domain.choice_sums import Part, PhaseCells, add, part_of
 from trajectories.domain.record import Position
 from trajectories.domain.stats import bucket_of
-from trajectories.learning.older import read_older
+from trajectories.learning.older import Older, read_older
 from trajectories.services.read_shares import ReadShares, Share
 from trajectories.storage.store import Store
 from trajectories.storage.tenant_cache import Held, HotVersion, Snapshot
@@ -134,24 +134,24 @@ class _TenantCells:
             return self._answer._replace(is_complete=is_complete)
 
     def _apply(self, store: Store, tenant: str, snapshot: Snapshot, share: Share) -> None:
+        """Count what differs from the last read. All that may fail comes first, so that a failure
+        changes no sum."""
         if snapshot.floor is not None and self._held:
             self._has_missed = self._has_missed or snapshot.floor > self._held[-1].position
         gone, new = self._difference(snapshot.held)
+        added = [_counted(held) for held in share.scan(new)]
+        is_due = self._is_due(snapshot)
+        older = read_older(store, tenant, snapshot) if is_due and snapshot.floor is not None else None
         self._held = snapshot.held
-        subtracted: list[Part] = []
-        for held in gone:
-            counted = self.parts.pop(id(_identity(held)))
-            self._count_cost(counted, -1)
-            if snapshot.floor is None or counted.position >= snapshot.floor:
-                subtracted.append(counted.part)
-        added: list[Part] = []
-        for held in share.scan(new):
-            counted = self.parts[id(_identity(held))] = _counted(held)
-            self._count_cost(counted, 1)
-            added.append(counted.part)
-        if not (self._is_due(snapshot) and self._begin_anew(store, tenant, snapshot)):
+        left = [self.parts.pop(id(_identity(held))) for held in gone]
+        self.parts |= {id(counted.identity): counted for counted in added}
+        for times, changed in ((-1, left), (1, added)):
+            for counted in changed:
+                self._count_cost(counted, times)
+        if not (is_due and self._begin_anew(older, snapshot)):
+            subtracted = (one.part for one in left if snapshot.floor is None or one.position >= snapshot.floor)
             add(self._cells, chain.from_iterable(subtracted), -1)
-            add(self._cells, chain.from_iterable(added))
+            add(self._cells, chain.from_iterable(counted.part for counted in added))
 
     def _difference(self, held: Sequence[Held]) -> tuple[Iterable[Held], Iterable[Held]]:
         """Return what is gone since the last read, and what is new."""
@@ -175,9 +175,8 @@ class _TenantCells:
         has_grown = self._floor is None or (snapshot.floor is not None and snapshot.floor < self._floor)
         return has_grown or self._has_missed
 
-    def _begin_anew(self, store: Store, tenant: str, snapshot: Snapshot) -> bool:
+    def _begin_anew(self, older: Older | None, snapshot: Snapshot) -> bool:
         """Replace the sums; return False to go on with them, while the archive is unavailable."""
-        older = None if snapshot.floor is None else read_older(store, tenant, snapshot)
         if older is None and snapshot.floor is not None and not self._is_stale(snapshot):
             return False
         held: Collection[_Counted] = self.parts.values()

@@ -104,12 +104,14 @@ class PhaseEstimates:
                 place = _At(choice.kind, choice.model, choice.after, level), choice.week
                 by_week[place] = by_week[place].plus(sums) if place in by_week else sums
         groups: dict[_At, _Group] = {}
-        # In the order of weeks, so that the last bits of sums do not depend on the order of records.
+        # Sorted, so that the last bits of sums, which seed the draws, do not depend on the order of
+        # records.
         for at, week in sorted(by_week, key=itemgetter(1)):
             weight = self._weight(week)
             if weight > 0:
                 groups.setdefault(at, _Group()).count(by_week[at, week], weight)
-        return groups
+        places = sorted(groups, key=lambda at: (at.kind, at.model or "", at.after or "", at.level))
+        return {at: groups[at] for at in places}
 
     def _total(self, kind: str, model: str | None = None) -> _Group:
         """Return the sum of the groups of a kind, and of a model if one is given."""

@@ -1,9 +1,10 @@
 """Items of which the outcome of several models is known, read from lines of JSON.
 
 Layouts of a line, one item and model each:
-    ``routing-table``: an export of this name: item, request_type, project, phase, model, score,
-    cost_usd. others: ``item`` (or ``query``), ``model``, and ``score`` from 0 to 1 or ``resolved``;
-    optional are ``cost_usd``, ``repository`` (or ``project``) and ``request_type``.
+    ``routing-table``: an export of this name, with item, request_type, project, phase, model, score
+        and cost_usd.
+    others: ``item`` (or ``query``), ``model``, and ``score`` from 0 to 1 or ``resolved``; optional
+        are ``cost_usd``, ``repository`` (or ``project``) and ``request_type``.
 
 A directory is read file by file; lines without ``model`` have that of the file's name.
 """

@@ -20,6 +20,7 @@ import orjson
 from trajectories.domain.choice_sums import Cells
 from trajectories.domain.choices import RAN, RECOMMENDATION
 from trajectories.domain.contract_types import MAX_INT
+from trajectories.domain.text import counted
 from trajectories.learning.actions import Action, actions_of
 from trajectories.learning.cells import learned
 from trajectories.learning.context import RecommendationRequest
@@ -183,7 +184,7 @@ def _reasoning(
         return f"No action keeps the rules. {reasons[0]}"
     action, samples = choice.action, choice.action.estimate.all
     cost = "at an unknown cost" if action.cost_usd is None else f"for {action.cost_usd:.4g} USD"
-    outcomes = f"{samples} known outcome{'' if samples == 1 else 's'}"
+    outcomes = counted(samples, "known outcome")
     if action.then is not None:
         outcomes += f" of {action.then} after {action.model} failed"
     success = "success of the run" if action.model is None else "credited success"

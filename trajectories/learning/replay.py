@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from hashlib import sha256
 from itertools import permutations
 from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID, uuid5
@@ -253,7 +254,8 @@ def from_json(kept: Mapping[str, Any], table: Table, rules: Rules, runs: int) ->
 
 
 def _of(table: Table, rules: Rules, runs: int) -> dict[str, Any]:
-    return {"items": len(table.items), "models": table.models, "runs": runs, "rules": rules._asdict()}
+    items = sha256(repr(table.items).encode()).hexdigest()
+    return {"items": items, "models": table.models, "runs": runs, "rules": rules._asdict()}
 
 
 def report(table: Table, replays: Sequence[Replayed], rules: Rules) -> str:

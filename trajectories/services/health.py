@@ -9,6 +9,7 @@ from kombu.exceptions import OperationalError as BrokerError
 
 from trajectories import tasks
 from trajectories.domain.clock import SECOND_US
+from trajectories.domain.text import counted
 from trajectories.exceptions import TrajectoriesError
 from trajectories.models import Quarantined
 from trajectories.storage import archive_reads
@@ -106,7 +107,7 @@ def _redis(store: Store) -> tuple[str, str]:
 def _archive(store: Store) -> tuple[str, str]:
     tenants = archive_reads.tenants()
     records = sum(usage.records for usage in archive_reads.usage(tenants).values())
-    held = f"{_counted(records, 'run')} of {_counted(len(tenants), 'tenant')}"
+    held = f"{counted(records, 'run')} of {counted(len(tenants), 'tenant')}"
     return GOOD, f"The database answers. It has {held}; this is store {store.identity}."
 
 
@@ -117,7 +118,3 @@ def _quarantine() -> tuple[str, str]:
         return GOOD, "The archive has refused no run."
     runs = "1 version of a run was" if count == 1 else f"{count:,} versions of runs were"
     return WARNING, f"{runs} refused by the archive, with the reason. Replay them once the reason is mended."
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

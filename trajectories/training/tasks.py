@@ -40,7 +40,9 @@ def push_to_hub(
     """Push an export. ``HF_TOKEN`` is the worker's; it never travels in a message.
 
     Args:
-        until_us: when the message expires. A repeated one would publish records of a later time.
+        until_us: when the message expires, in microseconds since 1970. A message that is
+            repeated later would publish later records. Messages of earlier releases lack it, so
+            their signature does not match.
     """
     if not tasks.is_signed(self, store, tenant, given, file, target, actor, until_us):
         return

@@ -1,7 +1,7 @@
 """TRL's conversational prompt-completion: the decision is JSON text.
 
-    {"prompt":[{"role":"system","content":"You orchestrate …"},{"role":"user","content":"Request
-    …"}],
+    {"prompt":[{"role":"system","content":"You orchestrate …"},
+               {"role":"user","content":"Request …"}],
      "completion":[{"role":"assistant","content":"{\\"action\\":\\"run\\",\\"phase\\":\\"spec\\"}"}],
      "weight":1.0,"trajectory_id":"…","phase_index":0}
 

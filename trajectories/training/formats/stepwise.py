@@ -1,7 +1,7 @@
 """TRL's stepwise supervision: a run as its steps, each of which was right or not.
 
-    {"prompt":"Request (bugfix): Fix the
-    login","completions":["{\\"action\\":\\"run\\",\\"phase\\":\\"spec\\"}",…],
+    {"prompt":"Request (bugfix): Fix the login",
+     "completions":["{\\"action\\":\\"run\\",\\"phase\\":\\"spec\\"}",…],
      "labels":[true,false],"trajectory_id":"…"}
 
 ``labels`` is true where the reward is 1. Steps whose reward is not known are left out.
