@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.db import transaction
 
@@ -168,7 +168,7 @@ def _store(
     new: list[Row] = []
     replaced: dict[int, Row] = {}
     restamped: dict[int, Row] = {}
-    phases: dict[Key, list[Row]] = {}
+    phases: dict[Key, list[tuple[Any, ...]]] = {}
     words: dict[Key, list[str]] = {}
     links: dict[Key, archive_outcomes.Links] = {}
     recent: list[Recent] = []
@@ -220,7 +220,7 @@ def _visible(record: Record) -> tuple[str, int, int, bytes]:
     return record.digest, record.revision, record.recorded_at_us, record.outcomes
 
 
-def _replace_phases(phases: Mapping[Key, Sequence[Row]], known: Mapping[Key, int]) -> dict[Key, int]:
+def _replace_phases(phases: Mapping[Key, Sequence[tuple[Any, ...]]], known: Mapping[Key, int]) -> dict[Key, int]:
     """Write the phases of new and changed bodies.
 
     Args:
@@ -234,7 +234,7 @@ def _replace_phases(phases: Mapping[Key, Sequence[Row]], known: Mapping[Key, int
     new = [key for key in phases if key not in known]
     found = archive_rows.read(Trajectory, ("tenant_id", "trajectory_id", "id"), new)
     pks = dict(known) | {(tenant, as_uuid(id_)): pk for tenant, id_, pk in found}
-    archive_rows.insert(Phase, [row | {"trajectory_id": pks[key]} for key, rows in phases.items() for row in rows])
+    archive_rows.insert_phases([(pks[key], *row) for key, rows in phases.items() for row in rows])
     return pks
 
 
