@@ -262,5 +262,4 @@ def _lock(slugs: Collection[str]) -> dict[str, Tenant]:
 
 def _erased(slugs: Iterable[str]) -> set[str]:
     by_digest = {tenant_digest(slug): slug for slug in slugs}
-    found = Erasure.objects.using(alias()).filter(pk__in=by_digest).values_list("pk", flat=True)
-    return {by_digest[digest] for digest in found}
+    return {by_digest[digest] for digest in archive_rows.named(Erasure, "digest", by_digest)}

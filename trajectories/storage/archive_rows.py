@@ -82,9 +82,8 @@ def key_values(keys: Collection[Key]) -> list[Any]:
 def of_wanted(model: type[models.Model], by: str = "trajectory_id") -> str:
     """Return the ``FROM`` of the rows of ``model`` that are ``wanted``, by their id in the column
     ``by``."""
-    table = connections[alias()].ops.quote_name(model._meta.db_table)
     condition = f"held.tenant_id = wanted.tenant_id AND held.{by} = wanted.trajectory_id"
-    return f"FROM wanted JOIN {table} held ON {condition}"
+    return f"FROM wanted JOIN {table_of(model)} held ON {condition}"
 
 
 def read(
@@ -105,6 +104,29 @@ def select(columns: str, of: str, keys: Collection[Key]) -> list[tuple[Any, ...]
             cursor.execute(f"{clause} SELECT {columns} {of}", values)
             found += cursor.fetchall()
     return found
+
+
+def named(model: type[models.Model], column: str, keys: Collection[Any], condition: str = "TRUE") -> list[Any]:
+    """Return ``column`` of the rows with these primary keys that meet ``condition``, which knows
+    them as ``held``.
+
+    It is for statements of every batch: the ORM takes ten times as long to make one as a database
+    takes to answer it.
+    """
+    found: list[Any] = []
+    table, pk, ordered = table_of(model), model._meta.pk.column, [*keys]
+    with connections[alias()].cursor() as cursor:
+        for start in range(0, len(ordered), _CHUNK):
+            chunk = ordered[start : start + _CHUNK]
+            of_keys = f"held.{pk} IN ({_marks('%s', len(chunk))})"
+            cursor.execute(f"SELECT held.{column} FROM {table} held WHERE {of_keys} AND {condition}", chunk)
+            found += [value for (value,) in cursor.fetchall()]
+    return found
+
+
+def table_of(model: type[models.Model]) -> str:
+    """Return the quoted name of a table."""
+    return connections[alias()].ops.quote_name(model._meta.db_table)
 
 
 def as_uuid(value: Any) -> UUID:
