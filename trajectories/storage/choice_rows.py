@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import add
 from typing import Final, TypeAlias
 
 from trajectories.domain.choice_sums import OTHER_PROJECTS, Key, Part, Sums, part_of
@@ -43,13 +44,14 @@ def _part_of(record: Record) -> Part:
 
 def write(tenant: Tenant, parts: Iterable[tuple[Part, int]]) -> None:
     """Add the sums of versions of records to their rows, or subtract them with -1."""
-    added: dict[Key, Sums] = {}
+    added: dict[Key, Sequence[int]] = {}
     for part, times in parts:
         for key, sums in part:
-            added[key] = added.get(key, _NOTHING).plus(sums, times)
+            counted = sums if times == 1 else _NOTHING.plus(sums, times)
+            added[key] = [*map(add, added[key], counted)] if key in added else counted
     wanted: dict[Place, _Row] = defaultdict(dict)
-    for key, sums in added.items():
-        wanted[_place(tenant, key)][key] = sums
+    for key, summed in added.items():
+        wanted[_place(tenant, key)][key] = Sums(*summed)
     known = _known(wanted)
     if tenant.rollup_cut:
         # As for other roll-ups, no project gets its first row after a cut.
