@@ -256,10 +256,13 @@ def _summed(changes: Changes, known: dict[Place, Summary]) -> dict[Place, Summar
             {place for place in (*all_time.values(), *days.values()) if place.is_other}, changes.alias
         )
     sums = defaultdict(Summary, known)
+    of_days: dict[tuple[int, int], list[Summary]] = {}
     for (day, start, names), part in parts.items():
-        total = rollup_rows.total_of(part)
         for place in (all_time[names], days[day, start, names]):
             sums[place].merge(part)
+        of_days.setdefault((day, start), []).append(part)
+    for (day, start), of_day in of_days.items():
+        total = rollup_rows.total_of(_merged(of_day))
         for place in (Place(tenant.pk, ALL_TIME, 0, None), Place(tenant.pk, day, start, None)):
             _add_total(sums[place], total)
     for place, one in sums.items():
@@ -270,6 +273,16 @@ def _summed(changes: Changes, known: dict[Place, Summary]) -> dict[Place, Summar
     if tenant.rolled_cells > most or len(total.phases) + len(total.late_phases) > most:
         tenant.rollup_cut = Cut.ALL
     return sums
+
+
+def _merged(parts: Sequence[Summary]) -> Summary:
+    """Return the sum of parts, one or more; the caller must not change it."""
+    if len(parts) == 1:
+        return parts[0]
+    found = Summary()
+    for part in parts:
+        found.merge(part)
+    return found
 
 
 def _other(place: Place) -> Place:
