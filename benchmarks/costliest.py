@@ -20,7 +20,6 @@ caches are warm; bodies and exports in other formats once.
 from __future__ import annotations
 
 import argparse
-import gc
 import os
 import tempfile
 import time
@@ -80,7 +79,7 @@ class Cost(NamedTuple):
 
 
 def measure(arguments: argparse.Namespace) -> Iterator[Row]:
-    from trajectory_site import servers, workers
+    from trajectory_site import garbage, servers
 
     with ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory())
@@ -104,9 +103,7 @@ def measure(arguments: argparse.Namespace) -> Iterator[Row]:
         for tenant, bodies in (("ordinary", _ordinary(arguments.records)), ("hostile", _hostile(arguments.hostile))):
             _fill(tenant, bodies)
             _finish()
-            gc.collect()
-            gc.freeze()  # as the server's processes do
-            gc.set_threshold(workers.COLLECT_AFTER)
+            garbage.collect_rarely()  # as the server's processes do
             costs = {scope: _costs(tenant, scope) for scope in SCOPES}
             by_name = {cost.sent.name: cost for found in costs.values() for cost in found}
             page, plain, post = (by_name[name] for name in ("list limit=1000", "export", "record 1,000 ordinary lines"))

@@ -19,6 +19,7 @@ from uuid import uuid4
 from benchmarks import report
 from benchmarks.bodies import SMALL, encoded
 from benchmarks.report import Row, at_most
+from trajectory_site import garbage
 
 
 def measure(arguments: argparse.Namespace) -> Iterator[Row]:
@@ -35,6 +36,7 @@ def measure(arguments: argparse.Namespace) -> Iterator[Row]:
 def _rows(arguments: argparse.Namespace) -> Iterator[Row]:
     found: dict[int, list[float]] = {1: [], arguments.records: []}
     _cost_us(arguments, arguments.records)
+    garbage.collect_rarely()  # as a worker does
     for _ in range(arguments.rounds):
         for tenants, costs in found.items():
             costs.append(_cost_us(arguments, tenants))

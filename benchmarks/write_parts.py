@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bodies import run
-from trajectory_site import servers
+from trajectory_site import garbage, servers
 
 _PHASES = 5
 _PATH = "/v1/agent/trajectories"
@@ -70,6 +70,7 @@ def _measure(arguments: argparse.Namespace) -> None:
     while _take():
         pass
     persistence.rebuild(get_store())
+    garbage.collect_rarely()  # as the server's processes do
     for _ in range(arguments.rounds):
         spent.measure("POST", post)
         spent.measure("relay, send", relay._send)

@@ -30,7 +30,7 @@ from trajectories.domain.clock import SECOND_US
 from trajectories.domain.query import Query
 from trajectories.domain.record import Record, digest_of, facets_of
 from trajectories.models import Phase, Quarantined, Tenant, Trajectory
-from trajectories.storage import archive_reads, rollup_reads, rollup_rebuild
+from trajectories.storage import archive_reads, rollup_reads, rollups
 from trajectories.storage.archive_delivery import Version, delivery_status
 from trajectories.storage.archive_writes import mirror, record_of
 from trajectories.storage.redis_tier import REBUILDING
@@ -397,7 +397,7 @@ def test_a_lost_version_is_not_confirmed_by_a_later_one_of_another_host(archive_
 def test_a_worker_counts_selections_after_a_batch_once_it_is_due(
     archive_db: str, redis_tier: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rollup_rebuild, "SELECT_PAGE", 3)
+    monkeypatch.setattr(rollups, "COUNT_PAGE", 3)
     for stamp in range(4):
         persistence.persist(get_store(), [record(stamp, phases=[{"phase_name": "spec"}])])
         assert bool(rollup_reads.selections(TENANT)) is (stamp >= 2)

@@ -258,9 +258,6 @@ class Phase(models.Model):
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["trajectory", "place"], name="trajectories_phase_place"),
         ]
-        indexes: ClassVar = [
-            models.Index(fields=["model", "phase", "trajectory"], name="trajectories_phase_model"),
-        ]
 
     def __str__(self) -> str:
         return visible(self.phase_name)

@@ -16,7 +16,7 @@ from trajectories.domain.clock import DAY_US, SECOND_US
 from trajectories.domain.record import Record, tombstone
 from trajectories.models import AuditEntry, Trajectory
 from trajectories.signals import trajectory_archived, trajectory_deleted
-from trajectories.storage import archive_files, archive_outcomes, archive_reads, choice_reads, rollup_rebuild
+from trajectories.storage import archive_files, archive_outcomes, archive_reads, counting, rollup_rebuild
 from trajectories.storage.archive_errors import ArchiveError
 from trajectories.storage.archive_writes import (
     DeletedCounts,
@@ -56,7 +56,7 @@ def persist(store: Store, records: Sequence[Record]) -> None:
     alive = [record for record in records if record.is_visible]
     held = dict(zip(map(_key, alive), tier.merge(alive, from_authority=False), strict=True))
     store.expect(archive_reads.identity())  # after Redis, which serves reads while the archive is unavailable
-    stored, deleted, _, erased = _mirror_or_quarantine(store, records)
+    stored, deleted, _, erased, due = _mirror_or_quarantine(store, records)
     _send_signals(stored, deleted)
     # Redis may not have known yet that some of them are deleted.
     tier.delete(deleted)
@@ -71,9 +71,8 @@ def persist(store: Store, records: Sequence[Record]) -> None:
         tier.merge(stored, from_authority=True)
     tier.close_batch(batch)
     with suppress(ArchiveError):  # the batch is complete; the next one continues
-        for tenant in rollup_rebuild.to_select({record.tenant for record in records}):
-            rollup_rebuild.select(tenant)
-            choice_reads.count(tenant)
+        for tenant in due:
+            counting.count(tenant)
 
 
 def delete(store: Store, tombstones: Sequence[Record]) -> DeletedCounts:

@@ -8,6 +8,8 @@ from typing import Any
 from celery import Celery
 from celery.signals import celeryd_init, setup_logging
 
+from trajectory_site import garbage
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "trajectory_site.settings")
 # Celery would run Django's checks at the start of a worker, and drop what they find. They load each view.
 os.environ.setdefault("CELERY_SKIP_CHECKS", "1")
@@ -31,6 +33,13 @@ def _consume_the_queue_of_the_store(instance: Any, conf: Any, options: dict[str,
     """Make a worker of the site without ``-Q`` consume the queue that the store's relay uses."""
     if instance.app is app and not options.get("queues"):
         conf.task_default_queue = _queue_of_the_store() or conf.task_default_queue
+
+
+@celeryd_init.connect
+def _collect_rarely(instance: Any, **_: Any) -> None:
+    """Set the collector of a worker of the site, before it forks its pool."""
+    if instance.app is app:
+        garbage.collect_rarely()
 
 
 def _queue_of_the_store() -> str | None:

@@ -3,7 +3,6 @@ first request."""
 
 from __future__ import annotations
 
-import gc
 import importlib
 import os
 import signal
@@ -14,9 +13,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from trajectory_site import garbage
+
 _REPEAT_S = 0.2
-COLLECT_AFTER = 50_000
-"""Objects that are allocated between two collections of garbage; Python's own number is 700."""
 
 
 def repeat_stop_signals() -> None:
@@ -85,10 +84,7 @@ def warm_up() -> None:
     resolve("/v1/agent/trajectories")
     with suppress(OutboxUnavailable):  # readiness reports it
         get_store().outbox.binding()
-    gc.collect()
-    gc.freeze()  # later collections leave the modules alone
-    # Bodies are trees, so a collection while one is read finds nothing, and it looks at the whole hot cache in the end.
-    gc.set_threshold(COLLECT_AFTER)
+    garbage.collect_rarely()
 
 
 def _is_alive(pid: int) -> bool:

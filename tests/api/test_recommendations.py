@@ -15,7 +15,7 @@ from trajectories.api import learning_responses
 from trajectories.domain.clock import DAY_US
 from trajectories.learning import cells, older, recommend
 from trajectories.learning.recommend import decide
-from trajectories.storage import choice_reads
+from trajectories.storage import choice_reads, counting, rollups
 from trajectories.storage.store import get_store
 
 PATH = "/v1/agent/recommendations"
@@ -82,12 +82,12 @@ def fail(*_: Any, **__: Any) -> None:
 def hot_records(settings: Any, trajectories_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the hot cache have four records, and count choices in the archive one by one."""
     settings.TRAJECTORIES = trajectories_settings | {"HOT_MAX_RECORDS": 4}
-    monkeypatch.setattr(choice_reads, "PAGE", 1)
+    monkeypatch.setattr(rollups, "COUNT_PAGE", 1)
 
 
 def counted() -> None:
     archive_all()
-    while choice_reads.count("north"):
+    while counting.count("north"):
         pass
 
 
@@ -165,7 +165,7 @@ def test_records_that_leave_the_hot_cache_stay_in_the_sums(
 def test_a_revised_or_deleted_record_is_replaced_once_whether_it_is_counted_or_not(
     north: Client, hot_records: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choice_reads, "PAGE", 3)
+    monkeypatch.setattr(rollups, "COUNT_PAGE", 3)
     for at, run in enumerate(many("a", 8, 0), start=1):
         posted(north, run | {"id": number(at)})
     counted()  # the first six

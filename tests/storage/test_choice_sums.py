@@ -16,7 +16,7 @@ from trajectories.domain.choice_sums import OTHER_PROJECTS, Key, PhaseCells, Sum
 from trajectories.domain.clock import DAY_US
 from trajectories.domain.record import facets_of
 from trajectories.models import RollUp, Tenant, Trajectory
-from trajectories.storage import choice_reads, rollup_rebuild
+from trajectories.storage import choice_reads, counting, rollup_rebuild, rollups
 from trajectories.storage.archive_rows import TRAJECTORY_COLUMNS, record_from
 from trajectories.storage.archive_writes import mirror
 from trajectories.storage.choice_rows import CHOICES
@@ -37,7 +37,7 @@ ESCALATED |= {"attempts": TRIED, "cost_usd": 1.1}
 
 @pytest.fixture(autouse=True)
 def few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choice_reads, "PAGE", 2)
+    monkeypatch.setattr(rollups, "COUNT_PAGE", 2)
 
 
 def scanned(tenant: str, up_to: int, alias: str) -> dict[Key, Sums]:
@@ -69,7 +69,7 @@ def test_sums_are_always_those_of_a_scan(archive_db: str, batches: Any, rebuilt_
         mirror(batch_of(tenant, batch))
         if place == rebuilt_at:
             rollup_rebuild.rebuild(tenant)
-        while choice_reads.count(tenant):
+        while counting.count(tenant):
             pass
         if Tenant.objects.using(archive_db).filter(pk=tenant).exists():
             expect_same(tenant, archive_db)
@@ -78,8 +78,8 @@ def test_sums_are_always_those_of_a_scan(archive_db: str, batches: Any, rebuilt_
 def test_revisions_and_deletions_of_counted_records_reach_the_sums(archive_db: str) -> None:
     ids = [new_id() for _ in range(4)]
     mirror([made(one, 10 * DAY_US, phases=[ESCALATED], project="web") for one in ids])
-    assert choice_reads.count(TENANT)
-    assert choice_reads.count(TENANT)
+    assert counting.count(TENANT)
+    assert counting.count(TENANT)
     expect_same(TENANT, archive_db)
     found = choice_reads.read(TENANT)
     assert found is not None
@@ -94,7 +94,7 @@ def test_revisions_and_deletions_of_counted_records_reach_the_sums(archive_db: s
 
 def test_the_sums_wait_for_a_rebuild_of_roll_ups(archive_db: str) -> None:
     mirror([made(new_id(), DAY_US, phases=[ESCALATED]) for _ in range(2)])
-    assert choice_reads.count(TENANT)
+    assert counting.count(TENANT)
     rollup_rebuild.set_aside([TENANT])
     assert choice_reads.read(TENANT) is None
     rollup_rebuild.rebuild(TENANT)
@@ -105,14 +105,14 @@ def test_far_behind_there_are_no_sums(archive_db: str, monkeypatch: pytest.Monke
     monkeypatch.setattr(choice_reads, "MAX_BEHIND", 2)
     mirror([made(new_id(), DAY_US, phases=[ESCALATED]) for _ in range(3)])
     assert choice_reads.read(TENANT) is None
-    assert choice_reads.count(TENANT)
+    assert counting.count(TENANT)
     expect_same(TENANT, archive_db)
 
 
 def test_of_too_many_rows_those_of_the_newest_weeks_are_read(archive_db: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for week in (1, 3, 2):
         mirror([made(new_id(), week * 7 * DAY_US, phases=[ESCALATED]) for _ in range(2)])
-        assert choice_reads.count(TENANT)
+        assert counting.count(TENANT)
     monkeypatch.setattr(choice_reads, "MAX_ROWS", 2)
     found = choice_reads.read(TENANT)
     assert found is not None
@@ -127,7 +127,7 @@ def test_with_too_many_projects_new_ones_are_counted_together(
     ids = [new_id() for _ in range(8)]
     for number, one in enumerate(ids):
         mirror([made(one, DAY_US, project=f"project {number}", phases=[ESCALATED])])
-        while choice_reads.count(TENANT):
+        while counting.count(TENANT):
             pass
     found = choice_reads.read(TENANT)
     assert found is not None

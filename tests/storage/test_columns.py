@@ -21,6 +21,7 @@ from trajectories.domain.record import Record, digest_of
 from trajectories.domain.schema import canonical, parse
 from trajectories.models import Phase, Trajectory
 from trajectories.storage import archive_reads
+from trajectories.storage.archive_rows import PHASE_COLUMNS
 from trajectories.storage.archive_writes import mirror
 
 TENANT = "north"
@@ -38,6 +39,11 @@ def test_a_row_has_the_policy_the_parent_and_of_each_phase_id_and_fit(archive_db
     assert (row.policy, row.parent_id) == ("router@2", PARENT)
     phases = Phase.objects.using(archive_db).filter(trajectory=row).order_by("place")
     assert list(phases.values_list("phase_id", "fit")) == [("a", "good_fit"), (None, None)]
+
+
+def test_a_phase_is_written_with_every_column() -> None:
+    columns = {field.column for field in Phase._meta.concrete_fields if not field.primary_key}
+    assert {"trajectory_id", *PHASE_COLUMNS} == columns
 
 
 def test_a_revision_without_a_parent_clears_the_column(archive_db: str) -> None:

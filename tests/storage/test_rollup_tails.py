@@ -23,7 +23,15 @@ from trajectories.domain.query import parse_query
 from trajectories.domain.record import tombstone
 from trajectories.domain.stats import bucket_of
 from trajectories.models import Phase
-from trajectories.storage import archive_writes, rollup_reads, rollup_rebuild, rollup_rows, rollup_tails
+from trajectories.storage import (
+    archive_writes,
+    counting,
+    rollup_reads,
+    rollup_rebuild,
+    rollup_rows,
+    rollup_tails,
+    rollups,
+)
 from trajectories.storage.archive_writes import mirror
 from trajectories.storage.rollup_tails import Tails
 
@@ -33,7 +41,7 @@ OF_MODEL = {"model": "m"}
 
 @pytest.fixture(autouse=True)
 def few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rollup_rebuild, "SELECT_PAGE", 3)
+    monkeypatch.setattr(rollups, "COUNT_PAGE", 3)
 
 
 @settings(properties, max_examples=examples(15))
@@ -43,7 +51,7 @@ def test_sums_equal_a_scan_after_each_batch(given: list[list[Any]], steps: list[
     for batch, selects in zip(given, cycle(steps), strict=False):
         mirror(batch_of(tenant, batch))
         for _ in range(selects):
-            rollup_rebuild.select(tenant)
+            counting.count(tenant)
         expect_same(tenant, [{"phase": "spec"}, {"selection_method": "thompson-sampling"}], tails)
 
 
@@ -59,7 +67,7 @@ def answered(tails: Tails, filters: dict[str, str]) -> tuple[int, list[str]]:
 def selected(records: int) -> list[UUID]:
     ids = [new_id() for _ in range(records)]
     mirror([made(id_, DAY_US + at, phases=PHASES) for at, id_ in enumerate(ids)])
-    assert rollup_rebuild.select(TENANT)
+    assert counting.count(TENANT)
     return ids
 
 

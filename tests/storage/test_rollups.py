@@ -28,7 +28,15 @@ from trajectories.domain.query import Query, parse_query
 from trajectories.domain.record import Record, tombstone
 from trajectories.domain.stats import Summary
 from trajectories.models import Phase, RollUp, Tenant
-from trajectories.storage import archive_reads, archive_writes, rollup_reads, rollup_rebuild, rollup_rows, rollups
+from trajectories.storage import (
+    archive_reads,
+    archive_writes,
+    counting,
+    rollup_reads,
+    rollup_rebuild,
+    rollup_rows,
+    rollups,
+)
 from trajectories.storage.archive_writes import mirror
 from trajectories.storage.rollup_tails import Tails
 
@@ -78,7 +86,7 @@ properties = settings(
 
 @pytest.fixture(autouse=True)
 def few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rollup_rebuild, "SELECT_PAGE", 2)
+    monkeypatch.setattr(rollups, "COUNT_PAGE", 2)
 
 
 def batch_of(tenant: str, given: Sequence[Any]) -> list[Record]:
@@ -169,7 +177,7 @@ def test_sums_equal_a_scan_after_any_inserts_revisions_and_deletions(
     for batch, selects in zip(given, cycle(steps), strict=False):
         mirror(batch_of(tenant, batch))
         for _ in range(selects):
-            rollup_rebuild.select(tenant)
+            counting.count(tenant)
     expect_same(tenant, asked)
     rollup_rebuild.catch_up(tenant, 100)
     kept = contents(tenant)
@@ -220,7 +228,7 @@ def test_sums_are_those_of_a_scan_with_more_combinations_than_are_allowed(
     tenant = next(tenants)
     for batch in given:
         mirror(batch_of(tenant, batch))
-        rollup_rebuild.select(tenant)
+        counting.count(tenant)
     row = Tenant.objects.using(archive_db).get(pk=tenant)
     assert RollUp.objects.using(archive_db).filter(tenant=tenant, day=-1, is_total=False).count() == row.rolled_cells
     if row.rollup_cut != rollups.Cut.ALL:
@@ -362,7 +370,7 @@ def test_groups_of_more_values_than_a_total_has_come_from_the_combinations(
     phases = [{"phase_name": "spec", "model": "m"}]
     for number in range(4):
         mirror([made(new_id(), DAY_US, project=f"project {number % 3}", phases=phases)])
-    while rollup_rebuild.select(TENANT):
+    while counting.count(TENANT):
         pass
     with CaptureQueriesContext(connections[archive_db]) as queries:
         found = rollup_reads.summary(TENANT, Query())
@@ -379,8 +387,8 @@ def test_a_selection_reads_one_row_and_scans_what_it_lacks(archive_db: str, monk
     asked = parse_query({"model": "m", "phase": "spec"}, 0)
     assert rollup_reads.summary(TENANT, asked) is None
     for _ in range(3):
-        assert rollup_rebuild.select(TENANT)
-    assert not rollup_rebuild.select(TENANT)
+        assert counting.count(TENANT)
+    assert not counting.count(TENANT)
     with CaptureQueriesContext(connections[archive_db]) as queries:
         found = rollup_reads.summary(TENANT, asked)
     assert found is not None
@@ -395,13 +403,13 @@ def test_a_selection_reads_one_row_and_scans_what_it_lacks(archive_db: str, monk
 
 @pytest.mark.parametrize("bound", ["MAX_SELECTIONS", "MAX_SELECTION_CELLS"])
 def test_a_tenant_of_too_many_selections_has_none(archive_db: str, monkeypatch: pytest.MonkeyPatch, bound: str) -> None:
-    monkeypatch.setattr(rollup_rebuild, bound, 5)
+    monkeypatch.setattr(counting, bound, 5)
     phases = [{"phase_name": name} for name in ("a", "b", "c", "d", "e")]
     mirror([made(new_id(), DAY_US, phases=phases) for _ in range(2)])
-    assert rollup_rebuild.select(TENANT)
+    assert counting.count(TENANT)
     assert rollup_reads.selections(TENANT)
     mirror([made(new_id(), DAY_US, phases=[{"phase_name": "f"}]) for _ in range(2)])
-    assert rollup_rebuild.select(TENANT)
+    assert counting.count(TENANT)
     assert rollup_reads.selections(TENANT) == []
     assert rollup_reads.summary(TENANT, parse_query({"phase": "a"}, 0)) is None
     assert rollup_rebuild.behind() == []

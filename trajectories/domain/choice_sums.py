@@ -80,20 +80,12 @@ def _part(facets: Facets, body: bytes, week: int) -> Iterator[tuple[Key, Sums]]:
             week,
             choice.advice,
         )
-        cost, tokens = choice.cost_nano_usd, (choice.input_tokens, choice.output_tokens)
-        yield (
-            key,
-            Sums(
-                choices=1,
-                known=int(choice.score is not None),
-                score=choice.score or 0,
-                costs=int(cost is not None),
-                cost_nano_usd=cost or 0,
-                metered=int(None not in tokens),
-                input_tokens=0 if None in tokens else tokens[0] or 0,
-                output_tokens=0 if None in tokens else tokens[1] or 0,
-            ),
-        )
+        score, cost, given, made = choice.score, choice.cost_nano_usd, choice.input_tokens, choice.output_tokens
+        # By position, which takes half the time of names.
+        of_reward = int(score is not None), score or 0
+        of_cost = int(cost is not None), cost or 0
+        of_tokens = (0, 0, 0) if given is None or made is None else (1, given, made)
+        yield key, Sums(1, *of_reward, *of_cost, *of_tokens)
 
 
 class Choice(NamedTuple):

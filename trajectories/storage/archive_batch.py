@@ -8,13 +8,17 @@ valid until commit. The merge is ``record.merge``; SQL has no second one.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
+
+from django.db import transaction
 
 from trajectories.domain.record import Record, merge, tenant_digest, tombstone
 from trajectories.domain.search_words import words_of
 from trajectories.models import Erasure, Phase, Quarantined, Tenant, Tombstone, Trajectory
-from trajectories.storage import archive_outcomes, archive_rows, choice_rows, rollups, search_index
+from trajectories.storage import archive_outcomes, archive_rows, choice_rows, recent_records, rollups, search_index
 from trajectories.storage.archive_rows import TRAJECTORY_COLUMNS, Key, Row, alias, as_uuid, key_of
+from trajectories.storage.recent_records import Recent
 from trajectories.storage.rollups import Changes
 from trajectories.storage.tenant_locks import lock_tenants
 from trajectories.workspace import Annotation
@@ -31,12 +35,14 @@ class WriteResult(NamedTuple):
     - ``deleted``: tombstones of those ids that are deleted.
     - ``gone``: the rows that their deletion removed.
     - ``erased``: records that were dropped because their tenant is erased.
+    - ``due``: tenants that ``counting.count`` has work of.
     """
 
     stored: list[Record]
     deleted: list[Record]
     gone: DeletedCounts
     erased: list[Record]
+    due: Sequence[str] = ()
 
     def plus(self, other: WriteResult) -> WriteResult:
         return WriteResult(
@@ -44,6 +50,7 @@ class WriteResult(NamedTuple):
             self.deleted + other.deleted,
             self.gone.plus(other.gone),
             self.erased + other.erased,
+            [*self.due, *other.due],
         )
 
 
@@ -72,7 +79,8 @@ def write(given: Sequence[Record]) -> WriteResult:
     choice_rows.follow(changes.values())
     numbers = {pk: {name: getattr(tenant, name) for name in _COUNTERS} for pk, tenant in tenants.items()}
     archive_rows.update(Tenant, numbers)
-    return WriteResult(stored, deleted, gone, [record for record in given if record.tenant not in tenants])
+    erased = [record for record in given if record.tenant not in tenants]
+    return WriteResult(stored, deleted, gone, erased, [pk for pk, row in tenants.items() if rollups.is_due(row)])
 
 
 def _count(tenant: Tenant, old: Record | None, new: Record | None) -> None:
@@ -160,9 +168,10 @@ def _store(
     new: list[Row] = []
     replaced: dict[int, Row] = {}
     restamped: dict[int, Row] = {}
-    phases: dict[Key, list[Row]] = {}
+    phases: dict[Key, list[tuple[Any, ...]]] = {}
     words: dict[Key, list[str]] = {}
     links: dict[Key, archive_outcomes.Links] = {}
+    recent: list[Recent] = []
     for record in stored:
         key, tenant = key_of(record), tenants[record.tenant]
         old = known.get(key)
@@ -185,13 +194,16 @@ def _store(
         _count(tenant, old and old.record, record)
         if old is not None:
             changes[record.tenant].replace(old.seq, old.record, record)
-        changes[record.tenant].add(old.seq if old else tenant.last_seq, record.recorded_at_us, facets)
+        seq = old.seq if old else tenant.last_seq
+        changes[record.tenant].add(seq, record.recorded_at_us, facets)
+        recent.append(Recent(seq, tenant.last_changed, record, facets))
     archive_rows.insert(Trajectory, new)
     archive_rows.update(Trajectory, replaced)
     archive_rows.update(Trajectory, restamped)
     pks = _replace_phases(phases, {key: row.pk for key, row in known.items()})
     archive_outcomes.write({(key[0], pks[key]): of_run for key, of_run in links.items()}, replaced=[*replaced])
     search_index.put([(pks[key], of_record) for key, of_record in words.items()], alias())
+    transaction.on_commit(partial(recent_records.written.put, recent), using=alias())
     return stored
 
 
@@ -208,7 +220,7 @@ def _visible(record: Record) -> tuple[str, int, int, bytes]:
     return record.digest, record.revision, record.recorded_at_us, record.outcomes
 
 
-def _replace_phases(phases: Mapping[Key, Sequence[Row]], known: Mapping[Key, int]) -> dict[Key, int]:
+def _replace_phases(phases: Mapping[Key, Sequence[tuple[Any, ...]]], known: Mapping[Key, int]) -> dict[Key, int]:
     """Write the phases of new and changed bodies.
 
     Args:
@@ -222,7 +234,7 @@ def _replace_phases(phases: Mapping[Key, Sequence[Row]], known: Mapping[Key, int
     new = [key for key in phases if key not in known]
     found = archive_rows.read(Trajectory, ("tenant_id", "trajectory_id", "id"), new)
     pks = dict(known) | {(tenant, as_uuid(id_)): pk for tenant, id_, pk in found}
-    archive_rows.insert(Phase, [row | {"trajectory_id": pks[key]} for key, rows in phases.items() for row in rows])
+    archive_rows.insert_phases([(pks[key], *row) for key, rows in phases.items() for row in rows])
     return pks
 
 
@@ -250,5 +262,4 @@ def _lock(slugs: Collection[str]) -> dict[str, Tenant]:
 
 def _erased(slugs: Iterable[str]) -> set[str]:
     by_digest = {tenant_digest(slug): slug for slug in slugs}
-    found = Erasure.objects.using(alias()).filter(pk__in=by_digest).values_list("pk", flat=True)
-    return {by_digest[digest] for digest in found}
+    return {by_digest[digest] for digest in archive_rows.named(Erasure, "digest", by_digest)}

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
-from django.db import connections, transaction
+from django.db import transaction
 from django.db.models import Exists, F, OuterRef
 
 from trajectories.conf import read_settings
@@ -91,8 +91,8 @@ def _expect_room(new: Mapping[Key, int]) -> None:
 
 def _runs_of(targets: Collection[Key]) -> set[Key]:
     """Return the runs that have one of these references, at most one more than MAX_RUNS of them."""
-    table = connections[alias()].ops.quote_name(Trajectory._meta.db_table)
-    joined = f"{archive_rows.of_wanted(Reference, 'reference_id')} JOIN {table} run ON run.id = held.trajectory_id"
+    of_targets, runs = archive_rows.of_wanted(Reference, "reference_id"), archive_rows.table_of(Trajectory)
+    joined = f"{of_targets} JOIN {runs} run ON run.id = held.trajectory_id"
     limited = f"{joined} LIMIT {MAX_RUNS + 1}"
     found = archive_rows.select("DISTINCT run.tenant_id, run.trajectory_id", limited, targets)
     return {(tenant, as_uuid(id_)) for tenant, id_ in found}
@@ -110,9 +110,8 @@ def with_outcomes(records: Mapping[Key, Record]) -> dict[Key, Record]:
     A run keeps outcomes of references that it had before: ``late_outcomes.shown`` leaves them out.
     """
     # Most tenants have none, and then no body is parsed.
-    of_tenant = _rows(LateOutcome).filter(tenant=OuterRef("pk"))
-    with_some = _rows(Tenant).filter(Exists(of_tenant), pk__in={tenant for tenant, _ in records})
-    tenants = set(with_some.values_list("pk", flat=True))
+    has_some = f"EXISTS (SELECT 1 FROM {archive_rows.table_of(LateOutcome)} late WHERE late.tenant_id = held.slug)"  # noqa: S608
+    tenants = set(archive_rows.named(Tenant, "slug", {tenant for tenant, _ in records}, has_some))
     targets = {
         key: [key[1], *_references_in(record.body)] for key, record in records.items() if record.tenant in tenants
     }

@@ -42,7 +42,7 @@ from trajectories.models import (
     Trajectory,
 )
 from trajectories.storage.archive_errors import archive_errors
-from trajectories.storage.archive_rows import TRAJECTORY_COLUMNS, members_text, record_from
+from trajectories.storage.archive_rows import TRAJECTORY_COLUMNS, members_text, named, record_from
 from trajectories.storage.archive_sums import add_phases, bucket_counts, cells
 from trajectories.storage.rare_condition import Rare, narrowed, split
 
@@ -62,9 +62,10 @@ class Exported(NamedTuple):
 @archive_errors()
 def identity() -> str:
     """Return the identity of this store, 12 hexadecimal digits; create it if there is none yet."""
+    if known := named(StoreIdentity, "identity", [1]):
+        return str(known[0])
     rows = StoreIdentity.objects.using(_write_alias())
-    known = rows.filter(pk=1).values_list("identity", flat=True).first()
-    return known or rows.get_or_create(pk=1, defaults={"identity": uuid4().hex[:12]})[0].identity
+    return rows.get_or_create(pk=1, defaults={"identity": uuid4().hex[:12]})[0].identity
 
 
 @archive_errors()

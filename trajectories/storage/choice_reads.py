@@ -1,12 +1,9 @@
-"""Sums of choices in the archive: counting them, and reading them (``choice_rows``)."""
+"""Sums of choices in the archive (``choice_rows``), as recommendations read them."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 from uuid import UUID
-
-from django.db import transaction
-from django.db.models import F, Q
 
 from trajectories.domain.choice_sums import Choice, PhaseCells, Scope, Sums
 from trajectories.domain.clock import DAY_US
@@ -14,12 +11,10 @@ from trajectories.domain.record import Position
 from trajectories.models import Tenant, Trajectory
 from trajectories.storage import rollup_reads
 from trajectories.storage.archive_errors import archive_errors
-from trajectories.storage.archive_rows import TRAJECTORY_COLUMNS, alias, record_from
-from trajectories.storage.choice_rows import CHOICES, write
+from trajectories.storage.archive_rows import alias
+from trajectories.storage.choice_rows import CHOICES
 from trajectories.storage.rollup_rows import loads, rows_of
 
-PAGE = 1_000
-"""Records in a transaction of ``count``."""
 MAX_BEHIND = 5_000
 """Records after the last counted one up to which the sums are read."""
 MAX_ROWS = 5_000
@@ -36,28 +31,6 @@ class Archived(NamedTuple):
 
     cells: dict[str, PhaseCells]
     later: dict[UUID, Position]
-
-
-def to_count() -> Q:
-    """Return the condition on tenants for which ``count`` has work."""
-    return Q(last_seq__gte=F("learned_seq") + PAGE)
-
-
-@archive_errors()
-def count(tenant: str) -> bool:
-    """Count the choices of the next ``PAGE`` records; return False if there is nothing to do."""
-    rows = Tenant.objects.using(alias()).filter(pk=tenant)
-    with transaction.atomic(using=alias()):
-        # An UPDATE locks the row as writers do, on SQLite too.
-        row = rows.first() if rows.update(last_seq=F("last_seq")) else None
-        if row is None or not rollup_reads.is_current(row) or row.learned_seq > row.last_seq - PAGE:
-            return False
-        found = Trajectory.objects.using(alias()).filter(tenant=tenant, seq__gt=row.learned_seq).order_by("seq")
-        page = list(found.values_list("seq", *TRAJECTORY_COLUMNS)[:PAGE])
-        write(row, ((record_from(columns), 1) for _, *columns in page))
-        row.learned_seq = page[-1][0] if len(page) == PAGE else row.last_seq
-        row.save(using=alias(), update_fields=["learned_seq"])
-    return True
 
 
 @archive_errors()

@@ -2,7 +2,7 @@
 (``domain.choice_sums``).
 
 A row is a roll-up of the choices of one type of request, project and week of ``recorded_at``.
-Writers do not count new records: ``choice_reads.count`` does, a thousand at a time, up to
+Writers do not count new records: ``counting.count`` does, a page at a time, up to
 ``Tenant.learned_seq``. A change of a record that is counted reaches its rows in its own
 transaction. They are valid if the tenant's roll-ups are (``rollup_reads.is_current``).
 """
@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import add
 from typing import Final, TypeAlias
 
-from trajectories.domain.choice_sums import OTHER_PROJECTS, Key, Sums, part_of
+from trajectories.domain.choice_sums import OTHER_PROJECTS, Key, Part, Sums, part_of
 from trajectories.domain.clock import DAY_US
 from trajectories.domain.record import Record, facets_of
 from trajectories.models import RollUp, Tenant
@@ -27,22 +28,30 @@ _CHUNK = 400
 """Keys in a statement, below SQLite's number of variables."""
 
 _Row: TypeAlias = dict[Key, Sums]
+_NOTHING: Final = Sums()
 
 
 def follow(changes: Iterable[Changes]) -> None:
     """Subtract and add versions of counted records that a transaction replaces or deletes."""
     for one in changes:
         if one.versions:
-            write(one.tenant, one.versions)
+            write(one.tenant, ((_part_of(record), times) for record, times in one.versions))
 
 
-def write(tenant: Tenant, versions: Iterable[tuple[Record, int]]) -> None:
-    """Add versions of records to their rows, or subtract them."""
+def _part_of(record: Record) -> Part:
+    return part_of(facets_of(record.body, record.outcomes), record.body, record.recorded_at_us)
+
+
+def write(tenant: Tenant, parts: Iterable[tuple[Part, int]]) -> None:
+    """Add the sums of versions of records to their rows, or subtract them with -1."""
+    added: dict[Key, Sequence[int]] = {}
+    for part, times in parts:
+        for key, sums in part:
+            counted = sums if times == 1 else _NOTHING.plus(sums, times)
+            added[key] = [*map(add, added[key], counted)] if key in added else counted
     wanted: dict[Place, _Row] = defaultdict(dict)
-    for record, times in versions:
-        for key, sums in part_of(facets_of(record.body, record.outcomes), record.body, record.recorded_at_us):
-            place = _place(tenant, key)
-            wanted[place][key] = wanted[place].get(key, Sums()).plus(sums, times)
+    for key, summed in added.items():
+        wanted[_place(tenant, key)][key] = Sums(*summed)
     known = _known(wanted)
     if tenant.rollup_cut:
         # As for other roll-ups, no project gets its first row after a cut.

@@ -7,7 +7,7 @@ The same holds for selections and ``Tenant.selected_seq``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from django.db import transaction
@@ -18,11 +18,11 @@ from trajectories.domain.clock import DAY_US
 from trajectories.domain.query import Condition, Query
 from trajectories.domain.stats import TRAJECTORY_KEY, Cell, Summary
 from trajectories.models import RollUp, Tenant, Tombstone, Trajectory
-from trajectories.storage import archive_reads, choice_reads, rollup_reads, rollup_rows
+from trajectories.storage import archive_reads, counting, rollup_reads, rollups
 from trajectories.storage.archive_errors import archive_errors
 from trajectories.storage.archive_snapshot import snapshot
 from trajectories.storage.archive_writes import alias
-from trajectories.storage.rollup_rows import ALL_TIME, SELECTED, mark, rows_of
+from trajectories.storage.rollup_rows import mark, rows_of
 from trajectories.storage.rollups import (
     TENANT_FIELDS,
     Changes,
@@ -38,10 +38,6 @@ PAGE = 2_000
 changed."""
 MAX_RECORDS, MAX_PARTS = 50_000, 4_000
 """Records that a transaction counts, and sums of them in memory, each with rows to write."""
-SELECT_PAGE = 1_000
-"""Records whose selections are counted in a transaction. A read scans about as many."""
-MAX_SELECTIONS, MAX_SELECTION_CELLS = 500, 1_000
-"""Selections of a tenant, and cells of one. With more, the tenant has none."""
 _GONE = 2_000
 """Rows that a transaction deletes."""
 _RESTARTS = 10
@@ -68,7 +64,7 @@ def rebuild(tenant: str, on_progress: Callable[[int], object] = lambda records: 
         _begin(tenant)
         while (counted := _step(tenant)) is not None:
             on_progress(counted)
-        while select(tenant) or choice_reads.count(tenant):
+        while counting.count(tenant):
             pass
         row = _tenant(tenant)
         if row is None or rollup_reads.is_current(row) or row.rollup_cut == Cut.ALL:
@@ -92,63 +88,9 @@ def catch_up(tenant: str, records: int) -> int:
         _begin(tenant)
     while records > 0 and (counted := _step(tenant)) is not None:
         records -= max(1, counted)
-    while records > 0 and (select(tenant) or choice_reads.count(tenant)):
-        records -= SELECT_PAGE
+    while records > 0 and counting.count(tenant):
+        records -= rollups.COUNT_PAGE
     return records
-
-
-@archive_errors()
-def to_select(tenants: Collection[str]) -> list[str]:
-    """Return those of ``tenants`` for which ``select`` or ``choice_reads.count`` has work."""
-    rows = Tenant.objects.using(alias()).filter(_selectable() | choice_reads.to_count(), pk__in=tenants)
-    return list(rows.values_list("pk", flat=True))
-
-
-@archive_errors()
-def select(tenant: str) -> bool:
-    """Count the next ``SELECT_PAGE`` records in their selections; return False if there is nothing
-    to do."""
-    with transaction.atomic(using=alias()):
-        row = _lock(tenant)
-        if row is None or not rollup_reads.is_current(row) or not _can_select(row):
-            return False
-        changes = Changes(row, alias())
-        records = Trajectory.objects.using(alias()).filter(tenant=tenant, seq__gt=row.selected_seq).order_by("seq")
-        page = list(archived(records[:SELECT_PAGE], alias()))
-        for _, recorded_at_us, facets in page:
-            changes.select(recorded_at_us, facets)
-        write([changes])
-        _end_selecting(row, page[-1][0] if page else row.last_seq)
-        row.save(using=alias(), update_fields=TENANT_FIELDS)
-    return True
-
-
-def _end_selecting(row: Tenant, seq: int) -> None:
-    """Note that records are counted in their selections up to ``seq``; delete these if they are too
-    many."""
-    selections = rows_of(row.pk, alias(), is_total=True).filter(day=SELECTED)
-    is_bounded = selections.count() <= MAX_SELECTIONS and not _is_wide(row)
-    row.selected_seq = seq if is_bounded else -1
-    if not is_bounded:
-        selections.delete()
-
-
-def _selectable() -> Q:
-    """Return ``_can_select`` as a condition on tenants."""
-    return Q(selected_seq__gte=0, last_seq__gte=F("selected_seq") + SELECT_PAGE)
-
-
-def _can_select(row: Tenant) -> bool:
-    return 0 <= row.selected_seq <= row.last_seq - SELECT_PAGE
-
-
-def _is_wide(row: Tenant) -> bool:
-    """Return whether a selection may have too many cells: it has no more than the total."""
-    total = rows_of(row.pk, alias(), is_total=True).filter(day=ALL_TIME).first()
-    if total is None:
-        return False
-    found = rollup_rows.decoded((), total.cell, total.details)
-    return len(found.phases) + len(found.late_phases) > MAX_SELECTION_CELLS
 
 
 def set_aside(tenants: Sequence[str]) -> None:
@@ -161,7 +103,7 @@ def set_aside(tenants: Sequence[str]) -> None:
 def behind() -> list[str]:
     """Return the tenants whose roll-ups lack changes, those without roll-ups for their number left
     out."""
-    lacks = ~seen_all() | ~Q(rolled_seq=F("last_seq")) | _selectable() | choice_reads.to_count()
+    lacks = ~seen_all() | ~Q(rolled_seq=F("last_seq")) | rollups.due()
     rows = Tenant.objects.using(alias()).filter(lacks).exclude(rollup_cut=Cut.ALL)
     return list(rows.order_by("pk").values_list("pk", flat=True))
 
@@ -271,7 +213,7 @@ def _step(tenant: str) -> int | None:
         write([changes])
         row.rolled_seq = read.last_seq
         if is_selected:
-            _end_selecting(row, read.last_seq)
+            counting.end_selecting(row, read.last_seq)
         row.save(using=alias(), update_fields=TENANT_FIELDS)
     return read.records
 

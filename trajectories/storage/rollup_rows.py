@@ -116,12 +116,14 @@ def read(places: Collection[Place], alias: str) -> dict[Place, Summary]:
     """Return the sums of those places that have a row. The caller may change them."""
     by_key, found = {place.key: place for place in places}, {}
     keys = list(by_key)
-    for start in range(0, len(keys), _CHUNK):
-        rows = RollUp.objects.using(alias).filter(pk__in=keys[start : start + _CHUNK])
-        for key, cell, details in rows.values_list("key", "cell", "details"):
-            place = by_key[key]
-            sums = written.take(key, cell, details)
-            found[place] = sums or decoded(place.names[:4] if place.names else (), cell, details)
+    with connections[alias].cursor() as cursor:
+        for start in range(0, len(keys), _CHUNK):
+            chunk = keys[start : start + _CHUNK]
+            cursor.execute(f"{_SELECT} ({', '.join(['%s'] * len(chunk))})", chunk)
+            for key, cell, details in cursor.fetchall():
+                place = by_key[key]
+                sums = written.take(key, cell, details)
+                found[place] = sums or decoded(place.names[:4] if place.names else (), cell, details)
     return found
 
 
@@ -167,6 +169,7 @@ def _pairs(cells: Cells) -> list[list[Any]]:
 _CELLS = ("phases", "late", "late_phases")
 """Cells of a summary that a row has by their keys."""
 _COLUMNS = ("key", "tenant_id", "day", "start", "is_total", *NAMES, "cell", "details")
+_SELECT = f"SELECT key, cell, details FROM {RollUp._meta.db_table} WHERE key IN"
 _UPSERT = (
     f"INSERT INTO {RollUp._meta.db_table} ({', '.join(_COLUMNS)}) VALUES ({', '.join(['%s'] * len(_COLUMNS))})"
     " ON CONFLICT (key) DO UPDATE SET cell = excluded.cell, details = excluded.details"

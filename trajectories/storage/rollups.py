@@ -7,9 +7,9 @@ started. A *total* has the sums of all records. So an answer reads few rows, how
 there are. Sums are ``stats.Summary``; they add and subtract exactly.
 
 A *selection* is a total of the runs that have a phase of some name, model, both, or selection
-method. A run is in about fifteen of them, so a batch does not pay for them:
-``rollup_rebuild.select`` counts new records a thousand at a time, up to ``Tenant.selected_seq``,
-and a read scans the few after that. Only changes of records that are counted already reach the rows
+method. A run is in about fifteen of them, so a batch does not pay for them: ``counting.count``
+counts new records a page at a time, up to ``Tenant.selected_seq``, and a read scans the few after
+that. Only changes of records that are counted already reach the rows
 of selections in their transaction.
 
 Reads use the roll-ups of a tenant if they have seen all of its changes (``is_current``). A process
@@ -39,6 +39,9 @@ from trajectories.storage.rollup_rows import ALL_TIME, SELECTED, Names, Place, S
 
 _CHUNK = 400
 """Keys in a statement, below SQLite's number of variables."""
+
+COUNT_PAGE = 1_000
+"""Records that ``counting.count`` counts in a transaction. A read adds about as many."""
 
 Signature: TypeAlias = frozenset[tuple[str | None, ...]]
 """Phase, model and selection method of each phase of a run: what decides in which selections it
@@ -141,6 +144,19 @@ def seen_all() -> Q:
     return Q(rolled_changed=mark(F("last_changed"))) | Q(rolled_changed=0, last_changed=0)
 
 
+def is_due(tenant: Tenant) -> bool:
+    """Return whether ``counting.count`` has a page of this tenant to count."""
+    after = tenant.learned_seq if tenant.selected_seq < 0 else min(tenant.learned_seq, tenant.selected_seq)
+    return tenant.rollup_cut != Cut.ALL and after <= tenant.last_seq - COUNT_PAGE
+
+
+def due() -> Q:
+    """Return ``is_due`` as a condition on tenants."""
+    selectable = Q(selected_seq__gte=0, last_seq__gte=F("selected_seq") + COUNT_PAGE)
+    is_behind = selectable | Q(last_seq__gte=F("learned_seq") + COUNT_PAGE)
+    return is_behind & ~Q(rollup_cut=Cut.ALL)
+
+
 def selections_of(signature: Signature) -> set[Selection]:
     """Return the selections that runs with these phases are in."""
     found = set[Selection]()
@@ -240,10 +256,13 @@ def _summed(changes: Changes, known: dict[Place, Summary]) -> dict[Place, Summar
             {place for place in (*all_time.values(), *days.values()) if place.is_other}, changes.alias
         )
     sums = defaultdict(Summary, known)
+    of_days: dict[tuple[int, int], list[Summary]] = {}
     for (day, start, names), part in parts.items():
-        total = rollup_rows.total_of(part)
         for place in (all_time[names], days[day, start, names]):
             sums[place].merge(part)
+        of_days.setdefault((day, start), []).append(part)
+    for (day, start), of_day in of_days.items():
+        total = rollup_rows.total_of(_merged(of_day))
         for place in (Place(tenant.pk, ALL_TIME, 0, None), Place(tenant.pk, day, start, None)):
             _add_total(sums[place], total)
     for place, one in sums.items():
@@ -254,6 +273,16 @@ def _summed(changes: Changes, known: dict[Place, Summary]) -> dict[Place, Summar
     if tenant.rolled_cells > most or len(total.phases) + len(total.late_phases) > most:
         tenant.rollup_cut = Cut.ALL
     return sums
+
+
+def _merged(parts: Sequence[Summary]) -> Summary:
+    """Return the sum of parts, one or more; the caller must not change it."""
+    if len(parts) == 1:
+        return parts[0]
+    found = Summary()
+    for part in parts:
+        found.merge(part)
+    return found
 
 
 def _other(place: Place) -> Place:

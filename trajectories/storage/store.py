@@ -25,7 +25,7 @@ from trajectories import test_environment
 from trajectories.conf import Settings, forget_settings, read_settings
 from trajectories.domain import clock
 from trajectories.exceptions import ArchiveUnavailable, OutboxUnavailable, StoreMismatch
-from trajectories.storage import archive_reads, rollup_cache
+from trajectories.storage import archive_reads, recent_records, rollup_cache
 from trajectories.storage.archive_errors import ArchiveError
 from trajectories.storage.hot_cache import HotCache
 from trajectories.storage.outbox import Outbox, Rebound
@@ -375,6 +375,7 @@ def _after_fork_in_child() -> None:
     global _store, _store_lock
     _store_lock = threading.Lock()
     rollup_cache.written.forget()
+    recent_records.written.forget()
     if _store is not None:
         _left_behind.append(_store)
         _store = _store._after_fork_in_child()

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.db import connections
-from django.db.models import F
 
 
 def lock_tenants(trajectories: Any, slugs: Iterable[str], using: str) -> list[Any]:
@@ -23,5 +22,12 @@ def lock_tenants(trajectories: Any, slugs: Iterable[str], using: str) -> list[An
     rows = model.objects.using(using).filter(pk__in=sorted(set(slugs))).order_by("pk")
     if features.has_select_for_update:
         return list(rows.select_for_update(no_key=features.has_select_for_no_key_update))
-    rows.update(last_seq=F("last_seq"))  # takes SQLite's write lock, whether a row is there or not
+    _take_write_lock(model, using)
     return list(rows)
+
+
+def _take_write_lock(model: Any, using: str) -> None:
+    """Take SQLite's write lock, which is that of the whole database and needs no row."""
+    table = connections[using].ops.quote_name(model._meta.db_table)
+    with connections[using].cursor() as cursor:
+        cursor.execute(f"UPDATE {table} SET last_seq = last_seq WHERE slug = ''")  # noqa: S608
