@@ -24,9 +24,9 @@ from trajectories.models import Tenant, Tombstone, Trajectory
 from trajectories.storage import archive_reads, rollup_reads
 from trajectories.storage.archive_errors import archive_errors
 from trajectories.storage.archive_writes import alias
+from trajectories.storage.archived_facets import archived, changed_since
 from trajectories.storage.rollup_rows import total_of
 from trajectories.storage.rollup_tails import Tails
-from trajectories.storage.rollups import archived
 
 MAX_BYTES = 16 * 1024**2
 """Bound of the estimated memory of all sums and changes of a process."""
@@ -198,11 +198,10 @@ class _TenantSums:
         """Return the next changes; None if they cannot be known."""
         if since > MAX_BEHIND or not self._sums:
             return None
-        after = {"tenant": row.pk, "changed__gt": self._changed}
-        came = list(archived(Trajectory.objects.using(alias()).filter(**after), alias()))
-        gone: list[int | None] = []
+        came, gone = changed_since(row.pk, self._changed, alias()), list[int | None]()
         if len(came) < since:
-            gone += Tombstone.objects.using(alias()).filter(**after).values_list("seq", flat=True)
+            later = Tombstone.objects.using(alias()).filter(tenant=row.pk, changed__gt=self._changed)
+            gone += later.values_list("seq", flat=True)
         if len(came) + len(gone) != since:
             return None
         before = [seq for seq in (*gone, *(seq for seq, *_ in came if seq <= self._last_seq)) if seq is not None]
