@@ -36,6 +36,8 @@ from trajectories.storage.store import Store
 from trajectories.storage.tenant_cache import Snapshot
 
 _ARCHIVE_PAGE_MIN = 20
+PART = 256
+"""Records of the hot cache that a filter looks at together: at most half a millisecond."""
 
 
 class Page(NamedTuple):
@@ -283,11 +285,10 @@ def _waiting_summary(
 
 def _from_hot(snapshot: Snapshot, query: Query, after: Position | None, share: Share) -> Iterator[Record]:
     end = len(snapshot.held) if after is None else bisect_left(snapshot.held, after, key=lambda held: held.position)
-    matches = query.scanner()
-    for at in share.scan(range(end - 1, -1, -1)):
-        held = snapshot.held[at]
-        if matches(held.position.recorded_at_us, held.packed):
-            yield held.record
+    among = query.among()
+    parts = (snapshot.held[max(0, at - PART) : at] for at in range(end, 0, -PART))
+    for part in share.scan(parts):
+        yield from (held.record for held in reversed(among(part)))
 
 
 def _page(

@@ -33,7 +33,7 @@ from trajectories.domain.record import Facets, Record
 from trajectories.domain.stats import Summary
 from trajectories.models import Tenant, Trajectory
 from trajectories.storage import rollup_rows
-from trajectories.storage.archived_facets import archived
+from trajectories.storage.archived_facets import archived as archived
 from trajectories.storage.rollup_rows import ALL_TIME, SELECTED, Names, Place, Selection, mark
 
 _CHUNK = 400
