@@ -12,6 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.storage import reference
 from tests.storage.hosts import TENANT, made, new_id
 from tests.storage.test_rollups import HOUR_US, batch_of, batches, properties, scanned, shown, tenants
 from tests.strategies import examples
@@ -32,6 +33,8 @@ QUESTIONS: list[tuple[dict[str, str], str | None]] = [
     ({"since": "30h"}, "day"),
     ({"since": "40h", "until": "3h", "source": "a"}, None),
     ({"until": "26h"}, None),
+    ({"phase": "spec"}, None),
+    ({"model": reference.MODELS[0], "phase": "implement"}, None),
     ({"started_since": "1970-01-02", "started_until": "1970-01-04"}, "day"),
 ]
 """Spans end at a time that changes, so their ends move within days and across them."""

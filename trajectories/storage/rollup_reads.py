@@ -91,22 +91,23 @@ def summary(
         return Summary(bucket)
     if not can_answer(row, query):
         return None
-    if query.on_phase:
-        return None if bucket else _selected(row, query, Tail() if tails is None else tails.of(tenant))
-    return summary_at(row, query, bucket=bucket, from_totals=from_totals)
+    return summary_at(row, query, bucket=bucket, from_totals=from_totals, tails=tails)
 
 
 def can_answer(row: Tenant, query: Query) -> bool:
     """Return whether the roll-ups of a tenant have what ``query`` asks for, unless it is a part of
-    a day or a selection."""
+    a day, or a selection that they lack."""
     of_start, others = _by_start(query)
     is_cut = row.rollup_cut and (of_start or any(condition.column == "project" for condition in others))
     return covers(query) and is_current(row) and not is_cut
 
 
-def summary_at(row: Tenant, query: Query, *, bucket: str | None, from_totals: bool = True) -> Summary | None:
-    """Return ``summary`` of a query without conditions on phases that ``can_answer`` has
-    allowed."""
+def summary_at(
+    row: Tenant, query: Query, *, bucket: str | None, from_totals: bool = True, tails: Tails | None = None
+) -> Summary | None:
+    """Return ``summary`` of a query that ``can_answer`` has allowed."""
+    if query.on_phase:
+        return None if bucket else _selected(row, query, Tail() if tails is None else tails.of(row.pk))
     of_start, others = _by_start(query)
     wanted = {condition.column: condition.value for condition in others}
     is_total = from_totals and not wanted

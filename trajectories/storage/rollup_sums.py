@@ -59,14 +59,14 @@ class KeptSums:
     ) -> Summary | None:
         """Return ``rollup_reads.summary``. The caller may change it."""
         row = Tenant.objects.using(alias()).filter(pk=tenant).first()
-        if row is None or query.on_phase or not rollup_reads.can_answer(row, query):
+        if row is None or not rollup_reads.can_answer(row, query):
             if row is None:
                 self._drop(tenant)
             return rollup_reads.summary(tenant, query, bucket=bucket, tails=tails)
         sums = self._of(tenant)
         found = sums.find(row, query, bucket)
         if found is None:
-            found = rollup_reads.summary_at(row, query, bucket=bucket)
+            found = rollup_reads.summary_at(row, query, bucket=bucket, tails=tails)
             if found is not None:
                 found = sums.keep(row, query, found)
         self._bound(sums)
@@ -241,7 +241,7 @@ class _TenantSums:
 
 def _key(query: Query, bucket: str | None) -> Hashable:
     since, until = rollup_reads.bounds(query)
-    return bucket, since // DAY_US, until // DAY_US, query.on_trajectory
+    return bucket, since // DAY_US, until // DAY_US, query.on_trajectory, query.on_phase
 
 
 def _moved(before: Query, now: Query) -> Iterator[tuple[int, Query]]:
