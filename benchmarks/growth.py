@@ -117,7 +117,7 @@ def _asker(arguments: argparse.Namespace, tenants: Sequence[str], records: int) 
     """Run a site with ``records`` of each tenant, with what a worker keeps of them in Redis."""
     with ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
-        environment = {}
+        environment = {"TRAJECTORIES_COMPRESS_BODIES": "true"}  # as the quick start does
         if arguments.database == "postgres":
             environment["DATABASE_URL"] = stack.enter_context(throwaway_postgres())
         site = Site.make(Path(directory) / "site", environment)

@@ -141,8 +141,10 @@ def _follow_neighbour(arguments: argparse.Namespace) -> Iterator[Row]:
 
 
 def _scan(snapshot: Any, query: Any) -> int:
-    matches = query.scanner()
-    return sum(matches(held.position.recorded_at_us, held.packed) for held in snapshot.held)
+    from trajectories.services.reads import PART
+
+    among = query.among()
+    return sum(len(among(snapshot.held[at : at + PART])) for at in range(0, len(snapshot.held), PART))
 
 
 def _write(store: Any, tenant: str, made: list[tuple[Any, bytes]]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import pytest
@@ -14,10 +14,10 @@ from tests.strategies import examples, trajectories
 from trajectories.domain import packed_sums
 from trajectories.domain.clock import DAY_US
 from trajectories.domain.late_outcomes import LateFacets
-from trajectories.domain.packed_facets import Keys
+from trajectories.domain.packed_facets import Keys, PackedFacets
 from trajectories.domain.packed_sums import PackedSums
 from trajectories.domain.query import FILTERS, parse_query
-from trajectories.domain.record import Facets, facets_of
+from trajectories.domain.record import LOWEST_ID, Facets, Position, facets_of
 from trajectories.domain.schema import canonical, parse
 from trajectories.domain.stats import Summary
 
@@ -56,6 +56,11 @@ MATCHING = {
 OTHERS = {"outcome": "unknown", "credited": "partial", "fit": "failed", "build_passed": "true", "tests_passed": "false"}
 
 
+class Cached(NamedTuple):
+    position: Position
+    packed: PackedFacets
+
+
 def facets(given: Any) -> Facets:
     return facets_of(canonical(parse(orjson.dumps(given))))
 
@@ -90,15 +95,20 @@ def test_every_filter_has_a_case() -> None:
 @pytest.mark.parametrize("name", MATCHING)
 def test_a_filter_finds_the_same_records(name: str) -> None:
     keys, whole = Keys(), [facets(one) for one in RUNS]
-    packed = [keys.pack(one) for one in whole]
+    held = [Cached(Position(1, LOWEST_ID), keys.pack(one)) for one in whole]
     found = []
     for value in (MATCHING[name], OTHERS.get(name, "2030-01-01" if FILTERS[name].kind == "time" else "99")):
         for others in ({}, {"project": "my-project"}, {"phase": "spec", "since": "1970-01-01"}):
             query = parse_query({name: value} | others, now_us=0)
-            matches = query.scanner()
+            matches, among = query.scanner(), query.among()
             expected = [query.matches(1, one) for one in whole]
-            assert [matches(1, one) for one in packed] == expected
-            assert [matches(1, one) for one in packed] == expected, "the second time from memory"
+            for _ in range(2):  # the second time from memory
+                assert [matches(1, one.packed) for one in held] == expected
+            matching = [one for one, is_match in zip(held, expected, strict=True) if is_match]
+            # One at a time, and all from memory.
+            assert [one for each in held for one in among([each])] == matching
+            assert among(held) == matching
+            assert among([]) == []
             found += expected
     assert True in found
     assert False in found

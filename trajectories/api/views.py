@@ -131,8 +131,9 @@ class TrajectoryViewSet(OutcomeActions, ApiViewSet):
             request_values.choice("credit", given, RULES),
             request_values.choice("bucket", given, BUCKETS),
         )
-        found = reads.stats(get_store(), self.caller.tenant, self._query(given), credit_rule=credit_rule, bucket=bucket)
-        return HttpResponse(orjson.dumps(found), content_type=JSON)
+        query = self._query(given)
+        found = reads.stats_json(get_store(), self.caller.tenant, query, credit_rule=credit_rule, bucket=bucket)
+        return HttpResponse(found, content_type=JSON)
 
     @documented("readiness")
     @action(detail=False, methods=["get"])

@@ -7,11 +7,13 @@ each, a *key*, and equal keys can be one object. The numbers are bytes until the
 from __future__ import annotations
 
 import marshal
+from collections.abc import Callable, Sequence
+from itertools import chain
 from sys import getsizeof
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from trajectories.domain.late_outcomes import LateFacets
-from trajectories.domain.record import Facets, PhaseFacets
+from trajectories.domain.record import Facets, PhaseFacets, Position
 
 Key: TypeAlias = tuple[Any, ...]
 
@@ -49,6 +51,20 @@ class PackedFacets(NamedTuple):
             for key, at in zip(self.phases, range(each, len(numbers), 4), strict=True)
         )
         return Facets._make((self.summary, *self.key, *numbers[:each], phases, self.late))
+
+
+class Cached(Protocol):
+    """A record as a cache holds it."""
+
+    @property
+    def position(self) -> Position: ...
+
+    @property
+    def packed(self) -> PackedFacets: ...
+
+
+Step: TypeAlias = Callable[[list[Any]], list[Any]]
+"""Returns those of some ``Cached`` that a filter leaves."""
 
 
 class Keys:
@@ -117,3 +133,47 @@ def packed_size(facets: PackedFacets) -> int:
     if facets.late:
         size += getsizeof(facets.late) + sum(getsizeof(one) + sum(map(getsizeof, one)) for one in facets.late)
     return size
+
+
+# Filters of records that share keys.
+
+
+class _KnownKeys:
+    """The keys that a test has seen, by identity, and those of them that match."""
+
+    def __init__(self, test: Callable[[Any], bool]) -> None:
+        self._test, self._seen = test, set[int]()
+        self.matching = set[int]()
+
+    def has_match(self, keys: Sequence[Any]) -> bool:
+        numbers = set(map(id, keys))
+        if not numbers <= self._seen:
+            fresh = {id(key): key for key in keys if id(key) not in self._seen}
+            self._seen |= fresh.keys()
+            self.matching |= {number for number, key in fresh.items() if self._test(key)}
+        return not numbers.isdisjoint(self.matching)
+
+
+def with_key(test: Callable[[Any], bool]) -> Step:
+    """Return what returns those of some records whose run has a key that passes ``test``."""
+    known = _KnownKeys(test)
+
+    def step(held: list[Any]) -> list[Any]:
+        keys = [one.packed.key for one in held]
+        if not known.has_match(keys):
+            return []
+        return [one for one, key in zip(held, keys, strict=True) if id(key) in known.matching]
+
+    return step
+
+
+def with_phase_key(test: Callable[[Any], bool]) -> Step:
+    """Return what returns those of some records of which a phase has a key that passes ``test``."""
+    known = _KnownKeys(test)
+
+    def step(held: list[Any]) -> list[Any]:
+        if not known.has_match([*chain.from_iterable([one.packed.phases for one in held])]):
+            return []
+        return [one for one in held if not known.matching.isdisjoint(map(id, one.packed.phases))]
+
+    return step

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
-from typing import Any, NamedTuple, TypeAlias
+from functools import reduce
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 from uuid import UUID
 
 import orjson
@@ -26,7 +27,16 @@ from trajectories.domain.clock import DAY_US, SECOND_US, epoch_us
 from trajectories.domain.contract_types import FITS, OUTCOMES, Instant, selection_method
 from trajectories.domain.credit import CREDITED, UNCREDITED
 from trajectories.domain.outcomes import phase_group
-from trajectories.domain.packed_facets import KEY_FIELDS, NUMBER_FIELDS, PHASE_KEY_FIELDS, PackedFacets
+from trajectories.domain.packed_facets import (
+    KEY_FIELDS,
+    NUMBER_FIELDS,
+    PHASE_KEY_FIELDS,
+    Cached,
+    PackedFacets,
+    Step,
+    with_key,
+    with_phase_key,
+)
 from trajectories.domain.record import NANO_USD, Facets, PhaseFacets, Position
 from trajectories.domain.text import fold
 from trajectories.exceptions import InvalidInput, Problem
@@ -57,6 +67,8 @@ class Condition(NamedTuple):
 
 
 Test: TypeAlias = Callable[[Any], bool]
+
+_Held = TypeVar("_Held", bound=Cached)
 
 
 def _test(condition: Condition, fields: tuple[str, ...] | None = None) -> Test:
@@ -131,7 +143,8 @@ class Query:
         )
 
     def scanner(self) -> Callable[[int, PackedFacets], bool]:
-        """Return ``matches`` for packed facets, to be used in one scan.
+        """Return ``matches`` for packed facets, to be used in one scan, one
+        record at a time.
 
         It remembers its answer for each key by identity, so the keys must outlive it.
         """
@@ -153,6 +166,29 @@ class Query:
             return lambda recorded_at_us, packed: match_all(packed)
         match_position, match_rest = self._position, _all(tests)
         return lambda recorded_at_us, packed: match_position(recorded_at_us) and match_rest(packed)
+
+    def among(self) -> Callable[[Sequence[_Held]], list[_Held]]:
+        """Return what returns those of some records of a cache that match, in their order.
+
+        It is for one read: it remembers its answer for each key by identity, so the keys must
+        outlive it. Each condition is a step over all records, because a call for each takes longer
+        than the comparison.
+        """
+        of_run = self.on_trajectory
+        steps: list[Step] = []
+        if self.on_position:
+            match_time = self._position
+            steps.append(lambda held: [one for one in held if match_time(one.position.recorded_at_us)])
+        if of_key := [_test(one, KEY_FIELDS) for one in of_run if one.column in KEY_FIELDS]:
+            steps.append(with_key(_all(of_key)))
+        for word in (word for one in of_run if one.lookup == "contains_words" for word in one.value):
+            steps.append(lambda held, word=word: [one for one in held if word in one.packed.summary])  # type: ignore[misc]
+        if of_number := [_test(one, NUMBER_FIELDS) for one in of_run if one.column in NUMBER_FIELDS]:
+            match_numbers = _all(of_number)
+            steps.append(lambda held: [one for one in held if match_numbers(one.packed.numbers)])
+        if self.on_phase:
+            steps.append(with_phase_key(_all([_test(one, PHASE_KEY_FIELDS) for one in self.on_phase])))
+        return lambda held: reduce(lambda found, step: step(found) if found else found, steps, [*held])
 
 
 class Filter(NamedTuple):

@@ -12,7 +12,7 @@ import math
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial, reduce
 from itertools import accumulate
 from operator import add
@@ -22,6 +22,7 @@ from trajectories.domain import late_stats
 from trajectories.domain.clock import DAY_US, utc
 from trajectories.domain.contract_types import FITS, OUTCOMES, PHASE_OUTCOMES
 from trajectories.domain.credit import CREDITED
+from trajectories.domain.known_figures import KnownFigures, Recalled
 from trajectories.domain.late_outcomes import MICRO
 from trajectories.domain.outcomes import NOT_RUN
 from trajectories.domain.rates import rate
@@ -135,6 +136,8 @@ class Summary:
       column with all of them.
     - ``skip_costs``: known and sum of the cost of runs where a phase ran and where it was skipped,
       by phase and request type.
+    - ``durations``: copies share its counts; ``durations_of`` is for changes.
+    - ``figures``: those of earlier answers; None keeps none. Copies share them.
     """
 
     bucket: str | None = None
@@ -149,6 +152,22 @@ class Summary:
     buckets: dict[str, defaultdict[int, int]] = field(
         default_factory=lambda: {m.column: defaultdict(int) for m in TRAJECTORY_MEASURES}
     )
+    figures: KnownFigures | None = field(default=None, repr=False, compare=False)
+
+    def copy(self) -> Summary:
+        """Return an equal summary. A change of one does not change the other."""
+        return replace(
+            self,
+            trajectories=_copied(self.trajectories),
+            marginals={column: _copied(cells) for column, cells in self.marginals.items()},
+            phases=_copied(self.phases),
+            series={start: cell[:] for start, cell in self.series.items()},
+            durations=self.durations.copy(),
+            skip_costs=_copied(self.skip_costs),
+            late=_copied(self.late),
+            late_phases=_copied(self.late_phases),
+            buckets={column: counts.copy() for column, counts in self.buckets.items()},
+        )
 
     def add(self, facets: Facets, recorded_at_us: int, *, times: int = 1) -> None:
         """Add one trajectory, or subtract it with ``times=-1``."""
@@ -200,8 +219,11 @@ class Summary:
         _merge_counts(self.durations_of(start), durations, 1)
 
     def durations_of(self, start: int) -> defaultdict[int, int]:
-        """Return the buckets of durations of a bucket of the series."""
-        return self.durations.setdefault(start, defaultdict(int))
+        """Return the buckets of durations of a bucket of the series, to be changed: a copy, since
+        others may share them."""
+        known = self.durations.get(start)
+        self.durations[start] = own = defaultdict(int) if known is None else known.copy()
+        return own
 
     def by(self, column: str) -> Cells:
         """Return the cells of all trajectories by one column of TRAJECTORY_KEY."""
@@ -236,19 +258,26 @@ class Summary:
         }
         shown["credit_rule"] = credit_rule
         others: dict[str, Any] = {}
+        figures = Recalled(self.figures)
+        of_runs = figures.of("runs", _trajectory_figures)
         for name, column in TRAJECTORY_GROUPS.items():
-            shown[name], others[name] = _groups(self.by(column), (column,), (column,), _trajectory_figures)
-        by_rule = partial(_phase_figures, credit_rule=credit_rule)
+            shown[name], others[name] = _groups(self.by(column), (column,), (column,), of_runs)
+        by_rule = figures.of(credit_rule, partial(_phase_figures, credit_rule=credit_rule))
+        # Each of the groups is a sum of the smallest ones.
+        smallest = PHASE_GROUPS["by_phase_model"]
+        grouped = _grouped(self.phases, PHASE_KEY, smallest)
         for name, columns in PHASE_GROUPS.items():
-            shown[name], others[name] = _groups(self.phases, PHASE_KEY, columns, by_rule)
-        shown["skips"], others["skips"] = _groups(self._skip_cells(), SKIP_KEY, SKIP_KEY, _skip_figures)
+            shown[name], others[name] = _groups(grouped, smallest, columns, by_rule)
+        of_skips = figures.of("skips", _skip_figures)
+        shown["skips"], others["skips"] = _groups(self._skip_cells(), SKIP_KEY, SKIP_KEY, of_skips)
         for name, cells, key in (
             ("late_outcomes", self.late, late_stats.LATE_KEY),
             ("late_outcomes_by_phase_model", self.late_phases, late_stats.LATE_PHASE_KEY),
         ):
             shown[name], others[name] = _groups(cells, key, key, partial(late_stats.figures, rate=rate))
         if self.bucket is not None:
-            shown["series"], others["series"] = self._series()
+            shown["series"], others["series"] = self._series(figures)
+        figures.keep()
         return shown | {"other": {name: figures for name, figures in others.items() if figures}}
 
     def _skip_cells(self) -> Cells:
@@ -259,16 +288,18 @@ class Summary:
             cells[key] = _plus(cells[key], cell) if key in cells else cell
         return {key: cell + self.skip_costs.get(key, [0] * 4) for key, cell in cells.items()}
 
-    def _series(self) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    def _series(self, figures: Recalled) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
         """Return the newest MAX_GROUPS buckets, oldest first, and the sum of the older ones."""
         ordered = sorted((start, cell) for start, cell in self.series.items() if cell[0])
         older, newest = ordered[:-MAX_GROUPS], ordered[-MAX_GROUPS:]
-        shown = [{"start": utc(start).date().isoformat()} | _trajectory_figures(cell) for start, cell in newest]
-        for (start, _), one in zip(newest, shown, strict=True):
-            one["duration_ms"] |= _percentiles(self.durations.get(start, {}), 1000)
+        shown = [
+            figures.of_start(start, cell, self.durations.get(start, _NO_COUNTS), _bucket_figures)
+            for start, cell in newest
+        ]
         return shown, _other([cell for _, cell in older], _trajectory_figures)
 
 
+_NO_COUNTS: Mapping[int, int] = {}
 TRAJECTORY_GROUPS = {f"by_{column}": column for column in TRAJECTORY_KEY}
 PHASE_GROUPS: dict[str, tuple[str, ...]] = {
     "by_phase": ("phase",),
@@ -336,6 +367,10 @@ def _plus(one: Cell, other: Cell) -> Cell:
     return list(map(add, one, other))
 
 
+def _copied(cells: Cells) -> Cells:
+    return {key: cell[:] for key, cell in cells.items()}
+
+
 def _total(cells: Iterable[Cell], width: int) -> Cell:
     total = [0] * width
     for cell in cells:
@@ -347,15 +382,20 @@ def _groups(
     cells: Cells, key: tuple[str, ...], columns: tuple[str, ...], figures: Callable[[Cell], dict[str, Any]]
 ) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
     """Return the groups by ``columns``, largest first, and the sum of those beyond MAX_GROUPS."""
-    at = [key.index(column) for column in columns]
-    grouped: Cells = {}
-    for cell_key, cell in cells.items():
-        group = tuple(cell_key[index] for index in at)
-        grouped[group] = _plus(grouped[group], cell) if group in grouped else cell
+    grouped = cells if key == columns else _grouped(cells, key, columns)
     kept = {group: cell for group, cell in grouped.items() if cell[0]}
     ordered = sorted(kept.items(), key=lambda item: (-item[1][0], [(value is None, value or "") for value in item[0]]))
     shown = [dict(zip(columns, group, strict=True)) | figures(cell) for group, cell in ordered[:MAX_GROUPS]]
     return shown, _other([cell for _, cell in ordered[MAX_GROUPS:]], figures)
+
+
+def _grouped(cells: Cells, key: tuple[str, ...], columns: tuple[str, ...]) -> Cells:
+    at = [key.index(column) for column in columns]
+    grouped: Cells = {}
+    for cell_key, cell in cells.items():
+        group = tuple([cell_key[index] for index in at])
+        grouped[group] = _plus(grouped[group], cell) if group in grouped else cell
+    return grouped
 
 
 def _other(rest: list[Cell], figures: Callable[[Cell], dict[str, Any]]) -> dict[str, Any] | None:
@@ -374,6 +414,12 @@ def _trajectory_figures(cell: Cell) -> dict[str, Any]:
         "test_pass_rate": rate(tests_passed, tests_passed + tests_failed),
         "cost_per_success_usd": nano_usd / (costed * NANO_USD) if costed else None,
     } | _measures(cell, MEASURES_AT, TRAJECTORY_SUMS)
+
+
+def _bucket_figures(start: int, cell: Cell, durations: Mapping[int, int]) -> dict[str, Any]:
+    figures = {"start": utc(start).date().isoformat()} | _trajectory_figures(cell)
+    figures["duration_ms"] |= _percentiles(durations, 1000)
+    return figures
 
 
 def _phase_figures(cell: Cell, *, credit_rule: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from trajectories.storage import archive_reads, archive_writes, rollup_reads
 from trajectories.storage.archive_errors import ArchiveError
 from trajectories.storage.archive_snapshot import snapshot as archive_snapshot
 from trajectories.storage.redis_tier import RedisError
+from trajectories.storage.rollup_sums import KeptSums
 from trajectories.storage.rollup_tails import Tails
 from trajectories.storage.store import Store
 from trajectories.storage.tenant_cache import Snapshot
@@ -110,7 +111,7 @@ def _summary_of_rollups(
         return None
     with archive_snapshot(store.conf.archive_statement_timeout_s, archive_writes.alias()):
         version = version_of(store, tenant, snapshot)
-        summary = rollup_reads.summary(tenant, query, bucket=bucket, tails=store.part(Tails))
+        summary = store.part(KeptSums).summary(tenant, query, bucket=bucket, tails=store.part(Tails))
         if summary is None:
             return None
         for chunk in chunks([*ids | under_way], WAITING_CHUNK):

@@ -96,12 +96,27 @@ def summary(
     row = Tenant.objects.using(alias()).filter(pk=tenant).first()
     if row is None:
         return Summary(bucket)
+    if not can_answer(row, query):
+        return None
+    return summary_at(row, query, bucket=bucket, from_totals=from_totals, tails=tails)
+
+
+def can_answer(row: Tenant, query: Query) -> bool:
+    """Return whether the roll-ups of a tenant have what ``query`` asks for, unless it is a part of
+    a day, or a selection that they lack."""
+    of_start, others = _by_start(query)
+    is_cut = row.rollup_cut and (of_start or any(condition.column == "project" for condition in others))
+    return covers(query) and is_current(row) and not is_cut
+
+
+def summary_at(
+    row: Tenant, query: Query, *, bucket: str | None, from_totals: bool = True, tails: Tails | None = None
+) -> Summary | None:
+    """Return ``summary`` of a query that ``can_answer`` has allowed."""
+    if query.on_phase:
+        return None if bucket else _selected(row, query, Tail() if tails is None else tails.of(row.pk))
     of_start, others = _by_start(query)
     wanted = {condition.column: condition.value for condition in others}
-    if not is_current(row) or (row.rollup_cut and ("project" in wanted or of_start)):
-        return None
-    if query.on_phase:
-        return None if bucket else _selected(row, query, Tail() if tails is None else tails.of(tenant))
     is_total = from_totals and not wanted
     if of_start:
         return _of_starts(row, of_start, others, wanted, bucket, is_total=is_total)
@@ -110,7 +125,7 @@ def summary(
         return None
     found = _of_days(row, query, wanted, span, bucket, is_total=is_total)
     for part in parts:
-        found.merge(archive_reads.summary(tenant, part, None, bucket=bucket, using=alias()))
+        found.merge(archive_reads.summary(row.pk, part, None, bucket=bucket, using=alias()))
     return found
 
 
@@ -132,21 +147,27 @@ def _split(query: Query) -> tuple[Span | None, list[Query]]:
     """Return the whole days of a query, None without a bound, and the queries of the parts of days."""
     if not query.on_position:
         return None, []
-    since = max([0, *(c.value for c in query.on_position if c.lookup == "at_least")])
-    until = min((c.value for c in query.on_position if c.lookup == "below"), default=None)
+    since, until = bounds(query)
     first = -(-since // DAY_US)
-    end = None if until is None or until >= BIGGEST else until // DAY_US
+    end = None if until >= BIGGEST else until // DAY_US
     parts = []
     if since % DAY_US:
-        parts.append(_between(query, since, first * DAY_US))
-    if end is not None and until is not None and until % DAY_US:
-        parts.append(_between(query, end * DAY_US, until))
+        parts.append(between(query, since, first * DAY_US))
+    if end is not None and until % DAY_US:
+        parts.append(between(query, end * DAY_US, until))
     return Span(first, end), parts
 
 
-def _between(query: Query, since: int, until: int) -> Query:
-    bounds = Condition("recorded_at_us", "at_least", since), Condition("recorded_at_us", "below", until)
-    return Query(bounds, query.on_trajectory)
+def bounds(query: Query) -> tuple[int, int]:
+    """Return the first moment that ``query`` asks for, and the first after it, at most BIGGEST."""
+    since = max([0, *(one.value for one in query.on_position if one.lookup == "at_least")])
+    return since, min([BIGGEST, *(one.value for one in query.on_position if one.lookup == "below")])
+
+
+def between(query: Query, since: int, until: int) -> Query:
+    """Return the part of ``query`` from ``since`` on and before ``until``."""
+    ends = Condition("recorded_at_us", "at_least", since), Condition("recorded_at_us", "below", until)
+    return Query(ends, query.on_trajectory)
 
 
 def _of_starts(
@@ -240,7 +261,7 @@ def selections(tenant: str) -> list[Selection]:
 def _whole(query: Query, span: Span | None) -> Query:
     if span is None:
         return query
-    return _between(query, span.first * DAY_US, BIGGEST if span.end is None else span.end * DAY_US)
+    return between(query, span.first * DAY_US, BIGGEST if span.end is None else span.end * DAY_US)
 
 
 def _decoded(rows: QuerySet[RollUp]) -> Iterator[Summary]:

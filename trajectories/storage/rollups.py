@@ -23,18 +23,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from enum import IntEnum
-from operator import itemgetter
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from django.db.models import F, Q, QuerySet
 
 from trajectories.conf import read_settings
 from trajectories.domain.clock import DAY_US
-from trajectories.domain.late_outcomes import LateFacets
-from trajectories.domain.record import Facets, PhaseFacets, Record
+from trajectories.domain.record import Facets, Record
 from trajectories.domain.stats import Summary
-from trajectories.models import Phase, RunOutcome, Tenant, Trajectory
+from trajectories.models import Tenant, Trajectory
 from trajectories.storage import rollup_rows
+from trajectories.storage.archived_facets import archived as archived
 from trajectories.storage.rollup_rows import ALL_TIME, SELECTED, Names, Place, Selection, mark
 
 _CHUNK = 400
@@ -167,40 +166,6 @@ def selections_of(signature: Signature) -> set[Selection]:
         if method is not None:
             found.add(Selection(selection_method=method))
     return found
-
-
-def archived(rows: QuerySet[Trajectory], alias: str) -> Iterator[tuple[int, int, Facets]]:
-    """Yield seq, recorded_at_us and facets of ``rows``, as far as sums need facets.
-
-    They come from the columns, as the sums of a scan do: aliases of phases and the rules of credit
-    may have changed since.
-    """
-    columns = ("pk", "seq", "recorded_at_us", *_TRAJECTORY_FACETS)
-    found = list(rows.values_list(*columns))
-    phases: dict[int, list[PhaseFacets]] = {pk: [] for pk, *_ in found}
-    late: dict[int, list[LateFacets]] = {pk: [] for pk in phases}
-    pks = list(phases)
-    for start in range(0, len(pks), _CHUNK):
-        of_rows = Phase.objects.using(alias).filter(trajectory__in=pks[start : start + _CHUNK])
-        # In their order, since an outcome has the place of its phase.
-        for pk, *values in of_rows.order_by("trajectory_id", "place").values_list("trajectory_id", *_PHASE_FACETS):
-            phases[pk].append(PhaseFacets._make(_of_phase((*values, None, (), ""))))
-        outcomes = RunOutcome.objects.using(alias).filter(trajectory__in=pks[start : start + _CHUNK])
-        for pk, *values in outcomes.values_list("trajectory_id", *LateFacets._fields):
-            late[pk].append(LateFacets._make(values))
-    for pk, seq, recorded_at_us, *values in found:
-        yield seq, recorded_at_us, Facets._make(_of_run((*values, "", (), tuple(phases[pk]), tuple(late[pk]))))
-
-
-def _order(fields: Sequence[str], last: Sequence[str]) -> tuple[list[str], itemgetter[Any]]:
-    """Return ``fields`` without ``last``, and what puts their values, followed by those of
-    ``last``, in order."""
-    columns = [name for name in fields if name not in last]
-    return columns, itemgetter(*((*columns, *last).index(name) for name in fields))
-
-
-_TRAJECTORY_FACETS, _of_run = _order(Facets._fields, ("request_summary_folded", "tags", "phases", "late"))
-_PHASE_FACETS, _of_phase = _order(PhaseFacets._fields, ("agent", "tools", "credit_source"))
 
 
 # Writing.
