@@ -133,6 +133,7 @@ class _Application(ApiMiddleware):
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.load_middleware()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
@@ -147,7 +148,7 @@ def _application() -> _Application:
 
 
 def _forget(*, setting: str, **_: object) -> None:
-    if setting == "API_MIDDLEWARE":
+    if setting in ("API_MIDDLEWARE", "ROOT_URLCONF"):
         _application.cache_clear()
 
 
