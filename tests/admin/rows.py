@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -20,6 +22,11 @@ from trajectories.models import Quarantined, Tenant, Trajectory
 from trajectories.storage.archive_writes import mirror, quarantine
 
 AT_US = epoch_us(datetime(2026, 1, 5, 23, 58, 46, 123456, UTC))
+
+
+def text_of(shown: str) -> str:
+    """Return the text of a page or a part of it, with a blank for each tag."""
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", shown)).split())
 
 
 def record(given: dict[str, Any], *, tenant: str = "alice", at_us: int = AT_US) -> Record:

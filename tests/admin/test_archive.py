@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import html
-import re
 
 import pytest
 from django.test import Client
 from django.utils import timezone
 from pytest_django import Settings
 
-from tests.admin.rows import AT_US, address, archived, page, page_of, quarantined
+from tests.admin.rows import AT_US, address, archived, page, page_of, quarantined, text_of
 from tests.examples import REFERENCE, body, phase
 from trajectories.admin import formatting
 from trajectories.domain.text import visible
 from trajectories.models import Phase
 
 pytestmark = pytest.mark.django_db
-
-
-def text_of(shown: str) -> str:
-    """The text that a reader of the page sees."""
-    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", shown)).split())
 
 
 @pytest.mark.parametrize("model", ["trajectory", "phase", "quarantined"])

@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
 from tests import baker_recipes
-from tests.admin.rows import AT_US, address, archived, page, page_of, with_outcome
+from tests.admin.rows import AT_US, address, archived, page, page_of, text_of, with_outcome
 from tests.credentials import CREDENTIALS
 from tests.examples import REFERENCE, body, phase
 from trajectories.admin import run_page
@@ -28,10 +28,6 @@ CANDIDATES = [
     {"model": "large", "score": 0.8, "probability": 0.75, "score_parts": {"quality": 0.7}},
     {"model": "huge", "eligible": False, "reason": "over the budget"},
 ]
-
-
-def text_of(shown: str) -> str:
-    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", shown)).split())
 
 
 def decided(**fields: Any) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import html
 import json
 import re
 from typing import Any
@@ -13,7 +12,7 @@ from django.contrib.auth.models import Permission
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
-from tests.admin.rows import address, archived, page, quarantined
+from tests.admin.rows import address, archived, page, quarantined, text_of
 from tests.examples import body, phase
 from tests.isolation.admin import APP, staff
 from trajectories.admin import readiness_lines
@@ -40,10 +39,6 @@ def run(summary: str, **more: Any) -> dict[str, Any]:
 
 def of_tenant(page_name: str, tenant: str = "alice") -> str:
     return address("tenant", f"{tenant}/{page_name}/")
-
-
-def text_of(shown: str) -> str:
-    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", shown)).split())
 
 
 def content(answer: Any) -> bytes:

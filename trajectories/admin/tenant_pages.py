@@ -52,10 +52,7 @@ def links(model_admin: Any, request: HttpRequest, tenant: Tenant) -> list[tuple[
     """Return names and addresses of the pages that the user of ``request`` may open."""
     needed = {"export": SEE, "readiness": SEE, "import": ADD, "delete_runs": DELETE}
     return [
-        (
-            name.replace("_", " ").capitalize(),
-            _address(model_admin, name, tenant),
-        )
+        (name.replace("_", " ").capitalize(), _address(model_admin, name, tenant))
         for name, permission in needed.items()
         if may(request, permission)
     ]
@@ -112,7 +109,8 @@ class ImportForm(forms.Form):
 
     file = forms.FileField(
         help_text="Choose a file, or drop it here: JSON lines, one JSON object, or an array of them; plain, .gz or .zst."
-        f" At most {import_file.MAX_BYTES // 2**20} MiB unpacked; the SDK's command imports more."
+        f" At most {import_file.MAX_RUNS:,} runs and {import_file.MAX_BYTES // 2**20} MiB unpacked; the SDK's command"
+        " imports more."
     )
     replace = forms.BooleanField(
         required=False, help_text="A run may lose phases that the store has. Without this, such a run is refused."
