@@ -77,7 +77,7 @@ def log() -> Iterator[io.StringIO]:
 def test_an_internal_error_is_found_by_the_id_of_its_answer(
     north: Client, log: io.StringIO, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with patch.object(reads, "stats", side_effect=RuntimeError("lost")):
+    with patch.object(reads, "stats_json", side_effect=RuntimeError("lost")):
         response = north.get(f"{PATH}/stats")
     assert response.status_code == 500
     id_ = response[HEADER]
