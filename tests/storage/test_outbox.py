@@ -4,6 +4,7 @@ takes more than it may."""
 from __future__ import annotations
 
 import shutil
+import signal
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -152,6 +153,84 @@ class HeldFile(OutboxFile):
 
 def are_waiting(outbox: Outbox, callers: int) -> bool:
     return len(outbox._waiters) == callers
+
+
+class Interrupted(BaseException):
+    """What a signal raises, such as Ctrl-C."""
+
+
+@contextmanager
+def interrupted_in(seconds: float) -> Iterator[None]:
+    """Raise in this thread, the main one, after ``seconds``."""
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_an_interrupted_caller_that_waits_leaves_the_turn_to_others(path: Path) -> None:
+    outbox = opened(path)
+    append(outbox)
+    file = outbox._file = HeldFile(path, 3)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(outbox.append, [draft(new_id())])
+        wait_until(lambda: file.begun == 1, what="a commit has begun")
+        with pytest.raises(Interrupted), interrupted_in(0.1):
+            outbox.append([draft(new_id())])
+        for gate in file.gates:
+            gate.set()
+        assert len(taken(first.result(20))) == 1
+        assert len(taken(pool.submit(outbox.append, [draft(new_id())]).result(20))) == 1
+    assert len(all_rows(outbox)) == 3
+
+
+def test_an_interrupted_commit_accepts_nothing_and_lets_the_next_one_commit(path: Path) -> None:
+    outbox = opened(path)
+    append(outbox)
+    file = outbox._file = HeldFile(path, 3)
+    file.gates[0].set()
+    assert len(taken(outbox.append([draft(new_id())]))) == 1
+    with ThreadPoolExecutor(1) as pool:
+        waiting: list[Future[list[Appended | Exception]]] = []
+
+        def wait_for_this_thread() -> None:
+            wait_until(lambda: file.begun == 2, what="a commit has begun")
+            waiting.append(other.submit(outbox.append, [draft(new_id())]))
+
+        with ThreadPoolExecutor(1) as other:
+            begun = pool.submit(wait_for_this_thread)
+            with pytest.raises(Interrupted), interrupted_in(0.3):
+                outbox.append([draft(new_id())])
+            begun.result(20)
+            file.gates[2].set()
+            assert len(taken(waiting[0].result(20))) == 1
+    assert len(all_rows(outbox)) == 3
+
+
+def test_callers_of_an_interrupted_commit_are_refused(path: Path) -> None:
+    outbox = opened(path)
+    append(outbox)
+    file = outbox._file = HeldFile(path, 3)
+    with ThreadPoolExecutor(1) as pool:
+        # The main thread commits for itself and for another one, which has queued before it.
+        outbox._is_committing = True
+        other = pool.submit(outbox.append, [draft(new_id())])
+        wait_until(partial(are_waiting, outbox, 1), what="it waits")
+        outbox._is_committing = False
+        with pytest.raises(Interrupted), interrupted_in(0.1):
+            outbox.append([draft(new_id())])
+        with pytest.raises(OutboxUnavailable, match="interrupted"):
+            other.result(20)
+    file.gates[1].set()
+    assert len(taken(outbox.append([draft(new_id())]))) == 1
+    assert len(all_rows(outbox)) == 2
 
 
 def test_a_caller_whose_rows_are_committed_does_not_wait_for_the_next_commit(path: Path) -> None:

@@ -61,7 +61,7 @@ class Counts(NamedTuple):
     max_bytes: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Waiter:
     """A caller of ``append``. ``turn`` is released when it is done, or is to commit itself."""
 
@@ -122,15 +122,19 @@ class Outbox:
             Rebound: 503; no draft was accepted: this file belongs to another store than ``store``.
         """
         waiter = _Waiter(drafts, store, threading.Lock())
-        with self._waiters_lock:
-            self._waiters.append(waiter)
-            if self._is_committing:
-                waiter.turn.acquire()
-            self._is_committing = True
-        with waiter.turn:  # waits for the thread that commits
-            pass
-        if waiter.result is None and waiter.error is None:
-            self._commit_all()
+        try:
+            with self._waiters_lock:
+                self._waiters.append(waiter)
+                if self._is_committing:
+                    waiter.turn.acquire()
+                self._is_committing = True
+            with waiter.turn:  # waits for the thread that commits
+                pass
+            if waiter.result is None and waiter.error is None:
+                self._commit_all()
+        except BaseException:  # of a signal, such as a time limit of Celery
+            self._leave(waiter)
+            raise
         if isinstance(waiter.error, OutboxUnavailable | StoreMismatch):
             # Raise one exception per caller: threads that share one would mix their tracebacks.
             raise type(waiter.error)(waiter.error.message, code=waiter.error.code) from waiter.error
@@ -146,7 +150,6 @@ class Outbox:
         the next commit.
         """
         together: list[_Waiter] = []
-        following: list[_Waiter] = []
         try:
             with self._write_lock:
                 with self._waiters_lock:
@@ -154,11 +157,28 @@ class Outbox:
                 self._commit(together)
         finally:
             with self._waiters_lock:
-                following = self._waiters[:1]
-                self._is_committing = bool(following)
-            for waiter in (*following, *together):
+                self._pass_on()
+            for waiter in together:
+                if waiter.result is None and waiter.error is None:
+                    waiter.error = OutboxUnavailable("The commit was interrupted. Send the request again.")
                 if waiter.turn.locked():
                     waiter.turn.release()
+
+    def _pass_on(self) -> None:
+        """Let the first that waits commit. The caller holds the lock of the waiters."""
+        following = self._waiters[:1]
+        self._is_committing = bool(following)
+        for waiter in following:
+            if waiter.turn.locked():
+                waiter.turn.release()
+
+    def _leave(self, waiter: _Waiter) -> None:
+        """Give up a turn that an exception has ended; nothing of it is accepted if it still waits."""
+        with self._waiters_lock:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+                if not waiter.turn.locked():  # it was to commit
+                    self._pass_on()
 
     def _commit(self, waiters: list[_Waiter]) -> None:
         try:
