@@ -32,7 +32,6 @@ from trajectories.domain.packed_facets import (
     NUMBER_FIELDS,
     PHASE_KEY_FIELDS,
     Cached,
-    PackedFacets,
     Step,
     with_key,
     with_phase_key,
@@ -95,19 +94,6 @@ def _all(tests: list[Test]) -> Test:
     return tests[0] if len(tests) == 1 else lambda row: all(test(row) for test in tests)
 
 
-def _remembered(test: Test) -> Test:
-    """Return ``test`` for keys that are the same objects in many records."""
-    known: dict[int, bool] = {}
-
-    def matches(key: Any) -> bool:
-        found = known.get(id(key))
-        if found is None:
-            found = known[id(key)] = test(key)
-        return found
-
-    return matches
-
-
 _COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
     "at_least": operator.ge,
     "at_most": operator.le,
@@ -142,33 +128,9 @@ class Query:
             and (not self.on_phase or any(map(self._phase, facets.phases)))
         )
 
-    def scanner(self) -> Callable[[int, PackedFacets], bool]:
-        """Return ``matches`` for packed facets, to be used in one scan, one
-        record at a time.
-
-        It remembers its answer for each key by identity, so the keys must outlive it.
-        """
-        tests: list[Callable[[PackedFacets], bool]] = []
-        if of_key := [_test(one, KEY_FIELDS) for one in self.on_trajectory if one.column in KEY_FIELDS]:
-            match_key = _remembered(_all(of_key))
-            tests.append(lambda packed: match_key(packed.key))
-        if of_number := [_test(one, NUMBER_FIELDS) for one in self.on_trajectory if one.column in NUMBER_FIELDS]:
-            match_numbers = _all(of_number)
-            tests.append(lambda packed: match_numbers(packed.numbers))
-        if of_summary := [_test(one) for one in self.on_trajectory if one.column == "request_summary_folded"]:
-            match_summary = _all(of_summary)
-            tests.append(lambda packed: match_summary(packed.summary))
-        if self.on_phase:
-            match_phase = _remembered(_all([_test(one, PHASE_KEY_FIELDS) for one in self.on_phase]))
-            tests.append(lambda packed: any(map(match_phase, packed.phases)))
-        if not self.on_position:
-            match_all = _all(tests)
-            return lambda recorded_at_us, packed: match_all(packed)
-        match_position, match_rest = self._position, _all(tests)
-        return lambda recorded_at_us, packed: match_position(recorded_at_us) and match_rest(packed)
-
     def among(self) -> Callable[[Sequence[_Held]], list[_Held]]:
-        """Return what returns those of some records of a cache that match, in their order.
+        """Return what returns those of some records of a cache that match, in their order. It is
+        ``matches`` for packed facets.
 
         It is for one read: it remembers its answer for each key by identity, so the keys must
         outlive it. Each condition is a step over all records, because a call for each takes longer

@@ -9,7 +9,7 @@ snapshot, so a record on its way from one to the other is seen exactly once.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from heapq import merge as merge_sorted
 from itertools import islice
@@ -34,7 +34,7 @@ from trajectories.storage.archive_errors import ArchiveError
 from trajectories.storage.archive_snapshot import snapshot as archive_snapshot
 from trajectories.storage.redis_tier import RedisError
 from trajectories.storage.store import Store
-from trajectories.storage.tenant_cache import Snapshot
+from trajectories.storage.tenant_cache import Held, Snapshot
 
 _ARCHIVE_PAGE_MIN = 20
 PART = 256
@@ -232,10 +232,10 @@ def _summarized(
 ) -> Answer:
     summary, is_complete = Summary(bucket), True
     version: Version | None = Version(ref(snapshot.version), None, None)
-    matches = query.scanner()
+    among = query.among()
     with PackedSums(summary) as add:
-        for held in share.scan(snapshot.held):
-            if matches(held.position.recorded_at_us, held.packed):
+        for part in share.scan(_parts(snapshot, len(snapshot.held))):
+            for held in among(part):
                 add(held.packed, held.position.recorded_at_us)
     if snapshot.floor is not None:
         with store.outbox.snapshot():
@@ -288,9 +288,13 @@ def _waiting_summary(
 def _from_hot(snapshot: Snapshot, query: Query, after: Position | None, share: Share) -> Iterator[Record]:
     end = len(snapshot.held) if after is None else bisect_left(snapshot.held, after, key=lambda held: held.position)
     among = query.among()
-    parts = (snapshot.held[max(0, at - PART) : at] for at in range(end, 0, -PART))
-    for part in share.scan(parts):
+    for part in share.scan(_parts(snapshot, end)):
         yield from (held.record for held in reversed(among(part)))
+
+
+def _parts(snapshot: Snapshot, end: int) -> Iterator[Sequence[Held]]:
+    """Yield the records in memory before ``end`` by parts, the newest part first."""
+    return (snapshot.held[max(0, at - PART) : at] for at in range(end, 0, -PART))
 
 
 def _page(

@@ -88,13 +88,9 @@ def _matches_most(snapshot: Snapshot, query: Query) -> bool:
     """
     if snapshot.floor is None:
         return False  # everything is in memory, which is faster than the archive's smaller part
-    matches_part, matches = rollup_reads.covered_part(query).scanner(), query.scanner()
-    found = of = 0
-    for held in snapshot.held[:: max(1, len(snapshot.held) // _SAMPLE)]:
-        if matches_part(held.position.recorded_at_us, held.packed):
-            of += 1
-            found += matches(held.position.recorded_at_us, held.packed)
-    return of >= _SAMPLE_MIN and found > _MOST * of
+    of = rollup_reads.covered_part(query).among()(snapshot.held[:: max(1, len(snapshot.held) // _SAMPLE)])
+    found = query.among()(of)
+    return len(of) >= _SAMPLE_MIN and len(found) > _MOST * len(of)
 
 
 def _summary_of_rollups(
