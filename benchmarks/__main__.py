@@ -2,7 +2,7 @@
 load.
 
     uv run python -m benchmarks                    # under ten minutes on two idle cores
-    uv run python -m benchmarks --full             # up to 1,000,000 records; much longer
+    uv run python -m benchmarks --full             # up to 1,000,000 records; half an hour
     uv run python -m benchmarks --write            # then write the figures into the pages
     uv run python -m benchmarks --write --from benchmarks/results.json
 
@@ -37,19 +37,19 @@ class Item(NamedTuple):
 
 
 PLAN = (
-    Item("write_path", "--seconds 3 --rounds 3", "--seconds 5 --rounds 5"),
-    Item("latency", "--seconds 3", "--seconds 10"),
+    Item("write_path", "--seconds 3 --rounds 3", "--seconds 4 --rounds 4"),
+    Item("latency", "--seconds 3", "--seconds 5"),
     Item("tenants_in_batch", "--batches 15", "--batches 60"),
     Item("start_up"),
     Item("hot_memory"),
-    Item("hot_reads", "--tenants 300 --writes 5000", "--tenants 1000 --writes 20000"),
+    Item("hot_reads", "--tenants 300 --writes 5000", "--tenants 1000 --writes 10000"),
     Item("stored_bytes", "--records 2000", "--records 10000"),
     Item("recorder", "--runs 200", "--runs 500"),
     Item("stats", "--records 50000 --repeats 3", "--records 1000000"),
     Item(
         "growth",
         "--records 1000 10000 50000 --tenants 1 100 1000 --processes 1 2 4",
-        "--records 1000 10000 100000 1000000 --tenants 1 10 100 1000 --processes 1 2 3 4 --requests 100",
+        "--records 1000 10000 100000 1000000 --tenants 1 100 1000 --processes 1 2 4 --requests 50",
     ),
 )
 
