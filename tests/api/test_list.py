@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 from uuid import uuid4
@@ -16,6 +16,8 @@ from tests.examples import body, in_phase
 from tests.processes import wait_until
 from trajectories import persistence
 from trajectories.domain.query import FILTERS
+from trajectories.domain.record import Record
+from trajectories.services import reads
 from trajectories.storage.store import get_store
 
 WithoutTables = Callable[..., AbstractContextManager[None]]
@@ -137,6 +139,24 @@ def test_a_page_ends_at_its_bytes_and_still_has_one_record(
     for of in range(3):
         posted(north, body(id=number(of), error="e" * (1_000 if of == 1 else 200)))
     assert pages(north, limit=10) == [[number(2)], [number(1)], [number(0)]]
+
+
+def test_a_page_reads_no_records_far_beyond_its_bytes(
+    north: Client, settings: Any, trajectories_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.TRAJECTORIES = trajectories_settings | {"LIST_MAX_BYTES": 1_000}
+    for of in range(9):
+        posted(north, body(id=number(of), error="e" * 600))
+    read, from_hot = [], reads._from_hot
+
+    def counted(*args: Any) -> Iterator[Record]:
+        for record in from_hot(*args):
+            read.append(record)
+            yield record
+
+    monkeypatch.setattr(reads, "_from_hot", counted)
+    assert ids(north, limit=10) == [number(8)]
+    assert len(read) == 2  # the second one says that there are more
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "1001", "ten", "1.0", "", "1e2", "٣", " 5"])

@@ -20,9 +20,11 @@ from tests.examples import body
 from trajectories.api import learning_responses
 from trajectories.domain.record import Record
 from trajectories.domain.schema import canonical, parse
+from trajectories.learning import evaluate
 from trajectories.learning.estimators import Logged, estimates, overlap
 from trajectories.learning.evaluate import Evaluation, evaluate_decisions
 from trajectories.learning.policies import FunctionPolicy, RulePolicy, VowpalWabbitPolicy
+from trajectories.services import reads
 from trajectories.training.decisions import Decision, decisions_of
 from trajectories.training.formats.dsjson import Dsjson
 from trajectories.training.run import Run
@@ -239,6 +241,34 @@ def test_the_api_and_the_command_evaluate_recorded_runs(
     assert orjson.loads(capsys.readouterr().out)["estimates"] == found["estimates"]
     call_command("evaluate_policy", "north", "--always", "large", "--request-type", "hard", "--estimand", "run")
     assert f"{of_runs['decisions']} runs with propensity and reward." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("bound", "most"), [("RUNS", 7), ("PHASES", 7), ("BYTES", None)], ids=["runs", "phases", "bytes"]
+)
+def test_a_request_reads_the_newest_runs_up_to_a_bound_and_says_how_many(
+    north: Client,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    bound: str,
+    most: int | None,
+) -> None:
+    bodies = [*logged_bodies(12, {"small": 0.3, "large": 0.7})]
+    sizes = [len(canonical(parse(orjson.dumps(given)))) for given in bodies]
+    for given in bodies:
+        posted(north, given)
+    # Without Redis, no page is complete. Here it shows whether runs were left out.
+    page_of = reads.list_
+    monkeypatch.setattr(reads, "list_", lambda *args, **given: page_of(*args, **given)._replace(is_complete=True))
+    asked = {"policy": {"always": "large"}}
+    found = north.post("/v1/agent/evaluations", asked, content_type=JSON).json()
+    assert (found["runs"], found["complete"]) == (12, True)
+    # One byte less than the newest 7 have: the seventh is the last one.
+    monkeypatch.setattr(evaluate, f"REQUEST_{bound}", most or sum(sizes[-7:]) - 1)
+    found = north.post("/v1/agent/evaluations", asked, content_type=JSON).json()
+    assert (found["runs"], found["complete"]) == (7, False)
+    monkeypatch.setattr(evaluate, f"REQUEST_{bound}", sum(sizes) if most is None else 12)
+    found = north.post("/v1/agent/evaluations", asked, content_type=JSON).json()
+    assert (found["runs"], found["complete"]) == (12, True)
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,7 @@ def test_an_evaluation_is_a_table_for_people() -> None:
     found = PolicyEvaluation.model_validate(
         {
             "estimand": "decision",
+            "runs": 40,
             "decisions": 1200,
             "left_out": {"decision of another phase": 7},
             "logged_value": 0.5,

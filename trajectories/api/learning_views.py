@@ -79,7 +79,9 @@ class LearningViewSet(ApiViewSet):
             phase=asked.phase,
             estimand=asked.estimand,
             rule=asked.credit,
-            max_runs=asked.max_runs,
+            max_runs=min(asked.max_runs, evaluate.REQUEST_RUNS),
+            max_phases=evaluate.REQUEST_PHASES,
+            max_bytes=evaluate.REQUEST_BYTES,
             seed=asked.seed,
         )
         return _json(evaluate.result_json(found))

@@ -14,7 +14,6 @@ from typing import Any, Final, NamedTuple
 
 from trajectories.domain.outcomes import phase_group
 from trajectories.domain.query import Query
-from trajectories.domain.record import Position
 from trajectories.learning.estimators import (
     Estimate,
     Logged,
@@ -25,15 +24,20 @@ from trajectories.learning.estimators import (
     require,
     run_estimates,
 )
+from trajectories.learning.newest_runs import NewestRuns
 from trajectories.learning.policies import DEFAULT_RUNS, Estimand, Policy
-from trajectories.services import reads
 from trajectories.services.read_shares import ReadShares
 from trajectories.storage.store import Store
 from trajectories.training.decisions import DEFAULT_RULE, REWARDS, Decision, decisions_of
 from trajectories.training.formats.of_decisions import request_key
-from trajectories.training.run import Run
 from trajectories.training.steps import RUN
 
+REQUEST_RUNS: Final = 1_000
+REQUEST_PHASES: Final = 2_000
+REQUEST_BYTES: Final = 4 * 1024**2
+"""Runs, their phases, and the bytes of their bodies that an answer over HTTP reads. They bound its CPU to
+about a tenth of a second, whatever the runs are made of: contexts cost with phases, and decoding with
+bytes."""
 MIN_DECISIONS: Final = 30
 MIN_EFFECTIVE: Final = 30.0
 """Fewer effective decisions than these have no normal approximation."""
@@ -41,7 +45,6 @@ MIN_KNOWN: Final = 0.9
 """Least share of decisions with a propensity: those without one may be of another kind."""
 MIN_COVERED: Final = 0.95
 """Least share of the policy's choices that the recorded policy could have made."""
-_PAGE: Final = 1000
 NOT_RUN, NO_MODEL, OTHER_PHASE = "phase that was skipped", "decision without a model", "decision of another phase"
 NO_REWARD, NO_PROPENSITY = "decision whose reward is not known", "decision without a propensity"
 NO_OUTCOME, NO_RUN_PROPENSITY = "run whose outcome is not known", "run with a decision without a propensity"
@@ -60,7 +63,7 @@ class Evaluation(NamedTuple):
 
     ``decisions`` counts runs where the ``estimand`` is ``run``. ``logged``: the mean reward of what
     was done. ``covered``: the share of the policy's choices that the recorded policy could have
-    made. ``left_out``: counts by reason.
+    made. ``left_out``: counts by reason. ``runs``: how many were read.
     """
 
     decisions: int
@@ -73,6 +76,7 @@ class Evaluation(NamedTuple):
     refusal: str | None
     is_complete: bool = True
     estimand: Estimand = "decision"
+    runs: int = 0
 
 
 def evaluate(
@@ -85,6 +89,8 @@ def evaluate(
     estimand: Estimand = "decision",
     rule: str = DEFAULT_RULE,
     max_runs: int = DEFAULT_RUNS,
+    max_phases: int | None = None,
+    max_bytes: int | None = None,
     seed: int = 0,
 ) -> Evaluation:
     """Evaluate ``policy`` on the newest matching runs. It chooses the first model of each phase.
@@ -95,6 +101,8 @@ def evaluate(
             runs.
         rule: credit rule of the reward of a decision.
         max_runs: how many runs to read at most.
+        max_phases: phases of runs after which no further run is read; None: all.
+        max_bytes: bytes of bodies after which no further run is read; None: all.
         seed: of the bootstrap.
 
     Raises:
@@ -104,20 +112,13 @@ def evaluate(
     require()
     group = None if phase is None else phase_group(phase)
     tally = _Tally(policy, group) if estimand == "decision" else _RunTally(policy, group)
-    runs, is_complete = 0, True
-    position: Position | None = None
     with store.part(ReadShares).of(tenant) as share:
-        while runs < max_runs:
-            page = reads.list_(store, tenant, query, after=position, limit=min(_PAGE, max_runs - runs), share=share)
-            for record in share.scan(page.records):
-                tally.add_run([*decisions_of(Run(record), rule)])
-            runs, position = runs + len(page.records), page.next_position
-            is_complete = is_complete and page.is_complete
-            if position is None:
-                break
+        read = NewestRuns(store, tenant, query, max_runs=max_runs, max_phases=max_phases, max_bytes=max_bytes)
+        for run in read.read(share):
+            tally.add_run([*decisions_of(run, rule)])
         tally.reverse()
         result = tally.result(seed)
-    return result._replace(is_complete=is_complete and position is None)
+    return result._replace(runs=read.count, is_complete=read.is_complete)
 
 
 def evaluate_decisions(decisions: Iterable[Decision], policy: Policy, *, seed: int = 0) -> Evaluation:
@@ -360,6 +361,7 @@ def result_json(found: Evaluation) -> dict[str, Any]:
     """Return the answer of the API (``evaluation_responses.Evaluation``)."""
     return {
         "estimand": found.estimand,
+        "runs": found.runs,
         "decisions": found.decisions,
         "left_out": dict(found.left_out),
         "logged_value": found.logged,

@@ -74,8 +74,8 @@ def list_(
     tiers, is_complete = _tiers(snapshot), snapshot.is_complete
     is_cut = False
     with nullcontext(share) if share else store.part(ReadShares).of(tenant) as share:
-        found = list(islice(_from_hot(snapshot, query, after, share), limit + 1))
-        is_below = len(found) <= limit and snapshot.floor is not None
+        found, is_enough = _taken(_from_hot(snapshot, query, after, share), limit, store.conf.list_max_bytes)
+        is_below = not is_enough and snapshot.floor is not None
         metrics.hot_reads.labels("miss" if is_below else "hit").inc()
         if is_below and snapshot.floor is not None:
             below = snapshot.floor if after is None else min(snapshot.floor, after)
@@ -295,6 +295,21 @@ def _from_hot(snapshot: Snapshot, query: Query, after: Position | None, share: S
 def _parts(snapshot: Snapshot, end: int) -> Iterator[Sequence[Held]]:
     """Yield the records in memory before ``end`` by parts, the newest part first."""
     return (snapshot.held[max(0, at - PART) : at] for at in range(end, 0, -PART))
+
+
+def _taken(records: Iterator[Record], limit: int, max_bytes: int) -> tuple[list[Record], bool]:
+    """Return the records of a page and one more; and whether these are enough, or more were needed.
+
+    Records of the hot cache are decompressed one by one, so those beyond the page's bytes are not.
+    """
+    found: list[Record] = []
+    size = 0
+    for record in records:
+        found.append(record)
+        size += len(record.body) + len(record.outcomes)
+        if len(found) > limit or (size > max_bytes and len(found) > 1):
+            return found, True
+    return found, False
 
 
 def _page(

@@ -26,6 +26,7 @@ def learning_answer(path: str, body: bytes, plans: deque[str]) -> dict[str, Any]
         return {"weeks": 4, "alerts": [], "recommendations": [], "complete": True}
     return {
         "estimand": json.loads(body).get("estimand", "decision"),
+        "runs": 0,
         "decisions": 0,
         "left_out": {},
         "logged_value": None,
