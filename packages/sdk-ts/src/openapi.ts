@@ -217,7 +217,7 @@ export interface paths {
         };
         /**
          * Readiness
-         * @description Whether matching trajectories are worth training on: shares of what is known, overlap, duplicates, leaks, and a check of each against a threshold. Each check that fails says what to do. Measures the newest runs.
+         * @description Whether matching trajectories are worth training on: shares of what is known, overlap, duplicates, leaks, and a check of each against a threshold. Each check that fails says what to do. Measures a sample of the newest runs; matching says how many there are. manage.py readiness measures all.
          */
         get: operations["readiness"];
         put?: never;
@@ -2235,6 +2235,18 @@ export interface components {
             warnings: {
                 [key: string]: number;
             };
+            /**
+             * Matching
+             * @description How many runs match, by stats. Where it is more than runs, the newest ones were measured.
+             * @default null
+             */
+            matching?: number | null;
+            /**
+             * Note
+             * @description Where only a sample is measured: says so, and how to measure all. Null otherwise.
+             * @default null
+             */
+            note?: string | null;
             /**
              * As Of
              * Format: date-time
@@ -5560,7 +5572,7 @@ export interface operations {
                 max_cost_usd?: number;
                 /** @description Took at most this. */
                 max_duration_ms?: number;
-                /** @description How many runs to measure at most. An answer measures about 64 MiB of them; runs says how many. */
+                /** @description How many runs to measure at most. An answer measures at most 1,000 of them, 3 MiB and 10,000 phases, also if this is larger. */
                 max_runs?: number;
                 /** @description Cost at least this. */
                 min_cost_usd?: number;

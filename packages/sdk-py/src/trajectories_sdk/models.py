@@ -705,6 +705,10 @@ class Readiness(ResponseModel):
     leaks: Leaks
     warnings: dict[str, int]
     """Runs by the code of their warnings."""
+    matching: int | None = None
+    """How many runs match, by stats. Where it is more than runs, the newest ones were measured."""
+    note: str | None = None
+    """Where only a sample is measured: says so, and how to measure all. Null otherwise."""
     as_of: AwareDatetime
     complete: bool
     """False where older runs were left out, or a tier was unavailable."""

@@ -25,6 +25,8 @@ _CHANCE = 1e-6
 _LATER_NAMES = "\0"
 _SKIP = "\0skip"
 _KNOWN_OUTCOMES = ("success", "failure", "partial")
+_OTHER_BLANKS = "\t\n\v\f\r\x1c\x1d\x1e\x1f"
+"""The blanks of ASCII, besides the space, at which ``str.split`` splits."""
 
 V = TypeVar("V")
 
@@ -315,4 +317,9 @@ def _sum(pairs: Iterable[tuple[int, int]]) -> Tally:
 
 
 def _normalized(text: str) -> str:
+    """Return a text without case and repeated blanks."""
+    if text.isascii():  # quicker, for texts of up to 1 MiB
+        lower = text.lower().strip()
+        if "  " not in lower and not any(blank in lower for blank in _OTHER_BLANKS):
+            return lower
     return " ".join(text.casefold().split())
