@@ -12,9 +12,11 @@ newest 10,000 are hot as far as HOT_MAX_BYTES allows, the rest is in SQLite. Red
 its own. Nothing is answered from memory.
 
 A row is the CPU beyond what the request's size explains. Of an answer, this is the CPU that a list
-of 1,000 runs takes for as many bytes, and of an export the CPU that a plain export takes for them;
-of a body, the CPU that 1,000 ordinary lines take for as many bytes. Reads are sent twice, so that
-caches are warm; bodies and exports in other formats once.
+of 1,000 runs takes for as many bytes. Of an export, this is the CPU for as many bytes of the same
+format where all records reach the answer: 1,000 runs of a third tenant, each phase of which two
+models have attempted. So a format that reads many records and answers with few bytes is found. Of
+a body, this is the CPU that 1,000 ordinary lines take for as many bytes. Reads are sent twice, so
+that caches are warm; bodies and exports in other formats once.
 """
 
 from __future__ import annotations
@@ -100,17 +102,19 @@ def measure(arguments: argparse.Namespace) -> Iterator[Row]:
 
         django.setup()
         call_command("migrate", verbosity=0)
+        _fill("answering", _answering(1_000))
+        _finish()
+        formats = {_format(cost.sent): cost.cpu_ms / cost.size for cost in _costs("answering", "export", _exports())}
         for tenant, bodies in (("ordinary", _ordinary(arguments.records)), ("hostile", _hostile(arguments.hostile))):
             _fill(tenant, bodies)
             _finish()
             garbage.collect_rarely()  # as the server's processes do
-            costs = {scope: _costs(tenant, scope) for scope in SCOPES}
+            costs = {scope: _costs(tenant, scope, _requests(scope)) for scope in SCOPES}
             by_name = {cost.sent.name: cost for found in costs.values() for cost in found}
-            page, plain, post = (by_name[name] for name in ("list limit=1000", "export", "record 1,000 ordinary lines"))
+            page, post = (by_name[name] for name in ("list limit=1000", "record 1,000 ordinary lines"))
             sent = post.cpu_ms / len(post.sent.body)
             for scope, found in costs.items():
-                of = plain if scope == "export" else page
-                yield from _rows(tenant, scope, found, of.cpu_ms / of.size, sent)
+                yield from _rows(tenant, scope, found, formats | {None: page.cpu_ms / page.size}, sent)
 
 
 def _ordinary(count: int) -> Iterator[dict[str, Any]]:
@@ -121,6 +125,22 @@ def _ordinary(count: int) -> Iterator[dict[str, Any]]:
             "request_summary": f"Add user authentication to the API, run {number}",
             "project": f"p{number % 20}",
         }
+
+
+def _answering(count: int) -> Iterator[dict[str, Any]]:
+    """Yield runs of which every decision reaches the lines of every format."""
+    from benchmarks.bodies import run
+
+    # Two attempts of each phase: a pair, and an item that two models worked on. The first one is the
+    # decision, which earned 1.
+    attempts = [
+        {"model": "anthropic/claude-sonnet-4", "outcome": "success"},
+        {"model": "small", "outcome": "failure"},
+    ]
+    for number in range(count):
+        body = run(5)
+        phases = [phase | {"phase_name": f"p{at}", "attempts": attempts} for at, phase in enumerate(body["phases"])]
+        yield body | {"request_summary": f"Add user authentication to the API, run {number}", "phases": phases}
 
 
 def _hostile(count: int) -> Iterator[dict[str, Any]]:
@@ -166,11 +186,27 @@ def _finish() -> None:
     persistence.roll_up(1_000_000)
 
 
-def _costs(tenant: str, scope: str) -> list[Cost]:
+def _costs(tenant: str, scope: str, requests: Iterator[Sent]) -> list[Cost]:
     from trajectories.models import ApiKey, Tenant
 
     _, key = ApiKey.objects.issue(tenant=Tenant.objects.get(pk=tenant), name="", scopes=[scope])
-    return [_cost(key, sent) for sent in _requests(scope)]
+    return [_cost(key, sent) for sent in requests]
+
+
+def _exports() -> Iterator[Sent]:
+    from trajectories.training.formats import DEFAULT, FORMATS
+
+    for name in FORMATS:
+        if name != DEFAULT:
+            yield Sent(f"export format={name}", "GET", {"format": name}, path="/export", times=1)
+    yield Sent("export", "GET", {}, path="/export")
+
+
+def _format(sent: Sent) -> str | None:
+    """Return the format of an export, None of another request."""
+    from trajectories.training.formats import DEFAULT
+
+    return sent.parameters.get("format", DEFAULT) if sent.path == "/export" else None
 
 
 def _requests(scope: str) -> Iterator[Sent]:
@@ -181,16 +217,12 @@ def _requests(scope: str) -> Iterator[Sent]:
         yield from (Sent(f"stats of {part} by q", "GET", {"q": word}, path="/stats") for word, part in PARTS.items())
         yield from _learning()
     if scope == "export":
-        from trajectories.training.formats import DEFAULT, FORMATS
-
-        for name in FORMATS:
-            if name != DEFAULT:
-                yield Sent(f"export format={name}", "GET", {"format": name}, path="/export", times=1)
+        yield from _exports()
     if scope in ("read", "export", "admin"):
         kinds = {"read": (("list", "GET", ""), ("stats", "GET", "/stats")), "export": (("export", "GET", "/export"),)}
         for name, method, path in kinds.get(scope, (("delete dry_run", "DELETE", ""),)):
             more = {"dry_run": "1"} if scope == "admin" else {}
-            if not more:
+            if not more and name != "export":
                 yield Sent(name, method, {}, path=path)
             for values in (NOTHING, ALL):
                 for filter_, text in values.items():
@@ -284,15 +316,17 @@ def _cost(key: str, sent: Sent) -> Cost:
     return Cost(sent, status, min(spent), size)
 
 
-def _rows(tenant: str, scope: str, costs: list[Cost], answered: float, sent: float) -> Iterator[Row]:
+def _rows(tenant: str, scope: str, costs: list[Cost], answered: dict[str | None, float], sent: float) -> Iterator[Row]:
     """Yield the costliest.
 
     Args:
-        answered, sent: the CPU that a byte of an answer, and one of a body, explains.
+        answered: by format of an export, None of other requests: the CPU that a byte of an answer
+            explains.
+        sent: the CPU that a byte of a body explains.
     """
 
     def explained(cost: Cost) -> float:
-        return answered * cost.size + sent * len(cost.sent.body)
+        return answered[_format(cost.sent)] * cost.size + sent * len(cost.sent.body)
 
     for cost in sorted(costs, key=lambda cost: cost.cpu_ms - explained(cost), reverse=True)[:_SHOWN]:
         name = f"{tenant} records, {scope}: {cost.sent.name} ({cost.status})"

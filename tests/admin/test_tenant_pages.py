@@ -150,7 +150,7 @@ def test_readiness_derives_nothing_again_that_the_hot_cache_has(
 
 
 def test_each_check_of_readiness_has_a_name_and_the_side_of_its_threshold() -> None:
-    empty = readiness.report(get_store(), Measures(), is_complete=True)["checks"]
+    empty = readiness.report(get_store(), Measures(), 0, is_complete=True)["checks"]
     assert {check["code"] for check in empty} == set(readiness_lines.TITLES)
     # Without runs, a check of "at most" passes with a value of nothing, and one of "at least" fails.
     for line in readiness_lines.lines(empty):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import partial
 from io import StringIO
 from typing import Any
 from uuid import UUID
@@ -19,6 +18,7 @@ from tests.api.client import PATH, archive_all, error, number, posted
 from tests.training.ready_runs import good_run
 from trajectories.api.training_responses import Readiness
 from trajectories.domain.query import Query
+from trajectories.services import reads
 from trajectories.storage.store import get_store
 from trajectories.training import readiness as training
 
@@ -60,16 +60,40 @@ def test_filters_choose_the_runs_and_max_runs_takes_the_newest(north: Client) ->
     assert found["projects"] == 3
 
 
-def test_an_answer_measures_some_bytes_and_the_command_all(north: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("limit", ["runs", "size", "phases"])
+def test_an_answer_measures_a_sample_and_the_command_all(
+    north: Client, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
     for at in range(5):
         posted(north, good_run(at, id=number(at + 1)))
     archive_all()
-    bytes_of_two = len(north.get(PATH, {"limit": 2}).content)
-    measured = partial(training.readiness, get_store(), "north", Query())
+    newest = reads.list_(get_store(), "north", Query(), after=None, limit=2).records
+    phases = [len(orjson.loads(record.body)["phases"]) for record in newest]
+    of_three = {"runs": 3, "size": sum(len(record.body) for record in newest) + 1, "phases": sum(phases) + 1}
     monkeypatch.setattr(training, "_PAGE", 2)
-    found = measured(max_bytes=bytes_of_two)
-    assert (found["runs"], found["complete"]) == (4, False)
-    assert measured(max_bytes=None)["runs"] == 5
+    monkeypatch.setattr(training, "SAMPLE", training.SAMPLE._replace(**{limit: of_three[limit]}))
+    found = readiness(north, max_runs=1_000_000)
+    assert (found["runs"], found["matching"], found["complete"]) == (3, 5, False)
+    assert found["note"].startswith("Only the newest 3 of 5 matching runs are measured. manage.py readiness")
+    (runs,) = (check for check in found["checks"] if check["code"] == "runs")
+    assert runs["value"] == 5
+    assert runs["message"].startswith("About 5 of 5 runs, by the 3 that are measured, have both a cost")
+    code, said = said_by("north")
+    assert (code, said[:16]) == (1, "5 runs measured.")
+    code, said = said_by("north", "--max-runs", "2")
+    assert said.splitlines()[0] == "2 of 5 runs measured. Not all runs are measured."
+
+
+def test_a_number_of_runs_that_passes_is_that_of_all_runs(
+    north: Client, settings: Settings, trajectories_settings: dict[str, Any]
+) -> None:
+    for at in range(4):
+        posted(north, good_run(at, id=number(at + 1)))
+    settings.TRAJECTORIES = trajectories_settings | {"READINESS": {"runs": 4}}
+    found = readiness(north, max_runs=3)
+    (runs,) = (check for check in found["checks"] if check["code"] == "runs")
+    assert (found["runs"], found["runs_with_cost_and_tools"], runs["passed"]) == (3, 3, True)
+    assert readiness(north)["note"] is None
 
 
 def test_thresholds_are_settings(north: Client, settings: Settings, trajectories_settings: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from tests.training import runs
 from tests.training.runs import phase, record, run_with_choices
 from trajectories.domain.record import Record
 from trajectories.training import messages
-from trajectories.training.decisions import Decision, decisions_of
+from trajectories.training.decisions import Decision, History, decisions_of
 from trajectories.training.run import Run
 
 
@@ -167,3 +167,12 @@ def test_a_decision_names_its_run_and_place() -> None:
     assert [(one.run.id, one.phase_index) for one in decisions(run_with_choices(7))] == [
         (str(UUID(int=7)), index) for index in range(4)
     ]
+
+
+def test_a_record_of_which_no_line_comes_makes_no_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise AssertionError("a context was put together")
+
+    monkeypatch.setattr(History, "_context", refuse)
+    unknown = record(phase("spec", "unknown"), phase("test", "unknown"))
+    assert [runs.rows(name, unknown) for name in ("dpo", "kto", "dsjson", "routing-table", "verl")] == [[]] * 5

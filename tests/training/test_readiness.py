@@ -175,3 +175,11 @@ def test_memory_does_not_grow_with_the_runs(monkeypatch: pytest.MonkeyPatch) -> 
     assert found.overlap["contexts"] <= 20
     assert found.duplicates.of <= 20
     assert found.shared_requests.of <= 20
+
+
+@pytest.mark.parametrize(("different", "known"), [(8, 1), (9, 0)])
+def test_the_first_different_errors_of_a_run_are_looked_for_in_its_request(different: int, known: int) -> None:
+    errors = [f"{ERROR}, in test {number}." for number in range(different)]
+    phases = [phase(error=error) for error in errors for _ in range(3)]
+    fields = body(phases=phases, request_summary=f"Fix:  {errors[-1]}")
+    assert measured([fields]).revealed.known == known

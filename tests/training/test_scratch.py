@@ -17,13 +17,22 @@ def test_groups_come_in_the_order_of_their_first_row_and_members_have_the_first_
     items = [
         Item(b"z", b"m", {"n": 1}, (1.0, None, None)),
         Item(b"a", b"m", {"n": 2}, (0.5, None, None)),
+        Item(b"a", b"k", {"n": 5}, (0.5, None, None)),
         Item(b"z", b"k", {"n": 3}, (0.0, 2.0, 7)),
         Item(b"z", b"m", {"n": 4}, (0.0, 3.0, None)),
     ]
     assert groups(items, BY_KEY) == [
         ({"n": 1}, [(1, {"n": 3}, (0.0, 2.0, 7.0)), (2, {"n": 1}, (0.5, 3.0, None))]),
-        ({"n": 2}, [(1, {"n": 2}, (0.5, None, None))]),
+        ({"n": 2}, [(1, {"n": 5}, (0.5, None, None)), (1, {"n": 2}, (0.5, None, None))]),
     ]
+
+
+def test_groups_of_one_member_are_counted_and_not_yielded() -> None:
+    keys = [(b"z", b"m"), (b"a", b"m"), (b"z", b"m"), (b"b", b"m"), (b"b", b"k")]
+    items = [Item(group, member, {"group": group.decode()}, (1.0, None, None)) for group, member in keys]
+    with Scratch() as scratch:
+        assert [first for first, _ in scratch.groups(items, BY_KEY)] == [{"group": "b"}]
+        assert scratch.alone == (2, 3)
 
 
 def test_the_best_member_is_first_then_the_cheaper_then_the_one_of_unknown_cost_then_by_key() -> None:

@@ -29,9 +29,6 @@ from trajectories.training import readiness
 from trajectories.training.export import export
 
 SEE, ADD, DELETE = "view_trajectory", "add_trajectory", "delete_trajectory"
-_READINESS_RUNS = 2_000
-"""Runs that the page measures at most, about 0.1 ms of CPU each; the command and the API measure
-more."""
 _TYPES = {".gz": "application/gzip", ".zst": "application/zstd", ".parquet": "application/vnd.apache.parquet"}
 
 
@@ -144,7 +141,7 @@ def readiness_page(model_admin: Any, request: HttpRequest, tenant: Tenant) -> Ht
         store = get_store()
         try:
             query = parse_query(form.given, store.now_us())
-            found = readiness.readiness(store, tenant.pk, query, max_runs=_READINESS_RUNS)
+            found = readiness.readiness(store, tenant.pk, query)
             context = {
                 "found": found,
                 "sentence": readiness_lines.sentence(found),
@@ -155,7 +152,7 @@ def readiness_page(model_admin: Any, request: HttpRequest, tenant: Tenant) -> Ht
         except TrajectoriesError as error:
             form.add_error(None, error.message)
     title = f"Is the data of {tenant.pk} worth training on?"
-    return _page(model_admin, request, tenant, "readiness", title, form=form, most=_READINESS_RUNS, **context)
+    return _page(model_admin, request, tenant, "readiness", title, form=form, **context)
 
 
 class DeletionForm(FilterForm):

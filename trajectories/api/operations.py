@@ -21,7 +21,7 @@ from trajectories.domain.stats import BUCKETS
 from trajectories.training.encoding import COMPRESSIONS, FILES
 from trajectories.training.formats import DEFAULT, FORMATS
 from trajectories.training.formats.base import Option
-from trajectories.training.readiness import DEFAULT_RUNS, MAX_RUNS
+from trajectories.training.readiness import MAX_RUNS, SAMPLE
 from trajectories.training.splits import SPLIT_BY
 
 _JSON = "application/json"
@@ -171,13 +171,15 @@ def _readiness() -> dict[str, Any]:
     return {
         "summary": "Readiness",
         "description": "Whether matching trajectories are worth training on: shares of what is known, overlap, duplicates, leaks, and a"
-        " check of each against a threshold. Each check that fails says what to do. Measures the newest runs.",
+        " check of each against a threshold. Each check that fails says what to do. Measures a sample of the newest runs; matching"
+        " says how many there are. manage.py readiness measures all.",
         "parameters": [
             *map(_filter, FILTERS.items()),
             parameter(
                 "max_runs",
-                {"type": "integer", "minimum": 1, "maximum": MAX_RUNS, "default": DEFAULT_RUNS},
-                "How many runs to measure at most. An answer measures about 64 MiB of them; runs says how many.",
+                {"type": "integer", "minimum": 1, "maximum": MAX_RUNS, "default": int(SAMPLE.runs)},
+                f"How many runs to measure at most. An answer measures at most {SAMPLE.runs:,} of them,"
+                f" {int(SAMPLE.size) // 2**20} MiB and {SAMPLE.phases:,} phases, also if this is larger.",
             ),
         ],
         "responses": {200: training_responses.Readiness} | errors(400, 401, 403, 429, 503),

@@ -85,6 +85,13 @@ class Readiness(AnswerModel):
     models: ModelShare
     leaks: Leaks
     warnings: dict[str, int] = Field(description="Runs by the code of their warnings.")
+    matching: int | None = Field(
+        default=None,
+        description="How many runs match, by stats. Where it is more than runs, the newest ones were measured.",
+    )
+    note: str | None = Field(
+        default=None, description="Where only a sample is measured: says so, and how to measure all. Null otherwise."
+    )
     as_of: datetime
     complete: bool = Field(description="False where older runs were left out, or a tier was unavailable.")
 

@@ -140,10 +140,10 @@ class TrajectoryViewSet(OutcomeActions, ApiViewSet):
     def readiness(self, request: Request) -> HttpResponse:
         """Whether the data is worth training on."""
         given = self._parameters((*FILTERS, "max_runs"))
-        max_runs = bounded(
-            "max_runs", given.pop("max_runs", None), default=readiness.DEFAULT_RUNS, most=readiness.MAX_RUNS
-        )
-        found = readiness.readiness(get_store(), self.caller.tenant, self._query(given), max_runs=max_runs)
+        most = readiness.MAX_RUNS
+        max_runs = bounded("max_runs", given.pop("max_runs", None), default=most, most=most)
+        limits = readiness.SAMPLE._replace(runs=min(max_runs, readiness.SAMPLE.runs))
+        found = readiness.readiness(get_store(), self.caller.tenant, self._query(given), limits)
         return HttpResponse(orjson.dumps(found), content_type=JSON)
 
     @documented("export")

@@ -33,7 +33,7 @@ from trajectories.training.formats.of_decisions import request_key
 from trajectories.training.steps import RUN
 
 REQUEST_RUNS: Final = 1_000
-REQUEST_PHASES: Final = 2_000
+REQUEST_PHASES: Final = 5_000
 REQUEST_BYTES: Final = 4 * 1024**2
 """Runs, their phases, and the bytes of their bodies that an answer over HTTP reads. They bound its CPU to
 about a tenth of a second, whatever the runs are made of: contexts cost with phases, and decoding with

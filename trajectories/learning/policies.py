@@ -116,7 +116,7 @@ class EvaluationRequest(Body):
     credit: CreditRule = Field("checks", description="Credit rule of the reward of a decision.")
     max_runs: Annotated[int, Field(ge=1, le=MAX_RUNS), BeforeValidator(integer)] = Field(
         DEFAULT_RUNS,
-        description="How many of the newest runs to read at most. A request reads 1,000 runs, 2,000 phases and 4 MiB of bodies at most.",
+        description="How many of the newest runs to read at most. A request reads 1,000 runs, 5,000 phases and 4 MiB of bodies at most.",
     )
     seed: Count = Field(0, description="Seed of the bootstrap.")
 

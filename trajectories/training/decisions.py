@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from trajectories.domain.credit import CREDITED, NO_CREDIT, RULES, Credit, credit_of
@@ -70,7 +71,7 @@ class Decision(NamedTuple):
     run: Run
     phase_index: int
     phase: str
-    context: Context
+    history: History
     actions: list[Action]
     taken: int
     propensity: float | None
@@ -83,6 +84,11 @@ class Decision(NamedTuple):
     run_outcome: str
     outcomes: list[dict[str, Any]]
     """Late outcomes of the phase and of the run, which were known after the decision."""
+
+    @property
+    def context(self) -> Context:
+        """The facts known before the decision, which are put together at first use."""
+        return self.history.context(self.phase_index)
 
     @property
     def action(self) -> Action:
@@ -102,7 +108,7 @@ def decisions_of(run: Run, rule: str = DEFAULT_RULE, reward_outcome: str | None 
     phases: Sequence[Phase] = fields["phases"]
     groups = [phase_group(phase["phase_name"]) for phase in phases]
     outcome = run_outcome(fields, zip(groups, (phase.get("outcome", "unknown") for phase in phases), strict=True))
-    history = _History(fields, groups)
+    history = History(fields, groups)
     for at, (phase, credit) in enumerate(zip(phases, credit_of(fields, rule, groups=groups), strict=True)):
         actions, taken, model_propensity = _actions(phase, fields)
         earned = _earned(phase, credit, outcome)
@@ -114,7 +120,7 @@ def decisions_of(run: Run, rule: str = DEFAULT_RULE, reward_outcome: str | None 
             run=run,
             phase_index=at,
             phase=groups[at],
-            context=history.context(at),
+            history=history,
             actions=actions,
             taken=taken,
             propensity=actions[taken].probability,
@@ -197,20 +203,36 @@ def _actions(phase: Phase, fields: Mapping[str, Any]) -> tuple[list[Action], int
     return actions, taken, None if is_skipped or model is None else chosen
 
 
-class _History:
+class History:
     """The phases of a run, as contexts show them. A phase that had ended is one step in all
-    contexts."""
+    contexts. Nothing is computed before the first context: many decisions reach no line."""
 
     def __init__(self, fields: Mapping[str, Any], groups: Sequence[str]) -> None:
         phases: Sequence[Phase] = fields["phases"]
         self._fields, self._phases, self._groups = fields, phases, groups
+        self._contexts: dict[int, Context] = {}
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
         # The first phase of a repeated id, so that a later one changes no earlier context.
-        self._places = {phase["phase_id"]: at for at, phase in reversed(list(enumerate(phases))) if "phase_id" in phase}
-        self._ended = [_step(phase, group, has_ended=True) for phase, group in zip(phases, groups, strict=True)]
-        self._end_times = [_end_time(phase) for phase in phases]
+        phases = self._phases
+        return {phases[at]["phase_id"]: at for at in range(len(phases) - 1, -1, -1) if "phase_id" in phases[at]}
+
+    @cached_property
+    def _ended(self) -> list[Step]:
+        return [_step(phase, group, has_ended=True) for phase, group in zip(self._phases, self._groups, strict=True)]
+
+    @cached_property
+    def _end_times(self) -> list[float | None]:
+        return [_end_time(phase) for phase in self._phases]
 
     def context(self, at: int) -> Context:
         """Return the context of the decision on the phase at ``at``."""
+        if (known := self._contexts.get(at)) is None:
+            known = self._contexts[at] = self._context(at)
+        return known
+
+    def _context(self, at: int) -> Context:
         fields, places = self._fields, self._places
         steps = self._ended[:at]
         for before in self._running(at):

@@ -40,22 +40,38 @@ class Check(NamedTuple):
     message: str | None
 
 
-def checks(measures: Measures, thresholds: Mapping[str, float]) -> list[Check]:
+def checks(measures: Measures, thresholds: Mapping[str, float], matching: int | None = None) -> list[Check]:
     """Return every check, in the order of docs/training.md.
 
     Args:
         thresholds: other values for some keys of ``THRESHOLDS``.
+        matching: how many runs there are, where ``measures`` are those of a sample. The check of
+            their number then is an estimate.
     """
-    return list(_checks(measures, {**THRESHOLDS, **thresholds}))
+    return list(_checks(measures, {**THRESHOLDS, **thresholds}, matching))
 
 
-def _checks(m: Measures, least: Mapping[str, float]) -> Iterator[Check]:
+def note(runs: int, matching: int) -> str | None:
+    """Say that only ``runs`` of ``matching`` runs are measured; None if all are."""
+    if matching == runs:
+        return None
+    return (
+        f"Only the newest {runs:,} of {matching:,} matching runs are measured. manage.py readiness on the server"
+        " measures all; the filter until measures older ones."
+    )
+
+
+def _checks(m: Measures, least: Mapping[str, float], matching: int | None) -> Iterator[Check]:
+    usable, of = m.usable, f"{m.usable} of {m.runs} runs"
+    if m.runs and matching is not None and matching > m.runs:
+        usable = m.usable * matching // m.runs
+        of = f"About {usable} of {matching} runs, by the {m.runs} that are measured,"
     yield _at_least(
         "runs",
-        m.usable,
+        usable,
         least["runs"],
-        f"{m.usable} of {m.runs} runs have both a cost above 0 and tools: record at least {least['runs']:g} runs with"
-        " cost_usd and tools_used of their phases.",
+        f"{of} have both a cost above 0 and tools: record at least {least['runs']:g} runs with cost_usd and tools_used"
+        " of their phases.",
     )
     for code, names, field in (
         ("projects", m.projects, "project"),

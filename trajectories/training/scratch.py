@@ -37,8 +37,17 @@ class Member(NamedTuple):
     means: tuple[float | None, ...]
 
 
+class Alone(NamedTuple):
+    """Groups of one member, and their items."""
+
+    groups: int
+    items: int
+
+
 class Scratch:
     """A temporary file of SQLite, which deletes it when it is closed."""
+
+    alone = Alone(0, 0)
 
     def __init__(self) -> None:
         # An export may be closed in another thread than the one that began it.
@@ -67,8 +76,8 @@ class Scratch:
         return self._db.execute("INSERT OR IGNORE INTO seen VALUES (?)", (digest,)).rowcount == 1
 
     def groups(self, items: Iterable[Item], order: str) -> Iterator[tuple[dict[str, Any], Iterator[Member]]]:
-        """Yield the first row of each group and its members; groups in the order of their first
-        row.
+        """Yield the first row of each group of at least two members, and its members; groups in the
+        order of their first row. The others are counted in ``alone`` before the first is yielded.
 
         Args:
             items: all are read before the first group is yielded.
@@ -87,7 +96,10 @@ class Scratch:
             " AVG(value0) AS mean0, AVG(value1) AS mean1, AVG(value2) AS mean2"
             f" FROM item WHERE grouped_by = ? GROUP BY member) JOIN item ON n = first ORDER BY {order}"
         )
-        groups = self._db.execute("SELECT MIN(n), grouped_by FROM item GROUP BY grouped_by ORDER BY 1")
+        of_groups = "FROM item GROUP BY grouped_by HAVING MIN(member)"
+        alone = f"SELECT COUNT(*), TOTAL(items) FROM (SELECT COUNT(*) AS items {of_groups} = MAX(member))"
+        self.alone = Alone(*map(int, self._db.execute(alone).fetchone()))
+        groups = self._db.execute(f"SELECT MIN(n), grouped_by {of_groups} < MAX(member) ORDER BY 1")
         for first, key in groups:
             (row,) = self._db.execute("SELECT row FROM item WHERE n = ?", (first,)).fetchone()
             yield orjson.loads(row), map(_member, self._db.execute(members_of, (key,)))

@@ -35,7 +35,7 @@ export interface paths {
         put?: never;
         /**
          * Evaluate a policy
-         * @description The mean reward that a policy would have had at the recorded decisions, or the mean outcome of runs that it decides: inverse propensity score, the same self-normalized, and for decisions doubly robust. Refuses in one sentence where it cannot be known. The policy chooses the first model of each phase. It reads the newest runs: 1,000 of them, 2,000 phases and 4 MiB of bodies at most. runs says how many, and complete whether these are all; the command evaluate_policy reads more. It needs the server's extra learning.
+         * @description The mean reward that a policy would have had at the recorded decisions, or the mean outcome of runs that it decides: inverse propensity score, the same self-normalized, and for decisions doubly robust. Refuses in one sentence where it cannot be known. The policy chooses the first model of each phase. It reads the newest runs: 1,000 of them, 5,000 phases and 4 MiB of bodies at most. runs says how many, and complete whether these are all; the command evaluate_policy reads more. It needs the server's extra learning.
          */
         post: operations["evaluate"];
         delete?: never;
@@ -217,7 +217,7 @@ export interface paths {
         };
         /**
          * Readiness
-         * @description Whether matching trajectories are worth training on: shares of what is known, overlap, duplicates, leaks, and a check of each against a threshold. Each check that fails says what to do. Measures the newest runs.
+         * @description Whether matching trajectories are worth training on: shares of what is known, overlap, duplicates, leaks, and a check of each against a threshold. Each check that fails says what to do. Measures a sample of the newest runs; matching says how many there are. manage.py readiness measures all.
          */
         get: operations["readiness"];
         put?: never;
@@ -929,7 +929,7 @@ export interface components {
             credit?: "checks" | "phase_outcome" | "run_outcome";
             /**
              * Max Runs
-             * @description How many of the newest runs to read at most. A request reads 1,000 runs, 2,000 phases and 4 MiB of bodies at most.
+             * @description How many of the newest runs to read at most. A request reads 1,000 runs, 5,000 phases and 4 MiB of bodies at most.
              * @default 20000
              */
             max_runs?: number;
@@ -2061,7 +2061,7 @@ export interface components {
             estimand: "decision" | "run";
             /**
              * Runs
-             * @description Runs that were read: the newest ones, up to 1,000 runs, 2,000 phases and 4 MiB of bodies.
+             * @description Runs that were read: the newest ones, up to 1,000 runs, 5,000 phases and 4 MiB of bodies.
              */
             runs: number;
             /**
@@ -2240,6 +2240,18 @@ export interface components {
             warnings: {
                 [key: string]: number;
             };
+            /**
+             * Matching
+             * @description How many runs match, by stats. Where it is more than runs, the newest ones were measured.
+             * @default null
+             */
+            matching?: number | null;
+            /**
+             * Note
+             * @description Where only a sample is measured: says so, and how to measure all. Null otherwise.
+             * @default null
+             */
+            note?: string | null;
             /**
              * As Of
              * Format: date-time
@@ -5565,7 +5577,7 @@ export interface operations {
                 max_cost_usd?: number;
                 /** @description Took at most this. */
                 max_duration_ms?: number;
-                /** @description How many runs to measure at most. An answer measures about 64 MiB of them; runs says how many. */
+                /** @description How many runs to measure at most. An answer measures at most 1,000 of them, 3 MiB and 10,000 phases, also if this is larger. */
                 max_runs?: number;
                 /** @description Cost at least this. */
                 min_cost_usd?: number;

@@ -81,7 +81,10 @@ export type Filters = Parameters<Omit<Query<"stats">, "credit" | "bucket">>;
 export type StatsParameters = Parameters<Query<"stats">>;
 /** Filters of a list, with `limit` (records per page, 1 to 1,000) and `cursor` (start of the page). */
 export type ListParameters = Parameters<Query<"list">>;
-/** Filters of readiness, with `max_runs`: how many runs to measure at most, 1 to 1,000,000. */
+/**
+ * Filters of readiness, with `max_runs`: how many of the newest runs to measure at most, 1 to
+ * 1,000,000. A request measures up to 1,000; `note` in the answer says how to measure all.
+ */
 export type ReadinessParameters = Parameters<Query<"readiness">>;
 /** Filters of an export, with `after`: the id after which it starts. The SDK requests the end line itself. */
 export type ExportParameters = Filters & Parameters<Pick<Query<"export">, "after">>;

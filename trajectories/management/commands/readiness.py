@@ -12,7 +12,7 @@ from trajectories.exceptions import Unavailable
 from trajectories.management.filters import add_filters, known_tenant, query_of
 from trajectories.storage.archive_errors import ArchiveError
 from trajectories.storage.store import get_store
-from trajectories.training.readiness import readiness
+from trajectories.training.readiness import ALL, readiness
 
 
 class Command(BaseCommand):
@@ -32,7 +32,8 @@ class Command(BaseCommand):
             raise CommandError(f"--max-runs must be at least 1, got {options['max_runs']}.")
         try:
             tenant = known_tenant(options["tenant"])
-            found = readiness(get_store(), tenant, query_of(options), max_runs=options["max_runs"], max_bytes=None)
+            limits = ALL if options["max_runs"] is None else ALL._replace(runs=options["max_runs"])
+            found = readiness(get_store(), tenant, query_of(options), limits)
         except (ArchiveError, Unavailable) as error:
             raise CommandError(f"The runs cannot be read: {error}") from error
         self.stdout.write(orjson.dumps(found).decode() if options["json"] else _text(found))
@@ -41,7 +42,8 @@ class Command(BaseCommand):
 
 
 def _text(found: dict[str, Any]) -> str:
-    lines = [f"{found['runs']} runs measured." + ("" if found["complete"] else " Not all runs are measured.")]
+    of = "" if found["matching"] == found["runs"] else f" of {found['matching']}"
+    lines = [f"{found['runs']}{of} runs measured." + ("" if found["complete"] else " Not all runs are measured.")]
     for check in found["checks"]:
         value = "unknown" if check["value"] is None else f"{check['value']:.4g}"
         word = "passed" if check["passed"] else "FAILED"

@@ -41,6 +41,8 @@ _TOTALS = {
     "cached_input_tokens": "total_cached_tokens",
     "cost_usd": "total_cost_usd",
 }
+_NO_ARGUMENTS: Row = {}
+"""One object for all calls, of which a run may have 80,000."""
 _AT_ROOT = ("id", "request_summary", "source", "policy", "session_id", "started_at", "phases", "total_cost_usd")
 _AT_PHASE = ("agent", "model", "reasoning_effort", "tools_used", "started_at", "outcome", *_METRICS)
 
@@ -186,7 +188,7 @@ def _totals(fields: Mapping[str, Any]) -> Row:
 
 
 def _tool_call(number: int, tool: str) -> Row:
-    return {"tool_call_id": f"tool-{number}", "function_name": tool, "arguments": {}}
+    return {"tool_call_id": f"tool-{number}", "function_name": tool, "arguments": _NO_ARGUMENTS}
 
 
 def _extra(fields: Mapping[str, Any]) -> Row | None:

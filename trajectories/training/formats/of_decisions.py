@@ -56,8 +56,13 @@ def weight(decision: Decision) -> float:
 def candidates_of(run: Run, options: Options, left_out: LeftOut) -> Iterator[Row]:
     """Yield what the pairs are made of: each action that was taken or attempted, with its reward."""
     for decision in decisions(run, options):
-        base = origin(decision) | {"key": _context_key(decision, options), "prompt": messages.prompt(decision)}
+        # Without an observed action there is nothing to compare, so no context is put together.
+        base: Row = {}
         for action, reward, cost_usd in _observed(decision):
+            base = base or origin(decision) | {
+                "key": _context_key(decision, options),
+                "prompt": messages.prompt(decision),
+            }
             arguments = messages.arguments_of_other(decision, action)
             yield base | {"arguments": arguments, "reward": reward, "cost_usd": cost_usd}
         if decision.reward is None:
@@ -94,6 +99,8 @@ def pairs(rows: Iterable[Row], left_out: LeftOut) -> Iterator[Row]:
                 }
             if is_alone:
                 left_out[ONE_ACTION] += best.items + items
+        if scratch.alone.items:
+            left_out[ONE_ACTION] += scratch.alone.items
 
 
 def _observed(decision: Decision) -> Iterator[tuple[Action, float, float | None]]:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from itertools import chain, islice
 from typing import Any
 
 import orjson
@@ -55,13 +54,11 @@ class RoutingTable(Format):
         with Scratch() as scratch:
             for first, members in scratch.groups(map(_entry, rows), BY_KEY):
                 item = {name: first[name] for name in _ITEM}
-                some = list(islice(members, 2))
-                if len(some) < 2:
-                    left_out[ONE_MODEL] += 1
-                    continue
-                for member in chain(some, members):
+                for member in members:
                     means = dict(zip(_MEANS, member.means, strict=True))
                     yield item | {"model": member.row["model"], "runs": member.items} | means
+            if scratch.alone.groups:
+                left_out[ONE_MODEL] += scratch.alone.groups
 
 
 def _observed(decision: Decision) -> Iterator[tuple[str | None, float | None, Row]]:

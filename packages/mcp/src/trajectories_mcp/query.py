@@ -217,6 +217,8 @@ async def _readiness(client: AsyncClient, question: Question) -> results.Answer:
     summary = (
         f"{counted(found.runs, 'run')} {_filtered(question.filters)}; {failed} of {len(found.checks)} checks failed."
     )
+    if found.matching is not None and found.matching > found.runs:
+        summary += f" This is a sample: {counted(found.matching, 'run')} match."
     summary += " Each of to_do says what to record or send." if failed else " The runs are ready for training."
     return results.Answer(
         show="readiness",

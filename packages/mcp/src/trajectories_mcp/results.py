@@ -236,6 +236,8 @@ class Readiness(Result):
 
     ready: bool
     runs: int = Field(description="Runs measured, the newest ones.")
+    matching: int | None = Field(default=None, description="Runs that match.")
+    note: str | None = Field(default=None, description="How to measure all, where runs is a sample.")
     to_do: list[str] = Field(description="One sentence for each failed check: what is wrong, and what to do.")
     warnings: dict[str, int] | None = Field(default=None, description="Runs by the code of their warnings.")
 

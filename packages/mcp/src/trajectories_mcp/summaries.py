@@ -131,6 +131,8 @@ def readiness(found: models.Readiness) -> Readiness:
     return Readiness(
         ready=found.ready,
         runs=found.runs,
+        matching=found.matching,
+        note=found.note,
         to_do=[cut(plain(text), MAX_ADVICE_CHARS) for text in advice],
         warnings=found.warnings or None,
     )

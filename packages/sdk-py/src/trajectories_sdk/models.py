@@ -620,7 +620,7 @@ class PolicyEvaluation(ResponseModel):
     estimand: Literal["decision", "run"] | str
     """decision: the mean reward of one decision of the policy. run: the mean outcome of runs that it decides."""
     runs: int
-    """Runs that were read: the newest ones, up to 1,000 runs, 2,000 phases and 4 MiB of bodies."""
+    """Runs that were read: the newest ones, up to 1,000 runs, 5,000 phases and 4 MiB of bodies."""
     decisions: int
     """Decisions with propensity and reward; runs where the estimand is run."""
     left_out: dict[str, int]
@@ -707,6 +707,10 @@ class Readiness(ResponseModel):
     leaks: Leaks
     warnings: dict[str, int]
     """Runs by the code of their warnings."""
+    matching: int | None = None
+    """How many runs match, by stats. Where it is more than runs, the newest ones were measured."""
+    note: str | None = None
+    """Where only a sample is measured: says so, and how to measure all. Null otherwise."""
     as_of: AwareDatetime
     complete: bool
     """False where older runs were left out, or a tier was unavailable."""

@@ -136,7 +136,9 @@ class Trajectories(RunFactory):
         checks that say what to do.
 
         Args:
-            max_runs: how many runs to measure at most, 1 to 1,000,000; 20,000 by default.
+            max_runs: how many of the newest runs to measure at most, 1 to 1,000,000. A request
+                measures up to 1,000; ``matching`` says how many there are, and ``note`` how to
+                measure all.
         """
         query = {**filters, "max_runs": max_runs}
         return self._driver.run(

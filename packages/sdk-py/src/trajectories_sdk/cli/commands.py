@@ -159,7 +159,11 @@ def stats(ctx: click.Context, /, *, credit: str | None, bucket: str | None, is_j
 
 
 @trajectory.command()
-@click.option("--max-runs", type=click.IntRange(1, 1_000_000), help="Maximum number of runs to measure.")
+@click.option(
+    "--max-runs",
+    type=click.IntRange(1, 1_000_000),
+    help="Maximum number of runs to measure: a request measures up to 1,000.",
+)
 @filter_options
 @connection_options
 @click.pass_context
@@ -168,7 +172,7 @@ def readiness(ctx: click.Context, /, *, max_runs: int | None, is_json: bool, **o
     connection, filters = split(options)
     found = open_client(ctx, connection).trajectories.readiness(max_runs=max_runs, **filters)
     if not found.complete:
-        say(f"The newest {found.runs:,} records are measured.")
+        say(found.note or "A tier was unavailable: not all records are measured.")
     write([model_json(found)] if is_json else views.readiness(found))
 
 

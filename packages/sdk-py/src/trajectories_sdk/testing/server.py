@@ -39,7 +39,7 @@ from trajectories_sdk.testing.messages import (
     replaces,
     stored_answer,
 )
-from trajectories_sdk.testing.readiness_checks import checks
+from trajectories_sdk.testing.readiness_checks import checks, note
 from trajectories_sdk.testing.recommendations import LEARNING, learning_answer
 from trajectories_sdk.testing.refusals import MAX_SHORT_MESSAGE, Refusal, shortened
 from trajectories_sdk.testing.stats import stats_of
@@ -63,7 +63,9 @@ BASE_URL: Final = "http://trajectories.test"
 _MAX_OUTCOME_BYTES: Final = 16 * 1024
 _LIST_LIMIT: Final = 50
 _LIST_LIMIT_MAX: Final = 1_000
-_READINESS_RUNS: Final = 20_000
+_READINESS_RUNS: Final = 1_000
+_READINESS_PHASES: Final = 10_000
+_READINESS_BYTES: Final = 3 * 1024**2
 _READINESS_RUNS_MAX: Final = 1_000_000
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -343,19 +345,25 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         filters, rest = parameters(seen, "max_runs")
         max_runs = number_of("max_runs", rest.get("max_runs"), _READINESS_RUNS, _READINESS_RUNS_MAX)
         found, measures = list(matching(self._store.newest_first(), self._query(filters))), Measures()
-        for stored in found[:max_runs]:
+        phase_count, size = 0, 0
+        for stored in found[: min(max_runs, _READINESS_RUNS)]:
+            if phase_count >= _READINESS_PHASES or size >= _READINESS_BYTES:
+                break
             phases = [phase.phase for phase in stored.facets.phases]
             codes = [warning["code"] for warning in stored.warnings()]
             fields, facets = json.loads(stored.body), stored.facets
             measures.add(Run(fields, phases, facets.outcome, facets.cost_nano_usd, codes))
-        made = checks(measures, {})
+            phase_count, size = phase_count + len(phases), size + len(stored.body)
+        made, is_complete = checks(measures, {}, len(found)), measures.runs == len(found)
         return answer(
             {
                 "ready": all(check.passed for check in made),
                 "checks": [check._asdict() for check in made],
                 **measures.as_json(),
+                "matching": len(found),
+                "note": note(measures.runs, len(found)),
                 "as_of": self._clock().astimezone(UTC).isoformat().replace("+00:00", "Z"),
-                "complete": len(found) <= max_runs,
+                "complete": is_complete,
             }
         )
 
