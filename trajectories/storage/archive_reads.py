@@ -196,7 +196,7 @@ def summary(
     found = Summary(bucket, cells(rows, TRAJECTORY_KEY, TRAJECTORY_TALLIES, TRAJECTORY_SUMS))
     if not found.trajectories:
         return found  # each further statement would look for the same records again
-    add_phases(found, Phase.objects.using(rows.db).filter(trajectory__in=rows))
+    add_phases(found, rows)
     late = RunOutcome.objects.using(rows.db).filter(tenant=tenant)
     if late.exists():  # most tenants have none, and then the records are not looked for again
         late = late.filter(trajectory__in=rows)

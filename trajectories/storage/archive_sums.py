@@ -27,20 +27,27 @@ from trajectories.domain.stats import (
     Tally,
     phase_tallies,
 )
-from trajectories.models import Phase, Trajectory
+from trajectories.models import Trajectory
 
 _HALF = 2**32
 """Sums are computed in two halves: they stay exact where a database would overflow 64 bits."""
-_PHASE_KEY = tuple("trajectory__request_type" if name == "request_type" else name for name in PHASE_KEY)
-_PHASE_WORDS = ("outcome", "credited", "presence", "fit", "trajectory__outcome")
+_PHASE_KEY = tuple(name if name == "request_type" else f"phases__{name}" for name in PHASE_KEY)
+_PHASE_WORDS = ("phases__outcome", "phases__credited", "phases__presence", "phases__fit", "outcome")
 """The arguments of ``phase_tallies``."""
-_RUN_COST = Measure("run_cost_usd", "trajectory__cost_nano_usd", NANO_USD)
+_PHASE_SUMS = (
+    *(measure._replace(column=f"phases__{measure.column}") for measure in MEASURES),
+    Measure("run_cost_usd", "cost_nano_usd", NANO_USD),
+)
 
 
-def add_phases(found: Summary, phases: QuerySet[Phase]) -> None:
-    """Add ``phases`` to ``found.phases`` and ``found.skip_costs``."""
+def add_phases(found: Summary, rows: QuerySet[Trajectory]) -> None:
+    """Add the phases of ``rows`` to ``found.phases`` and ``found.skip_costs``.
+
+    The statement begins with the runs. One that begins with the phases looks for each run twice.
+    """
     each = len(_PHASE_KEY)
-    for row, counts in cells(phases, (*_PHASE_KEY, *_PHASE_WORDS), (), (*MEASURES, _RUN_COST)).items():
+    phases = rows.filter(phases__isnull=False)
+    for row, counts in cells(phases, (*_PHASE_KEY, *_PHASE_WORDS), (), _PHASE_SUMS).items():
         key, words = row[:each], row[each:]
         count, *sums = counts
         cell = found.phases.setdefault(key, [0] * PHASE_WIDTH)
