@@ -213,7 +213,7 @@ def _requests(scope: str) -> Iterator[Sent]:
     if scope == "read":
         yield Sent("list limit=1000", "GET", {"limit": "1000"})
         yield Sent("retrieve", "GET", {}, path="/00000000-0000-0000-0000-000000000001")
-        yield Sent("readiness of 1,000 runs", "GET", {"max_runs": "1000"}, path="/readiness")
+        yield Sent("readiness", "GET", {}, path="/readiness")
         yield from (Sent(f"stats of {part} by q", "GET", {"q": word}, path="/stats") for word, part in PARTS.items())
         yield from _learning()
     if scope == "export":

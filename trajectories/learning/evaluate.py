@@ -36,7 +36,7 @@ REQUEST_RUNS: Final = 1_000
 REQUEST_PHASES: Final = 5_000
 REQUEST_BYTES: Final = 4 * 1024**2
 """Runs, their phases, and the bytes of their bodies that an answer over HTTP reads. They bound its CPU to
-about a tenth of a second, whatever the runs are made of: contexts cost with phases, and decoding with
+about a fifth of a second, whatever the runs are made of: contexts cost with phases, and decoding with
 bytes."""
 MIN_DECISIONS: Final = 30
 MIN_EFFECTIVE: Final = 30.0

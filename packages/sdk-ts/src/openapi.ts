@@ -5577,7 +5577,7 @@ export interface operations {
                 max_cost_usd?: number;
                 /** @description Took at most this. */
                 max_duration_ms?: number;
-                /** @description How many runs to measure at most. An answer measures at most 1,000 of them, 3 MiB and 10,000 phases, also if this is larger. */
+                /** @description How many runs to measure at most. An answer measures at most 750 of them, 3 MiB and 10,000 phases, also if this is larger. */
                 max_runs?: number;
                 /** @description Cost at least this. */
                 min_cost_usd?: number;

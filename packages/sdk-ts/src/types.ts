@@ -83,7 +83,7 @@ export type StatsParameters = Parameters<Query<"stats">>;
 export type ListParameters = Parameters<Query<"list">>;
 /**
  * Filters of readiness, with `max_runs`: how many of the newest runs to measure at most, 1 to
- * 1,000,000. A request measures up to 1,000; `note` in the answer says how to measure all.
+ * 1,000,000. A request measures up to 750; `note` in the answer says how to measure all.
  */
 export type ReadinessParameters = Parameters<Query<"readiness">>;
 /** Filters of an export, with `after`: the id after which it starts. The SDK requests the end line itself. */

@@ -137,7 +137,7 @@ class Trajectories(RunFactory):
 
         Args:
             max_runs: how many of the newest runs to measure at most, 1 to 1,000,000. A request
-                measures up to 1,000; ``matching`` says how many there are, and ``note`` how to
+                measures up to 750; ``matching`` says how many there are, and ``note`` how to
                 measure all.
         """
         query = {**filters, "max_runs": max_runs}

@@ -162,7 +162,7 @@ def stats(ctx: click.Context, /, *, credit: str | None, bucket: str | None, is_j
 @click.option(
     "--max-runs",
     type=click.IntRange(1, 1_000_000),
-    help="Maximum number of runs to measure: a request measures up to 1,000.",
+    help="Maximum number of runs to measure: a request measures up to 750.",
 )
 @filter_options
 @connection_options
