@@ -92,7 +92,7 @@ def _rebuild(records: int) -> Iterator[Row]:
 def _questions(arguments: argparse.Namespace) -> Iterator[Row]:
     from trajectories.conf import read_settings
     from trajectories.domain.query import parse_query
-    from trajectories.storage import archive_reads
+    from trajectories.storage import archive_reads, rollup_reads
     from trajectories.storage.archive_writes import mirror
     from trajectories.storage.rollup_sums import KeptSums
     from trajectories.storage.rollup_tails import Tails
@@ -138,6 +138,8 @@ def _questions(arguments: argparse.Namespace) -> Iterator[Row]:
             bucket: str | None = bucket,
         ) -> bytes | None:
             query = parse_query(given, now_us or int(time.time() * 1_000_000))
+            if not rollup_reads.covers(query):
+                return None  # as the store decides where few records match
             found = sums[0].summary(_TENANT, query, bucket=bucket, tails=sums[1])
             return None if found is None else orjson.dumps(found.as_json())
 
