@@ -61,9 +61,9 @@ BODIES = [
     Hostile("free integer of 4,000 digits", _post(_with(b'"metadata":{"a":%b}' % (b"9" * 4_000))), (400,)),
     Hostile("float of 1,000,000 digits", _post(_with(b'"total_cost_usd":0.' + b"1" * 1_000_000)), (201,)),
     Hostile("exponent beyond any float", _post(_with(b'"metadata":{"a":1e999999999999}')), (400,)),
-    Hostile("500,000 open brackets", _post(b"[" * 500_000), (400,)),
+    Hostile("500,000 open brackets", _post(b"[" * 500_000), (413,)),
     Hostile(
-        "100,000 nested objects", _post(_with(b'"metadata":' + b'{"a":' * 100_000 + b"1" + b"}" * 100_000)), (400,)
+        "100,000 nested objects", _post(_with(b'"metadata":' + b'{"a":' * 100_000 + b"1" + b"}" * 100_000)), (413,)
     ),
     Hostile(
         "90,000 keys of no meaning",
@@ -74,14 +74,19 @@ BODIES = [
     Hostile(
         "a key 170,000 times",
         _post(_with(b'"metadata":{' + b",".join([b'"a":1'] * 170_000) + b"}")),
-        (400,),
+        (413,),
         at_most_mib=64,
     ),
     Hostile(
-        "300,000 empty objects", _post(_with(b'"metadata":{"a":[%b{}]}' % (b"{}," * 300_000))), (201,), at_most_mib=96
+        "300,000 empty objects", _post(_with(b'"metadata":{"a":[%b{}]}' % (b"{}," * 300_000))), (413,), at_most_mib=96
     ),
-    Hostile("500,000 numbers for names", _post(_camel(b"1," * 500_000)), (400,), at_most_mib=80),
-    Hostile("500,000 in lists of 10,000", _post(_camel(*[b"1," * 10_000] * 50)), (400,), at_most_mib=80),
+    Hostile(
+        "45,000 empty objects", _post(_with(b'"metadata":{"a":[%b{}]}' % (b"{}," * 45_000))), (201,), at_most_mib=96
+    ),
+    Hostile("90,000 numbers for names", _post(_camel(b"1," * 90_000)), (400,), at_most_mib=80),
+    Hostile("90,000 open brackets", _post(b"[" * 90_000), (400,)),
+    Hostile("500,000 numbers for names", _post(_camel(b"1," * 500_000)), (413,), at_most_mib=80),
+    Hostile("500,000 in lists of 10,000", _post(_camel(*[b"1," * 10_000] * 50)), (413,), at_most_mib=80),
     Hostile("no UTF-8", _post(_with(b'"error":"\xff\xfe\xc0\x80"')), (400,)),
     Hostile("UTF-16", _post(_GOOD.decode().encode("utf-16")), (400,)),
     Hostile("byte order mark", _post(b"\xef\xbb\xbf" + _GOOD), (201,)),

@@ -40,6 +40,7 @@ PHASES = [
     {"phase_name": "review", "model": "small", "requested_model": "large", "outcome": "failure", "error": "no answer"},
     {"phase_name": "review", "model": "large", "outcome": "success", "attempt": 2},
 ]
+CREDITED = ["success (tests_passed+review)", None, None, "success (tests_passed)"]
 # A review that refused work has no credit, and tests that passed credit the phases before them.
 RATES = {
     ("spec", "large"): (1, 1),
@@ -123,6 +124,7 @@ def test_a_recorded_run_is_stored_listed_shown_and_counted(
             (listed,) = (await asked(client, "query", {}))["untrusted_data"]["runs"]
             assert listed["id"] == id_
             shown = (await asked(client, "query", {"id": id_}))["untrusted_data"]["run"]["phases_in_detail"]
+            assert [one.pop("credited", None) for one in shown] == CREDITED
             assert shown == PHASES
             stats = (await asked(client, "query", {"show": "stats"}))["untrusted_data"]["stats"]
             assert {(group["phase"], group.get("model")): _rates(group) for group in stats["groups"]} == RATES
