@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -11,6 +13,8 @@ from tests.storage.hosts import draft, new_id, taken
 from trajectories.domain import clock
 from trajectories.storage.outbox import Outbox
 from trajectories.storage.outbox_rows import Row
+
+MEBIBYTE = 1024**2
 
 
 def opened(path: Path, *, max_bytes: int = 2**30, now_us: Callable[[], int] = clock.now_us) -> Outbox:
@@ -28,3 +32,15 @@ def append(outbox: Outbox, id_: UUID | None = None, **fields: Any) -> Row:
 
 def all_rows(outbox: Outbox) -> list[Row]:
     return outbox.rows_after(0, 1_000_000)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Let nothing write to the file meanwhile."""
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        db.execute("ROLLBACK")
+        db.close()

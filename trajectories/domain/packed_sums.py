@@ -60,8 +60,8 @@ class _Runs:
 class PackedSums:
     """Add packed facets to a summary, exactly as ``Summary.add`` adds whole ones.
 
-    Words are told apart by identity, so the facets must outlive this object. Leaving the context
-    adds what is left.
+    Words are compared by identity, so the facets must outlive this object. Leaving the context adds
+    what is left.
     """
 
     def __init__(self, summary: Summary) -> None:

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -20,6 +19,7 @@ from trajectories.domain.record import Position, Record
 from trajectories.exceptions import OutboxUnavailable, StoreMismatch
 from trajectories.storage import outbox_rows
 from trajectories.storage.change_hint import ChangeHint
+from trajectories.storage.group_commit import GroupCommit, Waiter
 from trajectories.storage.outbox_file import OutboxFile
 from trajectories.storage.outbox_rows import CHUNK, RECORD_COLUMNS, Appended, Binding, Draft, Row
 
@@ -61,17 +61,6 @@ class Counts(NamedTuple):
     max_bytes: int
 
 
-@dataclass(slots=True, eq=False)
-class _Waiter:
-    """A caller of ``append``. ``turn`` is released when it is done, or is to commit itself."""
-
-    drafts: Sequence[Draft]
-    store: str | None
-    turn: threading.Lock
-    result: list[Appended | Exception] | None = None
-    error: Exception | None = None
-
-
 class Outbox:
     """The outbox file as one process uses it. Thread-safe; must not be carried over a fork."""
 
@@ -89,12 +78,10 @@ class Outbox:
         self._file = OutboxFile(
             path, synchronous=synchronous, max_bytes=max_bytes, disk_reserve_bytes=disk_reserve_bytes
         )
-        self._waiters: list[_Waiter] = []
-        self._is_committing = False
         self._key_hint = ChangeHint(path + ".keys")
         self._key_changes: tuple[int, bytes | None, float] = 0, None, 0.0
-        self._waiters_lock = threading.Lock()
         self._write_lock = threading.Lock()
+        self._appends = GroupCommit(self._insert_all, self._write_lock)
 
     def close(self) -> None:
         """Close the file. No thread may be using it."""
@@ -121,76 +108,9 @@ class Outbox:
             StoreMismatch: 503; no draft was accepted: this file belongs to another store.
             Rebound: 503; no draft was accepted: this file belongs to another store than ``store``.
         """
-        waiter = _Waiter(drafts, store, threading.Lock())
-        try:
-            with self._waiters_lock:
-                self._waiters.append(waiter)
-                if self._is_committing:
-                    waiter.turn.acquire()
-                self._is_committing = True
-            with waiter.turn:  # waits for the thread that commits
-                pass
-            if waiter.result is None and waiter.error is None:
-                self._commit_all()
-        except BaseException:  # of a signal, such as a time limit of Celery
-            self._leave(waiter)
-            raise
-        if isinstance(waiter.error, OutboxUnavailable | StoreMismatch):
-            # Raise one exception per caller: threads that share one would mix their tracebacks.
-            raise type(waiter.error)(waiter.error.message, code=waiter.error.code) from waiter.error
-        if waiter.error is not None:
-            raise waiter.error
-        return waiter.result or []
+        return self._appends.append(drafts, store)
 
-    def _commit_all(self) -> None:
-        """Commit for all that queued during the previous commit's sync, then let one of those that
-        queued since do the same.
-
-        Each thread is woken by itself: with one lock for all, those that were done would wait for
-        the next commit.
-        """
-        together: list[_Waiter] = []
-        try:
-            with self._write_lock:
-                with self._waiters_lock:
-                    together, self._waiters = self._waiters, []
-                self._commit(together)
-        finally:
-            with self._waiters_lock:
-                self._pass_on()
-            for waiter in together:
-                if waiter.result is None and waiter.error is None:
-                    waiter.error = OutboxUnavailable("The commit was interrupted. Send the request again.")
-                if waiter.turn.locked():
-                    waiter.turn.release()
-
-    def _pass_on(self) -> None:
-        """Let the first that waits commit. The caller holds the lock of the waiters."""
-        following = self._waiters[:1]
-        self._is_committing = bool(following)
-        for waiter in following:
-            if waiter.turn.locked():
-                waiter.turn.release()
-
-    def _leave(self, waiter: _Waiter) -> None:
-        """Give up a turn that an exception has ended; nothing of it is accepted if it still waits."""
-        with self._waiters_lock:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
-                if not waiter.turn.locked():  # it was to commit
-                    self._pass_on()
-
-    def _commit(self, waiters: list[_Waiter]) -> None:
-        try:
-            results = self._insert_all(waiters)
-        except Exception as error:
-            for waiter in waiters:
-                waiter.error = error
-        else:
-            for waiter, result in zip(waiters, results, strict=True):
-                waiter.result = result
-
-    def _insert_all(self, waiters: list[_Waiter]) -> list[list[Appended | Exception]]:
+    def _insert_all(self, waiters: Sequence[Waiter]) -> list[list[Appended | Exception]]:
         drafts = [waiter.drafts for waiter in waiters]
         verified = {waiter.store for waiter in waiters if waiter.store is not None}
 
