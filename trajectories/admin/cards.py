@@ -341,7 +341,8 @@ def selection_methods(answer: Answer, runs: Address) -> Card:
         if group["selection_method"] is not None
     ]
     head = ["Method", "Phases", "Credited success", "By own outcome", "Cost of a phase", "Value per dollar"]
-    return Card("How models were chosen", head, rows[:MAX_ROWS], empty="No phase says how its model was chosen.")
+    empty = "No phase says how its model was chosen."
+    return Card("How models were chosen", head, rows[:MAX_ROWS], empty=empty, is_wide=True)
 
 
 def unattributed(answer: Answer, runs: Address) -> Card:
