@@ -31,6 +31,7 @@ from trajectories.services.remembered import Answer, RememberedAnswers, Version
 from trajectories.services.rolled_up import FEW, WAITING_CHUNK, chunks, if_matching, rolled_up, version_of
 from trajectories.storage import archive_reads
 from trajectories.storage.archive_errors import ArchiveError
+from trajectories.storage.archive_snapshot import mapped
 from trajectories.storage.archive_snapshot import snapshot as archive_snapshot
 from trajectories.storage.redis_tier import RedisError
 from trajectories.storage.store import Store
@@ -258,7 +259,7 @@ def _summary_below(
     merged versions are then added.
     """
     waiting = store.outbox.waiting_ids(tenant)
-    with archive_snapshot(store.conf.archive_statement_timeout_s):
+    with mapped(), archive_snapshot(store.conf.archive_statement_timeout_s):
         version = version_of(store, tenant, snapshot)
         summary = archive_reads.summary(tenant, query, floor, bucket=bucket)
         for chunk in chunks(waiting, WAITING_CHUNK):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from uuid import UUID
 from weakref import ref
 
@@ -15,6 +16,7 @@ from trajectories.services.read_shares import Share
 from trajectories.services.remembered import Answer, Version
 from trajectories.storage import archive_reads, archive_writes, rollup_reads
 from trajectories.storage.archive_errors import ArchiveError
+from trajectories.storage.archive_snapshot import mapped
 from trajectories.storage.archive_snapshot import snapshot as archive_snapshot
 from trajectories.storage.redis_tier import RedisError
 from trajectories.storage.rollup_sums import KeptSums
@@ -70,7 +72,7 @@ def rolled_up(
     if not is_covered or rollup_reads.cuts_days(query):
         share.take()
     try:
-        with store.outbox.snapshot():
+        with store.outbox.snapshot(), nullcontext() if is_covered else mapped(archive_writes.alias()):
             found = _summary_of_rollups(store, tenant, snapshot, query, bucket)
     except (ArchiveError, RedisError):
         return None

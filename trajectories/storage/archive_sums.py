@@ -10,8 +10,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import orjson
 from django.db import connections
-from django.db.models import Count, F, Q, QuerySet, Sum
+from django.db.models import Count, F, Func, Q, QuerySet, Sum, TextField
 
 from trajectories.domain.record import NANO_USD
 from trajectories.domain.stats import (
@@ -47,7 +48,12 @@ def add_phases(found: Summary, rows: QuerySet[Trajectory]) -> None:
     """
     each = len(_PHASE_KEY)
     phases = rows.filter(phases__isnull=False)
-    for row, counts in cells(phases, (*_PHASE_KEY, *_PHASE_WORDS), (), _PHASE_SUMS).items():
+    names: tuple[str, ...] = (*_PHASE_KEY, *_PHASE_WORDS)
+    is_sqlite = connections[rows.db].vendor == "sqlite"
+    if is_sqlite:  # it sorts to group, and compares one text faster than nine
+        phases, names = phases.annotate(words=Func(*names, function="JSON_ARRAY", output_field=TextField())), ("words",)
+    for row, counts in cells(phases, names, (), _PHASE_SUMS).items():
+        row = tuple(orjson.loads(str(row[0]))) if is_sqlite else row
         key, words = row[:each], row[each:]
         count, *sums = counts
         cell = found.phases.setdefault(key, [0] * PHASE_WIDTH)
