@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -149,7 +150,7 @@ def test_concurrent_updates_of_one_host_lose_nothing(db: None, own: WebProcess, 
 
 
 def test_a_draft_whose_revision_fails_does_not_fail_the_others_of_its_commit(db: None, own: WebProcess) -> None:
-    def fail(known: Record | None) -> bytes:
+    def fail(known: Record | None, body: Callable[[], bytes]) -> bytes:
         raise ZeroDivisionError
 
     bad, good = draft(new_id())._replace(revise=fail), draft(new_id())
