@@ -11,11 +11,14 @@ from uuid import UUID
 import orjson
 
 from trajectories.domain import late_outcomes
+from trajectories.domain.clock import DAY_US
 from trajectories.domain.compression import decompress
 from trajectories.domain.record import Record, digest_of, tenant_digest, tombstone
 from trajectories.exceptions import Deleted, IdempotencyConflict, TooManyOutcomes
 
 RECORD_COLUMNS = "tenant, id, stamp, digest, revision, recorded_at_us, body"
+_FAST_CLOCK_US = DAY_US
+"""How far ahead the clocks of other hosts may be."""
 CHUNK = 1_000
 """Rows per transaction, so that other writers do not wait long for the file."""
 
@@ -93,11 +96,14 @@ def insert_all(
     for drafts in groups:
         results.append([])
         for draft in drafts:
+            least_stamp = max(now_us, last_stamp + 1)
             is_erased = bool(erased) and tenant_digest(draft.tenant) in erased
-            result = deleted(draft.id) if is_erased else _insert(db, draft, max(now_us, last_stamp + 1), targets)
+            result = deleted(draft.id) if is_erased else _insert(db, draft, least_stamp, targets)
             results[-1].append(result)
-            if isinstance(result, Appended):
-                last_stamp = max(last_stamp, result.row.record.stamp)  # a repeated outcome has its old one
+            # A repeated outcome has its old one. One far ahead is of another tier, and not of a clock:
+            # every later record of this host would be as far ahead.
+            if isinstance(result, Appended) and result.row.record.stamp <= max(least_stamp, now_us + _FAST_CLOCK_US):
+                last_stamp = max(last_stamp, result.row.record.stamp)
     _set_last_stamp(db, last_stamp)
     return results
 
