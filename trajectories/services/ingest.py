@@ -156,21 +156,19 @@ def _with_all_phases(
 
 
 class _Ahead(NamedTuple):
-    """A version that was read before the lock of all writers, and its patched body.
-
-    ``body`` is None if the patch does not fit that version; a newer one decides.
-    """
+    """A version that was read before the lock of all writers, and its patched body, or why that is
+    refused."""
 
     read: Record
-    body: bytes | None
+    patched: bytes | TrajectoriesError
 
 
 def _ahead(conf: Settings, changes: Mapping[str, Any], read: Record) -> _Ahead:
     """Patch a version before the lock: a record of a mebibyte takes 70 ms."""
     try:
         return _Ahead(read, _storable(conf, patch.apply(read.body, changes)))
-    except TrajectoriesError:
-        return _Ahead(read, None)
+    except TrajectoriesError as error:
+        return _Ahead(read, error)
 
 
 def _patched(
@@ -188,9 +186,11 @@ def _patched(
             " the change with its ETag.",
             param="If-Match",
         )
-    if ahead.body is not None and known.digest == ahead.read.digest:
-        return ahead.body
-    return _storable(conf, patch.apply(newest_body() or ahead.read.body, changes))
+    if known.digest == ahead.read.digest:
+        if isinstance(ahead.patched, TrajectoriesError):
+            raise ahead.patched
+        return ahead.patched
+    return _storable(conf, patch.apply(newest_body(), changes))
 
 
 def _storable(conf: Settings, body: bytes) -> bytes:
