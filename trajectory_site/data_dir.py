@@ -52,10 +52,18 @@ def locked(directory: Path) -> Iterator[int]:
     Redis holds the lock too, because it may outlive a quick start that was killed.
 
     Raises:
-        DataDirUnusable: a quick start uses it, or it cannot be written.
+        DataDirUnusable: a quick start uses it, it cannot be written, or another user may put files
+            there: the database has the users of the admin.
     """
     try:
         make_folder(directory)
+        status = directory.stat()
+        # Root uses the directories of others, as in a container.
+        if status.st_mode & stat.S_IWOTH or os.geteuid() not in (0, status.st_uid):
+            raise DataDirUnusable(
+                f"Other users may write the data directory {directory} (owner {status.st_uid}, mode"
+                f" {stat.S_IMODE(status.st_mode):o}). Run chmod 700 on it as its owner, or take another: --data-dir DIR"
+            )
         lock = os.open(directory / "quickstart.lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise DataDirUnusable(f"The data directory {directory} cannot be used: {error.strerror}.") from error

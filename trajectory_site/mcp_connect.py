@@ -28,6 +28,7 @@ from trajectories.api.authentication import authenticate
 from trajectories.api.exception_handler import error_response
 from trajectories.api.parsers import read_body
 from trajectories.conf import read_settings
+from trajectories.domain.json_values import expect_few_values
 from trajectories.exceptions import AuthenticationFailure, MethodNotAllowed
 from trajectories_mcp.error_hints import next_step
 from trajectories_sdk.errors import status_error
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 _ENVELOPE = 64 * 1024
 """Bytes around a record in a call."""
+_ENVELOPE_VALUES = 1_000
 _REFUSED = -32000
 """JSON-RPC code for a server error; ``data`` holds the API's error."""
 # Headers of the connection, and headers that only this view may see.
@@ -65,6 +67,8 @@ def _answered(request: HttpRequest) -> HttpResponse:
         raise MethodNotAllowed("Only POST is for this address; there are no streams and no sessions.")
     caller = authenticate(request)
     body = read_body(request, read_settings().max_record_bytes + _ENVELOPE, caller)
+    # Before the library parses it, several times.
+    expect_few_values(body, name="message", around=_ENVELOPE_VALUES)
     answer = async_to_sync(_answer)(request, body)
     media_type = answer.headers.get("Content-Type", "text/plain")
     response = HttpResponse(answer.content, status=answer.status_code, content_type=media_type)

@@ -13,7 +13,8 @@ from tests.examples import body, phase
 from tests.learning.runs import attempts, many
 from trajectories.api import learning_responses
 from trajectories.domain.clock import DAY_US
-from trajectories.learning import cells, older, recommend
+from trajectories.learning import cells, forecast, older, recommend
+from trajectories.learning.estimates import PhaseEstimates
 from trajectories.learning.recommend import decide
 from trajectories.storage import choice_reads, counting, rollups
 from trajectories.storage.store import get_store
@@ -233,6 +234,39 @@ def test_fields_of_a_recommendation_record_the_decision(north: Client) -> None:
     assert sum(one["probability"] for one in stored["candidates"]) == pytest.approx(1)
     assert stored["metadata"]["trajectories:recommendation"]["id"] == answer["recommendation_id"]
     assert "warnings" not in record
+
+
+def test_choices_beyond_the_bound_are_left_out_oldest_first(north: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cells, "MAX_CHOICES", 6)
+    ids = [posted(north, attempts((model, "success", 0.1)))["id"] for model in "baaa"]
+    answer = recommended(north, "a", "b")
+    known = get_store().part(cells._TenantsCells).of("north")
+    assert (known.size, known._is_cut) == (6, True)
+    assert [one["samples"] for one in answer["candidates"]] == [3, 0]
+    admin = client_of(issue("north", "admin")[1])
+    for id_ in ids[2:]:
+        assert admin.delete(f"/v1/agent/trajectories/{id_}").status_code == 503, "there is no Redis; this host deletes"
+    answer = recommended(north, "a", "b")
+    assert (known.size, known._is_cut) == (4, False)
+    assert [one["samples"] for one in answer["candidates"]] == [1, 1]
+
+
+def test_the_best_models_of_a_type_are_estimated_from_the_sums_of_these_models(
+    north: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Those of all models, for each type of task, took minutes where a tenant has many of both.
+    for of in range(30):
+        phases = [phase(model=f"m{of}-{at}", outcome="success") for at in range(2)]
+        posted(north, body(request_type=f"t{of % 15}", phases=phases))
+    sizes, estimates = list[int](), PhaseEstimates
+
+    def noted(request: Any, cells: Any, now_us: int) -> Any:
+        sizes.append(len(cells.total))
+        return estimates(request, cells, now_us)
+
+    monkeypatch.setattr(forecast, "PhaseEstimates", noted)
+    assert len(north.get(PATH).json()) == 15
+    assert sizes == [4] * 15
 
 
 def test_best_models_are_a_bare_array_by_type(north: Client) -> None:

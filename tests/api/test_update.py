@@ -160,6 +160,11 @@ def test_an_if_match_that_is_no_etag_is_refused_with_an_example(
     assert '"1764028800000000"' in refused.message
 
 
+def test_an_if_match_of_too_many_etags_is_refused(north: Client, stored: dict[str, Any]) -> None:
+    refused = error(update(north, ID, {}, **{"If-Match": ",".join(['"1"'] * 2_000)}), 400, "invalid_input")
+    assert refused.message == "If-Match may have 4096 characters, got 7999."
+
+
 def test_the_etag_of_a_compressed_answer_matches_too(north: Client) -> None:
     post(north, body(id=ID, error="e" * 1_000))
     request = RequestFactory(headers={"Accept-Encoding": "gzip"}).get(f"{PATH}/{ID}")

@@ -5,25 +5,29 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from unittest import mock
 from uuid import UUID
 
+import hypothesis
 import orjson
 import pytest
 from django.core.management import CommandError, call_command
 from django.test import Client
+from hypothesis import strategies as st
 from vowpalwabbit import Workspace
 
 from tests.api.client import JSON, archive_all, error, issue, posted
 from tests.api.conftest import bound_host, north  # noqa: F401  fixtures
 from tests.examples import body
+from tests.strategies import examples
 from trajectories.api import learning_responses
 from trajectories.domain.record import Record
 from trajectories.domain.schema import canonical, parse
-from trajectories.learning import evaluate
+from trajectories.learning import evaluate, policies
 from trajectories.learning.estimators import Logged, estimates, overlap
 from trajectories.learning.evaluate import Evaluation, evaluate_decisions
-from trajectories.learning.policies import FunctionPolicy, RulePolicy, VowpalWabbitPolicy
+from trajectories.learning.policies import FEATURES, FunctionPolicy, RulePolicy, VowpalWabbitPolicy
 from trajectories.services import reads
 from trajectories.training.decisions import Decision, decisions_of
 from trajectories.training.formats.dsjson import Dsjson
@@ -81,6 +85,20 @@ def test_every_estimate_is_near_a_known_truth() -> None:
         assert one.normal.low < one.value < one.normal.high
         assert one.bootstrap.low == pytest.approx(one.normal.low, abs=0.02)
         assert one.bootstrap.high == pytest.approx(one.normal.high, abs=0.02)
+
+
+@hypothesis.settings(max_examples=examples(50))
+@hypothesis.given(st.data())
+def test_the_first_rule_that_matches_decides(data: st.DataObject) -> None:
+    values = st.sampled_from(["a", "b", None])
+    whens = data.draw(st.lists(st.dictionaries(st.sampled_from(FEATURES[:3]), values), max_size=8))
+    known = dict.fromkeys(FEATURES) | data.draw(st.fixed_dictionaries(dict.fromkeys(FEATURES[:3], values)))
+    rules = [{"when": when, "use": f"m{place}"} for place, when in enumerate(whens)]
+    policy = RulePolicy.model_validate({"rules": rules, "default": "other"})
+    first = next((place for place, when in enumerate(whens) if when.items() <= known.items()), None)
+    with mock.patch.object(policies, "features", return_value=known):
+        found = policy.probabilities(cast(Decision, None), [])
+    assert found == {"other" if first is None else f"m{first}": 1.0}
 
 
 def test_rules_are_evaluated_where_they_match() -> None:

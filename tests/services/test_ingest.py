@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import orjson
 import pytest
 
-from tests.examples import CAMEL, REFERENCE, body
+from tests.examples import CAMEL, REFERENCE, body, phase
 from trajectories.domain import answers
 from trajectories.domain.record import ID_BYTES, SERVER_FIELDS_BYTES, Record
-from trajectories.exceptions import InvalidInput, OutboxUnavailable, TooLarge, TrajectoriesError
-from trajectories.services import ingest
+from trajectories.exceptions import (
+    InvalidInput,
+    NotRead,
+    OutboxUnavailable,
+    PhasesDropped,
+    TooLarge,
+    TrajectoriesError,
+)
+from trajectories.services import ingest, lines
 from trajectories.services.ingest import Accepted, Line
 from trajectories.storage.store import get_store
 
@@ -203,3 +210,27 @@ def test_an_outbox_that_cannot_be_written_takes_nothing_of_a_request(
     assert (full.value.status, full.value.code) == (503, "outbox_full")
     assert rows() == []
     assert record(body()).is_new
+
+
+def test_short_lines_read_a_bounded_part_of_the_large_records_that_they_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "MAX_KNOWN_BYTES", 50_000)
+    ids = [str(uuid4()) for _ in range(10)]
+    large = [orjson.dumps(body(id=id_, error="e" * 20_000, phases=[phase()])) for id_ in ids]
+    ingest.record_many(get_store(), "north", large)
+    short = [orjson.dumps(body(id=id_)) for id_ in ids]
+    results = [line.outcome for line in ingest.record_many(get_store(), "north", short)]
+    assert [type(one) for one in results] == [PhasesDropped] * 3 + [NotRead] * 7
+    # Lines as long as what they replace are all compared, and equal ones need not be.
+    longer = [orjson.dumps(body(id=id_, error="f" * 20_000, phases=[phase()])) for id_ in ids]
+    for given in (longer, longer):
+        assert all(isinstance(line.outcome, Accepted) for line in ingest.record_many(get_store(), "north", given))
+
+
+@pytest.mark.django_db
+def test_what_waits_for_the_lock_holds_known_bodies_compressed() -> None:
+    first = record(body(error="e" * 100_000))
+    get_store().hot_cache.snapshot("north")
+    known = get_store().hot_cache.known("north", first.id)
+    assert known is not None
+    assert len(known.body) < 1_000
+    assert not record(body(id=str(first.id), error="f", phases=[])).is_new

@@ -22,7 +22,8 @@ from trajectories.domain.record import Record
 from trajectories.exceptions import Deleted, IdempotencyConflict, InvalidInput, NotFound, TooLarge, TooManyOutcomes
 from trajectories.models import LateOutcome, Quarantined, Reference, RunOutcome, Trajectory
 from trajectories.services import erasure, erasure_audit, outcomes
-from trajectories.storage import archive_reads, archive_writes
+from trajectories.services.outcomes import AcceptedOutcome
+from trajectories.storage import archive_outcomes, archive_reads, archive_writes
 from trajectories.storage.archive_outcomes import fill_references, forget_waiting
 from trajectories.storage.store import get_store
 
@@ -420,3 +421,41 @@ def test_redis_keeps_the_outcomes_when_a_later_version_comes(
     assert isinstance(found, Record)
     assert [one["name"] for one in answers.outcomes_of(found)] == ["merged"]
     assert found == archive_reads.find(TENANT, id_)
+
+
+def test_a_run_gets_a_bounded_part_of_the_outcomes_of_its_references(
+    archive_db: str, redis_tier: Redis, own: WebProcess
+) -> None:
+    for name in "abcdef":
+        own.outcome(PULL, name=name, evidence={"log": "x" * 8_000})
+    one = own.record(external_refs=PULL).id
+    own.outcome(one, name="own", evidence={"log": "x" * 15_000})
+    own.persist()
+    assert own.outcomes(one) == stored(one) == ["a", "b", "c", "own"]
+    # Not more with other references either: a run keeps the outcomes of those that it had.
+    own.outcome({"session_id": "s"}, name="g", evidence={"log": "x" * 8_000})
+    own.update(one, session_id="s", external_refs=None)
+    own.persist()
+    row = Trajectory.objects.get(trajectory_id=one)
+    assert len(row.outcomes) < archive_outcomes.MAX_REFERRED_CHARS + 16_384
+
+
+def test_outcomes_of_one_target_read_the_known_ones_once_a_request(
+    db: None, own: WebProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id_ = own.record().id
+    for number in range(3):
+        own.outcome(id_, name=f"n{number}", evidence={"log": "x" * 10_000})
+    own.list()
+    read, read_row = list[Any](), Record.from_row
+
+    def noted(row: Any) -> Record:
+        read.append(row)
+        return read_row(row)
+
+    monkeypatch.setattr(Record, "from_row", noted)
+    lines = [orjson.dumps({"name": f"m{number}", "value": 1, "trajectory_id": str(id_)}) for number in range(50)]
+    taken = outcomes.record_many(own.store, TENANT, [*lines, lines[0]], source=None)
+    assert len(read) < 10, "each line read the known outcomes"
+    assert [line.result.is_new for line in taken if isinstance(line.result, AcceptedOutcome)] == [True] * 50 + [False]
+    assert len(own.outcomes(id_)) == 53

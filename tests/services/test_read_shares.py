@@ -93,6 +93,20 @@ def test_one_read_waits_for_a_share_and_a_second_is_refused_at_once(
     assert taken.is_set()
 
 
+def test_a_read_that_waits_long_for_another_one_of_its_tenant_needs_a_share(
+    shares: ReadShares, two_of_alice: list[Share], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read_shares, "LOCK_S", 0.0)
+    lock = threading.Lock()
+    with lock:
+        with pytest.raises(TooManyReads), shares.of("alice") as share, share.lock(lock):
+            pytest.fail("the lock was held twice")
+        assert lock.locked()
+    with shares.of("alice") as share, share.lock(lock):
+        assert lock.locked()
+    assert not lock.locked()
+
+
 def test_without_a_limit_nothing_is_counted() -> None:
     shares = ReadShares(Settings(long_reads_per_tenant=0))
     for _ in range(10):

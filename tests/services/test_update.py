@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -18,7 +19,7 @@ from tests.examples import body, phase
 from tests.storage.away import archive_away
 from tests.storage.hosts import QUICK, TENANT, WebProcess, draft, made, new_id, taken
 from trajectories import persistence
-from trajectories.domain import answers
+from trajectories.domain import answers, patch
 from trajectories.domain.record import ID_BYTES, Record
 from trajectories.exceptions import (
     ArchiveUnavailable,
@@ -148,8 +149,30 @@ def test_concurrent_updates_of_one_host_lose_nothing(db: None, own: WebProcess, 
     assert beside.retrieve(id_) == own.retrieve(id_)
 
 
+def test_a_patch_is_applied_before_the_lock_and_again_only_to_a_newer_version(
+    db: None, own: WebProcess, beside: WebProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id_ = own.record(phases=TWO_PHASES).id
+    applied, apply = list[bytes](), patch.apply
+
+    def noted(body: bytes, changes: Any) -> bytes:
+        applied.append(body)
+        if len(applied) == 2:  # the first one is about to be appended
+            beside.update(id_, project="p")
+        return apply(body, changes)
+
+    own.update(id_, error="e")
+    monkeypatch.setattr(patch, "apply", noted)
+    own.update(id_, error="f")
+    assert len(applied) == 1
+    assert fields_of(own.update(id_, tests_passed=True)) | {"project": "p", "error": "f"} == fields_of(
+        own.retrieve(id_)
+    )
+    assert len(applied) == 4, "both of its own, and one beside"
+
+
 def test_a_draft_whose_revision_fails_does_not_fail_the_others_of_its_commit(db: None, own: WebProcess) -> None:
-    def fail(known: Record | None) -> bytes:
+    def fail(known: Record | None, body: Callable[[], bytes]) -> bytes:
         raise ZeroDivisionError
 
     bad, good = draft(new_id())._replace(revise=fail), draft(new_id())

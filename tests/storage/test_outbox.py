@@ -49,6 +49,13 @@ def test_a_version_is_newer_than_one_from_a_host_with_a_fast_clock(
     assert (row.record.stamp, row.record.revision, row.record.recorded_at_us) == (5_001, 5_001, 700)
 
 
+def test_a_version_far_ahead_of_any_clock_does_not_take_later_records_along(path: Path) -> None:
+    outbox, known = opened(path, now_us=at(1_000)), made(new_id(), 2**53)
+    versions = [append(outbox, known.id, known=known, tags=tags).record.stamp for tags in (["a"], ["b"])]
+    assert versions == [2**53 + 1, 2**53 + 2]
+    assert [append(outbox).record.recorded_at_us for _ in range(2)] == [1_000, 1_001]
+
+
 def test_the_same_body_again_is_a_row_whose_stamp_alone_is_newer(path: Path) -> None:
     outbox, id_ = opened(path), new_id()
     first, again = append(outbox, id_).record, append(outbox, id_).record

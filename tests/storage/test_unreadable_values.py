@@ -70,6 +70,7 @@ DAMAGED: dict[str, tuple[str, Damage]] = {
     "a change of an id that is none": ("}:feed", put_member(b"none", 1)),
     "a stamp that is no number": (":record:", put_field("stamp", b"x")),
     "a stamp of 400 digits": (":record:", put_field("stamp", b"9" * 400)),
+    "a stamp that no later one can follow": (":record:", put_field("stamp", b"%d" % (2**63 - 1))),
     "a digest that is no text": (":record:", put_field("digest", b"\xff")),
     "a body that is no frame": (":record:", put_field("body", BODY)),
     "a record of another type": (":record:", replace_by_list),

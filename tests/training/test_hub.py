@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import re
 from collections.abc import Iterator
 from io import StringIO
@@ -22,6 +23,7 @@ from tests.api.client import archive_all
 from tests.hub_server import HubServer, Repository
 from tests.training.ready_runs import good_run
 from trajectories.domain.record import tombstone
+from trajectories.domain.text import visible
 from trajectories.exceptions import InvalidInput
 from trajectories.models import AuditEntry, Tenant
 from trajectories.services import ingest
@@ -228,6 +230,16 @@ def test_a_dry_run_sends_nothing_and_shows_plan_and_card(server: HubServer, stor
 # The card.
 
 
+def test_recorded_text_in_the_card_is_text(server: HubServer, store: None) -> None:
+    hostile = "![x](https://evil.example/pixel) [a](//b) `c` www.d.example @e \x1b]0;t\x07\u202e"
+    record(1, policy=hostile, request_summary="\x9b31m\u202e")
+    card = push(is_dry=True).card
+    (row,) = (line for line in card.splitlines() if "evil" in line and "Policy" not in line and line.startswith("|"))
+    assert not re.search(r"[][`!@:*]|//|www\.", row)
+    assert html.unescape(row) == f"| {visible(hostile)} | 1 |"
+    assert visible(card) == card
+
+
 def test_the_card_has_figures_columns_an_example_and_the_splits(server: HubServer, store: None) -> None:
     record(*range(40), policy="router@1|x", request_summary="Close ```` the fence")
     push({"split": "train=0.7,test=0.3", "project": "project-1"}, Target(REPO, license="cc-by-4.0"))
@@ -237,7 +249,7 @@ def test_the_card_has_figures_columns_an_example_and_the_splits(server: HubServe
     assert [one["split"] for one in data["configs"][0]["data_files"]] == ["train", "test"]
     for said in (
         "10 rows of 10 runs",
-        "router@1&#124;x",
+        "router&#64;1&#124;x",
         "`phases[].cost_usd`",
         "project=project-1",
         "train=0.7,test=0.3",

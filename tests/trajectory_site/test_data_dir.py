@@ -40,3 +40,19 @@ def test_settings_of_another_user_are_refused(settings_file: Path, monkeypatch: 
     with pytest.raises(data_dir.DataDirUnusable, match="belongs to another user"):
         data_dir.use_settings(settings_file.parent)
     assert "SECRET_KEY" not in os.environ
+
+
+def test_a_directory_that_every_user_may_write_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    with pytest.raises(data_dir.DataDirUnusable, match="chmod 700"), data_dir.locked(tmp_path):
+        pytest.fail("it was locked")
+    tmp_path.chmod(0o755)
+    with data_dir.locked(tmp_path):
+        pass
+
+
+def test_a_directory_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = tmp_path.stat().st_uid + 1
+    monkeypatch.setattr(os, "geteuid", lambda: other)
+    with pytest.raises(data_dir.DataDirUnusable, match="Other users may write"), data_dir.locked(tmp_path):
+        pytest.fail("it was locked")

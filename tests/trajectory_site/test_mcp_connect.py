@@ -195,6 +195,13 @@ def test_a_message_that_is_too_large_is_not_read(
     assert "Shorten" in told
 
 
+def test_a_message_of_too_many_values_is_not_parsed(north: Client) -> None:
+    values = b"[" + b"[]," * 60_000 + b"1]"
+    answer = send(north, b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"arguments":%b}}' % values)
+    assert answer.status_code == 413
+    assert answer.json()["error"]["message"].startswith("A message must not have more than 100,000 JSON values")
+
+
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"\xff", b'{"jsonrpc": "2.0"}', b"1" * 5_000], ids=repr)
 def test_a_body_that_is_no_message_gets_an_error(data: bytes, north: Client) -> None:
     answer = send(north, data)

@@ -8,7 +8,7 @@ import orjson
 from django.http import HttpResponse
 from rest_framework.pagination import BasePagination
 
-from trajectories.domain import answers
+from trajectories.domain import answers, redaction
 from trajectories.domain.query import decode_cursor, encode_cursor
 from trajectories.domain.record import Position
 from trajectories.exceptions import InvalidInput
@@ -54,5 +54,6 @@ def bounded(name: str, text: str | None, *, default: int, most: int) -> int:
         return default
     is_number = text.isascii() and text.isdigit() and len(text) <= len(str(most))
     if not is_number or not 1 <= int(text) <= most:
-        raise InvalidInput(f"{name} must be between 1 and {most}, got {text}.", code="invalid_parameter", param=name)
+        shown = redaction.quoted(text, max_chars=40)
+        raise InvalidInput(f"{name} must be between 1 and {most}, got {shown}.", code="invalid_parameter", param=name)
     return int(text)

@@ -31,13 +31,16 @@ def values_in(data: bytes) -> int:
     return count
 
 
-def expect_few_values(data: bytes, *, name: str = "record") -> None:
+def expect_few_values(data: bytes, *, name: str = "record", around: int = 0) -> None:
     """Check that ``data``, JSON of any validity, has at most ``MAX_VALUES`` values.
+
+    Args:
+        around: more values that it may have, around a record.
 
     Raises:
         TooLarge: 413.
     """
-    if (found := values_in(data)) > MAX_VALUES:
+    if (found := values_in(data)) > MAX_VALUES + around:
         raise TooLarge(
             f"A {name} must not have more than {MAX_VALUES:,} JSON values, got about {found:,}. Send long lists as one"
             " text, or name a file that has them.",

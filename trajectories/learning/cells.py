@@ -28,8 +28,11 @@ from trajectories.storage.tenant_cache import Held, HotVersion, Snapshot
 
 OLDER_S = 600.0
 """How long the sums of archived records are used before they are read again."""
-MAX_KEPT = 200_000
-"""Maximum records and sums of all tenants that a process keeps; about 400 bytes each."""
+MAX_CHOICES = 400_000
+"""Choices of a tenant that are counted, those of the newest records first. 10,000 records of 5 phases
+have 100,000. A choice takes up to 1,300 bytes, where no two have a phase or a model in common."""
+MAX_KEPT = 800_000
+"""Choices and sums of all tenants that a process keeps."""
 
 
 class RunKey(NamedTuple):
@@ -115,22 +118,24 @@ class _TenantCells:
         """Records may have come and left the hot cache since the last read."""
         self._answer: Learned | None = None
         self.parts: dict[int, _Counted] = {}
-        self._sums = 0
+        self._choices = self._sums = 0
+        self._is_cut = False
+        """Records of the hot cache are left out."""
 
     @property
     def size(self) -> int:
-        """Return the number of records and sums, as of the last time that the sums began anew."""
-        return len(self.parts) + self._sums
+        """Return the number of choices, and of sums as of the last time that these began anew."""
+        return self._choices + self._sums
 
     def follow(self, store: Store, tenant: str, snapshot: Snapshot) -> Learned:
-        with self._lock:
+        with store.part(ReadShares).of(tenant) as share, share.lock(self._lock):
             is_known = self._version is not None and self._version() is snapshot.version
             if self._answer is None or not is_known or self._is_due(snapshot):
-                with store.part(ReadShares).of(tenant) as share:
-                    self._apply(store, tenant, snapshot, share)
+                self._apply(store, tenant, snapshot, share)
                 self._version = ref(snapshot.version)
                 self._answer = Learned(dict(self._cells), dict(self._run_costs), len(self.parts), True)
-            is_complete = snapshot.is_complete and (snapshot.floor is None or self._older_at > float("-inf"))
+            has_older = snapshot.floor is None or self._older_at > float("-inf")
+            is_complete = snapshot.is_complete and has_older and not self._is_cut
             return self._answer._replace(is_complete=is_complete)
 
     def _apply(self, store: Store, tenant: str, snapshot: Snapshot, share: Share) -> None:
@@ -139,14 +144,18 @@ class _TenantCells:
         if snapshot.floor is not None and self._held:
             self._has_missed = self._has_missed or snapshot.floor > self._held[-1].position
         gone, new = self._difference(snapshot.held)
-        added = [_counted(held) for held in share.scan(new)]
+        left = [one for held in gone if (one := self.parts.get(id(_identity(held)))) is not None]
+        room = MAX_CHOICES - self._choices + sum(len(one.part) for one in left)
+        added, is_cut = _newest(share.scan(reversed([*new])), room)
         is_due = self._is_due(snapshot)
         older = read_older(store, tenant, snapshot) if is_due and snapshot.floor is not None else None
-        self._held = snapshot.held
-        left = [self.parts.pop(id(_identity(held))) for held in gone]
+        self._held, self._is_cut = snapshot.held, is_cut
+        for one in left:
+            del self.parts[id(one.identity)]
         self.parts |= {id(counted.identity): counted for counted in added}
         for times, changed in ((-1, left), (1, added)):
             for counted in changed:
+                self._choices += times * len(counted.part)
                 self._count_cost(counted, times)
         if not (is_due and self._begin_anew(older, snapshot)):
             subtracted = (one.part for one in left if snapshot.floor is None or one.position >= snapshot.floor)
@@ -157,7 +166,7 @@ class _TenantCells:
         """Return what is gone since the last read, and what is new."""
         old = self._held
         start = bisect_left(old, held[0].position, key=attrgetter("position")) if held else 0
-        if all(map(is_, old[start:], held)) and len(old) - start <= len(held):
+        if not self._is_cut and all(map(is_, old[start:], held)) and len(old) - start <= len(held):
             return old[:start], held[len(old) - start :]  # most changes are at the ends
         ids = list(map(id, map(_identity, held)))
         now = set(ids)
@@ -198,6 +207,19 @@ class _TenantCells:
                 del self._run_costs[run][bucket]
             if not self._run_costs[run]:
                 del self._run_costs[run]
+
+
+def _newest(new: Iterable[Held], room: int) -> tuple[list[_Counted], bool]:
+    """Return what ``new`` adds, in its order, up to ``room`` choices; and whether that leaves out a
+    record."""
+    added: list[_Counted] = []
+    for held in new:
+        counted = _counted(held)
+        room -= len(counted.part)
+        if room < 0:
+            return added, True
+        added.append(counted)
+    return added, False
 
 
 def _counted(held: Held) -> _Counted:

@@ -13,6 +13,7 @@ from trajectories.domain.choice_sums import Cells, Sums
 from trajectories.domain.choices import MODEL
 from trajectories.domain.stats import BUCKETS, bucket_start, wilson
 from trajectories.learning.cells import learned
+from trajectories.services.read_shares import ReadShares
 from trajectories.storage.store import Store
 
 DEFAULT_WEEKS: Final = 4
@@ -51,15 +52,16 @@ def alerts(store: Store, tenant: str, *, weeks: int = DEFAULT_WEEKS) -> dict[str
     start_us = since_us(store.now_us(), weeks)
     found: list[Alert] = []
     advice: list[dict[str, Any]] = []
-    for phase in sorted(known.by_phase):
-        cells = known.by_phase[phase]
-        found += [*_dominance(phase, cells, start_us), *_changes(phase, cells, start_us)]
-        given = _advice(cells, start_us)
-        if given:
-            advice.append(
-                {"phase": phase, **{name: _rate(given.get(name, Sums())) for name in ("followed", "ignored")}}
-            )
-            found += _of_advice(phase, given)
+    with store.part(ReadShares).of(tenant) as share:
+        for phase in share.scan(sorted(known.by_phase)):
+            cells = known.by_phase[phase]
+            found += [*_dominance(phase, cells, start_us), *_changes(phase, cells, start_us)]
+            given = _advice(cells, start_us)
+            if given:
+                advice.append(
+                    {"phase": phase, **{name: _rate(given.get(name, Sums())) for name in ("followed", "ignored")}}
+                )
+                found += _of_advice(phase, given)
     store.part(_AlertCounts).set(tenant, Counter(alert.code for alert in found))
     return {
         "weeks": weeks,

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from trajectories.domain.choice_sums import Cells, Key, Sums
+from trajectories.domain.choice_sums import Choice, PhaseCells, Sums
 from trajectories.domain.choices import MODEL
 from trajectories.domain.outcomes import phase_group
 from trajectories.domain.record import NANO_USD
 from trajectories.domain.stats import bucket_value
 from trajectories.learning.actions import actions_of
-from trajectories.learning.cells import Learned, learned
+from trajectories.learning.cells import learned
 from trajectories.learning.context import MAX_CANDIDATES, RecommendationRequest
 from trajectories.learning.estimates import PhaseEstimates
 from trajectories.learning.posterior import DRAWS
 from trajectories.learning.recommend import Valued, value_actions
+from trajectories.services.read_shares import ReadShares
 from trajectories.storage.store import Store
 
 MAX_TASK_TYPES = 50
@@ -46,17 +48,17 @@ def best_models(store: Store, tenant: str, task_type: str | None, framework: str
         TooManyReads: 429; as ``cells.learned``.
     """
     known = learned(store, tenant)
-    cells = _without_phases(known, None, framework)
-    types = Counter[str | None]()
-    for key, sums in cells.items():
-        types[key.request_type] += sums.known
-    if task_type is None:
-        wanted = [name for name, count in types.most_common(MAX_TASK_TYPES) if name is not None and count]
-        return [found for name in wanted for found in _best(name, cells, store.now_us())]
-    if not types[task_type]:
-        cells = _without_phases(known, phase_group(task_type), framework)
-        cells = _merged(cells, task_type)
-    return _best(task_type, cells, store.now_us())
+    with store.part(ReadShares).of(tenant) as share:
+        choices = _first_choices(share.scan(known.by_phase.values()), framework)
+        if task_type is None:
+            counts = {name: sum(sums.known for sums in cell.values()) for name, cell in choices.by_type.items()}
+            types = Counter(counts).most_common(MAX_TASK_TYPES)
+            wanted = [name for name, count in types if name is not None and count]
+            return [found for name in wanted for found in _best(name, choices, store.now_us())]
+        if not any(sums.known for sums in choices.by_type.get(task_type, {}).values()):
+            phases = [known.by_phase[group]] if (group := phase_group(task_type)) in known.by_phase else []
+            choices = _of_one_type(_first_choices(phases, framework), task_type)
+        return _best(task_type, choices, store.now_us())
 
 
 def forecast_cost(store: Store, tenant: str, task_type: str, complexity: str | None) -> CostForecast:
@@ -93,11 +95,12 @@ def _percentile(counts: Counter[int], share: float) -> float | None:
     return None
 
 
-def _best(task_type: str, cells: Cells, now_us: int) -> list[dict[str, Any]]:
+def _best(task_type: str, choices: _FirstChoices, now_us: int) -> list[dict[str, Any]]:
+    of_type = choices.by_type.get(task_type, {})
     counts: Counter[str] = Counter()
-    for key, sums in cells.items():
-        if key.request_type == task_type and key.model is not None and key.after is None:
-            counts[key.model] += sums.known
+    for choice, sums in of_type.items():
+        if choice.model is not None:
+            counts[choice.model] += sums.known
     names = [name for name, count in counts.most_common(MAX_CANDIDATES) if count]
     if not names:
         return []
@@ -110,6 +113,10 @@ def _best(task_type: str, cells: Cells, now_us: int) -> list[dict[str, Any]]:
             "explore": 0.0,
         }
     )
+    # Only these models: a tenant may have chosen hundreds of thousands.
+    total = {choice: sums for name in names for choice, sums in choices.by_model[name].items()}
+    typed = {choice: sums for choice, sums in of_type.items() if choice in total}
+    cells = PhaseCells(_ANY_PHASE, total, {task_type: typed})
     valued = value_actions(request, actions_of(request, PhaseEstimates(request, cells, now_us)))
     ranked = sorted(valued, key=lambda one: -one.value)
     return [_shown(task_type, ranked)]
@@ -129,22 +136,37 @@ def _shown(task_type: str, ranked: list[Valued]) -> dict[str, Any]:
     }
 
 
-def _without_phases(known: Learned, phase: str | None, project: str | None) -> dict[Key, Sums]:
-    """Return the cells of first choices, added up over phases, or those of one phase."""
-    found: dict[Key, Sums] = {}
-    for name, cells in known.by_phase.items():
-        if phase is not None and name != phase:
-            continue
-        for key, sums in cells.items():
-            if key.kind == MODEL and key.after is None and (project is None or key.project == project):
-                wide = key._replace(phase=_ANY_PHASE, advice=None)
-                found[wide] = found.get(wide, Sums()).plus(sums)
-    return found
+class _FirstChoices(NamedTuple):
+    """Sums of first choices, whichever phase they were made at: by type of request, and of all types
+    by model."""
+
+    by_type: Mapping[str | None, Mapping[Choice, Sums]]
+    by_model: Mapping[str | None, Mapping[Choice, Sums]]
 
 
-def _merged(cells: Cells, task_type: str) -> dict[Key, Sums]:
-    found: dict[Key, Sums] = {}
-    for key, sums in cells.items():
-        of_type = key._replace(request_type=task_type)
-        found[of_type] = found.get(of_type, Sums()).plus(sums)
-    return found
+def _first_choices(phases: Iterable[PhaseCells], project: str | None) -> _FirstChoices:
+    by_type: dict[str | None, dict[Choice, Sums]] = defaultdict(dict)
+    by_model: dict[str | None, dict[Choice, Sums]] = defaultdict(dict)
+    for phase in phases:
+        for request_type, cell in _by_type(phase, project):
+            of_type = by_type[request_type]
+            for choice, sums in cell.items():
+                if choice.kind == MODEL and choice.after is None:
+                    wide = choice if choice.advice is None else choice._replace(advice=None)
+                    of_model = by_model[wide.model]
+                    of_type[wide] = of_type[wide].plus(sums) if wide in of_type else sums
+                    of_model[wide] = of_model[wide].plus(sums) if wide in of_model else sums
+    return _FirstChoices(by_type, by_model)
+
+
+def _by_type(phase: PhaseCells, project: str | None) -> Iterator[tuple[str | None, Mapping[Choice, Sums]]]:
+    if project is None:
+        yield from phase.by_type.items()
+    else:
+        yield from ((scope.request_type, cell) for scope, cell in phase.by_scope.items() if scope.project == project)
+
+
+def _of_one_type(choices: _FirstChoices, task_type: str) -> _FirstChoices:
+    """Return the choices as if all were of this type."""
+    total = {choice: sums for cell in choices.by_model.values() for choice, sums in cell.items()}
+    return _FirstChoices({task_type: total}, choices.by_model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Protocol, Self, TypeAlias, TypeVar
 
@@ -77,12 +78,23 @@ class RulePolicy(Body):
         return self
 
     def probabilities(self, decision: Decision, models: Sequence[str]) -> Probabilities:
-        known = features(decision)
-        for rule in self.rules:
-            if all(known[name] == value for name, value in rule.when.items()):
-                return _as_probabilities(rule.use)
+        known = features(decision) if self.rules else {}
+        places = [found.get(tuple(known[name] for name in names)) for names, found in self._places.items()]
+        place = min((place for place in places if place is not None), default=None)
+        if place is not None:
+            return _as_probabilities(self.rules[place].use)
         use = self.always if self.always is not None else self.default
         return _as_probabilities(use or {})
+
+    @cached_property
+    def _places(self) -> dict[tuple[str, ...], dict[tuple[str | None, ...], int]]:
+        """The first rule of each set of features and their values. Each of 5,000 decisions would
+        otherwise be compared with 200 rules."""
+        found: dict[tuple[str, ...], dict[tuple[str | None, ...], int]] = {}
+        for place, rule in enumerate(self.rules):
+            names = tuple(sorted(rule.when))
+            found.setdefault(names, {}).setdefault(tuple(rule.when[name] for name in names), place)
+        return found
 
 
 def features(decision: Decision) -> dict[str, str | None]:

@@ -11,7 +11,7 @@ import orjson
 from trajectories.domain import answers, late_outcomes
 from trajectories.exceptions import TrajectoriesError
 from trajectories.services import reads
-from trajectories.services.lines import drafts_of
+from trajectories.services.lines import KnownRecords, drafts_of
 from trajectories.services.quotas import Quotas
 from trajectories.storage.outbox_rows import Appended, Draft
 from trajectories.storage.store import Store
@@ -60,7 +60,7 @@ def record(
         OutboxUnavailable: 503; nothing was stored.
     """
     store.part(Quotas).expect_room(tenant)
-    draft = _draft(store, tenant, data, source, trajectory_id, idempotency_key)
+    draft = _draft(store, tenant, data, source, trajectory_id, idempotency_key, KnownRecords(store, tenant))
     (result,) = _append(store, [draft])
     if isinstance(result, TrajectoriesError):
         raise result
@@ -78,7 +78,8 @@ def record_many(store: Store, tenant: str, lines: Iterable[bytes], *, source: st
         OutboxUnavailable: 503; nothing was stored.
     """
     store.part(Quotas).expect_room(tenant)
-    drafts, refused = drafts_of(lines, lambda _, line: _draft(store, tenant, line, source, None, None))
+    known = KnownRecords(store, tenant)
+    drafts, refused = drafts_of(lines, lambda _, line: _draft(store, tenant, line, source, None, None, known))
     results: dict[int, AcceptedOutcome | TrajectoriesError] = {**refused}
     results |= zip(drafts, _append(store, list(drafts.values())), strict=True)
     return [OutcomeLine(index + 1, results[index]) for index in sorted(results)]
@@ -94,12 +95,18 @@ def list_(store: Store, tenant: str, id_: UUID) -> list[dict[str, Any]]:
 
 
 def _draft(
-    store: Store, tenant: str, data: bytes, source: str | None, trajectory_id: UUID | None, key: str | None
+    store: Store,
+    tenant: str,
+    data: bytes,
+    source: str | None,
+    trajectory_id: UUID | None,
+    key: str | None,
+    records: KnownRecords,
 ) -> Draft:
     prepared = late_outcomes.prepare(
         data, source=source, now_us=store.now_us(), trajectory_id=trajectory_id, key=key, redact=store.conf.redact
     )
-    known = store.hot_cache.known(tenant, prepared.target)
+    known = records.find(prepared.target)
     body = b"[%b]" % prepared.body
     return Draft(tenant, prepared.target, prepared.id.hex, body, known, max_outcomes=store.conf.outcomes_per_target)
 

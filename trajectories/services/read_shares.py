@@ -11,11 +11,14 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from trajectories.conf import Settings
 from trajectories.exceptions import TooManyReads
 
+LOCK_S = 0.05
+"""How long a read may wait for another one of its tenant without a share."""
 SHORT_CPU_S = 0.005
 """CPU time that a read may use without a share."""
 WAIT_S = 1.0
@@ -103,6 +106,22 @@ class Share:
                     self.take()
                 time.sleep(_PAUSE_S)
                 pause_at = time.monotonic() + PAUSE_EVERY_S
+
+    @contextmanager
+    def lock(self, lock: threading.Lock) -> Iterator[None]:
+        """Hold a lock of the tenant. A read that waits for it long takes a share first, as waiting
+        reads hold threads that other tenants need.
+
+        Raises:
+            TooManyReads: 429.
+        """
+        if not lock.acquire(timeout=LOCK_S):
+            self.take()
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
     def give_back(self) -> None:
         if self._is_held:

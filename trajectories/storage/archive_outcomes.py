@@ -32,6 +32,11 @@ MAX_RUNS = 1_000
 """Runs that one reference may have when an outcome of it arrives: all of them are written at once."""
 
 
+MAX_REFERRED_CHARS = 32 * 1024
+"""Characters of outcomes that a run gets of its references, in order of acceptance: 100 of ordinary size. A
+run of 80 bytes may name 200 references, each with 1.5 MiB, and every tier keeps its outcomes."""
+
+
 class TooMany(ValueError):
     """The outcome is refused, as a value is that the database refuses."""
 
@@ -115,17 +120,64 @@ def with_outcomes(records: Mapping[Key, Record]) -> dict[Key, Record]:
     targets = {
         key: [key[1], *_references_in(record.body)] for key, record in records.items() if record.tenant in tenants
     }
-    wanted = sorted({(key[0], target) for key, of_run in targets.items() for target in of_run})
-    by_target: dict[Key, list[Any]] = defaultdict(list)
-    for tenant, target, body in archive_rows.read(
-        LateOutcome, ("tenant_id", "target_id", "body"), wanted, by="target_id"
-    ):
-        by_target[tenant, as_uuid(target)].append(orjson.loads(body))
+    given = _given(targets, records)
+    bodies = {
+        (tenant, as_uuid(id_)): body
+        for tenant, id_, body in archive_rows.read(
+            LateOutcome,
+            ("tenant_id", "outcome_id", "body"),
+            sorted({(tenant, id_) for (tenant, _), ids in given.items() for id_ in ids}),
+            by="outcome_id",
+        )
+    }
     result = dict(records)
-    for key, of_run in targets.items():
-        late = collect(one for target in of_run for one in by_target.get((key[0], target), ()))
+    for key, ids in given.items():
+        late = collect(orjson.loads(bodies[key[0], id_]) for id_ in ids)
         result[key] = records[key].with_outcomes(join(records[key].outcomes, late))
     return result
+
+
+class _Sized(NamedTuple):
+    """The size of an outcome. It sorts by acceptance."""
+
+    stamp: int
+    id: UUID
+    chars: int
+
+
+def _given(targets: Mapping[Key, Sequence[UUID]], records: Mapping[Key, Record]) -> dict[Key, list[UUID]]:
+    """Return the ids of the outcomes that each run gets: all of its own, and the first of its
+    references.
+
+    Args:
+        targets: of each run: its own id, then its references.
+    """
+    by_target: dict[Key, list[_Sized]] = defaultdict(list)
+    wanted = sorted({(key[0], target) for key, of_run in targets.items() for target in of_run})
+    columns = "held.tenant_id, held.target_id, held.stamp, held.outcome_id, length(held.body)"
+    for tenant, target, stamp, id_, size in archive_rows.select(
+        columns, archive_rows.of_wanted(LateOutcome, "target_id"), wanted
+    ):
+        by_target[tenant, as_uuid(target)].append(_Sized(stamp, as_uuid(id_), size))
+    given = {}
+    for key, (own, *references) in targets.items():
+        referred = sorted({one for target in references for one in by_target.get((key[0], target), ())})
+        mine = [one.id for one in by_target.get((key[0], own), ())]
+        if mine or referred:
+            given[key] = mine + _first(referred, records[key].outcomes if referred else b"")
+    return given
+
+
+def _first(referred: Sequence[_Sized], known: bytes) -> list[UUID]:
+    """Return the outcomes of references that have room beside those that the run has, or had."""
+    kept = {UUID(one["id"]): one for one in orjson.loads(known or b"[]") if "reference" in one}
+    used, found = sum(len(orjson.dumps(one).decode()) for one in kept.values()), []
+    for one in referred:
+        used += 0 if one.id in kept else one.chars
+        if used > MAX_REFERRED_CHARS:
+            break
+        found.append(one.id)
+    return found
 
 
 def write(links: Mapping[tuple[str, int], Links], *, replaced: Sequence[int]) -> None:

@@ -50,11 +50,12 @@ class HotCache:
     # Writes. None of them waits for another machine.
 
     def known(self, tenant: str, id_: UUID) -> Record | None:
-        """Return the newest version of an id that this process holds."""
+        """Return the newest version of an id that this process holds, with its body compressed: a
+        request may name thousands, of a mebibyte each."""
         with self._lock:
             cache = self._caches.get(tenant)
             held = cache and cache.held.get(id_)
-            return held.record if held else None
+        return held.compressed if held else None
 
     def take(self, rows: Sequence[Row]) -> None:
         """Apply rows of this process's latest commit, so that the next read does not fetch them."""

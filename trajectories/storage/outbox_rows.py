@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import NamedTuple, cast
 from uuid import UUID
 
 import orjson
 
 from trajectories.domain import late_outcomes
+from trajectories.domain.clock import DAY_US
+from trajectories.domain.compression import decompress
 from trajectories.domain.record import Record, digest_of, tenant_digest, tombstone
 from trajectories.exceptions import Deleted, IdempotencyConflict, TooManyOutcomes
 
 RECORD_COLUMNS = "tenant, id, stamp, digest, revision, recorded_at_us, body"
+_FAST_CLOCK_US = DAY_US
+"""How far ahead the clocks of other hosts may be."""
 CHUNK = 1_000
 """Rows per transaction, so that other writers do not wait long for the file."""
 
@@ -21,10 +26,10 @@ CHUNK = 1_000
 class Draft(NamedTuple):
     """A validated record, not yet stamped.
 
-    ``known`` is the newest version that this process has of its id. ``revise`` gets the newest one
-    that the host knows, or None, and returns the body to store. It is called under the lock of the
-    file, so no other version of this host comes between. An exception of it refuses this draft
-    alone.
+    ``known`` is the newest version that this process has of its id; its body may be compressed.
+    ``revise`` gets the newest one that the host knows, or None, and what reads the plain body of
+    that; it returns the body to store. It is called under the lock of the file, so no other version
+    of this host comes between. An exception of it refuses this draft alone.
 
     ``max_outcomes`` is set in the draft of an addition (``record.Record``), whose ``id`` is the
     target and whose ``digest`` is the id of the outcome.
@@ -35,7 +40,7 @@ class Draft(NamedTuple):
     digest: str
     body: bytes
     known: Record | None
-    revise: Callable[[Record | None], bytes] | None = None
+    revise: Callable[[Record | None, Callable[[], bytes]], bytes] | None = None
     max_outcomes: int | None = None
 
 
@@ -86,15 +91,19 @@ def insert_all(
     last_stamp, has_erasures, *binding = db.execute(_BEGIN).fetchone()
     expect(Binding(*binding))
     erased = erasures(db) if has_erasures else {}
+    targets = _Targets(db)
     results: list[list[Appended | Exception]] = []
     for drafts in groups:
         results.append([])
         for draft in drafts:
+            least_stamp = max(now_us, last_stamp + 1)
             is_erased = bool(erased) and tenant_digest(draft.tenant) in erased
-            result = deleted(draft.id) if is_erased else _insert(db, draft, max(now_us, last_stamp + 1))
+            result = deleted(draft.id) if is_erased else _insert(db, draft, least_stamp, targets)
             results[-1].append(result)
-            if isinstance(result, Appended):
-                last_stamp = max(last_stamp, result.row.record.stamp)  # a repeated outcome has its old one
+            # A repeated outcome has its old one. One far ahead is of another tier, and not of a clock:
+            # every later record of this host would be as far ahead.
+            if isinstance(result, Appended) and result.row.record.stamp <= max(least_stamp, now_us + _FAST_CLOCK_US):
+                last_stamp = max(last_stamp, result.row.record.stamp)
     _set_last_stamp(db, last_stamp)
     return results
 
@@ -196,17 +205,48 @@ def _tenants(db: sqlite3.Connection) -> list[str]:
     return sorted(found)
 
 
-def _insert(db: sqlite3.Connection, draft: Draft, least_stamp: int) -> Appended | Exception:
+class _Targets:
+    """The outcomes of the targets of one transaction, each read once: a request may have thousands
+    of one target, which has megabytes of them."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._known: dict[tuple[str, UUID], tuple[dict[str, bytes], dict[str, Row]]] = {}
+
+    def of(self, draft: Draft) -> tuple[dict[str, bytes], dict[str, Row]]:
+        """Return the outcomes of the draft's target that this host knows, and its rows of them, by
+        the id of the outcome."""
+        key = draft.tenant, draft.id
+        if key not in self._known:
+            self._known[key] = self._read(draft)
+        return self._known[key]
+
+    def _read(self, draft: Draft) -> tuple[dict[str, bytes], dict[str, Row]]:
+        found = self._db.execute(
+            f"SELECT n, state, {RECORD_COLUMNS} FROM rows"
+            " WHERE tenant = ? AND id = ? AND kind = 'outcome' AND state <> 'quarantined'",
+            (draft.tenant, draft.id.bytes),
+        )
+        own = [Row(row[0], Record.from_row(row[2:]), row[1], "outcome") for row in found]
+        listed = orjson.loads(draft.known.outcomes or b"[]") if draft.known else []
+        known = {UUID(one["id"]).hex: orjson.dumps(one) for one in listed}
+        known |= {row.record.digest: row.record.body[1:-1] for row in own}
+        return known, {row.record.digest: row for row in own}
+
+
+def _insert(db: sqlite3.Connection, draft: Draft, least_stamp: int, targets: _Targets) -> Appended | Exception:
+    if draft.max_outcomes is not None:
+        if _is_deleted(db, draft.tenant, draft.id):
+            return deleted(draft.id)
+        return _insert_outcome(db, draft, draft.max_outcomes, least_stamp, targets)
     newest, is_deleted = _newest(db, draft)
     if is_deleted:
         return deleted(draft.id)
-    if draft.max_outcomes is not None:
-        return _insert_outcome(db, draft, draft.max_outcomes, least_stamp)
     versions = [version for version in (draft.known, newest) if version]
     known = max(versions, key=lambda version: version.rank, default=None)
     if draft.revise:
         try:
-            body = draft.revise(known)
+            body = draft.revise(known, partial(_body, db, known))
         except Exception as error:  # the other drafts of this commit must not fail with it
             return error
         if body is not draft.body:
@@ -224,20 +264,11 @@ def _insert(db: sqlite3.Connection, draft: Draft, least_stamp: int) -> Appended 
     return Appended(Row(_insert_row(db, record, kind="record"), record, "waiting", "record"), is_new=known is None)
 
 
-def _insert_outcome(db: sqlite3.Connection, draft: Draft, max_outcomes: int, least_stamp: int) -> Appended | Exception:
+def _insert_outcome(
+    db: sqlite3.Connection, draft: Draft, max_outcomes: int, least_stamp: int, targets: _Targets
+) -> Appended | Exception:
     """Add an outcome to its target, once."""
-    rows = db.execute(
-        f"SELECT n, state, {RECORD_COLUMNS} FROM rows"
-        " WHERE tenant = ? AND id = ? AND kind = 'outcome' AND state <> 'quarantined'",
-        (draft.tenant, draft.id.bytes),
-    ).fetchall()
-    own = [Row(row[0], Record.from_row(row[2:]), row[1], "outcome") for row in rows]
-    known = (
-        {UUID(one["id"]).hex: orjson.dumps(one) for one in orjson.loads(draft.known.outcomes or b"[]")}
-        if draft.known
-        else {}
-    )
-    known |= {row.record.digest: row.record.body[1:-1] for row in own}
+    known, own = targets.of(draft)
     given = draft.body[1:-1]
     if draft.digest in known:
         if not late_outcomes.is_same(known[draft.digest], given):
@@ -246,14 +277,15 @@ def _insert_outcome(db: sqlite3.Connection, draft: Draft, max_outcomes: int, lea
                 " same outcome.",
                 param="idempotency_key",
             )
-        row = next((row for row in own if row.record.digest == draft.digest), None)
-        if row is not None:
-            return Appended(row, is_new=False)
+        if draft.digest in own:
+            return Appended(own[draft.digest], is_new=False)
     elif len(known) >= max_outcomes:
         return TooManyOutcomes(f"The target has {len(known)} outcomes, and may have {max_outcomes}.")
     is_new = draft.digest not in known
     record = Record(draft.tenant, draft.id, least_stamp, draft.digest, least_stamp, least_stamp, draft.body)
-    return Appended(Row(_insert_row(db, record, kind="outcome"), record, "waiting", "outcome"), is_new=is_new)
+    row = Row(_insert_row(db, record, kind="outcome"), record, "waiting", "outcome")
+    known[draft.digest], own[draft.digest] = given, row
+    return Appended(row, is_new=is_new)
 
 
 def _insert_row(db: sqlite3.Connection, r: Record, *, kind: str) -> int:
@@ -264,8 +296,8 @@ def _insert_row(db: sqlite3.Connection, r: Record, *, kind: str) -> int:
 
 
 def _newest(db: sqlite3.Connection, draft: Draft) -> tuple[Record | None, bool]:
-    """Return the newest version of the draft's id, and whether the id is deleted: one statement, as
-    each gives up the GIL."""
+    """Return the newest version of the draft's id without its body, and whether the id is deleted:
+    one statement, as each gives up the GIL."""
     key = draft.tenant, draft.id.bytes
     found = db.execute(_NEWEST, (*key, *key)).fetchall()
     is_deleted = any(not is_row for is_row, *_ in found)
@@ -273,9 +305,24 @@ def _newest(db: sqlite3.Connection, draft: Draft) -> tuple[Record | None, bool]:
 
 
 _NEWEST = (
-    f"SELECT * FROM (SELECT 1, {RECORD_COLUMNS} FROM rows WHERE tenant = ? AND id = ? AND state <> 'quarantined'"
+    "SELECT * FROM (SELECT 1, tenant, id, stamp, digest, revision, recorded_at_us, x'' FROM rows"
+    " WHERE tenant = ? AND id = ? AND state <> 'quarantined'"
     " AND kind = 'record' ORDER BY stamp DESC LIMIT 1)"
     " UNION ALL SELECT 0, tenant, id, 0, '', 0, 0, x'' FROM tombstones WHERE tenant = ? AND id = ?"
+)
+
+
+def _body(db: sqlite3.Connection, known: Record | None) -> bytes:
+    """Return the plain body of ``known``; empty without one."""
+    if known is None or known.body:
+        return b"" if known is None else decompress(known.body)
+    found = db.execute(_BODY, (known.tenant, known.id.bytes, *known.rank)).fetchone()
+    return bytes(found[0])
+
+
+_BODY = (
+    "SELECT body FROM rows WHERE tenant = ? AND id = ? AND stamp = ? AND digest = ? AND kind = 'record'"
+    " AND state <> 'quarantined'"
 )
 
 

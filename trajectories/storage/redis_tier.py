@@ -41,7 +41,7 @@ from trajectories.domain.clock import SECOND_US, epoch_us
 from trajectories.domain.compression import compress, decompress
 from trajectories.domain.record import LOWEST_ID, Position, Record
 from trajectories.storage.redis_scripts import CHANGE_KEY, DELETE, MERGE, TRIM, WITHDRAW
-from trajectories.storage.redis_values import checked, number
+from trajectories.storage.redis_values import checked, moment_us, number
 
 __all__ = ["RedisError", "ResponseError"]
 
@@ -484,7 +484,7 @@ def _record(tenant: str, id_: UUID, values: Sequence[Any]) -> Record | None:
         return None
     stamp, digest, revision, at_us = stamps
     return Record.from_row(
-        (tenant, id_, number(stamp), digest, number(revision), number(at_us), decompress(body), outcomes)
+        (tenant, id_, moment_us(stamp), digest, moment_us(revision), moment_us(at_us), decompress(body), outcomes)
     )
 
 

@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 R = TypeVar("R")
 _BOUND = 2**63
+_LAST_US = 2**53
 
 
 class UnreadableValue(RedisError):
@@ -53,4 +54,17 @@ def number(value: Any) -> int:
     found = int(value or 0)
     if not -_BOUND <= found < _BOUND:
         raise OverflowError("more than 64 bits")
+    return found
+
+
+def moment_us(value: Any) -> int:
+    """Return microseconds since 1970, as ``number``.
+
+    Raises:
+        ValueError, OverflowError: it is none, or after the year 2255. The next version of a record
+            has a later stamp, and so has a host's next record, so these must have room.
+    """
+    found = number(value)
+    if found > _LAST_US:
+        raise OverflowError("a time after 2255")
     return found

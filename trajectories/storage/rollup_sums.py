@@ -11,6 +11,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -36,6 +37,7 @@ MAX_CHANGES = 2_000
 """Changes of a tenant that are kept for its other sums."""
 UNUSED_S = 3600.0
 """Sums of a tenant that were not asked for so long are dropped."""
+_LOCK_S = 0.05
 _FEW = 200
 """Records between two ends of a time filter that are added one by one."""
 
@@ -135,8 +137,14 @@ class _TenantSums:
         return self._sums_size + self._changes_size
 
     def find(self, row: Tenant, query: Query, bucket: str | None) -> Summary | None:
-        """Return the sums of ``query`` as of ``row``; None if they must be read."""
-        with self._lock:
+        """Return the sums of ``query`` as of ``row``; None if they must be read.
+
+        They must while another read changes them for long: reads that waited for it would hold the
+        threads of the process.
+        """
+        with self._taken() as is_taken:
+            if not is_taken:
+                return None
             self._follow(row)
             key = _key(query, bucket)
             kept = self._sums.get(key)
@@ -148,8 +156,8 @@ class _TenantSums:
 
     def keep(self, row: Tenant, query: Query, found: Summary) -> Summary:
         """Keep ``found``, which was read as of ``row``, and return it for the caller to change."""
-        with self._lock:
-            if self._changed != row.last_changed:
+        with self._taken() as is_taken:
+            if not is_taken or self._changed != row.last_changed:
                 return found  # another thread has seen later changes, or earlier ones
             summary = total_of(found)
             summary.figures = KnownFigures()
@@ -161,9 +169,20 @@ class _TenantSums:
 
     def shrink(self, most: int) -> None:
         """Give up the sums that were asked for longest ago, until ``size`` is at most ``most``."""
-        with self._lock:
-            while self._sums and self.size > most:
+        with self._taken() as is_taken:
+            while is_taken and self._sums and self.size > most:
                 self._forget(next(iter(self._sums)))
+            if is_taken and not self._sums:
+                self._restart(self._changed, self._last_seq)
+
+    @contextmanager
+    def _taken(self) -> Iterator[bool]:
+        is_taken = self._lock.acquire(timeout=_LOCK_S)
+        try:
+            yield is_taken
+        finally:
+            if is_taken:
+                self._lock.release()
 
     def _forget(self, key: Hashable) -> None:
         if kept := self._sums.pop(key, None):

@@ -14,8 +14,9 @@ from trajectories.models import Tenant, Tombstone, Trajectory
 from trajectories.storage.rollup_rows import Selection
 from trajectories.storage.rollups import Signature, archived, selections_of
 
-MAX_RECORDS = 20_000
-"""Records of all tenants that a process keeps, with their facets."""
+MAX_PHASES = 100_000
+"""Phases and records of all tenants that a process keeps, with their facets: about 600 bytes each. A
+record may have 200 phases."""
 
 
 class Tails:
@@ -29,7 +30,8 @@ class Tails:
         with self._lock:
             found = self._tails.setdefault(tenant, Tail())
             self._tails.move_to_end(tenant)
-            while len(self._tails) > 1 and sum(map(len, self._tails.values())) > MAX_RECORDS:
+            # The last one too: its caller has it, and the next one reads the records anew.
+            while self._tails and sum(tail.size for tail in self._tails.values()) > MAX_PHASES:
                 self._tails.popitem(last=False)
             return found
 
@@ -50,9 +52,6 @@ class Tail:
         self._lock = threading.Lock()
         self._clear()
 
-    def __len__(self) -> int:
-        return len(self._records)
-
     def summary(self, row: Tenant, selection: Selection, alias: str) -> Summary:
         """Return the sums of the records after ``row.selected_seq`` that are in ``selection``.
 
@@ -68,7 +67,7 @@ class Tail:
             return found
 
     def _clear(self) -> None:
-        self._changed = self._selected_seq = 0
+        self._changed = self._selected_seq = self.size = 0
         self._records: dict[int, _Counted] = {}
         self._sums: defaultdict[Signature, Summary] = defaultdict(Summary)
         self._uses: Counter[Signature] = Counter()
@@ -111,6 +110,7 @@ class Tail:
                 self._count(counted, -1)
 
     def _count(self, counted: _Counted, times: int) -> None:
+        self.size += times * (1 + len(counted.facets.phases))
         signature = frozenset(phase.cell for phase in counted.facets.phases)
         self._sums[signature].add(counted.facets, counted.recorded_at_us, times=times)
         self._uses[signature] += times

@@ -9,11 +9,13 @@ from typing import Any
 import orjson
 
 import trajectories
+from trajectories.domain.text import visible
 from trajectories.training.hub_state import PATH, State
 
 _SIZES = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
 _MAX_EXAMPLE_CHARS = 4_000
 _MAX_TEXT_CHARS = 200
+_PUNCTUATION = re.compile(r"[!-,./:-@\[-`{-~]")
 
 
 def card(state: State, repo_id: str, example: bytes | None) -> str:
@@ -62,7 +64,7 @@ def _head(state: State, repo_id: str, lines: Mapping[str, int]) -> Iterator[str]
     yield from _table(("Split", "Rows"), [(part, f"{count:,}") for part, count in lines.items()])
     policies = state.total("policies")
     if policies:
-        yield from _table(("Policy", "Runs"), [(name, f"{count:,}") for name, count in policies.items()])
+        yield from _table(("Policy", "Runs"), [(_plain(name), f"{count:,}") for name, count in policies.items()])
 
 
 def _schema(state: State) -> Iterator[str]:
@@ -90,6 +92,7 @@ def _example(example: bytes | None) -> Iterator[str]:
     text = orjson.dumps(_short(orjson.loads(example)), option=orjson.OPT_INDENT_2).decode()
     if len(text) > _MAX_EXAMPLE_CHARS:
         text = text[:_MAX_EXAMPLE_CHARS] + "…"
+    text = visible(text)
     # A longer fence than any in the text, so that recorded text stays inside.
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
     yield f"## Example\n\nThe first row, long texts cut.\n\n{fence}json\n{text}\n{fence}\n"
@@ -129,11 +132,15 @@ def _table(head: tuple[str, str], rows: list[tuple[str, str]]) -> Iterator[str]:
     yield "\n".join(f"| {' | '.join(map(_cell, row))} |" for row in cells) + "\n"
 
 
+def _plain(text: str) -> str:
+    """Return recorded text that Markdown shows as it is: without links, images and code, which a
+    reader of the card would load or follow."""
+    return _PUNCTUATION.sub(lambda found: f"&#{ord(found[0])};", visible(text))
+
+
 def _cell(text: str) -> str:
     text = " ".join(text.split())
-    for mark in ("&", "<", ">", "|"):
-        text = text.replace(mark, f"&#{ord(mark)};")
-    return text
+    return re.sub(r"&(?!#\d+;)|[<>|]", lambda found: f"&#{ord(found[0])};", text)
 
 
 def _size(lines: int) -> str:

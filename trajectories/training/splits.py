@@ -72,7 +72,10 @@ def parse_split(text: str, by: str = SPLIT_BY[0]) -> Split:
         raise _invalid(f"must be {' or '.join(SPLIT_BY)}", by, "split_by")
     parts: list[Part] = []
     start = 0
-    for piece in text.split(","):
+    pieces = text.split(",", MAX_PARTS)
+    if len(pieces) > MAX_PARTS:
+        raise _invalid(f"must have at most {MAX_PARTS} parts", text, "split")
+    for piece in pieces:
         name, _, share = piece.strip().partition("=")
         if not _NAME.fullmatch(name) or not re.fullmatch(r"\d*\.?\d+", share, re.ASCII):
             raise _invalid("must be names and shares, such as train=0.9,test=0.1", text, "split")
@@ -84,8 +87,6 @@ def parse_split(text: str, by: str = SPLIT_BY[0]) -> Split:
             raise _invalid("must have shares above 0 that add up to at most 1", text, "split")
         parts.append(Part(name, start, end))
         start = end
-    if len(parts) > MAX_PARTS:
-        raise _invalid(f"must have at most {MAX_PARTS} parts", text, "split")
     return Split(tuple(parts), by)
 
 
