@@ -28,10 +28,12 @@ from trajectories.exceptions import (
     PhasesDropped,
     RevisionMismatch,
     TooLarge,
+    TooManyReads,
 )
 from trajectories.models import Trajectory
-from trajectories.services import ingest
+from trajectories.services import ingest, read_shares
 from trajectories.services.ingest import Accepted
+from trajectories.services.read_shares import ReadShares
 from trajectories.storage import archive_reads
 from trajectories.storage.archive_writes import mirror
 from trajectories.storage.redis_tier import RedisError
@@ -169,6 +171,22 @@ def test_a_patch_is_applied_before_the_lock_and_again_only_to_a_newer_version(
         own.retrieve(id_)
     )
     assert len(applied) == 4, "both of its own, and one beside"
+
+
+def test_a_patch_of_a_large_record_takes_a_share_of_its_tenant(
+    db: None, own: WebProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read_shares, "WAIT_S", 0.0)
+    small, large = own.record(), own.record(metadata={"text": "x" * ingest.LARGE_BYTES})
+    shares = own.store.part(ReadShares)
+    for _ in range(own.store.conf.long_reads_per_tenant):
+        shares.take(TENANT)
+    own.update(small.id, tests_passed=True)
+    with pytest.raises(TooManyReads):
+        own.update(large.id, tests_passed=True)
+    shares.give_back(TENANT)
+    assert fields_of(own.update(large.id, tests_passed=True))["tests_passed"] is True
+    shares.take(TENANT)  # the patch has given its share back
 
 
 def test_a_draft_whose_revision_fails_does_not_fail_the_others_of_its_commit(db: None, own: WebProcess) -> None:

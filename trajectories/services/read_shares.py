@@ -71,8 +71,8 @@ class ReadShares:
             self._waiting.discard(tenant)
         if not is_free:
             raise TooManyReads(
-                f"{self._limit} long reads of this tenant are already running. Send fewer at once, or name filters"
-                " that match more of the newest records."
+                f"{self._limit} long reads or changes of large records of this tenant are already running. Send fewer"
+                " at once, or name filters of a read that match more of the newest records."
             )
 
 
