@@ -14,6 +14,7 @@ from tests.training.runs import phase, record, run_with_choices
 from trajectories.domain.record import Record
 from trajectories.training import messages
 from trajectories.training.decisions import Decision, History, decisions_of
+from trajectories.training.formats.of_decisions import ContextKeys
 from trajectories.training.run import Run
 
 
@@ -26,6 +27,24 @@ def actions(decision: Decision) -> list[tuple[str, str | None, float | None]]:
 
 
 # Nothing later than the decision.
+
+
+@settings(max_examples=50)
+@given(st.lists(st.lists(runs.phases, max_size=4), min_size=2, max_size=3), st.sampled_from(["request", "type"]))
+def test_contexts_that_show_the_same_steps_have_one_key_and_no_others_do(
+    given_phases: list[list[dict[str, Any]]], pair_by: str
+) -> None:
+    shown: dict[str, Any] = {}
+    for phases in given_phases:
+        of = decisions(record(*phases))
+        keys = ContextKeys(of[0].history, {"pair_by": pair_by}) if of else None
+        for one in of:
+            assert keys is not None
+            steps = [(step.phase, step.action, step.outcome) for step in one.context.steps]
+            last = one.history.last(one.phase_index)
+            assert last == ((steps[-1][0], steps[-1][2]) if steps else None)
+            assert shown.setdefault(keys.of(one.phase_index), (one.phase, steps)) == (one.phase, steps)
+    assert len({repr(one) for one in shown.values()}) == len(shown)
 
 
 @settings(max_examples=50)
@@ -176,3 +195,20 @@ def test_a_record_of_which_no_line_comes_makes_no_context(monkeypatch: pytest.Mo
     monkeypatch.setattr(History, "_context", refuse)
     unknown = record(phase("spec", "unknown"), phase("test", "unknown"))
     assert [runs.rows(name, unknown) for name in ("dpo", "kto", "dsjson", "routing-table", "verl")] == [[]] * 5
+
+
+def test_a_prompt_is_made_for_actions_of_pairs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    context = History._context
+
+    def count(history: History, at: int) -> Any:
+        made.append(at)
+        return context(history, at)
+
+    monkeypatch.setattr(History, "_context", count)
+    many = [record(phase("spec", model="a"), phase("docs", model="a"), number=number) for number in range(1, 9)]
+    assert runs.rows("dpo", *many) == []
+    assert made == []
+    other = record(phase("spec", model="a"), phase("docs", "failure", model="b"), number=9)
+    assert len(runs.rows("dpo", *many, other)) == 1
+    assert made == [1]

@@ -204,6 +204,24 @@ def test_an_unfinished_export_is_not_continued_with_other_parameters(
     assert written(store, {}, tmp_path).lines == 2
 
 
+@pytest.mark.usefixtures("short_pages")
+def test_an_unfinished_comparison_of_another_release_is_refused_and_other_formats_go_on(
+    store: IsolatedStore, archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive(4)
+    for form in ("dpo", "sft"):
+        with monkeypatch.context() as patched:
+            patched.setattr(files, "manifest_of", _raise_cut)
+            patched.setattr(files, "_ROWS", 1)
+            with pytest.raises(Cut):
+                written(store, {"format": form}, tmp_path / form)
+    with pytest.raises(InvalidInput, match=r"of another release.* Delete \.manifest\.json\.checkpoint"):
+        written(store, {"format": "dpo"}, tmp_path / "dpo")
+    assert written(store, {"format": "sft"}, tmp_path / "sft").lines == 16
+    (tmp_path / "dpo" / ".manifest.json.checkpoint").unlink()
+    assert written(store, {"format": "dpo"}, tmp_path / "dpo").lines
+
+
 def test_two_exports_do_not_write_the_same_files(store: IsolatedStore, archive: Archive, tmp_path: Path) -> None:
     archive(1)
     other = checkpoint.Checkpoint(tmp_path / ".manifest.json.checkpoint")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Iterator
 from typing import Any
 
 from trajectories.training.scratch import BEST_FIRST, BY_KEY, Item, Scratch
@@ -40,6 +41,18 @@ def test_the_best_member_is_first_then_the_cheaper_then_the_one_of_unknown_cost_
     items = [Item(b"", key, {"key": key.decode()}, (reward, cost_usd, None)) for key, reward, cost_usd in given]
     [(_, members)] = groups(items, BEST_FIRST)
     assert [row["key"] for _, row, _ in members] == ["b", "a", "c", "d", "e"]
+
+
+def test_a_value_is_kept_under_its_number_while_items_are_read() -> None:
+    with Scratch() as scratch:
+
+        def items() -> Iterator[Item]:
+            for value in (b"one", b"two"):
+                yield Item(b"group", value, {"kept": scratch.keep(value)}, (1.0, None, None))
+
+        [(first, members)] = [(first, list(members)) for first, members in scratch.groups(items(), BY_KEY)]
+        assert scratch.kept(first["kept"]) == b"one"
+        assert [scratch.kept(member.row["kept"]) for member in members] == [b"one", b"two"]
 
 
 def test_memory_does_not_grow_with_the_rows_of_a_context() -> None:

@@ -113,7 +113,7 @@ def require() -> None:
 
 def overlap(decisions: Sequence[Weighted]) -> Overlap:
     weights = [decision.weight for decision in decisions]
-    total, squares = sum(weights), sum(weight * weight for weight in weights)
+    total, squares = sum(weights), sum([weight * weight for weight in weights])
     effective = total * total / squares if squares else 0.0
     return Overlap(effective, total / len(weights) if weights else 0.0, max(weights, default=0.0))
 
@@ -203,20 +203,31 @@ def _predictions(decisions: Sequence[Logged]) -> tuple[Floats, Floats]:
     """
     import numpy as np
 
-    sums: dict[tuple[Hashable, str | None], list[float]] = defaultdict(lambda: [0.0, 0.0])
+    total = count = 0.0
+    of_actions: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+    of_groups: dict[tuple[Hashable, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
+    direct, taken = list[float](), list[float]()
+    for group, action, _, policy, reward in decisions:
+        mean = (total + _SMOOTHING * 0.5) / (count + _SMOOTHING)
+        of_action, of_group = of_actions[action], of_groups[group, action]
+        own = _drawn(of_group, _drawn(of_action, mean))
+        taken.append(own)
+        direct.append(
+            sum(
+                [
+                    chance * (own if name == action else _drawn(of_groups[group, name], _drawn(of_actions[name], mean)))
+                    for name, chance in policy.items()
+                ]
+            )
+        )
+        total, count = total + reward, count + 1
+        for sums in (of_action, of_group):
+            sums[0] += reward
+            sums[1] += 1
+    return np.array(direct), np.array(taken)
 
-    def predict(group: Hashable, action: str) -> float:
-        mean = 0.5
-        for key in ((None, None), (None, action), (group, action)):
-            count, total = sums[key]
-            mean = (total + _SMOOTHING * mean) / (count + _SMOOTHING)
-        return mean
 
-    direct, taken = np.empty(len(decisions)), np.empty(len(decisions))
-    for at, decision in enumerate(decisions):
-        direct[at] = sum(chance * predict(decision.group, action) for action, chance in decision.policy.items())
-        taken[at] = predict(decision.group, decision.taken)
-        for key in ((None, None), (None, decision.taken), (decision.group, decision.taken)):
-            sums[key][0] += 1
-            sums[key][1] += decision.reward
-    return direct, taken
+def _drawn(sums: Sequence[float], towards: float) -> float:
+    """Return a mean by its sum and its count, drawn towards that of a wider group."""
+    total, count = sums
+    return (total + _SMOOTHING * towards) / (count + _SMOOTHING)

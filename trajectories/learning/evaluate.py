@@ -9,8 +9,8 @@ weight of a run is the product of the weights of its decisions.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from trajectories.domain.outcomes import phase_group
 from trajectories.domain.query import Query
@@ -30,13 +30,13 @@ from trajectories.services.read_shares import ReadShares
 from trajectories.storage.store import Store
 from trajectories.training.decisions import DEFAULT_RULE, REWARDS, Decision, decisions_of
 from trajectories.training.formats.of_decisions import request_key
-from trajectories.training.steps import RUN
+from trajectories.training.run import Run
 
 REQUEST_RUNS: Final = 1_000
 REQUEST_PHASES: Final = 5_000
 REQUEST_BYTES: Final = 4 * 1024**2
 """Runs, their phases, and the bytes of their bodies that an answer over HTTP reads. They bound its CPU to
-about a fifth of a second, whatever the runs are made of: contexts cost with phases, and decoding with
+about a tenth of a second, whatever the runs are made of: contexts cost with phases, and decoding with
 bytes."""
 MIN_DECISIONS: Final = 30
 MIN_EFFECTIVE: Final = 30.0
@@ -139,6 +139,10 @@ def evaluate_runs(runs: Iterable[Sequence[Decision]], policy: Policy, *, seed: i
     return tally.result(seed)
 
 
+_Request: TypeAlias = tuple[str, str | None, str | None]
+"""A request without case and repeated blanks, its type and its project."""
+
+
 class _Tally:
     """The parts of a decision that are kept: constant memory for each."""
 
@@ -147,7 +151,9 @@ class _Tally:
         self._left_out: Counter[str] = Counter()
         self._logged: list[Logged] = []
         self._covered = 0.0
-        self._items: dict[tuple[Any, ...], _Item] = {}
+        self._items: dict[tuple[_Request, str], _Item] = {}
+        self._run: Run | None = None
+        self._request: _Request = "", None, None
 
     def add_run(self, decisions: Sequence[Decision]) -> None:
         """Add the decisions of a run. Runs come newest first, so they are reversed at the end."""
@@ -155,38 +161,41 @@ class _Tally:
             self.add(decision)
 
     def add(self, decision: Decision) -> None:
-        if (reason := self._reason(decision)) is not None:
-            self._left_out[reason] += 1
+        taken, reward = decision.model, decision.reward
+        if taken is None or self._phase not in (None, decision.phase):
+            self._left_out[self._reason(decision)] += 1
             return
-        chosen = _chosen(self._policy, decision)
+        models = decision.models
+        chosen, propensity = _chosen(self._policy, decision), models[taken]
         if chosen:
             self._add_item(decision, chosen)
-        if decision.reward is None:
+        if reward is None:
             self._left_out[NO_REWARD] += 1
-        elif not decision.model_propensity:
+        elif not propensity:
             self._left_out[NO_PROPENSITY] += 1
         else:
-            self._covered += _covered(decision, chosen)
-            context = decision.context
-            group = decision.phase, context.request_type
-            taken = decision.action.model or ""
-            self._logged.append(Logged(group, taken, decision.model_propensity, chosen, decision.reward))
+            self._covered += _covered(models, chosen)
+            group = decision.phase, decision.run.fields.get("request_type")
+            self._logged.append(Logged(group, taken, propensity, chosen, reward))
 
     def reverse(self) -> None:
         """Put decisions that were added newest first into the order in which they were made."""
         self._logged.reverse()
 
-    def _reason(self, decision: Decision) -> str | None:
-        if self._phase is not None and decision.phase != self._phase:
+    def _reason(self, decision: Decision) -> str:
+        if self._phase not in (None, decision.phase):
             return OTHER_PHASE
-        if decision.action.action != RUN:
-            return NOT_RUN
-        return NO_MODEL if decision.action.model is None else None
+        return NOT_RUN if decision.is_skip else NO_MODEL
 
     def _add_item(self, decision: Decision, chosen: Mapping[str, float]) -> None:
-        context = decision.context
-        key = request_key(context.request_summary), context.request_type, context.project, decision.phase
-        item = self._items.setdefault(key, _Item(chosen))
+        run = decision.run
+        if run is not self._run:
+            fields = run.fields
+            self._run = run
+            self._request = request_key(fields["request_summary"]), fields.get("request_type"), fields.get("project")
+        key = self._request, decision.phase
+        if (item := self._items.get(key)) is None:
+            item = self._items[key] = _Item(chosen)
         for model, reward, cost in _observed(decision):
             item.rewards[model].append(reward)
             if cost is not None:
@@ -234,8 +243,7 @@ class _RunTally:
         if not decisions:
             return
         reward = REWARDS.get(decisions[0].run_outcome)
-        own = [one for one in decisions if self._phase in (None, one.phase) and one.action.model is not None]
-        own = [one for one in own if one.action.action == RUN]
+        own = [one for one in decisions if one.model is not None and self._phase in (None, one.phase)]
         if reward is None:
             self._left_out[NO_OUTCOME] += 1
         elif not all(one.model_propensity for one in own):
@@ -244,8 +252,8 @@ class _RunTally:
             weight = covered = 1.0
             for one in own:
                 chosen = _chosen(self._policy, one)
-                weight *= chosen.get(one.action.model or "", 0.0) / (one.model_propensity or 1.0)
-                covered *= _covered(one, chosen)
+                weight *= chosen.get(one.model or "", 0.0) / (one.model_propensity or 1.0)
+                covered *= _covered(one.models, chosen)
             self._covered += covered
             self._logged.append(LoggedRun(weight, reward))
 
@@ -271,9 +279,8 @@ class _RunTally:
         )
 
 
-def _chosen(policy: Policy, decision: Decision) -> dict[str, float]:
-    models = [action.model for action in decision.actions if action.action == RUN and action.model is not None]
-    return dict(policy.probabilities(decision, models))
+def _chosen(policy: Policy, decision: Decision) -> Mapping[str, float]:
+    return policy.probabilities(decision, [model for model in decision.models if model is not None])
 
 
 def _refusal(of: str, size: int, missing: int, found: Overlap | None, covered: float | None) -> str | None:
@@ -322,34 +329,36 @@ class _Item:
         return sum(chance * _mean(self.costs[model]) for model, chance in self.chosen.items())
 
 
-def _observed(decision: Decision) -> Iterator[tuple[str, float, float | None]]:
-    """Yield model, reward and cost of each attempt, or of the phase where it has one at most."""
+def _observed(decision: Decision) -> Sequence[tuple[str, float, float | None]]:
+    """Return model, reward and cost of each attempt, or of the phase where it has one at most."""
     attempts = decision.fields.get("attempts") or ()
     if len(attempts) > 1:
-        for attempt in attempts:
-            if attempt["outcome"] in REWARDS:
-                yield attempt["model"], REWARDS[attempt["outcome"]], attempt.get("cost_usd")
-    elif decision.reward is not None and decision.action.model is not None:
-        yield decision.action.model, decision.reward, decision.fields.get("cost_usd")
+        return [
+            (attempt["model"], REWARDS[attempt["outcome"]], attempt.get("cost_usd"))
+            for attempt in attempts
+            if attempt["outcome"] in REWARDS
+        ]
+    if decision.reward is None or decision.model is None:
+        return ()
+    return ((decision.model, decision.reward, decision.fields.get("cost_usd")),)
 
 
-def _covered(decision: Decision, chosen: Mapping[str, float]) -> float:
+def _covered(models: Mapping[str | None, float | None], chosen: Mapping[str, float]) -> float:
     """Return the share of the policy's choices that had a probability above 0.
 
     Models whose probability is not recorded share what the recorded ones leave.
     """
-    known = {
-        action.model: action.model_probability
-        for action in decision.actions
-        if action.action == RUN and action.model_probability is not None
-    }
-    known[decision.action.model] = decision.model_propensity or 0.0
-    is_left = 1 - sum(known.values()) > 1e-9
-    could = {action.model for action in decision.actions if action.action == RUN}
+    if len(chosen) == 1:
+        ((model, chance),) = chosen.items()
+        if models.get(model):
+            return chance
+    is_left = 1 - sum([chance for chance in models.values() if chance is not None]) > 1e-9
+    has_choice = len(models) > 1
     return sum(
         chance
         for model, chance in chosen.items()
-        if known.get(model, 0.0) > 0 or (model not in known and (is_left and (model in could or len(could) < 2)))
+        if ((known := models.get(model)) is not None and known > 0)
+        or (known is None and is_left and (model in models or not has_choice))
     )
 
 

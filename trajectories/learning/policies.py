@@ -99,15 +99,15 @@ class RulePolicy(Body):
 
 def features(decision: Decision) -> dict[str, str | None]:
     """Return the FEATURES of a decision."""
-    context = decision.context
-    last = context.steps[-1] if context.steps else None
+    fields = decision.run.fields
+    last_phase, last_outcome = decision.history.last(decision.phase_index) or (None, None)
     return {
         "phase": decision.phase,
-        "request_type": context.request_type,
-        "project": context.project,
-        "source": context.source,
-        "last_phase": last and last.phase,
-        "last_outcome": last and last.outcome,
+        "request_type": fields.get("request_type"),
+        "project": fields.get("project"),
+        "source": fields.get("source"),
+        "last_phase": last_phase,
+        "last_outcome": last_outcome,
     }
 
 
@@ -187,7 +187,7 @@ class FunctionPolicy:
         """Raises InvalidInput: what the function returns are no probabilities."""
         context = {**decision.context._asdict(), "phase": decision.phase}
         context["steps"] = [step._asdict() for step in decision.context.steps]
-        found = _as_probabilities(self._choose(context, models))
+        found = dict(_as_probabilities(self._choose(context, models)))
         try:
             _check(found)
         except PydanticCustomError as error:

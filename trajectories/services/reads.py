@@ -53,7 +53,20 @@ class Page(NamedTuple):
     next_position: Position | None
     tiers: list[str]
     is_complete: bool
-    facets: Mapping[UUID, Facets]
+    facets: HeldFacets
+
+
+class HeldFacets:
+    """The facets of the records of a page that the hot cache holds, unpacked when asked for."""
+
+    def __init__(self, records: Sequence[Record], held: Mapping[UUID, Held]) -> None:
+        self._digests = {record.id: record.digest for record in records}
+        self._held = held
+
+    def get(self, id_: UUID) -> Facets | None:
+        held = self._held.get(id_)
+        # A merged version of an id may differ from the one that the cache holds.
+        return held.facets if held and held.compressed.digest == self._digests[id_] else None
 
 
 def list_(
@@ -332,10 +345,7 @@ def _page(
             break
         records.append(record)
     has_more = is_cut or len(records) < len(found)
-    # A merged version of an id may differ from the one that the cache holds.
-    facets = {
-        r.id: held.facets for r in records if (held := snapshot.by_id.get(r.id)) and held.compressed.digest == r.digest
-    }
+    facets = HeldFacets(records, snapshot.by_id)
     return Page(records, records[-1].position if has_more else None, tiers, is_complete, facets)
 
 

@@ -10,8 +10,12 @@ has those that are known when it starts.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from itertools import accumulate
+from math import inf
 from typing import Any, NamedTuple
 
 from trajectories.domain.credit import CREDITED, NO_CREDIT, RULES, Credit, credit_of
@@ -60,22 +64,24 @@ class Context(NamedTuple):
     spent_duration_ms: float | None
 
 
-class Decision(NamedTuple):
-    """A decision. ``actions[taken]`` is the action taken.
+@dataclass(slots=True, eq=False)
+class Decision:
+    """A decision. ``actions[taken]`` is the action taken: a skip, or a run with ``model``.
 
     ``propensity`` is the probability of the action taken among all actions; ``model_propensity``
     that of its model, given that the phase runs. ``reward`` is 1 for success, 0.5 for partial, 0
     for failure, None where it is not known; ``reward_source`` says from where it is known.
+
+    Actions and context are put together at first use: many decisions reach no line.
     """
 
     run: Run
     phase_index: int
     phase: str
     history: History
-    actions: list[Action]
-    taken: int
-    propensity: float | None
-    model_propensity: float | None
+    is_skip: bool
+    model: str | None
+    """None of a skip, and where it is not known."""
     reward: float | None
     reward_rule: str
     reward_source: str
@@ -84,15 +90,42 @@ class Decision(NamedTuple):
     run_outcome: str
     outcomes: list[dict[str, Any]]
     """Late outcomes of the phase and of the run, which were known after the decision."""
+    _models: dict[str | None, float | None] | None = None
+    _actions: list[Action] | None = None
 
     @property
     def context(self) -> Context:
-        """The facts known before the decision, which are put together at first use."""
+        """The facts known before the decision."""
         return self.history.context(self.phase_index)
+
+    @property
+    def models(self) -> dict[str | None, float | None]:
+        """The models that could run the phase, each with its probability given that it runs."""
+        if self._models is None:
+            self._models = models_of(self.fields, picked_model(self.fields) if self.is_skip else self.model)
+        return self._models
+
+    @property
+    def model_propensity(self) -> float | None:
+        return None if self.model is None else self.models[self.model]
+
+    @property
+    def actions(self) -> list[Action]:
+        if self._actions is None:
+            self._actions = _actions_of(self.fields, self.models, self.run.fields.get("planned_phases"))
+        return self._actions
+
+    @property
+    def taken(self) -> int:
+        return len(self.actions) - 1 if self.is_skip else list(self.models).index(self.model)
 
     @property
     def action(self) -> Action:
         return self.actions[self.taken]
+
+    @property
+    def propensity(self) -> float | None:
+        return self.action.probability
 
 
 def decisions_of(run: Run, rule: str = DEFAULT_RULE, reward_outcome: str | None = None) -> Iterator[Decision]:
@@ -103,35 +136,26 @@ def decisions_of(run: Run, rule: str = DEFAULT_RULE, reward_outcome: str | None 
         reward_outcome: the name of the late outcome that is the reward instead: the newest one of
             the phase, else of the run. True is 1 and false 0, a number itself; words are no reward.
     """
-    late, fields = run.outcomes, run.fields
+    late, fields = run.outcomes if run.record.outcomes else [], run.fields
     places = places_of(fields) if late else {}
     phases: Sequence[Phase] = fields["phases"]
     groups = [phase_group(phase["phase_name"]) for phase in phases]
-    outcome = run_outcome(fields, zip(groups, (phase.get("outcome", "unknown") for phase in phases), strict=True))
+    outcomes = [phase.get("outcome", "unknown") for phase in phases]
+    outcome = run_outcome(fields, zip(groups, outcomes, strict=True))
     history = History(fields, groups)
+    by = rule if reward_outcome is None else OUTCOME_RULE + reward_outcome
     for at, (phase, credit) in enumerate(zip(phases, credit_of(fields, rule, groups=groups), strict=True)):
-        actions, taken, model_propensity = _actions(phase, fields)
-        earned = _earned(phase, credit, outcome)
-        reward, source, by = None if earned.outcome is None else REWARDS[earned.outcome], earned.source, rule
-        known = [one for one in late if one.get("phase_id") is None or places.get(one["phase_id"]) == at]
-        if reward_outcome is not None:
-            (reward, source), by = _late_reward(known, reward_outcome), OUTCOME_RULE + reward_outcome
-        yield Decision(
-            run=run,
-            phase_index=at,
-            phase=groups[at],
-            history=history,
-            actions=actions,
-            taken=taken,
-            propensity=actions[taken].probability,
-            model_propensity=model_propensity,
-            reward=reward,
-            reward_rule=by,
-            reward_source=source,
-            fields=phase,
-            run_outcome=outcome,
-            outcomes=known,
+        is_skip = outcomes[at] == "skipped"
+        known = (
+            [one for one in late if one.get("phase_id") is None or places.get(one["phase_id"]) == at] if late else []
         )
+        if reward_outcome is None:
+            earned, source = _earned_by_skip(outcome) if is_skip else _earned(phase, credit)
+            reward = None if earned is None else REWARDS[earned]
+        else:
+            reward, source = _late_reward(known, reward_outcome)
+        model = None if is_skip else picked_model(phase)
+        yield Decision(run, at, groups[at], history, is_skip, model, reward, by, source, phase, outcome, known)
 
 
 def _late_reward(known: Sequence[Mapping[str, Any]], name: str) -> tuple[float | None, str]:
@@ -146,8 +170,10 @@ def _late_reward(known: Sequence[Mapping[str, Any]], name: str) -> tuple[float |
 
 def picked_model(phase: Phase) -> str | None:
     """Return the model that was picked. Where a fallback answered, it is not ``model``."""
-    attempts = phase.get("attempts")
-    model: str | None = phase.get("requested_model") or (attempts[0]["model"] if attempts else phase.get("model"))
+    model: str | None = phase.get("requested_model")
+    if not model:
+        attempts = phase.get("attempts")
+        model = attempts[0]["model"] if attempts else phase.get("model")
     return model
 
 
@@ -162,69 +188,99 @@ def total(values: Iterable[float | None]) -> float | None:
     return round(sum(known), _DIGITS) if known else None
 
 
-def _earned(phase: Phase, credit: Credit, outcome_of_run: str) -> Credit:
-    """Return the outcome of the decision, as opposed to that of the phase.
+def _earned(phase: Phase, credit: Credit) -> Credit:
+    """Return the outcome of the decision to run a phase, as opposed to that of the phase.
 
-    A skip has no outcome of its own, so the run's outcome is taken. The pick of a model whose
-    attempt failed is a failure, although a fallback may have made a success of the phase.
+    The pick of a model whose attempt failed is a failure, although a fallback may have made a
+    success of the phase.
     """
-    if phase.get("outcome") == "skipped":
-        return Credit(outcome_of_run, "run_outcome") if outcome_of_run in CREDITED else NO_CREDIT
-    attempts = phase.get("attempts") or []
-    if len(attempts) > 1 and attempts[0]["model"] != attempts[-1]["model"] and attempts[0]["outcome"] in CREDITED:
+    attempts = phase.get("attempts")
+    if attempts and attempts[0]["model"] != attempts[-1]["model"] and attempts[0]["outcome"] in CREDITED:
         return Credit(attempts[0]["outcome"], "attempts")
     return credit
 
 
-def _actions(phase: Phase, fields: Mapping[str, Any]) -> tuple[list[Action], int, float | None]:
-    """Return the actions, the place of the one taken, and the probability of its model.
+def _earned_by_skip(outcome_of_run: str) -> Credit:
+    """Return the outcome of the decision to skip a phase: it has none of its own."""
+    return Credit(outcome_of_run, "run_outcome") if outcome_of_run in CREDITED else NO_CREDIT
 
-    Candidates that a rule excluded are no actions. Skipping is one if the phase was skipped, has a
-    ``keep_probability``, or is in ``planned_phases``: a planned phase is run or skipped.
+
+def models_of(phase: Phase, model: str | None) -> dict[str | None, float | None]:
+    """Return the models that could run a phase, each with its probability given that it runs.
+
+    Candidates that a rule excluded are left out.
+
+    Args:
+        model: the picked one, None where it is not known.
     """
-    is_skipped = phase.get("outcome") == "skipped"
-    model = picked_model(phase)
-    keep = phase.get("keep_probability")
-    models: dict[str | None, float | None] = {
-        one["model"]: one.get("probability") for one in phase.get("candidates", ()) if one.get("eligible") is not False
-    }
-    chosen = models.get(model) if phase.get("selection_probability") is None else phase["selection_probability"]
-    if not models and chosen is None and model is None:
+    models: dict[str | None, float | None] = {}
+    for one in phase.get("candidates", ()):
+        if one.get("eligible") is not False:
+            models[one["model"]] = one.get("probability")
+    chosen = phase.get("selection_probability")
+    if chosen is None:
+        chosen = models.get(model)
+    if model is None and chosen is None and not models:
         chosen = 1.0  # no model is chosen here: the only decision is whether to run
-    if not is_skipped or model is not None or not models:
+    if model is not None or not models or phase.get("outcome") != "skipped":
         models[model] = chosen
-    can_skip = is_skipped or keep is not None or phase["phase_name"] in (fields.get("planned_phases") or ())
+    return models
+
+
+def _actions_of(phase: Phase, models: Mapping[str | None, float | None], planned: Sequence[str] | None) -> list[Action]:
+    """Return the actions: to run the phase with each of ``models``, and to skip it.
+
+    Skipping is one if the phase was skipped, has a ``keep_probability``, or is in
+    ``planned_phases``: a planned phase is run or skipped.
+    """
+    keep = phase.get("keep_probability")
+    can_skip = phase.get("outcome") == "skipped" or keep is not None or phase["phase_name"] in (planned or ())
     # Without a way to skip, the phase runs with probability 1.
     runs = keep if can_skip else 1.0
     actions = [Action(RUN, name, _product(runs, probability), probability) for name, probability in models.items()]
     if can_skip:
         actions.append(Action(SKIP, None, None if keep is None else 1 - keep))
-    taken = len(actions) - 1 if is_skipped else list(models).index(model)
-    return actions, taken, None if is_skipped or model is None else chosen
+    return actions
 
 
 class History:
     """The phases of a run, as contexts show them. A phase that had ended is one step in all
-    contexts. Nothing is computed before the first context: many decisions reach no line."""
+    contexts. Nothing is computed before its first use: many decisions reach no line."""
 
     def __init__(self, fields: Mapping[str, Any], groups: Sequence[str]) -> None:
-        phases: Sequence[Phase] = fields["phases"]
-        self._fields, self._phases, self._groups = fields, phases, groups
+        self.fields, self.groups = fields, groups
+        self._phases: Sequence[Phase] = fields["phases"]
         self._contexts: dict[int, Context] = {}
 
     @cached_property
     def _places(self) -> dict[str, int]:
         # The first phase of a repeated id, so that a later one changes no earlier context.
-        phases = self._phases
-        return {phases[at]["phase_id"]: at for at in range(len(phases) - 1, -1, -1) if "phase_id" in phases[at]}
+        return places_of(self.fields)
 
     @cached_property
     def _ended(self) -> list[Step]:
-        return [_step(phase, group, has_ended=True) for phase, group in zip(self._phases, self._groups, strict=True)]
+        return [_step(phase, group, has_ended=True) for phase, group in zip(self._phases, self.groups, strict=True)]
+
+    @cached_property
+    def _has_overlaps(self) -> bool:
+        """Whether a field says that a phase may have begun before an earlier one had ended."""
+        return any(
+            "started_at" in phase or "depends_on" in phase or "parent_phase_id" in phase for phase in self._phases
+        )
+
+    @cached_property
+    def _start_times(self) -> list[float | None]:
+        return [_time(phase.get("started_at")) for phase in self._phases]
 
     @cached_property
     def _end_times(self) -> list[float | None]:
-        return [_end_time(phase) for phase in self._phases]
+        return [_end_time(*one) for one in zip(self._phases, self._start_times, strict=True)]
+
+    @cached_property
+    def _last_ends(self) -> list[float]:
+        """The latest end of the phases before each, -inf if none of them is known."""
+        known = (-inf if time is None else time for time in self._end_times)
+        return list(accumulate(known, max, initial=-inf))
 
     def context(self, at: int) -> Context:
         """Return the context of the decision on the phase at ``at``."""
@@ -232,36 +288,47 @@ class History:
             known = self._contexts[at] = self._context(at)
         return known
 
+    def last(self, at: int) -> tuple[str, str | None] | None:
+        """Return the group and the known outcome of the phase before ``at``; None: it is the
+        first."""
+        if not at:
+            return None
+        outcome = None if at - 1 in self.running(at) else self._phases[at - 1].get("outcome")
+        return self.groups[at - 1], outcome
+
     def _context(self, at: int) -> Context:
-        fields, places = self._fields, self._places
-        steps = self._ended[:at]
-        for before in self._running(at):
-            steps[before] = _step(self._phases[before], self._groups[before], has_ended=False)
-        loops = (
-            loop
-            for loop in fields.get("feedback_loops", ())
-            if loop.get("from_phase_id") in places and places[loop["from_phase_id"]] < at
-        )
+        fields, steps = self.fields, self._ended[:at]
+        for before in self.running(at):
+            steps[before] = _step(self._phases[before], self.groups[before], has_ended=False)
         return Context(
-            request_summary=fields["request_summary"],
-            request_type=fields.get("request_type"),
-            source=fields.get("source"),
-            project=fields.get("project"),
-            planned_phases=fields.get("planned_phases"),
-            steps=steps,
-            sent_back=[loop["reason"] for loop in loops if loop.get("reason")],
-            spent_cost_usd=total([step.cost_usd for step in steps]),
-            spent_duration_ms=total([step.duration_ms for step in steps]),
+            fields["request_summary"],
+            fields.get("request_type"),
+            fields.get("source"),
+            fields.get("project"),
+            fields.get("planned_phases"),
+            steps,
+            self._sent_back(at) if "feedback_loops" in fields else [],
+            total([step.cost_usd for step in steps]),
+            total([step.duration_ms for step in steps]),
         )
 
-    def _running(self, at: int) -> set[int]:
+    def _sent_back(self, at: int) -> list[str]:
+        places = self._places
+        return [
+            loop["reason"]
+            for loop in self.fields["feedback_loops"]
+            if loop.get("reason") and places.get(loop.get("from_phase_id"), at) < at
+        ]
+
+    def running(self, at: int) -> AbstractSet[int]:
         """Return the earlier phases that had not ended when the phase at ``at`` began."""
+        if not self._has_overlaps:
+            return frozenset()
         phases = self._phases
-        phase = phases[at]
-        started = _time(phase.get("started_at"))
-        running = set(_chain(phases, at, self._places))
+        phase, started = phases[at], self._start_times[at]
+        running = set(_chain(phases, at, self._places)) if "parent_phase_id" in phase else set()
         awaited = None if phase.get("depends_on") is None else _awaited(phases, at, self._places)
-        if started is None and awaited is None:
+        if awaited is None and (started is None or self._last_ends[at] <= started):
             return running
         for before in range(at):
             ended = self._end_times[before]
@@ -273,21 +340,26 @@ class History:
         return running
 
 
+def history_of(fields: Mapping[str, Any]) -> History:
+    """Return the history of a run by its canonical body, parsed."""
+    return History(fields, [phase_group(phase["phase_name"]) for phase in fields["phases"]])
+
+
 def _step(phase: Phase, group: str, *, has_ended: bool) -> Step:
     is_skipped = phase.get("outcome") == "skipped"
     known: Phase = phase if has_ended else {}
     error = known.get("error")
     return Step(
-        phase=group,
-        phase_name=phase["phase_name"],
-        action=SKIP if is_skipped else RUN,
-        agent=phase.get("agent"),
-        model=phase.get("model") if has_ended else picked_model(phase),
-        outcome=known.get("outcome"),
-        error=None if error is None else error[:MAX_ERROR_CHARS],
-        skip_reason=phase.get("skip_reason"),
-        cost_usd=known.get("cost_usd"),
-        duration_ms=known.get("duration_ms"),
+        group,
+        phase["phase_name"],
+        SKIP if is_skipped else RUN,
+        phase.get("agent"),
+        phase.get("model") if has_ended else picked_model(phase),
+        known.get("outcome"),
+        None if error is None else error[:MAX_ERROR_CHARS],
+        phase.get("skip_reason"),
+        known.get("cost_usd"),
+        known.get("duration_ms"),
     )
 
 
@@ -312,10 +384,9 @@ def _awaited(phases: Sequence[Phase], at: int, places: Mapping[str, int]) -> set
     return found
 
 
-def _end_time(phase: Phase) -> float | None:
+def _end_time(phase: Phase, started: float | None) -> float | None:
     """Return when a phase ended, in seconds since 1970."""
-    ended = _time(phase.get("ended_at"))
-    started, duration_ms = _time(phase.get("started_at")), phase.get("duration_ms")
+    ended, duration_ms = _time(phase.get("ended_at")), phase.get("duration_ms")
     if ended is None and started is not None and duration_ms is not None:
         ended = started + duration_ms / 1000
     return ended

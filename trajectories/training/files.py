@@ -30,6 +30,9 @@ from trajectories.training.manifest import File, Manifest, Tally
 
 _CHECKPOINT_BYTES = 32 * 1024**2
 _CHECKPOINT_PAGES = 12
+_ROWS = 2
+"""The form of the rows that wait to be compared. Increment it when a format changes them: a release
+cannot continue an export with rows of another form."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ def export_to_disk(
     checkpoint = Checkpoint(target.checkpoint)
     try:
         kind = {"tenant": tenant, "store": store.identity, "given": dict(given), "encoding": list(encoding)}
-        state = checkpoint.state or {"kind": kind, "now_us": store.now_us()}
+        state = checkpoint.state or {"kind": kind, "now_us": store.now_us(), "rows": _ROWS}
         if state["kind"] != kind:
             raise InvalidInput(
                 f"{target.directory} has an unfinished export with other parameters. Repeat that one, or delete"
@@ -108,7 +111,14 @@ def export_to_disk(
                 param="output",
             )
         # Spans such as since=7d end where they ended when the export began.
-        writer = _Writer(store, tenant, parse_request(given, state["now_us"]), target, checkpoint, state)
+        request = parse_request(given, state["now_us"])
+        if request.format.is_combined(request.options) and state.get("rows") != _ROWS:
+            raise InvalidInput(
+                f"{target.directory} has an unfinished export of another release, which this one cannot continue."
+                f" Delete {target.checkpoint.name} there to begin again.",
+                param="output",
+            )
+        writer = _Writer(store, tenant, request, target, checkpoint, state)
         writer.read(actor, on_records)
         manifest = writer.publish(encoding)
         checkpoint.state = None

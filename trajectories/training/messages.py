@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
 
 from trajectories.training.columns import Columns
-from trajectories.training.decisions import Action, Context, Decision
+from trajectories.training.decisions import Context, Decision
 from trajectories.training.steps import RUN, SKIP, amounts
 
 SYSTEM = (
@@ -50,7 +50,12 @@ TOOLS: list[dict[str, Any]] = [
 
 def prompt(decision: Decision) -> list[dict[str, Any]]:
     """Return the messages before the decision."""
-    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": context_text(decision)}]
+    return prompt_of(decision.context, decision.models)
+
+
+def prompt_of(context: Context, models: Iterable[str | None]) -> list[dict[str, Any]]:
+    """Return the messages before a decision among these models; None is one that is not known."""
+    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": context_text(context, models)}]
 
 
 def answer(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,29 +78,47 @@ def call(arguments: Mapping[str, Any]) -> dict[str, Any]:
 def arguments_of(decision: Decision) -> dict[str, Any]:
     """Return the action taken, as an object without unknown values."""
     phase = decision.fields
-    if decision.action.action == SKIP:
+    if decision.is_skip:
         return _known(action=SKIP, phase=phase["phase_name"], reason=phase.get("skip_reason"))
     return _known(
         action=RUN,
         phase=phase["phase_name"],
         agent=phase.get("agent"),
-        model=decision.action.model,
+        model=decision.model,
         tools=phase.get("tools_used") or None,
     )
 
 
-def arguments_of_other(decision: Decision, action: Action) -> dict[str, Any]:
-    """Return an action that was not taken, or an attempt of a model, with the same agent."""
-    if action.action == SKIP:
-        return _known(action=SKIP, phase=decision.fields["phase_name"])
-    return _known(
-        action=RUN, phase=decision.fields["phase_name"], agent=decision.fields.get("agent"), model=action.model
-    )
+def run_of(phase: Mapping[str, Any], model: str | None) -> dict[str, Any]:
+    """Return the action to run a phase with a model and the agent of the phase."""
+    agent, arguments = phase.get("agent"), {"action": RUN, "phase": phase["phase_name"]}
+    if agent is not None:
+        arguments["agent"] = agent
+    if model is not None:
+        arguments["model"] = model
+    return arguments
 
 
-def context_text(decision: Decision) -> str:
+def skip_of(phase: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the action to skip a phase."""
+    return {"action": SKIP, "phase": phase["phase_name"]}
+
+
+def context_text(context: Context, models: Iterable[str | None]) -> str:
     """Return the context as text: a pure function of it and of the models to choose from."""
-    return "\n".join(_lines(decision.context, decision.actions))
+    lines = [request_text(context)]
+    if context.steps:
+        lines.append("Phases so far:")
+        lines += [f"{number}. {step.text}" for number, step in enumerate(context.steps, 1)]
+    else:
+        lines.append("Phases so far: none")
+    lines += [f"Sent back: {reason}" for reason in context.sent_back]
+    if spent := amounts(context.spent_cost_usd, context.spent_duration_ms):
+        lines.append(f"Spent so far: {spent}")
+    known = [model for model in models if model is not None]
+    if len(known) > 1:
+        lines.append(f"Models to choose from: {', '.join(sorted(known))}")
+    return "\n".join(lines)
 
 
 def request_text(context: Context) -> str:
@@ -107,21 +130,6 @@ def request_text(context: Context) -> str:
     if context.planned_phases:
         lines.append(f"Planned phases: {', '.join(context.planned_phases)}")
     return "\n".join(lines)
-
-
-def _lines(context: Context, actions: list[Action]) -> Iterator[str]:
-    yield request_text(context)
-    yield "Phases so far:" if context.steps else "Phases so far: none"
-    for number, step in enumerate(context.steps, 1):
-        yield f"{number}. {step.text}"
-    for reason in context.sent_back:
-        yield f"Sent back: {reason}"
-    spent = amounts(context.spent_cost_usd, context.spent_duration_ms)
-    if spent:
-        yield f"Spent so far: {spent}"
-    models = [action.model for action in actions if action.model is not None]
-    if len(models) > 1:
-        yield f"Models to choose from: {', '.join(sorted(models))}"
 
 
 def _known(**values: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from trajectories.training.decisions import Decision, total_of_run
 from trajectories.training.formats.base import Format, LeftOut, Options, Row
 from trajectories.training.formats.of_decisions import CREDIT, decisions, origin
 from trajectories.training.run import Run
-from trajectories.training.steps import SKIP
+from trajectories.training.steps import RUN, SKIP
 
 
 class Decisions(Format):
@@ -123,9 +123,9 @@ def _row(decision: Decision, of_run: Row) -> Row:
         "phases_so_far": [step.row for step in steps],
         "spent_cost_usd": context.spent_cost_usd,
         "spent_duration_ms": context.spent_duration_ms,
-        "action": decision.action.action,
+        "action": SKIP if decision.is_skip else RUN,
         "agent": phase.get("agent"),
-        "model": decision.action.model,
+        "model": decision.model,
         "model_selection_method": phase.get("model_selection_method"),
         "reasoning_effort": phase.get("reasoning_effort"),
         "tools": phase.get("tools_used"),

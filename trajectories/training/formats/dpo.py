@@ -47,8 +47,4 @@ class Dpo(Format):
         return True
 
     def combined(self, rows: Iterable[Row], options: Options, left_out: LeftOut) -> Iterator[Row]:
-        for pair in pairs(rows, left_out):
-            yield pair | {
-                "chosen": [messages.answer(pair["chosen"])],
-                "rejected": [messages.answer(pair["rejected"])],
-            }
+        return pairs(rows, left_out)

@@ -70,8 +70,9 @@ class Dsjson(Format):
         }
 
     def rows_of(self, run: Run, options: Options, left_out: LeftOut) -> Iterator[Row]:
+        recorded_at = _recorded_at(run)
         for decision in decisions(run, options):
-            reason, row = _row(decision, options)
+            reason, row = _row(decision, options, recorded_at)
             if row is None:
                 left_out[reason] += 1
             else:
@@ -79,13 +80,17 @@ class Dsjson(Format):
 
     def event(self, decision: Decision, options: Options) -> Row | None:
         """Return the row of a decision, None if it is left out."""
-        return _row(decision, options)[1]
+        return _row(decision, options, _recorded_at(decision.run))[1]
 
 
-def _row(decision: Decision, options: Options) -> tuple[str, Row | None]:
-    actions, taken, propensity = _choice(decision, options["assume_propensity"])
+def _recorded_at(run: Run) -> str:
+    return rfc3339(run.record.recorded_at_us).decode()
+
+
+def _row(decision: Decision, options: Options, recorded_at: str) -> tuple[str, Row | None]:
     if decision.reward is None:
         return NO_REWARD, None
+    actions, taken, propensity = _choice(decision, options["assume_propensity"])
     if len(actions) < 2:
         return NO_CHOICE, None
     if not propensity:
@@ -96,7 +101,7 @@ def _row(decision: Decision, options: Options) -> tuple[str, Row | None]:
         "_label_probability": propensity,
         "_label_Action": taken + 1,
         "_labelIndex": taken,
-        "Timestamp": rfc3339(decision.run.record.recorded_at_us).decode(),
+        "Timestamp": recorded_at,
         "Version": "1",
         "EventId": f"{decision.run.id}/{decision.phase_index}",
         "a": list(range(1, len(actions) + 1)),
@@ -108,12 +113,12 @@ def _row(decision: Decision, options: Options) -> tuple[str, Row | None]:
 
 def _choice(decision: Decision, assumed: float | None) -> tuple[Sequence[Action], int, float | None]:
     """Return the actions, the place of the one taken, and its probability among them."""
-    if decision.propensity is not None or decision.action.action == SKIP or decision.model_propensity is None:
-        return decision.actions, decision.taken, decision.propensity if decision.propensity is not None else assumed
-    models = [
-        action._replace(probability=action.model_probability) for action in decision.actions if action.action == RUN
-    ]
-    return models, decision.taken, decision.model_propensity
+    actions, taken, of_model = decision.actions, decision.taken, decision.model_propensity
+    propensity = actions[taken].probability
+    if propensity is not None or of_model is None:
+        return actions, taken, assumed if propensity is None else propensity
+    models = [action._replace(probability=action.model_probability) for action in actions if action.action == RUN]
+    return models, taken, of_model
 
 
 def _probabilities(actions: Sequence[Action], taken: int, propensity: float) -> list[float]:

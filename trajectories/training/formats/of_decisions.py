@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any
 
 import orjson
 
@@ -12,11 +14,20 @@ from trajectories.domain.credit import RULES
 from trajectories.domain.text import fold
 from trajectories.training import messages
 from trajectories.training.columns import Columns
-from trajectories.training.decisions import DEFAULT_RULE, REWARDS, Action, Decision, decisions_of
+from trajectories.training.decisions import (
+    DEFAULT_RULE,
+    REWARDS,
+    Decision,
+    History,
+    decisions_of,
+    history_of,
+    models_of,
+    picked_model,
+)
 from trajectories.training.formats.base import LeftOut, Option, Options, Row, one_of
 from trajectories.training.run import Run
-from trajectories.training.scratch import BEST_FIRST, Item, Scratch
-from trajectories.training.steps import RUN
+from trajectories.training.scratch import BEST_FIRST, Item, Member, Scratch
+from trajectories.training.steps import RUN, SKIP
 
 CREDIT: Mapping[str, Option] = {
     "credit": Option(one_of(*RULES), DEFAULT_RULE, f"Credit rule of the reward: {', '.join(RULES)}."),
@@ -54,19 +65,22 @@ def weight(decision: Decision) -> float:
 
 
 def candidates_of(run: Run, options: Options, left_out: LeftOut) -> Iterator[Row]:
-    """Yield what the pairs are made of: each action that was taken or attempted, with its reward."""
+    """Yield a row of a run's candidates for pairs: each action that was taken or attempted.
+
+    A candidate has the key of its context, its text, its reward, its cost, and the place of its
+    phase. Prompts are made of ``body`` for pairs alone: most candidates are in none.
+    """
+    keys, found = None, list[Any]()
     for decision in decisions(run, options):
-        # Without an observed action there is nothing to compare, so no context is put together.
-        base: Row = {}
-        for action, reward, cost_usd in _observed(decision):
-            base = base or origin(decision) | {
-                "key": _context_key(decision, options),
-                "prompt": messages.prompt(decision),
-            }
-            arguments = messages.arguments_of_other(decision, action)
-            yield base | {"arguments": arguments, "reward": reward, "cost_usd": cost_usd}
+        if observed := _observed(decision):
+            keys = keys or ContextKeys(decision.history, options)
+            key = keys.of(decision.phase_index)
+            for arguments, reward, cost_usd in observed:
+                found.append([key, orjson.dumps(arguments).decode(), reward, cost_usd, decision.phase_index])
         if decision.reward is None:
             left_out[NO_REWARD] += 1
+    if found:
+        yield {"trajectory_id": run.id, "body": run.record.body.decode(), "candidates": found}
 
 
 def pairs(rows: Iterable[Row], left_out: LeftOut) -> Iterator[Row]:
@@ -75,21 +89,26 @@ def pairs(rows: Iterable[Row], left_out: LeftOut) -> Iterator[Row]:
     The reward of an action is the mean over the decisions with this context. The best action is the
     one with the highest reward, then the lowest mean cost, then the first in the order of its text.
     A pair of actions is yielded once a context, with the prompt of the first decision in which the
-    chosen action was taken.
+    chosen action was taken. ``chosen`` and ``rejected`` are messages.
     """
     with Scratch() as scratch:
-        for _, members in scratch.groups(map(_item, rows), BEST_FIRST):
-            best, items, is_alone = next(members), 0, True
+
+        @lru_cache(1)  # contexts come in the order of their runs
+        def history(number: int) -> History:
+            return history_of(orjson.loads(scratch.kept(number)))
+
+        for _, members in scratch.groups(_items(rows, scratch), BEST_FIRST):
+            best, items, prompt = next(members), 0, None
             reward = best.means[0]
             for worse in members:
                 items += worse.items
                 if worse.means[0] == reward:
                     continue
-                is_alone = False
+                prompt = prompt or _prompt(history(best.row["run"]), best.row["phase_index"])
                 yield {
-                    "prompt": best.row["prompt"],
-                    "chosen": best.row["arguments"],
-                    "rejected": worse.row["arguments"],
+                    "prompt": prompt,
+                    "chosen": [_message(best)],
+                    "rejected": [_message(worse)],
                     "chosen_reward": reward,
                     "rejected_reward": worse.means[0],
                     "trajectory_id": best.row["trajectory_id"],
@@ -97,43 +116,80 @@ def pairs(rows: Iterable[Row], left_out: LeftOut) -> Iterator[Row]:
                     "rejected_trajectory_id": worse.row["trajectory_id"],
                     "rejected_phase_index": worse.row["phase_index"],
                 }
-            if is_alone:
+            if prompt is None:
                 left_out[ONE_ACTION] += best.items + items
         if scratch.alone.items:
             left_out[ONE_ACTION] += scratch.alone.items
 
 
-def _observed(decision: Decision) -> Iterator[tuple[Action, float, float | None]]:
-    """Yield the action taken, and the attempts of other models at the same phase."""
+def _items(rows: Iterable[Row], scratch: Scratch) -> Iterator[Item]:
+    for row in rows:
+        of_run = {"run": scratch.keep(row["body"].encode()), "trajectory_id": row["trajectory_id"]}
+        for key, said, reward, cost_usd, at in row["candidates"]:
+            of_item = {**of_run, "phase_index": at, "said": said}
+            yield Item(bytes.fromhex(key), said.encode(), of_item, (reward, cost_usd, None))
+
+
+def _prompt(history: History, at: int) -> list[Row]:
+    phase = history.fields["phases"][at]
+    return messages.prompt_of(history.context(at), models_of(phase, picked_model(phase)))
+
+
+def _message(member: Member) -> Row:
+    return {"role": "assistant", "content": member.row["said"]}
+
+
+def _observed(decision: Decision) -> list[tuple[Row, float, float | None]]:
+    """Return arguments, reward and cost of the action taken, and of the attempts of other models at
+    the same phase."""
+    phase, found = decision.fields, list[tuple[Row, float, float | None]]()
     if decision.reward is not None:
-        yield decision.action, decision.reward, decision.fields.get("cost_usd")
-    seen = {decision.action.model}
-    for attempt in decision.fields.get("attempts") or ():
-        if attempt["model"] not in seen and attempt["outcome"] in REWARDS:
-            seen.add(attempt["model"])
-            yield Action(RUN, attempt["model"]), REWARDS[attempt["outcome"]], attempt.get("cost_usd")
+        arguments = messages.skip_of(phase) if decision.is_skip else messages.run_of(phase, decision.model)
+        found.append((arguments, decision.reward, phase.get("cost_usd")))
+    if attempts := phase.get("attempts"):
+        seen = {decision.model}
+        for attempt in attempts:
+            model, outcome = attempt["model"], attempt["outcome"]
+            if model not in seen and outcome in REWARDS:
+                seen.add(model)
+                found.append((messages.run_of(phase, model), REWARDS[outcome], attempt.get("cost_usd")))
+    return found
 
 
-def _context_key(decision: Decision, options: Options) -> str:
-    """Return a digest that is the same for contexts that are compared.
+class ContextKeys:
+    """Digests of the contexts of a run, the same for contexts that are compared.
 
     Compared are the request without case and repeated blanks (unless by type), its type, the phase,
-    and group, action and outcome of each phase so far.
+    and group, action and outcome of each phase so far. Where no phase was still running, a context
+    begins with the one before it, so the digest goes on from there.
     """
-    context = decision.context
-    key = [
-        request_key(context.request_summary) if options["pair_by"] == "request" else None,
-        context.request_type,
-        decision.phase,
-        [[step.phase, step.action, step.outcome] for step in context.steps],
-    ]
-    return hashlib.blake2b(orjson.dumps(key), digest_size=16).hexdigest()
+
+    def __init__(self, history: History, options: Options) -> None:
+        fields = history.fields
+        request = request_key(fields["request_summary"]) if options["pair_by"] == "request" else None
+        self._history, self._phases = history, fields["phases"]
+        self._start = orjson.dumps([request, fields.get("request_type")])
+        self._so_far, self._at = hashlib.blake2b(self._start, digest_size=16), 0
+
+    def of(self, at: int) -> str:
+        """Return the digest of the context before the phase at ``at``; these must not decrease."""
+        if running := self._history.running(at):
+            digest = hashlib.blake2b(self._start, digest_size=16)
+            digest.update(b"".join([self._step(before, before not in running) for before in range(at)]))
+        else:
+            while self._at < at:
+                self._so_far.update(self._step(self._at, True))
+                self._at += 1
+            digest = self._so_far.copy()
+        digest.update(orjson.dumps(self._history.groups[at]))
+        return digest.hexdigest()
+
+    def _step(self, at: int, has_ended: bool) -> bytes:
+        outcome = self._phases[at].get("outcome")
+        action = SKIP if outcome == "skipped" else RUN
+        return orjson.dumps((self._history.groups[at], action, outcome if has_ended else None))
 
 
 def request_key(summary: str) -> str:
     """Return a request without case and repeated blanks."""
     return " ".join(fold(summary).split())
-
-
-def _item(row: Row) -> Item:
-    return Item(row["key"].encode(), orjson.dumps(row["arguments"]), row, (row["reward"], row["cost_usd"], None))

@@ -19,16 +19,16 @@ from typing import Any
 import orjson
 
 from trajectories.training.columns import Columns
-from trajectories.training.decisions import REWARDS, Decision
+from trajectories.training.decisions import REWARDS, Decision, Phase
 from trajectories.training.formats.base import Format, LeftOut, Options, Row
 from trajectories.training.formats.of_decisions import CREDIT, NO_REWARD, decisions, request_key
 from trajectories.training.run import Run
 from trajectories.training.scratch import BY_KEY, Item, Scratch
-from trajectories.training.steps import RUN
 
 NO_MODEL = "decision whose model is not known"
 ONE_MODEL = "item that one model worked on"
-_ITEM = ("item", "request_summary", "request_type", "project", "phase")
+_OF_RUN = ("request_summary", "request_type", "project")
+_ITEM = ("item", *_OF_RUN, "phase")
 _MEANS = ("score", "cost_usd", "duration_ms")
 
 
@@ -40,20 +40,31 @@ class RoutingTable(Format):
         return {**dict.fromkeys(_ITEM, "text"), "model": "text", "runs": "int", **dict.fromkeys(_MEANS, "float")}
 
     def rows_of(self, run: Run, options: Options, left_out: LeftOut) -> Iterator[Row]:
+        observed, items = list[Any](), dict[str, str]()
+        fields = run.fields
+        item = [request_key(fields["request_summary"]), fields.get("request_type"), fields.get("project")]
         for decision in decisions(run, options):
-            for model, score, figures in _observed(decision):
+            if decision.is_skip:
+                continue
+            phase = decision.phase
+            for model, score, of in _observed(decision):
                 if score is None or model is None:
                     left_out[NO_MODEL if model is None else NO_REWARD] += 1
-                else:
-                    yield _item(decision) | {"model": model, "score": score} | figures
+                    continue
+                if phase not in items:
+                    items[phase] = hashlib.blake2b(orjson.dumps([*item, phase]), digest_size=16).hexdigest()
+                observed.append([items[phase], phase, model, score, of.get("cost_usd"), of.get("duration_ms")])
+        if observed:
+            yield {name: fields.get(name) for name in _OF_RUN} | {"observed": observed}
 
     def is_combined(self, options: Options) -> bool:
         return True
 
     def combined(self, rows: Iterable[Row], options: Options, left_out: LeftOut) -> Iterator[Row]:
         with Scratch() as scratch:
-            for first, members in scratch.groups(map(_entry, rows), BY_KEY):
-                item = {name: first[name] for name in _ITEM}
+            for first, members in scratch.groups(_items(rows, scratch), BY_KEY):
+                of_run = orjson.loads(scratch.kept(first["run"]))
+                item = {"item": first["item"], **of_run, "phase": first["phase"]}
                 for member in members:
                     means = dict(zip(_MEANS, member.means, strict=True))
                     yield item | {"model": member.row["model"], "runs": member.items} | means
@@ -61,33 +72,18 @@ class RoutingTable(Format):
                 left_out[ONE_MODEL] += scratch.alone.groups
 
 
-def _observed(decision: Decision) -> Iterator[tuple[str | None, float | None, Row]]:
-    """Yield model, score and figures of each attempt, or of the phase where it has one at most."""
-    if decision.action.action != RUN:
-        return
+def _observed(decision: Decision) -> Iterable[tuple[str | None, float | None, Phase]]:
+    """Return model, score and figures of each attempt, or of the phase where it has one at most."""
     attempts = decision.fields.get("attempts") or ()
     if len(attempts) < 2:
-        yield decision.action.model, decision.reward, _figures(decision.fields)
-        return
-    for attempt in attempts:
-        yield attempt["model"], REWARDS.get(attempt["outcome"]), _figures(attempt)
+        return ((decision.model, decision.reward, decision.fields),)
+    return [(attempt["model"], REWARDS.get(attempt["outcome"]), attempt) for attempt in attempts]
 
 
-def _figures(of: Any) -> Row:
-    return {"cost_usd": of.get("cost_usd"), "duration_ms": of.get("duration_ms")}
-
-
-def _item(decision: Decision) -> Row:
-    context = decision.context
-    key = [request_key(context.request_summary), context.request_type, context.project, decision.phase]
-    return {
-        "item": hashlib.blake2b(orjson.dumps(key), digest_size=16).hexdigest(),
-        "request_summary": context.request_summary,
-        "request_type": context.request_type,
-        "project": context.project,
-        "phase": decision.phase,
-    }
-
-
-def _entry(row: Row) -> Item:
-    return Item(row["item"].encode(), row["model"].encode(), row, (row["score"], row["cost_usd"], row["duration_ms"]))
+def _items(rows: Iterable[Row], scratch: Scratch) -> Iterator[Item]:
+    """Yield an item of each line that was observed. Fields of a run are kept once."""
+    for row in rows:
+        run = scratch.keep(orjson.dumps({name: row[name] for name in _OF_RUN}))
+        for item, phase, model, *values in row["observed"]:
+            of_item = {"run": run, "item": item, "phase": phase, "model": model}
+            yield Item(bytes.fromhex(item), model.encode(), of_item, tuple(values))
