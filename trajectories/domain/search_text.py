@@ -223,5 +223,5 @@ _ENCODED = _compiled(rb"%[0-9A-Fa-f]{2}")
 # take ten times as long. They read a text once: a run of backslashes is tried at its beginning
 # only, and what a part repeats does not contain the beginning of another part.
 _HIDDEN_SHAPE = _hidden(rb"\\(?<!\\\\)\\*+")
-_HIDDEN = re.compile(_HIDDEN_SHAPE)
+_HIDDEN = re.compile(b"(?:" + _HIDDEN_SHAPE + b")(?:" + _HIDDEN_SHAPE + b")*+")
 _HIDDEN_OR_ENCODED = re.compile(_HIDDEN_SHAPE + b"|" + _ENCODED_SHAPE)
