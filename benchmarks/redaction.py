@@ -34,7 +34,10 @@ SLOW = {
     "131,072 passwords": "a://b:c@",
     "colours": "\x1b[32mab",
     "invisible characters": "\u200b",
+    "invisible characters apart": "\u200ba",
     "percent-encoding": "%41a",
+    "percent-encoding apart": "%41[",
+    "passwords that are none": "a://:.@",
     "wrapped lines": "ghp_aaaaaaa1\n",
 }
 

@@ -52,6 +52,8 @@ _PLACES: dict[str, Callable[[list[str]], dict[str, Any]]] = {
     "one text": lambda parts: body(request_summary="".join(parts)),
     "lines": lambda parts: body(error="\n".join(parts)),
     "keys": lambda parts: body(metadata=dict.fromkeys(parts, 1)),
+    # All become one placeholder, so that each needs a number.
+    "keys of passwords": lambda parts: body(metadata={f"a://:{part}@": 1 for part in parts}),
     "a long key": lambda parts: body(metadata={"".join(parts): 1}),
     "keys of objects": lambda parts: body(metadata={"a": [{part: {part: part}} for part in parts]}),
     "deep": _nested,

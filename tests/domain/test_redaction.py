@@ -111,6 +111,12 @@ def test_a_key_that_this_store_issues_is_found_without_bearer() -> None:
     assert set(found) == {b'key="[redacted:trajectories-key]"'}
 
 
+def test_a_private_key_is_removed_whole_although_its_header_has_a_token() -> None:
+    record = stored(body(error=f"before {private_key(headers=f'Comment: {TOKEN} too')}\nafter"))
+    assert record["error"] == f"before {placeholder('private-key')}\nafter"
+    assert record["metadata"] == {COUNT_KEY: {"private-key": 1}}
+
+
 def test_every_kind_has_an_example() -> None:
     assert {kind for kind, *_ in [*CREDENTIALS, *IN_CONTEXT]} == set(KINDS)
 

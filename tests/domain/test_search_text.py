@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
+import re2
 from hypothesis import given
 from hypothesis import strategies as st
 
 from trajectories.domain import search_text
 
 HIDDEN = "\u200b".encode()
+LATIN1 = re2.Options()
+LATIN1.encoding = re2.Options.Encoding.LATIN1
 _pieces = st.lists(
     st.one_of(
         st.sampled_from([b"a", b"-", b"%", b"%4", b"\n", b'\\"', "é".encode()]).map(lambda text: (text, text)),
@@ -42,9 +46,26 @@ def test_a_decoded_text_leads_back_to_the_bytes_that_each_of_its_bytes_came_from
     assert list(view.originals((at, at + 1) for at in range(len(text)))) == spans
 
 
-def test_percent_encoding_in_a_text_is_one_piece_however_much_it_is() -> None:
-    """Each piece costs microseconds: 262,144 of them took 1.6 s."""
-    view = search_text.decoded(b'"' + b"%41a%2542 b" * 10_000 + b'"')
+def test_percent_encoding_in_a_text_is_one_part_however_much_it_is() -> None:
+    """Each part costs half a microsecond: 262,144 of them took 1.6 s."""
+    view = search_text.decoded(b'"' + b"%41a,%2542 b" * 10_000 + b'"')
     assert view is not None
-    assert view.text == b'"' + b"AaB b" * 10_000 + b'"'
-    assert len(view.starts) < 5
+    assert view.text == b'"' + b"Aa,B b" * 10_000 + b'"'
+    assert len(list(view.changes.finditer(view.original))) < 5
+
+
+@pytest.mark.parametrize("escape", ["\x1b[", "\x1b[1;", "\x1b(", "\u009b", "^["])
+def test_the_last_letter_of_an_escape_begins_no_token_that_a_line_break_splits(escape: str) -> None:
+    token = "sk-ant-aaaa1\nbbbbbb2"
+    view = search_text.without_hidden(f"{escape}{token} {token}".encode())
+    assert view is not None
+    assert view.text.endswith(f" {token}".replace("\n", "").encode())
+    assert view.text.count(b"\n") == (escape not in ("^[", "\x1b("))
+
+
+@given(st.lists(st.sampled_from([b"\\", b"\x1b", b"[", b"0", b"m", b"%", b"25", b"41", b"sk-a1b2c3", b"\n", b"u200b"])))
+def test_the_quick_search_finds_whatever_a_view_changes(parts: list[bytes]) -> None:
+    data = b"".join(parts)
+    for view in (search_text.without_hidden(data), search_text.decoded(data)):
+        if view is not None and view.text != data:
+            assert re2.search(search_text.CHANGED, data, LATIN1)

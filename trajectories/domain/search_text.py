@@ -10,10 +10,11 @@ backslash, so a match never ends within an escape of the input.
 
 from __future__ import annotations
 
+import heapq
 import re
 import unicodedata
 from array import array
-from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
@@ -22,40 +23,55 @@ import re2
 
 
 class View(NamedTuple):
-    """A text made from another one, in pieces.
+    """A text made from another one.
 
-    Piece ``i`` begins at ``starts[i]`` of ``text`` and at ``origins[i]`` of the original. It is a
-    copy if ``encoded[i]`` is empty; otherwise it is that percent-encoded text, decoded.
+    Only texts with a credential need the way back, so it is not kept but found again.
     """
 
     text: bytes
-    starts: list[int]
-    origins: list[int]
-    encoded: list[bytes]
+    original: bytes
+    changes: Any = None
+    """What was changed, besides line breaks; None if nothing was."""
 
     def originals(self, spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
         """Yield where ``spans`` are in the original; they ascend and have at least one byte each."""
-        last, offsets = -1, array("q")
-        for start, end in spans:
+        changes = _changes(self.original, self.changes) if self.changes else iter(())
+        # The text before ``at`` is what the original before ``done`` has become.
+        at = done = 0
+        start, end = next(changes, _NONE)
+        shown, offsets = b"", array("q")
+        for span in spans:
             found = []
-            for place in (start, end - 1):
-                piece = bisect_right(self.starts, place) - 1
-                if self.encoded[piece] and piece != last:
-                    # Only for a piece in which a credential begins or ends.
-                    last, offsets = piece, _offsets(self.encoded[piece])
-                within = place - self.starts[piece]
-                found.append((offsets[within], offsets[within + 1]) if self.encoded[piece] else (within, within + 1))
-                found[-1] = (found[-1][0] + self.origins[piece], found[-1][1] + self.origins[piece])
+            for place in (span[0], span[1] - 1):
+                # Leave every change whose text ends before this place.
+                while place >= at + (start - done):
+                    if not offsets:
+                        shown = _shown_of(self.original[start:end])
+                    if place < at + (start - done) + len(shown):
+                        break
+                    at, done = at + (start - done) + len(shown), end
+                    start, end = next(changes, _NONE)
+                    offsets = array("q")
+                within = place - at - (start - done)
+                if within < 0:
+                    found.append((done + place - at, done + place - at + 1))
+                else:
+                    offsets = offsets or _offsets(self.original[start:end])
+                    found.append((start + offsets[within], start + offsets[within + 1]))
             yield found[0][0], found[1][1]
+
+
+_NONE = (1 << 62, 1 << 62)
+"""Where the next change is if there is none: after every text."""
 
 
 def without_hidden(data: bytes) -> View | None:
     """Return ``data`` without what a reader does not see, or None if there is nothing of it."""
-    return _view(data, _HIDDEN) if _HIDDEN.search(data) else None
+    return _view(data, _HIDDEN) if _ANY_HIDDEN.search(data) else None
 
 
 def unchanged(data: bytes) -> View:
-    return View(data, [0], [0], [b""])
+    return View(data, data)
 
 
 def decoded(data: bytes) -> View | None:
@@ -65,37 +81,35 @@ def decoded(data: bytes) -> View | None:
     return _view(data, _HIDDEN_OR_ENCODED) if _ENCODED.search(data) else None
 
 
-def _view(data: bytes, pattern: Any) -> View:
-    starts, origins, encoded, parts = [0], [0], [b""], list[bytes]()
-    done = size = 0
-    for start, end, shown in _changes(data, pattern):
-        parts += (data[done:start], shown)
-        size += start - done
-        if shown:
-            starts.append(size)
-            origins.append(start)
-            encoded.append(data[start:end])
-            size += len(shown)
-        starts.append(size)
-        origins.append(end)
-        encoded.append(b"")
+def _view(data: bytes, changes: Any) -> View:
+    parts, done = list[bytes](), 0
+    for start, end in _line_breaks(data, changes):
+        parts.append(data[done:start])
         done = end
-    parts.append(data[done:])
-    return View(b"".join(parts), starts, origins, encoded)
+    text = b"".join((*parts, data[done:])) if parts else data
+    # A constant is replaced without a call of Python for each match.
+    return View(changes.sub(b"" if changes is _HIDDEN else _shown, text), data, changes)
 
 
-def _changes(data: bytes, pattern: Any) -> Iterator[tuple[int, int, bytes]]:
-    """Yield start and end of each piece to change, and what it becomes."""
-    for match in pattern.finditer(data):
-        start, end = match.span()
-        first = data[start]
-        if first == _PERCENT:
-            # The second time for what was encoded twice. Nothing else has become an escape.
-            yield start, end, unquote_to_bytes(unquote_to_bytes(data[start:end])).translate(_SAFE)
-        elif first in _WORD:
-            yield from _line_breaks(data[start:end], start)
-        else:
-            yield start, end, b""
+def _changes(data: bytes, changes: Any) -> Iterator[tuple[int, int]]:
+    """Yield start and end of each part that the view of ``data`` changes."""
+    parts = (match.span() for match in changes.finditer(data))
+    return heapq.merge(parts, _line_breaks(data, changes))
+
+
+def _shown(change: re.Match[bytes]) -> bytes:
+    return _shown_of(change[0])
+
+
+def _shown_of(change: bytes) -> bytes:
+    """Return what a part of a text becomes."""
+    if (shown := _CHARS.get(change)) is not None:
+        return shown
+    if change[0] != _PERCENT:
+        return b""
+    # The second time for what was encoded twice. Nothing else has become an escape.
+    once = unquote_to_bytes(change)
+    return (unquote_to_bytes(once) if b"%" in once else once).translate(_SAFE)
 
 
 def _offsets(encoded: bytes) -> array[int]:
@@ -106,29 +120,44 @@ def _offsets(encoded: bytes) -> array[int]:
     return found
 
 
-def _line_breaks(lines: bytes, at: int) -> Iterator[tuple[int, int, bytes]]:
+def _line_breaks(data: bytes, changes: Any) -> Iterator[tuple[int, int]]:
     """Yield the breaks before lines that continue a token. Words, numbers and dates do not."""
-    for line in _NEXT_LINE.finditer(lines):
-        word = line[1].translate(None, delete=b"-_.")
-        if not 4 <= len(word.translate(None, delete=_DIGITS)) < len(word):
-            return
-        yield at + line.start(), at + line.start(1), b""
+    at = start = end = 0
+    parts = (match.span() for match in changes.finditer(data))
+    while wrapped := _WRAPPED.search(data, at):
+        at, stop = wrapped.span()
+        if at and data[at - 1] in _BEFORE_LETTER:
+            while end <= at:
+                start, end = next(parts, _NONE)
+            if start < at:
+                at = end  # the last letter of an escape, which only looks like the beginning of a token
+                continue
+        for line in _NEXT_LINE.finditer(data, at, stop):
+            word = line[1].translate(None, delete=b"-_.")
+            if not 4 <= len(word.translate(None, delete=_DIGITS)) < len(word):
+                break
+            yield line.start(), line.start(1)
+        at = stop
 
 
 def _invisible() -> Iterator[bytes]:
     """Yield the characters that show nothing: format characters of Unicode, fillers, variation
-    selectors, the soft hyphen.
+    selectors, the soft hyphen. Those that differ in the last byte are one class.
     """
     others = {0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFFA0, *range(0x180B, 0x1810), *range(0xFE00, 0xFE10)}
-    for code in [*range(0xAD, 0x10000), *range(0xE0000, 0xE01F0)]:
+    last_bytes = defaultdict[bytes, list[bytes]](list)
+    for code in [*range(0xAE, 0x10000), *range(0xE0000, 0xE01F0)]:
         if code in others or code > 0xE00FF or unicodedata.category(chr(code)) == "Cf":
-            yield re2.escape(chr(code).encode())
+            char = chr(code).encode()
+            last_bytes[char[:-1]].append(b"\\x%02x" % char[-1])
+    for first, last in last_bytes.items():
+        yield first + b"[" + b"".join(last) + b"]"
 
 
-def _compiled(pattern: bytes, *, never_capture: bool = True) -> Any:
+def _compiled(pattern: bytes) -> Any:
     options = re2.Options()
     options.encoding = re2.Options.Encoding.LATIN1
-    options.never_capture = never_capture
+    options.never_capture = True
     return re2.compile(pattern, options)
 
 
@@ -138,10 +167,30 @@ _SAFE = bytes(0x20 if char < 0x20 else ord("'") if char in b'"\\' else char for 
 
 # ECMA-48: colours and other control sequences; also as source code and logs write them, and without
 # the escape character, as some tools leave them.
-_ESCAPE = rb"(?:\\+(?:u001[bB]|x1[bB]|033|e)|\x1b|\^\[)"
-_ANSI = _ESCAPE + rb"(?:\[[0-9;:?]*[A-Za-z]|[()][A-Z0-9])|\xc2\x9b[0-9;:?]*[A-Za-z]|\[[0-9;]{1,12}m|\[K"
-_CONTROL = rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]|\\+u00(?:[01][0-9a-fA-F]|7[fF]|[89][0-9a-fA-F])"
-_ESCAPED = rb"\\+u(?:00[aA][dD]|061[cC]|180[eE]|200[b-fB-F]|20[26][0-9a-fA-F]|[fF][eE](?:0[0-9a-fA-F]|[fF]{2}))"
+_SEQUENCE = rb"(?:\[[0-9;:?]*[A-Za-z]|[()][A-Z0-9])"
+_ESCAPED = (
+    rb"(?:(?:u001[bB]|x1[bB]|033|e)" + _SEQUENCE + rb"|u00(?:[01][0-9a-fA-F]|7[fF]|[89][0-9a-fA-F])"
+    rb"|u(?:00[aA][dD]|061[cC]|180[eE]|200[b-fB-F]|20[26][0-9a-fA-F]|[fF][eE](?:0[0-9a-fA-F]|[fF]{2})))"
+)
+
+
+def _hidden(backslashes: bytes) -> bytes:
+    """Return the shape of one hidden part. Each alternative begins with another byte or bytes, so
+    that Python looks for these alone.
+    """
+    return b"|".join(
+        (
+            rb"\x1b" + _SEQUENCE + b"?",
+            backslashes + _ESCAPED,
+            rb"\[(?:[0-9;]{1,12}m|K)",
+            rb"\^\[" + _SEQUENCE,
+            rb"\xc2(?:\x9b[0-9;:?]*[A-Za-z]|[\x80-\x9f\xad])",
+            *_invisible(),
+            *(b"\\x%02x" % char for char in (*range(0x20), 0x7F) if char not in b"\t\n\r\x1b"),
+        )
+    )
+
+
 # How tokens begin that may be longer than the rest of a line.
 _PREFIX = (
     rb"(?:[rs]k[-_]|whsec_|lsv2_|gsk_|xai-|pplx-|r8_|nvapi-|hf_|api_org_|AIza|AQ\.|ya29\.|GOCSPX-|A[KSBC][IC]A|gh[a-z]_"
@@ -152,18 +201,27 @@ _BREAK = rb"(?:(?:\\+r)?\\+n|\r?\n) {0,16}"
 _TOKEN = rb"[A-Za-z0-9_.+/=-]"
 # Python's own: a match costs a quarter of RE2's, and within _WRAPPED there is one way to match.
 _NEXT_LINE = re.compile(_BREAK + b"(" + _TOKEN + b"+)")
-_WRAPPED = rb"\b_?" + _PREFIX + _TOKEN + b"*(?:" + _BREAK + _TOKEN + b"{6,})+"
-_HIDDEN_SHAPE = b"(?:" + b"|".join((_ANSI, _CONTROL, _ESCAPED, *_invisible())) + b")+|" + _WRAPPED
-# One match for all that is encoded in a text, with the words between: a match costs microseconds.
+_WRAPPED_SHAPE = rb"\b_?" + _PREFIX + _TOKEN + b"*(?:" + _BREAK + _TOKEN + b"{6,})+"
+_CODES = [b"%02x" % char for char in range(256)] + [b"%02X" % char for char in range(256)]
 _CODE = rb"%(?:25[0-9A-Fa-f]{2}|[013-9A-Fa-f][0-9A-Fa-f]|2[0-46-9A-Fa-f])"
-_ENCODED_SHAPE = _CODE + rb"(?:[A-Za-z0-9_.~:/?=&+@ -]{0,64}" + _CODE + b")*"
-_UNIT = re.compile(rb"%25[0-9A-Fa-f]{2}|%[0-9A-Fa-f]{2}|.")
+# One match for all that is encoded in a text, with the text between: a match costs half a microsecond.
+_ENCODED_SHAPE = _CODE + rb"(?:[\x20\x21\x23\x24\x26-\x5a\x5d\x5f-\x7e]*+" + _CODE + b")*+"
+_UNIT = re.compile(rb"(?s)%25[0-9A-Fa-f]{2}|%[0-9A-Fa-f]{2}|.")
 _PERCENT = ord("%")
-_WORD = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")
+_CHARS = {b"%" + code: unquote_to_bytes(b"%" + code).translate(_SAFE) for code in _CODES}
+"""What one code becomes. A text may have a hundred thousand of them apart."""
+_BEFORE_LETTER = b"[;:?()%\x9b"
+"""What an escape has before a last letter at which a word may begin."""
 
-CHANGED = _HIDDEN_SHAPE + b"|" + _ENCODED_SHAPE
+CHANGED = _hidden(rb"\\+") + b"|" + _WRAPPED_SHAPE + b"|" + _CODE
 """RE2: what a view changes."""
 # Global because compiling them takes milliseconds. They are constants, so they need no reset.
-_HIDDEN = _compiled(_HIDDEN_SHAPE)
-_HIDDEN_OR_ENCODED = _compiled(_HIDDEN_SHAPE + b"|" + _ENCODED_SHAPE)
+_ANY_HIDDEN = _compiled(_hidden(rb"\\+") + b"|" + _WRAPPED_SHAPE)
+_WRAPPED = _compiled(_WRAPPED_SHAPE)
 _ENCODED = _compiled(rb"%[0-9A-Fa-f]{2}")
+# Python's own, for texts in which RE2 has found one: with a hundred thousand parts, RE2's matches
+# take ten times as long. They read a text once: a run of backslashes is tried at its beginning
+# only, and what a part repeats does not contain the beginning of another part.
+_HIDDEN_SHAPE = _hidden(rb"\\(?<!\\\\)\\*+")
+_HIDDEN = re.compile(b"(?:" + _HIDDEN_SHAPE + b")(?:" + _HIDDEN_SHAPE + b")*+")
+_HIDDEN_OR_ENCODED = re.compile(_HIDDEN_SHAPE + b"|" + _ENCODED_SHAPE)
