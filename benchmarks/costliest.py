@@ -14,7 +14,8 @@ its own. Nothing is answered from memory.
 A row is the CPU beyond what the request's size explains. Of an answer, this is the CPU that a list
 of 1,000 runs takes for as many bytes. Of an export, this is the CPU for as many bytes of the same
 format where all records reach the answer: 1,000 runs of a third tenant, each phase of which two
-models have attempted. So a format that reads many records and answers with few bytes is found. Of
+models have attempted. So a format that reads many records and answers with few bytes is found. A
+manifest is explained by the bytes of the export that it describes. Of
 a body, this is the CPU that 1,000 ordinary lines take for as many bytes. Reads are sent twice, so
 that caches are warm; bodies and exports in other formats once.
 """
@@ -59,6 +60,15 @@ ALL = {
 PARTS = {"1": "half", "7": "a third"}
 """Words of which ordinary summaries have a part."""
 LEARNING = "/v1/agent/"
+MORE: tuple[dict[str, str], ...] = (
+    {"dedupe": "1"},
+    {"split": "train=0.9,test=0.1", "part": "test"},
+    {"format": "dpo", "pair_by": "type"},
+    {"format": "sft", "min_reward": "1"},
+    {"format": "kto", "reward_outcome": "merged"},
+)
+"""Parameters of exports besides a format alone."""
+MANIFEST = "/manifest"
 
 
 class Sent(NamedTuple):
@@ -202,11 +212,20 @@ def _exports() -> Iterator[Sent]:
     yield Sent("export", "GET", {}, path="/export")
 
 
+def _more_exports() -> Iterator[Sent]:
+    for more in MORE:
+        name = " ".join(f"{key}={value}" for key, value in more.items())
+        yield Sent(f"export {name}", "GET", more, path="/export", times=1)
+    for described in ({}, {"format": "dpo"}, {"format": "sft"}):
+        name = f"manifest of {described.get('format', 'jsonl')}"
+        yield Sent(name, "GET", described, path=f"/export{MANIFEST}", times=1)
+
+
 def _format(sent: Sent) -> str | None:
     """Return the format of an export, None of another request."""
     from trajectories.training.formats import DEFAULT
 
-    return sent.parameters.get("format", DEFAULT) if sent.path == "/export" else None
+    return sent.parameters.get("format", DEFAULT) if sent.path.startswith("/export") else None
 
 
 def _requests(scope: str) -> Iterator[Sent]:
@@ -218,6 +237,7 @@ def _requests(scope: str) -> Iterator[Sent]:
         yield from _learning()
     if scope == "export":
         yield from _exports()
+        yield from _more_exports()
     if scope in ("read", "export", "admin"):
         kinds = {"read": (("list", "GET", ""), ("stats", "GET", "/stats")), "export": (("export", "GET", "/export"),)}
         for name, method, path in kinds.get(scope, (("delete dry_run", "DELETE", ""),)):
@@ -325,8 +345,12 @@ def _rows(tenant: str, scope: str, costs: list[Cost], answered: dict[str | None,
         sent: the CPU that a byte of a body explains.
     """
 
+    exports = {tuple(cost.sent.parameters.items()): cost.size for cost in costs if cost.sent.path == "/export"}
+
     def explained(cost: Cost) -> float:
-        return answered[_format(cost.sent)] * cost.size + sent * len(cost.sent.body)
+        # A manifest has the digest of the lines, so it is explained by them.
+        described = exports.get(tuple(cost.sent.parameters.items()), 0) if MANIFEST in cost.sent.path else 0
+        return answered[_format(cost.sent)] * (cost.size + described) + sent * len(cost.sent.body)
 
     for cost in sorted(costs, key=lambda cost: cost.cpu_ms - explained(cost), reverse=True)[:_SHOWN]:
         name = f"{tenant} records, {scope}: {cost.sent.name} ({cost.status})"

@@ -197,6 +197,10 @@ class Trajectory(_Version):
     # A database default, so that a process of the previous release can still write here.
     outcomes = models.TextField(default="", db_default="", editable=False)
     outcome_count = models.IntegerField(default=0, db_default=0, editable=False)
+    # ``domain.export_facts``. Null in rows of releases that did not know them; ``manage.py fill_credit``
+    # fills them.
+    export_facts = models.SmallIntegerField(null=True, editable=False)
+    request_key = models.BigIntegerField(null=True, editable=False)
 
     class Meta:
         verbose_name_plural = "trajectories"
@@ -216,6 +220,8 @@ class Trajectory(_Version):
                 condition=models.Q(started_at_us=None),
                 name="trajectories_unstarted",
             ),
+            # All that an export reads of a run that yields no line.
+            models.Index(fields=["tenant", "seq", "export_facts", "request_key"], name="trajectories_export"),
         ]
 
     @property

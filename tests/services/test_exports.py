@@ -35,10 +35,10 @@ def test_pages_have_as_many_records_as_the_size_of_the_last_ones_allows(
     monkeypatch.setattr(exports, "_PAGE", 3)
     monkeypatch.setattr(exports, "_PAGE_BYTES", 20_000)
     pages = list(exports.export_pages(store, TENANT, parse_query({}, store.now_us())).pages)
-    assert [len(page) for page in pages] == [2, 3, 3, 1]
-    assert [one.id.int for page in pages for one in page] == list(range(1, small + large + 1))
+    assert [page.count for page in pages] == [2, 3, 3, 1]
+    assert [one.id.int for page in pages for one in page.records] == list(range(1, small + large + 1))
     monkeypatch.setattr(exports, "_FIRST_PAGE", small + 1)
     monkeypatch.setattr(exports, "_PAGE", small + 1)
     monkeypatch.setattr(exports, "_PAGE_BYTES", 1)
     pages = list(exports.export_pages(store, TENANT, parse_query({}, store.now_us())).pages)
-    assert [len(page) for page in pages] == [small + 1, 1, 1, 1]
+    assert [page.count for page in pages] == [small + 1, 1, 1, 1]

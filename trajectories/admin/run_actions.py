@@ -18,11 +18,11 @@ from trajectories.admin.compare_runs import redirect_to_comparison
 from trajectories.admin.filter_form import EncodingForm
 from trajectories.admin.tenant_pages import DELETE, SEE, download, may
 from trajectories.admin.tenants import actor_of
-from trajectories.domain.record import Record
 from trajectories.domain.text import counted
 from trajectories.exceptions import DeletionIncomplete, TrajectoriesError
 from trajectories.models import AuditEntry, Phase, Quarantined, Trajectory
 from trajectories.services import deletion
+from trajectories.services.exports import Page
 from trajectories.storage.archive_writes import record_of
 from trajectories.storage.store import get_store
 from trajectories.training.export import export_selected
@@ -78,13 +78,13 @@ def export_runs(model_admin: Any, request: HttpRequest, rows: QuerySet[Trajector
     return _page(model_admin, request, "export_runs", f"Export {counted(len(pks), 'run')}", form=form, pks=pks)
 
 
-def _pages(pks: Sequence[int], tenant: str, actor: str) -> Generator[list[Record], None, None]:
+def _pages(pks: Sequence[int], tenant: str, actor: str) -> Generator[Page, None, None]:
     count = 0
     try:
         for at in range(0, len(pks), _PAGE):
             rows = Trajectory.objects.filter(pk__in=pks[at : at + _PAGE]).order_by("seq")
-            page = [record_of(row) for row in rows]
-            count += len(page)
+            page = Page([record_of(row) for row in rows])
+            count += page.count
             yield page
     finally:
         AuditEntry.objects.note("export", actor, {tenant: count})

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import chain
 from typing import NamedTuple
 from uuid import UUID
 
+from trajectories.domain.export_facts import SHARED
 from trajectories.domain.query import Query
 from trajectories.domain.record import Record
 from trajectories.exceptions import ArchiveUnavailable, ExportBehind, NotFound
 from trajectories.models import AuditEntry
 from trajectories.services.read_shares import ReadShares, Share
-from trajectories.storage import archive_reads
+from trajectories.storage import archive_reads, export_reads
 from trajectories.storage.archive_errors import ArchiveError
 from trajectories.storage.store import Store
 
@@ -22,14 +26,41 @@ _PAGE = 400
 _PAGE_BYTES = 4 * 1024**2
 """Maximum records of a page, and the size that a page has if its records are as large as those of
 the last one."""
+_KEYS = 5_000
+"""Records that are decided on at once, by their facts."""
 _WAIT_S = 0.02
+
+
+class Need(NamedTuple):
+    """Facts (``domain.export_facts``) of which a record needs at least one, and the reason for which
+    a record without them is left out."""
+
+    facts: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some records of an export, one after the other.
+
+    ``left_out`` counts by reason those whose bodies were not read. ``last`` is the id of the last
+    record, None if there is none.
+    """
+
+    records: list[Record]
+    left_out: Counter[str] = field(default_factory=Counter)
+    last: UUID | None = None
+
+    @property
+    def count(self) -> int:
+        return len(self.records) + self.left_out.total()
 
 
 class Pages(NamedTuple):
     """The records of an export, page by page. ``up_to_seq``: where it ends, whatever comes later."""
 
     up_to_seq: int
-    pages: Generator[list[Record], None, None]
+    pages: Generator[Page, None, None]
 
 
 def export_pages(
@@ -37,6 +68,7 @@ def export_pages(
     tenant: str,
     query: Query,
     *,
+    needs: Sequence[Need] = (),
     after: UUID | None = None,
     up_to_seq: int | None = None,
     actor: str = "code",
@@ -47,6 +79,7 @@ def export_pages(
     broken stream.
 
     Args:
+        needs: of a record that lacks one of these, the body is not read.
         after: id of the last record that the caller has; the export continues after it.
         up_to_seq: of the export that is continued; by default it ends with what is archived now.
         actor: who exports, for the audit trail. The entry is written when the pages end, also
@@ -67,8 +100,8 @@ def export_pages(
         if after_seq is None:
             raise NotFound(f"Invalid cursor: there is no trajectory {after}.", code="invalid_cursor", param="after")
         up_to_seq = archive_reads.last_seq(tenant) if up_to_seq is None else up_to_seq
-        pages = _export_pages(tenant, query, after_seq, up_to_seq)
-        first = next(pages, [])
+        pages = _export_pages(tenant, query, after_seq, up_to_seq, needs)
+        first = next(pages, Page([]))
     except ArchiveError as error:
         raise ArchiveUnavailable("Exports are read from the archive, which is unavailable.") from error
     return Pages(up_to_seq, _noted(tenant, actor, chain([first], pages), share))
@@ -90,21 +123,70 @@ def wait_until_archived(store: Store, tenant: str) -> None:
         time.sleep(_WAIT_S)
 
 
-def _export_pages(tenant: str, query: Query, after_seq: int, up_to_seq: int) -> Iterator[list[Record]]:
+def _export_pages(tenant: str, query: Query, after_seq: int, up_to_seq: int, needs: Sequence[Need]) -> Iterator[Page]:
+    if needs:
+        yield from _needed_pages(tenant, query, after_seq, up_to_seq, needs)
+        return
     limit = min(_FIRST_PAGE, _PAGE)
     while page := archive_reads.exported(tenant, query, after_seq, up_to_seq, limit):
-        yield [exported.record for exported in page]
-        after_seq = page[-1].seq
-        mean_bytes = max(1, sum(len(exported.record.body) for exported in page) // len(page))
-        limit = min(_PAGE, max(1, _PAGE_BYTES // mean_bytes))
+        records = [exported.record for exported in page]
+        yield Page(records, last=records[-1].id)
+        after_seq, limit = page[-1].seq, _limit(records, limit)
 
 
-def _noted(tenant: str, actor: str, pages: Iterable[list[Record]], share: Share) -> Generator[list[Record], None, None]:
+def _limit(records: Sequence[Record], limit: int) -> int:
+    """Return the maximum records of the next page."""
+    if not records:
+        return limit
+    mean_bytes = max(1, sum(len(record.body) for record in records) // len(records))
+    return min(_PAGE, max(1, _PAGE_BYTES // mean_bytes))
+
+
+def _needed_pages(tenant: str, query: Query, after_seq: int, up_to_seq: int, needs: Sequence[Need]) -> Iterator[Page]:
+    """Yield pages of which only the bodies are read that may reach a line.
+
+    A record that changes between the two reads is decided on by its earlier facts.
+    """
+    needed, limit = 0, min(_FIRST_PAGE, _PAGE)
+    for need in needs:
+        needed |= need.facts
+    shared = export_reads.shared_requests(tenant, query, up_to_seq) if needed & SHARED else frozenset[int]()
+
+    @lru_cache(1 << 11)
+    def lacks(facts: int) -> str | None:
+        return next((need.reason for need in needs if not facts & need.facts), None)
+
+    def page(seqs: list[int], left_out: list[str], last_seq: int) -> Page:
+        found = export_reads.exported_of(tenant, query, seqs) if seqs else []
+        records = [one.record for one in found]
+        is_last = bool(found) and found[-1].seq == last_seq
+        last = records[-1].id if is_last else export_reads.id_at(tenant, last_seq)
+        return Page(records, Counter(left_out), last)
+
+    while keys := export_reads.facts(tenant, query, after_seq, up_to_seq, _KEYS, needed=needed, shared=shared):
+        seqs, left_out = list[int](), list[str]()
+        for seq, facts in keys:
+            if reason := lacks(facts):
+                left_out.append(reason)
+                continue
+            seqs.append(seq)
+            if len(seqs) == limit:
+                one = page(seqs, left_out, seq)
+                yield one
+                limit, seqs, left_out = _limit(one.records, limit), [], []
+        if seqs or left_out:
+            one = page(seqs, left_out, keys[-1][0])
+            yield one
+            limit = _limit(one.records, limit)
+        after_seq = keys[-1][0]
+
+
+def _noted(tenant: str, actor: str, pages: Iterable[Page], share: Share) -> Generator[Page, None, None]:
     """Yield ``pages``, note them in the audit trail at the end, and give back the share."""
     count = 0
     try:
         for page in pages:
-            count += len(page)
+            count += page.count
             yield page
     finally:
         share.give_back()

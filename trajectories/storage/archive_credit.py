@@ -6,11 +6,14 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
+import orjson
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef
 
 from trajectories.domain.compression import from_columns
 from trajectories.domain.record import facets_of
+from trajectories.domain.text import fold
+from trajectories.storage.archive_rows import export_columns
 from trajectories.storage.tenant_locks import lock_tenants
 
 _BATCH = 100
@@ -64,3 +67,36 @@ def _fill(rows: Any, phases: Any) -> None:
         by_values[phase.credited, phase.presence].append(pk)
     for (credited, presence), pks in by_values.items():
         phases.filter(pk__in=pks).update(credited=credited, presence=presence)
+
+
+def fill_export_facts(trajectories: Any, alias: str, *, is_complete: bool = False) -> int:
+    """Compute ``export_facts`` and ``request_key`` of rows that lack them, from the bodies.
+
+    Writes may go on. They change no answer, so no roll-up is set aside.
+
+    Args:
+        trajectories: the model, or its form in a migration.
+        is_complete: also of the others: a worker of an earlier release that replaced a body has left
+            the facts of the one before.
+
+    Returns:
+        The number of rows whose facts were wrong.
+    """
+    rows, count, after = trajectories.objects.using(alias).order_by("pk"), 0, 0
+    if not is_complete:
+        rows = rows.filter(export_facts__isnull=True)
+    while chunk := list(rows.filter(pk__gt=after).values_list("pk", "tenant")[:_BATCH]):
+        pks, tenants = zip(*chunk, strict=True)
+        after = pks[-1]
+        with transaction.atomic(using=alias):
+            # Under the lock of all writers, so none replaces a body between the read and the write.
+            lock_tenants(trajectories, tenants, alias)
+            found = trajectories.objects.using(alias).filter(pk__in=pks)
+            names = ("pk", "export_facts", "request_key", "body", "compressed_body")
+            for pk, facts, key, *body in found.values_list(*names):
+                fields = orjson.loads(from_columns(*body))
+                columns = export_columns(fields, fold(fields["request_summary"]))
+                if (facts, key) != tuple(columns.values()):
+                    found.filter(pk=pk).update(**columns)
+                    count += 1
+    return count

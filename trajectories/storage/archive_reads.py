@@ -308,7 +308,7 @@ def _tombstones(tenant: str, id_: UUID, alias: str | None = None) -> QuerySet[To
 @archive_errors()
 def exported(tenant: str, query: Query, after_seq: int, up_to_seq: int, limit: int) -> list[Exported]:
     """Return the next matching records in export order."""
-    rows = _in_order(tenant, query, after_seq, up_to_seq)
+    rows = in_order(tenant, query, after_seq, up_to_seq)
     return [
         Exported(seq, record_from(columns)) for seq, *columns in rows.values_list("seq", *TRAJECTORY_COLUMNS)[:limit]
     ]
@@ -320,11 +320,11 @@ def export_keys(
 ) -> list[tuple[int, UUID, int, int]]:
     """Return sequence number, id, revision and number of outcomes of the next matching records in
     export order."""
-    rows = _in_order(tenant, query, after_seq, up_to_seq)
+    rows = in_order(tenant, query, after_seq, up_to_seq)
     return list(rows.values_list("seq", "trajectory_id", "revision", "outcome_count")[:limit])
 
 
-def _in_order(tenant: str, query: Query, after_seq: int, up_to_seq: int) -> QuerySet[Trajectory]:
+def in_order(tenant: str, query: Query, after_seq: int, up_to_seq: int) -> QuerySet[Trajectory]:
     rows = narrowed(_matching(tenant, query, None), query)
     return rows.filter(seq__gt=after_seq, seq__lte=up_to_seq).order_by("seq")
 

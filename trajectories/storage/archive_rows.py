@@ -16,6 +16,7 @@ from django.db import connections, models, router
 
 from trajectories.conf import read_settings
 from trajectories.domain.compression import from_columns, to_columns
+from trajectories.domain.export_facts import facts_of, request_digest
 from trajectories.domain.late_outcomes import count, references_of
 from trajectories.domain.record import Facets, PhaseFacets, Record, facets_in
 from trajectories.domain.stats import TRAJECTORY_MEASURES, bucket_of
@@ -204,6 +205,7 @@ def values_of(record: Record) -> Values:
         "outcome_count": count(record.outcomes),
         "parent_id": fields.get("parent_id") and UUID(fields["parent_id"]),
         "phase_count": len(facets.phases),
+        **export_columns(fields, facets.request_summary_folded),
         **_columns(facets),
     }
     for measure in TRAJECTORY_MEASURES:
@@ -214,6 +216,11 @@ def values_of(record: Record) -> Values:
         for place, (body, of_phase) in enumerate(zip(fields["phases"], facets.phases, strict=True))
     ]
     return Values(facets, row, phases, references_of(fields), fields)
+
+
+def export_columns(fields: Mapping[str, Any], folded: str) -> Row:
+    """Return the columns by which exports leave out a run, of a parsed body and its folded summary."""
+    return {"export_facts": facts_of(fields), "request_key": request_digest(folded, fields.get("request_type"))}
 
 
 def record_from(columns: Sequence[Any]) -> Record:

@@ -6,6 +6,7 @@ Records are read page by page, so memory does not depend on their number.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any, NamedTuple, Protocol
@@ -14,6 +15,7 @@ from uuid import UUID
 import orjson
 
 from trajectories.domain.clock import rfc3339
+from trajectories.domain.export_facts import SHARED, request_key
 from trajectories.domain.outcomes import phase_group
 from trajectories.domain.query import FILTERS, Query, got, parse_query
 from trajectories.domain.record import Record
@@ -22,8 +24,7 @@ from trajectories.services import exports
 from trajectories.storage.store import Store
 from trajectories.training import formats
 from trajectories.training.encoding import PARQUET, Encoding
-from trajectories.training.formats.base import Format, Options, line
-from trajectories.training.formats.of_decisions import request_key
+from trajectories.training.formats.base import Format, Need, Options, line
 from trajectories.training.manifest import SCHEMA_VERSION, File, Manifest, Tally
 from trajectories.training.run import Run
 from trajectories.training.scratch import Scratch
@@ -53,6 +54,13 @@ class Request(NamedTuple):
         """Whether lines depend on earlier records, so that the export cannot be continued after an
         id."""
         return self.is_deduplicated or self.format.is_combined(self.options)
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        """What a record needs to yield or change a line; other records are not read."""
+        needs = self.format.needs(self.options)
+        # A record without a line may be what a later one repeats.
+        return tuple(need._replace(facts=need.facts | SHARED) for need in needs) if self.is_deduplicated else needs
 
 
 def parse_request(given: Mapping[str, str], now_us: int) -> Request:
@@ -99,6 +107,11 @@ class Selection:
         self.tally = Tally() if tally is None else tally
         self._request = request
         self._memory = memory
+
+    def leave_out(self, counts: Counter[str]) -> None:
+        """Count the records of a page whose bodies were not read, by reason."""
+        self.tally.records_read += counts.total()
+        self.tally.left_out.update(counts)
 
     def select(self, page: Iterable[Record]) -> Iterator[tuple[Run, str | None]]:
         """Yield the records to export and the part of each."""
@@ -173,7 +186,8 @@ def export(
             code="invalid_parameter",
             param="end",
         )
-    stream = _Stream(request, exports.export_pages(store, tenant, request.query, after=after, actor=actor).pages, after)
+    found = exports.export_pages(store, tenant, request.query, needs=request.needs, after=after, actor=actor)
+    stream = _Stream(request, found.pages, after)
     return encoding.encoded(_lines(stream, has_end=has_end), request.format.columns(request.options))
 
 
@@ -181,7 +195,7 @@ def export_selected(
     store: Store,
     tenant: str,
     request: Request,
-    pages: Generator[list[Record], None, None],
+    pages: Generator[exports.Page, None, None],
     *,
     encoding: Encoding = Encoding(),  # noqa: B008  a tuple
 ) -> Iterator[bytes]:
@@ -196,7 +210,10 @@ def manifest(store: Store, tenant: str, request: Request, *, actor: str = "code"
         NotFound, ExportBehind, ArchiveUnavailable: as for ``exports.export_pages``.
     """
     stream = _Stream(
-        request, exports.export_pages(store, tenant, request.query, actor=actor).pages, None, has_policies=True
+        request,
+        exports.export_pages(store, tenant, request.query, needs=request.needs, actor=actor).pages,
+        None,
+        has_policies=True,
     )
     stream.tally.lines = sum(1 for _ in stream)
     return manifest_of(store, tenant, request, stream.tally, sha256=stream.digest.hexdigest())
@@ -238,7 +255,7 @@ class _Stream:
     def __init__(
         self,
         request: Request,
-        pages: Generator[list[Record], None, None],
+        pages: Generator[exports.Page, None, None],
         after: UUID | None,
         *,
         has_policies: bool = False,
@@ -260,12 +277,13 @@ class _Stream:
 
     def _runs(self, selection: Selection) -> Iterator[Run]:
         for page in self._pages:
-            for run, _ in selection.select(page):
+            selection.leave_out(page.left_out)
+            for run, _ in selection.select(page.records):
                 # A canonical line needs no parsing, and policies do.
                 if self._has_policies:
                     self.tally.add_policy(run)
                 yield run
-            self.cursor = page[-1].id if page else self.cursor
+            self.cursor = page.last or self.cursor
 
     def _of_runs(self, selection: Selection) -> Iterator[bytes]:
         format_, options, left_out = self._request.format, self._request.options, self.tally.left_out

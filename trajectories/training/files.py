@@ -155,6 +155,7 @@ class _Writer:
             self._store,
             self._tenant,
             self._request.query,
+            needs=self._request.needs,
             after=None if cursor is None else UUID(cursor),
             up_to_seq=self._state.get("up_to_seq"),
             actor=actor,
@@ -167,9 +168,9 @@ class _Writer:
             size = 0
             for number, page in enumerate(found.pages, 1):
                 size += self._append(page, files)
-                on_records(len(page))
-                if page:
-                    self._state["cursor"] = str(page[-1].id)
+                on_records(page.count)
+                if page.last is not None:
+                    self._state["cursor"] = str(page.last)
                 if number % _CHECKPOINT_PAGES == 0 or size >= _CHECKPOINT_BYTES:
                     self._keep(files)
                     size = 0
@@ -201,9 +202,10 @@ class _Writer:
             self._target.hidden(name, "new").replace(self._target.directory / name)
         return manifest
 
-    def _append(self, page: list[Any], files: Mapping[str | None, IO[bytes]]) -> int:
+    def _append(self, page: exports.Page, files: Mapping[str | None, IO[bytes]]) -> int:
         request, size = self._request, 0
-        for run, part in self._selection.select(page):
+        self._selection.leave_out(page.left_out)
+        for run, part in self._selection.select(page.records):
             self._tally.add_policy(run)
             file = files[part if part in files else None]
             lines: Iterator[bytes]

@@ -12,6 +12,7 @@ import orjson
 from trajectories.domain import redaction
 from trajectories.domain.record import Record
 from trajectories.exceptions import InvalidInput
+from trajectories.services.exports import Need as Need
 from trajectories.training.columns import Columns
 from trajectories.training.run import Run
 
@@ -73,6 +74,10 @@ class Format(ABC):
     def rows_of(self, run: Run, options: Options, left_out: LeftOut) -> Iterator[Row]:
         """Yield the rows of one record, a pure function of it; count in ``left_out`` what has
         none."""
+
+    def needs(self, options: Options) -> tuple[Need, ...]:
+        """Return what a run needs to yield a line, or to change one. Other runs are not read."""
+        return ()
 
     def is_combined(self, options: Options) -> bool:
         """Return whether rows of different records are compared, by ``combined``.

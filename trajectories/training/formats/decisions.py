@@ -16,10 +16,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from trajectories.domain.clock import rfc3339
+from trajectories.domain.export_facts import PHASES
 from trajectories.training.columns import OUTCOME, Columns
 from trajectories.training.decisions import Decision, total_of_run
-from trajectories.training.formats.base import Format, LeftOut, Options, Row
+from trajectories.training.formats.base import Format, LeftOut, Need, Options, Row
 from trajectories.training.formats.of_decisions import CREDIT, decisions, origin
+from trajectories.training.formats.sft import NO_PHASES
 from trajectories.training.run import Run
 from trajectories.training.steps import RUN, SKIP
 
@@ -30,6 +32,9 @@ class Decisions(Format):
 
     def columns(self, options: Options) -> Columns:
         return _COLUMNS
+
+    def needs(self, options: Options) -> tuple[Need, ...]:
+        return (Need(PHASES, NO_PHASES),)
 
     def rows_of(self, run: Run, options: Options, left_out: LeftOut) -> Iterator[Row]:
         of_run = _of_run(run)

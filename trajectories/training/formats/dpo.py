@@ -19,8 +19,8 @@ from typing import ClassVar
 
 from trajectories.training import messages
 from trajectories.training.columns import Columns
-from trajectories.training.formats.base import Format, LeftOut, Option, Options, Row
-from trajectories.training.formats.of_decisions import CREDIT, ORIGIN, PAIR_BY, candidates_of, pairs
+from trajectories.training.formats.base import Format, LeftOut, Need, Option, Options, Row
+from trajectories.training.formats.of_decisions import CREDIT, ORIGIN, PAIR_BY, candidates_of, pair_needs, pairs
 from trajectories.training.run import Run
 
 
@@ -39,6 +39,9 @@ class Dpo(Format):
             "rejected_trajectory_id": "text",
             "rejected_phase_index": "int",
         }
+
+    def needs(self, options: Options) -> tuple[Need, ...]:
+        return pair_needs(options)
 
     def rows_of(self, run: Run, options: Options, left_out: LeftOut) -> Iterator[Row]:
         return candidates_of(run, options, left_out)

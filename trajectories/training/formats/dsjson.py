@@ -21,16 +21,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from trajectories.domain.clock import rfc3339
+from trajectories.domain.export_facts import ACTIONS, PROPENSITY
 from trajectories.domain.query import got
 from trajectories.training.columns import Columns
 from trajectories.training.decisions import Action, Decision
-from trajectories.training.formats.base import Format, LeftOut, Option, Options, Row, fraction
-from trajectories.training.formats.of_decisions import CREDIT, NO_REWARD, decisions
+from trajectories.training.formats.base import Format, LeftOut, Need, Option, Options, Row, fraction
+from trajectories.training.formats.of_decisions import CREDIT, NO_REWARD, decisions, rewarded
 from trajectories.training.run import Run
 from trajectories.training.steps import RUN, SKIP
 
 NO_PROPENSITY = "decision whose propensity is not recorded"
 NO_CHOICE = "decision with one action"
+NO_TWO_ACTIONS = "run without a decision of two actions"
+NO_KNOWN_PROPENSITY = "run without a recorded propensity"
 MAX_USD_WEIGHT = 1_000_000
 
 
@@ -68,6 +71,10 @@ class Dsjson(Format):
             "p": ["float"],
             "VWState": {"m": "text"},
         }
+
+    def needs(self, options: Options) -> tuple[Need, ...]:
+        needs = (rewarded(options), Need(ACTIONS, NO_TWO_ACTIONS))
+        return needs if options["assume_propensity"] else (*needs, Need(PROPENSITY, NO_KNOWN_PROPENSITY))
 
     def rows_of(self, run: Run, options: Options, left_out: LeftOut) -> Iterator[Row]:
         recorded_at = _recorded_at(run)

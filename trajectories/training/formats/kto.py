@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from trajectories.domain.export_facts import FAILURE, SUCCESS
 from trajectories.training import messages
 from trajectories.training.columns import Columns
-from trajectories.training.formats.base import Format, LeftOut, Options, Row
-from trajectories.training.formats.of_decisions import CREDIT, NO_REWARD, ORIGIN, decisions, origin
+from trajectories.training.formats.base import Format, LeftOut, Need, Options, Row
+from trajectories.training.formats.of_decisions import CREDIT, NO_REWARD, ORIGIN, decisions, origin, rewarded
 from trajectories.training.run import Run
 
 PARTIAL = "decision with a partial success"
@@ -28,6 +29,9 @@ class Kto(Format):
 
     def columns(self, options: Options) -> Columns:
         return {"prompt": [messages.MESSAGE], "completion": [messages.MESSAGE], "label": "bool", **ORIGIN}
+
+    def needs(self, options: Options) -> tuple[Need, ...]:
+        return (rewarded(options, SUCCESS | FAILURE),)
 
     def rows_of(self, run: Run, options: Options, left_out: LeftOut) -> Iterator[Row]:
         for decision in decisions(run, options):

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from typing import ClassVar
 
-from trajectories.training.formats.base import Format, LeftOut, Option, Options, Row, one_of
+from trajectories.training.formats.base import Format, LeftOut, Need, Option, Options, Row, one_of
 from trajectories.training.formats.dpo import Dpo
 from trajectories.training.formats.sft import Sft
 from trajectories.training.run import Run
@@ -30,6 +30,9 @@ class Layout(Format):
     @abstractmethod
     def pair(self, row: Row) -> Row:
         """Return the row of a pair of ``dpo``."""
+
+    def needs(self, options: Options) -> tuple[Need, ...]:
+        return (_DPO if self.is_combined(options) else _SFT).needs(options)
 
     def rows_of(self, run: Run, options: Options, left_out: LeftOut) -> Iterator[Row]:
         if self.is_combined(options):

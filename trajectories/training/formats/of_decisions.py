@@ -11,7 +11,8 @@ from typing import Any
 import orjson
 
 from trajectories.domain.credit import RULES
-from trajectories.domain.text import fold
+from trajectories.domain.export_facts import ATTEMPT, LATE, OTHER_MODEL, REWARD, SHARED
+from trajectories.domain.export_facts import request_key as request_key
 from trajectories.training import messages
 from trajectories.training.columns import Columns
 from trajectories.training.decisions import (
@@ -24,7 +25,7 @@ from trajectories.training.decisions import (
     models_of,
     picked_model,
 )
-from trajectories.training.formats.base import LeftOut, Option, Options, Row, one_of
+from trajectories.training.formats.base import LeftOut, Need, Option, Options, Row, one_of
 from trajectories.training.run import Run
 from trajectories.training.scratch import BEST_FIRST, Item, Member, Scratch
 from trajectories.training.steps import RUN, SKIP
@@ -50,6 +51,32 @@ ONE_ACTION = "decision without an action that earned less in the same context"
 
 def decisions(run: Run, options: Options) -> Iterator[Decision]:
     return decisions_of(run, options["credit"], options["reward_outcome"])
+
+
+NO_KNOWN_REWARD = "run without a decision whose reward is known"
+NOTHING_TO_COMPARE = "run of one model whose request no other run has"
+
+
+def rewarded(options: Options, facts: int = REWARD) -> Need:
+    """Return the need of a decision with a reward: one of ``facts``, or a late outcome."""
+    return Need(facts if options["reward_outcome"] is None else LATE, NO_KNOWN_REWARD)
+
+
+def compared(options: Options, facts: int) -> tuple[Need, ...]:
+    """Return the needs of a format that compares attempts, or decisions of several runs.
+
+    Args:
+        facts: those of a run that has two actions to compare.
+    """
+    need = rewarded(options)
+    needs = (need._replace(facts=need.facts | ATTEMPT),)
+    if options.get("pair_by") == "type":
+        return needs
+    return (*needs, Need(facts | SHARED, NOTHING_TO_COMPARE))
+
+
+def pair_needs(options: Options) -> tuple[Need, ...]:
+    return compared(options, OTHER_MODEL)
 
 
 def origin(decision: Decision) -> Row:
@@ -188,8 +215,3 @@ class ContextKeys:
         outcome = self._phases[at].get("outcome")
         action = SKIP if outcome == "skipped" else RUN
         return orjson.dumps((self._history.groups[at], action, outcome if has_ended else None))
-
-
-def request_key(summary: str) -> str:
-    """Return a request without case and repeated blanks."""
-    return " ".join(fold(summary).split())

@@ -15,9 +15,9 @@ from typing import ClassVar
 
 from trajectories.training import messages
 from trajectories.training.columns import Columns
-from trajectories.training.formats.base import Format, LeftOut, Option, Options, Row
+from trajectories.training.formats.base import Format, LeftOut, Need, Option, Options, Row
 from trajectories.training.formats.of_decisions import CREDIT, ORIGIN, origin, weight
-from trajectories.training.formats.sft import MIN_REWARD, examples_of
+from trajectories.training.formats.sft import MIN_REWARD, example_needs, examples_of
 from trajectories.training.run import Run
 
 
@@ -27,6 +27,9 @@ class PromptCompletion(Format):
 
     def columns(self, options: Options) -> Columns:
         return {"prompt": [messages.MESSAGE], "completion": [messages.MESSAGE], "weight": "float", **ORIGIN}
+
+    def needs(self, options: Options) -> tuple[Need, ...]:
+        return example_needs(options)
 
     def rows_of(self, run: Run, options: Options, left_out: LeftOut) -> Iterator[Row]:
         for decision in examples_of(run, options, left_out):

@@ -18,10 +18,11 @@ from typing import Any
 
 import orjson
 
+from trajectories.domain.export_facts import MODELS
 from trajectories.training.columns import Columns
 from trajectories.training.decisions import REWARDS, Decision, Phase
-from trajectories.training.formats.base import Format, LeftOut, Options, Row
-from trajectories.training.formats.of_decisions import CREDIT, NO_REWARD, decisions, request_key
+from trajectories.training.formats.base import Format, LeftOut, Need, Options, Row
+from trajectories.training.formats.of_decisions import CREDIT, NO_REWARD, compared, decisions, request_key
 from trajectories.training.run import Run
 from trajectories.training.scratch import BY_KEY, Item, Scratch
 
@@ -38,6 +39,9 @@ class RoutingTable(Format):
 
     def columns(self, options: Options) -> Columns:
         return {**dict.fromkeys(_ITEM, "text"), "model": "text", "runs": "int", **dict.fromkeys(_MEANS, "float")}
+
+    def needs(self, options: Options) -> tuple[Need, ...]:
+        return compared(options, MODELS)
 
     def rows_of(self, run: Run, options: Options, left_out: LeftOut) -> Iterator[Row]:
         observed, items = list[Any](), dict[str, str]()

@@ -18,11 +18,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
+from trajectories.domain.export_facts import PARTIAL, PHASES, SUCCESS
 from trajectories.training import messages
 from trajectories.training.columns import Columns
 from trajectories.training.decisions import Decision
-from trajectories.training.formats.base import Format, LeftOut, Option, Options, Row, fraction, one_of
-from trajectories.training.formats.of_decisions import CREDIT, ORIGIN, decisions, origin, weight
+from trajectories.training.formats.base import Format, LeftOut, Need, Option, Options, Row, fraction, one_of
+from trajectories.training.formats.of_decisions import CREDIT, ORIGIN, decisions, origin, rewarded, weight
 from trajectories.training.run import Run
 
 CALLS: Mapping[str, Option] = {
@@ -36,6 +37,18 @@ MIN_REWARD: Mapping[str, Option] = {
     )
 }
 LOW_REWARD = "decision below min_reward, or whose reward is not known"
+
+
+NO_PHASES = "run without phases"
+_PARTIAL_REWARD = 0.5
+
+
+def example_needs(options: Options) -> tuple[Need, ...]:
+    """Return the needs of a format of examples, which ``min_reward`` may leave out."""
+    least = options["min_reward"]
+    if least is None:
+        return (Need(PHASES, NO_PHASES),)
+    return (rewarded(options, SUCCESS if least > _PARTIAL_REWARD else SUCCESS | PARTIAL),)
 
 
 def examples_of(run: Run, options: Options, left_out: LeftOut) -> Iterator[Decision]:
@@ -66,6 +79,9 @@ class Sft(Format):
 
     def columns(self, options: Options) -> Columns:
         return {**columns_of_messages(options), "weight": "float", **ORIGIN}
+
+    def needs(self, options: Options) -> tuple[Need, ...]:
+        return example_needs(options)
 
     def rows_of(self, run: Run, options: Options, left_out: LeftOut) -> Iterator[Row]:
         for decision in examples_of(run, options, left_out):

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 
 from trajectories.training import messages
 from trajectories.training.columns import Columns
-from trajectories.training.formats.base import Format, LeftOut, Options, Row
-from trajectories.training.formats.of_decisions import CREDIT, NO_REWARD, decisions
+from trajectories.training.formats.base import Format, LeftOut, Need, Options, Row
+from trajectories.training.formats.of_decisions import CREDIT, NO_REWARD, decisions, rewarded
 from trajectories.training.run import Run
 
 NO_STEPS = "run without a decision whose reward is known"
@@ -28,6 +28,9 @@ class Stepwise(Format):
 
     def columns(self, options: Options) -> Columns:
         return {"prompt": "text", "completions": ["text"], "labels": ["bool"], "trajectory_id": "text"}
+
+    def needs(self, options: Options) -> tuple[Need, ...]:
+        return (rewarded(options),)
 
     def rows_of(self, run: Run, options: Options, left_out: LeftOut) -> Iterator[Row]:
         steps = list(decisions(run, options))

@@ -1,0 +1,184 @@
+"""Records that an export does not read: they yield and change no line."""
+
+from __future__ import annotations
+
+from io import StringIO
+from itertools import chain
+from typing import Any
+from uuid import UUID
+
+import orjson
+import pytest
+from django.core.management import call_command
+from django.db import connections
+from django.test.utils import CaptureQueriesContext
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.strategies import examples
+from tests.training.runs import (
+    early_fields,
+    late_fields,
+    late_outcomes,
+    loops,
+    outcomes,
+    phase,
+    phases,
+    record,
+    run_with_choices,
+    stored,
+)
+from trajectories.domain.export_facts import LATE, SHARED, facts_of, request_digest
+from trajectories.domain.query import parse_query
+from trajectories.domain.record import Record
+from trajectories.domain.text import fold
+from trajectories.models import Trajectory
+from trajectories.services import exports
+from trajectories.storage import archive_writes
+from trajectories.testing import IsolatedStore, isolated_store
+from trajectories.training import export, formats
+
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "credit": ("checks", "phase_outcome", "run_outcome"),
+    "reward_outcome": ("merged", "rating"),
+    "min_reward": ("0.25", "0.5", "0.75", "1"),
+    "pair_by": ("request", "type"),
+    "kind": ("sft", "dpo"),
+    "assume_propensity": ("0.5",),
+    "usd_weight": ("1",),
+    "calls": ("text",),
+}
+_words = st.sampled_from(["large", "small"])
+_outcomes = st.sampled_from(["success", "failure", "partial", "unknown"])
+_attempts = st.lists(st.fixed_dictionaries({"model": _words, "outcome": _outcomes}), max_size=3)
+_tried = st.fixed_dictionaries({}, optional={"attempts": _attempts, "attempt": st.integers(0, 2), "model": _words})
+_runs = st.builds(
+    lambda made, early, late, back, checked: early | late | checked | {"phases": made, "feedback_loops": back},
+    st.lists(st.builds(lambda one, tried: one | tried, phases, _tried), max_size=3),
+    early_fields,
+    late_fields,
+    loops,
+    st.fixed_dictionaries({}, optional={"build_passed": st.booleans(), "critical_findings": st.integers(0, 1)}),
+)
+_summaries = st.sampled_from(["Fix it", " fix  IT", "Write it"])
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> tuple[str, dict[str, str]]:
+    format_ = formats.get(draw(st.sampled_from(sorted(formats.FORMATS))))
+    names = draw(st.lists(st.sampled_from(sorted(format_.options)), unique=True)) if format_.options else []
+    return format_.name, {name: draw(st.sampled_from(OPTIONS[name])) for name in names}
+
+
+def kept(records: list[Record], needs: tuple[exports.Need, ...]) -> list[Record]:
+    """Return the records that an export of these reads."""
+    bodies = [orjson.loads(one.body) for one in records]
+    keys = [request_digest(fold(body["request_summary"]), body.get("request_type")) for body in bodies]
+    facts = [
+        facts_of(body) | (SHARED if keys.count(key) > 1 else 0) | (LATE if one.outcomes else 0)
+        for one, body, key in zip(records, bodies, keys, strict=True)
+    ]
+    return [one for one, has in zip(records, facts, strict=True) if all(has & need.facts for need in needs)]
+
+
+@settings(max_examples=examples(200))
+@given(st.lists(st.tuples(_runs, _summaries, late_outcomes), min_size=1, max_size=4), requests())
+def test_a_record_that_lacks_what_a_format_needs_changes_no_line(
+    runs: list[tuple[dict[str, Any], str, list[tuple[str, Any, str | None]]]], request: tuple[str, dict[str, str]]
+) -> None:
+    records = [
+        stored(run | {"id": str(UUID(int=number)), "request_summary": summary}).with_outcomes(outcomes(late))
+        for number, (run, summary, late) in enumerate(runs, 1)
+    ]
+    format_ = formats.get(request[0])
+    options = format_.read_options(request[1])
+    read = kept(records, format_.needs(options))
+    assert list(format_.lines(read, options)) == list(format_.lines(records, options))
+
+
+TENANT = "north"
+BARE, FAILED, CHOSEN = (
+    record(phase("implement", "unknown", model="m"), number=1, request_summary="one"),
+    record(phase("implement", "failure", model="m"), number=2, request_summary="two"),
+    run_with_choices(3),
+)
+REQUESTS = ({"format": "dpo"}, {"format": "routing-table"}, {"format": "kto"}, {"format": "verl"}, {"format": "dsjson"})
+
+
+@pytest.fixture
+def store(archive_db: str) -> Any:
+    with isolated_store() as store:
+        yield store
+
+
+def archived(*records: Record) -> None:
+    archive_writes.mirror([*records])
+
+
+def lines(store: IsolatedStore, given: dict[str, str]) -> bytes:
+    return b"".join(export.export(store, TENANT, export.parse_request(given, store.now_us())))
+
+
+@pytest.mark.parametrize("given", REQUESTS, ids=lambda given: given["format"])
+def test_an_export_has_the_same_bytes_and_reads_only_what_it_needs(
+    store: IsolatedStore, given: dict[str, str], archive_db: str
+) -> None:
+    archived(BARE, FAILED, CHOSEN)
+    request = export.parse_request(given, store.now_us())
+    expected = b"".join(request.format.lines([BARE, FAILED, CHOSEN], request.options))
+    with CaptureQueriesContext(connections[archive_db]) as captured:
+        assert lines(store, given) == expected
+    assert expected or given["format"] == "routing-table"
+    pages = list(exports.export_pages(store, TENANT, parse_query({}, 0), needs=request.needs).pages)
+    read = [one.id.int for page in pages for one in page.records]
+    assert 1 not in read
+    assert 3 in read
+    assert sum(page.count for page in pages) == 3
+    assert pages[-1].last == CHOSEN.id
+    assert all("LIMIT 400" not in one["sql"] for one in captured.captured_queries)
+
+
+def test_a_manifest_counts_records_that_were_not_read(store: IsolatedStore) -> None:
+    archived(BARE, FAILED, CHOSEN)
+    found = export.manifest(store, TENANT, export.parse_request({"format": "dpo"}, store.now_us()))
+    assert (found.records_read, found.records) == (3, 1)
+    assert found.left_out["run without a decision whose reward is known"] == 1
+    assert found.left_out["run of one model whose request no other run has"] == 1
+
+
+def test_two_runs_of_one_request_are_compared_and_a_duplicate_is_still_one(store: IsolatedStore) -> None:
+    good, bad = (
+        record(phase("implement", outcome, model=model), number=number)
+        for number, model, outcome in ((1, "m", "success"), (2, "n", "failure"))
+    )
+    archived(good, bad)
+    assert lines(store, {"format": "dpo"}).count(b"\n") == 1
+    assert lines(store, {"format": "routing-table"}).count(b"\n") == 2
+    unknown, known = (
+        record(phase("spec", "unknown"), number=3, request_summary="a"),
+        record(phase("spec", "unknown"), number=4, request_summary="A", tests_passed=True),
+    )
+    archived(unknown, known)
+    # The later run has the content of the earlier one, which has no line.
+    with_all = [record_ for record_ in (good, bad, unknown, known) if record_ is not known]
+    request = export.parse_request({"format": "kto", "dedupe": "1"}, store.now_us())
+    assert lines(store, {"format": "kto", "dedupe": "1"}) == b"".join(request.format.lines(with_all, request.options))
+
+
+def test_rows_of_an_earlier_release_are_read_until_they_are_filled(store: IsolatedStore, archive_db: str) -> None:
+    archived(BARE, FAILED, CHOSEN)
+    rows = Trajectory.objects.using(archive_db).order_by("seq")
+    known = list(rows.values_list("export_facts", "request_key"))
+    rows.filter(seq=1).update(export_facts=None, request_key=None)
+    rows.filter(seq=2).update(export_facts=0)  # a worker of that release has replaced the body
+
+    def read() -> list[int]:
+        needs = export.parse_request({"format": "dpo"}, store.now_us()).needs
+        pages = exports.export_pages(store, TENANT, parse_query({}, 0), needs=needs).pages
+        return [one.id.int for one in chain.from_iterable(page.records for page in pages)]
+
+    assert read() == [1, 3]
+    call_command("fill_credit", stdout=(answer := StringIO()))
+    assert "facts of 2 trajectories" in answer.getvalue()
+    assert list(rows.values_list("export_facts", "request_key")) == known
+    assert read() == [3]

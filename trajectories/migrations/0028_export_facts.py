@@ -1,0 +1,20 @@
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    dependencies = [
+        ("trajectories", "0027_phase_index"),
+    ]
+
+    operations = [
+        migrations.AddField(
+            model_name="trajectory",
+            name="export_facts",
+            field=models.SmallIntegerField(editable=False, null=True),
+        ),
+        migrations.AddField(
+            model_name="trajectory",
+            name="request_key",
+            field=models.BigIntegerField(editable=False, null=True),
+        ),
+    ]
