@@ -184,6 +184,13 @@ def test_a_record_with_more_credentials_than_may_be_replaced_is_refused(monkeypa
         ingest.record(get_store(), "north", orjson.dumps(body(error="a://:b@ " * 4)))
 
 
+def test_a_record_with_too_many_texts_in_the_place_of_a_credential_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trajectories.domain.redaction.MAX_CANDIDATES", 3)
+    ingest.record(get_store(), "north", orjson.dumps(body(error="a://:$PASSWORD@ " * 3)))
+    with pytest.raises(TooLarge, match="3 texts in the places of some"):
+        ingest.record(get_store(), "north", orjson.dumps(body(error="a://:$PASSWORD@ " * 4)))
+
+
 def test_the_same_id_belongs_to_each_tenant_by_itself() -> None:
     ours, theirs = record(body(id=str(ID))), record(body(id=str(ID), project="p"), tenant="south")
     assert ours.is_new

@@ -49,6 +49,9 @@ and be quoted a hundred times."""
 
 MAX_CREDENTIALS = 10_000
 """Credentials that one body may have. A body of 1 MiB has room for 131,072, which take a second."""
+MAX_CANDIDATES = 20_000
+"""Texts in the place of a credential that one body may have, those of templates (``a://:$PASSWORD@``) and
+words included. Each takes two microseconds."""
 
 _ROUNDS = 3
 """A placeholder may end the word that hid the beginning of the next credential."""
@@ -62,7 +65,7 @@ class Redacted(NamedTuple):
 
 
 class TooManyCredentials(ValueError):
-    """A text has more credentials than may be replaced."""
+    """A text has more credentials than may be replaced, or more texts in their places."""
 
 
 def redact(body: bytes) -> Redacted:
@@ -73,7 +76,7 @@ def redact(body: bytes) -> Redacted:
     was found, and then replaces a client's value. Without a match a client's value stays.
 
     Raises:
-        TooManyCredentials: there are more than ``MAX_CREDENTIALS``.
+        TooManyCredentials: there are more than ``MAX_CREDENTIALS``, or ``MAX_CANDIDATES``.
     """
     clean, found = replace(body, max_found=MAX_CREDENTIALS)
     if not found:
@@ -108,20 +111,21 @@ def replace(data: bytes, *, max_found: int | None = None) -> Redacted:
 
 def _replaced(data: bytes, view: search_text.View, found: Counter[str], max_found: int | None) -> bytes:
     """Return ``data`` with placeholders for what the rules find in its view, and count them."""
-    text, places = view.text, list[tuple[int, int, str]]()
+    text, places, candidates = view.text, list[tuple[int, int, str]](), 0
     # Lazily, since a rule sees what earlier ones have replaced.
     for rule in (rule for group in _GROUPS if group.any.search(text) for rule in group.rules):
         parts: list[bytes] = []
         end = 0
         for match in rule.pattern.finditer(text):
             start, stop = match.span(1)
+            candidates += 1
             if rule.is_credential(text[start:stop]):
                 # Later rules see no credential here, and the same positions.
                 parts += (text[end:start], b"]" * (stop - start))
                 end = stop
                 places.append((start, stop, rule.kind))
-                if max_found is not None and len(places) > max_found:
-                    raise TooManyCredentials
+            if max_found is not None and (len(places) > max_found or candidates > MAX_CANDIDATES):
+                raise TooManyCredentials
         if parts:
             text = b"".join((*parts, text[end:]))
     clean: list[bytes] = []

@@ -220,7 +220,10 @@ def _redacted(body: bytes) -> bytes:
     try:
         redacted = redaction.redact(body)
     except redaction.TooManyCredentials:
-        message = f"A record must not have more than {redaction.MAX_CREDENTIALS} credentials. Remove them first."
+        message = (
+            f"A record must not have more than {redaction.MAX_CREDENTIALS:,} credentials, or {redaction.MAX_CANDIDATES:,}"
+            " texts in the places of some, such as passwords in URLs. Remove them first."
+        )
         raise TooLarge(message, code="record_too_large") from None
     for kind, count in redacted.found.items():
         metrics.redacted.labels(kind).inc(count)
