@@ -271,10 +271,12 @@ def _learning() -> Iterator[Sent]:
     forecast = {"taskType": "feature", "complexity": "high"}
     yield Sent("forecast of costs", "GET", forecast, path="/v1/intelligence/cost-forecast")
     yield Sent("alerts", "GET", {}, path=f"{LEARNING}alerts")
-    for estimand in ("decision", "run"):
-        evaluated = {"policy": {"default": models[0]}, "max_runs": 1_000, "estimand": estimand}
-        name = f"evaluation of 1,000 runs, {estimand}"
-        yield Sent(name, "POST", {}, orjson.dumps(evaluated), f"{LEARNING}evaluations")
+    rules = [{"when": {"project": f"p{number}"}, "use": models[0]} for number in range(200)]
+    for name, policy in {"": {"default": models[0]}, " by 200 rules": {"rules": rules, "default": models[0]}}.items():
+        for estimand in ("decision", "run"):
+            evaluated = {"policy": policy, "max_runs": 1_000, "estimand": estimand}
+            body = orjson.dumps(evaluated)
+            yield Sent(f"evaluation of 1,000 runs{name}, {estimand}", "POST", {}, body, f"{LEARNING}evaluations")
 
 
 def _bodies() -> Iterator[Sent]:
@@ -310,6 +312,30 @@ def _bodies() -> Iterator[Sent]:
     yield Sent("record 1,000 ordinary lines", "POST", {}, ordinary)
     small = orjson.dumps({"request_summary": "x", "phases": []})
     yield Sent("record 1,000 small lines", "POST", {}, (small + b"\n") * 1_000)
+    yield from _about_a_large_run()
+
+
+def _about_a_large_run() -> Iterator[Sent]:
+    """Yield small requests about one record of nearly 1 MiB."""
+    id_ = "00000000-0000-0000-0000-00000000ffff"
+    run = {"id": id_, "request_summary": "x" * (MIB - 5_000), "phases": [{"phase_name": "x"}]}
+    yield Sent("record 1 MiB: one text", "POST", {}, orjson.dumps(run))
+    line = orjson.dumps({"id": id_, "request_summary": "x", "phases": []}) + b"\n"
+    yield Sent("record 1,000 lines about a large run", "POST", {}, line * 1_000)
+    patch = orjson.dumps({"tests_passed": True})
+    yield Sent("patch of a large run", "PATCH", {}, patch, path=f"/{id_}", times=1)
+    outcome = {"name": "note", "value": "x" * 10_000, "trajectory_id": id_}
+    for number in range(90):
+        yield Sent(
+            f"outcome {number} of a large run",
+            "POST",
+            {},
+            orjson.dumps(outcome | {"value": f"{number}" * 5_000}),
+            path=f"{LEARNING}outcomes",
+            times=1,
+        )
+    lines = b"".join(orjson.dumps(outcome | {"value": n}) + b"\n" for n in range(1_000))
+    yield Sent("1,000 lines of outcomes of a large run", "POST", {}, lines, path=f"{LEARNING}outcomes", times=1)
 
 
 def _cost(key: str, sent: Sent) -> Cost:
@@ -326,8 +352,8 @@ def _cost(key: str, sent: Sent) -> Cost:
     for _ in range(1 if path == PATH and sent.body else sent.times):
         get_store()._parts.pop(RememberedAnswers, None)
         before = time.process_time()
-        if sent.method == "POST":
-            answer: Any = client.post(path, sent.body, content_type=kind)
+        if sent.body:
+            answer: Any = client.generic(sent.method, path, sent.body, content_type=kind)
         else:
             answer = client.generic(sent.method, path, query_params=sent.parameters)
         content = answer.getvalue()

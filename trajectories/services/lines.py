@@ -15,7 +15,7 @@ MAX_PROBLEMS = 10_000
 microseconds of CPU and a few bytes, so an unbounded request of 16 MiB could take minutes."""
 _REFUSAL = 2
 """A refused line, in problems."""
-MAX_KNOWN_BYTES = 16 * 2**20
+MAX_KNOWN_BYTES = 8 * 2**20
 """Bytes of stored bodies that the lines of a request are compared with, beyond their own. A line of
 80 bytes may name a record of a mebibyte, which takes 6 ms of CPU, under the lock of all writers."""
 
