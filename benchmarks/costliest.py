@@ -215,10 +215,10 @@ def _exports() -> Iterator[Sent]:
 def _more_exports() -> Iterator[Sent]:
     for more in MORE:
         name = " ".join(f"{key}={value}" for key, value in more.items())
-        yield Sent(f"export {name}", "GET", more, path="/export", times=1)
+        yield Sent(f"export {name}", "GET", more, path="/export")
     for described in ({}, {"format": "dpo"}, {"format": "sft"}):
         name = f"manifest of {described.get('format', 'jsonl')}"
-        yield Sent(name, "GET", described, path=f"/export{MANIFEST}", times=1)
+        yield Sent(name, "GET", described, path=f"/export{MANIFEST}")
 
 
 def _format(sent: Sent) -> str | None:
@@ -324,16 +324,10 @@ def _about_a_large_run() -> Iterator[Sent]:
     yield Sent("record 1,000 lines about a large run", "POST", {}, line * 1_000)
     patch = orjson.dumps({"tests_passed": True})
     yield Sent("patch of a large run", "PATCH", {}, patch, path=f"/{id_}", times=1)
-    outcome = {"name": "note", "value": "x" * 10_000, "trajectory_id": id_}
-    for number in range(90):
-        yield Sent(
-            f"outcome {number} of a large run",
-            "POST",
-            {},
-            orjson.dumps(outcome | {"value": f"{number}" * 5_000}),
-            path=f"{LEARNING}outcomes",
-            times=1,
-        )
+    outcome = {"name": "score", "trajectory_id": id_, "evidence": {"log": "x" * 15_000}}
+    many = b"".join(orjson.dumps(outcome | {"value": number}) + b"\n" for number in range(90))
+    yield Sent("90 long lines of outcomes of a large run", "POST", {}, many, path=f"{LEARNING}outcomes", times=1)
+    outcome = {"name": "score", "trajectory_id": id_}
     lines = b"".join(orjson.dumps(outcome | {"value": n}) + b"\n" for n in range(1_000))
     yield Sent("1,000 lines of outcomes of a large run", "POST", {}, lines, path=f"{LEARNING}outcomes", times=1)
 

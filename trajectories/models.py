@@ -199,7 +199,7 @@ class Trajectory(_Version):
     outcome_count = models.IntegerField(default=0, db_default=0, editable=False)
     # ``domain.export_facts``. Null in rows of releases that did not know them; ``manage.py fill_credit``
     # fills them.
-    export_facts = models.SmallIntegerField(null=True, editable=False)
+    export_facts = models.IntegerField(null=True, editable=False)
     request_key = models.BigIntegerField(null=True, editable=False)
 
     class Meta:

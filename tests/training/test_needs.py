@@ -37,6 +37,8 @@ from trajectories.services import exports
 from trajectories.storage import archive_writes
 from trajectories.testing import IsolatedStore, isolated_store
 from trajectories.training import export, formats
+from trajectories.training.run import Run
+from trajectories.training.splits import SPLIT_BY
 
 OPTIONS: dict[str, tuple[str, ...]] = {
     "credit": ("checks", "phase_outcome", "run_outcome"),
@@ -129,7 +131,7 @@ def test_an_export_has_the_same_bytes_and_reads_only_what_it_needs(
     with CaptureQueriesContext(connections[archive_db]) as captured:
         assert lines(store, given) == expected
     assert expected or given["format"] == "routing-table"
-    pages = list(exports.export_pages(store, TENANT, parse_query({}, 0), needs=request.needs).pages)
+    pages = list(exports.export_pages(store, TENANT, parse_query({}, 0), choice=request.choice).pages)
     read = [one.id.int for page in pages for one in page.records]
     assert 1 not in read
     assert 3 in read
@@ -144,6 +146,31 @@ def test_a_manifest_counts_records_that_were_not_read(store: IsolatedStore) -> N
     assert (found.records_read, found.records) == (3, 1)
     assert found.left_out["run without a decision whose reward is known"] == 1
     assert found.left_out["run of one model whose request no other run has"] == 1
+
+
+@pytest.mark.parametrize("by", SPLIT_BY)
+@pytest.mark.parametrize("part", ["train", "test", None])
+@pytest.mark.parametrize("shares", ["train=0.6,test=0.4", "train=0.3,test=0.3"], ids=["all", "some"])
+def test_a_part_of_a_split_reads_the_runs_of_its_sessions_only(
+    store: IsolatedStore, by: str, part: str | None, shares: str
+) -> None:
+    sessions = ({"session_id": f"s{n % 7}"} if n % 2 else {"parent_id": str(UUID(int=n + 1))} for n in range(1, 41))
+    records = [record(phase("implement"), number=n, project="p", **more) for n, more in enumerate(sessions, 1)]
+    archived(*records)
+    Trajectory.objects.filter(trajectory_id=records[7].id).update(export_facts=None)  # of an earlier release
+    given = {"split": shares, "split_by": by} | ({"part": part} if part else {})
+    request = export.parse_request(given, store.now_us())
+    assert request.split is not None
+    parts = {one.id: request.split.part_of(Run(one)) for one in records}
+    wanted = [one for one in records if parts[one.id] is not None and part in (None, parts[one.id])]
+    assert lines(store, given) == b"".join(request.format.lines(wanted, request.options))
+    pages = list(exports.export_pages(store, TENANT, parse_query({}, 0), choice=request.choice).pages)
+    if by == "session":
+        read = {one.id for page in pages for one in page.records}
+        assert read == {one.id for one in wanted} | {records[7].id}
+    found = export.manifest(store, TENANT, request)
+    assert (found.records_read, found.records) == (40, len(wanted))
+    assert found.left_out.get("in no part of the split", 0) == list(parts.values()).count(None)
 
 
 def test_two_runs_of_one_request_are_compared_and_a_duplicate_is_still_one(store: IsolatedStore) -> None:
@@ -173,8 +200,8 @@ def test_rows_of_an_earlier_release_are_read_until_they_are_filled(store: Isolat
     rows.filter(seq=2).update(export_facts=0)  # a worker of that release has replaced the body
 
     def read() -> list[int]:
-        needs = export.parse_request({"format": "dpo"}, store.now_us()).needs
-        pages = exports.export_pages(store, TENANT, parse_query({}, 0), needs=needs).pages
+        choice = export.parse_request({"format": "dpo"}, store.now_us()).choice
+        pages = exports.export_pages(store, TENANT, parse_query({}, 0), choice=choice).pages
         return [one.id.int for one in chain.from_iterable(page.records for page in pages)]
 
     assert read() == [1, 3]

@@ -1,7 +1,8 @@
-"""Facts of a run that say, without its body, that a format of exports makes no line of it.
+"""Facts of a run that say, without its body, that an export makes no line of it.
 
 Each fact is an upper bound: a run that lacks it yields no line in a format that needs it, under any
-credit rule and any alias of phases.
+credit rule and any alias of phases. Beside them is the bucket of its session, which decides on the
+part of a split.
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ attempt by another model than the one picked, two models, a phase with two actio
 LATE, SHARED = 1 << 9, 1 << 10
 """Not stored with the others: the run has a late outcome; another run may have the same request."""
 REWARD = SUCCESS | PARTIAL | FAILURE
-UNKNOWN = (1 << 11) - 1
-"""All facts: those of a row of an earlier release."""
+UNKNOWN = -1
+"""All facts, and no bucket: those of a row of an earlier release."""
+BUCKETS = 1_000_000
+_BUCKET_AT = 11
+"""The bucket of the session lies above the facts, in the same integer of 32 bits."""
 _REWARDS = {"success": SUCCESS, "partial": PARTIAL, "failure": FAILURE}
 
 
@@ -40,8 +44,28 @@ def request_digest(folded: str, request_type: str | None) -> int:
     return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), signed=True)
 
 
+def session_of(fields: Mapping[str, Any]) -> str:
+    """Return the key of the runs of a session; else of a run and those that name it as their parent."""
+    session = fields.get("session_id")
+    return f"run:{fields.get('parent_id') or fields['id']}" if session is None else f"session:{session}"
+
+
+def bucket_of(key: str) -> int:
+    """Return a number below ``BUCKETS``, the same for equal keys."""
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest()) % BUCKETS
+
+
+def bucket_in(facts: int) -> int | None:
+    """Return the bucket of the session; None if the facts are unknown."""
+    return None if facts < 0 else facts >> _BUCKET_AT
+
+
 def facts_of(fields: Mapping[str, Any]) -> int:
-    """Return the facts of a canonical body, parsed."""
+    """Return the facts of a canonical body, parsed, with the bucket of its session."""
+    return _facts_of(fields) | bucket_of(session_of(fields)) << _BUCKET_AT
+
+
+def _facts_of(fields: Mapping[str, Any]) -> int:
     if not fields["phases"]:
         return 0
     facts, models = PHASES | _REWARDS.get(fields.get("outcome", ""), 0), set[str]()

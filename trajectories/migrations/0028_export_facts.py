@@ -10,7 +10,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name="trajectory",
             name="export_facts",
-            field=models.SmallIntegerField(editable=False, null=True),
+            field=models.IntegerField(editable=False, null=True),
         ),
         migrations.AddField(
             model_name="trajectory",

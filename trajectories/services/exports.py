@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, reduce
 from itertools import chain
+from operator import or_
 from typing import NamedTuple
 from uuid import UUID
 
-from trajectories.domain.export_facts import SHARED
+from trajectories.domain.export_facts import SHARED, bucket_in
 from trajectories.domain.query import Query
 from trajectories.domain.record import Record
 from trajectories.exceptions import ArchiveUnavailable, ExportBehind, NotFound
@@ -37,6 +38,21 @@ class Need(NamedTuple):
 
     facts: int
     reason: str
+
+
+class Choice(NamedTuple):
+    """Which bodies of an export are read.
+
+    ``needs``: those of records that lack none of these. ``left_out_by`` returns for the bucket of a
+    session why the bodies of its runs are not read, None if they are.
+    """
+
+    needs: Sequence[Need] = ()
+    left_out_by: Callable[[int], str | None] | None = None
+
+    def facts(self) -> int:
+        """Return the facts of all needs."""
+        return reduce(or_, (need.facts for need in self.needs), 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +84,7 @@ def export_pages(
     tenant: str,
     query: Query,
     *,
-    needs: Sequence[Need] = (),
+    choice: Choice = Choice(),  # noqa: B008  a tuple
     after: UUID | None = None,
     up_to_seq: int | None = None,
     actor: str = "code",
@@ -79,7 +95,7 @@ def export_pages(
     broken stream.
 
     Args:
-        needs: of a record that lacks one of these, the body is not read.
+        choice: of which records the bodies are read; the others are counted.
         after: id of the last record that the caller has; the export continues after it.
         up_to_seq: of the export that is continued; by default it ends with what is archived now.
         actor: who exports, for the audit trail. The entry is written when the pages end, also
@@ -100,7 +116,7 @@ def export_pages(
         if after_seq is None:
             raise NotFound(f"Invalid cursor: there is no trajectory {after}.", code="invalid_cursor", param="after")
         up_to_seq = archive_reads.last_seq(tenant) if up_to_seq is None else up_to_seq
-        pages = _export_pages(tenant, query, after_seq, up_to_seq, needs)
+        pages = _export_pages(tenant, query, after_seq, up_to_seq, choice)
         first = next(pages, Page([]))
     except ArchiveError as error:
         raise ArchiveUnavailable("Exports are read from the archive, which is unavailable.") from error
@@ -123,9 +139,9 @@ def wait_until_archived(store: Store, tenant: str) -> None:
         time.sleep(_WAIT_S)
 
 
-def _export_pages(tenant: str, query: Query, after_seq: int, up_to_seq: int, needs: Sequence[Need]) -> Iterator[Page]:
-    if needs:
-        yield from _needed_pages(tenant, query, after_seq, up_to_seq, needs)
+def _export_pages(tenant: str, query: Query, after_seq: int, up_to_seq: int, choice: Choice) -> Iterator[Page]:
+    if choice.needs or choice.left_out_by:
+        yield from _chosen_pages(tenant, query, after_seq, up_to_seq, choice)
         return
     limit = min(_FIRST_PAGE, _PAGE)
     while page := archive_reads.exported(tenant, query, after_seq, up_to_seq, limit):
@@ -142,19 +158,23 @@ def _limit(records: Sequence[Record], limit: int) -> int:
     return min(_PAGE, max(1, _PAGE_BYTES // mean_bytes))
 
 
-def _needed_pages(tenant: str, query: Query, after_seq: int, up_to_seq: int, needs: Sequence[Need]) -> Iterator[Page]:
+def _chosen_pages(tenant: str, query: Query, after_seq: int, up_to_seq: int, choice: Choice) -> Iterator[Page]:
     """Yield pages of which only the bodies are read that may reach a line.
 
     A record that changes between the two reads is decided on by its earlier facts.
     """
-    needed, limit = 0, min(_FIRST_PAGE, _PAGE)
-    for need in needs:
-        needed |= need.facts
+    needs, left_out_by = choice
+    needed, limit = choice.facts(), min(_FIRST_PAGE, _PAGE)
     shared = export_reads.shared_requests(tenant, query, up_to_seq) if needed & SHARED else frozenset[int]()
 
     @lru_cache(1 << 11)
     def lacks(facts: int) -> str | None:
         return next((need.reason for need in needs if not facts & need.facts), None)
+
+    def reason_of(facts: int) -> str | None:
+        if left_out_by and (bucket := bucket_in(facts)) is not None and (reason := left_out_by(bucket)):
+            return reason
+        return lacks(facts & needed)
 
     def page(seqs: list[int], left_out: list[str], last_seq: int) -> Page:
         found = export_reads.exported_of(tenant, query, seqs) if seqs else []
@@ -166,7 +186,7 @@ def _needed_pages(tenant: str, query: Query, after_seq: int, up_to_seq: int, nee
     while keys := export_reads.facts(tenant, query, after_seq, up_to_seq, _KEYS, needed=needed, shared=shared):
         seqs, left_out = list[int](), list[str]()
         for seq, facts in keys:
-            if reason := lacks(facts):
+            if reason := reason_of(facts):
                 left_out.append(reason)
                 continue
             seqs.append(seq)

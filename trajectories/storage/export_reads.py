@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 from uuid import UUID
 
 from django.db import router
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, F, Q, QuerySet, Value
 
 from trajectories.domain.export_facts import LATE, SHARED, UNKNOWN
 from trajectories.domain.query import Query
@@ -15,6 +16,7 @@ from trajectories.models import Tombstone, Trajectory
 from trajectories.storage.archive_errors import archive_errors
 from trajectories.storage.archive_reads import Exported, in_order
 from trajectories.storage.archive_rows import TRAJECTORY_COLUMNS, record_from
+from trajectories.storage.archive_snapshot import mapped
 
 _MOST_SHARED = 100_000
 """Maximum requests in memory."""
@@ -51,17 +53,15 @@ def facts(
         shared: what ``shared_requests`` returns.
     """
     rows = in_order(tenant, query, after_seq, up_to_seq)
-    columns = ["seq", "export_facts", "request_key"]
-    found = rows.values_list(*columns, *(["outcome_count"] if needed & LATE else []))[:limit]
-    return [
-        (
-            seq,
-            UNKNOWN
-            if facts is None
-            else facts | (SHARED if shared is None or key in shared else 0) | (LATE if any(late) else 0),
-        )
-        for seq, facts, key, *late in found
-    ]
+    outcomes = F("outcome_count") if needed & LATE else Value(0)
+    found = rows.values_list("seq", "export_facts", "request_key", outcomes)[:limit]
+    every = SHARED if shared is None else 0
+    in_some = shared or frozenset()
+    with mapped() if needed & LATE else nullcontext():  # outcomes are in the rows alone
+        return [
+            (seq, UNKNOWN if facts is None else facts | every | (key in in_some and SHARED) | (late and LATE))
+            for seq, facts, key, late in found
+        ]
 
 
 @archive_errors()

@@ -9,6 +9,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
@@ -28,7 +29,7 @@ from trajectories.training.formats.base import Format, Need, Options, line
 from trajectories.training.manifest import SCHEMA_VERSION, File, Manifest, Tally
 from trajectories.training.run import Run
 from trajectories.training.scratch import Scratch
-from trajectories.training.splits import SPLIT_BY, Split, parse_split
+from trajectories.training.splits import NO_PART, OTHER_PART, SPLIT_BY, Split, parse_split
 
 PARAMETERS = ("format", "split", "split_by", "part", "dedupe")
 """Parameters of an export besides the filters and the options of its format."""
@@ -61,6 +62,12 @@ class Request(NamedTuple):
         needs = self.format.needs(self.options)
         # A record without a line may be what a later one repeats.
         return tuple(need._replace(facts=need.facts | SHARED) for need in needs) if self.is_deduplicated else needs
+
+    @property
+    def choice(self) -> exports.Choice:
+        """Which bodies are read: not those that the split leaves out, or that yield no line."""
+        split = None if self.split is None else partial(self.split.left_out, only=self.part)
+        return exports.Choice(self.needs, split)
 
 
 def parse_request(given: Mapping[str, str], now_us: int) -> Request:
@@ -121,9 +128,9 @@ class Selection:
             self.tally.records_read += 1
             part = None if split is None else split.part_of(run)
             if split is not None and part is None:
-                self.tally.left_out["in no part of the split"] += 1
+                self.tally.left_out[NO_PART] += 1
             elif only is not None and part != only:
-                self.tally.left_out["in another part of the split"] += 1
+                self.tally.left_out[OTHER_PART] += 1
             elif self._request.is_deduplicated and not self._memory.is_new(content_digest(run)):
                 self.tally.left_out["duplicate"] += 1
             else:
@@ -186,7 +193,7 @@ def export(
             code="invalid_parameter",
             param="end",
         )
-    found = exports.export_pages(store, tenant, request.query, needs=request.needs, after=after, actor=actor)
+    found = exports.export_pages(store, tenant, request.query, choice=request.choice, after=after, actor=actor)
     stream = _Stream(request, found.pages, after)
     return encoding.encoded(_lines(stream, has_end=has_end), request.format.columns(request.options))
 
@@ -211,7 +218,7 @@ def manifest(store: Store, tenant: str, request: Request, *, actor: str = "code"
     """
     stream = _Stream(
         request,
-        exports.export_pages(store, tenant, request.query, needs=request.needs, actor=actor).pages,
+        exports.export_pages(store, tenant, request.query, choice=request.choice, actor=actor).pages,
         None,
         has_policies=True,
     )

@@ -155,7 +155,7 @@ class _Writer:
             self._store,
             self._tenant,
             self._request.query,
-            needs=self._request.needs,
+            choice=self._request.choice,
             after=None if cursor is None else UUID(cursor),
             up_to_seq=self._state.get("up_to_seq"),
             actor=actor,

@@ -6,25 +6,24 @@ is not tested on another.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from typing import NamedTuple
 
 from trajectories.domain import redaction
+from trajectories.domain.export_facts import BUCKETS, bucket_of, session_of
 from trajectories.exceptions import InvalidInput
 from trajectories.training.run import Run
 
 SPLIT_BY = ("session", "project")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}", re.ASCII)
-_BUCKETS = 1_000_000
+NO_PART, OTHER_PART = "in no part of the split", "in another part of the split"
 MAX_PARTS = 10
 
 
 class Part(NamedTuple):
-    """A part, and the buckets of the hash that are in it: from ``start`` until before ``end``."""
+    """A part. It has the buckets of the hash from the end of the part before it until before ``end``."""
 
     name: str
-    start: int
     end: int
 
 
@@ -40,8 +39,23 @@ class Split(NamedTuple):
 
     def part_of(self, run: Run) -> str | None:
         """Return the part of a run; None if the shares leave it out."""
-        bucket = _bucket(group_of(run, self.by))
-        return next((part.name for part in self.parts if part.start <= bucket < part.end), None)
+        return self._part_at(bucket_of(group_of(run, self.by)))
+
+    def left_out(self, bucket: int, only: str | None) -> str | None:
+        """Return why runs of a session with this bucket are left out, None if they are not.
+
+        It decides on runs ``by`` session; ``only`` is the part that is exported.
+        """
+        if self.by != SPLIT_BY[0]:
+            return None
+        part = self._part_at(bucket)
+        return NO_PART if part is None else OTHER_PART if only not in (None, part) else None
+
+    def _part_at(self, bucket: int) -> str | None:
+        for part in self.parts:  # they lie one after the other, from bucket 0 on
+            if bucket < part.end:
+                return part.name
+        return None
 
 
 def group_of(run: Run, by: str) -> str:
@@ -53,13 +67,7 @@ def group_of(run: Run, by: str) -> str:
     fields = run.fields
     if by == "project" and fields.get("project") is not None:
         return f"project:{fields['project']}"
-    if fields.get("session_id") is not None:
-        return f"session:{fields['session_id']}"
-    return f"run:{fields.get('parent_id') or run.id}"
-
-
-def _bucket(key: str) -> int:
-    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest()) % _BUCKETS
+    return session_of(fields)
 
 
 def parse_split(text: str, by: str = SPLIT_BY[0]) -> Split:
@@ -82,10 +90,10 @@ def parse_split(text: str, by: str = SPLIT_BY[0]) -> Split:
         if name in (part.name for part in parts):
             raise _invalid(f"has the part {name} twice", text, "split")
         # More digits than the buckets have are cut.
-        end = start + round(float(share[:20]) * _BUCKETS)
-        if end > _BUCKETS or end == start:
+        end = start + round(float(share[:20]) * BUCKETS)
+        if end > BUCKETS or end == start:
             raise _invalid("must have shares above 0 that add up to at most 1", text, "split")
-        parts.append(Part(name, start, end))
+        parts.append(Part(name, end))
         start = end
     return Split(tuple(parts), by)
 
