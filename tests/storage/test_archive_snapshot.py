@@ -28,6 +28,21 @@ def test_a_read_of_many_rows_maps_the_file_until_it_ends(archive_db: str) -> Non
     assert mapped_bytes(archive_db) == 0
 
 
+def test_a_mapping_of_the_installation_or_of_an_outer_read_goes_on(archive_db: str) -> None:
+    if connections[archive_db].vendor != "sqlite":
+        return
+    with mapped(archive_db):
+        with mapped(archive_db):
+            pass
+        assert mapped_bytes(archive_db) > 0
+    with connections[archive_db].cursor() as cursor:
+        cursor.execute("PRAGMA mmap_size = 4096")
+        with mapped(archive_db):
+            assert mapped_bytes(archive_db) > 4096
+        assert mapped_bytes(archive_db) == 4096
+        cursor.execute("PRAGMA mmap_size = 0")
+
+
 def test_a_transaction_of_the_caller_maps_nothing(archive_db: str) -> None:
     with transaction.atomic(using=archive_db), mapped(archive_db):
         assert connections[archive_db].vendor != "sqlite" or mapped_bytes(archive_db) == 0

@@ -9,18 +9,21 @@ from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
+import orjson
 import pytest
 
 from tests.processes import wait_until
 from tests.storage.hosts import TENANT, draft, made, new_id, taken
 from tests.storage.outboxes import MEBIBYTE, all_rows, append, at, locked, opened
 from trajectories.domain.clock import SECOND_US
+from trajectories.domain.record import Record
 from trajectories.exceptions import OutboxUnavailable
 from trajectories.storage.hot_fill import HIGHEST
 from trajectories.storage.outbox import Outbox, Rebound
 from trajectories.storage.outbox_file import OutboxFile
-from trajectories.storage.outbox_rows import Row
+from trajectories.storage.outbox_rows import Appended, Draft, Row
 
 ONE_KIB = "x" * 1024
 
@@ -89,6 +92,26 @@ def test_a_record_is_new_if_neither_outbox_nor_process_knew_it(path: Path) -> No
 
 
 # Commits.
+
+
+def test_drafts_of_one_commit_know_the_outcomes_of_each_version_that_their_callers_saw(path: Path) -> None:
+    target, first, second = new_id(), new_id(), new_id()
+
+    def outcome(id_: UUID, name: str, known: Record | None) -> Draft:
+        said = {"id": str(id_), "name": name, "value": True, "at": "2026-01-01T00:00:00Z", "recorded_at": ""}
+        return Draft(TENANT, target, id_.hex, orjson.dumps([said]), known, max_outcomes=2)
+
+    # The hot cache was filled between the two requests, and the row of ``first`` is settled.
+    known = made(target, 500).with_outcomes(outcome(first, "merged", None).body)
+    drafts = [outcome(second, "a", None), outcome(first, "merged", known), outcome(first, "reverted", known)]
+    drafts.append(outcome(new_id(), "b", known))
+    new, same, other, more = opened(path).append(drafts)
+    assert isinstance(new, Appended)
+    assert new.is_new
+    assert isinstance(same, Appended)
+    assert not same.is_new
+    assert isinstance(other, Exception)
+    assert isinstance(more, Exception)
 
 
 def test_marks_of_the_relay_do_not_wait_for_the_disk_and_acknowledged_rows_do(path: Path) -> None:

@@ -4,7 +4,8 @@ request.
 An outcome is about a trajectory or about a reference, such as a pull request, which runs name in
 ``external_refs`` or ``session_id``. Both are a *target*, a UUID, so an outcome can arrive before
 its run. The outcomes of a run are those of its targets: a function of the run's body and of a set
-that only grows, so the order of arrival does not matter.
+that only grows, so the order of arrival does not matter, up to the characters of references that a
+run gets (``archive_outcomes.MAX_REFERRED_CHARS``): it keeps those that came while there was room.
 """
 
 from __future__ import annotations

@@ -19,18 +19,21 @@ def mapped(using: str | None = None) -> Iterator[None]:
     """Map the file of an SQLite archive into memory for the reads inside.
 
     A read of many rows finds them for a third of the CPU. The mapping ends with the reads, because
-    its pages count as memory of the process. Inside a transaction nothing is mapped.
+    its pages count as memory of the process; one that the connection had before, such as that of an
+    ``init_command``, goes on. Inside a transaction nothing is mapped.
     """
     connection = connections[using or router.db_for_read(Trajectory)]
     if connection.vendor != "sqlite" or connection.in_atomic_block:
         yield
         return
     with archive_errors(), connection.cursor() as cursor:
+        cursor.execute("PRAGMA mmap_size")
+        before = cursor.fetchone()  # none of a database in memory
         cursor.execute(f"PRAGMA mmap_size = {_MAPPED_BYTES}")
         try:
             yield
         finally:
-            cursor.execute("PRAGMA mmap_size = 0")
+            cursor.execute(f"PRAGMA mmap_size = {before[0] if before else 0}")
 
 
 @contextmanager

@@ -212,25 +212,31 @@ class _Targets:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         self._known: dict[tuple[str, UUID], tuple[dict[str, bytes], dict[str, Row]]] = {}
+        self._read: dict[tuple[str, UUID], Record] = {}
+        """The version of the target whose outcomes were read last."""
 
     def of(self, draft: Draft) -> tuple[dict[str, bytes], dict[str, Row]]:
         """Return the outcomes of the draft's target that this host knows, and its rows of them, by
         the id of the outcome."""
         key = draft.tenant, draft.id
         if key not in self._known:
-            self._known[key] = self._read(draft)
-        return self._known[key]
+            self._known[key] = self._own(draft)
+        known, own = self._known[key]
+        # Callers of one commit may have seen other versions: the hot cache was filled between them.
+        if draft.known is not None and draft.known is not self._read.get(key):
+            self._read[key] = draft.known
+            for one in orjson.loads(draft.known.outcomes or b"[]"):
+                known.setdefault(UUID(one["id"]).hex, orjson.dumps(one))
+        return known, own
 
-    def _read(self, draft: Draft) -> tuple[dict[str, bytes], dict[str, Row]]:
+    def _own(self, draft: Draft) -> tuple[dict[str, bytes], dict[str, Row]]:
         found = self._db.execute(
             f"SELECT n, state, {RECORD_COLUMNS} FROM rows"
             " WHERE tenant = ? AND id = ? AND kind = 'outcome' AND state <> 'quarantined'",
             (draft.tenant, draft.id.bytes),
         )
         own = [Row(row[0], Record.from_row(row[2:]), row[1], "outcome") for row in found]
-        listed = orjson.loads(draft.known.outcomes or b"[]") if draft.known else []
-        known = {UUID(one["id"]).hex: orjson.dumps(one) for one in listed}
-        known |= {row.record.digest: row.record.body[1:-1] for row in own}
+        known = {row.record.digest: row.record.body[1:-1] for row in own}
         return known, {row.record.digest: row for row in own}
 
 
