@@ -190,8 +190,9 @@ class Settings:
     limits. See docs/security.md."""
 
     long_reads_per_tenant: int = 2
-    """Maximum long reads (stats, exports, and lists that examine many records) of one tenant that a
-    process works on at once. One more waits for up to a second; others get 429. 0: no limit."""
+    """Maximum long reads (stats, exports, and lists that examine many records) and patches of large
+    records of one tenant that a process works on at once. One more waits for up to a second; others
+    get 429. 0: no limit."""
 
     key_failures_per_minute: int = 20
     """Maximum invalid keys a minute from one client address, counted per process. Further invalid
