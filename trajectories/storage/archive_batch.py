@@ -167,6 +167,7 @@ def _store(
     _subtract(changes, ((row.record.tenant, row.pk) for row in replacing))
     new: list[Row] = []
     replaced: dict[int, Row] = {}
+    with_outcomes: dict[int, Row] = {}
     restamped: dict[int, Row] = {}
     phases: dict[Key, list[tuple[Any, ...]]] = {}
     words: dict[Key, list[str]] = {}
@@ -183,14 +184,17 @@ def _store(
         facets, row, of_record, references, fields = archive_rows.values_of(record)
         links[key] = archive_outcomes.Links(references, facets.late)
         row["changed"] = tenant.last_changed
+        if old is None or (old.record.digest, old.record.revision) != (record.digest, record.revision):
+            phases[key], words[key] = of_record, words_of(fields)
         if old is None:
             tenant.last_seq += 1
             row |= {"tenant_id": tenant.pk, "trajectory_id": record.id, "seq": tenant.last_seq}
             new.append(row)
-        else:
+        elif key in phases:
             replaced[old.pk] = row
-        if old is None or old.record.digest != record.digest:
-            phases[key], words[key] = of_record, words_of(fields)
+        else:  # packed phases are those of the rows of phases, which stay
+            del row["packed_phases"]
+            with_outcomes[old.pk] = row
         _count(tenant, old and old.record, record)
         if old is not None:
             changes[record.tenant].replace(old.seq, old.record, record)
@@ -199,9 +203,12 @@ def _store(
         recent.append(Recent(seq, tenant.last_changed, record, facets))
     archive_rows.insert(Trajectory, new)
     archive_rows.update(Trajectory, replaced)
+    archive_rows.update(Trajectory, with_outcomes)
     archive_rows.update(Trajectory, restamped)
     pks = _replace_phases(phases, {key: row.pk for key, row in known.items()})
-    archive_outcomes.write({(key[0], pks[key]): of_run for key, of_run in links.items()}, replaced=[*replaced])
+    archive_outcomes.write(
+        {(key[0], pks[key]): of_run for key, of_run in links.items()}, replaced=[*replaced, *with_outcomes]
+    )
     search_index.put([(pks[key], of_record) for key, of_record in words.items()], alias())
     transaction.on_commit(partial(recent_records.written.put, recent), using=alias())
     return stored

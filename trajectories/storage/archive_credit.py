@@ -1,4 +1,4 @@
-"""Credit in rows that a release without it wrote."""
+"""Columns of rows that an earlier release wrote without them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from django.db import transaction
 from django.db.models import Exists, F, OuterRef
 
 from trajectories.domain.compression import from_columns
+from trajectories.domain.packed_phases import NUMBERS, PHASE_WORDS, RUN_WORDS, TOTALS, packed
 from trajectories.domain.record import facets_of
 from trajectories.domain.text import fold
 from trajectories.storage.archive_rows import export_columns
@@ -98,5 +99,41 @@ def fill_export_facts(trajectories: Any, alias: str, *, is_complete: bool = Fals
                 columns = export_columns(fields, fold(fields["request_summary"]))
                 if (facts, key) != tuple(columns.values()):
                     found.filter(pk=pk).update(**columns)
+                    count += 1
+    return count
+
+
+def fill_packed_phases(trajectories: Any, phases: Any, alias: str, *, is_complete: bool = False) -> int:
+    """Pack the phases of rows that lack it, from the rows of phases.
+
+    Writes may go on. They change no answer, so no roll-up is set aside.
+
+    Args:
+        trajectories: the model, or its form in a migration.
+        phases: likewise.
+        is_complete: also of the others, whose phases may have got their credit since.
+
+    Returns:
+        The number of rows that changed.
+    """
+    rows, count, after = trajectories.objects.using(alias).order_by("pk"), 0, 0
+    if not is_complete:
+        rows = rows.filter(packed_phases__isnull=True)
+    while chunk := list(rows.filter(pk__gt=after).values_list("pk", "tenant")[:_BATCH]):
+        pks, tenants = zip(*chunk, strict=True)
+        after = pks[-1]
+        with transaction.atomic(using=alias):
+            # Under the lock of all writers, so none replaces a body between the read and the write.
+            lock_tenants(trajectories, tenants, alias)
+            by_run = defaultdict[int, list[Any]](list)
+            of_runs = phases.objects.using(alias).filter(trajectory__in=pks).order_by("trajectory", "place")
+            for pk, *values in of_runs.values_list("trajectory", *PHASE_WORDS, *NUMBERS):
+                by_run[pk].append((tuple(values[: len(PHASE_WORDS)]), values[len(PHASE_WORDS) :]))
+            found = trajectories.objects.using(alias).filter(pk__in=pks)
+            names = ("pk", "packed_phases", "revision", *RUN_WORDS, *TOTALS)
+            for pk, known, revision, *values in found.values_list(*names):
+                data = packed(revision, tuple(values[: len(RUN_WORDS)]), values[len(RUN_WORDS) :], by_run[pk])
+                if (known and bytes(known)) != data:
+                    found.filter(pk=pk).update(packed_phases=data)
                     count += 1
     return count

@@ -5,13 +5,12 @@ The archive answers reads below the hot cache and exports. It also decides when 
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 from uuid import UUID, uuid4
 
 from django.db import connections, router
-from django.db.models import Case, Count, Exists, F, OuterRef, Q, QuerySet, Value, When
+from django.db.models import Case, Exists, F, OuterRef, Q, QuerySet, Value, When
 from django.db.models.expressions import CombinedExpression
 from django.db.models.functions import Coalesce, StrIndex
 from django.db.models.lookups import GreaterThan
@@ -43,7 +42,7 @@ from trajectories.models import (
 )
 from trajectories.storage.archive_errors import archive_errors
 from trajectories.storage.archive_rows import TRAJECTORY_COLUMNS, members_text, named, record_from
-from trajectories.storage.archive_sums import add_phases, bucket_counts, cells
+from trajectories.storage.archive_sums import add_runs, cells
 from trajectories.storage.rare_condition import Rare, narrowed, split
 
 _LATE_PHASE_KEY = ("name", "trajectory__phases__phase", "trajectory__phases__model")
@@ -193,10 +192,10 @@ def summary(
     rows = narrowed(rows, query) if only is None else rows.filter(trajectory_id__in=only)
     if without is not None:
         rows = _not_matching(rows, without)
-    found = Summary(bucket, cells(rows, TRAJECTORY_KEY, TRAJECTORY_TALLIES, TRAJECTORY_SUMS))
+    found = Summary(bucket)
+    add_runs(found, rows, None if bucket is None else _bucket_start(bucket))
     if not found.trajectories:
         return found  # each further statement would look for the same records again
-    add_phases(found, rows)
     late = RunOutcome.objects.using(rows.db).filter(tenant=tenant)
     if late.exists():  # most tenants have none, and then the records are not looked for again
         late = late.filter(trajectory__in=rows)
@@ -205,17 +204,6 @@ def summary(
             Q(place=None) | Q(place=F("trajectory__phases__place")), trajectory__phases__outcome__in=RAN
         )
         found.late_phases = cells(of_phases, _LATE_PHASE_KEY, LATE_TALLIES, LATE_MEASURES)
-    if bucket is not None:
-        dated = rows.annotate(start=_bucket_start(bucket))
-        found.series = {
-            int(start or 0): cell
-            for (start,), cell in cells(dated, ("start",), TRAJECTORY_TALLIES, TRAJECTORY_SUMS).items()
-        }
-        timed = dated.filter(duration_us_bucket__isnull=False).values_list("start", "duration_us_bucket")
-        for start, number, count in timed.annotate(n=Count("pk")).order_by():
-            found.durations.setdefault(int(start or 0), defaultdict(int))[number] = count
-    for column, counts in bucket_counts(rows).items():
-        found.buckets[column].update(counts)
     return found
 
 

@@ -18,6 +18,7 @@ from trajectories.conf import read_settings
 from trajectories.domain.compression import from_columns, to_columns
 from trajectories.domain.export_facts import facts_of, request_digest
 from trajectories.domain.late_outcomes import count, references_of
+from trajectories.domain.packed_phases import packed_of
 from trajectories.domain.record import Facets, PhaseFacets, Record, facets_in
 from trajectories.domain.stats import TRAJECTORY_MEASURES, bucket_of
 from trajectories.models import Phase, Trajectory
@@ -205,6 +206,7 @@ def values_of(record: Record) -> Values:
         "outcome_count": count(record.outcomes),
         "parent_id": fields.get("parent_id") and UUID(fields["parent_id"]),
         "phase_count": len(facets.phases),
+        "packed_phases": packed_of(facets, record.revision),
         **export_columns(fields, facets.request_summary_folded),
         **_columns(facets),
     }

@@ -1,91 +1,98 @@
-"""Sums over the archive's rows, counted by the database in few statements.
+"""Sums over the archive's rows.
 
-A statement over the phases of a tenant costs most for the words that it compares. So one statement
-groups by all words that any tally asks for, and the tallies are counted from its groups.
+Those of runs and their phases are made of packed phases, which lie in the rows of the runs. Those of
+late outcomes, which few runs have, are counted by the database.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import orjson
-from django.db import connections
-from django.db.models import Count, F, Func, Q, QuerySet, Sum, TextField
+from django.db.models import Count, F, Q, QuerySet, Sum, Value
 
-from trajectories.domain.record import NANO_USD
-from trajectories.domain.stats import (
-    MEASURES,
-    PHASE_KEY,
-    PHASE_MEASURES_AT,
-    PHASE_WIDTH,
-    PRESENCES,
-    TRAJECTORY_MEASURES,
-    Cells,
-    Measure,
-    Summary,
-    Tally,
-    phase_tallies,
+from trajectories.domain.packed_phases import (
+    NUMBERS,
+    PHASE_WORDS,
+    ROW,
+    RUN_WORDS,
+    TOTALS,
+    Shape,
+    ShapeKey,
+    ShapeSums,
+    Words,
+    by_shape,
+    digest_of,
+    digests_in,
+    with_known,
 )
-from trajectories.models import Trajectory
+from trajectories.domain.stats import Cells, Measure, Summary, Tally
+from trajectories.models import Phase, Trajectory
+from trajectories.storage.archived_facets import archived
 
+_ROWS = 10_000
+"""Rows of runs in memory at once."""
+_CHUNK = 400
+"""Keys in a statement, below SQLite's number of variables."""
 _HALF = 2**32
 """Sums are computed in two halves: they stay exact where a database would overflow 64 bits."""
-_PHASE_KEY = tuple(name if name == "request_type" else f"phases__{name}" for name in PHASE_KEY)
-_PHASE_WORDS = ("phases__outcome", "phases__credited", "phases__presence", "phases__fit", "outcome")
-"""The arguments of ``phase_tallies``."""
-_PHASE_SUMS = (
-    *(measure._replace(column=f"phases__{measure.column}") for measure in MEASURES),
-    Measure("run_cost_usd", "cost_nano_usd", NANO_USD),
-)
 
 
-def add_phases(found: Summary, rows: QuerySet[Trajectory]) -> None:
-    """Add the phases of ``rows`` to ``found.phases`` and ``found.skip_costs``.
+def add_runs(found: Summary, rows: QuerySet[Trajectory], start: Any) -> None:
+    """Add ``rows`` and their phases to ``found``: all but late outcomes.
 
-    The statement begins with the runs. One that begins with the phases looks for each run twice.
+    Args:
+        start: the expression for the bucket of the series; None without one.
     """
-    each = len(_PHASE_KEY)
-    phases = rows.filter(phases__isnull=False)
-    names: tuple[str, ...] = (*_PHASE_KEY, *_PHASE_WORDS)
-    is_sqlite = connections[rows.db].vendor == "sqlite"
-    if is_sqlite:  # it sorts to group, and compares one text faster than nine
-        phases, names = phases.annotate(words=Func(*names, function="JSON_ARRAY", output_field=TextField())), ("words",)
-    for row, counts in cells(phases, names, (), _PHASE_SUMS).items():
-        row = tuple(orjson.loads(str(row[0]))) if is_sqlite else row
-        key, words = row[:each], row[each:]
-        count, *sums = counts
-        cell = found.phases.setdefault(key, [0] * PHASE_WIDTH)
-        cell[0] += count
-        for at in phase_tallies(*words):  # credited is None in rows of earlier releases
-            cell[at] += count
-        _add(cell, PHASE_MEASURES_AT, sums[:-2])
-        presence = words[2]
-        if presence in PRESENCES and sums[-2]:
-            costs = found.skip_costs.setdefault((key[0], key[-1]), [0] * 4)
-            _add(costs, 2 * PRESENCES.index(presence), sums[-2:])
+    sums, words = ShapeSums(has_series=found.bucket is not None), _KnownWords(rows.db)
+    columns = rows.order_by().values_list(*ROW, Value(0) if start is None else start)
+    # Not a queryset's iterator, which takes as long for a row as the database.
+    compiler = columns.query.get_compiler(rows.db)
+    for some in compiler.execute_sql(chunked_fetch=True, chunk_size=_ROWS):
+        shapes, others = by_shape(some)
+        for key in words.learn(shapes):
+            others += [row[2] for row in shapes.pop(key).rows]
+        sums.add(shapes)
+        for at in range(0, len(others), _CHUNK):
+            of_chunk = Trajectory.objects.using(rows.db).filter(pk__in=others[at : at + _CHUNK])
+            for _, recorded_at_us, facets in archived(of_chunk, rows.db):
+                found.add(facets._replace(late=()), recorded_at_us)
+    sums.add_to(found, words.by_digest)
 
 
-def _add(cell: list[int], at: int, values: Sequence[int]) -> None:
-    for offset, value in enumerate(values):
-        cell[at + offset] += value
+class _KnownWords:
+    """What digests stand for, as far as it was needed."""
 
+    def __init__(self, alias: str) -> None:
+        self.by_digest: dict[bytes, Words] = {}
+        self._alias = alias
 
-def bucket_counts(rows: QuerySet[Trajectory]) -> Mapping[str, Mapping[int, int]]:
-    """Return how many of ``rows`` are in each bucket, by the column of the measure."""
-    columns = {f"{measure.column}_bucket": measure.column for measure in TRAJECTORY_MEASURES}
-    # SQLite looks at the records once a statement, and its groups cost less than that. A server
-    # counts by itself, and its groups would have to be sent.
-    asked = [[*columns]] if connections[rows.db].vendor == "sqlite" else [[name] for name in columns]
-    counts: dict[str, defaultdict[int, int]] = {column: defaultdict(int) for column in columns.values()}
-    for names in asked:
-        into = [counts[columns[name]] for name in names]
-        for *buckets, count in rows.order_by().values_list(*names).annotate(n=Count("pk")).iterator(2_000):
-            for number, counted in zip(buckets, into, strict=True):
-                if number is not None:
-                    counted[number] += count
-    return counts
+    def learn(self, shapes: Mapping[ShapeKey, Shape]) -> list[ShapeKey]:
+        """Learn the words of ``shapes``, each from a run that has them.
+
+        Returns:
+            The shapes with words whose run has changed meanwhile.
+        """
+        known, digests = self.by_digest, {key: digests_in(key[0]) for key in shapes}
+        runs, phases = dict[bytes, int](), dict[bytes, int]()
+        for key, (run, of_phases) in digests.items():
+            pk = shapes[key].rows[0][2]
+            if run not in known:
+                runs.setdefault(run, pk)
+            for digest in of_phases:
+                if digest not in known:
+                    phases.setdefault(digest, pk)
+        self._learn(Trajectory.objects, "pk__in", runs.values(), RUN_WORDS, TOTALS)
+        self._learn(Phase.objects, "trajectory__in", phases.values(), PHASE_WORDS, NUMBERS)
+        return [key for key, (run, of_phases) in digests.items() if not known.keys() >= {run, *of_phases}]
+
+    def _learn(self, rows: Any, by: str, pks: Iterable[int], words: Sequence[str], numbers: Sequence[str]) -> None:
+        unique = list(dict.fromkeys(pks))
+        for at in range(0, len(unique), _CHUNK):
+            found = rows.using(self._alias).filter(**{by: unique[at : at + _CHUNK]})
+            for values in found.values_list(*words, *numbers):
+                both = values[: len(words)], values[len(words) :]
+                self.by_digest[digest_of(*both)] = with_known(*both)
 
 
 def cells(rows: QuerySet[Any], key: Iterable[str], tallies: Sequence[Tally], measures: Sequence[Measure]) -> Cells:
