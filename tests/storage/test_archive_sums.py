@@ -89,7 +89,7 @@ def test_a_late_outcome_leaves_packed_phases_as_they_are(archive_db: str, record
     assert (before.changed < after.changed, before.packed_phases) == (True, after.packed_phases)
 
 
-def all_packed(archive_db: str) -> list[bytes | None]:
+def all_packed(archive_db: str) -> list[Any]:
     rows = Trajectory.objects.using(archive_db).order_by("seq")
     return [data and bytes(data) for data in rows.values_list("packed_phases", flat=True)]
 
