@@ -7,17 +7,18 @@ that has it. Little-endian:
 - the shape: widths of the numbers (2 bytes, 2 bits each), number of phases (2), digest of the words of
   the run (6), and of each phase (6);
 - the low 32 bits of the revision that it was made of (4);
+- the buckets of the measures of the run (2 each);
 - the numbers: by how much cost and duration of the run are above the sum over its phases, and below
   it; then NUMBERS of each phase.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
-from itertools import chain
+from itertools import chain, compress
 from operator import add, itemgetter
 from struct import Struct
 from typing import Any, NamedTuple, TypeAlias
@@ -34,8 +35,10 @@ from trajectories.domain.stats import (
     PRESENCES,
     TRAJECTORY_MEASURES,
     WIDTH,
+    ZERO_BUCKET,
     Cell,
     Summary,
+    bucket_of,
     phase_tallies,
     tally_run,
 )
@@ -46,10 +49,9 @@ NUMBERS = tuple(measure.column for measure in MEASURES)
 TOTALS = (*NUMBERS, "unattributed_nano_usd")
 """Columns of a run: what NUMBERS of its phases add up to, unless it has a cost or duration of its
 own, and by how much its cost is above that."""
-BUCKETS = tuple(f"{measure.column}_bucket" for measure in TRAJECTORY_MEASURES)
-ROW = ("packed_phases", "revision", "pk", *BUCKETS)
-"""The columns of a run that sums need, in this order. The start of its bucket in the series follows,
-any number without a series."""
+ROW = ("packed_phases", "revision", "pk")
+"""The columns of a run that ``by_shape`` reads. The start of its bucket in the series follows, any
+number without a series."""
 
 Words: TypeAlias = tuple[Any, ...]
 """Values of RUN_WORDS and whether those of TOTALS are known, or of PHASE_WORDS and NUMBERS."""
@@ -58,15 +60,19 @@ ShapeKey: TypeAlias = tuple[bytes, int]
 
 _DIGEST = 6
 _RUN_AT, _PHASES_AT = 4, 4 + _DIGEST
-_BUCKETS_AT, _START_AT = ROW.index(BUCKETS[0]), len(ROW)
-_DURATION_BUCKET_AT = ROW.index("duration_us_bucket")
+_MEASURES = tuple(measure.column for measure in TRAJECTORY_MEASURES)
+_HEAD = f"I{len(_MEASURES)}H"
+"""Revision and buckets."""
+_HEAD_UNITS = 2 + len(_MEASURES)
+_UNKNOWN, _FIRST_BUCKET = 0, 1 - ZERO_BUCKET
+"""A bucket that is not known, and what is added to one that is."""
 _EACH = len(NUMBERS)
 _OWN = 4
 """Numbers of a run that are not of its phases."""
 _FORMATS = ("", "H", "I", "Q")
 _UNITS = (0, 1, 2, 4)
 """Units of 16 bits that a number of each format takes."""
-_REVISION, _REVISION_MASK = Struct("<I"), 2**32 - 1
+_REVISION_MASK = 2**32 - 1
 _words_of_run = itemgetter(*map(Facets._fields.index, RUN_WORDS))
 _words_of_phase = itemgetter(*map(PhaseFacets._fields.index, PHASE_WORDS))
 
@@ -99,7 +105,10 @@ def packed(
     shape = b"%b%b%b" % (code.to_bytes(2, "little"), count, b"".join(digests))
     layout = _layout_of(code, len(phases))
     stored = [number for number, units in zip(numbers, layout.units, strict=True) if units]
-    return b"%b%b%b" % (shape, _REVISION.pack(revision & _REVISION_MASK), layout.struct.pack(*stored))
+    known = [total for total in totals[2:_EACH] if total is not None]
+    measures = (*totals[:_EACH], sum(known) if known else None)
+    buckets = [_UNKNOWN if value is None else bucket_of(value) + _FIRST_BUCKET for value in measures]
+    return shape + layout.struct.pack(revision & _REVISION_MASK, *buckets, *stored)
 
 
 def packed_of(facets: Facets, revision: int) -> bytes | None:
@@ -128,9 +137,10 @@ def _format_of(highest: int) -> int:
 
 
 class _Layout(NamedTuple):
-    """Of the numbers of a shape: all of them, and the units of 16 bits that each takes."""
+    """What follows a shape: all of it, its head alone, and the units of 16 bits of each number."""
 
     struct: Struct
+    head: Struct
     units: Sequence[int]
 
 
@@ -138,36 +148,58 @@ class _Layout(NamedTuple):
 def _layout_of(code: int, phases: int) -> _Layout:
     each = [code >> 2 * at & 3 for at in range(_OWN + _EACH)]
     formats = each[:_OWN] + each[_OWN:] * phases
-    return _Layout(Struct("<" + "".join([_FORMATS[one] for one in formats])), [_UNITS[one] for one in formats])
+    units = [_UNITS[one] for one in formats]
+    struct, head = "".join([_FORMATS[one] for one in formats]), f"{2 * sum(units)}x"
+    return _Layout(Struct(f"<{_HEAD}{struct}"), Struct(f"<{_HEAD}{head}"), units)
+
+
+def _layout_in(shape: bytes) -> _Layout:
+    return _layout_of(int.from_bytes(shape[:2], "little"), int.from_bytes(shape[2:4], "little"))
 
 
 class Shape(NamedTuple):
-    """Runs with the same words, in the same bucket of the series: their rows and numbers."""
+    """Runs with the same words, in the same bucket of the series: their primary keys, what follows
+    their shape, and their buckets by measure."""
 
-    rows: list[tuple[Any, ...]]
-    numbers: list[bytes]
+    pks: Sequence[int]
+    packed: Sequence[bytes]
+    buckets: Sequence[Sequence[int]]
 
 
 def by_shape(rows: Iterable[tuple[Any, ...]]) -> tuple[dict[ShapeKey, Shape], list[int]]:
-    """Return runs by shape and start, and the primary keys of those that are not packed, or were
-    replaced by a release that does not pack."""
-    shapes, others = dict[ShapeKey, Shape](), list[int]()
-    find, revision_at = shapes.get, _REVISION.unpack_from
+    """Return runs by shape and start, and the primary keys of those that are not packed, or that a
+    release that does not pack has replaced."""
+    found, shapes, others = dict[ShapeKey, list[tuple[Any, ...]]](), dict[ShapeKey, Shape](), list[int]()
+    find = found.get
     for row in rows:
         data = row[0]
         if data is None:
             others.append(row[2])
             continue
-        at = _PHASES_AT + _DIGEST * (data[2] | data[3] << 8)
-        if revision_at(data, at)[0] != row[1] & _REVISION_MASK:
-            others.append(row[2])
-            continue
-        key = data[:at], row[_START_AT]
-        if (shape := find(key)) is None:
-            shape = shapes[key] = Shape([], [])
-        shape.rows.append(row)
-        shape.numbers.append(data[at + 4 :])
+        key = data[: _PHASES_AT + _DIGEST * (data[2] | data[3] << 8)], row[3]
+        if (of_shape := find(key)) is None:
+            of_shape = found[key] = []
+        of_shape.append(row)
+    for key, of_shape in found.items():
+        shape, current = _shape_of(key[0], of_shape)
+        if current is not None:
+            others += [row[2] for row, is_current in zip(of_shape, current, strict=True) if not is_current]
+            shape, _ = _shape_of(key[0], [*compress(of_shape, current)])
+        if shape.pks:
+            shapes[key] = shape
     return shapes, others
+
+
+def _shape_of(head: bytes, rows: Sequence[tuple[Any, ...]]) -> tuple[Shape, list[bool] | None]:
+    """Return the runs of a shape, and which of them are packed at their revision; None if all are."""
+    if not rows:
+        return Shape((), (), ()), None
+    at, layout = len(head), _layout_in(head)
+    data, of_rows, pks, _ = zip(*rows, strict=True)
+    packed = [one[at:] for one in data]
+    revisions, *buckets = zip(*layout.head.iter_unpack(b"".join(packed)), strict=True)
+    current = [mine == theirs & _REVISION_MASK for mine, theirs in zip(revisions, of_rows, strict=True)]
+    return Shape(pks, packed, buckets), None if all(current) else current
 
 
 def digests_in(shape: bytes) -> tuple[bytes, list[bytes]]:
@@ -186,26 +218,24 @@ class ShapeSums:
         self._has_series = has_series
         self._runs: dict[tuple[bytes, int], list[int]] = {}
         self._phases: dict[tuple[bytes, bytes], list[int]] = {}
-        self._buckets = [Counter[int | None]() for _ in BUCKETS]
-        self._durations = Counter[tuple[int, int | None]]()
+        self._buckets: defaultdict[int, list[Counter[int]]] = defaultdict(lambda: [Counter() for _ in _MEASURES])
 
     def add(self, shapes: Mapping[ShapeKey, Shape]) -> None:
         """Add at most 65,536 runs."""
-        for (shape, start), (rows, numbers) in shapes.items():
-            run, phases = digests_in(shape)
-            over_cost, under_cost, over_duration, under_duration, *sums = _sums_of(shape, numbers)
+        by_start = defaultdict[int, list[Shape]](list)
+        for (head, start), shape in shapes.items():
+            by_start[start].append(shape)
+            run, phases = digests_in(head)
+            over_cost, under_cost, over_duration, under_duration, *sums = _sums_of(_layout_in(head), shape.packed)
             cost, duration, *tokens = [sum(sums[at::_EACH]) for at in range(_EACH)]
             own_cost = over_cost - under_cost
-            totals = (len(rows), cost + own_cost, duration + over_duration - under_duration, *tokens, own_cost)
+            totals = (len(shape.pks), cost + own_cost, duration + over_duration - under_duration, *tokens, own_cost)
             _add_to(self._runs, (run, start), totals)
             for at, phase in enumerate(phases):
                 _add_to(self._phases, (run, phase), (*totals[:2], *sums[_EACH * at : _EACH * (at + 1)]))
-        columns = [*zip(*chain.from_iterable([shape.rows for shape in shapes.values()]), strict=True)]
-        if columns:
-            for counts, column in zip(self._buckets, columns[_BUCKETS_AT:_START_AT], strict=True):
-                counts.update(column)
-            if self._has_series:
-                self._durations.update(zip(columns[_START_AT], columns[_DURATION_BUCKET_AT], strict=True))
+        for start, of_start in by_start.items():
+            for at, counts in enumerate(self._buckets[start]):
+                counts.update(chain.from_iterable([shape.buckets[at] for shape in of_start]))
 
     def add_to(self, found: Summary, words: Mapping[bytes, Words]) -> None:
         """Add the sums to a summary.
@@ -221,13 +251,15 @@ class ShapeSums:
                 _add_runs(cell, words[run], count, sums)
         for (run, phase), (count, cost, *sums) in self._phases.items():
             _add_phases(found, words[run], words[phase], count, cost, sums)
-        for buckets, counts in zip(found.buckets.values(), self._buckets, strict=True):
-            for bucket, count in counts.items():
-                if bucket is not None:
-                    buckets[bucket] += count
-        for (start, bucket), count in self._durations.items():
-            if bucket is not None:
-                found.durations_of(start)[bucket] += count
+        for start, of_measures in self._buckets.items():
+            for column, counts in zip(_MEASURES, of_measures, strict=True):
+                del counts[_UNKNOWN]
+                into = [found.buckets[column]]
+                if self._has_series and column == "duration_us" and counts:
+                    into.append(found.durations_of(start))
+                for buckets in into:
+                    for bucket, count in counts.items():
+                        buckets[bucket - _FIRST_BUCKET] += count
 
 
 def _add_to(sums: dict[Any, list[int]], key: Any, values: Sequence[int]) -> None:
@@ -268,14 +300,21 @@ def _add_known(cell: Cell, at: int, count: int, columns: Iterable[tuple[bool, in
         at += 2
 
 
-def _sums_of(shape: bytes, numbers: Sequence[bytes]) -> Sequence[int]:
+def _sums_of(layout: _Layout, rows: Sequence[bytes]) -> Sequence[int]:
     """Return the sum of each number over the runs of a shape."""
-    layout = _layout_of(int.from_bytes(shape[:2], "little"), int.from_bytes(shape[2:4], "little"))
-    sums = iter(layout.struct.unpack(numbers[0]) if len(numbers) == 1 else _joined(_unit_sums(numbers), layout.units))
-    return [next(sums) if units else 0 for units in layout.units]
+    if len(rows) == 1:
+        of_one = layout.struct.unpack(rows[0])[1 + len(_MEASURES) :]
+        return _spread(of_one, layout.units)
+    return _spread(_joined(_unit_sums(rows)[_HEAD_UNITS:], layout.units), layout.units)
 
 
-def _joined(sums: Iterable[int], units: Iterable[int]) -> Iterable[int]:
+def _spread(stored: Iterable[int], units: Iterable[int]) -> Sequence[int]:
+    """Return the stored numbers, and 0 for each that takes no bytes."""
+    left = iter(stored)
+    return [next(left) if count else 0 for count in units]
+
+
+def _joined(sums: Iterable[int], units: Iterable[int]) -> Iterator[int]:
     """Yield the numbers whose units of 16 bits have these sums."""
     left = iter(sums)
     for count in units:

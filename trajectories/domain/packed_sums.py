@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 from trajectories.domain.packed_facets import KEY_FIELDS, NUMBER_FIELDS, PHASE_KEY_FIELDS, Key, PackedFacets
 from trajectories.domain.stats import (
@@ -42,19 +42,18 @@ _CREDITED, _PRESENCE, _FIT, _PHASE_OUTCOME = (
     PHASE_KEY_FIELDS.index(name) for name in ("credited", "presence", "fit", "outcome")
 )
 
-Numbers = tuple[Any, ...]
+Numbers: TypeAlias = tuple[Any, ...]
+Columns: TypeAlias = list[list[int | None]]
 
 
-class _Runs:
-    """The numbers of runs with the same words that are in one bucket of the series, and those of
-    their phases by the words of a phase."""
+class _Shape(NamedTuple):
+    """The numbers of runs with the same words of the run and of each phase, in one bucket of the
+    series."""
 
-    __slots__ = ("key", "phases", "rows", "start")
-
-    def __init__(self, key: Key, start: int | None) -> None:
-        self.key, self.start = key, start
-        self.rows: list[Numbers] = []
-        self.phases: dict[int, tuple[Key, list[Numbers]]] = {}
+    key: Key
+    phases: Sequence[Key]
+    start: int | None
+    rows: list[Numbers]
 
 
 class PackedSums:
@@ -66,7 +65,7 @@ class PackedSums:
 
     def __init__(self, summary: Summary) -> None:
         self._summary = summary
-        self._runs: dict[tuple[int, int | None], _Runs] = {}
+        self._shapes: dict[tuple[Any, ...], _Shape] = {}
         self._numbers = 0
 
     def add(self, packed: PackedFacets, recorded_at_us: int) -> None:
@@ -77,37 +76,40 @@ class PackedSums:
         if self._summary.bucket is not None:
             at_us = numbers[_STARTED]
             start = bucket_start(recorded_at_us if at_us is None else at_us, self._summary.bucket)
-        runs = self._runs.get((id(packed.key), start))
-        if runs is None:
-            runs = self._runs[id(packed.key), start] = _Runs(packed.key, start)
-        runs.rows.append(numbers)
-        by_phase, at, cost = runs.phases, _EACH, numbers[_COST : _COST + 1]
-        for phase in packed.phases:
-            found = by_phase.get(id(phase))
-            if found is None:
-                found = by_phase[id(phase)] = (phase, [])
-            found[1].append(numbers[at : at + _PHASE_EACH] + cost)
-            at += _PHASE_EACH
+        key = (id(packed.key), start, *map(id, packed.phases))
+        shape = self._shapes.get(key)
+        if shape is None:
+            shape = self._shapes[key] = _Shape(packed.key, packed.phases, start, [])
+        shape.rows.append(numbers)
         self._numbers += 1 + len(packed.phases)
         if self._numbers >= MAX_NUMBERS:
             self.flush()
 
     def flush(self) -> None:
         """Sum what was collected."""
-        for runs in self._runs.values():
-            self._add_runs(runs)
-            for phase, rows in runs.phases.values():
-                self._add_phases(runs.key, phase, rows)
-        self._runs.clear()
+        runs: dict[tuple[int, int | None], tuple[Key, int | None, Columns]] = {}
+        phases: dict[tuple[int, int], tuple[Key, Key, Columns]] = {}
+        for key, of_phases, start, rows in self._shapes.values():
+            columns = [*zip(*rows, strict=True)]
+            of_runs = runs.setdefault((id(key), start), (key, start, [[] for _ in range(_EACH)]))
+            _extend(of_runs[2], columns[:_EACH])
+            costs, at = columns[_COST], _EACH
+            for phase in of_phases:
+                of_phase = phases.setdefault((id(key), id(phase)), (key, phase, [[] for _ in range(_PHASE_EACH + 1)]))
+                _extend(of_phase[2], (*columns[at : at + _PHASE_EACH], costs))
+                at += _PHASE_EACH
+        for run in runs.values():
+            self._add_runs(*run)
+        for of_phase in phases.values():
+            self._add_phases(*of_phase)
+        self._shapes.clear()
         self._numbers = 0
 
-    def _add_runs(self, runs: _Runs) -> None:
-        summary, key, count = self._summary, runs.key, len(runs.rows)
-        # Those of phases follow, and their number differs.
-        columns = list(zip(*runs.rows, strict=False))[:_EACH]
+    def _add_runs(self, key: Key, start: int | None, columns: Columns) -> None:
+        summary, count = self._summary, len(columns[0])
         cells = [summary.trajectories.setdefault(key[:4], [0] * WIDTH)]
-        if runs.start is not None:
-            cells.append(summary.series.setdefault(runs.start, [0] * WIDTH))
+        if start is not None:
+            cells.append(summary.series.setdefault(start, [0] * WIDTH))
         for cell in cells:
             tally_run(cell, key[_OUTCOME], key[_BUILD], key[_TESTS], count)
             _sum(cell, MEASURES_AT, [columns[at] for at in _SUMS])
@@ -116,19 +118,19 @@ class PackedSums:
         for name, at in _BUCKETS:
             counts = _bucket_counts(columns[at])
             _count(summary.buckets[name], counts)
-            if runs.start is not None and name == "duration_us" and counts:
-                _count(summary.durations_of(runs.start), counts)
+            if start is not None and name == "duration_us" and counts:
+                _count(summary.durations_of(start), counts)
 
-    def _add_phases(self, run: Key, phase: Key, rows: Sequence[Numbers]) -> None:
-        *columns, costs = zip(*rows, strict=True)
-        request_type = run[0]
+    def _add_phases(self, run: Key, phase: Key, columns: Columns) -> None:
+        *measures, costs = columns
+        request_type, count = run[0], len(costs)
         cell = self._summary.phases.setdefault((*phase[:3], request_type), [0] * PHASE_WIDTH)
-        cell[0] += len(rows)
+        cell[0] += count
         presence = phase[_PRESENCE]
         for at in phase_tallies(phase[_PHASE_OUTCOME], phase[_CREDITED], presence, phase[_FIT], run[_OUTCOME]):
-            cell[at] += len(rows)
-        _sum(cell, PHASE_MEASURES_AT, columns)
-        if presence in PRESENCES and costs.count(None) < len(costs):
+            cell[at] += count
+        _sum(cell, PHASE_MEASURES_AT, measures)
+        if presence in PRESENCES and costs.count(None) < count:
             of_skips = self._summary.skip_costs.setdefault((phase[0], request_type), [0] * 4)
             _sum(of_skips, 2 * PRESENCES.index(presence), [costs])
 
@@ -137,6 +139,11 @@ class PackedSums:
 
     def __exit__(self, *_: object) -> None:
         self.flush()
+
+
+def _extend(columns: Columns, more: Iterable[Sequence[int | None]]) -> None:
+    for column, values in zip(columns, more, strict=True):
+        column.extend(values)
 
 
 def _sum(cell: Cell, at: int, columns: Iterable[Sequence[int | None]]) -> None:

@@ -51,7 +51,7 @@ def add_runs(found: Summary, rows: QuerySet[Trajectory], start: Any) -> None:
     for some in compiler.execute_sql(chunked_fetch=True, chunk_size=_ROWS):
         shapes, others = by_shape(some)
         for key in words.learn(shapes):
-            others += [row[2] for row in shapes.pop(key).rows]
+            others += shapes.pop(key).pks
         sums.add(shapes)
         for at in range(0, len(others), _CHUNK):
             of_chunk = Trajectory.objects.using(rows.db).filter(pk__in=others[at : at + _CHUNK])
@@ -76,7 +76,7 @@ class _KnownWords:
         known, digests = self.by_digest, {key: digests_in(key[0]) for key in shapes}
         runs, phases = dict[bytes, int](), dict[bytes, int]()
         for key, (run, of_phases) in digests.items():
-            pk = shapes[key].rows[0][2]
+            pk = shapes[key].pks[0]
             if run not in known:
                 runs.setdefault(run, pk)
             for digest in of_phases:
