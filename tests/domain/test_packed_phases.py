@@ -70,7 +70,7 @@ def summed(runs: list[Facets], bucket: str | None) -> Summary:
     for number, run in enumerate(runs):
         at_us = number * DAY_US // 2
         start = bucket_start(at_us if run.started_at_us is None else run.started_at_us, bucket) if bucket else 0
-        rows.append((packed_of(run, number), number, number, start))
+        rows.append((packed_of(run, number), number, number, *([start] if bucket else [])))
         words |= words_of(run)
     shapes, others = by_shape(rows)
     assert others == []
@@ -117,9 +117,16 @@ def test_a_run_below_the_sum_of_its_phases_is_packed() -> None:
 
 
 def test_a_run_whose_tokens_are_not_those_of_its_phases_is_not_packed() -> None:
-    words = ("", "", "", "", "unknown", None, None)
+    words: Words = ("", "", "", "", "unknown", None, None)
     assert packed(1, words, (None, None, 5, None, None), []) is None
     assert packed(1, words, (7, None, None, None, 3), []) is None
+
+
+def test_a_run_of_too_many_phases_is_not_packed() -> None:
+    words: Words = ("", "", "", "", "unknown", None, None)
+    of_phase: tuple[Words, tuple[None, ...]] = (("", None, None, "unknown", "none", "ran", None), (None,) * 4)
+    assert packed(1, words, (None,) * 5, [of_phase] * 255) is not None
+    assert packed(1, words, (None,) * 5, [of_phase] * 256) is None
 
 
 def test_rows_of_another_revision_and_without_packed_phases_are_told() -> None:

@@ -4,7 +4,7 @@ Words are digests of 48 bits. Runs with the same words and as many phases have o
 numbers are columns, and each column is summed at once. What a digest stands for is read from one run
 that has it. Little-endian:
 
-- the shape: widths of the numbers (2 bytes, 2 bits each), number of phases (2), digest of the words of
+- the shape: number of phases (1 byte), widths of the numbers (2, 2 bits each), digest of the words of
   the run (6), and of each phase (6);
 - the low 32 bits of the revision that it was made of (4);
 - the buckets of the measures of the run (2 each);
@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import chain, compress
-from operator import add, itemgetter
+from operator import add, eq, itemgetter
 from struct import Struct
 from typing import Any, NamedTuple, TypeAlias
 
@@ -50,16 +50,17 @@ TOTALS = (*NUMBERS, "unattributed_nano_usd")
 """Columns of a run: what NUMBERS of its phases add up to, unless it has a cost or duration of its
 own, and by how much its cost is above that."""
 ROW = ("packed_phases", "revision", "pk")
-"""The columns of a run that ``by_shape`` reads. The start of its bucket in the series follows, any
-number without a series."""
+"""The columns of a run that ``by_shape`` reads. The start of its bucket follows in a series."""
 
 Words: TypeAlias = tuple[Any, ...]
 """Values of RUN_WORDS and whether those of TOTALS are known, or of PHASE_WORDS and NUMBERS."""
 ShapeKey: TypeAlias = tuple[bytes, int]
-"""A shape, and a start."""
+"""A shape, and the start of a bucket of the series; 0 without a series."""
 
 _DIGEST = 6
-_RUN_AT, _PHASES_AT = 4, 4 + _DIGEST
+_RUN_AT, _PHASES_AT = 3, 3 + _DIGEST
+_ENDS = [_PHASES_AT + _DIGEST * phases for phases in range(256)]
+"""Where the shape of a run with so many phases ends."""
 _MEASURES = tuple(measure.column for measure in TRAJECTORY_MEASURES)
 _HEAD = f"I{len(_MEASURES)}H"
 """Revision and buckets."""
@@ -88,7 +89,7 @@ def packed(
         phases: of each the values of PHASE_WORDS and of NUMBERS.
 
     Returns:
-        None if ``totals`` do not follow from the phases.
+        None if ``totals`` do not follow from the phases, or these are more than 255.
     """
     digests, numbers = [digest_of(run, totals)], [0] * _OWN
     for words, values in phases:
@@ -96,13 +97,12 @@ def packed(
         numbers += [value or 0 for value in values]
     columns = [numbers[_OWN + at :: _EACH] for at in range(_EACH)]
     cost, duration, *tokens = [(total or 0) - sum(column) for total, column in zip(totals, columns, strict=False)]
-    if any(tokens) or (totals[-1] is not None and totals[-1] != cost):
+    if any(tokens) or (totals[-1] is not None and totals[-1] != cost) or len(phases) >= len(_ENDS):
         return None
     numbers[:_OWN] = max(cost, 0), max(-cost, 0), max(duration, 0), max(-duration, 0)
     highest = (*numbers[:_OWN], *[max(column, default=0) for column in columns])
     code = sum(_format_of(number) << 2 * at for at, number in enumerate(highest))
-    count = len(phases).to_bytes(2, "little")
-    shape = b"%b%b%b" % (code.to_bytes(2, "little"), count, b"".join(digests))
+    shape = b"%c%b%b" % (len(phases), code.to_bytes(2, "little"), b"".join(digests))
     layout = _layout_of(code, len(phases))
     stored = [number for number, units in zip(numbers, layout.units, strict=True) if units]
     known = [total for total in totals[2:_EACH] if total is not None]
@@ -154,7 +154,7 @@ def _layout_of(code: int, phases: int) -> _Layout:
 
 
 def _layout_in(shape: bytes) -> _Layout:
-    return _layout_of(int.from_bytes(shape[:2], "little"), int.from_bytes(shape[2:4], "little"))
+    return _layout_of(shape[1] | shape[2] << 8, shape[0])
 
 
 class Shape(NamedTuple):
@@ -169,37 +169,37 @@ class Shape(NamedTuple):
 def by_shape(rows: Iterable[tuple[Any, ...]]) -> tuple[dict[ShapeKey, Shape], list[int]]:
     """Return runs by shape and start, and the primary keys of those that are not packed, or that a
     release that does not pack has replaced."""
-    found, shapes, others = dict[ShapeKey, list[tuple[Any, ...]]](), dict[ShapeKey, Shape](), list[int]()
-    find = found.get
+    found, others = dict[Any, list[tuple[Any, ...]]](), list[int]()
+    find, ends = found.get, _ENDS
     for row in rows:
         data = row[0]
         if data is None:
             others.append(row[2])
             continue
-        key = data[: _PHASES_AT + _DIGEST * (data[2] | data[3] << 8)], row[3]
+        key = data[: ends[data[0]]] if len(row) == 3 else (data[: ends[data[0]]], row[3])
         if (of_shape := find(key)) is None:
             of_shape = found[key] = []
         of_shape.append(row)
+    shapes = dict[ShapeKey, Shape]()
     for key, of_shape in found.items():
-        shape, current = _shape_of(key[0], of_shape)
-        if current is not None:
-            others += [row[2] for row, is_current in zip(of_shape, current, strict=True) if not is_current]
-            shape, _ = _shape_of(key[0], [*compress(of_shape, current)])
-        if shape.pks:
-            shapes[key] = shape
+        head, start = (key, 0) if isinstance(key, bytes) else key
+        shape, are_current = _shape_of(head, of_shape)
+        if not all(are_current):
+            others += [row[2] for row, is_current in zip(of_shape, are_current, strict=True) if not is_current]
+            if not any(are_current):
+                continue
+            shape, _ = _shape_of(head, [*compress(of_shape, are_current)])
+        shapes[head, start] = shape
     return shapes, others
 
 
-def _shape_of(head: bytes, rows: Sequence[tuple[Any, ...]]) -> tuple[Shape, list[bool] | None]:
-    """Return the runs of a shape, and which of them are packed at their revision; None if all are."""
-    if not rows:
-        return Shape((), (), ()), None
+def _shape_of(head: bytes, rows: Sequence[tuple[Any, ...]]) -> tuple[Shape, Sequence[bool]]:
+    """Return the runs of a shape, and of each whether it is packed at its revision."""
     at, layout = len(head), _layout_in(head)
-    data, of_rows, pks, _ = zip(*rows, strict=True)
+    data, of_rows, pks, *_ = zip(*rows, strict=True)
     packed = [one[at:] for one in data]
     revisions, *buckets = zip(*layout.head.iter_unpack(b"".join(packed)), strict=True)
-    current = [mine == theirs & _REVISION_MASK for mine, theirs in zip(revisions, of_rows, strict=True)]
-    return Shape(pks, packed, buckets), None if all(current) else current
+    return Shape(pks, packed, buckets), [*map(eq, revisions, map(_REVISION_MASK.__and__, of_rows))]
 
 
 def digests_in(shape: bytes) -> tuple[bytes, list[bytes]]:

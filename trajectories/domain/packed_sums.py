@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
 from trajectories.domain.packed_facets import KEY_FIELDS, NUMBER_FIELDS, PHASE_KEY_FIELDS, Key, PackedFacets
@@ -43,7 +44,7 @@ _CREDITED, _PRESENCE, _FIT, _PHASE_OUTCOME = (
 )
 
 Numbers: TypeAlias = tuple[Any, ...]
-Columns: TypeAlias = list[list[int | None]]
+Columns: TypeAlias = Sequence[Sequence[int | None]]
 
 
 class _Shape(NamedTuple):
@@ -87,21 +88,20 @@ class PackedSums:
 
     def flush(self) -> None:
         """Sum what was collected."""
-        runs: dict[tuple[int, int | None], tuple[Key, int | None, Columns]] = {}
-        phases: dict[tuple[int, int], tuple[Key, Key, Columns]] = {}
+        runs: dict[tuple[int, int | None], tuple[Key, int | None, list[Columns]]] = {}
+        phases: dict[tuple[int, int], tuple[Key, Key, list[Columns]]] = {}
         for key, of_phases, start, rows in self._shapes.values():
             columns = [*zip(*rows, strict=True)]
-            of_runs = runs.setdefault((id(key), start), (key, start, [[] for _ in range(_EACH)]))
-            _extend(of_runs[2], columns[:_EACH])
+            runs.setdefault((id(key), start), (key, start, []))[2].append(columns[:_EACH])
             costs, at = columns[_COST], _EACH
             for phase in of_phases:
-                of_phase = phases.setdefault((id(key), id(phase)), (key, phase, [[] for _ in range(_PHASE_EACH + 1)]))
-                _extend(of_phase[2], (*columns[at : at + _PHASE_EACH], costs))
+                of_phase = (*columns[at : at + _PHASE_EACH], costs)
+                phases.setdefault((id(key), id(phase)), (key, phase, []))[2].append(of_phase)
                 at += _PHASE_EACH
-        for run in runs.values():
-            self._add_runs(*run)
-        for of_phase in phases.values():
-            self._add_phases(*of_phase)
+        for key, start, parts in runs.values():
+            self._add_runs(key, start, _joined(parts))
+        for key, phase, parts in phases.values():
+            self._add_phases(key, phase, _joined(parts))
         self._shapes.clear()
         self._numbers = 0
 
@@ -141,17 +141,21 @@ class PackedSums:
         self.flush()
 
 
-def _extend(columns: Columns, more: Iterable[Sequence[int | None]]) -> None:
-    for column, values in zip(columns, more, strict=True):
-        column.extend(values)
+def _joined(parts: Sequence[Columns]) -> Columns:
+    """Return columns of which each goes on in the next part."""
+    return parts[0] if len(parts) == 1 else [[*chain.from_iterable(column)] for column in zip(*parts, strict=True)]
 
 
 def _sum(cell: Cell, at: int, columns: Iterable[Sequence[int | None]]) -> None:
     """Add number and sum of the known values of each column to ``cell``, from ``at`` on."""
     for column in columns:
-        known = _known(column)
-        cell[at] += len(known)
-        cell[at + 1] += sum(known)
+        try:
+            known, total = len(column), sum(column)  # type: ignore[arg-type]
+        except TypeError:  # some are unknown
+            values = _known(column)
+            known, total = len(values), sum(values)
+        cell[at] += known
+        cell[at + 1] += total
         at += 2
 
 

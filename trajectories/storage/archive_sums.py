@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from django.db.models import Count, F, Q, QuerySet, Sum, Value
+from django.db.models import Count, F, Q, QuerySet, Sum
 
 from trajectories.domain.packed_phases import (
     NUMBERS,
@@ -45,7 +45,7 @@ def add_runs(found: Summary, rows: QuerySet[Trajectory], start: Any) -> None:
         start: the expression for the bucket of the series; None without one.
     """
     sums, words = ShapeSums(has_series=found.bucket is not None), _KnownWords(rows.db)
-    columns = rows.order_by().values_list(*ROW, Value(0) if start is None else start)
+    columns = rows.order_by().values_list(*ROW, *([] if start is None else [start]))
     # Not a queryset's iterator, which takes as long for a row as the database.
     compiler = columns.query.get_compiler(rows.db)
     for some in compiler.execute_sql(chunked_fetch=True, chunk_size=_ROWS):
