@@ -76,23 +76,14 @@ def content_key_of(fields: Mapping[str, Any]) -> int:
 
 def choices_of(fields: Mapping[str, Any]) -> list[Choice]:
     """Return the actions of a run that formats compare, each once: those taken, and those attempted."""
-    found: dict[Choice, None] = {}
-    for phase in fields["phases"]:
-        get, name = phase.get, phase["phase_name"]
-        attempts, agent = get("attempts") or (), get("agent")
-        if get("outcome") == "skipped":
-            found[name,] = None
-        else:
-            picked = get("requested_model") or (attempts[0]["model"] if attempts else get("model"))
-            found[name, agent, picked] = None
-        for attempt in attempts:
-            found[name, agent, attempt["model"]] = None
-    return list(found)
+    choices: dict[Choice, None] = {}
+    _facts_of(fields, choices)
+    return list(choices)
 
 
 def choice_key(fields: Mapping[str, Any]) -> int:
     """Return 64 bits, signed, that differ for runs of different types or ``choices_of``."""
-    return _key_of([fields.get("request_type"), *choices_of(fields)])
+    return facts_and_choice_key(fields)[1]
 
 
 def rewards_of(facts: int, needed: int) -> int:
@@ -180,10 +171,18 @@ def bucket_in(facts: int) -> int:
 
 def facts_of(fields: Mapping[str, Any]) -> int:
     """Return the facts of a canonical body, parsed, with the bucket of its session."""
-    return _facts_of(fields) | bucket_of(session_of(fields)) << _BUCKET_AT
+    return facts_and_choice_key(fields)[0]
 
 
-def _facts_of(fields: Mapping[str, Any]) -> int:
+def facts_and_choice_key(fields: Mapping[str, Any]) -> tuple[int, int]:
+    """Return ``facts_of`` and ``choice_key`` of a canonical body, parsed."""
+    choices: dict[Choice, None] = {}
+    facts = _facts_of(fields, choices) | bucket_of(session_of(fields)) << _BUCKET_AT
+    return facts, _key_of([fields.get("request_type"), *choices])
+
+
+def _facts_of(fields: Mapping[str, Any], choices: dict[Choice, None]) -> int:
+    """Return the facts of a run, and add its choices to ``choices``."""
     if not fields["phases"]:
         return 0
     facts, models = PHASES | _REWARDS.get(fields.get("outcome", ""), 0), set[str]()
@@ -196,32 +195,34 @@ def _facts_of(fields: Mapping[str, Any]) -> int:
     if "feedback_loops" in fields:
         facts |= FAILURE
     for phase in fields["phases"]:
-        facts |= _of_phase(phase, models)
+        facts |= _of_phase(phase, models, choices)
         if phase["phase_name"] in planned:
             facts |= ACTIONS
     return facts | MODELS if len(models) > 1 else facts
 
 
-def _of_phase(phase: Mapping[str, Any], models: set[str]) -> int:
-    """Return the facts of a phase, and add its models to ``models``."""
-    get = phase.get
-    outcome, requested, candidates = get("outcome", ""), get("requested_model"), get("candidates", ())
-    facts, keep = _REWARDS.get(outcome, 0), get("keep_probability")
-    attempts = get("attempts") or ()
-    tried = {attempt["model"] for attempt in attempts}
-    picked = requested or (attempts[0]["model"] if attempts else get("model"))
-    for attempt in attempts:
-        facts |= (known := _REWARDS.get(attempt["outcome"], 0)) and known | ATTEMPT
-    if tried and (outcome == "skipped" or tried != {picked}):
-        facts |= OTHER_MODEL
-    models.update(tried)
+def _of_phase(phase: Mapping[str, Any], models: set[str], choices: dict[Choice, None]) -> int:
+    """Return the facts of a phase, and add its models to ``models`` and its choices to ``choices``."""
+    get, name = phase.get, phase["phase_name"]
+    outcome, agent, candidates, keep = get("outcome", ""), get("agent"), get("candidates", ()), get("keep_probability")
+    picked, attempts, is_skip = get("requested_model"), get("attempts"), outcome == "skipped"
+    facts = _REWARDS.get(outcome, 0)
+    if not picked:
+        picked = attempts[0]["model"] if attempts else get("model")
+    choices[(name,) if is_skip else (name, agent, picked)] = None
     if picked is not None:
         models.add(picked)
+    for attempt in attempts or ():
+        model = attempt["model"]
+        models.add(model)
+        choices[name, agent, model] = None
+        facts |= (known := _REWARDS.get(attempt["outcome"], 0)) and known | ATTEMPT
+        if is_skip or model != picked:
+            facts |= OTHER_MODEL
     if get("attempt", 0) > 1:
         facts |= FAILURE  # an attempt before it was not the last one
-    actions = {one["model"] for one in candidates} | {picked}
-    if len(actions) > 1 or outcome == "skipped" or keep is not None:
+    if is_skip or keep is not None or any(one["model"] != picked for one in candidates):
         facts |= ACTIONS
-    if keep is not None or get("selection_probability") is not None or any("probability" in one for one in candidates):
+    if keep is not None or "selection_probability" in phase or any("probability" in one for one in candidates):
         facts |= PROPENSITY
     return facts

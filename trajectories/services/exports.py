@@ -181,7 +181,7 @@ def _chosen_pages(tenant: str, query: Query, after_seq: int, up_to_seq: int, cho
         is_new is not None,
         by_project,
         export_reads.shared_requests(tenant, query, up_to_seq) if needed & SHARED else frozenset(),
-        export_reads.without_pairs(tenant, query, up_to_seq, needed) if needed & VARIED else frozenset(),
+        export_reads.without_pairs(tenant, query, up_to_seq, needed) if needed & VARIED else None,
     )
 
     @lru_cache(1 << 11)

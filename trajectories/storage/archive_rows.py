@@ -16,7 +16,7 @@ from django.db import connections, models, router
 
 from trajectories.conf import read_settings
 from trajectories.domain.compression import from_columns, to_columns
-from trajectories.domain.export_facts import choice_key, content_key, facts_of, request_digest
+from trajectories.domain.export_facts import content_key, facts_and_choice_key, request_digest
 from trajectories.domain.late_outcomes import count, references_of
 from trajectories.domain.outcomes import phase_group
 from trajectories.domain.record import Facets, PhaseFacets, Record, facets_in
@@ -231,11 +231,12 @@ def export_columns(fields: Mapping[str, Any], folded: str, groups: Sequence[str]
         groups: ``phase_group`` of each phase.
     """
     request = request_digest(folded, fields.get("request_type"))
+    facts, choices = facts_and_choice_key(fields)
     return {
-        "export_facts": facts_of(fields),
+        "export_facts": facts,
         "request_key": request,
         "content_key": content_key(request, groups, fields["phases"]),
-        "choice_key": choice_key(fields),
+        "choice_key": choices,
     }
 
 

@@ -52,11 +52,12 @@ def shared_requests(tenant: str, query: Query, up_to_seq: int) -> frozenset[int]
 
 
 @archive_errors()
-def without_pairs(tenant: str, query: Query, up_to_seq: int, needed: int) -> frozenset[int]:
+def without_pairs(tenant: str, query: Query, up_to_seq: int, needed: int) -> frozenset[int] | None:
     """Return keys of choices whose runs are in no pair of two actions of which one has earned more,
     among matching records of the same type of request.
 
-    It is empty if that is not known: a record of an earlier release has no key, or there are too many.
+    None if no run is in a pair. It is empty if that is not known: a record of an earlier release has
+    no key, or there are too many.
 
     Args:
         needed: with ``LATE``, a late outcome is what an action has earned.
@@ -79,26 +80,26 @@ def without_pairs(tenant: str, query: Query, up_to_seq: int, needed: int) -> fro
     for _, body in _bodies(tenant, query, sorted(examples.values())):
         fields = orjson.loads(body)
         pairs.add(fields, earned[choice_key(fields)])
-    # Examples may have changed meanwhile.
-    return pairs.without() if pairs.keys == examples.keys() else frozenset()
+    if pairs.keys != examples.keys():
+        return frozenset()  # some have changed meanwhile
+    found_alone = pairs.without()
+    return None if len(found_alone) == len(examples) else found_alone
 
 
 class Asked(NamedTuple):
-    """What decides on a record.
-
-    ``facts``: those that are asked for; without ``LATE`` and ``VARIED``, an index has all of them.
-    ``shared`` is what ``shared_requests`` returns, ``without_pairs`` what that returns.
-    """
+    """What decides on a record: some facts, perhaps its content and its project; ``shared`` is what
+    ``shared_requests`` returns, ``without_pairs`` what that returns."""
 
     facts: int = 0
     has_content: bool = False
     has_project: bool = False
     shared: frozenset[int] | None = frozenset()
-    without_pairs: frozenset[int] = frozenset()
+    without_pairs: frozenset[int] | None = None
 
     @property
     def is_in_index(self) -> bool:
-        return not (self.facts & (LATE | VARIED) or self.has_content or self.has_project)
+        """Whether an index has all of it."""
+        return not (self.facts & LATE or self.has_content or self.has_project or self.without_pairs is not None)
 
 
 Known: TypeAlias = tuple[int, int, int, str | None]
@@ -118,7 +119,7 @@ def known(tenant: str, query: Query, after_seq: int, up_to_seq: int, asked: Aske
         "export_facts",
         "request_key",
         F("content_key") if asked.has_content else Value(0),
-        F("choice_key") if asked.facts & VARIED else Value(0),
+        Value(0) if asked.without_pairs is None else F("choice_key"),
         F("outcome_count") if asked.facts & LATE else Value(0),
         F("project") if asked.has_project else Value(None, TextField()),
     )
@@ -127,11 +128,12 @@ def known(tenant: str, query: Query, after_seq: int, up_to_seq: int, asked: Aske
     if lacking := [row[0] for row in found if row[1] is None]:
         computed = {seq: export_columns_of(body) for seq, body in _bodies(tenant, query, lacking)}
         found = [_completed(row, computed) if row[1] is None else row for row in found]
-    every, shared, alone = 0 if asked.shared is not None else SHARED, asked.shared or (), asked.without_pairs
+    every, shared = SHARED if asked.shared is None else 0, asked.shared or ()
+    varied, alone = 0 if asked.without_pairs is None else VARIED, asked.without_pairs or ()
     return [
         (
             seq,
-            facts | every | (request in shared and SHARED) | (choice not in alone and VARIED) | (late and LATE),
+            facts | every | (request in shared and SHARED) | (choice not in alone and varied) | (late and LATE),
             content,
             project,
         )
