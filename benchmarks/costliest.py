@@ -9,7 +9,8 @@ Each request goes through Django's handler in this process; figures are CPU of t
 other load on the machine has little effect. One tenant has ordinary records of 5 phases. Another
 has hostile ones, of nearly 1 MiB each: many tools, many phases, long summaries, many tags. The
 newest 10,000 are hot as far as HOT_MAX_BYTES allows, the rest is in SQLite. Redis is a server of
-its own. Nothing is answered from memory.
+its own. Nothing is answered from memory. A last tenant has as many ordinary runs that are much
+alike: one request, one model for each phase, different outcomes.
 
 A row is the CPU beyond what the request's size explains. Of an answer, this is the CPU that a list
 of 1,000 runs takes for as many bytes. Of an export, this is the CPU for as many bytes of the same
@@ -62,12 +63,19 @@ PARTS = {"1": "half", "7": "a third"}
 LEARNING = "/v1/agent/"
 MORE: tuple[dict[str, str], ...] = (
     {"dedupe": "1"},
+    {"format": "kto", "reward_outcome": "merged", "dedupe": "1"},
     {"split": "train=0.9,test=0.1", "part": "test"},
+    {"split": "train=0.9,test=0.1", "part": "test", "split_by": "project"},
     {"format": "dpo", "pair_by": "type"},
     {"format": "sft", "min_reward": "1"},
     {"format": "kto", "reward_outcome": "merged"},
 )
 """Parameters of exports besides a format alone."""
+OF_ALIKE: tuple[dict[str, str], ...] = (
+    {"dedupe": "1"},
+    {"format": "dpo", "pair_by": "type"},
+    {"format": "openai", "kind": "dpo", "pair_by": "type", "dedupe": "1"},
+)
 MANIFEST = "/manifest"
 
 
@@ -125,6 +133,9 @@ def measure(arguments: argparse.Namespace) -> Iterator[Row]:
             sent = post.cpu_ms / len(post.sent.body)
             for scope, found in costs.items():
                 yield from _rows(tenant, scope, found, formats | {None: page.cpu_ms / page.size}, sent)
+        _fill("alike", _alike(arguments.records))
+        _finish()
+        yield from _rows("alike", "export", _costs("alike", "export", map(_with, OF_ALIKE)), formats, 0)
 
 
 def _ordinary(count: int) -> Iterator[dict[str, Any]]:
@@ -135,6 +146,19 @@ def _ordinary(count: int) -> Iterator[dict[str, Any]]:
             "request_summary": f"Add user authentication to the API, run {number}",
             "project": f"p{number % 20}",
         }
+
+
+def _alike(count: int) -> Iterator[dict[str, Any]]:
+    """Yield runs of one request, each phase with a model of its own, whose phases end differently."""
+    from benchmarks.bodies import run
+
+    ends = ("success", "failure", "partial", "unknown", "cancelled", "paused")
+    for number in range(count):
+        phases = [
+            phase | {"phase_name": f"p{at}", "model": f"m{at}", "outcome": ends[number // len(ends) ** at % len(ends)]}
+            for at, phase in enumerate(run(6)["phases"])
+        ]
+        yield run(0) | {"phases": phases, "build_passed": number % 2 == 0}
 
 
 def _answering(count: int) -> Iterator[dict[str, Any]]:
@@ -213,12 +237,15 @@ def _exports() -> Iterator[Sent]:
 
 
 def _more_exports() -> Iterator[Sent]:
-    for more in MORE:
-        name = " ".join(f"{key}={value}" for key, value in more.items())
-        yield Sent(f"export {name}", "GET", more, path="/export")
+    yield from map(_with, MORE)
     for described in ({}, {"format": "dpo"}, {"format": "sft"}):
         name = f"manifest of {described.get('format', 'jsonl')}"
         yield Sent(name, "GET", described, path=f"/export{MANIFEST}")
+
+
+def _with(parameters: dict[str, str]) -> Sent:
+    name = " ".join(f"{key}={value}" for key, value in parameters.items())
+    return Sent(f"export {name}", "GET", parameters, path="/export")
 
 
 def _format(sent: Sent) -> str | None:

@@ -201,6 +201,8 @@ class Trajectory(_Version):
     # fills them.
     export_facts = models.IntegerField(null=True, editable=False)
     request_key = models.BigIntegerField(null=True, editable=False)
+    content_key = models.BigIntegerField(null=True, editable=False)
+    choice_key = models.BigIntegerField(null=True, editable=False)
     # ``domain.packed_phases``, of this revision. Sums read the rows of phases where it is not.
     packed_phases = models.BinaryField(null=True)
 

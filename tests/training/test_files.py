@@ -209,14 +209,16 @@ def test_an_unfinished_comparison_of_another_release_is_refused_and_other_format
     store: IsolatedStore, archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive(4)
-    for form in ("dpo", "sft"):
+    comparing = {"dpo": {"format": "dpo"}, "dedupe": {"dedupe": "1"}}
+    for name, given in (comparing | {"sft": {"format": "sft"}}).items():
         with monkeypatch.context() as patched:
             patched.setattr(files, "manifest_of", _raise_cut)
-            patched.setattr(files, "_ROWS", 1)
+            patched.setattr(files, "_ROWS", 2)
             with pytest.raises(Cut):
-                written(store, {"format": form}, tmp_path / form)
-    with pytest.raises(InvalidInput, match=r"of another release.* Delete \.manifest\.json\.checkpoint"):
-        written(store, {"format": "dpo"}, tmp_path / "dpo")
+                written(store, given, tmp_path / name)
+    for name, given in comparing.items():
+        with pytest.raises(InvalidInput, match=r"of another release.* Delete \.manifest\.json\.checkpoint"):
+            written(store, given, tmp_path / name)
     assert written(store, {"format": "sft"}, tmp_path / "sft").lines == 16
     (tmp_path / "dpo" / ".manifest.json.checkpoint").unlink()
     assert written(store, {"format": "dpo"}, tmp_path / "dpo").lines

@@ -17,4 +17,14 @@ class Migration(migrations.Migration):
             name="request_key",
             field=models.BigIntegerField(editable=False, null=True),
         ),
+        migrations.AddField(
+            model_name="trajectory",
+            name="content_key",
+            field=models.BigIntegerField(editable=False, null=True),
+        ),
+        migrations.AddField(
+            model_name="trajectory",
+            name="choice_key",
+            field=models.BigIntegerField(editable=False, null=True),
+        ),
     ]

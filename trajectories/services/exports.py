@@ -12,7 +12,7 @@ from operator import or_
 from typing import NamedTuple
 from uuid import UUID
 
-from trajectories.domain.export_facts import SHARED, bucket_in
+from trajectories.domain.export_facts import SHARED, VARIED, bucket_in
 from trajectories.domain.query import Query
 from trajectories.domain.record import Record
 from trajectories.exceptions import ArchiveUnavailable, ExportBehind, NotFound
@@ -30,6 +30,8 @@ the last one."""
 _KEYS = 5_000
 """Records that are decided on at once, by their facts."""
 _WAIT_S = 0.02
+DUPLICATE = "duplicate"
+"""Why a record with the content of an earlier one is left out."""
 
 
 class Need(NamedTuple):
@@ -43,16 +45,25 @@ class Need(NamedTuple):
 class Choice(NamedTuple):
     """Which bodies of an export are read.
 
-    ``needs``: those of records that lack none of these. ``left_out_by`` returns for the bucket of a
-    session why the bodies of its runs are not read, None if they are.
+    ``left_out_by`` returns for the bucket of a session, and the project, why the bodies of its runs
+    are not read, None if they are; it takes the project as None unless it is ``by_project``.
+    ``is_new`` then returns whether a ``content_key`` is that of no earlier record. ``needs``: records
+    that lack one of these are not read.
     """
 
     needs: Sequence[Need] = ()
-    left_out_by: Callable[[int], str | None] | None = None
+    left_out_by: Callable[[int, str | None], str | None] | None = None
+    by_project: bool = False
+    is_new: Callable[[int], bool] | None = None
 
+    @property
     def facts(self) -> int:
-        """Return the facts of all needs."""
+        """The facts of all needs."""
         return reduce(or_, (need.facts for need in self.needs), 0)
+
+    @property
+    def reads_all(self) -> bool:
+        return not (self.needs or self.left_out_by or self.is_new)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +151,7 @@ def wait_until_archived(store: Store, tenant: str) -> None:
 
 
 def _export_pages(tenant: str, query: Query, after_seq: int, up_to_seq: int, choice: Choice) -> Iterator[Page]:
-    if choice.needs or choice.left_out_by:
+    if not choice.reads_all:
         yield from _chosen_pages(tenant, query, after_seq, up_to_seq, choice)
         return
     limit = min(_FIRST_PAGE, _PAGE)
@@ -163,17 +174,26 @@ def _chosen_pages(tenant: str, query: Query, after_seq: int, up_to_seq: int, cho
 
     A record that changes between the two reads is decided on by its earlier facts.
     """
-    needs, left_out_by = choice
-    needed, limit = choice.facts(), min(_FIRST_PAGE, _PAGE)
-    shared = export_reads.shared_requests(tenant, query, up_to_seq) if needed & SHARED else frozenset[int]()
+    needs, left_out_by, by_project, is_new = choice
+    needed, limit = choice.facts, min(_FIRST_PAGE, _PAGE)
+    asked = export_reads.Asked(
+        needed,
+        is_new is not None,
+        by_project,
+        export_reads.shared_requests(tenant, query, up_to_seq) if needed & SHARED else frozenset(),
+        export_reads.without_pairs(tenant, query, up_to_seq, needed) if needed & VARIED else None,
+    )
 
     @lru_cache(1 << 11)
     def lacks(facts: int) -> str | None:
         return next((need.reason for need in needs if not facts & need.facts), None)
 
-    def reason_of(facts: int) -> str | None:
-        if left_out_by and (bucket := bucket_in(facts)) is not None and (reason := left_out_by(bucket)):
+    def reason_of(facts: int, content: int, project: str | None) -> str | None:
+        if left_out_by and (reason := left_out_by(bucket_in(facts), project)):
             return reason
+        # Before the needs: a later record repeats also one without a line.
+        if is_new and not is_new(content):
+            return DUPLICATE
         return lacks(facts & needed)
 
     def page(seqs: list[int], left_out: list[str], last_seq: int) -> Page:
@@ -183,10 +203,10 @@ def _chosen_pages(tenant: str, query: Query, after_seq: int, up_to_seq: int, cho
         last = records[-1].id if is_last else export_reads.id_at(tenant, last_seq)
         return Page(records, Counter(left_out), last)
 
-    while keys := export_reads.facts(tenant, query, after_seq, up_to_seq, _KEYS, needed=needed, shared=shared):
+    while found := export_reads.known(tenant, query, after_seq, up_to_seq, asked, _KEYS):
         seqs, left_out = list[int](), list[str]()
-        for seq, facts in keys:
-            if reason := reason_of(facts):
+        for seq, facts, content, project in found:
+            if reason := reason_of(facts, content, project):
                 left_out.append(reason)
                 continue
             seqs.append(seq)
@@ -194,11 +214,11 @@ def _chosen_pages(tenant: str, query: Query, after_seq: int, up_to_seq: int, cho
                 one = page(seqs, left_out, seq)
                 yield one
                 limit, seqs, left_out = _limit(one.records, limit), [], []
+        after_seq = found[-1][0]
         if seqs or left_out:
-            one = page(seqs, left_out, keys[-1][0])
+            one = page(seqs, left_out, after_seq)
             yield one
             limit = _limit(one.records, limit)
-        after_seq = keys[-1][0]
 
 
 def _noted(tenant: str, actor: str, pages: Iterable[Page], share: Share) -> Generator[Page, None, None]:

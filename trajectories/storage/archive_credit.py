@@ -6,15 +6,13 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
-import orjson
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef
 
 from trajectories.domain.compression import from_columns
 from trajectories.domain.packed_phases import NUMBERS, PHASE_WORDS, RUN_WORDS, TOTALS, packed
 from trajectories.domain.record import facets_of
-from trajectories.domain.text import fold
-from trajectories.storage.archive_rows import export_columns
+from trajectories.storage.archive_rows import EXPORT_COLUMNS, export_columns_of
 from trajectories.storage.tenant_locks import lock_tenants
 
 _BATCH = 100
@@ -71,17 +69,17 @@ def _fill(rows: Any, phases: Any) -> None:
 
 
 def fill_export_facts(trajectories: Any, alias: str, *, is_complete: bool = False) -> int:
-    """Compute ``export_facts`` and ``request_key`` of rows that lack them, from the bodies.
+    """Compute the columns by which exports leave out runs, of rows that lack them, from the bodies.
 
-    Writes may go on. They change no answer, so no roll-up is set aside.
+    Writes may go on. Stats do not read them, so no roll-up is set aside.
 
     Args:
         trajectories: the model, or its form in a migration.
         is_complete: also of the others: a worker of an earlier release that replaced a body has left
-            the facts of the one before.
+            the columns of the one before, and aliases of phases may have changed.
 
     Returns:
-        The number of rows whose facts were wrong.
+        The number of rows whose columns were wrong.
     """
     rows, count, after = trajectories.objects.using(alias).order_by("pk"), 0, 0
     if not is_complete:
@@ -93,11 +91,10 @@ def fill_export_facts(trajectories: Any, alias: str, *, is_complete: bool = Fals
             # Under the lock of all writers, so none replaces a body between the read and the write.
             lock_tenants(trajectories, tenants, alias)
             found = trajectories.objects.using(alias).filter(pk__in=pks)
-            names = ("pk", "export_facts", "request_key", "body", "compressed_body")
-            for pk, facts, key, *body in found.values_list(*names):
-                fields = orjson.loads(from_columns(*body))
-                columns = export_columns(fields, fold(fields["request_summary"]))
-                if (facts, key) != tuple(columns.values()):
+            names = ("pk", "body", "compressed_body", *EXPORT_COLUMNS)
+            for pk, body, compressed_body, *known in found.values_list(*names):
+                columns = export_columns_of(from_columns(body, compressed_body))
+                if known != [columns[name] for name in EXPORT_COLUMNS]:
                     found.filter(pk=pk).update(**columns)
                     count += 1
     return count

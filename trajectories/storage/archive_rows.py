@@ -16,11 +16,13 @@ from django.db import connections, models, router
 
 from trajectories.conf import read_settings
 from trajectories.domain.compression import from_columns, to_columns
-from trajectories.domain.export_facts import facts_of, request_digest
+from trajectories.domain.export_facts import content_key, facts_and_choice_key, request_digest
 from trajectories.domain.late_outcomes import count, references_of
+from trajectories.domain.outcomes import phase_group
 from trajectories.domain.packed_phases import packed_of
 from trajectories.domain.record import Facets, PhaseFacets, Record, facets_in
 from trajectories.domain.stats import TRAJECTORY_MEASURES, bucket_of
+from trajectories.domain.text import fold
 from trajectories.models import Phase, Trajectory
 
 Key: TypeAlias = tuple[str, UUID]
@@ -31,6 +33,8 @@ RECORD_COLUMNS = ("tenant_id", "trajectory_id", "stamp", "digest", "revision", "
 
 TRAJECTORY_COLUMNS = (*RECORD_COLUMNS, "compressed_body", "outcomes")
 """Those of an archived one, whose body is in one of two columns."""
+EXPORT_COLUMNS = ("export_facts", "request_key", "content_key", "choice_key")
+"""Those by which exports leave out runs; see ``domain.export_facts``."""
 _OF_BODY = (
     "phase_name",
     "phase_id",
@@ -207,7 +211,7 @@ def values_of(record: Record) -> Values:
         "parent_id": fields.get("parent_id") and UUID(fields["parent_id"]),
         "phase_count": len(facets.phases),
         "packed_phases": packed_of(facets, record.revision),
-        **export_columns(fields, facets.request_summary_folded),
+        **export_columns(fields, facets.request_summary_folded, [phase.phase for phase in facets.phases]),
         **_columns(facets),
     }
     for measure in TRAJECTORY_MEASURES:
@@ -220,9 +224,30 @@ def values_of(record: Record) -> Values:
     return Values(facets, row, phases, references_of(fields), fields)
 
 
-def export_columns(fields: Mapping[str, Any], folded: str) -> Row:
-    """Return the columns by which exports leave out a run, of a parsed body and its folded summary."""
-    return {"export_facts": facts_of(fields), "request_key": request_digest(folded, fields.get("request_type"))}
+def export_columns(fields: Mapping[str, Any], folded: str, groups: Sequence[str]) -> Row:
+    """Return the columns by which exports leave out a run.
+
+    Args:
+        fields: a canonical body, parsed.
+        folded: its folded summary.
+        groups: ``phase_group`` of each phase.
+    """
+    request = request_digest(folded, fields.get("request_type"))
+    facts, choices = facts_and_choice_key(fields)
+    return {
+        "export_facts": facts,
+        "request_key": request,
+        "content_key": content_key(request, groups, fields["phases"]),
+        "choice_key": choices,
+    }
+
+
+def export_columns_of(body: bytes) -> Row:
+    """Return ``export_columns`` of a canonical body, by the aliases of phases as they are now."""
+    fields = orjson.loads(body)
+    return export_columns(
+        fields, fold(fields["request_summary"]), [phase_group(phase["phase_name"]) for phase in fields["phases"]]
+    )
 
 
 def record_from(columns: Sequence[Any]) -> Record:

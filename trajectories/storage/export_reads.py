@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
+import orjson
 from django.db import router
-from django.db.models import Count, F, Q, QuerySet, Value
+from django.db.models import Case, Count, F, Min, Q, QuerySet, TextField, Value, When
 
-from trajectories.domain.export_facts import LATE, SHARED, UNKNOWN
+from trajectories.domain.export_facts import (
+    ATTEMPT,
+    LATE,
+    REWARD,
+    SHARED,
+    VARIED,
+    PossiblePairs,
+    choice_key,
+    rewards_of,
+)
 from trajectories.domain.query import Query
 from trajectories.models import Tombstone, Trajectory
 from trajectories.storage.archive_errors import archive_errors
 from trajectories.storage.archive_reads import Exported, in_order
-from trajectories.storage.archive_rows import TRAJECTORY_COLUMNS, record_from
+from trajectories.storage.archive_rows import EXPORT_COLUMNS, TRAJECTORY_COLUMNS, export_columns_of, record_from
 from trajectories.storage.archive_snapshot import mapped
 
 _MOST_SHARED = 100_000
 """Maximum requests in memory."""
+_MOST_CHOICES = 256
+"""Maximum keys of choices of which an example is read."""
+_FEW_CHOICES, _RUNS_OF_A_CHOICE = 16, 16
+"""Examples are read if there are few, or one for so many runs: else nearly all would be read twice."""
+_BODIES = 20
 
 
 @archive_errors()
@@ -36,32 +52,107 @@ def shared_requests(tenant: str, query: Query, up_to_seq: int) -> frozenset[int]
 
 
 @archive_errors()
-def facts(
-    tenant: str,
-    query: Query,
-    after_seq: int,
-    up_to_seq: int,
-    limit: int,
-    *,
-    needed: int,
-    shared: frozenset[int] | None,
-) -> list[tuple[int, int]]:
-    """Return sequence number and facts of the next matching records in export order.
+def without_pairs(tenant: str, query: Query, up_to_seq: int, needed: int) -> frozenset[int] | None:
+    """Return keys of choices whose runs are in no pair of two actions of which one has earned more,
+    among matching records of the same type of request.
+
+    None if no run is in a pair. It is empty if that is not known: a record of an earlier release has
+    no key, or there are too many.
 
     Args:
-        needed: the facts that are asked for; without ``LATE``, an index has all.
-        shared: what ``shared_requests`` returns.
+        needed: with ``LATE``, a late outcome is what an action has earned.
+    """
+    facts = F("export_facts").bitand(REWARD | ATTEMPT)
+    outcomes = Case(When(outcome_count__gt=0, then=LATE), default=0) if needed & LATE else Value(0)
+    rows = in_order(tenant, query, 0, up_to_seq).order_by().annotate(facts=facts, late_fact=outcomes)
+    counted = rows.values_list("choice_key", "facts", "late_fact").annotate(first=Min("seq"), n=Count("pk"))
+    with mapped():
+        found = list(counted[: _MOST_CHOICES + 1])
+    if len(found) > _FEW_CHOICES + sum(n for *_, n in found) // _RUNS_OF_A_CHOICE or len(found) > _MOST_CHOICES:
+        return frozenset()
+    examples, earned = dict[int, int](), Counter[int]()
+    for key, has, late, seq, _ in found:
+        if has is None:
+            return frozenset()
+        examples.setdefault(key, seq)
+        earned[key] |= rewards_of(has | late, needed)
+    pairs = PossiblePairs()
+    for _, body in _bodies(tenant, query, sorted(examples.values())):
+        fields = orjson.loads(body)
+        pairs.add(fields, earned[choice_key(fields)])
+    if pairs.keys != examples.keys():
+        return frozenset()  # some have changed meanwhile
+    found_alone = pairs.without()
+    return None if len(found_alone) == len(examples) else found_alone
+
+
+class Asked(NamedTuple):
+    """What decides on a record: some facts, perhaps its content and its project; ``shared`` is what
+    ``shared_requests`` returns, ``without_pairs`` what that returns."""
+
+    facts: int = 0
+    has_content: bool = False
+    has_project: bool = False
+    shared: frozenset[int] | None = frozenset()
+    without_pairs: frozenset[int] | None = None
+
+    @property
+    def is_in_index(self) -> bool:
+        """Whether an index has all of it."""
+        return not (self.facts & LATE or self.has_content or self.has_project or self.without_pairs is not None)
+
+
+Known: TypeAlias = tuple[int, int, int, str | None]
+"""What is known of a record without its body: sequence number, facts, ``content_key`` and project. The
+last two are 0 and None if they were not asked for."""
+
+
+@archive_errors()
+def known(tenant: str, query: Query, after_seq: int, up_to_seq: int, asked: Asked, limit: int) -> list[Known]:
+    """Return what is known of the next matching records in export order.
+
+    That of records of an earlier release is computed from their bodies.
     """
     rows = in_order(tenant, query, after_seq, up_to_seq)
-    outcomes = F("outcome_count") if needed & LATE else Value(0)
-    found = rows.values_list("seq", "export_facts", "request_key", outcomes)[:limit]
-    every = SHARED if shared is None else 0
-    in_some = shared or frozenset()
-    with mapped() if needed & LATE else nullcontext():  # outcomes are in the rows alone
-        return [
-            (seq, UNKNOWN if facts is None else facts | every | (key in in_some and SHARED) | (late and LATE))
-            for seq, facts, key, late in found
-        ]
+    columns = (
+        "seq",
+        "export_facts",
+        "request_key",
+        F("content_key") if asked.has_content else Value(0),
+        Value(0) if asked.without_pairs is None else F("choice_key"),
+        F("outcome_count") if asked.facts & LATE else Value(0),
+        F("project") if asked.has_project else Value(None, TextField()),
+    )
+    with nullcontext() if asked.is_in_index else mapped():
+        found = list(rows.values_list(*columns)[:limit])
+    if lacking := [row[0] for row in found if row[1] is None]:
+        computed = {seq: export_columns_of(body) for seq, body in _bodies(tenant, query, lacking)}
+        found = [_completed(row, computed) if row[1] is None else row for row in found]
+    every, shared = SHARED if asked.shared is None else 0, asked.shared or ()
+    varied, alone = 0 if asked.without_pairs is None else VARIED, asked.without_pairs or ()
+    return [
+        (
+            seq,
+            facts | every | (request in shared and SHARED) | (choice not in alone and varied) | (late and LATE),
+            content,
+            project,
+        )
+        for seq, facts, request, content, choice, late, project in found
+    ]
+
+
+def _completed(row: tuple[Any, ...], computed: Mapping[int, Mapping[str, Any]]) -> tuple[Any, ...]:
+    """Return a row with its facts and keys; one that was deleted meanwhile has none."""
+    seq, *_, late, project = row
+    columns = computed.get(seq)
+    return (seq, *((columns[name] if columns else 0) for name in EXPORT_COLUMNS), late, project)
+
+
+def _bodies(tenant: str, query: Query, seqs: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+    """Yield sequence numbers and bodies of records, a few at a time: they may be long."""
+    for at in range(0, len(seqs), _BODIES):
+        for one in exported_of(tenant, query, seqs[at : at + _BODIES]):
+            yield one.seq, one.record.body
 
 
 @archive_errors()

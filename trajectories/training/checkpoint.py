@@ -9,14 +9,16 @@ from typing import Any
 
 import orjson
 
+from trajectories.training.seen import Seen
+
 
 class ExportRunning(Exception):
     """Another process writes the same export."""
 
 
 class Checkpoint:
-    """The progress of an unfinished export, committed at once: its state, and the digests of
-    records for ``dedupe``.
+    """The progress of an unfinished export, committed at once: its state, and the contents that it has
+    ``seen``.
 
     ``state`` is None at the start. The file is locked until ``close``.
 
@@ -31,7 +33,7 @@ class Checkpoint:
             self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._db.execute("BEGIN EXCLUSIVE")
             self._db.execute("CREATE TABLE IF NOT EXISTS state (only INTEGER PRIMARY KEY, value BLOB NOT NULL)")
-            self._db.execute("CREATE TABLE IF NOT EXISTS seen (digest BLOB PRIMARY KEY) WITHOUT ROWID")
+            self.seen = Seen(self._db)
         except sqlite3.OperationalError as error:
             self._db.close()
             if "locked" in str(error):
@@ -40,12 +42,9 @@ class Checkpoint:
         row = self._db.execute("SELECT value FROM state").fetchone()
         self.state: dict[str, Any] | None = None if row is None else orjson.loads(row[0])
 
-    def is_new(self, digest: bytes) -> bool:
-        """Return whether this is the first call with ``digest``, as ``Scratch.is_new`` does."""
-        return self._db.execute("INSERT OR IGNORE INTO seen VALUES (?)", (digest,)).rowcount == 1
-
     def commit(self, state: Mapping[str, Any]) -> None:
-        """Keep ``state`` and all digests so far."""
+        """Keep ``state`` and all that was seen so far."""
+        self.seen.save()
         self._db.execute("INSERT OR REPLACE INTO state VALUES (1, ?)", (orjson.dumps(state),))
         self._db.execute("COMMIT")
         self.state = dict(state)

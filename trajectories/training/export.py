@@ -10,14 +10,11 @@ from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 from uuid import UUID
 
-import orjson
-
 from trajectories.domain.clock import rfc3339
-from trajectories.domain.export_facts import SHARED, request_key
-from trajectories.domain.outcomes import phase_group
+from trajectories.domain.export_facts import content_key_of
 from trajectories.domain.query import FILTERS, Query, got, parse_query
 from trajectories.domain.record import Record
 from trajectories.exceptions import InvalidInput
@@ -25,10 +22,10 @@ from trajectories.services import exports
 from trajectories.storage.store import Store
 from trajectories.training import formats
 from trajectories.training.encoding import PARQUET, Encoding
-from trajectories.training.formats.base import Format, Need, Options, line
+from trajectories.training.formats.base import Format, Options, line
 from trajectories.training.manifest import SCHEMA_VERSION, File, Manifest, Tally
 from trajectories.training.run import Run
-from trajectories.training.scratch import Scratch
+from trajectories.training.seen import Seen
 from trajectories.training.splits import NO_PART, OTHER_PART, SPLIT_BY, Split, parse_split
 
 PARAMETERS = ("format", "split", "split_by", "part", "dedupe")
@@ -56,18 +53,16 @@ class Request(NamedTuple):
         id."""
         return self.is_deduplicated or self.format.is_combined(self.options)
 
-    @property
-    def needs(self) -> tuple[Need, ...]:
-        """What a record needs to yield or change a line; other records are not read."""
-        needs = self.format.needs(self.options)
-        # A record without a line may be what a later one repeats.
-        return tuple(need._replace(facts=need.facts | SHARED) for need in needs) if self.is_deduplicated else needs
-
-    @property
-    def choice(self) -> exports.Choice:
-        """Which bodies are read: not those that the split leaves out, or that yield no line."""
-        split = None if self.split is None else partial(self.split.left_out, only=self.part)
-        return exports.Choice(self.needs, split)
+    def choice(self, seen: Seen) -> exports.Choice:
+        """Return which bodies are read: not those that the split leaves out, that repeat what was
+        ``seen`` or that yield no line."""
+        split = self.split
+        return exports.Choice(
+            self.format.needs(self.options),
+            split and partial(split.left_out, only=self.part),
+            split is not None and split.is_by_project,
+            seen.is_new if self.is_deduplicated else None,
+        )
 
 
 def parse_request(given: Mapping[str, str], now_us: int) -> Request:
@@ -101,19 +96,16 @@ def parse_request(given: Mapping[str, str], now_us: int) -> Request:
     )
 
 
-class Memory(Protocol):
-    """Remembers digests, in a ``Scratch`` or in the checkpoint of an export to disk."""
-
-    def is_new(self, digest: bytes) -> bool: ...
-
-
 class Selection:
-    """Which records of an export's pages are exported, and what was counted."""
+    """Which records of an export's pages are exported, and what was counted.
 
-    def __init__(self, request: Request, memory: Memory, tally: Tally | None = None) -> None:
-        self.tally = Tally() if tally is None else tally
-        self._request = request
-        self._memory = memory
+    Args:
+        seen: the contents of earlier records; None if the pages have no duplicates.
+    """
+
+    def __init__(self, request: Request, tally: Tally, seen: Seen | None = None) -> None:
+        self.tally, self._request = tally, request
+        self._seen = seen if request.is_deduplicated else None
 
     def leave_out(self, counts: Counter[str]) -> None:
         """Count the records of a page whose bodies were not read, by reason."""
@@ -131,26 +123,11 @@ class Selection:
                 self.tally.left_out[NO_PART] += 1
             elif only is not None and part != only:
                 self.tally.left_out[OTHER_PART] += 1
-            elif self._request.is_deduplicated and not self._memory.is_new(content_digest(run)):
-                self.tally.left_out["duplicate"] += 1
+            elif self._seen is not None and not self._seen.is_new(content_key_of(run.fields)):
+                self.tally.left_out[exports.DUPLICATE] += 1
             else:
                 self.tally.add(run)
                 yield run, part
-
-
-def content_digest(run: Run) -> bytes:
-    """Return a digest that is the same for runs of the same request with the same phases.
-
-    Compared are the request without case and repeated blanks, its type, and of each phase its
-    group, agent, model and outcome.
-    """
-    fields = run.fields
-    phases = [
-        [phase_group(phase["phase_name"]), phase.get("agent"), phase.get("model"), phase.get("outcome")]
-        for phase in fields["phases"]
-    ]
-    key = [request_key(fields["request_summary"]), fields.get("request_type"), phases]
-    return hashlib.blake2b(orjson.dumps(key), digest_size=16).digest()
 
 
 def export(
@@ -193,8 +170,10 @@ def export(
             code="invalid_parameter",
             param="end",
         )
-    found = exports.export_pages(store, tenant, request.query, choice=request.choice, after=after, actor=actor)
-    stream = _Stream(request, found.pages, after)
+    seen = Seen()
+    choice = request.choice(seen)
+    found = exports.export_pages(store, tenant, request.query, choice=choice, after=after, actor=actor)
+    stream = _Stream(request, found.pages, seen, after)
     return encoding.encoded(_lines(stream, has_end=has_end), request.format.columns(request.options))
 
 
@@ -207,7 +186,8 @@ def export_selected(
     encoding: Encoding = Encoding(),  # noqa: B008  a tuple
 ) -> Iterator[bytes]:
     """Yield an export of these records, whatever the filters of ``request``; some bytes at a time."""
-    return encoding.encoded(iter(_Stream(request, pages, None)), request.format.columns(request.options))
+    stream = _Stream(request, pages, Seen(), are_chosen=False)
+    return encoding.encoded(iter(stream), request.format.columns(request.options))
 
 
 def manifest(store: Store, tenant: str, request: Request, *, actor: str = "code") -> Manifest:
@@ -216,12 +196,9 @@ def manifest(store: Store, tenant: str, request: Request, *, actor: str = "code"
     Raises:
         NotFound, ExportBehind, ArchiveUnavailable: as for ``exports.export_pages``.
     """
-    stream = _Stream(
-        request,
-        exports.export_pages(store, tenant, request.query, choice=request.choice, actor=actor).pages,
-        None,
-        has_policies=True,
-    )
+    seen = Seen()
+    found = exports.export_pages(store, tenant, request.query, choice=request.choice(seen), actor=actor)
+    stream = _Stream(request, found.pages, seen, has_policies=True)
     stream.tally.lines = sum(1 for _ in stream)
     return manifest_of(store, tenant, request, stream.tally, sha256=stream.digest.hexdigest())
 
@@ -257,48 +234,53 @@ def manifest_of(
 
 
 class _Stream:
-    """The lines of an export, and what was counted so far."""
+    """The lines of an export, and what was counted so far.
+
+    Args:
+        seen: is closed at the end.
+        are_chosen: the pages are those of ``request.choice(seen)``.
+    """
 
     def __init__(
         self,
         request: Request,
         pages: Generator[exports.Page, None, None],
-        after: UUID | None,
+        seen: Seen,
+        after: UUID | None = None,
         *,
+        are_chosen: bool = True,
         has_policies: bool = False,
     ) -> None:
         self.tally, self.digest, self.cursor = Tally(), hashlib.sha256(), after
         self._request, self._pages, self._has_policies = request, pages, has_policies
+        self._seen, self._selection = seen, Selection(request, self.tally, None if are_chosen else seen)
 
     def __iter__(self) -> Iterator[bytes]:
         with ExitStack() as stack:
+            stack.enter_context(self._seen)
             stack.callback(self._pages.close)  # writes the audit entry
-            request = self._request
-            selection = Selection(request, stack.enter_context(Scratch()), self.tally)
-            lines = (
-                self._combined(selection) if request.format.is_combined(request.options) else self._of_runs(selection)
-            )
-            for one in lines:
+            is_combined = self._request.format.is_combined(self._request.options)
+            for one in self._combined() if is_combined else self._of_runs():
                 self.digest.update(one)
                 yield one
 
-    def _runs(self, selection: Selection) -> Iterator[Run]:
+    def _runs(self) -> Iterator[Run]:
         for page in self._pages:
-            selection.leave_out(page.left_out)
-            for run, _ in selection.select(page.records):
+            self._selection.leave_out(page.left_out)
+            for run, _ in self._selection.select(page.records):
                 # A canonical line needs no parsing, and policies do.
                 if self._has_policies:
                     self.tally.add_policy(run)
                 yield run
             self.cursor = page.last or self.cursor
 
-    def _of_runs(self, selection: Selection) -> Iterator[bytes]:
+    def _of_runs(self) -> Iterator[bytes]:
         format_, options, left_out = self._request.format, self._request.options, self.tally.left_out
-        return (one for run in self._runs(selection) for one in format_.lines_of(run, options, left_out))
+        return (one for run in self._runs() for one in format_.lines_of(run, options, left_out))
 
-    def _combined(self, selection: Selection) -> Iterator[bytes]:
+    def _combined(self) -> Iterator[bytes]:
         format_, options, left_out = self._request.format, self._request.options, self.tally.left_out
-        rows = (row for run in self._runs(selection) for row in format_.rows_of(run, options, left_out))
+        rows = (row for run in self._runs() for row in format_.rows_of(run, options, left_out))
         return (line(row) for row in format_.combined(rows, options, left_out))
 
 

@@ -30,9 +30,9 @@ from trajectories.training.manifest import File, Manifest, Tally
 
 _CHECKPOINT_BYTES = 32 * 1024**2
 _CHECKPOINT_PAGES = 12
-_ROWS = 2
-"""The form of the rows that wait to be compared. Increment it when a format changes them: a release
-cannot continue an export with rows of another form."""
+_ROWS = 3
+"""The form of what is compared with later records: rows, and what was seen. Increment it when a format
+changes them: a release cannot continue an export with another form."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def export_to_disk(
             )
         # Spans such as since=7d end where they ended when the export began.
         request = parse_request(given, state["now_us"])
-        if request.format.is_combined(request.options) and state.get("rows") != _ROWS:
+        if request.is_whole and state.get("rows") != _ROWS:
             raise InvalidInput(
                 f"{target.directory} has an unfinished export of another release, which this one cannot continue."
                 f" Delete {target.checkpoint.name} there to begin again.",
@@ -144,7 +144,7 @@ class _Writer:
         self._store, self._tenant, self._request = store, tenant, request
         self._target, self._checkpoint, self._state = target, checkpoint, state
         self._tally = Tally.from_json(state["tally"]) if "tally" in state else Tally()
-        self._selection = Selection(request, checkpoint, self._tally)
+        self._selection = Selection(request, self._tally)
 
     def read(self, actor: str, on_records: Callable[[int], None]) -> None:
         """Append the lines of all records to the hidden files."""
@@ -155,7 +155,7 @@ class _Writer:
             self._store,
             self._tenant,
             self._request.query,
-            choice=self._request.choice,
+            choice=self._request.choice(self._checkpoint.seen),
             after=None if cursor is None else UUID(cursor),
             up_to_seq=self._state.get("up_to_seq"),
             actor=actor,

@@ -57,7 +57,6 @@ class Scratch:
         self._db.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
         self._db.execute("PRAGMA journal_mode = OFF")
         self._db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-        self._db.execute("CREATE TABLE seen (digest BLOB PRIMARY KEY) WITHOUT ROWID")
         self._db.execute("CREATE TABLE kept (n INTEGER PRIMARY KEY, value BLOB NOT NULL)")
         self._db.execute(
             "CREATE TABLE item (n INTEGER PRIMARY KEY, grouped_by BLOB NOT NULL, member BLOB NOT NULL,"
@@ -74,10 +73,6 @@ class Scratch:
 
     def close(self) -> None:
         self._db.close()
-
-    def is_new(self, digest: bytes) -> bool:
-        """Return whether this is the first call with ``digest``."""
-        return self._db.execute("INSERT OR IGNORE INTO seen VALUES (?)", (digest,)).rowcount == 1
 
     def keep(self, value: bytes) -> int:
         """Keep a value that many rows share, and return its number for ``kept``."""

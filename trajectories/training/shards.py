@@ -18,7 +18,7 @@ from trajectories.training.formats.base import line
 from trajectories.training.hub_state import Range, key_of
 from trajectories.training.manifest import File, Tally
 from trajectories.training.run import Run
-from trajectories.training.scratch import Scratch
+from trajectories.training.seen import Seen
 
 SHARD_BYTES = 64 * 1024**2
 """Size at which a range ends. A file is smaller where the range has several parts."""
@@ -128,8 +128,8 @@ class Builder:
                     one.add_policy(run)
                     yield run
 
-        with Scratch() as scratch:
-            selection = Selection(request, scratch, one)
+        with Seen() as seen:
+            selection = Selection(request, one, seen)
             if request.format.is_combined(options):
                 rows = (row for run in runs() for row in request.format.rows_of(run, options, one.left_out))
                 lines = (line(row) for row in request.format.combined(rows, options, one.left_out))
@@ -147,8 +147,8 @@ class Builder:
         request, tally = self._request, Tally()
         if request.format.is_combined(request.options):
             return None
-        with Scratch() as scratch:
-            selection = Selection(request, scratch, tally)
+        with Seen() as seen:
+            selection = Selection(request, tally, seen)
             for exported in self._records(0, up_to_seq):
                 for run, _ in selection.select([exported.record]):
                     for text in request.format.lines_of(run, request.options, tally.left_out):
@@ -158,8 +158,8 @@ class Builder:
     def _range(self, after_seq: int, up_to_seq: int | None, records: Iterable[Exported], *, limit: int | None) -> Built:
         request, shards, tally = self._request, dict[str, _Shard](), Tally()
         keys, seq = hashlib.blake2b(digest_size=16), after_seq
-        with Scratch() as scratch:
-            selection = Selection(request, scratch, tally)
+        with Seen() as seen:
+            selection = Selection(request, tally, seen)
             for exported in records:
                 seq, record = exported
                 keys.update(key_of(record))

@@ -10,7 +10,7 @@ import re
 from typing import NamedTuple
 
 from trajectories.domain import redaction
-from trajectories.domain.export_facts import BUCKETS, bucket_of, session_of
+from trajectories.domain.export_facts import BUCKETS, bucket_of, project_group, session_of
 from trajectories.exceptions import InvalidInput
 from trajectories.training.run import Run
 
@@ -41,14 +41,19 @@ class Split(NamedTuple):
         """Return the part of a run; None if the shares leave it out."""
         return self._part_at(bucket_of(group_of(run, self.by)))
 
-    def left_out(self, bucket: int, only: str | None) -> str | None:
-        """Return why runs of a session with this bucket are left out, None if they are not.
+    @property
+    def is_by_project(self) -> bool:
+        return self.by == SPLIT_BY[1]
 
-        It decides on runs ``by`` session; ``only`` is the part that is exported.
+    def left_out(self, bucket: int, project: str | None, only: str | None) -> str | None:
+        """Return why a run is left out, None if it is not.
+
+        Args:
+            bucket: that of its session.
+            project: None in a split by session.
+            only: the part that is exported.
         """
-        if self.by != SPLIT_BY[0]:
-            return None
-        part = self._part_at(bucket)
+        part = self._part_at(bucket if project is None else bucket_of(project_group(project)))
         return NO_PART if part is None else OTHER_PART if only not in (None, part) else None
 
     def _part_at(self, bucket: int) -> str | None:
@@ -66,7 +71,7 @@ def group_of(run: Run, by: str) -> str:
     """
     fields = run.fields
     if by == "project" and fields.get("project") is not None:
-        return f"project:{fields['project']}"
+        return project_group(fields["project"])
     return session_of(fields)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from trajectories.domain.credit import RULES
-from trajectories.domain.export_facts import ATTEMPT, LATE, OTHER_MODEL, REWARD, SHARED
+from trajectories.domain.export_facts import ATTEMPT, LATE, OTHER_MODEL, REWARD, SHARED, VARIED
 from trajectories.domain.export_facts import request_key as request_key
 from trajectories.training import messages
 from trajectories.training.columns import Columns
@@ -55,6 +55,7 @@ def decisions(run: Run, options: Options) -> Iterator[Decision]:
 
 NO_KNOWN_REWARD = "run without a decision whose reward is known"
 NOTHING_TO_COMPARE = "run of one model whose request no other run has"
+NOTHING_ELSE_EARNED = "run in whose phases no action of its type has earned anything else"
 
 
 def rewarded(options: Options, facts: int = REWARD) -> Need:
@@ -71,7 +72,7 @@ def compared(options: Options, facts: int) -> tuple[Need, ...]:
     need = rewarded(options)
     needs = (need._replace(facts=need.facts | ATTEMPT),)
     if options.get("pair_by") == "type":
-        return needs
+        return (*needs, Need(VARIED, NOTHING_ELSE_EARNED))
     return (*needs, Need(facts | SHARED, NOTHING_TO_COMPARE))
 
 
