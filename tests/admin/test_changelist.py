@@ -116,7 +116,7 @@ def test_each_changelist_filter_uses_an_index(archive_db: str) -> None:
     id_ = str(fill_many(archive_db))
     assert "trajectories_recorded" in plan(Trajectory)
     assert "trajectories_recorded" in plan(Trajectory, days="90", outcome="success")
-    assert re.search("trajectories_(recorded|position)", plan(Trajectory, tenant="alice"))
+    assert re.search("trajectories_(recorded|of_tenant)", plan(Trajectory, tenant="alice"))
     # The search of words has its own statement; a row is then sought by its key.
     entries = search_index.matching("p77")
     assert entries is not None

@@ -56,7 +56,7 @@ def test_each_scan_enters_an_index(archive_db: str) -> None:
     assert "trajectories_request_type" in plan(request_type="none")
     assert "trajectories_project" in plan(project="none")
     assert "trajectories_source" in plan(source="none")
-    assert re.search("trajectories_(position|newest)", plan(since="1970-01-02"))
+    assert re.search("trajectories_(of_tenant|recorded)", plan(since="1970-01-02"))
     later = Query((Condition("seq", "at_least", 2_900),), (), parse_query({"model": "m"}, 0).on_phase)
     assert re.search("trajectories_(seq_once|export)|seq>", archive_reads._matching(TENANT, later, None).explain())
 

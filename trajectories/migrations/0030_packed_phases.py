@@ -6,8 +6,8 @@ _AddIndex = import_module("trajectories.migrations.0014_stats_indexes")._AddInde
 
 
 class Migration(migrations.Migration):
-    """Add the packed phases of a run, and make room for them: the index of the newest runs of all
-    tenants goes on without their ids."""
+    """Add the packed phases of a run, and make room for them: indexes of the newest runs go on
+    without their ids."""
 
     # Postgres makes an index without locking the table only outside a transaction.
     atomic = False
@@ -24,4 +24,6 @@ class Migration(migrations.Migration):
         ),
         _AddIndex("trajectory", models.Index(fields=["-recorded_at_us"], name="trajectories_recorded")),
         migrations.RemoveIndex("trajectory", "trajectories_newest"),
+        _AddIndex("trajectory", models.Index(fields=["tenant", "-recorded_at_us"], name="trajectories_of_tenant")),
+        migrations.RemoveIndex("trajectory", "trajectories_position"),
     ]
