@@ -96,7 +96,7 @@ def test_the_first_rule_that_matches_decides(data: st.DataObject) -> None:
     rules = [{"when": when, "use": f"m{place}"} for place, when in enumerate(whens)]
     policy = RulePolicy.model_validate({"rules": rules, "default": "other"})
     first = next((place for place, when in enumerate(whens) if when.items() <= known.items()), None)
-    with mock.patch.object(policies, "features", return_value=known):
+    with mock.patch.dict(policies.KNOWN, {name: lambda _, value=value: value for name, value in known.items()}):
         found = policy.probabilities(cast(Decision, None), [])
     assert found == {"other" if first is None else f"m{first}": 1.0}
 

@@ -57,6 +57,23 @@ def test_an_export_and_a_deletion_of_a_value_that_no_run_has_read_no_run(archive
     assert not [one["sql"] for one in queries if 'FROM "trajectories_trajectory"' in one["sql"]]
 
 
+def test_large_records_that_lack_a_common_word_are_not_compared(
+    archive_db: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_index, "RARE", 1)
+    monkeypatch.setattr(rare_condition, "LARGE_BYTES", 1)
+    for value in ("common", "common", "other", "common more"):
+        archive(**of(value))
+    query = parse_query({"tool": "common"}, 0)
+    rows = rare_condition.narrowed(Trajectory.objects.all(), query, TENANT)
+    assert rows.count() == 3
+    assert rare_condition.narrowed(Trajectory.objects.all(), query).count() == 4
+    assert found(tool="common") == 2
+    monkeypatch.setattr(search_index, "WALKED", 2)
+    assert rare_condition.narrowed(Trajectory.objects.all(), query, TENANT).count() == 4
+    assert found(tool="common") == 2
+
+
 def explained(sql: str, alias: str) -> str:
     words = "EXPLAIN" if alias == "postgres" else "EXPLAIN QUERY PLAN"
     with connections[alias].cursor() as cursor:
@@ -79,7 +96,7 @@ def test_a_rare_value_enters_the_index_of_words_and_then_that_of_keys(archive_db
     of_words = "trajectories_search_words" if is_postgres else "VIRTUAL TABLE INDEX"
     of_keys = "trajectories_trajectory_pkey" if is_postgres else "PRIMARY KEY (rowid=?)"
     for name in FILTERS:
-        words, _, rows = statements(name, "rare/value", archive_db)
+        _, words, _, rows = statements(name, "rare/value", archive_db)
         assert of_words in explained(words, archive_db)
         assert of_keys in explained(rows, archive_db)
         assert found(**{name: "rare/value"}) == 1
@@ -87,11 +104,13 @@ def test_a_rare_value_enters_the_index_of_words_and_then_that_of_keys(archive_db
 
 
 @pytest.mark.parametrize("rare", [search_index.RARE, 1])
+@pytest.mark.parametrize("large_bytes", [rare_condition.LARGE_BYTES, 1])
 @pytest.mark.parametrize("value", ["Claude-4 (new)", "ÉCHO straße", "---", "x" * 100, "日本 model", "a_b"])
 def test_a_value_is_found_whatever_its_words_are(
-    archive_db: str, value: str, rare: int, monkeypatch: pytest.MonkeyPatch
+    archive_db: str, value: str, rare: int, large_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(search_index, "RARE", rare)
+    monkeypatch.setattr(rare_condition, "LARGE_BYTES", large_bytes)
     for one in (value, value, value.swapcase() + "!", f"{value} more"):
         archive(**of(one))
     assert [found(**{name: value}) for name in FILTERS] == [2] * len(FILTERS)

@@ -156,7 +156,8 @@ def prepare(
     given = orjson.loads(orjson.dumps(outcome.model_dump(exclude_none=True, warnings=False), option=orjson.OPT_UTC_Z))
     key, named = given.pop("idempotency_key", key), given.pop("trajectory_id", None)
     if redact:
-        given = orjson.loads(redaction.replace(orjson.dumps(given)).body)
+        clean, found = redaction.replace(orjson.dumps(given))
+        given = orjson.loads(clean) if found else given
     target = _target(trajectory_id, named and UUID(named), given.get("reference"))
     content = given if source is None else given | {"source": source}
     id_ = uuid5(

@@ -212,14 +212,11 @@ def _predictions(decisions: Sequence[Logged]) -> tuple[Floats, Floats]:
         of_action, of_group = of_actions[action], of_groups[group, action]
         own = _drawn(of_group, _drawn(of_action, mean))
         taken.append(own)
-        direct.append(
-            sum(
-                [
-                    chance * (own if name == action else _drawn(of_groups[group, name], _drawn(of_actions[name], mean)))
-                    for name, chance in policy.items()
-                ]
-            )
-        )
+        expected = 0.0
+        for name, chance in policy.items():
+            other = own if name == action else _drawn(of_groups[group, name], _drawn(of_actions[name], mean))
+            expected += chance * other
+        direct.append(expected)
         total, count = total + reward, count + 1
         for sums in (of_action, of_group):
             sums[0] += reward

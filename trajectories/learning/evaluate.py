@@ -139,6 +139,8 @@ def evaluate_runs(runs: Iterable[Sequence[Decision]], policy: Policy, *, seed: i
     return tally.result(seed)
 
 
+Observed: TypeAlias = tuple[str, float, float | None]
+"""Model, reward and cost of an attempt."""
 _Request: TypeAlias = tuple[str, str | None, str | None]
 """A request without case and repeated blanks, its type and its project."""
 
@@ -196,10 +198,7 @@ class _Tally:
         key = self._request, decision.phase
         if (item := self._items.get(key)) is None:
             item = self._items[key] = _Item(chosen)
-        for model, reward, cost in _observed(decision):
-            item.rewards[model].append(reward)
-            if cost is not None:
-                item.costs[model].append(cost)
+        item.observed += _observed(decision)
 
     def result(self, seed: int) -> Evaluation:
         logged = self._logged
@@ -220,13 +219,18 @@ class _Tally:
 
     def _exact(self) -> Exact | None:
         """Return the exact value if every item has the outcome of every model of the policy."""
-        items = [item for item in self._items.values() if item.rewards]
-        if not items or not all(item.is_full for item in items):
+        found = []
+        for item in self._items.values():
+            if item.observed:
+                exact = item.exact()
+                if exact is None:
+                    return None
+                found.append(exact)
+        if not found:
             return None
-        costs = [item.cost_usd for item in items]
-        known = [cost for cost in costs if cost is not None]
-        mean_cost = sum(known) / len(known) if len(known) == len(items) else None
-        return Exact(sum(item.value for item in items) / len(items), mean_cost, len(items))
+        known = [cost for _, cost in found if cost is not None]
+        mean_cost = sum(known) / len(known) if len(known) == len(found) else None
+        return Exact(sum(value for value, _ in found) / len(found), mean_cost, len(found))
 
 
 class _RunTally:
@@ -306,30 +310,32 @@ def _refusal(of: str, size: int, missing: int, found: Overlap | None, covered: f
 
 
 class _Item:
-    """A phase of a request: the rewards and costs that each model had there."""
+    """A phase of a request: what the policy chose, and each model, reward and cost that was observed."""
+
+    __slots__ = ("chosen", "observed")
 
     def __init__(self, chosen: Mapping[str, float]) -> None:
-        self.chosen = {model: chance for model, chance in chosen.items() if chance > 0}
-        self.rewards: dict[str, list[float]] = defaultdict(list)
-        self.costs: dict[str, list[float]] = defaultdict(list)
+        self.chosen = chosen
+        self.observed: list[Observed] = []
 
-    @property
-    def is_full(self) -> bool:
-        """Whether more than what was chosen is known: every model of the policy, and at least two."""
-        return len(self.rewards) > 1 and all(model in self.rewards for model in self.chosen)
+    def exact(self) -> tuple[float, float | None] | None:
+        """Return the policy's value and cost, the latter None where it is not known.
 
-    @property
-    def value(self) -> float:
-        return sum(chance * _mean(self.rewards[model]) for model, chance in self.chosen.items())
-
-    @property
-    def cost_usd(self) -> float | None:
-        if not all(model in self.costs for model in self.chosen):
+        None: not more than what was chosen is known, which is every model of the policy, and at
+        least two.
+        """
+        rewards, costs = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)
+        for model, reward, cost in self.observed:
+            rewards[model].append(reward)
+            if cost is not None:
+                costs[model].append(cost)
+        chosen = {model: chance for model, chance in self.chosen.items() if chance > 0}
+        if len(rewards) < 2 or not all(model in rewards for model in chosen):
             return None
-        return sum(chance * _mean(self.costs[model]) for model, chance in self.chosen.items())
+        return _expected(chosen, rewards), _expected(chosen, costs) if costs.keys() >= chosen.keys() else None
 
 
-def _observed(decision: Decision) -> Sequence[tuple[str, float, float | None]]:
+def _observed(decision: Decision) -> Sequence[Observed]:
     """Return model, reward and cost of each attempt, or of the phase where it has one at most."""
     attempts = decision.fields.get("attempts") or ()
     if len(attempts) > 1:
@@ -362,8 +368,8 @@ def _covered(models: Mapping[str | None, float | None], chosen: Mapping[str, flo
     )
 
 
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
+def _expected(chosen: Mapping[str, float], values: Mapping[str, Sequence[float]]) -> float:
+    return sum(chance * (sum(values[model]) / len(values[model])) for model, chance in chosen.items())
 
 
 def result_json(found: Evaluation) -> dict[str, Any]:

@@ -28,8 +28,16 @@ Estimand: TypeAlias = Literal["decision", "run"]
 CreditRule: TypeAlias = Literal["checks", "phase_outcome", "run_outcome"]
 Probabilities: TypeAlias = Mapping[str, float]
 """The probability of each model; they sum to 1. A model that is not in it has probability 0."""
-FEATURES = ("phase", "request_type", "project", "source", "last_phase", "last_outcome")
+KNOWN: Final[Mapping[str, Callable[[Decision], str | None]]] = {
+    "phase": lambda decision: decision.phase,
+    "request_type": lambda decision: decision.run.fields.get("request_type"),
+    "project": lambda decision: decision.run.fields.get("project"),
+    "source": lambda decision: decision.run.fields.get("source"),
+    "last_phase": lambda decision: (decision.history.last(decision.phase_index) or (None, None))[0],
+    "last_outcome": lambda decision: (decision.history.last(decision.phase_index) or (None, None))[1],
+}
 """The features that a rule may compare, all known before the decision."""
+FEATURES: Final = tuple(KNOWN)
 
 
 M = TypeVar("M", bound=Body)
@@ -78,37 +86,36 @@ class RulePolicy(Body):
         return self
 
     def probabilities(self, decision: Decision, models: Sequence[str]) -> Probabilities:
-        known = features(decision) if self.rules else {}
-        places = [found.get(tuple(known[name] for name in names)) for names, found in self._places.items()]
-        place = min((place for place in places if place is not None), default=None)
-        if place is not None:
-            return _as_probabilities(self.rules[place].use)
-        use = self.always if self.always is not None else self.default
-        return _as_probabilities(use or {})
+        matching = self._all
+        for name, (of_values, of_others) in self._by_feature.items():
+            matching &= of_values.get(KNOWN[name](decision), of_others)
+        return self._uses[(matching & -matching).bit_length() - 1]
 
     @cached_property
-    def _places(self) -> dict[tuple[str, ...], dict[tuple[str | None, ...], int]]:
-        """The first rule of each set of features and their values. Each of 5,000 decisions would
-        otherwise be compared with 200 rules."""
-        found: dict[tuple[str, ...], dict[tuple[str | None, ...], int]] = {}
-        for place, rule in enumerate(self.rules):
-            names = tuple(sorted(rule.when))
-            found.setdefault(names, {}).setdefault(tuple(rule.when[name] for name in names), place)
+    def _uses(self) -> list[Probabilities]:
+        """What each rule uses, and then what is used where no rule matches."""
+        last = self.always if self.always is not None else self.default
+        return [_as_probabilities(use) for use in (*(rule.use for rule in self.rules), last or {})]
+
+    @cached_property
+    def _all(self) -> int:
+        """All rules as bits, the first one lowest, and a bit above them for no rule."""
+        return (1 << len(self.rules) + 1) - 1
+
+    @cached_property
+    def _by_feature(self) -> dict[str, tuple[dict[str | None, int], int]]:
+        """For each feature of a rule: the rules that allow each value, and those that allow any other,
+        as bits. So the number of rules costs a decision nothing."""
+        found: dict[str, tuple[dict[str | None, int], int]] = {}
+        for name in FEATURES:
+            named = [(rule.when[name], 1 << place) for place, rule in enumerate(self.rules) if name in rule.when]
+            if named:
+                of_others = self._all - sum(bit for _, bit in named)
+                of_values: dict[str | None, int] = {}
+                for value, bit in named:
+                    of_values[value] = of_values.get(value, of_others) | bit
+                found[name] = of_values, of_others
         return found
-
-
-def features(decision: Decision) -> dict[str, str | None]:
-    """Return the FEATURES of a decision."""
-    fields = decision.run.fields
-    last_phase, last_outcome = decision.history.last(decision.phase_index) or (None, None)
-    return {
-        "phase": decision.phase,
-        "request_type": fields.get("request_type"),
-        "project": fields.get("project"),
-        "source": fields.get("source"),
-        "last_phase": last_phase,
-        "last_outcome": last_outcome,
-    }
 
 
 class EvaluationRequest(Body):

@@ -150,7 +150,7 @@ def revised_since(revision: int, after_pk: int, limit: int) -> list[tuple[int, R
 def newest(tenant: str, query: Query, below: Position | None, limit: int) -> list[Record]:
     """Return matching records below ``below`` (None: from the top), highest position first."""
     seeking, others = split(query)
-    rows = narrowed(_matching(tenant, others, below), others)
+    rows = narrowed(_matching(tenant, others, below), others, tenant)
     rows = rows.filter(*(Rare(_condition(one)) for one in seeking))
     ordered = rows.order_by("-recorded_at_us", "-trajectory_id")
     return [record_from(columns) for columns in ordered.values_list(*TRAJECTORY_COLUMNS)[:limit]]
@@ -189,7 +189,7 @@ def summary(
     of another database than that of reads. Records that match ``without`` do not count.
     """
     rows = _matching(tenant, query, below, using)
-    rows = narrowed(rows, query) if only is None else rows.filter(trajectory_id__in=only)
+    rows = narrowed(rows, query, tenant) if only is None else rows.filter(trajectory_id__in=only)
     if without is not None:
         rows = _not_matching(rows, without)
     found = Summary(bucket)
@@ -259,7 +259,7 @@ def ids_until(tenant: str, query: Query, revision: int, limit: int) -> list[UUID
 
 
 def _until(tenant: str, query: Query, revision: int) -> QuerySet[Trajectory]:
-    return narrowed(_matching(tenant, query, None, _write_alias()), query).filter(revision__lte=revision)
+    return narrowed(_matching(tenant, query, None, _write_alias()), query, tenant).filter(revision__lte=revision)
 
 
 @archive_errors()
@@ -313,7 +313,7 @@ def export_keys(
 
 
 def in_order(tenant: str, query: Query, after_seq: int, up_to_seq: int) -> QuerySet[Trajectory]:
-    rows = narrowed(_matching(tenant, query, None), query)
+    rows = narrowed(_matching(tenant, query, None), query, tenant)
     return rows.filter(seq__gt=after_seq, seq__lte=up_to_seq).order_by("seq")
 
 

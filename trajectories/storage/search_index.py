@@ -31,6 +31,8 @@ COMMON = 10_000
 """Entries that a search collects. Words of more are looked for along the order of the list."""
 RARE = 2_000
 """Entries that a filter collects. To find a page of more, few enough rows are looked at."""
+WALKED = 50_000
+"""Entries that a database collects for a filter of large records, in 10 ms."""
 _BATCH = 100
 _CREATE = {
     "sqlite": (
@@ -164,12 +166,23 @@ def candidates(texts: Iterable[str], using: str) -> list[int] | None:
     Returns:
         None if there are no words, more than RARE rows, or rows without their words.
     """
+    entries = may_have(texts, using)
+    found = None if entries is None else keys(entries, RARE)
+    return None if found is None or not is_complete(using) else found
+
+
+def may_have(texts: Iterable[str], using: str) -> QuerySet[SearchEntry] | None:
+    """Return the entries that may have all words of ``texts``; None if there are no words."""
     words = list(dict.fromkeys(word for text in texts for word in words_in(text)))
-    if not words:
-        return None
-    entries = SearchEntry.objects.using(using)
-    found = keys(entries.filter(MayHave(_column(), words)), RARE)
-    return None if found is None or entries.filter(pk=BACKLOG).exists() else found
+    return SearchEntry.objects.using(using).filter(MayHave(_column(), words)) if words else None
+
+
+def is_more_than(entries: QuerySet[SearchEntry], most: int) -> bool:
+    """Return whether there are more than ``most`` of ``entries``.
+
+    A database steps over entries ten times as fast as Python reads their keys.
+    """
+    return entries.order_by()[most:].exists()
 
 
 def keys(entries: QuerySet[SearchEntry], most: int | None = None) -> list[int] | None:
@@ -179,8 +192,7 @@ def keys(entries: QuerySet[SearchEntry], most: int | None = None) -> list[int] |
     them, Postgres would walk all rows of the list to find the one that has a rare word.
     """
     most = COMMON if most is None else most
-    found = list(entries.values_list("pk", flat=True)[: most + 1])
-    return None if len(found) > most else found
+    return None if is_more_than(entries, most) else list(entries.values_list("pk", flat=True))
 
 
 def walked(rows: QuerySet[Trajectory], entries: QuerySet[SearchEntry]) -> QuerySet[Trajectory]:
@@ -192,9 +204,9 @@ def walked(rows: QuerySet[Trajectory], entries: QuerySet[SearchEntry]) -> QueryS
     return rows.filter(Exists(entries.filter(pk=OuterRef("pk"))))
 
 
-def is_complete() -> bool:
+def is_complete(using: str | None = None) -> bool:
     """Return whether every row that was there when the index was created has its words."""
-    return not SearchEntry.objects.filter(pk=BACKLOG).exists()
+    return not SearchEntry.objects.using(using).filter(pk=BACKLOG).exists()
 
 
 def fill(using: str) -> int:
