@@ -13,7 +13,7 @@ import anyio.from_thread
 import httpx2
 import pytest
 
-from trajectories_sdk import AsyncClient, BackgroundQueue, Client, Config, StoredTrajectory, delivery
+from trajectories_sdk import AsyncClient, BackgroundQueue, Client, Config, StoredTrajectory, background, delivery
 from trajectories_sdk.delivery import Sender
 from trajectories_sdk.recorder import Delivery, Run
 from trajectories_sdk.spool import Spool
@@ -87,6 +87,14 @@ def retry_at_once() -> Iterator[None]:
     """A flush retries an unavailable server at once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(delivery, "FLUSH_DELAY_S", 0.005)
+        yield
+
+
+@pytest.fixture(scope="module")
+def enqueue_waits() -> Iterator[None]:
+    """A record is on disk after ``enqueue``, even if the machine is too busy for that in time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(background, "MAX_WAIT_S", 60)
         yield
 
 

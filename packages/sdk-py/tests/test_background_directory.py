@@ -14,7 +14,7 @@ from trajectories_sdk import Config
 from trajectories_sdk.spool import Spool
 from trajectories_sdk.testing import InMemoryServer
 
-pytestmark = pytest.mark.usefixtures("retry_at_once")
+pytestmark = pytest.mark.usefixtures("retry_at_once", "enqueue_waits")
 
 
 def test_records_of_an_ended_process_are_sent_first(server: InMemoryServer, make_queue: MakeQueue) -> None:
