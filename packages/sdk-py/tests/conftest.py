@@ -119,6 +119,12 @@ def queue(make_queue: MakeQueue) -> BackgroundQueue:
     return make_queue()
 
 
+def send_all(queue: BackgroundQueue) -> None:
+    """Send all pending records. The time limit is a bound for a slow machine, and no
+    expectation."""
+    assert queue.flush(120)
+
+
 def ids(server: InMemoryServer) -> list[UUID]:
     """The ids of the stored records, in order of arrival."""
     return [record.id for record in server.records]
@@ -131,7 +137,7 @@ SECOND_NS = 1_000_000_000
 
 def flushed_record(client: Client, run: Run) -> StoredTrajectory:
     """Flush, and return the run as the server has it."""
-    assert client.queue.flush()
+    send_all(client.queue)
     return client.trajectories.retrieve(run.id)
 
 
