@@ -17,7 +17,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import environ
-import hypothesis
 import psycopg
 import pytest
 from celery.contrib.testing.worker import start_worker
@@ -32,7 +31,6 @@ from tests.postgres import throwaway_postgres
 from tests.processes import Site
 from tests.routing import ArchiveRouter
 from tests.storage.hosts import QUICK, WebProcess
-from tests.strategies import IN_CI, examples
 from trajectories import test_environment
 from trajectories.storage.store import get_store
 from trajectory_site import redis_url, servers
@@ -41,18 +39,6 @@ from trajectory_site.celery import app as celery_app
 pytest_plugins = ["tests.longest_first", "tests.tables"]
 
 _ARCHIVES = {"sqlite": "default", "postgres": "postgres"}
-
-# A slow machine is no failure, and a first run builds tables of Unicode that later ones find.
-# CI tries the same examples each time, so that a change is judged by itself; other runs explore,
-# with fewer examples.
-hypothesis.settings.register_profile(
-    "tests",
-    max_examples=examples(100),
-    deadline=None,
-    suppress_health_check=[hypothesis.HealthCheck.too_slow],
-    derandomize=IN_CI,
-)
-hypothesis.settings.load_profile("tests")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

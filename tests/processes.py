@@ -134,7 +134,7 @@ class Process:
         """Send a signal to the whole group, as a terminal does for Ctrl-C."""
         os.killpg(self.pid, number)
 
-    def wait(self, timeout_s: float = 30.0) -> int:
+    def wait(self, timeout_s: float = 120.0) -> int:
         """Wait for the end of the program and return its exit code."""
         return self._popen.wait(timeout_s)
 

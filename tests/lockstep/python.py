@@ -97,7 +97,7 @@ def _called(noun: str, name: str) -> frozenset[str]:
         client.trajectories.record(RUN)
         before = len(server.requests)
         _use(getattr(getattr(client, noun), name))
-        client.queue.flush(timeout_s=10)
+        client.queue.flush(timeout_s=120)
         return _seen(server, before)
 
 
@@ -154,7 +154,7 @@ async def _called_awaited(noun: str, name: str) -> frozenset[str]:
             await client.trajectories.record(RUN)
             before = len(server.requests)
             await _use_awaited(getattr(getattr(client, noun), name))
-            await asyncio.to_thread(client.queue.flush, timeout_s=10)
+            await asyncio.to_thread(client.queue.flush, timeout_s=120)
         return _seen(server, before)
 
 

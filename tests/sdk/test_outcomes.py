@@ -62,7 +62,7 @@ def test_an_outcome_of_a_run_waits_in_the_durable_queue_and_is_sent_once(tmp_pat
         run.outcome("merged", True, evidence={"pr": "12"})
         run.outcome("fit", "underpowered", phase=phase)
         run.outcome("bad", "no word of fit")
-        assert client.queue.flush(timeout_s=10)
+        assert client.queue.flush(timeout_s=120)
         assert names(server) == [[("merged", True), ("fit", "underpowered")]]
         assert server.records[0].outcomes is not None
         assert server.records[0].outcomes[1].phase_id == "1"

@@ -103,7 +103,7 @@ class Recorder(Sync):
     def record(self, runs: Sequence[Json]) -> None:
         for run in runs:
             self._observe(run)
-        assert self._client.queue.flush(timeout_s=30)
+        assert self._client.queue.flush(timeout_s=120)
 
     def _observe(self, body: Json) -> None:
         rest = {name: value for name, value in body.items() if name not in _COMPUTED}

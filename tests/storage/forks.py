@@ -22,7 +22,7 @@ def exit_code_of_child(work: Callable[[], object]) -> int:
         return bool(done)
 
     try:
-        wait_until(has_ended, timeout_s=20, what="the child ends")
+        wait_until(has_ended, what="the child ends")
     except AssertionError:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)

@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 from redis import Redis
 
+from tests.processes import wait_until
 from tests.storage.away import archive_away
 from tests.storage.hosts import QUICK, TENANT, WebProcess
 from trajectories import persistence, test_environment
@@ -170,14 +171,13 @@ def test_requests_are_filled_one_after_the_other_by_a_thread_that_then_ends(
     growth = HotGrowth(fill)
     with caplog.at_level(logging.ERROR):
         growth.request("alice")
-        assert is_done.wait(10)
-        threads["alice"].join(10)
+        wait_until(is_done.is_set)
+        wait_until(lambda: not threads["alice"].is_alive())
     assert threads["alice"] is threads["bob"] is not threading.current_thread()
-    assert not threads["alice"].is_alive()
     assert "tenant alice keeps its newest records only" in caplog.text
     is_done.clear()
     growth.request("carol")
-    assert is_done.wait(10), "a request after the end of the thread starts another"
+    wait_until(is_done.is_set, what="a request after the end of the thread starts another")
 
 
 def test_tests_see_no_thread() -> None:

@@ -81,8 +81,8 @@ def test_asgi_decides_by_the_path_below_its_prefix(path: str, passed: str) -> No
         scope = {"type": "http", "method": "GET", "path": path, "root_path": "/store", "headers": []}
         asked: Any = communicator(by_path_asgi(get_asgi_application()), scope | {"query_string": b""})
         await asked.send_input({"type": "http.request", "body": b"", "more_body": False})
-        start = await asked.receive_output(5)
-        await asked.wait(5)
+        start = await asked.receive_output(60)
+        await asked.wait(60)
         return dict(start["headers"])
 
     assert async_to_sync(headers)()[b"X-Passed"].decode() == passed

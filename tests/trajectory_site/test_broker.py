@@ -49,7 +49,7 @@ def taken(redis: OwnRedis) -> Connection:
 
     # The connection's own channel, as a worker's, which ends with it.
     with Consumer(connection.default_channel, [QUEUE], callbacks=[take]):
-        connection.drain_events(timeout=5)
+        connection.drain_events(timeout=60)
     assert seen == [{"body": "of a record"}]
     return connection
 

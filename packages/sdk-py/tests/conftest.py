@@ -13,7 +13,7 @@ import anyio.from_thread
 import httpx2
 import pytest
 
-from trajectories_sdk import AsyncClient, BackgroundQueue, Client, Config, StoredTrajectory, delivery
+from trajectories_sdk import AsyncClient, BackgroundQueue, Client, Config, StoredTrajectory, background, delivery
 from trajectories_sdk.delivery import Sender
 from trajectories_sdk.recorder import Delivery, Run
 from trajectories_sdk.spool import Spool
@@ -90,6 +90,14 @@ def retry_at_once() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def enqueue_waits() -> Iterator[None]:
+    """A record is on disk after ``enqueue``, even if the machine is too busy for that in time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(background, "MAX_WAIT_S", 60)
+        yield
+
+
 @pytest.fixture
 def make_queue(server: httpx2.BaseTransport, tmp_path: Path) -> Iterator[MakeQueue]:
     """Creates queues as if in separate processes: they share a directory and nothing else."""
@@ -111,6 +119,12 @@ def queue(make_queue: MakeQueue) -> BackgroundQueue:
     return make_queue()
 
 
+def send_all(queue: BackgroundQueue) -> None:
+    """Send all pending records. The time limit is a bound for a slow machine, and no
+    expectation."""
+    assert queue.flush(120)
+
+
 def ids(server: InMemoryServer) -> list[UUID]:
     """The ids of the stored records, in order of arrival."""
     return [record.id for record in server.records]
@@ -123,7 +137,7 @@ SECOND_NS = 1_000_000_000
 
 def flushed_record(client: Client, run: Run) -> StoredTrajectory:
     """Flush, and return the run as the server has it."""
-    assert client.queue.flush()
+    send_all(client.queue)
     return client.trajectories.retrieve(run.id)
 
 

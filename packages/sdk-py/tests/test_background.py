@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import httpx2
 import pytest
-from conftest import MakeQueue, ids, trajectory
+from conftest import MakeQueue, ids, send_all, trajectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.processes import wait_until
 from tests.storage.forks import exit_code_of_child
 from trajectories_sdk import BackgroundQueue, Client, background
-from trajectories_sdk.spool import MAX_SEGMENT_RECORDS
+from trajectories_sdk.spool import MAX_SEGMENT_RECORDS, FileSegment, Line
 from trajectories_sdk.testing import InMemoryServer
 
-pytestmark = pytest.mark.usefixtures("retry_at_once")
+pytestmark = pytest.mark.usefixtures("retry_at_once", "enqueue_waits")
 
 
 class HangingServer(httpx2.BaseTransport):
@@ -33,7 +35,7 @@ class HangingServer(httpx2.BaseTransport):
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         self.has_request.set()
-        assert self.may_answer.wait(30)
+        assert self.may_answer.wait(120)
         return self._server.handle_request(request)
 
 
@@ -42,7 +44,7 @@ class HangingServer(httpx2.BaseTransport):
 
 def test_records_arrive_in_one_request(server: InMemoryServer, queue: BackgroundQueue) -> None:
     sent = [queue.enqueue(trajectory()) for _ in range(20)]
-    assert queue.flush()
+    send_all(queue)
     assert ids(server) == sent
     assert len(server.requests) == 1
     assert (queue.counters.sent, queue.counters.waiting, queue.counters.spooled) == (20, 0, 0)
@@ -57,7 +59,7 @@ def test_records_arrive_without_a_flush(server: InMemoryServer, make_queue: Make
 
 def test_more_than_a_segment_holds_arrives_in_order(server: InMemoryServer, queue: BackgroundQueue) -> None:
     sent = [queue.enqueue(trajectory()) for _ in range(2 * MAX_SEGMENT_RECORDS + 1)]
-    assert queue.flush(30)
+    send_all(queue)
     assert ids(server) == sent
 
 
@@ -66,7 +68,7 @@ def test_versions_of_an_id_that_wait_are_sent_as_the_newest(server: InMemoryServ
     for number in range(5):
         queue.enqueue(trajectory(id=id_, error=str(number)))
     assert queue.counters.waiting == 1
-    assert queue.flush()
+    send_all(queue)
     assert (server.records[0].error, queue.counters.sent) == ("4", 1)
 
 
@@ -74,10 +76,10 @@ def test_a_version_is_sent_while_an_older_one_is_in_flight(server: InMemoryServe
     held = HangingServer(server)
     queue = make_queue(transport=held, linger_s=0)
     id_ = queue.enqueue(trajectory(error="old"))
-    assert held.has_request.wait(30)
+    assert held.has_request.wait(120)
     queue.enqueue(trajectory(id=id_, error="new"))
     held.may_answer.set()
-    assert queue.flush()
+    send_all(queue)
     assert [record.error for record in server.records] == ["new"]
 
 
@@ -85,13 +87,13 @@ def test_a_refused_record_holds_up_no_other_and_is_not_sent_again(
     server: InMemoryServer, queue: BackgroundQueue, caplog: pytest.LogCaptureFixture
 ) -> None:
     deleted = queue.enqueue(trajectory())
-    queue.flush()
+    send_all(queue)
     server.client().trajectories.delete(deleted)
     seen = len(server.requests)
     good = [queue.enqueue(trajectory()), queue.enqueue(trajectory(id=deleted)), queue.enqueue(trajectory())]
     del good[1]
-    assert queue.flush()
-    assert queue.flush()
+    send_all(queue)
+    send_all(queue)
     assert ids(server) == good
     assert len(server.requests) == seen + 1
     assert (queue.counters.sent, queue.counters.refused) == (3, 1)
@@ -104,7 +106,7 @@ def test_an_invalid_record_is_refused_without_an_exception(
 ) -> None:
     queue.enqueue(bad)
     good = queue.enqueue(trajectory())
-    assert queue.flush()
+    send_all(queue)
     assert ids(server) == [good]
     assert queue.counters.refused == 1
 
@@ -113,7 +115,7 @@ def test_a_record_is_kept_as_it_was_when_it_was_enqueued(server: InMemoryServer,
     record = trajectory(tags=["a"])
     queue.enqueue(record)
     record["tags"].append("b")
-    assert queue.flush()
+    send_all(queue)
     assert server.records[0].tags == ["a"]
 
 
@@ -126,7 +128,7 @@ def test_records_enqueued_during_an_outage_arrive_later_and_once(
     server.drop_next(times=2)
     server.fail_next(503)
     sent = [queue.enqueue(trajectory()) for _ in range(10)]
-    assert queue.flush(30)
+    send_all(queue)
     assert ids(server) == sent
     assert queue.counters.sent == 10
     assert caplog.text.count("Records wait because") == 1
@@ -145,7 +147,7 @@ def test_an_answer_that_is_lost_makes_no_record_twice(server: InMemoryServer, ma
 
     queue = make_queue(transport=Deaf())
     sent = [queue.enqueue(trajectory()) for _ in range(3)]
-    assert queue.flush(30)
+    send_all(queue)
     assert ids(server) == sent
     assert [record.revision for record in server.records] == [
         int(record.recorded_at.timestamp() * 1e6 + 0.5) for record in server.records
@@ -170,7 +172,7 @@ def test_lines_that_the_server_could_not_store_or_did_not_read_are_sent_again_al
     queue = make_queue(transport=httpx2.MockTransport(answer))
     for _ in range(3):
         queue.enqueue(trajectory())
-    assert queue.flush(30)
+    send_all(queue)
     assert seen[1] == [seen[0][1]]
     assert (queue.counters.sent, queue.counters.refused) == (3, 0)
 
@@ -181,7 +183,7 @@ def test_a_flush_tells_that_the_server_is_away(server: InMemoryServer, queue: Ba
     assert not queue.flush(0.05)
     assert queue.counters.waiting == 1
     server.clear()
-    assert queue.flush(30)
+    send_all(queue)
 
 
 def test_a_flush_returns_at_once_when_the_server_asks_for_a_long_wait(
@@ -205,7 +207,7 @@ def test_a_bad_key_or_address_costs_no_record_and_is_not_hammered_on(
     queue.close()
     assert len(server.requests) == 1
     assert (queue.counters.refused, queue.counters.spooled) == (0, 1)
-    assert make_queue().flush()
+    send_all(make_queue())
     assert ids(server) == [id_]
 
 
@@ -213,12 +215,12 @@ def test_enqueue_does_not_wait_for_a_hanging_server(server: InMemoryServer, make
     held = HangingServer(server)
     queue = make_queue(transport=held, linger_s=0)
     sent = [queue.enqueue(trajectory())]
-    assert held.has_request.wait(30)
+    assert held.has_request.wait(120)
     sent += [queue.enqueue(trajectory()) for _ in range(1_000)]
     assert queue.counters.waiting == 1_001
     queue.close(0.05)  # bounded, though the request is not over
     held.may_answer.set()
-    assert queue.flush(30)
+    send_all(queue)
     assert ids(server) == sent
 
 
@@ -240,9 +242,9 @@ def test_a_full_queue_drops_and_counts_new_records(
     sent = [queue.enqueue(trajectory()) for _ in range(5)]
     assert (queue.counters.waiting, queue.counters.dropped) == (3, 2)
     assert caplog.text.count("The queue is full") == 1
-    assert queue.flush()
+    send_all(queue)
     sent[3:] = [queue.enqueue(trajectory())]
-    assert queue.flush()
+    send_all(queue)
     assert ids(server) == sent
 
 
@@ -252,7 +254,7 @@ def test_a_full_queue_accepts_a_newer_version_of_a_pending_record(
     queue = make_queue(max_records=1, linger_s=600)
     id_ = queue.enqueue(trajectory(error="old"))
     queue.enqueue(trajectory(id=id_, error="new"))
-    assert queue.flush()
+    send_all(queue)
     assert (server.records[0].error, queue.counters.dropped) == ("new", 0)
 
 
@@ -263,22 +265,155 @@ def test_the_queue_is_bounded_by_bytes_and_all_of_its_directory_counts(
     first = make_queue(max_bytes=4_000, linger_s=0)
     first.enqueue(trajectory(error="x" * 3_000))
     second = make_queue(max_bytes=4_000, linger_s=0)
-    assert second.flush()  # looks into the directory
+    send_all(second)  # looks into the directory
     second.enqueue(trajectory())
     second.enqueue(trajectory(error="x" * 3_000))
     assert (second.counters.waiting, second.counters.dropped) == (1, 1)
     server.clear()
-    assert first.flush(30)
-    assert second.flush(30)
+    send_all(first)
+    send_all(second)
     second.enqueue(trajectory(error="x" * 3_000))
     assert second.counters.dropped == 1
 
 
-def test_enqueue_waits_for_other_threads_only_so_long(queue: BackgroundQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+# --- A lock that other threads hold
+
+
+@contextmanager
+def held(queue: BackgroundQueue) -> Iterator[None]:
+    """Another thread has the lock of the queue, and callers do not wait for it."""
+    with pytest.MonkeyPatch.context() as patch, queue._lock:
+        patch.setattr(background, "MAX_WAIT_S", 0)
+        yield
+
+
+@contextmanager
+def no_new_threads() -> Iterator[None]:
+    """The process may have no more threads."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        yield
+
+
+def test_records_of_callers_without_the_lock_are_stored_though_none_comes_later(
+    server: InMemoryServer, make_queue: MakeQueue
+) -> None:
+    queue = make_queue(linger_s=600)
+    with held(queue):
+        sent = [queue.enqueue(trajectory()) for _ in range(5)]
+        queue.enqueue(cast("Any", None))
+    wait_until(lambda: queue.counters.spooled == 5 and queue.counters.refused == 1)
+    assert (queue.counters.waiting, queue.counters.dropped) == (5, 0)
+    send_all(queue)
+    assert ids(server) == sent
+
+
+def test_a_record_waits_in_memory_while_another_is_written_to_a_hanging_disk(
+    server: InMemoryServer, make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_writing, may_write = threading.Event(), threading.Event()
+    append = FileSegment.append
+
+    def hang(segment: FileSegment, line: Line) -> None:
+        is_writing.set()
+        assert may_write.wait(120)
+        append(segment, line)
+
+    queue = make_queue(linger_s=600)
+    sent = [queue.enqueue(trajectory())]
+    monkeypatch.setattr(FileSegment, "append", hang)
+    stuck = threading.Thread(target=lambda: sent.append(queue.enqueue(trajectory())))
+    stuck.start()
+    assert is_writing.wait(120)
     monkeypatch.setattr(background, "MAX_WAIT_S", 0.001)
-    with queue._lock:
-        assert queue.enqueue(trajectory())
-    assert queue.counters.dropped == 1
+    later = [queue.enqueue(trajectory()) for _ in range(3)]
+    assert not queue.flush(0.001)
+    queue.close(0.001)
+    may_write.set()
+    stuck.join()
+    wait_until(lambda: queue.counters.spooled == 5)
+    send_all(queue)
+    assert ids(server) == sent + later
+
+
+def test_a_deferred_version_is_stored_before_a_later_one(server: InMemoryServer, queue: BackgroundQueue) -> None:
+    id_ = uuid4()
+    with no_new_threads():
+        with held(queue):
+            queue.enqueue(trajectory(id=id_, error="1"))
+            queue.enqueue(trajectory(id=id_, error="2"))
+        assert (queue.counters.waiting, queue.counters.spooled) == (1, 0)
+        queue.enqueue(trajectory(id=id_, error="3"))
+        assert (queue.counters.waiting, queue.counters.spooled) == (1, 1)
+        with held(queue):
+            queue.enqueue(trajectory(id=id_, error="4"))
+        assert queue.counters.waiting == 1
+    send_all(queue)
+    assert [record.error for record in server.records] == ["4"]
+
+
+def test_a_caller_whose_time_is_over_does_not_write_what_others_deferred(
+    server: InMemoryServer, make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = make_queue(linger_s=600)
+    with no_new_threads():
+        with held(queue):
+            sent = [queue.enqueue(trajectory())]
+        with monkeypatch.context() as patch:
+            patch.setattr(background, "MAX_WAIT_S", 0)
+            sent.append(queue.enqueue(trajectory()))
+        assert (queue.counters.waiting, queue.counters.spooled) == (2, 0)
+    sent.append(queue.enqueue(trajectory()))
+    wait_until(lambda: queue.counters.spooled == 3)
+    send_all(queue)
+    assert ids(server) == sent
+
+
+@pytest.mark.parametrize("end", ["flush", "close", "flush_at_exit"])
+def test_the_end_sends_records_that_no_thread_has_stored(
+    server: InMemoryServer, queue: BackgroundQueue, end: str
+) -> None:
+    with no_new_threads(), held(queue):
+        id_ = queue.enqueue(trajectory())
+    getattr(queue, end)(30)
+    assert ids(server) == [id_]
+
+
+@pytest.mark.parametrize("limit", [{"max_records": 2}, {"max_bytes": 300}])
+def test_records_above_the_limits_of_memory_are_dropped_and_counted(
+    server: InMemoryServer, make_queue: MakeQueue, caplog: pytest.LogCaptureFixture, limit: dict[str, int]
+) -> None:
+    queue = make_queue(linger_s=600, **limit)
+    with held(queue):
+        sent = [queue.enqueue(trajectory()) for _ in range(4)]
+    wait_until(lambda: queue.counters.spooled == 2)
+    assert (queue.counters.waiting, queue.counters.dropped) == (2, 2)
+    assert caplog.text.count("New records are dropped") == 1
+    send_all(queue)
+    with held(queue):
+        sent[2:] = [queue.enqueue(trajectory())]
+    wait_until(lambda: queue.counters.spooled == 1)
+    send_all(queue)
+    assert ids(server) == sent
+
+
+def test_a_child_leaves_deferred_records_to_its_parent(server: InMemoryServer, make_queue: MakeQueue) -> None:
+    queue = make_queue(linger_s=600)
+    with held(queue):
+        id_ = queue.enqueue(trajectory())
+
+        def child() -> None:
+            assert queue.counters.waiting == 0
+            send_all(queue)
+            os._exit(0 if ids(server) == [] else 1)
+
+        assert exit_code_of_child(child) == 0
+    send_all(queue)
+    assert ids(server) == [id_]
 
 
 # --- The thread
@@ -298,7 +433,7 @@ def test_a_closed_queue_reopens_for_later_records(server: InMemoryServer, queue:
     queue.close()
     queue.close()
     queue.enqueue(trajectory())
-    assert queue.flush()
+    send_all(queue)
     assert len(ids(server)) == 2
 
 
@@ -313,18 +448,40 @@ def test_a_client_with_other_options_has_the_same_queue(server: InMemoryServer) 
     assert client.with_options(timeout_s=1).queue is client.queue
 
 
-def test_records_of_many_threads_all_arrive(server: InMemoryServer, queue: BackgroundQueue) -> None:
-    sent: list[UUID] = []
-    threads = [
-        threading.Thread(target=lambda: sent.extend([queue.enqueue(trajectory()) for _ in range(300)]))
-        for _ in range(4)
-    ]
+def at_once(*work: Callable[[], object]) -> None:
+    """Do ``work`` in a thread each, and wait for their ends."""
+    threads = [threading.Thread(target=one) for one in work]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert queue.flush(30)
+
+
+@pytest.mark.parametrize("max_wait_s", [0, background.MAX_WAIT_S])
+def test_records_of_many_threads_all_arrive(
+    server: InMemoryServer, queue: BackgroundQueue, monkeypatch: pytest.MonkeyPatch, max_wait_s: float
+) -> None:
+    monkeypatch.setattr(background, "MAX_WAIT_S", max_wait_s)
+    sent: list[UUID] = []
+    at_once(*[lambda: sent.extend([queue.enqueue(trajectory()) for _ in range(300)])] * 4)
+    send_all(queue)
     assert sorted(ids(server)) == sorted(sent)
+    assert (queue.counters.sent, queue.counters.waiting, queue.counters.dropped) == (1_200, 0, 0)
+
+
+def test_versions_stay_in_order_when_threads_do_not_wait_for_each_other(
+    server: InMemoryServer, queue: BackgroundQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background, "MAX_WAIT_S", 0)
+
+    def record() -> None:
+        id_ = uuid4()
+        for number in range(100):
+            queue.enqueue(trajectory(id=id_, error=str(number)))
+
+    at_once(*[record] * 4)
+    send_all(queue)
+    assert [record.error for record in server.records] == ["99"] * 4
 
 
 def test_a_child_begins_empty_and_leaves_the_parents_records_to_it(
@@ -343,7 +500,7 @@ def test_a_child_begins_empty_and_leaves_the_parents_records_to_it(
 
     assert exit_code_of_child(child) == 0
     assert queue.counters.waiting == 1
-    assert queue.flush()
+    send_all(queue)
     assert of_parent in ids(server)
     assert sorted(str(record.error) for record in server.records) == ["of the child", "of the parent"]
     assert list(tmp_path.iterdir()) == []
@@ -357,7 +514,7 @@ def test_a_child_of_a_fork_in_the_middle_of_everything_is_not_stuck(
 
         def child() -> None:
             queue.enqueue(trajectory())
-            assert queue.flush()
+            send_all(queue)
             os._exit(0)
 
         assert exit_code_of_child(child) == 0
@@ -398,6 +555,6 @@ def test_the_last_version_of_each_id_always_arrives(
             else:
                 client.close()
                 client = opened()
-        assert client.queue.flush(30)
+        send_all(client.queue)
         client.close()
         assert {record.id: record.error for record in server.records} == newest

@@ -7,14 +7,14 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from conftest import MakeQueue, ids, trajectory
+from conftest import MakeQueue, ids, send_all, trajectory
 
 from tests.processes import wait_until
 from trajectories_sdk import Config
 from trajectories_sdk.spool import Spool
 from trajectories_sdk.testing import InMemoryServer
 
-pytestmark = pytest.mark.usefixtures("retry_at_once")
+pytestmark = pytest.mark.usefixtures("retry_at_once", "enqueue_waits")
 
 
 def test_records_of_an_ended_process_are_sent_first(server: InMemoryServer, make_queue: MakeQueue) -> None:
@@ -27,7 +27,7 @@ def test_records_of_an_ended_process_are_sent_first(server: InMemoryServer, make
     server.clear()
     second = make_queue()
     second.enqueue(trajectory(id=id_, error="new"))
-    assert second.flush()
+    send_all(second)
     assert {record.id: record.error for record in server.records} == {id_: "new", other: None}
 
 
@@ -38,9 +38,9 @@ def test_records_of_a_living_process_are_not_adopted(
     first.enqueue(trajectory())
     second = make_queue()
     own = second.enqueue(trajectory())
-    assert second.flush()
+    send_all(second)
     assert ids(server) == [own]
-    assert first.flush()
+    send_all(first)
     assert len(ids(server)) == 2
     assert list(tmp_path.iterdir()) == []
 
@@ -74,7 +74,7 @@ def test_where_nothing_can_be_written_records_wait_in_memory(
     sent = [queue.enqueue(trajectory()) for _ in range(3)]
     assert (queue.counters.waiting, queue.counters.spooled) == (3, 0)
     assert caplog.text.count("Records are kept in memory only") == 1
-    assert queue.flush()
+    send_all(queue)
     assert ids(server) == sent
 
 
@@ -96,7 +96,7 @@ def test_half_a_record_is_no_record(server: InMemoryServer, make_queue: MakeQueu
     with file.open("ab") as segment:
         segment.write(str(uuid4()).encode() + b' {"request_summary": "Ad')
     server.clear()
-    assert make_queue().flush()
+    send_all(make_queue())
     assert ids(server) == [whole]
 
 
@@ -106,7 +106,7 @@ def test_garbage_in_a_spool_file_does_not_block_other_records(
     (tmp_path / "00000000000000000000-1-0.v1.records").write_bytes(b"\x00" * 100 + b"\n\n" + b"x" * 50 + b"\n")
     queue = make_queue()
     id_ = queue.enqueue(trajectory())
-    assert queue.flush()
+    send_all(queue)
     assert ids(server) == [id_]
     assert list(tmp_path.iterdir()) == []
 
@@ -121,5 +121,5 @@ def test_an_unreadable_file_in_the_directory_does_not_block_others(
     server.clear()
     for name in ("0", "9"):
         (tmp_path / f"{name}.v1.records").mkdir()
-    assert make_queue().flush()
+    send_all(make_queue())
     assert ids(server) == [left]

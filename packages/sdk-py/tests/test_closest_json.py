@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from conftest import flushed_record, trajectory
+from conftest import flushed_record, send_all, trajectory
 from pydantic import BaseModel
 
 from trajectories_sdk import BackgroundQueue, BadRequestError, Client
@@ -212,7 +212,7 @@ def test_the_rest_of_a_record_with_a_refused_field_is_stored(
     server: InMemoryServer, queue: BackgroundQueue, sent: dict[str, Any], stored: dict[str, Any]
 ) -> None:
     queue.enqueue(trajectory(**sent))
-    queue.flush()
+    send_all(queue)
     (record,) = server.records
     assert {name: getattr(record, name) for name in stored} == stored
 
@@ -220,7 +220,7 @@ def test_the_rest_of_a_record_with_a_refused_field_is_stored(
 def test_phases_without_a_name_or_of_another_type_are_mended(server: InMemoryServer, queue: BackgroundQueue) -> None:
     candidates = [{"score": 1}, {"model": "m", "probability": 2}]
     queue.enqueue(trajectory(phases=[{"model": "m"}, 7, {"phase_name": "spec", "candidates": candidates}]))
-    queue.flush()
+    send_all(queue)
     (record,) = server.records
     assert [phase.phase_name for phase in record.phases] == ["unknown", "spec"]
     assert [one.model for one in record.phases[1].candidates or ()] == ["m"]
@@ -229,7 +229,7 @@ def test_phases_without_a_name_or_of_another_type_are_mended(server: InMemorySer
 def test_a_list_with_many_refused_items_is_left_out(server: InMemoryServer, queue: BackgroundQueue) -> None:
     """An answer names at most so many problems, so the whole list goes after some attempts."""
     queue.enqueue(trajectory(phases=[{"phase_name": "spec", "tools_used": [[]] * 20_000, "model": "m"}]))
-    queue.flush()
+    send_all(queue)
     assert server.records[0].phases[0].model == "m"
 
 
@@ -259,7 +259,7 @@ def test_the_first_200_phases_are_kept_with_the_totals_of_all(client: Client, ca
 def test_a_failure_among_the_phases_left_out_still_counts(server: InMemoryServer, queue: BackgroundQueue) -> None:
     phases = [{"phase_name": f"phase {at}", "outcome": "success"} for at in range(201)]
     queue.enqueue(trajectory(phases=[*phases, {"phase_name": "review", "outcome": "failure"}]))
-    queue.flush()
+    send_all(queue)
     assert server.records[0].outcome == "failure"
 
 
@@ -268,6 +268,6 @@ def test_each_run_of_a_batch_is_kept_though_only_the_first_are_explained() -> No
         client = server.client()
         for _ in range(250):
             client.trajectories.enqueue(trajectory(phases=[{"phase_name": "spec", "selection_probability": 1.4}]))
-        assert client.queue.flush(30)
+        send_all(client.queue)
         assert (client.queue.counters.sent, client.queue.counters.refused) == (250, 0)
         assert client.queue.counters.left_out == 250

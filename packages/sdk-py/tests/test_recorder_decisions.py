@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from conftest import SECOND_NS, ManualClock, clocked_run, flushed_record
+from conftest import SECOND_NS, ManualClock, clocked_run, flushed_record, send_all
 
 from trajectories_sdk import Client, Phase
 from trajectories_sdk.testing import InMemoryServer
@@ -172,7 +172,7 @@ def test_a_resumed_run_gives_new_phase_ids(client: Client) -> None:
 
     id_ = uuid4()
     first, second = part(KeyboardInterrupt()), part(None)
-    client.queue.flush()
+    send_all(client.queue)
     assert (first.id, second.id) == ("implement-1", "implement-2")
     phases = client.trajectories.retrieve(id_).phases
     assert [phase.phase_id for phase in phases] == ["implement-1", None, "implement-2", None]

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from conftest import flushed_record, trajectory
+from conftest import flushed_record, send_all, trajectory
 
 from trajectories_sdk import (
     BadRequestError,
@@ -107,7 +107,7 @@ def test_in_the_background_such_a_version_is_refused_once(
 ) -> None:
     client.trajectories.record(trajectory(id=ID, phases=PHASES))
     client.trajectories.enqueue(trajectory(id=ID))
-    assert client.queue.flush()
+    send_all(client.queue)
     assert (client.queue.counters.refused, client.queue.counters.waiting) == (1, 0)
     assert len(server.requests) == 2
     assert "The server refused 1 records" in caplog.text
@@ -146,7 +146,7 @@ def test_contradictions_of_background_runs_are_logged_once(client: Client, caplo
         for _ in range(3):
             with run.phase("spec"):
                 pass
-            client.queue.flush()
+            send_all(client.queue)
     stored = flushed_record(client, run)
     assert stored.warnings
     assert [record.message.split()[1] for record in caplog.records] == [str(run.id)]

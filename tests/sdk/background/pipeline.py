@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final
 
-from trajectories_sdk import BackgroundQueue, Client
+from trajectories_sdk import BackgroundQueue, Client, shutdown
 from trajectories_sdk.background import MAX_RECORDS
 from trajectories_sdk.client_queue import Background
 from trajectories_sdk.delivery import Sender
@@ -25,7 +25,9 @@ LINGER_S: Final = 3600.0
 
 
 def patient_client() -> Client:
-    """Return a client whose queue sends only on flush or exit."""
+    """Return a client whose queue sends only on flush or exit, and then has the time of a slow
+    machine, unless ``EXIT_TIMEOUT_S`` says otherwise."""
+    shutdown.EXIT_TIMEOUT_S = float(os.environ.get("EXIT_TIMEOUT_S", "120"))  # type: ignore[misc]
     client = Client(timeout_s=3600)
     client._background = Background(
         client.config, None, Spool.of(client.config, None), client._adjustments, client._warning_log

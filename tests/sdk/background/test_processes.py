@@ -12,7 +12,7 @@ import pytest
 from tests.processes import wait_until
 from tests.sdk.background.conftest import MakeProgram, Store, printed_ids
 from tests.sdk.background.pipeline import body
-from trajectories_sdk import Client
+from trajectories_sdk import Client, shutdown
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_a_server_that_is_killed_in_between_gets_all_records_once(store: Store, 
     assert not client.queue.flush(0.1)
     assert client.queue.counters.spooled >= 400
     store.start()
-    assert client.queue.flush(60)
+    assert client.queue.flush(120)
     assert sorted(store.arrived()) == sorted(sent)
     assert client.queue.counters.dropped == client.queue.counters.refused == 0
 
@@ -43,7 +43,7 @@ def test_records_enqueued_by_a_killed_process_arrive_once(
     process.wait_for(lambda: len(printed_ids(process)) >= 1_000 and store.arrived(), "it is in the middle of sending")
     process.signal_group(number)
     assert process.wait() == -number
-    assert client.queue.flush(60)
+    assert client.queue.flush(120)
     ids = store.arrived()
     assert len(ids) == len(set(ids))
     assert set(ids) >= set(printed_ids(process))
@@ -61,7 +61,7 @@ def test_records_enqueued_during_an_outage_outlive_their_process(
     process.signal_group(number)
     process.wait()
     store.start()
-    assert client.queue.flush(60)
+    assert client.queue.flush(120)
     assert sorted(store.arrived()) == sorted(printed_ids(process))
 
 
@@ -76,7 +76,7 @@ def test_records_in_memory_are_lost_with_a_killed_process(
     process.signal_group(signal.SIGTERM)
     process.wait()
     store.start()
-    assert client.queue.flush(60)
+    assert client.queue.flush(120)
     assert store.arrived() == []
 
 
@@ -89,7 +89,8 @@ def test_an_ending_process_sends_its_pending_records(store: Store, program: Make
 def test_a_server_that_hangs_does_not_keep_a_process_from_ending(
     client: Client, program: MakeProgram, hanging_server: str, spool_dir: Path
 ) -> None:
-    process = program("exit", 20, TRAJSTORE_BASE_URL=hanging_server)
+    more = {"TRAJSTORE_BASE_URL": hanging_server, "EXIT_TIMEOUT_S": str(shutdown.EXIT_TIMEOUT_S)}
+    process = program("exit", 20, **more)
     assert process.wait(60) == 0  # its requests would wait for an hour
     assert len([path for path in spool_dir.rglob("*") if path.is_file()]) == 1
 
@@ -109,7 +110,7 @@ def test_children_of_multiprocessing_send_pending_records_at_exit(
     assert process.wait() == 0, process.output
     assert len(printed_ids(process)) == 60
     assert len(store.arrived()) == 40
-    assert client.queue.flush(60)
+    assert client.queue.flush(120)
     assert sorted(store.arrived()) == sorted(printed_ids(process))
 
 
@@ -127,6 +128,6 @@ def test_a_full_disk_costs_no_record_of_a_process_that_lives(store: Store, small
         sent = [client.trajectories.enqueue(body(store.project, error="x" * 3_000)) for _ in range(50)]
         counters = client.queue.counters
         assert counters.waiting - counters.spooled > 0
-        assert client.queue.flush(30)
+        assert client.queue.flush(120)
         assert sorted(store.arrived()) == sorted(sent)
         rest.truncate(0)

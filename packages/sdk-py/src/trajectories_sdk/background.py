@@ -2,7 +2,9 @@
 
 A record is on disk (``spool.py``) before ``enqueue`` returns, and the thread sends from there.
 SIGTERM therefore needs no handler. The next process with the same directory, server and key sends
-the records of a process that ended. If the directory is not writable, records wait in memory.
+the records of a process that ended. If the directory is not writable, records wait in memory. A
+record that waits ``MAX_WAIT_S`` for other threads is deferred: it is in memory until the next
+caller or a thread stores it (``deferred.py``).
 
 A full queue drops new records. The stored ones were already promised, and deleting them would
 rewrite files while the server is unavailable. The start of an outage is as valuable as its end.
@@ -21,6 +23,7 @@ from uuid import UUID, uuid4
 
 from trajectories_sdk import shutdown
 from trajectories_sdk.adjustments import Adjustments
+from trajectories_sdk.deferred import DeferredLines
 from trajectories_sdk.delivery import Outage
 from trajectories_sdk.errors import APIConnectionError
 from trajectories_sdk.models import LineResult
@@ -33,9 +36,11 @@ from trajectories_sdk.spool import Line, Spool
 
 MAX_RECORDS: Final = 10_000
 MAX_BYTES: Final = 64 * 1024 * 1024
-"""Limit of a directory, including segments of other processes, or of a process in memory."""
+"""Limit of a directory, including segments of other processes, or of a process in memory. As much
+can be deferred.
+"""
 MAX_WAIT_S: Final = 0.1
-"""Longest wait of ``enqueue`` for other threads. A record that cannot be stored by then is dropped.
+"""Longest wait of ``enqueue`` for other threads. A record that cannot be stored by then is deferred.
 """
 LINGER_S: Final = 1.0
 """How long the first record of a batch waits for others."""
@@ -54,9 +59,10 @@ class Counters:
 
     ``sent``: accepted by the server. ``waiting``: not yet sent or refused; versions of one id count
     once. ``spooled``: those of ``waiting`` that are on disk. ``dropped``: lost, because the queue
-    was full or a file was unreadable. ``refused``: rejected by the server, or not an object.
-    ``replaced``: values that JSON or the server cannot hold, written as the closest JSON.
-    ``left_out``: fields that the server refused, left out so that their runs are kept.
+    was full, on disk or in memory, or a file was unreadable. ``refused``: rejected by the server,
+    or not an object. ``replaced``: values that JSON or the server cannot hold, written as the
+    closest JSON. ``left_out``: fields that the server refused, left out so that their runs are
+    kept.
     """
 
     sent: int
@@ -123,6 +129,7 @@ class BackgroundQueue:
         self._scan = _Scan.WANTED
         self._outage = Outage()
         self._pending = self._empty_queue()
+        self._deferred = DeferredLines(self._lock, self._keep, max_records=self._max_records, max_bytes=self._max_bytes)
         self._linger_until = 0.0
         self._sent = self._dropped = self._refused = 0
         self._unsent_on_disk = 0
@@ -136,11 +143,17 @@ class BackgroundQueue:
     def counters(self) -> Counters:
         """Return the current counts."""
         with self._lock:
-            waiting = self._pending.records + self._unsent_on_disk
-            on_disk = waiting - self._pending.in_memory
+            on_disk = self._pending.records + self._unsent_on_disk - self._pending.in_memory
+            deferred = len(self._deferred.keys() - self._pending.newest.keys())
             changed = self._sender.adjustments
             return Counters(
-                self._sent, waiting, on_disk, self._dropped, self._refused, changed.replaced, changed.left_out
+                sent=self._sent,
+                waiting=on_disk + self._pending.in_memory + deferred,
+                spooled=on_disk,
+                dropped=self._dropped + self._deferred.dropped,
+                refused=self._refused,
+                replaced=changed.replaced,
+                left_out=changed.left_out,
             )
 
     def enqueue(self, trajectory: AnyTrajectory) -> UUID:
@@ -157,7 +170,7 @@ class BackgroundQueue:
             line = Line(str(id_).encode(), body)
         except Exception as error:  # values of the caller may raise anything
             _log.warning("Trajectory %s cannot be sent: %s: %s", id_, type(error).__name__, error)
-        self._store(line, f"Trajectory {id_}")
+        self._store(line)
         return id_
 
     def enqueue_outcome(self, outcome: LateOutcome) -> None:
@@ -167,22 +180,18 @@ class BackgroundQueue:
             line = Line(str(uuid4()).encode(), kept(outcome))
         except Exception as error:  # values of the caller may raise anything
             _log.warning("An outcome cannot be sent: %s: %s", type(error).__name__, error)
-        self._store(line, "An outcome")
+        self._store(line)
 
-    def _store(self, line: Line | None, what: str) -> None:
-        if not self._lock.acquire(timeout=MAX_WAIT_S):
-            self._dropped += 1  # without the lock, so two simultaneous drops may count as one
-            return
-        try:
-            if line is None:
-                self._refused += 1
-            else:
-                self._keep(line)
-        except Exception:
-            self._dropped += 1
-            _log.exception("%s is dropped", what)
-        finally:
-            self._lock.release()
+    def _store(self, line: Line | None) -> None:
+        deadline = time.monotonic() + MAX_WAIT_S
+        if self._lock.acquire(timeout=MAX_WAIT_S):
+            try:
+                if self._deferred.store(deadline):
+                    self._keep(line)
+                    return
+            finally:
+                self._lock.release()
+        self._deferred.add(line)
 
     def flush(self, timeout_s: float = CLOSE_TIMEOUT_S) -> bool:
         """Send everything that waits now, including records of ended processes.
@@ -199,20 +208,23 @@ class BackgroundQueue:
         A later record opens the queue again.
         """
         deadline = time.monotonic() + timeout_s
+        self.flush_at_exit(timeout_s)
         thread = self._thread
         if thread is None:
             return
-        self._flush(timeout_s, is_final=True)
-        with self._lock:
-            self._is_closing = True
-            self._work.notify()
+        self._is_closing = True
+        if self._lock.acquire(timeout=max(MAX_WAIT_S, deadline - time.monotonic())):
+            try:
+                self._work.notify()
+            finally:
+                self._lock.release()
         thread.join(max(0.0, deadline - time.monotonic()))
 
     # --- For the end of the process, and its forks
 
     def flush_at_exit(self, timeout_s: float) -> None:
         """Like ``close``, but keep the thread, because other code may still record."""
-        if self._thread is not None:
+        if self._thread is not None or self._deferred:
             self._flush(timeout_s, is_final=True)
 
     def reset_after_fork(self) -> None:
@@ -222,7 +234,18 @@ class BackgroundQueue:
 
     # --- With the lock held
 
-    def _keep(self, line: Line) -> None:
+    def _keep(self, line: Line | None) -> None:
+        """Store a line. None counts a record that cannot be sent."""
+        if line is None:
+            self._refused += 1
+            return
+        try:
+            self._add(line)
+        except Exception:
+            self._dropped += 1
+            _log.exception("Record %s is dropped", line.key.decode())
+
+    def _add(self, line: Line) -> None:
         batch = self._pending.keep(line)
         if batch is None:
             self._dropped += 1
@@ -255,6 +278,8 @@ class BackgroundQueue:
             return False
         self._flushing += 1
         try:
+            if not self._deferred.store(deadline):
+                return False
             if self._thread is None:
                 self._start()
             target, failures, self._scan = self._pending.next_number, self._outage.failures, _Scan.WANTED
