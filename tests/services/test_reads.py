@@ -31,7 +31,7 @@ from trajectories.domain.clock import DAY_S, SECOND_US
 from trajectories.domain.query import FILTERS, parse_query
 from trajectories.domain.record import Position, Record, facets_of
 from trajectories.services import ingest, reads
-from trajectories.storage import archive_reads
+from trajectories.storage import archive_reads, rollup_reads
 from trajectories.storage.archive_errors import ArchiveError
 from trajectories.storage.archive_writes import mirror
 from trajectories.storage.store import Store, get_store
@@ -242,6 +242,19 @@ def test_a_filter_that_matches_most_records_subtracts_the_others_from_roll_ups(
         assert (own.window(query)["computed_from"], own.stats(query)["count"]) == (way, expected)
 
 
+def test_a_waiting_version_takes_the_place_of_the_archived_one_where_the_others_are_subtracted(
+    followed: tuple[WebProcess, WebProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trajectories.services.rolled_up._SAMPLE_MIN", 2)
+    own, _ = followed
+    first, second, *_ = [own.record(tags=["nightly"]) for _ in range(5)]
+    own.persist()
+    nightly = parse_query({"tag": "nightly"}, 0)
+    for id_, tags, expected in [(first.id, ["nightly", "again"], 5), (second.id, [], 4)]:
+        own.record(id=str(id_), tags=tags)
+        assert (own.window(nightly)["computed_from"], own.stats(nightly)["count"]) == ("rollups", expected)
+
+
 def test_stats_of_few_records_come_from_memory(followed: tuple[WebProcess, WebProcess]) -> None:
     own, _ = followed
     own.record()
@@ -341,7 +354,8 @@ def test_each_filter_takes_the_same_out_of_hot_cache_archive_and_reference(archi
         facets = {record.id: facets_of(record.body) for record in records}
         assert {r.id for r in records if query.matches(r.recorded_at_us, facets[r.id])} == expected
         assert {record.id for record in archive_reads.newest(TENANT, query, None, 1_000)} == expected
-        assert archive_reads.summary(TENANT, query, None).as_json()["count"] == len(expected)
+        for summary in (archive_reads.summary(TENANT, query, None), rollup_reads.summary_of(TENANT, query, [*whole])):
+            assert summary.as_json()["count"] == len(expected)
     found = [len(archive_reads.newest(TENANT, parse_query({name: text}, now_us=0), None, 1_000)) for text in values]
     assert max(found) > 0
     assert min(found) < 60

@@ -6,11 +6,12 @@ import re
 
 import pytest
 from django.db import connections
+from django.test.utils import CaptureQueriesContext
 
 from tests.storage.hosts import TENANT, made, new_id
 from trajectories.domain.query import Condition, Query, parse_query
 from trajectories.models import Phase, Tenant, Trajectory
-from trajectories.storage import archive_reads, rollup_rows
+from trajectories.storage import archive_reads, rollup_reads, rollup_rows
 from trajectories.storage.archive_writes import mirror
 
 
@@ -71,6 +72,19 @@ def test_a_search_uses_the_trigram_index_and_matches_wildcards_literally(archive
         return len(archive_reads.newest(TENANT, parse_query({"q": words}, 0), None, 10))
 
     assert [found(words) for words in ("100%", "of_it", r"c:\of", "100% of")] == [1, 2, 1, 1]
+
+
+@pytest.mark.parametrize("archive_db", ["sqlite"], indirect=True)
+def test_records_of_given_ids_are_not_looked_for_in_their_project(archive_db: str) -> None:
+    records = [made(new_id(), 1, project="p") for _ in range(200)]
+    mirror(records)
+    with CaptureQueriesContext(connections[archive_db]) as captured:
+        found = rollup_reads.summary_of(TENANT, parse_query({"project": "p"}, 0), [record.id for record in records])
+    assert found.as_json()["count"] == 200
+    with connections[archive_db].cursor() as cursor:
+        for query in captured.captured_queries:
+            cursor.execute("EXPLAIN QUERY PLAN " + query["sql"])
+            assert "trajectories_project" not in str(cursor.fetchall())
 
 
 def test_roll_ups_are_read_by_their_index(archive_db: str) -> None:

@@ -356,12 +356,22 @@ def _matching(tenant: str, query: Query, below: Position | None, using: str | No
     return rows
 
 
+def compared(rows: QuerySet[Trajectory], query: Query) -> QuerySet[Trajectory]:
+    """Return ``matching`` by a comparison of each row, for few rows: the database enters no index of
+    the query's columns."""
+    return rows.alias(is_match=_is_match(query)).filter(is_match=True)
+
+
 def _not_matching(rows: QuerySet[Trajectory], query: Query) -> QuerySet[Trajectory]:
     """Return those of ``rows`` that do not match ``query``, also where a value is unknown."""
+    return rows.alias(is_match=_is_match(query)).filter(is_match=False)
+
+
+def _is_match(query: Query) -> Case:
     conditions = Q(*map(_condition, (*query.on_position, *query.on_trajectory)))
     if query.on_phase:
         conditions &= Q(Exists(_matching_phases(query)))
-    return rows.alias(is_match=Case(When(conditions, then=True), default=False)).filter(is_match=False)
+    return Case(When(conditions, then=True), default=False) if conditions else Case(default=True)
 
 
 def _matching_phases(query: Query) -> QuerySet[Phase]:

@@ -1,7 +1,8 @@
 """Facets of archived records, as far as sums need them.
 
 They come from the columns, as the sums of a scan do: aliases of phases and the rules of credit may
-have changed since.
+have changed since. They lack summary, tags, agents and tools, so only a query that roll-ups cover
+may be compared with them; ``archive_reads.compared`` takes any.
 """
 
 from __future__ import annotations

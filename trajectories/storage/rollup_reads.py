@@ -245,9 +245,8 @@ def summary_of(tenant: str, query: Query, ids: Collection[UUID], *, bucket: str 
     """Return what those of ``ids`` that are archived add to ``summary``; a few statements."""
     found = Summary(bucket)
     rows = Trajectory.objects.using(alias()).filter(tenant=tenant, trajectory_id__in=[*ids])
-    for _, recorded_at_us, facets in archived(rows, alias()):
-        if query.matches(recorded_at_us, facets):
-            found.add(facets, recorded_at_us)
+    for _, recorded_at_us, facets in archived(archive_reads.compared(rows, query), alias()):
+        found.add(facets, recorded_at_us)
     return found
 
 
