@@ -8,21 +8,22 @@ exits with 0, as the command that reads the rows judges them.
 Each request goes through Django's handler in this process. Figures are CPU of this process. A core
 that others share is up to three times slower from one moment to the next, so an empty loop is timed
 before, during and after each request, and figures are those of a core that takes 10 ms for a million
-steps of it, as the one of the first figures in docs/security.md did. One tenant has ordinary records of 5 phases. Another
-has hostile ones, of nearly 1 MiB each: many tools, many phases, long summaries, many tags. The
-newest 10,000 are hot as far as HOT_MAX_BYTES allows, the rest is in SQLite. Redis is a server of
-its own. Nothing is answered from memory. A last tenant has as many ordinary runs that are much
-alike: one request, one model for each phase, different outcomes.
+steps of it.
 
-The hot cache is whole and the middleware loaded before, as in a process that has run for seconds.
+One tenant has ordinary records of 5 phases. Another has hostile ones, of nearly 1 MiB each: many
+tools, many phases, long summaries, many tags. The newest 10,000 are hot as far as HOT_MAX_BYTES
+allows, the rest is in SQLite. Redis is a server of its own. Nothing is answered from memory. A last
+tenant has as many ordinary runs that are much alike: one request, one model for each phase,
+different outcomes. The hot cache is whole and the middleware loaded before, as in a process that has
+run for seconds.
 
 A row is the CPU beyond what the request's size explains. Of an answer, this is the CPU that a list
 of 1,000 runs takes for as many bytes. Of an export, this is the CPU for as many bytes of the same
 format where all records reach the answer: 1,000 runs of a third tenant, each phase of which two
-models have attempted. So a format that reads many records and answers with few bytes is found. A
-manifest is explained by the bytes of the export that it describes. Of
-a body, this is the CPU that 1,000 ordinary lines take for as many bytes. Reads are sent twice, so
-that caches are warm; bodies and exports in other formats once.
+models have attempted; of records as they are, all those of the same tenant. So a format that reads
+many records and answers with few bytes is found. A manifest is explained by the bytes of the export
+that it describes. Of a body, this is the CPU that 1,000 ordinary lines take for as many bytes. Reads
+are sent twice, so that caches are warm; bodies and exports in other formats once.
 """
 
 from __future__ import annotations
@@ -79,6 +80,7 @@ MORE: tuple[dict[str, str], ...] = (
 )
 """Parameters of exports besides a format alone."""
 OF_ALIKE: tuple[dict[str, str], ...] = (
+    {},
     {"dedupe": "1"},
     {"format": "dpo", "pair_by": "type"},
     {"format": "openai", "kind": "dpo", "pair_by": "type", "dedupe": "1"},
@@ -261,8 +263,8 @@ def _more_exports() -> Iterator[Sent]:
 
 
 def _with(parameters: dict[str, str]) -> Sent:
-    name = " ".join(f"{key}={value}" for key, value in parameters.items())
-    return Sent(f"export {name}", "GET", parameters, path="/export")
+    name = " ".join(["export", *[f"{key}={value}" for key, value in parameters.items()]])
+    return Sent(name, "GET", parameters, path="/export")
 
 
 def _format(sent: Sent) -> str | None:
@@ -440,12 +442,16 @@ def _rows(tenant: str, scope: str, costs: list[Cost], answered: dict[str | None,
         sent: the CPU that a byte of a body explains.
     """
 
-    exports = {tuple(cost.sent.parameters.items()): cost.size for cost in costs if cost.sent.path == "/export"}
+    exports = {tuple(cost.sent.parameters.items()): cost for cost in costs if cost.sent.path == "/export"}
+    whole = exports.get(())
 
     def explained(cost: Cost) -> float:
         # A manifest has the digest of the lines, so it is explained by them.
-        described = exports.get(tuple(cost.sent.parameters.items()), 0) if MANIFEST in cost.sent.path else 0
-        return answered[_format(cost.sent)] * (cost.size + described) + sent * len(cost.sent.body)
+        described = exports.get(tuple(cost.sent.parameters.items())) if MANIFEST in cost.sent.path else None
+        size, of_format = cost.size + (described.size if described else 0), _format(cost.sent)
+        if whole and cost is not whole and of_format == _format(whole.sent):
+            return whole.cpu_ms / whole.size * size
+        return answered[of_format] * size + sent * len(cost.sent.body)
 
     for cost in sorted(costs, key=lambda cost: cost.cpu_ms - explained(cost), reverse=True)[:_SHOWN]:
         name = f"{tenant} records, {scope}: {cost.sent.name} ({cost.status})"

@@ -171,8 +171,7 @@ def _of_terms(terms: Mapping[str, tuple[Floats, Floats]], seed: int, replicates:
     block = max(1, _BLOCK // size)
     for start in range(0, replicates, block):
         end = min(start + block, replicates)
-        drawn = rng.integers(0, size, (end - start, size), dtype=np.uint16 if size <= 2**16 else np.uint32)
-        places = drawn.astype(np.intp)
+        places = rng.integers(0, size, (end - start, size), dtype=np.intp)
         for key, term in columns.items():
             sums[key][start:end] = term.take(places, mode="clip").sum(axis=1)
     return [

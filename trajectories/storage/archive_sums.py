@@ -7,6 +7,7 @@ late outcomes, which few runs have, are counted by the database.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from django.db.models import Count, F, Q, QuerySet, Sum
@@ -28,6 +29,7 @@ from trajectories.domain.packed_phases import (
 )
 from trajectories.domain.stats import Cells, Measure, Summary, Tally
 from trajectories.models import Phase, Trajectory
+from trajectories.storage.archive_rows import plain
 from trajectories.storage.archived_facets import archived
 
 _ROWS = 10_000
@@ -46,9 +48,8 @@ def add_runs(found: Summary, rows: QuerySet[Trajectory], start: Any) -> None:
     """
     sums, words = ShapeSums(has_series=found.bucket is not None), _KnownWords(rows.db)
     columns = rows.order_by().values_list(*ROW, *([] if start is None else [start]))
-    # Not a queryset's iterator, which takes as long for a row as the database.
-    compiler = columns.query.get_compiler(rows.db)
-    for some in compiler.execute_sql(chunked_fetch=True, chunk_size=_ROWS):
+    found_rows = plain(columns, _ROWS)
+    while some := [*islice(found_rows, _ROWS)]:
         shapes, others = by_shape(some)
         for key in words.learn(shapes):
             others += shapes.pop(key).pks

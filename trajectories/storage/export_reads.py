@@ -26,7 +26,7 @@ from trajectories.domain.query import Query
 from trajectories.models import Tombstone, Trajectory
 from trajectories.storage.archive_errors import archive_errors
 from trajectories.storage.archive_reads import Exported, in_order
-from trajectories.storage.archive_rows import EXPORT_COLUMNS, TRAJECTORY_COLUMNS, export_columns_of, record_from
+from trajectories.storage.archive_rows import EXPORT_COLUMNS, TRAJECTORY_COLUMNS, export_columns_of, plain, record_from
 from trajectories.storage.archive_snapshot import mapped
 
 _MOST_SHARED = 100_000
@@ -124,7 +124,7 @@ def known(tenant: str, query: Query, after_seq: int, up_to_seq: int, asked: Aske
         F("project") if asked.has_project else Value(None, TextField()),
     )
     with nullcontext() if asked.is_in_index else mapped():
-        found = list(rows.values_list(*columns)[:limit])
+        found = [*plain(rows.values_list(*columns)[:limit])]
     if lacking := [row[0] for row in found if row[1] is None]:
         computed = {seq: export_columns_of(body) for seq, body in _bodies(tenant, query, lacking)}
         found = [_completed(row, computed) if row[1] is None else row for row in found]
