@@ -2,7 +2,7 @@
 
     uv run python -m benchmarks.costliest [--records 30000] [--hostile 200]
 
-It takes three to five minutes, and exits with 1 if a row is over its aim. With ``--json`` it
+It takes three to seven minutes, and exits with 1 if a row is over its aim. With ``--json`` it
 exits with 0, as the command that reads the rows judges them.
 
 Each request goes through Django's handler in this process. Figures are CPU of this process. A core

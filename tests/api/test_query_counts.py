@@ -13,8 +13,8 @@ from tests.examples import body
 pytestmark = pytest.mark.usefixtures("redis_tier")
 
 STATS_OF_THE_ARCHIVE = 3 + 1 + 2  # the version of the records, before and at the same moment
-"""Cells of trajectories, cells of phases, the buckets of measures, and
-whether there are late outcomes."""
+"""The runs, the words of their shapes, once of runs and once of phases, and whether there are late
+outcomes."""
 
 AUDIT_ENTRY = 4
 """A transaction with the search for an erasure, and the insert."""

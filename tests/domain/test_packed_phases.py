@@ -129,6 +129,14 @@ def test_a_run_of_too_many_phases_is_not_packed() -> None:
     assert packed(1, words, (None,) * 5, [of_phase] * 256) is None
 
 
+def test_numbers_that_the_archive_refuses_are_not_packed() -> None:
+    words: Words = ("", "", "", "", "unknown", None, None)
+    of_phase: Words = ("", None, None, "unknown", "none", "ran", None)
+    for at in range(4):
+        numbers = [2**64 if place == at else None for place in range(4)]
+        assert packed(1, words, (*numbers, None), [(of_phase, numbers)]) is None
+
+
 def test_rows_of_another_revision_and_without_packed_phases_are_told() -> None:
     run = facets(body())
     rows = [(packed_of(run, 2**40 + 7), revision, pk, 0) for pk, revision in enumerate((7, 8, 2**40 + 7))]

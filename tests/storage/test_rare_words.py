@@ -96,7 +96,7 @@ def test_a_rare_value_enters_the_index_of_words_and_then_that_of_keys(archive_db
     of_words = "trajectories_search_words" if is_postgres else "VIRTUAL TABLE INDEX"
     of_keys = "trajectories_trajectory_pkey" if is_postgres else "PRIMARY KEY (rowid=?)"
     for name in FILTERS:
-        _, words, _, rows = statements(name, "rare/value", archive_db)
+        words, _, rows = statements(name, "rare/value", archive_db)
         assert of_words in explained(words, archive_db)
         assert of_keys in explained(rows, archive_db)
         assert found(**{name: "rare/value"}) == 1

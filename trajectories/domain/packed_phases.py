@@ -89,7 +89,8 @@ def packed(
         phases: of each the values of PHASE_WORDS and of NUMBERS.
 
     Returns:
-        None if ``totals`` do not follow from the phases, or these are more than 255.
+        None if ``totals`` do not follow from the phases, these are more than 255, or a number has more
+        than 64 bits, which the archive will refuse.
     """
     digests, numbers = [digest_of(run, totals)], [0] * _OWN
     for words, values in phases:
@@ -101,6 +102,8 @@ def packed(
         return None
     numbers[:_OWN] = max(cost, 0), max(-cost, 0), max(duration, 0), max(-duration, 0)
     highest = (*numbers[:_OWN], *[max(column, default=0) for column in columns])
+    if max(highest) >= 1 << 64:
+        return None
     code = sum(_format_of(number) << 2 * at for at, number in enumerate(highest))
     shape = b"%c%b%b" % (len(phases), code.to_bytes(2, "little"), b"".join(digests))
     layout = _layout_of(code, len(phases))

@@ -192,7 +192,8 @@ def keys(entries: QuerySet[SearchEntry], most: int | None = None) -> list[int] |
     them, Postgres would walk all rows of the list to find the one that has a rare word.
     """
     most = COMMON if most is None else most
-    return None if is_more_than(entries, most) else list(entries.values_list("pk", flat=True))
+    found = list(entries.values_list("pk", flat=True)[: most + 1])
+    return None if len(found) > most else found
 
 
 def walked(rows: QuerySet[Trajectory], entries: QuerySet[SearchEntry]) -> QuerySet[Trajectory]:
