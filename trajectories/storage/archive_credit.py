@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.db import transaction
@@ -81,23 +81,17 @@ def fill_export_facts(trajectories: Any, alias: str, *, is_complete: bool = Fals
     Returns:
         The number of rows whose columns were wrong.
     """
-    rows, count, after = trajectories.objects.using(alias).order_by("pk"), 0, 0
-    if not is_complete:
-        rows = rows.filter(export_facts__isnull=True)
-    while chunk := list(rows.filter(pk__gt=after).values_list("pk", "tenant")[:_BATCH]):
-        pks, tenants = zip(*chunk, strict=True)
-        after = pks[-1]
-        with transaction.atomic(using=alias):
-            # Under the lock of all writers, so none replaces a body between the read and the write.
-            lock_tenants(trajectories, tenants, alias)
-            found = trajectories.objects.using(alias).filter(pk__in=pks)
-            names = ("pk", "body", "compressed_body", *EXPORT_COLUMNS)
-            for pk, body, compressed_body, *known in found.values_list(*names):
-                columns = export_columns_of(from_columns(body, compressed_body))
-                if known != [columns[name] for name in EXPORT_COLUMNS]:
-                    found.filter(pk=pk).update(**columns)
-                    count += 1
-    return count
+
+    def fill(rows: Any, pks: Sequence[int]) -> int:
+        count, names = 0, ("pk", "body", "compressed_body", *EXPORT_COLUMNS)
+        for pk, body, compressed_body, *known in rows.values_list(*names):
+            columns = export_columns_of(from_columns(body, compressed_body))
+            if known != [columns[name] for name in EXPORT_COLUMNS]:
+                rows.filter(pk=pk).update(**columns)
+                count += 1
+        return count
+
+    return _fill_some_at_a_time(trajectories, alias, "export_facts", fill, is_complete=is_complete)
 
 
 def fill_packed_phases(trajectories: Any, phases: Any, alias: str, *, is_complete: bool = False) -> int:
@@ -113,24 +107,36 @@ def fill_packed_phases(trajectories: Any, phases: Any, alias: str, *, is_complet
     Returns:
         The number of rows that changed.
     """
+
+    def fill(rows: Any, pks: Sequence[int]) -> int:
+        count, by_run = 0, defaultdict[int, list[Any]](list)
+        of_runs = phases.objects.using(alias).filter(trajectory__in=pks).order_by("trajectory", "place")
+        for pk, *values in of_runs.values_list("trajectory", *PHASE_WORDS, *NUMBERS):
+            by_run[pk].append((tuple(values[: len(PHASE_WORDS)]), values[len(PHASE_WORDS) :]))
+        names = ("pk", "packed_phases", "revision", *RUN_WORDS, *TOTALS)
+        for pk, known, revision, *values in rows.values_list(*names):
+            data = packed(revision, tuple(values[: len(RUN_WORDS)]), values[len(RUN_WORDS) :], by_run[pk])
+            if (known and bytes(known)) != data:
+                rows.filter(pk=pk).update(packed_phases=data)
+                count += 1
+        return count
+
+    return _fill_some_at_a_time(trajectories, alias, "packed_phases", fill, is_complete=is_complete)
+
+
+def _fill_some_at_a_time(
+    trajectories: Any, alias: str, column: str, fill: Callable[[Any, Sequence[int]], int], *, is_complete: bool
+) -> int:
+    """Call ``fill`` with rows that lack ``column``, or with all, and their keys; return the sum of what
+    it returns."""
     rows, count, after = trajectories.objects.using(alias).order_by("pk"), 0, 0
     if not is_complete:
-        rows = rows.filter(packed_phases__isnull=True)
+        rows = rows.filter(**{f"{column}__isnull": True})
     while chunk := list(rows.filter(pk__gt=after).values_list("pk", "tenant")[:_BATCH]):
         pks, tenants = zip(*chunk, strict=True)
         after = pks[-1]
         with transaction.atomic(using=alias):
             # Under the lock of all writers, so none replaces a body between the read and the write.
             lock_tenants(trajectories, tenants, alias)
-            by_run = defaultdict[int, list[Any]](list)
-            of_runs = phases.objects.using(alias).filter(trajectory__in=pks).order_by("trajectory", "place")
-            for pk, *values in of_runs.values_list("trajectory", *PHASE_WORDS, *NUMBERS):
-                by_run[pk].append((tuple(values[: len(PHASE_WORDS)]), values[len(PHASE_WORDS) :]))
-            found = trajectories.objects.using(alias).filter(pk__in=pks)
-            names = ("pk", "packed_phases", "revision", *RUN_WORDS, *TOTALS)
-            for pk, known, revision, *values in found.values_list(*names):
-                data = packed(revision, tuple(values[: len(RUN_WORDS)]), values[len(RUN_WORDS) :], by_run[pk])
-                if (known and bytes(known)) != data:
-                    found.filter(pk=pk).update(packed_phases=data)
-                    count += 1
+            count += fill(trajectories.objects.using(alias).filter(pk__in=pks), pks)
     return count
