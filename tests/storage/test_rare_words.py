@@ -36,7 +36,7 @@ def found(**filters: str) -> int:
     query = parse_query(filters, 0)
     listed = len(archive_reads.newest(TENANT, query, None, 100))
     assert archive_reads.summary(TENANT, query, None).as_json()["count"] == listed
-    assert len(archive_reads.exported(TENANT, query, 0, 10**12, 100)) == listed
+    assert len(archive_reads.exported(archive_reads.in_order(TENANT, query), 0, 10**12, 100)) == listed
     assert archive_reads.count_until(TENANT, query, 10**15) == listed
     return listed
 
@@ -52,7 +52,7 @@ def test_an_export_and_a_deletion_of_a_value_that_no_run_has_read_no_run(archive
     archive(**of("some"))
     query = parse_query({name: "none"}, 0)
     with CaptureQueriesContext(connections[archive_db]) as queries:
-        assert archive_reads.exported(TENANT, query, 0, 10**12, 100) == []
+        assert archive_reads.exported(archive_reads.in_order(TENANT, query), 0, 10**12, 100) == []
         assert archive_reads.count_until(TENANT, query, 10**15) == 0
     assert not [one["sql"] for one in queries if 'FROM "trajectories_trajectory"' in one["sql"]]
 

@@ -12,11 +12,13 @@ from operator import or_
 from typing import NamedTuple
 from uuid import UUID
 
+from django.db.models import QuerySet
+
 from trajectories.domain.export_facts import SHARED, VARIED, bucket_in
 from trajectories.domain.query import Query
 from trajectories.domain.record import Record
 from trajectories.exceptions import ArchiveUnavailable, ExportBehind, NotFound
-from trajectories.models import AuditEntry
+from trajectories.models import AuditEntry, Trajectory
 from trajectories.services.read_shares import ReadShares, Share
 from trajectories.storage import archive_reads, export_reads
 from trajectories.storage.archive_errors import ArchiveError
@@ -151,11 +153,12 @@ def wait_until_archived(store: Store, tenant: str) -> None:
 
 
 def _export_pages(tenant: str, query: Query, after_seq: int, up_to_seq: int, choice: Choice) -> Iterator[Page]:
+    rows = archive_reads.in_order(tenant, query)
     if not choice.reads_all:
-        yield from _chosen_pages(tenant, query, after_seq, up_to_seq, choice)
+        yield from _chosen_pages(tenant, rows, after_seq, up_to_seq, choice)
         return
     limit = min(_FIRST_PAGE, _PAGE)
-    while page := archive_reads.exported(tenant, query, after_seq, up_to_seq, limit):
+    while page := archive_reads.exported(rows, after_seq, up_to_seq, limit):
         records = [exported.record for exported in page]
         yield Page(records, last=records[-1].id)
         after_seq, limit = page[-1].seq, _limit(records, limit)
@@ -169,7 +172,9 @@ def _limit(records: Sequence[Record], limit: int) -> int:
     return min(_PAGE, max(1, _PAGE_BYTES // mean_bytes))
 
 
-def _chosen_pages(tenant: str, query: Query, after_seq: int, up_to_seq: int, choice: Choice) -> Iterator[Page]:
+def _chosen_pages(
+    tenant: str, rows: QuerySet[Trajectory], after_seq: int, up_to_seq: int, choice: Choice
+) -> Iterator[Page]:
     """Yield pages of which only the bodies are read that may reach a line.
 
     A record that changes between the two reads is decided on by its earlier facts.
@@ -180,8 +185,8 @@ def _chosen_pages(tenant: str, query: Query, after_seq: int, up_to_seq: int, cho
         needed,
         is_new is not None,
         by_project,
-        export_reads.shared_requests(tenant, query, up_to_seq) if needed & SHARED else frozenset(),
-        export_reads.without_pairs(tenant, query, up_to_seq, needed) if needed & VARIED else None,
+        export_reads.shared_requests(rows, up_to_seq) if needed & SHARED else frozenset(),
+        export_reads.without_pairs(rows, up_to_seq, needed) if needed & VARIED else None,
     )
 
     @lru_cache(1 << 11)
@@ -197,13 +202,13 @@ def _chosen_pages(tenant: str, query: Query, after_seq: int, up_to_seq: int, cho
         return lacks(facts & needed)
 
     def page(seqs: list[int], left_out: list[str], last_seq: int) -> Page:
-        found = export_reads.exported_of(tenant, query, seqs) if seqs else []
+        found = export_reads.exported_of(rows, seqs) if seqs else []
         records = [one.record for one in found]
         is_last = bool(found) and found[-1].seq == last_seq
         last = records[-1].id if is_last else export_reads.id_at(tenant, last_seq)
         return Page(records, Counter(left_out), last)
 
-    while found := export_reads.known(tenant, query, after_seq, up_to_seq, asked, _KEYS):
+    while found := export_reads.known(rows, after_seq, up_to_seq, asked, _KEYS):
         seqs, left_out = list[int](), list[str]()
         for seq, facts, content, project in found:
             if reason := reason_of(facts, content, project):

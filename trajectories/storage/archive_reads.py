@@ -294,27 +294,34 @@ def _tombstones(tenant: str, id_: UUID, alias: str | None = None) -> QuerySet[To
 
 
 @archive_errors()
-def exported(tenant: str, query: Query, after_seq: int, up_to_seq: int, limit: int) -> list[Exported]:
-    """Return the next matching records in export order."""
-    rows = in_order(tenant, query, after_seq, up_to_seq)
-    return [
-        Exported(seq, record_from(columns)) for seq, *columns in rows.values_list("seq", *TRAJECTORY_COLUMNS)[:limit]
-    ]
+def in_order(tenant: str, query: Query) -> QuerySet[Trajectory]:
+    """Return the matching records in export order, for all reads of one export.
+
+    How the database finds them is decided here, which takes as long as the read of some records.
+    """
+    return narrowed(_matching(tenant, query, None), query, tenant).order_by("seq")
+
+
+def between(rows: QuerySet[Trajectory], after_seq: int, up_to_seq: int) -> QuerySet[Trajectory]:
+    """Return those of ``rows`` with sequence numbers above ``after_seq``, up to ``up_to_seq``."""
+    return rows.filter(seq__gt=after_seq, seq__lte=up_to_seq)
+
+
+@archive_errors()
+def exported(rows: QuerySet[Trajectory], after_seq: int, up_to_seq: int, limit: int) -> list[Exported]:
+    """Return the next records of ``in_order``."""
+    found = between(rows, after_seq, up_to_seq).values_list("seq", *TRAJECTORY_COLUMNS)[:limit]
+    return [Exported(seq, record_from(columns)) for seq, *columns in found]
 
 
 @archive_errors()
 def export_keys(
-    tenant: str, query: Query, after_seq: int, up_to_seq: int, limit: int
+    rows: QuerySet[Trajectory], after_seq: int, up_to_seq: int, limit: int
 ) -> list[tuple[int, UUID, int, int]]:
-    """Return sequence number, id, revision and number of outcomes of the next matching records in
-    export order."""
-    rows = in_order(tenant, query, after_seq, up_to_seq)
-    return list(rows.values_list("seq", "trajectory_id", "revision", "outcome_count")[:limit])
-
-
-def in_order(tenant: str, query: Query, after_seq: int, up_to_seq: int) -> QuerySet[Trajectory]:
-    rows = narrowed(_matching(tenant, query, None), query, tenant)
-    return rows.filter(seq__gt=after_seq, seq__lte=up_to_seq).order_by("seq")
+    """Return sequence number, id, revision and number of outcomes of the next records of
+    ``in_order``."""
+    found = between(rows, after_seq, up_to_seq)
+    return list(found.values_list("seq", "trajectory_id", "revision", "outcome_count")[:limit])
 
 
 def _rows(tenant: str, using: str | None = None) -> QuerySet[Trajectory]:

@@ -22,10 +22,9 @@ from trajectories.domain.export_facts import (
     choice_key,
     rewards_of,
 )
-from trajectories.domain.query import Query
 from trajectories.models import Tombstone, Trajectory
 from trajectories.storage.archive_errors import archive_errors
-from trajectories.storage.archive_reads import Exported, in_order
+from trajectories.storage.archive_reads import Exported, between
 from trajectories.storage.archive_rows import EXPORT_COLUMNS, TRAJECTORY_COLUMNS, export_columns_of, plain, record_from
 from trajectories.storage.archive_snapshot import mapped
 
@@ -39,20 +38,20 @@ _BODIES = 20
 
 
 @archive_errors()
-def shared_requests(tenant: str, query: Query, up_to_seq: int) -> frozenset[int] | None:
+def shared_requests(rows: QuerySet[Trajectory], up_to_seq: int) -> frozenset[int] | None:
     """Return the keys of the requests that several matching records have.
 
     None if that is not known: a record of an earlier release has no key, or there are too many.
     """
-    rows = in_order(tenant, query, 0, up_to_seq).order_by().values("request_key").annotate(n=Count("pk"))
-    found = rows.filter(Q(n__gt=1) | Q(request_key=None)).values_list("request_key", flat=True)
+    counted = between(rows, 0, up_to_seq).order_by().values("request_key").annotate(n=Count("pk"))
+    found = counted.filter(Q(n__gt=1) | Q(request_key=None)).values_list("request_key", flat=True)
     keys = list(found[: _MOST_SHARED + 1])
     is_known = None not in keys and len(keys) <= _MOST_SHARED
     return frozenset(key for key in keys if key is not None) if is_known else None
 
 
 @archive_errors()
-def without_pairs(tenant: str, query: Query, up_to_seq: int, needed: int) -> frozenset[int] | None:
+def without_pairs(rows: QuerySet[Trajectory], up_to_seq: int, needed: int) -> frozenset[int] | None:
     """Return keys of choices whose runs are in no pair of two actions of which one has earned more,
     among matching records of the same type of request.
 
@@ -64,8 +63,8 @@ def without_pairs(tenant: str, query: Query, up_to_seq: int, needed: int) -> fro
     """
     facts = F("export_facts").bitand(REWARD | ATTEMPT)
     outcomes = Case(When(outcome_count__gt=0, then=LATE), default=0) if needed & LATE else Value(0)
-    rows = in_order(tenant, query, 0, up_to_seq).order_by().annotate(facts=facts, late_fact=outcomes)
-    counted = rows.values_list("choice_key", "facts", "late_fact").annotate(first=Min("seq"), n=Count("pk"))
+    matching = between(rows, 0, up_to_seq).order_by().annotate(facts=facts, late_fact=outcomes)
+    counted = matching.values_list("choice_key", "facts", "late_fact").annotate(first=Min("seq"), n=Count("pk"))
     with mapped():
         found = list(counted[: _MOST_CHOICES + 1])
     if len(found) > _FEW_CHOICES + sum(n for *_, n in found) // _RUNS_OF_A_CHOICE or len(found) > _MOST_CHOICES:
@@ -77,7 +76,7 @@ def without_pairs(tenant: str, query: Query, up_to_seq: int, needed: int) -> fro
         examples.setdefault(key, seq)
         earned[key] |= rewards_of(has | late, needed)
     pairs = PossiblePairs()
-    for _, body in _bodies(tenant, query, sorted(examples.values())):
+    for _, body in _bodies(rows, sorted(examples.values())):
         fields = orjson.loads(body)
         pairs.add(fields, earned[choice_key(fields)])
     if pairs.keys != examples.keys():
@@ -108,12 +107,11 @@ last two are 0 and None if they were not asked for."""
 
 
 @archive_errors()
-def known(tenant: str, query: Query, after_seq: int, up_to_seq: int, asked: Asked, limit: int) -> list[Known]:
+def known(rows: QuerySet[Trajectory], after_seq: int, up_to_seq: int, asked: Asked, limit: int) -> list[Known]:
     """Return what is known of the next matching records in export order.
 
     That of records of an earlier release is computed from their bodies.
     """
-    rows = in_order(tenant, query, after_seq, up_to_seq)
     columns = (
         "seq",
         "export_facts",
@@ -124,9 +122,9 @@ def known(tenant: str, query: Query, after_seq: int, up_to_seq: int, asked: Aske
         F("project") if asked.has_project else Value(None, TextField()),
     )
     with nullcontext() if asked.is_in_index else mapped():
-        found = [*plain(rows.values_list(*columns)[:limit])]
+        found = [*plain(between(rows, after_seq, up_to_seq).values_list(*columns)[:limit])]
     if lacking := [row[0] for row in found if row[1] is None]:
-        computed = {seq: export_columns_of(body) for seq, body in _bodies(tenant, query, lacking)}
+        computed = {seq: export_columns_of(body) for seq, body in _bodies(rows, lacking)}
         found = [_completed(row, computed) if row[1] is None else row for row in found]
     every, shared = SHARED if asked.shared is None else 0, asked.shared or ()
     varied, alone = 0 if asked.without_pairs is None else VARIED, asked.without_pairs or ()
@@ -148,20 +146,20 @@ def _completed(row: tuple[Any, ...], computed: Mapping[int, Mapping[str, Any]]) 
     return (seq, *((columns[name] if columns else 0) for name in EXPORT_COLUMNS), late, project)
 
 
-def _bodies(tenant: str, query: Query, seqs: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+def _bodies(rows: QuerySet[Trajectory], seqs: Sequence[int]) -> Iterator[tuple[int, bytes]]:
     """Yield sequence numbers and bodies of records, a few at a time: they may be long."""
     for at in range(0, len(seqs), _BODIES):
-        for one in exported_of(tenant, query, seqs[at : at + _BODIES]):
+        for one in exported_of(rows, seqs[at : at + _BODIES]):
             yield one.seq, one.record.body
 
 
 @archive_errors()
-def exported_of(tenant: str, query: Query, seqs: Sequence[int]) -> list[Exported]:
+def exported_of(rows: QuerySet[Trajectory], seqs: Sequence[int]) -> list[Exported]:
     """Return those of these records that are still there and match, in export order."""
-    rows = in_order(tenant, query, seqs[0] - 1, seqs[-1])
+    wanted = between(rows, seqs[0] - 1, seqs[-1])
     if seqs[-1] - seqs[0] >= len(seqs):
-        rows = rows.filter(seq__in=seqs)
-    return [Exported(seq, record_from(columns)) for seq, *columns in rows.values_list("seq", *TRAJECTORY_COLUMNS)]
+        wanted = wanted.filter(seq__in=seqs)
+    return [Exported(seq, record_from(columns)) for seq, *columns in wanted.values_list("seq", *TRAJECTORY_COLUMNS)]
 
 
 @archive_errors()

@@ -135,7 +135,8 @@ def read_state(data: bytes) -> State:
 def fingerprint(tenant: str, request: Request, after_seq: int, up_to_seq: int) -> tuple[str, int]:
     """Return a digest of ids and revisions of the matching records of a range, and their number."""
     digest, records = hashlib.blake2b(digest_size=16), 0
-    while page := archive_reads.export_keys(tenant, request.query, after_seq, up_to_seq, _PAGE):
+    rows = archive_reads.in_order(tenant, request.query)
+    while page := archive_reads.export_keys(rows, after_seq, up_to_seq, _PAGE):
         digest.update(b"".join(key_bytes(id_.bytes, revision, outcomes) for _, id_, revision, outcomes in page))
         records, after_seq = records + len(page), page[-1][0]
     return digest.hexdigest(), records

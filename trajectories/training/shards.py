@@ -8,7 +8,6 @@ from itertools import chain, groupby
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from trajectories.domain.query import Query
 from trajectories.storage import archive_reads
 from trajectories.storage.archive_reads import Exported
 from trajectories.training.columns import Columns
@@ -191,8 +190,8 @@ class Builder:
         return _Shard(self._directory / f"{self._made}.jsonl", part)
 
     def _records(self, after_seq: int, up_to_seq: int) -> Iterator[Exported]:
-        query: Query = self._request.query
-        while page := archive_reads.exported(self._tenant, query, after_seq, up_to_seq, _PAGE):
+        rows = archive_reads.in_order(self._tenant, self._request.query)
+        while page := archive_reads.exported(rows, after_seq, up_to_seq, _PAGE):
             yield from page
             after_seq = page[-1].seq
             self._on_records(len(page))
