@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from trajectories.domain.late_outcomes import shown
-from trajectories.domain.record import Facets, Record, facets_of
+from trajectories.domain.record import Facets, Record, facets_in
 
 
 @dataclass(frozen=True)
@@ -34,4 +34,4 @@ class Run:
 
     @cached_property
     def facets(self) -> Facets:
-        return facets_of(self.record.body, self.record.outcomes)
+        return facets_in(self.fields, self.record.outcomes)

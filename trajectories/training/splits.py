@@ -7,6 +7,7 @@ is not tested on another.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from trajectories.domain import redaction
@@ -53,7 +54,7 @@ class Split(NamedTuple):
             project: None in a split by session.
             only: the part that is exported.
         """
-        part = self._part_at(bucket if project is None else bucket_of(project_group(project)))
+        part = self._part_at(bucket if project is None else _bucket_of_project(project))
         return NO_PART if part is None else OTHER_PART if only not in (None, part) else None
 
     def _part_at(self, bucket: int) -> str | None:
@@ -61,6 +62,11 @@ class Split(NamedTuple):
             if bucket < part.end:
                 return part.name
         return None
+
+
+@lru_cache(1 << 10)
+def _bucket_of_project(project: str) -> int:
+    return bucket_of(project_group(project))
 
 
 def group_of(run: Run, by: str) -> str:
