@@ -48,7 +48,7 @@ from trajectories.storage import archive_writes
 from trajectories.storage.archive_rows import EXPORT_COLUMNS
 from trajectories.testing import IsolatedStore, isolated_store
 from trajectories.training import export, formats
-from trajectories.training.formats.of_decisions import NOTHING_ELSE_EARNED
+from trajectories.training.formats.of_decisions import NOTHING_ELSE_EARNED, NOTHING_TO_COMPARE
 from trajectories.training.run import Run
 from trajectories.training.seen import Seen
 from trajectories.training.splits import SPLIT_BY
@@ -263,13 +263,20 @@ def test_what_exports_decide_by_is_computed_for_rows_of_an_earlier_release(
     assert read() == [3]
 
 
-ALIKE = [
-    record(phase("spec", model="a"), phase("implement", outcome, model="b"), number=number, request_summary=f"{number}")
-    for number, outcome in enumerate(("success", "failure", "partial"), 1)
-]
-"""Runs of a model for each phase: whatever they earned, no action is better than another."""
+def alike(pair_by: str) -> list[Record]:
+    """Return runs of a model for each phase: whatever they earned, no action is better than another."""
+    return [
+        record(
+            phase("spec", model="a"),
+            phase("implement", outcome, model="b"),
+            number=number,
+            request_summary="one" if pair_by == "request" else f"{number}",
+        )
+        for number, outcome in enumerate(("success", "failure", "partial"), 1)
+    ]
 
 
+@pytest.mark.parametrize("pair_by", ["request", "type"])
 @pytest.mark.parametrize(
     ("more", "is_read"),
     [
@@ -281,30 +288,32 @@ ALIKE = [
         ({"outcome": "skipped"}, [1, 2, 3, 9]),
     ],
 )
-def test_pairs_by_type_read_the_runs_of_which_another_action_has_earned_something_else(
-    store: IsolatedStore, archive_db: str, more: dict[str, Any], is_read: list[int]
+def test_pairs_read_the_runs_of_which_another_action_has_earned_something_else(
+    store: IsolatedStore, archive_db: str, more: dict[str, Any], is_read: list[int], pair_by: str
 ) -> None:
     fields = {name: more[name] for name in more if name == "request_type"}
     of_phase = {"phase_name": "implement"} | {name: more[name] for name in more if name not in fields}
     outcome = "failure" if of_phase.get("outcome") == "skipped" else "success"
-    other = record(phase("spec", model="a"), of_phase, number=9, outcome=outcome, **fields)
-    runs = [*ALIKE, *([other] if more else ())]
+    other = record(phase("spec", model="a"), of_phase, number=9, outcome=outcome, request_summary="one", **fields)
+    runs = [*alike(pair_by), *([other] if more else ())]
     archived(*runs)
-    given = {"format": "dpo", "pair_by": "type"}
+    given = {"format": "dpo", "pair_by": pair_by}
     request = export.parse_request(given, store.now_us())
     pages = list(exports.export_pages(store, TENANT, parse_query({}, 0), choice=request.choice(Seen())).pages)
     assert [one.id.int for page in pages for one in page.records] == is_read
     expected = b"".join(request.format.lines(runs, request.options))
     assert lines(store, given) == expected
     left_out = export.manifest(store, TENANT, request).left_out
-    assert left_out.get(NOTHING_ELSE_EARNED, 0) == len(runs) - len(is_read)
+    reasons = NOTHING_ELSE_EARNED, NOTHING_TO_COMPARE
+    assert sum(left_out.get(reason, 0) for reason in reasons) == len(runs) - len(is_read)
     Trajectory.objects.using(archive_db).filter(seq=1).update(**EARLIER)
     assert lines(store, given) == expected
 
 
-def test_pairs_by_type_read_all_runs_where_choices_vary(store: IsolatedStore) -> None:
+@pytest.mark.parametrize("pair_by", ["request", "type"])
+def test_pairs_read_all_runs_where_choices_vary(store: IsolatedStore, pair_by: str) -> None:
     runs = [record(phase("implement", model=f"m{number}"), number=number) for number in range(1, 31)]
     archived(*runs)
-    request = export.parse_request({"format": "dpo", "pair_by": "type"}, store.now_us())
+    request = export.parse_request({"format": "dpo", "pair_by": pair_by}, store.now_us())
     pages = exports.export_pages(store, TENANT, parse_query({}, 0), choice=request.choice(Seen())).pages
     assert sum(len(page.records) for page in pages) == 30

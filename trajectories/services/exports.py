@@ -181,13 +181,12 @@ def _chosen_pages(
     """
     needs, left_out_by, by_project, is_new = choice
     needed, limit = choice.facts, min(_FIRST_PAGE, _PAGE)
-    asked = export_reads.Asked(
-        needed,
-        is_new is not None,
-        by_project,
-        export_reads.shared_requests(rows, up_to_seq) if needed & SHARED else frozenset(),
-        export_reads.without_pairs(rows, up_to_seq, needed) if needed & VARIED else None,
-    )
+    shared = export_reads.shared_requests(rows, up_to_seq) if needed & SHARED else frozenset()
+    alone: frozenset[int] | None = frozenset()
+    # Where no request is shared, few runs are left, and each can only be in a pair with itself.
+    if needed & VARIED and not (needed & SHARED and shared == frozenset()):
+        alone = export_reads.without_pairs(rows, up_to_seq, needed)
+    asked = export_reads.Asked(needed, is_new is not None, by_project, shared, alone)
 
     @lru_cache(1 << 11)
     def lacks(facts: int) -> str | None:

@@ -93,12 +93,12 @@ class Asked(NamedTuple):
     has_content: bool = False
     has_project: bool = False
     shared: frozenset[int] | None = frozenset()
-    without_pairs: frozenset[int] | None = None
+    without_pairs: frozenset[int] | None = frozenset()
 
     @property
     def is_in_index(self) -> bool:
         """Whether an index has all of it."""
-        return not (self.facts & LATE or self.has_content or self.has_project or self.without_pairs is not None)
+        return not (self.facts & LATE or self.has_content or self.has_project or self.without_pairs)
 
 
 Known: TypeAlias = tuple[int, int, int, str | None]
@@ -117,7 +117,7 @@ def known(rows: QuerySet[Trajectory], after_seq: int, up_to_seq: int, asked: Ask
         "export_facts",
         "request_key",
         F("content_key") if asked.has_content else Value(0),
-        Value(0) if asked.without_pairs is None else F("choice_key"),
+        F("choice_key") if asked.without_pairs else Value(0),
         F("outcome_count") if asked.facts & LATE else Value(0),
         F("project") if asked.has_project else Value(None, TextField()),
     )

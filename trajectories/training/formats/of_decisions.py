@@ -64,20 +64,24 @@ def rewarded(options: Options, facts: int = REWARD) -> Need:
 
 
 def compared(options: Options, facts: int) -> tuple[Need, ...]:
-    """Return the needs of a format that compares attempts, or decisions of several runs.
+    """Return the needs of a format that compares attempts, or decisions of runs with the same request.
 
     Args:
         facts: those of a run that has two actions to compare.
     """
-    need = rewarded(options)
-    needs = (need._replace(facts=need.facts | ATTEMPT),)
-    if options.get("pair_by") == "type":
-        return (*needs, Need(VARIED, NOTHING_ELSE_EARNED))
-    return (*needs, Need(facts | SHARED, NOTHING_TO_COMPARE))
+    return _attempted(options), Need(facts | SHARED, NOTHING_TO_COMPARE)
 
 
 def pair_needs(options: Options) -> tuple[Need, ...]:
-    return compared(options, OTHER_MODEL)
+    varied = Need(VARIED, NOTHING_ELSE_EARNED)
+    if options["pair_by"] == "type":
+        return _attempted(options), varied
+    return (*compared(options, OTHER_MODEL), varied)
+
+
+def _attempted(options: Options) -> Need:
+    need = rewarded(options)
+    return need._replace(facts=need.facts | ATTEMPT)
 
 
 def origin(decision: Decision) -> Row:
