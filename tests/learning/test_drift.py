@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -12,8 +13,9 @@ from tests.api.conftest import bound_host, north  # noqa: F401  fixtures
 from tests.learning.runs import attempts, cells, many
 from trajectories import metrics
 from trajectories.api import learning_responses
+from trajectories.domain.choice_sums import Key, PhaseCells, Sums
 from trajectories.domain.choices import RECOMMENDATION
-from trajectories.learning.drift import _changes, _dominance
+from trajectories.learning.drift import _by_type, _changes, _dominance, _OfType
 
 
 def alerts(client: Client, **given: Any) -> dict[str, Any]:
@@ -22,6 +24,10 @@ def alerts(client: Client, **given: Any) -> dict[str, Any]:
     learning_responses.Alerts.model_validate_json(response.content)
     found: dict[str, Any] = response.json()
     return found
+
+
+def by_type(rows: Mapping[Key, Sums], since_us: int) -> list[_OfType]:
+    return [*_by_type(PhaseCells("implement").plus(rows.items()), since_us)]
 
 
 def test_a_model_that_takes_most_choices_is_an_alert_and_in_the_gauge(north: Client) -> None:  # noqa: F811
@@ -38,8 +44,8 @@ def test_a_model_that_takes_most_choices_is_an_alert_and_in_the_gauge(north: Cli
 
 
 def test_a_single_model_or_few_choices_dominate_nothing() -> None:
-    assert list(_dominance("implement", cells({("a", None): (40, 40, 0.1)}), 0)) == []
-    assert list(_dominance("implement", cells({("a", None): (9, 9, 0.1), ("b", None): (1, 1, 0.1)}), 0)) == []
+    assert list(_dominance("implement", by_type(cells({("a", None): (40, 40, 0.1)}), 0))) == []
+    assert list(_dominance("implement", by_type(cells({("a", None): (9, 9, 0.1), ("b", None): (1, 1, 0.1)}), 0))) == []
 
 
 @pytest.mark.parametrize(
@@ -56,7 +62,7 @@ def test_success_outside_its_earlier_interval_is_an_alert(
     before: tuple[int, int], now: tuple[int, int], is_alert: bool
 ) -> None:
     rows = cells({("a", None): (*before, 0.1)}, week=1) | cells({("a", None): (*now, 0.1)}, week=5)
-    found = list(_changes("implement", rows, 5))
+    found = list(_changes("implement", by_type(rows, 5)))
     assert bool(found) == is_alert
     if is_alert:
         assert (found[0].value, found[0].before) == (now[0] / now[1], before[0] / before[1])

@@ -159,17 +159,29 @@ _parts = st.lists(
 )
 
 
-@given(_parts, _parts, st.sampled_from([None, "a"]), st.sampled_from([None, "p"]))
-def test_levels_are_disjoint_and_together_the_total(
-    first: Any, second: Any, request_type: str | None, project: str | None
+@given(
+    _parts,
+    _parts,
+    st.sampled_from([None, "a"]),
+    st.sampled_from([None, "p"]),
+    st.sampled_from([(), ("m",), ("n", "m")]),
+)
+def test_levels_are_disjoint_and_together_the_total_of_the_models(
+    first: Any, second: Any, request_type: str | None, project: str | None, models: tuple[str, ...]
 ) -> None:
     cells = PhaseCells("implement").plus(first).plus(second).plus(first, -1)
     assert cells == PhaseCells("implement").plus(second)
     assert not cells.plus(second, -1)
     expected: list[dict[Any, Sums]] = [{}, {}, {}]
     for key, sums in second:
+        if key.model not in (None, *models):
+            continue
         is_type, is_project = request_type in (None, key.request_type), project in (None, key.project)
         at = expected[2 if is_type and is_project else 1 if is_type else 0]
         place = key.kind, key.model, key.after, key.week, key.advice
         at[place] = at.get(place, Sums()).plus(sums)
-    assert [dict(level) for level in cells.levels(request_type, project)] == expected
+    assert [dict(level) for level in cells.levels(request_type, project, models)] == expected
+    by_week: dict[Any, Sums] = {}
+    for key, sums in second:
+        by_week[key.kind, key.week] = by_week.get((key.kind, key.week), Sums()).plus(sums)
+    assert cells.by_week == by_week

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from trajectories.domain.choices import choices_of
@@ -109,7 +110,7 @@ _Cell: TypeAlias = dict[Choice, Sums]
 _Key = TypeVar("_Key")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PhaseCells:
     """The sums of a phase, with their totals over projects and over types of request.
 
@@ -139,21 +140,44 @@ class PhaseCells:
             for (kind, model, after, week, advice), sums in cell.items():
                 yield Key(kind, request_type, project, self.phase, model, after, week, advice), sums
 
-    def levels(self, request_type: str | None, project: str | None) -> Iterator[Mapping[Choice, Sums]]:
-        """Yield disjoint sums, from wide to narrow: of other types of request; of other projects,
-        of this type; of both. None stands for every type or project."""
-        typed = self.total if request_type is None else self.by_type.get(request_type, {})
+    @cached_property
+    def _of_models(self) -> Mapping[str | None, list[Choice]]:
+        found = dict[str | None, list[Choice]]()
+        for choice in self.total:
+            found.setdefault(choice.model, []).append(choice)
+        return found
+
+    @cached_property
+    def by_week(self) -> Mapping[tuple[str, int], Sums]:
+        """The sums of all models by kind and week."""
+        found = defaultdict[tuple[str, int], list[Sums]](list)
+        for choice, sums in self.total.items():
+            found[choice.kind, choice.week].append(sums)
+        return {key: _sum(of_key) for key, of_key in found.items()}
+
+    def levels(
+        self, request_type: str | None, project: str | None, models: Iterable[str]
+    ) -> Iterator[Mapping[Choice, Sums]]:
+        """Yield disjoint sums of ``models``, and of choices without a model, from wide to narrow: of
+        other types of request; of other projects, of this type; of both.
+
+        None stands for every type or project. A tenant may have chosen hundreds of thousands of
+        models, so the others are not looked at.
+        """
+        wanted = [choice for model in (*models, None) for choice in self._of_models.get(model, ())]
+        total = _part_of(self.total, wanted)
+        typed = total if request_type is None else _part_of(self.by_type.get(request_type, {}), wanted)
         if project is None:
             own = typed
         elif request_type is None:
             own = dict[Choice, Sums]()
             for scope, cell in self.by_scope.items():
                 if scope.project == project:
-                    for choice, sums in cell.items():
+                    for choice, sums in _part_of(cell, wanted).items():
                         _add(own, choice, sums, 1)
         else:
-            own = self.by_scope.get(Scope(request_type, project), {})
-        yield _less(self.total, typed)
+            own = _part_of(self.by_scope.get(Scope(request_type, project), {}), wanted)
+        yield _less(total, typed)
         yield _less(typed, own)
         yield own
 
@@ -200,8 +224,16 @@ def _total(cells: Iterable[Mapping[Choice, Sums]]) -> Mapping[Choice, Sums]:
     for cell in cells:
         for choice, sums in cell.items():
             by_choice[choice].append(sums)
+    return {choice: _sum(found) for choice, found in by_choice.items()}
+
+
+def _sum(found: list[Sums]) -> Sums:
     # A sum in C of each column: a tenant may have tens of thousands.
-    return {choice: Sums._make(map(sum, zip(*found, strict=True))) for choice, found in by_choice.items()}
+    return found[0] if len(found) == 1 else Sums._make(map(sum, zip(*found, strict=True)))
+
+
+def _part_of(cell: Mapping[Choice, Sums], wanted: Iterable[Choice]) -> _Cell:
+    return {choice: cell[choice] for choice in wanted if choice in cell}
 
 
 def _less(cells: Mapping[Choice, Sums], part: Mapping[Choice, Sums]) -> Mapping[Choice, Sums]:

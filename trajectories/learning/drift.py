@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from trajectories import metrics
 from trajectories.conf import Settings
-from trajectories.domain.choice_sums import Cells, Sums
+from trajectories.domain.choice_sums import PhaseCells, Sums
 from trajectories.domain.choices import MODEL
 from trajectories.domain.stats import BUCKETS, bucket_start, wilson
 from trajectories.learning.cells import learned
@@ -55,7 +55,8 @@ def alerts(store: Store, tenant: str, *, weeks: int = DEFAULT_WEEKS) -> dict[str
     with store.part(ReadShares).of(tenant) as share:
         for phase in share.scan(sorted(known.by_phase)):
             cells = known.by_phase[phase]
-            found += [*_dominance(phase, cells, start_us), *_changes(phase, cells, start_us)]
+            of_types = [*_by_type(cells, start_us)]
+            found += [*_dominance(phase, of_types), *_changes(phase, of_types)]
             given = _advice(cells, start_us)
             if given:
                 advice.append(
@@ -78,21 +79,35 @@ def since_us(now_us: int, weeks: int) -> int:
     return bucket_start(now_us, "week") - (weeks - 1) * width
 
 
-def _dominance(phase: str, cells: Cells, since_us: int) -> Iterator[Alert]:
+class _OfType(NamedTuple):
+    """The first choices for a type of request, by model: in this period, and before it."""
+
+    request_type: str | None
+    now: dict[str, Sums]
+    before: dict[str, Sums]
+
+
+def _by_type(cells: PhaseCells, since_us: int) -> Iterator[_OfType]:
+    for request_type in sorted(cells.by_type, key=lambda name: (name is None, name or "")):
+        now, before = dict[str, Sums](), dict[str, Sums]()
+        for (kind, model, after, week, _), sums in cells.by_type[request_type].items():
+            if kind == MODEL and after is None and model is not None:
+                period = now if week >= since_us else before
+                period[model] = period[model].plus(sums) if model in period else sums
+        yield _OfType(request_type, now, before)
+
+
+def _dominance(phase: str, of_types: Iterable[_OfType]) -> Iterator[Alert]:
     """Yield an alert for each type of request in which one model takes most first choices.
 
     Where only one model was ever chosen, nothing was decided.
     """
-    counts: dict[str | None, Counter[str]] = defaultdict(Counter)
-    models: dict[str | None, set[str]] = defaultdict(set)
-    for key, sums in cells.items():
-        if key.kind == MODEL and key.after is None and key.model is not None:
-            models[key.request_type].add(key.model)
-            if key.week >= since_us:
-                counts[key.request_type][key.model] += sums.choices
-    for kind in sorted(counts, key=lambda name: (name is None, name or "")):
-        total, ((model, most), *_) = counts[kind].total(), counts[kind].most_common(1)
-        if total >= MIN_SAMPLES and most / total > DOMINANT and len(models[kind]) > 1:
+    for kind, now, before in of_types:
+        if len(now.keys() | before.keys()) < 2 or not now:
+            continue
+        total, (model, of_model) = sum([one.choices for one in now.values()]), max(now.items(), key=_choices)
+        most = of_model.choices
+        if total >= MIN_SAMPLES and most / total > DOMINANT:
             yield Alert(
                 "model_dominates",
                 phase,
@@ -106,40 +121,38 @@ def _dominance(phase: str, cells: Cells, since_us: int) -> Iterator[Alert]:
             )
 
 
-def _changes(phase: str, cells: Cells, since_us: int) -> Iterator[Alert]:
+def _choices(of_model: tuple[str, Sums]) -> int:
+    return of_model[1].choices
+
+
+def _changes(phase: str, of_types: Iterable[_OfType]) -> Iterator[Alert]:
     """Yield an alert for each model whose success left the interval that it had before."""
-    now: dict[tuple[str | None, str], Sums] = defaultdict(Sums)
-    before: dict[tuple[str | None, str], Sums] = defaultdict(Sums)
-    for key, sums in cells.items():
-        if key.kind == MODEL and key.after is None and key.model is not None:
-            period = now if key.week >= since_us else before
-            at = key.request_type, key.model
-            period[at] = period[at].plus(sums)
-    for (kind, model), sums in sorted(now.items(), key=lambda item: (item[0][0] or "", item[0][1])):
-        earlier = before.get((kind, model), Sums())
-        if min(sums.known, earlier.known) < MIN_SAMPLES:
-            continue
-        rate, was = sums.score / 2 / sums.known, earlier.score / 2 / earlier.known
-        # Both must exclude the other: a rate of few outcomes leaves a narrow interval by chance.
-        if _excludes(earlier, rate) and _excludes(sums, was):
-            yield Alert(
-                "success_changed",
-                phase,
-                kind,
-                model,
-                rate,
-                was,
-                sums.known,
-                f"{model} succeeds in {rate:.0%} of {sums.known} outcomes at {phase}{_of(kind)}; before it was {was:.0%} of"
-                f" {earlier.known}.",
-            )
+    for kind, now, before in of_types:
+        for model in sorted(now.keys() & before.keys()):
+            sums, earlier = now[model], before[model]
+            if min(sums.known, earlier.known) < MIN_SAMPLES:
+                continue
+            rate, was = sums.score / 2 / sums.known, earlier.score / 2 / earlier.known
+            # Both must exclude the other: a rate of few outcomes leaves a narrow interval by chance.
+            if _excludes(earlier, rate) and _excludes(sums, was):
+                yield Alert(
+                    "success_changed",
+                    phase,
+                    kind,
+                    model,
+                    rate,
+                    was,
+                    sums.known,
+                    f"{model} succeeds in {rate:.0%} of {sums.known} outcomes at {phase}{_of(kind)}; before it was"
+                    f" {was:.0%} of {earlier.known}.",
+                )
 
 
-def _advice(cells: Cells, since_us: int) -> dict[str, Sums]:
+def _advice(cells: PhaseCells, since_us: int) -> dict[str, Sums]:
     found: dict[str, Sums] = {}
-    for key, sums in cells.items():
-        if key.advice is not None and key.week >= since_us:
-            found[key.advice] = found.get(key.advice, Sums()).plus(sums)
+    for (_, _, _, week, advice), sums in cells.total.items():
+        if advice is not None and week >= since_us:
+            found[advice] = found[advice].plus(sums) if advice in found else sums
     return found
 
 

@@ -65,12 +65,14 @@ class PhaseEstimates:
         if candidate.cost_usd is not None:
             return candidate.cost_usd
         if candidate.input_usd_per_mtok is not None and candidate.output_usd_per_mtok is not None:
-            for total in (self._total(MODEL, candidate.model), self._total(MODEL)):
-                if total.metered:
-                    tokens = (total.input_tokens * candidate.input_usd_per_mtok) + (
-                        total.output_tokens * candidate.output_usd_per_mtok
-                    )
-                    return tokens / total.metered / MILLION
+            total = self._total(MODEL, candidate.model)
+            if not total.metered:
+                total = self._of_any_model
+            if total.metered:
+                tokens = (total.input_tokens * candidate.input_usd_per_mtok) + (
+                    total.output_tokens * candidate.output_usd_per_mtok
+                )
+                return tokens / total.metered / MILLION
         of_model = {at: one for at, one in self._groups.items() if at.kind == MODEL and at.model == candidate.model}
         for level in (2, 1, 0):
             groups = {at: one for at, one in of_model.items() if at.level >= level}
@@ -95,11 +97,18 @@ class PhaseEstimates:
         return weight
 
     @cached_property
+    def _phase_cells(self) -> PhaseCells:
+        cells = self.cells
+        return cells if isinstance(cells, PhaseCells) else PhaseCells(self.request.group).plus(cells.items())
+
+    @cached_property
     def _groups(self) -> Mapping[_At, _Group]:
         """Add the cells up to what estimates depend on: by level, over weeks."""
         request, by_week = self.request, dict[tuple[_At, int], Sums]()
-        cells = self.cells if isinstance(self.cells, PhaseCells) else PhaseCells(request.group).plus(self.cells.items())
-        for level, found in enumerate(cells.levels(request.request_type, request.project)):
+        models = {candidate.model for candidate in request.candidates}
+        if request.floor is not None and request.floor.model is not None:
+            models.add(request.floor.model)
+        for level, found in enumerate(self._phase_cells.levels(request.request_type, request.project, models)):
             for choice, sums in found.items():
                 place = _At(choice.kind, choice.model, choice.after, level), choice.week
                 by_week[place] = by_week[place].plus(sums) if place in by_week else sums
@@ -113,9 +122,17 @@ class PhaseEstimates:
         places = sorted(groups, key=lambda at: (at.kind, at.model or "", at.after or "", at.level))
         return {at: groups[at] for at in places}
 
-    def _total(self, kind: str, model: str | None = None) -> _Group:
-        """Return the sum of the groups of a kind, and of a model if one is given."""
-        return _added(one for at, one in self._groups.items() if at.kind == kind and model in (None, at.model))
+    def _total(self, kind: str, model: str) -> _Group:
+        """Return the sum of the groups of a kind and a model."""
+        return _added(one for at, one in self._groups.items() if at.kind == kind and at.model == model)
+
+    @cached_property
+    def _of_any_model(self) -> _Group:
+        total = _Group()
+        for (kind, week), sums in sorted(self._phase_cells.by_week.items()):
+            if kind == MODEL and (weight := self._weight(week)) > 0:
+                total.count(sums, weight)
+        return total
 
     def _estimate(self, kind: str, model: str | None, after: str | None) -> Estimate:
         asked = kind, model, after

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any, NamedTuple, TypeAlias
 
 from trajectories.domain.choice_sums import Choice, PhaseCells, Sums
 from trajectories.domain.choices import MODEL
@@ -49,16 +50,20 @@ def best_models(store: Store, tenant: str, task_type: str | None, framework: str
     """
     known = learned(store, tenant)
     with store.part(ReadShares).of(tenant) as share:
-        choices = _first_choices(share.scan(known.by_phase.values()), framework)
+        cells = [*_cells(share.scan(known.by_phase.values()), framework)]
+        counts = _counts(cells)
         if task_type is None:
-            counts = {name: sum(sums.known for sums in cell.values()) for name, cell in choices.by_type.items()}
-            types = Counter(counts).most_common(MAX_TASK_TYPES)
-            wanted = [name for name, count in types if name is not None and count]
-            return [found for name in wanted for found in _best(name, choices, store.now_us())]
-        if not any(sums.known for sums in choices.by_type.get(task_type, {}).values()):
-            phases = [known.by_phase[group]] if (group := phase_group(task_type)) in known.by_phase else []
-            choices = _of_one_type(_first_choices(phases, framework), task_type)
-        return _best(task_type, choices, store.now_us())
+            types = Counter({name: of_type.total() for name, of_type in counts.items()}).most_common(MAX_TASK_TYPES)
+            wanted = [name for name, _ in types if name is not None]
+        else:
+            wanted = [task_type]
+            if task_type not in counts:
+                phases = [known.by_phase[group]] if (group := phase_group(task_type)) in known.by_phase else []
+                cells = [(task_type, cell) for _, cell in _cells(phases, framework)]
+                counts = _counts(cells)
+        candidates = {name: _most_known(counts[name]) for name in wanted if name in counts}
+        choices = _first_choices(cells, {model for models in candidates.values() for model in models})
+        return [_best(name, models, choices, store.now_us()) for name, models in candidates.items() if models]
 
 
 def forecast_cost(store: Store, tenant: str, task_type: str, complexity: str | None) -> CostForecast:
@@ -95,31 +100,22 @@ def _percentile(counts: Counter[int], share: float) -> float | None:
     return None
 
 
-def _best(task_type: str, choices: _FirstChoices, now_us: int) -> list[dict[str, Any]]:
-    of_type = choices.by_type.get(task_type, {})
-    counts: Counter[str] = Counter()
-    for choice, sums in of_type.items():
-        if choice.model is not None:
-            counts[choice.model] += sums.known
-    names = [name for name, count in counts.most_common(MAX_CANDIDATES) if count]
-    if not names:
-        return []
+def _best(task_type: str, models: Sequence[str], choices: _FirstChoices, now_us: int) -> dict[str, Any]:
     request = RecommendationRequest.model_validate(
         {
             "phase": task_type,
             "request_type": task_type,
-            "candidates": [{"model": name} for name in names],
+            "candidates": [{"model": name} for name in models],
             "allow_escalation": False,
             "explore": 0.0,
         }
     )
-    # Only these models: a tenant may have chosen hundreds of thousands.
-    total = {choice: sums for name in names for choice, sums in choices.by_model[name].items()}
-    typed = {choice: sums for choice, sums in of_type.items() if choice in total}
+    total = {choice: sums for name in models for choice, sums in choices.by_model[name].items()}
+    typed = {choice: sums for choice, sums in choices.by_type[task_type].items() if choice in total}
     cells = PhaseCells(_ANY_PHASE, total, {task_type: typed})
     valued = value_actions(request, actions_of(request, PhaseEstimates(request, cells, now_us)))
     ranked = sorted(valued, key=lambda one: -one.value)
-    return [_shown(task_type, ranked)]
+    return _shown(task_type, ranked)
 
 
 def _shown(task_type: str, ranked: list[Valued]) -> dict[str, Any]:
@@ -144,29 +140,44 @@ class _FirstChoices(NamedTuple):
     by_model: Mapping[str | None, Mapping[Choice, Sums]]
 
 
-def _first_choices(phases: Iterable[PhaseCells], project: str | None) -> _FirstChoices:
+_TypedCell: TypeAlias = tuple[str | None, Mapping[Choice, Sums]]
+"""A type of request, and sums of its choices at a phase."""
+
+
+def _cells(phases: Iterable[PhaseCells], project: str | None) -> Iterator[_TypedCell]:
+    for phase in phases:
+        if project is None:
+            yield from phase.by_type.items()
+        else:
+            yield from ((at.request_type, cell) for at, cell in phase.by_scope.items() if at.project == project)
+
+
+def _counts(cells: Iterable[_TypedCell]) -> dict[str | None, Counter[str | None]]:
+    """Return the known outcomes of first choices, by type of request and model; those that have
+    some."""
+    counts: dict[str | None, Counter[str | None]] = defaultdict(Counter)
+    for request_type, cell in cells:
+        for (kind, model, after, _, _), sums in cell.items():
+            if kind == MODEL and after is None and sums.known:
+                counts[request_type][model] += sums.known
+    return dict(counts)
+
+
+def _most_known(counts: Counter[str | None]) -> list[str]:
+    found = [model for model, _ in counts.most_common(MAX_CANDIDATES + 1) if model is not None]
+    return found[:MAX_CANDIDATES]
+
+
+def _first_choices(cells: Iterable[_TypedCell], models: AbstractSet[str | None]) -> _FirstChoices:
+    """Return the sums of these models: a tenant may have chosen hundreds of thousands."""
     by_type: dict[str | None, dict[Choice, Sums]] = defaultdict(dict)
     by_model: dict[str | None, dict[Choice, Sums]] = defaultdict(dict)
-    for phase in phases:
-        for request_type, cell in _by_type(phase, project):
-            of_type = by_type[request_type]
-            for choice, sums in cell.items():
-                if choice.kind == MODEL and choice.after is None:
-                    wide = choice if choice.advice is None else choice._replace(advice=None)
-                    of_model = by_model[wide.model]
-                    of_type[wide] = of_type[wide].plus(sums) if wide in of_type else sums
-                    of_model[wide] = of_model[wide].plus(sums) if wide in of_model else sums
+    for request_type, cell in cells:
+        of_type = by_type[request_type]
+        for choice, sums in cell.items():
+            if choice.model in models and choice.kind == MODEL and choice.after is None:
+                wide = choice if choice.advice is None else choice._replace(advice=None)
+                of_model = by_model[wide.model]
+                of_type[wide] = of_type[wide].plus(sums) if wide in of_type else sums
+                of_model[wide] = of_model[wide].plus(sums) if wide in of_model else sums
     return _FirstChoices(by_type, by_model)
-
-
-def _by_type(phase: PhaseCells, project: str | None) -> Iterator[tuple[str | None, Mapping[Choice, Sums]]]:
-    if project is None:
-        yield from phase.by_type.items()
-    else:
-        yield from ((scope.request_type, cell) for scope, cell in phase.by_scope.items() if scope.project == project)
-
-
-def _of_one_type(choices: _FirstChoices, task_type: str) -> _FirstChoices:
-    """Return the choices as if all were of this type."""
-    total = {choice: sums for cell in choices.by_model.values() for choice, sums in cell.items()}
-    return _FirstChoices({task_type: total}, choices.by_model)
