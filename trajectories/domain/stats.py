@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, partial, reduce
 from itertools import accumulate
@@ -282,10 +282,7 @@ class Summary:
 
     def _skip_cells(self) -> Cells:
         """Return the cells of SKIP_KEY, each with its ``skip_costs`` behind it."""
-        cells: Cells = {}
-        for (phase, _, _, request_type), cell in self.phases.items():
-            key = phase, request_type
-            cells[key] = _plus(cells[key], cell) if key in cells else cell
+        cells = _grouped(self.phases, PHASE_KEY, SKIP_KEY)
         return {key: cell + self.skip_costs.get(key, [0] * 4) for key, cell in cells.items()}
 
     def _series(self, figures: Recalled) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
@@ -371,11 +368,12 @@ def _copied(cells: Cells) -> Cells:
     return {key: cell[:] for key, cell in cells.items()}
 
 
-def _total(cells: Iterable[Cell], width: int) -> Cell:
-    total = [0] * width
-    for cell in cells:
-        total = _plus(total, cell)
-    return total
+def _total(cells: Collection[Cell], width: int) -> Cell:
+    """Return the sum of cells, which may be one of them."""
+    if len(cells) == 1:
+        return next(iter(cells))
+    # A sum in C of each column: a client may record hundreds of thousands of groups.
+    return [*map(sum, zip(*cells, strict=True))] or [0] * width
 
 
 def _groups(
@@ -391,11 +389,10 @@ def _groups(
 
 def _grouped(cells: Cells, key: tuple[str, ...], columns: tuple[str, ...]) -> Cells:
     at = [key.index(column) for column in columns]
-    grouped: Cells = {}
+    grouped: dict[tuple[str | None, ...], list[Cell]] = defaultdict(list)
     for cell_key, cell in cells.items():
-        group = tuple([cell_key[index] for index in at])
-        grouped[group] = _plus(grouped[group], cell) if group in grouped else cell
-    return grouped
+        grouped[tuple([cell_key[index] for index in at])].append(cell)
+    return {group: _total(found, 0) for group, found in grouped.items()}
 
 
 def _other(rest: list[Cell], figures: Callable[[Cell], dict[str, Any]]) -> dict[str, Any] | None:
