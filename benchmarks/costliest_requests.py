@@ -88,6 +88,18 @@ def alike(count: int) -> Iterator[dict[str, Any]]:
         yield run(0) | {"phases": phases, "build_passed": number % 2 == 0}
 
 
+def varied(models: int) -> Iterator[dict[str, Any]]:
+    """Yield runs of 200 phases, each with a model that no other phase has."""
+    for number in range(models // 200):
+        yield {
+            "request_summary": "x",
+            "request_type": "feature",
+            "phases": [
+                {"phase_name": "implement", "model": f"m{number}-{at}", "outcome": "success"} for at in range(200)
+            ],
+        }
+
+
 def answering(count: int) -> Iterator[dict[str, Any]]:
     """Yield runs of which every decision reaches the lines of every format."""
     from benchmarks.bodies import run
@@ -171,6 +183,14 @@ def requests(scope: str) -> Iterator[Sent]:
             yield Sent(f"{name}, every filter", method, more | every, path=path)
     if scope == "record":
         yield from _bodies()
+
+
+def of_all_models() -> Iterator[Sent]:
+    """Yield the requests whose answers are of all models of a tenant."""
+    yield PAGE
+    yield Sent("stats", "GET", {}, path="/stats")
+    yield Sent("readiness", "GET", {}, path="/readiness")
+    yield from _learning()
 
 
 def _learning() -> Iterator[Sent]:
