@@ -306,6 +306,9 @@ def test_pairs_read_the_runs_of_which_another_action_has_earned_something_else(
     left_out = export.manifest(store, TENANT, request).left_out
     reasons = NOTHING_ELSE_EARNED, NOTHING_TO_COMPARE
     assert sum(left_out.get(reason, 0) for reason in reasons) == len(runs) - len(is_read)
+    if not is_read:
+        again = export.parse_request(given | {"dedupe": "1"}, store.now_us())
+        assert sum(export.manifest(store, TENANT, again).left_out.values()) == len(runs)
     Trajectory.objects.using(archive_db).filter(seq=1).update(**EARLIER)
     assert lines(store, given) == expected
 

@@ -186,6 +186,8 @@ def _chosen_pages(
     # Where no request is shared, few runs are left, and each can only be in a pair with itself.
     if needed & VARIED and not (needed & SHARED and shared == frozenset()):
         alone = export_reads.without_pairs(rows, up_to_seq, needed)
+        if alone is None:
+            is_new = None  # no run reaches a line, so none is compared with the earlier ones
     asked = export_reads.Asked(needed, is_new is not None, by_project, shared, alone)
 
     @lru_cache(1 << 11)
