@@ -12,6 +12,8 @@ from tests.api.client import JSON, archive_all, client_of, error, issue, number,
 from tests.examples import body, phase
 from tests.learning.runs import attempts, many
 from trajectories.api import learning_responses
+from trajectories.domain.choice_sums import Choice, Sums
+from trajectories.domain.choices import MODEL
 from trajectories.domain.clock import DAY_US
 from trajectories.learning import cells, forecast, older, recommend
 from trajectories.learning.estimates import PhaseEstimates
@@ -267,6 +269,19 @@ def test_the_best_models_of_a_type_are_estimated_from_the_sums_of_these_models(
     monkeypatch.setattr(forecast, "PhaseEstimates", noted)
     assert len(north.get(PATH).json()) == 15
     assert sizes == [4] * 15
+
+
+def test_of_models_with_as_many_outcomes_the_one_that_was_chosen_first_is_first() -> None:
+    def choice(model: str, week: int) -> Choice:
+        return Choice(MODEL, model, None, week, None)
+
+    cell = {
+        choice("a", 1): Sums(1),
+        choice("b", 2): Sums(3, 3, 6),
+        choice("a", 2): Sums(3, 3, 6),
+        choice("c", 2): Sums(1),
+    }
+    assert forecast._most_known(forecast._counts([("feature", cell)])["feature"]) == ["a", "b"]
 
 
 def test_best_models_are_a_bare_array_by_type(north: Client) -> None:

@@ -68,6 +68,12 @@ def test_success_outside_its_earlier_interval_is_an_alert(
         assert (found[0].value, found[0].before) == (now[0] / now[1], before[0] / before[1])
 
 
+def test_changes_are_in_the_order_of_types_those_without_one_first() -> None:
+    typed = cells({("a", None): (90, 100, 0.1)}, week=1) | cells({("a", None): (25, 50, 0.1)}, week=5)
+    rows = {key._replace(request_type=kind): sums for kind in ("feature", None) for key, sums in typed.items()}
+    assert [one.request_type for one in _changes("implement", by_type(rows, 5))] == [None, "feature"]
+
+
 def advised(recommended: str, used: str, outcome: str) -> dict[str, Any]:
     run = attempts((used, outcome, 0.1))
     run["phases"][0]["metadata"] = {RECOMMENDATION: {"id": "x", "model": recommended, "escalate_to": None}}

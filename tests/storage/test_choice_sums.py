@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import count
 from typing import Any
 
@@ -181,6 +182,12 @@ def test_levels_are_disjoint_and_together_the_total_of_the_models(
         place = key.kind, key.model, key.after, key.week, key.advice
         at[place] = at.get(place, Sums()).plus(sums)
     assert [dict(level) for level in cells.levels(request_type, project, models)] == expected
+    assert Counter(choice for found in cells.of_models.values() for choice in found) == Counter(cells.total.keys())
+    again = PhaseCells.of_scopes("implement", cells.by_scope)
+    assert again == cells
+    assert {model: {*found} for model, found in again.of_models.items()} == {
+        model: {*found} for model, found in cells.of_models.items()
+    }
     by_week: dict[Any, Sums] = {}
     for key, sums in second:
         by_week[key.kind, key.week] = by_week.get((key.kind, key.week), Sums()).plus(sums)

@@ -108,6 +108,7 @@ class Scope(NamedTuple):
 
 _Cell: TypeAlias = dict[Choice, Sums]
 _Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,8 @@ class PhaseCells:
     total: Mapping[Choice, Sums] = field(default_factory=dict)
     by_type: Mapping[str | None, Mapping[Choice, Sums]] = field(default_factory=dict)
     by_scope: Mapping[Scope, Mapping[Choice, Sums]] = field(default_factory=dict)
+    of_models: Mapping[str | None, tuple[Choice, ...]] = field(default_factory=dict, compare=False)
+    """The choices of each model in ``total``."""
 
     @classmethod
     def of_scopes(cls, phase: str, by_scope: Mapping[Scope, Mapping[Choice, Sums]]) -> PhaseCells:
@@ -130,7 +133,11 @@ class PhaseCells:
         for scope, cell in by_scope.items():
             by_type[scope.request_type].append(cell)
         totals = {request_type: _total(cells) for request_type, cells in by_type.items()}
-        return cls(phase, _total(totals.values()), totals, by_scope)
+        total = _total(totals.values())
+        of_models: dict[str | None, list[Choice]] = defaultdict(list)
+        for choice in total:
+            of_models[choice.model].append(choice)
+        return cls(phase, total, totals, by_scope, {model: tuple(found) for model, found in of_models.items()})
 
     def __bool__(self) -> bool:
         return bool(self.total)
@@ -139,13 +146,6 @@ class PhaseCells:
         for (request_type, project), cell in self.by_scope.items():
             for (kind, model, after, week, advice), sums in cell.items():
                 yield Key(kind, request_type, project, self.phase, model, after, week, advice), sums
-
-    @cached_property
-    def _of_models(self) -> Mapping[str | None, list[Choice]]:
-        found = dict[str | None, list[Choice]]()
-        for choice in self.total:
-            found.setdefault(choice.model, []).append(choice)
-        return found
 
     @cached_property
     def by_week(self) -> Mapping[tuple[str, int], Sums]:
@@ -164,7 +164,7 @@ class PhaseCells:
         None stands for every type or project. A tenant may have chosen hundreds of thousands of
         models, so the others are not looked at.
         """
-        wanted = [choice for model in (*models, None) for choice in self._of_models.get(model, ())]
+        wanted = [choice for model in (*models, None) for choice in self.of_models.get(model, ())]
         total = _part_of(self.total, wanted)
         typed = total if request_type is None else _part_of(self.by_type.get(request_type, {}), wanted)
         if project is None:
@@ -185,8 +185,8 @@ class PhaseCells:
         """Return the sum with ``part``, whose keys are of this phase. Cells without a choice are
         left out."""
         total = dict(self.total)
-        by_type, by_scope = dict(self.by_type), dict(self.by_scope)
-        types, scopes = dict[str | None, _Cell](), dict[Scope, _Cell]()
+        by_type, by_scope, of_models = dict(self.by_type), dict(self.by_scope), dict(self.of_models)
+        types, scopes, models = dict[str | None, _Cell](), dict[Scope, _Cell](), dict[str | None, dict[Choice, None]]()
         for key, sums in part:
             choice = Choice(key.kind, key.model, key.after, key.week, key.advice)
             scope = Scope(key.request_type, key.project)
@@ -198,9 +198,13 @@ class PhaseCells:
                 of_scope = scopes[scope] = dict(by_scope.get(scope, {}))
             for cell in (total, of_type, of_scope):
                 _add(cell, choice, sums, times)
+            if key.model not in models:
+                models[key.model] = dict.fromkeys(of_models.get(key.model, ()))
+            models[key.model][choice] = None
         _replace(by_type, types)
         _replace(by_scope, scopes)
-        return PhaseCells(self.phase, total, by_type, by_scope)
+        _replace(of_models, {name: tuple(one for one in found if one in total) for name, found in models.items()})
+        return PhaseCells(self.phase, total, by_type, by_scope, of_models)
 
 
 def add(cells: dict[str, PhaseCells], part: Iterable[tuple[Key, Sums]], times: int = 1) -> None:
@@ -251,7 +255,7 @@ def _add(cell: _Cell, choice: Choice, sums: Sums, times: int) -> None:
         cell.pop(choice, None)
 
 
-def _replace(cells: dict[_Key, Mapping[Choice, Sums]], changed: Mapping[_Key, _Cell]) -> None:
+def _replace(cells: dict[_Key, _Value], changed: Mapping[_Key, _Value]) -> None:
     for key, cell in changed.items():
         if cell:
             cells[key] = cell

@@ -30,7 +30,7 @@ OLDER_S = 600.0
 """How long the sums of archived records are used before they are read again."""
 MAX_CHOICES = 400_000
 """Choices of a tenant that are counted, those of the newest records first. 10,000 records of 5 phases
-have 100,000. A choice takes up to 1,300 bytes, where no two have a phase or a model in common."""
+have 100,000. A choice takes up to 1,450 bytes, where no two have a phase or a model in common."""
 MAX_KEPT = 800_000
 """Choices and sums of all tenants that a process keeps."""
 

@@ -127,7 +127,7 @@ def _choices(of_model: tuple[str, Sums]) -> int:
 
 def _changes(phase: str, of_types: Iterable[_OfType]) -> Iterator[Alert]:
     """Yield an alert for each model whose success left the interval that it had before."""
-    for kind, now, before in of_types:
+    for kind, now, before in sorted(of_types, key=lambda one: one.request_type or ""):
         for model in sorted(now.keys() & before.keys()):
             sums, earlier = now[model], before[model]
             if min(sums.known, earlier.known) < MIN_SAMPLES:

@@ -50,19 +50,19 @@ def best_models(store: Store, tenant: str, task_type: str | None, framework: str
     """
     known = learned(store, tenant)
     with store.part(ReadShares).of(tenant) as share:
-        cells = [*_cells(share.scan(known.by_phase.values()), framework)]
-        counts = _counts(cells)
+        cells = [*_cells(known.by_phase.values(), framework)]
+        counts = _counts(share.scan(cells))
         if task_type is None:
             types = Counter({name: of_type.total() for name, of_type in counts.items()}).most_common(MAX_TASK_TYPES)
-            wanted = [name for name, _ in types if name is not None]
+            wanted = [name for name, count in types if name is not None and count]
         else:
             wanted = [task_type]
-            if task_type not in counts:
+            if not any(counts.get(task_type, {}).values()):
                 phases = [known.by_phase[group]] if (group := phase_group(task_type)) in known.by_phase else []
                 cells = [(task_type, cell) for _, cell in _cells(phases, framework)]
-                counts = _counts(cells)
+                counts = _counts(share.scan(cells))
         candidates = {name: _most_known(counts[name]) for name in wanted if name in counts}
-        choices = _first_choices(cells, {model for models in candidates.values() for model in models})
+        choices = _first_choices(share.scan(cells), {model for models in candidates.values() for model in models})
         return [_best(name, models, choices, store.now_us()) for name, models in candidates.items() if models]
 
 
@@ -112,7 +112,8 @@ def _best(task_type: str, models: Sequence[str], choices: _FirstChoices, now_us:
     )
     total = {choice: sums for name in models for choice, sums in choices.by_model[name].items()}
     typed = {choice: sums for choice, sums in choices.by_type[task_type].items() if choice in total}
-    cells = PhaseCells(_ANY_PHASE, total, {task_type: typed})
+    of_models: dict[str | None, tuple[Choice, ...]] = {name: tuple(choices.by_model[name]) for name in models}
+    cells = PhaseCells(_ANY_PHASE, total, {task_type: typed}, of_models=of_models)
     valued = value_actions(request, actions_of(request, PhaseEstimates(request, cells, now_us)))
     ranked = sorted(valued, key=lambda one: -one.value)
     return _shown(task_type, ranked)
@@ -153,18 +154,18 @@ def _cells(phases: Iterable[PhaseCells], project: str | None) -> Iterator[_Typed
 
 
 def _counts(cells: Iterable[_TypedCell]) -> dict[str | None, Counter[str | None]]:
-    """Return the known outcomes of first choices, by type of request and model; those that have
-    some."""
+    """Return the known outcomes of first choices, by type of request and model."""
     counts: dict[str | None, Counter[str | None]] = defaultdict(Counter)
     for request_type, cell in cells:
+        of_type = counts[request_type]
         for (kind, model, after, _, _), sums in cell.items():
-            if kind == MODEL and after is None and sums.known:
-                counts[request_type][model] += sums.known
+            if kind == MODEL and after is None:
+                of_type[model] += sums.known
     return dict(counts)
 
 
 def _most_known(counts: Counter[str | None]) -> list[str]:
-    found = [model for model, _ in counts.most_common(MAX_CANDIDATES + 1) if model is not None]
+    found = [model for model, count in counts.most_common(MAX_CANDIDATES + 1) if model is not None and count]
     return found[:MAX_CANDIDATES]
 
 

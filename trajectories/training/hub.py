@@ -105,8 +105,8 @@ def push(
                 Path(directory), tenant, request, encoding, shard_bytes=shard_bytes, on_records=on_records
             )
             upload = _Upload(hub, is_dry=is_dry)
-            up_to_seq, rows = archive_reads.last_seq(tenant), archive_reads.in_order(tenant, request.query)
-            if known is None and not archive_reads.export_keys(rows, 0, up_to_seq, 1):
+            up_to_seq = archive_reads.last_seq(tenant)
+            if known is None and not _has_records(tenant, request, 0, up_to_seq):
                 raise HubError("No record matches the filters, so there is nothing to push.", code="nothing_to_push")
             if repository is None and not is_dry:
                 hub.create()
@@ -137,7 +137,7 @@ def _ranges(
     shard_bytes: int,
 ) -> Iterator[Range | Built]:
     """Yield the ranges of the data set: those that stay, and those whose files were written."""
-    old, rows = list(known.ranges) if known else [], archive_reads.in_order(tenant, request.query)
+    old = list(known.ranges) if known else []
 
     def stays(one: Range, until_seq: int) -> bool:
         is_complete = all(file.name in there for file in one.files)
@@ -147,13 +147,17 @@ def _ranges(
         yield old[0] if len(old) == 1 and stays(old[0], up_to_seq) else builder.whole(up_to_seq)
         return
     after_seq = old[-1].up_to_seq if old else 0
-    has_new = bool(archive_reads.export_keys(rows, after_seq, up_to_seq, 1))
+    has_new = _has_records(tenant, request, after_seq, up_to_seq)
     if old and has_new and old[-1].bytes < shard_bytes * _OPEN:
         after_seq = old.pop().after_seq
     for one in old:
         yield one if stays(one, one.up_to_seq) else builder.rebuilt(one.after_seq, one.up_to_seq)
     if has_new:
         yield from builder.new(after_seq, up_to_seq)
+
+
+def _has_records(tenant: str, request: Request, after_seq: int, up_to_seq: int) -> bool:
+    return bool(archive_reads.export_keys(archive_reads.in_order(tenant, request.query), after_seq, up_to_seq, 1))
 
 
 def _check(target: Target, repository: Any, known: State | None, state: State) -> None:

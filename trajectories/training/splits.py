@@ -64,7 +64,7 @@ class Split(NamedTuple):
         return None
 
 
-@lru_cache(1 << 10)
+@lru_cache(1 << 10)  # global because it is a pure function; bounded; needs no reset
 def _bucket_of_project(project: str) -> int:
     return bucket_of(project_group(project))
 
