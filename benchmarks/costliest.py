@@ -25,7 +25,7 @@ models have attempted; of records as they are, all those of the same tenant, and
 alike, 3,000 of them. So a format that reads many records and answers with few bytes is found. A
 manifest is explained by the bytes of the export that it describes. Of a body, this is the CPU that
 1,000 ordinary lines take for as many bytes. Reads are sent twice, so that caches are warm; bodies and
-exports in other formats once.
+exports once.
 
 The difference of two long times has the noise of both. So where a row is over its aim, its request
 and those that explain it are sent three more times in turn, and the median of the differences counts.

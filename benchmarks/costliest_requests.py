@@ -136,19 +136,19 @@ def exports() -> Iterator[Sent]:
     for name in FORMATS:
         if name != DEFAULT:
             yield Sent(f"export format={name}", "GET", {"format": name}, path="/export", times=1)
-    yield Sent("export", "GET", {}, path="/export")
+    yield export_with({})
 
 
 def _more_exports() -> Iterator[Sent]:
     yield from map(export_with, MORE)
     for described in ({}, {"format": "dpo"}, {"format": "sft"}):
         name = f"manifest of {described.get('format', 'jsonl')}"
-        yield Sent(name, "GET", described, path=f"/export{MANIFEST}")
+        yield Sent(name, "GET", described, path=f"/export{MANIFEST}", times=1)
 
 
 def export_with(parameters: dict[str, str]) -> Sent:
     name = " ".join(["export", *[f"{key}={value}" for key, value in parameters.items()]])
-    return Sent(name, "GET", parameters, path="/export")
+    return Sent(name, "GET", parameters, path="/export", times=1)
 
 
 def format_of(sent: Sent) -> str | None:
@@ -172,15 +172,16 @@ def requests(scope: str) -> Iterator[Sent]:
         kinds = {"read": (("list", "GET", ""), ("stats", "GET", "/stats")), "export": (("export", "GET", "/export"),)}
         for name, method, path in kinds.get(scope, (("delete dry_run", "DELETE", ""),)):
             more = {"dry_run": "1"} if scope == "admin" else {}
+            times = 1 if name == "export" else 2
             if not more and name != "export":
                 yield Sent(name, method, {}, path=path)
             for values in (NOTHING, ALL):
                 for filter_, text in values.items():
-                    yield Sent(f"{name} {filter_}={text[:8]}", method, more | {filter_: text}, path=path)
+                    yield Sent(f"{name} {filter_}={text[:8]}", method, more | {filter_: text}, path=path, times=times)
             both = {"tool": "none", "tag": "nightly"}
-            yield Sent(f"{name} tool=none tag=nightly", method, more | both, path=path)
+            yield Sent(f"{name} tool=none tag=nightly", method, more | both, path=path, times=times)
             every = {name: text for name, text in ALL.items() if name != "tool"} | {"tool": "none"}
-            yield Sent(f"{name}, every filter", method, more | every, path=path)
+            yield Sent(f"{name}, every filter", method, more | every, path=path, times=times)
     if scope == "record":
         yield from _bodies()
 
