@@ -173,7 +173,10 @@ def test_a_refused_read_of_choices_leaves_none_of_them_out(
             learned(process.store, "alice")
     found = learned(process.store, "alice")
     assert found.runs == 3
-    assert sum(sums.choices for cells in found.by_phase.values() for key, sums in cells.items() if key.model) == 3
+    assert (
+        sum(sums.choices for cells in found.by_phase.values() for choice, sums in cells.total.items() if choice.model)
+        == 3
+    )
     assert sum(costs.total() for costs in found.run_costs.values()) == 3
 
 

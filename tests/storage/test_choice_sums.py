@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from itertools import count
 from typing import Any
 
@@ -41,6 +42,12 @@ def few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rollups, "COUNT_PAGE", 2)
 
 
+def keyed(cells: PhaseCells) -> Iterator[tuple[Key, Sums]]:
+    for (request_type, project), cell in cells.by_scope.items():
+        for (kind, model, after, week, advice), sums in cell.items():
+            yield Key(kind, request_type, project, cells.phase, model, after, week, advice), sums
+
+
 def scanned(tenant: str, up_to: int, alias: str) -> dict[Key, Sums]:
     """Return the sums of the records up to a place in exports, from their bodies."""
     cells: dict[str, PhaseCells] = {}
@@ -48,14 +55,14 @@ def scanned(tenant: str, up_to: int, alias: str) -> dict[Key, Sums]:
     for columns in rows.values_list(*TRAJECTORY_COLUMNS):
         record = record_from(columns)
         add(cells, part_of(facets_of(record.body, record.outcomes), record.body, record.recorded_at_us))
-    return {key: sums for one in cells.values() for key, sums in one.items()}
+    return {key: sums for one in cells.values() for key, sums in keyed(one)}
 
 
 def expect_same(tenant: str, alias: str) -> None:
     row = Tenant.objects.using(alias).get(pk=tenant)
     found = choice_reads.read(tenant)
     assert found is not None
-    assert {key: sums for one in found.cells.values() for key, sums in one.items()} == scanned(
+    assert {key: sums for one in found.cells.values() for key, sums in keyed(one)} == scanned(
         tenant, row.learned_seq, alias
     )
     later = Trajectory.objects.using(alias).filter(tenant=tenant, seq__gt=row.learned_seq)
@@ -84,13 +91,13 @@ def test_revisions_and_deletions_of_counted_records_reach_the_sums(archive_db: s
     expect_same(TENANT, archive_db)
     found = choice_reads.read(TENANT)
     assert found is not None
-    of_models = {(key.model, key.after): sums for key, sums in found.cells["implement"].items() if key.model}
+    of_models = {(key.model, key.after): sums for key, sums in keyed(found.cells["implement"]) if key.model}
     assert of_models["cheap", None][:3] == (4, 4, 0)
     assert of_models["strong", "cheap"][:3] == (4, 4, 8)
     revised = made(ids[0], 11 * DAY_US, phases=[ESCALATED | {"attempts": TRIED[1:]}], project="web")
     mirror([revised])
     expect_same(TENANT, archive_db)
-    assert scanned(TENANT, 4, archive_db) != {key: sums for one in found.cells.values() for key, sums in one.items()}
+    assert scanned(TENANT, 4, archive_db) != {key: sums for one in found.cells.values() for key, sums in keyed(one)}
 
 
 def test_the_sums_wait_for_a_rebuild_of_roll_ups(archive_db: str) -> None:
@@ -117,7 +124,7 @@ def test_of_too_many_rows_those_of_the_newest_weeks_are_read(archive_db: str, mo
     monkeypatch.setattr(choice_reads, "MAX_ROWS", 2)
     found = choice_reads.read(TENANT)
     assert found is not None
-    weeks = {key.week // DAY_US for key, _ in found.cells["implement"].items()}
+    weeks = {key.week // DAY_US for key, _ in keyed(found.cells["implement"])}
     assert weeks == {11, 18}  # Mondays
 
 
@@ -132,7 +139,7 @@ def test_with_too_many_projects_new_ones_are_counted_together(
             pass
     found = choice_reads.read(TENANT)
     assert found is not None
-    projects = {key.project: sums.choices for key, sums in found.cells["implement"].items() if key.model == "cheap"}
+    projects = {key.project: sums.choices for key, sums in keyed(found.cells["implement"]) if key.model == "cheap"}
     assert projects.pop(OTHER_PROJECTS) >= 4
     assert sum(found.cells["implement"].total[one].choices for one in found.cells["implement"].total) == 3 * 8
     assert set(projects.values()) == {1}
@@ -140,7 +147,7 @@ def test_with_too_many_projects_new_ones_are_counted_together(
         mirror([made(one, 2 * DAY_US, project="moved", phases=[])])
     again = choice_reads.read(TENANT)
     assert again is not None
-    assert sum(sums.choices for _, sums in again.cells["implement"].items()) == 3 * 2
+    assert sum(sums.choices for _, sums in keyed(again.cells["implement"])) == 3 * 2
     rows = RollUp.objects.using(archive_db).filter(tenant=TENANT, day=CHOICES)
     assert "[]" not in rows.values_list("details", flat=True)
 

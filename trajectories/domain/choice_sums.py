@@ -142,11 +142,6 @@ class PhaseCells:
     def __bool__(self) -> bool:
         return bool(self.total)
 
-    def items(self) -> Iterator[tuple[Key, Sums]]:
-        for (request_type, project), cell in self.by_scope.items():
-            for (kind, model, after, week, advice), sums in cell.items():
-                yield Key(kind, request_type, project, self.phase, model, after, week, advice), sums
-
     @cached_property
     def by_week(self) -> Mapping[tuple[str, int], Sums]:
         """The sums of all models by kind and week."""

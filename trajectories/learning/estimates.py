@@ -65,7 +65,7 @@ class PhaseEstimates:
         if candidate.cost_usd is not None:
             return candidate.cost_usd
         if candidate.input_usd_per_mtok is not None and candidate.output_usd_per_mtok is not None:
-            total = self._total(MODEL, candidate.model)
+            total = _added(one for at, one in self._groups.items() if (at.kind, at.model) == (MODEL, candidate.model))
             if not total.metered:
                 total = self._of_any_model
             if total.metered:
@@ -121,10 +121,6 @@ class PhaseEstimates:
                 groups.setdefault(at, _Group()).count(by_week[at, week], weight)
         places = sorted(groups, key=lambda at: (at.kind, at.model or "", at.after or "", at.level))
         return {at: groups[at] for at in places}
-
-    def _total(self, kind: str, model: str) -> _Group:
-        """Return the sum of the groups of a kind and a model."""
-        return _added(one for at, one in self._groups.items() if at.kind == kind and at.model == model)
 
     @cached_property
     def _of_any_model(self) -> _Group:
