@@ -12,7 +12,7 @@ from django.db.models import Exists, F, OuterRef
 from trajectories.domain.compression import from_columns
 from trajectories.domain.packed_phases import NUMBERS, PHASE_WORDS, RUN_WORDS, TOTALS, packed
 from trajectories.domain.record import facets_of
-from trajectories.storage.archive_rows import EXPORT_COLUMNS, export_columns_of
+from trajectories.storage.archive_rows import EXPORT_COLUMNS, export_columns_of, update
 from trajectories.storage.tenant_locks import lock_tenants
 
 _BATCH = 100
@@ -83,13 +83,13 @@ def fill_export_facts(trajectories: Any, alias: str, *, is_complete: bool = Fals
     """
 
     def fill(rows: Any, pks: Sequence[int]) -> int:
-        count, names = 0, ("pk", "body", "compressed_body", *EXPORT_COLUMNS)
-        for pk, body, compressed_body, *known in rows.values_list(*names):
+        changed = {}
+        for pk, body, compressed_body, *known in rows.values_list("pk", "body", "compressed_body", *EXPORT_COLUMNS):
             columns = export_columns_of(from_columns(body, compressed_body))
             if known != [columns[name] for name in EXPORT_COLUMNS]:
-                rows.filter(pk=pk).update(**columns)
-                count += 1
-        return count
+                changed[pk] = columns
+        update(trajectories, changed, alias)
+        return len(changed)
 
     return _fill_some_at_a_time(trajectories, alias, "export_facts", fill, is_complete=is_complete)
 
@@ -109,7 +109,7 @@ def fill_packed_phases(trajectories: Any, phases: Any, alias: str, *, is_complet
     """
 
     def fill(rows: Any, pks: Sequence[int]) -> int:
-        count, by_run = 0, defaultdict[int, list[Any]](list)
+        changed, by_run = {}, defaultdict[int, list[Any]](list)
         of_runs = phases.objects.using(alias).filter(trajectory__in=pks).order_by("trajectory", "place")
         for pk, *values in of_runs.values_list("trajectory", *PHASE_WORDS, *NUMBERS):
             by_run[pk].append((tuple(values[: len(PHASE_WORDS)]), values[len(PHASE_WORDS) :]))
@@ -117,9 +117,9 @@ def fill_packed_phases(trajectories: Any, phases: Any, alias: str, *, is_complet
         for pk, known, revision, *values in rows.values_list(*names):
             data = packed(revision, tuple(values[: len(RUN_WORDS)]), values[len(RUN_WORDS) :], by_run[pk])
             if (known and bytes(known)) != data:
-                rows.filter(pk=pk).update(packed_phases=data)
-                count += 1
-        return count
+                changed[pk] = {"packed_phases": data}
+        update(trajectories, changed, alias)
+        return len(changed)
 
     return _fill_some_at_a_time(trajectories, alias, "packed_phases", fill, is_complete=is_complete)
 

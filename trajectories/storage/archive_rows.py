@@ -166,18 +166,23 @@ def _insert(table: str, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
             cursor.executemany(f"INSERT INTO {table} ({columns}) VALUES ({_marks('%s', len(names))})", rows)
 
 
-def update(model: type[models.Model], rows: Mapping[Any, Mapping[str, Any]]) -> None:
-    """Set the given columns of rows, by primary key; every row has the same columns."""
+def update(model: type[models.Model], rows: Mapping[Any, Mapping[str, Any]], using: str | None = None) -> None:
+    """Set the given columns of rows, by primary key; every row has the same columns.
+
+    Args:
+        using: another database than the write database.
+    """
     if not rows:
         return
-    table, names = _table(model, alias()), tuple(next(iter(rows.values())))
+    using = using or alias()
+    table, names = _table(model, using), tuple(next(iter(rows.values())))
     adapters = [table.adapters[table.columns.index(name)] for name in names]
     values = [
         (*(adapt(row[name]) if adapt else row[name] for name, adapt in zip(names, adapters, strict=True)), pk)
         for pk, row in rows.items()
     ]
     pk_name, assignments = model._meta.pk.column, ", ".join(f"{name} = %s" for name in names)
-    with connections[alias()].cursor() as cursor:
+    with connections[using].cursor() as cursor:
         cursor.executemany(f"UPDATE {table.name} SET {assignments} WHERE {pk_name} = %s", values)
 
 
