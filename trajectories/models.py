@@ -201,6 +201,7 @@ class Trajectory(_Version):
     # fills them.
     export_facts = models.IntegerField(null=True, editable=False)
     request_key = models.BigIntegerField(null=True, editable=False)
+    project_bucket = models.IntegerField(null=True, editable=False)
     content_key = models.BigIntegerField(null=True, editable=False)
     choice_key = models.BigIntegerField(null=True, editable=False)
     # ``domain.packed_phases``, of this revision. Sums read the rows of phases where it is not.
@@ -226,7 +227,9 @@ class Trajectory(_Version):
                 name="trajectories_unstarted",
             ),
             # All that an export reads of a run that yields no line.
-            models.Index(fields=["tenant", "seq", "export_facts", "request_key"], name="trajectories_export"),
+            models.Index(
+                fields=["tenant", "seq", "export_facts", "request_key", "project_bucket"], name="trajectories_exported"
+            ),
         ]
 
     @property

@@ -11,8 +11,9 @@ from django.test.utils import CaptureQueriesContext
 from tests.storage.hosts import TENANT, made, new_id
 from trajectories.domain.query import Condition, Query, parse_query
 from trajectories.models import Phase, Tenant, Trajectory
-from trajectories.storage import archive_reads, rollup_reads, rollup_rows
+from trajectories.storage import archive_reads, export_reads, rollup_reads, rollup_rows
 from trajectories.storage.archive_writes import mirror
+from trajectories.training.splits import SPLIT_BY
 
 
 def fill_many(alias: str) -> None:
@@ -85,6 +86,18 @@ def test_records_of_given_ids_are_not_looked_for_in_their_project(archive_db: st
         for query in captured.captured_queries:
             cursor.execute("EXPLAIN QUERY PLAN " + query["sql"])
             assert "trajectories_project" not in str(cursor.fetchall())
+
+
+@pytest.mark.parametrize("by", SPLIT_BY)
+@pytest.mark.parametrize("archive_db", ["sqlite"], indirect=True)
+def test_an_index_has_all_that_a_split_decides_by(archive_db: str, by: str) -> None:
+    mirror([made(new_id(), 1, project="p")])
+    rows = archive_reads.in_order(TENANT, parse_query({}, 0))
+    with CaptureQueriesContext(connections[archive_db]) as captured:
+        assert len(export_reads.known(rows, 0, 1, export_reads.Asked(split_by=by), 10)) == 1
+    with connections[archive_db].cursor() as cursor:
+        cursor.execute("EXPLAIN QUERY PLAN " + captured.captured_queries[-1]["sql"])
+        assert "USING COVERING INDEX trajectories_exported " in str(cursor.fetchall())
 
 
 def test_roll_ups_are_read_by_their_index(archive_db: str) -> None:

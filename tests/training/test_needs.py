@@ -211,13 +211,19 @@ def test_a_manifest_counts_records_that_were_not_read(store: IsolatedStore) -> N
 @pytest.mark.parametrize("by", SPLIT_BY)
 @pytest.mark.parametrize("part", ["train", "test", None])
 @pytest.mark.parametrize("shares", ["train=0.6,test=0.4", "train=0.3,test=0.3"], ids=["all", "some"])
-def test_a_part_of_a_split_reads_the_runs_of_its_sessions_only(
-    store: IsolatedStore, by: str, part: str | None, shares: str
+def test_a_part_of_a_split_reads_its_own_runs_only(
+    store: IsolatedStore, archive_db: str, by: str, part: str | None, shares: str
 ) -> None:
     sessions = ({"session_id": f"s{n % 7}"} if n % 2 else {"parent_id": str(UUID(int=n + 1))} for n in range(1, 41))
-    records = [record(phase("implement"), number=n, project="p", **more) for n, more in enumerate(sessions, 1)]
+    projects = ({"project": f"p{n % 5}"} if n % 4 else {} for n in range(1, 41))
+    records = [
+        record(phase("implement"), number=n, **session, **project)
+        for n, (session, project) in enumerate(zip(sessions, projects, strict=True), 1)
+    ]
     archived(*records)
-    Trajectory.objects.filter(trajectory_id=records[7].id).update(**EARLIER)
+    rows = Trajectory.objects.using(archive_db)
+    rows.filter(trajectory_id=records[7].id).update(**EARLIER)
+    rows.filter(trajectory_id=records[8].id).update(project_bucket=None)
     given = {"split": shares, "split_by": by} | ({"part": part} if part else {})
     request = export.parse_request(given, store.now_us())
     assert request.split is not None

@@ -2,7 +2,8 @@
 
 Each fact is an upper bound: a run that lacks it yields no line in a format that needs it, under any
 credit rule and any alias of phases. Beside them is the bucket of its session, which decides on the
-part of a split. Keys say which runs have the same request, content or choices.
+part of a split by session; the bucket of its project is apart. Keys say which runs have the same
+request, content or choices.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ LATE, SHARED, VARIED = 1 << 9, 1 << 10, 1 << 31
 of its type may have earned something else with another action in one of its phases."""
 REWARD = SUCCESS | PARTIAL | FAILURE
 BUCKETS = 1_000_000
-_BUCKET_AT, _BUCKET_BITS = 11, (1 << 20) - 1
+BUCKET_AT, BUCKET_BITS = 11, (1 << 20) - 1
 """The bucket of the session lies above the facts, in the same integer of 32 bits."""
 _REWARDS = {"success": SUCCESS, "partial": PARTIAL, "failure": FAILURE}
 
@@ -154,19 +155,20 @@ def session_of(fields: Mapping[str, Any]) -> str:
     return f"run:{fields.get('parent_id') or fields['id']}" if session is None else f"session:{session}"
 
 
+def project_of(fields: Mapping[str, Any]) -> str:
+    """Return the key of the runs of a project; of a run without one, ``session_of``."""
+    project = fields.get("project")
+    return session_of(fields) if project is None else f"project:{project}"
+
+
 def bucket_of(key: str) -> int:
     """Return a number below ``BUCKETS``, the same for equal keys."""
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest()) % BUCKETS
 
 
-def project_group(project: str) -> str:
-    """Return the key of the runs of a project."""
-    return f"project:{project}"
-
-
-def bucket_in(facts: int) -> int:
-    """Return the bucket of the session."""
-    return facts >> _BUCKET_AT & _BUCKET_BITS
+def project_bucket(fields: Mapping[str, Any]) -> int:
+    """Return the bucket of ``project_of`` a canonical body, parsed."""
+    return bucket_of(project_of(fields))
 
 
 def facts_of(fields: Mapping[str, Any]) -> int:
@@ -177,7 +179,7 @@ def facts_of(fields: Mapping[str, Any]) -> int:
 def facts_and_choice_key(fields: Mapping[str, Any]) -> tuple[int, int]:
     """Return ``facts_of`` and ``choice_key`` of a canonical body, parsed."""
     choices: dict[Choice, None] = {}
-    facts = _facts_of(fields, choices) | bucket_of(session_of(fields)) << _BUCKET_AT
+    facts = _facts_of(fields, choices) | bucket_of(session_of(fields)) << BUCKET_AT
     return facts, _key_of([fields.get("request_type"), *choices])
 
 

@@ -1,20 +1,14 @@
 from importlib import import_module
-from typing import Any
 
 from django.db import migrations, models
-
-from trajectories.storage.archive_credit import fill_export_facts
 
 _AddIndex = import_module("trajectories.migrations.0014_stats_indexes")._AddIndex
 
 
-def fill(apps: Any, schema_editor: Any) -> None:
-    fill_export_facts(apps.get_model("trajectories", "Trajectory"), schema_editor.connection.alias)
-
-
 class Migration(migrations.Migration):
-    # In small transactions, so that workers can write meanwhile, and Postgres makes the index
-    # without locking the table.
+    """Add the index of facts; 0032 fills them, with those that came later."""
+
+    # Postgres makes an index without locking the table only outside a transaction.
     atomic = False
 
     dependencies = [
@@ -22,7 +16,6 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        migrations.RunPython(fill, migrations.RunPython.noop, elidable=True),
         _AddIndex(
             "trajectory",
             models.Index(fields=["tenant", "seq", "export_facts", "request_key"], name="trajectories_export"),

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from django.db.models import QuerySet
 
-from trajectories.domain.export_facts import SHARED, VARIED, bucket_in
+from trajectories.domain.export_facts import SHARED, VARIED
 from trajectories.domain.query import Query
 from trajectories.domain.record import Record
 from trajectories.exceptions import ArchiveUnavailable, ExportBehind, NotFound
@@ -47,15 +47,14 @@ class Need(NamedTuple):
 class Choice(NamedTuple):
     """Which bodies of an export are read.
 
-    ``left_out_by`` returns for the bucket of a session, and the project, why the bodies of its runs
-    are not read, None if they are; it takes the project as None unless it is ``by_project``.
-    ``is_new`` then returns whether a ``content_key`` is that of no earlier record. ``needs``: records
+    ``left_out_by`` returns for the bucket of a session or project, as ``split_by`` says, why the bodies
+    of its runs are not read, None if they are. ``is_new`` then returns whether a ``content_key`` is that of no earlier record. ``needs``: records
     that lack one of these are not read.
     """
 
     needs: Sequence[Need] = ()
-    left_out_by: Callable[[int, str | None], str | None] | None = None
-    by_project: bool = False
+    left_out_by: Callable[[int], str | None] | None = None
+    split_by: str | None = None
     is_new: Callable[[int], bool] | None = None
 
     @property
@@ -179,7 +178,7 @@ def _chosen_pages(
 
     A record that changes between the two reads is decided on by its earlier facts.
     """
-    needs, left_out_by, by_project, is_new = choice
+    needs, left_out_by, split_by, is_new = choice
     needed, limit = choice.facts, min(_FIRST_PAGE, _PAGE)
     shared = export_reads.shared_requests(rows, up_to_seq) if needed & SHARED else frozenset()
     alone: frozenset[int] | None = frozenset()
@@ -188,14 +187,14 @@ def _chosen_pages(
         alone = export_reads.without_pairs(rows, up_to_seq, needed)
         if alone is None:
             is_new = None  # no run reaches a line, so none is compared with the earlier ones
-    asked = export_reads.Asked(needed, is_new is not None, by_project, shared, alone)
+    asked = export_reads.Asked(needed, is_new is not None, split_by, shared, alone)
 
     @lru_cache(1 << 11)
     def lacks(facts: int) -> str | None:
         return next((need.reason for need in needs if not facts & need.facts), None)
 
-    def reason_of(facts: int, content: int, project: str | None) -> str | None:
-        if left_out_by and (reason := left_out_by(bucket_in(facts), project)):
+    def reason_of(facts: int, content: int, bucket: int) -> str | None:
+        if left_out_by and (reason := left_out_by(bucket)):
             return reason
         # Before the needs: a later record repeats also one without a line.
         if is_new and not is_new(content):
@@ -211,8 +210,8 @@ def _chosen_pages(
 
     while found := export_reads.known(rows, after_seq, up_to_seq, asked, _KEYS):
         seqs, left_out = list[int](), list[str]()
-        for seq, facts, content, project in found:
-            if reason := reason_of(facts, content, project):
+        for seq, facts, content, bucket in found:
+            if reason := reason_of(facts, content, bucket):
                 left_out.append(reason)
                 continue
             seqs.append(seq)

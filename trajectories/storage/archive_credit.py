@@ -91,7 +91,8 @@ def fill_export_facts(trajectories: Any, alias: str, *, is_complete: bool = Fals
         update(trajectories, changed, alias)
         return len(changed)
 
-    return _fill_some_at_a_time(trajectories, alias, "export_facts", fill, is_complete=is_complete)
+    # The newest of the columns: a row that has it has the others.
+    return _fill_some_at_a_time(trajectories, alias, "project_bucket", fill, is_complete=is_complete)
 
 
 def fill_packed_phases(trajectories: Any, phases: Any, alias: str, *, is_complete: bool = False) -> int:

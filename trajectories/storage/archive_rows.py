@@ -17,7 +17,7 @@ from django.db import connections, models, router
 
 from trajectories.conf import read_settings
 from trajectories.domain.compression import from_columns, to_columns
-from trajectories.domain.export_facts import content_key, facts_and_choice_key, request_digest
+from trajectories.domain.export_facts import content_key, facts_and_choice_key, project_bucket, request_digest
 from trajectories.domain.late_outcomes import count, references_of
 from trajectories.domain.outcomes import phase_group
 from trajectories.domain.packed_phases import packed_of
@@ -34,7 +34,7 @@ RECORD_COLUMNS = ("tenant_id", "trajectory_id", "stamp", "digest", "revision", "
 
 TRAJECTORY_COLUMNS = (*RECORD_COLUMNS, "compressed_body", "outcomes")
 """Those of an archived one, whose body is in one of two columns."""
-EXPORT_COLUMNS = ("export_facts", "request_key", "content_key", "choice_key")
+EXPORT_COLUMNS = ("export_facts", "request_key", "project_bucket", "content_key", "choice_key")
 """Those by which exports leave out runs; see ``domain.export_facts``."""
 _OF_BODY = (
     "phase_name",
@@ -256,6 +256,7 @@ def export_columns(fields: Mapping[str, Any], folded: str, groups: Sequence[str]
     return {
         "export_facts": facts,
         "request_key": request,
+        "project_bucket": project_bucket(fields),
         "content_key": content_key(request, groups, fields["phases"]),
         "choice_key": choices,
     }

@@ -10,10 +10,13 @@ from uuid import UUID
 
 import orjson
 from django.db import router
-from django.db.models import Case, Count, F, Min, Q, QuerySet, TextField, Value, When
+from django.db.models import Case, Count, F, Min, Q, QuerySet, Value, When
+from django.db.models.expressions import Combinable
 
 from trajectories.domain.export_facts import (
     ATTEMPT,
+    BUCKET_AT,
+    BUCKET_BITS,
     LATE,
     REWARD,
     SHARED,
@@ -86,24 +89,29 @@ def without_pairs(rows: QuerySet[Trajectory], up_to_seq: int, needed: int) -> fr
 
 
 class Asked(NamedTuple):
-    """What decides on a record: some facts, perhaps its content and its project; ``shared`` is what
-    ``shared_requests`` returns, ``without_pairs`` what that returns."""
+    """What decides on a record: some facts, perhaps its content, and the bucket of what a split is by;
+    ``shared`` is what ``shared_requests`` returns, ``without_pairs`` what that returns."""
 
     facts: int = 0
     has_content: bool = False
-    has_project: bool = False
+    split_by: str | None = None
     shared: frozenset[int] | None = frozenset()
     without_pairs: frozenset[int] | None = frozenset()
 
     @property
     def is_in_index(self) -> bool:
         """Whether an index has all of it."""
-        return not (self.facts & LATE or self.has_content or self.has_project or self.without_pairs)
+        return not (self.facts & LATE or self.has_content or self.without_pairs)
 
 
-Known: TypeAlias = tuple[int, int, int, str | None]
-"""What is known of a record without its body: sequence number, facts, ``content_key`` and project. The
-last two are 0 and None if they were not asked for."""
+Known: TypeAlias = tuple[int, int, int, int]
+"""What is known of a record without its body: sequence number, facts, ``content_key`` and bucket. The
+last two are 0 if they were not asked for."""
+_BUCKETS: Mapping[str | None, Combinable] = {
+    None: Value(0),
+    "session": F("export_facts").bitrightshift(BUCKET_AT).bitand(BUCKET_BITS),
+    "project": F("project_bucket"),
+}
 
 
 @archive_errors()
@@ -112,20 +120,27 @@ def known(rows: QuerySet[Trajectory], after_seq: int, up_to_seq: int, asked: Ask
 
     That of records of an earlier release is computed from their bodies.
     """
-    columns = (
-        "seq",
-        "export_facts",
-        "request_key",
+    compares = asked.facts & (SHARED | VARIED | LATE)
+    columns = [
+        F("seq"),
+        F("export_facts"),
         F("content_key") if asked.has_content else Value(0),
-        F("choice_key") if asked.without_pairs else Value(0),
-        F("outcome_count") if asked.facts & LATE else Value(0),
-        F("project") if asked.has_project else Value(None, TextField()),
-    )
+        _BUCKETS[asked.split_by],
+    ]
+    if compares:
+        columns += [F("request_key"), F("choice_key") if asked.without_pairs else Value(0)]
+        columns.append(F("outcome_count") if asked.facts & LATE else Value(0))
     with nullcontext() if asked.is_in_index else mapped():
         found = [*plain(between(rows, after_seq, up_to_seq).values_list(*columns)[:limit])]
-    if lacking := [row[0] for row in found if row[1] is None]:
+    if lacking := [row[0] for row in found if row[1] is None or row[3] is None]:
         computed = {seq: export_columns_of(body) for seq, body in _bodies(rows, lacking)}
-        found = [_completed(row, computed) if row[1] is None else row for row in found]
+        gone = dict.fromkeys(EXPORT_COLUMNS, 0)  # deleted meanwhile
+        found = [
+            _completed(row, computed.get(row[0], gone), asked) if row[1] is None or row[3] is None else row
+            for row in found
+        ]
+    if not compares:
+        return found
     every, shared = SHARED if asked.shared is None else 0, asked.shared or ()
     varied, alone = 0 if asked.without_pairs is None else VARIED, asked.without_pairs or ()
     return [
@@ -133,17 +148,19 @@ def known(rows: QuerySet[Trajectory], after_seq: int, up_to_seq: int, asked: Ask
             seq,
             facts | every | (request in shared and SHARED) | (choice not in alone and varied) | (late and LATE),
             content,
-            project,
+            bucket,
         )
-        for seq, facts, request, content, choice, late, project in found
+        for seq, facts, content, bucket, request, choice, late in found
     ]
 
 
-def _completed(row: tuple[Any, ...], computed: Mapping[int, Mapping[str, Any]]) -> tuple[Any, ...]:
-    """Return a row with its facts and keys; one that was deleted meanwhile has none."""
-    seq, *_, late, project = row
-    columns = computed.get(seq)
-    return (seq, *((columns[name] if columns else 0) for name in EXPORT_COLUMNS), late, project)
+def _completed(row: tuple[Any, ...], columns: Mapping[str, int], asked: Asked) -> tuple[Any, ...]:
+    """Return a row of ``known`` with what ``columns`` have."""
+    seq, _, _, _, *more = row
+    facts = columns["export_facts"]
+    bucket = columns["project_bucket"] if asked.split_by == "project" else facts >> BUCKET_AT & BUCKET_BITS
+    keys = (columns["request_key"], columns["choice_key"]) if more else ()
+    return (seq, facts, columns["content_key"], bucket, *keys, *more[2:])
 
 
 def _bodies(rows: QuerySet[Trajectory], seqs: Sequence[int]) -> Iterator[tuple[int, bytes]]:

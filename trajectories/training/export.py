@@ -9,7 +9,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -59,8 +58,8 @@ class Request(NamedTuple):
         split = self.split
         return exports.Choice(
             self.format.needs(self.options),
-            split and partial(split.left_out, only=self.part),
-            split is not None and split.is_by_project,
+            split and split.left_out_by(self.part),
+            split and split.by,
             seen.is_new if self.is_deduplicated else None,
         )
 

@@ -7,11 +7,12 @@ is not tested on another.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from bisect import bisect_right
+from collections.abc import Callable
 from typing import NamedTuple
 
 from trajectories.domain import redaction
-from trajectories.domain.export_facts import BUCKETS, bucket_of, project_group, session_of
+from trajectories.domain.export_facts import BUCKETS, bucket_of, project_of, session_of
 from trajectories.exceptions import InvalidInput
 from trajectories.training.run import Run
 
@@ -40,33 +41,19 @@ class Split(NamedTuple):
 
     def part_of(self, run: Run) -> str | None:
         """Return the part of a run; None if the shares leave it out."""
-        return self._part_at(bucket_of(group_of(run, self.by)))
+        bucket = bucket_of(group_of(run, self.by))
+        return next((part.name for part in self.parts if bucket < part.end), None)
 
-    @property
-    def is_by_project(self) -> bool:
-        return self.by == SPLIT_BY[1]
-
-    def left_out(self, bucket: int, project: str | None, only: str | None) -> str | None:
-        """Return why a run is left out, None if it is not.
+    def left_out_by(self, only: str | None) -> Callable[[int], str | None]:
+        """Return what says why the runs of a bucket are left out, None of those that are not.
 
         Args:
-            bucket: that of its session.
-            project: None in a split by session.
-            only: the part that is exported.
+            only: the part that is exported; None exports all.
         """
-        part = self._part_at(bucket if project is None else _bucket_of_project(project))
-        return NO_PART if part is None else OTHER_PART if only not in (None, part) else None
-
-    def _part_at(self, bucket: int) -> str | None:
-        for part in self.parts:  # they lie one after the other, from bucket 0 on
-            if bucket < part.end:
-                return part.name
-        return None
-
-
-@lru_cache(1 << 10)  # global because it is a pure function; bounded; needs no reset
-def _bucket_of_project(project: str) -> int:
-    return bucket_of(project_group(project))
+        # The parts lie one after the other, from bucket 0 on.
+        ends = [part.end for part in self.parts]
+        reasons = [OTHER_PART if only not in (None, part.name) else None for part in self.parts] + [NO_PART]
+        return lambda bucket: reasons[bisect_right(ends, bucket)]
 
 
 def group_of(run: Run, by: str) -> str:
@@ -75,10 +62,7 @@ def group_of(run: Run, by: str) -> str:
     By session: runs of a session; else a run and the runs that name it as their parent. By project:
     runs of a project; a run without one is treated as by session.
     """
-    fields = run.fields
-    if by == "project" and fields.get("project") is not None:
-        return project_group(fields["project"])
-    return session_of(fields)
+    return project_of(run.fields) if by == SPLIT_BY[1] else session_of(run.fields)
 
 
 def parse_split(text: str, by: str = SPLIT_BY[0]) -> Split:
