@@ -190,13 +190,18 @@ def main(
     *,
     is_judge: bool = False,
 ) -> None:
-    """Run a benchmark as a command: print its table, and with ``--json`` write its rows to a file.
+    """Run a benchmark as a command: print its table, and with ``--json`` write its rows to a file. Each row
+    goes to stderr when it is measured.
 
     Args:
         is_judge: without ``--json``, exit with 1 if a row does not meet its aim.
     """
     arguments = parsed(description, add_arguments)
-    rows = list(measure(arguments))
+    rows = []
+    for row in measure(arguments):
+        rows.append(row)
+        # Many take minutes.
+        print(f"{row.name}: {with_unit(row.value, row.unit)} {row.verdict}".strip(), file=sys.stderr, flush=True)
     print(table(rows), flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps([asdict(row) for row in rows], ensure_ascii=False))
