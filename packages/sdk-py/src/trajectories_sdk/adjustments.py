@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import logging
 import re
-import threading
 from collections.abc import Mapping
 from typing import Any, Final
 from uuid import UUID, uuid4
 
+from trajectories_sdk.process_lock import ProcessLock
 from trajectories_sdk.recording import AnyTrajectory, encoded
 from trajectories_sdk.repair import LeftOut
 from trajectories_sdk.totals import totals_of
@@ -41,7 +41,7 @@ class Adjustments:
         """Values that were written as the closest JSON, and phases that were left out."""
         self.left_out = 0
         """Fields that the server refused."""
-        self._lock = threading.Lock()
+        self._lock = ProcessLock()
         self._logged: set[str] = set()
 
     def kept(self, trajectory: AnyTrajectory) -> tuple[UUID, bytes]:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import logging
 import os
 import ssl
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import httpx2
+
+from trajectories_sdk.process_lock import ProcessLock
 
 _CERTIFICATES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
 Http = TypeVar("Http", httpx2.Client, httpx2.AsyncClient)
@@ -31,7 +32,7 @@ class _Warned:
     keeps the parent's.
     """
 
-    lock = threading.Lock()
+    lock = ProcessLock()
     names: set[str] = set()  # noqa: RUF012  guarded by the lock
 
 

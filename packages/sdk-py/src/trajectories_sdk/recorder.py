@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from trajectories_sdk.advice import Adviser, known_of, question_of
 from trajectories_sdk.outcome_recording import OutcomeFields, Value, fields_of
 from trajectories_sdk.params import Candidate, Exploration, LateOutcome, RunFields, Trajectory
 from trajectories_sdk.phase_recorder import Fields, Phase, check_names, error_of, without_none
+from trajectories_sdk.process_lock import ProcessLock
 from trajectories_sdk.resuming import RESUMES, Earlier, carried_over
 from trajectories_sdk.totals import (
     INTERRUPTED,
@@ -77,8 +77,8 @@ class Run:
         self._delivery = delivery
         self._has_progress = has_progress
         self._clock = clock
-        self._lock = threading.RLock()
-        self._order = threading.Lock()  # keeps the versions of the record in order
+        self._lock = ProcessLock(is_reentrant=True)
+        self._order = ProcessLock()  # keeps the versions of the record in order
         self._awaited_order = anyio.Lock()
         self._set: Fields = {}
         self._phases: list[Phase | _EarlierPhase] = []

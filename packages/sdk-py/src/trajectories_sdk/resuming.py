@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
+from trajectories_sdk.process_lock import ProcessLock
 from trajectories_sdk.totals import INTERRUPTED
 
 MAX_REMEMBERED: Final = 1_000
@@ -50,7 +50,7 @@ class InterruptedRuns:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = ProcessLock()
         self._records: OrderedDict[str, Mapping[str, Any]] = OrderedDict()
 
     def remember(self, record: Mapping[str, Any], is_interrupted: bool, /) -> None:

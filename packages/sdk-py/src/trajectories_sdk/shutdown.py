@@ -5,11 +5,12 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable
 from typing import Final, Protocol
 from weakref import WeakSet
+
+from trajectories_sdk.process_lock import ProcessLock
 
 EXIT_TIMEOUT_S: Final = 2.0
 """Longest delay of the process's exit by all its queues together."""
@@ -31,7 +32,7 @@ class _Process:
     """
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = ProcessLock()
         self.queues: WeakSet[Flushable] = WeakSet()
         self.is_hooked = False
         self.pid: int | None = None  # of the process that has the multiprocessing finalizer
@@ -69,7 +70,6 @@ def flush_all(**_: object) -> None:
 
 
 def _reset_after_fork() -> None:
-    _process.lock = threading.Lock()
     for queue in list(_process.queues):
         queue.reset_after_fork()
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Final
 from uuid import UUID
 
 from trajectories_sdk.models import RecordWarning
+from trajectories_sdk.process_lock import ProcessLock
 
 MAX_REMEMBERED: Final = 10_000
 
@@ -24,7 +24,7 @@ class WarningLog:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = ProcessLock()
         self._logged: OrderedDict[tuple[UUID | None, str], None] = OrderedDict()
 
     def note(self, id_: UUID | None, warnings: Sequence[RecordWarning] | None) -> None:
