@@ -332,6 +332,7 @@ CORS_EXPOSE_HEADERS = [
 
 DEFAULT_EXCEPTION_REPORTER_FILTER = "trajectory_site.exception_filter.ReporterFilter"
 
+_LOG_LEVEL = environment.choice("LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "WARN", "ERROR", "CRITICAL"), "INFO")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -345,11 +346,16 @@ LOGGING = {
         }
     },
     "filters": {"request_id": {"()": "trajectories.api.request_ids.RequestIdFilter"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request_id"]}},
-    "root": {
-        "handlers": ["stderr"],
-        "level": environment.choice("LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "WARN", "ERROR", "CRITICAL"), "INFO"),
+    # With the level, because a logger with a level of its own does not ask the root for one.
+    "handlers": {
+        "stderr": {
+            "class": "logging.StreamHandler",
+            "formatter": "line",
+            "filters": ["request_id"],
+            "level": _LOG_LEVEL,
+        }
     },
+    "root": {"handlers": ["stderr"], "level": _LOG_LEVEL},
     # Django's handlers (console only with DEBUG, mails to ADMINS) would drop or double its lines.
     "loggers": {
         "django": {"handlers": [], "level": "INFO", "propagate": True},

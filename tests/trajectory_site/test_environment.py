@@ -129,6 +129,19 @@ def test_a_log_level_and_format_are_used(read: Any, level: str) -> None:
     assert "'%(message)s %(request_id)s'" in repr(logging)
 
 
+@pytest.mark.parametrize("name", ["", "django.request", "mcp"])
+def test_no_logger_writes_below_the_log_level(tmp_path: Path, name: str) -> None:
+    code = f"""
+import django, logging
+django.setup()
+logging.getLogger({name!r}).warning("one")
+logging.getLogger({name!r}).error("two")
+"""
+    site = {"DJANGO_SETTINGS_MODULE": "trajectory_site.settings", "SECRET_KEY": "x", "DATA_DIR": str(tmp_path)}
+    done = run_python(["-c", code], clean_environment(LOG_LEVEL="ERROR", **site))
+    assert ("one" in done.stderr, "two" in done.stderr) == (False, True)
+
+
 @pytest.mark.parametrize("key", ["QUEUE", "METRICS_ACCESS", "TENANT_FROM_REQUEST", "OUTBOX_PATH"])
 def test_a_text_of_the_app_may_look_like_a_number(read: Any, key: str) -> None:
     assert read(**{f"TRAJECTORIES_{key}": "12345678901234567890"})["TRAJECTORIES"][key] == "12345678901234567890"
