@@ -320,6 +320,22 @@ def test_pairs_read_the_runs_of_which_another_action_has_earned_something_else(
 
 
 @pytest.mark.parametrize("pair_by", ["request", "type"])
+@pytest.mark.parametrize("more", [{}, {"split": "train=1"}], ids=["whole", "split"])
+def test_runs_without_a_pair_are_counted_from_any_run_on(
+    store: IsolatedStore, archive_db: str, pair_by: str, more: dict[str, str]
+) -> None:
+    runs = alike(pair_by)
+    request = export.parse_request({"format": "dpo", "pair_by": pair_by} | more, store.now_us())
+    assert export.manifest(store, TENANT, request).left_out == {}
+    archived(*runs)
+    for at in range(len(runs) + 1):
+        after, choice = runs[at - 1].id if at else None, request.choice(Seen())
+        pages = list(exports.export_pages(store, TENANT, parse_query({}, 0), choice=choice, after=after).pages)
+        assert sum(page.count for page in pages) == len(runs) - at
+        assert pages[-1].last == (runs[-1].id if runs[at:] else None)
+
+
+@pytest.mark.parametrize("pair_by", ["request", "type"])
 def test_pairs_read_all_runs_where_choices_vary(store: IsolatedStore, pair_by: str) -> None:
     runs = [record(phase("implement", model=f"m{number}"), number=number) for number in range(1, 31)]
     archived(*runs)

@@ -185,8 +185,14 @@ def _chosen_pages(
     # Where no request is shared, few runs are left, and each can only be in a pair with itself.
     if needed & VARIED and not (needed & SHARED and shared == frozenset()):
         alone = export_reads.without_pairs(rows, up_to_seq, needed)
-        if alone is None:
-            is_new = None  # no run reaches a line, so none is compared with the earlier ones
+        if alone is None:  # no run reaches a line, so none is compared with the earlier ones
+            is_new = None
+            if left_out_by is None:
+                count, last_seq = export_reads.counted(rows, after_seq, up_to_seq)
+                lacking = next(need.reason for need in needs if need.facts == VARIED)
+                if count:
+                    yield Page([], Counter({lacking: count}), export_reads.id_at(tenant, last_seq))
+                return
     asked = export_reads.Asked(needed, is_new is not None, split_by, shared, alone)
 
     @lru_cache(1 << 11)

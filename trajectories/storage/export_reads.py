@@ -10,7 +10,7 @@ from uuid import UUID
 
 import orjson
 from django.db import router
-from django.db.models import Case, Count, F, Min, Q, QuerySet, Value, When
+from django.db.models import Case, Count, F, Max, Min, Q, QuerySet, Value, When
 from django.db.models.expressions import Combinable
 
 from trajectories.domain.export_facts import (
@@ -86,6 +86,13 @@ def without_pairs(rows: QuerySet[Trajectory], up_to_seq: int, needed: int) -> fr
         return frozenset()  # some have changed meanwhile
     found_alone = pairs.without()
     return None if len(found_alone) == len(examples) else found_alone
+
+
+@archive_errors()
+def counted(rows: QuerySet[Trajectory], after_seq: int, up_to_seq: int) -> tuple[int, int]:
+    """Return how many matching records there are, and the sequence number of the last one, or 0."""
+    found = between(rows, after_seq, up_to_seq).order_by().aggregate(count=Count("pk"), last=Max("seq"))
+    return found["count"], found["last"] or 0
 
 
 class Asked(NamedTuple):
