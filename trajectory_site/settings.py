@@ -210,6 +210,7 @@ CELERY_TASK_DEFAULT_QUEUE = "trajectories"
 # The relay retries, so a publication fails at once.
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_POOL = "trajectory_site.task_pool:TaskPool"
 CELERY_WORKER_REDIRECT_STDOUTS = False
 # Commands of remote control are not signed: a client of the broker could stop the workers.
 CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
