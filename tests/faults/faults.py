@@ -73,7 +73,7 @@ def kill_worker_in_a_batch(cluster: Cluster, load: Load) -> str:
 
 
 def stop_web_and_worker(cluster: Cluster, load: Load) -> str:
-    already_cut = len(load.cut)
+    already_cut, already_unread = len(load.cut), len(load.unread)
     for name in ("a1", "b1", "a2"):
         web = cluster.webs[name]
         os.kill(web.pid, signal.SIGTERM)
@@ -86,7 +86,11 @@ def stop_web_and_worker(cluster: Cluster, load: Load) -> str:
         load.more(100)
     cut = load.cut[already_cut:]
     assert not cut, cut
-    return f"3 web servers and 3 workers exited with 0, {flying} rows under way, {len(cut)} requests cut"
+    unread = len(load.unread) - already_unread
+    return (
+        f"3 web servers and 3 workers exited with 0, {flying} rows under way, {len(cut)} requests cut, "
+        f"{unread} met a connection that was closing"
+    )
 
 
 # --- Redis: tier, change feed and broker at once

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import random
+import select
+import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -88,7 +91,9 @@ class Load:
         self.ledger = ledger
         self.urls = list(urls)
         self.cut: list[str] = []
-        """Requests that broke off on an open connection."""
+        """Requests that a server read, in whole or in part, and did not answer."""
+        self.unread: list[str] = []
+        """Requests that met a connection as the server closed it."""
         self.refused: list[tuple[int, str | None]] = []
         """Answers other than 2xx: status and Retry-After."""
         self._headers = {"Authorization": f"Bearer {api_key}"}
@@ -147,35 +152,36 @@ class Load:
             # Shorter than the server's keep-alive (10 s), so that client and server never close at once.
             limits = httpx2.Limits(keepalive_expiry=1)
             with httpx2.Client(headers=self._headers, timeout=30, trust_env=False, limits=limits) as http:
+                post = TracedPost(http)
                 while not self._stopping.is_set():
                     self._going.wait()
-                    self._step(http, chance, mine)
+                    self._step(post, chance, mine)
                     self._stopping.wait(chance.random() * 2 * self._pause_s)
         except BaseException as error:
             self._errors.append(error)
             raise
 
-    def _step(self, http: httpx2.Client, chance: random.Random, mine: dict[UUID, bytes]) -> None:
+    def _step(self, post: TracedPost, chance: random.Random, mine: dict[UUID, bytes]) -> None:
         kinds = ("canonical", "dialect", "ndjson", "again") if mine else ("canonical", "dialect", "ndjson")
         kind = chance.choices(kinds, (3, 2, 2, 3)[: len(kinds)])[0]
         if kind == "ndjson":
             sent = [self._record(chance, mine, "NDJSON line") for _ in range(chance.randint(2, self._max_lines))]
-            self._send(http, chance, b"\n".join(data for _, data in sent), NDJSON)
+            self._send(post, chance, b"\n".join(data for _, data in sent), NDJSON)
         else:
             sent = [self._again(chance, mine) if kind == "again" else self._record(chance, mine, kind)]
-            self._send(http, chance, sent[0][1], JSON)
+            self._send(post, chance, sent[0][1], JSON)
         expected = [canonical(data) for _, data in sent]
         mine.update(expected)
         self.ledger.acknowledge(expected, [kind for kind, _ in sent])
         if self._has_outcomes and chance.random() < 0.3:
-            self._send_outcome(http, chance, chance.choice(list(mine)))
+            self._send_outcome(post, chance, chance.choice(list(mine)))
 
-    def _send_outcome(self, http: httpx2.Client, chance: random.Random, id_: UUID) -> None:
+    def _send_outcome(self, post: TracedPost, chance: random.Random, id_: UUID) -> None:
         """Send a late outcome; sometimes twice, perhaps to two hosts, as a retry does."""
         name = f"{chance.getrandbits(64):x}"
         data = orjson.dumps({"name": name, "value": True, "trajectory_id": str(id_), "idempotency_key": name})
         for _ in range(chance.choice([1, 1, 2])):
-            self._send(http, chance, data, JSON, path="/v1/agent/outcomes")
+            self._send(post, chance, data, JSON, path="/v1/agent/outcomes")
         self.ledger.acknowledge_outcome(id_, name)
 
     def _record(self, chance: random.Random, mine: dict[UUID, bytes], kind: str) -> tuple[str, bytes]:
@@ -193,17 +199,15 @@ class Load:
         cost_usd = chance.randrange(1_000_000) / 1_000_000
         return "replaced", orjson.dumps(orjson.loads(mine[id_]) | {"total_cost_usd": cost_usd})
 
-    def _send(
-        self, http: httpx2.Client, chance: random.Random, data: bytes, media_type: str, *, path: str = PATH
-    ) -> None:
+    def _send(self, post: TracedPost, chance: random.Random, data: bytes, media_type: str, *, path: str = PATH) -> None:
         while True:
             url = chance.choice(self.urls)
             try:
-                answer = http.post(url + path, content=data, headers={"Content-Type": media_type})
+                answer = post(url, path, data, media_type)
             except (httpx2.ConnectError, httpx2.ConnectTimeout):
                 pass  # no server is listening; nothing was sent
             except httpx2.TransportError as error:
-                self.cut.append(repr(error))
+                (self.unread if post.was_unread else self.cut).append(repr(error))
             else:
                 if answer.is_success:
                     assert media_type == JSON or answer.json()["refused"] == 0, answer.text
@@ -217,6 +221,43 @@ class Load:
         self._stopped_at = getattr(self, "_stopped_at", time.monotonic())
         time.sleep(0.05)
         return time.monotonic() - self._stopped_at < 30
+
+
+class TracedPost:
+    """Posts of one thread. ``was_unread``: whether the server closed the connection of the last
+    request without having read it.
+
+    An open connection may be closed just as a request is sent on it; HTTP/1.1 has no way to prevent
+    that, and a client may send again (RFC 9112, sections 9.3.1 and 9.5). The same happens to a
+    connection that waits to be accepted. The server's kernel resets a connection that is closed
+    with unread data, or gets some afterwards. A server that has read a request and drops it closes
+    the connection in order.
+    """
+
+    RESET_S = 2.0
+    """How long a reset may come after the end of the stream; on one host it takes milliseconds."""
+
+    def __init__(self, http: httpx2.Client) -> None:
+        self._http = http
+        self._sockets: dict[str, socket.socket] = {}
+        self.was_unread = False
+
+    def __call__(self, url: str, path: str, data: bytes, media_type: str) -> httpx2.Response:
+        self.was_unread = False
+        trace = partial(self._on_event, url)
+        headers = {"Content-Type": media_type}
+        return self._http.post(url + path, content=data, headers=headers, extensions={"trace": trace})
+
+    def _on_event(self, url: str, event: str, info: dict[str, Any]) -> None:
+        if event == "connection.connect_tcp.complete":
+            self._sockets[url] = info["return_value"].get_extra_info("socket")
+        elif event == "http11.receive_response_headers.failed":
+            self.was_unread = self._is_reset(self._sockets[url])
+
+    def _is_reset(self, connection: socket.socket) -> bool:
+        poll = select.poll()
+        poll.register(connection, 0)  # no data and no end of the stream, only a hang-up or an error
+        return bool(poll.poll(self.RESET_S * 1_000))
 
 
 def canonical(data: bytes) -> tuple[UUID, bytes]:
