@@ -206,6 +206,10 @@ def _learning() -> Iterator[Sent]:
     }
     path = f"{LEARNING}recommendations"
     yield Sent("recommendation among 20 models", "POST", {}, orjson.dumps(asked), path)
+    unknown = {"phase": "implement", "candidates": [{"model": f"unknown {number}"} for number in range(20)]}
+    sent = Sent("recommendation among 20 unknown models", "POST", {}, orjson.dumps(unknown), path)
+    # The draws of these models are remembered from then on.
+    yield sent._replace(times=1, is_repeatable=False)
     yield Sent("best models", "GET", {}, path=path)
     forecast = {"taskType": "feature", "complexity": "high"}
     yield Sent("forecast of costs", "GET", forecast, path="/v1/intelligence/cost-forecast")

@@ -135,7 +135,7 @@ def test_old_outcomes_below_the_hot_cache_count_less(
         posted(north, run)
     counted()
     later_us = get_store().now_us() + 90 * DAY_US
-    monkeypatch.setattr(recommend, "decide", lambda request, cells, _, seed: decide(request, cells, later_us, seed))
+    monkeypatch.setattr(recommend, "decide", lambda asked, cells, _, *more: decide(asked, cells, later_us, *more))
     (found,) = recommended(north, "a", half_life_days=45)["candidates"]
     assert found["samples"] == 10
     assert found["success"]["mean"] == pytest.approx(1 / (2 + 10 * 0.25), abs=0.04)

@@ -17,8 +17,11 @@ from trajectories.conf import Settings
 from trajectories.domain.query import Query, parse_query
 from trajectories.exceptions import TooManyReads
 from trajectories.learning.cells import learned
+from trajectories.learning.context import RecommendationRequest
 from trajectories.learning.evaluate import evaluate
+from trajectories.learning.forecast import best_models
 from trajectories.learning.policies import RulePolicy
+from trajectories.learning.recommend import recommend
 from trajectories.services import deletion, exports, read_shares
 from trajectories.services.read_shares import ReadShares, Share
 from trajectories.training.readiness import readiness
@@ -178,6 +181,29 @@ def test_a_refused_read_of_choices_leaves_none_of_them_out(
         == 3
     )
     assert sum(costs.total() for costs in found.run_costs.values()) == 3
+
+
+def test_the_plans_of_a_recommendation_and_best_models_are_a_long_read(
+    db: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = WebProcess(tmp_path / "outbox", long_reads_per_tenant=1, **QUICK)
+    process.record("alice", phases=[phase(phase_name="spec", model="m", outcome="success")])
+    asked = RecommendationRequest.model_validate({"phase": "spec", "candidates": [{"model": "m"}, {"model": "n"}]})
+    reads: list[Callable[[], object]] = [
+        lambda: recommend(process.store, "alice", asked),
+        lambda: best_models(process.store, "alice", None, None),
+    ]
+    learned(process.store, "alice")
+    monkeypatch.setattr(read_shares, "WAIT_S", 0.0)
+    monkeypatch.setattr(read_shares, "SHORT_CPU_S", 0.0)
+    monkeypatch.setattr(read_shares, "PAUSE_EVERY_S", 0.0)
+    for read in reads:
+        with process.store.part(ReadShares).of("alice") as share:
+            share.take()
+            with pytest.raises(TooManyReads):
+                read()
+        read()
+    assert not process.store.part(ReadShares)._held
 
 
 def test_a_list_without_filters_and_a_single_record_are_read_meanwhile(busy: WebProcess) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import permutations
+from typing import Any, TypeAlias
 
 from trajectories.domain.choices import RAN, SKIPPED
 from trajectories.learning.context import QualityFloor, RecommendationRequest
 from trajectories.learning.estimates import Estimate, PhaseEstimates
 from trajectories.learning.posterior import Drawn
+
+Scan: TypeAlias = Callable[[Iterable[Any]], Iterator[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ class Action:
         return self.name[0].upper() + self.name[1:]
 
 
-def actions_of(request: RecommendationRequest, estimates: PhaseEstimates) -> list[Action]:
+def actions_of(request: RecommendationRequest, estimates: PhaseEstimates, scan: Scan = iter) -> list[Action]:
     """Return the actions of a decision: models in the order given, plans, skip.
 
     A plan's second model is dearer than its first, as far as both costs are known. After a failure
@@ -55,7 +58,7 @@ def actions_of(request: RecommendationRequest, estimates: PhaseEstimates) -> lis
     singles = [_single(request, estimates, at, after) for at in range(len(request.candidates))]
     found = list(singles)
     if request.allow_escalation and after is None:
-        found += _plans(request, estimates, singles)
+        found += _plans(request, estimates, singles, scan)
     if request.allow_skip:
         found.append(_skip(estimates, singles))
     by_model = {action.model: action for action in singles}
@@ -69,9 +72,11 @@ def _single(request: RecommendationRequest, estimates: PhaseEstimates, at: int, 
     return Action(candidate.model, None, estimate.draws, posterior.mean, posterior.interval(), cost, cost, estimate)
 
 
-def _plans(request: RecommendationRequest, estimates: PhaseEstimates, singles: Sequence[Action]) -> Iterator[Action]:
+def _plans(
+    request: RecommendationRequest, estimates: PhaseEstimates, singles: Sequence[Action], scan: Scan
+) -> Iterator[Action]:
     candidates = {candidate.model: candidate for candidate in request.candidates}
-    for first, second in permutations(singles, 2):
+    for first, second in scan(permutations(singles, 2)):
         if first.cost_usd is not None and second.cost_usd is not None and first.cost_usd >= second.cost_usd:
             continue
         assert first.model is not None and second.model is not None  # noqa: S101, PT018  for the type checker

@@ -63,7 +63,8 @@ def best_models(store: Store, tenant: str, task_type: str | None, framework: str
                 counts = _counts(share.scan(cells))
         candidates = {name: _most_known(counts[name]) for name in wanted if name in counts}
         choices = _first_choices(share.scan(cells), {model for models in candidates.values() for model in models})
-        return [_best(name, models, choices, store.now_us()) for name, models in candidates.items() if models]
+        known_ones = [(name, models) for name, models in candidates.items() if models]
+        return [_best(name, models, choices, store.now_us()) for name, models in share.scan(known_ones)]
 
 
 def forecast_cost(store: Store, tenant: str, task_type: str, complexity: str | None) -> CostForecast:

@@ -84,9 +84,14 @@ def draws(a: float, b: float, name: str) -> tuple[float, ...]:
     """Return DRAWS draws of Beta(a, b). They are the same for the same arguments, and independent
     for different names."""
     rng = random.Random(f"{a!r} {b!r} {name}")  # noqa: S311  a simulation
-    if min(a, b) <= _LEAST:
-        return tuple(rng.betavariate(a, b) for _ in range(DRAWS))
-    return tuple(islice(_betas(a, b, rng.random), DRAWS))
+    if min(a, b) > _LEAST:
+        return tuple(islice(_betas(a, b, rng.random), DRAWS))
+    # By the inverse of the distribution, which is a power. Of most plans of unknown models nothing is known.
+    drawn = [rng.random() for _ in range(DRAWS)]
+    if max(a, b) > _LEAST:
+        power = 1.0 / max(a, b)
+        drawn = [x**power for x in drawn] if a > b else [1.0 - x**power for x in drawn]
+    return tuple(drawn)
 
 
 def _betas(a: float, b: float, uniform: Callable[[], float]) -> Iterator[float]:

@@ -21,11 +21,12 @@ from trajectories.domain.choice_sums import Cells
 from trajectories.domain.choices import RAN, RECOMMENDATION
 from trajectories.domain.contract_types import MAX_INT
 from trajectories.domain.text import counted
-from trajectories.learning.actions import Action, actions_of
+from trajectories.learning.actions import Action, Scan, actions_of
 from trajectories.learning.cells import learned
 from trajectories.learning.context import RecommendationRequest
 from trajectories.learning.estimates import PhaseEstimates
 from trajectories.learning.posterior import DRAWS
+from trajectories.services.read_shares import ReadShares
 from trajectories.storage.store import Store
 
 METHOD: Final = "thompson-sampling"
@@ -49,7 +50,8 @@ def recommend(store: Store, tenant: str, request: RecommendationRequest) -> dict
     """
     known = learned(store, tenant)
     seed = secrets.randbelow(MAX_INT) if request.seed is None else request.seed
-    answer = decide(request, known.by_phase.get(request.group, {}), store.now_us(), seed)
+    with store.part(ReadShares).of(tenant) as share:
+        answer = decide(request, known.by_phase.get(request.group, {}), store.now_us(), seed, share.scan)
     answer["complete"] = known.is_complete
     digest = hashlib.blake2b(orjson.dumps([tenant, answer, request.model_dump()]), digest_size=16).digest()
     identity = str(UUID(bytes=digest, version=5))
@@ -58,10 +60,14 @@ def recommend(store: Store, tenant: str, request: RecommendationRequest) -> dict
     return {"recommendation_id": identity, **answer}
 
 
-def decide(request: RecommendationRequest, cells: Cells, now_us: int, seed: int) -> dict[str, Any]:
-    """Return the answer for these cells, without id. The same arguments give the same answer."""
+def decide(request: RecommendationRequest, cells: Cells, now_us: int, seed: int, scan: Scan = iter) -> dict[str, Any]:
+    """Return the answer for these cells, without id. The same arguments give the same answer.
+
+    Args:
+        scan: yields what it is given, and may let others work meanwhile.
+    """
     estimates = PhaseEstimates(request, cells, now_us)
-    valued = value_actions(request, actions_of(request, estimates))
+    valued = value_actions(request, actions_of(request, estimates, scan))
     eligible = [one for one in valued if one.action.refusal is None]
     choice = _drawn(eligible, seed)
     best = max(eligible, key=lambda one: one.value, default=None)
@@ -104,7 +110,9 @@ def value_actions(request: RecommendationRequest, actions: Sequence[Action]) -> 
         # An action of unknown cost is valued as the dearest one, so that it does not look free.
         penalty = price * (dearest if action.cost_usd is None else action.cost_usd)
         mean = action.mean if action.model is not None else sum(action.draws) / len(action.draws)
-        found.append(Valued(action, mean - penalty, [p - penalty for p in action.draws], 0.0))
+        found.append(
+            Valued(action, mean - penalty, [p - penalty for p in action.draws] if penalty else action.draws, 0.0)
+        )
     open_ = [one for one in found if one.action.refusal is None]
     wins: Counter[int] = Counter()
     for row in zip(*(one.draws for one in open_), strict=True):
