@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import ClassVar
+from typing import ClassVar, Literal, TypeAlias
 
 from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
@@ -466,8 +466,13 @@ class Quarantined(_Version):
         ]
 
 
+AuditAction: TypeAlias = Literal[
+    "delete", "erase", "import", "export", "view", "list", "annotate", "create_key", "change_key", "revoke_key"
+]
+
+
 class AuditManager(models.Manager["AuditEntry"]):
-    def note(self, action: str, actor: str, tenants: Mapping[str, int], target: str = "") -> None:
+    def note(self, action: AuditAction, actor: str, tenants: Mapping[str, int], target: str = "") -> None:
         """Add an entry for each tenant, with how many records or keys it is about.
 
         An entry that cannot be written becomes a log line and no error: what it describes has

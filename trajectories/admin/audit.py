@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from django.contrib import admin
 from django.db.models import QuerySet
 
 from trajectories.admin import columns
 from trajectories.admin.changelist import ChoiceFilter, MirrorAdmin, TenantFilter
-from trajectories.models import AuditEntry
+from trajectories.models import AuditAction, AuditEntry
 
 
 class ActionFilter(ChoiceFilter):
     title = "action"
     parameter_name = "action"
-    words = ("delete", "erase", "export", "view", "list", "annotate", "create_key", "change_key", "revoke_key")
+    words = get_args(AuditAction)
 
 
 @admin.register(AuditEntry)

@@ -36,7 +36,7 @@ from trajectories.caller import Caller as Caller  # was its path before `traject
 from trajectories.conf import Settings, read_settings
 from trajectories.domain.clock import now_us
 from trajectories.exceptions import AuthenticationFailure, KeyLookupUnavailable, OutboxUnavailable
-from trajectories.models import SCOPES, SLUG_PATTERN, ApiKey, AuditEntry
+from trajectories.models import SCOPES, SLUG_PATTERN, ApiKey, AuditAction, AuditEntry
 from trajectories.storage.archive_errors import ArchiveError, archive_errors
 from trajectories.storage.outbox import Outbox
 from trajectories.storage.redis_tier import RedisError
@@ -142,7 +142,7 @@ def revoke(key: ApiKey, *, actor: str = "code") -> None:
     changed(key, actor=actor, action="revoke_key")
 
 
-def changed(key: ApiKey, *, actor: str, action: str = "change_key") -> None:
+def changed(key: ApiKey, *, actor: str, action: AuditAction = "change_key") -> None:
     """Make every process ask the database for ``key`` again, and note who has changed it.
 
     Processes of this host do so from their next request on, and those of other hosts within a
