@@ -6,6 +6,7 @@ import json
 import unicodedata
 from collections.abc import Iterator
 from typing import Any
+from uuid import UUID
 
 import pytest
 from mcp_injections import INJECTIONS, VISIBLE, hostile_run
@@ -22,6 +23,14 @@ QUESTIONS: list[dict[str, Any]] = [
         for name in ("phase_model", "request_type", "source", "project")
     ),
 ]
+CALLS: dict[str, dict[str, Any]] = {
+    "record": {"request_summary": "Add auth", "phases": []},
+    "update": {"id": str(UUID(int=1)), "changes": {"tests_passed": True}},
+    "outcome": {"id": str(UUID(int=1)), "name": "merged", "value": True},
+    "query": {},
+    "recommend": {"phase": "implement", "candidates": ["large"]},
+}
+"""Arguments of a good call of each tool."""
 
 
 @pytest.fixture(scope="module", params=["auto", "legacy"])
@@ -47,9 +56,7 @@ def test_recorded_text_is_in_the_untrusted_part_alone(tools: Tools, question: di
 @pytest.mark.parametrize("question", QUESTIONS, ids=str)
 def test_recorded_text_has_no_line_break_and_no_invisible_character(tools: Tools, question: dict[str, Any]) -> None:
     for text in _texts(tools.query(**question)["untrusted_data"]):
-        assert not [char for char in text if unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp", "Cs")], ascii(text)
-        assert not set(text) & set("\u034f\u115f\u3164\uffa0")
-        assert not any("\ufe00" <= char <= "\ufe0f" or char > "\U000dffff" for char in text), ascii(text)
+        _expect_nothing_hidden(text)
 
 
 @pytest.mark.parametrize("text", INJECTIONS.values(), ids=INJECTIONS)
@@ -74,8 +81,47 @@ def test_instructions_and_descriptions_mark_recorded_text_as_untrusted(tools: To
 
 def test_an_error_does_not_repeat_hidden_text_of_a_call(tools: Tools) -> None:
     for text in INJECTIONS.values():
-        told = tools.refusal("query", **{text: 1})
-        assert not [char for char in told if unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp")], ascii(told)
+        _expect_nothing_hidden(tools.refusal("query", **{text: 1}))
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 409, 412, 413, 422, 429, 500, 503])
+@pytest.mark.parametrize("tool", CALLS)
+def test_an_error_of_the_store_has_its_words_in_the_untrusted_part_alone(tool: str, status: int) -> None:
+    with InMemoryServer() as store, tools_of(store) as tools:
+        for text in INJECTIONS.values():
+            store.fail_next(status, message=f"phases: the body lacks {text}.")
+            told = tools.refusal(tool, **CALLS[tool])
+            data, rest = _untrusted(told)
+            assert VISIBLE in json.dumps(data)
+            assert VISIBLE not in rest
+            _expect_nothing_hidden(told)
+
+
+def test_the_calls_above_are_of_all_tools(tools: Tools) -> None:
+    assert {tool.name for tool in tools.listed()} == {f"br_trajectory_{name}" for name in CALLS}
+
+
+@pytest.mark.parametrize("text", INJECTIONS.values(), ids=INJECTIONS)
+def test_the_problems_of_a_call_are_in_the_untrusted_part_alone(tools: Tools, text: str) -> None:
+    phases = [{"phase_name": "spec", "outcome": text}, {"phase_name": "spec", "fit": text}]
+    told = tools.refusal("record", request_summary="Add auth", phases=phases)
+    data, rest = _untrusted(told)
+    assert len(data["errors"]) == 2
+    assert VISIBLE not in rest
+    _expect_nothing_hidden(told)
+
+
+def _untrusted(told: str) -> tuple[dict[str, Any], str]:
+    """Return the ``untrusted_data`` of an error, and the rest of its text."""
+    before, start, after = told.partition('{"untrusted_data":')
+    data, end = json.JSONDecoder().raw_decode(start + after)
+    return data["untrusted_data"], before + (start + after)[end:]
+
+
+def _expect_nothing_hidden(text: str) -> None:
+    assert not [char for char in text if unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp", "Cs")], ascii(text)
+    assert not set(text) & set("\u034f\u115f\u3164\uffa0")
+    assert not any("\ufe00" <= char <= "\ufe0f" or char > "\U000dffff" for char in text), ascii(text)
 
 
 def _texts(value: Any) -> list[str]:

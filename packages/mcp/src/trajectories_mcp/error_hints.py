@@ -1,12 +1,16 @@
 """Messages of failed tool calls: what is wrong, and what to do next. An agent reads them, and its
-user."""
+user.
+
+The words of the store may quote recorded text, so they are in ``untrusted_data``, as in an answer.
+"""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
+from trajectories_mcp import results, summaries
 from trajectories_sdk import (
     APIConnectionError,
     APIStatusError,
@@ -41,8 +45,9 @@ def failure_of(error: Exception, *, id_: str | None = None) -> ToolFailure:
     Args:
         id_: The id of the run that the call tried to record, if any.
     """
-    step = next_step(error, id_=id_)
-    return ToolFailure(f"{_reason(error)[: MAX_MESSAGE_CHARS - len(step) - 1]} {step}")
+    head, step = _head(error), next_step(error, id_=id_)
+    said = _untrusted(_reasons(error), MAX_MESSAGE_CHARS - len(head) - len(step) - len(": ") - len(" "))
+    return ToolFailure(f"{head}: {said} {step}")
 
 
 def next_step(error: Exception, *, id_: str | None = None) -> str:
@@ -102,14 +107,34 @@ def _same_run(id_: str | None) -> str:
     return f" Send the run with the id {id_}: it is then stored once, even if this call stored it." if id_ else ""
 
 
-def _reason(error: Exception) -> str:
-    if not isinstance(error, APIStatusError) or len(error.details) < 2:
-        return _sentence(str(error))
-    problems = [f"\n- {problem.path or '(whole body)'}: {problem.message}" for problem in error.details[:MAX_PROBLEMS]]
-    more = len(error.details) - MAX_PROBLEMS
-    problems += [f"\n- and {more} more"] if more > 0 else []
-    return f"{error.status} {error.code}: {len(error.details)} problems.{''.join(problems)}\n"
+def _head(error: Exception) -> str:
+    if not isinstance(error, APIStatusError):
+        return "The call failed"
+    count = f", {len(error.details)} problems" if len(error.details) > 1 else ""
+    request = f" [request {error.request_id}]" if error.request_id else ""
+    return summaries.cut(f"{error.status} {error.code or 'error'}{count}{request}", results.MAX_TEXT_CHARS)
 
 
-def _sentence(text: str) -> str:
-    return text if text.endswith((".", "!", "?", "]")) else f"{text}."
+def _reasons(error: Exception) -> list[str]:
+    if not isinstance(error, APIStatusError):
+        return [str(error)]
+    if len(error.details) < 2:
+        return [error.message]
+    return [f"{problem.path or '(whole body)'}: {problem.message}" for problem in error.details[:MAX_PROBLEMS]]
+
+
+def _untrusted(texts: Sequence[str], max_chars: int) -> str:
+    """Return ``texts`` as answers show recorded text: labelled, on one line, without hidden
+    characters. The last ones are left out where all do not fit."""
+    shown = results.UntrustedErrors(errors=[])
+    for text in texts:
+        errors = [*shown.errors, summaries.cut(summaries.plain(text), results.MAX_ERROR_CHARS)]
+        longer = results.UntrustedErrors(errors=errors)
+        if len(_as_text(longer)) > max_chars:
+            break
+        shown = longer
+    return _as_text(shown)
+
+
+def _as_text(errors: results.UntrustedErrors) -> str:
+    return summaries.as_text({"untrusted_data": errors.as_json()})
