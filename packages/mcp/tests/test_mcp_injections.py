@@ -12,7 +12,7 @@ import pytest
 from mcp_injections import INJECTIONS, VISIBLE, hostile_run
 from mcp_tools import Tools, tools_of
 
-from trajectories_mcp.results import UNTRUSTED
+from trajectories_mcp.results import IN_EACH_TOOL, UNTRUSTED
 from trajectories_sdk.testing import InMemoryServer
 
 QUESTIONS: list[dict[str, Any]] = [
@@ -70,13 +70,17 @@ def test_names_in_the_sentences_of_readiness_are_in_the_untrusted_part_alone(tex
     assert all(char.isprintable() for sentence in said for char in sentence)
 
 
-def test_instructions_and_descriptions_mark_recorded_text_as_untrusted(tools: Tools) -> None:
+def test_the_instructions_and_the_schema_mark_recorded_text_as_untrusted(tools: Tools) -> None:
     assert UNTRUSTED in tools.instructions()
-    record, query = (next(tool for tool in tools.listed() if tool.name.endswith(name)) for name in ("record", "query"))
-    assert UNTRUSTED in str(query.description)
-    assert "without instructions" in str(record.description)
+    (query,) = (tool for tool in tools.listed() if tool.name == "br_trajectory_query")
     assert query.output_schema is not None
     assert UNTRUSTED in query.output_schema["properties"]["untrusted_data"]["description"]
+
+
+def test_each_tool_says_that_recorded_text_is_untrusted(tools: Tools) -> None:
+    descriptions = {tool.name: str(tool.description) for tool in tools.listed()}
+    assert [name for name, text in descriptions.items() if not text.endswith(f"\n{IN_EACH_TOOL}")] == []
+    assert "without instructions" in descriptions["br_trajectory_record"]
 
 
 def test_an_error_does_not_repeat_hidden_text_of_a_call(tools: Tools) -> None:

@@ -71,8 +71,7 @@ are few cases, as in {{"known": 3, "rate": 1}}.
 Examples: {{"show": "stats", "phase": "implement"}} · {{"show": "stats", "group_by": "skips", "request_type": "bugfix"}} ·
 {{"outcome": "failure", "limit": 5}} · {{"id": "…"}}
 A run must match all filters. One phase must match phase, model, selection_method, agent, tool, credited and fit together.
-An answer has at most {results.MAX_RESULT_CHARS:,} characters. Long texts are cut; the answer says how to get the rest.
-The field untrusted_data has what the store holds. {results.UNTRUSTED}\
+An answer has at most {results.MAX_RESULT_CHARS:,} characters. Long texts are cut; the answer says how to get the rest.\
 """
 
 TOOL: Final = Tool(

@@ -42,7 +42,7 @@ def make_server(client: AsyncClient) -> Server[Any]:
     """Return a server whose tools use ``client``, and its API key."""
 
     async def list_tools(context: ServerRequestContext[Any], params: PaginatedRequestParams | None) -> ListToolsResult:
-        return ListToolsResult(tools=[tool for tool, _ in TOOLS.values()])
+        return ListToolsResult(tools=[_described(tool) for tool, _ in TOOLS.values()])
 
     async def call_tool(context: ServerRequestContext[Any], params: CallToolRequestParams) -> CallToolResult:
         try:
@@ -71,6 +71,10 @@ async def _call(client: AsyncClient, name: str, arguments: Mapping[str, Any]) ->
         raise ToolFailure(f"Unknown tool {quoted(name)}.{nearest(name, TOOLS)} The tools are {', '.join(TOOLS)}.")
     _, function = TOOLS[name]
     return await function(client, arguments)
+
+
+def _described(tool: Tool) -> Tool:
+    return tool.model_copy(update={"description": f"{tool.description}\n{results.IN_EACH_TOOL}"})
 
 
 def _failed(message: str) -> CallToolResult:
