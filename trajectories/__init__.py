@@ -41,6 +41,7 @@ def record(
         TooLarge: the trajectory is larger than ``MAX_RECORD_BYTES``.
         Deleted: the id was deleted.
         PhasesDropped: the trajectory lacks phases that this host knows, and ``replace`` is off.
+        QuotaExceeded: the tenant has as much as ``QUOTA_RECORDS`` and ``QUOTA_BYTES`` allow.
         OutboxUnavailable: the disk is full or fails; nothing was stored.
     """
     from trajectories.services import from_code
@@ -65,6 +66,7 @@ def update(
         InvalidInput, TooLarge, Deleted, OutboxUnavailable: as ``record``.
         NotFound: the tenant has no such trajectory.
         RevisionMismatch: it has another revision than ``if_match`` names.
+        QuotaExceeded: it is longer than before by more than the tenant has room for.
         ArchiveUnavailable: only the archive can have it, and it is unavailable.
     """
     from trajectories.services import from_code

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 
 from tests.examples import REFERENCE
 from tests.strategies import examples, trajectories
-from trajectories.domain.compression import UnreadableBody, compress, decompress
+from trajectories.domain.compression import UnreadableBody, compress, decompress, plain_size
 from trajectories.domain.schema import canonical, parse
 from trajectories.zstandard import zstd
 
@@ -29,6 +29,13 @@ RELEASED = {
 def test_a_body_comes_back_as_it_was(trajectory: object) -> None:
     body = canonical(parse(orjson.dumps(trajectory)))
     assert decompress(compress(body)) == body
+
+
+@pytest.mark.parametrize("stored", [b"", REFERENCE_BODY, compress(REFERENCE_BODY)], ids=["none", "plain", "frame"])
+def test_the_size_of_a_body_is_known_without_reading_it(stored: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = len(decompress(stored))
+    monkeypatch.delattr(zstd, "decompress")
+    assert plain_size(stored) == size
 
 
 @pytest.mark.parametrize("dictionary", RELEASED)
@@ -62,5 +69,6 @@ def test_a_frame_of_an_unknown_dictionary_says_which_release_to_install() -> Non
 def test_a_damaged_frame_is_an_error() -> None:
     with pytest.raises(UnreadableBody, match="cannot be decompressed"):
         decompress(compress(REFERENCE_BODY)[:-10])
-    with pytest.raises(UnreadableBody):
-        decompress(b"neither JSON nor a frame")
+    for read in (decompress, plain_size):
+        with pytest.raises(UnreadableBody):
+            read(b"neither JSON nor a frame")

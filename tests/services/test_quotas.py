@@ -22,7 +22,7 @@ from tests.storage.hosts import WebProcess, made, new_id
 from trajectories.domain.record import tombstone
 from trajectories.exceptions import QuotaExceeded
 from trajectories.models import Tenant, Trajectory
-from trajectories.services import ingest, quotas
+from trajectories.services import ingest, outcomes, quotas, reads
 from trajectories.services.quotas import Quotas
 from trajectories.storage import archive_reads, archive_writes
 from trajectories.storage.archive_reads import Usage
@@ -75,6 +75,93 @@ def test_a_new_version_of_a_record_is_not_one_record_more(limited: Callable[...,
     host = limited(quota_records={"*": 2})
     for number in range(5):
         host.record(id=str(UUID(int=1)), error=str(number))
+
+
+def test_a_change_may_add_as_many_bytes_as_the_tenant_has_room_for(limited: Callable[..., WebProcess]) -> None:
+    host = limited(quota_bytes={"*": 2_000})
+    run = host.record(request_summary="a" * 500)
+    before = len(run.body)
+    host.update(run.id, error="e" * 500)
+    with pytest.raises(QuotaExceeded, match=r"may have 2000 bytes of records, has \d+, and this change adds 1\d{3}\."):
+        host.update(run.id, metadata={"log": "x" * 1_000})
+    assert before < len(host.retrieve(run.id).body) < 2_000
+
+
+def test_a_change_of_a_full_tenant_is_accepted_if_it_adds_nothing(limited: Callable[..., WebProcess]) -> None:
+    host = limited(quota_bytes={"*": 1_000})
+    run = host.record(request_summary="a" * 1_000, outcome="unknown")
+    with pytest.raises(QuotaExceeded):
+        host.record()
+    with pytest.raises(QuotaExceeded):
+        host.update(run.id, metadata={"log": "x" * 1_000_000})
+    assert orjson.loads(host.update(run.id, outcome="success").body)["outcome"] == "success"
+    assert orjson.loads(host.update(run.id, request_summary="a").body)["request_summary"] == "a"
+    host.record()  # the shorter version has made room
+
+
+def test_a_change_is_not_one_record_more(limited: Callable[..., WebProcess]) -> None:
+    host = limited(quota_records={"*": 1}, quota_bytes={"*": 10_000})
+    run = host.record()
+    host.update(run.id, error="e" * 1_000)
+
+
+def test_a_change_of_a_version_that_came_meanwhile_needs_room_too(
+    limited: Callable[..., WebProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = limited(quota_bytes={"*": 2_000})
+    run = host.record(error="e" * 1_000)
+    read = reads.newest(host.store, "alice", run.id)
+    host.update(run.id, error=None)
+    host.record(request_summary="a" * 1_400)
+    monkeypatch.setattr(reads, "newest", lambda *_: read)
+    with pytest.raises(QuotaExceeded):
+        host.update(run.id, error="e" * 1_000)
+
+
+@pytest.mark.parametrize("is_hot", [True, False], ids=["in the hot cache", "in the outbox alone"])
+def test_what_new_versions_add_is_counted(limited: Callable[..., WebProcess], is_hot: bool) -> None:
+    host = limited(quota_bytes={"*": 10_000})
+    id_ = str(new_id())
+    for size in (10, 4_000, 100, 4_000):
+        if is_hot:
+            host.list()
+        newest = host.record(id=id_, error="x" * size)
+    assert host.store.part(Quotas)._used["alice"] == Usage(1, len(newest.body))
+    host.record(id=id_, error="x" * 10_000)
+    with pytest.raises(QuotaExceeded):
+        host.record(id=id_, error="x" * 20_000)
+
+
+def test_what_a_change_adds_to_a_record_of_another_host_is_counted(limited: Callable[..., WebProcess]) -> None:
+    record = made(new_id(), 1, error="x" * 300)
+    archive_writes.mirror([record])
+    host = limited(quota_bytes={"*": 10_000})
+    host.list()  # a body in the hot cache is compressed
+    changed = host.record(id=str(record.id), error="x" * 1_300)
+    assert host.store.part(Quotas)._used["alice"].bytes == len(changed.body) - len(record.body)
+    assert len(host.update(record.id, error="x" * 2_300).body) - len(changed.body) == 1_000
+    assert host.store.part(Quotas)._used["alice"].bytes == len(changed.body) - len(record.body) + 1_000
+
+
+def test_a_repeated_body_adds_nothing(limited: Callable[..., WebProcess]) -> None:
+    host = limited(quota_bytes={"*": 10_000})
+    for _ in range(3):
+        record = host.record(id=str(UUID(int=1)))
+    assert host.store.part(Quotas)._used["alice"] == Usage(1, len(record.body))
+
+
+def test_late_outcomes_are_refused_at_a_quota_and_not_counted(limited: Callable[..., WebProcess]) -> None:
+    host = limited(quota_records={"*": 2})
+    run = host.record()
+    for name in ("merged", "reverted", "released"):
+        host.outcome(run.id, name=name)
+    host.record()
+    with pytest.raises(QuotaExceeded):
+        host.outcome(run.id, name="rated")
+    line = orjson.dumps({"name": "rated", "value": True, "trajectory_id": str(run.id)})
+    with pytest.raises(QuotaExceeded):
+        outcomes.record_many(host.store, "alice", [line], source=None)
+    assert host.outcomes(run.id) == ["merged", "reverted", "released"]
 
 
 def test_a_quota_counts_records_of_other_hosts_and_deletion_makes_room(

@@ -74,6 +74,21 @@ def decompress(stored: bytes) -> bytes:
         raise UnreadableBody(f"A stored body cannot be decompressed: {error}.") from error
 
 
+def plain_size(stored: bytes) -> int:
+    """Return the length of the body of a stored value. A frame of ``compress`` names it.
+
+    Raises:
+        UnreadableBody: as ``decompress``.
+    """
+    if not stored or stored[:1] == _PLAIN:
+        return len(stored)
+    try:
+        size = zstd.get_frame_info(stored).decompressed_size
+    except zstd.ZstdError as error:
+        raise UnreadableBody(f"A stored body cannot be decompressed: {error}.") from error
+    return len(decompress(stored)) if size is None else size
+
+
 def text_of(body: bytes) -> str:
     """Return ``body`` as text for a message: compressed, in base64."""
     return binascii.b2a_base64(compress(body), newline=False).decode()

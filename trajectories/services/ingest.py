@@ -85,6 +85,7 @@ def update(store: Store, tenant: str, id_: UUID, data: bytes, *, if_match: Conta
         NotFound: 404; the tenant has no such record.
         Deleted: 409; this host knows that the id was deleted.
         RevisionMismatch: 412.
+        QuotaExceeded: 403; the patched record is longer by more than the tenant has room for.
         TooLarge: 413; the patched record is over the limit.
         TooManyReads: 429; other long reads or changes of large records of the tenant are running.
         ArchiveUnavailable: 503; only the archive can have the record, and it is unavailable.
@@ -97,7 +98,8 @@ def update(store: Store, tenant: str, id_: UUID, data: bytes, *, if_match: Conta
     with store.part(ReadShares).of(tenant) as share:
         if len(known.body) >= LARGE_BYTES:
             share.take()
-        revise = partial(_patched, store.conf, changes, if_match, _ahead(store.conf, changes, known))
+        patching = partial(_patch, store, tenant, changes)
+        revise = partial(_patched, patching, if_match, _ahead(patching, known))
         return _appended(store, Draft(tenant, id_, known.digest, known.body, known, revise))
 
 
@@ -171,17 +173,23 @@ class _Ahead(NamedTuple):
     patched: bytes | TrajectoriesError
 
 
-def _ahead(conf: Settings, changes: Mapping[str, Any], read: Record) -> _Ahead:
+def _ahead(patching: Callable[[bytes], bytes], read: Record) -> _Ahead:
     """Patch a version before the lock: a record of a mebibyte takes 70 ms."""
     try:
-        return _Ahead(read, _storable(conf, patch.apply(read.body, changes)))
+        return _Ahead(read, patching(read.body))
     except TrajectoriesError as error:
         return _Ahead(read, error)
 
 
+def _patch(store: Store, tenant: str, changes: Mapping[str, Any], body: bytes) -> bytes:
+    """Return the patched body as it is stored, if the tenant has room for it."""
+    patched = _storable(store.conf, patch.apply(body, changes))
+    store.part(Quotas).expect_room_for(tenant, len(patched) - len(body))
+    return patched
+
+
 def _patched(
-    conf: Settings,
-    changes: Mapping[str, Any],
+    patching: Callable[[bytes], bytes],
     if_match: Container[int] | None,
     ahead: _Ahead,
     newest: Record | None,
@@ -198,7 +206,7 @@ def _patched(
         if isinstance(ahead.patched, TrajectoriesError):
             raise ahead.patched
         return ahead.patched
-    return _storable(conf, patch.apply(newest_body(), changes))
+    return patching(newest_body())
 
 
 def _storable(conf: Settings, body: bytes) -> bytes:
@@ -249,7 +257,7 @@ def _append(store: Store, drafts: Sequence[Draft]) -> list[Accepted | Trajectori
     results = store.append(drafts)
     appended = [one for one in results if isinstance(one, Appended)]
     store.hot_cache.take([one.row for one in appended])
-    store.part(Quotas).add([one.row.record for one in appended if one.is_new])
+    store.part(Quotas).add(appended)
     return [_outcome(one, draft.known) for one, draft in zip(results, drafts, strict=True)]
 
 

@@ -1,8 +1,8 @@
 """Quotas of records and bytes per tenant, as exact as a process can know without asking the
 archive.
 
-A process counts the new records that it accepts, on top of what the archive had when it last
-looked. It looks at most every LOOK_EVERY_S, in a thread of its own, for the tenants that recorded
+A process counts what it accepts, new records and what new versions add to known ones, on top of what
+the archive had when it last looked. It looks at most every LOOK_EVERY_S, in a thread of its own, for the tenants that recorded
 since.
 """
 
@@ -16,16 +16,18 @@ from collections.abc import Callable, Mapping, Sequence
 from django.db import connections
 
 from trajectories.conf import Settings
-from trajectories.domain.record import Record
 from trajectories.exceptions import QuotaExceeded
 from trajectories.storage import archive_reads
 from trajectories.storage.archive_errors import ArchiveError
 from trajectories.storage.archive_reads import Usage
+from trajectories.storage.outbox_rows import Appended
 
 logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 5.0
 _MAX_TENANTS = 10_000
+_UNITS = ("records", "bytes of records")
+_WHAT_TO_DO = "Delete some, or ask the operator for a larger quota."
 
 
 class Quotas:
@@ -46,8 +48,33 @@ class Quotas:
         Raises:
             QuotaExceeded: 403; it has reached a quota.
         """
-        if not any(self._limits):
+        for unit, count, limits in zip(_UNITS, self._use_of(tenant), self._limits, strict=True):
+            most = limits.get(tenant, limits.get("*"))
+            if most is not None and count >= most:
+                raise QuotaExceeded(f"This tenant may have {most} {unit}, and has {count}. {_WHAT_TO_DO}")
+
+    def expect_room_for(self, tenant: str, added_bytes: int) -> None:
+        """Check that a new version of a record of ``tenant`` may be longer by ``added_bytes``. There
+        is always room for one that is not longer.
+
+        Raises:
+            QuotaExceeded: 403; it would be above its quota of bytes.
+        """
+        limits = self._limits[1]
+        most = limits.get(tenant, limits.get("*"))
+        if most is None or added_bytes <= 0:
             return
+        used = self._use_of(tenant).bytes
+        if used + added_bytes > most:
+            raise QuotaExceeded(
+                f"This tenant may have {most} bytes of records, has {used}, and this change adds {added_bytes}. {_WHAT_TO_DO}"
+            )
+
+    def _use_of(self, tenant: str) -> Usage:
+        """Return what this process knows of the tenant's use, and look at the archive if that is
+        due."""
+        if not any(self._limits):
+            return Usage()
         with self._lock:
             used = self._used.setdefault(tenant, Usage())
             is_due = time.monotonic() >= self._look_at
@@ -55,22 +82,18 @@ class Quotas:
                 self._look_at = time.monotonic() + LOOK_EVERY_S
         if is_due:
             _in_thread(self.look)
-        for unit, count, limits in zip(("records", "bytes of records"), used, self._limits, strict=True):
-            most = limits.get(tenant, limits.get("*"))
-            if most is not None and count >= most:
-                raise QuotaExceeded(
-                    f"This tenant may have {most} {unit}, and has {count}. Delete some, or ask the operator for a"
-                    " larger quota."
-                )
+        return used
 
-    def add(self, records: Sequence[Record]) -> None:
-        """Count new records that this process has accepted."""
+    def add(self, accepted: Sequence[Appended]) -> None:
+        """Count the versions of records that this process has accepted."""
         if not any(self._limits):
             return
         with self._lock:
-            for record in records:
-                used = self._used.get(record.tenant, Usage())
-                self._used[record.tenant] = Usage(used.records + 1, used.bytes + len(record.body))
+            for one in accepted:
+                tenant = one.row.record.tenant
+                used = self._used.get(tenant, Usage())
+                # The archive may not have counted the version before, when this one is shorter.
+                self._used[tenant] = Usage(used.records + one.is_new, max(0, used.bytes + one.added_bytes))
 
     def look(self) -> None:
         """Replace the counts by the archive's. Records on their way to it do not count meanwhile."""

@@ -12,7 +12,7 @@ import orjson
 
 from trajectories.domain import late_outcomes
 from trajectories.domain.clock import DAY_US
-from trajectories.domain.compression import decompress
+from trajectories.domain.compression import UnreadableBody, decompress, plain_size
 from trajectories.domain.record import Record, digest_of, tenant_digest, tombstone
 from trajectories.exceptions import Deleted, IdempotencyConflict, TooManyOutcomes
 
@@ -58,10 +58,15 @@ class Row(NamedTuple):
 
 
 class Appended(NamedTuple):
-    """A committed row, and whether its id was new to this host."""
+    """A committed row, and whether its id was new to this host.
+
+    ``added_bytes`` is by how much its body is longer than that of the version before; negative if
+    it is shorter.
+    """
 
     row: Row
     is_new: bool
+    added_bytes: int = 0
 
 
 def deleted(id_: UUID) -> Deleted:
@@ -245,7 +250,7 @@ def _insert(db: sqlite3.Connection, draft: Draft, least_stamp: int, targets: _Ta
         if _is_deleted(db, draft.tenant, draft.id):
             return deleted(draft.id)
         return _insert_outcome(db, draft, draft.max_outcomes, least_stamp, targets)
-    newest, is_deleted = _newest(db, draft)
+    newest, newest_bytes, is_deleted = _newest(db, draft)
     if is_deleted:
         return deleted(draft.id)
     versions = [version for version in (draft.known, newest) if version]
@@ -267,7 +272,18 @@ def _insert(db: sqlite3.Connection, draft: Draft, least_stamp: int, targets: _Ta
         recorded_at_us=min((version.recorded_at_us for version in versions), default=stamp),
         body=draft.body,
     )
-    return Appended(Row(_insert_row(db, record, kind="record"), record, "waiting", "record"), is_new=known is None)
+    row = Row(_insert_row(db, record, kind="record"), record, "waiting", "record")
+    if known is None or known.digest == record.digest:
+        return Appended(row, known is None, 0 if known else len(record.body))
+    bytes_before = newest_bytes if known is newest else _plain_size(known)
+    return Appended(row, is_new=False, added_bytes=len(record.body) - bytes_before)
+
+
+def _plain_size(known: Record) -> int:
+    try:
+        return plain_size(known.body)
+    except UnreadableBody:  # a version that replaces it is stored all the same
+        return 0
 
 
 def _insert_outcome(
@@ -301,20 +317,22 @@ def _insert_row(db: sqlite3.Connection, r: Record, *, kind: str) -> int:
     )
 
 
-def _newest(db: sqlite3.Connection, draft: Draft) -> tuple[Record | None, bool]:
-    """Return the newest version of the draft's id without its body, and whether the id is deleted:
-    one statement, as each gives up the GIL."""
+def _newest(db: sqlite3.Connection, draft: Draft) -> tuple[Record | None, int, bool]:
+    """Return the newest version of the draft's id without its body, the length of that, and whether
+    the id is deleted: one statement, as each gives up the GIL."""
     key = draft.tenant, draft.id.bytes
     found = db.execute(_NEWEST, (*key, *key)).fetchall()
     is_deleted = any(not is_row for is_row, *_ in found)
-    return next((Record.from_row(row) for is_row, *row in found if is_row), None), is_deleted
+    rows = ((Record.from_row(row), body_bytes) for is_row, body_bytes, *row in found if is_row)
+    return *next(rows, (None, 0)), is_deleted
 
 
 _NEWEST = (
-    "SELECT * FROM (SELECT 1, tenant, id, stamp, digest, revision, recorded_at_us, x'' FROM rows"
+    # SQLite reads the length of a blob without its pages.
+    "SELECT * FROM (SELECT 1, length(body), tenant, id, stamp, digest, revision, recorded_at_us, x'' FROM rows"
     " WHERE tenant = ? AND id = ? AND state <> 'quarantined'"
     " AND kind = 'record' ORDER BY stamp DESC LIMIT 1)"
-    " UNION ALL SELECT 0, tenant, id, 0, '', 0, 0, x'' FROM tombstones WHERE tenant = ? AND id = ?"
+    " UNION ALL SELECT 0, 0, tenant, id, 0, '', 0, 0, x'' FROM tombstones WHERE tenant = ? AND id = ?"
 )
 
 
