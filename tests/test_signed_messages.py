@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 from typing import Any
 
 import pytest
@@ -13,9 +15,18 @@ from tests.storage.hosts import TENANT, deliver, made, new_id
 from trajectories import tasks
 from trajectories.models import Trajectory
 from trajectories.storage.store import get_store
+from trajectories.training.tasks import push_to_hub
 from trajectory_site.celery import app
 
 pytestmark = pytest.mark.usefixtures("redis_tier")
+
+app.loader.import_default_modules()
+# Tasks that tests define are no part of the site.
+TASKS = [
+    task
+    for name, task in sorted(app.tasks.items())
+    if type(task).__module__.partition(".")[0] in ("trajectories", "trajectory_site")
+]
 
 
 def message() -> tasks.Message:
@@ -65,10 +76,27 @@ def test_a_message_that_the_relay_did_not_sign_is_one_log_line(
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("task", [tasks.rebuild, tasks.settle, tasks.retain])
-def test_every_task_wants_a_signature(task: Any, caplog: pytest.LogCaptureFixture) -> None:
-    task.apply((get_store().identity,), throw=True)
-    assert f"A message of {task.name} was refused" in caplog.text
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+def test_every_task_wants_a_signature(
+    task: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = arguments_of(task, get_store().identity)
+    monkeypatch.setattr(
+        sys.modules[type(task).__module__], "get_store", lambda: pytest.fail("the task went on"), raising=False
+    )
+    task.apply(arguments, throw=True)
+    assert f"A message of {task.name} was refused: it has no signature." in caplog.text
+
+
+def test_the_tasks_of_the_app_are_all_found() -> None:
+    assert {tasks.persist.name, tasks.probe.name, push_to_hub.name} < {task.name for task in TASKS}
+
+
+def arguments_of(task: Any, store: str) -> list[Any]:
+    """Return an argument for each parameter of a task: the store's identity for each text."""
+    values = {"Message": message(), "dict": {}, "int": 0}
+    kinds = [str(one.annotation).partition("[")[0] for one in inspect.signature(task.run).parameters.values()]
+    return [values.get(kind, store) for kind in kinds]
 
 
 @pytest.mark.django_db
