@@ -238,6 +238,18 @@ def test_calls_count_towards_the_limits_of_the_key(
     assert "call again in" in told
 
 
+def test_a_change_of_a_full_tenant_is_refused(
+    north: Client, settings: Settings, trajectories_settings: dict[str, Any]
+) -> None:
+    settings.TRAJECTORIES = trajectories_settings | {"QUOTA_BYTES": {"*": 1_000}}
+    id_ = record(north, **RUN | {"request_summary": "a" * 1_000})["id"]
+    told = refusal(call(north, "update", {"id": id_, "changes": {"metadata": {"log": "x" * 10_000}}}))
+    assert "403 quota_exceeded" in told
+    assert "larger quota" in told
+    assert "API key" not in told
+    assert not call(north, "update", {"id": id_, "changes": {"request_summary": "a"}})["isError"]
+
+
 def test_a_credential_in_a_run_is_replaced_and_reported(north: Client) -> None:
     _, credential = CREDENTIALS[0]
     answer = record(north, **RUN | {"error": f"refused: {credential}"})

@@ -374,6 +374,13 @@ def test_a_missing_scope_is_named_in_the_error(tools: Tools, store: InMemoryServ
     assert "scope read" in tools.refusal("query")
 
 
+def test_a_full_tenant_is_not_a_problem_of_the_key(tools: Tools, store: InMemoryServer) -> None:
+    store.fail_next(403, code="quota_exceeded", message="This tenant may have 2 records, and has 2.")
+    told = tools.refusal("record", request_summary="Add auth", phases=[])
+    assert "larger quota" in told
+    assert "API key" not in told
+
+
 def test_a_rate_limit_error_tells_how_long_to_wait(tools: Tools, store: InMemoryServer) -> None:
     store.fail_next(429, retry_after_s=42)
     assert "in 42 seconds" in tools.refusal("query")

@@ -55,6 +55,8 @@ def next_step(error: Exception, *, id_: str | None = None) -> str:
     match error:
         case AuthenticationError():
             return _ASK_FOR_A_KEY
+        case PermissionDeniedError(code="quota_exceeded"):
+            return "Do not repeat this call. Continue your work, and ask your user to delete old runs or to get a larger quota."
         case PermissionDeniedError():
             return (
                 "br_trajectory_record and br_trajectory_update need a key with the scope record; br_trajectory_query needs a key with the scope read."
