@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import gzip
 import hashlib
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -55,6 +56,43 @@ def short_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # Whole exports.
+
+
+@pytest.fixture
+def no_umask() -> Iterator[None]:
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("short_pages", "no_umask")
+@pytest.mark.parametrize("kind", ["lines", "gzip", "parquet", "split", "dedupe"])
+def test_other_users_can_read_no_file_of_an_export(
+    store: IsolatedStore, archive: Archive, tmp_path: Path, kind: str
+) -> None:
+    archive(5)
+    output, modes = tmp_path / "new" / "out", dict[str, int]()
+
+    def note(records: int = 0) -> None:
+        modes.update({path.name: path.stat().st_mode & 0o777 for path in output.iterdir()})
+
+    given, encoding = KINDS[kind]
+    export_to_disk(store, TENANT, given, output, encoding=encoding, on_records=note)
+    note()
+    assert {".manifest.json.checkpoint", "manifest.json"} < set(modes)
+    assert {name: oct(mode) for name, mode in modes.items()} == dict.fromkeys(modes, oct(0o600))
+    assert [path.stat().st_mode & 0o777 for path in (output, output.parent)] == [0o700, 0o700]
+
+
+@pytest.mark.usefixtures("no_umask")
+def test_a_later_export_makes_the_files_of_an_earlier_one_private(
+    store: IsolatedStore, archive: Archive, tmp_path: Path
+) -> None:
+    archive(1)
+    for name in ("jsonl.jsonl", ".jsonl.jsonl.new"):
+        (tmp_path / name).touch()
+    written(store, {}, tmp_path)
+    assert (tmp_path / "jsonl.jsonl").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_file_has_the_lines_of_the_api_and_its_manifest_says_so(

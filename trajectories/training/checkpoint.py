@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from trajectories import private_files
 from trajectories.training.seen import Seen
 
 
@@ -28,6 +29,7 @@ class Checkpoint:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        private_files.make_file(path)  # its contents are those of records
         self._db = sqlite3.connect(path, isolation_level=None, timeout=0)
         try:
             self._db.execute("PRAGMA locking_mode = EXCLUSIVE")

@@ -3,7 +3,7 @@
 While records are read, the lines of each part are appended to a hidden file beside the output, and
 a checkpoint says how far the export is. Then the files are encoded and renamed to their names, the
 manifest last. A cut in between leaves the output as it was before, and the same call goes on. The
-files are the same, byte by byte, as without a cut.
+files are the same, byte by byte, as without a cut. Only the user of the process can read them.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from uuid import UUID
 
 import orjson
 
+from trajectories import private_files
 from trajectories.exceptions import InvalidInput
 from trajectories.services import exports
 from trajectories.storage.store import Store
@@ -99,7 +100,7 @@ def export_to_disk(
         NotFound, ExportBehind, ArchiveUnavailable: as for ``exports.export_pages``.
     """
     target = target_of(output, parse_request(given, store.now_us()), encoding)
-    target.directory.mkdir(parents=True, exist_ok=True)
+    private_files.make_folder(target.directory)
     checkpoint = Checkpoint(target.checkpoint)
     try:
         kind = {"tenant": tenant, "store": store.identity, "given": dict(given), "encoding": list(encoding)}
@@ -185,7 +186,7 @@ class _Writer:
         for part, name in self._target.names.items():
             lines = _Counted(self._final_lines(part, counted))
             digest, size = hashlib.sha256(), 0
-            with self._target.hidden(name, "new").open("wb") as file:
+            with private_files.open_new(self._target.hidden(name, "new")) as file:
                 for chunk in encoding.encoded(lines, columns):
                     file.write(chunk)
                     digest.update(chunk)
@@ -195,7 +196,7 @@ class _Writer:
             files.append(File(name, part, lines.count, size, digest.hexdigest()))
         manifest = manifest_of(self._store, self._tenant, request, counted, files=files)
         new = self._target.hidden(self._target.manifest_name, "new")
-        with new.open("wb") as file:
+        with private_files.open_new(new) as file:
             file.write(orjson.dumps(manifest.as_json(), option=orjson.OPT_INDENT_2) + b"\n")
             _sync(file)
         for name in (*self._target.names.values(), self._target.manifest_name):
@@ -237,7 +238,7 @@ class _Writer:
                     f" {self._target.checkpoint.name} to begin again.",
                     param="output",
                 )
-            path.touch()
+            private_files.make_file(path)
         file = path.open("r+b")
         file.truncate(known)
         file.seek(known)
