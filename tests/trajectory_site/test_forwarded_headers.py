@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from tests.api.client import PATH
-from tests.processes import Site, Web
+from tests.processes import PROJECT, Process, Site, Web
+from trajectory_site.servers import free_port
 
 FORGED = [
     ("SCRIPT_NAME", "/forged"),
@@ -55,6 +60,37 @@ def web_behind_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
     yield from served(
         tmp_path_factory.mktemp("proxied"), TRUST_X_FORWARDED_PROTO="true", TRAJECTORIES_KEY_FAILURES_PER_MINUTE="3"
     )
+
+
+def documented(server: str) -> list[str]:
+    """Return the command by which docs/security.md starts another server."""
+    lines = (PROJECT / "docs" / "security.md").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith(f"{server} trajectory_site."))
+    return shlex.split(line)
+
+
+@pytest.mark.parametrize("server", ["gunicorn", "uvicorn"])
+def test_another_server_started_as_documented_believes_no_header(server: str, tmp_path: Path) -> None:
+    site = Site.make(tmp_path / "site", {"SECURE_SSL_REDIRECT": "true"})
+    port = free_port()
+    listen = {"gunicorn": ["--bind", f"127.0.0.1:{port}"], "uvicorn": ["--port", str(port)]}[server]
+    process = Process([sys.executable, "-m", *documented(server), *listen], site.environment, tmp_path / "log")
+    try:
+        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as client:
+            process.wait_for(lambda: answers(client), f"{server} answers")
+            for name, value in FORGED:
+                answer = client.get("/docs/", headers={name: value})
+                assert (name, answer.status_code) == (name, 301)
+                assert answer.headers["Location"] == f"https://127.0.0.1:{port}/docs/"
+    finally:
+        process.kill()
+        site.close()
+
+
+def answers(client: httpx2.Client) -> bool:
+    with suppress(httpx2.TransportError):
+        return client.get("/health/live").is_success
+    return False
 
 
 @pytest.mark.parametrize("header", FORGED, ids=[name for name, _ in FORGED])
