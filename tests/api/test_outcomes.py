@@ -69,6 +69,18 @@ def test_outcomes_by_reference_come_one_or_many_at_once(north: Client) -> None:
     assert len(north.get(f"/v1/agent/trajectories/{ID}/outcomes").json()["data"]) == 2
 
 
+def test_the_errors_of_refused_outcomes_are_full_for_the_first_hundred_at_most_and_then_short(north: Client) -> None:
+    many = {f"k{number}": 1 for number in range(7)}
+    lines = [orjson.dumps(MERGED | {"trajectory_id": ID, "evidence": many})] * 900
+    answer = post_outcome(north, b"\n".join(lines), id_=None, content_type=NDJSON)
+    errors = [result["error"] for result in answer.json()["results"]]
+    full = [error for error in errors if "details" in error]
+    assert len(full) == 100
+    assert full == errors[:100]
+    assert not [error for error in errors[100:] if len(error["message"]) > 60]
+    assert len(answer.content) < 48 * 2**10 + 900 * 180
+
+
 @pytest.mark.parametrize(
     ("fields", "id_"),
     [

@@ -279,6 +279,17 @@ def test_many_bad_lines_get_a_result_each_and_the_first_hundred_a_full_one(north
     assert len(response.content) < 1_000 * 170 + 100 * 500
 
 
+def test_the_errors_of_bad_lines_have_a_limit_of_bytes_too(north: Client) -> None:
+    wrong: Any = ["\0"] * 100
+    for number in range(60):
+        wrong = {f"{number}": wrong}
+    line = orjson.dumps(body(metadata=wrong))
+    response = post(north, ndjson(*[line] * 97), content_type=NDJSON)
+    results = response.json()["results"]
+    assert [len(results[at]["error"].get("details", ())) for at in (0, 96)] == [10, 0]
+    assert len(response.content) < 64 * 2**10
+
+
 def test_a_bad_line_tells_its_first_ten_problems(north: Client) -> None:
     line = {"request_summary": "x", "phases": [{"phase_name": "spec", "cost_usd": -1}] * 50}
     (result,) = post(north, orjson.dumps(line), content_type=NDJSON).json()["results"]

@@ -48,6 +48,16 @@ def _nested(parts: list[str]) -> dict[str, Any]:
     return body(metadata=value)
 
 
+def _product(parts: list[str]) -> dict[str, Any]:
+    """Problems, depth and the length of keys grow together, so that work may be their product."""
+    size = 1 + len("".join(parts)) // 500
+    value: Any = ["\x00"] * min(contract_types.MAX_PROBLEMS, size)
+    levels = min(contract_types.MAX_FREE_DEPTH - 3, size)
+    for number in range(levels):
+        value = {"".join(parts[number::levels]): value}
+    return body(metadata=value)
+
+
 _PLACES: dict[str, Callable[[list[str]], dict[str, Any]]] = {
     "one text": lambda parts: body(request_summary="".join(parts)),
     "lines": lambda parts: body(error="\n".join(parts)),
@@ -57,6 +67,7 @@ _PLACES: dict[str, Callable[[list[str]], dict[str, Any]]] = {
     "a long key": lambda parts: body(metadata={"".join(parts): 1}),
     "keys of objects": lambda parts: body(metadata={"a": [{part: {part: part}} for part in parts]}),
     "deep": _nested,
+    "problems in deep and long keys": _product,
     "tools": lambda parts: body(phases=[phase(tools_used=parts[at : at + 100]) for at in range(0, len(parts), 100)]),
     "names": lambda parts: body(tags=parts[:200], external_refs=dict(zip(parts[:200], parts[:200], strict=True))),
     "loops": lambda parts: body(feedback_loops=[{"reason": part} for part in parts[:1_000]]),

@@ -320,7 +320,7 @@ def test_thousands_of_problems_are_counted_and_not_listed(
     given: Any, found: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Pydantic lists all or none, and 100 kB can have 80,000.
-    monkeypatch.setattr(schema, "_path", None)
+    monkeypatch.setattr(schema, "_problem", None)
     refused = refusal(given)
     assert (refused.code, refused.found, refused.details) == ("too_many_problems", found, ())
     assert f"{found:,} problems" in refused.message

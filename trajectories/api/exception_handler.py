@@ -18,6 +18,7 @@ from rest_framework.exceptions import MethodNotAllowed as DrfMethodNotAllowed
 
 from trajectories.api.request_ids import HEADER, request_id
 from trajectories.domain import redaction
+from trajectories.domain.quotes import MAX_FULL_ERRORS
 from trajectories.domain.text import escaped
 from trajectories.exceptions import (
     AuthenticationFailure,
@@ -33,6 +34,10 @@ from trajectories.exceptions import (
 )
 
 logger = logging.getLogger(__name__)
+
+MAX_FULL_BYTES = 48 * 2**10
+"""Bytes of the errors in full of one answer's lines."""
+MAX_SHORT_MESSAGE = 60
 
 
 def exception_handler(exc: Exception, context: dict[str, Any]) -> HttpResponse:
@@ -90,6 +95,28 @@ def error_object(error: TrajectoriesError, *, max_details: int | None = None) ->
             for problem in error.details[:max_details]
         ]
     return shape
+
+
+class LineErrors:
+    """The values of the errors of one answer's lines: those of the first ones in full, then short.
+
+    1,000 short lines must not make an answer a hundred times as long.
+    """
+
+    def __init__(self, *, max_details: int) -> None:
+        self._max_details = max_details
+        self._bytes_left, self._full_left = MAX_FULL_BYTES, MAX_FULL_ERRORS
+
+    def of(self, error: TrajectoriesError) -> dict[str, Any]:
+        """Return the value of the next error."""
+        if self._full_left:
+            self._full_left -= 1
+            shape = error_object(error, max_details=self._max_details)
+            self._bytes_left -= len(orjson.dumps(shape))
+            if self._bytes_left >= 0:
+                return shape
+            self._full_left = 0
+        return {"type": error.type, "code": error.code, "message": escaped(error.message)[:MAX_SHORT_MESSAGE]}
 
 
 def _as_ours(error: Exception) -> TrajectoriesError | None:

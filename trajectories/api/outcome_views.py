@@ -10,7 +10,7 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 
 from trajectories.api import request_values
-from trajectories.api.exception_handler import error_object
+from trajectories.api.exception_handler import LineErrors
 from trajectories.api.parsers import JSON, NDJSON, LinesParser, OutcomeParser
 from trajectories.api.viewset import documented
 from trajectories.caller import Caller
@@ -57,7 +57,8 @@ class OutcomeActions:
         if parser.media_type != NDJSON:
             return self._recorded(data, request._request)
         lines = outcomes.record_many(get_store(), self.caller.tenant, data.split(b"\n"), source=self.caller.source)
-        results = [_line(line) for line in lines]
+        errors = LineErrors(max_details=1)
+        results = [_line(line, errors) for line in lines]
         refused = sum("error" in result for result in results)
         answer = {"accepted": len(results) - refused, "refused": refused, "results": results}
         return HttpResponse(orjson.dumps(answer), content_type=JSON)
@@ -74,9 +75,8 @@ class OutcomeActions:
         return HttpResponse(taken.body, status=201 if taken.is_new else 200, content_type=JSON)
 
 
-def _line(line: OutcomeLine) -> dict[str, Any]:
+def _line(line: OutcomeLine, errors: LineErrors) -> dict[str, Any]:
     if isinstance(line.result, TrajectoriesError):
-        error = error_object(line.result, max_details=1)
-        return {"line": line.number, "status": line.result.status, "error": error}
+        return {"line": line.number, "status": line.result.status, "error": errors.of(line.result)}
     id_ = orjson.loads(line.result.body)["id"]
     return {"line": line.number, "id": id_, "status": 201 if line.result.is_new else 200}

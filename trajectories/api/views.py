@@ -17,7 +17,7 @@ from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 
 from trajectories.api import request_ids, request_values, throttling
-from trajectories.api.exception_handler import error_object
+from trajectories.api.exception_handler import MAX_SHORT_MESSAGE, LineErrors
 from trajectories.api.outcome_views import OutcomeActions
 from trajectories.api.pagination import PositionPagination, bounded
 from trajectories.api.parsers import JSON, MERGE_PATCH, NDJSON, LinesParser, PatchParser, RecordParser
@@ -34,6 +34,7 @@ from trajectories.exceptions import (
     TrajectoriesError,
 )
 from trajectories.services import deletion, ingest, reads
+from trajectories.services.lines import MAX_LINE_DETAILS
 from trajectories.storage.store import get_store
 from trajectories.training import export, readiness
 from trajectories.training.encoding import PARQUET, parse_encoding
@@ -41,14 +42,9 @@ from trajectories.training.export import Request as ExportRequest
 
 logger = logging.getLogger(__name__)
 
-MAX_LINE_DETAILS = 10
-"""Problems or warnings reported per line: all of them would make the response far larger than the
-request."""
-MAX_FULL_ERRORS = 100
-"""Refused lines of a request whose errors are answered in full, and lines whose warnings are. Later
-ones get type or path, code and the beginning of the message: 10,000 lines of ``{}`` must not make
-an answer a hundred times as long."""
-MAX_SHORT_MESSAGE = 60
+MAX_FULL_WARNINGS = 100
+"""Lines of a request whose warnings are answered in full. Those of later ones get path, code and the
+beginning of the message."""
 PARQUET_TYPE = "application/vnd.apache.parquet"
 _EXPORT_PARAMETERS = (*FILTERS, *export.PARAMETERS, *export.OPTIONS)
 _SCOPES = {
@@ -242,25 +238,19 @@ def _record_response(record: Record, *, status: int = 200) -> HttpResponse:
 
 def _lines_response(lines: list[ingest.Line]) -> HttpResponse:
     refused = warned = 0
-    results = []
+    results, errors = [], LineErrors(max_details=MAX_LINE_DETAILS)
     for line in lines:
         if isinstance(line.outcome, TrajectoriesError):
             refused += 1
-            results.append(_refused_line(line.number, line.outcome, is_short=refused > MAX_FULL_ERRORS))
+            error = errors.of(line.outcome)
+            results.append({"line": line.number, "status": line.outcome.status, "error": error})
         else:
             results.append(result := _accepted_line(line.number, line.outcome))
             warned += "warnings" in result
-            if warned > MAX_FULL_ERRORS:
+            if warned > MAX_FULL_WARNINGS:
                 _shorten(result.get("warnings", ()))
     body = {"accepted": len(lines) - refused, "refused": refused, "results": results}
     return HttpResponse(orjson.dumps(body), content_type=JSON)
-
-
-def _refused_line(number: int, refusal: TrajectoriesError, *, is_short: bool) -> dict[str, Any]:
-    error = error_object(refusal, max_details=MAX_LINE_DETAILS)
-    if is_short:
-        error = {"type": error["type"], "code": error["code"], "message": error["message"][:MAX_SHORT_MESSAGE]}
-    return {"line": number, "status": refusal.status, "error": error}
 
 
 def _accepted_line(number: int, accepted: ingest.Accepted) -> dict[str, Any]:

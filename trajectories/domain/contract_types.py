@@ -7,10 +7,9 @@ hold it.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StringConstraints
@@ -93,12 +92,20 @@ def _free(value: Any, depth: int) -> Any:
     try:
         return _kept_one(value, depth + 1)
     except _NotKept:
-        problems = list(islice(_free_problems(value, (), depth), MAX_PROBLEMS))
+        problems = _Problems()
+        _add_free_problems(problems, value, [], depth)
     raise PydanticCustomError("free_value", "Has values that cannot be kept", {"problems": problems})
 
 
+class _Problems(list[tuple[Loc, str, str]]):
+    """Pydantic formats the values of an error's context as text, also those that no message names."""
+
+    def __repr__(self) -> str:
+        return "problems"
+
+
 class _NotKept(Exception):
-    """A value of the client's own JSON cannot be kept; ``_free_problems`` says which."""
+    """A value of the client's own JSON cannot be kept; ``_add_free_problems`` says which."""
 
 
 def _kept(items: list[Any], depth: int) -> list[Any]:
@@ -142,25 +149,33 @@ def _kept_one(value: Any, depth: int) -> Any:
     return value
 
 
-def _free_problems(value: Any, loc: Loc, depth: int) -> Iterator[tuple[Loc, str, str]]:
+def _add_free_problems(found: _Problems, value: Any, loc: list[int | str], depth: int) -> None:
+    """Add the problems of a value at ``loc`` to those found, up to MAX_PROBLEMS."""
+    # No generators: each problem would pass through one for each level above it.
+    if isinstance(value, dict | list) and depth <= MAX_FREE_DEPTH:
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            if isinstance(key, str) and "\x00" in key:
+                found.append((tuple(loc), "nul_character", "A key has a NUL character"))
+            if len(found) < MAX_PROBLEMS:
+                loc.append(key)
+                _add_free_problems(found, item, loc, depth + 1)
+                loc.pop()
+            if len(found) >= MAX_PROBLEMS:
+                return
+    elif problem := _free_problem(value, depth):
+        found.append((tuple(loc), *problem))
+
+
+def _free_problem(value: Any, depth: int) -> tuple[str, str] | None:
     if depth > MAX_FREE_DEPTH:
-        yield loc, "too_deep", f"Nested deeper than {MAX_FREE_DEPTH} levels"
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            if "\x00" in key:
-                yield loc, "nul_character", "A key has a NUL character"
-            yield from _free_problems(item, (*loc, key), depth + 1)
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _free_problems(item, (*loc, index), depth + 1)
-    elif isinstance(value, str):
-        if "\x00" in value:
-            yield loc, "nul_character", "String has a NUL character"
-    elif isinstance(value, float):
-        if value != value or value in (float("inf"), float("-inf")):
-            yield loc, "finite_number", "Input should be a finite number"
-    elif isinstance(value, int) and abs(value) > MAX_INT:
-        yield loc, "integer_range", "Integers beyond 2^53 - 1 are not exact in JSON; send a string"
+        return "too_deep", f"Nested deeper than {MAX_FREE_DEPTH} levels"
+    if isinstance(value, str) and "\x00" in value:
+        return "nul_character", "String has a NUL character"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "finite_number", "Input should be a finite number"
+    if isinstance(value, int) and abs(value) > MAX_INT:
+        return "integer_range", "Integers beyond 2^53 - 1 are not exact in JSON; send a string"
+    return None
 
 
 def plain(value: Any) -> Any:

@@ -29,6 +29,7 @@ from trajectories.domain.contract_types import (
     free_values,
 )
 from trajectories.domain.json_values import expect_few_values
+from trajectories.domain.quotes import Quotes
 from trajectories.domain.schema import Trajectory, canonical, has_all_keys, invalid_input, refuse_repeated_keys
 
 DIALECT_ID_NAMESPACE = UUID("6b0c2c57-4a35-5f0e-9d5b-2f6d0f3c1c52")
@@ -139,38 +140,42 @@ def read(data: bytes) -> Trajectory:
     return read_canonical(data)[0]
 
 
-def read_canonical(data: bytes) -> tuple[Trajectory, bytes]:
-    """Do as ``read``, and return the canonical form of the trajectory, too."""
+def read_canonical(data: bytes, quotes: Quotes | None = None) -> tuple[Trajectory, bytes]:
+    """Do as ``read``, and return the canonical form of the trajectory, too.
+
+    Args:
+        quotes: those of the request, if it has several bodies.
+    """
     expect_few_values(data)
     # Parsing camelCase as the canonical form takes long to fail: each unknown key is an error.
     value = None if b'"request_summary"' in data else _loads(data)
-    trajectory = _camel(data) if value is not None and _is_camel(data, value) else _canonical(data)
+    trajectory = _camel(data, quotes) if value is not None and _is_camel(data, value) else _canonical(data, quotes)
     body = canonical(trajectory)
     # After parsing, which bounds the depth. Not before it: invalid JSON has an error message of its
     # own. A dialect has other keys than its canonical form.
     if isinstance(trajectory, Converted) or not has_all_keys(body, data):
-        refuse_repeated_keys(data, value)
+        refuse_repeated_keys(data, value, quotes=quotes)
     return trajectory, body
 
 
-def _canonical(data: bytes) -> Trajectory:
+def _canonical(data: bytes, quotes: Quotes | None) -> Trajectory:
     try:
         return Trajectory.model_validate_json(data)
     except ValidationError as error:
         # Report these errors only if the body is not camelCase: the messages for a hundred unknown
         # keys cost more than the rest of the request.
         if not _is_camel(data, _loads(data)):
-            raise invalid_input(error) from None
-    return _camel(data)
+            raise invalid_input(error, quotes=quotes) from None
+    return _camel(data, quotes)
 
 
-def _camel(data: bytes) -> Trajectory:
+def _camel(data: bytes, quotes: Quotes | None) -> Trajectory:
     try:
         body = CamelTrajectory.model_validate_json(data)
         converted = orjson.dumps(_without_none(_trajectory(body)), option=orjson.OPT_UTC_Z)
         return Converted.model_validate_json(converted)
     except ValidationError as error:
-        raise invalid_input(error) from None
+        raise invalid_input(error, quotes=quotes) from None
 
 
 def _loads(data: bytes) -> Any:

@@ -31,6 +31,7 @@ from pydantic_core import PydanticCustomError
 from trajectories.domain import redaction, schema
 from trajectories.domain.clock import rfc3339
 from trajectories.domain.contract_types import FITS, MAX_NAME, NO_NUL, Fit, Instant, Name, Text, plain, plain_number
+from trajectories.domain.quotes import Quotes
 from trajectories.exceptions import InvalidInput, TooLarge
 
 MAX_OUTCOME_BYTES = 16 * 1024
@@ -131,7 +132,14 @@ class Prepared(NamedTuple):
 
 
 def prepare(
-    data: bytes, *, source: str | None, now_us: int, trajectory_id: UUID | None, key: str | None, redact: bool
+    data: bytes,
+    *,
+    source: str | None,
+    now_us: int,
+    trajectory_id: UUID | None,
+    key: str | None,
+    redact: bool,
+    quotes: Quotes | None = None,
 ) -> Prepared:
     """Validate ``data``, one JSON object.
 
@@ -141,6 +149,7 @@ def prepare(
         trajectory_id: that of the address; None if the body must name a target.
         key: idempotency key of the request; one in the body comes first.
         redact: replace credentials.
+        quotes: those of the request, if it has several bodies.
 
     Raises:
         InvalidInput: 400; ``details`` has every problem that was found.
@@ -151,8 +160,8 @@ def prepare(
     try:
         outcome = LateOutcome.model_validate_json(data)
     except ValidationError as error:
-        raise schema.invalid_input(error, root=LateOutcome, own_data="evidence") from None
-    schema.refuse_repeated_keys(data)
+        raise schema.invalid_input(error, root=LateOutcome, own_data="evidence", quotes=quotes) from None
+    schema.refuse_repeated_keys(data, quotes=quotes)
     given = orjson.loads(orjson.dumps(outcome.model_dump(exclude_none=True, warnings=False), option=orjson.OPT_UTC_Z))
     key, named = given.pop("idempotency_key", key), given.pop("trajectory_id", None)
     if redact:

@@ -33,6 +33,7 @@ import orjson
 import re2
 
 from trajectories.domain import search_text
+from trajectories.domain.text import counted
 
 COUNT_KEY = "trajectories:redacted"
 """Key in a record's ``metadata`` under which the server stores the number of placeholders of each
@@ -42,9 +43,10 @@ MAX_NAME = 512
 UNLIMITED = frozenset({"request_summary", "error", "skip_reason", "reason", "tools_used", "metadata"})
 """Contract fields whose text may be longer than a name."""
 
-_QUOTED_READ = 4_096
+MAX_QUOTED_READ = 1_024
 """Characters of a text that are searched before it is quoted. The text may be as long as a body,
 and be quoted a hundred times."""
+_SPACE = " \t\r\n"
 
 
 MAX_CREDENTIALS = 10_000
@@ -153,9 +155,13 @@ def _outermost(places: list[tuple[int, int, str]]) -> list[tuple[int, int, str]]
 def quoted(text: str, *, max_chars: int) -> str:
     """Return a caller's text for a message, without credentials and then cut.
 
-    It is cut last, because the rest of a cut credential would not be recognized.
+    It is cut last, because the rest of a cut credential would not be recognized. Of a text that is
+    too long to be searched, the word at the end of what is searched is left out for the same reason.
     """
-    return replace_text(text[:_QUOTED_READ])[:max_chars]
+    if len(text) <= MAX_QUOTED_READ:
+        return replace_text(text)[:max_chars]
+    whole_words = text[: 1 + max(text.rfind(space, 0, MAX_QUOTED_READ) for space in _SPACE)]
+    return replace_text(whole_words)[:max_chars].rstrip() or f"({counted(len(text), 'character')})"
 
 
 def replace_text(text: str) -> str:

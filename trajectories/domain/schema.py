@@ -5,13 +5,12 @@ The types of the fields, with their bounds, are in ``contract_types``.
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 from uuid import UUID
 
 import orjson
@@ -25,7 +24,6 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from trajectories.domain import redaction
 from trajectories.domain.contract_types import (
     MAX_INT,
     MAX_LOOPS,
@@ -50,15 +48,16 @@ from trajectories.domain.contract_types import (
     integer,
     plain,
 )
+from trajectories.domain.quotes import Quotes
 from trajectories.exceptions import InvalidInput, Problem
 
-_MAX_HINTS = 3
-"""Maximum unknown keys to compare with the known ones. The comparison takes as long as all other
-work, and more unknown keys are not typing errors."""
-_MAX_PATH_PART = 100
 _MAX_LISTED = 5_000
 """Maximum problems of a body of which the first ones are listed. Pydantic makes all of them or
 none, at up to 10 microseconds each, and 100 kB can have 80,000."""
+_MAX_BYTES = 40 * 2**10
+"""Maximum bytes of the listed problems of a body: an answer may be larger than its request."""
+_FRAME_BYTES = 60
+"""Those of a problem besides its path and message."""
 
 
 # Input is hidden, since it may hold a credential, and the text of an error may be logged.
@@ -268,7 +267,7 @@ def has_all_keys(body: bytes, data: bytes) -> bool:
     return keys == sum(data.count(end) for end in _KEY_ENDS if end[:1] in data)
 
 
-def refuse_repeated_keys(data: bytes, value: Any = None) -> None:
+def refuse_repeated_keys(data: bytes, value: Any = None, *, quotes: Quotes | None = None) -> None:
     """Refuse JSON in which an object has a key twice.
 
     Readers differ in which of the two they keep (RFC 8259, section 4).
@@ -276,6 +275,7 @@ def refuse_repeated_keys(data: bytes, value: Any = None) -> None:
     Args:
         data: valid JSON, parsed before, so that its depth is bounded.
         value: what orjson read of it, if that is known.
+        quotes: those of the request, if it has several bodies.
 
     Raises:
         InvalidInput: 400; the message names the key.
@@ -286,7 +286,12 @@ def refuse_repeated_keys(data: bytes, value: Any = None) -> None:
     # A text that begins with a colon, or has a quote before one, is counted too. That only takes
     # the slower path.
     if not isinstance(value, dict) or _keys_of(value) != sum(data.count(end) for end in _KEY_ENDS if end[:1] in data):
-        _repeats.decode(data.decode())
+        try:
+            _repeats.decode(data.decode())
+        except _RepeatedKey as error:
+            key = (quotes or Quotes()).key(error.key)
+            problem = Problem("", "repeated_key", f"Key {key!r} stands more than once in one object")
+            raise InvalidInput(problem.message, details=(problem,)) from None
 
 
 _KEY_ENDS = (b'":', b" :", b"\t:", b"\n:", b"\r:")
@@ -317,10 +322,14 @@ def _keys_in(values: list[Any]) -> int:
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     keys = dict(pairs)
     if len(keys) < len(pairs):
-        again = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)[:_MAX_PATH_PART]
-        problem = Problem("", "repeated_key", f"Key {again!r} stands more than once in one object")
-        raise InvalidInput(problem.message, details=(problem,))
+        raise _RepeatedKey(next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1))
     return keys
+
+
+class _RepeatedKey(Exception):
+    def __init__(self, key: str) -> None:
+        super().__init__()
+        self.key = key
 
 
 _repeats = json.JSONDecoder(object_pairs_hook=_without_repeats, parse_int=len, parse_float=len, parse_constant=len)
@@ -328,54 +337,88 @@ _repeats = json.JSONDecoder(object_pairs_hook=_without_repeats, parse_int=len, p
 
 
 def invalid_input(
-    error: ValidationError, *, root: type[BaseModel] = Trajectory, own_data: str = "metadata"
+    error: ValidationError,
+    *,
+    root: type[BaseModel] = Trajectory,
+    own_data: str = "metadata",
+    quotes: Quotes | None = None,
 ) -> InvalidInput:
     """Convert Pydantic's errors to InvalidInput, with this project's messages and paths.
 
     Args:
         root: the model of the body.
         own_data: the field for data that the contract does not know.
+        quotes: those of the request, if it has several bodies.
     """
     if (found := error.error_count()) > _MAX_LISTED:
         message = f"The body has {found:,} problems, which are not listed. Compare it with the contract."
         return InvalidInput(message, code="too_many_problems", found=found)
-    errors = error.errors(include_url=False)
-    unknown_keys = (e["loc"] for e in errors if e["type"] == "extra_forbidden")
-    hints = {loc: _near(loc, root) for loc in islice(unknown_keys, _MAX_HINTS)}
-    problems = tuple(islice((p for e in errors for p in _problems(e, hints, own_data)), MAX_PROBLEMS))
-    first = problems[0]
-    more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
+    quotes = quotes or Quotes()
+    errors = list(_single(error.errors(include_url=False)))
+    listed = islice(errors, min(quotes.next_body(), MAX_PROBLEMS))
+    problems = _within_bytes(_problem(one, quotes, root, own_data) for one in listed)
+    first, others = problems[0], min(len(errors), MAX_PROBLEMS) - 1
+    more = f" ({others} more)" if others else ""
     where = f"{first.path}: " if first.path else ""
     code = "invalid_json" if first.code == "json_invalid" else "invalid_input"
     return InvalidInput(
-        f"{where}{first.message}{more}", code=code, param=first.path or None, details=problems, found=found
+        f"{where}{first.message}{more}", code=code, param=first.path or None, details=problems, found=len(errors)
     )
 
 
-def _problems(error: ErrorDetails, hints: Mapping[Loc, str], own_data: str) -> Iterator[Problem]:
-    loc, code, message = error["loc"], error["type"], error["msg"]
+class _Error(NamedTuple):
+    loc: Loc
+    code: str
+    message: str
+    given: Any = None
+    is_free: bool = False
+
+
+def _single(errors: Iterable[ErrorDetails]) -> Iterator[_Error]:
+    """Yield each error. Those of free values come from Pydantic as one."""
+    for one in errors:
+        if one["type"] == "free_value":
+            for inner, code, message in one["ctx"]["problems"]:
+                yield _Error(one["loc"] + inner, code, message, is_free=True)
+        else:
+            yield _Error(one["loc"], one["type"], one["msg"], one["input"])
+
+
+def _within_bytes(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """Return the first problem, and as many others as _MAX_BYTES has room for."""
+    found: list[Problem] = []
+    size = 0
+    for one in problems:
+        size += _FRAME_BYTES + len(json.dumps(one.path + one.message))
+        if found and size > _MAX_BYTES:
+            break
+        found.append(one)
+    return tuple(found)
+
+
+def _problem(error: _Error, quotes: Quotes, root: type[BaseModel], own_data: str) -> Problem:
+    loc, code, message, given, is_free = error
+    if is_free:
+        return Problem(quotes.path(loc, _CONTRACT_KEYS), code, message)
     # This is Pydantic's mark for an error in the key, which precedes it.
     is_key = len(loc) > 2 and loc[-1] == "[key]" and code != "extra_forbidden"
-    path = _path(loc[:-2] if is_key else loc)
-    if code == "free_value":
-        yield from (Problem(_path(loc + inner), *what) for inner, *what in error["ctx"]["problems"])
-        return
+    path = quotes.path(loc[:-2] if is_key else loc, _CONTRACT_KEYS)
     if code == "extra_forbidden":
-        key, hint = _shown(str(loc[-1])), hints.get(loc, ".")
-        code, message = "unknown_key", f"Unknown key {key!r}{hint} Own data goes into {own_data!r}."
+        key, hint = str(loc[-1]), quotes.hint(str(loc[-1]), _model_at(loc, root))
+        code, message = "unknown_key", f"Unknown key {quotes.key(key)!r}{hint} Own data goes into {own_data!r}."
     elif code == "string_pattern_mismatch":
         code, message = "nul_character", "String has a NUL character"
     elif code == "json_invalid" and "hex escape" in message:
         message += "; surrogates come in pairs"
     elif message.startswith("Input should"):
-        message += _got(error["input"])
-    yield Problem(path, code, message.replace("String", "A key", 1) if is_key else message)
+        message += _got(given, quotes)
+    return Problem(path, code, message.replace("String", "A key", 1) if is_key else message)
 
 
-def _got(value: Any) -> str:
+def _got(value: Any, quotes: Quotes) -> str:
     """Return the refused value for a message. A list or an object is only named as one."""
     if isinstance(value, str):
-        return f", got {redaction.quoted(value, max_chars=_MAX_VALUE)!r}"
+        return f", got {quotes.text(value, max_chars=_MAX_VALUE)!r}"
     if value is None or isinstance(value, float) or (isinstance(value, int) and abs(value) < _MANY_DIGITS):
         return f", got {json.dumps(value)}"
     if isinstance(value, list | dict):
@@ -388,20 +431,6 @@ _MANY_DIGITS = 10**20
 """Longer integers are not shown; Python refuses to print those of 5,000 digits."""
 
 
-def _path(loc: Loc) -> str:
-    # Cut, since a key may be as long as the body, and is part of the path of everything below it.
-    parts = [f"[{part}]" if isinstance(part, int) else f".{_shown(part)}" for part in loc]
-    return "".join(parts).removeprefix(".")
-
-
-def _shown(key: str) -> str:
-    if key in _CONTRACT_KEYS:
-        return key
-    return redaction.quoted(key, max_chars=_MAX_PATH_PART)
-
-
-def _near(loc: Loc, root: type[BaseModel]) -> str:
+def _model_at(loc: Loc, root: type[BaseModel]) -> type[BaseModel]:
     parents = [part for part in loc[:-1] if isinstance(part, str) and part in _MODEL_OF_KEY]
-    model = _MODEL_OF_KEY[parents[-1]] if parents else root
-    near = difflib.get_close_matches(str(loc[-1])[:_MAX_PATH_PART], model.model_fields, 1)
-    return f"; did you mean {near[0]!r}?" if near else "."
+    return _MODEL_OF_KEY[parents[-1]] if parents else root

@@ -10,10 +10,11 @@ from uuid import UUID, uuid4, uuid5
 from trajectories import metrics
 from trajectories.conf import Settings
 from trajectories.domain import dialects, patch, redaction, schema
+from trajectories.domain.quotes import Quotes
 from trajectories.domain.record import ID_BYTES, SERVER_FIELDS_BYTES, Record, digest_of
 from trajectories.exceptions import PhasesDropped, RevisionMismatch, TooLarge, TrajectoriesError
 from trajectories.services import reads
-from trajectories.services.lines import KnownRecords, drafts_of
+from trajectories.services.lines import MAX_LINE_DETAILS, KnownRecords, drafts_of
 from trajectories.services.quotas import Quotas
 from trajectories.services.read_shares import ReadShares
 from trajectories.storage.outbox_rows import Appended, Draft, deleted
@@ -118,7 +119,11 @@ def record_many(
     store.part(Quotas).expect_room(tenant)
     known = KnownRecords(store, tenant)
     drafts, refused = drafts_of(
-        lines, lambda index, line: _draft(store, tenant, line, idempotency_key, index, known, replace=replace)
+        lines,
+        lambda index, line, quotes: _draft(
+            store, tenant, line, idempotency_key, index, known, replace=replace, quotes=quotes
+        ),
+        max_details=MAX_LINE_DETAILS,
     )
     outcomes: dict[int, Accepted | TrajectoriesError] = {**refused}
     outcomes |= zip(drafts, _append(store, list(drafts.values())), strict=True)
@@ -138,11 +143,12 @@ def _draft(
     known: KnownRecords,
     *,
     replace: bool,
+    quotes: Quotes | None = None,
 ) -> Draft:
     conf = store.conf
     if len(data) > conf.max_record_bytes + SERVER_FIELDS_BYTES:
         raise _too_large(conf, f"got {len(data)}")
-    trajectory, body = dialects.read_canonical(data)
+    trajectory, body = dialects.read_canonical(data, quotes)
     id_ = trajectory.id or _new_id(tenant, idempotency_key, index)
     body = _storable(conf, body if trajectory.id else schema.with_id(body, id_))
     # A client of the dialect repeats a refused request, and posts a run several times.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from uuid import UUID
 
+from trajectories.domain.quotes import Quotes
 from trajectories.domain.record import Record
 from trajectories.exceptions import InvalidInput, NotRead, TooLarge, TrajectoriesError
 from trajectories.storage.outbox_rows import Draft
@@ -13,6 +14,9 @@ from trajectories.storage.store import Store
 MAX_PROBLEMS = 10_000
 """Problems in the lines of a request after which no further line is read. A problem takes about 5
 microseconds of CPU and a few bytes, so an unbounded request of 16 MiB could take minutes."""
+MAX_LINE_DETAILS = 10
+"""Problems or warnings listed per line: all of them would make the answer far larger than the
+request."""
 _REFUSAL = 2
 """A refused line, in problems."""
 MAX_KNOWN_BYTES = 8 * 2**20
@@ -49,7 +53,7 @@ class KnownRecords:
 
 
 def drafts_of(
-    lines: Iterable[bytes], draft: Callable[[int, bytes], Draft]
+    lines: Iterable[bytes], draft: Callable[[int, bytes, Quotes], Draft], *, max_details: int
 ) -> tuple[dict[int, Draft], dict[int, TrajectoriesError]]:
     """Return the drafts of valid lines and the errors of the others, each by the line's index from
     0.
@@ -58,13 +62,14 @@ def drafts_of(
     ``NotRead``.
 
     Args:
-        draft: makes a draft of the index and the bytes of a line. It raises InvalidInput or
-            TooLarge.
+        draft: makes a draft of the index and the bytes of a line, with what its errors quote. It
+            raises InvalidInput or TooLarge.
+        max_details: maximum problems of a line that are listed.
     """
     not_read = NotRead("Not read: too many lines before it were refused. Send it again.")
     drafts: dict[int, Draft] = {}
     errors: dict[int, TrajectoriesError] = {}
-    problems = 0
+    problems, quotes = 0, Quotes(max_details=max_details)
     for index, line in enumerate(lines):
         if not line.strip():
             continue
@@ -72,7 +77,7 @@ def drafts_of(
             errors[index] = not_read
             continue
         try:
-            drafts[index] = draft(index, line)
+            drafts[index] = draft(index, line, quotes)
         except (InvalidInput, TooLarge) as error:
             problems += _REFUSAL + (error.found if isinstance(error, InvalidInput) else 1)
             # Without its frames, thousands of which take longer to collect than the lines to read.

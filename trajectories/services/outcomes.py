@@ -9,6 +9,7 @@ from uuid import UUID
 import orjson
 
 from trajectories.domain import answers, late_outcomes
+from trajectories.domain.quotes import Quotes
 from trajectories.exceptions import TrajectoriesError
 from trajectories.services import reads
 from trajectories.services.lines import KnownRecords, drafts_of
@@ -79,7 +80,11 @@ def record_many(store: Store, tenant: str, lines: Iterable[bytes], *, source: st
     """
     store.part(Quotas).expect_room(tenant)
     known = KnownRecords(store, tenant)
-    drafts, refused = drafts_of(lines, lambda _, line: _draft(store, tenant, line, source, None, None, known))
+    drafts, refused = drafts_of(
+        lines,
+        lambda _, line, quotes: _draft(store, tenant, line, source, None, None, known, quotes),
+        max_details=1,
+    )
     results: dict[int, AcceptedOutcome | TrajectoriesError] = {**refused}
     results |= zip(drafts, _append(store, list(drafts.values())), strict=True)
     return [OutcomeLine(index + 1, results[index]) for index in sorted(results)]
@@ -102,9 +107,16 @@ def _draft(
     trajectory_id: UUID | None,
     key: str | None,
     records: KnownRecords,
+    quotes: Quotes | None = None,
 ) -> Draft:
     prepared = late_outcomes.prepare(
-        data, source=source, now_us=store.now_us(), trajectory_id=trajectory_id, key=key, redact=store.conf.redact
+        data,
+        source=source,
+        now_us=store.now_us(),
+        trajectory_id=trajectory_id,
+        key=key,
+        redact=store.conf.redact,
+        quotes=quotes,
     )
     known = records.find(prepared.target)
     body = b"[%b]" % prepared.body
