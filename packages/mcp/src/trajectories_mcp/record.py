@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from types import MappingProxyType
@@ -13,7 +14,7 @@ from mcp_types import Tool, ToolAnnotations
 
 from trajectories_mcp import results, summaries
 from trajectories_mcp.contract import TRAJECTORY
-from trajectories_mcp.error_hints import counted, failure_of
+from trajectories_mcp.error_hints import ToolFailure, counted, failure_of
 from trajectories_mcp.schema_minify import schema_of
 from trajectories_sdk import AsyncClient, StoredTrajectory, TrajectoryError
 
@@ -23,6 +24,10 @@ _PARSED: Final[Mapping[str, tuple[type, ...]]] = MappingProxyType(
     {"array": (list,), "object": (dict,), "integer": (int, float), "number": (int, float), "boolean": (bool,)}
 )
 """Types of JSON that a string may hold, by the type that the contract asks for."""
+MAX_VALUES: Final = 100_000
+"""Values in the strings of a call that are parsed: as many as a record may have."""
+_TEXT: Final = re.compile(r'(?s)"[^"\\]*+(?:\\.[^"\\]*+)*+"?')
+"""A text in JSON, also one without an end, so that no character is read twice."""
 _DESCRIPTION: Final = """\
 Record one orchestrated run: the phases that ran, the phases that were skipped and why, the model of each phase and how it was picked,
 tools, tokens, cost, duration and outcome. Later runs use these records to pick models and to decide which phases to skip.
@@ -71,19 +76,47 @@ def parsed(value: Any, schema: Mapping[str, Any]) -> Any:
     """Parse values other than text that a client sent as JSON strings, as several clients do.
 
     A string that is not of the type of ``schema`` stays, so that the store says what is wrong.
+
+    Raises:
+        ToolFailure: The strings have more than MAX_VALUES values. They are counted before each is
+            parsed.
     """
-    if isinstance(value, str) and (kinds := _PARSED.get(schema.get("type", ""))):
-        with suppress(ValueError, RecursionError):
-            found = json.loads(value.strip().lower() if bool in kinds else value)
-            json.dumps(found, allow_nan=False)  # raises for numbers such as NaN and 1e999
-            if type(found) in kinds:
-                value = found
-    if isinstance(value, Mapping):
-        known = schema.get("properties", {})
-        return {name: parsed(one, known.get(name, {})) for name, one in value.items()}
-    if isinstance(value, list):
-        return [parsed(one, schema.get("items", {})) for one in value]
-    return value
+    return _Parser().parsed(value, schema)
+
+
+class _Parser:
+    """``parsed`` of one value, with a bound for all of its strings together."""
+
+    def __init__(self) -> None:
+        self._left = MAX_VALUES
+
+    def parsed(self, value: Any, schema: Mapping[str, Any]) -> Any:
+        if isinstance(value, str) and (kinds := _PARSED.get(schema.get("type", ""))):
+            self._expect_few(value)
+            with suppress(ValueError, RecursionError):
+                found = json.loads(value.strip().lower() if bool in kinds else value)
+                json.dumps(found, allow_nan=False)  # raises for numbers such as NaN and 1e999
+                if type(found) in kinds:
+                    value = found
+        if isinstance(value, Mapping):
+            known = schema.get("properties", {})
+            return {name: self.parsed(one, known.get(name, {})) for name, one in value.items()}
+        if isinstance(value, list):
+            return [self.parsed(one, schema.get("items", {})) for one in value]
+        return value
+
+    def _expect_few(self, text: str) -> None:
+        # Each value but the first follows one of these, or a key that does. Most texts have few of
+        # them, also within their own texts, which are removed only if they have many.
+        found = 1 + sum(text.count(separator) for separator in ",[{")
+        if found > self._left:
+            found = 1 + sum(_TEXT.sub("", text).count(separator) for separator in ",[{")
+        if found > self._left:
+            raise ToolFailure(
+                f"The strings of a call must not have more than {MAX_VALUES:,} JSON values. Send a long list as one text,"
+                " or name a file that has it, and call again."
+            )
+        self._left -= found
 
 
 def recorded(stored: StoredTrajectory, what: str, warnings: list[str] | None) -> results.Recorded:
