@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 import pytest
 from pydantic import BaseModel
 from pydantic_core import PydanticCustomError
 
 from tests.examples import body, in_phase, nested, phase
-from trajectories.domain import schema
+from trajectories.domain import patch, schema
 from trajectories.domain.contract_types import MAX_DURATION_MS, MAX_NAME, MAX_PROBLEMS, free_value
 from trajectories.domain.dialects import read
 from trajectories.domain.schema import Attempt, Candidate, Exploration, FeedbackLoop, Phase, Trajectory, parse
@@ -18,6 +20,7 @@ from trajectories.domain.text import fold
 from trajectories.exceptions import InvalidInput
 
 NUL = "a\0b"
+CAMEL_PHASE = {"phase": "a", "success": True}
 LATE = MAX_DURATION_MS + 1
 
 # The mistake, the body, the reported path, the code, and words of the message.
@@ -339,6 +342,34 @@ def test_one_problem_of_a_long_list_is_reported(given: Any) -> None:
     with pytest.raises(InvalidInput) as refused:
         read(json.dumps(given).encode())
     assert len(refused.value.details) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "given"),
+    [
+        ("phases[0].tools_used", lambda tools: in_phase(tools_used=tools)),
+        ("phases[0].toolCalls", lambda tools: {"request": "x", "phases": [CAMEL_PHASE | {"toolCalls": tools}]}),
+    ],
+)
+def test_a_phase_may_have_ten_thousand_tools(path: str, given: Callable[[list[str]], Any]) -> None:
+    (with_most,) = read(json.dumps(given(["t"] * 10_000)).encode()).phases
+    assert len(with_most.tools_used or ()) == 10_000
+    with pytest.raises(InvalidInput) as refused:
+        read(json.dumps(given(["t"] * 10_001)).encode())
+    (problem,) = refused.value.details
+    assert (problem.path, problem.code) == (path, "too_long")
+    assert "at most 10000 items" in problem.message
+
+
+def test_a_patch_may_give_a_phase_ten_thousand_tools() -> None:
+    def changed(tools: int) -> dict[str, Any]:
+        return patch.parse(
+            json.dumps({"phases": [{"phase_id": "a", "tools_used": ["t"] * tools}]}).encode(), UUID(int=1)
+        )
+
+    assert len(changed(10_000)["phases"][0]["tools_used"]) == 10_000
+    with pytest.raises(InvalidInput, match="at most 10000 items"):
+        changed(10_001)
 
 
 def test_validation_stops_after_the_reported_number_of_problems() -> None:
