@@ -67,6 +67,9 @@ BAD: list[Any] = [
     body(request_summary="a\x00b"),
     body(phases=[{"phase_name": "x" * 513}]),
     body(phases=[{"phase_name": "spec", "outcome": "done"}]),
+    body(**{"k" * 300: 1}),
+    body(external_refs={"k" * 300: 1}),
+    body(phases=[{"phase_name": "spec", "cost_usd": -1}] * 120),
     body(error="e" * 1_100_000),
     body(error="e" * (2**20 - len(json.dumps(body(error=""), separators=(",", ":"))) + 73)),
 ]

@@ -41,7 +41,7 @@ from trajectories_sdk.testing.messages import (
 )
 from trajectories_sdk.testing.readiness_checks import checks, note
 from trajectories_sdk.testing.recommendations import LEARNING, learning_answer
-from trajectories_sdk.testing.refusals import MAX_SHORT_MESSAGE, Refusal, shortened
+from trajectories_sdk.testing.refusals import MAX_SHORT_MESSAGE, Refusal, shorten
 from trajectories_sdk.testing.stats import stats_of
 from trajectories_sdk.testing.store import (
     BYTES_PER_LINE,
@@ -272,13 +272,12 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
             raise Refusal(413, "too_many_lines", f"A request of this size may have {most} lines.")
         numbered = enumerate(seen.body.split(b"\n"), 1)
         results = [self._line(number, line, replace=is_replacing) for number, line in numbered if line.strip()]
-        refusals = [result for result in results if "error" in result]
-        for result in refusals[_MAX_FULL_LINES:]:
-            result["error"] = shortened(result["error"])
+        errors = [result["error"] for result in results if "error" in result]
+        shorten(errors, max_details=_MAX_LINE_DETAILS)
         for result in [result for result in results if "warnings" in result][_MAX_FULL_LINES:]:
             for warning in result["warnings"]:
                 warning["message"] = warning["message"][:MAX_SHORT_MESSAGE]
-        refused = len(refusals)
+        refused = len(errors)
         return answer({"accepted": len(results) - refused, "refused": refused, "results": results})
 
     def _line(self, number: int, line: bytes, *, replace: bool) -> dict[str, Any]:
@@ -307,7 +306,9 @@ class InMemoryServer(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
                     results.append({"line": number, "status": refusal.status, "error": refusal.error})
                 else:
                     results.append({"line": number, "id": found["id"], "status": 201 if is_new else 200})
-        refused = sum("error" in result for result in results)
+        errors = [result["error"] for result in results if "error" in result]
+        shorten(errors, max_details=1)
+        refused = len(errors)
         return answer({"accepted": len(results) - refused, "refused": refused, "results": results})
 
     def _update(self, seen: SeenRequest, id_: UUID) -> httpx2.Response:
