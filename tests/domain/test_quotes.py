@@ -114,6 +114,14 @@ def test_a_long_text_is_cut_before_it_is_searched_and_not_within_a_credential() 
     assert "ppp" not in redaction.quoted(f"at\n{password}", max_chars=100)
 
 
+def test_a_repeated_key_is_named_without_the_credential_that_it_is() -> None:
+    token = f"{JWT_HEADER}.{JWT_PAYLOAD}.{MIXED}"
+    refused = refusal(
+        b'{"request_summary":"x","phases":[],"metadata":{"%b":1,"%b":2}}' % (token.encode(), token.encode())
+    )
+    assert refused.message == "Key '[redacted:jwt]' stands more than once in one object"
+
+
 def test_an_unknown_key_is_compared_with_the_known_ones_once_a_request(compared: list[str]) -> None:
     request = Quotes()
     for _ in range(50):
