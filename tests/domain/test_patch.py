@@ -168,6 +168,13 @@ def test_a_refusal_names_the_place_and_a_remedy(changes: Any, param: str | None,
     assert message in error.message
 
 
+def test_only_a_refused_phase_id_is_put_into_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redaction, "quoted", None)
+    stored = orjson.dumps(body(phases=[phase(phase_id="a")]))
+    changes = {"phases": [{"phase_id": "a", "steps_taken": 1}, {"phase_id": "b", "phase_name": "code"}]}
+    assert len(orjson.loads(patch.apply(stored, changes))["phases"]) == 2
+
+
 def test_a_phase_id_that_several_phases_have_is_refused() -> None:
     error = refused(body(phases=[phase(phase_id="1")] * 2), {"phases": [{"phase_id": "1", "cost_usd": 1}]})
     assert (error.details[0].code, error.param) == ("ambiguous_phase_id", "phases[0].phase_id")

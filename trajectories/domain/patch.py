@@ -150,18 +150,25 @@ def _merged_phases(stored: Sequence[dict[str, Any]], changes: Sequence[dict[str,
         # A stored phase_id may have lost a credential.
         ids = {change["phase_id"], redaction.replace_text(change["phase_id"])}
         places = [place for place, phase in enumerate(phases) if phase.get("phase_id") in ids]
-        shown = repr(redaction.quoted(change["phase_id"], max_chars=100))
         if len(places) > 1:
-            message = f"{len(places)} phases have the phase_id {shown}; POST the whole record, with an id for each"
+            message = (
+                f"{len(places)} phases have the phase_id {_shown(change)}; POST the whole record, with an id for each"
+            )
             raise _refused(f"phases[{number}].phase_id", "ambiguous_phase_id", message)
         if places:
             phases[places[0]] = _merged(phases[places[0]], change)
         elif "phase_name" in change:
             phases.append(_merged(None, change))
         else:
-            message = f"No phase has the phase_id {shown}; add a phase_name to append this phase, or correct the id"
+            message = (
+                f"No phase has the phase_id {_shown(change)}; add a phase_name to append this phase, or correct the id"
+            )
             raise _refused(f"phases[{number}].phase_name", "unknown_phase_id", message)
     return phases
+
+
+def _shown(change: Mapping[str, Any]) -> str:
+    return repr(redaction.quoted(change["phase_id"], max_chars=100))
 
 
 def _refused(path: str, code: str, message: str) -> InvalidInput:
