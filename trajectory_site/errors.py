@@ -11,6 +11,8 @@ from django.views import defaults
 from trajectories.domain import redaction
 from trajectories.domain.text import escaped
 
+_MAX_QUOTED = 300
+
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     if not _is_api(request):
@@ -29,7 +31,8 @@ def permission_denied(request: HttpRequest, exception: Exception) -> HttpRespons
 def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     if not _is_api(request):
         return defaults.page_not_found(request, exception)
-    return _error(404, "not_found_error", "not_found", f"There is nothing at {redaction.replace_text(request.path)}.")
+    path = redaction.quoted(request.path, max_chars=_MAX_QUOTED)
+    return _error(404, "not_found_error", "not_found", f"There is nothing at {path}.")
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

@@ -7,7 +7,9 @@ from typing import Any
 
 from django.views.debug import SafeExceptionReporterFilter
 
-_PASSWORD_IN_URL = re.compile(r"(?<=://)[^/@\s]*:[^/@\s]*(?=@)")
+# To the last "@", since a password may contain some. The user ends at the first colon: with a choice
+# of colons, a text of colons would take quadratic time.
+_PASSWORD_IN_URL = re.compile(r"(?<=://)[^/:\s]*+:[^/\s]*(?=@)")
 
 
 class ReporterFilter(SafeExceptionReporterFilter):

@@ -104,7 +104,7 @@ def _passes(data: bytes) -> Iterator[tuple[str, Callable[[], object]]]:
         yield "facets", lambda: facets_of(redacted)
 
 
-def _cpu_s(work: Callable[[], object], times: int) -> float:
+def cpu_s(work: Callable[[], object], times: int) -> float:
     """Return the shortest CPU time of several runs: other work of the machine only adds to it."""
     spent = []
     for _ in range(times):
@@ -119,9 +119,9 @@ def _too_slow(shape: Shape) -> list[str]:
     small, large = (dict(_passes(shape.of(size))) for size in (SMALL_BYTES, SMALL_BYTES * FACTOR))
     found = []
     for name in small.keys() & large.keys():
-        allowed = NOISE_S + MOST * _cpu_s(small[name], 5)
+        allowed = NOISE_S + MOST * cpu_s(small[name], 5)
         # Repeat only what looks slow, since one interrupted run may.
-        if _cpu_s(large[name], 1) > allowed and _cpu_s(large[name], 4) > allowed:
+        if cpu_s(large[name], 1) > allowed and cpu_s(large[name], 4) > allowed:
             found.append(name)
     return found
 

@@ -33,7 +33,9 @@ def lines() -> Iterator[list[str]]:
     logging.getLogger().removeHandler(handler)
 
 
-@pytest.mark.parametrize("host", ["evil.example", "a" * LONG, "[::", "a b", "\x1b[31mred"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "a" * LONG, "x://" + ":" * LONG, "a://:b@" * 30_000, "[::", "a b", "\x1b[31mred"]
+)
 @pytest.mark.parametrize("path", ["/admin/", "/v1/agent/trajectories", "/nowhere"])
 def test_a_bad_host_is_one_line(host: str, path: str, lines: list[str]) -> None:
     answer = Client(raise_request_exception=False).get(path, headers={"Host": host})
@@ -59,10 +61,11 @@ def test_a_request_that_django_refuses_is_logged_without_traceback(error: type[E
 def test_a_request_with_too_many_fields_or_too_long_a_path_is_one_line(lines: list[str]) -> None:
     client = Client(raise_request_exception=False)
     assert client.post("/admin/login/", {f"a{n}": "1" for n in range(2_000)}).status_code == 400
-    assert client.get("/nowhere/" + "a" * LONG).status_code == 404
+    for path in ("/nowhere/" + "a" * LONG, "/x://" + ":" * LONG, "/" + "a://:b@" * 30_000):
+        assert client.get(path).status_code == 404
     assert [line.partition(":")[0] for line in lines] == [
         "ERROR django.security.TooManyFieldsSent",
-        "WARNING django.request",
+        *["WARNING django.request"] * 3,
     ]
     assert all(len(line) < 2_100 and "\n" not in line for line in lines)
 

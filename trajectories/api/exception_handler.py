@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 MAX_FULL_BYTES = 48 * 2**10
 """Bytes of the errors in full of one answer's lines."""
 MAX_SHORT_MESSAGE = 60
+_MAX_QUOTED = 1_000
 
 
 def exception_handler(exc: Exception, context: dict[str, Any]) -> HttpResponse:
@@ -61,7 +62,7 @@ def error_response(error: Exception, request: HttpRequest) -> HttpResponse:
         got_request_exception.send(sender=None, request=request)
         # The text has the id too: the log format of a host project may not have a field for it.
         said = "Internal error on %s %s (request %s)"
-        path = redaction.replace_text(request.path)
+        path = redaction.quoted(request.path, max_chars=_MAX_QUOTED)
         logger.error(said, request.method, path, request_id(request), exc_info=error)
         known = TrajectoriesError(
             f"Internal server error. The log of the server has it as request {request_id(request)}."
@@ -124,7 +125,7 @@ def _as_ours(error: Exception) -> TrajectoriesError | None:
         case TrajectoriesError():
             return error
         case DrfMethodNotAllowed():
-            return MethodNotAllowed(str(error.detail))
+            return MethodNotAllowed(redaction.quoted(str(error.detail), max_chars=_MAX_QUOTED))
         case Http404():
             return NotFound("No endpoint or page has this path. Check the URL.")
         case RequestDataTooBig():
@@ -132,7 +133,7 @@ def _as_ours(error: Exception) -> TrajectoriesError | None:
         case PermissionDenied():
             return ScopeMissing(str(error) or "The caller is not allowed to do this.")
         case SuspiciousOperation():
-            return InvalidInput(str(error))
+            return InvalidInput(redaction.quoted(str(error), max_chars=_MAX_QUOTED))
         case APIException():
             return _from_drf(error)
         case _:
@@ -140,7 +141,8 @@ def _as_ours(error: Exception) -> TrajectoriesError | None:
 
 
 def _from_drf(error: APIException) -> TrajectoriesError | None:
-    message = str(error.detail)
+    # It may quote a header, such as a Content-Type of 60 kB.
+    message = redaction.quoted(str(error.detail), max_chars=_MAX_QUOTED)
     match error.status_code:
         case 401:
             # Not about an API key: a host project's own login or authentication class has raised it.

@@ -47,6 +47,9 @@ MAX_QUOTED_READ = 1_024
 """Characters of a text that are searched before it is quoted. The text may be as long as a body,
 and be quoted a hundred times."""
 _SPACE = " \t\r\n"
+_UNCERTAIN_END = 200
+_MAX_WORD = 2_000
+"""Characters of a password or a token, far above those of known ones."""
 
 
 MAX_CREDENTIALS = 10_000
@@ -162,6 +165,16 @@ def quoted(text: str, *, max_chars: int) -> str:
         return replace_text(text)[:max_chars]
     whole_words = text[: 1 + max(text.rfind(space, 0, MAX_QUOTED_READ) for space in _SPACE)]
     return replace_text(whole_words)[:max_chars].rstrip() or f"({counted(len(text), 'character')})"
+
+
+def without_end(text: str) -> str:
+    """Return ``text``, which was cut before it was redacted, without its last 200 characters and
+    the rest of the word before: they may be half of a credential, which is not recognized.
+    """
+    kept = text[:-_UNCERTAIN_END]
+    before, _, word = kept.rpartition(" ")
+    # A longer word is no credential, and may be all of the text.
+    return before if len(word) < _MAX_WORD else kept
 
 
 def replace_text(text: str) -> str:
