@@ -211,3 +211,30 @@ DISGUISES: dict[str, Callable[[str], str]] = {
     "percent-encoded twice": lambda text: quote("".join(f"%{ord(char):02x}" for char in text)),
 }
 """Ways in which a token of one line is hidden, by name."""
+
+
+HARD: list[str] = [
+    "sk-ant-",
+    "-----BEGIN PRIVATE KEY-----" + "A" * 24,
+    "-----BEGIN PRIVATE KEY-----Ab: ",
+    JWT_HEADER + ".",
+    JWT_HEADER + "-",
+    "https://a:",
+    "bearer bearer",
+    "bearer " + "a" * 24 + " ",
+    "@:",
+    "\\n\\",
+    "\x1b[32mab",
+    "\u200bsk-",
+    "%41a",
+    "%2541a",
+    "ghp_aaaaaaa1\n",
+    "cookie: a=b; ",
+    "cookie=;cookie",
+    "x-api-key: a",
+    "a://:b@",
+    "authorization: basic ",
+    "api_org_",
+    "gh" + "p_" + MIXED[:36] + " ",
+]
+"""Beginnings of credentials, which a search may read again and again."""

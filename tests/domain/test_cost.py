@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.credentials import CREDENTIALS, HEX, IN_CONTEXT
+from tests.credentials import CREDENTIALS, HARD, HEX, IN_CONTEXT
 from tests.examples import body, phase
 from tests.strategies import examples
 from trajectories.domain import contract_types, dialects, redaction, schema
@@ -136,3 +136,14 @@ def test_cpu_per_byte_of_each_pass_does_not_grow_with_the_body(shape: Shape) -> 
 @pytest.mark.parametrize("piece", ["a://:b@", "x", CREDENTIALS[0][1]])
 def test_no_pass_over_a_known_worst_body_takes_more_cpu_a_byte_if_the_body_is_larger(place: str, piece: str) -> None:
     assert _too_slow(Shape(place, piece)) == []
+
+
+@pytest.mark.parametrize("piece", HARD)
+def test_a_repeated_beginning_of_a_credential_is_not_read_to_the_end_of_the_body_each_time(piece: str) -> None:
+    # RE2 reads a byte in a nanosecond, so a short body would not show it.
+    factor = 4 * FACTOR
+    small, large = (orjson.dumps(body(error=piece * (size // len(piece)))) for size in (2**13, 2**13 * factor))
+    allowed = NOISE_S + 5 * factor * cpu_s(lambda: redaction.replace(small), 5)
+    assert (
+        cpu_s(lambda: redaction.replace(large), 1) <= allowed or cpu_s(lambda: redaction.replace(large), 4) <= allowed
+    )
