@@ -117,3 +117,16 @@ def test_active_characters_are_shown_as_pictures_and_escapes() -> None:
 def test_ordinary_text_is_unchanged() -> None:
     for text in ("Grüße, العربية, עברית", "می‌خواهم", "👩‍💻 🇪🇺 ❤️", "x = 'é' \\ \u00a0"):
         assert visible(text) == escaped(text) == text
+
+
+def test_emoji_keep_one_variation_selector_and_other_text_none() -> None:
+    for text in (
+        "1\ufe0f\u20e3",
+        "\u2764\ufe0f",
+        "\u2764\ufe0e",
+        "\U0001f3f3\ufe0f\u200d\U0001f308",
+        "\U0001f590\ufe0f",
+    ):
+        assert visible(text) == escaped(text) == text
+    assert visible("a\ufe0f1\ufe0f \u2764\ufe0f\ufe0f") == "a⟦U+FE0F⟧1⟦U+FE0F⟧ \u2764\ufe0f⟦U+FE0F⟧"
+    assert escaped("\u2764\ufe00\U000e0100") == "\u2764\\ufe00\\U000e0100"

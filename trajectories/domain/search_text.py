@@ -21,6 +21,8 @@ from urllib.parse import unquote_to_bytes
 
 import re2
 
+from trajectories.domain.text import INVISIBLE
+
 
 class View(NamedTuple):
     """A text made from another one.
@@ -141,15 +143,17 @@ def _line_breaks(data: bytes, changes: Any) -> Iterator[tuple[int, int]]:
 
 
 def _invisible() -> Iterator[bytes]:
-    """Yield the characters that show nothing: format characters of Unicode, fillers, variation
-    selectors, the soft hyphen. Those that differ in the last byte are one class.
+    """Yield the characters that show nothing, format characters of all scripts among them. Those
+    that differ in the last byte are one class.
     """
-    others = {0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFFA0, *range(0x180B, 0x1810), *range(0xFE00, 0xFE10)}
+    codes = {code for first, last in INVISIBLE for code in range(first, last + 1) if code < _TAGS}
+    codes |= {code for code in range(0xAE, _TAGS) if unicodedata.category(chr(code)) == "Cf"}
     last_bytes = defaultdict[bytes, list[bytes]](list)
-    for code in [*range(0xAE, 0x10000), *range(0xE0000, 0xE01F0)]:
-        if code in others or code > 0xE00FF or unicodedata.category(chr(code)) == "Cf":
-            char = chr(code).encode()
-            last_bytes[char[:-1]].append(b"\\x%02x" % char[-1])
+    for code in sorted(codes - {0xAD}):
+        char = chr(code).encode()
+        last_bytes[char[:-1]].append(b"\\x%02x" % char[-1])
+    # All of U+E0000 to U+E0FFF.
+    yield rb"\xf3\xa0[\x80-\xbf][\x80-\xbf]"
     for first, last in last_bytes.items():
         yield first + b"[" + b"".join(last) + b"]"
 
@@ -161,6 +165,7 @@ def _compiled(pattern: bytes) -> Any:
     return re2.compile(pattern, options)
 
 
+_TAGS = 0xE0000
 _DIGITS = b"0123456789"
 _SAFE = bytes(0x20 if char < 0x20 else ord("'") if char in b'"\\' else char for char in range(256))
 """A decoded quote or backslash must not look like one of JSON."""
@@ -170,7 +175,10 @@ _SAFE = bytes(0x20 if char < 0x20 else ord("'") if char in b'"\\' else char for 
 _SEQUENCE = rb"(?:\[[0-9;:?]*[A-Za-z]|[()][A-Z0-9])"
 _ESCAPED = (
     rb"(?:(?:u001[bB]|x1[bB]|033|e)" + _SEQUENCE + rb"|u00(?:[01][0-9a-fA-F]|7[fF]|[89][0-9a-fA-F])"
-    rb"|u(?:00[aA][dD]|061[cC]|180[eE]|200[b-fB-F]|20[26][0-9a-fA-F]|[fF][eE](?:0[0-9a-fA-F]|[fF]{2})))"
+    rb"|u(?:00[aA][dD]|034[fF]|061[cC]|115[fF]|1160|17[bB][45]|180[b-fB-F]|200[b-fB-F]|20[26][0-9a-fA-F]|3164"
+    rb"|[fF]{2}(?:[aA]0|[fF][0-9a-bA-B])|[fF][eE](?:0[0-9a-fA-F]|[fF]{2})"
+    # U+E0000 to U+E0FFF, U+1D173 to U+1D17A, U+1BCA0 to U+1BCA3 as two halves.
+    rb"|(?:[dD][bB]4[0-3]\\+u[dD][c-fC-F][0-9a-fA-F]{2}|[dD]834\\+u[dD]{2}7[3-9aA]|[dD]82[fF]\\+u[dD][cC][aA][0-3])))"
 )
 
 

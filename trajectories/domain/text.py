@@ -9,14 +9,25 @@ from __future__ import annotations
 import re
 import unicodedata
 
-# Controls C0, DEL and C1, and characters that reorder text (UAX 9) or show nothing: marks, fillers,
-# separators, tag characters. Joiners (U+200C, U+200D) stay: scripts and emoji need them.
-_HIDDEN = (
-    "\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164"
-    "\ufeff\uffa0\ufff9-\ufffb\U0001d173-\U0001d17a\U000e0000-\U000e007f"
-)
-_ACTING = re.compile(f"[{_HIDDEN}]")
-_BREAKING = re.compile(f"[\t\n{_HIDDEN}]")
+INVISIBLE = (
+    # Unicode 17, DerivedCoreProperties, Default_Ignorable_Code_Point: Python does not have it.
+    (0x00AD, 0x00AD), (0x034F, 0x034F), (0x061C, 0x061C), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F),
+    (0x200B, 0x200F), (0x202A, 0x202E), (0x2060, 0x206F), (0x3164, 0x3164), (0xFE00, 0xFE0F), (0xFEFF, 0xFEFF),
+    (0xFFA0, 0xFFA0), (0xFFF0, 0xFFF8), (0x1BCA0, 0x1BCA3), (0x1D173, 0x1D17A), (0xE0000, 0xE0FFF),
+    # Separators of lines, and format characters of annotations and of single scripts.
+    (0x2028, 0x2029), (0xFFF9, 0xFFFB), (0x110BD, 0x110BD), (0x110CD, 0x110CD), (0x13430, 0x1343F),
+)  # fmt: skip
+"""First and last code of the characters that reorder text (UAX 9) or show nothing: marks, fillers,
+separators, variation selectors, tags. The SDK and the MCP server have a copy."""
+
+_CONTROLS = "\x00-\x08\x0b-\x1f\x7f-\x9f"
+_HIDDEN = _CONTROLS + "".join(f"{chr(first)}-{chr(last)}" for first, last in INVISIBLE)
+_SYMBOLS = "\u00a9\u00ae\u203c\u2049\u2122\u2139\u2190-\u2bff\u3030\u303d\u3297\u3299\U0001f000-\U0001faff"
+# Scripts and emoji need the joiners (U+200C, U+200D), and emoji one variation selector after a
+# symbol or within a keycap. Others could hide a text.
+_EXCEPT = f"(?<![\u200c\u200d])(?<![{_SYMBOLS}][\ufe0e\ufe0f])(?!(?<=[0-9#*]\ufe0f)\u20e3)"
+_ACTING = re.compile(f"[{_HIDDEN}]{_EXCEPT}")
+_BREAKING = re.compile(f"[\t\n{_HIDDEN}]{_EXCEPT}")
 _DEL = 0x7F
 
 

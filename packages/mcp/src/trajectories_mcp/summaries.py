@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
@@ -42,25 +41,13 @@ GROUPINGS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     }
 )
 """Values of ``group_by``, each with the fields that all members of a group share."""
-# Controls, and characters that show nothing or reorder text: a model reads them, its user does not. The joiners
-# of scripts and emoji are among them, and are no loss in a summary.
+# Controls, and characters that show nothing or reorder text (the store has the same list; the format characters of all
+# scripts are added): a model reads them, its user does not. The joiners of scripts and emoji are among them, and are no
+# loss in a summary.
 _HIDDEN: Final = re.compile(
-    "["
-    + "".join(
-        re.escape(chr(code))
-        for code in [
-            *range(0x3000),
-            0x3164,
-            *range(0xFE00, 0x10000),
-            *range(0x1D173, 0x1D17B),
-            *range(0xE0000, 0xE01F0),
-        ]
-        if unicodedata.category(chr(code)) in ("Cc", "Cf", "Zl", "Zp")
-        or code in (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFFA0)
-        or 0xFE00 <= code <= 0xFE0F
-        or code >= 0xE0000
-    )
-    + "]+"
+    "[\x00-\x1f\x7f-\x9f\u00ad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160\u17b4\u17b5\u180b-\u180f"
+    "\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U000110bd\U000110cd"
+    "\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]+"
 )
 _BREAKS: Final = re.compile(r"[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
 _GROUP_FILTERS: Final = ("phase", "model", "selection_method")

@@ -11,14 +11,19 @@ from typing import Any
 import click
 from pydantic import BaseModel
 
-# Controls C0, DEL and C1; what Unicode lets reorder text (UAX 9) or show nothing: marks, fillers, separators, tag characters.
-# Joiners (U+200C, U+200D) stay, because scripts and emoji are wrong without them. The store's messages follow the same list.
+# Controls C0, DEL and C1; what Unicode lets reorder text (UAX 9) or show nothing: Default_Ignorable_Code_Point,
+# separators of lines, other format characters. The store's messages follow the same list.
 _HIDDEN = (
-    "\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164"
-    "\ufeff\uffa0\ufff9-\ufffb\U0001d173-\U0001d17a\U000e0000-\U000e007f"
+    "\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f"
+    "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3"
+    "\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
-_UNSAFE = re.compile(f"[{_HIDDEN}\ud800-\udfff]")
-_UNSAFE_IN_LINE = re.compile(f"[\t\n{_HIDDEN}\ud800-\udfff]")
+_SYMBOLS = "\u00a9\u00ae\u203c\u2049\u2122\u2139\u2190-\u2bff\u3030\u303d\u3297\u3299\U0001f000-\U0001faff"
+# Joiners (U+200C, U+200D) stay, because scripts and emoji are wrong without them, and one variation selector after
+# a symbol or within a keycap. Others could hide a text.
+_EXCEPT = f"(?<![\u200c\u200d])(?<![{_SYMBOLS}][\ufe0e\ufe0f])(?!(?<=[0-9#*]\ufe0f)\u20e3)"
+_UNSAFE = re.compile(f"[{_HIDDEN}\ud800-\udfff]{_EXCEPT}")
+_UNSAFE_IN_LINE = re.compile(f"[\t\n{_HIDDEN}\ud800-\udfff]{_EXCEPT}")
 
 
 def escaped(text: str) -> str:
