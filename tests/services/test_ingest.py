@@ -182,6 +182,9 @@ def test_a_record_with_more_credentials_than_may_be_replaced_is_refused(monkeypa
     ingest.record(get_store(), "north", orjson.dumps(body(error="a://:b@ " * 3)))
     with pytest.raises(TooLarge, match="more than 3 credentials"):
         ingest.record(get_store(), "north", orjson.dumps(body(error="a://:b@ " * 4)))
+    # Two that are only found percent-decoded count with two that are not encoded.
+    with pytest.raises(TooLarge, match="more than 3 credentials"):
+        ingest.record(get_store(), "north", orjson.dumps(body(error="a://:b@ " * 2 + "a%3A%2F%2F%3Ab%40 " * 2)))
 
 
 def test_a_record_with_too_many_texts_in_the_place_of_a_credential_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

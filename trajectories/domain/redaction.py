@@ -117,6 +117,7 @@ def replace(data: bytes, *, max_found: int | None = None) -> Redacted:
 def _replaced(data: bytes, view: search_text.View, found: Counter[str], max_found: int | None) -> bytes:
     """Return ``data`` with placeholders for what the rules find in its view, and count them."""
     text, places, candidates = view.text, list[tuple[int, int, str]](), 0
+    earlier = found.total()
     # Lazily, since a rule sees what earlier ones have replaced.
     for rule in (rule for group in _GROUPS if group.any.search(text) for rule in group.rules):
         parts: list[bytes] = []
@@ -129,7 +130,7 @@ def _replaced(data: bytes, view: search_text.View, found: Counter[str], max_foun
                 parts += (text[end:start], b"]" * (stop - start))
                 end = stop
                 places.append((start, stop, rule.kind))
-            if max_found is not None and (len(places) > max_found or candidates > MAX_CANDIDATES):
+            if max_found is not None and (earlier + len(places) > max_found or candidates > MAX_CANDIDATES):
                 raise TooManyCredentials
         if parts:
             text = b"".join((*parts, text[end:]))
