@@ -300,6 +300,7 @@ def _rules() -> Iterable[Rule]:
     yield Rule("bearer-token", _compiled(_BEARER), _RANDOM_WORD.match)
     yield Rule("basic-auth", _compiled(_BASIC))
     yield Rule("api-key", _compiled(_API_KEY), _RANDOM_WORD.match)
+    yield Rule("api-key", _compiled(_BARE_KEY), _RANDOM_WORD.match)
     yield Rule("cookie", _compiled(_COOKIE), _RANDOM_WORD.match)
     yield Rule("azure-key", _compiled(_AZURE_KEY))
     yield Rule("url-password", _compiled(_URL_PASSWORD), _is_password)
@@ -383,19 +384,32 @@ _AWS_SECRET_KEY = rb"(?i:aws_?secret_?(?:access_?)?key)(?:\\*[\"']|[ :=]){1,8}([
 # RFC 6750, section 2.1, and RFC 7617, section 2.
 _BEARER = rb"(?i:\bbearer)(?: |\\+t|%20){1,4}([\w.~+/-]{16,}=*)"
 _BASIC = rb"(?i:\bauthorization)(?:\\*[\"']|[ :=]){1,8}(?i:basic)(?: |%20){1,4}([A-Za-z0-9+/_-]{8,}={0,2})"
-_GAP = rb"(?:\\*[\"']|[ :=]){1,8}"
+_GAP = rb"(?:\\*[\"']|\\t|[ \t:=]){1,8}"
+_KEY_HEADER = (
+    rb"(?:x[-_](?:[a-z0-9]{1,20}[-_]){0,3}?(?:key|token|secret)|api-key|private-token|ocp-apim-subscription-key)"
+)
+# As Python writes a header: ('x-api-key', 'VALUE'), (b'x-api-key', b'VALUE').
+_PAIR_OF_HEADER = rb"\(b?\\*[\"']" + _KEY_HEADER + rb"\\*[\"'], ?b?\\*[\"']"
 # Headers that carry a key, as HTTP, WSGI and JSON write them: X-Api-Key and its relatives,
 # PRIVATE-TOKEN (GitLab), Ocp-Apim-Subscription-Key and api-key (Azure); RFC 9110, section 11.6.2, for schemes.
 _API_KEY = (
-    rb"(?i:(?:\b|_)(?:x[-_](?:[a-z0-9]{1,20}[-_]){0,3}?(?:key|token|secret)|api-key|private-token|ocp-apim-subscription-key)"
+    rb"(?i:"
+    + _PAIR_OF_HEADER
+    + rb"|(?:\b|_)"
+    + _KEY_HEADER
     + _GAP
     + rb"|authorization"
     + _GAP
     + rb"(?:token|api-?key|key|bot)(?: |%20|[ :=]){1,4})([\w.~+/-]{16,}=*)"
 )
+# Some services take a key without a scheme. A word with hyphens or underscores is too often no key.
+_BARE_KEY = rb"(?i:\bauthorization)" + _GAP + rb"([A-Za-z0-9]{24,}[\w.~+/-]*=*)"
 # RFC 6265, sections 4.1 and 4.2.
 _PAIR = rb"[\w.%!-]+=[^\s;,\"'\\`(){}<>\[\]]*"
-_COOKIE = rb"(?i:(?:\b|_)(?:set-)?cookie)" + _GAP + b"(" + _PAIR + rb"(?:; ?" + _PAIR + b")*)"
+# curl -b 'NAME=VALUE' too: a file of cookies has no "=". Any text between the two would make RE2 keep
+# too many states.
+_CURL_COOKIE = rb"(?:\bcurl (?:-[\w-]+ )*-b ?|--cookie[ =])\\*[\"']"
+_COOKIE = rb"(?:(?i:(?:\b|_)(?:set-)?cookie)" + _GAP + b"|" + _CURL_COOKIE + b")(" + _PAIR + rb"(?:; ?" + _PAIR + b")*)"
 # Azure, "Configure connection strings" and "Service SAS": the signature is 32 bytes in base64.
 _AZURE_KEY = (
     rb"(?:(?i:account_?key|shared_?access_?key)" + _GAP + rb"|(?:[?&;]|u0026)sig=)"
