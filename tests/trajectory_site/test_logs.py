@@ -141,7 +141,7 @@ def test_an_answer_does_not_repeat_a_long_path(piece: str) -> None:
     answer = Client().get("/v1/" + piece * (60_000 // len(piece)))
     assert answer.status_code == 404
     assert len(answer.content) < 4_000
-    assert "/v1/" in answer.json()["error"]["message"]
+    assert answer.json()["error"]["message"].startswith("There is nothing at (")
 
 
 @pytest.mark.parametrize(
