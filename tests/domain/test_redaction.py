@@ -93,6 +93,24 @@ def test_a_token_that_a_terminal_wrapped_is_removed_whole(newline: str) -> None:
         assert record["error"] == f"{placeholder(kind)}{newline}then line 12{newline}2026-11-27T10:00:00Z", token
 
 
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\\n", "\n    "])
+@pytest.mark.parametrize(
+    ("kind", "name", "key"),
+    [
+        ("bearer-token", "Authorization: Bearer ", MIXED[:40]),
+        ("azure-key", "AccountName=a;AccountKey=", MIXED[:86] + "=="),
+    ],
+)
+def test_a_key_after_its_name_that_a_terminal_wrapped_is_removed_whole(
+    kind: str, name: str, key: str, newline: str
+) -> None:
+    for at in (20, len(key) - 10):
+        record = stored(body(error=f"{name}{key[:at]}{newline}{key[at:]}{newline}then line 12"))
+        assert record["error"] == f"{name}{placeholder(kind)}{newline}then line 12"
+    prose = f"The bearer{newline}account12 of AccountKey={newline}settings.json7 is here"
+    assert stored(body(error=prose))["error"] == prose
+
+
 def test_a_long_token_on_three_lines_is_removed_whole() -> None:
     wrapped = f"{'sk-'}ant-api03-{MIXED[:32]}\n{MIXED[:32]}\n{MIXED[:32]}"
     assert stored(body(error=f"{wrapped}\nnext"))["error"] == "[redacted:anthropic-key]\nnext"

@@ -203,7 +203,7 @@ def _hidden(backslashes: bytes) -> bytes:
 _PREFIX = (
     rb"(?:[rs]k[-_]|whsec_|lsv2_|gsk_|xai-|pplx-|r8_|nvapi-|hf_|api_org_|AIza|AQ\.|ya29\.|GOCSPX-|A[KSBC][IC]A|gh[a-z]_"
     rb"|github_pat_|gl[a-z]{2,5}-|xox|xapp-|xwfp-|npm_|pypi-|SG\.|eyJ|do[opr]_v1_|dp\.|dapi|shp[a-z]{2}_|hv[sb]\.|pscale_"
-    rb"|lin_api_|ntn_|glsa_|glc_|rubygems_|sntry|ops_|AGE-SECRET-KEY-)"
+    rb"|lin_api_|ntn_|glsa_|glc_|rubygems_|sntry|ops_|AGE-SECRET-KEY-|(?i:bearer |account_?key=|shared_?access_?key=))"
 )
 _BREAK = rb"(?:(?:\\+r)?\\+n|\r?\n) {0,16}"
 _TOKEN = rb"[A-Za-z0-9_.+/=-]"
