@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from billiard.pool import CLOSE, RUN
 from celery.concurrency import prefork
 from celery.concurrency.asynpool import AsynPool
+from celery.concurrency.prefork import CLOSE, RUN  # type: ignore[attr-defined]  # billiard.pool has them
 
 
 class _Pool(AsynPool):
