@@ -35,9 +35,8 @@ class LineFormatter(logging.Formatter):
     quote them in an exception, and Django writes the path of an unknown address.
 
     A line is cut before and after that, because a client chooses its host and its path. A long
-    traceback loses its middle. A request that Django
-    refuses (``django.security``: a host, too many fields) has no traceback: its cause is the
-    client.
+    traceback loses its middle. A request that Django refuses (``django.security``: a host, too many
+    fields) has no traceback: its cause is the client.
     """
 
     def format(self, record: logging.LogRecord) -> str:

@@ -1,9 +1,9 @@
 """Quotas of records and bytes per tenant, as exact as a process can know without asking the
 archive.
 
-A process counts what it accepts, new records and what new versions add to known ones, on top of what
-the archive had when it last looked. It looks at most every LOOK_EVERY_S, in a thread of its own, for the tenants that recorded
-since.
+A process counts what it accepts, new records and what new versions add to known ones, on top of
+what the archive had when it last looked. It looks at most every LOOK_EVERY_S, in a thread of its
+own, for the tenants that recorded since.
 """
 
 from __future__ import annotations
