@@ -1,4 +1,4 @@
-"""A request that a server dropped is told from one that it never read."""
+"""A request that a server read and dropped counts as cut; one that it never read does not."""
 
 from __future__ import annotations
 
