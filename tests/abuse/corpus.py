@@ -101,7 +101,9 @@ BODIES = [
     Hostile("16 MiB of empty lines", _post(b"\n" * 16 * MIB, content_type=NDJSON), (413,), at_most_mib=64),
     Hostile("1,000 bad lines", _post(b"1\n" * 1_000, content_type=NDJSON), (200,), at_most_mib=48),
     Hostile("10,000 bad lines", _post(b"1\n" * 10_000, content_type=NDJSON), (413,), at_most_mib=48),
-    Hostile("100 lines of 80,000 problems", _post(_PROBLEMS * 100, content_type=NDJSON), (200,), at_most_mib=80),
+    # The body three times over (as it came, joined, in lines) is 36 MiB. Pydantic keeps the problems
+    # of a line in 36 more, before it says how many there are.
+    Hostile("100 lines of 80,000 problems", _post(_PROBLEMS * 100, content_type=NDJSON), (200,), at_most_mib=112),
     Hostile("one line of 16 MiB", _post(b"1" * 16 * MIB, content_type=NDJSON), (200,), at_most_mib=80),
 ]
 
