@@ -284,6 +284,17 @@ def test_of_models_with_as_many_outcomes_the_one_that_was_chosen_first_is_first(
     assert forecast._most_known(forecast._counts([("feature", cell)])["feature"]) == ["a", "b"]
 
 
+def test_the_best_model_of_a_type_is_one_of_the_ten_with_the_most_known_outcomes(north: Client) -> None:
+    counts = {f"m{at}": 1 + at % 3 for at in range(12)}
+    for model, count in counts.items():
+        phases = [phase(model=model, outcome="success")] * count
+        posted(north, body(request_type="feature", phases=phases))
+    (found,) = north.get(PATH, {"taskType": "feature"}).json()
+    compared = {found["recommendedModel"], *(one["model"] for one in found["alternatives"])}
+    assert len(compared) == 10
+    assert {model for model, count in counts.items() if count > 1} < compared
+
+
 def test_best_models_are_a_bare_array_by_type(north: Client) -> None:
     for run in [*many("good", 9, 1, 0.02), *many("poor", 2, 8, 0.02)]:
         posted(north, run)

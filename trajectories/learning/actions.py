@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from trajectories.domain.choices import RAN, SKIPPED
 from trajectories.learning.context import QualityFloor, RecommendationRequest
 from trajectories.learning.estimates import Estimate, PhaseEstimates
-from trajectories.learning.posterior import Drawn
+from trajectories.learning.posterior import Drawn, interval_of
 
 Scan: TypeAlias = Callable[[Iterable[Any]], Iterator[Any]]
 
@@ -100,21 +100,26 @@ def _plans(
 def _plan(first: Drawn, after: Drawn, alone: Drawn) -> tuple[Sequence[float], float, tuple[float, float]]:
     """Return draws, mean and interval of the success of a plan, by those of its parts."""
     high = after.posterior.interval()[1]
-    parts = zip(first.draws, after.draws, alone.draws, strict=True)
-    # Most draws keep the bound: the call is only for the others, since there are 512 for each plan.
-    drawn = [both if (both := p + (1 - p) * q) >= r else _either(p, q, r, high) for p, q, r in parts]
-    mean = _either(first.posterior.mean, after.posterior.mean, alone.posterior.mean, high)
-    return drawn, mean, _interval(drawn)
+    drawn = _either(zip(first.draws, after.draws, alone.draws, strict=True), high)
+    (mean,) = _either([(first.posterior.mean, after.posterior.mean, alone.posterior.mean)], high)
+    return drawn, mean, interval_of(sorted(drawn))
 
 
-def _either(first: float, after: float, alone: float, high: float) -> float:
-    """Return the success of a plan of two models.
+def _either(parts: Iterable[tuple[float, float, float]], high: float) -> list[float]:
+    """Return the successes of a plan, by those of its first model, of its second one after a failure,
+    and of that one alone.
 
-    A plan solves what its second model solves ``alone``, unless the first one's failure spoils it
-    (Fréchet's bound). The bound holds up to ``high``, the most that the second model's success
-    ``after`` a failure may be: outcomes that show a lower one count more.
+    A plan solves what its second model solves alone, unless the first one's failure spoils it
+    (Fréchet's bound). The bound holds up to ``high``, the most that the second model's success after
+    a failure may be: outcomes that show a lower one count more.
     """
-    return max(first + (1 - first) * after, min(alone, first + (1 - first) * high))
+    # Without calls of min and max, since there are 512 for each of up to 380 plans.
+    return [
+        both
+        if (both := first + (1 - first) * after) >= alone or both >= (most := first + (1 - first) * high)
+        else (alone if alone < most else most)
+        for first, after, alone in parts
+    ]
 
 
 def _skip(estimates: PhaseEstimates, singles: Sequence[Action]) -> Action:
@@ -172,8 +177,3 @@ def _below_floor(action: Action, floor: QualityFloor, estimates: PhaseEstimates,
         return None
     than = f"as good as {floor.model}" if floor.model is not None else f"at a success of {floor.success:.3g}"
     return f"It is {than} with {kept:.0%}, and {floor.confidence:.0%} are asked for."
-
-
-def _interval(drawn: Sequence[float]) -> tuple[float, float]:
-    ordered = sorted(drawn)
-    return ordered[round(0.025 * (len(ordered) - 1))], ordered[round(0.975 * (len(ordered) - 1))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -65,7 +66,7 @@ class PhaseEstimates:
         if candidate.cost_usd is not None:
             return candidate.cost_usd
         if candidate.input_usd_per_mtok is not None and candidate.output_usd_per_mtok is not None:
-            total = _added(one for at, one in self._groups.items() if (at.kind, at.model) == (MODEL, candidate.model))
+            total = _added(self._of(MODEL, candidate.model).values())
             if not total.metered:
                 total = self._of_any_model
             if total.metered:
@@ -73,12 +74,12 @@ class PhaseEstimates:
                     total.output_tokens * candidate.output_usd_per_mtok
                 )
                 return tokens / total.metered / MILLION
-        of_model = {at: one for at, one in self._groups.items() if at.kind == MODEL and at.model == candidate.model}
+        of_model = self._of(MODEL, candidate.model).items()
         for level in (2, 1, 0):
-            groups = {at: one for at, one in of_model.items() if at.level >= level}
-            for total in (_added(one for at, one in groups.items() if at.after == after), _added(groups.values())):
-                if total.costs:
-                    return total.cost_nano_usd / total.costs / NANO_USD
+            narrow = [(at, one) for at, one in of_model if at.level >= level]
+            for groups in ([one for at, one in narrow if at.after == after], [one for _, one in narrow]):
+                if costs := sum(one.costs for one in groups):
+                    return sum(one.cost_nano_usd for one in groups) / costs / NANO_USD
         return None
 
     @cached_property
@@ -101,60 +102,67 @@ class PhaseEstimates:
         cells = self.cells
         return cells if isinstance(cells, PhaseCells) else PhaseCells(self.request.group).plus(cells.items())
 
+    def _of(self, kind: str, model: str | None) -> Mapping[_At, _Group]:
+        return self._groups.get((kind, model), {})
+
     @cached_property
-    def _groups(self) -> Mapping[_At, _Group]:
-        """Add the cells up to what estimates depend on: by level, over weeks."""
-        request, by_week = self.request, dict[tuple[_At, int], Sums]()
+    def _groups(self) -> Mapping[tuple[str, str | None], Mapping[_At, _Group]]:
+        """Add the cells up to what estimates depend on, over weeks: by kind and model, and then by
+        what failed before and level."""
+        request, by_week = self.request, dict[tuple[str, str | None, _At, int], Sums]()
         models = {candidate.model for candidate in request.candidates}
         if request.floor is not None and request.floor.model is not None:
             models.add(request.floor.model)
-        for level, found in enumerate(self._phase_cells.levels(request.request_type, request.project, models)):
-            for choice, sums in found.items():
-                place = _At(choice.kind, choice.model, choice.after, level), choice.week
+        for level, cells in enumerate(self._phase_cells.levels(request.request_type, request.project, models)):
+            for choice, sums in cells.items():
+                place = choice.kind, choice.model, _At(choice.after, level), choice.week
                 by_week[place] = by_week[place].plus(sums) if place in by_week else sums
-        groups: dict[_At, _Group] = {}
+        found: dict[tuple[str, str | None], dict[_At, list[_Group]]] = defaultdict(lambda: defaultdict(list))
         # Sorted, so that the last bits of sums, which seed the draws, do not depend on the order of
         # records.
-        for at, week in sorted(by_week, key=itemgetter(1)):
+        for place in sorted(by_week, key=itemgetter(3)):
+            kind, model, at, week = place
             weight = self._weight(week)
             if weight > 0:
-                groups.setdefault(at, _Group()).count(by_week[at, week], weight)
-        places = sorted(groups, key=lambda at: (at.kind, at.model or "", at.after or "", at.level))
-        return {at: groups[at] for at in places}
+                found[kind, model][at].append(_weighted(by_week[place], weight))
+        return {of: {at: _added(groups[at]) for at in sorted(groups, key=_order)} for of, groups in found.items()}
 
     @cached_property
     def _of_any_model(self) -> _Group:
-        total = _Group()
-        for (kind, week), sums in sorted(self._phase_cells.by_week.items()):
-            if kind == MODEL and (weight := self._weight(week)) > 0:
-                total.count(sums, weight)
-        return total
+        weeks = (
+            (sums, self._weight(week))
+            for (kind, week), sums in sorted(self._phase_cells.by_week.items())
+            if kind == MODEL
+        )
+        return _added(_weighted(sums, weight) for sums, weight in weeks if weight > 0)
 
     def _estimate(self, kind: str, model: str | None, after: str | None) -> Estimate:
         asked = kind, model, after
         if asked not in self._remembered:
-            groups = {at: one for at, one in self._groups.items() if at.kind == kind and at.model == model}
-            same = {at: one for at, one in groups.items() if at.after == after}
+            groups = self._of(kind, model).items()
+            same = [(at.level, one) for at, one in groups if at.after == after]
             # After a failure, other models' failures are the wider levels; a first choice has none.
-            others = {at: one for at, one in groups.items() if after is not None and at.after not in (None, after)}
+            others = [(at.level, one) for at, one in groups if after is not None and at.after not in (None, after)]
             levels = [*_levels(others), *_levels(same)]
-            own = sum(one.known for at, one in same.items() if at.level == 2)
-            known, name = sum(one.known for one in same.values()), f"{kind} {model} {after}"
+            own = sum(one.known for level, one in same if level == 2)
+            known, name = sum(one.known for _, one in same), f"{kind} {model} {after}"
             self._remembered[asked] = Estimate(posterior(levels), own, known, name)
         return self._remembered[asked]
 
 
 class _At(NamedTuple):
-    """``level``: 2 for the same project and type of request, 1 for the same type, 0 for others."""
+    """The model that failed before, and the level: 2 for the same project and type of request, 1 for
+    the same type, 0 for others."""
 
-    kind: str
-    model: str | None
     after: str | None
     level: int
 
 
-@dataclass(slots=True)
-class _Group:
+def _order(at: _At) -> tuple[str, int]:
+    return at.after or "", at.level
+
+
+class _Group(NamedTuple):
     """Sums of cells of one level; ``successes`` and ``weight`` are those of known outcomes after
     decay."""
 
@@ -167,27 +175,18 @@ class _Group:
     input_tokens: int = 0
     output_tokens: int = 0
 
-    def count(self, sums: Sums, weight: float) -> None:
-        _, known, score, costs, cost_nano_usd, metered, input_tokens, output_tokens = sums
-        self.successes += weight * score / 2
-        self.weight += weight * known
-        self.known += known
-        self.costs += costs
-        self.cost_nano_usd += cost_nano_usd
-        self.metered += metered
-        self.input_tokens += input_tokens
-        self.output_tokens += output_tokens
+
+def _weighted(sums: Sums, weight: float) -> _Group:
+    _, known, score, *others = sums
+    return _Group(weight * score / 2, weight * known, known, *others)
 
 
 def _added(groups: Iterable[_Group]) -> _Group:
-    total = _Group()
-    for one in groups:
-        for name in _Group.__slots__:
-            setattr(total, name, getattr(total, name) + getattr(one, name))
-    return total
+    return _Group(*map(sum, zip(*groups, strict=True)))
 
 
-def _levels(groups: Mapping[_At, _Group]) -> Iterator[Evidence]:
+def _levels(groups: Iterable[tuple[int, _Group]]) -> Iterator[Evidence]:
     for level in (0, 1, 2):
-        total = _added(one for at, one in groups.items() if at.level == level)
-        yield Evidence(total.successes, total.weight - total.successes)
+        of_level = [one for at, one in groups if at == level]
+        successes, weight = sum(one.successes for one in of_level), sum(one.weight for one in of_level)
+        yield Evidence(successes, weight - successes)

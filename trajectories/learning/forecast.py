@@ -14,7 +14,7 @@ from trajectories.domain.record import NANO_USD
 from trajectories.domain.stats import bucket_value
 from trajectories.learning.actions import actions_of
 from trajectories.learning.cells import learned
-from trajectories.learning.context import MAX_CANDIDATES, RecommendationRequest
+from trajectories.learning.context import RecommendationRequest
 from trajectories.learning.estimates import PhaseEstimates
 from trajectories.learning.posterior import DRAWS
 from trajectories.learning.recommend import Valued, value_actions
@@ -22,6 +22,8 @@ from trajectories.services.read_shares import ReadShares
 from trajectories.storage.store import Store
 
 MAX_TASK_TYPES = 50
+MAX_MODELS = 10
+"""Models of a type that are compared: those with the most known outcomes."""
 _ANY_PHASE = "\x00any"
 
 
@@ -166,8 +168,8 @@ def _counts(cells: Iterable[_TypedCell]) -> dict[str | None, Counter[str | None]
 
 
 def _most_known(counts: Counter[str | None]) -> list[str]:
-    found = [model for model, count in counts.most_common(MAX_CANDIDATES + 1) if model is not None and count]
-    return found[:MAX_CANDIDATES]
+    found = [model for model, count in counts.most_common(MAX_MODELS + 1) if model is not None and count]
+    return found[:MAX_MODELS]
 
 
 def _first_choices(cells: Iterable[_TypedCell], models: AbstractSet[str | None]) -> _FirstChoices:

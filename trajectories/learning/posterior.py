@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from itertools import islice
+from hashlib import blake2b
+from itertools import accumulate, pairwise
+from operator import itemgetter
 from typing import NamedTuple
 
 DRAWS = 512
 """Draws of each posterior. The share of draws in which an action is best is its probability."""
 PRIOR_STRENGTH = 40.0
 """The most outcomes that those of a wider level count as."""
-_LEAST = 1.0 + 1e-6
-_LOG_4, _ONE_AND_LOG_5 = math.log(4), 1 + math.log(5)
+_CELLS = 32
+_DEVIATIONS = 4.0
+"""Standard deviations on either side of the middle, beyond which no draw is."""
+_SHUFFLES, _SHUFFLES_OF_ONE = 64, 3
 
 
 class Evidence(NamedTuple):
@@ -51,8 +55,8 @@ class Posterior(NamedTuple):
         return self.a / (self.a + self.b)
 
     def interval(self) -> tuple[float, float]:
-        """Return the equal-tailed 95 % interval."""
-        return quantile(self.a, self.b, 0.025), quantile(self.a, self.b, 0.975)
+        """Return the equal-tailed 95 % interval, exact to a hundredth of the standard deviation."""
+        return interval_of(quantiles(self.a, self.b))
 
 
 class Drawn(NamedTuple):
@@ -82,80 +86,61 @@ def posterior(levels: Sequence[Evidence], *, strength: float = PRIOR_STRENGTH) -
 @lru_cache(maxsize=1024)  # global because it is a pure function; bounded, 16 MB; needs no reset
 def draws(a: float, b: float, name: str) -> tuple[float, ...]:
     """Return DRAWS draws of Beta(a, b). They are the same for the same arguments, and independent
-    for different names."""
-    rng = random.Random(f"{a!r} {b!r} {name}")  # noqa: S311  a simulation
-    if min(a, b) > _LEAST:
-        return tuple(islice(_betas(a, b, rng.random), DRAWS))
-    # By the inverse of the distribution, which is a power. Of most plans of unknown models nothing is known.
-    drawn = [rng.random() for _ in range(DRAWS)]
-    if max(a, b) > _LEAST:
-        power = 1.0 / max(a, b)
-        drawn = [x**power for x in drawn] if a > b else [1.0 - x**power for x in drawn]
-    return tuple(drawn)
+    for different names.
 
-
-def _betas(a: float, b: float, uniform: Callable[[], float]) -> Iterator[float]:
-    """Yield draws of Beta(a, b), both above 1, in a third of the time of ``random.betavariate``.
-
-    Source: algorithm BB of Cheng, Communications of the ACM 21 (1978).
+    Each of DRAWS equal parts of the probability has one draw, so shares of draws have less noise
+    than those of draws at random (Latin hypercube sampling; McKay, Beckman and Conover,
+    Technometrics 21, 1979).
     """
-    low, high, total = min(a, b), max(a, b), a + b
-    beta = math.sqrt((total - 2) / (2 * low * high - total))
-    gamma = low + 1 / beta
-    while True:
-        u = 1.0 - uniform()  # above 0
-        if u == 1.0:
-            continue
-        v = beta * math.log(u / (1 - u))
-        w = low * math.exp(v)
-        z, r = u * u * (1.0 - uniform()), gamma * v - _LOG_4
-        s = low + r - w
-        if s + _ONE_AND_LOG_5 < 5 * z:
-            t = math.log(z)
-            if s < t and r + total * math.log(total / (high + w)) < t:
-                continue
-        yield w / (high + w) if low == a else high / (high + w)
+    found = quantiles(a, b)
+    for number in blake2b(f"{a!r} {b!r} {name}".encode(), digest_size=_SHUFFLES_OF_ONE).digest():
+        found = _shuffle(number % _SHUFFLES)(found)
+    return found
 
 
-@lru_cache(maxsize=8192)
-def quantile(a: float, b: float, probability: float) -> float:
-    """Return the value below which Beta(a, b) lies with ``probability``: bisection, to 1e-9."""
-    low, high = 0.0, 1.0
-    # A Newton step is taken where it stays between the bounds.
-    x = a / (a + b)
-    log_beta = math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
-    for _ in range(100):
-        error = cdf(a, b, x) - probability
-        low, high = (low, x) if error > 0 else (x, high)
-        density = math.exp((a - 1) * math.log(x) + (b - 1) * math.log1p(-x) - log_beta)
-        step = x - error / density if density > 0 else -1.0
-        following = step if low < step < high else (low + high) / 2
-        if abs(following - x) < 1e-9:
-            return following
-        x = following
-    return x
+@lru_cache(maxsize=_SHUFFLES)  # global because it is a pure function; bounded, 0.4 MB; needs no reset
+def _shuffle(number: int) -> Callable[[tuple[float, ...]], tuple[float, ...]]:
+    """Return one of _SHUFFLES ways to reorder DRAWS values. Three of them, one after another, take a
+    tenth of the time of ``random.shuffle``, and have 262,144 results."""
+    order = list(range(DRAWS))
+    random.Random(number).shuffle(order)  # noqa: S311  a simulation
+    return itemgetter(*order)
 
 
-def cdf(a: float, b: float, x: float) -> float:
-    """Return the regularized incomplete beta function (Lentz's continued fraction, DLMF 8.17.22)."""
-    if x <= 0 or x >= 1:
-        return 0.0 if x <= 0 else 1.0
-    if x > (a + 1) / (a + b + 2):
-        return 1.0 - cdf(b, a, 1.0 - x)
-    front = math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x))
-    c, d = 1.0, 1.0 / _not_zero(1.0 - (a + b) * x / (a + 1))
-    fraction = d
-    for m in range(1, 500):
-        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
-        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
-        for numerator in (even, odd):
-            d = 1.0 / _not_zero(1.0 + numerator * d)
-            c = _not_zero(1.0 + numerator / c)
-            fraction *= c * d
-        if abs(c * d - 1.0) < 1e-12:
-            break
-    return front * fraction / a
+@lru_cache(maxsize=256)  # global because it is a pure function; bounded, 4 MB; needs no reset
+def quantiles(a: float, b: float) -> tuple[float, ...]:
+    """Return the quantiles of Beta(a, b), neither below 1, in the middle of each of DRAWS equal parts
+    of the probability, ascending.
+
+    The density counts as constant within each of 32 cells, which are equally wide in the arcsine of
+    the square root: there all of these distributions have much the same width, and no steep end.
+    Exact to 0.002 of probability.
+    """
+    middle, deviation = math.asin(math.sqrt(a / (a + b))), 0.5 / math.sqrt(a + b)
+    low = max(0.0, middle - _DEVIATIONS * deviation)
+    width = (min(math.pi / 2, middle + _DEVIATIONS * deviation) - low) / _CELLS
+    inside = [math.sin(low + width * (cell + 0.5)) ** 2 for cell in range(_CELLS)]
+    logs = [(a - 0.5) * math.log(x) + (b - 0.5) * math.log1p(-x) for x in inside]
+    most = max(logs)
+    below = list(accumulate([math.exp(log - most) for log in logs], initial=0.0))
+    shares = pairwise(DRAWS * one / below[-1] for one in below)
+    ends = pairwise(math.sin(low + width * cell) ** 2 for cell in range(_CELLS + 1))
+    found: list[float] = []
+    for (before, after), (start, end) in zip(shares, ends, strict=True):
+        count = math.ceil(after - 0.5) - len(found)
+        if count:
+            step = (end - start) / (after - before)
+            first = start + (len(found) + 0.5 - before) * step
+            found += [first + step * at for at in range(count)]
+    return tuple(found)
 
 
-def _not_zero(value: float) -> float:
-    return value if abs(value) > 1e-300 else 1e-300
+def interval_of(ordered: Sequence[float]) -> tuple[float, float]:
+    """Return the equal-tailed 95 % interval of DRAWS values, ascending."""
+    return _at(ordered, 0.025), _at(ordered, 0.975)
+
+
+def _at(ordered: Sequence[float], probability: float) -> float:
+    place = probability * DRAWS - 0.5
+    low, high = ordered[math.floor(place)], ordered[math.ceil(place)]
+    return low + (place - math.floor(place)) * (high - low)
