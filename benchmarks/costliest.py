@@ -15,7 +15,8 @@ One tenant has ordinary records of 5 phases. Another has hostile ones, of nearly
 tools, many phases, long summaries, many tags. The newest 10,000 are hot as far as HOT_MAX_BYTES
 allows, the rest is in SQLite. Redis is a server of its own. Nothing is answered from memory. A last
 tenant has as many ordinary runs that are much alike: one request, one model for each phase,
-different outcomes. The hot cache is whole and the middleware loaded before, as in a process that has
+different outcomes, and one has runs of 50 types, each of whose phases two of 20 models have
+attempted, one after another, among 20 candidates. The hot cache is whole and the middleware loaded before, as in a process that has
 run for seconds.
 
 A row is the CPU beyond what the request's size explains. Of an answer, this is the CPU that a list
@@ -29,6 +30,8 @@ exports once.
 
 The difference of two long times has the noise of both. So where a row is over its aim, its request
 and those that explain it are sent three more times in turn, and the median of the differences counts.
+A long export and the one that explains it are read at once, a part of one after as many bytes of the
+other, so that both have the same noise; the other one is sent again until it has as many bytes.
 """
 
 from __future__ import annotations
@@ -39,6 +42,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from itertools import chain, count
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -56,6 +60,7 @@ from benchmarks.costliest_requests import (
     Sent,
     alike,
     answering,
+    chosen,
     export_with,
     exports,
     format_of,
@@ -76,6 +81,9 @@ _BATCH = 500
 _SHOWN = 10
 _AIM_MS = 100
 _AGAIN = 3
+_LONG = 8 * MIB
+"""Bytes of an export that is read at once with what explains it."""
+_CHOSEN = 2_000
 _FEW = 3_000
 """More than the shapes of runs that a process remembers (``domain.credit``)."""
 
@@ -132,6 +140,7 @@ def measure(arguments: argparse.Namespace) -> Iterator[Row]:
                     answers[None] = next(cost for cost in found if cost.sent == PAGE)
                 lines = next((cost for cost in found if cost.sent == ORDINARY_LINES), post)
                 yield from _rows(f"{tenant} records, {scope}", found, _explain(found, answers, lines))
+        yield from _learning_rows("chosen", chosen(_CHOSEN), answers, post)
         _fill("few", alike(_FEW))
         _fill("alike", alike(arguments.records))
         _finish()
@@ -140,12 +149,18 @@ def measure(arguments: argparse.Namespace) -> Iterator[Row]:
         answers[format_of(whole.sent)] = whole
         yield from _rows("alike records, export", found, _explain(found, answers, post))
         if arguments.models:
-            _fill("varied", varied(arguments.models))
-            _finish()
-            _warm_up("varied")
-            found = _costs("varied", "read", of_all_models())
-            answers[None] = found[0]
-            yield from _rows("runs of many models, read", found, _explain(found, answers, post))
+            yield from _learning_rows("varied", varied(arguments.models), answers, post)
+
+
+def _learning_rows(
+    tenant: str, bodies: Iterator[dict[str, Any]], answers: dict[str | None, Cost], post: Cost
+) -> Iterator[Row]:
+    """Yield the rows of the requests whose answers are of all models of a tenant."""
+    _fill(tenant, bodies)
+    _finish()
+    _warm_up(tenant)
+    found = _costs(tenant, "read", of_all_models())
+    yield from _rows(f"{tenant} records, read", found, _explain(found, answers | {None: found[0]}, post))
 
 
 def _fill(tenant: str, bodies: Iterator[dict[str, Any]]) -> None:
@@ -199,24 +214,36 @@ def _least(key: str, sent: Sent) -> Cost:
 
 
 def _send(key: str, sent: Sent) -> Cost:
-    from django.test import Client
+    cpu = SteadyCpu()
+    answer = _answer(key, sent)
+    size = sum(map(len, cpu.during(answer)))
+    return Cost(key, sent, cpu.ms(), answer.status_code, size)
 
-    from trajectories.services.remembered import RememberedAnswers
-    from trajectories.storage.store import get_store
+
+def _answer(key: str, sent: Sent) -> Any:
+    """Return the answer, whose parts are yet to be read."""
+    from django.test import Client
 
     client = Client(headers={"Authorization": f"Bearer {key}"}, raise_request_exception=False)
     client.handler.load_middleware()  # it reads the static files, which a process does once
     is_lines = "lines" in sent.name and sent.body.startswith(b"{") and b"}\n{" in sent.body
     kind = "application/x-ndjson" if is_lines else "application/json"
     path = sent.path if sent.path.startswith("/v1") else PATH + sent.path
-    get_store()._parts.pop(RememberedAnswers, None)
-    cpu = SteadyCpu()
+    _forget()
     if sent.body:
-        answer: Any = client.generic(sent.method, path, sent.body, content_type=kind)
-    else:
-        answer = client.generic(sent.method, path, query_params=sent.parameters)
-    content = b"".join(cpu.during(answer)) if answer.streaming else answer.content
-    return Cost(key, sent, cpu.ms(), answer.status_code, len(content))
+        return client.generic(sent.method, path, sent.body, content_type=kind)
+    return client.generic(sent.method, path, query_params=sent.parameters)
+
+
+def _forget() -> None:
+    """Forget the answers and the draws that a process remembers."""
+    from trajectories.learning import actions, posterior
+    from trajectories.services.remembered import RememberedAnswers
+    from trajectories.storage.store import get_store
+
+    get_store()._parts.pop(RememberedAnswers, None)
+    for remembered in (posterior.draws, posterior.quantiles, actions._plan):
+        remembered.cache_clear()
 
 
 class SteadyCpu:
@@ -303,13 +330,47 @@ def _again(cost: Cost, explained: Explained) -> _Excess:
         # Bodies were recorded meanwhile, so a page has other runs.
         return by if by.sent == PAGE else _send(by.key, by.sent)
 
-    found = [
-        _Excess(_send(cost.key, cost.sent), sum(again(by).cpu_ms * part for by, part in explained))
-        for _ in range(_AGAIN)
-    ]
+    def beside() -> _Excess:
+        ((by, part),) = explained
+        return _at_once(cost, by, part)
+
+    def in_turn() -> _Excess:
+        return _Excess(_send(cost.key, cost.sent), sum(again(by).cpu_ms * part for by, part in explained))
+
+    found = [(beside if cost.size > _LONG else in_turn)() for _ in range(_AGAIN)]
     if {one.cost.status for one in found} != {cost.status}:
         raise RuntimeError(f"{cost.sent.name} had the status {cost.status} once, and not now")
     return sorted(found, key=attrgetter("ms"))[_AGAIN // 2]
+
+
+def _at_once(cost: Cost, by: Cost, part: float) -> _Excess:
+    """Measure a long export and what explains it, by turns of their parts."""
+    cpu, since = SteadyCpu(), time.process_time()
+    answer = _answer(cost.key, cost.sent)
+    own_s = time.process_time() - since
+    others, explained_s = chain.from_iterable(_answer(by.key, by.sent) for _ in count()), 0.0
+    size = size_of_others = 0
+    for piece in _timed(cpu.during(answer)):
+        own_s, size = own_s + piece.cpu_s, size + piece.size
+        while size_of_others * cost.size < size * by.size * part:
+            other = next(_timed(others))
+            explained_s, size_of_others = explained_s + other.cpu_s, size_of_others + other.size
+    ms_per_s = cpu.ms() / (own_s + explained_s)
+    return _Excess(Cost(cost.key, cost.sent, own_s * ms_per_s, answer.status_code, size), explained_s * ms_per_s)
+
+
+class _Piece(NamedTuple):
+    size: int
+    cpu_s: float
+
+
+def _timed(parts: Iterator[bytes]) -> Iterator[_Piece]:
+    while True:
+        since = time.process_time()
+        part = next(parts, None)
+        if part is None:
+            return
+        yield _Piece(len(part), time.process_time() - since)
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import permutations
 from typing import Any, NamedTuple
 
 import orjson
@@ -27,6 +28,7 @@ ALL = {
 PARTS = {"1": "half", "7": "a third"}
 """Words of which ordinary summaries have a part."""
 LEARNING = "/v1/agent/"
+MODELS = ["anthropic/claude-sonnet-4", "small", *(f"model {number}" for number in range(18))]
 MORE: tuple[dict[str, str], ...] = (
     {"dedupe": "1"},
     {"format": "kto", "reward_outcome": "merged", "dedupe": "1"},
@@ -97,6 +99,27 @@ def varied(models: int) -> Iterator[dict[str, Any]]:
             "phases": [
                 {"phase_name": "implement", "model": f"m{number}-{at}", "outcome": "success"} for at in range(200)
             ],
+        }
+
+
+def chosen(count: int) -> Iterator[dict[str, Any]]:
+    """Yield runs of 50 types, of whose phases two of 20 models have made an attempt: each two of them,
+    in either order. No cost is known, so a recommendation has all plans."""
+    pairs = [*permutations(MODELS, 2)]
+    candidates = [{"model": model, "probability": 1 / len(MODELS)} for model in MODELS]
+    for number in range(count):
+        phases = []
+        for at in range(5):
+            first, second = pairs[(5 * number + at) % len(pairs)]
+            end = "failure" if number % 3 else "success"
+            attempts = [{"model": first, "outcome": "failure"}, {"model": second, "outcome": end}]
+            phase = {"phase_name": "implement", "model": second, "candidates": candidates, "outcome": end}
+            phases.append(phase | {"attempts": attempts})
+        yield {
+            "request_summary": f"Add user authentication to the API, run {number}",
+            "request_type": f"type {number % 50}" if number % 50 else "feature",
+            "project": "p1",
+            "phases": phases,
         }
 
 
@@ -195,27 +218,24 @@ def of_all_models() -> Iterator[Sent]:
 
 
 def _learning() -> Iterator[Sent]:
-    models = ["anthropic/claude-sonnet-4", "small", *(f"model {number}" for number in range(18))]
     asked: dict[str, Any] = {
         "phase": "implement",
         "request_type": "feature",
         "project": "p1",
-        "candidates": [{"model": model, "cost_usd": 0.1} for model in models],
+        "candidates": [{"model": model} for model in MODELS],
         "phases": [{"phase_name": f"p{number}", "outcome": "success"} for number in range(200)],
         "allow_skip": True,
     }
     path = f"{LEARNING}recommendations"
     yield Sent("recommendation among 20 models", "POST", {}, orjson.dumps(asked), path)
     unknown = {"phase": "implement", "candidates": [{"model": f"unknown {number}"} for number in range(20)]}
-    sent = Sent("recommendation among 20 unknown models", "POST", {}, orjson.dumps(unknown), path)
-    # The draws of these models are remembered from then on.
-    yield sent._replace(times=1, is_repeatable=False)
+    yield Sent("recommendation among 20 unknown models", "POST", {}, orjson.dumps(unknown), path)
     yield Sent("best models", "GET", {}, path=path)
     forecast = {"taskType": "feature", "complexity": "high"}
     yield Sent("forecast of costs", "GET", forecast, path="/v1/intelligence/cost-forecast")
     yield Sent("alerts", "GET", {}, path=f"{LEARNING}alerts")
-    rules = [{"when": {"project": f"p{number}"}, "use": models[0]} for number in range(200)]
-    for name, policy in {"": {"default": models[0]}, " by 200 rules": {"rules": rules, "default": models[0]}}.items():
+    rules = [{"when": {"project": f"p{number}"}, "use": MODELS[0]} for number in range(200)]
+    for name, policy in {"": {"default": MODELS[0]}, " by 200 rules": {"rules": rules, "default": MODELS[0]}}.items():
         for estimand in ("decision", "run"):
             evaluated = {"policy": policy, "max_runs": 1_000, "estimand": estimand}
             body = orjson.dumps(evaluated)
