@@ -186,7 +186,9 @@ def _added(groups: Iterable[_Group]) -> _Group:
 
 
 def _levels(groups: Iterable[tuple[int, _Group]]) -> Iterator[Evidence]:
-    for level in (0, 1, 2):
-        of_level = [one for at, one in groups if at == level]
-        successes, weight = sum(one.successes for one in of_level), sum(one.weight for one in of_level)
+    found = [[0.0, 0.0] for _ in range(3)]
+    for level, one in groups:
+        found[level][0] += one.successes
+        found[level][1] += one.weight
+    for successes, weight in found:
         yield Evidence(successes, weight - successes)

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from hashlib import blake2b
-from itertools import accumulate, pairwise
+from itertools import accumulate, pairwise, repeat
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -131,7 +131,7 @@ def quantiles(a: float, b: float) -> tuple[float, ...]:
         if count:
             step = (end - start) / (after - before)
             first = start + (len(found) + 0.5 - before) * step
-            found += [first + step * at for at in range(count)]
+            found += accumulate(repeat(step, count - 1), initial=first)
     return tuple(found)
 
 

@@ -33,12 +33,17 @@ METHOD: Final = "thompson-sampling"
 
 
 class Valued(NamedTuple):
-    """An action with its value, the cost in units of success taken away, and its probability."""
+    """An action with its value, the cost in units of success taken away.
+
+    - ``confidence``: the share of draws in which it is the best eligible action.
+    - ``probability``: with which it is chosen.
+    """
 
     action: Action
     value: float
     draws: Sequence[float]
-    probability: float
+    confidence: float = 0.0
+    probability: float = 0.0
 
 
 def recommend(store: Store, tenant: str, request: RecommendationRequest) -> dict[str, Any]:
@@ -83,7 +88,7 @@ def decide(request: RecommendationRequest, cells: Cells, now_us: int, seed: int,
         "seed": seed,
         "draws": DRAWS,
         "choice": None if choice is None else _choice(choice, by_model),
-        "best": None if best is None else _choice(best, by_model) | {"confidence": _confidence(best, eligible)},
+        "best": None if best is None else _choice(best, by_model) | {"confidence": best.confidence},
         "candidates": [
             {"model": one.action.model, "probability": by_model[one.action.model]} | _figures(one) for one in models
         ],
@@ -110,16 +115,19 @@ def value_actions(request: RecommendationRequest, actions: Sequence[Action]) -> 
         # An action of unknown cost is valued as the dearest one, so that it does not look free.
         penalty = price * (dearest if action.cost_usd is None else action.cost_usd)
         mean = action.mean if action.model is not None else sum(action.draws) / len(action.draws)
-        found.append(
-            Valued(action, mean - penalty, [p - penalty for p in action.draws] if penalty else action.draws, 0.0)
-        )
+        found.append(Valued(action, mean - penalty, [p - penalty for p in action.draws] if penalty else action.draws))
     open_ = [one for one in found if one.action.refusal is None]
     wins: Counter[int] = Counter()
     for row in zip(*(one.draws for one in open_), strict=True):
         wins[row.index(max(row))] += 1
     even = request.explore / len(open_) if open_ else 0.0
-    chances = {id(one.action): (1 - request.explore) * wins[at] / DRAWS + even for at, one in enumerate(open_)}
-    return [one._replace(probability=chances.get(id(one.action), 0.0)) for one in found]
+    shares = {id(one): wins[at] / DRAWS for at, one in enumerate(open_)}
+    return [
+        one._replace(confidence=share, probability=(1 - request.explore) * share + even)
+        if (share := shares.get(id(one))) is not None
+        else one
+        for one in found
+    ]
 
 
 def _price(request: RecommendationRequest, actions: Sequence[Action]) -> float:
@@ -175,13 +183,6 @@ def _runs_with(estimates: PhaseEstimates) -> dict[str, Any]:
     ran = estimates.of_runs(RAN)
     low, high = ran.posterior.interval()
     return {"success_where_ran": {"mean": ran.posterior.mean, "low": low, "high": high}, "ran_samples": ran.all}
-
-
-def _confidence(best: Valued, eligible: Sequence[Valued]) -> float:
-    """Return the share of draws in which ``best`` is the best eligible action."""
-    rows = zip(*(one.draws for one in eligible), strict=True)
-    at = next(at for at, one in enumerate(eligible) if one is best)
-    return sum(bool(row[at] == max(row)) for row in rows) / DRAWS
 
 
 def _reasoning(
