@@ -9,10 +9,11 @@ import orjson
 import pytest
 from django.test import Client
 
-from tests.api.client import ID, JSON, NDJSON, PATH, archive_all, error, exported, ids, listed, post, posted
+from tests.api.client import ID, JSON, NDJSON, PATH, archive_all, error, exported, ids, listed, post, posted, update
 from tests.examples import CAMEL, REFERENCE, body, phase
 from trajectories.api import responses
 from trajectories.domain.record import SERVER_FIELDS_BYTES
+from trajectories.services import quotas
 
 # One record.
 
@@ -263,6 +264,35 @@ def test_a_full_outbox_takes_nothing_and_says_when_to_come_again(
     line = orjson.dumps(body(error="e" * 20_000))
     error(post(north, ndjson(*[line] * 50), content_type=NDJSON), 503, "outbox_full")
     assert ids(north) == [before["id"]]
+
+
+@pytest.fixture
+def full(
+    north: Client, settings: Any, trajectories_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Any]:
+    """A record of a tenant that has reached its quota of bytes."""
+    monkeypatch.setattr(quotas, "_in_thread", lambda look: None)
+    settings.TRAJECTORIES = trajectories_settings | {"QUOTA_BYTES": {"*": 1_000}}
+    return body(id=posted(north, body(error="e" * 1_000))["id"], error="e" * 1_000)
+
+
+def test_a_full_tenant_may_post_a_shorter_version_and_no_longer_one(north: Client, full: dict[str, Any]) -> None:
+    error(post(north, body()), 403, "quota_exceeded")
+    longer = error(post(north, full | {"error": "e" * 1_001}), 403, "quota_exceeded")
+    changed = error(update(north, full["id"], {"error": "e" * 1_001}), 403, "quota_exceeded")
+    assert longer.message == changed.message
+    assert post(north, full | {"error": "f" * 1_000}).status_code == 200
+    assert post(north, full | {"error": "short"}).status_code == 200
+
+
+def test_a_line_of_a_full_tenant_is_refused_alone_if_another_is_accepted(north: Client, full: dict[str, Any]) -> None:
+    new, shorter = orjson.dumps(body(id=str(uuid4()))), orjson.dumps(full | {"error": "e" * 999})
+    error(post(north, ndjson(new, new), content_type=NDJSON), 403, "quota_exceeded")
+    answer = post(north, ndjson(new, shorter), content_type=NDJSON).json()
+    assert (answer["accepted"], answer["refused"]) == (1, 1)
+    refused, accepted = answer["results"]
+    assert (refused["status"], refused["error"]["code"]) == (403, "quota_exceeded")
+    assert (accepted["status"], accepted["id"]) == (200, full["id"])
 
 
 def test_many_bad_lines_get_a_result_each_and_the_first_hundred_a_full_one(north: Client) -> None:
