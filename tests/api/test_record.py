@@ -309,6 +309,21 @@ def test_many_bad_lines_get_a_result_each_and_the_first_hundred_a_full_one(north
     assert len(response.content) < 1_000 * 170 + 100 * 500
 
 
+@pytest.mark.parametrize("address", [PATH, "/v1/agent/outcomes"])
+@pytest.mark.parametrize("line", [b"{}", b"1", b"{", b"[]", b'{"a":1}'])
+def test_a_later_bad_line_is_answered_with_no_more_than_the_contract_requires_and_sixty_characters(
+    north: Client, address: str, line: bytes
+) -> None:
+    results = north.post(address, ndjson(*[line] * 1_000), content_type=NDJSON).json()["results"]
+    assert len(results) == 1_000
+    sizes = [len(orjson.dumps(result)) for result in results]
+    required = {"line": 1_000, "status": 400, "error": results[0]["error"] | {"message": ""}}
+    for key in ("param", "details"):
+        required["error"].pop(key, None)
+    assert max(sizes[100:]) <= len(orjson.dumps(required)) + 60 <= 163
+    assert sum(sizes[:100]) <= 48 * 2**10
+
+
 def test_the_errors_of_bad_lines_have_a_limit_of_bytes_too(north: Client) -> None:
     wrong: Any = ["\0"] * 100
     for number in range(60):
