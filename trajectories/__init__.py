@@ -41,7 +41,8 @@ def record(
         TooLarge: the trajectory is larger than ``MAX_RECORD_BYTES``.
         Deleted: the id was deleted.
         PhasesDropped: the trajectory lacks phases that this host knows, and ``replace`` is off.
-        QuotaExceeded: the tenant has as much as ``QUOTA_RECORDS`` and ``QUOTA_BYTES`` allow.
+        QuotaExceeded: the tenant has as much as ``QUOTA_RECORDS`` and ``QUOTA_BYTES`` allow, and the
+            id is new, or the trajectory is longer than the stored one.
         OutboxUnavailable: the disk is full or fails; nothing was stored.
     """
     from trajectories.services import from_code

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from tests.api.client import ID, PATH, archive_all, exported, ids, number, posted, stats
+from tests.api.client import ID, PATH, archive_all, exported, ids, number, post, posted, stats
 from tests.examples import body
+from trajectories.services import quotas
 
 pytestmark = pytest.mark.usefixtures("redis_tier")
 
@@ -31,6 +32,23 @@ def test_recording_reads_the_key_once(north: Client, django_assert_num_queries: 
     with django_assert_num_queries(0):
         posted(north, body(id=ID))
         posted(north, body())
+
+
+def test_a_tenant_below_its_quotas_records_without_a_query(
+    north: Client,
+    settings: Any,
+    trajectories_settings: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    django_assert_num_queries: Any,
+) -> None:
+    monkeypatch.setattr(quotas, "_in_thread", lambda look: None)
+    settings.TRAJECTORIES = trajectories_settings | {"QUOTA_RECORDS": {"*": 3}, "QUOTA_BYTES": {"*": 10_000}}
+    posted(north, body(id=ID))
+    with django_assert_num_queries(0):
+        posted(north, body(id=ID, project="p"))
+        posted(north, body(id=number(1)))
+        posted(north, body())
+        assert post(north, body()).status_code == 403  # its id is new, so nothing is searched
 
 
 def test_a_cold_process_fills_itself_with_one_query(north: Client, django_assert_num_queries: Any) -> None:

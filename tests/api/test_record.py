@@ -9,10 +9,11 @@ import orjson
 import pytest
 from django.test import Client
 
-from tests.api.client import ID, JSON, NDJSON, PATH, archive_all, error, exported, ids, listed, post, posted
+from tests.api.client import ID, JSON, NDJSON, PATH, archive_all, error, exported, ids, listed, post, posted, update
 from tests.examples import CAMEL, REFERENCE, body, phase
 from trajectories.api import responses
 from trajectories.domain.record import SERVER_FIELDS_BYTES
+from trajectories.services import quotas
 
 # One record.
 
@@ -265,6 +266,35 @@ def test_a_full_outbox_takes_nothing_and_says_when_to_come_again(
     assert ids(north) == [before["id"]]
 
 
+@pytest.fixture
+def full(
+    north: Client, settings: Any, trajectories_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Any]:
+    """A record of a tenant that has reached its quota of bytes."""
+    monkeypatch.setattr(quotas, "_in_thread", lambda look: None)
+    settings.TRAJECTORIES = trajectories_settings | {"QUOTA_BYTES": {"*": 1_000}}
+    return body(id=posted(north, body(error="e" * 1_000))["id"], error="e" * 1_000)
+
+
+def test_a_full_tenant_may_post_a_shorter_version_and_no_longer_one(north: Client, full: dict[str, Any]) -> None:
+    error(post(north, body()), 403, "quota_exceeded")
+    longer = error(post(north, full | {"error": "e" * 1_001}), 403, "quota_exceeded")
+    changed = error(update(north, full["id"], {"error": "e" * 1_001}), 403, "quota_exceeded")
+    assert longer.message == changed.message
+    assert post(north, full | {"error": "f" * 1_000}).status_code == 200
+    assert post(north, full | {"error": "short"}).status_code == 200
+
+
+def test_a_line_of_a_full_tenant_is_refused_alone_if_another_is_accepted(north: Client, full: dict[str, Any]) -> None:
+    new, shorter = orjson.dumps(body(id=str(uuid4()))), orjson.dumps(full | {"error": "e" * 999})
+    error(post(north, ndjson(new, new), content_type=NDJSON), 403, "quota_exceeded")
+    answer = post(north, ndjson(new, shorter), content_type=NDJSON).json()
+    assert (answer["accepted"], answer["refused"]) == (1, 1)
+    refused, accepted = answer["results"]
+    assert (refused["status"], refused["error"]["code"]) == (403, "quota_exceeded")
+    assert (accepted["status"], accepted["id"]) == (200, full["id"])
+
+
 def test_many_bad_lines_get_a_result_each_and_the_first_hundred_a_full_one(north: Client) -> None:
     lines = [b"{}"] * 500 + [orjson.dumps(body())] + [b'{"request_summary": "%b", "phases": 1}' % (b"x" * 20)] * 500
     response = post(north, ndjson(*lines), content_type=NDJSON)
@@ -277,6 +307,21 @@ def test_many_bad_lines_get_a_result_each_and_the_first_hundred_a_full_one(north
     assert not any(error.details or error.param or len(error.message) > 60 for error in errors[100:])
     # As long as the results of as many accepted lines, but for what the first hundred say.
     assert len(response.content) < 1_000 * 170 + 100 * 500
+
+
+@pytest.mark.parametrize("address", [PATH, "/v1/agent/outcomes"])
+@pytest.mark.parametrize("line", [b"{}", b"1", b"{", b"[]", b'{"a":1}'])
+def test_a_later_bad_line_is_answered_with_no_more_than_the_contract_requires_and_sixty_characters(
+    north: Client, address: str, line: bytes
+) -> None:
+    results = north.post(address, ndjson(*[line] * 1_000), content_type=NDJSON).json()["results"]
+    assert len(results) == 1_000
+    sizes = [len(orjson.dumps(result)) for result in results]
+    required = {"line": 1_000, "status": 400, "error": results[0]["error"] | {"message": ""}}
+    for key in ("param", "details"):
+        required["error"].pop(key, None)
+    assert max(sizes[100:]) <= len(orjson.dumps(required)) + 60 <= 163
+    assert sum(sizes[:100]) <= 48 * 2**10
 
 
 def test_the_errors_of_bad_lines_have_a_limit_of_bytes_too(north: Client) -> None:

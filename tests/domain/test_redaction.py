@@ -20,7 +20,7 @@ from tests import strategies
 from tests.credentials import CREDENTIALS, DISGUISES, HARD, HEX, IN_CONTEXT, MIXED, NO_CREDENTIALS, private_key
 from tests.examples import CAMEL, REFERENCE, body, phase
 from trajectories.domain import contract_types, dialects, redaction, schema
-from trajectories.domain.redaction import COUNT_KEY, KINDS, RULES, placeholder, redact
+from trajectories.domain.redaction import COUNT_KEY, KINDS, RULES, TooManyCredentials, placeholder, redact
 from trajectories.exceptions import InvalidInput
 from trajectories.models import KEY_PREFIX_LENGTH
 
@@ -343,6 +343,16 @@ def test_a_large_body_made_to_be_slow_is_read_a_few_times_and_not_once_per_byte(
     assert matches >= sum(clean.found.values())  # the rules that count are those that ran
     assert calls <= 9 * len(RULES)  # of three views, three times
     assert matches <= 9 * data.count(orjson.dumps(piece)[1:-1]) + len(RULES)
+
+
+@pytest.mark.parametrize("encoded", [0, 5_000, 10_000])
+def test_a_record_may_have_ten_thousand_credentials_however_they_are_encoded(encoded: int) -> None:
+    plain, decoded = "a://:b@ ", "a%3A%2F%2F%3Ab%40 "
+    text = plain * (10_000 - encoded) + decoded * encoded
+    assert sum(redact(form_of(body(error=text))).found.values()) == 10_000
+    for one_more in (plain, decoded):
+        with pytest.raises(TooManyCredentials):
+            redact(form_of(body(error=text + one_more)))
 
 
 # Messages.

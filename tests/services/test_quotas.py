@@ -20,7 +20,7 @@ from tests.examples import body
 from tests.storage.away import archive_away
 from tests.storage.hosts import WebProcess, made, new_id
 from trajectories.domain.record import tombstone
-from trajectories.exceptions import QuotaExceeded
+from trajectories.exceptions import InvalidInput, QuotaExceeded
 from trajectories.models import Tenant, Trajectory
 from trajectories.services import ingest, outcomes, quotas, reads
 from trajectories.services.quotas import Quotas
@@ -99,6 +99,111 @@ def test_a_change_of_a_full_tenant_is_accepted_if_it_adds_nothing(limited: Calla
     host.record()  # the shorter version has made room
 
 
+def test_a_full_tenant_may_post_a_version_that_adds_nothing(limited: Callable[..., WebProcess]) -> None:
+    host = limited(quota_bytes={"*": 1_000})
+    id_ = str(host.record(request_summary="a" * 1_000).id)
+    with pytest.raises(QuotaExceeded, match="may have 1000 bytes of records, and has"):
+        host.record(id=str(new_id()))
+    with pytest.raises(QuotaExceeded) as longer:
+        host.record(id=id_, request_summary="a" * 1_001)
+    with pytest.raises(QuotaExceeded) as changed:
+        host.update(UUID(id_), request_summary="a" * 1_001)
+    assert longer.value.message == changed.value.message
+    assert "this change adds 1." in longer.value.message
+    for summary in ("b" * 1_000, "b" * 1_000, "b" * 900):
+        assert orjson.loads(host.record(id=id_, request_summary=summary).body)["request_summary"] == summary
+    host.record(id=id_, request_summary="short")
+    host.record()  # the shorter version has made room
+
+
+def test_a_new_version_may_add_as_many_bytes_as_the_tenant_has_room_for(limited: Callable[..., WebProcess]) -> None:
+    host = limited(quota_bytes={"*": 2_000})
+    id_ = str(host.record(request_summary="a" * 500).id)
+    host.record(id=id_, request_summary="a" * 1_000)
+    with pytest.raises(QuotaExceeded, match=r"has \d+, and this change adds 2000\."):
+        host.record(id=id_, request_summary="a" * 3_000)
+    assert len(host.waiting()) == 2
+
+
+def test_a_tenant_with_all_its_records_may_post_new_versions_of_them(limited: Callable[..., WebProcess]) -> None:
+    host = limited(quota_records={"*": 1}, quota_bytes={"*": 10_000})
+    id_ = str(host.record().id)
+    host.record(id=id_, error="e" * 1_000)
+    with pytest.raises(QuotaExceeded, match="may have 1 records"):
+        host.record(id=str(new_id()))
+
+
+def test_a_retry_of_a_full_tenant_is_accepted(limited: Callable[..., WebProcess]) -> None:
+    host = limited(quota_records={"*": 1})
+    first, again = (ingest.record(host.store, "alice", orjson.dumps(body()), idempotency_key="run 1") for _ in range(2))
+    assert (first.id, again.is_new) == (again.id, False)
+
+
+@pytest.mark.parametrize("hot", [10, 1], ids=["in the hot cache", "in the archive alone"])
+def test_a_full_tenant_may_post_a_shorter_version_of_a_record_of_another_host(
+    limited: Callable[..., WebProcess], hot: int
+) -> None:
+    record = made(new_id(), 1, error="x" * 300)
+    archive_writes.mirror([record])
+    host = limited(quota_bytes={"*": 50}, hot_max_records=hot)
+    host.record()
+    host.list()
+    assert (host.store.hot_cache.known("alice", record.id) is not None) == (hot > 1)
+    with pytest.raises(QuotaExceeded, match="this change adds 1"):
+        host.record(id=str(record.id), error="x" * 301)
+    shorter = host.record(id=str(record.id), error="x" * 299)
+    assert shorter.recorded_at_us == record.recorded_at_us
+    assert host.retrieve(record.id).body == shorter.body
+
+
+def lines_of(*fields: dict[str, Any]) -> list[bytes]:
+    return [orjson.dumps(body(**one)) for one in fields]
+
+
+def test_of_the_lines_of_a_full_tenant_those_that_add_nothing_are_accepted(limited: Callable[..., WebProcess]) -> None:
+    host = limited(quota_bytes={"*": 1_000})
+    ids = [str(host.record(request_summary="a" * 400).id) for _ in range(3)]
+    lines = lines_of(
+        {"id": ids[0], "request_summary": "short"},
+        {},
+        {"id": ids[1], "request_summary": "a" * 401},
+        {"id": ids[2], "request_summary": "b" * 400},
+        {"project": 7},
+    )
+    results = ingest.record_many(host.store, "alice", lines)
+    assert [type(one.outcome).__name__ for one in results] == [
+        "Accepted",
+        "QuotaExceeded",
+        "QuotaExceeded",
+        "Accepted",
+        "InvalidInput",
+    ]
+    assert len(host.waiting()) == 5
+
+
+def test_a_request_of_which_quotas_leave_no_line_is_refused_whole(limited: Callable[..., WebProcess]) -> None:
+    host = limited(quota_bytes={"*": 1_000})
+    id_ = str(host.record(request_summary="a" * 1_000).id)
+    with pytest.raises(QuotaExceeded):
+        ingest.record_many(host.store, "alice", lines_of({"project": 7}, {"id": id_, "request_summary": "a" * 1_001}))
+    (invalid,) = ingest.record_many(host.store, "alice", lines_of({"project": 7}))
+    assert isinstance(invalid.outcome, InvalidInput)
+    assert len(host.waiting()) == 1
+
+
+def test_the_lines_of_a_full_tenant_search_for_so_many_records(
+    limited: Callable[..., WebProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trajectories.services.lines.MAX_SEARCHED", 2)
+    host = limited(quota_records={"*": 1})
+    known = str(host.record().id)
+    host.list()
+    lines = lines_of({}, {"id": known}, *({"id": str(new_id())} for _ in range(4)))
+    found = ingest.record_many(host.store, "alice", lines)
+    names = [type(one.outcome).__name__ for one in found]
+    assert names == ["QuotaExceeded", "Accepted", "QuotaExceeded", "QuotaExceeded", "NotRead", "NotRead"]
+
+
 def test_a_change_is_not_one_record_more(limited: Callable[..., WebProcess]) -> None:
     host = limited(quota_records={"*": 1}, quota_bytes={"*": 10_000})
     run = host.record()
@@ -127,9 +232,9 @@ def test_what_new_versions_add_is_counted(limited: Callable[..., WebProcess], is
             host.list()
         newest = host.record(id=id_, error="x" * size)
     assert host.store.part(Quotas)._used["alice"] == Usage(1, len(newest.body))
-    host.record(id=id_, error="x" * 10_000)
+    host.record(id=id_, error="x" * 9_000)
     with pytest.raises(QuotaExceeded):
-        host.record(id=id_, error="x" * 20_000)
+        host.record(id=id_, error="x" * 10_000)
 
 
 def test_what_a_change_adds_to_a_record_of_another_host_is_counted(limited: Callable[..., WebProcess]) -> None:

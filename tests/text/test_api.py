@@ -10,7 +10,20 @@ import orjson
 import pytest
 from django.test import Client
 
-from tests.api.client import ID, JSON, NDJSON, PATH, archive_all, client_of, exported, issue, listed, post
+from tests.api.client import (
+    ID,
+    JSON,
+    NDJSON,
+    PATH,
+    archive_all,
+    client_of,
+    exported,
+    issue,
+    listed,
+    post,
+    posted,
+    update,
+)
 from tests.examples import body
 from tests.text.injections import INJECTIONS, MODELS, filled, texts
 from tests.text.markup import Markup
@@ -90,6 +103,46 @@ def test_a_refused_line_of_ndjson_tells_a_message_that_cannot_act(client: Client
     result = post(client, line, content_type=NDJSON).json()["results"][0]
     assert result["error"]["message"] == escaped(result["error"]["message"])
     assert "\\u202e" in result["error"]["message"]
+
+
+HIDDEN = "spec\u2764\ufe0f\u200d\u034f\u115f\ufe0f\U000e0100\u202e"
+SHOWN = "spec\u2764" + HIDDEN[5:].encode("unicode_escape").decode()
+
+
+def with_phases(*phases: dict[str, Any]) -> dict[str, Any]:
+    return body(id=ID, phases=[{"phase_name": HIDDEN} | one for one in phases])
+
+
+STORED = with_phases({"phase_id": HIDDEN}, {})
+WITHOUT_ID = with_phases({"phase_id": "a"}, {})
+WITHOUT_NAME = with_phases({"phase_id": HIDDEN}, {"phase_name": "code"})
+TWICE = with_phases({"phase_id": HIDDEN}, {"phase_id": HIDDEN})
+
+
+@pytest.mark.parametrize(
+    ("stored", "refused"),
+    [
+        (STORED, lambda client: post(client, WITHOUT_ID).json()),
+        (STORED, lambda client: post(client, WITHOUT_NAME).json()),
+        (STORED, lambda client: post(client, orjson.dumps(WITHOUT_NAME), content_type=NDJSON).json()["results"][0]),
+        (STORED, lambda client: update(client, ID, {"phases": [{"phase_id": f"a{HIDDEN}"}]}).json()),
+        (TWICE, lambda client: update(client, ID, {"phases": [{"phase_id": HIDDEN}]}).json()),
+    ],
+    ids=["dropped id", "dropped name", "dropped name of a line", "unknown id", "ambiguous id"],
+)
+def test_a_recorded_text_in_an_error_hides_nothing(
+    stored: dict[str, Any], refused: Callable[[Client], Any], client: Client
+) -> None:
+    posted(client, stored)
+    message = refused(client)["error"]["message"]
+    assert SHOWN in message
+    assert not set(HIDDEN[5:]) & set(message)
+
+
+def test_a_recorded_text_in_a_warning_hides_nothing(client: Client) -> None:
+    (warning,) = posted(client, body(request_type=f"A{HIDDEN}"))["warnings"]
+    assert SHOWN in warning["message"]
+    assert not set(HIDDEN[5:]) & set(warning["message"])
 
 
 @pytest.mark.parametrize("name", INJECTIONS)

@@ -9,6 +9,7 @@ import pytest
 
 from tests.credentials import CREDENTIALS
 from trajectories.domain import redaction
+from trajectories.domain.quotes import in_quotes
 from trajectories.domain.text import INVISIBLE, escaped, visible
 from trajectories_mcp.summaries import plain
 from trajectories_sdk.cli import text as of_the_sdk
@@ -46,6 +47,14 @@ def test_a_hidden_character_is_shown_to_people_and_removed_for_models() -> None:
             assert visible(text) == f"a⟦U+{code:04X}⟧b"
             assert escaped(text) == of_the_sdk.escaped(text) == text.encode("unicode_escape").decode()
             assert chr(code) not in of_the_sdk.json_text(text)
+
+
+def test_a_quoted_text_hides_no_character_not_even_a_joiner() -> None:
+    for code in CODES:
+        for text in (f"a{chr(code)}b", f"\u2764{chr(code)}b"):
+            assert in_quotes(text, max_chars=10) == f"'{text[0]}{chr(code).encode('unicode_escape').decode()}b'", hex(
+                code
+            )
 
 
 @pytest.mark.parametrize("text", ["❤️ 1️⃣ 👩‍💻", "\u2764\ufe0f\ufe0f", "a\ufe0f", "1\ufe0f", "می‌خواهم", "x\U000e0100"])

@@ -115,6 +115,19 @@ def test_each_fault_of_the_data_fails_its_check(run: Callable[[int], dict[str, A
         assert found[code].endswith((".", "needed."))
 
 
+def test_a_recorded_name_in_a_sentence_hides_nothing() -> None:
+    def run(at: int) -> dict[str, Any]:
+        fields = typed_by_result(at)
+        fields["request_type"] += "\ufe0f"
+        for one in fields["phases"]:
+            one["model"] = "b\U000e0100"
+        return fields
+
+    sentences = failed(measured([run(at) for at in range(500)]))
+    assert "The model 'b\\U000e0100' ran" in sentences["model_share"]
+    assert "request types 'bugfix\\ufe0f', " in sentences["one_outcome_types"]
+
+
 def test_parallel_lanes_that_are_declared_are_no_leak() -> None:
     lane = LATE | {"depends_on": []}
     found = measured([good_run(at, phases=[*good_run(at)["phases"], lane]) for at in range(5)])

@@ -24,6 +24,7 @@ from tests.processes import PROJECT, clean_environment
 from tests.text.injections import INJECTIONS, filled, texts
 from tests.trajectory_site.mcp_calls import PATH, call, message, query, record, refusal, send
 from trajectories.api.authentication import revoke
+from trajectories.services import quotas
 
 RUN: dict[str, Any] = {"request_summary": "Add auth", "phases": [{"phase_name": "spec", "outcome": "success"}]}
 
@@ -238,15 +239,18 @@ def test_calls_count_towards_the_limits_of_the_key(
     assert "call again in" in told
 
 
-def test_a_change_of_a_full_tenant_is_refused(
-    north: Client, settings: Settings, trajectories_settings: dict[str, Any]
+def test_a_change_of_a_full_tenant_is_refused_unless_it_adds_nothing(
+    north: Client, settings: Settings, trajectories_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(quotas, "_in_thread", lambda look: None)
     settings.TRAJECTORIES = trajectories_settings | {"QUOTA_BYTES": {"*": 1_000}}
     id_ = record(north, **RUN | {"request_summary": "a" * 1_000})["id"]
     told = refusal(call(north, "update", {"id": id_, "changes": {"metadata": {"log": "x" * 10_000}}}))
     assert "403 quota_exceeded" in told
     assert "larger quota" in told
     assert "API key" not in told
+    assert not call(north, "record", RUN | {"id": id_, "request_summary": "b" * 1_000})["isError"]
+    assert "403 quota_exceeded" in refusal(call(north, "record", RUN | {"id": id_, "request_summary": "b" * 1_001}))
     assert not call(north, "update", {"id": id_, "changes": {"request_summary": "a"}})["isError"]
 
 

@@ -20,7 +20,11 @@ from trajectories.domain import redaction, schema
 from trajectories.domain.contract_types import MAX_PHASES, Name, Summary, Text
 from trajectories.domain.json_values import expect_few_values
 from trajectories.domain.outcomes import phase_group
+from trajectories.domain.quotes import in_quotes
 from trajectories.exceptions import InvalidInput, Problem
+
+_MAX_QUOTED = 100
+"""Maximum characters of a phase's id or name in a message."""
 
 
 def _kept(value: Any) -> Any:
@@ -168,7 +172,7 @@ def _merged_phases(stored: Sequence[dict[str, Any]], changes: Sequence[dict[str,
 
 
 def _shown(change: Mapping[str, Any]) -> str:
-    return repr(redaction.quoted(change["phase_id"], max_chars=100))
+    return in_quotes(change["phase_id"], max_chars=_MAX_QUOTED)
 
 
 def _refused(path: str, code: str, message: str) -> InvalidInput:
@@ -183,13 +187,13 @@ def dropped_phases(known: bytes, body: bytes) -> str:
     kept = {phase.get("phase_id") for phase in after}
     missing = [phase["phase_id"] for phase in before if "phase_id" in phase and phase["phase_id"] not in kept]
     if missing:
-        shown = ", ".join(repr(redaction.quoted(one, max_chars=100)) for one in missing[:3])
+        shown = ", ".join(in_quotes(one, max_chars=_MAX_QUOTED) for one in missing[:3])
         return f"this body lacks {len(missing)} of the stored phases, such as phase_id {shown}"
     # A phase without an id is known by its name alone; it may have an id from now on.
     known_ids = {phase["phase_id"] for phase in before if "phase_id" in phase}
     lacking = _groups(before, known_ids) - _groups(after, known_ids)
     if lacking:
-        shown = ", ".join(repr(redaction.quoted(one, max_chars=100)) for one in list(lacking)[:3])
+        shown = ", ".join(in_quotes(one, max_chars=_MAX_QUOTED) for one in list(lacking)[:3])
         return f"this body lacks {lacking.total()} of the stored phases, such as {shown}"
     return ""
 

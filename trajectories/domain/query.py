@@ -36,8 +36,9 @@ from trajectories.domain.packed_facets import (
     with_key,
     with_phase_key,
 )
+from trajectories.domain.quotes import in_quotes
 from trajectories.domain.record import NANO_USD, Facets, PhaseFacets, Position
-from trajectories.domain.text import fold
+from trajectories.domain.text import fold, quoted
 from trajectories.exceptions import InvalidInput, Problem
 
 BIGGEST = 2**63 - 1
@@ -173,7 +174,7 @@ def _text(text: str) -> str:
 
 def got(text: str) -> str:
     """Return a refused value for the end of a message."""
-    return f"got {redaction.quoted(text, max_chars=40)!r}"
+    return f"got {in_quotes(text, max_chars=40)}"
 
 
 def _boolean(text: str) -> bool:
@@ -344,8 +345,8 @@ def parameters(given: Iterable[tuple[str, list[str]]], *, allowed: Iterable[str]
         if name not in names:
             near = difflib.get_close_matches(name, names, 1, _NEAR)
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            shown = redaction.quoted(name, max_chars=100)
-            raise InvalidInput(f"Unknown parameter {shown!r}.{hint}", code="unknown_parameter", param=shown)
+            param = redaction.quoted(name, max_chars=100)
+            raise InvalidInput(f"Unknown parameter {quoted(param)}.{hint}", code="unknown_parameter", param=param)
         if len(values) > 1:
             raise InvalidInput(f"{name} is given more than once.", code="invalid_parameter", param=name)
         found[name] = values[0]

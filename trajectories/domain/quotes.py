@@ -1,7 +1,7 @@
-"""A caller's texts in the errors of one request: without credentials, short, and at a bounded cost.
+"""Texts of callers and records in messages: without credentials, short, and at a bounded cost.
 
-A request may have thousands of problems, each in the same nested keys of a kilobyte. So each text is
-searched for credentials once, and all of them have a limit together.
+A request may have thousands of problems, each in the same nested keys of a kilobyte. So ``Quotes``
+searches each text for credentials once, and all of them have a limit together.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from trajectories.domain import redaction
 from trajectories.domain.contract_types import MAX_PROBLEMS, Loc
-from trajectories.domain.text import counted
+from trajectories.domain.text import counted, quoted
 
 MAX_SEARCHED_CHARS = 32 * 2**10
 """Characters of one request that are searched. In the worst of them each takes half a microsecond."""
@@ -25,6 +25,12 @@ _MAX_HINTS = 100
 """Maximum keys of one request that are compared with the known ones: each takes 0.1 ms."""
 _MAX_HINTS_OF_BODY = 3
 """The same of one body; more unknown keys are not typing errors."""
+
+
+def in_quotes(text: str, *, max_chars: int) -> str:
+    """Return a text for a message: without credentials, then cut, in quotes, with every character
+    escaped that shows nothing. Quotes and escapes are not counted."""
+    return quoted(redaction.quoted(text, max_chars=max_chars))
 
 
 class Quotes:

@@ -49,6 +49,7 @@ from trajectories.domain.contract_types import (
     plain,
 )
 from trajectories.domain.quotes import Quotes
+from trajectories.domain.text import quoted
 from trajectories.exceptions import InvalidInput, Problem
 
 _MAX_LISTED = 5_000
@@ -290,7 +291,7 @@ def refuse_repeated_keys(data: bytes, value: Any = None, *, quotes: Quotes | Non
             _repeats.decode(data.decode())
         except _RepeatedKey as error:
             key = (quotes or Quotes()).key(error.key)
-            problem = Problem("", "repeated_key", f"Key {key!r} stands more than once in one object")
+            problem = Problem("", "repeated_key", f"Key {quoted(key)} stands more than once in one object")
             raise InvalidInput(problem.message, details=(problem,)) from None
 
 
@@ -405,7 +406,7 @@ def _problem(error: _Error, quotes: Quotes, root: type[BaseModel], own_data: str
     path = quotes.path(loc[:-2] if is_key else loc, _CONTRACT_KEYS)
     if code == "extra_forbidden":
         key, hint = str(loc[-1]), quotes.hint(str(loc[-1]), _model_at(loc, root))
-        code, message = "unknown_key", f"Unknown key {quotes.key(key)!r}{hint} Own data goes into {own_data!r}."
+        code, message = "unknown_key", f"Unknown key {quoted(quotes.key(key))}{hint} Own data goes into {own_data!r}."
     elif code == "string_pattern_mismatch":
         code, message = "nul_character", "String has a NUL character"
     elif code == "json_invalid" and "hex escape" in message:
@@ -418,7 +419,7 @@ def _problem(error: _Error, quotes: Quotes, root: type[BaseModel], own_data: str
 def _got(value: Any, quotes: Quotes) -> str:
     """Return the refused value for a message. A list or an object is only named as one."""
     if isinstance(value, str):
-        return f", got {quotes.text(value, max_chars=_MAX_VALUE)!r}"
+        return f", got {quoted(quotes.text(value, max_chars=_MAX_VALUE))}"
     if value is None or isinstance(value, float) or (isinstance(value, int) and abs(value) < _MANY_DIGITS):
         return f", got {json.dumps(value)}"
     if isinstance(value, list | dict):

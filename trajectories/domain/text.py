@@ -28,6 +28,7 @@ _SYMBOLS = "\u00a9\u00ae\u203c\u2049\u2122\u2139\u2190-\u2bff\u3030\u303d\u3297\
 _EXCEPT = f"(?<![\u200c\u200d])(?<![{_SYMBOLS}][\ufe0e\ufe0f])(?!(?<=[0-9#*]\ufe0f)\u20e3)"
 _ACTING = re.compile(f"[{_HIDDEN}]{_EXCEPT}")
 _BREAKING = re.compile(f"[\t\n{_HIDDEN}]{_EXCEPT}")
+_ANY_HIDDEN = re.compile(f"[{_HIDDEN}]")
 _DEL = 0x7F
 
 
@@ -42,6 +43,15 @@ def visible(text: str) -> str:
 def escaped(text: str) -> str:
     r"""Return ``text`` on one line, these characters escaped: ``\x1b``, ``\n``, ``\u202e``."""
     return _BREAKING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def quoted(text: str) -> str:
+    """Return ``text`` in quotes, as ``repr`` does, with every character escaped that shows nothing.
+
+    Joiners and the selectors of emoji are no exception: a reader compares what is quoted with other
+    texts.
+    """
+    return _ANY_HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), repr(text))
 
 
 def counted(count: int, noun: str) -> str:

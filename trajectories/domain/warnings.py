@@ -7,8 +7,8 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, NamedTuple, TypeAlias
 
-from trajectories.domain import redaction
 from trajectories.domain.contract_types import SELECTION_METHODS
+from trajectories.domain.quotes import in_quotes
 
 MAX_WARNINGS = 20
 COST_TOLERANCE = 1e-6
@@ -216,7 +216,7 @@ def _of_times(prefix: str, fields: Fields) -> Iterator[Contradiction]:
 
 
 def _q(text: str) -> str:
-    return f"'{repr(redaction.quoted(text, max_chars=_MAX_QUOTED))[1:-1][:_MAX_QUOTED]}'"
+    return f"'{in_quotes(text, max_chars=_MAX_QUOTED)[1:-1][:_MAX_QUOTED]}'"
 
 
 _IDENTITY = ("phase_id", "parent_phase_id", "depends_on")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4, uuid5
@@ -12,7 +12,7 @@ from trajectories.conf import Settings
 from trajectories.domain import dialects, patch, redaction, schema
 from trajectories.domain.quotes import Quotes
 from trajectories.domain.record import ID_BYTES, SERVER_FIELDS_BYTES, Record, digest_of
-from trajectories.exceptions import PhasesDropped, RevisionMismatch, TooLarge, TrajectoriesError
+from trajectories.exceptions import PhasesDropped, QuotaExceeded, RevisionMismatch, TooLarge, TrajectoriesError
 from trajectories.services import reads
 from trajectories.services.lines import MAX_LINE_DETAILS, KnownRecords, drafts_of
 from trajectories.services.quotas import Quotas
@@ -62,13 +62,11 @@ def record(
         TooLarge: 413.
         Deleted: 409; this host knows that the id was deleted.
         PhasesDropped: 409; the body lacks phases, and ``replace`` is off.
-        QuotaExceeded: 403; the tenant has as much as it may have.
+        QuotaExceeded: 403; the id is new, and the tenant has as much as it may have. Or the record
+            is longer than its version before by more than the tenant has room for.
         OutboxUnavailable: 503; nothing was stored.
     """
-    store.part(Quotas).expect_room(tenant)
-    return _appended(
-        store, _draft(store, tenant, data, idempotency_key, 0, KnownRecords(store, tenant), replace=replace)
-    )
+    return _appended(store, _draft(store, tenant, data, idempotency_key, 0, _known(store, tenant), replace=replace))
 
 
 def update(store: Store, tenant: str, id_: UUID, data: bytes, *, if_match: Container[int] | None = None) -> Accepted:
@@ -99,9 +97,9 @@ def update(store: Store, tenant: str, id_: UUID, data: bytes, *, if_match: Conta
     with store.part(ReadShares).of(tenant) as share:
         if len(known.body) >= LARGE_BYTES:
             share.take()
-        patching = partial(_patch, store, tenant, changes)
+        patching = partial(_patch, store, changes)
         revise = partial(_patched, patching, if_match, _ahead(patching, known))
-        return _appended(store, Draft(tenant, id_, known.digest, known.body, known, revise))
+        return _appended(store, Draft(tenant, id_, known.digest, known.body, known, revise, _room_of(store, tenant)))
 
 
 def record_many(
@@ -113,11 +111,11 @@ def record_many(
     After many invalid lines, the others are not read (``lines.MAX_PROBLEMS``).
 
     Raises:
-        QuotaExceeded: 403; the tenant has as much as it may have. Nothing was stored.
+        QuotaExceeded: 403; a quota refuses lines as ``record`` does, and no other line is valid.
+            Nothing was stored.
         OutboxUnavailable: 503; nothing was stored.
     """
-    store.part(Quotas).expect_room(tenant)
-    known = KnownRecords(store, tenant)
+    known = _known(store, tenant)
     drafts, refused = drafts_of(
         lines,
         lambda index, line, quotes: _draft(
@@ -127,7 +125,23 @@ def record_many(
     )
     outcomes: dict[int, Accepted | TrajectoriesError] = {**refused}
     outcomes |= zip(drafts, _append(store, list(drafts.values())), strict=True)
+    _expect_some(outcomes.values())
     return [Line(index + 1, _id_of(outcomes[index]), outcomes[index]) for index in sorted(outcomes)]
+
+
+def _expect_some(outcomes: Collection[Accepted | TrajectoriesError]) -> None:
+    """Refuse a request of which quotas leave nothing: its client then waits with all of it."""
+    refusal = next((one for one in outcomes if isinstance(one, QuotaExceeded)), None)
+    if refusal and not any(isinstance(one, Accepted) for one in outcomes):
+        raise refusal
+
+
+def _known(store: Store, tenant: str) -> KnownRecords:
+    return KnownRecords(store, tenant, refusal=store.part(Quotas).refusal(tenant))
+
+
+def _room_of(store: Store, tenant: str) -> Callable[[int], None]:
+    return partial(store.part(Quotas).expect_room_for, tenant)
 
 
 def _id_of(outcome: Accepted | TrajectoriesError) -> UUID | None:
@@ -140,7 +154,7 @@ def _draft(
     data: bytes,
     idempotency_key: str | None,
     index: int,
-    known: KnownRecords,
+    records: KnownRecords,
     *,
     replace: bool,
     quotes: Quotes | None = None,
@@ -150,12 +164,13 @@ def _draft(
         raise _too_large(conf, f"got {len(data)}")
     trajectory, body = dialects.read_canonical(data, quotes)
     id_ = trajectory.id or _new_id(tenant, idempotency_key, index)
+    known = records.replaced_by(id_, is_generated=trajectory.id is None and idempotency_key is None)
     body = _storable(conf, body if trajectory.id else schema.with_id(body, id_))
     # A client of the dialect repeats a refused request, and posts a run several times.
     may_drop = replace or isinstance(trajectory, dialects.Converted)
     digest = digest_of(body)
-    revise = None if may_drop else partial(_with_all_phases, body, digest, known)
-    return Draft(tenant, id_, digest, body, known.find(id_), revise)
+    revise = None if may_drop else partial(_with_all_phases, body, digest, records)
+    return Draft(tenant, id_, digest, body, known, revise, _room_of(store, tenant))
 
 
 def _with_all_phases(
@@ -187,11 +202,9 @@ def _ahead(patching: Callable[[bytes], bytes], read: Record) -> _Ahead:
         return _Ahead(read, error)
 
 
-def _patch(store: Store, tenant: str, changes: Mapping[str, Any], body: bytes) -> bytes:
-    """Return the patched body as it is stored, if the tenant has room for it."""
-    patched = _storable(store.conf, patch.apply(body, changes))
-    store.part(Quotas).expect_room_for(tenant, len(patched) - len(body))
-    return patched
+def _patch(store: Store, changes: Mapping[str, Any], body: bytes) -> bytes:
+    """Return the patched body as it is stored."""
+    return _storable(store.conf, patch.apply(body, changes))
 
 
 def _patched(

@@ -7,7 +7,16 @@ from uuid import UUID
 
 from trajectories.domain.quotes import Quotes
 from trajectories.domain.record import Record
-from trajectories.exceptions import InvalidInput, NotRead, TooLarge, TrajectoriesError
+from trajectories.exceptions import (
+    ArchiveUnavailable,
+    InvalidInput,
+    NotFound,
+    NotRead,
+    QuotaExceeded,
+    TooLarge,
+    TrajectoriesError,
+)
+from trajectories.services import reads
 from trajectories.storage.outbox_rows import Draft
 from trajectories.storage.store import Store
 
@@ -22,15 +31,22 @@ _REFUSAL = 2
 MAX_KNOWN_BYTES = 8 * 2**20
 """Bytes of stored bodies that the lines of a request are compared with, beyond their own. A line of
 80 bytes may name a record of a mebibyte, which takes 6 ms of CPU, under the lock of all writers."""
+MAX_SEARCHED = 30
+"""Ids of a request of a full tenant that are searched below the hot cache. Each takes a millisecond:
+a query of the archive and one of Redis."""
 
 
 class KnownRecords:
-    """What the lines of one request learn of stored records."""
+    """What the lines of one request learn of stored records.
 
-    def __init__(self, store: Store, tenant: str) -> None:
-        self._store, self._tenant = store, tenant
+    Args:
+        refusal: why the tenant may have no further record; None if it may.
+    """
+
+    def __init__(self, store: Store, tenant: str, *, refusal: QuotaExceeded | None = None) -> None:
+        self._store, self._tenant, self._refusal = store, tenant, refusal
         self._found: dict[UUID, Record | None] = {}
-        self._left = MAX_KNOWN_BYTES
+        self._left, self._searches_left = MAX_KNOWN_BYTES, MAX_SEARCHED
 
     def find(self, id_: UUID) -> Record | None:
         """Return ``HotCache.known``, once for each id: lines may repeat one with megabytes of
@@ -38,6 +54,37 @@ class KnownRecords:
         if id_ not in self._found:
             self._found[id_] = self._store.hot_cache.known(self._tenant, id_)
         return self._found[id_]
+
+    def replaced_by(self, id_: UUID, *, is_generated: bool) -> Record | None:
+        """Return ``find`` of the id of a record to store. If the tenant is full, all tiers are
+        searched, because only a new version may be accepted.
+
+        Args:
+            is_generated: the server made the id just now, so that no record has it.
+
+        Raises:
+            QuotaExceeded: 403; the tenant is full, and there is no such record.
+            NotRead: 429; the lines before have searched for too much.
+        """
+        known = None if is_generated else self.find(id_)
+        if known is not None or self._refusal is None:
+            return known
+        if not is_generated:
+            known = self._found[id_] = self._searched(id_)
+        if known is None:
+            raise self._refusal
+        return known
+
+    def _searched(self, id_: UUID) -> Record | None:
+        if not self._searches_left or self._left <= 0:
+            raise NotRead("Not read: the lines before it needed too many older records. Send it again.")
+        self._searches_left -= 1
+        try:
+            found = reads.newest(self._store, self._tenant, id_)
+        except (NotFound, ArchiveUnavailable):
+            return None
+        self._left -= len(found.body)
+        return found
 
     def read(self, stored: Callable[[], bytes], sent: int) -> bytes:
         """Return a stored body, for a line that has ``sent`` bytes.
@@ -63,7 +110,7 @@ def drafts_of(
 
     Args:
         draft: makes a draft of the index and the bytes of a line, with what its errors quote. It
-            raises InvalidInput or TooLarge.
+            raises InvalidInput, TooLarge, QuotaExceeded or NotRead.
         max_details: maximum problems of a line that are listed.
     """
     not_read = NotRead("Not read: too many lines before it were refused. Send it again.")
@@ -78,7 +125,7 @@ def drafts_of(
             continue
         try:
             drafts[index] = draft(index, line, quotes)
-        except (InvalidInput, TooLarge) as error:
+        except (InvalidInput, TooLarge, QuotaExceeded, NotRead) as error:
             problems += _REFUSAL + (error.found if isinstance(error, InvalidInput) else 1)
             # Without its frames, thousands of which take longer to collect than the lines to read.
             error.__context__ = None

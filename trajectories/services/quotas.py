@@ -40,18 +40,25 @@ class Quotas:
         self._used: dict[str, Usage] = {}
         self._look_at = float("-inf")
 
-    def expect_room(self, tenant: str) -> None:
-        """Check that ``tenant`` may record.
+    def refusal(self, tenant: str) -> QuotaExceeded | None:
+        """Return why ``tenant`` may have no further record, or None while it is below its quotas.
 
         The first request after a start, or after a while, is accepted: its use is not known yet.
-
-        Raises:
-            QuotaExceeded: 403; it has reached a quota.
         """
         for unit, count, limits in zip(_UNITS, self._use_of(tenant), self._limits, strict=True):
             most = limits.get(tenant, limits.get("*"))
             if most is not None and count >= most:
-                raise QuotaExceeded(f"This tenant may have {most} {unit}, and has {count}. {_WHAT_TO_DO}")
+                return QuotaExceeded(f"This tenant may have {most} {unit}, and has {count}. {_WHAT_TO_DO}")
+        return None
+
+    def expect_room(self, tenant: str) -> None:
+        """Check that ``tenant`` is below its quotas.
+
+        Raises:
+            QuotaExceeded: 403; it has reached one.
+        """
+        if refusal := self.refusal(tenant):
+            raise refusal
 
     def expect_room_for(self, tenant: str, added_bytes: int) -> None:
         """Check that a new version of a record of ``tenant`` may be longer by ``added_bytes``. There

@@ -31,6 +31,9 @@ class Draft(NamedTuple):
     that; it returns the body to store. It is called under the lock of the file, so no other version
     of this host comes between. An exception of it refuses this draft alone.
 
+    ``expect_room`` gets by how many bytes a new version is longer than the one before. It is called
+    like ``revise`` and may raise too; not for a record whose id this host does not know.
+
     ``max_outcomes`` is set in the draft of an addition (``record.Record``), whose ``id`` is the
     target and whose ``digest`` is the id of the outcome.
     """
@@ -41,6 +44,7 @@ class Draft(NamedTuple):
     body: bytes
     known: Record | None
     revise: Callable[[Record | None, Callable[[], bytes]], bytes] | None = None
+    expect_room: Callable[[int], object] | None = None
     max_outcomes: int | None = None
 
 
@@ -255,13 +259,16 @@ def _insert(db: sqlite3.Connection, draft: Draft, least_stamp: int, targets: _Ta
         return deleted(draft.id)
     versions = [version for version in (draft.known, newest) if version]
     known = max(versions, key=lambda version: version.rank, default=None)
-    if draft.revise:
-        try:
+    try:
+        if draft.revise:
             body = draft.revise(known, partial(_body, db, known))
-        except Exception as error:  # the other drafts of this commit must not fail with it
-            return error
-        if body is not draft.body:
-            draft = draft._replace(body=body, digest=digest_of(body))
+            if body is not draft.body:
+                draft = draft._replace(body=body, digest=digest_of(body))
+        added_bytes = _added_bytes(draft, known, newest_bytes if known is newest else None)
+        if known and draft.expect_room:
+            draft.expect_room(added_bytes)
+    except Exception as error:  # the other drafts of this commit must not fail with it
+        return error
     stamp = max(least_stamp, known.stamp + 1 if known else 0)
     record = Record(
         tenant=draft.tenant,
@@ -273,10 +280,20 @@ def _insert(db: sqlite3.Connection, draft: Draft, least_stamp: int, targets: _Ta
         body=draft.body,
     )
     row = Row(_insert_row(db, record, kind="record"), record, "waiting", "record")
-    if known is None or known.digest == record.digest:
-        return Appended(row, known is None, 0 if known else len(record.body))
-    bytes_before = newest_bytes if known is newest else _plain_size(known)
-    return Appended(row, is_new=False, added_bytes=len(record.body) - bytes_before)
+    return Appended(row, known is None, added_bytes)
+
+
+def _added_bytes(draft: Draft, known: Record | None, known_bytes: int | None) -> int:
+    """Return by how much the body of ``draft`` is longer than that of ``known``.
+
+    Args:
+        known_bytes: the length of the latter; None if it is not known yet.
+    """
+    if known is None:
+        return len(draft.body)
+    if known.digest == draft.digest:
+        return 0
+    return len(draft.body) - (_plain_size(known) if known_bytes is None else known_bytes)
 
 
 def _plain_size(known: Record) -> int:

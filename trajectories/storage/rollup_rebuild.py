@@ -17,6 +17,7 @@ from trajectories.conf import Settings
 from trajectories.domain.clock import DAY_US
 from trajectories.domain.query import Condition, Query
 from trajectories.domain.stats import TRAJECTORY_KEY, Cell, Summary
+from trajectories.domain.text import quoted
 from trajectories.models import RollUp, Tenant, Tombstone, Trajectory
 from trajectories.storage import archive_reads, counting, rollup_reads, rollups
 from trajectories.storage.archive_errors import archive_errors
@@ -134,7 +135,7 @@ def differences(tenant: str, conf: Settings) -> Iterator[str]:
             found = rollup_reads.summary(tenant, query)
             scanned = archive_reads.summary(tenant, query, None, using=alias())
         if found is not None and not _is_same(found, scanned):
-            yield "runs with " + ", ".join(f"{name} {value!r}" for name, value in named.items())
+            yield "runs with " + ", ".join(f"{name} {quoted(value)}" for name, value in named.items())
 
 
 def _bounds(day: int) -> tuple[Condition, Condition]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from trajectories.domain.quotes import in_quotes
 from trajectories.training.measures import MAX_SHOWN, Measures
 
 THRESHOLDS: Mapping[str, float] = {
@@ -135,7 +136,7 @@ def _largest(m: Measures, most: Mapping[str, float]) -> Iterator[Check]:
         "model_share",
         share,
         most["max_model"],
-        f"The model {name[:60]!r} ran {_percent(share or 0)} of the phases: give other models a share of the phases,"
+        f"The model {in_quotes(name, max_chars=60)} ran {_percent(share or 0)} of the phases: give other models a share of the phases,"
         " for example by exploration.",
     )
     yield _at_most(
@@ -161,7 +162,7 @@ def _largest(m: Measures, most: Mapping[str, float]) -> Iterator[Check]:
         " have it on both sides: export with --dedupe, or send one session_id for runs of the same request.",
     )
     types = m.one_outcome_types
-    shown = ", ".join(repr(one[:60]) for one in types[:MAX_SHOWN])
+    shown = ", ".join(in_quotes(one, max_chars=60) for one in types[:MAX_SHOWN])
     yield _at_most(
         "one_outcome_types",
         len(types),

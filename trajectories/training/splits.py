@@ -11,8 +11,8 @@ from bisect import bisect_right
 from collections.abc import Callable
 from typing import NamedTuple
 
-from trajectories.domain import redaction
 from trajectories.domain.export_facts import BUCKETS, bucket_of, project_of, session_of
+from trajectories.domain.quotes import in_quotes
 from trajectories.exceptions import InvalidInput
 from trajectories.training.run import Run
 
@@ -94,5 +94,5 @@ def parse_split(text: str, by: str = SPLIT_BY[0]) -> Split:
 
 
 def _invalid(message: str, text: str, param: str) -> InvalidInput:
-    shown = redaction.quoted(text, max_chars=80)
-    return InvalidInput(f"{param} {message}, got {shown!r}.", code="invalid_parameter", param=param)
+    shown = in_quotes(text, max_chars=80)
+    return InvalidInput(f"{param} {message}, got {shown}.", code="invalid_parameter", param=param)

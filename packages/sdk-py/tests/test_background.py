@@ -153,8 +153,8 @@ def test_an_answer_that_is_lost_makes_no_record_twice(server: InMemoryServer, ma
     ]
 
 
-@pytest.mark.parametrize(("status", "code"), [(503, "unavailable"), (429, "not_read")])
-def test_lines_that_the_server_could_not_store_or_did_not_read_are_sent_again_alone(
+@pytest.mark.parametrize(("status", "code"), [(503, "unavailable"), (429, "not_read"), (403, "quota_exceeded")])
+def test_lines_that_the_server_could_not_store_or_did_not_read_or_has_no_room_for_are_sent_again_alone(
     make_queue: MakeQueue, status: int, code: str
 ) -> None:
     seen: list[list[bytes]] = []

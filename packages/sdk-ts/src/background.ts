@@ -213,8 +213,8 @@ export class BackgroundQueue implements AsyncDisposable {
   }
 
   #settle(batch: readonly Line[], results: readonly LineResult[]): number {
-    const again = batch.filter((_, index) => isRetriedStatus(results[index]!.status));
-    const refused = results.filter(({ error, status }) => error && !isRetriedStatus(status));
+    const again = batch.filter((_, index) => isKept(results[index]!));
+    const refused = results.filter((result) => result.error && !isKept(result));
     this.#sent += batch.length - again.length - refused.length;
     this.#refused += refused.length;
     if (refused[0]) this.#warn("refused", `a record was refused: ${refused[0].error?.message}`);
@@ -286,4 +286,9 @@ export class BackgroundQueue implements AsyncDisposable {
 
 function sizeOf(lines: readonly Line[]): number {
   return lines.reduce((size, { data }) => size + data.length, 0);
+}
+
+/** Whether the line of a result is sent again. A full tenant may get room. */
+function isKept({ status, error }: LineResult): boolean {
+  return isRetriedStatus(status) || error?.code === "quota_exceeded";
 }

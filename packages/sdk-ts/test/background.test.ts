@@ -148,8 +148,11 @@ test("a refused record is counted, logged once, and does not block the others", 
   expect(warned()).toContain("It is bad.");
 });
 
-test("a line with a retryable status is sent again", async () => {
-  const busy = { line: 1, status: 503, error: { type: "t", code: "outbox_unavailable", message: "full" } };
+test.each([
+  [503, "outbox_unavailable"],
+  [403, "quota_exceeded"],
+])("a line with %i %s is sent again", async (status, code) => {
+  const busy = { line: 1, status, error: { type: "t", code, message: "full" } };
   const script = new Script(json({ accepted: 0, refused: 1, results: [busy] }), takesAll);
   const { trajectories, queue } = script.client();
   trajectories.enqueue(trajectory());

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 
-from trajectories.domain import redaction
+from trajectories.domain.quotes import in_quotes
 from trajectories.exceptions import InvalidInput
 from trajectories.training.formats.atif import Atif
 from trajectories.training.formats.axolotl import Axolotl
@@ -53,7 +53,7 @@ def get(name: str) -> Format:
         return FORMATS[name]
     near = difflib.get_close_matches(name, FORMATS, 1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    shown = redaction.quoted(name, max_chars=40)
+    shown = in_quotes(name, max_chars=40)
     raise InvalidInput(
-        f"Unknown format {shown!r}.{hint} The formats are {', '.join(FORMATS)}.", code="unknown_format", param="format"
+        f"Unknown format {shown}.{hint} The formats are {', '.join(FORMATS)}.", code="unknown_format", param="format"
     )

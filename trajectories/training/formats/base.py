@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 import orjson
 
 from trajectories.domain import redaction
+from trajectories.domain.quotes import in_quotes
 from trajectories.domain.record import Record
 from trajectories.exceptions import InvalidInput
 from trajectories.services.exports import Need as Need
@@ -39,7 +40,7 @@ def one_of(*words: str) -> Callable[[str], str]:
 
     def read(text: str) -> str:
         if text not in words:
-            raise ValueError(f"must be {' or '.join(words)}, got {redaction.quoted(text, max_chars=40)!r}")
+            raise ValueError(f"must be {' or '.join(words)}, got {in_quotes(text, max_chars=40)}")
         return text
 
     return read
@@ -52,7 +53,7 @@ def fraction(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value <= 1:
-        raise ValueError(f"must be above 0 and at most 1, got {redaction.quoted(text, max_chars=40)!r}")
+        raise ValueError(f"must be above 0 and at most 1, got {in_quotes(text, max_chars=40)}")
     return value
 
 
@@ -118,7 +119,7 @@ class Format(ABC):
             if name not in self.options:
                 has = f"it has {', '.join(self.options)}" if self.options else "it has none"
                 raise InvalidInput(
-                    f"The format {self.name} has no option {redaction.quoted(name, max_chars=40)!r}; {has}.",
+                    f"The format {self.name} has no option {in_quotes(name, max_chars=40)}; {has}.",
                     code="unknown_option",
                     param=redaction.quoted(name, max_chars=40),
                 )

@@ -31,7 +31,7 @@ from trajectories_sdk.outcome_recording import kept
 from trajectories_sdk.params import LateOutcome
 from trajectories_sdk.pending_queue import Batch, NumberedLine, PendingQueue
 from trajectories_sdk.recording import AnyTrajectory
-from trajectories_sdk.retries import RETRIED
+from trajectories_sdk.retries import is_line_kept
 from trajectories_sdk.spool import Line, Spool
 
 MAX_RECORDS: Final = 10_000
@@ -386,7 +386,7 @@ class BackgroundQueue:
             _log.warning("Records wait because sending failed: %s: %s", type(error).__name__, error)
 
     def _settle(self, batch: Batch, results: Sequence[tuple[NumberedLine, LineResult]]) -> None:
-        decided = [(one, result) for one, result in results if result.status not in RETRIED]
+        decided = [(one, result) for one, result in results if not is_line_kept(result)]
         refused = [(one.line.key.decode(), result.error) for one, result in decided if result.error is not None]
         with self._lock:
             self._pending.decide(batch, [one for one, _ in decided])
@@ -398,7 +398,7 @@ class BackgroundQueue:
                 "The server refused %d records; the first is %s: %s", len(refused), id_, error and error.message
             )
         if len(decided) < len(results):
-            self._postpone(APIConnectionError("A part of the server that some records need is unavailable"))
+            self._postpone(APIConnectionError("The server cannot store some records now, or the tenant has no room"))
         else:
             self._remove(batch)
 

@@ -9,6 +9,7 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 
 from trajectories_sdk.errors import APIConnectionError, APIStatusError
+from trajectories_sdk.models import LineResult
 
 FIRST_DELAY_S: Final = 0.5
 MAX_DELAY_S: Final = 8.0
@@ -16,6 +17,13 @@ MAX_RETRY_AFTER_S: Final = 120.0
 """A server that asks for a longer wait is not retried; the caller gets the error with
 ``retry_after_s``."""
 RETRIED: Final = frozenset({408, 429, 500, 502, 503, 504})
+QUOTA_EXCEEDED: Final = "quota_exceeded"
+
+
+def is_line_kept(result: LineResult) -> bool:
+    """Return whether the background queue keeps the line of a result, to send it again. A full
+    tenant may get room."""
+    return result.status in RETRIED or (result.error is not None and result.error.code == QUOTA_EXCEEDED)
 
 
 def is_worth_retrying(error: APIConnectionError | APIStatusError) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from trajectories_sdk.testing.measures import MAX_SHOWN, Measures
+from trajectories_sdk.testing.quotes import in_quotes
 
 THRESHOLDS: Mapping[str, float] = {
     "runs": 500,
@@ -136,7 +137,7 @@ def _largest(m: Measures, most: Mapping[str, float]) -> Iterator[Check]:
         "model_share",
         share,
         most["max_model"],
-        f"The model {name[:60]!r} ran {_percent(share or 0)} of the phases: give other models a share of the phases,"
+        f"The model {in_quotes(name, max_chars=60)} ran {_percent(share or 0)} of the phases: give other models a share of the phases,"
         " for example by exploration.",
     )
     yield _at_most(
@@ -162,7 +163,7 @@ def _largest(m: Measures, most: Mapping[str, float]) -> Iterator[Check]:
         " have it on both sides: export with --dedupe, or send one session_id for runs of the same request.",
     )
     types = m.one_outcome_types
-    shown = ", ".join(repr(one[:60]) for one in types[:MAX_SHOWN])
+    shown = ", ".join(in_quotes(one, max_chars=60) for one in types[:MAX_SHOWN])
     yield _at_most(
         "one_outcome_types",
         len(types),

@@ -8,8 +8,8 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, NamedTuple, TypeAlias
 
-from trajectories_sdk.testing import redaction
 from trajectories_sdk.testing.facets import SELECTION_METHODS
+from trajectories_sdk.testing.quotes import in_quotes
 
 MAX_WARNINGS = 20
 COST_TOLERANCE = 1e-6
@@ -217,7 +217,7 @@ def _of_times(prefix: str, fields: Fields) -> Iterator[Contradiction]:
 
 
 def _q(text: str) -> str:
-    return f"'{repr(redaction.quoted(text, max_chars=_MAX_QUOTED))[1:-1][:_MAX_QUOTED]}'"
+    return f"'{in_quotes(text, max_chars=_MAX_QUOTED)[1:-1][:_MAX_QUOTED]}'"
 
 
 _IDENTITY = ("phase_id", "parent_phase_id", "depends_on")
