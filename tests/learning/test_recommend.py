@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import statistics
-from itertools import combinations, permutations
+from itertools import combinations
 from operator import gt
 from typing import Any
 
@@ -17,7 +18,7 @@ from trajectories.domain.choice_sums import Key, Sums
 from trajectories.domain.choices import MODEL, RAN, SKIPPED
 from trajectories.domain.clock import DAY_US
 from trajectories.learning.posterior import DRAWS, Evidence, Posterior, draws, posterior, quantiles
-from trajectories.learning.recommend import decide
+from trajectories.learning.recommend import _shares, decide
 
 NOW_US = 3_000 * 7 * DAY_US + 4 * DAY_US
 _counts = st.tuples(st.integers(0, 60), st.integers(0, 60)).map(lambda pair: (min(pair), max(pair), 0.1))
@@ -59,12 +60,54 @@ def test_the_order_in_which_records_came_does_not_change_the_answer() -> None:
     table = {("a", after): (count, 3 * count, 0.1) for after, count in (("w", 1), ("x", 7), ("y", 30), ("z", 13))}
     failed = [{"phase_name": "implementation", "model": "v", "outcome": "failure"}]
     asked = request("a", "b", phases=failed)
-    answers = []
-    for order in permutations(table.items()):
-        found = cells(dict(order), week=NOW_US - 11 * 7 * DAY_US)
-        answers.append(decide(asked, found, NOW_US, 1))
+    of_weeks = [cells(table, week=NOW_US - weeks * 7 * DAY_US) for weeks in (11, 25, 40)]
+    found = [one for of_week in of_weeks for one in of_week.items()]
+    answers = [decide(asked, dict(random.Random(n).sample(found, len(found))), NOW_US, 1) for n in range(24)]
     assert answers[0]["candidates"][0]["success"]["mean"] > 0.3
     assert all(answer == answers[0] for answer in answers)
+
+
+def test_confidence_is_the_share_of_draws_in_which_the_best_is_best_without_exploration() -> None:
+    table = {("a", None): (95, 100, 0.1), ("b", None): (5, 100, 0.1)}
+    best = decided(table, "a", "b", explore=0.5)["best"]
+    assert (best["model"], best["probability"], best["confidence"]) == ("a", 0.75, 1.0)
+
+
+def test_actions_that_are_best_together_have_equal_parts_of_a_draw() -> None:
+    rows = [(1.0, 0.5, 1.0, 0.0), (0.5, 1.0, 0.5, 0.0)] * (DRAWS // 2)
+    assert _shares([*zip(*rows, strict=True)]) == [0.25, 0.5, 0.25, 0.0]
+    # A plan whose second model solves all that it solves alone is as good as that one.
+    table = {("weak", None): (1, 100, 0.1), ("strong", None): (90, 100, 0.2)}
+    answers = [decided(table, *models, cost_weight=0) for models in (("weak", "strong"), ("strong", "weak"))]
+    shares = [{one["model"]: one["probability"] for one in answer["candidates"]} for answer in answers]
+    assert shares[0] == pytest.approx(shares[1])
+    assert answers[0]["plans"][0]["probability"] == pytest.approx(answers[1]["plans"][0]["probability"])
+
+
+def test_a_plan_has_the_interval_of_its_draws() -> None:
+    import numpy as np
+
+    table = {("a", None): (50, 100, 0.1), ("b", None): (10, 100, 0.2), ("b", "a"): (60, 100, 0.2)}
+    (plan,) = decided(table, "a", "b")["plans"]
+    rng = np.random.default_rng(1)
+    first, after = rng.beta(51, 51, 100_000), rng.beta(61, 41, 100_000)
+    expected = np.quantile(first + (1 - first) * after, (0.025, 0.975))
+    assert (plan["success"]["low"], plan["success"]["high"]) == pytest.approx(tuple(expected), abs=0.01)
+
+
+def test_models_of_one_cost_make_no_plan() -> None:
+    costs = [{"model": "a", "cost_usd": 0.1}, {"model": "b", "cost_usd": 0.1}]
+    assert decided({}, "a", "b", candidates=costs)["plans"] == []
+    costs[1]["cost_usd"] = 0.2
+    assert [one["escalate_to"] for one in decided({}, "a", "b", candidates=costs)["plans"]] == ["b"]
+
+
+def test_a_floor_may_be_a_model_that_is_no_candidate() -> None:
+    table = {("a", None): (50, 100, 0.1), ("strong", None): (95, 100, 1.0)}
+    (candidate,) = decided(table, "a", floor={"model": "strong"})["candidates"]
+    assert not candidate["eligible"]
+    (candidate,) = decided(table | {("strong", None): (5, 100, 1.0)}, "a", floor={"model": "strong"})["candidates"]
+    assert candidate["eligible"]
 
 
 def test_choices_are_made_as_often_as_their_propensity_says() -> None:
@@ -211,6 +254,8 @@ def test_skipping_needs_runs_that_skipped_and_is_compared_with_runs_that_did_not
     assert answer["best"]["action"] == "skip"
     assert answer["skip"]["success"]["mean"] == pytest.approx(291 / 402)
     assert answer["skip"]["success_where_ran"]["mean"] == pytest.approx(281 / 402)
+    worse = decide(asked, cells({("a", None): (200, 400, 1.0)}) | harmless, NOW_US, 1)
+    assert worse["skip"]["value"] == pytest.approx(200 / 400 + 290 / 400 - 280 / 400, abs=0.01)
     harmful = {key: sums._replace(score=20) if key.kind == SKIPPED else sums for key, sums in harmless.items()}
     assert decide(asked, cells({("a", None): (280, 400, 1.0)}) | harmful, NOW_US, 1)["best"]["action"] == "run"
 
@@ -265,6 +310,8 @@ def test_draws_are_of_the_beta_distribution(a: float, b: float) -> None:
 @example(1.0, 400_000.0)
 @example(400_000.0, 1.0)
 @example(5.0, 400_000.0)
+@example(3.65, 478.0)
+@example(198.437, 3.4777)
 @example(100_000.0, 300_000.0)
 def test_quantiles_are_those_of_scipy(a: float, b: float) -> None:
     from scipy import stats

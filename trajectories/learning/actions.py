@@ -21,7 +21,8 @@ class Action:
     """Run a model, run a plan of two, or skip (``model`` is None).
 
     - ``draws``: of the success of the phase; of the run where the phase is skipped.
-    - ``mean``: the mean of the posterior. ``interval``: its equal-tailed 95 % interval.
+    - ``mean``: the mean of the posterior. ``interval``: its equal-tailed 95 % interval, of a plan
+      that of its draws.
     - ``cost_usd``: expected. ``worst_usd``: with the second model of a plan.
     - ``estimate``: of the model, of the second one after the first in a plan, or of runs that skip.
     - ``refusal``: why it may not be chosen, or None.

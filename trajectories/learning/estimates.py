@@ -76,7 +76,7 @@ class PhaseEstimates:
                 return tokens / total.metered / MILLION
         of_model = self._of(MODEL, candidate.model).items()
         for level in (2, 1, 0):
-            narrow = [(at, one) for at, one in of_model if at.level >= level]
+            narrow = [(at, one) for at, one in of_model if at.level == level]
             for groups in ([one for at, one in narrow if at.after == after], [one for _, one in narrow]):
                 if costs := sum(one.costs for one in groups):
                     return sum(one.cost_nano_usd for one in groups) / costs / NANO_USD

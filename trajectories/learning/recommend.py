@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import random
 import secrets
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -33,7 +32,7 @@ METHOD: Final = "thompson-sampling"
 
 
 class Valued(NamedTuple):
-    """An action with its value, the cost in units of success taken away.
+    """An action with its value: success less the cost in units of success.
 
     - ``confidence``: the share of draws in which it is the best eligible action.
     - ``probability``: with which it is chosen.
@@ -116,18 +115,29 @@ def value_actions(request: RecommendationRequest, actions: Sequence[Action]) -> 
         penalty = price * (dearest if action.cost_usd is None else action.cost_usd)
         mean = action.mean if action.model is not None else sum(action.draws) / len(action.draws)
         found.append(Valued(action, mean - penalty, [p - penalty for p in action.draws] if penalty else action.draws))
-    open_ = [one for one in found if one.action.refusal is None]
-    wins: Counter[int] = Counter()
-    for row in zip(*(one.draws for one in open_), strict=True):
-        wins[row.index(max(row))] += 1
-    even = request.explore / len(open_) if open_ else 0.0
-    shares = {id(one): wins[at] / DRAWS for at, one in enumerate(open_)}
+    shares = _shares([one.draws for one in found if one.action.refusal is None])
+    even, share_of = request.explore / max(1, len(shares)), iter(shares)
     return [
-        one._replace(confidence=share, probability=(1 - request.explore) * share + even)
-        if (share := shares.get(id(one))) is not None
-        else one
+        one
+        if one.action.refusal is not None
+        else one._replace(confidence=(share := next(share_of)), probability=(1 - request.explore) * share + even)
         for one in found
     ]
+
+
+def _shares(draws: Sequence[Sequence[float]]) -> list[float]:
+    """Return the share of draws in which each action is best. Those that are best together, as often
+    a plan and its second model alone, have equal parts of the draw."""
+    wins = [0.0] * len(draws)
+    for row in zip(*draws, strict=True):
+        most = max(row)
+        if (together := row.count(most)) == 1:
+            wins[row.index(most)] += 1
+        else:
+            for at, value in enumerate(row):
+                if value == most:
+                    wins[at] += 1 / together
+    return [count / DRAWS for count in wins]
 
 
 def _price(request: RecommendationRequest, actions: Sequence[Action]) -> float:
