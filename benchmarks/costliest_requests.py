@@ -103,14 +103,14 @@ def varied(models: int) -> Iterator[dict[str, Any]]:
 
 
 def chosen(count: int) -> Iterator[dict[str, Any]]:
-    """Yield runs of 50 types, of whose phases two of 20 models have made an attempt: each two of them,
-    in either order. No cost is known, so a recommendation has all plans."""
+    """Yield runs of 50 types. Two of 20 models attempt each phase, one after the other; the runs of one
+    type have each pair in either order. No cost is known, so a recommendation has all plans."""
     pairs = [*permutations(MODELS, 2)]
     candidates = [{"model": model, "probability": 1 / len(MODELS)} for model in MODELS]
     for number in range(count):
         phases = []
         for at in range(5):
-            first, second = pairs[(5 * number + at) % len(pairs)]
+            first, second = pairs[(number // 50 * 5 + at) % len(pairs)]
             end = "failure" if number % 3 else "success"
             attempts = [{"model": first, "outcome": "failure"}, {"model": second, "outcome": end}]
             phase = {"phase_name": "implement", "model": second, "candidates": candidates, "outcome": end}
