@@ -148,7 +148,7 @@ def test_without_records_counts_are_zero_and_the_rest_is_null() -> None:
         assert nothing[measure] == unknown
     assert nothing["unattributed_cost_usd"] == {"known": 0, "sum": None, "mean": None}
     assert nothing["phases"]["skip_rate"] is None
-    assert all(nothing[group] == [] for group in (*stats.TRAJECTORY_GROUPS, *stats.PHASE_GROUPS))
+    assert all(nothing[group] == [] for group in (*map("by_{}".format, stats.TRAJECTORY_KEY), *stats.PHASE_GROUPS))
     assert nothing["other"] == {}
 
 
@@ -253,7 +253,16 @@ def test_beyond_a_thousand_groups_the_smallest_are_summed_as_other() -> None:
     assert set(found["other"]) == {"by_project", "by_model", "by_phase_model"}
     assert (found["other"]["by_project"]["groups"], found["other"]["by_project"]["count"]) == (3, 3)
     assert found["other"]["by_project"]["cost_usd"] == {"known": 3, "sum": 0.3, "mean": 0.1}
+    assert [phase["count"] for phase in found["by_phase"]] == [found["phases"]["count"]] == [2 * MAX_GROUPS + 3]
     stats_responses.Stats.model_validate_json(orjson.dumps(found | {"window": WINDOW}))
+
+
+@pytest.mark.parametrize("least", [3, MAX_GROUPS])
+def test_groups_are_by_their_counts_then_by_name_and_the_one_without_a_name_is_last(least: int) -> None:
+    names = [f"p{number:04}" for number in range(least)]
+    given = [facets(project=project) if project else facets() for project in (None, *reversed(names), "z", "z")]
+    shown = [group["project"] for group in summary_of(*given).as_json()["by_project"]]
+    assert shown == ["z", *names, None][:MAX_GROUPS]
 
 
 def test_the_reference_body_gives_its_own_figures() -> None:

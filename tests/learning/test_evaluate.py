@@ -306,3 +306,26 @@ def test_an_invalid_policy_is_refused(north: Client, given: Any, param: str | No
 def test_overlap_of_equal_weights_is_the_number_of_decisions() -> None:
     rows = [Logged("g", "a", 1.0, {"a": 1.0}, 1.0)] * 50
     assert overlap(rows).effective_samples == 50
+
+
+def test_the_doubly_robust_estimate_draws_each_mean_towards_that_of_a_wider_group() -> None:
+    made = [("plan", "a", 1.0), ("test", "b", 0.0), ("plan", "b", 0.5), ("plan", "a", 0.0)]
+    decisions = [Logged(group, taken, 0.5, {"b": 0.75, "untaken": 0.25}, reward) for group, taken, reward in made]
+    terms = []
+    for at, (group, taken, reward) in enumerate(made):
+        before = made[:at]
+        direct = 0.75 * _reward_of("b", group, before) + 0.25 * _reward_of("untaken", group, before)
+        terms.append(direct + decisions[at].weight * (reward - _reward_of(taken, group, before)))
+    of_dr = estimates(decisions, seed=0)[-1]
+    assert of_dr.method == "dr"
+    assert of_dr.value == pytest.approx(sum(terms) / len(terms), rel=1e-12)
+
+
+def _reward_of(name: str, group: str, before: Sequence[tuple[str, str, float]]) -> float:
+    """Return what the decisions before, of group, action and reward, say of an action in a group."""
+    of_action = [one for one in before if one[1] == name]
+    in_group = [one for one in of_action if one[0] == group]
+    expected = 0.5
+    for narrower in (before, of_action, in_group):  # each mean as if it had four rewards of the wider one
+        expected = (sum(one[2] for one in narrower) + 4 * expected) / (len(narrower) + 4)
+    return expected

@@ -1,4 +1,5 @@
-"""A repeated question to stats is answered from memory, and as if it were asked anew."""
+"""A repeated question to stats, or how many records there are, is answered from memory, and as if it
+were asked anew."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
-from tests.storage.hosts import EVERYTHING, QUICK, WebProcess, new_id
+from tests.storage.hosts import EVERYTHING, QUICK, TENANT, WebProcess, new_id
 from trajectories.conf import Settings
 from trajectories.domain.query import parse_query
 from trajectories.domain.stats import Summary
@@ -79,6 +80,7 @@ def test_an_answer_from_memory_is_always_that_of_a_new_question(
                 expected = reads._summarized(one.store, tenant, snapshot, query, NO_SHARE, rule, bucket).json
                 shown = one.stats(query, tenant=tenant, credit_rule=rule, bucket=bucket)
                 assert shown == orjson.loads(expected)
+                assert reads.count(one.store, tenant, query) == shown["count"]
 
 
 @pytest.fixture
@@ -113,6 +115,14 @@ def test_a_repeated_question_is_not_computed_until_a_record_changes(
     host.record()
     assert host.stats()["count"] == count + 1
     assert len(summaries) == 2
+
+
+@pytest.mark.parametrize("records", [2, 5])
+def test_a_count_makes_no_groups(host: WebProcess, summaries: list[Summary], records: int) -> None:
+    for _ in range(records):
+        host.record()
+    assert reads.count(host.store, TENANT, EVERYTHING) == records
+    assert summaries == []
 
 
 def test_each_tenant_and_each_question_has_an_answer_of_its_own(host: WebProcess, summaries: list[Summary]) -> None:

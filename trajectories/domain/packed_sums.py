@@ -6,7 +6,7 @@ with the same words are collected, and each column of numbers is summed at once.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
@@ -90,9 +90,12 @@ class PackedSums:
         """Sum what was collected."""
         runs: dict[tuple[int, int | None], tuple[Key, int | None, list[Columns]]] = {}
         phases: dict[tuple[int, int], tuple[Key, Key, list[Columns]]] = {}
+        of_starts = defaultdict[int | None, list[Columns]](list)
         for key, of_phases, start, rows in self._shapes.values():
             columns = [*zip(*rows, strict=True)]
-            runs.setdefault((id(key), start), (key, start, []))[2].append(columns[:_EACH])
+            of_runs = columns[:_EACH]
+            runs.setdefault((id(key), start), (key, start, []))[2].append(of_runs)
+            of_starts[start].append(of_runs)
             costs, at = columns[_COST], _EACH
             for phase in of_phases:
                 of_phase = (*columns[at : at + _PHASE_EACH], costs)
@@ -100,6 +103,8 @@ class PackedSums:
                 at += _PHASE_EACH
         for key, start, parts in runs.values():
             self._add_runs(key, start, _joined(parts))
+        for start, parts in of_starts.items():
+            self._add_buckets(start, _joined(parts))
         for key, phase, parts in phases.values():
             self._add_phases(key, phase, _joined(parts))
         self._shapes.clear()
@@ -115,6 +120,9 @@ class PackedSums:
             _sum(cell, MEASURES_AT, [columns[at] for at in _SUMS])
             if key[_OUTCOME] == "success":
                 cell[COSTED_AT] += count - columns[_COST].count(None)
+
+    def _add_buckets(self, start: int | None, columns: Columns) -> None:
+        summary = self._summary
         for name, at in _BUCKETS:
             counts = _bucket_counts(columns[at])
             _count(summary.buckets[name], counts)
@@ -149,12 +157,14 @@ def _joined(parts: Sequence[Columns]) -> Columns:
 def _sum(cell: Cell, at: int, columns: Iterable[Sequence[int | None]]) -> None:
     """Add number and sum of the known values of each column to ``cell``, from ``at`` on."""
     for column in columns:
+        # An exception takes longer than a short column, of which often all values are unknown.
+        values = _known(column) if column[0] is None else column
         try:
-            known, total = len(column), sum(column)  # type: ignore[arg-type]
+            total = sum(values)  # type: ignore[arg-type]
         except TypeError:  # some are unknown
-            values = _known(column)
-            known, total = len(values), sum(values)
-        cell[at] += known
+            values = _known(values)
+            total = sum(values)
+        cell[at] += len(values)
         cell[at + 1] += total
         at += 2
 

@@ -11,14 +11,17 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache, partial, reduce
+from functools import cache, partial
 from itertools import accumulate
 from operator import add
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from trajectories.domain import late_stats
+from trajectories.domain.cell_groups import Cell as Cell
+from trajectories.domain.cell_groups import Cells as Cells
+from trajectories.domain.cell_groups import Groups, total
 from trajectories.domain.clock import DAY_US, utc
 from trajectories.domain.contract_types import FITS, OUTCOMES, PHASE_OUTCOMES
 from trajectories.domain.credit import CREDITED
@@ -107,10 +110,6 @@ SKIP_KEY = ("phase", "request_type")
 BUCKETS: Mapping[str, tuple[int, int]] = {"day": (DAY_US, 0), "week": (7 * DAY_US, 4 * DAY_US)}
 """Width and offset of the buckets of a series. Weeks begin on Monday, as 1970-01-05 did."""
 
-Cell: TypeAlias = list[int]
-"""The count, then the tallies in order, then known and sum of each measure in order."""
-Cells: TypeAlias = dict[tuple[str | None, ...], Cell]
-
 _OUTCOME_AT = {outcome: 1 + index for index, outcome in enumerate(OUTCOMES)}
 _PHASE_AT = {tally.name: 1 + index for index, tally in enumerate(PHASE_TALLIES)}
 _CREDIT_AT = {"checks": _PHASE_AT["credited_success"], "phase_outcome": 1, "run_outcome": _PHASE_AT["run_success"]}
@@ -128,6 +127,7 @@ PHASE_WIDTH = PHASE_MEASURES_AT + 2 * len(MEASURES)
 class Summary:
     """Cells and buckets of some trajectories.
 
+    A cell has the count, then the tallies in order, then known and sum of each measure in order.
     Addition and subtraction are exact, so the order of parts does not matter.
 
     - ``bucket``: day or week; the cells of ``series`` and the buckets of their durations are then
@@ -225,20 +225,21 @@ class Summary:
         self.durations[start] = own = defaultdict(int) if known is None else known.copy()
         return own
 
-    def by(self, column: str) -> Cells:
-        """Return the cells of all trajectories by one column of TRAJECTORY_KEY."""
-        at, found = TRAJECTORY_KEY.index(column), {**self.marginals.get(column, {})}
-        for key, cell in self.trajectories.items():
-            value = (key[at],)
-            found[value] = _plus(found[value], cell) if value in found else cell
+    def by_column(self) -> dict[str, Cells]:
+        """Return the cells of all trajectories by each column of TRAJECTORY_KEY."""
+        of_runs, found = Groups(TRAJECTORY_KEY, self.trajectories), {}
+        of_runs.by(*_FEW_RUN_GROUPS)
+        for column in TRAJECTORY_KEY:
+            found[column] = {**self.marginals.get(column, {})}
+            for value, cell in of_runs.by(column).items():
+                found[column][value] = _plus(found[column][value], cell) if value in found[column] else cell
         return found
 
     @property
     def total(self) -> Cell:
         """Return the cell of all trajectories."""
         marginal: Cells = min(self.marginals.values(), key=len, default={})
-        first, *rest = (*self.trajectories.values(), *marginal.values()) or ([0] * WIDTH,)
-        return reduce(_plus, rest, first)
+        return total([*self.trajectories.values(), *marginal.values()], WIDTH)
 
     def as_json(self, credit_rule: str = "checks") -> dict[str, Any]:
         """Return the API's values, without ``window``. Unknown is None, never 0.
@@ -247,7 +248,9 @@ class Summary:
             credit_rule: one of ``credit.RULES``; the rule of ``credited_success_rate`` and
                 ``value_per_dollar``.
         """
-        phases = _total(self.phases.values(), PHASE_WIDTH)
+        of_phases = Groups(PHASE_KEY, self.phases)
+        of_phases.by(*_FEW_PHASE_GROUPS)
+        phases = of_phases.total(PHASE_WIDTH)
         shown: dict[str, Any] = _trajectory_figures(self.total)
         for measure in TRAJECTORY_MEASURES:
             shown[measure.name] |= _percentiles(self.buckets[measure.column], measure.divisor)
@@ -260,30 +263,24 @@ class Summary:
         others: dict[str, Any] = {}
         figures = Recalled(self.figures)
         of_runs = figures.of("runs", _trajectory_figures)
-        for name, column in TRAJECTORY_GROUPS.items():
-            shown[name], others[name] = _groups(self.by(column), (column,), (column,), of_runs)
+        for column, cells in self.by_column().items():
+            name = f"by_{column}"
+            shown[name], others[name] = _groups(Groups((column,), cells), (column,), of_runs)
         by_rule = figures.of(credit_rule, partial(_phase_figures, credit_rule=credit_rule))
-        # Each of the groups is a sum of the smallest ones.
-        smallest = PHASE_GROUPS["by_phase_model"]
-        grouped = _grouped(self.phases, PHASE_KEY, smallest)
         for name, columns in PHASE_GROUPS.items():
-            shown[name], others[name] = _groups(grouped, smallest, columns, by_rule)
+            shown[name], others[name] = _groups(of_phases, columns, by_rule)
+        skips = {key: cell + self.skip_costs.get(key, [0] * 4) for key, cell in of_phases.by(*SKIP_KEY).items()}
         of_skips = figures.of("skips", _skip_figures)
-        shown["skips"], others["skips"] = _groups(self._skip_cells(), SKIP_KEY, SKIP_KEY, of_skips)
+        shown["skips"], others["skips"] = _groups(Groups(SKIP_KEY, skips), SKIP_KEY, of_skips)
         for name, cells, key in (
             ("late_outcomes", self.late, late_stats.LATE_KEY),
             ("late_outcomes_by_phase_model", self.late_phases, late_stats.LATE_PHASE_KEY),
         ):
-            shown[name], others[name] = _groups(cells, key, key, partial(late_stats.figures, rate=rate))
+            shown[name], others[name] = _groups(Groups(key, cells), key, partial(late_stats.figures, rate=rate))
         if self.bucket is not None:
             shown["series"], others["series"] = self._series(figures)
         figures.keep()
         return shown | {"other": {name: figures for name, figures in others.items() if figures}}
-
-    def _skip_cells(self) -> Cells:
-        """Return the cells of SKIP_KEY, each with its ``skip_costs`` behind it."""
-        cells = _grouped(self.phases, PHASE_KEY, SKIP_KEY)
-        return {key: cell + self.skip_costs.get(key, [0] * 4) for key, cell in cells.items()}
 
     def _series(self, figures: Recalled) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
         """Return the newest MAX_GROUPS buckets, oldest first, and the sum of the older ones."""
@@ -293,17 +290,20 @@ class Summary:
             figures.of_start(start, cell, self.durations.get(start, _NO_COUNTS), _bucket_figures)
             for start, cell in newest
         ]
-        return shown, _other([cell for _, cell in older], _trajectory_figures)
+        return shown, _other(len(older), total([cell for _, cell in older], WIDTH), _trajectory_figures)
 
 
 _NO_COUNTS: Mapping[int, int] = {}
-TRAJECTORY_GROUPS = {f"by_{column}": column for column in TRAJECTORY_KEY}
 PHASE_GROUPS: dict[str, tuple[str, ...]] = {
     "by_phase": ("phase",),
     "by_model": ("model",),
     "by_selection_method": ("selection_method",),
     "by_phase_model": ("phase", "model", "selection_method"),
 }
+_FEW_RUN_GROUPS = ("request_type", "source", "policy")
+_FEW_PHASE_GROUPS = ("phase", "selection_method", "request_type")
+"""The columns without project, and without model, of which a tenant may have thousands. The other
+groupings are sums of these few groups."""
 
 
 def bucket_start(at_us: int, bucket: str) -> int:
@@ -368,35 +368,17 @@ def _copied(cells: Cells) -> Cells:
     return {key: cell[:] for key, cell in cells.items()}
 
 
-def _total(cells: Collection[Cell], width: int) -> Cell:
-    """Return the sum of cells, which may be one of them."""
-    if len(cells) == 1:
-        return next(iter(cells))
-    # A sum in C of each column: a client may record hundreds of thousands of groups.
-    return [*map(sum, zip(*cells, strict=True))] or [0] * width
-
-
 def _groups(
-    cells: Cells, key: tuple[str, ...], columns: tuple[str, ...], figures: Callable[[Cell], dict[str, Any]]
+    groups: Groups, columns: tuple[str, ...], figures: Callable[[Cell], dict[str, Any]]
 ) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
     """Return the groups by ``columns``, largest first, and the sum of those beyond MAX_GROUPS."""
-    grouped = cells if key == columns else _grouped(cells, key, columns)
-    kept = {group: cell for group, cell in grouped.items() if cell[0]}
-    ordered = sorted(kept.items(), key=lambda item: (-item[1][0], [(value is None, value or "") for value in item[0]]))
-    shown = [dict(zip(columns, group, strict=True)) | figures(cell) for group, cell in ordered[:MAX_GROUPS]]
-    return shown, _other([cell for _, cell in ordered[MAX_GROUPS:]], figures)
+    largest, others, rest = groups.largest(MAX_GROUPS, *columns)
+    shown = [dict(zip(columns, names, strict=True)) | figures(cell) for names, cell in largest]
+    return shown, _other(others, rest, figures)
 
 
-def _grouped(cells: Cells, key: tuple[str, ...], columns: tuple[str, ...]) -> Cells:
-    at = [key.index(column) for column in columns]
-    grouped: dict[tuple[str | None, ...], list[Cell]] = defaultdict(list)
-    for cell_key, cell in cells.items():
-        grouped[tuple([cell_key[index] for index in at])].append(cell)
-    return {group: _total(found, 0) for group, found in grouped.items()}
-
-
-def _other(rest: list[Cell], figures: Callable[[Cell], dict[str, Any]]) -> dict[str, Any] | None:
-    return {"groups": len(rest)} | figures(_total(rest, len(rest[0]))) if rest else None
+def _other(groups: int, rest: Cell, figures: Callable[[Cell], dict[str, Any]]) -> dict[str, Any] | None:
+    return {"groups": groups} | figures(rest) if groups else None
 
 
 def _trajectory_figures(cell: Cell) -> dict[str, Any]:

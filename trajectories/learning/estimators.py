@@ -203,27 +203,27 @@ def _predictions(decisions: Sequence[Logged]) -> tuple[Floats, Floats]:
     import numpy as np
 
     total = count = 0.0
-    of_actions: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
-    of_groups: dict[tuple[Hashable, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
+    of_actions: dict[str, tuple[float, int]] = {}
+    of_groups: dict[Hashable, dict[str, tuple[float, int]]] = defaultdict(dict)
     direct, taken = list[float](), list[float]()
     for group, action, _, policy, reward in decisions:
         mean = (total + _SMOOTHING * 0.5) / (count + _SMOOTHING)
-        of_action, of_group = of_actions[action], of_groups[group, action]
-        own = _drawn(of_group, _drawn(of_action, mean))
-        taken.append(own)
-        expected = 0.0
-        for name, chance in policy.items():
-            other = own if name == action else _drawn(of_groups[group, name], _drawn(of_actions[name], mean))
-            expected += chance * other
+        in_group, expected = of_groups[group], 0.0
+        # The action taken is the last one, and adds nothing. No calls: a policy may have 200 actions.
+        for name, chance in (*policy.items(), (action, 0.0)):
+            predicted = mean
+            if in_all := of_actions.get(name):
+                predicted = (in_all[0] + _SMOOTHING * mean) / (in_all[1] + _SMOOTHING)
+                own_total, own_count = in_group.get(name, _NOTHING)
+                predicted = (own_total + _SMOOTHING * predicted) / (own_count + _SMOOTHING)
+            expected += chance * predicted
         direct.append(expected)
+        taken.append(predicted)
         total, count = total + reward, count + 1
-        for sums in (of_action, of_group):
-            sums[0] += reward
-            sums[1] += 1
+        for sums in (of_actions, in_group):
+            before, times = sums.get(action, _NOTHING)
+            sums[action] = before + reward, times + 1
     return np.array(direct), np.array(taken)
 
 
-def _drawn(sums: Sequence[float], towards: float) -> float:
-    """Return a mean by its sum and its count, drawn towards that of a wider group."""
-    total, count = sums
-    return (total + _SMOOTHING * towards) / (count + _SMOOTHING)
+_NOTHING = 0.0, 0

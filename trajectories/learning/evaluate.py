@@ -359,13 +359,9 @@ def _covered(models: Mapping[str | None, float | None], chosen: Mapping[str, flo
         if models.get(model):
             return chance
     is_left = 1 - sum([chance for chance in models.values() if chance is not None]) > 1e-9
-    has_choice = len(models) > 1
-    return sum(
-        chance
-        for model, chance in chosen.items()
-        if ((known := models.get(model)) is not None and known > 0)
-        or (known is None and is_left and (model in models or not has_choice))
-    )
+    # A model that is not among several could not be chosen.
+    possible = filter(models.__contains__, chosen) if len(models) > 1 else iter(chosen)
+    return sum([chosen[one] for one in possible if (is_left if (known := models.get(one)) is None else known > 0)])
 
 
 def _expected(chosen: Mapping[str, float], values: Mapping[str, Sequence[float]]) -> float:

@@ -28,7 +28,7 @@ from trajectories.domain.stats import Summary
 from trajectories.exceptions import ArchiveUnavailable, NotFound
 from trajectories.services.read_shares import ReadShares, Share
 from trajectories.services.remembered import Answer, RememberedAnswers, Version
-from trajectories.services.rolled_up import FEW, WAITING_CHUNK, chunks, if_matching, rolled_up, version_of
+from trajectories.services.rolled_up import FEW, WAITING_CHUNK, chunks, if_matching, json_of, rolled_up, version_of
 from trajectories.storage import archive_reads
 from trajectories.storage.archive_errors import ArchiveError
 from trajectories.storage.archive_snapshot import mapped
@@ -169,6 +169,36 @@ def stats_json(
     rule = credit_rule or store.conf.credit_rule
     snapshot = store.hot_cache.snapshot(tenant)
     metrics.hot_reads.labels("hit" if snapshot.floor is None else "miss").inc()
+    found = _answer(store, tenant, snapshot, query, rule, bucket)
+    tiers = _tiers(snapshot) + ["archive"] * found.has_archive
+    is_complete = snapshot.is_complete and found.is_complete
+    window = _window(store, query, tiers, is_complete=is_complete) | {"computed_from": found.computed_from}
+    # The answer is an object with fields, so its last one is added without parsing the others.
+    return b'%b,"window":%b}' % (found.json[:-1], orjson.dumps(window))
+
+
+def count(store: Store, tenant: str, query: Query) -> int:
+    """Return how many records match, as ``stats`` counts them, without its groups.
+
+    Raises:
+        TooManyReads: 429; as for ``list_``.
+    """
+    snapshot = store.hot_cache.snapshot(tenant)
+    if snapshot.floor is not None:
+        return int(_answer(store, tenant, snapshot, query, None, None).json)
+    with store.part(ReadShares).of(tenant) as share:
+        among = query.among()
+        return sum(len(among(part)) for part in share.scan(_parts(snapshot, len(snapshot.held))))
+
+
+def _answer(
+    store: Store, tenant: str, snapshot: Snapshot, query: Query, rule: str | None, bucket: str | None
+) -> Answer:
+    """Return the answer to a question about all matching records.
+
+    Args:
+        rule: the credit rule of stats; None is the question how many there are.
+    """
     # Everything that decides the answer, besides the records, belongs to the question.
     answers, question = store.part(RememberedAnswers), (tenant, query, rule, bucket)
     version = version_of(store, tenant, snapshot)
@@ -183,11 +213,7 @@ def stats_json(
                 found = answers.find(question, version)
             found = found or _summarized(store, tenant, snapshot, query, share, rule, bucket)
         answers.keep(question, found)
-    tiers = _tiers(snapshot) + ["archive"] * found.has_archive
-    is_complete = snapshot.is_complete and found.is_complete
-    window = _window(store, query, tiers, is_complete=is_complete) | {"computed_from": found.computed_from}
-    # The answer is an object with fields, so its last one is added without parsing the others.
-    return b'%b,"window":%b}' % (found.json[:-1], orjson.dumps(window))
+    return found
 
 
 # List and stats below the floor.
@@ -242,7 +268,7 @@ def _archived(
 
 
 def _summarized(
-    store: Store, tenant: str, snapshot: Snapshot, query: Query, share: Share, rule: str, bucket: str | None
+    store: Store, tenant: str, snapshot: Snapshot, query: Query, share: Share, rule: str | None, bucket: str | None
 ) -> Answer:
     summary, is_complete = Summary(bucket), True
     version: Version | None = Version(ref(snapshot.version), None, None)
@@ -260,7 +286,7 @@ def _summarized(
                 version, is_complete = None, False
         summary.merge(below)
     has_archive = snapshot.floor is not None and is_complete
-    return Answer(version, orjson.dumps(summary.as_json(rule)), is_complete, has_archive=has_archive)
+    return Answer(version, json_of(summary, rule), is_complete, has_archive=has_archive)
 
 
 def _summary_below(

@@ -56,7 +56,7 @@ def version_of(store: Store, tenant: str, snapshot: Snapshot) -> Version | None:
 
 
 def rolled_up(
-    store: Store, tenant: str, snapshot: Snapshot, query: Query, share: Share, rule: str, bucket: str | None
+    store: Store, tenant: str, snapshot: Snapshot, query: Query, share: Share, rule: str | None, bucket: str | None
 ) -> Answer | None:
     """Answer from roll-ups of the archive; return None if the records must be read.
 
@@ -79,7 +79,12 @@ def rolled_up(
     if found is None:
         return None
     summary, version = found
-    return Answer(version, orjson.dumps(summary.as_json(rule)), True, has_archive=True, computed_from="rollups")
+    return Answer(version, json_of(summary, rule), True, has_archive=True, computed_from="rollups")
+
+
+def json_of(summary: Summary, rule: str | None) -> bytes:
+    """Return stats by a credit rule in JSON; with None, how many records there are."""
+    return orjson.dumps(summary.total[0] if rule is None else summary.as_json(rule))
 
 
 def _matches_most(snapshot: Snapshot, query: Query) -> bool:

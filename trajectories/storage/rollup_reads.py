@@ -9,9 +9,10 @@ from uuid import UUID
 
 from django.db.models import Q, QuerySet
 
+from trajectories.domain.cell_groups import Cell, Cells, total
 from trajectories.domain.clock import DAY_US
 from trajectories.domain.query import BIGGEST, Condition, Query
-from trajectories.domain.stats import Cells, Summary, bucket_start
+from trajectories.domain.stats import Summary, bucket_start
 from trajectories.models import RollUp, Tenant, Trajectory
 from trajectories.storage import archive_reads
 from trajectories.storage.archive_errors import archive_errors
@@ -279,7 +280,7 @@ def _add_series(found: Summary, rows: QuerySet[RollUp], bucket: str) -> None:
 
 def _added(rows: Iterable[tuple[Any, str]]) -> Cells:
     """Return the sum of the cells of each key."""
-    by_key: dict[Any, list[list[int]]] = defaultdict(list)
+    by_key: dict[Any, list[Cell]] = defaultdict(list)
     for key, cell in rows:
         by_key[key].append(loads(cell))
-    return {key: list(map(sum, zip(*cells, strict=True))) for key, cells in by_key.items()}
+    return {key: total(cells, 0) for key, cells in by_key.items()}

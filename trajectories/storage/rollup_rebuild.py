@@ -16,7 +16,7 @@ from django.db.models import F, Q
 from trajectories.conf import Settings
 from trajectories.domain.clock import DAY_US
 from trajectories.domain.query import Condition, Query
-from trajectories.domain.stats import TRAJECTORY_KEY, Cell, Summary
+from trajectories.domain.stats import Cell, Summary
 from trajectories.domain.text import quoted
 from trajectories.models import RollUp, Tenant, Tombstone, Trajectory
 from trajectories.storage import archive_reads, counting, rollup_reads, rollups
@@ -147,9 +147,8 @@ def _is_same(one: Summary, other: Summary) -> bool:
     difference = Summary("day")
     difference.merge(one)
     difference.merge(other, times=-1)
-    groups = [difference.by(column) for column in TRAJECTORY_KEY]
     of_kinds: list[Mapping[Any, Cell]] = [
-        *groups,
+        *difference.by_column().values(),
         difference.phases,
         difference.series,
         difference.late,

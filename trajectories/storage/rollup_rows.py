@@ -79,7 +79,7 @@ def mark(changed: _Number) -> _Number:
 
 def total_of(part: Summary) -> Summary:
     """Return ``part`` with marginals in place of its trajectories."""
-    return replace(part, trajectories={}, marginals={column: part.by(column) for column in TRAJECTORY_KEY})
+    return replace(part, trajectories={}, marginals=part.by_column())
 
 
 def without_marginals(total: Summary) -> Summary:

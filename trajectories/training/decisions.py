@@ -213,10 +213,9 @@ def models_of(phase: Phase, model: str | None) -> dict[str | None, float | None]
     Args:
         model: the picked one, None where it is not known.
     """
-    models: dict[str | None, float | None] = {}
-    for one in phase.get("candidates", ()):
-        if one.get("eligible") is not False:
-            models[one["model"]] = one.get("probability")
+    models: dict[str | None, float | None] = {
+        one["model"]: one.get("probability") for one in phase.get("candidates", ()) if one.get("eligible") is not False
+    }
     chosen = phase.get("selection_probability")
     if chosen is None:
         chosen = models.get(model)

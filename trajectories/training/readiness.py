@@ -70,7 +70,7 @@ def readiness(store: Store, tenant: str, query: Query, limits: Limits = SAMPLE) 
     if is_whole:
         return report(store, measures, measures.runs, is_complete=is_complete)
     # Outside of the share, which the count may need.
-    matching: int = reads.stats(store, tenant, query)["count"]
+    matching = reads.count(store, tenant, query)
     return report(store, measures, max(matching, measures.runs), is_complete=False)
 
 
