@@ -19,8 +19,9 @@ from rest_framework_api_key.crypto import KeyGenerator
 from tests import strategies
 from tests.credentials import CREDENTIALS, DISGUISES, HARD, HEX, IN_CONTEXT, MIXED, NO_CREDENTIALS, private_key
 from tests.examples import CAMEL, REFERENCE, body, phase
-from trajectories.domain import contract_types, dialects, redaction, schema
-from trajectories.domain.redaction import COUNT_KEY, KINDS, RULES, placeholder, redact
+from trajectories.domain import contract_types, credential_rules, dialects, redaction, schema
+from trajectories.domain.credential_rules import KINDS, RULES
+from trajectories.domain.redaction import COUNT_KEY, placeholder, redact
 from trajectories.exceptions import InvalidInput
 from trajectories.models import KEY_PREFIX_LENGTH
 
@@ -334,9 +335,9 @@ def test_a_large_body_made_to_be_slow_is_read_a_few_times_and_not_once_per_byte(
 
     groups = [
         group._replace(rules=tuple(replace(rule, pattern=Counted(rule.pattern)) for rule in group.rules))
-        for group in redaction._GROUPS
+        for group in credential_rules.GROUPS
     ]
-    monkeypatch.setattr(redaction, "_GROUPS", groups)
+    monkeypatch.setattr(credential_rules, "GROUPS", groups)
     data = orjson.dumps(body(error=piece * (2**17 // len(piece))))
     clean = redaction.replace(data)
     assert orjson.loads(clean.body)["phases"] == []
