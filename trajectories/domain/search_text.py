@@ -12,16 +12,14 @@ from __future__ import annotations
 
 import heapq
 import re
-import unicodedata
 from array import array
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 import re2
 
-from trajectories.domain.text import INVISIBLE
+from trajectories.domain import hidden_text
 
 
 class View(NamedTuple):
@@ -142,22 +140,6 @@ def _line_breaks(data: bytes, changes: Any) -> Iterator[tuple[int, int]]:
         at = stop
 
 
-def _invisible() -> Iterator[bytes]:
-    """Yield the characters that show nothing, format characters of all scripts among them. Those
-    that differ in the last byte are one class.
-    """
-    codes = {code for first, last in INVISIBLE for code in range(first, last + 1) if code < _TAGS}
-    codes |= {code for code in range(0xAE, _TAGS) if unicodedata.category(chr(code)) == "Cf"}
-    last_bytes = defaultdict[bytes, list[bytes]](list)
-    for code in sorted(codes - {0xAD}):
-        char = chr(code).encode()
-        last_bytes[char[:-1]].append(b"\\x%02x" % char[-1])
-    # All of U+E0000 to U+E0FFF.
-    yield rb"\xf3\xa0[\x80-\xbf][\x80-\xbf]"
-    for first, last in last_bytes.items():
-        yield first + b"[" + b"".join(last) + b"]"
-
-
 def _compiled(pattern: bytes) -> Any:
     options = re2.Options()
     options.encoding = re2.Options.Encoding.LATIN1
@@ -165,39 +147,9 @@ def _compiled(pattern: bytes) -> Any:
     return re2.compile(pattern, options)
 
 
-_TAGS = 0xE0000
 _DIGITS = b"0123456789"
 _SAFE = bytes(0x20 if char < 0x20 else ord("'") if char in b'"\\' else char for char in range(256))
 """A decoded quote or backslash must not look like one of JSON."""
-
-# ECMA-48: colours and other control sequences; also as source code and logs write them, and without
-# the escape character, as some tools leave them.
-_SEQUENCE = rb"(?:\[[0-9;:?]*[A-Za-z]|[()][A-Z0-9])"
-_ESCAPED = (
-    rb"(?:(?:u001[bB]|x1[bB]|033|e)" + _SEQUENCE + rb"|u00(?:[01][0-9a-fA-F]|7[fF]|[89][0-9a-fA-F])"
-    rb"|u(?:00[aA][dD]|034[fF]|061[cC]|115[fF]|1160|17[bB][45]|180[b-fB-F]|200[b-fB-F]|20[26][0-9a-fA-F]|3164"
-    rb"|[fF]{2}(?:[aA]0|[fF][0-9a-bA-B])|[fF][eE](?:0[0-9a-fA-F]|[fF]{2})"
-    # U+E0000 to U+E0FFF, U+1D173 to U+1D17A, U+1BCA0 to U+1BCA3 as two halves.
-    rb"|(?:[dD][bB]4[0-3]\\+u[dD][c-fC-F][0-9a-fA-F]{2}|[dD]834\\+u[dD]{2}7[3-9aA]|[dD]82[fF]\\+u[dD][cC][aA][0-3])))"
-)
-
-
-def _hidden(backslashes: bytes) -> bytes:
-    """Return the shape of one hidden part. Each alternative begins with another byte or bytes, so
-    that Python looks for these alone.
-    """
-    return b"|".join(
-        (
-            rb"\x1b" + _SEQUENCE + b"?",
-            backslashes + _ESCAPED,
-            rb"\[(?:[0-9;]{1,12}m|K)",
-            rb"\^\[" + _SEQUENCE,
-            rb"\xc2(?:\x9b[0-9;:?]*[A-Za-z]|[\x80-\x9f\xad])",
-            *_invisible(),
-            *(b"\\x%02x" % char for char in (*range(0x20), 0x7F) if char not in b"\t\n\r\x1b"),
-        )
-    )
-
 
 # How tokens begin that may be longer than the rest of a line.
 _PREFIX = (
@@ -221,15 +173,15 @@ _CHARS = {b"%" + code: unquote_to_bytes(b"%" + code).translate(_SAFE) for code i
 _BEFORE_LETTER = b"[;:?()%\x9b"
 """What an escape has before a last letter at which a word may begin."""
 
-CHANGED = _hidden(rb"\\+") + b"|" + _WRAPPED_SHAPE + b"|" + _CODE
+CHANGED = hidden_text.shape(rb"\\+") + b"|" + _WRAPPED_SHAPE + b"|" + _CODE
 """RE2: what a view changes."""
 # Global because compiling them takes milliseconds. They are constants, so they need no reset.
-_ANY_HIDDEN = _compiled(_hidden(rb"\\+") + b"|" + _WRAPPED_SHAPE)
+_ANY_HIDDEN = _compiled(hidden_text.shape(rb"\\+") + b"|" + _WRAPPED_SHAPE)
 _WRAPPED = _compiled(_WRAPPED_SHAPE)
 _ENCODED = _compiled(rb"%[0-9A-Fa-f]{2}")
 # Python's own, for texts in which RE2 has found one: with a hundred thousand parts, RE2's matches
 # take ten times as long. They read a text once: a run of backslashes is tried at its beginning
 # only, and what a part repeats does not contain the beginning of another part.
-_HIDDEN_SHAPE = _hidden(rb"\\(?<!\\\\)\\*+")
+_HIDDEN_SHAPE = hidden_text.shape(rb"\\(?<!\\\\)\\*+")
 _HIDDEN = re.compile(b"(?:" + _HIDDEN_SHAPE + b")(?:" + _HIDDEN_SHAPE + b")*+")
 _HIDDEN_OR_ENCODED = re.compile(_HIDDEN_SHAPE + b"|" + _ENCODED_SHAPE)
