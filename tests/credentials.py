@@ -222,6 +222,9 @@ DISGUISES: dict[str, Callable[[str], str]] = {
     "percent-encoded signs": lambda text: (
         quote(text, safe="").replace("_", "%5F").replace("-", "%2d").replace(".", "%2E")
     ),
+    "percent-encoded zero-width space": lambda text: _split(text, "%E2%80%8B"),
+    "percent-encoded soft hyphen, twice": lambda text: _split(text, "%25c2%25ad"),
+    "percent-encoded colour": lambda text: _split(quote(text, safe=""), "%1B%5B1;32m"),
     "percent-encoded twice": lambda text: quote("".join(f"%{ord(char):02x}" for char in text)),
 }
 """Ways in which a token of one line is hidden, by name."""

@@ -89,11 +89,13 @@ def replace(data: bytes, *, max_found: int | None = None) -> Redacted:
     found: Counter[str] = Counter()
     for _ in range(_ROUNDS):
         before = found.total()
-        # A hidden character may be within a credential, or be all that is between a word and one.
-        for view_of in (search_text.without_hidden, search_text.unchanged, search_text.decoded):
-            view = view_of(data)
-            if view and credential_rules.CREDENTIAL.search(view.text):
-                data = _replaced(data, view, found, max_found)
+        for base_of in (search_text.unchanged, search_text.decoded):
+            base = base_of(data)
+            for form_of in search_text.FORMS:
+                view = form_of(base) if base else None
+                if view and credential_rules.CREDENTIAL.search(view.text):
+                    data = _replaced(data, view, found, max_found)
+                    base = base_of(data)
         if found.total() == before:
             break
     return Redacted(data, found)

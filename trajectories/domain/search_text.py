@@ -2,7 +2,8 @@
 
 A credential may be split or covered by what a reader does not see: colours of a terminal, invisible
 characters, a line break where a terminal wrapped it, percent-encoding. A view is the text without
-these. A match in a view is mapped to the bytes that it came from.
+one of these, and is made of another view: what is hidden may be percent-encoded. A match in a view
+is mapped to the bytes that it came from.
 
 The input is JSON or plain text. A view removes whole escapes only, and decodes no quote and no
 backslash, so a match never ends within an escape of the input.
@@ -10,10 +11,9 @@ backslash, so a match never ends within an escape of the input.
 
 from __future__ import annotations
 
-import heapq
 import re
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -23,19 +23,23 @@ from trajectories.domain import hidden_text
 
 
 class View(NamedTuple):
-    """A text made from another one.
+    """A text made from that of another view, or the text that was given.
 
     Only texts with a credential need the way back, so it is not kept but found again.
     """
 
     text: bytes
-    original: bytes
-    changes: Any = None
-    """What was changed, besides line breaks; None if nothing was."""
+    base: View | None = None
+    changes: Callable[[bytes], Iterable[tuple[int, int]]] = lambda _: ()
+    """Start and end of each part of the base's text that is changed, in order."""
 
-    def originals(self, spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-        """Yield where ``spans`` are in the original; they ascend and have at least one byte each."""
-        changes = _changes(self.original, self.changes) if self.changes else iter(())
+    def originals(self, spans: Iterable[tuple[int, int]]) -> Iterable[tuple[int, int]]:
+        """Return where ``spans`` are in the given text; they ascend and have at least one byte
+        each."""
+        return self.base.originals(self._in_base(self.base.text, spans)) if self.base else spans
+
+    def _in_base(self, original: bytes, spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+        changes = iter(self.changes(original))
         # The text before ``at`` is what the original before ``done`` has become.
         at = done = 0
         start, end = next(changes, _NONE)
@@ -46,7 +50,7 @@ class View(NamedTuple):
                 # Leave every change whose text ends before this place.
                 while place >= at + (start - done):
                     if not offsets:
-                        shown = _shown_of(self.original[start:end])
+                        shown = _shown_of(original[start:end])
                     if place < at + (start - done) + len(shown):
                         break
                     at, done = at + (start - done) + len(shown), end
@@ -56,7 +60,7 @@ class View(NamedTuple):
                 if within < 0:
                     found.append((done + place - at, done + place - at + 1))
                 else:
-                    offsets = offsets or _offsets(self.original[start:end])
+                    offsets = offsets or _offsets(original[start:end])
                     found.append((start + offsets[within], start + offsets[within + 1]))
             yield found[0][0], found[1][1]
 
@@ -65,36 +69,59 @@ _NONE = (1 << 62, 1 << 62)
 """Where the next change is if there is none: after every text."""
 
 
-def without_hidden(data: bytes) -> View | None:
-    """Return ``data`` without what a reader does not see, or None if there is nothing of it."""
-    return _view(data, _HIDDEN) if _ANY_HIDDEN.search(data) else None
-
-
 def unchanged(data: bytes) -> View:
-    return View(data, data)
+    return View(data)
 
 
 def decoded(data: bytes) -> View | None:
-    """Return ``data`` without what is hidden and percent-decoded, once or twice; None if it is not
-    encoded.
-    """
-    return _view(data, _HIDDEN_OR_ENCODED) if _ENCODED.search(data) else None
+    """Return ``data`` percent-decoded, once or twice; None if it is not encoded."""
+    if not _ENCODED.search(data):
+        return None
+    return View(_ENCODED_PARTS.sub(_shown, data), View(data), _spans_of(_ENCODED_PARTS))
 
 
-def _view(data: bytes, changes: Any) -> View:
+def without_hidden(view: View) -> View | None:
+    """Return a view without what a reader does not see, or None if there is nothing of it."""
+    shown = view
+    if _ANY_HIDDEN.search(view.text):
+        shown = View(_HIDDEN.sub(b"", view.text), view, _spans_of(_HIDDEN))
+    joined = _joined(shown)
+    return None if joined is view else joined
+
+
+def itself(view: View) -> View:
+    return view
+
+
+FORMS = (without_hidden, itself)
+"""What is searched of a text. What is hidden may be within a credential, or be all that is between
+a word and one."""
+
+
+def _joined(view: View) -> View:
+    """Return a view without the line breaks within tokens."""
     parts, done = list[bytes](), 0
-    for start, end in _line_breaks(data, changes):
-        parts.append(data[done:start])
+    for start, end in _line_breaks(view.text):
+        parts.append(view.text[done:start])
         done = end
-    text = b"".join((*parts, data[done:])) if parts else data
-    # A constant is replaced without a call of Python for each match.
-    return View(changes.sub(b"" if changes is _HIDDEN else _shown, text), data, changes)
+    return View(b"".join((*parts, view.text[done:])), view, _line_breaks) if parts else view
 
 
-def _changes(data: bytes, changes: Any) -> Iterator[tuple[int, int]]:
-    """Yield start and end of each part that the view of ``data`` changes."""
-    parts = (match.span() for match in changes.finditer(data))
-    return heapq.merge(parts, _line_breaks(data, changes))
+def _line_breaks(text: bytes) -> Iterator[tuple[int, int]]:
+    """Yield the breaks before lines that continue a token. Words, numbers and dates do not."""
+    at = 0
+    while wrapped := _WRAPPED.search(text, at):
+        at, stop = wrapped.span()
+        for line in _NEXT_LINE.finditer(text, at, stop):
+            word = line[1].translate(None, delete=b"-_.")
+            if not 4 <= len(word.translate(None, delete=_DIGITS)) < len(word):
+                break
+            yield line.start(), line.start(1)
+        at = stop
+
+
+def _spans_of(changes: re.Pattern[bytes]) -> Callable[[bytes], Iterator[tuple[int, int]]]:
+    return lambda text: (match.span() for match in changes.finditer(text))
 
 
 def _shown(change: re.Match[bytes]) -> bytes:
@@ -120,26 +147,6 @@ def _offsets(encoded: bytes) -> array[int]:
     return found
 
 
-def _line_breaks(data: bytes, changes: Any) -> Iterator[tuple[int, int]]:
-    """Yield the breaks before lines that continue a token. Words, numbers and dates do not."""
-    at = start = end = 0
-    parts = (match.span() for match in changes.finditer(data))
-    while wrapped := _WRAPPED.search(data, at):
-        at, stop = wrapped.span()
-        if at and data[at - 1] in _BEFORE_LETTER:
-            while end <= at:
-                start, end = next(parts, _NONE)
-            if start < at:
-                at = end  # the last letter of an escape, which only looks like the beginning of a token
-                continue
-        for line in _NEXT_LINE.finditer(data, at, stop):
-            word = line[1].translate(None, delete=b"-_.")
-            if not 4 <= len(word.translate(None, delete=_DIGITS)) < len(word):
-                break
-            yield line.start(), line.start(1)
-        at = stop
-
-
 def _compiled(pattern: bytes) -> Any:
     options = re2.Options()
     options.encoding = re2.Options.Encoding.LATIN1
@@ -148,8 +155,8 @@ def _compiled(pattern: bytes) -> Any:
 
 
 _DIGITS = b"0123456789"
-_SAFE = bytes(0x20 if char < 0x20 else ord("'") if char in b'"\\' else char for char in range(256))
-"""A decoded quote or backslash must not look like one of JSON."""
+_SAFE = bytes(ord("'") if char in b'"\\' else 0x20 if char == 0x09 else char for char in range(256))
+"""A decoded quote or backslash must not look like one of JSON. A tab is a space for the rules."""
 
 # How tokens begin that may be longer than the rest of a line.
 _PREFIX = (
@@ -164,19 +171,15 @@ _NEXT_LINE = re.compile(_BREAK + b"(" + _TOKEN + b"+)")
 _WRAPPED_SHAPE = rb"\b_?" + _PREFIX + _TOKEN + b"*(?:" + _BREAK + _TOKEN + b"{6,})+"
 _CODES = [b"%02x" % char for char in range(256)] + [b"%02X" % char for char in range(256)]
 _CODE = rb"%(?:25[0-9A-Fa-f]{2}|[013-9A-Fa-f][0-9A-Fa-f]|2[0-46-9A-Fa-f])"
-# One match for all that is encoded in a text, with the text between: a match costs half a microsecond.
-_ENCODED_SHAPE = _CODE + rb"(?:[\x20\x21\x23\x24\x26-\x5a\x5d\x5f-\x7e]*+" + _CODE + b")*+"
 _UNIT = re.compile(rb"(?s)%25[0-9A-Fa-f]{2}|%[0-9A-Fa-f]{2}|.")
 _PERCENT = ord("%")
 _CHARS = {b"%" + code: unquote_to_bytes(b"%" + code).translate(_SAFE) for code in _CODES}
 """What one code becomes. A text may have a hundred thousand of them apart."""
-_BEFORE_LETTER = b"[;:?()%\x9b"
-"""What an escape has before a last letter at which a word may begin."""
 
 CHANGED = hidden_text.shape(rb"\\+") + b"|" + _WRAPPED_SHAPE + b"|" + _CODE
 """RE2: what a view changes."""
 # Global because compiling them takes milliseconds. They are constants, so they need no reset.
-_ANY_HIDDEN = _compiled(hidden_text.shape(rb"\\+") + b"|" + _WRAPPED_SHAPE)
+_ANY_HIDDEN = _compiled(hidden_text.shape(rb"\\+"))
 _WRAPPED = _compiled(_WRAPPED_SHAPE)
 _ENCODED = _compiled(rb"%[0-9A-Fa-f]{2}")
 # Python's own, for texts in which RE2 has found one: with a hundred thousand parts, RE2's matches
@@ -184,4 +187,5 @@ _ENCODED = _compiled(rb"%[0-9A-Fa-f]{2}")
 # only, and what a part repeats does not contain the beginning of another part.
 _HIDDEN_SHAPE = hidden_text.shape(rb"\\(?<!\\\\)\\*+")
 _HIDDEN = re.compile(b"(?:" + _HIDDEN_SHAPE + b")(?:" + _HIDDEN_SHAPE + b")*+")
-_HIDDEN_OR_ENCODED = re.compile(_HIDDEN_SHAPE + b"|" + _ENCODED_SHAPE)
+# One match for all that is encoded in a text, with the text between: a match costs half a microsecond.
+_ENCODED_PARTS = re.compile(_CODE + rb"(?:[^\x00-\x1f\"%\\\x7f]*+" + _CODE + b")*+")
