@@ -7,58 +7,101 @@ A text has them as they are, or escaped as JSON, source code and logs write them
 from __future__ import annotations
 
 import unicodedata
-from collections import defaultdict
 from collections.abc import Iterator
 
 from trajectories.domain.text import INVISIBLE
 
 
-def shape(backslashes: bytes) -> bytes:
+def shape(backslash: bytes, backslashes: bytes) -> bytes:
     """Return the shape of one hidden part, for RE2 and ``re``.
 
     Each alternative begins with another byte or bytes, so that Python looks for these alone.
 
     Args:
-        backslashes: what matches those of an escape.
+        backslash: what matches one that follows no other one.
+        backslashes: what matches those of an escape. JSON within JSON has many.
     """
     return b"|".join(
         (
             rb"\x1b" + _SEQUENCE + b"?",
             backslashes + _ESCAPED,
+            backslash + b"[bf]",
             rb"\[(?:[0-9;]{1,12}m|K)",
             rb"\^\[" + _SEQUENCE,
-            rb"\xc2(?:\x9b[0-9;:?]*[A-Za-z]|[\x80-\x9f\xad])",
-            *_invisible(),
-            *(b"\\x%02x" % char for char in (*range(0x20), 0x7F) if char not in b"\t\n\r\x1b"),
+            rb"\xc2\x9b(?:" + _PARAMETERS + b")?",
+            *_RAW,
         )
     )
 
 
-def _invisible() -> Iterator[bytes]:
-    """Yield the characters that show nothing, format characters of all scripts among them. Those
-    that differ in the last byte are one class.
+def _hidden_codes() -> set[int]:
+    """Return the control characters, and the characters that show nothing: also the format
+    characters of all scripts."""
+    invisible = {code for first, last in INVISIBLE for code in range(first, last + 1)}
+    # The planes beyond have none but tags, which are in INVISIBLE.
+    formats = {code for code in range(0x80, 0x20000) if unicodedata.category(chr(code)) == "Cf"}
+    return {*range(0x20), *range(0x7F, 0xA0)} | invisible | formats
+
+
+def _raw() -> Iterator[bytes]:
+    """Yield the shapes of the characters in UTF-8, without those that the text has anyway or that
+    begin a sequence. Each begins with one byte.
     """
-    codes = {code for first, last in INVISIBLE for code in range(first, last + 1) if code < _TAGS}
-    codes |= {code for code in range(0xAE, _TAGS) if unicodedata.category(chr(code)) == "Cf"}
-    last_bytes = defaultdict[bytes, list[bytes]](list)
-    for code in sorted(codes - {0xAD}):
-        char = chr(code).encode()
-        last_bytes[char[:-1]].append(b"\\x%02x" % char[-1])
-    # All of U+E0000 to U+E0FFF.
-    yield rb"\xf3\xa0[\x80-\xbf][\x80-\xbf]"
-    for first, last in last_bytes.items():
-        yield first + b"[" + b"".join(last) + b"]"
+    known = {ord(char) for char in "\t\n\r\x1b\x9b"}
+    encoded = {chr(code).encode().decode("latin-1") for code in _HIDDEN - known}
+    for first in sorted({text[0] for text in encoded}):
+        yield _any_of(frozenset(text for text in encoded if text[0] == first))
 
 
-_TAGS = 0xE0000
+def _escapes() -> Iterator[bytes]:
+    r"""Yield the shapes of the characters after the backslashes of an escape: ``u200b`` and
+    ``udb40\udc41`` (JSON), ``x7f`` and ``U000e0041`` (Python). Digits may be of either case.
+    """
+    for letter, digits, codes in (("u", 4, range(0x10000)), ("x", 2, range(0x7F, 0x100)), ("U", 8, range(0x110000))):
+        names = {f"{code:0{digits}x}" for code in _HIDDEN if code in codes}
+        if letter == "u":
+            pairs = (chr(code).encode("utf-16-be").hex() for code in _HIDDEN if code not in codes)
+            names |= {pair[:4] + _BETWEEN + pair[4:] for pair in pairs}
+        yield letter.encode() + _any_of(frozenset(names))
+
+
+def _any_of(texts: frozenset[str]) -> bytes:
+    """Return the shape of any of ``texts``, of which none begins with another one. Characters with
+    the same rest are one class.
+    """
+    rests: dict[str, set[str]] = {}
+    for text in texts - {""}:
+        rests.setdefault(text[0], set()).add(text[1:])
+    firsts: dict[frozenset[str], list[str]] = {}
+    for first in sorted(rests):
+        firsts.setdefault(frozenset(rests[first]), []).append(first)
+    shapes = [_class_of(chars) + _any_of(rest) for rest, chars in firsts.items()]
+    return shapes[0] if len(shapes) == 1 else b"(?:" + b"|".join(shapes) + b")" if shapes else b""
+
+
+def _class_of(chars: list[str]) -> bytes:
+    if chars == [_BETWEEN]:
+        return rb"\\+u"
+    both = sorted({case for char in chars for case in (char, char.upper() if char.isascii() else char)})
+    shapes = [b"\\x%02x" % ord(char) for char in both]
+    return shapes[0] if len(shapes) == 1 else b"[" + b"".join(shapes) + b"]"
+
+
+_HIDDEN = _hidden_codes()
+_BETWEEN = "-"
+"""Stands for the backslashes and the letter between the two halves of a pair."""
 
 # ECMA-48: colours and other control sequences; also as source code and logs write them, and without
 # the escape character, as some tools leave them.
-_SEQUENCE = rb"(?:\[[0-9;:?]*[A-Za-z]|[()][A-Z0-9])"
+_PARAMETERS = rb"[0-9;:?]*[A-Za-z]"
+_SEQUENCE = rb"(?:\[" + _PARAMETERS + rb"|[()][A-Z0-9])"
 _ESCAPED = (
-    rb"(?:(?:u001[bB]|x1[bB]|033|e)" + _SEQUENCE + rb"|u00(?:[01][0-9a-fA-F]|7[fF]|[89][0-9a-fA-F])"
-    rb"|u(?:00[aA][dD]|034[fF]|061[cC]|115[fF]|1160|17[bB][45]|180[b-fB-F]|200[b-fB-F]|20[26][0-9a-fA-F]|3164"
-    rb"|[fF]{2}(?:[aA]0|[fF][0-9a-bA-B])|[fF][eE](?:0[0-9a-fA-F]|[fF]{2})"
-    # U+E0000 to U+E0FFF, U+1D173 to U+1D17A, U+1BCA0 to U+1BCA3 as two halves.
-    rb"|(?:[dD][bB]4[0-3]\\+u[dD][c-fC-F][0-9a-fA-F]{2}|[dD]834\\+u[dD]{2}7[3-9aA]|[dD]82[fF]\\+u[dD][cC][aA][0-3])))"
+    rb"(?:(?:u001[bB]|x1[bB]|033|e)"
+    + _SEQUENCE
+    + rb"|(?:u009[bB]|x9[bB])"
+    + _PARAMETERS
+    + b"|"
+    + b"|".join(_escapes())
+    + b")"
 )
+_RAW = tuple(_raw())

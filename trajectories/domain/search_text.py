@@ -176,16 +176,17 @@ _PERCENT = ord("%")
 _CHARS = {b"%" + code: unquote_to_bytes(b"%" + code).translate(_SAFE) for code in _CODES}
 """What one code becomes. A text may have a hundred thousand of them apart."""
 
-CHANGED = hidden_text.shape(rb"\\+") + b"|" + _WRAPPED_SHAPE + b"|" + _CODE
+_ANY_HIDDEN_SHAPE = hidden_text.shape(rb"(?:^|[^\\])\\", rb"\\+")
+CHANGED = _ANY_HIDDEN_SHAPE + b"|" + _WRAPPED_SHAPE + b"|" + _CODE
 """RE2: what a view changes."""
 # Global because compiling them takes milliseconds. They are constants, so they need no reset.
-_ANY_HIDDEN = _compiled(hidden_text.shape(rb"\\+"))
+_ANY_HIDDEN = _compiled(_ANY_HIDDEN_SHAPE)
 _WRAPPED = _compiled(_WRAPPED_SHAPE)
 _ENCODED = _compiled(rb"%[0-9A-Fa-f]{2}")
 # Python's own, for texts in which RE2 has found one: with a hundred thousand parts, RE2's matches
 # take ten times as long. They read a text once: a run of backslashes is tried at its beginning
 # only, and what a part repeats does not contain the beginning of another part.
-_HIDDEN_SHAPE = hidden_text.shape(rb"\\(?<!\\\\)\\*+")
+_HIDDEN_SHAPE = hidden_text.shape(rb"\\(?<!\\\\)", rb"\\(?<!\\\\)\\*+")
 _HIDDEN = re.compile(b"(?:" + _HIDDEN_SHAPE + b")(?:" + _HIDDEN_SHAPE + b")*+")
 # One match for all that is encoded in a text, with the text between: a match costs half a microsecond.
 _ENCODED_PARTS = re.compile(_CODE + rb"(?:[^\x00-\x1f\"%\\\x7f]*+" + _CODE + b")*+")
