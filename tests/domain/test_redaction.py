@@ -84,6 +84,19 @@ def test_a_hidden_token_is_removed_and_its_context_kept(disguise: str) -> None:
         assert hidden[-20:] not in record["error"]
 
 
+@pytest.mark.parametrize("start", ["\x1b]8;;", "\x9d8;;", "\\x1b]8;;", "^[]8;;", "\x1bP1;"])
+def test_the_text_of_a_string_for_a_terminal_is_searched_too(start: str) -> None:
+    for within in (TOKEN, TOKEN.replace("_", "%5F"), "\u200b".join((TOKEN[:9], TOKEN[9:]))):
+        for after in ("\x07 end", " end", "\x1b[0m end", "\n\x1b]0;b\x07 end"):
+            record = stored(body(error=f"at {start}{within}{after}"))
+            assert record["error"] == f"at {start}{placeholder('github-token')}{after}"
+
+
+def test_a_string_for_a_terminal_ends_in_the_text_that_it_begins_in() -> None:
+    halves = {"a": f"{TOKEN[:9]}\x1b]8;;", "b": f"\x07{TOKEN[9:]}", "c": f"{TOKEN[:9]}\x1b]\\", "d": f"\x07{TOKEN[9:]}"}
+    assert stored(body(metadata=halves))["metadata"] == halves
+
+
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\\n", "\n    "])
 def test_a_token_that_a_terminal_wrapped_is_removed_whole(newline: str) -> None:
     for kind, token in TOKENS:
@@ -282,6 +295,7 @@ _PIECES = st.sampled_from(
     + NO_CREDENTIALS
     + [disguise(TOKEN) for disguise in DISGUISES.values()]
     + ["\x1b[32m", "\x1b[", "[0m", "\\x1b[1m", "\u200b", "\u00ad", "\x7f", "%25", "%5C", "%22", "%", "\ufe0f", "AKIA"]
+    + ["\x1b]8;;", "\x9d", "\x07", "\x1b\\", "\x9c", "^[]", "^G", "^[\\", "\\e]", "\\a", "\\e\\", "\x1bP", "%1B]"]
     + ["\\n", "\n", "\\", '"', "-", "-----", "_", ".", "@", ":", "://", "%41", "a", "1", "é", " ", "bearer ", "sk-"]
 )
 _TEXTS = st.lists(_PIECES, max_size=6).map("".join)
@@ -342,8 +356,8 @@ def test_a_large_body_made_to_be_slow_is_read_a_few_times_and_not_once_per_byte(
     clean = redaction.replace(data)
     assert orjson.loads(clean.body)["phases"] == []
     assert matches >= sum(clean.found.values())  # the rules that count are those that ran
-    assert calls <= 12 * len(RULES)  # of four views, three times
-    assert matches <= 12 * data.count(orjson.dumps(piece)[1:-1]) + len(RULES)
+    assert calls <= 18 * len(RULES)  # of six views, three times
+    assert matches <= 18 * data.count(orjson.dumps(piece)[1:-1]) + len(RULES)
 
 
 # Messages.

@@ -65,7 +65,27 @@ def test_the_last_letter_of_an_escape_begins_no_token_that_a_line_break_splits(e
 
 @given(
     st.lists(
-        st.sampled_from([b"\\", b"\x1b", b"[", b"0", b"m", b"%", b"25", b"41", b"sk-a1b2c3", b"\n", b"u200b", b"%1b"])
+        st.sampled_from(
+            [
+                b"\\",
+                b"\x1b",
+                b"[",
+                b"0",
+                b"m",
+                b"%",
+                b"25",
+                b"41",
+                b"sk-a1b2c3",
+                b"\n",
+                b"u200b",
+                b"%1b",
+                b"]",
+                b"\x07",
+                b"x9d",
+                b"^[",
+                b"P",
+            ]
+        )
     )
 )
 def test_the_quick_search_finds_whatever_a_view_changes(parts: list[bytes]) -> None:

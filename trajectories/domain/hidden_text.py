@@ -34,6 +34,32 @@ def shape(backslash: bytes, backslashes: bytes) -> bytes:
     )
 
 
+def string_start() -> bytes:
+    """Return the shape of how a string for a terminal begins, such as a link or a title, for RE2."""
+    return b"|".join(_string_starts(rb"\\+"))
+
+
+def any_string() -> bytes:
+    """Return a shape that is in each text with a ``string``, for RE2, which has no lookahead."""
+    return b"(?:" + string_start() + rb")(?s:[^\x1b\x07]*)" + _STRING_END.replace(b"++", b"+").replace(b"}+", b"}")
+
+
+def string(backslashes: bytes) -> bytes:
+    """Return the shape of a whole string for a terminal, for ``re``.
+
+    Its text has no beginning of another one, so strings without an end are read once. It has no
+    quote that ends a string of JSON.
+    """
+    return b"|".join(start + _STRING_TEXT + _STRING_END for start in _string_starts(backslashes))
+
+
+def _string_starts(backslashes: bytes) -> Iterator[bytes]:
+    yield rb"\x1b" + _OPENER
+    yield rb"\xc2[\x90\x98\x9d-\x9f]"
+    yield rb"\^\[" + _OPENER
+    yield backslashes + b"(?:" + _ESCAPE + _OPENER + rb"|(?:u00|x)9[08d-fD-F])"
+
+
 def _hidden_codes() -> set[int]:
     """Return the control characters, and the characters that show nothing: also the format
     characters of all scripts."""
@@ -45,11 +71,11 @@ def _hidden_codes() -> set[int]:
 
 def _raw() -> Iterator[bytes]:
     """Yield the shapes of the characters in UTF-8, without those that the text has anyway or that
-    begin a sequence. Each begins with one byte.
+    begin a sequence. Each begins with one byte; control characters are last, since they are rare.
     """
     known = {ord(char) for char in "\t\n\r\x1b\x9b"}
     encoded = {chr(code).encode().decode("latin-1") for code in _HIDDEN - known}
-    for first in sorted({text[0] for text in encoded}):
+    for first in sorted({text[0] for text in encoded}, reverse=True):
         yield _any_of(frozenset(text for text in encoded if text[0] == first))
 
 
@@ -95,13 +121,21 @@ _BETWEEN = "-"
 # the escape character, as some tools leave them.
 _PARAMETERS = rb"[0-9;:?]*[A-Za-z]"
 _SEQUENCE = rb"(?:\[" + _PARAMETERS + rb"|[()][A-Z0-9])"
-_ESCAPED = (
-    rb"(?:(?:u001[bB]|x1[bB]|033|e)"
-    + _SEQUENCE
-    + rb"|(?:u009[bB]|x9[bB])"
-    + _PARAMETERS
-    + b"|"
-    + b"|".join(_escapes())
-    + b")"
-)
+_ESCAPE = rb"(?:u001[bB]|x1[bB]|033|e)"
+_ESCAPED = b"(?:" + _ESCAPE + _SEQUENCE + rb"|(?:u009[bB]|x9[bB])" + _PARAMETERS + b"|" + b"|".join(_escapes()) + b")"
 _RAW = tuple(_raw())
+# ECMA-48, sections 5.6 and 8.3: DCS, SOS, OSC, PM and APC, up to ST. Terminals end them at BEL too
+# (xterm, "Control Sequences"), and have the title of screen (k).
+_OPENER = rb"[\]PX^_k]"
+_ENDS = rb"u00(?:07|1[8aAbB]|9[08c-fC-F])|x(?:07|1[8aAbB]|9[08c-fC-F])|0(?:07|33)|[ae]"
+_STRING_TEXT = (
+    rb"(?:[^\x07\x18\x1a\x1b\"\\^\xc2]++|\^(?![\[G])|\xc2(?![\x90\x98\x9c-\x9f])|\\(?:\\\\)*+\"|\\++(?!\"|"
+    + _ENDS
+    + b"))*+"
+)
+# JSON doubles the backslash of ST with each level, and that of the escape before it from the second
+# one. A decoded backslash is a "'" (search_text).
+_STRING_END = (
+    rb"(?:\x07|\x1b[\\']|\xc2\x9c|\^(?:G|\[(?:\\\\){1,2}+)|\\++(?:(?:u00|x)(?:07|9[cC])|007|a)"
+    rb"|\\" + _ESCAPE + rb"\\\\|\\{2}" + _ESCAPE + rb"(?:\\\\){1,2}+|\\{3,}+" + _ESCAPE + rb"(?:\\\\)++)"
+)

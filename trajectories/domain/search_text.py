@@ -80,6 +80,15 @@ def decoded(data: bytes) -> View | None:
     return View(_ENCODED_PARTS.sub(_shown, data), View(data), _spans_of(_ENCODED_PARTS))
 
 
+def without_strings(view: View) -> View | None:
+    """Return a view without what is hidden and without the text of strings for a terminal, such as
+    the address of a link; None if there are none. Their text may have credentials of its own.
+    """
+    if not _ANY_STRING.search(view.text):
+        return None
+    return _joined(View(_STRINGS.sub(b"", view.text), view, _spans_of(_STRINGS)))
+
+
 def without_hidden(view: View) -> View | None:
     """Return a view without what a reader does not see, or None if there is nothing of it."""
     shown = view
@@ -93,7 +102,7 @@ def itself(view: View) -> View:
     return view
 
 
-FORMS = (without_hidden, itself)
+FORMS = (without_strings, without_hidden, itself)
 """What is searched of a text. What is hidden may be within a credential, or be all that is between
 a word and one."""
 
@@ -154,6 +163,14 @@ def _compiled(pattern: bytes) -> Any:
     return re2.compile(pattern, options)
 
 
+def _run_of(shape: Callable[[bytes, bytes], bytes]) -> re.Pattern[bytes]:
+    """Return what matches a part and those that follow it. The end of a part may have backslashes,
+    to which those of the next part do not belong.
+    """
+    one = rb"\\(?<!\\\\)"
+    return re.compile(b"(?:" + shape(one, one + rb"\\*+") + b")(?:" + shape(one, rb"\\++") + b")*+")
+
+
 _DIGITS = b"0123456789"
 _SAFE = bytes(ord("'") if char in b'"\\' else 0x20 if char == 0x09 else char for char in range(256))
 """A decoded quote or backslash must not look like one of JSON. A tab is a space for the rules."""
@@ -177,16 +194,17 @@ _CHARS = {b"%" + code: unquote_to_bytes(b"%" + code).translate(_SAFE) for code i
 """What one code becomes. A text may have a hundred thousand of them apart."""
 
 _ANY_HIDDEN_SHAPE = hidden_text.shape(rb"(?:^|[^\\])\\", rb"\\+")
-CHANGED = _ANY_HIDDEN_SHAPE + b"|" + _WRAPPED_SHAPE + b"|" + _CODE
+CHANGED = b"|".join((_ANY_HIDDEN_SHAPE, hidden_text.string_start(), _WRAPPED_SHAPE, _CODE))
 """RE2: what a view changes."""
 # Global because compiling them takes milliseconds. They are constants, so they need no reset.
 _ANY_HIDDEN = _compiled(_ANY_HIDDEN_SHAPE)
+_ANY_STRING = _compiled(hidden_text.any_string())
 _WRAPPED = _compiled(_WRAPPED_SHAPE)
 _ENCODED = _compiled(rb"%[0-9A-Fa-f]{2}")
 # Python's own, for texts in which RE2 has found one: with a hundred thousand parts, RE2's matches
 # take ten times as long. They read a text once: a run of backslashes is tried at its beginning
 # only, and what a part repeats does not contain the beginning of another part.
-_HIDDEN_SHAPE = hidden_text.shape(rb"\\(?<!\\\\)", rb"\\(?<!\\\\)\\*+")
-_HIDDEN = re.compile(b"(?:" + _HIDDEN_SHAPE + b")(?:" + _HIDDEN_SHAPE + b")*+")
+_HIDDEN = _run_of(hidden_text.shape)
+_STRINGS = _run_of(lambda *slashes: hidden_text.string(slashes[1]) + b"|" + hidden_text.shape(*slashes))
 # One match for all that is encoded in a text, with the text between: a match costs half a microsecond.
 _ENCODED_PARTS = re.compile(_CODE + rb"(?:[^\x00-\x1f\"%\\\x7f]*+" + _CODE + b")*+")
