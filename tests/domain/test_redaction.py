@@ -98,13 +98,25 @@ def test_a_string_for_a_terminal_ends_in_the_text_that_it_begins_in() -> None:
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\\n", "\n    "])
-def test_a_token_that_a_terminal_wrapped_is_removed_whole(newline: str) -> None:
+@pytest.mark.parametrize("before", ["", "at\n", "printed\\n", "KEY=", "NAME_"])
+def test_a_token_that_a_terminal_wrapped_is_removed_whole(before: str, newline: str) -> None:
     for kind, token in TOKENS:
-        if kind in ("trajectories-key", "slack-webhook", "service-token"):
-            continue  # these begin like a word
+        if "Q~" in token:
+            continue  # it begins like a word
         wrapped = newline.join((token[: len(token) // 2], token[len(token) // 2 :]))
-        record = stored(body(error=f"{wrapped}{newline}then line 12{newline}2026-11-27T10:00:00Z"))
-        assert record["error"] == f"{placeholder(kind)}{newline}then line 12{newline}2026-11-27T10:00:00Z", token
+        after = f"{newline}then line 12{newline}2026-11-27T10:00:00Z"
+        record = stored(body(error=before + wrapped + after))
+        assert record["error"] == before + placeholder(kind) + after, token
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\\n", "\n    "])
+@pytest.mark.parametrize("before", ["", "at\n", "the key ", "Bearer "])
+def test_a_key_of_this_store_is_removed_wherever_a_terminal_wrapped_it(before: str, newline: str) -> None:
+    key = dict(CREDENTIALS)["trajectories-key"]
+    for at in range(1, len(key)):
+        given = f"{before}{key[:at]}{newline}{key[at:]}{newline}then line 12"
+        record = stored(body(error=given))
+        assert record["error"] == f"{before}{placeholder('trajectories-key')}{newline}then line 12", at
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\\n", "\n    "])

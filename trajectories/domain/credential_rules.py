@@ -71,9 +71,6 @@ _WORD_ENDS = rb"./~+=;,%\s"
 _RANDOM_WORD = re.compile(
     b"(?:(?![^E]{16})[^E]*+[E]++|[^E0-9]*+[E]++)*+(?=[^E]{16})[^E0-9]*+[0-9]".replace(b"E", _WORD_ENDS)
 )
-# A token begins outside a word, after an underscore (TOKEN_ghp_…), after an escape of JSON (also of
-# JSON within JSON) or of a URL, or after a colour of a terminal.
-_START = rb"(?:\b|_|\\[bfnrt]|\\u00[01][0-9a-f]|%[0-9A-Fa-f]{2}|\[[0-9;]*[mK])"
 _BREAK = rb"(?:\\+[nrt]|[\s0-9|>+:\x80-\xff-])"
 """Between the lines of a private key: also a line number, as agents' tools print it."""
 _KEY_LABEL = rb"[A-Z0-9 ]{0,32}PRIVATE KEY(?: BLOCK)?-----"
@@ -92,8 +89,12 @@ def _compiled(pattern: bytes, **options: bool) -> Any:
 
 def _rules() -> Iterable[Rule]:
     for kind, shape in _TOKENS:
-        yield Rule(kind, _compiled(_START + b"(" + shape + b")"), _is_no_hash)
-    yield Rule("trajectories-key", _compiled(_START + rb"([A-Za-z0-9]{12}\.[A-Za-z0-9]{32})\b"), _is_key_of_this_store)
+        yield Rule(kind, _compiled(search_text.TOKEN_START + b"(" + shape + b")"), _is_no_hash)
+    yield Rule(
+        "trajectories-key",
+        _compiled(search_text.TOKEN_START + rb"([A-Za-z0-9]{12}\.[A-Za-z0-9]{32})\b"),
+        _is_key_of_this_store,
+    )
     yield Rule("private-key", _compiled(_PRIVATE_KEY))
     yield Rule("aws-secret-key", _compiled(_AWS_SECRET_KEY))
     yield Rule("bearer-token", _compiled(_BEARER), _RANDOM_WORD.match)

@@ -116,17 +116,37 @@ def _joined(view: View) -> View:
     return View(b"".join((*parts, view.text[done:])), view, _line_breaks) if parts else view
 
 
-def _line_breaks(text: bytes) -> Iterator[tuple[int, int]]:
+def _line_breaks(text: bytes) -> list[tuple[int, int]]:
+    """Return the breaks within tokens."""
+    if not _ANY_WRAPPED.search(text):
+        return []
+    return sorted({*_breaks_of_tokens(text), *_breaks_of_keys(text)})
+
+
+def _breaks_of_tokens(text: bytes) -> Iterator[tuple[int, int]]:
     """Yield the breaks before lines that continue a token. Words, numbers and dates do not."""
     at = 0
     while wrapped := _WRAPPED.search(text, at):
         at, stop = wrapped.span()
-        for line in _NEXT_LINE.finditer(text, at, stop):
+        before = _BEFORE_PREFIX.match(text, at)
+        for line in _NEXT_LINE.finditer(text, before.end() if before else at, stop):
             word = line[1].translate(None, delete=b"-_.")
             if not 4 <= len(word.translate(None, delete=_DIGITS)) < len(word):
                 break
             yield line.start(), line.start(1)
         at = stop
+
+
+def _breaks_of_keys(text: bytes) -> Iterator[tuple[int, int]]:
+    """Yield the breaks within keys of this store. They have no prefix, but a known length."""
+    at = 0
+    while wrapped := _WRAPPED_KEY.search(text, at):
+        start, stop = wrapped.span()
+        is_key = _KEY.fullmatch(_LINE_BREAK.sub(b"", text[start:stop]))
+        if is_key:
+            # The break that the key may follow is not within it.
+            yield from (found.span() for found in _LINE_BREAK.finditer(text, start + 1, stop))
+        at = stop if is_key else start + 1
 
 
 def _spans_of(changes: re.Pattern[bytes]) -> Callable[[bytes], Iterator[tuple[int, int]]]:
@@ -175,17 +195,33 @@ _DIGITS = b"0123456789"
 _SAFE = bytes(ord("'") if char in b'"\\' else 0x20 if char == 0x09 else char for char in range(256))
 """A decoded quote or backslash must not look like one of JSON. A tab is a space for the rules."""
 
+# A token begins outside a word, after an underscore (TOKEN_ghp_…), after an escape of JSON (also of
+# JSON within JSON) or of a URL, or after a colour of a terminal.
+TOKEN_START = rb"(?:\b|_|\\[bfnrt]|\\u00[01][0-9a-f]|%[0-9A-Fa-f]{2}|\[[0-9;]*[mK])"
 # How tokens begin that may be longer than the rest of a line.
 _PREFIX = (
     rb"(?:[rs]k[-_]|whsec_|lsv2_|gsk_|xai-|pplx-|r8_|nvapi-|hf_|api_org_|AIza|AQ\.|ya29\.|GOCSPX-|A[KSBC][IC]A|gh[a-z]_"
     rb"|github_pat_|gl[a-z]{2,5}-|xox|xapp-|xwfp-|npm_|pypi-|SG\.|eyJ|do[opr]_v1_|dp\.|dapi|shp[a-z]{2}_|hv[sb]\.|pscale_"
-    rb"|lin_api_|ntn_|glsa_|glc_|rubygems_|sntry|ops_|AGE-SECRET-KEY-|(?i:bearer |account_?key=|shared_?access_?key=))"
+    rb"|lin_api_|ntn_|glsa_|glc_|rubygems_|sntry|ops_|AGE-SECRET-KEY-|pul-|PMAK-|v1\.0-"
+    rb"|fo1_|fm(?:1[ar]|2)_|HRKU-AA|ABSK|AKCp|pnu_|sha256~|[A-Za-z0-9]{14}\.atlasv1\.|hooks\.slack\.com/"
+    rb"|(?i:bearer |account_?key=|shared_?access_?key=))"
 )
 _BREAK = rb"(?:(?:\\+r)?\\+n|\r?\n) {0,16}"
 _TOKEN = rb"[A-Za-z0-9_.+/=-]"
 # Python's own: a match costs a quarter of RE2's, and within _WRAPPED there is one way to match.
+_LINE_BREAK = re.compile(_BREAK)
 _NEXT_LINE = re.compile(_BREAK + b"(" + _TOKEN + b"+)")
-_WRAPPED_SHAPE = rb"\b_?" + _PREFIX + _TOKEN + b"*(?:" + _BREAK + _TOKEN + b"{6,})+"
+_BEFORE_PREFIX = re.compile(TOKEN_START + b"(?=" + _PREFIX + b")")
+_WRAPPED_SHAPE = TOKEN_START + _PREFIX + _TOKEN + b"+(?:" + _BREAK + _TOKEN + b"{6,})+"
+# A key of this store on two lines, of which one has at least half of its secret: other words are
+# short. The last word of a sentence is no prefix of a key.
+_CHAR = rb"[A-Za-z0-9]"
+_KEY = re.compile(TOKEN_START + rb"(?!\w[a-z]{11}\.)" + _CHAR + rb"{12}\." + _CHAR + b"{32}")
+_WRAPPED_KEY_SHAPE = (
+    TOKEN_START + b"(?:" + _CHAR + b"{1,12}" + _BREAK + _CHAR + rb"{0,11}\." + _CHAR + b"{32}"
+    b"|" + _CHAR + rb"{12}\." + _CHAR + b"{0,15}" + _BREAK + _CHAR + b"{17,32}"
+    b"|" + _CHAR + rb"{12}\." + _CHAR + b"{16,31}" + _BREAK + _CHAR + rb"{1,16})\b"
+)
 _CODES = [b"%02x" % char for char in range(256)] + [b"%02X" % char for char in range(256)]
 _CODE = rb"%(?:25[0-9A-Fa-f]{2}|[013-9A-Fa-f][0-9A-Fa-f]|2[0-46-9A-Fa-f])"
 _UNIT = re.compile(rb"(?s)%25[0-9A-Fa-f]{2}|%[0-9A-Fa-f]{2}|.")
@@ -194,12 +230,14 @@ _CHARS = {b"%" + code: unquote_to_bytes(b"%" + code).translate(_SAFE) for code i
 """What one code becomes. A text may have a hundred thousand of them apart."""
 
 _ANY_HIDDEN_SHAPE = hidden_text.shape(rb"(?:^|[^\\])\\", rb"\\+")
-CHANGED = b"|".join((_ANY_HIDDEN_SHAPE, hidden_text.string_start(), _WRAPPED_SHAPE, _CODE))
+CHANGED = b"|".join((_ANY_HIDDEN_SHAPE, hidden_text.string_start(), _WRAPPED_SHAPE, _WRAPPED_KEY_SHAPE, _CODE))
 """RE2: what a view changes."""
 # Global because compiling them takes milliseconds. They are constants, so they need no reset.
 _ANY_HIDDEN = _compiled(_ANY_HIDDEN_SHAPE)
 _ANY_STRING = _compiled(hidden_text.any_string())
+_ANY_WRAPPED = _compiled(_WRAPPED_SHAPE + b"|" + _WRAPPED_KEY_SHAPE)
 _WRAPPED = _compiled(_WRAPPED_SHAPE)
+_WRAPPED_KEY = _compiled(_WRAPPED_KEY_SHAPE)
 _ENCODED = _compiled(rb"%[0-9A-Fa-f]{2}")
 # Python's own, for texts in which RE2 has found one: with a hundred thousand parts, RE2's matches
 # take ten times as long. They read a text once: a run of backslashes is tried at its beginning
