@@ -69,6 +69,16 @@ def test_only_the_announced_credential_is_removed(kind: str, before: str, creden
     assert record["metadata"] == {COUNT_KEY: {kind: 1}}
 
 
+@pytest.mark.parametrize("newline", ["\\\n", "\\\n    ", "^\r\n", "`\n"])
+def test_an_option_of_curl_is_found_on_a_later_line_of_the_command(newline: str) -> None:
+    cookie = f"sid={HEX[:32]}"
+    given = (
+        f"curl {newline} 'https://api.example.com' {newline}-d '{{\n}}' {newline} -u '%s' {newline} -b \"%s\" {newline}"
+    )
+    record = stored(body(error=given % ("admin:hunter2", cookie)))
+    assert record["error"] == given % (placeholder("basic-auth"), placeholder("cookie"))
+
+
 TOKENS = [(kind, text) for kind, text in CREDENTIALS if kind != "private-key"]
 
 

@@ -17,7 +17,7 @@ that no later match begins before.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -30,12 +30,28 @@ from trajectories.domain import search_text
 class Rule:
     """One shape of a credential: RE2 over bytes.
 
-    Its one group is replaced if ``is_credential`` accepts it.
+    Its one group is replaced if ``is_credential`` accepts it and it is within a match of ``within``.
     """
 
     kind: str
     pattern: Any
     is_credential: Callable[[bytes], object] = bool
+    within: Any = None
+    """RE2; None for everywhere."""
+
+    def matches(self, text: bytes) -> Iterator[Any]:
+        """Yield the matches within those of ``within``, in order. Each pattern reads the text once."""
+        found = self.pattern.finditer(text)
+        if self.within is None:
+            yield from found
+            return
+        start = end = 0
+        around = self.within.finditer(text)
+        for match in found:
+            while end <= match.start(1):
+                start, end = next((outer.span() for outer in around), _NONE)
+            if start <= match.start(1):
+                yield match
 
 
 class Group(NamedTuple):
@@ -61,9 +77,20 @@ def _is_password(text: bytes) -> bool:
     return not _TEMPLATE.fullmatch(text)
 
 
+def _is_login(text: bytes) -> object:
+    """Reject ``user:`` and ``1000:1000`` and the placeholders of templates. A name alone may be a key."""
+    user, _, password = text.partition(b":")
+    if not password:
+        return _RANDOM_WORD.match(user)
+    return _is_password(password) and password != b"$" and not (user + password).isdigit()
+
+
+_NONE = (1 << 62, 1 << 62)
+"""Where a match is if there is none: after every text."""
+
 # Python's own: a match costs a quarter of RE2's, and each alternative has one way to match.
 _NAME_AND_HASH = re.compile(rb"(?:npm|hf|r8|gsk)_[0-9a-f]+")
-_TEMPLATE = re.compile(rb"\$\w+|\$?\{+[^{}]*\}+|%\w|\*+|x+|\.+")
+_TEMPLATE = re.compile(rb"\$\w+|\$?\{+[^{}]*\}+|%\w+%?|\*+|x+|\.+")
 
 _DIGIT = re.compile(rb"[0-9]")
 # A word is long and has a digit, as in no ``bearer of.a.long/dotted.name``. Other words are passed over whole.
@@ -102,6 +129,10 @@ def _rules() -> Iterable[Rule]:
     yield Rule("api-key", _compiled(_API_KEY), _RANDOM_WORD.match)
     yield Rule("api-key", _compiled(_BARE_KEY), _RANDOM_WORD.match)
     yield Rule("cookie", _compiled(_COOKIE), _RANDOM_WORD.match)
+    command = _compiled(_CURL)
+    yield Rule("cookie", _compiled(_CURL_COOKIE), _RANDOM_WORD.match, command)
+    yield Rule("basic-auth", _compiled(_CURL_LOGIN), _is_login, command)
+    yield Rule("basic-auth", _compiled(_CURL_QUOTED_LOGIN), _is_login, command)
     yield Rule("azure-key", _compiled(_AZURE_KEY))
     yield Rule("url-password", _compiled(_URL_PASSWORD), _is_password)
 
@@ -181,8 +212,8 @@ _PRIVATE_KEY = (
 )
 # AWS, "Configuration and credential file settings": the name before it distinguishes it from a hash.
 _AWS_SECRET_KEY = rb"(?i:aws_?secret_?(?:access_?)?key)(?:\\*[\"']|[ :=]){1,8}([A-Za-z0-9/+]{40})(?:[^A-Za-z0-9/+=]|$)"
-# RFC 6750, section 2.1, and RFC 7617, section 2.
-_BEARER = rb"(?i:\bbearer)(?: |\\+t|%20){1,4}([\w.~+/-]{16,}=*)"
+# RFC 6750, section 2.1, and RFC 7617, section 2. curl --oauth2-bearer 'TOKEN' too.
+_BEARER = rb"(?:(?i:\bbearer)(?: |\\+t|%20){1,4}|--oauth2-bearer[\\\"', =]+)([\w.~+/-]{16,}=*)"
 _BASIC = rb"(?i:\bauthorization)(?:\\*[\"']|[ :=]){1,8}(?i:basic)(?: |%20){1,4}([A-Za-z0-9+/_-]{8,}={0,2})"
 _GAP = rb"(?:\\*[\"']|\\t|[ \t:=]){1,8}"
 _KEY_HEADER = (
@@ -206,10 +237,34 @@ _API_KEY = (
 _BARE_KEY = rb"(?i:\bauthorization)" + _GAP + rb"([A-Za-z0-9]{24,}[\w.~+/-]*=*)"
 # RFC 6265, sections 4.1 and 4.2.
 _PAIR = rb"[\w.%!-]+=[^\s;,\"'\\`(){}<>\[\]]*"
-# curl -b 'NAME=VALUE' too: a file of cookies has no "=". Any text between the two would make RE2 keep
-# too many states.
-_CURL_COOKIE = rb"(?:\bcurl (?:-[\w-]+ )*-b ?|--cookie[ =])\\*[\"']"
-_COOKIE = rb"(?:(?i:(?:\b|_)(?:set-)?cookie)" + _GAP + b"|" + _CURL_COOKIE + b")(" + _PAIR + rb"(?:; ?" + _PAIR + b")*)"
+_PAIRS = b"(" + _PAIR + rb"(?:; ?" + _PAIR + b")*)"
+_COOKIE = rb"(?i:(?:\b|_)(?:set-)?cookie)" + _GAP + _PAIRS
+# curl(1): -b 'NAME=VALUE' (a file of cookies has no "="), -u and -U USER:PASSWORD, in any place of a
+# command. The command is a pattern of its own, since any text between "curl" and an option would
+# make RE2 keep too many states.
+#
+# A command ends at a line break without a backslash (^ in cmd, ` in PowerShell) before it, at a quote
+# of JSON, and at "|", "&" or ";" before a space. A list of arguments ends with the list, or at an
+# argument that looks like a command.
+_QUOTED = (
+    rb"(?:[\s=$]\\*'(?:[^'\"\\]|\\+[^'\"\\]|(?:\\\\)*\\\")*\\*'"
+    rb"|[\s=$](?:\\\\)*\\\"(?:[^\"\\]|\\+[^\"\\])*(?:\\\\)*\\\")"
+)
+_CONTINUED = rb"(?:(?:\\{3,}|[\^`]\\+)(?:r\\+)?n|[\\^`]\r?\n)"
+_FIRST_ARGUMENT = rb"(?:\s|\\+t)*(?:\s[-$]|\s\w[\w-]*[.:/]|" + _QUOTED + rb"|\s" + _CONTINUED + b")"
+_SHELL = (
+    _FIRST_ARGUMENT + b"(?:" + _QUOTED + b"|" + _CONTINUED + rb"|[^\"'\\\n|&;]|\\+[^\"'\\nr\n]|[|&;][^\s\"'\\|&;])*"
+)
+_NEXT_ITEM = rb"\\*[\"'],[\s\\n]*"
+_ITEMS = rb"(?:" + _NEXT_ITEM + rb"\\*[\"'](?:[^\"'\\\s]|\s[^\"'\\\s-]|\\+[^\"'\\])*)*"
+_CURL = rb"(?:\b|_|\\[nrt])curl(?:\.exe)?(?:" + _SHELL + b"|" + _ITEMS + b")"
+_OPTION = rb"(?:[\s\"']|\\[nt])-"
+_VALUE = rb"(?:[ =]+|" + _NEXT_ITEM + b")"
+_QUOTE = rb"[$\\]*[\"']"
+_CURL_COOKIE = _OPTION + b"(?:(?:[A-Za-z]*b|-cookie)" + _VALUE + b"|b)(?:" + _QUOTE + b")?" + _PAIRS
+_LOGIN = _OPTION + b"(?:(?:[A-Za-z]*[uU]|-(?:proxy-)?user)" + _VALUE + b"|[uU])"
+_CURL_LOGIN = _LOGIN + rb"([^\s\"'\\:<>\[\]|&;()`]*:[^\s\"'\\<>\[\]|&;()`]*)"
+_CURL_QUOTED_LOGIN = _LOGIN + _QUOTE + rb"([^\s\"'\\:<>\[\]]*:[^\s\"'\\<>\[\]]*)"
 # Azure, "Configure connection strings" and "Service SAS": the signature is 32 bytes in base64.
 _AZURE_KEY = (
     rb"(?:(?i:account_?key|shared_?access_?key)" + _GAP + rb"|(?:[?&;]|u0026)sig=)"

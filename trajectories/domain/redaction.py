@@ -109,7 +109,7 @@ def _replaced(data: bytes, view: search_text.View, found: Counter[str], max_foun
     for rule in (rule for group in credential_rules.GROUPS if group.any.search(text) for rule in group.rules):
         parts: list[bytes] = []
         end = 0
-        for match in rule.pattern.finditer(text):
+        for match in rule.matches(text):
             start, stop = match.span(1)
             candidates += 1
             if rule.is_credential(text[start:stop]):
