@@ -91,7 +91,7 @@ def test_the_last_letter_of_an_escape_begins_no_token_that_a_line_break_splits(e
 def test_the_quick_search_finds_whatever_a_view_changes(parts: list[bytes]) -> None:
     data = b"".join(parts)
     for base in filter(None, (search_text.unchanged(data), search_text.decoded(data))):
-        for form_of in search_text.FORMS:
+        for form_of in search_text.forms_of(base):
             view = form_of(base)
             if view is not None and view.text != data:
                 assert re2.search(search_text.CHANGED, data, LATIN1)

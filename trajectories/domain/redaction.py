@@ -91,8 +91,8 @@ def replace(data: bytes, *, max_found: int | None = None) -> Redacted:
         before = found.total()
         for base_of in (search_text.unchanged, search_text.decoded):
             base = base_of(data)
-            for form_of in search_text.FORMS:
-                view = form_of(base) if base else None
+            for form_of in search_text.forms_of(base):
+                view = base and form_of(base)
                 if view and credential_rules.CREDENTIAL.search(view.text):
                     data = _replaced(data, view, found, max_found)
                     base = base_of(data)

@@ -102,9 +102,13 @@ def itself(view: View) -> View:
     return view
 
 
-FORMS = (without_strings, without_hidden, itself)
-"""What is searched of a text. What is hidden may be within a credential, or be all that is between
-a word and one."""
+def forms_of(view: View | None) -> tuple[Callable[[View], View | None], ...]:
+    """Return the functions that make what is searched of a text. What is hidden may be within a
+    credential, or be all that is between a word and one.
+    """
+    if view is None:
+        return ()
+    return (without_strings, without_hidden, itself) if _ANY_PART.search(view.text) else (itself,)
 
 
 def _joined(view: View) -> View:
@@ -120,7 +124,8 @@ def _line_breaks(text: bytes) -> list[tuple[int, int]]:
     """Return the breaks within tokens."""
     if not _ANY_WRAPPED.search(text):
         return []
-    return sorted({*_breaks_of_tokens(text), *_breaks_of_keys(text)})
+    tokens, keys = list(_breaks_of_tokens(text)), list(_breaks_of_keys(text))
+    return sorted({*tokens, *keys}) if keys else tokens
 
 
 def _breaks_of_tokens(text: bytes) -> Iterator[tuple[int, int]]:
@@ -230,9 +235,11 @@ _CHARS = {b"%" + code: unquote_to_bytes(b"%" + code).translate(_SAFE) for code i
 """What one code becomes. A text may have a hundred thousand of them apart."""
 
 _ANY_HIDDEN_SHAPE = hidden_text.shape(rb"(?:^|[^\\])\\", rb"\\+")
-CHANGED = b"|".join((_ANY_HIDDEN_SHAPE, hidden_text.string_start(), _WRAPPED_SHAPE, _WRAPPED_KEY_SHAPE, _CODE))
+_ANY_PART_SHAPE = b"|".join((_ANY_HIDDEN_SHAPE, hidden_text.string_start(), _WRAPPED_SHAPE, _WRAPPED_KEY_SHAPE))
+CHANGED = _ANY_PART_SHAPE + b"|" + _CODE
 """RE2: what a view changes."""
 # Global because compiling them takes milliseconds. They are constants, so they need no reset.
+_ANY_PART = _compiled(_ANY_PART_SHAPE)
 _ANY_HIDDEN = _compiled(_ANY_HIDDEN_SHAPE)
 _ANY_STRING = _compiled(hidden_text.any_string())
 _ANY_WRAPPED = _compiled(_WRAPPED_SHAPE + b"|" + _WRAPPED_KEY_SHAPE)
