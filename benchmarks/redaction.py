@@ -39,6 +39,10 @@ SLOW = {
     "percent-encoding apart": "%41[",
     "passwords that are none": "a://:.@",
     "wrapped lines": "ghp_aaaaaaa1\n",
+    "links without an end": "\x1b]8;;a",
+    "links": "\x1b]8;;a\x07",
+    "percent-encoded links without an end": "%1B]8;;a",
+    "options of curl": "curl a.b -u a:$B\n",
 }
 
 

@@ -19,8 +19,9 @@ from rest_framework_api_key.crypto import KeyGenerator
 from tests import strategies
 from tests.credentials import CREDENTIALS, DISGUISES, HARD, HEX, IN_CONTEXT, MIXED, NO_CREDENTIALS, private_key
 from tests.examples import CAMEL, REFERENCE, body, phase
-from trajectories.domain import contract_types, dialects, redaction, schema
-from trajectories.domain.redaction import COUNT_KEY, KINDS, RULES, TooManyCredentials, placeholder, redact
+from trajectories.domain import contract_types, credential_rules, dialects, redaction, schema
+from trajectories.domain.credential_rules import KINDS, RULES
+from trajectories.domain.redaction import COUNT_KEY, TooManyCredentials, placeholder, redact
 from trajectories.exceptions import InvalidInput
 from trajectories.models import KEY_PREFIX_LENGTH
 
@@ -68,6 +69,16 @@ def test_only_the_announced_credential_is_removed(kind: str, before: str, creden
     assert record["metadata"] == {COUNT_KEY: {kind: 1}}
 
 
+@pytest.mark.parametrize("newline", ["\\\n", "\\\n    ", "^\r\n", "`\n"])
+def test_an_option_of_curl_is_found_on_a_later_line_of_the_command(newline: str) -> None:
+    cookie = f"sid={HEX[:32]}"
+    given = (
+        f"curl {newline} 'https://api.example.com' {newline}-d '{{\n}}' {newline} -u '%s' {newline} -b \"%s\" {newline}"
+    )
+    record = stored(body(error=given % ("admin:hunter2", cookie)))
+    assert record["error"] == given % (placeholder("basic-auth"), placeholder("cookie"))
+
+
 TOKENS = [(kind, text) for kind, text in CREDENTIALS if kind != "private-key"]
 
 
@@ -83,14 +94,39 @@ def test_a_hidden_token_is_removed_and_its_context_kept(disguise: str) -> None:
         assert hidden[-20:] not in record["error"]
 
 
+@pytest.mark.parametrize("start", ["\x1b]8;;", "\x9d8;;", "\\x1b]8;;", "^[]8;;", "\x1bP1;"])
+def test_the_text_of_a_string_for_a_terminal_is_searched_too(start: str) -> None:
+    for within in (TOKEN, TOKEN.replace("_", "%5F"), "\u200b".join((TOKEN[:9], TOKEN[9:]))):
+        for after in ("\x07 end", " end", "\x1b[0m end", "\n\x1b]0;b\x07 end"):
+            record = stored(body(error=f"at {start}{within}{after}"))
+            assert record["error"] == f"at {start}{placeholder('github-token')}{after}"
+
+
+def test_a_string_for_a_terminal_ends_in_the_text_that_it_begins_in() -> None:
+    halves = {"a": f"{TOKEN[:9]}\x1b]8;;", "b": f"\x07{TOKEN[9:]}", "c": f"{TOKEN[:9]}\x1b]\\", "d": f"\x07{TOKEN[9:]}"}
+    assert stored(body(metadata=halves))["metadata"] == halves
+
+
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\\n", "\n    "])
-def test_a_token_that_a_terminal_wrapped_is_removed_whole(newline: str) -> None:
+@pytest.mark.parametrize("before", ["", "at\n", "printed\\n", "KEY=", "NAME_"])
+def test_a_token_that_a_terminal_wrapped_is_removed_whole(before: str, newline: str) -> None:
     for kind, token in TOKENS:
-        if kind in ("trajectories-key", "slack-webhook", "service-token"):
-            continue  # these begin like a word
+        if "Q~" in token:
+            continue  # it begins like a word
         wrapped = newline.join((token[: len(token) // 2], token[len(token) // 2 :]))
-        record = stored(body(error=f"{wrapped}{newline}then line 12{newline}2026-11-27T10:00:00Z"))
-        assert record["error"] == f"{placeholder(kind)}{newline}then line 12{newline}2026-11-27T10:00:00Z", token
+        after = f"{newline}then line 12{newline}2026-11-27T10:00:00Z"
+        record = stored(body(error=before + wrapped + after))
+        assert record["error"] == before + placeholder(kind) + after, token
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\\n", "\n    "])
+@pytest.mark.parametrize("before", ["", "at\n", "the key ", "Bearer "])
+def test_a_key_of_this_store_is_removed_wherever_a_terminal_wrapped_it(before: str, newline: str) -> None:
+    key = dict(CREDENTIALS)["trajectories-key"]
+    for at in range(1, len(key)):
+        given = f"{before}{key[:at]}{newline}{key[at:]}{newline}then line 12"
+        record = stored(body(error=given))
+        assert record["error"] == f"{before}{placeholder('trajectories-key')}{newline}then line 12", at
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\\n", "\n    "])
@@ -281,6 +317,7 @@ _PIECES = st.sampled_from(
     + NO_CREDENTIALS
     + [disguise(TOKEN) for disguise in DISGUISES.values()]
     + ["\x1b[32m", "\x1b[", "[0m", "\\x1b[1m", "\u200b", "\u00ad", "\x7f", "%25", "%5C", "%22", "%", "\ufe0f", "AKIA"]
+    + ["\x1b]8;;", "\x9d", "\x07", "\x1b\\", "\x9c", "^[]", "^G", "^[\\", "\\e]", "\\a", "\\e\\", "\x1bP", "%1B]"]
     + ["\\n", "\n", "\\", '"', "-", "-----", "_", ".", "@", ":", "://", "%41", "a", "1", "é", " ", "bearer ", "sk-"]
 )
 _TEXTS = st.lists(_PIECES, max_size=6).map("".join)
@@ -334,15 +371,15 @@ def test_a_large_body_made_to_be_slow_is_read_a_few_times_and_not_once_per_byte(
 
     groups = [
         group._replace(rules=tuple(replace(rule, pattern=Counted(rule.pattern)) for rule in group.rules))
-        for group in redaction._GROUPS
+        for group in credential_rules.GROUPS
     ]
-    monkeypatch.setattr(redaction, "_GROUPS", groups)
+    monkeypatch.setattr(credential_rules, "GROUPS", groups)
     data = orjson.dumps(body(error=piece * (2**17 // len(piece))))
     clean = redaction.replace(data)
     assert orjson.loads(clean.body)["phases"] == []
     assert matches >= sum(clean.found.values())  # the rules that count are those that ran
-    assert calls <= 9 * len(RULES)  # of three views, three times
-    assert matches <= 9 * data.count(orjson.dumps(piece)[1:-1]) + len(RULES)
+    assert calls <= 18 * len(RULES)  # of six views, three times
+    assert matches <= 18 * data.count(orjson.dumps(piece)[1:-1]) + len(RULES)
 
 
 @pytest.mark.parametrize("encoded", [0, 5_000, 10_000])
