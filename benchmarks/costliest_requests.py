@@ -261,6 +261,8 @@ def _bodies() -> Iterator[Sent]:
         yield Sent(f"record {name}", "POST", {}, many)
     over = orjson.dumps({"request_summary": "x", "phases": [], "metadata": {"a": [[]] * (MIB // 3 - 100)}})
     yield Sent("record 1 MiB: too many empty lists", "POST", {}, over)
+    repeated = b'{"request_summary":"x","phases":[],"metadata":{%b}}' % b",".join([b'"a":1'] * (MIB // 6 - 100))
+    yield Sent("record 1 MiB: one key again and again", "POST", {}, repeated)
     bodies: dict[str, dict[str, Any]] = {
         "80,000 problems": _PROBLEMS,
         "unknown keys": {f"{number}": 1 for number in range(MIB // 12)},

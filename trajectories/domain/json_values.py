@@ -6,8 +6,6 @@ over a body. So bytes alone do not bound what a body costs.
 
 from __future__ import annotations
 
-import re2
-
 from trajectories.exceptions import TooLarge
 
 MAX_VALUES = 100_000
@@ -16,7 +14,6 @@ ordinary runs 60,000; a mebibyte has room for 350,000 empty lists."""
 _SEPARATORS = b",[{"
 """Each value but the first follows one of these, or a key that does."""
 _OTHERS = bytes(byte for byte in range(256) if byte not in _SEPARATORS)
-_STRING = re2.compile(rb'(?s)"(?:[^"\\]|\\.)*"', re2.Options())
 
 
 def values_in(data: bytes) -> int:
@@ -27,7 +24,9 @@ def values_in(data: bytes) -> int:
     """
     count = 1 + sum(data.count(byte) for byte in _SEPARATORS)
     if count > MAX_VALUES:
-        count = 1 + len(_STRING.sub(b"", data).translate(None, delete=_OTHERS))
+        # Without what is between quotes. A match of a pattern for each string would take ten times as long.
+        unescaped = data.replace(rb"\\", b"").replace(rb"\"", b"")
+        count = 1 + len(b"".join(unescaped.split(b'"')[::2]).translate(None, delete=_OTHERS))
     return count
 
 
