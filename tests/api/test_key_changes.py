@@ -57,6 +57,18 @@ def test_a_relay_brings_a_revocation_to_its_host(own: WebProcess, other_host: We
     assert other_host.outbox.remembered_key(another.partition(".")[0], 0)
 
 
+def test_each_step_of_a_relay_looks_for_revocations(
+    own: WebProcess, other_host: WebProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trajectories.relay.close_old_connections", lambda: None)  # there is no broker
+    key, text = issue()
+    caller_at(other_host, text)
+    revoke_at(own, key)
+    Relay(other_host.store).step()
+    with pytest.raises(AuthenticationFailure, match="revoked"):
+        caller_at(other_host, text)
+
+
 def test_a_relay_reads_each_revocation_once_with_any_clocks(own: WebProcess, other_host: WebProcess) -> None:
     tier = own.store.redis_tier
     tier.change_key("first", 2_000_000)

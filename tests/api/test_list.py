@@ -203,6 +203,13 @@ def test_a_value_that_cannot_be_read_is_refused_by_name(north: Client, operation
 
 
 @pytest.mark.parametrize("operation", ["", "/stats", "/readiness", "/export"])
+@pytest.mark.parametrize("q", [" ".join(map(str, range(33))), "a" * 501], ids=["words", "characters"])
+def test_a_search_has_a_limit_of_words_and_characters(north: Client, operation: str, q: str) -> None:
+    assert error(north.get(PATH + operation, {"q": q}), 400, "invalid_parameter").param == "q"
+    assert north.get(PATH + operation, {"q": " ".join(map(str, range(32)))}).status_code == 200
+
+
+@pytest.mark.parametrize("operation", ["", "/stats", "/readiness", "/export"])
 def test_a_failing_statement_is_a_server_error_and_logged_with_its_class(
     north: Client, operation: str, caplog: pytest.LogCaptureFixture
 ) -> None:

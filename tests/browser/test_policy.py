@@ -23,6 +23,10 @@ def test_the_docs_page_shows_every_operation_without_a_violation(visitor: Visito
         page.wait_for_selector(".opblock-body")
         page.click(".btn.authorize >> nth=0")
         page.wait_for_selector(".modal-ux")
+        page.fill(".modal-ux input", "prefix.secret")
+        page.click(".modal-ux button.authorize")
+        page.wait_for_selector(".modal-ux >> text=Logout")
+        assert page.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}])") == "[{},{}]"
         return [block.inner_text() for block in page.query_selector_all(".opblock-summary-path")]
 
     paths = orjson.loads((DOCS / "openapi.json").read_bytes())["paths"].values()

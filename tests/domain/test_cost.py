@@ -21,6 +21,8 @@ from tests.examples import body, phase
 from tests.strategies import examples
 from trajectories.domain import contract_types, dialects, redaction, schema
 from trajectories.domain.record import facets_of
+from trajectories.domain.search_words import words_of
+from trajectories.domain.warnings import warnings_of
 from trajectories.exceptions import InvalidInput
 
 SMALL_BYTES = 3_500
@@ -92,7 +94,7 @@ SHAPES = st.builds(Shape, st.sampled_from(sorted(_PLACES)), _PIECES)
 
 
 def _passes(data: bytes) -> Iterator[tuple[str, Callable[[], object]]]:
-    """Yield each pass that ingest makes over a body; only the first if it refuses the body."""
+    """Yield each pass over a body, of ingest and of the archive; only the first if it is refused."""
     yield "read", lambda: dialects.read(data)
     with suppress(InvalidInput):
         trajectory = dialects.read(data)
@@ -102,6 +104,9 @@ def _passes(data: bytes) -> Iterator[tuple[str, Callable[[], object]]]:
         redacted = redaction.redact(form).body
         yield "redact again", lambda: redaction.redact(redacted)
         yield "facets", lambda: facets_of(redacted)
+        fields = orjson.loads(redacted)
+        yield "words of the search", lambda: words_of(fields)
+        yield "warnings", lambda: warnings_of(fields)
 
 
 def cpu_s(work: Callable[[], object], times: int) -> float:

@@ -83,6 +83,13 @@ TOKENS = [(kind, text) for kind, text in CREDENTIALS if kind != "private-key"]
 
 
 @pytest.mark.parametrize("disguise", DISGUISES)
+@pytest.mark.parametrize("text", [HEX[:40], HEX[:64], f"sha256:{HEX[:64]}", "29243fa3-f296-5e3b-9266-7052b77cbfe9"])
+def test_a_hidden_hash_is_kept(disguise: str, text: str) -> None:
+    given = f"at {DISGUISES[disguise](text)} end"
+    assert redaction.replace_text(given) == given
+
+
+@pytest.mark.parametrize("disguise", DISGUISES)
 def test_a_hidden_token_is_removed_and_its_context_kept(disguise: str) -> None:
     for kind, token in TOKENS:
         hidden = DISGUISES[disguise](token)

@@ -57,7 +57,8 @@ def test_the_same_seed_gives_the_same_answer(table: Any, seed: int) -> None:
 
 
 def test_the_order_in_which_records_came_does_not_change_the_answer() -> None:
-    table = {("a", after): (count, 3 * count, 0.1) for after, count in (("w", 1), ("x", 7), ("y", 30), ("z", 13))}
+    counts = (("w", 1), ("x", 7), ("y", 30), ("z", 13))
+    table: dict[tuple[str, str | None], Any] = {("a", after): (count, 3 * count, 0.1) for after, count in counts}
     failed = [{"phase_name": "implementation", "model": "v", "outcome": "failure"}]
     asked = request("a", "b", phases=failed)
     of_weeks = [cells(table, week=NOW_US - weeks * 7 * DAY_US) for weeks in (11, 25, 40)]

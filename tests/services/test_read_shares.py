@@ -53,6 +53,15 @@ def test_another_tenant_has_shares_of_its_own(shares: ReadShares, two_of_alice: 
         share.take()
 
 
+def test_a_scan_pauses_so_that_short_reads_go_first(shares: ReadShares, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read_shares, "PAUSE_EVERY_S", 0.0)
+    pauses: list[float] = []
+    monkeypatch.setattr("time.sleep", pauses.append)
+    with shares.of("alice") as share:
+        assert list(share.scan(range(100))) == list(range(100))
+    assert pauses == [read_shares._PAUSE_S] * 100
+
+
 def test_a_short_read_needs_no_share(shares: ReadShares, two_of_alice: list[Share]) -> None:
     with shares.of("alice") as share:
         assert list(share.scan(range(100))) == list(range(100))

@@ -95,7 +95,7 @@ def answers(client: httpx2.Client) -> bool:
 
 @pytest.mark.parametrize("header", FORGED, ids=[name for name, _ in FORGED])
 def test_a_forwarded_header_of_a_client_changes_nothing(web: Web, header: tuple[str, str]) -> None:
-    for path in ("/docs/", "/admin/", PATH):
+    for path in ("/docs/", "/admin/", PATH, "/forged/docs/"):
         plain, forged = (web.http.get(path, headers=sent) for sent in ({}, dict([header])))
         assert plain.status_code == 301
         assert plain.headers["Location"] == f"https://{web.http.base_url.netloc.decode()}{path}"
@@ -105,6 +105,12 @@ def test_a_forwarded_header_of_a_client_changes_nothing(web: Web, header: tuple[
 def test_the_scheme_comes_from_the_header_if_the_setting_trusts_it(web_behind_proxy: Web) -> None:
     sent: list[dict[str, str]] = [{"X-Forwarded-Proto": "https"}, {"X-Forwarded-Proto": "http"}, {}]
     assert [web_behind_proxy.http.get(PATH, headers=headers).status_code for headers in sent] == [200, 301, 301]
+
+
+def test_a_client_cannot_name_the_first_part_of_its_path_as_the_prefix_of_the_site(web_behind_proxy: Web) -> None:
+    for name in ("SCRIPT_NAME", "Script-Name", "X-Script-Name", "X-Forwarded-Prefix"):
+        sent = {"X-Forwarded-Proto": "https", name: "/forged"}
+        assert web_behind_proxy.http.get("/forged/docs/", headers=sent).status_code == 404
 
 
 def test_a_client_cannot_choose_the_address_that_its_bad_keys_are_counted_for(web_behind_proxy: Web) -> None:

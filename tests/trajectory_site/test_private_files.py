@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from django.db import connections
 from pytest_django import Settings
 
 from tests.processes import clean_environment, run_python
@@ -84,3 +85,18 @@ def test_at_deployment_a_file_that_others_can_use_is_a_warning(
         subprocess.run(["sh", "-c", str(message.hint)], check=True)
     assert list(checks._check_files(read_settings())) == []
     assert outbox.parent.stat().st_mode & 0o777 == folder
+
+
+def test_at_deployment_the_file_of_the_archive_is_looked_at_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    folder.chmod(0o755)
+    file = folder / "db.sqlite3"
+    file.touch()
+    monkeypatch.setitem(connections["default"].settings_dict, "NAME", str(file))
+    monkeypatch.setattr(connections["default"], "vendor", "sqlite")
+    for mode, is_exposed in ((0o644, True), (0o600, False)):
+        file.chmod(mode)
+        assert [str(file) in one.msg for one in checks._check_files(read_settings())] == [True] * is_exposed

@@ -34,7 +34,7 @@ def hostile_run(number: int, text: str) -> dict[str, Any]:
     }
     return {
         "id": str(UUID(int=0x4000_8000_0000_0000_0000 | number)),
-        **dict.fromkeys(("request_summary", "error", "request_type", "source", "project"), text),
+        **dict.fromkeys(("request_summary", "error", "request_type", "source", "project", "policy"), text),
         "tags": [text],
-        "phases": [phase],
+        "phases": [phase, {"phase_name": f"{text} later", "outcome": "skipped"}],
     }

@@ -12,16 +12,14 @@ import pytest
 from mcp_injections import INJECTIONS, VISIBLE, hostile_run
 from mcp_tools import Tools, tools_of
 
+from trajectories_mcp import summaries
 from trajectories_mcp.results import IN_EACH_TOOL, UNTRUSTED
 from trajectories_sdk.testing import InMemoryServer
 
 QUESTIONS: list[dict[str, Any]] = [
     {"limit": 20},
     {"id": "00000000-0000-4000-8000-000000000001"},
-    *(
-        {"show": "stats", "group_by": name, "limit": 20}
-        for name in ("phase_model", "request_type", "source", "project")
-    ),
+    *({"show": "stats", "group_by": name, "limit": 20} for name in summaries.GROUPINGS),
 ]
 CALLS: dict[str, dict[str, Any]] = {
     "record": {"request_summary": "Add auth", "phases": []},
@@ -51,6 +49,18 @@ def test_recorded_text_is_in_the_untrusted_part_alone(tools: Tools, question: di
     (block,) = answer.content
     assert block.type == "text"
     assert json.loads(block.text) == answer.structured_content
+
+
+@pytest.mark.parametrize("text", INJECTIONS.values(), ids=INJECTIONS)
+def test_no_answer_of_a_tool_has_recorded_text_outside_its_untrusted_part(text: str) -> None:
+    with InMemoryServer() as store, tools_of(store) as tools:
+        id_ = tools.record(**hostile_run(1, text))["id"]
+        for name, arguments in CALLS.items():
+            answer = tools.call(f"br_trajectory_{name}", arguments | ({"id": id_} if "id" in arguments else {}))
+            assert not answer.is_error
+            shown = dict(answer.structured_content or {})
+            shown.pop("untrusted_data", None)
+            assert VISIBLE not in json.dumps(shown)
 
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=str)
