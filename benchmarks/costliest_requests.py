@@ -234,8 +234,16 @@ def _learning() -> Iterator[Sent]:
     forecast = {"taskType": "feature", "complexity": "high"}
     yield Sent("forecast of costs", "GET", forecast, path="/v1/intelligence/cost-forecast")
     yield Sent("alerts", "GET", {}, path=f"{LEARNING}alerts")
-    rules = [{"when": {"project": f"p{number}"}, "use": MODELS[0]} for number in range(200)]
-    for name, policy in {"": {"default": MODELS[0]}, " by 200 rules": {"rules": rules, "default": MODELS[0]}}.items():
+    default = MODELS[0]
+    rules = [{"when": {"project": f"p{number}"}, "use": default} for number in range(200)]
+    names = [*MODELS, *(f"unknown {number}" for number in range(180))]
+    many = {name: 0.0495 if number < 20 else 0.01 / 180 for number, name in enumerate(names)}
+    policies = {
+        "": {"default": default},
+        " by 200 rules": {"rules": rules, "default": default},
+        " of a policy of 200 models": {"default": many},
+    }
+    for name, policy in policies.items():
         for estimand in ("decision", "run"):
             evaluated = {"policy": policy, "max_runs": 1_000, "estimand": estimand}
             body = orjson.dumps(evaluated)

@@ -208,15 +208,18 @@ def _predictions(decisions: Sequence[Logged]) -> tuple[Floats, Floats]:
     direct, taken = list[float](), list[float]()
     for group, action, _, policy, reward in decisions:
         mean = (total + _SMOOTHING * 0.5) / (count + _SMOOTHING)
-        in_group, expected = of_groups[group], 0.0
-        # The action taken is the last one, and adds nothing. No calls: a policy may have 200 actions.
-        for name, chance in (*policy.items(), (action, 0.0)):
+        in_group, expected = of_groups[group], mean * sum(policy.values())
+        # An action that was never taken has the mean, and a policy may have 200 of these. So only the
+        # others are looked at, without calls. The action of this decision is the last one.
+        is_short = len(policy) < len(of_actions)
+        names = filter(of_actions.__contains__, policy) if is_short else filter(policy.__contains__, of_actions)
+        for name, chance in (*[(name, policy[name]) for name in names], (action, 0.0)):
             predicted = mean
             if in_all := of_actions.get(name):
                 predicted = (in_all[0] + _SMOOTHING * mean) / (in_all[1] + _SMOOTHING)
                 own_total, own_count = in_group.get(name, _NOTHING)
                 predicted = (own_total + _SMOOTHING * predicted) / (own_count + _SMOOTHING)
-            expected += chance * predicted
+            expected += chance * (predicted - mean)
         direct.append(expected)
         taken.append(predicted)
         total, count = total + reward, count + 1
