@@ -82,7 +82,7 @@ _SHOWN = 10
 _AIM_MS = 100
 _AGAIN = 3
 _LONG = 8 * MIB
-"""Bytes of an export that is read at once with what explains it."""
+"""An export of more bytes is read in turn with the one that explains it."""
 _CHOSEN = 4_000
 _FEW = 3_000
 """More than the shapes of runs that a process remembers (``domain.credit``)."""
