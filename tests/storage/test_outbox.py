@@ -3,6 +3,7 @@ takes more than it may."""
 
 from __future__ import annotations
 
+import gc
 import shutil
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -395,3 +396,10 @@ def test_a_file_that_was_bound_to_another_store_accepts_nothing_of_the_former_on
     assert outbox.last_n() == 1
     assert len(taken(outbox.append([draft(new_id())], store="ba9876543210"))) == 1
     outbox.close()
+
+
+def test_an_outbox_that_is_dropped_without_being_closed_keeps_no_file_open(path: Path) -> None:
+    append(opened(path))
+    gc.collect()
+    files = [str(file.resolve()) for file in Path("/proc/self/fd").iterdir()]
+    assert not [file for file in files if file.startswith(str(path))]

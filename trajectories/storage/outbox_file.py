@@ -7,6 +7,7 @@ import os
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -152,6 +153,8 @@ class OutboxFile:
         """
         if self._lock_file is None:
             self._lock_file = os.open(self._path + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            # A store that other settings replace is dropped, not closed: threads may be using it.
+            self._close_lock_file = weakref.finalize(self, os.close, self._lock_file)
         file, until = self._lock_file, time.monotonic() + _TIMEOUT_S
         try:
             _lock(file, _NEXT, until)
@@ -168,7 +171,7 @@ class OutboxFile:
             while connections:
                 connections.popitem()[1].close()
         if self._lock_file is not None:
-            os.close(self._lock_file)
+            self._close_lock_file()
             self._lock_file = None
 
     def vacuum(self, pages: int) -> None:
