@@ -141,6 +141,32 @@ def test_a_model_that_was_no_candidate_is_not_covered() -> None:
     assert (found.covered, found.estimates) == (0, [])
 
 
+@pytest.mark.parametrize(
+    ("chosen_with", "candidates", "covered"),
+    [
+        (0.5, None, 1.0),
+        (1.0, None, 0.25),
+        (0.5, {"small": 0.5, "large": 0.5}, 0.25),
+        (0.5, {"small": 0.5, "third": None}, 1.0),
+        (1.0, {"small": 1.0, "third": None}, 0.25),
+        (0.5, {"small": 0.5, "third": 0.0, **{f"m{at}": 0.1 for at in range(5)}}, 0.25),
+    ],
+    ids=["any other", "no other", "others", "one without a probability", "one that nothing is left for", "never"],
+)
+def test_covered_is_the_share_of_what_could_have_been_chosen(
+    chosen_with: float, candidates: dict[str, float | None] | None, covered: float
+) -> None:
+    fields: dict[str, Any] = {"phase_name": "implement", "model": "small", "selection_probability": chosen_with}
+    if candidates is not None:
+        named = [
+            {"model": name} | ({} if chance is None else {"probability": chance}) for name, chance in candidates.items()
+        ]
+        fields["candidates"] = named
+    given = body(id=str(UUID(int=1)), phases=[fields | {"outcome": "success"}])
+    for default in ({"small": 0.25, "third": 0.75}, {"small": 0.25, "third": 0.75, **dict.fromkeys("abcdefgh", 0.0)}):
+        assert evaluated([given], default=default).covered == pytest.approx(covered)
+
+
 def test_with_five_samples_it_refuses() -> None:
     found = evaluated(logged_bodies(5, {"small": 0.5, "large": 0.5}), always="large")
     assert found.refusal == "5 decisions have a propensity and a reward; at least 30 are needed."
@@ -309,13 +335,15 @@ def test_overlap_of_equal_weights_is_the_number_of_decisions() -> None:
 
 
 def test_the_doubly_robust_estimate_draws_each_mean_towards_that_of_a_wider_group() -> None:
-    made = [("plan", "a", 1.0), ("test", "b", 0.0), ("plan", "b", 0.5), ("plan", "a", 0.0)]
-    decisions = [Logged(group, taken, 0.5, {"b": 0.75, "untaken": 0.25}, reward) for group, taken, reward in made]
+    rng = random.Random(1)
+    policies = [{"b": 0.75, "untaken": 0.25}, {"a": 0.1, "b": 0.2, "c": 0.7}]
+    made = [(rng.choice(["plan", "test"]), rng.choice("abc"), rng.choice([0.0, 0.5, 1.0])) for _ in range(40)]
+    decisions = [Logged(*one[:2], 0.5, rng.choice(policies), one[2]) for one in made]
     terms = []
-    for at, (group, taken, reward) in enumerate(made):
+    for at, (decision, (group, taken, reward)) in enumerate(zip(decisions, made, strict=True)):
         before = made[:at]
-        direct = 0.75 * _reward_of("b", group, before) + 0.25 * _reward_of("untaken", group, before)
-        terms.append(direct + decisions[at].weight * (reward - _reward_of(taken, group, before)))
+        direct = sum(chance * _reward_of(name, group, before) for name, chance in decision.policy.items())
+        terms.append(direct + decision.weight * (reward - _reward_of(taken, group, before)))
     of_dr = estimates(decisions, seed=0)[-1]
     assert of_dr.method == "dr"
     assert of_dr.value == pytest.approx(sum(terms) / len(terms), rel=1e-12)

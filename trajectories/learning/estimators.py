@@ -10,9 +10,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from trajectories.exceptions import InvalidInput
 
@@ -21,7 +20,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats: TypeAlias = NDArray[np.float64]
+    Integers: TypeAlias = NDArray[np.intp]
 
+H = TypeVar("H", bound=Hashable)
 METHODS = ("ips", "snips", "dr")
 RUN_METHODS = ("ips", "snips")
 REPLICATES = 1_000
@@ -202,31 +203,61 @@ def _predictions(decisions: Sequence[Logged]) -> tuple[Floats, Floats]:
     """
     import numpy as np
 
-    total = count = 0.0
-    of_actions: dict[str, tuple[float, int]] = {}
-    of_groups: dict[Hashable, dict[str, tuple[float, int]]] = defaultdict(dict)
-    direct, taken = list[float](), list[float]()
-    for group, action, _, policy, reward in decisions:
-        mean = (total + _SMOOTHING * 0.5) / (count + _SMOOTHING)
-        in_group, expected = of_groups[group], mean * sum(policy.values())
-        # An action that was never taken has the mean, and a policy may have 200 of these. So only the
-        # others are looked at, without calls. The action of this decision is the last one.
-        is_short = len(policy) < len(of_actions)
-        names = filter(of_actions.__contains__, policy) if is_short else filter(policy.__contains__, of_actions)
-        for name, chance in (*[(name, policy[name]) for name in names], (action, 0.0)):
-            predicted = mean
-            if in_all := of_actions.get(name):
-                predicted = (in_all[0] + _SMOOTHING * mean) / (in_all[1] + _SMOOTHING)
-                own_total, own_count = in_group.get(name, _NOTHING)
-                predicted = (own_total + _SMOOTHING * predicted) / (own_count + _SMOOTHING)
-            expected += chance * (predicted - mean)
-        direct.append(expected)
-        taken.append(predicted)
-        total, count = total + reward, count + 1
-        for sums in (of_actions, in_group):
-            before, times = sums.get(action, _NOTHING)
-            sums[action] = before + reward, times + 1
-    return np.array(direct), np.array(taken)
+    rewards = np.array([decision.reward for decision in decisions])
+    groups, _ = _numbered([decision.group for decision in decisions])
+    actions, names = _numbered([decision.taken for decision in decisions])
+    in_all, in_group = _Earlier(np.zeros_like(groups)), _Earlier(groups)
+    once = np.ones_like(rewards)
+    means = _drawn(in_all.sums(rewards), in_all.sums(once), once / 2)
+    of_action, of_both = _Earlier(actions), _Earlier(groups * len(names) + actions)
+    taken = _drawn(of_action.sums(rewards), of_action.sums(once), means)
+    taken = _drawn(of_both.sums(rewards), of_both.sums(once), taken)
+
+    policies = {id(decision.policy): decision.policy for decision in decisions}
+    places, keys = _numbered([id(decision.policy) for decision in decisions])
+    direct = means * np.array([sum(policies[key].values()) for key in keys])[places]
+    named = set[str]().union(*policies.values())
+    for number, name in enumerate(names):
+        # Only of actions that are taken: before that, an action has the mean.
+        if name in named:
+            counts = (actions == number).astype(float)
+            earned = counts * rewards
+            predicted = _drawn(in_all.sums(earned), in_all.sums(counts), means)
+            predicted = _drawn(in_group.sums(earned), in_group.sums(counts), predicted)
+            chances = np.array([policies[key].get(name, 0.0) for key in keys])
+            direct += chances[places] * (predicted - means)
+    return direct, taken
 
 
-_NOTHING = 0.0, 0
+def _drawn(sums: Floats, counts: Floats, towards: Floats) -> Floats:
+    """Return means of rewards, each drawn towards that of a wider group."""
+    return (sums + _SMOOTHING * towards) / (counts + _SMOOTHING)
+
+
+def _numbered(values: Sequence[H]) -> tuple[Integers, list[H]]:
+    """Return the number of each value, and the distinct values in the order of their numbers."""
+    import numpy as np
+
+    numbers: dict[H, int] = {}
+    found = [numbers.setdefault(value, len(numbers)) for value in values]
+    return np.array(found), [*numbers]
+
+
+class _Earlier:
+    """At each decision, the earlier ones that are of the same kind."""
+
+    def __init__(self, kinds: Integers) -> None:
+        import numpy as np
+
+        self._order = np.argsort(kinds, kind="stable")
+        ordered = kinds[self._order]
+        self._first = np.searchsorted(ordered, ordered)
+
+    def sums(self, values: Floats) -> Floats:
+        """Return the sum of the values of the earlier ones, at each decision."""
+        import numpy as np
+
+        before = np.concatenate(([0.0], np.cumsum(values[self._order])))[:-1]
+        found = np.empty_like(values)
+        found[self._order] = before - before[self._first]
+        return found

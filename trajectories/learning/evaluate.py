@@ -284,7 +284,7 @@ class _RunTally:
 
 
 def _chosen(policy: Policy, decision: Decision) -> Mapping[str, float]:
-    return policy.probabilities(decision, [model for model in decision.models if model is not None])
+    return policy.probabilities(decision, [*filter(None, decision.models)])
 
 
 def _refusal(of: str, size: int, missing: int, found: Overlap | None, covered: float | None) -> str | None:
@@ -354,14 +354,15 @@ def _covered(models: Mapping[str | None, float | None], chosen: Mapping[str, flo
 
     Models whose probability is not recorded share what the recorded ones leave.
     """
-    if len(chosen) == 1:
-        ((model, chance),) = chosen.items()
-        if models.get(model):
-            return chance
     is_left = 1 - sum([chance for chance in models.values() if chance is not None]) > 1e-9
-    # A model that is not among several could not be chosen.
-    possible = filter(models.__contains__, chosen) if len(models) > 1 else iter(chosen)
-    return sum([chosen[one] for one in possible if (is_left if (known := models.get(one)) is None else known > 0)])
+    # The smaller one is walked: either may have 200 models.
+    names = chosen if len(chosen) < len(models) else filter(None, models)
+    shared = [model for model in names if model in chosen and model in models]
+    covered = sum([chosen[one] for one in shared if (is_left if (known := models[one]) is None else known)])
+    if len(models) == 1 and is_left:
+        # Several models are all that could be chosen; one alone leaves the rest to any other.
+        covered += sum(chosen.values()) - sum([chosen[one] for one in shared])
+    return covered
 
 
 def _expected(chosen: Mapping[str, float], values: Mapping[str, Sequence[float]]) -> float:
