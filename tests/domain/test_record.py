@@ -18,7 +18,16 @@ from tests import strategies
 from tests.examples import REFERENCE, body, phase
 from trajectories.domain.clock import epoch_us, rfc3339
 from trajectories.domain.outcomes import phase_group
-from trajectories.domain.record import Facets, Record, digest_of, facets_of, merge
+from trajectories.domain.record import (
+    Facets,
+    Record,
+    added_together,
+    digest_of,
+    facets_of,
+    merge,
+    merge_all,
+    tombstone,
+)
 from trajectories.domain.schema import canonical, parse
 from trajectories.domain.text import fold
 from trajectories.domain.warnings import Contradiction
@@ -100,6 +109,38 @@ def test_at_the_same_stamp_the_greater_digest_wins() -> None:
     one, other = sorted((version(10, data) for data in BODIES[:2]), key=lambda record: record.digest)
     assert merge(one, other, from_authority=False).body == other.body
     assert merge(other, one, from_authority=False).body == other.body
+
+
+def addition(outcome: int, form: int) -> Record:
+    given = {"id": str(UUID(int=outcome)), "recorded_at": rfc3339(outcome // 2).decode(), "value": form}
+    return Record("t", ID, outcome, UUID(int=outcome).hex, outcome, outcome, orjson.dumps([given]))
+
+
+any_versions = st.lists(
+    st.one_of(
+        versions.map(lambda given: given[0]),
+        st.builds(addition, st.integers(1, 5), st.integers(1, 2)),
+        st.builds(tombstone, st.just("t"), st.just(ID), st.integers(1, 5)),
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@given(any_versions)
+def test_additions_of_one_record_merge_together_as_they_do_one_after_another(given: list[Record]) -> None:
+    together = [*added_together(given)]
+    assert sum(one.is_addition for one in together) <= 1
+    one_by_one = reduce(lambda known, one: merge(known, one, from_authority=False), given[1:], given[0])
+    assert merge_all(None, given) == merge_all(given[0], given[1:]) == one_by_one
+
+
+def test_additions_of_different_records_stay_apart() -> None:
+    other = replace(addition(2, 1), id=UUID(int=1))
+    given = [addition(1, 1), other, version(3), addition(2, 1)]
+    record, *added = added_together(given)
+    assert record == given[2]
+    assert [(one.id, len(orjson.loads(one.body))) for one in added] == [(ID, 2), (other.id, 1)]
 
 
 # Bytes.

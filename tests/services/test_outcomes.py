@@ -17,13 +17,14 @@ from tests.storage.hosts import TENANT, WebProcess, new_id
 from tests.strategies import examples
 from trajectories import persistence
 from trajectories.domain import answers
+from trajectories.domain.compression import decompress
 from trajectories.domain.query import parse_query
 from trajectories.domain.record import Record
 from trajectories.exceptions import Deleted, IdempotencyConflict, InvalidInput, NotFound, TooLarge, TooManyOutcomes
 from trajectories.models import LateOutcome, Quarantined, Reference, RunOutcome, Trajectory
 from trajectories.services import erasure, erasure_audit, outcomes
 from trajectories.services.outcomes import AcceptedOutcome
-from trajectories.storage import archive_outcomes, archive_reads, archive_writes
+from trajectories.storage import archive_outcomes, archive_reads, archive_writes, tenant_cache
 from trajectories.storage.archive_outcomes import fill_references, forget_waiting
 from trajectories.storage.store import get_store
 
@@ -459,3 +460,25 @@ def test_outcomes_of_one_target_read_the_known_ones_once_a_request(
     assert len(read) < 10, "each line read the known outcomes"
     assert [line.result.is_new for line in taken if isinstance(line.result, AcceptedOutcome)] == [True] * 50 + [False]
     assert len(own.outcomes(id_)) == 53
+
+
+def test_outcomes_of_one_request_read_the_body_of_each_run_once(
+    db: None, own: WebProcess, beside: WebProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [own.record().id, own.record().id]
+    for process in (own, beside):
+        process.list()
+    read, read_body = list[bytes](), decompress
+
+    def noted(data: bytes) -> bytes:
+        read.append(data)
+        return read_body(data)
+
+    monkeypatch.setattr(tenant_cache, "decompress", noted)
+    given = [{"name": f"m{number}", "value": 1, "trajectory_id": str(ids[number % 2])} for number in range(60)]
+    outcomes.record_many(own.store, TENANT, map(orjson.dumps, given), source=None)
+    assert len(read) == 2, "a process read a body for each outcome"
+    beside.hot.snapshot(TENANT)
+    assert len(read) == 4, "another process did, which follows the outbox"
+    monkeypatch.undo()
+    assert [len(process.outcomes(id_)) for process in (own, beside) for id_ in ids] == [30] * 4

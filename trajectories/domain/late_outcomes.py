@@ -10,7 +10,7 @@ run gets (``archive_outcomes.MAX_REFERRED_CHARS``): it keeps those that came whi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 from uuid import UUID, uuid5
 
@@ -237,9 +237,14 @@ def join(known: bytes, other: bytes) -> bytes:
     """
     if not other or known == other:
         return known
-    if not known:
-        return other
-    return collect([one for text in (other, known) for one in orjson.loads(text)])
+    return join_all([known, other]) if known else other
+
+
+def join_all(lists: Sequence[bytes]) -> bytes:
+    """Return the union of JSON lists of outcomes, as ``join`` would one after another."""
+    if len(lists) == 1:
+        return lists[0]
+    return collect([one for text in reversed(lists) for one in orjson.loads(text)])
 
 
 def collect(outcomes: Iterable[Mapping[str, Any]]) -> bytes:

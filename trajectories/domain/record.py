@@ -13,7 +13,7 @@ import orjson
 
 from trajectories.domain.clock import epoch_us, rfc3339
 from trajectories.domain.credit import UNCREDITED, Credit, credit_of
-from trajectories.domain.late_outcomes import LateFacets, facets_of_outcomes, join
+from trajectories.domain.late_outcomes import LateFacets, facets_of_outcomes, join, join_all
 from trajectories.domain.outcomes import phase_group, run_outcome
 from trajectories.domain.text import fold
 from trajectories.domain.warnings import Contradiction
@@ -197,11 +197,28 @@ def merge_all(known: Record | None, versions: Sequence[Record]) -> Record:
 
     At least one version is required.
     """
-    for version in versions:
+    for version in added_together(versions):
         known = merge(known, version, from_authority=False)
     if known is None:
         raise ValueError("there is nothing to merge")
     return known
+
+
+def added_together(versions: Iterable[Record]) -> Iterator[Record]:
+    """Yield versions in their order, then one addition for each id with the outcomes of all of its
+    additions.
+
+    They merge to the same. Each addition alone would cost as much as the outcomes before it, and
+    in the hot cache as the body.
+    """
+    additions: dict[tuple[str, UUID], list[Record]] = {}
+    for version in versions:
+        if version.is_addition:
+            additions.setdefault((version.tenant, version.id), []).append(version)
+        else:
+            yield version
+    for same in additions.values():
+        yield same[0] if len(same) == 1 else replace(same[0], body=join_all([one.body for one in same]))
 
 
 class PhaseFacets(NamedTuple):

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from trajectories import metrics
 from trajectories.conf import Settings
-from trajectories.domain.record import Record, tenant_digest
+from trajectories.domain.record import Record, added_together, tenant_digest
 from trajectories.storage.hot_fill import HotFill, RedisLink
 from trajectories.storage.hot_growth import HotGrowth
 from trajectories.storage.outbox import Outbox
@@ -149,9 +149,10 @@ class HotCache:
             if row.kind == "erasure":
                 for tenant in [name for name in self._caches if tenant_digest(name) == row.record.tenant]:
                     del self._caches[tenant]
-            cache = self._caches.get(row.record.tenant)
-            if cache is not None and row.state != "quarantined":
-                cache.apply(row.record, from_authority=False)
+        for record in added_together(row.record for row in rows if row.state != "quarantined"):
+            cache = self._caches.get(record.tenant)
+            if cache is not None:
+                cache.apply(record, from_authority=False)
                 cache.shrink(self._conf.hot_max_records)
         self._seen_n = max(self._seen_n, rows[-1].n)
         self._bound_bytes()
