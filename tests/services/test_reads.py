@@ -15,12 +15,14 @@ from uuid import UUID
 import orjson
 import pytest
 from django.db import connections
+from django.test.utils import CaptureQueriesContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
 from tests.examples import body
 from tests.processes import wait_until
+from tests.routing import ArchiveRouter
 from tests.storage import reference
 from tests.storage.away import archive_away
 from tests.storage.hosts import EVERYTHING, QUICK, TENANT, Clock, WebProcess, made, new_id
@@ -253,6 +255,18 @@ def test_a_waiting_version_takes_the_place_of_the_archived_one_where_the_others_
     for id_, tags, expected in [(first.id, ["nightly", "again"], 5), (second.id, [], 4)]:
         own.record(id=str(id_), tags=tags)
         assert (own.window(nightly)["computed_from"], own.stats(nightly)["count"]) == ("rollups", expected)
+
+
+def test_stats_of_a_search_read_the_body_of_no_record(followed: tuple[WebProcess, WebProcess]) -> None:
+    own, _ = followed
+    for number in range(12):
+        own.record(request_summary=f"Add authentication, part {number % 2}")
+    own.persist()
+    own.stats()
+    with CaptureQueriesContext(connections[ArchiveRouter.alias]) as captured:
+        assert own.stats(parse_query({"q": "authentication 1"}, 0))["count"] == 6
+    assert captured.captured_queries
+    assert not [query["sql"] for query in captured.captured_queries if "body" in query["sql"]]
 
 
 def test_stats_of_few_records_come_from_memory(followed: tuple[WebProcess, WebProcess]) -> None:

@@ -89,14 +89,17 @@ def test_an_address_that_is_not_there_forges_no_line(log: io.StringIO, client: C
 
 
 @pytest.mark.parametrize("disguise", ["name before", "percent-encoded signs", "zero-width space", "colour before"])
+@pytest.mark.parametrize("path", ["/v1/agent/", "/v1/", "/nowhere/", "/"])
 def test_a_credential_in_the_path_of_an_unknown_address_is_not_logged(
-    disguise: str, log: io.StringIO, client: Client
+    path: str, disguise: str, log: io.StringIO, client: Client
 ) -> None:
     for kind, token in [*CREDENTIALS[:12], ("trajectories-key", MIXED[:12] + "." + MIXED[12:44])]:
-        answer = client.get("/v1/agent/" + quote(DISGUISES[disguise](token)))
-        for text in (log.getvalue(), answer.content.decode()):
+        answer = client.get(path + quote(DISGUISES[disguise](token)))
+        assert answer.status_code == 404
+        # Outside the API, the page says only that there is nothing.
+        for text in (log.getvalue(), answer.content.decode())[: 2 if path.startswith("/v1") else 1]:
             assert f"[redacted:{kind}]" in text
-            assert token[-12:] not in text
+        assert token[-12:] not in log.getvalue() + answer.content.decode()
 
 
 def test_a_credential_in_the_text_of_an_exception_is_not_logged(log: io.StringIO) -> None:

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from tests.api.client import PATH
-from tests.processes import PROJECT, Process, Site, Web
+from tests.processes import PROJECT, Process, Site, Web, wait_until
 from trajectory_site.servers import free_port
 
 FORGED = [
@@ -100,6 +100,15 @@ def test_a_forwarded_header_of_a_client_changes_nothing(web: Web, header: tuple[
         assert plain.status_code == 301
         assert plain.headers["Location"] == f"https://{web.http.base_url.netloc.decode()}{path}"
         assert (forged.status_code, forged.headers["Location"]) == (301, plain.headers["Location"])
+
+
+@pytest.mark.parametrize("path", ["/docs/", "/admin/", PATH, "/nowhere"])
+def test_a_bad_host_is_one_line_of_the_output_of_the_server(web: Web, path: str) -> None:
+    before = len(web.output)
+    assert web.http.get(path, headers={"Host": "forged.example"}).status_code == 400
+    wait_until(lambda: "\n" in web.output[before:], what="the server logs it")
+    (line,) = web.output[before:].splitlines()
+    assert "DisallowedHost: Invalid HTTP_HOST header: 'forged.example'" in line
 
 
 def test_the_scheme_comes_from_the_header_if_the_setting_trusts_it(web_behind_proxy: Web) -> None:

@@ -91,6 +91,12 @@ def test_an_impossible_change_is_reported_with_a_correction(tools: Tools, argume
     assert told in tools.refusal("update", **arguments)
 
 
+@pytest.mark.parametrize("q", [" ".join(map(str, range(33))), "a" * 501], ids=["words", "characters"])
+def test_a_search_has_the_limit_of_the_api(tools: Tools, q: str) -> None:
+    assert "q must not exceed" in tools.refusal("query", q=q)
+    assert tools.query(q=" ".join(map(str, range(32))))["untrusted_data"]["runs"] == []
+
+
 def test_a_run_that_lacks_stored_phases_is_refused_with_the_next_step(tools: Tools, recorded: Record) -> None:
     id_ = recorded(phases=PHASES)
     told = tools.refusal("record", id=id_, request_summary="Add auth", phases=[])
