@@ -284,7 +284,7 @@ class _RunTally:
 
 
 def _chosen(policy: Policy, decision: Decision) -> Mapping[str, float]:
-    return policy.probabilities(decision, [*filter(None, decision.models)])
+    return policy.probabilities(decision, [model for model in decision.models if model is not None])
 
 
 def _refusal(of: str, size: int, missing: int, found: Overlap | None, covered: float | None) -> str | None:
@@ -356,8 +356,8 @@ def _covered(models: Mapping[str | None, float | None], chosen: Mapping[str, flo
     """
     is_left = 1 - sum([chance for chance in models.values() if chance is not None]) > 1e-9
     # The smaller one is walked: either may have 200 models.
-    names = chosen if len(chosen) < len(models) else filter(None, models)
-    shared = [model for model in names if model in chosen and model in models]
+    names = chosen if len(chosen) < len(models) else models
+    shared = [model for model in names if model is not None and model in chosen and model in models]
     covered = sum([chosen[one] for one in shared if (is_left if (known := models[one]) is None else known)])
     if len(models) == 1 and is_left:
         # Several models are all that could be chosen; one alone leaves the rest to any other.

@@ -155,6 +155,7 @@ class OutboxFile:
             self._lock_file = os.open(self._path + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             # A store that other settings replace is dropped, not closed: threads may be using it.
             self._close_lock_file = weakref.finalize(self, os.close, self._lock_file)
+            self._close_lock_file.atexit = False  # a thread of the relay may still hold its turn
         file, until = self._lock_file, time.monotonic() + _TIMEOUT_S
         try:
             _lock(file, _NEXT, until)
