@@ -293,6 +293,12 @@ class LateFacets(NamedTuple):
     fit: str | None
 
 
+def depend_on_run(outcomes: bytes) -> bool:
+    """Return whether the facets of these outcomes depend on the fields of the run; a false yes only
+    costs the time to parse it."""
+    return b'"phase_id":' in outcomes or b'"reference":' in outcomes
+
+
 def facets_of_outcomes(outcomes: bytes, fields: Mapping[str, Any]) -> tuple[LateFacets, ...]:
     """Return the facets of the outcomes of a run; arguments as in ``shown``."""
     return tuple(_facets(shown(outcomes, fields), fields)) if outcomes else ()

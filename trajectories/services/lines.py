@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from uuid import UUID
 
+from trajectories.domain import late_outcomes
+from trajectories.domain.compression import plain_size
 from trajectories.domain.quotes import Quotes
 from trajectories.domain.record import Record
 from trajectories.exceptions import (
@@ -46,6 +48,7 @@ class KnownRecords:
     def __init__(self, store: Store, tenant: str, *, refusal: QuotaExceeded | None = None) -> None:
         self._store, self._tenant, self._refusal = store, tenant, refusal
         self._found: dict[UUID, Record | None] = {}
+        self._costs: dict[UUID, int] = {}
         self._left, self._searches_left = MAX_KNOWN_BYTES, MAX_SEARCHED
 
     def find(self, id_: UUID) -> Record | None:
@@ -54,6 +57,27 @@ class KnownRecords:
         if id_ not in self._found:
             self._found[id_] = self._store.hot_cache.known(self._tenant, id_)
         return self._found[id_]
+
+    def target(self, id_: UUID, outcome: bytes) -> Record | None:
+        """Return ``find`` of what an outcome is about. The hot cache merges the outcome with the ones
+        before, and perhaps reads the run.
+
+        Args:
+            outcome: a JSON list of it.
+
+        Raises:
+            NotRead: 429; the lines before are about too many large records.
+        """
+        known = self.find(id_)
+        if known is None:
+            return None
+        is_run_read = late_outcomes.depend_on_run(outcome) or late_outcomes.depend_on_run(known.outcomes)
+        cost = len(known.outcomes) + (plain_size(known.body) if is_run_read else 0)
+        if (more := cost - self._costs.get(id_, 0)) > 0:
+            if self._left <= 0:
+                raise NotRead("Not read: the lines before it are about too many large records. Send it again.")
+            self._left, self._costs[id_] = self._left - more, cost
+        return known
 
     def replaced_by(self, id_: UUID, *, is_generated: bool) -> Record | None:
         """Return ``find`` of the id of a record to store. If the tenant is full, all tiers are

@@ -118,8 +118,8 @@ def _draft(
         redact=store.conf.redact,
         quotes=quotes,
     )
-    known = records.find(prepared.target)
     body = b"[%b]" % prepared.body
+    known = records.target(prepared.target, body)
     return Draft(tenant, prepared.target, prepared.id.hex, body, known, max_outcomes=store.conf.outcomes_per_target)
 
 

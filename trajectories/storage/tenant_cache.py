@@ -13,7 +13,7 @@ from uuid import UUID
 import orjson
 
 from trajectories.domain.compression import compress, decompress
-from trajectories.domain.late_outcomes import facets_of_outcomes
+from trajectories.domain.late_outcomes import depend_on_run, facets_of_outcomes
 from trajectories.domain.packed_facets import Keys, PackedFacets, packed_size
 from trajectories.domain.record import LOWEST_ID, Facets, Position, Record, facets_of, merge, merge_all
 from trajectories.storage.redis_tier import Change, FeedMark
@@ -217,7 +217,7 @@ def _facets(held: Held, winner: Record) -> Facets:
     """Return the facets of a version with the body of ``held``, which only moved or got outcomes."""
     if held.compressed.outcomes == winner.outcomes:
         return held.facets
-    fields = orjson.loads(decompress(winner.body))
+    fields = orjson.loads(decompress(winner.body)) if depend_on_run(winner.outcomes) else {"phases": ()}
     return held.facets._replace(late=facets_of_outcomes(winner.outcomes, fields))
 
 
