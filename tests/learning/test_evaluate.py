@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ from trajectories.api import learning_responses
 from trajectories.domain.record import Record
 from trajectories.domain.schema import canonical, parse
 from trajectories.learning import evaluate, policies
-from trajectories.learning.estimators import Logged, estimates, overlap
+from trajectories.learning.estimators import Logged, Overlap, estimates, overlap
 from trajectories.learning.evaluate import Evaluation, evaluate_decisions
 from trajectories.learning.policies import FEATURES, FunctionPolicy, RulePolicy, VowpalWabbitPolicy
 from trajectories.services import reads
@@ -178,6 +179,35 @@ def test_with_few_effective_samples_it_refuses() -> None:
     assert "decisions of this policy; at least 30 are needed" in found.refusal
 
 
+@pytest.mark.parametrize(
+    ("propensities", "said"),
+    [
+        ([5e-324] * 40, "is so near 0 that the weight of one of 40 decisions is no number"),
+        ([0.5] * 39 + [5e-324], "is so near 0"),
+        ([0.5] * 39 + [1e-160], "are worth 1 decisions of this policy"),
+        ([1e-160] * 40, "The mean weight is 1e+160 and not near 1"),
+        ([0.25] * 40, "The mean weight is 4 and not near 1"),
+    ],
+)
+def test_with_propensities_that_cannot_be_right_it_refuses(propensities: list[float], said: str) -> None:
+    found = evaluate_decisions([*with_propensities(propensities)], policy(always="small"))
+    assert said in (found.refusal or "")
+    assert found.estimates == []
+    assert (found.overlap is None) == ("so near 0" in said)
+    assert all(math.isfinite(value) for value in found.overlap or ())
+
+
+def with_propensities(propensities: Sequence[float]) -> Iterator[Decision]:
+    for at, chance in enumerate(propensities):
+        fields = {"phase_name": "implement", "model": "small", "selection_probability": chance, "outcome": "success"}
+        yield from decisions([body(id=str(UUID(int=at + 1)), phases=[fields])])
+
+
+def test_where_the_policy_hardly_chooses_what_was_done_it_refuses() -> None:
+    found = evaluate_decisions([*with_propensities([0.5] * 40)], policy(default={"large": 1.0, "small": 1e-14}))
+    assert "hardly any choice was one of this policy" in (found.refusal or "")
+
+
 def test_where_all_models_worked_on_each_item_the_value_is_exact() -> None:
     rows = []
     for at in range(40):
@@ -320,10 +350,11 @@ def test_a_request_reads_the_newest_runs_up_to_a_bound_and_says_how_many(
     [
         ({"policy": {}}, "policy"),
         ({"policy": {"default": {"a": 0.4, "b": 0.5}}}, "policy"),
+        ({"policy": {"default": "a", "rules": [{"when": {}, "use": f"m{at}"} for at in range(200)]}}, "policy"),
         ({"policy": {"default": "a", "rules": [{"when": {"mood": "x"}, "use": "a"}]}}, "policy.rules[0]"),
         ({"policy": {"always": "a"}, "filters": {"projct": "x"}}, None),
     ],
-    ids=["empty", "sum", "feature", "filter"],
+    ids=["empty", "sum", "models", "feature", "filter"],
 )
 def test_an_invalid_policy_is_refused(north: Client, given: Any, param: str | None) -> None:  # noqa: F811
     assert error(north.post("/v1/agent/evaluations", given, content_type=JSON), 400, "invalid_input").param == param
@@ -331,7 +362,7 @@ def test_an_invalid_policy_is_refused(north: Client, given: Any, param: str | No
 
 def test_overlap_of_equal_weights_is_the_number_of_decisions() -> None:
     rows = [Logged("g", "a", 1.0, {"a": 1.0}, 1.0)] * 50
-    assert overlap(rows).effective_samples == 50
+    assert overlap(rows) == Overlap(effective_samples=50, mean_weight=1, largest_weight=1)
 
 
 def test_the_doubly_robust_estimate_draws_each_mean_towards_that_of_a_wider_group() -> None:

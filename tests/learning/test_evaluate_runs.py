@@ -177,6 +177,14 @@ def test_weights_of_runs_agree_with_vowpal_wabbit(trained: Path) -> None:
     assert snips.value == pytest.approx(total / normal, rel=1e-4)
 
 
+def test_runs_of_so_many_decisions_that_their_weight_is_no_number_are_refused() -> None:
+    phase = {"phase_name": "implement", "model": "large", "outcome": "success", "selection_probability": 0.01}
+    runs = [decisions([body(id=str(UUID(int=at + 1)), tests_passed=True, phases=[phase] * 160)]) for at in range(32)]
+    found = evaluate_runs(runs, policy(always="large"))
+    assert found.refusal == "A recorded propensity is so near 0 that the weight of one of 32 runs is no number."
+    assert (found.overlap, found.estimates) == (None, [])
+
+
 def test_runs_are_left_out_or_refused_where_a_decision_has_no_propensity() -> None:
     bodies = list(two_phases(60))
     for given in bodies[:30]:

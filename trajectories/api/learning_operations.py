@@ -57,8 +57,8 @@ def _evaluate() -> dict[str, Any]:
         "summary": "Evaluate a policy",
         "description": "The mean reward that a policy would have had at the recorded decisions, or the mean outcome of runs that it"
         " decides: inverse propensity score, the same self-normalized, and for decisions doubly robust. Refuses in one sentence where"
-        " it cannot be known. The policy chooses the first model of each phase. It reads the newest runs: 1,000 of them, 5,000 phases and"
-        " 4 MiB of bodies at most. runs says how many, and complete whether these are all; the command evaluate_policy reads more."
+        " it cannot be known. The policy chooses the first model of each phase. It reads the newest runs: 1,000 of them, 4,000 phases and"
+        " 3 MiB of bodies at most. runs says how many, and complete whether these are all; the command evaluate_policy reads more."
         " It needs the server's extra learning.",
         "request": {_JSON: EvaluationRequest},
         "parameters": [],

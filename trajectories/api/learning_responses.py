@@ -152,7 +152,7 @@ class PolicyEvaluation(AnswerModel):
         description="decision: the mean reward of one decision of the policy. run: the mean outcome of runs that it decides."
     )
     runs: int = Field(
-        description="Runs that were read: the newest ones, up to 1,000 runs, 5,000 phases and 4 MiB of bodies."
+        description="Runs that were read: the newest ones, up to 1,000 runs, 4,000 phases and 3 MiB of bodies."
     )
     decisions: int = Field(description="Decisions with propensity and reward; runs where the estimand is run.")
     left_out: dict[str, int] = Field(description="Counts by reason.")

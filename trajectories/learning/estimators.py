@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from math import isfinite
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from trajectories.exceptions import InvalidInput
@@ -112,11 +113,19 @@ def require() -> None:
         ) from None
 
 
-def overlap(decisions: Sequence[Weighted]) -> Overlap:
+def overlap(decisions: Sequence[Weighted]) -> Overlap | None:
+    """Return how far the decisions speak of the policy.
+
+    None: there are none, or a propensity is so near 0 that a weight is no finite number.
+    """
     weights = [decision.weight for decision in decisions]
-    total, squares = sum(weights), sum([weight * weight for weight in weights])
-    effective = total * total / squares if squares else 0.0
-    return Overlap(effective, total / len(weights) if weights else 0.0, max(weights, default=0.0))
+    largest, total = max(weights, default=0.0), sum(weights)
+    if not weights or not isfinite(total):
+        return None
+    # Relative to the largest one, so that no square is too large or too small for a number.
+    shares = [weight / largest for weight in weights] if largest else [0.0]
+    squares = sum([share * share for share in shares])
+    return Overlap(sum(shares) ** 2 / squares if squares else 0.0, total / len(weights), largest)
 
 
 def estimates(decisions: Sequence[Logged], *, seed: int, replicates: int = REPLICATES) -> list[Estimate]:
@@ -206,9 +215,9 @@ def _predictions(decisions: Sequence[Logged]) -> tuple[Floats, Floats]:
     rewards = np.array([decision.reward for decision in decisions])
     groups, _ = _numbered([decision.group for decision in decisions])
     actions, names = _numbered([decision.taken for decision in decisions])
-    in_all, in_group = _Earlier(np.zeros_like(groups)), _Earlier(groups)
+    in_group = _Earlier(groups)
     once = np.ones_like(rewards)
-    means = _drawn(in_all.sums(rewards), in_all.sums(once), once / 2)
+    means = _drawn(np.cumsum(rewards) - rewards, np.cumsum(once) - once, once / 2)
     of_action, of_both = _Earlier(actions), _Earlier(groups * len(names) + actions)
     taken = _drawn(of_action.sums(rewards), of_action.sums(once), means)
     taken = _drawn(of_both.sums(rewards), of_both.sums(once), taken)
@@ -222,7 +231,7 @@ def _predictions(decisions: Sequence[Logged]) -> tuple[Floats, Floats]:
         if name in named:
             counts = (actions == number).astype(float)
             earned = counts * rewards
-            predicted = _drawn(in_all.sums(earned), in_all.sums(counts), means)
+            predicted = _drawn(np.cumsum(earned) - earned, np.cumsum(counts) - counts, means)
             predicted = _drawn(in_group.sums(earned), in_group.sums(counts), predicted)
             chances = np.array([policies[key].get(name, 0.0) for key in keys])
             direct += chances[places] * (predicted - means)

@@ -33,8 +33,8 @@ from trajectories.training.formats.of_decisions import request_key
 from trajectories.training.run import Run
 
 REQUEST_RUNS: Final = 1_000
-REQUEST_PHASES: Final = 5_000
-REQUEST_BYTES: Final = 4 * 1024**2
+REQUEST_PHASES: Final = 4_000
+REQUEST_BYTES: Final = 3 * 1024**2
 """Runs, their phases, and the bytes of their bodies that an answer over HTTP reads. They bound its CPU to
 about a tenth of a second, whatever the runs are made of: contexts cost with phases, and decoding with
 bytes."""
@@ -45,6 +45,9 @@ MIN_KNOWN: Final = 0.9
 """Least share of decisions with a propensity: those without one may be of another kind."""
 MIN_COVERED: Final = 0.95
 """Least share of the policy's choices that the recorded policy could have made."""
+MEAN_WEIGHTS: Final = 0.5, 2.0
+"""Bounds of the mean weight, which is 1 in expectation where the covered share is. With as many
+effective decisions as MIN_EFFECTIVE, its standard error is below a fifth of it."""
 NOT_RUN, NO_MODEL, OTHER_PHASE = "phase that was skipped", "decision without a model", "decision of another phase"
 NO_REWARD, NO_PROPENSITY = "decision whose reward is not known", "decision without a propensity"
 NO_OUTCOME, NO_RUN_PROPENSITY = "run whose outcome is not known", "run with a decision without a propensity"
@@ -203,7 +206,7 @@ class _Tally:
     def result(self, seed: int) -> Evaluation:
         logged = self._logged
         size = len(logged)
-        found = overlap(logged) if size else None
+        found = overlap(logged)
         covered = self._covered / size if size else None
         refusal = _refusal("decisions", size, self._left_out[NO_PROPENSITY], found, covered)
         return Evaluation(
@@ -267,7 +270,7 @@ class _RunTally:
 
     def result(self, seed: int) -> Evaluation:
         size = len(self._logged)
-        found = overlap(self._logged) if size else None
+        found = overlap(self._logged)
         covered = self._covered / size if size else None
         refusal = _refusal("runs", size, self._left_out[NO_RUN_PROPENSITY], found, covered)
         return Evaluation(
@@ -296,7 +299,9 @@ def _refusal(of: str, size: int, missing: int, found: Overlap | None, covered: f
         )
     if size < MIN_DECISIONS:
         return f"{size} {of} have a propensity and a reward; at least {MIN_DECISIONS} are needed."
-    if covered is None or found is None or covered < MIN_COVERED:
+    if found is None:
+        return f"A recorded propensity is so near 0 that the weight of one of {size} {of} is no number."
+    if covered is None or covered < MIN_COVERED:
         return (
             f"The recorded policy never tries {1 - (covered or 0):.0%} of what this policy chooses, so its value cannot"
             " be known: record choices that explore."
@@ -305,6 +310,12 @@ def _refusal(of: str, size: int, missing: int, found: Overlap | None, covered: f
         return (
             f"The recorded choices are worth {found.effective_samples:.0f} {of} of this policy; at least"
             f" {MIN_EFFECTIVE:.0f} are needed."
+        )
+    low, high = MEAN_WEIGHTS
+    if not low <= found.mean_weight <= high:
+        return (
+            f"The mean weight is {found.mean_weight:.2g} and not near 1: the recorded propensities are not the"
+            " probabilities of the choices, or hardly any choice was one of this policy."
         )
     return None
 

@@ -24,6 +24,8 @@ from trajectories.training.steps import RUN
 
 DEFAULT_RUNS: Final = 20_000
 MAX_RUNS: Final = 1_000_000
+MAX_MODELS: Final = 200
+"""Models that a rule table names: an estimate is computed for each of them at all decisions."""
 Estimand: TypeAlias = Literal["decision", "run"]
 CreditRule: TypeAlias = Literal["checks", "phase_outcome", "run_outcome"]
 Probabilities: TypeAlias = Mapping[str, float]
@@ -83,6 +85,11 @@ class RulePolicy(Body):
             raise PydanticCustomError("policy", "Give either always, or default with or without rules")
         if self.default is not None:
             _check(self.default)
+        names = set[str]().union(*self._uses)
+        if len(names) > MAX_MODELS:
+            raise PydanticCustomError(
+                "models", f"A policy names at most {MAX_MODELS} models, and this one {len(names)}"
+            )
         return self
 
     def probabilities(self, decision: Decision, models: Sequence[str]) -> Probabilities:
@@ -135,7 +142,7 @@ class EvaluationRequest(Body):
     credit: CreditRule = Field("checks", description="Credit rule of the reward of a decision.")
     max_runs: Annotated[int, Field(ge=1, le=MAX_RUNS), BeforeValidator(integer)] = Field(
         DEFAULT_RUNS,
-        description="How many of the newest runs to read at most. A request reads 1,000 runs, 5,000 phases and 4 MiB of bodies at most.",
+        description="How many of the newest runs to read at most. A request reads 1,000 runs, 4,000 phases and 3 MiB of bodies at most.",
     )
     seed: Count = Field(0, description="Seed of the bootstrap.")
 

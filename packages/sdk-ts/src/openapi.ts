@@ -35,7 +35,7 @@ export interface paths {
         put?: never;
         /**
          * Evaluate a policy
-         * @description The mean reward that a policy would have had at the recorded decisions, or the mean outcome of runs that it decides: inverse propensity score, the same self-normalized, and for decisions doubly robust. Refuses in one sentence where it cannot be known. The policy chooses the first model of each phase. It reads the newest runs: 1,000 of them, 5,000 phases and 4 MiB of bodies at most. runs says how many, and complete whether these are all; the command evaluate_policy reads more. It needs the server's extra learning.
+         * @description The mean reward that a policy would have had at the recorded decisions, or the mean outcome of runs that it decides: inverse propensity score, the same self-normalized, and for decisions doubly robust. Refuses in one sentence where it cannot be known. The policy chooses the first model of each phase. It reads the newest runs: 1,000 of them, 4,000 phases and 3 MiB of bodies at most. runs says how many, and complete whether these are all; the command evaluate_policy reads more. It needs the server's extra learning.
          */
         post: operations["evaluate"];
         delete?: never;
@@ -929,7 +929,7 @@ export interface components {
             credit?: "checks" | "phase_outcome" | "run_outcome";
             /**
              * Max Runs
-             * @description How many of the newest runs to read at most. A request reads 1,000 runs, 5,000 phases and 4 MiB of bodies at most.
+             * @description How many of the newest runs to read at most. A request reads 1,000 runs, 4,000 phases and 3 MiB of bodies at most.
              * @default 20000
              */
             max_runs?: number;
@@ -2061,7 +2061,7 @@ export interface components {
             estimand: "decision" | "run";
             /**
              * Runs
-             * @description Runs that were read: the newest ones, up to 1,000 runs, 5,000 phases and 4 MiB of bodies.
+             * @description Runs that were read: the newest ones, up to 1,000 runs, 4,000 phases and 3 MiB of bodies.
              */
             runs: number;
             /**

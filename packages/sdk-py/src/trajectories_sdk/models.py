@@ -620,7 +620,7 @@ class PolicyEvaluation(ResponseModel):
     estimand: Literal["decision", "run"] | str
     """decision: the mean reward of one decision of the policy. run: the mean outcome of runs that it decides."""
     runs: int
-    """Runs that were read: the newest ones, up to 1,000 runs, 5,000 phases and 4 MiB of bodies."""
+    """Runs that were read: the newest ones, up to 1,000 runs, 4,000 phases and 3 MiB of bodies."""
     decisions: int
     """Decisions with propensity and reward; runs where the estimand is run."""
     left_out: dict[str, int]

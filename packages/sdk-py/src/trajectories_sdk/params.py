@@ -71,7 +71,7 @@ class EvaluationFields(TypedDict):
     credit: NotRequired[Literal["checks", "phase_outcome", "run_outcome"]]
     """Credit rule of the reward of a decision."""
     max_runs: NotRequired[int]
-    """How many of the newest runs to read at most. A request reads 1,000 runs, 5,000 phases and 4 MiB of bodies at most."""
+    """How many of the newest runs to read at most. A request reads 1,000 runs, 4,000 phases and 3 MiB of bodies at most."""
     seed: NotRequired[int]
     """Seed of the bootstrap."""
 
@@ -89,7 +89,7 @@ class EvaluationRequest(TypedDict):
     credit: NotRequired[Literal["checks", "phase_outcome", "run_outcome"]]
     """Credit rule of the reward of a decision."""
     max_runs: NotRequired[int]
-    """How many of the newest runs to read at most. A request reads 1,000 runs, 5,000 phases and 4 MiB of bodies at most."""
+    """How many of the newest runs to read at most. A request reads 1,000 runs, 4,000 phases and 3 MiB of bodies at most."""
     seed: NotRequired[int]
     """Seed of the bootstrap."""
 
