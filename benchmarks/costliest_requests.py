@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import permutations
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import orjson
 
@@ -307,3 +308,7 @@ def _changes_of_a_large_run() -> Iterator[Sent]:
     outcome = {"name": "score", "trajectory_id": id_}
     lines = b"".join(orjson.dumps(outcome | {"value": n}) + b"\n" for n in range(1_000))
     yield Sent("1,000 lines of outcomes of a large run", "POST", {}, lines, path=f"{LEARNING}outcomes", times=1)
+    # The first records of each tenant, which are of a mebibyte among the hostile ones.
+    of_phase = {"name": "score", "value": 1, "phase_id": "1"}
+    others = b"".join(orjson.dumps(of_phase | {"trajectory_id": str(UUID(int=n + 1))}) + b"\n" for n in range(200))
+    yield Sent("200 lines of outcomes of 200 runs", "POST", {}, others, path=f"{LEARNING}outcomes", times=1)

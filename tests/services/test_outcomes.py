@@ -16,7 +16,7 @@ from tests.storage.away import archive_away
 from tests.storage.hosts import TENANT, WebProcess, new_id
 from tests.strategies import examples
 from trajectories import persistence
-from trajectories.domain import answers
+from trajectories.domain import answers, late_outcomes
 from trajectories.domain.compression import decompress
 from trajectories.domain.query import parse_query
 from trajectories.domain.record import Record
@@ -462,10 +462,18 @@ def test_outcomes_of_one_target_read_the_known_ones_once_a_request(
         read.append(row)
         return read_row(row)
 
+    scanned, scan = list[int](), late_outcomes.depend_on_run
+
+    def noted_scan(outcomes: bytes) -> bool:
+        scanned.append(len(outcomes))
+        return scan(outcomes)
+
     monkeypatch.setattr(Record, "from_row", noted)
+    monkeypatch.setattr(late_outcomes, "depend_on_run", noted_scan)
     given = [orjson.dumps({"name": f"m{number}", "value": 1, "trajectory_id": str(id_)}) for number in range(50)]
     taken = outcomes.record_many(own.store, TENANT, [*given, given[0]], source=None)
     assert len(read) < 10, "each line read the known outcomes"
+    assert sum(scanned) < 50_000, "each line scanned the known outcomes"
     assert [line.result.is_new for line in taken if isinstance(line.result, AcceptedOutcome)] == [True] * 50 + [False]
     assert len(own.outcomes(id_)) == 53
 

@@ -48,7 +48,8 @@ class KnownRecords:
     def __init__(self, store: Store, tenant: str, *, refusal: QuotaExceeded | None = None) -> None:
         self._store, self._tenant, self._refusal = store, tenant, refusal
         self._found: dict[UUID, Record | None] = {}
-        self._costs: dict[UUID, int] = {}
+        self._unread: dict[UUID, int] = {}
+        """Bytes of the runs of outcomes, 0 once they are read."""
         self._left, self._searches_left = MAX_KNOWN_BYTES, MAX_SEARCHED
 
     def find(self, id_: UUID) -> Record | None:
@@ -71,12 +72,15 @@ class KnownRecords:
         known = self.find(id_)
         if known is None:
             return None
-        is_run_read = late_outcomes.depend_on_run(outcome) or late_outcomes.depend_on_run(known.outcomes)
-        cost = len(known.outcomes) + (plain_size(known.body) if is_run_read else 0)
-        if (more := cost - self._costs.get(id_, 0)) > 0:
-            if self._left <= 0:
-                raise NotRead("Not read: the lines before it are about too many large records. Send it again.")
-            self._left, self._costs[id_] = self._left - more, cost
+        is_read, unread, cost = late_outcomes.depend_on_run(outcome), self._unread.get(id_), 0
+        if unread is None:
+            unread, cost = plain_size(known.body), len(known.outcomes)
+            is_read = is_read or late_outcomes.depend_on_run(known.outcomes)
+        if is_read:
+            cost, unread = cost + unread, 0
+        if cost and self._left <= 0:
+            raise NotRead("Not read: the lines before it are about too many large records. Send it again.")
+        self._left, self._unread[id_] = self._left - cost, unread
         return known
 
     def replaced_by(self, id_: UUID, *, is_generated: bool) -> Record | None:
