@@ -275,7 +275,7 @@ def _append(store: Store, drafts: Sequence[Draft]) -> list[Accepted | Trajectori
         return []
     results = store.append(drafts)
     appended = [one for one in results if isinstance(one, Appended)]
-    store.hot_cache.take([one.row for one in appended])
+    store.hot_cache.take(appended)
     store.part(Quotas).add(appended)
     return [_outcome(one, draft.known) for one, draft in zip(results, drafts, strict=True)]
 
