@@ -19,13 +19,14 @@ from hypothesis import strategies as st
 from tests.examples import body
 from tests.storage.away import archive_away
 from tests.storage.hosts import WebProcess, made, new_id
-from trajectories.domain.record import tombstone
-from trajectories.exceptions import InvalidInput, QuotaExceeded
+from trajectories.domain.record import Record, tombstone
+from trajectories.exceptions import ArchiveUnavailable, InvalidInput, QuotaExceeded
 from trajectories.models import Tenant, Trajectory
 from trajectories.services import ingest, outcomes, quotas, reads
 from trajectories.services.quotas import Quotas
 from trajectories.storage import archive_reads, archive_writes
 from trajectories.storage.archive_reads import Usage
+from trajectories.storage.store import Store
 
 
 @pytest.fixture
@@ -154,6 +155,44 @@ def test_a_full_tenant_may_post_a_shorter_version_of_a_record_of_another_host(
     shorter = host.record(id=str(record.id), error="x" * 299)
     assert shorter.recorded_at_us == record.recorded_at_us
     assert host.retrieve(record.id).body == shorter.body
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_full_tenant_waits_for_the_archive_if_only_that_can_have_the_run(
+    limited: Callable[..., WebProcess], looks: list[Callable[[], None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archived = [made(new_id(), number + 1) for number in range(2)]
+    archive_writes.mirror(archived)
+    host = limited(quota_records={"*": 2}, hot_max_records=1)
+    known = host.record()
+    host.list()
+    looks[0]()
+    searched, newest = list[UUID](), reads.newest
+
+    def noted(store: Store, tenant: str, id_: UUID) -> Record:
+        searched.append(id_)
+        return newest(store, tenant, id_)
+
+    monkeypatch.setattr(reads, "newest", noted)
+    with archive_away():
+        with pytest.raises(ArchiveUnavailable):
+            host.record(id=str(archived[0].id))
+        with pytest.raises(ArchiveUnavailable):
+            ingest.record_many(host.store, "alice", [one.body for one in archived])
+        results = ingest.record_many(host.store, "alice", [archived[0].body, archived[1].body, known.body])
+    names = [type(one.outcome).__name__ for one in results]
+    assert names == ["ArchiveUnavailable", "ArchiveUnavailable", "Accepted"]
+    assert searched == [archived[0].id] * 3, "a request asked again"
+    host.record(id=str(archived[0].id))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_tenant_with_room_does_not_wait_for_the_archive(limited: Callable[..., WebProcess]) -> None:
+    archived = made(new_id(), 1)
+    archive_writes.mirror([archived])
+    host = limited(quota_records={"*": 2}, hot_max_records=1)
+    with archive_away():
+        host.record(id=str(archived.id))
 
 
 def lines_of(*fields: dict[str, Any]) -> list[bytes]:

@@ -12,7 +12,14 @@ from trajectories.conf import Settings
 from trajectories.domain import dialects, patch, redaction, schema
 from trajectories.domain.quotes import Quotes
 from trajectories.domain.record import ID_BYTES, SERVER_FIELDS_BYTES, Record, digest_of
-from trajectories.exceptions import PhasesDropped, QuotaExceeded, RevisionMismatch, TooLarge, TrajectoriesError
+from trajectories.exceptions import (
+    ArchiveUnavailable,
+    PhasesDropped,
+    QuotaExceeded,
+    RevisionMismatch,
+    TooLarge,
+    TrajectoriesError,
+)
 from trajectories.services import reads
 from trajectories.services.lines import MAX_LINE_DETAILS, KnownRecords, drafts_of
 from trajectories.services.quotas import Quotas
@@ -64,6 +71,8 @@ def record(
         PhasesDropped: 409; the body lacks phases, and ``replace`` is off.
         QuotaExceeded: 403; the id is new, and the tenant has as much as it may have. Or the record
             is longer than its version before by more than the tenant has room for.
+        ArchiveUnavailable: 503; the tenant has as much as it may have, and only the archive can know
+            whether the id is new.
         OutboxUnavailable: 503; nothing was stored.
     """
     return _appended(store, _draft(store, tenant, data, idempotency_key, 0, _known(store, tenant), replace=replace))
@@ -113,6 +122,7 @@ def record_many(
     Raises:
         QuotaExceeded: 403; a quota refuses lines as ``record`` does, and no other line is valid.
             Nothing was stored.
+        ArchiveUnavailable: 503; likewise, if the archive would have to decide on a line.
         OutboxUnavailable: 503; nothing was stored.
     """
     known = _known(store, tenant)
@@ -130,10 +140,13 @@ def record_many(
 
 
 def _expect_some(outcomes: Collection[Accepted | TrajectoriesError]) -> None:
-    """Refuse a request of which quotas leave nothing: its client then waits with all of it."""
-    refusal = next((one for one in outcomes if isinstance(one, QuotaExceeded)), None)
-    if refusal and not any(isinstance(one, Accepted) for one in outcomes):
-        raise refusal
+    """Refuse a request of which quotas leave nothing: its client then waits with all of it. It waits
+    less for an archive that is away."""
+    if not any(isinstance(one, Accepted) for one in outcomes):
+        for refusal in (ArchiveUnavailable, QuotaExceeded):
+            for one in outcomes:
+                if isinstance(one, refusal):
+                    raise one
 
 
 def _known(store: Store, tenant: str) -> KnownRecords:
