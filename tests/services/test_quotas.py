@@ -20,12 +20,13 @@ from tests.examples import body
 from tests.storage.away import archive_away
 from tests.storage.hosts import WebProcess, made, new_id
 from trajectories.domain.record import Record, tombstone
-from trajectories.exceptions import ArchiveUnavailable, InvalidInput, QuotaExceeded
+from trajectories.exceptions import ArchiveUnavailable, InvalidInput, OutboxUnavailable, QuotaExceeded
 from trajectories.models import Tenant, Trajectory
 from trajectories.services import ingest, outcomes, quotas, reads
-from trajectories.services.quotas import Quotas
+from trajectories.services.quotas import Quotas, Room
 from trajectories.storage import archive_reads, archive_writes
 from trajectories.storage.archive_reads import Usage
+from trajectories.storage.outbox_rows import Draft
 from trajectories.storage.store import Store
 
 
@@ -228,6 +229,52 @@ def test_a_request_of_which_quotas_leave_no_line_is_refused_whole(limited: Calla
     (invalid,) = ingest.record_many(host.store, "alice", lines_of({"project": 7}))
     assert isinstance(invalid.outcome, InvalidInput)
     assert len(host.waiting()) == 1
+
+
+def test_the_lines_of_a_request_grow_into_the_room_that_those_before_left(limited: Callable[..., WebProcess]) -> None:
+    host = limited(quota_bytes={"*": 20_000})
+    ids = [str(host.record(request_summary="a").id) for _ in range(4)]
+    sizes = 9_000, 9_000, 9_000, 500
+    lines = lines_of(*({"id": id_, "request_summary": "x" * size} for id_, size in zip(ids, sizes, strict=True)))
+    results = ingest.record_many(host.store, "alice", lines)
+    names = [type(one.outcome).__name__ for one in results]
+    assert names == ["Accepted", "Accepted", "QuotaExceeded", "Accepted"]
+    used = host.store.part(Quotas)._used["alice"]
+    assert used.bytes == sum(len(host.retrieve(UUID(id_)).body) for id_ in ids) < 20_000
+    shrinking = lines_of({"id": ids[0], "request_summary": "x"}, {"id": ids[2], "request_summary": "x" * 9_000})
+    names = [type(one.outcome).__name__ for one in ingest.record_many(host.store, "alice", shrinking)]
+    assert names == ["Accepted", "Accepted"], "the first line makes room for the second"
+    assert host.store.part(Quotas)._reserved == {}
+
+
+def test_changes_of_one_commit_share_the_room(limited: Callable[..., WebProcess]) -> None:
+    host = limited(quota_bytes={"*": 30_000})
+    rooms = [Room(host.store.part(Quotas), "alice") for _ in range(2)]
+    rooms[0].expect(0, 20_000)
+    with pytest.raises(QuotaExceeded, match="has 20000, and this change adds 20000"):
+        rooms[1].expect(0, 20_000)
+    rooms[0].expect(0, 20_000)  # the same commit again
+    with rooms[0], rooms[1]:
+        rooms[1].expect(0, 10_000)
+    rooms[1].expect(0, 30_000)
+
+
+def test_a_commit_that_fails_keeps_no_room(limited: Callable[..., WebProcess], monkeypatch: pytest.MonkeyPatch) -> None:
+    host = limited(quota_bytes={"*": 3_000})
+    run = host.record()
+
+    def failing(drafts: list[Draft]) -> None:
+        for draft in drafts:
+            assert draft.expect_room
+            draft.expect_room(2_500)
+        raise OutboxUnavailable("full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(host.store, "append", failing)
+        for _ in range(2):
+            with pytest.raises(OutboxUnavailable):
+                host.update(run.id, error="e" * 2_400)
+    host.update(run.id, error="e" * 2_400)
 
 
 def test_the_lines_of_a_full_tenant_search_for_so_many_records(

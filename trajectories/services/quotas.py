@@ -38,6 +38,8 @@ class Quotas:
         self._limits: tuple[Mapping[str, int], Mapping[str, int]] = conf.quota_records, conf.quota_bytes
         self._lock = threading.Lock()
         self._used: dict[str, Usage] = {}
+        self._reserved: dict[str, int] = {}
+        """Bytes that requests in this moment add to known records, and that ``add`` has yet to count."""
         self._look_at = float("-inf")
 
     def refusal(self, tenant: str) -> QuotaExceeded | None:
@@ -60,22 +62,40 @@ class Quotas:
         if refusal := self.refusal(tenant):
             raise refusal
 
-    def expect_room_for(self, tenant: str, added_bytes: int) -> None:
-        """Check that a new version of a record of ``tenant`` may be longer by ``added_bytes``. There
-        is always room for one that is not longer.
+    def reserve(self, tenant: str, added_bytes: int) -> int:
+        """Check that a new version of a record of ``tenant`` may be longer by ``added_bytes``, and
+        keep these for it. There is always room for one that is not longer.
+
+        Returns:
+            What was reserved, for ``add`` or ``release``.
 
         Raises:
             QuotaExceeded: 403; it would be above its quota of bytes.
         """
         limits = self._limits[1]
         most = limits.get(tenant, limits.get("*"))
-        if most is None or added_bytes <= 0:
-            return
-        used = self._use_of(tenant).bytes
-        if used + added_bytes > most:
-            raise QuotaExceeded(
-                f"This tenant may have {most} bytes of records, has {used}, and this change adds {added_bytes}. {_WHAT_TO_DO}"
-            )
+        if most is None:
+            return 0
+        self._use_of(tenant)
+        with self._lock:
+            # Both at one moment: ``add`` moves bytes from one to the other.
+            used = self._used.get(tenant, Usage()).bytes + self._reserved.get(tenant, 0)
+            if 0 < added_bytes > most - used:
+                raise QuotaExceeded(
+                    f"This tenant may have {most} bytes of records, has {used}, and this change adds {added_bytes}. {_WHAT_TO_DO}"
+                )
+            self._reserve(tenant, added_bytes)
+        return added_bytes
+
+    def release(self, tenant: str, reserved: int) -> None:
+        """Give back what ``reserve`` returned, for versions that were not stored."""
+        with self._lock:
+            self._reserve(tenant, -reserved)
+
+    def _reserve(self, tenant: str, added_bytes: int) -> None:
+        """Add to what is reserved. The caller holds the lock."""
+        if reserved := self._reserved.pop(tenant, 0) + added_bytes:
+            self._reserved[tenant] = reserved
 
     def _use_of(self, tenant: str) -> Usage:
         """Return what this process knows of the tenant's use, and look at the archive if that is
@@ -91,13 +111,14 @@ class Quotas:
             _in_thread(self.look)
         return used
 
-    def add(self, accepted: Sequence[Appended]) -> None:
-        """Count the versions of records that this process has accepted."""
+    def add(self, tenant: str, accepted: Sequence[Appended], *, reserved: int) -> None:
+        """Count versions of records of ``tenant`` that this process has accepted, in place of what was
+        reserved for them."""
         if not any(self._limits):
             return
         with self._lock:
+            self._reserve(tenant, -reserved)
             for one in accepted:
-                tenant = one.row.record.tenant
                 used = self._used.get(tenant, Usage())
                 # The archive may not have counted the version before, when this one is shorter.
                 self._used[tenant] = Usage(used.records + one.is_new, max(0, used.bytes + one.added_bytes))
@@ -115,6 +136,44 @@ class Quotas:
             if len(self._used) > _MAX_TENANTS:
                 self._used.clear()
             self._used |= {tenant: found.get(tenant, Usage()) for tenant in tenants}
+
+
+class Room:
+    """The room that the drafts of one request take, until it is counted. They are checked one after
+    another in their commit, as those of other requests in it, before any of them is counted.
+
+    A context: what is reserved when it ends is given back.
+    """
+
+    def __init__(self, quotas: Quotas, tenant: str) -> None:
+        self._quotas, self._tenant = quotas, tenant
+        self._reserved, self._last = 0, -1
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None:
+        self._release()
+
+    def count(self, accepted: Sequence[Appended]) -> None:
+        """Count what became of the drafts."""
+        self._quotas.add(self._tenant, accepted, reserved=self._reserved)
+        self._reserved = 0
+
+    def expect(self, index: int, added_bytes: int) -> None:
+        """``Quotas.reserve`` for the draft with this index; indices ascend.
+
+        Raises:
+            QuotaExceeded: 403.
+        """
+        if index <= self._last:
+            self._release()  # the outbox was full, and the commit begins anew
+        self._last = index
+        self._reserved += self._quotas.reserve(self._tenant, added_bytes)
+
+    def _release(self) -> None:
+        if self._reserved:
+            self._quotas.release(self._tenant, self._reserved)
+            self._reserved = 0
 
 
 def _in_thread(work: Callable[[], None]) -> None:
