@@ -372,6 +372,70 @@ def test_a_quota_counts_records_of_other_hosts_and_deletion_makes_room(
     assert len(looks) == 1  # the second is due after seconds
 
 
+def test_a_repeat_of_a_run_that_only_the_archive_has_is_not_one_more(
+    limited: Callable[..., WebProcess], looks: list[Callable[[], None]]
+) -> None:
+    archived = [made(new_id(), number + 1, error="x" * 300) for number in range(5)]
+    archive_writes.mirror(archived)
+    host = limited(quota_records={"*": 12}, hot_max_records=1)
+    host.record()
+    host.list()
+    looks[0]()
+    for one in archived:
+        ingest.record(host.store, "alice", one.body)
+    assert host.store.part(Quotas)._used["alice"].records == 10
+    for _ in range(7):
+        host.record()
+    with pytest.raises(QuotaExceeded, match="may have 12 records, and has 12"):
+        host.record()
+
+
+def test_runs_on_their_way_to_the_archive_count_when_it_is_asked_again(
+    limited: Callable[..., WebProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quotas, "LOOK_AGAIN_EVERY_S", 0.0)
+    host = limited(quota_records={"*": 3}, quota_bytes={"*": 5_000})
+    id_ = str(host.record().id)
+    host.record(id=id_, error="e" * 100)
+    for _ in range(2):
+        host.record()
+    expected = host.store.part(Quotas)._used["alice"]
+    for _ in range(2):
+        with pytest.raises(QuotaExceeded):
+            host.record()
+        assert host.store.part(Quotas)._used["alice"] == expected
+        archive_writes.mirror([row.record for row in host.waiting()])
+
+
+def test_a_full_tenant_asks_the_archive_seldom(
+    limited: Callable[..., WebProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = limited(quota_records={"*": 1})
+    host.record()
+    asked, usage = list[Any](), archive_reads.usage
+
+    def noted(tenants: list[str]) -> dict[str, Usage]:
+        asked.append(tenants)
+        return usage(tenants)
+
+    monkeypatch.setattr(archive_reads, "usage", noted)
+    for _ in range(5):
+        with pytest.raises(QuotaExceeded):
+            host.record()
+    assert len(asked) == 1
+
+
+def test_more_new_runs_than_are_noted_stay_counted(
+    limited: Callable[..., WebProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quotas, "_MAX_NEW", 2)
+    host = limited(quota_records={"*": 4})
+    for _ in range(4):
+        host.record()
+    with pytest.raises(QuotaExceeded):
+        host.record()
+
+
 @pytest.mark.django_db(transaction=True)
 def test_without_the_archive_the_last_counts_decide(
     limited: Callable[..., WebProcess], looks: list[Callable[[], None]]
