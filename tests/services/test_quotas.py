@@ -19,13 +19,15 @@ from hypothesis import strategies as st
 from tests.examples import body
 from tests.storage.away import archive_away
 from tests.storage.hosts import WebProcess, made, new_id
-from trajectories.domain.record import tombstone
-from trajectories.exceptions import InvalidInput, QuotaExceeded
+from trajectories.domain.record import Record, tombstone
+from trajectories.exceptions import ArchiveUnavailable, InvalidInput, OutboxUnavailable, QuotaExceeded
 from trajectories.models import Tenant, Trajectory
 from trajectories.services import ingest, outcomes, quotas, reads
-from trajectories.services.quotas import Quotas
+from trajectories.services.quotas import Quotas, Room
 from trajectories.storage import archive_reads, archive_writes
 from trajectories.storage.archive_reads import Usage
+from trajectories.storage.outbox_rows import Draft
+from trajectories.storage.store import Store
 
 
 @pytest.fixture
@@ -156,6 +158,44 @@ def test_a_full_tenant_may_post_a_shorter_version_of_a_record_of_another_host(
     assert host.retrieve(record.id).body == shorter.body
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_full_tenant_waits_for_the_archive_if_only_that_can_have_the_run(
+    limited: Callable[..., WebProcess], looks: list[Callable[[], None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archived = [made(new_id(), number + 1) for number in range(2)]
+    archive_writes.mirror(archived)
+    host = limited(quota_records={"*": 2}, hot_max_records=1)
+    known = host.record()
+    host.list()
+    looks[0]()
+    searched, newest = list[UUID](), reads.newest
+
+    def noted(store: Store, tenant: str, id_: UUID) -> Record:
+        searched.append(id_)
+        return newest(store, tenant, id_)
+
+    monkeypatch.setattr(reads, "newest", noted)
+    with archive_away():
+        with pytest.raises(ArchiveUnavailable):
+            host.record(id=str(archived[0].id))
+        with pytest.raises(ArchiveUnavailable):
+            ingest.record_many(host.store, "alice", [one.body for one in archived])
+        results = ingest.record_many(host.store, "alice", [archived[0].body, archived[1].body, known.body])
+    names = [type(one.outcome).__name__ for one in results]
+    assert names == ["ArchiveUnavailable", "ArchiveUnavailable", "Accepted"]
+    assert searched == [archived[0].id] * 3, "a request asked again"
+    host.record(id=str(archived[0].id))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_tenant_with_room_does_not_wait_for_the_archive(limited: Callable[..., WebProcess]) -> None:
+    archived = made(new_id(), 1)
+    archive_writes.mirror([archived])
+    host = limited(quota_records={"*": 2}, hot_max_records=1)
+    with archive_away():
+        host.record(id=str(archived.id))
+
+
 def lines_of(*fields: dict[str, Any]) -> list[bytes]:
     return [orjson.dumps(body(**one)) for one in fields]
 
@@ -189,6 +229,52 @@ def test_a_request_of_which_quotas_leave_no_line_is_refused_whole(limited: Calla
     (invalid,) = ingest.record_many(host.store, "alice", lines_of({"project": 7}))
     assert isinstance(invalid.outcome, InvalidInput)
     assert len(host.waiting()) == 1
+
+
+def test_the_lines_of_a_request_grow_into_the_room_that_those_before_left(limited: Callable[..., WebProcess]) -> None:
+    host = limited(quota_bytes={"*": 20_000})
+    ids = [str(host.record(request_summary="a").id) for _ in range(4)]
+    sizes = 9_000, 9_000, 9_000, 500
+    lines = lines_of(*({"id": id_, "request_summary": "x" * size} for id_, size in zip(ids, sizes, strict=True)))
+    results = ingest.record_many(host.store, "alice", lines)
+    names = [type(one.outcome).__name__ for one in results]
+    assert names == ["Accepted", "Accepted", "QuotaExceeded", "Accepted"]
+    used = host.store.part(Quotas)._used["alice"]
+    assert used.bytes == sum(len(host.retrieve(UUID(id_)).body) for id_ in ids) < 20_000
+    shrinking = lines_of({"id": ids[0], "request_summary": "x"}, {"id": ids[2], "request_summary": "x" * 9_000})
+    names = [type(one.outcome).__name__ for one in ingest.record_many(host.store, "alice", shrinking)]
+    assert names == ["Accepted", "Accepted"], "the first line makes room for the second"
+    assert host.store.part(Quotas)._reserved == {}
+
+
+def test_changes_of_one_commit_share_the_room(limited: Callable[..., WebProcess]) -> None:
+    host = limited(quota_bytes={"*": 30_000})
+    rooms = [Room(host.store.part(Quotas), "alice") for _ in range(2)]
+    rooms[0].expect(0, 20_000)
+    with pytest.raises(QuotaExceeded, match="has 20000, and this change adds 20000"):
+        rooms[1].expect(0, 20_000)
+    rooms[0].expect(0, 20_000)  # the same commit again
+    with rooms[0], rooms[1]:
+        rooms[1].expect(0, 10_000)
+    rooms[1].expect(0, 30_000)
+
+
+def test_a_commit_that_fails_keeps_no_room(limited: Callable[..., WebProcess], monkeypatch: pytest.MonkeyPatch) -> None:
+    host = limited(quota_bytes={"*": 3_000})
+    run = host.record()
+
+    def failing(drafts: list[Draft]) -> None:
+        for draft in drafts:
+            assert draft.expect_room
+            draft.expect_room(2_500)
+        raise OutboxUnavailable("full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(host.store, "append", failing)
+        for _ in range(2):
+            with pytest.raises(OutboxUnavailable):
+                host.update(run.id, error="e" * 2_400)
+    host.update(run.id, error="e" * 2_400)
 
 
 def test_the_lines_of_a_full_tenant_search_for_so_many_records(
@@ -284,6 +370,70 @@ def test_a_quota_counts_records_of_other_hosts_and_deletion_makes_room(
     look()
     host.record()
     assert len(looks) == 1  # the second is due after seconds
+
+
+def test_a_repeat_of_a_run_that_only_the_archive_has_is_not_one_more(
+    limited: Callable[..., WebProcess], looks: list[Callable[[], None]]
+) -> None:
+    archived = [made(new_id(), number + 1, error="x" * 300) for number in range(5)]
+    archive_writes.mirror(archived)
+    host = limited(quota_records={"*": 12}, hot_max_records=1)
+    host.record()
+    host.list()
+    looks[0]()
+    for one in archived:
+        ingest.record(host.store, "alice", one.body)
+    assert host.store.part(Quotas)._used["alice"].records == 10
+    for _ in range(7):
+        host.record()
+    with pytest.raises(QuotaExceeded, match="may have 12 records, and has 12"):
+        host.record()
+
+
+def test_runs_on_their_way_to_the_archive_count_when_it_is_asked_again(
+    limited: Callable[..., WebProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quotas, "LOOK_AGAIN_EVERY_S", 0.0)
+    host = limited(quota_records={"*": 3}, quota_bytes={"*": 5_000})
+    id_ = str(host.record().id)
+    host.record(id=id_, error="e" * 100)
+    for _ in range(2):
+        host.record()
+    expected = host.store.part(Quotas)._used["alice"]
+    for _ in range(2):
+        with pytest.raises(QuotaExceeded):
+            host.record()
+        assert host.store.part(Quotas)._used["alice"] == expected
+        archive_writes.mirror([row.record for row in host.waiting()])
+
+
+def test_a_full_tenant_asks_the_archive_seldom(
+    limited: Callable[..., WebProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = limited(quota_records={"*": 1})
+    host.record()
+    asked, usage = list[Any](), archive_reads.usage
+
+    def noted(tenants: list[str]) -> dict[str, Usage]:
+        asked.append(tenants)
+        return usage(tenants)
+
+    monkeypatch.setattr(archive_reads, "usage", noted)
+    for _ in range(5):
+        with pytest.raises(QuotaExceeded):
+            host.record()
+    assert len(asked) == 1
+
+
+def test_more_new_runs_than_are_noted_stay_counted(
+    limited: Callable[..., WebProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quotas, "_MAX_NEW", 2)
+    host = limited(quota_records={"*": 4})
+    for _ in range(4):
+        host.record()
+    with pytest.raises(QuotaExceeded):
+        host.record()
 
 
 @pytest.mark.django_db(transaction=True)

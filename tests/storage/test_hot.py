@@ -185,11 +185,12 @@ def test_a_record_is_in_the_next_read_of_another_process_without_redis(archive_d
 def test_a_process_lists_its_own_records_without_reading_them_back(archive_db: str, own: WebProcess) -> None:
     own.list()
     before = own.store.hot_cache._seen_n
-    row = taken(own.store.outbox.append([draft(new_id())]))[0].row
-    own.store.hot_cache.take([row])
-    known = own.store.hot_cache.known(TENANT, row.record.id)
+    accepted = taken(own.store.outbox.append([draft(new_id())]))
+    own.store.hot_cache.take(accepted)
+    record = accepted[0].row.record
+    known = own.store.hot_cache.known(TENANT, record.id)
     assert known is not None
-    assert replace(known, body=decompress(known.body)) == row.record
+    assert replace(known, body=decompress(known.body)) == record
     assert own.store.hot_cache._seen_n == before + 1
 
 

@@ -12,10 +12,17 @@ from trajectories.conf import Settings
 from trajectories.domain import dialects, patch, redaction, schema
 from trajectories.domain.quotes import Quotes
 from trajectories.domain.record import ID_BYTES, SERVER_FIELDS_BYTES, Record, digest_of
-from trajectories.exceptions import PhasesDropped, QuotaExceeded, RevisionMismatch, TooLarge, TrajectoriesError
+from trajectories.exceptions import (
+    ArchiveUnavailable,
+    PhasesDropped,
+    QuotaExceeded,
+    RevisionMismatch,
+    TooLarge,
+    TrajectoriesError,
+)
 from trajectories.services import reads
 from trajectories.services.lines import MAX_LINE_DETAILS, KnownRecords, drafts_of
-from trajectories.services.quotas import Quotas
+from trajectories.services.quotas import Quotas, Room
 from trajectories.services.read_shares import ReadShares
 from trajectories.storage.outbox_rows import Appended, Draft, deleted
 from trajectories.storage.store import Store
@@ -64,9 +71,13 @@ def record(
         PhasesDropped: 409; the body lacks phases, and ``replace`` is off.
         QuotaExceeded: 403; the id is new, and the tenant has as much as it may have. Or the record
             is longer than its version before by more than the tenant has room for.
+        ArchiveUnavailable: 503; the tenant has as much as it may have, and only the archive can know
+            whether the id is new.
         OutboxUnavailable: 503; nothing was stored.
     """
-    return _appended(store, _draft(store, tenant, data, idempotency_key, 0, _known(store, tenant), replace=replace))
+    room = _room_of(store, tenant)
+    draft = _draft(store, tenant, data, idempotency_key, 0, _known(store, tenant), room, replace=replace)
+    return _appended(store, draft, room)
 
 
 def update(store: Store, tenant: str, id_: UUID, data: bytes, *, if_match: Container[int] | None = None) -> Accepted:
@@ -99,7 +110,9 @@ def update(store: Store, tenant: str, id_: UUID, data: bytes, *, if_match: Conta
             share.take()
         patching = partial(_patch, store, changes)
         revise = partial(_patched, patching, if_match, _ahead(patching, known))
-        return _appended(store, Draft(tenant, id_, known.digest, known.body, known, revise, _room_of(store, tenant)))
+        room = _room_of(store, tenant)
+        draft = Draft(tenant, id_, known.digest, known.body, known, revise, partial(room.expect, 0))
+        return _appended(store, draft, room)
 
 
 def record_many(
@@ -113,35 +126,39 @@ def record_many(
     Raises:
         QuotaExceeded: 403; a quota refuses lines as ``record`` does, and no other line is valid.
             Nothing was stored.
+        ArchiveUnavailable: 503; likewise, if the archive would have to decide on a line.
         OutboxUnavailable: 503; nothing was stored.
     """
-    known = _known(store, tenant)
+    known, room = _known(store, tenant), _room_of(store, tenant)
     drafts, refused = drafts_of(
         lines,
         lambda index, line, quotes: _draft(
-            store, tenant, line, idempotency_key, index, known, replace=replace, quotes=quotes
+            store, tenant, line, idempotency_key, index, known, room, replace=replace, quotes=quotes
         ),
         max_details=MAX_LINE_DETAILS,
     )
     outcomes: dict[int, Accepted | TrajectoriesError] = {**refused}
-    outcomes |= zip(drafts, _append(store, list(drafts.values())), strict=True)
+    outcomes |= zip(drafts, _append(store, list(drafts.values()), room), strict=True)
     _expect_some(outcomes.values())
     return [Line(index + 1, _id_of(outcomes[index]), outcomes[index]) for index in sorted(outcomes)]
 
 
 def _expect_some(outcomes: Collection[Accepted | TrajectoriesError]) -> None:
-    """Refuse a request of which quotas leave nothing: its client then waits with all of it."""
-    refusal = next((one for one in outcomes if isinstance(one, QuotaExceeded)), None)
-    if refusal and not any(isinstance(one, Accepted) for one in outcomes):
-        raise refusal
+    """Refuse a request of which quotas leave nothing: its client then waits with all of it. It waits
+    less for an archive that is away."""
+    if not any(isinstance(one, Accepted) for one in outcomes):
+        for refusal in (ArchiveUnavailable, QuotaExceeded):
+            for one in outcomes:
+                if isinstance(one, refusal):
+                    raise one
 
 
 def _known(store: Store, tenant: str) -> KnownRecords:
     return KnownRecords(store, tenant, refusal=store.part(Quotas).refusal(tenant))
 
 
-def _room_of(store: Store, tenant: str) -> Callable[[int], None]:
-    return partial(store.part(Quotas).expect_room_for, tenant)
+def _room_of(store: Store, tenant: str) -> Room:
+    return Room(store.part(Quotas), tenant)
 
 
 def _id_of(outcome: Accepted | TrajectoriesError) -> UUID | None:
@@ -155,6 +172,7 @@ def _draft(
     idempotency_key: str | None,
     index: int,
     records: KnownRecords,
+    room: Room,
     *,
     replace: bool,
     quotes: Quotes | None = None,
@@ -170,7 +188,7 @@ def _draft(
     may_drop = replace or isinstance(trajectory, dialects.Converted)
     digest = digest_of(body)
     revise = None if may_drop else partial(_with_all_phases, body, digest, records)
-    return Draft(tenant, id_, digest, body, known, revise, _room_of(store, tenant))
+    return Draft(tenant, id_, digest, body, known, revise, partial(room.expect, index))
 
 
 def _with_all_phases(
@@ -263,20 +281,21 @@ def _new_id(tenant: str, idempotency_key: str | None, index: int) -> UUID:
     return uuid5(uuid5(IDEMPOTENCY_NAMESPACE, tenant), f"{index}:{idempotency_key}")
 
 
-def _appended(store: Store, draft: Draft) -> Accepted:
-    (outcome,) = _append(store, [draft])
+def _appended(store: Store, draft: Draft, room: Room) -> Accepted:
+    (outcome,) = _append(store, [draft], room)
     if isinstance(outcome, TrajectoriesError):
         raise outcome
     return outcome
 
 
-def _append(store: Store, drafts: Sequence[Draft]) -> list[Accepted | TrajectoriesError]:
+def _append(store: Store, drafts: Sequence[Draft], room: Room) -> list[Accepted | TrajectoriesError]:
     if not drafts:
         return []
-    results = store.append(drafts)
-    appended = [one for one in results if isinstance(one, Appended)]
-    store.hot_cache.take([one.row for one in appended])
-    store.part(Quotas).add(appended)
+    with room:
+        results = store.append(drafts)
+        appended = [one for one in results if isinstance(one, Appended)]
+        room.count(appended)
+    store.hot_cache.take(appended)
     return [_outcome(one, draft.known) for one, draft in zip(results, drafts, strict=True)]
 
 

@@ -51,6 +51,7 @@ class KnownRecords:
         self._unread: dict[UUID, int] = {}
         """Bytes of the runs of outcomes, 0 once they are read."""
         self._left, self._searches_left = MAX_KNOWN_BYTES, MAX_SEARCHED
+        self._away: ArchiveUnavailable | None = None
 
     def find(self, id_: UUID) -> Record | None:
         """Return ``HotCache.known``, once for each id: lines may repeat one with megabytes of
@@ -92,6 +93,7 @@ class KnownRecords:
 
         Raises:
             QuotaExceeded: 403; the tenant is full, and there is no such record.
+            ArchiveUnavailable: 503; the tenant is full, and only the archive can have the record.
             NotRead: 429; the lines before have searched for too much.
         """
         known = None if is_generated else self.find(id_)
@@ -104,13 +106,18 @@ class KnownRecords:
         return known
 
     def _searched(self, id_: UUID) -> Record | None:
+        if self._away:  # ask an archive that fails after seconds once
+            raise self._away
         if not self._searches_left or self._left <= 0:
             raise NotRead("Not read: the lines before it needed too many older records. Send it again.")
         self._searches_left -= 1
         try:
             found = reads.newest(self._store, self._tenant, id_)
-        except (NotFound, ArchiveUnavailable):
+        except NotFound:
             return None
+        except ArchiveUnavailable as error:
+            self._away = error
+            raise
         self._left -= len(found.body)
         return found
 
@@ -138,7 +145,7 @@ def drafts_of(
 
     Args:
         draft: makes a draft of the index and the bytes of a line, with what its errors quote. It
-            raises InvalidInput, TooLarge, QuotaExceeded or NotRead.
+            raises InvalidInput, TooLarge, QuotaExceeded, NotRead or ArchiveUnavailable.
         max_details: maximum problems of a line that are listed.
     """
     not_read = NotRead("Not read: too many lines before it were refused. Send it again.")
@@ -153,7 +160,7 @@ def drafts_of(
             continue
         try:
             drafts[index] = draft(index, line, quotes)
-        except (InvalidInput, TooLarge, QuotaExceeded, NotRead) as error:
+        except (InvalidInput, TooLarge, QuotaExceeded, NotRead, ArchiveUnavailable) as error:
             problems += _REFUSAL + (error.found if isinstance(error, InvalidInput) else 1)
             # Without its frames, thousands of which take longer to collect than the lines to read.
             error.__context__ = None

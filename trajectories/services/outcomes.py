@@ -127,7 +127,7 @@ def _append(store: Store, drafts: list[Draft]) -> list[AcceptedOutcome | Traject
     if not drafts:
         return []
     results = store.append(drafts)
-    store.hot_cache.take([one.row for one in results if isinstance(one, Appended) and one.is_new])
+    store.hot_cache.take([one for one in results if isinstance(one, Appended) and one.is_new])
     return [_outcome(one) for one in results]
 
 

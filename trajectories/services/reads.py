@@ -261,10 +261,17 @@ def _archived(
             own = versions.get(record.id)
             if own is None:
                 yield record
-            elif own[-1].position > record.position:
+            elif _is_above(own, record):
                 yield from if_matching(query, merge_all(record, own))
         if page:
             below = page[-1].position
+
+
+def _is_above(waiting: Sequence[Record], archived: Record) -> bool:
+    """Return whether the position of ``archived`` is the one that the id has: no run that waits has a
+    lower one. Additions have none."""
+    positions = [one.position for one in waiting if not one.is_addition]
+    return not positions or positions[-1] > archived.position
 
 
 def _summarized(

@@ -234,6 +234,13 @@ def usage(tenants: Iterable[str]) -> dict[str, Usage]:
 
 
 @archive_errors()
+def known_ids(tenant: str, ids: Sequence[UUID]) -> set[UUID]:
+    """Return those of ``ids`` that have an archived record."""
+    rows = Trajectory.objects.using(_read_alias()).filter(tenant=tenant, trajectory_id__in=ids)
+    return set(rows.values_list("trajectory_id", flat=True))
+
+
+@archive_errors()
 def last_seq(tenant: str) -> int:
     """Return the sequence number of the last record of an export that begins now."""
     return _rows(tenant).order_by("-seq").values_list("seq", flat=True).first() or 0

@@ -10,16 +10,18 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
+from contextlib import suppress
 from uuid import UUID
 
 from trajectories import metrics
 from trajectories.conf import Settings
 from trajectories.domain.record import Record, added_together, tenant_digest
+from trajectories.exceptions import OutboxUnavailable
 from trajectories.storage.hot_fill import HotFill, RedisLink
 from trajectories.storage.hot_growth import HotGrowth
 from trajectories.storage.outbox import Outbox
-from trajectories.storage.outbox_rows import Row
+from trajectories.storage.outbox_rows import Appended, Row
 from trajectories.storage.redis_tier import RedisError, RedisTier
 from trajectories.storage.tenant_cache import Snapshot, TenantCache
 
@@ -57,11 +59,13 @@ class HotCache:
             held = cache and cache.held.get(id_)
         return held.compressed if held else None
 
-    def take(self, rows: Sequence[Row]) -> None:
+    def take(self, accepted: Sequence[Appended]) -> None:
         """Apply rows of this process's latest commit, so that the next read does not fetch them."""
-        with self._lock:
-            if rows and rows[0].n == self._seen_n + 1:
-                self._apply_rows(rows)
+        # They are committed, so an error must not say otherwise: the next read fetches them, too.
+        with suppress(OutboxUnavailable), self._lock:
+            if accepted and accepted[0].row.n == self._seen_n + 1:
+                first = {one.row.n for one in accepted if one.is_first}
+                self._apply_rows([one.row for one in accepted], first)
 
     # Reads.
 
@@ -144,18 +148,31 @@ class HotCache:
         if not self._caches:
             self._seen_n = max(self._seen_n, last_n)
 
-    def _apply_rows(self, rows: Sequence[Row]) -> None:
+    def _apply_rows(self, rows: Sequence[Row], first: Container[int] = ()) -> None:
+        """Apply rows. Those with numbers in ``first`` have no earlier outcomes."""
+        earlier = self._earlier_outcomes([row for row in rows if row.n not in first])
         for row in rows:
             if row.kind == "erasure":
                 for tenant in [name for name in self._caches if tenant_digest(name) == row.record.tenant]:
                     del self._caches[tenant]
-        for record in added_together(row.record for row in rows if row.state != "quarantined"):
+        records = [row.record for row in rows if row.state != "quarantined"]
+        for record in added_together(records + earlier):
             cache = self._caches.get(record.tenant)
             if cache is not None:
                 cache.apply(record, from_authority=False)
                 cache.shrink(self._conf.hot_max_records)
         self._seen_n = max(self._seen_n, rows[-1].n)
         self._bound_bytes()
+
+    def _earlier_outcomes(self, rows: Sequence[Row]) -> list[Record]:
+        """Return the late outcomes of the records that these rows bring into a cache: they may have
+        come before their run, and no cache held them then."""
+        new: dict[str, set[UUID]] = {}
+        for row in rows:
+            cache = self._caches.get(row.record.tenant)
+            if cache and row.kind == "record" and cache.lacks(row.record.position):
+                new.setdefault(row.record.tenant, set()).add(row.record.id)
+        return [outcome for tenant, ids in new.items() for outcome in self._outbox.outcomes(tenant, ids)]
 
     # Filling.
 
@@ -241,8 +258,9 @@ class HotCache:
             return self._fill_again(tenant, cache)
         mark, changes = found
         self._delete_from_outbox(tenant, [change.id for change in changes if change.is_deletion])
-        waiting = self._outbox.waiting_versions(tenant, [change.id for change in changes])
         with self._lock:
+            # Read under the lock: ``take`` applies no outcome of a run that the cache does not hold yet.
+            waiting = self._outbox.waiting_versions(tenant, [change.id for change in changes])
             is_whole = cache.apply_changes(changes, waiting)
             cache.shrink(self._conf.hot_max_records)
             self._bound_bytes()

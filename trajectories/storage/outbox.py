@@ -265,15 +265,22 @@ class Outbox:
         return [UUID(bytes=row[0]) for row in found]
 
     def waiting_versions(self, tenant: str, ids: Iterable[UUID]) -> dict[UUID, list[Record]]:
-        """Return the waiting versions of ``ids`` in commit order; ids without any are left out."""
+        """Return the waiting versions of ``ids`` in commit order; ids without any are left out.
+
+        Those of a waiting run end with its late outcomes that the archive has: it joins them when
+        the run arrives.
+        """
         versions: dict[UUID, list[Record]] = {}
-        remaining = [id_.bytes for id_ in ids]
-        while chunk := remaining[:_PAGE]:
-            del remaining[:_PAGE]
-            marks = ", ".join("?" * len(chunk))
-            for row in self._rows(f"tenant = ? AND id IN ({marks}) AND state = 'waiting' ORDER BY n", (tenant, *chunk)):
-                versions.setdefault(row.record.id, []).append(row.record)
+        for record in self._of_ids(tenant, ids, "state = 'waiting'"):
+            versions.setdefault(record.id, []).append(record)
+        runs = [id_ for id_, found in versions.items() if any(one.is_visible for one in found)]
+        for record in self._of_ids(tenant, runs, "kind = 'outcome' AND state = 'confirmed'"):
+            versions[record.id].append(record)
         return versions
+
+    def outcomes(self, tenant: str, ids: Iterable[UUID]) -> list[Record]:
+        """Return the late outcomes of ``ids`` that this host has, without refused ones."""
+        return list(self._of_ids(tenant, ids, "kind = 'outcome' AND state <> 'quarantined'"))
 
     def versions(self, tenant: str, id_: UUID) -> list[Record]:
         """Return this host's versions of an id in commit order, without refused ones."""
@@ -469,6 +476,15 @@ class Outbox:
             "SELECT verified FROM api_keys WHERE prefix = ? AND verified_at_us >= ?", (prefix, since_us)
         )
         return str(found[0][0]) if found else None
+
+    def _of_ids(self, tenant: str, ids: Iterable[UUID], condition: str) -> Iterator[Record]:
+        """Yield versions of ``ids``, those of one id in commit order."""
+        remaining = [id_.bytes for id_ in ids]
+        while chunk := remaining[:_PAGE]:
+            del remaining[:_PAGE]
+            marks = ", ".join("?" * len(chunk))
+            rows = self._rows(f"tenant = ? AND id IN ({marks}) AND {condition} ORDER BY n", (tenant, *chunk))
+            yield from (row.record for row in rows)
 
     def _rows(self, condition: str, values: Sequence[Any]) -> list[Row]:
         found = self._file.read(f"SELECT n, state, kind, {RECORD_COLUMNS} FROM rows WHERE {condition}", values)

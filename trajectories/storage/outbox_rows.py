@@ -65,12 +65,14 @@ class Appended(NamedTuple):
     """A committed row, and whether its id was new to this host.
 
     ``added_bytes`` is by how much its body is longer than that of the version before; negative if
-    it is shorter.
+    it is shorter. ``is_first``: it is a record, and this host has no earlier row of its id, not even
+    an outcome; refused ones do not count.
     """
 
     row: Row
     is_new: bool
     added_bytes: int = 0
+    is_first: bool = False
 
 
 def deleted(id_: UUID) -> Deleted:
@@ -254,7 +256,7 @@ def _insert(db: sqlite3.Connection, draft: Draft, least_stamp: int, targets: _Ta
         if _is_deleted(db, draft.tenant, draft.id):
             return deleted(draft.id)
         return _insert_outcome(db, draft, draft.max_outcomes, least_stamp, targets)
-    newest, newest_bytes, is_deleted = _newest(db, draft)
+    newest, newest_bytes, is_first, is_deleted = _newest(db, draft)
     if is_deleted:
         return deleted(draft.id)
     versions = [version for version in (draft.known, newest) if version]
@@ -280,7 +282,7 @@ def _insert(db: sqlite3.Connection, draft: Draft, least_stamp: int, targets: _Ta
         body=draft.body,
     )
     row = Row(_insert_row(db, record, kind="record"), record, "waiting", "record")
-    return Appended(row, known is None, added_bytes)
+    return Appended(row, known is None, added_bytes, is_first)
 
 
 def _added_bytes(draft: Draft, known: Record | None, known_bytes: int | None) -> int:
@@ -334,22 +336,30 @@ def _insert_row(db: sqlite3.Connection, r: Record, *, kind: str) -> int:
     )
 
 
-def _newest(db: sqlite3.Connection, draft: Draft) -> tuple[Record | None, int, bool]:
-    """Return the newest version of the draft's id without its body, the length of that, and whether
-    the id is deleted: one statement, as each gives up the GIL."""
+def _newest(db: sqlite3.Connection, draft: Draft) -> tuple[Record | None, int, bool, bool]:
+    """Return the newest version of the draft's id without its body, the length of that, whether the
+    id has no row, not even an outcome, and whether it is deleted: for most, one statement, as each
+    gives up the GIL."""
     key = draft.tenant, draft.id.bytes
     found = db.execute(_NEWEST, (*key, *key)).fetchall()
-    is_deleted = any(not is_row for is_row, *_ in found)
-    rows = ((Record.from_row(row), body_bytes) for is_row, body_bytes, *row in found if is_row)
-    return *next(rows, (None, 0)), is_deleted
+    is_deleted = any(kind == _DELETED for kind, *_ in found)
+    row = next((row for row in found if row[0] != _DELETED), None)
+    is_first = row is None
+    if row and row[0] != "record":
+        row = db.execute(_NEWEST_RECORD, key).fetchone()
+    return Record.from_row(row[2:]) if row else None, row[1] if row else 0, is_first, is_deleted
 
 
-_NEWEST = (
+_DELETED = "deleted"
+_NEWEST_ROW = (
     # SQLite reads the length of a blob without its pages.
-    "SELECT * FROM (SELECT 1, length(body), tenant, id, stamp, digest, revision, recorded_at_us, x'' FROM rows"
+    "SELECT kind, length(body), tenant, id, stamp, digest, revision, recorded_at_us, x'' FROM rows"
     " WHERE tenant = ? AND id = ? AND state <> 'quarantined'"
-    " AND kind = 'record' ORDER BY stamp DESC LIMIT 1)"
-    " UNION ALL SELECT 0, 0, tenant, id, 0, '', 0, 0, x'' FROM tombstones WHERE tenant = ? AND id = ?"
+)
+_NEWEST_RECORD = f"{_NEWEST_ROW} AND kind = 'record' ORDER BY stamp DESC LIMIT 1"
+_NEWEST = (
+    f"SELECT * FROM ({_NEWEST_ROW} ORDER BY stamp DESC LIMIT 1)"
+    f" UNION ALL SELECT '{_DELETED}', 0, '', x'', 0, '', 0, 0, x'' FROM tombstones WHERE tenant = ? AND id = ?"
 )
 
 

@@ -137,7 +137,7 @@ class TenantCache:
                 self.remove(record.id)
             return
         if held is None and record.is_addition:
-            return  # the record is in another tier, or has yet to come; both merge it with what waits
+            return  # the record is in another tier, or has yet to come; both are merged with the outbox's
         # The body stays compressed here: which version wins does not depend on it.
         known = held and held.compressed
         winner = merge(known, record, from_authority=from_authority)
@@ -157,6 +157,10 @@ class TenantCache:
         # Most records have no outcomes, and then these cost nothing.
         version = marshal.dumps((*values, winner.outcomes) if winner.outcomes else values, _MARSHAL_VERSION)
         self._insert(Held(winner.tenant, winner.position, version, self._keys.pack(facets)))
+
+    def lacks(self, position: Position) -> bool:
+        """Return whether a record of this position would come into the cache, and is not held yet."""
+        return position.id not in self.held and (self.floor is None or position >= self.floor)
 
     def apply_changes(self, changes: Iterable[Change], waiting: Mapping[UUID, Sequence[Record]]) -> bool:
         """Merge changes of the feed.
