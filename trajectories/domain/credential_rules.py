@@ -212,8 +212,9 @@ _PRIVATE_KEY = (
 )
 # AWS, "Configuration and credential file settings": the name before it distinguishes it from a hash.
 _AWS_SECRET_KEY = rb"(?i:aws_?secret_?(?:access_?)?key)(?:\\*[\"']|[ :=]){1,8}([A-Za-z0-9/+]{40})(?:[^A-Za-z0-9/+=]|$)"
-# RFC 6750, section 2.1, and RFC 7617, section 2. curl --oauth2-bearer 'TOKEN' too.
-_BEARER = rb"(?:(?i:\bbearer)(?: |\\+t|%20){1,4}|--oauth2-bearer[\\\"', =]+)([\w.~+/-]{16,}=*)"
+# RFC 6750, section 2.1, and RFC 7617, section 2. curl --oauth2-bearer 'TOKEN' too. As in all gaps, a
+# backslash is read with the rest of its escape: a token that began within one would leave no JSON.
+_BEARER = rb"(?:(?i:\bbearer)(?: |\\+t|%20){1,4}|--oauth2-bearer(?:\\+[nrt\"]|\\\\|[\"', =])+)([\w.~+/-]{16,}=*)"
 _BASIC = rb"(?i:\bauthorization)(?:\\*[\"']|[ :=]){1,8}(?i:basic)(?: |%20){1,4}([A-Za-z0-9+/_-]{8,}={0,2})"
 _GAP = rb"(?:\\*[\"']|\\t|[ \t:=]){1,8}"
 _KEY_HEADER = (
@@ -255,7 +256,7 @@ _FIRST_ARGUMENT = rb"(?:\s|\\+t)*(?:\s[-$]|\s\w[\w-]*[.:/]|" + _QUOTED + rb"|\s"
 _SHELL = (
     _FIRST_ARGUMENT + b"(?:" + _QUOTED + b"|" + _CONTINUED + rb"|[^\"'\\\n|&;]|\\+[^\"'\\nr\n]|[|&;][^\s\"'\\|&;])*"
 )
-_NEXT_ITEM = rb"\\*[\"'],[\s\\n]*"
+_NEXT_ITEM = rb"\\*[\"'],(?:\s|\\+[nrt])*"
 _ITEMS = rb"(?:" + _NEXT_ITEM + rb"\\*[\"'](?:[^\"'\\\s]|\s[^\"'\\\s-]|\\+[^\"'\\])*)*"
 _CURL = rb"(?:\b|_|\\[nrt])curl(?:\.exe)?(?:" + _SHELL + b"|" + _ITEMS + b")"
 _OPTION = rb"(?:[\s\"']|\\[nt])-"

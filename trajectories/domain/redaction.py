@@ -1,7 +1,8 @@
 """Replace credentials in a record by ``[redacted:kind]`` before any tier stores it.
 
 It works on canonical JSON. Credentials contain neither quotes nor control characters, so a match
-lies within one string, a value or a key, and its replacement is valid JSON. Every string is
+lies within one string, a value or a key. A match between strings, such as a number, is kept, and so
+is one that begins within an escape. So the result is JSON of the same shape. Every string is
 searched, since a credential may be pasted anywhere. Model names, ids, paths and hashes stay because
 the rules require an issuer's own prefix or a word that announces a credential. Passwords without
 either are not found.
@@ -10,6 +11,7 @@ either are not found.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -79,7 +81,7 @@ def redact(body: bytes) -> Redacted:
 
 
 def replace(data: bytes, *, max_found: int | None = None) -> Redacted:
-    """Return JSON, or a text, without credentials; no count is added to it.
+    """Return JSON without credentials; no count is added to it.
 
     Raises:
         TooManyCredentials: there are more than ``max_found``.
@@ -108,17 +110,18 @@ def _replaced(data: bytes, view: search_text.View, found: Counter[str], max_foun
     # Lazily, since a rule sees what earlier ones have replaced.
     for rule in (rule for group in credential_rules.GROUPS if group.any.search(text) for rule in group.rules):
         parts: list[bytes] = []
-        end = 0
+        end = previous = 0
         for match in rule.matches(text):
             start, stop = match.span(1)
             candidates += 1
-            if rule.is_credential(text[start:stop]):
+            if rule.is_credential(text[start:stop]) and _is_in_string(text, match, previous):
                 # Later rules see no credential here, and the same positions.
                 parts += (text[end:start], b"]" * (stop - start))
                 end = stop
                 places.append((start, stop, rule.kind))
             if max_found is not None and (earlier + len(places) > max_found or candidates > MAX_CANDIDATES):
                 raise TooManyCredentials
+            previous = stop
         if parts:
             text = b"".join((*parts, text[end:]))
     clean: list[bytes] = []
@@ -130,6 +133,22 @@ def _replaced(data: bytes, view: search_text.View, found: Counter[str], max_foun
         done = stop
     found.update(kind for _, _, kind in outer)
     return b"".join((*clean, data[done:]))
+
+
+def _is_in_string(text: bytes, match: Any, previous: int) -> bool:
+    r"""Return whether a match is characters of a string. ``\npm_…`` is a line break and ``pm_…``, and
+    ``{"x-key":0.1234567890123456}`` has a number: a placeholder in its place would not be JSON.
+
+    Args:
+        previous: where the match before this one ends. Runs of backslashes are read from there.
+    """
+    start = match.start(1)
+    if text[start - 1 : start] == b"\\":
+        run = text[previous:start]
+        return (len(run) - len(run.rstrip(b"\\"))) % 2 == 0
+    # What announces a value is in a string, also after a quote that it begins with, as in "-u".
+    before = text[match.start() + 1 : start]
+    return b'"' not in before or _ESCAPE.sub(b"", before).count(b'"') % 2 == 0
 
 
 def _outermost(places: list[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
@@ -167,7 +186,8 @@ def without_end(text: str) -> str:
 
 def replace_text(text: str) -> str:
     """Return a text without credentials, which may contain lone surrogates."""
-    return replace(text.encode(errors="surrogatepass")).body.decode(errors="surrogatepass")
+    form = json.dumps(text, ensure_ascii=False).encode(errors="surrogatepass")
+    return str(json.loads(replace(form).body.decode(errors="surrogatepass")))
 
 
 def placeholder(kind: str) -> str:
@@ -214,5 +234,6 @@ def _shortened(value: Any, unlimited: frozenset[str] = UNLIMITED) -> Any:
     return value
 
 
+_ESCAPE = re.compile(rb"(?s)\\.")
 _PLACEHOLDER = re2.compile(rb"\[redacted:([a-z0-9-]+)\]")
 _PLACEHOLDER_IN_KEY = re2.compile(rb"\[redacted:[a-z0-9-]+\](?:[^\"\\]|\\.)*\":")
