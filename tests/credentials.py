@@ -284,6 +284,20 @@ DISGUISES: dict[str, Callable[[str], str]] = {
 """Ways in which a token of one line is hidden, by name."""
 
 
+SLOW_TEXTS: list[str] = [
+    " -u a:",
+    " -ba= ",
+    " -u a:\x1b[0m",
+    "%41 -ua: -ba=[0m",
+    "x%2541 -ua:[0m",
+    "curl a.b; -u a:",
+    "curl -b\n -ub: -ba=1\n",
+    "curl a.b %41[0m\n -u a:\n",
+    "ghp_a\nabcd12\n",
+    "ghp_a1\n" + "abcd12\n" * 200,
+]
+"""Options outside of commands of curl, and lines that continue a token, which are no credentials."""
+
 HARD: list[str] = [
     "sk-ant-",
     "-----BEGIN PRIVATE KEY-----" + "A" * 24,
@@ -323,5 +337,6 @@ HARD: list[str] = [
     "authorization: basic ",
     "api_org_",
     "gh" + "p_" + MIXED[:36] + " ",
+    *SLOW_TEXTS,
 ]
 """Beginnings of credentials, which a search may read again and again."""

@@ -39,19 +39,32 @@ class Rule:
     within: Any = None
     """RE2; None for everywhere."""
 
-    def matches(self, text: bytes) -> Iterator[Any]:
-        """Yield the matches within those of ``within``, in order. Each pattern reads the text once."""
-        found = self.pattern.finditer(text)
+    def matches(self, text: bytes, spans_of: Callable[[Any, bytes], Iterable[tuple[int, int]]]) -> Iterator[Any]:
+        """Yield the matches within those of ``within``, in order, and None for each other one that was
+        read. The text between two matches of ``within`` is read only up to the first match in it.
+
+        Args:
+            spans_of: returns where the matches of a pattern are. Rules share them.
+        """
         if self.within is None:
-            yield from found
-            return
-        start = end = 0
-        around = self.within.finditer(text)
-        for match in found:
-            while end <= match.start(1):
-                start, end = next((outer.span() for outer in around), _NONE)
-            if start <= match.start(1):
+            yield from self.pattern.finditer(text)
+        elif self.pattern.search(text):
+            yield from self._matches_within(text, spans_of(self.within, text))
+
+    def _matches_within(self, text: bytes, spans: Iterable[tuple[int, int]]) -> Iterator[Any]:
+        found: Iterator[Any] = iter(())
+        match, done = None, 0
+        for start, end in spans:
+            if match is None or match.start(1) < start:
+                found = self.pattern.finditer(text, max(start, done))
+                match = next(found, None)
+            while match and match.start(1) < end:
                 yield match
+                done = match.end()
+                match = next(found, None)
+            if not match:
+                return
+            yield None
 
 
 class Group(NamedTuple):
@@ -84,9 +97,6 @@ def _is_login(text: bytes) -> object:
         return _RANDOM_WORD.match(user)
     return _is_password(password) and password != b"$" and not (user + password).isdigit()
 
-
-_NONE = (1 << 62, 1 << 62)
-"""Where a match is if there is none: after every text."""
 
 # Python's own: a match costs a quarter of RE2's, and each alternative has one way to match.
 _NAME_AND_HASH = re.compile(rb"(?:npm|hf|r8|gsk)_[0-9a-f]+")
