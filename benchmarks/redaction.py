@@ -46,6 +46,7 @@ SLOW = {
     "options of curl": "curl a.b -u a:$B\n",
     "options without curl": "%41 -ua: -ba=[0m",
     "options of other commands": "curl a.b; -u a:",
+    "escaped slashes": "\\/",
     "short wrapped tokens": "ghp_a\nabcd12\n",
 }
 

@@ -162,6 +162,15 @@ def test_a_long_token_on_three_lines_is_removed_whole() -> None:
     assert stored(body(error=f"{wrapped}\nnext"))["error"] == "[redacted:anthropic-key]\nnext"
 
 
+@pytest.mark.parametrize("slash", ["\\/", "\\\\/"])
+def test_a_credential_with_escaped_slashes_is_removed(slash: str) -> None:
+    # As json_encode of PHP writes them.
+    for kind, before, credential, after in [*IN_CONTEXT, *((kind, "", text, "") for kind, text in TOKENS)]:
+        if "/" in before + credential and "curl" not in before:
+            record = stored(body(error=f"at {before}{credential}{after}".replace("/", slash)))
+            assert record["error"] == f"at {before}{placeholder(kind)}{after}".replace("/", slash)
+
+
 def test_a_percent_encoded_announcement_announces() -> None:
     for kind, before, credential, after in IN_CONTEXT:
         record = stored(body(error="q=" + quote(before + credential + after + "\n", safe="") + "r=1"))

@@ -220,18 +220,27 @@ _PRIVATE_KEY = (
     + rb"*[A-Za-z0-9+/]{24}"
     rb"(?:(?:-{0,4}(?:[^\"\\-]|\\[^\"]))*-----END " + _KEY_LABEL + rb"|(?:[A-Za-z0-9+/=\s]|\\+[nrt])*))"
 )
-# AWS, "Configuration and credential file settings": the name before it distinguishes it from a hash.
-_AWS_SECRET_KEY = rb"(?i:aws_?secret_?(?:access_?)?key)(?:\\*[\"']|[ :=]){1,8}([A-Za-z0-9/+]{40})(?:[^A-Za-z0-9/+=]|$)"
+# AWS, "Configuration and credential file settings", and "AssumeRole" of the STS API (SecretAccessKey): the
+# name before it distinguishes it from a hash. Also as an item of os.environ, and in XML.
+_AWS_SECRET_KEY = (
+    rb"(?i:aws[_-]?secret[_-]?(?:access[_-]?)?key|secret_?access_?key)(?:\\*[\"']|[ :=>\]]){1,8}"
+    rb"([A-Za-z0-9/+]{40})(?:[^A-Za-z0-9/+=]|$)"
+)
 # RFC 6750, section 2.1, and RFC 7617, section 2. curl --oauth2-bearer 'TOKEN' too. As in all gaps, a
 # backslash is read with the rest of its escape: a token that began within one would leave no JSON.
 _BEARER = rb"(?:(?i:\bbearer)(?: |\\+t|%20){1,4}|--oauth2-bearer(?:\\+[nrt\"]|\\\\|[\"', =])+)([\w.~+/-]{16,}=*)"
-_BASIC = rb"(?i:\bauthorization)(?:\\*[\"']|[ :=]){1,8}(?i:basic)(?: |%20){1,4}([A-Za-z0-9+/_-]{8,}={0,2})"
-_GAP = rb"(?:\\*[\"']|\\t|[ \t:=]){1,8}"
+_GAP = rb"(?:\\*[\"']|\\t|[ \t:=>\[]){1,8}"
+_SPACES = rb"(?:\s|\\+[nrt])*"
+# As HAR files and lists of values write a header: "name": "NAME", "value": "VALUE", and "NAME": ["VALUE"].
+_IN_OBJECT = rb"\\*[\"'](?:," + _SPACES + rb"\\*[\"']value\\*[\"']: ?|: ?\[" + _SPACES + rb")\\*[\"']"
+# As Python writes a header: ('NAME', 'VALUE'), (b'NAME', b'VALUE').
+_IN_PAIR = rb"\\*[\"'], ?b?\\*[\"']"
+_HEADER_GAP = b"(?:" + _GAP + b"|" + _IN_OBJECT + b"|" + _IN_PAIR + b")"
+_BASIC = rb"(?i:\bauthorization)" + _HEADER_GAP + rb"(?i:basic)(?: |%20){1,4}([A-Za-z0-9+/_-]{8,}={0,2})"
 _KEY_HEADER = (
     rb"(?:x[-_](?:[a-z0-9]{1,20}[-_]){0,3}?(?:key|token|secret)|api-key|private-token|ocp-apim-subscription-key)"
 )
-# As Python writes a header: ('x-api-key', 'VALUE'), (b'x-api-key', b'VALUE').
-_PAIR_OF_HEADER = rb"\(b?\\*[\"']" + _KEY_HEADER + rb"\\*[\"'], ?b?\\*[\"']"
+_PAIR_OF_HEADER = rb"\(b?\\*[\"']" + _KEY_HEADER + _IN_PAIR
 # Headers that carry a key, as HTTP, WSGI and JSON write them: X-Api-Key and its relatives,
 # PRIVATE-TOKEN (GitLab), Ocp-Apim-Subscription-Key and api-key (Azure); RFC 9110, section 11.6.2, for schemes.
 _API_KEY = (
@@ -239,7 +248,11 @@ _API_KEY = (
     + _PAIR_OF_HEADER
     + rb"|(?:\b|_)"
     + _KEY_HEADER
+    + b"(?:"
     + _GAP
+    + b"|"
+    + _IN_OBJECT
+    + b")"
     + rb"|authorization"
     + _GAP
     + rb"(?:token|api-?key|key|bot)(?: |%20|[ :=]){1,4})([\w.~+/-]{16,}=*)"
@@ -249,7 +262,7 @@ _BARE_KEY = rb"(?i:\bauthorization)" + _GAP + rb"([A-Za-z0-9]{24,}[\w.~+/-]*=*)"
 # RFC 6265, sections 4.1 and 4.2.
 _PAIR = rb"[\w.%!-]+=[^\s;,\"'\\`(){}<>\[\]]*"
 _PAIRS = b"(" + _PAIR + rb"(?:; ?" + _PAIR + b")*)"
-_COOKIE = rb"(?i:(?:\b|_)(?:set-)?cookie)" + _GAP + _PAIRS
+_COOKIE = rb"(?i:(?:\b|_)(?:set-)?cookie)" + _HEADER_GAP + _PAIRS
 # curl(1): -b 'NAME=VALUE' (a file of cookies has no "="), -u and -U USER:PASSWORD, in any place of a
 # command. The command is a pattern of its own, since any text between "curl" and an option would
 # make RE2 keep too many states.

@@ -209,7 +209,8 @@ def _run_of(shape: Callable[[bytes, bytes], bytes]) -> re.Pattern[bytes]:
     to which those of the next part do not belong.
     """
     one = rb"\\(?<!\\\\)"
-    return re.compile(b"(?:" + shape(one, one + rb"\\*+") + b")(?:" + shape(one, rb"\\++") + b")*+")
+    first, next_ = shape(one, one + rb"\\*+"), shape(one, rb"\\++")
+    return re.compile(b"(?:" + first + b"|" + one + rb"\\*+(?=/))(?:" + next_ + rb"|\\++(?=/))*+")
 
 
 _DIGITS = b"0123456789"
@@ -250,7 +251,8 @@ _PERCENT = ord("%")
 _CHARS = {b"%" + code: unquote_to_bytes(b"%" + code).translate(_SAFE) for code in _CODES}
 """What one code becomes. A text may have a hundred thousand of them apart."""
 
-_ANY_HIDDEN_SHAPE = hidden_text.shape(rb"(?:^|[^\\])\\", rb"\\+")
+# The backslash of a slash that is escaped in JSON, as PHP writes it, is hidden too.
+_ANY_HIDDEN_SHAPE = hidden_text.shape(rb"(?:^|[^\\])\\", rb"\\+") + rb"|\\/"
 _ANY_PART_SHAPE = b"|".join((_ANY_HIDDEN_SHAPE, hidden_text.string_start(), _WRAPPED_SHAPE, _WRAPPED_KEY_SHAPE))
 CHANGED = _ANY_PART_SHAPE + b"|" + _CODE
 """RE2: what a view changes."""
