@@ -82,7 +82,7 @@ def redact(body: bytes) -> Redacted:
 
 
 def replace(data: bytes, *, max_found: int | None = None) -> Redacted:
-    """Return JSON without credentials; no count is added to it.
+    """Return JSON, or a text, without credentials; no count is added to it.
 
     Raises:
         TooManyCredentials: there are more than ``max_found``, or more broken lines than
@@ -225,8 +225,7 @@ def without_end(text: str) -> str:
 
 def replace_text(text: str) -> str:
     """Return a text without credentials, which may contain lone surrogates."""
-    form = json.dumps(text, ensure_ascii=False).encode(errors="surrogatepass")
-    return str(json.loads(replace(form).body.decode(errors="surrogatepass")))
+    return replace(text.encode(errors="surrogatepass")).body.decode(errors="surrogatepass")
 
 
 def placeholder(kind: str) -> str:

@@ -5,8 +5,8 @@ characters, a line break where a terminal wrapped it, percent-encoding. A view i
 one of these, and is made of another view: what is hidden may be percent-encoded. A match in a view
 is mapped to the bytes that it came from.
 
-The input is JSON. A view removes whole escapes only, and decodes no quote and no backslash, so a
-match never ends within an escape of the input.
+The input is JSON or plain text. A view removes whole escapes only, and decodes no quote and no
+backslash, so a match never ends within an escape of the input.
 """
 
 from __future__ import annotations
