@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -43,6 +44,10 @@ SLOW = {
     "links": "\x1b]8;;a\x07",
     "percent-encoded links without an end": "%1B]8;;a",
     "options of curl": "curl a.b -u a:$B\n",
+    "options without curl": "%41 -ua: -ba=[0m",
+    "options of other commands": "curl a.b; -u a:",
+    "escaped slashes": "\\/",
+    "short wrapped tokens": "ghp_a\nabcd12\n",
 }
 
 
@@ -97,7 +102,6 @@ def _cpu_us(work: Callable[[], Any], count: int) -> float:
 
 
 def _slow() -> Iterator[Row]:
-    from trajectories.domain import redaction
     from trajectories.services import ingest
     from trajectories.storage.store import get_store
 
@@ -105,8 +109,15 @@ def _slow() -> Iterator[Row]:
     small = orjson.dumps({"request_summary": "x", "phases": []})
     lines_ms = MAX_LINES * _cpu_us(lambda: ingest.record(get_store(), "benchmark", small), 500) / 1e3
     for name, data in _slow_bodies():
-        ms = _cpu_us(lambda: redaction.replace(data), 1) / 1e3  # noqa: B023  called at once
+        ms = _cpu_us(lambda: _replace(data), 1) / 1e3  # noqa: B023  called at once
         yield Row(f"redaction of 1 MiB of {name}, CPU", ms, "ms", None, f"{MAX_LINES:,} small records", lines_ms)
+
+
+def _replace(data: bytes) -> None:
+    from trajectories.domain import redaction
+
+    with suppress(redaction.TooManyCredentials):
+        redaction.replace(data)
 
 
 def _slow_bodies() -> Iterator[tuple[str, bytes]]:

@@ -100,6 +100,22 @@ IN_CONTEXT: list[tuple[str, str, str, str]] = [
     ("basic-auth", '{"Authorization": "Basic ', "dXNlcjpwYXNzd29yZA==", '"}'),
     ("aws-secret-key", "aws_secret_access_key = ", "wJalrXUtnFEMI/K7MDENG/" + "bPxRfiCYABCDEFGHIJ", "\n"),
     ("aws-secret-key", 'export AWS_SECRET_ACCESS_KEY="', "wJalrXUtnFEMI/K7MDENG/" + "bPxRfiCYABCDEFGHIJ", '"'),
+    ("aws-secret-key", '"SecretAccessKey": "', "wJalrXUtnFEMI/K7MDENG/" + "bPxRfiCYABCDEFGHIJ", '"'),
+    ("aws-secret-key", "{ secretAccessKey: '", "wJalrXUtnFEMI/K7MDENG/" + "bPxRfiCYABCDEFGHIJ", "' }"),
+    ("aws-secret-key", "aws-secret-access-key: ", "wJalrXUtnFEMI/K7MDENG/" + "bPxRfiCYABCDEFGHIJ", "\n"),
+    ("aws-secret-key", "['AWS_SECRET_ACCESS_KEY'] = '", "wJalrXUtnFEMI/K7MDENG/" + "bPxRfiCYABCDEFGHIJ", "'"),
+    ("aws-secret-key", "<SecretAccessKey>", "wJalrXUtnFEMI/K7MDENG/" + "bPxRfiCYABCDEFGHIJ", "</SecretAccessKey>"),
+    ("basic-auth", "('Authorization', 'Basic ", "dXNlcjpwYXNzd29yZA==", "')"),
+    ("basic-auth", "[(b'authorization', b'Basic ", "dXNlcjpwYXNzd29yZA==", "')]"),
+    ("basic-auth", '{"name": "Authorization", "value": "Basic ', "dXNlcjpwYXNzd29yZA==", '"}'),
+    ("basic-auth", "'Authorization' => 'Basic ", "dXNlcjpwYXNzd29yZA==", "'"),
+    ("basic-auth", "map[Authorization:[Basic ", "dXNlcjpwYXNzd29yZA==", "]]"),
+    ("cookie", "[(b'Set-Cookie', b'", "sid=" + HEX[:32] + "; Path=/", "')]"),
+    ("cookie", '{"name":"Cookie","value":"', "sid=" + HEX[:32], '"}'),
+    ("cookie", '{\n  "name": "Cookie",\n  "value": "', "sid=" + HEX[:32], '"\n}'),
+    ("cookie", '{"Set-Cookie": [\n  "', "sid=" + HEX[:32] + "; Path=/", '"]}'),
+    ("api-key", '{"name": "X-Api-Key", "value": "', MIXED[:32], '"}'),
+    ("api-key", '{"X-Api-Key": ["', MIXED[:32], '"]}'),
     ("api-key", "curl -H 'X-Api-Key: ", MIXED[:24], "' https://api.example.com"),
     ("api-key", '{"x-goog-api-key": "', MIXED[:24], '"}'),
     ("api-key", "HTTP_X_AUTH_TOKEN=", HEX[:32], ""),
@@ -189,6 +205,13 @@ NO_CREDENTIALS: list[str] = [
     "[redacted:jwt]",
     "https://user:[redacted:url-password]@example.com",
     "aws_secret_access_key is not set",
+    "secretAccessKey: process.env.AWS_SECRET_ACCESS_KEY",
+    '["cookie", "a=1", "authorization", "basic"]',
+    "document.cookie => theme=dark",
+    '{"name": "X-Api-Key", "value": "{api-key-of-the-gateway}"}',
+    '{"x-api-key": ["your-api-key-goes-here"]}',
+    r"sed 's/https:\/\/example.com\/a@b/\/c/'",
+    r"C:\/Users\/somebody\/da39a3ee5e6b4b0d3255bfef95601890afd80709",
     "Authorization: Basic",
     "cache_npm_da39a3ee5e6b4b0d3255bfef95601890afd80709 and model_hf_0123456789abcdef0123456789abcdef0123",
     "HomeSettings.5eb63bbbe01eeed093cb22bb8f5acdc3.js",
@@ -284,6 +307,20 @@ DISGUISES: dict[str, Callable[[str], str]] = {
 """Ways in which a token of one line is hidden, by name."""
 
 
+SLOW_TEXTS: list[str] = [
+    " -u a:",
+    " -ba= ",
+    " -u a:\x1b[0m",
+    "%41 -ua: -ba=[0m",
+    "x%2541 -ua:[0m",
+    "curl a.b; -u a:",
+    "curl -b\n -ub: -ba=1\n",
+    "curl a.b %41[0m\n -u a:\n",
+    "ghp_a\nabcd12\n",
+    "ghp_a1\n" + "abcd12\n" * 200,
+]
+"""Options outside of commands of curl, and lines that continue a token, which are no credentials."""
+
 HARD: list[str] = [
     "sk-ant-",
     "-----BEGIN PRIVATE KEY-----" + "A" * 24,
@@ -323,5 +360,11 @@ HARD: list[str] = [
     "authorization: basic ",
     "api_org_",
     "gh" + "p_" + MIXED[:36] + " ",
+    *SLOW_TEXTS,
+    "\\/",
+    "\\\\/a",
+    "cookie', ",
+    '"cookie","value":"',
+    'x-api-key": [ ',
 ]
 """Beginnings of credentials, which a search may read again and again."""

@@ -39,19 +39,32 @@ class Rule:
     within: Any = None
     """RE2; None for everywhere."""
 
-    def matches(self, text: bytes) -> Iterator[Any]:
-        """Yield the matches within those of ``within``, in order. Each pattern reads the text once."""
-        found = self.pattern.finditer(text)
+    def matches(self, text: bytes, spans_of: Callable[[Any, bytes], Iterable[tuple[int, int]]]) -> Iterator[Any]:
+        """Yield the matches within those of ``within``, in order, and None for each other one that was
+        read. The text between two matches of ``within`` is read only up to the first match in it.
+
+        Args:
+            spans_of: returns where the matches of a pattern are. Rules share them.
+        """
         if self.within is None:
-            yield from found
-            return
-        start = end = 0
-        around = self.within.finditer(text)
-        for match in found:
-            while end <= match.start(1):
-                start, end = next((outer.span() for outer in around), _NONE)
-            if start <= match.start(1):
+            yield from self.pattern.finditer(text)
+        elif self.pattern.search(text):
+            yield from self._matches_within(text, spans_of(self.within, text))
+
+    def _matches_within(self, text: bytes, spans: Iterable[tuple[int, int]]) -> Iterator[Any]:
+        found: Iterator[Any] = iter(())
+        match, done = None, 0
+        for start, end in spans:
+            if match is None or match.start(1) < start:
+                found = self.pattern.finditer(text, max(start, done))
+                match = next(found, None)
+            while match and match.start(1) < end:
                 yield match
+                done = match.end()
+                match = next(found, None)
+            if not match:
+                return
+            yield None
 
 
 class Group(NamedTuple):
@@ -84,9 +97,6 @@ def _is_login(text: bytes) -> object:
         return _RANDOM_WORD.match(user)
     return _is_password(password) and password != b"$" and not (user + password).isdigit()
 
-
-_NONE = (1 << 62, 1 << 62)
-"""Where a match is if there is none: after every text."""
 
 # Python's own: a match costs a quarter of RE2's, and each alternative has one way to match.
 _NAME_AND_HASH = re.compile(rb"(?:npm|hf|r8|gsk)_[0-9a-f]+")
@@ -210,17 +220,27 @@ _PRIVATE_KEY = (
     + rb"*[A-Za-z0-9+/]{24}"
     rb"(?:(?:-{0,4}(?:[^\"\\-]|\\[^\"]))*-----END " + _KEY_LABEL + rb"|(?:[A-Za-z0-9+/=\s]|\\+[nrt])*))"
 )
-# AWS, "Configuration and credential file settings": the name before it distinguishes it from a hash.
-_AWS_SECRET_KEY = rb"(?i:aws_?secret_?(?:access_?)?key)(?:\\*[\"']|[ :=]){1,8}([A-Za-z0-9/+]{40})(?:[^A-Za-z0-9/+=]|$)"
-# RFC 6750, section 2.1, and RFC 7617, section 2. curl --oauth2-bearer 'TOKEN' too.
-_BEARER = rb"(?:(?i:\bbearer)(?: |\\+t|%20){1,4}|--oauth2-bearer[\\\"', =]+)([\w.~+/-]{16,}=*)"
-_BASIC = rb"(?i:\bauthorization)(?:\\*[\"']|[ :=]){1,8}(?i:basic)(?: |%20){1,4}([A-Za-z0-9+/_-]{8,}={0,2})"
-_GAP = rb"(?:\\*[\"']|\\t|[ \t:=]){1,8}"
+# AWS, "Configuration and credential file settings", and "AssumeRole" of the STS API (SecretAccessKey): the
+# name before it distinguishes it from a hash. Also as an item of os.environ, and in XML.
+_AWS_SECRET_KEY = (
+    rb"(?i:aws[_-]?secret[_-]?(?:access[_-]?)?key|secret_?access_?key)(?:\\*[\"']|[ :=>\]]){1,8}"
+    rb"([A-Za-z0-9/+]{40})(?:[^A-Za-z0-9/+=]|$)"
+)
+# RFC 6750, section 2.1, and RFC 7617, section 2. curl --oauth2-bearer 'TOKEN' too. As in all gaps, a
+# backslash is read with the rest of its escape: a token that began within one would leave no JSON.
+_BEARER = rb"(?:(?i:\bbearer)(?: |\\+t|%20){1,4}|--oauth2-bearer(?:\\+[nrt\"]|\\\\|[\"', =])+)([\w.~+/-]{16,}=*)"
+_GAP = rb"(?:\\*[\"']|\\t|[ \t:=>\[]){1,8}"
+_SPACES = rb"(?:\s|\\+[nrt])*"
+# As HAR files and lists of values write a header: "name": "NAME", "value": "VALUE", and "NAME": ["VALUE"].
+_IN_OBJECT = rb"\\*[\"'](?:," + _SPACES + rb"\\*[\"']value\\*[\"']: ?|: ?\[" + _SPACES + rb")\\*[\"']"
+# As Python writes a header: ('NAME', 'VALUE'), (b'NAME', b'VALUE').
+_IN_PAIR = rb"\\*[\"'], ?b?\\*[\"']"
+_HEADER_GAP = b"(?:" + _GAP + b"|" + _IN_OBJECT + b"|" + _IN_PAIR + b")"
+_BASIC = rb"(?i:\bauthorization)" + _HEADER_GAP + rb"(?i:basic)(?: |%20){1,4}([A-Za-z0-9+/_-]{8,}={0,2})"
 _KEY_HEADER = (
     rb"(?:x[-_](?:[a-z0-9]{1,20}[-_]){0,3}?(?:key|token|secret)|api-key|private-token|ocp-apim-subscription-key)"
 )
-# As Python writes a header: ('x-api-key', 'VALUE'), (b'x-api-key', b'VALUE').
-_PAIR_OF_HEADER = rb"\(b?\\*[\"']" + _KEY_HEADER + rb"\\*[\"'], ?b?\\*[\"']"
+_PAIR_OF_HEADER = rb"\(b?\\*[\"']" + _KEY_HEADER + _IN_PAIR
 # Headers that carry a key, as HTTP, WSGI and JSON write them: X-Api-Key and its relatives,
 # PRIVATE-TOKEN (GitLab), Ocp-Apim-Subscription-Key and api-key (Azure); RFC 9110, section 11.6.2, for schemes.
 _API_KEY = (
@@ -228,7 +248,11 @@ _API_KEY = (
     + _PAIR_OF_HEADER
     + rb"|(?:\b|_)"
     + _KEY_HEADER
+    + b"(?:"
     + _GAP
+    + b"|"
+    + _IN_OBJECT
+    + b")"
     + rb"|authorization"
     + _GAP
     + rb"(?:token|api-?key|key|bot)(?: |%20|[ :=]){1,4})([\w.~+/-]{16,}=*)"
@@ -238,7 +262,7 @@ _BARE_KEY = rb"(?i:\bauthorization)" + _GAP + rb"([A-Za-z0-9]{24,}[\w.~+/-]*=*)"
 # RFC 6265, sections 4.1 and 4.2.
 _PAIR = rb"[\w.%!-]+=[^\s;,\"'\\`(){}<>\[\]]*"
 _PAIRS = b"(" + _PAIR + rb"(?:; ?" + _PAIR + b")*)"
-_COOKIE = rb"(?i:(?:\b|_)(?:set-)?cookie)" + _GAP + _PAIRS
+_COOKIE = rb"(?i:(?:\b|_)(?:set-)?cookie)" + _HEADER_GAP + _PAIRS
 # curl(1): -b 'NAME=VALUE' (a file of cookies has no "="), -u and -U USER:PASSWORD, in any place of a
 # command. The command is a pattern of its own, since any text between "curl" and an option would
 # make RE2 keep too many states.
@@ -255,7 +279,7 @@ _FIRST_ARGUMENT = rb"(?:\s|\\+t)*(?:\s[-$]|\s\w[\w-]*[.:/]|" + _QUOTED + rb"|\s"
 _SHELL = (
     _FIRST_ARGUMENT + b"(?:" + _QUOTED + b"|" + _CONTINUED + rb"|[^\"'\\\n|&;]|\\+[^\"'\\nr\n]|[|&;][^\s\"'\\|&;])*"
 )
-_NEXT_ITEM = rb"\\*[\"'],[\s\\n]*"
+_NEXT_ITEM = rb"\\*[\"'],(?:\s|\\+[nrt])*"
 _ITEMS = rb"(?:" + _NEXT_ITEM + rb"\\*[\"'](?:[^\"'\\\s]|\s[^\"'\\\s-]|\\+[^\"'\\])*)*"
 _CURL = rb"(?:\b|_|\\[nrt])curl(?:\.exe)?(?:" + _SHELL + b"|" + _ITEMS + b")"
 _OPTION = rb"(?:[\s\"']|\\[nt])-"

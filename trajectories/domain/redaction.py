@@ -1,7 +1,8 @@
 """Replace credentials in a record by ``[redacted:kind]`` before any tier stores it.
 
 It works on canonical JSON. Credentials contain neither quotes nor control characters, so a match
-lies within one string, a value or a key, and its replacement is valid JSON. Every string is
+lies within one string, a value or a key. A match between strings, such as a number, is kept, and so
+is one that begins within an escape. So the result is JSON of the same shape. Every string is
 searched, since a credential may be pasted anywhere. Model names, ids, paths and hashes stay because
 the rules require an issuer's own prefix or a word that announces a credential. Passwords without
 either are not found.
@@ -10,6 +11,7 @@ either are not found.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -18,6 +20,7 @@ import orjson
 import re2
 
 from trajectories.domain import credential_rules, search_text
+from trajectories.domain.search_text import TooManyCredentials as TooManyCredentials
 from trajectories.domain.text import counted
 
 COUNT_KEY = "trajectories:redacted"
@@ -42,6 +45,9 @@ MAX_CREDENTIALS = 10_000
 MAX_CANDIDATES = 20_000
 """Texts in the place of a credential that one body may have, those of templates (``a://:$PASSWORD@``) and
 words included. Each takes two microseconds."""
+MAX_COMMANDS = 20_000
+"""Commands of curl that may be read of one body, and options of other commands after them, in all its
+views together. Each takes three microseconds. They are read only in a text with options of curl."""
 
 _ROUNDS = 3
 """A placeholder may end the word that hid the beginning of the next credential."""
@@ -54,10 +60,6 @@ class Redacted(NamedTuple):
     found: Mapping[str, int]
 
 
-class TooManyCredentials(ValueError):
-    """A text has more credentials than may be replaced, or more texts in their places."""
-
-
 def redact(body: bytes) -> Redacted:
     """Return a canonical body without credentials; the same bytes if it has none.
 
@@ -66,7 +68,8 @@ def redact(body: bytes) -> Redacted:
     was found, and then replaces a client's value. Without a match a client's value stays.
 
     Raises:
-        TooManyCredentials: there are more than ``MAX_CREDENTIALS``, or ``MAX_CANDIDATES``.
+        TooManyCredentials: there are more than ``MAX_CREDENTIALS``, ``MAX_CANDIDATES`` or ``MAX_COMMANDS``,
+            or more broken lines than ``search_text.MAX_BREAKS``.
     """
     clean, found = replace(body, max_found=MAX_CREDENTIALS)
     if not found:
@@ -82,11 +85,13 @@ def replace(data: bytes, *, max_found: int | None = None) -> Redacted:
     """Return JSON, or a text, without credentials; no count is added to it.
 
     Raises:
-        TooManyCredentials: there are more than ``max_found``.
+        TooManyCredentials: there are more than ``max_found``, or more broken lines than
+            ``search_text.MAX_BREAKS``.
     """
     if not credential_rules.ANY.search(data):
         return Redacted(data, {})
     found: Counter[str] = Counter()
+    commands = _Commands(None if max_found is None else MAX_COMMANDS)
     for _ in range(_ROUNDS):
         before = found.total()
         for base_of in (search_text.unchanged, search_text.decoded):
@@ -94,33 +99,70 @@ def replace(data: bytes, *, max_found: int | None = None) -> Redacted:
             for form_of in search_text.forms_of(base):
                 view = base and form_of(base)
                 if view and credential_rules.CREDENTIAL.search(view.text):
-                    data = _replaced(data, view, found, max_found)
-                    base = base_of(data)
+                    earlier = found.total()
+                    data = _replaced(data, view, found, commands, max_found)
+                    # Decoding takes longer than a search.
+                    base = base_of(data) if found.total() > earlier else base
         if found.total() == before:
             break
     return Redacted(data, found)
 
 
-def _replaced(data: bytes, view: search_text.View, found: Counter[str], max_found: int | None) -> bytes:
+class _Commands:
+    """Where the commands are that have options, and how many may still be read."""
+
+    def __init__(self, left: int | None) -> None:
+        self._left = left
+        self._spans: dict[Any, list[tuple[int, int]]] = {}
+
+    def spans_of(self, pattern: Any, text: bytes) -> list[tuple[int, int]]:
+        """Return the spans of a pattern's matches. The placeholders of earlier rules do not move
+        them."""
+        if (known := self._spans.get(pattern)) is None:
+            known = self._spans[pattern] = []
+            for match in pattern.finditer(text):
+                self.spend()
+                known.append(match.span())
+        return known
+
+    def spend(self) -> None:
+        if self._left is not None:
+            self._left -= 1
+            if self._left < 0:
+                raise TooManyCredentials
+
+    def leave(self) -> None:
+        """Forget the places, which are those of one text."""
+        self._spans.clear()
+
+
+def _replaced(
+    data: bytes, view: search_text.View, found: Counter[str], commands: _Commands, max_found: int | None
+) -> bytes:
     """Return ``data`` with placeholders for what the rules find in its view, and count them."""
     text, places, candidates = view.text, list[tuple[int, int, str]](), 0
     earlier = found.total()
     # Lazily, since a rule sees what earlier ones have replaced.
     for rule in (rule for group in credential_rules.GROUPS if group.any.search(text) for rule in group.rules):
         parts: list[bytes] = []
-        end = 0
-        for match in rule.matches(text):
+        end = previous = 0
+        for match in rule.matches(text, commands.spans_of):
+            if match is None:
+                commands.spend()
+                continue
             start, stop = match.span(1)
             candidates += 1
-            if rule.is_credential(text[start:stop]):
+            if rule.is_credential(text[start:stop]) and _is_in_string(text, match, previous):
                 # Later rules see no credential here, and the same positions.
                 parts += (text[end:start], b"]" * (stop - start))
                 end = stop
                 places.append((start, stop, rule.kind))
             if max_found is not None and (earlier + len(places) > max_found or candidates > MAX_CANDIDATES):
                 raise TooManyCredentials
+            previous = stop
         if parts:
             text = b"".join((*parts, text[end:]))
+    commands.leave()
     clean: list[bytes] = []
     done = 0
     outer = _outermost(places)
@@ -130,6 +172,22 @@ def _replaced(data: bytes, view: search_text.View, found: Counter[str], max_foun
         done = stop
     found.update(kind for _, _, kind in outer)
     return b"".join((*clean, data[done:]))
+
+
+def _is_in_string(text: bytes, match: Any, previous: int) -> bool:
+    r"""Return whether a match is characters of a string. ``\npm_…`` is a line break and ``pm_…``, and
+    ``{"x-key":0.1234567890123456}`` has a number: a placeholder in its place would not be JSON.
+
+    Args:
+        previous: where the match before this one ends. Runs of backslashes are read from there.
+    """
+    start = match.start(1)
+    if text[start - 1 : start] == b"\\":
+        run = text[previous:start]
+        return (len(run) - len(run.rstrip(b"\\"))) % 2 == 0
+    # What announces a value is in a string, also after a quote that it begins with, as in "-u".
+    before = text[match.start() + 1 : start]
+    return b'"' not in before or _ESCAPE.sub(b"", before).count(b'"') % 2 == 0
 
 
 def _outermost(places: list[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
@@ -214,5 +272,6 @@ def _shortened(value: Any, unlimited: frozenset[str] = UNLIMITED) -> Any:
     return value
 
 
+_ESCAPE = re.compile(rb"(?s)\\.")
 _PLACEHOLDER = re2.compile(rb"\[redacted:([a-z0-9-]+)\]")
 _PLACEHOLDER_IN_KEY = re2.compile(rb"\[redacted:[a-z0-9-]+\](?:[^\"\\]|\\.)*\":")

@@ -267,7 +267,8 @@ def _redacted(body: bytes) -> bytes:
     except redaction.TooManyCredentials:
         message = (
             f"A record must not have more than {redaction.MAX_CREDENTIALS:,} credentials, or {redaction.MAX_CANDIDATES:,}"
-            " texts in the places of some, such as passwords in URLs. Remove them first."
+            " texts in the places of some, such as passwords in URLs, options of curl and tokens that are broken"
+            " over lines. Remove them first."
         )
         raise TooLarge(message, code="record_too_large") from None
     for kind, count in redacted.found.items():
