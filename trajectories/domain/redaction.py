@@ -81,8 +81,11 @@ def redact(body: bytes) -> Redacted:
     return Redacted(orjson.dumps(fields | {"metadata": dict(sorted(metadata.items()))}), found)
 
 
-def replace(data: bytes, *, max_found: int | None = None) -> Redacted:
-    """Return JSON, or a text, without credentials; no count is added to it.
+def replace(data: bytes, *, max_found: int | None = None, is_json: bool = True) -> Redacted:
+    """Return JSON without credentials; no count is added to it.
+
+    Args:
+        is_json: false for a text, whose quotes and backslashes are its own.
 
     Raises:
         TooManyCredentials: there are more than ``max_found``, or more broken lines than
@@ -100,7 +103,7 @@ def replace(data: bytes, *, max_found: int | None = None) -> Redacted:
                 view = base and form_of(base)
                 if view and credential_rules.CREDENTIAL.search(view.text):
                     earlier = found.total()
-                    data = _replaced(data, view, found, commands, max_found)
+                    data = _replaced(data, view, found, commands, max_found, is_json=is_json)
                     # Decoding takes longer than a search.
                     base = base_of(data) if found.total() > earlier else base
         if found.total() == before:
@@ -137,7 +140,13 @@ class _Commands:
 
 
 def _replaced(
-    data: bytes, view: search_text.View, found: Counter[str], commands: _Commands, max_found: int | None
+    data: bytes,
+    view: search_text.View,
+    found: Counter[str],
+    commands: _Commands,
+    max_found: int | None,
+    *,
+    is_json: bool,
 ) -> bytes:
     """Return ``data`` with placeholders for what the rules find in its view, and count them."""
     text, places, candidates = view.text, list[tuple[int, int, str]](), 0
@@ -152,7 +161,7 @@ def _replaced(
                 continue
             start, stop = match.span(1)
             candidates += 1
-            if rule.is_credential(text[start:stop]) and _is_in_string(text, match, previous):
+            if rule.is_credential(text[start:stop]) and (not is_json or _is_in_string(text, match, previous)):
                 # Later rules see no credential here, and the same positions.
                 parts += (text[end:start], b"]" * (stop - start))
                 end = stop
@@ -225,7 +234,7 @@ def without_end(text: str) -> str:
 
 def replace_text(text: str) -> str:
     """Return a text without credentials, which may contain lone surrogates."""
-    return replace(text.encode(errors="surrogatepass")).body.decode(errors="surrogatepass")
+    return replace(text.encode(errors="surrogatepass"), is_json=False).body.decode(errors="surrogatepass")
 
 
 def placeholder(kind: str) -> str:
