@@ -23,7 +23,7 @@ from trajectories.domain.choice_sums import Key, Sums
 from trajectories.domain.choices import MODEL
 from trajectories.learning.context import RecommendationRequest
 from trajectories.learning.estimators import METHODS, Logged, estimates, overlap
-from trajectories.learning.evaluate import MEAN_WEIGHTS, MIN_DECISIONS, MIN_EFFECTIVE
+from trajectories.learning.evaluate import why_refused
 from trajectories.learning.full_feedback import read_items
 from trajectories.learning.recommend import decide
 
@@ -145,7 +145,7 @@ def study(make: Callable[[random.Random], Domain], runs: int, decisions: int) ->
                 logged = [
                     Logged(one.task.type, one.taken, one.propensity, policy(one.task.type), one.reward) for one in rows
                 ]
-                if _is_refused(logged):
+                if why_refused("decisions", len(logged), 0, overlap(logged), 1.0):
                     refused[name] += 1
                     continue
                 evaluated[name] += 1
@@ -171,14 +171,6 @@ def main() -> None:
     domain = None if arguments.data is None else recorded(arguments.data)
     for line in study(generated if domain is None else lambda _: domain, arguments.runs, arguments.decisions):
         print(line)
-
-
-def _is_refused(logged: list[Logged]) -> bool:
-    """Return whether an evaluation would refuse these decisions, all of which are covered."""
-    found, (low, high) = overlap(logged), MEAN_WEIGHTS
-    if found is None or len(logged) < MIN_DECISIONS or found.effective_samples < MIN_EFFECTIVE:
-        return True
-    return not low <= found.mean_weight <= high
 
 
 if __name__ == "__main__":

@@ -208,7 +208,7 @@ class _Tally:
         size = len(logged)
         found = overlap(logged)
         covered = self._covered / size if size else None
-        refusal = _refusal("decisions", size, self._left_out[NO_PROPENSITY], found, covered)
+        refusal = why_refused("decisions", size, self._left_out[NO_PROPENSITY], found, covered)
         return Evaluation(
             decisions=size,
             left_out=dict(sorted(self._left_out.items())),
@@ -272,7 +272,7 @@ class _RunTally:
         size = len(self._logged)
         found = overlap(self._logged)
         covered = self._covered / size if size else None
-        refusal = _refusal("runs", size, self._left_out[NO_RUN_PROPENSITY], found, covered)
+        refusal = why_refused("runs", size, self._left_out[NO_RUN_PROPENSITY], found, covered)
         return Evaluation(
             decisions=size,
             left_out=dict(sorted(self._left_out.items())),
@@ -290,8 +290,14 @@ def _chosen(policy: Policy, decision: Decision) -> Mapping[str, float]:
     return policy.probabilities(decision, [model for model in decision.models if model is not None])
 
 
-def _refusal(of: str, size: int, missing: int, found: Overlap | None, covered: float | None) -> str | None:
-    """Return why ``size`` decisions or runs are not enough; ``missing`` more have no propensity."""
+def why_refused(of: str, size: int, missing: int, found: Overlap | None, covered: float | None) -> str | None:
+    """Return why a value cannot be estimated, in one sentence, or None.
+
+    Args:
+        of: what there are ``size`` of, decisions or runs; ``missing`` more have no propensity.
+        found: their overlap with the policy.
+        covered: the share of the policy's choices that the recorded policy could have made.
+    """
     if size + missing and size / (size + missing) < MIN_KNOWN:
         return (
             f"{missing} of {size + missing} {of} have no propensity, so the value cannot be estimated: record"
