@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
-from uuid import UUID
 
 import orjson
 import pytest
@@ -16,11 +12,10 @@ from redis import Redis
 
 from tests.examples import phase
 from tests.storage.away import archive_away
-from tests.storage.hosts import QUICK, TENANT, WebProcess, new_id
+from tests.storage.hosts import TENANT, WebProcess, new_id, stored_outcomes
 from tests.strategies import examples
 from trajectories import persistence
-from trajectories.domain import answers, late_outcomes
-from trajectories.domain.compression import decompress
+from trajectories.domain import answers
 from trajectories.domain.query import parse_query
 from trajectories.domain.record import Record
 from trajectories.exceptions import (
@@ -28,17 +23,13 @@ from trajectories.exceptions import (
     IdempotencyConflict,
     InvalidInput,
     NotFound,
-    NotRead,
-    OutboxUnavailable,
     TooLarge,
     TooManyOutcomes,
 )
 from trajectories.models import LateOutcome, Quarantined, Reference, RunOutcome, Trajectory
-from trajectories.services import erasure, erasure_audit, lines, outcomes
-from trajectories.services.outcomes import AcceptedOutcome
-from trajectories.storage import archive_outcomes, archive_reads, archive_writes, tenant_cache
+from trajectories.services import erasure, erasure_audit, outcomes
+from trajectories.storage import archive_outcomes, archive_reads, archive_writes
 from trajectories.storage.archive_outcomes import fill_references, forget_waiting
-from trajectories.storage.outbox import Outbox
 from trajectories.storage.store import get_store
 
 PULL = {"pull_request": "shop#12"}
@@ -46,13 +37,6 @@ TWO_PHASES = [
     phase(phase_id="1", phase_name="implement", model="m-1", fit="good_fit"),
     phase(phase_id="2", phase_name="test", model="m-2"),
 ]
-
-
-def stored(id_: UUID) -> list[str]:
-    """Return the names of the outcomes that the archive shows of a run."""
-    found = archive_reads.find(TENANT, id_)
-    assert found is not None
-    return [one["name"] for one in answers.outcomes_of(found)]
 
 
 # One host.
@@ -157,7 +141,7 @@ def test_a_target_has_no_more_outcomes_than_the_setting_says(
         own.outcome(id_, name="d")
     own.persist()
     other_host.persist()
-    assert own.outcomes(id_) == stored(id_) == ["a", "b"]
+    assert own.outcomes(id_) == stored_outcomes(id_) == ["a", "b"]
     assert Quarantined.objects.count() == 1
     assert not other_host.waiting(), "the refused one is settled"
 
@@ -177,93 +161,7 @@ def test_an_outcome_waits_for_its_run(archive_db: str, redis_tier: Redis, own: W
         own.retrieve(id_)
     own.record(id=str(id_))
     own.persist()
-    assert own.outcomes(id_) == stored(id_) == ["merged"]
-
-
-def test_an_outcome_that_came_before_its_run_is_shown_with_it_at_once(
-    db: None, own: WebProcess, beside: WebProcess
-) -> None:
-    id_, both = new_id(), (own, beside)
-    for process in both:
-        process.list()
-        process.outcome(id_, name=f"of {len(process.waiting())}")
-        process.list()
-    own.record(id=str(id_))
-    for process in both:
-        assert process.outcomes(id_) == ["of 0", "of 1"]
-        assert [one["name"] for one in orjson.loads(process.listed()[0])["outcomes"]] == ["of 0", "of 1"]
-        assert [one["count"] for one in process.stats()["late_outcomes"]] == [1, 1]
-
-
-def test_an_outcome_that_the_archive_has_is_shown_with_its_run_at_once(
-    archive_db: str, redis_tier: Redis, own: WebProcess, beside: WebProcess
-) -> None:
-    id_ = new_id()
-    own.list()
-    own.outcome(id_)
-    own.persist()
-    own.record(id=str(id_))
-    assert own.outcomes(id_) == beside.outcomes(id_) == ["merged"]
-    own.persist()
-    assert own.outcomes(id_) == beside.outcomes(id_) == stored(id_) == ["merged"]
-
-
-def test_a_refused_outcome_is_not_shown_with_a_run_that_comes_later(db: None, own: WebProcess) -> None:
-    id_ = new_id()
-    own.list()
-    own.outcome(id_)
-    own.outbox.settle([], quarantined=[row.n for row in own.waiting()])
-    own.list()
-    own.record(id=str(id_))
-    own.restart()
-    own.list()
-    assert own.outcomes(id_) == []
-
-
-def test_a_run_without_earlier_outcomes_costs_its_process_no_query(
-    db: None, own: WebProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    own.list()
-    id_ = own.record().id
-    own.list()
-    asked = list[Any]()
-    read = Outbox.outcomes
-
-    def noted(*args: Any) -> list[Record]:
-        asked.append(args)
-        return read(*args)
-
-    monkeypatch.setattr(Outbox, "outcomes", noted)
-    own.record()
-    own.record(id=str(id_), project="p")
-    assert not asked
-    own.outcome(early := new_id())
-    own.record(id=str(early))
-    assert len(asked) == 1
-
-
-def test_a_run_is_accepted_although_its_earlier_outcomes_cannot_be_read(
-    db: None, own: WebProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    own.list()
-    own.outcome(id_ := new_id())
-    with monkeypatch.context() as patched:
-        patched.setattr(Outbox, "outcomes", Mock(side_effect=OutboxUnavailable("locked")))
-        own.record(id=str(id_))
-    assert own.outcomes(id_) == ["merged"]
-
-
-def test_a_run_below_the_hot_cache_is_listed_while_an_earlier_outcome_waits(
-    archive_db: str, redis_tier: Redis, own: WebProcess, other_host: WebProcess
-) -> None:
-    id_ = new_id()
-    own.outcome(id_)
-    other_host.record(id=str(id_))
-    newer = other_host.record().id
-    other_host.persist()
-    small = WebProcess(Path(own.conf.outbox_path), **QUICK, hot_max_records=1)
-    assert small.ids() == [newer, id_]
-    assert b'"merged"' in small.listed()[1]
+    assert own.outcomes(id_) == stored_outcomes(id_) == ["merged"]
 
 
 def test_an_outcome_of_a_reference_is_one_of_each_run_that_names_it(
@@ -302,7 +200,7 @@ def test_hosts_that_append_different_outcomes_keep_both(
     other_host.update(id_, project="p")
     own.persist()
     other_host.persist()
-    assert own.outcomes(id_) == other_host.outcomes(id_) == stored(id_) == ["merged", "liked"]
+    assert own.outcomes(id_) == other_host.outcomes(id_) == stored_outcomes(id_) == ["merged", "liked"]
     assert own.listed() == other_host.listed()
 
 
@@ -339,8 +237,6 @@ def test_a_worker_that_ends_before_redis_has_the_outcome_is_completed(
     assert own.outcomes(id_) == other_host.outcomes(id_) == ["merged"]
 
 
-IDS = [UUID(int=2**100 + number) for number in range(2)]
-TARGETS: list[Any] = [*IDS, PULL]
 STEPS = st.lists(
     st.tuples(
         st.sampled_from([0, 1]),
@@ -386,68 +282,11 @@ def test_every_host_shows_the_outcomes_of_a_runs_references_in_any_order(
     }
     for host in hosts:
         assert {id_: sorted(host.outcomes(id_)) for id_ in host.ids(query)} == expected
-        assert {id_: sorted(stored(id_)) for id_ in expected} == expected
+        assert {id_: sorted(stored_outcomes(id_)) for id_ in expected} == expected
         counts = {one["name"]: one["count"] for one in host.stats(query)["late_outcomes"]}
         wanted = [name for of_run in expected.values() for name in of_run]
         assert counts == {name: wanted.count(name) for name in set(wanted)}
     assert own.listed(query) == other_host.listed(query)
-
-
-RUNS = [0, 1, 2]
-STEPS_OF_A_HOST = st.lists(
-    st.tuples(
-        st.sampled_from([0, 1]),
-        st.one_of(
-            st.tuples(st.just("run"), st.sampled_from(RUNS), st.text("ab", max_size=1)),
-            st.tuples(st.just("outcome"), st.sampled_from(RUNS), st.sampled_from(["m", "n"])),
-            st.tuples(st.just("outcomes"), st.lists(st.sampled_from(RUNS), min_size=1, max_size=4), st.none()),
-            st.tuples(st.just("of the session"), st.none(), st.sampled_from(["m", "n"])),
-            st.tuples(st.just("deletion"), st.sampled_from(RUNS), st.none()),
-            st.tuples(st.just("read"), st.none(), st.none()),
-            st.tuples(st.just("delivery"), st.integers(1, 3), st.none()),
-        ),
-    ),
-    max_size=14,
-)
-
-
-def take_step(process: WebProcess, tenant: str, ids: list[UUID], kind: str, what: Any, more: Any) -> None:
-    if kind == "run":
-        process.record(tenant, id=str(ids[what]), request_summary=more, session_id="s")
-    elif kind == "outcome":
-        process.outcome(ids[what], tenant=tenant, name=more)
-    elif kind == "outcomes":
-        given = [{"name": f"o{at}", "value": at, "trajectory_id": str(ids[run])} for at, run in enumerate(what)]
-        outcomes.record_many(process.store, tenant, map(orjson.dumps, given), source=None)
-    elif kind == "of the session":
-        process.outcome({"session_id": "s"}, tenant=tenant, name=more)
-    elif kind == "deletion":
-        process.delete(ids[what], tenant=tenant)
-    elif kind == "read":
-        process.list(tenant=tenant)
-    else:
-        process.persist(process.waiting()[:what])
-
-
-@given(steps=STEPS_OF_A_HOST)
-@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_every_process_of_a_host_shows_the_same_outcomes_as_one_that_starts(
-    archive_db: str, redis_tier: Redis, own: WebProcess, steps: list[Any]
-) -> None:
-    path, tenant, ids = Path(own.conf.outbox_path), f"t{new_id()}", [new_id() for _ in RUNS]
-    if not own.store.redis_tier.is_trusted():
-        persistence.rebuild(get_store())
-    # Two runs of three are in the hot cache of one of them.
-    processes = own, WebProcess(path, **QUICK, hot_max_records=2)
-    for process in processes:
-        process.list(tenant=tenant)
-    for at, step in steps:
-        with suppress(NotFound, Deleted):
-            take_step(processes[at], tenant, ids, *step)
-    fresh = WebProcess(path, **QUICK)
-    for process in processes:
-        assert process.listed(tenant=tenant) == fresh.listed(tenant=tenant)
-        assert process.stats(tenant=tenant) == fresh.stats(tenant=tenant)
 
 
 # Stats.
@@ -524,7 +363,7 @@ def test_outcomes_of_a_reference_stay_while_another_run_has_it(
     own.persist()
     own.delete(first)
     own.persist()
-    assert own.outcomes(second) == stored(second) == ["merged"]
+    assert own.outcomes(second) == stored_outcomes(second) == ["merged"]
 
 
 def test_an_erased_tenant_leaves_no_outcome(
@@ -588,82 +427,10 @@ def test_a_run_gets_a_bounded_part_of_the_outcomes_of_its_references(
     one = own.record(external_refs=PULL).id
     own.outcome(one, name="own", evidence={"log": "x" * 15_000})
     own.persist()
-    assert own.outcomes(one) == stored(one) == ["a", "b", "c", "own"]
+    assert own.outcomes(one) == stored_outcomes(one) == ["a", "b", "c", "own"]
     # Not more with other references either: a run keeps the outcomes of those that it had.
     own.outcome({"session_id": "s"}, name="g", evidence={"log": "x" * 8_000})
     own.update(one, session_id="s", external_refs=None)
     own.persist()
     row = Trajectory.objects.get(trajectory_id=one)
     assert len(row.outcomes) < archive_outcomes.MAX_REFERRED_CHARS + 16_384
-
-
-def test_outcomes_of_one_target_read_the_known_ones_once_a_request(
-    db: None, own: WebProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    id_ = own.record().id
-    for number in range(3):
-        own.outcome(id_, name=f"n{number}", evidence={"log": "x" * 10_000})
-    own.list()
-    read, read_row = list[Any](), Record.from_row
-
-    def noted(row: Any) -> Record:
-        read.append(row)
-        return read_row(row)
-
-    scanned, scan = list[int](), late_outcomes.depend_on_run
-
-    def noted_scan(outcomes: bytes) -> bool:
-        scanned.append(len(outcomes))
-        return scan(outcomes)
-
-    monkeypatch.setattr(Record, "from_row", noted)
-    monkeypatch.setattr(late_outcomes, "depend_on_run", noted_scan)
-    given = [orjson.dumps({"name": f"m{number}", "value": 1, "trajectory_id": str(id_)}) for number in range(50)]
-    taken = outcomes.record_many(own.store, TENANT, [*given, given[0]], source=None)
-    assert len(read) < 10, "each line read the known outcomes"
-    assert sum(scanned) < 50_000, "each line scanned the known outcomes"
-    assert [line.result.is_new for line in taken if isinstance(line.result, AcceptedOutcome)] == [True] * 50 + [False]
-    assert len(own.outcomes(id_)) == 53
-
-
-def test_outcomes_of_one_request_read_the_body_of_each_run_once(
-    db: None, own: WebProcess, beside: WebProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ids = [own.record().id, own.record().id]
-    for process in (own, beside):
-        process.list()
-    read, read_body = list[bytes](), decompress
-
-    def noted(data: bytes) -> bytes:
-        read.append(data)
-        return read_body(data)
-
-    monkeypatch.setattr(tenant_cache, "decompress", noted)
-    given = [{"name": f"m{number}", "value": 1, "trajectory_id": str(ids[number % 2])} for number in range(60)]
-    outcomes.record_many(own.store, TENANT, map(orjson.dumps, given), source=None)
-    beside.hot.snapshot(TENANT)
-    assert not read, "a process read a body for outcomes of the run"
-    of_phases = [one | {"phase_id": "1", "value": 2} for one in given[:10]]
-    outcomes.record_many(own.store, TENANT, map(orjson.dumps, of_phases), source=None)
-    assert len(read) == 2, "a process read a body for each outcome"
-    beside.hot.snapshot(TENANT)
-    assert len(read) == 4, "another process did, which follows the outbox"
-    monkeypatch.undo()
-    assert [len(process.outcomes(id_)) for process in (own, beside) for id_ in ids] == [35] * 4
-
-
-@pytest.mark.parametrize("more", [{"phase_id": "1"}, {}], ids=["large runs", "large outcomes"])
-def test_lines_about_too_many_large_runs_are_left_for_another_request(
-    db: None, own: WebProcess, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]
-) -> None:
-    ids = [own.record(request_summary="x" * 10_000).id for _ in range(5)]
-    for id_ in ids:
-        own.outcome(id_, evidence={"log": "x" * 10_000})
-    own.list()
-    monkeypatch.setattr(lines, "MAX_KNOWN_BYTES", 50_000 if more else 25_000)
-    given = [{"name": "score", "value": at, "trajectory_id": str(id_)} | more for id_ in ids for at in range(2)]
-    found = outcomes.record_many(own.store, TENANT, map(orjson.dumps, given), source=None)
-    assert [isinstance(one.result, AcceptedOutcome) for one in found] == [True] * 6 + [False] * 4
-    assert {type(one.result) for one in found[6:]} == {NotRead}
-    again = outcomes.record_many(own.store, TENANT, map(orjson.dumps, given[6:]), source=None)
-    assert all(isinstance(one.result, AcceptedOutcome) for one in again)

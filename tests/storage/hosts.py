@@ -24,6 +24,7 @@ from trajectories.domain.record import Position, Record, digest_of
 from trajectories.domain.schema import canonical, parse
 from trajectories.services import deletion, ingest, outcomes, reads
 from trajectories.services.outcomes import AcceptedOutcome
+from trajectories.storage import archive_reads
 from trajectories.storage.archive_delivery import Version
 from trajectories.storage.hot_cache import HotCache
 from trajectories.storage.outbox import Outbox
@@ -221,3 +222,10 @@ def made(
 def draft(id_: UUID, *, tenant: str = TENANT, known: Record | None = None, **fields: Any) -> Draft:
     data = made_body(id_, **fields)
     return Draft(tenant, id_, digest_of(data), data, known)
+
+
+def stored_outcomes(id_: UUID) -> list[str]:
+    """Return the names of the late outcomes that the archive shows of a run."""
+    found = archive_reads.find(TENANT, id_)
+    assert found is not None
+    return [one["name"] for one in answers.outcomes_of(found)]
