@@ -2,43 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import re
-from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import orjson
 import pytest
-import re2
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from rest_framework_api_key.crypto import KeyGenerator
 
 from tests import strategies
-from tests.credentials import CREDENTIALS, DISGUISES, HARD, HEX, IN_CONTEXT, MIXED, NO_CREDENTIALS, private_key
+from tests.credentials import CREDENTIALS, DISGUISES, HEX, IN_CONTEXT, MIXED, NO_CREDENTIALS, private_key
+from tests.domain.redacted import form_of, stored
 from tests.examples import CAMEL, REFERENCE, body, phase
-from tests.strategies import examples
-from trajectories.domain import contract_types, credential_rules, dialects, redaction, schema, search_text
-from trajectories.domain.credential_rules import KINDS, RULES
-from trajectories.domain.redaction import COUNT_KEY, TooManyCredentials, placeholder, redact
+from trajectories.domain import contract_types, dialects, redaction, schema
+from trajectories.domain.credential_rules import KINDS
+from trajectories.domain.redaction import COUNT_KEY, placeholder, redact
 from trajectories.exceptions import InvalidInput
 from trajectories.models import KEY_PREFIX_LENGTH
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 TOKEN = dict(CREDENTIALS)["github-token"]
 JWT = dict(CREDENTIALS)["jwt"]
-
-
-def form_of(value: Any) -> bytes:
-    return schema.canonical(dialects.read(orjson.dumps(value)))
-
-
-def stored(value: Any) -> Any:
-    return orjson.loads(redact(form_of(value)).body)
 
 
 def is_stable(data: bytes) -> bool:
@@ -356,195 +344,6 @@ def test_nothing_but_texts_is_changed(text: str) -> None:
     record = stored(given)
     record["metadata"].pop(COUNT_KEY, None)
     assert record | {"error": text} == orjson.loads(form_of(given))
-
-
-# A break, a tab or a quote within a gap or before a token, as JSON and source code write them.
-_ESCAPES = [
-    "\n",
-    "\t",
-    "\r",
-    "\b",
-    "\f",
-    "\x01",
-    "\x1b",
-    '"',
-    "\\",
-    "\\\n",
-    "\\n",
-    "\\t",
-    "\\\\",
-    "'\n",
-    '"\n',
-    ",\t",
-    "'\\",
-]
-_WORDS = [
-    "--oauth2-bearer",
-    "--oauth2-bearer ",
-    "Bearer",
-    "curl -X '-u',",
-    "curl a.b '-b',",
-    "['curl', '-u',",
-    "x-api-key",
-]
-_ANNOUNCED = [before for _, before, _, _ in IN_CONTEXT] + _WORDS
-_VALUES = [text for _, _, text, _ in IN_CONTEXT] + [text for _, text in CREDENTIALS]
-# The first letter of some tokens is one of an escape: JSON writes "\npm_" for a line break and "pm_".
-_CUT_VALUES = _VALUES + [text[1:] for text in _VALUES] + ["1234567890123456789", "0.12345678901234568"]
-
-
-def _any_of(texts: list[str]) -> st.SearchStrategy[str]:
-    """Sample, without the texts in the strategy's representation: Hypothesis warns of a long one."""
-    return st.integers(0, len(texts) - 1).map(texts.__getitem__)
-
-
-_PLACED = st.tuples(*map(_any_of, (["", *_ANNOUNCED], ["", *_ESCAPES], ["", *_CUT_VALUES]))).map("".join)
-_JSON_TEXTS = st.lists(_PLACED, min_size=1, max_size=3).map("".join)
-_NUMBERS = st.sampled_from([1234567890123456789, -1234567890123456, 0.12345678901234568, -1.2345678901234567e-300])
-_JSON = st.recursive(
-    _JSON_TEXTS | _NUMBERS | st.none(),
-    lambda values: st.lists(values, max_size=4) | st.dictionaries(_JSON_TEXTS | _any_of(_WORDS), values),
-    max_leaves=6,
-)
-
-
-def _shape_of(value: Any) -> Any:
-    """Return a value without its texts. Objects are lists of pairs, since keys may become equal."""
-    if isinstance(value, list):
-        return [_shape_of(item) for item in value]
-    if isinstance(value, tuple):
-        return (_shape_of(value[1]),)
-    return "" if isinstance(value, str) else value
-
-
-def _read(data: bytes) -> Any:
-    return _shape_of(json.loads(data, object_pairs_hook=list))
-
-
-def _is_kept_json(value: Any) -> bool:
-    given = orjson.dumps(value)
-    clean = redaction.replace(given).body
-    orjson.loads(clean)
-    return bool(_read(clean) == _read(given))
-
-
-@settings(max_examples=examples(400))
-@given(_JSON)
-def test_a_redacted_value_is_json_of_the_same_shape(value: Any) -> None:
-    assert _is_kept_json(value)
-    assert _is_kept_json(json.dumps(value))
-
-
-@pytest.mark.parametrize("escape", _ESCAPES)
-def test_no_credential_begins_or_ends_within_an_escape(escape: str) -> None:
-    for before in _ANNOUNCED:
-        for value in (MIXED[:40], "admin:hunter2", f"sid={HEX[:32]}"):
-            assert _is_kept_json(f"{before}{escape}{value}{escape}"), before
-    for value in _CUT_VALUES:
-        assert _is_kept_json(f"{escape}{value}{escape}"), value
-
-
-def test_a_token_on_the_next_line_of_a_command_is_removed() -> None:
-    for gap in (" \\\n", "\t", "\n", " \\\n  '", "',\n '", '", "'):
-        record = stored(body(error=f"curl --oauth2-bearer{gap}{MIXED[:40]}"))
-        assert record["error"] == f"curl --oauth2-bearer{gap}[redacted:bearer-token]"
-
-
-def test_a_number_in_the_place_of_a_credential_is_kept() -> None:
-    own = {
-        "x-api-key": 1234567890123456,
-        "x_key": 0.12345678901234568,
-        "a": ["--oauth2-bearer", 1234567890123456],
-    }
-    assert stored(body(metadata=own))["metadata"] == own
-    text = stored(body(metadata={"x-api-key": "1234567890123456789"}, error="x-api-key: 1234567890123456789"))
-    assert text["metadata"] == {"x-api-key": "[redacted:api-key]", COUNT_KEY: {"api-key": 2}}
-
-
-# Cost.
-
-
-def test_every_rule_is_run_by_an_engine_that_is_linear_in_the_text_and_is_small() -> None:
-    # RE2's time is at most the length of a text times the size of the program (Cox, "Regular
-    # expression matching can be simple and fast", 2007), so this is the bound of what a byte of a
-    # body may cost.
-    assert {type(rule.pattern) for rule in RULES} == {type(re2.compile(b"a"))}
-    assert sum(rule.pattern.programsize for rule in RULES) < 10_500
-
-
-@pytest.mark.parametrize("piece", HARD)
-def test_a_large_body_made_to_be_slow_is_read_a_few_times_and_not_once_per_byte(
-    piece: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls, matches = 0, 0
-
-    class Counted:
-        """Count the calls of a rule, which answers as RE2 does."""
-
-        def __init__(self, pattern: Any) -> None:
-            self.pattern = pattern
-
-        def finditer(self, data: bytes, at: int = 0) -> Any:
-            nonlocal calls, matches
-            calls += at == 0
-            for match in self.pattern.finditer(data, at):
-                matches += 1
-                yield match
-
-        def search(self, data: bytes) -> Any:
-            return self.pattern.search(data)
-
-    groups = [
-        group._replace(rules=tuple(replace(rule, pattern=Counted(rule.pattern)) for rule in group.rules))
-        for group in credential_rules.GROUPS
-    ]
-    monkeypatch.setattr(credential_rules, "GROUPS", groups)
-    data = orjson.dumps(body(error=piece * (2**17 // len(piece))))
-    with suppress(TooManyCredentials):
-        clean = redaction.replace(data)
-        assert orjson.loads(clean.body)["phases"] == []
-        assert matches >= sum(clean.found.values())  # the rules that count are those that ran
-    assert calls <= 18 * len(RULES)  # of six views, three times
-    assert matches <= 18 * data.count(orjson.dumps(piece)[1:-1]) + len(RULES)
-
-
-@pytest.mark.parametrize("encoded", [0, 5_000, 10_000])
-def test_a_record_may_have_ten_thousand_credentials_however_they_are_encoded(encoded: int) -> None:
-    plain, decoded = "a://:b@ ", "a%3A%2F%2F%3Ab%40 "
-    text = plain * (10_000 - encoded) + decoded * encoded
-    assert sum(redact(form_of(body(error=text))).found.values()) == 10_000
-    for one_more in (plain, decoded):
-        with pytest.raises(TooManyCredentials):
-            redact(form_of(body(error=text + one_more)))
-
-
-@pytest.mark.parametrize("outside", ["; docker run -u app:group\n", "\n git checkout -b 'fix=1234567890abcdef'\n"])
-def test_options_of_other_commands_are_read_up_to_a_limit(outside: str) -> None:
-    alone = form_of(body(error=outside * 15_000))
-    assert redact(alone) == (alone, {})
-    command = f"curl https://example.com{outside}"
-    given = form_of(body(error=command * 4_000))
-    assert redact(given) == (given, {})
-    with pytest.raises(TooManyCredentials):
-        redact(form_of(body(error=command * 10_001)))
-
-
-def test_options_are_found_in_each_command_and_not_between_them() -> None:
-    text = "a -u a:b\ncurl a.b\ndocker -u c:d\ncurl a.b -u {0} -b {1}; docker -u e:f\ncurl -u {0} a.b\n -u g:h\n"
-    given = text.format("admin:hunter2", f"sid={HEX[:32]}") * 500
-    record = stored(body(error=given))
-    assert record["error"] == text.format("[redacted:basic-auth]", "[redacted:cookie]") * 500
-
-
-def test_lines_that_continue_a_token_are_read_up_to_a_limit() -> None:
-    base64 = "eyJ" + "\n".join([MIXED[:76]] * (search_text.MAX_BREAKS // 2))
-    assert stored(body(error=base64))["error"] == base64
-    with pytest.raises(TooManyCredentials):
-        redact(form_of(body(error=base64 + f"\n{base64}\n{MIXED[:76]}")))
-    short = "ghp_a\nabcd12\n"
-    assert stored(body(error=short * 4_000))["error"] == short * 4_000
-    with pytest.raises(TooManyCredentials):
-        redact(form_of(body(error=short * 5_000)))
 
 
 # Messages.
